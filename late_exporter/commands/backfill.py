@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import IO
 
 import msgspec
 
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.backfill_history import FeedHistory, RecordedLogs, SeriesHistory
 from late_exporter.commands.connections import connect_workspaces, recorded_feed, require_retained
 from late_exporter.commands.event_loop import interruptible
@@ -21,11 +22,11 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.text import FamilyFormatter
-from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time, plural
 from late_exporter.masking import quote
 from late_exporter.metrics.catalogue import build_catalogue
-from late_exporter.model import MINUTE_MS, Coverage, Scope
+from late_exporter.model import MINUTE_MS, Scope
+from late_exporter.protocols import Client
 from late_exporter.series import Labels
 from late_exporter.store.snapshot import Snapshot
 
@@ -45,17 +46,14 @@ def backfill(context: CommandContext) -> int:
 
     def write() -> int:
         progress = ProgressBar(sys.stderr)
-        since, histories = asyncio.run(_collect(context, families, progress))
+        histories = asyncio.run(_collect(context, families, progress))
         progress.start("writing")
-        total = len(histories)
-        count = write_openmetrics(
-            sys.stdout.buffer,
-            histories,
-            since,
-            target_labels,
-            on_progress=lambda done: progress.update(done, total, f"{done:,} of {total:,} series"),
-        )
-        progress.finish(f"{plural(count, 'sample')} of {total:,} series")
+
+        def on_progress(count: int) -> None:
+            progress.update(count, len(histories), f"{count:,} of {len(histories):,} series")
+
+        sample_count = write_openmetrics(sys.stdout.buffer, histories, target_labels, on_progress=on_progress)
+        progress.finish(f"{plural(sample_count, 'sample')} of {len(histories):,} series")
         return 0
 
     with interruptible():
@@ -72,33 +70,16 @@ def _problems(context: CommandContext, families: Mapping[str, Family]) -> Iterat
 
 async def _collect(
     context: CommandContext, families: Mapping[str, Family], progress: ProgressBar
-) -> tuple[int, Sequence[SeriesHistory]]:
-    """Return the start in milliseconds, and the series of all feeds in the order of the families."""
-    settings, now = context.settings, int(time.time() * 1000)
-    histories: list[SeriesHistory] = []
+) -> Sequence[SeriesHistory]:
+    """Return the series of all feeds in the order of the families."""
+    settings, histories = context.settings, list[SeriesHistory]()
     async with connect_workspaces(context) as connections, progress.live():
-        scopes = [Scope(name, feed) for name in connections for feed in settings.poll.feeds]
-        with Snapshot(settings.state.url, settings.state.password_path) as snapshot:
-            coverages = {
-                scope: snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None for scope in scopes
-            }
-        feeds = {
-            scope: await recorded_feed(scope.feed, *connections[scope.workspace], coverages[scope]) for scope in scopes
-        }
-        since = _start(context.flags.since, feeds, coverages, now)
-        for scope, feed in feeds.items():
-            client = connections[scope.workspace].client
-            progress.start(f"{scope.workspace} {scope.feed}", client)
-            histories += await collect_history(
-                scope,
-                feed,
-                ListReader(client, feed, progress=progress, pauses=PAUSES),
-                snapshot=Snapshot(settings.state.url, settings.state.password_path),
-                families=families,
-                now=now,
-                since=since,
-                progress=progress,
-            )
+        for scope in [Scope(name, feed) for name in connections for feed in settings.poll.feeds]:
+            connection = connections[scope.workspace]
+            progress.start(f"{scope.workspace} {scope.feed}", connection.client)
+            snapshot = Snapshot(settings.state.url, settings.state.password_path)
+            collector = HistoryCollector(scope, *connection, families=families, progress=progress)
+            histories += await collector.collect(snapshot, context.flags.since)
     metrics, order = settings.metrics, list(families)
     excluded_names = {*metrics.disable} | {
         name for name, family in families.items() if "account_id" in family.labels and not metrics.max_accounts
@@ -106,67 +87,69 @@ async def _collect(
     selection = [history for history in histories if history.family.name not in excluded_names]
     if not selection:
         raise LateError("there is no history to write: no log was counted in that period")
-    return since, sorted(selection, key=lambda history: (order.index(history.family.name), history.labels))
+    return sorted(selection, key=lambda history: (order.index(history.family.name), history.labels))
 
 
-def _start(
-    since: float | None, feeds: Mapping[Scope, Feed], coverages: Mapping[Scope, Coverage | None], now: int
-) -> int:
-    """Return the start of the history in milliseconds: as given by --since, or that of the oldest counted logs."""
-    longest = max(feeds.values(), key=lambda feed: feed.retention)
-    require_retained(since, longest)
-    if since is not None:
-        return now - int(since * 1000)
-    floors = [coverage.retention_floor for coverage in coverages.values() if coverage is not None]
-    return max(now - longest.retention, min(floors, default=0))
+class HistoryCollector:
+    """Collects the history of a feed from the state and the API."""
 
+    def __init__(
+        self,
+        scope: Scope,
+        client: Client,
+        generation: ApiGeneration,
+        *,
+        families: Mapping[str, Family],
+        progress: ProgressBar,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._scope = scope
+        self._client = client
+        self._generation = generation
+        self._families = families
+        self._progress = progress
+        self._clock = clock
+        self._sleep = sleep
 
-async def collect_history(
-    scope: Scope,
-    feed: Feed,
-    reader: ListReader,
-    *,
-    snapshot: Snapshot,
-    families: Mapping[str, Family],
-    now: int,
-    since: int,
-    progress: ProgressBar,
-) -> Sequence[SeriesHistory]:
-    """Return the series of a feed before they were first scraped, and close the snapshot; raise LateError.
+    async def collect(self, snapshot: Snapshot, since: float | None) -> Sequence[SeriesHistory]:
+        """Return the series before they were first scraped, and close the snapshot; raise LateError.
 
-    ``now`` and ``since`` are times in milliseconds.
-    """
-    # Read the state at once: requests take as long as the quota requires, and the state must not stay open meanwhile.
-    with snapshot:
-        coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
-        until, values = _end(scope, coverage, now, since), snapshot.series_values()
-        recorded_logs = RecordedLogs(snapshot.recorded_statuses(scope), until=until)
-    lower = max(since, coverage.retention_floor if coverage else 0)  # older logs were never counted, or are pruned
-    history = FeedHistory(
-        scope, feed, families=families, values=values, recorded_logs=recorded_logs, since=lower, until=until
-    )
-    async for response in reader.pages(lower):
-        history.add_page(response.page.entries)
-    logs, requests = plural(history.log_count, "log"), plural(reader.request_count, "request")
-    progress.finish(f"{logs} until {iso_time(until)}, {requests}")
-    return list(history.series(published_at=max(until, coverage.published_at if coverage else 0)))
-
-
-def _end(scope: Scope, coverage: Coverage | None, now: int, since: int) -> int:
-    """Return the end of the history of a feed: before the first possible scrape; raise LateError if there is none."""
-    problem, end = "", 0
-    if coverage is None or not coverage.is_synced:
-        problem = "the first sync is not complete; try again when the exporter is ready"
-    elif coverage.is_switched:
+        They begin ``since`` seconds ago, or with the oldest counted logs.
+        """
+        now, scope = int(self._clock() * 1000), self._scope
+        # Read all at once: requests take as long as the quota requires, and the state must not stay open meanwhile.
+        with snapshot:
+            coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
+            if coverage is None or not coverage.is_synced:
+                raise self._error("the first sync is not complete; try again when the exporter is ready")
+            until = min(now - HEAD_BLOCK, coverage.published_at - LATE_ARRIVAL_WINDOW)
+            values, recorded_logs = (
+                snapshot.series_values(),
+                RecordedLogs(snapshot.recorded_statuses(scope), until=until),
+            )
+        feed = await recorded_feed(scope.feed, self._client, self._generation, coverage)
+        require_retained(since, feed)
         floor = iso_time(coverage.retention_floor)
-        problem = f"there is no history to write: logs before {floor} were counted from another list than the API has"
-    else:
-        end = min(now - HEAD_BLOCK, coverage.published_at - LATE_ARRIVAL_WINDOW)
-        if end <= since:
-            problem = f"there is no history to write: it would begin at {iso_time(since)} and end at {iso_time(end)}"
-    if problem:
-        raise LateError(f"{scope.workspace} {scope.feed}: {problem}")
-    return end
+        if coverage.is_switched:
+            raise self._error(f"no history: logs before {floor} were counted from another list than the API has")
+        # Older logs were never counted, or are pruned.
+        oldest = max(now - feed.retention, coverage.retention_floor)
+        start = oldest if since is None else max(now - int(since * 1000), oldest)
+        if until <= start:
+            raise self._error(f"no history: it would begin at {iso_time(start)} and end at {iso_time(until)}")
+        history = FeedHistory(
+            scope, feed, families=self._families, values=values, recorded_logs=recorded_logs, since=start, until=until
+        )
+        reader = ListReader(self._client, feed, progress=self._progress, pauses=PAUSES, sleep=self._sleep)
+        async for response in reader.pages(start):
+            history.add_page(response.page.entries)
+        logs, requests = plural(history.log_count, "log"), plural(reader.request_count, "request")
+        self._progress.finish(f"{logs} until {iso_time(until)}, {requests}")
+        return list(history.series(published_at=max(until, coverage.published_at)))
+
+    def _error(self, problem: str) -> LateError:
+        return LateError(f"{self._scope.workspace} {self._scope.feed}: {problem}")
 
 
 STEP_MS, SPARSE_STEP_MS = 60_000, 240_000
@@ -179,21 +162,17 @@ DENSE_WINDOW = 60 * MINUTE_MS
 def write_openmetrics(
     file: IO[bytes],
     histories: Iterable[SeriesHistory],
-    since: int,
     target_labels: Mapping[str, str],
     *,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """Write series that are ordered by family, with target labels in every sample; return the number of samples.
-
-    The samples begin at ``since``, a time in milliseconds.
-    """
+    """Write series that are ordered by family, with target labels in every sample; return the number of samples."""
     sample_count = series_count = 0
     for family, group in groupby(histories, key=lambda history: history.family):
         formatter = FamilyFormatter(msgspec.structs.replace(family, labels=(*family.labels, *target_labels)))
         file.write(formatter.header[1])
         for history in group:
-            for text in _series_text(formatter, history, (*history.labels, *target_labels.values()), since):
+            for text in _series_text(formatter, history, (*history.labels, *target_labels.values())):
                 file.write(text)
                 sample_count += text.count(b"\n")
             series_count += 1
@@ -202,11 +181,11 @@ def write_openmetrics(
     return sample_count
 
 
-def _series_text(formatter: FamilyFormatter, history: SeriesHistory, labels: Labels, since: int) -> Iterator[bytes]:
+def _series_text(formatter: FamilyFormatter, history: SeriesHistory, labels: Labels) -> Iterator[bytes]:
     value, index = history.base, 0
     lines = formatter.samples(labels, value)
     # Whole minutes, so that full hours are among them, and the file does not depend on when the command runs.
-    for timestamp in range(-(-since // STEP_MS) * STEP_MS, history.until + 1, STEP_MS):
+    for timestamp in range(-(-history.since // STEP_MS) * STEP_MS, history.until + 1, STEP_MS):
         first = index
         while index < len(history.changes) and history.changes[index].at <= timestamp:
             value, index = history.changes[index].apply(value), index + 1

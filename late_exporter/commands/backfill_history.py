@@ -52,17 +52,19 @@ class Change(NamedTuple):
         return result
 
 
-class SeriesHistory(msgspec.Struct, frozen=True, kw_only=True):
+class SeriesHistory(msgspec.Struct, frozen=True):
     """History of a series.
 
     Args:
-        until: End of the history in milliseconds.
+        since: Start of the history in milliseconds.
+        until: Its end.
         base: Value before the first change.
         changes: Changes in order of time.
     """
 
     family: Family
     labels: Labels
+    since: int
     until: int
     base: SampleValue
     changes: Sequence[Change]
@@ -167,7 +169,9 @@ class FeedHistory:
             base = self._base(family, labels, current_value.value)
             if base is not None:
                 changes = sorted(self._changes.get((name, labels), ()), key=itemgetter(0))
-                yield SeriesHistory(family=family, labels=labels, until=self._until, base=base, changes=changes)
+                yield SeriesHistory(
+                    family=family, labels=labels, since=self._since, until=self._until, base=base, changes=changes
+                )
 
     def _base(self, family: Family, labels: Labels, current_value: Value) -> SampleValue | None:
         """Return the value of a series before all logs of the pages, None if it is unknown."""

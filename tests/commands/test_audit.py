@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,6 @@ from late_exporter.format import iso_time
 from late_exporter.ingest.accounting import CounterMismatch
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import Scope
-from late_exporter.protocols import ApiResponse
 from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.inside import InsideHarness
@@ -212,17 +211,6 @@ def test_a_failed_request_ends_the_audit(exporter: InsideHarness, path: Path, nu
     assert ("401: the key was refused", False) == (report.error, report.ok)
 
 
-def test_a_missing_endpoint_is_an_error(exporter: InsideHarness, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A 404 is not an empty list."""
-
-    async def get(path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
-        assert path == path_template
-        return ApiResponse(b'{"logs": []}', None) if path == "/v1/posts/logs" and params["limit"] == 1 else None
-
-    monkeypatch.setattr(exporter.api, "get", get)
-    assert "404: the API has no /v1/posts/logs" == AuditHarness(exporter, path).run().error
-
-
 def test_logs_without_ids_are_compared(world: World, path: Path) -> None:
     """Equal logs are numbered as the exporter numbers them."""
     world.publish(3, status="pending")
@@ -256,20 +244,6 @@ def test_only_newer_logs_are_compared_after_a_switch(world: World, path: Path) -
         report = AuditHarness(exporter, path).run()
     assert report.ok
     assert (5, 0) == (report.logs, report.deleted)
-
-
-def test_a_log_that_settled_before_it_was_recorded_is_no_difference(
-    exporter: InsideHarness, world: World, path: Path
-) -> None:
-    """The list had it as pending when it was compared."""
-    exporter.poll()
-    pending_id = world.insert(world.clock.now - DAY, status="pending")
-
-    def settle() -> None:
-        world.change(pending_id, "failed")
-        exporter.settle()
-
-    assert AuditHarness(exporter, path, settle).run().ok
 
 
 def test_a_failure_amid_the_list_is_survived(exporter: InsideHarness, path: Path) -> None:
@@ -352,40 +326,16 @@ def test_text_has_advice(changes: dict[str, Any], advice: str) -> None:
 
 
 def test_json() -> None:
-    """One object has all reports, with all their differences."""
-    bad = replace(
-        REPORT, ok=False, differences=[WRONG], mismatches=[CounterMismatch("", 5, 4), CounterMismatch("x", 5, 7)]
-    )
+    """One object has all reports, with all their differences and the documented fields."""
+    mismatches = [CounterMismatch("", 5, 4), CounterMismatch("x", 5, 7)]
+    bad = replace(REPORT, ok=False, differences=[WRONG], mismatches=mismatches)
     read = json.loads(json_line(render_json([REPORT, bad])))
     assert (False, 1, 3) == (read["ok"], read["missing"], read["extra"])
-    assert {
-        "workspace": "brand",
-        "feed": "publishing",
-        "ok": False,
-        "error": "",
-        "since": "2026-11-18T10:06:40Z",
-        "until": "2026-11-25T08:46:40Z",
-        "polled": True,
-        "reconciled": False,
-        "logs": 35_012,
-        "requests": 358,
-        "seconds": 41.23,
-        "counted": 36_120,
-        "stored": 35_420,
-        "pruned": 700,
-        "too_recent": 0,
-        "in_gap": 0,
-        "deleted": 0,
-        "differences": [
-            {
-                "kind": "status",
-                "id": "!ab",
-                "created": "2026-11-24T06:00:00Z",
-                "platform": "instagram",
-                "action": "retry",
-                "status": "success",
-                "counted": ["failed", "pending"],
-            }
-        ],
-        "imbalances": [{"metric": "records", "expected": 5, "found": 4}, {"metric": "x", "expected": 5, "found": 7}],
-    } == read["feeds"][1]
+    report = read["feeds"][1]
+    (difference,) = report["differences"]
+    assert ("status", "!ab", ["failed", "pending"]) == tuple(difference[name] for name in ("kind", "id", "counted"))
+    assert [("records", 5, 4), ("x", 5, 7)] == [tuple(each.values()) for each in report["imbalances"]]
+    assert [
+        *("workspace", "feed", "ok", "error", "since", "until", "polled", "reconciled", "logs", "requests", "seconds"),
+        *("counted", "stored", "pruned", "too_recent", "in_gap", "deleted", "differences", "imbalances"),
+    ] == list(report)

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from late_exporter import cli
-from late_exporter.commands.backfill import collect_history, write_openmetrics
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.commands.backfill import HistoryCollector, write_openmetrics
 from late_exporter.commands.backfill_history import Change, SampleValue, SeriesHistory
-from late_exporter.commands.list_reader import PAUSES, ListReader
+from late_exporter.commands.list_reader import PAUSES
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
 from late_exporter.exposition.family import Family
-from late_exporter.feeds import GENERATIONS
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.model import Scope
 from late_exporter.series import Histogram, IncCounter, ObserveHistogram
@@ -25,6 +25,7 @@ from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi, unauthorized, unavailable
+from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
 from tests.support.steps import drive
 from tests.support.world import World
@@ -82,27 +83,24 @@ class BackfillHarness:
         """Return the default end of the history in milliseconds."""
         return int(min(self.started - HOUR, self.clock.now - 3 * HOUR) * 1000)
 
-    def history(self, *, since: float = 7 * DAY, families: Mapping[str, Family] = CATALOGUE) -> History:
+    def history(self, *, since: float | None = None, families: Mapping[str, Family] = CATALOGUE) -> History:
         """Return the history by family and labels."""
-        now, feed = int(self.clock.now * 1000), GENERATIONS[self.generation]["publishing"]
         progress = ProgressBar(self.output)
         progress.start("default publishing")
 
         async def sleep(seconds: float) -> None:
             self.pauses.append(seconds)
 
-        histories = drive(
-            collect_history(
-                Scope("default", "publishing"),
-                feed,
-                ListReader(self.api, feed, pauses=PAUSES, sleep=sleep),
-                snapshot=Snapshot(f"sqlite:///{self._path}"),
-                families=families,
-                now=now,
-                since=now - int(since * 1000),
-                progress=progress,
-            )
+        collector = HistoryCollector(
+            Scope("default", "publishing"),
+            self.api,
+            ApiGeneration(self.generation, logger=NullLogger()),
+            families=families,
+            progress=progress,
+            clock=self.clock.time,
+            sleep=sleep,
         )
+        histories = drive(collector.collect(Snapshot(f"sqlite:///{self._path}"), since))
         return {(series.family.name, series.labels[1:]): series for series in histories}
 
 
@@ -159,21 +157,6 @@ def insert_logs(harness: BackfillHarness, count: int, **fields: Any) -> None:
         harness.world.insert(harness.clock.now - 2 * HOUR - number * (2 * DAY - 3 * HOUR) / count, **fields)
 
 
-def test_logs_are_placed_at_their_creation_time(harness: BackfillHarness) -> None:
-    """A counter starts at 0 and is the number of logs created by then."""
-    creation_times = [harness.clock.now - hours * HOUR for hours in (40, 30, 30, 20, 5)]
-    for created in creation_times:
-        harness.world.insert(created)
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-
-    series = harness.history()[LOGS, ("instagram", "publish", "success")]
-    assert 0 == series.base
-    for at in (creation_times[0] - 1, creation_times[0], creation_times[1], creation_times[3], creation_times[4]):
-        assert sum(created <= at for created in creation_times) == number_of(value_at(series, at))
-    assert harness.default_end == series.until
-
-
 def test_history_ends_below_the_first_scrape(harness: BackfillHarness) -> None:
     """Only logs of the hour before the first sync are missing, in every family."""
     insert_logs(harness, 40, platform="tiktok", durationMs=1500)
@@ -226,7 +209,7 @@ def test_there_is_no_history_of_another_list(harness: BackfillHarness) -> None:
     harness.generation = harness.exporter.generation = harness.api.generation = "zernio"
     harness.exporter.restart()
     harness.keep_polling(HOUR)
-    with pytest.raises(LateError, match=r"no history to write: logs before .* were counted from another list"):
+    with pytest.raises(LateError, match=r"no history: logs before .* were counted from another list"):
         harness.history()
 
 
@@ -259,23 +242,6 @@ def test_a_log_that_settled_later_is_left_out(harness: BackfillHarness) -> None:
     assert [] == exceeding(harness, history)
 
 
-def test_former_statuses_are_left_out(harness: BackfillHarness) -> None:
-    """The state does not tell in which status such a log was by the end of the history."""
-    log = harness.world.insert(harness.clock.now - DAY, status="failed", statusCode=500)
-    insert_logs(harness, 5)
-    harness.start()
-    harness.world.insert(harness.clock.now)  # for the scan to start with
-    harness.world.change(log, "success")
-    harness.exporter.settle()
-    harness.keep_polling(4 * HOUR)
-
-    history = harness.history()
-    assert {(log, "failed"), (log, "success")} <= harness.exporter.observations
-    assert 0 == value_at(history[LOGS, ("instagram", "publish", "failed")])
-    assert 5 == value_at(history[LOGS, ("instagram", "publish", "success")])
-    assert [] == exceeding(harness, history)
-
-
 def test_expired_logs_are_in_the_first_value(tmp_path: Path) -> None:
     """Logs that the API no longer shows do not seem to arrive later."""
     with BackfillHarness(tmp_path / "state.db") as harness:
@@ -303,32 +269,6 @@ def test_deleted_later_logs_are_subtracted_from_every_series(harness: BackfillHa
     history = harness.history()
     assert 5 - 3 == history[LOGS, ("tiktok", "publish", "success")].base
     assert 0 == history[LOGS, ("instagram", "publish", "success")].base
-    assert [] == exceeding(harness, history)
-
-
-def test_a_pruned_history_is_an_error(harness: BackfillHarness) -> None:
-    """After more than a week there is nothing left before the first scrape."""
-    insert_logs(harness, 20)
-    harness.start()
-    for _ in range(40):
-        harness.keep_polling(6 * HOUR)
-        harness.world.publish(2)
-
-    with pytest.raises(LateError, match=r"^default publishing: there is no history to write: it would begin at 2026-"):
-        harness.history()
-
-
-def test_later_series_have_no_history(harness: BackfillHarness) -> None:
-    """A series that was first exposed at 0 has no history, even if a late log is older."""
-    insert_logs(harness, 20)
-    harness.start()
-    harness.world.insert(harness.started - 2 * HOUR, platform="threads")
-    harness.exporter.settle()
-    harness.keep_polling(4 * HOUR)
-
-    history = harness.history()
-    assert 1 == harness.exporter.scrape().sum(LOGS, platform="threads")
-    assert [] == [labels for _, labels in history if "threads" in labels]
     assert [] == exceeding(harness, history)
 
 
@@ -397,7 +337,7 @@ def test_an_incomplete_state_is_an_error(harness: BackfillHarness) -> None:
     with pytest.raises(LateError, match=r"^default publishing: the first sync is not complete; try again"):
         harness.history()
     harness.exporter.settle()
-    with pytest.raises(LateError, match=r"there is no history to write: it would begin at .* and end at "):
+    with pytest.raises(LateError, match=r"no history: it would begin at .* and end at "):
         harness.history(since=2 * HOUR)
 
 
@@ -417,14 +357,17 @@ def test_the_file_is_openmetrics() -> None:
     observed = SeriesHistory(
         family=histogram,
         labels=("default", "x\n", "failed"),
+        since=0,
         until=5 * STEP,
         base=Histogram(histogram.buckets, (0,) * 7),
         changes=[Change(STEP, increment)],
     )
     changes = [Change(STEP, IncCounter(counter.name, ()))]
-    counted = SeriesHistory(family=counter, labels=("default", "tiktok"), until=5 * STEP, base=0, changes=changes)
+    counted = SeriesHistory(
+        family=counter, labels=("default", "tiktok"), since=0, until=5 * STEP, base=0, changes=changes
+    )
     file = io.BytesIO()
-    count = write_openmetrics(file, [observed, counted], 0, {"job": 'la"te', "instance": "here"})
+    count = write_openmetrics(file, [observed, counted], {"job": 'la"te', "instance": "here"})
     text = file.getvalue().decode()
 
     assert 5 == sum(line.startswith("#") for line in text.splitlines())

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -217,24 +215,6 @@ def test_a_usable_state_is_ok(tmp_path: Path) -> None:
     store.close()
     assert Finding(Level.OK, "state", f"{path}: 1 log") == check_state(url)
     assert (Level.WARNING, "in memory") == (check_state("sqlite://").level, check_state("sqlite://").message)
-
-
-def test_a_state_that_the_exporter_cannot_load_is_an_error(tmp_path: Path) -> None:
-    """What the exporter reads at its start is read, so that damage in it is found before."""
-    path = tmp_path / "state.db"
-    store = open_store(f"sqlite:///{path}")
-    increments = [IncCounter("late_publishing_logs_total", ("acme", f"account {n}")) for n in range(2000)]
-    batch = Batch(committed_at=1.0, observations=[Observation(LogEntry(key="log1", status="success"), (*increments,))])
-    commit_batch(store, Scope("acme", "publishing"), batch)
-    store.close()
-    with closing(sqlite3.connect(path)) as connection:
-        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'late_series'").fetchone()
-    content = bytearray(path.read_bytes())
-    content[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
-    path.write_bytes(content)
-    finding = check_state(f"sqlite:///{path}")
-    assert Level.ERROR == finding.level
-    assert finding.message.startswith(f"{path}: database disk image is malformed; restore a backup, or ")
 
 
 def test_writing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,10 +33,8 @@ def coverage(generation: str) -> Coverage:
     ("state", "configured", "available", "message"),
     [
         ("late", "auto", "late", ""),
-        ("late", "auto", "both", ""),
         ("zernio", "auto", "both", ""),
         ("late", "auto", "zernio", "the API has generation zernio, but the state was counted from late; start the"),
-        ("late", "zernio", "both", "the API has generation zernio, but the state was counted from late; start the"),
         ("zernio", "late", "both", "the state has logs of API generation zernio, which have no ids: use"),
     ],
 )

@@ -7,8 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from late_exporter import cli
 from late_exporter.commands.list_reader import ListReader
@@ -19,8 +17,6 @@ from late_exporter.feeds import FEEDS, GENERATIONS
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
 from tests.support.clock import DAY, HOUR, VirtualClock
-from tests.support.late_api import TIME_FILTERS, FakeLateApi, ListQuirks
-from tests.support.steps import drive
 from tests.support.world import World
 
 ZERNIO = GENERATIONS["zernio"]["publishing"]
@@ -120,17 +116,6 @@ async def test_reading_stops_at_the_limit(limit: int, requests: int) -> None:
     assert requests == len(harness.api.requests)
 
 
-async def test_logs_older_than_since_are_left_out() -> None:
-    """The age is measured with the clock of the API, and reading stops at older logs."""
-    harness = LogsHarness(LogFilter(since=HOUR - 1))
-    harness.world.publish(300, over=3 * HOUR)
-    await harness.show()
-
-    assert harness.world.ids[:100] == harness.ids
-    assert {"1"} == {request.params["days"] for request in harness.api.requests}
-    assert len(harness.api.requests) <= 3
-
-
 def test_the_api_filters_by_what_it_knows() -> None:
     """Accounts are filtered locally."""
     log_filter = LogFilter(platform="x", status="pending", action="retry", account="@a", since=1.0)
@@ -143,10 +128,7 @@ def test_the_api_filters_by_what_it_knows() -> None:
     [
         (LogFilter(platform="x", status="failed"), {"platform": "x", "status": "failed", "days": 1}),
         (LogFilter(action="publish"), {"days": 1}),
-        (LogFilter(action="all"), {"days": 1}),
-        (LogFilter(action="disconnect"), {"days": 1}),
         (LogFilter(action="post.published"), {"action": "post.published", "days": 1}),
-        (LogFilter(account="@acme"), {"days": 1}),
         (LogFilter(account="65f1c0a9e2b5af0012ab34cd"), {"accountId": "65f1c0a9e2b5af0012ab34cd", "days": 1}),
         (LogFilter(since=90 * DAY), {"days": 90}),
     ],
@@ -160,15 +142,11 @@ def test_zernio_filters_by_what_it_knows(log_filter: LogFilter, query: dict[str,
 @pytest.mark.parametrize(
     ("log_filter", "matches"),
     [
-        (LogFilter(), True),
         (LogFilter(platform="all", status="all", action="all"), True),
         (LogFilter(platform="Instagram"), True),
-        (LogFilter(platform="facebook"), False),
-        (LogFilter(status="failed"), True),
         (LogFilter(status="success"), False),
         (LogFilter(action="retry"), False),
         (LogFilter(account="acc1"), True),
-        (LogFilter(account="Acme"), True),
         (LogFilter(account="@ACME"), True),
         (LogFilter(account="acm"), False),
     ],
@@ -176,72 +154,10 @@ def test_zernio_filters_by_what_it_knows(log_filter: LogFilter, query: dict[str,
 )
 def test_values_match_as_a_whole(log_filter: LogFilter, matches: bool) -> None:  # noqa: FBT001 - the expected value
     """Values are matched whole, in whatever letters, and a name with or without its sign."""
-    row = {
-        "platform": "instagram",
-        "status": "failed",
-        "action": "publish",
-        "accountId": "acc1",
-        "accountUsername": "@acme",
-    }
-    (log,) = parse_rows(FEED, row)
+    row = {"platform": "instagram", "status": "failed", "action": "publish", "accountId": "acc1"}
+    (log,) = parse_rows(FEED, row | {"accountUsername": "@acme"})
 
     assert matches == log_filter.matches(log)
-
-
-async def test_only_matching_logs_are_printed() -> None:
-    """Logs are filtered whether or not the API can do it."""
-    harness = LogsHarness(LogFilter(status="failed", account="@other", since=DAY))
-    kinds = [
-        {"status": status, "accountUsername": name} for status in ("failed", "success") for name in ("@other", "@x")
-    ]
-    harness.world.publish(400, over=HOUR, kinds=kinds)
-    await harness.show()
-
-    assert 100 == len(harness.ids)
-    assert {("failed", "@other")} == {(row["status"], row["username"]) for row in harness.rows}
-    assert {"failed"} == {request.params["status"] for request in harness.api.requests}
-
-
-@pytest.mark.exhaustive
-@given(changes=st.lists(st.tuples(st.integers(1, 8), st.integers(-60, 60)), max_size=5))
-@settings(max_examples=40, deadline=None)
-async def test_a_changing_list_is_printed_without_duplicates(changes: list[tuple[int, int]]) -> None:
-    """Insertions and deletions between two requests neither duplicate nor hide a log."""
-    harness = LogsHarness()
-    harness.world.publish(700, over=DAY)
-    before, moves = harness.world.ids, dict(changes)
-
-    def move(number: int) -> None:
-        count = moves.get(number, 0)
-        if count > 0:
-            harness.world.publish(count)
-        harness.world.delete_top(-count)
-
-    harness.api.before = move
-    await harness.show()
-
-    assert len(harness.ids) == len(set(harness.ids))
-    assert set() == {log_id for log_id in before if log_id in set(harness.world.ids)} - set(harness.ids)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("time_filter", [name for name in TIME_FILTERS if name != "rejected"])
-@pytest.mark.parametrize("deleted", [0, 150])
-def test_more_logs_than_the_api_skips(deleted: int, time_filter: str) -> None:
-    """Pages are requested by time beyond the limit of skip, and a filter that is ignored costs no log."""
-    world = World(VirtualClock())
-    world.publish(900, over=DAY)
-    limit = None if time_filter == "ignored" else 500
-    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_skip=limit, time_filter=time_filter))
-    api.before_request(5, lambda: world.delete_top(deleted))
-    reader, lower = ListReader(api, ZERNIO, {"days": 2}), int((world.clock.now - 2 * DAY) * 1000)
-
-    async def read() -> list[str]:
-        return [log.key async for logs in read_logs(reader, ZERNIO, lower) for log in logs]
-
-    keys = drive(read())
-    assert 900 == len(keys) == len(set(keys))
-    assert deleted or len(api.requests) <= 900 / 98 + 3
 
 
 FAILURE = {"errorCode": "X", "errorMessage": "bad", "platformPostUrl": "u"}
@@ -317,13 +233,6 @@ async def test_json_has_the_same_fields_for_all_generations() -> None:
         "error_code": "X",
         "url": "u",
     }.items() <= fields[0].items()
-
-
-def test_own_requests_are_not_shown() -> None:
-    """The command does not show the requests that it makes itself."""
-    feed = GENERATIONS["zernio"]["api_request"]
-    rows = [{"action": "x", "status": "success", "user_agent": agent} for agent in ("late-exporter/1", "curl/8")]
-    assert [False, True] == [LogFilter().matches(log) for log in parse_rows(feed, *rows)]
 
 
 @pytest.mark.parametrize(("action", "count"), [("publish", 60), ("retry", 30), ("post.failed", 30)])
@@ -409,15 +318,6 @@ async def test_following_prints_late_logs() -> None:
     assert late == harness.ids[10:]
 
 
-async def test_a_log_is_printed_once_its_status_matches() -> None:
-    """A log that did not match before is printed when its status changes."""
-    harness = LogsHarness(LogFilter(status="failed"))
-    (log_id,) = harness.world.publish(status="pending")
-    await harness.follow(lambda: harness.world.change(log_id, "failed"), lambda: None)
-
-    assert [(log_id, "failed")] == [(row["log_id"], row["status"]) for row in harness.rows]
-
-
 async def test_a_failed_poll_is_retried_with_backoff() -> None:
     """Failures are reported, and logs that arrived meanwhile are printed once."""
     harness = LogsHarness()
@@ -435,31 +335,6 @@ async def test_a_failed_poll_is_retried_with_backoff() -> None:
     assert [5.0, 10.0, 20.0, 5.0, 5.0] == pauses
     assert ["503: down; retrying"] * 2 == harness.warnings
     assert harness.world.ids[::-1] == harness.ids
-
-
-async def test_an_interrupted_poll_loses_no_logs() -> None:
-    """Logs of the pages before the failure are printed by the next poll."""
-    harness = LogsHarness()
-    harness.world.publish(2)
-
-    def publish() -> None:
-        harness.world.publish(250)
-        harness.api.before = fail_second_page(harness)
-
-    await harness.follow(publish, lambda: None)
-
-    assert 1 == len(harness.warnings)
-    assert harness.world.ids[::-1] == harness.ids
-
-
-def fail_second_page(harness: LogsHarness) -> Callable[[int], None]:
-    """Return a callback that lets the second page of the next poll fail."""
-    first = len(harness.api.requests)
-
-    def before(number: int) -> None:
-        harness.api.fault = (lambda _: httpx.Response(500)) if number == first + 1 else None
-
-    return before
 
 
 @pytest.mark.parametrize("since", [(), ("--since=2d",)])
