@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -47,7 +45,7 @@ def accounts(context: CommandContext) -> int:
         warn("no account matches" if platform else "no accounts yet; the first sync may not be complete")
     if context.flags.format == "json":
         return write_lines(map(json_line, selection))
-    table = Table(Terminal.detect(sys.stdout, os.environ), COLUMNS, toned="STATE")
+    table = Table(Terminal.of_stdout(), COLUMNS, toned="STATE")
     return write_lines(table.lines(_row(account, now) for account in selection))
 
 

@@ -17,6 +17,7 @@ from typing import Self
 
 import msgspec
 
+from late_exporter import errors
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.pages import fetch_page
@@ -27,16 +28,6 @@ from late_exporter.commands.connections import connect_workspaces
 from late_exporter.commands.output import json_line, printable, run_query, write_line
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.web import WebConfig
-from late_exporter.errors import (
-    ApiError,
-    ApiUnavailable,
-    EndpointNotFound,
-    Forbidden,
-    RateLimited,
-    StoreError,
-    StoreMissing,
-    Unauthorized,
-)
 from late_exporter.format import plural
 from late_exporter.ingest.status_poller import StatusConfig, disabling_reason, fetch_status
 from late_exporter.protocols import Client
@@ -47,12 +38,12 @@ from late_exporter.store.snapshot import Snapshot
 NO_STATUS_FEEDS = StatusConfig()
 MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
 
-HINTS: Mapping[type[ApiError], str] = {
-    Unauthorized: "make sure that the key is complete, belongs to this API, and may read logs",
-    Forbidden: "grant the key the right to read logs, or use another key",
-    RateLimited: "wait a minute; other programs use the same key",
-    EndpointNotFound: "check --api.base-url, --api.generation and --poll.feeds",
-    ApiUnavailable: "check the network, a proxy, DNS, and --api.base-url",
+HINTS: Mapping[type[errors.ApiError], str] = {
+    errors.Unauthorized: "make sure that the key is complete, belongs to this API, and may read logs",
+    errors.Forbidden: "grant the key the right to read logs, or use another key",
+    errors.RateLimited: "wait a minute; other programs use the same key",
+    errors.EndpointNotFound: "check --api.base-url, --api.generation and --poll.feeds",
+    errors.ApiUnavailable: "check the network, a proxy, DNS, and --api.base-url",
 }
 
 
@@ -141,7 +132,7 @@ async def check_api(
     """
     findings: list[Finding] = []
     skews: list[float] = []
-    error: ApiError | None = None
+    error: errors.ApiError | None = None
     for name in feeds:
         try:
             feed = await generation.resolve_feed(name, client, state_generation=None)
@@ -150,17 +141,17 @@ async def check_api(
             skews += [] if response.date is None else [response.date - clock()]
             count = "logs" if response.page.total is None else plural(response.page.total, "log")
             findings.append(Finding(Level.OK, name, f"{count} in generation {feed.generation} ({feed.path})"))
-        except ApiError as exc:
-            error = exc if error is None or not isinstance(exc, Forbidden) else error
+        except errors.ApiError as exc:
+            error = exc if error is None or not isinstance(exc, errors.Forbidden) else error
             # The message about a missing group says what to do.
-            hint = "" if isinstance(exc, Forbidden) and exc.required_group else HINTS.get(type(exc), "")
+            hint = "" if isinstance(exc, errors.Forbidden) and exc.required_group else HINTS.get(type(exc), "")
             findings.append(Finding(Level.ERROR, name, str(exc), hint))
-            if isinstance(exc, RateLimited):
+            if isinstance(exc, errors.RateLimited):
                 break  # a further request would wait for the next minute
     for unread in sorted(generation.unread):
         message, hint = f"generation {unread} has newer logs, which are not read", "use --api.generation auto"
         findings.append(Finding(Level.ERROR, "generation", message, hint))
-    if error is None or isinstance(error, Forbidden):
+    if error is None or isinstance(error, errors.Forbidden):
         findings += [await _check_status_feed(client, name, status) for name in status.feeds]
     # A poll costs one request per feed, and one for pending logs.
     required_rate = (len(feeds) + 1) * 60 / interval + status.requests_per_minute
@@ -175,7 +166,7 @@ async def _check_status_feed(client: Client, name: str, config: StatusConfig) ->
         refresh.send(await fetch_status(client, feed, next(refresh), config.profile_id))
     except StopIteration:
         pass
-    except ApiError as exc:
+    except errors.ApiError as exc:
         is_off = bool(disabling_reason(exc))
         hint = "leave it out of --status.feeds, or grant the key the right" if is_off else ""
         return Finding(Level.WARNING, subject, f"off: {exc}" if is_off else str(exc), hint)
@@ -246,7 +237,7 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
                 log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
             usage = ", in use by an exporter" if database.is_in_use() else ""
             message = f"{database.name}{usage}: {plural(log_count, 'log')}"
-        except StoreMissing:
+        except errors.StoreMissing:
             is_missing = True
             message = f"{database.name}: there is no state; it will be created"
         if not is_postgres(url) and (problem := _write_problem(Path(url.removeprefix("sqlite:///")))):
@@ -255,7 +246,7 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
             return Finding(Level.ERROR, "state", message, hint)
         if is_postgres(url) or not is_missing:
             require_writable(database)
-    except StoreError as exc:
+    except errors.StoreError as exc:
         return Finding(Level.ERROR, "state", str(exc), "check --state.url and the rights of the exporter's user")
     return Finding(Level.OK, "state", message)
 
@@ -286,7 +277,7 @@ def check_connection(url: str, password_file: Path | None) -> Iterator[Finding]:
     """Warn if the connection to a database on another machine is not protected."""
     if not is_postgres(url):
         return
-    with suppress(StoreError):  # check_state reports that it cannot be reached
+    with suppress(errors.StoreError):  # check_state reports that it cannot be reached
         if risk := import_postgres().PostgresDatabase(url, password_file).connection_risk():
             hint = "add sslmode=verify-full and sslrootcert=PATH to --state.url"
             yield Finding(Level.WARNING, "state", risk, hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
@@ -73,50 +73,30 @@ def log_fields(log: LogView) -> Mapping[str, Any]:
 
 
 def log_row(log: LogView) -> Row:
-    """Return a log as a row of any of the tables below."""
-    detail = ": ".join(filter(None, (log.error_code, log.error))) or log.url
+    """Return a log as a row of the tables below."""
+    detail = ": ".join(filter(None, (log.error_code, log.error))) or log.url or log.endpoint or log.method
     cells = {
         "TIME": log.time,
         "STATUS": log.status,
         "PLATFORM": log.platform,
         "ACCOUNT": log.username or log.account_id,
         "ACTION": log.action,
-        "METHOD": log.method,
         "TRY>": "" if log.attempt is None else str(log.attempt),
         "HTTP>": log.status_code,
         "TOOK>": "" if log.duration is None else human_duration(log.duration / 1_000_000).replace(" ", ""),
         "POST": log.post_id,
-        "LOG": log.log_id,
-        "ENDPOINT": log.endpoint,
         "DETAIL": detail,
-        "POST AND DETAIL": f"{log.post_id} {detail}",
-        "ENDPOINT AND DETAIL": f"{log.endpoint} {detail}",
+        "POST OR ACTION, DETAIL": f"{log.post_id or log.action} {detail}",
     }
     return Row(cells, TONES.get(log.status, ""))
 
 
-Columns: TypeAlias = tuple[Sequence[str], Sequence[str]]
-"""The columns of a wide table and of a narrow one."""
-
-FEED_COLUMNS: Mapping[str, Columns] = MappingProxyType(
-    {
-        "publishing": (
-            ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "TRY>", "HTTP>", "TOOK>", "POST", "DETAIL"),
-            ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "POST AND DETAIL"),
-        ),
-        "connections": (
-            ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "METHOD", "TOOK>", "LOG", "DETAIL"),
-            ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "DETAIL"),
-        ),
-    }
+LOG_COLUMNS = (
+    ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "TRY>", "HTTP>", "TOOK>", "POST", "DETAIL"),
+    ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "POST OR ACTION, DETAIL"),
 )
-ACTIVITY_COLUMNS: Columns = (
-    ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "HTTP>", "TOOK>", "ENDPOINT", "DETAIL"),
-    ("TIME", "STATUS", "ACTION", "HTTP>", "ENDPOINT AND DETAIL"),
-)
-"""Columns of all other feeds."""
-
-POST_COLUMNS: Columns = (
-    ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "TRY>", "HTTP>", "TOOK>", "LOG", "DETAIL"),
+POST_COLUMNS = (
+    ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "TRY>", "HTTP>", "TOOK>", "DETAIL"),
     ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "TRY>", "DETAIL"),
 )
+"""Columns of wide tables, and of narrow ones: of logs, and of the logs of a post."""

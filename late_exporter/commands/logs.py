@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import re
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import NoReturn, TypeAlias
@@ -17,8 +15,7 @@ from late_exporter.commands.connections import connect_workspace, require_retain
 from late_exporter.commands.event_loop import run_until_stopped
 from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.log_views import (
-    ACTIVITY_COLUMNS,
-    FEED_COLUMNS,
+    LOG_COLUMNS,
     chronological,
     log_fields,
     log_row,
@@ -36,16 +33,17 @@ ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
 LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS_BY_NAME.values()), *EVENTS_BY_NAME.values(), "all"})
 """Actions that the API cannot filter by, because each of them stands for several of its own or for any."""
 
+DEFAULT_SINCE = 86_400.0  # seconds
 FOLLOWED_WINDOW = 10 * MINUTE_MS  # before the newest log, in which logs that are late or settle are noticed
 MAX_PAUSE = 60.0  # seconds between two attempts after several failures
 
 LogFormatter: TypeAlias = Callable[[Iterable[LogView]], Iterator[str]]
 
 
-def log_formatter(format_name: str, feed: str, terminal: Terminal) -> LogFormatter:
+def log_formatter(format_name: str, terminal: Terminal) -> LogFormatter:
     if format_name == "json":
         return lambda logs: (json_line(log_fields(log)) for log in logs)
-    table = Table(terminal, *FEED_COLUMNS.get(feed, ACTIVITY_COLUMNS))
+    table = Table(terminal, *LOG_COLUMNS)
     return lambda logs: table.lines(map(log_row, logs))
 
 
@@ -56,15 +54,13 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
         action: Action or connection event as in the metrics, or in generation ``zernio`` as in the API.
         account: Account id or user name, with or without @.
         since: Age of the oldest logs, in seconds.
-        until: Creation time of the newest logs, in milliseconds.
     """
 
     platform: str | None = None
     status: str | None = None
     action: str | None = None
     account: str | None = None
-    since: float = 86_400.0
-    until: int | None = None
+    since: float = DEFAULT_SINCE
 
     def query(self, feed: Feed) -> dict[str, str | int]:
         """Return the part of the filter that the API can apply, as parameters of a request."""
@@ -108,40 +104,28 @@ def logs(context: CommandContext) -> int:
 
 
 async def _show_logs(context: CommandContext) -> int:
-    flags, log_filter = context.flags, _log_filter(context)
+    flags, now = context.flags, time.time()
+    since = DEFAULT_SINCE if flags.since is None else flags.since
+    if flags.until is not None and (flags.follow or flags.until <= now - since):
+        raise ConfigError("--until: must be later than --since ago, by default 1d, and not with --follow")
+    log_filter = LogFilter(
+        platform=flags.platform, status=flags.status, action=flags.action, account=flags.account, since=since
+    )
     async with connect_workspace(context) as (_, (client, generation)):
         feed = await generation.resolve_feed(flags.feed, client, state_generation=None)
         require_retained(flags.since, feed)
-        reader = ListReader(client, feed, log_filter.query(feed))
-        lower = int((time.time() - log_filter.since) * 1000)
-        formatter = log_formatter(flags.format, feed.name, Terminal.detect(sys.stdout, os.environ))
+        reader, lower = ListReader(client, feed, log_filter.query(feed)), int((now - since) * 1000)
+        formatter = log_formatter(flags.format, Terminal.of_stdout())
         if flags.follow:
             follower = LogFollower(reader, feed, log_filter, lower)
             await follow(follower, formatter, limit=flags.limit, interval=context.settings.poll.interval, warn=warn)
-        pages = read_logs(reader, feed, lower, log_filter.until)
+        pages = read_logs(reader, feed, lower, None if flags.until is None else int(flags.until * 1000))
         count, has_more = await print_newest(pages, log_filter, formatter, limit=flags.limit)
     if has_more:
         warn(f"these are the newest {count:,}; --limit 0 shows all")
     elif not count:
         warn("no log matches")
     return 0
-
-
-def _log_filter(context: CommandContext) -> LogFilter:
-    flags = context.flags
-    since = LogFilter().since if flags.since is None else flags.since
-    if flags.until is not None and flags.follow:
-        raise ConfigError("--until: not with --follow, which prints new logs")
-    if flags.until is not None and flags.until <= time.time() - since:
-        raise ConfigError("--until: must be later than --since ago, by default 1d; give a longer --since")
-    return LogFilter(
-        platform=flags.platform,
-        status=flags.status,
-        action=flags.action,
-        account=flags.account,
-        since=since,
-        until=None if flags.until is None else int(flags.until * 1000),
-    )
 
 
 async def print_newest(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -71,7 +69,7 @@ async def _show_post(context: CommandContext) -> int:
         feed = await generation.resolve_feed("publishing", client, state_generation=None)
         history = await fetch_history(client, feed, context.args[0], workspace)
     is_json = context.flags.format == "json"
-    terminal = Terminal.detect(sys.stdout, os.environ)
+    terminal = Terminal.of_stdout()
     for line in [render_json(history, workspace)] if is_json else render_text(history, terminal):
         write_line(line)
     return 0

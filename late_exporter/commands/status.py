@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -15,18 +13,7 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
 from late_exporter.format import human_duration, plural
 from late_exporter.status import FeedHealth, PlatformHealth, StatusDocument, WorkspaceHealth
-from late_exporter.web.verdicts import (
-    feed_status,
-    platform_tone,
-    problem_text,
-    progress_text,
-    relative_time,
-    status_notices,
-    utc_text,
-    verdicts_of,
-    window_name,
-    worst_first,
-)
+from late_exporter.web import verdicts
 
 LEVELS = {"bad": "FAILING", "warn": "WARNING", "busy": "BUSY", "idle": "IDLE", "ok": "OK"}
 FEED_COLUMNS = ("FEED", "STATE", "LAST SUCCESS", "NEXT POLL", "LAG>", "LOGS>", "PENDING>", "DETAIL")
@@ -44,17 +31,17 @@ def status(context: CommandContext) -> int:
         raise LateError("the response is not that of a late-exporter of this version") from None
     if context.flags.format == "json":
         return write_lines([body.decode()])
-    return write_lines(_lines(document, Terminal.detect(sys.stdout, os.environ)))
+    return write_lines(_lines(document, Terminal.of_stdout()))
 
 
 def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
-    for verdict in verdicts_of(document.workspaces, document.now):
+    for verdict in verdicts.verdicts_of(document.workspaces, document.now):
         yield terminal.toned(f"{LEVELS[verdict.tone]:8}", verdict.tone) + terminal.bold(clean(verdict.text))
     for workspace in document.workspaces:
         yield ""
         yield from _workspace_lines(workspace, document.now, terminal)
     yield ""
-    yield f"late-exporter {clean(document.version)}, {utc_text(document.now)}"
+    yield f"late-exporter {clean(document.version)}, {verdicts.utc_text(document.now)}"
 
 
 def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal) -> Iterator[str]:
@@ -64,10 +51,10 @@ def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal)
     narrower = terminal._replace(width=terminal.width and terminal.width - INDENT)
     feeds = Table(narrower, FEED_COLUMNS, toned="STATE")
     yield from _indented(feeds.lines(_feed_row(feed, now) for feed in workspace.feeds))
-    platforms = worst_first(workspace.platforms)
+    platforms = verdicts.worst_first(workspace.platforms)
     if platforms:
-        since = utc_text(min(platform.counted_since for platform in platforms))[:10]
-        window = window_name(workspace.recent_since or 0.0, now).lower()
+        since = verdicts.utc_text(min(platform.counted_since for platform in platforms))[:10]
+        window = verdicts.window_name(workspace.recent_since or 0.0, now).lower()
         yield from ("", f"  Attempts: recent ones are of the {window}, all are since {since}")
         table = Table(narrower, PLATFORM_COLUMNS, toned="FAILED>")
         yield from _indented(table.lines(_platform_row(platform, now) for platform in platforms))
@@ -82,7 +69,7 @@ def _indented(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _feed_row(feed: FeedHealth, now: float) -> Row:
-    status = feed_status(feed)
+    status, progress = verdicts.feed_status(feed), feed.progress
     cells = {
         "FEED": feed.name,
         "STATE": status.label,
@@ -92,7 +79,7 @@ def _feed_row(feed: FeedHealth, now: float) -> Row:
         "LAG>": "" if feed.lag is None else human_duration(feed.lag),
         "LOGS>": f"{feed.logs:,}",
         "PENDING>": f"{feed.pending:,}",
-        "DETAIL": problem_text(feed) or (progress_text(feed.progress) if feed.progress is not None else ""),
+        "DETAIL": verdicts.problem_text(feed) or (verdicts.progress_text(progress) if progress is not None else ""),
     }
     return Row(cells, status.tone)
 
@@ -109,7 +96,7 @@ def _platform_row(platform: PlatformHealth, now: float) -> Row:
         "PENDING>": f"{platform.pending:,}{age}",
         "LAST LOG": _when(platform.last_log, now),
     }
-    return Row(cells, platform_tone(platform))
+    return Row(cells, verdicts.platform_tone(platform))
 
 
 def _failures(failed: int, final: int) -> str:
@@ -117,7 +104,7 @@ def _failures(failed: int, final: int) -> str:
 
 
 def _when(time: float | None, now: float) -> str:
-    return "" if time is None else relative_time(time, now, coarse=True)
+    return "" if time is None else verdicts.relative_time(time, now, coarse=True)
 
 
 def _notices(workspace: WorkspaceHealth, now: float) -> Iterator[str]:
@@ -125,7 +112,7 @@ def _notices(workspace: WorkspaceHealth, now: float) -> Iterator[str]:
     if failing:
         names = [f"{account.username or account.account_id} ({account.platform})" for account in failing]
         yield f"{plural(len(failing), 'account')} failed the last publish: {_join(names)}"
-    for notice in status_notices(workspace.status, now):
+    for notice in verdicts.status_notices(workspace.status, now):
         yield f"{notice.text} {_join(list(notice.names))}".rstrip()
     for feed in workspace.status.feeds:
         if feed.error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -30,6 +32,11 @@ class Terminal(NamedTuple):
 
     width: int | None = None
     colour: bool = False
+
+    @classmethod
+    def of_stdout(cls) -> Self:
+        """Return what standard output supports."""
+        return cls.detect(sys.stdout, os.environ)
 
     @classmethod
     def detect(cls, stream: TextIO, environ: Mapping[str, str]) -> Self:

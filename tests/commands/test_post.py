@@ -122,19 +122,17 @@ async def test_the_history_of_a_post_lists_attempts_and_outcomes() -> None:
     """Attempts are listed oldest first with their errors, followed by the outcome on each platform."""
     harness = PostHarness()
     failure = {"errorCode": "RATE_LIMITED", "errorMessage": "Slow\n\u202e\x1b[31mdown"}
-    first = harness.log(60, status="failed", statusCode=429, response=failure, request={"contentPreview": "Hi\nthere"})
-    second = harness.log(30, action="retry", attemptNumber=2, response={"platformPostUrl": URL})
+    harness.log(60, status="failed", statusCode=429, response=failure, request={"contentPreview": "Hi\nthere"})
+    harness.log(30, action="retry", attemptNumber=2, response={"platformPostUrl": URL})
 
     reason = "RATE_LIMITED: Slow \ufffd\ufffd[31mdown"
-    heading = (
-        "TIME                  STATUS   PLATFORM   ACCOUNT     ACTION   TRY  HTTP  TOOK  LOG" + " " * 23 + "DETAIL"
-    )
+    heading = "TIME                  STATUS   PLATFORM   ACCOUNT     ACTION   TRY  HTTP  TOOK  DETAIL"
     assert [
         'Post p1: "Hi there"',
         "",
         heading,
-        f"2026-11-25T09:45:40Z  failed   instagram  @baeckerei  publish    1   429  1.2s  {first}  {reason}",
-        f"2026-11-25T09:46:10Z  success  instagram  @baeckerei  retry      2   200  1.2s  {second}  {URL}",
+        f"2026-11-25T09:45:40Z  failed   instagram  @baeckerei  publish    1   429  1.2s  {reason}",
+        f"2026-11-25T09:46:10Z  success  instagram  @baeckerei  retry      2   200  1.2s  {URL}",
         "",
         f"instagram: published {URL}",
     ] == await harness.text()

@@ -185,7 +185,7 @@ class WholePath:
         lower = int((self._clock.now - 86_400) * 1000)
         for name in ("json", "table"):
             pages = read_logs(ListReader(self._client, self._feed), self._feed, lower)
-            formatter = log_formatter(name, self._rows.feed, Terminal(80))
+            formatter = log_formatter(name, Terminal(80))
             with suppress(ApiError):
                 await print_newest(pages, LogFilter(), formatter, limit=0, write=lines.append)
         if self._rows.feed == "publishing":
