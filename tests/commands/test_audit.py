@@ -60,12 +60,7 @@ def exporter(world: World, path: Path) -> Iterator[InsideHarness]:
 class AuditHarness:
     """The command beside an exporter, with a callback that runs whenever the command waits."""
 
-    def __init__(
-        self,
-        exporter: InsideHarness,
-        path: Path,
-        on_wait: Callable[[], object] = list,
-    ) -> None:
+    def __init__(self, exporter: InsideHarness, path: Path, on_wait: Callable[[], object] = list) -> None:
         self.clock = exporter.clock
         self.api = exporter.api
         self.path = path

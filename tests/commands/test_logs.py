@@ -236,16 +236,6 @@ async def test_json_has_the_same_fields_for_all_generations() -> None:
     }.items() <= fields[0].items()
 
 
-@pytest.mark.parametrize(("action", "count"), [("publish", 60), ("retry", 30), ("post.failed", 30)])
-async def test_actions_of_zernio_have_two_names(action: str, count: int) -> None:
-    """An action is given as in the metrics or as in the API."""
-    harness = LogsHarness(LogFilter(action=action, since=DAY), generation="zernio", format_name="table")
-    kinds: list[dict[str, Any]] = [{"status": "success"}, {"status": "failed"}, {"action": "retry", "attemptNumber": 2}]
-    harness.world.publish(90, over=HOUR, kinds=kinds)
-
-    assert (count, False) == await harness.show()
-
-
 async def test_older_logs_of_zernio_cost_no_request() -> None:
     """The request names the time at which the list ends."""
     harness = LogsHarness(LogFilter(since=HOUR - 1), generation="zernio")
@@ -253,22 +243,6 @@ async def test_older_logs_of_zernio_cost_no_request() -> None:
 
     assert (90, False) == await harness.show()
     assert ["2026-11-25T08:46:40.000Z"] == [request.params["from"] for request in harness.api.requests]
-
-
-async def test_following_zernio_prints_each_log_once() -> None:
-    """New logs are printed in order, although they have no ids."""
-    harness = LogsHarness(generation="zernio")
-    harness.world.publish(300, over=HOUR)
-    same = harness.clock.now
-    await harness.follow(
-        lambda: harness.world.publish(3),
-        lambda: None,
-        lambda: [harness.world.insert(same + 7, postId="p1") for _ in range(2)],
-        lambda: [harness.world.insert(same + 7, postId="p1")],
-    )
-
-    assert 106 == len(harness.lines)
-    assert sorted(row["time"] for row in harness.rows) == [row["time"] for row in harness.rows]
 
 
 async def test_a_pending_log_of_zernio_settles() -> None:

@@ -102,16 +102,16 @@ class PostHarness:
         self.api = FakeHttpApi(self.world, generation=generation)
         self.feed = GENERATIONS[generation]["publishing"]
 
-    async def text(self, post_id: str = "p1", *, terminal: Terminal | None = None) -> list[str]:
+    async def history(self, post_id: str = "p1") -> PostHistory:
+        return await fetch_history(self.api.client, self.feed, post_id, "brand")
+
+    async def text(self) -> list[str]:
         """Return the lines of text."""
-        return list(render_text(await self._history(post_id), terminal or Terminal()))
+        return list(render_text(await self.history(), Terminal()))
 
     async def json(self) -> str:
         """Return the line of JSON."""
-        return render_json(await self._history("p1"), "brand")
-
-    async def _history(self, post_id: str) -> PostHistory:
-        return await fetch_history(self.api.client, self.feed, post_id, "brand")
+        return render_json(await self.history(), "brand")
 
     def log(self, age: float, **fields: Any) -> str:
         """Insert a log of the post that is some seconds old."""
@@ -209,5 +209,5 @@ async def test_an_impossible_id_is_rejected(post_id: str) -> None:
     """No request is sent for an id that would lead to another path."""
     harness = PostHarness()
     with pytest.raises(ConfigError, match="POST_ID"):
-        await harness.text(post_id)
+        await harness.history(post_id)
     assert [] == harness.api.requests

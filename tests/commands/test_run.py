@@ -38,11 +38,8 @@ def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
     assert {pipe, folder, link} == set(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["late.txt", "prom", "late.prom.tmp"])
-def test_the_name_must_end_in_prom(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_the_name_must_end_in_prom(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The collector would not read any other file."""
     monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
-    assert 2 == cli.main(["textfile", name, "--state.url", "sqlite://"])
-    assert r"whose names end in .prom" in capsys.readouterr().err
+    assert 2 == cli.main(["textfile", "late.prom.tmp", "--state.url", "sqlite://"])
+    assert "whose names end in .prom" in capsys.readouterr().err

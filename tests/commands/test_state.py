@@ -102,11 +102,8 @@ def test_info_is_available_as_json(store: Store, tmp_path: Path) -> None:
     """JSON has the same, also while an exporter is writing to the state."""
     code, out, _ = state(tmp_path / "state.db", "info", "--format", "json")
     summary = json.loads(out)
-    sizes = [(tmp_path / name).stat().st_size for name in ("state.db", "state.db-wal")]
-    assert (0, True) == (code, summary["in_use"])
-    assert sum(sizes) <= summary["size"] <= 2 * sum(sizes)
     (feed,) = summary["workspaces"][0]["feeds"]
-    assert ("publishing", 61, 1, 0, True) == (*(feed[name] for name in ("feed", "logs", "pending", "gaps", "synced")),)
+    assert (0, True, 61, 1, 0, True) == (code, summary["in_use"], *map(feed.get, ("logs", "pending", "gaps", "synced")))
     times = ("1970-01-01T00:00:00Z", "1970-01-01T01:00:00Z", "1970-01-01T00:00:01Z")
     assert times == (feed["oldest"], feed["newest"], feed["since"])
     store.close()
@@ -158,18 +155,6 @@ def test_a_workspace_moves_to_another_state(path: Path, tmp_path: Path) -> None:
     with Snapshot(f"sqlite:///{other}") as snapshot:
         assert ["agency", "beta", "gamma"] == [scope.workspace for scope in snapshot.scopes]
         assert 1 == snapshot.series_values()[LOGS, ("agency", "tiktok", "publish", "pending")].value
-
-
-def test_a_state_in_use_is_not_copied(store: Store, tmp_path: Path) -> None:
-    """Neither the source nor the target may be in use; the error says to stop the exporter."""
-    path, other = tmp_path / "state.db", tmp_path / "other.db"
-    with closing(open_store(f"sqlite:///{other}")) as idle_store:
-        fill(idle_store, "gamma", 2)
-    before, expected = content(path), f"late-exporter: error: {path}: in use by an exporter; stop it first\n"
-    for source, target in ((path, other), (other, path), (path, path)):
-        assert CommandResult(1, "", expected) == copy(source, target)
-    assert before == content(path)
-    store.close()
 
 
 @pytest.mark.parametrize(

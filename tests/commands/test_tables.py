@@ -137,14 +137,8 @@ def test_no_output_contains_a_key(text: str) -> None:
 
 @given(value=values)
 def test_json_is_exact(value: object) -> None:
-    """A line of JSON parses to the value it was made of."""
+    """A line of JSON parses to the value it was made of, but JSON has no infinite numbers."""
     line = json_line(value)
     assert value == json.loads(line)
     assert line.isprintable()
-
-
-def test_values_without_json_become_null() -> None:
-    """Infinite numbers become null."""
-    assert '{"a": [null, null], "b": "Bäcker \\"x\\" \\u202e🥨"}' == json_line(
-        {"a": [float("inf"), float("nan")], "b": 'Bäcker "x" \u202e🥨'}
-    )
+    assert '["\\u202e🥨", null, null]' == json_line(["\u202e🥨", float("inf"), float("nan")])
