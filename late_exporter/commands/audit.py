@@ -35,14 +35,6 @@ LIVENESS_POLLS, MIN_LIVENESS = 5, 120.0  # poll intervals and seconds for which 
 RECHECK_INTERVAL = 5.0
 
 
-class Timing(NamedTuple):
-    """Sources of time; tests replace them."""
-
-    clock: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-
-
 def audit(context: CommandContext) -> int:
     """Print the report of each feed; the exit code does not depend on whether all of it is read."""
     with interruptible():
@@ -83,25 +75,17 @@ class _Status(NamedTuple):
     last_reconcile: float = 0.0
 
 
-class AuditRunner:
+class AuditRunner(NamedTuple):
     """Audits one feed of one workspace; the state is opened for every query, because the exporter may write to it."""
 
-    def __init__(
-        self,
-        scope: Scope,
-        choose_feed: Callable[[Coverage], Awaitable[Feed]],
-        *,
-        client: Client,
-        open_snapshot: Callable[[], Snapshot],
-        interval: float,
-        timing: Timing = Timing(),  # noqa: B008 - immutable
-    ) -> None:
-        self._scope = scope
-        self._choose_feed = choose_feed
-        self._client = client
-        self._open_snapshot = open_snapshot
-        self._interval = interval
-        self._timing = timing
+    scope: Scope
+    choose_feed: Callable[[Coverage], Awaitable[Feed]]
+    client: Client
+    open_snapshot: Callable[[], Snapshot]
+    interval: float
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def run(self, since: float | None, *, wait: float, progress: ProgressBar | None = None) -> AuditReport:
         """Compare the logs of the last ``since`` seconds, or all that were counted.
@@ -112,33 +96,33 @@ class AuditRunner:
             StoreError: The state cannot be read.
             ConfigError: The API does not keep logs for so long.
         """
-        started_at, status = self._timing.monotonic(), self._status()
-        report, coverage = AuditReport(workspace=self._scope.workspace, feed=self._scope.feed), status.coverage
+        started_at, status = self.monotonic(), self._status()
+        report, coverage = AuditReport(workspace=self.scope.workspace, feed=self.scope.feed), status.coverage
         if coverage is None:
             return replace(report, error="nothing has been counted yet")
         if not coverage.is_synced:
             return replace(report, error="the first sync is not complete, so there is nothing to compare yet")
-        now = self._timing.clock()
-        is_running = now - status.last_poll <= max(LIVENESS_POLLS * self._interval, MIN_LIVENESS)
+        now = self.clock()
+        is_running = now - status.last_poll <= max(LIVENESS_POLLS * self.interval, MIN_LIVENESS)
         audit = Audit(
             coverage=coverage,
-            cutoff=coverage.caught_up_at - (grace_period(self._interval) if is_running else LATE_WRITE_WINDOW),
+            cutoff=coverage.caught_up_at - (grace_period(self.interval) if is_running else LATE_WRITE_WINDOW),
             since=0 if since is None else int((now - since) * 1000),
             compares_pending=is_running,
         )
         try:
-            feed = await self._choose_feed(coverage)
+            feed = await self.choose_feed(coverage)
             require_retained(since, feed)
-            reader = ListReader(self._client, feed, progress=progress, pauses=PAUSES, sleep=self._timing.sleep)
+            reader = ListReader(self.client, feed, progress=progress, pauses=PAUSES, sleep=self.sleep)
             api_time = await self._compare(audit, reader)
         except ApiError as exc:
             return replace(report, error=str(exc))
         has_reconciled = is_running and await self._wait_for_exporter(audit, api_time, wait)
-        with self._open_snapshot() as snapshot:
-            accounting = snapshot.accounting(self._scope)
-            mismatches = check_counters(self._scope, feed, accounting)
+        with self.open_snapshot() as snapshot:
+            accounting = snapshot.accounting(self.scope)
+            mismatches = check_counters(self.scope, feed, accounting)
             oldest = max(audit.lower, coverage.caught_up_at - feed.retention + EXPIRY_MARGIN)
-            rows = snapshot.recorded_statuses(self._scope)
+            rows = snapshot.recorded_statuses(self.scope)
             stored_keys = {row.key for row in rows if oldest <= row.created <= audit.cutoff}
         return replace(
             report,
@@ -149,7 +133,7 @@ class AuditRunner:
             reconciled=has_reconciled,
             logs=len(audit.listed_keys) - len(audit.too_recent) - len(audit.in_gap),
             requests=reader.request_count,
-            seconds=round(self._timing.monotonic() - started_at, 3),
+            seconds=round(self.monotonic() - started_at, 3),
             observation_count=accounting.observation_count,
             stored_count=accounting.stored_count,
             pruned_count=accounting.pruned_count,
@@ -161,11 +145,11 @@ class AuditRunner:
         )
 
     def _status(self) -> _Status:
-        with self._open_snapshot() as snapshot:
-            if self._scope not in snapshot.scopes:
+        with self.open_snapshot() as snapshot:
+            if self.scope not in snapshot.scopes:
                 return _Status(None)
-            values, coverage = snapshot.series_values(), snapshot.feed_state(self._scope).coverage
-        labels = (self._scope.workspace, self._scope.feed)
+            values, coverage = snapshot.series_values(), snapshot.feed_state(self.scope).coverage
+        labels = (self.scope.workspace, self.scope.feed)
         return _Status(coverage, *(gauge_value(values, (family, labels)) for family in (LAST_POLL, LAST_RECONCILE)))
 
     async def _compare(self, audit: Audit, reader: ListReader) -> float:
@@ -173,26 +157,26 @@ class AuditRunner:
         offset = 0.0
         async for response in reader.pages(audit.lower):
             entries = response.page.entries
-            with self._open_snapshot() as snapshot:
-                audit.compare(entries, snapshot.lookup(self._scope, [entry.key for entry in entries]))
+            with self.open_snapshot() as snapshot:
+                audit.compare(entries, snapshot.lookup(self.scope, [entry.key for entry in entries]))
             if response.date is not None:
-                offset = response.date - self._timing.clock()
-        return self._timing.clock() + offset
+                offset = response.date - self.clock()
+        return self.clock() + offset
 
     async def _wait_for_exporter(self, audit: Audit, began_at: float, wait: float) -> bool:
         """Wait until all differences are recorded or a reconciliation has completed; return whether one has."""
-        deadline, has_reconciled = self._timing.monotonic() + wait, False
+        deadline, has_reconciled = self.monotonic() + wait, False
         self._settle(audit)
         if wait and audit.unrecorded:
             warn(f"waiting up to {wait:g} s for the exporter to count {plural(len(audit.unrecorded), 'log')}")
-        while audit.unrecorded and not has_reconciled and (seconds_left := deadline - self._timing.monotonic()) > 0:
-            await self._timing.sleep(min(seconds_left, RECHECK_INTERVAL))
+        while audit.unrecorded and not has_reconciled and (seconds_left := deadline - self.monotonic()) > 0:
+            await self.sleep(min(seconds_left, RECHECK_INTERVAL))
             has_reconciled = self._status().last_reconcile > began_at
             self._settle(audit)
         return has_reconciled
 
     def _settle(self, audit: Audit) -> None:
         if audit.unrecorded:
-            with self._open_snapshot() as snapshot:
-                for row in snapshot.recorded_statuses(self._scope):
+            with self.open_snapshot() as snapshot:
+                for row in snapshot.recorded_statuses(self.scope):
                     audit.settle(row.key, row.status)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import IO
+from typing import IO, NamedTuple
 
 import msgspec
 
@@ -78,7 +78,7 @@ async def _collect(
             connection = connections[scope.workspace]
             progress.start(f"{scope.workspace} {scope.feed}", connection.client)
             snapshot = Snapshot(settings.state.url, settings.state.password_path)
-            collector = HistoryCollector(scope, *connection, families=families, progress=progress)
+            collector = HistoryCollector(scope, *connection, families, progress)
             histories += await collector.collect(snapshot, context.flags.since)
     metrics, order = settings.metrics, list(families)
     excluded_names = {*metrics.disable} | {
@@ -90,34 +90,23 @@ async def _collect(
     return sorted(selection, key=lambda history: (order.index(history.family.name), history.labels))
 
 
-class HistoryCollector:
+class HistoryCollector(NamedTuple):
     """Collects the history of a feed from the state and the API."""
 
-    def __init__(
-        self,
-        scope: Scope,
-        client: Client,
-        generation: ApiGeneration,
-        *,
-        families: Mapping[str, Family],
-        progress: ProgressBar,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self._scope = scope
-        self._client = client
-        self._generation = generation
-        self._families = families
-        self._progress = progress
-        self._clock = clock
-        self._sleep = sleep
+    scope: Scope
+    client: Client
+    generation: ApiGeneration
+    families: Mapping[str, Family]
+    progress: ProgressBar
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def collect(self, snapshot: Snapshot, since: float | None) -> Sequence[SeriesHistory]:
         """Return the series before they were first scraped, and close the snapshot; raise LateError.
 
         They begin ``since`` seconds ago, or with the oldest counted logs.
         """
-        now, scope = int(self._clock() * 1000), self._scope
+        now, scope = int(self.clock() * 1000), self.scope
         # Read all at once: requests take as long as the quota requires, and the state must not stay open meanwhile.
         with snapshot:
             coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
@@ -128,7 +117,7 @@ class HistoryCollector:
                 snapshot.series_values(),
                 RecordedLogs(snapshot.recorded_statuses(scope), until=until),
             )
-        feed = await recorded_feed(scope.feed, self._client, self._generation, coverage)
+        feed = await recorded_feed(scope.feed, self.client, self.generation, coverage)
         require_retained(since, feed)
         floor = iso_time(coverage.retention_floor)
         if coverage.is_switched:
@@ -139,17 +128,17 @@ class HistoryCollector:
         if until <= start:
             raise self._error(f"no history: it would begin at {iso_time(start)} and end at {iso_time(until)}")
         history = FeedHistory(
-            scope, feed, families=self._families, values=values, recorded_logs=recorded_logs, since=start, until=until
+            scope, feed, families=self.families, values=values, recorded_logs=recorded_logs, since=start, until=until
         )
-        reader = ListReader(self._client, feed, progress=self._progress, pauses=PAUSES, sleep=self._sleep)
+        reader = ListReader(self.client, feed, progress=self.progress, pauses=PAUSES, sleep=self.sleep)
         async for response in reader.pages(start):
             history.add_page(response.page.entries)
         logs, requests = plural(history.log_count, "log"), plural(reader.request_count, "request")
-        self._progress.finish(f"{logs} until {iso_time(until)}, {requests}")
+        self.progress.finish(f"{logs} until {iso_time(until)}, {requests}")
         return list(history.series(published_at=max(until, coverage.published_at)))
 
     def _error(self, problem: str) -> LateError:
-        return LateError(f"{self._scope.workspace} {self._scope.feed}: {problem}")
+        return LateError(f"{self.scope.workspace} {self.scope.feed}: {problem}")
 
 
 STEP_MS, SPARSE_STEP_MS = 60_000, 240_000

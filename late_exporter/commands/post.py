@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from late_exporter.api.pages import fetch_post, is_post_id
 from late_exporter.commands.connections import connect_workspace
 from late_exporter.commands.list_reader import ListReader
@@ -37,7 +35,7 @@ STATES = {"rate_limit_pause": "paused", "cancelled": "cancelled"}
 """Outcomes that follow from the action of the newest log; others are its status."""
 
 
-class PostOutcome(msgspec.Struct, frozen=True):
+class PostOutcome(NamedTuple):
     """Outcome of a post on one account of a platform, in one sentence.
 
     Args:
@@ -115,7 +113,7 @@ def render_json(history: PostHistory, workspace: str) -> str:
             "post_id": history.post_id,
             "workspace": workspace,
             "complete": not history.missing,
-            "outcomes": [msgspec.to_builtins(outcome) for outcome in post_outcomes(history.logs)],
+            "outcomes": [outcome._asdict() for outcome in post_outcomes(history.logs)],
             "logs": [log_fields(log) for log in history.logs],
         }
     )

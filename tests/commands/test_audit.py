@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.commands.audit import AuditRunner, Timing
+from late_exporter.commands.audit import AuditRunner
 from late_exporter.commands.audit_report import AuditReport, Difference, render_json, render_text
 from late_exporter.commands.connections import recorded_feed
 from late_exporter.commands.output import json_line
@@ -83,7 +83,9 @@ class AuditHarness:
             client=self.api,
             open_snapshot=partial(Snapshot, f"sqlite:///{self.path}"),
             interval=30.0,
-            timing=Timing(self.clock.time, self.clock.monotonic, self.sleep),
+            clock=self.clock.time,
+            monotonic=self.clock.monotonic,
+            sleep=self.sleep,
         )
         return drive(runner.run(since, wait=wait, progress=self.progress))
 

@@ -95,8 +95,8 @@ class BackfillHarness:
             Scope("default", "publishing"),
             self.api,
             ApiGeneration(self.generation, logger=NullLogger()),
-            families=families,
-            progress=progress,
+            families,
+            progress,
             clock=self.clock.time,
             sleep=sleep,
         )
