@@ -95,6 +95,7 @@ async def _check(context: CommandContext) -> int:
 async def _api_findings(context: CommandContext) -> Sequence[Finding]:
     settings = context.settings
     key_shards, key_users = settings.count_key_shards(), count_key_users(settings)
+    recorded = await asyncio.to_thread(_recorded_generations, settings)
     findings: list[Finding] = []
     async with connect_workspaces(context) as connections:
         for workspace in settings.workspaces:
@@ -103,10 +104,22 @@ async def _api_findings(context: CommandContext) -> Sequence[Finding]:
                 settings.poll.feeds,
                 interval=settings.poll.interval,
                 quota_share=settings.api.quota_share / max(1, key_shards[workspace.key_text]),
+                recorded_generations=recorded.get(workspace.name),
                 status=status_config(settings, workspace, key_users),
             )
             findings += [finding.of(workspace.name) for finding in workspace_findings]
     return findings
+
+
+def _recorded_generations(settings: Settings) -> Mapping[str, Mapping[str, str]]:
+    """Return the generations of the state by workspace and feed; the check of the state reports that there is none."""
+    generations: dict[str, dict[str, str]] = {}
+    with suppress(errors.StoreError), Snapshot(settings.state.url, settings.state.password_path) as snapshot:
+        for scope in snapshot.scopes:
+            recorded = snapshot.feed_state(scope)
+            if recorded.coverage is not None and recorded.log_count:
+                generations.setdefault(scope.workspace, {})[scope.feed] = recorded.coverage.generation
+    return generations
 
 
 async def check_api(
@@ -116,6 +129,7 @@ async def check_api(
     *,
     interval: float,
     quota_share: float,
+    recorded_generations: Mapping[str, str] | None = None,
     status: StatusConfig = NO_STATUS_FEEDS,
     clock: Callable[[], float] = time.time,
 ) -> list[Finding]:
@@ -127,22 +141,24 @@ async def check_api(
         feeds: Names of the log feeds.
         interval: Seconds between two polls of a feed.
         quota_share: Share of the key's quota.
+        recorded_generations: Generation from which the logs of each feed in the state were counted.
         status: Configuration of the status feeds.
         clock: Local clock.
     """
     findings: list[Finding] = []
     skews: list[float] = []
-    error: errors.ApiError | None = None
+    is_answering = True
     for name in feeds:
+        recorded = (recorded_generations or {}).get(name)
         try:
-            feed = await generation.resolve_feed(name, client, state_generation=None)
+            feed = await generation.resolve_feed(name, client, state_generation=recorded)
             response = await fetch_page(client, feed)
-            await generation.examine_if_due(feed, client, state_generation=None)
+            await generation.examine_if_due(feed, client, state_generation=recorded)
             skews += [] if response.date is None else [response.date - clock()]
             count = "logs" if response.page.total is None else plural(response.page.total, "log")
             findings.append(Finding(Level.OK, name, f"{count} in generation {feed.generation} ({feed.path})"))
         except errors.ApiError as exc:
-            error = exc if error is None or not isinstance(exc, errors.Forbidden) else error
+            is_answering &= isinstance(exc, errors.Forbidden)
             # The message about a missing group says what to do.
             hint = "" if isinstance(exc, errors.Forbidden) and exc.required_group else HINTS.get(type(exc), "")
             findings.append(Finding(Level.ERROR, name, str(exc), hint))
@@ -151,7 +167,7 @@ async def check_api(
     for unread in sorted(generation.unread):
         message, hint = f"generation {unread} has newer logs, which are not read", "use --api.generation auto"
         findings.append(Finding(Level.ERROR, "generation", message, hint))
-    if error is None or isinstance(error, errors.Forbidden):
+    if is_answering:
         findings += [await _check_status_feed(client, name, status) for name in status.feeds]
     # A poll costs one request per feed, and one for pending logs.
     required_rate = (len(feeds) + 1) * 60 / interval + status.requests_per_minute

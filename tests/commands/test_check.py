@@ -58,6 +58,7 @@ async def check_world(
     status: int = 0,
     generation: str = "late",
     configured: str = "auto",
+    recorded: str | None = None,
     names: Sequence[str] = tuple(FEEDS),
     is_emptied: bool = False,
 ) -> Mapping[str, Finding]:
@@ -83,6 +84,7 @@ async def check_world(
             names,
             interval=interval,
             quota_share=0.5,
+            recorded_generations=dict.fromkeys(names, recorded) if recorded else None,
             clock=lambda: world.clock.now + skew,
         )
     return {finding.subject: finding for finding in findings}
@@ -102,6 +104,8 @@ async def test_a_good_key_has_no_warnings(world: World) -> None:
     [
         ({"generation": "zernio", "configured": "late"}, "publishing", "404: the API has no /v1/posts/logs"),
         ({"generation": "zernio", "configured": "late"}, "publishing", "check --api.base-url, --api.generation and"),
+        ({"generation": "both", "configured": "late", "recorded": "zernio"}, "publishing", "which have no ids: use"),
+        ({"generation": "late", "recorded": "zernio"}, "publishing", "404: the API has no /v1/logs"),
         ({"generation": "both", "names": ["webhooks"], "configured": "late"}, "webhooks", "has no webhooks logs"),
         ({"status": 410}, "publishing", "no log list can be read"),
         ({"status": 401}, "connections", "make sure that the key is complete, belongs to this API, and may read logs"),
