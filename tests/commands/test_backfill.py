@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -112,13 +113,9 @@ def harness(tmp_path: Path) -> Iterator[BackfillHarness]:
         yield harness
 
 
-def value_at(series: SeriesHistory, at: float | None = None) -> SampleValue:
-    """Return the value of a series at a time, or at its end."""
-    result = series.base
-    for change in series.changes:
-        if at is None or change.at <= at * 1000:
-            result = change.apply(result)
-    return result
+def value_at(series: SeriesHistory) -> SampleValue:
+    """Return the value of a series at its end."""
+    return reduce(lambda value, change: change.apply(value), series.changes, series.base)
 
 
 def number_of(result: SampleValue | None) -> float:

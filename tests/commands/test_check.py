@@ -150,11 +150,11 @@ def test_the_quota_must_be_enough_for_polling(customer_requests: int, rate: floa
     assert ("a key of its own" in finding.hint) == (level is Level.WARNING)
 
 
-@pytest.mark.parametrize(("skew", "words"), [(300.0, "ahead of the API"), (-90.0, "behind the API")])
-async def test_a_wrong_clock_is_a_warning(world: World, skew: float, words: str) -> None:
-    """A difference of minutes is a warning."""
-    clock = (await check_world(world, skew=skew))["clock"]
-    assert (Level.WARNING, True) == (clock.level, clock.message.endswith(f" s {words}"))
+async def test_a_wrong_clock_is_a_warning(world: World) -> None:
+    """A difference of minutes is a warning, in either direction."""
+    for skew, words in ((300.0, "s ahead of the API"), (-90.0, "s behind the API")):
+        clock = (await check_world(world, skew=skew))["clock"]
+        assert (Level.WARNING, True) == (clock.level, clock.message.endswith(words))
 
 
 LACKING = "403: the API key lacks a right: insufficient; grant the key the group accounts"

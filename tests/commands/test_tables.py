@@ -106,9 +106,8 @@ def test_statuses_are_coloured() -> None:
         (TtyStream(), {"TERM": "xterm"}, Terminal(50, colour=True)),
         (TtyStream(), {"TERM": "xterm", "NO_COLOR": "1"}, Terminal(50, colour=False)),
         (TtyStream(), {"TERM": "dumb"}, Terminal(50, colour=False)),
-        (TtyStream(), {}, Terminal(50, colour=False)),
     ],
-    ids=range(5),
+    ids=range(4),
 )
 def test_colours_depend_on_the_terminal(
     monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, environ: dict[str, str], terminal: Terminal
