@@ -57,6 +57,7 @@ PROGRAMS = {
         "git",
         "helm",
         "install",
+        "jq",
         "kubectl",
         "late-exporter",
         "make",

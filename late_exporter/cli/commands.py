@@ -92,9 +92,9 @@ class SimulateHelp(CommandHelp):
 
 
 class CheckHelp(CommandHelp):
-    """Check configuration, key, API, quota, clock, state, web configuration and addresses; exit 0 if all is well.
+    """Check configuration, key, lists of the API, quota, clock, state, web file and metrics; exit 0 if all is well.
 
-    Key files, state and addresses are tried with the rights of this user, or as root with those of --user.
+    Key files and state are tried with the rights of this user: run it as the user of the exporter.
 
     Examples:
         check
@@ -142,8 +142,8 @@ class AccountsHelp(CommandHelp):
     Examples:
         accounts
             List all accounts, those in trouble first.
-        accounts --platform instagram --format csv
-            List the accounts of a platform for a spreadsheet.
+        accounts --platform instagram --format json
+            List the accounts of a platform for a program.
     """
 
 
@@ -162,7 +162,7 @@ class PostHelp(CommandHelp):
         post 65f1c0a9e2b5af0012ab34cd
             See why a post failed.
         post 65f1c0a9e2b5af0012ab34cd --format json
-            Print one JSON object with all fields of the API.
+            Print one JSON object, with the rows of the API.
     """
 
     arguments = ("POST_ID",)
@@ -171,23 +171,21 @@ class PostHelp(CommandHelp):
 class LogsHelp(CommandHelp):
     """Print matching logs, newest first, or follow new ones.
 
-    Times are UTC. JSON has the logs as the API sends them, one per line.
+    Times are UTC. JSON has one log per line, with the same fields for all feeds, and the row of the API.
 
     In generation zernio --action accepts the action of the metrics or that of the API, as in post.published.
 
-    In CSV a cell that begins with = + - or @ gets an apostrophe, so that no spreadsheet runs it.
-
     It needs no state and does not affect a running exporter, but uses its quota: one request per 98 logs.
 
-    --follow polls once or twice per --poll.interval, and prints a log again when its status changes.
+    --follow polls every --poll.interval, and prints a log again if its status changes within ten minutes.
 
     Examples:
         logs --status failed
             Failures of the last day.
         logs --platform instagram --account @acmecorp --since 7d
             Posts of one account in a week.
-        logs --status failed --since 1h --limit 0 --format csv
-            All failures of an hour for a spreadsheet.
+        logs --status failed --since 1h --limit 0 --format json
+            All failures of an hour for a program.
         logs --feed connections --action disconnect
             Accounts that were disconnected.
         logs --feed webhooks --status failed --since 30d
@@ -226,7 +224,7 @@ class AuditHelp(CommandHelp):
 
 
 class BackfillHelp(CommandHelp):
-    """Write the history that the API still has, for promtool tsdb create-blocks-from openmetrics.
+    """Print the history that the API still has, for promtool tsdb create-blocks-from openmetrics.
 
     It needs the state of an exporter that is ready, and does not affect a running one. No log is counted both in the
     history and in the live counters.
@@ -239,12 +237,10 @@ class BackfillHelp(CommandHelp):
 
     Give every label that Prometheus adds when it scrapes: job, instance, and those of its configuration.
 
-    If Prometheus began to scrape later, give --until; samples after the first scrape would be duplicates.
-
     Examples:
-        backfill --output late.om --label job=late --label instance=localhost:10077
+        backfill --label job=late --label instance=localhost:10077
             Write everything before the first metrics of the running exporter.
-        backfill --output day.om --since 1d --step 4m --workspace agency
+        backfill --since 1d --workspace agency
             Write a day of one workspace.
     """
 

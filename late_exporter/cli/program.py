@@ -29,10 +29,6 @@ def run_command(args: Arguments, commands: Mapping[str, CommandFunction] | None)
     is_offline = args.command in OFFLINE_COMMANDS
     if not is_offline:
         _require_descriptors()
-    if args.command == "check" and "user" in args.flags:
-        from late_exporter.commands.check.user import become  # noqa: PLC0415 - not needed by other commands
-
-        become(args.flags["user"][-1])  # before any file is read
     load_settings = partial(load, args.command, args.flags, {} if is_offline else os.environ)
     settings = _load_all(args, load_settings)
     if is_offline:

@@ -1,4 +1,4 @@
-"""The commands: one module or package per command."""
+"""The commands: one module per command, which is imported only if the command runs."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from late_exporter.config.settings import CommandContext
 
-FUNCTIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "run": "run.run",
-        "demo": "simulate.demo",
-        "simulate": "simulate.simulate",
-        "check": "query.check",
-        "status": "status.show_status",
-        "accounts": "accounts.list_accounts",
-        "post": "query.post",
-        "logs": "query.logs",
-        "audit": "query.audit",
-        "backfill": "query.backfill",
-        "textfile": "run.textfile",
-        "state": "state.manage_state",
-    }
+FUNCTIONS = (
+    "run",
+    "demo",
+    "simulate",
+    "check",
+    "status",
+    "accounts",
+    "post",
+    "logs",
+    "audit",
+    "backfill",
+    "textfile",
+    "state",
 )
-"""Module and function of each command that reads settings; a module is imported only if its command runs."""
+"""Commands that read settings; each is a function of that name, by default in a module of that name."""
+
+MODULES: Mapping[str, str] = MappingProxyType({"demo": "simulate", "textfile": "run"})
+"""Other modules of commands."""
 
 
 def function_of(command: str) -> Callable[[CommandContext], int]:
     """Return the function that runs a command, and returns its exit code."""
     from importlib import import_module  # noqa: PLC0415 - not needed by quick commands
 
-    module_name, _, name = FUNCTIONS[command].partition(".")
-    function: Callable[[CommandContext], int] = getattr(import_module(f"{__name__}.{module_name}"), name)
+    module = import_module(f"{__name__}.{MODULES.get(command, command)}")
+    function: Callable[[CommandContext], int] = getattr(module, command)
     return function

@@ -27,20 +27,18 @@ def write_assets(folder: str | Path, completions: Mapping[str, str]) -> list[Pat
     Raises:
         LateError: A file or a folder cannot be written, or this installation lacks the assets.
     """
-    files = dict(find_assets())
+    files = {Path(folder, name): content for name, content in find_assets()}
     if not files:
         raise LateError("this installation has no assets; install late-exporter from its wheel or its source")
-    files |= {f"completions/{COMPLETION_NAMES[shell]}": f"{text}\n".encode() for shell, text in completions.items()}
-    return [_write(Path(folder, name), content) for name, content in sorted(files.items())]
-
-
-def _write(path: Path, content: bytes) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as exc:
-        raise LateError(f"{exc.filename or path}: cannot be written: {exc.strerror}") from exc
-    return path
+    for shell, text in completions.items():
+        files[Path(folder, "completions", COMPLETION_NAMES[shell])] = f"{text}\n".encode()
+    for path, content in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        except OSError as exc:
+            raise LateError(f"{exc.filename or path}: cannot be written: {exc.strerror}") from exc
+    return sorted(files)
 
 
 def find_assets() -> Iterator[tuple[str, bytes]]:
@@ -62,6 +60,6 @@ def find_assets() -> Iterator[tuple[str, bytes]]:
 def _walk(item: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
     if item.is_file():
         yield name, item.read_bytes()
-        return
-    for child in item.iterdir():
-        yield from _walk(child, f"{name}/{child.name}".removeprefix("/"))
+    else:
+        for child in item.iterdir():
+            yield from _walk(child, f"{name}/{child.name}".removeprefix("/"))

@@ -1,4 +1,4 @@
-"""The event loop of a command, which ends with its work, at a signal, or when the work asks for it."""
+"""How a command ends: with its work, at a signal, or when the work asks for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from late_exporter import log
@@ -20,6 +21,18 @@ SWITCH_SECONDS = 0.0001  # after which a thread that computes lets the event loo
 Stop: TypeAlias = Callable[[], None]  # callback that stops the command
 
 _collection_limiter = CollectionLimiter()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt at signals: an incomplete result is no success, and no temporary file is left behind."""
+    numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous_handlers = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, previous_handlers, strict=True):
+            signal.signal(number, handler)
 
 
 async def run_until_stopped(

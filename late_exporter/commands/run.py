@@ -7,6 +7,7 @@ import platform
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -22,12 +23,10 @@ from late_exporter import __revision__, __url__, __version__, log
 from late_exporter.app.connector import Connector, open_client
 from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader
-from late_exporter.app.sync_progress import log_progress, total_progress
+from late_exporter.app.sync_progress import log_progress
 from late_exporter.app.workspace_pollers import start_task
-from late_exporter.commands._runner import write_stdout
 from late_exporter.commands.event_loop import Stop, run_until_stopped
-from late_exporter.commands.progress import REFRESH_SECONDS, ProgressBar
-from late_exporter.commands.textfile import require_textfile, write_textfile
+from late_exporter.commands.output import write_stdout
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.types import Address, EventTarget, UnixPath
 from late_exporter.config.web import WebConfig, WebConfigWatcher
@@ -36,7 +35,6 @@ from late_exporter.events.file_output import FileOutput, StdoutOutput
 from late_exporter.events.output import Output
 from late_exporter.exposition.exposition import BodyRequest
 from late_exporter.exposition.negotiation import TEXT
-from late_exporter.ingest.webhooks import WebhookReceiver
 from late_exporter.store import import_postgres, is_postgres, open_store
 from late_exporter.store.thread import create_offload
 from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
@@ -47,7 +45,6 @@ from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import DESCRIPTOR_SHARE, serve
 from late_exporter.web.sockets import bind_socket, systemd_sockets, url_of
 from late_exporter.web.thread import call_in_loop, in_loop, run_in_thread
-from late_exporter.web.verdicts import progress_text
 
 if TYPE_CHECKING:
     from late_exporter.app.ownership import WorkspaceOwner
@@ -60,16 +57,31 @@ def run(context: CommandContext) -> int:
             raise ConfigError("--events.output stdout: --once prints the metrics there; write the events to a file")
         if context.settings.state.replicas:
             raise ConfigError("--once: drop it, or drop --state.replicas: replicas run all the time")
-        export = partial(_export_once, context.settings, _print)
+        export = partial(_export_once, context.settings, lambda body: sys.stdout.write(body.decode()))
         return write_stdout(lambda: asyncio.run(run_until_stopped(export, stopped_code=1)), broken_pipe_code=1)
     return asyncio.run(run_until_stopped(partial(serve_exporter, context.settings, context.reload_settings)))
 
 
 def textfile(context: CommandContext) -> int:
     path = Path(context.args[0])
-    require_textfile(path)
-    export = partial(_export_once, context.settings, partial(write_textfile, path))
+    if path.suffix != ".prom":
+        raise ConfigError(f"{path}: the textfile collector reads only files whose names end in .prom")
+    export = partial(_export_once, context.settings, partial(replace_file, path))
     return asyncio.run(run_until_stopped(export, stopped_code=1))
+
+
+def replace_file(path: Path, body: bytes) -> None:
+    """Replace a file atomically, so that no reader sees half of it; raise LateError if that is not possible."""
+    try:
+        if path.exists() and not path.is_file():
+            raise LateError(f"{path}: cannot be written: it is not a regular file")
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            file = Path(folder, path.name)
+            file.write_bytes(body)
+            file.chmod(0o644)
+            file.replace(path)
+    except OSError as exc:
+        raise LateError(f"{path}: cannot be written: {exc.strerror}") from exc
 
 
 async def serve_exporter(settings: Settings, reload_settings: Callable[[], Settings], stop: Stop) -> None:
@@ -95,7 +107,21 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         if owner is not None:
             group.create_task(owner.run())
         lifecycle = Lifecycle(reload=partial(reloader.reload_in, group), quit=stop)
-        app = _create_app(settings, exporter, owner, lifecycle, has_webhook_address=bool(webhook_sockets))
+        health = HealthSource(
+            workspaces=exporter.health,
+            unsynced_feeds=exporter.unsynced_feeds,
+            configuration=exporter.configuration,
+            cluster=owner.health if owner and settings.state.replicas else lambda: None,
+            unready_reason=owner.unready_reason if owner else str,
+        )
+        app = create_app(
+            health,
+            telemetry_path=settings.web.telemetry_path,
+            version=__version__,
+            documentation=f"{__url__}#readme",
+            lifecycle=lifecycle if settings.web.enable_lifecycle else None,
+            webhooks=None if webhook_sockets else exporter.webhook_receiver,
+        )
         visible = partial(call_in_loop, loop, owner.shown_workspaces) if owner is not None else all_workspaces
         metrics_app = create_metrics_app(exporter.exposition, exporter.names, visible)
         group.create_task(_serve(settings, exporter, app, metrics_app, watcher.current, sockets, webhook_sockets))
@@ -104,31 +130,6 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             _logger().info("listening", address=url_of(bound, secure=secure))
         for bound in webhook_sockets:
             _logger().info("listening for webhooks", address=url_of(bound, secure=secure))
-
-
-def _create_app(
-    settings: Settings,
-    exporter: Exporter,
-    owner: WorkspaceOwner | None,
-    lifecycle: Lifecycle,
-    *,
-    has_webhook_address: bool,
-) -> App:
-    health = HealthSource(
-        workspaces=exporter.health,
-        unsynced_feeds=exporter.unsynced_feeds,
-        configuration=exporter.configuration,
-        cluster=owner.health if owner and settings.state.replicas else lambda: None,
-        unready_reason=owner.unready_reason if owner else str,
-    )
-    return create_app(
-        health,
-        telemetry_path=settings.web.telemetry_path,
-        version=__version__,
-        documentation=f"{__url__}#readme",
-        lifecycle=lifecycle if settings.web.enable_lifecycle else None,
-        webhooks=None if has_webhook_address else exporter.webhook_receiver,
-    )
 
 
 async def _serve(
@@ -156,8 +157,12 @@ async def _serve(
     serve_sockets = partial(serve, web_config=web_config, descriptor_share=share)
     servers = [partial(serve_sockets, protected_app, sockets)]
     if receiver and webhook_sockets:
-        is_open = partial(_needs_no_password, receiver, require_auth=settings.webhook.require_auth)
-        webhook_app = protect(in_loop(create_webhook_app(receiver), loop), is_public=is_open)
+        require_auth = settings.webhook.require_auth
+        # Unknown paths need no password, so that none can be guessed there.
+        webhook_app = protect(
+            in_loop(create_webhook_app(receiver), loop),
+            is_public=lambda path: not (require_auth and receiver.handles(path)),
+        )
         servers.append(partial(serve_sockets, webhook_app, webhook_sockets))
     await run_in_thread(partial(_serve_all, servers))
 
@@ -166,14 +171,6 @@ async def _serve_all(servers: Iterable[Callable[[], Coroutine[Any, Any, None]]])
     async with asyncio.TaskGroup() as group:
         for serve_sockets in servers:
             group.create_task(serve_sockets())
-
-
-def _needs_no_password(receiver: WebhookReceiver, path: str, *, require_auth: bool) -> bool:
-    """Return whether a path of a webhook address needs no password.
-
-    Unknown paths need none, so that no password can be guessed there.
-    """
-    return not (require_auth and receiver.handles(path))
 
 
 async def _open(
@@ -221,11 +218,11 @@ def _open_output(target: EventTarget | None) -> Output | None:
     return file
 
 
-async def _export_once(settings: Settings, write: Callable[[bytes], None], _: Stop) -> None:
+async def _export_once(settings: Settings, write: Callable[[bytes], object], _: Stop) -> None:
     """Poll until every feed is caught up; write the metrics without those of the process, even if a poll fails."""
     async with AsyncExitStack() as stack:
         exporter = (await _open(settings, stack))[0]
-        tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(_show_progress(exporter))]
+        tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(log_progress(exporter.pollers))]
         try:
             succeeded = await exporter.catch_up()
         finally:
@@ -235,24 +232,6 @@ async def _export_once(settings: Settings, write: Callable[[bytes], None], _: St
         write(exporter.exposition.get_body(BodyRequest(TEXT)).body)
         if not succeeded:
             raise LateError("a poll failed")
-
-
-async def _show_progress(exporter: Exporter) -> None:
-    """Show on a terminal how far the feeds are caught up, and log it otherwise, until cancelled."""
-    if not sys.stderr.isatty():
-        await log_progress(exporter.pollers)
-        return
-    bar = ProgressBar(sys.stderr)
-    try:
-        while True:
-            await asyncio.sleep(REFRESH_SECONDS)
-            progress = total_progress(exporter.pollers())
-            if progress is None:
-                bar.clear()
-                continue
-            bar.show("reading logs", progress.share, progress_text(progress))
-    finally:
-        bar.clear()
 
 
 def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
@@ -268,11 +247,6 @@ def _bind(addresses: Iterable[Address | UnixPath], stack: AsyncExitStack) -> Ite
         yield bind_socket(address)
         if isinstance(address, UnixPath):
             stack.callback(address.path.unlink, missing_ok=True)
-
-
-def _print(body: bytes) -> None:
-    sys.stdout.write(body.decode())
-    sys.stdout.flush()
 
 
 def _logger() -> BoundLogger:

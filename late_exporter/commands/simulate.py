@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 import time
 from contextlib import suppress
 from functools import partial
+from operator import methodcaller
 
 from late_exporter import log
 from late_exporter.commands.event_loop import Stop, run_until_stopped
+from late_exporter.commands.output import write_line
 from late_exporter.commands.run import serve_exporter
 from late_exporter.config.sections import Incident, SimulateSettings
 from late_exporter.config.settings import CommandContext
@@ -26,8 +27,7 @@ It accepts any key of sk_ or zrk_ and 64 hexadecimal digits. In another terminal
   export LATE_API_KEY={key}
   export LATE_EXPORTER_API__BASE_URL={url}
   late-exporter check
-  late-exporter run
-"""
+  late-exporter run"""
 DEMO_INCIDENTS: tuple[Incident, ...] = ("platform-outage", "revoked-token")
 DEMO_LEAD = 900.0  # seconds since the demo's incidents began, so that its first minute already shows something
 
@@ -41,55 +41,44 @@ def simulate(context: CommandContext) -> int:
 
 
 async def _run_demo(context: CommandContext, stop: Stop) -> None:
-    settings = context.settings
-    with bind_socket(settings.simulate.listen_address) as bound:
-        url = f"{url_of(bound)}/api"
-        options, lead = settings.simulate, 0.0
-        if not options.incident:
-            options, lead = options.model_copy(update={"incident": DEMO_INCIDENTS}), DEMO_LEAD
+    with bind_socket(context.settings.simulate.listen_address) as bound:
+        with_api = methodcaller("with_api", f"{url_of(bound)}/api", DEMO_KEY)
         async with asyncio.TaskGroup() as group:
-            group.create_task(_serve_simulator(options, bound, context.flags.generation, lead=lead))
+            group.create_task(_serve_simulator(context, bound, is_demo=True))
             group.create_task(
-                serve_exporter(
-                    settings.with_api(url, DEMO_KEY), lambda: context.reload_settings().with_api(url, DEMO_KEY), stop
-                )
+                serve_exporter(with_api(context.settings), lambda: with_api(context.reload_settings()), stop)
             )
 
 
 async def _simulate(context: CommandContext) -> None:
     with bind_socket(context.settings.simulate.listen_address) as bound:
-        instructions = INSTRUCTIONS.format(key=SIMULATOR_KEY, url=f"{url_of(bound)}/api")
-        await _serve_simulator(context.settings.simulate, bound, context.flags.generation, instructions=instructions)
+        await _serve_simulator(context, bound)
 
 
-async def _serve_simulator(
-    options: SimulateSettings, bound: socket.socket, generation: str, *, lead: float = 0.0, instructions: str = ""
-) -> None:
+async def _serve_simulator(context: CommandContext, bound: socket.socket, *, is_demo: bool = False) -> None:
+    options, lead = context.settings.simulate, 0.0
+    if is_demo and not options.incident:
+        options, lead = options.model_copy(update={"incident": DEMO_INCIDENTS}), DEMO_LEAD
     world = await asyncio.to_thread(_create_world, options, lead)
     api = SimulatedApi(
         world,
         clock=time.time,
         rate_limit=options.rate_limit,
         customer_rate=options.customer_rate,
-        generation=generation,
+        generation=context.flags.generation,
     )
-    log.get_logger("late_exporter").info(
-        "simulating the Zernio API", address=url_of(bound), logs=len(world.publishing.rows)
-    )
-    with suppress(OSError):  # No one has to read them.
-        sys.stdout.write(instructions)
-        sys.stdout.flush()
+    logger = log.get_logger("late_exporter")
+    logger.info("simulating the Zernio API", address=url_of(bound), logs=len(world.publishing.rows))
+    if not is_demo:
+        with suppress(OSError):  # No one has to read them.
+            write_line(INSTRUCTIONS.format(key=SIMULATOR_KEY, url=f"{url_of(bound)}/api"))
     await serve(api, [bound], date_header=False)
 
 
 def _create_world(options: SimulateSettings, lead: float) -> SimulatedWorld:
     """Return a simulated world, in which the incidents began ``lead`` seconds ago."""
-    world = SimulatedWorld(
-        options.seed,
-        time.time() - lead,
-        logs_per_day=options.logs_per_day,
-        history=options.history,
-    )
+    start = time.time() - lead
+    world = SimulatedWorld(options.seed, start, logs_per_day=options.logs_per_day, history=options.history)
     for incident in options.incident:
         world.start_incident(incident)
     world.advance(time.time())

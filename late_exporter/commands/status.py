@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from late_exporter.commands._runner import write_line, write_stdout
 from late_exporter.commands.exporter_client import fetch
-from late_exporter.commands.terminal import Terminal, clean, format_table
+from late_exporter.commands.output import write_lines
+from late_exporter.commands.tables import Row, Table, Terminal, clean
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
 from late_exporter.format import human_duration, plural
 from late_exporter.status import FeedHealth, PlatformHealth, StatusDocument, WorkspaceHealth
-from late_exporter.web.verdicts import (
-    feed_status,
-    platform_tone,
-    problem_text,
-    progress_text,
-    relative_time,
-    status_notices,
-    utc_text,
-    verdicts_of,
-    window_name,
-    worst_first,
-)
+from late_exporter.web import verdicts
 
-FEED_TITLES = ("FEED", "STATE", "LAST POLL", "LAST SUCCESS", "NEXT POLL", "LAG>", "LOGS>", "PENDING>", "DETAIL")
 LEVELS = {"bad": "FAILING", "warn": "WARNING", "busy": "BUSY", "idle": "IDLE", "ok": "OK"}
+FEED_COLUMNS = ("FEED", "STATE", "LAST SUCCESS", "NEXT POLL", "LAG>", "LOGS>", "PENDING>", "DETAIL")
+PLATFORM_COLUMNS = ("PLATFORM", "RECENT>", "FAILED>", "ALL>", "ALL FAILED>", "PENDING>", "LAST LOG")
+INDENT = 2
 MAX_NAMES = 5
 
 
-def show_status(context: CommandContext) -> int:
+def status(context: CommandContext) -> int:
     """Print the status of the exporter, and return the exit code."""
     body = fetch(context, "/", accept="application/json")
     try:
@@ -41,84 +30,73 @@ def show_status(context: CommandContext) -> int:
     except msgspec.MsgspecError:
         raise LateError("the response is not that of a late-exporter of this version") from None
     if context.flags.format == "json":
-        return write_stdout(lambda: _write_json(body))
-    return write_stdout(lambda: _write_text(document))
+        return write_lines([body.decode()])
+    return write_lines(_lines(document, Terminal.of_stdout()))
 
 
-def _write_json(body: bytes) -> int:
-    write_line(body.decode())
-    return 0
-
-
-def _write_text(document: StatusDocument) -> int:
-    terminal = Terminal.detect(sys.stdout, os.environ)
-    for verdict in verdicts_of(document.workspaces, document.now):
-        write_line(terminal.toned(f"{LEVELS[verdict.tone]:8}", verdict.tone) + terminal.bold(clean(verdict.text)))
+def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
+    for verdict in verdicts.verdicts_of(document.workspaces, document.now):
+        yield terminal.toned(f"{LEVELS[verdict.tone]:8}", verdict.tone) + terminal.bold(clean(verdict.text))
     for workspace in document.workspaces:
-        write_line("")
-        for line in _workspace_lines(workspace, document.now, terminal):
-            write_line(line)
-    write_line("")
-    write_line(f"late-exporter {clean(document.version)}, {utc_text(document.now)}")
-    return 0
+        yield ""
+        yield from _workspace_lines(workspace, document.now, terminal)
+    yield ""
+    yield f"late-exporter {clean(document.version)}, {verdicts.utc_text(document.now)}"
 
 
 def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal) -> Iterator[str]:
     quota = workspace.quota
     rest = f", {quota.remaining:,} of {quota.limit:,} requests left" if quota is not None else ""
     yield terminal.bold(clean(f"{workspace.name} ({workspace.base_url}, generation {workspace.generation}{rest})"))
-    feeds = workspace.feeds
-    tones = [feed_status(feed).tone for feed in feeds]
-    yield from _indent(format_table(FEED_TITLES, [_feed_row(feed, now) for feed in feeds], terminal, tones=tones))
-    platforms = worst_first(workspace.platforms)
+    narrower = terminal._replace(width=terminal.width and terminal.width - INDENT)
+    feeds = Table(narrower, FEED_COLUMNS, toned="STATE")
+    yield from _indented(feeds.lines(_feed_row(feed, now) for feed in workspace.feeds))
+    platforms = verdicts.worst_first(workspace.platforms)
     if platforms:
-        yield ""
-        since = utc_text(min(platform.counted_since for platform in platforms))[:10]
-        window = window_name(workspace.recent_since or 0.0, now).upper()
-        titles = ("PLATFORM", f"{window}>", "FAILED>", f"SINCE {since}>", "FAILED>", "PENDING>", "LAST LOG")
-        rows = [_platform_row(platform, now) for platform in platforms]
-        tones = [platform_tone(platform) for platform in platforms]
-        yield from _indent(format_table(titles, rows, terminal, tones=tones))
+        since = verdicts.utc_text(min(platform.counted_since for platform in platforms))[:10]
+        window = verdicts.window_name(workspace.recent_since or 0.0, now).lower()
+        yield from ("", f"  Attempts: recent ones are of the {window}, all are since {since}")
+        table = Table(narrower, PLATFORM_COLUMNS, toned="FAILED>")
+        yield from _indented(table.lines(_platform_row(platform, now) for platform in platforms))
     notices = [clean(notice) for notice in _notices(workspace, now)]
     if notices:
         yield ""
-        yield from _indent(terminal.toned(notice, "warn") for notice in notices)
+        yield from _indented(terminal.toned(notice, "warn") for notice in notices)
 
 
-def _indent(lines: Iterable[str]) -> Iterator[str]:
-    return (f"  {line}" for line in lines)
+def _indented(lines: Iterable[str]) -> Iterator[str]:
+    return (f"{' ' * INDENT}{line}" for line in lines)
 
 
-def _feed_row(feed: FeedHealth, now: float) -> tuple[str, ...]:
-    detail = problem_text(feed) or (progress_text(feed.progress) if feed.progress is not None else "")
-    return (
-        feed.name,
-        feed_status(feed).label,
-        _when(feed.last_poll, now),
-        _when(feed.last_success, now),
+def _feed_row(feed: FeedHealth, now: float) -> Row:
+    status, progress = verdicts.feed_status(feed), feed.progress
+    cells = {
+        "FEED": feed.name,
+        "STATE": status.label,
+        "LAST SUCCESS": _when(feed.last_success, now),
         # A poll that is due runs, or waits for the quota.
-        _when(None if feed.next_poll is None else max(feed.next_poll, now), now),
-        "-" if feed.lag is None else human_duration(feed.lag),
-        f"{feed.logs:,}",
-        f"{feed.pending:,}",
-        detail,
-    )
+        "NEXT POLL": _when(None if feed.next_poll is None else max(feed.next_poll, now), now),
+        "LAG>": "" if feed.lag is None else human_duration(feed.lag),
+        "LOGS>": f"{feed.logs:,}",
+        "PENDING>": f"{feed.pending:,}",
+        "DETAIL": verdicts.problem_text(feed) or (verdicts.progress_text(progress) if progress is not None else ""),
+    }
+    return Row(cells, status.tone)
 
 
-def _platform_row(platform: PlatformHealth, now: float) -> tuple[str, ...]:
-    recent = platform.recent
-    pending = f"{platform.pending:,}"
-    if platform.oldest_pending is not None:
-        pending += f" ({human_duration(max(now - platform.oldest_pending, 0), rough=True)})"
-    return (
-        platform.name,
-        f"{recent.final:,}",
-        _failures(recent.failed, recent.final),
-        f"{platform.final:,}",
-        _failures(platform.failed, platform.final),
-        pending,
-        _when(platform.last_log, now),
-    )
+def _platform_row(platform: PlatformHealth, now: float) -> Row:
+    recent, oldest = platform.recent, platform.oldest_pending
+    age = "" if oldest is None else f" ({human_duration(max(now - oldest, 0), rough=True)})"
+    cells = {
+        "PLATFORM": platform.name,
+        "RECENT>": f"{recent.final:,}",
+        "FAILED>": _failures(recent.failed, recent.final),
+        "ALL>": f"{platform.final:,}",
+        "ALL FAILED>": _failures(platform.failed, platform.final),
+        "PENDING>": f"{platform.pending:,}{age}",
+        "LAST LOG": _when(platform.last_log, now),
+    }
+    return Row(cells, verdicts.platform_tone(platform))
 
 
 def _failures(failed: int, final: int) -> str:
@@ -126,7 +104,7 @@ def _failures(failed: int, final: int) -> str:
 
 
 def _when(time: float | None, now: float) -> str:
-    return "-" if time is None else relative_time(time, now, coarse=True)
+    return "" if time is None else verdicts.relative_time(time, now, coarse=True)
 
 
 def _notices(workspace: WorkspaceHealth, now: float) -> Iterator[str]:
@@ -134,7 +112,7 @@ def _notices(workspace: WorkspaceHealth, now: float) -> Iterator[str]:
     if failing:
         names = [f"{account.username or account.account_id} ({account.platform})" for account in failing]
         yield f"{plural(len(failing), 'account')} failed the last publish: {_join(names)}"
-    for notice in status_notices(workspace.status, now):
+    for notice in verdicts.status_notices(workspace.status, now):
         yield f"{notice.text} {_join(list(notice.names))}".rstrip()
     for feed in workspace.status.feeds:
         if feed.error:

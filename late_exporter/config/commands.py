@@ -15,9 +15,9 @@ ALL_COMMANDS = ("run", "check", "demo", "simulate", "textfile", "state", *QUERY_
 FORMATS = {
     "check": ("text", "json"),
     "status": ("text", "json"),
-    "accounts": ("table", "json", "csv"),
+    "accounts": ("table", "json"),
     "post": ("text", "json"),
-    "logs": ("table", "json", "csv"),
+    "logs": ("table", "json"),
     "audit": ("text", "json"),
     "state": ("text", "json"),
     "metrics": ("table", "markdown", "json"),

@@ -289,19 +289,11 @@ class CommandFlags(OptionModel):
     """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll failed."""
     wait: Annotated[float, duration("0s", "1d")] = _flag("2m", "DURATION", ("audit",))
     """How long a running exporter may take to count a log before it is reported as a difference."""
-    output: str | None = _flag(None, "FILE", ("backfill",))
-    """File to create; must not exist yet. - for standard output."""
-    # Prometheus considers a series stale after five minutes without a sample.
-    step: Annotated[float, duration("1s", "4m")] = _flag("1m", "DURATION", ("backfill",))
-    """Time between two samples of a changing series, 1s to 4m, preferably a divisor of an hour."""
-    until: fields.Timestamp | None = _flag(None, "TIME", ("logs", "backfill"))
-    """Time of the newest log to print, or end of the history, for example 2026-11-20T08:00:00Z. A history ends at least
-    3h ago and well before the first scrape by Prometheus, by default 1h before the exporter first exposed the
-    metrics."""
+    until: fields.Timestamp | None = _flag(None, "TIME", ("logs",))
+    """Time of the newest log to print, for example 2026-11-20T08:00:00Z."""
     label: CommaSeparated[fields.TargetLabel] = _flag(None, "NAME=VALUE", ("backfill",))
     """Label that Prometheus adds when it scrapes, for example job=late; may be repeated."""
-    user: str | None = _flag(None, "NAME", (*commands.CLIENT_COMMANDS, "check"))
-    """User name for the basic authentication of the exporter; for check, the local user to run the checks as, which
-    needs root."""
+    user: str | None = _flag(None, "NAME", commands.CLIENT_COMMANDS)
+    """User name for the basic authentication of the exporter."""
     password_file: str | None = _flag(None, "FILE", commands.CLIENT_COMMANDS)
     """File that holds the password of --user."""

@@ -20,7 +20,6 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         key: Key of its LogEntry.
         row: The log as the API sent it.
-        previous_status: Status in which it was shown before.
         time: ``created`` in ISO 8601, or the text of the API if that is not a time.
         duration: Duration in microseconds.
         error: Error message.
@@ -32,7 +31,6 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True):
     platform: str
     action: str
     status: str
-    previous_status: str = ""
     log_id: str = ""
     post_id: str = ""
     created: int | None = None

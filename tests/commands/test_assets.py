@@ -56,16 +56,6 @@ def test_every_file_of_the_folders_is_an_asset(tmp_path: Path) -> None:
     assert [] == [name for name in tracked if (ROOT / name).read_bytes() not in contents]
 
 
-def test_only_files_of_the_same_names_are_replaced(tmp_path: Path) -> None:
-    """An older version is replaced, and what else is in the folder stays."""
-    (tmp_path / "systemd").mkdir()
-    (tmp_path / "systemd" / "late-exporter.service").write_text("old")
-    (tmp_path / "systemd" / "own.conf").write_text("own")
-    write_assets(tmp_path, {})
-    assert "own" == (tmp_path / "systemd" / "own.conf").read_text()
-    assert "old" != (tmp_path / "systemd" / "late-exporter.service").read_text()
-
-
 @pytest.mark.parametrize("name", ["file", "file/folder", "occupied"])
 def test_a_folder_that_cannot_be_written_is_an_error(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]

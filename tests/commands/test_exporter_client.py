@@ -1,4 +1,4 @@
-"""The commands that read from the exporter on this machine: status and accounts."""
+"""The commands that read from the exporter on this machine: healthcheck, status and accounts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 import trustme
 
 from late_exporter.cli import main
-from late_exporter.commands import exporter_client
-from late_exporter.commands.accounts import Account, parse_accounts
+from late_exporter.commands.accounts import parse_accounts
+from late_exporter.commands.exporter_client import check_health
 from late_exporter.config import web_file
-from late_exporter.config.types import Address
+from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
 from late_exporter.status import (
     AccountHealth,
@@ -33,7 +33,7 @@ from late_exporter.status import (
 from late_exporter.web.asgi import Message, Receive, Send
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
-from tests.e2e.late import HttpExchange, LateServer, drip, respond_with
+from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond_with
 
 NOW = 1_763_993_002.0
 HOSTILE = "evil \x1b[31m[bold]name[/bold]\n"
@@ -62,6 +62,13 @@ late_up{workspace="a",feed="publishing"} 1
 """
 
 
+ACCOUNT_TABLE = r"""STATE      PLATFORM  ACCOUNT          FAILED  IN A ROW  LAST SUCCESS  DETAIL
+reconnect  x         @\u001b[31m      0 of 0         0  -             b, 3
+cooldown   tiktok    2                0 of 0         0  -             a, 2, rate limited for 10 min
+failing    x         @one         7 of 1,207         5  1 min ago     a, 1
+"""
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LateServer]:
     """Return a server in the place of the exporter, at the first listen address."""
@@ -80,7 +87,14 @@ def document() -> StatusDocument:
         base_url="https://zernio.com/api",
         generation="zernio",
         feeds=(
-            FeedHealth(name="publishing", is_synced=True, outcome="unauthorized", error=HOSTILE, last_poll=NOW - 5),
+            FeedHealth(
+                name="publishing",
+                is_synced=True,
+                outcome="unauthorized",
+                error=HOSTILE,
+                last_poll=NOW - 5,
+                next_poll=NOW + 20,
+            ),
         ),
         quota=Quota(600, 60, NOW),
         platforms=(
@@ -106,7 +120,9 @@ def document() -> StatusDocument:
     )
     progress = SyncProgress(log_count=10, expected_count=50, seconds_left=70.0)
     syncing = WorkspaceHealth(
-        name="brand", base_url="https://zernio.com/api", feeds=(FeedHealth(name="publishing", progress=progress),)
+        name="brand",
+        base_url="https://zernio.com/api",
+        feeds=(FeedHealth(name="publishing", progress=progress, next_poll=NOW - 18),),
     )
     return StatusDocument(version="1.2.3", now=NOW, workspaces=(troubled, syncing))
 
@@ -121,34 +137,14 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert "FAILING 1 of 2 feeds has a problem: the API rejected the key" == lines[0]
     assert "FAILING acme, instagram: 19 of 22 attempts failed in the last hour, and 3 more problems" == lines[1]
     assert "acme (https://zernio.com/api, generation zernio, 60 of 600 requests left)" in lines
-    assert "instagram 22 19 (86.4%) 5,600 650 (11.6%) 2 (2 h) -" in lines
-    assert "publishing First sync - - - - 0 0 10 of about 50 logs read, about 1 min left" in lines
+    assert "instagram 22 19 (86.4%) 5,600 650 (11.6%) 2 (2 h)" in lines
+    assert any(line.startswith("publishing Failing - in 20 s - 0 0 evil") for line in lines)
+    assert "publishing First sync - now - 0 0 10 of about 50 logs read, about 1 min left" in lines
     assert any(line.startswith("7 accounts failed the last publish: 0 (x), 1 (x)") for line in lines)
     assert "Status feed posts: 500: oops" in lines
     assert "\x1b" not in out
     assert "[bold]name[/bold]" in out
     assert not [line for line in out.splitlines() if line.endswith(" ")]
-
-
-def test_the_next_poll(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """A poll that is due is shown as now, also if it waits for the quota."""
-    progress = SyncProgress(log_count=10, quota_wait=40.0)
-    feeds = (
-        FeedHealth(name="publishing", next_poll=NOW + 20),
-        FeedHealth(name="connections", next_poll=NOW - 18, progress=progress),
-    )
-    workspace = WorkspaceHealth(name="acme", base_url="https://zernio.com/api", feeds=feeds)
-    server.fault = respond_with(
-        200, msgspec.json.encode(StatusDocument(version="1.2.3", now=NOW, workspaces=(workspace,)))
-    )
-    assert 0 == main(["status"])
-    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert any(line.startswith("publishing ") and line.endswith(" in 20 s - 0 0") for line in lines)
-    assert "connections First sync - - now - 0 0 10 logs read, waiting 40 s for the quota" in lines
-
-
-def test_status_as_json(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
-    server.fault = respond_with(200, json.dumps(msgspec.to_builtins(document())))
     assert 0 == main(["status", "--format", "json"])
     assert document() == msgspec.json.decode(capsys.readouterr().out, type=StatusDocument)
 
@@ -159,36 +155,27 @@ def test_accounts(server: LateServer, capsys: pytest.CaptureFixture[str]) -> Non
     assert 0 == main(["accounts"])
     assert ["/metrics"] == [request.path for request in server.requests]
     out = capsys.readouterr().out
-    rows = [line.split() for line in out.splitlines()]
-    assert [["reconnect", "b", "x"], ["cooldown", "a", "tiktok"], ["failing", "a", "x"]] == [
-        row[:3] for row in rows[1:]
-    ]
-    assert ["failing", "a", "x", "@one", "1", "1,200", "7", "5", "1", "min", "ago", "-"] == rows[3]
-    assert out.splitlines()[2].endswith("rate limited for 10 min")
+    assert ACCOUNT_TABLE == out
     assert "\x1b" not in out
 
 
-def test_accounts_as_csv_and_json(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """Programs get every field, and spreadsheets no formula."""
+def test_accounts_as_json(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Programs get every field."""
     server.fault = respond_with(200, ACCOUNTS)
-    assert 0 == main(["accounts", "--format", "csv", "--platform", "TikTok"])
-    heading, row = capsys.readouterr().out.splitlines()
-    assert list(Account.__struct_fields__) == heading.split(",")
-    assert row.startswith("a,tiktok,2,,cooldown,0,0,0,,,2025-11-24T14:13:22Z,")
-    assert 0 == main(["accounts", "--format", "json", "--platform", "x"])
-    names = [json.loads(line)["username"] for line in capsys.readouterr().out.splitlines()]
-    assert 2 == len(names)
+    assert 0 == main(["accounts", "--format", "json", "--platform", "X"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [("3", "reconnect"), ("1", "failing")] == [(row["account_id"], row["state"]) for row in rows]
     assert 0 == main(["accounts", "--platform", "myspace"])
     assert ("", "late-exporter: no account matches\n") == capsys.readouterr()
 
 
 def test_states() -> None:
     """The worst of what is known about an account is its state."""
-    (first, second, third) = sorted(parse_accounts(ACCOUNTS, NOW), key=lambda account: account.account_id)
-    assert ("failing", 1200, 7, 5) == (first.state, first.published, first.failed, first.failed_in_a_row)
-    assert ("cooldown", "") == (second.state, second.username)
-    assert "reconnect" == third.state
-    later = {account.account_id: account.state for account in parse_accounts(ACCOUNTS, NOW + 3600)}
+    first, second, third = sorted(parse_accounts(ACCOUNTS, NOW), key=lambda account: account["account_id"])
+    assert ("failing", 1200, 7, 5) == (first["state"], first["success"], first["failed"], first["consecutive_failures"])
+    assert ("cooldown", "") == (second["state"], second["username"])
+    assert "reconnect" == third["state"]
+    later = {account["account_id"]: account["state"] for account in parse_accounts(ACCOUNTS, NOW + 3600)}
     assert {"1": "failing", "2": "ok", "3": "reconnect"} == later
     with pytest.raises(LateError, match="not that of a late-exporter"):
         parse_accounts('late_account_info{workspace="a"} 1\n', NOW)
@@ -218,64 +205,123 @@ def test_password(server: LateServer, tmp_path: Path, capsys: pytest.CaptureFixt
     assert '--password-file "gone": No such file or directory\n' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("message", "status", "body"),
-    [
-        ("not that of a late-exporter of this version", 200, "<html>"),
-        ("/ answers 404; is it late-exporter?", 404, ""),
-        ("/ answers 302; is it late-exporter?", 302, ""),
-    ],
-)
-def test_something_else_answers(
-    server: LateServer, capsys: pytest.CaptureFixture[str], message: str, status: int, body: str
-) -> None:
-    server.fault = respond_with(status, body)
-    assert 1 == main(["status"])
-    assert message in capsys.readouterr().err
+def test_something_else_answers(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
+    for status, message in (
+        (200, "not that of a late-exporter of this version"),
+        (404, "/ answers 404; is it late-exp"),
+    ):
+        server.fault = respond_with(status, "<html>")
+        assert 1 == main(["status"])
+        assert message in capsys.readouterr().err
 
 
 def test_no_exporter(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     """The message names the address, and what to do."""
     server.stop()
     assert 1 == main(["status"])
-    assert capsys.readouterr().err.endswith("start the exporter, or give its --web.listen-address\n")
+    hint = "start the exporter, or give its --web.listen-address, and its --web.config.file if it uses TLS"
+    assert capsys.readouterr().err.endswith(f": Connection refused; {hint}\n")
 
 
-@pytest.mark.parametrize("command", ["status", "accounts"])
-def test_a_response_without_end(
-    server: LateServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
-) -> None:
-    """A process that sends byte after byte in the place of the exporter does not hold the command."""
-    monkeypatch.setattr(exporter_client, "TIMEOUT", 0.1)
+OTHER_PROGRAM = "is not late-exporter; give the address with --web.listen-address"
+
+
+def address(server: LateServer) -> Address:
+    """Return the address of a server."""
+    host, _, port = server.url.removeprefix("http://").partition("/")[0].rpartition(":")
+    return Address(host, int(port))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "", "0.0.0.0"])  # noqa: S104 - asked, not bound
+def test_all_interfaces_are_checked_at_loopback(server: LateServer, host: str) -> None:
+    """An exporter that listens on every interface is requested at a loopback address."""
+    server.fault = respond_with(200, "late-exporter is healthy")
+    check_health(Address(host, address(server).port))
+    assert ["/-/healthy"] == [received.path for received in server.requests]
+
+
+def not_http(exchange: HttpExchange) -> None:
+    """Answer with bytes that are not HTTP."""
+    exchange.write(b"SSH-2.0-secret\r\n")
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (respond_with(503, "why"), "answers 503"),
+        (respond_with(404, ""), "answers 404"),
+        (not_http, "does not answer in HTTP"),
+        (respond_with(200, ""), OTHER_PROGRAM),
+        (respond_with(200, "<h1>It works!</h1>"), OTHER_PROGRAM),
+        (respond_with(200, " " * 100_000 + "late-exporter is healthy"), OTHER_PROGRAM),
+    ],
+)
+def test_another_answer_is_unhealthy(server: LateServer, fault: FaultHandler, reason: str) -> None:
+    """The error gives the reason in a few words."""
+    server.fault = fault
+    with pytest.raises(LateError) as caught:
+        check_health(address(server))
+    assert f"{address(server)} {reason}" == str(caught.value)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_dripping_server_is_unhealthy(server: LateServer, *, secure: bool) -> None:
+    """The timeout is that of the whole exchange, however many bytes arrive in between."""
     server.fault = drip(server, pause=0.01)
-    assert 1 == main([command])
-    assert "does not answer: no complete response within 0.1 s; start the exporter" in capsys.readouterr().err
+    with pytest.raises(LateError, match=r" does not answer within 0.1 s$"):
+        check_health(address(server), secure=secure, timeout=0.1)
 
 
-async def answer(_scope: Message, _receive: Receive, send: Send) -> None:
-    """Respond with the metrics."""
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": ACCOUNTS.encode()})
+def test_authentication_and_rate_limits_are_healthy(server: LateServer) -> None:
+    """A server that asks for a password or limits requests is running."""
+    for status in (401, 429):
+        server.fault = respond_with(status, "")
+        check_health(address(server))
 
 
-@pytest.mark.parametrize("kind", ["plain", "tls"])
-async def test_a_web_configuration_need_not_have_tls(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
-) -> None:
-    """With the web configuration of the exporter, both kinds of servers are read; without it, one with TLS is not."""
-    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
-    file = tmp_path / "web.yml"
-    tls = "cert_file: server.pem, key_file: server.pem" if kind == "tls" else ""
-    file.write_text(f"tls_server_config: {{{tls}}}")
-    config = web_file.load(file)
-    with bind_socket(Address("127.0.0.1", 0)) as bound:
-        serving = asyncio.ensure_future(serve(answer, [bound], web_config=lambda: config))
-        arguments = ["accounts", "--format", "json", "--web.listen-address", str(Address(*bound.getsockname()))]
-        assert 0 == await asyncio.to_thread(main, [*arguments, "--web.config.file", str(file)])
-        assert 3 == len(capsys.readouterr().out.splitlines())
-        assert int(kind == "tls") == await asyncio.to_thread(main, arguments)
-        hint = "give its --web.config.file if it uses TLS\n" if kind == "tls" else ""
-        assert capsys.readouterr().err.endswith(hint)
+async def refuse(scope: Message, _receive: Receive, send: Send) -> None:
+    """Ask for a password."""
+    assert "/-/healthy" == scope["path"]
+    await send({"type": "http.response.start", "status": 401, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.mark.parametrize("kind", ["plain", "tls", "mtls", "unix"])
+async def test_tls_and_unix_sockets_are_supported(kind: str, tmp_path: Path) -> None:
+    """TLS may require client certificates, and the address may be a path."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    clients = "client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem" if kind == "mtls" else ""
+    tls = f"tls_server_config: {{cert_file: server.pem, key_file: server.pem, {clients}}}"
+    (tmp_path / "web.yml").write_text(tls if "tls" in kind else "")
+    config = web_file.load(tmp_path / "web.yml")
+    address_in_use = UnixPath(tmp_path / "socket") if kind == "unix" else Address("127.0.0.1", 0)
+    with bind_socket(address_in_use) as bound:
+        serving = asyncio.ensure_future(serve(refuse, [bound], web_config=lambda: config))
+        if isinstance(address_in_use, Address):
+            address_in_use = Address(*bound.getsockname())
+        await asyncio.to_thread(check_health, address_in_use, secure=True)
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await serving
+
+
+def test_the_command_uses_the_configured_address(
+    server: LateServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No key is needed, and mistakes elsewhere in the configuration do not matter."""
+    (tmp_path / "late.yml").write_text("workspaces: 7\npoll: {interval: x}\n")
+    server.fault = respond_with(200, "late-exporter is healthy\n")
+    assert 0 == main(["healthcheck", "--config.file", str(tmp_path / "late.yml")])
+    server.fault = respond_with(500, "")
+    assert 1 == main(["healthcheck"])
+    output = capsys.readouterr()
+    assert "late-exporter is healthy\n" == output.out
+    assert f"late-exporter: error: {address(server)} answers 500\n" == output.err
+
+
+def test_port_0_cannot_be_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    """A port that is assigned at startup is a usage error."""
+    assert 2 == main(["healthcheck", "--web.listen-address=127.0.0.1:0"])
+    assert "cannot run a health check against port 0" in capsys.readouterr().err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import threading
 
 import pytest
 
@@ -17,16 +16,9 @@ from tests.support.clock import HOUR, VirtualClock
 class TtyStream(io.StringIO):
     """A stream that is a terminal."""
 
-    drawn = threading.Event()
-
     def isatty(self) -> bool:
         """Return True."""
         return True
-
-    def write(self, text: str) -> int:
-        """Report that something was written."""
-        self.drawn.set()
-        return super().write(text)
 
     @property
     def pieces(self) -> list[str]:
@@ -76,10 +68,10 @@ def test_the_time_left_knows_the_quota() -> None:
     progress.update(2900, 9760, "2,900 logs")
     assert terminal.pieces[-1].endswith("2,900 logs, 2 min 18 s left"), "70 requests, one every two seconds"
     client.wait = 59.4
-    progress.draw()
+    progress.update(2900, 9760, "2,900 logs")
     assert terminal.pieces[-1].endswith("2,900 logs, waiting 59 s for the quota, 3 min 17 s left")
     client.wait = 0.4
-    progress.draw()
+    progress.update(2900, 9760, "2,900 logs")
     assert "waiting" not in terminal.pieces[-1]
 
 
@@ -98,19 +90,3 @@ async def test_a_wait_is_shown_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert count == len(terminal.pieces)
-
-
-def test_a_call_without_progress_shows_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a call blocks, the terminal shows that it works, and for how long; nothing is left of that afterwards."""
-    monkeypatch.setattr(progress_module, "REFRESH_SECONDS", 0.001)
-    terminal = TtyStream()
-    progress = ProgressBar(terminal)
-    with progress.ticking("state copy"):
-        terminal.drawn.clear()
-        assert terminal.drawn.wait(30)
-    assert "state copy 0 s" in terminal.pieces
-    assert "" == terminal.pieces[-1]
-    pipe = io.StringIO()
-    with ProgressBar(pipe).ticking("state copy"):
-        pass
-    assert "" == pipe.getvalue()

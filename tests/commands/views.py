@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from late_exporter.api.pages import PageResponse
-from late_exporter.commands.logview import log_views
+from late_exporter.commands.log_views import log_views
 from late_exporter.feeds.feed import Feed, LogView
 
 __all__ = ["parse_body", "parse_rows"]

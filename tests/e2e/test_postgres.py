@@ -123,9 +123,7 @@ def test_commands(late: LateServer, postgres: Cluster, start: Callable[..., Expo
     """The commands that read or move a state work with PostgreSQL, and never show the password."""
     late.world.publish(120, over=86_400)
     url = postgres.create_database()
-    assert "there is no state; it will be created" in run_command(
-        tmp_path, url, "check", f"--api.base-url={late.url}", "--web.listen-address=127.0.0.1:0"
-    )
+    assert "there is no state; it will be created" in run_command(tmp_path, url, "check", f"--api.base-url={late.url}")
     program = start(url)
     program.start().wait_ready()
     in_use = json.loads(run_command(tmp_path, url, "state", "info", "--format=json"))
@@ -137,7 +135,7 @@ def test_commands(late: LateServer, postgres: Cluster, start: Callable[..., Expo
     samples = tmp_path / "late.prom"
     run_command(tmp_path, url, "textfile", str(samples), f"--api.base-url={late.url}")
     assert 120 == Samples.parse(samples.read_text()).sum("late_publishing_logs_total")
-    history = run_command(tmp_path, url, "backfill", f"--api.base-url={late.url}", "--output=-")
+    history = run_command(tmp_path, url, "backfill", f"--api.base-url={late.url}")
     assert "late_publishing_logs_total" in history
     assert "no problems found" in run_command(tmp_path, url, "state", "check")
     copies = [f"sqlite:///{tmp_path}/copy.db", without_password(postgres.create_database())]

@@ -6,13 +6,12 @@ import os
 import pty
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.late import KEY, HttpExchange, LateServer
+from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import DEFAULT_TIMEOUT, ROOT, start_process
 
 pytestmark = pytest.mark.e2e
@@ -23,32 +22,13 @@ FAILURE = {"errorCode": "RATE_LIMITED", "errorMessage": "Rate limit exceeded"}
 def test_a_terminal(late: LateServer, tmp_path: Path) -> None:
     """On a terminal the output has colours and fits the width."""
     late.world.publish(postId="p1", status="failed", response=FAILURE)
-    plain = {"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, "PYTHONPATH": str(ROOT), "COLUMNS": "60"}
+    plain = {"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
 
     assert "\x1b[31mfailed" in run_in_terminal(tmp_path, {**plain, "TERM": "xterm"})
     assert "\x1b" not in run_in_terminal(tmp_path, {**plain, "TERM": "dumb"})
     lines = run_in_terminal(tmp_path, {**plain, "TERM": "xterm", "NO_COLOR": "1"}).splitlines()
-    assert [] == [line for line in lines if len(line) > 60 or "\x1b" in line]
+    assert [] == [line for line in lines if len(line) > 80 or "\x1b" in line]
     assert "tiktok" not in "".join(lines)
-
-
-def test_progress_in_a_terminal(late: LateServer, tmp_path: Path) -> None:
-    """A run that polls once shows how far it is; the metrics on standard output stay clean."""
-    late.world.publish(50, over=60)
-    released = threading.Event()
-
-    def wait(exchange: HttpExchange) -> None:
-        assert released.wait(DEFAULT_TIMEOUT)
-        late.respond(exchange)
-
-    late.fault = wait
-    env = {"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
-    arguments = ("run", "--once", "--state.url", "sqlite://")
-    output = run_in_terminal(
-        tmp_path, env, *arguments, on_output=lambda text: released.set() if "reading logs" in text else None
-    )
-    assert "reading logs 0 logs read" in output
-    assert output.endswith("\r\x1b[K")
 
 
 def run_in_terminal(

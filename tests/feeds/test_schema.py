@@ -1,23 +1,17 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 import httpx
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from late.models._generated import models  # type: ignore[import-untyped]
 
-from late_exporter.api.client import ApiKey, LateClient
-from late_exporter.api.quota import RateLimiter
-from late_exporter.commands.check.api import check_api
-from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.schema import (
@@ -480,39 +474,3 @@ async def test_values_count_per_log_and_are_logged_once_each(harness: PollerHarn
 def page_response(*rows: Row) -> httpx.Response:
     """Return a response with a page."""
     return httpx.Response(200, stream=httpx.ByteStream(body(*rows, pagination=PAGINATION)))
-
-
-async def check_findings(*rows: Row) -> Sequence[Finding]:
-    """Return the findings of ``check`` for publishing logs."""
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.path.endswith("/connections/logs"):
-            return page_response(CONNECTION)
-        if not request.url.path.endswith("/v1/posts/logs"):
-            return httpx.Response(404, stream=httpx.ByteStream(b"{}"))
-        return page_response(*rows[: int(request.url.params["limit"])])
-
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        client = LateClient(
-            http, base_url="http://127.0.0.1/api", key=ApiKey(KEY), rate_limiter=RateLimiter(1.0), timeout=5.0
-        )
-        return await check_api("acme", client, list(FEEDS.values()), interval=30.0, quota_share=0.5, clock=time.time)
-
-
-@pytest.mark.usefixtures("new_paths")
-async def test_check_warns_of_drift() -> None:
-    """Each deviation of the first page is a finding with a sample and a hint, in text and JSON."""
-    drifted = with_changes(PUBLISHED, caption=CAPTION, status=MISSING, statusCode="200")
-    findings = await check_findings(PUBLISHED, drifted, drifted)
-    warnings = [finding for finding in findings if finding.level is Level.WARNING]
-    assert [
-        "statusCode has another type than documented: string 200",
-        "caption is not documented: string of length 38",
-        "status is missing",
-    ] == [finding.message for finding in warnings]
-    assert {("acme", "/v1/posts/logs", "the API has changed; look for a newer late-exporter")} == {
-        (finding.workspace, finding.subject, finding.hint) for finding in warnings
-    }
-    for printed in ("\n".join(format_findings(findings)), msgspec.json.encode(findings).decode()):
-        assert 3 == printed.count("look for a newer late-exporter")
-        assert CAPTION not in printed

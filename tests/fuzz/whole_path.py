@@ -19,13 +19,12 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import RateLimiter
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
-from late_exporter.commands.check.api import check_api
-from late_exporter.commands.check.finding import format_findings
-from late_exporter.commands.columns import CSV_COLUMNS, TABLE_COLUMNS
-from late_exporter.commands.logs import LogFilter, print_newest
-from late_exporter.commands.pager import LogPager
+from late_exporter.commands.check import check_api, format_findings
+from late_exporter.commands.list_reader import ListReader
+from late_exporter.commands.log_views import read_logs
+from late_exporter.commands.logs import LogFilter, log_formatter, print_newest
 from late_exporter.commands.post import fetch_history, render_json, render_text
-from late_exporter.commands.terminal import JOINERS, CsvFormatter, JsonFormatter, TableFormatter, Terminal
+from late_exporter.commands.tables import JOINERS, Terminal
 from late_exporter.errors import ApiError, LateError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
@@ -183,23 +182,19 @@ class WholePath:
     async def run_commands(self) -> None:
         """Run logs, post and check; their errors are messages for users, and their output is text without controls."""
         lines: list[str] = []
-        formatters = (
-            JsonFormatter(),
-            CsvFormatter(CSV_COLUMNS),
-            TableFormatter(TABLE_COLUMNS[self._rows.feed], Terminal(80)),
-        )
-        for formatter in formatters:
-            pager = LogPager(self._client, self._feed, {}, 86_400.0, clock=self._clock.time)
+        lower = int((self._clock.now - 86_400) * 1000)
+        for name in ("json", "table"):
+            pages = read_logs(ListReader(self._client, self._feed), self._feed, lower)
+            formatter = log_formatter(name, Terminal(80))
             with suppress(ApiError):
-                await print_newest(pager, LogFilter(), formatter, limit=0, write=lines.append)
+                await print_newest(pages, LogFilter(), formatter, limit=0, write=lines.append)
         if self._rows.feed == "publishing":
             with suppress(LateError):
-                history = await fetch_history(
-                    self._client, self._feed, POST_ID, workspace="default", clock=self._clock.time
-                )
-                lines += [*render_text(history, Terminal(80)), *render_json(history, "default")]
+                history = await fetch_history(self._client, self._feed, POST_ID, "default")
+                lines += [*render_text(history, Terminal(80)), render_json(history, "default")]
+        generation = ApiGeneration(self._rows.generation, logger=NullLogger())
         findings = await check_api(
-            "default", self._client, [self._feed], interval=30.0, quota_share=0.5, clock=self._clock.time
+            self._client, generation, [self._rows.feed], interval=30.0, quota_share=0.5, clock=self._clock.time
         )
         lines += map(escape, format_findings(findings))
         for line in lines:

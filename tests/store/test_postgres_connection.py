@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.commands.check.finding import Level
-from late_exporter.commands.check.local import check_connection, check_state
+from late_exporter.commands.check import Level, check_connection, check_state
 from late_exporter.errors import ConfigError, StoreError, StoreMissing
 from late_exporter.store import open_store, postgres_connection
 from late_exporter.store.postgres_connection import LIBPQ, required_authentication

@@ -11,7 +11,8 @@ import msgspec
 
 from late_exporter.api.pages import fetch_page
 from late_exporter.app.assembly import Pipeline
-from late_exporter.commands.audit.comparison import Audit, grace_period
+from late_exporter.commands.audit import grace_period
+from late_exporter.commands.audit_report import Audit
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
@@ -122,16 +123,13 @@ class InsideHarness(ExporterHarness):
         sweep = Sweep[FetchedPage](TimeFilter(is_supported=audited_feed.supports_time_filter), lower=audit.lower)
         while not sweep.is_complete:
             between()
-            audit.compare(drive(perform(sweep.read(), partial(self._fetch_page, scope))))
+            page = drive(perform(sweep.read(), partial(self._fetch_page, scope)))
+            audit.compare(page.entries, page.statuses)
         if audit.unrecorded and exporter_running:
             self.settle(scope.workspace, scope.feed)
             for each, (key, status) in self.commit_log[count:]:
-                if (
-                    each == scope
-                    and key in audit.unrecorded
-                    and audit.unrecorded[key].entry.status in (status, "pending")
-                ):
-                    del audit.unrecorded[key]
+                if each == scope:
+                    audit.settle(key, status)
         return audit, check_counters(scope, audited_feed, self.store.accounting(scope))
 
     async def _turn(self, poller: Poller) -> Poll:

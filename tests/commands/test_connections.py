@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.commands.feed_choice import recorded_feed, require_retained
+from late_exporter.commands.connections import recorded_feed, require_retained
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.model import Coverage
@@ -33,10 +33,8 @@ def coverage(generation: str) -> Coverage:
     ("state", "configured", "available", "message"),
     [
         ("late", "auto", "late", ""),
-        ("late", "auto", "both", ""),
         ("zernio", "auto", "both", ""),
         ("late", "auto", "zernio", "the API has generation zernio, but the state was counted from late; start the"),
-        ("late", "zernio", "both", "the API has generation zernio, but the state was counted from late; start the"),
         ("zernio", "late", "both", "the state has logs of API generation zernio, which have no ids: use"),
     ],
 )
@@ -47,9 +45,9 @@ def test_the_feed_must_be_of_the_generation_of_the_state(
     api, generation = api_with(available), ApiGeneration(configured, logger=NullLogger())
     if message:
         with pytest.raises(ApiUnavailable, match=message):
-            drive(recorded_feed("publishing", generation, api, coverage(state)))
+            drive(recorded_feed("publishing", api, generation, coverage(state)))
     else:
-        assert state == drive(recorded_feed("publishing", generation, api, coverage(state))).generation
+        assert state == drive(recorded_feed("publishing", api, generation, coverage(state))).generation
 
 
 @pytest.mark.parametrize(("generation", "days"), [("late", 7), ("zernio", 90)])

@@ -2,44 +2,37 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import reduce
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Self, TypeAlias
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from late_exporter.commands.backfill.collect import Period, collect_history
-from late_exporter.commands.backfill.command import require_space
-from late_exporter.commands.backfill.history import Delta, SampleValue, SeriesHistory, apply_delta
-from late_exporter.commands.backfill.openmetrics import (
-    MAX_SAMPLE_GAP,
-    SampleGrid,
-    estimate_size,
-    samples,
-    sort_histories,
-    write_openmetrics,
-)
+from late_exporter import cli
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.commands.backfill import HistoryCollector, write_openmetrics
+from late_exporter.commands.backfill_history import Change, SampleValue, SeriesHistory
+from late_exporter.commands.list_reader import PAUSES
 from late_exporter.commands.progress import ProgressBar
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
 from late_exporter.exposition.family import Family
-from late_exporter.feeds import GENERATIONS
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
-from late_exporter.model import Coverage, Scope
-from late_exporter.series import Histogram
+from late_exporter.model import Scope
+from late_exporter.series import Histogram, IncCounter, ObserveHistogram
 from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi, unauthorized, unavailable
+from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
 from tests.support.steps import drive
 from tests.support.world import World
 
 LOGS = "late_publishing_logs_total"
 DURATION = "late_publishing_duration_seconds"
-LAST = "late_publishing_last_log_timestamp_seconds"
 STEP = 60_000
 
 History: TypeAlias = Mapping[tuple[str, tuple[str, ...]], SeriesHistory]
@@ -91,28 +84,24 @@ class BackfillHarness:
         """Return the default end of the history in milliseconds."""
         return int(min(self.started - HOUR, self.clock.now - 3 * HOUR) * 1000)
 
-    def history(
-        self, *, since: float = 7 * DAY, until: float | None = None, families: Mapping[str, Family] = CATALOGUE
-    ) -> History:
+    def history(self, *, since: float | None = None, families: Mapping[str, Family] = CATALOGUE) -> History:
         """Return the history by family and labels."""
-        now = int(self.clock.now * 1000)
-        period = Period(now, now - int(since * 1000), None if until is None else int(until * 1000))
+        progress = ProgressBar(self.output)
+        progress.start("default publishing")
 
         async def sleep(seconds: float) -> None:
             self.pauses.append(seconds)
 
-        histories = drive(
-            collect_history(
-                Scope("default", "publishing"),
-                GENERATIONS[self.generation]["publishing"],
-                client=self.api,
-                snapshot=Snapshot(f"sqlite:///{self._path}"),
-                families=families,
-                period=period,
-                progress=ProgressBar(self.output),
-                sleep=sleep,
-            )
+        collector = HistoryCollector(
+            Scope("default", "publishing"),
+            self.api,
+            ApiGeneration(self.generation, logger=NullLogger()),
+            families,
+            progress,
+            clock=self.clock.time,
+            sleep=sleep,
         )
+        histories = drive(collector.collect(Snapshot(f"sqlite:///{self._path}"), since))
         return {(series.family.name, series.labels[1:]): series for series in histories}
 
 
@@ -124,13 +113,9 @@ def harness(tmp_path: Path) -> Iterator[BackfillHarness]:
         yield harness
 
 
-def value_at(series: SeriesHistory, at: float | None = None) -> SampleValue | None:
-    """Return the value of a series at a time, or at its end."""
-    result = series.base
-    for delta in series.deltas:
-        if at is None or delta.at <= at * 1000:
-            result = apply_delta(series.family, result, delta.amount)
-    return result
+def value_at(series: SeriesHistory) -> SampleValue:
+    """Return the value of a series at its end."""
+    return reduce(lambda value, change: change.apply(value), series.changes, series.base)
 
 
 def number_of(result: SampleValue | None) -> float:
@@ -167,21 +152,6 @@ def insert_logs(harness: BackfillHarness, count: int, **fields: Any) -> None:
     """Insert equal logs over two days until two hours ago."""
     for number in range(count, 0, -1):
         harness.world.insert(harness.clock.now - 2 * HOUR - number * (2 * DAY - 3 * HOUR) / count, **fields)
-
-
-def test_logs_are_placed_at_their_creation_time(harness: BackfillHarness) -> None:
-    """A counter starts at 0 and is the number of logs created by then."""
-    creation_times = [harness.clock.now - hours * HOUR for hours in (40, 30, 30, 20, 5)]
-    for created in creation_times:
-        harness.world.insert(created)
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-
-    series = harness.history()[LOGS, ("instagram", "publish", "success")]
-    assert 0 == series.base
-    for at in (creation_times[0] - 1, creation_times[0], creation_times[1], creation_times[3], creation_times[4]):
-        assert sum(created <= at for created in creation_times) == number_of(value_at(series, at))
-    assert harness.default_end == series.until
 
 
 def test_history_ends_below_the_first_scrape(harness: BackfillHarness) -> None:
@@ -236,7 +206,7 @@ def test_there_is_no_history_of_another_list(harness: BackfillHarness) -> None:
     harness.generation = harness.exporter.generation = harness.api.generation = "zernio"
     harness.exporter.restart()
     harness.keep_polling(HOUR)
-    with pytest.raises(LateError, match=r"no history to write: logs before .* were counted from another list"):
+    with pytest.raises(LateError, match=r"no history: logs before .* were counted from another list"):
         harness.history()
 
 
@@ -265,23 +235,6 @@ def test_a_log_that_settled_later_is_left_out(harness: BackfillHarness) -> None:
     assert 0 == value_at(history[LOGS, ("instagram", "publish", "pending")])
     assert 0 == value_at(history[LOGS, ("instagram", "publish", "failed")])
     assert ("late_publishing_failures_total", ("instagram", "publish", "platform_error", "500")) not in history
-    assert 5 == value_at(history[LOGS, ("instagram", "publish", "success")])
-    assert [] == exceeding(harness, history)
-
-
-def test_former_statuses_are_left_out(harness: BackfillHarness) -> None:
-    """The state does not tell in which status such a log was by the end of the history."""
-    log = harness.world.insert(harness.clock.now - DAY, status="failed", statusCode=500)
-    insert_logs(harness, 5)
-    harness.start()
-    harness.world.insert(harness.clock.now)  # for the scan to start with
-    harness.world.change(log, "success")
-    harness.exporter.settle()
-    harness.keep_polling(4 * HOUR)
-
-    history = harness.history()
-    assert {(log, "failed"), (log, "success")} <= harness.exporter.observations
-    assert 0 == value_at(history[LOGS, ("instagram", "publish", "failed")])
     assert 5 == value_at(history[LOGS, ("instagram", "publish", "success")])
     assert [] == exceeding(harness, history)
 
@@ -316,32 +269,6 @@ def test_deleted_later_logs_are_subtracted_from_every_series(harness: BackfillHa
     assert [] == exceeding(harness, history)
 
 
-def test_a_pruned_history_is_an_error(harness: BackfillHarness) -> None:
-    """After more than a week there is nothing left before the first scrape."""
-    insert_logs(harness, 20)
-    harness.start()
-    for _ in range(40):
-        harness.keep_polling(6 * HOUR)
-        harness.world.publish(2)
-
-    with pytest.raises(LateError, match=r"^default publishing: there is no history to write: it would begin at 2026-"):
-        harness.history()
-
-
-def test_later_series_have_no_history(harness: BackfillHarness) -> None:
-    """A series that was first exposed at 0 has no history, even if a late log is older."""
-    insert_logs(harness, 20)
-    harness.start()
-    harness.world.insert(harness.started - 2 * HOUR, platform="threads")
-    harness.exporter.settle()
-    harness.keep_polling(4 * HOUR)
-
-    history = harness.history()
-    assert 1 == harness.exporter.scrape().sum(LOGS, platform="threads")
-    assert [] == [labels for _, labels in history if "threads" in labels]
-    assert [] == exceeding(harness, history)
-
-
 def test_labels_are_limited_as_in_the_state(tmp_path: Path) -> None:
     """Values that were counted as other stay so in the history."""
     with BackfillHarness(tmp_path / "state.db", max_values=1) as harness:
@@ -368,33 +295,6 @@ def test_histograms_with_other_buckets_are_left_out(harness: BackfillHarness) ->
     assert {DURATION} == {name for name, _ in harness.history()} - {name for name, _ in history}
 
 
-def test_the_time_of_the_newest_log_follows_the_logs(harness: BackfillHarness) -> None:
-    """It has no value before the first log."""
-    creation_times = [harness.clock.now - hours * HOUR for hours in (40, 30, 20)]
-    for created in creation_times:
-        harness.world.insert(created)
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-
-    series = harness.history()[LAST, ("instagram", "publish", "success")]
-    assert value_at(series, creation_times[0] - 1) is None
-    assert [creation_times[0], creation_times[1]] == [
-        number_of(value_at(series, at)) for at in (creation_times[1] - 1, creation_times[2] - 1)
-    ]
-
-
-def test_the_end_can_be_chosen(harness: BackfillHarness) -> None:
-    """History continues if Prometheus was installed later than the exporter."""
-    insert_logs(harness, 20)
-    harness.start()
-    harness.world.publish(6, over=MINUTE)
-    harness.keep_polling(8 * HOUR)
-
-    history = harness.history(until=harness.started + 4 * HOUR)
-    assert 26 == value_at(history[LOGS, ("instagram", "publish", "success")])
-    assert 20 == value_at(harness.history()[LOGS, ("instagram", "publish", "success")])
-
-
 def test_the_start_can_be_chosen(harness: BackfillHarness) -> None:
     """Older logs are in the first value and not reported, and no more pages are read than necessary."""
     harness.world.publish(1000, over=2 * DAY - HOUR)
@@ -406,92 +306,65 @@ def test_the_start_can_be_chosen(harness: BackfillHarness) -> None:
     assert 5 > len(harness.api.requests) - before
     assert series.base
     assert 900 < number_of(value_at(series)) <= harness.first.sum(LOGS)
-    count = sum(delta.at >= (harness.clock.now - 12 * HOUR) * 1000 for delta in series.deltas)
+    count = sum(change.at >= (harness.clock.now - 12 * HOUR) * 1000 for change in series.changes)
     assert harness.output.getvalue().startswith(f"default publishing: {count} logs until ")
 
 
 def test_requests_are_repeated_for_half_a_minute(harness: BackfillHarness) -> None:
-    """A rejected key is reported at once."""
-    insert_logs(harness, 5)
+    """That is once a page could be read; a rejected key is reported at once."""
+    harness.world.publish(250, over=2 * DAY - HOUR)
     harness.start()
     harness.keep_polling(4 * HOUR)
-    for number in range(6):
+    for number in range(1, 7):
         harness.api.fail_request(number, unavailable)
     with pytest.raises(ApiUnavailable):
         harness.history()
-    assert [1.0, 2.0, 4.0, 8.0, 16.0] == harness.pauses
+    assert list(PAUSES) == harness.pauses
     harness.api.clear_events()
-    harness.api.fail_request(0, unauthorized)
+    harness.api.fail_request(1, unauthorized)
     with pytest.raises(Unauthorized):
         harness.history()
 
 
-@pytest.mark.parametrize(
-    ("coverage", "message"),
-    [
-        (None, "the first sync is not complete; start the exporter"),
-        (Coverage(retention_floor=0, complete_since=0), "the first sync is not complete; start the exporter"),
-        (
-            Coverage(retention_floor=0, complete_since=0, is_synced=True, published_at=8 * 3_600_000),
-            "it would begin at 1970-01-01T10:00:00Z",
-        ),
-    ],
-)
-def test_an_incomplete_state_is_an_error(coverage: Coverage | None, message: str) -> None:
-    """The error says what is missing."""
-    with pytest.raises(LateError, match=message):
-        Period(now=24 * 3_600_000, since=10 * 3_600_000).end(Scope("a", "publishing"), coverage)
+def test_an_incomplete_state_is_an_error(harness: BackfillHarness) -> None:
+    """The error says what is missing, also if the first sync has only just been completed."""
+    harness.world.publish(250, over=DAY)
+    harness.api.fail_request(1, unavailable)
+    harness.start()
+    with pytest.raises(LateError, match=r"^default publishing: the first sync is not complete; try again"):
+        harness.history()
+    harness.exporter.settle()
+    with pytest.raises(LateError, match=r"no history: it would begin at .* and end at "):
+        harness.history(since=2 * HOUR)
 
 
-COUNTER = CATALOGUE["late_publishing_rate_limit_pauses_total"]
-
-
-def series(
-    *moves: int, base: SampleValue | None = 0, until: int = 3_600_000, family: Family = COUNTER
-) -> SeriesHistory:
-    """Return a series that increases by 1 at each of these times."""
-    delta = tuple(Delta(at, at if family.kind == "gauge" else 1) for at in moves)
-    return SeriesHistory(family=family, labels=("default", "tiktok"), until=until, base=base, deltas=delta)
-
-
-@given(
-    st.lists(st.integers(0, 20_000_000), max_size=4).map(sorted),
-    st.sampled_from([15_000, 60_000, 300_000]),
-    st.integers(0, 20_000_000),
-)
-@settings(max_examples=25)
-def test_sparse_samples_do_not_change_increases(moves: Sequence[int], step: int, end: int) -> None:
-    """Every sample is correct, none is stale, and ranges of an hour with a change are complete."""
-    moments = SampleGrid(0, step).timestamps(end)
-    result = dict(samples(series(*moves), moments))
-    truth = {moment: sum(at <= moment for at in moves) for moment in moments}
-    assert [] == [moment for moment in result if result[moment] != truth[moment]]
-    last = 0
-    for moment in moments:
-        last = moment if moment in result else last
-        assert moment - last <= max(MAX_SAMPLE_GAP, step)
-        assert truth[moment] == result[last]
-        if truth[moment] != truth.get(max(0, moment - 3_600_000)):
-            assert set(range(max(0, moment - 3_600_000 + step), moment + 1, step)) <= result.keys()
+@pytest.mark.parametrize(("label", "problem"), [("platform=x", "the metrics already have a label"), ("a", "must be")])
+def test_wrong_labels(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], label: str, problem: str
+) -> None:
+    monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
+    assert 2 == cli.main(["backfill", "--label", label, "--state.url", "sqlite:///none.db"])
+    assert problem in capsys.readouterr().err
 
 
 def test_the_file_is_openmetrics() -> None:
     """Families and series are grouped, samples are in order and have the target labels, and the file is terminated."""
-    histogram = CATALOGUE["late_publishing_attempts"]
+    histogram, counter = CATALOGUE["late_publishing_attempts"], CATALOGUE["late_publishing_rate_limit_pauses_total"]
+    increment = ObserveHistogram(histogram.name, (), micros=2_000_000, bounds=histogram.buckets)
     observed = SeriesHistory(
         family=histogram,
         labels=("default", "x\n", "failed"),
+        since=0,
         until=5 * STEP,
         base=Histogram(histogram.buckets, (0,) * 7),
-        deltas=(Delta(STEP, 2_000_000),),
+        changes=[Change(STEP, increment)],
+    )
+    changes = [Change(STEP, IncCounter(counter.name, ()))]
+    counted = SeriesHistory(
+        family=counter, labels=("default", "tiktok"), since=0, until=5 * STEP, base=0, changes=changes
     )
     file = io.BytesIO()
-    count = write_openmetrics(
-        file,
-        sort_histories([series(STEP, until=5 * STEP), observed], CATALOGUE),
-        SampleGrid(0, STEP),
-        {"job": 'la"te', "instance": "here"},
-    )
+    count = write_openmetrics(file, [observed, counted], {"job": 'la"te', "instance": "here"})
     text = file.getvalue().decode()
 
     assert 5 == sum(line.startswith("#") for line in text.splitlines())
@@ -505,45 +378,8 @@ def test_the_file_is_openmetrics() -> None:
         line for line in attempts.splitlines() if "_sum" in line
     ]
     head = f'late_publishing_rate_limit_pauses_total{{{target},platform="tiktok",workspace="default"}}'
-    assert [f"{head} {rest}" for rest in ("0.0 0", *(f"1.0 {at}" for at in range(60, 301, 60)))] == pauses.splitlines()[
-        2:-1
-    ]
-
-
-@pytest.mark.parametrize(("free", "is_enough"), [(2_000, True), (1_999, False)])
-def test_the_free_space_is_checked(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    free: int,
-    *,
-    is_enough: bool,
-) -> None:
-    """The size is said before anything is written, and if there is no space for it, nothing is."""
-    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=free))
-    output = str(tmp_path / "late.om")
-    if is_enough:
-        require_space(output, 2_000, 12)
-        assert f"{output}: about 2.0 kB in 12 series will be written, 2.0 kB are free" in capsys.readouterr().err
-    else:
-        with pytest.raises(LateError, match=r"about 2\.0 kB in 12 series would be written, but only 2\.0 kB are free"):
-            require_space(output, 2_000, 12)
-    require_space("-", 10**15, 1)
-    assert "late-exporter: about 1000.0 TB in 1 series\n" == capsys.readouterr().err
-
-
-@pytest.mark.parametrize("since", [0, 36 * 3_600_000])
-@pytest.mark.parametrize("step", [15_000, STEP, 240_000])
-@pytest.mark.parametrize("base", [None, 5])
-def test_the_size_is_known_before(step: int, base: int | None, since: int) -> None:
-    """The estimate is close to what is written, whether series change often, seldom or before the start."""
-    day = 86_400_000
-    moves = (*range(day // 2, day // 2 + 3_600_000, 60_000), day, 2 * day)
-    histories = [series(*moves, until=4 * day, base=base), series(day // 3, until=4 * day, base=base)]
-    grid, labels = SampleGrid(since, step), {"job": "late", "instance": "localhost:10077"}
-    file = io.BytesIO()
-    write_openmetrics(file, histories, grid, labels)
-    assert estimate_size(histories, grid, labels) == pytest.approx(len(file.getvalue()), rel=0.05)
+    expected = [f"{head} {rest}" for rest in ("0.0 0", *(f"1.0 {at}" for at in range(60, 301, 60)))]
+    assert expected == pauses.splitlines()[2:-1]
 
 
 @pytest.mark.exhaustive

@@ -11,7 +11,7 @@ import late_exporter
 
 PROGRAM = """
 import sys
-from late_exporter.commands._runner import write_stdout
+from late_exporter.commands.output import write_stdout
 from late_exporter.errors import LateError
 
 def fail():
@@ -31,12 +31,10 @@ def test_a_failed_command_keeps_its_exit_code_if_no_one_reads() -> None:
     for error in ("KeyboardInterrupt", "LateError"):
         reader, writer = os.pipe()
         os.close(reader)
-        try:
-            command = [sys.executable, "-c", PROGRAM.format(error=error)]
-            # Without the environment, in which PYTHONUNBUFFERED may be set.
-            result = subprocess.run(
-                command, stdout=writer, stderr=subprocess.PIPE, check=False, cwd=root, env={}, timeout=60
-            )
-        finally:
-            os.close(writer)
+        command = [sys.executable, "-c", PROGRAM.format(error=error)]
+        # Without the environment, in which PYTHONUNBUFFERED may be set.
+        result = subprocess.run(
+            command, stdout=writer, stderr=subprocess.PIPE, check=False, cwd=root, env={}, timeout=60
+        )
+        os.close(writer)
         assert (1, b"") == (result.returncode, result.stderr)

@@ -1,0 +1,189 @@
+"""Compare a log list with the recorded logs, one by one, and render the result.
+
+The list moves while it is read, and the exporter goes on recording, so logs are compared only up to a time at which
+everything should have been recorded. Logs without a time are not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from late_exporter.format import iso_time, plural
+from late_exporter.ingest.accounting import CounterMismatch, count_extra, count_missing
+from late_exporter.model import PENDING, Coverage, LogEntry
+
+MAX_LINES = 50  # differences that are listed as text; JSON has all of them
+NOTHING: frozenset[str] = frozenset()
+
+
+class Difference(msgspec.Struct, frozen=True, rename={"counted_statuses": "counted"}):
+    """A log that is not counted in its current status, as in JSON, and the statuses in which it is counted."""
+
+    kind: str
+    id: str
+    created: str | None
+    platform: str
+    action: str
+    status: str
+    counted_statuses: Sequence[str]
+
+
+class Audit(msgspec.Struct, kw_only=True):
+    """State and result of the comparison of one log list.
+
+    Args:
+        coverage: Coverage last committed.
+        cutoff: Creation time in milliseconds up to which logs are compared.
+        since: Logs older than this are excluded, as are those below the coverage's retention floor.
+        compares_pending: Whether a log that is recorded as pending is compared; without an exporter it may have settled
+            since.
+        listed_keys: Keys of all logs in scope.
+        unrecorded: Logs that are not recorded in their current status, by key.
+        too_recent: Keys of logs that no poll had time to record.
+        in_gap: Keys of logs in gaps, which the exporter knows to be missing.
+    """
+
+    coverage: Coverage
+    cutoff: int
+    since: int = 0
+    compares_pending: bool = True
+    listed_keys: set[str] = msgspec.field(default_factory=set)
+    unrecorded: dict[str, Difference] = msgspec.field(default_factory=dict)
+    too_recent: set[str] = msgspec.field(default_factory=set)
+    in_gap: set[str] = msgspec.field(default_factory=set)
+
+    @property
+    def lower(self) -> int:
+        return max(self.coverage.retention_floor, self.since)
+
+    def compare(self, entries: Sequence[LogEntry], statuses: Mapping[str, frozenset[str]]) -> None:
+        """Compare the logs of a page with the statuses that are recorded."""
+        for entry in entries:
+            if entry.is_own or (entry.created is not None and entry.created < self.lower):
+                continue
+            self.listed_keys.add(entry.key)
+            if entry.created is None:
+                continue
+            recorded = statuses.get(entry.key, NOTHING)
+            if entry.status in recorded:
+                self.unrecorded.pop(entry.key, None)  # Pages overlap, and it was recorded in between.
+            elif any(gap.lower <= entry.created <= gap.upper.created for gap in self.coverage.gaps):
+                self.in_gap.add(entry.key)
+            elif entry.created > self.cutoff or (PENDING in recorded and not self.compares_pending):
+                self.too_recent.add(entry.key)
+            else:
+                kind, created = "status" if recorded else "missing", iso_time(entry.created) or str(entry.created)
+                self.unrecorded[entry.key] = Difference(
+                    kind, entry.key, created, entry.platform, entry.action, entry.status, sorted(recorded)
+                )
+
+    def settle(self, key: str, status: str) -> None:
+        """Remove a log that is recorded by now; one that was pending may have settled before it was recorded."""
+        if key in self.unrecorded and self.unrecorded[key].status in (status, PENDING):
+            del self.unrecorded[key]
+
+
+class AuditReport(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    rename={"observation_count": "counted", "stored_count": "stored", "pruned_count": "pruned"},
+):
+    """Result of the audit of a feed, with the fields that JSON has, and the counters that do not add up."""
+
+    workspace: str
+    feed: str
+    ok: bool = False
+    error: str = ""
+    since: str = "-"
+    until: str = "-"
+    polled: bool = False
+    reconciled: bool = False
+    logs: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    observation_count: int = 0
+    stored_count: int = 0
+    pruned_count: int = 0
+    too_recent: int = 0
+    in_gap: int = 0
+    deleted: int = 0
+    differences: Sequence[Difference] = ()
+    mismatches: Sequence[CounterMismatch] = ()
+
+
+def render_json(reports: Sequence[AuditReport]) -> Mapping[str, Any]:
+    return {
+        "ok": all(report.ok for report in reports),
+        "missing": sum(count_missing(len(report.differences), report.mismatches) for report in reports),
+        "extra": sum(count_extra(report.mismatches) for report in reports),
+        "feeds": [_json_fields(report) for report in reports],
+    }
+
+
+def _json_fields(report: AuditReport) -> Mapping[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(report)
+    del fields["mismatches"]
+    return fields | {
+        "imbalances": [
+            {"metric": mismatch.family or "records", "expected": mismatch.expected, "found": mismatch.actual}
+            for mismatch in report.mismatches
+        ]
+    }
+
+
+def render_text(reports: Sequence[AuditReport]) -> Iterator[str]:
+    for index, report in enumerate(reports):
+        if index:
+            yield ""
+        count = len(report.differences) + len(report.mismatches)
+        verdict = report.error or (plural(count, "difference") if count else "no difference")
+        yield f"{report.workspace} {report.feed}: {verdict}"
+        if not report.error:
+            yield from (f"  {line}" for line in _details(report))
+
+
+def _details(report: AuditReport) -> Iterator[str]:
+    yield (
+        f"{plural(report.logs, 'log')} from {report.since} to {report.until} compared, "
+        f"{plural(report.requests, 'request')}, {report.seconds:.1f} s"
+    )
+    stored, pruned = f"{report.stored_count:,} stored", f"{report.pruned_count:,} pruned"
+    yield f"{report.observation_count:,} counted in total: {stored}, {pruned}"
+    if not report.polled:
+        yield "no exporter is polling: logs that arrived or settled since its last poll are left out"
+    if report.in_gap:
+        yield f"{plural(report.in_gap, 'log')} in a gap that the exporter will read"
+    if report.too_recent:
+        yield f"{plural(report.too_recent, 'log')} too recent to compare"
+    if report.deleted:
+        yield f"{plural(report.deleted, 'stored log')} deleted by the API"
+    for log in report.differences[:MAX_LINES]:
+        statuses = f"counted as {', '.join(log.counted_statuses)}" if log.counted_statuses else "not counted"
+        yield f"{log.kind:<7}  {log.created}  {log.platform}  {log.action}  {log.status}, {statuses}: {log.id}"
+    if len(report.differences) > MAX_LINES:
+        yield f"and {len(report.differences) - MAX_LINES:,} more; use --format json to list them all"
+    if report.differences:
+        yield _advice(report)
+    yield from map(_mismatch_text, report.mismatches)
+
+
+def _advice(report: AuditReport) -> str:
+    if report.reconciled:
+        return "A complete reconciliation did not count them: this is a bug, please report it with these lines."
+    if report.polled:
+        return "The next reconciliation should count them; audit again after it, or with a longer --wait."
+    return "The exporter should count them once it runs; audit again after its first reconciliation."
+
+
+def _mismatch_text(mismatch: CounterMismatch) -> str:
+    surplus = mismatch.actual - mismatch.expected
+    comparison = f"{abs(surplus):,} {'more' if surplus > 0 else 'fewer'} than counted"
+    if mismatch.family:
+        reason = "Logs were counted twice." if surplus > 0 else "Logs are missing in this metric."
+        return f"{mismatch.family} is {mismatch.actual:,}, {comparison}. {reason}"
+    reason = "These logs were never counted." if surplus > 0 else "Missing records would be counted again."
+    return f"{plural(mismatch.actual, 'log')} stored or pruned, {comparison}. {reason}"

@@ -1,1 +1,0 @@
-"""The command ``backfill``: write the history that the API still holds, for Prometheus."""

@@ -1,0 +1,330 @@
+"""The command ``check``: what an operator wants to know before the first start, each finding in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Self
+
+import msgspec
+
+from late_exporter import errors
+from late_exporter.api.client import LateClient
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.pages import fetch_page
+from late_exporter.api.quota import left_by_others
+from late_exporter.app.configs import count_key_users, status_config
+from late_exporter.commands.assets import find_assets
+from late_exporter.commands.connections import connect_workspaces
+from late_exporter.commands.output import json_line, printable, run_query, write_line
+from late_exporter.config.settings import CommandContext, Settings
+from late_exporter.config.web import WebConfig
+from late_exporter.format import plural
+from late_exporter.ingest.status_poller import StatusConfig, disabling_reason, fetch_status
+from late_exporter.protocols import Client
+from late_exporter.store import database_at, import_postgres, is_postgres
+from late_exporter.store.schema import require_writable
+from late_exporter.store.snapshot import Snapshot
+
+NO_STATUS_FEEDS = StatusConfig()
+MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
+
+HINTS: Mapping[type[errors.ApiError], str] = {
+    errors.Unauthorized: "make sure that the key is complete, belongs to this API, and may read logs",
+    errors.Forbidden: "grant the key the right to read logs, or use another key",
+    errors.RateLimited: "wait a minute; other programs use the same key",
+    errors.EndpointNotFound: "check --api.base-url, --api.generation and --poll.feeds",
+    errors.ApiUnavailable: "check the network, a proxy, DNS, and --api.base-url",
+}
+
+
+class Level(StrEnum):
+    """Severity of a finding; only an error keeps the exporter from working."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Result of one check; the workspace is empty if it concerns the whole exporter."""
+
+    level: Level
+    subject: str
+    message: str
+    hint: str = ""
+    workspace: str = ""
+
+    def of(self, workspace: str) -> Self:
+        """Return the finding as one about a workspace."""
+        return msgspec.structs.replace(self, workspace=workspace)
+
+
+def format_findings(findings: Sequence[Finding]) -> list[str]:
+    subjects = [f"{finding.workspace} {finding.subject}".strip() for finding in findings]
+    width = max(map(len, subjects), default=0)
+    return [
+        f"{finding.level:<7}  {subject:<{width}}  " + "; ".join(filter(None, (finding.message, finding.hint)))
+        for finding, subject in zip(findings, subjects, strict=True)
+    ]
+
+
+def check(context: CommandContext) -> int:
+    return run_query(_check(context), broken_pipe_code=1)
+
+
+async def _check(context: CommandContext) -> int:
+    """Print all findings; return 1 if one of them is an error."""
+    findings = [*await _api_findings(context), *await asyncio.to_thread(lambda: list(check_machine(context.settings)))]
+    is_json = context.flags.format == "json"
+    lines = [json_line(msgspec.to_builtins(findings))] if is_json else map(printable, format_findings(findings))
+    for line in lines:
+        write_line(line)
+    return int(any(finding.level is Level.ERROR for finding in findings))
+
+
+async def _api_findings(context: CommandContext) -> Sequence[Finding]:
+    settings = context.settings
+    key_shards, key_users = settings.count_key_shards(), count_key_users(settings)
+    recorded = await asyncio.to_thread(_recorded_generations, settings)
+    findings: list[Finding] = []
+    async with connect_workspaces(context) as connections:
+        for workspace in settings.workspaces:
+            workspace_findings = await check_api(
+                *connections[workspace.name],
+                settings.poll.feeds,
+                interval=settings.poll.interval,
+                quota_share=settings.api.quota_share / max(1, key_shards[workspace.key_text]),
+                recorded_generations=recorded.get(workspace.name),
+                status=status_config(settings, workspace, key_users),
+            )
+            findings += [finding.of(workspace.name) for finding in workspace_findings]
+    return findings
+
+
+def _recorded_generations(settings: Settings) -> Mapping[str, Mapping[str, str]]:
+    """Return the generations of the state by workspace and feed; the check of the state reports that there is none."""
+    generations: dict[str, dict[str, str]] = {}
+    with suppress(errors.StoreError), Snapshot(settings.state.url, settings.state.password_path) as snapshot:
+        for scope in snapshot.scopes:
+            recorded = snapshot.feed_state(scope)
+            if recorded.coverage is not None and recorded.log_count:
+                generations.setdefault(scope.workspace, {})[scope.feed] = recorded.coverage.generation
+    return generations
+
+
+async def check_api(
+    client: LateClient,
+    generation: ApiGeneration,
+    feeds: Sequence[str],
+    *,
+    interval: float,
+    quota_share: float,
+    recorded_generations: Mapping[str, str] | None = None,
+    status: StatusConfig = NO_STATUS_FEEDS,
+    clock: Callable[[], float] = time.time,
+) -> list[Finding]:
+    """Request every list of a workspace and every status feed once.
+
+    Args:
+        client: API client of the workspace.
+        generation: Choice of its lists.
+        feeds: Names of the log feeds.
+        interval: Seconds between two polls of a feed.
+        quota_share: Share of the key's quota.
+        recorded_generations: Generation from which the logs of each feed in the state were counted.
+        status: Configuration of the status feeds.
+        clock: Local clock.
+    """
+    findings: list[Finding] = []
+    skews: list[float] = []
+    is_answering = True
+    for name in feeds:
+        recorded = (recorded_generations or {}).get(name)
+        try:
+            feed = await generation.resolve_feed(name, client, state_generation=recorded)
+            response = await fetch_page(client, feed)
+            await generation.examine_if_due(feed, client, state_generation=recorded)
+            skews += [] if response.date is None else [response.date - clock()]
+            count = "logs" if response.page.total is None else plural(response.page.total, "log")
+            findings.append(Finding(Level.OK, name, f"{count} in generation {feed.generation} ({feed.path})"))
+        except errors.ApiError as exc:
+            is_answering &= isinstance(exc, errors.Forbidden)
+            # The message about a missing group says what to do.
+            hint = "" if isinstance(exc, errors.Forbidden) and exc.required_group else HINTS.get(type(exc), "")
+            findings.append(Finding(Level.ERROR, name, str(exc), hint))
+            if isinstance(exc, errors.RateLimited):
+                break  # a further request would wait for the next minute
+    for unread in sorted(generation.unread):
+        message, hint = f"generation {unread} has newer logs, which are not read", "use --api.generation auto"
+        findings.append(Finding(Level.ERROR, "generation", message, hint))
+    if is_answering:
+        findings += [await _check_status_feed(client, name, status) for name in status.feeds]
+    # A poll costs one request per feed, and one for pending logs.
+    required_rate = (len(feeds) + 1) * 60 / interval + status.requests_per_minute
+    return [*findings, *check_quota(client, required_rate, quota_share), *_clock_findings(skews)]
+
+
+async def _check_status_feed(client: Client, name: str, config: StatusConfig) -> Finding:
+    """Send the first request of a status feed; if it fails, logs are counted nevertheless."""
+    subject, feed = f"status feed {name}", config.feeds[name]
+    refresh = feed.refresh(config.context("", 0, set()))
+    try:
+        refresh.send(await fetch_status(client, feed, next(refresh), config.profile_id))
+    except StopIteration:
+        pass
+    except errors.ApiError as exc:
+        is_off = bool(disabling_reason(exc))
+        hint = "leave it out of --status.feeds, or grant the key the right" if is_off else ""
+        return Finding(Level.WARNING, subject, f"off: {exc}" if is_off else str(exc), hint)
+    return Finding(Level.OK, subject, f"reads {feed.path}")
+
+
+def check_quota(client: Client, required_rate: float, quota_share: float) -> Iterator[Finding]:
+    """Compare the requests per minute that polling needs with those that the share and other users of the key allow."""
+    quota = client.quota
+    if quota is None:
+        return
+    limit = min(quota.limit * quota_share, left_by_others(quota.limit, quota_share, quota.customer_requests))
+    others = f", others use about {quota.customer_requests:,}" if quota.customer_requests else ""
+    message = f"{quota.limit:,} requests per minute{others}; polling takes about {required_rate:,.1f}"
+    if required_rate <= limit:
+        yield Finding(Level.OK, "quota", message)
+        return
+    hint = "raise --poll.interval or --api.quota-share, or give the exporter a key of its own"
+    yield Finding(Level.WARNING, "quota", f"{message}, more than the {limit:,.1f} that it may use", hint)
+
+
+def _clock_findings(skews: Sequence[float]) -> Iterator[Finding]:
+    skew = max(skews, key=abs, default=0.0)
+    message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
+    if abs(skew) > MAX_SKEW:
+        yield Finding(Level.WARNING, "clock", message, "synchronize it, otherwise alerts on age are off by as much")
+
+
+def check_machine(settings: Settings) -> Iterator[Finding]:
+    """Yield the findings about the configuration, and the services that it names; some take long."""
+    shard, total = settings.sharding.shard, settings.sharding.total_shards
+    share = f" of {len(settings.all_workspaces)}, in shard {shard} of {total}" if total > 1 else ""
+    yield Finding(Level.OK, "configuration", f"{plural(len(settings.workspaces), 'workspace')}{share}")
+    for first, second in settings.workspaces_with_same_logs:
+        message = f"the same as that of workspace {first}, so both count the same logs"
+        hint = "give each workspace a profile_id, or a key of its own"
+        yield Finding(Level.WARNING, "key", message, hint, second)
+    for workspace in settings.workspaces:
+        if workspace.key_file is not None:
+            yield check_key_file(workspace.key_file).of(workspace.name)
+    yield check_state(settings.state.url, settings.state.password_path)
+    yield from check_connection(settings.state.url, settings.state.password_path)
+    yield from check_web(settings.web.config_file, settings.web_config)
+    yield from check_families(settings.metrics.disable, settings.metrics.buckets.items())
+
+
+def check_key_file(path: Path) -> Finding:
+    """Check that other users cannot read the key."""
+    try:
+        if path.stat().st_mode & stat.S_IROTH:
+            message = f"{path}: every user of this machine can read it"
+            return Finding(Level.WARNING, "key file", message, f"chmod o= {path}")
+    except OSError as exc:
+        return Finding(Level.ERROR, "key file", f"{path}: {exc.strerror}", "give the exporter's user access to it")
+    return Finding(Level.OK, "key file", str(path))
+
+
+def check_state(url: str, password_file: Path | None = None) -> Finding:
+    """Check that the state can be used, without creating or changing it."""
+    if url == "sqlite://":
+        hint = "set --state.url to a file, otherwise every restart counts all logs again that Zernio still keeps"
+        return Finding(Level.WARNING, "state", "in memory", hint)
+    database, is_missing = database_at(url, password_file), False
+    try:
+        try:
+            with Snapshot(url, password_file) as snapshot:
+                snapshot.series_values()  # The exporter reads them at its start, as the state of each feed.
+                log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
+            usage = ", in use by an exporter" if database.is_in_use() else ""
+            message = f"{database.name}{usage}: {plural(log_count, 'log')}"
+        except errors.StoreMissing:
+            is_missing = True
+            message = f"{database.name}: there is no state; it will be created"
+        if not is_postgres(url) and (problem := _write_problem(Path(url.removeprefix("sqlite:///")))):
+            message = f"{database.name}: the user {_user_name()} cannot write to {problem}"
+            hint = "give the exporter's user write access to the file and its folder, or choose another --state.url"
+            return Finding(Level.ERROR, "state", message, hint)
+        if is_postgres(url) or not is_missing:
+            require_writable(database)
+    except errors.StoreError as exc:
+        return Finding(Level.ERROR, "state", str(exc), "check --state.url and the rights of the exporter's user")
+    return Finding(Level.OK, "state", message)
+
+
+def _write_problem(path: Path) -> str:
+    """Return what of a file that need not exist cannot be written, and why; empty if all can be."""
+    if path.exists():
+        try:
+            path.open("rb+").close()
+        except OSError as exc:
+            return f"{path}: {exc.strerror}"
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with TemporaryFile(dir=folder):
+            return ""
+    except OSError as exc:
+        return f"{folder}: {exc.strerror}"
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def check_connection(url: str, password_file: Path | None) -> Iterator[Finding]:
+    """Warn if the connection to a database on another machine is not protected."""
+    if not is_postgres(url):
+        return
+    with suppress(errors.StoreError):  # check_state reports that it cannot be reached
+        if risk := import_postgres().PostgresDatabase(url, password_file).connection_risk():
+            hint = "add sslmode=verify-full and sslrootcert=PATH to --state.url"
+            yield Finding(Level.WARNING, "state", risk, hint)
+
+
+def check_web(path: str | None, config: WebConfig) -> Iterator[Finding]:
+    tls = "TLS" if config.ssl_context is not None else "plain HTTP"
+    users = f"passwords of {', '.join(sorted(config.users))}" if config.users else "no password"
+    yield Finding(Level.OK, "web", ": ".join(filter(None, (path, f"{tls}, {users}"))))
+    for warning in config.warnings:
+        yield Finding(Level.WARNING, "web", warning)
+    if config.users and config.ssl_context is None:
+        yield Finding(Level.WARNING, "web", f"{path}: passwords are sent unencrypted", "add tls_server_config")
+    if config.user_workspaces:
+        rights = [f"{user} {', '.join(sorted(names))}" for user, names in sorted(config.user_workspaces.items())]
+        unlimited = ", ".join(sorted(config.users.keys() - config.user_workspaces.keys())) or "no user"
+        yield Finding(Level.OK, "users", f"{unlimited} may see every workspace; {'; '.join(rights)} only")
+
+
+def check_families(disabled: Sequence[str], buckets: Iterable[tuple[str, Sequence[float]]]) -> Iterator[Finding]:
+    """Warn about disabled families, and families whose own buckets lack bounds, that rules or dashboards use."""
+    texts = {name: content.decode() for name, content in find_assets() if name.startswith(("prometheus/", "grafana/"))}
+    for family in disabled:
+        users = sorted(name for name, text in texts.items() if re.search(rf"\b{family}(_bucket|_count|_sum)?\b", text))
+        if users:
+            hint = "drop it from --metrics.disable, or do without them"
+            yield Finding(Level.WARNING, "metrics", f"{family} is disabled, but used in {', '.join(users)}", hint)
+    for family, bounds in buckets:
+        pattern = rf"\b{family}_bucket\{{[^}}]*?\ble=~?\\*\"([0-9.]+)"
+        used = {float(bound) for text in texts.values() for bound in re.findall(pattern, text)}
+        if missing := sorted(used - set(bounds)):
+            names = ", ".join(f"{bound:g}" for bound in missing)
+            message = f"the buckets of {family} lack {names}, which rules or dashboards use"
+            yield Finding(Level.WARNING, "metrics", message, "add them to --metrics.buckets")

@@ -1,0 +1,82 @@
+"""Connect a command to the API of its workspaces, and choose the lists that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NamedTuple
+
+from late_exporter import log
+from late_exporter.api.client import LateClient
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.app.connector import Connector, open_client
+from late_exporter.config.settings import CommandContext
+from late_exporter.errors import ApiUnavailable, ConfigError
+from late_exporter.feeds.feed import Feed
+from late_exporter.masking import quote
+from late_exporter.model import DAY_MS, Coverage
+from late_exporter.protocols import Client
+
+
+class WorkspaceConnection(NamedTuple):
+    """Access to the API of a workspace."""
+
+    client: LateClient
+    generation: ApiGeneration
+
+
+@asynccontextmanager
+async def connect_workspaces(context: CommandContext) -> AsyncIterator[Mapping[str, WorkspaceConnection]]:
+    """Connect to the workspace of ``--workspace``, or to all; raise ConfigError."""
+    settings, selected = context.settings, context.flags.workspace
+    names = [workspace.name for workspace in settings.workspaces]
+    if selected not in (None, *names):
+        raise ConfigError(f"--workspace{quote(selected)}: no such workspace; choose from {', '.join(names)}")
+    async with AsyncExitStack() as stack:
+        connector = Connector(await open_client(settings, stack), lambda _: QuietLogger())
+        yield {
+            workspace.name: WorkspaceConnection(*connector.connect(settings, workspace))
+            for workspace in settings.workspaces
+            if selected in (None, workspace.name)
+        }
+
+
+@asynccontextmanager
+async def connect_workspace(context: CommandContext) -> AsyncIterator[tuple[str, WorkspaceConnection]]:
+    """Connect to the workspace of ``--workspace``, or the only one; yield name and connection; raise ConfigError."""
+    async with connect_workspaces(context) as connections:
+        if len(connections) > 1:
+            raise ConfigError(f"--workspace: required, because there are several: {', '.join(connections)}")
+        ((name, connection),) = connections.items()
+        yield name, connection
+
+
+async def recorded_feed(name: str, client: Client, generation: ApiGeneration, coverage: Coverage | None) -> Feed:
+    """Return the feed that the state was counted from, or the current one; raise ApiError if the API has switched."""
+    state_generation = coverage.generation if coverage else None
+    feed = await generation.resolve_feed(name, client, state_generation=state_generation)
+    if state_generation not in (None, feed.generation):
+        raise ApiUnavailable(
+            f"the API has generation {feed.generation}, but the state was counted from {state_generation}; start the "
+            "exporter once to switch the state"
+        )
+    return feed
+
+
+def require_retained(since: float | None, feed: Feed) -> None:
+    """Raise ConfigError if the API does not keep logs for that many seconds."""
+    if since is not None and since * 1000 > feed.retention:
+        raise ConfigError(
+            f"--since: must be at most {feed.retention // DAY_MS}d, because generation {feed.generation} of the API "
+            "keeps logs no longer"
+        )
+
+
+class QuietLogger:
+    """Logs everything at debug level, so that messages of the exporter do not disturb the output of a command."""
+
+    def debug(self, event: str, **fields: Any) -> object:
+        return log.get_logger("late_exporter").debug(event, **fields)
+
+    info = debug
+    warning = debug

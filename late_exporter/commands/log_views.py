@@ -1,0 +1,102 @@
+"""Logs for display: read from the pages of the API, as rows of tables, and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from late_exporter.api.pages import PageResponse
+from late_exporter.commands.list_reader import ListReader
+from late_exporter.commands.tables import Row
+from late_exporter.feeds.decoder import raw_rows
+from late_exporter.feeds.feed import Feed, LogView
+from late_exporter.format import human_duration, iso_time
+
+TONES: Mapping[str, str] = MappingProxyType(
+    {
+        "success": "good",
+        "published": "good",
+        "failed": "bad",
+        "pending": "warn",
+        "paused": "warn",
+        "skipped": "idle",
+        "cancelled": "idle",
+    }
+)
+"""Tones of statuses, and of the outcomes of posts."""
+
+HIDDEN_FIELDS = frozenset({"key", "row", "created", "time", "duration", "is_own"})
+"""Fields of a log that JSON does not have, or has in another form."""
+
+
+async def read_logs(
+    reader: ListReader, feed: Feed, lower: int, upper: int | None = None
+) -> AsyncIterator[list[LogView]]:
+    """Yield the logs between two times in milliseconds page by page, newest first, without those of an earlier page."""
+    keys: set[str] = set()
+    async for response in reader.pages(lower, upper, leaves_out_older=True):
+        logs = {log.key: log for log in log_views(response, feed) if log.key not in keys}
+        keys |= logs.keys()
+        end = math.inf if upper is None else upper
+        yield [log for log in logs.values() if log.created is None or lower <= log.created <= end]
+
+
+def log_views(response: PageResponse, feed: Feed) -> list[LogView]:
+    """Return the logs of a page for display; rows that are not objects are left out.
+
+    The key of a log is that of its status, because a log that settles is shown again.
+    """
+    rows = zip(raw_rows(response.body), response.page.entries, strict=True)
+    views = [feed.view(row, entry) for row, entry in rows if isinstance(row, dict)]
+    return [msgspec.structs.replace(view, key=f"{view.key}/{view.status}") for view in views]
+
+
+def chronological(logs: Sequence[LogView]) -> list[LogView]:
+    """Return logs oldest first, given newest first; those without a time come first."""
+    return sorted(logs, key=lambda log: log.created or 0, reverse=True)[::-1]
+
+
+def log_fields(log: LogView) -> Mapping[str, Any]:
+    """Return a log as JSON has it: fields of the same names for all feeds and generations, and the row of the API."""
+    fields = msgspec.structs.asdict(log)
+    created, duration = fields["created"], fields["duration"]
+    return {
+        "time": log.time if created is None else iso_time(created, precise=True),
+        **{name: value for name, value in fields.items() if name not in HIDDEN_FIELDS},
+        "duration_seconds": None if duration is None else duration / 1_000_000,
+        "row": log.row,
+    }
+
+
+def log_row(log: LogView) -> Row:
+    """Return a log as a row of the tables below."""
+    detail = ": ".join(filter(None, (log.error_code, log.error))) or log.url or log.endpoint or log.method
+    cells = {
+        "TIME": log.time,
+        "STATUS": log.status,
+        "PLATFORM": log.platform,
+        "ACCOUNT": log.username or log.account_id,
+        "ACTION": log.action,
+        "TRY>": "" if log.attempt is None else str(log.attempt),
+        "HTTP>": log.status_code,
+        "TOOK>": "" if log.duration is None else human_duration(log.duration / 1_000_000).replace(" ", ""),
+        "POST": log.post_id,
+        "DETAIL": detail,
+        "POST OR ACTION, DETAIL": f"{log.post_id or log.action} {detail}",
+    }
+    return Row(cells, TONES.get(log.status, ""))
+
+
+LOG_COLUMNS = (
+    ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "TRY>", "HTTP>", "TOOK>", "POST", "DETAIL"),
+    ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "POST OR ACTION, DETAIL"),
+)
+POST_COLUMNS = (
+    ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "TRY>", "HTTP>", "TOOK>", "DETAIL"),
+    ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "TRY>", "DETAIL"),
+)
+"""Columns of wide tables, and of narrow ones: of logs, and of the logs of a post."""

@@ -1,0 +1,91 @@
+"""Write the output of commands: no secrets, no control characters, no tracebacks of closed pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from late_exporter.commands.event_loop import interruptible
+from late_exporter.errors import LateError
+from late_exporter.log import escape, redact
+
+
+def run_query(work: Coroutine[Any, Any, int], *, broken_pipe_code: int = 0) -> int:
+    """Run a command that writes a result and ends; return its exit code."""
+    with interruptible():
+        return write_stdout(lambda: asyncio.run(work), broken_pipe_code=broken_pipe_code)
+
+
+def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> int:
+    """Run a command that writes to standard output; return its exit code, or the other one after a broken pipe.
+
+    Raises:
+        LateError: Standard output cannot be written.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        return command()
+    except BrokenPipeError:
+        return broken_pipe_code
+    except OSError as exc:
+        if exc.filename is not None:
+            raise
+        raise LateError(f"cannot write to standard output: {exc.strerror}") from exc
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # Python would try to write the rest at exit, and replace the exit code.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write_lines(lines: Iterable[str], exit_code: int = 0) -> int:
+    """Write lines to standard output, and return the exit code even if the reader closes the pipe early."""
+
+    def write() -> int:
+        for line in lines:
+            write_line(line)
+        return exit_code
+
+    return write_stdout(write, broken_pipe_code=exit_code)
+
+
+def write_line(line: str) -> None:
+    """Write a line to standard output at once."""
+    print(line, flush=True)  # noqa: T201 - the output of a command
+
+
+def warn(message: str) -> None:
+    """Write a message to standard error, without secrets or control characters."""
+    sys.stderr.write(f"late-exporter: {printable(message)}\n")
+
+
+def printable(line: str) -> str:
+    """Return a line without secrets or control characters."""
+    return escape(redact(line))
+
+
+def json_line(value: object) -> str:
+    """Return a value as one line of JSON without secrets; control characters are escaped."""
+    return escape(json.dumps(_json_value(value), ensure_ascii=False, allow_nan=False))
+
+
+def _json_value(value: object) -> object:
+    match value:
+        case str():
+            return redact(value)
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {redact(str(name)): _json_value(member) for name, member in value.items()}
+        case list() | tuple():
+            return [_json_value(member) for member in value]
+        case _:
+            return value

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.quota import RateLimiter
+from late_exporter.commands.check import (
+    Finding,
+    Level,
+    check_api,
+    check_families,
+    check_key_file,
+    check_quota,
+    check_state,
+    check_web,
+    format_findings,
+)
+from late_exporter.config.web import RequestRate, WebConfig
+from late_exporter.errors import ApiUnavailable, Forbidden, LateError, RateLimited
+from late_exporter.feeds import FEEDS
+from late_exporter.feeds.status import STATUS_FEEDS
+from late_exporter.ingest.status_poller import StatusConfig
+from late_exporter.model import Batch, LogEntry, Observation, Scope
+from late_exporter.series import IncCounter
+from late_exporter.simulator import SimulatedApi
+from late_exporter.status import Quota
+from late_exporter.store import open_store
+from tests.support.client import FakeClient
+from tests.support.clock import DAY, VirtualClock
+from tests.support.loggers import NullLogger
+from tests.support.status_api import SECRETS, WEBHOOK, StatusApi
+from tests.support.store import commit_batch
+from tests.support.world import World
+
+KEY = "sk_" + "0" * 64
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a world with some logs."""
+    world = World(VirtualClock())
+    world.publish(1234, over=DAY)
+    return world
+
+
+async def check_world(
+    world: World,
+    *,
+    interval: float = 30.0,
+    skew: float = 0.0,
+    limit: int = 600,
+    status: int = 0,
+    generation: str = "late",
+    configured: str = "auto",
+    recorded: str | None = None,
+    names: Sequence[str] = tuple(FEEDS),
+    is_emptied: bool = False,
+) -> Mapping[str, Finding]:
+    """Return the findings about the API by subject; ``is_emptied`` is whether the old list has no logs left."""
+    service = SimulatedApi(world.archives, clock=world.clock.time, rate_limit=limit, generation=generation)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        answered = service.handle("GET", request.url.path, request.url.query.decode(), dict(request.headers.items()))
+        body = b'{"error": "no"}' if status else answered.body
+        if is_emptied and request.url.path == "/api/v1/posts/logs":
+            body = b'{"logs": []}'
+        return httpx.Response(status or answered.status, headers=answered.headers, stream=httpx.ByteStream(body))
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        limiter = RateLimiter(1.0)
+        url = "http://127.0.0.1/api"
+        client = LateClient(http, base_url=url, key=ApiKey(KEY), rate_limiter=limiter, timeout=5.0)
+        findings = await check_api(
+            client,
+            ApiGeneration(configured, logger=NullLogger()),
+            names,
+            interval=interval,
+            quota_share=0.5,
+            recorded_generations=dict.fromkeys(names, recorded) if recorded else None,
+            clock=lambda: world.clock.now + skew,
+        )
+    return {finding.subject: finding for finding in findings}
+
+
+async def test_a_good_key_has_no_warnings(world: World) -> None:
+    """Every list and the quota have a finding."""
+    assert [
+        "ok       publishing   1,234 logs in generation late (/v1/posts/logs)",
+        "ok       connections  0 logs in generation late (/v1/connections/logs)",
+        "ok       quota        600 requests per minute; polling takes about 6.0",
+    ] == format_findings(list((await check_world(world)).values()))
+
+
+@pytest.mark.parametrize(
+    ("options", "subject", "words"),
+    [
+        ({"generation": "zernio", "configured": "late"}, "publishing", "404: the API has no /v1/posts/logs"),
+        ({"generation": "zernio", "configured": "late"}, "publishing", "check --api.base-url, --api.generation and"),
+        ({"generation": "both", "configured": "late", "recorded": "zernio"}, "publishing", "which have no ids: use"),
+        ({"generation": "late", "recorded": "zernio"}, "publishing", "404: the API has no /v1/logs"),
+        ({"generation": "both", "names": ["webhooks"], "configured": "late"}, "webhooks", "has no webhooks logs"),
+        ({"status": 410}, "publishing", "no log list can be read"),
+        ({"status": 401}, "connections", "make sure that the key is complete, belongs to this API, and may read logs"),
+        ({"status": 403}, "publishing", "the rights of the key"),
+        ({"status": 429}, "publishing", "wait a minute; other programs use the same key"),
+        ({"status": 502}, "publishing", "502: no"),
+    ],
+    ids=str,
+)
+async def test_a_list_that_cannot_be_read_is_an_error(
+    world: World, options: Mapping[str, Any], subject: str, words: str
+) -> None:
+    """The message says what to do; after a rate limit no further request is sent."""
+    findings = await check_world(world, **options)
+    assert Level.ERROR == findings[subject].level
+    assert words in "".join(format_findings([findings[subject]]))
+    assert ("connections" in findings) == (options.get("status") != 429 and "names" not in options)
+
+
+async def test_a_generation_with_newer_logs_is_an_error(world: World) -> None:
+    """The list that is configured is empty, and the other one is not read."""
+    finding = (await check_world(world, generation="both", configured="late", is_emptied=True))["generation"]
+    assert (Level.ERROR, "use --api.generation auto") == (finding.level, finding.hint)
+    assert "generation zernio has newer logs, which are not read" == finding.message
+
+
+@pytest.mark.parametrize(
+    ("customer_requests", "rate", "level", "words"),
+    [
+        (0, 6.0, Level.OK, "60 requests per minute; polling takes about 6.0"),
+        (40, 6.0, Level.OK, ", others use about 40; polling takes about 6.0"),
+        (50, 6.0, Level.WARNING, ", others use about 50; polling takes about 6.0, more than the 3.2 that it may use"),
+        (0, 36.0, Level.WARNING, "polling takes about 36.0, more than the 30.0 that it may use"),
+    ],
+)
+def test_the_quota_must_be_enough_for_polling(customer_requests: int, rate: float, level: Level, words: str) -> None:
+    """A customer that needs the quota itself is a warning, before polls are late."""
+    client = FakeClient()
+    client.quota = Quota(60, 5, 0.0, customer_requests)
+    (finding,) = check_quota(client, rate, 0.5)
+    assert (level, True) == (finding.level, finding.message.endswith(words))
+    assert ("a key of its own" in finding.hint) == (level is Level.WARNING)
+
+
+async def test_a_wrong_clock_is_a_warning(world: World) -> None:
+    """A difference of minutes is a warning, in either direction."""
+    for skew, words in ((300.0, "s ahead of the API"), (-90.0, "s behind the API")):
+        clock = (await check_world(world, skew=skew))["clock"]
+        assert (Level.WARNING, True) == (clock.level, clock.message.endswith(words))
+
+
+LACKING = "403: the API key lacks a right: insufficient; grant the key the group accounts"
+
+
+async def check_status(failure: LateError | object | None) -> list[Finding]:
+    """Return the findings about status feeds of an API that fails for one of them."""
+    api = StatusApi()
+    if failure is not api:
+        api.documents["/v1/accounts"] = failure
+    config = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0))
+    generation = ApiGeneration("late", logger=NullLogger())
+    client: Any = api
+    findings = await check_api(client, generation, [], interval=30.0, quota_share=0.5, status=config)
+    return [finding for finding in findings if finding.subject.startswith("status feed")]
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (Forbidden(LACKING, required_group="accounts"), f"off: {LACKING}"),
+        (None, "off: 404: the API has no /v1/accounts"),
+        (ApiUnavailable("500: oops", status=500), "500: oops"),
+        (RateLimited("429: slow down", until=0.0), "429: slow down"),
+    ],
+)
+async def test_a_status_feed_that_cannot_be_read_is_a_warning(failure: LateError | None, message: str) -> None:
+    """It says why, and logs are counted anyway; no secret of a webhook is printed."""
+    findings = await check_status(failure)
+    assert [message] == [finding.message for finding in findings if finding.level is Level.WARNING]
+    assert len(STATUS_FEEDS) == len(findings)
+    assert "reads /v1/webhooks/settings" in [finding.message for finding in findings]
+    assert WEBHOOK
+    assert not any(secret in "\n".join(format_findings(findings)) for secret in SECRETS)
+
+
+def test_key_files_must_be_private(tmp_path: Path) -> None:
+    """A key that every user can read is a warning, and a missing one is an error."""
+    path = tmp_path / "key"
+    path.write_text(KEY)
+    findings = []
+    for mode in (0o600, 0o640, 0o644):
+        path.chmod(mode)
+        findings.append(check_key_file(path))
+    path.unlink()
+    findings.append(check_key_file(path))
+    assert [Level.OK, Level.OK, Level.WARNING, Level.ERROR] == [finding.level for finding in findings]
+    assert f"chmod o= {path}" == findings[2].hint
+    assert KEY not in "".join(map(str, findings))
+
+
+def test_a_usable_state_is_ok(tmp_path: Path) -> None:
+    """A state may exist, be in use, or be created; the check changes nothing."""
+    url, path = f"sqlite:///{tmp_path}/state.db", f"{tmp_path}/state.db"
+    assert Finding(Level.OK, "state", f"{path}: there is no state; it will be created") == check_state(url)
+    assert [] == list(tmp_path.iterdir())
+    store = open_store(url)
+    increment = IncCounter("late_publishing_logs_total", ("acme", "tiktok", "publish", "success"))
+    observation = Observation(LogEntry(key="log1", status="success", created=1), (increment,))
+    commit_batch(store, Scope("acme", "publishing"), Batch(committed_at=1.0, observations=[observation]))
+    assert Finding(Level.OK, "state", f"{path}, in use by an exporter: 1 log") == check_state(url)
+    store.close()
+    assert Finding(Level.OK, "state", f"{path}: 1 log") == check_state(url)
+    assert (Level.WARNING, "in memory") == (check_state("sqlite://").level, check_state("sqlite://").message)
+
+
+def test_writing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permissions say that root may write anywhere; a file that still cannot be created is an error with a remedy."""
+
+    def fail(**_options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("late_exporter.commands.check.TemporaryFile", fail)
+    finding = check_state(f"sqlite:///{tmp_path}/new/state.db")
+    assert Level.ERROR == finding.level
+    assert f"cannot write to {tmp_path}: Read-only file system" in finding.message
+    assert "another --state.url" in finding.hint
+
+
+def test_the_web_configuration() -> None:
+    """Unencrypted passwords and warnings of the file are findings, and who may see which workspaces."""
+    assert ["plain HTTP, no password"] == [finding.message for finding in check_web(None, WebConfig())]
+    config = WebConfig(
+        users=dict.fromkeys(("ops", "a", "b"), b""),
+        rate=RequestRate(1, 1),
+        warnings=("http2: no",),
+        user_workspaces={"a": frozenset({"y", "x"}), "b": frozenset({"z"})},
+    )
+    assert [
+        "ok       web    web.yml: plain HTTP, passwords of a, b, ops",
+        "warning  web    http2: no",
+        "warning  web    web.yml: passwords are sent unencrypted; add tls_server_config",
+        "ok       users  ops may see every workspace; a x, y; b z only",
+    ] == format_findings(list(check_web("web.yml", config)))
+
+
+def test_disabled_families_and_buckets() -> None:
+    """What rules or dashboards use is a warning that names them; anything else is no finding."""
+    disabled, buckets = check_families(
+        ["late_up", "late_activity_duration_seconds"],
+        [("late_exporter_log_lag_seconds", (1.0, 60.0)), ("late_exporter_log_lag_seconds", (3600.0,))],
+    )
+    assert {Level.WARNING} == {disabled.level, buckets.level}
+    assert disabled.message.startswith("late_up is disabled, but used in grafana/")
+    reason = "the buckets of late_exporter_log_lag_seconds lack 3600, which rules or dashboards use"
+    assert reason == buckets.message

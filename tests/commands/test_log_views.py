@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from late_exporter.commands.log_views import chronological
+from late_exporter.commands.post import mentions
+from late_exporter.feeds import GENERATIONS
+from late_exporter.feeds.feed import LogView
+from tests.commands.views import parse_rows
+
+ZERNIO: dict[str, Any] = {
+    "type": "publishing",
+    "action": "post.retry_failed",
+    "user_id": "user1",
+    "platform": "instagram",
+    "account_id": "acc1",
+    "status": "failed",
+    "status_code": 429,
+    "error_message": "Slow down",
+    "error_code": "RATE_LIMITED",
+    "duration_ms": 1234.5,
+    "endpoint": "graph.facebook.com/me/media_publish",
+    "request_body": '{"contentPreview": "Frische \\"Brezeln\\""}',
+    "response_body": '{"platformPostUrl": "https://example.org/1"}',
+    "created_at": "2026-11-24T10:00:03.250Z",
+    "metadata": '{"postId": "post1", "accountUsername": "@baeckerei", "attemptNumber": 3}',
+    "request_id": "req1",
+}
+
+
+def one(row: object, feed: str = "publishing", generation: str = "late") -> LogView:
+    """Return the log of a row."""
+    (log,) = parse_rows(GENERATIONS[generation][feed], row)
+    return log
+
+
+def test_truncated_json_texts_of_zernio_are_searched() -> None:
+    """Complete members of a truncated JSON text are shown, and so are members of an object."""
+    cut = {"metadata": ZERNIO["metadata"][:-2], "response_body": '{"a": [{"platformPostUrl": "https://x/1"}, {"b'}
+    log = one({**ZERNIO, **cut, "request_body": '{"contentPreview": "Fris'}, generation="zernio")
+    assert ("post1", "@baeckerei", "https://x/1", "") == (log.post_id, log.username, log.url, log.caption)
+    other = {
+        "metadata": None,
+        "request_body": '{"postId": "p2", "content": "Hi"}',
+        "response_body": {"platformPostUrl": 5},
+    }
+    log = one({**ZERNIO, **other}, generation="zernio")
+    assert ("p2", "Hi", "5", "", None) == (log.post_id, log.caption, log.url, log.username, log.attempt)
+    odd = one(
+        {**ZERNIO, "metadata": '{"postId": "a\\ud83d", "platformPostUrl": "\\x"}', "response_body": None},
+        generation="zernio",
+    )
+    assert ("a\ufffd", "") == (odd.post_id, odd.url)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"metadata": '{"postId": "p1"}'}, True),
+        ({"metadata": '{"postId": "p12"}', "request_body": "p1"}, False),
+        ({"request_id": "req_p1"}, True),
+        ({"request_body": '{"post": "p1'}, True),
+        ({"error_message": "p1"}, False),
+    ],
+    ids=str,
+)
+def test_a_log_without_a_post_id_may_mention_the_post(fields: dict[str, Any], *, expected: bool) -> None:
+    """A log with the id of a post belongs to that post only; otherwise its texts are searched."""
+    assert expected == mentions(one(fields, generation="zernio"), "p1")
+
+
+def test_logs_are_ordered_by_time() -> None:
+    """Equal times keep the order of the list."""
+    rows = [("e", "10:00:05"), ("c", "10:00:03"), ("b", "10:00:04"), ("a", "10:00:03")]
+    logs = [one({"_id": name, "createdAt": f"2026-11-24T{time}Z"}) for name, time in rows]
+    assert ["a", "c", "b", "e"] == [log.log_id for log in chronological(logs)]
+
+
+def test_the_status_of_a_connection_log_follows_from_its_event() -> None:
+    error = {"code": "oauth_denied", "message": "access_denied"}
+    log = one({"eventType": "connect_failed", "connectionMethod": "oauth", "error": error}, "connections")
+    assert ("failed", "oauth", "oauth_denied", "access_denied") == (log.status, log.method, log.error_code, log.error)
+    assert "success" == one({"eventType": "reconnect_success"}, "connections").status
+    assert "" == one({"eventType": "disconnect"}, "connections").status

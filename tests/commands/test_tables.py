@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from late_exporter import log
+from late_exporter.commands.output import json_line
+from late_exporter.commands.tables import JOINERS, Row, Table, Terminal, clean
+
+KEY = "sk_" + "0123456789abcdef" * 4
+WIDE, NARROW = ("NAME", "TRY>", "STATUS", "DETAIL"), ("NAME", "DETAIL")
+
+any_text = st.text(st.characters(exclude_categories=())).filter(lambda text: text == log.redact(text))
+values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | any_text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+class TtyStream(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        """Return True."""
+        return True
+
+
+@pytest.fixture(autouse=True, scope="module")
+def secret() -> Iterator[None]:
+    """Register the key as a secret, as the program does."""
+    log.add_secret(KEY)
+    yield
+    log.configure()
+
+
+def row(name: str = "@acme", attempt: str = "", detail: str = "", status: str = "failed") -> Row:
+    """Return a row of the table."""
+    cells = {"NAME": name, "TRY>": attempt, "STATUS": status, "DETAIL": detail}
+    return Row(cells, "bad" if status == "failed" else "")
+
+
+def table(*rows: Row, terminal: Terminal | None = None) -> list[str]:
+    """Return the lines of a table."""
+    return list(Table(terminal or Terminal(), WIDE, NARROW).lines(rows))
+
+
+def test_a_table_is_aligned() -> None:
+    """Cells stand below their headings, numbers to the right, in any script; joiners of emoji take no width."""
+    emoji = "\U0001f468\u200d\U0001f4bb"
+    assert [
+        "NAME      TRY  STATUS   DETAIL",
+        "@acme     429  failed   RATE_LIMITED: Slow down",
+        "ラーメン    -  success  https://example.org",
+        "e\u0301           7  failed",
+        f"{emoji}        -  failed",
+    ] == table(
+        row(attempt="429", detail="RATE_LIMITED: Slow down"),
+        row("ラーメン", status="success", detail="https://example.org"),
+        row("e\u0301", "7"),
+        row(emoji),
+    )
+
+
+def test_columns_widen_with_later_rows() -> None:
+    """The heading is printed once, before the first row; only very long cells are cut."""
+    lines = Table(Terminal(), WIDE, NARROW).lines
+    assert [] == list(lines([]))
+    assert ["NAME   TRY  STATUS  DETAIL", "@acme    -  failed"] == list(lines([row()]))
+    assert ["@acmecorp    -  failed"] == list(lines([row("@acmecorp")]))
+    assert ["@acme        -  failed"] == list(lines([row()]))
+    assert [f"{'x' * 39}…    -  failed  {'x' * 50}"] == list(lines([row("x" * 50, detail="x" * 50)]))
+
+
+def test_a_narrow_terminal_has_fewer_columns() -> None:
+    """A detail that does not fit behind the columns follows below them, and nothing of it is cut."""
+    rows = row(detail="one two three four five six seven"), row(detail="https://example.org/long/path"), row(detail="x")
+    assert [
+        "NAME   DETAIL",
+        "@acme",
+        "    one two three four",
+        "    five six seven",
+        "@acme",
+        "    https://example.org/long/path",
+        "@acme  x",
+    ] == table(*rows, terminal=Terminal(width=24))
+
+
+def test_statuses_are_coloured() -> None:
+    """Colours do not change the alignment."""
+    heading, line = table(row(), terminal=Terminal(width=80, colour=True))
+    assert "\x1b[1mNAME   TRY  STATUS  DETAIL\x1b[0m" == heading
+    assert "@acme    -  \x1b[31mfailed\x1b[0m" == line
+
+
+@pytest.mark.parametrize(
+    ("stream", "environ", "terminal"),
+    [
+        (io.StringIO(), {"TERM": "xterm"}, Terminal(None, colour=False)),
+        (TtyStream(), {"TERM": "xterm"}, Terminal(50, colour=True)),
+        (TtyStream(), {"TERM": "xterm", "NO_COLOR": "1"}, Terminal(50, colour=False)),
+        (TtyStream(), {"TERM": "dumb"}, Terminal(50, colour=False)),
+    ],
+    ids=range(4),
+)
+def test_colours_depend_on_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, environ: dict[str, str], terminal: Terminal
+) -> None:
+    """Colours need a terminal that supports them, and NO_COLOR switches them off."""
+    monkeypatch.setenv("COLUMNS", "50")
+    assert terminal == Terminal.detect(stream, environ)
+
+
+@given(text=any_text, width=st.none() | st.integers(1, 100))
+def test_no_text_controls_the_terminal(text: str, width: int | None) -> None:
+    """Any text from the API is printable in every format, and a row without a detail is one line."""
+    rows = row(text, text, text, text), row(text, text, "", text)
+    lines = [*table(*rows, terminal=Terminal(width)), json_line({text: [text]}), clean(text)]
+    assert [] == [line for line in lines if not line.translate(dict.fromkeys(map(ord, JOINERS))).isprintable()]
+    assert width is not None or 5 == len(lines)
+
+
+@pytest.mark.parametrize("text", [KEY, f"key={KEY}&", f'"{KEY}"', KEY[:30], f"Bearer {KEY}", 'bearer x\\"'])
+def test_no_output_contains_a_key(text: str) -> None:
+    """A key that the API repeats, whole or in part, is redacted in every format."""
+    line = json_line({"a": text, text: [{"b": text}]})
+    assert [] == [line for line in (*table(row(text, text, text)), line) if KEY[:20] in line]
+    assert json.loads(line)
+
+
+@given(value=values)
+def test_json_is_exact(value: object) -> None:
+    """A line of JSON parses to the value it was made of, but JSON has no infinite numbers."""
+    line = json_line(value)
+    assert value == json.loads(line)
+    assert line.isprintable()
+    assert '["\\u202e🥨", null, null]' == json_line(["\u202e🥨", float("inf"), float("nan")])
