@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import TypeAlias
@@ -19,10 +18,7 @@ COMMON_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-optio
 READ_METHODS = ("GET", "HEAD")
 
 PART_BYTES = 32 * 1024
-"""Size in which a response is sent if its connection copies what the client has not read yet."""
-
-COPIES_UNSENT = sys.version_info < (3, 12)
-"""Whether connections without TLS do so; those with TLS do."""
+"""Size of the parts of a response, so that a slow client costs no copy of a large body."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,16 +73,6 @@ async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
     encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     body = reply.body if has_content and scope["method"] != "HEAD" else b""
     await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
-    await _send_body(body, scope, send)
-
-
-async def _send_body(body: bytes, scope: Message, send: Send) -> None:
-    # Small parts, so that a slow client costs no copy of a large body. If nothing is copied, all is sent at once: each
-    # part may have to wait for threads that compute.
-    part_bytes = PART_BYTES if COPIES_UNSENT or scope.get("scheme") == "https" else len(body)
-    start = 0
-    while len(body) - start > PART_BYTES:
-        await send({"type": "http.response.body", "body": body[start : start + part_bytes], "more_body": True})
-        start += part_bytes
-    # Waits until the client has read most of the parts before.
-    await send({"type": "http.response.body", "body": body[start:], "more_body": False})
+    for start in range(0, max(len(body), 1), PART_BYTES):  # waits until the client has read most of the parts before
+        part, has_more = body[start : start + PART_BYTES], start + PART_BYTES < len(body)
+        await send({"type": "http.response.body", "body": part, "more_body": has_more})
