@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
-from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
@@ -20,9 +19,6 @@ from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.ingest.unreadable_rows import read_around_rows
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, LogEntry, LogPage, PendingLog
 from late_exporter.protocols import Client, Logger
-
-MAX_DATE_REPEATS = 2
-"""Repetitions of a request because of its date; of three dates two agree, unless two of them are wrong."""
 
 MAX_REPORTED = 1000
 """Deviations and unreadable rows that are remembered, so that each is logged once."""
@@ -64,6 +60,8 @@ class Fetcher:
         self.feed = feed
         self.config = config
         self.monotonic = runtime.monotonic
+        self._clock = runtime.clock
+        self._clock_offset: float | None = None
         self.client = client
         self.generation = generation
         self.logger = logger
@@ -71,7 +69,6 @@ class Fetcher:
         self.batch = UncommittedBatch()
         self.list_total = 0
         self._recorder = recorder
-        self._api_clock = ApiClock(runtime.clock, runtime.monotonic)
         self._events = events
         self._reported: set[object] = set()
         self._last_failures: dict[str, tuple[object, ...]] = {}
@@ -86,8 +83,9 @@ class Fetcher:
         return self._recorder.state.pending_logs
 
     def now(self) -> int:
-        """Return the API's time in milliseconds."""
-        return int(self._api_clock.now() * 1000)
+        """Return the API's time in milliseconds: the date of its last response, plus the time elapsed since."""
+        offset = self._clock_offset
+        return int((self._clock() if offset is None else self.monotonic() + offset) * 1000)
 
     async def refresh_generation(self) -> bool:
         """Detect the API's generation if necessary; return whether the feed is another list from now on.
@@ -185,12 +183,9 @@ class Fetcher:
 
     async def _request(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
         self.request_count += 1
-        response, repeat_count = await request(), 0
-        while not self._api_clock.update(response.date) and repeat_count < MAX_DATE_REPEATS:
-            # The logs of this page would be judged by a wrong time. Further responses say which time is right.
-            repeat_count += 1
-            self.request_count += 1
-            response = await request()
+        response = await request()
+        if response.date is not None:
+            self._clock_offset = response.date - self.monotonic()
         return response
 
     def _page(self, response: PageResponse) -> LogPage:
