@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -155,7 +154,6 @@ class Pipeline:
                 self.exposition.publish()
                 if len(restored) < SERIES_PER_PAGE:
                     break
-                gc.freeze()  # A collection of hundreds of thousands of objects would hold the event loop for 10 ms.
                 restored, last_id = await offload(store.series_page, workspace, last_id, SERIES_PER_PAGE)
         return check_results
 
