@@ -8,11 +8,10 @@ from functools import partial
 from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
-from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.schedule import PollConfig, Runtime
+from late_exporter.ingest.schedule import PollConfig
+from late_exporter.ingest.shared import Shared
 from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.uncommitted import UncommittedBatch
@@ -47,20 +46,17 @@ class Fetcher:
 
     def __init__(
         self,
-        feed: Feed,
+        recorder: FeedRecorder,
+        shared: Shared,
         *,
         client: Client,
         generation: ApiGeneration,
-        recorder: FeedRecorder,
         config: PollConfig,
-        runtime: Runtime,
         logger: Logger,
-        events: EventSelection | None = None,
     ) -> None:
-        self.feed = feed
+        self.feed = recorder.feed
         self.config = config
-        self.monotonic = runtime.monotonic
-        self._clock = runtime.clock
+        self.monotonic = shared.runtime.monotonic
         self._clock_offset: float | None = None
         self.client = client
         self.generation = generation
@@ -68,24 +64,24 @@ class Fetcher:
         self.request_count = 0
         self.batch = UncommittedBatch()
         self.list_total = 0
-        self._recorder = recorder
-        self._events = events
+        self.recorder = recorder
+        self._events = shared.events
         self._reported: set[object] = set()
         self._last_failures: dict[str, tuple[object, ...]] = {}
 
     @property
     def coverage(self) -> Coverage | None:
         """What was read, also if it is not committed yet."""
-        return self.batch.coverage or self._recorder.coverage
+        return self.batch.coverage or self.recorder.coverage
 
     @property
     def pending_logs(self) -> Mapping[str, PendingLog]:
-        return self._recorder.state.pending_logs
+        return self.recorder.state.pending_logs
 
     def now(self) -> int:
         """Return the API's time in milliseconds: the date of its last response, plus the time elapsed since."""
         offset = self._clock_offset
-        return int((self._clock() if offset is None else self.monotonic() + offset) * 1000)
+        return int((self.recorder.clock() if offset is None else self.monotonic() + offset) * 1000)
 
     async def refresh_generation(self) -> bool:
         """Detect the API's generation if necessary; return whether the feed is another list from now on.
@@ -96,7 +92,7 @@ class Fetcher:
             ApiError: The generation cannot be detected, or does not fit the state.
             StoreError: The switch cannot be committed.
         """
-        coverage, state_generation = self._recorder.coverage, self._recorder.state_generation
+        coverage, state_generation = self.recorder.coverage, self.recorder.state_generation
         feed = await self.generation.resolve_feed(self.feed.name, self.client, state_generation=state_generation)
         if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
             return False
@@ -104,7 +100,7 @@ class Fetcher:
             # The date of a response shows which counted logs are from the future, if the local clock does not.
             await self._request(partial(fetch_page, self.client, feed))
             self.logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
-        await self._recorder.renew_identity(feed, self.now())
+        await self.recorder.renew_identity(feed, self.now())
         self.feed = feed
         return True
 
@@ -123,7 +119,7 @@ class Fetcher:
                 self.generation.report_answer(self.feed, error=exc)
             raise
         if is_head and self.generation.report_answer(self.feed, is_empty=not page.entries):
-            coverage = self._recorder.coverage
+            coverage = self.recorder.coverage
             if coverage is not None and not coverage.is_caught_up:  # Otherwise there is nothing to lose.
                 raise BadPayload("the list is empty, but had logs at the last poll")
         fetched = await self._look_up(page, has_unreadable=has_unreadable)
@@ -131,8 +127,8 @@ class Fetcher:
             if len(page.entries) >= MIN_UNDATED and not page.times:
                 raise BadPayload("none of the newest logs has a readable creation time")
             self.list_total = page.total or 0
-            if self._recorder.recent_attempts is not None:
-                self._recorder.recent_attempts.add_counted(fetched, self._recorder.clock())
+            if self.recorder.recent_attempts is not None:
+                self.recorder.recent_attempts.add_counted(fetched, self.recorder.clock())
         return fetched
 
     async def fetch_post(self, request: FetchPost) -> FetchedPage | None:
@@ -143,7 +139,7 @@ class Fetcher:
 
     def report_failure(self, failure: ReportFailure) -> None:
         """Count a request that failed without failing a poll; log it unless the last one of its kind failed alike."""
-        self._recorder.count(FAILED_REQUESTS, 1, failure.kind)
+        self.recorder.count(FAILED_REQUESTS, 1, failure.kind)
         # Request ids, which are in the text of an error but not in its arguments, differ in every request.
         if self._last_failures.get(failure.kind) != failure.error.args:
             self._last_failures[failure.kind] = failure.error.args
@@ -177,7 +173,7 @@ class Fetcher:
         partial_page = await read_around_rows(fetch_rows, self.feed.number_entries)
         for key, row_count in partial_page.skipped.items():
             if self._is_new_report(key):
-                self._recorder.count(UNREADABLE_ROWS, row_count)
+                self.recorder.count(UNREADABLE_ROWS, row_count)
                 self.logger.warning("rows skipped that the API cannot deliver", rows=row_count, next_log=key)
         return partial_page.page, partial_page.has_unreadable
 
@@ -202,7 +198,7 @@ class Fetcher:
             if self._is_new_report((deviation.path, deviation.kind, deviation.sample if is_value else "")):
                 details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
                 self.logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)
-        return FetchedPage(page, await self._recorder.known_statuses(page, self.batch), has_unreadable)
+        return FetchedPage(page, await self.recorder.known_statuses(page, self.batch), has_unreadable)
 
     def _is_new_report(self, subject: object) -> bool:
         """Return whether something was not reported before, and remember it."""

@@ -23,7 +23,8 @@ from late_exporter.feeds.status import (
     StatusFeed,
     StatusRequest,
 )
-from late_exporter.ingest.schedule import MAX_BACKOFF, Runtime
+from late_exporter.ingest.schedule import MAX_BACKOFF
+from late_exporter.ingest.shared import Shared
 from late_exporter.ingest.steps import perform
 from late_exporter.log import redact
 from late_exporter.metrics.labels import LabelLimiter
@@ -116,7 +117,7 @@ class StatusPublisher:
     """Write the gauges of the status feeds of one workspace to the registry.
 
     Args:
-        defer: Save increments with the next commit of the workspace.
+        defer: That of the poller.
         values: The series of each feed.
     """
 
@@ -215,23 +216,24 @@ class StatusPoller:
     """Refresh the status feeds of one workspace until cancelled, one request at a time.
 
     Args:
+        defer: Save increments with the next commit of the workspace.
         pace: Pace of the status requests of the key.
     """
 
     def __init__(
         self,
         workspace: str,
-        publisher: StatusPublisher,
+        shared: Shared,
+        defer: Callable[[Sequence[Increment]], object],
         *,
         client: Client,
         config: StatusConfig,
         pace: StatusPace,
-        runtime: Runtime,
         logger: Logger,
     ) -> None:
         self._workspace = workspace
-        self._publisher = publisher
-        self._runtime = runtime
+        self._publisher = StatusPublisher(workspace, shared.label_limiter, shared.registry, defer)
+        self._runtime = shared.runtime
         self._logger = logger
         self._states: dict[str, _StatusFeedState] = {}
         self.reconfigure(client, config, pace)
