@@ -26,7 +26,6 @@ def status_config(settings: Settings, workspace: Workspace, key_users: Mapping[s
         intervals={name: settings.status.intervals[name] for name in settings.status.feeds},
         max_accounts=settings.metrics.max_accounts,
         key_users=key_users[workspace.key_text],
-        profile_id=workspace.profile_id or "",
     )
 
 

@@ -70,13 +70,11 @@ class StatusConfig(msgspec.Struct, frozen=True, kw_only=True):
         intervals: Seconds between two refreshes of each feed; other feeds are not read.
         max_accounts: Maximum number of accounts with gauges; 0 leaves out the feeds of accounts.
         key_users: Number of workspaces with the same key, which share its requests.
-        profile_id: Profile to which the workspace is limited; empty for all.
     """
 
     intervals: Mapping[str, float] = MappingProxyType({})
     max_accounts: int = 500
     key_users: int = 1
-    profile_id: str = ""
 
     @property
     def feeds(self) -> dict[str, StatusFeed]:
@@ -302,7 +300,7 @@ class StatusPoller:
                 await self._runtime.sleep(delay)
             self._pace.count(monotonic())
             state.request_count += 1
-            return await fetch_status(self._client, state.feed, request, self.config.profile_id)
+            return await fetch_status(self._client, state.feed, request)
 
         context = self.config.context(self._workspace, int(self._runtime.clock() * 1000), state.rejected_values)
         jitter = 1 + JITTER * self._runtime.random()
@@ -347,10 +345,10 @@ class StatusPoller:
         return config.intervals[state.feed.name] * stretch * max(1.0, state.request_count / state.feed.max_requests)
 
 
-async def fetch_status(client: Client, feed: StatusFeed, request: StatusRequest, profile_id: str) -> bytes:
+async def fetch_status(client: Client, feed: StatusFeed, request: StatusRequest) -> bytes:
     """Send a request of a status feed; return the body of the response, raise ApiError if there is none."""
-    params = {**request.params, "profileId": profile_id} if profile_id and feed.has_profiles else request.params
-    response = await client.get(request.path, params, path_template=request.path)
+    profile = {"profileId": client.profile_id} if client.profile_id is not None and feed.has_profiles else {}
+    response = await client.get(request.path, {**request.params, **profile}, path_template=request.path)
     if response is None:
         raise EndpointNotFound(f"404: the API has no {request.path}", status=404)
     return response.body

@@ -69,7 +69,7 @@ class StatusHarness:
         intervals: Mapping[str, float] = DEFAULTS,
         max_accounts: int = 500,
         random: float = 0.0,
-        profile_id: str = "",
+        profile_id: str | None = None,
     ) -> None:
         names = workspaces or ("acme",)
         self.clock = SleepingClock(SECONDS)
@@ -78,9 +78,8 @@ class StatusHarness:
         self.exposition = FakeExposition()
         self.registry = SeriesRegistry(CATALOGUE, self.exposition)
         self.saved: list[Increment] = []
-        self.config = StatusConfig(
-            intervals=dict(intervals), max_accounts=max_accounts, key_users=len(names), profile_id=profile_id
-        )
+        self.config = StatusConfig(intervals=dict(intervals), max_accounts=max_accounts, key_users=len(names))
+        self.api.profile_id = profile_id
         self.pace = StatusPace()
         self.times: list[float] = []
         self.api.before_request = lambda: self.times.append(self.clock.elapsed)

@@ -15,7 +15,7 @@ async def check_status_feeds(client: Client, config: StatusConfig) -> list[Findi
         subject, error = f"status feed {name}", None
         refresh = feed.refresh(config.context("", 0, set()))
         try:
-            refresh.send(await fetch_status(client, feed, next(refresh), config.profile_id))
+            refresh.send(await fetch_status(client, feed, next(refresh)))
         except StopIteration:
             pass
         except ApiError as exc:
