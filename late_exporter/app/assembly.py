@@ -19,7 +19,7 @@ from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import last_scan
 from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, Runtime
-from late_exporter.ingest.shared import Shared
+from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.status_poller import StatusPoller
 from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -87,7 +87,7 @@ class Pipeline:
         runtime = runtime or Runtime()
         self.exposition = exposition or create_exposition(config, runtime.clock)
         self.registry = SeriesRegistry(config.visible_families, self.exposition)
-        self._shared = Shared(
+        self._shared = SharedResources(
             store_thread=store_thread,
             label_limiter=LabelLimiter(
                 config.families, max_values=config.max_label_values, max_accounts=config.max_accounts

@@ -11,7 +11,7 @@ from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
 from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.ingest.shared import Shared
+from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.uncommitted import UncommittedBatch
@@ -47,7 +47,7 @@ class Fetcher:
     def __init__(
         self,
         recorder: FeedRecorder,
-        shared: Shared,
+        shared: SharedResources,
         *,
         client: Client,
         generation: ApiGeneration,

@@ -10,7 +10,7 @@ from late_exporter.ingest.accounting import AUDIT_GAUGES
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import POLLS, PollReporter
 from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule
-from late_exporter.ingest.shared import Shared
+from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.ingest.sync_meter import SyncMeter
 from late_exporter.ingest.webhooks import WebhookStats
@@ -28,7 +28,7 @@ class Poller:
         discard_unsaved: Drop logs that a cancelled poll has read but not committed.
     """
 
-    def __init__(self, sync: FeedSync, shared: Shared, webhook_stats: WebhookStats | None = None) -> None:
+    def __init__(self, sync: FeedSync, shared: SharedResources, webhook_stats: WebhookStats | None = None) -> None:
         self.recorder: FeedRecorder = sync.recorder
         self._sync = sync
         self._fetcher = sync.fetcher

@@ -13,7 +13,7 @@ from late_exporter.ingest.accounting import CounterMismatch, check_counters
 from late_exporter.ingest.feed_publisher import COVERAGE_START, FeedPublisher, last_lag
 from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recent_attempts import RecentAttempts
-from late_exporter.ingest.shared import Shared
+from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.metrics.counting import observe_log
 from late_exporter.metrics.names import LOGS
@@ -57,7 +57,7 @@ class FeedRecorder:
         scope: Scope,
         feed: Feed,
         state: FeedState,
-        shared: Shared,
+        shared: SharedResources,
         unsaved_increments: list[Increment],
     ) -> None:
         self.scope = scope

@@ -24,7 +24,7 @@ from late_exporter.feeds.status import (
     StatusRequest,
 )
 from late_exporter.ingest.schedule import MAX_BACKOFF
-from late_exporter.ingest.shared import Shared
+from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import perform
 from late_exporter.log import redact
 from late_exporter.metrics.labels import LabelLimiter
@@ -221,7 +221,7 @@ class StatusPoller:
     def __init__(
         self,
         workspace: str,
-        shared: Shared,
+        shared: SharedResources,
         defer: Callable[[Sequence[Increment]], object],
         *,
         client: Client,

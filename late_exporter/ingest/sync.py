@@ -16,7 +16,7 @@ from late_exporter.ingest.reader import Budget, FeedReader, Progress
 from late_exporter.ingest.scan import Scan
 from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollResult
-from late_exporter.ingest.shared import Shared
+from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.uncommitted import UncommittedBatch
@@ -50,7 +50,7 @@ class FeedSync:
         completed_scan: Scan that the last poll completed, until ``finish_poll``.
     """
 
-    def __init__(self, fetcher: Fetcher, scan_schedule: ScanSchedule, shared: Shared) -> None:
+    def __init__(self, fetcher: Fetcher, scan_schedule: ScanSchedule, shared: SharedResources) -> None:
         self.fetcher = fetcher
         self.recorder = recorder = fetcher.recorder
         self._runtime = shared.runtime

@@ -21,7 +21,7 @@ from late_exporter.errors import (
     RateLimited,
 )
 from late_exporter.ingest.schedule import Runtime
-from late_exporter.ingest.shared import Shared
+from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
@@ -85,7 +85,7 @@ class StatusHarness:
         self.api.before_request = lambda: self.times.append(self.clock.elapsed)
         for name in names:
             self.registry.add_workspace(name)
-        shared = Shared(
+        shared = SharedResources(
             store_thread=Mock(StoreThread),
             label_limiter=LabelLimiter(CATALOGUE, max_accounts=max_accounts),
             registry=self.registry,

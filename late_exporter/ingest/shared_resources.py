@@ -15,7 +15,7 @@ from late_exporter.model import Scope
 from late_exporter.store.thread import StoreThread
 
 
-class Shared(msgspec.Struct, frozen=True, kw_only=True):
+class SharedResources(msgspec.Struct, frozen=True, kw_only=True):
     """Shared by all pollers.
 
     Args:
