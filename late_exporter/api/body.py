@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import AsyncExitStack, aclosing
+
+import httpx
 
 from late_exporter.errors import BadPayload, ResponseTooLarge
 
@@ -35,29 +37,21 @@ MAX_ERROR_BYTES = 16 * 1024
 """Part of an error response that is read; its message is at the beginning."""
 
 
-async def read_body(
-    chunks: AsyncIterable[bytes],
-    headers: Mapping[str, str],
-    *,
-    is_success: bool,
-    wait_for_memory: Callable[[], Awaitable[object]],
-) -> bytes:
+async def read_body(response: httpx.Response, large_bodies: asyncio.Semaphore) -> bytes:
     """Return the decompressed body of a streamed response; for an error, as much of its beginning as can be read.
 
-    Args:
-        chunks: The body as received.
-        headers: Response headers, by names in any case.
-        is_success: Whether the status is 2xx.
-        wait_for_memory: Called before more than SMALL_BODY_BYTES are read.
+    The response is closed. ``large_bodies`` limits how many with more than SMALL_BODY_BYTES are read at the same time.
 
     Raises:
         ResponseTooLarge: The body is too large, much larger than its compressed form, or in too many pieces.
         BadPayload: It is damaged, compressed in an unsupported way, or continues after its end.
     """
     body, has_memory, piece_count = bytearray(), False, 0
-    limit = MAX_BODY_BYTES + 1 if is_success else MAX_ERROR_BYTES
+    limit = MAX_BODY_BYTES + 1 if response.is_success else MAX_ERROR_BYTES
+    parts = _decode(response.aiter_raw(), response.headers.get("Content-Encoding", "").strip().lower())
     try:
-        async with aclosing(_decode(chunks, headers.get("Content-Encoding", "").strip().lower())) as parts:
+        # The memory is free once the body is decoded, which happens before another task can wake up.
+        async with AsyncExitStack() as memory, aclosing(response), aclosing(parts):
             async for part in parts:
                 piece_count += 1
                 if piece_count % PIECES_AT_A_TIME == 0:
@@ -68,11 +62,11 @@ async def read_body(
                 if len(body) == limit:
                     break
                 if len(body) > SMALL_BODY_BYTES and not has_memory:
-                    await wait_for_memory()
+                    await memory.enter_async_context(large_bodies)
                     has_memory = True
         return bytes(body)
     except (BadPayload, zlib.error) as exc:
-        if not is_success:
+        if not response.is_success:
             return bytes(body)  # The status counts, whatever follows it.
         if isinstance(exc, zlib.error):
             raise BadPayload(f"the response cannot be decompressed: {exc}") from exc
@@ -96,8 +90,6 @@ async def _decode(chunks: AsyncIterable[bytes], encoding: str) -> AsyncGenerator
     received_size = decoded_size = 0
     async for chunk in chunks:
         received_size += len(chunk)
-        if chunk and gzip.eof:
-            raise BadPayload("the response continues after the end of its compressed data")
         part, rest = b"-", chunk
         while part:
             part = gzip.decompress(rest, DECODING_BYTES)

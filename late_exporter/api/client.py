@@ -6,10 +6,10 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, aclosing, suppress
-from functools import partial
+from contextlib import suppress
+from http.cookiejar import CookieJar
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -24,6 +24,13 @@ from late_exporter.status import Quota
 
 _UNKNOWN_CA = re.compile("self.signed certificate|unable to get local issuer|unable to verify the first certificate")
 """OpenSSL's reasons to reject a certificate that another CA file remedies."""
+
+
+class NoCookies(CookieJar):
+    """Cookies that stay empty, so that several API keys can share a client: none is sent with another key."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Ignore the cookies of a response."""
 
 
 class ApiKey:
@@ -68,7 +75,7 @@ class LateClient:
     """API client of one workspace.
 
     Args:
-        http: HTTP client; must not follow redirects.
+        http: HTTP client; must neither follow redirects nor keep cookies.
         rate_limiter: Rate limiter of the key, shared by all clients that use it.
         timeout: Timeout of a whole request, in seconds.
         profile_id: Profile to which the workspace is limited, for the requests that support one.
@@ -142,18 +149,9 @@ class LateClient:
 
     async def _fetch(self, path: str, params: Mapping[str, str | int], key: str) -> tuple[httpx.Response, bytes]:
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}
-        query = f"?{urlencode(params)}" if params else ""
-        request = self._http.build_request("GET", f"{self._base_url}{path}{query}", headers=headers)
+        request = self._http.build_request("GET", f"{self._base_url}{path}", params=params, headers=headers)
         response = await self._http.send(request, stream=True)
-        # The memory is free once the body is decoded, which happens before another task can wake up.
-        async with AsyncExitStack() as memory, aclosing(response):
-            body = await read_body(
-                response.aiter_raw(),
-                response.headers,
-                is_success=response.is_success,
-                wait_for_memory=partial(memory.enter_async_context, self.large_bodies),
-            )
-            return response, body
+        return response, await read_body(response, self.large_bodies)
 
     def _check_response(self, response: httpx.Response, body: bytes, key: str) -> ApiResponse | None:
         date = parse_date(response.headers.get("Date"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
 
 from late_exporter.errors import ApiError, ApiUnavailable, BadRequest, Forbidden, Unauthorized
 from late_exporter.log import redact
@@ -14,37 +17,37 @@ MAX_NAME_LENGTH = 60
 _MAX_INPUT_LENGTH = 4096
 """Characters of a text that are searched for keys; more than can be left of it after redaction."""
 
+_ERRORS: Mapping[int, type[ApiError]] = {400: BadRequest, 401: Unauthorized}
 
-class ErrorBody(NamedTuple):
-    """Cleaned texts of an error response; all but the message are empty if the API did not send them."""
 
-    message: str
-    code: str = ""
-    param: str = ""
-    required_group: str = ""
+class ErrorBody(msgspec.Struct, frozen=True):
+    """Error response, of which all but the message may be missing."""
+
+    error: str
+    code: str | None = None
+    param: str | None = None
+    required_group: str | None = None
+    details: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         names = {"code": self.code, "param": self.param}
         notes = ", ".join(f"{name} {value}" for name, value in names.items() if value)
-        return f"{self.message} ({notes})" if notes else self.message
+        return f"{self.error} ({notes})" if notes else self.error
 
 
 def parse_error(body: bytes, key: str) -> ErrorBody:
-    """Return the texts of an error response, shortened and without keys, including others than ``key``."""
+    """Return the texts of an error response, shortened and without keys, including others than ``key``.
+
+    A response that is not an error as the API documents it, such as one of a proxy, is its own message.
+    """
     try:
-        document: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    names: list[str] = []
-    if isinstance(document, dict) and "error" in document:
-        message, details = str(document["error"]), document.get("details")
-        if isinstance(details, dict):
-            message = "; ".join([message, *(f"{name} {detail}" for name, detail in details.items())])
-        texts = [document.get(name) for name in ("code", "param", "required_group")]
-        names = [_clean(text, key, MAX_NAME_LENGTH) if isinstance(text, str) else "" for text in texts]
-    else:
-        message = "" if isinstance(document, list) else body.decode("utf-8", "replace")
-    return ErrorBody(_clean(message, key, MAX_MESSAGE_LENGTH) or "no error message", *names)
+        document = msgspec.json.decode(body, type=ErrorBody)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        document = ErrorBody(body.decode("utf-8", "replace"))
+    message = "; ".join([document.error, *(f"{name} {detail}" for name, detail in (document.details or {}).items())])
+    names = (document.code, document.param, document.required_group)
+    code, param, group = (_clean(name or "", key, MAX_NAME_LENGTH) for name in names)
+    return ErrorBody(_clean(message, key, MAX_MESSAGE_LENGTH) or "no error message", code, param, group)
 
 
 def status_error(status: int, body: ErrorBody, location: str = "") -> ApiError:
@@ -54,24 +57,18 @@ def status_error(status: int, body: ErrorBody, location: str = "") -> ApiError:
             host = re.match(r"(?:https?:)?//([a-z0-9.-]{1,100})(?![^:/?#])", location)
             place = host[1] if host else "elsewhere"
             problem = f"redirected to {place}; redirects are not followed, to keep the API key from other hosts"
-            return ApiUnavailable(f"{status}: {problem}", status=status)
-        case 400:
-            return BadRequest(f"{status}: {body}", status=status)
-        case 401:
-            return Unauthorized(f"{status}: the API key was rejected: {body}", status=status)
-        case 403:
-            message = f"{status}: {_describe_refusal(body)}"
-            return Forbidden(message, code=body.code, required_group=body.required_group)
+        case 403 if body.required_group:
+            problem = f"the API key lacks a right: {body}; grant the key the group {body.required_group}"
+        case 403 if body.code == "unclassified_resource":
+            problem = f"a restricted API key cannot use this path: {body}"
+        case 401 | 403:
+            problem = f"the API key was rejected: {body}"
         case _:
-            return ApiUnavailable(f"{status}: {body}", status=status)
-
-
-def _describe_refusal(body: ErrorBody) -> str:
-    if body.required_group:
-        return f"the API key lacks a right: {body}; grant the key the group {body.required_group}"
-    if body.code == "unclassified_resource":
-        return f"a restricted API key cannot use this path: {body}"
-    return f"the API key was rejected: {body}"
+            problem = str(body)
+    message = f"{status}: {problem}"
+    if status == HTTPStatus.FORBIDDEN:
+        return Forbidden(message, code=body.code or "", required_group=body.required_group or "")
+    return _ERRORS.get(status, ApiUnavailable)(message, status=status)
 
 
 def _clean(text: str, key: str, max_length: int) -> str:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 
 from late_exporter.status import Quota
 
@@ -50,11 +49,8 @@ def parse_number(text: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-@lru_cache(8)
 def parse_date(text: str | None) -> float | None:
     try:
-        date = parsedate_to_datetime(text or "")
-        # Dates of HTTP are in UTC, also those in an obsolete format without a zone (RFC 9110, section 5.6.7).
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+        return parsedate_to_datetime(text or "").replace(tzinfo=UTC).timestamp()  # Dates of HTTP are in UTC.
     except (ValueError, TypeError, OverflowError):
         return None

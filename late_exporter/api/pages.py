@@ -7,12 +7,10 @@ from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import quote
 
-import msgspec
-
 from late_exporter.errors import ApiUnavailable, BadPayload, EndpointNotFound
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time
-from late_exporter.model import DAY_MS, LATE, MINUTE_MS, PAGE_SIZE, REJECTED, LogPage
+from late_exporter.model import DAY_MS, LATE, MINUTE_MS, PAGE_SIZE, LogPage
 from late_exporter.protocols import Client
 
 MAX_ID_LENGTH = 200
@@ -58,17 +56,21 @@ async def fetch_page(
     params: dict[str, str | int] = {**feed.query, "days": feed.retention // DAY_MS, "limit": PAGE_SIZE, "skip": skip}
     params.update(filters or {})
     if client.profile_id is not None:
-        _require_profiles(feed)
+        if feed.generation == LATE:
+            raise ApiUnavailable(
+                "API generation late has no profiles: remove profile_id and use a key that is limited to the profile, "
+                "or use --api.generation zernio",
+                status=404,
+            )
         params["profileId"] = client.profile_id
-    if created_after is not None:
-        params["from"] = _api_time(created_after)
-    if created_before is not None:
-        params["to"] = _api_time(created_before)
+    for name, millis in (("from", created_after), ("to", created_before)):
+        if millis is not None:
+            params[name] = iso_time(min(millis, LAST_TIME), precise=True)
     response = await client.get(feed.path, params, path_template=feed.path)
     if response is None:
         raise EndpointNotFound(f"404: the API has no {feed.path}", status=404)
     try:
-        page = _reject_undated(feed.parse(response.body))
+        page = feed.parse(response.body)
         if client.profile_id is not None:
             _check_profiles(page, client.profile_id)
         _check_order(page)
@@ -85,42 +87,18 @@ async def fetch_post(client: Client, feed: Feed, post_id: str) -> PageResponse |
     Raises:
         ApiError: The request failed, or the response is not a list of logs.
     """
-    if client.profile_id is not None:
-        _require_profiles(feed)
     path_template = feed.post_path or ""
     path = path_template.replace("{postId}", quote(post_id, safe=""))
     response = await client.get(path, {"limit": PAGE_SIZE}, path_template=path_template)
     if response is None:
         return None
-    return PageResponse(_reject_undated(feed.parse(response.body)), response.body, response.date)
+    return PageResponse(feed.parse(response.body), response.body, response.date)
 
 
 def is_post_id(text: str) -> bool:
     """Return whether a user's text is usable as the id of a post in a path."""
     # Dots move through a path even if they are quoted.
     return bool(text.strip(".")) and len(text) <= MAX_ID_LENGTH and text.isprintable()
-
-
-def _reject_undated(page: LogPage) -> LogPage:
-    """Reject the logs without a usable creation time, which can neither be found again nor expire."""
-    if len(page.times) == len(page.entries):
-        return page
-    entries = tuple(
-        entry
-        if entry.created is not None or entry.rejection_reason
-        else msgspec.structs.replace(entry, status=REJECTED, rejection_reason="no_time")
-        for entry in page.entries
-    )
-    return msgspec.structs.replace(page, entries=entries)
-
-
-def _require_profiles(feed: Feed) -> None:
-    if feed.generation == LATE:
-        raise ApiUnavailable(
-            "API generation late has no profiles: remove profile_id and use a key that is limited to the profile, or "
-            "use --api.generation zernio",
-            status=404,
-        )
 
 
 def _check_profiles(page: LogPage, profile_id: str) -> None:
@@ -145,7 +123,3 @@ def _check_order(page: LogPage) -> None:
     late_count = sum(following - created > MAX_DELAY for created, following in pairwise(times))
     if late_count > len(times) / 4 or list(times) == sorted(times):
         raise BadPayload("the list is not sorted from new to old, so new logs cannot be found")
-
-
-def _api_time(millis: int) -> str:
-    return iso_time(min(max(millis, 0), LAST_TIME), precise=True)

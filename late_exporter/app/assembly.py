@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import msgspec
@@ -18,10 +16,11 @@ from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.reporter import PollReporter, last_scan
+from late_exporter.ingest.reporter import last_scan
 from late_exporter.ingest.scan_schedule import ScanSchedule
-from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
-from late_exporter.ingest.status_poller import StatusPoller, StatusPublisher
+from late_exporter.ingest.schedule import PollConfig, Runtime
+from late_exporter.ingest.shared_resources import SharedResources
+from late_exporter.ingest.status_poller import StatusPoller
 from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
@@ -84,18 +83,22 @@ class Pipeline:
         wait_published: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._config = config
-        self._store_thread = store_thread
-        self._runtime = runtime or Runtime()
         self._create_logger = create_logger
-        self._wait_published = wait_published
-        self._label_limiter = LabelLimiter(
-            config.families, max_values=config.max_label_values, max_accounts=config.max_accounts
-        )
-        self.exposition = exposition or create_exposition(config, self._runtime.clock)
+        runtime = runtime or Runtime()
+        self.exposition = exposition or create_exposition(config, runtime.clock)
         self.registry = SeriesRegistry(config.visible_families, self.exposition)
+        self._shared = SharedResources(
+            store_thread=store_thread,
+            label_limiter=LabelLimiter(
+                config.families, max_values=config.max_label_values, max_accounts=config.max_accounts
+            ),
+            registry=self.registry,
+            runtime=runtime,
+            events=config.events,
+            wait_published=wait_published,
+        )
         self.workspaces: dict[str, WorkspacePollers] = {}
         self.poll_config = config.poll
-        self._uncommitted = Counter[FeedSync]()
 
     async def add_workspaces(self, connections: Mapping[str, ApiConnection]) -> None:
         """Load the state of some workspaces and create their pollers.
@@ -106,7 +109,8 @@ class Pipeline:
         if not connections:
             return
         scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._config.feeds]
-        states = await self._store_thread.offload(self._store_thread.store.feed_states, scopes)
+        thread = self._shared.store_thread
+        states = await thread.offload(thread.store.feed_states, scopes)
         for workspace in connections:
             self.registry.add_workspace(workspace)
         try:
@@ -116,12 +120,20 @@ class Pipeline:
                 self._remove_series(workspace)
             raise
         for workspace, connection in connections.items():
-            increments: list[Increment] = [*self.registry.correct_times(workspace, self._runtime.clock())]
+            increments: list[Increment] = [*self.registry.correct_times(workspace, self._shared.runtime.clock())]
             pollers = {
-                feed: self._create_poller(scope, states[scope], connection, increments, check_results)
-                for feed, scope in ((feed, Scope(workspace, feed)) for feed in self._config.feeds)
+                scope.feed: self._create_poller(scope, states[scope], connection, increments, check_results)
+                for scope in (Scope(workspace, feed) for feed in self._config.feeds)
             }
-            status = self._create_status_poller(workspace, connection, increments)
+            status = StatusPoller(
+                workspace,
+                self._shared,
+                increments.extend,
+                client=connection.client,
+                config=connection.status,
+                pace=connection.pace,
+                logger=self._create_logger(Scope(workspace, "status")),
+            )
             self.workspaces[workspace] = WorkspacePollers(workspace, connection, pollers, status)
             if connection.webhook_stats is not None:
                 connection.webhook_stats.wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
@@ -144,24 +156,23 @@ class Pipeline:
 
         They are loaded in pages, because all values at once take several times the memory of what is kept of them.
         """
-        store, offload = self._store_thread.store, self._store_thread.offload
+        store, offload = self._shared.store_thread.store, self._shared.store_thread.offload
         check_results: dict[Series, SeriesValue] = {}
         for workspace in sorted(workspaces):
             restored, last_id = await offload(store.series_page, workspace, "", SERIES_PER_PAGE)
             while restored:
-                self._label_limiter.restore(restored)
+                self._shared.label_limiter.restore(restored)
                 self.registry.restore(restored)
                 check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
                 self.exposition.publish()
                 if len(restored) < SERIES_PER_PAGE:
                     break
-                gc.freeze()  # A collection of hundreds of thousands of objects would hold the event loop for 10 ms.
                 restored, last_id = await offload(store.series_page, workspace, last_id, SERIES_PER_PAGE)
         return check_results
 
     def _remove_series(self, workspace: str) -> None:
         self.registry.remove_workspace(workspace)
-        self._label_limiter.remove_workspace(workspace)
+        self._shared.label_limiter.remove_workspace(workspace)
 
     def _create_poller(
         self,
@@ -171,53 +182,20 @@ class Pipeline:
         unsaved_increments: list[Increment],
         check_results: Mapping[Series, SeriesValue],
     ) -> Poller:
-        runtime, poll_config, logger = self._runtime, self.poll_config, self._create_logger(scope)
-        state_generation = state.coverage.generation if state.coverage else None
-        recorder = FeedRecorder(
-            scope.workspace,
-            connection.generation.initial_feed(scope.feed, state_generation=state_generation),
-            state,
-            store_thread=self._store_thread,
-            label_limiter=self._label_limiter,
-            registry=self.registry,
-            unsaved_increments=unsaved_increments,
-            clock=runtime.clock,
-        )
+        shared, generation = self._shared, connection.generation
+        counted_generation = state.coverage.generation if state.coverage else None
+        feed = generation.initial_feed(scope.feed, state_generation=counted_generation)
         fetcher = Fetcher(
-            recorder.feed,
+            FeedRecorder(scope, feed, state, shared, unsaved_increments),
+            shared,
             client=connection.client,
-            generation=connection.generation,
-            recorder=recorder,
-            logger=logger,
-            config=poll_config,
-            runtime=runtime,
-            events=self._config.events,
+            generation=generation,
+            config=self.poll_config,
+            logger=self._create_logger(scope),
         )
-        scans = ScanSchedule(poll_config, runtime, last_scan(check_results, scope), last_audit(check_results, scope))
-        return Poller(
-            FeedSync(fetcher, recorder, runtime=runtime, scan_schedule=scans, uncommitted=self._uncommitted),
-            PollSchedule(poll_config, runtime, connection.webhook_stats),
-            PollReporter(recorder, registry=self.registry, logger=logger),
-            runtime=runtime,
-            webhook_stats=connection.webhook_stats,
-            wait_published=self._wait_published,
-        )
-
-    def _create_status_poller(
-        self, workspace: str, connection: ApiConnection, unsaved_increments: list[Increment]
-    ) -> StatusPoller:
-        publisher = StatusPublisher(
-            workspace, label_limiter=self._label_limiter, registry=self.registry, defer=unsaved_increments.extend
-        )
-        return StatusPoller(
-            workspace,
-            publisher,
-            client=connection.client,
-            config=connection.status,
-            pace=connection.pace,
-            runtime=self._runtime,
-            logger=self._create_logger(Scope(workspace, "status")),
-        )
+        last_times = last_scan(check_results, scope), last_audit(check_results, scope)
+        scan_schedule = ScanSchedule(self.poll_config, shared.runtime, *last_times)
+        return Poller(FeedSync(fetcher, scan_schedule, shared), shared, connection.webhook_stats)
 
 
 def create_exposition(

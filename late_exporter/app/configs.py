@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+import msgspec
+
 from late_exporter.app.assembly import PipelineConfig
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.ingest.details import EventSelection
@@ -24,13 +26,13 @@ def status_config(settings: Settings, workspace: Workspace, key_users: Mapping[s
         intervals={name: settings.status.intervals[name] for name in settings.status.feeds},
         max_accounts=settings.metrics.max_accounts,
         key_users=key_users[workspace.key_text],
-        profile_id=workspace.profile_id or "",
     )
 
 
 def pipeline_config(settings: Settings) -> PipelineConfig:
     """Return the configuration of the pipeline."""
     metrics, events = settings.metrics, settings.events
+    selection = EventSelection(all_statuses=events.include == "all", captions=events.captions)
     return PipelineConfig(
         feeds=tuple(settings.poll.feeds),
         poll=poll_config(settings),
@@ -40,19 +42,10 @@ def pipeline_config(settings: Settings) -> PipelineConfig:
         max_accounts=metrics.max_accounts,
         created_timestamps=metrics.created_timestamps,
         zero_hold=metrics.zero_hold,
-        events=None
-        if events.output is None
-        else EventSelection(all_statuses=events.include == "all", captions=events.captions),
+        events=None if events.output is None else selection,
     )
 
 
 def poll_config(settings: Settings) -> PollConfig:
-    """Return the configuration of the pollers."""
-    poll = settings.poll
-    return PollConfig(
-        interval=poll.interval,
-        lookback=poll.lookback,
-        reconcile_interval=poll.reconcile_interval,
-        late_window=poll.late_window,
-        audit_interval=poll.audit_interval,
-    )
+    """Return the configuration of the pollers, whose options have the same names."""
+    return msgspec.convert(settings.poll, PollConfig, from_attributes=True)

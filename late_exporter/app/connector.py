@@ -11,8 +11,7 @@ import httpx
 
 from late_exporter import __version__, log
 from late_exporter.api.body import MAX_LARGE_BODIES
-from late_exporter.api.client import ApiKey, LateClient
-from late_exporter.api.cookies import CookielessAsyncClient
+from late_exporter.api.client import ApiKey, LateClient, NoCookies
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import MAX_SLOTS, RateLimiter
 from late_exporter.config.environment import certificate_context, check_proxies
@@ -73,10 +72,11 @@ def _create_client(settings: Settings) -> httpx.AsyncClient:
     check_proxies()
     idle_seconds = 2 * settings.poll.interval + settings.api.timeout  # so that connections last until the next poll
     try:
-        return CookielessAsyncClient(
+        return httpx.AsyncClient(
+            cookies=NoCookies(),
             verify=certificate_context(),
             follow_redirects=False,
-            timeout=None,  # that of a request may change with a reload, and covers all of it
+            timeout=None,  # noqa: S113 - that of a request may change with a reload, and covers all of it
             limits=httpx.Limits(keepalive_expiry=min(idle_seconds, MAX_IDLE_SECONDS)),
             headers={"User-Agent": f"late-exporter/{__version__}"},
             # Plain http is for this machine only: a proxy would take the key to another one, unencrypted.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import platform
 import time
 from collections import Counter, defaultdict
@@ -182,9 +181,7 @@ class Exporter:
             self._use(previous)
             raise
         await asyncio.sleep(0)  # A process that is being stopped must not start tasks.
-        if removed := self.workspaces.keys() - workspaces.keys():
-            gc.unfreeze()  # Their pollers are reference cycles, see CollectionLimiter.
-        for name in removed:
+        for name in self.workspaces.keys() - workspaces.keys():
             await self._pipeline.remove_workspace(name)
         for name, pollers in self.workspaces.items():
             workspace = workspaces[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from late_exporter import log
 from late_exporter.app.exporter import Exporter
@@ -14,21 +15,15 @@ from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, ExporterStopping, LateError
 
 
+@dataclass
 class Reloader:
     """Reloads the settings."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        reload_settings: Callable[[], Settings],
-        exporter: Exporter,
-        web_config_watcher: WebConfigWatcher,
-    ) -> None:
-        self._settings = settings
-        self._reload_settings = reload_settings
-        self._exporter = exporter
-        self._web_config_watcher = web_config_watcher
-        self._lock = asyncio.Lock()
+    settings: Settings
+    reload_settings: Callable[[], Settings]
+    exporter: Exporter
+    web_config_watcher: WebConfigWatcher
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def reload(self) -> LateError | None:
         """Apply changed settings; return once the result can be scraped.
@@ -37,24 +32,24 @@ class Reloader:
             The error if the settings are invalid or need a restart; nothing has changed then.
         """
         logger = log.get_logger("late_exporter")
-        async with self._lock:
+        async with self.lock:
             try:
-                settings = await asyncio.to_thread(self._reload_settings)
-                if changed := restart_only_changes(self._settings, settings):
+                settings = await asyncio.to_thread(self.reload_settings)
+                if changed := restart_only_changes(self.settings, settings):
                     raise ConfigError(*(f"{option}: cannot be changed without a restart" for option in changed))
                 for secret in settings.secrets:
                     log.add_secret(secret)
-                await self._exporter.reload(settings)
+                await self.exporter.reload(settings)
             except LateError as exc:
                 self.record_result(succeeded=False)
-                await self._exporter.publisher.wait_published()
+                await self.exporter.publisher.wait_published()
                 logger.error("reload failed", error=str(exc))  # noqa: TRY400 - the settings are wrong, not the program
                 return LateError(log.redact(str(exc)))
             log.reconfigure(settings.log.level, settings.log.format)
-            self._web_config_watcher.replace(settings.web_config)
-            self._settings = settings
+            self.web_config_watcher.replace(settings.web_config)
+            self.settings = settings
             self.record_result(succeeded=True)
-            await self._exporter.publisher.wait_published()
+            await self.exporter.publisher.wait_published()
             logger.info("reloaded", workspaces=len(settings.workspaces))
         return None
 
@@ -74,7 +69,7 @@ class Reloader:
             raise error
 
     def record_result(self, *, succeeded: bool) -> None:
-        registry = self._exporter.registry
+        registry = self.exporter.registry
         registry.set_gauge("late_exporter_config_last_reload_successful", (), int(succeeded))
         if succeeded:
             registry.set_gauge("late_exporter_config_last_reload_success_timestamp_seconds", (), time.time())

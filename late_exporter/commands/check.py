@@ -179,7 +179,7 @@ async def _check_status_feed(client: Client, name: str, config: StatusConfig) ->
     subject, feed = f"status feed {name}", config.feeds[name]
     refresh = feed.refresh(config.context("", 0, set()))
     try:
-        refresh.send(await fetch_status(client, feed, next(refresh), config.profile_id))
+        refresh.send(await fetch_status(client, feed, next(refresh)))
     except StopIteration:
         pass
     except errors.ApiError as exc:

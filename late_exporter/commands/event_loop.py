@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from late_exporter import log
-from late_exporter.app.collection import CollectionLimiter
 from late_exporter.concurrency import DaemonThreadExecutor
 from late_exporter.errors import LateError
 
@@ -19,8 +18,6 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SWITCH_SECONDS = 0.0001  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
 
 Stop: TypeAlias = Callable[[], None]  # callback that stops the command
-
-_collection_limiter = CollectionLimiter()
 
 
 @contextmanager
@@ -44,8 +41,6 @@ async def run_until_stopped(
     """
     # Imported objects stay: the garbage collector need not scan them again and again.
     gc.freeze()
-    if _collection_limiter not in gc.callbacks:
-        gc.callbacks.append(_collection_limiter)
     sys.setswitchinterval(SWITCH_SECONDS)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(DaemonThreadExecutor())

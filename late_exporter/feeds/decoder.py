@@ -193,9 +193,9 @@ class LogListDecoder(Generic[RowT]):
     def _page(self, entries: list[LogEntry], pagination: Pagination) -> LogPage:
         total = pagination.total if pagination.total is not None and pagination.total >= 0 else None
         has_more = pagination.announces_more(len(entries))
-        if self._number_entries is None:
-            return LogPage(tuple(entries), total, has_more)
-        return LogPage(tuple(self._number_entries(entries)), total, has_more, without_ids=True)
+        has_ids = self._number_entries is None
+        numbered = entries if self._number_entries is None else self._number_entries(entries)
+        return LogPage(tuple([_reject_undated(entry) for entry in numbered]), total, has_more, without_ids=not has_ids)
 
     def _lenient_entry(self, row: object) -> LogEntry:
         if not isinstance(row, dict):
@@ -270,6 +270,13 @@ def _rejected_entry(row: object, reason: str) -> LogEntry:
         created=parse_millis(created) if isinstance(created, str) else None,
         rejection_reason=reason,
     )
+
+
+def _reject_undated(entry: LogEntry) -> LogEntry:
+    """Reject a log without a usable creation time, which could neither be found again nor expire."""
+    if entry.created is not None or entry.rejection_reason:
+        return entry
+    return msgspec.structs.replace(entry, status=REJECTED, rejection_reason="no_time")
 
 
 def _excerpt(body: bytes) -> str:

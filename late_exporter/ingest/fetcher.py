@@ -5,24 +5,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
-from late_exporter.api.clock import ApiClock
 from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
-from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.schedule import PollConfig, Runtime
+from late_exporter.ingest.schedule import PollConfig
+from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.ingest.unreadable_rows import read_around_rows
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, LogEntry, LogPage, PendingLog
 from late_exporter.protocols import Client, Logger
-
-MAX_DATE_REPEATS = 2
-"""Repetitions of a request because of its date; of three dates two agree, unless two of them are wrong."""
 
 MAX_REPORTED = 1000
 """Deviations and unreadable rows that are remembered, so that each is logged once."""
@@ -51,43 +46,42 @@ class Fetcher:
 
     def __init__(
         self,
-        feed: Feed,
+        recorder: FeedRecorder,
+        shared: SharedResources,
         *,
         client: Client,
         generation: ApiGeneration,
-        recorder: FeedRecorder,
         config: PollConfig,
-        runtime: Runtime,
         logger: Logger,
-        events: EventSelection | None = None,
     ) -> None:
-        self.feed = feed
+        self.feed = recorder.feed
         self.config = config
-        self.monotonic = runtime.monotonic
+        self.monotonic = shared.runtime.monotonic
+        self._clock_offset: float | None = None
         self.client = client
         self.generation = generation
         self.logger = logger
         self.request_count = 0
         self.batch = UncommittedBatch()
         self.list_total = 0
-        self._recorder = recorder
-        self._api_clock = ApiClock(runtime.clock, runtime.monotonic)
-        self._events = events
+        self.recorder = recorder
+        self._events = shared.events
         self._reported: set[object] = set()
         self._last_failures: dict[str, tuple[object, ...]] = {}
 
     @property
     def coverage(self) -> Coverage | None:
         """What was read, also if it is not committed yet."""
-        return self.batch.coverage or self._recorder.coverage
+        return self.batch.coverage or self.recorder.coverage
 
     @property
     def pending_logs(self) -> Mapping[str, PendingLog]:
-        return self._recorder.state.pending_logs
+        return self.recorder.state.pending_logs
 
     def now(self) -> int:
-        """Return the API's time in milliseconds."""
-        return int(self._api_clock.now() * 1000)
+        """Return the API's time in milliseconds: the date of its last response, plus the time elapsed since."""
+        offset = self._clock_offset
+        return int((self.recorder.clock() if offset is None else self.monotonic() + offset) * 1000)
 
     async def refresh_generation(self) -> bool:
         """Detect the API's generation if necessary; return whether the feed is another list from now on.
@@ -98,7 +92,7 @@ class Fetcher:
             ApiError: The generation cannot be detected, or does not fit the state.
             StoreError: The switch cannot be committed.
         """
-        coverage, state_generation = self._recorder.coverage, self._recorder.state_generation
+        coverage, state_generation = self.recorder.coverage, self.recorder.state_generation
         feed = await self.generation.resolve_feed(self.feed.name, self.client, state_generation=state_generation)
         if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
             return False
@@ -106,7 +100,7 @@ class Fetcher:
             # The date of a response shows which counted logs are from the future, if the local clock does not.
             await self._request(partial(fetch_page, self.client, feed))
             self.logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
-        await self._recorder.renew_identity(feed, self.now())
+        await self.recorder.renew_identity(feed, self.now())
         self.feed = feed
         return True
 
@@ -125,7 +119,7 @@ class Fetcher:
                 self.generation.report_answer(self.feed, error=exc)
             raise
         if is_head and self.generation.report_answer(self.feed, is_empty=not page.entries):
-            coverage = self._recorder.coverage
+            coverage = self.recorder.coverage
             if coverage is not None and not coverage.is_caught_up:  # Otherwise there is nothing to lose.
                 raise BadPayload("the list is empty, but had logs at the last poll")
         fetched = await self._look_up(page, has_unreadable=has_unreadable)
@@ -133,8 +127,8 @@ class Fetcher:
             if len(page.entries) >= MIN_UNDATED and not page.times:
                 raise BadPayload("none of the newest logs has a readable creation time")
             self.list_total = page.total or 0
-            if self._recorder.recent_attempts is not None:
-                self._recorder.recent_attempts.add_counted(fetched, self._recorder.clock())
+            if self.recorder.recent_attempts is not None:
+                self.recorder.recent_attempts.add_counted(fetched, self.recorder.clock())
         return fetched
 
     async def fetch_post(self, request: FetchPost) -> FetchedPage | None:
@@ -145,7 +139,7 @@ class Fetcher:
 
     def report_failure(self, failure: ReportFailure) -> None:
         """Count a request that failed without failing a poll; log it unless the last one of its kind failed alike."""
-        self._recorder.count(FAILED_REQUESTS, 1, failure.kind)
+        self.recorder.count(FAILED_REQUESTS, 1, failure.kind)
         # Request ids, which are in the text of an error but not in its arguments, differ in every request.
         if self._last_failures.get(failure.kind) != failure.error.args:
             self._last_failures[failure.kind] = failure.error.args
@@ -179,18 +173,15 @@ class Fetcher:
         partial_page = await read_around_rows(fetch_rows, self.feed.number_entries)
         for key, row_count in partial_page.skipped.items():
             if self._is_new_report(key):
-                self._recorder.count(UNREADABLE_ROWS, row_count)
+                self.recorder.count(UNREADABLE_ROWS, row_count)
                 self.logger.warning("rows skipped that the API cannot deliver", rows=row_count, next_log=key)
         return partial_page.page, partial_page.has_unreadable
 
     async def _request(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
         self.request_count += 1
-        response, repeat_count = await request(), 0
-        while not self._api_clock.update(response.date) and repeat_count < MAX_DATE_REPEATS:
-            # The logs of this page would be judged by a wrong time. Further responses say which time is right.
-            repeat_count += 1
-            self.request_count += 1
-            response = await request()
+        response = await request()
+        if response.date is not None:
+            self._clock_offset = response.date - self.monotonic()
         return response
 
     def _page(self, response: PageResponse) -> LogPage:
@@ -207,7 +198,7 @@ class Fetcher:
             if self._is_new_report((deviation.path, deviation.kind, deviation.sample if is_value else "")):
                 details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
                 self.logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)
-        return FetchedPage(page, await self._recorder.known_statuses(page, self.batch), has_unreadable)
+        return FetchedPage(page, await self.recorder.known_statuses(page, self.batch), has_unreadable)
 
     def _is_new_report(self, subject: object) -> bool:
         """Return whether something was not reported before, and remember it."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
@@ -11,7 +9,8 @@ from late_exporter.errors import ApiError, StoreError
 from late_exporter.ingest.accounting import AUDIT_GAUGES
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import POLLS, PollReporter
-from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule, Runtime
+from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule
+from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.ingest.sync_meter import SyncMeter
 from late_exporter.ingest.webhooks import WebhookStats
@@ -29,27 +28,18 @@ class Poller:
         discard_unsaved: Drop logs that a cancelled poll has read but not committed.
     """
 
-    def __init__(
-        self,
-        sync: FeedSync,
-        schedule: PollSchedule,
-        reporter: PollReporter,
-        *,
-        runtime: Runtime,
-        webhook_stats: WebhookStats | None = None,
-        wait_published: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
+    def __init__(self, sync: FeedSync, shared: SharedResources, webhook_stats: WebhookStats | None = None) -> None:
         self.recorder: FeedRecorder = sync.recorder
         self._sync = sync
         self._fetcher = sync.fetcher
-        self._schedule = schedule
-        self._reporter = reporter
-        self._runtime = runtime
+        self._schedule = PollSchedule(sync.fetcher.config, shared.runtime, webhook_stats)
+        self._reporter = PollReporter(sync.recorder, registry=shared.registry, logger=sync.fetcher.logger)
+        self._runtime = shared.runtime
         self._webhook_stats = webhook_stats
-        self._wait_published = wait_published
+        self._wait_published = shared.wait_published
         self._started_at = 0.0
-        self._meter = SyncMeter(sync, runtime)
-        self.wake = schedule.wake
+        self._meter = SyncMeter(sync, shared.runtime)
+        self.wake = self._schedule.wake
         self.discard_unsaved = sync.discard_unsaved
 
     @property

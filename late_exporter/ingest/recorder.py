@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -13,11 +13,10 @@ from late_exporter.ingest.accounting import CounterMismatch, check_counters
 from late_exporter.ingest.feed_publisher import COVERAGE_START, FeedPublisher, last_lag
 from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recent_attempts import RecentAttempts
+from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.metrics.counting import observe_log
-from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import LOGS
-from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
     MAX_CLOCK_SKEW_MS,
     Batch,
@@ -30,7 +29,6 @@ from late_exporter.model import (
 )
 from late_exporter.series import IncCounter, Increment, ObserveLog
 from late_exporter.store.batches import with_status
-from late_exporter.store.thread import StoreThread
 
 STATE_SIZE = ("late_exporter_state_logs", "late_exporter_state_bytes")
 
@@ -56,17 +54,13 @@ class FeedRecorder:
 
     def __init__(
         self,
-        workspace: str,
+        scope: Scope,
         feed: Feed,
         state: FeedState,
-        *,
-        store_thread: StoreThread,
-        label_limiter: LabelLimiter,
-        registry: SeriesRegistry,
+        shared: SharedResources,
         unsaved_increments: list[Increment],
-        clock: Callable[[], float],
     ) -> None:
-        self.scope = Scope(workspace, feed.name)
+        self.scope = scope
         self.feed = feed
         self.state = state
         self.unsaved_increments = unsaved_increments
@@ -74,11 +68,11 @@ class FeedRecorder:
         self.recorded_count = 0
         self.last_lag: float | None = None
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
-        self.clock = clock
-        self._store_thread = store_thread
-        self._label_limiter = label_limiter
-        self._registry = registry
-        self._publisher = FeedPublisher(feed, self.scope, registry, label_limiter)
+        self.clock = shared.runtime.clock
+        self._store_thread = shared.store_thread
+        self._label_limiter = shared.label_limiter
+        self._registry = shared.registry
+        self._publisher = FeedPublisher(feed, scope, shared.registry, shared.label_limiter)
 
     @property
     def state_generation(self) -> str | None:

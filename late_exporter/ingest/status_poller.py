@@ -23,7 +23,8 @@ from late_exporter.feeds.status import (
     StatusFeed,
     StatusRequest,
 )
-from late_exporter.ingest.schedule import MAX_BACKOFF, Runtime
+from late_exporter.ingest.schedule import MAX_BACKOFF
+from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import perform
 from late_exporter.log import redact
 from late_exporter.metrics.labels import LabelLimiter
@@ -69,13 +70,11 @@ class StatusConfig(msgspec.Struct, frozen=True, kw_only=True):
         intervals: Seconds between two refreshes of each feed; other feeds are not read.
         max_accounts: Maximum number of accounts with gauges; 0 leaves out the feeds of accounts.
         key_users: Number of workspaces with the same key, which share its requests.
-        profile_id: Profile to which the workspace is limited; empty for all.
     """
 
     intervals: Mapping[str, float] = MappingProxyType({})
     max_accounts: int = 500
     key_users: int = 1
-    profile_id: str = ""
 
     @property
     def feeds(self) -> dict[str, StatusFeed]:
@@ -116,7 +115,7 @@ class StatusPublisher:
     """Write the gauges of the status feeds of one workspace to the registry.
 
     Args:
-        defer: Save increments with the next commit of the workspace.
+        defer: That of the poller.
         values: The series of each feed.
     """
 
@@ -215,23 +214,24 @@ class StatusPoller:
     """Refresh the status feeds of one workspace until cancelled, one request at a time.
 
     Args:
+        defer: Save increments with the next commit of the workspace.
         pace: Pace of the status requests of the key.
     """
 
     def __init__(
         self,
         workspace: str,
-        publisher: StatusPublisher,
+        shared: SharedResources,
+        defer: Callable[[Sequence[Increment]], object],
         *,
         client: Client,
         config: StatusConfig,
         pace: StatusPace,
-        runtime: Runtime,
         logger: Logger,
     ) -> None:
         self._workspace = workspace
-        self._publisher = publisher
-        self._runtime = runtime
+        self._publisher = StatusPublisher(workspace, shared.label_limiter, shared.registry, defer)
+        self._runtime = shared.runtime
         self._logger = logger
         self._states: dict[str, _StatusFeedState] = {}
         self.reconfigure(client, config, pace)
@@ -300,7 +300,7 @@ class StatusPoller:
                 await self._runtime.sleep(delay)
             self._pace.count(monotonic())
             state.request_count += 1
-            return await fetch_status(self._client, state.feed, request, self.config.profile_id)
+            return await fetch_status(self._client, state.feed, request)
 
         context = self.config.context(self._workspace, int(self._runtime.clock() * 1000), state.rejected_values)
         jitter = 1 + JITTER * self._runtime.random()
@@ -345,10 +345,10 @@ class StatusPoller:
         return config.intervals[state.feed.name] * stretch * max(1.0, state.request_count / state.feed.max_requests)
 
 
-async def fetch_status(client: Client, feed: StatusFeed, request: StatusRequest, profile_id: str) -> bytes:
+async def fetch_status(client: Client, feed: StatusFeed, request: StatusRequest) -> bytes:
     """Send a request of a status feed; return the body of the response, raise ApiError if there is none."""
-    params = {**request.params, "profileId": profile_id} if profile_id and feed.has_profiles else request.params
-    response = await client.get(request.path, params, path_template=request.path)
+    profile = {"profileId": client.profile_id} if client.profile_id is not None and feed.has_profiles else {}
+    response = await client.get(request.path, {**request.params, **profile}, path_template=request.path)
     if response is None:
         raise EndpointNotFound(f"404: the API has no {request.path}", status=404)
     return response.body

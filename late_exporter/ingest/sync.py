@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -14,10 +13,10 @@ from late_exporter.ingest import uncommitted
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.reader import Budget, FeedReader, Progress
-from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.scan import Scan
 from late_exporter.ingest.scan_schedule import ScanSchedule
-from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
+from late_exporter.ingest.schedule import PollConfig, PollResult
+from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.uncommitted import UncommittedBatch
@@ -47,27 +46,16 @@ MIN_URGENT_PAGES = 5
 class FeedSync:
     """Synchronisation of one feed of one workspace.
 
-    Args:
-        uncommitted: Number of uncommitted logs of each feed, shared by all.
-
     Attributes:
         completed_scan: Scan that the last poll completed, until ``finish_poll``.
     """
 
-    def __init__(
-        self,
-        fetcher: Fetcher,
-        recorder: FeedRecorder,
-        *,
-        runtime: Runtime,
-        scan_schedule: ScanSchedule,
-        uncommitted: Counter[FeedSync],
-    ) -> None:
+    def __init__(self, fetcher: Fetcher, scan_schedule: ScanSchedule, shared: SharedResources) -> None:
         self.fetcher = fetcher
-        self.recorder = recorder
-        self._runtime = runtime
+        self.recorder = recorder = fetcher.recorder
+        self._runtime = shared.runtime
         self._scan_schedule = scan_schedule
-        self._uncommitted = uncommitted
+        self._uncommitted = shared.uncommitted
         progress = Progress(fetcher.feed.generation)
         with suppress(msgspec.MsgspecError):
             stored = msgspec.json.decode(recorder.state.progress, type=Progress)
@@ -178,7 +166,7 @@ class FeedSync:
 
     def _start_batch(self) -> None:
         self.fetcher.batch = UncommittedBatch()
-        self._uncommitted[self] = 0
+        self._uncommitted[self.recorder.scope] = 0
 
     def _start_list(self) -> None:
         """Start again with a list to which places and totals of the old one do not apply."""
@@ -215,7 +203,7 @@ class FeedSync:
         batch.add(record.entries, by_reconciliation=record.by_reconciliation)
         batch.coverage = record.coverage or batch.coverage
         batch.deleted_keys += record.deleted_keys
-        self._uncommitted[self] = batch.log_count
+        self._uncommitted[self.recorder.scope] = batch.log_count
         is_due = self._uncommitted.total() > uncommitted.MAX_LOGS or now >= self._batch_started_at + COMMIT_SECONDS
         if batch.log_count >= COMMIT_SIZE or (batch.pages and is_due):
             error = await self.commit()

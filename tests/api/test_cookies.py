@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from late_exporter.api.cookies import CookielessAsyncClient
+from late_exporter.api.client import NoCookies
 
 COOKIES = ["session=of-another-key; Path=/", "name=日本"]
 URL = "https://api.example/v1/logs"
@@ -28,7 +28,7 @@ class Server:
 async def test_no_cookie_is_kept(cookie: str) -> None:
     """A cookie of a response is not in the next request, which may be that of another key."""
     server = Server(cookie)
-    async with CookielessAsyncClient(transport=httpx.MockTransport(server.answer)) as client:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(server.answer), cookies=NoCookies()) as client:
         for _ in range(2):
             await client.get(URL)
     assert [False, False] == server.has_cookie

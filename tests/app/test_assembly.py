@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from late_exporter.app import assembly
 from late_exporter.app.assembly import PipelineConfig
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import Store
@@ -55,18 +53,3 @@ def test_series_are_restored_in_pages(monkeypatch: pytest.MonkeyPatch, tmp_path:
         }
     assert before == after
     assert (7, stored_count) == (max(sizes[: -len(worlds)]), sum(sizes[: -len(worlds)]))
-
-
-def test_restored_objects_are_left_out_of_collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The garbage collector does not look at a large state while it is loaded, which would hold the event loop."""
-    world = World(VirtualClock())
-    world.publish(20, over=HOUR)
-    with closing(InsideHarness(FakeLateApi(world), tmp_path / "state.db")) as exporter:
-        exporter.poll()
-        freezes: list[None] = []
-        monkeypatch.setattr(gc, "freeze", lambda: freezes.append(None))
-        exporter.restart()
-        assert [] == freezes, "a small state is less than a page"
-        monkeypatch.setattr(assembly, "SERIES_PER_PAGE", 5)
-        exporter.restart()
-        assert len(freezes) > 2

@@ -8,7 +8,7 @@ from unittest.mock import Mock, call
 import httpx
 import pytest
 
-from late_exporter.api.cookies import CookielessAsyncClient
+from late_exporter.api.client import NoCookies
 from late_exporter.app.connector import MAX_IDLE_SECONDS, open_client
 from late_exporter.config.sources import load
 
@@ -18,7 +18,7 @@ async def test_a_client_is_shared() -> None:
     settings = load("run", {}, {"LATE_API_KEY": f"sk_{0:064x}"})
     async with AsyncExitStack() as stack:
         client = await open_client(settings, stack)
-        assert isinstance(client, CookielessAsyncClient)
+        assert isinstance(client.cookies.jar, NoCookies)
         assert [None] * 4 == [*client.timeout.as_dict().values()]
 
 

@@ -69,16 +69,17 @@ def test_captions_are_an_option() -> None:
 
 
 def test_fields_without_a_value_are_left_out() -> None:
-    """A log with little in it has a short event; one without a time has none."""
+    """A log with little in it has a short event."""
     assert {
         "id": "acme/publishing/64a0000000000000000000aa/unknown",
+        "time": "2026-11-20T08:00:00.123Z",
         "workspace": "acme",
         "feed": "publishing",
         "platform": "unknown",
         "action": "unknown",
         "status": "unknown",
         "log_id": "64a0000000000000000000aa",
-    } == event_of({"_id": FAILED_ROW["_id"]})
+    } == event_of({"_id": FAILED_ROW["_id"], "createdAt": FAILED_ROW["createdAt"]})
 
 
 def test_keys_are_masked() -> None:

@@ -15,8 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from late_exporter.api.client import ApiKey, LateClient
-from late_exporter.api.cookies import CookielessAsyncClient
+from late_exporter.api.client import ApiKey, LateClient, NoCookies
 from late_exporter.api.quota import RateLimiter
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import ApiError
@@ -151,7 +150,7 @@ def _any_response(status: int, headers: dict[str, str], encoding: str | None, bo
     if encoding is not None:
         fields[b"Content-Encoding"] = encoding.encode()
     clock = VirtualClock()
-    http = CookielessAsyncClient(transport=httpx.MockTransport(_answering(status, fields, body)))
+    http = httpx.AsyncClient(transport=httpx.MockTransport(_answering(status, fields, body)), cookies=NoCookies())
     client = LateClient(
         http,
         base_url="https://getlate.dev/api",

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -20,12 +21,14 @@ from late_exporter.errors import (
     RateLimited,
 )
 from late_exporter.ingest.schedule import Runtime
-from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller, StatusPublisher
+from late_exporter.ingest.shared_resources import SharedResources
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.series import Increment, LatestValue, Series, SeriesValue
 from late_exporter.status import AccountStatus
+from late_exporter.store.thread import StoreThread
 from tests.support.client import QueryParams
 from tests.support.clock import HOUR, MINUTE, SleepingClock
 from tests.support.exposition import FakeExposition, read_body
@@ -66,7 +69,7 @@ class StatusHarness:
         intervals: Mapping[str, float] = DEFAULTS,
         max_accounts: int = 500,
         random: float = 0.0,
-        profile_id: str = "",
+        profile_id: str | None = None,
     ) -> None:
         names = workspaces or ("acme",)
         self.clock = SleepingClock(SECONDS)
@@ -75,28 +78,32 @@ class StatusHarness:
         self.exposition = FakeExposition()
         self.registry = SeriesRegistry(CATALOGUE, self.exposition)
         self.saved: list[Increment] = []
-        self.config = StatusConfig(
-            intervals=dict(intervals), max_accounts=max_accounts, key_users=len(names), profile_id=profile_id
-        )
-        limiter = LabelLimiter(CATALOGUE, max_accounts=max_accounts)
+        self.config = StatusConfig(intervals=dict(intervals), max_accounts=max_accounts, key_users=len(names))
+        self.api.profile_id = profile_id
         self.pace = StatusPace()
         self.times: list[float] = []
         self.api.before_request = lambda: self.times.append(self.clock.elapsed)
         for name in names:
             self.registry.add_workspace(name)
+        shared = SharedResources(
+            store_thread=Mock(StoreThread),
+            label_limiter=LabelLimiter(CATALOGUE, max_accounts=max_accounts),
+            registry=self.registry,
+            runtime=Runtime(
+                clock=self.clock.time,
+                monotonic=self.clock.monotonic,
+                sleep=self.clock.sleep,
+                random=lambda: random,
+            ),
+        )
         self.pollers = {
             name: StatusPoller(
                 name,
-                StatusPublisher(name, label_limiter=limiter, registry=self.registry, defer=self.saved.extend),
+                shared,
+                self.saved.extend,
                 client=self.api,
                 config=self.config,
                 pace=self.pace,
-                runtime=Runtime(
-                    clock=self.clock.time,
-                    monotonic=self.clock.monotonic,
-                    sleep=self.clock.sleep,
-                    random=lambda: random,
-                ),
                 logger=self.logger,
             )
             for name in names

@@ -1,0 +1,33 @@
+"""What the pollers of all feeds and workspaces share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from late_exporter.ingest.details import EventSelection
+from late_exporter.ingest.schedule import Runtime
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.model import Scope
+from late_exporter.store.thread import StoreThread
+
+
+class SharedResources(msgspec.Struct, frozen=True, kw_only=True):
+    """Shared by all pollers.
+
+    Args:
+        events: Observations that become events; None if none do.
+        wait_published: Waits until the gauges just set can be scraped.
+        uncommitted: Number of uncommitted logs of each feed.
+    """
+
+    store_thread: StoreThread
+    label_limiter: LabelLimiter
+    registry: SeriesRegistry
+    runtime: Runtime
+    events: EventSelection | None = None
+    wait_published: Callable[[], Awaitable[None]] | None = None
+    uncommitted: Counter[Scope] = msgspec.field(default_factory=Counter)
