@@ -30,7 +30,7 @@ PIECE_BYTES, PIECES_AT_A_TIME = 16, 256
 SMALL_BODY_BYTES = 256 * 1024
 """Size up to which any number of responses may be read at the same time; few pages are larger."""
 
-MAX_LARGE_BODIES = 3
+MAX_LARGE_BODIES = 2
 """Maximum number of larger responses that are read at the same time; further ones wait."""
 
 MAX_ERROR_BYTES = 16 * 1024

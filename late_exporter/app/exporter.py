@@ -231,9 +231,9 @@ class Exporter:
     def unsynced_feeds(self) -> Iterator[tuple[str, FeedHealth]]:
         """Yield the feeds whose first sync is not complete, each with the name of its workspace."""
         for name, pollers in self.workspaces.items():
-            for poller in pollers:
-                if not poller.recorder.is_synced:
-                    yield name, poller.health
+            for health in (poller.health for poller in pollers):
+                if not health.is_synced:
+                    yield name, health
 
     def names(self) -> Sequence[str]:
         """Return the names of the configured workspaces, including those that other replicas own."""
