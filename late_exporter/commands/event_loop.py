@@ -35,9 +35,7 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-async def run_until_stopped(
-    work: Callable[[Stop], Coroutine[Any, Any, object]], *, quiet: bool = False, stopped_code: int = 0
-) -> int:
+async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]], *, stopped_code: int = 0) -> int:
     """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process.
 
     Return 0, or ``stopped_code`` if the work was stopped before its end.
@@ -60,8 +58,7 @@ async def run_until_stopped(
         loop.remove_signal_handler(number)
     stop_task.cancel()
     if not work_task.done():
-        if not quiet:
-            log.get_logger("late_exporter").info("stopping")
+        log.get_logger("late_exporter").info("stopping")
         work_task.cancel()
     try:
         await work_task

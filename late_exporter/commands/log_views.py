@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -46,18 +46,9 @@ async def read_logs(
 
 
 def log_views(response: PageResponse, feed: Feed) -> list[LogView]:
-    """Return the logs of a page for display; rows that are not objects are left out.
-
-    The key of a log is that of its status, because a log that settles is shown again.
-    """
+    """Return the logs of a page for display; rows that are not objects are left out."""
     rows = zip(raw_rows(response.body), response.page.entries, strict=True)
-    views = [feed.view(row, entry) for row, entry in rows if isinstance(row, dict)]
-    return [msgspec.structs.replace(view, key=f"{view.key}/{view.status}") for view in views]
-
-
-def chronological(logs: Sequence[LogView]) -> list[LogView]:
-    """Return logs oldest first, given newest first; those without a time come first."""
-    return sorted(logs, key=lambda log: log.created or 0, reverse=True)[::-1]
+    return [feed.view(row, entry) for row, entry in rows if isinstance(row, dict)]
 
 
 def log_fields(log: LogView) -> Mapping[str, Any]:

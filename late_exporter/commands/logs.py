@@ -1,41 +1,31 @@
-"""The command ``logs``: print the logs that match a filter, the newest ones or new ones as they arrive."""
+"""The command ``logs``: print the logs that match a filter, newest first."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import NoReturn, TypeAlias
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import TypeAlias
 
 import msgspec
 
 from late_exporter.commands.connections import connect_workspace, require_retained
-from late_exporter.commands.event_loop import run_until_stopped
 from late_exporter.commands.list_reader import ListReader
-from late_exporter.commands.log_views import (
-    LOG_COLUMNS,
-    chronological,
-    log_fields,
-    log_row,
-    read_logs,
-)
-from late_exporter.commands.output import json_line, run_query, warn, write_line, write_stdout
+from late_exporter.commands.log_views import LOG_COLUMNS, log_fields, log_row, read_logs
+from late_exporter.commands.output import json_line, run_query, warn, write_line
 from late_exporter.commands.tables import Table, Terminal
 from late_exporter.config.settings import CommandContext
-from late_exporter.errors import ApiError, BadRequest, ConfigError
+from late_exporter.errors import ConfigError
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.feeds.feed import Feed, LogView
-from late_exporter.model import DAY_MS, LATE, MINUTE_MS
+from late_exporter.model import DAY_MS, LATE
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
 LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS_BY_NAME.values()), *EVENTS_BY_NAME.values(), "all"})
 """Actions that the API cannot filter by, because each of them stands for several of its own or for any."""
 
 DEFAULT_SINCE = 86_400.0  # seconds
-FOLLOWED_WINDOW = 10 * MINUTE_MS  # before the newest log, in which logs that are late or settle are noticed
-MAX_PAUSE = 60.0  # seconds between two attempts after several failures
 
 LogFormatter: TypeAlias = Callable[[Iterable[LogView]], Iterator[str]]
 
@@ -97,17 +87,14 @@ def _normalize(account: str) -> str:
 
 
 def logs(context: CommandContext) -> int:
-    work = _show_logs(context)
-    if context.flags.follow:
-        return write_stdout(lambda: asyncio.run(run_until_stopped(lambda _: work, quiet=True)))
-    return run_query(work)
+    return run_query(_show_logs(context))
 
 
 async def _show_logs(context: CommandContext) -> int:
     flags, now = context.flags, time.time()
     since = DEFAULT_SINCE if flags.since is None else flags.since
-    if flags.until is not None and (flags.follow or flags.until <= now - since):
-        raise ConfigError("--until: must be later than --since ago, by default 1d, and not with --follow")
+    if flags.until is not None and flags.until <= now - since:
+        raise ConfigError("--until: must be later than --since ago, by default 1d")
     log_filter = LogFilter(
         platform=flags.platform, status=flags.status, action=flags.action, account=flags.account, since=since
     )
@@ -116,9 +103,6 @@ async def _show_logs(context: CommandContext) -> int:
         require_retained(flags.since, feed)
         reader, lower = ListReader(client, feed, log_filter.query(feed)), int((now - since) * 1000)
         formatter = log_formatter(flags.format, Terminal.of_stdout())
-        if flags.follow:
-            follower = LogFollower(reader, feed, log_filter, lower)
-            await follow(follower, formatter, limit=flags.limit, interval=context.settings.poll.interval, warn=warn)
         pages = read_logs(reader, feed, lower, None if flags.until is None else int(flags.until * 1000))
         count, has_more = await print_newest(pages, log_filter, formatter, limit=flags.limit)
     if has_more:
@@ -147,61 +131,3 @@ async def print_newest(
         if limit and count >= limit:
             return count, True
     return count, False
-
-
-class LogFollower:
-    """Finds new logs, and those that settle, in the newest minutes of a list; ``lower`` is a time in milliseconds."""
-
-    def __init__(self, reader: ListReader, feed: Feed, log_filter: LogFilter, lower: int) -> None:
-        self._reader = reader
-        self._feed = feed
-        self._filter = log_filter
-        self._lower = lower
-        self._keys: frozenset[str] = frozenset()
-
-    async def poll(self, limit: int = 0) -> list[LogView]:
-        """Return the logs to show, oldest first; with a limit only the newest, and never older ones from then on.
-
-        If a request fails, nothing is remembered.
-        """
-        logs: list[LogView] = []
-        lower = self._lower
-        async for page in read_logs(self._reader, self._feed, lower):
-            logs += page
-            if limit and sum(map(self._filter.matches, logs)) >= limit:
-                # When newer logs are deleted, older ones move up into the pages that are read.
-                lower = max(lower, min((log.created + 1 for log in logs if log.created is not None), default=0))
-                break
-        new = [log for log in chronological(logs) if log.key not in self._keys and self._filter.matches(log)]
-        newest = max((log.created for log in logs if log.created is not None), default=0)
-        self._lower = max(lower, newest - FOLLOWED_WINDOW)
-        self._keys = frozenset(log.key for log in logs)
-        return new[-limit:]
-
-
-async def follow(
-    follower: LogFollower,
-    formatter: LogFormatter,
-    *,
-    limit: int,
-    interval: float,
-    warn: Callable[[str], None],
-    write: Callable[[str], None] = write_line,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> NoReturn:
-    """Write the newest logs that match, oldest first, and then new ones every ``interval`` seconds, until cancelled.
-
-    Raises ApiError if the first poll fails, and BadRequest if the API rejects the filter.
-    """
-    logs, failures = await follower.poll(limit), 0
-    while True:
-        for line in formatter(logs):
-            write(line)
-        await sleep(min(interval * 2.0**failures, max(interval, MAX_PAUSE)))
-        try:
-            logs, failures = await follower.poll(), 0
-        except BadRequest:
-            raise
-        except ApiError as exc:
-            logs, failures = [], min(failures + 1, 10)
-            warn(f"{exc}; retrying")

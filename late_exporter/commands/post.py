@@ -11,7 +11,6 @@ from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.log_views import (
     POST_COLUMNS,
     TONES,
-    chronological,
     log_fields,
     log_row,
     log_views,
@@ -97,7 +96,9 @@ async def fetch_history(client: Client, feed: Feed, post_id: str, workspace: str
             f"the workspace {workspace} has no logs of a post {post_id}: the API keeps logs for "
             f"{feed.retention // DAY_MS} days, and the post may belong to another workspace"
         )
-    return PostHistory(post_id, chronological(logs), missing)
+    logs.reverse()  # Logs of the same time are newest first, too.
+    logs.sort(key=lambda log: log.created or 0)
+    return PostHistory(post_id, logs, missing)
 
 
 def mentions(log: LogView, post_id: str) -> bool:

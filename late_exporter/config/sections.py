@@ -280,9 +280,7 @@ class CommandFlags(OptionModel):
     """How far back to read, at most as long as the API keeps logs: 90d, in generation late 7d; by default a day of
     logs, otherwise all."""
     limit: Annotated[int, Field(ge=0)] = _flag("100", "NUMBER", ("logs",))
-    """Maximum number of logs to print, 0 for all; with --follow, of those printed at the start."""
-    follow: bool = _flag("false", "", ("logs",))
-    """Print new logs as they appear, polling every --poll.interval. Ctrl-C exits with 0."""
+    """Maximum number of logs to print, 0 for all."""
     generation: Literal["zernio", "late", "both"] = _flag("zernio", "NAME", commands.SIMULATOR_COMMANDS)
     """API to simulate: zernio with a single list and 90d of logs, late with one list per feed and 7d, or both."""
     once: bool = _flag("false", "", ("run",))

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
 from late_exporter import cli
 from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.log_views import read_logs
-from late_exporter.commands.logs import LogFilter, LogFollower, follow, log_formatter, print_newest
+from late_exporter.commands.logs import LogFilter, log_formatter, print_newest
 from late_exporter.commands.tables import Terminal
 from late_exporter.feeds import FEEDS, GENERATIONS
 from tests.commands.views import parse_rows
@@ -43,7 +40,6 @@ class LogsHarness:
         self.feed = GENERATIONS[generation][feed]
         self.until: int | None = None
         self.lines: list[str] = []
-        self.warnings: list[str] = []
         self.formatter = log_formatter(format_name, terminal or Terminal())
 
     def reader(self) -> ListReader:
@@ -59,31 +55,6 @@ class LogsHarness:
         """Print the newest logs."""
         pages = read_logs(self.reader(), self.feed, self.lower, self.until)
         return await print_newest(pages, self.log_filter, self.formatter, limit=limit, write=self.lines.append)
-
-    async def follow(self, *steps: Callable[[], object], limit: int = 100, interval: float = 5.0) -> list[float]:
-        """Follow the logs while one callback runs between two polls each; return the pauses."""
-        pauses: list[float] = []
-        remaining = list(steps)
-
-        async def sleep(seconds: float) -> None:
-            pauses.append(seconds)
-            if not remaining:
-                raise asyncio.CancelledError
-            remaining.pop(0)()
-            self.clock.advance(seconds)
-
-        follower = LogFollower(self.reader(), self.feed, self.log_filter, self.lower)
-        with pytest.raises(asyncio.CancelledError):
-            await follow(
-                follower,
-                self.formatter,
-                limit=limit,
-                interval=interval,
-                warn=self.warnings.append,
-                write=self.lines.append,
-                sleep=sleep,
-            )
-        return pauses
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -245,73 +216,6 @@ async def test_older_logs_of_zernio_cost_no_request() -> None:
     assert ["2026-11-25T08:46:40.000Z"] == [request.params["from"] for request in harness.api.requests]
 
 
-async def test_a_pending_log_of_zernio_settles() -> None:
-    """A pending log that left the first page is shown again once it has settled."""
-    harness = LogsHarness(generation="zernio")
-    waiting = harness.world.insert(harness.clock.now - 60, status="pending", postId="p1")
-    harness.world.newest_at = harness.clock.now
-    await harness.follow(
-        lambda: harness.world.publish(150),
-        lambda: None,
-        lambda: harness.world.change(waiting, "failed"),
-        lambda: None,
-        lambda: None,
-    )
-
-    assert ["pending", "failed"] == [row["status"] for row in harness.rows if row["post_id"] == "p1"]
-
-
-async def test_following_starts_with_the_newest_logs() -> None:
-    """The newest logs are printed oldest first, and then each new log once."""
-    harness = LogsHarness()
-    harness.world.publish(300, over=HOUR)
-    first_ids = harness.world.ids[:100][::-1]
-    await harness.follow(lambda: harness.world.publish(3), lambda: None, lambda: harness.world.publish(2))
-
-    assert harness.world.ids[:105][::-1] == harness.ids
-    assert first_ids == harness.ids[:100]
-
-
-@pytest.mark.parametrize("limit", [1, 5, 0])
-async def test_following_never_prints_logs_older_than_the_first(limit: int) -> None:
-    """Older logs are not printed when they move up into view."""
-    harness = LogsHarness()
-    harness.world.publish(130, over=HOUR)
-    printed_ids = harness.world.ids[:limit] if limit else harness.world.ids
-    await harness.follow(lambda: harness.world.delete_top(40), lambda: harness.world.publish(1), limit=limit)
-
-    assert [*printed_ids[::-1], harness.world.ids[0]] == harness.ids
-
-
-async def test_following_prints_late_logs() -> None:
-    """A log that appears below newer ones is printed too."""
-    harness = LogsHarness()
-    harness.world.publish(10, over=HOUR)
-    late: list[str] = []
-    await harness.follow(lambda: late.append(harness.world.insert(harness.clock.now - 500)))
-
-    assert late == harness.ids[10:]
-
-
-async def test_a_failed_poll_is_retried_with_backoff() -> None:
-    """Failures are reported, and logs that arrived meanwhile are printed once."""
-    harness = LogsHarness()
-    harness.world.publish(2)
-
-    def fail() -> None:
-        harness.world.publish(120)
-        harness.api.fault = lambda _: httpx.Response(503, json={"error": "down\n"})
-
-    def recover() -> None:
-        harness.api.fault = None
-
-    pauses = await harness.follow(fail, lambda: None, recover, lambda: None)
-
-    assert [5.0, 10.0, 20.0, 5.0, 5.0] == pauses
-    assert ["503: down; retrying"] * 2 == harness.warnings
-    assert harness.world.ids[::-1] == harness.ids
-
-
 @pytest.mark.parametrize("since", [(), ("--since=2d",)])
 def test_until_before_since_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], since: tuple[str, ...]
@@ -319,7 +223,7 @@ def test_until_before_since_is_an_error(
     """An empty range is a mistake, also if its start is the default; no request is made."""
     monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
     assert 2 == cli.main(["logs", "--until=2020-01-01T00:00:00Z", "--api.base-url=http://127.0.0.1:1", *since])
-    reason = "must be later than --since ago, by default 1d, and not with --follow"
+    reason = "must be later than --since ago, by default 1d"
     assert f"late-exporter: error: --until: {reason}\n" == capsys.readouterr().err
 
 

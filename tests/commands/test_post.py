@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from late_exporter.commands.log_views import chronological
 from late_exporter.commands.post import PostHistory, fetch_history, post_outcomes, render_json, render_text
 from late_exporter.commands.tables import Terminal
 from late_exporter.errors import ConfigError, LateError
@@ -33,7 +32,7 @@ def summaries(*rows: dict[str, Any]) -> list[str]:
         }
         for number, row in enumerate(rows)
     ]
-    logs = chronological(parse_rows(FEED, *full_rows[::-1]))
+    logs = parse_rows(FEED, *full_rows)
     return [
         f"{outcome.platform} {outcome.account}".rstrip() + f": {outcome.summary}" for outcome in post_outcomes(logs)
     ]
@@ -136,6 +135,13 @@ async def test_the_history_of_a_post_lists_attempts_and_outcomes() -> None:
         "",
         f"instagram: published {URL}",
     ] == await harness.text()
+
+
+async def test_logs_of_one_time_are_listed_oldest_first() -> None:
+    """They are in the reverse order of the list."""
+    harness = PostHarness()
+    ids = [harness.log(age) for age in (60, 30, 30, 20)]
+    assert ids == [log.log_id for log in (await harness.history()).logs]
 
 
 async def test_a_post_in_zernio_is_found_by_a_search() -> None:
