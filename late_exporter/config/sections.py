@@ -285,8 +285,6 @@ class CommandFlags(OptionModel):
     """API to simulate: zernio with a single list and 90d of logs, late with one list per feed and 7d, or both."""
     once: bool = _flag("false", "", ("run",))
     """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll failed."""
-    wait: Annotated[float, duration("0s", "1d")] = _flag("2m", "DURATION", ("audit",))
-    """How long a running exporter may take to count a log before it is reported as a difference."""
     until: fields.Timestamp | None = _flag(None, "TIME", ("logs",))
     """Time of the newest log to print, for example 2026-11-20T08:00:00Z."""
     label: CommaSeparated[fields.TargetLabel] = _flag(None, "NAME=VALUE", ("backfill",))
