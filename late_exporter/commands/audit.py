@@ -14,10 +14,10 @@ from msgspec.structs import replace
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.audit_report import Audit, AuditReport, render_json, render_text
 from late_exporter.commands.connections import connect_workspaces, recorded_feed, require_retained
-from late_exporter.commands.event_loop import interruptible
-from late_exporter.commands.list_reader import PAUSES, ListReader
+from late_exporter.commands.event_loop import run_interruptible
+from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.output import json_line, printable, write_lines
-from late_exporter.commands.progress import ProgressBar
+from late_exporter.commands.progress import ProgressLine
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError
 from late_exporter.format import iso_time
@@ -42,20 +42,19 @@ ADVICE = {
 
 def audit(context: CommandContext) -> int:
     """Print the report of each feed; the exit code does not depend on whether all of it is read."""
-    with interruptible():
-        reports = asyncio.run(_audit_feeds(context))
+    reports = run_interruptible(_audit_feeds(context))
     lines = [json_line(render_json(reports))] if context.flags.format == "json" else render_text(reports)
     return write_lines(map(printable, lines), int(not all(report.ok for report in reports)))
 
 
 async def _audit_feeds(context: CommandContext) -> Sequence[AuditReport]:
-    settings, progress = context.settings, ProgressBar(sys.stderr)
+    settings, progress = context.settings, ProgressLine(sys.stderr)
     open_snapshot = partial(Snapshot, settings.state.url, settings.state.password_path)
     reports = []
     async with connect_workspaces(context) as connections, progress.live():
         for scope in [Scope(name, feed) for name in connections for feed in settings.poll.feeds]:
             connection = connections[scope.workspace]
-            progress.start(f"{scope.workspace} {scope.feed}", connection.client)
+            progress.start(f"{scope.workspace} {scope.feed}", connection.client.quota_wait)
             runner = AuditRunner(scope, *connection, open_snapshot, settings.poll.interval, progress)
             reports.append(await runner.run(context.flags.since))
             progress.clear()
@@ -75,7 +74,7 @@ class AuditRunner(NamedTuple):
     generation: ApiGeneration
     open_snapshot: Callable[[], Snapshot]
     interval: float
-    progress: ProgressBar
+    progress: ProgressLine
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -105,7 +104,7 @@ class AuditRunner(NamedTuple):
         try:
             feed = await recorded_feed(scope.feed, self.client, self.generation, coverage)
             require_retained(since, feed)
-            reader = ListReader(self.client, feed, progress=self.progress, pauses=PAUSES, sleep=self.sleep)
+            reader = ListReader(self.client, feed, progress=self.progress, sleep=self.sleep)
             async for response in reader.pages(audit.lower):
                 entries = response.page.entries
                 with self.open_snapshot() as snapshot:

@@ -15,9 +15,9 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.backfill_history import FeedHistory, RecordedLogs, SeriesHistory
 from late_exporter.commands.connections import connect_workspaces, recorded_feed, require_retained
 from late_exporter.commands.event_loop import interruptible
-from late_exporter.commands.list_reader import PAUSES, ListReader
+from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.output import warn, write_stdout
-from late_exporter.commands.progress import ProgressBar
+from late_exporter.commands.progress import ProgressLine
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.family import Family
@@ -44,7 +44,7 @@ def backfill(context: CommandContext) -> int:
         warn("no --label job=...: Prometheus adds a job to everything it scrapes, so these will be separate series")
 
     def write() -> int:
-        progress = ProgressBar(sys.stderr)
+        progress = ProgressLine(sys.stderr)
         histories = asyncio.run(_collect(context, families, progress))
         progress.start("writing")
 
@@ -68,14 +68,14 @@ def _problems(context: CommandContext, families: Mapping[str, Family]) -> Iterat
 
 
 async def _collect(
-    context: CommandContext, families: Mapping[str, Family], progress: ProgressBar
+    context: CommandContext, families: Mapping[str, Family], progress: ProgressLine
 ) -> Sequence[SeriesHistory]:
     """Return the series of all feeds in the order of the families."""
     settings, histories = context.settings, list[SeriesHistory]()
     async with connect_workspaces(context) as connections, progress.live():
         for scope in [Scope(name, feed) for name in connections for feed in settings.poll.feeds]:
             connection = connections[scope.workspace]
-            progress.start(f"{scope.workspace} {scope.feed}", connection.client)
+            progress.start(f"{scope.workspace} {scope.feed}", connection.client.quota_wait)
             snapshot = Snapshot(settings.state.url, settings.state.password_path)
             collector = HistoryCollector(scope, *connection, families, progress)
             histories += await collector.collect(snapshot, context.flags.since)
@@ -96,7 +96,7 @@ class HistoryCollector(NamedTuple):
     client: Client
     generation: ApiGeneration
     families: Mapping[str, Family]
-    progress: ProgressBar
+    progress: ProgressLine
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -129,7 +129,7 @@ class HistoryCollector(NamedTuple):
         history = FeedHistory(
             scope, feed, families=self.families, values=values, recorded_logs=recorded_logs, since=start, until=until
         )
-        reader = ListReader(self.client, feed, progress=self.progress, pauses=PAUSES, sleep=self.sleep)
+        reader = ListReader(self.client, feed, progress=self.progress, sleep=self.sleep)
         async for response in reader.pages(start):
             history.add_page(response.page.entries)
         logs, requests = plural(history.log_count, "log"), plural(reader.request_count, "request")

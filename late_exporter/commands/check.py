@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import re
 import stat
 import time
@@ -12,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Self
 
 import msgspec
+from msgspec.structs import replace
 
 from late_exporter import errors
 from late_exporter.api.client import LateClient
@@ -25,7 +23,8 @@ from late_exporter.api.quota import left_by_others
 from late_exporter.app.configs import count_key_users, status_config
 from late_exporter.commands.assets import find_assets
 from late_exporter.commands.connections import connect_workspaces
-from late_exporter.commands.output import json_line, printable, run_query, write_line
+from late_exporter.commands.event_loop import run_interruptible
+from late_exporter.commands.output import json_line, printable, write_lines
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.web import WebConfig
 from late_exporter.format import plural
@@ -64,10 +63,6 @@ class Finding(msgspec.Struct, frozen=True):
     hint: str = ""
     workspace: str = ""
 
-    def of(self, workspace: str) -> Self:
-        """Return the finding as one about a workspace."""
-        return msgspec.structs.replace(self, workspace=workspace)
-
 
 def format_findings(findings: Sequence[Finding]) -> list[str]:
     subjects = [f"{finding.workspace} {finding.subject}".strip() for finding in findings]
@@ -79,20 +74,14 @@ def format_findings(findings: Sequence[Finding]) -> list[str]:
 
 
 def check(context: CommandContext) -> int:
-    return run_query(_check(context), broken_pipe_code=1)
-
-
-async def _check(context: CommandContext) -> int:
     """Print all findings; return 1 if one of them is an error."""
-    findings = [*await _api_findings(context), *await asyncio.to_thread(lambda: list(check_machine(context.settings)))]
+    findings = run_interruptible(_find(context))
     is_json = context.flags.format == "json"
     lines = [json_line(msgspec.to_builtins(findings))] if is_json else map(printable, format_findings(findings))
-    for line in lines:
-        write_line(line)
-    return int(any(finding.level is Level.ERROR for finding in findings))
+    return write_lines(lines, int(any(finding.level is Level.ERROR for finding in findings)))
 
 
-async def _api_findings(context: CommandContext) -> Sequence[Finding]:
+async def _find(context: CommandContext) -> Sequence[Finding]:
     settings = context.settings
     key_shards, key_users = settings.count_key_shards(), count_key_users(settings)
     recorded = await asyncio.to_thread(_recorded_generations, settings)
@@ -107,8 +96,8 @@ async def _api_findings(context: CommandContext) -> Sequence[Finding]:
                 recorded_generations=recorded.get(workspace.name),
                 status=status_config(settings, workspace, key_users),
             )
-            findings += [finding.of(workspace.name) for finding in workspace_findings]
-    return findings
+            findings += [replace(finding, workspace=workspace.name) for finding in workspace_findings]
+    return [*findings, *await asyncio.to_thread(lambda: list(check_machine(settings)))]
 
 
 def _recorded_generations(settings: Settings) -> Mapping[str, Mapping[str, str]]:
@@ -222,7 +211,7 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "key", message, hint, second)
     for workspace in settings.workspaces:
         if workspace.key_file is not None:
-            yield check_key_file(workspace.key_file).of(workspace.name)
+            yield replace(check_key_file(workspace.key_file), workspace=workspace.name)
     yield check_state(settings.state.url, settings.state.password_path)
     yield from check_connection(settings.state.url, settings.state.password_path)
     yield from check_web(settings.web.config_file, settings.web_config)
@@ -256,8 +245,8 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
         except errors.StoreMissing:
             is_missing = True
             message = f"{database.name}: there is no state; it will be created"
-        if not is_postgres(url) and (problem := _write_problem(Path(url.removeprefix("sqlite:///")))):
-            message = f"{database.name}: the user {_user_name()} cannot write to {problem}"
+        if not is_postgres(url) and (place := _read_only_place(Path(url.removeprefix("sqlite:///")))):
+            message = f"{database.name}: the user with the id {os.geteuid()} cannot write to {place}"
             hint = "give the exporter's user write access to the file and its folder, or choose another --state.url"
             return Finding(Level.ERROR, "state", message, hint)
         if is_postgres(url) or not is_missing:
@@ -267,26 +256,10 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
     return Finding(Level.OK, "state", message)
 
 
-def _write_problem(path: Path) -> str:
-    """Return what of a file that need not exist cannot be written, and why; empty if all can be."""
-    if path.exists():
-        try:
-            path.open("rb+").close()
-        except OSError as exc:
-            return f"{path}: {exc.strerror}"
+def _read_only_place(path: Path) -> Path | None:
+    """Return the file, which need not exist, or else its folder, if this user cannot write to it."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        with TemporaryFile(dir=folder):
-            return ""
-    except OSError as exc:
-        return f"{folder}: {exc.strerror}"
-
-
-def _user_name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
+    return next((each for each in (path, folder) if each.exists() and not os.access(each, os.W_OK)), None)
 
 
 def check_connection(url: str, password_file: Path | None) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from late_exporter import log
 from late_exporter.app.collection import CollectionLimiter
@@ -18,6 +18,7 @@ from late_exporter.errors import LateError
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SWITCH_SECONDS = 0.0001  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
 
+ResultT = TypeVar("ResultT")
 Stop: TypeAlias = Callable[[], None]  # callback that stops the command
 
 _collection_limiter = CollectionLimiter()
@@ -33,6 +34,12 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, previous_handlers, strict=True):
             signal.signal(number, handler)
+
+
+def run_interruptible(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Return the result of a command that ends by itself."""
+    with interruptible():
+        return asyncio.run(work)
 
 
 async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]], *, stopped_code: int = 0) -> int:

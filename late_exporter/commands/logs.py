@@ -11,9 +11,10 @@ from typing import TypeAlias
 import msgspec
 
 from late_exporter.commands.connections import connect_workspace, require_retained
+from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.log_views import LOG_COLUMNS, log_fields, log_row, read_logs
-from late_exporter.commands.output import json_line, run_query, warn, write_line
+from late_exporter.commands.output import json_line, warn, write_line, write_stdout
 from late_exporter.commands.tables import Table, Terminal
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError
@@ -87,7 +88,7 @@ def _normalize(account: str) -> str:
 
 
 def logs(context: CommandContext) -> int:
-    return run_query(_show_logs(context))
+    return write_stdout(lambda: run_interruptible(_show_logs(context)))
 
 
 async def _show_logs(context: CommandContext) -> int:
@@ -102,7 +103,7 @@ async def _show_logs(context: CommandContext) -> int:
         feed = await generation.resolve_feed(flags.feed, client, state_generation=None)
         require_retained(flags.since, feed)
         reader, lower = ListReader(client, feed, log_filter.query(feed)), int((now - since) * 1000)
-        formatter = log_formatter(flags.format, Terminal.of_stdout())
+        formatter = log_formatter(flags.format, Terminal.detect())
         pages = read_logs(reader, feed, lower, None if flags.until is None else int(flags.until * 1000))
         count, has_more = await print_newest(pages, log_filter, formatter, limit=flags.limit)
     if has_more:

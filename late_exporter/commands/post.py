@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from late_exporter.api.pages import fetch_post, is_post_id
 from late_exporter.commands.connections import connect_workspace
+from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.log_views import (
     POST_COLUMNS,
@@ -16,7 +17,7 @@ from late_exporter.commands.log_views import (
     log_views,
     read_logs,
 )
-from late_exporter.commands.output import json_line, run_query, write_line
+from late_exporter.commands.output import json_line, write_lines
 from late_exporter.commands.tables import Table, Terminal, clean
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
@@ -52,24 +53,22 @@ class PostOutcome(NamedTuple):
 class PostHistory(NamedTuple):
     """Logs of a post, oldest first, and a sentence about those that could not be read, or an empty one."""
 
+    workspace: str
     post_id: str
     logs: Sequence[LogView]
     missing: str = ""
 
 
 def post(context: CommandContext) -> int:
-    return run_query(_show_post(context))
+    history = run_interruptible(_read_history(context))
+    is_json = context.flags.format == "json"
+    return write_lines([render_json(history)] if is_json else render_text(history, Terminal.detect()))
 
 
-async def _show_post(context: CommandContext) -> int:
+async def _read_history(context: CommandContext) -> PostHistory:
     async with connect_workspace(context) as (workspace, (client, generation)):
         feed = await generation.resolve_feed("publishing", client, state_generation=None)
-        history = await fetch_history(client, feed, context.args[0], workspace)
-    is_json = context.flags.format == "json"
-    terminal = Terminal.of_stdout()
-    for line in [render_json(history, workspace)] if is_json else render_text(history, terminal):
-        write_line(line)
-    return 0
+        return await fetch_history(client, feed, context.args[0], workspace)
 
 
 async def fetch_history(client: Client, feed: Feed, post_id: str, workspace: str) -> PostHistory:
@@ -98,7 +97,7 @@ async def fetch_history(client: Client, feed: Feed, post_id: str, workspace: str
         )
     logs.reverse()  # Logs of the same time are newest first, too.
     logs.sort(key=lambda log: log.created or 0)
-    return PostHistory(post_id, logs, missing)
+    return PostHistory(workspace, post_id, logs, missing)
 
 
 def mentions(log: LogView, post_id: str) -> bool:
@@ -108,11 +107,11 @@ def mentions(log: LogView, post_id: str) -> bool:
     return any(post_id in row_text(log.row, field) for field in ("request_id", "request_body", "metadata"))
 
 
-def render_json(history: PostHistory, workspace: str) -> str:
+def render_json(history: PostHistory) -> str:
     return json_line(
         {
             "post_id": history.post_id,
-            "workspace": workspace,
+            "workspace": history.workspace,
             "complete": not history.missing,
             "outcomes": [outcome._asdict() for outcome in post_outcomes(history.logs)],
             "logs": [log_fields(log) for log in history.logs],

@@ -1,4 +1,4 @@
-"""Show progress: a bar on a terminal, otherwise one line per finished step."""
+"""Show progress: a line that is drawn again on a terminal, otherwise one line per finished step."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from typing import TextIO
 
 from late_exporter.format import human_duration
 from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE
-from late_exporter.protocols import Client
 from late_exporter.status import MIN_QUOTA_WAIT
 
-WIDTH = 24
 CLEAR_LINE = "\r\x1b[K"
 REFRESH_SECONDS = 0.5
 
 
-class ProgressBar:
+class ProgressLine:
     """Shows the progress of one step after another, with the time left."""
 
     def __init__(self, stream: TextIO, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -29,11 +27,11 @@ class ProgressBar:
         self._name, self._message = "", ""
         self._started_at = 0.0
         self._done = self._total = 0
-        self._client: Client | None = None
+        self._quota_wait: Callable[[int], float] = lambda _: 0.0
 
-    def start(self, name: str, client: Client | None = None) -> None:
-        """Begin a step; with a client, it consists of requests for as many logs as there are."""
-        self._name, self._message, self._client = name, "", client
+    def start(self, name: str, quota_wait: Callable[[int], float] = lambda _: 0.0) -> None:
+        """Begin a step, of requests for as many logs as there are if it has the ``quota_wait`` of a client."""
+        self._name, self._message, self._quota_wait = name, "", quota_wait
         self._started_at, self._done, self._total = self._monotonic(), 0, 0
 
     def update(self, done: int, total: int, message: str) -> None:
@@ -52,7 +50,7 @@ class ProgressBar:
 
     @asynccontextmanager
     async def live(self) -> AsyncIterator[None]:
-        """Redraw the bar repeatedly, so that it shows waits while they last, and clear it at the end."""
+        """Redraw the line repeatedly, so that it shows waits while they last, and clear it at the end."""
         task = asyncio.ensure_future(self._draw_repeatedly())
         try:
             yield
@@ -70,20 +68,14 @@ class ProgressBar:
     def _draw(self) -> None:
         if not self._name or not self._is_terminal:
             return
-        elapsed, wait = self._monotonic() - self._started_at, 0.0
-        if self._client is not None:
-            wait = self._client.quota_wait()
-        bar, time_text = "", _duration(elapsed)
-        if self._total and self._done:
-            share = min(1.0, self._done / self._total)
-            bar, seconds_left = f" [{'#' * int(share * WIDTH):<{WIDTH}}]", elapsed * (1 - share) / share
-            if self._client is not None and self._done < self._total:
-                pages = math.ceil((self._total - self._done) / (PAGE_SIZE - PAGE_OVERLAP))
-                seconds_left = max(seconds_left, self._client.quota_wait(pages))
-            time_text = f"{_duration(seconds_left)} left"
-        waiting = f"waiting {_duration(wait)} for the quota" if wait >= MIN_QUOTA_WAIT else ""
-        texts = ", ".join(filter(None, (self._message, waiting, time_text)))
-        self._write(f"{CLEAR_LINE}{self._name}{bar} {texts}")
+        texts, wait = [self._message], self._quota_wait(1)
+        if wait >= MIN_QUOTA_WAIT:
+            texts.append(f"waiting {_duration(wait)} for the quota")
+        if 0 < self._done < self._total:
+            rest, elapsed = self._total - self._done, self._monotonic() - self._started_at
+            pages = math.ceil(rest / (PAGE_SIZE - PAGE_OVERLAP))
+            texts.append(f"{_duration(max(elapsed * rest / self._done, self._quota_wait(pages)))} left")
+        self._write(f"{CLEAR_LINE}{self._name}: {', '.join(filter(None, texts))}")
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

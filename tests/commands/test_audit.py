@@ -16,7 +16,7 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.audit import AuditRunner
 from late_exporter.commands.audit_report import AuditReport, Difference, render_json, render_text
 from late_exporter.commands.output import json_line
-from late_exporter.commands.progress import ProgressBar
+from late_exporter.commands.progress import ProgressLine
 from late_exporter.errors import StoreError, Unauthorized
 from late_exporter.format import iso_time
 from late_exporter.ingest.accounting import CounterMismatch
@@ -78,7 +78,7 @@ class AuditHarness:
             ApiGeneration("auto", logger=NullLogger()),
             open_snapshot=partial(Snapshot, f"sqlite:///{self.path}"),
             interval=30.0,
-            progress=ProgressBar(io.StringIO(), self.clock.monotonic),
+            progress=ProgressLine(io.StringIO(), self.clock.monotonic),
             clock=self.clock.time,
             sleep=self.sleep,
         )

@@ -110,7 +110,7 @@ class PostHarness:
 
     async def json(self) -> str:
         """Return the line of JSON."""
-        return render_json(await self.history(), "brand")
+        return render_json(await self.history())
 
     def log(self, age: float, **fields: Any) -> str:
         """Insert a log of the post that is some seconds old."""

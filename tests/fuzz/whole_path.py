@@ -191,7 +191,7 @@ class WholePath:
         if self._rows.feed == "publishing":
             with suppress(LateError):
                 history = await fetch_history(self._client, self._feed, POST_ID, "default")
-                lines += [*render_text(history, Terminal(80)), render_json(history, "default")]
+                lines += [*render_text(history, Terminal(80)), render_json(history)]
         generation = ApiGeneration(self._rows.generation, logger=NullLogger())
         findings = await check_api(
             self._client, generation, [self._rows.feed], interval=30.0, quota_share=0.5, clock=self._clock.time
