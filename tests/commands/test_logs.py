@@ -1,60 +1,47 @@
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import pytest
 
 from late_exporter import cli
-from late_exporter.commands.list_reader import ListReader
-from late_exporter.commands.log_views import read_logs
-from late_exporter.commands.logs import LogFilter, log_formatter, print_newest
+from late_exporter.commands.logs import matches, print_logs, query
 from late_exporter.commands.tables import Terminal
+from late_exporter.config.sections import CommandFlags
 from late_exporter.feeds import FEEDS, GENERATIONS
+from late_exporter.format import iso_time
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
-from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.clock import HOUR, VirtualClock
 from tests.support.world import World
 
 ZERNIO = GENERATIONS["zernio"]["publishing"]
 FEED, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
-ANY = LogFilter(since=7 * DAY)
 
 
 class LogsHarness:
     """A simulated API, and the output of the command."""
 
-    def __init__(
-        self,
-        log_filter: LogFilter = ANY,
-        *,
-        feed: str = "publishing",
-        format_name: str = "json",
-        generation: str = "late",
-        terminal: Terminal | None = None,
-    ) -> None:
+    def __init__(self, *, generation: str = "late", terminal: Terminal | None = None, **flags: Any) -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
         self.api = FakeHttpApi(self.world, generation=generation)
-        self.log_filter = log_filter
-        self.feed = GENERATIONS[generation][feed]
-        self.until: int | None = None
+        self.flags: dict[str, Any] = {"since": "7d", "format": "json", "limit": "0", **flags}
+        self.terminal = terminal or Terminal()
+        self.feed = GENERATIONS[generation][flags.get("feed", "publishing")]
         self.lines: list[str] = []
-        self.formatter = log_formatter(format_name, terminal or Terminal())
 
-    def reader(self) -> ListReader:
-        """Return a reader with the filters of the API."""
-        return ListReader(self.api.client, self.feed, self.log_filter.query(self.feed))
-
-    @property
-    def lower(self) -> int:
-        """Creation time of the oldest logs in milliseconds."""
-        return int((self.clock.now - self.log_filter.since) * 1000)
-
-    async def show(self, limit: int = 0) -> tuple[int, bool]:
-        """Print the newest logs."""
-        pages = read_logs(self.reader(), self.feed, self.lower, self.until)
-        return await print_newest(pages, self.log_filter, self.formatter, limit=limit, write=self.lines.append)
+    async def show(self, **flags: Any) -> str:
+        """Print the newest logs; return the warnings."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            flags = self.flags | flags
+            await print_logs(self.api.client, self.feed, CommandFlags(**flags), self.terminal, now=self.clock.now)
+        self.lines = out.getvalue().splitlines()
+        return err.getvalue()
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -72,7 +59,7 @@ async def test_logs_are_printed_newest_first() -> None:
     harness = LogsHarness()
     harness.world.publish(250, over=HOUR)
 
-    assert (250, False) == await harness.show()
+    assert "" == await harness.show()
     assert harness.world.ids == harness.ids
     assert ["0", "98", "196"] == [request.params["skip"] for request in harness.api.requests]
 
@@ -83,53 +70,53 @@ async def test_reading_stops_at_the_limit(limit: int, requests: int) -> None:
     harness = LogsHarness()
     harness.world.publish(500, over=HOUR)
 
-    assert (limit, True) == await harness.show(limit)
+    assert f"late-exporter: these are the newest {limit}; --limit 0 shows all\n" == await harness.show(limit=limit)
     assert harness.world.ids[:limit] == harness.ids
     assert requests == len(harness.api.requests)
 
 
 def test_the_api_filters_by_what_it_knows() -> None:
     """Accounts are filtered locally."""
-    log_filter = LogFilter(platform="x", status="pending", action="retry", account="@a", since=1.0)
-    assert {"platform": "x", "status": "pending", "action": "retry", "days": 1} == log_filter.query(FEED)
-    assert "retry" == log_filter.query(CONNECTIONS)["eventType"]
+    flags = CommandFlags(platform="X", status="pending", action="retry", account="@a")
+    assert {"platform": "x", "status": "pending", "action": "retry", "days": 1} == query(flags, FEED)
+    assert "retry" == query(flags, CONNECTIONS)["eventType"]
 
 
 @pytest.mark.parametrize(
-    ("log_filter", "query"),
+    ("flags", "parameters"),
     [
-        (LogFilter(platform="x", status="failed"), {"platform": "x", "status": "failed", "days": 1}),
-        (LogFilter(action="publish"), {"days": 1}),
-        (LogFilter(action="post.published"), {"action": "post.published", "days": 1}),
-        (LogFilter(account="65f1c0a9e2b5af0012ab34cd"), {"accountId": "65f1c0a9e2b5af0012ab34cd", "days": 1}),
-        (LogFilter(since=90 * DAY), {"days": 90}),
+        (CommandFlags(platform="x", status="failed"), {"platform": "x", "status": "failed", "days": 1}),
+        (CommandFlags(action="publish"), {"days": 1}),
+        (CommandFlags(action="post.published"), {"action": "post.published", "days": 1}),
+        (CommandFlags(account="65f1c0a9e2b5af0012ab34cd"), {"accountId": "65f1c0a9e2b5af0012ab34cd", "days": 1}),
+        (CommandFlags.model_validate({"since": "90d"}), {"days": 90}),
     ],
     ids=str,
 )
-def test_zernio_filters_by_what_it_knows(log_filter: LogFilter, query: dict[str, object]) -> None:
+def test_zernio_filters_by_what_it_knows(flags: CommandFlags, parameters: dict[str, object]) -> None:
     """Actions that stand for several of the API are filtered locally, and accounts are filtered by id only."""
-    assert query == log_filter.query(ZERNIO)
+    assert parameters == query(flags, ZERNIO)
 
 
 @pytest.mark.parametrize(
-    ("log_filter", "matches"),
+    ("flags", "expected"),
     [
-        (LogFilter(platform="all", status="all", action="all"), True),
-        (LogFilter(platform="Instagram"), True),
-        (LogFilter(status="success"), False),
-        (LogFilter(action="retry"), False),
-        (LogFilter(account="acc1"), True),
-        (LogFilter(account="@ACME"), True),
-        (LogFilter(account="acm"), False),
+        (CommandFlags(platform="all", status="all", action="all"), True),
+        (CommandFlags(platform="Instagram"), True),
+        (CommandFlags(status="success"), False),
+        (CommandFlags(action="retry"), False),
+        (CommandFlags(account="acc1"), True),
+        (CommandFlags(account="@ACME"), True),
+        (CommandFlags(account="acm"), False),
     ],
     ids=str,
 )
-def test_values_match_as_a_whole(log_filter: LogFilter, matches: bool) -> None:  # noqa: FBT001 - the expected value
+def test_values_match_as_a_whole(flags: CommandFlags, *, expected: bool) -> None:
     """Values are matched whole, in whatever letters, and a name with or without its sign."""
     row = {"platform": "instagram", "status": "failed", "action": "publish", "accountId": "acc1"}
     (log,) = parse_rows(FEED, row | {"accountUsername": "@acme"})
 
-    assert matches == log_filter.matches(log)
+    assert expected == matches(flags, log)
 
 
 FAILURE = {"errorCode": "X", "errorMessage": "bad", "platformPostUrl": "u"}
@@ -171,7 +158,7 @@ soon  -       unknown   -        unknown
 async def test_tables(case: tuple[str, str, int | None]) -> None:
     """Each kind of feed has its columns, fewer of them on a narrow terminal; bad rows are shown as far as possible."""
     feed, generation, width = case
-    harness = LogsHarness(feed=feed, generation=generation, format_name="table", terminal=Terminal(width))
+    harness = LogsHarness(feed=feed, generation=generation, format="table", terminal=Terminal(width))
     harness.world.insert(harness.clock.now - 1, postId="p1", status="failed", response=FAILURE)
     harness.world.add_connection("connect_failed", error={"code": "denied", "message": "no"})
     bad: list[Any] = [None, 5, {}, {"_id": "a", "created_at": "soon", "response": [], "status": {"x": 1}}, "text"]
@@ -209,10 +196,11 @@ async def test_json_has_the_same_fields_for_all_generations() -> None:
 
 async def test_older_logs_of_zernio_cost_no_request() -> None:
     """The request names the time at which the list ends."""
-    harness = LogsHarness(LogFilter(since=HOUR - 1), generation="zernio")
+    harness = LogsHarness(since="59m59s", generation="zernio")
     harness.world.publish(270, over=3 * HOUR)
 
-    assert (90, False) == await harness.show()
+    await harness.show()
+    assert 90 == len(harness.rows)
     assert ["2026-11-25T08:46:40.000Z"] == [request.params["from"] for request in harness.api.requests]
 
 
@@ -233,7 +221,7 @@ async def test_until(generation: str) -> None:
     harness = LogsHarness(generation=generation)
     for number in range(500):
         harness.world.insert(harness.clock.now - 60 * number, precise=False)
-    harness.until = int((harness.clock.now - 60 * 399) * 1000)
-    assert (101, False) == await harness.show()
+    await harness.show(until=iso_time((harness.clock.now - 60 * 399) * 1000))
+    assert 101 == len(harness.rows)
     assert harness.api.requests
     assert len(harness.api.requests) < (4 if generation == "zernio" else 8)
