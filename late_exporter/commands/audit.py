@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import NamedTuple
 
@@ -48,16 +49,16 @@ def audit(context: CommandContext) -> int:
 
 
 async def _audit_feeds(context: CommandContext) -> Sequence[AuditReport]:
-    settings, progress = context.settings, ProgressLine(sys.stderr)
+    settings = context.settings
     open_snapshot = partial(Snapshot, settings.state.url, settings.state.password_path)
     reports = []
-    async with connect_workspaces(context) as connections, progress.live():
-        for scope in [Scope(name, feed) for name in connections for feed in settings.poll.feeds]:
-            connection = connections[scope.workspace]
-            progress.start(f"{scope.workspace} {scope.feed}", connection.client.quota_wait)
-            runner = AuditRunner(scope, *connection, open_snapshot, settings.poll.interval, progress)
-            reports.append(await runner.run(context.flags.since))
-            progress.clear()
+    with closing(ProgressLine(sys.stderr)) as progress:
+        async with connect_workspaces(context) as connections:
+            for scope in [Scope(name, feed) for name in connections for feed in settings.poll.feeds]:
+                connection = connections[scope.workspace]
+                progress.start(f"{scope.workspace} {scope.feed}", connection.client.quota_wait)
+                runner = AuditRunner(scope, *connection, open_snapshot, settings.poll.interval, progress)
+                reports.append(await runner.run(context.flags.since))
     return reports
 
 

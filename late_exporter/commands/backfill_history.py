@@ -36,6 +36,7 @@ from late_exporter.series import Histogram, IncCounter, Increment, Labels, Obser
 from late_exporter.store.snapshot import RecordedStatus
 
 SampleValue: TypeAlias = int | float | Histogram
+"""Value of a counter or a histogram."""
 
 
 class Change(NamedTuple):

@@ -234,7 +234,7 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
     if url == "sqlite://":
         hint = "set --state.url to a file, otherwise every restart counts all logs again that Zernio still keeps"
         return Finding(Level.WARNING, "state", "in memory", hint)
-    database, is_missing = database_at(url, password_file), False
+    database, hint = database_at(url, password_file), "give the exporter's user write access, or change --state.url"
     try:
         try:
             with Snapshot(url, password_file) as snapshot:
@@ -243,23 +243,16 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
             usage = ", in use by an exporter" if database.is_in_use() else ""
             message = f"{database.name}{usage}: {plural(log_count, 'log')}"
         except errors.StoreMissing:
-            is_missing = True
             message = f"{database.name}: there is no state; it will be created"
-        if not is_postgres(url) and (place := _read_only_place(Path(url.removeprefix("sqlite:///")))):
-            message = f"{database.name}: the user with the id {os.geteuid()} cannot write to {place}"
-            hint = "give the exporter's user write access to the file and its folder, or choose another --state.url"
-            return Finding(Level.ERROR, "state", message, hint)
-        if is_postgres(url) or not is_missing:
-            require_writable(database)
+            if not is_postgres(url):
+                folder = next(each for each in Path(database.name).absolute().parents if each.exists())
+                if not os.access(folder, os.W_OK):
+                    return Finding(Level.ERROR, "state", f"{database.name}: this user cannot write to {folder}", hint)
+                return Finding(Level.OK, "state", message)
+        require_writable(database)
     except errors.StoreError as exc:
-        return Finding(Level.ERROR, "state", str(exc), "check --state.url and the rights of the exporter's user")
+        return Finding(Level.ERROR, "state", str(exc), hint)
     return Finding(Level.OK, "state", message)
-
-
-def _read_only_place(path: Path) -> Path | None:
-    """Return the file, which need not exist, or else its folder, if this user cannot write to it."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    return next((each for each in (path, folder) if each.exists() and not os.access(each, os.W_OK)), None)
 
 
 def check_connection(url: str, password_file: Path | None) -> Iterator[Finding]:

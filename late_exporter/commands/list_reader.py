@@ -41,7 +41,6 @@ class ListReader:
         self._progress = progress
         self._sleep = sleep
         self._read_count = self._total = 0
-        self.request_count = 0
 
     async def pages(
         self, lower: int, upper: int | None = None, *, leaves_out_older: bool = False
@@ -70,7 +69,6 @@ class ListReader:
         return await self._fetch_once(request)
 
     async def _fetch_once(self, request: FetchPage) -> PageResponse:
-        self.request_count += 1
         response = await fetch_page(
             self._client,
             self._feed,
@@ -83,6 +81,6 @@ class ListReader:
         if self._progress is not None:
             # Pages by time have the total of a part, and pages overlap.
             self._total = max(self._total, self._read_count, response.page.total or 0)
-            logs = f"{self._read_count:,} of {plural(self._total, 'log')}"
-            self._progress.update(self._read_count, self._total, f"{logs}, {plural(self.request_count, 'request')}")
+            text = f"{self._read_count:,} of {plural(self._total, 'log')}"
+            self._progress.update(self._read_count, self._total, text)
         return response

@@ -206,7 +206,7 @@ def test_there_is_no_history_of_another_list(harness: BackfillHarness) -> None:
     harness.generation = harness.exporter.generation = harness.api.generation = "zernio"
     harness.exporter.restart()
     harness.keep_polling(HOUR)
-    with pytest.raises(LateError, match=r"no history: logs before .* were counted from another list"):
+    with pytest.raises(LateError, match=r"no history: earlier logs were counted from another list"):
         harness.history()
 
 

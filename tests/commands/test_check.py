@@ -225,7 +225,7 @@ def test_a_state_that_cannot_be_created_is_an_error(tmp_path: Path, monkeypatch:
     finding = check_state(f"sqlite:///{tmp_path}/new/state.db")
     assert Level.ERROR == finding.level
     assert finding.message.endswith(f"cannot write to {tmp_path}")
-    assert "another --state.url" in finding.hint
+    assert "or change --state.url" in finding.hint
 
 
 def test_the_web_configuration() -> None:

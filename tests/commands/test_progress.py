@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 
-import pytest
-
-from late_exporter.commands import progress as progress_module
 from late_exporter.commands.progress import ProgressLine
 from tests.support.client import FakeClient
 from tests.support.clock import HOUR, VirtualClock
@@ -48,7 +44,7 @@ def test_progress_is_a_line() -> None:
         clock.advance(3 * HOUR)
         progress.update(50, 100, "50 of 100 logs")
         progress.finish("50 logs")
-        progress.clear()
+        progress.close()
     assert [
         "acme publishing: no logs",
         "acme publishing: 25 of 100 logs, 5 min left",
@@ -73,20 +69,3 @@ def test_the_time_left_knows_the_quota() -> None:
     client.wait = 0.4
     progress.update(2900, 9760, "2,900 logs")
     assert "waiting" not in terminal.pieces[-1]
-
-
-async def test_a_wait_is_shown_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line is drawn again although no request ends, and no longer after the work has ended."""
-    monkeypatch.setattr(progress_module, "REFRESH_SECONDS", 0.0)
-    terminal, client = TtyStream(), QuotaClient()
-    progress = ProgressLine(terminal)
-    progress.start("audit", client.quota_wait)
-    async with progress.live():
-        client.wait = 30.0
-        for _ in range(100):
-            await asyncio.sleep(0)
-    assert "waiting 30 s for the quota" in terminal.getvalue()
-    count = len(terminal.pieces)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert count == len(terminal.pieces)
