@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +16,6 @@ import msgspec
 from msgspec.structs import replace
 
 from late_exporter import errors
-from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.pages import fetch_page
 from late_exporter.api.quota import left_by_others
@@ -34,7 +33,6 @@ from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.schema import require_writable
 from late_exporter.store.snapshot import Snapshot
 
-NO_STATUS_FEEDS = StatusConfig()
 MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
 
 HINTS: Mapping[type[errors.ApiError], str] = {
@@ -83,20 +81,20 @@ def check(context: CommandContext) -> int:
 
 async def _find(context: CommandContext) -> Sequence[Finding]:
     settings = context.settings
-    key_shards, key_users = settings.count_key_shards(), count_key_users(settings)
+    feeds, key_shards, key_users = settings.poll.feeds, settings.count_key_shards(), count_key_users(settings)
     recorded = await asyncio.to_thread(_recorded_generations, settings)
     findings: list[Finding] = []
     async with connect_workspaces(context) as connections:
         for workspace in settings.workspaces:
-            workspace_findings = await check_api(
-                *connections[workspace.name],
-                settings.poll.feeds,
-                interval=settings.poll.interval,
-                quota_share=settings.api.quota_share / max(1, key_shards[workspace.key_text]),
-                recorded_generations=recorded.get(workspace.name),
-                status=status_config(settings, workspace, key_users),
-            )
-            findings += [replace(finding, workspace=workspace.name) for finding in workspace_findings]
+            client, generation = connections[workspace.name]
+            status = status_config(settings, workspace, key_users)
+            generations = recorded.get(workspace.name, {})
+            found = [finding async for finding in check_api(client, generation, feeds, generations, status)]
+            # A poll costs one request per feed, and one for pending logs.
+            required_rate = (len(feeds) + 1) * 60 / settings.poll.interval + status.requests_per_minute
+            share = settings.api.quota_share / max(1, key_shards[workspace.key_text])
+            found += check_quota(client, required_rate, share)
+            findings += [replace(finding, workspace=workspace.name) for finding in found]
     return [*findings, *await asyncio.to_thread(lambda: list(check_machine(settings)))]
 
 
@@ -112,55 +110,51 @@ def _recorded_generations(settings: Settings) -> Mapping[str, Mapping[str, str]]
 
 
 async def check_api(
-    client: LateClient,
+    client: Client,
     generation: ApiGeneration,
     feeds: Sequence[str],
-    *,
-    interval: float,
-    quota_share: float,
-    recorded_generations: Mapping[str, str] | None = None,
-    status: StatusConfig = NO_STATUS_FEEDS,
+    recorded_generations: Mapping[str, str],
+    status: StatusConfig,
     clock: Callable[[], float] = time.time,
-) -> list[Finding]:
+) -> AsyncIterator[Finding]:
     """Request every list of a workspace and every status feed once.
 
     Args:
         client: API client of the workspace.
         generation: Choice of its lists.
         feeds: Names of the log feeds.
-        interval: Seconds between two polls of a feed.
-        quota_share: Share of the key's quota.
         recorded_generations: Generation from which the logs of each feed in the state were counted.
         status: Configuration of the status feeds.
         clock: Local clock.
     """
-    findings: list[Finding] = []
-    skews: list[float] = []
-    is_answering = True
+    skew, is_answering = 0.0, True
     for name in feeds:
-        recorded = (recorded_generations or {}).get(name)
+        recorded = recorded_generations.get(name)
         try:
             feed = await generation.resolve_feed(name, client, state_generation=recorded)
             response = await fetch_page(client, feed)
             await generation.examine_if_due(feed, client, state_generation=recorded)
-            skews += [] if response.date is None else [response.date - clock()]
-            count = "logs" if response.page.total is None else plural(response.page.total, "log")
-            findings.append(Finding(Level.OK, name, f"{count} in generation {feed.generation} ({feed.path})"))
         except errors.ApiError as exc:
             is_answering &= isinstance(exc, errors.Forbidden)
             # The message about a missing group says what to do.
             hint = "" if isinstance(exc, errors.Forbidden) and exc.required_group else HINTS.get(type(exc), "")
-            findings.append(Finding(Level.ERROR, name, str(exc), hint))
+            yield Finding(Level.ERROR, name, str(exc), hint)
             if isinstance(exc, errors.RateLimited):
                 break  # a further request would wait for the next minute
+        else:
+            if response.date is not None:
+                skew = max(skew, response.date - clock(), key=abs)
+            count = "logs" if response.page.total is None else plural(response.page.total, "log")
+            yield Finding(Level.OK, name, f"{count} in generation {feed.generation} ({feed.path})")
     for unread in sorted(generation.unread):
-        message, hint = f"generation {unread} has newer logs, which are not read", "use --api.generation auto"
-        findings.append(Finding(Level.ERROR, "generation", message, hint))
+        message = f"generation {unread} has newer logs, which are not read"
+        yield Finding(Level.ERROR, "generation", message, "use --api.generation auto")
     if is_answering:
-        findings += [await _check_status_feed(client, name, status) for name in status.feeds]
-    # A poll costs one request per feed, and one for pending logs.
-    required_rate = (len(feeds) + 1) * 60 / interval + status.requests_per_minute
-    return [*findings, *check_quota(client, required_rate, quota_share), *_clock_findings(skews)]
+        for name in status.feeds:
+            yield await _check_status_feed(client, name, status)
+    if abs(skew) > MAX_SKEW:
+        message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
+        yield Finding(Level.WARNING, "clock", message, "synchronize it, otherwise alerts on age are off by as much")
 
 
 async def _check_status_feed(client: Client, name: str, config: StatusConfig) -> Finding:
@@ -191,13 +185,6 @@ def check_quota(client: Client, required_rate: float, quota_share: float) -> Ite
         return
     hint = "raise --poll.interval or --api.quota-share, or give the exporter a key of its own"
     yield Finding(Level.WARNING, "quota", f"{message}, more than the {limit:,.1f} that it may use", hint)
-
-
-def _clock_findings(skews: Sequence[float]) -> Iterator[Finding]:
-    skew = max(skews, key=abs, default=0.0)
-    message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
-    if abs(skew) > MAX_SKEW:
-        yield Finding(Level.WARNING, "clock", message, "synchronize it, otherwise alerts on age are off by as much")
 
 
 def check_machine(settings: Settings) -> Iterator[Finding]:

@@ -72,14 +72,10 @@ async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]],
     except asyncio.CancelledError:
         return stopped_code
     except BaseExceptionGroup as group:
-        raise _single_error(group) or group from None
+        if group.split(LateError)[1] is not None:
+            raise
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
     return 0
-
-
-def _single_error(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """Return the first LateError of a group, None if the group contains any other error."""
-    matching, rest = group.split(LateError)
-    if rest is not None or matching is None:
-        return None
-    first = matching.exceptions[0]
-    return _single_error(first) if isinstance(first, BaseExceptionGroup) else first

@@ -53,12 +53,10 @@ def log_views(response: PageResponse, feed: Feed) -> list[LogView]:
 
 def log_fields(log: LogView) -> Mapping[str, Any]:
     """Return a log as JSON has it: fields of the same names for all feeds and generations, and the row of the API."""
-    fields = msgspec.structs.asdict(log)
-    created, duration = fields["created"], fields["duration"]
     return {
-        "time": log.time if created is None else iso_time(created, precise=True),
-        **{name: value for name, value in fields.items() if name not in HIDDEN_FIELDS},
-        "duration_seconds": None if duration is None else duration / 1_000_000,
+        "time": log.time if log.created is None else iso_time(log.created, precise=True),
+        **{name: value for name, value in msgspec.structs.asdict(log).items() if name not in HIDDEN_FIELDS},
+        "duration_seconds": None if log.duration is None else log.duration / 1_000_000,
         "row": log.row,
     }
 

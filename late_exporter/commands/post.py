@@ -51,12 +51,12 @@ class PostOutcome(NamedTuple):
 
 
 class PostHistory(NamedTuple):
-    """Logs of a post, oldest first, and a sentence about those that could not be read, or an empty one."""
+    """Logs of a post, oldest first, and whether these are all."""
 
     workspace: str
     post_id: str
     logs: Sequence[LogView]
-    missing: str = ""
+    is_complete: bool = True
 
 
 def post(context: CommandContext) -> int:
@@ -75,8 +75,7 @@ async def fetch_history(client: Client, feed: Feed, post_id: str, workspace: str
     """Return the logs of a post; raise ConfigError if the id is not valid, or LateError if there are none."""
     if not is_post_id(post_id):
         raise ConfigError("POST_ID: not the id of a post")
-    logs: list[LogView] = []
-    missing = ""
+    logs, is_complete = list[LogView](), True
     if feed.post_path is None:
         # A search may also find logs of other posts whose texts contain the id.
         read_count = 0
@@ -84,12 +83,11 @@ async def fetch_history(client: Client, feed: Feed, post_id: str, workspace: str
             read_count += len(page)
             logs += (log for log in page if mentions(log, post_id))
             if read_count >= SEARCH_LIMIT:
-                missing = f"Only the newest {read_count:,} results of a search for the post were read."
+                is_complete = False
                 break
     elif response := await fetch_post(client, feed, post_id):
         logs = log_views(response, feed)
-        if len(logs) >= PAGE_SIZE:
-            missing = f"The API shows the newest {PAGE_SIZE} logs of a post; earlier logs are missing here."
+        is_complete = len(logs) < PAGE_SIZE
     if not logs:
         raise LateError(
             f"the workspace {workspace} has no logs of a post {post_id}: the API keeps logs for "
@@ -97,7 +95,7 @@ async def fetch_history(client: Client, feed: Feed, post_id: str, workspace: str
         )
     logs.reverse()  # Logs of the same time are newest first, too.
     logs.sort(key=lambda log: log.created or 0)
-    return PostHistory(workspace, post_id, logs, missing)
+    return PostHistory(workspace, post_id, logs, is_complete)
 
 
 def mentions(log: LogView, post_id: str) -> bool:
@@ -112,7 +110,7 @@ def render_json(history: PostHistory) -> str:
         {
             "post_id": history.post_id,
             "workspace": history.workspace,
-            "complete": not history.missing,
+            "complete": history.is_complete,
             "outcomes": [outcome._asdict() for outcome in post_outcomes(history.logs)],
             "logs": [log_fields(log) for log in history.logs],
         }
@@ -124,8 +122,8 @@ def render_text(history: PostHistory, terminal: Terminal) -> Iterator[str]:
     caption = caption if len(caption) <= CAPTION_LENGTH else f"{caption[: CAPTION_LENGTH - 3]}..."
     yield f"Post {clean(history.post_id)}" + (f': "{caption}"' if caption else "")
     yield ""
-    if history.missing:
-        yield from (history.missing, "")
+    if not history.is_complete:
+        yield from ("Earlier logs may be missing: only the newest ones could be read.", "")
     yield from Table(terminal, *POST_COLUMNS).lines(map(log_row, history.logs))
     yield ""
     for outcome in post_outcomes(history.logs):

@@ -221,13 +221,11 @@ async def _export_once(settings: Settings, write: Callable[[bytes], object], _: 
     """Poll until every feed is caught up; write the metrics without those of the process, even if a poll fails."""
     async with AsyncExitStack() as stack:
         exporter = (await _open(settings, stack))[0]
-        tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(log_progress(exporter.pollers))]
-        try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(exporter.publisher.run()), group.create_task(log_progress(exporter.pollers))]
             succeeded = await exporter.catch_up()
-        finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
         write(exporter.exposition.get_body(BodyRequest(TEXT)).body)
         if not succeeded:
             raise LateError("a poll failed")

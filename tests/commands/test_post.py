@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from tests.support.clock import VirtualClock
 from tests.support.world import World
 
 FEED = FEEDS["publishing"]
+INCOMPLETE = "Earlier logs may be missing: only the newest ones could be read."
 URL = "https://www.instagram.com/p/1"
 
 
@@ -170,7 +170,7 @@ async def test_a_search_reads_a_limited_number_of_pages() -> None:
     for number in range(1000):
         harness.log(2000 - number, durationMs=number)
     lines = await harness.text()
-    assert re.fullmatch(r"Only the newest 1,0\d\d results of a search for the post were read.", lines[2])
+    assert INCOMPLETE == lines[2]
     assert len(harness.api.requests) <= 2 + 11
 
 
@@ -205,7 +205,7 @@ async def test_missing_logs_of_a_post_are_reported() -> None:
     for number in range(101):
         harness.log(200 - number)
 
-    assert "The API shows the newest 100 logs of a post; earlier logs are missing here." == (await harness.text())[2]
+    assert INCOMPLETE == (await harness.text())[2]
     assert not json.loads(await harness.json())["complete"]
     assert ["100"] == [request.params["limit"] for request in harness.api.requests[-1:]]
 

@@ -192,10 +192,8 @@ class WholePath:
                 history = await fetch_history(self._client, self._feed, POST_ID, "default")
                 lines += [*render_text(history, Terminal(80)), render_json(history)]
         generation = ApiGeneration(self._rows.generation, logger=NullLogger())
-        findings = await check_api(
-            self._client, generation, [self._rows.feed], interval=30.0, quota_share=0.5, clock=self._clock.time
-        )
-        lines += map(escape, format_findings(findings))
+        findings = check_api(self._client, generation, [self._rows.feed], {}, StatusConfig(), clock=self._clock.time)
+        lines += map(escape, format_findings([finding async for finding in findings]))
         for line in lines:
             line.encode()
             assert line.translate(dict.fromkeys(map(ord, JOINERS))).isprintable(), repr(line)
