@@ -55,9 +55,9 @@ async def _audit_feeds(context: CommandContext) -> Sequence[AuditReport]:
     with closing(ProgressLine(sys.stderr)) as progress:
         async with connect_workspaces(context) as connections:
             for scope in [Scope(name, feed) for name in connections for feed in settings.poll.feeds]:
-                connection = connections[scope.workspace]
-                progress.start(f"{scope.workspace} {scope.feed}", connection.client.quota_wait)
-                runner = AuditRunner(scope, *connection, open_snapshot, settings.poll.interval, progress)
+                client, generation = connections[scope.workspace]
+                progress.start(f"{scope.workspace} {scope.feed}", client.quota_wait)
+                runner = AuditRunner(scope, client, generation, open_snapshot, settings.poll.interval, progress)
                 reports.append(await runner.run(context.flags.since))
     return reports
 

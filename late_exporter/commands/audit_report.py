@@ -16,7 +16,6 @@ from late_exporter.ingest.accounting import CounterMismatch, count_extra, count_
 from late_exporter.model import PENDING, Coverage, LogEntry
 
 MAX_LINES = 50  # differences that are listed as text; JSON has all of them
-NOTHING: frozenset[str] = frozenset()
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -67,7 +66,7 @@ class Audit(msgspec.Struct, kw_only=True):
             self.listed_keys.add(entry.key)
             if entry.created is None:
                 continue
-            recorded = statuses.get(entry.key, NOTHING)
+            recorded = statuses.get(entry.key, frozenset())
             if entry.status in recorded:
                 self.unrecorded.pop(entry.key, None)  # Pages overlap, and it was recorded in between.
             elif any(gap.lower <= entry.created <= gap.upper.created for gap in self.coverage.gaps):

@@ -48,19 +48,13 @@ def backfill(context: CommandContext) -> int:
         with closing(ProgressLine(sys.stderr)) as progress:
             histories = asyncio.run(_collect(context, progress))
             progress.start("writing")
-            shown_histories = _show_progress(histories, progress)
-            sample_count = write_openmetrics(sys.stdout.buffer, shown_histories, target_labels)
+            progress.update(0, 0, f"{len(histories):,} series")
+            sample_count = write_openmetrics(sys.stdout.buffer, histories, target_labels)
             progress.finish(f"{plural(sample_count, 'sample')} of {len(histories):,} series")
         return 0
 
     with interruptible():
         return write_stdout(write, broken_pipe_code=1)
-
-
-def _show_progress(histories: Sequence[SeriesHistory], progress: ProgressLine) -> Iterator[SeriesHistory]:
-    for count, history in enumerate(histories, 1):
-        progress.update(count, len(histories), f"{count:,} of {len(histories):,} series")
-        yield history
 
 
 def _problems(context: CommandContext) -> Iterator[str]:
@@ -77,10 +71,10 @@ async def _collect(context: CommandContext, progress: ProgressLine) -> Sequence[
     config = pipeline_config(settings)
     async with connect_workspaces(context) as connections:
         for scope in [Scope(name, feed) for name in connections for feed in settings.poll.feeds]:
-            connection = connections[scope.workspace]
-            progress.start(f"{scope.workspace} {scope.feed}", connection.client.quota_wait)
+            client, generation = connections[scope.workspace]
+            progress.start(f"{scope.workspace} {scope.feed}", client.quota_wait)
             snapshot = Snapshot(settings.state.url, settings.state.password_path)
-            collector = HistoryCollector(scope, *connection, config.families, progress)
+            collector = HistoryCollector(scope, client, generation, config.families, progress)
             histories += await collector.collect(snapshot, context.flags.since)
     exposed = [name for name in config.visible_families if name not in config.disabled_families]
     selection = [history for history in histories if history.family.name in exposed]

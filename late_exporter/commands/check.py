@@ -28,6 +28,7 @@ from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.web import WebConfig
 from late_exporter.format import plural
 from late_exporter.ingest.status_poller import StatusConfig, disabling_reason, fetch_status
+from late_exporter.model import Scope
 from late_exporter.protocols import Client
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.schema import require_writable
@@ -88,7 +89,7 @@ async def _find(context: CommandContext) -> Sequence[Finding]:
         for workspace in settings.workspaces:
             client, generation = connections[workspace.name]
             status = status_config(settings, workspace, key_users)
-            generations = recorded.get(workspace.name, {})
+            generations = {scope.feed: recorded[scope] for scope in recorded if scope.workspace == workspace.name}
             found = [finding async for finding in check_api(client, generation, feeds, generations, status)]
             # A poll costs one request per feed, and one for pending logs.
             required_rate = (len(feeds) + 1) * 60 / settings.poll.interval + status.requests_per_minute
@@ -98,15 +99,12 @@ async def _find(context: CommandContext) -> Sequence[Finding]:
     return [*findings, *await asyncio.to_thread(lambda: list(check_machine(settings)))]
 
 
-def _recorded_generations(settings: Settings) -> Mapping[str, Mapping[str, str]]:
-    """Return the generations of the state by workspace and feed; the check of the state reports that there is none."""
-    generations: dict[str, dict[str, str]] = {}
+def _recorded_generations(settings: Settings) -> Mapping[Scope, str]:
+    """Return the generations of the feeds in the state; the check of the state reports that there is none."""
     with suppress(errors.StoreError), Snapshot(settings.state.url, settings.state.password_path) as snapshot:
-        for scope in snapshot.scopes:
-            recorded = snapshot.feed_state(scope)
-            if recorded.coverage is not None and recorded.log_count:
-                generations.setdefault(scope.workspace, {})[scope.feed] = recorded.coverage.generation
-    return generations
+        states = {scope: snapshot.feed_state(scope) for scope in snapshot.scopes}
+        return {scope: each.coverage.generation for scope, each in states.items() if each.coverage and each.log_count}
+    return {}
 
 
 async def check_api(

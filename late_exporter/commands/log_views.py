@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -16,17 +15,15 @@ from late_exporter.feeds.decoder import raw_rows
 from late_exporter.feeds.feed import Feed, LogView
 from late_exporter.format import human_duration, iso_time
 
-TONES: Mapping[str, str] = MappingProxyType(
-    {
-        "success": "good",
-        "published": "good",
-        "failed": "bad",
-        "pending": "warn",
-        "paused": "warn",
-        "skipped": "idle",
-        "cancelled": "idle",
-    }
-)
+TONES = {
+    "success": "good",
+    "published": "good",
+    "failed": "bad",
+    "pending": "warn",
+    "paused": "warn",
+    "skipped": "idle",
+    "cancelled": "idle",
+}
 """Tones of statuses, and of the outcomes of posts."""
 
 HIDDEN_FIELDS = frozenset({"key", "row", "created", "time", "duration", "is_own"})

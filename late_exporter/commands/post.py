@@ -30,7 +30,6 @@ from late_exporter.protocols import Client
 
 SEARCH_LIMIT = 1000  # logs to read if the logs of a post have to be searched for
 CAPTION_LENGTH = 72
-SKIPPED = "skipped"
 STATES = {"rate_limit_pause": "paused", "cancelled": "cancelled"}
 """Outcomes that follow from the action of the newest log; others are its status."""
 
@@ -159,7 +158,7 @@ def _outcome(platform: str, account: str, logs: Sequence[LogView]) -> PostOutcom
     step = "" if newest.action in (*ATTEMPTS, *STATES) else f" at {newest.action}"
     count = max([len(attempts), *(log.attempt or 0 for log in attempts)])
     after = f" after {plural(count, 'attempt')}" if count else ""
-    reason = next(filter(None, (_reason(log) for log in reversed(logs) if log.status in (FAILED, SKIPPED))), "")
+    reason = next(filter(None, (_reason(log) for log in reversed(logs) if log.status in (FAILED, "skipped"))), "")
     since = f" since {newest.time}" if newest.time and newest.status != FAILED else ""
     return PostOutcome(platform, account, state, f"{state}{step}{since}{after}{reason}")
 

@@ -90,9 +90,8 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         bound_sockets = systemd_sockets() or _bind(settings.web.listen_address, stack)
         sockets = [stack.enter_context(bound) for bound in bound_sockets]
         webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
-        exporter, owner = await _open(
-            settings, stack, (ProcessCollector(registry=None), PlatformCollector(registry=None))
-        )
+        collectors = ProcessCollector(registry=None), PlatformCollector(registry=None)
+        exporter, owner = await _open(settings, stack, collectors)
         _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
@@ -195,8 +194,7 @@ async def _open(
         return exporter, None
     from late_exporter.app.ownership import WorkspaceOwner  # noqa: PLC0415 - less memory without
 
-    create_ownership = import_postgres("ownership").Ownership
-    ownership = create_ownership(store, is_shared=is_shared, lease=state.lease_duration)
+    ownership = import_postgres("ownership").Ownership(store, is_shared=is_shared, lease=state.lease_duration)
     owner = WorkspaceOwner(exporter, ownership, offload, lease=state.lease_duration, logger=_logger())
     stack.push_async_callback(owner.close)
     await owner.update()

@@ -8,7 +8,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple, Self
 from unicodedata import combining, east_asian_width
 
@@ -18,9 +17,7 @@ MAX_CELL_WIDTH = 40
 INDENT = 4
 
 RESET, BOLD = "\x1b[0m", "\x1b[1m"
-TONES: Mapping[str, str] = MappingProxyType(
-    {"good": "\x1b[32m", "bad": "\x1b[31m", "warn": "\x1b[33m", "busy": "\x1b[34m", "idle": "\x1b[2m"}
-)
+TONES = {"good": "\x1b[32m", "bad": "\x1b[31m", "warn": "\x1b[33m", "busy": "\x1b[34m", "idle": "\x1b[2m"}
 """Colours, by the tones of the status page."""
 
 JOINERS = ("\u200c", "\u200d")
