@@ -1628,7 +1628,7 @@ max by ({FEED}) (late_exporter_audit_extra_logs)
                 f"{_WORKSPACE}: the last audit of the {_FEED} found {{{{ $value | humanize }}}} logs that were not"
                 " counted or were counted twice."
             ),
-            command=f"late-exporter audit{_WORKSPACE_FLAG} --wait 20m",
+            command=f"late-exporter audit{_WORKSPACE_FLAG}",
             dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(

@@ -885,7 +885,7 @@ function(c) {
             "summary": "An audit found wrong counters.",
             "title": "audit found {{ $value | printf \"%.0f\" }} wrong logs in the {{ $labels.feed }} feed",
             "description": "Workspace {{ $labels.workspace }}: the last audit of the {{ $labels.feed }} feed found {{ $value | humanize }} logs that were not counted or were counted twice.",
-            "command": "late-exporter audit --workspace {{ $labels.workspace }} --wait 20m",
+            "command": "late-exporter audit --workspace {{ $labels.workspace }}",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAuditFailed.md",
             "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },

@@ -27,7 +27,7 @@ def main(
     _open_streams()
     if argv is None:
         exit_code = interrupted_code(sys.argv[1:])
-        _handle_signals(exit_code, is_server=not exit_code and "logs" not in sys.argv)
+        _handle_signals(exit_code, is_server=not exit_code)
     # The process ends soon: searching for garbage first would take as long as a short command.
     atexit.register(gc.freeze)
     try:
@@ -44,9 +44,8 @@ def interrupted_code(argv: Sequence[str]) -> int:
     """
     # The table of commands takes some milliseconds to import, during which no signal would be handled.
     commands = {*FUNCTIONS, *OFFLINE_COMMANDS, "healthcheck"} & {*argv}
-    resident = {"run", "demo", "simulate"} | ({"logs"} if {"-f", "--follow", "--follow=true"} & {*argv} else set())
     is_once = any(argument.partition("=")[0] == "--once" for argument in argv)
-    return int(is_once or not commands <= resident)
+    return int(is_once or not commands <= {"run", "demo", "simulate"})
 
 
 def _handle_signals(exit_code: int, *, is_server: bool) -> None:

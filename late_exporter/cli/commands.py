@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 EXIT_CODES = (
-    (0, "Success, also if a signal stops run, demo, simulate or logs --follow."),
+    (0, "Success, also if a signal stops run, demo or simulate."),
     (1, "Failure at run time: no connection, an unusable state, a failed check, an interrupted command."),
     (2, "Wrong usage or configuration. All mistakes are listed, and nothing was done."),
 )
@@ -169,15 +169,13 @@ class PostHelp(CommandHelp):
 
 
 class LogsHelp(CommandHelp):
-    """Print matching logs, newest first, or follow new ones.
+    """Print matching logs, newest first.
 
     Times are UTC. JSON has one log per line, with the same fields for all feeds, and the row of the API.
 
     In generation zernio --action accepts the action of the metrics or that of the API, as in post.published.
 
     It needs no state and does not affect a running exporter, but uses its quota: one request per 98 logs.
-
-    --follow polls every --poll.interval, and prints a log again if its status changes within ten minutes.
 
     Examples:
         logs --status failed
@@ -190,8 +188,6 @@ class LogsHelp(CommandHelp):
             Accounts that were disconnected.
         logs --feed webhooks --status failed --since 30d
             Webhooks that failed, in generation zernio.
-        logs --follow --platform tiktok --format json
-            Watch a platform as JSON lines.
     """
 
 

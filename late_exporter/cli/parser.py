@@ -230,8 +230,7 @@ def _click_options(name: str, option: Option, command: CommandHelp) -> Iterator[
     text = f"{option.help} One of {', '.join(choices)}." if option.name == "format" else option.help
     text += f"  [{'; '.join(details)}]" if details else ""
     if not option.metavar:
-        short = ["-f"] if option.name == "follow" else []
-        yield click.Option([name, *short, option.flag], flag_value="true", help=text)
+        yield click.Option([name, option.flag], flag_value="true", help=text)
         yield click.Option([name, f"--no-{option.name}"], flag_value="false", hidden=True)
         return
 

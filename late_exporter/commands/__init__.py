@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,16 +22,13 @@ FUNCTIONS = (
     "textfile",
     "state",
 )
-"""Commands that read settings; each is a function of that name, by default in a module of that name."""
-
-MODULES: Mapping[str, str] = MappingProxyType({"demo": "simulate", "textfile": "run"})
-"""Other modules of commands."""
+"""Commands that read settings; each is a function of that name, most of them in a module of that name."""
 
 
 def function_of(command: str) -> Callable[[CommandContext], int]:
     """Return the function that runs a command, and returns its exit code."""
     from importlib import import_module  # noqa: PLC0415 - not needed by quick commands
 
-    module = import_module(f"{__name__}.{MODULES.get(command, command)}")
-    function: Callable[[CommandContext], int] = getattr(module, command)
+    name = {"demo": "simulate", "textfile": "run"}.get(command, command)
+    function: Callable[[CommandContext], int] = getattr(import_module(f"{__name__}.{name}"), command)
     return function

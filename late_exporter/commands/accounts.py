@@ -21,11 +21,9 @@ PREFIX = "late_account_"
 COOLDOWN = "cooldown_until_timestamp_seconds"
 SOON = 14 * 86_400.0  # seconds before its expiry from which a token is worth a word
 
-
 STATES = ("reconnect", "disconnected", "blocked", "cooldown", "failing", "ok")
 """States, worst first."""
 
-COLUMNS = ("STATE", "PLATFORM", "ACCOUNT", "FAILED>", "IN A ROW>", "LAST SUCCESS", "DETAIL")
 TONES = {"ok": "", "failing": "warn", "cooldown": "warn"}
 
 Account: TypeAlias = dict[str, Any]
@@ -45,7 +43,7 @@ def accounts(context: CommandContext) -> int:
         warn("no account matches" if platform else "no accounts yet; the first sync may not be complete")
     if context.flags.format == "json":
         return write_lines(map(json_line, selection))
-    table = Table(Terminal.of_stdout(), COLUMNS, toned="STATE")
+    table = Table(Terminal.detect(), toned="STATE")
     return write_lines(table.lines(_row(account, now) for account in selection))
 
 

@@ -16,11 +16,10 @@ from late_exporter.ingest.accounting import CounterMismatch, count_extra, count_
 from late_exporter.model import PENDING, Coverage, LogEntry
 
 MAX_LINES = 50  # differences that are listed as text; JSON has all of them
-NOTHING: frozenset[str] = frozenset()
 
 
-class Difference(msgspec.Struct, frozen=True, rename={"counted_statuses": "counted"}):
-    """A log that is not counted in its current status, as in JSON, and the statuses in which it is counted."""
+class Difference(msgspec.Struct, frozen=True):
+    """A log that is not counted in its current status, and the statuses in which it is counted."""
 
     kind: str
     id: str
@@ -67,7 +66,7 @@ class Audit(msgspec.Struct, kw_only=True):
             self.listed_keys.add(entry.key)
             if entry.created is None:
                 continue
-            recorded = statuses.get(entry.key, NOTHING)
+            recorded = statuses.get(entry.key, frozenset())
             if entry.status in recorded:
                 self.unrecorded.pop(entry.key, None)  # Pages overlap, and it was recorded in between.
             elif any(gap.lower <= entry.created <= gap.upper.created for gap in self.coverage.gaps):
@@ -86,25 +85,17 @@ class Audit(msgspec.Struct, kw_only=True):
             del self.unrecorded[key]
 
 
-class AuditReport(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    rename={"observation_count": "counted", "stored_count": "stored", "pruned_count": "pruned"},
-):
-    """Result of the audit of a feed, with the fields that JSON has, and the counters that do not add up."""
+class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of the audit of a feed, with the fields that JSON has."""
 
     workspace: str
     feed: str
     ok: bool = False
     error: str = ""
-    since: str = "-"
-    until: str = "-"
+    since: str = ""
+    until: str = ""
     polled: bool = False
-    reconciled: bool = False
     logs: int = 0
-    requests: int = 0
-    seconds: float = 0.0
     observation_count: int = 0
     stored_count: int = 0
     pruned_count: int = 0
@@ -112,6 +103,7 @@ class AuditReport(
     in_gap: int = 0
     deleted: int = 0
     differences: Sequence[Difference] = ()
+    advice: str = ""
     mismatches: Sequence[CounterMismatch] = ()
 
 
@@ -120,18 +112,7 @@ def render_json(reports: Sequence[AuditReport]) -> Mapping[str, Any]:
         "ok": all(report.ok for report in reports),
         "missing": sum(count_missing(len(report.differences), report.mismatches) for report in reports),
         "extra": sum(count_extra(report.mismatches) for report in reports),
-        "feeds": [_json_fields(report) for report in reports],
-    }
-
-
-def _json_fields(report: AuditReport) -> Mapping[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(report)
-    del fields["mismatches"]
-    return fields | {
-        "imbalances": [
-            {"metric": mismatch.family or "records", "expected": mismatch.expected, "found": mismatch.actual}
-            for mismatch in report.mismatches
-        ]
+        "feeds": msgspec.to_builtins(reports),
     }
 
 
@@ -147,10 +128,7 @@ def render_text(reports: Sequence[AuditReport]) -> Iterator[str]:
 
 
 def _details(report: AuditReport) -> Iterator[str]:
-    yield (
-        f"{plural(report.logs, 'log')} from {report.since} to {report.until} compared, "
-        f"{plural(report.requests, 'request')}, {report.seconds:.1f} s"
-    )
+    yield f"{plural(report.logs, 'log')} from {report.since} to {report.until} compared"
     stored, pruned = f"{report.stored_count:,} stored", f"{report.pruned_count:,} pruned"
     yield f"{report.observation_count:,} counted in total: {stored}, {pruned}"
     if not report.polled:
@@ -167,16 +145,8 @@ def _details(report: AuditReport) -> Iterator[str]:
     if len(report.differences) > MAX_LINES:
         yield f"and {len(report.differences) - MAX_LINES:,} more; use --format json to list them all"
     if report.differences:
-        yield _advice(report)
+        yield report.advice
     yield from map(_mismatch_text, report.mismatches)
-
-
-def _advice(report: AuditReport) -> str:
-    if report.reconciled:
-        return "A complete reconciliation did not count them: this is a bug, please report it with these lines."
-    if report.polled:
-        return "The next reconciliation should count them; audit again after it, or with a longer --wait."
-    return "The exporter should count them once it runs; audit again after its first reconciliation."
 
 
 def _mismatch_text(mismatch: CounterMismatch) -> str:

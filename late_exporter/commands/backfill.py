@@ -6,25 +6,27 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import groupby
 from typing import IO, NamedTuple
 
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
+from late_exporter.app.configs import pipeline_config
 from late_exporter.commands.backfill_history import FeedHistory, RecordedLogs, SeriesHistory
 from late_exporter.commands.connections import connect_workspaces, recorded_feed, require_retained
 from late_exporter.commands.event_loop import interruptible
-from late_exporter.commands.list_reader import PAUSES, ListReader
+from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.output import warn, write_stdout
-from late_exporter.commands.progress import ProgressBar
+from late_exporter.commands.progress import ProgressLine
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.text import FamilyFormatter
 from late_exporter.format import iso_time, plural
 from late_exporter.masking import quote
-from late_exporter.metrics.catalogue import build_catalogue
+from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import MINUTE_MS, Scope
 from late_exporter.protocols import Client
 from late_exporter.series import Labels
@@ -36,57 +38,49 @@ LATE_ARRIVAL_WINDOW = 60 * MINUTE_MS  # by which logs may appear late
 
 def backfill(context: CommandContext) -> int:
     """Write the history, or nothing if it cannot be collected; promtool rejects a file that is incomplete."""
-    families = build_catalogue(context.settings.metrics.buckets)
-    if problems := [*_problems(context, families)]:
+    if problems := [*_problems(context)]:
         raise ConfigError(*problems)
     target_labels = dict(context.flags.label)
     if "job" not in target_labels:
         warn("no --label job=...: Prometheus adds a job to everything it scrapes, so these will be separate series")
 
     def write() -> int:
-        progress = ProgressBar(sys.stderr)
-        histories = asyncio.run(_collect(context, families, progress))
-        progress.start("writing")
-
-        def on_progress(count: int) -> None:
-            progress.update(count, len(histories), f"{count:,} of {len(histories):,} series")
-
-        sample_count = write_openmetrics(sys.stdout.buffer, histories, target_labels, on_progress=on_progress)
-        progress.finish(f"{plural(sample_count, 'sample')} of {len(histories):,} series")
+        with closing(ProgressLine(sys.stderr)) as progress:
+            histories = asyncio.run(_collect(context, progress))
+            progress.start("writing")
+            progress.update(0, 0, f"{len(histories):,} series")
+            sample_count = write_openmetrics(sys.stdout.buffer, histories, target_labels)
+            progress.finish(f"{plural(sample_count, 'sample')} of {len(histories):,} series")
         return 0
 
     with interruptible():
         return write_stdout(write, broken_pipe_code=1)
 
 
-def _problems(context: CommandContext, families: Mapping[str, Family]) -> Iterator[str]:
+def _problems(context: CommandContext) -> Iterator[str]:
     if sys.stdout.isatty():
         yield "the history is written to standard output: redirect it to a file, as in late-exporter backfill > late.om"
-    reserved_names = {"le", *(label for family in families.values() for label in family.labels)}
+    reserved_names = {"le", *(label for family in CATALOGUE.values() for label in family.labels)}
     for name in sorted(reserved_names & {name for name, _ in context.flags.label}):
         yield f"--label{quote(name)}: the metrics already have a label of that name"
 
 
-async def _collect(
-    context: CommandContext, families: Mapping[str, Family], progress: ProgressBar
-) -> Sequence[SeriesHistory]:
-    """Return the series of all feeds in the order of the families."""
+async def _collect(context: CommandContext, progress: ProgressLine) -> Sequence[SeriesHistory]:
+    """Return the exposed series of all feeds in the order of the families."""
     settings, histories = context.settings, list[SeriesHistory]()
-    async with connect_workspaces(context) as connections, progress.live():
+    config = pipeline_config(settings)
+    async with connect_workspaces(context) as connections:
         for scope in [Scope(name, feed) for name in connections for feed in settings.poll.feeds]:
-            connection = connections[scope.workspace]
-            progress.start(f"{scope.workspace} {scope.feed}", connection.client)
+            client, generation = connections[scope.workspace]
+            progress.start(f"{scope.workspace} {scope.feed}", client.quota_wait)
             snapshot = Snapshot(settings.state.url, settings.state.password_path)
-            collector = HistoryCollector(scope, *connection, families, progress)
+            collector = HistoryCollector(scope, client, generation, config.families, progress)
             histories += await collector.collect(snapshot, context.flags.since)
-    metrics, order = settings.metrics, list(families)
-    excluded_names = {*metrics.disable} | {
-        name for name, family in families.items() if "account_id" in family.labels and not metrics.max_accounts
-    }
-    selection = [history for history in histories if history.family.name not in excluded_names]
+    exposed = [name for name in config.visible_families if name not in config.disabled_families]
+    selection = [history for history in histories if history.family.name in exposed]
     if not selection:
         raise LateError("there is no history to write: no log was counted in that period")
-    return sorted(selection, key=lambda history: (order.index(history.family.name), history.labels))
+    return sorted(selection, key=lambda history: (exposed.index(history.family.name), history.labels))
 
 
 class HistoryCollector(NamedTuple):
@@ -96,7 +90,7 @@ class HistoryCollector(NamedTuple):
     client: Client
     generation: ApiGeneration
     families: Mapping[str, Family]
-    progress: ProgressBar
+    progress: ProgressLine
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -112,15 +106,12 @@ class HistoryCollector(NamedTuple):
             if coverage is None or not coverage.is_synced:
                 raise self._error("the first sync is not complete; try again when the exporter is ready")
             until = min(now - HEAD_BLOCK, coverage.published_at - LATE_ARRIVAL_WINDOW)
-            values, recorded_logs = (
-                snapshot.series_values(),
-                RecordedLogs(snapshot.recorded_statuses(scope), until=until),
-            )
+            values = snapshot.series_values()
+            recorded_logs = RecordedLogs(snapshot.recorded_statuses(scope), until=until)
         feed = await recorded_feed(scope.feed, self.client, self.generation, coverage)
         require_retained(since, feed)
-        floor = iso_time(coverage.retention_floor)
         if coverage.is_switched:
-            raise self._error(f"no history: logs before {floor} were counted from another list than the API has")
+            raise self._error("no history: earlier logs were counted from another list than the API has")
         # Older logs were never counted, or are pruned.
         oldest = max(now - feed.retention, coverage.retention_floor)
         start = oldest if since is None else max(now - int(since * 1000), oldest)
@@ -129,11 +120,10 @@ class HistoryCollector(NamedTuple):
         history = FeedHistory(
             scope, feed, families=self.families, values=values, recorded_logs=recorded_logs, since=start, until=until
         )
-        reader = ListReader(self.client, feed, progress=self.progress, pauses=PAUSES, sleep=self.sleep)
+        reader = ListReader(self.client, feed, progress=self.progress, sleep=self.sleep)
         async for response in reader.pages(start):
             history.add_page(response.page.entries)
-        logs, requests = plural(history.log_count, "log"), plural(reader.request_count, "request")
-        self.progress.finish(f"{logs} until {iso_time(until)}, {requests}")
+        self.progress.finish(f"{plural(history.log_count, 'log')} until {iso_time(until)}")
         return list(history.series(published_at=max(until, coverage.published_at)))
 
     def _error(self, problem: str) -> LateError:
@@ -147,15 +137,9 @@ DENSE_WINDOW = 60 * MINUTE_MS
 """Milliseconds around a change with a sample at every step, so that ``increase()`` over an hour is as with scrapes."""
 
 
-def write_openmetrics(
-    file: IO[bytes],
-    histories: Iterable[SeriesHistory],
-    target_labels: Mapping[str, str],
-    *,
-    on_progress: Callable[[int], object] = lambda _: None,
-) -> int:
+def write_openmetrics(file: IO[bytes], histories: Iterable[SeriesHistory], target_labels: Mapping[str, str]) -> int:
     """Write series that are ordered by family, with target labels in every sample; return the number of samples."""
-    sample_count = series_count = 0
+    sample_count = 0
     for family, group in groupby(histories, key=lambda history: history.family):
         formatter = FamilyFormatter(msgspec.structs.replace(family, labels=(*family.labels, *target_labels)))
         file.write(formatter.header[1])
@@ -163,8 +147,6 @@ def write_openmetrics(
             for text in _series_text(formatter, history, (*history.labels, *target_labels.values())):
                 file.write(text)
                 sample_count += text.count(b"\n")
-            series_count += 1
-            on_progress(series_count)
     file.write(b"# EOF\n")
     return sample_count
 

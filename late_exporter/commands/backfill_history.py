@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter, itemgetter
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 import msgspec
 
@@ -36,6 +36,7 @@ from late_exporter.series import Histogram, IncCounter, Increment, Labels, Obser
 from late_exporter.store.snapshot import RecordedStatus
 
 SampleValue: TypeAlias = int | float | Histogram
+"""Value of a counter or a histogram."""
 
 
 class Change(NamedTuple):
@@ -46,10 +47,7 @@ class Change(NamedTuple):
 
     def apply(self, value: SampleValue | None) -> SampleValue:
         """Return the value of the series after the change."""
-        result = apply_increment(self.increment, value)
-        if not isinstance(result, int | float | Histogram):
-            raise TypeError(f"{self.increment.family}: {result!r} is not the value of a sample")
-        return result
+        return cast("SampleValue", apply_increment(self.increment, value))
 
 
 class SeriesHistory(msgspec.Struct, frozen=True):

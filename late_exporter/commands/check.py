@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Self
 
 import msgspec
+from msgspec.structs import replace
 
 from late_exporter import errors
-from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.pages import fetch_page
 from late_exporter.api.quota import left_by_others
 from late_exporter.app.configs import count_key_users, status_config
 from late_exporter.commands.assets import find_assets
 from late_exporter.commands.connections import connect_workspaces
-from late_exporter.commands.output import json_line, printable, run_query, write_line
+from late_exporter.commands.event_loop import run_interruptible
+from late_exporter.commands.output import json_line, printable, write_lines
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.web import WebConfig
 from late_exporter.format import plural
 from late_exporter.ingest.status_poller import StatusConfig, disabling_reason, fetch_status
+from late_exporter.model import Scope
 from late_exporter.protocols import Client
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.schema import require_writable
 from late_exporter.store.snapshot import Snapshot
 
-NO_STATUS_FEEDS = StatusConfig()
 MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
 
 HINTS: Mapping[type[errors.ApiError], str] = {
@@ -64,10 +62,6 @@ class Finding(msgspec.Struct, frozen=True):
     hint: str = ""
     workspace: str = ""
 
-    def of(self, workspace: str) -> Self:
-        """Return the finding as one about a workspace."""
-        return msgspec.structs.replace(self, workspace=workspace)
-
 
 def format_findings(findings: Sequence[Finding]) -> list[str]:
     subjects = [f"{finding.workspace} {finding.subject}".strip() for finding in findings]
@@ -79,99 +73,86 @@ def format_findings(findings: Sequence[Finding]) -> list[str]:
 
 
 def check(context: CommandContext) -> int:
-    return run_query(_check(context), broken_pipe_code=1)
-
-
-async def _check(context: CommandContext) -> int:
     """Print all findings; return 1 if one of them is an error."""
-    findings = [*await _api_findings(context), *await asyncio.to_thread(lambda: list(check_machine(context.settings)))]
+    findings = run_interruptible(_find(context))
     is_json = context.flags.format == "json"
     lines = [json_line(msgspec.to_builtins(findings))] if is_json else map(printable, format_findings(findings))
-    for line in lines:
-        write_line(line)
-    return int(any(finding.level is Level.ERROR for finding in findings))
+    return write_lines(lines, int(any(finding.level is Level.ERROR for finding in findings)))
 
 
-async def _api_findings(context: CommandContext) -> Sequence[Finding]:
+async def _find(context: CommandContext) -> Sequence[Finding]:
     settings = context.settings
-    key_shards, key_users = settings.count_key_shards(), count_key_users(settings)
+    feeds, key_shards, key_users = settings.poll.feeds, settings.count_key_shards(), count_key_users(settings)
     recorded = await asyncio.to_thread(_recorded_generations, settings)
     findings: list[Finding] = []
     async with connect_workspaces(context) as connections:
         for workspace in settings.workspaces:
-            workspace_findings = await check_api(
-                *connections[workspace.name],
-                settings.poll.feeds,
-                interval=settings.poll.interval,
-                quota_share=settings.api.quota_share / max(1, key_shards[workspace.key_text]),
-                recorded_generations=recorded.get(workspace.name),
-                status=status_config(settings, workspace, key_users),
-            )
-            findings += [finding.of(workspace.name) for finding in workspace_findings]
-    return findings
+            client, generation = connections[workspace.name]
+            status = status_config(settings, workspace, key_users)
+            generations = {scope.feed: recorded[scope] for scope in recorded if scope.workspace == workspace.name}
+            found = [finding async for finding in check_api(client, generation, feeds, generations, status)]
+            # A poll costs one request per feed, and one for pending logs.
+            required_rate = (len(feeds) + 1) * 60 / settings.poll.interval + status.requests_per_minute
+            share = settings.api.quota_share / max(1, key_shards[workspace.key_text])
+            found += check_quota(client, required_rate, share)
+            findings += [replace(finding, workspace=workspace.name) for finding in found]
+    return [*findings, *await asyncio.to_thread(lambda: list(check_machine(settings)))]
 
 
-def _recorded_generations(settings: Settings) -> Mapping[str, Mapping[str, str]]:
-    """Return the generations of the state by workspace and feed; the check of the state reports that there is none."""
-    generations: dict[str, dict[str, str]] = {}
+def _recorded_generations(settings: Settings) -> Mapping[Scope, str]:
+    """Return the generations of the feeds in the state; the check of the state reports that there is none."""
     with suppress(errors.StoreError), Snapshot(settings.state.url, settings.state.password_path) as snapshot:
-        for scope in snapshot.scopes:
-            recorded = snapshot.feed_state(scope)
-            if recorded.coverage is not None and recorded.log_count:
-                generations.setdefault(scope.workspace, {})[scope.feed] = recorded.coverage.generation
-    return generations
+        states = {scope: snapshot.feed_state(scope) for scope in snapshot.scopes}
+        return {scope: each.coverage.generation for scope, each in states.items() if each.coverage and each.log_count}
+    return {}
 
 
 async def check_api(
-    client: LateClient,
+    client: Client,
     generation: ApiGeneration,
     feeds: Sequence[str],
-    *,
-    interval: float,
-    quota_share: float,
-    recorded_generations: Mapping[str, str] | None = None,
-    status: StatusConfig = NO_STATUS_FEEDS,
+    recorded_generations: Mapping[str, str],
+    status: StatusConfig,
     clock: Callable[[], float] = time.time,
-) -> list[Finding]:
+) -> AsyncIterator[Finding]:
     """Request every list of a workspace and every status feed once.
 
     Args:
         client: API client of the workspace.
         generation: Choice of its lists.
         feeds: Names of the log feeds.
-        interval: Seconds between two polls of a feed.
-        quota_share: Share of the key's quota.
         recorded_generations: Generation from which the logs of each feed in the state were counted.
         status: Configuration of the status feeds.
         clock: Local clock.
     """
-    findings: list[Finding] = []
-    skews: list[float] = []
-    is_answering = True
+    skew, is_answering = 0.0, True
     for name in feeds:
-        recorded = (recorded_generations or {}).get(name)
+        recorded = recorded_generations.get(name)
         try:
             feed = await generation.resolve_feed(name, client, state_generation=recorded)
             response = await fetch_page(client, feed)
             await generation.examine_if_due(feed, client, state_generation=recorded)
-            skews += [] if response.date is None else [response.date - clock()]
-            count = "logs" if response.page.total is None else plural(response.page.total, "log")
-            findings.append(Finding(Level.OK, name, f"{count} in generation {feed.generation} ({feed.path})"))
         except errors.ApiError as exc:
             is_answering &= isinstance(exc, errors.Forbidden)
             # The message about a missing group says what to do.
             hint = "" if isinstance(exc, errors.Forbidden) and exc.required_group else HINTS.get(type(exc), "")
-            findings.append(Finding(Level.ERROR, name, str(exc), hint))
+            yield Finding(Level.ERROR, name, str(exc), hint)
             if isinstance(exc, errors.RateLimited):
                 break  # a further request would wait for the next minute
+        else:
+            if response.date is not None:
+                skew = max(skew, response.date - clock(), key=abs)
+            count = "logs" if response.page.total is None else plural(response.page.total, "log")
+            yield Finding(Level.OK, name, f"{count} in generation {feed.generation} ({feed.path})")
     for unread in sorted(generation.unread):
-        message, hint = f"generation {unread} has newer logs, which are not read", "use --api.generation auto"
-        findings.append(Finding(Level.ERROR, "generation", message, hint))
+        message = f"generation {unread} has newer logs, which are not read"
+        yield Finding(Level.ERROR, "generation", message, "use --api.generation auto")
     if is_answering:
-        findings += [await _check_status_feed(client, name, status) for name in status.feeds]
-    # A poll costs one request per feed, and one for pending logs.
-    required_rate = (len(feeds) + 1) * 60 / interval + status.requests_per_minute
-    return [*findings, *check_quota(client, required_rate, quota_share), *_clock_findings(skews)]
+        for name in status.feeds:
+            yield await _check_status_feed(client, name, status)
+    if abs(skew) > MAX_SKEW:
+        message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
+        yield Finding(Level.WARNING, "clock", message, "synchronize it, otherwise alerts on age are off by as much")
 
 
 async def _check_status_feed(client: Client, name: str, config: StatusConfig) -> Finding:
@@ -204,13 +185,6 @@ def check_quota(client: Client, required_rate: float, quota_share: float) -> Ite
     yield Finding(Level.WARNING, "quota", f"{message}, more than the {limit:,.1f} that it may use", hint)
 
 
-def _clock_findings(skews: Sequence[float]) -> Iterator[Finding]:
-    skew = max(skews, key=abs, default=0.0)
-    message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
-    if abs(skew) > MAX_SKEW:
-        yield Finding(Level.WARNING, "clock", message, "synchronize it, otherwise alerts on age are off by as much")
-
-
 def check_machine(settings: Settings) -> Iterator[Finding]:
     """Yield the findings about the configuration, and the services that it names; some take long."""
     shard, total = settings.sharding.shard, settings.sharding.total_shards
@@ -222,7 +196,7 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "key", message, hint, second)
     for workspace in settings.workspaces:
         if workspace.key_file is not None:
-            yield check_key_file(workspace.key_file).of(workspace.name)
+            yield replace(check_key_file(workspace.key_file), workspace=workspace.name)
     yield check_state(settings.state.url, settings.state.password_path)
     yield from check_connection(settings.state.url, settings.state.password_path)
     yield from check_web(settings.web.config_file, settings.web_config)
@@ -245,7 +219,7 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
     if url == "sqlite://":
         hint = "set --state.url to a file, otherwise every restart counts all logs again that Zernio still keeps"
         return Finding(Level.WARNING, "state", "in memory", hint)
-    database, is_missing = database_at(url, password_file), False
+    database, hint = database_at(url, password_file), "give the exporter's user write access, or change --state.url"
     try:
         try:
             with Snapshot(url, password_file) as snapshot:
@@ -254,39 +228,16 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
             usage = ", in use by an exporter" if database.is_in_use() else ""
             message = f"{database.name}{usage}: {plural(log_count, 'log')}"
         except errors.StoreMissing:
-            is_missing = True
             message = f"{database.name}: there is no state; it will be created"
-        if not is_postgres(url) and (problem := _write_problem(Path(url.removeprefix("sqlite:///")))):
-            message = f"{database.name}: the user {_user_name()} cannot write to {problem}"
-            hint = "give the exporter's user write access to the file and its folder, or choose another --state.url"
-            return Finding(Level.ERROR, "state", message, hint)
-        if is_postgres(url) or not is_missing:
-            require_writable(database)
+            if not is_postgres(url):
+                folder = next(each for each in Path(database.name).absolute().parents if each.exists())
+                if not os.access(folder, os.W_OK):
+                    return Finding(Level.ERROR, "state", f"{database.name}: this user cannot write to {folder}", hint)
+                return Finding(Level.OK, "state", message)
+        require_writable(database)
     except errors.StoreError as exc:
-        return Finding(Level.ERROR, "state", str(exc), "check --state.url and the rights of the exporter's user")
+        return Finding(Level.ERROR, "state", str(exc), hint)
     return Finding(Level.OK, "state", message)
-
-
-def _write_problem(path: Path) -> str:
-    """Return what of a file that need not exist cannot be written, and why; empty if all can be."""
-    if path.exists():
-        try:
-            path.open("rb+").close()
-        except OSError as exc:
-            return f"{path}: {exc.strerror}"
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        with TemporaryFile(dir=folder):
-            return ""
-    except OSError as exc:
-        return f"{folder}: {exc.strerror}"
-
-
-def _user_name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 def check_connection(url: str, password_file: Path | None) -> Iterator[Finding]:

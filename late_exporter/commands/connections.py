@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from late_exporter import log
 from late_exporter.api.client import LateClient
@@ -17,12 +17,8 @@ from late_exporter.masking import quote
 from late_exporter.model import DAY_MS, Coverage
 from late_exporter.protocols import Client
 
-
-class WorkspaceConnection(NamedTuple):
-    """Access to the API of a workspace."""
-
-    client: LateClient
-    generation: ApiGeneration
+WorkspaceConnection: TypeAlias = tuple[LateClient, ApiGeneration]
+"""Access to the API of a workspace."""
 
 
 @asynccontextmanager
@@ -35,7 +31,7 @@ async def connect_workspaces(context: CommandContext) -> AsyncIterator[Mapping[s
     async with AsyncExitStack() as stack:
         connector = Connector(await open_client(settings, stack), lambda _: QuietLogger())
         yield {
-            workspace.name: WorkspaceConnection(*connector.connect(settings, workspace))
+            workspace.name: connector.connect(settings, workspace)
             for workspace in settings.workspaces
             if selected in (None, workspace.name)
         }

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from late_exporter import log
 from late_exporter.concurrency import DaemonThreadExecutor
@@ -17,6 +17,7 @@ from late_exporter.errors import LateError
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SWITCH_SECONDS = 0.0001  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
 
+ResultT = TypeVar("ResultT")
 Stop: TypeAlias = Callable[[], None]  # callback that stops the command
 
 
@@ -32,9 +33,13 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-async def run_until_stopped(
-    work: Callable[[Stop], Coroutine[Any, Any, object]], *, quiet: bool = False, stopped_code: int = 0
-) -> int:
+def run_interruptible(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Return the result of a command that ends by itself."""
+    with interruptible():
+        return asyncio.run(work)
+
+
+async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]], *, stopped_code: int = 0) -> int:
     """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process.
 
     Return 0, or ``stopped_code`` if the work was stopped before its end.
@@ -55,22 +60,17 @@ async def run_until_stopped(
         loop.remove_signal_handler(number)
     stop_task.cancel()
     if not work_task.done():
-        if not quiet:
-            log.get_logger("late_exporter").info("stopping")
+        log.get_logger("late_exporter").info("stopping")
         work_task.cancel()
     try:
         await work_task
     except asyncio.CancelledError:
         return stopped_code
     except BaseExceptionGroup as group:
-        raise _single_error(group) or group from None
+        if group.split(LateError)[1] is not None:
+            raise
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
     return 0
-
-
-def _single_error(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """Return the first LateError of a group, None if the group contains any other error."""
-    matching, rest = group.split(LateError)
-    if rest is not None or matching is None:
-        return None
-    first = matching.exceptions[0]
-    return _single_error(first) if isinstance(first, BaseExceptionGroup) else first

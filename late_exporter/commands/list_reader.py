@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from late_exporter.api.pages import PageResponse, fetch_page
-from late_exporter.commands.progress import ProgressBar
+from late_exporter.commands.progress import ProgressLine
 from late_exporter.errors import ApiError, BadRequest, Unauthorized
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import plural
@@ -15,7 +15,7 @@ from late_exporter.ingest.sweep import Cursor, FetchPage, Place, Sweep, TimeFilt
 from late_exporter.protocols import Client
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Pauses of a reader that is to survive a failure of half a minute."""
+"""Seconds before a page is requested again that has failed, once another one could be read."""
 
 
 class ListReader:
@@ -23,8 +23,7 @@ class ListReader:
 
     Args:
         filters: Parameters of every request.
-        progress: Bar that shows how far the reader is.
-        pauses: Seconds before a page is requested again that has failed, once another one could be read.
+        progress: Line that shows how far the reader is.
     """
 
     def __init__(
@@ -33,18 +32,15 @@ class ListReader:
         feed: Feed,
         filters: Mapping[str, str | int] | None = None,
         *,
-        progress: ProgressBar | None = None,
-        pauses: Sequence[float] = (),
+        progress: ProgressLine | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
         self._feed = feed
         self._filters = filters
         self._progress = progress
-        self._pauses = pauses
         self._sleep = sleep
         self._read_count = self._total = 0
-        self.request_count = 0
 
     async def pages(
         self, lower: int, upper: int | None = None, *, leaves_out_older: bool = False
@@ -63,7 +59,7 @@ class ListReader:
 
     async def _fetch(self, request: FetchPage) -> PageResponse:
         """Return a page; the client itself waits if the API asks to."""
-        for pause in self._pauses if self._read_count else ():
+        for pause in PAUSES if self._read_count else ():
             try:
                 return await self._fetch_once(request)
             except (Unauthorized, BadRequest):
@@ -73,7 +69,6 @@ class ListReader:
         return await self._fetch_once(request)
 
     async def _fetch_once(self, request: FetchPage) -> PageResponse:
-        self.request_count += 1
         response = await fetch_page(
             self._client,
             self._feed,
@@ -86,6 +81,6 @@ class ListReader:
         if self._progress is not None:
             # Pages by time have the total of a part, and pages overlap.
             self._total = max(self._total, self._read_count, response.page.total or 0)
-            logs = f"{self._read_count:,} of {plural(self._total, 'log')}"
-            self._progress.update(self._read_count, self._total, f"{logs}, {plural(self.request_count, 'request')}")
+            text = f"{self._read_count:,} of {plural(self._total, 'log')}"
+            self._progress.update(self._read_count, self._total, text)
         return response

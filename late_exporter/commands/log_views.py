@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -16,17 +15,15 @@ from late_exporter.feeds.decoder import raw_rows
 from late_exporter.feeds.feed import Feed, LogView
 from late_exporter.format import human_duration, iso_time
 
-TONES: Mapping[str, str] = MappingProxyType(
-    {
-        "success": "good",
-        "published": "good",
-        "failed": "bad",
-        "pending": "warn",
-        "paused": "warn",
-        "skipped": "idle",
-        "cancelled": "idle",
-    }
-)
+TONES = {
+    "success": "good",
+    "published": "good",
+    "failed": "bad",
+    "pending": "warn",
+    "paused": "warn",
+    "skipped": "idle",
+    "cancelled": "idle",
+}
 """Tones of statuses, and of the outcomes of posts."""
 
 HIDDEN_FIELDS = frozenset({"key", "row", "created", "time", "duration", "is_own"})
@@ -46,28 +43,17 @@ async def read_logs(
 
 
 def log_views(response: PageResponse, feed: Feed) -> list[LogView]:
-    """Return the logs of a page for display; rows that are not objects are left out.
-
-    The key of a log is that of its status, because a log that settles is shown again.
-    """
+    """Return the logs of a page for display; rows that are not objects are left out."""
     rows = zip(raw_rows(response.body), response.page.entries, strict=True)
-    views = [feed.view(row, entry) for row, entry in rows if isinstance(row, dict)]
-    return [msgspec.structs.replace(view, key=f"{view.key}/{view.status}") for view in views]
-
-
-def chronological(logs: Sequence[LogView]) -> list[LogView]:
-    """Return logs oldest first, given newest first; those without a time come first."""
-    return sorted(logs, key=lambda log: log.created or 0, reverse=True)[::-1]
+    return [feed.view(row, entry) for row, entry in rows if isinstance(row, dict)]
 
 
 def log_fields(log: LogView) -> Mapping[str, Any]:
     """Return a log as JSON has it: fields of the same names for all feeds and generations, and the row of the API."""
-    fields = msgspec.structs.asdict(log)
-    created, duration = fields["created"], fields["duration"]
     return {
-        "time": log.time if created is None else iso_time(created, precise=True),
-        **{name: value for name, value in fields.items() if name not in HIDDEN_FIELDS},
-        "duration_seconds": None if duration is None else duration / 1_000_000,
+        "time": log.time if log.created is None else iso_time(log.created, precise=True),
+        **{name: value for name, value in msgspec.structs.asdict(log).items() if name not in HIDDEN_FIELDS},
+        "duration_seconds": None if log.duration is None else log.duration / 1_000_000,
         "row": log.row,
     }
 

@@ -1,91 +1,93 @@
-"""The command ``logs``: print the logs that match a filter, the newest ones or new ones as they arrive."""
+"""The command ``logs``: print the logs that match a filter, newest first."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import NoReturn, TypeAlias
-
-import msgspec
 
 from late_exporter.commands.connections import connect_workspace, require_retained
-from late_exporter.commands.event_loop import run_until_stopped
+from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
-from late_exporter.commands.log_views import (
-    LOG_COLUMNS,
-    chronological,
-    log_fields,
-    log_row,
-    read_logs,
-)
-from late_exporter.commands.output import json_line, run_query, warn, write_line, write_stdout
+from late_exporter.commands.log_views import LOG_COLUMNS, log_fields, log_row, read_logs
+from late_exporter.commands.output import json_line, warn, write_line, write_stdout
 from late_exporter.commands.tables import Table, Terminal
+from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
-from late_exporter.errors import ApiError, BadRequest, ConfigError
+from late_exporter.errors import ConfigError
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.feeds.feed import Feed, LogView
-from late_exporter.model import DAY_MS, LATE, MINUTE_MS
+from late_exporter.model import DAY_MS, LATE
+from late_exporter.protocols import Client
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
 LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS_BY_NAME.values()), *EVENTS_BY_NAME.values(), "all"})
 """Actions that the API cannot filter by, because each of them stands for several of its own or for any."""
 
 DEFAULT_SINCE = 86_400.0  # seconds
-FOLLOWED_WINDOW = 10 * MINUTE_MS  # before the newest log, in which logs that are late or settle are noticed
-MAX_PAUSE = 60.0  # seconds between two attempts after several failures
-
-LogFormatter: TypeAlias = Callable[[Iterable[LogView]], Iterator[str]]
 
 
-def log_formatter(format_name: str, terminal: Terminal) -> LogFormatter:
-    if format_name == "json":
-        return lambda logs: (json_line(log_fields(log)) for log in logs)
-    table = Table(terminal, *LOG_COLUMNS)
-    return lambda logs: table.lines(map(log_row, logs))
+def logs(context: CommandContext) -> int:
+    return write_stdout(lambda: run_interruptible(_show_logs(context)))
 
 
-class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Selects logs; None matches any value.
+async def _show_logs(context: CommandContext) -> int:
+    flags, now = context.flags, time.time()
+    if flags.until is not None and flags.until <= now - (flags.since or DEFAULT_SINCE):
+        raise ConfigError("--until: must be later than --since ago, by default 1d")
+    async with connect_workspace(context) as (_, (client, generation)):
+        feed = await generation.resolve_feed(flags.feed, client, state_generation=None)
+        require_retained(flags.since, feed)
+        await print_logs(client, feed, flags, Terminal.detect(), now=now)
+    return 0
 
-    Args:
-        action: Action or connection event as in the metrics, or in generation ``zernio`` as in the API.
-        account: Account id or user name, with or without @.
-        since: Age of the oldest logs, in seconds.
+
+async def print_logs(client: Client, feed: Feed, flags: CommandFlags, terminal: Terminal, *, now: float) -> None:
+    """Print the newest logs that match, up to a limit (0 for all)."""
+    lower = int((now - (flags.since or DEFAULT_SINCE)) * 1000)
+    upper = None if flags.until is None else int(flags.until * 1000)
+    table, count = Table(terminal, *LOG_COLUMNS), 0
+    async for page in read_logs(ListReader(client, feed, query(flags, feed)), feed, lower, upper):
+        matching = [log for log in page if matches(flags, log)]
+        selection = matching[: flags.limit - count] if flags.limit else matching
+        is_json = flags.format == "json"
+        for line in map(json_line, map(log_fields, selection)) if is_json else table.lines(map(log_row, selection)):
+            write_line(line)
+        count += len(selection)
+        if flags.limit and count >= flags.limit:
+            warn(f"these are the newest {count:,}; --limit 0 shows all")
+            return
+    if not count:
+        warn("no log matches")
+
+
+def query(flags: CommandFlags, feed: Feed) -> dict[str, str | int]:
+    """Return the part of the filter that the API can apply, as parameters of a request."""
+    # The API knows the lower-case names only.
+    filters = {"platform": flags.platform and flags.platform.lower(), "status": flags.status and flags.status.lower()}
+    if feed.generation == LATE:
+        filters["action" if feed.post_path is not None else "eventType"] = flags.action
+    else:
+        filters["action"] = None if flags.action in LOCAL_ACTIONS else flags.action
+        filters["accountId"] = flags.account if ACCOUNT_ID.fullmatch(flags.account or "") else None
+    days = math.ceil((flags.since or DEFAULT_SINCE) * 1000 / DAY_MS)
+    return {name: value for name, value in filters.items() if value} | {"days": min(days, feed.retention // DAY_MS)}
+
+
+def matches(flags: CommandFlags, log: LogView) -> bool:
+    """Return whether a log matches, including filters that the API does not support; own requests never match.
+
+    The action is that of the metrics, or in generation ``zernio`` that of the API.
     """
-
-    platform: str | None = None
-    status: str | None = None
-    action: str | None = None
-    account: str | None = None
-    since: float = DEFAULT_SINCE
-
-    def query(self, feed: Feed) -> dict[str, str | int]:
-        """Return the part of the filter that the API can apply, as parameters of a request."""
-        # The API knows the lower-case names only.
-        filters = {"platform": self.platform and self.platform.lower(), "status": self.status and self.status.lower()}
-        if feed.generation == LATE:
-            filters["action" if feed.post_path is not None else "eventType"] = self.action
-        else:
-            filters["action"] = None if self.action in LOCAL_ACTIONS else self.action
-            filters["accountId"] = self.account if ACCOUNT_ID.fullmatch(self.account or "") else None
-        days = min(max(math.ceil(self.since * 1000 / DAY_MS), 1), feed.retention // DAY_MS)
-        return {name: value for name, value in filters.items() if value} | {"days": days}
-
-    def matches(self, log: LogView) -> bool:
-        """Return whether a log matches, including filters that the API does not support; own requests never match."""
-        return (
-            not log.is_own
-            and _equals(self.platform, log.platform)
-            and (_equals(self.action, log.action) or self.action == log.row.get("action"))
-            and (_equals(self.status, log.status) or not log.status)
-            and (
-                self.account is None
-                or _normalize(self.account) in (_normalize(log.username), _normalize(log.account_id))
-            )
+    return (
+        not log.is_own
+        and _equals(flags.platform, log.platform)
+        and (_equals(flags.action, log.action) or flags.action == log.row.get("action"))
+        and (_equals(flags.status, log.status) or not log.status)
+        and (
+            flags.account is None or _normalize(flags.account) in (_normalize(log.username), _normalize(log.account_id))
         )
+    )
 
 
 def _equals(expected_value: str | None, value: str) -> bool:
@@ -94,114 +96,3 @@ def _equals(expected_value: str | None, value: str) -> bool:
 
 def _normalize(account: str) -> str:
     return account.removeprefix("@").casefold()
-
-
-def logs(context: CommandContext) -> int:
-    work = _show_logs(context)
-    if context.flags.follow:
-        return write_stdout(lambda: asyncio.run(run_until_stopped(lambda _: work, quiet=True)))
-    return run_query(work)
-
-
-async def _show_logs(context: CommandContext) -> int:
-    flags, now = context.flags, time.time()
-    since = DEFAULT_SINCE if flags.since is None else flags.since
-    if flags.until is not None and (flags.follow or flags.until <= now - since):
-        raise ConfigError("--until: must be later than --since ago, by default 1d, and not with --follow")
-    log_filter = LogFilter(
-        platform=flags.platform, status=flags.status, action=flags.action, account=flags.account, since=since
-    )
-    async with connect_workspace(context) as (_, (client, generation)):
-        feed = await generation.resolve_feed(flags.feed, client, state_generation=None)
-        require_retained(flags.since, feed)
-        reader, lower = ListReader(client, feed, log_filter.query(feed)), int((now - since) * 1000)
-        formatter = log_formatter(flags.format, Terminal.of_stdout())
-        if flags.follow:
-            follower = LogFollower(reader, feed, log_filter, lower)
-            await follow(follower, formatter, limit=flags.limit, interval=context.settings.poll.interval, warn=warn)
-        pages = read_logs(reader, feed, lower, None if flags.until is None else int(flags.until * 1000))
-        count, has_more = await print_newest(pages, log_filter, formatter, limit=flags.limit)
-    if has_more:
-        warn(f"these are the newest {count:,}; --limit 0 shows all")
-    elif not count:
-        warn("no log matches")
-    return 0
-
-
-async def print_newest(
-    pages: AsyncIterator[list[LogView]],
-    log_filter: LogFilter,
-    formatter: LogFormatter,
-    *,
-    limit: int,
-    write: Callable[[str], None] = write_line,
-) -> tuple[int, bool]:
-    """Write the newest logs that match, up to a limit (0 for all); return their number and whether there are more."""
-    count = 0
-    async for page in pages:
-        matching = [log for log in page if log_filter.matches(log)]
-        selected = matching[: limit - count] if limit else matching
-        for line in formatter(selected):
-            write(line)
-        count += len(selected)
-        if limit and count >= limit:
-            return count, True
-    return count, False
-
-
-class LogFollower:
-    """Finds new logs, and those that settle, in the newest minutes of a list; ``lower`` is a time in milliseconds."""
-
-    def __init__(self, reader: ListReader, feed: Feed, log_filter: LogFilter, lower: int) -> None:
-        self._reader = reader
-        self._feed = feed
-        self._filter = log_filter
-        self._lower = lower
-        self._keys: frozenset[str] = frozenset()
-
-    async def poll(self, limit: int = 0) -> list[LogView]:
-        """Return the logs to show, oldest first; with a limit only the newest, and never older ones from then on.
-
-        If a request fails, nothing is remembered.
-        """
-        logs: list[LogView] = []
-        lower = self._lower
-        async for page in read_logs(self._reader, self._feed, lower):
-            logs += page
-            if limit and sum(map(self._filter.matches, logs)) >= limit:
-                # When newer logs are deleted, older ones move up into the pages that are read.
-                lower = max(lower, min((log.created + 1 for log in logs if log.created is not None), default=0))
-                break
-        new = [log for log in chronological(logs) if log.key not in self._keys and self._filter.matches(log)]
-        newest = max((log.created for log in logs if log.created is not None), default=0)
-        self._lower = max(lower, newest - FOLLOWED_WINDOW)
-        self._keys = frozenset(log.key for log in logs)
-        return new[-limit:]
-
-
-async def follow(
-    follower: LogFollower,
-    formatter: LogFormatter,
-    *,
-    limit: int,
-    interval: float,
-    warn: Callable[[str], None],
-    write: Callable[[str], None] = write_line,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> NoReturn:
-    """Write the newest logs that match, oldest first, and then new ones every ``interval`` seconds, until cancelled.
-
-    Raises ApiError if the first poll fails, and BadRequest if the API rejects the filter.
-    """
-    logs, failures = await follower.poll(limit), 0
-    while True:
-        for line in formatter(logs):
-            write(line)
-        await sleep(min(interval * 2.0**failures, max(interval, MAX_PAUSE)))
-        try:
-            logs, failures = await follower.poll(), 0
-        except BadRequest:
-            raise
-        except ApiError as exc:
-            logs, failures = [], min(failures + 1, 10)
-            warn(f"{exc}; retrying")

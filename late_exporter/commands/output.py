@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import math
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from late_exporter.commands.event_loop import interruptible
 from late_exporter.errors import LateError
 from late_exporter.log import escape, redact
-
-
-def run_query(work: Coroutine[Any, Any, int], *, broken_pipe_code: int = 0) -> int:
-    """Run a command that writes a result and ends; return its exit code."""
-    with interruptible():
-        return write_stdout(lambda: asyncio.run(work), broken_pipe_code=broken_pipe_code)
 
 
 def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> int:

@@ -7,17 +7,17 @@ from typing import NamedTuple
 
 from late_exporter.api.pages import fetch_post, is_post_id
 from late_exporter.commands.connections import connect_workspace
+from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.log_views import (
     POST_COLUMNS,
     TONES,
-    chronological,
     log_fields,
     log_row,
     log_views,
     read_logs,
 )
-from late_exporter.commands.output import json_line, run_query, write_line
+from late_exporter.commands.output import json_line, write_lines
 from late_exporter.commands.tables import Table, Terminal, clean
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
@@ -30,7 +30,6 @@ from late_exporter.protocols import Client
 
 SEARCH_LIMIT = 1000  # logs to read if the logs of a post have to be searched for
 CAPTION_LENGTH = 72
-SKIPPED = "skipped"
 STATES = {"rate_limit_pause": "paused", "cancelled": "cancelled"}
 """Outcomes that follow from the action of the newest log; others are its status."""
 
@@ -51,34 +50,31 @@ class PostOutcome(NamedTuple):
 
 
 class PostHistory(NamedTuple):
-    """Logs of a post, oldest first, and a sentence about those that could not be read, or an empty one."""
+    """Logs of a post, oldest first, and whether these are all."""
 
+    workspace: str
     post_id: str
     logs: Sequence[LogView]
-    missing: str = ""
+    is_complete: bool = True
 
 
 def post(context: CommandContext) -> int:
-    return run_query(_show_post(context))
+    history = run_interruptible(_read_history(context))
+    is_json = context.flags.format == "json"
+    return write_lines([render_json(history)] if is_json else render_text(history, Terminal.detect()))
 
 
-async def _show_post(context: CommandContext) -> int:
+async def _read_history(context: CommandContext) -> PostHistory:
     async with connect_workspace(context) as (workspace, (client, generation)):
         feed = await generation.resolve_feed("publishing", client, state_generation=None)
-        history = await fetch_history(client, feed, context.args[0], workspace)
-    is_json = context.flags.format == "json"
-    terminal = Terminal.of_stdout()
-    for line in [render_json(history, workspace)] if is_json else render_text(history, terminal):
-        write_line(line)
-    return 0
+        return await fetch_history(client, feed, context.args[0], workspace)
 
 
 async def fetch_history(client: Client, feed: Feed, post_id: str, workspace: str) -> PostHistory:
     """Return the logs of a post; raise ConfigError if the id is not valid, or LateError if there are none."""
     if not is_post_id(post_id):
         raise ConfigError("POST_ID: not the id of a post")
-    logs: list[LogView] = []
-    missing = ""
+    logs, is_complete = list[LogView](), True
     if feed.post_path is None:
         # A search may also find logs of other posts whose texts contain the id.
         read_count = 0
@@ -86,18 +82,19 @@ async def fetch_history(client: Client, feed: Feed, post_id: str, workspace: str
             read_count += len(page)
             logs += (log for log in page if mentions(log, post_id))
             if read_count >= SEARCH_LIMIT:
-                missing = f"Only the newest {read_count:,} results of a search for the post were read."
+                is_complete = False
                 break
     elif response := await fetch_post(client, feed, post_id):
         logs = log_views(response, feed)
-        if len(logs) >= PAGE_SIZE:
-            missing = f"The API shows the newest {PAGE_SIZE} logs of a post; earlier logs are missing here."
+        is_complete = len(logs) < PAGE_SIZE
     if not logs:
         raise LateError(
             f"the workspace {workspace} has no logs of a post {post_id}: the API keeps logs for "
             f"{feed.retention // DAY_MS} days, and the post may belong to another workspace"
         )
-    return PostHistory(post_id, chronological(logs), missing)
+    logs.reverse()  # Logs of the same time are newest first, too.
+    logs.sort(key=lambda log: log.created or 0)
+    return PostHistory(workspace, post_id, logs, is_complete)
 
 
 def mentions(log: LogView, post_id: str) -> bool:
@@ -107,12 +104,12 @@ def mentions(log: LogView, post_id: str) -> bool:
     return any(post_id in row_text(log.row, field) for field in ("request_id", "request_body", "metadata"))
 
 
-def render_json(history: PostHistory, workspace: str) -> str:
+def render_json(history: PostHistory) -> str:
     return json_line(
         {
             "post_id": history.post_id,
-            "workspace": workspace,
-            "complete": not history.missing,
+            "workspace": history.workspace,
+            "complete": history.is_complete,
             "outcomes": [outcome._asdict() for outcome in post_outcomes(history.logs)],
             "logs": [log_fields(log) for log in history.logs],
         }
@@ -124,8 +121,8 @@ def render_text(history: PostHistory, terminal: Terminal) -> Iterator[str]:
     caption = caption if len(caption) <= CAPTION_LENGTH else f"{caption[: CAPTION_LENGTH - 3]}..."
     yield f"Post {clean(history.post_id)}" + (f': "{caption}"' if caption else "")
     yield ""
-    if history.missing:
-        yield from (history.missing, "")
+    if not history.is_complete:
+        yield from ("Earlier logs may be missing: only the newest ones could be read.", "")
     yield from Table(terminal, *POST_COLUMNS).lines(map(log_row, history.logs))
     yield ""
     for outcome in post_outcomes(history.logs):
@@ -161,7 +158,7 @@ def _outcome(platform: str, account: str, logs: Sequence[LogView]) -> PostOutcom
     step = "" if newest.action in (*ATTEMPTS, *STATES) else f" at {newest.action}"
     count = max([len(attempts), *(log.attempt or 0 for log in attempts)])
     after = f" after {plural(count, 'attempt')}" if count else ""
-    reason = next(filter(None, (_reason(log) for log in reversed(logs) if log.status in (FAILED, SKIPPED))), "")
+    reason = next(filter(None, (_reason(log) for log in reversed(logs) if log.status in (FAILED, "skipped"))), "")
     since = f" since {newest.time}" if newest.time and newest.status != FAILED else ""
     return PostOutcome(platform, account, state, f"{state}{step}{since}{after}{reason}")
 

@@ -8,12 +8,12 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prometheus_client import PlatformCollector, ProcessCollector
 from prometheus_client.registry import Collector
@@ -87,11 +87,11 @@ def replace_file(path: Path, body: bytes) -> None:
 async def serve_exporter(settings: Settings, reload_settings: Callable[[], Settings], stop: Stop) -> None:
     """Run the exporter; resources are closed in reverse order."""
     async with AsyncExitStack() as stack:
-        sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
+        bound_sockets = systemd_sockets() or _bind(settings.web.listen_address, stack)
+        sockets = [stack.enter_context(bound) for bound in bound_sockets]
         webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
-        exporter, owner = await _open(
-            settings, stack, (ProcessCollector(registry=None), PlatformCollector(registry=None))
-        )
+        collectors = ProcessCollector(registry=None), PlatformCollector(registry=None)
+        exporter, owner = await _open(settings, stack, collectors)
         _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
@@ -155,22 +155,20 @@ async def _serve(
     )
     share = DESCRIPTOR_SHARE / 2 if webhook_sockets else DESCRIPTOR_SHARE
     serve_sockets = partial(serve, web_config=web_config, descriptor_share=share)
-    servers = [partial(serve_sockets, protected_app, sockets)]
-    if receiver and webhook_sockets:
-        require_auth = settings.webhook.require_auth
-        # Unknown paths need no password, so that none can be guessed there.
-        webhook_app = protect(
-            in_loop(create_webhook_app(receiver), loop),
-            is_public=lambda path: not (require_auth and receiver.handles(path)),
-        )
-        servers.append(partial(serve_sockets, webhook_app, webhook_sockets))
-    await run_in_thread(partial(_serve_all, servers))
 
+    async def serve_all() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(serve_sockets(protected_app, sockets))
+            if receiver and webhook_sockets:
+                require_auth = settings.webhook.require_auth
+                # Unknown paths need no password, so that none can be guessed there.
+                webhook_app = protect(
+                    in_loop(create_webhook_app(receiver), loop),
+                    is_public=lambda path: not (require_auth and receiver.handles(path)),
+                )
+                group.create_task(serve_sockets(webhook_app, webhook_sockets))
 
-async def _serve_all(servers: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    async with asyncio.TaskGroup() as group:
-        for serve_sockets in servers:
-            group.create_task(serve_sockets())
+    await run_in_thread(serve_all)
 
 
 async def _open(
@@ -196,8 +194,7 @@ async def _open(
         return exporter, None
     from late_exporter.app.ownership import WorkspaceOwner  # noqa: PLC0415 - less memory without
 
-    create_ownership = import_postgres("ownership").Ownership
-    ownership = create_ownership(store, is_shared=is_shared, lease=state.lease_duration)
+    ownership = import_postgres("ownership").Ownership(store, is_shared=is_shared, lease=state.lease_duration)
     owner = WorkspaceOwner(exporter, ownership, offload, lease=state.lease_duration, logger=_logger())
     stack.push_async_callback(owner.close)
     await owner.update()
@@ -222,24 +219,14 @@ async def _export_once(settings: Settings, write: Callable[[bytes], object], _: 
     """Poll until every feed is caught up; write the metrics without those of the process, even if a poll fails."""
     async with AsyncExitStack() as stack:
         exporter = (await _open(settings, stack))[0]
-        tasks = [asyncio.ensure_future(exporter.publisher.run()), asyncio.ensure_future(log_progress(exporter.pollers))]
-        try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(exporter.publisher.run()), group.create_task(log_progress(exporter.pollers))]
             succeeded = await exporter.catch_up()
-        finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
         write(exporter.exposition.get_body(BodyRequest(TEXT)).body)
         if not succeeded:
             raise LateError("a poll failed")
-
-
-def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
-    """Return the sockets of systemd, or sockets at the configured addresses."""
-    sockets = systemd_sockets()
-    if sockets:
-        return sockets
-    return list(_bind(settings.web.listen_address, stack))
 
 
 def _bind(addresses: Iterable[Address | UnixPath], stack: AsyncExitStack) -> Iterator[socket.socket]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,9 @@ def summarize_state(url: str, password_file: Path | None = None) -> Mapping[str,
         for scope in snapshot.scopes:
             feeds.setdefault(scope.workspace, []).append(_summarize_feed(snapshot, scope))
         size = snapshot.size
-    try:
-        is_used: bool | None = database_at(url, password_file).is_in_use()
-    except StoreError:
-        is_used = None  # the state is readable, but its lock file is not writable
+    is_used = None
+    with suppress(StoreError):  # The state may be readable, but its lock file not writable.
+        is_used = database_at(url, password_file).is_in_use()
     workspaces = [{"workspace": name, "series": series[name], "feeds": feeds[name]} for name in sorted(feeds)]
     return {"path": snapshot.name, "size": size, "in_use": is_used, "workspaces": workspaces}
 
@@ -88,7 +88,6 @@ def _summarize_feed(snapshot: Snapshot, scope: Scope) -> Mapping[str, Any]:
         "newest": newest,
         "since": iso_time(coverage.complete_since) if coverage is not None and coverage.is_synced else None,
         "gaps": len(coverage.gaps) if coverage else 0,
-        "synced": coverage is not None and coverage.is_synced,
     }
 
 
@@ -100,7 +99,7 @@ def _summary_lines(summary: Mapping[str, Any]) -> Iterator[str]:
         for feed in workspace["feeds"]:
             pending = f", {feed['pending']:,} pending" if feed["pending"] else ""
             created = f", created {feed['oldest']} to {feed['newest']}" if feed["newest"] else ""
-            sync = f", complete since {feed['since']}" if feed["synced"] else ", first sync not complete"
+            sync = f", complete since {feed['since']}" if feed["since"] else ", first sync not complete"
             gaps = f", {plural(feed['gaps'], 'gap')} to read" if feed["gaps"] else ""
             yield f"  {feed['feed']}: {plural(feed['logs'], 'log')}{pending}{created}{sync}{gaps}"
 

@@ -16,8 +16,6 @@ from late_exporter.status import FeedHealth, PlatformHealth, StatusDocument, Wor
 from late_exporter.web import verdicts
 
 LEVELS = {"bad": "FAILING", "warn": "WARNING", "busy": "BUSY", "idle": "IDLE", "ok": "OK"}
-FEED_COLUMNS = ("FEED", "STATE", "LAST SUCCESS", "NEXT POLL", "LAG>", "LOGS>", "PENDING>", "DETAIL")
-PLATFORM_COLUMNS = ("PLATFORM", "RECENT>", "FAILED>", "ALL>", "ALL FAILED>", "PENDING>", "LAST LOG")
 INDENT = 2
 MAX_NAMES = 5
 
@@ -31,7 +29,7 @@ def status(context: CommandContext) -> int:
         raise LateError("the response is not that of a late-exporter of this version") from None
     if context.flags.format == "json":
         return write_lines([body.decode()])
-    return write_lines(_lines(document, Terminal.of_stdout()))
+    return write_lines(_lines(document, Terminal.detect()))
 
 
 def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
@@ -49,14 +47,14 @@ def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal)
     rest = f", {quota.remaining:,} of {quota.limit:,} requests left" if quota is not None else ""
     yield terminal.bold(clean(f"{workspace.name} ({workspace.base_url}, generation {workspace.generation}{rest})"))
     narrower = terminal._replace(width=terminal.width and terminal.width - INDENT)
-    feeds = Table(narrower, FEED_COLUMNS, toned="STATE")
+    feeds = Table(narrower, toned="STATE")
     yield from _indented(feeds.lines(_feed_row(feed, now) for feed in workspace.feeds))
     platforms = verdicts.worst_first(workspace.platforms)
     if platforms:
         since = verdicts.utc_text(min(platform.counted_since for platform in platforms))[:10]
         window = verdicts.window_name(workspace.recent_since or 0.0, now).lower()
         yield from ("", f"  Attempts: recent ones are of the {window}, all are since {since}")
-        table = Table(narrower, PLATFORM_COLUMNS, toned="FAILED>")
+        table = Table(narrower, toned="FAILED>")
         yield from _indented(table.lines(_platform_row(platform, now) for platform in platforms))
     notices = [clean(notice) for notice in _notices(workspace, now)]
     if notices:

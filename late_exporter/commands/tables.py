@@ -8,8 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple, Self, TextIO
+from typing import NamedTuple, Self
 from unicodedata import combining, east_asian_width
 
 from late_exporter.log import escape, redact
@@ -18,9 +17,7 @@ MAX_CELL_WIDTH = 40
 INDENT = 4
 
 RESET, BOLD = "\x1b[0m", "\x1b[1m"
-TONES: Mapping[str, str] = MappingProxyType(
-    {"good": "\x1b[32m", "bad": "\x1b[31m", "warn": "\x1b[33m", "busy": "\x1b[34m", "idle": "\x1b[2m"}
-)
+TONES = {"good": "\x1b[32m", "bad": "\x1b[31m", "warn": "\x1b[33m", "busy": "\x1b[34m", "idle": "\x1b[2m"}
 """Colours, by the tones of the status page."""
 
 JOINERS = ("\u200c", "\u200d")
@@ -34,16 +31,11 @@ class Terminal(NamedTuple):
     colour: bool = False
 
     @classmethod
-    def of_stdout(cls) -> Self:
-        """Return what standard output supports."""
-        return cls.detect(sys.stdout, os.environ)
-
-    @classmethod
-    def detect(cls, stream: TextIO, environ: Mapping[str, str]) -> Self:
-        """Return what a stream supports; NO_COLOR and a dumb terminal switch colours off."""
-        if not stream.isatty():
+    def detect(cls) -> Self:
+        """Return what standard output supports; NO_COLOR and a dumb terminal switch colours off."""
+        if not sys.stdout.isatty():
             return cls()
-        colour = not environ.get("NO_COLOR") and environ.get("TERM") not in (None, "", "dumb")
+        colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in (None, "", "dumb")
         return cls(shutil.get_terminal_size().columns, colour)
 
     def toned(self, text: str, tone: str) -> str:
@@ -66,16 +58,16 @@ class Table:
     The last column may be long: if it does not fit behind the others, it follows below them.
 
     Args:
-        wide: Titles of the columns; those that end with > are aligned right.
+        wide: Titles of the columns, by default those of the first row; those that end with > are aligned right.
         narrow: The same for a narrow terminal; by default there is only one set.
         toned: Titles of the columns that have the tone of their row.
     """
 
     def __init__(
-        self, terminal: Terminal, wide: Sequence[str], narrow: Sequence[str] = (), *, toned: str = "STATUS"
+        self, terminal: Terminal, wide: Sequence[str] = (), narrow: Sequence[str] = (), *, toned: str = "STATUS"
     ) -> None:
         self._terminal = terminal
-        self._wide, self._narrow, self._toned = wide, narrow or wide, toned
+        self._wide, self._narrow, self._toned = wide, narrow, toned
         self._titles: Sequence[str] = ()
         self._widths: list[int] = []
 
@@ -86,7 +78,8 @@ class Table:
             return
         is_first = not self._titles
         if is_first:
-            self._titles = self._wide if self._fits(_widths(self._wide, batch)) else self._narrow
+            wide = self._wide or list(batch[0].cells)
+            self._titles = wide if not self._narrow or self._fits(_widths(wide, batch)) else self._narrow
         widths = _widths(self._titles, batch)[:-1]
         self._widths = list(map(max, widths, self._widths or widths))
         if is_first:

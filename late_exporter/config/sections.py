@@ -280,15 +280,11 @@ class CommandFlags(OptionModel):
     """How far back to read, at most as long as the API keeps logs: 90d, in generation late 7d; by default a day of
     logs, otherwise all."""
     limit: Annotated[int, Field(ge=0)] = _flag("100", "NUMBER", ("logs",))
-    """Maximum number of logs to print, 0 for all; with --follow, of those printed at the start."""
-    follow: bool = _flag("false", "", ("logs",))
-    """Print new logs as they appear, polling every --poll.interval. Ctrl-C exits with 0."""
+    """Maximum number of logs to print, 0 for all."""
     generation: Literal["zernio", "late", "both"] = _flag("zernio", "NAME", commands.SIMULATOR_COMMANDS)
     """API to simulate: zernio with a single list and 90d of logs, late with one list per feed and 7d, or both."""
     once: bool = _flag("false", "", ("run",))
     """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll failed."""
-    wait: Annotated[float, duration("0s", "1d")] = _flag("2m", "DURATION", ("audit",))
-    """How long a running exporter may take to count a log before it is reported as a difference."""
     until: fields.Timestamp | None = _flag(None, "TIME", ("logs",))
     """Time of the newest log to print, for example 2026-11-20T08:00:00Z."""
     label: CommaSeparated[fields.TargetLabel] = _flag(None, "NAME=VALUE", ("backfill",))

@@ -21,8 +21,6 @@ RESIDENT = [
     "--poll.interval 5s run",
     "demo",
     "simulate",
-    "logs --follow",
-    "-f logs",
 ]
 FINITE = [
     "logs",
@@ -77,7 +75,7 @@ def end(process: subprocess.Popen[bytes], number: signal.Signals) -> tuple[bytes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize(
     ("line", "code"),
-    [("run", 0), ("logs --follow", 0), ("run --once", 1), ("state backup late.db", 1), ("healthcheck", 1)],
+    [("run", 0), ("run --once", 1), ("state backup late.db", 1), ("healthcheck", 1)],
 )
 def test_a_signal_while_settings_are_loaded(line: str, code: int, number: signal.Signals, tmp_path: Path) -> None:
     """The program ends at once, with the right code and without a message."""
@@ -96,7 +94,7 @@ def test_a_reload_while_settings_are_loaded(tmp_path: Path) -> None:
         process.send_signal(signal.SIGHUP)
         end(process, signal.SIGTERM)
     assert 0 == process.returncode
-    with reading_process(tmp_path / "logs", "logs", "--follow") as process:
+    with reading_process(tmp_path / "logs", "logs") as process:
         process.send_signal(signal.SIGHUP)
         process.wait(DEFAULT_TIMEOUT)
     assert -signal.SIGHUP == process.returncode

@@ -52,7 +52,6 @@ def world() -> World:
 async def check_world(
     world: World,
     *,
-    interval: float = 30.0,
     skew: float = 0.0,
     limit: int = 600,
     status: int = 0,
@@ -76,24 +75,19 @@ async def check_world(
         limiter = RateLimiter(1.0)
         url = "http://127.0.0.1/api"
         client = LateClient(http, base_url=url, key=ApiKey(KEY), rate_limiter=limiter, timeout=5.0)
-        findings = await check_api(
-            client,
-            ApiGeneration(configured, logger=NullLogger()),
-            names,
-            interval=interval,
-            quota_share=0.5,
-            recorded_generations=dict.fromkeys(names, recorded) if recorded else None,
-            clock=lambda: world.clock.now + skew,
+        generation_choice = ApiGeneration(configured, logger=NullLogger())
+        generations = dict.fromkeys(names, recorded) if recorded else {}
+        findings = check_api(
+            client, generation_choice, names, generations, StatusConfig(), clock=lambda: world.clock.now + skew
         )
-    return {finding.subject: finding for finding in findings}
+        return {finding.subject: finding async for finding in findings}
 
 
 async def test_a_good_key_has_no_warnings(world: World) -> None:
-    """Every list and the quota have a finding."""
+    """Every list has a finding."""
     assert [
         "ok       publishing   1,234 logs in generation late (/v1/posts/logs)",
         "ok       connections  0 logs in generation late (/v1/connections/logs)",
-        "ok       quota        600 requests per minute; polling takes about 6.0",
     ] == format_findings(list((await check_world(world)).values()))
 
 
@@ -166,8 +160,8 @@ async def check_status(failure: LateError | object | None) -> list[Finding]:
     config = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0))
     generation = ApiGeneration("late", logger=NullLogger())
     client: Any = api
-    findings = await check_api(client, generation, [], interval=30.0, quota_share=0.5, status=config)
-    return [finding for finding in findings if finding.subject.startswith("status feed")]
+    findings = check_api(client, generation, [], {}, config)
+    return [finding async for finding in findings if finding.subject.startswith("status feed")]
 
 
 @pytest.mark.parametrize(
@@ -219,17 +213,13 @@ def test_a_usable_state_is_ok(tmp_path: Path) -> None:
     assert (Level.WARNING, "in memory") == (check_state("sqlite://").level, check_state("sqlite://").message)
 
 
-def test_writing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Permissions say that root may write anywhere; a file that still cannot be created is an error with a remedy."""
-
-    def fail(**_options: object) -> None:
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr("late_exporter.commands.check.TemporaryFile", fail)
+def test_a_state_that_cannot_be_created_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finding names the folder, and a remedy."""
+    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path)
     finding = check_state(f"sqlite:///{tmp_path}/new/state.db")
     assert Level.ERROR == finding.level
-    assert f"cannot write to {tmp_path}: Read-only file system" in finding.message
-    assert "another --state.url" in finding.hint
+    assert finding.message.endswith(f"cannot write to {tmp_path}")
+    assert "or change --state.url" in finding.hint
 
 
 def test_the_web_configuration() -> None:

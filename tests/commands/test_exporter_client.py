@@ -253,7 +253,6 @@ def not_http(exchange: HttpExchange) -> None:
         (not_http, "does not answer in HTTP"),
         (respond_with(200, ""), OTHER_PROGRAM),
         (respond_with(200, "<h1>It works!</h1>"), OTHER_PROGRAM),
-        (respond_with(200, " " * 100_000 + "late-exporter is healthy"), OTHER_PROGRAM),
     ],
 )
 def test_another_answer_is_unhealthy(server: LateServer, fault: FaultHandler, reason: str) -> None:
@@ -268,7 +267,7 @@ def test_another_answer_is_unhealthy(server: LateServer, fault: FaultHandler, re
 def test_a_dripping_server_is_unhealthy(server: LateServer, *, secure: bool) -> None:
     """The timeout is that of the whole exchange, however many bytes arrive in between."""
     server.fault = drip(server, pause=0.01)
-    with pytest.raises(LateError, match=r" does not answer within 0.1 s$"):
+    with pytest.raises(LateError, match=r" does not answer: timed out$"):
         check_health(address(server), secure=secure, timeout=0.1)
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from late_exporter.commands.log_views import chronological
 from late_exporter.commands.post import mentions
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import LogView
@@ -69,13 +68,6 @@ def test_truncated_json_texts_of_zernio_are_searched() -> None:
 def test_a_log_without_a_post_id_may_mention_the_post(fields: dict[str, Any], *, expected: bool) -> None:
     """A log with the id of a post belongs to that post only; otherwise its texts are searched."""
     assert expected == mentions(one(fields, generation="zernio"), "p1")
-
-
-def test_logs_are_ordered_by_time() -> None:
-    """Equal times keep the order of the list."""
-    rows = [("e", "10:00:05"), ("c", "10:00:03"), ("b", "10:00:04"), ("a", "10:00:03")]
-    logs = [one({"_id": name, "createdAt": f"2026-11-24T{time}Z"}) for name, time in rows]
-    assert ["a", "c", "b", "e"] == [log.log_id for log in chronological(logs)]
 
 
 def test_the_status_of_a_connection_log_follows_from_its_event() -> None:

@@ -1,89 +1,47 @@
 from __future__ import annotations
 
-import asyncio
+import io
 import json
-from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
-import httpx
 import pytest
 
 from late_exporter import cli
-from late_exporter.commands.list_reader import ListReader
-from late_exporter.commands.log_views import read_logs
-from late_exporter.commands.logs import LogFilter, LogFollower, follow, log_formatter, print_newest
+from late_exporter.commands.logs import matches, print_logs, query
 from late_exporter.commands.tables import Terminal
+from late_exporter.config.sections import CommandFlags
 from late_exporter.feeds import FEEDS, GENERATIONS
+from late_exporter.format import iso_time
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
-from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.clock import HOUR, VirtualClock
 from tests.support.world import World
 
 ZERNIO = GENERATIONS["zernio"]["publishing"]
 FEED, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
-ANY = LogFilter(since=7 * DAY)
 
 
 class LogsHarness:
     """A simulated API, and the output of the command."""
 
-    def __init__(
-        self,
-        log_filter: LogFilter = ANY,
-        *,
-        feed: str = "publishing",
-        format_name: str = "json",
-        generation: str = "late",
-        terminal: Terminal | None = None,
-    ) -> None:
+    def __init__(self, *, generation: str = "late", terminal: Terminal | None = None, **flags: Any) -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
         self.api = FakeHttpApi(self.world, generation=generation)
-        self.log_filter = log_filter
-        self.feed = GENERATIONS[generation][feed]
-        self.until: int | None = None
+        self.flags: dict[str, Any] = {"since": "7d", "format": "json", "limit": "0", **flags}
+        self.terminal = terminal or Terminal()
+        self.feed = GENERATIONS[generation][flags.get("feed", "publishing")]
         self.lines: list[str] = []
-        self.warnings: list[str] = []
-        self.formatter = log_formatter(format_name, terminal or Terminal())
 
-    def reader(self) -> ListReader:
-        """Return a reader with the filters of the API."""
-        return ListReader(self.api.client, self.feed, self.log_filter.query(self.feed))
-
-    @property
-    def lower(self) -> int:
-        """Creation time of the oldest logs in milliseconds."""
-        return int((self.clock.now - self.log_filter.since) * 1000)
-
-    async def show(self, limit: int = 0) -> tuple[int, bool]:
-        """Print the newest logs."""
-        pages = read_logs(self.reader(), self.feed, self.lower, self.until)
-        return await print_newest(pages, self.log_filter, self.formatter, limit=limit, write=self.lines.append)
-
-    async def follow(self, *steps: Callable[[], object], limit: int = 100, interval: float = 5.0) -> list[float]:
-        """Follow the logs while one callback runs between two polls each; return the pauses."""
-        pauses: list[float] = []
-        remaining = list(steps)
-
-        async def sleep(seconds: float) -> None:
-            pauses.append(seconds)
-            if not remaining:
-                raise asyncio.CancelledError
-            remaining.pop(0)()
-            self.clock.advance(seconds)
-
-        follower = LogFollower(self.reader(), self.feed, self.log_filter, self.lower)
-        with pytest.raises(asyncio.CancelledError):
-            await follow(
-                follower,
-                self.formatter,
-                limit=limit,
-                interval=interval,
-                warn=self.warnings.append,
-                write=self.lines.append,
-                sleep=sleep,
-            )
-        return pauses
+    async def show(self, **flags: Any) -> str:
+        """Print the newest logs; return the warnings."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            flags = self.flags | flags
+            await print_logs(self.api.client, self.feed, CommandFlags(**flags), self.terminal, now=self.clock.now)
+        self.lines = out.getvalue().splitlines()
+        return err.getvalue()
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -101,7 +59,7 @@ async def test_logs_are_printed_newest_first() -> None:
     harness = LogsHarness()
     harness.world.publish(250, over=HOUR)
 
-    assert (250, False) == await harness.show()
+    assert "" == await harness.show()
     assert harness.world.ids == harness.ids
     assert ["0", "98", "196"] == [request.params["skip"] for request in harness.api.requests]
 
@@ -112,53 +70,53 @@ async def test_reading_stops_at_the_limit(limit: int, requests: int) -> None:
     harness = LogsHarness()
     harness.world.publish(500, over=HOUR)
 
-    assert (limit, True) == await harness.show(limit)
+    assert f"late-exporter: these are the newest {limit}; --limit 0 shows all\n" == await harness.show(limit=limit)
     assert harness.world.ids[:limit] == harness.ids
     assert requests == len(harness.api.requests)
 
 
 def test_the_api_filters_by_what_it_knows() -> None:
     """Accounts are filtered locally."""
-    log_filter = LogFilter(platform="x", status="pending", action="retry", account="@a", since=1.0)
-    assert {"platform": "x", "status": "pending", "action": "retry", "days": 1} == log_filter.query(FEED)
-    assert "retry" == log_filter.query(CONNECTIONS)["eventType"]
+    flags = CommandFlags(platform="X", status="pending", action="retry", account="@a")
+    assert {"platform": "x", "status": "pending", "action": "retry", "days": 1} == query(flags, FEED)
+    assert "retry" == query(flags, CONNECTIONS)["eventType"]
 
 
 @pytest.mark.parametrize(
-    ("log_filter", "query"),
+    ("flags", "parameters"),
     [
-        (LogFilter(platform="x", status="failed"), {"platform": "x", "status": "failed", "days": 1}),
-        (LogFilter(action="publish"), {"days": 1}),
-        (LogFilter(action="post.published"), {"action": "post.published", "days": 1}),
-        (LogFilter(account="65f1c0a9e2b5af0012ab34cd"), {"accountId": "65f1c0a9e2b5af0012ab34cd", "days": 1}),
-        (LogFilter(since=90 * DAY), {"days": 90}),
+        (CommandFlags(platform="x", status="failed"), {"platform": "x", "status": "failed", "days": 1}),
+        (CommandFlags(action="publish"), {"days": 1}),
+        (CommandFlags(action="post.published"), {"action": "post.published", "days": 1}),
+        (CommandFlags(account="65f1c0a9e2b5af0012ab34cd"), {"accountId": "65f1c0a9e2b5af0012ab34cd", "days": 1}),
+        (CommandFlags.model_validate({"since": "90d"}), {"days": 90}),
     ],
     ids=str,
 )
-def test_zernio_filters_by_what_it_knows(log_filter: LogFilter, query: dict[str, object]) -> None:
+def test_zernio_filters_by_what_it_knows(flags: CommandFlags, parameters: dict[str, object]) -> None:
     """Actions that stand for several of the API are filtered locally, and accounts are filtered by id only."""
-    assert query == log_filter.query(ZERNIO)
+    assert parameters == query(flags, ZERNIO)
 
 
 @pytest.mark.parametrize(
-    ("log_filter", "matches"),
+    ("flags", "expected"),
     [
-        (LogFilter(platform="all", status="all", action="all"), True),
-        (LogFilter(platform="Instagram"), True),
-        (LogFilter(status="success"), False),
-        (LogFilter(action="retry"), False),
-        (LogFilter(account="acc1"), True),
-        (LogFilter(account="@ACME"), True),
-        (LogFilter(account="acm"), False),
+        (CommandFlags(platform="all", status="all", action="all"), True),
+        (CommandFlags(platform="Instagram"), True),
+        (CommandFlags(status="success"), False),
+        (CommandFlags(action="retry"), False),
+        (CommandFlags(account="acc1"), True),
+        (CommandFlags(account="@ACME"), True),
+        (CommandFlags(account="acm"), False),
     ],
     ids=str,
 )
-def test_values_match_as_a_whole(log_filter: LogFilter, matches: bool) -> None:  # noqa: FBT001 - the expected value
+def test_values_match_as_a_whole(flags: CommandFlags, *, expected: bool) -> None:
     """Values are matched whole, in whatever letters, and a name with or without its sign."""
     row = {"platform": "instagram", "status": "failed", "action": "publish", "accountId": "acc1"}
     (log,) = parse_rows(FEED, row | {"accountUsername": "@acme"})
 
-    assert matches == log_filter.matches(log)
+    assert expected == matches(flags, log)
 
 
 FAILURE = {"errorCode": "X", "errorMessage": "bad", "platformPostUrl": "u"}
@@ -200,7 +158,7 @@ soon  -       unknown   -        unknown
 async def test_tables(case: tuple[str, str, int | None]) -> None:
     """Each kind of feed has its columns, fewer of them on a narrow terminal; bad rows are shown as far as possible."""
     feed, generation, width = case
-    harness = LogsHarness(feed=feed, generation=generation, format_name="table", terminal=Terminal(width))
+    harness = LogsHarness(feed=feed, generation=generation, format="table", terminal=Terminal(width))
     harness.world.insert(harness.clock.now - 1, postId="p1", status="failed", response=FAILURE)
     harness.world.add_connection("connect_failed", error={"code": "denied", "message": "no"})
     bad: list[Any] = [None, 5, {}, {"_id": "a", "created_at": "soon", "response": [], "status": {"x": 1}}, "text"]
@@ -238,78 +196,12 @@ async def test_json_has_the_same_fields_for_all_generations() -> None:
 
 async def test_older_logs_of_zernio_cost_no_request() -> None:
     """The request names the time at which the list ends."""
-    harness = LogsHarness(LogFilter(since=HOUR - 1), generation="zernio")
+    harness = LogsHarness(since="59m59s", generation="zernio")
     harness.world.publish(270, over=3 * HOUR)
 
-    assert (90, False) == await harness.show()
+    await harness.show()
+    assert 90 == len(harness.rows)
     assert ["2026-11-25T08:46:40.000Z"] == [request.params["from"] for request in harness.api.requests]
-
-
-async def test_a_pending_log_of_zernio_settles() -> None:
-    """A pending log that left the first page is shown again once it has settled."""
-    harness = LogsHarness(generation="zernio")
-    waiting = harness.world.insert(harness.clock.now - 60, status="pending", postId="p1")
-    harness.world.newest_at = harness.clock.now
-    await harness.follow(
-        lambda: harness.world.publish(150),
-        lambda: None,
-        lambda: harness.world.change(waiting, "failed"),
-        lambda: None,
-        lambda: None,
-    )
-
-    assert ["pending", "failed"] == [row["status"] for row in harness.rows if row["post_id"] == "p1"]
-
-
-async def test_following_starts_with_the_newest_logs() -> None:
-    """The newest logs are printed oldest first, and then each new log once."""
-    harness = LogsHarness()
-    harness.world.publish(300, over=HOUR)
-    first_ids = harness.world.ids[:100][::-1]
-    await harness.follow(lambda: harness.world.publish(3), lambda: None, lambda: harness.world.publish(2))
-
-    assert harness.world.ids[:105][::-1] == harness.ids
-    assert first_ids == harness.ids[:100]
-
-
-@pytest.mark.parametrize("limit", [1, 5, 0])
-async def test_following_never_prints_logs_older_than_the_first(limit: int) -> None:
-    """Older logs are not printed when they move up into view."""
-    harness = LogsHarness()
-    harness.world.publish(130, over=HOUR)
-    printed_ids = harness.world.ids[:limit] if limit else harness.world.ids
-    await harness.follow(lambda: harness.world.delete_top(40), lambda: harness.world.publish(1), limit=limit)
-
-    assert [*printed_ids[::-1], harness.world.ids[0]] == harness.ids
-
-
-async def test_following_prints_late_logs() -> None:
-    """A log that appears below newer ones is printed too."""
-    harness = LogsHarness()
-    harness.world.publish(10, over=HOUR)
-    late: list[str] = []
-    await harness.follow(lambda: late.append(harness.world.insert(harness.clock.now - 500)))
-
-    assert late == harness.ids[10:]
-
-
-async def test_a_failed_poll_is_retried_with_backoff() -> None:
-    """Failures are reported, and logs that arrived meanwhile are printed once."""
-    harness = LogsHarness()
-    harness.world.publish(2)
-
-    def fail() -> None:
-        harness.world.publish(120)
-        harness.api.fault = lambda _: httpx.Response(503, json={"error": "down\n"})
-
-    def recover() -> None:
-        harness.api.fault = None
-
-    pauses = await harness.follow(fail, lambda: None, recover, lambda: None)
-
-    assert [5.0, 10.0, 20.0, 5.0, 5.0] == pauses
-    assert ["503: down; retrying"] * 2 == harness.warnings
-    assert harness.world.ids[::-1] == harness.ids
 
 
 @pytest.mark.parametrize("since", [(), ("--since=2d",)])
@@ -319,7 +211,7 @@ def test_until_before_since_is_an_error(
     """An empty range is a mistake, also if its start is the default; no request is made."""
     monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
     assert 2 == cli.main(["logs", "--until=2020-01-01T00:00:00Z", "--api.base-url=http://127.0.0.1:1", *since])
-    reason = "must be later than --since ago, by default 1d, and not with --follow"
+    reason = "must be later than --since ago, by default 1d"
     assert f"late-exporter: error: --until: {reason}\n" == capsys.readouterr().err
 
 
@@ -329,7 +221,7 @@ async def test_until(generation: str) -> None:
     harness = LogsHarness(generation=generation)
     for number in range(500):
         harness.world.insert(harness.clock.now - 60 * number, precise=False)
-    harness.until = int((harness.clock.now - 60 * 399) * 1000)
-    assert (101, False) == await harness.show()
+    await harness.show(until=iso_time((harness.clock.now - 60 * 399) * 1000))
+    assert 101 == len(harness.rows)
     assert harness.api.requests
     assert len(harness.api.requests) < (4 if generation == "zernio" else 8)

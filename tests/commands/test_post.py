@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
 
-from late_exporter.commands.log_views import chronological
 from late_exporter.commands.post import PostHistory, fetch_history, post_outcomes, render_json, render_text
 from late_exporter.commands.tables import Terminal
 from late_exporter.errors import ConfigError, LateError
@@ -17,6 +15,7 @@ from tests.support.clock import VirtualClock
 from tests.support.world import World
 
 FEED = FEEDS["publishing"]
+INCOMPLETE = "Earlier logs may be missing: only the newest ones could be read."
 URL = "https://www.instagram.com/p/1"
 
 
@@ -33,7 +32,7 @@ def summaries(*rows: dict[str, Any]) -> list[str]:
         }
         for number, row in enumerate(rows)
     ]
-    logs = chronological(parse_rows(FEED, *full_rows[::-1]))
+    logs = parse_rows(FEED, *full_rows)
     return [
         f"{outcome.platform} {outcome.account}".rstrip() + f": {outcome.summary}" for outcome in post_outcomes(logs)
     ]
@@ -111,7 +110,7 @@ class PostHarness:
 
     async def json(self) -> str:
         """Return the line of JSON."""
-        return render_json(await self.history(), "brand")
+        return render_json(await self.history())
 
     def log(self, age: float, **fields: Any) -> str:
         """Insert a log of the post that is some seconds old."""
@@ -136,6 +135,13 @@ async def test_the_history_of_a_post_lists_attempts_and_outcomes() -> None:
         "",
         f"instagram: published {URL}",
     ] == await harness.text()
+
+
+async def test_logs_of_one_time_are_listed_oldest_first() -> None:
+    """They are in the reverse order of the list."""
+    harness = PostHarness()
+    ids = [harness.log(age) for age in (60, 30, 30, 20)]
+    assert ids == [log.log_id for log in (await harness.history()).logs]
 
 
 async def test_a_post_in_zernio_is_found_by_a_search() -> None:
@@ -164,7 +170,7 @@ async def test_a_search_reads_a_limited_number_of_pages() -> None:
     for number in range(1000):
         harness.log(2000 - number, durationMs=number)
     lines = await harness.text()
-    assert re.fullmatch(r"Only the newest 1,0\d\d results of a search for the post were read.", lines[2])
+    assert INCOMPLETE == lines[2]
     assert len(harness.api.requests) <= 2 + 11
 
 
@@ -199,7 +205,7 @@ async def test_missing_logs_of_a_post_are_reported() -> None:
     for number in range(101):
         harness.log(200 - number)
 
-    assert "The API shows the newest 100 logs of a post; earlier logs are missing here." == (await harness.text())[2]
+    assert INCOMPLETE == (await harness.text())[2]
     assert not json.loads(await harness.json())["complete"]
     assert ["100"] == [request.params["limit"] for request in harness.api.requests[-1:]]
 

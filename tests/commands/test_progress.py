@@ -1,14 +1,10 @@
-"""Progress of commands that take long: a bar on a terminal, otherwise a line per finished step."""
+"""Progress of commands that take long: a line on a terminal, otherwise one per finished step."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 
-import pytest
-
-from late_exporter.commands import progress as progress_module
-from late_exporter.commands.progress import ProgressBar
+from late_exporter.commands.progress import ProgressLine
 from tests.support.client import FakeClient
 from tests.support.clock import HOUR, VirtualClock
 
@@ -35,12 +31,12 @@ class QuotaClient(FakeClient):
         return self.wait + 2.0 * (requests - 1)
 
 
-def test_progress_is_a_bar_or_a_line() -> None:
-    """A terminal shows a bar with the time left, anything else a line per step."""
+def test_progress_is_a_line() -> None:
+    """A terminal shows the time left, anything else one line per finished step."""
     clock = VirtualClock()
     terminal, pipe = TtyStream(), io.StringIO()
     for stream in (terminal, pipe):
-        progress = ProgressBar(stream, clock.monotonic)
+        progress = ProgressLine(stream, clock.monotonic)
         progress.start("acme publishing")
         progress.update(0, 0, "no logs")
         clock.advance(100)
@@ -48,11 +44,11 @@ def test_progress_is_a_bar_or_a_line() -> None:
         clock.advance(3 * HOUR)
         progress.update(50, 100, "50 of 100 logs")
         progress.finish("50 logs")
-        progress.clear()
+        progress.close()
     assert [
-        "acme publishing no logs, 0 s",
-        "acme publishing [######                  ] 25 of 100 logs, 5 min left",
-        "acme publishing [############            ] 50 of 100 logs, 3 h 1 min left",
+        "acme publishing: no logs",
+        "acme publishing: 25 of 100 logs, 5 min left",
+        "acme publishing: 50 of 100 logs, 3 h 1 min left",
         "acme publishing: 50 logs\n",
         "",
     ] == terminal.pieces
@@ -62,8 +58,8 @@ def test_progress_is_a_bar_or_a_line() -> None:
 def test_the_time_left_knows_the_quota() -> None:
     """After a burst of quick requests, the rest takes as long as the quota says, not as the burst did."""
     clock, terminal, client = VirtualClock(), TtyStream(), QuotaClient()
-    progress = ProgressBar(terminal, clock.monotonic)
-    progress.start("audit", client)
+    progress = ProgressLine(terminal, clock.monotonic)
+    progress.start("audit", client.quota_wait)
     clock.advance(3)
     progress.update(2900, 9760, "2,900 logs")
     assert terminal.pieces[-1].endswith("2,900 logs, 2 min 18 s left"), "70 requests, one every two seconds"
@@ -73,20 +69,3 @@ def test_the_time_left_knows_the_quota() -> None:
     client.wait = 0.4
     progress.update(2900, 9760, "2,900 logs")
     assert "waiting" not in terminal.pieces[-1]
-
-
-async def test_a_wait_is_shown_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bar is drawn again although no request ends, and no longer after the work has ended."""
-    monkeypatch.setattr(progress_module, "REFRESH_SECONDS", 0.0)
-    terminal, client = TtyStream(), QuotaClient()
-    progress = ProgressBar(terminal)
-    progress.start("audit", client)
-    async with progress.live():
-        client.wait = 30.0
-        for _ in range(100):
-            await asyncio.sleep(0)
-    assert "waiting 30 s for the quota" in terminal.getvalue()
-    count = len(terminal.pieces)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert count == len(terminal.pieces)

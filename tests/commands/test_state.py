@@ -103,7 +103,7 @@ def test_info_is_available_as_json(store: Store, tmp_path: Path) -> None:
     code, out, _ = state(tmp_path / "state.db", "info", "--format", "json")
     summary = json.loads(out)
     (feed,) = summary["workspaces"][0]["feeds"]
-    assert (0, True, 61, 1, 0, True) == (code, summary["in_use"], *map(feed.get, ("logs", "pending", "gaps", "synced")))
+    assert (0, True, 61, 1, 0) == (code, summary["in_use"], *map(feed.get, ("logs", "pending", "gaps")))
     times = ("1970-01-01T00:00:00Z", "1970-01-01T01:00:00Z", "1970-01-01T00:00:01Z")
     assert times == (feed["oldest"], feed["newest"], feed["since"])
     store.close()

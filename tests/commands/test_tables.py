@@ -113,8 +113,11 @@ def test_colours_depend_on_the_terminal(
     monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, environ: dict[str, str], terminal: Terminal
 ) -> None:
     """Colours need a terminal that supports them, and NO_COLOR switches them off."""
-    monkeypatch.setenv("COLUMNS", "50")
-    assert terminal == Terminal.detect(stream, environ)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"COLUMNS": "50", **environ}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout", stream)
+    assert terminal == Terminal.detect()
 
 
 @given(text=any_text, width=st.none() | st.integers(1, 100))

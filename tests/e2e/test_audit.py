@@ -57,12 +57,12 @@ def test_an_audit_beside_a_running_exporter(
     assert ["default publishing: no difference", "default connections: no difference"] == [lines[0], lines[-3]]
 
     delete_from_state(tmp_path, late.world.ids[200])
-    bad = run_audit("--wait=0s", "--format=json")
+    bad = run_audit("--format=json")
     assert 1 == bad.exit_code
     report = json.loads(bad.stdout)
     assert (False, 1, 1) == (report["ok"], report["missing"], report["extra"])
     assert [late.world.ids[200]] == [difference["id"] for difference in report["feeds"][0]["differences"]]
-    text = run_audit("--wait=0s", "--workspace=default")
+    text = run_audit("--workspace=default")
     assert late.world.ids[200] in text.stdout
     assert KEY not in text.stdout + text.stderr
     assert 250 == program.scrape().sum(LOGS), "the audit changes no counter"

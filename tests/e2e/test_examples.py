@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import signal
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -121,7 +120,7 @@ def _prepare_state(folder: Path, words: list[str]) -> None:
 
 def ending_by_itself(name: str, line: str) -> bool:
     """Return whether a command ends without a signal."""
-    return "--once" in line or (name not in (*SERVING, "simulate") and "--follow" not in line)
+    return "--once" in line or name not in (*SERVING, "simulate")
 
 
 def test_every_command_has_examples() -> None:
@@ -176,14 +175,3 @@ def test_examples_that_simulate(example: Callable[[str], ExporterProcess], line:
     (key,) = [line.partition("=")[2] for line in program.stdout.splitlines() if "LATE_API_KEY=" in line]
     assert 200 == http_get(f"{url}/api{path}", {"Authorization": f"Bearer {key}"}).status
     assert 0 == program.stop()
-
-
-@pytest.mark.parametrize("line", [line for _, line in EXAMPLES if "--follow" in line])
-def test_examples_that_follow(late: LateServer, example: Callable[[str], ExporterProcess], line: str) -> None:
-    """Such an example prints a log, and exits with 0 on SIGINT."""
-    late.world.publish(platform="tiktok", status="failed")
-    program = example(line)
-    wait_until(lambda: "tiktok" in program.stdout, describe=lambda: program.stderr)
-
-    assert 0 == program.stop(signal.SIGINT)
-    assert "" == program.stderr

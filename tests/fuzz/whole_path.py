@@ -6,9 +6,10 @@ A page is put together from JSON texts instead of values, so that a value may be
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 import httpx
@@ -20,11 +21,10 @@ from late_exporter.api.quota import RateLimiter
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.commands.check import check_api, format_findings
-from late_exporter.commands.list_reader import ListReader
-from late_exporter.commands.log_views import read_logs
-from late_exporter.commands.logs import LogFilter, log_formatter, print_newest
+from late_exporter.commands.logs import print_logs
 from late_exporter.commands.post import fetch_history, render_json, render_text
 from late_exporter.commands.tables import JOINERS, Terminal
+from late_exporter.config.sections import CommandFlags
 from late_exporter.errors import ApiError, LateError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
@@ -182,21 +182,18 @@ class WholePath:
     async def run_commands(self) -> None:
         """Run logs, post and check; their errors are messages for users, and their output is text without controls."""
         lines: list[str] = []
-        lower = int((self._clock.now - 86_400) * 1000)
         for name in ("json", "table"):
-            pages = read_logs(ListReader(self._client, self._feed), self._feed, lower)
-            formatter = log_formatter(name, Terminal(80))
-            with suppress(ApiError):
-                await print_newest(pages, LogFilter(), formatter, limit=0, write=lines.append)
+            out, flags = io.StringIO(), CommandFlags(format=name, limit=0)
+            with suppress(ApiError), redirect_stdout(out), redirect_stderr(out):
+                await print_logs(self._client, self._feed, flags, Terminal(80), now=self._clock.now)
+            lines += out.getvalue().split("\n")
         if self._rows.feed == "publishing":
             with suppress(LateError):
                 history = await fetch_history(self._client, self._feed, POST_ID, "default")
-                lines += [*render_text(history, Terminal(80)), render_json(history, "default")]
+                lines += [*render_text(history, Terminal(80)), render_json(history)]
         generation = ApiGeneration(self._rows.generation, logger=NullLogger())
-        findings = await check_api(
-            self._client, generation, [self._rows.feed], interval=30.0, quota_share=0.5, clock=self._clock.time
-        )
-        lines += map(escape, format_findings(findings))
+        findings = check_api(self._client, generation, [self._rows.feed], {}, StatusConfig(), clock=self._clock.time)
+        lines += map(escape, format_findings([finding async for finding in findings]))
         for line in lines:
             line.encode()
             assert line.translate(dict.fromkeys(map(ord, JOINERS))).isprintable(), repr(line)
