@@ -38,9 +38,9 @@ from late_exporter.exposition.negotiation import TEXT
 from late_exporter.store import import_postgres, is_postgres, open_store
 from late_exporter.store.thread import create_offload
 from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
-from late_exporter.web.asgi import App, by_path
+from late_exporter.web.asgi import App
 from late_exporter.web.auth import AuthMiddleware
-from late_exporter.web.metrics import all_workspaces, create_metrics_app
+from late_exporter.web.metrics import create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import DESCRIPTOR_SHARE, serve
 from late_exporter.web.sockets import bind_socket, systemd_sockets, url_of
@@ -122,9 +122,14 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             lifecycle=lifecycle if settings.web.enable_lifecycle else None,
             webhooks=None if webhook_sockets else exporter.webhook_receiver,
         )
-        visible = partial(call_in_loop, loop, owner.shown_workspaces) if owner is not None else all_workspaces
-        metrics_app = create_metrics_app(exporter.exposition, exporter.names, visible)
-        group.create_task(_serve(settings, exporter, app, metrics_app, watcher.current, sockets, webhook_sockets))
+        app = create_metrics_app(
+            settings.web.telemetry_path,
+            exporter.exposition,
+            exporter.names,
+            other_app=in_loop(app, loop),
+            visible_workspaces=None if owner is None else partial(call_in_loop, loop, owner.shown_workspaces),
+        )
+        group.create_task(_serve(settings, exporter, app, watcher.current, sockets, webhook_sockets))
         secure = settings.web_config.ssl_context is not None
         for bound in sockets:
             _logger().info("listening", address=url_of(bound, secure=secure))
@@ -136,12 +141,11 @@ async def _serve(
     settings: Settings,
     exporter: Exporter,
     app: App,
-    metrics_app: App,
     web_config: Callable[[], WebConfig],
     sockets: Sequence[socket.socket],
     webhook_sockets: Sequence[socket.socket],
 ) -> None:
-    """Serve in a thread until cancelled: the metrics from that thread, all else by applications on this event loop.
+    """Serve in a thread until cancelled: the metrics from that thread, all else by this event loop.
 
     A scrape only reads what is published, so it need not wait for this event loop.
     """
@@ -149,7 +153,7 @@ async def _serve(
     protect = partial(AuthMiddleware, config=web_config, passwords=PasswordVerifier(), log=_logger())
     is_public = receiver.handles if receiver and not webhook_sockets and not settings.webhook.require_auth else None
     protected_app = protect(
-        by_path(settings.web.telemetry_path, metrics_app, in_loop(app, loop)),
+        app,
         unauthenticated_paths=settings.web.unauthenticated_paths,
         is_public=is_public,
     )

@@ -1,4 +1,4 @@
-"""Types of ASGI, and routing between applications."""
+"""Types of ASGI."""
 
 from __future__ import annotations
 
@@ -9,12 +9,3 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
-
-
-def by_path(path: str, app: App, other_app: App) -> App:
-    """Return an application that handles a path by ``app``, and all others by ``other_app``."""
-
-    async def route(scope: Message, receive: Receive, send: Send) -> None:
-        await (app if scope["path"] == path else other_app)(scope, receive, send)
-
-    return route

@@ -13,7 +13,7 @@ from late_exporter.protocols import Logger
 from late_exporter.web.access import ALLOWED_WORKSPACES, AccessError, too_many_requests
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.passwords import PasswordVerifier
-from late_exporter.web.rate import LineLimiter, TokenBucket
+from late_exporter.web.rate import LOG_RATE, TokenBucket
 from late_exporter.web.reply import error_reply, get_header, send_reply
 
 
@@ -37,7 +37,7 @@ class AuthMiddleware:
     _bucket: TokenBucket | None = None
 
     def __post_init__(self) -> None:
-        self._line_limiter = LineLimiter(self.monotonic)
+        self._log_bucket = TokenBucket(LOG_RATE, self.monotonic)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         config, path = self.config(), scope["path"]
@@ -74,10 +74,8 @@ class AuthMiddleware:
         try:
             await self.passwords.authenticate(config.users, user, password, peer)
         except AccessError as exc:
-            dropped = self._line_limiter.take() if authorization else None
-            if dropped is not None:
-                more = {"dropped_lines": dropped} if dropped else {}
-                self.log.warning("request rejected", peer=peer, status=int(exc.status), **more)
+            if authorization and not self._log_bucket.take():
+                self.log.warning("request rejected", peer=peer, status=int(exc.status))
             raise
         return user
 

@@ -12,24 +12,22 @@ from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.reply import READ_METHODS, Headers, Reply, get_header, respond
 
 
-async def all_workspaces() -> AbstractSet[str] | None:
-    """Let the series of all workspaces be shown."""
-    return None
-
-
 def create_metrics_app(
+    path: str,
     exposition: Exposition,
     names: Callable[[], Collection[str]],
-    visible_workspaces: Callable[[], Awaitable[AbstractSet[str] | None]] = all_workspaces,
+    *,
+    other_app: App,
+    visible_workspaces: Callable[[], Awaitable[AbstractSet[str]]] | None = None,
 ) -> App:
-    """Create the application that serves the metrics at every path.
-
-    It only reads what is published, from any thread.
+    """Create the application that serves the metrics, which only reads what is published, from any thread.
 
     Args:
+        path: Path of the metrics.
         exposition: The series.
         names: Returns the names of the workspaces.
-        visible_workspaces: Returns those of them whose series may be shown now, None for all; called for each scrape.
+        other_app: Application of all other paths.
+        visible_workspaces: Returns those of them whose series may be shown now; called for each scrape. None shows all.
     """
     # Bodies are made one at a time, those of workspaces apart, so that no number of them delays a scrape of the whole.
     whole_lock, part_lock = asyncio.Lock(), asyncio.Lock()
@@ -37,7 +35,8 @@ def create_metrics_app(
     async def metrics(scope: Message) -> Reply:
         selected = select_workspaces(scope, names())
         accepted = get_header(scope, b"accept"), get_header(scope, b"accept-encoding")
-        request = BodyRequest.of(*accepted, selected, await visible_workspaces())
+        visible = await visible_workspaces() if visible_workspaces is not None else None
+        request = BodyRequest.of(*accepted, selected, visible)
         body = exposition.find_body(request)
         if body is None:
             async with whole_lock if selected is None else part_lock:
@@ -47,7 +46,10 @@ def create_metrics_app(
             headers += (("content-encoding", body.content_encoding),)
         return Reply(body=body.body, headers=headers)
 
-    async def app(scope: Message, _: Receive, send: Send) -> None:
-        await respond((READ_METHODS, metrics), scope, send)
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["path"] != path:
+            await other_app(scope, receive, send)
+        else:
+            await respond((READ_METHODS, metrics), scope, send)
 
     return app

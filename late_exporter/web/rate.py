@@ -36,20 +36,6 @@ class LineLimiter(logging.Filter):
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._bucket = TokenBucket(LOG_RATE, monotonic)
-        self._dropped = 0
-
-    def take(self) -> int | None:
-        """Return the number of lines dropped since the last one, or None if the next line must be dropped, too."""
-        if self._bucket.take():
-            self._dropped += 1
-            return None
-        dropped, self._dropped = self._dropped, 0
-        return dropped
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno > logging.WARNING:
-            return True
-        dropped = self.take()
-        if dropped:
-            record.msg = f"{record.msg} ({dropped} similar lines not logged)"
-        return dropped is not None
+        return record.levelno > logging.WARNING or not self._bucket.take()

@@ -22,7 +22,7 @@ from late_exporter.errors import ApiError
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.web.app import HealthSource, create_app
-from late_exporter.web.asgi import Message, by_path
+from late_exporter.web.asgi import Message
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.metrics import create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
@@ -204,7 +204,7 @@ def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> Non
     exposition = Exposition(CATALOGUE)
     exposition.publish()
     app = create_app(HealthSource(workspaces=tuple), version="1")
-    app = by_path("/metrics", create_metrics_app(exposition, tuple), app)
+    app = create_metrics_app("/metrics", exposition, tuple, other_app=app)
     users = {"a": b"$2b$04$" + b"." * 53}
     web = WebConfig(users=users)
     gate = AuthMiddleware(

@@ -16,7 +16,7 @@ from late_exporter.exposition.family import Family
 from late_exporter.ingest.webhooks import WebhookReceiver, WebhookStats, sign
 from late_exporter.status import ClusterHealth, FeedHealth, MemberHealth, WorkspaceHealth
 from late_exporter.web.app import HealthSource, Lifecycle, create_app
-from late_exporter.web.asgi import Message, by_path
+from late_exporter.web.asgi import Message
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.metrics import create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
@@ -83,7 +83,7 @@ class AccessHarness:
 
         lifecycle = Lifecycle(reload=reload, quit=lambda: self.calls.append("quit"))
         app = create_app(health, version="1", lifecycle=lifecycle, webhooks=receiver)
-        app = by_path("/metrics", create_metrics_app(self.exposition, lambda: NAMES), app)
+        app = create_metrics_app("/metrics", self.exposition, lambda: NAMES, other_app=app)
         self.app = AuthMiddleware(
             app,
             lambda: WebConfig(users=users, user_workspaces=bound),

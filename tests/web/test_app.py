@@ -5,10 +5,9 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
-from typing import Any
 
 import jinja2
 import msgspec
@@ -20,11 +19,9 @@ from late_exporter.exposition.family import Family
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
 from late_exporter.status import ClusterHealth, FeedHealth, MemberHealth, StatusDocument, SyncProgress, WorkspaceHealth
 from late_exporter.web.app import MAX_REASONS, HealthSource, Lifecycle, create_app
-from late_exporter.web.asgi import App, by_path
+from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.landing import load_template
 from late_exporter.web.metrics import create_metrics_app
-
-Message = MutableMapping[str, Any]
 
 SYNCED = FeedHealth(name="publishing", is_synced=True, outcome="success")
 
@@ -71,7 +68,12 @@ def application(
         version="1.2.3",
         clock=lambda: 0.0,
     )
-    return by_path(telemetry_path, create_metrics_app(metrics or RecordingExposition(), tuple), app)
+    return create_metrics_app(telemetry_path, metrics or RecordingExposition(), tuple, other_app=app)
+
+
+async def not_served(_scope: Message, _receive: Receive, _send: Send) -> None:
+    """Serve nothing: no request of a test is for another path."""
+    raise AssertionError
 
 
 async def call(
@@ -302,7 +304,7 @@ async def test_bodies_are_made_in_a_thread() -> None:
         return get_body(request)
 
     exposition.get_body = make_body  # type: ignore[method-assign]
-    app = create_metrics_app(exposition, tuple)
+    app = create_metrics_app("/metrics", exposition, tuple, other_app=not_served)
     for _ in range(2):
         await call(app, "/metrics")
     assert [False] == [thread is threading.current_thread() for thread in threads]
@@ -314,12 +316,12 @@ async def test_workspaces_that_may_not_be_shown() -> None:
     for name in ("a", "b"):
         exposition.put("up", (name,), 1)
     exposition.publish()
-    answers: list[AbstractSet[str] | None] = [None, frozenset({"b"}), frozenset()]
+    answers: list[AbstractSet[str]] = [frozenset({"a", "b"}), frozenset({"b"}), frozenset()]
 
-    async def visible() -> AbstractSet[str] | None:
+    async def visible() -> AbstractSet[str]:
         return answers.pop(0)
 
-    app = create_metrics_app(exposition, tuple, visible)
+    app = create_metrics_app("/metrics", exposition, tuple, other_app=not_served, visible_workspaces=visible)
     texts = [(await call(app, "/metrics")).text for _ in range(3)]
     assert [["a", "b"], ["b"], []] == [re.findall(r'workspace="(\w)"', text) for text in texts]
 
@@ -336,7 +338,9 @@ async def test_a_scrape_does_not_wait_for_bodies_of_workspaces() -> None:
         return get_body(request)
 
     exposition.get_body = make_body  # type: ignore[method-assign]
-    app = create_metrics_app(exposition, lambda: [f"w{number}" for number in range(9)])
+    app = create_metrics_app(
+        "/metrics", exposition, lambda: [f"w{number}" for number in range(9)], other_app=not_served
+    )
     strangers = [asyncio.ensure_future(call(app, "/metrics", query=b"workspace=w%d" % number)) for number in range(9)]
     while not requests:  # noqa: ASYNC110 - for some turns of the event loop
         await asyncio.sleep(0)
