@@ -431,7 +431,7 @@ NUMBERS = [
     ("1e308", 10**15),
     ("9223372036854775808", 10**15),
     ("1" + "0" * 30, 10**15),
-    ("1" + "0" * 310, 10**15),
+    ("1" + "0" * 310, None),
     ("-1" + "0" * 310, None),
     ("1" + "0" * 5000, None),
     ("1e999", None),
@@ -832,7 +832,7 @@ def test_an_error_code_that_is_a_category_is_taken(category: str, write: Callabl
 
 def test_categories_are_those_of_the_vendor() -> None:
     """The table gives no other category."""
-    assert {name for name, _, _ in publishing.CATEGORIES} < set(FAILURE_CATEGORIES)
+    assert {name for name, _ in publishing.CATEGORIES} < set(FAILURE_CATEGORIES)
 
 
 @pytest.mark.parametrize("feed", [PUBLISHING, GENERATIONS["zernio"]["publishing"]], ids=["late", "zernio"])
