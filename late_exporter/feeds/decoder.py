@@ -9,8 +9,8 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache, wraps
-from typing import Annotated, Any, Generic, ParamSpec, TypeAlias, TypeVar
+from functools import lru_cache
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -62,8 +62,6 @@ MAX_DIGITS = 1000
 """Longest integer that is not converted to a float for display."""
 
 RowT = TypeVar("RowT", bound=DocumentedObject)
-P = ParamSpec("P")
-ResultT = TypeVar("ResultT")
 
 
 class Pagination(DocumentedObject):
@@ -285,29 +283,6 @@ def text_digest(*values: object) -> str:
     digest = _NEW_DIGEST.copy()  # faster than another one with the same parameters
     digest.update("\0".join(["" if fact is None else str(fact) for fact in values]).encode("utf-8", "replace"))
     return digest.hexdigest()
-
-
-def cached_by_texts(build: Callable[P, ResultT]) -> Callable[P, ResultT]:
-    """Cache the results of a function of texts that many rows have in common; those of long texts are not kept."""
-
-    @lru_cache(CACHED_TEXTS)
-    def build_short(*texts: P.args, **named: P.kwargs) -> ResultT:
-        if any(isinstance(text, str) and len(text) > LABEL_LENGTH for text in (*texts, *named.values())):
-            raise _LongTextError  # The cache keeps no errors.
-        return build(*texts, **named)
-
-    @wraps(build)
-    def build_cached(*texts: P.args, **named: P.kwargs) -> ResultT:
-        try:
-            return build_short(*texts, **named)  # type: ignore[arg-type] # texts are hashable
-        except _LongTextError:
-            return build(*texts, **named)
-
-    return build_cached
-
-
-class _LongTextError(Exception):
-    """A text is too long to be kept."""
 
 
 def parse_millis(value: str | None) -> int | None:

@@ -108,39 +108,22 @@ _check_values = value_checker({"action": ACTIONS.__contains__, "status": STATUSE
 
 def _entry(row: PublishingRow) -> LogEntry:
     post = row.post_id.id if isinstance(row.post_id, Post) else row.post_id
-    error_code = row.response.error_code if row.response else None
-    return msgspec.structs.replace(
-        _common_entry(row.platform, row.account_id, row.account_username, row.action, row.status, error_code),
+    action, status = decoder.label_text(row.action), decoder.label_text(row.status)
+    return LogEntry(
         key=decoder.log_key(row.id),
+        status=status,
         created=decoder.parse_millis(row.created_at),
+        platform=decoder.label_text(row.platform),
+        action=action,
         # Dots would change the path of a request.
         post_id=decoder.id_text(post) if post and post.strip(".") else None,
+        account_id=decoder.optional_text(row.account_id),
+        username=decoder.label_text(row.account_username),
         status_code=row.status_code,
+        error_code=decoder.optional_text(row.response.error_code if row.response else None),
         duration=decoder.to_micros(row.duration_ms, 1000),
         attempt=decoder.to_micros(row.attempt_number, decoder.ONE_ATTEMPT),
-    )
-
-
-@decoder.cached_by_texts
-def _common_entry(
-    platform: str | None,
-    account_id: str | None,
-    username: str | None,
-    action: str | None,
-    status: str | None,
-    error_code: str | None,
-) -> LogEntry:
-    """Return an entry with what many logs of an account have in common."""
-    action_label, status_label = decoder.label_text(action), decoder.label_text(status)
-    return LogEntry(
-        key="",
-        status=status_label,
-        platform=decoder.label_text(platform),
-        action=action_label,
-        account_id=decoder.optional_text(account_id),
-        username=decoder.label_text(username),
-        error_code=decoder.optional_text(error_code),
-        deviations=_check_values(action_label, status_label),
+        deviations=_check_values(action, status),
     )
 
 

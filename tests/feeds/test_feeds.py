@@ -14,7 +14,6 @@ from late_exporter.errors import BadPayload, ResponseTooLarge
 from late_exporter.feeds import FEEDS, GENERATIONS, publishing
 from late_exporter.feeds.decoder import (
     LABEL_LENGTH,
-    cached_by_texts,
     label_text,
     log_key,
     parse_millis,
@@ -512,21 +511,6 @@ def test_texts(expected: str, value: str | None) -> None:
     assert expected == label_text(value)
     assert expected == parse(with_changes(PUBLISHED, platform=value))[0].platform
     assert expected == parse(with_changes(CONNECTED, eventType=value), feed=CONNECTIONS)[0].action
-
-
-def test_results_of_long_texts_are_not_kept() -> None:
-    """A list of ever other long texts must not fill the memory; errors of the function are its own."""
-    calls: list[tuple[str | None, ...]] = []
-
-    @cached_by_texts
-    def join(*texts: str | None) -> str:
-        calls.append(texts)
-        return "+".join(text or "-" for text in texts)
-
-    long_text = "x" * 129
-    assert ["a+-", "a+-"] == [join("a", None) for _ in range(2)]
-    assert [f"a+{long_text}"] * 2 == [join("a", long_text) for _ in range(2)]
-    assert [("a", None), ("a", long_text), ("a", long_text)] == calls
 
 
 KEYS = [
