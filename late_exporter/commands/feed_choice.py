@@ -6,8 +6,9 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.model import DAY_MS, Coverage
+from late_exporter.model import DAY_MS
 from late_exporter.protocols import Client
+from late_exporter.store.records import Coverage
 
 
 async def current_feed(name: str, generation: ApiGeneration, client: Client) -> Feed:

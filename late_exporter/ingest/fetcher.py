@@ -18,8 +18,9 @@ from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.ingest.unreadable_rows import read_around_rows
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, LogEntry, LogPage, PendingLog
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogEntry, LogPage
 from late_exporter.protocols import Client, Logger
+from late_exporter.store.records import Coverage, PendingLog
 
 MAX_DATE_REPEATS = 2
 """Repetitions of a request because of its date; of three dates two agree, unless two of them are wrong."""

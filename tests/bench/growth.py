@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from late_exporter.metrics.catalogue import DURATION_BUCKETS
-from late_exporter.model import Batch, Coverage, Scope
+from late_exporter.model import Scope
 from late_exporter.series import AttemptOutcome, IncCounter, Increment, ObserveHistogram
 from late_exporter.store import open_store
+from late_exporter.store.records import Batch, Coverage
 from tests.bench.naming import KEY, account_id
 from tests.bench.processes import ApiProcess, MeasuredProcess, ProcessLauncher
 from tests.bench.report import BenchReport, Measurement

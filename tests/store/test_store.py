@@ -10,19 +10,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from late_exporter.errors import ConfigError, StoreError, StoreFenced, StoreInUse
-from late_exporter.model import (
-    Batch,
-    CommitResult,
-    Coverage,
-    FeedAccounting,
-    FeedCommit,
-    FeedState,
-    Gap,
-    ListPosition,
-    Observation,
-    PendingLog,
-    Scope,
-)
+from late_exporter.model import ListPosition, Scope
 from late_exporter.series import (
     AttemptOutcome,
     FailureStreak,
@@ -36,6 +24,17 @@ from late_exporter.series import (
     Value,
 )
 from late_exporter.store import Store, open_store
+from late_exporter.store.records import (
+    Batch,
+    CommitResult,
+    Coverage,
+    FeedAccounting,
+    FeedCommit,
+    FeedState,
+    Gap,
+    Observation,
+    PendingLog,
+)
 from late_exporter.store.snapshot import Snapshot
 from tests.support.store import (
     LOGS,

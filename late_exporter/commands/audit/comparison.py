@@ -9,7 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from late_exporter.ingest.poll_context import FetchedPage
-from late_exporter.model import PENDING, Coverage, LogEntry
+from late_exporter.model import PENDING, LogEntry
+from late_exporter.store.records import Coverage
 
 GRACE_POLLS = 3
 MIN_GRACE_SECONDS = 60.0

@@ -10,7 +10,7 @@ import msgspec
 from late_exporter.commands.audit.comparison import Difference
 from late_exporter.format import iso_time, plural
 from late_exporter.ingest.accounting import CounterMismatch, count_extra, count_missing
-from late_exporter.model import FeedAccounting
+from late_exporter.store.records import FeedAccounting
 
 MAX_LINES = 50  # differences that are listed as text; JSON has all of them
 

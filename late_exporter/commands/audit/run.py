@@ -19,9 +19,10 @@ from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.steps import read_pages
 from late_exporter.ingest.sweep import FetchPage, Sweep, TimeFilter
 from late_exporter.metrics.names import LAST_POLL, LAST_RECONCILE
-from late_exporter.model import PENDING, Coverage, FeedAccounting, LogEntry, Scope
+from late_exporter.model import PENDING, LogEntry, Scope
 from late_exporter.protocols import Client, Logger
 from late_exporter.series import gauge_value
+from late_exporter.store.records import Coverage, FeedAccounting
 from late_exporter.store.snapshot import Snapshot
 
 LATE_WRITE_WINDOW = 3_600_000  # milliseconds from creation to writing; without an exporter, later logs are not judged

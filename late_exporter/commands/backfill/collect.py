@@ -16,8 +16,9 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time, plural
 from late_exporter.ingest.steps import read_pages
 from late_exporter.ingest.sweep import FetchPage, Place, Sweep, TimeFilter
-from late_exporter.model import MINUTE_MS, Coverage, Scope
+from late_exporter.model import MINUTE_MS, Scope
 from late_exporter.protocols import Client
+from late_exporter.store.records import Coverage
 from late_exporter.store.snapshot import Snapshot
 
 HEAD_BLOCK = 10_800_000  # milliseconds that Prometheus keeps in its head block, which imported blocks must not overlap

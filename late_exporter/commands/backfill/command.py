@@ -38,7 +38,8 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.format import human_size, plural
 from late_exporter.masking import quote
 from late_exporter.metrics.catalogue import build_catalogue
-from late_exporter.model import DAY_MS, Coverage, Scope
+from late_exporter.model import DAY_MS, Scope
+from late_exporter.store.records import Coverage
 from late_exporter.store.snapshot import Snapshot
 
 WEEK_MS = 7 * DAY_MS

@@ -18,8 +18,9 @@ from late_exporter.commands.feed_choice import recorded_feed
 from late_exporter.errors import StoreError, Unauthorized
 from late_exporter.ingest.accounting import CounterMismatch
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.model import FeedAccounting, LogEntry, Scope
+from late_exporter.model import LogEntry, Scope
 from late_exporter.protocols import ApiResponse
+from late_exporter.store.records import FeedAccounting
 from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.inside import InsideHarness

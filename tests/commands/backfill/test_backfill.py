@@ -27,8 +27,9 @@ from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
 from late_exporter.exposition.family import Family
 from late_exporter.feeds import GENERATIONS
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
-from late_exporter.model import Coverage, Scope
+from late_exporter.model import Scope
 from late_exporter.series import Histogram
+from late_exporter.store.records import Coverage
 from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness

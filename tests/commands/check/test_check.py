@@ -36,11 +36,12 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.errors import ConfigError
 from late_exporter.feeds import FEEDS
-from late_exporter.model import Batch, LogEntry, Observation, Scope
+from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter
 from late_exporter.simulator import SimulatedApi
 from late_exporter.status import Quota
 from late_exporter.store import open_store
+from late_exporter.store.records import Batch, Observation
 from late_exporter.web.sockets import bind_socket
 from tests.e2e.late import LateServer, respond_with
 from tests.support.client import FakeClient
