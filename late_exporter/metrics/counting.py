@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from late_exporter.feeds.feed import Feed
 from late_exporter.model import UNKNOWN, LogEntry
 from late_exporter.series import (
-    AttemptOutcome,
     Exemplar,
     IncCounter,
     Increment,
@@ -44,11 +43,11 @@ def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequ
         case SetByLog(value=value):
             at = max([log.created or 0 for log in logs])
             return [SetLatest(*series, at=at, value=at / 1000 if value is None else value)]
-        case RecordAttempt(failed=failed):
+        case RecordAttempt(at=0, failed=failed):
             times = [log.created or 0 for log in logs]
             if not failed:
                 times = [max(times)]  # An earlier success changes nothing.
-            return [AttemptOutcome(*series, at=at, failed=failed) for at in times]
+            return [RecordAttempt(*series, at=at, failed=failed) for at in times]
     return [increment] * len(logs)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.metrics.aggregation import apply_increment
+from late_exporter.metrics.aggregation import apply_increments
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import count_logs, observe_log, project_log
 from late_exporter.model import LogEntry, LogKind
@@ -77,7 +77,7 @@ def add_up(increments: Iterable[Increment]) -> dict[Series, Value]:
     values: dict[Series, Value] = {}
     for increment in increments:
         series = (increment.family, increment.labels)
-        values[series] = apply_increment(increment, values.get(series))
+        values[series] = apply_increments((increment,), values.get(series))
     return values
 
 

@@ -9,10 +9,10 @@ from late_exporter.metrics.counting import project_log
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import LogEntry
 from late_exporter.series import (
-    AttemptOutcome,
     IncCounter,
     Increment,
     Labels,
+    RecordAttempt,
     Series,
     SetLatest,
 )
@@ -126,7 +126,7 @@ def test_generated_labels_are_not_limited() -> None:
 ACCOUNT_FAMILIES: dict[str, Callable[[Labels], Increment]] = {
     "late_account_logs_total": lambda account: IncCounter("late_account_logs_total", (*account, "success")),
     "late_account_info": lambda account: SetLatest("late_account_info", account, at=1, value="@acme"),
-    "late_account_consecutive_failures": lambda account: AttemptOutcome(
+    "late_account_consecutive_failures": lambda account: RecordAttempt(
         "late_account_consecutive_failures", account, at=1, failed=True
     ),
     "late_account_last_success_timestamp_seconds": lambda account: SetLatest(

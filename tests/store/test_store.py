@@ -12,13 +12,13 @@ import pytest
 from late_exporter.errors import ConfigError, StoreError, StoreFenced, StoreInUse
 from late_exporter.model import ListPosition, Scope
 from late_exporter.series import (
-    AttemptOutcome,
     FailureStreak,
     Histogram,
     IncCounter,
     Increment,
     LatestValue,
     ObserveHistogram,
+    RecordAttempt,
     SeriesValue,
     SetLatest,
     Value,
@@ -133,7 +133,7 @@ def test_values_of_all_kinds_are_stored(url: str) -> None:
         IncCounter("part", odd, amount=0.25),
         ObserveHistogram("histogram", odd, micros=1_500_000, bounds=(1.0, 2.0)),
         SetLatest("words", odd, at=NOW, value="@acme 🔥"),
-        AttemptOutcome("streak", odd, at=NOW, failed=True),
+        RecordAttempt("streak", odd, at=NOW, failed=True),
     )
     values: dict[str, Value] = {
         "part": 0.25,

@@ -28,7 +28,7 @@ import msgspec
 
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.feed import Feed
-from late_exporter.metrics.aggregation import apply_increment
+from late_exporter.metrics.aggregation import apply_increments
 from late_exporter.metrics.counting import project_log
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import PENDING, LogEntry, Scope
@@ -92,7 +92,7 @@ def apply_delta(family: Family, value: SampleValue | None, amount: float) -> Sam
     increment: Increment = IncCounter(family.name, (), amount=amount)
     if family.kind == "histogram":
         increment = ObserveHistogram(family.name, (), micros=int(amount), bounds=family.buckets)
-    result = apply_increment(increment, value)
+    result = apply_increments((increment,), value)
     if not isinstance(result, int | float | Histogram):
         raise TypeError(f"{family.name}: {result!r} is not the value of a sample")
     return result
