@@ -16,8 +16,7 @@ import msgspec
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds.limits import check_value_count, limit_depth
-from late_exporter.feeds.schema import DocumentedObject, DocumentReader, deviation
-from late_exporter.format import mask_addresses
+from late_exporter.feeds.schema import DocumentedObject, DocumentReader, deviation, mask_addresses
 from late_exporter.masking import mask_keys
 from late_exporter.model import PAGE_SIZE, REJECTED, UNKNOWN, Deviation, LogEntry, LogPage
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 import msgspec
 
 from late_exporter.feeds.vocabulary import CACHED_NAMES
-from late_exporter.format import mask_addresses
 from late_exporter.masking import KEY_PATTERN, mask_keys
 from late_exporter.model import UNKNOWN, VALUE_DEVIATION, Deviation
 
@@ -31,6 +30,10 @@ NAME = re.compile(r"[A-Za-z]{1,20}\d?([._:-][A-Za-z]{1,20}\d?){0,3}")
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,40}")
 SECRET = re.compile(rf"{KEY_PATTERN}|[0-9A-Fa-f]{{8,}}|[A-Za-z0-9_]{{16,}}")
 """API keys, ids, tokens and telephone numbers; long words in error codes match too."""
+
+
+IP_ADDRESS = re.compile(r"\d{1,3}(?:[.]\d{1,3}){3}|(?<![0-9A-Za-z])[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*")
+"""IPv4 and IPv6 addresses, also if they are cut, and times of a day."""
 
 
 class DocumentedObject(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -120,6 +123,11 @@ class DocumentReader:
             return OTHER
         self._unknown_paths.add(name)
         return name
+
+
+def mask_addresses(text: str) -> str:
+    """Mask everything in a text that looks like the address of a client."""
+    return IP_ADDRESS.sub("***", text)
 
 
 @lru_cache(CACHED_NAMES)

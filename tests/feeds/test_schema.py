@@ -22,7 +22,7 @@ from late_exporter.feeds import DOCUMENTED_PATHS, FEEDS, GENERATIONS
 from late_exporter.feeds.connections import ConnectionRow
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.publishing import PublishingRow
-from late_exporter.feeds.schema import MAX_PATHS, DocumentReader, documented_fields
+from late_exporter.feeds.schema import MAX_PATHS, DocumentReader, documented_fields, mask_addresses
 from late_exporter.feeds.zernio import ZernioRow
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
@@ -304,6 +304,21 @@ def test_the_name_of_a_field_is_masked(name: str, expected: str) -> None:
     """An unknown field is reported without an address or an API key in its name."""
     (deviation,) = deviations_of(LATE_PUBLISHING, {**PUBLISHED, name: 1})
     assert expected == deviation.path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"ip_address":"203.0.113.7', '{"ip_address":"***'),
+        ("from 2001:db8::1 and ::1", "from *** and ***"),
+        ("[fe80::1%eth0]:443", "[***%eth0]:443"),
+        ("2026-11-24T12:00:00.123Z", "2026-11-24T12:00:00.123Z"),
+        ("version 1.4.1385, skip=100", "version 1.4.1385, skip=100"),
+    ],
+)
+def test_addresses_are_masked(text: str, expected: str) -> None:
+    """Addresses of clients are masked, also if they are cut; times and versions are not."""
+    assert expected == mask_addresses(text)
 
 
 # Metrics, log messages and findings.
