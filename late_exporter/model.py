@@ -89,70 +89,52 @@ class LogKind(msgspec.Struct, frozen=True, gc=False):
     """The fields of a log that decide which series it changes; logs of one kind have the same increments.
 
     Args:
-        has_duration: Whether it has a duration.
+        duration: Duration in microseconds; 0 in a kind whose logs have durations of their own.
+        attempt: Attempt number in millionths, because histograms sum integers.
+        expires_at: Expiry time of the account's token.
+        rejection_reason: Reason why the row is not a log that can be counted exactly once; None if it is one.
+        deviations: Differences from the documented schema.
     """
 
     status: str
-    platform: str
-    action: str
-    method: str
-    account_id: str | None
-    username: str | None
-    status_code: int | None
-    error_code: str | None
-    attempt: int | None
-    expires_at: int | None
-    rejection_reason: str | None
-    deviations: tuple[Deviation, ...]
-    has_duration: bool
+    duration: int | None = None
+    platform: str = UNKNOWN
+    action: str = UNKNOWN
+    method: str = UNKNOWN
+    account_id: str | None = None
+    username: str | None = None
+    status_code: int | None = None
+    error_code: str | None = None
+    attempt: int | None = None
+    expires_at: int | None = None
+    rejection_reason: str | None = None
+    deviations: tuple[Deviation, ...] = ()
 
 
-class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
     """A log as returned by a log list, reduced to the fields that are counted.
 
     Args:
         key: Identity within the feed; for a row without one, a digest of the row, so that it is rejected once.
         created: Creation time; None only if the row is rejected.
-        duration: Duration in microseconds.
-        attempt: Attempt number in millionths, because histograms sum integers.
-        expires_at: Expiry time of the account's token.
-        rejection_reason: Reason why the row is not a log that can be counted exactly once; None if it is one.
         is_own: Whether this program caused the log, by a request to the API; such a log is left out of every count.
         profile_id: Profile of the log, if the row names one.
-        deviations: Differences from the documented schema.
         detail: What the log's event shows besides; None if the log has no event.
     """
 
     key: str
-    status: str
     created: int | None = None
-    platform: str = "unknown"
-    action: str = "unknown"
-    method: str = "unknown"
     post_id: str | None = None
-    account_id: str | None = None
-    username: str | None = None
-    status_code: int | None = None
-    error_code: str | None = None
-    duration: int | None = None
-    attempt: int | None = None
-    expires_at: int | None = None
-    rejection_reason: str | None = None
     is_own: bool = False
     profile_id: str | None = None
-    deviations: tuple[Deviation, ...] = ()
     detail: LogDetail | None = None
 
     @property
-    def has_duration(self) -> bool:
-        return self.duration is not None
-
-    @property
     def kind(self) -> LogKind:
-        return LogKind(*_fields_of_kind(self))
+        return LogKind(self.status, None if self.duration is None else 0, *_further_fields_of_kind(self))
 
 
-_fields_of_kind = attrgetter(*LogKind.__struct_fields__)
+_further_fields_of_kind = attrgetter(*LogKind.__struct_fields__[2:])
 
 
 class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):

@@ -99,7 +99,7 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
     yield IncCounter("late_connection_events_total", (*platform, event, log.method))
     if event.endswith("_failed"):
         yield IncCounter("late_connection_failures_total", (*platform, event, log.error_code or UNKNOWN))
-    if log.has_duration:
+    if log.duration is not None:
         yield ObserveLog("late_connection_duration_seconds", (*platform, event), number="duration")
     yield SetByLog("late_connection_last_event_timestamp_seconds", (*platform, event))
     if log.account_id is not None:

@@ -140,7 +140,7 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
     platform, status = (workspace, log.platform), log.status
     labels = (*platform, log.action, status)
     yield IncCounter("late_publishing_logs_total", labels)
-    if log.has_duration:
+    if log.duration is not None:
         yield ObserveLog("late_publishing_duration_seconds", labels, number="duration", has_exemplar=True)
     yield SetByLog("late_publishing_last_log_timestamp_seconds", labels)
     if status == FAILED:

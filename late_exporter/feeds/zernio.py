@@ -226,7 +226,7 @@ def _connection_view(row: RawLog, entry: LogEntry) -> LogView:
 def _project_activity(name: str, workspace: str, log: LogKind) -> Iterator[Increment]:
     labels = (workspace, name, log.platform, log.action)
     yield IncCounter("late_activity_logs_total", (*labels, log.status))
-    if log.has_duration:
+    if log.duration is not None:
         yield ObserveLog("late_activity_duration_seconds", labels, number="duration")
 
 
