@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-
-
-IP_ADDRESS = re.compile(r"\d{1,3}(?:[.]\d{1,3}){3}|(?<![0-9A-Za-z])[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*")
-"""IPv4 and IPv6 addresses, also if they are cut, and times of a day."""
-
-
-def mask_addresses(text: str) -> str:
-    """Mask everything in a text that looks like the address of a client."""
-    return IP_ADDRESS.sub("***", text)
 
 
 def iso_time(millis: float, *, precise: bool = False) -> str:

@@ -76,10 +76,10 @@ class SetCurrent(Increment, frozen=True, kw_only=True, gc=False):
     value: float
 
 
-class AttemptOutcome(Increment, frozen=True, kw_only=True, gc=False):
-    """Record a failed or successful publishing attempt of an account."""
+class RecordAttempt(Increment, frozen=True, kw_only=True, gc=False):
+    """Record a failed or successful publishing attempt of an account; a time of 0 is that of each log."""
 
-    at: int
+    at: int = 0
     failed: bool
 
 
@@ -101,12 +101,6 @@ class SetByLog(Increment, frozen=True, kw_only=True, gc=False):
     """Set a gauge as of the creation of the newest log; the value is that time in seconds if it is None."""
 
     value: float | str | None = None
-
-
-class RecordAttempt(Increment, frozen=True, kw_only=True, gc=False):
-    """Record each log as a failed or successful publishing attempt of an account."""
-
-    failed: bool
 
 
 class Histogram(msgspec.Struct, frozen=True, tag="histogram", gc=False):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from late_exporter.format import human_duration, iso_time, mask_addresses, plural
+from late_exporter.format import human_duration, iso_time, plural
 
 
 def test_a_time_is_iso_8601_in_utc() -> None:
@@ -10,21 +10,6 @@ def test_a_time_is_iso_8601_in_utc() -> None:
     assert "1970-01-01T00:00:01Z" == iso_time(1999)
     assert "1970-01-01T00:00:01.999Z" == iso_time(1999, precise=True)
     assert "" == iso_time(10**18)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ('{"ip_address":"203.0.113.7', '{"ip_address":"***'),
-        ("from 2001:db8::1 and ::1", "from *** and ***"),
-        ("[fe80::1%eth0]:443", "[***%eth0]:443"),
-        ("2026-11-24T12:00:00.123Z", "2026-11-24T12:00:00.123Z"),
-        ("version 1.4.1385, skip=100", "version 1.4.1385, skip=100"),
-    ],
-)
-def test_addresses_are_masked(text: str, expected: str) -> None:
-    """Addresses of clients are masked, also if they are cut; times and versions are not."""
-    assert expected == mask_addresses(text)
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,10 @@ from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import FeedState, Scope
+from late_exporter.model import Scope
 from late_exporter.protocols import Logger
 from late_exporter.series import Increment, Series, SeriesValue
+from late_exporter.store.records import FeedState
 from late_exporter.store.thread import StoreThread
 
 SERIES_PER_PAGE = 1000

@@ -13,7 +13,8 @@ import msgspec
 
 from late_exporter.format import iso_time, plural
 from late_exporter.ingest.accounting import CounterMismatch, count_extra, count_missing
-from late_exporter.model import PENDING, Coverage, LogEntry
+from late_exporter.model import PENDING, LogEntry
+from late_exporter.store.records import Coverage
 
 MAX_LINES = 50  # differences that are listed as text; JSON has all of them
 

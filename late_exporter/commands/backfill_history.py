@@ -28,7 +28,7 @@ import msgspec
 
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.feed import Feed
-from late_exporter.metrics.aggregation import apply_increment
+from late_exporter.metrics.aggregation import apply_increments
 from late_exporter.metrics.counting import project_log
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import PENDING, LogEntry, Scope
@@ -47,7 +47,7 @@ class Change(NamedTuple):
 
     def apply(self, value: SampleValue | None) -> SampleValue:
         """Return the value of the series after the change."""
-        return cast("SampleValue", apply_increment(self.increment, value))
+        return cast("SampleValue", apply_increments([self.increment], value))
 
 
 class SeriesHistory(msgspec.Struct, frozen=True):

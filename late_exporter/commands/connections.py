@@ -14,8 +14,9 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds.feed import Feed
 from late_exporter.masking import quote
-from late_exporter.model import DAY_MS, Coverage
+from late_exporter.model import DAY_MS
 from late_exporter.protocols import Client
+from late_exporter.store.records import Coverage
 
 WorkspaceConnection: TypeAlias = tuple[LateClient, ApiGeneration]
 """Access to the API of a workspace."""

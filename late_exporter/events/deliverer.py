@@ -10,9 +10,9 @@ from contextlib import suppress
 from late_exporter.errors import DeliveryError, StoreError
 from late_exporter.events.output import MAX_BATCH_EVENTS, Output
 from late_exporter.events.report import DELIVERED, DROPPED, FAILURES, DeliveryReport
-from late_exporter.model import QueuedEvent
 from late_exporter.protocols import Logger, Offload
 from late_exporter.store.outbox import Outbox
+from late_exporter.store.records import QueuedEvent
 
 BATCH_SECONDS = 0.25
 """Time to wait after an event was queued, so that others are delivered with it."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from late_exporter.errors import DeliveryError
-from late_exporter.model import QueuedEvent
+from late_exporter.store.records import QueuedEvent
 
 LINE_START = b'{"id":"'
 """Beginning of every event."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from late_exporter.model import QueuedEvent
+from late_exporter.store.records import QueuedEvent
 
 MAX_BATCH_EVENTS = 500
 """Maximum number of events that are delivered at once."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import Backlog
 from late_exporter.series import IncCounter
+from late_exporter.store.records import Backlog
 
 DELIVERED = "late_exporter_events_delivered_total"
 DROPPED = "late_exporter_events_dropped_total"

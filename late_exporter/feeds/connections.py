@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from late_exporter.feeds import decoder
-from late_exporter.feeds.classification import is_failure
 from late_exporter.feeds.feed import Feed, LogView, RawLog
-from late_exporter.feeds.schema import LATE_CONNECTIONS, ValueChecker
+from late_exporter.feeds.schema import DocumentedObject, value_checker
 from late_exporter.feeds.view import common_fields, event_status, row_text
 from late_exporter.feeds.vocabulary import EVENTS, METHODS
 from late_exporter.model import DAY_MS, UNKNOWN, LogEntry, LogKind
@@ -24,34 +24,55 @@ CONNECTED_AFTER = {
 """Value of ``late_account_connected`` after an event."""
 
 
-class ConnectionFailure(msgspec.Struct, gc=False):
+class ConnectionFailure(DocumentedObject):
     """The reason why a connection failed."""
 
     code: str | None = None
+    message: str | None = None
+    raw_response: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="rawResponse")
 
 
-class ConnectedAccount(msgspec.Struct, rename="camel", gc=False):
+class ConnectedAccount(DocumentedObject, rename="camel"):
     """The account that was connected."""
 
+    display_name: str | None = None
     username: str | None = None
+    profile_picture: str | None = None
+    permissions: list[Any] | None = None
     token_expires_at: str | None = None
+    account_type: str | None = None
 
 
-class ConnectionRow(msgspec.Struct, rename="camel", gc=False):
+class ConnectionContext(DocumentedObject, rename="camel"):
+    """The circumstances of a connection."""
+
+    is_headless_mode: bool | None = None
+    has_custom_redirect_url: bool | None = None
+    is_reconnection: bool | None = None
+    is_byok: bool | None = msgspec.field(default=None, name="isBYOK")
+    invitation_token: msgspec.Raw = msgspec.Raw()  # these two are only in late-sdk 1.2.60
+    connect_token: msgspec.Raw = msgspec.Raw()
+
+
+class ConnectionRow(DocumentedObject, rename="camel", kw_only=True):
     """A connection log as sent by the API."""
 
     id: decoder.Id = msgspec.field(name="_id")
-    platform: str | None = None
+    user_id: str | None = None
+    profile_id: str | None = None
     account_id: str | None = None
-    event_type: str | None = None
+    platform: str
+    event_type: str
     connection_method: str | None = None
     error: ConnectionFailure | None = None
     success: ConnectedAccount | None = None
+    context: ConnectionContext | None = None
     duration_ms: int | float | None = None
-    created_at: str | None = None
+    metadata: msgspec.Raw = msgspec.Raw()
+    created_at: str
 
 
-_check_values = ValueChecker({"eventType": EVENTS.__contains__, "connectionMethod": METHODS.__contains__}).check
+_check_values = value_checker({"eventType": EVENTS.__contains__, "connectionMethod": METHODS.__contains__})
 
 
 def _entry(row: ConnectionRow) -> LogEntry:
@@ -76,9 +97,9 @@ def _entry(row: ConnectionRow) -> LogEntry:
 def project(workspace: str, log: LogKind) -> Iterator[Increment]:
     platform, event = (workspace, log.platform), log.action
     yield IncCounter("late_connection_events_total", (*platform, event, log.method))
-    if is_failure(event):
+    if event.endswith("_failed"):
         yield IncCounter("late_connection_failures_total", (*platform, event, log.error_code or UNKNOWN))
-    if log.has_duration:
+    if log.duration is not None:
         yield ObserveLog("late_connection_duration_seconds", (*platform, event), number="duration")
     yield SetByLog("late_connection_last_event_timestamp_seconds", (*platform, event))
     if log.account_id is not None:
@@ -111,7 +132,7 @@ FEED = Feed(
     name="connections",
     path="/v1/connections/logs",
     retention=7 * DAY_MS,
-    parse=decoder.LogListDecoder(decoder.ResponseFormat(ConnectionRow, LATE_CONNECTIONS), _entry).parse,
+    parse=decoder.LogListDecoder(ConnectionRow, _entry).parse,
     view=view,
     project=project,
     counter="late_connection_events_total",

@@ -9,17 +9,16 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache, wraps
-from typing import Annotated, Any, Generic, ParamSpec, TypeAlias, TypeVar
+from functools import lru_cache
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds.limits import check_value_count, limit_depth
-from late_exporter.feeds.schema import ENVELOPE, Schema, SchemaChecker, documented_type
-from late_exporter.format import mask_addresses
+from late_exporter.feeds.schema import DocumentedObject, DocumentReader, deviation, mask_addresses
 from late_exporter.masking import mask_keys
-from late_exporter.model import PAGE_SIZE, REJECTED, UNKNOWN, LogEntry, LogPage
+from late_exporter.model import PAGE_SIZE, REJECTED, UNKNOWN, Deviation, LogEntry, LogPage
 
 LABEL_LENGTH = 128
 KEY_LENGTH = 128
@@ -61,77 +60,65 @@ Id: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
 MAX_DIGITS = 1000
 """Longest integer that is not converted to a float for display."""
 
-RowT = TypeVar("RowT", bound=msgspec.Struct)
-P = ParamSpec("P")
-ResultT = TypeVar("ResultT")
+RowT = TypeVar("RowT", bound=DocumentedObject)
 
 
-class Pagination(msgspec.Struct):
-    """The pagination fields of a response."""
+class Pagination(DocumentedObject):
+    """The position of a page in its list."""
 
     total: int | None = None
+    limit: int | None = None
+    skip: int | None = None
+    pages: int | None = None
     has_more: bool | None = msgspec.field(default=None, name="hasMore")
-    skip: Any = None
-    limit: Any = None
 
     def announces_more(self, row_count: int) -> bool | None:
         """Return whether rows follow a page; None if the API does not say so.
 
         An empty page ends a list in any case, so in doubt more rows are expected.
         """
-        if self.total is not None and isinstance(self.skip, int):
+        if self.total is not None and self.skip is not None:
             if self.skip + row_count < self.total:
                 return True
             # A total that is too small must not end the list.
-        elif self.has_more is None and isinstance(self.limit, int) and 0 < self.limit <= row_count:
+        elif self.has_more is None and self.limit is not None and 0 < self.limit <= row_count:
             return True  # The API may return fewer rows than requested.
         return self.has_more
 
 
-class ResponseFormat(Generic[RowT]):
-    """Format of the responses of log lists; feeds whose rows have the same fields share it.
+class Envelope(DocumentedObject):
+    """A response of a list, or of the logs of one post."""
 
-    Args:
-        row_type: Struct with the used fields of a row; only ``id`` may be required.
-        schema: Documented fields of a row; None if deviations are not reported.
-
-    Attributes:
-        decode: Decodes a response that matches the row type.
-        decode_documented: Decodes a response without deviations; None without a schema.
-    """
-
-    def __init__(self, row_type: type[RowT], schema: Schema | None = None) -> None:
-        self.row_type = row_type
-        self.schema = schema
-        self.fields = {field.encode_name: field for field in msgspec.structs.fields(row_type)}
-        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(_envelope(row_type)).decode
-        self.decode_documented: Callable[[bytes], Any] | None = None
-        if schema is not None:
-            envelope = documented_type(ENVELOPE, _envelope(documented_type(schema, row_type)))
-            self.decode_documented = msgspec.json.Decoder(envelope).decode
+    logs: list[Any] | None = None
+    pagination: Pagination | None = None
+    count: int | None = None
+    post_id: str | None = msgspec.field(default=None, name="postId")
 
 
 class LogListDecoder(Generic[RowT]):
     """Decoder of the responses of one log list.
 
-    A response without deviations from the documentation is decoded in one typed pass, and so is one that matches the
-    row type. Any other one is decoded row by row and field by field, and a field of the wrong type counts as missing.
+    A response without deviations from the documentation is decoded in one typed pass. Any other one is read field by
+    field, and a field of the wrong type counts as missing.
 
     Args:
+        row_type: Rows with their documented fields.
         number_entries: Assigns keys to the logs of a page that have no ids; None if all have ids.
     """
 
     def __init__(
         self,
-        response_format: ResponseFormat[RowT],
+        row_type: type[RowT],
         to_entry: Callable[[RowT], LogEntry],
         *,
         number_entries: Callable[[Sequence[LogEntry]], Sequence[LogEntry]] | None = None,
     ) -> None:
-        self._format = response_format
+        self._row_type = row_type
         self._to_entry = to_entry
         self._number_entries = number_entries
-        self._checker = None if response_format.schema is None else SchemaChecker(response_format.schema)
+        envelope = msgspec.defstruct("DocumentedPage", [("logs", list[row_type])], bases=(Envelope,), kw_only=True)  # type: ignore[valid-type]
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(envelope).decode
+        self._reader = DocumentReader()
         self._recent_pages: deque[tuple[bytes, LogPage]] = deque(maxlen=CACHED_PAGES)
 
     def parse(self, body: bytes) -> LogPage:
@@ -145,74 +132,55 @@ class LogListDecoder(Generic[RowT]):
             if recent_body == body:  # Other bodies differ early, so this costs less than a hash.
                 return page
         check_value_count(body)
-        page = self._decode_documented(body) or self._with_deviations(self._decode(body), body)
+        page = self._documented_page(body) or self._deviating_page(body)
         if len(body) < MAX_CACHED_BYTES:
             self._recent_pages.append((body, page))
         return page
 
-    def _decode_documented(self, body: bytes) -> LogPage | None:
+    def _documented_page(self, body: bytes) -> LogPage | None:
         """Return the page in a response without deviations; None if it has some."""
-        if self._format.decode_documented is None:
-            return None
         try:
-            response = self._format.decode_documented(body)
+            response = self._decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        return self._typed_page(response)
+        return self._page([self._to_entry(row) for row in response.logs[:PAGE_SIZE]], response.pagination)
 
-    def _with_deviations(self, page: LogPage, body: bytes) -> LogPage:
-        deviations_by_row = self._checker.check(body) if self._checker else ()
-        if len(deviations_by_row) != len(page.entries):
-            return page
-        pairs = zip(page.entries, deviations_by_row, strict=True)
-        entries = tuple(
-            msgspec.structs.replace(entry, deviations=deviations + entry.deviations) if deviations else entry
-            for entry, deviations in pairs
-        )
-        return msgspec.structs.replace(page, entries=entries)
-
-    def _decode(self, body: bytes) -> LogPage:
+    def _deviating_page(self, body: bytes) -> LogPage:
         try:
-            response = self._format.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            try:
-                return self._decode_leniently(body)
-            except RecursionError:
-                return self._decode_leniently(limit_depth(body))
-        return self._typed_page(response)
+            return self._read_page(_loads(body, parse_integer))
+        except RecursionError:
+            return self._read_page(_loads(limit_depth(body), parse_integer))
 
-    def _typed_page(self, response: Any) -> LogPage:
-        entries = [self._to_entry(row) for row in response.logs[:PAGE_SIZE]]
-        return self._page(entries, response.pagination or Pagination())
+    def _read_page(self, response: Mapping[str, Any]) -> LogPage:
+        rows, differences = _rows(response), dict[tuple[str, str], Any]()
+        pagination = self._reader.read(response, Envelope, differences).pagination
+        if isinstance(differences.get(("pagination.total", "type")), str):
+            raise BadPayload("pagination.total is text, not a number")
+        deviations: dict[tuple[str, str], Deviation] = {}  # one object for all rows that have it
+        return self._page([self._read_row(row, dict(differences), deviations) for row in rows], pagination)
 
-    def _decode_leniently(self, body: bytes) -> LogPage:
-        response = _loads(body, parse_integer)
-        entries = [self._lenient_entry(row) for row in _rows(response)]
-        return self._page(entries, _lenient_pagination(response.get("pagination")))
+    def _read_row(
+        self, row: object, differences: dict[tuple[str, str], Any], deviations: dict[tuple[str, str], Deviation]
+    ) -> LogEntry:
+        """Return the entry of a row, with the differences of the response and its own."""
+        if isinstance(row, dict):
+            fields = self._reader.read(row, self._row_type, differences)
+            has_no_id = self._number_entries is None and not (isinstance(row.get("_id"), str) and row["_id"])
+            entry = _rejected_entry(row, "no_id") if has_no_id else self._to_entry(fields)
+        else:
+            entry = _rejected_entry(row, "not_an_object")
+        for place in differences.keys() - deviations.keys():
+            deviations[place] = deviation(*place, differences[place])
+        found = tuple(deviations[place] for place in differences)
+        return msgspec.structs.replace(entry, deviations=found + entry.deviations) if found else entry
 
-    def _page(self, entries: list[LogEntry], pagination: Pagination) -> LogPage:
+    def _page(self, entries: list[LogEntry], pagination: Pagination | None) -> LogPage:
+        pagination = pagination or Pagination()
         total = pagination.total if pagination.total is not None and pagination.total >= 0 else None
         has_more = pagination.announces_more(len(entries))
         has_ids = self._number_entries is None
         numbered = entries if self._number_entries is None else self._number_entries(entries)
         return LogPage(tuple([_reject_undated(entry) for entry in numbered]), total, has_more, without_ids=not has_ids)
-
-    def _lenient_entry(self, row: object) -> LogEntry:
-        if not isinstance(row, dict):
-            return _rejected_entry(row, "not_an_object")
-        if self._number_entries is None and (not isinstance(row.get("_id"), str) or not row["_id"]):
-            return _rejected_entry(row, "no_id")
-        values = {}
-        for name, field in self._format.fields.items():
-            try:
-                values[field.name] = msgspec.convert(row[name], field.type)
-            except (KeyError, msgspec.ValidationError, ValueError):
-                continue
-        return self._to_entry(self._format.row_type(**values))
-
-
-def _envelope(row_type: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    return msgspec.defstruct("Envelope", [("logs", list[row_type]), ("pagination", Pagination | None, None)])  # type: ignore[valid-type]
 
 
 def raw_rows(body: bytes) -> Sequence[Any]:
@@ -245,20 +213,6 @@ def parse_integer(digits: str) -> int | float:
 def _exact_integer(digits: str) -> int | float:
     # Python rejects integers of several thousand digits.
     return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
-
-
-def _lenient_pagination(value: object) -> Pagination:
-    if not isinstance(value, dict):
-        return Pagination()
-    total, more = value.get("total"), value.get("hasMore")
-    if isinstance(total, str):
-        raise BadPayload("pagination.total is text, not a number")
-    return Pagination(
-        total=total if isinstance(total, int) and not isinstance(total, bool) else None,
-        has_more=more if isinstance(more, bool) else None,
-        skip=value.get("skip"),
-        limit=value.get("limit"),
-    )
 
 
 def _rejected_entry(row: object, reason: str) -> LogEntry:
@@ -335,29 +289,6 @@ def text_digest(*values: object) -> str:
     digest = _NEW_DIGEST.copy()  # faster than another one with the same parameters
     digest.update("\0".join(["" if fact is None else str(fact) for fact in values]).encode("utf-8", "replace"))
     return digest.hexdigest()
-
-
-def cached_by_texts(build: Callable[P, ResultT]) -> Callable[P, ResultT]:
-    """Cache the results of a function of texts that many rows have in common; those of long texts are not kept."""
-
-    @lru_cache(CACHED_TEXTS)
-    def build_short(*texts: P.args, **named: P.kwargs) -> ResultT:
-        if any(isinstance(text, str) and len(text) > LABEL_LENGTH for text in (*texts, *named.values())):
-            raise _LongTextError  # The cache keeps no errors.
-        return build(*texts, **named)
-
-    @wraps(build)
-    def build_cached(*texts: P.args, **named: P.kwargs) -> ResultT:
-        try:
-            return build_short(*texts, **named)  # type: ignore[arg-type] # texts are hashable
-        except _LongTextError:
-            return build(*texts, **named)
-
-    return build_cached
-
-
-class _LongTextError(Exception):
-    """A text is too long to be kept."""
 
 
 def parse_millis(value: str | None) -> int | None:

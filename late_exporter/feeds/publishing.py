@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from late_exporter.feeds import decoder
 from late_exporter.feeds.feed import Feed, LogView, RawLog
-from late_exporter.feeds.schema import LATE_PUBLISHING, ValueChecker
+from late_exporter.feeds.schema import DocumentedObject, value_checker
 from late_exporter.feeds.view import common_fields, row_text
 from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES, split_words
 from late_exporter.model import DAY_MS, FAILED, PENDING, SUCCESS, UNKNOWN, LogEntry, LogKind
@@ -26,123 +27,103 @@ from late_exporter.series import (
 ATTEMPTS = ("publish", "retry")
 """Actions that are attempts to publish."""
 
-CATEGORIES: tuple[tuple[str, str, frozenset[str]], ...] = (
-    # The first matching row applies. An error code matches if it contains one of the words.
-    ("platform_rate_limit", "code", frozenset({"RATE_LIMIT", "TOO_MANY", "THROTTL"})),
-    (
-        "quota_exhausted",
-        "code",
-        frozenset({"QUOTA", "DAILY_LIMIT", "SPEND_LIMIT", "SPEND_CAP", "CREDITS"}),
-    ),
-    ("auth_expired", "code", frozenset({"TOKEN", "OAUTH", "AUTH", "CREDENTIAL", "SESSION_EXPIRED"})),
-    ("account_issue", "code", frozenset({"ACCOUNT", "SUSPENDED", "DISABLED", "RESTRICTED", "BANNED"})),
-    ("user_abuse", "code", frozenset({"SPAM", "ABUSE"})),
-    (
-        "user_content",
-        "code",
-        frozenset(
-            {"MEDIA", "VIDEO", "IMAGE", "UPLOAD", "CONTENT", "CAPTION", "DUPLICATE", "TEXT", "HASHTAG", "VALIDATION"}
-        ),
-    ),
-    ("platform_rejected", "code", frozenset({"PERMISSION", "FORBIDDEN", "POLICY", "REJECTED"})),
-    ("platform_error", "code", frozenset({"UNAVAILABLE", "BAD_GATEWAY", "UPSTREAM", "OUTAGE", "MAINTENANCE"})),
-    ("platform_rate_limit", "status", frozenset({"429"})),
-    ("auth_expired", "status", frozenset({"401"})),
-    ("quota_exhausted", "status", frozenset({"402"})),
-    ("user_content", "status", frozenset({"413", "415"})),
-    ("platform_rate_limit", "action", frozenset({"rate_limit_pause"})),
+CATEGORIES = (
+    # The first matching pattern applies, to the error code in capitals, the status code and the action.
+    ("platform_rate_limit", "RATE_LIMIT|TOO_MANY|THROTTL"),
+    ("quota_exhausted", "QUOTA|DAILY_LIMIT|SPEND_LIMIT|SPEND_CAP|CREDITS"),
+    ("auth_expired", "TOKEN|AUTH|CREDENTIAL|SESSION_EXPIRED"),
+    ("account_issue", "ACCOUNT|SUSPENDED|DISABLED|RESTRICTED|BANNED"),
+    ("user_abuse", "SPAM|ABUSE"),
+    ("user_content", "MEDIA|VIDEO|IMAGE|UPLOAD|CONTENT|CAPTION|DUPLICATE|TEXT|HASHTAG|VALIDATION"),
+    ("platform_rejected", "PERMISSION|FORBIDDEN|POLICY|REJECTED"),
+    ("platform_error", "UNAVAILABLE|BAD_GATEWAY|UPSTREAM|OUTAGE|MAINTENANCE"),
+    ("platform_rate_limit", " 429 "),
+    ("auth_expired", " 401 "),
+    ("quota_exhausted", " 402 "),
+    ("user_content", " 413 | 415 "),
+    ("platform_rate_limit", " rate_limit_pause$"),
     # With a status code the platform has responded; a timeout or internal error without one is the vendor's own.
-    ("platform_error", "status", frozenset({"408", *(str(code) for code in range(500, 600))})),
-    ("system_error", "code", frozenset({"TIMEOUT", "TIMED_OUT", "INTERNAL", "NETWORK", "SERVER_ERROR", "SYSTEM"})),
-    ("user_content", "action", frozenset({"media_upload"})),
-    ("auth_expired", "action", frozenset({"token_refresh"})),
-    ("user_content", "status", frozenset({"400", "422"})),
-    ("platform_rejected", "status", frozenset({str(code) for code in range(400, 500)})),
+    ("platform_error", r" 408 | 5\d\d "),
+    ("system_error", "TIMEOUT|TIMED_OUT|INTERNAL|NETWORK|SERVER_ERROR|SYSTEM"),
+    ("user_content", " media_upload$"),
+    ("auth_expired", " token_refresh$"),
+    ("user_content", " 400 | 422 "),
+    ("platform_rejected", r" 4\d\d "),
 )
-"""Failure category by error code, status code and action, if the error code is not a category itself."""
-
-CATEGORY_LIKE = re.compile("(auth|user|account|platform|quota|system)_[a-z]+")
-"""Error codes that look like a failure category of the vendor."""
+"""Failure categories and the logs that have them, if the error code is not a category itself."""
 
 
-class PostReference(msgspec.Struct, gc=False):
+class Post(DocumentedObject):
     """A post that is embedded in a log."""
 
     id: str | None = msgspec.field(default=None, name="_id")
+    content: str | None = None
+    status: str | None = None
 
 
-class PlatformResponse(msgspec.Struct, gc=False):
+class PlatformRequest(DocumentedObject, rename="camel"):
+    """The request to the platform."""
+
+    content_preview: str | None = None
+    media_count: int | float | None = None
+    media_types: list[Any] | None = None
+    media_urls: list[Any] | None = None
+    scheduled_for: str | None = None
+    raw_body: msgspec.Raw = msgspec.Raw()
+
+
+class PlatformResponse(DocumentedObject, rename="camel"):
     """The response of the platform."""
 
-    error_code: str | None = msgspec.field(default=None, name="errorCode")
+    platform_post_id: str | None = None
+    platform_post_url: str | None = None
+    error_message: str | None = None
+    error_code: str | None = None
+    raw_body: msgspec.Raw = msgspec.Raw()
 
 
-class PublishingRow(msgspec.Struct, rename="camel", gc=False):
+class PublishingRow(DocumentedObject, rename="camel", kw_only=True):
     """A publishing log as sent by the API."""
 
     id: decoder.Id = msgspec.field(name="_id")
-    post_id: str | PostReference | None = None
-    platform: str | None = None
+    post_id: str | Post | None = None
+    user_id: str | None = None
+    profile_id: str | None = None
+    platform: str
     account_id: str | None = None
     account_username: str | None = None
-    action: str | None = None
-    status: str | None = None
+    action: str
+    status: str
     status_code: int | None = None
+    endpoint: str | None = None
+    request: PlatformRequest | None = None
     response: PlatformResponse | None = None
     duration_ms: int | float | None = None
     attempt_number: int | float | None = None
-    created_at: str | None = None
+    created_at: str
 
 
-def is_known_code(code: str) -> bool:
-    """Return whether an error code is a failure category, has one by its words, or does not look like one."""
-    name = "_".join(split_words(code))
-    if name in FAILURE_CATEGORIES or not CATEGORY_LIKE.fullmatch(name):
-        return True
-    return any(word in name.upper() for _, field, words in CATEGORIES if field == "code" for word in words)
-
-
-_check_values = ValueChecker(
-    {"action": ACTIONS.__contains__, "status": STATUSES.__contains__, "response.errorCode": is_known_code}
-).check
+_check_values = value_checker({"action": ACTIONS.__contains__, "status": STATUSES.__contains__})
 
 
 def _entry(row: PublishingRow) -> LogEntry:
-    post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
-    error_code = row.response.error_code if row.response else None
-    return msgspec.structs.replace(
-        _common_entry(row.platform, row.account_id, row.account_username, row.action, row.status, error_code),
+    post = row.post_id.id if isinstance(row.post_id, Post) else row.post_id
+    action, status = decoder.label_text(row.action), decoder.label_text(row.status)
+    return LogEntry(
         key=decoder.log_key(row.id),
+        status=status,
         created=decoder.parse_millis(row.created_at),
+        platform=decoder.label_text(row.platform),
+        action=action,
         # Dots would change the path of a request.
         post_id=decoder.id_text(post) if post and post.strip(".") else None,
+        account_id=decoder.optional_text(row.account_id),
+        username=decoder.label_text(row.account_username),
         status_code=row.status_code,
+        error_code=decoder.optional_text(row.response.error_code if row.response else None),
         duration=decoder.to_micros(row.duration_ms, 1000),
         attempt=decoder.to_micros(row.attempt_number, decoder.ONE_ATTEMPT),
-    )
-
-
-@decoder.cached_by_texts
-def _common_entry(
-    platform: str | None,
-    account_id: str | None,
-    username: str | None,
-    action: str | None,
-    status: str | None,
-    error_code: str | None,
-) -> LogEntry:
-    """Return an entry with what many logs of an account have in common."""
-    action_label, status_label = decoder.label_text(action), decoder.label_text(status)
-    error_code = decoder.optional_text(error_code)
-    return LogEntry(
-        key="",
-        status=status_label,
-        platform=decoder.label_text(platform),
-        action=action_label,
-        account_id=decoder.optional_text(account_id),
-        username=decoder.label_text(username),
-        error_code=error_code,
-        deviations=_check_values(action_label, status_label, error_code),
+        deviations=_check_values(action, status),
     )
 
 
@@ -151,18 +132,15 @@ def failure_category(log: LogKind) -> str:
     code = "_".join(split_words(log.error_code or ""))
     if code in FAILURE_CATEGORIES:
         return code
-    code, values = code.upper(), {"status": str(log.status_code), "action": log.action}
-    for name, field, words in CATEGORIES:
-        if any(word in code for word in words) if field == "code" else values[field] in words:
-            return name
-    return UNKNOWN
+    text = f"{code.upper()} {log.status_code} {log.action}"
+    return next((name for name, pattern in CATEGORIES if re.search(pattern, text)), UNKNOWN)
 
 
 def project(workspace: str, log: LogKind) -> Iterator[Increment]:
     platform, status = (workspace, log.platform), log.status
     labels = (*platform, log.action, status)
     yield IncCounter("late_publishing_logs_total", labels)
-    if log.has_duration:
+    if log.duration is not None:
         yield ObserveLog("late_publishing_duration_seconds", labels, number="duration", has_exemplar=True)
     yield SetByLog("late_publishing_last_log_timestamp_seconds", labels)
     if status == FAILED:
@@ -217,7 +195,7 @@ FEED = Feed(
     name="publishing",
     path="/v1/posts/logs",
     retention=7 * DAY_MS,
-    parse=decoder.LogListDecoder(decoder.ResponseFormat(PublishingRow, LATE_PUBLISHING), _entry).parse,
+    parse=decoder.LogListDecoder(PublishingRow, _entry).parse,
     view=view,
     project=project,
     counter="late_publishing_logs_total",

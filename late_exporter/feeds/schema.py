@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from types import MappingProxyType, UnionType
-from typing import Any, TypeAlias, Union, get_args, get_origin
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, lru_cache
+from types import NoneType
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
 
 from late_exporter.feeds.vocabulary import CACHED_NAMES
-from late_exporter.format import mask_addresses
 from late_exporter.masking import KEY_PATTERN, mask_keys
-from late_exporter.model import PAGE_SIZE, UNKNOWN, VALUE_DEVIATION, Deviation
+from late_exporter.model import UNKNOWN, VALUE_DEVIATION, Deviation
 
 MAX_PATHS = 50
 PATH_LENGTH = 64
 OTHER = "other"
 """Path of all unknown fields of a feed beyond the first MAX_PATHS."""
 
-NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
-TYPES = {"array": list, "string": str, "boolean": bool, "number": int | float}
+JSON_TYPES: Mapping[type, str] = {
+    dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number", NoneType: "null",
+}  # fmt: skip
 
 NAME = re.compile(r"[A-Za-z]{1,20}\d?([._:-][A-Za-z]{1,20}\d?){0,3}")
 """A value of a few words, such as the names in a vocabulary; ids, secrets and addresses have more digits."""
@@ -32,286 +32,135 @@ SECRET = re.compile(rf"{KEY_PATTERN}|[0-9A-Fa-f]{{8,}}|[A-Za-z0-9_]{{16,}}")
 """API keys, ids, tokens and telephone numbers; long words in error codes match too."""
 
 
-class SchemaField(msgspec.Struct, frozen=True):
-    """A documented field; every field may be null.
+IP_ADDRESS = re.compile(r"\d{1,3}(?:[.]\d{1,3}){3}|(?<![0-9A-Za-z])[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*")
+"""IPv4 and IPv6 addresses, also if they are cut, and times of a day."""
 
-    Args:
-        types: JSON types of the field; if empty, any value is accepted.
-        required: Whether every log has the field, and not null.
-        fields: Fields of an object.
+
+class DocumentedObject(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """An object of the API with its documented fields.
+
+    A field without a default is a text that every log has. All others may be missing or null; those of type
+    ``msgspec.Raw`` may have any value.
     """
 
-    types: tuple[str, ...] = ()
-    required: bool = False
-    fields: Mapping[str, SchemaField] = MappingProxyType({})
+
+ObjectT = TypeVar("ObjectT", bound=DocumentedObject)
 
 
-Schema: TypeAlias = Mapping[str, SchemaField]
-"""Documented fields by name."""
+class DocumentedField(NamedTuple):
+    """A field of a DocumentedObject.
 
-TEXT, NUMBER, BOOLEAN, LIST, OPAQUE = (
-    SchemaField(("string",)),
-    SchemaField(("number",)),
-    SchemaField(("boolean",)),
-    SchemaField(("array",)),
-    SchemaField(),
-)
-REQUIRED_TEXT = SchemaField(("string",), required=True)
+    Args:
+        types: Python types of its values; empty if any value is accepted.
+        json_types: Their names in JSON.
+        object_type: Type of the objects among its values.
+    """
 
-
-def _object(*types: str, **fields: SchemaField) -> SchemaField:
-    return SchemaField(("object", *types), fields=fields)
-
-
-LATE_PUBLISHING: Schema = MappingProxyType(
-    {
-        "_id": REQUIRED_TEXT,
-        "postId": _object("string", _id=TEXT, content=TEXT, status=TEXT),
-        "userId": TEXT,
-        "profileId": TEXT,
-        "platform": REQUIRED_TEXT,
-        "accountId": TEXT,
-        "accountUsername": TEXT,
-        "action": REQUIRED_TEXT,
-        "status": REQUIRED_TEXT,
-        "statusCode": NUMBER,
-        "endpoint": TEXT,
-        "request": _object(
-            contentPreview=TEXT, mediaCount=NUMBER, mediaTypes=LIST, mediaUrls=LIST, scheduledFor=TEXT, rawBody=OPAQUE
-        ),
-        "response": _object(
-            platformPostId=TEXT, platformPostUrl=TEXT, errorMessage=TEXT, errorCode=TEXT, rawBody=OPAQUE
-        ),
-        "durationMs": NUMBER,
-        "attemptNumber": NUMBER,
-        "createdAt": REQUIRED_TEXT,
-    }
-)
-
-LATE_CONNECTIONS: Schema = MappingProxyType(
-    {
-        "_id": REQUIRED_TEXT,
-        "userId": TEXT,
-        "profileId": TEXT,
-        "accountId": TEXT,
-        "platform": REQUIRED_TEXT,
-        "eventType": REQUIRED_TEXT,
-        "connectionMethod": TEXT,
-        "error": _object(code=TEXT, message=TEXT, rawResponse=OPAQUE),
-        "success": _object(
-            displayName=TEXT,
-            username=TEXT,
-            profilePicture=TEXT,
-            permissions=LIST,
-            tokenExpiresAt=TEXT,
-            accountType=TEXT,
-        ),
-        "context": _object(
-            isHeadlessMode=BOOLEAN,
-            hasCustomRedirectUrl=BOOLEAN,
-            isReconnection=BOOLEAN,
-            isBYOK=BOOLEAN,
-            invitationToken=OPAQUE,  # these two are only in late-sdk 1.2.60
-            connectToken=OPAQUE,
-        ),
-        "durationMs": NUMBER,
-        "metadata": OPAQUE,
-        "createdAt": REQUIRED_TEXT,
-    }
-)
-
-ZERNIO_LOGS: Schema = MappingProxyType(
-    {
-        "type": REQUIRED_TEXT,
-        "action": REQUIRED_TEXT,
-        "user_id": TEXT,
-        "platform": TEXT,
-        "account_id": TEXT,
-        "status": REQUIRED_TEXT,
-        "status_code": NUMBER,
-        "error_message": TEXT,
-        "error_code": TEXT,
-        "duration_ms": NUMBER,
-        "endpoint": TEXT,
-        "request_body": OPAQUE,
-        "response_body": OPAQUE,
-        "created_at": REQUIRED_TEXT,
-        "metadata": OPAQUE,
-        "request_id": TEXT,
-        "api_key_id": TEXT,
-        "method": TEXT,  # these four are in rows of type api_request
-        "path": TEXT,
-        "ip_address": TEXT,
-        "user_agent": TEXT,
-    }
-)
-
-REQUIRED_NUMBER = SchemaField(("number",), required=True)
-ENVELOPE: Schema = MappingProxyType(
-    {
-        "logs": OPAQUE,
-        "pagination": _object(
-            total=REQUIRED_NUMBER,
-            limit=NUMBER,
-            skip=NUMBER,
-            pages=NUMBER,
-            hasMore=SchemaField(("boolean",), required=True),
-        ),
-        "count": NUMBER,
-        "postId": TEXT,
-    }
-)
-"""Fields of the responses around the logs, of a list or of one post."""
+    attribute: str
+    types: frozenset[type]
+    json_types: frozenset[str]
+    object_type: type[DocumentedObject] | None
+    is_required: bool
 
 
-class SchemaChecker:
-    """Checker of the responses of one log list."""
+@cache
+def documented_fields(of: type[DocumentedObject]) -> Mapping[str, DocumentedField]:
+    """Return the fields of a type of objects by their name in the API."""
+    return {field.encode_name: _documented_field(field) for field in msgspec.structs.fields(of)}
 
-    def __init__(self, schema: Schema) -> None:
-        self._schema = schema
+
+def _documented_field(field: msgspec.structs.FieldInfo) -> DocumentedField:
+    alternatives = [get_origin(each) or each for each in get_args(field.type) or (field.type,)]
+    types = {each for each in alternatives if isinstance(each, type)} - {NoneType}
+    object_type = next((each for each in types if issubclass(each, DocumentedObject)), None)
+    types = set() if msgspec.Raw in types else {dict if each is object_type else each for each in types}
+    json_types = frozenset(JSON_TYPES[each] for each in types)
+    return DocumentedField(field.name, frozenset(types), json_types, object_type, field.required)
+
+
+def documented_paths(of: type[DocumentedObject], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted paths of all fields of a type of objects."""
+    for name, field in documented_fields(of).items():
+        yield f"{prefix}{name}"
+        if field.object_type is not None:
+            yield from documented_paths(field.object_type, f"{prefix}{name}.")
+
+
+class DocumentReader:
+    """Read objects that deviate from their documentation: a field of another type counts as missing."""
+
+    def __init__(self) -> None:
         self._unknown_paths: set[str] = set()
 
-    def check(self, body: bytes) -> Sequence[tuple[Deviation, ...]]:
-        """Return the deviations of each log, including those of the response; empty if there are none or no logs."""
-        try:
-            response = json.loads(body.decode("utf-8", "replace"))
-        except (ValueError, RecursionError):
-            return ()
-        logs = response.get("logs") if isinstance(response, dict) else None
-        if not isinstance(logs, list):
-            return ()
-        deviations: dict[tuple[str, str], Deviation] = {}
-        envelope = self._deviations(response, ENVELOPE, deviations)
-        rows = [
-            self._deviations(row, self._schema, deviations) if isinstance(row, dict) else () for row in logs[:PAGE_SIZE]
-        ]
-        return [envelope + row for row in rows] if deviations else ()
-
-    def _deviations(
-        self, document: Mapping[str, Any], schema: Schema, known_deviations: dict[tuple[str, str], Deviation]
-    ) -> tuple[Deviation, ...]:
-        deviations = {}
-        for path, kind, value in _differences(document, schema):
-            name = self._bounded_path(path) if kind == "unknown" else path
-            if (name, kind) not in known_deviations:
-                known_deviations[name, kind] = _deviation(name, kind, value)
-            deviations[name, kind] = known_deviations[name, kind]
-        return tuple(deviations.values())
+    def read(
+        self, document: Mapping[str, Any], of: type[ObjectT], differences: dict[tuple[str, str], Any], prefix: str = ""
+    ) -> ObjectT:
+        """Return an object; add its differences from the documentation, as values by path and kind."""
+        fields = documented_fields(of)
+        values: dict[str, Any] = {}
+        for name, value in document.items():
+            field = fields.get(name)
+            if field is None:
+                differences[self._bounded_path(f"{prefix}{name}"), "unknown"] = value
+            elif value is None:
+                continue
+            elif field.object_type is not None and isinstance(value, dict):
+                values[field.attribute] = self.read(value, field.object_type, differences, f"{prefix}{name}.")
+            elif type(value) in field.types:
+                values[field.attribute] = value
+            elif field.types and JSON_TYPES[type(value)] not in field.json_types:
+                differences[f"{prefix}{name}", "type"] = value
+        for name, field in fields.items():
+            if field.is_required and field.attribute not in values:
+                values[field.attribute] = ""
+                if document.get(name) is None:
+                    differences[f"{prefix}{name}", "missing"] = None
+        return of(**values)
 
     def _bounded_path(self, path: str) -> str:
-        text = "".join(char if char.isprintable() else "\ufffd" for char in path[:PATH_LENGTH])
-        name = mask_keys(mask_addresses(text))
+        name = _masked_path(path[:PATH_LENGTH])
         if name not in self._unknown_paths and len(self._unknown_paths) >= MAX_PATHS:
             return OTHER
         self._unknown_paths.add(name)
         return name
 
 
-class ValueChecker:
-    """Checker of the values of a log that belong to a vocabulary.
+def mask_addresses(text: str) -> str:
+    """Mask everything in a text that looks like the address of a client."""
+    return IP_ADDRESS.sub("***", text)
+
+
+@lru_cache(CACHED_NAMES)
+def _masked_path(path: str) -> str:
+    return mask_keys(mask_addresses("".join(char if char.isprintable() else "\ufffd" for char in path)))
+
+
+def deviation(path: str, kind: str, value: object) -> Deviation:
+    """Return the deviation of a field with a value, of which only a safe excerpt is kept."""
+    if kind == "missing":
+        return Deviation(path, kind)
+    return Deviation(path, kind, JSON_TYPES[type(value)], _sample(value))
+
+
+def value_checker(vocabularies: Mapping[str, Callable[[str], bool]]) -> Callable[..., tuple[Deviation, ...]]:
+    """Return a function that returns the deviations of the values of a log that belong to vocabularies.
+
+    Its arguments are short texts or None, in the order of the paths.
 
     Args:
         vocabularies: Functions that return whether a value is documented, by the path of the field.
     """
 
-    def __init__(self, vocabularies: Mapping[str, Callable[[str], bool]]) -> None:
-        self._vocabularies = vocabularies
-        self.check = lru_cache(CACHED_NAMES)(self._check)
-
-    def _check(self, *values: str | None) -> tuple[Deviation, ...]:
-        """Return the deviations of a log; the values are short texts in the order of the paths, or None."""
+    @lru_cache(CACHED_NAMES)
+    def check(*values: str | None) -> tuple[Deviation, ...]:
         return tuple(
-            Deviation(path, VALUE_DEVIATION, "string", _value_sample(value))
-            for (path, is_documented), value in zip(self._vocabularies.items(), values, strict=True)
+            # Anything longer than a few words can be user content or a secret.
+            Deviation(path, VALUE_DEVIATION, "string", value if NAME.fullmatch(value) else f"of length {len(value)}")
+            for (path, is_documented), value in zip(vocabularies.items(), values, strict=True)
             if value and value != UNKNOWN and not is_documented(value)
         )
 
-
-def _paths(schema: Schema, prefix: str = "") -> Iterator[str]:
-    for name, field in schema.items():
-        yield f"{prefix}{name}"
-        yield from _paths(field.fields, f"{prefix}{name}.")
-
-
-DOCUMENTED_PATHS = frozenset(
-    path for shape in (ENVELOPE, LATE_PUBLISHING, LATE_CONNECTIONS, ZERNIO_LOGS) for path in _paths(shape)
-) | {"metadata.connectionMethod"}
-"""The paths of all documented fields, and of a value in the JSON text of another one."""
-
-
-def documented_type(schema: Schema, used_type: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """Return a subtype that only decodes documents without deviations, which is much faster than a search.
-
-    Args:
-        schema: The documented fields.
-        used_type: Struct with the used fields.
-    """
-    used_fields = {field.encode_name: field for field in msgspec.structs.fields(used_type)}
-    fields: list[Any] = []
-    for name, field in schema.items():
-        used = used_fields.pop(name, None)
-        is_required = field.required or (used is not None and used.required)
-        kind = _type(field, used, is_required=is_required)
-        default = {} if is_required else {"default": msgspec.Raw() if kind is msgspec.Raw else None}
-        fields.append((used.name if used else name, kind, msgspec.field(name=name, **default)))
-    # No value is of this type: fields that are used but not documented must be missing.
-    undocumented = msgspec.UnsetType
-    fields += [(used.name, undocumented, msgspec.field(name=name, default=None)) for name, used in used_fields.items()]
-    options: dict[str, Any] = {"kw_only": True, "forbid_unknown_fields": True, "gc": False}
-    return msgspec.defstruct(used_type.__name__, fields, bases=(used_type,), **options)
-
-
-def _type(field: SchemaField, used: msgspec.structs.FieldInfo | None, *, is_required: bool) -> Any:
-    used_types = _alternatives(None if used is None or used.type is Any else used.type)
-    if "object" in field.types:
-        structs = [each for each in used_types if isinstance(each, type) and issubclass(each, msgspec.Struct)]
-        used_type = structs[0] if structs else msgspec.Struct
-        kinds = [documented_type(field.fields, used_type) if name == "object" else TYPES[name] for name in field.types]
-    elif used_types:
-        kinds = used_types
-    elif field.types:
-        kinds = [TYPES[name] for name in field.types]
-    else:
-        return msgspec.Raw
-    return Union[tuple(kinds if is_required else [*kinds, None])]  # noqa: UP007 - built at run time
-
-
-def _alternatives(annotation: Any) -> list[Any]:
-    """Return the types of a union, or of a single type; None is left out."""
-    types = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return [each for each in types if each not in (None, type(None))]
-
-
-def _differences(document: Mapping[str, Any], schema: Schema, prefix: str = "") -> Iterator[tuple[str, str, object]]:
-    """Yield path, kind and value of every deviation; the value of a missing field is None."""
-    for name, value in document.items():
-        field = schema.get(name)
-        if field is None:
-            yield f"{prefix}{name}", "unknown", value
-        elif value is None or not field.types:
-            continue
-        elif _json_type(value) not in field.types:
-            yield f"{prefix}{name}", "type", value
-        elif isinstance(value, dict):
-            yield from _differences(value, field.fields, f"{prefix}{name}.")
-    for name, field in schema.items():
-        if field.required and document.get(name) is None:
-            yield f"{prefix}{name}", "missing", None
-
-
-def _json_type(value: object) -> str:
-    return NAMES.get(type(value), "number")
-
-
-def _deviation(path: str, kind: str, value: object) -> Deviation:
-    if kind == "missing":
-        return Deviation(path, kind)
-    return Deviation(path, kind, _json_type(value), _sample(value))
-
-
-def _value_sample(value: str) -> str:
-    """Return a value that should be in a vocabulary, unless it can be user content or a secret."""
-    return value if NAME.fullmatch(value) else f"of length {len(value)}"
+    return check
 
 
 def _sample(value: object) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
@@ -33,29 +32,19 @@ MAX_BYTES = 2 * 1024**2
 MAX_WEBHOOKS = 50
 """Webhooks that the API allows to a user."""
 
-POSTS = "late_posts"
 OLDEST_SCHEDULED = "late_posts_oldest_scheduled_timestamp_seconds"
-OLDEST_PUBLISHING = "late_posts_oldest_publishing_timestamp_seconds"
 ACCOUNT_INFO = "late_account_info"
-ACCOUNT_HEALTH = "late_account_health"
-CAN_POST = "late_account_can_post"
 NEEDS_RECONNECT = "late_account_needs_reconnect"
-CONNECTED = "late_account_connected"
-TOKEN_EXPIRY = "late_account_token_expiry_timestamp_seconds"  # noqa: S105 - a metric
 COOLDOWN_UNTIL = "late_account_cooldown_until_timestamp_seconds"
 WEBHOOK_ACTIVE = "late_webhook_active"
-WEBHOOK_FAILURES = "late_webhook_consecutive_failures"
-WEBHOOK_LAST_FIRED = "late_webhook_last_fired_timestamp_seconds"
 WORKSPACE_ACTIVE = "late_workspace_active"
-SPEND_RATIO = "late_workspace_spend_ratio"
 
-_POST_FIELDS = frozenset({"posts", "pagination", "total", "status", "scheduledFor", "createdAt"})
-_HEALTH_FIELDS = frozenset(
-    {"accounts", "accountId", "platform", "username", "status", "canPost", "needsReconnect", "tokenExpiresAt"}
-)
-_ACCOUNT_FIELDS = frozenset({"accounts", "_id", "platform", "rateLimitedUntil", "pagination", "pages"})
-_WEBHOOK_FIELDS = frozenset({"webhooks", "_id", "name", "isActive", "failureCount", "lastFiredAt"})
-_BILLING_FIELDS = frozenset({"status", "hasAccess", "suspended", "caps", "xSpendUsedCents", "xSpendLimitCents"})
+FIELDS = frozenset({
+    "posts", "pagination", "total", "pages", "status", "scheduledFor", "createdAt", "accounts", "accountId", "_id",
+    "platform", "username", "canPost", "needsReconnect", "tokenExpiresAt", "rateLimitedUntil", "webhooks", "name",
+    "isActive", "failureCount", "lastFiredAt", "hasAccess", "suspended", "caps", "xSpendUsedCents", "xSpendLimitCents",
+})  # fmt: skip
+"""The fields that are read; no others are kept, so that no secret of a webhook gets any further."""
 
 _Object: TypeAlias = Mapping[str, Any]
 
@@ -121,7 +110,7 @@ def refresh_posts(context: RefreshContext) -> Refresh:
             rejection = exc
             context.rejected_values.add(status)
             continue
-        response = _load(body, _POST_FIELDS)
+        response = _load(body)
         if "posts" not in response and "pagination" not in response:
             raise BadPayload("the response has neither posts nor their number")
         post = next(_objects(response.get("posts")), {})
@@ -138,17 +127,17 @@ def refresh_posts(context: RefreshContext) -> Refresh:
 def _post_gauges(context: RefreshContext, status: str, response: _Object, post: _Object) -> Iterator[SetLatest]:
     total = _amount(_object(response.get("pagination")).get("total"))
     if total is not None:
-        yield context.gauge(POSTS, total, status)
+        yield context.gauge("late_posts", total, status)
     scheduled_at = _time(post.get("scheduledFor"))
     if status == "scheduled" and scheduled_at is not None:
         yield context.gauge(OLDEST_SCHEDULED, scheduled_at)
     started_at = _time(post.get("createdAt")) if scheduled_at is None else scheduled_at
     if status == "publishing" and started_at is not None:
-        yield context.gauge(OLDEST_PUBLISHING, started_at)
+        yield context.gauge("late_posts_oldest_publishing_timestamp_seconds", started_at)
 
 
 def refresh_accounts(context: RefreshContext) -> Refresh:
-    response = _load((yield StatusRequest("/v1/accounts/health")), _HEALTH_FIELDS)
+    response = _load((yield StatusRequest("/v1/accounts/health")))
     rows = {_account_labels(row, "accountId"): row for row in _rows(response, "accounts")}
     return [
         gauge for labels, row in rows.items() if labels is not None for gauge in _account_gauges(context, labels, row)
@@ -160,14 +149,14 @@ def _account_gauges(context: RefreshContext, labels: tuple[str, str], row: _Obje
     needs_reconnect = _flag(row.get("needsReconnect"))
     values = {
         ACCOUNT_INFO: username,
-        CAN_POST: _flag(row.get("canPost")),
+        "late_account_can_post": _flag(row.get("canPost")),
         NEEDS_RECONNECT: needs_reconnect,
         # The documentation says that an invalid token alone does not disconnect an account.
-        CONNECTED: None if needs_reconnect is None else not needs_reconnect,
-        TOKEN_EXPIRY: _time(row.get("tokenExpiresAt")),
+        "late_account_connected": None if needs_reconnect is None else not needs_reconnect,
+        "late_account_token_expiry_timestamp_seconds": _time(row.get("tokenExpiresAt")),
     }
     if health is not None:
-        yield context.gauge(ACCOUNT_HEALTH, 1, *labels, health)
+        yield context.gauge("late_account_health", 1, *labels, health)
     for family, value in values.items():
         if value is not None:
             yield context.gauge(family, int(value) if isinstance(value, bool) else value, *labels)
@@ -182,7 +171,7 @@ def refresh_cooldowns(context: RefreshContext) -> Refresh:
             if page == 1:
                 raise
             break  # The API rejects pages behind the last one.
-        response = _load(body, _ACCOUNT_FIELDS)
+        response = _load(body)
         rows, previous_count = list(_rows(response, "accounts")), len(cooldowns)
         for row in rows:
             labels = _account_labels(row, "_id")
@@ -196,30 +185,27 @@ def refresh_cooldowns(context: RefreshContext) -> Refresh:
 
 
 def refresh_webhooks(context: RefreshContext) -> Refresh:
-    response = _load((yield StatusRequest("/v1/webhooks/settings")), _WEBHOOK_FIELDS)
-    rows = list(_rows(response, "webhooks"))[:MAX_WEBHOOKS]
+    response = _load((yield StatusRequest("/v1/webhooks/settings")))
     gauges = []
-    for label, row in zip(_webhook_labels(rows), rows, strict=True):
+    for label, row in _webhooks_by_label(list(_rows(response, "webhooks"))[:MAX_WEBHOOKS]).items():
         values = {
             WEBHOOK_ACTIVE: _flag(row.get("isActive")),
-            WEBHOOK_FAILURES: _amount(row.get("failureCount")),
-            WEBHOOK_LAST_FIRED: _time(row.get("lastFiredAt")),
+            "late_webhook_consecutive_failures": _amount(row.get("failureCount")),
+            "late_webhook_last_fired_timestamp_seconds": _time(row.get("lastFiredAt")),
         }
         gauges += [context.gauge(name, float(value), label) for name, value in values.items() if value is not None]
     return gauges
 
 
-def _webhook_labels(rows: list[_Object]) -> Iterator[str]:
-    """Yield a unique label for each webhook: its name, with its id if several have that name."""
+def _webhooks_by_label(rows: list[_Object]) -> Mapping[str, _Object]:
+    """Return the webhooks by a unique label: the name, with the id if several have that name."""
     names = [_webhook_name(row) for row in rows]
-    counts = Counter(names)
-    labels: set[str] = set()
+    webhooks: dict[str, _Object] = {}
     for number, (name, row) in enumerate(zip(names, rows, strict=True), 1):
-        label = name if counts[name] == 1 else f"{name} ({label_text(_text(row.get('_id')) or str(number))})"
-        while label in labels:
-            label = f"{label} ({number})"
-        labels.add(label)
-        yield label
+        is_unique = names.count(name) == 1
+        label = name if is_unique else f"{name} ({label_text(_text(row.get('_id')) or str(number))})"
+        webhooks[label if label not in webhooks else f"{label} ({number})"] = row
+    return webhooks
 
 
 def _webhook_name(row: _Object) -> str:
@@ -232,7 +218,7 @@ def _webhook_name(row: _Object) -> str:
 
 
 def refresh_billing(context: RefreshContext) -> Refresh:
-    response = _load((yield StatusRequest("/v1/billing")), _BILLING_FIELDS)
+    response = _load((yield StatusRequest("/v1/billing")))
     status, caps = _object(response.get("status")), _object(response.get("caps"))
     has_access, is_suspended = _flag(status.get("hasAccess")), _flag(status.get("suspended"))
     used_cents, limit_cents = _amount(caps.get("xSpendUsedCents")), _amount(caps.get("xSpendLimitCents"))
@@ -240,33 +226,32 @@ def refresh_billing(context: RefreshContext) -> Refresh:
     if has_access is not None or is_suspended:
         gauges.append(context.gauge(WORKSPACE_ACTIVE, int(bool(has_access) and not is_suspended)))
     if used_cents is not None and limit_cents:
-        gauges.append(context.gauge(SPEND_RATIO, used_cents / limit_cents, "x"))
+        gauges.append(context.gauge("late_workspace_spend_ratio", used_cents / limit_cents, "x"))
     return gauges
 
 
-def _load(body: bytes, fields: frozenset[str]) -> _Object:
-    """Decode a response; of every object in it only some fields are kept, so that no secret gets any further."""
-
-    def select(pairs: list[tuple[str, Any]]) -> _Object:
-        return {name: value for name, value in pairs if name in fields}
-
+def _load(body: bytes) -> _Object:
+    """Decode a response; of every object in it only the FIELDS are kept."""
     if len(body) > MAX_BYTES:
         raise BadPayload(f"the response is larger than {MAX_BYTES // 1024**2} MiB")
     check_value_count(body)
-
-    def loads(text: bytes) -> Any:
-        return json.loads(text.decode("utf-8", "replace"), object_pairs_hook=select, parse_int=parse_integer)
-
     try:
         try:
-            response = loads(body)
+            response = _loads(body)
         except RecursionError:
-            response = loads(limit_depth(body))
+            response = _loads(limit_depth(body))
     except ValueError:
         raise BadPayload("the response is not JSON") from None
     if not isinstance(response, dict):
         raise BadPayload("the response is not an object")
     return response
+
+
+def _loads(body: bytes) -> Any:
+    def select(pairs: list[tuple[str, Any]]) -> _Object:
+        return {name: value for name, value in pairs if name in FIELDS}
+
+    return json.loads(body.decode("utf-8", "replace"), object_pairs_hook=select, parse_int=parse_integer)
 
 
 def _rows(response: _Object, name: str) -> Iterator[_Object]:

@@ -62,7 +62,7 @@ def _members(field: object, name: str) -> Iterator[str]:
         yield row_text(field, name)
     elif isinstance(field, str):
         # Possessive, because a text that is cut may have any number of characters after its last quote.
-        pattern = rf'"{name}"\s*+:\s*+("[^"\\]*+(?:\\.[^"\\]*+)*+"|\d{{1,100}})'
+        pattern = rf'"{name}"\s*+:\s*+("[^"\\]*+(?:\\.[^"\\]*+)*+"|\d{{1,100}}(?!\d))'
         for match in re.finditer(pattern, field[:SEARCHED_LENGTH]):
             try:
                 yield row_text({name: _decode_member(match[1])}, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -11,11 +10,10 @@ from typing import Any
 import msgspec
 
 from late_exporter.feeds import connections, decoder, publishing
-from late_exporter.feeds.classification import classify_action, classify_event
+from late_exporter.feeds.classification import find_action, find_event
 from late_exporter.feeds.feed import Feed, LogView, RawLog
-from late_exporter.feeds.schema import ZERNIO_LOGS, ValueChecker
+from late_exporter.feeds.schema import DocumentedObject, value_checker
 from late_exporter.feeds.view import (
-    SEARCHED_LENGTH,
     common_fields,
     event_status,
     row_text,
@@ -24,7 +22,7 @@ from late_exporter.feeds.view import (
 )
 from late_exporter.feeds.vocabulary import METHODS, STATUSES
 from late_exporter.feeds.zernio_keys import number_entries, renumber_entries, row_key
-from late_exporter.model import DAY_MS, FAILED, ZERNIO, LogEntry, LogKind, LogPage
+from late_exporter.model import DAY_MS, FAILED, UNKNOWN, ZERNIO, LogEntry, LogKind, LogPage
 from late_exporter.series import IncCounter, Increment, ObserveLog
 
 RETENTION = 90 * DAY_MS
@@ -40,79 +38,77 @@ OWN_USER_AGENT = "late-exporter/"
 
 
 class RowMetadata(msgspec.Struct, rename="camel", gc=False):
-    """The used fields of ``metadata``."""
+    """The used fields of ``metadata``, none of which is documented."""
 
     post_id: str | None = None
     account_username: str | None = None
     attempt_number: int | float | None = None
     connection_method: str | None = None
     token_expires_at: str | None = None
-    is_reconnection: bool | None = None
     profile_id: str | None = None
 
 
-class ZernioRow(msgspec.Struct, gc=False):
-    """A log as sent by the API; ``metadata`` is JSON text, but an object is accepted too."""
+class ZernioRow(DocumentedObject, kw_only=True):
+    """A log as sent by the API; bodies and ``metadata`` are JSON text."""
 
-    action: str | None = None
+    type: str
+    action: str
     user_id: str | None = None
     platform: str | None = None
     account_id: str | None = None
-    status: str | None = None
+    status: str
     status_code: int | None = None
+    error_message: str | None = None
     error_code: str | None = None
     duration_ms: int | float | None = None
-    request_body: str | None = None
-    created_at: str | None = None
-    metadata: str | RowMetadata | None = None
+    endpoint: str | None = None
+    request_body: msgspec.Raw = msgspec.Raw()
+    response_body: msgspec.Raw = msgspec.Raw()
+    created_at: str
+    metadata: str | None = None
     request_id: str | None = None
+    api_key_id: str | None = None
+    method: str | None = None  # these four are in rows of type api_request
+    path: str | None = None
+    ip_address: str | None = None
     user_agent: str | None = None
-    profile_id: str | None = None
+    profile_id: str | None = None  # implied by the parameter, so its spelling is unknown
     camel_profile_id: str | None = msgspec.field(default=None, name="profileId")
 
 
-_FORMAT = decoder.ResponseFormat(ZernioRow, ZERNIO_LOGS)
+def _is_known_action(name: str) -> bool:
+    return find_action(name) is not None
 
-_publishing_values = ValueChecker(
+
+def _is_known_event(name: str) -> bool:
+    return find_event(name) is not None
+
+
+_publishing_values = value_checker({"action": _is_known_action, "status": STATUSES.__contains__})
+_connection_values = value_checker(
     {
-        "action": lambda name: classify_action(name).is_understood,
-        "status": STATUSES.__contains__,
-        "error_code": publishing.is_known_code,
-    }
-).check
-_connection_values = ValueChecker(
-    {
-        "action": lambda name: classify_event(name).is_understood,
+        "action": _is_known_event,
         "status": STATUSES.__contains__,
         "metadata.connectionMethod": METHODS.__contains__,
     }
-).check
-_activity_values = ValueChecker({"status": STATUSES.__contains__}).check
-
-_metadata_decoder = msgspec.json.Decoder(RowMetadata)
-_metadata_fields = tuple(
-    (field.name, field.encode_name, msgspec.json.Decoder(field.type)) for field in msgspec.structs.fields(RowMetadata)
 )
-_FIELD = re.compile(
-    r'"(postId|accountUsername|attemptNumber|connectionMethod|tokenExpiresAt|profileId)"\s*:\s*("[^"\\]*"|\d+)'
-)
+_activity_values = value_checker({"status": STATUSES.__contains__})
+
+METADATA_FIELDS = RowMetadata.__struct_encode_fields__
+_decode_metadata = msgspec.json.Decoder(RowMetadata).decode
 
 
-def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
-    """Parse ``metadata``; if it is truncated or invalid, return the fields that can be read."""
-    if not metadata or isinstance(metadata, RowMetadata):
-        return metadata or RowMetadata()
+def _read_metadata(row: ZernioRow) -> RowMetadata:
+    """Parse ``metadata``; if it is truncated or a field has another type, return the fields that can be read."""
+    text = row.metadata or "{}"
     try:
-        return _metadata_decoder.decode(metadata)
+        return _decode_metadata(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        texts = dict(_FIELD.findall(metadata, 0, SEARCHED_LENGTH))
-    values = {}
-    for name, encoded_name, decoder_of_field in _metadata_fields:
-        try:
-            values[name] = decoder_of_field.decode(texts[encoded_name])
-        except (KeyError, msgspec.DecodeError, ValueError):
-            continue
-    return RowMetadata(**values)
+        found = {name: search_json_text({"metadata": text}, name, "metadata") for name in METADATA_FIELDS}
+        found = {
+            name: value for name, value in found.items() if value.isdecimal() or (value and name != "attemptNumber")
+        }
+        return msgspec.convert(found, RowMetadata, strict=False)
 
 
 def _entry(row: ZernioRow, metadata: RowMetadata | None, action: str, status: str, **fields: Any) -> LogEntry:
@@ -138,9 +134,9 @@ def _profile_id(row: ZernioRow, metadata: RowMetadata | None) -> str | None:
 
 
 def _publishing(row: ZernioRow) -> LogEntry:
-    metadata, error_code = _parse_metadata(row.metadata), decoder.optional_text(row.error_code)
+    metadata, error_code = _read_metadata(row), decoder.optional_text(row.error_code)
     name, row_status = decoder.label_text(row.action), decoder.label_text(row.status)
-    action, status = classify_action(name)[:2]
+    action, status = find_action(name) or (name, UNKNOWN)
     if row.status:
         status = row_status
     attempt = decoder.to_micros(metadata.attempt_number, decoder.ONE_ATTEMPT)
@@ -157,14 +153,16 @@ def _publishing(row: ZernioRow) -> LogEntry:
         status_code=row.status_code,
         error_code=error_code,
         attempt=attempt,
-        deviations=_publishing_values(name, row_status, error_code),
+        deviations=_publishing_values(name, row_status),
     )
 
 
 def _connection(row: ZernioRow) -> LogEntry:
-    metadata = _parse_metadata(row.metadata)
+    metadata = _read_metadata(row)
     name, method = decoder.label_text(row.action), decoder.label_text(metadata.connection_method)
-    event = _event(classify_event(name).name, row.status, metadata)
+    event = find_event(name) or name
+    if row.status == FAILED:
+        event = event.replace("_success", "_failed")
     return _entry(
         row,
         metadata,
@@ -179,22 +177,13 @@ def _connection(row: ZernioRow) -> LogEntry:
     )
 
 
-def _event(event: str, status: str | None, metadata: RowMetadata) -> str:
-    """Return an event with what the status and the metadata of its log say."""
-    if status == FAILED:
-        event = event.replace("_success", "_failed")
-    if metadata.is_reconnection and event.startswith("connect_"):
-        event = f"re{event}"
-    return event
-
-
 def _activity(row: ZernioRow) -> LogEntry:
     status = decoder.label_text(row.status)
     action = decoder.label_text(row.action)
-    has_profile = not isinstance(row.metadata, str) or '"profileId"' in row.metadata
+    has_profile = row.metadata is not None and '"profileId"' in row.metadata
     return _entry(
         row,
-        _parse_metadata(row.metadata) if has_profile else None,
+        _read_metadata(row) if has_profile else None,
         action,
         status,
         account_id=decoder.optional_text(row.account_id),
@@ -237,12 +226,12 @@ def _connection_view(row: RawLog, entry: LogEntry) -> LogView:
 def _project_activity(name: str, workspace: str, log: LogKind) -> Iterator[Increment]:
     labels = (workspace, name, log.platform, log.action)
     yield IncCounter("late_activity_logs_total", (*labels, log.status))
-    if log.has_duration:
+    if log.duration is not None:
         yield ObserveLog("late_activity_duration_seconds", labels, number="duration")
 
 
 def _parser(to_entry: Callable[[ZernioRow], LogEntry]) -> Callable[[bytes], LogPage]:
-    return decoder.LogListDecoder(_FORMAT, to_entry, number_entries=number_entries).parse
+    return decoder.LogListDecoder(ZernioRow, to_entry, number_entries=number_entries).parse
 
 
 def _without_total(parse: Callable[[bytes], LogPage]) -> Callable[[bytes], LogPage]:

@@ -9,8 +9,9 @@ import msgspec
 from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_AUDIT
-from late_exporter.model import FeedAccounting, Scope
+from late_exporter.model import Scope
 from late_exporter.series import Series, SeriesValue, gauge_value
+from late_exporter.store.records import FeedAccounting
 
 AUDIT_GAUGES = ("late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs", LAST_AUDIT)
 """Results of the last sweep of the whole list; the store keeps them until the next one."""

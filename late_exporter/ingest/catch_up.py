@@ -12,7 +12,8 @@ from late_exporter.errors import REQUEST_FAILURES, UnrecognisedLogs
 from late_exporter.ingest.poll_context import FetchedPage, PollContext
 from late_exporter.ingest.steps import Record, StepsTo
 from late_exporter.ingest.sweep import Cursor, Place, Sweep, second_above
-from late_exporter.model import PAGE_OVERLAP, Coverage, Gap, ListPosition
+from late_exporter.model import PAGE_OVERLAP, ListPosition
+from late_exporter.store.records import Coverage, Gap
 
 MIN_UNRECOGNISED = 3
 """Logs of a page that are older than the high-water mark, none of which is known, that show that keys have changed."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from late_exporter.concurrency import PostponedCancellation
 from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.counting import lag_micros
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import LOGS, OLDEST_PENDING, PENDING_LOGS
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import CommitResult, Observation, PendingLog
+from late_exporter.store.cancellation import PostponedCancellation
+from late_exporter.store.records import CommitResult, Observation, PendingLog
 
 LAG = "late_exporter_log_lag_seconds"
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"

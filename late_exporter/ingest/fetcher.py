@@ -16,8 +16,9 @@ from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.ingest.unreadable_rows import read_around_rows
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Coverage, LogEntry, LogPage, PendingLog
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogEntry, LogPage
 from late_exporter.protocols import Client, Logger
+from late_exporter.store.records import Coverage, PendingLog
 
 MAX_REPORTED = 1000
 """Deviations and unreadable rows that are remembered, so that each is logged once."""

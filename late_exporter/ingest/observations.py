@@ -15,8 +15,9 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import count_logs
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import ENTRIES_REJECTED, SCHEMA_DRIFT
-from late_exporter.model import MAX_CLOCK_SKEW_MS, LogEntry, LogKind, Observation, Scope
+from late_exporter.model import MAX_CLOCK_SKEW_MS, LogEntry, LogKind, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog
+from late_exporter.store.records import Observation
 
 RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
 

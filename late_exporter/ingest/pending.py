@@ -16,7 +16,8 @@ from late_exporter.errors import REQUEST_FAILURES
 from late_exporter.ingest.poll_context import FetchedPage, PollContext
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, RequestKind, StepsTo
 from late_exporter.ingest.sweep import Cursor, Place, Sweep, TimeFilter, second_above, second_below
-from late_exporter.model import PAGE_SIZE, PENDING, PendingLog
+from late_exporter.model import PAGE_SIZE, PENDING
+from late_exporter.store.records import PendingLog
 
 MAX_DELAY = 64
 """Polls for which a log waits at most."""

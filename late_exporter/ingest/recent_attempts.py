@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.ingest.poll_context import FetchedPage
-from late_exporter.model import FAILED, PENDING, Coverage, LogEntry
+from late_exporter.model import FAILED, PENDING, LogEntry
 from late_exporter.status import RecentCounts
+from late_exporter.store.records import Coverage
 
 HOUR = 3600
 SLOT_SECONDS = 300

@@ -10,7 +10,8 @@ import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, ApiError
 from late_exporter.ingest.sweep import FetchPage, PageT, Sweep
-from late_exporter.model import Coverage, LogEntry
+from late_exporter.model import LogEntry
+from late_exporter.store.records import Coverage
 
 RequestKind: TypeAlias = Literal["post", "pending", "window", "scan"]
 """Logs of a post, list of pending logs, logs of a time, page of a late window or a scan."""

@@ -8,9 +8,10 @@ import msgspec
 
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.sync import FeedSync
-from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE, Coverage
+from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE
 from late_exporter.protocols import Client
 from late_exporter.status import SyncProgress
+from late_exporter.store.records import Coverage
 
 MIN_SHARE = 0.01
 """Share of the time range from which the number of logs in the rest is estimated."""

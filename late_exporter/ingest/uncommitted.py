@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from late_exporter.model import Coverage, LogEntry
+from late_exporter.model import LogEntry
 from late_exporter.store.batches import with_status
+from late_exporter.store.records import Coverage
 
 MAX_LOGS = 20_000
 """Logs in memory, about 20 MB, beyond which each feed commits what it has after every page."""

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from late_exporter.series import (
-    AttemptOutcome,
     FailureStreak,
     Histogram,
     IncCounter,
@@ -17,6 +16,7 @@ from late_exporter.series import (
     LatestValue,
     ObserveHistogram,
     ObserveValues,
+    RecordAttempt,
     SetCurrent,
     SetLatest,
     Value,
@@ -32,11 +32,6 @@ MAX_STREAK_TIMES = 1000
 encode_value: Callable[[Value], bytes] = msgspec.json.Encoder().encode
 decode_value: Callable[[bytes], Value] = msgspec.json.Decoder(Value).decode
 """Decode a value; raises msgspec.DecodeError if it is invalid."""
-
-
-def apply_increment(increment: Increment, value: Value | None) -> Value:
-    """Return the value after an increment; ``value`` is None for a new series."""
-    return apply_increments((increment,), value)
 
 
 def apply_increments(increments: Sequence[Increment], value: Value | None) -> Value:
@@ -70,7 +65,7 @@ def _set_latest(increments: Sequence[SetLatest], value: Value | None) -> Value:
     return max(values, key=lambda candidate: (candidate.at, str(candidate.value)))
 
 
-def _update_streak(increments: Sequence[AttemptOutcome], value: Value | None) -> Value:
+def _update_streak(increments: Sequence[RecordAttempt], value: Value | None) -> Value:
     streak = value if isinstance(value, FailureStreak) else FailureStreak()
     for increment in increments:
         if increment.at > streak.last_success:
@@ -84,7 +79,7 @@ _AGGREGATORS: Mapping[type[Increment], Callable[[Any, Value | None], Value]] = {
     ObserveValues: _observe,
     SetLatest: _set_latest,
     SetCurrent: lambda increments, _: LatestValue(0, increments[-1].value),
-    AttemptOutcome: _update_streak,
+    RecordAttempt: _update_streak,
 }
 
 

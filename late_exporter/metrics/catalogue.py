@@ -13,6 +13,7 @@ from types import MappingProxyType
 import msgspec
 
 from late_exporter.exposition.family import Family, FamilyKind
+from late_exporter.feeds.zernio import ACTIVITIES
 from late_exporter.metrics.names import LABEL_OVERFLOW, SCHEMA_DRIFT
 
 DURATION_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -25,8 +26,6 @@ PUBLISHING = ("publishing",)
 CONNECTIONS = ("connections",)
 UNFORESEEN = (SCHEMA_DRIFT, LABEL_OVERFLOW)
 """Counters of the exporter itself whose labels are not known before their first increment, for which alerts wait."""
-
-ACTIVITIES = ("webhooks", "messaging", "workflow_event", "api_request")
 
 
 def _family(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from late_exporter.feeds.feed import Feed
-from late_exporter.model import UNKNOWN, Batch, LogEntry, Observation
+from late_exporter.model import UNKNOWN, LogEntry
 from late_exporter.series import (
-    AttemptOutcome,
     Exemplar,
     IncCounter,
     Increment,
@@ -21,33 +20,6 @@ from late_exporter.series import (
 
 MAX_EXEMPLAR_CHARACTERS = 128 - len("log_idpost_id")
 """Characters that an exemplar has for the ids; OpenMetrics limits names and values together to 128."""
-
-
-def effective_increments(
-    batch: Batch, new: Sequence[Observation], first: Mapping[str, Observation]
-) -> Iterator[Sequence[Increment]]:
-    """Yield the increments of a batch that apply, in groups of one series.
-
-    Args:
-        batch: Batch that is being committed.
-        new: Its observations that are new.
-        first: By key those of them that are the first of their logs, for which increments once per log apply.
-    """
-    yield from ((increment,) for increment in batch.increments)
-    by_kind: dict[int, list[Observation]] = {}
-    for observation in new:
-        by_kind.setdefault(id(observation.increments), []).append(observation)
-    has_only_first = len(first) == len(new)
-    by_increment: dict[int, tuple[Increment, list[LogEntry]]] = {}
-    for observations in by_kind.values():
-        logs = [observation.entry for observation in observations]
-        first_logs = logs if has_only_first else [o.entry for o in observations if first.get(o.entry.key) is o]
-        for increment in observations[0].increments:
-            _, increment_logs = by_increment.setdefault(id(increment), (increment, []))
-            increment_logs += first_logs if increment.once_per_log else logs
-    for increment, logs in by_increment.values():
-        if logs:
-            yield count_logs(increment, logs, batch.now)
 
 
 def project_log(feed: Feed, workspace: str, log: LogEntry) -> Iterator[Increment]:
@@ -71,11 +43,11 @@ def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequ
         case SetByLog(value=value):
             at = max([log.created or 0 for log in logs])
             return [SetLatest(*series, at=at, value=at / 1000 if value is None else value)]
-        case RecordAttempt(failed=failed):
+        case RecordAttempt(at=0, failed=failed):
             times = [log.created or 0 for log in logs]
             if not failed:
                 times = [max(times)]  # An earlier success changes nothing.
-            return [AttemptOutcome(*series, at=at, failed=failed) for at in times]
+            return [RecordAttempt(*series, at=at, failed=failed) for at in times]
     return [increment] * len(logs)
 
 

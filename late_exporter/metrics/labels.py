@@ -11,7 +11,7 @@ from types import MappingProxyType
 import msgspec
 
 from late_exporter.exposition.family import Family
-from late_exporter.feeds.schema import DOCUMENTED_PATHS
+from late_exporter.feeds import DOCUMENTED_PATHS
 from late_exporter.feeds.status import HEALTH_STATUSES, POST_STATUSES
 from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, FAILURE_CATEGORIES, METHODS, PLATFORMS, STATUSES
 from late_exporter.metrics.names import LABEL_OVERFLOW, LOGS, SCHEMA_DRIFT

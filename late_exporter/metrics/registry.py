@@ -115,17 +115,12 @@ class SeriesRegistry:
         self._exposition.is_held = bool(self._deferred_values)
         return self._exposition.is_held
 
-    def show_feed(self, workspace: str, feed: str) -> None:
-        """Make the families of a feed visible, because its first sync is complete."""
-        self.defer_feed(workspace, feed)
-        self.set_deferred()
-
     def hide_feed(self, workspace: str, feed: str) -> None:
         """Hide what is counted of a feed from now on, because another first sync begins."""
         self._workspaces[workspace].synced_feeds.discard(feed)
 
     def defer_feed(self, workspace: str, feed: str) -> None:
-        """Make the families of a feed visible with the next calls of ``set_deferred``."""
+        """Make the families of a synchronised feed visible with the next calls of ``set_deferred``."""
         owner = self._workspaces[workspace]
         if feed not in owner.synced_feeds:
             owner.synced_feeds.add(feed)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from late_exporter.metrics.aggregation import apply_increments
-from late_exporter.model import Batch, Observation
+from late_exporter.metrics.counting import count_logs
+from late_exporter.model import LogEntry
 from late_exporter.series import Increment, Series, SeriesValue
+from late_exporter.store.records import Batch, Observation
 
 
 @lru_cache(256)
@@ -38,6 +40,33 @@ def select_new(
         statuses[key] = with_status(stored, status)
         new.append(observation)
     return new, first
+
+
+def effective_increments(
+    batch: Batch, new: Sequence[Observation], first: Mapping[str, Observation]
+) -> Iterator[Sequence[Increment]]:
+    """Yield the increments of a batch that apply, in groups of one series.
+
+    Args:
+        batch: Batch that is being committed.
+        new: Its observations that are new.
+        first: By key those of them that are the first of their logs, for which increments once per log apply.
+    """
+    yield from ((increment,) for increment in batch.increments)
+    by_kind: dict[int, list[Observation]] = {}
+    for observation in new:
+        by_kind.setdefault(id(observation.increments), []).append(observation)
+    has_only_first = len(first) == len(new)
+    by_increment: dict[int, tuple[Increment, list[LogEntry]]] = {}
+    for observations in by_kind.values():
+        logs = [observation.entry for observation in observations]
+        first_logs = logs if has_only_first else [o.entry for o in observations if first.get(o.entry.key) is o]
+        for increment in observations[0].increments:
+            _, increment_logs = by_increment.setdefault(id(increment), (increment, []))
+            increment_logs += first_logs if increment.once_per_log else logs
+    for increment, logs in by_increment.values():
+        if logs:
+            yield count_logs(increment, logs, batch.now)
 
 
 def group_by_series(groups: Iterable[Sequence[Increment]]) -> dict[Series, list[Increment]]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.model import Coverage, FeedAccounting, FeedState, PendingLog
 from late_exporter.store import series_rows
 from late_exporter.store.batches import with_status
 from late_exporter.store.database import VALUES_PER_STATEMENT, Queries, select_in
+from late_exporter.store.records import Coverage, FeedAccounting, FeedState, PendingLog
 
 STATUSES = "SELECT key, status FROM late_log WHERE feed = ? AND key IN {values}"
 ANY_BETWEEN = "SELECT 1 FROM late_log WHERE feed = ? AND key BETWEEN ? AND ? LIMIT 1"

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
-from late_exporter.model import Backlog, Observation, QueuedEvent
 from late_exporter.store.database import Database, Transaction, select_in
+from late_exporter.store.records import Backlog, Observation, QueuedEvent
 
 ADD = "INSERT INTO late_event (feed, queued, body) VALUES (?, ?, ?)"
 OLDEST = "SELECT id, feed, body FROM late_event WHERE id > ? ORDER BY id LIMIT ?"

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from late_exporter.errors import StoreMissing
-from late_exporter.model import FeedAccounting, FeedState, Scope
+from late_exporter.model import Scope
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import database_at, feed_rows, series_rows
+from late_exporter.store.records import FeedAccounting, FeedState
 from late_exporter.store.schema import require_state
 
 

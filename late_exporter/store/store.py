@@ -9,23 +9,14 @@ from operator import attrgetter
 import msgspec
 
 from late_exporter.errors import StoreError, StoreFenced
-from late_exporter.metrics.counting import effective_increments
-from late_exporter.model import (
-    PENDING,
-    Batch,
-    CommitResult,
-    FeedAccounting,
-    FeedCommit,
-    FeedState,
-    Observation,
-    Scope,
-)
+from late_exporter.model import PENDING, Scope
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import feed_rows, series_rows
-from late_exporter.store.batches import apply_batch, group_by_series, select_new
+from late_exporter.store.batches import apply_batch, effective_increments, group_by_series, select_new
 from late_exporter.store.database import LONG_SECONDS, Database, Transaction
 from late_exporter.store.outbox import Outbox, queue_events
 from late_exporter.store.pruning import LogPruner
+from late_exporter.store.records import Batch, CommitResult, FeedAccounting, FeedCommit, FeedState, Observation
 from late_exporter.store.schema import create_state
 
 SIZE_SECONDS = 60.0

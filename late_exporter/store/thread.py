@@ -9,10 +9,11 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from late_exporter.concurrency import PostponedCancellation
-from late_exporter.model import Batch, CommitResult, FeedCommit, Scope
+from late_exporter.model import Scope
 from late_exporter.protocols import Offload
 from late_exporter.store import Store
+from late_exporter.store.cancellation import PostponedCancellation
+from late_exporter.store.records import Batch, CommitResult, FeedCommit
 
 MAX_GROUP_COMMITS = 100
 MAX_GROUP_OBSERVATIONS = 2000

@@ -21,9 +21,9 @@ from late_exporter.ingest.steps import Record
 from late_exporter.ingest.sweep import Cursor
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.ingest.uncommitted import UncommittedBatch
-from late_exporter.model import Batch
 from late_exporter.series import Histogram, Increment, Series, SeriesValue
 from late_exporter.store import Store
+from late_exporter.store.records import Batch
 
 PutIn: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 

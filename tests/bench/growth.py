@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from late_exporter.metrics.catalogue import DURATION_BUCKETS
-from late_exporter.model import Batch, Coverage, Scope
-from late_exporter.series import AttemptOutcome, IncCounter, Increment, ObserveHistogram
+from late_exporter.model import Scope
+from late_exporter.series import IncCounter, Increment, ObserveHistogram, RecordAttempt
 from late_exporter.store import open_store
+from late_exporter.store.records import Batch, Coverage
 from tests.bench.naming import KEY, account_id
 from tests.bench.processes import ApiProcess, MeasuredProcess, ProcessLauncher
 from tests.bench.report import BenchReport, Measurement
@@ -121,7 +122,7 @@ def _increments(platforms: int, accounts: int, now: int) -> Iterator[Increment]:
             )
     for number in range(accounts):
         account = ("default", f"network{number % 13}", account_id(number))
-        yield AttemptOutcome("late_account_consecutive_failures", account, at=now, failed=True)
+        yield RecordAttempt("late_account_consecutive_failures", account, at=now, failed=True)
         for status in STATUSES:
             yield IncCounter("late_account_logs_total", (*account, status))
 

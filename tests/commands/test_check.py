@@ -26,11 +26,12 @@ from late_exporter.errors import ApiUnavailable, Forbidden, LateError, RateLimit
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.status_poller import StatusConfig
-from late_exporter.model import Batch, LogEntry, Observation, Scope
+from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter
 from late_exporter.simulator import SimulatedApi
 from late_exporter.status import Quota
 from late_exporter.store import open_store
+from late_exporter.store.records import Batch, Observation
 from tests.support.client import FakeClient
 from tests.support.clock import DAY, VirtualClock
 from tests.support.loggers import NullLogger

@@ -6,7 +6,7 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.connections import recorded_feed, require_retained
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds import GENERATIONS
-from late_exporter.model import Coverage
+from late_exporter.store.records import Coverage
 from tests.support.clock import DAY, VirtualClock
 from tests.support.late_api import FakeLateApi
 from tests.support.loggers import NullLogger

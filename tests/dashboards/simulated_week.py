@@ -28,10 +28,10 @@ from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.model import QueuedEvent
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.status import Quota
+from late_exporter.store.records import QueuedEvent
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import KEY, FakeLateApi

@@ -18,9 +18,10 @@ from late_exporter.events.report import DELIVERED, DROPPED, FAILURES, OLDEST, PE
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import Batch, LogEntry, Observation, QueuedEvent, Scope
+from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_store
+from late_exporter.store.records import Batch, Observation, QueuedEvent
 from tests.support.clock import VirtualClock
 from tests.support.exposition import read_body
 from tests.support.loggers import RecordingLogger

@@ -11,7 +11,7 @@ import pytest
 
 from late_exporter.errors import DeliveryError
 from late_exporter.events.file_output import FileOutput, StdoutOutput
-from late_exporter.model import QueuedEvent
+from late_exporter.store.records import QueuedEvent
 
 
 def event(number: int) -> QueuedEvent:

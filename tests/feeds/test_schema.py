@@ -12,16 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from late.models._generated import models  # type: ignore[import-untyped]
 
-from late_exporter.feeds import FEEDS, GENERATIONS
+from late_exporter.feeds import DOCUMENTED_PATHS, FEEDS, GENERATIONS
+from late_exporter.feeds.connections import ConnectionRow
 from late_exporter.feeds.feed import Feed
-from late_exporter.feeds.schema import (
-    DOCUMENTED_PATHS,
-    LATE_CONNECTIONS,
-    LATE_PUBLISHING,
-    ZERNIO_LOGS,
-    Schema,
-    SchemaChecker,
-)
+from late_exporter.feeds.publishing import PublishingRow
+from late_exporter.feeds.schema import MAX_PATHS, DocumentReader, documented_fields, mask_addresses
+from late_exporter.feeds.zernio import ZernioRow
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import Deviation
@@ -57,14 +53,22 @@ LOGGED: Row = {
     "request_id": "req_1",
 }
 PAGINATION = {"total": 150, "limit": 50, "skip": 0, "pages": 3, "hasMore": True}
-DOCUMENTATION: tuple[tuple[Schema, Row], ...] = (
+LATE, ZERNIO = GENERATIONS["late"], GENERATIONS["zernio"]
+LATE_PUBLISHING, LATE_CONNECTIONS, ZERNIO_LOGS = LATE["publishing"], LATE["connections"], ZERNIO["publishing"]
+DOCUMENTATION: tuple[tuple[Feed, Row], ...] = (
     (LATE_PUBLISHING, PUBLISHED),
     (LATE_PUBLISHING, POST_LOG),
     (LATE_CONNECTIONS, CONNECTION),
     (LATE_CONNECTIONS, CONNECTED),
     (ZERNIO_LOGS, LOGGED),
 )
-SHAPES = {"publishing": LATE_PUBLISHING, "connections": LATE_CONNECTIONS, "zernio": ZERNIO_LOGS}
+ROW_TYPES = {id(LATE_PUBLISHING): PublishingRow, id(LATE_CONNECTIONS): ConnectionRow, id(ZERNIO_LOGS): ZernioRow}
+
+
+@pytest.fixture(autouse=True)
+def new_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accept new unknown fields, although the feeds of this process have met others in other tests."""
+    monkeypatch.setattr("late_exporter.feeds.schema.MAX_PATHS", 1_000_000)
 
 
 def body(*rows: object, **around: object) -> bytes:
@@ -77,29 +81,29 @@ def with_changes(row: Row, **changes: object) -> Row:
     return {name: value for name, value in {**row, **changes}.items() if value is not MISSING}
 
 
-def deviations_of(shape: Schema, *rows: object, **around: object) -> list[Deviation]:
+def deviations_of(feed: Feed, *rows: object, **around: object) -> list[Deviation]:
     """Return the deviations of rows."""
-    looks = SchemaChecker(shape).check(body(*rows, **around))
-    return [deviation for deviations in looks for deviation in deviations]
+    return [deviation for entry in feed.parse(body(*rows, **around)).entries for deviation in entry.deviations]
 
 
 # Documented responses.
 
 
-@pytest.mark.parametrize(("shape", "row"), DOCUMENTATION)
-def test_documented_examples_have_no_deviations(shape: Schema, row: Row) -> None:
+@pytest.mark.parametrize(("feed", "row"), DOCUMENTATION)
+def test_documented_examples_have_no_deviations(feed: Feed, row: Row) -> None:
     """The documented examples have no deviations, alone, in a page, and with null in all optional fields."""
-    nulls = {name: None if not field.required else row[name] for name, field in shape.items()}
+    fields = documented_fields(ROW_TYPES[id(feed)])
+    nulls = {name: row[name] if field.is_required else None for name, field in fields.items()}
     for rows in ([row], [row, nulls], []):
-        assert [] == deviations_of(shape, *rows)
-        assert [] == deviations_of(shape, *rows, pagination=PAGINATION)
-        assert [] == deviations_of(shape, *rows, count=1, postId="65f1c0a9e2b5af0012ab34cd")
+        assert [] == deviations_of(feed, *rows)
+        assert [] == deviations_of(feed, *rows, pagination=PAGINATION)
+        assert [] == deviations_of(feed, *rows, count=1, postId="65f1c0a9e2b5af0012ab34cd")
 
 
 def test_schemas_match_the_official_client() -> None:
     """The fields are those of late-sdk, including nested objects."""
-    for shape, model in ((LATE_PUBLISHING, models.PostLog), (LATE_CONNECTIONS, models.ConnectionLog)):
-        assert {field.alias or name for name, field in model.model_fields.items()} == set(shape)
+    for row_type, model in ((PublishingRow, models.PostLog), (ConnectionRow, models.ConnectionLog)):
+        assert {field.alias or name for name, field in model.model_fields.items()} == set(documented_fields(row_type))
     nested = {
         "request": models.Request,
         "response": models.Response,
@@ -108,7 +112,9 @@ def test_schemas_match_the_official_client() -> None:
         "context": models.Context,
     }
     for name, model in nested.items():
-        assert set(model.model_fields) == set({**LATE_PUBLISHING, **LATE_CONNECTIONS}[name].fields)
+        object_type = {**documented_fields(PublishingRow), **documented_fields(ConnectionRow)}[name].object_type
+        assert object_type is not None
+        assert set(model.model_fields) == set(documented_fields(object_type))
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -129,7 +135,7 @@ def test_a_simulated_week_has_documented_values(generation: str) -> None:
 
 # Deviations.
 
-DEVIATIONS: tuple[tuple[Schema, Row, list[Deviation]], ...] = (
+DEVIATIONS: tuple[tuple[Feed, Row, list[Deviation]], ...] = (
     (LATE_PUBLISHING, {**PUBLISHED, "region": "eu-west"}, [Deviation("region", "unknown", "string", "eu-west")]),
     (LATE_PUBLISHING, {**PUBLISHED, "score": 0.5}, [Deviation("score", "unknown", "number", "0.5")]),
     (LATE_PUBLISHING, {**PUBLISHED, "beta": True}, [Deviation("beta", "unknown", "boolean", "true")]),
@@ -179,28 +185,28 @@ DEVIATIONS: tuple[tuple[Schema, Row, list[Deviation]], ...] = (
     (ZERNIO_LOGS, {**LOGGED, "id": 12}, [Deviation("id", "unknown", "number", "12")]),
     (ZERNIO_LOGS, with_changes(LOGGED, created_at=MISSING), [Deviation("created_at", "missing")]),
     (ZERNIO_LOGS, with_changes(LOGGED, duration_ms="12"), [Deviation("duration_ms", "type", "string", "12")]),
-    (ZERNIO_LOGS, with_changes(LOGGED, metadata={"now": "an object"}), []),
+    (ZERNIO_LOGS, with_changes(LOGGED, request_body={"now": "an object"}), []),
+    (ZERNIO_LOGS, with_changes(LOGGED, metadata={"a": 1}), [Deviation("metadata", "type", "object", "of length 1")]),
 )
 
 
-@pytest.mark.parametrize(("shape", "row", "deviations"), DEVIATIONS)
-def test_deviations(shape: Schema, row: Row, deviations: list[Deviation]) -> None:
+@pytest.mark.parametrize(("feed", "row", "deviations"), DEVIATIONS)
+def test_deviations(feed: Feed, row: Row, deviations: list[Deviation]) -> None:
     """A deviation is reported with its path, also in a page of valid logs."""
-    assert deviations == deviations_of(shape, row)
-    good = next(good for of, good in DOCUMENTATION if of is shape)
-    looks = SchemaChecker(shape).check(body(good, row, good, pagination=PAGINATION))
-    assert ([(), tuple(deviations), ()] if deviations else []) == list(looks)
+    assert deviations == deviations_of(feed, row)
+    good = next(good for of, good in DOCUMENTATION if of is feed)
+    entries = feed.parse(body(good, row, good, pagination=PAGINATION)).entries
+    assert [(), tuple(deviations), ()] == [entry.deviations for entry in entries]
 
 
 AROUND: tuple[tuple[Row, list[Deviation]], ...] = (
     ({"pagination": PAGINATION, "nextCursor": "abc"}, [Deviation("nextCursor", "unknown", "string", "abc")]),
     ({"pagination": 7}, [Deviation("pagination", "type", "number", "7")]),
     (
-        {"pagination": {"total": "150", "more": True}},
+        {"pagination": {"total": [150], "more": True}},
         [
-            Deviation("pagination.total", "type", "string", "150"),
+            Deviation("pagination.total", "type", "array", "of length 1"),
             Deviation("pagination.more", "unknown", "boolean", "true"),
-            Deviation("pagination.hasMore", "missing"),
         ],
     ),
 )
@@ -209,7 +215,8 @@ AROUND: tuple[tuple[Row, list[Deviation]], ...] = (
 @pytest.mark.parametrize(("around", "deviations"), AROUND)
 def test_deviations_of_the_envelope(around: Row, deviations: list[Deviation]) -> None:
     """A deviation of the response is reported for each log."""
-    assert [tuple(deviations)] * 2 == list(SchemaChecker(LATE_PUBLISHING).check(body(PUBLISHED, POST_LOG, **around)))
+    entries = LATE_PUBLISHING.parse(body(PUBLISHED, POST_LOG, **around)).entries
+    assert [tuple(deviations)] * 2 == [entry.deviations for entry in entries]
 
 
 EXAMPLES = {("late", "publishing"): PUBLISHED, ("late", "connections"): CONNECTED, ("zernio", "publishing"): LOGGED}
@@ -230,22 +237,24 @@ def test_the_fast_way_to_decode_changes_nothing(feed: tuple[str, str], data: st.
         st.sampled_from([PAGINATION, {**PAGINATION, "total": 1.0}, {**PAGINATION, "skip": "0"}, None])
     )
     answer = body(*rows, pagination=pagination)
-    decoder = GENERATIONS[generation][name].parse.__self__  # type: ignore[attr-defined] # a method of the decoder
-    expected = decoder._with_deviations(decoder._decode(answer), answer)  # noqa: SLF001 - the slow way
-    assert expected == decoder.parse(answer)
+    parse = GENERATIONS[generation][name].parse
+    other_way = b'{"logs": NaN, ' + answer[1:]  # No typed pass accepts NaN, and of two equal names the last one counts.
+    assert parse(other_way) == parse(answer)
 
 
-def test_unknown_paths_are_bounded() -> None:
+def test_unknown_paths_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond 50 unknown fields further ones share a path, once per log; documented paths are kept."""
-    sentinel = SchemaChecker(LATE_PUBLISHING)
-    paths = {
-        deviation.path
-        for number in range(200)
-        for deviation in sentinel.check(body({**PUBLISHED, f"field{number}": 1, f"more{number}": 1, "status": 1}))[0]
-    }
-    assert 50 + len({"other", "status"}) == len(paths)
-    last = sentinel.check(body({**PUBLISHED, "status": 1, "yet": 1, "another": 2}))
-    assert {("status", "type"), ("other", "unknown")} == {(deviation.path, deviation.kind) for deviation in last[0]}
+    monkeypatch.setattr("late_exporter.feeds.schema.MAX_PATHS", MAX_PATHS)
+    reader = DocumentReader()
+
+    def places(**changes: object) -> set[tuple[str, str]]:
+        differences: dict[tuple[str, str], Any] = {}
+        reader.read({**PUBLISHED, **changes}, PublishingRow, differences)
+        return set(differences)
+
+    found = set[tuple[str, str]]().union(*(places(**{f"field{i}": 1, f"more{i}": 1, "status": 1}) for i in range(200)))
+    assert 50 + len({"other", "status"}) == len(found)
+    assert {("status", "type"), ("other", "unknown")} == places(status=1, yet=1, another=2)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +277,7 @@ def test_unknown_paths_are_bounded() -> None:
         ("2001:db8::77", "***"),
         ("::ffff:203.0.113.77", "***"),
         ("fe80::1", "***"),
-        (10**60, f"1{'0' * 39}"),
+        (10**60, "1e+60"),
     ],
 )
 def test_samples(value: object, sample: str) -> None:
@@ -281,7 +290,7 @@ def test_documented_fields_of_requests_are_no_deviation() -> None:
     """The logs of requests to the API have five fields of their own."""
     names = ("method", "path", "ip_address", "user_agent", "api_key_id")
     row = {"type": "api_request", "action": "x", "status": "success", "created_at": "2026-11-01T10:00:05Z"}
-    assert [] == deviations_of(ZERNIO_LOGS, row | dict.fromkeys(names, "203.0.113.77"))
+    assert [] == deviations_of(ZERNIO["api_request"], row | dict.fromkeys(names, "203.0.113.77"))
 
 
 @pytest.mark.parametrize(("name", "expected"), [("203.0.113.77", "***"), (KEY, "***"), (f"key {KEY}", "key ***")])
@@ -291,17 +300,26 @@ def test_the_name_of_a_field_is_masked(name: str, expected: str) -> None:
     assert expected == deviation.path
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"ip_address":"203.0.113.7', '{"ip_address":"***'),
+        ("from 2001:db8::1 and ::1", "from *** and ***"),
+        ("[fe80::1%eth0]:443", "[***%eth0]:443"),
+        ("2026-11-24T12:00:00.123Z", "2026-11-24T12:00:00.123Z"),
+        ("version 1.4.1385, skip=100", "version 1.4.1385, skip=100"),
+    ],
+)
+def test_addresses_are_masked(text: str, expected: str) -> None:
+    """Addresses of clients are masked, also if they are cut; times and versions are not."""
+    assert expected == mask_addresses(text)
+
+
 # Metrics, log messages and findings.
 
 
 @pytest.fixture
-def new_paths(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accept new unknown fields, although the feeds of this process have met others in other tests."""
-    monkeypatch.setattr("late_exporter.feeds.schema.MAX_PATHS", 1_000_000)
-
-
-@pytest.fixture
-async def harness(new_paths: None) -> AsyncIterator[PollerHarness]:  # noqa: ARG001 - a fixture
+async def harness() -> AsyncIterator[PollerHarness]:
     """Return a poller that has not polled yet."""
     with closing(open_store("sqlite://")) as store:
         harness = PollerHarness(store)
@@ -379,7 +397,6 @@ def value_deviations(feed: Feed, row: Row) -> list[tuple[str, str]]:
     return [(one.path, one.sample) for one in entry.deviations if one.kind == "value"]
 
 
-LATE, ZERNIO = GENERATIONS["late"], GENERATIONS["zernio"]
 VALUES: tuple[tuple[Feed, Row, Row, list[tuple[str, str]]], ...] = (
     (LATE["publishing"], PUBLISHED, {"action": "post.published"}, [("action", "post.published")]),
     (LATE["publishing"], PUBLISHED, {"status": "succeeded"}, [("status", "succeeded")]),
@@ -389,12 +406,6 @@ VALUES: tuple[tuple[Feed, Row, Row, list[tuple[str, str]]], ...] = (
         {"status": "exploded", "action": "dance"},
         [("action", "dance"), ("status", "exploded")],
     ),
-    (
-        LATE["publishing"],
-        PUBLISHED,
-        {"response": {"errorCode": "user_overload"}},
-        [("response.errorCode", "user_overload")],
-    ),
     (LATE["publishing"], PUBLISHED, {"platform": "mastodon", "response": {"errorCode": "E1234"}}, []),
     (LATE["publishing"], PUBLISHED, {"action": None, "status": 7}, []),
     (LATE["publishing"], PUBLISHED, {"action": "unknown"}, []),
@@ -403,15 +414,14 @@ VALUES: tuple[tuple[Feed, Row, Row, list[tuple[str, str]]], ...] = (
     (ZERNIO["publishing"], LOGGED, {"action": "post.teleported"}, [("action", "post.teleported")]),
     (ZERNIO["publishing"], LOGGED, {"action": "story.failed", "status": None}, [("action", "story.failed")]),
     (ZERNIO["publishing"], LOGGED, {"action": "post.platform.failed"}, []),
-    (ZERNIO["publishing"], LOGGED, {"action": "post.deleted"}, []),
+    (ZERNIO["publishing"], LOGGED, {"action": "POST_PLATFORM_DELETED"}, []),
+    (ZERNIO["publishing"], LOGGED, {"action": "media_upload"}, []),
     (ZERNIO["publishing"], LOGGED, {"status": "FAILED"}, [("status", "FAILED")]),
-    (ZERNIO["publishing"], LOGGED, {"error_code": "user_underage"}, [("error_code", "user_underage")]),
-    (ZERNIO["publishing"], LOGGED, {"error_code": "platform_error"}, []),
-    (ZERNIO["publishing"], LOGGED, {"error_code": "user_banned"}, []),
-    (ZERNIO["publishing"], LOGGED, {"error_code": "invalid_grant"}, []),
+    (ZERNIO["publishing"], LOGGED, {"error_code": "user_underage"}, []),
     (ZERNIO["publishing"], LOGGED, {"platform": "mastodon"}, []),
     (ZERNIO["connections"], LOGGED, {"action": "account.merged"}, [("action", "account.merged")]),
-    (ZERNIO["connections"], LOGGED, {"action": "account.reauthorized"}, []),
+    (ZERNIO["connections"], LOGGED, {"action": "accountReconnected"}, []),
+    (ZERNIO["connections"], LOGGED, {"action": "reconnect_failed"}, []),
     (
         ZERNIO["connections"],
         LOGGED,
@@ -427,7 +437,7 @@ VALUES: tuple[tuple[Feed, Row, Row, list[tuple[str, str]]], ...] = (
 
 @pytest.mark.parametrize(("feed", "row", "changes", "expected"), VALUES)
 def test_undocumented_values(feed: Feed, row: Row, changes: Row, expected: list[tuple[str, str]]) -> None:
-    """Values that neither a vocabulary nor a pattern has are reported, those of open vocabularies are not."""
+    """Values that no vocabulary has are reported, those of open vocabularies are not."""
     assert expected == value_deviations(feed, with_changes(row, **changes))
 
 

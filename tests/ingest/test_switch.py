@@ -98,7 +98,7 @@ def test_a_pending_log_settles_without_its_post(depth: int, world: World, start:
 
 
 def test_a_pending_log_whose_action_changes_with_its_status_settles(world: World, start: Start) -> None:
-    """It counts once in each status, also if no table has the words of its two actions."""
+    """It counts once in each status: the action is part of its key."""
     exporter = start(FakeLateApi(world, generation="zernio"))
     (waiting,) = world.publish(1, status="pending", durationMs=None, zernio={"action": "post.platform.publishing"})
     world.clock.advance(HOUR)

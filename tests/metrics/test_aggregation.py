@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.metrics.aggregation import apply_increment, apply_increments, decode_value, encode_value, rebucket
+from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value, rebucket
 from late_exporter.metrics.catalogue import DURATION_BUCKETS
 from late_exporter.series import (
-    AttemptOutcome,
     FailureStreak,
     Histogram,
     IncCounter,
@@ -20,6 +19,7 @@ from late_exporter.series import (
     Labels,
     ObserveHistogram,
     ObserveValues,
+    RecordAttempt,
     SetLatest,
     Value,
 )
@@ -34,7 +34,7 @@ IncrementT = TypeVar("IncrementT", bound=Increment)
 def apply_one_by_one(increments: list[IncrementT], value: Value | None = None) -> Value | None:
     """Apply the increments one after the other, encoding and decoding the value in between."""
     return reduce(
-        lambda before, increment: decode_value(encode_value(apply_increment(increment, before))), increments, value
+        lambda before, increment: decode_value(encode_value(apply_increments([increment], before))), increments, value
     )
 
 
@@ -54,7 +54,7 @@ latest_values = st.builds(
 )
 names = st.builds(lambda at, value: SetLatest("f", LABELS, at=at, value=value), st.integers(-5, 5), st.text(max_size=2))
 results = st.builds(
-    lambda at, failed: AttemptOutcome("f", LABELS, at=at, failed=failed), st.integers(1, 30), st.booleans()
+    lambda at, failed: RecordAttempt("f", LABELS, at=at, failed=failed), st.integers(1, 30), st.booleans()
 )
 
 
@@ -94,7 +94,7 @@ def test_batches_do_not_matter(orders: tuple[list[Increment], list[Increment]], 
 def test_bounds_are_inclusive(bound: float) -> None:
     """An observation equal to a bound is in its bucket."""
     micros = round(bound * 1_000_000)
-    value = apply_increment(ObserveHistogram("f", LABELS, micros=micros, bounds=DURATION_BUCKETS), None)
+    value = apply_increments([ObserveHistogram("f", LABELS, micros=micros, bounds=DURATION_BUCKETS)], None)
     assert isinstance(value, Histogram)
     assert bound == DURATION_BUCKETS[value.counts.index(1)]
 
@@ -135,10 +135,10 @@ def test_rebucket(before: tuple[float, ...], after: tuple[float, ...], micros: l
             assert count == sum(result.counts[: after.index(bound) + 1]), "a bound that stays tells the same"
 
 
-def outcomes_at(**at: list[int]) -> list[AttemptOutcome]:
+def outcomes_at(**at: list[int]) -> list[RecordAttempt]:
     """Return attempt outcomes at the given times."""
     return [
-        AttemptOutcome("f", LABELS, at=time, failed=kind == "failed") for kind, times in at.items() for time in times
+        RecordAttempt("f", LABELS, at=time, failed=kind == "failed") for kind, times in at.items() for time in times
     ]
 
 
@@ -157,12 +157,12 @@ def test_long_streak() -> None:
     assert isinstance(value, FailureStreak)
     assert (3500, 1000, 2500) == (streak_length(value), len(value.failures), value.older_until)
 
-    assert 3501 == streak_length(apply_increment(AttemptOutcome("f", LABELS, at=7, failed=True), value)), (
+    assert 3501 == streak_length(apply_increments([RecordAttempt("f", LABELS, at=7, failed=True)], value)), (
         "one that comes late"
     )
-    assert 500 == streak_length(apply_increment(AttemptOutcome("f", LABELS, at=3000, failed=False), value))
-    assert 0 == streak_length(apply_increment(AttemptOutcome("f", LABELS, at=3500, failed=False), value))
-    assert 1000 == streak_length(apply_increment(AttemptOutcome("f", LABELS, at=2500, failed=False), value)), (
+    assert 500 == streak_length(apply_increments([RecordAttempt("f", LABELS, at=3000, failed=False)], value))
+    assert 0 == streak_length(apply_increments([RecordAttempt("f", LABELS, at=3500, failed=False)], value))
+    assert 1000 == streak_length(apply_increments([RecordAttempt("f", LABELS, at=2500, failed=False)], value)), (
         "at the last one apply_one_by_one"
     )
     assert 1 == streak_length(apply_increments(outcomes_at(successes=[3500], failed=[3501, 4]), value))
@@ -175,7 +175,7 @@ def test_late_success_among_older_failures() -> None:
     assert 300 == value.last_success
     assert 1200 <= streak_length(value) <= 1500
     assert streak_length(value) == streak_length(
-        apply_increment(AttemptOutcome("f", LABELS, at=299, failed=True), value)
+        apply_increments([RecordAttempt("f", LABELS, at=299, failed=True)], value)
     ), "before the success"
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.metrics.aggregation import apply_increment
+from late_exporter.metrics.aggregation import apply_increments
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.counting import count_logs, effective_increments, observe_log, project_log
-from late_exporter.model import Batch, LogEntry, LogKind, Observation
+from late_exporter.metrics.counting import count_logs, observe_log, project_log
+from late_exporter.model import LogEntry, LogKind
 from late_exporter.series import (
     Exemplar,
     IncCounter,
@@ -28,6 +28,8 @@ from late_exporter.series import (
     SetCurrent,
     Value,
 )
+from late_exporter.store.batches import effective_increments
+from late_exporter.store.records import Batch, Observation
 
 NOW = 1_763_993_002_000
 FEEDS = [feed for feeds in GENERATIONS.values() for feed in feeds.values()]
@@ -75,7 +77,7 @@ def add_up(increments: Iterable[Increment]) -> dict[Series, Value]:
     values: dict[Series, Value] = {}
     for increment in increments:
         series = (increment.family, increment.labels)
-        values[series] = apply_increment(increment, values.get(series))
+        values[series] = apply_increments((increment,), values.get(series))
     return values
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.vocabulary import ACTIONS, PLATFORMS, STATUSES
@@ -9,7 +9,6 @@ from late_exporter.metrics.counting import project_log
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import LogEntry
 from late_exporter.series import (
-    AttemptOutcome,
     IncCounter,
     Increment,
     Labels,
@@ -123,36 +122,16 @@ def test_generated_labels_are_not_limited() -> None:
         assert [values] == labels_of(apply([IncCounter(family, values)]), family)
 
 
-ACCOUNT_FAMILIES: dict[str, Callable[[Labels], Increment]] = {
-    "late_account_logs_total": lambda account: IncCounter("late_account_logs_total", (*account, "success")),
-    "late_account_info": lambda account: SetLatest("late_account_info", account, at=1, value="@acme"),
-    "late_account_consecutive_failures": lambda account: AttemptOutcome(
-        "late_account_consecutive_failures", account, at=1, failed=True
-    ),
-    "late_account_last_success_timestamp_seconds": lambda account: SetLatest(
-        "late_account_last_success_timestamp_seconds", account, at=1, value=1.0
-    ),
-    "late_account_connected": lambda account: SetLatest("late_account_connected", account, at=1, value=1),
-    "late_account_token_expiry_timestamp_seconds": lambda account: SetLatest(
-        "late_account_token_expiry_timestamp_seconds", account, at=1, value=1.0
-    ),
-    "late_account_health": lambda account: SetLatest("late_account_health", (*account, "healthy"), at=1, value=1),
-    "late_account_can_post": lambda account: SetLatest("late_account_can_post", account, at=1, value=1),
-    "late_account_needs_reconnect": lambda account: SetLatest("late_account_needs_reconnect", account, at=1, value=0),
-    "late_account_cooldown_until_timestamp_seconds": lambda account: SetLatest(
-        "late_account_cooldown_until_timestamp_seconds", account, at=1, value=1.0
-    ),
-}
+ACCOUNT_FAMILIES = {name: family for name, family in CATALOGUE.items() if "account_id" in family.labels}
 
 
 def account_increments(number: int) -> list[Increment]:
     """Return one increment per family of accounts."""
-    return [make(("acme", "tiktok", f"a{number}")) for make in ACCOUNT_FAMILIES.values()]
-
-
-def test_account_families_are_complete() -> None:
-    """The families of accounts tested here are those of the catalogue."""
-    assert set(ACCOUNT_FAMILIES) == {name for name, family in CATALOGUE.items() if "account_id" in family.labels}
+    account = ("acme", "tiktok", f"a{number}")
+    return [
+        IncCounter(name, (*account, "success")) if family.kind == "counter" else SetLatest(name, account, at=1, value=1)
+        for name, family in ACCOUNT_FAMILIES.items()
+    ]
 
 
 def test_accounts_disabled() -> None:

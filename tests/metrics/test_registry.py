@@ -96,6 +96,12 @@ def registry(exposition: RecordingExposition) -> SeriesRegistry:
     return build_registry(exposition, "acme")
 
 
+def show_feed(registry: SeriesRegistry, workspace: str, feed: str) -> None:
+    """Make the families of a feed visible."""
+    registry.defer_feed(workspace, feed)
+    registry.set_deferred()
+
+
 def series_values(*series: Series, value: Value = 1, created: float = 7.0) -> dict[Series, SeriesValue]:
     """Return the same value for several series."""
     return {one: SeriesValue(value, created) for one in series}
@@ -105,7 +111,7 @@ def test_unknown_stored_series_are_ignored(registry: SeriesRegistry, exposition:
     """Stored series of other workspaces and unknown families are ignored."""
     other_logs: Series = (LOGS, ("umbrella", "tiktok", "publish", "success"))
     other_polls: Series = (POLLS, ("umbrella", "publishing", "success"))
-    registry.show_feed("acme", "publishing")
+    show_feed(registry, "acme", "publishing")
     registry.restore(series_values(other_logs, other_polls, ("late_old_total", ("acme",)), SUCCESSES))
     assert {SUCCESSES} == set(exposition.visible_values)
 
@@ -135,7 +141,7 @@ def test_values(exposition: RecordingExposition, expected: float | Histogram, fa
     )
     labels = ("acme", *("x" for _ in CATALOGUE[family].labels[1:]))
     for feed in BOTH:
-        registry.show_feed("acme", feed)
+        show_feed(registry, "acme", feed)
     registry.restore({(family, labels): SeriesValue(value, 7.0)})
     assert {(family, labels): expected} == exposition.visible_values
     assert (None if CATALOGUE[family].kind == "gauge" else 7.0) == exposition.created[family, labels]
@@ -143,7 +149,7 @@ def test_values(exposition: RecordingExposition, expected: float | Histogram, fa
 
 def test_renamed_account(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """A renamed account has one series, with its new name."""
-    registry.show_feed("acme", "publishing")
+    show_feed(registry, "acme", "publishing")
     for name in ("@old", "@old", "@new", "@newer"):
         registry.update(series_values(ACCOUNT, value=LatestValue(1, name)))
         assert {(INFO, ("acme", "tiktok", "a1", name)): 1} == exposition.visible_values
@@ -177,7 +183,7 @@ def test_times_ahead_of_the_clock(family: str, registry: SeriesRegistry, exposit
     other: Series = (family, ("umbrella", *labels[1:]))
     registry.update(series_values((family, labels), other, value=LatestValue(0, 5000.0)))
     last_log: Series = ("late_account_last_success_timestamp_seconds", ("acme", "tiktok", "a1"))
-    registry.show_feed("acme", "publishing")
+    show_feed(registry, "acme", "publishing")
     registry.update(series_values(last_log, value=LatestValue(5_000_000, 5000.0)))
     assert [] == registry.correct_times("acme", 5000.0)
     assert [SetCurrent(family, labels, value=4000.0)] == registry.correct_times("acme", 4000.0)
@@ -216,7 +222,7 @@ def test_platform_health(registry: SeriesRegistry) -> None:
     registry.set_gauge("late_publishing_pending_logs", ("acme", "tiktok", "retry"), 1)
     assert () == registry.platform_health("acme"), "not before the first sync is complete"
 
-    registry.show_feed("acme", "publishing")
+    show_feed(registry, "acme", "publishing")
     expected = (
         PlatformHealth(name="bluesky", counted_since=60.0),
         PlatformHealth(name="tiktok", counted_since=40.0, published=6, failed=2, final=11, pending=3, last_log=0.003),
@@ -230,7 +236,7 @@ def test_platform_health(registry: SeriesRegistry) -> None:
 
 def test_failing_accounts(registry: SeriesRegistry) -> None:
     """Failing accounts are sorted by their number of consecutive failures."""
-    registry.show_feed("acme", "publishing")
+    show_feed(registry, "acme", "publishing")
     update_rows(
         registry,
         "late_account_consecutive_failures",
@@ -262,7 +268,7 @@ def test_a_gauge_that_has_its_value_changes_nothing(registry: SeriesRegistry, ex
     registry.set_gauge(*pending, 2)
     registry.set_gauge(*pending, 2)
     assert {} == exposition.visible_values
-    registry.show_feed("acme", "publishing")
+    show_feed(registry, "acme", "publishing")
     count = len(exposition.all_values)
     registry.set_gauge(*pending, 2)
     assert count == len(exposition.all_values)
@@ -295,14 +301,14 @@ def test_a_first_sync_looks_only_at_its_workspace(
 
     monkeypatch.setattr(SeriesRegistry, "_is_hidden", count_series)
     for _ in range(3):
-        registry.show_feed("w7", "publishing")
+        show_feed(registry, "w7", "publishing")
     assert ["w7", "w7"] == [labels[0] for _, labels in checked_series]
     assert {("w7", "success"), ("w7", "failed")} == {(labels[0], labels[3]) for _, labels in exposition.visible_values}
 
 
 def test_deferred_values_are_published_together(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """Nothing is published between the first and the last of the values that a transaction has committed."""
-    registry.show_feed("acme", "publishing")
+    show_feed(registry, "acme", "publishing")
     registry.defer(series_values(SUCCESSES, FAILURES, value=3))
     assert registry.set_deferred(1)
     assert exposition.is_held
@@ -315,7 +321,7 @@ def test_deferred_values_are_published_together(registry: SeriesRegistry, exposi
 
 def test_newer_values_replace_deferred_ones(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
     """If another transaction is shown before the values of one are set, no counter falls."""
-    registry.show_feed("acme", "publishing")
+    show_feed(registry, "acme", "publishing")
     registry.defer(series_values(SUCCESSFUL_POLLS, FAILURES, SUCCESSES, value=3))
     assert registry.set_deferred(1)
     registry.update(series_values(FAILURES, value=5))
@@ -359,7 +365,7 @@ def test_a_status_feed_shows_before_the_first_sync(registry: SeriesRegistry, exp
     assert {} == exposition.visible_values
     registry.replace_status("acme", "accounts", {CONNECTED: latest(1)})
     assert {CONNECTED: 1} == exposition.visible_values
-    registry.show_feed("acme", "connections")
+    show_feed(registry, "acme", "connections")
     assert {CONNECTED: 1} == exposition.visible_values
     registry.replace_status("acme", "accounts", {})
     assert {CONNECTED: 0} == exposition.visible_values
@@ -380,5 +386,5 @@ def test_feeds_and_workspaces_are_independent(registry: SeriesRegistry, expositi
     assert {other} == set(exposition.visible_values)
     registry.add_workspace("acme")
     registry.restore({CONNECTED: latest(0)})
-    registry.show_feed("acme", "connections")
+    show_feed(registry, "acme", "connections")
     assert {other: 1, CONNECTED: 0} == exposition.visible_values

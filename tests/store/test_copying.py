@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from late_exporter.errors import StoreError, StoreInUse, StoreMissing
-from late_exporter.model import Batch, Coverage, LogEntry, Observation, Scope
+from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter, Labels, ObserveHistogram, SeriesValue
 from late_exporter.store import Store, copying, open_store
 from late_exporter.store.copying import copy_state
+from late_exporter.store.records import Batch, Coverage, Observation
 from late_exporter.store.snapshot import Snapshot
 from tests.support.store import LOGS, NOW, all_rows, commit_batch, problems
 

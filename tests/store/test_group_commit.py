@@ -17,8 +17,9 @@ from typing import Any, cast
 import pytest
 
 from late_exporter.errors import StoreError
-from late_exporter.model import Batch, CommitResult, FeedCommit, Scope
+from late_exporter.model import Scope
 from late_exporter.store import Store, open_store
+from late_exporter.store.records import Batch, CommitResult, FeedCommit
 from late_exporter.store.thread import MAX_GROUP_COMMITS, MAX_GROUP_OBSERVATIONS, StoreThread, create_offload
 from tests.support.store import log_count, observation
 

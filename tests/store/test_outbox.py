@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 
-from late_exporter.model import Backlog, Batch, FeedCommit, LogEntry, Observation
+from late_exporter.model import LogEntry
 from late_exporter.store import Store, open_store
+from late_exporter.store.records import Backlog, Batch, FeedCommit, Observation
 from tests.support.store import OTHER, SCOPE, commit_batch
 
 

@@ -13,9 +13,10 @@ import psycopg
 import pytest
 
 from late_exporter.errors import StoreError, StoreFenced, StoreInUse
-from late_exporter.model import Batch, FeedCommit, Scope
+from late_exporter.model import Scope
 from late_exporter.store import open_store
 from late_exporter.store.ownership import ClusterView, Ownership
+from late_exporter.store.records import Batch, FeedCommit
 from tests.e2e.program import wait_until
 from tests.support.postgres import Cluster, running_bouncer
 from tests.support.proxy import Proxy

@@ -10,7 +10,21 @@ from contextlib import closing, contextmanager
 import pytest
 
 from late_exporter.errors import ConfigError, StoreError, StoreFenced, StoreInUse
-from late_exporter.model import (
+from late_exporter.model import ListPosition, Scope
+from late_exporter.series import (
+    FailureStreak,
+    Histogram,
+    IncCounter,
+    Increment,
+    LatestValue,
+    ObserveHistogram,
+    RecordAttempt,
+    SeriesValue,
+    SetLatest,
+    Value,
+)
+from late_exporter.store import Store, open_store
+from late_exporter.store.records import (
     Batch,
     CommitResult,
     Coverage,
@@ -18,24 +32,9 @@ from late_exporter.model import (
     FeedCommit,
     FeedState,
     Gap,
-    ListPosition,
     Observation,
     PendingLog,
-    Scope,
 )
-from late_exporter.series import (
-    AttemptOutcome,
-    FailureStreak,
-    Histogram,
-    IncCounter,
-    Increment,
-    LatestValue,
-    ObserveHistogram,
-    SeriesValue,
-    SetLatest,
-    Value,
-)
-from late_exporter.store import Store, open_store
 from late_exporter.store.snapshot import Snapshot
 from tests.support.store import (
     LOGS,
@@ -134,7 +133,7 @@ def test_values_of_all_kinds_are_stored(url: str) -> None:
         IncCounter("part", odd, amount=0.25),
         ObserveHistogram("histogram", odd, micros=1_500_000, bounds=(1.0, 2.0)),
         SetLatest("words", odd, at=NOW, value="@acme 🔥"),
-        AttemptOutcome("streak", odd, at=NOW, failed=True),
+        RecordAttempt("streak", odd, at=NOW, failed=True),
     )
     values: dict[str, Value] = {
         "part": 0.25,

@@ -26,10 +26,10 @@ from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.ingest.webhooks import WebhookStats
-from late_exporter.model import CommitResult, FeedCommit
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
 from late_exporter.store import Store, open_store
+from late_exporter.store.records import CommitResult, FeedCommit
 from late_exporter.store.thread import StoreThread
 from tests.support.client import ClientRequest, FakeClient, QueryParams
 from tests.support.clock import DAY, VirtualClock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from late_exporter.model import QueuedEvent
+from late_exporter.store.records import QueuedEvent
 
 
 class FakeOutput:

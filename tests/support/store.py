@@ -8,10 +8,11 @@ from contextlib import closing
 from typing import Any
 
 from late_exporter.errors import StoreError
-from late_exporter.model import Batch, CommitResult, FeedCommit, LogEntry, Observation, Scope
+from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter, Series, SeriesValue
 from late_exporter.store import Store, parse_url
 from late_exporter.store.checks import inconsistencies
+from late_exporter.store.records import Batch, CommitResult, FeedCommit, Observation
 from late_exporter.store.schema import TABLES
 from late_exporter.store.snapshot import Snapshot
 from tests.support.exporter import Counted, ObservedStore

@@ -1,0 +1,186 @@
+"""Records of the state: what the store takes, and what it returns.
+
+Times are integers in milliseconds since the Unix epoch unless documented otherwise. ``gc=False`` as in
+``late_exporter.model``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from late_exporter.model import LATE, ListPosition, LogEntry, Scope
+from late_exporter.series import Increment, Series, SeriesValue
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """An unread range of a log list, from below ``upper`` down to ``lower``.
+
+    Args:
+        upper: Last log read above the range.
+        lower: Creation time down to which the range is unread; older logs have been read.
+        depth: Last known index of ``upper`` in the list; a hint for seeking.
+        last_complete_at: Time of the last read without a gap. Logs that left the retention since then are lost.
+        failure_count: Number of attempts to read the next page of the range that failed.
+    """
+
+    upper: ListPosition
+    lower: int
+    depth: int
+    last_complete_at: int
+    failure_count: int = 0
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """The part of a log list that has been counted: logs since ``retention_floor``, except those in a gap.
+
+    Args:
+        retention_floor: Logs created before this time are never counted.
+        complete_since: Start of the period without lost logs.
+        caught_up_at: API time of the last read that reached the high-water mark; 0 before the first one.
+        newest: Newest counted log, the high-water mark.
+        gaps: Unread ranges, newest first.
+        is_synced: Whether the first sync is complete.
+        published_at: API time at which the first sync was complete and the series were first exposed; 0 if unknown.
+        generation: API generation of the list.
+        is_switched: Whether older logs were counted from another list, or by other keys.
+    """
+
+    retention_floor: int
+    complete_since: int
+    caught_up_at: int = 0
+    newest: ListPosition | None = None
+    gaps: tuple[Gap, ...] = ()
+    is_synced: bool = False
+    published_at: int = 0
+    generation: str = LATE
+    is_switched: bool = False
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether everything down to the retention floor was read."""
+        return self.is_synced and not self.gaps
+
+
+class FeedAccounting(msgspec.Struct, frozen=True, kw_only=True):
+    """Redundant counts of a feed in the state; observations are stored or pruned, and all are in the series.
+
+    Args:
+        observation_count: Observations ever counted.
+        stored_count: Observations whose keys are stored.
+        pruned_count: Observations whose keys were deleted because of their age.
+        series_values: Value of every series.
+    """
+
+    observation_count: int
+    stored_count: int
+    pruned_count: int
+    series_values: Mapping[Series, SeriesValue]
+
+
+class PendingLog(msgspec.Struct, frozen=True, gc=False):
+    """A log whose last observed status is pending."""
+
+    key: str
+    created: int
+    platform: str
+    action: str
+    post_id: str | None
+
+
+class Observation(msgspec.Struct, frozen=True, gc=False):
+    """A log in a status, and the increments to apply if the store does not have that status yet.
+
+    Logs of one kind share the tuple of increments, see ``Increment``.
+
+    Args:
+        event: Log event as JSON, which the store puts into its outbox if the observation is new; None if it has none.
+    """
+
+    entry: LogEntry
+    increments: tuple[Increment, ...]
+    event: bytes | None = None
+
+
+class QueuedEvent(NamedTuple):
+    """A log event in the outbox.
+
+    Args:
+        number: Number in the outbox; events were queued in the order of their numbers.
+        body: The event as JSON.
+    """
+
+    number: int
+    workspace: str
+    body: bytes
+
+
+class Backlog(NamedTuple):
+    """The number of events of a workspace in the outbox, and the time at which the oldest of them was queued."""
+
+    event_count: int
+    oldest: int
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of one transaction.
+
+    Args:
+        committed_at: Time of the commit, in Unix seconds.
+        now: API time in milliseconds, from which the lag of a log is computed.
+        observations: Counted if the store inserts them, ignored if it has them.
+        increments: Increments that are always applied.
+        series_created_at: Creation time of the series that the batch creates, in Unix seconds; 0 if they are history.
+        coverage: New coverage of the feed; None keeps the current one.
+        deleted_keys: Keys of pending logs that the API no longer has.
+        prune_before: Logs created before this time may be deleted; the coverage's retention floor keeps them from being
+            counted again.
+        progress: Work that a later run continues, encoded; None keeps what is stored.
+    """
+
+    committed_at: float
+    now: int = 0
+    observations: Sequence[Observation] = ()
+    increments: Sequence[Increment] = ()
+    series_created_at: float = 0.0
+    coverage: Coverage | None = None
+    deleted_keys: Sequence[str] = ()
+    prune_before: int | None = None
+    progress: bytes | None = None
+
+
+class FeedCommit(NamedTuple):
+    """A batch, and the feed of a workspace that it belongs to."""
+
+    scope: Scope
+    batch: Batch
+
+
+class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of a transaction.
+
+    Args:
+        observations: Observations that were inserted.
+        pending_logs: Pending logs of the feed by key; None if unchanged.
+    """
+
+    observations: Sequence[Observation]
+    series_values: Mapping[Series, SeriesValue]
+    pending_logs: Mapping[str, PendingLog] | None
+    log_count: int
+
+
+class FeedState(msgspec.Struct, frozen=True):
+    """State of one feed of a workspace.
+
+    Args:
+        coverage: None before the first read.
+        progress: Work that a later run continues, encoded; empty if there is none.
+    """
+
+    coverage: Coverage | None
+    pending_logs: Mapping[str, PendingLog]
+    log_count: int
+    progress: bytes = b""
