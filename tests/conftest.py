@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -45,10 +46,14 @@ LONG_FILES = ("test_alerts.py", "test_browser.py", "test_rules.py", "test_kill.p
 
 
 @pytest.fixture(autouse=True)
-def _no_secrets() -> Iterator[None]:
-    """Forget the secrets that a test has registered: parts of made up keys are in the ids of other tests."""
+def _no_trace() -> Iterator[None]:
+    """Forget the secrets that a test has registered, which may be parts of other tests' ids, and its log settings."""
+    root = logging.getLogger()
+    level = root.level
     yield
     SECRETS.clear()
+    root.setLevel(level)
+    root.handlers[:] = [each for each in root.handlers if type(each).__module__ != "late_exporter.log"]
 
 
 @pytest.fixture(scope="session")
