@@ -53,7 +53,7 @@ CATEGORIES = (
 """Failure categories and the logs that have them, if the error code is not a category itself."""
 
 
-class Post(DocumentedObject):
+class PostReference(DocumentedObject):
     """A post that is embedded in a log."""
 
     id: str | None = msgspec.field(default=None, name="_id")
@@ -86,7 +86,7 @@ class PublishingRow(DocumentedObject, rename="camel", kw_only=True):
     """A publishing log as sent by the API."""
 
     id: decoder.Id = msgspec.field(name="_id")
-    post_id: str | Post | None = None
+    post_id: str | PostReference | None = None
     user_id: str | None = None
     profile_id: str | None = None
     platform: str
@@ -107,7 +107,7 @@ _check_values = value_checker({"action": ACTIONS.__contains__, "status": STATUSE
 
 
 def _entry(row: PublishingRow) -> LogEntry:
-    post = row.post_id.id if isinstance(row.post_id, Post) else row.post_id
+    post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
     action, status = decoder.label_text(row.action), decoder.label_text(row.status)
     return LogEntry(
         key=decoder.log_key(row.id),
