@@ -161,8 +161,8 @@ def _connection(row: ZernioRow) -> LogEntry:
     metadata = _read_metadata(row)
     name, method = decoder.label_text(row.action), decoder.label_text(metadata.connection_method)
     event = find_event(name) or name
-    if row.status == FAILED:
-        event = event.replace("_success", "_failed")
+    if row.status == FAILED and not event.endswith("_failed"):
+        event = f"{event.removesuffix('_success')}_failed"
     return _entry(
         row,
         metadata,

@@ -144,16 +144,17 @@ def test_connection_events_depend_on_the_status() -> None:
         {**EVENT, "action": "account.sync_error"},
         {**EVENT, "action": "reconnect_failed"},
         {**EVENT, "status": "failed"},
+        {**EVENT, "action": "account.sync", "status": "failed"},
         {**EVENT, "action": "accountReconnected"},
         feed=CONNECTIONS,
     )
-    expected = ["account.sync_error", "reconnect_failed", "connect_failed", "reconnect_success"]
+    expected = ["account.sync_error", "reconnect_failed", "connect_failed", "account.sync_failed", "reconnect_success"]
     assert expected == [entry.action for entry in entries]
     failures = [
         any(one.family == "late_connection_failures_total" for one in project_log(CONNECTIONS, "acme", entry))
         for entry in entries
     ]
-    assert [False, True, True, False] == failures
+    assert [False, True, True, True, False] == failures
 
 
 @pytest.mark.parametrize(
