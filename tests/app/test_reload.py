@@ -156,6 +156,16 @@ async def harness(tmp_path: Path) -> AsyncIterator[ReloadHarness]:
     await harness.http.aclose()
 
 
+async def test_a_feed_is_ready_once_its_first_sync_can_be_scraped(harness: ReloadHarness) -> None:
+    """A probe that finds nothing unready is followed by a scrape with all logs."""
+    async with asyncio.timeout(PATIENCE):
+        while [*harness.exporter.unsynced_feeds()]:  # noqa: ASYNC110 - for some turns of the event loop
+            await asyncio.sleep(0)
+    samples = Samples.parse(read_body(harness.exporter.exposition))
+    assert 120 == samples.sum(LOGS)
+    assert 2 == samples.sum("late_exporter_polls_total", outcome="success")
+
+
 @pytest.mark.parametrize("names", [("acme", "beta"), ("beta", "acme")])
 async def test_groups_do_not_depend_on_the_order_in_the_file(harness: ReloadHarness, names: Sequence[str]) -> None:
     """Replicas whose files list workspaces of one key in another order agree on their owner."""
