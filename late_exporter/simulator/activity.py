@@ -23,7 +23,7 @@ OUTCOMES: dict[str, dict[tuple[str, str | None], float]] = {
 }
 """Action and error of the logs of each type, with their probabilities."""
 
-CUSTOMER = {"ip_address": "203.0.113.77", "user_agent": "newsroom-cms/4.2"}
+CUSTOMER = {"ipAddress": "203.0.113.77", "userAgent": "newsroom-cms/4.2"}
 WEBHOOK_URL = "https://hooks.example.com/late"
 
 
@@ -55,40 +55,26 @@ class Activity:
 
     def _write_log(self, log_type: str, account: SimulatedAccount, metadata: LogRow, **fields: Any) -> bool:
         """Write a log; return whether its status is success."""
-        outcomes = OUTCOMES[log_type]
+        outcomes, now = OUTCOMES[log_type], self._world.now
         ((action, error),) = self._random.choices(tuple(outcomes), tuple(outcomes.values()))
         if log_type == "api_request":
-            request_id = f"req_{self._random.getrandbits(96):024x}"
-            row = request_log("key of the customer", action, 404 if error else 200, error, self._world.now)
-            row |= {**CUSTOMER, "request_id": request_id}
+            row = request_log("key of the customer", action, 404 if error else 200, error, now) | CUSTOMER
+            row["requestId"] = f"req_{self._random.getrandbits(96):024x}"
         else:
-            row = _common_fields(log_type, action, error, self._world.now) | {
-                "user_id": account.user_id,
-                "profile_id": account.profile_id,
-                "platform": account.platform.name,
-                "account_id": account.id,
-                "duration_ms": int(self._random.lognormvariate(5, 0.6)),
-                "metadata": msgspec.json.encode(metadata).decode(),
-            }
-        self._world.activity[log_type].insert({**row, **fields})
+            row = _common_fields(log_type, action, error, now) | account.owner | {"accountId": account.id, **fields}
+            row["durationMs"] = int(self._random.lognormvariate(5, 0.6))
+            row["metadata"] = msgspec.json.encode(metadata).decode()
+        self._world.activity[log_type].insert(row)
         return error is None
 
 
 def request_log(key: str, action: str, status_code: int, error: str | None, time: float) -> LogRow:
     """Return the log of a request with a key at a Unix time. The action is method and path."""
-    method, _, path = action.partition(" ")
-    return {
-        **_common_fields("api_request", action, error, time),
-        "method": method,
-        "path": path,
-        "endpoint": path,
-        "status_code": status_code,
-        "duration_ms": 12,
-        "user_id": hashed_id(f"owner of {key}"),
-        "api_key_id": hashed_id(f"key {key}"),
-    }
+    fields = dict(zip(("method", "path"), action.split(" ", 1), strict=True))
+    fields |= {"userId": hashed_id(f"owner of {key}"), "apiKeyId": hashed_id(f"key {key}")}
+    return {**_common_fields("api_request", action, error, time), **fields, "statusCode": status_code, "durationMs": 12}
 
 
 def _common_fields(log_type: str, action: str, error: str | None, time: float) -> LogRow:
-    fields = {"type": log_type, "action": action, "error_message": error, "created_at": timestamp(time)}
+    fields = {"type": log_type, "action": action, "errorMessage": error, "createdAt": timestamp(time)}
     return {**fields, "status": "failed" if error else "success"}

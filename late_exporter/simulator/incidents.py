@@ -39,8 +39,7 @@ class IncidentKind(msgspec.Struct, frozen=True):
         failure: Failure of publish attempts.
         failure_rate: Share of publish attempts that fail.
         refusal: Failure of posts, without an attempt and a log.
-        slow_kinds: Kinds of posts whose attempts take longer.
-        slowdown: Smallest and largest factor by which they do.
+        slowdown: Smallest and largest factor by which attempts take longer, by kind of post.
         holds: Posts that do not start: ``scheduled`` ones, and those that are to be published at ``once``.
         disconnects: Whether the account is disconnected until the incident ends.
         stops_webhooks: Whether no webhook is delivered.
@@ -53,8 +52,7 @@ class IncidentKind(msgspec.Struct, frozen=True):
     failure: PublishFailure | None = None
     failure_rate: float = 1.0
     refusal: PublishFailure | None = None
-    slow_kinds: frozenset[str] = frozenset()
-    slowdown: tuple[float, float] = (1, 1)
+    slowdown: Mapping[str, tuple[float, float]] = {}
     holds: frozenset[str] = frozenset()
     disconnects: bool = False
     stops_webhooks: bool = False
@@ -76,11 +74,10 @@ INCIDENTS: Mapping[str, IncidentKind] = {
     ),
     "rate-limit-storm": IncidentKind(
         "one platform answers 429, posts pause and take long", "platform", "twitter", RATE_LIMITED, 0.75,
-        slow_kinds=frozenset({"text", "image", "video"}), slowdown=(5, 12),
+        slowdown=dict.fromkeys(("text", "image", "video"), (5, 12)),
     ),
     "slow-video": IncidentKind(
-        "videos take 10 to 20 times as long and stay pending", "platform",
-        slow_kinds=frozenset({"video"}), slowdown=(10, 20),
+        "videos take 10 to 20 times as long and stay pending", "platform", slowdown={"video": (10, 20)}
     ),
     "scheduler-stuck": IncidentKind(
         "posts that are due stay scheduled, without a log", "workspace", holds=frozenset({"scheduled"})

@@ -1,12 +1,13 @@
 """Log lists of both generations, as views of the same rows.
 
-Rows of publishing and connection logs are stored as generation ``late`` shows them, all others as ``zernio`` does.
+All rows are stored with the names of generation ``late``, also those of types that only ``zernio`` has.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from http import HTTPStatus
 from math import inf
 from typing import Any
@@ -17,7 +18,6 @@ from late_exporter.simulator.log_list import DAY, JsonObject, LogList, LogRow, l
 from late_exporter.simulator.request import Request, RequestRejected
 
 STATUSES = ("success", "failed", "pending", "skipped")
-ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
 LATE_DAYS, ZERNIO_DAYS = 7, 90
 MAX_LIMIT = 100
 MAX_REQUEST_CHARS, MAX_RESPONSE_CHARS = 5_000, 10_000
@@ -32,35 +32,21 @@ ZERNIO_ACTIONS = {
 }
 """Actions of ``zernio`` by that of ``late``, in the order of STATUSES."""
 
-ZERNIO_EVENTS = {
-    "connect_success": "account.connected",
-    "connect_failed": "account.connect_failed",
-    "disconnect": "account.disconnected",
-    "reconnect_success": "account.reconnected",
-    "reconnect_failed": "account.reconnect_failed",
-}
-RENAMED_FIELDS = {
-    name: re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
-    for name in ("userId", "profileId", "accountId", "platform", "statusCode", "endpoint", "durationMs", "createdAt")
-}
-"""Fields of ``late`` that ``zernio`` has in snake case."""
+COMMON_FIELDS = ("userId", "accountId", "platform", "statusCode", "endpoint", "durationMs", "createdAt")
+"""Fields of publishing and connection logs that ``zernio`` has in snake case."""
 
-FILTERS = {"platform": "platform", "action": "action", "accountId": "account_id", "profileId": "profile_id"}
-LATE_FILTERS = {"platform": "platform", "action": "action", "eventType": "eventType"}
-"""Fields by which parameters of ``zernio`` and ``late`` select rows."""
-
-HIDDEN_FIELD = "profile_id"
-"""Field of rows that ``zernio`` filters by and does not show."""
+FILTERS = ("platform", "action", "eventType", "accountId", "profileId")
+"""Fields of rows by which the parameters of the same names select."""
 
 
 def list_publishing(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/posts/logs``."""
-    return _list_logs(request, request.source.publishing, LATE_DAYS, STATUSES)
+    return _list_logs(request, request.source.publishing, LATE_DAYS)
 
 
 def list_connections(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/connections/logs``."""
-    return _list_logs(request, request.source.connections, LATE_DAYS, ("success", "failed"))
+    return _list_logs(request, request.source.connections, LATE_DAYS)
 
 
 def list_post_logs(request: Request) -> JsonObject:
@@ -73,54 +59,41 @@ def list_post_logs(request: Request) -> JsonObject:
 
 def list_logs(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/logs``."""
-    name = request.choice("type", LOG_TYPES, "publishing") or "publishing"
+    name = request.choice("type", LOG_TYPES) or "publishing"
     log_lists = {"publishing": request.source.publishing, "connections": request.source.connections}
     log_list = {**log_lists, **request.source.activity}.get(name, LogList())
-    since, until = request.time("from", -inf), request.time("to", inf)
-    return _list_logs(request, log_list, ZERNIO_DAYS, STATUSES, LOG_TYPES[name], since=since, until=until)
+    return _list_logs(request, log_list, ZERNIO_DAYS, LOG_TYPES[name])
 
 
 def _list_logs(
-    request: Request,
-    log_list: LogList,
-    max_days: int,
-    statuses: Collection[str],
-    render: Callable[[LogRow], LogRow] = dict,
-    *,
-    since: float = -inf,
-    until: float = inf,
+    request: Request, log_list: LogList, max_days: int, render: Callable[[LogRow], LogRow] = dict
 ) -> JsonObject:
     """Return a page of the logs that a request selects."""
     limit, skip = request.integer("limit", 50, 1, MAX_LIMIT), request.integer("skip", 0, 0)
-    since = max(since, request.now - DAY * request.integer("days", max_days, 1, max_days))
-    status, search = request.choice("status", statuses), request.text("search").casefold()
-    filters = FILTERS if max_days == ZERNIO_DAYS else LATE_FILTERS
-    wanted = {field: request.text(name) for name, field in filters.items() if request.text(name) not in {"", "all"}}
+    oldest = request.now - DAY * request.integer("days", max_days, 1, max_days)
+    status, search = request.choice("status", STATUSES), request.text("search").casefold()
+    wanted = {name: request.text(name) for name in FILTERS if request.text(name) not in {"", "all"}}
 
     def matches(row: LogRow) -> bool:
         is_wanted = (status is None or status == log_status(row)) and (not search or search in str(row).casefold())
-        return is_wanted and (not wanted or wanted.items() <= render(row).items())
+        return is_wanted and (not wanted or wanted.items() <= {**row, **render(row)}.items())
 
     predicate = matches if status or wanted or search else None
+    since, until = max(oldest, request.time("from", -inf)), request.time("to", inf)
     rows, total = log_list.page(skip, limit, predicate, since=since, until=until)
     pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit)}
-    pagination["hasMore"] = skip + limit < total
-    return {"logs": [_without_hidden_field(render(row)) for row in rows], "pagination": pagination}
-
-
-def _without_hidden_field(row: LogRow) -> LogRow:
-    return {field: value for field, value in row.items() if field != HIDDEN_FIELD}
+    return {"logs": list(map(render, rows)), "pagination": {**pagination, "hasMore": skip + limit < total}}
 
 
 def render_publishing(row: LogRow) -> LogRow:
-    """Return a publishing log in the format of ``zernio``, with its hidden fields."""
+    """Return a publishing log in the format of ``zernio``."""
     action, status, post, response = row.get("action"), row.get("status"), post_id(row), _object(row, "response")
-    if action in ACTIONS and status in STATUSES:
+    if action in ZERNIO_ACTIONS and status in STATUSES:
         action = ZERNIO_ACTIONS[action].split()[STATUSES.index(status)]
     metadata = {name: row.get(name) for name in ("profileId", "accountUsername", "attemptNumber")}
     metadata |= {"postId": post, "platformPostUrl": response.get("platformPostUrl")}
     return {
-        **_renamed_fields("publishing", row),
+        **_common_fields("publishing", row),
         "action": action,
         "request_id": post and f"req_{post}",
         "error_message": response.get("errorMessage"),
@@ -132,14 +105,15 @@ def render_publishing(row: LogRow) -> LogRow:
 
 
 def render_connection(row: LogRow) -> LogRow:
-    """Return a connection log in the format of ``zernio``, with its hidden fields."""
-    event, error, success = row.get("eventType"), _object(row, "error"), _object(row, "success")
+    """Return a connection log in the format of ``zernio``."""
+    event, error, success = str(row.get("eventType")), _object(row, "error"), _object(row, "success")
+    action = event if event.endswith("_failed") else f"{event.removesuffix('_success')}ed"
     metadata = {name: success.get(name) for name in ("displayName", "tokenExpiresAt")}
     metadata |= {name: row.get(name) for name in ("profileId", "connectionMethod")}
     metadata |= {"accountUsername": success.get("username")}
     return {
-        **_renamed_fields("connections", row),
-        "action": ZERNIO_EVENTS.get(str(event), event),
+        **_common_fields("connections", row),
+        "action": f"account.{action}",
         "error_message": error.get("message"),
         "error_code": error.get("code"),
         "response_body": _to_text(error or success, MAX_RESPONSE_CHARS),
@@ -147,9 +121,18 @@ def render_connection(row: LogRow) -> LogRow:
     }
 
 
-def _renamed_fields(log_type: str, row: LogRow) -> LogRow:
-    fields = {field: row.get(name) for name, field in RENAMED_FIELDS.items()}
+def _render_activity(row: LogRow) -> LogRow:
+    return {_snake_case(name): value for name, value in row.items() if name != "profileId"}
+
+
+def _common_fields(log_type: str, row: LogRow) -> LogRow:
+    fields = {_snake_case(name): row.get(name) for name in COMMON_FIELDS}
     return {"type": log_type, "status": log_status(row), **fields}
+
+
+@cache
+def _snake_case(name: str) -> str:
+    return re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
 
 
 def _object(row: LogRow, name: str) -> LogRow:
@@ -165,6 +148,6 @@ def _to_text(value: Any, length: int | None = None) -> str | None:
 LOG_TYPES: Mapping[str, Callable[[LogRow], LogRow]] = {
     "publishing": render_publishing,
     "connections": render_connection,
-    **dict.fromkeys(("webhooks", "messaging", "workflow_event", "api_request"), dict),
+    **dict.fromkeys(("webhooks", "messaging", "workflow_event", "api_request"), _render_activity),
 }
 """Functions that return a stored row in the format of ``zernio``, by type."""

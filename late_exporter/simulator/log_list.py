@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import chain, islice
 from math import inf
 from typing import Any, TypeAlias
 
@@ -125,15 +124,12 @@ class LogList:
 
         ``since`` and ``until`` are the Unix times of the oldest and newest matching rows.
         """
-        entries = self._entries
-        first_dated = bisect_left(entries, (UNDATED, inf))
-        first = max(first_dated, bisect_left(entries, (since,)))
-        dated = range(bisect_left(entries, (until, inf)) - 1, first - 1, -1)
-        places = chain(dated, range(first_dated - 1, -1, -1))
-        if predicate is None:
-            return [entries[place][2] for place in islice(places, skip, skip + limit)], len(dated) + first_dated
-        matches = [row for place in places if predicate(row := entries[place][2])]
-        return matches[skip : skip + limit], len(matches)
+        entries, first_dated = self._entries, bisect_left(self._entries, (UNDATED, inf))
+        dated = slice(max(first_dated, bisect_left(entries, (since,))), bisect_left(entries, (until, inf)))
+        found = [*entries[:first_dated], *entries[dated]][::-1]
+        if predicate is not None:
+            found = [entry for entry in found if predicate(entry[2])]
+        return [row for _, _, row in found[skip : skip + limit]], len(found)
 
 
 class StaticLogs:

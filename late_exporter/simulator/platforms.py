@@ -6,25 +6,14 @@ from collections.abc import Mapping
 
 import msgspec
 
-USER_CATEGORIES = frozenset({"auth_expired", "user_content", "user_abuse", "account_issue"})
-
 
 class PublishFailure(msgspec.Struct, frozen=True):
-    """Failure of a publish attempt. ``is_retryable``: a later attempt can succeed.
-
-    ``code`` is that of the platform, as logs show it; ``category`` is one of the API's, as posts show it.
-    """
+    """Failure of a publish attempt. ``is_retryable``: a later attempt can succeed."""
 
     status_code: int
     code: str
     message: str
-    category: str
     is_retryable: bool = False
-
-    @property
-    def source(self) -> str:
-        """Party that caused the failure."""
-        return "user" if self.category in USER_CATEGORIES else "platform"
 
 
 class SimulatedPlatform(msgspec.Struct, frozen=True):
@@ -53,24 +42,22 @@ class SimulatedPlatform(msgspec.Struct, frozen=True):
         return f"api.{self.name}.com/v1/posts"
 
 
-RATE_LIMITED = PublishFailure(429, "RATE_LIMITED", "Rate limit exceeded", "platform_rate_limit", is_retryable=True)
-TOKEN_EXPIRED = PublishFailure(401, "TOKEN_EXPIRED", "The access token has expired", "auth_expired")
-COOLDOWN = PublishFailure(429, "ACCOUNT_COOLDOWN", "Publishing to this account is paused after errors", "user_abuse")
-OUTAGE = PublishFailure(503, "SERVICE_UNAVAILABLE", "Service unavailable", "platform_error", is_retryable=True)
-SERVER_ERROR = PublishFailure(500, "INTERNAL_ERROR", "Please retry later", "platform_error", is_retryable=True)
-TIMEOUT = PublishFailure(504, "TIMEOUT", "The platform did not answer in time", "platform_error", is_retryable=True)
-STUCK = PublishFailure(504, "TIMEOUT", "The platform did not answer in time", "platform_error")
-DENIED = PublishFailure(403, "PERMISSION_DENIED", "The account lacks the permission to publish", "account_issue")
-UPLOAD_FAILED = PublishFailure(
-    400, "MEDIA_UPLOAD_FAILED", "The media could not be processed", "user_content", is_retryable=True
-)
+RATE_LIMITED = PublishFailure(429, "RATE_LIMITED", "Rate limit exceeded", is_retryable=True)
+TOKEN_EXPIRED = PublishFailure(401, "TOKEN_EXPIRED", "The access token has expired")
+COOLDOWN = PublishFailure(429, "ACCOUNT_COOLDOWN", "Publishing to this account is paused after errors")
+OUTAGE = PublishFailure(503, "SERVICE_UNAVAILABLE", "Service unavailable", is_retryable=True)
+SERVER_ERROR = PublishFailure(500, "INTERNAL_ERROR", "Please retry later", is_retryable=True)
+TIMEOUT = PublishFailure(504, "TIMEOUT", "The platform did not answer in time", is_retryable=True)
+STUCK = PublishFailure(504, "TIMEOUT", "The platform did not answer in time")
+DENIED = PublishFailure(403, "PERMISSION_DENIED", "The account lacks the permission to publish")
+UPLOAD_FAILED = PublishFailure(400, "MEDIA_UPLOAD_FAILED", "The media could not be processed", is_retryable=True)
 _COMMON = {SERVER_ERROR: 1.0, TIMEOUT: 0.6, DENIED: 0.6}
 _UPLOAD, _LIMIT, _OFTEN_LIMITED = {UPLOAD_FAILED: 2.0}, {RATE_LIMITED: 2.0}, {RATE_LIMITED: 4.0}
-_SPAM = {PublishFailure(403, "TOO_MANY_POSTS", "Daily post cap reached", "user_abuse"): 3.0}
-_QUOTA = {PublishFailure(403, "QUOTA_EXCEEDED", "The request exceeds the daily quota", "quota_exhausted"): 3.0}
-_INVALID = {PublishFailure(400, "INVALID_PARAMETER", "Unsupported content", "user_content"): 3.0}
-_DUPLICATE = {PublishFailure(403, "DUPLICATE", "Content is a duplicate", "platform_rejected"): 3.0}
-_NOT_ALLOWED = {PublishFailure(403, "NOT_ALLOWED", "Posting is not allowed there", "account_issue"): 3.0}
+_SPAM = {PublishFailure(403, "TOO_MANY_POSTS", "Daily post cap reached"): 3.0}
+_QUOTA = {PublishFailure(403, "QUOTA_EXCEEDED", "The request exceeds the daily quota"): 3.0}
+_INVALID = {PublishFailure(400, "INVALID_PARAMETER", "Unsupported content"): 3.0}
+_DUPLICATE = {PublishFailure(403, "DUPLICATE", "Content is a duplicate"): 3.0}
+_NOT_ALLOWED = {PublishFailure(403, "NOT_ALLOWED", "Posting is not allowed there"): 3.0}
 _ANY, _MEDIA, _VIDEO = ("text", "image", "video"), ("image", "video"), ("video",)
 
 _PLATFORM_LIST = (

@@ -55,13 +55,9 @@ class Post(msgspec.Struct):
     def id(self) -> str:
         return str(self.reference["_id"])
 
-    @property
-    def is_scheduled(self) -> bool:
-        return "scheduledFor" in self.request
-
     def log_time(self, time: float) -> str:
         """Return a time as the logs of the post show it."""
-        return timestamp(time, whole_seconds=self.is_scheduled)
+        return timestamp(time, whole_seconds="scheduledFor" in self.request)
 
     def set_status(self, status: str, now: float) -> None:
         self.reference["status"] = status
@@ -168,7 +164,7 @@ class Publishing:
             failure = yield from self._upload(post, account)
         if failure is None:
             failure = yield from self._attempt_until_final(post, account)
-        self._end(post, account, "failed" if failure else "published", failure)
+        self._end(post, account, "failed" if failure else "published")
 
     def _upload(self, post: Post, account: SimulatedAccount) -> PublishStep:
         created_at, duration = post.log_time(self._world.now), 0.6 * self._draw_duration(post, account)
@@ -215,11 +211,8 @@ class Publishing:
             self._world.publishing.update(log_id, **result)
         return failure
 
-    def _end(self, post: Post, account: SimulatedAccount, result: str, failure: PublishFailure | None = None) -> None:
-        error = {}
-        if failure:
-            error = {"errorMessage": failure.message, "errorCategory": failure.category, "errorSource": failure.source}
-        post.change_target(account, self._world.now, status=result, **error)
+    def _end(self, post: Post, account: SimulatedAccount, result: str) -> None:
+        post.change_target(account, self._world.now, status=result)
         self._activity.deliver_webhook(account, post.id, result)
 
     def _draw_failure(self, account: SimulatedAccount) -> PublishFailure | None:
@@ -235,8 +228,8 @@ class Publishing:
     def _draw_duration(self, post: Post, account: SimulatedAccount) -> float:
         seconds = account.platform.median_seconds * self._random.lognormvariate(0, account.platform.sigma)
         for incident in self._world.incidents_of(account):
-            if post.kind in incident.kind.slow_kinds:
-                seconds *= self._random.uniform(*incident.kind.slowdown)
+            if factors := incident.kind.slowdown.get(post.kind):
+                seconds *= self._random.uniform(*factors)
         return seconds
 
     def _refresh_tokens(self, account: SimulatedAccount) -> Process:

@@ -12,8 +12,6 @@ from urllib.parse import parse_qsl
 if TYPE_CHECKING:
     from late_exporter.simulator.service import SimulatedApi
 
-UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
 
 class RequestRejected(Exception):
     """Request that is answered with an error, by default the name of its status."""
@@ -53,19 +51,12 @@ class Request:
             _reject(name, f"must be an integer between {low} and {high}")
         return int(text)
 
-    def choice(self, name: str, allowed: Collection[str], default: str = "all") -> str | None:
+    def choice(self, name: str, allowed: Collection[str]) -> str | None:
         """Return one of the allowed values, or None for ``all``."""
-        value = self._values.get(name, default)
+        value = self._values.get(name, "all")
         if value != "all" and value not in allowed:
             _reject(name, f"must be one of: {', '.join((*allowed, 'all'))}")
         return None if value == "all" else value
-
-    def duration(self, name: str, default: str) -> float:
-        """Return a duration such as ``30m``, in seconds."""
-        match = re.fullmatch(r"([0-9]{1,4})([smhd])", self._values.get(name, default))
-        if match is None:
-            _reject(name, "must be a duration such as 90s, 30m, 2h or 1d")
-        return float(match[1]) * UNIT_SECONDS[match[2]]
 
     def time(self, name: str, default: float) -> float:
         try:

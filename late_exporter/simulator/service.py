@@ -37,7 +37,7 @@ class Route(msgspec.Struct, frozen=True):
     method: str
     path: str
     handler: Callable[[Request], JsonObject]
-    generations: tuple[str, ...] = admin.GENERATIONS
+    generations: tuple[str, ...] = ("late", "zernio", "both")
 
 
 ROUTES = (
@@ -51,7 +51,6 @@ ROUTES = (
     Route("GET", "/v1/webhooks/settings", status_endpoints.list_webhooks),
     Route("GET", "/v1/billing", status_endpoints.show_billing),
     Route("GET", admin.ADMIN_PATH, admin.show_overview),
-    Route("POST", f"{admin.ADMIN_PATH}/generation", admin.set_generation),
     Route("POST", f"{admin.ADMIN_PATH}/incidents/(.+)", admin.start_incident),
     Route("DELETE", f"{admin.ADMIN_PATH}/incidents/(.+)", admin.stop_incident),
 )
@@ -105,15 +104,16 @@ class SimulatedApi:
         self._request_count = 0
 
     async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
-        """Answer an HTTP request. HEAD is answered as GET without a body; Date follows the clock of the API."""
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        """Answer an HTTP request. Date follows the clock of the API."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         address = (scope.get("client") or ("127.0.0.1", 0))[0]  # none on a Unix socket
-        response = self.handle(method, scope["path"], scope["query_string"].decode("latin-1"), headers, address)
+        response = self.handle(
+            scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, address
+        )
         fields = {**response.headers, "Content-Length": str(len(response.body))}
         encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]
         await send({"type": "http.response.start", "status": response.status, "headers": encoded})
-        await send({"type": "http.response.body", "body": response.body if scope["method"] != "HEAD" else b""})
+        await send({"type": "http.response.body", "body": response.body})
 
     def handle(
         self, method: str, path: str, query: str, headers: Mapping[str, str], address: str = "127.0.0.1"
@@ -128,11 +128,12 @@ class SimulatedApi:
             text = admin.WELCOME_TEXT.replace("HOST", fields.get("host", "localhost")) if path == "/" else HEALTHY_TEXT
             response_headers["Content-Type"] = "text/plain; charset=utf-8"
             return SimulatorResponse(HTTPStatus.OK, response_headers, text.encode())
+        is_admin = path.startswith(admin.ADMIN_PATH)
         key, request = self._authenticate(fields.get("authorization", "")), Request(self, query, now)
         quota = KeyQuota(now) if key is None else self._quotas.setdefault(key, KeyQuota(max(self._start, now - 60)))
         self._make_customer_calls(now)
         try:
-            if not path.startswith(admin.ADMIN_PATH):
+            if not is_admin:
                 self._admit(key, quota, now)
             handler, request.argument = self._find_handler(method, path)
             status, document = HTTPStatus.OK, handler(request)
@@ -141,10 +142,10 @@ class SimulatedApi:
         response_headers |= {"Content-Type": "application/json", **quota.headers(self.rate_limit, now)}
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             response_headers["Retry-After"] = str(ceil(quota.reset(self.rate_limit, now) - now))
-        if key is not None and not path.startswith(admin.ADMIN_PATH):
+        if key is not None and not is_admin:
             row = request_log(key, f"{method} {path}", status, document.get("error"), now)
-            row |= {"ip_address": address, "user_agent": fields.get("user-agent", "")}
-            row |= {"request_id": response_headers["X-Request-Id"], "profile_id": request.text("profileId")}
+            row |= {"ipAddress": address, "userAgent": fields.get("user-agent", "")}
+            row |= {"requestId": response_headers["X-Request-Id"], "profileId": request.text("profileId")}
             self._log_request(row)
         return SimulatorResponse(status, response_headers, msgspec.json.encode(document))
 
@@ -181,7 +182,7 @@ class SimulatedApi:
                 self.customer_calls[is_accepted] += 1
                 status, error = (HTTPStatus.OK, None) if is_accepted else (HTTPStatus.TOO_MANY_REQUESTS, QUOTA_EXCEEDED)
                 row = request_log(key, "GET /v1/posts", status, error, time)
-                self._log_request({**row, **CUSTOMER, "request_id": self._next_request_id()})
+                self._log_request({**row, **CUSTOMER, "requestId": self._next_request_id()})
 
     def _log_request(self, row: LogRow) -> None:
         if "api_request" in self.source.activity:

@@ -11,12 +11,7 @@ from late_exporter.simulator.log_list import DAY, JsonObject, timestamp
 from late_exporter.simulator.request import Request, RequestRejected
 from late_exporter.simulator.world import SimulatedWorld
 
-POST_STATUSES = (
-    "draft", "pending_approval", "scheduled", "publishing", "published", "partial", "failed", "cancelled",
-)  # fmt: skip
-POST_ORDERS = ("scheduled-desc", "scheduled-asc")
 MAX_PAGE_SIZE = 500
-HEALTH_STATUSES = ("healthy", "warning", "error")
 BILLING_PERIOD = 30 * DAY
 SPEND_LIMIT_CENTS = 50_000
 USUAL_SPEND_RATIO = 0.6
@@ -32,14 +27,14 @@ def world_of(request: Request) -> SimulatedWorld:
 
 def list_posts(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/posts``."""
-    status, profile_id = request.choice("status", POST_STATUSES), request.text("profileId")
-    order = request.choice("sortBy", POST_ORDERS, "scheduled-desc")
+    status, profile_id = request.text("status"), request.text("profileId")
     posts = [
         post.document
         for post in world_of(request).posts.values()
-        if status in {None, post.document["status"]} and profile_id in {"", post.accounts[0].profile_id}
+        if status in {"", post.document["status"]} and profile_id in {"", post.accounts[0].profile_id}
     ]
-    posts.sort(key=lambda post: str(post["scheduledFor"] or post["createdAt"]), reverse=order != "scheduled-asc")
+    is_ascending = request.text("sortBy") == "scheduled-asc"
+    posts.sort(key=lambda post: str(post["scheduledFor"] or post["createdAt"]), reverse=not is_ascending)
     return _page("posts", posts, request, 10)
 
 
@@ -53,8 +48,6 @@ def list_accounts(request: Request) -> JsonObject:
             "profileId": {"_id": account.profile_id, "name": account.display_name},
             "username": account.username,
             "isActive": True,
-            "enabled": True,
-            "needsReconnection": not world.is_connected(account),
             "rateLimitedUntil": None,
             **world.shown_fields("account", account),
         }
@@ -66,25 +59,19 @@ def list_accounts(request: Request) -> JsonObject:
 def check_accounts(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/accounts/health``."""
     world = world_of(request)
-    accounts: list[JsonObject] = []
-    for account in _accounts(request):
-        is_connected = world.is_connected(account)
-        health = {
+    accounts = [
+        {
             "accountId": account.id,
             "platform": account.platform.name,
-            "profileId": account.profile_id,
             "username": account.username,
-            "status": "healthy" if is_connected else "error",
-            **dict.fromkeys(("canPost", "tokenValid"), is_connected),
+            "status": "healthy" if world.is_connected(account) else "error",
+            "canPost": world.is_connected(account),
+            "needsReconnect": not world.is_connected(account),
             "tokenExpiresAt": timestamp(world.token_expiries[account.id]),
-            "needsReconnect": not is_connected,
-            "issues": [] if is_connected else ["The access token was revoked. Please reconnect the account."],
         }
-        accounts.append(health | world.shown_fields("health", account))
-    statuses = [account["status"] for account in accounts]
-    summary = {name: statuses.count(name) for name in HEALTH_STATUSES}
-    summary |= {"total": len(accounts), "needsReconnect": sum(account["needsReconnect"] for account in accounts)}
-    return {"summary": summary, "accounts": accounts}
+        for account in _accounts(request)
+    ]
+    return {"accounts": accounts}
 
 
 def list_webhooks(request: Request) -> JsonObject:
@@ -109,11 +96,8 @@ def show_billing(request: Request) -> JsonObject:
     world = world_of(request)
     spend = int(SPEND_LIMIT_CENTS * USUAL_SPEND_RATIO * (request.now % BILLING_PERIOD) / BILLING_PERIOD)
     caps = {"xSpendUsedCents": spend, "xSpendLimitCents": SPEND_LIMIT_CENTS}
-    balance = {"accruedThisPeriodCents": spend + 600 * len(world.accounts), "creditsRemainingCents": 0}
     status = {"hasAccess": True, "suspended": False, "suspendedAt": None, "suspensionReason": None}
     return {
-        "plan": {"name": "Usage-based", "isUsageBased": True, "isPaid": True},
-        "balance": balance | world.shown_fields("billing balance"),
         "caps": caps | world.shown_fields("billing caps"),
         "status": status | world.shown_fields("billing status"),
     }

@@ -21,7 +21,7 @@ import uvicorn
 
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
-from late_exporter.simulator.log_endpoints import HIDDEN_FIELD, render_connection, render_publishing
+from late_exporter.simulator.log_endpoints import render_connection, render_publishing
 
 pytestmark = pytest.mark.e2e
 
@@ -98,12 +98,12 @@ def test_both_feeds(url: str, world: SimulatedWorld) -> None:
     *pages, connections = list_logs(
         url, *({"limit": 100, "skip": skip} for skip in range(0, total, 100)), {"type": "connections", "limit": 100}
     )
-    assert [_shown(render_publishing(row)) for row in world.publishing.rows] == [
+    assert [render_publishing(row) for row in world.publishing.rows] == [
         log for page in pages for log in page["answer"]["logs"]
     ]
     assert {total} == {page["answer"]["pagination"]["total"] for page in pages}
     assert [False] == [page["answer"]["pagination"]["hasMore"] for page in pages][-1:]
-    assert [_shown(render_connection(row)) for row in world.connections.rows[:100]] == connections["answer"]["logs"]
+    assert [render_connection(row) for row in world.connections.rows[:100]] == connections["answer"]["logs"]
 
 
 def test_rejections(url: str, world: SimulatedWorld) -> None:
@@ -137,7 +137,7 @@ def test_status(url: str) -> None:
         assert _comparable(document) == _comparable(answer), path
     (post,) = answers[0]["posts"]
     assert datetime.fromisoformat(post["scheduledFor"]).timestamp() > NOW - 1
-    assert len(ACCOUNTS) == len(answers[1]["accounts"]) == answers[2]["summary"]["total"]
+    assert len(ACCOUNTS) == len(answers[1]["accounts"]) == len(answers[2]["accounts"])
 
 
 def test_posts_of_every_status(url: str) -> None:
@@ -150,10 +150,6 @@ def test_posts_of_every_status(url: str) -> None:
     }
     assert all(values <= {status} for status, values in found.items())
     assert {"scheduled", "published", "partial", "failed"} <= set().union(*found.values()), "the others are rare"
-
-
-def _shown(log: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in log.items() if name != HIDDEN_FIELD}
 
 
 def _comparable(value: Any) -> Any:
