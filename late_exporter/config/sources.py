@@ -98,11 +98,11 @@ class _Sources:
     def place(self, *location: int | str) -> str:
         """Return the flag, the variable, or the file and line of a value or of what contains it."""
         prefixes = (location[:size] for size in range(len(location), 0, -1))
-        found = next((prefix for prefix in prefixes if prefix in self.places), location)
-        place = self.places.get(found)
+        source = next((prefix for prefix in prefixes if prefix in self.places), location)
+        place = self.places.get(source)
         if place or self._file is None:
             return place or ".".join(map(str, location))
-        return self._file.place((found[0], _BY_PATH[found].key) if found in _BY_PATH else location)
+        return self._file.place((source[0], _BY_PATH[source].key) if source in _BY_PATH else location)
 
     def describe(self, error: ErrorDetails) -> str:
         location = tuple(key for key in error["loc"] if key != "[key]")

@@ -171,8 +171,8 @@ class LogListDecoder(Generic[RowT]):
             entry = _rejected_entry(row, "not_an_object")
         for place in differences.keys() - deviations.keys():
             deviations[place] = deviation(*place, differences[place])
-        found = tuple(deviations[place] for place in differences)
-        return msgspec.structs.replace(entry, deviations=found + entry.deviations) if found else entry
+        new = tuple(deviations[place] for place in differences)
+        return msgspec.structs.replace(entry, deviations=new + entry.deviations) if new else entry
 
     def _page(self, entries: list[LogEntry], pagination: Pagination | None) -> LogPage:
         pagination = pagination or Pagination()

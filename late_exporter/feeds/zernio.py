@@ -104,11 +104,11 @@ def _read_metadata(row: ZernioRow) -> RowMetadata:
     try:
         return _decode_metadata(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        found = {name: search_json_text({"metadata": text}, name, "metadata") for name in METADATA_FIELDS}
-        found = {
-            name: value for name, value in found.items() if value.isdecimal() or (value and name != "attemptNumber")
+        texts = {name: search_json_text({"metadata": text}, name, "metadata") for name in METADATA_FIELDS}
+        texts = {
+            name: value for name, value in texts.items() if value.isdecimal() or (value and name != "attemptNumber")
         }
-        return msgspec.convert(found, RowMetadata, strict=False)
+        return msgspec.convert(texts, RowMetadata, strict=False)
 
 
 def _entry(row: ZernioRow, metadata: RowMetadata | None, action: str, status: str, **fields: Any) -> LogEntry:

@@ -126,10 +126,10 @@ class LogList:
         """
         entries, first_dated = self._entries, bisect_left(self._entries, (UNDATED, inf))
         dated = slice(max(first_dated, bisect_left(entries, (since,))), bisect_left(entries, (until, inf)))
-        found = [*entries[:first_dated], *entries[dated]][::-1]
+        matches = [*entries[:first_dated], *entries[dated]][::-1]
         if predicate is not None:
-            found = [entry for entry in found if predicate(entry[2])]
-        return [row for _, _, row in found[skip : skip + limit]], len(found)
+            matches = [entry for entry in matches if predicate(entry[2])]
+        return [row for _, _, row in matches[skip : skip + limit]], len(matches)
 
 
 class StaticLogs:

@@ -163,7 +163,7 @@ async def test_a_feed_is_ready_once_its_first_sync_can_be_scraped(harness: Reloa
             await asyncio.sleep(0)
     samples = Samples.parse(read_body(harness.exporter.exposition))
     assert 120 == samples.sum(LOGS)
-    assert 2 == samples.sum("late_exporter_polls_total", outcome="success")
+    assert samples.sum("late_exporter_polls_total", outcome="success") >= 2
 
 
 @pytest.mark.parametrize("names", [("acme", "beta"), ("beta", "acme")])
