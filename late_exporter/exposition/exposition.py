@@ -31,7 +31,7 @@ MAX_EXEMPLARS = 2048
 """Maximum number of series with exemplars; beyond it the least recently updated series loses its own."""
 
 MAX_CACHED_BYTES = 16 << 20
-"""Size of the bodies of workspaces that are cached; beyond it the oldest are dropped."""
+"""Size of the bodies that are cached; beyond it the oldest are dropped."""
 
 GZIP_FORMAT = 31
 """Window bits of zlib for a stream with a gzip header."""
@@ -266,12 +266,8 @@ class Exposition(Collector):
 
     def _cache(self, request: BodyRequest, body: bytes) -> None:
         self._bodies[request] = body
-        parts = [each for each in self._bodies if each.workspaces is not None]
-        size = sum(len(self._bodies[each]) for each in parts)
-        for oldest in parts:
-            if size <= MAX_CACHED_BYTES:
-                break
-            size -= len(self._bodies.pop(oldest))
+        while sum(map(len, self._bodies.values())) > MAX_CACHED_BYTES:
+            del self._bodies[next(iter(self._bodies))]
 
 
 class _Metrics(Collector):

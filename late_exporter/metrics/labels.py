@@ -55,14 +55,11 @@ class LabelLimiter:
         self._limits = {label: max_accounts if label == "account_id" else max_values for label in KNOWN_VALUES}
         self._accepted_values: dict[tuple[str, str], set[str]] = {}
         self._known_platforms: dict[str, set[str]] = {}
-        self._unlimited_series: set[Series] = set()
         self._announced_platforms: set[tuple[str, str]] = set()
 
     def restore(self, series: Iterable[Series]) -> None:
         """Accept the label values of stored series, so that a restart changes no label."""
         for name, labels in series:
-            if (name, labels) in self._unlimited_series:
-                continue
             family = self._families.get(name)
             if family is None or not (family.feeds or name == SCHEMA_DRIFT):
                 continue
@@ -75,7 +72,6 @@ class LabelLimiter:
     def remove_workspace(self, workspace: str) -> None:
         self._accepted_values = {key: values for key, values in self._accepted_values.items() if key[0] != workspace}
         self._known_platforms.pop(workspace, None)
-        self._unlimited_series = {series for series in self._unlimited_series if series[1][0] != workspace}
 
     def platforms(self, workspace: str) -> AbstractSet[str]:
         """Return the platforms with publishing logs in a workspace."""
@@ -98,10 +94,7 @@ class LabelLimiter:
     def apply(self, increments: Iterable[Increment]) -> Iterator[Increment]:
         """Yield the increments with limited labels and the buckets of the catalogue, and count the replaced values."""
         for increment in increments:
-            if (increment.family, increment.labels) in self._unlimited_series:
-                yield self._with_buckets(increment, increment.labels)
-            else:
-                yield from self._limit(increment)
+            yield from self._limit(increment)
 
     def _limit(self, increment: Increment) -> Iterator[Increment]:
         family, original = self._families[increment.family], increment.labels
@@ -118,14 +111,10 @@ class LabelLimiter:
         if is_per_account and labels[2] == OTHER and family.kind == "gauge":
             return
         yield from self._initial_zeros(family, labels)
-        if labels == original and (family.name != LOGS or labels[1] in self.platforms(labels[0])):
-            self._unlimited_series.add((family.name, labels))
-        yield self._with_buckets(increment, labels)
-
-    def _with_buckets(self, increment: Increment, labels: Labels) -> Increment:
         if isinstance(increment, ObserveHistogram | ObserveLog):
-            return msgspec.structs.replace(increment, labels=labels, bounds=self._families[increment.family].buckets)
-        return increment if labels is increment.labels else msgspec.structs.replace(increment, labels=labels)
+            yield msgspec.structs.replace(increment, labels=labels, bounds=family.buckets)
+        else:
+            yield msgspec.structs.replace(increment, labels=labels)
 
     def _initial_zeros(self, family: Family, labels: Labels) -> Iterator[Increment]:
         """Start every action and status of a platform at zero with its first log, until they are stored."""
