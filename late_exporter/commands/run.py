@@ -29,7 +29,7 @@ from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.output import write_stdout
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.types import Address, EventTarget, UnixPath
-from late_exporter.config.web import WebConfig, WebConfigWatcher
+from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, DeliveryError, LateError
 from late_exporter.events.file_output import FileOutput, StdoutOutput
 from late_exporter.events.output import Output
@@ -37,12 +37,11 @@ from late_exporter.exposition.exposition import BodyRequest
 from late_exporter.exposition.negotiation import TEXT
 from late_exporter.store import import_postgres, is_postgres, open_store
 from late_exporter.store.thread import create_offload
-from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
-from late_exporter.web.asgi import App
+from late_exporter.web.app import HealthSource, Lifecycle, create_app
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.metrics import create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
-from late_exporter.web.server import DESCRIPTOR_SHARE, serve
+from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket, systemd_sockets, url_of
 from late_exporter.web.thread import call_in_loop, in_loop, run_in_thread
 
@@ -89,7 +88,6 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
     async with AsyncExitStack() as stack:
         bound_sockets = systemd_sockets() or _bind(settings.web.listen_address, stack)
         sockets = [stack.enter_context(bound) for bound in bound_sockets]
-        webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
         collectors = ProcessCollector(registry=None), PlatformCollector(registry=None)
         exporter, owner = await _open(settings, stack, collectors)
         _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
@@ -120,7 +118,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             version=__version__,
             documentation=f"{__url__}#readme",
             lifecycle=lifecycle if settings.web.enable_lifecycle else None,
-            webhooks=None if webhook_sockets else exporter.webhook_receiver,
+            webhooks=exporter.webhook_receiver,
         )
         app = create_metrics_app(
             settings.web.telemetry_path,
@@ -129,50 +127,20 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             other_app=in_loop(app, loop),
             visible_workspaces=None if owner is None else partial(call_in_loop, loop, owner.shown_workspaces),
         )
-        group.create_task(_serve(settings, exporter, app, watcher.current, sockets, webhook_sockets))
+        receiver = exporter.webhook_receiver
+        protected_app = AuthMiddleware(
+            app,
+            watcher.current,
+            PasswordVerifier(),
+            _logger(),
+            unauthenticated_paths=settings.web.unauthenticated_paths,
+            is_public=receiver.handles if receiver else None,
+        )
+        # In a thread: a scrape only reads what is published, so it need not wait for this event loop.
+        group.create_task(run_in_thread(partial(serve, protected_app, sockets, web_config=watcher.current)))
         secure = settings.web_config.ssl_context is not None
         for bound in sockets:
             _logger().info("listening", address=url_of(bound, secure=secure))
-        for bound in webhook_sockets:
-            _logger().info("listening for webhooks", address=url_of(bound, secure=secure))
-
-
-async def _serve(
-    settings: Settings,
-    exporter: Exporter,
-    app: App,
-    web_config: Callable[[], WebConfig],
-    sockets: Sequence[socket.socket],
-    webhook_sockets: Sequence[socket.socket],
-) -> None:
-    """Serve in a thread until cancelled: the metrics from that thread, all else by this event loop.
-
-    A scrape only reads what is published, so it need not wait for this event loop.
-    """
-    loop, receiver = asyncio.get_running_loop(), exporter.webhook_receiver
-    protect = partial(AuthMiddleware, config=web_config, passwords=PasswordVerifier(), log=_logger())
-    is_public = receiver.handles if receiver and not webhook_sockets and not settings.webhook.require_auth else None
-    protected_app = protect(
-        app,
-        unauthenticated_paths=settings.web.unauthenticated_paths,
-        is_public=is_public,
-    )
-    share = DESCRIPTOR_SHARE / 2 if webhook_sockets else DESCRIPTOR_SHARE
-    serve_sockets = partial(serve, web_config=web_config, descriptor_share=share)
-
-    async def serve_all() -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(serve_sockets(protected_app, sockets))
-            if receiver and webhook_sockets:
-                require_auth = settings.webhook.require_auth
-                # Unknown paths need no password, so that none can be guessed there.
-                webhook_app = protect(
-                    in_loop(create_webhook_app(receiver), loop),
-                    is_public=lambda path: not (require_auth and receiver.handles(path)),
-                )
-                group.create_task(serve_sockets(webhook_app, webhook_sockets))
-
-    await run_in_thread(serve_all)
 
 
 async def _open(
