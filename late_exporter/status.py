@@ -54,13 +54,6 @@ class SyncProgress(msgspec.Struct, frozen=True, gc=False):
     seconds_left: float | None = None
     quota_wait: float = 0.0
 
-    @property
-    def share(self) -> float | None:
-        """Part of the logs that are read, from 0 to 1; None if it is not known yet."""
-        if not self.expected_count:
-            return None
-        return min(self.log_count / self.expected_count, 1.0)
-
 
 class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Health of a feed; times are Unix times in seconds, durations are in seconds.
@@ -205,27 +198,3 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     failing_accounts: tuple[AccountHealth, ...] = ()
     status: WorkspaceStatus = WorkspaceStatus()
     recent_since: float | None = None
-
-
-class MemberHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """A replica, and the workspaces that it owns; ``is_self`` for the one that says so."""
-
-    name: str
-    is_self: bool = False
-    workspaces: tuple[str, ...] = ()
-
-
-class ClusterHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """The replicas that share the state, and the workspaces that none of them owns."""
-
-    members: tuple[MemberHealth, ...] = ()
-    unowned_workspaces: tuple[str, ...] = ()
-
-
-class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """What the status page shows, as JSON, for ``late-exporter status``; ``now`` is the Unix time in seconds."""
-
-    version: str
-    now: float
-    workspaces: tuple[WorkspaceHealth, ...]
-    cluster: ClusterHealth | None = None

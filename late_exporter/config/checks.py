@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 from late_exporter.config.commands import API_COMMANDS, FORMATS, SERVER_COMMANDS
 from late_exporter.config.options import Location, suggest
+from late_exporter.config.quoting import quote
 from late_exporter.config.settings import Settings
 from late_exporter.config.sharding import POD_NAME, pod_name, pod_ordinal
-from late_exporter.masking import quote
 
 DAY = 86_400.0
 MAX_SIMULATED_LOGS = 2_000_000  # at startup; they take two minutes and 4 GB of memory

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from late_exporter.api.client import LateClient
 from late_exporter.errors import ApiError, EndpointNotFound, Forbidden
 from late_exporter.feeds.status import (
     ACCOUNT_INFO,
@@ -29,7 +30,7 @@ from late_exporter.ingest.steps import perform
 from late_exporter.log import redact
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.protocols import Client, Logger
+from late_exporter.protocols import Logger
 from late_exporter.series import Increment, Labels, LatestValue, Series, SeriesValue, SetLatest
 from late_exporter.status import AccountStatus, StatusFeedHealth, WorkspaceStatus
 
@@ -224,7 +225,7 @@ class StatusPoller:
         shared: SharedResources,
         defer: Callable[[Sequence[Increment]], object],
         *,
-        client: Client,
+        client: LateClient,
         config: StatusConfig,
         pace: StatusPace,
         logger: Logger,
@@ -240,7 +241,7 @@ class StatusPoller:
     def health(self) -> WorkspaceStatus:
         return self._publisher.summary(tuple(state.health for state in self._states.values()))
 
-    def reconfigure(self, client: Client, config: StatusConfig, pace: StatusPace) -> None:
+    def reconfigure(self, client: LateClient, config: StatusConfig, pace: StatusPace) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
         self._client, self.config, self._pace = client, config, pace
         self._key_reload_count = client.key_reload_count
@@ -345,7 +346,7 @@ class StatusPoller:
         return config.intervals[state.feed.name] * stretch * max(1.0, state.request_count / state.feed.max_requests)
 
 
-async def fetch_status(client: Client, feed: StatusFeed, request: StatusRequest) -> bytes:
+async def fetch_status(client: LateClient, feed: StatusFeed, request: StatusRequest) -> bytes:
     """Send a request of a status feed; return the body of the response, raise ApiError if there is none."""
     profile = {"profileId": client.profile_id} if client.profile_id is not None and feed.has_profiles else {}
     response = await client.get(request.path, {**request.params, **profile}, path_template=request.path)

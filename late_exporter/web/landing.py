@@ -11,9 +11,9 @@ from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from late_exporter.status import MIN_QUOTA_WAIT, Quota, StatusDocument, WorkspaceHealth
+from late_exporter.status import MIN_QUOTA_WAIT, Quota, WorkspaceHealth
 from late_exporter.web import verdicts
-from late_exporter.web.verdicts import MAX_NAME_LENGTH, SEVERITY, FeedStatus, feed_status
+from late_exporter.web.verdicts import MAX_NAME_LENGTH, SEVERITY, FeedStatus, StatusDocument, feed_status
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+import msgspec
+
 from late_exporter.format import human_duration, iso_time, plural
 from late_exporter.status import (
     MIN_QUOTA_WAIT,
@@ -17,6 +19,7 @@ from late_exporter.status import (
     WorkspaceHealth,
     WorkspaceStatus,
 )
+from late_exporter.store.cluster import ClusterHealth
 
 MAX_ERROR_LENGTH = 300
 MAX_NAME_LENGTH = 40
@@ -40,6 +43,15 @@ OUTCOME_TEXTS = {
     "bad_payload": "The API response was not a list of logs.",
     "store_error": "The state could not be read or written.",
 }
+
+
+class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What the status page shows, as JSON, for ``late-exporter status``; ``now`` is the Unix time in seconds."""
+
+    version: str
+    now: float
+    workspaces: tuple[WorkspaceHealth, ...]
+    cluster: ClusterHealth | None = None
 
 
 class FeedStatus(Enum):

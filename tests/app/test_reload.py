@@ -105,7 +105,7 @@ class ReloadHarness:
             self.exporter = Exporter(new_settings, self.store, offload, self.connect, owned=owned)
             await self.exporter.restore()
             watcher = WebConfigWatcher(new_settings.web_config, NullLogger())
-            self.control = Reloader(new_settings, self.read, self.exporter, watcher)
+            self.control = Reloader(self.read, self.exporter, watcher)
             self.control.record_result(succeeded=True)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             publishing = group.create_task(self.exporter.publisher.run())
@@ -398,7 +398,7 @@ async def test_unreadable_state(harness: ReloadHarness, monkeypatch: pytest.Monk
     for readable_pages in range(2):
         pages = ReadablePages(harness.store, readable_pages)
         with monkeypatch.context() as patch:
-            patch.setattr("late_exporter.app.assembly.SERIES_PER_PAGE", 5)
+            patch.setattr("late_exporter.store.thread.SERIES_PER_PAGE", 5)
             patch.setattr(harness.store, "series_page", pages.read)
             with pytest.raises(LateError, match="no luck"):
                 await harness.reload()

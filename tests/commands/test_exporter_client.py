@@ -24,7 +24,6 @@ from late_exporter.status import (
     PlatformHealth,
     Quota,
     RecentCounts,
-    StatusDocument,
     StatusFeedHealth,
     SyncProgress,
     WorkspaceHealth,
@@ -33,6 +32,7 @@ from late_exporter.status import (
 from late_exporter.web.asgi import Message, Receive, Send
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
+from late_exporter.web.verdicts import StatusDocument
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond_with
 
 NOW = 1_763_993_002.0
