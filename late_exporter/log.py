@@ -7,7 +7,6 @@ import logging
 import math
 import re
 import sys
-import traceback
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -24,20 +23,15 @@ _LEVEL_NAMES = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "e
 
 
 def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str] = ()) -> None:  # noqa: A002 - the name of the flag
-    """Write all logs, also those of libraries, to standard error; ``secrets`` replace those of an earlier call."""
-    SECRETS.clear()
+    """Write all logs, also those of libraries, to standard error, without ``secrets``; may be called again."""
     for secret in secrets:
         SECRETS.add(secret)
-    reconfigure(level, format)
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.access").disabled = True
-
-
-def reconfigure(level: str, format: str) -> None:  # noqa: A002 - as in configure
     root = logging.getLogger()
     root.handlers = [_Handler(format), *(handler for handler in root.handlers if not isinstance(handler, _Handler))]
     root.setLevel(level.upper())
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.access").disabled = True
 
 
 def get_logger(name: str) -> BoundLogger:
@@ -63,12 +57,6 @@ def escape(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
-
-
-def redacted_traceback(error: BaseException) -> str:
-    """Return a readable traceback, indented so that no line looks like a log entry."""
-    lines = redact("".join(traceback.format_exception(error))).splitlines()
-    return "".join(f"  {escape(line)}\n" for line in lines)
 
 
 class _Handler(logging.StreamHandler[Any]):

@@ -28,10 +28,6 @@ class Secrets:
         self._by_start: dict[str, list[str]] = {}
         self._short: list[str] = []
 
-    def clear(self) -> None:
-        self._by_start.clear()
-        self._short.clear()
-
     def add(self, value: str) -> None:
         """Mask a text from now on, even if it is quoted, escaped or encoded, or a key without its prefix."""
         for spelling in set(_spellings(value)) - {""}:

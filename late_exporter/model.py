@@ -158,11 +158,6 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
         """The creation times of those logs that have one."""
         return tuple([entry.created for entry in self.entries if entry.created is not None])
 
-    def crosses(self, limit: int) -> bool:
-        """Return whether the page ends below a time; a single row with a wrong time does not count."""
-        times = sorted(self.times)
-        return bool(times) and times[min(1, len(times) - 1)] < limit
-
     @property
     def is_last(self) -> bool:
         """Whether the page is empty, or shorter than requested without an announcement of more."""

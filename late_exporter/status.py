@@ -6,9 +6,6 @@ import msgspec
 
 from late_exporter.model import LATE
 
-MIN_QUOTA_WAIT = 1.0
-"""Seconds from which a wait for the quota is shown."""
-
 
 class Quota(msgspec.Struct, frozen=True):
     """Rate limit of an API key as last reported by the API.
@@ -126,12 +123,19 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class AccountHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An account whose last attempts failed; ``username`` is empty if unknown."""
+    """An account that needs attention.
+
+    Args:
+        username: Its name; empty if unknown.
+        consecutive_failures: Number of its last attempts that failed, as far as logs show.
+        cooldown_until: Unix time until which the platform limits it; None if it does not, as far as its status shows.
+    """
 
     platform: str
     account_id: str
-    username: str
-    consecutive_failures: int
+    username: str = ""
+    consecutive_failures: int = 0
+    cooldown_until: float | None = None
 
 
 class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -149,15 +153,6 @@ class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error: str = ""
 
 
-class AccountStatus(msgspec.Struct, frozen=True, gc=False):
-    """An account that needs attention; ``username`` is empty if unknown, ``cooldown_until`` is a Unix time."""
-
-    platform: str
-    account_id: str
-    username: str = ""
-    cooldown_until: float | None = None
-
-
 class WorkspaceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The state of accounts, queue and plan by the status feeds; times are Unix times in seconds.
 
@@ -171,8 +166,8 @@ class WorkspaceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     feeds: tuple[StatusFeedHealth, ...] = ()
     oldest_overdue_post: float | None = None
-    disconnected_accounts: tuple[AccountStatus, ...] = ()
-    cooldowns: tuple[AccountStatus, ...] = ()
+    disconnected_accounts: tuple[AccountHealth, ...] = ()
+    cooldowns: tuple[AccountHealth, ...] = ()
     inactive_webhooks: tuple[str, ...] = ()
     is_active: bool = True
 

@@ -24,17 +24,19 @@ from late_exporter.events.deliverer import EventDeliverer
 from late_exporter.events.output import Output
 from late_exporter.events.report import DeliveryReport
 from late_exporter.exposition.publisher import Publisher
-from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusPace
 from late_exporter.ingest.webhooks import WebhookReceiver, WebhookStats
 from late_exporter.model import Scope
 from late_exporter.protocols import Logger, Offload
-from late_exporter.status import FeedHealth, WorkspaceHealth
+from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store import Store
 from late_exporter.store.thread import StoreThread
 
 SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
+PROGRESS_INTERVAL = 10.0
+"""Seconds between two log lines about first syncs and catch-ups."""
+
 WORKSPACE_INFO = "late_workspace_info"
 
 
@@ -109,15 +111,19 @@ class Exporter:
             logger.warning(SAME_LOGS, workspace=second, other=first)
         await self.publisher.publish()
 
-    def pollers(self) -> Iterator[Poller]:
-        """Yield the poller of each feed of each workspace."""
-        for workspace in self.workspaces.values():
-            yield from workspace
-
     def start(self, group: asyncio.TaskGroup) -> None:
         self._task_group = group
         for pollers in self.workspaces.values():
             pollers.start(group)
+
+    async def log_progress(self) -> None:
+        """Log every ten seconds how far all first syncs and catch-ups together have come, until cancelled."""
+        while True:
+            await asyncio.sleep(PROGRESS_INTERVAL)
+            progress = [poller.measure() for workspace in self.workspaces.values() for poller in workspace]
+            parts = [each for each in progress if each is not None]
+            if max((part.elapsed for part in parts), default=0.0) >= PROGRESS_INTERVAL / 2:
+                log.get_logger("late_exporter").info("reading logs", **total_progress(parts))
 
     async def catch_up(self) -> bool:
         """Poll every workspace until nothing is left to read; return whether all polls succeeded."""
@@ -218,15 +224,15 @@ class Exporter:
         """Return the names of the configured workspaces, including those that other replicas own."""
         return [each.name for each in self.settings.workspaces]
 
-    def sharing_groups(self) -> Mapping[str, str]:
-        """Return a group for each configured workspace: those with the same key share its quota, in one process.
 
-        A group has the name of its first workspace in alphabetical order, so that it does not depend on their order in
-        the files of the replicas.
-        """
-        workspaces = sorted(self.settings.workspaces, key=lambda each: each.name)
-        first_names: dict[str, str] = {}
-        return {each.name: first_names.setdefault(each.key_text, each.name) for each in workspaces}
+def total_progress(parts: Sequence[SyncProgress]) -> Mapping[str, float]:
+    """Return the number of logs read, and what is left if all parts have an estimate of it."""
+    total: dict[str, float] = {"logs": sum(part.log_count for part in parts)}
+    expected = [part.expected_count for part in parts if part.expected_count is not None]
+    seconds_left = [part.seconds_left for part in parts if part.seconds_left is not None]
+    if len(expected) == len(seconds_left) == len(parts):
+        total |= {"expected": sum(expected), "seconds_left": round(max(seconds_left))}
+    return total
 
 
 class WorkspaceInfo(Collector):

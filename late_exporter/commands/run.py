@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
@@ -33,7 +33,6 @@ from late_exporter.events.file_output import FileOutput, StdoutOutput
 from late_exporter.events.output import Output
 from late_exporter.exposition.exposition import BodyRequest
 from late_exporter.exposition.negotiation import TEXT
-from late_exporter.status import SyncProgress
 from late_exporter.store import import_postgres, is_postgres, open_store
 from late_exporter.store.thread import create_offload
 from late_exporter.web.app import HealthSource, Lifecycle, create_app
@@ -45,10 +44,7 @@ from late_exporter.web.sockets import bind_socket, systemd_sockets, url_of
 from late_exporter.web.thread import call_in_loop, in_loop, run_in_thread
 
 if TYPE_CHECKING:
-    from late_exporter.app.ownership import WorkspaceOwner
-
-PROGRESS_INTERVAL = 10.0
-"""Seconds between two log lines about first syncs and catch-ups."""
+    from late_exporter.store.owner import WorkspaceOwner
 
 
 def run(context: CommandContext) -> int:
@@ -100,7 +96,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: start_task(group, reloader.reload()))
         group.create_task(exporter.publisher.run())
-        group.create_task(log_progress(exporter))
+        group.create_task(exporter.log_progress())
         if exporter.deliverer is not None:
             group.create_task(exporter.deliverer.run())
         exporter.start(group)
@@ -166,10 +162,18 @@ async def _open(
     await exporter.restore()
     if not is_postgres(state.url):
         return exporter, None
-    from late_exporter.app.ownership import WorkspaceOwner  # noqa: PLC0415 - less memory without
+    from late_exporter.store.owner import WorkspaceOwner  # noqa: PLC0415 - less memory without
 
     ownership = import_postgres("ownership").Ownership(store, is_shared=is_shared, lease=state.lease_duration)
-    owner = WorkspaceOwner(exporter, ownership, offload, lease=state.lease_duration, logger=_logger())
+    owner = WorkspaceOwner(
+        ownership,
+        poll_only=exporter.own,
+        groups=lambda: exporter.settings.sharing_groups,
+        registry=exporter.registry,
+        offload=offload,
+        lease=state.lease_duration,
+        logger=_logger(),
+    )
     stack.push_async_callback(owner.close)
     await owner.update()
     return exporter, owner
@@ -194,32 +198,13 @@ async def _export_once(settings: Settings, write: Callable[[bytes], object], _: 
     async with AsyncExitStack() as stack:
         exporter = (await _open(settings, stack))[0]
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(exporter.publisher.run()), group.create_task(log_progress(exporter))]
+            tasks = [group.create_task(exporter.publisher.run()), group.create_task(exporter.log_progress())]
             succeeded = await exporter.catch_up()
             for task in tasks:
                 task.cancel()
         write(exporter.exposition.get_body(BodyRequest(TEXT)).body)
         if not succeeded:
             raise LateError("a poll failed")
-
-
-async def log_progress(exporter: Exporter) -> None:
-    """Log every ten seconds how far all first syncs and catch-ups together have come, until cancelled."""
-    while True:
-        await asyncio.sleep(PROGRESS_INTERVAL)
-        parts = [progress for poller in exporter.pollers() if (progress := poller.measure()) is not None]
-        if max((part.elapsed for part in parts), default=0.0) >= PROGRESS_INTERVAL / 2:
-            _logger().info("reading logs", **total_progress(parts))
-
-
-def total_progress(parts: Sequence[SyncProgress]) -> Mapping[str, float]:
-    """Return the number of logs read, and what is left if all parts have an estimate of it."""
-    total: dict[str, float] = {"logs": sum(part.log_count for part in parts)}
-    expected = [part.expected_count for part in parts if part.expected_count is not None]
-    seconds_left = [part.seconds_left for part in parts if part.seconds_left is not None]
-    if len(expected) == len(seconds_left) == len(parts):
-        total |= {"expected": sum(expected), "seconds_left": round(max(seconds_left))}
-    return total
 
 
 def _bind(addresses: Iterable[Address | UnixPath], stack: AsyncExitStack) -> Iterator[socket.socket]:

@@ -7,7 +7,7 @@ all three. Durations are in seconds.
 
 # Annotations are evaluated by pydantic.
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -147,6 +147,17 @@ class Settings(BaseSettings):
                 if first != workspace.name:
                     pairs.append((first, workspace.name))
         return pairs
+
+    @property
+    def sharing_groups(self) -> Mapping[str, str]:
+        """Group of each workspace: those with the same key share its quota, in one process.
+
+        A group has the name of its first workspace in alphabetical order, so that it does not depend on their order in
+        the files of the replicas.
+        """
+        first_names: dict[str, str] = {}
+        workspaces = sorted(self.workspaces, key=lambda each: each.name)
+        return {each.name: first_names.setdefault(each.key_text, each.name) for each in workspaces}
 
     @property
     def web_config(self) -> WebConfig:

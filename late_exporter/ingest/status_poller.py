@@ -32,7 +32,7 @@ from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.protocols import Logger
 from late_exporter.series import Increment, Labels, LatestValue, Series, SeriesValue, SetLatest
-from late_exporter.status import AccountStatus, StatusFeedHealth, WorkspaceStatus
+from late_exporter.status import AccountHealth, StatusFeedHealth, WorkspaceStatus
 
 REQUESTS_PER_MINUTE = 2.0
 """Requests of the status feeds that share a key, unless shorter intervals are configured."""
@@ -169,9 +169,10 @@ class StatusPublisher:
                 if isinstance(current.value, LatestValue):
                     latest[family][labels] = current.value
 
-        def account(labels: Labels, until: float | None = None) -> AccountStatus:
+        def account(labels: Labels, until: float | None = None) -> AccountHealth:
             username = latest[ACCOUNT_INFO].get(labels)
-            return AccountStatus(labels[1], labels[2], str(username.value) if username else "", until)
+            name = str(username.value) if username else ""
+            return AccountHealth(platform=labels[1], account_id=labels[2], username=name, cooldown_until=until)
 
         scheduled = [(each.at / 1000, float(each.value)) for each in latest[OLDEST_SCHEDULED].values()]
         disconnected = [account(labels) for labels, each in latest[NEEDS_RECONNECT].items() if each.value]

@@ -10,8 +10,7 @@ import msgspec
 
 from late_exporter.format import human_duration, iso_time, plural
 from late_exporter.status import (
-    MIN_QUOTA_WAIT,
-    AccountStatus,
+    AccountHealth,
     FeedHealth,
     PlatformHealth,
     PollHealth,
@@ -25,6 +24,9 @@ MAX_ERROR_LENGTH = 300
 MAX_NAME_LENGTH = 40
 
 MINUTE, HOUR = 60, 3600
+
+MIN_QUOTA_WAIT = 1.0
+"""Seconds from which a wait for the quota is shown."""
 
 STUCK_SECONDS = HOUR
 """Seconds after which a pending post is stuck; as in LatePostStuck."""
@@ -211,7 +213,7 @@ def status_notices(status: WorkspaceStatus, now: float) -> Sequence[StatusNotice
     return notices
 
 
-def _account_name(account: AccountStatus) -> str:
+def _account_name(account: AccountHealth) -> str:
     name = single_line(account.username or account.account_id, MAX_NAME_LENGTH)
     return f"{name} ({single_line(account.platform, MAX_NAME_LENGTH)})"
 

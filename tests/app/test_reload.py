@@ -171,7 +171,7 @@ async def test_groups_do_not_depend_on_the_order_in_the_file(harness: ReloadHarn
     """Replicas whose files list workspaces of one key in another order agree on their owner."""
     harness.write(*names, beta="acme")
     await harness.control.reload()
-    assert {"acme": "acme", "beta": "acme"} == harness.exporter.sharing_groups()
+    assert {"acme": "acme", "beta": "acme"} == harness.exporter.settings.sharing_groups
 
 
 async def test_workspaces_can_be_added_and_removed(harness: ReloadHarness) -> None:

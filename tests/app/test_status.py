@@ -10,8 +10,7 @@ import pytest
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.exporter import Exporter
-from late_exporter.commands.run import total_progress
+from late_exporter.app.exporter import Exporter, total_progress
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.errors import ApiUnavailable, Forbidden

@@ -19,7 +19,6 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
 from late_exporter.status import (
     AccountHealth,
-    AccountStatus,
     FeedHealth,
     PlatformHealth,
     Quota,
@@ -114,7 +113,7 @@ def document() -> StatusDocument:
         ),
         status=WorkspaceStatus(
             feeds=(StatusFeedHealth(name="posts", is_up=False, error="500: oops"),),
-            disconnected_accounts=(AccountStatus(platform="tiktok", account_id="2", username=HOSTILE),),
+            disconnected_accounts=(AccountHealth(platform="tiktok", account_id="2", username=HOSTILE),),
         ),
         recent_since=NOW - 3600,
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import partial
 
-from late_exporter.app.exporter import Exporter
 from late_exporter.errors import StoreError
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.protocols import Logger, Offload
 from late_exporter.series import IncCounter
 from late_exporter.store.cluster import ClusterHealth, ClusterView
@@ -30,26 +31,29 @@ NO_SESSION = "no workspaces are shown, because the database does not answer"
 
 
 class WorkspaceOwner:
-    """Keeps an exporter at the workspaces that this process owns.
+    """Polls the workspaces that this process owns, and no others.
 
     Args:
-        exporter: Exporter, which has no workspace at first.
-        ownership: What the session of this process owns.
+        ownership: What the session of this process owns; nothing at first.
+        poll_only: Polls and shows some workspaces, and no others; raises StoreError if their state cannot be read.
+        groups: Returns the group of each configured workspace; workspaces of one group have one owner.
         offload: Runs a call in the thread of the store, to which the session belongs.
         lease: Seconds of silence after which the sessions of other replicas are ended.
     """
 
     def __init__(
         self,
-        exporter: Exporter,
         ownership: Ownership,
-        offload: Offload,
         *,
+        poll_only: Callable[[AbstractSet[str]], Awaitable[None]],
+        groups: Callable[[], Mapping[str, str]],
+        registry: SeriesRegistry,
+        offload: Offload,
         lease: float,
         logger: Logger,
     ) -> None:
-        self._exporter = exporter
         self._ownership = ownership
+        self._poll, self._groups, self._registry = poll_only, groups, registry
         self._offload = offload
         self._logger = logger
         self._interval = min(BEAT_SECONDS, lease / BEATS_PER_LEASE)
@@ -58,7 +62,7 @@ class WorkspaceOwner:
         self._failure = ""
         self._confirmation = Confirmation(partial(offload, ownership.confirm))
         if ownership.is_shared:
-            exporter.registry.add_unsaved(IncCounter(HANDOVERS, (kind,), amount=0) for kind in KINDS)
+            registry.add_unsaved(IncCounter(HANDOVERS, (kind,), amount=0) for kind in KINDS)
 
     async def run(self) -> None:
         """Look who owns what, again and again, until cancelled."""
@@ -92,7 +96,7 @@ class WorkspaceOwner:
         if lost := self._shown_since.keys() - kept:
             await self._poll_only(kept)
             self._count("lost", lost)
-        self._view = await offload(ownership.look, self._exporter.sharing_groups())
+        self._view = await offload(ownership.look, self._groups())
         if self._view.give:
             await self._poll_only(kept - self._view.give)
             await offload(ownership.give, self._view.give)
@@ -126,19 +130,19 @@ class WorkspaceOwner:
     async def _poll_only(self, names: AbstractSet[str]) -> None:
         """Poll some workspaces and no others; those that others may own from now on are not shown any more."""
         self._shown_since = {name: since for name, since in self._shown_since.items() if name in names}
-        await self._exporter.own(names)
+        await self._poll(names)
         now = time.monotonic()
         self._shown_since = {name: self._shown_since.get(name, now) for name in names}
 
     def _count(self, kind: str, names: AbstractSet[str]) -> None:
         """Count and log workspaces that were claimed, released or lost."""
         if self._ownership.is_shared:
-            self._exporter.registry.add_unsaved([IncCounter(HANDOVERS, (kind,), amount=len(names))])
+            self._registry.add_unsaved([IncCounter(HANDOVERS, (kind,), amount=len(names))])
         write = self._logger.warning if kind == "lost" else self._logger.info
         write(f"workspaces {kind}", count=len(names), workspaces=sorted(names)[:MAX_LOGGED_NAMES])
 
     def _report(self) -> None:
-        registry = self._exporter.registry
+        registry = self._registry
         registry.set_gauge("late_exporter_cluster_members", (), len(self._view.owners))
         registry.set_gauge("late_exporter_cluster_owned_workspaces", (), len(self._shown_since))
         registry.set_gauge("late_exporter_cluster_unowned_workspaces", (), len(self._view.unowned))
