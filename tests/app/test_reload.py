@@ -20,6 +20,7 @@ from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
+from late_exporter.config.sharding import shard_of
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ExporterStopping, LateError, StoreError
 from late_exporter.ingest.webhooks import sign
@@ -49,6 +50,7 @@ class ReloadHarness:
         self.folder = folder
         self.worlds = worlds
         self.asked: list[tuple[str, str]] = []
+        self.connected: list[tuple[str, int]] = []
         for name, key in KEYS.items():
             (folder / f"{name}.key").write_text(key)
         self.http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
@@ -84,6 +86,7 @@ class ReloadHarness:
     def connect(self, new_settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
         """Return the client of a workspace and its generation."""
         assert workspace.key is not None
+        self.connected.append((workspace.name, workspace.key_shards))
         value = workspace.key.get_secret_value()
         client = LateClient(
             self.http,
@@ -230,6 +233,20 @@ async def test_changed_key(harness: ReloadHarness) -> None:
     await harness.wait_until(lambda _: len(harness.asked) > asked + 2)
     assert {("acme", KEYS["other"])} == set(harness.asked[asked:])
     await harness.wait_for_counts(acme=120)
+
+
+async def test_another_shard_begins_to_use_the_key(tmp_path: Path) -> None:
+    """A workspace divides the quota of its key with other shards from the reload on that lists theirs."""
+    harness = ReloadHarness(tmp_path, {"acme": World(VirtualClock(time.time()))})
+    text = f"sharding: {{total-shards: 2, shard: {shard_of('acme', 2)}}}"
+    assert shard_of("acme", 2) != shard_of("west", 2)
+    harness.write("acme", text=text)
+    async with harness.running():
+        harness.write("acme", "west", text=text, west="acme")
+        await harness.reload()
+        assert [("acme", 1), ("acme", 2)] == harness.connected
+        assert ["acme"] == [*harness.exporter.workspaces]
+    await harness.http.aclose()
 
 
 async def test_changed_webhook_secret(tmp_path: Path) -> None:
