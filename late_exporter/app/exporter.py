@@ -49,7 +49,6 @@ class Exporter:
 
     Attributes:
         settings: The settings in force.
-        workspaces: Pollers of the workspaces that are polled.
     """
 
     def __init__(
@@ -71,23 +70,21 @@ class Exporter:
         self._task_group: asyncio.TaskGroup | None = None
         self.webhook_receiver = WebhookReceiver(settings.webhook.path, secret=str) if settings.webhook.path else None
         store_thread = StoreThread(store, offload)
-        self._pipeline = Pipeline(
+        self.pipeline = Pipeline(
             PipelineConfig.of(settings),
             store_thread=store_thread,
             create_logger=_create_logger,
             collectors=(*collectors, WorkspaceInfo(lambda: self._owned_workspaces)),
             wait_published=lambda: self.publisher.wait_published(),  # noqa: PLW0108 - it is created below
         )
-        self.exposition, self.registry = self._pipeline.exposition, self._pipeline.registry
-        self.workspaces = self._pipeline.workspaces
-        self.publisher = Publisher(self.exposition)
+        self.publisher = Publisher(self.pipeline.exposition)
         self.deliverer: EventDeliverer | None = None
         if output is not None:
             self.deliverer = EventDeliverer(
                 store.outbox,
                 output,
                 offload=offload,
-                report=DeliveryReport(self.registry, self.workspaces.keys, self._pipeline.count),
+                report=DeliveryReport(self.pipeline.registry, self.pipeline.workspaces.keys, self.pipeline.count),
                 logger=log.get_logger("late_exporter"),
                 monotonic=time.monotonic,
             )
@@ -99,11 +96,11 @@ class Exporter:
 
     async def restore(self) -> None:
         """Load the state of all workspaces and publish it."""
-        logger, settings = log.get_logger("late_exporter"), self.settings
-        self.registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
+        logger, settings, registry = log.get_logger("late_exporter"), self.settings, self.pipeline.registry
+        registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
         shard, total = settings.sharding.shard, settings.sharding.total_shards
         if total > 1:
-            self.registry.set_gauge("late_exporter_total_shards", (str(shard),), total)
+            registry.set_gauge("late_exporter_total_shards", (str(shard),), total)
             counts = {"workspaces": len(settings.workspaces), "all_workspaces": len(settings.all_workspaces)}
             logger.info("sharded", shard=shard, total_shards=total, **counts)
         await self._change(settings, self._owned)
@@ -113,24 +110,24 @@ class Exporter:
 
     def start(self, group: asyncio.TaskGroup) -> None:
         self._task_group = group
-        for pollers in self.workspaces.values():
+        for pollers in self.pipeline.workspaces.values():
             pollers.start(group)
 
     async def log_progress(self) -> None:
         """Log every ten seconds how far all first syncs and catch-ups together have come, until cancelled."""
         while True:
             await asyncio.sleep(PROGRESS_INTERVAL)
-            progress = [poller.measure() for workspace in self.workspaces.values() for poller in workspace]
+            progress = [poller.measure() for workspace in self.pipeline.workspaces.values() for poller in workspace]
             parts = [each for each in progress if each is not None]
             if max((part.elapsed for part in parts), default=0.0) >= PROGRESS_INTERVAL / 2:
                 log.get_logger("late_exporter").info("reading logs", **total_progress(parts))
 
     async def catch_up(self) -> bool:
         """Poll every workspace until nothing is left to read; return whether all polls succeeded."""
-        results = await asyncio.gather(*(workspace.catch_up() for workspace in self.workspaces.values()))
+        results = await asyncio.gather(*(workspace.catch_up() for workspace in self.pipeline.workspaces.values()))
         if self.deliverer is not None:
             await self.deliverer.deliver()
-            for workspace in self.workspaces.values():
+            for workspace in self.pipeline.workspaces.values():
                 await workspace.save_requests()
         await self.publisher.wait_published()
         return all(results)
@@ -158,27 +155,27 @@ class Exporter:
 
     async def _change(self, settings: Settings, owned: AbstractSet[str] | None) -> None:
         """Poll and show other workspaces, or the same ones with other settings; raise StoreError as ``reload`` does."""
-        workspaces = _select(settings, owned)
+        polled, workspaces = self.pipeline.workspaces, _select(settings, owned)
         sources = {name: (each, settings.api, settings.poll, settings.status) for name, each in workspaces.items()}
-        connections = {
-            name: self._create_connection(settings, workspace, sources[name])
-            for name, workspace in workspaces.items()
-            if name not in self.workspaces or self.workspaces[name].connection.source != sources[name]
-        }
-        changed = connections.keys() & self.workspaces.keys()
-        await self._pipeline.add_workspaces({name: connections[name] for name in connections.keys() - changed})
+        changed = [name for name in workspaces if name in polled and polled[name].connection.source != sources[name]]
+
+        def connect(name: str) -> ApiConnection:
+            return self._create_connection(settings, workspaces[name], sources[name])
+
+        added = {name: connect(name) for name in workspaces if name not in polled}
+        await self.pipeline.add_workspaces(added)
         self.settings, self._owned = settings, owned
         if self.webhook_receiver is not None:
             self._update_receiver(self.webhook_receiver)
         await asyncio.sleep(0)  # A process that is being stopped must not start tasks.
-        for name in self.workspaces.keys() - workspaces.keys():
-            await self._pipeline.remove_workspace(name)
-        for name, connection in connections.items():
+        for name in polled.keys() - workspaces.keys():
+            await self.pipeline.remove_workspace(name)
+        for name in (*added, *changed):
             if name in changed:
-                await self.workspaces[name].stop()
-                self.workspaces[name].reconfigure(connection)
+                await polled[name].stop()
+                polled[name].reconfigure(connect(name))
             if self._task_group is not None:
-                self.workspaces[name].start(self._task_group)
+                polled[name].start(self._task_group)
 
     def _create_connection(self, settings: Settings, workspace: Workspace, source: object) -> ApiConnection:
         stats = None
@@ -194,7 +191,7 @@ class Exporter:
         )
 
     def _update_receiver(self, receiver: WebhookReceiver) -> None:
-        stats = {name: self.workspaces[name].connection.webhook_stats for name in self._owned_workspaces}
+        stats = {name: self.pipeline.workspaces[name].connection.webhook_stats for name in self._owned_workspaces}
         receiver.stats_by_workspace = {name: each for name, each in stats.items() if each is not None}
         if (file := self.settings.webhook.secret_file) is not None:
             receiver.secret = ApiKey(file.key.get_secret_value(), file.path, on_change=log.add_secret).value
@@ -206,8 +203,8 @@ class Exporter:
         """Yield the health of each workspace, without secrets; they may change in between."""
         now = time.time()
         for name, workspace in self._owned_workspaces.items():
-            if name in self.workspaces:
-                yield self.workspaces[name].health(workspace.base_url, self.registry, now)
+            if name in self.pipeline.workspaces:
+                yield self.pipeline.workspaces[name].health(workspace.base_url, self.pipeline.registry, now)
 
     def configuration(self) -> str:
         """Return the configuration in force as YAML, without secrets."""
@@ -215,7 +212,7 @@ class Exporter:
 
     def unsynced_feeds(self) -> Iterator[tuple[str, FeedHealth]]:
         """Yield the feeds whose first sync is not complete, each with the name of its workspace."""
-        for name, pollers in self.workspaces.items():
+        for name, pollers in self.pipeline.workspaces.items():
             for health in (poller.health for poller in pollers):
                 if not health.is_synced:
                     yield name, health

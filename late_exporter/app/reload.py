@@ -69,7 +69,7 @@ class Reloader:
             raise error
 
     def record_result(self, *, succeeded: bool) -> None:
-        registry = self.exporter.registry
+        registry = self.exporter.pipeline.registry
         registry.set_gauge("late_exporter_config_last_reload_successful", (), int(succeeded))
         if succeeded:
             registry.set_gauge("late_exporter_config_last_reload_success_timestamp_seconds", (), time.time())

@@ -120,7 +120,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         )
         app = create_metrics_app(
             settings.web.telemetry_path,
-            exporter.exposition,
+            exporter.pipeline.exposition,
             exporter.names,
             other_app=in_loop(app, loop),
             visible_workspaces=None if owner is None else partial(call_in_loop, loop, owner.shown_workspaces),
@@ -169,7 +169,7 @@ async def _open(
         ownership,
         poll_only=exporter.own,
         groups=lambda: exporter.settings.sharing_groups,
-        registry=exporter.registry,
+        registry=exporter.pipeline.registry,
         offload=offload,
         lease=state.lease_duration,
         logger=_logger(),
@@ -202,7 +202,7 @@ async def _export_once(settings: Settings, write: Callable[[bytes], object], _: 
             succeeded = await exporter.catch_up()
             for task in tasks:
                 task.cancel()
-        write(exporter.exposition.get_body(BodyRequest(TEXT)).body)
+        write(exporter.pipeline.exposition.get_body(BodyRequest(TEXT)).body)
         if not succeeded:
             raise LateError("a poll failed")
 

@@ -114,7 +114,7 @@ class ReloadHarness:
             publishing = group.create_task(self.exporter.publisher.run())
             self.exporter.start(group)
             yield self
-            for unit in self.exporter.workspaces.values():
+            for unit in self.exporter.pipeline.workspaces.values():
                 await unit.stop()
             publishing.cancel()
 
@@ -126,7 +126,7 @@ class ReloadHarness:
     async def scrape(self) -> Samples:
         """Publish and scrape."""
         await self.exporter.publisher.publish()
-        return Samples.parse(read_body(self.exporter.exposition))
+        return Samples.parse(read_body(self.exporter.pipeline.exposition))
 
     async def wait_until(self, holds: Callable[[Samples], object]) -> Samples:
         """Scrape until a condition holds."""
@@ -164,7 +164,7 @@ async def test_a_feed_is_ready_once_its_first_sync_can_be_scraped(harness: Reloa
     async with asyncio.timeout(PATIENCE):
         while [*harness.exporter.unsynced_feeds()]:  # noqa: ASYNC110 - for some turns of the event loop
             await asyncio.sleep(0)
-    samples = Samples.parse(read_body(harness.exporter.exposition))
+    samples = Samples.parse(read_body(harness.exporter.pipeline.exposition))
     assert 120 == samples.sum(LOGS)
     assert samples.sum("late_exporter_polls_total", outcome="success") >= 2
 
@@ -216,10 +216,10 @@ async def test_the_health_is_available_during_a_reload(harness: ReloadHarness) -
 async def test_unchanged_workspaces_are_not_restarted(harness: ReloadHarness) -> None:
     """A reload without changes leaves the pollers running, and no series falls."""
     before = await harness.wait_for_counts(acme=120)
-    running = harness.exporter.workspaces["acme"].tasks.copy()
+    running = harness.exporter.pipeline.workspaces["acme"].tasks.copy()
     harness.write("acme", "beta")
     await harness.control.reload()
-    assert running == harness.exporter.workspaces["acme"].tasks
+    assert running == harness.exporter.pipeline.workspaces["acme"].tasks
     after = await harness.scrape()
     assert {} == {series: value for series, value in before.counters.items() if after.get(series, -1) < value}
 
@@ -245,7 +245,7 @@ async def test_another_shard_begins_to_use_the_key(tmp_path: Path) -> None:
         harness.write("acme", "west", text=text, west="acme")
         await harness.reload()
         assert [("acme", 1), ("acme", 2)] == harness.connected
-        assert ["acme"] == [*harness.exporter.workspaces]
+        assert ["acme"] == [*harness.exporter.pipeline.workspaces]
     await harness.http.aclose()
 
 
@@ -372,7 +372,7 @@ async def test_a_reload_ends_when_the_process_is_stopped(harness: ReloadHarness,
     for late_reload in (reload, harness.control.reload_in(group)):
         with pytest.raises(ExporterStopping, match="the exporter is stopping"):
             await late_reload
-    assert ["acme"] == [name for name, pollers in harness.exporter.workspaces.items() if pollers.tasks]
+    assert ["acme"] == [name for name, pollers in harness.exporter.pipeline.workspaces.items() if pollers.tasks]
 
 
 async def test_errors_of_a_requested_reload_stop_nothing(harness: ReloadHarness) -> None:
@@ -419,7 +419,7 @@ async def test_unreadable_state(harness: ReloadHarness, monkeypatch: pytest.Monk
             patch.setattr(harness.store, "series_page", pages.read)
             with pytest.raises(LateError, match="no luck"):
                 await harness.reload()
-        assert {"acme"} == harness.exporter.workspaces.keys()
+        assert {"acme"} == harness.exporter.pipeline.workspaces.keys()
         assert "beta" not in harness.exporter.configuration()
         assert [] == [series for series in await harness.scrape() if ("workspace", "beta") in series[1]]
     await harness.control.reload()

@@ -122,11 +122,11 @@ class ExporterOfStatus:
         async with self.opened() as exporter, asyncio.TaskGroup() as group:
             exporter.start(group)
             yield exporter
-            for pollers in exporter.workspaces.values():
+            for pollers in exporter.pipeline.workspaces.values():
                 await pollers.stop()
 
     def scrape(self) -> Samples:
-        return Samples.parse(read_body(self.exporter.exposition))
+        return Samples.parse(read_body(self.exporter.pipeline.exposition))
 
     async def wait_until(self, holds: Callable[[Samples], object]) -> Samples:
         """Scrape until a condition holds."""
@@ -200,7 +200,7 @@ async def test_requests_of_status_feeds_are_counted_once(tmp_path: Path) -> None
         samples = await harness.wait_up(acme=4)
         assert {**dict.fromkeys(harness.apis["acme"].documents, 1), "/v1/posts": 6} == request_counts(samples, "acme")
         assert 1 == samples.sum(REQUESTS, path="/v1/billing", code="404")
-        for pollers in exporter.workspaces.values():
+        for pollers in exporter.pipeline.workspaces.values():
             await pollers.stop()
     async with harness.opened(store):
         assert request_counts(samples, "acme") == request_counts(harness.scrape(), "acme")
@@ -271,12 +271,12 @@ async def test_workspaces_with_the_same_key(tmp_path: Path, *, same_key: bool) -
     harness = ExporterOfStatus(tmp_path, "acme", "beta", same_key=same_key)
     harness.write("", "acme")
     async with harness.running() as exporter:
-        loops = {task.get_coro().__qualname__ for task in exporter.workspaces["acme"].tasks}  # type: ignore[union-attr]
+        loops = {task.get_coro().__qualname__ for task in exporter.pipeline.workspaces["acme"].tasks}  # type: ignore[union-attr]
         assert {"StatusPoller.run", "StatusPoller.expire"} <= loops
-        assert 1 == exporter.workspaces["acme"].status.config.key_users
+        assert 1 == exporter.pipeline.workspaces["acme"].status.config.key_users
         harness.write("")
         await exporter.reload(harness.settings)
-        users = {pollers.status.config.key_users for pollers in exporter.workspaces.values()}
+        users = {pollers.status.config.key_users for pollers in exporter.pipeline.workspaces.values()}
         assert {2 if same_key else 1} == users
 
 
