@@ -6,10 +6,7 @@ import errno
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
-
-P = ParamSpec("P")
-ResultT = TypeVar("ResultT")
+from typing import Any
 
 
 class DaemonThreadExecutor(ThreadPoolExecutor):
@@ -18,17 +15,16 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
     It replaces the event loop's default executor, whose threads are joined at exit.
     """
 
-    def submit(self, call: Callable[P, ResultT], /, *args: P.args, **keywords: P.kwargs) -> Future[ResultT]:
+    def submit(self, call: Callable[..., Any], /, *args: Any, **keywords: Any) -> Future[Any]:
         """Start a call; return the future of its result, which is OSError if the system allows no more threads."""
-        future = Future[ResultT]()
+        future = Future[Any]()
 
         def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(call(*args, **keywords))
-            except BaseException as exc:  # noqa: BLE001 - raised again by the future's result()
-                future.set_exception(exc)
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(call(*args, **keywords))
+                except BaseException as exc:  # noqa: BLE001 - raised again by the future's result()
+                    future.set_exception(exc)
 
         try:
             threading.Thread(target=run, daemon=True, name="daemon-call").start()

@@ -32,13 +32,3 @@ def human_duration(seconds: float, *, rough: bool = False) -> str:
             rest = 0 if rough else seconds % size // next_size
             return f"{seconds // size:,.0f} {unit}" + (f" {rest:.0f} {next_unit}" if rest else "")
     return f"{seconds:.2g} s"
-
-
-def human_size(count: int) -> str:
-    """Return a number of bytes in its largest decimal unit, as in ``1.7 GB``."""
-    size, unit = float(count), "B"
-    for larger_unit in ("kB", "MB", "GB", "TB"):
-        if size < 1000:  # noqa: PLR2004 - decimal units
-            break
-        size, unit = size / 1000, larger_unit
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

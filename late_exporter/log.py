@@ -7,16 +7,15 @@ import logging
 import math
 import re
 import sys
-import traceback
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from late_exporter.masking import KEY_PATTERN, SECRETS
 
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
-    from structlog.typing import EventDict, Processor, WrappedLogger
+    from structlog.typing import EventDict, WrappedLogger
 
 _REDACTED = "[redacted]"
 _TOKENS = re.compile(rf"{KEY_PATTERN}|bearer\s+[^\s\"']+", re.IGNORECASE)
@@ -24,34 +23,25 @@ _LEVEL_NAMES = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "e
 
 
 def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str] = ()) -> None:  # noqa: A002 - the name of the flag
-    """Write all logs, also those of libraries, to standard error; ``secrets`` replace those of an earlier call."""
-    SECRETS.clear()
+    """Write all logs, also those of libraries, to standard error, without ``secrets``; may be called again."""
     for secret in secrets:
         SECRETS.add(secret)
-    reconfigure(level, format)
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.access").disabled = True
-
-
-def reconfigure(level: str, format: str) -> None:  # noqa: A002 - as in configure
     root = logging.getLogger()
     root.handlers = [_Handler(format), *(handler for handler in root.handlers if not isinstance(handler, _Handler))]
     root.setLevel(level.upper())
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.access").disabled = True
 
 
 def get_logger(name: str) -> BoundLogger:
     """Return a logger whose methods take an event and fields: ``log.info("poll done", feed="publishing")``."""
     import structlog  # noqa: PLC0415 - commands that do not log start faster without it
 
-    processors: list[Processor] = [
-        structlog.stdlib.filter_by_level,
-        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-    ]
-    logger = structlog.wrap_logger(
-        logging.getLogger(name), processors=processors, wrapper_class=structlog.stdlib.BoundLogger
-    )
-    return cast("BoundLogger", logger)
+    stdlib = structlog.stdlib
+    processors = (stdlib.filter_by_level, stdlib.ProcessorFormatter.wrap_for_formatter)
+    logger: BoundLogger = structlog.wrap_logger(logging.getLogger(name), processors, stdlib.BoundLogger)
+    return logger
 
 
 add_secret = SECRETS.add
@@ -69,22 +59,20 @@ def escape(text: str) -> str:
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
-def redacted_traceback(error: BaseException) -> str:
-    """Return a readable traceback, indented so that no line looks like a log entry."""
-    lines = redact("".join(traceback.format_exception(error))).splitlines()
-    return "".join(f"  {escape(line)}\n" for line in lines)
-
-
 class _Handler(logging.StreamHandler[Any]):
     """Writes to the current standard error, and drops entries that cannot be written."""
 
     def __init__(self, format: str) -> None:  # noqa: A002 - as in configure
         super().__init__(sys.stderr)
-        from structlog.processors import format_exc_info  # noqa: PLC0415 - as in get_logger
+        from structlog import processors  # noqa: PLC0415 - as in get_logger
         from structlog.stdlib import ProcessorFormatter  # noqa: PLC0415
 
-        render = _render_json if format == "json" else _render_logfmt
-        self.setFormatter(ProcessorFormatter(processors=[format_exc_info, _entry, render]))
+        render = (
+            processors.JSONRenderer(ensure_ascii=False)
+            if format == "json"
+            else processors.LogfmtRenderer(bool_as_flag=False)
+        )
+        self.setFormatter(ProcessorFormatter(processors=[processors.format_exc_info, _entry, render, _escape]))
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -101,13 +89,13 @@ def _entry(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     record = event.pop("_record")
     event.pop("_from_structlog")
     head = {
-        "ts": datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-        + f"{int(record.created * 1000) % 1000:03}Z",
+        "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": _LEVEL_NAMES.get(record.levelname, "info"),
         "msg": _clean(event.pop("event")),
         "logger": record.name,
     }
-    return {**head, **{key: _clean(value) for key, value in event.items() if key not in head}}
+    fields = {key: _clean(value) for key, value in event.items() if key not in head}
+    return {**head, **{re.sub(r'[\s="\\]', "_", escape(key)): value for key, value in fields.items()}}
 
 
 def _clean(value: object) -> Any:
@@ -125,17 +113,5 @@ def _clean(value: object) -> Any:
             return redact(str(value))
 
 
-def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return escape(json.dumps(event, ensure_ascii=False))
-
-
-def _render_logfmt(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    keys = {key: re.sub(r'[\s="\\]', "_", escape(key)) for key in event}
-    return " ".join(f"{keys[key]}={_logfmt(value)}" for key, value in event.items())
-
-
-def _logfmt(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if text and text.isprintable() and not set(text) & set(' ="\\'):
-        return text
-    return escape(json.dumps(text, ensure_ascii=False))
+def _escape(_logger: WrappedLogger, _method: str, line: Any) -> str:
+    return escape(line)

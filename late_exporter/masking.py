@@ -1,4 +1,4 @@
-"""Secrets in texts, which every output masks: API keys, and the passwords of URLs and connection strings."""
+"""Secrets in texts, which every output masks: API keys, and the secrets of this process."""
 
 from __future__ import annotations
 
@@ -15,17 +15,10 @@ and an unspecified rest. Words such as ``task_completed`` do not match: they hav
 options are also written with hyphens, so a key among them is as well.
 """
 
-MAX_SHOWN = 100
-"""Maximum number of characters of a value that messages quote."""
-
-MAX_SEARCHED = 4096
-"""Length beyond which messages give only the length of a value: anyone can send one, with a password at any place."""
-
 MIN_START = 16
 """Length from which the beginning of a secret is masked."""
 
 _KEY = re.compile(KEY_PATTERN)
-_PASSWORD = re.compile(r"(password\s*=\s*)(?:'[^']*'|\S+)", re.IGNORECASE)
 
 
 class Secrets:
@@ -34,10 +27,6 @@ class Secrets:
     def __init__(self) -> None:
         self._by_start: dict[str, list[str]] = {}
         self._short: list[str] = []
-
-    def clear(self) -> None:
-        self._by_start.clear()
-        self._short.clear()
 
     def add(self, value: str) -> None:
         """Mask a text from now on, even if it is quoted, escaped or encoded, or a key without its prefix."""
@@ -99,31 +88,3 @@ def mask_keys(text: str, mask: str = "***") -> str:
     if "_" not in text and "-" not in text:  # like most ids, which are many
         return text
     return _KEY.sub(mask, text)
-
-
-def quote(value: object, *, url: bool = False) -> str:
-    """Return a value as messages quote it: keys and passwords masked, long texts cut, and nothing for other types.
-
-    Of a very long text only the length is given.
-    """
-    import json  # noqa: PLC0415 - takes long to import
-
-    if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
-        value = ",".join(value)
-    if not isinstance(value, str):
-        return ""
-    if len(value) > MAX_SEARCHED:
-        return f" of {len(value)} characters"
-    text = mask_keys(value)
-    text = _PASSWORD.sub(r"\1***", text)
-    text = mask_url(text) if url or "://" in text or "@" in text.partition(":")[2] else text
-    return " " + json.dumps(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...", ensure_ascii=False)
-
-
-def mask_url(url: str) -> str:
-    """Mask user, password, query and fragment of a URL, or all after the scheme if they cannot be told apart."""
-    scheme, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
-    if "@" in rest and re.search(r"[?#]", rest):
-        return f"{scheme}{slashes}***"
-    rest = re.sub(r"^.*@", "***@", rest, flags=re.DOTALL)
-    return scheme + slashes + re.sub(r"([?#]).+", r"\1***", rest, flags=re.DOTALL)

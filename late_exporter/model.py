@@ -9,7 +9,6 @@ collector.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from functools import cached_property
 from operator import attrgetter
 from typing import NamedTuple
@@ -159,27 +158,6 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
         """The creation times of those logs that have one."""
         return tuple([entry.created for entry in self.entries if entry.created is not None])
 
-    @cached_property
-    def median(self) -> ListPosition | None:
-        """The median of the logs that have a time, by time; None if none has."""
-        positions = sorted([(entry.created, entry.key) for entry in self.entries if entry.created is not None])
-        return ListPosition(*positions[len(positions) // 2]) if positions else None
-
-    @cached_property
-    def deviations(self) -> Collection[Deviation]:
-        """The ways in which its logs differ from the documentation, each once."""
-        return dict.fromkeys([deviation for entry in self.entries for deviation in entry.deviations]).keys()
-
-    @cached_property
-    def has_own(self) -> bool:
-        """Whether a log is left out because it is a request of this program."""
-        return bool([entry for entry in self.entries if entry.is_own])
-
-    def crosses(self, limit: int) -> bool:
-        """Return whether the page ends below a time; a single row with a wrong time does not count."""
-        times = sorted(self.times)
-        return bool(times) and times[min(1, len(times) - 1)] < limit
-
     @property
     def is_last(self) -> bool:
         """Whether the page is empty, or shorter than requested without an announcement of more."""
@@ -190,10 +168,3 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
         """Whether all its logs have one time, of which there may be more below."""
         is_long = len(self.entries) > PAGE_OVERLAP  # Some lists announce more rows at their end.
         return is_long and not self.is_last and len({entry.created for entry in self.entries}) == 1
-
-
-class ListPosition(msgspec.Struct, frozen=True, gc=False):
-    """Position of a log in a log list."""
-
-    created: int
-    key: str

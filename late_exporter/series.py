@@ -6,7 +6,6 @@ Times are integers in milliseconds since the Unix epoch unless documented otherw
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -142,9 +141,3 @@ class SeriesValue(msgspec.Struct, frozen=True, gc=False):
 
     value: Value
     created: float
-
-
-def gauge_value(series_values: Mapping[Series, SeriesValue], series: Series) -> float:
-    """Return the value of a stored gauge; 0 if it is not stored."""
-    stored = series_values.get(series)
-    return float(stored.value.value) if stored is not None and isinstance(stored.value, LatestValue) else 0.0

@@ -6,9 +6,6 @@ import msgspec
 
 from late_exporter.model import LATE
 
-MIN_QUOTA_WAIT = 1.0
-"""Seconds from which a wait for the quota is shown."""
-
 
 class Quota(msgspec.Struct, frozen=True):
     """Rate limit of an API key as last reported by the API.
@@ -53,13 +50,6 @@ class SyncProgress(msgspec.Struct, frozen=True, gc=False):
     elapsed: float = 0.0
     seconds_left: float | None = None
     quota_wait: float = 0.0
-
-    @property
-    def share(self) -> float | None:
-        """Part of the logs that are read, from 0 to 1; None if it is not known yet."""
-        if not self.expected_count:
-            return None
-        return min(self.log_count / self.expected_count, 1.0)
 
 
 class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,12 +123,19 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class AccountHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An account whose last attempts failed; ``username`` is empty if unknown."""
+    """An account that needs attention.
+
+    Args:
+        username: Its name; empty if unknown.
+        consecutive_failures: Number of its last attempts that failed, as far as logs show.
+        cooldown_until: Unix time until which the platform limits it; None if it does not, as far as its status shows.
+    """
 
     platform: str
     account_id: str
-    username: str
-    consecutive_failures: int
+    username: str = ""
+    consecutive_failures: int = 0
+    cooldown_until: float | None = None
 
 
 class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -156,15 +153,6 @@ class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error: str = ""
 
 
-class AccountStatus(msgspec.Struct, frozen=True, gc=False):
-    """An account that needs attention; ``username`` is empty if unknown, ``cooldown_until`` is a Unix time."""
-
-    platform: str
-    account_id: str
-    username: str = ""
-    cooldown_until: float | None = None
-
-
 class WorkspaceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The state of accounts, queue and plan by the status feeds; times are Unix times in seconds.
 
@@ -178,8 +166,8 @@ class WorkspaceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     feeds: tuple[StatusFeedHealth, ...] = ()
     oldest_overdue_post: float | None = None
-    disconnected_accounts: tuple[AccountStatus, ...] = ()
-    cooldowns: tuple[AccountStatus, ...] = ()
+    disconnected_accounts: tuple[AccountHealth, ...] = ()
+    cooldowns: tuple[AccountHealth, ...] = ()
     inactive_webhooks: tuple[str, ...] = ()
     is_active: bool = True
 
@@ -205,27 +193,3 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     failing_accounts: tuple[AccountHealth, ...] = ()
     status: WorkspaceStatus = WorkspaceStatus()
     recent_since: float | None = None
-
-
-class MemberHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """A replica, and the workspaces that it owns; ``is_self`` for the one that says so."""
-
-    name: str
-    is_self: bool = False
-    workspaces: tuple[str, ...] = ()
-
-
-class ClusterHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """The replicas that share the state, and the workspaces that none of them owns."""
-
-    members: tuple[MemberHealth, ...] = ()
-    unowned_workspaces: tuple[str, ...] = ()
-
-
-class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """What the status page shows, as JSON, for ``late-exporter status``; ``now`` is the Unix time in seconds."""
-
-    version: str
-    now: float
-    workspaces: tuple[WorkspaceHealth, ...]
-    cluster: ClusterHealth | None = None

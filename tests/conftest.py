@@ -15,7 +15,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from late_exporter.masking import SECRETS
+from late_exporter.masking import SECRETS, Secrets
 
 if TYPE_CHECKING:
     from tests.support.postgres import Cluster
@@ -51,7 +51,7 @@ def _no_trace() -> Iterator[None]:
     root = logging.getLogger()
     level = root.level
     yield
-    SECRETS.clear()
+    vars(SECRETS).update(vars(Secrets()))
     root.setLevel(level)
     root.handlers[:] = [each for each in root.handlers if type(each).__module__ != "late_exporter.log"]
 

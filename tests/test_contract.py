@@ -57,6 +57,7 @@ EDGE_IMPORTS = {
     "late_exporter.feeds": "names of the feeds, and what is removed from texts",
     "late_exporter.metrics.labels": "values of labels",
     "late_exporter.status": "what the status page shows",
+    "late_exporter.store.cluster": "the replicas among it",
     "late_exporter.web": "the web application",
     "late_exporter.ingest.webhooks": "the paths of webhooks, which need no password",
 }

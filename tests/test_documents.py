@@ -19,7 +19,7 @@ from packaging.version import Version
 
 from deploy.prometheus.rules import ALERT_GROUPS, RECORDING_GROUPS, RecordingRule
 from late_exporter import __url__, errors
-from late_exporter.app.workspace_info import WORKSPACE_INFO
+from late_exporter.app.exporter import WORKSPACE_INFO
 from late_exporter.cli.parser import check_words, parse
 from late_exporter.config import sources
 from late_exporter.config import web_file as webconfig

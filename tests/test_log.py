@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import log
+from late_exporter.cli.program import redacted_traceback
 from late_exporter.masking import SECRETS
 
 KEY = "sk_0123456789abcdef"
@@ -60,7 +61,7 @@ def test_logfmt() -> None:
 
     assert re.fullmatch(
         r'ts=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=info msg="poll done" logger=poller '
-        r"feed=publishing logs=3 took=0\.5 error=null ok=true\n",
+        r"feed=publishing logs=3 took=0\.5 error= ok=true\n",
         line,
     )
 
@@ -122,7 +123,7 @@ def failure(message: str) -> ValueError:
 def test_a_readable_traceback() -> None:
     """A traceback has its lines and causes, but no secret."""
     log.configure(secrets=["hunter22"])
-    lines = log.redacted_traceback(failure(f"hunter22 {KEY}")).splitlines()
+    lines = redacted_traceback(failure(f"hunter22 {KEY}")).splitlines()
 
     assert "  KeyError: '[redacted] [redacted]'" in lines
     assert "  ValueError: because of [redacted] [redacted]" == lines[-1]
@@ -132,7 +133,7 @@ def test_a_readable_traceback() -> None:
 @given(text=st.text())
 def test_a_traceback_forges_nothing(text: str) -> None:
     """Each line of a traceback is printable and does not look like an entry."""
-    lines = log.redacted_traceback(ValueError(f"\nts=now level=error\n{text}")).split("\n")
+    lines = redacted_traceback(ValueError(f"\nts=now level=error\n{text}")).split("\n")
 
     assert "" == lines.pop()
     assert [] == [line for line in lines if not line.startswith("  ") or not line.isprintable()]

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import log
+from late_exporter.config.quoting import MAX_SEARCHED
+from late_exporter.config.quoting import quote as quote_value
 from late_exporter.feeds.decoder import id_text, label_text, log_key
-from late_exporter.masking import MAX_SEARCHED, SECRETS, mask_keys
-from late_exporter.masking import quote as quote_value
+from late_exporter.masking import SECRETS, mask_keys
 
 UNRESTRICTED = "sk_" + "0123456789abcdef" * 4
 RESTRICTED = "zrk_" + "4f1d8c6b" * 8

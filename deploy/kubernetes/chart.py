@@ -24,7 +24,6 @@ MANAGED_OPTIONS = {
     "total-shards",
     "web.config.file",
     "web.listen-address",
-    "webhook.listen-address",
     "webhook.path",
     "webhook.secret-file",
 }

@@ -79,8 +79,6 @@ REFINEMENTS: Mapping[str, Schema] = {
     "service.port": PORT,
     "service.nodePort": {**PORT, "minimum": 0},
     "webhook.path": {"type": "string", "pattern": "^/[-._~/A-Za-z0-9]*[-._~A-Za-z0-9]$"},
-    "webhook.service.type": SERVICE_TYPE,
-    "webhook.service.port": PORT,
     "webhook.ingress.hosts": NAMES,
     "webhook.httpRoute.hostnames": STRINGS,
     "job": {"type": "string", "pattern": "^[A-Za-z0-9_./-]*$"},

@@ -81,6 +81,7 @@ class LateClient:
         profile_id: Profile to which the workspace is limited, for the requests that support one.
 
     Attributes:
+        quota: Rate limit of the key as last reported by the API.
         large_bodies: Limits how many large responses are read at a time; the clients of a process should share it.
     """
 
@@ -109,19 +110,23 @@ class LateClient:
 
     @property
     def rate_limit(self) -> int:
+        """Requests per minute that the key allows."""
         return self._rate_limiter.rate_limit
 
     @property
     def key_reload_count(self) -> int:
+        """Number of times that the key file had another key, also now."""
         return self._key.reload_count
 
     def pop_request_log(self) -> tuple[list[RequestRecord], float]:
+        """Return the requests that finished since the last call, and the seconds they waited for the rate limiter."""
         requests, self._request_log = self._request_log, []
         total_wait = self._rate_limiter.wait_seconds
         wait_seconds, self._reported_wait = total_wait - self._reported_wait, total_wait
         return requests, wait_seconds
 
     def quota_wait(self, requests: int = 1) -> float:
+        """Return the seconds until the quota allows the last of some further requests, as far as can be told now."""
         return self._rate_limiter.wait_for(requests)
 
     async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:

@@ -15,13 +15,14 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from late_exporter.api.client import LateClient
 from late_exporter.api.pages import PageResponse, fetch_page
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, Forbidden
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time
 from late_exporter.model import LATE, MAX_CLOCK_SKEW_MS, ZERNIO
-from late_exporter.protocols import Client, Logger
+from late_exporter.protocols import Logger
 
 AUTO = "auto"
 
@@ -71,7 +72,7 @@ def lists_of(name: str) -> Mapping[str, Feed]:
     return {generation: feeds[name] for generation, feeds in GENERATIONS.items() if name in feeds}
 
 
-async def examine_lists(name: str, client: Client) -> ListAnswers:
+async def examine_lists(name: str, client: LateClient) -> ListAnswers:
     """Request the newest log of each list of a feed, the documented list first.
 
     Raises:
@@ -81,7 +82,7 @@ async def examine_lists(name: str, client: Client) -> ListAnswers:
     return {generation: await _request_newest(lists[generation], client) for generation in (ZERNIO, LATE)}
 
 
-async def _request_newest(feed: Feed, client: Client) -> ListAnswer:
+async def _request_newest(feed: Feed, client: LateClient) -> ListAnswer:
     path = f"{feed.path}?{urlencode(feed.query)}" if feed.query else feed.path
     try:
         page, _, date = response = await fetch_page(client, feed, filters={"limit": 1})
@@ -179,7 +180,7 @@ class ApiGeneration:
             if answer.is_ahead_of(lists.answers[lists.in_use])
         )
 
-    async def resolve_feed(self, name: str, client: Client, *, state_generation: str | None) -> Feed:
+    async def resolve_feed(self, name: str, client: LateClient, *, state_generation: str | None) -> Feed:
         """Return the list to read; ask both if it is not known.
 
         Args:
@@ -231,7 +232,7 @@ class ApiGeneration:
             lists.refusal_count = 0
         return is_emptied
 
-    async def examine_if_due(self, feed: Feed, client: Client, *, state_generation: str | None) -> None:
+    async def examine_if_due(self, feed: Feed, client: LateClient, *, state_generation: str | None) -> None:
         """Ask both lists of a feed if that is due, to notice that the other one has newer logs.
 
         Unless the generation is configured, that one is read from the next poll on. Errors are left to the polls.
@@ -247,7 +248,7 @@ class ApiGeneration:
         if self.configured == AUTO and answers[feed.generation].error is None:
             lists.in_use = choose_generation(answers, state_generation)
 
-    async def _examine(self, name: str, client: Client) -> ListAnswers:
+    async def _examine(self, name: str, client: LateClient) -> ListAnswers:
         lists = self._feeds[name]
         lists.examined_at = self._monotonic()
         lists.answers = await examine_lists(name, client)

@@ -7,11 +7,11 @@ from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import quote
 
+from late_exporter.api.client import LateClient
 from late_exporter.errors import ApiUnavailable, BadPayload, EndpointNotFound
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time
 from late_exporter.model import DAY_MS, LATE, MINUTE_MS, PAGE_SIZE, LogPage
-from late_exporter.protocols import Client
 
 MAX_ID_LENGTH = 200
 
@@ -35,7 +35,7 @@ class PageResponse(NamedTuple):
 
 
 async def fetch_page(
-    client: Client,
+    client: LateClient,
     feed: Feed,
     *,
     skip: int = 0,
@@ -81,7 +81,7 @@ async def fetch_page(
     return PageResponse(page, response.body, response.date)
 
 
-async def fetch_post(client: Client, feed: Feed, post_id: str) -> PageResponse | None:
+async def fetch_post(client: LateClient, feed: Feed, post_id: str) -> PageResponse | None:
     """Request the newest logs of one post; return None if there is no such post.
 
     Raises:

@@ -1,14 +1,14 @@
-"""Wire the pipeline: API clients, pollers, store, series registry and exposition."""
+"""Wire the pipeline: pollers, store, series registry and exposition; and its configuration, from the settings."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 from prometheus_client.registry import Collector
 
 from late_exporter.app.workspace_pollers import ApiConnection, WorkspacePollers
+from late_exporter.config.settings import Settings, Workspace
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.accounting import AUDIT_GAUGES, last_audit
@@ -18,11 +18,11 @@ from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import last_scan
 from late_exporter.ingest.scan_schedule import ScanSchedule
-from late_exporter.ingest.schedule import PollConfig, Runtime
+from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.shared_resources import SharedResources
-from late_exporter.ingest.status_poller import StatusPoller
+from late_exporter.ingest.status_poller import StatusConfig, StatusPoller
 from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
-from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
@@ -30,9 +30,6 @@ from late_exporter.protocols import Logger
 from late_exporter.series import Increment, Series, SeriesValue
 from late_exporter.store.records import FeedState
 from late_exporter.store.thread import StoreThread
-
-SERIES_PER_PAGE = 1000
-"""Number of series that are loaded at a time, in a few milliseconds; other tasks run in between."""
 
 CHECK_FAMILIES = frozenset({*AUDIT_GAUGES, *CHECK_TIMES})
 """Stored results of scans, which determine when the next ones are due."""
@@ -51,7 +48,6 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     feeds: tuple[str, ...]
-    poll: PollConfig = PollConfig()
     families: Mapping[str, Family] = CATALOGUE
     disabled_families: frozenset[str] = frozenset()
     max_label_values: int = 50
@@ -59,6 +55,21 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     created_timestamps: bool = False
     zero_hold: float = 75.0
     events: EventSelection | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> PipelineConfig:
+        metrics, events = settings.metrics, settings.events
+        selection = EventSelection(all_statuses=events.include == "all", captions=events.captions)
+        return cls(
+            feeds=tuple(settings.poll.feeds),
+            families=build_catalogue(metrics.buckets),
+            disabled_families=frozenset(metrics.disable),
+            max_label_values=metrics.max_label_values,
+            max_accounts=metrics.max_accounts,
+            created_timestamps=metrics.created_timestamps,
+            zero_hold=metrics.zero_hold,
+            events=None if events.output is None else selection,
+        )
 
     @property
     def visible_families(self) -> dict[str, Family]:
@@ -69,8 +80,9 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Pipeline:
     """Pollers of all workspaces, and what they share; it starts without workspaces.
 
-    ``wait_published`` waits until the gauges just set can be scraped. ``poll_config`` applies to workspaces added from
-    now on.
+    Args:
+        collectors: Collectors of prometheus_client whose metrics are shown, too.
+        wait_published: Waits until the gauges just set can be scraped.
     """
 
     def __init__(
@@ -81,13 +93,20 @@ class Pipeline:
         create_logger: Callable[[Scope], Logger],
         runtime: Runtime | None = None,
         exposition: Exposition | None = None,
+        collectors: Sequence[Collector] = (),
         wait_published: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._config = config
         self._create_logger = create_logger
-        runtime = runtime or Runtime()
-        self.exposition = exposition or create_exposition(config, runtime.clock)
-        self.registry = SeriesRegistry(config.visible_families, self.exposition)
+        runtime, families = runtime or Runtime(), config.visible_families
+        self.exposition = exposition or Exposition(
+            {name: family for name, family in families.items() if name not in config.disabled_families},
+            created=config.created_timestamps,
+            zero_hold=config.zero_hold,
+            clock=runtime.clock,
+            collectors=collectors,
+        )
+        self.registry = SeriesRegistry(families, self.exposition)
         self._shared = SharedResources(
             store_thread=store_thread,
             label_limiter=LabelLimiter(
@@ -99,7 +118,6 @@ class Pipeline:
             wait_published=wait_published,
         )
         self.workspaces: dict[str, WorkspacePollers] = {}
-        self.poll_config = config.poll
 
     async def add_workspaces(self, connections: Mapping[str, ApiConnection]) -> None:
         """Load the state of some workspaces and create their pollers.
@@ -110,12 +128,16 @@ class Pipeline:
         if not connections:
             return
         scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._config.feeds]
-        thread = self._shared.store_thread
+        thread, check_results = self._shared.store_thread, dict[Series, SeriesValue]()
         states = await thread.offload(thread.store.feed_states, scopes)
         for workspace in connections:
             self.registry.add_workspace(workspace)
         try:
-            check_results = await self._restore_series(connections.keys())
+            async for restored in thread.series_pages(sorted(connections)):
+                self._shared.label_limiter.restore(restored)
+                self.registry.restore(restored)
+                check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
+                self.exposition.publish()
         except BaseException:
             for workspace in connections:
                 self._remove_series(workspace)
@@ -152,25 +174,6 @@ class Pipeline:
             poller.discard_unsaved()
         self._remove_series(workspace)
 
-    async def _restore_series(self, workspaces: Collection[str]) -> Mapping[Series, SeriesValue]:
-        """Load the stored series of some workspaces; return those about their last audits and scans.
-
-        They are loaded in pages, because all values at once take several times the memory of what is kept of them.
-        """
-        store, offload = self._shared.store_thread.store, self._shared.store_thread.offload
-        check_results: dict[Series, SeriesValue] = {}
-        for workspace in sorted(workspaces):
-            restored, last_id = await offload(store.series_page, workspace, "", SERIES_PER_PAGE)
-            while restored:
-                self._shared.label_limiter.restore(restored)
-                self.registry.restore(restored)
-                check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
-                self.exposition.publish()
-                if len(restored) < SERIES_PER_PAGE:
-                    break
-                restored, last_id = await offload(store.series_page, workspace, last_id, SERIES_PER_PAGE)
-        return check_results
-
     def _remove_series(self, workspace: str) -> None:
         self.registry.remove_workspace(workspace)
         self._shared.label_limiter.remove_workspace(workspace)
@@ -191,22 +194,18 @@ class Pipeline:
             shared,
             client=connection.client,
             generation=generation,
-            config=self.poll_config,
+            config=connection.poll,
             logger=self._create_logger(scope),
         )
         last_times = last_scan(check_results, scope), last_audit(check_results, scope)
-        scan_schedule = ScanSchedule(self.poll_config, shared.runtime, *last_times)
+        scan_schedule = ScanSchedule(connection.poll, shared.runtime, *last_times)
         return Poller(FeedSync(fetcher, scan_schedule, shared), shared, connection.webhook_stats)
 
 
-def create_exposition(
-    config: PipelineConfig, clock: Callable[[], float] = time.time, collectors: Sequence[Collector] = ()
-) -> Exposition:
-    families = {name: each for name, each in config.visible_families.items() if name not in config.disabled_families}
-    return Exposition(
-        families,
-        created=config.created_timestamps,
-        zero_hold=config.zero_hold,
-        clock=clock,
-        collectors=collectors,
+def status_config(settings: Settings, workspace: Workspace) -> StatusConfig:
+    """Return the configuration of the status feeds of a workspace."""
+    return StatusConfig(
+        intervals={name: settings.status.intervals[name] for name in settings.status.feeds},
+        max_accounts=settings.metrics.max_accounts,
+        key_users=workspace.key_users,
     )

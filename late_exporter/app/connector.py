@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -39,17 +39,13 @@ class Connector:
         self._slots = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(MAX_SLOTS))
         self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
         self._rate_limiters: dict[str, RateLimiter] = {}
-        self._settings: Settings | None = None
-        self._key_shards: Counter[str] = Counter()
 
     def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
-        if settings is not self._settings:
-            self._settings, self._key_shards = settings, settings.count_key_shards()
         key = workspace.key_text
         if key not in self._rate_limiters:
             self._rate_limiters[key] = RateLimiter(1.0, slots=self._slots[workspace.base_url])
         # The shards that use the key divide its quota.
-        self._rate_limiters[key].quota_share = settings.api.quota_share / max(1, self._key_shards[key])
+        self._rate_limiters[key].quota_share = settings.api.quota_share / workspace.key_shards
         client = LateClient(
             self._http,
             base_url=workspace.base_url,

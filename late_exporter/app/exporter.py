@@ -5,57 +5,39 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
 
+import msgspec
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from late_exporter import __revision__, __version__, log
-from late_exporter.api.client import ApiKey
+from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import Pipeline, create_exposition
-from late_exporter.app.configs import count_key_users, pipeline_config, poll_config, status_config
-from late_exporter.app.workspace_info import WorkspaceInfo
-from late_exporter.app.workspace_pollers import ApiConnection, WorkspacePollers
+from late_exporter.app.assembly import Pipeline, PipelineConfig, status_config
+from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.config.dump import format_settings
-from late_exporter.config.fields import SecretFile
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.errors import LateError
 from late_exporter.events.deliverer import EventDeliverer
 from late_exporter.events.output import Output
 from late_exporter.events.report import DeliveryReport
 from late_exporter.exposition.publisher import Publisher
-from late_exporter.ingest.poller import Poller
+from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusPace
 from late_exporter.ingest.webhooks import WebhookReceiver, WebhookStats
-from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
-from late_exporter.protocols import Client, Logger, Offload
-from late_exporter.status import FeedHealth, WorkspaceHealth
+from late_exporter.protocols import Logger, Offload
+from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store import Store
 from late_exporter.store.thread import StoreThread
 
 SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
+PROGRESS_INTERVAL = 10.0
+"""Seconds between two log lines about first syncs and catch-ups."""
 
-
-class Target(NamedTuple):
-    """What the exporter is to poll and show: its settings, and the names of its workspaces, None for all of them."""
-
-    settings: Settings
-    owned: AbstractSet[str] | None
-    key_users: Counter[str]
-
-    @property
-    def workspaces(self) -> Mapping[str, Workspace]:
-        workspaces = {each.name: each for each in self.settings.workspaces}
-        return {name: each for name, each in workspaces.items() if self.owned is None or name in self.owned}
-
-    def polling(self, workspace: Workspace) -> tuple[object, ...]:
-        """Return everything whose change makes a workspace start again."""
-        status = status_config(self.settings, workspace, self.key_users)
-        return workspace, self.settings.api, self.settings.poll, status
+WORKSPACE_INFO = "late_workspace_info"
 
 
 class Exporter:
@@ -64,6 +46,9 @@ class Exporter:
     Args:
         collectors: Collectors of prometheus_client whose metrics are shown, too.
         owned: Names of the workspaces to poll and show; None for all. Those that are not configured are ignored.
+
+    Attributes:
+        settings: The settings in force.
     """
 
     def __init__(
@@ -71,79 +56,78 @@ class Exporter:
         settings: Settings,
         store: Store,
         offload: Offload,
-        connect: Callable[[Settings, Workspace], tuple[Client, ApiGeneration]],
+        connect: Callable[[Settings, Workspace], tuple[LateClient, ApiGeneration]],
         *,
         collectors: Sequence[Collector] = (),
         output: Output | None = None,
         owned: AbstractSet[str] | None = None,
     ) -> None:
-        self._change_lock = asyncio.Lock()
+        self.settings = settings
+        self._owned = owned
         self._connect = connect
-        self._target = Target(settings, owned, count_key_users(settings))
+        self._change_lock = asyncio.Lock()
         self._status_paces = defaultdict[str, StatusPace](StatusPace)
         self._task_group: asyncio.TaskGroup | None = None
-        self.webhook_receiver = _create_receiver(settings)
-        config, store_thread = pipeline_config(settings), StoreThread(store, offload)
-        info = WorkspaceInfo(lambda: self._target.workspaces.values())  # noqa: PLW0108 - the target changes
-        self.exposition = create_exposition(config, collectors=(*collectors, info))
-        self.publisher = Publisher(self.exposition)
-        self._pipeline = Pipeline(
-            config,
+        self.webhook_receiver = WebhookReceiver(settings.webhook.path, secret=str) if settings.webhook.path else None
+        store_thread = StoreThread(store, offload)
+        self.pipeline = Pipeline(
+            PipelineConfig.of(settings),
             store_thread=store_thread,
             create_logger=_create_logger,
-            exposition=self.exposition,
-            wait_published=self.publisher.wait_published,
+            collectors=(*collectors, WorkspaceInfo(lambda: self._owned_workspaces)),
+            wait_published=lambda: self.publisher.wait_published(),  # noqa: PLW0108 - it is created below
         )
+        self.publisher = Publisher(self.pipeline.exposition)
         self.deliverer: EventDeliverer | None = None
         if output is not None:
             self.deliverer = EventDeliverer(
                 store.outbox,
                 output,
                 offload=offload,
-                report=DeliveryReport(self.registry, lambda: self.workspaces, self._pipeline.count),
+                report=DeliveryReport(self.pipeline.registry, self.pipeline.workspaces.keys, self.pipeline.count),
                 logger=log.get_logger("late_exporter"),
                 monotonic=time.monotonic,
             )
             store_thread.on_events = self.deliverer.wake
 
     @property
-    def registry(self) -> SeriesRegistry:
-        return self._pipeline.registry
-
-    @property
-    def workspaces(self) -> dict[str, WorkspacePollers]:
-        return self._pipeline.workspaces
+    def _owned_workspaces(self) -> Mapping[str, Workspace]:
+        return _select(self.settings, self._owned)
 
     async def restore(self) -> None:
         """Load the state of all workspaces and publish it."""
-        logger, settings = log.get_logger("late_exporter"), self._target.settings
-        self.registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
+        logger, settings, registry = log.get_logger("late_exporter"), self.settings, self.pipeline.registry
+        registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
         shard, total = settings.sharding.shard, settings.sharding.total_shards
         if total > 1:
-            self.registry.set_gauge("late_exporter_total_shards", (str(shard),), total)
+            registry.set_gauge("late_exporter_total_shards", (str(shard),), total)
             counts = {"workspaces": len(settings.workspaces), "all_workspaces": len(settings.all_workspaces)}
             logger.info("sharded", shard=shard, total_shards=total, **counts)
-        await self._change(self._target)
+        await self._change(settings, self._owned)
         for first, second in settings.workspaces_with_same_logs:
             logger.warning(SAME_LOGS, workspace=second, other=first)
         await self.publisher.publish()
 
-    def pollers(self) -> Iterator[Poller]:
-        """Yield the poller of each feed of each workspace."""
-        for workspace in self.workspaces.values():
-            yield from workspace
-
     def start(self, group: asyncio.TaskGroup) -> None:
         self._task_group = group
-        for pollers in self.workspaces.values():
+        for pollers in self.pipeline.workspaces.values():
             pollers.start(group)
+
+    async def log_progress(self) -> None:
+        """Log every ten seconds how far all first syncs and catch-ups together have come, until cancelled."""
+        while True:
+            await asyncio.sleep(PROGRESS_INTERVAL)
+            progress = [poller.measure() for workspace in self.pipeline.workspaces.values() for poller in workspace]
+            parts = [each for each in progress if each is not None]
+            if max((part.elapsed for part in parts), default=0.0) >= PROGRESS_INTERVAL / 2:
+                log.get_logger("late_exporter").info("reading logs", **total_progress(parts))
 
     async def catch_up(self) -> bool:
         """Poll every workspace until nothing is left to read; return whether all polls succeeded."""
-        results = await asyncio.gather(*(workspace.catch_up() for workspace in self.workspaces.values()))
+        results = await asyncio.gather(*(workspace.catch_up() for workspace in self.pipeline.workspaces.values()))
         if self.deliverer is not None:
             await self.deliverer.deliver()
-            for workspace in self.workspaces.values():
+            for workspace in self.pipeline.workspaces.values():
                 await workspace.save_requests()
         await self.publisher.wait_published()
         return all(results)
@@ -158,7 +142,7 @@ class Exporter:
             StoreError: The state of a new workspace cannot be read; nothing has changed.
         """
         async with self._change_lock:
-            await self._change(Target(settings, self._target.owned, count_key_users(settings)))
+            await self._change(settings, self._owned)
 
     async def own(self, names: AbstractSet[str]) -> None:
         """Poll and show other workspaces, as ``reload`` does if they are added or removed.
@@ -167,101 +151,108 @@ class Exporter:
             StoreError: The state of a new workspace cannot be read; nothing has changed.
         """
         async with self._change_lock:
-            await self._change(self._target._replace(owned=names))
+            await self._change(self.settings, names)
 
-    async def _change(self, target: Target) -> None:
+    async def _change(self, settings: Settings, owned: AbstractSet[str] | None) -> None:
         """Poll and show other workspaces, or the same ones with other settings; raise StoreError as ``reload`` does."""
-        previous, before, workspaces = self._target, self._target.workspaces, target.workspaces
-        self._use(target)
-        added = workspaces.keys() - self.workspaces.keys()
-        connections = {name: self._create_connection(workspaces[name]) for name in added}
-        try:
-            await self._pipeline.add_workspaces(connections)
-        except LateError:
-            self._use(previous)
-            raise
-        await asyncio.sleep(0)  # A process that is being stopped must not start tasks.
-        for name in self.workspaces.keys() - workspaces.keys():
-            await self._pipeline.remove_workspace(name)
-        for name, pollers in self.workspaces.items():
-            workspace = workspaces[name]
-            if name not in added and previous.polling(before[name]) != target.polling(workspace):
-                await pollers.stop()
-                connections[name] = self._create_connection(workspace)
-                pollers.reconfigure(connections[name], self._pipeline.poll_config)
-            if name in connections and self._task_group is not None:
-                pollers.start(self._task_group)
-        self._pipeline.workspaces = {name: self.workspaces[name] for name in workspaces}
+        polled, workspaces = self.pipeline.workspaces, _select(settings, owned)
+        sources = {name: (each, settings.api, settings.poll, settings.status) for name, each in workspaces.items()}
+        changed = [name for name in workspaces if name in polled and polled[name].connection.source != sources[name]]
+
+        def connect(name: str) -> ApiConnection:
+            return self._create_connection(settings, workspaces[name], sources[name])
+
+        added = {name: connect(name) for name in workspaces if name not in polled}
+        await self.pipeline.add_workspaces(added)
+        self.settings, self._owned = settings, owned
         if self.webhook_receiver is not None:
-            stats = {name: pollers.connection.webhook_stats for name, pollers in self.workspaces.items()}
-            self.webhook_receiver.stats_by_workspace = {name: each for name, each in stats.items() if each is not None}
+            self._update_receiver(self.webhook_receiver)
+        await asyncio.sleep(0)  # A process that is being stopped must not start tasks.
+        for name in polled.keys() - workspaces.keys():
+            await self.pipeline.remove_workspace(name)
+        for name in (*added, *changed):
+            if name in changed:
+                await polled[name].stop()
+                polled[name].reconfigure(connect(name))
+            if self._task_group is not None:
+                polled[name].start(self._task_group)
 
-    def _use(self, target: Target) -> None:
-        """Use other settings for what is created from now on, and for webhooks."""
-        self._target = target
-        self._pipeline.poll_config = poll_config(target.settings)
-        receiver, webhook = self.webhook_receiver, target.settings.webhook
-        if receiver is None:
-            return
-        if webhook.secret_file is not None:
-            receiver.secret = _secret_reader(webhook.secret_file)
-        if target.owned is not None:
-            # Also its own, which are looked for first: those that are being added or removed are accepted, too.
-            receiver.other_workspaces = frozenset(self.names())
-
-    def _create_connection(self, workspace: Workspace) -> ApiConnection:
-        settings, stats = self._target.settings, None
+    def _create_connection(self, settings: Settings, workspace: Workspace, source: object) -> ApiConnection:
+        stats = None
         if self.webhook_receiver is not None:
             stats = self.webhook_receiver.stats_by_workspace.get(workspace.name) or WebhookStats(workspace.name)
-        status = status_config(settings, workspace, self._target.key_users)
-        pace = self._status_paces[workspace.key_text]
-        return ApiConnection(*self._connect(settings, workspace), stats, status, pace)
+        return ApiConnection(
+            *self._connect(settings, workspace),
+            poll=msgspec.convert(settings.poll, PollConfig, from_attributes=True),  # Its options have the same names.
+            status=status_config(settings, workspace),
+            pace=self._status_paces[workspace.key_text],
+            webhook_stats=stats,
+            source=source,
+        )
+
+    def _update_receiver(self, receiver: WebhookReceiver) -> None:
+        stats = {name: self.pipeline.workspaces[name].connection.webhook_stats for name in self._owned_workspaces}
+        receiver.stats_by_workspace = {name: each for name, each in stats.items() if each is not None}
+        if (file := self.settings.webhook.secret_file) is not None:
+            receiver.secret = ApiKey(file.key.get_secret_value(), file.path, on_change=log.add_secret).value
+        if self._owned is not None:
+            # Also its own, which are looked for first.
+            receiver.other_workspaces = frozenset(self.names())
 
     def health(self) -> Iterator[WorkspaceHealth]:
         """Yield the health of each workspace, without secrets; they may change in between."""
-        now, workspaces = time.time(), self._target.workspaces
-        for name, pollers in list(self.workspaces.items()):
-            if name in workspaces:
-                yield pollers.health(workspaces[name].base_url, self.registry, now)
+        now = time.time()
+        for name, workspace in self._owned_workspaces.items():
+            if name in self.pipeline.workspaces:
+                yield self.pipeline.workspaces[name].health(workspace.base_url, self.pipeline.registry, now)
 
     def configuration(self) -> str:
         """Return the configuration in force as YAML, without secrets."""
-        return log.redact(format_settings(self._target.settings))
+        return log.redact(format_settings(self.settings))
 
     def unsynced_feeds(self) -> Iterator[tuple[str, FeedHealth]]:
         """Yield the feeds whose first sync is not complete, each with the name of its workspace."""
-        for name, pollers in self.workspaces.items():
+        for name, pollers in self.pipeline.workspaces.items():
             for health in (poller.health for poller in pollers):
                 if not health.is_synced:
                     yield name, health
 
     def names(self) -> Sequence[str]:
         """Return the names of the configured workspaces, including those that other replicas own."""
-        return [each.name for each in self._target.settings.workspaces]
+        return [each.name for each in self.settings.workspaces]
 
-    def sharing_groups(self) -> Mapping[str, str]:
-        """Return a group for each configured workspace: those with the same key share its quota, in one process.
 
-        A group has the name of its first workspace in alphabetical order, so that it does not depend on their order in
-        the files of the replicas.
-        """
-        workspaces = sorted(self._target.settings.workspaces, key=lambda each: each.name)
-        first_names: dict[str, str] = {}
-        return {each.name: first_names.setdefault(each.key_text, each.name) for each in workspaces}
+def total_progress(parts: Sequence[SyncProgress]) -> Mapping[str, float]:
+    """Return the number of logs read, and what is left if all parts have an estimate of it."""
+    total: dict[str, float] = {"logs": sum(part.log_count for part in parts)}
+    expected = [part.expected_count for part in parts if part.expected_count is not None]
+    seconds_left = [part.seconds_left for part in parts if part.seconds_left is not None]
+    if len(expected) == len(seconds_left) == len(parts):
+        total |= {"expected": sum(expected), "seconds_left": round(max(seconds_left))}
+    return total
+
+
+class WorkspaceInfo(Collector):
+    """Collector of the info metric of those workspaces that have labels in the configuration file."""
+
+    def __init__(self, workspaces: Callable[[], Mapping[str, Workspace]]) -> None:
+        self._workspaces = workspaces
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the info metric, unless no workspace has labels."""
+        metric = Metric(WORKSPACE_INFO, "1, labelled with the labels of a workspace in the configuration.", "gauge")
+        for workspace in self._workspaces().values():
+            if workspace.labels:
+                metric.add_sample(WORKSPACE_INFO, {"workspace": workspace.name, **dict(workspace.labels)}, 1)
+        if metric.samples:
+            yield metric
+
+
+def _select(settings: Settings, owned: AbstractSet[str] | None) -> Mapping[str, Workspace]:
+    """Return the configured workspaces, or those that the process owns, by name."""
+    return {each.name: each for each in settings.workspaces if owned is None or each.name in owned}
 
 
 def _create_logger(scope: Scope) -> Logger:
     logger: Logger = log.get_logger("late_exporter").bind(workspace=scope.workspace, feed=scope.feed)
     return logger
-
-
-def _create_receiver(settings: Settings) -> WebhookReceiver | None:
-    webhook = settings.webhook
-    if webhook.path is None or webhook.secret_file is None:
-        return None
-    return WebhookReceiver(webhook.path, secret=_secret_reader(webhook.secret_file))
-
-
-def _secret_reader(file: SecretFile) -> Callable[[], str]:
-    """Return a function that returns the secret of webhooks, read again if its file has changed."""
-    return ApiKey(file.key.get_secret_value(), file.path, on_change=log.add_secret).value

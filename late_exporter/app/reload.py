@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from late_exporter import log
 from late_exporter.app.exporter import Exporter
-from late_exporter.app.workspace_pollers import start_task
 from late_exporter.config.settings import Settings, restart_only_changes
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, ExporterStopping, LateError
+
+T = TypeVar("T")
 
 
 @dataclass
 class Reloader:
     """Reloads the settings."""
 
-    settings: Settings
     reload_settings: Callable[[], Settings]
     exporter: Exporter
     web_config_watcher: WebConfigWatcher
@@ -35,7 +36,7 @@ class Reloader:
         async with self.lock:
             try:
                 settings = await asyncio.to_thread(self.reload_settings)
-                if changed := restart_only_changes(self.settings, settings):
+                if changed := restart_only_changes(self.exporter.settings, settings):
                     raise ConfigError(*(f"{option}: cannot be changed without a restart" for option in changed))
                 for secret in settings.secrets:
                     log.add_secret(secret)
@@ -45,9 +46,8 @@ class Reloader:
                 await self.exporter.publisher.wait_published()
                 logger.error("reload failed", error=str(exc))  # noqa: TRY400 - the settings are wrong, not the program
                 return LateError(log.redact(str(exc)))
-            log.reconfigure(settings.log.level, settings.log.format)
+            log.configure(settings.log.level, settings.log.format)
             self.web_config_watcher.replace(settings.web_config)
-            self.settings = settings
             self.record_result(succeeded=True)
             await self.exporter.publisher.wait_published()
             logger.info("reloaded", workspaces=len(settings.workspaces))
@@ -69,7 +69,16 @@ class Reloader:
             raise error
 
     def record_result(self, *, succeeded: bool) -> None:
-        registry = self.exporter.registry
+        registry = self.exporter.pipeline.registry
         registry.set_gauge("late_exporter_config_last_reload_successful", (), int(succeeded))
         if succeeded:
             registry.set_gauge("late_exporter_config_last_reload_success_timestamp_seconds", (), time.time())
+
+
+def start_task(group: asyncio.TaskGroup, work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
+    """Start a task of a group and return it, or None if the group is ending and accepts no more tasks."""
+    try:
+        return group.create_task(work)
+    except RuntimeError:
+        work.close()
+        return None

@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
-from msgspec.structs import replace
-
+from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.protocols import Client
 from late_exporter.status import WorkspaceHealth
-
-T = TypeVar("T")
 
 
 class ApiConnection(NamedTuple):
     """Access to the API of a workspace.
 
     Args:
-        webhook_stats: Counts of its webhooks; None if none are received.
+        poll: Configuration of its log feeds.
         status: Configuration of its status feeds.
         pace: Pace of the status feeds that share its key.
+        webhook_stats: Counts of its webhooks; None if none are received.
+        source: Settings that it is made of; if they change, another connection is needed.
     """
 
-    client: Client
+    client: LateClient
     generation: ApiGeneration
-    webhook_stats: WebhookStats | None = None
+    poll: PollConfig = PollConfig()
     status: StatusConfig = StatusConfig()
     pace: StatusPace = StatusPace()
+    webhook_stats: WebhookStats | None = None
+    source: object = None
 
 
 @dataclass
@@ -50,16 +50,16 @@ class WorkspacePollers:
     def __iter__(self) -> Iterator[Poller]:
         return iter(self.by_feed.values())
 
-    def reconfigure(self, connection: ApiConnection, config: PollConfig) -> None:
+    def reconfigure(self, connection: ApiConnection) -> None:
         """Use another connection and other intervals; must not be called while the tasks run."""
         self.connection = connection
         for poller in self:
-            poller.reconfigure(connection.client, connection.generation, config)
+            poller.reconfigure(connection.client, connection.generation, connection.poll)
         self.status.reconfigure(connection.client, connection.status, connection.pace)
 
     def start(self, group: asyncio.TaskGroup) -> None:
         loops = [*(poller.run() for poller in self), self.status.run(), self.status.expire()]
-        self.tasks = [task for loop in loops if (task := start_task(group, loop)) is not None]
+        self.tasks = [group.create_task(loop) for loop in loops]
 
     async def stop(self) -> None:
         """Stop polling, once commits in progress are complete."""
@@ -85,14 +85,7 @@ class WorkspacePollers:
         for recorder in (poller.recorder for poller in self):
             if (recent := recorder.recent_attempts) is not None:
                 recent_since, history_since = recent.known_since(now), (recorder.complete_since or 0) / 1000
-                platforms = tuple(
-                    replace(
-                        platform,
-                        recent=recent.counts(platform.name, now),
-                        counted_since=platform.counted_since or history_since,
-                    )
-                    for platform in platforms
-                )
+                platforms = recent.add_counts(platforms, now, history_since)
         return WorkspaceHealth(
             name=self.name,
             base_url=base_url,
@@ -104,12 +97,3 @@ class WorkspacePollers:
             failing_accounts=registry.failing_accounts(self.name),
             status=self.status.health,
         )
-
-
-def start_task(group: asyncio.TaskGroup, work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
-    """Start a task of a group and return it, or None if the group is ending and accepts no more tasks."""
-    try:
-        return group.create_task(work)
-    except RuntimeError:
-        work.close()
-        return None

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from late_exporter.cli import print_text
-from late_exporter.commands.exporter_client import HEALTHY_TEXT, check_health
-from late_exporter.config.types import Address, UnixPath, may_use_tls, parse_address, split_items
+from late_exporter.commands.exporter_client import HEALTHY_TEXT, check_health, may_use_tls
+from late_exporter.config.types import Address, UnixPath, parse_address, split_items
 from late_exporter.errors import ConfigError
 
 if TYPE_CHECKING:

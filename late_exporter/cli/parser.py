@@ -18,8 +18,8 @@ from click.shell_completion import CompletionItem, get_completion_class
 from late_exporter.cli import print_text
 from late_exporter.cli.commands import COMMANDS, EXIT_CODES, CommandHelp
 from late_exporter.config.commands import FORMATS
+from late_exporter.config.quoting import quote
 from late_exporter.errors import ConfigError
-from late_exporter.masking import quote
 
 if TYPE_CHECKING:
     from late_exporter.config.options import Option

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeAlias
@@ -85,10 +86,16 @@ def _run_offline(args: Arguments, format_name: str) -> int:
     return print_text(completion_script(args.words[0]))
 
 
+def redacted_traceback(error: BaseException) -> str:
+    """Return a readable traceback, indented so that no line looks like a log entry."""
+    lines = log.redact("".join(traceback.format_exception(error))).splitlines()
+    return "".join(f"  {log.escape(line)}\n" for line in lines)
+
+
 def _report_bug(bug: Exception, settings: Settings) -> int:
     """Log a bug with its traceback, in JSON as a field, otherwise below the entry."""
     is_json = settings.log.format == "json"
     log.get_logger("late_exporter").error("this is a bug, please report it", exc_info=bug if is_json else None)
     if not is_json:
-        sys.stderr.write(log.redacted_traceback(bug))
+        sys.stderr.write(redacted_traceback(bug))
     return 1

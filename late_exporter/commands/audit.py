@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.audit_report import Audit, AuditReport, render_json, render_text
 from late_exporter.commands.connections import connect_workspaces, recorded_feed, require_retained
@@ -22,11 +23,9 @@ from late_exporter.commands.progress import ProgressLine
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError
 from late_exporter.format import iso_time
-from late_exporter.ingest.accounting import check_counters
+from late_exporter.ingest.accounting import check_counters, gauge_value
 from late_exporter.metrics.names import LAST_POLL
 from late_exporter.model import Scope
-from late_exporter.protocols import Client
-from late_exporter.series import gauge_value
 from late_exporter.store.snapshot import Snapshot
 
 GRACE_POLLS, MIN_GRACE_SECONDS = 3, 60.0
@@ -71,7 +70,7 @@ class AuditRunner(NamedTuple):
     """Audits one feed of one workspace; the state is opened for every query, because the exporter may write to it."""
 
     scope: Scope
-    client: Client
+    client: LateClient
     generation: ApiGeneration
     open_snapshot: Callable[[], Snapshot]
     interval: float

@@ -12,23 +12,23 @@ from typing import IO, NamedTuple
 
 import msgspec
 
+from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.configs import pipeline_config
+from late_exporter.app.assembly import PipelineConfig
 from late_exporter.commands.backfill_history import FeedHistory, RecordedLogs, SeriesHistory
 from late_exporter.commands.connections import connect_workspaces, recorded_feed, require_retained
 from late_exporter.commands.event_loop import interruptible
 from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.output import warn, write_stdout
 from late_exporter.commands.progress import ProgressLine
+from late_exporter.config.quoting import quote
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.text import FamilyFormatter
 from late_exporter.format import iso_time, plural
-from late_exporter.masking import quote
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import MINUTE_MS, Scope
-from late_exporter.protocols import Client
 from late_exporter.series import Labels
 from late_exporter.store.snapshot import Snapshot
 
@@ -68,7 +68,7 @@ def _problems(context: CommandContext) -> Iterator[str]:
 async def _collect(context: CommandContext, progress: ProgressLine) -> Sequence[SeriesHistory]:
     """Return the exposed series of all feeds in the order of the families."""
     settings, histories = context.settings, list[SeriesHistory]()
-    config = pipeline_config(settings)
+    config = PipelineConfig.of(settings)
     async with connect_workspaces(context) as connections:
         for scope in [Scope(name, feed) for name in connections for feed in settings.poll.feeds]:
             client, generation = connections[scope.workspace]
@@ -87,7 +87,7 @@ class HistoryCollector(NamedTuple):
     """Collects the history of a feed from the state and the API."""
 
     scope: Scope
-    client: Client
+    client: LateClient
     generation: ApiGeneration
     families: Mapping[str, Family]
     progress: ProgressLine

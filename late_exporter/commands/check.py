@@ -16,10 +16,11 @@ import msgspec
 from msgspec.structs import replace
 
 from late_exporter import errors
+from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.pages import fetch_page
 from late_exporter.api.quota import left_by_others
-from late_exporter.app.configs import count_key_users, status_config
+from late_exporter.app.assembly import status_config
 from late_exporter.commands.assets import find_assets
 from late_exporter.commands.connections import connect_workspaces
 from late_exporter.commands.event_loop import run_interruptible
@@ -29,7 +30,6 @@ from late_exporter.config.web import WebConfig
 from late_exporter.format import plural
 from late_exporter.ingest.status_poller import StatusConfig, disabling_reason, fetch_status
 from late_exporter.model import Scope
-from late_exporter.protocols import Client
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.schema import require_writable
 from late_exporter.store.snapshot import Snapshot
@@ -82,19 +82,18 @@ def check(context: CommandContext) -> int:
 
 async def _find(context: CommandContext) -> Sequence[Finding]:
     settings = context.settings
-    feeds, key_shards, key_users = settings.poll.feeds, settings.count_key_shards(), count_key_users(settings)
+    feeds = settings.poll.feeds
     recorded = await asyncio.to_thread(_recorded_generations, settings)
     findings: list[Finding] = []
     async with connect_workspaces(context) as connections:
         for workspace in settings.workspaces:
             client, generation = connections[workspace.name]
-            status = status_config(settings, workspace, key_users)
+            status = status_config(settings, workspace)
             generations = {scope.feed: recorded[scope] for scope in recorded if scope.workspace == workspace.name}
             found = [finding async for finding in check_api(client, generation, feeds, generations, status)]
             # A poll costs one request per feed, and one for pending logs.
             required_rate = (len(feeds) + 1) * 60 / settings.poll.interval + status.requests_per_minute
-            share = settings.api.quota_share / max(1, key_shards[workspace.key_text])
-            found += check_quota(client, required_rate, share)
+            found += check_quota(client, required_rate, settings.api.quota_share / workspace.key_shards)
             findings += [replace(finding, workspace=workspace.name) for finding in found]
     return [*findings, *await asyncio.to_thread(lambda: list(check_machine(settings)))]
 
@@ -108,7 +107,7 @@ def _recorded_generations(settings: Settings) -> Mapping[Scope, str]:
 
 
 async def check_api(
-    client: Client,
+    client: LateClient,
     generation: ApiGeneration,
     feeds: Sequence[str],
     recorded_generations: Mapping[str, str],
@@ -155,7 +154,7 @@ async def check_api(
         yield Finding(Level.WARNING, "clock", message, "synchronize it, otherwise alerts on age are off by as much")
 
 
-async def _check_status_feed(client: Client, name: str, config: StatusConfig) -> Finding:
+async def _check_status_feed(client: LateClient, name: str, config: StatusConfig) -> Finding:
     """Send the first request of a status feed; if it fails, logs are counted nevertheless."""
     subject, feed = f"status feed {name}", config.feeds[name]
     refresh = feed.refresh(config.context("", 0, set()))
@@ -170,7 +169,7 @@ async def _check_status_feed(client: Client, name: str, config: StatusConfig) ->
     return Finding(Level.OK, subject, f"reads {feed.path}")
 
 
-def check_quota(client: Client, required_rate: float, quota_share: float) -> Iterator[Finding]:
+def check_quota(client: LateClient, required_rate: float, quota_share: float) -> Iterator[Finding]:
     """Compare the requests per minute that polling needs with those that the share and other users of the key allow."""
     quota = client.quota
     if quota is None:

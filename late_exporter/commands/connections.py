@@ -10,12 +10,11 @@ from late_exporter import log
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.connector import Connector, open_client
+from late_exporter.config.quoting import quote
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds.feed import Feed
-from late_exporter.masking import quote
 from late_exporter.model import DAY_MS
-from late_exporter.protocols import Client
 from late_exporter.store.records import Coverage
 
 WorkspaceConnection: TypeAlias = tuple[LateClient, ApiGeneration]
@@ -48,7 +47,7 @@ async def connect_workspace(context: CommandContext) -> AsyncIterator[tuple[str,
         yield name, connection
 
 
-async def recorded_feed(name: str, client: Client, generation: ApiGeneration, coverage: Coverage | None) -> Feed:
+async def recorded_feed(name: str, client: LateClient, generation: ApiGeneration, coverage: Coverage | None) -> Feed:
     """Return the feed that the state was counted from, or the current one; raise ApiError if the API has switched."""
     state_generation = coverage.generation if coverage else None
     feed = await generation.resolve_feed(name, client, state_generation=state_generation)

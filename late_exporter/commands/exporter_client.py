@@ -11,9 +11,9 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from late_exporter.config.types import Address, UnixPath, may_use_tls
+from late_exporter.config.quoting import quote
+from late_exporter.config.types import Address, UnixPath, read_file
 from late_exporter.errors import ConfigError, LateError
-from late_exporter.masking import quote
 
 if TYPE_CHECKING:
     from late_exporter.config.settings import CommandContext
@@ -37,6 +37,19 @@ def check_health(address: Address | UnixPath, *, secure: bool = False, timeout: 
         raise LateError(f"{address} answers {status}")
     if status == OK and HEALTHY_TEXT.encode() not in body:
         raise LateError(f"{address} is not late-exporter; give the address with --web.listen-address")
+
+
+def may_use_tls(web_config_file: str | None) -> bool:
+    """Return whether a server with this file of its web configuration may use TLS.
+
+    A server without TLS logs an attempt to use it, which a health check would repeat every few seconds.
+    """
+    if not web_config_file:
+        return False
+    try:
+        return b"tls_server_config" in read_file(web_config_file)
+    except ValueError:
+        return True
 
 
 def fetch(context: CommandContext, path: str, *, accept: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+from late_exporter.api.client import LateClient
 from late_exporter.api.pages import PageResponse, fetch_page
 from late_exporter.commands.progress import ProgressLine
 from late_exporter.errors import ApiError, BadRequest, Unauthorized
@@ -12,7 +13,6 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.format import plural
 from late_exporter.ingest.steps import read_pages
 from late_exporter.ingest.sweep import Cursor, FetchPage, Place, Sweep, TimeFilter, second_above, second_below
-from late_exporter.protocols import Client
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before a page is requested again that has failed, once another one could be read."""
@@ -28,7 +28,7 @@ class ListReader:
 
     def __init__(
         self,
-        client: Client,
+        client: LateClient,
         feed: Feed,
         filters: Mapping[str, str | int] | None = None,
         *,

@@ -6,6 +6,7 @@ import math
 import re
 import time
 
+from late_exporter.api.client import LateClient
 from late_exporter.commands.connections import connect_workspace, require_retained
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
@@ -18,7 +19,6 @@ from late_exporter.errors import ConfigError
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.feeds.feed import Feed, LogView
 from late_exporter.model import DAY_MS, LATE
-from late_exporter.protocols import Client
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
 LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS_BY_NAME.values()), *EVENTS_BY_NAME.values(), "all"})
@@ -42,7 +42,7 @@ async def _show_logs(context: CommandContext) -> int:
     return 0
 
 
-async def print_logs(client: Client, feed: Feed, flags: CommandFlags, terminal: Terminal, *, now: float) -> None:
+async def print_logs(client: LateClient, feed: Feed, flags: CommandFlags, terminal: Terminal, *, now: float) -> None:
     """Print the newest logs that match, up to a limit (0 for all)."""
     lower = int((now - (flags.since or DEFAULT_SINCE)) * 1000)
     upper = None if flags.until is None else int(flags.until * 1000)

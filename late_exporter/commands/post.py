@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_post, is_post_id
 from late_exporter.commands.connections import connect_workspace
 from late_exporter.commands.event_loop import run_interruptible
@@ -26,7 +27,6 @@ from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.feeds.view import row_text
 from late_exporter.format import plural
 from late_exporter.model import DAY_MS, FAILED, PAGE_SIZE, PENDING, SUCCESS
-from late_exporter.protocols import Client
 
 SEARCH_LIMIT = 1000  # logs to read if the logs of a post have to be searched for
 CAPTION_LENGTH = 72
@@ -70,7 +70,7 @@ async def _read_history(context: CommandContext) -> PostHistory:
         return await fetch_history(client, feed, context.args[0], workspace)
 
 
-async def fetch_history(client: Client, feed: Feed, post_id: str, workspace: str) -> PostHistory:
+async def fetch_history(client: LateClient, feed: Feed, post_id: str, workspace: str) -> PostHistory:
     """Return the logs of a post; raise ConfigError if the id is not valid, or LateError if there are none."""
     if not is_post_id(post_id):
         raise ConfigError("POST_ID: not the id of a post")

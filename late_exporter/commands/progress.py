@@ -9,7 +9,7 @@ from typing import TextIO
 
 from late_exporter.format import human_duration
 from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE
-from late_exporter.status import MIN_QUOTA_WAIT
+from late_exporter.web.verdicts import MIN_QUOTA_WAIT
 
 CLEAR_LINE = "\r\x1b[K"
 

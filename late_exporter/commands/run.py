@@ -22,14 +22,12 @@ from structlog.stdlib import BoundLogger
 from late_exporter import __revision__, __url__, __version__, log
 from late_exporter.app.connector import Connector, open_client
 from late_exporter.app.exporter import Exporter
-from late_exporter.app.reload import Reloader
-from late_exporter.app.sync_progress import log_progress
-from late_exporter.app.workspace_pollers import start_task
+from late_exporter.app.reload import Reloader, start_task
 from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.output import write_stdout
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.types import Address, EventTarget, UnixPath
-from late_exporter.config.web import WebConfig, WebConfigWatcher
+from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, DeliveryError, LateError
 from late_exporter.events.file_output import FileOutput, StdoutOutput
 from late_exporter.events.output import Output
@@ -37,17 +35,16 @@ from late_exporter.exposition.exposition import BodyRequest
 from late_exporter.exposition.negotiation import TEXT
 from late_exporter.store import import_postgres, is_postgres, open_store
 from late_exporter.store.thread import create_offload
-from late_exporter.web.app import HealthSource, Lifecycle, create_app, create_webhook_app
-from late_exporter.web.asgi import App
+from late_exporter.web.app import HealthSource, Lifecycle, create_app
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.metrics import create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
-from late_exporter.web.server import DESCRIPTOR_SHARE, serve
+from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket, systemd_sockets, url_of
 from late_exporter.web.thread import call_in_loop, in_loop, run_in_thread
 
 if TYPE_CHECKING:
-    from late_exporter.app.ownership import WorkspaceOwner
+    from late_exporter.store.owner import WorkspaceOwner
 
 
 def run(context: CommandContext) -> int:
@@ -89,18 +86,17 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
     async with AsyncExitStack() as stack:
         bound_sockets = systemd_sockets() or _bind(settings.web.listen_address, stack)
         sockets = [stack.enter_context(bound) for bound in bound_sockets]
-        webhook_sockets = [stack.enter_context(bound) for bound in _bind(settings.webhook.listen_address, stack)]
         collectors = ProcessCollector(registry=None), PlatformCollector(registry=None)
         exporter, owner = await _open(settings, stack, collectors)
         _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
-        reloader = Reloader(settings, reload_settings, exporter, watcher)
+        reloader = Reloader(reload_settings, exporter, watcher)
         reloader.record_result(succeeded=True)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: start_task(group, reloader.reload()))
         group.create_task(exporter.publisher.run())
-        group.create_task(log_progress(exporter.pollers))
+        group.create_task(exporter.log_progress())
         if exporter.deliverer is not None:
             group.create_task(exporter.deliverer.run())
         exporter.start(group)
@@ -120,59 +116,29 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             version=__version__,
             documentation=f"{__url__}#readme",
             lifecycle=lifecycle if settings.web.enable_lifecycle else None,
-            webhooks=None if webhook_sockets else exporter.webhook_receiver,
+            webhooks=exporter.webhook_receiver,
         )
         app = create_metrics_app(
             settings.web.telemetry_path,
-            exporter.exposition,
+            exporter.pipeline.exposition,
             exporter.names,
             other_app=in_loop(app, loop),
             visible_workspaces=None if owner is None else partial(call_in_loop, loop, owner.shown_workspaces),
         )
-        group.create_task(_serve(settings, exporter, app, watcher.current, sockets, webhook_sockets))
+        receiver = exporter.webhook_receiver
+        protected_app = AuthMiddleware(
+            app,
+            watcher.current,
+            PasswordVerifier(),
+            _logger(),
+            unauthenticated_paths=settings.web.unauthenticated_paths,
+            is_public=receiver.handles if receiver else None,
+        )
+        # In a thread: a scrape only reads what is published, so it need not wait for this event loop.
+        group.create_task(run_in_thread(partial(serve, protected_app, sockets, web_config=watcher.current)))
         secure = settings.web_config.ssl_context is not None
         for bound in sockets:
             _logger().info("listening", address=url_of(bound, secure=secure))
-        for bound in webhook_sockets:
-            _logger().info("listening for webhooks", address=url_of(bound, secure=secure))
-
-
-async def _serve(
-    settings: Settings,
-    exporter: Exporter,
-    app: App,
-    web_config: Callable[[], WebConfig],
-    sockets: Sequence[socket.socket],
-    webhook_sockets: Sequence[socket.socket],
-) -> None:
-    """Serve in a thread until cancelled: the metrics from that thread, all else by this event loop.
-
-    A scrape only reads what is published, so it need not wait for this event loop.
-    """
-    loop, receiver = asyncio.get_running_loop(), exporter.webhook_receiver
-    protect = partial(AuthMiddleware, config=web_config, passwords=PasswordVerifier(), log=_logger())
-    is_public = receiver.handles if receiver and not webhook_sockets and not settings.webhook.require_auth else None
-    protected_app = protect(
-        app,
-        unauthenticated_paths=settings.web.unauthenticated_paths,
-        is_public=is_public,
-    )
-    share = DESCRIPTOR_SHARE / 2 if webhook_sockets else DESCRIPTOR_SHARE
-    serve_sockets = partial(serve, web_config=web_config, descriptor_share=share)
-
-    async def serve_all() -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(serve_sockets(protected_app, sockets))
-            if receiver and webhook_sockets:
-                require_auth = settings.webhook.require_auth
-                # Unknown paths need no password, so that none can be guessed there.
-                webhook_app = protect(
-                    in_loop(create_webhook_app(receiver), loop),
-                    is_public=lambda path: not (require_auth and receiver.handles(path)),
-                )
-                group.create_task(serve_sockets(webhook_app, webhook_sockets))
-
-    await run_in_thread(serve_all)
 
 
 async def _open(
@@ -196,10 +162,18 @@ async def _open(
     await exporter.restore()
     if not is_postgres(state.url):
         return exporter, None
-    from late_exporter.app.ownership import WorkspaceOwner  # noqa: PLC0415 - less memory without
+    from late_exporter.store.owner import WorkspaceOwner  # noqa: PLC0415 - less memory without
 
     ownership = import_postgres("ownership").Ownership(store, is_shared=is_shared, lease=state.lease_duration)
-    owner = WorkspaceOwner(exporter, ownership, offload, lease=state.lease_duration, logger=_logger())
+    owner = WorkspaceOwner(
+        ownership,
+        poll_only=exporter.own,
+        groups=lambda: exporter.settings.sharing_groups,
+        registry=exporter.pipeline.registry,
+        offload=offload,
+        lease=state.lease_duration,
+        logger=_logger(),
+    )
     stack.push_async_callback(owner.close)
     await owner.update()
     return exporter, owner
@@ -224,11 +198,11 @@ async def _export_once(settings: Settings, write: Callable[[bytes], object], _: 
     async with AsyncExitStack() as stack:
         exporter = (await _open(settings, stack))[0]
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(exporter.publisher.run()), group.create_task(log_progress(exporter.pollers))]
+            tasks = [group.create_task(exporter.publisher.run()), group.create_task(exporter.log_progress())]
             succeeded = await exporter.catch_up()
             for task in tasks:
                 task.cancel()
-        write(exporter.exposition.get_body(BodyRequest(TEXT)).body)
+        write(exporter.pipeline.exposition.get_body(BodyRequest(TEXT)).body)
         if not succeeded:
             raise LateError("a poll failed")
 

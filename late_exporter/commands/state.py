@@ -11,12 +11,12 @@ from typing import Any
 from late_exporter.commands.event_loop import interruptible
 from late_exporter.commands.output import json_line, printable, write_lines
 from late_exporter.config.fields import parse_state_url
+from late_exporter.config.quoting import quote
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.format import iso_time, plural
 from late_exporter.ingest.accounting import check_counters
-from late_exporter.masking import quote
 from late_exporter.model import Scope
 from late_exporter.store import database_at
 from late_exporter.store.checks import inconsistencies

@@ -12,8 +12,9 @@ from late_exporter.commands.tables import Row, Table, Terminal, clean
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
 from late_exporter.format import human_duration, plural
-from late_exporter.status import FeedHealth, PlatformHealth, StatusDocument, WorkspaceHealth
+from late_exporter.status import FeedHealth, PlatformHealth, WorkspaceHealth
 from late_exporter.web import verdicts
+from late_exporter.web.verdicts import StatusDocument
 
 LEVELS = {"bad": "FAILING", "warn": "WARNING", "busy": "BUSY", "idle": "IDLE", "ok": "OK"}
 INDENT = 2

@@ -7,10 +7,9 @@ from typing import TypeAlias
 
 from late_exporter.config.commands import API_COMMANDS, FORMATS, SERVER_COMMANDS
 from late_exporter.config.options import Location, suggest
+from late_exporter.config.quoting import quote
 from late_exporter.config.settings import Settings
 from late_exporter.config.sharding import POD_NAME, pod_name, pod_ordinal
-from late_exporter.config.types import Address
-from late_exporter.masking import quote
 
 DAY = 86_400.0
 MAX_SIMULATED_LOGS = 2_000_000  # at startup; they take two minutes and 4 GB of memory
@@ -67,19 +66,12 @@ def check_settings(
 
 def _check_webhooks(settings: Settings, place: Place) -> Iterator[str]:
     path, telemetry = settings.webhook.path, settings.web.telemetry_path
-    addresses = settings.webhook.listen_address
-    if path is None and addresses:
-        yield f"{place('webhook', 'listen_address')}: needs --webhook.path, the path that receives webhooks there"
     if path is not None and settings.webhook.secret_file is None:
         remedy = "name a file that holds the secret of the webhooks with --webhook.secret-file"
         yield f"{place('webhook', 'path')}{quote(path)}: {remedy}"
     if path is not None and f"{telemetry}/".startswith(f"{path}/"):
         reason = f"must not be --web.telemetry-path{quote(telemetry)} or its parent"
         yield f"{place('webhook', 'path')}{quote(path)}: {reason}"
-    for address in {*addresses} & {*settings.web.listen_address}:
-        if not isinstance(address, Address) or address.port != 0:
-            reason = "is also --web.listen-address, which serves the metrics; choose another address"
-            yield f"{place('webhook', 'listen_address')}{quote(str(address))}: {reason}"
 
 
 def _check_replicas(settings: Settings, place: Place) -> Iterator[str]:
@@ -113,8 +105,6 @@ def _check_users(settings: Settings, place: Place) -> Iterator[str]:
     """Yield what needs users of the web configuration that do not exist."""
     users, bound = settings.web_config.users, settings.web.user_workspaces
     existing = [workspace.name for workspace in settings.workspaces]
-    if settings.webhook.require_auth and not users:
-        yield f"{place('webhook', 'require_auth')}: needs basic_auth_users in the file of --web.config.file"
     for user, workspaces in bound.items():
         if user not in users:
             reason = f"is not in basic_auth_users of the file of --web.config.file{suggest(user, users)}"

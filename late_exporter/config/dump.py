@@ -8,9 +8,9 @@ import yaml
 from pydantic import SecretStr
 
 from late_exporter.config.options import Option
+from late_exporter.config.quoting import mask_url
 from late_exporter.config.settings import OPTIONS, Settings
 from late_exporter.config.types import format_duration
-from late_exporter.masking import mask_url
 
 MASK = "<secret>"
 NO_ITEMS = "none"  # an empty list of status feeds; other options have no empty lists

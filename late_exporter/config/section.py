@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import ErrorDetails
 
+from late_exporter.config.quoting import quote
 from late_exporter.config.types import EMPTY_VALUES
-from late_exporter.masking import quote
 
 REASONS = MappingProxyType(
     {

@@ -173,14 +173,8 @@ class WebhookSettings(OptionModel):
     path: fields.WebhookPath | None = option(None, "PATH")
     """Path that receives webhooks, for example /webhook. Use PATH/WORKSPACE for one workspace. Needs
     --webhook.secret-file."""
-    listen_address: CommaSeparated[fields.ListenAddress] = option(None, "ADDRESS")
-    """Address that receives the webhooks and serves nothing else, or unix: and a path; may be repeated. By default
-    webhooks are received at --web.listen-address."""
     secret_file: fields.KeyFile | None = option(None, "FILE", live=True)
     """File that holds the secret that signs the webhooks. It is read again when it changes."""
-    require_auth: bool = option("false", "")
-    """Require user and password of the web configuration on the webhook path too; a webhook sends them as a custom
-    header."""
 
 
 class MetricsSettings(OptionModel):

@@ -7,7 +7,7 @@ all three. Durations are in seconds.
 
 # Annotations are evaluated by pydantic.
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -26,6 +26,10 @@ class Workspace(NamedTuple):
     """One API key, the API it belongs to, and the profile if it is limited to one.
 
     ``key_file`` is read again when the key changes. ``labels`` are those of ``late_workspace_info``.
+
+    Args:
+        key_users: Number of workspaces with the same key, also in other shards.
+        key_shards: Number of shards that use the key, among which its quota is divided.
     """
 
     name: str
@@ -34,6 +38,8 @@ class Workspace(NamedTuple):
     key_file: Path | None = None
     profile_id: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    key_users: int = 1
+    key_shards: int = 1
 
     @property
     def key_text(self) -> str:
@@ -121,21 +127,14 @@ class Settings(BaseSettings):
     @property
     def all_workspaces(self) -> tuple[Workspace, ...]:
         """The workspaces of the configuration file, or the one of the API key."""
-        api = self.api
-        if self.workspace_list is not None:
-            return tuple(row.workspace(api.base_url) for row in self.workspace_list)
-        path, key = api.key_file or (None, api.key)
-        return (Workspace("default", api.base_url, key, path, api.profile_id),)
-
-    def count_key_shards(self) -> Counter[str]:
-        """Return the number of shards that use each key, among which its quota is divided."""
-        total = self.sharding.total_shards
-        keys = {
-            (workspace.key_text, shard_of(workspace.name, total))
-            for workspace in self.all_workspaces
-            if workspace.key is not None
-        }
-        return Counter(key for key, _ in keys)
+        api, total = self.api, self.sharding.total_shards
+        if self.workspace_list is None:
+            path, key = api.key_file or (None, api.key)
+            return (Workspace("default", api.base_url, key, path, api.profile_id),)
+        rows = [row.workspace(api.base_url) for row in self.workspace_list]
+        users = Counter(row.key_text for row in rows)
+        shards = Counter(key for key, _ in {(row.key_text, shard_of(row.name, total)) for row in rows})
+        return tuple(row._replace(key_users=users[row.key_text], key_shards=shards[row.key_text]) for row in rows)
 
     @property
     def workspaces_with_same_logs(self) -> Sequence[tuple[str, str]]:
@@ -148,6 +147,17 @@ class Settings(BaseSettings):
                 if first != workspace.name:
                     pairs.append((first, workspace.name))
         return pairs
+
+    @property
+    def sharing_groups(self) -> Mapping[str, str]:
+        """Group of each workspace: those with the same key share its quota, in one process.
+
+        A group has the name of its first workspace in alphabetical order, so that it does not depend on their order in
+        the files of the replicas.
+        """
+        first_names: dict[str, str] = {}
+        workspaces = sorted(self.workspaces, key=lambda each: each.name)
+        return {each.name: first_names.setdefault(each.key_text, each.name) for each in workspaces}
 
     @property
     def web_config(self) -> WebConfig:

@@ -138,20 +138,3 @@ def read_file(path: str, limit: int = MAX_FILE, *, must_be_regular: bool = False
             return file.read(limit + 1)
     except OSError as exc:
         raise ValueError(exc.strerror or type(exc).__name__) from exc
-
-
-def may_use_tls(web_config_file: str | None) -> bool:
-    """Return whether a server with this file of its web configuration may use TLS.
-
-    A server without TLS logs an attempt to use it, which a health check would repeat every few seconds.
-    """
-    if not web_config_file:
-        return False
-    try:
-        return b"tls_server_config" in read_file(web_config_file)
-    except ValueError:
-        return True
-
-
-def is_workspace_name(text: str) -> bool:
-    return re.fullmatch(WORKSPACE_NAME, text) is not None

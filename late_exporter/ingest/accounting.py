@@ -10,7 +10,7 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_AUDIT
 from late_exporter.model import Scope
-from late_exporter.series import Series, SeriesValue, gauge_value
+from late_exporter.series import LatestValue, Series, SeriesValue
 from late_exporter.store.records import FeedAccounting
 
 AUDIT_GAUGES = ("late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs", LAST_AUDIT)
@@ -29,6 +29,12 @@ class CounterMismatch(msgspec.Struct, frozen=True, gc=False):
     family: str
     expected: int
     actual: int
+
+
+def gauge_value(series_values: Mapping[Series, SeriesValue], series: Series) -> float:
+    """Return the value of a stored gauge; 0 if it is not stored."""
+    stored = series_values.get(series)
+    return float(stored.value.value) if stored is not None and isinstance(stored.value, LatestValue) else 0.0
 
 
 def last_audit(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:

@@ -12,8 +12,8 @@ from late_exporter.errors import REQUEST_FAILURES, UnrecognisedLogs
 from late_exporter.ingest.poll_context import FetchedPage, PollContext
 from late_exporter.ingest.steps import Record, StepsTo
 from late_exporter.ingest.sweep import Cursor, Place, Sweep, second_above
-from late_exporter.model import PAGE_OVERLAP, ListPosition
-from late_exporter.store.records import Coverage, Gap
+from late_exporter.model import PAGE_OVERLAP
+from late_exporter.store.records import Coverage, Gap, ListPosition
 
 MIN_UNRECOGNISED = 3
 """Logs of a page that are older than the high-water mark, none of which is known, that show that keys have changed."""
@@ -80,7 +80,7 @@ class CatchUp:
         new = head.new_entries(previous.retention_floor)
         gaps = tuple(msgspec.structs.replace(gap, depth=gap.depth + len(new)) for gap in previous.gaps)
         # A single row with a wrong time must not move the high-water mark.
-        coverage = msgspec.structs.replace(previous, newest=head.page.median or previous.newest, gaps=gaps)
+        coverage = msgspec.structs.replace(previous, newest=_median(head) or previous.newest, gaps=gaps)
         is_known = bool(previous.newest) and not new
         if is_known or head.reaches(lower) or (head.page.is_last and previous.is_synced):
             since = previous.caught_up_at
@@ -189,6 +189,12 @@ def _require_recognised(page: FetchedPage, coverage: Coverage, mark: int) -> Non
     old = [created for created in page.page.times if coverage.retention_floor <= created < mark]
     if len(old) >= MIN_UNRECOGNISED:
         raise UnrecognisedLogs("none of the logs that were counted before is recognised")
+
+
+def _median(page: FetchedPage) -> ListPosition | None:
+    """Return the median of the logs that have a time, by time; None if none has."""
+    positions = sorted((entry.created, entry.key) for entry in page.entries if entry.created is not None)
+    return ListPosition(*positions[len(positions) // 2]) if positions else None
 
 
 def _oldest(page: FetchedPage, default: ListPosition) -> ListPosition:

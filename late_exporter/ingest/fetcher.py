@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
+from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
@@ -17,7 +18,7 @@ from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.ingest.unreadable_rows import read_around_rows
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogEntry, LogPage
-from late_exporter.protocols import Client, Logger
+from late_exporter.protocols import Logger
 from late_exporter.store.records import Coverage, PendingLog
 
 MAX_REPORTED = 1000
@@ -50,7 +51,7 @@ class Fetcher:
         recorder: FeedRecorder,
         shared: SharedResources,
         *,
-        client: Client,
+        client: LateClient,
         generation: ApiGeneration,
         config: PollConfig,
         logger: Logger,
@@ -190,9 +191,9 @@ class Fetcher:
         return response.page if self._events is None else self._events.add_details(self.feed, response)
 
     async def _look_up(self, page: LogPage, *, has_unreadable: bool = False) -> FetchedPage:
-        if page.has_own and self._is_new_report("own"):
+        if any(entry.is_own for entry in page.entries) and self._is_new_report("own"):
             self.logger.info("requests of the exporter itself are left out", feed=self.feed.name)
-        for deviation in page.deviations:
+        for deviation in dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations):
             is_value = deviation.kind == VALUE_DEVIATION
             if is_value and len(self._reported) >= MAX_VALUES:
                 continue

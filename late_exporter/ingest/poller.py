@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, StoreError
 from late_exporter.ingest.accounting import AUDIT_GAUGES
@@ -15,7 +16,6 @@ from late_exporter.ingest.sync import FeedSync
 from late_exporter.ingest.sync_meter import SyncMeter
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.log import redact
-from late_exporter.protocols import Client
 from late_exporter.series import IncCounter, Increment
 from late_exporter.status import FeedHealth, PollHealth, SyncProgress
 
@@ -50,7 +50,7 @@ class Poller:
         """Return the progress of the first sync or a catch-up; None if nothing is left to read."""
         return self._meter.progress(self._fetcher.client)
 
-    def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
+    def reconfigure(self, client: LateClient, generation: ApiGeneration, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
         self.recorder.defer(self._pop_increments())
         self._sync.reconfigure(client, generation, config)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.model import FAILED, PENDING, LogEntry
-from late_exporter.status import RecentCounts
+from late_exporter.status import PlatformHealth, RecentCounts
 from late_exporter.store.records import Coverage
 
 HOUR = 3600
@@ -65,6 +67,15 @@ class RecentAttempts:
         self.add((entry for entry in page.entries if entry.status in page.recorded_statuses(entry)), now)
         is_whole = not page.page.times or page.page.is_last
         self._known_since = 0.0 if is_whole else min(self._known_since, min(page.page.times) / 1000)
+
+    def add_counts(
+        self, platforms: Iterable[PlatformHealth], now: float, history_since: float
+    ) -> tuple[PlatformHealth, ...]:
+        """Return the health of platforms with their recent counts; logs of the first sync count since a Unix time."""
+        return tuple(
+            replace(each, recent=self.counts(each.name, now), counted_since=each.counted_since or history_since)
+            for each in platforms
+        )
 
     def counts(self, platform: str, now: float) -> RecentCounts:
         """Return the counts of a platform at a Unix time in seconds."""

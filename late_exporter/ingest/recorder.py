@@ -17,10 +17,10 @@ from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.metrics.counting import observe_log
 from late_exporter.metrics.names import LOGS
-from late_exporter.model import MAX_CLOCK_SKEW_MS, ListPosition, LogPage, Scope
+from late_exporter.model import MAX_CLOCK_SKEW_MS, LogPage, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog
 from late_exporter.store.batches import with_status
-from late_exporter.store.records import Batch, CommitResult, Coverage, FeedState
+from late_exporter.store.records import Batch, CommitResult, Coverage, FeedState, ListPosition
 
 STATE_SIZE = ("late_exporter_state_logs", "late_exporter_state_bytes")
 

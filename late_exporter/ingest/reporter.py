@@ -9,6 +9,7 @@ import msgspec
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.feeds import GENERATIONS
+from late_exporter.ingest.accounting import gauge_value
 from late_exporter.ingest.fetcher import FAILED_REQUESTS, UNREADABLE_ROWS
 from late_exporter.ingest.observations import RECONCILED_LOGS
 from late_exporter.ingest.recorder import FeedRecorder
@@ -19,7 +20,7 @@ from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_POLL, LAST_RECONC
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Logger, RequestRecord
-from late_exporter.series import IncCounter, Increment, ObserveHistogram, Series, SeriesValue, SetCurrent, gauge_value
+from late_exporter.series import IncCounter, Increment, ObserveHistogram, Series, SeriesValue, SetCurrent
 from late_exporter.status import FeedHealth, PollHealth, Quota
 
 POLL_OUTCOMES = ("success", "unauthorized", "rate_limited", "unavailable", "bad_payload", "store_error")

@@ -8,7 +8,7 @@ from late_exporter.errors import REQUEST_FAILURES
 from late_exporter.ingest.catch_up import Reading
 from late_exporter.ingest.poll_context import FetchedPage, PollContext
 from late_exporter.ingest.steps import Record, ReportFailure, StepsTo
-from late_exporter.ingest.sweep import Cursor, Sweep
+from late_exporter.ingest.sweep import Cursor, Sweep, crosses
 from late_exporter.model import MINUTE_MS, LogEntry
 
 MAX_FAILURES = 6
@@ -63,7 +63,7 @@ class ScanReader:
         if scan is None:
             return
         lower = max(reading.coverage.retention_floor, scan.until)
-        if reading.head.page.is_last or reading.head.page.crosses(lower):
+        if reading.head.page.is_last or crosses(reading.head.page, lower):
             self.scan, self.completed = None, scan
             return
         sweep: Sweep[FetchedPage] = Sweep(

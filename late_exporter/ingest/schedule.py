@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from late_exporter.api.client import LateClient
 from late_exporter.errors import LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.ingest.webhooks import WebhookStats
-from late_exporter.protocols import Client
 
 MAX_BACKOFF = 120.0
 JITTER = 0.1
@@ -105,7 +105,7 @@ class PollSchedule:
         """Set the time of the next poll; ``elapsed`` is the duration of the last one, in seconds."""
         self._next_poll_at = self._runtime.monotonic() + self._delay(result, elapsed, failure_count)
 
-    async def wait(self, result: PollResult, client: Client, key_reload_count: int) -> bool:
+    async def wait(self, result: PollResult, client: LateClient, key_reload_count: int) -> bool:
         """Wait for the next poll; return whether a webhook triggers it.
 
         After a rejected key, another key ends the wait; ``key_reload_count`` is the count before the last poll.

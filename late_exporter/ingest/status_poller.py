@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from late_exporter.api.client import LateClient
 from late_exporter.errors import ApiError, EndpointNotFound, Forbidden
 from late_exporter.feeds.status import (
     ACCOUNT_INFO,
@@ -29,9 +30,9 @@ from late_exporter.ingest.steps import perform
 from late_exporter.log import redact
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.protocols import Client, Logger
+from late_exporter.protocols import Logger
 from late_exporter.series import Increment, Labels, LatestValue, Series, SeriesValue, SetLatest
-from late_exporter.status import AccountStatus, StatusFeedHealth, WorkspaceStatus
+from late_exporter.status import AccountHealth, StatusFeedHealth, WorkspaceStatus
 
 REQUESTS_PER_MINUTE = 2.0
 """Requests of the status feeds that share a key, unless shorter intervals are configured."""
@@ -168,9 +169,10 @@ class StatusPublisher:
                 if isinstance(current.value, LatestValue):
                     latest[family][labels] = current.value
 
-        def account(labels: Labels, until: float | None = None) -> AccountStatus:
+        def account(labels: Labels, until: float | None = None) -> AccountHealth:
             username = latest[ACCOUNT_INFO].get(labels)
-            return AccountStatus(labels[1], labels[2], str(username.value) if username else "", until)
+            name = str(username.value) if username else ""
+            return AccountHealth(platform=labels[1], account_id=labels[2], username=name, cooldown_until=until)
 
         scheduled = [(each.at / 1000, float(each.value)) for each in latest[OLDEST_SCHEDULED].values()]
         disconnected = [account(labels) for labels, each in latest[NEEDS_RECONNECT].items() if each.value]
@@ -224,7 +226,7 @@ class StatusPoller:
         shared: SharedResources,
         defer: Callable[[Sequence[Increment]], object],
         *,
-        client: Client,
+        client: LateClient,
         config: StatusConfig,
         pace: StatusPace,
         logger: Logger,
@@ -240,7 +242,7 @@ class StatusPoller:
     def health(self) -> WorkspaceStatus:
         return self._publisher.summary(tuple(state.health for state in self._states.values()))
 
-    def reconfigure(self, client: Client, config: StatusConfig, pace: StatusPace) -> None:
+    def reconfigure(self, client: LateClient, config: StatusConfig, pace: StatusPace) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
         self._client, self.config, self._pace = client, config, pace
         self._key_reload_count = client.key_reload_count
@@ -345,7 +347,7 @@ class StatusPoller:
         return config.intervals[state.feed.name] * stretch * max(1.0, state.request_count / state.feed.max_requests)
 
 
-async def fetch_status(client: Client, feed: StatusFeed, request: StatusRequest) -> bytes:
+async def fetch_status(client: LateClient, feed: StatusFeed, request: StatusRequest) -> bytes:
     """Send a request of a status feed; return the body of the response, raise ApiError if there is none."""
     profile = {"profileId": client.profile_id} if client.profile_id is not None and feed.has_profiles else {}
     response = await client.get(request.path, {**request.params, **profile}, path_template=request.path)

@@ -215,7 +215,7 @@ class Sweep(Generic[PageT]):
         self._step, self._raised_by, self._failure_count = PAGE_SIZE // 2, 0, 0
         keys = frozenset(entry.key for entry in page.entries)
         self.is_end = page.is_last or (len(keys) <= PAGE_OVERLAP and keys <= self.cursor.keys)
-        self.is_complete = self.is_end or page.crosses(self._lower)
+        self.is_complete = self.is_end or crosses(page, self._lower)
         self._count_repeats(page, keys, place)
         self.cursor = self.cursor.below(page, by_time=self._time_filter.is_usable)
         return fetched
@@ -274,3 +274,9 @@ class Sweep(Generic[PageT]):
     def _read_by_offset(self) -> None:
         self._time_filter.is_usable = False
         self.cursor = msgspec.structs.replace(self.cursor, place=Place(self.cursor.depth))
+
+
+def crosses(page: LogPage, limit: int) -> bool:
+    """Return whether a page ends below a time; a single row with a wrong time does not count."""
+    times = sorted(page.times)
+    return bool(times) and times[min(1, len(times) - 1)] < limit

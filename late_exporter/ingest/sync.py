@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import msgspec
 
+from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
 from late_exporter.ingest import uncommitted
@@ -21,7 +22,6 @@ from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, p
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.metrics.names import LAST_AUDIT, LAST_RECONCILE
-from late_exporter.protocols import Client
 from late_exporter.series import Increment, SetCurrent
 
 COMMIT_SIZE, COMMIT_SECONDS = 2000, 2.0
@@ -84,7 +84,7 @@ class FeedSync:
     def has_audits(self) -> bool:
         return self.fetcher.config.audit_interval > 0
 
-    def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
+    def reconfigure(self, client: LateClient, generation: ApiGeneration, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called during a poll."""
         self.fetcher.client, self.fetcher.generation = client, generation
         self.fetcher.config = self._scan_schedule.config = config

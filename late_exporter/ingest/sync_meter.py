@@ -6,10 +6,10 @@ import math
 
 import msgspec
 
+from late_exporter.api.client import LateClient
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE
-from late_exporter.protocols import Client
 from late_exporter.status import SyncProgress
 from late_exporter.store.records import Coverage
 
@@ -61,7 +61,7 @@ class SyncMeter:
         self._start = None
         return self._runtime.monotonic() - start.time
 
-    def progress(self, client: Client) -> SyncProgress | None:
+    def progress(self, client: LateClient) -> SyncProgress | None:
         """Return the progress; None if there is nothing left to read."""
         coverage, start = self._sync.fetcher.coverage, self._start
         if start is None or (coverage is not None and coverage.is_caught_up):

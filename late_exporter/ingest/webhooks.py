@@ -151,13 +151,9 @@ class WebhookReceiver:
         below = path.removeprefix(f"{self._path}/")
         return path == self._path or (below != path and "/" not in below)
 
-    def workspace_of(self, path: str) -> str:
-        """Return the workspace that a path names, which need not exist; empty for the path of all workspaces."""
-        return path.removeprefix(self._path).removeprefix("/")
-
     def receive(self, path: str, body: bytes, signatures: Iterable[bytes]) -> HTTPStatus:
         """Verify and count a webhook, and wake the pollers concerned; return the status of the response."""
-        name = self.workspace_of(path)
+        name = path.removeprefix(self._path).removeprefix("/")  # Empty for all workspaces.
         recipients = [stats for workspace, stats in self.stats_by_workspace.items() if name in ("", workspace)]
         now = self._clock()
         verdict = self._verify(name, body, signatures)

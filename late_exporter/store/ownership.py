@@ -20,11 +20,12 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple, cast
+from typing import cast
 
 from late_exporter.errors import StoreError
+from late_exporter.store.cluster import ClusterView
 from late_exporter.store.database import LONG_SECONDS, select_in
 from late_exporter.store.postgres import LOCKED, PostgresDatabase
 from late_exporter.store.store import ADD_WORKSPACE, Store
@@ -51,20 +52,6 @@ END_SILENT_SESSIONS = (
     f" WHERE pid IN (SELECT pid FROM ({LOCKED}) AS l) AND pid <> pg_backend_pid()"
     " AND greatest(state_change, query_start) < clock_timestamp() - make_interval(secs => ?)"
 )
-
-
-class ClusterView(NamedTuple):
-    """Who owns what, and which workspaces this process should take and give away next.
-
-    Args:
-        owners: Workspaces of each replica by the name of its session; its own name is that of the database's session.
-        unowned: Configured workspaces without an owner.
-    """
-
-    owners: Mapping[str, AbstractSet[str]]
-    unowned: Sequence[str]
-    take: AbstractSet[str]
-    give: AbstractSet[str]
 
 
 class Ownership:

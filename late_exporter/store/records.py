@@ -11,8 +11,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from late_exporter.model import LATE, ListPosition, LogEntry, Scope
+from late_exporter.model import LATE, LogEntry, Scope
 from late_exporter.series import Increment, Series, SeriesValue
+
+
+class ListPosition(msgspec.Struct, frozen=True, gc=False):
+    """Position of a log in a log list."""
+
+    created: int
+    key: str
 
 
 class Gap(msgspec.Struct, frozen=True):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from late_exporter.model import Scope
 from late_exporter.protocols import Offload
+from late_exporter.series import Series, SeriesValue
 from late_exporter.store import Store
 from late_exporter.store.cancellation import PostponedCancellation
 from late_exporter.store.records import Batch, CommitResult, FeedCommit
@@ -18,6 +19,9 @@ from late_exporter.store.records import Batch, CommitResult, FeedCommit
 MAX_GROUP_COMMITS = 100
 MAX_GROUP_OBSERVATIONS = 2000
 """Maximum number of commits and of observations in one transaction, so that look-ups need not wait long for it."""
+
+SERIES_PER_PAGE = 1000
+"""Number of series that are read at a time, in a few milliseconds; other tasks run in between."""
 
 ResultT = TypeVar("ResultT")
 
@@ -70,6 +74,16 @@ class StoreThread:
         self.offload = offload
         self.on_events: Callable[[], None] = lambda: None
         self._waiting: deque[_WaitingCommit[Any]] = deque()
+
+    async def series_pages(self, workspaces: Iterable[str]) -> AsyncIterator[Mapping[Series, SeriesValue]]:
+        """Yield the stored series of some workspaces in pages: all at once take several times the memory."""
+        for workspace in workspaces:
+            page, last_id = await self.offload(self.store.series_page, workspace, "", SERIES_PER_PAGE)
+            while page:
+                yield page
+                if len(page) < SERIES_PER_PAGE:
+                    break
+                page, last_id = await self.offload(self.store.series_page, workspace, last_id, SERIES_PER_PAGE)
 
     async def commit(self, scope: Scope, batch: Batch, finish: Callable[[Batch, CommitResult], ResultT]) -> ResultT:
         """Store a batch durably, and return what ``finish`` makes of the result, in the thread of the store.

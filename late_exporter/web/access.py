@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-from late_exporter.config.types import INVALID_NAME, is_workspace_name
+from late_exporter.config.quoting import quote
+from late_exporter.config.types import INVALID_NAME, WORKSPACE_NAME
 from late_exporter.errors import LateError
-from late_exporter.masking import quote
 from late_exporter.web.asgi import Message
 
 ALLOWED_WORKSPACES = "late_exporter.workspaces"
@@ -66,6 +67,6 @@ def select_workspaces(scope: Message, existing: Collection[str]) -> Sequence[str
     for name in names:
         require_access(scope, name)
         if name not in existing:
-            shown = quote(name) if is_workspace_name(name) else f": a name {INVALID_NAME}"
+            shown = quote(name) if re.fullmatch(WORKSPACE_NAME, name) else f": a name {INVALID_NAME}"
             raise AccessError(HTTPStatus.NOT_FOUND, f"unknown workspace{shown}")
     return sorted(set(names))

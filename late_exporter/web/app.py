@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
@@ -19,12 +19,13 @@ import msgspec
 
 from late_exporter.errors import ExporterStopping, LateError
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
-from late_exporter.status import ClusterHealth, FeedHealth, StatusDocument, SyncProgress, WorkspaceHealth
+from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
+from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web.access import AccessError, allowed_workspaces, require_access
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.landing import STYLE, render_page
 from late_exporter.web.reply import READ_METHODS, Headers, Reply, Route, get_header, respond, text_reply
-from late_exporter.web.verdicts import FeedStatus, feed_status, problem_text, progress_text, single_line
+from late_exporter.web.verdicts import FeedStatus, StatusDocument, feed_status, problem_text, progress_text, single_line
 
 JSON_TYPE = "application/json"
 LIFECYCLE_METHODS = ("POST", "PUT")
@@ -114,14 +115,9 @@ def create_app(
         "/-/reload": (LIFECYCLE_METHODS, partial(_reload, lifecycle)),
         "/-/quit": (LIFECYCLE_METHODS, partial(_quit, lifecycle)),
     }
-    return create_webhook_app(webhooks, routes)
-
-
-def create_webhook_app(webhooks: WebhookReceiver | None, routes: Mapping[str, Route] | None = None) -> App:
-    """Create the application that receives webhooks, and serves other routes, if there are any."""
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        route = (routes or {}).get(scope["path"])
+        route = routes.get(scope["path"])
         if webhooks is not None and webhooks.handles(scope["path"]):
             route = (("POST",), partial(_receive_webhook, webhooks, receive))
         await respond(route, scope, send)
@@ -130,7 +126,6 @@ def create_webhook_app(webhooks: WebhookReceiver | None, routes: Mapping[str, Ro
 
 
 async def _receive_webhook(webhooks: WebhookReceiver, receive: Receive, scope: Message) -> Reply:
-    require_access(scope, webhooks.workspace_of(scope["path"]))
     body, has_more = bytearray(), True
     while has_more and len(body) <= MAX_PAYLOAD_BYTES:
         message = await receive()

@@ -11,9 +11,9 @@ from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from late_exporter.status import MIN_QUOTA_WAIT, Quota, StatusDocument, WorkspaceHealth
+from late_exporter.status import Quota, WorkspaceHealth
 from late_exporter.web import verdicts
-from late_exporter.web.verdicts import MAX_NAME_LENGTH, SEVERITY, FeedStatus, feed_status
+from late_exporter.web.verdicts import MAX_NAME_LENGTH, SEVERITY, FeedStatus, StatusDocument, feed_status
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -54,7 +54,7 @@ def load_template() -> Template:
         "round_percent": "{:.0%}".format,
         "width": "{:.1%}".format,
     }
-    environment.globals |= {"min_quota_wait": MIN_QUOTA_WAIT, "name_length": MAX_NAME_LENGTH, "style": STYLE}
+    environment.globals |= {"min_quota_wait": verdicts.MIN_QUOTA_WAIT, "name_length": MAX_NAME_LENGTH, "style": STYLE}
     return environment.from_string(_RESOURCES.joinpath("landing.html").read_text("utf-8"))
 
 

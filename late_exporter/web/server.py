@@ -65,12 +65,10 @@ async def serve(
     *,
     web_config: Callable[[], WebConfig] = WebConfig,
     date_header: bool = True,
-    descriptor_share: float = DESCRIPTOR_SHARE,
 ) -> None:
     """Serve until cancelled, then let responses in progress finish for a moment.
 
     ``web_config`` returns the current configuration, whose TLS context is used for the next connection.
-    ``descriptor_share`` is the share of the file descriptors of the process that connections may take.
     """
     config = uvicorn.Config(
         app,
@@ -81,7 +79,7 @@ async def serve(
         proxy_headers=False,  # clients could forge their address
         ws="none",
     )
-    server, line_limiter = _Server(config, web_config, descriptor_share), LineLimiter()
+    server, line_limiter = _Server(config, web_config), LineLimiter()
     LOGGER.addFilter(line_limiter)
     try:
         async with asyncio.TaskGroup() as group:
@@ -94,20 +92,19 @@ async def serve(
         LOGGER.removeFilter(line_limiter)
 
 
-def connection_limit(descriptor_share: float) -> int:
+def connection_limit() -> int:
     """Return the number of connections for which there are file descriptors, at most MAX_CONNECTIONS."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    share = MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else int(limit * descriptor_share)
+    share = MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else int(limit * DESCRIPTOR_SHARE)
     return max(1, min(MAX_CONNECTIONS, share))
 
 
 class _Server:
     """Accept loop, limit and shutdown of connections."""
 
-    def __init__(self, config: uvicorn.Config, web_config: Callable[[], WebConfig], descriptor_share: float) -> None:
+    def __init__(self, config: uvicorn.Config, web_config: Callable[[], WebConfig]) -> None:
         self._config = config
         self._web_config = web_config
-        self._descriptor_share = descriptor_share
         self._state = ServerState()
         self._connections: dict[asyncio.Task[None], _Connection] = {}
 
@@ -125,7 +122,7 @@ class _Server:
                 await asyncio.sleep(0.1)
 
     def _open(self, client: socket.socket) -> None:
-        if len(self._connections) >= connection_limit(self._descriptor_share):
+        if len(self._connections) >= connection_limit():
             task = min(self._connections, key=lambda task: self._connections[task].turn)
             del self._connections[task]
             task.cancel()

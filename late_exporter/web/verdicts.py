@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+import msgspec
+
 from late_exporter.format import human_duration, iso_time, plural
 from late_exporter.status import (
-    MIN_QUOTA_WAIT,
-    AccountStatus,
+    AccountHealth,
     FeedHealth,
     PlatformHealth,
     PollHealth,
@@ -17,11 +18,15 @@ from late_exporter.status import (
     WorkspaceHealth,
     WorkspaceStatus,
 )
+from late_exporter.store.cluster import ClusterHealth
 
 MAX_ERROR_LENGTH = 300
 MAX_NAME_LENGTH = 40
 
 MINUTE, HOUR = 60, 3600
+
+MIN_QUOTA_WAIT = 1.0
+"""Seconds from which a wait for the quota is shown."""
 
 STUCK_SECONDS = HOUR
 """Seconds after which a pending post is stuck; as in LatePostStuck."""
@@ -40,6 +45,15 @@ OUTCOME_TEXTS = {
     "bad_payload": "The API response was not a list of logs.",
     "store_error": "The state could not be read or written.",
 }
+
+
+class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What the status page shows, as JSON, for ``late-exporter status``; ``now`` is the Unix time in seconds."""
+
+    version: str
+    now: float
+    workspaces: tuple[WorkspaceHealth, ...]
+    cluster: ClusterHealth | None = None
 
 
 class FeedStatus(Enum):
@@ -199,7 +213,7 @@ def status_notices(status: WorkspaceStatus, now: float) -> Sequence[StatusNotice
     return notices
 
 
-def _account_name(account: AccountStatus) -> str:
+def _account_name(account: AccountHealth) -> str:
     name = single_line(account.username or account.account_id, MAX_NAME_LENGTH)
     return f"{name} ({single_line(account.platform, MAX_NAME_LENGTH)})"
 

@@ -25,7 +25,7 @@ def test_families_of_accounts_are_hidden_by_a_limit_of_0() -> None:
 
 def test_series_are_restored_in_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """After a restart every series has its value, although no more than a page of them is in memory at once."""
-    monkeypatch.setattr("late_exporter.app.assembly.SERIES_PER_PAGE", 7)
+    monkeypatch.setattr("late_exporter.store.thread.SERIES_PER_PAGE", 7)
     sizes: list[int] = []
     read_page = Store.series_page
 

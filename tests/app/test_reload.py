@@ -20,6 +20,7 @@ from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
+from late_exporter.config.sharding import shard_of
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ExporterStopping, LateError, StoreError
 from late_exporter.ingest.webhooks import sign
@@ -49,6 +50,7 @@ class ReloadHarness:
         self.folder = folder
         self.worlds = worlds
         self.asked: list[tuple[str, str]] = []
+        self.connected: list[tuple[str, int]] = []
         for name, key in KEYS.items():
             (folder / f"{name}.key").write_text(key)
         self.http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
@@ -84,6 +86,7 @@ class ReloadHarness:
     def connect(self, new_settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
         """Return the client of a workspace and its generation."""
         assert workspace.key is not None
+        self.connected.append((workspace.name, workspace.key_shards))
         value = workspace.key.get_secret_value()
         client = LateClient(
             self.http,
@@ -105,13 +108,13 @@ class ReloadHarness:
             self.exporter = Exporter(new_settings, self.store, offload, self.connect, owned=owned)
             await self.exporter.restore()
             watcher = WebConfigWatcher(new_settings.web_config, NullLogger())
-            self.control = Reloader(new_settings, self.read, self.exporter, watcher)
+            self.control = Reloader(self.read, self.exporter, watcher)
             self.control.record_result(succeeded=True)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             publishing = group.create_task(self.exporter.publisher.run())
             self.exporter.start(group)
             yield self
-            for unit in self.exporter.workspaces.values():
+            for unit in self.exporter.pipeline.workspaces.values():
                 await unit.stop()
             publishing.cancel()
 
@@ -123,7 +126,7 @@ class ReloadHarness:
     async def scrape(self) -> Samples:
         """Publish and scrape."""
         await self.exporter.publisher.publish()
-        return Samples.parse(read_body(self.exporter.exposition))
+        return Samples.parse(read_body(self.exporter.pipeline.exposition))
 
     async def wait_until(self, holds: Callable[[Samples], object]) -> Samples:
         """Scrape until a condition holds."""
@@ -161,7 +164,7 @@ async def test_a_feed_is_ready_once_its_first_sync_can_be_scraped(harness: Reloa
     async with asyncio.timeout(PATIENCE):
         while [*harness.exporter.unsynced_feeds()]:  # noqa: ASYNC110 - for some turns of the event loop
             await asyncio.sleep(0)
-    samples = Samples.parse(read_body(harness.exporter.exposition))
+    samples = Samples.parse(read_body(harness.exporter.pipeline.exposition))
     assert 120 == samples.sum(LOGS)
     assert samples.sum("late_exporter_polls_total", outcome="success") >= 2
 
@@ -171,7 +174,7 @@ async def test_groups_do_not_depend_on_the_order_in_the_file(harness: ReloadHarn
     """Replicas whose files list workspaces of one key in another order agree on their owner."""
     harness.write(*names, beta="acme")
     await harness.control.reload()
-    assert {"acme": "acme", "beta": "acme"} == harness.exporter.sharing_groups()
+    assert {"acme": "acme", "beta": "acme"} == harness.exporter.settings.sharing_groups
 
 
 async def test_workspaces_can_be_added_and_removed(harness: ReloadHarness) -> None:
@@ -213,10 +216,10 @@ async def test_the_health_is_available_during_a_reload(harness: ReloadHarness) -
 async def test_unchanged_workspaces_are_not_restarted(harness: ReloadHarness) -> None:
     """A reload without changes leaves the pollers running, and no series falls."""
     before = await harness.wait_for_counts(acme=120)
-    running = harness.exporter.workspaces["acme"].tasks.copy()
+    running = harness.exporter.pipeline.workspaces["acme"].tasks.copy()
     harness.write("acme", "beta")
     await harness.control.reload()
-    assert running == harness.exporter.workspaces["acme"].tasks
+    assert running == harness.exporter.pipeline.workspaces["acme"].tasks
     after = await harness.scrape()
     assert {} == {series: value for series, value in before.counters.items() if after.get(series, -1) < value}
 
@@ -230,6 +233,20 @@ async def test_changed_key(harness: ReloadHarness) -> None:
     await harness.wait_until(lambda _: len(harness.asked) > asked + 2)
     assert {("acme", KEYS["other"])} == set(harness.asked[asked:])
     await harness.wait_for_counts(acme=120)
+
+
+async def test_another_shard_begins_to_use_the_key(tmp_path: Path) -> None:
+    """A workspace divides the quota of its key with other shards from the reload on that lists theirs."""
+    harness = ReloadHarness(tmp_path, {"acme": World(VirtualClock(time.time()))})
+    text = f"sharding: {{total-shards: 2, shard: {shard_of('acme', 2)}}}"
+    assert shard_of("acme", 2) != shard_of("west", 2)
+    harness.write("acme", text=text)
+    async with harness.running():
+        harness.write("acme", "west", text=text, west="acme")
+        await harness.reload()
+        assert [("acme", 1), ("acme", 2)] == harness.connected
+        assert ["acme"] == [*harness.exporter.pipeline.workspaces]
+    await harness.http.aclose()
 
 
 async def test_changed_webhook_secret(tmp_path: Path) -> None:
@@ -355,7 +372,7 @@ async def test_a_reload_ends_when_the_process_is_stopped(harness: ReloadHarness,
     for late_reload in (reload, harness.control.reload_in(group)):
         with pytest.raises(ExporterStopping, match="the exporter is stopping"):
             await late_reload
-    assert ["acme"] == [name for name, pollers in harness.exporter.workspaces.items() if pollers.tasks]
+    assert ["acme"] == [name for name, pollers in harness.exporter.pipeline.workspaces.items() if pollers.tasks]
 
 
 async def test_errors_of_a_requested_reload_stop_nothing(harness: ReloadHarness) -> None:
@@ -398,11 +415,11 @@ async def test_unreadable_state(harness: ReloadHarness, monkeypatch: pytest.Monk
     for readable_pages in range(2):
         pages = ReadablePages(harness.store, readable_pages)
         with monkeypatch.context() as patch:
-            patch.setattr("late_exporter.app.assembly.SERIES_PER_PAGE", 5)
+            patch.setattr("late_exporter.store.thread.SERIES_PER_PAGE", 5)
             patch.setattr(harness.store, "series_page", pages.read)
             with pytest.raises(LateError, match="no luck"):
                 await harness.reload()
-        assert {"acme"} == harness.exporter.workspaces.keys()
+        assert {"acme"} == harness.exporter.pipeline.workspaces.keys()
         assert "beta" not in harness.exporter.configuration()
         assert [] == [series for series in await harness.scrape() if ("workspace", "beta") in series[1]]
     await harness.control.reload()

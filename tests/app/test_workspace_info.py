@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import generate_latest
 
-from late_exporter.app.workspace_info import WorkspaceInfo
+from late_exporter.app.exporter import WorkspaceInfo
 from late_exporter.config.settings import Workspace
 
 URL = "https://zernio.com/api"
@@ -30,5 +30,5 @@ URL = "https://zernio.com/api"
 )
 def test_labels_of_workspaces(workspaces: list[Workspace], lines: list[str]) -> None:
     """A workspace with labels has a series; without any there is no metric."""
-    text = generate_latest(WorkspaceInfo(lambda: workspaces)).decode()
+    text = generate_latest(WorkspaceInfo(lambda: {each.name: each for each in workspaces})).decode()
     assert lines == [line for line in text.splitlines() if not line.startswith("#")]

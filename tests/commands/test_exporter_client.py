@@ -19,12 +19,10 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
 from late_exporter.status import (
     AccountHealth,
-    AccountStatus,
     FeedHealth,
     PlatformHealth,
     Quota,
     RecentCounts,
-    StatusDocument,
     StatusFeedHealth,
     SyncProgress,
     WorkspaceHealth,
@@ -33,6 +31,7 @@ from late_exporter.status import (
 from late_exporter.web.asgi import Message, Receive, Send
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
+from late_exporter.web.verdicts import StatusDocument
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond_with
 
 NOW = 1_763_993_002.0
@@ -114,7 +113,7 @@ def document() -> StatusDocument:
         ),
         status=WorkspaceStatus(
             feeds=(StatusFeedHealth(name="posts", is_up=False, error="500: oops"),),
-            disconnected_accounts=(AccountStatus(platform="tiktok", account_id="2", username=HOSTILE),),
+            disconnected_accounts=(AccountHealth(platform="tiktok", account_id="2", username=HOSTILE),),
         ),
         recent_since=NOW - 3600,
     )

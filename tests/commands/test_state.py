@@ -12,10 +12,10 @@ from typing import NamedTuple
 import pytest
 
 from late_exporter import cli
-from late_exporter.model import ListPosition, LogEntry, Scope
+from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter
 from late_exporter.store import Store, open_store
-from late_exporter.store.records import Batch, Coverage, Gap, Observation
+from late_exporter.store.records import Batch, Coverage, Gap, ListPosition, Observation
 from late_exporter.store.snapshot import Snapshot
 from tests.support.store import LOGS, all_rows, commit_batch, execute
 

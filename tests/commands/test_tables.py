@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,12 +31,10 @@ class TtyStream(io.StringIO):
         return True
 
 
-@pytest.fixture(autouse=True, scope="module")
-def secret() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def secret() -> None:
     """Register the key as a secret, as the program does."""
     log.add_secret(KEY)
-    yield
-    log.configure()
 
 
 def row(name: str = "@acme", attempt: str = "", detail: str = "", status: str = "failed") -> Row:

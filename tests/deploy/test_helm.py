@@ -352,32 +352,37 @@ def test_chart_and_program_versions_match() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", ["secret", "HTTPRoute", "Ingress"])
-def test_webhooks_have_a_port_of_their_own(helm: str, tmp_path: Path, name: str) -> None:
-    """The program receives webhooks at a port that only their Service, route and Ingress lead to."""
+@pytest.mark.parametrize("name", ["HTTPRoute", "Ingress"])
+def test_only_the_path_of_webhooks_is_public(helm: str, tmp_path: Path, name: str) -> None:
+    """Route and Ingress forward only the path at which the program receives webhooks."""
     settings = ["webhook.enabled=true", "webhook.existingSecret=late-webhook", "webhook.path=/hooks/late"]
-    settings += [f"webhook.{name[0].lower()}{name[1:]}.enabled=true"] if name != "secret" else []
-    settings = [setting.replace("hTTPRoute", "httpRoute") for setting in settings]
+    settings += [f"webhook.{'httpRoute' if name == 'HTTPRoute' else 'ingress'}.enabled=true"]
     resources = render_release(helm, *settings, values={"webhook.httpRoute.parentRefs": [{"name": "public"}]})
     secrets = {"late-api-key": {"api-key": "sk_1"}, "late-webhook": {"secret": "whsec_0123456789"}}
     webhook = load_settings(resources, tmp_path, secrets).webhook
-    assert ("/hooks/late", [Address("", 10079)]) == (webhook.path, list(webhook.listen_address))
+    assert "/hooks/late" == webhook.path
     assert webhook.secret_file
     assert "whsec_0123456789" == webhook.secret_file.key.get_secret_value()
-    ports = {port["name"]: port["containerPort"] for port in container_spec(resources)["ports"]}
-    assert {"metrics": 10077, "webhooks": 10079} == ports
-    services = {each["metadata"]["name"]: each["spec"]["ports"] for each in resources if each["kind"] == "Service"}
-    assert [{"name": "metrics", "port": 10077, "targetPort": "metrics"}] == services["late-late-exporter"]
-    assert [{"name": "webhooks", "port": 10079, "targetPort": "webhooks"}] == services["late-late-exporter-webhook"]
     assert_known_fields(resources)
+    (rule,) = find_resource(resources, name)["spec"]["rules"]
     if name == "Ingress":
-        (rule,) = find_resource(resources, name)["spec"]["rules"]
-        backend = {"service": {"name": "late-late-exporter-webhook", "port": {"name": "webhooks"}}}
+        backend = {"service": {"name": "late-late-exporter", "port": {"name": "metrics"}}}
         assert [{"path": "/hooks/late", "pathType": "Prefix", "backend": backend}] == rule["http"]["paths"]
-    if name == "HTTPRoute":
-        (rule,) = find_resource(resources, name)["spec"]["rules"]
-        assert [{"name": "late-late-exporter-webhook", "port": 10079}] == rule["backendRefs"]
+    else:
+        assert [{"name": "late-late-exporter", "port": 10077}] == rule["backendRefs"]
         assert [{"path": {"type": "PathPrefix", "value": "/hooks/late"}}] == rule["matches"]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("enabled", ["true", "false"])
+def test_whoever_forwards_webhooks_may_connect(helm: str, enabled: str) -> None:
+    """The NetworkPolicy admits the peers of webhooks beside those that scrape, if webhooks are received."""
+    peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}
+    settings = (f"webhook.enabled={enabled}", "webhook.existingSecret=late-webhook", "networkPolicy.enabled=true")
+    resources = render_release(helm, *settings, values={"webhook.from": [peer]})
+    (rule,) = find_resource(resources, "NetworkPolicy")["spec"]["ingress"]
+    assert [{"port": "metrics"}] == rule["ports"]
+    assert (enabled == "true") == (peer in rule["from"])
 
 
 @pytest.mark.e2e

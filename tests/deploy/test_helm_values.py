@@ -225,7 +225,7 @@ def helm_error(helm: str, *settings: str) -> str:
         ((SECRET_SETTING, "ingress.enabled=true"), "at '/ingress/enabled': value must be false"),
         ((SECRET_SETTING, "webhook.enabled=true"), "webhook.existingSecret has to name a Secret"),
         ((SECRET_SETTING, "webhook.ingress.enabled=true"), "set webhook.enabled too"),
-        ((SECRET_SETTING, "config.webhook.path=/hook"), "additional properties 'path' not allowed"),
+        ((SECRET_SETTING, "config.webhook.path=/hook"), "additional properties 'webhook' not allowed"),
         ((SECRET_SETTING, "terminationGracePeriodSeconds=1"), "'/terminationGracePeriodSeconds'"),
         ((SECRET_SETTING, "workspaces[0].name=brand"), "missing property 'key'"),
         ((SECRET_SETTING, "webConfig.certificateSecret=late-tls"), "of no use without webConfig.existingSecret"),

@@ -14,7 +14,7 @@ from late_exporter.config.sharding import shard_of
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.test_state import run_state
-from tests.e2e.test_webhook import deliver, webhook, webhook_flags
+from tests.e2e.test_webhook import post, webhook_flags
 from tests.support.samples import Samples
 
 pytestmark = pytest.mark.e2e
@@ -66,7 +66,7 @@ def test_each_workspace_is_polled_and_shown_by_one_shard(
     assert ["workspaces=0 all_workspaces=2" in shard.stderr for shard in shards] == [False, False, True]
     assert "shard=0 total_shards=3 workspaces=1 all_workspaces=2" in shards[0].stderr
     for path, expected in (("brand-4", [204, 404, 404]), ("unknown", [404] * 3)):
-        statuses = [deliver(shard, webhook("post.failed"), url=f"{shard.url}/webhook/{path}") for shard in shards]
+        statuses = [post(shard, "post.failed", path=f"/webhook/{path}") for shard in shards]
         assert expected == statuses
 
 

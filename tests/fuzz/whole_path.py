@@ -145,7 +145,7 @@ class WholePath:
         """Load the empty state."""
         generation = ApiGeneration(self._rows.generation, logger=NullLogger(), monotonic=self._clock.monotonic)
         status = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0))
-        await self._pipeline.add_workspaces({"default": ApiConnection(self._client, generation, None, status)})
+        await self._pipeline.add_workspaces({"default": ApiConnection(self._client, generation, status=status)})
 
     async def poll(self) -> str:
         """Poll once; return the outcome."""

@@ -15,12 +15,11 @@ from late_exporter.ingest import feed_publisher
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.ingest.webhooks import WebhookReceiver, sign
-from late_exporter.model import ListPosition
 from late_exporter.protocols import ApiResponse
 from late_exporter.series import Histogram, IncCounter
 from late_exporter.status import FeedHealth, PollHealth, Quota
 from late_exporter.store import open_store
-from late_exporter.store.records import Coverage
+from late_exporter.store.records import Coverage, ListPosition
 from tests.support.client import Handler, QueryParams
 from tests.support.clock import DAY
 from tests.support.exposition import read_body

@@ -16,9 +16,9 @@ from late_exporter.ingest.recent_attempts import (
     SLOT_SECONDS,
     RecentAttempts,
 )
-from late_exporter.model import ListPosition, LogEntry, LogPage
+from late_exporter.model import LogEntry, LogPage
 from late_exporter.status import RecentCounts
-from late_exporter.store.records import Coverage
+from late_exporter.store.records import Coverage, ListPosition
 
 NOW = 1_800_000_000.0 + 42.0
 COVERAGE = Coverage(0, 0, caught_up_at=int((NOW - 60) * 1000), newest=ListPosition(int((NOW - 90) * 1000), "k"))

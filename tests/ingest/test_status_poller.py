@@ -27,7 +27,7 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.series import Increment, LatestValue, Series, SeriesValue
-from late_exporter.status import AccountStatus
+from late_exporter.status import AccountHealth
 from late_exporter.store.thread import StoreThread
 from tests.support.client import QueryParams
 from tests.support.clock import HOUR, MINUTE, SleepingClock
@@ -550,7 +550,7 @@ async def test_the_summary_for_the_status_page(harness: StatusHarness) -> None:
     async with harness.running():
         await harness.clock.reach(4 * MINUTE)
         status = harness.poller.health
-        account = AccountStatus(platform="instagram", account_id="acc1", username="acme")
+        account = AccountHealth(platform="instagram", account_id="acc1", username="acme")
         assert (account,) == status.disconnected_accounts
         assert (("acc1", "acme", SECONDS),) == tuple(
             (cooldown.account_id, cooldown.username, cooldown.cooldown_until) for cooldown in status.cooldowns

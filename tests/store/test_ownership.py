@@ -15,7 +15,8 @@ import pytest
 from late_exporter.errors import StoreError, StoreFenced, StoreInUse
 from late_exporter.model import Scope
 from late_exporter.store import open_store
-from late_exporter.store.ownership import ClusterView, Ownership
+from late_exporter.store.cluster import ClusterView
+from late_exporter.store.ownership import Ownership
 from late_exporter.store.records import Batch, FeedCommit
 from tests.e2e.program import wait_until
 from tests.support.postgres import Cluster, running_bouncer

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from late_exporter.errors import ConfigError, StoreError, StoreFenced, StoreInUse
-from late_exporter.model import ListPosition, Scope
+from late_exporter.model import Scope
 from late_exporter.series import (
     FailureStreak,
     Histogram,
@@ -32,6 +32,7 @@ from late_exporter.store.records import (
     FeedCommit,
     FeedState,
     Gap,
+    ListPosition,
     Observation,
     PendingLog,
 )

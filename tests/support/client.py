@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
+from late_exporter.api.client import LateClient
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 
@@ -29,25 +30,27 @@ class ClientRequest(NamedTuple):
         return None if status is None else str(status)
 
 
-class FakeClient:
+class FakeClient(LateClient):
     """Client that answers requests by a handler.
 
     Attributes:
         wait_seconds: Seconds that requests waited for the rate limiter since the last report.
     """
 
+    rate_limit = 60
+    key_reload_count = 0
+
     def __init__(self, handler: Handler | None = None, *, rate_limit: int = 60, seconds: float = 0.25) -> None:
         self.handler = handler
         self.quota: Quota | None = None
         self.rate_limit = rate_limit
-        self.key_reload_count = 0
         self.profile_id: str | None = None
         self.wait_seconds = 0.0
         self.requests: list[ClientRequest] = []
         self._seconds = seconds
         self._request_log: list[RequestRecord] = []
 
-    def pop_request_log(self) -> tuple[Sequence[RequestRecord], float]:
+    def pop_request_log(self) -> tuple[list[RequestRecord], float]:
         records, self._request_log = self._request_log, []
         wait_seconds, self.wait_seconds = self.wait_seconds, 0.0
         return records, wait_seconds

@@ -182,11 +182,11 @@ class ExporterHarness:
         self.commit_size = commit_size
         self._config = PipelineConfig(
             feeds=tuple(feeds),
-            poll=PollConfig(**poll),
             max_label_values=max_label_values,
             zero_hold=zero_hold,
             events=self.events,
         )
+        self._poll = PollConfig(**poll)
         self._has_webhooks = webhooks
         self._status = StatusConfig(intervals=status or {})
         self._ends_at = math.inf
@@ -282,7 +282,7 @@ class ExporterHarness:
         api.clear_events()
         rows = max(len(archive.rows) for archive in (api.world.archives.publishing, api.world.archives.connections))
         for _ in range(2):
-            self.clock.advance(max(self._config.poll.reconcile_interval, DAY) + 1)
+            self.clock.advance(max(self._poll.reconcile_interval, DAY) + 1)
             for _ in range(5 + (rows // api.quirks.max_page_size + 1) * 5 // 4):
                 self.clock.advance(1.0)
                 result = self.poll(workspace, feed)
@@ -382,7 +382,9 @@ class ExporterHarness:
         self._webhook_stats = {name: WebhookStats(name) for name in names}
         pace = StatusPace()
         connections = {
-            name: ApiConnection(api, self._api_generation(), self._webhook_stats.get(name), self._status, pace)
+            name: ApiConnection(
+                api, self._api_generation(), self._poll, self._status, pace, self._webhook_stats.get(name)
+            )
             for name, api in self.apis.items()
         }
         drive(self._pipeline.add_workspaces(connections))

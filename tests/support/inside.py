@@ -116,7 +116,7 @@ class InsideHarness(ExporterHarness):
         audited_feed = self._feed(scope)
         audit = Audit(
             coverage=coverage,
-            cutoff=coverage.caught_up_at - grace_period(self._config.poll.interval),
+            cutoff=coverage.caught_up_at - grace_period(self._poll.interval),
             compares_pending=exporter_running,
             **options,
         )

@@ -86,7 +86,7 @@ class PollerHarness:
         if has_webhooks:
             self.clock = SleepingClock(self.clock.now)
         pipeline = Pipeline(
-            PipelineConfig(feeds=self.feeds, poll=config or PollConfig()),
+            PipelineConfig(feeds=self.feeds),
             store_thread=StoreThread(cast("Store", self.store), self.offload),
             create_logger=lambda _: self.logger,
             runtime=Runtime(
@@ -104,7 +104,9 @@ class PollerHarness:
             await generation.examine_if_due(FEEDS[name], FakeClient(lambda *_: None), state_generation=None)
         self.webhook_stats = WebhookStats("acme")
         stats = self.webhook_stats if has_webhooks else None
-        await pipeline.add_workspaces({"acme": ApiConnection(self.client, generation, stats)})
+        await pipeline.add_workspaces(
+            {"acme": ApiConnection(self.client, generation, config or PollConfig(), webhook_stats=stats)}
+        )
         self.pollers = pipeline.workspaces["acme"].by_feed
         self.poller = self.pollers[self.feed.name]
 

@@ -17,11 +17,13 @@ from late_exporter.errors import ExporterStopping
 from late_exporter.exposition.exposition import BodyRequest, EncodedBody, Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
-from late_exporter.status import ClusterHealth, FeedHealth, MemberHealth, StatusDocument, SyncProgress, WorkspaceHealth
+from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
+from late_exporter.store.cluster import ClusterHealth, MemberHealth
 from late_exporter.web.app import MAX_REASONS, HealthSource, Lifecycle, create_app
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.landing import load_template
 from late_exporter.web.metrics import create_metrics_app
+from late_exporter.web.verdicts import StatusDocument
 
 SYNCED = FeedHealth(name="publishing", is_synced=True, outcome="success")
 

@@ -10,13 +10,11 @@ import pytest
 from deploy.prometheus import thresholds
 from late_exporter.status import (
     AccountHealth,
-    AccountStatus,
     FeedHealth,
     PlatformHealth,
     PollHealth,
     Quota,
     RecentCounts,
-    StatusDocument,
     StatusFeedHealth,
     SyncProgress,
     WorkspaceHealth,
@@ -28,6 +26,7 @@ from late_exporter.web.verdicts import (
     FAILURES_IN_A_ROW,
     STUCK_SECONDS,
     FeedStatus,
+    StatusDocument,
     problem_text,
     publishing_verdict,
     single_line,
@@ -543,20 +542,20 @@ def status_lines(status: WorkspaceStatus) -> list[str]:
 def test_nothing_to_say_about_a_healthy_workspace() -> None:
     """A workspace whose accounts, queue, webhooks and plan are well has no section about them."""
     feeds = (StatusFeedHealth(name="posts", is_up=True), StatusFeedHealth(name="billing"))
-    status = WorkspaceStatus(feeds=feeds, cooldowns=(AccountStatus(platform="x", account_id="a", cooldown_until=NOW),))
+    status = WorkspaceStatus(feeds=feeds, cooldowns=(AccountHealth(platform="x", account_id="a", cooldown_until=NOW),))
     assert [] == status_lines(status)
     assert "Accounts, queue and plan" not in render(workspace(status=status))
 
 
 def test_what_status_feeds_report() -> None:
     """Everything that needs attention has a line, and names are limited and escaped."""
-    accounts = [AccountStatus(platform="tiktok", account_id=f"a{number}", username=HOSTILE) for number in range(7)]
+    accounts = [AccountHealth(platform="tiktok", account_id=f"a{number}", username=HOSTILE) for number in range(7)]
     status = WorkspaceStatus(
         oldest_overdue_post=NOW - 4000,
         disconnected_accounts=tuple(accounts),
         cooldowns=(
-            AccountStatus(platform="instagram", account_id="a1", cooldown_until=NOW + 600),
-            AccountStatus(platform="instagram", account_id="a2", cooldown_until=NOW - 600),
+            AccountHealth(platform="instagram", account_id="a1", cooldown_until=NOW + 600),
+            AccountHealth(platform="instagram", account_id="a2", cooldown_until=NOW - 600),
         ),
         inactive_webhooks=("orders", "alerts"),
         is_active=False,

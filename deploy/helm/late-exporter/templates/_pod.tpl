@@ -100,8 +100,6 @@ spec:
           value: {{ .Values.webhook.path }}
         - name: LATE_EXPORTER_WEBHOOK__SECRET_FILE
           value: /etc/late-exporter/webhook/{{ .Values.webhook.key }}
-        - name: LATE_EXPORTER_WEBHOOK__LISTEN_ADDRESS
-          value: ":10079"
         {{- end }}
         {{- with .Values.extraEnv }}
         {{- toYaml . | nindent 8 }}
@@ -115,10 +113,6 @@ spec:
       ports:
         - name: metrics
           containerPort: 10077
-        {{- if .Values.webhook.enabled }}
-        - name: webhooks
-          containerPort: 10079
-        {{- end }}
       securityContext:
         {{- toYaml .Values.securityContext | nindent 8 }}
       resources:

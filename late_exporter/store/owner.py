@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import partial
 
-from late_exporter.app.exporter import Exporter
 from late_exporter.errors import StoreError
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.protocols import Logger, Offload
-from late_exporter.series import SeriesValue
-from late_exporter.status import ClusterHealth, MemberHealth
-from late_exporter.store.ownership import ClusterView, Ownership
+from late_exporter.series import IncCounter
+from late_exporter.store.cluster import ClusterHealth, ClusterView
+from late_exporter.store.confirmation import Confirmation
+from late_exporter.store.ownership import Ownership
 
 BEAT_SECONDS = 2.0
 """Seconds between two looks at who owns what; shorter if the lease is short."""
 
 BEATS_PER_LEASE = 4
-
-ANSWER_SECONDS = 3.0
-"""Seconds that a scrape waits for the session; without an answer it has no workspaces."""
 
 MAX_LOGGED_NAMES = 10
 
@@ -32,58 +30,54 @@ KINDS = ("claimed", "released", "lost")
 NO_SESSION = "no workspaces are shown, because the database does not answer"
 
 
-EMPTY_VIEW = ClusterView({}, (), frozenset(), frozenset())
-
-
 class WorkspaceOwner:
-    """Keeps an exporter at the workspaces that this process owns.
+    """Polls the workspaces that this process owns, and no others.
 
     Args:
-        exporter: Exporter, which has no workspace at first.
-        ownership: What the session of this process owns.
+        ownership: What the session of this process owns; nothing at first.
+        poll_only: Polls and shows some workspaces, and no others; raises StoreError if their state cannot be read.
+        groups: Returns the group of each configured workspace; workspaces of one group have one owner.
         offload: Runs a call in the thread of the store, to which the session belongs.
         lease: Seconds of silence after which the sessions of other replicas are ended.
     """
 
     def __init__(
         self,
-        exporter: Exporter,
         ownership: Ownership,
-        offload: Offload,
         *,
+        poll_only: Callable[[AbstractSet[str]], Awaitable[None]],
+        groups: Callable[[], Mapping[str, str]],
+        registry: SeriesRegistry,
+        offload: Offload,
         lease: float,
         logger: Logger,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._exporter = exporter
         self._ownership = ownership
+        self._poll, self._groups, self._registry = poll_only, groups, registry
         self._offload = offload
         self._logger = logger
-        self._monotonic, self._sleep = monotonic, sleep
         self._interval = min(BEAT_SECONDS, lease / BEATS_PER_LEASE)
-        self._view = EMPTY_VIEW
+        self._view = ClusterView()
         self._shown_since: dict[str, float] = {}
         self._failure = ""
-        self._counts = Counter(dict.fromkeys(KINDS, 0))
-        self._created = time.time()
-        self._question_lock = asyncio.Lock()
-        self._next_question: asyncio.Task[frozenset[str]] | None = None
+        self._confirmation = Confirmation(partial(offload, ownership.confirm))
+        if ownership.is_shared:
+            registry.add_unsaved(IncCounter(HANDOVERS, (kind,), amount=0) for kind in KINDS)
 
     async def run(self) -> None:
         """Look who owns what, again and again, until cancelled."""
         while True:
-            started_at = self._monotonic()
+            started_at = time.monotonic()
             try:
                 await self.update()
             except StoreError as exc:
                 if str(exc) != self._failure:
                     self._logger.warning("workspaces cannot be owned", error=str(exc))
                 self._failure = str(exc)
-                self._view = EMPTY_VIEW  # It is not known any more.
+                self._view = ClusterView()  # It is not known any more.
             if self._ownership.is_shared:
                 self._report()
-            await self._sleep(max(0.0, started_at + self._interval - self._monotonic()))
+            await asyncio.sleep(max(0.0, started_at + self._interval - time.monotonic()))
 
     async def close(self) -> None:
         """Give all workspaces away, so that others own them at once; the pollers must be stopped."""
@@ -102,7 +96,7 @@ class WorkspaceOwner:
         if lost := self._shown_since.keys() - kept:
             await self._poll_only(kept)
             self._count("lost", lost)
-        self._view = await offload(ownership.look, self._exporter.sharing_groups())
+        self._view = await offload(ownership.look, self._groups())
         if self._view.give:
             await self._poll_only(kept - self._view.give)
             await offload(ownership.give, self._view.give)
@@ -111,6 +105,7 @@ class WorkspaceOwner:
         if claimed := owned - self._shown_since.keys():
             await self._poll_only(owned)
             self._count("claimed", claimed)
+        self._view = self._view._replace(unowned=[name for name in self._view.unowned if name not in owned])
         if self._failure:
             self._logger.info("workspaces can be owned again")
         self._failure = ""
@@ -120,21 +115,9 @@ class WorkspaceOwner:
 
         The session is asked after the scrape has arrived; scrapes that arrive meanwhile share the next question.
         """
-        arrived_at = self._monotonic()
-        if self._next_question is None:
-            self._next_question = asyncio.create_task(self._ask())
-            self._next_question.add_done_callback(lambda task: task.cancelled() or task.exception())
-        try:
-            answer = await asyncio.wait_for(asyncio.shield(self._next_question), ANSWER_SECONDS)
-        except (StoreError, TimeoutError):
-            return frozenset()
-        return {name for name, since in self._shown_since.items() if name in answer and since < arrived_at}
-
-    async def _ask(self) -> frozenset[str]:
-        async with self._question_lock:
-            self._next_question = None  # What arrives from now on needs another answer.
-            answer: frozenset[str] = await self._offload(self._ownership.confirm)
-            return answer
+        arrived_at = time.monotonic()
+        owned = await self._confirmation.owned()
+        return {name for name, since in self._shown_since.items() if name in owned and since < arrived_at}
 
     def unready_reason(self) -> str:
         """Return why this process is not ready; empty if it is."""
@@ -142,36 +125,24 @@ class WorkspaceOwner:
 
     def health(self) -> ClusterHealth:
         """Return the replicas, and who owns what."""
-        members = tuple(
-            MemberHealth(
-                name=session_name.rpartition(" ")[2],
-                is_self=session_name == self._ownership.session_name,
-                workspaces=tuple(sorted(names)),
-            )
-            for session_name, names in sorted(self._view.owners.items())
-        )
-        return ClusterHealth(members=members, unowned_workspaces=tuple(self._unowned()))
+        return self._view.health(self._ownership.session_name)
 
     async def _poll_only(self, names: AbstractSet[str]) -> None:
         """Poll some workspaces and no others; those that others may own from now on are not shown any more."""
         self._shown_since = {name: since for name, since in self._shown_since.items() if name in names}
-        await self._exporter.own(names)
-        now = self._monotonic()
+        await self._poll(names)
+        now = time.monotonic()
         self._shown_since = {name: self._shown_since.get(name, now) for name in names}
 
     def _count(self, kind: str, names: AbstractSet[str]) -> None:
         """Count and log workspaces that were claimed, released or lost."""
-        self._counts[kind] += len(names)
+        if self._ownership.is_shared:
+            self._registry.add_unsaved([IncCounter(HANDOVERS, (kind,), amount=len(names))])
         write = self._logger.warning if kind == "lost" else self._logger.info
         write(f"workspaces {kind}", count=len(names), workspaces=sorted(names)[:MAX_LOGGED_NAMES])
 
-    def _unowned(self) -> list[str]:
-        return [name for name in self._view.unowned if name not in self._shown_since]
-
     def _report(self) -> None:
-        """Set the gauges, and the counters to what was counted."""
-        registry = self._exporter.registry
+        registry = self._registry
         registry.set_gauge("late_exporter_cluster_members", (), len(self._view.owners))
         registry.set_gauge("late_exporter_cluster_owned_workspaces", (), len(self._shown_since))
-        registry.set_gauge("late_exporter_cluster_unowned_workspaces", (), len(self._unowned()))
-        registry.update({(HANDOVERS, (kind,)): SeriesValue(self._counts[kind], self._created) for kind in KINDS})
+        registry.set_gauge("late_exporter_cluster_unowned_workspaces", (), len(self._view.unowned))
