@@ -29,7 +29,7 @@ CAPTIONS = (
 )
 
 
-class SimulatedAccount(msgspec.Struct, frozen=True):
+class SimulatedAccount(msgspec.Struct, frozen=True, eq=False):
     """Account of a customer on a platform. ``method`` is the connection method of its logs."""
 
     id: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from heapq import heappop, heappush
+from itertools import count
 from random import Random
 
 from late_exporter.errors import ConfigError
@@ -12,10 +13,8 @@ from late_exporter.simulator.accounts import ACCOUNTS, SimulatedAccount
 from late_exporter.simulator.activity import OUTCOMES, Activity
 from late_exporter.simulator.incidents import INCIDENTS, Incident
 from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, LogList, StaticLogs, timestamp
-from late_exporter.simulator.platforms import PLATFORMS
 from late_exporter.simulator.publishing import Post, Process, Publishing
 
-RETENTION = 90 * DAY
 CONNECT_INTERVAL, TOKEN_LIFETIME = HOUR, 60 * DAY
 CONNECT_FAILURE_RATE, RECONNECT_FAILURE_RATE = 0.4, 0.3
 INVITATION_RATE, WHOLE_SECOND_RATE = 0.2, 0.3
@@ -56,8 +55,7 @@ class SimulatedWorld(StaticLogs):
         history: float = 7 * DAY,
         accounts: Sequence[SimulatedAccount] = ACCOUNTS,
     ) -> None:
-        super().__init__()
-        self.activity = {name: LogList() for name in OUTCOMES}
+        super().__init__(**{log_type: LogList() for log_type in OUTCOMES})
         self.now = start - history
         self.random = Random(seed)  # noqa: S311 - simulation, not cryptography
         self.accounts = tuple(accounts)
@@ -66,13 +64,12 @@ class SimulatedWorld(StaticLogs):
         self.incidents: tuple[Incident, ...] = ()
         self.webhook_fired_at: float | None = None
         self._machine_id = self.random.getrandbits(40)
-        self._id_count = self._wait_count = 0
+        self._numbers = count(1)
         self._waiting: list[tuple[float, int, Process]] = []
         self.start(self._repeat(CONNECT_INTERVAL, self._connect_account))
         for account in self.accounts:
             self.renew_token(account)
             self.start(self._repeat(TOKEN_LIFETIME, partial(self._expire_token, account)))
-        self.start(self._expire_logs())
         Publishing(self, Activity(self, seed), logs_per_day)
         if history > 2 * DAY:
             self.start_incident("platform-outage", duration=3 * HOUR, start_time=start - 2 * DAY)
@@ -83,8 +80,7 @@ class SimulatedWorld(StaticLogs):
         """Run a process until it waits for the first time."""
         time = next(process, None)
         if time is not None:
-            self._wait_count += 1
-            heappush(self._waiting, (max(time, self.now), self._wait_count, process))
+            heappush(self._waiting, (max(time, self.now), next(self._numbers), process))
 
     def advance(self, now: float) -> None:
         """Advance to a Unix time. An earlier time changes nothing."""
@@ -95,24 +91,27 @@ class SimulatedWorld(StaticLogs):
 
     def object_id(self) -> str:
         """Return a new id that begins with its creation time in seconds, like an ObjectId of MongoDB."""
-        self._id_count += 1
-        return f"{int(self.now):08x}{self._machine_id:010x}{self._id_count % 0x1000000:06x}"
+        return f"{int(self.now):08x}{self._machine_id:010x}{next(self._numbers) % 0x1000000:06x}"
 
     def renew_token(self, account: SimulatedAccount) -> None:
         self.token_expiries[account.id] = self.now + TOKEN_LIFETIME
 
     def incidents_of(self, account: SimulatedAccount) -> Iterator[Incident]:
         """Yield the incidents that affect an account, the newest first."""
-        return (incident for incident in reversed(self.incidents) if incident.affects(account))
+        return (incident for incident in reversed(self.incidents) if account in incident.accounts)
+
+    def is_stopped(self, activity: str, account: SimulatedAccount) -> bool:
+        """Return whether an incident stops an activity of an account."""
+        return any(activity in incident.kind.stops for incident in self.incidents_of(account))
 
     def is_connected(self, account: SimulatedAccount) -> bool:
-        return not any(incident.kind.disconnects for incident in self.incidents_of(account))
+        return not self.is_stopped("connection", account)
 
     def shown_fields(self, document: str, account: SimulatedAccount | None = None) -> JsonObject:
         """Return the fields of a document, of an account or the workspace, that incidents change."""
         fields: JsonObject = {}
         for incident in sorted(self.incidents, key=lambda incident: incident.until):
-            if document in incident.kind.shown and (account is None or incident.affects(account)):
+            if document in incident.kind.shown and (account is None or account in incident.accounts):
                 fields |= incident.kind.shown[document](incident)
         return fields
 
@@ -126,30 +125,29 @@ class SimulatedWorld(StaticLogs):
         """
         if name not in INCIDENTS:
             raise ConfigError(f"unknown incident {name!r}: use one of {', '.join(INCIDENTS)}")
-        kind = INCIDENTS[name]
-        if platform is not None and (kind.scope == "workspace" or platform not in PLATFORMS):
-            raise ConfigError(f"incident {name!r} cannot be limited to platform {platform!r}")
-        platform, since = platform or kind.platform, max(self.now, start_time or 0.0)
-        incident = Incident(name, platform, since, since + duration)
+        kind, since = INCIDENTS[name], max(self.now, start_time or 0.0)
+        if platform is not None and kind.scope == "workspace":
+            raise ConfigError(f"incident {name!r} affects the whole workspace, not a platform")
+        platform = platform or kind.platform
+        accounts = tuple(account for account in self.accounts if platform in {None, account.platform.name})
         if kind.scope == "account":
-            account = next(filter(self.is_connected, filter(incident.affects, self.accounts)), None)
-            if account is None:
-                raise ConfigError(f"no connected account on {platform or 'any platform'}")
-            incident = Incident(name, account.platform.name, since, since + duration, account)
-        self.start(self._run_incident(incident))
+            accounts = tuple(filter(self.is_connected, accounts))[:1]
+        if not accounts:
+            raise ConfigError(f"no connected account on {platform or 'any platform'}")
+        platform = accounts[0].platform.name if kind.scope == "account" else platform
+        self.start(self._run_incident(Incident(kind, platform, since, since + duration, accounts)))
 
-    def stop_incident(self, name: str) -> Sequence[Incident]:
-        """Stop the incidents of a name and return them."""
-        stopped = [incident for incident in self.incidents if incident.name == name]
-        for incident in stopped:
-            self._end_incident(incident)
-        return stopped
+    def stop_incident(self, name: str) -> None:
+        """Stop the incidents of a name."""
+        for incident in self.incidents:
+            if incident.kind.name == name:
+                self._end_incident(incident)
 
     def _run_incident(self, incident: Incident) -> Process:
         if incident.since > self.now:
             yield incident.since
-        if incident.account and incident.kind.disconnects:
-            self._log_connection(incident.account, "disconnect")
+        for account in incident.disconnected_accounts:
+            self._log_connection(account, "disconnect")
         self.incidents += (incident,)
         yield incident.until
         self._end_incident(incident)
@@ -157,8 +155,10 @@ class SimulatedWorld(StaticLogs):
     def _end_incident(self, incident: Incident) -> None:
         if incident in self.incidents:
             self.incidents = tuple(other for other in self.incidents if other is not incident)
-            if incident.account and incident.kind.disconnects:
-                self._log_connection(incident.account, "reconnect_success")
+            for account in incident.disconnected_accounts:
+                if self.random.random() < RECONNECT_FAILURE_RATE:
+                    self._log_connection(account, "reconnect_failed")
+                self._log_connection(account, "reconnect_success")
 
     def _repeat(self, interval: float, action: Callable[[], None]) -> Process:
         """Do something again and again, on average after an interval."""
@@ -175,44 +175,26 @@ class SimulatedWorld(StaticLogs):
 
     def _expire_token(self, account: SimulatedAccount) -> None:
         if self.is_connected(account):
-            self._log_connection(account, "disconnect")
-            self.start(self._reconnect_later(account))
-
-    def _reconnect_later(self, account: SimulatedAccount) -> Process:
-        since, downtime = self.now, self.random.uniform(HOUR / 2, 2 * HOUR)
-        incident = Incident("revoked-token", account.platform.name, since, since + downtime, account)
-        self.incidents += (incident,)
-        if self.random.random() < RECONNECT_FAILURE_RATE:
-            yield since + 0.9 * downtime
-            self._log_connection(account, "reconnect_failed")
-        yield incident.until
-        self._end_incident(incident)
+            until = self.now + self.random.uniform(HOUR / 2, 2 * HOUR)
+            incident = Incident(INCIDENTS["revoked-token"], account.platform.name, self.now, until, (account,))
+            self.start(self._run_incident(incident))
 
     def _log_connection(self, account: SimulatedAccount, event: str) -> None:
-        fields: JsonObject = {} if event.endswith("_failed") else {"accountId": account.id}
+        result: JsonObject = {"accountId": account.id}
         if event.endswith("_failed"):
-            fields["error"] = self.random.choices(CONNECT_ERRORS, (5, 3, 1))[0]
+            result = {"error": self.random.choices(CONNECT_ERRORS, (5, 3, 1))[0]}
         if event.endswith("_success"):
             self.renew_token(account)
             expiry = timestamp(self.token_expiries[account.id])
-            success = {"displayName": account.display_name, "username": account.username, "tokenExpiresAt": expiry}
-            fields["success"] = {**success, "accountType": "business", "permissions": ["publish", "read_insights"]}
+            names = {"displayName": account.display_name, "username": account.username}
+            result["success"] = {**names, "tokenExpiresAt": expiry}
         is_invitation = event == "connect_success" and self.random.random() < INVITATION_RATE
         row = {
             "_id": self.object_id(),
             **account.owner,
             "eventType": event,
             "connectionMethod": "invitation" if is_invitation else account.method,
-            "context": {"hasCustomRedirectUrl": is_invitation, "isReconnection": event.startswith("reconnect")},
             "durationMs": int(self.random.lognormvariate(7.5, 0.6)),
             "createdAt": timestamp(self.now, whole_seconds=self.random.random() < WHOLE_SECOND_RATE),
         }
-        self.connections.insert({**row, **fields})
-
-    def _expire_logs(self) -> Process:
-        while True:
-            yield self.now + MINUTE
-            for log_list in (self.publishing, self.connections, *self.activity.values()):
-                log_list.expire(self.now - RETENTION)
-            while self.posts and (oldest := next(iter(self.posts.values()))).created_at < self.now - RETENTION:
-                del self.posts[oldest.id]
+        self.connections.insert({**row, **result})

@@ -51,7 +51,7 @@ def make_row(number: int, created_at: float) -> LogRow:
         "accountUsername": f"@bakery{account_number}",
         "action": action,
         "status": "failed" if 0.5 < draw < 0.55 else "success",
-        "endpoint": platform.endpoint,
+        "endpoint": f"api.{platform.name}.com/v1/posts",
         "request": {"contentPreview": content[:100], "mediaCount": 1, "mediaUrls": [f"https://media/{number}.jpg"]},
         "createdAt": datetime.fromtimestamp(created_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "durationMs": int(platform.median_seconds * _random.lognormvariate(0, platform.sigma) * 1000),
