@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from random import Random
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,41 +25,33 @@ OUTCOMES: dict[str, dict[tuple[str, str | None], float]] = {
 CUSTOMER = {"userAgent": "newsroom-cms/4.2"}
 
 
-class Activity:
-    """What the customers of a world do beside publishing. The webhook is that of the first customer.
+def start_activity(world: SimulatedWorld) -> None:
+    """Start what the customers of a world do beside publishing."""
+    for log_type, interval in INTERVALS.items():
+        world.repeat(world.activity_random, interval, partial(_write_log, world, log_type))
 
-    It draws from a random generator of its own, so that publishing does not depend on it.
-    """
 
-    def __init__(self, world: SimulatedWorld, seed: int) -> None:
-        self._world = world
-        self._random = Random(f"activity {seed}")  # noqa: S311 - simulation, not cryptography
-        for log_type, interval in INTERVALS.items():
-            world.start(self._write_logs(log_type, interval))
+def deliver_webhook(world: SimulatedWorld, account: SimulatedAccount, post_id: str, result: str) -> None:
+    """Deliver the webhook of a published or failed post of the first customer, unless it is switched off."""
+    has_webhook = account.profile_id == world.accounts[0].profile_id
+    if has_webhook and result != "cancelled" and not world.is_stopped("webhooks", account):
+        row = _write_log(world, "webhooks", account, event=f"post.{result}", postId=post_id)
+        if row["status"] == "success":
+            world.webhook_fired_at = world.now
 
-    def deliver_webhook(self, account: SimulatedAccount, post_id: str, result: str) -> None:
-        """Deliver the webhook of a published or failed post of the first customer, unless it is switched off."""
-        has_webhook = account.user_id == self._world.accounts[0].user_id
-        if has_webhook and result != "cancelled" and not self._world.is_stopped("webhooks", account):
-            row = self._write_log("webhooks", account, event=f"post.{result}", postId=post_id)
-            if row["status"] == "success":
-                self._world.webhook_fired_at = self._world.now
 
-    def _write_logs(self, log_type: str, interval: float) -> Iterator[float]:
-        while True:
-            yield self._world.now + self._random.expovariate(1 / interval)
-            self._write_log(log_type, self._random.choice(self._world.accounts))
-
-    def _write_log(self, log_type: str, account: SimulatedAccount, **metadata: str) -> LogRow:
-        """Write a log and return it. That of a request has no account."""
-        outcomes = OUTCOMES[log_type]
-        ((action, error),) = self._random.choices(tuple(outcomes), tuple(outcomes.values()))
-        row = new_row(log_type, action, error, self._world.now)
-        row |= CUSTOMER if log_type == "api_request" else {**account.owner, "accountId": account.id}
-        row["durationMs"] = int(self._random.lognormvariate(5, 0.6))
-        row["metadata"] = msgspec.json.encode({**metadata, "profileId": account.profile_id}).decode()
-        self._world.lists[log_type].insert(row)
-        return row
+def _write_log(
+    world: SimulatedWorld, log_type: str, account: SimulatedAccount | None = None, **metadata: str
+) -> LogRow:
+    """Write a log, by default of any account, and return it. That of a request has no account."""
+    account, outcomes = account or world.activity_random.choice(world.accounts), OUTCOMES[log_type]
+    ((action, error),) = world.activity_random.choices(tuple(outcomes), tuple(outcomes.values()))
+    row = new_row(log_type, action, error, world.now)
+    row |= CUSTOMER if log_type == "api_request" else account.owner
+    row["durationMs"] = int(world.activity_random.lognormvariate(5, 0.6))
+    row["metadata"] = msgspec.json.encode({**metadata, "profileId": account.profile_id}).decode()
+    world.lists[log_type].insert(row)
+    return row
 
 
 def new_row(log_type: str, action: str, error: str | None, time: float) -> LogRow:

@@ -16,12 +16,9 @@ def show_overview(request: Request) -> JsonObject:
     """Return the document of ``GET /_simulator``."""
     calls, incidents = request.api.customer_calls, request.world.incidents
     customer = {"rate": request.api.customer_rate, "calls": calls.total(), "refused": calls[False]}
-    active = [{"name": each.kind.name, "platform": each.platform, "until": timestamp(each.until)} for each in incidents]
-    return {
-        "customer": customer,
-        "incidents": active,
-        "known": {name: kind.description for name, kind in INCIDENTS.items()},
-    }
+    active = [{"name": i.kind.name, "accounts": len(i.accounts), "until": timestamp(i.until)} for i in incidents]
+    known = {name: kind.description for name, kind in INCIDENTS.items()}
+    return {"customer": customer, "incidents": active, "known": known}
 
 
 def start_incident(request: Request) -> JsonObject:

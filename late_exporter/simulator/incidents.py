@@ -16,14 +16,9 @@ class Incident(msgspec.Struct, frozen=True):
     """Incident, with the Unix times of its start and end, and the accounts that it affects."""
 
     kind: IncidentKind
-    platform: str | None
     since: float
     until: float
     accounts: tuple[SimulatedAccount, ...]
-
-    @property
-    def disconnected_accounts(self) -> tuple[SimulatedAccount, ...]:
-        return self.accounts if "connection" in self.kind.stops else ()
 
 
 class IncidentKind(msgspec.Struct, frozen=True):
@@ -39,7 +34,7 @@ class IncidentKind(msgspec.Struct, frozen=True):
         refusal: Failure of posts, without an attempt and a log.
         slowdown: Smallest and largest factor by which attempts take longer, by kind of post.
         stops: What stops until the incident ends: ``scheduled`` posts, posts to be published at ``once``, ``webhooks``,
-            or the ``connection`` of the account.
+            or the ``connection`` of its one account.
         shown: Fields that status documents have instead of their usual ones, by name of the document.
     """
 

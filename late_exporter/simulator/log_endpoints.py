@@ -35,7 +35,7 @@ ZERNIO_ACTIONS = {
 COMMON_FIELDS = ("userId", "accountId", "platform", "statusCode", "endpoint", "durationMs", "createdAt")
 """Fields of publishing and connection logs that ``zernio`` has in snake case."""
 
-METADATA = ("profileId", "attemptNumber", "connectionMethod", "displayName", "platformPostUrl", "tokenExpiresAt")
+METADATA = ("profileId", "attemptNumber", "connectionMethod", "platformPostUrl", "tokenExpiresAt")
 """Fields of a log or of its result that ``zernio`` has in ``metadata``."""
 
 FILTERS = ("platform", "action", "eventType", "accountId", "profileId")
@@ -58,8 +58,8 @@ def list_post_logs(request: Request) -> JsonObject:
 def list_zernio_logs(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/logs``."""
     log_type = request.text("type") or "publishing"
-    render = partial(render_log, log_type)
-    return _list_logs(request, request.source.lists.get(log_type, LogList()), ZERNIO_DAYS, render)
+    log_list = request.source.lists.get(log_type, LogList())
+    return _list_logs(request, log_list, ZERNIO_DAYS, partial(render_log, log_type))
 
 
 def _list_logs(request: Request, log_list: LogList, max_days: int, render: Callable[[LogRow], LogRow]) -> JsonObject:
@@ -113,9 +113,7 @@ def _action(row: LogRow) -> Any:
 def _status(row: LogRow) -> Any:
     """Return the status of a row. That of a connection log follows from its event."""
     event = row.get("eventType")
-    if not isinstance(event, str):
-        return row.get("status")
-    return "failed" if event.endswith("_failed") else "success"
+    return row.get("status") if event is None else "failed" if str(event).endswith("_failed") else "success"
 
 
 @cache

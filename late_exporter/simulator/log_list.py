@@ -15,9 +15,6 @@ JsonObject: TypeAlias = dict[str, Any]
 LogRow: TypeAlias = JsonObject
 """Log in the format of the API."""
 
-Entry: TypeAlias = tuple[float, int, LogRow]
-"""Creation time, insertion number and row. The number is unique, so rows are never compared."""
-
 MINUTE = 60.0
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
@@ -59,21 +56,16 @@ class LogList:
     """
 
     def __init__(self, rows: Sequence[LogRow] = ()) -> None:
-        self._entries: list[Entry] = []  # oldest first, so that a new row is appended
+        # Creation time, unique insertion number and row of each; the oldest first, so that a new row is appended.
+        self._entries: list[tuple[float, int, LogRow]] = []
         self._numbers = count()
         for row in rows:
             self.insert(row)
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
     @property
     def rows(self) -> Sequence[LogRow]:
         """Rows, newest first."""
         return [row for _, _, row in reversed(self._entries)]
-
-    def get(self, log_id: str) -> LogRow | None:
-        return next((row for _, _, row in reversed(self._entries) if row.get("_id") == log_id), None)
 
     def rows_of_post(self, wanted_id: str) -> list[LogRow]:
         """Return the rows of a post, newest first."""
@@ -107,12 +99,9 @@ class StaticLogs:
     ``lists`` has the list of each log type, of which all but two exist in generation ``zernio`` only.
     """
 
-    def __init__(
-        self, publishing: LogList | None = None, connections: LogList | None = None, **others: LogList
-    ) -> None:
-        self.publishing = LogList() if publishing is None else publishing
-        self.connections = LogList() if connections is None else connections
-        self.lists = {"publishing": self.publishing, "connections": self.connections, **others}
+    def __init__(self, **lists: LogList) -> None:
+        self.lists = {"publishing": LogList(), "connections": LogList(), **lists}
+        self.publishing, self.connections = self.lists["publishing"], self.lists["connections"]
 
     def advance(self, now: float) -> None:
         """Advance to a Unix time."""

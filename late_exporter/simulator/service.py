@@ -67,7 +67,7 @@ class SimulatorResponse(msgspec.Struct, frozen=True):
     body: bytes
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class SimulatedApi:
     """Endpoints of the API for logs and status, with authentication and rate limit; also an ASGI application.
 
@@ -109,7 +109,7 @@ class SimulatedApi:
         self.source.advance(now)
         if path == "/-/healthy":
             return SimulatorResponse(HTTPStatus.OK, {"Content-Type": "text/plain"}, HEALTHY_TEXT)
-        path, request_id = path.removeprefix("/api"), _new_request_id()
+        path, request_id = path.removeprefix("/api"), f"req_{uuid4().hex}"
         is_admin = path.startswith(admin.ADMIN_PATH)
         key, request = self._authenticate(fields.get("authorization", "")), Request(self, query, now)
         quota = KeyQuota(now) if key is None else self.quotas.setdefault(key, KeyQuota(now))
@@ -122,8 +122,8 @@ class SimulatedApi:
         except RequestRejected as rejection:
             status, document = rejection.status, rejection.document
         if key is not None and not is_admin:
-            client = {"userAgent": fields.get("user-agent", ""), "profileId": request.text("profileId")}
-            self._log_call(key, f"{method} {path}", status, now, **client, requestId=request_id)
+            client = {"userAgent": fields.get("user-agent", ""), "requestId": request_id}
+            self._log_call(key, f"{method} {path}", status, now, **client)
         response_headers = {"Content-Type": "application/json", **quota.headers(self.rate_limit, now)}
         response_headers |= {"Date": formatdate(now, usegmt=True), "X-Request-Id": request_id}
         if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -167,9 +167,5 @@ class SimulatedApi:
     def _log_call(self, key: str, action: str, status: HTTPStatus, time: float, **fields: str) -> None:
         if "api_request" in self.source.lists:
             row = new_row("api_request", action, status.phrase if status >= HTTPStatus.BAD_REQUEST else None, time)
-            row |= {"apiKeyId": hashed_id(key), "statusCode": status, "requestId": _new_request_id(), **fields}
+            row |= {"apiKeyId": hashed_id(key), "statusCode": status, "requestId": f"req_{uuid4().hex}", **fields}
             self.source.lists["api_request"].insert(row)
-
-
-def _new_request_id() -> str:
-    return f"req_{uuid4().hex}"

@@ -13,9 +13,8 @@ from late_exporter.simulator.request import Request
 RowT = TypeVar("RowT", Post, SimulatedAccount)
 MAX_PAGE_SIZE = 500
 BILLING_PERIOD = 30 * DAY
-SPEND_LIMIT_CENTS = 50_000
-USUAL_SPEND_RATIO = 0.6
-"""Spend at the end of a usual period, as a share of the limit."""
+SPEND_LIMIT_CENTS, USUAL_SPEND_CENTS = 50_000, 30_000
+"""Limit of a period, and spend at the end of a usual one."""
 
 
 def list_posts(request: Request) -> JsonObject:
@@ -80,7 +79,7 @@ def list_webhooks(request: Request) -> JsonObject:
 
 def show_billing(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/billing``."""
-    spend = int(SPEND_LIMIT_CENTS * USUAL_SPEND_RATIO * (request.now % BILLING_PERIOD) / BILLING_PERIOD)
+    spend = int(USUAL_SPEND_CENTS * (request.now % BILLING_PERIOD) / BILLING_PERIOD)
     caps = {"xSpendUsedCents": spend, "xSpendLimitCents": SPEND_LIMIT_CENTS}
     status = {"hasAccess": True, "suspended": False, "suspendedAt": None, "suspensionReason": None}
     shown = request.world.shown_fields

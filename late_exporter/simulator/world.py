@@ -10,14 +10,13 @@ from random import Random
 
 from late_exporter.errors import ConfigError
 from late_exporter.simulator.accounts import ACCOUNTS, SimulatedAccount
-from late_exporter.simulator.activity import OUTCOMES, Activity
+from late_exporter.simulator.activity import OUTCOMES, start_activity
 from late_exporter.simulator.incidents import INCIDENTS, Incident
 from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, LogList, StaticLogs, timestamp
-from late_exporter.simulator.publishing import Post, Process, Publishing
+from late_exporter.simulator.publishing import Post, Process, start_publishing
 
 CONNECT_INTERVAL, TOKEN_LIFETIME = HOUR, 60 * DAY
-CONNECT_FAILURE_RATE, RECONNECT_FAILURE_RATE = 0.4, 0.3
-INVITATION_RATE, WHOLE_SECOND_RATE = 0.2, 0.3
+CONNECT_FAILURE_RATE, INVITATION_RATE, WHOLE_SECOND_RATE = 0.4, 0.2, 0.3
 CONNECT_ERRORS = (
     {"code": "oauth_denied", "message": "OAuth error: access_denied"},
     {"code": "token_exchange_failed", "message": "The authorization code could not be exchanged: invalid_grant"},
@@ -58,19 +57,20 @@ class SimulatedWorld(StaticLogs):
         super().__init__(**{log_type: LogList() for log_type in OUTCOMES})
         self.now = start - history
         self.random = Random(seed)  # noqa: S311 - simulation, not cryptography
+        self.activity_random = Random(f"activity {seed}")  # noqa: S311 - publishing does not depend on activity
         self.accounts = tuple(accounts)
         self.posts: dict[str, Post] = {}
-        self.token_expiries: dict[str, float] = {}
+        self.token_expiries = dict.fromkeys((account.id for account in self.accounts), self.now + TOKEN_LIFETIME)
         self.incidents: tuple[Incident, ...] = ()
         self.webhook_fired_at: float | None = None
         self._machine_id = self.random.getrandbits(40)
         self._numbers = count(1)
         self._waiting: list[tuple[float, int, Process]] = []
-        self.start(self._repeat(CONNECT_INTERVAL, self._connect_account))
+        self.repeat(self.random, CONNECT_INTERVAL, self._connect_account)
         for account in self.accounts:
-            self.renew_token(account)
-            self.start(self._repeat(TOKEN_LIFETIME, partial(self._expire_token, account)))
-        Publishing(self, Activity(self, seed), logs_per_day)
+            self.repeat(self.random, TOKEN_LIFETIME, partial(self._revoke_token, account))
+        start_publishing(self, logs_per_day)
+        start_activity(self)
         if history > 2 * DAY:
             self.start_incident("platform-outage", duration=3 * HOUR, start_time=start - 2 * DAY)
             self.start_incident("revoked-token", duration=5 * HOUR, start_time=start - DAY)
@@ -81,6 +81,18 @@ class SimulatedWorld(StaticLogs):
         time = next(process, None)
         if time is not None:
             heappush(self._waiting, (max(time, self.now), next(self._numbers), process))
+
+    def repeat(self, random: Random, interval: float, action: Callable[[], object]) -> None:
+        """Do something again and again, on average after an interval."""
+
+        def process() -> Process:
+            next_at = self.now + random.expovariate(1 / interval)
+            while True:
+                yield next_at
+                next_at = self.now + random.expovariate(1 / interval)
+                action()
+
+        self.start(process())
 
     def advance(self, now: float) -> None:
         """Advance to a Unix time. An earlier time changes nothing."""
@@ -134,8 +146,7 @@ class SimulatedWorld(StaticLogs):
             accounts = tuple(filter(self.is_connected, accounts))[:1]
         if not accounts:
             raise ConfigError(f"no connected account on {platform or 'any platform'}")
-        platform = accounts[0].platform.name if kind.scope == "account" else platform
-        self.start(self._run_incident(Incident(kind, platform, since, since + duration, accounts)))
+        self.start(self._run_incident(Incident(kind, since, since + duration, accounts)))
 
     def stop_incident(self, name: str) -> None:
         """Stop the incidents of a name."""
@@ -146,8 +157,8 @@ class SimulatedWorld(StaticLogs):
     def _run_incident(self, incident: Incident) -> Process:
         if incident.since > self.now:
             yield incident.since
-        for account in incident.disconnected_accounts:
-            self._log_connection(account, "disconnect")
+        if "connection" in incident.kind.stops:
+            self._log_connection(incident.accounts[0], "disconnect")
         self.incidents += (incident,)
         yield incident.until
         self._end_incident(incident)
@@ -155,39 +166,28 @@ class SimulatedWorld(StaticLogs):
     def _end_incident(self, incident: Incident) -> None:
         if incident in self.incidents:
             self.incidents = tuple(other for other in self.incidents if other is not incident)
-            for account in incident.disconnected_accounts:
-                if self.random.random() < RECONNECT_FAILURE_RATE:
-                    self._log_connection(account, "reconnect_failed")
-                self._log_connection(account, "reconnect_success")
-
-    def _repeat(self, interval: float, action: Callable[[], None]) -> Process:
-        """Do something again and again, on average after an interval."""
-        next_at = self.now + self.random.expovariate(1 / interval)
-        while True:
-            yield next_at
-            next_at = self.now + self.random.expovariate(1 / interval)
-            action()
+            if "connection" in incident.kind.stops:
+                self._log_connection(incident.accounts[0], "reconnect_failed")  # as the first try may
+                self._log_connection(incident.accounts[0], "reconnect_success")
 
     def _connect_account(self) -> None:
         account = self.random.choice(self.accounts)
         has_failed = self.random.random() < CONNECT_FAILURE_RATE or not self.is_connected(account)
         self._log_connection(account, "connect_failed" if has_failed else "connect_success")
 
-    def _expire_token(self, account: SimulatedAccount) -> None:
+    def _revoke_token(self, account: SimulatedAccount) -> None:
         if self.is_connected(account):
             until = self.now + self.random.uniform(HOUR / 2, 2 * HOUR)
-            incident = Incident(INCIDENTS["revoked-token"], account.platform.name, self.now, until, (account,))
-            self.start(self._run_incident(incident))
+            self.start(self._run_incident(Incident(INCIDENTS["revoked-token"], self.now, until, (account,))))
 
     def _log_connection(self, account: SimulatedAccount, event: str) -> None:
-        result: JsonObject = {"accountId": account.id}
+        result: JsonObject = {}
         if event.endswith("_failed"):
-            result = {"error": self.random.choices(CONNECT_ERRORS, (5, 3, 1))[0]}
+            result = {"accountId": None, "error": self.random.choices(CONNECT_ERRORS, (5, 3, 1))[0]}
         if event.endswith("_success"):
             self.renew_token(account)
-            expiry = timestamp(self.token_expiries[account.id])
-            names = {"displayName": account.display_name, "username": account.username}
-            result["success"] = {**names, "tokenExpiresAt": expiry}
+            expires_at = timestamp(self.token_expiries[account.id])
+            result = {"success": {"username": account.username, "tokenExpiresAt": expires_at}}
         is_invitation = event == "connect_success" and self.random.random() < INVITATION_RATE
         row = {
             "_id": self.object_id(),
@@ -196,5 +196,6 @@ class SimulatedWorld(StaticLogs):
             "connectionMethod": "invitation" if is_invitation else account.method,
             "durationMs": int(self.random.lognormvariate(7.5, 0.6)),
             "createdAt": timestamp(self.now, whole_seconds=self.random.random() < WHOLE_SECOND_RATE),
+            **result,
         }
-        self.connections.insert({**row, **result})
+        self.connections.insert(row)

@@ -84,7 +84,7 @@ class BenchApi:
         self._is_open.set()
         now = time.time() - 60
         rows = [make_row(n, now - (size - n) * DAYS * 86400 / size) for n in range(size)]
-        self._app = SimulatedApi(StaticLogs(LogList(rows)), clock=time.time, rate_limit=RATE_LIMIT)
+        self._app = SimulatedApi(StaticLogs(publishing=LogList(rows)), clock=time.time, rate_limit=RATE_LIMIT)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Respond to a request."""

@@ -87,7 +87,7 @@ def logs() -> StaticLogs:
         "duration_ms": 200,
         "created_at": "2026-11-24T01:00:00Z",
     }
-    return StaticLogs(LogList(posts), LogList(events), webhooks=LogList([delivery]))
+    return StaticLogs(publishing=LogList(posts), connections=LogList(events), webhooks=LogList([delivery]))
 
 
 def get(logs: StaticLogs, path: str, query: str = "") -> Any:

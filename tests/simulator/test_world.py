@@ -60,7 +60,7 @@ def test_order_and_identity(week: SimulatedWorld) -> None:
         times = [creation_time(row) for row in log_list.rows]
         assert sorted(times, reverse=True) == times
         assert times[0] <= NOON
-        assert len(log_list) == len({row["_id"] for row in log_list.rows})
+        assert len(log_list.rows) == len({row["_id"] for row in log_list.rows})
         assert all(24 == len(row["_id"]) for row in log_list.rows)
 
 
@@ -92,7 +92,8 @@ def test_pending_rows_are_updated_in_place() -> None:
     assert [pending[row["_id"]] for row in settled] == [row["createdAt"] for row in settled]
     statuses = Counter(row["status"] for row in settled)
     assert {"success", "failed", "pending"} == set(statuses)
-    assert statuses["success"] > 10 * statuses["failed"] > 10 * statuses["pending"]
+    assert statuses["success"] > 100 * statuses["failed"]
+    assert statuses["success"] > 100 * statuses["pending"]
 
 
 @pytest.mark.exhaustive
@@ -160,6 +161,6 @@ def test_every_row_fits_the_models(week: SimulatedWorld) -> None:
     """Every row of a week fits the models of the vendor's client of generation ``late``."""
     logs = [PostLog.model_validate(row) for row in week.publishing.rows]
     events = [ConnectionLog.model_validate(row) for row in week.connections.rows]
-    assert (len(week.publishing), len(week.connections)) == (len(logs), len(events))
+    assert (len(week.publishing.rows), len(week.connections.rows)) == (len(logs), len(events))
     assert all(log.createdAt and log.platform and log.action and log.status for log in logs)
     assert all(event.createdAt and event.platform and event.eventType for event in events)

@@ -94,7 +94,7 @@ def pinned() -> str:
 
 def test_both_feeds(url: str, world: SimulatedWorld) -> None:
     """The client reads every publishing and connection log of ten days, page by page."""
-    total = len(world.publishing)
+    total = len(world.publishing.rows)
     *pages, connections = list_logs(
         url, *({"limit": 100, "skip": skip} for skip in range(0, total, 100)), {"type": "connections", "limit": 100}
     )

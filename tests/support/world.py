@@ -103,7 +103,7 @@ class World:
 
     def change(self, log_id: str, status: str, **fields: Any) -> bool:
         """Change a log in place; return whether it exists."""
-        row = self.archives.publishing.get(log_id)
+        row = next((row for row in self.rows if row["_id"] == log_id), None)
         if row is not None:
             row.update(fields, status=status)
             self._record(row)
