@@ -1,4 +1,4 @@
-"""Accounts of five simulated customers and the captions of their posts."""
+"""Accounts of five simulated customers, each with a profile of its own, and the captions of their posts."""
 
 from __future__ import annotations
 
@@ -29,21 +29,20 @@ CAPTIONS = (
 )
 
 
-class SimulatedAccount(msgspec.Struct, frozen=True):
+class SimulatedAccount(msgspec.Struct, frozen=True, eq=False):
     """Account of a customer on a platform. ``method`` is the connection method of its logs."""
 
     id: str
-    user_id: str
     profile_id: str
     platform: SimulatedPlatform
     username: str
-    display_name: str
     method: str
 
     @property
     def owner(self) -> JsonObject:
         """Fields of all logs of the account in generation ``late``."""
-        return {"userId": self.user_id, "profileId": self.profile_id, "platform": self.platform.name}
+        ids = {"userId": hashed_id("user"), "profileId": self.profile_id, "accountId": self.id}
+        return {**ids, "platform": self.platform.name}
 
 
 def hashed_id(name: str) -> str:
@@ -52,12 +51,12 @@ def hashed_id(name: str) -> str:
 
 
 def _customer_accounts(handle: str, display_name: str, platforms: str) -> Iterator[SimulatedAccount]:
-    user_id, profile_id = hashed_id(f"user {handle}"), hashed_id(f"profile {handle}")
     for name in platforms.split():
-        account_id, platform = hashed_id(f"account {handle} {name}"), PLATFORMS[name]
         username = display_name if name in {"facebook", "googlebusiness", "linkedin"} else f"@{handle}"
-        method = "credentials" if name in {"bluesky", "telegram"} else "oauth"
-        yield SimulatedAccount(account_id, user_id, profile_id, platform, username, display_name, method)
+        ids = hashed_id(f"account {handle} {name}"), hashed_id(f"profile {handle}")
+        yield SimulatedAccount(
+            *ids, PLATFORMS[name], username, "credentials" if name in {"bluesky", "telegram"} else "oauth"
+        )
 
 
 ACCOUNTS = (

@@ -13,26 +13,19 @@ from late_exporter.simulator.platforms import COOLDOWN, OUTAGE, RATE_LIMITED, TO
 
 
 class Incident(msgspec.Struct, frozen=True):
-    """Incident, with the Unix times of its start and end, and what it affects; None for everything."""
+    """Incident, with the Unix times of its start and end, and the accounts that it affects."""
 
-    name: str
-    platform: str | None
+    kind: IncidentKind
     since: float
     until: float
-    account: SimulatedAccount | None = None
-
-    @property
-    def kind(self) -> IncidentKind:
-        return INCIDENTS[self.name]
-
-    def affects(self, account: SimulatedAccount) -> bool:
-        return self.platform in {None, account.platform.name} and self.account in (None, account)
+    accounts: tuple[SimulatedAccount, ...]
 
 
 class IncidentKind(msgspec.Struct, frozen=True):
     """Kind of incident.
 
     Args:
+        name: Name, by which users start it.
         description: What it does, for users.
         scope: What it affects: the accounts of a platform, one account, or the whole workspace.
         platform: Platform that it affects by default; None for any.
@@ -40,12 +33,12 @@ class IncidentKind(msgspec.Struct, frozen=True):
         failure_rate: Share of publish attempts that fail.
         refusal: Failure of posts, without an attempt and a log.
         slowdown: Smallest and largest factor by which attempts take longer, by kind of post.
-        holds: Posts that do not start: ``scheduled`` ones, and those that are to be published at ``once``.
-        disconnects: Whether the account is disconnected until the incident ends.
-        stops_webhooks: Whether no webhook is delivered.
+        stops: What stops until the incident ends: ``scheduled`` posts, posts to be published at ``once``, ``webhooks``,
+            or the ``connection`` of its one account.
         shown: Fields that status documents have instead of their usual ones, by name of the document.
     """
 
+    name: str
     description: str
     scope: Literal["platform", "account", "workspace"]
     platform: str | None = None
@@ -53,49 +46,47 @@ class IncidentKind(msgspec.Struct, frozen=True):
     failure_rate: float = 1.0
     refusal: PublishFailure | None = None
     slowdown: Mapping[str, tuple[float, float]] = {}
-    holds: frozenset[str] = frozenset()
-    disconnects: bool = False
-    stops_webhooks: bool = False
+    stops: tuple[str, ...] = ()
     shown: Mapping[str, Callable[[Incident], JsonObject]] = {}
 
 
-def _suspension(incident: Incident) -> JsonObject:
-    since = timestamp(incident.since)
-    return {"hasAccess": False, "suspended": True, "suspendedAt": since, "suspensionReason": "unpaid_invoice"}
-
-
-INCIDENTS: Mapping[str, IncidentKind] = {
-    "platform-outage": IncidentKind(
-        "nearly every attempt on one platform fails with 503", "platform", "instagram", OUTAGE, 0.95
+SUSPENDED = {"hasAccess": False, "suspended": True, "suspensionReason": "unpaid_invoice"}
+_KINDS = (
+    IncidentKind(
+        "platform-outage", "nearly every attempt on one platform fails with 503",
+        "platform", "instagram", failure=OUTAGE, failure_rate=0.95,
     ),
-    "revoked-token": IncidentKind(
-        "one account is disconnected and fails with TOKEN_EXPIRED until it reconnects", "account", None, TOKEN_EXPIRED,
-        disconnects=True,
+    IncidentKind(
+        "revoked-token", "one account is disconnected and fails with TOKEN_EXPIRED until it reconnects",
+        "account", failure=TOKEN_EXPIRED, stops=("connection",),
     ),
-    "rate-limit-storm": IncidentKind(
-        "one platform answers 429, posts pause and take long", "platform", "twitter", RATE_LIMITED, 0.75,
+    IncidentKind(
+        "rate-limit-storm", "one platform answers 429, posts pause and take long",
+        "platform", "twitter", failure=RATE_LIMITED, failure_rate=0.75,
         slowdown=dict.fromkeys(("text", "image", "video"), (5, 12)),
     ),
-    "slow-video": IncidentKind(
-        "videos take 10 to 20 times as long and stay pending", "platform", slowdown={"video": (10, 20)}
+    IncidentKind(
+        "slow-video", "videos take 10 to 20 times as long and stay pending", "platform", slowdown={"video": (10, 20)}
     ),
-    "scheduler-stuck": IncidentKind(
-        "posts that are due stay scheduled, without a log", "workspace", holds=frozenset({"scheduled"})
+    IncidentKind(
+        "scheduler-stuck", "posts that are due stay scheduled, without a log", "workspace", stops=("scheduled",)
     ),
-    "account-cooldown": IncidentKind(
-        "one account is in a publishing cooldown: its posts fail without a log", "account", "tiktok", refusal=COOLDOWN,
+    IncidentKind(
+        "account-cooldown", "one account is in a publishing cooldown: its posts fail without a log",
+        "account", "tiktok", refusal=COOLDOWN,
         shown={"account": lambda incident: {"rateLimitedUntil": timestamp(incident.until)}},
     ),
-    "suspended": IncidentKind(
-        "no post is published because of an unpaid invoice", "workspace",
-        holds=frozenset({"scheduled", "once"}), shown={"billing status": _suspension},
+    IncidentKind(
+        "suspended", "no post is published because of an unpaid invoice", "workspace", stops=("scheduled", "once"),
+        shown={"billing status": lambda incident: {**SUSPENDED, "suspendedAt": timestamp(incident.since)}},
     ),
-    "spend-cap": IncidentKind(
-        "97 % of the monthly spend cap for X is used", "workspace",
+    IncidentKind(
+        "spend-cap", "97 % of the monthly spend cap for X is used", "workspace",
         shown={"billing caps": lambda _: {"xSpendUsedCents": 48_500}},
     ),
-    "webhook-disabled": IncidentKind(
-        "the webhook is switched off after 20 failed deliveries", "workspace",
-        stops_webhooks=True, shown={"webhook": lambda _: {"isActive": False, "failureCount": 20}},
+    IncidentKind(
+        "webhook-disabled", "the webhook is switched off after 20 failed deliveries", "workspace", stops=("webhooks",),
+        shown={"webhook": lambda _: {"isActive": False, "failureCount": 20}},
     ),
-}  # fmt: skip
+)  # fmt: skip
+INCIDENTS: Mapping[str, IncidentKind] = {kind.name: kind for kind in _KINDS}

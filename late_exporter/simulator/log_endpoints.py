@@ -6,15 +6,15 @@ All rows are stored with the names of generation ``late``, also those of types t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from http import HTTPStatus
 from math import inf
 from typing import Any
 
 import msgspec
 
-from late_exporter.simulator.log_list import DAY, JsonObject, LogList, LogRow, log_status, post_id
+from late_exporter.simulator.log_list import DAY, JsonObject, LogList, LogRow, post_id
 from late_exporter.simulator.request import Request, RequestRejected
 
 STATUSES = ("success", "failed", "pending", "skipped")
@@ -35,18 +35,16 @@ ZERNIO_ACTIONS = {
 COMMON_FIELDS = ("userId", "accountId", "platform", "statusCode", "endpoint", "durationMs", "createdAt")
 """Fields of publishing and connection logs that ``zernio`` has in snake case."""
 
+METADATA = ("profileId", "attemptNumber", "connectionMethod", "platformPostUrl", "tokenExpiresAt")
+"""Fields of a log or of its result that ``zernio`` has in ``metadata``."""
+
 FILTERS = ("platform", "action", "eventType", "accountId", "profileId")
 """Fields of rows by which the parameters of the same names select."""
 
 
-def list_publishing(request: Request) -> JsonObject:
-    """Return the document of ``GET /v1/posts/logs``."""
-    return _list_logs(request, request.source.publishing, LATE_DAYS)
-
-
-def list_connections(request: Request) -> JsonObject:
-    """Return the document of ``GET /v1/connections/logs``."""
-    return _list_logs(request, request.source.connections, LATE_DAYS)
+def list_late_logs(log_type: str, request: Request) -> JsonObject:
+    """Return the document of the list of a type in generation ``late``."""
+    return _list_logs(request, request.source.lists[log_type], LATE_DAYS, dict)
 
 
 def list_post_logs(request: Request) -> JsonObject:
@@ -57,77 +55,65 @@ def list_post_logs(request: Request) -> JsonObject:
     return {"logs": [{**row, "postId": post_id(row)} for row in rows], "count": len(rows), "postId": request.argument}
 
 
-def list_logs(request: Request) -> JsonObject:
+def list_zernio_logs(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/logs``."""
-    name = request.choice("type", LOG_TYPES) or "publishing"
-    log_lists = {"publishing": request.source.publishing, "connections": request.source.connections}
-    log_list = {**log_lists, **request.source.activity}.get(name, LogList())
-    return _list_logs(request, log_list, ZERNIO_DAYS, LOG_TYPES[name])
+    log_type = request.text("type") or "publishing"
+    log_list = request.source.lists.get(log_type, LogList())
+    return _list_logs(request, log_list, ZERNIO_DAYS, partial(render_log, log_type))
 
 
-def _list_logs(
-    request: Request, log_list: LogList, max_days: int, render: Callable[[LogRow], LogRow] = dict
-) -> JsonObject:
+def _list_logs(request: Request, log_list: LogList, max_days: int, render: Callable[[LogRow], LogRow]) -> JsonObject:
     """Return a page of the logs that a request selects."""
     limit, skip = request.integer("limit", 50, 1, MAX_LIMIT), request.integer("skip", 0, 0)
     oldest = request.now - DAY * request.integer("days", max_days, 1, max_days)
-    status, search = request.choice("status", STATUSES), request.text("search").casefold()
-    wanted = {name: request.text(name) for name in FILTERS if request.text(name) not in {"", "all"}}
+    status, wanted = request.text("status"), {name: request.text(name) for name in FILTERS if request.text(name)}
 
     def matches(row: LogRow) -> bool:
-        is_wanted = (status is None or status == log_status(row)) and (not search or search in str(row).casefold())
+        is_wanted = status in {"", _status(row)}
         return is_wanted and (not wanted or wanted.items() <= {**row, **render(row)}.items())
 
-    predicate = matches if status or wanted or search else None
-    since, until = max(oldest, request.time("from", -inf)), request.time("to", inf)
-    rows, total = log_list.page(skip, limit, predicate, since=since, until=until)
+    predicate = matches if status or wanted else None
+    rows = log_list.select(max(oldest, request.time("from", -inf)), request.time("to", inf), predicate)
+    total = len(rows)
     pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit)}
-    return {"logs": list(map(render, rows)), "pagination": {**pagination, "hasMore": skip + limit < total}}
+    logs = list(map(render, rows[skip : skip + limit]))
+    return {"logs": logs, "pagination": {**pagination, "hasMore": skip + limit < total}}
 
 
-def render_publishing(row: LogRow) -> LogRow:
-    """Return a publishing log in the format of ``zernio``."""
-    action, status, post, response = row.get("action"), row.get("status"), post_id(row), _object(row, "response")
-    if action in ZERNIO_ACTIONS and status in STATUSES:
-        action = ZERNIO_ACTIONS[action].split()[STATUSES.index(status)]
-    metadata = {name: row.get(name) for name in ("profileId", "accountUsername", "attemptNumber")}
-    metadata |= {"postId": post, "platformPostUrl": response.get("platformPostUrl")}
+def render_log(log_type: str, row: LogRow) -> LogRow:
+    """Return a stored row in the format of ``zernio``."""
+    if log_type not in {"publishing", "connections"}:
+        return {_snake_case(name): value for name, value in row.items() if name != "profileId"}
+    results = (row.get(name) for name in ("response", "error", "success"))
+    result: JsonObject = next((each for each in results if isinstance(each, dict)), {})
+    metadata = {name: row.get(name, result.get(name)) for name in METADATA}
+    post, username = post_id(row), row.get("accountUsername", result.get("username"))
     return {
-        **_common_fields("publishing", row),
-        "action": action,
+        "type": log_type,
+        "action": _action(row),
+        "status": _status(row),
+        **{_snake_case(name): row.get(name) for name in COMMON_FIELDS},
         "request_id": post and f"req_{post}",
-        "error_message": response.get("errorMessage"),
-        "error_code": response.get("errorCode"),
+        "error_message": result.get("errorMessage", result.get("message")),
+        "error_code": result.get("errorCode", result.get("code")),
         "request_body": _to_text(row.get("request"), MAX_REQUEST_CHARS),
-        "response_body": _to_text(row.get("response"), MAX_RESPONSE_CHARS),
-        "metadata": _to_text(metadata),
+        "response_body": _to_text(result, MAX_RESPONSE_CHARS),
+        "metadata": _to_text({**metadata, "postId": post, "accountUsername": username}),
     }
 
 
-def render_connection(row: LogRow) -> LogRow:
-    """Return a connection log in the format of ``zernio``."""
-    event, error, success = str(row.get("eventType")), _object(row, "error"), _object(row, "success")
-    action = event if event.endswith("_failed") else f"{event.removesuffix('_success')}ed"
-    metadata = {name: success.get(name) for name in ("displayName", "tokenExpiresAt")}
-    metadata |= {name: row.get(name) for name in ("profileId", "connectionMethod")}
-    metadata |= {"accountUsername": success.get("username")}
-    return {
-        **_common_fields("connections", row),
-        "action": f"account.{action}",
-        "error_message": error.get("message"),
-        "error_code": error.get("code"),
-        "response_body": _to_text(error or success, MAX_RESPONSE_CHARS),
-        "metadata": _to_text(metadata),
-    }
+def _action(row: LogRow) -> Any:
+    event, action, status = row.get("eventType"), str(row.get("action")), row.get("status")
+    if isinstance(event, str):
+        return f"account.{event if event.endswith('_failed') else event.removesuffix('_success') + 'ed'}"
+    is_known = action in ZERNIO_ACTIONS and status in STATUSES
+    return ZERNIO_ACTIONS[action].split()[STATUSES.index(status)] if is_known else row.get("action")
 
 
-def _render_activity(row: LogRow) -> LogRow:
-    return {_snake_case(name): value for name, value in row.items() if name != "profileId"}
-
-
-def _common_fields(log_type: str, row: LogRow) -> LogRow:
-    fields = {_snake_case(name): row.get(name) for name in COMMON_FIELDS}
-    return {"type": log_type, "status": log_status(row), **fields}
+def _status(row: LogRow) -> Any:
+    """Return the status of a row. That of a connection log follows from its event."""
+    event = row.get("eventType")
+    return row.get("status") if event is None else "failed" if str(event).endswith("_failed") else "success"
 
 
 @cache
@@ -135,19 +121,6 @@ def _snake_case(name: str) -> str:
     return re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
 
 
-def _object(row: LogRow, name: str) -> LogRow:
-    value = row.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def _to_text(value: Any, length: int | None = None) -> str | None:
     known = {name: each for name, each in value.items() if each is not None} if isinstance(value, dict) else value
     return msgspec.json.encode(known).decode()[:length] if known else None
-
-
-LOG_TYPES: Mapping[str, Callable[[LogRow], LogRow]] = {
-    "publishing": render_publishing,
-    "connections": render_connection,
-    **dict.fromkeys(("webhooks", "messaging", "workflow_event", "api_request"), _render_activity),
-}
-"""Functions that return a stored row in the format of ``zernio``, by type."""

@@ -37,10 +37,6 @@ class SimulatedPlatform(msgspec.Struct, frozen=True):
     post_kinds: tuple[str, ...]
     failures: Mapping[PublishFailure, float]
 
-    @property
-    def endpoint(self) -> str:
-        return f"api.{self.name}.com/v1/posts"
-
 
 RATE_LIMITED = PublishFailure(429, "RATE_LIMITED", "Rate limit exceeded", is_retryable=True)
 TOKEN_EXPIRED = PublishFailure(401, "TOKEN_EXPIRED", "The access token has expired")

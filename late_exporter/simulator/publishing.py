@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from late_exporter.simulator.accounts import CAPTIONS, SimulatedAccount
-from late_exporter.simulator.activity import Activity
-from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, timestamp
+from late_exporter.simulator.activity import deliver_webhook
+from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, LogRow, timestamp
 from late_exporter.simulator.platforms import RATE_LIMITED, STUCK, TOKEN_EXPIRED, UPLOAD_FAILED, PublishFailure
 
 if TYPE_CHECKING:
@@ -36,227 +36,209 @@ class Post(msgspec.Struct):
     """Post to accounts of one customer.
 
     Args:
+        id: Its id.
+        profile_id: Profile of the customer.
         kind: ``text``, ``image`` or ``video``.
-        created_at: Unix time of its creation.
-        accounts: Accounts of its targets, in the order of those.
-        document: The post in the format of ``GET /v1/posts``.
+        created_at: Time of its creation, as the API shows it.
+        scheduled_for: Time for which it is scheduled, if it is, as the API shows it.
+        statuses: Its status on each account.
         reference: Field ``postId`` of its logs.
         request: Field ``request`` of its logs.
     """
 
+    id: str
+    profile_id: str
     kind: str
-    created_at: float
-    accounts: list[SimulatedAccount]
-    document: JsonObject
+    created_at: str
+    scheduled_for: str | None
+    statuses: dict[SimulatedAccount, str]
     reference: JsonObject
     request: JsonObject
 
     @property
-    def id(self) -> str:
-        return str(self.reference["_id"])
+    def document(self) -> JsonObject:
+        """The post in the format of ``GET /v1/posts``."""
+        return {**self.reference, "scheduledFor": self.scheduled_for, "createdAt": self.created_at}
 
     def log_time(self, time: float) -> str:
         """Return a time as the logs of the post show it."""
-        return timestamp(time, whole_seconds="scheduledFor" in self.request)
+        return timestamp(time, whole_seconds=self.scheduled_for is not None)
 
-    def set_status(self, status: str, now: float) -> None:
-        self.reference["status"] = status
-        self.document.update(self.reference, updatedAt=timestamp(now))
-
-    def change_target(self, account: SimulatedAccount, now: float, **changes: Any) -> None:
-        """Change the state of the post on one account, from which that of the post follows."""
-        targets = self.document["platforms"]
-        targets[self.accounts.index(account)].update(changes)
-        results = {target["status"] for target in targets}
+    def set_status(self, account: SimulatedAccount, status: str) -> None:
+        """Change the status of the post on one account, from which that of the post follows."""
+        self.statuses[account] = status
+        results = set(self.statuses.values())
         is_active = bool(results & {"pending", "processing"})
-        self.set_status("publishing" if is_active else results.pop() if len(results) == 1 else "partial", now)
+        self.reference["status"] = "publishing" if is_active else results.pop() if len(results) == 1 else "partial"
 
 
-class Publishing:
-    """Posts of the customers of a world, and what becomes of them.
+def start_publishing(world: SimulatedWorld, logs_per_day: float) -> None:
+    """Start the processes that write about as many publishing logs per day."""
+    posts_per_second = logs_per_day / LOGS_PER_POST / DAY
+    lead = min(MAX_LEAD, MAX_PLANNED_POSTS / SCHEDULED_SHARE / posts_per_second)
+    world.start(_create_posts(world, (1 - SCHEDULED_SHARE) * posts_per_second, 0))
+    world.start(_create_posts(world, SCHEDULED_SHARE * posts_per_second, lead))
+    for account in world.accounts:
+        world.start(_refresh_tokens(world, account))
 
-    Args:
-        world: State of the world.
-        activity: Activity that delivers the webhook of posts.
-        logs_per_day: Approximate number of publishing logs per day.
-    """
 
-    def __init__(self, world: SimulatedWorld, activity: Activity, logs_per_day: float) -> None:
-        self._world = world
-        self._random = world.random
-        self._activity = activity
-        users = dict.fromkeys(account.user_id for account in world.accounts)
-        self._customers = [[account for account in world.accounts if account.user_id == user] for user in users]
-        self._posts_per_second = logs_per_day / LOGS_PER_POST / DAY
-        lead = min(MAX_LEAD, MAX_PLANNED_POSTS / SCHEDULED_SHARE / self._posts_per_second)
-        world.start(self._create_posts(1 - SCHEDULED_SHARE, None))
-        world.start(self._create_posts(SCHEDULED_SHARE, lead))
-        for account in world.accounts:
-            world.start(self._refresh_tokens(account))
+def _create_posts(world: SimulatedWorld, posts_per_second: float, lead: float) -> Process:
+    """Create posts that are scheduled some seconds before they are due, or published at once."""
 
-    def _create_posts(self, share: float, lead: float | None) -> Process:
-        """Create a share of all posts, scheduled some seconds before they are due, or published at once."""
-        due_at = self._draw_next(self._world.now, share)
-        while True:
-            yield due_at - (lead or 0)
-            time, due_at = due_at, self._draw_next(due_at, share)
-            if lead is not None or not self._is_held("once"):
-                scheduled_for = None if lead is None else time
-                if post := self._create_post(scheduled_for):
-                    self._world.start(self._publish(post, scheduled_for))
+    def draw_next(time: float) -> float:
+        return time + world.random.expovariate(posts_per_second * _relative_load(time))
 
-    def _draw_next(self, time: float, share: float) -> float:
-        """Return the Unix time of the next post of a share of all posts, after one at a time."""
-        return time + self._random.expovariate(share * self._posts_per_second * _relative_load(time))
+    due_at = draw_next(world.now)
+    while True:
+        yield due_at - lead
+        time, due_at = due_at, draw_next(due_at)
+        if not lead and world.is_stopped("once", world.accounts[0]):
+            continue
+        if post := _draw_post(world, time if lead else None):
+            world.posts[post.id] = post
+            world.start(_publish(world, post, time if lead else None))
 
-    def _publish(self, post: Post, due_at: float | None) -> Process:
-        if due_at is not None:
-            yield due_at
-            while self._is_held("scheduled"):
-                yield self._world.now + MINUTE
-        for account in post.accounts:
-            delay = self._random.uniform(0, 4) if due_at is None else 0.0
-            self._world.start(self._publish_to(post, account, self._world.now + delay))
-        if self._random.random() < RARE_PROBABILITY:
-            yield self._world.now + self._random.expovariate(1 / (6 * HOUR))
-            self._world.posts.pop(post.id, None)
-            for row in self._world.publishing.rows_of_post(post.id):
-                self._world.publishing.delete(row["_id"])
 
-    def _is_held(self, kind: str) -> bool:
-        return any(kind in incident.kind.holds for incident in self._world.incidents)
+def _publish(world: SimulatedWorld, post: Post, due_at: float | None) -> Process:
+    """Publish a post when it is due, or at once, and rarely delete it later."""
+    if due_at is not None:
+        yield due_at
+        while world.is_stopped("scheduled", world.accounts[0]):
+            yield world.now + MINUTE
+    for account in post.statuses:
+        delay = world.random.uniform(0, 4) if due_at is None else 0.0
+        world.start(_publish_to(world, post, account, world.now + delay))
+    if world.random.random() < RARE_PROBABILITY:
+        yield world.now + world.random.expovariate(1 / (6 * HOUR))
+        del world.posts[post.id]
+        world.publishing.delete(*(row["_id"] for row in world.publishing.rows_of_post(post.id)))
 
-    def _create_post(self, due_at: float | None) -> Post | None:
-        """Create a post, unless the drawn customer has no account for the drawn kind."""
-        kind = self._random.choices(KINDS, cum_weights=CUMULATIVE_KINDS)[0]
-        accounts = [account for account in self._random.choice(self._customers) if kind in account.platform.post_kinds]
-        count = self._random.choices(TARGET_COUNTS, cum_weights=CUMULATIVE_COUNTS)[0]
-        accounts.sort(key=lambda account: self._random.random() ** (1 / account.platform.weight), reverse=True)
-        accounts = accounts[:count]
-        if not accounts:
-            return None
-        media_count = 0 if kind == "text" else self._random.choice((1, 1, 1, 3)) if kind == "image" else 1
-        content, now = self._random.choice(CAPTIONS), self._world.now
-        urls = [f"https://storage.getlate.dev/{self._random.getrandbits(48):012x}.{kind}" for _ in range(media_count)]
-        due_text = None if due_at is None else timestamp(due_at, whole_seconds=True)
-        reference = {"_id": self._world.object_id(), "content": content}
-        request = {"contentPreview": content[:200], "mediaCount": media_count, "mediaTypes": [kind] * media_count}
-        request |= {"mediaUrls": urls, **({"scheduledFor": due_text} if due_text else {})}
-        targets = [{"platform": each.platform.name, "accountId": each.id, "status": "pending"} for each in accounts]
-        document = {"userId": accounts[0].user_id, "platforms": targets, "scheduledFor": due_text}
-        document["createdAt"] = timestamp(now)
-        post = Post(kind, now, accounts, document, reference, request)
-        post.set_status("publishing" if due_at is None else "scheduled", now)
-        self._world.posts[post.id] = post
-        return post
 
-    def _publish_to(self, post: Post, account: SimulatedAccount, start_at: float) -> Process:
-        yield start_at
-        post.change_target(account, self._world.now, status="processing")
-        refusals = (incident.kind.refusal for incident in self._world.incidents_of(account))
-        failure, draw = next(filter(None, refusals), None), self._random.random()
-        if failure is None and draw < 2 * RARE_PROBABILITY:
-            is_cancelled = draw < RARE_PROBABILITY  # or has been published already
-            self._write_log(account, "cancelled" if is_cancelled else "publish", post, status="skipped")
-            self._end(post, account, "cancelled" if is_cancelled else "published")
-            return
+def _draw_post(world: SimulatedWorld, due_at: float | None) -> Post | None:
+    """Return a new post; None if the drawn customer has no account for the drawn kind."""
+    kind = world.random.choices(KINDS, cum_weights=CUMULATIVE_KINDS)[0]
+    profile_id = world.random.choice(list(dict.fromkeys(account.profile_id for account in world.accounts)))
+    count = world.random.choices(TARGET_COUNTS, cum_weights=CUMULATIVE_COUNTS)[0]
+    accounts = [each for each in world.accounts if each.profile_id == profile_id and kind in each.platform.post_kinds]
+    accounts.sort(key=lambda account: world.random.random() ** (1 / account.platform.weight), reverse=True)
+    if not accounts:
+        return None
+    media_count = 0 if kind == "text" else world.random.choice((1, 1, 1, 3)) if kind == "image" else 1
+    content, host = world.random.choice(CAPTIONS), "https://storage.getlate.dev"
+    media_urls = [f"{host}/{world.random.getrandbits(48):012x}.{kind}" for _ in range(media_count)]
+    created_at, scheduled_for = timestamp(world.now), timestamp(due_at, whole_seconds=True) if due_at else None
+    post_id, statuses = world.object_id(), dict.fromkeys(accounts[:count], "pending")
+    reference = {"_id": post_id, "content": content, "status": "scheduled" if scheduled_for else "publishing"}
+    request = {"contentPreview": content[:200], "mediaUrls": media_urls, "scheduledFor": scheduled_for}
+    return Post(post_id, profile_id, kind, created_at, scheduled_for, statuses, reference, request)
+
+
+def _publish_to(world: SimulatedWorld, post: Post, account: SimulatedAccount, start_at: float) -> Process:
+    yield start_at
+    post.set_status(account, "processing")
+    refusals = (incident.kind.refusal for incident in world.incidents_of(account))
+    failure, draw = next(filter(None, refusals), None), world.random.random()
+    if failure is None and draw < 2 * RARE_PROBABILITY:
+        is_cancelled = draw < RARE_PROBABILITY  # or has been published already
+        _write_log(world, account, "cancelled" if is_cancelled else "publish", post, status="skipped")
+        result = "cancelled" if is_cancelled else "published"
+    else:
         if failure is None and post.kind == "video":
-            failure = yield from self._upload(post, account)
+            failure = yield from _upload(world, post, account)
         if failure is None:
-            failure = yield from self._attempt_until_final(post, account)
-        self._end(post, account, "failed" if failure else "published")
+            failure = yield from _attempt(world, post, account)
+        result = "failed" if failure else "published"
+    post.set_status(account, result)
+    deliver_webhook(world, account, post.id, result)
 
-    def _upload(self, post: Post, account: SimulatedAccount) -> PublishStep:
-        created_at, duration = post.log_time(self._world.now), 0.6 * self._draw_duration(post, account)
-        yield self._world.now + duration
-        failure = UPLOAD_FAILED if self._random.random() < 2 * RARE_PROBABILITY else None
-        result = {"attemptNumber": 1, "createdAt": created_at, **_result_fields(failure, duration)}
-        self._write_log(account, "media_upload", post, **result)
-        return failure
 
-    def _attempt_until_final(self, post: Post, account: SimulatedAccount) -> PublishStep:
-        failure = yield from self._attempt(post, account, 1)
-        for number in range(1, MAX_ATTEMPTS):
-            if failure is None or not failure.is_retryable:
-                break
-            wait = 20 * 3 ** (number - 1) * self._random.uniform(0.8, 1.3)
-            if failure is RATE_LIMITED:
-                pause = {"statusCode": 429, "attemptNumber": number, "durationMs": int(wait * 1000)}
-                self._write_log(account, "rate_limit_pause", post, status="skipped", **pause)
-            yield self._world.now + wait
-            failure = yield from self._attempt(post, account, number + 1)
-        return failure
+def _upload(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> PublishStep:
+    started_at, duration = post.log_time(world.now), 0.6 * _draw_duration(world, post, account)
+    yield world.now + duration
+    failure = UPLOAD_FAILED if world.random.random() < 2 * RARE_PROBABILITY else None
+    result = {"attemptNumber": 1, "createdAt": started_at, **_result_fields(failure, duration)}
+    _write_log(world, account, "media_upload", post, **result)
+    return failure
 
-    def _attempt(self, post: Post, account: SimulatedAccount, number: int) -> PublishStep:
-        now, log_id = self._world.now, None
-        post.change_target(account, now, status="processing", publishAttempts=number)
-        duration, failure = self._draw_duration(post, account), self._draw_failure(account)
-        action, log = "publish" if number == 1 else "retry", {"attemptNumber": number, "createdAt": post.log_time(now)}
-        draw = self._random.random()
-        if draw >= LOGGED_AT_END_PROBABILITY:
-            log_id = self._write_log(account, action, post, status="pending", **log)
-        if draw >= 1 - STUCK_PROBABILITY:
-            yield now + STUCK_SECONDS  # The log stays pending, but the post must not be in progress for days.
-            return STUCK
-        yield now + duration
-        result = _result_fields(failure, duration)
+
+def _attempt(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> PublishStep:
+    """Attempt to publish until it succeeds or fails for good; some attempts are logged only at their end."""
+    number = 0
+    while True:
+        number += 1
+        action, started_at = "publish" if number == 1 else "retry", post.log_time(world.now)
+        log: JsonObject = {"attemptNumber": number, "createdAt": started_at}
+        duration, failure = _draw_duration(world, post, account), _draw_failure(world, account)
+        draw = world.random.random()
+        is_stuck, is_logged_at_end = draw >= 1 - STUCK_PROBABILITY, draw < LOGGED_AT_END_PROBABILITY
+        if not is_logged_at_end:
+            log = _write_log(world, account, action, post, status="pending", **log)
+        if is_stuck:
+            yield world.now + STUCK_SECONDS
+            return STUCK  # The log stays pending, but the post must not be in progress for days.
+        yield world.now + duration
+        log |= _result_fields(failure, duration)
         if failure is None:
-            platform_id = f"{self._random.getrandbits(56)}"
+            platform_id = f"{world.random.getrandbits(56)}"
             url = f"https://www.{account.platform.name}.com/{platform_id}"
-            result["response"] = {"platformPostId": platform_id, "platformPostUrl": url}
-            post.change_target(account, self._world.now, platformPostUrl=url)
-        if log_id is None:
-            self._write_log(account, action, post, **log, **result)
-        else:
-            self._world.publishing.update(log_id, **result)
-        return failure
+            log["response"] = {"platformPostId": platform_id, "platformPostUrl": url}
+        if is_logged_at_end:
+            _write_log(world, account, action, post, **log)
+        if failure is None or not failure.is_retryable or number == MAX_ATTEMPTS:
+            return failure
+        wait = 20 * 3 ** (number - 1) * world.random.uniform(0.8, 1.3)
+        if failure is RATE_LIMITED:
+            pause = {"statusCode": 429, "attemptNumber": number, "durationMs": int(wait * 1000)}
+            _write_log(world, account, "rate_limit_pause", post, status="skipped", **pause)
+        yield world.now + wait
 
-    def _end(self, post: Post, account: SimulatedAccount, result: str) -> None:
-        post.change_target(account, self._world.now, status=result)
-        self._activity.deliver_webhook(account, post.id, result)
 
-    def _draw_failure(self, account: SimulatedAccount) -> PublishFailure | None:
-        """Return the failure of a publish attempt, or None if it succeeds."""
-        for incident in self._world.incidents_of(account):
-            if failure := incident.kind.failure:
-                rate = incident.kind.failure_rate
-                return failure if rate == 1 or self._random.random() < rate else None
-        if self._random.random() >= account.platform.failure_rate:
-            return None
-        return self._random.choices(tuple(account.platform.failures), tuple(account.platform.failures.values()))[0]
+def _draw_failure(world: SimulatedWorld, account: SimulatedAccount) -> PublishFailure | None:
+    """Return the failure of a publish attempt, or None if it succeeds."""
+    for incident in world.incidents_of(account):
+        if failure := incident.kind.failure:
+            rate = incident.kind.failure_rate
+            return failure if rate == 1 or world.random.random() < rate else None
+    if world.random.random() >= account.platform.failure_rate:
+        return None
+    return world.random.choices(tuple(account.platform.failures), tuple(account.platform.failures.values()))[0]
 
-    def _draw_duration(self, post: Post, account: SimulatedAccount) -> float:
-        seconds = account.platform.median_seconds * self._random.lognormvariate(0, account.platform.sigma)
-        for incident in self._world.incidents_of(account):
-            if factors := incident.kind.slowdown.get(post.kind):
-                seconds *= self._random.uniform(*factors)
-        return seconds
 
-    def _refresh_tokens(self, account: SimulatedAccount) -> Process:
-        yield self._world.now + self._random.uniform(0, 6 * HOUR)
-        while True:
-            failure = None if self._world.is_connected(account) else TOKEN_EXPIRED
-            if failure is None:
-                self._world.renew_token(account)
-            self._write_log(account, "token_refresh", **_result_fields(failure, self._random.uniform(0.15, 1.2)))
-            yield self._world.now + self._random.uniform(4 * HOUR, 8 * HOUR)
+def _draw_duration(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> float:
+    seconds = account.platform.median_seconds * world.random.lognormvariate(0, account.platform.sigma)
+    for incident in world.incidents_of(account):
+        if factors := incident.kind.slowdown.get(post.kind):
+            seconds *= world.random.uniform(*factors)
+    return seconds
 
-    def _write_log(self, account: SimulatedAccount, action: str, post: Post | None = None, **fields: Any) -> str | None:
-        """Write a log and return its id, or None if its post has been deleted."""
-        if post and post.id not in self._world.posts:
-            return None
-        row = {
-            "_id": self._world.object_id(),
-            **({"postId": post.reference, "request": post.request} if post else {}),
-            **account.owner,
-            "accountId": account.id,
-            "accountUsername": account.username,
-            "action": action,
-            "endpoint": account.platform.endpoint,
-            "createdAt": post.log_time(self._world.now) if post else timestamp(self._world.now),
-        }
-        self._world.publishing.insert({**row, **fields})
-        return str(row["_id"])
+
+def _refresh_tokens(world: SimulatedWorld, account: SimulatedAccount) -> Process:
+    yield world.now + world.random.uniform(0, 6 * HOUR)
+    while True:
+        failure = None if world.is_connected(account) else TOKEN_EXPIRED
+        if failure is None:
+            world.renew_token(account)
+        _write_log(world, account, "token_refresh", **_result_fields(failure, world.random.uniform(0.15, 1.2)))
+        yield world.now + world.random.uniform(4 * HOUR, 8 * HOUR)
+
+
+def _write_log(
+    world: SimulatedWorld, account: SimulatedAccount, action: str, post: Post | None = None, **fields: Any
+) -> LogRow:
+    """Write a log, unless its post has been deleted, and return it."""
+    row = {
+        "_id": world.object_id(),
+        **({"postId": post.reference, "request": post.request} if post else {}),
+        **account.owner,
+        "accountUsername": account.username,
+        "action": action,
+        "endpoint": f"api.{account.platform.name}.com/v1/posts",
+        "createdAt": post.log_time(world.now) if post else timestamp(world.now),
+        **fields,
+    }
+    if post is None or post.id in world.posts:
+        world.publishing.insert(row)
+    return row
 
 
 def _result_fields(failure: PublishFailure | None, duration: float) -> JsonObject:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
+
+from late_exporter.simulator.log_list import parse_time
+from late_exporter.simulator.world import SimulatedWorld
 
 if TYPE_CHECKING:
     from late_exporter.simulator.service import SimulatedApi
@@ -41,31 +42,31 @@ class Request:
         self.argument = ""
         self._values = dict(parse_qsl(query))
 
+    @property
+    def world(self) -> SimulatedWorld:
+        """World of the API. Lists of logs alone have no status and no incidents."""
+        if not isinstance(self.source, SimulatedWorld):
+            raise RequestRejected(HTTPStatus.NOT_FOUND)
+        return self.source
+
     def text(self, name: str) -> str:
-        """Return a parameter; empty if there is none."""
-        return self._values.get(name, "")
+        """Return a parameter; empty if there is none, or if it is ``all``."""
+        value = self._values.get(name, "")
+        return "" if value == "all" else value
 
     def integer(self, name: str, default: int, low: int, high: int = 999_999_999) -> int:
         text = self._values.get(name, str(default))
         if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
-            _reject(name, f"must be an integer between {low} and {high}")
+            raise _rejection(name, f"must be an integer between {low} and {high}")
         return int(text)
-
-    def choice(self, name: str, allowed: Collection[str]) -> str | None:
-        """Return one of the allowed values, or None for ``all``."""
-        value = self._values.get(name, "all")
-        if value != "all" and value not in allowed:
-            _reject(name, f"must be one of: {', '.join((*allowed, 'all'))}")
-        return None if value == "all" else value
 
     def time(self, name: str, default: float) -> float:
         try:
-            time = datetime.fromisoformat(self._values[name]) if name in self._values else None
+            return parse_time(self._values[name]) if name in self._values else default
         except ValueError:
-            _reject(name, "must be a time such as 2026-11-20T08:00:00Z")
-        return default if time is None else (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+            raise _rejection(name, "must be a time such as 2026-11-20T08:00:00Z") from None
 
 
-def _reject(name: str, problem: str) -> NoReturn:
-    details = {name: problem}
-    raise RequestRejected(HTTPStatus.BAD_REQUEST, "Invalid query", code="VALIDATION_ERROR", param=name, details=details)
+def _rejection(name: str, problem: str) -> RequestRejected:
+    status, details = HTTPStatus.BAD_REQUEST, {name: problem}
+    return RequestRejected(status, "Invalid query", code="VALIDATION_ERROR", param=name, details=details)

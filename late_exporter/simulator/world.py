@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from heapq import heappop, heappush
+from itertools import count
 from random import Random
 
 from late_exporter.errors import ConfigError
 from late_exporter.simulator.accounts import ACCOUNTS, SimulatedAccount
-from late_exporter.simulator.activity import OUTCOMES, Activity
+from late_exporter.simulator.activity import OUTCOMES, start_activity
 from late_exporter.simulator.incidents import INCIDENTS, Incident
 from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, LogList, StaticLogs, timestamp
-from late_exporter.simulator.platforms import PLATFORMS
-from late_exporter.simulator.publishing import Post, Process, Publishing
+from late_exporter.simulator.publishing import Post, Process, start_publishing
 
-RETENTION = 90 * DAY
 CONNECT_INTERVAL, TOKEN_LIFETIME = HOUR, 60 * DAY
-CONNECT_FAILURE_RATE, RECONNECT_FAILURE_RATE = 0.4, 0.3
-INVITATION_RATE, WHOLE_SECOND_RATE = 0.2, 0.3
+CONNECT_FAILURE_RATE, INVITATION_RATE, WHOLE_SECOND_RATE = 0.4, 0.2, 0.3
 CONNECT_ERRORS = (
     {"code": "oauth_denied", "message": "OAuth error: access_denied"},
     {"code": "token_exchange_failed", "message": "The authorization code could not be exchanged: invalid_grant"},
@@ -56,24 +54,23 @@ class SimulatedWorld(StaticLogs):
         history: float = 7 * DAY,
         accounts: Sequence[SimulatedAccount] = ACCOUNTS,
     ) -> None:
-        super().__init__()
-        self.activity = {name: LogList() for name in OUTCOMES}
+        super().__init__(**{log_type: LogList() for log_type in OUTCOMES})
         self.now = start - history
         self.random = Random(seed)  # noqa: S311 - simulation, not cryptography
+        self.activity_random = Random(f"activity {seed}")  # noqa: S311 - publishing does not depend on activity
         self.accounts = tuple(accounts)
         self.posts: dict[str, Post] = {}
-        self.token_expiries: dict[str, float] = {}
+        self.token_expiries = dict.fromkeys((account.id for account in self.accounts), self.now + TOKEN_LIFETIME)
         self.incidents: tuple[Incident, ...] = ()
         self.webhook_fired_at: float | None = None
         self._machine_id = self.random.getrandbits(40)
-        self._id_count = self._wait_count = 0
+        self._numbers = count(1)
         self._waiting: list[tuple[float, int, Process]] = []
-        self.start(self._repeat(CONNECT_INTERVAL, self._connect_account))
+        self.repeat(self.random, CONNECT_INTERVAL, self._connect_account)
         for account in self.accounts:
-            self.renew_token(account)
-            self.start(self._repeat(TOKEN_LIFETIME, partial(self._expire_token, account)))
-        self.start(self._expire_logs())
-        Publishing(self, Activity(self, seed), logs_per_day)
+            self.repeat(self.random, TOKEN_LIFETIME, partial(self._revoke_token, account))
+        start_publishing(self, logs_per_day)
+        start_activity(self)
         if history > 2 * DAY:
             self.start_incident("platform-outage", duration=3 * HOUR, start_time=start - 2 * DAY)
             self.start_incident("revoked-token", duration=5 * HOUR, start_time=start - DAY)
@@ -83,8 +80,19 @@ class SimulatedWorld(StaticLogs):
         """Run a process until it waits for the first time."""
         time = next(process, None)
         if time is not None:
-            self._wait_count += 1
-            heappush(self._waiting, (max(time, self.now), self._wait_count, process))
+            heappush(self._waiting, (max(time, self.now), next(self._numbers), process))
+
+    def repeat(self, random: Random, interval: float, action: Callable[[], object]) -> None:
+        """Do something again and again, on average after an interval."""
+
+        def process() -> Process:
+            next_at = self.now + random.expovariate(1 / interval)
+            while True:
+                yield next_at
+                next_at = self.now + random.expovariate(1 / interval)
+                action()
+
+        self.start(process())
 
     def advance(self, now: float) -> None:
         """Advance to a Unix time. An earlier time changes nothing."""
@@ -95,24 +103,27 @@ class SimulatedWorld(StaticLogs):
 
     def object_id(self) -> str:
         """Return a new id that begins with its creation time in seconds, like an ObjectId of MongoDB."""
-        self._id_count += 1
-        return f"{int(self.now):08x}{self._machine_id:010x}{self._id_count % 0x1000000:06x}"
+        return f"{int(self.now):08x}{self._machine_id:010x}{next(self._numbers) % 0x1000000:06x}"
 
     def renew_token(self, account: SimulatedAccount) -> None:
         self.token_expiries[account.id] = self.now + TOKEN_LIFETIME
 
     def incidents_of(self, account: SimulatedAccount) -> Iterator[Incident]:
         """Yield the incidents that affect an account, the newest first."""
-        return (incident for incident in reversed(self.incidents) if incident.affects(account))
+        return (incident for incident in reversed(self.incidents) if account in incident.accounts)
+
+    def is_stopped(self, activity: str, account: SimulatedAccount) -> bool:
+        """Return whether an incident stops an activity of an account."""
+        return any(activity in incident.kind.stops for incident in self.incidents_of(account))
 
     def is_connected(self, account: SimulatedAccount) -> bool:
-        return not any(incident.kind.disconnects for incident in self.incidents_of(account))
+        return not self.is_stopped("connection", account)
 
     def shown_fields(self, document: str, account: SimulatedAccount | None = None) -> JsonObject:
         """Return the fields of a document, of an account or the workspace, that incidents change."""
         fields: JsonObject = {}
         for incident in sorted(self.incidents, key=lambda incident: incident.until):
-            if document in incident.kind.shown and (account is None or incident.affects(account)):
+            if document in incident.kind.shown and (account is None or account in incident.accounts):
                 fields |= incident.kind.shown[document](incident)
         return fields
 
@@ -126,30 +137,28 @@ class SimulatedWorld(StaticLogs):
         """
         if name not in INCIDENTS:
             raise ConfigError(f"unknown incident {name!r}: use one of {', '.join(INCIDENTS)}")
-        kind = INCIDENTS[name]
-        if platform is not None and (kind.scope == "workspace" or platform not in PLATFORMS):
-            raise ConfigError(f"incident {name!r} cannot be limited to platform {platform!r}")
-        platform, since = platform or kind.platform, max(self.now, start_time or 0.0)
-        incident = Incident(name, platform, since, since + duration)
+        kind, since = INCIDENTS[name], max(self.now, start_time or 0.0)
+        if platform is not None and kind.scope == "workspace":
+            raise ConfigError(f"incident {name!r} affects the whole workspace, not a platform")
+        platform = platform or kind.platform
+        accounts = tuple(account for account in self.accounts if platform in {None, account.platform.name})
         if kind.scope == "account":
-            account = next(filter(self.is_connected, filter(incident.affects, self.accounts)), None)
-            if account is None:
-                raise ConfigError(f"no connected account on {platform or 'any platform'}")
-            incident = Incident(name, account.platform.name, since, since + duration, account)
-        self.start(self._run_incident(incident))
+            accounts = tuple(filter(self.is_connected, accounts))[:1]
+        if not accounts:
+            raise ConfigError(f"no connected account on {platform or 'any platform'}")
+        self.start(self._run_incident(Incident(kind, since, since + duration, accounts)))
 
-    def stop_incident(self, name: str) -> Sequence[Incident]:
-        """Stop the incidents of a name and return them."""
-        stopped = [incident for incident in self.incidents if incident.name == name]
-        for incident in stopped:
-            self._end_incident(incident)
-        return stopped
+    def stop_incident(self, name: str) -> None:
+        """Stop the incidents of a name."""
+        for incident in self.incidents:
+            if incident.kind.name == name:
+                self._end_incident(incident)
 
     def _run_incident(self, incident: Incident) -> Process:
         if incident.since > self.now:
             yield incident.since
-        if incident.account and incident.kind.disconnects:
-            self._log_connection(incident.account, "disconnect")
+        if "connection" in incident.kind.stops:
+            self._log_connection(incident.accounts[0], "disconnect")
         self.incidents += (incident,)
         yield incident.until
         self._end_incident(incident)
@@ -157,62 +166,36 @@ class SimulatedWorld(StaticLogs):
     def _end_incident(self, incident: Incident) -> None:
         if incident in self.incidents:
             self.incidents = tuple(other for other in self.incidents if other is not incident)
-            if incident.account and incident.kind.disconnects:
-                self._log_connection(incident.account, "reconnect_success")
-
-    def _repeat(self, interval: float, action: Callable[[], None]) -> Process:
-        """Do something again and again, on average after an interval."""
-        next_at = self.now + self.random.expovariate(1 / interval)
-        while True:
-            yield next_at
-            next_at = self.now + self.random.expovariate(1 / interval)
-            action()
+            if "connection" in incident.kind.stops:
+                self._log_connection(incident.accounts[0], "reconnect_failed")  # as the first try may
+                self._log_connection(incident.accounts[0], "reconnect_success")
 
     def _connect_account(self) -> None:
         account = self.random.choice(self.accounts)
         has_failed = self.random.random() < CONNECT_FAILURE_RATE or not self.is_connected(account)
         self._log_connection(account, "connect_failed" if has_failed else "connect_success")
 
-    def _expire_token(self, account: SimulatedAccount) -> None:
+    def _revoke_token(self, account: SimulatedAccount) -> None:
         if self.is_connected(account):
-            self._log_connection(account, "disconnect")
-            self.start(self._reconnect_later(account))
-
-    def _reconnect_later(self, account: SimulatedAccount) -> Process:
-        since, downtime = self.now, self.random.uniform(HOUR / 2, 2 * HOUR)
-        incident = Incident("revoked-token", account.platform.name, since, since + downtime, account)
-        self.incidents += (incident,)
-        if self.random.random() < RECONNECT_FAILURE_RATE:
-            yield since + 0.9 * downtime
-            self._log_connection(account, "reconnect_failed")
-        yield incident.until
-        self._end_incident(incident)
+            until = self.now + self.random.uniform(HOUR / 2, 2 * HOUR)
+            self.start(self._run_incident(Incident(INCIDENTS["revoked-token"], self.now, until, (account,))))
 
     def _log_connection(self, account: SimulatedAccount, event: str) -> None:
-        fields: JsonObject = {} if event.endswith("_failed") else {"accountId": account.id}
+        result: JsonObject = {}
         if event.endswith("_failed"):
-            fields["error"] = self.random.choices(CONNECT_ERRORS, (5, 3, 1))[0]
+            result = {"accountId": None, "error": self.random.choices(CONNECT_ERRORS, (5, 3, 1))[0]}
         if event.endswith("_success"):
             self.renew_token(account)
-            expiry = timestamp(self.token_expiries[account.id])
-            success = {"displayName": account.display_name, "username": account.username, "tokenExpiresAt": expiry}
-            fields["success"] = {**success, "accountType": "business", "permissions": ["publish", "read_insights"]}
+            expires_at = timestamp(self.token_expiries[account.id])
+            result = {"success": {"username": account.username, "tokenExpiresAt": expires_at}}
         is_invitation = event == "connect_success" and self.random.random() < INVITATION_RATE
         row = {
             "_id": self.object_id(),
             **account.owner,
             "eventType": event,
             "connectionMethod": "invitation" if is_invitation else account.method,
-            "context": {"hasCustomRedirectUrl": is_invitation, "isReconnection": event.startswith("reconnect")},
             "durationMs": int(self.random.lognormvariate(7.5, 0.6)),
             "createdAt": timestamp(self.now, whole_seconds=self.random.random() < WHOLE_SECOND_RATE),
+            **result,
         }
-        self.connections.insert({**row, **fields})
-
-    def _expire_logs(self) -> Process:
-        while True:
-            yield self.now + MINUTE
-            for log_list in (self.publishing, self.connections, *self.activity.values()):
-                log_list.expire(self.now - RETENTION)
-            while self.posts and (oldest := next(iter(self.posts.values()))).created_at < self.now - RETENTION:
-                del self.posts[oldest.id]
+        self.connections.insert(row)

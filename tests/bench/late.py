@@ -51,7 +51,7 @@ def make_row(number: int, created_at: float) -> LogRow:
         "accountUsername": f"@bakery{account_number}",
         "action": action,
         "status": "failed" if 0.5 < draw < 0.55 else "success",
-        "endpoint": platform.endpoint,
+        "endpoint": f"api.{platform.name}.com/v1/posts",
         "request": {"contentPreview": content[:100], "mediaCount": 1, "mediaUrls": [f"https://media/{number}.jpg"]},
         "createdAt": datetime.fromtimestamp(created_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "durationMs": int(platform.median_seconds * _random.lognormvariate(0, platform.sigma) * 1000),
@@ -84,7 +84,7 @@ class BenchApi:
         self._is_open.set()
         now = time.time() - 60
         rows = [make_row(n, now - (size - n) * DAYS * 86400 / size) for n in range(size)]
-        self._app = SimulatedApi(StaticLogs(LogList(rows)), clock=time.time, rate_limit=RATE_LIMIT)
+        self._app = SimulatedApi(StaticLogs(publishing=LogList(rows)), clock=time.time, rate_limit=RATE_LIMIT)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Respond to a request."""

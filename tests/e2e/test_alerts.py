@@ -153,7 +153,7 @@ class AlertingStack:
 def _simulator_options() -> tuple[str, ...]:
     """Return options of a simulator with full traffic at any time of day."""
     ordinary = SimulatedWorld(1, time.time(), logs_per_day=DAY, history=600)
-    rate = len(ordinary.publishing) / 600
+    rate = len(ordinary.publishing.rows) / 600
     return (
         f"--simulate.logs-per-day={DAY * LOGS_A_SECOND / rate:.0f}",
         "--simulate.history=2m",

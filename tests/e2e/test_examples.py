@@ -78,7 +78,7 @@ def example(
             env["LATE_API_KEY"] = KEY
         if any("webhooks" in word.split(",") for word in words):
             late.api.generation = "zernio"  # the only one that has them
-            late.world.archives.activity = {"webhooks": LogList([DELIVERY])}
+            late.world.archives.lists["webhooks"] = LogList([DELIVERY])
         if command in ("audit", "backfill", "state"):
             env["LATE_EXPORTER_STATE__URL"] = "sqlite:///state.db"
             _count(tmp_path, env)

@@ -76,7 +76,7 @@ def test_killed_again_and_again(
             wait_equal(1.0, lambda: program.scrape().sum(LOGS, platform="last"), timeout=60)
         else:
             wait_equal(expected_counts(late.world), lambda: exposed_counts(program.scrape()), timeout=60)
-            connections = float(len(late.world.archives.connections))
+            connections = float(len(late.world.archives.connections.rows))
             wait_equal(connections, lambda: program.scrape().sum("late_connection_events_total"))
     final = program.scrape()
     assert 0 == program.stop()

@@ -448,11 +448,11 @@ def test_a_running_exporter_examines_both_lists_every_hour(generation: str, worl
 def test_ids_added_to_generation_zernio_double_nothing(world: World, start: Start) -> None:
     """If logs without ids get some, they stay the same logs."""
     exporter = start(FakeLateApi(world, generation="zernio"))
-    ids = world.publish(130, over=DAY)
+    world.publish(130, over=DAY)
     world.publish(3, over=0, **ALIKE)
     exporter.poll()
-    for number, log_id in enumerate([*ids, *world.ids]):
-        world.archives.publishing.update(log_id, zernioId=f"z{number}")
+    for number, row in enumerate(world.rows):
+        row["zernioId"] = f"z{number}"
     world.clock.advance(MINUTE)
     for number in range(20):
         world.publish(1, over=0, zernioId=f"y{number}")

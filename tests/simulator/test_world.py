@@ -51,7 +51,7 @@ def test_advance_in_any_steps(steps: int) -> None:
         sliced.advance(NOON + 6 * HOUR * (step + 1) / steps)
     assert at_once.publishing.rows == sliced.publishing.rows
     assert at_once.connections.rows == sliced.connections.rows
-    assert [post.document for post in at_once.posts.values()] == [post.document for post in sliced.posts.values()]
+    assert [post.statuses for post in at_once.posts.values()] == [post.statuses for post in sliced.posts.values()]
 
 
 def test_order_and_identity(week: SimulatedWorld) -> None:
@@ -60,7 +60,7 @@ def test_order_and_identity(week: SimulatedWorld) -> None:
         times = [creation_time(row) for row in log_list.rows]
         assert sorted(times, reverse=True) == times
         assert times[0] <= NOON
-        assert len(log_list) == len({row["_id"] for row in log_list.rows})
+        assert len(log_list.rows) == len({row["_id"] for row in log_list.rows})
         assert all(24 == len(row["_id"]) for row in log_list.rows)
 
 
@@ -88,11 +88,12 @@ def test_pending_rows_are_updated_in_place() -> None:
         rows = [row for row in world.publishing.rows if row["status"] == "pending"]
         pending |= {row["_id"]: row["createdAt"] for row in rows}
     world.advance(NOON + 26 * HOUR)
-    settled = [row for row in map(world.publishing.get, pending) if row]
+    settled = [row for row in world.publishing.rows if row["_id"] in pending]
     assert [pending[row["_id"]] for row in settled] == [row["createdAt"] for row in settled]
     statuses = Counter(row["status"] for row in settled)
     assert {"success", "failed", "pending"} == set(statuses)
-    assert statuses["success"] > 10 * statuses["failed"] > 10 * statuses["pending"]
+    assert statuses["success"] > 100 * statuses["failed"]
+    assert statuses["success"] > 100 * statuses["pending"]
 
 
 @pytest.mark.exhaustive
@@ -125,17 +126,16 @@ def test_revoked_token() -> None:
     """A revoked token disconnects one account until the incident is stopped."""
     world = SimulatedWorld(1, NOON, history=0, logs_per_day=20_000)
     world.start_incident("revoked-token", platform="youtube", duration=DAY)
-    (incident,) = world.incidents
-    account_id = getattr(incident.account, "id", "")
+    ((account,),) = (incident.accounts for incident in world.incidents)
     world.advance(NOON + 3 * HOUR)
     codes = Counter(
         row["statusCode"]
         for row in world.publishing.rows
-        if row["accountId"] == account_id and row["action"] == "publish" and row["status"] == "failed"
+        if row["accountId"] == account.id and row["action"] == "publish" and row["status"] == "failed"
     )
     assert {401} == set(codes)
-    assert [incident] == world.stop_incident("revoked-token")
-    events = [row["eventType"] for row in world.connections.rows if row.get("accountId") == account_id]
+    world.stop_incident("revoked-token")
+    events = [row["eventType"] for row in world.connections.rows if row.get("accountId") == account.id]
     assert ["reconnect_success", "disconnect"] == events
 
 
@@ -143,8 +143,8 @@ def test_revoked_token() -> None:
     ("name", "platform", "message"),
     [
         ("flood", None, f"unknown incident 'flood': use one of {', '.join(INCIDENTS)}"),
-        ("platform-outage", "myspace", "incident 'platform-outage' cannot be limited to platform 'myspace'"),
-        ("suspended", "tiktok", "incident 'suspended' cannot be limited to platform 'tiktok'"),
+        ("platform-outage", "myspace", "no connected account on myspace"),
+        ("suspended", "tiktok", "incident 'suspended' affects the whole workspace, not a platform"),
         ("revoked-token", "twitter", "no connected account on twitter"),
     ],
 )
@@ -157,19 +157,10 @@ def test_rejected_incidents(name: str, platform: str | None, message: str) -> No
     assert () == world.incidents
 
 
-@pytest.mark.exhaustive
-def test_logs_and_posts_expire() -> None:
-    """Logs and posts are deleted at the end of the retention, within a minute."""
-    world = SimulatedWorld(1, NOON, history=91 * DAY, logs_per_day=50)
-    for log_list in (world.publishing, world.connections, *world.activity.values()):
-        assert -90 * DAY - 61 < creation_time(log_list.rows[-1]) - NOON < -89 * DAY
-    assert -90 * DAY - 61 < min(post.created_at for post in world.posts.values()) - NOON < -89 * DAY
-
-
 def test_every_row_fits_the_models(week: SimulatedWorld) -> None:
     """Every row of a week fits the models of the vendor's client of generation ``late``."""
     logs = [PostLog.model_validate(row) for row in week.publishing.rows]
     events = [ConnectionLog.model_validate(row) for row in week.connections.rows]
-    assert (len(week.publishing), len(week.connections)) == (len(logs), len(events))
+    assert (len(week.publishing.rows), len(week.connections.rows)) == (len(logs), len(events))
     assert all(log.createdAt and log.platform and log.action and log.status for log in logs)
     assert all(event.createdAt and event.platform and event.eventType for event in events)

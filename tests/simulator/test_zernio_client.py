@@ -21,7 +21,7 @@ import uvicorn
 
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
-from late_exporter.simulator.log_endpoints import render_connection, render_publishing
+from late_exporter.simulator.log_endpoints import render_log
 
 pytestmark = pytest.mark.e2e
 
@@ -94,16 +94,16 @@ def pinned() -> str:
 
 def test_both_feeds(url: str, world: SimulatedWorld) -> None:
     """The client reads every publishing and connection log of ten days, page by page."""
-    total = len(world.publishing)
+    total = len(world.publishing.rows)
     *pages, connections = list_logs(
         url, *({"limit": 100, "skip": skip} for skip in range(0, total, 100)), {"type": "connections", "limit": 100}
     )
-    assert [render_publishing(row) for row in world.publishing.rows] == [
+    assert [render_log("publishing", row) for row in world.publishing.rows] == [
         log for page in pages for log in page["answer"]["logs"]
     ]
     assert {total} == {page["answer"]["pagination"]["total"] for page in pages}
     assert [False] == [page["answer"]["pagination"]["hasMore"] for page in pages][-1:]
-    assert [render_connection(row) for row in world.connections.rows[:100]] == connections["answer"]["logs"]
+    assert [render_log("connections", row) for row in world.connections.rows[:100]] == connections["answer"]["logs"]
 
 
 def test_rejections(url: str, world: SimulatedWorld) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from late_exporter.simulator import LogList, StaticLogs
+from late_exporter.simulator import StaticLogs
 from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, VirtualClock
 
@@ -33,7 +33,7 @@ class World:
     def __init__(self, clock: VirtualClock, *, distinct_times: bool = False) -> None:
         self.clock = clock
         self.distinct_times = distinct_times
-        self.archives = StaticLogs(LogList(), LogList())
+        self.archives = StaticLogs()
         self.history: dict[LogStatus, LogRow] = {}
         self.connection_history: dict[str, LogRow] = {}
         self.newest_at = clock.now
@@ -103,15 +103,14 @@ class World:
 
     def change(self, log_id: str, status: str, **fields: Any) -> bool:
         """Change a log in place; return whether it exists."""
-        changed = self.archives.publishing.update(log_id, status=status, **fields)
-        row = self.archives.publishing.get(log_id)
+        row = next((row for row in self.rows if row["_id"] == log_id), None)
         if row is not None:
+            row.update(fields, status=status)
             self._record(row)
-        return changed
+        return row is not None
 
     def delete(self, *log_ids: str) -> None:
-        for log_id in log_ids:
-            self.archives.publishing.delete(log_id)
+        self.archives.publishing.delete(*log_ids)
 
     def delete_top(self, count: int) -> None:
         self.delete(*self.ids[:count])
