@@ -50,6 +50,9 @@ from deploy.prometheus.thresholds import (
     POST_STUCK_SECONDS,
     POSTS_OVERDUE_SECONDS,
     POSTS_STUCK_SECONDS,
+    PUBLISHED_LATE_POSTS,
+    PUBLISHED_LATE_SHARE,
+    PUNCTUAL_DELAY,
     QUIET_EXPECTED_LOGS,
     QUIET_SHARE,
     QUOTA_LEFT_WARNING,
@@ -173,6 +176,7 @@ class RuleGroup:
 
 WORKSPACE = "job, workspace"
 PLATFORM = "job, workspace, platform"
+LEVELS = {"workspace": WORKSPACE, "platform": PLATFORM}
 ACCOUNT = "job, workspace, platform, account_id"
 FEED = "job, workspace, feed"
 
@@ -241,16 +245,17 @@ def _success_ratios(window: str) -> tuple[RecordingRule, ...]:
     return tuple(records)
 
 
-def _duration_quantiles(window: str) -> tuple[RecordingRule, ...]:
-    bucket = f'late_publishing_duration_seconds_bucket{{{ATTEMPT_ACTIONS}, status="success"}}'
+def _quantiles(family: str, matchers: str, window: str, *names: str) -> tuple[RecordingRule, ...]:
+    """Return the rules of some quantiles of a histogram, by workspace and by platform."""
     return tuple(
         RecordingRule(
-            f"{level}:late_publishing_duration_seconds:{name}_rate{window}",
+            f"{level}:{family}:{name}_rate{window}",
             # NaN without traffic, which is not >= 0.
-            f"histogram_quantile({quantile}, sum by ({labels}, le) (rate({bucket}[{window}]))) >= 0",
+            f"histogram_quantile({QUANTILES[name]},"
+            f" sum by ({labels}, le) (rate({family}_bucket{matchers}[{window}]))) >= 0",
         )
-        for level, labels in (("workspace", "job, workspace"), ("platform", PLATFORM))
-        for name, quantile in QUANTILES.items()
+        for level, labels in LEVELS.items()
+        for name in names
     )
 
 
@@ -264,18 +269,26 @@ def _remaining_budget() -> tuple[RecordingRule, ...]:
     )
 
 
-def _late_log_ratio(window: str) -> RecordingRule:
-    lag = "late_exporter_log_lag_seconds"
+def _ratio_above(
+    bound: str, name: str, family: str, window: str, *, level: str = "workspace", matcher: str = ""
+) -> RecordingRule:
+    """Return the rule of the share of the observations of a histogram that exceed the bound of a bucket."""
+    labels, and_bound = LEVELS[level], f'{matcher}{", " if matcher else ""}le=~"{bound}"'
     return RecordingRule(
-        f"workspace:late_exporter_late_logs:ratio_increase{window}",
+        f"{level}:{name}:ratio_increase{window}",
         f"""\
 1
 -
-sum by (job, workspace) (increase({lag}_bucket{{feed="publishing", le=~"{LATE_LOG_LAG}"}}[{window}]))
+sum by ({labels}) (increase({family}_bucket{{{and_bound}}}[{window}]))
 /
-(sum by (job, workspace) (increase({lag}_count{{feed="publishing"}}[{window}])) > 0)
+(sum by ({labels}) (increase({family}_count{f"{{{matcher}}}" if matcher else ""}[{window}])) > 0)
 """,
     )
+
+
+def _late_log_ratio(window: str) -> RecordingRule:
+    family, matcher = "late_exporter_log_lag_seconds", 'feed="publishing"'
+    return _ratio_above(LATE_LOG_LAG, "late_exporter_late_logs", family, window, matcher=matcher)
 
 
 FINAL_1H = "workspace:late_publishing_final_logs:increase1h"
@@ -314,6 +327,9 @@ and
 count_over_time({P99}[7d:1h]) >= {SLOW_HISTORY_HOURS}
 """,
 )
+
+DELAY = "late_publishing_delay_seconds"
+PUBLISHED_LATE = "late_publishing_published_late:ratio_increase30m"
 
 PENDING = f"max by ({PLATFORM}) (sum without (action) (late_publishing_pending_logs))"
 OLDEST_PENDING = f"min by ({PLATFORM}) (late_publishing_oldest_pending_timestamp_seconds)"
@@ -392,7 +408,18 @@ RECORDING_GROUPS = (
             RecordingRule("slo:late_publishing_success:objective", f"vector({SUCCESS_OBJECTIVE})"),
             *(record for window in WINDOWS for record in _log_counts(window)),
             *(record for window in WINDOWS for record in _success_ratios(window)),
-            *(record for window in QUANTILE_WINDOWS for record in _duration_quantiles(window)),
+            *(
+                record
+                for window in QUANTILE_WINDOWS
+                for record in _quantiles(
+                    "late_publishing_duration_seconds", f'{{{ATTEMPT_ACTIONS}, status="success"}}', window, *QUANTILES
+                )
+            ),
+            *_quantiles(DELAY, "", "1h", "p50", "p95"),
+            *(
+                _ratio_above(PUNCTUAL_DELAY, "late_publishing_published_late", DELAY, "30m", level=level)
+                for level in LEVELS
+            ),
             _late_log_ratio("30m"),
             _late_log_ratio("1h"),
             _expected_logs("1h"),
@@ -679,6 +706,8 @@ _EXPECTED_1H = _number(f"{_EXPECTED}1h{_OF_WORKSPACE}", *_WORKSPACE_LABELS)
 _EXPECTED_6H = _number(f"{_EXPECTED}{SILENCE_WINDOW}{_OF_WORKSPACE}", *_WORKSPACE_LABELS)
 _PUBLISHING_IS_POLLED = f'time() - max by ({WORKSPACE}) ({LAST_POLL}{{feed="publishing"}}) < {DATA_AGE_WARNING_SECONDS}'
 
+_LATEST = _top_label("platform", ", worst on ", f"platform:{PUBLISHED_LATE}{_OF_WORKSPACE}", *_WORKSPACE_LABELS)
+
 PUBLISHING_GROUP = RuleGroup(
     name="late-publishing-alerts",
     rules=(
@@ -797,6 +826,33 @@ unless on (job, workspace)
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --since 1h",
             dashboard_url=PLATFORM_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LatePublishedLate",
+            severity="warning",
+            condition=(
+                f"more than {_percent(PUBLISHED_LATE_SHARE)} of at least {PUBLISHED_LATE_POSTS} scheduled posts within"
+                " 30m were published more than 5m late"
+            ),
+            expr=f"""\
+workspace:{PUBLISHED_LATE} > {PUBLISHED_LATE_SHARE}
+and
+sum by ({WORKSPACE}) (increase({DELAY}_count[30m])) >= {PUBLISHED_LATE_POSTS}
+unless
+{CATCHING_UP}
+unless
+{_counter_resets("30m").name} > 0
+""",
+            for_="5m",
+            keep_firing_for=SHARE_GRACE,
+            summary="Scheduled posts are published late.",
+            title=f"{_SHARE} of the scheduled posts late{_LATEST}",
+            description=(
+                f"{_WORKSPACE}: {_SHARE} of the scheduled posts of the last 30 minutes were published more than 5"
+                f" minutes after their time{_LATEST}."
+            ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG} --status success --since 30m",
+            dashboard_url=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
             name="LateRateLimited",

@@ -53,6 +53,13 @@ POSTS_STUCK_SECONDS = HOUR
 """Age of a schedule from which a post is stuck in publishing, or the scheduler has stopped; large videos and retries
 take less."""
 
+PUNCTUAL_DELAY = "300([.]0)?"
+"""Bound of a bucket as LATE_LOG_LAG: a post that ends later after its schedule is published late."""
+
+PUBLISHED_LATE_SHARE = 0.1
+PUBLISHED_LATE_POSTS = 10
+"""Share of the scheduled posts that may be late, and minimum of posts for it to be meaningful."""
+
 SLOW_FACTOR = 3
 SLOW_SECONDS = 5
 SLOW_LOGS = 30

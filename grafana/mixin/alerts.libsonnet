@@ -192,6 +192,24 @@ function(c) {
           },
         },
         {
+          "alert": "LatePublishedLate",
+          "expr": "workspace:late_publishing_published_late:ratio_increase30m > " + num(c.thresholds.publishedLateShare) + "\nand\nsum by (" + c.cluster + "job, workspace) (increase(late_publishing_delay_seconds_count" + c.braces + "[30m])) >= " + num(c.thresholds.publishedLatePosts) + "\nunless\nworkspace:late_exporter_late_logs:ratio_increase30m > " + num(c.thresholds.catchUpRatio) + "\nunless\nworkspace:late_publishing_logs:resets30m > 0\n",
+          "for": "5m",
+          "keep_firing_for": "10m",
+          "labels": {
+            "severity": "warning",
+            "exporter": "late",
+          },
+          "annotations": {
+            "summary": "Scheduled posts are published late.",
+            "title": "{{ $value | humanizePercentage }} of the scheduled posts late{{ with query (printf \"topk(1, platform:late_publishing_published_late:ratio_increase30m{" + c.clusterName + "=%q, job=%q, workspace=%q} > 0)\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}, worst on {{ . | first | label \"platform\" }}{{ end }}",
+            "description": "Workspace {{ $labels.workspace }}: {{ $value | humanizePercentage }} of the scheduled posts of the last 30 minutes were published more than 5 minutes after their time{{ with query (printf \"topk(1, platform:late_publishing_published_late:ratio_increase30m{" + c.clusterName + "=%q, job=%q, workspace=%q} > 0)\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}, worst on {{ . | first | label \"platform\" }}{{ end }}.",
+            "command": "late-exporter logs --workspace {{ $labels.workspace }} --status success --since 30m",
+            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePublishedLate.md",
+            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+          },
+        },
+        {
           "alert": "LateRateLimited",
           "expr": "sum by (" + c.cluster + "job, workspace, platform) (increase(late_publishing_rate_limit_pauses_total" + c.braces + "[1h])) >= " + num(c.thresholds.minPauses) + "\nand\n(\n    sum by (" + c.cluster + "job, workspace, platform) (increase(late_publishing_rate_limit_pauses_total" + c.braces + "[1h]))\n  /\n    platform:late_publishing_final_logs:increase1h\n) > " + num(c.thresholds.pausesPerLog) + "\nunless on (" + c.cluster + "job, workspace)\nworkspace:late_exporter_late_logs:ratio_increase1h > " + num(c.thresholds.catchUpRatio) + "\n",
           "for": "5m",

@@ -202,7 +202,20 @@ function(c) {
           },
         },
       },
-      "32": {
+      "28": {
+        "fieldConfig": {
+          "defaults": {
+            "thresholds": {
+              "steps": {
+                "1": {
+                  "value": c.thresholds.publishedLateShare,
+                },
+              },
+            },
+          },
+        },
+      },
+      "34": {
         "fieldConfig": {
           "overrides": {
             "2": {
@@ -330,7 +343,20 @@ function(c) {
           },
         },
       },
-      "26": {
+      "22": {
+        "fieldConfig": {
+          "defaults": {
+            "thresholds": {
+              "steps": {
+                "1": {
+                  "value": c.thresholds.publishedLateShare,
+                },
+              },
+            },
+          },
+        },
+      },
+      "28": {
         "fieldConfig": {
           "overrides": {
             "4": {

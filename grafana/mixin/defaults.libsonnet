@@ -18,6 +18,8 @@
     "noAttemptLogs": 10,
     "postsOverdueSeconds": 900,
     "postsStuckSeconds": 3600,
+    "publishedLateShare": 0.1,
+    "publishedLatePosts": 10,
     "slowFactor": 3,
     "slowSeconds": 5,
     "slowLogs": 30,

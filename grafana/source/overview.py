@@ -24,6 +24,7 @@ from grafana.source.queries import (
     or_zero,
     per_minute_nonzero,
     platform_states,
+    published_late,
     quantile,
     selector,
     success_ratio,
@@ -405,6 +406,37 @@ RED_METHOD_ROW = PanelRow(
                 increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), "$__interval", "le"), "{{le}}", exemplar=True
             ),
             unit="s",
+        ),
+        panels.line_chart(
+            PanelFrame(
+                305,
+                "Delay of scheduled posts",
+                "95 % of the scheduled posts of the preceding hour were published within this time after their"
+                " schedule. Logarithmic scale.",
+                12,
+                11,
+            ),
+            Query(quantile(0.95, "late_publishing_delay_seconds", "1h", "platform"), "{{platform}}"),
+            unit="s",
+            colors=PLATFORMS,
+            axis=panels.LOGARITHMIC_AXIS,
+            no_value="No scheduled posts",
+        ),
+        panels.line_chart(
+            PanelFrame(
+                306,
+                "Published late",
+                "Share of the scheduled posts of the preceding hour that were published more than 5 minutes after their"
+                " time. Dashed line: threshold of LatePublishedLate.",
+                12,
+                11,
+            ),
+            Query(published_late("1h", "platform"), "{{platform}}"),
+            unit="percentunit",
+            colors=PLATFORMS,
+            threshold_lines=((None, "transparent"), (thresholds.PUBLISHED_LATE_SHARE, WARNING)),
+            axis=panels.RATIO_AXIS,
+            no_value="No scheduled posts",
         ),
     ),
 )

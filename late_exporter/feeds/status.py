@@ -83,7 +83,6 @@ class StatusFeed(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         name: Value of the label ``feed``.
-        path: Path of its endpoint.
         refresh: Return the requests and gauges of a refresh; an ApiError may be thrown in.
         max_requests: Requests of a refresh that fit its interval; one that takes more is repeated later.
         has_accounts: Whether all of its gauges are about accounts.
@@ -91,7 +90,6 @@ class StatusFeed(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    path: str
     refresh: Callable[[RefreshContext], Refresh]
     max_requests: int = 1
     has_accounts: bool = False
@@ -292,22 +290,11 @@ def _time(value: object) -> float | None:
 
 
 _FEEDS = (
-    StatusFeed(
-        name="posts", path="/v1/posts", refresh=refresh_posts, max_requests=len(POST_STATUSES), has_profiles=True
-    ),
-    StatusFeed(
-        name="accounts", path="/v1/accounts/health", refresh=refresh_accounts, has_accounts=True, has_profiles=True
-    ),
-    StatusFeed(
-        name="cooldowns",
-        path="/v1/accounts",
-        refresh=refresh_cooldowns,
-        max_requests=2,
-        has_accounts=True,
-        has_profiles=True,
-    ),
-    StatusFeed(name="webhooks", path="/v1/webhooks/settings", refresh=refresh_webhooks),
-    StatusFeed(name="billing", path="/v1/billing", refresh=refresh_billing),
+    StatusFeed(name="posts", refresh=refresh_posts, max_requests=len(POST_STATUSES), has_profiles=True),
+    StatusFeed(name="accounts", refresh=refresh_accounts, has_accounts=True, has_profiles=True),
+    StatusFeed(name="cooldowns", refresh=refresh_cooldowns, max_requests=2, has_accounts=True, has_profiles=True),
+    StatusFeed(name="webhooks", refresh=refresh_webhooks),
+    StatusFeed(name="billing", refresh=refresh_billing),
 )
 
 STATUS_FEEDS: Mapping[str, StatusFeed] = MappingProxyType({feed.name: feed for feed in _FEEDS})

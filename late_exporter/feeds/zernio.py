@@ -62,7 +62,7 @@ class ZernioRow(DocumentedObject, kw_only=True):
     error_code: str | None = None
     duration_ms: int | float | None = None
     endpoint: str | None = None
-    request_body: msgspec.Raw = msgspec.Raw()
+    request_body: str | dict[str, Any] | None = None
     response_body: msgspec.Raw = msgspec.Raw()
     created_at: str
     metadata: str | None = None
@@ -76,21 +76,9 @@ class ZernioRow(DocumentedObject, kw_only=True):
     camel_profile_id: str | None = msgspec.field(default=None, name="profileId")
 
 
-def _is_known_action(name: str) -> bool:
-    return find_action(name) is not None
-
-
-def _is_known_event(name: str) -> bool:
-    return find_event(name) is not None
-
-
-_publishing_values = value_checker({"action": _is_known_action, "status": STATUSES.__contains__})
+_publishing_values = value_checker({"action": find_action, "status": STATUSES.__contains__})
 _connection_values = value_checker(
-    {
-        "action": _is_known_event,
-        "status": STATUSES.__contains__,
-        "metadata.connectionMethod": METHODS.__contains__,
-    }
+    {"action": find_event, "status": STATUSES.__contains__, "metadata.connectionMethod": METHODS.__contains__}
 )
 _activity_values = value_checker({"status": STATUSES.__contains__})
 
@@ -111,15 +99,18 @@ def _read_metadata(row: ZernioRow) -> RowMetadata:
         return msgspec.convert(texts, RowMetadata, strict=False)
 
 
-def _entry(row: ZernioRow, metadata: RowMetadata | None, action: str, status: str, **fields: Any) -> LogEntry:
-    created = decoder.parse_millis(row.created_at)
+def _entry(
+    row: ZernioRow, metadata: RowMetadata | None, action: str, status: str, *, scheduled_for: str = "", **fields: Any
+) -> LogEntry:
+    created, duration = decoder.parse_millis(row.created_at), decoder.to_micros(row.duration_ms, 1000)
     return LogEntry(
         key=row_key(row, created),
         status=status,
         created=created,
         platform=decoder.label_text(row.platform),
         action=action,
-        duration=decoder.to_micros(row.duration_ms, 1000),
+        duration=duration,
+        delay=publishing.publishing_delay(scheduled_for, created, duration),
         profile_id=_profile_id(row, metadata),
         **fields,
     )
@@ -139,6 +130,9 @@ def _publishing(row: ZernioRow) -> LogEntry:
     action, status = find_action(name) or (name, UNKNOWN)
     if row.status:
         status = row_status
+    scheduled_for = ""
+    if publishing.has_delay(action, status):
+        scheduled_for = search_json_text({"request_body": row.request_body}, "scheduledFor", "request_body")
     attempt = decoder.to_micros(metadata.attempt_number, decoder.ONE_ATTEMPT)
     if action == "publish" and attempt is not None and attempt > decoder.ONE_ATTEMPT:
         action = "retry"
@@ -153,6 +147,7 @@ def _publishing(row: ZernioRow) -> LogEntry:
         status_code=row.status_code,
         error_code=error_code,
         attempt=attempt,
+        scheduled_for=scheduled_for,
         deviations=_publishing_values(name, row_status),
     )
 
@@ -230,25 +225,22 @@ def _project_activity(name: str, workspace: str, log: LogKind) -> Iterator[Incre
         yield ObserveLog("late_activity_duration_seconds", labels, number="duration")
 
 
-def _parser(to_entry: Callable[[ZernioRow], LogEntry]) -> Callable[[bytes], LogPage]:
-    return decoder.LogListDecoder(ZernioRow, to_entry, number_entries=number_entries).parse
-
-
 def _without_total(parse: Callable[[bytes], LogPage]) -> Callable[[bytes], LogPage]:
     """Return a parser that drops the number of logs in the list, which includes logs that are left out."""
     return lambda body: msgspec.structs.replace(parse(body), total=None)
 
 
 def _zernio_feed(
-    late_feed: Feed, to_entry: Callable[[ZernioRow], LogEntry], view: Callable[[RawLog, LogEntry], LogView]
+    feed: Feed, to_entry: Callable[[ZernioRow], LogEntry], view: Callable[[RawLog, LogEntry], LogView] = _view
 ) -> Feed:
-    """Return the counterpart of a feed of generation ``late``; it has the same metrics."""
+    """Return a feed of generation ``zernio`` with the name and the metrics of another one."""
+    parse = decoder.LogListDecoder(ZernioRow, to_entry, number_entries=number_entries).parse
     return msgspec.structs.replace(
-        late_feed,
+        feed,
         path="/v1/logs",
-        query={"type": late_feed.name},
+        query={"type": feed.name},
         retention=RETENTION,
-        parse=_parser(to_entry),
+        parse=_without_total(parse) if feed.name == API_REQUEST else parse,
         view=view,
         post_path=None,
         generation=ZERNIO,
@@ -258,28 +250,22 @@ def _zernio_feed(
 
 
 def _activity_feed(name: str) -> Feed:
-    parse = _parser(_api_request if name == API_REQUEST else _activity)
-    return Feed(
+    feed = msgspec.structs.replace(
+        publishing.FEED,
         name=name,
-        path="/v1/logs",
-        query={"type": name},
-        retention=RETENTION,
-        parse=_without_total(parse) if name == API_REQUEST else parse,
-        view=_view,
         project=partial(_project_activity, name),
         counter="late_activity_logs_total",
         counter_labels={"type": name},
-        generation=ZERNIO,
-        supports_time_filter=True,
-        number_entries=renumber_entries,
+        subset_counters={},
     )
+    return _zernio_feed(feed, _api_request if name == API_REQUEST else _activity)
 
 
 FEEDS: Mapping[str, Feed] = MappingProxyType(
     {
         feed.name: feed
         for feed in (
-            _zernio_feed(publishing.FEED, _publishing, _view),
+            _zernio_feed(publishing.FEED, _publishing),
             _zernio_feed(connections.FEED, _connection, _connection_view),
             *map(_activity_feed, ACTIVITIES),
         )
