@@ -110,7 +110,7 @@ def _entry(row: PublishingRow) -> LogEntry:
     post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
     action, status = decoder.label_text(row.action), decoder.label_text(row.status)
     created, duration = decoder.parse_millis(row.created_at), decoder.to_micros(row.duration_ms, 1000)
-    scheduled_for = row.request.scheduled_for if row.request and has_delay(action, status) else None
+    scheduled_for = row.request.scheduled_for if row.request and is_published(action, status) else None
     return LogEntry(
         key=decoder.log_key(row.id),
         status=status,
@@ -130,8 +130,8 @@ def _entry(row: PublishingRow) -> LogEntry:
     )
 
 
-def has_delay(action: str, status: str) -> bool:
-    """Return whether a log is a successful attempt to publish, which may be later than scheduled."""
+def is_published(action: str, status: str) -> bool:
+    """Return whether a log is an attempt that has published its post."""
     return status == SUCCESS and action in ATTEMPTS
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from late_exporter.errors import ApiError, BadPayload, BadRequest
-from late_exporter.feeds.decoder import label_text, parse_integer, parse_millis
+from late_exporter.feeds.decoder import id_text, label_text, parse_integer, parse_millis
 from late_exporter.feeds.limits import check_value_count, limit_depth
 from late_exporter.series import SetLatest
 
@@ -25,6 +25,7 @@ UNDOCUMENTED_FILTERS = frozenset({"publishing", "partial"})
 
 HEALTH_STATUSES = ("healthy", "warning", "error")
 ACCOUNTS_PER_PAGE = 100
+MAX_CURSOR_LENGTH = 1024
 
 MAX_BYTES = 2 * 1024**2
 """Maximum size of a response; parts of it are kept while further ones are requested."""
@@ -40,9 +41,10 @@ WEBHOOK_ACTIVE = "late_webhook_active"
 WORKSPACE_ACTIVE = "late_workspace_active"
 
 FIELDS = frozenset({
-    "posts", "pagination", "total", "pages", "status", "scheduledFor", "createdAt", "accounts", "accountId", "_id",
-    "platform", "username", "canPost", "needsReconnect", "tokenExpiresAt", "rateLimitedUntil", "webhooks", "name",
-    "isActive", "failureCount", "lastFiredAt", "hasAccess", "suspended", "caps", "xSpendUsedCents", "xSpendLimitCents",
+    "posts", "pagination", "total", "pages", "nextCursor", "status", "scheduledFor", "createdAt", "accounts",
+    "accountId", "_id", "platform", "username", "canPost", "needsReconnect", "tokenExpiresAt", "rateLimitedUntil",
+    "webhooks", "name", "isActive", "failureCount", "lastFiredAt", "hasAccess", "suspended", "caps", "xSpendUsedCents",
+    "xSpendLimitCents",
 })  # fmt: skip
 """The fields that are read; no others are kept, so that no secret of a webhook gets any further."""
 
@@ -162,9 +164,10 @@ def _account_gauges(context: RefreshContext, labels: tuple[str, str], row: _Obje
 
 def refresh_cooldowns(context: RefreshContext) -> Refresh:
     cooldowns: dict[tuple[str, str], float | None] = {}
+    place: Mapping[str, str | int] = {}  # Without a page the API continues by cursors, which no removed account shifts.
     for page in range(1, math.ceil(context.max_accounts / ACCOUNTS_PER_PAGE) + 1):
         try:
-            body = yield StatusRequest("/v1/accounts", {"page": page, "limit": ACCOUNTS_PER_PAGE})
+            body = yield StatusRequest("/v1/accounts", {"limit": ACCOUNTS_PER_PAGE, **place})
         except BadRequest:
             if page == 1:
                 raise
@@ -175,11 +178,19 @@ def refresh_cooldowns(context: RefreshContext) -> Refresh:
             labels = _account_labels(row, "_id")
             if labels is not None:
                 cooldowns[labels] = _time(row.get("rateLimitedUntil"))
-        page_count = _amount(_object(response.get("pagination")).get("pages"))
-        is_last = len(rows) < ACCOUNTS_PER_PAGE if page_count is None else page >= page_count
-        if is_last or len(cooldowns) == previous_count:
+        place = _next_page(_object(response.get("pagination")), page, len(rows))
+        if not place or len(cooldowns) == previous_count:
             break
     return [context.gauge(COOLDOWN_UNTIL, until, *labels) for labels, until in cooldowns.items() if until is not None]
+
+
+def _next_page(pagination: _Object, page: int, row_count: int) -> Mapping[str, str | int]:
+    """Return the parameters of the page after one; none if that was the last."""
+    cursor, page_count = pagination.get("nextCursor"), _amount(pagination.get("pages"))
+    if isinstance(cursor, str) and cursor:
+        return {"cursor": id_text(cursor, MAX_CURSOR_LENGTH)}
+    is_last = row_count < ACCOUNTS_PER_PAGE if page_count is None else page >= page_count
+    return {} if is_last or "nextCursor" in pagination else {"page": page + 1}
 
 
 def refresh_webhooks(context: RefreshContext) -> Refresh:

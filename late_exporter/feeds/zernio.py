@@ -131,7 +131,7 @@ def _publishing(row: ZernioRow) -> LogEntry:
     if row.status:
         status = row_status
     scheduled_for = ""
-    if publishing.has_delay(action, status):
+    if publishing.is_published(action, status):
         scheduled_for = search_json_text({"request_body": row.request_body}, "scheduledFor", "request_body")
     attempt = decoder.to_micros(metadata.attempt_number, decoder.ONE_ATTEMPT)
     if action == "publish" and attempt is not None and attempt > decoder.ONE_ATTEMPT:
@@ -194,6 +194,14 @@ def _api_request(row: ZernioRow) -> LogEntry:
     return entry
 
 
+def _post_url(row: RawLog, entry: LogEntry) -> str:
+    """Return the link of a post; bodies of platforms, which are the vendor's own or theirs, may name it otherwise."""
+    if url := search_json_text(row, "platformPostUrl", "metadata", "response_body"):
+        return url
+    names = ("permalink", "url") if publishing.is_published(entry.action, entry.status) else ()
+    return next(filter(None, (search_json_text(row, name, "response_body") for name in names)), "")
+
+
 def _view(row: RawLog, entry: LogEntry) -> LogView:
     return LogView(
         **common_fields(row, entry, created_field="created_at", account_field="account_id"),
@@ -206,7 +214,7 @@ def _view(row: RawLog, entry: LogEntry) -> LogView:
         status_code=row_text(row, "status_code"),
         error_code=row_text(row, "error_code"),
         error=row_text(row, "error_message"),
-        url=search_json_text(row, "platformPostUrl", "metadata", "response_body"),
+        url=_post_url(row, entry),
         caption=search_json_text(row, "contentPreview", "request_body")
         or search_json_text(row, "content", "request_body", "metadata"),
     )

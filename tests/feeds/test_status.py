@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
@@ -238,7 +239,7 @@ def cooldown_pages(count: int, *, with_pages: bool = True, ignores_page: bool = 
     """Return a list of accounts in pages; a page behind the last one is rejected."""
 
     def respond(request: StatusRequest) -> Document | ApiError:
-        page, limit = int(request.params["page"]), int(request.params["limit"])
+        page, limit = int(request.params.get("page", 1)), int(request.params["limit"])
         first = 0 if ignores_page else (page - 1) * limit
         rows = [{**ACCOUNT, "_id": f"acc{number}"} for number in range(first, min(first + limit, count))]
         if page > 1 and not rows:
@@ -268,6 +269,33 @@ def test_a_list_of_accounts_that_ignores_the_page() -> None:
     """A list that has the same accounts on every page is read twice, not forever."""
     gauges, requests = run("cooldowns", cooldown_pages(100, with_pages=False, ignores_page=True), context())
     assert (100, 2) == (len(gauges), len(requests))
+
+
+@pytest.mark.parametrize(
+    ("count", "max_accounts", "requests", "cooldowns"),
+    [(0, 500, 1, 0), (100, 500, 1, 100), (101, 500, 2, 101), (950, 120, 2, 200)],
+)
+def test_cooldowns_by_cursor(count: int, max_accounts: int, requests: int, cooldowns: int) -> None:
+    """A list that answers with cursors is read by them to its end, however many accounts are removed meanwhile."""
+
+    def respond(request: StatusRequest) -> Document:
+        limit, first = int(request.params["limit"]), int(request.params.get("cursor", 0))
+        rows = [{**ACCOUNT, "_id": f"acc{number}"} for number in range(first, min(first + limit, count))]
+        cursor = str(first + limit) if first + limit < count else None
+        return {"accounts": rows, "pagination": {"limit": limit, "nextCursor": cursor}}
+
+    gauges, sent_requests = run("cooldowns", respond, context(max_accounts=max_accounts))
+    assert (cooldowns, requests) == (len(values_of(gauges)), len(sent_requests))
+    assert not [request for request in sent_requests if "page" in request.params]
+
+
+@pytest.mark.parametrize("cursor", [*WRONG_VALUES, "x" * 10**6, "\ud83d"], ids=lambda value: repr(value)[:20])
+def test_odd_cursors(cursor: object) -> None:
+    """A cursor that is none ends the list, and any other one can be part of a URL."""
+    page = with_field({}, "nextCursor", cursor)
+    _, requests = run("cooldowns", lambda _: {"accounts": [ACCOUNT], "pagination": page}, context())
+    assert (2 if isinstance(cursor, str) and cursor else 1) == len(requests)
+    assert len(urlencode(requests[-1].params)) < 10_000
 
 
 @pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)

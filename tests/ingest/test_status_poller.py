@@ -286,7 +286,7 @@ def account_pages(count: int) -> Callable[[QueryParams], Document]:
     """Return the pages of a list of accounts in cooldown."""
 
     def respond(params: QueryParams) -> Document:
-        page, limit = int(params["page"]), int(params["limit"])
+        page, limit = int(params.get("page", 1)), int(params["limit"])
         rows = [{**ACCOUNT, "_id": f"acc{number}"} for number in range(count)][(page - 1) * limit : page * limit]
         return {"accounts": rows, "pagination": {"pages": -(-count // limit)}}
 
