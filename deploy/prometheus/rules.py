@@ -72,6 +72,7 @@ from deploy.prometheus.thresholds import (
     TICKET_BURN,
     TOKEN_LEFT_CRITICAL_SECONDS,
     TOKEN_LEFT_WARNING_SECONDS,
+    USUAL_WEEKS_SHARE,
     WEBHOOK_REJECTION_WINDOW,
 )
 
@@ -338,6 +339,26 @@ MEDIAN_PENDING = RecordingRule(
     f"quantile_over_time(0.5, ({PENDING})[7d:15m])",
 )
 
+ONE_LOG = 0.5
+"""What an increase exceeds if there was one, because it is an estimate."""
+
+
+def _scheduled(offset: str = "") -> str:
+    return f'max by ({WORKSPACE}) (late_posts{{status="scheduled"}}{offset})'
+
+
+SCHEDULED = _scheduled()
+USUALLY_SCHEDULED = RecordingRule(
+    # Of the weeks for which there are samples: most Prometheus servers keep two.
+    "workspace:late_posts_scheduled:share_of_weeks",
+    "avg by (job, workspace) (\n"
+    + "or\n".join(
+        f'  label_replace({_scheduled(f" offset {week}w")} > bool 0, "week", "{week}", "", "")\n'
+        for week in range(1, 5)
+    )
+    + ")\n",
+)
+
 EXPIRY_METRIC = "late_account_token_expiry_timestamp_seconds"
 LAST_SUCCESS = "late_account_last_success_timestamp_seconds"
 LONG_LIVED_TOKENS = RecordingRule(
@@ -436,6 +457,7 @@ RECORDING_GROUPS = (
             MEDIAN_P95,
             MEDIAN_P99,
             MEDIAN_PENDING,
+            USUALLY_SCHEDULED,
         ),
     ),
     RuleGroup(name="late-accounts-tokens", rules=(LONG_LIVED_TOKENS,)),
@@ -759,6 +781,30 @@ and
                 " hours a week ago and on the last three days."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG} --since 1d",
+            dashboard_url=OVERVIEW_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LatePublishingQuiet",
+            severity="warning",
+            condition="posts are scheduled, but none was published for a day, unlike on the same day a week ago",
+            expr=f"""\
+workspace:late_publishing_final_logs:increase1d - workspace:late_publishing_failed_logs:increase1d < {ONE_LOG}
+and
+workspace:late_publishing_final_logs:increase1d offset 1w > {ONE_LOG}
+and
+{SCHEDULED} > 0
+and
+{_PUBLISHING_IS_POLLED}
+""",
+            for_="2h",  # Posts of a day may be some hours later than those of the day before.
+            labels={"window": "1d"},
+            summary="Posts are scheduled, but none is published.",
+            title="no post published in 1d, although some are scheduled",
+            description=(
+                f"{_WORKSPACE}: no post was published in the last day, unlike on the same day a week ago, although"
+                " posts are scheduled."
+            ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG} --since 2d",
             dashboard_url=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
@@ -1119,17 +1165,21 @@ sum by (job, workspace) (resets(late_connection_events_total[6h])) > 0
 )
 
 
+PENDING_STEPS = {"scheduled": "not started", "publishing": "not finished", "pending_approval": "not approved"}
+
+
 def _posts_overdue_alert(
-    status: Literal["scheduled", "publishing"],
+    status: Literal["scheduled", "publishing", "pending_approval"],
     severity: Severity,
     seconds: int,
     condition: str,
     description: str,
     *,
+    name: str = "LatePostsOverdue",
     extra: str = "",
     for_: str,
 ) -> AlertingRule:
-    """Return an alert on the earliest post in a status.
+    """Return an alert on the earliest post in a status, which ``late-exporter status`` names.
 
     Ignores a time left over from when there was such a post, and a post that was not overdue when it was last seen: it
     may have been published since.
@@ -1137,7 +1187,7 @@ def _posts_overdue_alert(
     oldest = f"min by ({WORKSPACE}) (late_posts_oldest_{status}_timestamp_seconds)"
     last_refresh = f'max by ({WORKSPACE}) (late_exporter_status_feed_last_refresh_timestamp_seconds{{feed="posts"}})'
     return AlertingRule(
-        name="LatePostsOverdue",
+        name=name,
         severity=severity,
         condition=condition,
         expr=f"""\
@@ -1151,11 +1201,9 @@ unless
         keep_firing_for=RESTART_GRACE,
         labels={"status": status},
         summary="Posts are not published at the time for which they are scheduled.",
-        title=f"post due {_DURATION} ago {'not started' if status == 'scheduled' else 'not finished'}",
+        title=f"post due {_DURATION} ago {PENDING_STEPS[status]}",
         description=f"{_WORKSPACE}: {description}",
-        command=(
-            f"late-exporter logs{_WORKSPACE_FLAG}{' --status pending' if status == 'publishing' else ''} --since 1d"
-        ),
+        command="late-exporter status",
         dashboard_url=OVERVIEW_DASHBOARD,
     )
 
@@ -1189,6 +1237,34 @@ STATUS_GROUP = RuleGroup(
             f"a post is still being published {POSTS_STUCK_SECONDS // HOUR}h after its time",
             "the earliest post that is being published was due {{ $value | humanizeDuration }} ago and has not ended.",
             for_="15m",
+        ),
+        _posts_overdue_alert(
+            "pending_approval",
+            "warning",
+            0,
+            "the time of a post has passed before it was approved",
+            "the earliest post that waits for approval was due {{ $value | humanizeDuration }} ago. It will never be"
+            " published unless it is approved.",
+            name="LateApprovalOverdue",
+            for_="5m",
+        ),
+        AlertingRule(
+            name="LateScheduleEmpty",
+            severity="warning",
+            condition=(
+                f"no post is scheduled, unlike at this time in {_percent(USUAL_WEEKS_SHARE)} or more of the last four"
+                " weeks"
+            ),
+            expr=f"{SCHEDULED} == 0\nand\n{USUALLY_SCHEDULED.name} >= {USUAL_WEEKS_SHARE}\n",
+            for_="1h",
+            summary="No post is scheduled, so none will be published.",
+            title="no post scheduled, unlike in other weeks",
+            description=(
+                f"{_WORKSPACE}: no post is scheduled. At this time of the week there usually is one, in the last four"
+                " weeks."
+            ),
+            command="late-exporter status",
+            dashboard_url=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
             name="LateWorkspaceSuspended",

@@ -46,6 +46,9 @@ more on other days."""
 NO_ATTEMPT_LOGS = 10
 """Logs without a single attempt among them: an upload or two may precede the first attempt, ten do not."""
 
+USUAL_WEEKS_SHARE = 0.75
+"""Share of the last four weeks in which something was scheduled at this time, from which that is usual."""
+
 POSTS_OVERDUE_SECONDS = 15 * MINUTE
 """Age of a schedule from which a post is overdue; the API starts posts within minutes of their time."""
 

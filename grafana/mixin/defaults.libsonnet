@@ -16,6 +16,7 @@
     "quietExpectedLogs": 30,
     "silenceExpectedLogs": 10,
     "noAttemptLogs": 10,
+    "usualWeeksShare": 0.75,
     "postsOverdueSeconds": 900,
     "postsStuckSeconds": 3600,
     "publishedLateShare": 0.1,

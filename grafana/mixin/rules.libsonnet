@@ -400,6 +400,10 @@ function(c) {
           "record": "platform:late_publishing_pending_logs:median7d",
           "expr": "quantile_over_time(0.5, (max by (" + c.cluster + "job, workspace, platform) (sum without (action) (late_publishing_pending_logs" + c.braces + ")))[7d:15m])",
         },
+        {
+          "record": "workspace:late_posts_scheduled:share_of_weeks",
+          "expr": "avg by (" + c.cluster + "job, workspace) (\n  label_replace(max by (" + c.cluster + "job, workspace) (late_posts{" + c.matchers + "status=\"scheduled\"} offset 1w) > bool 0, \"week\", \"1\", \"\", \"\")\nor\n  label_replace(max by (" + c.cluster + "job, workspace) (late_posts{" + c.matchers + "status=\"scheduled\"} offset 2w) > bool 0, \"week\", \"2\", \"\", \"\")\nor\n  label_replace(max by (" + c.cluster + "job, workspace) (late_posts{" + c.matchers + "status=\"scheduled\"} offset 3w) > bool 0, \"week\", \"3\", \"\", \"\")\nor\n  label_replace(max by (" + c.cluster + "job, workspace) (late_posts{" + c.matchers + "status=\"scheduled\"} offset 4w) > bool 0, \"week\", \"4\", \"\", \"\")\n)\n",
+        },
       ],
     },
     {

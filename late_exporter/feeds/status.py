@@ -17,10 +17,12 @@ import msgspec
 from late_exporter.errors import ApiError, BadPayload, BadRequest
 from late_exporter.feeds.decoder import id_text, label_text, parse_integer, parse_millis
 from late_exporter.feeds.limits import check_value_count, limit_depth
+from late_exporter.model import UNKNOWN
 from late_exporter.series import SetLatest
+from late_exporter.status import AccountStatus, OverduePost
 
-POST_STATUSES = ("scheduled", "publishing", "failed", "published", "partial", "draft")
-UNDOCUMENTED_FILTERS = frozenset({"publishing", "partial"})
+POST_STATUSES = ("scheduled", "publishing", "pending_approval", "failed", "published", "partial", "draft", "cancelled")
+UNDOCUMENTED_FILTERS = frozenset({"publishing", "pending_approval", "partial", "cancelled"})
 """Statuses of posts that some descriptions of the API lack among the values of its filter."""
 
 HEALTH_STATUSES = ("healthy", "warning", "error")
@@ -33,7 +35,12 @@ MAX_BYTES = 2 * 1024**2
 MAX_WEBHOOKS = 50
 """Webhooks that the API allows to a user."""
 
-OLDEST_SCHEDULED = "late_posts_oldest_scheduled_timestamp_seconds"
+OVERDUE_SECONDS = MappingProxyType({"scheduled": 300, "publishing": 3600, "pending_approval": 300})
+"""Statuses of posts that something still has to happen to, and the seconds after which such a post is overdue."""
+
+MAX_TARGETS = 5
+"""Accounts of a post that are named."""
+
 ACCOUNT_INFO = "late_account_info"
 NEEDS_RECONNECT = "late_account_needs_reconnect"
 COOLDOWN_UNTIL = "late_account_cooldown_until_timestamp_seconds"
@@ -41,10 +48,10 @@ WEBHOOK_ACTIVE = "late_webhook_active"
 WORKSPACE_ACTIVE = "late_workspace_active"
 
 FIELDS = frozenset({
-    "posts", "pagination", "total", "pages", "nextCursor", "status", "scheduledFor", "createdAt", "accounts",
-    "accountId", "_id", "platform", "username", "canPost", "needsReconnect", "tokenExpiresAt", "rateLimitedUntil",
-    "webhooks", "name", "isActive", "failureCount", "lastFiredAt", "hasAccess", "suspended", "caps", "xSpendUsedCents",
-    "xSpendLimitCents",
+    "posts", "pagination", "total", "pages", "nextCursor", "status", "scheduledFor", "createdAt", "title", "content",
+    "platforms", "accounts", "accountId", "_id", "platform", "username", "canPost", "needsReconnect", "tokenExpiresAt",
+    "rateLimitedUntil", "webhooks", "name", "isActive", "failureCount", "lastFiredAt", "hasAccess", "suspended", "caps",
+    "xSpendUsedCents", "xSpendLimitCents",
 })  # fmt: skip
 """The fields that are read; no others are kept, so that no secret of a webhook gets any further."""
 
@@ -66,12 +73,14 @@ class RefreshContext(msgspec.Struct, frozen=True, kw_only=True):
         now: Time of the refresh in milliseconds.
         max_accounts: Maximum number of accounts with gauges.
         rejected_values: Values of filters that the API has rejected, which are left out; the refresh adds to them.
+        overdue_posts: The refresh adds posts to them.
     """
 
     workspace: str
     now: int
     max_accounts: int
     rejected_values: set[str]
+    overdue_posts: list[OverduePost] = msgspec.field(default_factory=list)
 
     def gauge(self, family: str, value: float | str, *labels: str) -> SetLatest:
         return SetLatest(family, (self.workspace, *labels), at=self.now, value=value)
@@ -129,11 +138,22 @@ def _post_gauges(context: RefreshContext, status: str, response: _Object, post: 
     if total is not None:
         yield context.gauge("late_posts", total, status)
     scheduled_at = _time(post.get("scheduledFor"))
-    if status == "scheduled" and scheduled_at is not None:
-        yield context.gauge(OLDEST_SCHEDULED, scheduled_at)
-    started_at = _time(post.get("createdAt")) if scheduled_at is None else scheduled_at
-    if status == "publishing" and started_at is not None:
-        yield context.gauge("late_posts_oldest_publishing_timestamp_seconds", started_at)
+    is_unscheduled = status == "publishing" and scheduled_at is None
+    due_at = _time(post.get("createdAt")) if is_unscheduled else scheduled_at
+    if status not in OVERDUE_SECONDS or due_at is None:
+        return
+    yield context.gauge(f"late_posts_oldest_{status}_timestamp_seconds", due_at)
+    if context.now / 1000 - due_at > OVERDUE_SECONDS[status]:
+        post_id, title = _text(post.get("_id")), _text(post.get("title")) or _text(post.get("content"))
+        targets = [_target(each) for each in _objects(post.get("platforms"))][:MAX_TARGETS]
+        context.overdue_posts.append(OverduePost(status, due_at, post_id or UNKNOWN, title or "", tuple(targets)))
+
+
+def _target(row: _Object) -> AccountStatus:
+    """Return an account to which a post is published; the API may embed it in place of its id."""
+    account = row.get("accountId")
+    account_id = _text(_object(account).get("_id")) or _text(account)
+    return AccountStatus(label_text(_text(row.get("platform"))), account_id or UNKNOWN)
 
 
 def refresh_accounts(context: RefreshContext) -> Refresh:

@@ -18,6 +18,7 @@ from late_exporter.feeds.status import (
 )
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.series import SetLatest
+from late_exporter.status import AccountStatus, OverduePost
 from tests.support.status_api import (
     ACCOUNT,
     BILLING,
@@ -105,11 +106,10 @@ def test_posts() -> None:
     documents = {status: post_list(status, number) for number, status in enumerate(POST_STATUSES, 1)}
     gauges, requests = run("posts", respond_by_status(**documents), context())
     expected: Values = {("posts", status): number for number, status in enumerate(POST_STATUSES, 1)}
-    expected |= {("posts_oldest_scheduled",): SECONDS, ("posts_oldest_publishing",): SECONDS}
+    expected |= {(f"posts_oldest_{status}",): SECONDS for status in ("scheduled", "publishing", "pending_approval")}
     assert expected == values_of(gauges)
-    assert {"draft", "scheduled", "publishing", "published", "failed", "partial"} == {
-        request.params["status"] for request in requests
-    }
+    statuses = {"draft", "pending_approval", "scheduled", "publishing", "published", "partial", "failed", "cancelled"}
+    assert statuses == {request.params["status"] for request in requests}
     assert {("/v1/posts", "scheduled-asc", 1)} == {
         (request.path, request.params["sortBy"], request.params["limit"]) for request in requests
     }
@@ -132,7 +132,7 @@ def test_a_status_that_the_filter_rejects_is_left_out() -> None:
     """A status that is a bad value to the API costs no other status, and is not requested again."""
     rejected_values: set[str] = set()
     respond = respond_by_status(publishing=BadRequest("400: bad value", status=400), draft=post_list("draft", 4))
-    for expected_requests in (6, 5):
+    for expected_requests in (8, 7):
         gauges, requests = run("posts", respond, context(rejected_values=rejected_values))
         assert expected_requests == len(requests)
         values = values_of(gauges)
@@ -142,9 +142,52 @@ def test_a_status_that_the_filter_rejects_is_left_out() -> None:
 
 def test_a_filter_that_is_ignored_is_left_out() -> None:
     """If the API ignores an undocumented status, the number of all posts does not pass for it."""
-    respond = respond_by_status(partial=post_list("draft", 99), publishing=post_list("published", 99))
-    values = values_of(run("posts", respond, context())[0])
+    ignored = {name: post_list("draft", 99) for name in ("partial", "publishing", "pending_approval", "cancelled")}
+    values = values_of(run("posts", respond_by_status(**ignored), context())[0])
     assert {("posts", status) for status in ("draft", "scheduled", "published", "failed")} == set(values)
+
+
+def test_overdue_posts() -> None:
+    """The earliest post of a status is named if it is overdue by some minutes, or by an hour while it is published."""
+    targets = [{"platform": "tiktok", "accountId": "a1"}, {"platform": "x", "accountId": {"_id": "a2"}}, {}, 7]
+    statuses = ("scheduled", "publishing", "pending_approval")
+    documents = {status: post_list(status, platforms=targets) for status in (*statuses, "draft", "failed")}
+
+    def overdue(seconds: int) -> list[OverduePost]:
+        circumstances = context(now=NOW + seconds * 1000)
+        run("posts", respond_by_status(**documents), circumstances)
+        return circumstances.overdue_posts
+
+    assert [] == overdue(300)
+    assert ["scheduled", "pending_approval"] == [post.status for post in overdue(301)]
+    posts = overdue(3601)
+    assert list(statuses) == [post.status for post in posts]
+    accounts = (AccountStatus("tiktok", "a1"), AccountStatus("x", "a2"), AccountStatus("unknown", "unknown"))
+    assert OverduePost("scheduled", SECONDS, "p1", "text", accounts) == posts[0]
+
+
+@pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)
+@pytest.mark.parametrize("field", ["_id", "title", "content", "platforms"])
+def test_an_overdue_post_with_a_wrong_field(field: str, value: object) -> None:
+    """An overdue post is reported whatever it lacks."""
+    circumstances = context(now=NOW + 10**9)
+    fields: dict[str, Any] = {field: value}
+    run("posts", respond_by_status(scheduled=post_list("scheduled", **fields)), circumstances)
+    (post,) = circumstances.overdue_posts
+    assert (SECONDS, "scheduled") == (post.due_at, post.status)
+
+
+def test_the_text_of_a_post_is_short() -> None:
+    """Only the beginning of a text is kept, and no key in it; a title comes first."""
+    circumstances = context(now=NOW + 10**9)
+    text = f"sk_{'4f1d8c6b' * 8} {'🥨' * 10_000}"
+    run("posts", respond_by_status(scheduled=post_list("scheduled", content=text)), circumstances)
+    (post,) = circumstances.overdue_posts
+    assert len(post.title) <= 128
+    assert "4f1d8c6b" not in post.title
+    circumstances = context(now=NOW + 10**9)
+    run("posts", respond_by_status(scheduled=post_list("scheduled", title="Brezeln")), circumstances)
+    assert "Brezeln" == circumstances.overdue_posts[0].title
 
 
 def test_a_filter_that_always_fails_is_an_error() -> None:
@@ -451,7 +494,8 @@ def test_a_response_without_its_list(name: str, field: str, value: object) -> No
 
 
 NAMES = {*HEALTH, *ACCOUNT, *WEBHOOK, *BILLING, *BILLING["status"], *BILLING["caps"]}
-NAMES |= {"posts", "accounts", "webhooks", "pagination", "total", "pages", "scheduledFor", "createdAt"}
+NAMES |= {"posts", "accounts", "webhooks", "pagination", "total", "pages", "scheduledFor", "createdAt", "nextCursor"}
+NAMES |= {"title", "content", "platforms"}
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([TIME, "orders", "a://b?c"]),
@@ -471,5 +515,5 @@ def test_no_response_is_more_than_a_bad_payload(document: object) -> None:
             gauges, requests = run(name, lambda _: encode(document), circumstances)
         except BadPayload:
             continue
-        assert len(requests) <= 6
+        assert len(requests) <= len(POST_STATUSES)
         assert all(isinstance(value, int | float) and value < float("inf") for value in values_of(gauges).values())
