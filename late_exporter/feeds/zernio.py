@@ -48,6 +48,12 @@ class RowMetadata(msgspec.Struct, rename="camel", gc=False):
     profile_id: str | None = None
 
 
+class RequestBody(msgspec.Struct, rename="camel", gc=False):
+    """The used field of ``request_body``, which is not documented either."""
+
+    scheduled_for: str | None = None
+
+
 class ZernioRow(DocumentedObject, kw_only=True):
     """A log as sent by the API; bodies and ``metadata`` are JSON text."""
 
@@ -83,6 +89,7 @@ _connection_values = value_checker(
 _activity_values = value_checker({"status": STATUSES.__contains__})
 
 METADATA_FIELDS = RowMetadata.__struct_encode_fields__
+_decode_request = msgspec.json.Decoder(RequestBody).decode
 _decode_metadata = msgspec.json.Decoder(RowMetadata).decode
 
 
@@ -97,6 +104,15 @@ def _read_metadata(row: ZernioRow) -> RowMetadata:
             name: value for name, value in texts.items() if value.isdecimal() or (value and name != "attemptNumber")
         }
         return msgspec.convert(texts, RowMetadata, strict=False)
+
+
+def _read_schedule(row: ZernioRow) -> str:
+    """Return the scheduled time in ``request_body``; empty if there is none."""
+    body: Any = row.request_body or "{}"
+    try:
+        return _decode_request(body).scheduled_for or ""
+    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):  # It is truncated, or an object.
+        return search_json_text({"request_body": body}, "scheduledFor", "request_body")
 
 
 def _entry(
@@ -130,9 +146,6 @@ def _publishing(row: ZernioRow) -> LogEntry:
     action, status = find_action(name) or (name, UNKNOWN)
     if row.status:
         status = row_status
-    scheduled_for = ""
-    if publishing.is_published(action, status):
-        scheduled_for = search_json_text({"request_body": row.request_body}, "scheduledFor", "request_body")
     attempt = decoder.to_micros(metadata.attempt_number, decoder.ONE_ATTEMPT)
     if action == "publish" and attempt is not None and attempt > decoder.ONE_ATTEMPT:
         action = "retry"
@@ -147,7 +160,7 @@ def _publishing(row: ZernioRow) -> LogEntry:
         status_code=row.status_code,
         error_code=error_code,
         attempt=attempt,
-        scheduled_for=scheduled_for,
+        scheduled_for=_read_schedule(row) if publishing.is_published(action, status) else "",
         deviations=_publishing_values(name, row_status),
     )
 
