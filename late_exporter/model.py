@@ -89,6 +89,7 @@ class LogKind(msgspec.Struct, frozen=True, gc=False):
 
     Args:
         duration: Duration in microseconds; 0 in a kind whose logs have durations of their own.
+        delay: Time from the schedule of a post to the end of its successful attempt, as the duration.
         attempt: Attempt number in millionths, because histograms sum integers.
         expires_at: Expiry time of the account's token.
         rejection_reason: Reason why the row is not a log that can be counted exactly once; None if it is one.
@@ -97,6 +98,7 @@ class LogKind(msgspec.Struct, frozen=True, gc=False):
 
     status: str
     duration: int | None = None
+    delay: int | None = None
     platform: str = UNKNOWN
     action: str = UNKNOWN
     method: str = UNKNOWN
@@ -130,10 +132,10 @@ class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
 
     @property
     def kind(self) -> LogKind:
-        return LogKind(self.status, None if self.duration is None else 0, *_further_fields_of_kind(self))
+        return LogKind(self.status, self.duration and 0, self.delay and 0, *_further_fields_of_kind(self))
 
 
-_further_fields_of_kind = attrgetter(*LogKind.__struct_fields__[2:])
+_further_fields_of_kind = attrgetter(*LogKind.__struct_fields__[3:])
 
 
 class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):

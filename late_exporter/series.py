@@ -86,12 +86,12 @@ class ObserveLog(Increment, frozen=True, kw_only=True, gc=False):
     """Observe a histogram with a number of each log.
 
     Args:
-        number: ``duration``, or ``lag`` from the creation of the log to its count.
+        number: ``duration`` or ``delay`` of the log, or ``lag`` from its creation to its count.
         bounds: Upper bounds of the buckets.
         has_exemplar: Whether the newest log of each bucket becomes its exemplar.
     """
 
-    number: Literal["duration", "lag"]
+    number: Literal["duration", "delay", "lag"]
     bounds: tuple[float, ...] = ()
     has_exemplar: bool = False
 

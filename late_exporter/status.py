@@ -153,11 +153,21 @@ class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error: str = ""
 
 
+class OverduePost(msgspec.Struct, frozen=True, gc=False):
+    """The earliest post in a status, whose time ``due_at`` has passed; the title is the beginning of its text."""
+
+    status: str
+    due_at: float
+    post_id: str
+    title: str = ""
+    accounts: tuple[AccountHealth, ...] = ()
+
+
 class WorkspaceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The state of accounts, queue and plan by the status feeds; times are Unix times in seconds.
 
     Args:
-        oldest_overdue_post: Time for which the most overdue post is scheduled, None if no post is overdue.
+        overdue_posts: The most overdue post of each status in which posts may be overdue.
         disconnected_accounts: Accounts that must be connected again.
         cooldowns: Accounts that a platform has rate limited, also those whose time is over.
         inactive_webhooks: Names of the webhooks that are switched off.
@@ -165,7 +175,7 @@ class WorkspaceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     feeds: tuple[StatusFeedHealth, ...] = ()
-    oldest_overdue_post: float | None = None
+    overdue_posts: tuple[OverduePost, ...] = ()
     disconnected_accounts: tuple[AccountHealth, ...] = ()
     cooldowns: tuple[AccountHealth, ...] = ()
     inactive_webhooks: tuple[str, ...] = ()

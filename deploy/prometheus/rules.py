@@ -50,6 +50,9 @@ from deploy.prometheus.thresholds import (
     POST_STUCK_SECONDS,
     POSTS_OVERDUE_SECONDS,
     POSTS_STUCK_SECONDS,
+    PUBLISHED_LATE_POSTS,
+    PUBLISHED_LATE_SHARE,
+    PUNCTUAL_DELAY,
     QUIET_EXPECTED_LOGS,
     QUIET_SHARE,
     QUOTA_LEFT_WARNING,
@@ -69,6 +72,7 @@ from deploy.prometheus.thresholds import (
     TICKET_BURN,
     TOKEN_LEFT_CRITICAL_SECONDS,
     TOKEN_LEFT_WARNING_SECONDS,
+    USUAL_WEEKS_SHARE,
     WEBHOOK_REJECTION_WINDOW,
 )
 
@@ -173,6 +177,7 @@ class RuleGroup:
 
 WORKSPACE = "job, workspace"
 PLATFORM = "job, workspace, platform"
+LEVELS = {"workspace": WORKSPACE, "platform": PLATFORM}
 ACCOUNT = "job, workspace, platform, account_id"
 FEED = "job, workspace, feed"
 
@@ -241,16 +246,17 @@ def _success_ratios(window: str) -> tuple[RecordingRule, ...]:
     return tuple(records)
 
 
-def _duration_quantiles(window: str) -> tuple[RecordingRule, ...]:
-    bucket = f'late_publishing_duration_seconds_bucket{{{ATTEMPT_ACTIONS}, status="success"}}'
+def _quantiles(family: str, matchers: str, window: str, *names: str) -> tuple[RecordingRule, ...]:
+    """Return the rules of some quantiles of a histogram, by workspace and by platform."""
     return tuple(
         RecordingRule(
-            f"{level}:late_publishing_duration_seconds:{name}_rate{window}",
+            f"{level}:{family}:{name}_rate{window}",
             # NaN without traffic, which is not >= 0.
-            f"histogram_quantile({quantile}, sum by ({labels}, le) (rate({bucket}[{window}]))) >= 0",
+            f"histogram_quantile({QUANTILES[name]},"
+            f" sum by ({labels}, le) (rate({family}_bucket{matchers}[{window}]))) >= 0",
         )
-        for level, labels in (("workspace", "job, workspace"), ("platform", PLATFORM))
-        for name, quantile in QUANTILES.items()
+        for level, labels in LEVELS.items()
+        for name in names
     )
 
 
@@ -264,18 +270,26 @@ def _remaining_budget() -> tuple[RecordingRule, ...]:
     )
 
 
-def _late_log_ratio(window: str) -> RecordingRule:
-    lag = "late_exporter_log_lag_seconds"
+def _ratio_above(
+    bound: str, name: str, family: str, window: str, *, level: str = "workspace", matcher: str = ""
+) -> RecordingRule:
+    """Return the rule of the share of the observations of a histogram that exceed the bound of a bucket."""
+    labels, and_bound = LEVELS[level], f'{matcher}{", " if matcher else ""}le=~"{bound}"'
     return RecordingRule(
-        f"workspace:late_exporter_late_logs:ratio_increase{window}",
+        f"{level}:{name}:ratio_increase{window}",
         f"""\
 1
 -
-sum by (job, workspace) (increase({lag}_bucket{{feed="publishing", le=~"{LATE_LOG_LAG}"}}[{window}]))
+sum by ({labels}) (increase({family}_bucket{{{and_bound}}}[{window}]))
 /
-(sum by (job, workspace) (increase({lag}_count{{feed="publishing"}}[{window}])) > 0)
+(sum by ({labels}) (increase({family}_count{f"{{{matcher}}}" if matcher else ""}[{window}])) > 0)
 """,
     )
+
+
+def _late_log_ratio(window: str) -> RecordingRule:
+    family, matcher = "late_exporter_log_lag_seconds", 'feed="publishing"'
+    return _ratio_above(LATE_LOG_LAG, "late_exporter_late_logs", family, window, matcher=matcher)
 
 
 FINAL_1H = "workspace:late_publishing_final_logs:increase1h"
@@ -315,11 +329,34 @@ count_over_time({P99}[7d:1h]) >= {SLOW_HISTORY_HOURS}
 """,
 )
 
+DELAY = "late_publishing_delay_seconds"
+PUBLISHED_LATE = "late_publishing_published_late:ratio_increase30m"
+
 PENDING = f"max by ({PLATFORM}) (sum without (action) (late_publishing_pending_logs))"
 OLDEST_PENDING = f"min by ({PLATFORM}) (late_publishing_oldest_pending_timestamp_seconds)"
 MEDIAN_PENDING = RecordingRule(
     "platform:late_publishing_pending_logs:median7d",
     f"quantile_over_time(0.5, ({PENDING})[7d:15m])",
+)
+
+ONE_LOG = 0.5
+"""What an increase exceeds if there was one, because it is an estimate."""
+
+
+def _scheduled(offset: str = "") -> str:
+    return f'max by ({WORKSPACE}) (late_posts{{status="scheduled"}}{offset})'
+
+
+SCHEDULED = _scheduled()
+USUALLY_SCHEDULED = RecordingRule(
+    # Of the weeks for which there are samples: most Prometheus servers keep two.
+    "workspace:late_posts_scheduled:share_of_weeks",
+    "avg by (job, workspace) (\n"
+    + "or\n".join(
+        f'  label_replace({_scheduled(f" offset {week}w")} > bool 0, "week", "{week}", "", "")\n'
+        for week in range(1, 5)
+    )
+    + ")\n",
 )
 
 EXPIRY_METRIC = "late_account_token_expiry_timestamp_seconds"
@@ -392,7 +429,18 @@ RECORDING_GROUPS = (
             RecordingRule("slo:late_publishing_success:objective", f"vector({SUCCESS_OBJECTIVE})"),
             *(record for window in WINDOWS for record in _log_counts(window)),
             *(record for window in WINDOWS for record in _success_ratios(window)),
-            *(record for window in QUANTILE_WINDOWS for record in _duration_quantiles(window)),
+            *(
+                record
+                for window in QUANTILE_WINDOWS
+                for record in _quantiles(
+                    "late_publishing_duration_seconds", f'{{{ATTEMPT_ACTIONS}, status="success"}}', window, *QUANTILES
+                )
+            ),
+            *_quantiles(DELAY, "", "1h", "p50", "p95"),
+            *(
+                _ratio_above(PUNCTUAL_DELAY, "late_publishing_published_late", DELAY, "30m", level=level)
+                for level in LEVELS
+            ),
             _late_log_ratio("30m"),
             _late_log_ratio("1h"),
             _expected_logs("1h"),
@@ -409,6 +457,7 @@ RECORDING_GROUPS = (
             MEDIAN_P95,
             MEDIAN_P99,
             MEDIAN_PENDING,
+            USUALLY_SCHEDULED,
         ),
     ),
     RuleGroup(name="late-accounts-tokens", rules=(LONG_LIVED_TOKENS,)),
@@ -679,6 +728,8 @@ _EXPECTED_1H = _number(f"{_EXPECTED}1h{_OF_WORKSPACE}", *_WORKSPACE_LABELS)
 _EXPECTED_6H = _number(f"{_EXPECTED}{SILENCE_WINDOW}{_OF_WORKSPACE}", *_WORKSPACE_LABELS)
 _PUBLISHING_IS_POLLED = f'time() - max by ({WORKSPACE}) ({LAST_POLL}{{feed="publishing"}}) < {DATA_AGE_WARNING_SECONDS}'
 
+_LATEST = _top_label("platform", ", worst on ", f"platform:{PUBLISHED_LATE}{_OF_WORKSPACE}", *_WORKSPACE_LABELS)
+
 PUBLISHING_GROUP = RuleGroup(
     name="late-publishing-alerts",
     rules=(
@@ -730,6 +781,30 @@ and
                 " hours a week ago and on the last three days."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG} --since 1d",
+            dashboard_url=OVERVIEW_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LatePublishingQuiet",
+            severity="warning",
+            condition="posts are scheduled, but none was published for a day, unlike on the same day a week ago",
+            expr=f"""\
+workspace:late_publishing_final_logs:increase1d - workspace:late_publishing_failed_logs:increase1d < {ONE_LOG}
+and
+workspace:late_publishing_final_logs:increase1d offset 1w > {ONE_LOG}
+and
+{SCHEDULED} > 0
+and
+{_PUBLISHING_IS_POLLED}
+""",
+            for_="2h",  # Posts of a day may be some hours later than those of the day before.
+            labels={"window": "1d"},
+            summary="Posts are scheduled, but none is published.",
+            title="no post published in 1d, although some are scheduled",
+            description=(
+                f"{_WORKSPACE}: no post was published in the last day, unlike on the same day a week ago, although"
+                " posts are scheduled."
+            ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG} --since 2d",
             dashboard_url=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
@@ -797,6 +872,33 @@ unless on (job, workspace)
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --since 1h",
             dashboard_url=PLATFORM_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LatePublishedLate",
+            severity="warning",
+            condition=(
+                f"more than {_percent(PUBLISHED_LATE_SHARE)} of at least {PUBLISHED_LATE_POSTS} scheduled posts within"
+                " 30m were published more than 5m late"
+            ),
+            expr=f"""\
+workspace:{PUBLISHED_LATE} > {PUBLISHED_LATE_SHARE}
+and
+sum by ({WORKSPACE}) (increase({DELAY}_count[30m])) >= {PUBLISHED_LATE_POSTS}
+unless
+{CATCHING_UP}
+unless
+{_counter_resets("30m").name} > 0
+""",
+            for_="5m",
+            keep_firing_for=SHARE_GRACE,
+            summary="Scheduled posts are published late.",
+            title=f"{_SHARE} of the scheduled posts late{_LATEST}",
+            description=(
+                f"{_WORKSPACE}: {_SHARE} of the scheduled posts of the last 30 minutes were published more than 5"
+                f" minutes after their time{_LATEST}."
+            ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG} --status success --since 30m",
+            dashboard_url=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
             name="LateRateLimited",
@@ -1063,17 +1165,21 @@ sum by (job, workspace) (resets(late_connection_events_total[6h])) > 0
 )
 
 
+PENDING_STEPS = {"scheduled": "not started", "publishing": "not finished", "pending_approval": "not approved"}
+
+
 def _posts_overdue_alert(
-    status: Literal["scheduled", "publishing"],
+    status: Literal["scheduled", "publishing", "pending_approval"],
     severity: Severity,
     seconds: int,
     condition: str,
     description: str,
     *,
+    name: str = "LatePostsOverdue",
     extra: str = "",
     for_: str,
 ) -> AlertingRule:
-    """Return an alert on the earliest post in a status.
+    """Return an alert on the earliest post in a status, which ``late-exporter status`` names.
 
     Ignores a time left over from when there was such a post, and a post that was not overdue when it was last seen: it
     may have been published since.
@@ -1081,7 +1187,7 @@ def _posts_overdue_alert(
     oldest = f"min by ({WORKSPACE}) (late_posts_oldest_{status}_timestamp_seconds)"
     last_refresh = f'max by ({WORKSPACE}) (late_exporter_status_feed_last_refresh_timestamp_seconds{{feed="posts"}})'
     return AlertingRule(
-        name="LatePostsOverdue",
+        name=name,
         severity=severity,
         condition=condition,
         expr=f"""\
@@ -1095,11 +1201,9 @@ unless
         keep_firing_for=RESTART_GRACE,
         labels={"status": status},
         summary="Posts are not published at the time for which they are scheduled.",
-        title=f"post due {_DURATION} ago {'not started' if status == 'scheduled' else 'not finished'}",
+        title=f"post due {_DURATION} ago {PENDING_STEPS[status]}",
         description=f"{_WORKSPACE}: {description}",
-        command=(
-            f"late-exporter logs{_WORKSPACE_FLAG}{' --status pending' if status == 'publishing' else ''} --since 1d"
-        ),
+        command="late-exporter status",
         dashboard_url=OVERVIEW_DASHBOARD,
     )
 
@@ -1133,6 +1237,34 @@ STATUS_GROUP = RuleGroup(
             f"a post is still being published {POSTS_STUCK_SECONDS // HOUR}h after its time",
             "the earliest post that is being published was due {{ $value | humanizeDuration }} ago and has not ended.",
             for_="15m",
+        ),
+        _posts_overdue_alert(
+            "pending_approval",
+            "warning",
+            0,
+            "the time of a post has passed before it was approved",
+            "the earliest post that waits for approval was due {{ $value | humanizeDuration }} ago. It will never be"
+            " published unless it is approved.",
+            name="LateApprovalOverdue",
+            for_="5m",
+        ),
+        AlertingRule(
+            name="LateScheduleEmpty",
+            severity="warning",
+            condition=(
+                f"no post is scheduled, unlike at this time in {_percent(USUAL_WEEKS_SHARE)} or more of the last four"
+                " weeks"
+            ),
+            expr=f"{SCHEDULED} == 0\nand\n{USUALLY_SCHEDULED.name} >= {USUAL_WEEKS_SHARE}\n",
+            for_="1h",
+            summary="No post is scheduled, so none will be published.",
+            title="no post scheduled, unlike in other weeks",
+            description=(
+                f"{_WORKSPACE}: no post is scheduled. At this time of the week there usually is one, in the last four"
+                " weeks."
+            ),
+            command="late-exporter status",
+            dashboard_url=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
             name="LateWorkspaceSuspended",

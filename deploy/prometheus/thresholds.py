@@ -46,12 +46,22 @@ more on other days."""
 NO_ATTEMPT_LOGS = 10
 """Logs without a single attempt among them: an upload or two may precede the first attempt, ten do not."""
 
+USUAL_WEEKS_SHARE = 0.75
+"""Share of the last four weeks in which something was scheduled at this time, from which that is usual."""
+
 POSTS_OVERDUE_SECONDS = 15 * MINUTE
 """Age of a schedule from which a post is overdue; the API starts posts within minutes of their time."""
 
 POSTS_STUCK_SECONDS = HOUR
 """Age of a schedule from which a post is stuck in publishing, or the scheduler has stopped; large videos and retries
 take less."""
+
+PUNCTUAL_DELAY = "300([.]0)?"
+"""Bound of a bucket as LATE_LOG_LAG: a post that ends later after its schedule is published late."""
+
+PUBLISHED_LATE_SHARE = 0.1
+PUBLISHED_LATE_POSTS = 10
+"""Share of the scheduled posts that may be late, and minimum of posts for it to be meaningful."""
 
 SLOW_FACTOR = 3
 SLOW_SECONDS = 5

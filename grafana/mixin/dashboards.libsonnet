@@ -139,7 +139,7 @@ function(c) {
           },
         },
       },
-      "19": {
+      "20": {
         "targets": {
           "0": {
             "expr": "0 * max by (platform) (sum by (job, workspace, platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=\"success\"}[30m])) / (sum by (job, workspace, platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=~\"success|failed\"}[30m])) > 0) < " + num((1 - c.thresholds.platformFailedShare)) + " and sum by (job, workspace, platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=~\"success|failed\"}[30m])) >= " + num(c.thresholds.platformFinalLogs) + ") + -1 or sum by (platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=\"success\"}[1h])) / (sum by (platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=~\"success|failed\"}[1h])) > 0)",
@@ -169,7 +169,7 @@ function(c) {
           },
         },
       },
-      "21": {
+      "22": {
         "fieldConfig": {
           "overrides": {
             "2": {
@@ -188,7 +188,7 @@ function(c) {
           },
         },
       },
-      "23": {
+      "24": {
         "description": "Share of attempts in the preceding hour that succeeded. Dashed line: objective of " + num((c.objective * 100)) + " %.",
         "fieldConfig": {
           "defaults": {
@@ -202,7 +202,7 @@ function(c) {
           },
         },
       },
-      "32": {
+      "34": {
         "fieldConfig": {
           "overrides": {
             "2": {
@@ -330,7 +330,20 @@ function(c) {
           },
         },
       },
-      "26": {
+      "22": {
+        "fieldConfig": {
+          "defaults": {
+            "thresholds": {
+              "steps": {
+                "1": {
+                  "value": c.thresholds.publishedLateShare,
+                },
+              },
+            },
+          },
+        },
+      },
+      "28": {
         "fieldConfig": {
           "overrides": {
             "4": {

@@ -239,6 +239,30 @@ function(c) {
           "expr": "histogram_quantile(0.99, sum by (" + c.cluster + "job, workspace, platform, le) (rate(late_publishing_duration_seconds_bucket{" + c.matchers + "action=~\"publish|retry\", status=\"success\"}[1h]))) >= 0",
         },
         {
+          "record": "workspace:late_publishing_delay_seconds:p50_rate1h",
+          "expr": "histogram_quantile(0.5, sum by (" + c.cluster + "job, workspace, le) (rate(late_publishing_delay_seconds_bucket" + c.braces + "[1h]))) >= 0",
+        },
+        {
+          "record": "workspace:late_publishing_delay_seconds:p95_rate1h",
+          "expr": "histogram_quantile(0.95, sum by (" + c.cluster + "job, workspace, le) (rate(late_publishing_delay_seconds_bucket" + c.braces + "[1h]))) >= 0",
+        },
+        {
+          "record": "platform:late_publishing_delay_seconds:p50_rate1h",
+          "expr": "histogram_quantile(0.5, sum by (" + c.cluster + "job, workspace, platform, le) (rate(late_publishing_delay_seconds_bucket" + c.braces + "[1h]))) >= 0",
+        },
+        {
+          "record": "platform:late_publishing_delay_seconds:p95_rate1h",
+          "expr": "histogram_quantile(0.95, sum by (" + c.cluster + "job, workspace, platform, le) (rate(late_publishing_delay_seconds_bucket" + c.braces + "[1h]))) >= 0",
+        },
+        {
+          "record": "workspace:late_publishing_published_late:ratio_increase30m",
+          "expr": "1\n-\nsum by (" + c.cluster + "job, workspace) (increase(late_publishing_delay_seconds_bucket{" + c.matchers + "le=~\"300([.]0)?\"}[30m]))\n/\n(sum by (" + c.cluster + "job, workspace) (increase(late_publishing_delay_seconds_count" + c.braces + "[30m])) > 0)\n",
+        },
+        {
+          "record": "platform:late_publishing_published_late:ratio_increase30m",
+          "expr": "1\n-\nsum by (" + c.cluster + "job, workspace, platform) (increase(late_publishing_delay_seconds_bucket{" + c.matchers + "le=~\"300([.]0)?\"}[30m]))\n/\n(sum by (" + c.cluster + "job, workspace, platform) (increase(late_publishing_delay_seconds_count" + c.braces + "[30m])) > 0)\n",
+        },
+        {
           "record": "workspace:late_exporter_late_logs:ratio_increase30m",
           "expr": "1\n-\nsum by (" + c.cluster + "job, workspace) (increase(late_exporter_log_lag_seconds_bucket{" + c.matchers + "feed=\"publishing\", le=~\"3600([.]0)?\"}[30m]))\n/\n(sum by (" + c.cluster + "job, workspace) (increase(late_exporter_log_lag_seconds_count{" + c.matchers + "feed=\"publishing\"}[30m])) > 0)\n",
         },
@@ -375,6 +399,10 @@ function(c) {
         {
           "record": "platform:late_publishing_pending_logs:median7d",
           "expr": "quantile_over_time(0.5, (max by (" + c.cluster + "job, workspace, platform) (sum without (action) (late_publishing_pending_logs" + c.braces + ")))[7d:15m])",
+        },
+        {
+          "record": "workspace:late_posts_scheduled:share_of_weeks",
+          "expr": "avg by (" + c.cluster + "job, workspace) (\n  label_replace(max by (" + c.cluster + "job, workspace) (late_posts{" + c.matchers + "status=\"scheduled\"} offset 1w) > bool 0, \"week\", \"1\", \"\", \"\")\nor\n  label_replace(max by (" + c.cluster + "job, workspace) (late_posts{" + c.matchers + "status=\"scheduled\"} offset 2w) > bool 0, \"week\", \"2\", \"\", \"\")\nor\n  label_replace(max by (" + c.cluster + "job, workspace) (late_posts{" + c.matchers + "status=\"scheduled\"} offset 3w) > bool 0, \"week\", \"3\", \"\", \"\")\nor\n  label_replace(max by (" + c.cluster + "job, workspace) (late_posts{" + c.matchers + "status=\"scheduled\"} offset 4w) > bool 0, \"week\", \"4\", \"\", \"\")\n)\n",
         },
       ],
     },

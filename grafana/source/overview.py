@@ -246,11 +246,14 @@ WORKSPACE_ROW = PanelRow(
             PanelFrame(
                 607,
                 "Posts in the queue",
-                "Posts that are scheduled or being published.",
-                16,
+                "Posts that are scheduled, wait for approval, or are being published.",
+                12,
                 8,
             ),
-            Query(f"sum by (status) ({selector('late_posts', status='~scheduled|publishing')})", "{{status}}"),
+            Query(
+                f"sum by (status) ({selector('late_posts', status='~scheduled|pending_approval|publishing')})",
+                "{{status}}",
+            ),
             unit="short",
             colors=POSTS,
             stepped=True,
@@ -268,6 +271,21 @@ WORKSPACE_ROW = PanelRow(
             ),
             sort="Posts",
             no_value="Unknown",
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                609,
+                "Approval overdue by",
+                "How long ago the earliest post that waits for approval was due; 0 if it is due later. It is not"
+                " published before it is approved.",
+                4,
+                8,
+            ),
+            age(f"min({selector('late_posts_oldest_pending_approval_timestamp_seconds')})"),
+            unit="s",
+            decimals=0,
+            steps=thresholds.APPROVAL_OVERDUE,
+            no_value=("None waits", MUTED),
         ),
     ),
 )
@@ -405,6 +423,21 @@ RED_METHOD_ROW = PanelRow(
                 increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), "$__interval", "le"), "{{le}}", exemplar=True
             ),
             unit="s",
+        ),
+        panels.line_chart(
+            PanelFrame(
+                305,
+                "Delay of scheduled posts",
+                "95 % of the scheduled posts of the preceding hour were published within this time after their"
+                " schedule. Logarithmic scale.",
+                24,
+                8,
+            ),
+            Query(quantile(0.95, "late_publishing_delay_seconds", "1h", "platform"), "{{platform}}"),
+            unit="s",
+            colors=PLATFORMS,
+            axis=panels.LOGARITHMIC_AXIS,
+            no_value="No scheduled posts",
         ),
     ),
 )

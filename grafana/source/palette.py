@@ -47,7 +47,7 @@ STATUSES: Mapping[str, str] = {
     "skipped": MUTED,
     "unknown": "purple",
 }
-POSTS: Mapping[str, str] = {"scheduled": "#3B82F6", "publishing": "#A78BFA"}
+POSTS: Mapping[str, str] = {"scheduled": "#3B82F6", "publishing": "#A78BFA", "pending_approval": "#F59E0B"}
 ACTIONS: Mapping[str, str] = {
     "publish": "#3B82F6",
     "retry": "#F59E0B",

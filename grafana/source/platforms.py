@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana.source import panels, thresholds
 from grafana.source.failed_posts import FAILED_POSTS_ROW
 from grafana.source.layout import ACCOUNTS, PLATFORM, DashboardSpec, PanelRow, dashboard_url
-from grafana.source.palette import ACTIONS, BAD, CATEGORIES, GOOD, MUTED, QUANTILES, STATUS_CODES, STATUSES
+from grafana.source.palette import ACTIONS, BAD, CATEGORIES, GOOD, MUTED, QUANTILES, STATUS_CODES, STATUSES, WARNING
 from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
     ATTEMPTS,
@@ -16,6 +16,7 @@ from grafana.source.queries import (
     or_zero,
     per_minute,
     per_minute_nonzero,
+    published_late,
     quantile,
     rate,
     selector,
@@ -217,7 +218,7 @@ FAILURE_ROW = PanelRow(
 
 DURATION_ROW = PanelRow(
     400,
-    "Durations",
+    "Durations and delays",
     (
         panels.line_chart(
             PanelFrame(
@@ -253,6 +254,38 @@ DURATION_ROW = PanelRow(
             Query(quantile(0.95, DURATION, "1h", "action", status="~success|failed"), "{{action}}"),
             unit="s",
             colors=ACTIONS,
+        ),
+        panels.line_chart(
+            PanelFrame(
+                404,
+                "Delay of scheduled posts",
+                "50 and 95 % of the scheduled posts of the preceding hour were published within this time after their"
+                " schedule. Logarithmic scale.",
+                12,
+                8,
+            ),
+            Query(quantile(0.5, "late_publishing_delay_seconds", "1h"), "p50"),
+            Query(quantile(0.95, "late_publishing_delay_seconds", "1h"), "p95"),
+            unit="s",
+            colors=QUANTILES,
+            axis=panels.LOGARITHMIC_AXIS,
+            no_value="No scheduled posts",
+        ),
+        panels.line_chart(
+            PanelFrame(
+                405,
+                "Published late",
+                "Share of the scheduled posts of the preceding hour that were published more than 5 minutes after their"
+                " time. Dashed line: threshold of LatePublishedLate.",
+                12,
+                8,
+            ),
+            Query(published_late("1h"), "late"),
+            unit="percentunit",
+            colors={"late": WARNING},
+            threshold_lines=((None, "transparent"), (thresholds.PUBLISHED_LATE_SHARE, WARNING)),
+            axis=panels.RATIO_AXIS,
+            no_value="No scheduled posts",
         ),
     ),
 )

@@ -12,6 +12,7 @@ from deploy.prometheus.thresholds import (
     CONSECUTIVE_FAILURES,
     PLATFORM_FAILED_SHARE,
     PLATFORM_FINAL_LOGS,
+    PUNCTUAL_DELAY,
 )
 from late_exporter.metrics.catalogue import CATALOGUE
 
@@ -38,6 +39,7 @@ __all__ = [
     "per_minute_nonzero",
     "platform_states",
     "process_metric",
+    "published_late",
     "quantile",
     "rate",
     "restrict_to_exporters",
@@ -163,6 +165,15 @@ def safe_ratio(numerator: str, denominator: str) -> str:
 def success_ratio(window: str, *by: str) -> str:
     """Return the share of final publish attempts that succeeded."""
     return safe_ratio(increase(SUCCESSFUL_ATTEMPTS, window, *by), increase(ATTEMPTS, window, *by))
+
+
+def published_late(window: str, *by: str) -> str:
+    """Return the share of the scheduled posts that were published late, as in LatePublishedLate."""
+    punctual = selector("late_publishing_delay_seconds_bucket", le=f"~{PUNCTUAL_DELAY}")
+    share = safe_ratio(
+        increase(punctual, window, *by), increase(selector("late_publishing_delay_seconds_count"), window, *by)
+    )
+    return f"1 - {share}"
 
 
 def platform_states() -> str:

@@ -158,15 +158,15 @@ async def _check_status_feed(client: LateClient, name: str, config: StatusConfig
     """Send the first request of a status feed; if it fails, logs are counted nevertheless."""
     subject, feed = f"status feed {name}", config.feeds[name]
     refresh = feed.refresh(config.context("", 0, set()))
+    request = next(refresh)
     try:
-        refresh.send(await fetch_status(client, feed, next(refresh)))
-    except StopIteration:
-        pass
+        with suppress(StopIteration):
+            refresh.send(await fetch_status(client, feed, request))
     except errors.ApiError as exc:
         is_off = bool(disabling_reason(exc))
         hint = "leave it out of --status.feeds, or grant the key the right" if is_off else ""
         return Finding(Level.WARNING, subject, f"off: {exc}" if is_off else str(exc), hint)
-    return Finding(Level.OK, subject, f"reads {feed.path}")
+    return Finding(Level.OK, subject, f"reads {request.path}")
 
 
 def check_quota(client: LateClient, required_rate: float, quota_share: float) -> Iterator[Finding]:

@@ -158,7 +158,7 @@ def _base_url(text: str) -> str:
         raise ValueError(NOT_A_URL)
     if text.startswith("http:") and not _is_loopback(host):
         raise ValueError("must begin with https://; plain http is allowed for loopback addresses only")
-    return text.rstrip("/")
+    return re.sub("(?<!/)/v1$", "", text.rstrip("/"))  # The vendor's own node writes it so.
 
 
 def _is_loopback(host: str) -> bool:

@@ -104,8 +104,8 @@ class StatusSettings(OptionModel):
     interval: Annotated[float, duration("10s", "2h")] = option(
         "5m", "DURATION", live=True, command_defaults={"demo": "10s"}
     )
-    """Time between two refreshes of posts (six requests), the health of accounts and cooldowns; webhooks are refreshed
-    half as often, and the plan once in twelve times."""
+    """Time between two refreshes of posts (eight requests), the health of accounts and cooldowns; webhooks are
+    refreshed half as often, and the plan once in twelve times."""
 
     @property
     def intervals(self) -> Mapping[fields.StatusFeedName, float]:

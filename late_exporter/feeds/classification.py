@@ -20,6 +20,7 @@ ACTIONS_BY_NAME: Mapping[str, tuple[str, str]] = MappingProxyType(
         "post.cancelled": ("cancelled", SKIPPED),
         **{name: (name, UNKNOWN) for name in ("post.recycled", "post.platform.deleted")},
         # Not documented.
+        **{name: (name, UNKNOWN) for name in ("post.reviewed", "post.approved", "post.rejected")},
         **dict.fromkeys(("post.publishing", "post.platform.publishing"), ("publish", PENDING)),
         "post.skipped": ("publish", SKIPPED),
         "post.retried": ("retry", SUCCESS),

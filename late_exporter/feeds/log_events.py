@@ -50,15 +50,8 @@ def outcome(entry: LogEntry) -> str:
 
 
 def read_detail(view: LogView, *, captions: bool) -> LogDetail:
-    return LogDetail(
-        log_id=view.log_id,
-        post_id=view.post_id,
-        account_id=view.account_id,
-        username=view.username,
-        error=view.error,
-        url=view.url,
-        caption=view.caption if captions else "",
-    )
+    detail = msgspec.convert(view, LogDetail, from_attributes=True)
+    return detail if captions else msgspec.structs.replace(detail, caption="")
 
 
 def encode_event(scope: Scope, entry: LogEntry, detail: LogDetail) -> bytes:

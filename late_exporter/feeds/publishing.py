@@ -109,10 +109,12 @@ _check_values = value_checker({"action": ACTIONS.__contains__, "status": STATUSE
 def _entry(row: PublishingRow) -> LogEntry:
     post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
     action, status = decoder.label_text(row.action), decoder.label_text(row.status)
+    created, duration = decoder.parse_millis(row.created_at), decoder.to_micros(row.duration_ms, 1000)
+    scheduled_for = row.request.scheduled_for if row.request and is_published(action, status) else None
     return LogEntry(
         key=decoder.log_key(row.id),
         status=status,
-        created=decoder.parse_millis(row.created_at),
+        created=created,
         platform=decoder.label_text(row.platform),
         action=action,
         # Dots would change the path of a request.
@@ -121,10 +123,24 @@ def _entry(row: PublishingRow) -> LogEntry:
         username=decoder.label_text(row.account_username),
         status_code=row.status_code,
         error_code=decoder.optional_text(row.response.error_code if row.response else None),
-        duration=decoder.to_micros(row.duration_ms, 1000),
+        duration=duration,
+        delay=publishing_delay(scheduled_for, created, duration),
         attempt=decoder.to_micros(row.attempt_number, decoder.ONE_ATTEMPT),
         deviations=_check_values(action, status),
     )
+
+
+def is_published(action: str, status: str) -> bool:
+    """Return whether a log is an attempt that has published its post."""
+    return status == SUCCESS and action in ATTEMPTS
+
+
+def publishing_delay(scheduled_for: str | None, created: int | None, duration: int | None) -> int | None:
+    """Return the microseconds from the scheduled time to the end of an attempt; None if one is not known."""
+    scheduled = decoder.parse_millis(scheduled_for)
+    if scheduled is None or created is None:
+        return None
+    return decoder.to_micros(max(0, (created - scheduled) * 1000 + (duration or 0)), 1)
 
 
 def failure_category(log: LogKind) -> str:
@@ -157,6 +173,8 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
 def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
     if log.status != PENDING and log.attempt is not None:
         yield ObserveHistogram("late_publishing_attempts", (*platform, log.status), micros=log.attempt)
+    if log.delay is not None:
+        yield ObserveLog("late_publishing_delay_seconds", platform, number="delay")
     account = (*platform, log.account_id or UNKNOWN)
     yield IncCounter("late_account_logs_total", (*account, log.status))
     if log.account_id is None:

@@ -142,13 +142,13 @@ def deviation(path: str, kind: str, value: object) -> Deviation:
     return Deviation(path, kind, JSON_TYPES[type(value)], _sample(value))
 
 
-def value_checker(vocabularies: Mapping[str, Callable[[str], bool]]) -> Callable[..., tuple[Deviation, ...]]:
+def value_checker(vocabularies: Mapping[str, Callable[[str], object]]) -> Callable[..., tuple[Deviation, ...]]:
     """Return a function that returns the deviations of the values of a log that belong to vocabularies.
 
     Its arguments are short texts or None, in the order of the paths.
 
     Args:
-        vocabularies: Functions that return whether a value is documented, by the path of the field.
+        vocabularies: Functions that return something true for a documented value, by the path of the field.
     """
 
     @lru_cache(CACHED_NAMES)

@@ -15,16 +15,19 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from late_exporter.errors import ApiError, BadPayload, BadRequest
-from late_exporter.feeds.decoder import label_text, parse_integer, parse_millis
+from late_exporter.feeds.decoder import id_text, label_text, parse_integer, parse_millis
 from late_exporter.feeds.limits import check_value_count, limit_depth
+from late_exporter.model import UNKNOWN
 from late_exporter.series import SetLatest
+from late_exporter.status import AccountHealth, OverduePost
 
-POST_STATUSES = ("scheduled", "publishing", "failed", "published", "partial", "draft")
-UNDOCUMENTED_FILTERS = frozenset({"publishing", "partial"})
+POST_STATUSES = ("scheduled", "publishing", "pending_approval", "failed", "published", "partial", "draft", "cancelled")
+UNDOCUMENTED_FILTERS = frozenset({"publishing", "pending_approval", "partial", "cancelled"})
 """Statuses of posts that some descriptions of the API lack among the values of its filter."""
 
 HEALTH_STATUSES = ("healthy", "warning", "error")
 ACCOUNTS_PER_PAGE = 100
+MAX_CURSOR_LENGTH = 1024
 
 MAX_BYTES = 2 * 1024**2
 """Maximum size of a response; parts of it are kept while further ones are requested."""
@@ -32,7 +35,12 @@ MAX_BYTES = 2 * 1024**2
 MAX_WEBHOOKS = 50
 """Webhooks that the API allows to a user."""
 
-OLDEST_SCHEDULED = "late_posts_oldest_scheduled_timestamp_seconds"
+OVERDUE_SECONDS = MappingProxyType({"scheduled": 300, "publishing": 3600, "pending_approval": 300})
+"""Statuses of posts that something still has to happen to, and the seconds after which such a post is overdue."""
+
+MAX_TARGETS = 5
+"""Accounts of a post that are named."""
+
 ACCOUNT_INFO = "late_account_info"
 NEEDS_RECONNECT = "late_account_needs_reconnect"
 COOLDOWN_UNTIL = "late_account_cooldown_until_timestamp_seconds"
@@ -40,9 +48,10 @@ WEBHOOK_ACTIVE = "late_webhook_active"
 WORKSPACE_ACTIVE = "late_workspace_active"
 
 FIELDS = frozenset({
-    "posts", "pagination", "total", "pages", "status", "scheduledFor", "createdAt", "accounts", "accountId", "_id",
-    "platform", "username", "canPost", "needsReconnect", "tokenExpiresAt", "rateLimitedUntil", "webhooks", "name",
-    "isActive", "failureCount", "lastFiredAt", "hasAccess", "suspended", "caps", "xSpendUsedCents", "xSpendLimitCents",
+    "posts", "pagination", "total", "pages", "nextCursor", "status", "scheduledFor", "createdAt", "title", "content",
+    "platforms", "accounts", "accountId", "_id", "platform", "username", "canPost", "needsReconnect", "tokenExpiresAt",
+    "rateLimitedUntil", "webhooks", "name", "isActive", "failureCount", "lastFiredAt", "hasAccess", "suspended", "caps",
+    "xSpendUsedCents", "xSpendLimitCents",
 })  # fmt: skip
 """The fields that are read; no others are kept, so that no secret of a webhook gets any further."""
 
@@ -64,12 +73,14 @@ class RefreshContext(msgspec.Struct, frozen=True, kw_only=True):
         now: Time of the refresh in milliseconds.
         max_accounts: Maximum number of accounts with gauges.
         rejected_values: Values of filters that the API has rejected, which are left out; the refresh adds to them.
+        overdue_posts: The refresh adds posts to them.
     """
 
     workspace: str
     now: int
     max_accounts: int
     rejected_values: set[str]
+    overdue_posts: list[OverduePost] = msgspec.field(default_factory=list)
 
     def gauge(self, family: str, value: float | str, *labels: str) -> SetLatest:
         return SetLatest(family, (self.workspace, *labels), at=self.now, value=value)
@@ -83,7 +94,6 @@ class StatusFeed(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         name: Value of the label ``feed``.
-        path: Path of its endpoint.
         refresh: Return the requests and gauges of a refresh; an ApiError may be thrown in.
         max_requests: Requests of a refresh that fit its interval; one that takes more is repeated later.
         has_accounts: Whether all of its gauges are about accounts.
@@ -91,7 +101,6 @@ class StatusFeed(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    path: str
     refresh: Callable[[RefreshContext], Refresh]
     max_requests: int = 1
     has_accounts: bool = False
@@ -129,11 +138,22 @@ def _post_gauges(context: RefreshContext, status: str, response: _Object, post: 
     if total is not None:
         yield context.gauge("late_posts", total, status)
     scheduled_at = _time(post.get("scheduledFor"))
-    if status == "scheduled" and scheduled_at is not None:
-        yield context.gauge(OLDEST_SCHEDULED, scheduled_at)
-    started_at = _time(post.get("createdAt")) if scheduled_at is None else scheduled_at
-    if status == "publishing" and started_at is not None:
-        yield context.gauge("late_posts_oldest_publishing_timestamp_seconds", started_at)
+    is_unscheduled = status == "publishing" and scheduled_at is None
+    due_at = _time(post.get("createdAt")) if is_unscheduled else scheduled_at
+    if status not in OVERDUE_SECONDS or due_at is None:
+        return
+    yield context.gauge(f"late_posts_oldest_{status}_timestamp_seconds", due_at)
+    if context.now / 1000 - due_at > OVERDUE_SECONDS[status]:
+        post_id, title = _text(post.get("_id")), _text(post.get("title")) or _text(post.get("content"))
+        targets = [_target(each) for each in _objects(post.get("platforms"))][:MAX_TARGETS]
+        context.overdue_posts.append(OverduePost(status, due_at, post_id or UNKNOWN, title or "", tuple(targets)))
+
+
+def _target(row: _Object) -> AccountHealth:
+    """Return an account to which a post is published; the API may embed it in place of its id."""
+    account = row.get("accountId")
+    account_id = _text(_object(account).get("_id")) or _text(account)
+    return AccountHealth(platform=label_text(_text(row.get("platform"))), account_id=account_id or UNKNOWN)
 
 
 def refresh_accounts(context: RefreshContext) -> Refresh:
@@ -164,9 +184,10 @@ def _account_gauges(context: RefreshContext, labels: tuple[str, str], row: _Obje
 
 def refresh_cooldowns(context: RefreshContext) -> Refresh:
     cooldowns: dict[tuple[str, str], float | None] = {}
+    place: Mapping[str, str | int] = {}  # Without a page the API continues by cursors, which no removed account shifts.
     for page in range(1, math.ceil(context.max_accounts / ACCOUNTS_PER_PAGE) + 1):
         try:
-            body = yield StatusRequest("/v1/accounts", {"page": page, "limit": ACCOUNTS_PER_PAGE})
+            body = yield StatusRequest("/v1/accounts", {"limit": ACCOUNTS_PER_PAGE, **place})
         except BadRequest:
             if page == 1:
                 raise
@@ -177,11 +198,19 @@ def refresh_cooldowns(context: RefreshContext) -> Refresh:
             labels = _account_labels(row, "_id")
             if labels is not None:
                 cooldowns[labels] = _time(row.get("rateLimitedUntil"))
-        page_count = _amount(_object(response.get("pagination")).get("pages"))
-        is_last = len(rows) < ACCOUNTS_PER_PAGE if page_count is None else page >= page_count
-        if is_last or len(cooldowns) == previous_count:
+        place = _next_page(_object(response.get("pagination")), page, len(rows))
+        if not place or len(cooldowns) == previous_count:
             break
     return [context.gauge(COOLDOWN_UNTIL, until, *labels) for labels, until in cooldowns.items() if until is not None]
+
+
+def _next_page(pagination: _Object, page: int, row_count: int) -> Mapping[str, str | int]:
+    """Return the parameters of the page after one; none if that was the last."""
+    cursor, page_count = pagination.get("nextCursor"), _amount(pagination.get("pages"))
+    if isinstance(cursor, str) and cursor:
+        return {"cursor": id_text(cursor, MAX_CURSOR_LENGTH)}
+    is_last = row_count < ACCOUNTS_PER_PAGE if page_count is None else page >= page_count
+    return {} if is_last or "nextCursor" in pagination else {"page": page + 1}
 
 
 def refresh_webhooks(context: RefreshContext) -> Refresh:
@@ -292,22 +321,11 @@ def _time(value: object) -> float | None:
 
 
 _FEEDS = (
-    StatusFeed(
-        name="posts", path="/v1/posts", refresh=refresh_posts, max_requests=len(POST_STATUSES), has_profiles=True
-    ),
-    StatusFeed(
-        name="accounts", path="/v1/accounts/health", refresh=refresh_accounts, has_accounts=True, has_profiles=True
-    ),
-    StatusFeed(
-        name="cooldowns",
-        path="/v1/accounts",
-        refresh=refresh_cooldowns,
-        max_requests=2,
-        has_accounts=True,
-        has_profiles=True,
-    ),
-    StatusFeed(name="webhooks", path="/v1/webhooks/settings", refresh=refresh_webhooks),
-    StatusFeed(name="billing", path="/v1/billing", refresh=refresh_billing),
+    StatusFeed(name="posts", refresh=refresh_posts, max_requests=len(POST_STATUSES), has_profiles=True),
+    StatusFeed(name="accounts", refresh=refresh_accounts, has_accounts=True, has_profiles=True),
+    StatusFeed(name="cooldowns", refresh=refresh_cooldowns, max_requests=2, has_accounts=True, has_profiles=True),
+    StatusFeed(name="webhooks", refresh=refresh_webhooks),
+    StatusFeed(name="billing", refresh=refresh_billing),
 )
 
 STATUS_FEEDS: Mapping[str, StatusFeed] = MappingProxyType({feed.name: feed for feed in _FEEDS})

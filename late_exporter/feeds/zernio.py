@@ -48,6 +48,12 @@ class RowMetadata(msgspec.Struct, rename="camel", gc=False):
     profile_id: str | None = None
 
 
+class RequestBody(msgspec.Struct, rename="camel", gc=False):
+    """The used field of ``request_body``, which is not documented either."""
+
+    scheduled_for: str | None = None
+
+
 class ZernioRow(DocumentedObject, kw_only=True):
     """A log as sent by the API; bodies and ``metadata`` are JSON text."""
 
@@ -62,7 +68,7 @@ class ZernioRow(DocumentedObject, kw_only=True):
     error_code: str | None = None
     duration_ms: int | float | None = None
     endpoint: str | None = None
-    request_body: msgspec.Raw = msgspec.Raw()
+    request_body: str | dict[str, Any] | None = None
     response_body: msgspec.Raw = msgspec.Raw()
     created_at: str
     metadata: str | None = None
@@ -76,25 +82,14 @@ class ZernioRow(DocumentedObject, kw_only=True):
     camel_profile_id: str | None = msgspec.field(default=None, name="profileId")
 
 
-def _is_known_action(name: str) -> bool:
-    return find_action(name) is not None
-
-
-def _is_known_event(name: str) -> bool:
-    return find_event(name) is not None
-
-
-_publishing_values = value_checker({"action": _is_known_action, "status": STATUSES.__contains__})
+_publishing_values = value_checker({"action": find_action, "status": STATUSES.__contains__})
 _connection_values = value_checker(
-    {
-        "action": _is_known_event,
-        "status": STATUSES.__contains__,
-        "metadata.connectionMethod": METHODS.__contains__,
-    }
+    {"action": find_event, "status": STATUSES.__contains__, "metadata.connectionMethod": METHODS.__contains__}
 )
 _activity_values = value_checker({"status": STATUSES.__contains__})
 
 METADATA_FIELDS = RowMetadata.__struct_encode_fields__
+_decode_request = msgspec.json.Decoder(RequestBody).decode
 _decode_metadata = msgspec.json.Decoder(RowMetadata).decode
 
 
@@ -111,15 +106,27 @@ def _read_metadata(row: ZernioRow) -> RowMetadata:
         return msgspec.convert(texts, RowMetadata, strict=False)
 
 
-def _entry(row: ZernioRow, metadata: RowMetadata | None, action: str, status: str, **fields: Any) -> LogEntry:
-    created = decoder.parse_millis(row.created_at)
+def _read_schedule(row: ZernioRow) -> str:
+    """Return the scheduled time in ``request_body``; empty if there is none."""
+    body: Any = row.request_body or "{}"
+    try:
+        return _decode_request(body).scheduled_for or ""
+    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):  # It is truncated, or an object.
+        return search_json_text({"request_body": body}, "scheduledFor", "request_body")
+
+
+def _entry(
+    row: ZernioRow, metadata: RowMetadata | None, action: str, status: str, *, scheduled_for: str = "", **fields: Any
+) -> LogEntry:
+    created, duration = decoder.parse_millis(row.created_at), decoder.to_micros(row.duration_ms, 1000)
     return LogEntry(
         key=row_key(row, created),
         status=status,
         created=created,
         platform=decoder.label_text(row.platform),
         action=action,
-        duration=decoder.to_micros(row.duration_ms, 1000),
+        duration=duration,
+        delay=publishing.publishing_delay(scheduled_for, created, duration),
         profile_id=_profile_id(row, metadata),
         **fields,
     )
@@ -153,6 +160,7 @@ def _publishing(row: ZernioRow) -> LogEntry:
         status_code=row.status_code,
         error_code=error_code,
         attempt=attempt,
+        scheduled_for=_read_schedule(row) if publishing.is_published(action, status) else "",
         deviations=_publishing_values(name, row_status),
     )
 
@@ -199,6 +207,14 @@ def _api_request(row: ZernioRow) -> LogEntry:
     return entry
 
 
+def _post_url(row: RawLog, entry: LogEntry) -> str:
+    """Return the link of a post; bodies of platforms, which are the vendor's own or theirs, may name it otherwise."""
+    if url := search_json_text(row, "platformPostUrl", "metadata", "response_body"):
+        return url
+    names = ("permalink", "url") if publishing.is_published(entry.action, entry.status) else ()
+    return next(filter(None, (search_json_text(row, name, "response_body") for name in names)), "")
+
+
 def _view(row: RawLog, entry: LogEntry) -> LogView:
     return LogView(
         **common_fields(row, entry, created_field="created_at", account_field="account_id"),
@@ -211,7 +227,7 @@ def _view(row: RawLog, entry: LogEntry) -> LogView:
         status_code=row_text(row, "status_code"),
         error_code=row_text(row, "error_code"),
         error=row_text(row, "error_message"),
-        url=search_json_text(row, "platformPostUrl", "metadata", "response_body"),
+        url=_post_url(row, entry),
         caption=search_json_text(row, "contentPreview", "request_body")
         or search_json_text(row, "content", "request_body", "metadata"),
     )
@@ -230,25 +246,22 @@ def _project_activity(name: str, workspace: str, log: LogKind) -> Iterator[Incre
         yield ObserveLog("late_activity_duration_seconds", labels, number="duration")
 
 
-def _parser(to_entry: Callable[[ZernioRow], LogEntry]) -> Callable[[bytes], LogPage]:
-    return decoder.LogListDecoder(ZernioRow, to_entry, number_entries=number_entries).parse
-
-
 def _without_total(parse: Callable[[bytes], LogPage]) -> Callable[[bytes], LogPage]:
     """Return a parser that drops the number of logs in the list, which includes logs that are left out."""
     return lambda body: msgspec.structs.replace(parse(body), total=None)
 
 
 def _zernio_feed(
-    late_feed: Feed, to_entry: Callable[[ZernioRow], LogEntry], view: Callable[[RawLog, LogEntry], LogView]
+    feed: Feed, to_entry: Callable[[ZernioRow], LogEntry], view: Callable[[RawLog, LogEntry], LogView] = _view
 ) -> Feed:
-    """Return the counterpart of a feed of generation ``late``; it has the same metrics."""
+    """Return a feed of generation ``zernio`` with the name and the metrics of another one."""
+    parse = decoder.LogListDecoder(ZernioRow, to_entry, number_entries=number_entries).parse
     return msgspec.structs.replace(
-        late_feed,
+        feed,
         path="/v1/logs",
-        query={"type": late_feed.name},
+        query={"type": feed.name},
         retention=RETENTION,
-        parse=_parser(to_entry),
+        parse=_without_total(parse) if feed.name == API_REQUEST else parse,
         view=view,
         post_path=None,
         generation=ZERNIO,
@@ -258,28 +271,22 @@ def _zernio_feed(
 
 
 def _activity_feed(name: str) -> Feed:
-    parse = _parser(_api_request if name == API_REQUEST else _activity)
-    return Feed(
+    feed = msgspec.structs.replace(
+        publishing.FEED,
         name=name,
-        path="/v1/logs",
-        query={"type": name},
-        retention=RETENTION,
-        parse=_without_total(parse) if name == API_REQUEST else parse,
-        view=_view,
         project=partial(_project_activity, name),
         counter="late_activity_logs_total",
         counter_labels={"type": name},
-        generation=ZERNIO,
-        supports_time_filter=True,
-        number_entries=renumber_entries,
+        subset_counters={},
     )
+    return _zernio_feed(feed, _api_request if name == API_REQUEST else _activity)
 
 
 FEEDS: Mapping[str, Feed] = MappingProxyType(
     {
         feed.name: feed
         for feed in (
-            _zernio_feed(publishing.FEED, _publishing, _view),
+            _zernio_feed(publishing.FEED, _publishing),
             _zernio_feed(connections.FEED, _connection, _connection_view),
             *map(_activity_feed, ACTIVITIES),
         )

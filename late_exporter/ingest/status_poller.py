@@ -16,7 +16,6 @@ from late_exporter.feeds.status import (
     ACCOUNT_INFO,
     COOLDOWN_UNTIL,
     NEEDS_RECONNECT,
-    OLDEST_SCHEDULED,
     STATUS_FEEDS,
     WEBHOOK_ACTIVE,
     WORKSPACE_ACTIVE,
@@ -32,9 +31,9 @@ from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.protocols import Logger
 from late_exporter.series import Increment, Labels, LatestValue, Series, SeriesValue, SetLatest
-from late_exporter.status import AccountHealth, StatusFeedHealth, WorkspaceStatus
+from late_exporter.status import AccountHealth, OverduePost, StatusFeedHealth, WorkspaceStatus
 
-REQUESTS_PER_MINUTE = 2.0
+REQUESTS_PER_MINUTE = 2.5
 """Requests of the status feeds that share a key, unless shorter intervals are configured."""
 
 KEY_SHARE = 0.05
@@ -54,9 +53,6 @@ CHECK_SECONDS = 30.0
 
 JITTER = 0.1
 
-
-OVERDUE_SECONDS = 300.0
-"""Seconds after its time from which a scheduled post is reported as overdue."""
 
 UP = "late_exporter_status_feed_up"
 LAST_REFRESH = "late_exporter_status_feed_last_refresh_timestamp_seconds"
@@ -118,6 +114,7 @@ class StatusPublisher:
     Args:
         defer: That of the poller.
         values: The series of each feed.
+        overdue_posts: The overdue posts of each feed.
     """
 
     workspace: str
@@ -125,8 +122,9 @@ class StatusPublisher:
     registry: SeriesRegistry
     defer: Callable[[Sequence[Increment]], object]
     values: dict[str, Mapping[Series, SeriesValue]] = field(default_factory=dict)
+    overdue_posts: dict[str, Sequence[OverduePost]] = field(default_factory=dict)
 
-    def show(self, feed: str, gauges: Sequence[SetLatest], now: float) -> None:
+    def show(self, feed: str, gauges: Sequence[SetLatest], now: float, posts: Sequence[OverduePost]) -> None:
         """Replace the series of a feed after a successful refresh, which ended at a Unix time in seconds."""
         values: dict[Series, SeriesValue] = {}
         overflow: list[Increment] = []
@@ -137,13 +135,13 @@ class StatusPublisher:
             else:
                 overflow.append(increment)
         self.defer(overflow)
-        self._replace(feed, values)
+        self._replace(feed, values, posts)
         self.registry.set_gauge(LAST_REFRESH, (self.workspace, feed), now)
         self.set_state(feed, is_up=True)
 
     def clear(self, feed: str, disabled_reason: str = "") -> None:
         """Remove the series of a feed that does not succeed any more, or that is switched off for a reason."""
-        self._replace(feed, {})
+        self._replace(feed, {}, ())
         self.set_state(feed, is_up=False, disabled_reason=disabled_reason)
 
     def remove(self, feed: str) -> None:
@@ -174,19 +172,22 @@ class StatusPublisher:
             name = str(username.value) if username else ""
             return AccountHealth(platform=labels[1], account_id=labels[2], username=name, cooldown_until=until)
 
-        scheduled = [(each.at / 1000, float(each.value)) for each in latest[OLDEST_SCHEDULED].values()]
+        def with_names(post: OverduePost) -> OverduePost:
+            accounts = (account((self.workspace, each.platform, each.account_id)) for each in post.accounts)
+            return msgspec.structs.replace(post, accounts=tuple(accounts))
+
         disconnected = [account(labels) for labels, each in latest[NEEDS_RECONNECT].items() if each.value]
         return WorkspaceStatus(
             feeds=feeds,
-            oldest_overdue_post=next((time for now, time in scheduled if now - time > OVERDUE_SECONDS), None),
+            overdue_posts=tuple(with_names(post) for posts in self.overdue_posts.values() for post in posts),
             disconnected_accounts=tuple(disconnected),
             cooldowns=tuple(account(labels, float(each.value)) for labels, each in latest[COOLDOWN_UNTIL].items()),
             inactive_webhooks=tuple(labels[1] for labels, each in latest[WEBHOOK_ACTIVE].items() if not each.value),
             is_active=all(each.value for each in latest[WORKSPACE_ACTIVE].values()),
         )
 
-    def _replace(self, feed: str, values: Mapping[Series, SeriesValue]) -> None:
-        self.values[feed] = values
+    def _replace(self, feed: str, values: Mapping[Series, SeriesValue], posts: Sequence[OverduePost]) -> None:
+        self.values[feed], self.overdue_posts[feed] = values, posts
         self.registry.replace_status(self.workspace, feed, values)
 
 
@@ -311,7 +312,7 @@ class StatusPoller:
         except ApiError as exc:
             state.due_at = monotonic() + self._fail(state, exc) * jitter
             return exc.without_frames()
-        self._publisher.show(state.feed.name, gauges, self._runtime.clock())
+        self._publisher.show(state.feed.name, gauges, self._runtime.clock(), context.overdue_posts)
         interval = self._interval(state)
         state.due_at, state.expires_at = started_at + interval * jitter, monotonic() + STALE_INTERVALS * interval
         if state.failure is not None:

@@ -18,6 +18,7 @@ from late_exporter.metrics.names import LABEL_OVERFLOW, SCHEMA_DRIFT
 
 DURATION_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 ATTEMPT_BUCKETS = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0)
+DELAY_BUCKETS = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 21600.0)
 REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 LAG_BUCKETS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 86400.0)
 WEBHOOK_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -50,6 +51,8 @@ _FAMILIES = (
             help="Publishing logs, counted once in each status they were seen in."),
     _histogram("late_publishing_duration_seconds", "platform action status", feeds=PUBLISHING, buckets=DURATION_BUCKETS,
             help="Duration reported by publishing logs, in seconds."),
+    _histogram("late_publishing_delay_seconds", "platform", feeds=PUBLISHING, buckets=DELAY_BUCKETS,
+            help="Time from the scheduled time of a post to the end of its successful attempt, in seconds."),
     _counter("late_publishing_failures_total", "platform action category status_code", feeds=PUBLISHING,
             help="Failed publishing logs, by error category and HTTP status code."),
     _counter("late_publishing_retries_total", "platform status", feeds=PUBLISHING,
@@ -100,11 +103,11 @@ _FAMILIES = (
             help="Time until which the platform rate limits an account, in Unix seconds; absent without a limit."),
     _gauge("late_posts", "status", "Posts that are in each status now."),
     _gauge("late_posts_oldest_scheduled_timestamp_seconds", "",
-            help="Time for which the earliest post that is still scheduled was planned, in Unix seconds; the post is "
-                 "overdue if that is past."),
+            help="Scheduled time of the earliest post that is still scheduled, in Unix seconds."),
     _gauge("late_posts_oldest_publishing_timestamp_seconds", "",
-            help="Time for which the earliest post that is being published now was planned, or else when it was "
-                 "created, in Unix seconds."),
+            help="Scheduled or else creation time of the earliest post that is being published now, in Unix seconds."),
+    _gauge("late_posts_oldest_pending_approval_timestamp_seconds", "",
+            help="Scheduled time of the earliest post that is not approved yet, in Unix seconds."),
     _gauge("late_webhook_active", "webhook",
             help="1 if the API delivers events to a webhook, 0 if the webhook is switched off."),
     _gauge("late_webhook_consecutive_failures", "webhook",
@@ -113,8 +116,7 @@ _FAMILIES = (
             help="Time at which the API last delivered an event to a webhook, to within minutes, in Unix seconds."),
     _gauge("late_workspace_active", "", "1 if the plan of the workspace has access and is not suspended, 0 otherwise."),
     _gauge("late_workspace_spend_ratio", "kind",
-            help="Money spent in this billing period as a fraction of the limit set for it, by kind; absent without a "
-                 "limit."),
+            help="Money spent in this billing period as a fraction of its limit, by kind; absent without a limit."),
     _gauge("late_up", "feed", "1 if the last poll of the feed succeeded, 0 otherwise."),
     _gauge("late_exporter_build_info", "version revision python_version", workspace=False,
             help="1, labelled with the running version of late-exporter."),
@@ -124,10 +126,8 @@ _FAMILIES = (
             help="Time at which the current configuration was loaded, in Unix seconds."),
     _gauge("late_exporter_total_shards", "shard", workspace=False,
             help="Configured number of shards; the label shard is that of this process. Absent without sharding."),
-    _gauge("late_exporter_cluster_members", "", workspace=False,
-            help="Replicas that share the state."),
-    _gauge("late_exporter_cluster_owned_workspaces", "", workspace=False,
-            help="Workspaces that this replica owns, polls and exposes."),
+    _gauge("late_exporter_cluster_members", "", "Replicas that share the state.", workspace=False),
+    _gauge("late_exporter_cluster_owned_workspaces", "", "Workspaces that this replica exposes.", workspace=False),
     _gauge("late_exporter_cluster_unowned_workspaces", "", workspace=False,
             help="Workspaces of the configuration that no replica owns."),
     _counter("late_exporter_cluster_handovers_total", "kind", workspace=False,

@@ -55,8 +55,8 @@ def observe_log(increment: ObserveLog, log: LogEntry, now: int) -> ObserveHistog
     """Return the observation of one log, with its exemplar if its ids are short enough."""
     (micros,) = _values(increment, (log,), now)
     exemplar = _exemplar(log, now) if increment.has_exemplar else None
-    family, labels, once_per_log, bounds = increment.family, increment.labels, increment.once_per_log, increment.bounds
-    return ObserveHistogram(family, labels, once_per_log, micros=micros, bounds=bounds, exemplar=exemplar)
+    series = increment.family, increment.labels, increment.once_per_log
+    return ObserveHistogram(*series, micros=micros, bounds=increment.bounds, exemplar=exemplar)
 
 
 def lag_micros(log: LogEntry, now: int) -> int:
@@ -74,4 +74,4 @@ def _exemplar(log: LogEntry, now: int) -> Exemplar | None:
 def _values(increment: ObserveLog, logs: Sequence[LogEntry], now: int) -> list[int]:
     if increment.number == "lag":
         return [lag_micros(log, now) for log in logs]
-    return [log.duration or 0 for log in logs]
+    return [getattr(log, increment.number) or 0 for log in logs]

@@ -12,6 +12,7 @@ from late_exporter.format import human_duration, iso_time, plural
 from late_exporter.status import (
     AccountHealth,
     FeedHealth,
+    OverduePost,
     PlatformHealth,
     PollHealth,
     SyncProgress,
@@ -194,9 +195,10 @@ def status_notices(status: WorkspaceStatus, now: float) -> Sequence[StatusNotice
     notices: list[StatusNotice] = []
     if not status.is_active:
         notices.append(StatusNotice("The plan is suspended or gives no access"))
-    if status.oldest_overdue_post is not None:
-        age = human_duration(max(now - status.oldest_overdue_post, 1), rough=True)
-        notices.append(StatusNotice(f"A post that was scheduled for {age} ago has not been published"))
+    for post in status.overdue_posts:
+        age = human_duration(max(now - post.due_at, 1), rough=True)
+        text = f"A post that was due {age} ago is still {post.status.replace('_', ' ')}:"
+        notices.append(StatusNotice(text, [_post_name(post)]))
     disconnected = [_account_name(account) for account in status.disconnected_accounts]
     limited = [
         f"{_account_name(account)} for {human_duration(account.cooldown_until - now, rough=True)}"
@@ -211,6 +213,11 @@ def status_notices(status: WorkspaceStatus, now: float) -> Sequence[StatusNotice
         if names:
             notices.append(StatusNotice(f"{len(names):,} {one if len(names) == 1 else several} {predicate}:", names))
     return notices
+
+
+def _post_name(post: OverduePost) -> str:
+    title, accounts = single_line(post.title, MAX_NAME_LENGTH), ", ".join(map(_account_name, post.accounts))
+    return f"{post.post_id}{title and f' “{title}”'}{accounts and f' for {accounts}'}"
 
 
 def _account_name(account: AccountHealth) -> str:

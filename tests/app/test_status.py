@@ -172,7 +172,7 @@ async def test_a_single_run_refreshes_every_feed_once(tmp_path: Path) -> None:
     assert FEEDS == {feed for (feed,) in samples.family(UP, workspace="acme")}
     assert 1 == samples.sum("late_posts", status="scheduled")
     expected = {
-        "/v1/posts": 6, "/v1/accounts/health": 1, "/v1/accounts": 1, "/v1/webhooks/settings": 1, "/v1/billing": 1,
+        "/v1/posts": 8, "/v1/accounts/health": 1, "/v1/accounts": 1, "/v1/webhooks/settings": 1, "/v1/billing": 1,
     }  # fmt: skip
     assert expected == request_counts(samples, "acme")
     assert samples.sum(REQUESTS) == len(harness.apis["acme"].requests)
@@ -198,7 +198,7 @@ async def test_requests_of_status_feeds_are_counted_once(tmp_path: Path) -> None
     async with harness.opened(store) as exporter, asyncio.TaskGroup() as group:
         exporter.start(group)
         samples = await harness.wait_up(acme=4)
-        assert {**dict.fromkeys(harness.apis["acme"].documents, 1), "/v1/posts": 6} == request_counts(samples, "acme")
+        assert {**dict.fromkeys(harness.apis["acme"].documents, 1), "/v1/posts": 8} == request_counts(samples, "acme")
         assert 1 == samples.sum(REQUESTS, path="/v1/billing", code="404")
         for pollers in exporter.pipeline.workspaces.values():
             await pollers.stop()

@@ -55,6 +55,24 @@ def test_truncated_json_texts_of_zernio_are_searched() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        ({"response_body": '{"id": "1", "url": "https://x/1"}'}, "https://x/1"),
+        ({"response_body": '{"url": "https://x/1", "permalink": "https://x/2"}'}, "https://x/2"),
+        ({"response_body": '{"url": "https://x/1", "platformPostUrl": "https://x/3"}'}, "https://x/3"),
+        ({"response_body": '{"url": "https://x/1"}', "action": "retry"}, "https://x/1"),
+        ({"response_body": '{"url": "https://docs/errors"}', "status": "failed"}, ""),
+        ({"response_body": '{"url": "https://cdn/video"}', "action": "media.uploaded"}, ""),
+    ],
+    ids=repr,
+)
+def test_links_of_published_posts(fields: dict[str, Any], url: str) -> None:
+    """The link of a post is found under each of its names, and an address in another response is none."""
+    log = one({**ZERNIO, "status": "success", "action": "post.published", **fields}, generation="zernio")
+    assert url == log.url
+
+
+@pytest.mark.parametrize(
     ("fields", "expected"),
     [
         ({"metadata": '{"postId": "p1"}'}, True),

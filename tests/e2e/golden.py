@@ -18,7 +18,7 @@ from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status import STATUS_FEEDS
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_until
-from tests.support.world import World
+from tests.support.world import World, iso_time
 
 __all__ = ["FOLDER", "FORMATS", "render_golden_files"]
 
@@ -31,7 +31,8 @@ CLIENT_LIBRARY_LINES = re.compile(r"(?:# \w+ )?(?:process_|python_)")
 
 VARYING_VALUES = re.compile(
     r"^(late_\w*(?:_timestamp_seconds|_created|_request_duration_seconds_(?:bucket|sum)|_poll_duration_seconds|_state_bytes"
-    r"|_quota_remaining|_quota_customer_requests|_log_lag_seconds_(?:bucket|sum))(?:\{.*?\})?) [^ ]+(?= #|$)",
+    r"|_quota_remaining|_quota_customer_requests|_log_lag_seconds_(?:bucket|sum)|_delay_seconds_sum)"
+    r"(?:\{.*?\})?) [^ ]+(?= #|$)",
     re.MULTILINE,
 )
 BUILD_INFO_LABELS = re.compile(r"(late_exporter_build_info)\{[^}]*\}")
@@ -68,7 +69,7 @@ def insert_new_logs(late: LateServer) -> None:
     """Insert and change logs after the first sync."""
     insert, world = partial(insert_log, late.world), late.world
     world.change("log08", "success", durationMs=8000)
-    insert("log11", 0, durationMs=1500)
+    insert("log11", 0, durationMs=1500, request={"scheduledFor": iso_time(time.time() - 400)})
     insert("log12", 0, platform="tiktok", status="failed", statusCode=500, response={"errorCode": None})
     insert("log13", 0, platform="bluesky", status="pending", statusCode=None, durationMs=None)
     insert("log14", 7200, platform="bluesky", durationMs=300)

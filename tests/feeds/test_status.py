@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from late_exporter.feeds.status import (
 )
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.series import SetLatest
+from late_exporter.status import AccountHealth, OverduePost
 from tests.support.status_api import (
     ACCOUNT,
     BILLING,
@@ -104,11 +106,10 @@ def test_posts() -> None:
     documents = {status: post_list(status, number) for number, status in enumerate(POST_STATUSES, 1)}
     gauges, requests = run("posts", respond_by_status(**documents), context())
     expected: Values = {("posts", status): number for number, status in enumerate(POST_STATUSES, 1)}
-    expected |= {("posts_oldest_scheduled",): SECONDS, ("posts_oldest_publishing",): SECONDS}
+    expected |= {(f"posts_oldest_{status}",): SECONDS for status in ("scheduled", "publishing", "pending_approval")}
     assert expected == values_of(gauges)
-    assert {"draft", "scheduled", "publishing", "published", "failed", "partial"} == {
-        request.params["status"] for request in requests
-    }
+    statuses = {"draft", "pending_approval", "scheduled", "publishing", "published", "partial", "failed", "cancelled"}
+    assert statuses == {request.params["status"] for request in requests}
     assert {("/v1/posts", "scheduled-asc", 1)} == {
         (request.path, request.params["sortBy"], request.params["limit"]) for request in requests
     }
@@ -131,7 +132,7 @@ def test_a_status_that_the_filter_rejects_is_left_out() -> None:
     """A status that is a bad value to the API costs no other status, and is not requested again."""
     rejected_values: set[str] = set()
     respond = respond_by_status(publishing=BadRequest("400: bad value", status=400), draft=post_list("draft", 4))
-    for expected_requests in (6, 5):
+    for expected_requests in (8, 7):
         gauges, requests = run("posts", respond, context(rejected_values=rejected_values))
         assert expected_requests == len(requests)
         values = values_of(gauges)
@@ -141,9 +142,55 @@ def test_a_status_that_the_filter_rejects_is_left_out() -> None:
 
 def test_a_filter_that_is_ignored_is_left_out() -> None:
     """If the API ignores an undocumented status, the number of all posts does not pass for it."""
-    respond = respond_by_status(partial=post_list("draft", 99), publishing=post_list("published", 99))
-    values = values_of(run("posts", respond, context())[0])
+    ignored = {name: post_list("draft", 99) for name in ("partial", "publishing", "pending_approval", "cancelled")}
+    values = values_of(run("posts", respond_by_status(**ignored), context())[0])
     assert {("posts", status) for status in ("draft", "scheduled", "published", "failed")} == set(values)
+
+
+def test_overdue_posts() -> None:
+    """The earliest post of a status is named if it is overdue by some minutes, or by an hour while it is published."""
+    targets = [{"platform": "tiktok", "accountId": "a1"}, {"platform": "x", "accountId": {"_id": "a2"}}, {}, 7]
+    statuses = ("scheduled", "publishing", "pending_approval")
+    documents = {status: post_list(status, platforms=targets) for status in (*statuses, "draft", "failed")}
+
+    def overdue(seconds: int) -> list[OverduePost]:
+        circumstances = context(now=NOW + seconds * 1000)
+        run("posts", respond_by_status(**documents), circumstances)
+        return circumstances.overdue_posts
+
+    assert [] == overdue(300)
+    assert ["scheduled", "pending_approval"] == [post.status for post in overdue(301)]
+    posts = overdue(3601)
+    assert list(statuses) == [post.status for post in posts]
+    accounts = tuple(
+        AccountHealth(platform=platform, account_id=account)
+        for platform, account in (("tiktok", "a1"), ("x", "a2"), ("unknown", "unknown"))
+    )
+    assert OverduePost("scheduled", SECONDS, "p1", "text", accounts) == posts[0]
+
+
+@pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)
+@pytest.mark.parametrize("field", ["_id", "title", "content", "platforms"])
+def test_an_overdue_post_with_a_wrong_field(field: str, value: object) -> None:
+    """An overdue post is reported whatever it lacks."""
+    circumstances = context(now=NOW + 10**9)
+    fields: dict[str, Any] = {field: value}
+    run("posts", respond_by_status(scheduled=post_list("scheduled", **fields)), circumstances)
+    (post,) = circumstances.overdue_posts
+    assert (SECONDS, "scheduled") == (post.due_at, post.status)
+
+
+def test_the_text_of_a_post_is_short() -> None:
+    """Only the beginning of a text is kept, and no key in it; a title comes first."""
+    circumstances = context(now=NOW + 10**9)
+    text = f"sk_{'4f1d8c6b' * 8} {'🥨' * 10_000}"
+    run("posts", respond_by_status(scheduled=post_list("scheduled", content=text)), circumstances)
+    (post,) = circumstances.overdue_posts
+    assert len(post.title) <= 128
+    assert "4f1d8c6b" not in post.title
+    circumstances = context(now=NOW + 10**9)
+    run("posts", respond_by_status(scheduled=post_list("scheduled", title="Brezeln")), circumstances)
+    assert "Brezeln" == circumstances.overdue_posts[0].title
 
 
 def test_a_filter_that_always_fails_is_an_error() -> None:
@@ -238,7 +285,7 @@ def cooldown_pages(count: int, *, with_pages: bool = True, ignores_page: bool = 
     """Return a list of accounts in pages; a page behind the last one is rejected."""
 
     def respond(request: StatusRequest) -> Document | ApiError:
-        page, limit = int(request.params["page"]), int(request.params["limit"])
+        page, limit = int(request.params.get("page", 1)), int(request.params["limit"])
         first = 0 if ignores_page else (page - 1) * limit
         rows = [{**ACCOUNT, "_id": f"acc{number}"} for number in range(first, min(first + limit, count))]
         if page > 1 and not rows:
@@ -268,6 +315,33 @@ def test_a_list_of_accounts_that_ignores_the_page() -> None:
     """A list that has the same accounts on every page is read twice, not forever."""
     gauges, requests = run("cooldowns", cooldown_pages(100, with_pages=False, ignores_page=True), context())
     assert (100, 2) == (len(gauges), len(requests))
+
+
+@pytest.mark.parametrize(
+    ("count", "max_accounts", "requests", "cooldowns"),
+    [(0, 500, 1, 0), (100, 500, 1, 100), (101, 500, 2, 101), (950, 120, 2, 200)],
+)
+def test_cooldowns_by_cursor(count: int, max_accounts: int, requests: int, cooldowns: int) -> None:
+    """A list that answers with cursors is read by them to its end, however many accounts are removed meanwhile."""
+
+    def respond(request: StatusRequest) -> Document:
+        limit, first = int(request.params["limit"]), int(request.params.get("cursor", 0))
+        rows = [{**ACCOUNT, "_id": f"acc{number}"} for number in range(first, min(first + limit, count))]
+        cursor = str(first + limit) if first + limit < count else None
+        return {"accounts": rows, "pagination": {"limit": limit, "nextCursor": cursor}}
+
+    gauges, sent_requests = run("cooldowns", respond, context(max_accounts=max_accounts))
+    assert (cooldowns, requests) == (len(values_of(gauges)), len(sent_requests))
+    assert not [request for request in sent_requests if "page" in request.params]
+
+
+@pytest.mark.parametrize("cursor", [*WRONG_VALUES, "x" * 10**6, "\ud83d"], ids=lambda value: repr(value)[:20])
+def test_odd_cursors(cursor: object) -> None:
+    """A cursor that is none ends the list, and any other one can be part of a URL."""
+    page = with_field({}, "nextCursor", cursor)
+    _, requests = run("cooldowns", lambda _: {"accounts": [ACCOUNT], "pagination": page}, context())
+    assert (2 if isinstance(cursor, str) and cursor else 1) == len(requests)
+    assert len(urlencode(requests[-1].params)) < 10_000
 
 
 @pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)
@@ -423,7 +497,8 @@ def test_a_response_without_its_list(name: str, field: str, value: object) -> No
 
 
 NAMES = {*HEALTH, *ACCOUNT, *WEBHOOK, *BILLING, *BILLING["status"], *BILLING["caps"]}
-NAMES |= {"posts", "accounts", "webhooks", "pagination", "total", "pages", "scheduledFor", "createdAt"}
+NAMES |= {"posts", "accounts", "webhooks", "pagination", "total", "pages", "scheduledFor", "createdAt", "nextCursor"}
+NAMES |= {"title", "content", "platforms"}
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([TIME, "orders", "a://b?c"]),
@@ -443,5 +518,5 @@ def test_no_response_is_more_than_a_bad_payload(document: object) -> None:
             gauges, requests = run(name, lambda _: encode(document), circumstances)
         except BadPayload:
             continue
-        assert len(requests) <= 6
+        assert len(requests) <= len(POST_STATUSES)
         assert all(isinstance(value, int | float) and value < float("inf") for value in values_of(gauges).values())

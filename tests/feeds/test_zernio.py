@@ -107,6 +107,12 @@ def test_actions(action: str, expected: tuple[str, str]) -> None:
     assert (expected[0], "failed") == (entry.action, entry.status)
 
 
+def test_reviews_of_posts_are_no_drift() -> None:
+    """What a reviewer decides about a post is known to be no attempt."""
+    for name in ("post.rejected", "post.approved", "post.reviewed"):
+        assert () == parse({**LOG, "action": name})[0].deviations
+
+
 @pytest.mark.parametrize(("action", "expected"), EVENTS_BY_NAME.items())
 def test_events(action: str, expected: str) -> None:
     """Every action of the table becomes an event."""
@@ -129,7 +135,13 @@ def test_actions_are_found_in_any_style(name: str) -> None:
     assert "late_account_consecutive_failures" in increments
 
 
-@pytest.mark.parametrize("name", ["post.platform.deleted", "story.publish.error"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("post.platform.deleted", "story.publish.error", "post.rejected", "post.approved", "post.reviewed"),
+        *("comment.published", "first_comment.posted", "first_comment.failed"),
+    ],
+)
 def test_other_actions_are_no_attempts(name: str) -> None:
     """An action that is no attempt, or not known, keeps its name, and says nothing about its account."""
     (entry,) = parse({**LOG, "action": name, "status": None})

@@ -47,6 +47,7 @@ logs = st.builds(
     status_code=st.none() | st.just(429),
     error_code=st.none() | st.just("TIMEOUT"),
     duration=st.none() | st.integers(0, 10**9),
+    delay=st.none() | st.integers(0, 10**9),
     attempt=st.none() | st.integers(1, 3),
     expires_at=st.none() | st.integers(1, 3),
 )

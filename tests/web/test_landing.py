@@ -11,6 +11,7 @@ from deploy.prometheus import thresholds
 from late_exporter.status import (
     AccountHealth,
     FeedHealth,
+    OverduePost,
     PlatformHealth,
     PollHealth,
     Quota,
@@ -551,7 +552,17 @@ def test_what_status_feeds_report() -> None:
     """Everything that needs attention has a line, and names are limited and escaped."""
     accounts = [AccountHealth(platform="tiktok", account_id=f"a{number}", username=HOSTILE) for number in range(7)]
     status = WorkspaceStatus(
-        oldest_overdue_post=NOW - 4000,
+        overdue_posts=(
+            OverduePost(
+                "scheduled",
+                NOW - 4000,
+                "p1",
+                "Frische\nBrezeln",
+                (AccountHealth(platform="x", account_id="a1", username="acme"),),
+            ),
+            OverduePost("pending_approval", NOW - 400, "p2", HOSTILE),
+            OverduePost("publishing", NOW - 9000, "p3"),
+        ),
         disconnected_accounts=tuple(accounts),
         cooldowns=(
             AccountHealth(platform="instagram", account_id="a1", cooldown_until=NOW + 600),
@@ -561,12 +572,17 @@ def test_what_status_feeds_report() -> None:
         is_active=False,
     )
     lines = status_lines(status)
+    posts = [line for line in lines if "still pending approval" in line]
+    assert ["A post that was due 6 min ago is still pending approval: p2"] == [
+        line.partition(" “")[0] for line in posts
+    ]
     assert [
         "The plan is suspended or gives no access",
-        "A post that was scheduled for 1 h ago has not been published",
+        "A post that was due 1 h ago is still scheduled: p1 “Frische Brezeln” for acme (x)",
+        "A post that was due 2 h ago is still publishing: p3",
         "1 account is rate limited by the platform: a1 (instagram) for 10 min",
         "2 webhooks are switched off: orders, alerts",
-    ] == [line for line in lines if "connected again" not in line]
+    ] == [line for line in lines if "connected again" not in line and line not in posts]
     (line,) = (line for line in lines if "connected again" in line)
     assert line.startswith("7 accounts must be connected again: <script>alert('1')</script>")
     assert line.endswith(", and 2 more")

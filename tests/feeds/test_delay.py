@@ -1,0 +1,102 @@
+"""How late posts go out: the time from their schedule to the end of the attempt that published them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from late_exporter.feeds import GENERATIONS
+from late_exporter.metrics.counting import project_log
+from late_exporter.model import LogEntry
+from late_exporter.series import ObserveHistogram
+
+SCHEDULE = "2024-11-01T09:59:00Z"
+
+
+def parse(generation: str, *, body: object = ..., **fields: Any) -> LogEntry:
+    """Return the entry of an attempt of 2 s that began a minute after its schedule, with some fields changed."""
+    row: dict[str, Any] = {"platform": "tiktok", "action": "publish", "status": "success", "duration": 2000}
+    row |= {"created": "2024-11-01T10:00:00Z", "scheduledFor": SCHEDULE} | fields
+    request = {"contentPreview": "Hi", "scheduledFor": row["scheduledFor"]}
+    log: dict[str, Any] = {name: row[name] for name in ("platform", "action", "status")}
+    if generation == "late":
+        log |= {"_id": "log1", "durationMs": row["duration"], "createdAt": row["created"]}
+        log["request"] = request if body is ... else body
+    else:
+        log |= {"type": "publishing", "duration_ms": row["duration"], "created_at": row["created"]}
+        log["request_body"] = json.dumps(request) if body is ... else body
+    (entry,) = GENERATIONS[generation]["publishing"].parse(json.dumps({"logs": [log]}).encode()).entries
+    return entry
+
+
+def delays(entry: LogEntry) -> list[tuple[tuple[str, ...], float]]:
+    increments = project_log(GENERATIONS["late"]["publishing"], "acme", entry)
+    return [
+        (each.labels, each.micros / 1_000_000)
+        for each in increments
+        if isinstance(each, ObserveHistogram) and each.family == "late_publishing_delay_seconds"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, 62.0),
+        ({"action": "retry"}, 62.0),
+        ({"duration": None}, 60.0),
+        ({"scheduledFor": "2024-11-01T10:00:01Z"}, 1.0),
+        ({"scheduledFor": "2024-11-01T10:05:00Z"}, 0.0),
+        ({"scheduledFor": "2024-11-01T10:59:00+01:00"}, 62.0),
+        ({"status": "failed"}, None),
+        ({"status": "pending"}, None),
+        ({"action": "media_upload"}, None),
+        ({"scheduledFor": None}, None),
+        ({"scheduledFor": "soon"}, None),
+        ({"scheduledFor": 7}, None),
+        ({"created": "soon"}, None),
+        ({"body": None}, None),
+        ({"body": [1]}, None),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_delay(generation: str, fields: dict[str, Any], expected: float | None) -> None:
+    """A successful attempt of a scheduled post is late by the time from its schedule to its end; no other log is."""
+    entry = parse(generation, **fields)
+    found = None if entry.delay is None else entry.delay / 1_000_000
+    assert expected == found
+    assert ([] if expected is None else [(("acme", "tiktok"), expected)]) == delays(entry)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (f'{{"scheduledFor": "{SCHEDULE}", "content": "a text that is cut', 62.0),
+        ({"scheduledFor": SCHEDULE}, 62.0),
+        (json.dumps({"content": f'"scheduledFor": "{SCHEDULE}"'}), None),
+        (f'{{"scheduledFor": "{SCHEDULE[:6]}', None),
+    ],
+    ids=["cut", "object", "caption", "cut time"],
+)
+def test_schedules_in_a_request_body(body: object, expected: float | None) -> None:
+    """The schedule is found in a body that is cut or an object, and a caption that looks like one is none."""
+    entry = parse("zernio", body=body)
+    assert expected == (None if entry.delay is None else entry.delay / 1_000_000)
+
+
+def test_a_schedule_on_a_page_that_deviates() -> None:
+    """A field that is not documented does not cost the delays of its page."""
+    row = {"type": "publishing", "platform": "x", "action": "publish", "status": "success", "new": 1}
+    row |= {"created_at": "2024-11-01T10:00:00Z", "request_body": json.dumps({"scheduledFor": SCHEDULE})}
+    (entry,) = GENERATIONS["zernio"]["publishing"].parse(json.dumps({"logs": [row]}).encode()).entries
+    assert 60_000_000 == entry.delay
+
+
+def test_logs_with_different_delays_are_of_one_kind() -> None:
+    """Logs that only differ in their delay are counted together."""
+    early, late = parse("late"), parse("late", scheduledFor="2024-11-01T08:00:00Z")
+    assert early.delay != late.delay
+    assert early.kind == late.kind
+    assert early.kind != parse("late", scheduledFor=None).kind
