@@ -31,7 +31,7 @@ MAX_EXEMPLARS = 2048
 """Maximum number of series with exemplars; beyond it the least recently updated series loses its own."""
 
 MAX_CACHED_BYTES = 16 << 20
-"""Size of the bodies that are cached; beyond it the oldest are dropped."""
+"""Maximum size of a cached body, and of those of workspaces together; beyond it the oldest are dropped."""
 
 GZIP_FORMAT = 31
 """Window bits of zlib for a stream with a gzip header."""
@@ -265,9 +265,15 @@ class Exposition(Collector):
         return openmetrics
 
     def _cache(self, request: BodyRequest, body: bytes) -> None:
+        if len(body) > MAX_CACHED_BYTES:
+            return
         self._bodies[request] = body
-        while sum(map(len, self._bodies.values())) > MAX_CACHED_BYTES:
-            del self._bodies[next(iter(self._bodies))]
+        parts = [each for each in self._bodies if each.workspaces is not None]
+        size = sum(len(self._bodies[each]) for each in parts)
+        for oldest in parts:
+            if size <= MAX_CACHED_BYTES:
+                break
+            size -= len(self._bodies.pop(oldest))
 
 
 class _Metrics(Collector):
