@@ -175,7 +175,8 @@ def check_quota(client: LateClient, required_rate: float, quota_share: float) ->
     if quota is None:
         return
     limit = min(quota.limit * quota_share, left_by_others(quota.limit, quota_share, quota.customer_requests))
-    others = f", others use about {quota.customer_requests:,}" if quota.customer_requests else ""
+    rate = quota.customer_requests
+    others = f", others and a running exporter use about {rate:,}" if rate else ""
     message = f"{quota.limit:,} requests per minute{others}; polling takes about {required_rate:,.1f}"
     if required_rate <= limit:
         yield Finding(Level.OK, "quota", message)

@@ -11,15 +11,19 @@ from operator import methodcaller
 
 from late_exporter import log
 from late_exporter.commands.event_loop import Stop, run_until_stopped
+from late_exporter.commands.exporter_client import LOOPBACK
 from late_exporter.commands.output import write_line
 from late_exporter.commands.run import serve_exporter
 from late_exporter.config.sections import Incident, SimulateSettings
 from late_exporter.config.settings import CommandContext
+from late_exporter.config.types import Address
+from late_exporter.errors import LateError
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket, url_of
 
 DEMO_KEY = "sk_" + "0" * 64
+LISTEN_OPTION = "--simulate.listen-address"
 SIMULATOR_KEY = "sk_" + "0123456789abcdef" * 4
 INSTRUCTIONS = """\
 It accepts any key of sk_ or zrk_ and 64 hexadecimal digits. In another terminal:
@@ -28,6 +32,15 @@ It accepts any key of sk_ or zrk_ and 64 hexadecimal digits. In another terminal
   export LATE_EXPORTER_API__BASE_URL={url}
   late-exporter check
   late-exporter run"""
+DEMO_INSTRUCTIONS = """\
+The status page is http://{page}/, and the metrics are at /metrics. In another terminal:
+
+  export LATE_API_KEY={key}
+  export LATE_EXPORTER_API__BASE_URL={url}
+  late-exporter status
+  late-exporter accounts
+  late-exporter logs --status failed --since 1h
+"""
 DEMO_INCIDENTS: tuple[Incident, ...] = ("platform-outage", "revoked-token")
 DEMO_LEAD = 900.0  # seconds since the demo's incidents began, so that its first minute already shows something
 
@@ -41,7 +54,7 @@ def simulate(context: CommandContext) -> int:
 
 
 async def _run_demo(context: CommandContext, stop: Stop) -> None:
-    with bind_socket(context.settings.simulate.listen_address) as bound:
+    with _bind_demo_api(context.settings.simulate.listen_address) as bound:
         with_api = methodcaller("with_api", f"{url_of(bound)}/api", DEMO_KEY)
         async with asyncio.TaskGroup() as group:
             group.create_task(_serve_simulator(context, bound, is_demo=True))
@@ -50,8 +63,16 @@ async def _run_demo(context: CommandContext, stop: Stop) -> None:
             )
 
 
+def _bind_demo_api(address: Address) -> socket.socket:
+    """Return a socket of an address, or of a free port: only the demo and its commands have to know which one."""
+    try:
+        return bind_socket(address, LISTEN_OPTION)
+    except LateError:
+        return bind_socket(Address(address.host, 0), LISTEN_OPTION)
+
+
 async def _simulate(context: CommandContext) -> None:
-    with bind_socket(context.settings.simulate.listen_address) as bound:
+    with bind_socket(context.settings.simulate.listen_address, LISTEN_OPTION) as bound:
         await _serve_simulator(context, bound)
 
 
@@ -69,9 +90,12 @@ async def _serve_simulator(context: CommandContext, bound: socket.socket, *, is_
     )
     logger = log.get_logger("late_exporter")
     logger.info("simulating the Zernio API", address=url_of(bound), logs=len(world.publishing.rows))
-    if not is_demo:
-        with suppress(OSError):  # No one has to read them.
-            write_line(INSTRUCTIONS.format(key=SIMULATOR_KEY, url=f"{url_of(bound)}/api"))
+    text, key, page = INSTRUCTIONS, SIMULATOR_KEY, context.settings.web.listen_address[0]
+    if is_demo:
+        text, key = DEMO_INSTRUCTIONS, DEMO_KEY
+        page = page._replace(host=LOOPBACK.get(page.host, page.host)) if isinstance(page, Address) else page
+    with suppress(OSError):  # No one has to read them.
+        write_line(text.format(key=key, url=f"{url_of(bound)}/api", page=page))
     await serve(api, [bound], date_header=False)
 
 

@@ -19,8 +19,8 @@ FIRST_SYSTEMD_FD = 3
 """Number of the first file descriptor that systemd passes, see sd_listen_fds(3)."""
 
 
-def bind_socket(address: Address | UnixPath) -> socket.socket:
-    """Return a socket that listens on an address; an empty host means all interfaces, IPv4 and IPv6.
+def bind_socket(address: Address | UnixPath, option: str = "--web.listen-address") -> socket.socket:
+    """Return a socket that listens on the address of an option; an empty host means all interfaces, IPv4 and IPv6.
 
     Raises:
         LateError: The address cannot be used.
@@ -29,7 +29,7 @@ def bind_socket(address: Address | UnixPath) -> socket.socket:
         listener = _bind_path(address.path) if isinstance(address, UnixPath) else _bind(address.host, address.port)
     except OSError as exc:
         reason = (exc.strerror or str(exc)).partition(" (while ")[0]  # Python 3.11 repeats the address
-        raise LateError(f"cannot listen on {address}: {reason}") from exc
+        raise LateError(f"cannot listen on {address}: {reason}; choose another {option}") from exc
     return _configure(listener)
 
 

@@ -129,8 +129,13 @@ async def test_a_generation_with_newer_logs_is_an_error(world: World) -> None:
     ("customer_requests", "rate", "level", "words"),
     [
         (0, 6.0, Level.OK, "60 requests per minute; polling takes about 6.0"),
-        (40, 6.0, Level.OK, ", others use about 40; polling takes about 6.0"),
-        (50, 6.0, Level.WARNING, ", others use about 50; polling takes about 6.0, more than the 3.2 that it may use"),
+        (40, 6.0, Level.OK, ", others and a running exporter use about 40; polling takes about 6.0"),
+        (
+            50,
+            6.0,
+            Level.WARNING,
+            ", others and a running exporter use about 50; polling takes about 6.0, more than the 3.2 that it may use",
+        ),
         (0, 36.0, Level.WARNING, "polling takes about 36.0, more than the 30.0 that it may use"),
     ],
 )

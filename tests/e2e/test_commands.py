@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,13 +22,17 @@ LOGS = "late_publishing_logs_total"
 
 
 def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
-    """The demo serves a status page and realistic metrics within a minute, without a key and without files."""
+    """The demo serves a status page and realistic metrics within a minute, without a key and without files.
+
+    If the port of its simulated API is in use, it takes another one; the commands that it prints work with it.
+    """
+    taken = exit_stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     program = exit_stack.enter_context(
         ExporterProcess(
             tmp_path,
             "demo",
             "--web.listen-address=127.0.0.1:0",
-            "--simulate.listen-address=127.0.0.1:0",
+            f"--simulate.listen-address=127.0.0.1:{taken.getsockname()[1]}",
             "--poll.interval=1s",
             "--simulate.incident=platform-outage",
         )
@@ -39,6 +46,11 @@ def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
     assert len(samples.family("late_account_info")) > 10
     assert 2 == samples.sum("late_up")
     assert 0 == samples.sum("late_exporter_entries_rejected_total")
+    variables = dict(re.findall(r"export (\w+)=(\S+)", program.stdout))
+    command = [sys.executable, "-m", "late_exporter", "logs", "--status=failed", "--since=1h"]
+    logs = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path, env=os.environ | variables, text=True)
+    assert "late-exporter logs --status failed --since 1h" in program.stdout
+    assert "503" in logs.stdout
     assert 0 == program.stop()
     assert ["errors", "output"] == sorted(file.name.partition("-")[0] for file in tmp_path.iterdir())
     assert "Traceback" not in program.stderr

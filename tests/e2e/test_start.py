@@ -39,9 +39,10 @@ def test_port_in_use(late: LateServer, start_exporter: Run) -> None:
     """An address in use is named, the exit code is 1, and no state is created."""
     program = start_exporter(f"--web.listen-address=127.0.0.1:{late.port}")
     assert 1 == program.wait_exit()
-    assert [
-        f"late-exporter: error: cannot listen on 127.0.0.1:{late.port}: Address already in use"
-    ] == program.stderr.splitlines()
+    assert (
+        f"late-exporter: error: cannot listen on 127.0.0.1:{late.port}: Address already in use;"
+        " choose another --web.listen-address\n"
+    ) == program.stderr
     assert not Path(state(program)).exists()
 
 

@@ -29,7 +29,10 @@ def path(tmp_path: Path) -> Path:
 def test_path_in_use(path: Path) -> None:
     """A path that another process serves is rejected, and that process is not disturbed."""
     with bind_socket(UnixPath(path)):
-        with pytest.raises(LateError, match=rf"^cannot listen on unix:{path}: Address already in use$"):
+        with pytest.raises(
+            LateError,
+            match=rf"^cannot listen on unix:{path}: Address already in use; choose another --web.listen-address$",
+        ):
             bind_socket(UnixPath(path))
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
@@ -54,7 +57,9 @@ def test_path_of_a_stuck_server(path: Path) -> None:
 def test_path_of_a_file(path: Path) -> None:
     """A file that is not a socket is never removed."""
     path.write_text("precious")
-    with pytest.raises(LateError, match=rf"^cannot listen on unix:{path}: Address already in use$"):
+    with pytest.raises(
+        LateError, match=rf"^cannot listen on unix:{path}: Address already in use; choose another --web.listen-address$"
+    ):
         bind_socket(UnixPath(path))
     assert "precious" == path.read_text()
 
