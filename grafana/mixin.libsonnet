@@ -29,6 +29,7 @@ local objectives = import 'objectives.libsonnet';
   local alertGroups = alertTemplates(context).groups,
   local alertNames = [rule.alert for group in alertGroups for rule in group.rules if isAlert(rule)],
 
+  assert f.check('keys of _config:', std.objectFields(config), std.objectFields((import 'config.libsonnet')._config)),
   assert f.check('thresholds', std.objectFields(config.thresholds), std.objectFields(defaults.thresholds)),
   assert f.check('alerts in disabled:', config.disabled, alertNames),
   assert f.check('alerts in overrides:', std.objectFields(config.overrides), alertNames),

@@ -58,7 +58,7 @@ OPERATOR_LABELS = {"container", "endpoint", "instance", "job", "namespace", "pod
 """Target labels set by Prometheus Operator."""
 
 SCRAPE_FIELDS = {
-    *("port", "path", "interval", "scrapeTimeout", "scheme", "tlsConfig.serverName"),
+    *("port", "path", "interval", "scrapeTimeout", "honorLabels", "scheme", "tlsConfig.serverName"),
     *(f"tlsConfig.{part}.secret.{key}" for part in ("ca", "cert") for key in ("name", "key")),
     *(f"tlsConfig.keySecret.{key}" for key in ("name", "key")),
     *(f"basicAuth.{part}.{key}" for part in ("username", "password") for key in ("name", "key")),
@@ -68,7 +68,7 @@ SCRAPE_FIELDS = {
         for key in ("replacement", "targetLabel", "sourceLabels[]", "regex", "action")
     ),
 }
-MONITOR_FIELDS = {"jobLabel", "targetLabels[]", "podTargetLabels[]", "namespaceSelector.matchNames[]"}
+MONITOR_FIELDS = {"jobLabel", "sampleLimit", "targetLabels[]", "podTargetLabels[]", "namespaceSelector.matchNames[]"}
 VICTORIA_FIELDS = {
     path.replace("metricRelabelings", "metricRelabelConfigs").replace("relabelings", "relabelConfigs")
     for path in SCRAPE_FIELDS

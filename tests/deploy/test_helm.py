@@ -214,8 +214,10 @@ def test_monitors_reach_the_exporter(helm: str, kind: str) -> None:
     """Every kind of monitor scrapes the path of the metrics, sets the job, and relabels as the values say."""
     value = f"{kind[:2].lower()}{kind[2:]}" if kind.startswith("VM") else f"{kind[0].lower()}{kind[1:]}"
     drop = {"sourceLabels": ["__name__"], "regex": "late_connection_.*", "action": "drop"}
+    limits = (f"{value}.sampleLimit=5000", f"{value}.honorLabels=true") if kind in MONITORS else ()
     resources = render_release(
         helm,
+        *limits,
         f"{value}.enabled=true",
         f"{value}.scrapeTimeout=7s",
         "config.web.telemetry_path=/late",
@@ -230,6 +232,8 @@ def test_monitors_reach_the_exporter(helm: str, kind: str) -> None:
         scrape["interval"],
         scrape.get("scrapeTimeout", scrape.get("timeout")),
     )
+    if limits:
+        assert (5000, True) == (monitor["spec"]["sampleLimit"], scrape["honorLabels"])
     (rules,) = (value for name, value in scrape.items() if name.startswith("metricRelabel"))
     assert drop == rules[-1]
     if kind == "PodMonitoring":  # Google Cloud does not allow to change the instance

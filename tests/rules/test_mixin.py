@@ -221,6 +221,7 @@ def test_alerts_are_removed_and_changed(evaluate_mixin: EvaluateMixin) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        ({"threshold": {}}, "unknown keys of _config: threshold; there are alertLabels, clusterLabel"),
         ({"disabled": ["LateApiDrft"]}, "unknown alerts in disabled: LateApiDrft; there are LateAccount"),
         ({"overrides": {"LatePost": {}}}, "unknown alerts in overrides: LatePost; there are"),
         ({"thresholds": {"fastBurns": 3}}, "unknown thresholds fastBurns; there are"),

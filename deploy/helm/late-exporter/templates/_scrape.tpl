@@ -9,6 +9,9 @@ interval: {{ $monitor.interval }}
 {{- with $monitor.scrapeTimeout }}
 scrapeTimeout: {{ . }}
 {{- end }}
+{{- if $monitor.honorLabels }}
+honorLabels: true
+{{- end }}
 {{- if and $context.Values.webConfig.existingSecret $context.Values.webConfig.tls }}
 scheme: https
 {{- with $monitor.tlsConfig }}
