@@ -27,16 +27,10 @@ DEFAULT_FORMATS = {name: formats[0] for name, formats in commands.FORMATS.items(
 EXPOSING_COMMANDS = (*commands.EXPORTER_COMMANDS, "backfill")
 
 Incident: TypeAlias = Literal[
-    "platform-outage",
-    "revoked-token",
-    "rate-limit-storm",
-    "slow-video",
-    "scheduler-stuck",
-    "account-cooldown",
-    "suspended",
-    "spend-cap",
-    "webhook-disabled",
-]
+    "platform-outage", "revoked-token", "rate-limit-storm", "slow-video", "late-publishing", "scheduler-stuck",
+    "approval-overdue", "empty-schedule", "account-cooldown", "account-blocked", "suspended", "spend-cap",
+    "empty-balance", "usage-near-limit", "usage-at-limit", "webhook-failing", "webhook-disabled", "api-errors",
+]  # fmt: skip
 
 
 class ConfigSettings(OptionModel):

@@ -54,9 +54,8 @@ def _customer_accounts(handle: str, display_name: str, platforms: str) -> Iterat
     for name in platforms.split():
         username = display_name if name in {"facebook", "googlebusiness", "linkedin"} else f"@{handle}"
         ids = hashed_id(f"account {handle} {name}"), hashed_id(f"profile {handle}")
-        yield SimulatedAccount(
-            *ids, PLATFORMS[name], username, "credentials" if name in {"bluesky", "telegram"} else "oauth"
-        )
+        method = "credentials" if name in {"bluesky", "telegram"} else "oauth"
+        yield SimulatedAccount(*ids, PLATFORMS[name], username, method)
 
 
 ACCOUNTS = (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -13,14 +14,18 @@ from late_exporter.simulator.log_list import HOUR, MINUTE, LogRow, timestamp
 if TYPE_CHECKING:
     from late_exporter.simulator.world import SimulatedWorld
 
+Outcome: TypeAlias = tuple[str, int, str | None]
+"""Action, status code and error of a log."""
+
 INTERVALS = {"messaging": 5 * MINUTE, "workflow_event": HOUR / 2, "api_request": 2 * MINUTE}
-OUTCOMES: dict[str, dict[tuple[str, str | None], float]] = {
-    "webhooks": {("webhook.delivered", None): 0.98, ("webhook.failed", "The endpoint answered 503"): 0.02},
-    "messaging": {("message.received", None): 0.5, ("message.sent", None): 0.5},
-    "workflow_event": {("workflow.completed", None): 0.98, ("workflow.failed", "A step has timed out"): 0.02},
-    "api_request": {("GET /v1/posts", None): 0.98, ("GET /v1/posts/1", "Not Found"): 0.02},
+FAILED_DELIVERY = ("webhook.failed", 503, "The endpoint answered 503")
+OUTCOMES: dict[str, dict[Outcome, float]] = {
+    "webhooks": {("webhook.delivered", 200, None): 0.98, FAILED_DELIVERY: 0.02},
+    "messaging": {("message.received", 200, None): 0.5, ("message.sent", 200, None): 0.5},
+    "workflow_event": {("workflow.completed", 200, None): 0.98, ("workflow.failed", 504, "A step has timed out"): 0.02},
+    "api_request": {("GET /v1/posts", 200, None): 0.98, ("GET /v1/posts/1", 404, "Not Found"): 0.02},
 }
-"""Action and error of the logs of each type, with their probabilities."""
+"""Outcomes that logs of each type have, with their probabilities."""
 
 CUSTOMER = {"userAgent": "newsroom-cms/4.2"}
 
@@ -43,18 +48,21 @@ def deliver_webhook(world: SimulatedWorld, account: SimulatedAccount, post_id: s
 def _write_log(
     world: SimulatedWorld, log_type: str, account: SimulatedAccount | None = None, **metadata: str
 ) -> LogRow:
-    """Write a log, by default of any account, and return it. That of a request has no account."""
-    account, outcomes = account or world.activity_random.choice(world.accounts), OUTCOMES[log_type]
-    ((action, error),) = world.activity_random.choices(tuple(outcomes), tuple(outcomes.values()))
-    row = new_row(log_type, action, error, world.now)
-    row |= CUSTOMER if log_type == "api_request" else account.owner
-    row["durationMs"] = int(world.activity_random.lognormvariate(5, 0.6))
-    row["metadata"] = msgspec.json.encode({**metadata, "profileId": account.profile_id}).decode()
-    world.lists[log_type].insert(row)
-    return row
+    """Write a log, or those of an incident, by default of any account, and return it. A request has no account."""
+    account, usual = account or world.activity_random.choice(world.accounts), OUTCOMES[log_type]
+    outcomes: Sequence[Outcome] = world.activity_random.choices(tuple(usual), tuple(usual.values()))
+    for incident in world.incidents_of(account):
+        outcomes = incident.kind.activity.get(log_type, outcomes)
+    fields = dict(CUSTOMER) if log_type == "api_request" else account.owner
+    fields["metadata"] = msgspec.json.encode({**metadata, "profileId": account.profile_id}).decode()
+    duration = int(world.activity_random.lognormvariate(5, 0.6))
+    rows = [new_row(log_type, *outcome, world.now) | fields | {"durationMs": duration} for outcome in outcomes]
+    for row in rows:
+        world.lists[log_type].insert(row)
+    return rows[-1]
 
 
-def new_row(log_type: str, action: str, error: str | None, time: float) -> LogRow:
+def new_row(log_type: str, action: str, status_code: int, error: str | None, time: float) -> LogRow:
     """Return the fields that logs of all types have; that of a request has method and path as its action."""
-    status = "failed" if error else "success"
-    return {"type": log_type, "action": action, "status": status, "errorMessage": error, "createdAt": timestamp(time)}
+    row = {"type": log_type, "action": action, "status": "failed" if error else "success"}
+    return {**row, "statusCode": status_code, "errorMessage": error, "createdAt": timestamp(time)}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 
 from late_exporter.simulator.accounts import SimulatedAccount
-from late_exporter.simulator.log_list import JsonObject, timestamp
-from late_exporter.simulator.platforms import COOLDOWN, OUTAGE, RATE_LIMITED, TOKEN_EXPIRED, PublishFailure
+from late_exporter.simulator.activity import FAILED_DELIVERY, Outcome
+from late_exporter.simulator.log_list import MINUTE, JsonObject, timestamp
+from late_exporter.simulator.platforms import COOLDOWN, DENIED, OUTAGE, RATE_LIMITED, TOKEN_EXPIRED, PublishFailure
 
 
 class Incident(msgspec.Struct, frozen=True):
@@ -19,6 +20,11 @@ class Incident(msgspec.Struct, frozen=True):
     since: float
     until: float
     accounts: tuple[SimulatedAccount, ...]
+
+    def show(self, document: str, now: float) -> JsonObject:
+        """Return the fields of a document that the incident changes."""
+        fields = self.kind.shown.get(document, {})
+        return {name: value(self, now) if callable(value) else value for name, value in fields.items()}
 
 
 class IncidentKind(msgspec.Struct, frozen=True):
@@ -33,60 +39,90 @@ class IncidentKind(msgspec.Struct, frozen=True):
         failure_rate: Share of publish attempts that fail.
         refusal: Failure of posts, without an attempt and a log.
         slowdown: Smallest and largest factor by which attempts take longer, by kind of post.
-        stops: What stops until the incident ends: ``scheduled`` posts, posts to be published at ``once``, ``webhooks``,
-            or the ``connection`` of its one account.
-        shown: Fields that status documents have instead of their usual ones, by name of the document.
+        hold: Smallest and largest number of seconds by which scheduled posts are published late; none if empty.
+        stops: What stops until the incident ends: ``scheduled`` posts, the ``schedule`` that they are in, new posts to
+            be published ``later`` or at ``once``, ``webhooks``, or the ``connection`` of its one account.
+        activity: Action, status code and error of the logs of a type, all of which replace a usual one.
+        shown: Fields of status documents that differ, or functions of the incident and the time that return them.
     """
 
     name: str
     description: str
-    scope: Literal["platform", "account", "workspace"]
+    scope: Literal["platform", "account", "workspace"] = "workspace"
     platform: str | None = None
     failure: PublishFailure | None = None
     failure_rate: float = 1.0
     refusal: PublishFailure | None = None
     slowdown: Mapping[str, tuple[float, float]] = {}
+    hold: tuple[float, ...] = ()
     stops: tuple[str, ...] = ()
-    shown: Mapping[str, Callable[[Incident], JsonObject]] = {}
+    activity: Mapping[str, Sequence[Outcome]] = {}
+    shown: Mapping[str, Mapping[str, Any]] = {}
 
 
-SUSPENDED = {"hasAccess": False, "suspended": True, "suspensionReason": "unpaid_invoice"}
+def _cooldown_end(incident: Incident, now: float) -> str:
+    """Return the end of the newest cooldown. Each begins 5 minutes after the one before, and takes twice as long."""
+    ends = (incident.since + MINUTE * (10 * (2**number - 1) + 5 * (number - 1)) for number in range(1, 20))
+    return timestamp(next(end for end in ends if now < end + 5 * MINUTE))
+
+
+CANNOT_POST = {"status": "error", "canPost": False, "issues": ["The platform has suspended this account"]}
+SUSPENDED = {"platformStatus": "suspended", "platformStatusReason": "Community guidelines"}
+UNPAID = {"hasAccess": False, "suspended": True, "suspensionReason": "unpaid_invoice"}
+ERRORS = [("GET /v1/posts", 429, "Too Many Requests")] * 30 + [("POST /v1/posts", 503, "Service Unavailable")] * 10
 _KINDS = (
     IncidentKind(
-        "platform-outage", "nearly every attempt on one platform fails with 503",
-        "platform", "instagram", failure=OUTAGE, failure_rate=0.95,
+        "platform-outage", "most attempts fail with 503", "platform", "instagram", failure=OUTAGE, failure_rate=0.95
     ),
     IncidentKind(
         "revoked-token", "one account is disconnected and fails with TOKEN_EXPIRED until it reconnects",
         "account", failure=TOKEN_EXPIRED, stops=("connection",),
+        shown={"health": {**CANNOT_POST, "needsReconnect": True, "issues": [TOKEN_EXPIRED.message]}},
     ),
     IncidentKind(
         "rate-limit-storm", "one platform answers 429, posts pause and take long",
         "platform", "twitter", failure=RATE_LIMITED, failure_rate=0.75,
         slowdown=dict.fromkeys(("text", "image", "video"), (5, 12)),
     ),
+    IncidentKind("slow-video", "videos take 10 to 20 times as long", "platform", slowdown={"video": (10, 20)}),
+    IncidentKind("late-publishing", "scheduled posts are published 6 to 40 minutes late", hold=(360, 2400)),
+    IncidentKind("scheduler-stuck", "posts that are due stay scheduled, without a log", stops=("scheduled",)),
     IncidentKind(
-        "slow-video", "videos take 10 to 20 times as long and stay pending", "platform", slowdown={"video": (10, 20)}
+        "approval-overdue", "the scheduled posts of one account wait for approval until the end",
+        "account", stops=("scheduled",), shown={"scheduled post": {"status": "pending_approval"}},
     ),
     IncidentKind(
-        "scheduler-stuck", "posts that are due stay scheduled, without a log", "workspace", stops=("scheduled",)
+        "empty-schedule", "all scheduled posts are drafts, and stay drafts when they are due",
+        stops=("schedule",), shown={"scheduled post": {"status": "draft"}},
     ),
     IncidentKind(
-        "account-cooldown", "one account is in a publishing cooldown: its posts fail without a log",
-        "account", "tiktok", refusal=COOLDOWN,
-        shown={"account": lambda incident: {"rateLimitedUntil": timestamp(incident.until)}},
+        "account-cooldown", "one account is in cooldowns of 10, 20, 40 ... minutes: its posts fail without a log",
+        "account", "tiktok", refusal=COOLDOWN, shown={"account": {"rateLimitedUntil": _cooldown_end}},
     ),
     IncidentKind(
-        "suspended", "no post is published because of an unpaid invoice", "workspace", stops=("scheduled", "once"),
-        shown={"billing status": lambda incident: {**SUSPENDED, "suspendedAt": timestamp(incident.since)}},
+        "account-blocked", "one account is connected, but suspended by its platform, and cannot post",
+        "account", "instagram", failure=DENIED, shown={"account": SUSPENDED, "health": CANNOT_POST},
     ),
     IncidentKind(
-        "spend-cap", "97 % of the monthly spend cap for X is used", "workspace",
-        shown={"billing caps": lambda _: {"xSpendUsedCents": 48_500}},
+        "suspended", "no post is published because of an unpaid invoice", stops=("scheduled", "once"),
+        shown={"status": {**UNPAID, "suspendedAt": lambda incident, _: timestamp(incident.since)}},
+    ),
+    IncidentKind("spend-cap", "97 % of the spend cap for X is used", shown={"caps": {"xSpendUsedCents": 48_500}}),
+    IncidentKind("empty-balance", "no balance is left to spend", shown={"balance": {"spendableCents": -5}}),
+    IncidentKind("usage-near-limit", "95 % of the plan's uploads are used", shown={"usage": {"uploads": 57_000}}),
+    IncidentKind(
+        "usage-at-limit", "all of the plan's uploads are used: new posts are refused with 403, without a log",
+        stops=("later", "once"), activity={"api_request": [("POST /v1/posts", 403, "Upload limit reached")]},
+        shown={"usage": {"uploads": 60_000}},
     ),
     IncidentKind(
-        "webhook-disabled", "the webhook is switched off after 20 failed deliveries", "workspace", stops=("webhooks",),
-        shown={"webhook": lambda _: {"isActive": False, "failureCount": 20}},
+        "webhook-failing", "the webhook fails, ever more often", activity={"webhooks": [FAILED_DELIVERY]},
+        shown={"webhook": {"failureCount": lambda incident, now: int(((now - incident.since) / 300) ** 2)}},
     ),
+    IncidentKind(
+        "webhook-disabled", "the webhook is switched off after 20 failed deliveries", stops=("webhooks",),
+        shown={"webhook": {"isActive": False, "failureCount": 20}},
+    ),
+    IncidentKind("api-errors", "most requests of the customer get 429, others 503", activity={"api_request": ERRORS}),
 )  # fmt: skip
 INCIDENTS: Mapping[str, IncidentKind] = {kind.name: kind for kind in _KINDS}

@@ -35,7 +35,7 @@ ZERNIO_ACTIONS = {
 COMMON_FIELDS = ("userId", "accountId", "platform", "statusCode", "endpoint", "durationMs", "createdAt")
 """Fields of publishing and connection logs that ``zernio`` has in snake case."""
 
-METADATA = ("profileId", "attemptNumber", "connectionMethod", "platformPostUrl", "tokenExpiresAt")
+METADATA = ("profileId", "attemptNumber", "connectionMethod", "tokenExpiresAt")
 """Fields of a log or of its result that ``zernio`` has in ``metadata``."""
 
 FILTERS = ("platform", "action", "eventType", "accountId", "profileId")
@@ -87,6 +87,7 @@ def render_log(log_type: str, row: LogRow) -> LogRow:
     results = (row.get(name) for name in ("response", "error", "success"))
     result: JsonObject = next((each for each in results if isinstance(each, dict)), {})
     metadata = {name: row.get(name, result.get(name)) for name in METADATA}
+    published = {"id": result.get("platformPostId"), "url": result.get("platformPostUrl")}
     post, username = post_id(row), row.get("accountUsername", result.get("username"))
     return {
         "type": log_type,
@@ -97,7 +98,7 @@ def render_log(log_type: str, row: LogRow) -> LogRow:
         "error_message": result.get("errorMessage", result.get("message")),
         "error_code": result.get("errorCode", result.get("code")),
         "request_body": _to_text(row.get("request"), MAX_REQUEST_CHARS),
-        "response_body": _to_text(result, MAX_RESPONSE_CHARS),
+        "response_body": _to_text(published if "platformPostId" in result else result, MAX_RESPONSE_CHARS),
         "metadata": _to_text({**metadata, "postId": post, "accountUsername": username}),
     }
 

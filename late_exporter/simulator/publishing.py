@@ -55,11 +55,6 @@ class Post(msgspec.Struct):
     reference: JsonObject
     request: JsonObject
 
-    @property
-    def document(self) -> JsonObject:
-        """The post in the format of ``GET /v1/posts``."""
-        return {**self.reference, "scheduledFor": self.scheduled_for, "createdAt": self.created_at}
-
     def log_time(self, time: float) -> str:
         """Return a time as the logs of the post show it."""
         return timestamp(time, whole_seconds=self.scheduled_for is not None)
@@ -92,7 +87,7 @@ def _create_posts(world: SimulatedWorld, posts_per_second: float, lead: float) -
     while True:
         yield due_at - lead
         time, due_at = due_at, draw_next(due_at)
-        if not lead and world.is_stopped("once", world.accounts[0]):
+        if world.is_stopped("later" if lead else "once", world.accounts[0]):
             continue
         if post := _draw_post(world, time if lead else None):
             world.posts[post.id] = post
@@ -103,8 +98,13 @@ def _publish(world: SimulatedWorld, post: Post, due_at: float | None) -> Process
     """Publish a post when it is due, or at once, and rarely delete it later."""
     if due_at is not None:
         yield due_at
-        while world.is_stopped("scheduled", world.accounts[0]):
+        while any(world.is_stopped("scheduled", account) for account in post.statuses):
             yield world.now + MINUTE
+        if world.is_stopped("schedule", world.accounts[0]):
+            post.reference["status"] = "draft"
+            return
+        if hold := next((i.kind.hold for i in world.incidents_of(world.accounts[0]) if i.kind.hold), None):
+            yield world.now + world.hold_random.uniform(*hold)
     for account in post.statuses:
         delay = world.random.uniform(0, 4) if due_at is None else 0.0
         world.start(_publish_to(world, post, account, world.now + delay))

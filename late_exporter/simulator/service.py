@@ -53,6 +53,7 @@ ROUTES = (
     Route("GET", "/v1/accounts/health", status_endpoints.check_accounts),
     Route("GET", "/v1/webhooks/settings", status_endpoints.list_webhooks),
     Route("GET", "/v1/billing", status_endpoints.show_billing),
+    Route("GET", "/v1/usage", status_endpoints.show_usage),
     Route("GET", admin.ADMIN_PATH, admin.show_overview),
     Route("POST", f"{admin.ADMIN_PATH}/incidents/(.+)", admin.start_incident),
     Route("DELETE", f"{admin.ADMIN_PATH}/incidents/(.+)", admin.stop_incident),
@@ -117,8 +118,7 @@ class SimulatedApi:
         try:
             if not is_admin:
                 self._admit(key, quota, now)
-            handler, request.argument = self._find_handler(method, path)
-            status, document = HTTPStatus.OK, handler(request)
+            status, document = HTTPStatus.OK, self._answer(request, method, path)
         except RequestRejected as rejection:
             status, document = rejection.status, rejection.document
         if key is not None and not is_admin:
@@ -143,14 +143,15 @@ class SimulatedApi:
         if not quota.take_slot(self.rate_limit, now):
             raise RequestRejected(HTTPStatus.TOO_MANY_REQUESTS, QUOTA_EXCEEDED, code="rate_limit_exceeded")
 
-    def _find_handler(self, method: str, path: str) -> tuple[Callable[[Request], JsonObject], str]:
-        """Return the handler of a request and the argument in its path, or raise RequestRejected."""
+    def _answer(self, request: Request, method: str, path: str) -> JsonObject:
+        """Return the document that answers a request, or raise RequestRejected."""
         status = HTTPStatus.NOT_FOUND
         for route in ROUTES:
             match = re.fullmatch(route.path, path)
             if match and (self.generation == route.generation or "both" in {self.generation, route.generation}):
                 if route.method == method:
-                    return route.handler, "".join(match.groups())
+                    request.argument = "".join(match.groups())
+                    return route.handler(request)
                 status = HTTPStatus.METHOD_NOT_ALLOWED
         raise RequestRejected(status)
 
@@ -166,6 +167,7 @@ class SimulatedApi:
 
     def _log_call(self, key: str, action: str, status: HTTPStatus, time: float, **fields: str) -> None:
         if "api_request" in self.source.lists:
-            row = new_row("api_request", action, status.phrase if status >= HTTPStatus.BAD_REQUEST else None, time)
-            row |= {"apiKeyId": hashed_id(key), "statusCode": status, "requestId": f"req_{uuid4().hex}", **fields}
+            error = status.phrase if status >= HTTPStatus.BAD_REQUEST else None
+            row = new_row("api_request", action, status, error, time)
+            row |= {"apiKeyId": hashed_id(key), "requestId": f"req_{uuid4().hex}", **fields}
             self.source.lists["api_request"].insert(row)

@@ -1,8 +1,10 @@
-"""Endpoints that show the state of the simulated workspace: posts, accounts, webhooks and billing."""
+"""Endpoints that show the state of the simulated workspace: posts, accounts, webhooks, billing and usage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import TypeVar
 
 from late_exporter.simulator.accounts import SimulatedAccount, hashed_id
@@ -12,52 +14,58 @@ from late_exporter.simulator.request import Request
 
 RowT = TypeVar("RowT", Post, SimulatedAccount)
 MAX_PAGE_SIZE = 500
+HEALTHY = {"status": "healthy", "canPost": True, "needsReconnect": False, "issues": []}
 BILLING_PERIOD = 30 * DAY
-SPEND_LIMIT_CENTS, USUAL_SPEND_CENTS = 50_000, 30_000
-"""Limit of a period, and spend at the end of a usual one."""
+SPEND_LIMIT_CENTS, USUAL_SPEND_CENTS, CREDIT_CENTS = 50_000, 30_000, 40_000
+"""Limit of a period, spend at the end of a usual one, and credit at its start."""
+
+PLAN_LIMITS, USUAL_UPLOADS = {"uploads": 60_000, "profiles": 10}, 36_000
+"""Limits of the plan, and uploads at the end of a usual period."""
 
 
 def list_posts(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/posts``, the first scheduled one first."""
-    status = request.text("status")
-    posts = [post for post in request.world.posts.values() if status in {"", post.reference["status"]}]
-    posts.sort(key=lambda post: post.scheduled_for or post.created_at)
-    return _list_page(request, "posts", posts, lambda post: post.document)
+    world, wanted = request.world, request.text("status")
+
+    def status_of(post: Post) -> str:
+        accounts = post.statuses if post.reference["status"] == "scheduled" else ()
+        shown = (each for account in accounts for each in world.shown_fields("scheduled post", account).values())
+        return str(next(shown, post.reference["status"]))
+
+    def render(post: Post) -> JsonObject:
+        accounts = [{"platform": a.platform.name, "accountId": a.id, "status": s} for a, s in post.statuses.items()]
+        times = {"scheduledFor": post.scheduled_for, "createdAt": post.created_at}
+        return {**post.reference, **times, "status": status_of(post), "platforms": accounts}
+
+    posts = [post for post in world.posts.values() if wanted in {"", status_of(post)}]
+    page, pagination = _select_page(request, posts, lambda post: f"{post.scheduled_for or post.created_at} {post.id}")
+    return {"posts": list(map(render, page)), "pagination": pagination}
 
 
 def list_accounts(request: Request) -> JsonObject:
-    """Return the document of ``GET /v1/accounts``."""
+    """Return the document of ``GET /v1/accounts``; with a limit, but no page, it has only a cursor."""
 
     def render(account: SimulatedAccount) -> JsonObject:
-        return {
-            "_id": account.id,
-            "platform": account.platform.name,
-            "profileId": account.profile_id,
-            "username": account.username,
-            "isActive": True,
-            "rateLimitedUntil": None,
-            **request.world.shown_fields("account", account),
-        }
+        ids = {"_id": account.id, "profileId": account.profile_id, "platform": account.platform.name}
+        fields = {"username": account.username, "isActive": True, "rateLimitedUntil": None}
+        return {**ids, **fields, **request.world.shown_fields("account", account)}
 
-    return {**_list_page(request, "accounts", request.world.accounts, render), "hasAnalyticsAccess": False}
+    page, pagination = _select_page(request, request.world.accounts, attrgetter("id"))
+    is_by_cursor = request.text("limit") and not request.text("page")
+    names = ("limit", "nextCursor") if is_by_cursor else ("page", "limit", "total", "pages")
+    pagination = {name: pagination[name] for name in names}
+    return {"accounts": list(map(render, page)), "pagination": pagination, "hasAnalyticsAccess": False}
 
 
 def check_accounts(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/accounts/health``."""
 
     def render(account: SimulatedAccount) -> JsonObject:
-        is_connected = request.world.is_connected(account)
-        return {
-            "accountId": account.id,
-            "platform": account.platform.name,
-            "username": account.username,
-            "status": "healthy" if is_connected else "error",
-            "canPost": is_connected,
-            "needsReconnect": not is_connected,
-            "tokenExpiresAt": timestamp(request.world.token_expiries[account.id]),
-        }
+        expires_at = timestamp(request.world.token_expiries[account.id])
+        fields = {**account.owner, "username": account.username, "tokenExpiresAt": expires_at, **HEALTHY}
+        return fields | request.world.shown_fields("health", account)
 
-    return _list_page(request, "accounts", request.world.accounts, render)
+    return {"accounts": list(map(render, _select_page(request, request.world.accounts, attrgetter("id"))[0]))}
 
 
 def list_webhooks(request: Request) -> JsonObject:
@@ -79,17 +87,32 @@ def list_webhooks(request: Request) -> JsonObject:
 
 def show_billing(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/billing``."""
-    spend = int(USUAL_SPEND_CENTS * (request.now % BILLING_PERIOD) / BILLING_PERIOD)
+    spend = _in_period(request, USUAL_SPEND_CENTS)
+    credit, shown = CREDIT_CENTS - spend, request.world.shown_fields
+    balance = {"accruedThisPeriodCents": spend, "creditsRemainingCents": credit, "spendableCents": credit}
     caps = {"xSpendUsedCents": spend, "xSpendLimitCents": SPEND_LIMIT_CENTS}
     status = {"hasAccess": True, "suspended": False, "suspendedAt": None, "suspensionReason": None}
-    shown = request.world.shown_fields
-    return {"caps": caps | shown("billing caps"), "status": status | shown("billing status")}
+    usual: dict[str, JsonObject] = {"balance": balance, "caps": caps, "status": status}
+    return {name: fields | shown(name) for name, fields in usual.items()}
 
 
-def _list_page(request: Request, name: str, rows: Sequence[RowT], render: Callable[[RowT], JsonObject]) -> JsonObject:
-    """Return a page of the rows of a profile, or of all."""
-    profile_id = request.text("profileId")
-    rows = [row for row in rows if profile_id in {"", row.profile_id}]
-    page, limit = request.integer("page", 1, 1), request.integer("limit", 100, 1, MAX_PAGE_SIZE)
-    pagination = {"page": page, "limit": limit, "total": len(rows), "pages": -(-len(rows) // limit)}
-    return {name: list(map(render, rows[(page - 1) * limit : page * limit])), "pagination": pagination}
+def show_usage(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/usage``."""
+    usual = {"uploads": _in_period(request, USUAL_UPLOADS), "profiles": 5}
+    return {"hasAccess": True, "limits": PLAN_LIMITS, "usage": {**usual, **request.world.shown_fields("usage")}}
+
+
+def _in_period(request: Request, usual: int) -> int:
+    """Return the amount that is used now, of that which is used by the end of a usual period."""
+    return int(usual * (request.now % BILLING_PERIOD) / BILLING_PERIOD)
+
+
+def _select_page(request: Request, rows: Iterable[RowT], key: Callable[[RowT], str]) -> tuple[list[RowT], JsonObject]:
+    """Return a page of the rows of a profile, or of all, and its pagination; a cursor is the key before a page."""
+    profile_id, cursor = request.text("profileId"), request.text("cursor")
+    rows = sorted((row for row in rows if profile_id in {"", row.profile_id}), key=key)
+    number, limit, total = request.integer("page", 1, 1), request.integer("limit", 100, 1, MAX_PAGE_SIZE), len(rows)
+    start = bisect_right(rows, cursor, key=key) if cursor else (number - 1) * limit
+    page = rows[start : start + limit]
+    pagination = {"page": number, "limit": limit, "total": total, "pages": -(-total // limit)}
+    return page, {**pagination, "nextCursor": key(page[-1]) if page and page[-1] is not rows[-1] else None}

@@ -58,6 +58,7 @@ class SimulatedWorld(StaticLogs):
         self.now = start - history
         self.random = Random(seed)  # noqa: S311 - simulation, not cryptography
         self.activity_random = Random(f"activity {seed}")  # noqa: S311 - publishing does not depend on activity
+        self.hold_random = Random(f"hold {seed}")  # noqa: S311 - as above
         self.accounts = tuple(accounts)
         self.posts: dict[str, Post] = {}
         self.token_expiries = dict.fromkeys((account.id for account in self.accounts), self.now + TOKEN_LIFETIME)
@@ -123,8 +124,8 @@ class SimulatedWorld(StaticLogs):
         """Return the fields of a document, of an account or the workspace, that incidents change."""
         fields: JsonObject = {}
         for incident in sorted(self.incidents, key=lambda incident: incident.until):
-            if document in incident.kind.shown and (account is None or account in incident.accounts):
-                fields |= incident.kind.shown[document](incident)
+            if account is None or account in incident.accounts:
+                fields |= incident.show(document, self.now)
         return fields
 
     def start_incident(

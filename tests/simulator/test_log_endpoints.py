@@ -29,7 +29,7 @@ PUBLISHED = {
     "status": "success",
     "statusCode": 200,
     "endpoint": "api.x.com/2/tweets",
-    "request": {"contentPreview": "Brötchen"},
+    "request": {"contentPreview": "Brötchen", "mediaUrls": [], "scheduledFor": "2026-11-24T11:00:00Z"},
     "response": {"platformPostId": "7", "platformPostUrl": "https://x.com/7"},
     "durationMs": 700,
     "attemptNumber": 1,
@@ -191,13 +191,12 @@ def test_zernio_publishing_log() -> None:
         "error_code": None,
         "duration_ms": 700,
         "endpoint": "api.x.com/2/tweets",
-        "request_body": '{"contentPreview":"Brötchen"}',
-        "response_body": '{"platformPostId":"7","platformPostUrl":"https://x.com/7"}',
+        "request_body": '{"contentPreview":"Brötchen","mediaUrls":[],"scheduledFor":"2026-11-24T11:00:00Z"}',
+        "response_body": '{"id":"7","url":"https://x.com/7"}',
         "created_at": "2026-11-24T11:00:00.250Z",
         "request_id": "req_p1",
     } == log
-    url = "https://x.com/7"
-    names = {"postId": "p1", "profileId": "f1", "accountUsername": "@baeckerei", "platformPostUrl": url}
+    names = {"postId": "p1", "profileId": "f1", "accountUsername": "@baeckerei"}
     assert {**names, "attemptNumber": 1} == metadata
 
 

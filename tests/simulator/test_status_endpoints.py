@@ -125,16 +125,71 @@ def test_suspended_workspace(workspace: Workspace) -> None:
     assert workspace.attempts() > attempts + 100
 
 
+def test_late_publishing(workspace: Workspace) -> None:
+    """Every scheduled post that is due is published 6 to 40 minutes later, others at once."""
+    workspace.world.start_incident("late-publishing", duration=2 * HOUR)
+    workspace.clock.advance(2 * HOUR)
+    delays: dict[bool, set[float]] = {True: set(), False: set()}
+    for post in workspace.posts():
+        due = datetime.fromisoformat(post.scheduled_for or post.created_at).timestamp()
+        if NOON < due < NOON + HOUR:
+            rows = workspace.world.publishing.rows_of_post(post.id)
+            begun = min(datetime.fromisoformat(row["createdAt"]).timestamp() for row in rows)
+            delays[bool(post.scheduled_for)].add(begun - due)
+    assert len(delays[True]) > 20
+    assert 360 <= min(delays[True]) < 700
+    assert 2000 < max(delays[True]) <= 2400
+    assert max(delays[False]) < 100
+    workspace.clock.advance(HOUR)
+    assert workspace.oldest_due() > -1
+
+
+def test_overdue_approval(workspace: Workspace) -> None:
+    """The scheduled posts of one account wait for approval, also when they are due, and are then published."""
+    assert 0 == workspace.total("pending_approval")
+    scheduled = workspace.total("scheduled")
+    workspace.world.start_incident("approval-overdue", duration=2 * HOUR)
+    ((account,),) = (incident.accounts for incident in workspace.world.incidents)
+    assert scheduled == workspace.total("scheduled") + workspace.total("pending_approval")
+    workspace.clock.advance(2 * HOUR - 60)
+    waiting = workspace.get("/v1/posts", "status=pending_approval&sortBy=scheduled-asc&limit=100")["posts"]
+    assert {("pending_approval", True)} == {
+        (post["status"], account.id in {target["accountId"] for target in post["platforms"]}) for post in waiting
+    }
+    assert waiting[0]["scheduledFor"] < "2026-11-24T13:30", "its time has passed"
+    assert [] == workspace.world.publishing.rows_of_post(waiting[0]["_id"])
+    assert workspace.oldest_due() > -1, "other posts are published in time"
+    workspace.clock.advance(300)
+    assert 0 == workspace.total("pending_approval")
+    assert workspace.world.publishing.rows_of_post(waiting[0]["_id"])
+
+
+def test_empty_schedule(workspace: Workspace) -> None:
+    """No post is scheduled, but all are drafts; those that were due meanwhile are never published."""
+    scheduled = workspace.total("scheduled")
+    assert scheduled > 100
+    workspace.world.start_incident("empty-schedule", duration=HOUR)
+    assert (0, scheduled) == (workspace.total("scheduled"), workspace.total("draft"))
+    workspace.clock.advance(HOUR)
+    drafts = workspace.get("/v1/posts", "status=draft&limit=100")["posts"]
+    assert {"2026-11-24T12"} == {post["scheduledFor"][:13] for post in drafts}
+    assert [] == [row for post in drafts for row in workspace.world.publishing.rows_of_post(post["_id"])]
+    assert workspace.oldest_due() > -1
+
+
 @pytest.mark.exhaustive
 def test_account_in_cooldown(workspace: Workspace) -> None:
-    """An account in cooldown shows its end; its posts fail without a log, and those of others are published."""
+    """An account is in cooldowns that double; its posts fail without a log, and those of others are published."""
     workspace.world.start_incident("account-cooldown", platform="twitter", duration=3 * HOUR)
     ((account,),) = (incident.accounts for incident in workspace.world.incidents)
-    workspace.clock.advance(2 * HOUR)
-    accounts = workspace.get("/v1/accounts")["accounts"]
-    assert {account.id: "2026-11-24T15:00:00.000Z"} == {
-        row["_id"]: row["rateLimitedUntil"] for row in accounts if row["rateLimitedUntil"]
-    }
+    ends = []
+    for _ in range(12):
+        accounts = workspace.get("/v1/accounts")["accounts"]
+        until = {row["_id"]: row["rateLimitedUntil"] for row in accounts if row["rateLimitedUntil"]}
+        assert {account.id} == until.keys()
+        ends.append(until[account.id][11:16])
+        workspace.clock.advance(600)
+    assert ["12:10"] * 2 + ["12:35"] * 2 + ["13:20"] * 5 + ["14:45"] * 3 == ends
     recent = [row for row in workspace.world.publishing.rows if row["createdAt"] > "2026-11-24T12:05"]
     attempted = {row["accountId"] for row in recent if row["action"] in {"publish", "retry"}}
     assert len(attempted) > 10
@@ -148,6 +203,23 @@ def test_account_in_cooldown(workspace: Workspace) -> None:
     assert {"healthy"} == {account["status"] for account in workspace.get("/v1/accounts/health")["accounts"]}
     workspace.clock.advance(HOUR)
     assert {None} == {account["rateLimitedUntil"] for account in workspace.get("/v1/accounts")["accounts"]}
+
+
+def test_blocked_account(workspace: Workspace) -> None:
+    """An account is connected, but suspended by its platform: it cannot post, as the API says, and its posts fail."""
+    workspace.world.start_incident("account-blocked", duration=6 * HOUR)
+    ((account,),) = (incident.accounts for incident in workspace.world.incidents)
+    workspace.clock.advance(3 * HOUR)
+    health = workspace.get("/v1/accounts/health")["accounts"]
+    (blocked,) = [row for row in health if not row["canPost"]]
+    assert (account.id, "error", False) == (blocked["accountId"], blocked["status"], blocked["needsReconnect"])
+    assert [["The platform has suspended this account"]] == [row["issues"] for row in health if row["issues"]]
+    rows = workspace.get("/v1/accounts")["accounts"]
+    assert {account.id: "suspended"} == {row["_id"]: row["platformStatus"] for row in rows if "platformStatus" in row}
+    recent = [row for row in workspace.world.publishing.rows if row["createdAt"] > "2026-11-24T12:05"]
+    codes = {row["statusCode"] for row in recent if (row["accountId"], row["action"]) == (account.id, "publish")}
+    assert 403 in codes
+    assert 200 not in codes
 
 
 def test_account_that_needs_a_reconnect(workspace: Workspace) -> None:
@@ -186,6 +258,95 @@ def test_webhook(workspace: Workspace) -> None:
     (again,) = workspace.get("/v1/webhooks/settings")["webhooks"]
     assert (True, 0) == (again["isActive"], again["failureCount"])
     assert again["lastFiredAt"] > "2026-11-24T14:00"
+
+
+def test_failing_webhook(workspace: Workspace) -> None:
+    """Every delivery of the webhook fails, and its failures in a row increase ever faster, until it works again."""
+    workspace.world.start_incident("webhook-failing", duration=HOUR)
+    counts, fired = [], set()
+    for _ in range(4):
+        (webhook,) = workspace.get("/v1/webhooks/settings")["webhooks"]
+        counts.append(webhook["failureCount"])
+        fired.add(webhook["lastFiredAt"])
+        workspace.clock.advance(15 * 60)
+    assert ([0, 9, 36, 81], 1) == (counts, len(fired))
+    recent = workspace.get("/v1/logs", "type=webhooks&from=2026-11-24T12:00:00Z&limit=100")["logs"]
+    deliveries = Counter((row["status"], row["status_code"]) for row in recent if row["created_at"] < "2026-11-24T13")
+    assert deliveries.keys() == {("failed", 503)}
+    assert deliveries.total() > 5
+    workspace.clock.advance(HOUR)
+    (webhook,) = workspace.get("/v1/webhooks/settings")["webhooks"]
+    assert 0 == webhook["failureCount"]
+    assert webhook["lastFiredAt"] > "2026-11-24T13"
+
+
+def test_plan_limits(workspace: Workspace) -> None:
+    """Uploads are below, near or at the limit of the plan; at it new posts are refused, without a publishing log."""
+    usage = workspace.get("/v1/usage")
+    assert 0 < usage["usage"]["uploads"] < 0.6 * usage["limits"]["uploads"]
+    workspace.world.start_incident("usage-near-limit", duration=HOUR)
+    assert {"uploads": 57_000, "profiles": 5} == workspace.get("/v1/usage")["usage"]
+    workspace.world.start_incident("usage-at-limit", duration=2 * HOUR)
+    usage = workspace.get("/v1/usage")
+    assert usage["limits"]["uploads"] == usage["usage"]["uploads"]
+    before = {post.id for post in workspace.posts()}
+    workspace.clock.advance(2 * HOUR - 1)
+    assert {post.id for post in workspace.posts()} <= before
+    assert workspace.oldest_due() > -1, "posts of before are published"
+    refused = workspace.get("/v1/logs", "type=api_request&action=POST /v1/posts")["logs"]
+    assert {(403, "failed")} == {(row["status_code"], row["status"]) for row in refused}
+    workspace.clock.advance(HOUR)
+    assert {post.id for post in workspace.posts()} - before
+
+
+def test_empty_balance(workspace: Workspace) -> None:
+    """What can be spent is 0 or less in an incident, and more otherwise."""
+    assert workspace.get("/v1/billing")["balance"]["spendableCents"] > 0
+    workspace.world.start_incident("empty-balance")
+    assert -5 == workspace.get("/v1/billing")["balance"]["spendableCents"]
+
+
+def test_errors_of_the_api(workspace: Workspace) -> None:
+    """The logs of requests have status codes; in an incident there are many, of which most are 429 or 5xx."""
+    requests = workspace.world.lists["api_request"]
+    assert {200, 404} == {row["statusCode"] for row in requests.rows}
+    workspace.world.start_incident("api-errors", duration=HOUR)
+    workspace.clock.advance(HOUR)
+    workspace.get("/v1/billing")
+    counts = Counter(row["statusCode"] for row in requests.rows if row["createdAt"] > "2026-11-24T12")
+    assert counts[429] > 600, "50 in five minutes"
+    assert counts[429] == 3 * counts[503]
+
+
+@pytest.mark.parametrize(("path", "name"), [("/v1/accounts", "accounts"), ("/v1/posts", "posts")])
+def test_cursors(workspace: Workspace, path: str, name: str) -> None:
+    """Pages by cursor have all accounts or posts, in order; rows that are added or removed shift no page."""
+
+    def walk(limit: int) -> list[str]:
+        document, ids = workspace.get(path, f"status=scheduled&limit={limit}"), []
+        while cursor := document["pagination"]["nextCursor"]:
+            ids += [row["_id"] for row in document[name]]
+            workspace.clock.advance(2)
+            document = workspace.get(path, f"status=scheduled&limit={limit}&cursor={cursor}")
+        return ids + [row["_id"] for row in document[name]]
+
+    before = [row["_id"] for row in workspace.get(path, "status=scheduled&page=1&limit=500")[name]]
+    found = walk(7)
+    assert len(found) == len(set(found))
+    assert {*before} <= {*found}
+    whole = workspace.get(path, "status=scheduled&limit=500")
+    assert whole["pagination"]["nextCursor"] is None
+    assert whole[name] == workspace.get(path, "status=scheduled&page=1&limit=500")[name]
+
+
+def test_pagination(calm: Workspace) -> None:
+    """Accounts have either a cursor or numbered pages, posts have both."""
+    numbers = {"page", "limit", "total", "pages"}
+    queries = ("limit=5", "page=2&limit=5", "limit=5&cursor=0")
+    accounts, pages, further = [calm.get("/v1/accounts", query)["pagination"] for query in queries]
+    assert ({"limit", "nextCursor"}, numbers) == (accounts.keys(), pages.keys())
+    assert accounts == further
+    assert {*numbers, "nextCursor"} == calm.get("/v1/posts", "limit=1")["pagination"].keys()
 
 
 @pytest.mark.exhaustive

@@ -20,6 +20,7 @@ MODELS = {
     "posts.list_posts": models.PostsListResponse,
     "accounts.list_accounts": models.AccountsListResponse,
     "usage.get_billing": models.BillingSnapshot,
+    "usage.get_usage": models.UsageStats,
 }
 """Models of whole responses. ``GET /v1/webhooks/settings`` has one for its webhooks only, the others have none."""
 

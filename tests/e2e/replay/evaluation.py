@@ -21,8 +21,12 @@ TARGET_LABELS = {"job": "late", "instance": "exporter.example:10077"}
 FAILED_CHECK = re.compile(r"alertname: (\w+), time: (\S+?),.*?got:\[(.*?)\n {12}\]", re.DOTALL)
 ALERT = re.compile(r"Labels:\{(.*)\}\n\s+Annotations:\{(.*)\}")
 PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*")')
-SHORTER_HISTORY = ("[7d:1h]", "[7d:5m]")
-"""Let medians of the past week be medians of the past hours, with twelve times as many values in an hour."""
+SHORTER_HISTORY = {
+    "[7d:1h]": "[7d:5m]",
+    **{f"}} offset {week}w)": f"}} offset {90 + 10 * week}m)" for week in range(1, 5)},
+}
+"""Let medians of the past week be medians of the past hours, with twelve times as many values in an hour, and let
+schedules of the past weeks be those of some minutes before the incident."""
 
 
 class FiringAlert(NamedTuple):
@@ -38,7 +42,7 @@ def evaluate(rows: Sequence[SampleRow], folder: Path, promtool: str) -> Sequence
 
     Promtool prints the alerts that a unit test does not expect, so the unit test expects none.
     """
-    documents = {name: yaml.safe_load(text.replace(*SHORTER_HISTORY)) for name, text in render().items()}
+    documents = {name: yaml.safe_load(_shorten_history(text)) for name, text in render().items()}
     rules = [rule for document in documents.values() for group in document["groups"] for rule in group["rules"]]
     needed_names = _needed_series(rules)
     for name, document in documents.items():
@@ -58,6 +62,12 @@ def evaluate(rows: Sequence[SampleRow], folder: Path, promtool: str) -> Sequence
     output = process.stdout + process.stderr
     assert "FAILED:" in output, output
     return sorted(_parse_alerts(output), key=lambda alert: (alert.minute, *alert.labels.items()))
+
+
+def _shorten_history(rules: str) -> str:
+    for usual, shorter in SHORTER_HISTORY.items():
+        rules = rules.replace(usual, shorter)
+    return rules
 
 
 def _alert_names(rules: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -85,18 +85,18 @@ class RecordedExporter:
         return ApiResponse(response.body, self.clock.now)
 
 
-def record_incident(name: str) -> Sequence[SampleRow]:
-    """Return the series of a simulated incident of an hour, with the hours before and after it."""
+def record_incident(name: str, minutes: int = INCIDENT_MINUTES) -> Sequence[SampleRow]:
+    """Return the series of a simulated incident, with the hours before and after it."""
     with closing(RecordedExporter()) as exporter:
-        return _record(exporter, name)
+        return _record(exporter, name, minutes * MINUTE)
 
 
-def _record(exporter: RecordedExporter, incident: str) -> Sequence[SampleRow]:
+def _record(exporter: RecordedExporter, incident: str, duration: float) -> Sequence[SampleRow]:
     start = exporter.clock.now
     rows: dict[tuple[str, Labels], list[float | None]] = {}
     for minute in range(TOTAL_MINUTES):
         if minute == LEAD_MINUTES:
-            exporter.world.start_incident(incident, duration=INCIDENT_MINUTES * MINUTE)
+            exporter.world.start_incident(incident, duration=duration)
         for series, value in _relative_times(exporter.scrape(), start).items():
             rows.setdefault(series, [None] * minute).append(value)
         for values in rows.values():

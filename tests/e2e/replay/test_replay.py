@@ -19,7 +19,13 @@ from tests.e2e.replay.recording import INCIDENT_MINUTES, record_incident
 pytestmark = pytest.mark.e2e
 
 GOLDEN = Path(__file__).parent / "messages"
-INCIDENTS = ("platform-outage", "rate-limit-storm", "revoked-token", "slow-video")
+INCIDENTS = {
+    **dict.fromkeys(("platform-outage", "rate-limit-storm", "revoked-token", "slow-video"), INCIDENT_MINUTES),
+    **dict.fromkeys(("late-publishing", "scheduler-stuck", "approval-overdue"), INCIDENT_MINUTES),
+    "empty-schedule": 90,
+}
+"""Duration of each incident in minutes: an empty schedule is reported after an hour."""
+
 MAX_MINUTES = 15
 """Time within which a failing platform pages, and is reported as recovered."""
 
@@ -45,7 +51,7 @@ def messages(
 ) -> Sequence[Message]:
     """Return the messages about an incident."""
     folder = tmp_path_factory.mktemp(incident)
-    alerts = evaluate(record_incident(incident), folder, require_tool("promtool"))
+    alerts = evaluate(record_incident(incident, INCIDENTS[incident]), folder, require_tool("promtool"))
     return deliver(alerts, require_tool("prometheus-alertmanager"), folder)
 
 
