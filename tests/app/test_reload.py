@@ -20,7 +20,6 @@ from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.config.sharding import shard_of
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ExporterStopping, LateError, StoreError
 from late_exporter.ingest.webhooks import sign
@@ -200,30 +199,6 @@ async def test_workspaces_can_be_added_and_removed(harness: ReloadHarness) -> No
     assert ["beta", "acme"] == [workspace.name for workspace in harness.exporter.health()]
 
 
-async def test_the_health_is_available_during_a_reload(harness: ReloadHarness) -> None:
-    """Whatever is being removed, the status page has the workspaces that stay."""
-    harness.write("acme", "beta")
-    await harness.reload()
-    harness.write("acme")
-    reload = asyncio.ensure_future(harness.reload())
-    while not reload.done():
-        assert "acme" in [workspace.name for workspace in harness.exporter.health()]
-        await asyncio.sleep(0)
-    await reload
-    assert ["acme"] == [workspace.name for workspace in harness.exporter.health()]
-
-
-async def test_unchanged_workspaces_are_not_restarted(harness: ReloadHarness) -> None:
-    """A reload without changes leaves the pollers running, and no series falls."""
-    before = await harness.wait_for_counts(acme=120)
-    running = harness.exporter.pipeline.workspaces["acme"].tasks.copy()
-    harness.write("acme", "beta")
-    await harness.control.reload()
-    assert running == harness.exporter.pipeline.workspaces["acme"].tasks
-    after = await harness.scrape()
-    assert {} == {series: value for series, value in before.counters.items() if after.get(series, -1) < value}
-
-
 async def test_changed_key(harness: ReloadHarness) -> None:
     """Another key file is used from the next request on, and all counts stay."""
     await harness.wait_for_counts(acme=120)
@@ -233,20 +208,6 @@ async def test_changed_key(harness: ReloadHarness) -> None:
     await harness.wait_until(lambda _: len(harness.asked) > asked + 2)
     assert {("acme", KEYS["other"])} == set(harness.asked[asked:])
     await harness.wait_for_counts(acme=120)
-
-
-async def test_another_shard_begins_to_use_the_key(tmp_path: Path) -> None:
-    """A workspace divides the quota of its key with other shards from the reload on that lists theirs."""
-    harness = ReloadHarness(tmp_path, {"acme": World(VirtualClock(time.time()))})
-    text = f"sharding: {{total-shards: 2, shard: {shard_of('acme', 2)}}}"
-    assert shard_of("acme", 2) != shard_of("west", 2)
-    harness.write("acme", text=text)
-    async with harness.running():
-        harness.write("acme", "west", text=text, west="acme")
-        await harness.reload()
-        assert [("acme", 1), ("acme", 2)] == harness.connected
-        assert ["acme"] == [*harness.exporter.pipeline.workspaces]
-    await harness.http.aclose()
 
 
 async def test_changed_webhook_secret(tmp_path: Path) -> None:
@@ -281,47 +242,6 @@ async def test_changed_webhook_secret(tmp_path: Path) -> None:
         await harness.wait_until(
             lambda samples: samples.sum("late_exporter_webhooks_received_total", workspace="beta") == 1
         )
-    await harness.http.aclose()
-
-
-async def test_webhooks_of_a_replica_that_owns_no_workspace(tmp_path: Path) -> None:
-    """It accepts those of all configured workspaces from its start on, and follows a reload."""
-    harness = ReloadHarness(tmp_path, {})
-    text = "webhook: {path: /webhook, secret-file: acme.key}"
-    harness.write("acme", text=text)
-    async with harness.running(owned=frozenset()):
-        webhooks = harness.exporter.webhook_receiver
-        assert webhooks is not None
-
-        def send(path: str, number: int) -> int:
-            body = f'{{"event": "post.failed", "id": "{number}"}}'.encode()
-            return webhooks.receive(path, body, [sign(body, KEYS["acme"]).encode()])
-
-        assert [204, 204, 404] == [send(path, 1) for path in ("/webhook", "/webhook/acme", "/webhook/beta")]
-        harness.write("beta", text=text)
-        await harness.control.reload()
-        assert [204, 404, 204] == [send(path, 2) for path in ("/webhook", "/webhook/acme", "/webhook/beta")]
-    await harness.http.aclose()
-
-
-async def test_a_webhook_after_a_reload_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A workspace that a failed reload would have removed is polled when a webhook concerns it."""
-    worlds = {name: World(VirtualClock(time.time())) for name in ("acme", "beta")}
-    harness = ReloadHarness(tmp_path, worlds)
-    text = "poll: {interval: 1h}\nwebhook: {path: /webhook, secret-file: acme.key}"
-    harness.write("acme", text=text)
-    async with harness.running():
-        await harness.wait_until(lambda samples: samples.sum("late_up") == 2)
-        harness.write("beta", text=text)
-        monkeypatch.setattr(harness.store, "series_page", ReadablePages(harness.store, 0).read)
-        with pytest.raises(LateError, match="no luck"):
-            await harness.reload()
-        webhooks = harness.exporter.webhook_receiver
-        assert webhooks is not None
-        body = b'{"event": "post.failed"}'
-        signature = sign(body, KEYS["acme"]).encode()
-        assert [204, 404] == [webhooks.receive(f"/webhook/{name}", body, [signature]) for name in ("acme", "beta")]
-        await harness.wait_until(lambda samples: samples.sum(RECEIVED, workspace="acme") == 1)
     await harness.http.aclose()
 
 
@@ -373,17 +293,6 @@ async def test_a_reload_ends_when_the_process_is_stopped(harness: ReloadHarness,
         with pytest.raises(ExporterStopping, match="the exporter is stopping"):
             await late_reload
     assert ["acme"] == [name for name, pollers in harness.exporter.pipeline.workspaces.items() if pollers.tasks]
-
-
-async def test_errors_of_a_requested_reload_stop_nothing(harness: ReloadHarness) -> None:
-    """An error of a reload reaches the one who requested it, and not the group that runs the exporter."""
-    harness.write("acme", text="poll: {interval: soon}")
-    async with asyncio.TaskGroup() as group:
-        with pytest.raises(LateError, match="not a duration"):
-            await harness.control.reload_in(group)
-        harness.write("acme", "beta")
-        await harness.control.reload_in(group)
-    await harness.wait_for_counts(acme=120, beta=30)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.errors import ApiUnavailable, Forbidden
 from late_exporter.format import iso_time
-from late_exporter.metrics.labels import OTHER
 from late_exporter.protocols import ApiResponse
 from late_exporter.status import SyncProgress
 from late_exporter.store import Store, open_store
@@ -23,7 +22,7 @@ from tests.support.client import Handler, QueryParams
 from tests.support.exposition import read_body
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
-from tests.support.status_api import HEALTH, StatusApi, encode
+from tests.support.status_api import StatusApi, encode
 
 REQUESTS = "late_exporter_api_requests_total"
 UP = "late_exporter_status_feed_up"
@@ -200,6 +199,7 @@ async def test_requests_of_status_feeds_are_counted_once(tmp_path: Path) -> None
         samples = await harness.wait_up(acme=4)
         assert {**dict.fromkeys(harness.apis["acme"].documents, 1), "/v1/posts": 8} == request_counts(samples, "acme")
         assert 1 == samples.sum(REQUESTS, path="/v1/billing", code="404")
+        assert 1 == samples.sum(DISABLED, feed="billing", reason="not_found")
         for pollers in exporter.pipeline.workspaces.values():
             await pollers.stop()
     async with harness.opened(store):
@@ -233,18 +233,6 @@ async def test_two_workspaces(tmp_path: Path) -> None:
         assert not any(feed.error for feed in feeds["acme"])
 
 
-async def test_overflow_is_counted(tmp_path: Path) -> None:
-    """Accounts beyond the limit are dropped, and their number is a durable counter, as for logs."""
-    harness = ExporterOfStatus(tmp_path, "acme", options="metrics: {max-accounts: 1, zero-hold: 0s}")
-    rows = [HEALTH, {**HEALTH, "accountId": "acc2"}]
-    harness.apis["acme"].documents["/v1/accounts/health"] = {"accounts": rows}
-    async with harness.running():
-        samples = await harness.wait_until(lambda samples: samples.sum(OVERFLOW, family="late_account_health"))
-    assert 1 == samples.sum(OVERFLOW, family="late_account_health", label="account_id")
-    assert {"acc1"} == {dict(labels)["account_id"] for name, labels in samples if name == "late_account_health"}
-    assert not any(OTHER in dict(labels).values() for name, labels in samples if name.startswith("late_account"))
-
-
 async def test_reload(tmp_path: Path) -> None:
     """A reload applies other feeds and intervals, and a workspace that is removed leaves nothing behind."""
     harness = ExporterOfStatus(tmp_path, "acme", "beta")
@@ -263,21 +251,6 @@ async def test_reload(tmp_path: Path) -> None:
         harness.write("")
         await exporter.reload(harness.settings)
         await harness.wait_until(lambda samples: samples.sum(UP) == 10)
-
-
-@pytest.mark.parametrize("same_key", [True, False])
-async def test_workspaces_with_the_same_key(tmp_path: Path, *, same_key: bool) -> None:
-    """Workspaces that share a key share its requests; a reload that adds one applies to those that run already."""
-    harness = ExporterOfStatus(tmp_path, "acme", "beta", same_key=same_key)
-    harness.write("", "acme")
-    async with harness.running() as exporter:
-        loops = {task.get_coro().__qualname__ for task in exporter.pipeline.workspaces["acme"].tasks}  # type: ignore[union-attr]
-        assert {"StatusPoller.run", "StatusPoller.expire"} <= loops
-        assert 1 == exporter.pipeline.workspaces["acme"].status.config.key_users
-        harness.write("")
-        await exporter.reload(harness.settings)
-        users = {pollers.status.config.key_users for pollers in exporter.pipeline.workspaces.values()}
-        assert {2 if same_key else 1} == users
 
 
 @pytest.mark.parametrize(("age", "recent_count"), [(HOUR / 2, 1), (2 * HOUR, 0), (-HOUR / 2, 1)])
