@@ -177,12 +177,6 @@ async def test_network_errors(exc: Exception, code: str, words: str) -> None:
     assert [code] == api.codes
 
 
-async def test_a_failed_connection_names_the_port() -> None:
-    """A host may have several servers."""
-    api = ClientHarness(raise_error(httpx.ConnectError("refused")), base="https://[::1]:8443/api")
-    assert "no connection to [::1]:8443: refused" == str(await api.fail())
-
-
 @pytest.mark.parametrize(
     ("host", "is_trusted", "reason"),
     [
@@ -211,13 +205,6 @@ async def test_a_certificate_that_is_rejected(host: str, reason: str, *, is_trus
     assert message.startswith(f"no connection to 127.0.0.1:{port}: [SSL: CERTIFICATE_VERIFY_FAILED]")
     assert message.endswith(reason)
     assert bool(reason) == ("SSL_CERT_FILE" in message)
-
-
-async def test_unexpected_errors_are_raised() -> None:
-    """An unexpected exception is not hidden."""
-    api = ClientHarness(raise_error(ZeroDivisionError()))
-    with pytest.raises(ZeroDivisionError):
-        await api.get()
 
 
 HTML = "<html>\n<head><title>502 Bad Gateway</title></head>\n" + "<hr>" * 100
@@ -437,16 +424,6 @@ async def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     assert (SECRET, 0) == (key.value(), key.reload_count)
 
 
-async def test_key_file_changed(key_file: Path) -> None:
-    """The client reports that its key file has another key, before and after a request uses it."""
-    api = ClientHarness(respond_with(), ApiKey(SECRET, key_file))
-    assert 0 == api.client.key_reload_count
-    rewrite(key_file, OTHER)
-    assert 1 == api.client.key_reload_count
-    await api.get()
-    assert 1 == api.client.key_reload_count
-
-
 # The quota.
 
 
@@ -496,14 +473,6 @@ async def test_reported_quota() -> None:
     assert 600 == api.client.rate_limit
 
 
-async def test_requests_end_in_any_case() -> None:
-    """A request that fails takes up the quota for 60 seconds, not forever."""
-    api = ClientHarness(raise_error(httpx.ReadError("reset")), share=0.02)
-    await api.fail()
-    await api.fail()
-    assert [1000.0, 1060.0] == api.times
-
-
 @pytest.mark.parametrize(
     "headers",
     [
@@ -524,13 +493,6 @@ async def test_invalid_quota(headers: dict[str, str]) -> None:
     await api.get()
     assert api.client.quota is None
     assert 60 == api.client.rate_limit
-
-
-async def test_a_quota_without_a_reset() -> None:
-    """A quota may be reported without a reset."""
-    api = ClientHarness(respond_with(X_RateLimit_Limit="120", X_RateLimit_Remaining="7.0"))
-    await api.get()
-    assert Quota(120, 7, None, customer_requests=112) == api.client.quota
 
 
 # Bodies.
@@ -628,18 +590,6 @@ async def test_pages_that_compress_well(repetitions: int, unit: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
-async def test_chunks_of_any_size(encoding: str) -> None:
-    """However a body is cut into chunks, it is read completely."""
-    body = random.Random(2).randbytes(3000).hex().encode() * 200
-    content = gzip.compress(body) if encoding == "gzip" else body
-    for size in (1000, 65_536, len(content)):
-        chunks = [content[start : start + size] for start in range(0, len(content), size)]
-        answer = await ClientHarness(stream_response(ChunkStream(*chunks, b""), Content_Encoding=encoding)).get()
-        assert answer is not None
-        assert body == answer.body
-
-
-@pytest.mark.parametrize("encoding", ["identity", "gzip"])
 async def test_few_large_responses_are_read_at_a_time(encoding: str) -> None:
     """Of any number of large responses, a few are read beyond 256 KiB; the next one goes on when one of them ends."""
     body = random.Random(3).randbytes(1024 * 1024)
@@ -714,13 +664,6 @@ async def test_unsupported_encoding(encoding: str) -> None:
     assert ["decoding"] == api.codes
 
 
-async def test_unsupported_encoding_of_an_error() -> None:
-    """The status of an error counts, whatever its encoding."""
-    failure = await ClientHarness(respond_with(502, b"\xff\x00", Content_Encoding="br")).fail()
-    assert ApiUnavailable is type(failure)
-    assert str(failure).startswith("502: ")
-
-
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-8] + bytes(8)], ids=["text", "sum"])
 async def test_damaged_body(body: bytes) -> None:
     """Damaged compression is a bad payload."""
@@ -746,24 +689,6 @@ async def test_slow_body() -> None:
     assert (ApiUnavailable, "no response within 0.02 s") == (type(failure), str(failure))
     assert stream.closed
     assert ["timeout"] == api.codes
-
-
-async def test_a_cancelled_request() -> None:
-    """A cancelled request ends at once and is recorded as such."""
-    begun = asyncio.Event()
-
-    async def never(_: httpx.Request) -> httpx.Response:
-        begun.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    api = ClientHarness(never)
-    asking = asyncio.ensure_future(api.get())
-    await begun.wait()
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
-    assert ["cancelled"] == api.codes
 
 
 async def test_pop_request_log() -> None:

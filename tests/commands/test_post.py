@@ -137,13 +137,6 @@ async def test_the_history_of_a_post_lists_attempts_and_outcomes() -> None:
     ] == await harness.text()
 
 
-async def test_logs_of_one_time_are_listed_oldest_first() -> None:
-    """They are in the reverse order of the list."""
-    harness = PostHarness()
-    ids = [harness.log(age) for age in (60, 30, 30, 20)]
-    assert ids == [log.log_id for log in (await harness.history()).logs]
-
-
 async def test_a_post_in_zernio_is_found_by_a_search() -> None:
     """The search result is filtered: logs of other posts that contain the id are left out."""
     harness = PostHarness("zernio")

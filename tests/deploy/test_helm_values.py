@@ -17,7 +17,6 @@ from deploy.kubernetes.files import CHART, ROOT
 from deploy.kubernetes.synonyms import SYNONYMS, UNUSED_VALUES
 from late_exporter import __version__
 from tests.deploy.assertions import (
-    assert_known_fields,
     assert_selectors,
     assert_valid,
 )
@@ -78,7 +77,6 @@ def test_values_of_other_charts_render_valid_resources(familiar: tuple[str, str]
     resources = parse_documents(familiar[1])
     assert_valid(familiar[1], tmp_path)
     assert_selectors(resources)
-    assert_known_fields(resources)
     secrets = {"late-api-key": {"api-key": "sk_1"}}
     assert ["default"] == [each.name for each in load_settings(resources, tmp_path / "pod", secrets).workspaces]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -12,9 +14,7 @@ import pytest
 
 from late_exporter.config.sharding import shard_of
 from tests.e2e.late import KEY, LateServer
-from tests.e2e.program import ExporterProcess, wait_equal
-from tests.e2e.test_state import run_state
-from tests.e2e.test_webhook import post, webhook_flags
+from tests.e2e.program import ROOT, ExporterProcess, wait_equal
 from tests.support.samples import Samples
 
 pytestmark = pytest.mark.e2e
@@ -47,27 +47,12 @@ def workspaces_of(samples: Samples) -> set[str]:
     return {value for _, labels in samples for name, value in labels if name == "workspace"}
 
 
-def test_each_workspace_is_polled_and_shown_by_one_shard(
-    late: LateServer, tmp_path: Path, exit_stack: ExitStack
-) -> None:
-    """A shard without workspaces is ready, says so in its log, and refuses webhooks as for an unknown workspace."""
-    late.world.publish(30, over=600)
-    assert [1, 0] == [shard_of(name, 3) for name in WORKSPACES]
-    shards = [
-        start_shard(tmp_path, late, number, 3, *webhook_flags(tmp_path), stack=exit_stack).wait_ready()
-        for number in range(3)
-    ]
-    samples = [shard.scrape() for shard in shards]
-    assert [{"brand-4"}, {"brand-0"}, set()] == [workspaces_of(shard) for shard in samples]
-    assert [30.0, 30.0, 0.0] == [shard.sum(LOGS) for shard in samples]
-    assert [3.0] * 3 == [
-        shard.sum("late_exporter_total_shards", shard=str(number)) for number, shard in enumerate(samples)
-    ]
-    assert ["workspaces=0 all_workspaces=2" in shard.stderr for shard in shards] == [False, False, True]
-    assert "shard=0 total_shards=3 workspaces=1 all_workspaces=2" in shards[0].stderr
-    for path, expected in (("brand-4", [204, 404, 404]), ("unknown", [404] * 3)):
-        statuses = [post(shard, "post.failed", path=f"/webhook/{path}") for shard in shards]
-        assert expected == statuses
+def run_state(folder: Path, *words: str) -> tuple[int, str]:
+    """Run the state command in a folder, and return its exit code and output."""
+    command = [sys.executable, "-m", "late_exporter", "state", *words]
+    env = {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=folder, env=env, capture_output=True, check=False, text=True, timeout=60)
+    return result.returncode, result.stdout + result.stderr
 
 
 def total_logs(shards: Sequence[ExporterProcess]) -> dict[str, float]:

@@ -256,15 +256,6 @@ def test_the_newest_log_up_to_a_time(store: Store) -> None:
     assert [7, 20, None] == [store.newest_time(SCOPE, until=until) for until in (10, 30, 4)]
 
 
-def test_extreme_times(store: Store) -> None:
-    """Logs of the first and the last year are stored as they are; a row without a time has that of its commit."""
-    times = {"first": -62_135_596_800_000, "last": 253_402_300_799_999, "undated": None}
-    commit(store, *(observation(key, created=at) for key, at in times.items()), now=NOW)
-    assert [-62_135_596_800_000, NOW, 253_402_300_799_999] == [
-        store.newest_time(SCOPE, until=until) for until in (NOW - 1, NOW, 1 << 60)
-    ]
-
-
 def test_the_accounting_of_a_feed(store: Store) -> None:
     """Every counted observation is stored or pruned, with duplicates and several statuses."""
     commit(store, observation("a", "pending", NOW - HOUR), observation("b", created=NOW - HOUR), observation("c"))
@@ -422,15 +413,6 @@ def test_a_feed_that_another_process_has_changed_is_not_written(url: str, store:
     assert [1, 0] == new_counts(store.commit_all(commits))
 
 
-def test_a_removed_feed_is_not_written(url: str, store: Store) -> None:
-    """A workspace that was removed from the state does not come back in parts."""
-    commit(store, observation("a"))
-    execute(url, "DELETE FROM late_feed", "DELETE FROM late_log", "DELETE FROM late_series")
-    with pytest.raises(StoreFenced):
-        commit(store, observation("b"))
-    assert {} == stored_series(store)
-
-
 def test_a_feed_that_is_not_loaded_is_not_used(store: Store) -> None:
     """Nor after it was forgotten, when its workspace was given away."""
     commit(store, observation("a"))
@@ -502,10 +484,3 @@ def test_an_incomplete_state_is_refused(url: str) -> None:
 def test_an_unknown_scheme_is_an_error_of_the_user(url: str) -> None:
     with pytest.raises(ConfigError, match=f"^--state.url '{url}': not a state URL; write it like sqlite:///data/"):
         open_store(url)
-
-
-def test_a_closed_store_raises(url: str) -> None:
-    store = open_store(url)
-    store.close()
-    with pytest.raises(StoreError, match=r": the (state is closed|connection was lost)$"):
-        stored_series(store)
