@@ -206,20 +206,6 @@ async def test_the_last_tenth_is_left_to_others(share: float, remaining: int, wa
     assert wait == await harness.send(120, remaining)
 
 
-@pytest.mark.parametrize("sent", [0, 3, 17, 31])
-@pytest.mark.parametrize("requests", [1, 2, 20, 60, 100])
-async def test_the_wait_is_known_before(harness: LimiterHarness, sent: int, requests: int) -> None:
-    """The wait for many further requests is about what it then takes to send them."""
-    for _ in range(sent):
-        await harness.limiter.acquire()
-        harness.limiter.release()
-    expected, began_at = harness.limiter.wait_for(requests), harness.clock.monotonic()
-    for _ in range(requests):
-        await harness.limiter.acquire()
-        harness.limiter.release()
-    assert harness.clock.monotonic() - began_at == pytest.approx(expected, rel=0.1, abs=3.0)
-
-
 @given(
     share=st.floats(0.01, 1.0),
     limits=st.lists(st.sampled_from([1, 7, 60, 120, 600, 1200]), min_size=1, max_size=4),

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -378,29 +377,3 @@ async def test_reloads_at_every_step_of_a_catch_up(
         )
         assert 0 == samples.sum("late_exporter_reconciled_logs_total")
     await harness.http.aclose()
-
-
-async def test_a_call_of_the_store_completes_before_a_cancellation() -> None:
-    """A task cancelled during a call of the store gets its result and is cancelled afterwards."""
-    started, may_end, answers = asyncio.Event(), threading.Event(), []
-    loop = asyncio.get_running_loop()
-
-    def call() -> str:
-        loop.call_soon_threadsafe(started.set)
-        assert may_end.wait(PATIENCE)
-        return "durable"
-
-    async def work(offload: Callable[..., Awaitable[str]]) -> None:
-        answers.append(await offload(call))
-        await asyncio.sleep(0)
-        answers.append("too much")
-
-    with ThreadPoolExecutor(1) as executor:
-        working = asyncio.ensure_future(work(create_offload(executor)))
-        await started.wait()
-        working.cancel()
-        await asyncio.sleep(0)  # so that the task is cancelled before the call ends
-        may_end.set()
-        with pytest.raises(asyncio.CancelledError):
-            await working
-    assert ["durable"] == answers

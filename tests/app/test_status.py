@@ -13,7 +13,7 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.exporter import Exporter, total_progress
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.errors import ApiUnavailable, Forbidden
+from late_exporter.errors import ApiUnavailable
 from late_exporter.format import iso_time
 from late_exporter.protocols import ApiResponse
 from late_exporter.status import SyncProgress
@@ -205,32 +205,6 @@ async def test_requests_of_status_feeds_are_counted_once(tmp_path: Path) -> None
     async with harness.opened(store):
         assert request_counts(samples, "acme") == request_counts(harness.scrape(), "acme")
     store.close()
-
-
-async def test_two_workspaces(tmp_path: Path) -> None:
-    """A feed that one key must not read affects neither the other workspace nor the logs."""
-    harness = ExporterOfStatus(tmp_path, "acme", "beta")
-    forbidden = Forbidden("403: grant the key the group accounts", required_group="accounts")
-    harness.apis["beta"].documents |= {"/v1/accounts/health": forbidden, "/v1/accounts": forbidden}
-    async with harness.running() as exporter:
-        samples = await harness.wait_up(acme=5, beta=3)
-        assert 2 == samples.sum("late_up")
-        assert {("beta", "accounts", "forbidden"), ("beta", "cooldowns", "forbidden")} == {
-            (dict(labels)["workspace"], dict(labels)["feed"], dict(labels)["reason"])
-            for name, labels in samples
-            if name == DISABLED
-        }
-        assert 1 == samples.sum("late_account_can_post", workspace="acme")
-        assert 0 == samples.sum("late_account_can_post", workspace="beta")
-        names = {
-            workspace: {dict(labels)["username"] for name, labels in samples if name == "late_account_info"
-                        and dict(labels)["workspace"] == workspace}
-            for workspace in ("acme", "beta")
-        }  # fmt: skip
-        assert {"acme": {"acme"}, "beta": {"name-in-logs"}} == names
-        feeds = {health.name: health.status.feeds for health in exporter.health()}
-        assert ["accounts", "cooldowns"] == [feed.name for feed in feeds["beta"] if feed.disabled_reason]
-        assert not any(feed.error for feed in feeds["acme"])
 
 
 async def test_reload(tmp_path: Path) -> None:

@@ -84,14 +84,6 @@ def test_every_platform_and_account_has_an_outcome() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "first", [{"accountId": None}, {"accountId": None, "accountUsername": "@a"}, {"accountId": "acc1"}], ids=str
-)
-def test_logs_that_name_an_account_differently_belong_together(first: dict[str, Any]) -> None:
-    """Logs without an account, or with only its id or user name, count for the same account."""
-    assert [f"instagram: published {URL}"] == summaries(failed(**first), SUCCESS | {"accountUsername": "@a"})
-
-
 class PostHarness:
     """A post in a simulated world, and the output of the command."""
 

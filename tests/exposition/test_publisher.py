@@ -95,17 +95,6 @@ async def test_changes_follow_at_leisure(harness: Harness) -> None:
     assert [f'up{{workspace="w"}} {len(costs)}.0'] == harness.lines()[:1], "changes during a pause follow with it"
 
 
-async def test_a_change_after_the_pause_is_published_at_once(harness: Harness) -> None:
-    """An exporter at rest publishes a change without a pause."""
-    task = asyncio.ensure_future(harness.publisher.run())
-    for number in range(3):
-        harness.clock.now += MAX_PAUSE_SECONDS
-        harness.exposition.put("up", ("w",), number)
-        await harness.publisher.wait_published()
-    task.cancel()
-    assert [] == harness.clock.sleeps
-
-
 async def test_changes_that_belong_together_are_awaited(harness: Harness) -> None:
     """A publication waits until no more changes follow that are published together with the last ones."""
     harness.exposition.is_held = True
