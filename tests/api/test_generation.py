@@ -18,7 +18,6 @@ from late_exporter.errors import (
     ApiUnavailable,
     BadRequest,
     EndpointNotFound,
-    Forbidden,
     RateLimited,
 )
 from late_exporter.feeds import GENERATIONS
