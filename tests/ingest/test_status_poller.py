@@ -394,26 +394,6 @@ async def test_a_new_key_is_tried_at_once_if_no_other_feed_is_due() -> None:
     assert {"billing": 1} == harness.ups()
 
 
-async def test_other_settings() -> None:
-    """A feed that is no longer configured leaves nothing behind; all others are read at once."""
-    harness = StatusHarness(intervals={"posts": 300.0, "billing": 3600.0, "webhooks": 600.0})
-    harness.api.documents["/v1/billing"] = FORBIDDEN
-    await harness.run_until(1)
-    harness.api.documents["/v1/billing"] = BILLING
-    config = StatusConfig(intervals={"accounts": 300.0, "billing": 3600.0, "webhooks": 60.0})
-    harness.poller.reconfigure(harness.api, config, harness.pace)
-    assert {"billing", "webhooks"} == set(harness.ups())
-    assert "late_posts" not in harness.families()
-    await harness.run_until(2)
-    assert {"accounts": 1, "billing": 1, "webhooks": 1} == harness.ups()
-    assert set() == harness.disabled()
-    posts, webhooks = harness.api.paths["/v1/posts"], harness.api.paths["/v1/webhooks/settings"]
-    assert (8, 2) == (posts, webhooks)
-    await harness.run_until(10 * MINUTE)
-    assert posts == harness.api.paths["/v1/posts"]
-    assert webhooks + 9 == harness.api.paths["/v1/webhooks/settings"]
-
-
 async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) -> None:
     """The account feed wins over logs for the accounts it lists; when it is stale, the values of logs come back."""
     log_values: dict[Series, SeriesValue] = {

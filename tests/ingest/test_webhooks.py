@@ -345,24 +345,6 @@ async def test_payload_size(web: WebHarness) -> None:
     assert [{"too_large": 2}] * 2 == web.pop_counts()
 
 
-async def test_disconnect(web: WebHarness) -> None:
-    """An incomplete body is not counted as a forgery."""
-    sent: list[MutableMapping[str, Any]] = []
-    messages: list[MutableMapping[str, Any]] = [
-        {"type": "http.request", "body": b"{", "more_body": True},
-        {"type": "http.disconnect"},
-    ]
-
-    async def receive() -> MutableMapping[str, Any]:
-        return messages.pop(0)
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(message)
-
-    await web.app({"type": "http", "method": "POST", "path": "/webhook", "headers": []}, receive, send)
-    assert (400, [{}, {}]) == (sent[0]["status"], web.pop_counts())
-
-
 # The vendor's own models.
 
 
