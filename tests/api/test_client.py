@@ -630,6 +630,13 @@ async def test_unsupported_encoding(encoding: str) -> None:
     assert ["decoding"] == api.codes
 
 
+async def test_unsupported_encoding_of_an_error() -> None:
+    """The status of an error counts, whatever its encoding."""
+    failure = await ClientHarness(respond_with(502, b"\xff\x00", Content_Encoding="br")).fail()
+    assert ApiUnavailable is type(failure)
+    assert str(failure).startswith("502: ")
+
+
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-8] + bytes(8)], ids=["text", "sum"])
 async def test_damaged_body(body: bytes) -> None:
     """Damaged compression is a bad payload."""

@@ -19,6 +19,7 @@ from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
+from late_exporter.config.sharding import shard_of
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ExporterStopping, LateError, StoreError
 from late_exporter.ingest.webhooks import sign
@@ -209,6 +210,21 @@ async def test_changed_key(harness: ReloadHarness) -> None:
     await harness.wait_for_counts(acme=120)
 
 
+async def test_another_shard_begins_to_use_the_key(tmp_path: Path) -> None:
+    """A workspace divides the quota of its key with other shards from the reload on that lists theirs."""
+    harness = ReloadHarness(tmp_path, {"acme": World(VirtualClock(time.time()))})
+    text = f"sharding: {{total-shards: 2, shard: {shard_of('acme', 2)}}}"
+    assert shard_of("acme", 2) != shard_of("west", 2)
+    harness.write("acme", text=text)
+    async with harness.running():
+        harness.write("acme", "west", text=text, west="acme")
+        await harness.reload()
+        assert [("acme", 1), ("acme", 2)] == harness.connected
+        assert ["acme"] == [*harness.exporter.pipeline.workspaces]
+        assert 2 == (await harness.scrape()).sum("late_exporter_total_shards", shard=str(shard_of("acme", 2)))
+    await harness.http.aclose()
+
+
 async def test_changed_webhook_secret(tmp_path: Path) -> None:
     """Webhooks follow another secret and window, and added and removed workspaces."""
     worlds = {name: World(VirtualClock(time.time())) for name in ("acme", "beta")}
@@ -241,6 +257,26 @@ async def test_changed_webhook_secret(tmp_path: Path) -> None:
         await harness.wait_until(
             lambda samples: samples.sum("late_exporter_webhooks_received_total", workspace="beta") == 1
         )
+    await harness.http.aclose()
+
+
+async def test_webhooks_of_a_replica_that_owns_no_workspace(tmp_path: Path) -> None:
+    """It accepts those of all configured workspaces from its start on, and follows a reload."""
+    harness = ReloadHarness(tmp_path, {})
+    text = "webhook: {path: /webhook, secret-file: acme.key}"
+    harness.write("acme", text=text)
+    async with harness.running(owned=frozenset()):
+        webhooks = harness.exporter.webhook_receiver
+        assert webhooks is not None
+
+        def send(path: str, number: int) -> int:
+            body = f'{{"event": "post.failed", "id": "{number}"}}'.encode()
+            return webhooks.receive(path, body, [sign(body, KEYS["acme"]).encode()])
+
+        assert [204, 204, 404] == [send(path, 1) for path in ("/webhook", "/webhook/acme", "/webhook/beta")]
+        harness.write("beta", text=text)
+        await harness.control.reload()
+        assert [204, 404, 204] == [send(path, 2) for path in ("/webhook", "/webhook/acme", "/webhook/beta")]
     await harness.http.aclose()
 
 
@@ -292,6 +328,17 @@ async def test_a_reload_ends_when_the_process_is_stopped(harness: ReloadHarness,
         with pytest.raises(ExporterStopping, match="the exporter is stopping"):
             await late_reload
     assert ["acme"] == [name for name, pollers in harness.exporter.pipeline.workspaces.items() if pollers.tasks]
+
+
+async def test_errors_of_a_requested_reload_stop_nothing(harness: ReloadHarness) -> None:
+    """An error of a reload reaches the one who requested it, and not the group that runs the exporter."""
+    harness.write("acme", text="poll: {interval: soon}")
+    async with asyncio.TaskGroup() as group:
+        with pytest.raises(LateError, match="not a duration"):
+            await harness.control.reload_in(group)
+        harness.write("acme", "beta")
+        await harness.control.reload_in(group)
+    await harness.wait_for_counts(acme=120, beta=30)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.errors import ApiUnavailable
 from late_exporter.format import iso_time
+from late_exporter.metrics.labels import OTHER
 from late_exporter.protocols import ApiResponse
 from late_exporter.status import SyncProgress
 from late_exporter.store import Store, open_store
@@ -22,7 +23,7 @@ from tests.support.client import Handler, QueryParams
 from tests.support.exposition import read_body
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
-from tests.support.status_api import StatusApi, encode
+from tests.support.status_api import HEALTH, StatusApi, encode
 
 REQUESTS = "late_exporter_api_requests_total"
 UP = "late_exporter_status_feed_up"
@@ -205,6 +206,18 @@ async def test_requests_of_status_feeds_are_counted_once(tmp_path: Path) -> None
     async with harness.opened(store):
         assert request_counts(samples, "acme") == request_counts(harness.scrape(), "acme")
     store.close()
+
+
+async def test_overflow_is_counted(tmp_path: Path) -> None:
+    """Accounts beyond the limit are dropped, and their number is a durable counter, as for logs."""
+    harness = ExporterOfStatus(tmp_path, "acme", options="metrics: {max-accounts: 1, zero-hold: 0s}")
+    rows = [HEALTH, {**HEALTH, "accountId": "acc2"}]
+    harness.apis["acme"].documents["/v1/accounts/health"] = {"accounts": rows}
+    async with harness.running():
+        samples = await harness.wait_until(lambda samples: samples.sum(OVERFLOW, family="late_account_health"))
+    assert 1 == samples.sum(OVERFLOW, family="late_account_health", label="account_id")
+    assert {"acc1"} == {dict(labels)["account_id"] for name, labels in samples if name == "late_account_health"}
+    assert not any(OTHER in dict(labels).values() for name, labels in samples if name.startswith("late_account"))
 
 
 async def test_reload(tmp_path: Path) -> None:

@@ -95,6 +95,20 @@ async def test_changes_follow_at_leisure(harness: Harness) -> None:
     assert [f'up{{workspace="w"}} {len(costs)}.0'] == harness.lines()[:1], "changes during a pause follow with it"
 
 
+async def test_changes_that_belong_together_are_awaited(harness: Harness) -> None:
+    """A publication waits until no more changes follow that are published together with the last ones."""
+    harness.exposition.is_held = True
+    harness.exposition.put("up", ("w",), 1)
+    publication = asyncio.ensure_future(harness.publisher.publish())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not publication.done()
+    harness.exposition.put("up", ("x",), 1)
+    harness.exposition.is_held = False
+    await publication
+    assert ['up{workspace="w"} 1.0', 'up{workspace="x"} 1.0'] == harness.lines()[:2]
+
+
 @pytest.mark.parametrize("ticks", range(6))
 async def test_a_change_does_not_swallow_the_end(monkeypatch: pytest.MonkeyPatch, ticks: int) -> None:
     """The publisher ends if it is cancelled shortly after a change."""
