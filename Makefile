@@ -106,7 +106,8 @@ bench: dev ## Measure polls, startup, memory, and how they grow.
 
 .PHONY: handovers
 handovers: dev tools ## Run replicas under faults for HANDOVERS (default 10m) and compare with Prometheus.
-	@HANDOVERS="$${HANDOVERS:-10m}" exec $(PY) -m tests.soak.handovers $(ARGS)
+	HANDOVERS="$${HANDOVERS:-10m}" $(PY) -m pytest -n 0 -s -o faulthandler_timeout=0 -k whatever_happens \
+	  tests/e2e/test_replicas.py $(ARGS)
 
 .PHONY: generate
 generate: dev ## Update generated files: tables in docs, rules, dashboards, manifests.

@@ -35,7 +35,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "default")
 SLOW_MARKERS = ("exhaustive", "e2e", "fuzz", "container", "compose", "systemd", "kubernetes", "helm")
 """Markers of the tests that are not unit tests."""
 
-SLOW_FOLDERS = ("bench", "dashboards", "deploy", "e2e", "fuzz", "rules", "soak")
+SLOW_FOLDERS = ("bench", "dashboards", "deploy", "e2e", "fuzz", "rules")
 """Folders of tests that share fixtures, ports or folders with the others of their file."""
 
 SYSTEM_FILES = ("test_compose.py", "test_container.py", "test_systemd.py")

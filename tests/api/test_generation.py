@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import weakref
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,9 +18,7 @@ from late_exporter.errors import (
     ApiUnavailable,
     BadRequest,
     EndpointNotFound,
-    Forbidden,
     RateLimited,
-    Unauthorized,
 )
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
@@ -56,7 +53,6 @@ def logs(*rows: Mapping[str, Any]) -> bytes:
 Answer = bytes | ApiError | None
 
 NOT_FOUND = None
-UNCLASSIFIED = Forbidden("403: a restricted API key cannot use this path", code="unclassified_resource")
 
 
 class FakeListApi(FakeClient):
@@ -86,16 +82,6 @@ class FakeListApi(FakeClient):
     async def resolve(self, generation: ApiGeneration, state: str | None = None) -> Feed:
         """Return the publishing feed."""
         return await generation.resolve_feed("publishing", self, state_generation=state)
-
-
-@pytest.mark.parametrize(
-    "answer", [NOT_FOUND, UNCLASSIFIED, BadRequest("400", status=400), ApiUnavailable("502", status=502), b"<html>"]
-)
-@pytest.mark.parametrize("late", [late_list(5 * DAY), late_list()])
-async def test_an_api_with_the_old_list_only_is_read_with_ids(answer: Answer, late: bytes) -> None:
-    """Without the documented list the old one is read, also while it is empty."""
-    api = FakeListApi(late=late, zernio=answer)
-    assert LATE is await api.resolve(api.generation())
 
 
 @pytest.mark.parametrize(
@@ -141,56 +127,8 @@ async def test_without_any_list_the_error_names_both_answers() -> None:
     assert ZERNIO is await api.resolve(generation)
 
 
-async def test_a_missing_right_is_a_rejected_key() -> None:
-    """If the key lacks the right to the documented list, the error says which one."""
-    api = FakeListApi(late=UNCLASSIFIED, zernio=Forbidden("403: grant publishing", required_group="publishing"))
-    with pytest.raises(Forbidden, match="grant publishing; /v1/posts/logs 403") as raised:
-        await api.resolve(api.generation())
-    assert "publishing" == raised.value.required_group
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        Unauthorized("401: rejected", status=401),
-        RateLimited("429: wait", until=60.0),
-        ApiUnavailable("no response within 30 s"),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("broken", ["late", "zernio"])
-async def test_errors_that_say_nothing_about_a_list_are_raised(error: ApiError, broken: str) -> None:
-    """No generation is chosen by a rejected key, a rate limit or a failed network, and no refusal is counted."""
-    api = FakeListApi(
-        late=error if broken == "late" else late_list(1), zernio=error if broken == "zernio" else zernio_list(1)
-    )
-    generation = api.generation()
-    with pytest.raises(type(error)):
-        await api.resolve(generation, "late")
-    api.late, api.zernio = late_list(1), zernio_list(1)
-    assert LATE is await api.resolve(generation, "late")
-    for _ in range(2 * MAX_REFUSALS):
-        generation.report_answer(LATE, error=error)
-    api.late = None
-    assert LATE is await api.resolve(generation, "late")
-
-
 class Variable:
     """A variable of a poll."""
-
-
-async def test_the_error_of_a_list_keeps_no_variables() -> None:
-    """An answer is kept until the next examination, without what the poll that requested it had in memory."""
-    api = FakeListApi(late=NOT_FOUND, zernio=zernio_list(1))
-    generation = api.generation()
-
-    async def poll() -> weakref.ref[Variable]:
-        await api.resolve(generation)
-        variable = Variable()
-        return weakref.ref(variable)
-
-    reference = await poll()
-    assert reference() is None
 
 
 async def test_a_single_refused_examination_changes_nothing() -> None:
@@ -207,30 +145,6 @@ async def test_a_single_refused_examination_changes_nothing() -> None:
     request_count = len(api.requests)
     await generation.examine_if_due(LATE, api, state_generation="late")
     assert request_count == len(api.requests)
-
-
-async def test_the_first_log_decides_between_empty_lists() -> None:
-    """While both lists are empty nothing is counted; the one in which the first log appears is read within the hour."""
-    api = FakeListApi(late=late_list(), zernio=zernio_list())
-    generation = api.generation()
-    assert ZERNIO is await api.resolve(generation)
-    api.late = late_list(1)
-    api.monotonic += EXAMINATION_INTERVAL
-    await generation.examine_if_due(ZERNIO, api, state_generation=None)
-    assert LATE is await api.resolve(generation)
-    assert frozenset() == generation.unread
-
-
-@pytest.mark.parametrize("age", [1, 60])
-async def test_a_list_that_becomes_empty_is_left(age: int) -> None:
-    """Both lists are asked by the next poll."""
-    api = FakeListApi(late=late_list(1), zernio=zernio_list(age))
-    generation = api.generation()
-    await api.resolve(generation)
-    generation.report_answer(LATE, is_empty=False)
-    api.late = late_list()
-    assert generation.report_answer(LATE, is_empty=True)
-    assert ZERNIO is await api.resolve(generation, "late")
 
 
 async def test_a_list_that_stays_empty_costs_no_request_per_poll() -> None:
@@ -274,17 +188,6 @@ async def test_a_feed_without_a_list() -> None:
     assert [] == api.requests
     with pytest.raises(ApiUnavailable, match=r"API generation late has no webhooks logs; remove it from --poll\.feeds"):
         await api.generation("late").resolve_feed("webhooks", api, state_generation=None)
-
-
-@pytest.mark.parametrize(
-    ("configured", "state", "expected"),
-    [(AUTO, None, ZERNIO), (AUTO, "late", LATE), (AUTO, "zernio", ZERNIO), ("late", None, LATE)],
-)
-def test_before_the_detection_the_state_decides(configured: str, state: str | None, expected: Feed) -> None:
-    """Without a state the documented list is the likeliest."""
-    generation = ApiGeneration(configured, logger=NullLogger())
-    assert expected is generation.initial_feed("publishing", state_generation=state)
-    assert GENERATIONS["zernio"]["webhooks"] is generation.initial_feed("webhooks", state_generation=state)
 
 
 async def test_a_profile_is_read_from_the_documented_list() -> None:

@@ -89,16 +89,6 @@ def test_a_first_sync_refuses_no_call(limit: int, rate: int, schedule: Schedule)
     assert all(requests >= limit / 30 for requests in count_per_minute(quota)), "the exporter advances"
 
 
-@beside_customers
-def test_a_catch_up_refuses_no_call(limit: int, rate: int, schedule: Schedule) -> None:
-    """An exporter that starts while the customer's software is running takes no request from it."""
-    quota, start = SharedQuota(limit), 130.0
-    simulate(quota, schedule(rate, 0.0, start + DURATION), start=start)
-
-    assert [] == quota.refused_customer_calls
-    assert all(requests >= limit / 30 for requests in count_per_minute(quota, start=start)[1:])
-
-
 @pytest.mark.parametrize(("limit", "rate"), [(60, 40), *exhaustive((600, 400), (600, 500))])
 def test_a_customer_that_begins_during_a_first_sync(limit: int, rate: int) -> None:
     """An exporter that uses its whole share makes room for the customer in time."""
@@ -206,15 +196,6 @@ async def test_a_waiting_request_observes_a_429(harness: LimiterHarness) -> None
     assert until <= harness.clock.monotonic()
 
 
-async def test_one_request_a_minute_follows_a_429(harness: LimiterHarness) -> None:
-    """While others use everything, one request per minute is sent, and none before the end of a wait for a 429."""
-    await harness.send(60, 0)
-    harness.limiter.pause(4.0)
-    assert 60.0 == await harness.send(60, 0)
-    harness.limiter.pause(64.0)
-    assert 124.0 == await harness.send(60, 0)
-
-
 @pytest.mark.parametrize(
     ("share", "remaining", "wait"), [(0.5, 12, 60.0), (0.5, -1, 60.0), (0.95, 6, 60.0), (1.0, 0, 60.0), (0.5, 80, 0.0)]
 )
@@ -223,20 +204,6 @@ async def test_the_last_tenth_is_left_to_others(share: float, remaining: int, wa
     harness = LimiterHarness(share)
     assert 0.0 == await harness.send(120, remaining)
     assert wait == await harness.send(120, remaining)
-
-
-@pytest.mark.parametrize("sent", [0, 3, 17, 31])
-@pytest.mark.parametrize("requests", [1, 2, 20, 60, 100])
-async def test_the_wait_is_known_before(harness: LimiterHarness, sent: int, requests: int) -> None:
-    """The wait for many further requests is about what it then takes to send them."""
-    for _ in range(sent):
-        await harness.limiter.acquire()
-        harness.limiter.release()
-    expected, began_at = harness.limiter.wait_for(requests), harness.clock.monotonic()
-    for _ in range(requests):
-        await harness.limiter.acquire()
-        harness.limiter.release()
-    assert harness.clock.monotonic() - began_at == pytest.approx(expected, rel=0.1, abs=3.0)
 
 
 @given(
@@ -265,20 +232,6 @@ async def test_the_share_holds_in_any_minute(
         most = max(1, int(limit * share))
         for number, (_, end) in enumerate(spans):
             assert most >= sum(start < end + 59.999 for start, _ in spans[number:])
-
-
-async def test_concurrent_requests_take_turns() -> None:
-    """Concurrent requests share the quota, and a cancelled one leaves its place to the others."""
-    harness = LimiterHarness(0.02)
-    first, second, third = (asyncio.ensure_future(harness.limiter.acquire()) for _ in range(3))
-    await first
-    harness.limiter.release()
-    second.cancel()
-    await third
-
-    assert second.cancelled()
-    assert 1060.0 == pytest.approx(harness.clock.elapsed, abs=1.0)
-    assert 60.0 <= harness.limiter.wait_seconds <= 120.0
 
 
 # Requests in flight of all keys.
@@ -321,15 +274,3 @@ async def test_a_slot_does_not_wait_for_the_quota() -> None:
     assert slots.locked()
     paused.release()
     assert not slots.locked()
-
-
-async def test_a_cancelled_wait_takes_no_slot() -> None:
-    """A request that is cancelled while it waits leaves the slot to the next one."""
-    slots = asyncio.Semaphore(1)
-    limiters = [RateLimiter(1.0, monotonic=lambda: 5.0, slots=slots) for _ in range(3)]
-    await limiters[0].acquire()
-    cancelled, waiting = (asyncio.ensure_future(limiter.acquire()) for limiter in limiters[1:])
-    await asyncio.sleep(0)
-    cancelled.cancel()
-    limiters[0].release()
-    await waiting

@@ -13,7 +13,7 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.exporter import Exporter, total_progress
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.errors import ApiUnavailable, Forbidden
+from late_exporter.errors import ApiUnavailable
 from late_exporter.format import iso_time
 from late_exporter.metrics.labels import OTHER
 from late_exporter.protocols import ApiResponse
@@ -200,37 +200,12 @@ async def test_requests_of_status_feeds_are_counted_once(tmp_path: Path) -> None
         samples = await harness.wait_up(acme=4)
         assert {**dict.fromkeys(harness.apis["acme"].documents, 1), "/v1/posts": 8} == request_counts(samples, "acme")
         assert 1 == samples.sum(REQUESTS, path="/v1/billing", code="404")
+        assert 1 == samples.sum(DISABLED, feed="billing", reason="not_found")
         for pollers in exporter.pipeline.workspaces.values():
             await pollers.stop()
     async with harness.opened(store):
         assert request_counts(samples, "acme") == request_counts(harness.scrape(), "acme")
     store.close()
-
-
-async def test_two_workspaces(tmp_path: Path) -> None:
-    """A feed that one key must not read affects neither the other workspace nor the logs."""
-    harness = ExporterOfStatus(tmp_path, "acme", "beta")
-    forbidden = Forbidden("403: grant the key the group accounts", required_group="accounts")
-    harness.apis["beta"].documents |= {"/v1/accounts/health": forbidden, "/v1/accounts": forbidden}
-    async with harness.running() as exporter:
-        samples = await harness.wait_up(acme=5, beta=3)
-        assert 2 == samples.sum("late_up")
-        assert {("beta", "accounts", "forbidden"), ("beta", "cooldowns", "forbidden")} == {
-            (dict(labels)["workspace"], dict(labels)["feed"], dict(labels)["reason"])
-            for name, labels in samples
-            if name == DISABLED
-        }
-        assert 1 == samples.sum("late_account_can_post", workspace="acme")
-        assert 0 == samples.sum("late_account_can_post", workspace="beta")
-        names = {
-            workspace: {dict(labels)["username"] for name, labels in samples if name == "late_account_info"
-                        and dict(labels)["workspace"] == workspace}
-            for workspace in ("acme", "beta")
-        }  # fmt: skip
-        assert {"acme": {"acme"}, "beta": {"name-in-logs"}} == names
-        feeds = {health.name: health.status.feeds for health in exporter.health()}
-        assert ["accounts", "cooldowns"] == [feed.name for feed in feeds["beta"] if feed.disabled_reason]
-        assert not any(feed.error for feed in feeds["acme"])
 
 
 async def test_overflow_is_counted(tmp_path: Path) -> None:
@@ -263,21 +238,6 @@ async def test_reload(tmp_path: Path) -> None:
         harness.write("")
         await exporter.reload(harness.settings)
         await harness.wait_until(lambda samples: samples.sum(UP) == 10)
-
-
-@pytest.mark.parametrize("same_key", [True, False])
-async def test_workspaces_with_the_same_key(tmp_path: Path, *, same_key: bool) -> None:
-    """Workspaces that share a key share its requests; a reload that adds one applies to those that run already."""
-    harness = ExporterOfStatus(tmp_path, "acme", "beta", same_key=same_key)
-    harness.write("", "acme")
-    async with harness.running() as exporter:
-        loops = {task.get_coro().__qualname__ for task in exporter.pipeline.workspaces["acme"].tasks}  # type: ignore[union-attr]
-        assert {"StatusPoller.run", "StatusPoller.expire"} <= loops
-        assert 1 == exporter.pipeline.workspaces["acme"].status.config.key_users
-        harness.write("")
-        await exporter.reload(harness.settings)
-        users = {pollers.status.config.key_users for pollers in exporter.pipeline.workspaces.values()}
-        assert {2 if same_key else 1} == users
 
 
 @pytest.mark.parametrize(("age", "recent_count"), [(HOUR / 2, 1), (2 * HOUR, 0), (-HOUR / 2, 1)])

@@ -94,13 +94,6 @@ def test_boolean_flags(argv: str, enabled: bool) -> None:  # noqa: FBT001 - the 
     assert enabled == ProgramRun(f"--web.enable-lifecycle={enabled}".lower()).calls[0][1].web.enable_lifecycle
 
 
-def test_repeated_flags() -> None:
-    """The flag of a list may be repeated."""
-    addresses = ProgramRun("--web.listen-address", ":1", "--web.listen-address=[::1]:2").calls[0][1].web.listen_address
-
-    assert [":1", "[::1]:2"] == [str(address) for address in addresses]
-
-
 NAMES = ", ".join(COMMANDS)
 LEVELS = "must be 'debug', 'info', 'warn' or 'error'"
 KEY_FLAG = "--api.key: no such flag, because other users could read it; set LATE_API_KEY or --api.key-file"
@@ -246,23 +239,6 @@ def test_the_health_check_reads_the_address_itself(
     (tmp_path / "tls.yml").write_text("tls_server_config: {cert_file: a}")
     (tmp_path / "users.yml").write_text("basic_auth_users: {}")
     assert target == quick_target(words, environ)
-
-
-@pytest.mark.parametrize("columns", ["70", "80"])
-def test_metrics_fit_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
-    """If the table is wider than the terminal, each family takes a few lines that fit."""
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setenv("COLUMNS", columns)
-    with contextlib.redirect_stdout(Terminal()) as out:
-        code = cli.main(["metrics"])
-    lines = out.getvalue().splitlines()
-
-    assert (0, list(CATALOGUE)) == (code, [line.split()[0] for line in lines if not line.startswith(" ")])
-    assert [] == [line for line in lines if len(line) > int(columns)]
 
 
 def failing(error: BaseException) -> Callable[[Settings], int]:

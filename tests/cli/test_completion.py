@@ -70,15 +70,6 @@ def test_every_flag_of_a_command_is_completed(completer: Completer, command: str
     assert flags | {"--help"} == {flag for flag in completions if not flag.startswith("--no-")}
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_every_shell_has_a_script(completer: Completer, shell: str) -> None:
-    """The script of each shell is registered for the program, which answers it."""
-    script = completion_script(shell)
-    assert " late-exporter" in script
-    assert f"{COMPLETION_VARIABLE}={shell}_complete" in script
-    assert any("healthcheck" in item for item in completer.complete("hea", shell=shell))
-
-
 @pytest.mark.e2e
 def test_bash_completes(tmp_path: Path) -> None:
     """A bash that has read the script completes commands, flags and values."""

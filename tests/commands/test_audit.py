@@ -105,14 +105,6 @@ def test_a_healthy_state_has_no_difference(exporter: InsideHarness, world: World
     assert iso_time((world.clock.now - 95) * 1000) <= report.until <= iso_time((world.clock.now - 85) * 1000)
 
 
-def test_logs_counted_during_the_audit_are_not_differences(exporter: InsideHarness, world: World, path: Path) -> None:
-    """What the exporter counts after its page was compared is compared again at the end."""
-    exporter.poll()
-    world.insert(world.clock.now - 2 * DAY)
-    exporter.api.before_request(3, exporter.poll)
-    assert AuditHarness(exporter, path).run().ok
-
-
 def test_uncounted_logs_are_differences(exporter: InsideHarness, world: World, path: Path) -> None:
     lost = world.ids[100]
     lose(path, lost)
@@ -212,15 +204,6 @@ def test_only_newer_logs_are_compared_after_a_switch(world: World, path: Path) -
         report = AuditHarness(exporter, path).run()
     assert report.ok
     assert (5, 0) == (report.logs, report.deleted)
-
-
-def test_a_failure_amid_the_list_is_survived(exporter: InsideHarness, path: Path) -> None:
-    """A page is requested again for half a minute, once another one could be read."""
-    exporter.poll()
-    exporter.api.fail_request(3, unavailable)
-    harness = AuditHarness(exporter, path)
-    assert harness.run().ok
-    assert [1.0] == harness.pauses
 
 
 # What is printed.

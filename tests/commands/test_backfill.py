@@ -19,7 +19,7 @@ from late_exporter.commands.list_reader import PAUSES
 from late_exporter.commands.progress import ProgressLine
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
 from late_exporter.exposition.family import Family
-from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
+from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope
 from late_exporter.series import Histogram, IncCounter, ObserveHistogram
 from late_exporter.store.snapshot import Snapshot
@@ -78,11 +78,6 @@ class BackfillHarness:
         for _ in range(4):
             self.clock.advance(seconds / 4)
             self.exporter.poll()
-
-    @property
-    def default_end(self) -> int:
-        """Return the default end of the history in milliseconds."""
-        return int(min(self.started - HOUR, self.clock.now - 3 * HOUR) * 1000)
 
     def history(self, *, since: float | None = None, families: Mapping[str, Family] = CATALOGUE) -> History:
         """Return the history by family and labels."""
@@ -210,19 +205,6 @@ def test_there_is_no_history_of_another_list(harness: BackfillHarness) -> None:
         harness.history()
 
 
-def test_uncounted_logs_are_left_out(harness: BackfillHarness) -> None:
-    """They will be in the live counters, however old they are."""
-    insert_logs(harness, 10)
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-    harness.world.insert(harness.started - DAY, platform="mastodon")
-    harness.world.insert(harness.started - DAY)
-
-    history = harness.history()
-    assert (LOGS, ("mastodon", "publish", "success")) not in history
-    assert [] == exceeding(harness, history)
-
-
 def test_a_log_that_settled_later_is_left_out(harness: BackfillHarness) -> None:
     """Its status at the end of the history is unknown."""
     log = harness.world.insert(harness.clock.now - DAY, status="pending", durationMs=None)
@@ -267,32 +249,6 @@ def test_deleted_later_logs_are_subtracted_from_every_series(harness: BackfillHa
     assert 5 - 3 == history[LOGS, ("tiktok", "publish", "success")].base
     assert 0 == history[LOGS, ("instagram", "publish", "success")].base
     assert [] == exceeding(harness, history)
-
-
-def test_labels_are_limited_as_in_the_state(tmp_path: Path) -> None:
-    """Values that were counted as other stay so in the history."""
-    with BackfillHarness(tmp_path / "state.db", max_values=1) as harness:
-        harness.clock.advance(2 * DAY)
-        for platform in ("mastodon", "nostr", "lemmy"):
-            insert_logs(harness, 2, platform=platform)
-        harness.start()
-        harness.keep_polling(4 * HOUR)
-
-        history = harness.history()
-        totals = {labels[0]: number for (name, labels), number in final_values(history).items() if name == LOGS}
-        assert [2, 4] == sorted(totals.values())
-        assert 4 == totals["other"]
-        assert [] == exceeding(harness, history)
-
-
-def test_histograms_with_other_buckets_are_left_out(harness: BackfillHarness) -> None:
-    """Their value before the history is unknown."""
-    insert_logs(harness, 5)
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-
-    history = harness.history(families=build_catalogue({DURATION: (1.0, 2.0)}))
-    assert {DURATION} == {name for name, _ in harness.history()} - {name for name, _ in history}
 
 
 def test_the_start_can_be_chosen(harness: BackfillHarness) -> None:

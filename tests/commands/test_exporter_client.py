@@ -12,7 +12,6 @@ import pytest
 import trustme
 
 from late_exporter.cli import main
-from late_exporter.commands.accounts import parse_accounts
 from late_exporter.commands.exporter_client import check_health
 from late_exporter.config import web_file
 from late_exporter.config.types import Address, UnixPath
@@ -168,18 +167,6 @@ def test_accounts_as_json(server: LateServer, capsys: pytest.CaptureFixture[str]
     assert ("", "late-exporter: no account matches\n") == capsys.readouterr()
 
 
-def test_states() -> None:
-    """The worst of what is known about an account is its state."""
-    first, second, third = sorted(parse_accounts(ACCOUNTS, NOW), key=lambda account: account["account_id"])
-    assert ("failing", 1200, 7, 5) == (first["state"], first["success"], first["failed"], first["consecutive_failures"])
-    assert ("cooldown", "") == (second["state"], second["username"])
-    assert "reconnect" == third["state"]
-    later = {account["account_id"]: account["state"] for account in parse_accounts(ACCOUNTS, NOW + 3600)}
-    assert {"1": "failing", "2": "ok", "3": "reconnect"} == later
-    with pytest.raises(LateError, match="not that of a late-exporter"):
-        parse_accounts('late_account_info{workspace="a"} 1\n', NOW)
-
-
 @pytest.mark.parametrize("command", ["status", "accounts"])
 def test_password(server: LateServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     """A password is sent if it is given; without it, the message says what to do, and no message contains it."""
@@ -229,14 +216,6 @@ def address(server: LateServer) -> Address:
     """Return the address of a server."""
     host, _, port = server.url.removeprefix("http://").partition("/")[0].rpartition(":")
     return Address(host, int(port))
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "", "0.0.0.0"])  # noqa: S104 - asked, not bound
-def test_all_interfaces_are_checked_at_loopback(server: LateServer, host: str) -> None:
-    """An exporter that listens on every interface is requested at a loopback address."""
-    server.fault = respond_with(200, "late-exporter is healthy")
-    check_health(Address(host, address(server).port))
-    assert ["/-/healthy"] == [received.path for received in server.requests]
 
 
 def not_http(exchange: HttpExchange) -> None:

@@ -84,14 +84,6 @@ def test_every_platform_and_account_has_an_outcome() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "first", [{"accountId": None}, {"accountId": None, "accountUsername": "@a"}, {"accountId": "acc1"}], ids=str
-)
-def test_logs_that_name_an_account_differently_belong_together(first: dict[str, Any]) -> None:
-    """Logs without an account, or with only its id or user name, count for the same account."""
-    assert [f"instagram: published {URL}"] == summaries(failed(**first), SUCCESS | {"accountUsername": "@a"})
-
-
 class PostHarness:
     """A post in a simulated world, and the output of the command."""
 
@@ -135,13 +127,6 @@ async def test_the_history_of_a_post_lists_attempts_and_outcomes() -> None:
         "",
         f"instagram: published {URL}",
     ] == await harness.text()
-
-
-async def test_logs_of_one_time_are_listed_oldest_first() -> None:
-    """They are in the reverse order of the list."""
-    harness = PostHarness()
-    ids = [harness.log(age) for age in (60, 30, 30, 20)]
-    assert ids == [log.log_id for log in (await harness.history()).logs]
 
 
 async def test_a_post_in_zernio_is_found_by_a_search() -> None:

@@ -62,17 +62,6 @@ class DashboardFile:
         return [panel for panel in self.document["panels"] if panel["type"] == "row"]
 
     @cached_property
-    def panels_by_row(self) -> list[tuple[Json, list[Json]]]:
-        """Return each row with its panels: the following ones, or those inside if it is collapsed."""
-        rows: list[tuple[Json, list[Json]]] = []
-        for panel in self.document["panels"]:
-            if panel["type"] == "row":
-                rows.append((panel, list(panel["panels"])))
-            else:
-                rows[-1][1].append(panel)
-        return rows
-
-    @cached_property
     def panels(self) -> list[Json]:
         """Return all panels, including those in collapsed rows."""
         inner = [panel for row in self.rows for panel in row.get("panels", [])]

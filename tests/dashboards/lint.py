@@ -25,7 +25,6 @@ Rule: TypeAlias = Callable[[DashboardFile], Iterator[str]]
 
 DATASOURCE = "${datasource}"
 COLUMNS = 24
-MIN_INTERVAL_SECONDS = 30
 MAX_VISIBLE_PANELS = 30
 COUNTER_FUNCTIONS = {"rate", "irate", "increase", "resets"}
 SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -80,38 +79,6 @@ def variables(dashboard: DashboardFile) -> Iterator[str]:
     for variable in dashboard.variables.values():
         if variable["type"] == "query" and variable["refresh"] != 2:
             yield f"{variable['name']} is not refreshed when the time range changes"
-
-
-def identity(dashboard: DashboardFile) -> Iterator[str]:
-    """Require a stable uid, no leftovers of an export, and no editing in Grafana."""
-    document = dashboard.document
-    if not re.fullmatch(r"late-[a-z]+", document["uid"]):
-        yield "unexpected uid"
-    if document.keys() & {"id", "__inputs", "__requires", "version"}:
-        yield "leftovers of an export"
-    if document["editable"]:
-        yield "editable in Grafana"
-    if document["tags"] != ["late-exporter"] or not document["title"].startswith("Late / "):
-        yield "unexpected title or tags"
-    if not document["description"]:
-        yield "no description"
-    if document["schemaVersion"] > 39:
-        yield "schema newer than Grafana 11"
-    if document["graphTooltip"] != 1:
-        yield "no shared crosshair"
-    if _seconds(document["refresh"]) < MIN_INTERVAL_SECONDS:
-        yield "refreshed more often than data is scraped"
-
-
-def ids(dashboard: DashboardFile) -> Iterator[str]:
-    """Require unique panel ids in the hundred of their row."""
-    panel_ids = [panel["id"] for panel in (*dashboard.rows, *dashboard.panels)]
-    if len(set(panel_ids)) != len(panel_ids):
-        yield "duplicate panel id"
-    for row, panels in dashboard.panels_by_row:
-        for panel in panels:
-            if row["id"] // 100 != panel["id"] // 100:
-                yield f"{panel['title']}: id {panel['id']} does not belong to its row"
 
 
 def grid(dashboard: DashboardFile) -> Iterator[str]:
@@ -181,15 +148,6 @@ def legends(dashboard: DashboardFile) -> Iterator[str]:
             for label in re.findall(r"\{\{(\w+)\}\}", legend):
                 if not any(label in (labels_of(one.name) or ()) for one in selectors(target["expr"])):
                     yield f"{panel['title']}: no label {label}"
-
-
-def instant_queries(dashboard: DashboardFile) -> Iterator[str]:
-    """Require instant queries in stat and table panels, and range queries in all others."""
-    for panel in dashboard.panels:
-        for target in panel.get("targets", []) if panel["type"] != "logs" else ():
-            instant = bool(target.get("instant"))
-            if instant != (panel["type"] in {"stat", "table"}) or instant == bool(target.get("range")):
-                yield f"{panel['title']}: instant is {instant}"
 
 
 def intervals(dashboard: DashboardFile) -> Iterator[str]:
@@ -298,37 +256,21 @@ def navigation(dashboard: DashboardFile) -> Iterator[str]:
                 yield f"{url} lacks {parameter}"
 
 
-def event_annotations(dashboard: DashboardFile) -> Iterator[str]:
-    """Require annotations of critical alerts and starts, and warnings that are off by default."""
-    enabled_by_name = {
-        annotation["name"]: annotation["enable"] for annotation in dashboard.document["annotations"]["list"]
-    }
-    if enabled_by_name != {"Critical alerts": True, "Warnings": False, "Starts and releases": True}:
-        yield f"unexpected annotations {enabled_by_name}"
-    for annotation in dashboard.document["annotations"]["list"]:
-        if annotation.get("hide") or "placement" in annotation:
-            yield f"{annotation['name']} is hidden"
-
-
 RULES: Mapping[str, Rule] = {
     rule.__name__: rule
     for rule in (
         datasource_variable,
         variables,
-        identity,
-        ids,
         grid,
         fold,
         descriptions,
         legends,
-        instant_queries,
         intervals,
         promql,
         variable_matchers,
         counters,
         process_series,
         navigation,
-        event_annotations,
     )
 }
 

@@ -18,7 +18,7 @@ __all__ = ["evaluate_mixin"]
 pytestmark = pytest.mark.e2e
 
 IDS = {"overview": "social-o", "platform": "social-p", "accounts": "social-a", "exporter": "social-e"}
-RULES_FOR_ANY_NAME = RULES.keys() - {"identity", "navigation", "variables", "promql", "variable_matchers"}
+RULES_FOR_ANY_NAME = RULES.keys() - {"navigation", "variables", "promql", "variable_matchers"}
 
 
 @pytest.fixture(scope="module")

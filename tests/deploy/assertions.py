@@ -19,7 +19,6 @@ from tests.deploy.manifests import (
     VERSIONS,
     Manifest,
     container_spec,
-    field_paths,
     find_resource,
     find_workload,
     load_settings,
@@ -34,7 +33,6 @@ __all__ = [
     "MONITORS",
     "OTHER_MONITORS",
     "assert_dashboards",
-    "assert_known_fields",
     "assert_one_writer",
     "assert_probes",
     "assert_restricted",
@@ -57,52 +55,8 @@ OTHER_MONITORS = {"VMServiceScrape": "endpoints", "PodMonitoring": "endpoints"}
 OPERATOR_LABELS = {"container", "endpoint", "instance", "job", "namespace", "pod", "service"}
 """Target labels set by Prometheus Operator."""
 
-SCRAPE_FIELDS = {
-    *("port", "path", "interval", "scrapeTimeout", "honorLabels", "scheme", "tlsConfig.serverName"),
-    *(f"tlsConfig.{part}.secret.{key}" for part in ("ca", "cert") for key in ("name", "key")),
-    *(f"tlsConfig.keySecret.{key}" for key in ("name", "key")),
-    *(f"basicAuth.{part}.{key}" for part in ("username", "password") for key in ("name", "key")),
-    *(
-        f"{relabelings}[].{key}"
-        for relabelings in ("relabelings", "metricRelabelings")
-        for key in ("replacement", "targetLabel", "sourceLabels[]", "regex", "action")
-    ),
-}
-MONITOR_FIELDS = {"jobLabel", "sampleLimit", "targetLabels[]", "podTargetLabels[]", "namespaceSelector.matchNames[]"}
-VICTORIA_FIELDS = {
-    path.replace("metricRelabelings", "metricRelabelConfigs").replace("relabelings", "relabelConfigs")
-    for path in SCRAPE_FIELDS
-}
-GOOGLE_FIELDS = {
-    *("port", "path", "interval", "timeout", "scheme", "tls.insecureSkipVerify"),
-    *(f"metricRelabeling[].{key}" for key in ("replacement", "targetLabel", "sourceLabels[]", "regex", "action")),
-}
-ROUTE_FIELDS = {
-    *("hostnames[]", "parentRefs[].name", "parentRefs[].namespace", "parentRefs[].sectionName"),
-    *(f"rules[].matches[].path.{key}" for key in ("type", "value")),
-    *(f"rules[].backendRefs[].{key}" for key in ("name", "port")),
-}
-RULE_FIELDS = {"alert", "record", "expr", "for", "keep_firing_for"}
-GROUP_FIELDS = {"groups[].name", "groups[].interval", *(f"groups[].rules[].{path}" for path in RULE_FIELDS)}
-
-CUSTOM_RESOURCES = {
-    **{
-        kind: {*MONITOR_FIELDS, *(f"{scrapes}[].{path}" for path in SCRAPE_FIELDS)}
-        for kind, scrapes in MONITORS.items()
-    },
-    "VMServiceScrape": {*MONITOR_FIELDS, *(f"endpoints[].{path}" for path in VICTORIA_FIELDS)},
-    "PodMonitoring": {f"endpoints[].{path}" for path in GOOGLE_FIELDS},
-    "PrometheusRule": GROUP_FIELDS,
-    "VMRule": GROUP_FIELDS,
-    "HTTPRoute": ROUTE_FIELDS,
-    "GrafanaDashboard": {"allowCrossNamespaceImport", "configMapRef.key", "configMapRef.name", "folder"},
-}
-"""Fields used in custom resources, because their schemas are not available offline."""
-
-FREE_FORM_FIELDS = re.compile(
-    r"^(selector|instanceSelector)\.matchLabels\.|^groups\[\]\.rules\[\]\.(labels|annotations)\."
-)
-"""Fields with arbitrary keys."""
+CUSTOM_RESOURCES = {*MONITORS, *OTHER_MONITORS, "PrometheusRule", "VMRule", "HTTPRoute", "GrafanaDashboard"}
+"""Kinds whose schemas are not available offline."""
 
 MAX_APPLY_BYTES = 1 << 18
 """Size limit of annotations; ``kubectl apply`` stores the whole object in one."""
@@ -194,14 +148,6 @@ def assert_selectors(resources: Sequence[Manifest]) -> None:
         scrape["port"] for monitor in monitors for scrape in monitor["spec"][scrapes[monitor["kind"]]]
     }
     assert {"metrics"} == {port["targetPort"] for port in service["spec"]["ports"]}
-
-
-def assert_known_fields(resources: Iterable[Manifest]) -> None:
-    """Assert that custom resources contain only known fields."""
-    for resource in resources:
-        if resource["kind"] in CUSTOM_RESOURCES:
-            paths = {path for path in field_paths(resource["spec"]) if not FREE_FORM_FIELDS.match(path)}
-            assert paths <= CUSTOM_RESOURCES[resource["kind"]], resource["kind"]
 
 
 def assert_scrape_config(monitor: Manifest, labels: Manifest) -> None:

@@ -22,7 +22,6 @@ __all__ = [
     "Manifest",
     "abridge",
     "container_spec",
-    "field_paths",
     "find_resource",
     "find_workload",
     "helm_template",
@@ -203,15 +202,6 @@ def _container_violations(container: Mapping[str, Any], spec: Mapping[str, Any])
         yield "capabilities"
     if any("hostPort" in port for port in container.get("ports", ())):
         yield "hostPort"
-
-
-def field_paths(value: object, prefix: str = "") -> set[str]:
-    """Return the paths of all fields of a resource, such as ``spec.endpoints[].port``."""
-    if isinstance(value, Mapping):
-        return {path for key, part in value.items() for path in field_paths(part, f"{prefix}.{key}" if prefix else key)}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return {path for part in value for path in field_paths(part, f"{prefix}[]")}
-    return {prefix}
 
 
 def abridge(text: str) -> str:

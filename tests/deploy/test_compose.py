@@ -111,23 +111,6 @@ def test_api_key_is_read_from_a_file() -> None:
     assert {f"sk_{'0' * 64}"} == keys == {services["demo"]["environment"]["LATE_API_KEY"]}
 
 
-def test_database_is_healthy_once_exporters_can_connect() -> None:
-    """The health check connects as the exporters do, by TCP."""
-    assert "--host=localhost" in load_compose_file()["services"]["postgres"]["healthcheck"]["test"]
-
-
-def test_replicas_share_one_state() -> None:
-    """Both have the state and the secrets of the profile for PostgreSQL, and differ in their names only."""
-    services = load_compose_file()["services"]
-    single, *replicas = (services[name] for name in ("exporter-postgres", "exporter-1", "exporter-2"))
-    for name, replica in zip(("exporter-1", "exporter-2"), replicas, strict=True):
-        assert single["environment"] | {"LATE_EXPORTER_STATE__REPLICAS": "true"} == replica["environment"]
-        assert (single["secrets"], single["depends_on"]) == (replica["secrets"], replica["depends_on"])
-        assert name == replica["hostname"]
-    first, second = ({key: replica[key] for key in replica.keys() - {"hostname", "ports"}} for replica in replicas)
-    assert first == second
-
-
 @pytest.mark.parametrize("profile", ["live", "demo", "postgres", "ha"])
 def test_prometheus_scrapes_the_exporters_of_the_profile(profile: str) -> None:
     """The targets are the containers of the profile that listen for scrapes, by name or alias, and no others."""

@@ -6,20 +6,16 @@ import subprocess
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from deploy.kubernetes.files import CHART, ROOT
 from late_exporter import __url__, __version__
-from late_exporter.cli.health import quick_target
-from late_exporter.config.types import Address
 from tests.deploy.assertions import (
     MONITORS,
     OTHER_MONITORS,
     assert_dashboards,
-    assert_known_fields,
     assert_one_writer,
     assert_probes,
     assert_restricted,
@@ -31,18 +27,15 @@ from tests.deploy.assertions import (
     certificates,
 )
 from tests.deploy.golden import FOLDER, VALUES_FILES, render
-from tests.deploy.helm import SECRET_SETTING, render_release
+from tests.deploy.helm import render_release
 from tests.deploy.manifests import (
     VERSIONS,
     container_spec,
     find_resource,
-    find_workload,
     helm_template,
     install_commands,
     load_settings,
     parse_documents,
-    pod_spec,
-    profile_violations,
     run_script,
 )
 
@@ -66,7 +59,6 @@ def test_typical_values_render_valid_resources(helm: str, name: str, tmp_path: P
     assert_restricted(resources)
     assert_one_writer(resources)
     assert_selectors(resources)
-    assert_known_fields(resources)
     assert {"monitored", "monitoring"} >= {resource["metadata"]["namespace"] for resource in resources}
 
 
@@ -78,54 +70,6 @@ def test_defaults_need_only_a_secret(helm: str) -> None:
     assert kinds == sorted(resource["kind"] for resource in resources)
     assert_probes(resources)
     assert f"ghcr.io/{__url__.removeprefix('https://github.com/')}:{__version__}" == container_spec(resources)["image"]
-
-
-@pytest.mark.e2e
-def test_shards_have_a_volume_each(helm: str, tmp_path: Path) -> None:
-    """Each pod of the StatefulSet is the shard with its number, and has some of the workspaces."""
-    resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["shards"]))
-    settings = load_settings(resources, tmp_path, {"late-api-keys": dict.fromkeys(("brand", "agency", "shop"), "sk_1")})
-    sharding = settings.sharding
-    assert (0, 3, 3) == (sharding.shard, sharding.total_shards, len(settings.all_workspaces))
-    assert settings.state.url.startswith(f"sqlite:///{tmp_path}/var/lib/late-exporter/")
-    assert 1 == find_resource(resources, "PodDisruptionBudget")["spec"]["maxUnavailable"]
-    (spread,) = pod_spec(resources)["topologySpreadConstraints"]
-    assert find_workload(resources)["spec"]["selector"] == spread["labelSelector"]
-
-
-@pytest.mark.e2e
-def test_program_finds_the_database(helm: str, tmp_path: Path) -> None:
-    """The program has the URL and the password of PostgreSQL, and may connect to the ports of all hosts."""
-    resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["postgres"]))
-    secrets = {"late-api-key": {"api-key": "sk_1"}, "late-database": {"password": "secret"}}
-    settings = load_settings(resources, tmp_path, secrets)
-    assert settings.state.url.startswith("postgresql://late@db1.example:5433,db2.example/late?target_session_attrs=")
-    assert tmp_path / "etc/late-exporter/state/password" == settings.state.password_path
-    ports = [{"port": 5433}, {"port": 5432}]
-    assert {"ports": ports} in find_resource(resources, "NetworkPolicy")["spec"]["egress"]
-
-
-@pytest.mark.e2e
-def test_replicas_share_the_database(helm: str, tmp_path: Path) -> None:
-    """Replicas know that they share the state, and one is replaced after the other."""
-    resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["replicas"]))
-    secrets = {"late-api-keys": dict.fromkeys(("brand", "agency"), "sk_1"), "late-database": {"secret": "password"}}
-    settings = load_settings(resources, tmp_path, secrets)
-    assert (True, 2) == (settings.state.replicas, len(settings.workspaces))
-    spec = find_workload(resources)["spec"]
-    assert (2, 1, 0) == (spec["replicas"], *spec["strategy"]["rollingUpdate"].values())
-    assert 1 == find_resource(resources, "PodDisruptionBudget")["spec"]["maxUnavailable"]
-
-
-@pytest.mark.e2e
-def test_more_replicas_change_no_pod(helm: str) -> None:
-    """Adding replicas to one leaves its template: a pod of another kind could not start beside the one that runs."""
-    database = "state.url=postgresql://late@db.example/late"
-    one, two = (render_release(helm, database, f"replicas={count}") for count in (1, 2))
-    pods = [find_workload(resources)["spec"]["template"]["spec"] for resources in (one, two)]
-    for pod in pods:
-        pod.pop("topologySpreadConstraints", None)
-    assert pods[0] == pods[1]
 
 
 @pytest.mark.e2e
@@ -154,15 +98,6 @@ def test_program_finds_the_web_config(helm: str, tmp_path: Path) -> None:
     web = "tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"
     secrets = {"late-api-key": {"api-key": "sk_1"}, "late-web": {"web.yml": web}, "late-tls": certificates()}
     assert_web_config(resources, tmp_path, secrets)
-
-
-@pytest.mark.e2e
-def test_own_unauthenticated_paths_replace_that_of_the_probes(helm: str, tmp_path: Path) -> None:
-    """Paths in ``config`` are in force, although a variable would win over the file."""
-    path = "config.web.unauthenticated_paths=/metrics"
-    resources = render_release(helm, "webConfig.existingSecret=late-web", path)
-    secrets = {"late-api-key": {"api-key": "sk_1"}, "late-web": {"web.yml": "basic_auth_users: {}\n"}}
-    assert ("/metrics",) == load_settings(resources, tmp_path, secrets).web.unauthenticated_paths
 
 
 @pytest.mark.e2e
@@ -224,7 +159,6 @@ def test_monitors_reach_the_exporter(helm: str, kind: str) -> None:
         values={f"{value}.metricRelabelings": [drop]},
     )
     assert_selectors(resources)
-    assert_known_fields(resources)
     monitor = find_resource(resources, kind)
     (scrape,) = monitor["spec"][(MONITORS | OTHER_MONITORS)[kind]]
     assert ("/late", "30s", "7s") == (
@@ -264,21 +198,6 @@ def test_dashboards_are_provided(helm: str, setting: str, labelled_count: int, o
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("settings", "volume"),
-    [
-        (("persistence.enabled=false",), {"emptyDir": {"sizeLimit": "1Gi"}}),
-        (("persistence.existingClaim=mine",), {"persistentVolumeClaim": {"claimName": "mine"}}),
-    ],
-)
-def test_state_volume_can_be_replaced(helm: str, settings: Sequence[str], volume: dict[str, Any]) -> None:
-    """The state can use an existing claim, or an emptyDir."""
-    resources = render_release(helm, *settings)
-    assert "volumeClaimTemplates" not in find_resource(resources, "StatefulSet")["spec"]
-    assert {"name": "state", **volume} in pod_spec(resources)["volumes"]
-
-
-@pytest.mark.e2e
 def test_empty_peer_list_denies_scrapes(helm: str) -> None:
     """Without peers the network policy allows only the pod of helm test to connect."""
     resources = render_release(helm, "networkPolicy.enabled=true", values={"networkPolicy.namespaces": []})
@@ -286,39 +205,6 @@ def test_empty_peer_list_denies_scrapes(helm: str) -> None:
     test = find_resource(resources, "Pod")["metadata"]["labels"]
     assert [{"podSelector": {"matchLabels": test}}] == rule["from"]
     assert not find_resource(resources, "Service")["spec"]["selector"].items() <= test.items()
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("settings", "present", "absent"),
-    [
-        ((), "Prometheus does not scrape it yet", "WITHOUT A VOLUME"),
-        (
-            ("serviceMonitor.enabled=true", "persistence.enabled=false"),
-            "WITHOUT A VOLUME",
-            "Prometheus does not scrape it",
-        ),
-    ],
-)
-def test_notes_mention_missing_steps(helm: str, settings: Sequence[str], present: str, absent: str) -> None:
-    """The notes mention missing steps and risks."""
-    notes = render_notes(helm, *settings)
-    commands = [line.strip() for line in notes.splitlines() if line.startswith("  kubectl ")]
-    target = "kubectl --namespace default {} statefulset/late-late-exporter{}"
-    assert commands == [
-        target.format(*words)
-        for words in (("exec", " -- late-exporter check"), ("port-forward", " 10077"), ("logs", " --follow"))
-    ]
-    assert present in notes
-    assert absent not in notes
-
-
-def render_notes(helm: str, *settings: str) -> str:
-    """Return what helm prints after an installation."""
-    flags = [f"--set={each}" for each in (SECRET_SETTING, *settings)]
-    command = [helm, "install", "late", str(CHART), "--dry-run=client", *flags]
-    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-    return output.partition("NOTES:")[2]
 
 
 @pytest.mark.e2e
@@ -367,7 +253,6 @@ def test_only_the_path_of_webhooks_is_public(helm: str, tmp_path: Path, name: st
     assert "/hooks/late" == webhook.path
     assert webhook.secret_file
     assert "whsec_0123456789" == webhook.secret_file.key.get_secret_value()
-    assert_known_fields(resources)
     (rule,) = find_resource(resources, name)["spec"]["rules"]
     if name == "Ingress":
         backend = {"service": {"name": "late-late-exporter", "port": {"name": "metrics"}}}
@@ -407,16 +292,3 @@ def test_image_names(helm: str, repository: str, settings: Sequence[str], image:
     resources = render_release(helm, f"image.repository={repository}", *settings)
     (test,) = find_resource(resources, "Pod")["spec"]["containers"]
     assert (image, image) == (container_spec(resources)["image"], test["image"])
-
-
-@pytest.mark.e2e
-def test_helm_test_checks_the_service(helm: str) -> None:
-    """The pod of helm test is restricted, and requests the health of the exporter at its Service."""
-    pod = find_resource(render_release(helm, "service.port=80"), "Pod")
-    assert [] == profile_violations(pod["spec"])
-    assert "test" == pod["metadata"]["annotations"]["helm.sh/hook"]
-    (container,) = pod["spec"]["containers"]
-    command, *words = container["args"]
-    assert "healthcheck" == command
-    target = quick_target(words, {})
-    assert (Address("late-late-exporter.monitored", 80), False) == target

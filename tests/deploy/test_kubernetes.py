@@ -16,7 +16,6 @@ from tests.deploy.assertions import (
     CUSTOM_RESOURCES,
     MONITORS,
     assert_dashboards,
-    assert_known_fields,
     assert_one_writer,
     assert_restricted,
     assert_rules,
@@ -106,7 +105,6 @@ def test_assemblies_are_restricted(manifests: str) -> None:
     assert_restricted(resources)
     assert_one_writer(resources)
     assert_selectors(resources)
-    assert_known_fields(resources)
     for resource in resources:
         if resource["kind"] in MONITORS:
             labels = find_workload(resources)["spec"]["template"]["metadata"]["labels"]
@@ -119,15 +117,6 @@ def test_image_has_the_program_version(build: Build) -> None:
     project = __url__.removeprefix("https://github.com/")
     assert f"ghcr.io/{project}:{__version__}" == container_spec(parse_documents(build()))["image"]
     assert "image: late-exporter\n" in (BASE / "statefulset.yaml").read_text("utf-8")
-
-
-@pytest.mark.e2e
-def test_program_finds_the_database(build: Build, tmp_path: Path) -> None:
-    """With the component for PostgreSQL the program has the URL and the password, and no volume."""
-    secrets = {**KEYS, "late-exporter-database": {"password": "secret\n"}}
-    settings = load_settings(parse_documents(build("postgres")), tmp_path / "pod", secrets)
-    assert "postgresql://late@postgres/late" == settings.state.url
-    assert tmp_path / "pod/etc/late-exporter/state/password" == settings.state.password_path
 
 
 @pytest.mark.e2e
@@ -208,7 +197,7 @@ def test_dashboards_are_provided(build: Build, component: str, kinds: set[str]) 
     """Every dashboard is provided for the sidecar or for Grafana Operator."""
     resources = parse_documents(build(component))
     assert_dashboards(resources)
-    assert kinds == {str(resource["kind"]) for resource in resources} & CUSTOM_RESOURCES.keys()
+    assert kinds == {str(resource["kind"]) for resource in resources} & CUSTOM_RESOURCES
     labelled_resources = [resource for resource in resources if "grafana_dashboard" in labels_of(resource)]
     assert 4 == len(labelled_resources)
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess
+from tests.support.postgres import Cluster, find_programs, running_cluster
 
 
 @pytest.fixture
@@ -34,3 +35,13 @@ def start_exporter(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> C
         return exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, *arguments, **options))
 
     return start
+
+
+@pytest.fixture
+def own_cluster(postgres: Cluster) -> Iterator[Cluster]:
+    """Start a server that the test may stop."""
+    del postgres  # It skips the test if PostgreSQL is missing.
+    programs = find_programs()
+    assert programs is not None
+    with running_cluster(programs) as cluster:
+        yield cluster

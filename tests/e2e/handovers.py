@@ -19,7 +19,6 @@ from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.prometheus import PrometheusApi, ResultRow
 from tests.e2e.replicas import LEASE, LOGS_SELECTOR, Replicas, Totals, scraped, series_of
 from tests.e2e.traffic import LOGS, in_thread
-from tests.soak.checks import find_falls, find_missing
 from tests.support.postgres import PASSWORD, Cluster
 from tests.support.proxy import Proxy
 
@@ -35,8 +34,6 @@ END_SESSION = (
 LOOK_BACK = 30 * 86_400
 """Seconds before the end of a run, and more: a Prometheus has the samples of one run only."""
 
-CLAIMS = f'sum(increase(late_exporter_cluster_handovers_total{{job="late", kind="claimed"}}[{LOOK_BACK}s]))'
-
 UNSAVED_POLLS = re.compile(r"late_exporter_polls_total.*'store_error'.* fell")
 """Polls that could not be saved are shown at once, and lost with the process."""
 
@@ -46,6 +43,8 @@ ResultT = TypeVar("ResultT")
 
 COMPARE_TIMEOUT = 300.0
 """Seconds in which everything has to be counted after the last fault, also on a busy machine."""
+
+COUNTER_SUFFIXES = ("_total", "_bucket", "_count", "_sum")
 
 MAX_REPORTED = 20
 """Number of differences of a kind that are reported."""
@@ -58,18 +57,18 @@ class Faults:
         replicas: The replicas.
         networks: Network of each of them.
         seed: Seed of the faults, but not of their times.
-        cluster: Database server to restart; None restarts none.
+        cluster: Database server to restart.
 
     Attributes:
         counts: Number of faults by kind.
         problems: Processes that ended by themselves or logged what they must not.
     """
 
-    def __init__(self, replicas: Replicas, networks: Sequence[Proxy], seed: int, cluster: Cluster | None) -> None:
+    def __init__(self, replicas: Replicas, networks: Sequence[Proxy], seed: int, cluster: Cluster) -> None:
         self._processes, self._networks, self._url = replicas.processes, networks, replicas.url
         self._draw = Random(seed)
         self._cluster = cluster
-        self._kinds = itertools.cycle((*FAULTS, *(RESTARTS if cluster else ())))
+        self._kinds = itertools.cycle((*FAULTS, *RESTARTS))
         self._ends: dict[int, tuple[float, Callable[[], object]]] = {}
         self.counts = Counter[str]()
         self.problems: list[str] = []
@@ -78,7 +77,7 @@ class Faults:
         """Cause faults for a time, on a slow machine until there was one of each kind, then end all of them."""
         start, pause = time.monotonic(), threading.Event()
         while (elapsed := time.monotonic() - start) < seconds or (
-            elapsed < 5 * seconds and not self.counts.keys() >= set(FAULTS)
+            elapsed < 5 * seconds and not self.counts.keys() >= {*FAULTS, *RESTARTS}
         ):
             self._end_faults(time.monotonic())
             idle = [number for number in range(len(self._processes)) if number not in self._ends]
@@ -128,7 +127,7 @@ class Faults:
 
     def _trouble_server(self, kind: str) -> None:
         self.counts[kind] += 1
-        if self._cluster is not None and kind in RESTARTS:
+        if kind in RESTARTS:
             self._cluster.stop(RESTARTS[kind])
             self._cluster.start()
         else:
@@ -173,8 +172,7 @@ class Handovers:
         networks: Network of each of them.
         prometheus: A Prometheus that scrapes them.
         seed: Seed of logs and faults, but not of their times.
-        print_line: Function that prints a line of the report.
-        cluster: Database server to restart; None restarts none.
+        cluster: Database server to restart.
 
     Attributes:
         faults: The faults.
@@ -186,44 +184,32 @@ class Handovers:
         networks: Sequence[Proxy],
         prometheus: PrometheusApi,
         seed: int,
-        print_line: Callable[[str], object],
-        cluster: Cluster | None = None,
+        cluster: Cluster,
     ) -> None:
         self._replicas = replicas
         self._prometheus = prometheus
         self._seed = seed
-        self._print = print_line
         self.faults = Faults(replicas, networks, seed, cluster)
-        self._started_at = time.monotonic()
 
     def run(self, seconds: float) -> list[str]:
         """Run for a time, and return the problems that were found."""
         self._replicas.start()
         before = self._replicas.truth()
         wait_equal(before, lambda: scraped(self._prometheus))
-        with in_thread(self._print_progress), in_thread(partial(self._replicas.write_logs, seed=self._seed)):
+        with in_thread(partial(self._replicas.write_logs, seed=self._seed)):
             self.faults.run(seconds)
-        self._print("no more faults; comparing")
         return [*self._evaluate(before), *self.faults.problems]
-
-    def _print_progress(self, stop: threading.Event) -> None:
-        while not stop.wait(60):
-            minutes = (time.monotonic() - self._started_at) / 60
-            self._print(f"{minutes:5.1f} min  {self._replicas.log_count:,} logs  {self.faults.counts.total()} faults")
 
     def _evaluate(self, before: Totals) -> Iterator[str]:
         is_unsaved = UNSAVED_POLLS.match
-        yield from compare(self._replicas, self._prometheus, before, self._print, is_expected=is_unsaved)
+        yield from compare(self._replicas, self._prometheus, before, is_expected=is_unsaved)
         self.faults.check_logs()
-        self._print("faults: " + ", ".join(f"{name} {count}" for name, count in sorted(self.faults.counts.items())))
-        self._print(f"handovers: about {self._prometheus.value(CLAIMS) or 0:,.0f} claims")
 
 
 def compare(
     replicas: Replicas,
     prometheus: PrometheusApi,
     before: Totals,
-    print_line: Callable[[str], object] = print,
     is_expected: Callable[[str], object] = lambda _: False,
 ) -> Iterator[str]:
     """Yield how the state and Prometheus differ from the logs of the APIs, and counters that have fallen.
@@ -232,22 +218,15 @@ def compare(
         replicas: The replicas.
         prometheus: A Prometheus that scrapes them.
         before: Logs that there were at its first scrape.
-        print_line: Function that prints a line of the report.
         is_expected: Function that returns whether a counter may have fallen or be missing.
     """
     truth = replicas.truth()
-    print_line(f"logs: {truth.total() - before.total():,} written in their final status, in {len(truth)} series")
     for place, read in (("the state", replicas.stored), ("Prometheus", lambda: scraped(prometheus))):
-        start = time.monotonic()
-        totals = wait_for(truth, read)
-        print_line(f"{place}: {totals.total() - before.total():,} counted, after {time.monotonic() - start:.0f} s")
-        yield from find_differences(place, truth, totals)
+        yield from find_differences(place, truth, wait_for(truth, read))
     histories = read_histories(prometheus, LOOK_BACK)
     increases = Totals({each.series: each.increase for each in histories if each.increase})
-    print_line(f"samples: increases of {increases.total():,}, {sum(each.resets for each in histories)} resets")
     yield from find_differences("samples", truth - before, increases)
     measured = Totals({each.series: query_increase(prometheus, each) for each in histories if each.increase})
-    print_line(f"increase(): {measured.total():,}")
     yield from find_differences("increase()", truth - before, measured)
     yield from filterfalse(is_expected, find_falls(prometheus, LOOK_BACK, WORKSPACE_SELECTOR))
     # A workspace that is handed over in this moment is missing, and is back some seconds later.
@@ -273,6 +252,26 @@ def find_differences(place: str, expected: Totals, actual: Totals) -> Iterator[s
         yield f"{'/'.join(series)}: there are {expected[series]:,} logs, {place} has {actual[series]:,}"
     if len(different) > MAX_REPORTED:
         yield f"{place}: {len(different) - MAX_REPORTED} more series are different"
+
+
+def find_falls(prometheus: PrometheusApi, seconds: float, selector: str) -> Iterator[str]:
+    """Yield the counters with some labels, in braces, that fell in the last seconds."""
+    for name in _counters(prometheus):
+        for row in prometheus.query(f"resets({name}{selector}[{round(seconds)}s]) > 0"):
+            yield f"{name}{row['metric']} fell {row['value'][1]} times"
+
+
+def find_missing(prometheus: PrometheusApi, seconds: float, selector: str) -> Iterator[str]:
+    """Yield the counters of the last seconds that are missing now; arguments as above."""
+    for name in _counters(prometheus):
+        family = f"{name}{selector}"
+        for row in prometheus.query(f"last_over_time({family}[{round(seconds)}s]) unless {family}"):
+            yield f"{name}{row['metric']} vanished"
+
+
+def _counters(prometheus: PrometheusApi) -> list[str]:
+    names = prometheus.call_api("label/__name__/values")
+    return [name for name in names if name.startswith("late_") and name.endswith(COUNTER_SUFFIXES)]
 
 
 def read_histories(prometheus: PrometheusApi, seconds: float) -> list[SeriesHistory]:

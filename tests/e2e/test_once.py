@@ -35,17 +35,6 @@ def test_textfile(late: LateServer, tmp_path: Path) -> None:
     assert "" == writing.stdout
 
 
-def test_a_new_series_is_written_at_zero(late: LateServer, tmp_path: Path) -> None:
-    """A series that appears in a run is at 0 in its file and those of the next runs, as long as is configured."""
-    late.world.publish(5)
-    file = tmp_path / "late.prom"
-    for hold, count, expected in (("1h", 0, 0), ("1h", 2, 0), ("1h", 1, 0), ("0s", 1, 4)):
-        late.world.publish(count, platform="mastodon")
-        writing = program(late, tmp_path, "textfile", str(file), f"--metrics.zero-hold={hold}")
-        assert 0 == writing.start().wait_exit()
-        assert expected == Samples.parse(file.read_text()).sum(LOGS, platform="mastodon")
-
-
 def test_a_poll_that_fails(late: LateServer, tmp_path: Path) -> None:
     """After a failed poll the exit code is 1, and both the log and the file show the failure."""
     file = tmp_path / "late.prom"

@@ -8,34 +8,23 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from late_exporter.commands.state import check_state
-from late_exporter.store.snapshot import Snapshot
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.traffic import CounterWatch, Traffic, expected_counts, exposed_counts, in_thread
-from tests.support.postgres import PASSWORD, Cluster, find_programs, running_cluster, without_password
+from tests.support.postgres import PASSWORD, Cluster, without_password
 from tests.support.samples import Samples
 
 pytestmark = pytest.mark.e2e
 
 SEED = 20261126
 RESTARTS = 3
-
-
-@pytest.fixture
-def own_cluster(postgres: Cluster) -> Iterator[Cluster]:
-    """Start a server that the test may stop."""
-    del postgres  # It skips the test if PostgreSQL is missing.
-    programs = find_programs()
-    assert programs is not None
-    with running_cluster(programs) as cluster:
-        yield cluster
 
 
 @pytest.fixture
@@ -79,29 +68,6 @@ def test_restarts_of_the_server_under_load(
     assert 0 == program.stop()
     assert [] == watch.falls
     assert [] == check_state(url, None)
-
-
-def test_a_second_exporter_is_refused(
-    late: LateServer, postgres: Cluster, start: Callable[..., ExporterProcess]
-) -> None:
-    """It ends with an error, as does a replica; the first one goes on, and after its death another one does."""
-    late.world.publish(50, over=86_400)
-    url = postgres.create_schema()
-    first, second, replica = start(url), start(url, name="second"), start(url, "--state.replicas", name="replica")
-    first.start().wait_ready()
-    for refused in (second, replica):
-        assert 1 == refused.start().wait_exit()
-        assert "is in use by" in refused.stderr
-    with late.lock:
-        late.world.publish(7, over=5)
-    wait_equal(57.0, lambda: first.scrape().sum("late_publishing_logs_total"))
-    first.kill()
-    second.start().wait_ready()
-    wait_equal(57.0, lambda: second.scrape().sum("late_publishing_logs_total"))
-    assert 0 == second.stop()
-    assert PASSWORD not in first.stderr + second.stderr
-    with Snapshot(url) as snapshot:
-        assert 57 == sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
 
 
 def test_a_stop_while_the_server_hangs(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import pytest
+from pydantic import TypeAdapter
 
 from late_exporter.commands.state import check_state
-from tests.e2e.handovers import FAULTS, Handovers
+from late_exporter.config.fields import duration
+from tests.e2e.handovers import FAULTS, RESTARTS, Handovers
 from tests.e2e.program import wait_equal, wait_until
 from tests.e2e.prometheus import run_prometheus
 from tests.e2e.replicas import (
@@ -26,7 +29,11 @@ from tests.support.proxy import Proxy
 pytestmark = pytest.mark.e2e
 
 SEED = 20261128
-FAULT_SECONDS = 25.0
+
+FAULT_SECONDS = TypeAdapter(Annotated[float, duration("5s", "30d")]).validate_python(
+    os.environ.get("HANDOVERS") or "25s"
+)
+"""Duration of the faults; make handovers sets a longer one."""
 
 CreateReplicas: TypeAlias = Callable[..., tuple[Replicas, list[Proxy]]]
 
@@ -44,15 +51,17 @@ def create_replicas(tmp_path: Path, postgres: Cluster, exit_stack: ExitStack) ->
 
 
 def test_every_log_counts_once_whatever_happens_to_replicas(
-    create_replicas: CreateReplicas, tmp_path: Path, require_tool: Callable[[str], str]
+    own_cluster: Cluster, tmp_path: Path, require_tool: Callable[[str], str], exit_stack: ExitStack
 ) -> None:
     """In the state and in Prometheus all totals are exact, and no counter is reset by any handover."""
-    replicas, networks = create_replicas()
+    url = own_cluster.create_database()
+    networks, state_urls = create_networks(url, own_cluster.port, exit_stack)
+    replicas = Replicas(tmp_path, url, state_urls, exit_stack)
     replicas.publish_history()
     with run_prometheus(require_tool("prometheus"), tmp_path, scrape_config(replicas)) as prometheus:
-        handovers = Handovers(replicas, networks, prometheus, SEED, print)
+        handovers = Handovers(replicas, networks, prometheus, SEED, own_cluster)
         assert [] == handovers.run(FAULT_SECONDS)
-    assert set(FAULTS) <= handovers.faults.counts.keys()
+    assert {*FAULTS, *RESTARTS} <= handovers.faults.counts.keys()
 
 
 @pytest.mark.parametrize("held", [b"BEGIN", b"COMMIT\0"], ids=["begin", "commit"])

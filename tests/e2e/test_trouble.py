@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
-from tests.e2e.late import KEY, FaultHandler, HttpExchange, LateServer, OtherServer, respond_with
+from tests.e2e.late import KEY, FaultHandler, HttpExchange, LateServer, respond_with
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.support.samples import Samples
 
@@ -95,17 +93,6 @@ def increase(before: Samples, after: Samples, name: str, label: str, value: str)
     return after.sum(name, **{label: value}) > before.sum(name, **{label: value})
 
 
-def test_redirect_to_another_host(late: LateServer, start_exporter: Run, exit_stack: ExitStack) -> None:
-    """Redirects are not followed: the other host gets no request, so it gets no key."""
-    elsewhere = exit_stack.enter_context(OtherServer())
-    late.fault = lambda exchange: exchange.send(307, headers={"Location": f"{elsewhere.address}{exchange.path}"})
-    program = start_exporter()
-    is_down(program, "unavailable")
-    wait_until(lambda: len(late.requests) >= 4)
-    assert "not followed" in program.get("/-/ready").text
-    assert [] == elsewhere.requests
-
-
 def test_a_rejected_key_is_replaced_when_the_file_changes(
     late: LateServer, start_exporter: Run, tmp_path: Path
 ) -> None:
@@ -128,33 +115,3 @@ def test_a_rejected_key_is_replaced_when_the_file_changes(
     good = len(late.requests)
     wait_until(lambda: len(late.requests) > good + 2)
     assert {f"Bearer {fresh}"} == {request.headers["Authorization"] for request in late.requests[good:]}
-
-
-def test_rate_limited(late: LateServer, start_exporter: Run) -> None:
-    """Between a 429 and its reset there is no request; afterwards everything is counted."""
-    late.world.publish(10)
-    program = start_exporter("--status.feeds=none")
-    wait_equal(10.0, lambda: program.scrape().sum(LOGS))
-    opens: list[float] = []
-
-    def limited(exchange: HttpExchange) -> None:
-        if not opens:
-            opens.append(int(time.time()) + 4.0)
-        if time.time() < opens[0]:
-            retry_after = {"Retry-After": str(int(opens[0] - time.time()) + 1)}
-            exchange.send(429, b'{"error": "Rate limit exceeded. Please try again later."}', retry_after)
-        else:
-            late.respond(exchange)
-
-    before = len(late.requests)
-    late.fault = limited
-    late.world.publish(5)
-    wait_until(lambda: program.scrape().sum(POLLS, outcome="rate_limited") > 0)
-    assert program.scrape().sum("late_up") < 2
-    wait_equal(15.0, lambda: program.scrape().sum(LOGS))
-    rejected = [request for request in late.requests[before:] if request.status == 429]
-    after = [request for request in late.requests if request.time > rejected[0].time and request.status != 429]
-    assert 1 <= len(rejected) <= 2, "both feeds may have sent a request before the first 429"
-    assert rejected[-1].time - rejected[0].time < 0.5
-    assert after[0].time >= opens[0] - 0.01
-    wait_equal(2.0, lambda: program.scrape().sum("late_up"))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gzip
 import math
-import subprocess
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
@@ -25,7 +24,6 @@ from late_exporter.exposition.family import Family
 from late_exporter.exposition.family_lines import FamilyLines
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
 from late_exporter.exposition.text import format_number
-from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.series import Exemplar, Histogram, Labels, Series
 from tests.support.exposition import read_body
 
@@ -230,33 +228,6 @@ def test_bodies_are_cached() -> None:
     assert exposition.find_body(request) is None
 
 
-def test_changes_are_reported() -> None:
-    """The callback is called after every change of a series, and after nothing else."""
-    exposition = Exposition(FAMILIES)
-    changes: list[None] = []
-    exposition.on_change = lambda: changes.append(None)
-    exposition.put("posts_total", ("w", "x"), 3)
-    exposition.put("unknown", ("w", "x"), 3)
-    exposition.add_exemplar("posts_total", ("w", "x"), 3, Exemplar((), 1.0))
-    exposition.publish()
-    read_body(exposition)
-    assert 2 == len(changes)
-    exposition.remove("posts_total", ("w", "x"))
-    assert 3 == len(changes)
-
-
-def test_empty_exposition() -> None:
-    """Without series the text body is empty and the OpenMetrics body has its end marker; no family has a header."""
-    exposition = Exposition(FAMILIES)
-    assert ("", "# EOF\n") == bodies(exposition)
-    exposition.put("up", ("w",), 1)
-    assert lines(exposition)
-    exposition.remove("up", ("w",))
-    exposition.remove("up", ("v",))
-    exposition.publish()
-    assert ("", "# EOF\n") == bodies(exposition)
-
-
 def test_created_is_off_by_default() -> None:
     """Samples of _created appear only in OpenMetrics, and only if enabled."""
     state: State = {("posts_total", ("w", "x")): SeriesState(1, 5.0)}
@@ -286,14 +257,6 @@ def test_invalid_exemplars_are_omitted(family_name: str, value: float, exemplar:
     exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1), ("up", ("w", "x")): SeriesState(1)})
     exposition.add_exemplar(family_name, ("w", "x"), value, exemplar)
     assert not any(" # " in line for line in lines(exposition, OPENMETRICS))
-
-
-def test_longest_exemplar() -> None:
-    """The limit of an exemplar is 128 characters, not bytes."""
-    exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1)})
-    exposition.add_exemplar("posts_total", ("w", "x"), 1, Exemplar((("log_id", "é" * 122),), 1.0))
-    expected = f'posts_total{{platform="x",workspace="w"}} 1.0 # {{log_id="{"é" * 122}"}} 1.0 1.0'
-    assert [expected] == lines(exposition, OPENMETRICS)
 
 
 def test_number_of_exemplars_is_limited() -> None:
@@ -351,27 +314,6 @@ def test_a_new_histogram_starts_at_zero() -> None:
     assert ["1.0", "3.0", "6.0 # {", "10.0", "10.0", "5e-06"] == [
         line.split("} ")[1] for line in zeros.lines(OPENMETRICS)
     ]
-
-
-def test_the_registry_has_the_zeros() -> None:
-    """What the registry collects is what a scrape gets."""
-    zeros = HeldZeros()
-    zeros.exposition.put("posts_total", ("w", "x"), 3, created=1000.0)
-    assert zeros.lines()
-    for value in (0.0, 3.0):
-        assert [value] == [sample.value for sample in next(zeros.exposition.collect()).samples[:1]]
-        assert f"}} {value}\n" in generate_latest(zeros.exposition.registry).decode()
-        zeros.now += 75.0
-
-
-def test_a_new_series_that_is_removed() -> None:
-    """Nothing of it comes back once it would have been old enough."""
-    zeros = HeldZeros()
-    zeros.exposition.put("posts_total", ("w", "x"), 3, created=1000.0)
-    assert zeros.lines()
-    zeros.exposition.remove("posts_total", ("w", "x"))
-    zeros.now += 75.0
-    assert [] == zeros.lines()
 
 
 def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,15 +383,3 @@ def test_metrics_of_other_collectors_come_last() -> None:
         assert "python_info" in text
         assert text.endswith(f"turns {expected}.0\n")
         exposition.publish(refresh=refresh)
-
-
-@pytest.mark.e2e
-def test_promtool_accepts_the_whole_catalogue(require_tool: Callable[[str], str]) -> None:
-    """Promtool reports nothing about the names, help texts and values of all families."""
-    exposition = Exposition(CATALOGUE)
-    for definition in CATALOGUE.values():
-        exposition.put(definition.name, tuple(f"{name}\\" for name in definition.labels), value_of(definition, 1))
-    exposition.publish()
-    command = [require_tool("promtool"), "check", "metrics"]
-    finished = subprocess.run(command, input=read_body(exposition).encode(), capture_output=True, check=False)
-    assert (0, b"") == (finished.returncode, finished.stdout + finished.stderr)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -96,17 +95,6 @@ async def test_changes_follow_at_leisure(harness: Harness) -> None:
     assert [f'up{{workspace="w"}} {len(costs)}.0'] == harness.lines()[:1], "changes during a pause follow with it"
 
 
-async def test_a_change_after_the_pause_is_published_at_once(harness: Harness) -> None:
-    """An exporter at rest publishes a change without a pause."""
-    task = asyncio.ensure_future(harness.publisher.run())
-    for number in range(3):
-        harness.clock.now += MAX_PAUSE_SECONDS
-        harness.exposition.put("up", ("w",), number)
-        await harness.publisher.wait_published()
-    task.cancel()
-    assert [] == harness.clock.sleeps
-
-
 async def test_changes_that_belong_together_are_awaited(harness: Harness) -> None:
     """A publication waits until no more changes follow that are published together with the last ones."""
     harness.exposition.is_held = True
@@ -119,28 +107,6 @@ async def test_changes_that_belong_together_are_awaited(harness: Harness) -> Non
     harness.exposition.is_held = False
     await publication
     assert ['up{workspace="w"} 1.0', 'up{workspace="x"} 1.0'] == harness.lines()[:2]
-
-
-async def test_a_publication_at_rest(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While no series changes, a publication follows at its interval."""
-    timeouts = list[float]()
-    timeout = asyncio.timeout
-
-    def at_once(delay: float) -> asyncio.Timeout:
-        timeouts.append(delay)
-        harness.clock.now += delay
-        return timeout(0 if len(timeouts) < 4 else None)
-
-    monkeypatch.setattr(asyncio, "timeout", at_once)
-    harness.clock.now = -math.pi
-    task = asyncio.ensure_future(harness.publisher.run())
-    numbers = list[str]()
-    for _ in range(100):
-        await asyncio.sleep(0)
-        numbers += harness.lines()
-    task.cancel()
-    assert pytest.approx([0, *[REFRESH_SECONDS] * 3]) == timeouts[:4]
-    assert ["process_number 1.0", "process_number 2.0", "process_number 3.0"] == sorted(set(numbers))[:3]
 
 
 @pytest.mark.parametrize("ticks", range(6))

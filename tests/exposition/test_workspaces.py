@@ -84,33 +84,6 @@ def test_a_body_has_the_lines_of_its_workspaces_only(platforms: int, media: str)
         assert expected == gzip.decompress(exposition.get_body(BodyRequest(media, "gzip", tuple(chosen))).body).decode()
 
 
-def test_names_are_not_compared_as_text() -> None:
-    """A name that contains another one, or looks like a label, belongs to its own body only."""
-    exposition = Exposition(FAMILIES)
-    fill(exposition, NAMES)
-    assert ["up 2"] == [line[:2] + line[-4:-2] for line in body(exposition, "b").splitlines() if line[:3] == "up{"]
-    assert "a-b" not in body(exposition, "a")
-    assert "quoted" not in body(exposition, "b")
-
-
-def test_series_without_a_workspace_are_in_the_whole_only() -> None:
-    """Neither the build of the exporter nor process metrics are in the body of a workspace; its labels are."""
-    exposition = Exposition(FAMILIES, collectors=[Others()])
-    fill(exposition, ["a", "b"])
-    whole, text = read_body(exposition), body(exposition, "a")
-    assert all(name in whole for name in ("build_info", "process_threads", "secret_label"))
-    assert not any(name in text for name in ("build_info", "process_threads", "secret_label", "brand"))
-    assert text.endswith('late_workspace_info{team="social",workspace="a"} 1.0\n')
-    assert body(exposition, "a", media=OPENMETRICS).endswith('workspace="a"} 1.0\n# EOF\n')
-
-
-def test_a_workspace_without_series() -> None:
-    """The body of a workspace without series is empty, with the end marker in OpenMetrics."""
-    exposition = Exposition(FAMILIES)
-    fill(exposition, ["a"])
-    assert ("", "# EOF\n") == (body(exposition, "b"), body(exposition, "b", media=OPENMETRICS))
-
-
 @pytest.mark.parametrize("media", [TEXT, OPENMETRICS])
 def test_workspaces_that_may_not_be_shown(media: str) -> None:
     """They are in no body, whether it is about them or about everything; what has no workspace is in the latter."""

@@ -102,19 +102,6 @@ def test_logs_found_late_have_events(world: World, open_events: OpenEvents) -> N
     assert failed(*late) == queued_ids(exporter)
 
 
-def test_failed_connections(world: World, open_events: OpenEvents) -> None:
-    """A connection event that says that it failed is a failure."""
-    exporter = open_events(world, feeds=FEEDS)
-    for feed in FEEDS:
-        exporter.poll(feed=feed)
-    world.clock.advance(5)
-    for event in ("connect_success", "connect_failed", "disconnect"):
-        world.add_connection(event, error={"code": "denied", "message": "no"})
-    exporter.poll(feed="connections")
-    (queued,) = exporter.store.outbox.read(10)
-    assert ("connect_failed", "no") == tuple(json.loads(queued.body)[name] for name in ("action", "error"))
-
-
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_a_kill_at_every_step_neither_loses_nor_doubles_an_event(generation: str, tmp_path: Path) -> None:
     """The event of a log is queued if and only if it is counted, wherever the process is killed."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -71,17 +69,6 @@ def test_an_account_that_is_deleted(world: World, exporter: ExporterHarness) -> 
     assert before == exporter.scrape().family("late_publishing_logs_total")
 
 
-def test_a_pending_log_whose_account_is_deleted(world: World, exporter: ExporterHarness) -> None:
-    """It settles although it lost its account id at the same time."""
-    waiting = world.insert(world.clock.now - HOUR, status="pending")
-    world.publish(150, over=MINUTE)
-    exporter.poll()
-    world.change(waiting, "failed", statusCode=400, accountId=None)
-    exporter.poll_repeatedly(2)
-    assert 152 == len(exporter.observations)
-    assert 0 == exporter.scrape().sum("late_publishing_pending_logs")
-
-
 @pytest.mark.parametrize(
     "fields",
     [
@@ -133,56 +120,6 @@ def test_times_that_cannot_be_read_any_more(
     assert size + 2 == exporter.scrape().sum(LOGS)
 
 
-@pytest.mark.parametrize(("count", "known_count"), [(2, 1), (4, 5)])
-def test_new_logs_at_the_times_of_deleted_ones(
-    count: int, known_count: int, world: World, exporter: ExporterHarness
-) -> None:
-    """They count, although they have the status of those, at two times of a page or beside more known logs."""
-    world.publish(known_count, over=DAY)
-    moments = [world.clock.now - HOUR * number for number in range(1, count + 1)]
-    deleted = [world.insert(moment, accountId="acc1") for moment in moments]
-    exporter.poll_repeatedly(2)
-    world.delete(*deleted)
-    for moment in moments:
-        world.insert(moment, accountId="acc2")
-    exporter.poll_repeatedly(2)
-    exporter.settle()
-    assert known_count + 2 * count == len(exporter.observations)
-
-
-def test_an_account_in_another_form(world: World, exporter: ExporterHarness) -> None:
-    """It is no part of the key, so that pending logs settle."""
-    ids = world.publish(120, over=DAY, kinds=[{}, {"status": "pending"}])
-    exporter.poll_repeatedly(2)
-    for row in list(world.rows):
-        world.change(row["_id"], row["status"], zernio={"account_id": "https://zernio.com/accounts/a1"})
-    world.change(ids[1], "failed")
-    exporter.poll_repeatedly(3)
-    exporter.settle()
-    assert 121 == len(exporter.observations)
-
-
-@pytest.mark.parametrize(("size", "pairs"), [(120, [(40, 110)]), (120, [(99, 100)])])
-def test_alike_logs_on_different_pages(
-    size: int, pairs: list[tuple[int, int]], world: World, exporter: ExporterHarness
-) -> None:
-    """More logs of one millisecond than a page are all counted, also those that differ in nothing."""
-    world.publish(20, over=DAY)
-    exporter.poll()
-    world.clock.advance(HOUR)
-    moment = world.clock.now - MINUTE
-    request_ids = [f"r{number}" for number in range(size)]
-    for first, second in pairs:
-        request_ids[second] = request_ids[first]
-    for request_id in request_ids:
-        world.insert(moment, requestId=request_id)
-    world.publish(30, over=10.0)
-    exporter.poll_repeatedly(2)
-    assert 50 + size == len(exporter.observations)
-    exporter.settle()
-    assert 50 + size == len(exporter.observations)
-
-
 @pytest.mark.parametrize("time_filter", ["inclusive", "rejected"])
 @pytest.mark.parametrize(("size", "above"), [(130, 0), (130, 30), (350, 7), (350, 99)])
 def test_partly_alike_logs_of_more_than_a_page(
@@ -206,35 +143,6 @@ def test_partly_alike_logs_of_more_than_a_page(
     assert 3 == len(late.requests) - request_count
 
 
-@pytest.mark.parametrize("above", [0, 3, 8, 12])
-def test_alike_logs_of_a_dense_time(above: int, world: World, exporter: ExporterHarness) -> None:
-    """Alike logs count as long as those of their time fit on a page."""
-    world.publish(20, over=DAY)
-    exporter.poll()
-    world.clock.advance(HOUR)
-    for number in range(90):
-        world.insert(world.clock.now - MINUTE, requestId=f"r{number % 29}")
-    world.publish(above, over=10.0)
-    exporter.poll_repeatedly(1)
-    assert 110 + above == len(exporter.observations)
-    exporter.settle()
-    assert 110 + above == len(exporter.observations)
-
-
-def test_alike_logs_that_are_cut_within_a_second(world: World, exporter: ExporterHarness) -> None:
-    """A page that ends among many logs of one time, below others of that second, is repeated from the first of them."""
-    world.publish(20, over=DAY)
-    exporter.poll()
-    world.clock.advance(HOUR)
-    second = float(int(world.clock.now)) - MINUTE
-    for number in range(80):
-        world.insert(second, requestId=f"r{number % 29}")
-    for number in range(45):
-        world.insert(second + 0.1 + number / 100)
-    exporter.poll_repeatedly(1)
-    assert 20 + 80 + 45 == len(exporter.observations)
-
-
 @pytest.mark.parametrize("above", [0, 150])
 def test_an_alike_log_that_appears_after_the_others(above: int, world: World, exporter: ExporterHarness) -> None:
     """A time whose logs were all counted is read again if another log of it appears."""
@@ -250,25 +158,3 @@ def test_an_alike_log_that_appears_after_the_others(above: int, world: World, ex
     world.insert(moment, requestId="r3")
     exporter.poll_repeatedly(8)
     assert 301 + 90 + above == len(exporter.observations)
-
-
-@pytest.mark.parametrize("is_deleted_first", [True, False])
-@pytest.mark.parametrize("number", range(3, 9))
-def test_a_list_that_moves_and_moves_back_between_pages_of_one_time(
-    number: int, *, is_deleted_first: bool, world: World, exporter: ExporterHarness
-) -> None:
-    """A log counts once that is on two of the pages, or between two, because a row above them comes and one goes."""
-    world.publish(20, over=DAY)
-    exporter.poll()
-    world.clock.advance(HOUR)
-    second = float(int(world.clock.now)) - MINUTE
-    for request_number in range(250):
-        world.insert(second, requestId=f"r{request_number}")
-    above = world.insert(second + 0.5)
-    world.publish(30, over=10.0)
-    callbacks: list[Callable[[], object]] = [partial(world.delete, above), partial(world.insert, second + 0.6)]
-    for offset, callback in enumerate(callbacks if is_deleted_first else reversed(callbacks)):
-        exporter.api.before_request(number + offset, callback)
-    exporter.poll()
-    moment = str(int(second * 1000))
-    assert 250 == len([key for key, _ in exporter.observations if key.startswith(moment)])

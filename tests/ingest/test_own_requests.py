@@ -105,14 +105,6 @@ def test_only_requests_of_the_customer_count(exporter: InsideHarness, api: Reque
     assert 15 == count(exporter) == len(set(exporter.commit_log)) == len(exporter.commit_log)
 
 
-def test_own_requests_cost_no_requests(exporter: InsideHarness, api: RequestLogApi) -> None:
-    """At rest a poll is one request, although each one adds a log and the total of the API grows."""
-    exporter.poll_repeatedly(9)
-    requests = len(api.requests)
-    exporter.poll_repeatedly(10)
-    assert 10 == len(api.requests) - requests
-
-
 def test_own_requests_are_no_findings(exporter: InsideHarness, api: RequestLogApi) -> None:
     """Reconciliation and audit neither count nor miss the requests of the exporter."""
     exporter.settle()

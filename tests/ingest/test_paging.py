@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
@@ -94,67 +93,6 @@ def test_a_filter_that_does_not_work_costs_few_requests(time_filter: str, world:
     assert 1200 / 98 + 10 >= len(exporter.requests)
 
 
-@pytest.mark.parametrize("number", range(2, 12, 3))
-def test_an_emptied_list_is_read_on(number: int, world: World, start: Start) -> None:
-    """All logs are deleted during a first sync, and one is published at any time later."""
-    exporter = start(world, max_skip=40)
-    world.publish(900, over=3 * DAY)
-    exporter.api.before_request(1, lambda: world.delete_top(900))
-    exporter.api.before_request(number, lambda: world.publish(1))
-    exporter.poll_repeatedly(2)
-    exporter.api.clear_events()
-    world.clock.advance(HOUR)
-    world.publish(400)
-    exporter.poll()
-    assert set() == uncounted(exporter, world)
-
-
-def test_a_gap_in_a_list_that_is_empty_by_now(world: World, start: Start) -> None:
-    """If all logs have expired before a catch-up was complete, it ends once an empty list was seen twice."""
-    exporter = start(world, max_skip=40, commit_size=1)
-    world.publish(900, over=3 * DAY)
-    assert exporter.kill(steps=40, downtime=8 * DAY)
-    failed, read = exporter.poll_repeatedly(2)
-    assert str(failed.error).startswith("400: skip must be <= 40")
-    assert read.error is None
-    world.publish(10)
-    exporter.poll_repeatedly(1)
-    assert set() == uncounted(exporter, world)
-
-
-@pytest.mark.parametrize("beyond_max_skip", ["empty", "largest"])
-def test_a_limit_of_skip_that_is_not_an_error(beyond_max_skip: str, world: World, start: Start) -> None:
-    """If the API does not show the end of the whole list, a first sync and a scan end there."""
-    exporter = start(world, reconcile=10 * MINUTE, max_skip=500, beyond_max_skip=beyond_max_skip)
-    world.publish(900, over=3 * DAY)
-    exporter.api.before_request(80, lambda: pytest.fail("more than 80 requests"))
-    exporter.poll()
-    check(exporter, world)
-    world.insert(world.clock.now - 2 * DAY)
-    exporter.settle()
-    check(exporter, world)
-
-
-def test_a_skip_that_fails_is_avoided(world: World, start: Start) -> None:
-    """If each request that skips many rows fails, all pages are read by time."""
-    exporter = start(world, beyond_max_skip="fails", max_skip=500)
-    world.publish(900, over=3 * DAY)
-    assert "success" == exporter.poll().outcome
-    check(exporter, world)
-
-
-def test_a_time_filter_that_always_fails_is_noticed(world: World, start: Start) -> None:
-    """Polls fail, and nothing is shown, until the API is right again."""
-    exporter = start(world, time_filter="fails")
-    world.publish(900, over=3 * DAY)
-    assert ["unavailable"] * 5 == [result.outcome for result in exporter.poll_repeatedly(5)]
-    scrape = exporter.scrape()
-    assert (0, 0) == (scrape.sum("late_up"), scrape.sum("late_publishing_logs_total"))
-    exporter.api.quirks = ListQuirks()
-    exporter.poll_repeatedly(2)
-    check(exporter, world)
-
-
 @pytest.mark.parametrize("time_filter", ["ignored", "rejected"])
 def test_logs_out_of_reach_are_an_error_that_says_what_to_do(time_filter: str, world: World, start: Start) -> None:
     """If neither skip nor time leads to a log, the first sync fails with a message, and works once time does."""
@@ -210,14 +148,6 @@ def test_logs_of_one_moment_across_a_bound(
     check(exporter, world)
 
 
-def test_logs_too_dense_for_a_bound_use_skip(world: World, start: Start) -> None:
-    """Hundreds of logs per second are read by skip within the bound."""
-    exporter = start(world, max_page_size=20, max_skip=700, time_filter="exclusive seconds")
-    world.publish(1000, over=5)
-    exporter.poll()
-    check(exporter, world)
-
-
 MOVES: dict[str, Callable[[World], object]] = {
     "insert": lambda world: world.publish(33),
     "delete newest": lambda world: world.delete_top(33),
@@ -247,18 +177,6 @@ def test_a_list_that_moves_between_bounded_pages(
     exporter.poll_repeatedly(1)
     if move != "late":
         assert set() == uncounted(exporter, world)
-
-
-def test_a_list_whose_tail_expires_during_the_first_sync(world: World, start: Start) -> None:
-    """Logs that expire before they are read end the sync, and no log that stays is missed."""
-    exporter = start(world, max_page_size=20, max_skip=25)
-    world.publish(600, over=6.9 * DAY)
-    for number in range(2, 40, 2):
-        exporter.api.before_request(number, partial(world.clock.advance, 4 * HOUR))
-    while (result := exporter.poll()).is_partial:
-        assert result.error is None
-    assert exporter.is_synced
-    assert set() == uncounted(exporter, world)
 
 
 @pytest.mark.parametrize("time_filter", SOME_FILTERS)
@@ -329,16 +247,3 @@ def test_each_poll_of_a_slow_catch_up_gets_further(over: float, world: World, st
         assert counts[-2] < counts[-1]
     assert len(counts) > 2
     check(exporter, world)
-
-
-def test_more_pending_logs_than_the_api_skips(world: World, start: Start) -> None:
-    """Polls succeed although the list of pending logs cannot be read to its end; the scan settles the others."""
-    exporter = start(world, reconcile=10 * MINUTE, max_page_size=20, max_skip=60)
-    (deep, *_) = world.publish(150, over=DAY, status="pending")
-    world.publish(30, over=0)
-    for result in [exporter.poll(), *exporter.poll_repeatedly(12)]:
-        assert "success" == result.outcome
-    world.change(deep, "failed", statusCode=500)
-    exporter.settle()
-    statuses = exporter.scrape().family("late_publishing_logs_total", platform="instagram", action="publish")
-    assert Counter(status for _, status in world.history) == {labels[0]: n for labels, n in statuses.items()}

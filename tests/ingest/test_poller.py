@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
 from typing import Any
@@ -10,16 +9,13 @@ import pytest
 
 from late_exporter.errors import ApiUnavailable, RateLimited
 from late_exporter.exposition.negotiation import OPENMETRICS
-from late_exporter.format import iso_time
 from late_exporter.ingest import feed_publisher
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.uncommitted import UncommittedBatch
-from late_exporter.ingest.webhooks import WebhookReceiver, sign
 from late_exporter.protocols import ApiResponse
 from late_exporter.series import Histogram, IncCounter
 from late_exporter.status import FeedHealth, PollHealth, Quota
 from late_exporter.store import open_store
-from late_exporter.store.records import Coverage, ListPosition
 from tests.support.client import Handler, QueryParams
 from tests.support.clock import DAY
 from tests.support.exposition import read_body
@@ -133,17 +129,6 @@ async def test_lag(harness: PollerHarness) -> None:
     lag = harness.value("late_exporter_log_lag_seconds", "publishing")
     assert isinstance(lag, Histogram)
     assert (2, 5_000_000) == (sum(lag.counts), lag.micros)
-
-
-async def test_exemplars(harness: PollerHarness) -> None:
-    """Live logs leave exemplars; history and logs counted before do not."""
-    harness.rows = [publishing_row(1)]
-    await harness.poller.poll()
-    assert [] == harness.exposition.exemplars
-    harness.rows.insert(0, publishing_row(2, "failed"))
-    for _ in range(2):
-        await harness.poller.poll()
-    assert [("acme", "tiktok", "publish", "failed")] == harness.exposition.exemplars
 
 
 async def test_one_exemplar_per_bucket(harness: PollerHarness) -> None:
@@ -284,38 +269,6 @@ async def test_background_audit(harness: PollerHarness) -> None:
     assert [None] * 3 == [harness.value(family, "publishing") for family in (*families, last)]
 
 
-async def test_what_a_scan_has_found_is_read_again_if_it_was_dropped(harness: PollerHarness) -> None:
-    """A scan is reported as completed only with a log that a cancelled poll had found and dropped."""
-    harness.client.rate_limit = 600
-    await harness.start(PollConfig(reconcile_interval=600.0))
-    harness.rows = [publishing_row(number, age=5000 - number) for number in range(390, 0, -1)]
-    await harness.poller.poll()
-    await harness.poller.poll()
-    harness.rows.insert(150, publishing_row(9999, "failed", age=4760))  # on the second page
-    harness.now += 601
-
-    async def hang(path: str, params: QueryParams) -> ApiResponse | None:
-        if int(params.get("skip", 0)) > 150:
-            await asyncio.Event().wait()
-        return harness.respond(path, params)
-
-    harness.client.handler = hang
-    running = asyncio.ensure_future(harness.poller.run())
-    for _ in range(50):
-        await asyncio.sleep(0)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    assert harness.logs("failed") in (None, 0)
-
-    harness.restore_api()
-    await harness.poller.start()
-    await harness.poller.poll()
-    assert 1 == harness.logs("failed")
-    completed_at = "late_exporter_reconcile_last_completed_timestamp_seconds", "publishing"
-    assert NOW < float(str(harness.value(*completed_at)))
-
-
 async def test_unreadable_store(harness: PollerHarness) -> None:
     """A failed lookup fails the poll; nothing is counted twice later."""
     harness.rows = [publishing_row(1)]
@@ -348,25 +301,6 @@ async def test_the_feeds_of_a_workspace_share_unsaved_increments() -> None:
         await other.commit(UncommittedBatch(), 0)
         assert (6.0, 6.0) == (harness.value(THROTTLED), harness.stored_value(THROTTLED))
         assert [] == harness.recorder.unsaved_increments
-
-
-def coverage(newest: float, floor: float = 0.0) -> Coverage:
-    """Return a coverage with this time of its newest log."""
-    return Coverage(
-        retention_floor=int(floor * 1000),
-        complete_since=0,
-        newest=ListPosition(int(newest * 1000), "x"),
-        is_synced=True,
-    )
-
-
-async def test_the_retention_floor_never_falls(harness: PollerHarness) -> None:
-    """A clock that goes back does not bring back pruned logs."""
-    await harness.recorder.commit(UncommittedBatch(coverage=coverage(NOW, floor=NOW - 2 * DAY)), int(NOW * 1000))
-    kept = harness.store.batches[-1].coverage
-    assert kept is not None
-    assert int((NOW - 2 * DAY) * 1000) == kept.retention_floor
-    assert harness.store.batches[-1].prune_before == int((NOW - 8 * DAY) * 1000)
 
 
 # Exceptions and cancellation.
@@ -469,19 +403,6 @@ async def test_webhooks_do_not_shorten_a_backoff(webhook_harness: PollerHarness)
     assert (3, 4) == (await webhook_harness.reach(469.0), await webhook_harness.reach(470.0))
     assert 27 == webhook_harness.logs()
     assert 4 == await webhook_harness.reach(569.0)
-
-
-async def test_many_webhooks_trigger_a_poll_a_second(webhook_harness: PollerHarness) -> None:
-    """However many webhooks arrive, also old ones that are not remembered, a second has at most one poll for them."""
-    harness = webhook_harness
-    receiver = WebhookReceiver("/webhook", secret=lambda: "secret", clock=harness.clock.time)
-    receiver.stats_by_workspace["acme"] = harness.webhook_stats
-    for tenth in range(1, 601):
-        await harness.reach(tenth / 10)
-        event = {"id": str(tenth), "event": "post.failed", "timestamp": iso_time(NOW - 86_400)}
-        body = json.dumps(event).encode()
-        assert 204 == receiver.receive("/webhook", body, [sign(body, "secret").encode()])
-    assert await harness.reach(60.5) <= 2 + 60
 
 
 async def test_a_triggered_poll_does_not_scan(harness: PollerHarness) -> None:

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from unittest.mock import Mock
 
-import httpx
 import pytest
 
-from late_exporter.api.client import ApiKey, LateClient
-from late_exporter.api.quota import RateLimiter
 from late_exporter.errors import (
     ApiUnavailable,
     BadRequest,
@@ -42,7 +37,6 @@ from tests.support.status_api import (
     WEBHOOK,
     Document,
     StatusApi,
-    encode,
     post_list,
 )
 
@@ -231,57 +225,6 @@ async def test_no_minute_takes_more_than_a_twentieth_of_the_limit(rate_limit: in
     assert {"late_posts", INFO, "late_workspace_active"} <= harness.families("a") & harness.families("b")
 
 
-async def test_polls_of_logs_do_not_wait_for_status_feeds() -> None:
-    """With the smallest limit and half of it as share, no poll waits for a status feed."""
-    harness = StatusHarness("a", "b", intervals=dict.fromkeys(DEFAULTS, 30.0))
-    api, clock = StatusApi(), harness.clock
-    times: deque[float] = deque()
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        times.append(clock.elapsed)
-        while times[0] <= clock.elapsed - MINUTE:
-            times.popleft()
-        reset = clock.now + times[0] + MINUTE - clock.elapsed
-        headers = {
-            "X-RateLimit-Limit": "60",
-            "X-RateLimit-Remaining": str(60 - len(times)),
-            "X-RateLimit-Reset": str(math.ceil(reset)),
-        }
-        path = request.url.path
-        document = {"logs": []} if path.endswith("/logs") else api.document(path, dict(request.url.params))
-        return httpx.Response(200, headers=headers, stream=httpx.ByteStream(encode(document)))
-
-    waits = []
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        limiter = RateLimiter(0.5, monotonic=clock.monotonic, sleep=clock.sleep)
-        client = LateClient(
-            http,
-            base_url="http://127.0.0.1",
-            key=ApiKey("key"),
-            rate_limiter=limiter,
-            timeout=30.0,
-            monotonic=clock.monotonic,
-        )
-
-        async def poll() -> None:
-            while True:
-                start = clock.elapsed
-                for _ in range(4):
-                    await client.get("/logs", {}, path_template="/logs")
-                waits.append(clock.elapsed - start)
-                await clock.sleep(15)
-
-        for poller in harness.pollers.values():
-            poller.reconfigure(client, harness.config, harness.pace)
-        polls = asyncio.ensure_future(poll())
-        await harness.run_until(HOUR)
-        polls.cancel()
-    requests, _ = client.pop_request_log()
-    assert 100 < sum(request.path_template != "/logs" for request in requests) <= 3 * 60
-    assert 200 < len(waits)
-    assert {0.0} == set(waits)
-
-
 def account_pages(count: int) -> Callable[[QueryParams], Document]:
     """Return the pages of a list of accounts in cooldown."""
 
@@ -323,20 +266,6 @@ async def test_a_forbidden_feed_is_switched_off(harness: StatusHarness) -> None:
         assert [{"status_feed": "accounts"}] == harness.logs("status feed recovered")
 
 
-async def test_a_missing_feed_is_switched_off(harness: StatusHarness) -> None:
-    """A 404 switches off one feed as well, also if it was there before, and its series vanish at once."""
-    async with harness.running():
-        await harness.clock.reach(1)
-        assert {"late_workspace_active", "late_workspace_spend_ratio"} <= harness.families()
-        harness.api.documents["/v1/billing"] = None
-        await harness.clock.reach(HOUR + 1)
-        assert {("billing", "not_found")} == harness.disabled()
-        assert 0 == harness.ups()["billing"]
-        assert not {"late_workspace_active", "late_workspace_spend_ratio"} & harness.families()
-        (message,) = harness.logs("status feed switched off")
-        assert "404: the API has no /v1/billing" == message["error"]
-
-
 REJECTED = ("publishing", "partial")
 
 
@@ -359,13 +288,14 @@ async def test_a_rejected_status_does_not_switch_off_posts(harness: StatusHarnes
 
 
 async def test_stale_series_are_removed(harness: StatusHarness) -> None:
-    """A feed that fails keeps its series for three intervals; then nothing stale is shown."""
+    """A feed that fails keeps its series, and the time of its last refresh, for three intervals, and no longer."""
     async with harness.running():
         await harness.clock.reach(1)
         harness.api.documents["/v1/posts"] = ApiUnavailable("500: oops", status=500)
         await harness.clock.reach(14 * MINUTE)
         assert 0 == harness.ups()["posts"]
         assert 1 == harness.value("late_posts", "scheduled")
+        assert SECONDS == pytest.approx(harness.value(LAST_REFRESH, "posts"), abs=2.0)
         await harness.clock.reach(16 * MINUTE)
         assert "late_posts" not in harness.families()
         assert "late_account_health" in harness.families()
@@ -374,18 +304,6 @@ async def test_stale_series_are_removed(harness: StatusHarness) -> None:
         await harness.clock.reach(21 * MINUTE)
         assert 9 == harness.value("late_posts", "scheduled")
         assert 1 == harness.ups()["posts"]
-
-
-async def test_the_time_of_the_last_refresh_is_shown(harness: StatusHarness) -> None:
-    """The time of the last successful refresh stays while a feed fails, and tells how old its series are."""
-    async with harness.running():
-        await harness.clock.reach(6 * MINUTE)
-        assert SECONDS + 5 * MINUTE == pytest.approx(harness.value(LAST_REFRESH, "posts"), abs=2.0)
-        assert SECONDS == pytest.approx(harness.value(LAST_REFRESH, "webhooks"), abs=2.0)
-        harness.api.documents["/v1/posts"] = ApiUnavailable("500: oops", status=500)
-        await harness.clock.reach(14 * MINUTE)
-        assert 0 == harness.ups()["posts"]
-        assert SECONDS + 5 * MINUTE == pytest.approx(harness.value(LAST_REFRESH, "posts"), abs=2.0)
 
 
 async def test_stale_series_are_removed_while_a_request_waits(harness: StatusHarness) -> None:
@@ -476,47 +394,6 @@ async def test_a_new_key_is_tried_at_once_if_no_other_feed_is_due() -> None:
     assert {"billing": 1} == harness.ups()
 
 
-async def test_other_settings() -> None:
-    """A feed that is no longer configured leaves nothing behind; all others are read at once."""
-    harness = StatusHarness(intervals={"posts": 300.0, "billing": 3600.0, "webhooks": 600.0})
-    harness.api.documents["/v1/billing"] = FORBIDDEN
-    await harness.run_until(1)
-    harness.api.documents["/v1/billing"] = BILLING
-    config = StatusConfig(intervals={"accounts": 300.0, "billing": 3600.0, "webhooks": 60.0})
-    harness.poller.reconfigure(harness.api, config, harness.pace)
-    assert {"billing", "webhooks"} == set(harness.ups())
-    assert "late_posts" not in harness.families()
-    await harness.run_until(2)
-    assert {"accounts": 1, "billing": 1, "webhooks": 1} == harness.ups()
-    assert set() == harness.disabled()
-    posts, webhooks = harness.api.paths["/v1/posts"], harness.api.paths["/v1/webhooks/settings"]
-    assert (8, 2) == (posts, webhooks)
-    await harness.run_until(10 * MINUTE)
-    assert posts == harness.api.paths["/v1/posts"]
-    assert webhooks + 9 == harness.api.paths["/v1/webhooks/settings"]
-
-
-async def test_a_refresh_that_is_interrupted_starts_again(harness: StatusHarness) -> None:
-    """A reload in the middle of a refresh loses neither the feed nor shows half of it."""
-    blocked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    respond = harness.api.handler
-
-    async def wait(path: str, params: QueryParams) -> None:
-        if path == "/v1/posts" and params["status"] == "failed":
-            await blocked
-
-    assert respond is not None
-    harness.api.handler = lambda path, params: (
-        wait(path, params) if (path, params.get("status")) == ("/v1/posts", "failed") else respond(path, params)
-    )
-    await harness.run_until(1)
-    assert "late_posts" not in harness.families()
-    harness.api.handler = respond
-    harness.poller.reconfigure(harness.api, harness.config, harness.pace)
-    await harness.run_until(2)
-    assert 1 == harness.value("late_posts", "draft")
-
-
 async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) -> None:
     """The account feed wins over logs for the accounts it lists; when it is stale, the values of logs come back."""
     log_values: dict[Series, SeriesValue] = {
@@ -568,18 +445,6 @@ async def test_the_summary_for_the_status_page(harness: StatusHarness) -> None:
             (post.status, post.due_at, post.post_id, post.accounts) for post in posts if post.status == "scheduled"
         ]
         assert "pending_approval" in [post.status for post in posts]
-
-
-async def test_overdue_posts_vanish_with_their_feed(harness: StatusHarness) -> None:
-    """A post is reported as long as the number of posts is shown: no longer than three intervals without a refresh."""
-    async with harness.running():
-        await harness.clock.reach(11 * MINUTE)
-        assert harness.poller.health.overdue_posts
-        harness.api.documents["/v1/posts"] = ApiUnavailable("500: oops", status=500)
-        await harness.clock.reach(16 * MINUTE)
-        assert harness.poller.health.overdue_posts
-        await harness.clock.reach(40 * MINUTE)
-        assert () == harness.poller.health.overdue_posts
 
 
 @pytest.mark.parametrize(

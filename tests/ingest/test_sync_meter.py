@@ -10,7 +10,7 @@ from typing import TypeAlias
 import pytest
 
 from late_exporter.status import SyncProgress
-from tests.support.clock import DAY, HOUR
+from tests.support.clock import DAY
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi
 from tests.support.world import World
@@ -114,34 +114,3 @@ def test_catch_up(start: Start, world: World) -> None:
         assert part is not None
         assert 90 * number <= part.log_count <= 100 * number
         assert part.expected_count == pytest.approx(1500, rel=0.06)
-
-
-def test_a_poll_at_rest_has_no_progress(start: Start, world: World) -> None:
-    publish_evenly(world, 50, 6)
-    exporter = start()
-    read_progress(exporter, 0)
-    world.clock.advance(30.0)
-    world.insert(world.clock.now - 1)
-    assert [None] == read_progress(exporter, 1)
-    assert not messages(exporter, "caught up")
-
-
-def test_messages(start: Start, world: World) -> None:
-    """The end of a catch-up that took long is logged, with its true duration."""
-    exporter = start_before_catch_up(start, world)
-    began_at = world.clock.time()
-    read_progress(exporter, 0)
-    (end,) = messages(exporter, "caught up")
-    assert end["seconds"] == pytest.approx(world.clock.time() - began_at, abs=3 * LATENCY)
-
-
-def test_an_outage_is_no_part_of_the_duration(start: Start, world: World) -> None:
-    """A first sync that could not begin, because the API was down, counts from when it began."""
-    publish_evenly(world, 300, 6)
-    exporter = start()
-    exporter.api.fail_request(0, lambda _api, _body: b"<html>")
-    exporter.poll()
-    world.clock.advance(HOUR)
-    read_progress(exporter, 0)
-    (fields,) = messages(exporter, "first sync complete")
-    assert float(str(fields["seconds"])) < 60

@@ -23,7 +23,7 @@ DAY = 24 * HOUR
 @pytest.fixture(scope="module")
 def week() -> SimulatedWorld:
     """Return a world with a history of a week, for reading only."""
-    return SimulatedWorld(1, NOON)
+    return SimulatedWorld(1, NOON, logs_per_day=1000)
 
 
 def created_at(row: dict[str, Any]) -> int:

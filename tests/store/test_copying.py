@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from late_exporter.errors import StoreError, StoreInUse, StoreMissing
+from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter, Labels, ObserveHistogram, SeriesValue
 from late_exporter.store import Store, copying, open_store
@@ -142,27 +141,6 @@ def test_a_state_in_use_is_not_copied(source: str, target: str) -> None:
             with suppress(StoreError), Snapshot(target) as snapshot:
                 assert [] == snapshot.scopes
     assert 0 < copy_state(source, target)
-
-
-def test_no_exporter_uses_the_target_during_a_copy(source: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy_workspace = copying._copy_workspace  # noqa: SLF001
-
-    def copy_and_open(*arguments: Any) -> int:
-        with pytest.raises(StoreInUse):
-            open_store(target)
-        return copy_workspace(*arguments)
-
-    monkeypatch.setattr(copying, "_copy_workspace", copy_and_open)
-    assert 0 < copy_state(source, target, workspace="umbrella")
-
-
-def test_a_copy_needs_a_state(url: str, target: str) -> None:
-    """Without one, no target is created."""
-    for _ in range(2):
-        with pytest.raises(StoreMissing, match="there is no state"):
-            copy_state(url, target)
-    with pytest.raises(StoreMissing):
-        Snapshot(target)
 
 
 def test_a_workspace_gets_another_name_in_its_state(source: str) -> None:

@@ -47,16 +47,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def test_a_group_is_one_transaction(store: Store) -> None:
-    """There is one COMMIT, and so one write to the disk."""
-    statements: list[str] = []
-    with store.database.reading() as connection:
-        connection.set_trace_callback(statements.append)  # type: ignore[attr-defined]
-        store.commit_all([feed_commit(number, "a", "b") for number in range(5)])
-        connection.set_trace_callback(None)  # type: ignore[attr-defined]
-    assert 1 == statements.count("COMMIT")
-
-
 class SlowStore:
     """A store of which the first commit waits until it may go on."""
 

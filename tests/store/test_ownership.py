@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import random
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from typing import Any
 
 import psycopg
@@ -21,7 +18,7 @@ from late_exporter.store.records import Batch, FeedCommit
 from tests.e2e.program import wait_until
 from tests.support.postgres import Cluster, running_bouncer
 from tests.support.proxy import Proxy
-from tests.support.store import NOW, commit, execute, log_count, observation, problems
+from tests.support.store import commit, execute, log_count, observation, problems
 
 pytestmark = pytest.mark.e2e
 
@@ -155,27 +152,6 @@ def test_a_workspace_that_is_not_configured_any_more_is_given_away(open_replica:
     settle(replica)
     assert {"acme"} == replica.turn({name: name for name in NAMES[1:]}).give
     assert {*NAMES[1:]} == replica.owned == replica.ownership.confirm()
-
-
-def test_looks_use_up_no_ids(url: str, open_replica: Callable[..., Replica]) -> None:
-    """There are many of them, and the lock of a workspace has an id of 31 bits."""
-    replica = open_replica()
-    settle(replica)
-    query = "SELECT last_value FROM late_workspace_id_seq"
-    before = execute(url, query)
-    replica.ownership.look(GROUPS)
-    assert before == execute(url, query)
-
-
-def test_everybody_sees_who_owns_what(open_replica: Callable[..., Replica]) -> None:
-    """A replica that owns nothing is one nevertheless."""
-    first = open_replica()
-    settle(first)
-    second = open_replica()
-    for replica in (first, second):
-        view = replica.ownership.look(GROUPS)
-        assert {first.ownership.session_name: {*NAMES}, second.ownership.session_name: set()} == view.owners
-        assert [] == view.unowned
 
 
 # What is safe
@@ -401,50 +377,3 @@ def test_transaction_pooling_is_refused(
         assert [error for error in errors if words in error]
         for replica in replicas:
             replica.store.close()
-
-
-def test_replicas_count_once_whatever_happens_to_their_sessions(url: str, open_replica: Callable[..., Replica]) -> None:
-    """Sessions end at any time; each log is reported as counted at most once, and all are stored once."""
-    logs = [(name, f"{NOW + number}") for name in NAMES for number in range(40)]
-    reported = Counter[tuple[str, str]]()
-    doubtful = Counter[tuple[str, str]]()
-    stop, replicas = threading.Event(), [Replica(url) for _ in range(3)]
-
-    def work(seed: int) -> None:
-        draw, replica = random.Random(seed), replicas[seed]
-        with closing(replica.store):
-            for _ in range(60):
-                with suppress(StoreError):
-                    replica.turn()
-                    for name in sorted(replica.owned):
-                        log = draw.choice([log for log in logs if log[0] == name])
-                        try:
-                            reported[log] += replica.commit(*log)
-                        except StoreError:
-                            doubtful[log] += 1
-                            raise
-
-    def interrupt() -> None:
-        draw = random.Random(0)
-        while not stop.wait(0.02):
-            pids = execute(url, "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'late-exporter %'")
-            if pids:
-                execute(url, f"SELECT pg_terminate_backend({draw.choice(pids)[0]})")
-
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
-    interrupting = threading.Thread(target=interrupt)
-    for thread in (*threads, interrupting):
-        thread.start()
-    for thread in threads:
-        thread.join()
-    stop.set()
-    interrupting.join()
-    assert not [log for log, count in reported.items() if count > 1]
-    last = open_replica()
-    settle(last)
-    stored = {
-        (name, key) for name in NAMES for key in last.store.lookup(Scope(name, "publishing"), [key for _, key in logs])
-    }
-    assert {*(+reported)} <= stored <= {*reported, *doubtful}
-    assert len(stored) == sum(int(str(log_count(last.store, workspace=name))) for name in NAMES)
-    assert [] == problems(url)

@@ -249,16 +249,3 @@ def test_check_finds_a_read_only_server(postgres: Cluster) -> None:
     assert "cannot execute DELETE in a read-only transaction; the server is read-only" in finding.message
     with closing(open_store(url)) as store, pytest.raises(StoreError, match="the server is read-only"):
         commit(store, observation("a"))
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("statement", ["DROP TABLE late_event", "DROP TABLE late_state", "DELETE FROM late_state"])
-def test_check_finds_what_is_missing(postgres: Cluster, statement: str) -> None:
-    """A state that lacks a table or its version is an error with a remedy."""
-    url = postgres.create_schema()
-    open_store(url).close()
-    postgres.execute(url, statement)
-    finding = check_state(url)
-    assert Level.ERROR == finding.level
-    remedy = "schema unknown" if "DELETE" in statement else "; the state is incomplete; restore a backup, or drop"
-    assert remedy in finding.message

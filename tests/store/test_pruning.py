@@ -51,20 +51,3 @@ def test_each_feed_is_looked_at_once_a_minute(store: Store, monkeypatch: pytest.
     assert [1, 0] == [commit(store, prune_before=before).log_count for before in (None, NOW)]
     assert 1 == commit(store, observation("b", created=NOW - HOUR), prune_before=NOW).log_count
     assert 1 == commit(store, prune_before=NOW).log_count
-
-
-def test_a_pruned_log_is_no_longer_pending(store: Store) -> None:
-    commit(store, observation("old", "pending", NOW - HOUR), observation("new", "pending"))
-    assert ["new"] == [*(commit(store, prune_before=NOW).pending_logs or ())]
-    assert commit(store, prune_before=NOW).pending_logs is None
-    assert ["new"] == [*store.feed_state(SCOPE).pending_logs]
-
-
-def test_a_row_without_a_time_expires_after_its_commit(store: Store) -> None:
-    """Logs of any other time expire by that."""
-    times = {"first": -62_135_596_800_000, "last": 253_402_300_799_999, "rejected": None}
-    commit(store, *(observation(key, created=at) for key, at in times.items()), now=NOW)
-    for before, expected in ((NOW, {"last", "rejected"}), (NOW + 1, {"last"})):
-        for _ in range(2):  # to the end of the logs, and from their beginning
-            commit(store, prune_before=before)
-        assert expected == store.lookup(SCOPE, [*times]).keys()

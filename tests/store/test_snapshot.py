@@ -57,13 +57,6 @@ def test_reading_creates_nothing(url: str) -> None:
         assert ([], {}) == (snapshot.scopes, snapshot.series_values())
 
 
-def test_a_path_with_any_characters(tmp_path: Path) -> None:
-    path = tmp_path / "a folder with ? and %20 #" / "state.db"
-    open_store(f"sqlite:///{path}").close()
-    with Snapshot(f"sqlite:///{path}") as snapshot:
-        assert [] == snapshot.scopes
-
-
 def test_a_path_that_cannot_be_examined_is_an_error(tmp_path: Path) -> None:
     """The error names the path and the reason, as for a folder that this user may not read."""
     path = tmp_path / f"{'x' * 300}.db"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import resource
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -73,15 +71,6 @@ def test_a_log_takes_little_space(path: Path, key: str, order: int) -> None:
         for start in range(0, count, 2000):
             commit(store, *logs[::order][start : start + 2000])
     assert path.stat().st_size < count * BYTES_PER_LOG
-
-
-def test_the_size_has_the_write_ahead_log(path: Path) -> None:
-    """A commit is in the write-ahead log first, which takes space, too."""
-    with closing(open_file(path)) as store:
-        commit(store, *(observation(f"a{number}") for number in range(200)))
-        sizes = [path.with_name(name).stat().st_size for name in ("late.db", "late.db-wal")]
-        # SQLite counts the pages that are in the log only.
-        assert 0 < max(sizes) < store.size("acme")[1] <= sum(sizes) + 200 * 4096
 
 
 # What is no state
@@ -206,26 +195,6 @@ def test_a_full_disk_loses_nothing(path: Path, room: int) -> None:
         assert 2000 == len(commit(store, *logs).observations)
     with closing(open_file(path)) as store:
         assert 2001 == log_count(store) == store.feed_state(SCOPE).log_count
-
-
-def test_a_killed_process_loses_no_commit(path: Path) -> None:
-    """It leaves what it has committed, counted once, and a write-ahead log that is read by the next one."""
-    program = f"""
-import os
-from late_exporter.store import open_store
-from tests.support.store import commit, observation
-store = open_store("sqlite:///{path}")
-for number in range(0, 100, 10):
-    assert commit(store, *(observation(str(key)) for key in range(number, number + 10))).observations
-os._exit(9)
-"""
-    assert 9 == subprocess.run([sys.executable, "-c", program], check=False).returncode
-    assert path.with_name("late.db-wal").stat().st_size
-    with Snapshot(f"sqlite:///{path}") as snapshot:
-        assert 100 == snapshot.feed_state(SCOPE).log_count
-    with closing(open_file(path)) as store:
-        assert 1 == len(commit(store, *(observation(str(number)) for number in range(101))).observations)
-        assert 101 == log_count(store)
 
 
 # Backups

@@ -28,7 +28,6 @@ from late_exporter.store.records import (
     Batch,
     CommitResult,
     Coverage,
-    FeedAccounting,
     FeedCommit,
     FeedState,
     Gap,
@@ -38,7 +37,6 @@ from late_exporter.store.records import (
 )
 from late_exporter.store.snapshot import Snapshot
 from tests.support.store import (
-    LOGS,
     NOW,
     OTHER,
     SCOPE,
@@ -62,21 +60,6 @@ COVERAGE = Coverage(
 )
 
 
-def test_a_new_state_is_empty(store: Store) -> None:
-    """It has no logs, series or coverage."""
-    assert FeedState(coverage=None, pending_logs={}, log_count=0) == store.feed_state(SCOPE)
-    assert ({}, {}) == (stored_series(store), store.lookup(SCOPE, ["a"]))
-    assert 0 == store.size("acme")[0]
-
-
-def test_an_observation_counts_once(store: Store) -> None:
-    """In one batch or in several."""
-    first = commit(store, observation("a"), observation("a"))
-    again = commit(store, observation("a"), observation("b"))
-    assert ([observation("a")], [observation("b")]) == (first.observations, again.observations)
-    assert 2 == log_count(store) == again.log_count == store.feed_state(SCOPE).log_count
-
-
 def test_a_restart_changes_nothing(url: str) -> None:
     """Everything is there, and nothing counts again."""
 
@@ -93,38 +76,6 @@ def test_a_restart_changes_nothing(url: str) -> None:
         assert before == content(store)
         pending = {"b": PendingLog("b", NOW, "tiktok", "publish", "p")}
         assert FeedState(COVERAGE, pending, 2, b'{"page": 1}') == store.feed_state(SCOPE)
-
-
-def test_a_log_counts_in_each_status(store: Store) -> None:
-    """Once in each, as one log."""
-    commit(store, observation("a", "pending"))
-    result = commit(store, observation("a", "failed"), observation("a", "pending"), observation("a", "success"))
-    assert ["failed", "success"] == [each.entry.status for each in result.observations]
-    assert [1, 1, 1] == [log_count(store, status) for status in ("pending", "failed", "success")]
-    assert 1 == result.log_count
-    assert {"a": {"pending", "failed", "success"}} == store.lookup(SCOPE, ["a", "b"])
-
-
-def test_increments_that_apply_once_per_log(store: Store) -> None:
-    """They apply with the first observation of a log, also if two are in one batch."""
-
-    def paused(key: str, status: str) -> Observation:
-        increments = IncCounter("pauses", ("acme",), once_per_log=True), IncCounter("seen", ("acme",))
-        return Observation(observation(key, status).entry, increments)
-
-    commit(store, paused("a", "pending"), paused("a", "success"))
-    commit(store, paused("a", "failed"), paused("b", "success"))
-    assert {"pauses": 2, "seen": 4} == {family: each.value for (family, _), each in stored_series(store).items()}
-
-
-def test_increments_of_a_batch_always_apply(store: Store) -> None:
-    """A commit returns the values of the series that it changed, and no others; a series keeps its creation time."""
-    polls = "polls", ("acme",)
-    commit(store, observation("a"), at=6.0)
-    for count, at in ((1, 7.5), (2, 9.0)):
-        result = commit(store, observation("a"), increments=(IncCounter(*polls),), at=at)
-        assert {polls: SeriesValue(count, 7.5)} == result.series_values
-    assert {polls, (LOGS, ("acme", "tiktok", "publish", "success"))} == stored_series(store).keys()
 
 
 def test_values_of_all_kinds_are_stored(url: str) -> None:
@@ -149,133 +100,12 @@ def test_values_of_all_kinds_are_stored(url: str) -> None:
         assert expected == stored_series(store)
 
 
-def test_series_are_read_in_pages(store: Store) -> None:
-    """Of one workspace, each series once."""
-    for scope in (SCOPE, OTHER):
-        increments = [IncCounter("many", (scope.workspace, str(number))) for number in range(7)]
-        commit(store, scope=scope, increments=increments)
-    pages, after = [], ""
-    for _ in range(4):
-        page, after = store.series_page("acme", after, 3)
-        pages.append(page)
-    assert [3, 3, 1, 0] == [*map(len, pages)]
-    assert stored_series(store) == {series: value for page in pages for series, value in page.items()}
-
-
 def test_similar_keys_are_different(store: Store) -> None:
     """Keys that differ in any way are different logs."""
     keys = ["a", "A", "a ", "'; DROP TABLE late_log; --", "é", "e\u0301", "%", "?", "🔥", "a" * 128]
     result = commit(store, *map(observation, keys))
     assert len(keys) == len(result.observations) == log_count(store)
     assert {*keys} == store.lookup(SCOPE, keys).keys()
-
-
-@pytest.mark.parametrize("count", [0, 1, 100, 101, 250])
-def test_any_number_of_keys_is_looked_up(store: Store, count: int) -> None:
-    """Also if some or all of many are unknown, or asked for twice."""
-    keys = [f"k{number:03}" for number in range(count)]
-    commit(store, observation("z"))
-    assert {} == store.lookup(SCOPE, keys)
-    commit(store, *map(observation, keys))
-    assert {*keys, "z"} == store.lookup(SCOPE, [*keys, *keys, "z", "unknown"]).keys()
-
-
-def test_a_log_is_pending_until_it_is_final(store: Store) -> None:
-    """From its first pending observation until its first other one."""
-    waiting = commit(store, observation("b", "pending", post_id="p"), observation("a", "pending", NOW - 1))
-    same = commit(store, observation("b", "pending", post_id="p"))
-    settled = commit(store, observation("b", "failed"))
-    expected = [
-        ("a", PendingLog("a", NOW - 1, "tiktok", "publish", None)),
-        ("b", PendingLog("b", NOW, "tiktok", "publish", "p")),
-    ]
-    assert expected == [*(waiting.pending_logs or {}).items()], "oldest first"
-    assert same.pending_logs is None, "nothing has changed"
-    assert dict(expected[:1]) == settled.pending_logs == store.feed_state(SCOPE).pending_logs
-
-
-@pytest.mark.parametrize("batches", [("success", "pending"), ("success pending",), ("pending success",)])
-def test_a_final_log_is_never_pending(store: Store, batches: tuple[str, ...]) -> None:
-    """A pending observation that is outdated, or in one batch with a final one, counts nevertheless."""
-    results = [commit(store, *(observation("a", status) for status in batch.split())) for batch in batches]
-    assert (1, 1) == (log_count(store, "pending"), log_count(store, "success"))
-    assert {} == (results[-1].pending_logs or {}) == store.feed_state(SCOPE).pending_logs
-
-
-def test_a_deleted_pending_log_stays_counted(store: Store) -> None:
-    """It is no longer pending, and does not become pending again."""
-    commit(store, observation("a", "pending"), observation("b", "pending"))
-    result = commit(store, deleted_keys=("a", "never seen"))
-    commit(store, observation("a", "pending"))
-    assert ["b"] == [*(result.pending_logs or ())] == [*store.feed_state(SCOPE).pending_logs]
-    assert (2, 2) == (log_count(store, "pending"), result.log_count)
-
-
-def test_coverage_and_progress_are_replaced_or_kept(store: Store) -> None:
-    """A batch without them keeps those that are stored; an empty progress ends it."""
-    for batch, expected in (
-        ({"coverage": COVERAGE, "progress": b"1"}, (COVERAGE, b"1")),
-        ({}, (COVERAGE, b"1")),
-        ({"progress": b""}, (COVERAGE, b"")),
-        (
-            {"coverage": Coverage(retention_floor=2, complete_since=2)},
-            (Coverage(retention_floor=2, complete_since=2), b""),
-        ),
-    ):
-        commit(store, **batch)
-        state = store.feed_state(SCOPE)
-        assert expected == (state.coverage, state.progress)
-
-
-def test_feeds_are_independent(store: Store) -> None:
-    """A key in another feed or workspace is another log, which pruning and settling do not affect."""
-    others = Scope("acme", "connections"), OTHER
-    for scope in (SCOPE, *others):
-        log = observation("a", "pending", workspace=scope.workspace)
-        assert 1 == commit(store, log, scope=scope, coverage=COVERAGE).log_count
-    assert [2, 1] == [log_count(store, "pending", name) for name in ("acme", "umbrella")]
-    before = [store.feed_state(scope) for scope in others]
-    commit(
-        store,
-        observation("b"),
-        prune_before=NOW + HOUR,
-        deleted_keys=("a",),
-        coverage=Coverage(retention_floor=9, complete_since=9),
-    )
-    assert {} == store.lookup(SCOPE, ["a"])
-    assert before == [store.feed_state(scope) for scope in others]
-    assert [["a"], ["a"]] == [[*store.lookup(scope, ["a", "b"])] for scope in others]
-
-
-def test_the_newest_log_up_to_a_time(store: Store) -> None:
-    """Rejected logs and those of other feeds are left out."""
-    store.feed_state(SCOPE)
-    assert store.newest_time(SCOPE, until=10) is None
-    commit(store, *(observation(str(at), created=at) for at in (5, 7, 20)), observation("8", "rejected", 8))
-    commit(store, observation("9", created=9), scope=Scope("acme", "connections"))
-    assert [7, 20, None] == [store.newest_time(SCOPE, until=until) for until in (10, 30, 4)]
-
-
-def test_extreme_times(store: Store) -> None:
-    """Logs of the first and the last year are stored as they are; a row without a time has that of its commit."""
-    times = {"first": -62_135_596_800_000, "last": 253_402_300_799_999, "undated": None}
-    commit(store, *(observation(key, created=at) for key, at in times.items()), now=NOW)
-    assert [-62_135_596_800_000, NOW, 253_402_300_799_999] == [
-        store.newest_time(SCOPE, until=until) for until in (NOW - 1, NOW, 1 << 60)
-    ]
-
-
-def test_the_accounting_of_a_feed(store: Store) -> None:
-    """Every counted observation is stored or pruned, with duplicates and several statuses."""
-    commit(store, observation("a", "pending", NOW - HOUR), observation("b", created=NOW - HOUR), observation("c"))
-    commit(store, observation("a", created=NOW - HOUR), observation("b", created=NOW - HOUR))
-    commit(store, observation("d"), scope=Scope("acme", "connections"))
-    commit(store, prune_before=NOW)
-    series = stored_series(store)
-    expected = FeedAccounting(observation_count=4, stored_count=1, pruned_count=3, series_values=series)
-    assert expected == store.accounting(SCOPE)
-    other = store.accounting(Scope("acme", "connections"))
-    assert (1, 1, 0) == (other.observation_count, other.stored_count, other.pruned_count)
 
 
 def test_the_size_of_a_workspace(store: Store) -> None:
@@ -422,15 +252,6 @@ def test_a_feed_that_another_process_has_changed_is_not_written(url: str, store:
     assert [1, 0] == new_counts(store.commit_all(commits))
 
 
-def test_a_removed_feed_is_not_written(url: str, store: Store) -> None:
-    """A workspace that was removed from the state does not come back in parts."""
-    commit(store, observation("a"))
-    execute(url, "DELETE FROM late_feed", "DELETE FROM late_log", "DELETE FROM late_series")
-    with pytest.raises(StoreFenced):
-        commit(store, observation("b"))
-    assert {} == stored_series(store)
-
-
 def test_a_feed_that_is_not_loaded_is_not_used(store: Store) -> None:
     """Nor after it was forgotten, when its workspace was given away."""
     commit(store, observation("a"))
@@ -502,10 +323,3 @@ def test_an_incomplete_state_is_refused(url: str) -> None:
 def test_an_unknown_scheme_is_an_error_of_the_user(url: str) -> None:
     with pytest.raises(ConfigError, match=f"^--state.url '{url}': not a state URL; write it like sqlite:///data/"):
         open_store(url)
-
-
-def test_a_closed_store_raises(url: str) -> None:
-    store = open_store(url)
-    store.close()
-    with pytest.raises(StoreError, match=r": the (state is closed|connection was lost)$"):
-        stored_series(store)

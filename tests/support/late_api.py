@@ -51,10 +51,8 @@ class ListQuirks:
         order: Reorders the list; None keeps the documented order.
         transform: Changes a response document before it is sent.
         never_expires: Whether logs never expire and ``days`` is ignored.
-        time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS, or ``fails``.
+        time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS.
         max_skip: Largest ``skip`` that is accepted; None accepts any.
-        beyond_max_skip: Answer to a larger ``skip``: it is ``rejected``, or lowered to the ``largest``, or the page is
-            ``empty``, or the API ``fails``.
     """
 
     max_page_size: int = 100
@@ -63,7 +61,6 @@ class ListQuirks:
     never_expires: bool = False
     time_filter: str = "inclusive"
     max_skip: int | None = None
-    beyond_max_skip: str = "rejected"
 
 
 class FakeLateApi(FakeClient):
@@ -173,25 +170,14 @@ class FakeLateApi(FakeClient):
         archive = self.world.archives.publishing if query["type"] == "publishing" else self.world.archives.connections
         if self.quirks.time_filter == "rejected" and query.keys() & {"from", "to"}:
             raise BadRequest("400: Invalid filter value")
-        if self.quirks.time_filter == "fails" and query.keys() & {"from", "to"}:
-            raise ApiUnavailable("500: oops", status=500)
         rows = self._select(archive.rows, query)
         rows = list(self.quirks.order(rows)) if self.quirks.order else rows
-        skip = self._effective_skip(query, len(rows))
+        skip = int(query.get("skip", 0))
+        if self.quirks.max_skip is not None and skip > self.quirks.max_skip:
+            raise BadRequest(f"400: skip must be <= {self.quirks.max_skip}")
         limit = min(int(query["limit"]), self.quirks.max_page_size)
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
         return {"logs": [zernio_row(row) for row in rows[skip : skip + limit]], "pagination": pagination}
-
-    def _effective_skip(self, query: QueryParams, row_count: int) -> int:
-        """Return the number of rows that a request skips."""
-        quirks, skip = self.quirks, int(query.get("skip", 0))
-        if quirks.max_skip is not None and skip > quirks.max_skip:
-            if quirks.beyond_max_skip == "rejected":
-                raise BadRequest(f"400: skip must be <= {quirks.max_skip}")
-            if quirks.beyond_max_skip == "fails":
-                raise ApiUnavailable("500: oops", status=500)
-            skip = row_count if quirks.beyond_max_skip == "empty" else quirks.max_skip
-        return skip
 
     def _select(self, rows: Sequence[LogRow], query: QueryParams) -> Sequence[LogRow]:
         """Return the rows that the filters of a request select; a log without a time is between no times."""
