@@ -41,7 +41,7 @@ OVERDUE_SECONDS = MappingProxyType({"scheduled": 300, "publishing": 3600, "pendi
 MAX_TARGETS = 5
 """Accounts of a post that are named."""
 
-MAX_NAME_LENGTH = 40
+MAX_NAME_LENGTH, MAX_TEXT_LENGTH = 40, 200
 
 INTERNAL_PLATFORMS = ("sms", "phone")
 """Platforms whose accounts are those behind phone numbers, to which nothing is posted."""
@@ -224,7 +224,7 @@ def _account_reports(context: RefreshContext, labels: tuple[str, str], row: _Obj
         yield condition("reconnect")
     elif can_post is False:
         texts = map(_text, (row.get("platformStatusReason"), *_items(row.get("issues"))))
-        yield condition("blocked", text="; ".join(filter(None, texts)))
+        yield condition("blocked", text="; ".join(filter(None, texts))[:MAX_TEXT_LENGTH])
     if cooldown_until is not None and cooldown_until > now:
         yield condition("cooldown", at=cooldown_until)
     if expires_at is not None and expires_at < now + TOKEN_SECONDS:

@@ -44,6 +44,9 @@ CHECK_SECONDS = 30.0
 JITTER = 0.1
 
 
+MAX_CONDITIONS = 1000
+"""Conditions of a feed that are kept for the status page."""
+
 UP = "late_exporter_status_feed_up"
 LAST_REFRESH = "late_exporter_status_feed_last_refresh_timestamp_seconds"
 DISABLED = "late_exporter_status_feed_disabled"
@@ -120,7 +123,7 @@ class StatusPublisher:
             else:
                 overflow.append(increment)
         self.defer(overflow)
-        self._replace(feed, values, [each for each in reports if isinstance(each, Condition)])
+        self._replace(feed, values, [each for each in reports if isinstance(each, Condition)][:MAX_CONDITIONS])
         self.registry.set_gauge(LAST_REFRESH, (self.workspace, feed), now)
         self.set_state(feed, is_up=True)
 

@@ -610,6 +610,17 @@ async def test_a_webhook_does_not_wake_a_feed_that_is_off(harness: StatusHarness
         harness.poller.wake_callbacks["billing"]()
 
 
+async def test_conditions_are_bounded(harness: StatusHarness) -> None:
+    """However many accounts are in trouble, and however much the API says about each, little of it is kept."""
+    row = {**HEALTH, "canPost": False, "issues": ["x" * 99] * 9}
+    rows = [{**row, "accountId": f"a{number}"} for number in range(1500)]
+    harness.api.documents["/v1/accounts/health"] = {"accounts": rows}
+    await harness.poller.refresh()
+    conditions = [each for each in harness.poller.health.conditions if each.kind == "blocked"]
+    assert 900 < len(conditions) <= 1000
+    assert {200} == {len(each.text) for each in conditions}
+
+
 async def test_conditions_vanish_with_their_feed(harness: StatusHarness) -> None:
     """A post is reported as long as the number of posts is shown: no longer than three intervals without a refresh."""
 
