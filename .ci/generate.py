@@ -72,7 +72,11 @@ def _flags_markdown() -> str:
 
 def _webhook_events_markdown() -> str:
     return "\n".join(
-        ["| event | polls |", "|---|---|", *(f"| `{event}` | {feed} |" for event, feed in EVENT_FEEDS.items())]
+        [
+            "| event | polls |",
+            "|---|---|",
+            *(f"| `{event}` | {', '.join(feeds)} |" for event, feeds in EVENT_FEEDS.items()),
+        ]
     )
 
 

@@ -23,8 +23,8 @@ local defaults = import 'mixin/defaults.libsonnet';
     // Numbers in the alerts and in the colors of the dashboards, see deploy/prometheus/thresholds.py.
     thresholds: defaults.thresholds,
 
-    // Alerts to leave out, by name.
-    disabled: [],
+    // Alerts to leave out, by name. These two need the feed api_request.
+    disabled: ['LateApiFailing', 'LateApiThrottled'],
     // Changes of alerts by name, merged into every alert of that name; null removes a field. For example
     // { LateApiDrift: { 'for': '1h', labels: { severity: 'info' } } }.
     overrides: {},

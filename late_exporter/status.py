@@ -128,14 +128,12 @@ class AccountHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Args:
         username: Its name; empty if unknown.
         consecutive_failures: Number of its last attempts that failed, as far as logs show.
-        cooldown_until: Unix time until which the platform limits it; None if it does not, as far as its status shows.
     """
 
     platform: str
     account_id: str
     username: str = ""
     consecutive_failures: int = 0
-    cooldown_until: float | None = None
 
 
 class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -153,33 +151,29 @@ class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error: str = ""
 
 
-class OverduePost(msgspec.Struct, frozen=True, gc=False):
-    """The earliest post in a status, whose time ``due_at`` has passed; the title is the beginning of its text."""
+class Condition(msgspec.Struct, frozen=True, gc=False):
+    """Something that a status feed reports about an account, a post, a webhook or the plan.
 
-    status: str
-    due_at: float
-    post_id: str
-    title: str = ""
-    accounts: tuple[AccountHealth, ...] = ()
+    Args:
+        kind: What it is, as in ``web.verdicts``.
+        name: What people call its subject.
+        at: Unix time in seconds at which it has begun or will end, 0 if that does not matter.
+        subject: Id of the account or post.
+        text: What the API says about it.
+    """
+
+    kind: str
+    name: str = ""
+    at: float = 0.0
+    subject: str = ""
+    text: str = ""
 
 
 class WorkspaceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of accounts, queue and plan by the status feeds; times are Unix times in seconds.
-
-    Args:
-        overdue_posts: The most overdue post of each status in which posts may be overdue.
-        disconnected_accounts: Accounts that must be connected again.
-        cooldowns: Accounts that a platform has rate limited, also those whose time is over.
-        inactive_webhooks: Names of the webhooks that are switched off.
-        is_active: Whether the plan gives access, as far as known.
-    """
+    """The state of accounts, queue and plan by the status feeds."""
 
     feeds: tuple[StatusFeedHealth, ...] = ()
-    overdue_posts: tuple[OverduePost, ...] = ()
-    disconnected_accounts: tuple[AccountHealth, ...] = ()
-    cooldowns: tuple[AccountHealth, ...] = ()
-    inactive_webhooks: tuple[str, ...] = ()
-    is_active: bool = True
+    conditions: tuple[Condition, ...] = ()
 
 
 class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):

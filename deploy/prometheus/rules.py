@@ -17,6 +17,9 @@ from deploy.prometheus.thresholds import (
     ACCOUNT_ACTIVE_SECONDS,
     ACCOUNT_FAILURE_WINDOW,
     ACCOUNT_RECENT_WINDOW,
+    API_ERROR_REQUESTS,
+    API_ERROR_SHARE,
+    API_THROTTLED,
     AUDIT_AGE_SECONDS,
     BUDGET_FAILED_LOGS,
     BUDGET_FINAL_LOGS,
@@ -24,6 +27,7 @@ from deploy.prometheus.thresholds import (
     CONNECT_FAILED_SHARE,
     CONNECT_FAILURES,
     CONSECUTIVE_FAILURES,
+    COOLDOWN_STARTS,
     COVERAGE_AGE_WARNING_SECONDS,
     COVERAGE_LEFT_CRITICAL_SECONDS,
     COVERAGE_STEP_SECONDS,
@@ -72,6 +76,7 @@ from deploy.prometheus.thresholds import (
     TICKET_BURN,
     TOKEN_LEFT_CRITICAL_SECONDS,
     TOKEN_LEFT_WARNING_SECONDS,
+    USAGE_RATIO,
     USUAL_WEEKS_SHARE,
     WEBHOOK_REJECTION_WINDOW,
 )
@@ -112,7 +117,7 @@ OBJECTIVE = _percent(SUCCESS_OBJECTIVE)
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 QUANTILE_WINDOWS = ("5m", "1h")
 
-Severity: TypeAlias = Literal["critical", "warning"]
+Severity: TypeAlias = Literal["critical", "warning", "info"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,6 +381,50 @@ max by ({ACCOUNT}) (late_account_connected) == 0
 """,
 )
 
+COOLDOWN_UNTIL = "late_account_cooldown_until_timestamp_seconds"
+COOLDOWN_STARTS_1D = RecordingRule(
+    # Each start sets another end; the one of a day ago began before.
+    "account:late_account_cooldown:starts1d",
+    f"""\
+max by ({ACCOUNT}) (changes({COOLDOWN_UNTIL}[1d])) + 1
+unless
+max by ({ACCOUNT}) ({COOLDOWN_UNTIL} offset 1d)
+or
+max by ({ACCOUNT}) (changes({COOLDOWN_UNTIL}[1d]))
+""",
+)
+
+API_REQUESTS = "workspace:late_api_requests"
+
+
+def _api_requests(matcher: str = "") -> str:
+    selector = f'late_activity_logs_total{{type="api_request"{matcher}}}'
+    return f"sum by ({WORKSPACE}) (increase({selector}[5m]))"
+
+
+API_REQUEST_RULES = (
+    # Of all programs that use the API, as its own logs report them; only with the feed api_request.
+    RecordingRule(f"{API_REQUESTS}:increase5m", _api_requests()),
+    RecordingRule("workspace:late_api_throttled_requests:increase5m", _api_requests(', status_code="429"')),
+    RecordingRule(
+        "workspace:late_api_failed_requests:ratio_increase5m",
+        f"""\
+(
+    {_api_requests(', status_code=~"5.."')}
+  or
+    0 * {API_REQUESTS}:increase5m
+)
+/
+({API_REQUESTS}:increase5m > 0)
+""",
+    ),
+    RecordingRule(
+        "workspace:late_api_request_duration_seconds:p95_rate5m",
+        f"histogram_quantile(0.95, sum by ({WORKSPACE}, le)"
+        ' (rate(late_activity_duration_seconds_bucket{type="api_request"}[5m]))) >= 0',
+    ),
+)
+
 RETENTION = RecordingRule(
     # A restarted exporter shows its coverage just before the retention.
     "feed:late_exporter_retention:seconds",
@@ -460,7 +509,8 @@ RECORDING_GROUPS = (
             USUALLY_SCHEDULED,
         ),
     ),
-    RuleGroup(name="late-accounts-tokens", rules=(LONG_LIVED_TOKENS,)),
+    RuleGroup(name="late-accounts-tokens", rules=(LONG_LIVED_TOKENS, COOLDOWN_STARTS_1D)),
+    RuleGroup(name="late-api-requests", rules=API_REQUEST_RULES),
     RuleGroup(name="late-coverage", rules=(RETENTION, OPEN_GAP, LAST_GAPLESS_POLL)),
 )
 
@@ -1026,6 +1076,29 @@ def _token_expiry_alert(severity: Severity, seconds: int, for_: str) -> Alerting
     )
 
 
+def _cooldown_alert(severity: Severity, comparison: str, condition: str, state: str) -> AlertingRule:
+    return AlertingRule(
+        name="LateAccountCoolingDown",
+        severity=severity,
+        condition=condition,
+        expr=_with_username_if_known(f"""\
+max by ({ACCOUNT}) ({COOLDOWN_UNTIL}) - time() > 0
+and
+{COOLDOWN_STARTS_1D.name} {comparison} {COOLDOWN_STARTS}
+"""),
+        for_="0m",
+        summary="The API holds back an account after failed posts; posts scheduled for that time have failed.",
+        title=f"{_ON}{_NAME} {state} for another {_DURATION}",
+        description=(
+            f"{_WORKSPACE}: {_ON_PLATFORM} is {state} for another {{{{ $value | humanizeDuration }}}}, a penalty of the"
+            " API for failed posts. Posts that were scheduled before its end failed when it started: schedule them"
+            " again for later. New posts and retries are refused until then."
+        ),
+        command=f"late-exporter logs{_WORKSPACE_FLAG}{_ACCOUNT_FLAG} --status failed --since 1d",
+        dashboard_url=ACCOUNT_DASHBOARD,
+    )
+
+
 _CONNECT_FAILURES = (
     f'sum by ({PLATFORM}) (increase(late_connection_failures_total{{code!="oauth_denied"}}[6h]))'  # denied by the user
 )
@@ -1113,21 +1186,38 @@ unless
             dashboard_url=ACCOUNT_DASHBOARD,
         ),
         AlertingRule(
-            name="LateAccountCoolingDown",
+            name="LateAccountCannotPost",
             severity="warning",
-            condition="the API holds back the posts of an account because of a rate limit",
-            expr=_with_username_if_known(
-                f"max by ({ACCOUNT}) (late_account_cooldown_until_timestamp_seconds) - time() > 0"
-            ),
-            for_="30m",
-            summary="An account is rate limited, so its posts wait or fail.",
-            title=f"{_ON}{_NAME} rate limited for another {_DURATION}",
+            condition="the API cannot post to an account that is connected",
+            expr=_with_username_if_known(f"""\
+max by ({ACCOUNT}) (late_account_can_post) == 0
+unless
+{NEEDS_RECONNECT}
+unless
+max by ({ACCOUNT}) (late_account_connected) == 0
+"""),
+            for_="15m",
+            keep_firing_for=RESTART_GRACE,
+            summary="An account is connected, but nothing can be posted to it.",
+            title=f"{_ON}nothing can be posted to {_NAME}",
             description=(
-                f"{_WORKSPACE}: {_ON_PLATFORM} has been rate limited for 30 minutes, and will be for another"
-                " {{ $value | humanizeDuration }}."
+                f"{_WORKSPACE}: the API cannot post to {_ON_PLATFORM}, although it is connected. The command and the"
+                " status page say why."
             ),
-            command=f"late-exporter logs{_WORKSPACE_FLAG}{_ACCOUNT_FLAG} --since 1d",
+            command=f"late-exporter accounts{_PLATFORM_FLAG}",
             dashboard_url=ACCOUNT_DASHBOARD,
+        ),
+        _cooldown_alert(
+            "info",
+            "<",
+            f"an account is in cooldown, fewer than {COOLDOWN_STARTS} times within a day",
+            "in cooldown",
+        ),
+        _cooldown_alert(
+            "warning",
+            ">=",
+            f"an account is in cooldown, {COOLDOWN_STARTS} times or more within a day",
+            "in cooldown again",
         ),
         _token_expiry_alert("warning", TOKEN_LEFT_WARNING_SECONDS, "1h"),
         _token_expiry_alert("critical", TOKEN_LEFT_CRITICAL_SECONDS, "15m"),
@@ -1203,6 +1293,28 @@ unless
         summary="Posts are not published at the time for which they are scheduled.",
         title=f"post due {_DURATION} ago {PENDING_STEPS[status]}",
         description=f"{_WORKSPACE}: {description}",
+        command="late-exporter status",
+        dashboard_url=OVERVIEW_DASHBOARD,
+    )
+
+
+WEBHOOK_FAILURES = "late_webhook_consecutive_failures"
+
+
+def _plan_limit_alert(severity: Severity, condition: str, expr: str, consequence: str) -> AlertingRule:
+    return AlertingRule(
+        name="LatePlanLimitNear",
+        severity=severity,
+        condition=condition,
+        expr=expr,
+        for_="5m",
+        keep_firing_for=RESTART_GRACE,
+        summary="A limit of the plan is almost reached.",
+        title=f"{_SHARE} of the {{{{ $labels.kind }}}} of the plan used",
+        description=(
+            f"{_WORKSPACE}: {{{{ $value | humanizePercentage }}}} of the {{{{ $labels.kind }}}} of the plan are used."
+            f" {consequence}"
+        ),
         command="late-exporter status",
         dashboard_url=OVERVIEW_DASHBOARD,
     )
@@ -1294,6 +1406,54 @@ STATUS_GROUP = RuleGroup(
             ),
             command=_CHECK,
             dashboard_url=OVERVIEW_DASHBOARD,
+        ),
+        _plan_limit_alert(
+            "warning",
+            f"{_percent(USAGE_RATIO)} or more of the uploads or profiles of the plan are used",
+            f"max by ({WORKSPACE}, kind) (late_workspace_usage_ratio) >= {USAGE_RATIO}\n",
+            "When no upload is left, posts are refused and write no log.",
+        ),
+        _plan_limit_alert(
+            "critical",
+            "all uploads of the plan are used",
+            f'max by ({WORKSPACE}, kind) (late_workspace_usage_ratio{{kind="uploads"}}) >= 1',
+            "Posts are refused and write no log.",
+        ),
+        AlertingRule(
+            name="LateBalanceEmpty",
+            severity="warning",
+            condition="nothing is left to spend on pay-per-use",
+            expr=f"max by ({WORKSPACE}) (late_workspace_balance_cents) <= 0",
+            for_="5m",
+            keep_firing_for=RESTART_GRACE,
+            summary="The balance is empty, so pay-per-use stops.",
+            title="balance empty",
+            description=f"{_WORKSPACE}: nothing is left to spend. What costs money is not published any more.",
+            command="late-exporter status",
+            dashboard_url=OVERVIEW_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateWebhookFailing",
+            severity="warning",
+            condition="the failed deliveries of an active webhook have been rising for 1h",
+            expr=f"""\
+max by ({WORKSPACE}, webhook) ({WEBHOOK_FAILURES})
+> (max by ({WORKSPACE}, webhook) (min_over_time({WEBHOOK_FAILURES}[1h])) > 0)
+and
+max by ({WORKSPACE}, webhook) ({WEBHOOK_FAILURES} offset 1h) > 0
+unless
+max by ({WORKSPACE}, webhook) (late_webhook_active) == 0
+""",
+            for_="0m",
+            keep_firing_for="1h",
+            summary="A webhook keeps failing, and will be switched off.",
+            title=f"webhook {{{{ $labels.webhook }}}} failed {_COUNT} times in a row",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} deliveries of the webhook {{{{ $labels.webhook }}}} in a"
+                " row have failed. The API switches it off after three days."
+            ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG} --feed webhooks --status failed --since 1d",
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateWebhookDisabled",
@@ -1853,4 +2013,52 @@ sum by (job, workspace) (increase(late_exporter_events_dropped_total[1h])) > 0
     ),
 )
 
-ALERT_GROUPS = (BUDGET_GROUP, PUBLISHING_GROUP, STATUS_GROUP, ACCOUNTS_GROUP, EXPORTER_GROUP)
+API_GROUP = RuleGroup(
+    name="late-api",
+    rules=(
+        AlertingRule(
+            name="LateApiFailing",
+            severity="warning",
+            condition=(
+                f"more than {_percent(API_ERROR_SHARE)} of {API_ERROR_REQUESTS} or more requests of all programs to the"
+                " API failed with 5xx within 5m; off by default in the mixin and the chart"
+            ),
+            expr=f"""\
+workspace:late_api_failed_requests:ratio_increase5m > {API_ERROR_SHARE}
+and
+{API_REQUESTS}:increase5m >= {API_ERROR_REQUESTS}
+""",
+            for_="5m",
+            keep_firing_for=SHARE_GRACE,
+            summary="The API fails requests of your programs.",
+            title=f"{_SHARE} of the API requests failed in 5m",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanizePercentage }}}} of the requests of your programs failed with 5xx"
+                " in the last 5 minutes."
+            ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG} --feed api_request --status failed --since 1h",
+            dashboard_url=EXPORTER_DASHBOARD,
+        ),
+        AlertingRule(
+            name="LateApiThrottled",
+            severity="warning",
+            condition=(
+                f"more than {API_THROTTLED} requests of all programs to the API were throttled within 5m; off by"
+                " default in the mixin and the chart"
+            ),
+            expr=f"workspace:late_api_throttled_requests:increase5m > {API_THROTTLED}",
+            for_="0m",
+            keep_firing_for=SHARE_GRACE,
+            summary="The API throttles your programs.",
+            title=f"{_COUNT} API requests throttled in 5m",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} requests of your programs were answered with 429 in the"
+                " last 5 minutes. All programs with the key share its limit."
+            ),
+            command=f"late-exporter logs{_WORKSPACE_FLAG} --feed api_request --status failed --since 1h",
+            dashboard_url=EXPORTER_DASHBOARD,
+        ),
+    ),
+)
+
+ALERT_GROUPS = (BUDGET_GROUP, PUBLISHING_GROUP, STATUS_GROUP, ACCOUNTS_GROUP, EXPORTER_GROUP, API_GROUP)

@@ -92,8 +92,20 @@ TOKEN_LEFT_CRITICAL_SECONDS = DAY
 CONNECT_FAILURES = 5
 CONNECT_FAILED_SHARE = 0.5
 
+COOLDOWN_STARTS = 3
+"""Cooldowns of an account that start within a day: each lasts twice as long as the one before, the third 40 minutes."""
+
 SPEND_RATIO = 0.9
 """Share of a spending limit, from which it should be raised before it stops posts."""
+
+USAGE_RATIO = 0.9
+"""Share of what the plan includes, from which it should be raised before posts are refused."""
+
+API_ERROR_SHARE = 0.05
+API_ERROR_REQUESTS = 20
+API_THROTTLED = 50
+"""Share of the customer's API requests that may fail with 5xx, minimum of requests for it to be meaningful, and number
+of requests in five minutes that may be throttled."""
 
 DATA_AGE_WARNING_SECONDS = 5 * MINUTE
 DATA_AGE_CRITICAL_SECONDS = 10 * MINUTE

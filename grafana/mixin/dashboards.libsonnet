@@ -126,13 +126,45 @@ function(c) {
           },
         },
       },
-      "15": {
+      "18": {
         "fieldConfig": {
-          "defaults": {
-            "thresholds": {
-              "steps": {
-                "1": {
-                  "value": c.thresholds.spendRatio,
+          "overrides": {
+            "1": {
+              "properties": {
+                "5": {
+                  "value": {
+                    "steps": {
+                      "1": {
+                        "value": c.thresholds.usageRatio,
+                      },
+                    },
+                  },
+                },
+              },
+            },
+            "2": {
+              "properties": {
+                "5": {
+                  "value": {
+                    "steps": {
+                      "1": {
+                        "value": c.thresholds.usageRatio,
+                      },
+                    },
+                  },
+                },
+              },
+            },
+            "3": {
+              "properties": {
+                "5": {
+                  "value": {
+                    "steps": {
+                      "1": {
+                        "value": c.thresholds.usageRatio,
+                      },
+                    },
+                  },
                 },
               },
             },
@@ -523,6 +555,23 @@ function(c) {
                   "steps": {
                     "1": {
                       "value": c.thresholds.auditAgeSeconds,
+                    },
+                  },
+                },
+              },
+            },
+          },
+        },
+      },
+      "19": {
+        "panels": {
+          "1": {
+            "fieldConfig": {
+              "defaults": {
+                "thresholds": {
+                  "steps": {
+                    "1": {
+                      "value": c.thresholds.apiErrorShare,
                     },
                   },
                 },

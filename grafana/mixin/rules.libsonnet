@@ -413,6 +413,31 @@ function(c) {
           "record": "account:late_account_token_expiry:timestamp_seconds",
           "expr": "max by (" + c.cluster + "job, workspace, platform, account_id) (late_account_token_expiry_timestamp_seconds" + c.braces + ")\n==\nmax by (" + c.cluster + "job, workspace, platform, account_id) (last_over_time(late_account_token_expiry_timestamp_seconds" + c.braces + "[1d] offset 1d))\nunless\nmax by (" + c.cluster + "job, workspace, platform, account_id) (late_account_last_success_timestamp_seconds" + c.braces + ") > max by (" + c.cluster + "job, workspace, platform, account_id) (late_account_token_expiry_timestamp_seconds" + c.braces + ")\nunless\nmax by (" + c.cluster + "job, workspace, platform, account_id) (late_account_connected" + c.braces + ") == 0\n",
         },
+        {
+          "record": "account:late_account_cooldown:starts1d",
+          "expr": "max by (" + c.cluster + "job, workspace, platform, account_id) (changes(late_account_cooldown_until_timestamp_seconds" + c.braces + "[1d])) + 1\nunless\nmax by (" + c.cluster + "job, workspace, platform, account_id) (late_account_cooldown_until_timestamp_seconds" + c.braces + " offset 1d)\nor\nmax by (" + c.cluster + "job, workspace, platform, account_id) (changes(late_account_cooldown_until_timestamp_seconds" + c.braces + "[1d]))\n",
+        },
+      ],
+    },
+    {
+      "name": "late-api-requests",
+      "rules": [
+        {
+          "record": "workspace:late_api_requests:increase5m",
+          "expr": "sum by (" + c.cluster + "job, workspace) (increase(late_activity_logs_total{" + c.matchers + "type=\"api_request\"}[5m]))",
+        },
+        {
+          "record": "workspace:late_api_throttled_requests:increase5m",
+          "expr": "sum by (" + c.cluster + "job, workspace) (increase(late_activity_logs_total{" + c.matchers + "type=\"api_request\", status_code=\"429\"}[5m]))",
+        },
+        {
+          "record": "workspace:late_api_failed_requests:ratio_increase5m",
+          "expr": "(\n    sum by (" + c.cluster + "job, workspace) (increase(late_activity_logs_total{" + c.matchers + "type=\"api_request\", status_code=~\"5..\"}[5m]))\n  or\n    0 * workspace:late_api_requests:increase5m\n)\n/\n(workspace:late_api_requests:increase5m > 0)\n",
+        },
+        {
+          "record": "workspace:late_api_request_duration_seconds:p95_rate5m",
+          "expr": "histogram_quantile(0.95, sum by (" + c.cluster + "job, workspace, le) (rate(late_activity_duration_seconds_bucket{" + c.matchers + "type=\"api_request\"}[5m]))) >= 0",
+        },
       ],
     },
     {

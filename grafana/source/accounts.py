@@ -9,7 +9,6 @@ from grafana.source.panels import Column, PanelFrame
 from grafana.source.queries import (
     ACCOUNT_IS_FAILING,
     Query,
-    age,
     failing_accounts,
     increase,
     or_zero,
@@ -109,7 +108,7 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 108,
                 "Cooling down",
-                "Accounts that are rate limited, so that their posts wait or fail.",
+                "Accounts in cooldown, a penalty of the API for failed posts; what was scheduled for that time fails.",
                 3,
                 4,
             ),
@@ -137,11 +136,16 @@ STATUS_ROW = PanelRow(
             decimals=0,
         ),
         panels.stat_panel(
-            PanelFrame(106, "Last connection", "Time since the newest connection log was created.", 3, 4),
-            age(f"max({selector('late_connection_last_event_timestamp_seconds')})"),
-            unit="s",
-            decimals=0,
-            no_value=("Never", MUTED),
+            PanelFrame(
+                109,
+                "Cannot post",
+                "Accounts that are connected, but to which the API cannot post. late-exporter accounts says why.",
+                3,
+                4,
+            ),
+            f"sum({_max_by_account(CAN_POST)} == bool 0 unless {_max_by_account(NEEDS_RECONNECT)} == 1)",
+            steps=thresholds.WARNING_ABOVE_ZERO,
+            no_value=("Unknown", MUTED),
         ),
     ),
 )

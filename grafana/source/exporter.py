@@ -55,9 +55,18 @@ UNREADABLE_ROWS = selector("late_exporter_unreadable_rows_total")
 LAG = "late_exporter_log_lag_seconds"
 WEBHOOK_LAG = "late_exporter_webhook_lag_seconds"
 NO_WEBHOOKS = "No webhooks"
+NO_API_REQUESTS = "Unknown: the feed api_request is not read"
 NO_EVENTS = "No events: --events.output is not set"
 REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
 LAST_REFRESH = selector("late_exporter_status_feed_last_refresh_timestamp_seconds")
+
+
+API_REQUESTS = selector("late_activity_logs_total", type="api_request")
+
+
+def _api_requests(code: str) -> str:
+    selected = selector("late_activity_logs_total", type="api_request", status_code=code)
+    return increase(selected, "10m", "workspace")
 
 
 def _disabled(reason: str) -> str:
@@ -678,6 +687,59 @@ WEBHOOK_ROW = PanelRow(
     collapsed=True,
 )
 
+API_REQUESTS_ROW = PanelRow(
+    490,
+    "API requests of your programs",
+    (
+        panels.bar_chart(
+            PanelFrame(
+                491,
+                "Requests by status code",
+                "Requests of your programs per minute, as the API's logs report them, without those of the exporter.",
+                8,
+                8,
+            ),
+            Query(per_minute_nonzero(API_REQUESTS, "status_code"), "{{status_code}}"),
+            unit=PER_MINUTE,
+            colors=STATUS_CODES,
+            no_value=NO_API_REQUESTS,
+        ),
+        panels.line_chart(
+            PanelFrame(
+                492,
+                "Failed and throttled",
+                "Share of the requests in the preceding ten minutes that failed with 5xx, or were throttled with 429."
+                " Dashed line: the alert threshold of the former.",
+                8,
+                8,
+            ),
+            *(
+                Query(
+                    f"{_api_requests(code)} / ({increase(API_REQUESTS, '10m', 'workspace')} > 0)",
+                    f"{{{{workspace}}}}: {name}",
+                )
+                for name, code in (("failed", "~5.."), ("throttled", "429"))
+            ),
+            unit="percentunit",
+            colors={"/: failed$/": BAD, "/: throttled$/": "#EC4899"},
+            threshold_lines=((None, "transparent"), (thresholds.API_ERROR_SHARE, WARNING)),
+            no_value="None",
+        ),
+        panels.line_chart(
+            PanelFrame(
+                493, "Request duration, p95", "95 % of the requests in the preceding ten minutes took no longer.", 8, 8
+            ),
+            Query(
+                quantile(0.95, "late_activity_duration_seconds", "10m", "workspace", type="api_request"),
+                "{{workspace}}",
+            ),
+            unit="s",
+            no_value=NO_API_REQUESTS,
+        ),
+    ),
+    collapsed=True,
+)
+
 EVENTS_ROW = PanelRow(
     600,
     "Log events",
@@ -786,6 +848,7 @@ DASHBOARD = DashboardSpec(
         FAILURE_ROW,
         AUDIT_ROW,
         WEBHOOK_ROW,
+        API_REQUESTS_ROW,
         EVENTS_ROW,
         PROCESS_ROW,
     ),

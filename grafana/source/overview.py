@@ -205,13 +205,29 @@ WORKSPACE_ROW = PanelRow(
         ),
         panels.stat_panel(
             PanelFrame(
-                604,
-                "Accounts to reconnect",
-                "Accounts that must be connected again according to the API. Nothing is published to them.",
+                609,
+                "Approval overdue by",
+                "How long ago the earliest post that waits for approval was due; 0 if it is due later. It is not"
+                " published before it is approved.",
                 4,
                 4,
             ),
-            f"sum(max by (workspace, platform, account_id) ({selector('late_account_needs_reconnect')}))",
+            age(f"min({selector('late_posts_oldest_pending_approval_timestamp_seconds')})"),
+            unit="s",
+            decimals=0,
+            steps=thresholds.APPROVAL_OVERDUE,
+            no_value=("None waits", MUTED),
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                604,
+                "Cannot post",
+                "Accounts to which the API cannot post, among them those that must be connected again. The command"
+                " late-exporter accounts says why.",
+                4,
+                4,
+            ),
+            f"sum(max by (workspace, platform, account_id) ({selector('late_account_can_post')}) == bool 0)",
             steps=thresholds.WARNING_ABOVE_ZERO,
             no_value=UNKNOWN,
             link=dashboard_url(ACCOUNTS),
@@ -219,8 +235,8 @@ WORKSPACE_ROW = PanelRow(
         panels.stat_panel(
             PanelFrame(
                 605,
-                "Accounts cooling down",
-                "Accounts that are rate limited, so that their posts wait or fail.",
+                "Cooling down",
+                "Accounts in cooldown, a penalty of the API for failed posts; what was scheduled for that time fails.",
                 4,
                 4,
             ),
@@ -228,26 +244,12 @@ WORKSPACE_ROW = PanelRow(
             steps=thresholds.NOTICE_ABOVE_ZERO,
             link=dashboard_url(ACCOUNTS),
         ),
-        panels.stat_panel(
-            PanelFrame(
-                606,
-                "Spending limit used",
-                "Share of the spending limit of this billing period that is used, of the limit that is used most.",
-                4,
-                4,
-            ),
-            f"max({selector('late_workspace_spend_ratio')})",
-            unit="percentunit",
-            decimals=0,
-            steps=thresholds.SPEND,
-            no_value=("No limit", MUTED),
-        ),
         panels.line_chart(
             PanelFrame(
                 607,
                 "Posts in the queue",
                 "Posts that are scheduled, wait for approval, or are being published.",
-                12,
+                9,
                 8,
             ),
             Query(
@@ -260,32 +262,53 @@ WORKSPACE_ROW = PanelRow(
             no_value="Unknown: the status feed posts is not read",
         ),
         panels.table_panel(
-            PanelFrame(608, "Posts by status", "Current number of posts in each status.", 8, 8),
+            PanelFrame(608, "Posts by status", "Current number of posts in each status.", 6, 8),
             Column(title="Workspace", label="workspace"),
             Column(title="Status", label="status", width=110),
             Column(
                 title="Posts",
                 expr=f"max by (workspace, status) ({selector('late_posts')})",
                 decimals=0,
-                width=110,
+                width=75,
             ),
             sort="Posts",
             no_value="Unknown",
         ),
-        panels.stat_panel(
+        panels.table_panel(
             PanelFrame(
-                609,
-                "Approval overdue by",
-                "How long ago the earliest post that waits for approval was due; 0 if it is due later. It is not"
-                " published before it is approved.",
-                4,
+                606,
+                "Use of the plan",
+                "Share of the plan's uploads and profiles and of the spending limit for X that is used, and what"
+                " pay-per-use can still spend. A dash: no limit, or the API does not say.",
+                9,
                 8,
             ),
-            age(f"min({selector('late_posts_oldest_pending_approval_timestamp_seconds')})"),
-            unit="s",
-            decimals=0,
-            steps=thresholds.APPROVAL_OVERDUE,
-            no_value=("None waits", MUTED),
+            Column(title="Workspace", label="workspace"),
+            *(
+                Column(
+                    title=title,
+                    expr=f"max by (workspace) ({selector(family, kind=kind)})",
+                    unit="percentunit",
+                    decimals=0,
+                    steps=thresholds.PLAN_USED,
+                    width=85,
+                )
+                for title, family, kind in (
+                    ("Uploads", "late_workspace_usage_ratio", "uploads"),
+                    ("Profiles", "late_workspace_usage_ratio", "profiles"),
+                    ("Spending", "late_workspace_spend_ratio", "x"),
+                )
+            ),
+            Column(
+                title="Balance",
+                expr=f"min by (workspace) ({selector('late_workspace_balance_cents')}) / 100",
+                unit="currencyUSD",
+                decimals=2,
+                steps=thresholds.BALANCE,
+                width=100,
+            ),
+            sort="Uploads",
+            no_value="Unknown",
         ),
     ),
 )

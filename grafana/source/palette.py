@@ -113,6 +113,10 @@ WEBHOOK_EVENTS: Mapping[str, str] = {
     "post.platform.failed": "#BE185D",
     "account.connected": "#A78BFA",
     "account.disconnected": "#EC4899",
+    "account.rate_limited": "#F59E0B",
+    "balance.low": "#EAB308",
+    "balance.empty": "#B91C1C",
+    "balance.charged": "#2DD4BF",
     "other": MUTED,
 }
 REJECTION_REASONS: Mapping[str, str] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from deploy.prometheus.thresholds import (
+    API_ERROR_SHARE,
     AUDIT_AGE_SECONDS,
     CONSECUTIVE_FAILURES,
     DATA_AGE_CRITICAL_SECONDS,
@@ -19,18 +20,20 @@ from deploy.prometheus.thresholds import (
     PUBLISHED_LATE_SHARE,
     QUOTA_LEFT_WARNING,
     SLOW_BURN,
-    SPEND_RATIO,
     SUCCESS_OBJECTIVE,
     TOKEN_LEFT_CRITICAL_SECONDS,
     TOKEN_LEFT_WARNING_SECONDS,
+    USAGE_RATIO,
 )
 from grafana.source.palette import BAD, GOOD, NEUTRAL, NOTICE, WARNING
 
 __all__ = [
+    "API_ERROR_SHARE",
     "APPROVAL_OVERDUE",
     "AUDIT_AGE",
     "AUDIT_AGE_SECONDS",
     "BAD_ABOVE_ZERO",
+    "BALANCE",
     "CONNECTED",
     "CONSECUTIVE_FAILURES",
     "DATA_AGE",
@@ -42,6 +45,7 @@ __all__ = [
     "NEUTRAL_STEPS",
     "NOTICE_ABOVE_ZERO",
     "PENDING_AGE",
+    "PLAN_USED",
     "PLATFORM_FAILED_SHARE",
     "PLATFORM_FINAL_LOGS",
     "PLATFORM_SUCCESS",
@@ -54,14 +58,13 @@ __all__ = [
     "QUOTA_LEFT",
     "QUOTA_LEFT_WARNING",
     "SLOW_BURN",
-    "SPEND",
-    "SPEND_RATIO",
     "SUCCESS",
     "SUCCESS_OBJECTIVE",
     "TOKEN_DAYS_LEFT",
     "TOKEN_LEFT_CRITICAL_SECONDS",
     "TOKEN_LEFT_WARNING_SECONDS",
     "UP",
+    "USAGE_RATIO",
     "WARNING_ABOVE_ZERO",
     "Steps",
     "success_ratio_at",
@@ -101,7 +104,8 @@ PENDING_AGE: Steps = ((None, GOOD), (POST_STUCK_SECONDS, WARNING))
 APPROVAL_OVERDUE: Steps = ((None, GOOD), (1, WARNING))
 POSTS_OVERDUE: Steps = ((None, GOOD), (POSTS_OVERDUE_SECONDS, WARNING), (POSTS_STUCK_SECONDS, BAD))
 POSTS_STUCK: Steps = ((None, GOOD), (POSTS_STUCK_SECONDS, WARNING))
-SPEND: Steps = ((None, GOOD), (SPEND_RATIO, WARNING))
+PLAN_USED: Steps = ((None, GOOD), (USAGE_RATIO, WARNING), (1, BAD))
+BALANCE: Steps = ((None, BAD), (0.01, GOOD))
 QUOTA_LEFT: Steps = ((None, WARNING), (QUOTA_LEFT_WARNING, GOOD))
 FAILURE_STREAK: Steps = ((None, GOOD), (1, NOTICE), (CONSECUTIVE_FAILURES, WARNING))
 TOKEN_DAYS_LEFT: Steps = (

@@ -159,7 +159,8 @@ class Pipeline:
             )
             self.workspaces[workspace] = WorkspacePollers(workspace, connection, pollers, status)
             if connection.webhook_stats is not None:
-                connection.webhook_stats.wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
+                wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
+                connection.webhook_stats.wake_callbacks = {**wake_callbacks, **status.wake_callbacks}
 
     def count(self, workspace: str, increments: Sequence[Increment]) -> None:
         """Save increments with the next commit of a workspace, if it is still there."""

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from late_exporter.commands.exporter_client import fetch
 from late_exporter.commands.output import json_line, warn, write_lines
+from late_exporter.commands.status import parse_status
 from late_exporter.commands.tables import Row, Table, Terminal
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
@@ -34,8 +35,10 @@ def accounts(context: CommandContext) -> int:
     """Print the accounts, those in trouble first, and return the exit code."""
     body = fetch(context, context.settings.web.telemetry_path, accept="text/plain;version=0.0.4")
     now, platform = time.time(), context.flags.platform
+    workspaces = parse_status(fetch(context, "/", accept="application/json")).workspaces
+    issues = {(each.name, it.subject): it.text for each in workspaces for it in each.status.conditions if it.text}
     selection = [
-        account
+        account | {"issue": issues.get((account["workspace"], account["account_id"]), "")}
         for account in parse_accounts(body.decode("utf-8", "replace"), now)
         if platform is None or account["platform"] == platform.lower()
     ]
@@ -106,8 +109,10 @@ def _row(account: Account, now: float) -> Row:
 def _details(account: Account, now: float) -> Iterator[str]:
     if account["health"] not in ("", "healthy"):
         yield f"health {account['health']}"
+    if account["issue"]:
+        yield account["issue"]
     if (pause := account.get(COOLDOWN, 0) - now) > 0:
-        yield f"rate limited for {human_duration(pause, rough=True)}"
+        yield f"in cooldown for {human_duration(pause, rough=True)}"
     if (seconds := account.get("token_expiry_timestamp_seconds", math.inf) - now) < SOON:
         duration = human_duration(abs(seconds), rough=True)
         yield f"token expires in {duration}" if seconds > 0 else f"token expired {duration} ago"

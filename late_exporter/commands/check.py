@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,14 +26,19 @@ from late_exporter.commands.assets import find_assets
 from late_exporter.commands.connections import connect_workspaces
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.output import json_line, printable, write_lines
+from late_exporter.commands.status import join_names
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.web import WebConfig
+from late_exporter.feeds.status import RefreshContext
 from late_exporter.format import plural
 from late_exporter.ingest.status_poller import StatusConfig, disabling_reason, fetch_status
+from late_exporter.ingest.steps import perform
 from late_exporter.model import Scope
+from late_exporter.status import Condition
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.schema import require_writable
 from late_exporter.store.snapshot import Snapshot
+from late_exporter.web.verdicts import status_notices
 
 MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
 
@@ -148,25 +154,26 @@ async def check_api(
         yield Finding(Level.ERROR, "generation", message, "use --api.generation auto")
     if is_answering:
         for name in status.feeds:
-            yield await _check_status_feed(client, name, status)
+            yield await _check_status_feed(client, name, status, clock())
     if abs(skew) > MAX_SKEW:
         message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
         yield Finding(Level.WARNING, "clock", message, "synchronize it, otherwise alerts on age are off by as much")
 
 
-async def _check_status_feed(client: LateClient, name: str, config: StatusConfig) -> Finding:
-    """Send the first request of a status feed; if it fails, logs are counted nevertheless."""
+async def _check_status_feed(client: LateClient, name: str, config: StatusConfig, now: float) -> Finding:
+    """Refresh a status feed and return what it reports; if it fails, logs are counted nevertheless."""
     subject, feed = f"status feed {name}", config.feeds[name]
-    refresh = feed.refresh(config.context("", 0, set()))
-    request = next(refresh)
+    context = RefreshContext(workspace="", now=int(now * 1000), max_accounts=config.max_accounts, rejected_values=set())
     try:
-        with suppress(StopIteration):
-            refresh.send(await fetch_status(client, feed, request))
+        reports = await perform(feed.refresh(context), partial(fetch_status, client, feed))
     except errors.ApiError as exc:
         is_off = bool(disabling_reason(exc))
         hint = "leave it out of --status.feeds, or grant the key the right" if is_off else ""
         return Finding(Level.WARNING, subject, f"off: {exc}" if is_off else str(exc), hint)
-    return Finding(Level.OK, subject, f"reads {request.path}")
+    notices = list(status_notices([each for each in reports if isinstance(each, Condition)], now))
+    level = Level.WARNING if any(notice.is_problem for notice in notices) else Level.OK
+    message = "; ".join(f"{notice.text} {join_names(notice.names)}".strip() for notice in notices)
+    return Finding(level, subject, message or "nothing to report")
 
 
 def check_quota(client: LateClient, required_rate: float, quota_share: float) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -24,13 +24,15 @@ MAX_NAMES = 5
 def status(context: CommandContext) -> int:
     """Print the status of the exporter, and return the exit code."""
     body = fetch(context, "/", accept="application/json")
+    lines = list(_lines(parse_status(body), Terminal.detect()))
+    return write_lines([body.decode()] if context.flags.format == "json" else lines)
+
+
+def parse_status(body: bytes) -> StatusDocument:
     try:
-        document = msgspec.json.decode(body, type=StatusDocument)
+        return msgspec.json.decode(body, type=StatusDocument)
     except msgspec.MsgspecError:
         raise LateError("the response is not that of a late-exporter of this version") from None
-    if context.flags.format == "json":
-        return write_lines([body.decode()])
-    return write_lines(_lines(document, Terminal.detect()))
 
 
 def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
@@ -110,14 +112,14 @@ def _notices(workspace: WorkspaceHealth, now: float) -> Iterator[str]:
     failing = workspace.failing_accounts
     if failing:
         names = [f"{account.username or account.account_id} ({account.platform})" for account in failing]
-        yield f"{plural(len(failing), 'account')} failed the last publish: {_join(names)}"
-    for notice in verdicts.status_notices(workspace.status, now):
-        yield f"{notice.text} {_join(list(notice.names))}".rstrip()
+        yield f"{plural(len(failing), 'account')} failed the last publish: {join_names(names)}"
+    for notice in verdicts.status_notices(workspace.status.conditions, now):
+        yield f"{notice.text} {join_names(notice.names)}".rstrip()
     for feed in workspace.status.feeds:
         if feed.error:
             yield f"Status feed {feed.name}: {feed.error}"
 
 
-def _join(names: list[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - MAX_NAMES:,} more; see late-exporter accounts" if len(names) > MAX_NAMES else ""
     return ", ".join(names[:MAX_NAMES]) + more

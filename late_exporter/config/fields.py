@@ -225,7 +225,7 @@ def _password_file(path: str) -> SecretFile:
 CommaSeparated: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(types.split_items), AfterValidator(distinct)]
 """A tuple, from a comma-separated text, several texts, or both."""
 
-StatusFeedName: TypeAlias = Literal["posts", "accounts", "cooldowns", "webhooks", "billing"]
+StatusFeedName: TypeAlias = Literal["posts", "accounts", "webhooks", "billing"]
 StatusFeedNames: TypeAlias = Annotated[
     tuple[StatusFeedName, ...], BeforeValidator(_split_items_or_none), AfterValidator(distinct)
 ]

@@ -19,7 +19,7 @@ from late_exporter.config.options import OptionModel, option
 STATEFUL_COMMANDS = (*commands.EXPORTER_COMMANDS, *commands.STATE_COMMANDS)
 REQUESTING_COMMANDS = (*commands.EXPORTER_COMMANDS, *commands.QUERY_COMMANDS)
 STATUS_INTERVALS: Mapping[fields.StatusFeedName, int] = MappingProxyType(
-    {"posts": 1, "accounts": 1, "cooldowns": 1, "webhooks": 2, "billing": 12}
+    {"posts": 1, "accounts": 1, "webhooks": 2, "billing": 12}
 )
 """Intervals of the status feeds, in those of --status.interval."""
 
@@ -92,14 +92,14 @@ class PollSettings(OptionModel):
 class StatusSettings(OptionModel):
     """Section ``status``."""
 
-    feeds: fields.StatusFeedNames = option("posts,accounts,cooldowns,webhooks,billing", "LIST", live=True)
-    """Status feeds to read, or none. They report what does not appear in logs: overdue posts, the health of accounts,
-    cooldowns, webhooks that are switched off, and the plan."""
+    feeds: fields.StatusFeedNames = option("posts,accounts,webhooks,billing", "LIST", live=True)
+    """Status feeds to read, or none. They report what does not appear in logs: overdue posts, accounts that cannot
+    post, cooldowns, webhooks that are switched off, and the plan."""
     interval: Annotated[float, duration("10s", "2h")] = option(
         "5m", "DURATION", live=True, command_defaults={"demo": "10s"}
     )
-    """Time between two refreshes of posts (eight requests), the health of accounts and cooldowns; webhooks are
-    refreshed half as often, and the plan once in twelve times."""
+    """Time between two refreshes of posts (eight requests) and accounts (two or more); webhooks are refreshed half as
+    often, and the plan once in twelve times."""
 
     @property
     def intervals(self) -> Mapping[fields.StatusFeedName, float]:

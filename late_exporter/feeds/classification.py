@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from types import MappingProxyType
 
-from late_exporter.feeds.vocabulary import ACTIONS, CACHED_NAMES, EVENTS, split_words
+from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, split_words
 from late_exporter.model import FAILED, PENDING, SUCCESS, UNKNOWN
 
 SKIPPED = "skipped"
@@ -50,13 +49,11 @@ EVENTS_BY_NAME: Mapping[str, str] = MappingProxyType(
 """Event in the metrics by action of a connection log that did not fail."""
 
 
-@lru_cache(CACHED_NAMES)
 def find_action(name: str) -> tuple[str, str] | None:
     """Return a publishing log's action in the metrics, and the status of a log without one; None if it is unknown."""
     return _ACTIONS_BY_WORDS.get(split_words(name))
 
 
-@lru_cache(CACHED_NAMES)
 def find_event(name: str) -> str | None:
     """Return the event of a connection log's action; None if it is unknown."""
     return _EVENTS_BY_WORDS.get(split_words(name))

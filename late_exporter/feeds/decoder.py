@@ -57,10 +57,8 @@ MAX_CACHED_BYTES = 2**18
 Id: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
 """An id that is not empty."""
 
-MAX_DIGITS = 1000
-"""Longest integer that is not converted to a float for display."""
-
 RowT = TypeVar("RowT", bound=DocumentedObject)
+ResultT = TypeVar("ResultT")
 
 
 class Pagination(DocumentedObject):
@@ -132,7 +130,7 @@ class LogListDecoder(Generic[RowT]):
             if recent_body == body:  # Other bodies differ early, so this costs less than a hash.
                 return page
         check_value_count(body)
-        page = self._documented_page(body) or self._deviating_page(body)
+        page = self._documented_page(body) or read_nested(body, self._deviating_page)
         if len(body) < MAX_CACHED_BYTES:
             self._recent_pages.append((body, page))
         return page
@@ -146,13 +144,8 @@ class LogListDecoder(Generic[RowT]):
         return self._page([self._to_entry(row) for row in response.logs[:PAGE_SIZE]], response.pagination)
 
     def _deviating_page(self, body: bytes) -> LogPage:
-        try:
-            return self._read_page(_loads(body, parse_integer))
-        except RecursionError:
-            return self._read_page(_loads(limit_depth(body), parse_integer))
-
-    def _read_page(self, response: Mapping[str, Any]) -> LogPage:
-        rows, differences = _rows(response), dict[tuple[str, str], Any]()
+        response, differences = load_object(body), dict[tuple[str, str], Any]()
+        rows = _rows(response)
         pagination = self._reader.read(response, Envelope, differences).pagination
         if isinstance(differences.get(("pagination.total", "type")), str):
             raise BadPayload("pagination.total is text, not a number")
@@ -185,7 +178,7 @@ class LogListDecoder(Generic[RowT]):
 
 def raw_rows(body: bytes) -> Sequence[Any]:
     """Return the rows of a page that was parsed before, with all their fields, one per entry; raises BadPayload."""
-    return _rows(_loads(limit_depth(body), _exact_integer))
+    return _rows(load_object(limit_depth(body)))
 
 
 def _rows(response: Mapping[str, Any]) -> Sequence[Any]:
@@ -195,9 +188,18 @@ def _rows(response: Mapping[str, Any]) -> Sequence[Any]:
     return logs[:PAGE_SIZE]
 
 
-def _loads(body: bytes, parse_int: Callable[[str], int | float]) -> Mapping[str, Any]:
+def read_nested(body: bytes, read: Callable[[bytes], ResultT]) -> ResultT:
+    """Return what a function reads from a JSON text, or from less of it if that is nested too deeply."""
     try:
-        response = json.loads(body.decode("utf-8", "replace"), parse_int=parse_int)
+        return read(body)
+    except RecursionError:
+        return read(limit_depth(body))
+
+
+def load_object(body: bytes, select: Callable[[list[tuple[str, Any]]], object] = dict) -> Mapping[str, Any]:
+    """Return the object in a JSON text; ``select`` returns each object in it, given its members."""
+    try:
+        response = json.loads(body.decode("utf-8", "replace"), parse_int=parse_integer, object_pairs_hook=select)
     except ValueError as exc:
         raise BadPayload(f"the response is not JSON: {_excerpt(body)}") from exc
     if not isinstance(response, dict):
@@ -208,11 +210,6 @@ def _loads(body: bytes, parse_int: Callable[[str], int | float]) -> Mapping[str,
 def parse_integer(digits: str) -> int | float:
     """Return an integer of JSON, as a float if it is longer than 64 bits."""
     return int(digits) if len(digits) < 20 else float(digits)  # noqa: PLR2004 - digits of 64 bits
-
-
-def _exact_integer(digits: str) -> int | float:
-    # Python rejects integers of several thousand digits.
-    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
 
 
 def _rejected_entry(row: object, reason: str) -> LogEntry:

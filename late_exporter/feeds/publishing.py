@@ -14,15 +14,7 @@ from late_exporter.feeds.schema import DocumentedObject, value_checker
 from late_exporter.feeds.view import common_fields, row_text
 from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES, split_words
 from late_exporter.model import DAY_MS, FAILED, PENDING, SUCCESS, UNKNOWN, LogEntry, LogKind
-from late_exporter.series import (
-    IncCounter,
-    Increment,
-    ObserveHistogram,
-    ObserveLog,
-    RecordAttempt,
-    SetByLog,
-    SetLatest,
-)
+from late_exporter.series import IncCounter, Increment, ObserveHistogram, ObserveLog, RecordAttempt, SetByLog, SetLatest
 
 ATTEMPTS = ("publish", "retry")
 """Actions that are attempts to publish."""
@@ -160,7 +152,7 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
         yield ObserveLog("late_publishing_duration_seconds", labels, number="duration", has_exemplar=True)
     yield SetByLog("late_publishing_last_log_timestamp_seconds", labels)
     if status == FAILED:
-        failure = (*platform, log.action, failure_category(log), _status_code(log))
+        failure = (*platform, log.action, failure_category(log), status_code_label(log))
         yield IncCounter("late_publishing_failures_total", failure)
     if log.action == "rate_limit_pause":
         yield IncCounter("late_publishing_rate_limit_pauses_total", platform, once_per_log=True)
@@ -189,7 +181,7 @@ def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
         yield SetByLog("late_account_last_success_timestamp_seconds", account)
 
 
-def _status_code(log: LogKind) -> str:
+def status_code_label(log: LogKind) -> str:
     code = log.status_code
     return str(code) if code is not None and 100 <= code <= 599 else "none"  # noqa: PLR2004 - the range of HTTP
 

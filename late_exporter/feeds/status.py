@@ -6,26 +6,26 @@ gauges. Every field of a response may be missing, null or of another type; then 
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from late_exporter.errors import ApiError, BadPayload, BadRequest
-from late_exporter.feeds.decoder import id_text, label_text, parse_integer, parse_millis
-from late_exporter.feeds.limits import check_value_count, limit_depth
+from late_exporter.errors import ApiError, BadPayload, BadRequest, EndpointNotFound, Forbidden
+from late_exporter.feeds.decoder import LABEL_LENGTH, id_text, label_text, load_object, parse_millis, read_nested
+from late_exporter.feeds.limits import check_value_count
 from late_exporter.model import UNKNOWN
-from late_exporter.series import SetLatest
-from late_exporter.status import AccountHealth, OverduePost
+from late_exporter.series import LatestValue, Series, SetLatest
+from late_exporter.status import Condition
 
 POST_STATUSES = ("scheduled", "publishing", "pending_approval", "failed", "published", "partial", "draft", "cancelled")
-UNDOCUMENTED_FILTERS = frozenset({"publishing", "pending_approval", "partial", "cancelled"})
-"""Statuses of posts that some descriptions of the API lack among the values of its filter."""
-
 HEALTH_STATUSES = ("healthy", "warning", "error")
+BILLING_PATHS = ("/v1/billing", "/v1/usage")
+USAGES = ("uploads", "profiles")
 ACCOUNTS_PER_PAGE = 100
 MAX_CURSOR_LENGTH = 1024
 
@@ -41,17 +41,27 @@ OVERDUE_SECONDS = MappingProxyType({"scheduled": 300, "publishing": 3600, "pendi
 MAX_TARGETS = 5
 """Accounts of a post that are named."""
 
+MAX_NAME_LENGTH, MAX_TEXT_LENGTH = 40, 200
+
+INTERNAL_PLATFORMS = ("sms", "phone")
+"""Platforms whose accounts are those behind phone numbers, to which nothing is posted."""
+
+DAY = 86_400
+TOKEN_SECONDS = 14 * DAY
+"""Time before its expiry from which a token is reported, unless it is a short one, which the API renews itself."""
+
+NEAR_LIMIT = 0.9
+"""Share of a limit of the plan that needs attention; as in LatePlanLimitNear."""
+
 ACCOUNT_INFO = "late_account_info"
-NEEDS_RECONNECT = "late_account_needs_reconnect"
-COOLDOWN_UNTIL = "late_account_cooldown_until_timestamp_seconds"
-WEBHOOK_ACTIVE = "late_webhook_active"
-WORKSPACE_ACTIVE = "late_workspace_active"
+EXPIRY = "late_account_token_expiry_timestamp_seconds"
 
 FIELDS = frozenset({
-    "posts", "pagination", "total", "pages", "nextCursor", "status", "scheduledFor", "createdAt", "title", "content",
+    "posts", "pagination", "total", "nextCursor", "status", "scheduledFor", "createdAt", "title", "content",
     "platforms", "accounts", "accountId", "_id", "platform", "username", "canPost", "needsReconnect", "tokenExpiresAt",
-    "rateLimitedUntil", "webhooks", "name", "isActive", "failureCount", "lastFiredAt", "hasAccess", "suspended", "caps",
-    "xSpendUsedCents", "xSpendLimitCents",
+    "issues", "enabled", "platformStatus", "platformStatusReason", "rateLimitedUntil", "webhooks", "name", "isActive",
+    "failureCount", "lastFiredAt", "hasAccess", "suspended", "caps", "xSpendUsedCents", "xSpendLimitCents", "balance",
+    "spendableCents", "limits", "usage", "uploads", "profiles",
 })  # fmt: skip
 """The fields that are read; no others are kept, so that no secret of a webhook gets any further."""
 
@@ -73,20 +83,23 @@ class RefreshContext(msgspec.Struct, frozen=True, kw_only=True):
         now: Time of the refresh in milliseconds.
         max_accounts: Maximum number of accounts with gauges.
         rejected_values: Values of filters that the API has rejected, which are left out; the refresh adds to them.
-        overdue_posts: The refresh adds posts to them.
+        previous: Gauges of the last refreshes of all feeds; one that has not changed keeps its time.
     """
 
     workspace: str
     now: int
     max_accounts: int
     rejected_values: set[str]
-    overdue_posts: list[OverduePost] = msgspec.field(default_factory=list)
+    previous: Mapping[Series, LatestValue] = MappingProxyType({})
 
     def gauge(self, family: str, value: float | str, *labels: str) -> SetLatest:
-        return SetLatest(family, (self.workspace, *labels), at=self.now, value=value)
+        series = (family, (self.workspace, *labels))
+        previous = self.previous.get(series)
+        return SetLatest(*series, at=previous.at if previous and previous.value == value else self.now, value=value)
 
 
-Refresh: TypeAlias = Generator[StatusRequest, bytes, list[SetLatest]]
+Report: TypeAlias = SetLatest | Condition
+Refresh: TypeAlias = Generator[StatusRequest, bytes, list[Report]]
 
 
 class StatusFeed(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,21 +107,19 @@ class StatusFeed(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         name: Value of the label ``feed``.
-        refresh: Return the requests and gauges of a refresh; an ApiError may be thrown in.
+        refresh: Yield the requests of a refresh, and return its gauges and conditions; an ApiError may be thrown in.
         max_requests: Requests of a refresh that fit its interval; one that takes more is repeated later.
-        has_accounts: Whether all of its gauges are about accounts.
         has_profiles: Whether the API can limit it to a profile.
     """
 
     name: str
     refresh: Callable[[RefreshContext], Refresh]
     max_requests: int = 1
-    has_accounts: bool = False
     has_profiles: bool = False
 
 
 def refresh_posts(context: RefreshContext) -> Refresh:
-    gauges: list[SetLatest] = []
+    reports: list[Report] = []
     rejection: ApiError | None = None
     for status in POST_STATUSES:
         if status in context.rejected_values:
@@ -123,118 +134,127 @@ def refresh_posts(context: RefreshContext) -> Refresh:
         if "posts" not in response and "pagination" not in response:
             raise BadPayload("the response has neither posts nor their number")
         post = next(_objects(response.get("posts")), {})
-        if status in UNDOCUMENTED_FILTERS and (_text(post.get("status")) or status) != status:
+        if (_text(post.get("status")) or status) != status:
             context.rejected_values.add(status)  # The API has ignored the filter.
             continue
-        gauges += _post_gauges(context, status, response, post)
+        reports += _post_reports(context, status, response, post)
     if context.rejected_values.issuperset(POST_STATUSES):
         context.rejected_values.clear()
         raise rejection or BadPayload("the API does not filter posts by status")
-    return gauges
+    return reports
 
 
-def _post_gauges(context: RefreshContext, status: str, response: _Object, post: _Object) -> Iterator[SetLatest]:
+def _post_reports(context: RefreshContext, status: str, response: _Object, post: _Object) -> Iterator[Report]:
     total = _amount(_object(response.get("pagination")).get("total"))
     if total is not None:
         yield context.gauge("late_posts", total, status)
-    scheduled_at = _time(post.get("scheduledFor"))
-    is_unscheduled = status == "publishing" and scheduled_at is None
-    due_at = _time(post.get("createdAt")) if is_unscheduled else scheduled_at
+    due_at = _time(post.get("scheduledFor")) or (_time(post.get("createdAt")) if status == "publishing" else None)
     if status not in OVERDUE_SECONDS or due_at is None:
         return
     yield context.gauge(f"late_posts_oldest_{status}_timestamp_seconds", due_at)
     if context.now / 1000 - due_at > OVERDUE_SECONDS[status]:
-        post_id, title = _text(post.get("_id")), _text(post.get("title")) or _text(post.get("content"))
-        targets = [_target(each) for each in _objects(post.get("platforms"))][:MAX_TARGETS]
-        context.overdue_posts.append(OverduePost(status, due_at, post_id or UNKNOWN, title or "", tuple(targets)))
+        post_id = _text(post.get("_id")) or UNKNOWN
+        title = (_text(post.get("title")) or _text(post.get("content")) or "")[:MAX_NAME_LENGTH]
+        targets = ", ".join(_target(context, each) for each in list(_objects(post.get("platforms")))[:MAX_TARGETS])
+        name = f"{post_id}{title and f' “{title}”'}{targets and f' for {targets}'}"
+        yield Condition(status, name, due_at, post_id)
 
 
-def _target(row: _Object) -> AccountHealth:
-    """Return an account to which a post is published; the API may embed it in place of its id."""
+def _target(context: RefreshContext, row: _Object) -> str:
+    """Return the name of an account to which a post is published; the API may embed it in place of its id."""
     account = row.get("accountId")
-    account_id = _text(_object(account).get("_id")) or _text(account)
-    return AccountHealth(platform=label_text(_text(row.get("platform"))), account_id=account_id or UNKNOWN)
+    account_id = _text(_object(account).get("_id")) or _text(account) or UNKNOWN
+    labels = label_text(_text(row.get("platform"))), account_id
+    info = context.previous.get((ACCOUNT_INFO, (context.workspace, *labels)))
+    return _account_name(labels, str(info.value) if info else None)
+
+
+def _account_name(labels: tuple[str, str], username: str | None) -> str:
+    return f"{(username or labels[1])[:MAX_NAME_LENGTH]} ({labels[0][:MAX_NAME_LENGTH]})"
 
 
 def refresh_accounts(context: RefreshContext) -> Refresh:
-    response = _load((yield StatusRequest("/v1/accounts/health")))
-    rows = {_account_labels(row, "accountId"): row for row in _rows(response, "accounts")}
-    return [
-        gauge for labels, row in rows.items() if labels is not None for gauge in _account_gauges(context, labels, row)
-    ]
+    accounts: dict[str | None, _Object] = {}
+    cursor: Mapping[str, str] = {}  # Accounts that are removed meanwhile do not shift it.
+    for _ in range(math.ceil(context.max_accounts / ACCOUNTS_PER_PAGE)):
+        response = _load((yield StatusRequest("/v1/accounts", {"limit": ACCOUNTS_PER_PAGE, **cursor})))
+        for row in islice(_rows(response, "accounts"), ACCOUNTS_PER_PAGE):
+            # Only what is small, as it is kept while further pages are requested.
+            accounts[_text(row.get("_id"))] = {name: value for name, value in row.items() if _is_small(value)}
+        next_cursor = _object(response.get("pagination")).get("nextCursor")
+        if not (isinstance(next_cursor, str) and next_cursor):
+            break
+        cursor = {"cursor": id_text(next_cursor, MAX_CURSOR_LENGTH)}
+    for row in _rows(_load((yield StatusRequest("/v1/accounts/health"))), "accounts"):
+        account_id = _text(row.get("accountId"))
+        accounts[account_id] = {**accounts.get(account_id, {}), **row}
+    reports: list[Report] = []
+    for account_id, account in accounts.items():
+        platform = label_text(_text(account.get("platform")))
+        if account_id is not None and account.get("enabled") is not False and platform not in INTERNAL_PLATFORMS:
+            reports += _account_reports(context, (platform, account_id), account)
+    return reports
 
 
-def _account_gauges(context: RefreshContext, labels: tuple[str, str], row: _Object) -> Iterator[SetLatest]:
-    health, username = _text(row.get("status")), _text(row.get("username"))
-    needs_reconnect = _flag(row.get("needsReconnect"))
+def _is_small(value: object) -> bool:
+    return isinstance(value, bool) or (isinstance(value, str) and len(value) <= LABEL_LENGTH)
+
+
+def _account_reports(context: RefreshContext, labels: tuple[str, str], row: _Object) -> Iterator[Report]:
+    now, health, username = context.now / 1000, _text(row.get("status")), _text(row.get("username"))
+    needs_reconnect, is_suspended = _flag(row.get("needsReconnect")), row.get("platformStatus") == "suspended"
+    can_post = False if is_suspended else _flag(row.get("canPost"))
+    expires_at, cooldown_until = _time(row.get("tokenExpiresAt")), _time(row.get("rateLimitedUntil"))
     values = {
         ACCOUNT_INFO: username,
-        "late_account_can_post": _flag(row.get("canPost")),
-        NEEDS_RECONNECT: needs_reconnect,
+        "late_account_can_post": can_post,
+        "late_account_needs_reconnect": needs_reconnect,
         # The documentation says that an invalid token alone does not disconnect an account.
         "late_account_connected": None if needs_reconnect is None else not needs_reconnect,
-        "late_account_token_expiry_timestamp_seconds": _time(row.get("tokenExpiresAt")),
+        EXPIRY: expires_at,
+        "late_account_cooldown_until_timestamp_seconds": cooldown_until,
     }
     if health is not None:
         yield context.gauge("late_account_health", 1, *labels, health)
     for family, value in values.items():
         if value is not None:
             yield context.gauge(family, int(value) if isinstance(value, bool) else value, *labels)
-
-
-def refresh_cooldowns(context: RefreshContext) -> Refresh:
-    cooldowns: dict[tuple[str, str], float | None] = {}
-    place: Mapping[str, str | int] = {}  # Without a page the API continues by cursors, which no removed account shifts.
-    for page in range(1, math.ceil(context.max_accounts / ACCOUNTS_PER_PAGE) + 1):
-        try:
-            body = yield StatusRequest("/v1/accounts", {"limit": ACCOUNTS_PER_PAGE, **place})
-        except BadRequest:
-            if page == 1:
-                raise
-            break  # The API rejects pages behind the last one.
-        response = _load(body)
-        rows, previous_count = list(_rows(response, "accounts")), len(cooldowns)
-        for row in rows:
-            labels = _account_labels(row, "_id")
-            if labels is not None:
-                cooldowns[labels] = _time(row.get("rateLimitedUntil"))
-        place = _next_page(_object(response.get("pagination")), page, len(rows))
-        if not place or len(cooldowns) == previous_count:
-            break
-    return [context.gauge(COOLDOWN_UNTIL, until, *labels) for labels, until in cooldowns.items() if until is not None]
-
-
-def _next_page(pagination: _Object, page: int, row_count: int) -> Mapping[str, str | int]:
-    """Return the parameters of the page after one; none if that was the last."""
-    cursor, page_count = pagination.get("nextCursor"), _amount(pagination.get("pages"))
-    if isinstance(cursor, str) and cursor:
-        return {"cursor": id_text(cursor, MAX_CURSOR_LENGTH)}
-    is_last = row_count < ACCOUNTS_PER_PAGE if page_count is None else page >= page_count
-    return {} if is_last or "nextCursor" in pagination else {"page": page + 1}
+    condition = partial(Condition, name=_account_name(labels, username), subject=labels[1])
+    if needs_reconnect:
+        yield condition("reconnect")
+    elif can_post is False:
+        texts = map(_text, (row.get("platformStatusReason"), *_items(row.get("issues"))))
+        yield condition("blocked", text="; ".join(filter(None, texts))[:MAX_TEXT_LENGTH])
+    if cooldown_until is not None and cooldown_until > now:
+        yield condition("cooldown", at=cooldown_until)
+    if expires_at is not None and expires_at < now + TOKEN_SECONDS:
+        known_since = context.gauge(EXPIRY, expires_at, *labels).at / 1000
+        if expires_at > now + DAY or known_since < now - DAY:
+            yield condition("token", at=expires_at)
 
 
 def refresh_webhooks(context: RefreshContext) -> Refresh:
     response = _load((yield StatusRequest("/v1/webhooks/settings")))
-    gauges = []
+    reports: list[Report] = []
     for label, row in _webhooks_by_label(list(_rows(response, "webhooks"))[:MAX_WEBHOOKS]).items():
         values = {
-            WEBHOOK_ACTIVE: _flag(row.get("isActive")),
+            "late_webhook_active": _flag(row.get("isActive")),
             "late_webhook_consecutive_failures": _amount(row.get("failureCount")),
             "late_webhook_last_fired_timestamp_seconds": _time(row.get("lastFiredAt")),
         }
-        gauges += [context.gauge(name, float(value), label) for name, value in values.items() if value is not None]
-    return gauges
+        reports += [context.gauge(name, float(value), label) for name, value in values.items() if value is not None]
+        if row.get("isActive") is False:
+            reports.append(Condition("webhook", label))
+    return reports
 
 
 def _webhooks_by_label(rows: list[_Object]) -> Mapping[str, _Object]:
     """Return the webhooks by a unique label: the name, with the id if several have that name."""
     names = [_webhook_name(row) for row in rows]
-    webhooks: dict[str, _Object] = {}
-    for number, (name, row) in enumerate(zip(names, rows, strict=True), 1):
-        is_unique = names.count(name) == 1
-        label = name if is_unique else f"{name} ({label_text(_text(row.get('_id')) or str(number))})"
-        webhooks[label if label not in webhooks else f"{label} ({number})"] = row
-    return webhooks
+    return {
+        name if names.count(name) == 1 else f"{name} ({_text(row.get('_id'))})": row
+        for name, row in zip(names, rows, strict=True)
+    }
 
 
 def _webhook_name(row: _Object) -> str:
@@ -247,40 +267,55 @@ def _webhook_name(row: _Object) -> str:
 
 
 def refresh_billing(context: RefreshContext) -> Refresh:
-    response = _load((yield StatusRequest("/v1/billing")))
+    response: dict[str, Any] = {}
+    errors: list[ApiError] = []
+    for path in BILLING_PATHS:
+        try:
+            response |= _load((yield StatusRequest(path)))
+        except (EndpointNotFound, Forbidden) as exc:
+            errors.append(exc)
+    if len(errors) == len(BILLING_PATHS):
+        raise errors[0]
+    return list(_plan_reports(context, response))
+
+
+def _plan_reports(context: RefreshContext, response: _Object) -> Iterator[Report]:
     status, caps = _object(response.get("status")), _object(response.get("caps"))
-    has_access, is_suspended = _flag(status.get("hasAccess")), _flag(status.get("suspended"))
-    used_cents, limit_cents = _amount(caps.get("xSpendUsedCents")), _amount(caps.get("xSpendLimitCents"))
-    gauges = []
+    limits, usage = _object(response.get("limits")), _object(response.get("usage"))
+    has_access, is_suspended = _flag(status.get("hasAccess", response.get("hasAccess"))), _flag(status.get("suspended"))
     if has_access is not None or is_suspended:
-        gauges.append(context.gauge(WORKSPACE_ACTIVE, int(bool(has_access) and not is_suspended)))
-    if used_cents is not None and limit_cents:
-        gauges.append(context.gauge("late_workspace_spend_ratio", used_cents / limit_cents, "x"))
-    return gauges
+        is_active = bool(has_access) and not is_suspended
+        yield context.gauge("late_workspace_active", int(is_active))
+        if not is_active:
+            yield Condition("inactive")
+    shares = {name: (usage.get(name), limits.get(name)) for name in USAGES}
+    shares["spending limit for x"] = caps.get("xSpendUsedCents"), caps.get("xSpendLimitCents")
+    for name, (used, limit) in shares.items():
+        amount, maximum = _amount(used), _amount(limit)
+        if amount is not None and maximum:
+            family, kind = ("usage", name) if name in USAGES else ("spend", "x")
+            yield context.gauge(f"late_workspace_{family}_ratio", amount / maximum, kind)
+            is_near = amount >= NEAR_LIMIT * maximum
+            yield Condition("limit" if is_near else "plan", f"{amount / maximum:.0%} of the {name}")
+    balance = _number(_object(response.get("balance")).get("spendableCents"))
+    if balance is not None:
+        yield context.gauge("late_workspace_balance_cents", balance)
+        yield Condition("plan" if balance > 0 else "balance", f"{balance / 100:,.2f} USD left to spend")
 
 
 def _load(body: bytes) -> _Object:
-    """Decode a response; of every object in it only the FIELDS are kept."""
+    """Decode a response; of every object in it only the FIELDS with a value are kept."""
     if len(body) > MAX_BYTES:
         raise BadPayload(f"the response is larger than {MAX_BYTES // 1024**2} MiB")
     check_value_count(body)
     try:
-        try:
-            response = _loads(body)
-        except RecursionError:
-            response = _loads(limit_depth(body))
-    except ValueError:
-        raise BadPayload("the response is not JSON") from None
-    if not isinstance(response, dict):
-        raise BadPayload("the response is not an object")
-    return response
+        return read_nested(body, partial(load_object, select=_select))
+    except BadPayload:  # The message may have an excerpt.
+        raise BadPayload("the response is not an object in JSON") from None
 
 
-def _loads(body: bytes) -> Any:
-    def select(pairs: list[tuple[str, Any]]) -> _Object:
-        return {name: value for name, value in pairs if name in FIELDS}
-
-    return json.loads(body.decode("utf-8", "replace"), object_pairs_hook=select, parse_int=parse_integer)
+def _select(pairs: list[tuple[str, Any]]) -> _Object:
+    return {name: value for name, value in pairs if name in FIELDS and value is not None}
 
 
 def _rows(response: _Object, name: str) -> Iterator[_Object]:
@@ -289,17 +324,16 @@ def _rows(response: _Object, name: str) -> Iterator[_Object]:
     return _objects(response[name])
 
 
+def _items(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
 def _objects(value: object) -> Iterator[_Object]:
-    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
+    return (item for item in _items(value) if isinstance(item, dict))
 
 
 def _object(value: object) -> _Object:
     return value if isinstance(value, dict) else {}
-
-
-def _account_labels(row: _Object, id_field: str) -> tuple[str, str] | None:
-    account_id = _text(row.get(id_field))
-    return None if account_id is None else (label_text(_text(row.get("platform"))), account_id)
 
 
 def _text(value: object) -> str | None:
@@ -310,9 +344,14 @@ def _flag(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _amount(value: object) -> float | None:
+def _number(value: object) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and 0 <= value < math.inf else None  # type: ignore[operator, return-value]
+    return value if is_number and -math.inf < value < math.inf else None  # type: ignore[operator, return-value]
+
+
+def _amount(value: object) -> float | None:
+    number = _number(value)
+    return None if number is None or number < 0 else number
 
 
 def _time(value: object) -> float | None:
@@ -321,11 +360,11 @@ def _time(value: object) -> float | None:
 
 
 _FEEDS = (
+    # Before the posts, which name their accounts.
+    StatusFeed(name="accounts", refresh=refresh_accounts, max_requests=3, has_profiles=True),
     StatusFeed(name="posts", refresh=refresh_posts, max_requests=len(POST_STATUSES), has_profiles=True),
-    StatusFeed(name="accounts", refresh=refresh_accounts, has_accounts=True, has_profiles=True),
-    StatusFeed(name="cooldowns", refresh=refresh_cooldowns, max_requests=2, has_accounts=True, has_profiles=True),
     StatusFeed(name="webhooks", refresh=refresh_webhooks),
-    StatusFeed(name="billing", refresh=refresh_billing),
+    StatusFeed(name="billing", refresh=refresh_billing, max_requests=len(BILLING_PATHS)),
 )
 
 STATUS_FEEDS: Mapping[str, StatusFeed] = MappingProxyType({feed.name: feed for feed in _FEEDS})

@@ -13,16 +13,10 @@ from late_exporter.feeds import connections, decoder, publishing
 from late_exporter.feeds.classification import find_action, find_event
 from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import DocumentedObject, value_checker
-from late_exporter.feeds.view import (
-    common_fields,
-    event_status,
-    row_text,
-    search_json_text,
-    without_unknown,
-)
+from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
 from late_exporter.feeds.vocabulary import METHODS, STATUSES
 from late_exporter.feeds.zernio_keys import number_entries, renumber_entries, row_key
-from late_exporter.model import DAY_MS, FAILED, UNKNOWN, ZERNIO, LogEntry, LogKind, LogPage
+from late_exporter.model import DAY_MS, FAILED, UNKNOWN, ZERNIO, LogEntry, LogKind
 from late_exporter.series import IncCounter, Increment, ObserveLog
 
 RETENTION = 90 * DAY_MS
@@ -37,8 +31,8 @@ OWN_USER_AGENT = "late-exporter/"
 """Start of the header User-Agent of this program's requests."""
 
 
-class RowMetadata(msgspec.Struct, rename="camel", gc=False):
-    """The used fields of ``metadata``, none of which is documented."""
+class RowTexts(msgspec.Struct, rename="camel", gc=False):
+    """The used fields of the JSON texts ``metadata`` and ``request_body``, none of which is documented."""
 
     post_id: str | None = None
     account_username: str | None = None
@@ -46,11 +40,6 @@ class RowMetadata(msgspec.Struct, rename="camel", gc=False):
     connection_method: str | None = None
     token_expires_at: str | None = None
     profile_id: str | None = None
-
-
-class RequestBody(msgspec.Struct, rename="camel", gc=False):
-    """The used field of ``request_body``, which is not documented either."""
-
     scheduled_for: str | None = None
 
 
@@ -88,35 +77,23 @@ _connection_values = value_checker(
 )
 _activity_values = value_checker({"status": STATUSES.__contains__})
 
-METADATA_FIELDS = RowMetadata.__struct_encode_fields__
-_decode_request = msgspec.json.Decoder(RequestBody).decode
-_decode_metadata = msgspec.json.Decoder(RowMetadata).decode
+_decode_texts = msgspec.json.Decoder(RowTexts).decode
 
 
-def _read_metadata(row: ZernioRow) -> RowMetadata:
-    """Parse ``metadata``; if it is truncated or a field has another type, return the fields that can be read."""
-    text = row.metadata or "{}"
+def _read_texts(text: Any) -> RowTexts:
+    """Parse a JSON text; if it is truncated, or a field has another type, return the fields that can be read."""
     try:
-        return _decode_metadata(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        texts = {name: search_json_text({"metadata": text}, name, "metadata") for name in METADATA_FIELDS}
-        texts = {
-            name: value for name, value in texts.items() if value.isdecimal() or (value and name != "attemptNumber")
+        return _decode_texts(text or "{}")
+    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):  # TypeError if it is an object already
+        values = {name: search_json_text({"text": text}, name, "text") for name in RowTexts.__struct_encode_fields__}
+        values = {
+            name: value for name, value in values.items() if value.isdecimal() or (value and name != "attemptNumber")
         }
-        return msgspec.convert(texts, RowMetadata, strict=False)
-
-
-def _read_schedule(row: ZernioRow) -> str:
-    """Return the scheduled time in ``request_body``; empty if there is none."""
-    body: Any = row.request_body or "{}"
-    try:
-        return _decode_request(body).scheduled_for or ""
-    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):  # It is truncated, or an object.
-        return search_json_text({"request_body": body}, "scheduledFor", "request_body")
+        return msgspec.convert(values, RowTexts, strict=False)
 
 
 def _entry(
-    row: ZernioRow, metadata: RowMetadata | None, action: str, status: str, *, scheduled_for: str = "", **fields: Any
+    row: ZernioRow, metadata: RowTexts, action: str, status: str, *, scheduled_for: str | None = None, **fields: Any
 ) -> LogEntry:
     created, duration = decoder.parse_millis(row.created_at), decoder.to_micros(row.duration_ms, 1000)
     return LogEntry(
@@ -127,21 +104,14 @@ def _entry(
         action=action,
         duration=duration,
         delay=publishing.publishing_delay(scheduled_for, created, duration),
-        profile_id=_profile_id(row, metadata),
+        # The API does not document the name of the field.
+        profile_id=decoder.optional_text(row.profile_id or row.camel_profile_id or metadata.profile_id),
         **fields,
     )
 
 
-def _profile_id(row: ZernioRow, metadata: RowMetadata | None) -> str | None:
-    """Return the profile of a log; the API does not document the name of the field."""
-    for profile_id in (row.profile_id, row.camel_profile_id, metadata.profile_id if metadata else None):
-        if profile_id:
-            return decoder.label_text(profile_id)
-    return None
-
-
 def _publishing(row: ZernioRow) -> LogEntry:
-    metadata, error_code = _read_metadata(row), decoder.optional_text(row.error_code)
+    metadata = _read_texts(row.metadata)
     name, row_status = decoder.label_text(row.action), decoder.label_text(row.status)
     action, status = find_action(name) or (name, UNKNOWN)
     if row.status:
@@ -149,6 +119,7 @@ def _publishing(row: ZernioRow) -> LogEntry:
     attempt = decoder.to_micros(metadata.attempt_number, decoder.ONE_ATTEMPT)
     if action == "publish" and attempt is not None and attempt > decoder.ONE_ATTEMPT:
         action = "retry"
+    published_body = row.request_body if publishing.is_published(action, status) else None
     return _entry(
         row,
         metadata,
@@ -158,15 +129,15 @@ def _publishing(row: ZernioRow) -> LogEntry:
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(metadata.account_username),
         status_code=row.status_code,
-        error_code=error_code,
+        error_code=decoder.optional_text(row.error_code),
         attempt=attempt,
-        scheduled_for=_read_schedule(row) if publishing.is_published(action, status) else "",
+        scheduled_for=_read_texts(published_body).scheduled_for,
         deviations=_publishing_values(name, row_status),
     )
 
 
 def _connection(row: ZernioRow) -> LogEntry:
-    metadata = _read_metadata(row)
+    metadata = _read_texts(row.metadata)
     name, method = decoder.label_text(row.action), decoder.label_text(metadata.connection_method)
     event = find_event(name) or name
     if row.status == FAILED and not event.endswith("_failed"):
@@ -187,14 +158,13 @@ def _connection(row: ZernioRow) -> LogEntry:
 
 def _activity(row: ZernioRow) -> LogEntry:
     status = decoder.label_text(row.status)
-    action = decoder.label_text(row.action)
-    has_profile = row.metadata is not None and '"profileId"' in row.metadata
     return _entry(
         row,
-        _read_metadata(row) if has_profile else None,
-        action,
+        _read_texts(row.metadata),
+        decoder.label_text(row.action),
         status,
         account_id=decoder.optional_text(row.account_id),
+        status_code=row.status_code,
         deviations=_activity_values(status),
     )
 
@@ -216,10 +186,12 @@ def _post_url(row: RawLog, entry: LogEntry) -> str:
 
 
 def _view(row: RawLog, entry: LogEntry) -> LogView:
+    # That of a connection log is its event.
+    status = event_status(entry.status) if entry.status == entry.action else entry.status
     return LogView(
         **common_fields(row, entry, created_field="created_at", account_field="account_id"),
         action=entry.action,
-        status=row_text(row, "status") if entry.rejection_reason else entry.status,
+        status=row_text(row, "status") if entry.rejection_reason else status,
         method=without_unknown(entry.method),
         post_id=entry.post_id or search_json_text(row, "postId", "metadata", "request_body"),
         username=without_unknown(entry.username)
@@ -233,27 +205,14 @@ def _view(row: RawLog, entry: LogEntry) -> LogView:
     )
 
 
-def _connection_view(row: RawLog, entry: LogEntry) -> LogView:
-    """Return a connection log for display; its status is that of the event, not the event itself."""
-    status = event_status(entry.action) or (FAILED if row_text(row, "status") == FAILED else "")
-    return msgspec.structs.replace(_view(row, entry), status=status)
-
-
 def _project_activity(name: str, workspace: str, log: LogKind) -> Iterator[Increment]:
     labels = (workspace, name, log.platform, log.action)
-    yield IncCounter("late_activity_logs_total", (*labels, log.status))
+    yield IncCounter("late_activity_logs_total", (*labels, log.status, publishing.status_code_label(log)))
     if log.duration is not None:
         yield ObserveLog("late_activity_duration_seconds", labels, number="duration")
 
 
-def _without_total(parse: Callable[[bytes], LogPage]) -> Callable[[bytes], LogPage]:
-    """Return a parser that drops the number of logs in the list, which includes logs that are left out."""
-    return lambda body: msgspec.structs.replace(parse(body), total=None)
-
-
-def _zernio_feed(
-    feed: Feed, to_entry: Callable[[ZernioRow], LogEntry], view: Callable[[RawLog, LogEntry], LogView] = _view
-) -> Feed:
+def _zernio_feed(feed: Feed, to_entry: Callable[[ZernioRow], LogEntry]) -> Feed:
     """Return a feed of generation ``zernio`` with the name and the metrics of another one."""
     parse = decoder.LogListDecoder(ZernioRow, to_entry, number_entries=number_entries).parse
     return msgspec.structs.replace(
@@ -261,8 +220,9 @@ def _zernio_feed(
         path="/v1/logs",
         query={"type": feed.name},
         retention=RETENTION,
-        parse=_without_total(parse) if feed.name == API_REQUEST else parse,
-        view=view,
+        # Their number includes those of this program, which are left out.
+        parse=(lambda body: msgspec.structs.replace(parse(body), total=None)) if feed.name == API_REQUEST else parse,
+        view=_view,
         post_path=None,
         generation=ZERNIO,
         supports_time_filter=True,
@@ -287,7 +247,7 @@ FEEDS: Mapping[str, Feed] = MappingProxyType(
         feed.name: feed
         for feed in (
             _zernio_feed(publishing.FEED, _publishing),
-            _zernio_feed(connections.FEED, _connection, _connection_view),
+            _zernio_feed(connections.FEED, _connection),
             *map(_activity_feed, ACTIVITIES),
         )
     }

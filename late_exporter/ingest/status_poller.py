@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 
 import msgspec
 
 from late_exporter.api.client import LateClient
 from late_exporter.errors import ApiError, EndpointNotFound, Forbidden
-from late_exporter.feeds.status import (
-    ACCOUNT_INFO,
-    COOLDOWN_UNTIL,
-    NEEDS_RECONNECT,
-    STATUS_FEEDS,
-    WEBHOOK_ACTIVE,
-    WORKSPACE_ACTIVE,
-    RefreshContext,
-    StatusFeed,
-    StatusRequest,
-)
+from late_exporter.feeds.status import STATUS_FEEDS, RefreshContext, Report, StatusFeed, StatusRequest
 from late_exporter.ingest.schedule import MAX_BACKOFF
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import perform
@@ -30,8 +20,8 @@ from late_exporter.log import redact
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.protocols import Logger
-from late_exporter.series import Increment, Labels, LatestValue, Series, SeriesValue, SetLatest
-from late_exporter.status import AccountHealth, OverduePost, StatusFeedHealth, WorkspaceStatus
+from late_exporter.series import Increment, LatestValue, Series, SeriesValue, SetLatest
+from late_exporter.status import Condition, StatusFeedHealth, WorkspaceStatus
 
 REQUESTS_PER_MINUTE = 2.5
 """Requests of the status feeds that share a key, unless shorter intervals are configured."""
@@ -54,6 +44,9 @@ CHECK_SECONDS = 30.0
 JITTER = 0.1
 
 
+MAX_CONDITIONS = 1000
+"""Conditions of a feed that are kept for the status page."""
+
 UP = "late_exporter_status_feed_up"
 LAST_REFRESH = "late_exporter_status_feed_last_refresh_timestamp_seconds"
 DISABLED = "late_exporter_status_feed_disabled"
@@ -65,7 +58,7 @@ class StatusConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         intervals: Seconds between two refreshes of each feed; other feeds are not read.
-        max_accounts: Maximum number of accounts with gauges; 0 leaves out the feeds of accounts.
+        max_accounts: Maximum number of accounts with gauges; 0 leaves out their feed.
         key_users: Number of workspaces with the same key, which share its requests.
     """
 
@@ -78,13 +71,8 @@ class StatusConfig(msgspec.Struct, frozen=True, kw_only=True):
         return {
             name: feed
             for name, feed in STATUS_FEEDS.items()
-            if name in self.intervals and (self.max_accounts or not feed.has_accounts)
+            if name in self.intervals and (self.max_accounts or name != "accounts")
         }
-
-    def context(self, workspace: str, now: int, rejected_values: set[str]) -> RefreshContext:
-        return RefreshContext(
-            workspace=workspace, now=now, max_accounts=self.max_accounts, rejected_values=rejected_values
-        )
 
     @property
     def requests_per_minute(self) -> float:
@@ -114,7 +102,7 @@ class StatusPublisher:
     Args:
         defer: That of the poller.
         values: The series of each feed.
-        overdue_posts: The overdue posts of each feed.
+        conditions: What each feed reports besides.
     """
 
     workspace: str
@@ -122,26 +110,26 @@ class StatusPublisher:
     registry: SeriesRegistry
     defer: Callable[[Sequence[Increment]], object]
     values: dict[str, Mapping[Series, SeriesValue]] = field(default_factory=dict)
-    overdue_posts: dict[str, Sequence[OverduePost]] = field(default_factory=dict)
+    conditions: dict[str, Sequence[Condition]] = field(default_factory=dict)
 
-    def show(self, feed: str, gauges: Sequence[SetLatest], now: float, posts: Sequence[OverduePost]) -> None:
+    def show(self, feed: str, reports: Sequence[Report], now: float) -> None:
         """Replace the series of a feed after a successful refresh, which ended at a Unix time in seconds."""
         values: dict[Series, SeriesValue] = {}
         overflow: list[Increment] = []
-        for increment in self.label_limiter.apply(gauges):
+        for increment in self.label_limiter.apply(each for each in reports if isinstance(each, SetLatest)):
             if isinstance(increment, SetLatest):
                 latest = LatestValue(increment.at, increment.value)
                 values[increment.family, increment.labels] = SeriesValue(latest, 0.0)
             else:
                 overflow.append(increment)
         self.defer(overflow)
-        self._replace(feed, values, posts)
+        self._replace(feed, values, [each for each in reports if isinstance(each, Condition)][:MAX_CONDITIONS])
         self.registry.set_gauge(LAST_REFRESH, (self.workspace, feed), now)
         self.set_state(feed, is_up=True)
 
     def clear(self, feed: str, disabled_reason: str = "") -> None:
         """Remove the series of a feed that does not succeed any more, or that is switched off for a reason."""
-        self._replace(feed, {}, ())
+        self._replace(feed, {})
         self.set_state(feed, is_up=False, disabled_reason=disabled_reason)
 
     def remove(self, feed: str) -> None:
@@ -159,35 +147,13 @@ class StatusPublisher:
             else:
                 self.registry.remove_gauge(DISABLED, (self.workspace, feed, reason))
 
-    def summary(self, feeds: tuple[StatusFeedHealth, ...]) -> WorkspaceStatus:
-        """Return what the status page says about the workspace."""
-        latest: defaultdict[str, dict[Labels, LatestValue]] = defaultdict(dict)
-        for values in self.values.values():
-            for (family, labels), current in values.items():
-                if isinstance(current.value, LatestValue):
-                    latest[family][labels] = current.value
+    @property
+    def latest_values(self) -> Mapping[Series, LatestValue]:
+        series = (each for values in self.values.values() for each in values.items())
+        return {name: current.value for name, current in series if isinstance(current.value, LatestValue)}
 
-        def account(labels: Labels, until: float | None = None) -> AccountHealth:
-            username = latest[ACCOUNT_INFO].get(labels)
-            name = str(username.value) if username else ""
-            return AccountHealth(platform=labels[1], account_id=labels[2], username=name, cooldown_until=until)
-
-        def with_names(post: OverduePost) -> OverduePost:
-            accounts = (account((self.workspace, each.platform, each.account_id)) for each in post.accounts)
-            return msgspec.structs.replace(post, accounts=tuple(accounts))
-
-        disconnected = [account(labels) for labels, each in latest[NEEDS_RECONNECT].items() if each.value]
-        return WorkspaceStatus(
-            feeds=feeds,
-            overdue_posts=tuple(with_names(post) for posts in self.overdue_posts.values() for post in posts),
-            disconnected_accounts=tuple(disconnected),
-            cooldowns=tuple(account(labels, float(each.value)) for labels, each in latest[COOLDOWN_UNTIL].items()),
-            inactive_webhooks=tuple(labels[1] for labels, each in latest[WEBHOOK_ACTIVE].items() if not each.value),
-            is_active=all(each.value for each in latest[WORKSPACE_ACTIVE].values()),
-        )
-
-    def _replace(self, feed: str, values: Mapping[Series, SeriesValue], posts: Sequence[OverduePost]) -> None:
-        self.values[feed], self.overdue_posts[feed] = values, posts
+    def _replace(self, feed: str, values: Mapping[Series, SeriesValue], conditions: Sequence[Condition] = ()) -> None:
+        self.values[feed], self.conditions[feed] = values, conditions
         self.registry.replace_status(self.workspace, feed, values)
 
 
@@ -195,7 +161,8 @@ class _StatusFeedState(msgspec.Struct, kw_only=True):
     """State of a feed; times are monotonic, in seconds.
 
     Args:
-        request_count: Requests of the last refresh.
+        started_at: Start of the last refresh.
+        request_count: Requests of that.
         expires_at: Time at which its series are removed.
         rejected_values: Filter values that the API does not support, emptied hourly.
         reported_values: Those of them that were logged.
@@ -205,6 +172,7 @@ class _StatusFeedState(msgspec.Struct, kw_only=True):
     feed: StatusFeed
     due_at: float
     health: StatusFeedHealth
+    started_at: float = -math.inf
     request_count: int = 0
     expires_at: float = math.inf
     rejected_values: set[str] = msgspec.field(default_factory=set)
@@ -241,7 +209,10 @@ class StatusPoller:
 
     @property
     def health(self) -> WorkspaceStatus:
-        return self._publisher.summary(tuple(state.health for state in self._states.values()))
+        conditions = (each for conditions in self._publisher.conditions.values() for each in conditions)
+        return WorkspaceStatus(
+            feeds=tuple(state.health for state in self._states.values()), conditions=tuple(conditions)
+        )
 
     def reconfigure(self, client: LateClient, config: StatusConfig, pace: StatusPace) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
@@ -256,6 +227,16 @@ class StatusPoller:
         }
         for state in self._states.values():
             state.due_at = now  # Another key may have other accounts, and other rights.
+
+    @property
+    def wake_callbacks(self) -> Mapping[str, Callable[[], object]]:
+        return {name: partial(self._wake, name) for name in STATUS_FEEDS}
+
+    def _wake(self, name: str) -> None:
+        """Refresh a feed soon, a minute after its last refresh at the earliest."""
+        state = self._states.get(name)
+        if state is not None and not state.health.disabled_reason:
+            state.due_at = min(state.due_at, state.started_at + MINUTE)
 
     async def run(self) -> None:
         """Refresh every feed whenever it is due, until cancelled; return if there is none."""
@@ -292,7 +273,8 @@ class StatusPoller:
     async def _refresh(self, state: _StatusFeedState, *, is_paced: bool) -> ApiError | None:
         """Refresh a feed, at the pace of its key or at once; return the error if that failed."""
         monotonic = self._runtime.monotonic
-        started_at, state.request_count = monotonic(), 0
+        started_at = state.started_at = monotonic()
+        state.request_count = 0
         if started_at - state.rejected_at >= DISABLED_SECONDS:
             state.rejected_at = started_at
             state.rejected_values.clear()
@@ -305,14 +287,20 @@ class StatusPoller:
             state.request_count += 1
             return await fetch_status(self._client, state.feed, request)
 
-        context = self.config.context(self._workspace, int(self._runtime.clock() * 1000), state.rejected_values)
+        context = RefreshContext(
+            workspace=self._workspace,
+            now=int(self._runtime.clock() * 1000),
+            max_accounts=self.config.max_accounts,
+            rejected_values=state.rejected_values,
+            previous=self._publisher.latest_values,
+        )
         jitter = 1 + JITTER * self._runtime.random()
         try:
-            gauges = await perform(state.feed.refresh(context), send)
+            reports = await perform(state.feed.refresh(context), send)
         except ApiError as exc:
             state.due_at = monotonic() + self._fail(state, exc) * jitter
             return exc.without_frames()
-        self._publisher.show(state.feed.name, gauges, self._runtime.clock(), context.overdue_posts)
+        self._publisher.show(state.feed.name, reports, self._runtime.clock())
         interval = self._interval(state)
         state.due_at, state.expires_at = started_at + interval * jitter, monotonic() + STALE_INTERVALS * interval
         if state.failure is not None:

@@ -1,4 +1,4 @@
-"""Receive webhooks: verify their signatures, count them, and wake the poller of the feed concerned.
+"""Receive webhooks: verify their signatures, count them, and wake the pollers of the feeds concerned.
 
 A webhook only triggers a poll; logs are never counted from it. A lost, repeated or forged webhook therefore changes no
 metric of a log.
@@ -25,11 +25,14 @@ from late_exporter.series import IncCounter, Increment, ObserveHistogram, SetCur
 
 POST_EVENTS = ("published", "failed", "partial", "scheduled", "cancelled", "recycled")
 PLATFORM_EVENTS = ("platform.published", "platform.failed")
-EVENT_FEEDS = MappingProxyType(
-    {f"post.{event}": "publishing" for event in POST_EVENTS + PLATFORM_EVENTS}
-    | dict.fromkeys(("account.connected", "account.disconnected"), "connections")
+BALANCE_EVENTS = ("low", "empty", "charged")
+EVENT_FEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {f"post.{event}": ("publishing",) for event in POST_EVENTS + PLATFORM_EVENTS}
+    | dict.fromkeys(("account.connected", "account.disconnected"), ("connections", "accounts"))
+    | {"account.rate_limited": ("accounts",)}
+    | {f"balance.{event}": ("billing",) for event in BALANCE_EVENTS}
 )
-"""Feed that has new logs after an event.
+"""Log feeds that have new logs after an event, and status feeds that have changed.
 
 The events of a platform are sent as soon as a post is published there, those of the whole post after the last platform.
 """
@@ -88,7 +91,7 @@ class WebhookStats:
     """Counts of a workspace's webhooks that a poller has not saved yet.
 
     Attributes:
-        wake_callbacks: Called when a webhook concerns a feed, by name of the feed.
+        wake_callbacks: Called when a webhook concerns a log feed or a status feed, by name of the feed.
     """
 
     def __init__(self, workspace: str) -> None:
@@ -105,14 +108,14 @@ class WebhookStats:
         return [IncCounter(family, (self._workspace, value), amount=0) for family, value in series]
 
     def record(self, event: str, sent_at: float | None, now: float) -> None:
-        """Count a valid webhook, and wake the poller of its feed, however late it is; times are Unix times."""
-        feed = EVENT_FEEDS.get(event, "")
-        self._counts[RECEIVED, event if feed else OTHER_EVENT] += 1
+        """Count a valid webhook, and wake the pollers of its feeds, however late it is; times are Unix times."""
+        self._counts[RECEIVED, event if event in EVENT_FEEDS else OTHER_EVENT] += 1
         self._last_received_at = now
         if sent_at is not None and abs(now - sent_at) <= MAX_LAG:
             self._lags.append(max(0.0, now - sent_at))
-        if feed in self.wake_callbacks:
-            self.wake_callbacks[feed]()
+        for feed in EVENT_FEEDS.get(event, ()):
+            if feed in self.wake_callbacks:
+                self.wake_callbacks[feed]()
 
     def record_rejection(self, reason: str) -> None:
         self._counts[REJECTED, reason] += 1

@@ -9,16 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from late_exporter.format import human_duration, iso_time, plural
-from late_exporter.status import (
-    AccountHealth,
-    FeedHealth,
-    OverduePost,
-    PlatformHealth,
-    PollHealth,
-    SyncProgress,
-    WorkspaceHealth,
-    WorkspaceStatus,
-)
+from late_exporter.status import Condition, FeedHealth, PlatformHealth, PollHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth
 
 MAX_ERROR_LENGTH = 300
@@ -164,8 +155,9 @@ def _publishing_findings(workspace: WorkspaceHealth, now: float) -> Iterator[Ver
         if is_stuck(platform, now) and platform.oldest_pending is not None:
             age = human_duration(now - platform.oldest_pending, rough=True)
             yield Verdict("warn", f"{name}: a post has been pending for {age}")
-    for notice in status_notices(workspace.status, now):
-        yield Verdict("warn", notice.text.rstrip(":"))
+    for notice in status_notices(workspace.status.conditions, now):
+        if notice.is_problem:
+            yield Verdict("warn", notice.text.rstrip(":"))
     failing = [account for account in workspace.failing_accounts if account.consecutive_failures >= FAILURES_IN_A_ROW]
     if failing:
         yield Verdict("warn", f"{plural(len(failing), 'account')} failed {FAILURES_IN_A_ROW} times or more in a row")
@@ -183,46 +175,61 @@ def is_stuck(platform: PlatformHealth, now: float) -> bool:
     return platform.oldest_pending is not None and now - platform.oldest_pending > STUCK_SECONDS
 
 
+class NoticeKind(NamedTuple):
+    """Wording of a kind of conditions that status feeds report.
+
+    Attributes:
+        one: Sentence about one of them; ``{when}`` is its time.
+        several: Sentence about several.
+        suffix: What follows the name of each.
+        is_problem: Whether it is one for the verdict; otherwise it is only of interest.
+    """
+
+    one: str
+    several: str = ""
+    suffix: str = ""
+    is_problem: bool = True
+
+
+COOLDOWN = "in cooldown after failed posts; what was scheduled until its end has failed, schedule it again:"
+NOTICE_KINDS = {
+    "inactive": NoticeKind("The plan is suspended or gives no access"),
+    "balance": NoticeKind("Pay-per-use has stopped:"),
+    "limit": NoticeKind("A limit of the plan is almost reached:", "{count} limits of the plan are almost reached:"),
+    "scheduled": NoticeKind("A post that was due {when} is still scheduled:"),
+    "publishing": NoticeKind("A post that was due {when} is still publishing:"),
+    "pending_approval": NoticeKind("A post that was due {when} is still pending approval:"),
+    "reconnect": NoticeKind("1 account must be connected again:", "{count} accounts must be connected again:"),
+    "blocked": NoticeKind("1 account cannot post:", "{count} accounts cannot post:"),
+    "cooldown": NoticeKind(f"1 account is {COOLDOWN}", f"{{count}} accounts are {COOLDOWN}", ", which ends {when}"),
+    "webhook": NoticeKind("1 webhook is switched off:", "{count} webhooks are switched off:"),
+    "token": NoticeKind("1 token expires soon:", "{count} tokens expire soon:", ", {when}", is_problem=False),
+    "plan": NoticeKind("The plan:", "The plan:", is_problem=False),
+}
+"""Kinds of conditions, worst first."""
+
+
 class StatusNotice(NamedTuple):
-    """A problem that a status feed reports: a sentence, and the names that it is about."""
+    """What a status feed reports: a sentence, and the names that it is about."""
 
     text: str
-    names: Sequence[str] = ()
+    names: Sequence[str]
+    is_problem: bool
 
 
-def status_notices(status: WorkspaceStatus, now: float) -> Sequence[StatusNotice]:
-    """Return what the status feeds of a workspace report that needs attention; ``now`` is in Unix seconds."""
-    notices: list[StatusNotice] = []
-    if not status.is_active:
-        notices.append(StatusNotice("The plan is suspended or gives no access"))
-    for post in status.overdue_posts:
-        age = human_duration(max(now - post.due_at, 1), rough=True)
-        text = f"A post that was due {age} ago is still {post.status.replace('_', ' ')}:"
-        notices.append(StatusNotice(text, [_post_name(post)]))
-    disconnected = [_account_name(account) for account in status.disconnected_accounts]
-    limited = [
-        f"{_account_name(account)} for {human_duration(account.cooldown_until - now, rough=True)}"
-        for account in status.cooldowns
-        if account.cooldown_until is not None and account.cooldown_until > now
-    ]
-    for names, one, several, predicate in (
-        (disconnected, "account must", "accounts must", "be connected again"),
-        (limited, "account is", "accounts are", "rate limited by the platform"),
-        (status.inactive_webhooks, "webhook is", "webhooks are", "switched off"),
-    ):
-        if names:
-            notices.append(StatusNotice(f"{len(names):,} {one if len(names) == 1 else several} {predicate}:", names))
-    return notices
+def status_notices(conditions: Sequence[Condition], now: float) -> Iterator[StatusNotice]:
+    """Yield what the status feeds of a workspace report, worst first; ``now`` is in Unix seconds."""
 
+    def complete(text: str, condition: Condition) -> str:
+        return text.format(count=f"{len(found):,}", when=relative_time(condition.at, now, coarse=True))
 
-def _post_name(post: OverduePost) -> str:
-    title, accounts = single_line(post.title, MAX_NAME_LENGTH), ", ".join(map(_account_name, post.accounts))
-    return f"{post.post_id}{title and f' “{title}”'}{accounts and f' for {accounts}'}"
-
-
-def _account_name(account: AccountHealth) -> str:
-    name = single_line(account.username or account.account_id, MAX_NAME_LENGTH)
-    return f"{name} ({single_line(account.platform, MAX_NAME_LENGTH)})"
+    for kind, wording in NOTICE_KINDS.items():
+        found = [each for each in conditions if each.kind == kind and (kind != "cooldown" or each.at > now)]
+        found.sort(key=lambda each: each.at)
+        names = [single_line(f"{it.name}: {it.text}".rstrip(": ")) + complete(wording.suffix, it) for it in found]
+        if found:
+            text = complete(wording.several if len(found) > 1 else wording.one, found[0])
+            yield StatusNotice(text, [name for name in names if name], wording.is_problem)
 
 
 def single_line(text: str, length: int = MAX_ERROR_LENGTH) -> str:

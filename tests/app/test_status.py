@@ -31,7 +31,7 @@ DISABLED = "late_exporter_status_feed_disabled"
 OVERFLOW = "late_exporter_label_overflow_total"
 PATIENCE = 30.0
 HOUR = 3600.0
-FEEDS = {"posts", "accounts", "cooldowns", "webhooks", "billing"}
+FEEDS = {"posts", "accounts", "webhooks", "billing"}
 
 
 class LogApi(StatusApi):
@@ -173,6 +173,7 @@ async def test_a_single_run_refreshes_every_feed_once(tmp_path: Path) -> None:
     assert 1 == samples.sum("late_posts", status="scheduled")
     expected = {
         "/v1/posts": 8, "/v1/accounts/health": 1, "/v1/accounts": 1, "/v1/webhooks/settings": 1, "/v1/billing": 1,
+        "/v1/usage": 1,
     }  # fmt: skip
     assert expected == request_counts(samples, "acme")
     assert samples.sum(REQUESTS) == len(harness.apis["acme"].requests)
@@ -224,7 +225,7 @@ async def test_reload(tmp_path: Path) -> None:
     """A reload applies other feeds and intervals, and a workspace that is removed leaves nothing behind."""
     harness = ExporterOfStatus(tmp_path, "acme", "beta")
     async with harness.running() as exporter:
-        await harness.wait_up(acme=5, beta=5)
+        await harness.wait_up(acme=4, beta=4)
         harness.write("status: {feeds: 'posts,billing'}")
         await exporter.reload(harness.settings)
         samples = await harness.wait_until(lambda samples: samples.sum(UP) == 4)
@@ -237,7 +238,20 @@ async def test_reload(tmp_path: Path) -> None:
         assert not any(name in ("late_posts", "late_workspace_active") for name, _ in samples)
         harness.write("")
         await exporter.reload(harness.settings)
-        await harness.wait_until(lambda samples: samples.sum(UP) == 10)
+        await harness.wait_until(lambda samples: samples.sum(UP) == 8)
+
+
+async def test_webhooks_wake_the_status_feeds(tmp_path: Path) -> None:
+    """A webhook reaches the pollers of logs and the status feeds of its workspace, also after a reload."""
+    (tmp_path / "secret").write_text("hunter2hunter2hunter2")
+    harness = ExporterOfStatus(tmp_path, "acme", options="webhook: {path: /webhook, secret-file: secret}")
+    async with harness.running() as exporter:
+        await harness.wait_up(acme=4)
+        for _ in range(2):
+            stats = exporter.pipeline.workspaces["acme"].connection.webhook_stats
+            assert stats is not None
+            assert {"publishing", *FEEDS} == set(stats.wake_callbacks)
+            await exporter.reload(harness.settings)
 
 
 @pytest.mark.parametrize(("age", "recent_count"), [(HOUR / 2, 1), (2 * HOUR, 0), (-HOUR / 2, 1)])

@@ -35,7 +35,7 @@ from late_exporter.store.records import Batch, Observation
 from tests.support.client import FakeClient
 from tests.support.clock import DAY, VirtualClock
 from tests.support.loggers import NullLogger
-from tests.support.status_api import SECRETS, WEBHOOK, StatusApi
+from tests.support.status_api import ACCOUNT, BILLING, HEALTH, SECONDS, SECRETS, WEBHOOK, StatusApi
 from tests.support.store import commit_batch
 from tests.support.world import World
 
@@ -166,7 +166,7 @@ async def check_status(failure: LateError | object | None) -> list[Finding]:
     config = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0))
     generation = ApiGeneration("late", logger=NullLogger())
     client: Any = api
-    findings = check_api(client, generation, [], {}, config)
+    findings = check_api(client, generation, [], {}, config, clock=lambda: SECONDS)
     return [finding async for finding in findings if finding.subject.startswith("status feed")]
 
 
@@ -184,9 +184,26 @@ async def test_a_status_feed_that_cannot_be_read_is_a_warning(failure: LateError
     findings = await check_status(failure)
     assert [message] == [finding.message for finding in findings if finding.level is Level.WARNING]
     assert len(STATUS_FEEDS) == len(findings)
-    assert "reads /v1/webhooks/settings" in [finding.message for finding in findings]
+    assert "nothing to report" in [finding.message for finding in findings]
+    assert "The plan: 40% of the uploads, 25% of the spending limit for x" in [finding.message for finding in findings]
     assert WEBHOOK
     assert not any(secret in "\n".join(format_findings(findings)) for secret in SECRETS)
+
+
+async def test_what_status_feeds_report_is_a_warning() -> None:
+    """The check names accounts that cannot post, and what stops with the plan."""
+    api = StatusApi()
+    api.documents["/v1/accounts"] = {"accounts": [{**ACCOUNT, "platformStatus": "suspended"}]}
+    api.documents["/v1/accounts/health"] = {"accounts": [HEALTH]}
+    api.documents["/v1/billing"] = {**BILLING, "balance": {"spendableCents": -5}}
+    config = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0))
+    client: Any = api
+    generation = ApiGeneration("late", logger=NullLogger())
+    findings = [finding async for finding in check_api(client, generation, [], {}, config, clock=lambda: SECONDS)]
+    warnings = {finding.subject: finding.message for finding in findings if finding.level is Level.WARNING}
+    assert {"status feed accounts", "status feed billing"} == set(warnings)
+    assert "1 account cannot post: acme (instagram): a text" == warnings["status feed accounts"]
+    assert "Pay-per-use has stopped: -0.05 USD left to spend" in warnings["status feed billing"]
 
 
 def test_key_files_must_be_private(tmp_path: Path) -> None:
@@ -248,7 +265,7 @@ def test_the_web_configuration() -> None:
 def test_disabled_families_and_buckets() -> None:
     """What rules or dashboards use is a warning that names them; anything else is no finding."""
     disabled, buckets = check_families(
-        ["late_up", "late_activity_duration_seconds"],
+        ["late_up", "late_exporter_cluster_handovers_total"],
         [("late_exporter_log_lag_seconds", (1.0, 60.0)), ("late_exporter_log_lag_seconds", (3600.0,))],
     )
     assert {Level.WARNING} == {disabled.level, buckets.level}

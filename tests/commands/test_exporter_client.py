@@ -12,12 +12,14 @@ import pytest
 import trustme
 
 from late_exporter.cli import main
+from late_exporter.commands.accounts import parse_accounts
 from late_exporter.commands.exporter_client import check_health
 from late_exporter.config import web_file
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
 from late_exporter.status import (
     AccountHealth,
+    Condition,
     FeedHealth,
     PlatformHealth,
     Quota,
@@ -53,6 +55,8 @@ late_account_consecutive_failures{workspace="a",platform="tiktok",account_id="2"
 late_account_last_success_timestamp_seconds{workspace="a",platform="x",account_id="1"} 1763992902
 # TYPE late_account_needs_reconnect gauge
 late_account_needs_reconnect{workspace="b",platform="x",account_id="3"} 1
+# TYPE late_account_can_post gauge
+late_account_can_post{workspace="acme",platform="linkedin",account_id="4"} 0
 # TYPE late_account_cooldown_until_timestamp_seconds gauge
 late_account_cooldown_until_timestamp_seconds{workspace="a",platform="tiktok",account_id="2"} 1763993602
 # TYPE late_up gauge
@@ -62,7 +66,8 @@ late_up{workspace="a",feed="publishing"} 1
 
 ACCOUNT_TABLE = r"""STATE      PLATFORM  ACCOUNT          FAILED  IN A ROW  LAST SUCCESS  DETAIL
 reconnect  x         @\u001b[31m      0 of 0         0  -             b, 3
-cooldown   tiktok    2                0 of 0         0  -             a, 2, rate limited for 10 min
+blocked    linkedin  4                0 of 0         0  -             acme, 4, Missing scope w_organization
+cooldown   tiktok    2                0 of 0         0  -             a, 2, in cooldown for 10 min
 failing    x         @one         7 of 1,207         5  1 min ago     a, 1
 """
 
@@ -112,7 +117,10 @@ def document() -> StatusDocument:
         ),
         status=WorkspaceStatus(
             feeds=(StatusFeedHealth(name="posts", is_up=False, error="500: oops"),),
-            disconnected_accounts=(AccountHealth(platform="tiktok", account_id="2", username=HOSTILE),),
+            conditions=(
+                Condition("reconnect", f"{HOSTILE} (tiktok)", subject="2"),
+                Condition("blocked", "Dora (linkedin)", subject="4", text="Missing scope\nw_organization"),
+            ),
         ),
         recent_since=NOW - 3600,
     )
@@ -133,7 +141,7 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "FAILING 1 of 2 feeds has a problem: the API rejected the key" == lines[0]
-    assert "FAILING acme, instagram: 19 of 22 attempts failed in the last hour, and 3 more problems" == lines[1]
+    assert "FAILING acme, instagram: 19 of 22 attempts failed in the last hour, and 4 more problems" == lines[1]
     assert "acme (https://zernio.com/api, generation zernio, 60 of 600 requests left)" in lines
     assert "instagram 22 19 (86.4%) 5,600 650 (11.6%) 2 (2 h)" in lines
     assert any(line.startswith("publishing Failing - in 20 s - 0 0 evil") for line in lines)
@@ -147,11 +155,17 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert document() == msgspec.json.decode(capsys.readouterr().out, type=StatusDocument)
 
 
+def answer(exchange: HttpExchange) -> None:
+    """Answer as an exporter, with the metrics and with the status."""
+    text = ACCOUNTS if exchange.path == "/metrics" else json.dumps(msgspec.to_builtins(document()))
+    respond_with(200, text)(exchange)
+
+
 def test_accounts(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """Accounts in trouble come first, by how bad it is."""
-    server.fault = respond_with(200, ACCOUNTS)
+    """Accounts in trouble come first, by how bad it is, with what the API says about it."""
+    server.fault = answer
     assert 0 == main(["accounts"])
-    assert ["/metrics"] == [request.path for request in server.requests]
+    assert ["/metrics", "/"] == [request.path for request in server.requests]
     out = capsys.readouterr().out
     assert ACCOUNT_TABLE == out
     assert "\x1b" not in out
@@ -159,12 +173,25 @@ def test_accounts(server: LateServer, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_accounts_as_json(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     """Programs get every field."""
-    server.fault = respond_with(200, ACCOUNTS)
+    server.fault = answer
     assert 0 == main(["accounts", "--format", "json", "--platform", "X"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [("3", "reconnect"), ("1", "failing")] == [(row["account_id"], row["state"]) for row in rows]
+    assert ["", ""] == [row["issue"] for row in rows]
     assert 0 == main(["accounts", "--platform", "myspace"])
     assert ("", "late-exporter: no account matches\n") == capsys.readouterr()
+
+
+def test_states() -> None:
+    """The worst of what is known about an account is its state."""
+    first, second, third, fourth = sorted(parse_accounts(ACCOUNTS, NOW), key=lambda account: account["account_id"])
+    assert ("failing", 1200, 7, 5) == (first["state"], first["success"], first["failed"], first["consecutive_failures"])
+    assert ("cooldown", "") == (second["state"], second["username"])
+    assert ("reconnect", "blocked") == (third["state"], fourth["state"])
+    later = {account["account_id"]: account["state"] for account in parse_accounts(ACCOUNTS, NOW + 3600)}
+    assert {"1": "failing", "2": "ok", "3": "reconnect", "4": "blocked"} == later
+    with pytest.raises(LateError, match="not that of a late-exporter"):
+        parse_accounts('late_account_info{workspace="a"} 1\n', NOW)
 
 
 @pytest.mark.parametrize("command", ["status", "accounts"])
@@ -174,8 +201,7 @@ def test_password(server: LateServer, tmp_path: Path, capsys: pytest.CaptureFixt
 
     def respond(exchange: HttpExchange) -> None:
         is_known = exchange.headers.get("Authorization") == "Basic YWxpY2U6aHVudGVyMmh1bnRlcjI="
-        text = ACCOUNTS if command == "accounts" else json.dumps(msgspec.to_builtins(document()))
-        respond_with(200 if is_known else 401, text)(exchange)
+        (answer if is_known else respond_with(401, ""))(exchange)
 
     server.fault = respond
     assert 1 == main([command])

@@ -300,7 +300,7 @@ WRONG = [
     ("poll.interval", "", f'"": {DURATION}'),
     ("poll.interval", "٣s", f'"٣s": {DURATION}'),
     ("poll.interval", "9" * 5000 + "y", "of 5001 characters: must be at least 100ms and at most 100y"),
-    ("status.feeds", "post", "\"post\": must be 'posts', 'accounts', 'cooldowns', 'webhooks' or 'billing'"),
+    ("status.feeds", "post", "\"post\": must be 'posts', 'accounts', 'webhooks' or 'billing'"),
     ("poll.feeds", "", '"": must name at least one'),
     ("poll.feeds", "publishing,publishing", '"publishing,publishing": publishing is given twice'),
     ("api.quota-share", "0", '"0": must be greater than 0'),

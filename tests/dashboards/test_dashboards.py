@@ -28,8 +28,8 @@ RULE_FILES = ROOT / "deploy" / "prometheus"
 DASHBOARD_FILES = load_dashboards()
 
 IDS: Mapping[str, str] = {
-    "late-accounts": "101-108 201 301-302 401-403 501",
-    "late-exporter": "101-108 201-206 301-306 401-408 431 441 451-454 476-480 501-506 601-604",
+    "late-accounts": "101-105 107-109 201 301-302 401-403 501",
+    "late-exporter": "101-108 201-206 301-306 401-408 431 441 451-454 476-480 491-493 501-506 601-604",
     "late-overview": "101-108 201-203 301-305 401 403-404 501-502 601-609 701",
     "late-platform": "101-108 201-203 301-303 401-405 501-503 601 701",
 }
@@ -37,15 +37,14 @@ IDS: Mapping[str, str] = {
 
 METRICS_WITHOUT_PANEL = {
     "late_exporter_api_quota_reset_timestamp_seconds",
-    "late_activity_logs_total",
-    "late_activity_duration_seconds",
+    "late_connection_last_event_timestamp_seconds",
     "late_exporter_total_shards",
     "late_exporter_cluster_members",
     "late_exporter_cluster_owned_workspaces",
     "late_exporter_cluster_unowned_workspaces",
     "late_exporter_cluster_handovers_total",
 }
-"""The quota resets every minute, the other feeds are optional, and processes are for alerts and the status page."""
+"""The quota resets every minute, connections are rare, and processes are for alerts and the status page."""
 
 ignore_sdk_deprecation = pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
 """The SDK warns on import that the classic format, which all Grafana versions read, is deprecated."""
@@ -134,7 +133,8 @@ def test_thresholds_match_the_alerts() -> None:
         ("LatePostsOverdue", thresholds.POSTS_OVERDUE_SECONDS),
         ("LatePostsOverdue", thresholds.POSTS_STUCK_SECONDS),
         ("LatePostStuck", thresholds.POST_STUCK_SECONDS),
-        ("LateSpendCapNear", thresholds.SPEND_RATIO),
+        ("LatePlanLimitNear", thresholds.USAGE_RATIO),
+        ("LateApiFailing", thresholds.API_ERROR_SHARE),
         ("LateAccountFailing", thresholds.CONSECUTIVE_FAILURES),
         ("LateTokenExpiring", thresholds.TOKEN_LEFT_WARNING_SECONDS),
         ("LateTokenExpiring", thresholds.TOKEN_LEFT_CRITICAL_SECONDS),

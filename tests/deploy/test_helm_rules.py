@@ -37,11 +37,19 @@ def test_rules_know_the_job(helm: str, job: str, jobs: str) -> None:
 def test_rules_are_complete(helm: str, setting: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """The resources contain all rules and alerts as they are in the files, and link to the configured Grafana."""
     url = "https://grafana.example.com"
-    text = helm_template(helm, f"--set={SECRET_SETTING},{setting}.enabled=true,prometheusRule.grafanaUrl={url}")
+    settings = f"{SECRET_SETTING},{setting}.enabled=true,prometheusRule.grafanaUrl={url}"
+    text = helm_template(helm, f"--set={settings},prometheusRule.disabled=null")
     kind = setting[:1].upper() + setting[1:] if setting != "vmRule" else "VMRule"
     assert_rules(parse_documents(text), require_tool("promtool"), tmp_path, kind=kind)
     assert f"dashboard_url: {url}/d/late-overview?" in text
     assert "localhost" not in text
+    assert {"LateApiFailing", "LateApiThrottled"} == _alert_names(text) - _alert_names(
+        helm_template(helm, f"--set={settings}")
+    )
+
+
+def _alert_names(text: str) -> set[str]:
+    return set(re.findall(r"alert: (\w+)", text))
 
 
 @pytest.mark.e2e

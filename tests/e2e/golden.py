@@ -36,7 +36,7 @@ VARYING_VALUES = re.compile(
     re.MULTILINE,
 )
 BUILD_INFO_LABELS = re.compile(r"(late_exporter_build_info)\{[^}]*\}")
-UNCOUNTED_REQUESTS = re.compile(r'path="/v1/(?:posts|accounts|accounts/health|webhooks/settings|billing)"')
+UNCOUNTED_REQUESTS = re.compile(r'path="/v1/(?:posts|accounts|accounts/health|webhooks/settings|billing|usage)"')
 """Requests of status feeds, which are counted with the next poll, an hour later."""
 
 LAG_COUNT = "late_exporter_log_lag_seconds_count"

@@ -127,6 +127,11 @@ class Replicas:
         wait_until(is_settled)
         return recent[0] or 0
 
+    @property
+    def log_count(self) -> int:
+        """Return the number of logs that were ever written."""
+        return sum(len(api.world.insertion_order) for api in self.apis.values())
+
     def truth(self) -> Totals:
         """Return the final logs of the APIs."""
         return Counter(
@@ -175,6 +180,26 @@ def shown(process: ExporterProcess) -> set[str]:
     with suppress(OSError, http.client.HTTPException, RuntimeError):
         return {dict(labels).get("workspace", "") for _, labels in process.scrape()} - {""}
     return set()
+
+
+class Supervisor:
+    """Starts processes again that have ended with an error, as systemd does.
+
+    Attributes:
+        errors: Standard error of each process that has ended.
+    """
+
+    def __init__(self, processes: Sequence[ExporterProcess]) -> None:
+        self._processes = processes
+        self.errors: list[str] = []
+
+    def run(self, stop: threading.Event) -> None:
+        """Look after the processes until an event is set."""
+        while not stop.wait(0.2):
+            for process in self._processes:
+                if process.exit_code == 1:
+                    self.errors.append(process.stderr)
+                    process.start()
 
 
 def _settle(api: LateServer, log_id: str) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
@@ -8,17 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.errors import ApiError, BadPayload, BadRequest
+from late_exporter.errors import ApiError, BadPayload, BadRequest, EndpointNotFound, Forbidden
 from late_exporter.feeds.status import (
     MAX_WEBHOOKS,
     POST_STATUSES,
     STATUS_FEEDS,
     RefreshContext,
+    Report,
     StatusRequest,
 )
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.series import SetLatest
-from late_exporter.status import AccountHealth, OverduePost
+from late_exporter.series import LatestValue
+from late_exporter.status import Condition
 from tests.support.status_api import (
     ACCOUNT,
     BILLING,
@@ -26,6 +27,7 @@ from tests.support.status_api import (
     SECONDS,
     SECRETS,
     TIME,
+    USAGE,
     WEBHOOK,
     Document,
     encode,
@@ -59,8 +61,8 @@ def context(**values: Any) -> RefreshContext:
     return RefreshContext(**{"workspace": "acme", "now": NOW, "max_accounts": 500, "rejected_values": set(), **values})
 
 
-def run(name: str, respond: Respond, circumstances: RefreshContext) -> tuple[Sequence[SetLatest], list[StatusRequest]]:
-    """Run a refresh; return its gauges and the requests it sent."""
+def run(name: str, respond: Respond, circumstances: RefreshContext) -> tuple[Sequence[Report], list[StatusRequest]]:
+    """Run a refresh; return what it reports and the requests it sent."""
     refresh = STATUS_FEEDS[name].refresh(circumstances)
     request = next(refresh)
     requests = [request]
@@ -76,10 +78,16 @@ def run(name: str, respond: Respond, circumstances: RefreshContext) -> tuple[Seq
         return done.value, requests
 
 
-def values_of(gauges: Sequence[SetLatest]) -> Values:
+def conditions_of(reports: Sequence[Report]) -> list[Condition]:
+    return [each for each in reports if isinstance(each, Condition)]
+
+
+def values_of(reports: Sequence[Report]) -> Values:
     """Return the values by family and labels without the workspace; every series occurs once and fits its family."""
     values: Values = {}
-    for gauge in gauges:
+    for gauge in reports:
+        if isinstance(gauge, Condition):
+            continue
         family = CATALOGUE[gauge.family]
         labels = gauge.labels if isinstance(gauge.value, float | int) else (*gauge.labels, gauge.value)
         assert len(family.labels) == len(labels), gauge
@@ -92,8 +100,18 @@ def values_of(gauges: Sequence[SetLatest]) -> Values:
 
 
 def refresh(name: str, document: Document | bytes, **circumstances: Any) -> Values:
-    """Return the values of a feed with one request."""
+    """Return the values of a feed whose requests all have the same response."""
     return values_of(run(name, lambda _: document, context(**circumstances))[0])
+
+
+def accounts(health: object, *listed: object, **circumstances: Any) -> tuple[Values, list[Condition]]:
+    """Return the values and conditions of accounts with one health, of those that are listed."""
+    documents: Mapping[str, Document] = {
+        "/v1/accounts/health": {"accounts": [health]},
+        "/v1/accounts": {"accounts": list(listed)},
+    }
+    reports, _ = run("accounts", lambda request: documents[request.path], context(**circumstances))
+    return values_of(reports), conditions_of(reports)
 
 
 def respond_by_status(**documents: Document | ApiError) -> Respond:
@@ -152,45 +170,41 @@ def test_overdue_posts() -> None:
     targets = [{"platform": "tiktok", "accountId": "a1"}, {"platform": "x", "accountId": {"_id": "a2"}}, {}, 7]
     statuses = ("scheduled", "publishing", "pending_approval")
     documents = {status: post_list(status, platforms=targets) for status in (*statuses, "draft", "failed")}
+    known = {("late_account_info", ("acme", "tiktok", "a1")): LatestValue(1, "Frieda")}
 
-    def overdue(seconds: int) -> list[OverduePost]:
-        circumstances = context(now=NOW + seconds * 1000)
-        run("posts", respond_by_status(**documents), circumstances)
-        return circumstances.overdue_posts
+    def overdue(seconds: int) -> list[Condition]:
+        circumstances = context(now=NOW + seconds * 1000, previous=known)
+        return conditions_of(run("posts", respond_by_status(**documents), circumstances)[0])
 
     assert [] == overdue(300)
-    assert ["scheduled", "pending_approval"] == [post.status for post in overdue(301)]
+    assert ["scheduled", "pending_approval"] == [post.kind for post in overdue(301)]
     posts = overdue(3601)
-    assert list(statuses) == [post.status for post in posts]
-    accounts = tuple(
-        AccountHealth(platform=platform, account_id=account)
-        for platform, account in (("tiktok", "a1"), ("x", "a2"), ("unknown", "unknown"))
-    )
-    assert OverduePost("scheduled", SECONDS, "p1", "text", accounts) == posts[0]
+    assert list(statuses) == [post.kind for post in posts]
+    name = "p1 “text” for Frieda (tiktok), a2 (x), unknown (unknown)"
+    assert Condition("scheduled", name, SECONDS, "p1") == posts[0]
+
+
+def overdue_post(**fields: Any) -> Condition:
+    """Return what is reported about an overdue post with some fields."""
+    respond = respond_by_status(scheduled=post_list("scheduled", **fields))
+    (post,) = conditions_of(run("posts", respond, context(now=NOW + 10**9))[0])
+    return post
 
 
 @pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)
 @pytest.mark.parametrize("field", ["_id", "title", "content", "platforms"])
 def test_an_overdue_post_with_a_wrong_field(field: str, value: object) -> None:
     """An overdue post is reported whatever it lacks."""
-    circumstances = context(now=NOW + 10**9)
-    fields: dict[str, Any] = {field: value}
-    run("posts", respond_by_status(scheduled=post_list("scheduled", **fields)), circumstances)
-    (post,) = circumstances.overdue_posts
-    assert (SECONDS, "scheduled") == (post.due_at, post.status)
+    post = overdue_post(**{field: value})
+    assert (SECONDS, "scheduled") == (post.at, post.kind)
 
 
 def test_the_text_of_a_post_is_short() -> None:
     """Only the beginning of a text is kept, and no key in it; a title comes first."""
-    circumstances = context(now=NOW + 10**9)
-    text = f"sk_{'4f1d8c6b' * 8} {'🥨' * 10_000}"
-    run("posts", respond_by_status(scheduled=post_list("scheduled", content=text)), circumstances)
-    (post,) = circumstances.overdue_posts
-    assert len(post.title) <= 128
-    assert "4f1d8c6b" not in post.title
-    circumstances = context(now=NOW + 10**9)
-    run("posts", respond_by_status(scheduled=post_list("scheduled", title="Brezeln")), circumstances)
-    assert "Brezeln" == circumstances.overdue_posts[0].title
+    name = overdue_post(content=f"sk_{'4f1d8c6b' * 8} {'🥨' * 10_000}").name
+    assert len(name) <= 50
+    assert "4f1d8c6b" not in name
+    assert "p1 “Brezeln”" == overdue_post(title="Brezeln").name
 
 
 def test_a_filter_that_always_fails_is_an_error() -> None:
@@ -225,19 +239,84 @@ def test_posts_with_a_wrong_field(value: object) -> None:
 def test_accounts() -> None:
     """The health of an account fills the gauges of accounts, and those that logs fill as well."""
     account = ("instagram", "acc1")
-    assert {
+    expected = {
         ("account_health", *account, "warning"): 1,
         ("account_can_post", *account): 1,
         ("account_needs_reconnect", *account): 0,
         ("account_connected", *account): 1,
         ("account_token_expiry", *account): SECONDS,
         ("account_info", *account, "acme"): 1,
-    } == refresh("accounts", {"accounts": [HEALTH]})
+        ("account_cooldown_until", *account): SECONDS,
+    }
+    assert (expected, []) == accounts(HEALTH, ACCOUNT)
     broken = {**HEALTH, "canPost": False, "needsReconnect": True}
-    values = refresh("accounts", {"accounts": [broken]})
+    values, conditions = accounts(broken)
     assert (0, 1, 0) == tuple(
         values[f"account_{name}", *account] for name in ("can_post", "needs_reconnect", "connected")
     )
+    assert [Condition("reconnect", "acme (instagram)", subject="acc1")] == conditions
+
+
+SUSPENDED = {"platformStatus": "suspended", "platformStatusReason": "Terms of use"}
+
+
+@pytest.mark.parametrize(
+    ("health", "listed", "text"),
+    [
+        ({"canPost": False, "issues": ["No scope", 7, "", "Personal account"]}, {}, "No scope; Personal account"),
+        ({"canPost": False, "issues": 7}, {}, ""),
+        ({"canPost": True, "issues": []}, SUSPENDED, "Terms of use"),
+        ({"canPost": ..., "issues": ...}, {"platformStatus": "suspended"}, ""),
+    ],
+)
+def test_an_account_that_cannot_post(health: Document, listed: Document, text: str) -> None:
+    """An account that lacks a right, or that its platform has suspended, is reported with what the API says."""
+    row = {name: value for name, value in {**HEALTH, **health}.items() if value is not ...}
+    values, conditions = accounts(row, {**ACCOUNT, **listed})
+    assert 0 == values["account_can_post", "instagram", "acc1"]
+    assert [Condition("blocked", "acme (instagram)", subject="acc1", text=text)] == conditions
+
+
+@pytest.mark.parametrize("listed", [{"enabled": False}, {"platform": "sms"}, {"platform": "phone"}], ids=str)
+def test_hidden_accounts_have_no_series(listed: Document) -> None:
+    """Accounts that are switched off, or behind phone numbers, are not reported, and take no place of others."""
+    health = {**HEALTH, "canPost": False, "platform": listed.get("platform", "instagram")}
+    assert ({}, []) == accounts(health, {**ACCOUNT, **listed})
+    assert accounts(HEALTH, ACCOUNT) == accounts(HEALTH, {**ACCOUNT, "enabled": True})
+
+
+def test_cooldowns_are_reported_until_they_end() -> None:
+    """A cooldown whose end has passed is shown as a time, and needs no attention."""
+    for seconds, kinds in ((-1, ["cooldown"]), (0, []), (1, [])):
+        reports, _ = run("accounts", lambda _: {"accounts": [ACCOUNT]}, context(now=NOW + seconds * 1000))
+        assert kinds == [each.kind for each in conditions_of(reports)]
+
+
+@pytest.mark.parametrize(
+    ("days_left", "known_days", "is_reported"),
+    [
+        (14, 9, False),
+        (13.9, 0, True),
+        (1.1, 0, True),
+        (0.9, 0, False),  # A short token is renewed by the API.
+        (0.9, 0.9, False),
+        (0.9, 1.1, True),
+        (-1, 1.1, True),
+        (-1, 0, False),
+    ],
+)
+def test_expiring_tokens(days_left: float, known_days: float, is_reported: bool) -> None:  # noqa: FBT001
+    """A token is reported two weeks before its expiry, unless it is one of those that live for hours."""
+    day = 86_400_000
+    now = NOW - int(days_left * day)
+    previous = {
+        ("late_account_token_expiry_timestamp_seconds", ("acme", "instagram", "acc1")): LatestValue(
+            now - int(known_days * day), SECONDS
+        )
+    }
+    refresh = run("accounts", lambda _: {"accounts": [{**HEALTH, "_id": "acc1"}]}, context(now=now, previous=previous))
+    expected = [Condition("token", "acme (instagram)", SECONDS, "acc1")] if is_reported else []
+    assert expected == conditions_of(refresh[0])
 
 
 ACCOUNT_FIELDS = {
@@ -258,20 +337,24 @@ def test_accounts_with_a_wrong_field(field: str, value: object) -> None:
     """A wrong field costs only the series of the account that come from it, and no other account."""
     series, right_type = ACCOUNT_FIELDS[field]
     is_valid = right_type is not None and isinstance(value, right_type) and value not in ("", ...)
-    other = {**HEALTH, "accountId": "acc2"}
-    values = refresh("accounts", {"accounts": [with_field(HEALTH, field, value), other]})
+    health = [with_field(HEALTH, field, value), {**HEALTH, "accountId": "acc2"}]
+    values = values_of(
+        run("accounts", lambda request: {"accounts": health if "health" in request.path else []}, context())[0]
+    )
     names = {account: {name[0] for name in values if name[2] == account} for account in ("acc1", "acc2")}
     assert 6 == len(names["acc2"])
     assert names["acc2"] - (set() if is_valid or not series else series) == names["acc1"]
 
 
 @pytest.mark.parametrize("value", [..., None, "", 7, [], {}], ids=repr)
-@pytest.mark.parametrize(("name", "row", "field"), [("accounts", HEALTH, "accountId"), ("cooldowns", ACCOUNT, "_id")])
-def test_an_account_without_id_has_no_series(name: str, row: Document, field: str, value: object) -> None:
+def test_an_account_without_id_has_no_series(value: object) -> None:
     """An account without a usable id, or something that is no account, does not affect the others."""
-    whole = refresh(name, {"accounts": [row]})
-    odd = with_field(row, field, value)
-    assert whole == refresh(name, {"accounts": [odd, None, 7, "x", [row], row]})
+    rows: Mapping[str, list[object]] = {
+        "/v1/accounts/health": [with_field(HEALTH, "accountId", value), None, 7, "x", [HEALTH], HEALTH],
+        "/v1/accounts": [with_field(ACCOUNT, "_id", value), None, 7, "x", [ACCOUNT], ACCOUNT],
+    }
+    reports, _ = run("accounts", lambda request: {"accounts": rows[request.path]}, context())
+    assert accounts(HEALTH, ACCOUNT)[0] == values_of(reports)
 
 
 def test_an_account_that_is_listed_twice() -> None:
@@ -281,74 +364,42 @@ def test_an_account_that_is_listed_twice() -> None:
     assert ("account_health", "instagram", "acc1", "warning") not in values
 
 
-def cooldown_pages(count: int, *, with_pages: bool = True, ignores_page: bool = False) -> Respond:
-    """Return a list of accounts in pages; a page behind the last one is rejected."""
-
-    def respond(request: StatusRequest) -> Document | ApiError:
-        page, limit = int(request.params.get("page", 1)), int(request.params["limit"])
-        first = 0 if ignores_page else (page - 1) * limit
-        rows = [{**ACCOUNT, "_id": f"acc{number}"} for number in range(first, min(first + limit, count))]
-        if page > 1 and not rows:
-            return BadRequest("400: page is out of range", status=400)
-        return {"accounts": rows, **({"pagination": {"pages": -(-count // limit)}} if with_pages else {})}
-
-    return respond
-
-
-@pytest.mark.parametrize("with_pages", [True, False])
 @pytest.mark.parametrize(
     ("count", "max_accounts", "requests", "cooldowns"),
     [(0, 500, 1, 0), (1, 500, 1, 1), (100, 500, 1, 100), (101, 500, 2, 101), (950, 500, 5, 500), (950, 120, 2, 200)],
 )
-def test_cooldowns_of_all_pages(
-    count: int, max_accounts: int, requests: int, cooldowns: int, *, with_pages: bool
-) -> None:
-    """All pages are read, up to the maximum number of accounts, whether or not the API reports their number."""
-    respond = cooldown_pages(count, with_pages=with_pages)
-    gauges, sent_requests = run("cooldowns", respond, context(max_accounts=max_accounts))
-    assert cooldowns == len(values_of(gauges))
-    extra = 1 if count == 100 and not with_pages else 0
-    assert requests + extra == len(sent_requests)
-
-
-def test_a_list_of_accounts_that_ignores_the_page() -> None:
-    """A list that has the same accounts on every page is read twice, not forever."""
-    gauges, requests = run("cooldowns", cooldown_pages(100, with_pages=False, ignores_page=True), context())
-    assert (100, 2) == (len(gauges), len(requests))
-
-
-@pytest.mark.parametrize(
-    ("count", "max_accounts", "requests", "cooldowns"),
-    [(0, 500, 1, 0), (100, 500, 1, 100), (101, 500, 2, 101), (950, 120, 2, 200)],
-)
-def test_cooldowns_by_cursor(count: int, max_accounts: int, requests: int, cooldowns: int) -> None:
-    """A list that answers with cursors is read by them to its end, however many accounts are removed meanwhile."""
+def test_cooldowns_of_all_pages(count: int, max_accounts: int, requests: int, cooldowns: int) -> None:
+    """The list is read by its cursors, up to the maximum number of accounts, however many are removed meanwhile."""
 
     def respond(request: StatusRequest) -> Document:
+        if "limit" not in request.params:
+            return {"accounts": []}
         limit, first = int(request.params["limit"]), int(request.params.get("cursor", 0))
         rows = [{**ACCOUNT, "_id": f"acc{number}"} for number in range(first, min(first + limit, count))]
         cursor = str(first + limit) if first + limit < count else None
         return {"accounts": rows, "pagination": {"limit": limit, "nextCursor": cursor}}
 
-    gauges, sent_requests = run("cooldowns", respond, context(max_accounts=max_accounts))
-    assert (cooldowns, requests) == (len(values_of(gauges)), len(sent_requests))
-    assert not [request for request in sent_requests if "page" in request.params]
+    reports, sent_requests = run("accounts", respond, context(max_accounts=max_accounts))
+    values = values_of(reports)
+    assert cooldowns == sum(name == "account_cooldown_until" for name, *_ in values)
+    assert requests + 1 == len(sent_requests)
 
 
 @pytest.mark.parametrize("cursor", [*WRONG_VALUES, "x" * 10**6, "\ud83d"], ids=lambda value: repr(value)[:20])
 def test_odd_cursors(cursor: object) -> None:
     """A cursor that is none ends the list, and any other one can be part of a URL."""
     page = with_field({}, "nextCursor", cursor)
-    _, requests = run("cooldowns", lambda _: {"accounts": [ACCOUNT], "pagination": page}, context())
-    assert (2 if isinstance(cursor, str) and cursor else 1) == len(requests)
-    assert len(urlencode(requests[-1].params)) < 10_000
+    _, requests = run("accounts", lambda _: {"accounts": [ACCOUNT], "pagination": page}, context(max_accounts=200))
+    assert (3 if isinstance(cursor, str) and cursor else 2) == len(requests)
+    assert len(urlencode(requests[-2].params)) < 10_000
 
 
 @pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)
 def test_accounts_without_cooldown(value: object) -> None:
     """An account that is not rate limited has no cooldown."""
-    assert {} == refresh("cooldowns", {"accounts": [with_field(ACCOUNT, "rateLimitedUntil", value)]})
-    assert {("account_cooldown_until", "instagram", "acc1"): SECONDS} == refresh("cooldowns", {"accounts": [ACCOUNT]})
+    cooldown = ("account_cooldown_until", "instagram", "acc1")
+    assert cooldown not in accounts(HEALTH, with_field(ACCOUNT, "rateLimitedUntil", value))[0]
+    assert cooldown in accounts(HEALTH, ACCOUNT)[0]
 
 
 def test_webhooks() -> None:
@@ -383,13 +434,6 @@ def test_webhooks_with_the_same_name_have_different_labels() -> None:
     labels = {label for _, label in refresh("webhooks", {"webhooks": rows})}
     assert {"orders (1)", "orders (2)", "mail"} == labels
     assert labels == {label for _, label in refresh("webhooks", {"webhooks": rows[::-1]})}
-
-
-def test_labels_of_odd_webhooks_are_unique() -> None:
-    """Webhooks without name and id, or whose name looks like that of another one, have labels of their own."""
-    rows: list[Document] = [{"isActive": True}] * 3
-    rows += [{"name": "a (1)", "isActive": True}, *({"name": "a", "_id": "1", "isActive": True},) * 2]
-    assert 6 == len(refresh("webhooks", {"webhooks": rows}))
 
 
 def test_only_so_many_webhooks() -> None:
@@ -476,6 +520,49 @@ def test_the_spend_ratio(caps: object, ratio: float | None) -> None:
     assert 1 == values["workspace_active",]
 
 
+@pytest.mark.parametrize(
+    ("limits", "usage", "ratios"),
+    [
+        ({"uploads": 120, "profiles": 10}, {"uploads": 114, "profiles": 10}, {"uploads": 0.95, "profiles": 1}),
+        ({"uploads": -1, "profiles": 10}, {"uploads": 114, "profiles": 2}, {"profiles": 0.2}),
+        ({"uploads": 0, "profiles": "10"}, {"uploads": 114, "profiles": 2}, {}),
+        ({"uploads": 120}, {"uploads": None, "profiles": 2}, {}),
+        (None, 7, {}),
+    ],
+)
+def test_the_usage(limits: object, usage: object, ratios: Mapping[str, float]) -> None:
+    """The share of what the plan includes; without a limit there is none."""
+    reports, _ = run("billing", lambda _: {"limits": limits, "usage": usage}, context())
+    assert {("workspace_usage_ratio", kind): ratio for kind, ratio in ratios.items()} == values_of(reports)
+    assert {f"{ratio:.0%} of the {kind}": ratio >= 0.9 for kind, ratio in ratios.items()} == {
+        each.name: each.kind == "limit" for each in conditions_of(reports)
+    }
+
+
+@pytest.mark.parametrize(
+    ("balance", "cents", "kind"),
+    [(1234, 1234, "plan"), (0, 0, "balance"), (-5, -5, "balance"), ("7", None, None), (True, None, None)],
+)
+def test_the_balance(balance: object, cents: float | None, kind: str | None) -> None:
+    """What can be spent may be negative; one that the API does not send is no empty one."""
+    reports, _ = run("billing", lambda _: {"balance": {"spendableCents": balance}}, context())
+    assert cents == values_of(reports).get(("workspace_balance_cents",))
+    assert [kind] * (kind is not None) == [each.kind for each in conditions_of(reports)]
+
+
+@pytest.mark.parametrize("error", [EndpointNotFound("404", status=404), Forbidden("403")])
+def test_usage_and_billing_do_without_each_other(error: ApiError) -> None:
+    """An account without billing may have a usage, and the other way round; without both the feed fails."""
+    documents: dict[str, Document | ApiError] = {"/v1/billing": error, "/v1/usage": USAGE}
+    reports, _ = run("billing", lambda request: documents[request.path], context())
+    assert {"workspace_active", "workspace_usage_ratio"} == {name for name, *_ in values_of(reports)}
+    documents = {"/v1/billing": BILLING, "/v1/usage": error}
+    reports, _ = run("billing", lambda request: documents[request.path], context())
+    assert {"workspace_active", "workspace_spend_ratio"} == {name for name, *_ in values_of(reports)}
+    with pytest.raises(type(error)):
+        run("billing", lambda _: error, context())
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b"7", b'"text"', b"\xff\xfe", b"[" * 100_000])
 @pytest.mark.parametrize("name", STATUS_FEEDS)
 def test_a_response_that_is_no_object(name: str, body: bytes) -> None:
@@ -486,7 +573,7 @@ def test_a_response_that_is_no_object(name: str, body: bytes) -> None:
 @pytest.mark.parametrize("value", [..., None, 7, "text", {}], ids=repr)
 @pytest.mark.parametrize(
     ("name", "field"),
-    [("accounts", "accounts"), ("cooldowns", "accounts"), ("webhooks", "webhooks")],
+    [("accounts", "accounts"), ("webhooks", "webhooks")],
 )
 def test_a_response_without_its_list(name: str, field: str, value: object) -> None:
     """A list that is missing is a failed refresh; otherwise everything would vanish without a word."""
@@ -496,9 +583,19 @@ def test_a_response_without_its_list(name: str, field: str, value: object) -> No
         refresh("posts", {"error": "oops"})
 
 
-NAMES = {*HEALTH, *ACCOUNT, *WEBHOOK, *BILLING, *BILLING["status"], *BILLING["caps"]}
+NAMES = {
+    *HEALTH,
+    *ACCOUNT,
+    *WEBHOOK,
+    *BILLING,
+    *BILLING["status"],
+    *BILLING["caps"],
+    *USAGE,
+    *USAGE["usage"],
+    *SUSPENDED,
+}
 NAMES |= {"posts", "accounts", "webhooks", "pagination", "total", "pages", "scheduledFor", "createdAt", "nextCursor"}
-NAMES |= {"title", "content", "platforms"}
+NAMES |= {"title", "content", "platforms", "enabled", "balance", "spendableCents"}
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([TIME, "orders", "a://b?c"]),

@@ -235,12 +235,12 @@ def test_key_depends_on_immutable_fields(field: str) -> None:
 
 @pytest.mark.parametrize("name", ["webhooks", "messaging", "workflow_event", "api_request"])
 def test_activity(name: str) -> None:
-    """A log of a further type counts once per status, by type, and its duration is observed."""
+    """A log of a further type counts once per status, by type and HTTP status, and its duration is observed."""
     feed = ZERNIO[name]
     (entry,) = parse({**LOG, "type": name, "action": "webhook.delivered"}, feed=feed)
     labels = ("acme", name, "instagram", "webhook.delivered")
     assert [
-        IncCounter("late_activity_logs_total", (*labels, "success")),
+        IncCounter("late_activity_logs_total", (*labels, "success", "200")),
         ObserveHistogram("late_activity_duration_seconds", labels, micros=2_340_000),
     ] == list(project_log(feed, "acme", entry))
     assert {"type": name} == feed.query

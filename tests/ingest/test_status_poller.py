@@ -22,7 +22,6 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.series import Increment, LatestValue, Series, SeriesValue
-from late_exporter.status import AccountHealth
 from late_exporter.store.thread import StoreThread
 from tests.support.client import QueryParams
 from tests.support.clock import HOUR, MINUTE, SleepingClock
@@ -46,7 +45,7 @@ DISABLED = "late_exporter_status_feed_disabled"
 OVERFLOW = "late_exporter_label_overflow_total"
 INFO = "late_account_info"
 CONNECTED = "late_account_connected"
-DEFAULTS = {"posts": 300.0, "accounts": 300.0, "cooldowns": 300.0, "webhooks": 600.0, "billing": 3600.0}
+DEFAULTS = {"posts": 300.0, "accounts": 300.0, "webhooks": 600.0, "billing": 3600.0}
 
 
 class StatusHarness:
@@ -179,8 +178,9 @@ async def test_requests_at_default_intervals(random: float, accounts: int) -> No
     assert 110 <= len(harness.times) <= 150
     posts = harness.api.paths["/v1/posts"]
     assert 8 * HOUR / 330 - 8 <= posts <= 8 * HOUR / 300
-    assert 11 <= harness.api.paths["/v1/accounts/health"] <= 12
-    assert 1 == harness.api.paths["/v1/billing"]
+    # The interval grows with the number of requests.
+    assert (5 if accounts > 100 else 11) <= harness.api.paths["/v1/accounts/health"] <= 12
+    assert (1, 1) == (harness.api.paths["/v1/billing"], harness.api.paths["/v1/usage"])
     assert harness.value("late_posts", "draft") is not None
 
 
@@ -190,8 +190,8 @@ async def test_failing_feeds_take_no_more_requests(failure: LateError) -> None:
     harness = StatusHarness()
     harness.api.documents = dict.fromkeys(harness.api.documents, failure)
     await harness.run_until(HOUR)
-    assert 50 <= len(harness.times) <= 70
-    assert 5 == len(harness.logs("status feed failed"))
+    assert 40 <= len(harness.times) <= 70
+    assert 4 == len(harness.logs("status feed failed"))
 
 
 @pytest.mark.exhaustive
@@ -229,9 +229,10 @@ def account_pages(count: int) -> Callable[[QueryParams], Document]:
     """Return the pages of a list of accounts in cooldown."""
 
     def respond(params: QueryParams) -> Document:
-        page, limit = int(params.get("page", 1)), int(params["limit"])
-        rows = [{**ACCOUNT, "_id": f"acc{number}"} for number in range(count)][(page - 1) * limit : page * limit]
-        return {"accounts": rows, "pagination": {"pages": -(-count // limit)}}
+        first, limit = int(params.get("cursor", 0)), int(params["limit"])
+        rows = [{**ACCOUNT, "_id": f"acc{number}"} for number in range(count)][first : first + limit]
+        cursor = str(first + limit) if first + limit < count else None
+        return {"accounts": rows, "pagination": {"limit": limit, "nextCursor": cursor}}
 
     return respond
 
@@ -248,7 +249,7 @@ async def test_a_forbidden_feed_is_switched_off(harness: StatusHarness) -> None:
         assert {("accounts", "forbidden")} == harness.disabled()
         assert {**dict.fromkeys(DEFAULTS, 1), "accounts": 0} == harness.ups()
         assert "late_account_health" not in harness.families()
-        assert "late_account_cooldown_until_timestamp_seconds" in harness.families()
+        assert "late_posts" in harness.families()
         (message,) = harness.logs("status feed switched off")
         assert "accounts" == message["status_feed"]
         assert "grant the key the group accounts" in message["error"]
@@ -357,7 +358,7 @@ async def test_what_disappears_loses_its_series(harness: StatusHarness) -> None:
 async def test_without_accounts_their_feeds_are_not_read() -> None:
     harness = StatusHarness(max_accounts=0)
     await harness.run_until(2 * HOUR)
-    assert {"/v1/posts", "/v1/webhooks/settings", "/v1/billing"} == set(harness.api.paths)
+    assert {"/v1/posts", "/v1/webhooks/settings", "/v1/billing", "/v1/usage"} == set(harness.api.paths)
     assert {"posts", "webhooks", "billing"} == set(harness.ups())
 
 
@@ -379,13 +380,14 @@ async def test_a_profile_limits_posts_and_accounts() -> None:
         "/v1/accounts": "p1",
         "/v1/webhooks/settings": None,
         "/v1/billing": None,
+        "/v1/usage": None,
     } == profiles
 
 
 async def test_a_new_key_is_tried_at_once_if_no_other_feed_is_due() -> None:
     """A feed that is switched off waits for an hour, unless another key was read in the meantime."""
     harness = StatusHarness(intervals={"billing": 3600.0})
-    harness.api.documents["/v1/billing"] = FORBIDDEN
+    harness.api.documents |= {"/v1/billing": FORBIDDEN, "/v1/usage": FORBIDDEN}
     async with harness.running():
         await harness.clock.reach(1)
         harness.api.documents["/v1/billing"] = BILLING
@@ -429,22 +431,87 @@ async def test_the_summary_for_the_status_page(harness: StatusHarness) -> None:
     harness.api.documents["/v1/billing"] = {"status": {"hasAccess": True, "suspended": True}}
     targets = [{"platform": "instagram", "accountId": "acc1"}]
     harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), platforms=targets)
+    posts = {"scheduled", "pending_approval"}
     async with harness.running():
         await harness.clock.reach(4 * MINUTE)
-        status = harness.poller.health
-        account = AccountHealth(platform="instagram", account_id="acc1", username="acme")
-        assert (account,) == status.disconnected_accounts
-        assert (("acc1", "acme", SECONDS),) == tuple(
-            (cooldown.account_id, cooldown.username, cooldown.cooldown_until) for cooldown in status.cooldowns
-        )
-        assert (("orders",), False) == (status.inactive_webhooks, status.is_active)
-        assert () == status.overdue_posts
+        conditions = {each.kind: each.name for each in harness.poller.health.conditions}
+        assert {
+            "reconnect": "acme (instagram)", "webhook": "orders", "inactive": "", "plan": "40% of the uploads"
+        } == conditions  # fmt: skip
         await harness.clock.reach(11 * MINUTE)
-        posts = harness.poller.health.overdue_posts
-        assert [("scheduled", SECONDS, "p1", (account,))] == [
-            (post.status, post.due_at, post.post_id, post.accounts) for post in posts if post.status == "scheduled"
-        ]
-        assert "pending_approval" in [post.status for post in posts]
+        conditions = {each.kind: each.name for each in harness.poller.health.conditions if each.kind in posts}
+        assert dict.fromkeys(posts, "p1 “text” for acme (instagram)") == conditions
+
+
+async def test_a_token_is_reported_once_it_is_known_for_a_day(harness: StatusHarness) -> None:
+    """A token with less than a day left may be a short one, unless it has been the same for more than a day."""
+    harness.clock.now -= 12 * HOUR
+
+    def kinds() -> set[str]:
+        return {each.kind for each in harness.poller.health.conditions}
+
+    async with harness.running():
+        await harness.clock.reach(23 * HOUR)
+        assert "token" not in kinds()
+        await harness.clock.reach(25 * HOUR)
+        assert "token" in kinds()
+
+
+async def test_a_webhook_refreshes_a_feed_early(harness: StatusHarness) -> None:
+    """A feed that is woken is refreshed within half a minute, but no sooner than a minute after its last refresh."""
+    path = "/v1/accounts"
+    async with harness.running():
+        await harness.clock.reach(10)
+        for _ in range(5):
+            harness.poller.wake_callbacks["accounts"]()
+        await harness.clock.reach(55)
+        assert 1 == harness.api.paths[path]
+        await harness.clock.reach(91)
+        assert 2 == harness.api.paths[path]
+        await harness.clock.reach(4 * MINUTE)
+        assert 2 == harness.api.paths[path]
+        harness.poller.wake_callbacks["accounts"]()
+        await harness.clock.reach(4 * MINUTE + 31)
+        assert 3 == harness.api.paths[path]
+
+
+async def test_a_webhook_does_not_wake_a_feed_that_is_off(harness: StatusHarness) -> None:
+    """A feed that the API refuses, or that is not configured, stays off."""
+    harness.api.documents |= {"/v1/billing": FORBIDDEN, "/v1/usage": FORBIDDEN}
+    async with harness.running():
+        await harness.clock.reach(10 * MINUTE)
+        harness.poller.wake_callbacks["billing"]()
+        await harness.clock.reach(20 * MINUTE)
+        assert 1 == harness.api.paths["/v1/billing"]
+        harness.poller.reconfigure(harness.api, StatusConfig(intervals={"posts": 300.0}), harness.pace)
+        harness.poller.wake_callbacks["billing"]()
+
+
+async def test_conditions_are_bounded(harness: StatusHarness) -> None:
+    """However many accounts are in trouble, and however much the API says about each, little of it is kept."""
+    row = {**HEALTH, "canPost": False, "issues": ["x" * 99] * 9}
+    rows = [{**row, "accountId": f"a{number}"} for number in range(1500)]
+    harness.api.documents["/v1/accounts/health"] = {"accounts": rows}
+    await harness.poller.refresh()
+    conditions = [each for each in harness.poller.health.conditions if each.kind == "blocked"]
+    assert 900 < len(conditions) <= 1000
+    assert {200} == {len(each.text) for each in conditions}
+
+
+async def test_conditions_vanish_with_their_feed(harness: StatusHarness) -> None:
+    """A post is reported as long as the number of posts is shown: no longer than three intervals without a refresh."""
+
+    def kinds() -> set[str]:
+        return {each.kind for each in harness.poller.health.conditions}
+
+    async with harness.running():
+        await harness.clock.reach(11 * MINUTE)
+        assert "scheduled" in kinds()
+        harness.api.documents["/v1/posts"] = ApiUnavailable("500: oops", status=500)
+        await harness.clock.reach(16 * MINUTE)
+        assert "scheduled" in kinds()
+        await harness.clock.reach(40 * MINUTE)
+        assert "scheduled" not in kinds()
 
 
 @pytest.mark.parametrize(
@@ -454,7 +521,7 @@ async def test_one_refresh(harness: StatusHarness, failure: LateError | None) ->
     """A single refresh reads every feed once, without waiting, and no failure of one keeps it from the others."""
     harness.api.documents["/v1/accounts"] = failure
     await harness.poller.refresh()
-    assert {**dict.fromkeys(DEFAULTS, 1), "cooldowns": 0} == harness.ups()
+    assert {**dict.fromkeys(DEFAULTS, 1), "accounts": 0} == harness.ups()
     assert 12 == len(harness.api.requests)
     assert 0 == harness.clock.elapsed
 

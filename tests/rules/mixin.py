@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -35,7 +35,12 @@ def _run(jsonnet: str, config: Mapping[str, Any], *, dashboards: bool) -> subpro
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
-def _evaluate(jsonnet: str, *, dashboards: bool = False, **config: Any) -> Mapping[str, Any]:
+def _evaluate(
+    jsonnet: str, *, dashboards: bool = False, disabled: Sequence[str] | None = (), **config: Any
+) -> Mapping[str, Any]:
+    """Evaluate the mixin with all alerts but the disabled ones; None leaves out those that are off by default."""
+    if disabled is not None:
+        config["disabled"] = disabled
     process = _run(jsonnet, config, dashboards=dashboards)
     assert 0 == process.returncode, process.stderr
     result: Mapping[str, Any] = json.loads(process.stdout)

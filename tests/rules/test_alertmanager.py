@@ -26,6 +26,8 @@ PLATFORM = {"job": "late", "workspace": "acme", "platform": "tiktok"}
 FEED = {"job": "late", "workspace": "acme", "feed": "publishing"}
 WORKSPACE = {"job": "late", "workspace": "acme"}
 OVERDUE = {**WORKSPACE, "status": "scheduled"}
+LIMIT = {**WORKSPACE, "kind": "uploads"}
+WEBHOOK = {**WORKSPACE, "webhook": "a"}
 
 URGENT = {**ACCOUNT, "severity": "critical"}
 
@@ -101,7 +103,20 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LatePlatformFailing", PLATFORM, "LatePublishingSlow", PLATFORM, SUPPRESSED),
     ("LateRateLimited", PLATFORM, "LatePublishingSlow", PLATFORM, SUPPRESSED),
     ("LateRateLimited", PLATFORM, "LatePublishingSlow", {**PLATFORM, "platform": "threads"}, ACTIVE),
-    ("LateRateLimited", PLATFORM, "LateAccountCoolingDown", ACCOUNT, SUPPRESSED),
+    ("LateRateLimited", PLATFORM, "LateAccountCoolingDown", ACCOUNT, ACTIVE),
+    ("LateWorkspaceSuspended", WORKSPACE, "LateAccountCannotPost", ACCOUNT, SUPPRESSED),
+    ("LateAccountCannotPost", ACCOUNT, "LateAccountFailing", ACCOUNT, SUPPRESSED),
+    ("LateAccountCannotPost", ACCOUNT, "LateAccountFailing", {**ACCOUNT, "account_id": "acc2"}, ACTIVE),
+    ("LatePlanLimitNear", {**LIMIT, "severity": "critical"}, "LatePlanLimitNear", LIMIT, SUPPRESSED),
+    (
+        "LatePlanLimitNear",
+        {**LIMIT, "severity": "critical"},
+        "LatePlanLimitNear",
+        {**LIMIT, "kind": "profiles"},
+        ACTIVE,
+    ),
+    ("LateWebhookDisabled", WEBHOOK, "LateWebhookFailing", WEBHOOK, SUPPRESSED),
+    ("LateWebhookDisabled", WEBHOOK, "LateWebhookFailing", {**WEBHOOK, "webhook": "b"}, ACTIVE),
     ("LateRateLimited", PLATFORM, "LatePlatformFailing", PLATFORM, ACTIVE),
     ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", ACCOUNT, SUPPRESSED),
     ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", {**ACCOUNT, "account_id": "acc2"}, ACTIVE),

@@ -29,6 +29,7 @@ NAMES = [name for name in vars(thresholds) if name.isupper()]
 
 KUBERNETES = """
 local mixin = (import 'mixin.libsonnet') + {
+  _config+:: { disabled: [] },
   grafanaDashboards+:: { 'own.json': {} },
 };
 {
@@ -47,7 +48,7 @@ local mixin = (import 'mixin.libsonnet') + {
 
 @pytest.fixture(scope="module")
 def mixin(require_tool: Callable[[str], str]) -> dict[str, Any]:
-    """Return the mixin as it is without a configuration."""
+    """Return the mixin as it is without a configuration, but with every alert."""
     command = [require_tool("jsonnet"), "--jpath", str(GRAFANA), "--exec", KUBERNETES]
     process = subprocess.run(command, check=False, capture_output=True, text=True)
     assert 0 == process.returncode, process.stderr
@@ -73,6 +74,12 @@ def test_dashboards_equal_the_files(mixin: dict[str, Any]) -> None:
 def test_rules_equal_the_files(mixin: dict[str, Any], kind: str) -> None:
     """Recording rules and alerts equal those of the files."""
     assert _shipped(kind) == mixin[kind]
+
+
+def test_alerts_that_are_off_by_default(evaluate_mixin: EvaluateMixin) -> None:
+    """Alerts on requests of the customer's programs are left out unless the configuration names other alerts."""
+    names = {rule["alert"] for rule in alerts_of(evaluate_mixin(disabled=None)["alerts"])}
+    assert {"LateApiFailing", "LateApiThrottled"} == {rule["alert"] for rule in alerts_of(_shipped("alerts"))} - names
 
 
 def _check_rules(promtool: str, folder: Path, groups: list[Any]) -> None:

@@ -141,7 +141,7 @@ def test_alert_has_severity_and_annotations(alert: Row) -> None:
     """An alert has a routed severity, a static summary, and a description that names the affected labels."""
     notes = alert["annotations"]
     assert re.fullmatch(r"Late[A-Z]\w+", alert["alert"])
-    assert alert["labels"]["severity"] in {"critical", "warning"}
+    assert alert["labels"]["severity"] in {"critical", "warning", "info"}
     assert not any("{{" in value for value in alert["labels"].values())
     assert re.fullmatch(r"[A-Z][^{}]+\.", notes["summary"])
     assert notes["description"].endswith(".")

@@ -53,6 +53,11 @@ BILLING: Document = {
     "status": {"hasAccess": True, "suspended": False, "suspensionReason": None},
     "caps": {"xSpendUsedCents": 250, "xSpendLimitCents": 1000},
 }
+USAGE: Document = {
+    "limits": {"uploads": 100, "profiles": -1},
+    "usage": {"uploads": 40, "profiles": 3, "connectedAccounts": 5},
+    "hasAccess": True,
+}
 
 
 def post_list(status: str, total: int = 1, **fields: Any) -> Document:
@@ -78,9 +83,10 @@ class StatusApi(FakeClient):
         self.documents: dict[str, object] = {
             "/v1/posts": lambda params: post_list(str(params["status"])),
             "/v1/accounts/health": {"summary": {"total": 1}, "accounts": [HEALTH]},
-            "/v1/accounts": {"accounts": [ACCOUNT], "pagination": {"page": 1, "pages": 1}},
+            "/v1/accounts": {"accounts": [ACCOUNT], "pagination": {"limit": 100, "nextCursor": None}},
             "/v1/webhooks/settings": {"webhooks": [WEBHOOK]},
             "/v1/billing": BILLING,
+            "/v1/usage": USAGE,
         }
         self.before_request: Callable[[], object] = lambda: None
 

@@ -10,8 +10,8 @@ import pytest
 from deploy.prometheus import thresholds
 from late_exporter.status import (
     AccountHealth,
+    Condition,
     FeedHealth,
-    OverduePost,
     PlatformHealth,
     PollHealth,
     Quota,
@@ -23,6 +23,7 @@ from late_exporter.status import (
 )
 from late_exporter.web.landing import STYLE, render_page
 from late_exporter.web.verdicts import (
+    COOLDOWN,
     FAILED_SHARE,
     FAILURES_IN_A_ROW,
     STUCK_SECONDS,
@@ -323,7 +324,7 @@ def test_no_verdict_about_publishing() -> None:
 def test_the_worst_verdict_comes_first() -> None:
     """An outage is above the good news about polling, also in the title, and names its workspace."""
     outage = platform("instagram", 5, recent=RecentCounts(19, 22, is_failing=True), oldest_pending=NOW - 7200)
-    status = WorkspaceStatus(is_active=False)
+    status = WorkspaceStatus(conditions=(Condition("inactive"),))
     html = render(workspace("a"), workspace("brand", platforms=(platform("x", 1), outage), status=status))
     sentence = "brand, instagram: 19 of 22 attempts failed in the last hour, and 2 more problems"
     assert f"<title>{sentence} - late-exporter</title>" in html
@@ -543,50 +544,54 @@ def status_lines(status: WorkspaceStatus) -> list[str]:
 def test_nothing_to_say_about_a_healthy_workspace() -> None:
     """A workspace whose accounts, queue, webhooks and plan are well has no section about them."""
     feeds = (StatusFeedHealth(name="posts", is_up=True), StatusFeedHealth(name="billing"))
-    status = WorkspaceStatus(feeds=feeds, cooldowns=(AccountHealth(platform="x", account_id="a", cooldown_until=NOW),))
+    status = WorkspaceStatus(feeds=feeds, conditions=(Condition("cooldown", "a (x)", NOW),))
     assert [] == status_lines(status)
     assert "Accounts, queue and plan" not in render(workspace(status=status))
 
 
 def test_what_status_feeds_report() -> None:
-    """Everything that needs attention has a line, and names are limited and escaped."""
-    accounts = [AccountHealth(platform="tiktok", account_id=f"a{number}", username=HOSTILE) for number in range(7)]
-    status = WorkspaceStatus(
-        overdue_posts=(
-            OverduePost(
-                "scheduled",
-                NOW - 4000,
-                "p1",
-                "Frische\nBrezeln",
-                (AccountHealth(platform="x", account_id="a1", username="acme"),),
-            ),
-            OverduePost("pending_approval", NOW - 400, "p2", HOSTILE),
-            OverduePost("publishing", NOW - 9000, "p3"),
-        ),
-        disconnected_accounts=tuple(accounts),
-        cooldowns=(
-            AccountHealth(platform="instagram", account_id="a1", cooldown_until=NOW + 600),
-            AccountHealth(platform="instagram", account_id="a2", cooldown_until=NOW - 600),
-        ),
-        inactive_webhooks=("orders", "alerts"),
-        is_active=False,
-    )
-    lines = status_lines(status)
-    posts = [line for line in lines if "still pending approval" in line]
-    assert ["A post that was due 6 min ago is still pending approval: p2"] == [
-        line.partition(" “")[0] for line in posts
+    """Everything that needs attention has a line, worst first, and names are limited and escaped."""
+    conditions = [
+        Condition("plan", "40% of the uploads"),
+        Condition("plan", "12.34 USD left to spend"),
+        Condition("token", "b (x)", NOW + 9 * 86_400),
+        Condition("token", "a (x)", NOW - 86_400),
+        Condition("webhook", "orders"),
+        Condition("webhook", "alerts"),
+        Condition("cooldown", "a1 (instagram)", NOW + 600),
+        Condition("cooldown", "a2 (instagram)", NOW - 600),
+        Condition("blocked", "Dora (x)", text="No\nscope"),
+        *(Condition("reconnect", f"{HOSTILE} (tiktok)") for _ in range(7)),
+        Condition("pending_approval", HOSTILE, NOW - 400),
+        Condition("publishing", "p3", NOW - 9000),
+        Condition("scheduled", "p1 “Frische Brezeln” for acme (x)", NOW - 4000),
+        Condition("limit", "100% of the profiles"),
+        Condition("balance", "-0.05 USD left to spend"),
+        Condition("inactive"),
+        Condition("unknown to this version"),
     ]
+    status = WorkspaceStatus(conditions=tuple(conditions))
+    lines = status_lines(status)
+    hostile = [line for line in lines if "alert(" in line]
     assert [
         "The plan is suspended or gives no access",
+        "Pay-per-use has stopped: -0.05 USD left to spend",
+        "A limit of the plan is almost reached: 100% of the profiles",
         "A post that was due 1 h ago is still scheduled: p1 “Frische Brezeln” for acme (x)",
         "A post that was due 2 h ago is still publishing: p3",
-        "1 account is rate limited by the platform: a1 (instagram) for 10 min",
+        "1 account cannot post: Dora (x): No scope",
+        f"1 account is {COOLDOWN} a1 (instagram), which ends in 10 min",
         "2 webhooks are switched off: orders, alerts",
-    ] == [line for line in lines if "connected again" not in line and line not in posts]
-    (line,) = (line for line in lines if "connected again" in line)
-    assert line.startswith("7 accounts must be connected again: <script>alert('1')</script>")
-    assert line.endswith(", and 2 more")
-    assert "<script>" not in render(workspace(status=status))
+        "2 tokens expire soon: a (x), 1 d ago, b (x), in 9 d",
+        "The plan: 40% of the uploads, 12.34 USD left to spend",
+    ] == [line for line in lines if line not in hostile]
+    post, accounts = hostile
+    assert post.startswith("A post that was due 6 min ago is still pending approval: <script>alert('1')</script>")
+    assert accounts.startswith("7 accounts must be connected again: <script>alert('1')</script>")
+    assert accounts.endswith(", and 2 more")
+    page = render(workspace(status=status))
+    assert "<script>" not in page
+    assert "9 more problems" in page  # Neither tokens nor the plan's figures are one.
 
 
 def test_why_a_status_feed_is_off() -> None:
