@@ -195,7 +195,7 @@ COOLDOWN = "in cooldown after failed posts; what was scheduled until its end has
 NOTICE_KINDS = {
     "inactive": NoticeKind("The plan is suspended or gives no access"),
     "balance": NoticeKind("Pay-per-use has stopped:"),
-    "limit": NoticeKind("A limit of the plan is almost reached:", "{count} limits of the plan are almost reached:"),
+    "limit": NoticeKind("Little or nothing is left of the plan:", "Little or nothing is left of the plan:"),
     "scheduled": NoticeKind("A post that was due {when} is still scheduled:"),
     "publishing": NoticeKind("A post that was due {when} is still publishing:"),
     "pending_approval": NoticeKind("A post that was due {when} is still pending approval:"),

@@ -576,7 +576,7 @@ def test_what_status_feeds_report() -> None:
     assert [
         "The plan is suspended or gives no access",
         "Pay-per-use has stopped: -0.05 USD left to spend",
-        "A limit of the plan is almost reached: 100% of the profiles",
+        "Little or nothing is left of the plan: 100% of the profiles",
         "A post that was due 1 h ago is still scheduled: p1 “Frische Brezeln” for acme (x)",
         "A post that was due 2 h ago is still publishing: p3",
         "1 account cannot post: Dora (x): No scope",
