@@ -6,17 +6,34 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from late_exporter.cli.commands import COMMANDS
 from late_exporter.config.commands import FORMATS
 from late_exporter.config.options import Option
 from late_exporter.config.settings import COMMAND_FLAGS, OPTIONS
+from late_exporter.exposition.family import Family
 from late_exporter.feeds.classification import actions_markdown
 from late_exporter.ingest.webhooks import EVENT_FEEDS
+from late_exporter.metrics.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+
+VARIABLE_MARKS = str.maketrans({".": "__", "-": "_"})
+METRIC_GROUPS = {
+    "late_publishing_": "Publishing",
+    "late_connection_": "Connections and other logs",
+    "late_activity_": "Connections and other logs",
+    "late_account_": "Accounts",
+    "late_posts": "Posts, webhooks and the plan",
+    "late_webhook_": "Posts, webhooks and the plan",
+    "late_workspace_": "Posts, webhooks and the plan",
+    "late_": "The exporter itself",
+}
+"""Headings of the list of metrics, by the first prefix that matches."""
 
 
 def _output(module: str, *arguments: str) -> str:
@@ -30,28 +47,52 @@ def _tables() -> dict[str, dict[str, str]]:
     alerts = _output("deploy.prometheus", "--table")
     return {
         "alerts.md": {"alerts": alerts.replace("](deploy/", "](../deploy/")},
-        "api-generations.md": {"actions": actions_markdown()},
         "commands.md": {"commands": _commands_markdown(), "flags": _flags_markdown()},
         "configuration.md": {"options": _options_markdown(), "reloadable options": _reloadable_markdown()},
-        "metrics.md": {"metrics": _output("late_exporter", "metrics", "--format", "markdown")},
+        "metrics.md": {"actions": actions_markdown(), "metrics": _metrics_markdown()},
         "webhooks.md": {"webhook events": _webhook_events_markdown()},
     }
 
 
 def _options_markdown() -> str:
-    rows = ["| flag | variable | default | commands | |", "|---|---|---|---|---|"]
-    for option in OPTIONS:
-        flag = f"`{option.flag}`" if option.flag else "-"
-        overrides = ", ".join(f"`{command}`: `{value}`" for command, value in option.command_defaults.items())
-        default = _default(option) + (f" ({overrides})" if overrides else "")
-        variables = " or ".join(f"`{name}`" for name in (option.variable, option.alias) if name)
-        rows.append(f"| {flag} | {variables} | {default} | {', '.join(option.commands)} | {_escape(option.help)} |")
-    return "\n".join(rows)
+    """Return a table per section; a variable that does not follow from its flag stands beside it."""
+    lines: list[str] = []
+    for section, options in groupby(OPTIONS, key=attrgetter("section")):
+        lines += ["", f"### {section}", "", "| flag | default | meaning |", "|---|---|---|", *map(_option_row, options)]
+    return "\n".join(lines[1:])
+
+
+def _option_row(option: Option) -> str:
+    flag = option.flag or ""
+    follows = option.variable == f"LATE_EXPORTER_{flag.removeprefix('--').upper().translate(VARIABLE_MARKS)}"
+    names = [flag, *(() if follows else (option.variable, option.alias))]
+    overrides = ", ".join(f"`{command}`: `{value}`" for command, value in option.command_defaults.items())
+    default = _default(option) + (f" ({overrides})" if overrides else "")
+    return f"| {', '.join(f'`{name}`' for name in names if name)} | {default} | {_escape(option.help)} |"
 
 
 def _reloadable_markdown() -> str:
     names = (f"`{option.flag or option.name}`" for option in OPTIONS if option.live)
     return f"{', '.join(names)}."
+
+
+def _metrics_markdown() -> str:
+    """Return a table per group, without what the page says of all metrics: the label workspace, and units."""
+    lines: list[str] = []
+    for title, families in groupby(CATALOGUE.values(), key=_metric_group):
+        lines += ["", f"### {title}", "", "| metric | labels | meaning |", "|---|---|---|", *map(_metric_row, families)]
+    return "\n".join(lines[1:])
+
+
+def _metric_row(family: Family) -> str:
+    labels = ", ".join(name for name in family.labels if name != "workspace") or "-"
+    kind = " (histogram)" if family.kind == "histogram" else ""
+    meaning = re.sub(r", in (Unix )?seconds(?=[.,;])", "", family.help)
+    return f"| `{family.name}`{kind} | {labels} | {_escape(meaning)} |"
+
+
+def _metric_group(family: Family) -> str:
+    return next(title for prefix, title in METRIC_GROUPS.items() if family.name.startswith(prefix))
 
 
 def _commands_markdown() -> str:

@@ -2,7 +2,7 @@
 
 The lines of a series are rendered once per change, and joined and compressed at the first scrape after a publication,
 in the thread of the scrape; the thread that changes series only hands the changes over. prometheus_client renders the
-same families from ``Exposition.registry``, at 18 times the cost: see docs/decisions/0004-cached-exposition.md.
+same families from ``Exposition.registry``, at 18 times the cost: see docs/development/decisions.md.
 """
 
 from __future__ import annotations
