@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 
 VARIABLE_MARKS = str.maketrans({".": "__", "-": "_"})
+SAID_ONCE = re.compile(r", in (Unix )?seconds(?=[.,;])|, counted once in each status they were seen in")
 METRIC_GROUPS = {
     "late_publishing_": "Publishing",
     "late_connection_": "Connections and other logs",
@@ -77,18 +78,18 @@ def _reloadable_markdown() -> str:
 
 
 def _metrics_markdown() -> str:
-    """Return a table per group, without what the page says of all metrics: the label workspace, and units."""
+    """Return a table per group, without what the page says once: the label workspace, units, and what counts."""
     lines: list[str] = []
     for title, families in groupby(CATALOGUE.values(), key=_metric_group):
-        lines += ["", f"### {title}", "", "| metric | labels | meaning |", "|---|---|---|", *map(_metric_row, families)]
+        lines += ["", f"### {title}", "", "| metric | meaning |", "|---|---|", *map(_metric_row, families)]
     return "\n".join(lines[1:])
 
 
 def _metric_row(family: Family) -> str:
-    labels = ", ".join(name for name in family.labels if name != "workspace") or "-"
+    labels = ", ".join(name for name in family.labels if name != "workspace")
+    name = f"{family.name}{{{labels}}}" if labels else family.name
     kind = " (histogram)" if family.kind == "histogram" else ""
-    meaning = re.sub(r", in (Unix )?seconds(?=[.,;])", "", family.help)
-    return f"| `{family.name}`{kind} | {labels} | {_escape(meaning)} |"
+    return f"| `{name}`{kind} | {_escape(SAID_ONCE.sub('', family.help))} |"
 
 
 def _metric_group(family: Family) -> str:
@@ -101,14 +102,20 @@ def _commands_markdown() -> str:
 
 
 def _flags_markdown() -> str:
-    rows = ["| flag | default | commands | |", "|---|---|---|---|"]
+    rows = ["| flag | commands | meaning |", "|---|---|---|"]
     for option in COMMAND_FLAGS:
-        is_format = option.name == "format"
-        formats = (f" `{name}`: {', '.join(FORMATS[name])}." for name in option.commands if is_format)
-        default = "the first" if is_format else _default(option)
-        text = _escape(option.help) + "".join(formats)
-        rows.append(f"| `{option.flag}` | {default} | {', '.join(option.commands)} | {text} |")
+        default = f" Default: `{option.default}`." if option.default and option.metavar else ""
+        if option.name == "format":
+            default = f" {_format_names()}"
+        rows.append(f"| `{option.flag}` | {', '.join(option.commands)} | {_escape(option.help)}{default} |")
     return "\n".join(rows)
+
+
+def _format_names() -> str:
+    """Return which formats there are, by the commands whose first one is the default."""
+    tables = ", ".join(name for name, formats in FORMATS.items() if formats[0] == "table")
+    assert {("table", "json"), ("text", "json")} == set(FORMATS.values())
+    return f"`json`, or by default `table` ({tables}) or `text`."
 
 
 def _webhook_events_markdown() -> str:

@@ -10,6 +10,7 @@ from deploy.prometheus.rules import ALERT_GROUPS, AlertingRule, RuleGroup
 
 __all__ = ["alerts_markdown"]
 
+CRITICAL = "**critical:** "
 RUNBOOKS_PATH = "deploy/prometheus/runbooks"
 TITLES = {
     "late-budget": "Error budget and platforms",
@@ -27,12 +28,9 @@ def alerts_markdown() -> str:
 
 
 def _group_table(group: RuleGroup) -> Iterator[str]:
-    yield f"### {TITLES[group.name]}\n\n| alert | severity | fires when |\n|---|---|---|"
+    yield f"### {TITLES[group.name]}\n\n| alert | fires when |\n|---|---|"
     alerts = [rule for rule in group.rules if isinstance(rule, AlertingRule)]
     for name, rules in groupby(alerts, key=attrgetter("name")):
         variants = list(rules)
-        severities = dict.fromkeys(rule.severity for rule in variants)
-        has_both = len(severities) > 1
-        conditions = (f"{rule.severity}: {rule.condition}" if has_both else rule.condition for rule in variants)
-        link = f"[{name}]({RUNBOOKS_PATH}/{name}.md)"
-        yield f"| {link} | {', '.join(severities)} | {'; '.join(conditions)} |"
+        conditions = (f"{CRITICAL if rule.severity == 'critical' else ''}{rule.condition}" for rule in variants)
+        yield f"| [{name}]({RUNBOOKS_PATH}/{name}.md) | {'; '.join(conditions)} |"
