@@ -112,10 +112,9 @@ def _flags_markdown() -> str:
 
 
 def _format_names() -> str:
-    """Return which formats there are, by the commands whose first one is the default."""
-    tables = ", ".join(name for name, formats in FORMATS.items() if formats[0] == "table")
-    assert {("table", "json"), ("text", "json")} == set(FORMATS.values())
-    return f"`json`, or by default `table` ({tables}) or `text`."
+    """Return the formats by their names, the default first, each with its commands."""
+    names = {formats: [name for name in FORMATS if FORMATS[name] == formats] for formats in FORMATS.values()}
+    return "; ".join(f"{', '.join(commands)}: `{'`, `'.join(formats)}`" for formats, commands in names.items()) + "."
 
 
 def _webhook_events_markdown() -> str:

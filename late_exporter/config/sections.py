@@ -101,7 +101,7 @@ class StatusSettings(OptionModel):
     interval: Annotated[float, duration("10s", "2h")] = option(
         "5m", "DURATION", live=True, command_defaults={"demo": "10s"}
     )
-    """Time between refreshes of posts, accounts and cooldowns; twice as long for webhooks, twelve times for the plan."""
+    """Time between refreshes of posts, accounts and cooldowns; twice that for webhooks, twelve times for the plan."""
 
     @property
     def intervals(self) -> Mapping[fields.StatusFeedName, float]:
