@@ -25,16 +25,24 @@ DOCS = ROOT / "docs"
 VARIABLE_MARKS = str.maketrans({".": "__", "-": "_"})
 SAID_ONCE = re.compile(r", in (Unix )?seconds(?=[.,;])|, counted once in each status they were seen in")
 METRIC_GROUPS = {
-    "late_publishing_": "Publishing",
-    "late_connection_": "Connections and other logs",
-    "late_activity_": "Connections and other logs",
-    "late_account_": "Accounts",
-    "late_posts": "Posts, webhooks and the plan",
-    "late_webhook_": "Posts, webhooks and the plan",
-    "late_workspace_": "Posts, webhooks and the plan",
-    "late_": "The exporter itself",
+    "Publishing": ("publishing_",),
+    "Connections and other logs": ("connection_", "activity_"),
+    "Accounts": ("account_",),
+    "Posts, webhooks and the plan": ("posts", "webhook_", "workspace_"),
+    "Process, replicas and shards": (
+        "exporter_build_",
+        "exporter_config_",
+        "exporter_total_shards",
+        "exporter_cluster_",
+    ),
+    "Status feeds, webhooks and log events": ("exporter_status_", "exporter_webhook", "exporter_event"),
+    "Completeness and state": (
+        *("exporter_api_schema_", "exporter_audit_", "exporter_coverage_", "exporter_entries_", "exporter_label_"),
+        *("exporter_log_lag_", "exporter_reconcile", "exporter_retention_", "exporter_state_"),
+    ),
+    "Polls and requests": ("",),
 }
-"""Headings of the list of metrics, by the first prefix that matches."""
+"""Beginnings of the names after ``late_``, by the heading in the list of metrics; the first that matches applies."""
 
 
 def _output(module: str, *arguments: str) -> str:
@@ -79,10 +87,13 @@ def _reloadable_markdown() -> str:
 
 def _metrics_markdown() -> str:
     """Return a table per group, without what the page says once: the label workspace, units, and what counts."""
-    lines: list[str] = []
-    for title, families in groupby(CATALOGUE.values(), key=_metric_group):
-        lines += ["", f"### {title}", "", "| metric | meaning |", "|---|---|", *map(_metric_row, families)]
-    return "\n".join(lines[1:])
+    groups: dict[str, list[str]] = {title: [] for title in METRIC_GROUPS}
+    for family in CATALOGUE.values():
+        name = family.name.removeprefix("late_")
+        title = next(title for title, beginnings in METRIC_GROUPS.items() if name.startswith(beginnings))
+        groups[title].append(_metric_row(family))
+    head = "| metric | meaning |\n|---|---|"
+    return "\n\n".join("\n".join([f"### {title}\n\n{head}", *rows]) for title, rows in groups.items())
 
 
 def _metric_row(family: Family) -> str:
@@ -90,10 +101,6 @@ def _metric_row(family: Family) -> str:
     name = f"{family.name}{{{labels}}}" if labels else family.name
     kind = " (histogram)" if family.kind == "histogram" else ""
     return f"| `{name}`{kind} | {_escape(SAID_ONCE.sub('', family.help))} |"
-
-
-def _metric_group(family: Family) -> str:
-    return next(title for prefix, title in METRIC_GROUPS.items() if family.name.startswith(prefix))
 
 
 def _commands_markdown() -> str:

@@ -31,6 +31,6 @@ def _group_table(group: RuleGroup) -> Iterator[str]:
     yield f"### {TITLES[group.name]}\n\n| alert | fires when |\n|---|---|"
     alerts = [rule for rule in group.rules if isinstance(rule, AlertingRule)]
     for name, rules in groupby(alerts, key=attrgetter("name")):
-        variants = list(rules)
+        variants = sorted(rules, key=lambda rule: rule.severity == "critical")
         conditions = (f"{CRITICAL if rule.severity == 'critical' else ''}{rule.condition}" for rule in variants)
         yield f"| [{name}]({RUNBOOKS_PATH}/{name}.md) | {'; '.join(conditions)} |"

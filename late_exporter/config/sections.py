@@ -261,12 +261,11 @@ class CommandFlags(OptionModel):
     """Filter by account id or user name. Filtered locally, so all logs are fetched, except for ids in generation
     zernio."""
     since: Annotated[float, duration("1s", "90d")] | None = _flag(None, "DURATION", ("logs", "audit", "backfill"))
-    """How far back to read, at most as long as the API keeps logs: 90d, in generation late 7d; by default a day of
-    logs, otherwise all."""
+    """How far back to read, at most 90d, in generation late 7d; by default a day of logs, otherwise all."""
     limit: Annotated[int, Field(ge=0)] = _flag("100", "NUMBER", ("logs",))
     """Maximum number of logs to print, 0 for all."""
     generation: Literal["zernio", "late", "both"] = _flag("zernio", "NAME", commands.SIMULATOR_COMMANDS)
-    """API to simulate: zernio with a single list and 90d of logs, late with one list per feed and 7d, or both."""
+    """API to simulate: zernio with one list and 90d of logs, late with two and 7d, or both."""
     once: bool = _flag("false", "", ("run",))
     """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll failed."""
     until: fields.Timestamp | None = _flag(None, "TIME", ("logs",))
