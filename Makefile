@@ -113,6 +113,7 @@ handovers: dev tools ## Run replicas under faults for HANDOVERS (default 10m) an
 generate: dev ## Update generated files: tables in docs, rules, dashboards, manifests.
 	$(PY) .ci/generate.py
 	$(PY) -m deploy.prometheus
+	$(PY) -m deploy.prometheus.settings
 	$(PY) -m deploy.alertmanager
 	$(PY) -m grafana.source
 	$(PY) -m grafana.source.mixin
@@ -144,6 +145,7 @@ tools: venv
 drift: dev
 	$(PY) .ci/generate.py --check
 	$(PY) -m deploy.prometheus --check
+	$(PY) -m deploy.prometheus.settings --check
 	$(PY) -m deploy.alertmanager --check
 	$(PY) -m grafana.source --check
 	$(PY) -m grafana.source.mixin --check

@@ -6,17 +6,43 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from late_exporter.cli.commands import COMMANDS
 from late_exporter.config.commands import FORMATS
 from late_exporter.config.options import Option
 from late_exporter.config.settings import COMMAND_FLAGS, OPTIONS
+from late_exporter.exposition.family import Family
 from late_exporter.feeds.classification import actions_markdown
 from late_exporter.ingest.webhooks import EVENT_FEEDS
+from late_exporter.metrics.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+
+VARIABLE_MARKS = str.maketrans({".": "__", "-": "_"})
+SAID_ONCE = re.compile(r", in (Unix )?seconds(?=[.,;])|, counted once in each status they were seen in")
+METRIC_GROUPS = {
+    "Publishing": ("publishing_",),
+    "Connections and other logs": ("connection_", "activity_"),
+    "Accounts": ("account_",),
+    "Posts, webhooks and the plan": ("posts", "webhook_", "workspace_"),
+    "Process, replicas and shards": (
+        "exporter_build_",
+        "exporter_config_",
+        "exporter_total_shards",
+        "exporter_cluster_",
+    ),
+    "Status feeds, webhooks and log events": ("exporter_status_", "exporter_webhook", "exporter_event"),
+    "Completeness and state": (
+        *("exporter_api_schema_", "exporter_audit_", "exporter_coverage_", "exporter_entries_", "exporter_label_"),
+        *("exporter_log_lag_", "exporter_reconcile", "exporter_retention_", "exporter_state_"),
+    ),
+    "Polls and requests": ("",),
+}
+"""Beginnings of the names after ``late_``, by the heading in the list of metrics; the first that matches applies."""
 
 
 def _output(module: str, *arguments: str) -> str:
@@ -30,28 +56,51 @@ def _tables() -> dict[str, dict[str, str]]:
     alerts = _output("deploy.prometheus", "--table")
     return {
         "alerts.md": {"alerts": alerts.replace("](deploy/", "](../deploy/")},
-        "api-generations.md": {"actions": actions_markdown()},
         "commands.md": {"commands": _commands_markdown(), "flags": _flags_markdown()},
         "configuration.md": {"options": _options_markdown(), "reloadable options": _reloadable_markdown()},
-        "metrics.md": {"metrics": _output("late_exporter", "metrics", "--format", "markdown")},
+        "metrics.md": {"actions": actions_markdown(), "metrics": _metrics_markdown()},
         "webhooks.md": {"webhook events": _webhook_events_markdown()},
     }
 
 
 def _options_markdown() -> str:
-    rows = ["| flag | variable | default | commands | |", "|---|---|---|---|---|"]
-    for option in OPTIONS:
-        flag = f"`{option.flag}`" if option.flag else "-"
-        overrides = ", ".join(f"`{command}`: `{value}`" for command, value in option.command_defaults.items())
-        default = _default(option) + (f" ({overrides})" if overrides else "")
-        variables = " or ".join(f"`{name}`" for name in (option.variable, option.alias) if name)
-        rows.append(f"| {flag} | {variables} | {default} | {', '.join(option.commands)} | {_escape(option.help)} |")
-    return "\n".join(rows)
+    """Return a table per section; a variable that does not follow from its flag stands beside it."""
+    lines: list[str] = []
+    for section, options in groupby(OPTIONS, key=attrgetter("section")):
+        lines += ["", f"### {section}", "", "| flag | default | meaning |", "|---|---|---|", *map(_option_row, options)]
+    return "\n".join(lines[1:])
+
+
+def _option_row(option: Option) -> str:
+    flag = option.flag or ""
+    follows = option.variable == f"LATE_EXPORTER_{flag.removeprefix('--').upper().translate(VARIABLE_MARKS)}"
+    names = [flag, *(() if follows else (option.variable, option.alias))]
+    overrides = ", ".join(f"`{command}`: `{value}`" for command, value in option.command_defaults.items())
+    default = _default(option) + (f" ({overrides})" if overrides else "")
+    return f"| {', '.join(f'`{name}`' for name in names if name)} | {default} | {_escape(option.help)} |"
 
 
 def _reloadable_markdown() -> str:
     names = (f"`{option.flag or option.name}`" for option in OPTIONS if option.live)
     return f"{', '.join(names)}."
+
+
+def _metrics_markdown() -> str:
+    """Return a table per group, without what the page says once: the label workspace, units, and what counts."""
+    groups: dict[str, list[str]] = {title: [] for title in METRIC_GROUPS}
+    for family in CATALOGUE.values():
+        name = family.name.removeprefix("late_")
+        title = next(title for title, beginnings in METRIC_GROUPS.items() if name.startswith(beginnings))
+        groups[title].append(_metric_row(family))
+    head = "| metric | meaning |\n|---|---|"
+    return "\n\n".join("\n".join([f"### {title}\n\n{head}", *rows]) for title, rows in groups.items())
+
+
+def _metric_row(family: Family) -> str:
+    labels = ", ".join(name for name in family.labels if name != "workspace")
+    name = f"{family.name}{{{labels}}}" if labels else family.name
+    kind = " (histogram)" if family.kind == "histogram" else ""
+    return f"| `{name}`{kind} | {_escape(SAID_ONCE.sub('', family.help))} |"
 
 
 def _commands_markdown() -> str:
@@ -60,14 +109,19 @@ def _commands_markdown() -> str:
 
 
 def _flags_markdown() -> str:
-    rows = ["| flag | default | commands | |", "|---|---|---|---|"]
+    rows = ["| flag | commands | meaning |", "|---|---|---|"]
     for option in COMMAND_FLAGS:
-        is_format = option.name == "format"
-        formats = (f" `{name}`: {', '.join(FORMATS[name])}." for name in option.commands if is_format)
-        default = "the first" if is_format else _default(option)
-        text = _escape(option.help) + "".join(formats)
-        rows.append(f"| `{option.flag}` | {default} | {', '.join(option.commands)} | {text} |")
+        default = f" Default: `{option.default}`." if option.default and option.metavar else ""
+        if option.name == "format":
+            default = f" {_format_names()}"
+        rows.append(f"| `{option.flag}` | {', '.join(option.commands)} | {_escape(option.help)}{default} |")
     return "\n".join(rows)
+
+
+def _format_names() -> str:
+    """Return the formats by their names, the default first, each with its commands."""
+    names = {formats: [name for name in FORMATS if FORMATS[name] == formats] for formats in FORMATS.values()}
+    return "; ".join(f"{', '.join(commands)}: `{'`, `'.join(formats)}`" for formats, commands in names.items()) + "."
 
 
 def _webhook_events_markdown() -> str:

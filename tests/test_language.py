@@ -1,4 +1,4 @@
-"""The vocabulary of the code and the documentation: see docs/glossary.md."""
+"""The vocabulary of the code and the documentation: see docs/development/glossary.md."""
 
 from __future__ import annotations
 

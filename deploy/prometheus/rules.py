@@ -658,7 +658,7 @@ def _burn_rate_alert(
         + ", or ".join(
             f"{each.factor:g}x the allowed rate over {each.long_window} and {each.short_window}" for each in burn_rates
         )
-        + f", on platforms that {PLATFORM_ALERT} has not reported within these times",
+        + f", without platforms that {PLATFORM_ALERT} has reported",
         expr=f"""\
 ({failed} / ({final} > 0))
 and
@@ -703,8 +703,7 @@ PLATFORM_FAILING = AlertingRule(
     severity="critical",
     condition=(
         f"more than {_percent(PLATFORM_FAILED_SHARE)} of at least {PLATFORM_FINAL_LOGS} attempts on a platform failed"
-        " within 30m and it has not recovered, or as many failed within 5m and cause most of a fast burn of the error"
-        " budget"
+        " within 30m, or as many within 5m cause most of a fast burn of the error budget"
     ),
     expr=f"""\
 {_SHARE_30M}
@@ -787,8 +786,8 @@ PUBLISHING_GROUP = RuleGroup(
             name="LatePublishingQuiet",
             severity="warning",
             condition=(
-                f"fewer than {_percent(QUIET_SHARE)} of the attempts expected for this hour ended, if at least"
-                f" {QUIET_EXPECTED_LOGS} are expected"
+                f"fewer than {_percent(QUIET_SHARE)} of at least {QUIET_EXPECTED_LOGS} attempts expected for this hour"
+                " ended"
             ),
             expr=f"""\
 {FINAL_1H} < {QUIET_SHARE} * workspace:late_publishing_final_logs:expected1h
@@ -811,10 +810,7 @@ and
         AlertingRule(
             name="LatePublishingQuiet",
             severity="warning",
-            condition=(
-                f"no attempt ended within {SILENCE_WINDOW}, if at least {SILENCE_EXPECTED_LOGS} are expected for these"
-                " hours"
-            ),
+            condition=(f"none of at least {SILENCE_EXPECTED_LOGS} attempts expected within {SILENCE_WINDOW} ended"),
             expr=f"""\
 workspace:late_publishing_final_logs:increase{SILENCE_WINDOW} == 0
 and
@@ -836,7 +832,7 @@ and
         AlertingRule(
             name="LatePublishingQuiet",
             severity="warning",
-            condition="posts are scheduled, but none was published for a day, unlike on the same day a week ago",
+            condition="posts are scheduled, but none was published for a day, unlike a week ago",
             expr=f"""\
 workspace:late_publishing_final_logs:increase1d - workspace:late_publishing_failed_logs:increase1d < {ONE_LOG}
 and
@@ -861,8 +857,8 @@ and
             name="LateNoAttempts",
             severity="warning",
             condition=(
-                f"{NO_ATTEMPT_LOGS} or more publishing logs came within {SILENCE_WINDOW}, none of them a finished"
-                " attempt, unlike in the same hours of other days"
+                f"{NO_ATTEMPT_LOGS} or more publishing logs within {SILENCE_WINDOW}, none of them a finished attempt,"
+                " unlike on other days"
             ),
             expr=f"""\
 sum by ({WORKSPACE}) (
@@ -1005,8 +1001,8 @@ time() - {OLDEST_PENDING} > {PENDING_SECONDS}
             name="LatePostStuck",
             severity="warning",
             condition=(
-                f"a log on a platform is pending for more than {POST_STUCK_FACTOR} times the usual 99th percentile of"
-                f" the publishing duration there, and for over {POST_STUCK_SECONDS // HOUR}h"
+                f"a log is pending for more than {POST_STUCK_FACTOR} times the usual 99th percentile of the duration on"
+                f" its platform, and for over {POST_STUCK_SECONDS // HOUR}h"
             ),
             expr=f"""\
 time() - {OLDEST_PENDING}
@@ -1150,10 +1146,7 @@ and
         AlertingRule(
             name="LateAccountDisconnected",
             severity="warning",
-            condition=(
-                f"an account published to in the last {ACCOUNT_ACTIVE_SECONDS // DAY}d is disconnected, and"
-                " LateAccountNeedsReconnect does not report it"
-            ),
+            condition=(f"an account published to in the last {ACCOUNT_ACTIVE_SECONDS // DAY}d is disconnected"),
             expr=_with_username(f"""\
 max by ({ACCOUNT}) (late_account_connected) == 0
 and
@@ -1225,8 +1218,7 @@ max by ({ACCOUNT}) (late_account_connected) == 0
             name="LateConnectFailing",
             severity="warning",
             condition=(
-                f"{CONNECT_FAILURES} or more attempts to connect accounts failed within 6h, more than half of all"
-                " attempts"
+                f"{CONNECT_FAILURES} or more attempts to connect accounts failed within 6h, more than half of them"
             ),
             expr=f"""\
 {_CONNECT_FAILURES} >= {CONNECT_FAILURES}
@@ -1363,10 +1355,7 @@ STATUS_GROUP = RuleGroup(
         AlertingRule(
             name="LateScheduleEmpty",
             severity="warning",
-            condition=(
-                f"no post is scheduled, unlike at this time in {_percent(USUAL_WEEKS_SHARE)} or more of the last four"
-                " weeks"
-            ),
+            condition=(f"no post is scheduled, unlike in {_percent(USUAL_WEEKS_SHARE)} or more of the last four weeks"),
             expr=f"{SCHEDULED} == 0\nand\n{USUALLY_SCHEDULED.name} >= {USUAL_WEEKS_SHARE}\n",
             for_="1h",
             summary="No post is scheduled, so none will be published.",
@@ -1471,7 +1460,7 @@ max by ({WORKSPACE}, webhook) (late_webhook_active) == 0
         AlertingRule(
             name="LateStatusFeedFailing",
             severity="warning",
-            condition="a status feed fails, and not because the API refuses it or lacks it",
+            condition="a status feed fails, although the API has and allows it",
             expr=f"""\
 max by ({FEED}) (late_exporter_status_feed_up) == 0
 unless
@@ -1525,10 +1514,7 @@ def _coverage_risk_alert(
 COVERAGE_RISK_ALERTS = (
     _coverage_risk_alert(
         "critical",
-        condition=(
-            "a feed has not been read without a gap, and the API deletes the first unread logs within"
-            f" {COVERAGE_LEFT_CRITICAL_SECONDS // DAY}d"
-        ),
+        condition=(f"the API deletes the first unread logs of a feed within {COVERAGE_LEFT_CRITICAL_SECONDS // DAY}d"),
         expr=f"""\
 {_TIME_TO_EXPIRY} < {COVERAGE_LEFT_CRITICAL_SECONDS}
 and
@@ -1543,10 +1529,7 @@ and
     ),
     _coverage_risk_alert(
         "warning",
-        condition=(
-            f"a feed has not been read without a gap for {COVERAGE_AGE_WARNING_SECONDS // DAY}d, and its logs expire"
-            " later"
-        ),
+        condition=(f"a feed has not been read without a gap for {COVERAGE_AGE_WARNING_SECONDS // DAY}d"),
         expr=f"""\
 time() - {_LAST_GAPLESS_POLL} > {COVERAGE_AGE_WARNING_SECONDS}
 and

@@ -1,7 +1,7 @@
 """Determine which generation of a log list to read.
 
 The documented list is that of generation ``zernio``. The one of generation ``late`` has ids and is read while the API
-still writes to it; its answer once it is gone is not documented. See docs/api-generations.md.
+still writes to it; its answer once it is gone is not documented. See docs/how-it-counts.md.
 """
 
 from __future__ import annotations

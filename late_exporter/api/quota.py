@@ -1,6 +1,6 @@
 """Rate limiter of an API key that leaves to the other users of the key what they need.
 
-The design is described in docs/design/shared-quota.md.
+The design is described in docs/development/decisions.md.
 """
 
 from __future__ import annotations

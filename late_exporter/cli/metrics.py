@@ -18,7 +18,7 @@ INDENT = " " * 4
 def format_catalogue(format: str) -> str:  # noqa: A002 - the name of the flag
     if format == "json":
         return json.dumps([msgspec.to_builtins(family) for family in CATALOGUE.values()], indent=2)
-    return _markdown() if format == "markdown" else _table()
+    return _table()
 
 
 def _table() -> str:
@@ -37,12 +37,3 @@ def _table() -> str:
 
 def _cells(family: Family) -> tuple[str, str, str, str]:
     return family.name, family.kind, ", ".join(family.labels) or "-", family.help
-
-
-def _markdown() -> str:
-    return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *map(_row, CATALOGUE.values())])
-
-
-def _row(family: Family) -> str:
-    name, kind, labels, meaning = (cell.replace("|", "\\|") for cell in _cells(family))
-    return f"| `{name}` | {kind} | {labels} | {meaning} |"

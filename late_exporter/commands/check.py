@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from functools import partial
@@ -207,7 +207,7 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
     yield check_state(settings.state.url, settings.state.password_path)
     yield from check_connection(settings.state.url, settings.state.password_path)
     yield from check_web(settings.web.config_file, settings.web_config)
-    yield from check_families(settings.metrics.disable, settings.metrics.buckets.items())
+    yield from check_families(settings.metrics.disable)
 
 
 def check_key_file(path: Path) -> Finding:
@@ -261,8 +261,7 @@ def check_web(path: str | None, config: WebConfig) -> Iterator[Finding]:
     tls = "TLS" if config.ssl_context is not None else "plain HTTP"
     users = f"passwords of {', '.join(sorted(config.users))}" if config.users else "no password"
     yield Finding(Level.OK, "web", ": ".join(filter(None, (path, f"{tls}, {users}"))))
-    for warning in config.warnings:
-        yield Finding(Level.WARNING, "web", warning)
+    yield from (Finding(Level.WARNING, "web", warning) for warning in config.warnings)
     if config.users and config.ssl_context is None:
         yield Finding(Level.WARNING, "web", f"{path}: passwords are sent unencrypted", "add tls_server_config")
     if config.user_workspaces:
@@ -271,18 +270,11 @@ def check_web(path: str | None, config: WebConfig) -> Iterator[Finding]:
         yield Finding(Level.OK, "users", f"{unlimited} may see every workspace; {'; '.join(rights)} only")
 
 
-def check_families(disabled: Sequence[str], buckets: Iterable[tuple[str, Sequence[float]]]) -> Iterator[Finding]:
-    """Warn about disabled families, and families whose own buckets lack bounds, that rules or dashboards use."""
+def check_families(disabled: Sequence[str]) -> Iterator[Finding]:
+    """Warn about disabled families that rules or dashboards use."""
     texts = {name: content.decode() for name, content in find_assets() if name.startswith(("prometheus/", "grafana/"))}
     for family in disabled:
         users = sorted(name for name, text in texts.items() if re.search(rf"\b{family}(_bucket|_count|_sum)?\b", text))
         if users:
             hint = "drop it from --metrics.disable, or do without them"
             yield Finding(Level.WARNING, "metrics", f"{family} is disabled, but used in {', '.join(users)}", hint)
-    for family, bounds in buckets:
-        pattern = rf"\b{family}_bucket\{{[^}}]*?\ble=~?\\*\"([0-9.]+)"
-        used = {float(bound) for text in texts.values() for bound in re.findall(pattern, text)}
-        if missing := sorted(used - set(bounds)):
-            names = ", ".join(f"{bound:g}" for bound in missing)
-            message = f"the buckets of {family} lack {names}, which rules or dashboards use"
-            yield Finding(Level.WARNING, "metrics", message, "add them to --metrics.buckets")

@@ -11,7 +11,6 @@ from operator import methodcaller
 
 from late_exporter import log
 from late_exporter.commands.event_loop import Stop, run_until_stopped
-from late_exporter.commands.exporter_client import LOOPBACK
 from late_exporter.commands.output import write_line
 from late_exporter.commands.run import serve_exporter
 from late_exporter.config.sections import Incident, SimulateSettings
@@ -22,25 +21,13 @@ from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket, url_of
 
-DEMO_KEY = "sk_" + "0" * 64
-LISTEN_OPTION = "--simulate.listen-address"
-SIMULATOR_KEY = "sk_" + "0123456789abcdef" * 4
+KEY = "sk_" + "0123456789abcdef" * 4
 INSTRUCTIONS = """\
-It accepts any key of sk_ or zrk_ and 64 hexadecimal digits. In another terminal:
+{about}. In another terminal:
 
   export LATE_API_KEY={key}
   export LATE_EXPORTER_API__BASE_URL={url}
-  late-exporter check
-  late-exporter run"""
-DEMO_INSTRUCTIONS = """\
-The status page is http://{page}/, and the metrics are at /metrics. In another terminal:
-
-  export LATE_API_KEY={key}
-  export LATE_EXPORTER_API__BASE_URL={url}
-  late-exporter status
-  late-exporter accounts
-  late-exporter logs --status failed --since 1h
-"""
+  late-exporter {commands}"""
 DEMO_INCIDENTS: tuple[Incident, ...] = ("platform-outage", "revoked-token")
 DEMO_LEAD = 900.0  # seconds since the demo's incidents began, so that its first minute already shows something
 
@@ -50,30 +37,25 @@ def demo(context: CommandContext) -> int:
 
 
 def simulate(context: CommandContext) -> int:
-    return asyncio.run(run_until_stopped(lambda _: _simulate(context)))
+    with bind_socket(context.settings.simulate.listen_address, "--simulate.listen-address") as bound:
+        return asyncio.run(run_until_stopped(lambda _: _serve_simulator(context, bound)))
 
 
 async def _run_demo(context: CommandContext, stop: Stop) -> None:
     with _bind_demo_api(context.settings.simulate.listen_address) as bound:
-        with_api = methodcaller("with_api", f"{url_of(bound)}/api", DEMO_KEY)
+        with_api = methodcaller("with_api", f"{url_of(bound)}/api", KEY)
+        settings = with_api(context.settings)
         async with asyncio.TaskGroup() as group:
             group.create_task(_serve_simulator(context, bound, is_demo=True))
-            group.create_task(
-                serve_exporter(with_api(context.settings), lambda: with_api(context.reload_settings()), stop)
-            )
+            group.create_task(serve_exporter(settings, lambda: with_api(context.reload_settings()), stop))
 
 
 def _bind_demo_api(address: Address) -> socket.socket:
     """Return a socket of an address, or of a free port: only the demo and its commands have to know which one."""
     try:
-        return bind_socket(address, LISTEN_OPTION)
+        return bind_socket(address)
     except LateError:
-        return bind_socket(Address(address.host, 0), LISTEN_OPTION)
-
-
-async def _simulate(context: CommandContext) -> None:
-    with bind_socket(context.settings.simulate.listen_address, LISTEN_OPTION) as bound:
-        await _serve_simulator(context, bound)
+        return bind_socket(Address(address.host, 0))
 
 
 async def _serve_simulator(context: CommandContext, bound: socket.socket, *, is_demo: bool = False) -> None:
@@ -88,14 +70,16 @@ async def _serve_simulator(context: CommandContext, bound: socket.socket, *, is_
         customer_rate=options.customer_rate,
         generation=context.flags.generation,
     )
-    logger = log.get_logger("late_exporter")
-    logger.info("simulating the Zernio API", address=url_of(bound), logs=len(world.publishing.rows))
-    text, key, page = INSTRUCTIONS, SIMULATOR_KEY, context.settings.web.listen_address[0]
+    url = url_of(bound)
+    log.get_logger("late_exporter").info("simulating the Zernio API", address=url, logs=len(world.publishing.rows))
+    about, steps = "It accepts any key of sk_ or zrk_ and 64 hexadecimal digits", ["check", "run"]
     if is_demo:
-        text, key = DEMO_INSTRUCTIONS, DEMO_KEY
-        page = page._replace(host=LOOPBACK.get(page.host, page.host)) if isinstance(page, Address) else page
+        about = f"The status page is at {context.settings.web.listen_address[0]}, the metrics at /metrics"
+        steps = ["status", "accounts", "logs --status failed --since 1h"]
     with suppress(OSError):  # No one has to read them.
-        write_line(text.format(key=key, url=f"{url_of(bound)}/api", page=page))
+        write_line(
+            INSTRUCTIONS.format(about=about, key=KEY, url=f"{url}/api", commands="\n  late-exporter ".join(steps))
+        )
     await serve(api, [bound], date_header=False)
 
 

@@ -20,6 +20,6 @@ FORMATS = {
     "logs": ("table", "json"),
     "audit": ("text", "json"),
     "state": ("text", "json"),
-    "metrics": ("table", "markdown", "json"),
+    "metrics": ("table", "json"),
 }
 """Output formats of the commands that have a choice, the default first."""

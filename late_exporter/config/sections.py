@@ -46,7 +46,7 @@ class ApiSettings(OptionModel):
     key: fields.Key | None = option(
         None, "KEY", commands.API_COMMANDS, live=True, variable="LATE_API_KEY", alias="ZERNIO_API_KEY", secret=True
     )
-    """API key of Zernio. It has no flag, because every user of a machine can read the arguments of its processes."""
+    """API key of Zernio. It has no flag, because all users of a machine can read the arguments of processes."""
     key_file: fields.KeyFile | None = option(
         None, "FILE", commands.API_COMMANDS, live=True, variable="LATE_API_KEY_FILE"
     )
@@ -60,8 +60,7 @@ class ApiSettings(OptionModel):
     timeout: Annotated[float, duration("1ms")] = option("30s", "DURATION", REQUESTING_COMMANDS, live=True)
     """Timeout of a request."""
     quota_share: fields.Share = option("0.5", "SHARE", REQUESTING_COMMANDS, live=True)
-    """Share of the key's requests per minute that the exporter may use at most, above 0 and at most 1. It uses less if
-    other users of the key need more."""
+    """Largest share of the key's requests per minute to use, above 0 and at most 1; less if other users need more."""
 
 
 class PollSettings(OptionModel):
@@ -80,8 +79,7 @@ class PollSettings(OptionModel):
     reconcile_interval: Annotated[float, duration("100ms")] = option("10m", "DURATION", live=True)
     """Time between two reconciliation scans, which find logs that polls missed."""
     late_window: Annotated[float, duration("1m", "1d")] = option("15m", "DURATION", live=True)
-    """Age up to which logs that appear late are found within three polls, 1m to 1d; older ones are found by the
-    reconciliation scan."""
+    """Age up to which logs that appear late are found within three polls, 1m to 1d; scans find older ones."""
     # Daily by default: an audit costs fewer requests in a day than the reconciliation scan does in ten minutes.
     audit_interval: Annotated[float, duration("0s")] = option("1d", "DURATION", live=True)
     """Time between two audits, which compare every counted log with the API; 0s disables them."""
@@ -93,13 +91,11 @@ class StatusSettings(OptionModel):
     """Section ``status``."""
 
     feeds: fields.StatusFeedNames = option("posts,accounts,webhooks,billing", "LIST", live=True)
-    """Status feeds to read, or none. They report what does not appear in logs: overdue posts, accounts that cannot
-    post, cooldowns, webhooks that are switched off, and the plan."""
+    """Status feeds to read, or none. They report what does not appear in logs."""
     interval: Annotated[float, duration("10s", "2h")] = option(
         "5m", "DURATION", live=True, command_defaults={"demo": "10s"}
     )
-    """Time between two refreshes of posts (eight requests) and accounts (two or more); webhooks are refreshed half as
-    often, and the plan once in twelve times."""
+    """Time between refreshes of posts and accounts; twice that for webhooks, twelve times for the plan."""
 
     @property
     def intervals(self) -> Mapping[fields.StatusFeedName, float]:
@@ -113,14 +109,12 @@ class StateSettings(OptionModel):
     url: fields.StateUrl = option(
         "sqlite:///data/late-exporter.db", "URL", (*STATEFUL_COMMANDS, "state"), command_defaults={"demo": "sqlite://"}
     )
-    """Database with everything that was counted: three slashes for a relative path, four for an absolute one, sqlite://
-    for memory, or postgresql://user@host/database. If $STATE_DIRECTORY is set, as by systemd, the default is a file in
-    it."""
+    """Database of the state: three slashes for a relative path, four for an absolute one, sqlite:// for memory, or
+    postgresql://user@host/database. By default a file in $STATE_DIRECTORY, if that is set, as by systemd."""
     password_file: fields.PasswordFile | None = option(None, "FILE", (*STATEFUL_COMMANDS, "state"))
-    """File with the password of the PostgreSQL user, read again at each connection. libpq's PGPASSFILE works, too."""
+    """File with the password of the PostgreSQL user, read at each connection. PGPASSFILE works, too."""
     replicas: bool = option("false", "", ("run", "check"))
-    """Share a state in PostgreSQL with other replicas: each polls and shows a part of the workspaces, and owns those of
-    one that dies."""
+    """Share a state in PostgreSQL with other replicas: each polls and shows a part of the workspaces."""
     lease_duration: Annotated[float, duration("2s", "10m")] = option("30s", "DURATION", ("run", "check"))
     """Silence after which others end the session of a replica, 2s to 10m; the same for all replicas."""
 
@@ -133,13 +127,11 @@ class ShardingSettings(OptionModel):
     """Section ``sharding``. The flags are those of kube-state-metrics; loading gives ``shard`` its default."""
 
     shard: Annotated[int, Field(ge=0)] | None = option(None, "NUMBER", commands.SHARDED_COMMANDS, name="shard")
-    """Which shard this process is, from 0; by default the number at the end of $POD_NAME, or else of the host name, as
-    in a StatefulSet. Needs --total-shards."""
+    """Number of this process, from 0; by default that at the end of $POD_NAME or the host name."""
     total_shards: Annotated[int, Field(ge=1, le=1000)] = option(
         "1", "NUMBER", commands.SHARDED_COMMANDS, name="total-shards"
     )
-    """Number of processes that share the workspaces, each with a state of its own. Each workspace is assigned to one of
-    them by a hash of its name."""
+    """Number of processes that share the workspaces by a hash of their names, each with its own state."""
 
 
 class WebSettings(OptionModel):
@@ -155,8 +147,7 @@ class WebSettings(OptionModel):
     unauthenticated_paths: CommaSeparated[fields.HttpPath] = option(None, "PATH", commands.SERVER_COMMANDS)
     """Path that needs no password, for example /-/healthy for probes; may be repeated."""
     user_workspaces: fields.UserWorkspaces = option(None, "USER=WORKSPACE", ("run", "check"), live=True)
-    """User of basic_auth_users who may see one workspace only, or several, as in customer-a=brand-a,brand-b; may be
-    repeated."""
+    """User who may see some workspaces only, as in customer-a=brand-a,brand-b; may be repeated."""
     enable_lifecycle: bool = option("false", "")
     """Enable POST /-/reload and POST /-/quit. SIGHUP reloads in either case."""
 
@@ -179,12 +170,11 @@ class MetricsSettings(OptionModel):
     disable: CommaSeparated[fields.FamilyName] = option(None, "FAMILY", EXPOSING_COMMANDS)
     """Metric that is not exposed, for example late_account_logs_total; may be repeated. It is counted all the same."""
     max_label_values: Annotated[int, Field(ge=1)] = option("50", "NUMBER")
-    """Maximum number of unknown values per label; any further value is counted as other."""
+    """Maximum number of unknown values per label; further ones are counted as other."""
     max_accounts: Annotated[int, Field(ge=0)] = option("500", "NUMBER", EXPOSING_COMMANDS)
-    """Maximum number of accounts with their own metrics; any further account is counted as other. 0 disables them."""
+    """Maximum number of accounts with their own metrics; further ones are counted as other. 0 disables them."""
     zero_hold: Annotated[float, duration("0s", "1h")] = option("75s", "DURATION")
-    """How long a new counter or histogram shows 0 before its value, so that every Prometheus sees the first increase;
-    at least twice the scrape interval."""
+    """How long a new counter or histogram shows 0 before its value; at least twice the scrape interval."""
     created_timestamps: bool = option("false", "")
     """Add a _created series to counters and histograms in OpenMetrics."""
 
@@ -265,12 +255,11 @@ class CommandFlags(OptionModel):
     """Filter by account id or user name. Filtered locally, so all logs are fetched, except for ids in generation
     zernio."""
     since: Annotated[float, duration("1s", "90d")] | None = _flag(None, "DURATION", ("logs", "audit", "backfill"))
-    """How far back to read, at most as long as the API keeps logs: 90d, in generation late 7d; by default a day of
-    logs, otherwise all."""
+    """How far back to read, at most 90d, in generation late 7d; by default a day of logs, otherwise all."""
     limit: Annotated[int, Field(ge=0)] = _flag("100", "NUMBER", ("logs",))
     """Maximum number of logs to print, 0 for all."""
     generation: Literal["zernio", "late", "both"] = _flag("zernio", "NAME", commands.SIMULATOR_COMMANDS)
-    """API to simulate: zernio with a single list and 90d of logs, late with one list per feed and 7d, or both."""
+    """API to simulate: zernio with one list and 90d of logs, late with two and 7d, or both."""
     once: bool = _flag("false", "", ("run",))
     """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll failed."""
     until: fields.Timestamp | None = _flag(None, "TIME", ("logs",))

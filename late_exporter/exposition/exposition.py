@@ -2,7 +2,7 @@
 
 The lines of a series are rendered once per change, and joined and compressed at the first scrape after a publication,
 in the thread of the scrape; the thread that changes series only hands the changes over. prometheus_client renders the
-same families from ``Exposition.registry``, at 18 times the cost: see docs/decisions/0004-cached-exposition.md.
+same families from ``Exposition.registry``, at 18 times the cost: see docs/development/decisions.md.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class Exposition(Collector):
         if body is None:
             body = _join((*families, [self._render_others(request)]), request.encoding)
             with self._render_lock:
-                if version == self._rendered_version:
+                if version == self._rendered_version and len(body) <= MAX_CACHED_BYTES:
                     self._cache(request, body)
             self.render_seconds = time.perf_counter() - started
         return EncodedBody(request.content_type, request.encoding, body)
@@ -265,8 +265,6 @@ class Exposition(Collector):
         return openmetrics
 
     def _cache(self, request: BodyRequest, body: bytes) -> None:
-        if len(body) > MAX_CACHED_BYTES:
-            return
         self._bodies[request] = body
         parts = [each for each in self._bodies if each.workspaces is not None]
         size = sum(len(self._bodies[each]) for each in parts)

@@ -61,10 +61,13 @@ def find_event(name: str) -> str | None:
 
 def actions_markdown() -> str:
     """Return the table of actions for the documentation, in Markdown."""
-    rows = ["| action of zernio | in the metrics |", "|---|---|"]
-    rows += [f"| `{name}` | action `{action}` |" for name, (action, _) in ACTIONS_BY_NAME.items()]
-    rows += [f"| `{name}` | event `{event}` |" for name, event in EVENTS_BY_NAME.items()]
-    return "\n".join(rows)
+    names: dict[str, list[str]] = {}
+    for name, (action, _) in ACTIONS_BY_NAME.items():
+        names.setdefault(f"action `{action}`", []).append(f"`{name}`")
+    for name, event in EVENTS_BY_NAME.items():
+        names.setdefault(f"event `{event}`", []).append(f"`{name}`")
+    rows = [f"| {label} | {', '.join(actions)} |" for label, actions in names.items()]
+    return "\n".join(["| in the metrics | actions of zernio |", "|---|---|", *rows])
 
 
 _ACTIONS_BY_WORDS = {

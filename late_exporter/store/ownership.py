@@ -12,7 +12,7 @@ The rules that make it safe:
    durable without an answer, is loaded again.
 5. Each scrape asks the session once, after it has arrived, and shows what the session has locked before.
 
-Everything else only decides how soon a workspace is owned again. docs/decisions/0008-ownership.md has the reasons.
+Everything else only decides how soon a workspace is owned again. docs/development/decisions.md has the reasons.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """HTTP server for an ASGI application: uvicorn's HTTP protocol, with limits for slow, idle and many clients.
 
 Each connection is a task, which starts with the current TLS configuration; to cancel it closes the connection. Why
-uvicorn's own accept loop is not enough is in docs/decisions/0005-own-accept-loop.md.
+uvicorn's own accept loop is not enough is in docs/development/decisions.md.
 """
 
 from __future__ import annotations

@@ -221,14 +221,14 @@ def status_notices(conditions: Sequence[Condition], now: float) -> Iterator[Stat
     """Yield what the status feeds of a workspace report, worst first; ``now`` is in Unix seconds."""
 
     def complete(text: str, condition: Condition) -> str:
-        return text.format(count=f"{len(found):,}", when=relative_time(condition.at, now, coarse=True))
+        return text.format(count=f"{len(matches):,}", when=relative_time(condition.at, now, coarse=True))
 
     for kind, wording in NOTICE_KINDS.items():
-        found = [each for each in conditions if each.kind == kind and (kind != "cooldown" or each.at > now)]
-        found.sort(key=lambda each: each.at)
-        names = [single_line(f"{it.name}: {it.text}".rstrip(": ")) + complete(wording.suffix, it) for it in found]
-        if found:
-            text = complete(wording.several if len(found) > 1 else wording.one, found[0])
+        matches = [each for each in conditions if each.kind == kind and (kind != "cooldown" or each.at > now)]
+        matches.sort(key=lambda each: each.at)
+        names = [single_line(f"{it.name}: {it.text}".rstrip(": ")) + complete(wording.suffix, it) for it in matches]
+        if matches:
+            text = complete(wording.several if len(matches) > 1 else wording.one, matches[0])
             yield StatusNotice(text, [name for name in names if name], wording.is_problem)
 
 

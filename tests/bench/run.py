@@ -1,6 +1,6 @@
 """Measure late-exporter side by side with a minimal script, in one run: make bench.
 
---quick only measures the ratios that docs/performance.md has, and fails if one is below half of what is documented.
+--quick only measures the ratios of docs/development/performance.md, and fails if one is below half of what it says.
 """
 
 from __future__ import annotations

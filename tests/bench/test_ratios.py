@@ -26,7 +26,7 @@ def find_problems(folder: Path) -> list[str]:
 @pytest.mark.e2e
 @pytest.mark.skipif(sys.platform != "linux", reason="CPU clocks of processes are those of Linux")
 def test_no_ratio_is_below_half_of_the_documented_one(tmp_path: Path) -> None:
-    """The exporter costs at most twice what docs/performance.md says, beside programs that are measured with it."""
+    """The exporter costs at most twice what docs/development/performance.md says, beside programs measured with it."""
     # A busy machine may disturb one measurement; a change that doubles a cost does so each time.
     attempts = (find_problems(tmp_path / f"{number}") for number in range(ATTEMPTS))
     problems = next((problems for problems in attempts if not problems), None)

@@ -44,7 +44,7 @@ def completer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         (["--log.level", ""], ["debug", "info", "warn", "error"]),
         (["run", "--log.level", "w"], ["warn"]),
         (["metrics", "--f"], ["--format"]),
-        (["metrics", "--format", ""], ["table", "markdown", "json"]),
+        (["metrics", "--format", ""], ["table", "json"]),
         (["post", "--format", ""], ["text", "json"]),
         (["completion", "z"], ["zsh"]),
         (["help", "he"], ["healthcheck", "help"]),

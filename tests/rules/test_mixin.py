@@ -108,7 +108,7 @@ def _jsonnet(program: str, jsonnet: str, path: Path) -> Any:
 
 def test_documented_example(vendor: Path, require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """The example of the documentation has the changes that it asks for, and promtool accepts its rules."""
-    (example,) = blocks(document("docs/mixin.md"), "jsonnet")
+    (example,) = blocks(document("docs/alerts.md"), "jsonnet")
     files = _jsonnet(example, require_tool("jsonnet"), vendor)
     alerts = {rule["alert"]: rule for rule in alerts_of(files["late-exporter.alerts.json"])}
     assert "LateApiDrift" not in alerts
@@ -126,7 +126,8 @@ def test_every_setting_is_documented() -> None:
     """The table of the documentation has every setting, and no other."""
     config = (GRAFANA / "config.libsonnet").read_text("utf-8")
     settings = re.findall(r"^    (\w+):", config, re.MULTILINE)
-    table = "".join(re.findall(r"^\| (`.*?) \|", document("docs/mixin.md"), re.MULTILINE))
+    section = document("docs/alerts.md").partition("\n## Settings\n")[2].partition("\n## ")[0]
+    table = "".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))
     assert sorted(settings) == sorted(re.findall(r"`(\w+)`", table))
 
 
