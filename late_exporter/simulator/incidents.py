@@ -9,7 +9,7 @@ import msgspec
 
 from late_exporter.simulator.accounts import SimulatedAccount
 from late_exporter.simulator.activity import FAILED_DELIVERY, Outcome
-from late_exporter.simulator.log_list import MINUTE, JsonObject, timestamp
+from late_exporter.simulator.log_list import HOUR, MINUTE, JsonObject, timestamp
 from late_exporter.simulator.platforms import COOLDOWN, DENIED, OUTAGE, RATE_LIMITED, TOKEN_EXPIRED, PublishFailure
 
 
@@ -71,9 +71,7 @@ SUSPENDED = {"platformStatus": "suspended", "platformStatusReason": "Community g
 UNPAID = {"hasAccess": False, "suspended": True, "suspensionReason": "unpaid_invoice"}
 ERRORS = [("GET /v1/posts", 429, "Too Many Requests")] * 30 + [("POST /v1/posts", 503, "Service Unavailable")] * 10
 _KINDS = (
-    IncidentKind(
-        "platform-outage", "most attempts fail with 503", "platform", "instagram", failure=OUTAGE, failure_rate=0.95
-    ),
+    IncidentKind("platform-outage", "most attempts fail with 503", "platform", "instagram", OUTAGE, failure_rate=0.95),
     IncidentKind(
         "revoked-token", "one account is disconnected and fails with TOKEN_EXPIRED until it reconnects",
         "account", failure=TOKEN_EXPIRED, stops=("connection",),
@@ -102,6 +100,11 @@ _KINDS = (
     IncidentKind(
         "account-blocked", "one account is connected, but suspended by its platform, and cannot post",
         "account", "instagram", failure=DENIED, shown={"account": SUSPENDED, "health": CANNOT_POST},
+    ),
+    IncidentKind("account-off", "one account is switched off", "account", shown={"account": {"enabled": False}}),
+    IncidentKind(
+        "token-expiring", "the token of one account expires within a day", "account",
+        shown={"health": {"tokenExpiresAt": lambda incident, _: timestamp(incident.since + 20 * HOUR)}},
     ),
     IncidentKind(
         "suspended", "no post is published because of an unpaid invoice", stops=("scheduled", "once"),

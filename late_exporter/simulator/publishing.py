@@ -87,9 +87,8 @@ def _create_posts(world: SimulatedWorld, posts_per_second: float, lead: float) -
     while True:
         yield due_at - lead
         time, due_at = due_at, draw_next(due_at)
-        if world.is_stopped("later" if lead else "once", world.accounts[0]):
-            continue
-        if post := _draw_post(world, time if lead else None):
+        is_stopped = world.is_stopped("later" if lead else "once", world.accounts[0])
+        if not is_stopped and (post := _draw_post(world, time if lead else None)):
             world.posts[post.id] = post
             world.start(_publish(world, post, time if lead else None))
 
@@ -118,7 +117,7 @@ def _draw_post(world: SimulatedWorld, due_at: float | None) -> Post | None:
     """Return a new post; None if the drawn customer has no account for the drawn kind."""
     kind = world.random.choices(KINDS, cum_weights=CUMULATIVE_KINDS)[0]
     profile_id = world.random.choice(list(dict.fromkeys(account.profile_id for account in world.accounts)))
-    count = world.random.choices(TARGET_COUNTS, cum_weights=CUMULATIVE_COUNTS)[0]
+    target_count = world.random.choices(TARGET_COUNTS, cum_weights=CUMULATIVE_COUNTS)[0]
     accounts = [each for each in world.accounts if each.profile_id == profile_id and kind in each.platform.post_kinds]
     accounts.sort(key=lambda account: world.random.random() ** (1 / account.platform.weight), reverse=True)
     if not accounts:
@@ -127,7 +126,7 @@ def _draw_post(world: SimulatedWorld, due_at: float | None) -> Post | None:
     content, host = world.random.choice(CAPTIONS), "https://storage.getlate.dev"
     media_urls = [f"{host}/{world.random.getrandbits(48):012x}.{kind}" for _ in range(media_count)]
     created_at, scheduled_for = timestamp(world.now), timestamp(due_at, whole_seconds=True) if due_at else None
-    post_id, statuses = world.object_id(), dict.fromkeys(accounts[:count], "pending")
+    post_id, statuses = world.object_id(), dict.fromkeys(accounts[:target_count], "pending")
     reference = {"_id": post_id, "content": content, "status": "scheduled" if scheduled_for else "publishing"}
     request = {"contentPreview": content[:200], "mediaUrls": media_urls, "scheduledFor": scheduled_for}
     return Post(post_id, profile_id, kind, created_at, scheduled_for, statuses, reference, request)
@@ -255,5 +254,4 @@ def _relative_load(time: float) -> float:
     days, seconds = divmod(time, DAY)
     hour = seconds / HOUR
     hourly_load = 1 - 0.55 * cos(2 * pi * (hour - 2.5) / 24) - 0.2 * cos(4 * pi * (hour - 3) / 24)
-    is_weekend = (days + 3) % 7 in {5, 6}  # the epoch was a Thursday
-    return hourly_load * (0.75 if is_weekend else 1.1)
+    return hourly_load * (0.75 if (days + 3) % 7 in {5, 6} else 1.1)  # the epoch was a Thursday

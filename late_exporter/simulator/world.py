@@ -79,8 +79,7 @@ class SimulatedWorld(StaticLogs):
 
     def start(self, process: Process) -> None:
         """Run a process until it waits for the first time."""
-        time = next(process, None)
-        if time is not None:
+        if (time := next(process, None)) is not None:
             heappush(self._waiting, (max(time, self.now), next(self._numbers), process))
 
     def repeat(self, random: Random, interval: float, action: Callable[[], object]) -> None:

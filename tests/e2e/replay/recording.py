@@ -30,7 +30,7 @@ START = datetime(2026, 3, 17, 9, 0, tzinfo=UTC).timestamp()
 PLATFORMS = frozenset({"instagram", "twitter", "youtube", "tiktok"})
 LOGS_PER_DAY = 3000
 SEED = 7
-STATUS_INTERVALS = {"posts": 60.0, "accounts": 300.0, "cooldowns": 60.0, "webhooks": 300.0, "billing": 3600.0}
+STATUS_INTERVALS = {"posts": 60.0, "accounts": 60.0, "webhooks": 300.0, "billing": 300.0}
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 

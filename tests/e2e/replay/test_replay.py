@@ -22,9 +22,10 @@ GOLDEN = Path(__file__).parent / "messages"
 INCIDENTS = {
     **dict.fromkeys(("platform-outage", "rate-limit-storm", "revoked-token", "slow-video"), INCIDENT_MINUTES),
     **dict.fromkeys(("late-publishing", "scheduler-stuck", "approval-overdue"), INCIDENT_MINUTES),
-    "empty-schedule": 90,
+    **dict.fromkeys(("account-blocked", "account-cooldown", "empty-balance", "usage-near-limit"), 60),
+    **dict.fromkeys(("empty-schedule", "webhook-failing"), 90),
 }
-"""Duration of each incident in minutes: an empty schedule is reported after an hour."""
+"""Duration of each incident in minutes: an empty schedule and a failing webhook are reported after an hour."""
 
 MAX_MINUTES = 15
 """Time within which a failing platform pages, and is reported as recovered."""
