@@ -171,7 +171,7 @@ async def _check_status_feed(client: LateClient, name: str, config: StatusConfig
         hint = "leave it out of --status.feeds, or grant the key the right" if is_off else ""
         return Finding(Level.WARNING, subject, f"off: {exc}" if is_off else str(exc), hint)
     notices = list(status_notices([each for each in reports if isinstance(each, Condition)], now))
-    level = Level.WARNING if any(notice.is_problem for notice in notices) else Level.OK
+    level = Level.WARNING if any(notice.tone != "ok" for notice in notices) else Level.OK
     message = "; ".join(f"{notice.text} {join_names(notice.names)}".strip() for notice in notices)
     return Finding(level, subject, message or "nothing to report")
 

@@ -156,8 +156,8 @@ def _publishing_findings(workspace: WorkspaceHealth, now: float) -> Iterator[Ver
             age = human_duration(now - platform.oldest_pending, rough=True)
             yield Verdict("warn", f"{name}: a post has been pending for {age}")
     for notice in status_notices(workspace.status.conditions, now):
-        if notice.is_problem:
-            yield Verdict("warn", notice.text.rstrip(":"))
+        if notice.tone != "ok":
+            yield Verdict(notice.tone, notice.text.rstrip(":"))
     failing = [account for account in workspace.failing_accounts if account.consecutive_failures >= FAILURES_IN_A_ROW]
     if failing:
         yield Verdict("warn", f"{plural(len(failing), 'account')} failed {FAILURES_IN_A_ROW} times or more in a row")
@@ -182,18 +182,18 @@ class NoticeKind(NamedTuple):
         one: Sentence about one of them; ``{when}`` is its time.
         several: Sentence about several.
         suffix: What follows the name of each.
-        is_problem: Whether it is one for the verdict; otherwise it is only of interest.
+        tone: That of the verdict, as severe as the alert; ``ok`` if it is only of interest.
     """
 
     one: str
     several: str = ""
     suffix: str = ""
-    is_problem: bool = True
+    tone: str = "warn"
 
 
 COOLDOWN = "in cooldown after failed posts; what was scheduled until its end has failed, schedule it again:"
 NOTICE_KINDS = {
-    "inactive": NoticeKind("The plan is suspended or gives no access"),
+    "inactive": NoticeKind("The plan is suspended or gives no access", tone="bad"),
     "balance": NoticeKind("Pay-per-use has stopped:"),
     "limit": NoticeKind("Little or nothing is left of the plan:", "Little or nothing is left of the plan:"),
     "scheduled": NoticeKind("A post that was due {when} is still scheduled:"),
@@ -203,8 +203,8 @@ NOTICE_KINDS = {
     "blocked": NoticeKind("1 account cannot post:", "{count} accounts cannot post:"),
     "cooldown": NoticeKind(f"1 account is {COOLDOWN}", f"{{count}} accounts are {COOLDOWN}", ", which ends {when}"),
     "webhook": NoticeKind("1 webhook is switched off:", "{count} webhooks are switched off:"),
-    "token": NoticeKind("1 token expires soon:", "{count} tokens expire soon:", ", {when}", is_problem=False),
-    "plan": NoticeKind("The plan:", "The plan:", is_problem=False),
+    "token": NoticeKind("1 token expires soon:", "{count} tokens expire soon:", ", {when}", tone="ok"),
+    "plan": NoticeKind("The plan:", "The plan:", tone="ok"),
 }
 """Kinds of conditions, worst first."""
 
@@ -214,7 +214,7 @@ class StatusNotice(NamedTuple):
 
     text: str
     names: Sequence[str]
-    is_problem: bool
+    tone: str
 
 
 def status_notices(conditions: Sequence[Condition], now: float) -> Iterator[StatusNotice]:
@@ -229,7 +229,7 @@ def status_notices(conditions: Sequence[Condition], now: float) -> Iterator[Stat
         names = [single_line(f"{it.name}: {it.text}".rstrip(": ")) + complete(wording.suffix, it) for it in matches]
         if matches:
             text = complete(wording.several if len(matches) > 1 else wording.one, matches[0])
-            yield StatusNotice(text, [name for name in names if name], wording.is_problem)
+            yield StatusNotice(text, [name for name in names if name], wording.tone)
 
 
 def single_line(text: str, length: int = MAX_ERROR_LENGTH) -> str:

@@ -333,6 +333,13 @@ def test_the_worst_verdict_comes_first() -> None:
     assert "instagram" == rows(html)[0][0]
 
 
+def test_a_suspended_plan_comes_before_lesser_problems_of_other_workspaces() -> None:
+    first = workspace("a", status=WorkspaceStatus(conditions=(Condition("cooldown", "acme (x)", at=NOW + 600),)))
+    second = workspace("b", status=WorkspaceStatus(conditions=(Condition("inactive"),)))
+    sentence = "b, The plan is suspended or gives no access, and 1 more problem"
+    assert ("bad", sentence) == publishing_verdict([first, second], NOW)
+
+
 def test_a_failing_feed_is_above_good_news_about_publishing() -> None:
     healthy = platform("x", 1, recent=RecentCounts(0, 30))
     html = render(workspace("a", feed(outcome="unauthorized"), platforms=(healthy,)))
