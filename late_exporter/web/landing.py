@@ -11,9 +11,9 @@ from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from late_exporter.status import Quota, WorkspaceHealth
+from late_exporter.status import Quota
 from late_exporter.web import verdicts
-from late_exporter.web.verdicts import MAX_NAME_LENGTH, SEVERITY, FeedStatus, StatusDocument, feed_status
+from late_exporter.web.verdicts import MAX_NAME_LENGTH, TONES, StatusDocument
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -28,14 +28,17 @@ STYLE = _RESOURCES.joinpath("landing.css").read_text("utf-8")
 
 def render_page(document: StatusDocument, paths: Sequence[str], documentation: str) -> str:
     """Render the page, which links to other paths and to the URL ``documentation``, if there is one."""
-    rows = [(number, workspace, _worst_status(workspace)) for number, workspace in enumerate(document.workspaces)]
+    rows = [
+        (number, workspace, verdicts.verdicts_of([workspace], document.now)[0])
+        for number, workspace in enumerate(document.workspaces)
+    ]
     return load_template().render(
         document=document,
         documentation=documentation,
         feeds=[feed for workspace in document.workspaces for feed in workspace.feeds],
         paths=paths,
         verdicts=verdicts.verdicts_of(document.workspaces, document.now),
-        workspaces=sorted(rows, key=lambda row: SEVERITY[row[2]]),
+        workspaces=sorted(rows, key=lambda row: TONES.index(row[2].tone)),
     )
 
 
@@ -56,10 +59,6 @@ def load_template() -> Template:
     }
     environment.globals |= {"min_quota_wait": verdicts.MIN_QUOTA_WAIT, "name_length": MAX_NAME_LENGTH, "style": STYLE}
     return environment.from_string(_RESOURCES.joinpath("landing.html").read_text("utf-8"))
-
-
-def _worst_status(workspace: WorkspaceHealth) -> FeedStatus:
-    return min(map(feed_status, workspace.feeds), key=SEVERITY.__getitem__, default=FeedStatus.WAITING)
 
 
 def _host(base_url: str) -> str:

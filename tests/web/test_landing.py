@@ -476,14 +476,19 @@ def test_problems_come_first() -> None:
 
 
 def test_index_links_to_cards() -> None:
-    """From five workspaces on an index links to every card, and the link of a card does not depend on the order."""
+    """From five workspaces on an index links to every card, the worst first, whether by its polls or its publishing."""
     many = [workspace(f"w-{number}") for number in range(5)]
-    html = render(*many[:4], workspace("w-4", feed(outcome="unavailable")))
-    assert ["#w4", "#w0", "#w1", "#w2", "#w3"] == PageParser(html).links()[2:]
+    suspended = workspace("w-3", status=WorkspaceStatus(conditions=(Condition("inactive"),)))
+    html = render(*many[:3], suspended, workspace("w-4", feed(outcome="unavailable")))
+    assert ["#w3", "#w4", "#w0", "#w1", "#w2"] == PageParser(html).links()[2:]
     assert {f"w{number}" for number in range(5)} <= {
         attributes.get("id") for _, attributes in PageParser(html).elements
     }
-    assert ["Failing", "OK", "OK", "OK", "OK"] == PageParser(html).titles()
+    assert [
+        "The plan is suspended or gives no access",
+        "The feed has a problem: the API did not return a usable response",
+        *["The feed is polled and up to date"] * 3,
+    ] == PageParser(html).titles()
     assert 'class="index"' not in render(*many[:4])
 
 
