@@ -103,7 +103,10 @@ def build_world() -> SimulatedWorld:
     world.start_incident("rate-limit-storm", duration=30 * MINUTE, start_time=END - 2 * DAY)
     world.start_incident("revoked-token", platform="facebook", duration=9 * HOUR, start_time=END - 150 * MINUTE)
     world.start_incident("platform-outage", platform="instagram", duration=2 * HOUR, start_time=END - 36 * MINUTE)
-    world.start_incident("account-cooldown", platform="tiktok", duration=2 * HOUR, start_time=END - 80 * MINUTE)
+    world.start_incident("rate-limit-storm", duration=20 * MINUTE, start_time=END - 4 * HOUR)
+    world.start_incident("approval-overdue", duration=3 * HOUR, start_time=END - 2 * HOUR)
+    world.start_incident("slow-video", platform="instagram", duration=HOUR, start_time=END - 30 * MINUTE)
+    world.start_incident("account-cooldown", platform="tiktok", duration=2 * HOUR, start_time=END - 70 * MINUTE)
     world.start_incident("webhook-disabled", duration=DAY, start_time=END - 100 * MINUTE)
     return world
 

@@ -47,7 +47,7 @@ def assert_same_rules(settings: dict[str, Any], helm: str, evaluate_mixin: Evalu
     values = {f"prometheusRule.{name}": value for name, value in settings.items()}
     resources = render_release(helm, "prometheusRule.enabled=true", values=values)
     settings["thresholds"] = {**defaults()["thresholds"], **settings.get("thresholds", {})}  # Helm merges them itself
-    mixin = evaluate_mixin(**settings)
+    mixin = evaluate_mixin(**{"disabled": None, **settings})
     for kind in ("rules", "alerts"):
         (spec,) = (one["spec"] for one in resources if one["metadata"]["name"] == f"late-late-exporter-{kind}")
         assert comparable(mixin[kind]) == comparable(spec)
