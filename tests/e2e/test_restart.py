@@ -39,11 +39,11 @@ def test_clean_restart_changes_nothing(late: LateServer, start_exporter: Run) ->
     late.world.publish(3, status="pending", durationMs=None, accountId="ünïcode")
     program = start_exporter().wait_ready()
     wait_equal(1143.0, lambda: program.scrape().sum(LOGS))
-    wait_equal(5.0, lambda: program.scrape().sum("late_exporter_status_feed_up"))
+    wait_equal(4.0, lambda: program.scrape().sum("late_exporter_status_feed_up"))
     before = program.scrape()
     assert 0 == program.stop()
     program.start().wait_ready()
-    wait_equal(5.0, lambda: program.scrape().sum("late_exporter_status_feed_up"))
+    wait_equal(4.0, lambda: program.scrape().sum("late_exporter_status_feed_up"))
     after = program.scrape()
     assert event_counters(before) == event_counters(after)
 
