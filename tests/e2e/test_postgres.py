@@ -63,7 +63,7 @@ def test_restarts_of_the_server_under_load(
             own_cluster.stop(signal.SIGQUIT if number % 2 else signal.SIGINT)
             wait_until(lambda: program.scrape().sum("late_up") == 0)
             own_cluster.start()
-    wait_equal(expected_counts(late.world), lambda: exposed_counts(program.scrape()), timeout=60)
+    wait_equal(expected_counts(late.world), lambda: exposed_counts(program.scrape()), timeout=300)
     assert program.scrape().sum("late_exporter_polls_total", outcome="store_error") > 0
     assert 0 == program.stop()
     assert [] == watch.falls
