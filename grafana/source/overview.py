@@ -264,7 +264,7 @@ WORKSPACE_ROW = PanelRow(
         panels.table_panel(
             PanelFrame(608, "Posts by status", "Current number of posts in each status.", 6, 8),
             Column(title="Workspace", label="workspace"),
-            Column(title="Status", label="status", width=150),
+            Column(title="Status", label="status", width=130),
             Column(
                 title="Posts",
                 expr=f"max by (workspace, status) ({selector('late_posts')})",
