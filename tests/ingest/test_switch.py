@@ -511,9 +511,10 @@ class WithoutIds(Exactness):
             super()._rest()
 
     def _check_requests(self, count: int, expected: int) -> None:
-        """Assert the number of requests; a second that does not fit on a page takes some more, as in the adversary."""
+        """Assert the number of requests; pending logs of one moment that fill a page take one for each page."""
+        pending = Counter(row["createdAt"] for row in self.world.rows if row["status"] == "pending")
         assert expected <= count
-        assert expected == count or self._busiest >= self.late.quirks.max_page_size
+        assert expected == count or max(pending.values()) >= self.late.quirks.max_page_size
 
     @property
     def _busiest(self) -> int:
