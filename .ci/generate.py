@@ -99,7 +99,9 @@ def _metrics_markdown() -> str:
 def _metric_row(family: Family) -> str:
     labels = ", ".join(name for name in family.labels if name != "workspace")
     name = f"{family.name}{{{labels}}}" if labels else family.name
-    kind = " (histogram)" if family.kind == "histogram" else ""
+    marks = [family.kind] if family.kind == "histogram" else []
+    marks += ["off"] * family.is_optional + ["experimental"] * family.is_experimental
+    kind = f" ({', '.join(marks)})" if marks else ""
     return f"| `{name}`{kind} | {_escape(SAID_ONCE.sub('', family.help))} |"
 
 

@@ -312,14 +312,15 @@ CONNECTIONS_ROW = PanelRow(
             PanelFrame(
                 403,
                 "Connection duration, p95",
-                "95 % of connection events in the preceding six hours finished within this time.",
+                "95 % of connection events in the preceding six hours finished within this time. Off unless"
+                " `--metrics.enable` names `late_connection_duration_seconds`.",
                 8,
                 8,
             ),
             Query(quantile(0.95, "late_connection_duration_seconds", "6h", "event"), "{{event}}"),
             unit="s",
             colors=CONNECTION_EVENTS,
-            no_value="No connection logs",
+            no_value="Off, or no connection logs",
         ),
     ),
 )

@@ -30,6 +30,7 @@ __all__ = ["DASHBOARD"]
 OBJECTIVE = f"{100 * thresholds.SUCCESS_OBJECTIVE:g} %"
 DURATION = "late_publishing_duration_seconds"
 FINAL_ATTEMPTS = {"action": "~publish|retry", "status": "~success|failed"}
+LAST_LOG = "late_publishing_last_log_timestamp_seconds"
 LOGS = selector("late_publishing_logs_total")
 FAILURES = selector("late_publishing_failures_total")
 PENDING = selector("late_publishing_pending_logs")
@@ -107,11 +108,17 @@ STATUS_ROW = PanelRow(
             no_value=("None", MUTED),
         ),
         panels.stat_panel(
-            PanelFrame(108, "Last log", "Time since the newest log was created, for any action and status.", 3, 4),
-            age(f"max({selector('late_publishing_last_log_timestamp_seconds')})"),
+            PanelFrame(
+                108,
+                "Last log",
+                f"Time since the newest log was created. Off unless `--metrics.enable` names `{LAST_LOG}`.",
+                3,
+                4,
+            ),
+            age(f"max({selector(LAST_LOG)})"),
             unit="s",
             decimals=0,
-            no_value=("Never", MUTED),
+            no_value=("Off", MUTED),
         ),
     ),
 )
@@ -296,7 +303,12 @@ RETRY_ROW = PanelRow(
     (
         panels.bar_chart(
             PanelFrame(
-                501, "Attempts by number", "Attempts per minute by attempt number of a post on an account.", 8, 8
+                501,
+                "Attempts by number",
+                "Attempts per minute by attempt number of a post on an account. Off unless `--metrics.enable` names"
+                " `late_publishing_attempts`.",
+                8,
+                8,
             ),
             Query(_attempts_up_to(1), "first"),
             Query(f"{_attempts_up_to(2)} - {_attempts_up_to(1)}", "second"),
@@ -304,6 +316,7 @@ RETRY_ROW = PanelRow(
             Query(f"60 * {sum_by(rate(selector('late_publishing_attempts_count')))} - {_attempts_up_to(3)}", "later"),
             unit=PER_MINUTE,
             colors={"first": "#7DD3FC", "second": "#EAB308", "third": "#F97316", "later": "#BE185D"},
+            no_value="Off, or no attempts",
         ),
         panels.bar_chart(
             PanelFrame(502, "Retries and pauses", "Finished retries and rate-limit pauses per minute.", 8, 8),

@@ -22,7 +22,7 @@ from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.status_poller import StatusConfig, StatusPoller
 from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
-from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
+from late_exporter.metrics.catalogue import CATALOGUE, OPTIONAL_FAMILIES, build_catalogue
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
@@ -63,7 +63,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             feeds=tuple(settings.poll.feeds),
             families=build_catalogue(metrics.buckets),
-            disabled_families=frozenset(metrics.disable),
+            disabled_families=OPTIONAL_FAMILIES.difference(metrics.enable).union(metrics.disable),
             max_label_values=metrics.max_label_values,
             max_accounts=metrics.max_accounts,
             created_timestamps=metrics.created_timestamps,

@@ -170,6 +170,8 @@ class MetricsSettings(OptionModel):
     """Upper bounds of the buckets of one histogram, as in late_publishing_attempts=1,2,3; may be repeated."""
     disable: CommaSeparated[fields.FamilyName] = option(None, "FAMILY", EXPOSING_COMMANDS)
     """Metric that is not exposed, for example late_account_logs_total; may be repeated. It is counted all the same."""
+    enable: CommaSeparated[fields.FamilyName] = option(None, "FAMILY", EXPOSING_COMMANDS)
+    """Metric that is exposed only on request, for example late_publishing_attempts; may be repeated."""
     max_label_values: Annotated[int, Field(ge=1)] = option("50", "NUMBER")
     """Maximum number of unknown values per label; further ones are counted as other."""
     max_accounts: Annotated[int, Field(ge=0)] = option("500", "NUMBER", EXPOSING_COMMANDS)

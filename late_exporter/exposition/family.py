@@ -22,6 +22,8 @@ class Family(msgspec.Struct, frozen=True):
             an empty tuple means that it is always visible.
         starts_at_zero: Whether a series that is created after that shows 0 for some time, so that Prometheus sees its
             first increase.
+        is_optional: Whether it is exposed only if ``--metrics.enable`` names it.
+        is_experimental: Whether its name, labels or meaning may change in any release.
     """
 
     name: str
@@ -31,3 +33,5 @@ class Family(msgspec.Struct, frozen=True):
     buckets: tuple[float, ...] = ()
     feeds: tuple[str, ...] = ()
     starts_at_zero: bool = False
+    is_optional: bool = False
+    is_experimental: bool = False

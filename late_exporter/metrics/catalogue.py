@@ -28,6 +28,8 @@ CONNECTIONS = ("connections",)
 UNFORESEEN = (SCHEMA_DRIFT, LABEL_OVERFLOW)
 """Counters of the exporter itself whose labels are not known before their first increment, for which alerts wait."""
 
+OFF, EXPERIMENTAL = "off", "experimental"
+
 
 def _family(
     kind: FamilyKind,
@@ -38,10 +40,12 @@ def _family(
     buckets: tuple[float, ...] = (),
     feeds: tuple[str, ...] = (),
     workspace: bool = True,
+    mark: str = "",
 ) -> Family:
+    """Return a family; the mark says that it is ``off`` by default, or ``experimental``."""
     names = ("workspace", *labels.split()) if workspace else tuple(labels.split())
     starts_at_zero = kind != "gauge" and (bool(feeds) or name in UNFORESEEN)
-    return Family(name, kind, help, names, buckets, feeds, starts_at_zero)
+    return Family(name, kind, help, names, buckets, feeds, starts_at_zero, mark == OFF, mark == EXPERIMENTAL)
 
 
 _counter, _gauge, _histogram = partial(_family, "counter"), partial(_family, "gauge"), partial(_family, "histogram")
@@ -51,13 +55,13 @@ _FAMILIES = (
             help="Publishing logs, counted once in each status they were seen in."),
     _histogram("late_publishing_duration_seconds", "platform action status", feeds=PUBLISHING, buckets=DURATION_BUCKETS,
             help="Duration reported by publishing logs, in seconds."),
-    _histogram("late_publishing_delay_seconds", "platform", feeds=PUBLISHING, buckets=DELAY_BUCKETS,
+    _histogram("late_publishing_delay_seconds", "platform", feeds=PUBLISHING, buckets=DELAY_BUCKETS, mark=EXPERIMENTAL,
             help="Time from the scheduled time of a post to the end of its successful attempt, in seconds."),
     _counter("late_publishing_failures_total", "platform action category status_code", feeds=PUBLISHING,
             help="Failed publishing logs, by error category and HTTP status code."),
     _counter("late_publishing_retries_total", "platform status", feeds=PUBLISHING,
             help="Retry attempts, counted once in each status they were seen in."),
-    _histogram("late_publishing_attempts", "platform status", feeds=PUBLISHING, buckets=ATTEMPT_BUCKETS,
+    _histogram("late_publishing_attempts", "platform status", feeds=PUBLISHING, buckets=ATTEMPT_BUCKETS, mark=OFF,
             help="Attempt number reported by publish and retry logs in a final status."),
     _counter("late_publishing_rate_limit_pauses_total", "platform", feeds=PUBLISHING,
             help="Pauses caused by the rate limit of a platform, counted once regardless of their status."),
@@ -65,15 +69,15 @@ _FAMILIES = (
             help="Publishing logs that are pending now."),
     _gauge("late_publishing_oldest_pending_timestamp_seconds", "platform", feeds=PUBLISHING,
             help="Creation time of the oldest publishing log that is pending now, in Unix seconds."),
-    _gauge("late_publishing_last_log_timestamp_seconds", "platform action status", feeds=PUBLISHING,
+    _gauge("late_publishing_last_log_timestamp_seconds", "platform action status", feeds=PUBLISHING, mark=OFF,
             help="Creation time of the newest counted publishing log, in Unix seconds."),
     _counter("late_connection_events_total", "platform event method", feeds=CONNECTIONS,
             help="Connection events, by event type and connection method."),
     _counter("late_connection_failures_total", "platform event code", feeds=CONNECTIONS,
             help="Failed connection events, by error code."),
     _histogram("late_connection_duration_seconds", "platform event", feeds=CONNECTIONS, buckets=DURATION_BUCKETS,
-            help="Duration reported by connection logs, in seconds."),
-    _gauge("late_connection_last_event_timestamp_seconds", "platform event", feeds=CONNECTIONS,
+            mark=OFF, help="Duration reported by connection logs, in seconds."),
+    _gauge("late_connection_last_event_timestamp_seconds", "platform event", feeds=CONNECTIONS, mark=OFF,
             help="Creation time of the newest counted connection log, in Unix seconds."),
     _counter("late_activity_logs_total", "type platform action status status_code", feeds=ACTIVITIES,
             help="Webhook, messaging, workflow and API request logs, by HTTP status code, counted once in each status "
@@ -108,7 +112,7 @@ _FAMILIES = (
             help="Scheduled time of the earliest post that is still scheduled, in Unix seconds."),
     _gauge("late_posts_oldest_publishing_timestamp_seconds", "",
             help="Scheduled or else creation time of the earliest post that is being published now, in Unix seconds."),
-    _gauge("late_posts_oldest_pending_approval_timestamp_seconds", "",
+    _gauge("late_posts_oldest_pending_approval_timestamp_seconds", "", mark=EXPERIMENTAL,
             help="Scheduled time of the earliest post that is not approved yet, in Unix seconds."),
     _gauge("late_webhook_active", "webhook",
             help="1 if the API delivers events to a webhook, 0 if the webhook is switched off."),
@@ -117,11 +121,11 @@ _FAMILIES = (
     _gauge("late_webhook_last_fired_timestamp_seconds", "webhook",
             help="Time at which the API last delivered an event to a webhook, to within minutes, in Unix seconds."),
     _gauge("late_workspace_active", "", "1 if the plan of the workspace has access and is not suspended, 0 otherwise."),
-    _gauge("late_workspace_spend_ratio", "kind",
+    _gauge("late_workspace_spend_ratio", "kind", mark=EXPERIMENTAL,
             help="Money spent in this billing period as a fraction of its limit, by kind; absent without a limit."),
-    _gauge("late_workspace_usage_ratio", "kind",
+    _gauge("late_workspace_usage_ratio", "kind", mark=EXPERIMENTAL,
             help="Uploads and profiles in use as a fraction of what the plan includes; absent without a limit."),
-    _gauge("late_workspace_balance_cents", "",
+    _gauge("late_workspace_balance_cents", "", mark=EXPERIMENTAL,
             help="What pay-per-use can still spend, in cents; it stops at 0 or less."),
     _gauge("late_up", "feed", "1 if the last poll of the feed succeeded, 0 otherwise."),
     _gauge("late_exporter_build_info", "version revision python_version", workspace=False,
@@ -145,7 +149,7 @@ _FAMILIES = (
                  "current as of this time."),
     _gauge("late_exporter_api_generation_info", "generation",
             help="1 for each generation of the API in use: late or zernio."),
-    _gauge("late_exporter_api_generation_unread", "generation",
+    _gauge("late_exporter_api_generation_unread", "generation", mark=EXPERIMENTAL,
             help="1 if that generation of the API has logs more than 10 minutes newer than those of the generation in "
                  "use, 0 otherwise."),
     _counter("late_exporter_api_requests_total", "path code",
@@ -225,6 +229,7 @@ _FAMILIES = (
 )  # fmt: skip
 
 CATALOGUE: Mapping[str, Family] = MappingProxyType({family.name: family for family in _FAMILIES})
+OPTIONAL_FAMILIES = frozenset(family.name for family in _FAMILIES if family.is_optional)
 
 
 def build_catalogue(buckets: Mapping[str, tuple[float, ...]]) -> Mapping[str, Family]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status import STATUS_FEEDS
+from late_exporter.metrics.catalogue import OPTIONAL_FAMILIES
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_until
 from tests.support.world import World, iso_time
@@ -98,7 +99,8 @@ def render_golden_files(folder: Path) -> Mapping[str, str]:
     """Return the current contents of the golden files by name."""
     with LateServer() as late:
         insert_history(late)
-        with ExporterProcess.for_api(folder, late.url, interval="1h") as program:
+        enabled = f"--metrics.enable={','.join(OPTIONAL_FAMILIES)}"
+        with ExporterProcess.for_api(folder, late.url, enabled, interval="1h") as program:
             wait_unchanged(program)
             program.stop()
             insert_new_logs(late)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from late_exporter.metrics.catalogue import OPTIONAL_FAMILIES
 from tests.e2e.golden import FOLDER, FORMATS, render_golden_files
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
@@ -30,12 +31,13 @@ def test_golden(scraped: Mapping[str, str], name: str) -> None:
 def test_promtool(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], require_tool: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """The linter of Prometheus accepts a scrape without a warning."""
+    """The linter of Prometheus accepts a scrape without a warning; what is off by default is not in it."""
     promtool = require_tool("promtool")
     late.world.publish(20, over=60)
     late.world.add_connection()
     program = start_exporter(interval="1h").wait_ready()
     wait_equal(20.0, lambda: program.scrape().sum("late_publishing_logs_total"))
+    assert not [name for name, _ in program.scrape() for family in OPTIONAL_FAMILIES if name.startswith(family)]
     scrape = tmp_path / "scrape"
     scrape.write_bytes(program.get("/metrics").body)
     with scrape.open("rb") as text:
