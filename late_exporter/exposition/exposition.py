@@ -22,7 +22,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.family_lines import FamilyLines
+from late_exporter.exposition.family_lines import FamilyLines, SeriesLines
 from late_exporter.exposition.negotiation import OPENMETRICS, accepts_gzip, select_content_type
 from late_exporter.exposition.text import Exemplars, ObservedExemplar
 from late_exporter.series import Exemplar, Histogram, Labels, Series
@@ -91,9 +91,9 @@ class BodyRequest(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """Values and creation times of series, None for those that were removed, and exemplars, by series."""
+    """Series, None for those that were removed, and their exemplars."""
 
-    values: dict[Series, tuple[float | Histogram, float | None] | None]
+    series: dict[Series, SeriesLines | None]
     exemplars: dict[Series, Exemplars]
 
 
@@ -151,7 +151,7 @@ class Exposition(Collector):
         family that starts at zero shows 0 until it is ``zero_hold`` seconds old.
         """
         if family in self._families:
-            self._changes.values[family, labels] = value, created
+            self._changes.series[family, labels] = SeriesLines(value, created)
             self.on_change()
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
@@ -174,7 +174,7 @@ class Exposition(Collector):
         """Remove a series, if it exists."""
         if family in self._families:
             self._exemplars.pop((family, labels), None)
-            self._changes.values[family, labels] = None
+            self._changes.series[family, labels] = None
             self._changes.exemplars[family, labels] = {}
             self.on_change()
 
@@ -184,7 +184,7 @@ class Exposition(Collector):
             return
         changes, self._changes = self._changes, Changes({}, {})
         with self._publish_lock:
-            self._published.values.update(changes.values)
+            self._published.series.update(changes.series)
             self._published.exemplars.update(changes.exemplars)
             self._version += 1
 
@@ -220,7 +220,7 @@ class Exposition(Collector):
     def _render_changes(self) -> None:
         """Render the series that have changed, or that show 0 no more."""
         with self._publish_lock:
-            (values, exemplars), self._published = self._published, Changes({}, {})
+            (changes, exemplars), self._published = self._published, Changes({}, {})
             version = self._version
         series_to_render = {series for series, created in self._zeros.items() if not self._is_zero(created)}
         for series in series_to_render:
@@ -229,19 +229,19 @@ class Exposition(Collector):
             return
         self._rendered_version = version
         self._bodies.clear()
-        for series, change in values.items():
+        for series, lines in changes.items():
             family, labels = self._families[series[0]], series[1]
-            if change is None:
+            if lines is None:
                 family.remove(labels)
                 self._zeros.pop(series, None)
                 continue
-            created = change[1] or 0.0
+            created = lines.created or 0.0
             if family.family.starts_at_zero and labels not in family and self._is_zero(created):
                 self._zeros[series] = created
-            family.set(labels, *change)
+            family.set(labels, lines)
         for (name, labels), each in exemplars.items():
             self._families[name].set_exemplars(labels, each)
-        for series in series_to_render | values.keys() | exemplars.keys():
+        for series in series_to_render | changes.keys() | exemplars.keys():
             self._families[series[0]].render(series[1], is_zero=series in self._zeros)
 
     def _is_zero(self, created: float) -> bool:

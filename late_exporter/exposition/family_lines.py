@@ -24,7 +24,7 @@ class SeriesLines(msgspec.Struct, gc=False):
 
     value: float | Histogram
     created: float | None
-    exemplars: Exemplars
+    exemplars: Exemplars = NO_EXEMPLARS
     is_zero: bool = False
     text: bytes = b""
     openmetrics: bytes = b""
@@ -48,14 +48,13 @@ class FamilyLines:
     def __contains__(self, labels: Labels) -> bool:
         return labels in self._series
 
-    def set(self, labels: Labels, value: float | Histogram, created: float | None) -> None:
-        """Set what a series shows, without rendering it."""
+    def set(self, labels: Labels, series: SeriesLines) -> None:
+        """Set a series, without rendering it; it keeps the exemplars of the one before."""
         if labels in self._series:
-            series = self._series[labels]
-            series.value, series.created = value, created
+            series.exemplars = self._series[labels].exemplars
         else:
-            self._series[labels] = SeriesLines(value, created, NO_EXEMPLARS)
             self._order = None
+        self._series[labels] = series
 
     def set_exemplars(self, labels: Labels, exemplars: Exemplars) -> None:
         if labels in self._series:

@@ -98,9 +98,11 @@ class Store:
         with self.database.transaction(seconds=LONG_SECONDS) as transaction:
             transaction.executemany(ADD_WORKSPACE, [(name,) for name in sorted({scope.workspace for scope in scopes})])
             transaction.executemany(ADD_FEED, [(scope.feed, scope.workspace) for scope in scopes])
-            cursors = [transaction.execute(TAKE_FEED, (scope.feed, scope.workspace)) for scope in scopes]
-            for scope, cursor in zip(scopes, cursors, strict=True):
-                feed_id, workspace_id, revision, *row = cursor.fetchone()
+            for scope in scopes:
+                # One at a time: SQLite keeps 100 KiB for each open cursor.
+                feed_id, workspace_id, revision, *row = transaction.execute(
+                    TAKE_FEED, (scope.feed, scope.workspace)
+                ).fetchone()
                 pending = feed_rows.pending_logs(transaction, feed_id)
                 feeds[scope] = FeedRow(feed_id, workspace_id, revision, row[0], bool(pending))
                 states[scope] = feed_rows.decode_state(row, pending)
