@@ -84,6 +84,10 @@ fuzz: dev ## Feed parsers and the whole path to the metrics with random input fo
 adversary: dev ## Try to make the counts wrong by random programs for ADVERSARY_SECONDS (default 600).
 	@exec $(PY) -m tests.adversary.run
 
+.PHONY: promises
+promises: dev ## Break each promise by one bug in a copy, and see that the suite that guards it fails.
+	$(PY) -m tests.promises
+
 .PHONY: dist
 dist: dev ## Build wheel and sdist into dist, as the release does.
 	.ci/dist

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.promises import PROMISES, Promise
+
 TESTS = Path(__file__).parent
 
 HARNESSES = ("support/exporter.py", "fuzz/whole_path.py", "adversary/bugs.py")
@@ -113,3 +115,11 @@ def test_a_suite_speaks_through_the_harness(patterns: tuple[str, ...], allowed: 
         if found:
             wrong[str(path.relative_to(TESTS))] = found
     assert {} == wrong
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.name)
+def test_each_promise_can_be_broken(promise: Promise) -> None:
+    """``make promises`` finds what it replaces, and the suite that has to fail."""
+    module = TESTS.parent / "late_exporter" / promise.module
+    assert 1 == module.read_text("utf-8").count(promise.text)
+    assert (TESTS.parent / promise.suite).exists()
