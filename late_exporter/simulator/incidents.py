@@ -72,7 +72,7 @@ CANNOT_POST = {"status": "error", "canPost": False, "issues": ["The platform has
 DISCONNECTED = {**CANNOT_POST, "needsReconnect": True, "issues": [TOKEN_EXPIRED.message]}
 SUSPENDED = {"platformStatus": "suspended", "platformStatusReason": "Community guidelines"}
 UNPAID = {"hasAccess": False, "suspended": True, "suspensionReason": "unpaid_invoice"}
-ERRORS = [("GET /v1/posts", 429, "Too Many Requests")] * 30 + [("POST /v1/posts", 503, "Service Unavailable")] * 10
+ERRORS = [("GET /v1/posts", 429, "Too Many Requests")] * 60 + [("POST /v1/posts", 503, "Service Unavailable")] * 20
 _KINDS = (
     IncidentKind("platform-outage", "most attempts fail with 503", "platform", "instagram", OUTAGE, failure_rate=0.95),
     IncidentKind(

@@ -153,10 +153,11 @@ class _Delivery:
         return http_get(f"{self._url}/api/v2/alerts/groups").body, self._receivers.firing_by_group()
 
     def _read(self, minute: int) -> None:
-        for message in self._receivers.slack_messages[self._read_count :]:
-            (attachment,) = message["attachments"]
-            self.messages.append(Message(minute, message["channel"], attachment["title"], attachment["text"]))
-        self._read_count = len(self._receivers.slack_messages)
+        """Add the new messages; those of several groups come in any order."""
+        new = self._receivers.slack_messages[self._read_count :]
+        self._read_count += len(new)
+        attachments = [(message["channel"], *message["attachments"]) for message in new]
+        self.messages += sorted(Message(minute, channel, each["title"], each["text"]) for channel, each in attachments)
 
 
 def _matches(matchers: Sequence[str], labels: Mapping[str, str]) -> bool:

@@ -23,7 +23,7 @@ INCIDENTS = {
     **dict.fromkeys(("platform-outage", "rate-limit-storm", "revoked-token", "slow-video"), INCIDENT_MINUTES),
     **dict.fromkeys(("late-publishing", "scheduler-stuck", "approval-overdue"), INCIDENT_MINUTES),
     **dict.fromkeys(("account-blocked", "account-cooldown", "empty-balance", "usage-near-limit"), INCIDENT_MINUTES),
-    "usage-at-limit": INCIDENT_MINUTES,
+    **dict.fromkeys(("usage-at-limit", "api-errors"), INCIDENT_MINUTES),
     **dict.fromkeys(("empty-schedule", "webhook-failing"), 90),
 }
 """Duration of each incident in minutes: an empty schedule and a failing webhook are reported after an hour."""
