@@ -162,10 +162,9 @@ class _Delivery:
 
 def _matches(matchers: Sequence[str], labels: Mapping[str, str]) -> bool:
     """Return whether labels match all matchers of Alertmanager, of which those of the configuration are positive."""
-    parts = (re.fullmatch(r'(\w+)(=~?)"(.*)"', matcher) for matcher in matchers)
     return all(
-        part and re.fullmatch(part[3] if part[2] == "=~" else re.escape(part[3]), labels.get(part[1], ""))
-        for part in parts
+        re.fullmatch(value if operator == "=~" else re.escape(value), labels.get(name, ""))
+        for name, operator, value in re.findall(r'(\w+)(=~?)"([^"]*)"', " ".join(matchers))
     )
 
 
