@@ -28,9 +28,9 @@ EXPOSING_COMMANDS = (*commands.EXPORTER_COMMANDS, "backfill")
 
 Incident: TypeAlias = Literal[
     "platform-outage", "revoked-token", "rate-limit-storm", "slow-video", "late-publishing", "scheduler-stuck",
-    "approval-overdue", "empty-schedule", "account-cooldown", "account-blocked", "account-off", "token-expiring",
-    "suspended", "spend-cap", "empty-balance", "usage-near-limit", "usage-at-limit", "webhook-failing",
-    "webhook-disabled", "api-errors",
+    "approval-overdue", "empty-schedule", "account-cooldown", "account-blocked", "account-off",
+    "internal-numbers", "token-expiring", "suspended", "spend-cap", "empty-balance", "usage-near-limit",
+    "usage-at-limit", "webhook-failing", "webhook-disabled", "api-errors",
 ]  # fmt: skip
 
 

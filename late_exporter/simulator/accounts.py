@@ -52,7 +52,7 @@ def hashed_id(name: str) -> str:
 
 def _customer_accounts(handle: str, display_name: str, platforms: str) -> Iterator[SimulatedAccount]:
     for name in platforms.split():
-        username = display_name if name in {"facebook", "googlebusiness", "linkedin"} else f"@{handle}"
+        username = display_name if name in {"facebook", "googlebusiness", "linkedin", "phone", "sms"} else f"@{handle}"
         ids = hashed_id(f"account {handle} {name}"), hashed_id(f"profile {handle}")
         method = "credentials" if name in {"bluesky", "telegram"} else "oauth"
         yield SimulatedAccount(*ids, PLATFORMS[name], username, method)
@@ -65,3 +65,5 @@ ACCOUNTS = (
     *_customer_accounts("nordlicht.studio", "Nordlicht Studio", "pinterest bluesky instagram reddit"),
     *_customer_accounts("riverside_fc", "Riverside FC", "twitter facebook youtube telegram bluesky"),
 )
+INTERNAL_NUMBERS = tuple(_customer_accounts("acmecorp", "+1 202 555 0100", "phone sms"))
+"""Accounts behind a phone number of the vendor, to which nothing is posted."""

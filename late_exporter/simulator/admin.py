@@ -14,24 +14,23 @@ ADMIN_PATH, MAX_SECONDS = "/_simulator", int(365 * DAY)
 
 def show_overview(request: Request) -> JsonObject:
     """Return the document of ``GET /_simulator``."""
-    calls, incidents = request.api.customer_calls, request.world.incidents
-    customer = {"rate": request.api.customer_rate, "calls": calls.total(), "refused": calls[False]}
+    incidents = request.world.incidents
     active = [{"name": i.kind.name, "accounts": len(i.accounts), "until": timestamp(i.until)} for i in incidents]
     known = {name: kind.description for name, kind in INCIDENTS.items()}
-    return {"customer": customer, "incidents": active, "known": known}
+    return {"incidents": active, "known": known}
 
 
-def start_incident(request: Request) -> JsonObject:
+def start_incident(request: Request, name: str) -> JsonObject:
     """Start the incident of ``POST /_simulator/incidents/{name}``, and return the overview."""
     duration = float(request.integer("seconds", 1800, 1, MAX_SECONDS))
     try:
-        request.world.start_incident(request.argument, platform=request.text("platform") or None, duration=duration)
+        request.world.start_incident(name, platform=request.text("platform") or None, duration=duration)
     except ConfigError as exc:
         raise RequestRejected(HTTPStatus.BAD_REQUEST, str(exc)) from exc
     return show_overview(request)
 
 
-def stop_incident(request: Request) -> JsonObject:
+def stop_incident(request: Request, name: str) -> JsonObject:
     """Stop the incidents of ``DELETE /_simulator/incidents/{name}``, and return the overview."""
-    request.world.stop_incident(request.argument)
+    request.world.stop_incident(name)
     return show_overview(request)

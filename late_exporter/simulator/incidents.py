@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from late_exporter.simulator.accounts import SimulatedAccount
+from late_exporter.simulator.accounts import INTERNAL_NUMBERS, SimulatedAccount
 from late_exporter.simulator.activity import FAILED_DELIVERY, Outcome
 from late_exporter.simulator.log_list import HOUR, MINUTE, JsonObject, timestamp
 from late_exporter.simulator.platforms import COOLDOWN, DENIED, OUTAGE, RATE_LIMITED, TOKEN_EXPIRED, PublishFailure
@@ -44,6 +44,7 @@ class IncidentKind(msgspec.Struct, frozen=True):
             be published ``later`` or at ``once``, ``webhooks``, or the ``connection`` of its one account.
         activity: Action, status code and error of the logs of a type, all of which replace a usual one.
         shown: Fields of status documents that differ, or functions of the incident and the time that return them.
+        accounts: Accounts that are listed only while it lasts, and that it affects in place of those of the world.
     """
 
     name: str
@@ -58,6 +59,7 @@ class IncidentKind(msgspec.Struct, frozen=True):
     stops: tuple[str, ...] = ()
     activity: Mapping[str, Sequence[Outcome]] = {}
     shown: Mapping[str, Mapping[str, Any]] = {}
+    accounts: tuple[SimulatedAccount, ...] = ()
 
 
 def _cooldown_end(incident: Incident, now: float) -> str:
@@ -67,15 +69,15 @@ def _cooldown_end(incident: Incident, now: float) -> str:
 
 
 CANNOT_POST = {"status": "error", "canPost": False, "issues": ["The platform has suspended this account"]}
+DISCONNECTED = {**CANNOT_POST, "needsReconnect": True, "issues": [TOKEN_EXPIRED.message]}
 SUSPENDED = {"platformStatus": "suspended", "platformStatusReason": "Community guidelines"}
 UNPAID = {"hasAccess": False, "suspended": True, "suspensionReason": "unpaid_invoice"}
-ERRORS = [("GET /v1/posts", 429, "Too Many Requests")] * 30 + [("POST /v1/posts", 503, "Service Unavailable")] * 10
+ERRORS = [("GET /v1/posts", 429, "Too Many Requests")] * 60 + [("POST /v1/posts", 503, "Service Unavailable")] * 20
 _KINDS = (
     IncidentKind("platform-outage", "most attempts fail with 503", "platform", "instagram", OUTAGE, failure_rate=0.95),
     IncidentKind(
         "revoked-token", "one account is disconnected and fails with TOKEN_EXPIRED until it reconnects",
-        "account", failure=TOKEN_EXPIRED, stops=("connection",),
-        shown={"health": {**CANNOT_POST, "needsReconnect": True, "issues": [TOKEN_EXPIRED.message]}},
+        "account", failure=TOKEN_EXPIRED, stops=("connection",), shown={"health": DISCONNECTED},
     ),
     IncidentKind(
         "rate-limit-storm", "one platform answers 429, posts pause and take long",
@@ -101,7 +103,14 @@ _KINDS = (
         "account-blocked", "one account is connected, but suspended by its platform, and cannot post",
         "account", "instagram", failure=DENIED, shown={"account": SUSPENDED, "health": CANNOT_POST},
     ),
-    IncidentKind("account-off", "one account is switched off", "account", shown={"account": {"enabled": False}}),
+    IncidentKind(
+        "account-off", "one account is switched off, and disconnected", "account",
+        shown={"account": {"enabled": False}, "health": DISCONNECTED},
+    ),
+    IncidentKind(
+        "internal-numbers", "the accounts of two internal phone numbers are listed, disconnected",
+        accounts=INTERNAL_NUMBERS, shown={"health": DISCONNECTED},
+    ),
     IncidentKind(
         "token-expiring", "the token of one account expires within a day", "account",
         shown={"health": {"tokenExpiresAt": lambda incident, _: timestamp(incident.since + 20 * HOUR)}},

@@ -47,12 +47,12 @@ def list_late_logs(log_type: str, request: Request) -> JsonObject:
     return _list_logs(request, request.source.lists[log_type], LATE_DAYS, dict)
 
 
-def list_post_logs(request: Request) -> JsonObject:
+def list_post_logs(request: Request, wanted_id: str) -> JsonObject:
     """Return the document of ``GET /v1/posts/{postId}/logs``."""
-    rows = request.source.publishing.rows_of_post(request.argument)[: request.integer("limit", 50, 1, MAX_LIMIT)]
+    rows = request.source.publishing.rows_of_post(wanted_id)[: request.integer("limit", 50, 1, MAX_LIMIT)]
     if not rows:
         raise RequestRejected(HTTPStatus.NOT_FOUND)
-    return {"logs": [{**row, "postId": post_id(row)} for row in rows], "count": len(rows), "postId": request.argument}
+    return {"logs": [{**row, "postId": post_id(row)} for row in rows], "count": len(rows), "postId": wanted_id}
 
 
 def list_zernio_logs(request: Request) -> JsonObject:

@@ -1,4 +1,4 @@
-"""Simulated platforms: 13 social networks with their traffic, durations and failures."""
+"""Simulated platforms: 13 social networks with their traffic, durations and failures, and phone numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PublishFailure(msgspec.Struct, frozen=True):
 
 
 class SimulatedPlatform(msgspec.Struct, frozen=True):
-    """Social network.
+    """Social network, or one of phone numbers without posts.
 
     Args:
         name: Name in the API.
@@ -70,5 +70,6 @@ _PLATFORM_LIST = (
     SimulatedPlatform("googlebusiness", 0.3, 2.0, 0.4, 0.004, ("text", "image"), _INVALID | _LIMIT | _COMMON),
     SimulatedPlatform("telegram", 0.5, 0.5, 0.4, 0.002, _ANY, _NOT_ALLOWED | _LIMIT | _COMMON),
     SimulatedPlatform("snapchat", 0.3, 7.0, 0.6, 0.006, _MEDIA, _INVALID | _UPLOAD | _COMMON),
+    *(SimulatedPlatform(name, 0.0, 1.0, 0.0, 0.0, (), {}) for name in ("phone", "sms")),
 )
 PLATFORMS: Mapping[str, SimulatedPlatform] = {platform.name: platform for platform in _PLATFORM_LIST}

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
-from late_exporter.simulator.log_list import parse_time
+from late_exporter.simulator.log_list import StaticLogs, parse_time
 from late_exporter.simulator.world import SimulatedWorld
-
-if TYPE_CHECKING:
-    from late_exporter.simulator.service import SimulatedApi
 
 
 class RequestRejected(Exception):
@@ -28,23 +25,18 @@ class Request:
     """Request for an endpoint. Its methods return query parameters, and reject the request if one is invalid.
 
     Args:
-        api: API that answers it.
+        source: Source of the logs.
         query: Query string.
         now: Unix time of the request.
-
-    Attributes:
-        source: Source of the logs.
-        argument: Variable part of the path, for example a post id.
     """
 
-    def __init__(self, api: SimulatedApi, query: str, now: float) -> None:
-        self.api, self.source, self.now = api, api.source, now
-        self.argument = ""
+    def __init__(self, source: StaticLogs, query: str, now: float) -> None:
+        self.source, self.now = source, now
         self._values = dict(parse_qsl(query))
 
     @property
     def world(self) -> SimulatedWorld:
-        """World of the API. Lists of logs alone have no status and no incidents."""
+        """World of the logs. Lists of logs alone have no status and no incidents."""
         if not isinstance(self.source, SimulatedWorld):
             raise RequestRejected(HTTPStatus.NOT_FOUND)
         return self.source

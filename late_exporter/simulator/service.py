@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -32,14 +31,14 @@ class Route(msgspec.Struct, frozen=True):
 
     Args:
         method: HTTP method.
-        path: Regular expression of the path; its group is the argument of the request.
-        handler: Return the response document of a request, or raise RequestRejected.
+        path: Regular expression of the path.
+        handler: Return the response document of a request and the groups of its path, or raise RequestRejected.
         generation: API generation that has it, or ``both``.
     """
 
     method: str
     path: str
-    handler: Callable[[Request], JsonObject]
+    handler: Callable[..., JsonObject]
     generation: str = "both"
 
 
@@ -82,7 +81,6 @@ class SimulatedApi:
         customer_rate: Calls per minute of the customer's own software with each key that a client uses, from the
             client's first request on.
         generation: API generation whose log lists exist: ``late``, ``zernio`` or ``both``; may change.
-        customer_calls: Number of the customer's calls, by whether they were accepted.
         quotas: Quotas by key.
     """
 
@@ -92,7 +90,6 @@ class SimulatedApi:
     rate_limit: int = 600
     customer_rate: int = 0
     generation: str = "late"
-    customer_calls: Counter[bool] = field(default_factory=Counter)
     quotas: dict[str, KeyQuota] = field(default_factory=dict)
 
     async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
@@ -112,7 +109,7 @@ class SimulatedApi:
             return SimulatorResponse(HTTPStatus.OK, {"Content-Type": "text/plain"}, HEALTHY_TEXT)
         path, request_id = path.removeprefix("/api"), f"req_{uuid4().hex}"
         is_admin = path.startswith(admin.ADMIN_PATH)
-        key, request = self._authenticate(fields.get("authorization", "")), Request(self, query, now)
+        key, request = self._authenticate(fields.get("authorization", "")), Request(self.source, query, now)
         quota = KeyQuota(now) if key is None else self.quotas.setdefault(key, KeyQuota(now))
         self._make_customer_calls(now)
         try:
@@ -150,8 +147,7 @@ class SimulatedApi:
             match = re.fullmatch(route.path, path)
             if match and (self.generation == route.generation or "both" in {self.generation, route.generation}):
                 if route.method == method:
-                    request.argument = "".join(match.groups())
-                    return route.handler(request)
+                    return route.handler(request, *match.groups())
                 status = HTTPStatus.METHOD_NOT_ALLOWED
         raise RequestRejected(status)
 
@@ -160,9 +156,7 @@ class SimulatedApi:
         for key, quota in self.quotas.items():
             while self.customer_rate and quota.next_call <= now:
                 time, quota.next_call = quota.next_call, quota.next_call + WINDOW_SECONDS / self.customer_rate
-                is_accepted = quota.take_slot(self.rate_limit, time)
-                self.customer_calls[is_accepted] += 1
-                status = HTTPStatus.OK if is_accepted else HTTPStatus.TOO_MANY_REQUESTS
+                status = HTTPStatus.OK if quota.take_slot(self.rate_limit, time) else HTTPStatus.TOO_MANY_REQUESTS
                 self._log_call(key, "GET /v1/posts", status, time, **CUSTOMER)
 
     def _log_call(self, key: str, action: str, status: HTTPStatus, time: float, **fields: str) -> None:

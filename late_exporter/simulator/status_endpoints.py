@@ -43,17 +43,15 @@ def list_posts(request: Request) -> JsonObject:
 
 
 def list_accounts(request: Request) -> JsonObject:
-    """Return the document of ``GET /v1/accounts``; with a limit, but no page, it has only a cursor."""
+    """Return the document of ``GET /v1/accounts``, whose pages have a cursor."""
 
     def render(account: SimulatedAccount) -> JsonObject:
         ids = {"_id": account.id, "profileId": account.profile_id, "platform": account.platform.name}
         fields = {"username": account.username, "isActive": True, "rateLimitedUntil": None}
         return {**ids, **fields, **request.world.shown_fields("account", account)}
 
-    page, pagination = _select_page(request, request.world.accounts, attrgetter("id"))
-    is_by_cursor = request.text("limit") and not request.text("page")
-    names = ("limit", "nextCursor") if is_by_cursor else ("page", "limit", "total", "pages")
-    pagination = {name: pagination[name] for name in names}
+    page, pagination = _select_page(request, request.world.listed_accounts, attrgetter("id"))
+    pagination = {name: pagination[name] for name in ("limit", "nextCursor")}
     return {"accounts": list(map(render, page)), "pagination": pagination, "hasAnalyticsAccess": False}
 
 
@@ -61,11 +59,11 @@ def check_accounts(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/accounts/health``."""
 
     def render(account: SimulatedAccount) -> JsonObject:
-        expires_at = timestamp(request.world.token_expiries[account.id])
+        expires_at = timestamp(request.world.token_expiries.get(account.id, request.now))
         fields = {**account.owner, "username": account.username, "tokenExpiresAt": expires_at, **HEALTHY}
         return fields | request.world.shown_fields("health", account)
 
-    return {"accounts": list(map(render, _select_page(request, request.world.accounts, attrgetter("id"))[0]))}
+    return {"accounts": list(map(render, _select_page(request, request.world.listed_accounts, attrgetter("id"))[0]))}
 
 
 def list_webhooks(request: Request) -> JsonObject:
@@ -92,8 +90,7 @@ def show_billing(request: Request) -> JsonObject:
     balance = {"accruedThisPeriodCents": spend, "creditsRemainingCents": credit, "spendableCents": credit}
     caps = {"xSpendUsedCents": spend, "xSpendLimitCents": SPEND_LIMIT_CENTS}
     status = {"hasAccess": True, "suspended": False, "suspendedAt": None, "suspensionReason": None}
-    usual: dict[str, JsonObject] = {"balance": balance, "caps": caps, "status": status}
-    return {name: fields | shown(name) for name, fields in usual.items()}
+    return {"balance": balance | shown("balance"), "caps": caps | shown("caps"), "status": status | shown("status")}
 
 
 def show_usage(request: Request) -> JsonObject:
@@ -111,8 +108,7 @@ def _select_page(request: Request, rows: Iterable[RowT], key: Callable[[RowT], s
     """Return a page of the rows of a profile, or of all, and its pagination; a cursor is the key before a page."""
     profile_id, cursor = request.text("profileId"), request.text("cursor")
     rows = sorted((row for row in rows if profile_id in {"", row.profile_id}), key=key)
-    number, limit, total = request.integer("page", 1, 1), request.integer("limit", 100, 1, MAX_PAGE_SIZE), len(rows)
-    start = bisect_right(rows, cursor, key=key) if cursor else (number - 1) * limit
-    page = rows[start : start + limit]
-    pagination = {"page": number, "limit": limit, "total": total, "pages": -(-total // limit)}
+    limit, total = request.integer("limit", 100, 1, MAX_PAGE_SIZE), len(rows)
+    page = rows[bisect_right(rows, cursor, key=key) :][:limit]
+    pagination = {"page": 1, "limit": limit, "total": total, "pages": -(-total // limit)}
     return page, {**pagination, "nextCursor": key(page[-1]) if page and page[-1] is not rows[-1] else None}

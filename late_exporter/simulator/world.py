@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
@@ -105,6 +105,11 @@ class SimulatedWorld(StaticLogs):
         """Return a new id that begins with its creation time in seconds, like an ObjectId of MongoDB."""
         return f"{int(self.now):08x}{self._machine_id:010x}{next(self._numbers) % 0x1000000:06x}"
 
+    @property
+    def listed_accounts(self) -> Iterable[SimulatedAccount]:
+        """Accounts that the API lists, with those of incidents."""
+        return dict.fromkeys((*self.accounts, *(each for incident in self.incidents for each in incident.accounts)))
+
     def renew_token(self, account: SimulatedAccount) -> None:
         self.token_expiries[account.id] = self.now + TOKEN_LIFETIME
 
@@ -141,7 +146,7 @@ class SimulatedWorld(StaticLogs):
         if platform is not None and kind.scope == "workspace":
             raise ConfigError(f"incident {name!r} affects the whole workspace, not a platform")
         platform = platform or kind.platform
-        accounts = tuple(account for account in self.accounts if platform in {None, account.platform.name})
+        accounts = kind.accounts or tuple(each for each in self.accounts if platform in {None, each.platform.name})
         if kind.scope == "account":
             accounts = tuple(filter(self.is_connected, accounts))[:1]
         if not accounts:

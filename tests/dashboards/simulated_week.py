@@ -24,7 +24,6 @@ from late_exporter.events.deliverer import EventDeliverer
 from late_exporter.events.report import DeliveryReport
 from late_exporter.exposition.exposition import BodyRequest
 from late_exporter.exposition.negotiation import OPENMETRICS
-from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.schedule import PollConfig
@@ -42,6 +41,8 @@ from tests.support.world import World
 __all__ = ["END", "WeekOfScrapes"]
 
 SEED = 2
+FEEDS = ("publishing", "connections", "api_request")
+HEADERS = {"Authorization": f"Bearer {KEY}", "User-Agent": "late-exporter/0.1.0"}
 END = datetime(2026, 11, 19, 16, 12, tzinfo=UTC).timestamp()
 BEGIN = END - 7 * DAY
 
@@ -107,6 +108,7 @@ def build_world() -> SimulatedWorld:
     world.start_incident("approval-overdue", duration=3 * HOUR, start_time=END - 2 * HOUR)
     world.start_incident("slow-video", platform="instagram", duration=HOUR, start_time=END - 30 * MINUTE)
     world.start_incident("account-cooldown", platform="tiktok", duration=2 * HOUR, start_time=END - 70 * MINUTE)
+    world.start_incident("api-errors", duration=20 * MINUTE, start_time=END - 5 * HOUR)
     world.start_incident("webhook-disabled", duration=DAY, start_time=END - 100 * MINUTE)
     return world
 
@@ -137,7 +139,7 @@ class TroubledApi(FakeLateApi):
         if API_OUTAGE[0] <= self._clock.now < API_OUTAGE[1]:
             self._request_log.append(RequestRecord(path_template, "503", seconds))
             raise ApiUnavailable("503: the simulated API is down")
-        response = self._service.handle("GET", f"/api{path}", urlencode(params), {"Authorization": f"Bearer {KEY}"})
+        response = self._service.handle("GET", f"/api{path}", urlencode(params), HEADERS)
         self._request_log.append(RequestRecord(path_template, str(response.status), seconds))
         limit, remaining, reset = (response.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset"))
         self.quota = Quota(limit=int(limit), remaining=int(remaining) - CUSTOMER_REQUESTS, reset=float(reset))
@@ -230,7 +232,7 @@ class WeekOfScrapes:
         self._exporter = WeekExporter(
             api,
             folder / "state.db",
-            feeds=tuple(FEEDS),
+            feeds=FEEDS,
             config=config,
             generation="zernio",
             webhooks=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import signal
 import threading
 import time
@@ -18,7 +17,7 @@ from late_exporter.commands.state import check_state
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.prometheus import PrometheusApi, ResultRow
 from tests.e2e.replicas import LEASE, LOGS_SELECTOR, Replicas, Totals, scraped, series_of
-from tests.e2e.traffic import LOGS, in_thread
+from tests.e2e.traffic import LOGS
 from tests.support.postgres import PASSWORD, Cluster
 from tests.support.proxy import Proxy
 
@@ -33,9 +32,6 @@ END_SESSION = (
 
 LOOK_BACK = 30 * 86_400
 """Seconds before the end of a run, and more: a Prometheus has the samples of one run only."""
-
-UNSAVED_POLLS = re.compile(r"late_exporter_polls_total.*'store_error'.* fell")
-"""Polls that could not be saved are shown at once, and lost with the process."""
 
 WORKSPACE_SELECTOR = '{job="late", workspace!=""}'
 
@@ -155,62 +151,19 @@ class Faults:
 
 
 class SeriesHistory(NamedTuple):
-    """The samples of a counter: Unix times of the first and the last one, increase without extrapolation, and falls."""
+    """The samples of a counter: Unix times of the first and the last one, and increase without extrapolation."""
 
     series: tuple[str, ...]
     first_time: float
     last_time: float
     increase: int
-    resets: int
-
-
-class Handovers:
-    """A run of replicas under faults, compared with the truth at its end.
-
-    Args:
-        replicas: The replicas, which are not started yet.
-        networks: Network of each of them.
-        prometheus: A Prometheus that scrapes them.
-        seed: Seed of logs and faults, but not of their times.
-        cluster: Database server to restart.
-
-    Attributes:
-        faults: The faults.
-    """
-
-    def __init__(
-        self,
-        replicas: Replicas,
-        networks: Sequence[Proxy],
-        prometheus: PrometheusApi,
-        seed: int,
-        cluster: Cluster,
-    ) -> None:
-        self._replicas = replicas
-        self._prometheus = prometheus
-        self._seed = seed
-        self.faults = Faults(replicas, networks, seed, cluster)
-
-    def run(self, seconds: float) -> list[str]:
-        """Run for a time, and return the problems that were found."""
-        self._replicas.start()
-        before = self._replicas.truth()
-        wait_equal(before, lambda: scraped(self._prometheus))
-        with in_thread(partial(self._replicas.write_logs, seed=self._seed)):
-            self.faults.run(seconds)
-        return [*self._evaluate(before), *self.faults.problems]
-
-    def _evaluate(self, before: Totals) -> Iterator[str]:
-        is_unsaved = UNSAVED_POLLS.match
-        yield from compare(self._replicas, self._prometheus, before, is_expected=is_unsaved)
-        self.faults.check_logs()
 
 
 def compare(
     replicas: Replicas,
     prometheus: PrometheusApi,
     before: Totals,
-    is_expected: Callable[[str], object] = lambda _: False,
+    is_expected: Callable[[str], object],
 ) -> Iterator[str]:
     """Yield how the state and Prometheus differ from the logs of the APIs, and counters that have fallen.
 
@@ -223,16 +176,14 @@ def compare(
     truth = replicas.truth()
     for place, read in (("the state", replicas.stored), ("Prometheus", lambda: scraped(prometheus))):
         yield from find_differences(place, truth, wait_for(truth, read))
-    histories = read_histories(prometheus, LOOK_BACK)
+    histories = [_history_of(row) for row in prometheus.query(f"{LOGS_SELECTOR}[{LOOK_BACK}s]")]
     increases = Totals({each.series: each.increase for each in histories if each.increase})
     yield from find_differences("samples", truth - before, increases)
     measured = Totals({each.series: query_increase(prometheus, each) for each in histories if each.increase})
     yield from find_differences("increase()", truth - before, measured)
-    yield from filterfalse(is_expected, find_falls(prometheus, LOOK_BACK, WORKSPACE_SELECTOR))
+    yield from filterfalse(is_expected, find_falls(prometheus))
     # A workspace that is handed over in this moment is missing, and is back some seconds later.
-    yield from wait_for(
-        list[str](), lambda: list(filterfalse(is_expected, find_missing(prometheus, LOOK_BACK, WORKSPACE_SELECTOR)))
-    )
+    yield from wait_for(list[str](), lambda: list(filterfalse(is_expected, find_missing(prometheus))))
     yield from check_state(replicas.url, None)
 
 
@@ -254,18 +205,18 @@ def find_differences(place: str, expected: Totals, actual: Totals) -> Iterator[s
         yield f"{place}: {len(different) - MAX_REPORTED} more series are different"
 
 
-def find_falls(prometheus: PrometheusApi, seconds: float, selector: str) -> Iterator[str]:
-    """Yield the counters with some labels, in braces, that fell in the last seconds."""
+def find_falls(prometheus: PrometheusApi) -> Iterator[str]:
+    """Yield the counters of workspaces that fell."""
     for name in _counters(prometheus):
-        for row in prometheus.query(f"resets({name}{selector}[{round(seconds)}s]) > 0"):
+        for row in prometheus.query(f"resets({name}{WORKSPACE_SELECTOR}[{LOOK_BACK}s]) > 0"):
             yield f"{name}{row['metric']} fell {row['value'][1]} times"
 
 
-def find_missing(prometheus: PrometheusApi, seconds: float, selector: str) -> Iterator[str]:
-    """Yield the counters of the last seconds that are missing now; arguments as above."""
+def find_missing(prometheus: PrometheusApi) -> Iterator[str]:
+    """Yield the counters of workspaces that are missing now."""
     for name in _counters(prometheus):
-        family = f"{name}{selector}"
-        for row in prometheus.query(f"last_over_time({family}[{round(seconds)}s]) unless {family}"):
+        family = f"{name}{WORKSPACE_SELECTOR}"
+        for row in prometheus.query(f"last_over_time({family}[{LOOK_BACK}s]) unless {family}"):
             yield f"{name}{row['metric']} vanished"
 
 
@@ -274,19 +225,12 @@ def _counters(prometheus: PrometheusApi) -> list[str]:
     return [name for name in names if name.startswith("late_") and name.endswith(COUNTER_SUFFIXES)]
 
 
-def read_histories(prometheus: PrometheusApi, seconds: float) -> list[SeriesHistory]:
-    """Return the samples of all counters of final logs in the last seconds."""
-    return [_history_of(row) for row in prometheus.query(f"{LOGS_SELECTOR}[{seconds:.0f}s]")]
-
-
 def _history_of(row: ResultRow) -> SeriesHistory:
     assert "late-exporter" == row["metric"]["instance"]
     times = [float(at) for at, _ in row["values"]]
-    increase = resets = 0
-    for before, after in itertools.pairwise(float(value) for _, value in row["values"]):
-        resets += after < before
-        increase += int(after if after < before else after - before)
-    return SeriesHistory(series_of(row["metric"]), times[0], times[-1], increase, resets)
+    pairs = itertools.pairwise(float(value) for _, value in row["values"])
+    increase = sum(int(after if after < before else after - before) for before, after in pairs)
+    return SeriesHistory(series_of(row["metric"]), times[0], times[-1], increase)
 
 
 def query_increase(prometheus: PrometheusApi, history: SeriesHistory) -> int:

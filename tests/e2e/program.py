@@ -144,27 +144,17 @@ class ExporterProcess:
         folder: Working directory, also for its output.
         arguments: Command line.
         env: Environment besides PATH and PYTHONPATH; nothing else is inherited.
-        file_limit: Maximum size of its files, in bytes.
 
     Attributes:
-        module: Module that is run; a test may have another one for the next start.
         wrapper: Command that runs the process, with its arguments.
     """
 
-    module = "late_exporter"
     wrapper: Sequence[str] = ()
 
-    def __init__(
-        self,
-        folder: Path,
-        *arguments: str,
-        env: Mapping[str, str] | None = None,
-        file_limit: int | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.arguments = arguments
         self._env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **(env or {})}
-        self._file_limit = file_limit
         number = next(RUN_NUMBERS)
         self._stdout_path = folder / f"output-{number}.txt"
         self._stderr_path = folder / f"errors-{number}.txt"
@@ -181,7 +171,6 @@ class ExporterProcess:
         env: Mapping[str, str] | None = None,
         interval: str = "100ms",
         state: Path | str | None = None,
-        file_limit: int | None = None,
     ) -> Self:
         """Return a process of ``run`` that reads an API, on a free port, with its state in the folder by default.
 
@@ -199,7 +188,6 @@ class ExporterProcess:
             *(() if has_hold else (f"{ZERO_HOLD}=0s",)),
             *arguments,
             env={"LATE_API_KEY": KEY} if env is None else env,
-            file_limit=file_limit,
         )
 
     def __enter__(self) -> Self:
@@ -210,9 +198,7 @@ class ExporterProcess:
 
     def start(self) -> Self:
         """Start the process. It can be started again after it has ended."""
-        command = [*self.wrapper, sys.executable, "-m", self.module, *self.arguments]
-        if self._file_limit is not None:
-            command = ["prlimit", f"--fsize={self._file_limit}:", *command]
+        command = [*self.wrapper, sys.executable, "-m", "late_exporter", *self.arguments]
         self._url = ""
         with self._stdout_path.open("wb") as output, self._stderr_path.open("wb") as errors:
             self._process = subprocess.Popen(

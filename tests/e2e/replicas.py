@@ -127,11 +127,6 @@ class Replicas:
         wait_until(is_settled)
         return recent[0] or 0
 
-    @property
-    def log_count(self) -> int:
-        """Return the number of logs that were ever written."""
-        return sum(len(api.world.insertion_order) for api in self.apis.values())
-
     def truth(self) -> Totals:
         """Return the final logs of the APIs."""
         return Counter(
@@ -207,16 +202,15 @@ def _settle(api: LateServer, log_id: str) -> None:
         api.world.change(log_id, "success", durationMs=700)
 
 
-def create_networks(url: str, port: int, stack: ExitStack, count: int = 3) -> tuple[list[Proxy], list[str]]:
-    """Return networks between replicas and the database, and the URL of the state behind each.
+def create_networks(url: str, port: int, stack: ExitStack) -> tuple[list[Proxy], list[str]]:
+    """Return networks between three replicas and the database, and the URL of the state behind each.
 
     Args:
         url: URL of the state.
         port: Port of the database in it.
         stack: Stack that ends the networks.
-        count: Number of replicas.
     """
-    networks = [stack.enter_context(Proxy(port)) for _ in range(count)]
+    networks = [stack.enter_context(Proxy(port)) for _ in range(3)]
     return networks, [url.replace(f":{port}/", f":{network.port}/") for network in networks]
 
 

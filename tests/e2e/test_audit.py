@@ -1,4 +1,4 @@
-"""Tests of the audit: the command beside a running exporter, and the audit in the background."""
+"""Tests of the audit beside a running exporter."""
 
 from __future__ import annotations
 
@@ -34,13 +34,6 @@ def run_audit(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callab
     return audit
 
 
-def delete_from_state(tmp_path: Path, log_id: str) -> None:
-    """Delete a log from the state, unknown to the exporter."""
-    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
-        assert 1 == connection.execute("DELETE FROM late_log WHERE key = ?", (log_id,)).rowcount
-        connection.commit()
-
-
 def test_an_audit_beside_a_running_exporter(
     late: LateServer,
     start_exporter: Callable[..., ExporterProcess],
@@ -56,7 +49,9 @@ def test_an_audit_beside_a_running_exporter(
     lines = good.stdout.splitlines()
     assert ["default publishing: no difference", "default connections: no difference"] == [lines[0], lines[-3]]
 
-    delete_from_state(tmp_path, late.world.ids[200])
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        assert 1 == connection.execute("DELETE FROM late_log WHERE key = ?", (late.world.ids[200],)).rowcount
+        connection.commit()  # unknown to the exporter
     bad = run_audit("--format=json")
     assert 1 == bad.exit_code
     report = json.loads(bad.stdout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -37,19 +37,12 @@ scrape_configs:
 def backfill(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[..., ExporterProcess]:
     """Return a function that runs the command on the state below ``tmp_path``."""
 
-    def start(*arguments: str, env: Mapping[str, str] | None = None) -> ExporterProcess:
+    def start(*arguments: str) -> ExporterProcess:
         state = f"--state.url=sqlite:///{tmp_path / 'state.db'}"
         command = ("backfill", f"--api.base-url={late.url}", state, *arguments)
-        variables = {"LATE_API_KEY": KEY, **(env or {})}
-        return exit_stack.enter_context(ExporterProcess(tmp_path, *command, env=variables))
+        return exit_stack.enter_context(ExporterProcess(tmp_path, *command, env={"LATE_API_KEY": KEY}))
 
     return start
-
-
-def assert_done(program: ExporterProcess) -> ExporterProcess:
-    """Return a command that has ended successfully."""
-    assert 0 == program.wait_exit(), program.stderr
-    return program
 
 
 def history(late: LateServer, begin: float) -> Counter[tuple[str, str, int]]:
@@ -102,7 +95,8 @@ def test_a_prometheus_sees_the_week_before(
 
     instance = exporter.url.removeprefix("http://")
     labels = ("--label", "job=late", "--label", f"instance={instance}")
-    command = assert_done(backfill("--since=3d", *labels))
+    command = backfill("--since=3d", *labels)
+    assert 0 == command.wait_exit(), command.stderr
     (tmp_path / "late.om").write_text(command.stdout)
     assert f"default publishing: {sum(truth.values()):,} logs until" in command.stderr
     blocks = ["tsdb", "create-blocks-from", f"--max-block-duration={WIDEST}", "openmetrics"]

@@ -39,26 +39,6 @@ def expected_ids(late: LateServer) -> set[str]:
     return failed | connections
 
 
-def start_synced(folder: Path, late: LateServer, *arguments: str, state: str | None = None) -> ExporterProcess:
-    """Start an exporter, and wait until what it finds first is history."""
-    late.world.publish(300, over=86_400)
-    return ExporterProcess.for_api(folder, late.url, *arguments, state=state).start().wait_ready()
-
-
-def kill_repeatedly(program: ExporterProcess, late: LateServer, between: object = None) -> None:
-    """Kill the exporter at random times while logs appear, and start it again."""
-    random = Random(SEED)
-    with in_thread(Traffic(late, SEED).run):
-        for number in range(KILLS):
-            threading.Event().wait(random.uniform(0.1, 0.9))
-            if callable(between):
-                between(number)
-            program.kill()
-            program.start()
-            assert program.url
-    # The traffic has settled its last pending logs.
-
-
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"])
 def test_every_event_is_in_a_file(
     backend: str, late: LateServer, tmp_path: Path, exit_stack: ExitStack, request: pytest.FixtureRequest
@@ -69,8 +49,9 @@ def test_every_event_is_in_a_file(
     arguments = [f"--events.output=file:{path}", f"--state.password-file={tmp_path / 'password'}"]
     if backend == "postgres":
         state = without_password(request.getfixturevalue("postgres").create_schema())
-    program = start_synced(tmp_path, late, *arguments, state=state)
-    exit_stack.callback(program.kill)
+    late.world.publish(300, over=86_400)
+    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, *arguments, state=state))
+    program.wait_ready()  # What it finds first is history.
 
     def rotate(number: int) -> None:
         if path.exists() and number % 2:
@@ -82,7 +63,14 @@ def test_every_event_is_in_a_file(
         # The exporter may be writing the last line.
         return [line for file in tmp_path.glob("events.jsonl*") for line in file.read_bytes().split(b"\n")[:-1]]
 
-    kill_repeatedly(program, late, rotate)
+    random = Random(SEED)
+    with in_thread(Traffic(late, SEED).run):
+        for number in range(KILLS):
+            threading.Event().wait(random.uniform(0.1, 0.9))
+            rotate(number)
+            program.kill()
+            program.start()
+            assert program.url
     wait_equal(expected_ids(late), lambda: {json.loads(line)["id"] for line in lines()})
     assert 0 == program.stop()
     repeated = Counter(json.loads(line)["id"] for line in lines()) - Counter(expected_ids(late))

@@ -44,12 +44,8 @@ class NewSeriesTraffic:
         number = 0
         while not stop.wait(self._random.uniform(0.1, 0.6)):
             number += 1
-            self.insert(f"network-{number}")
-
-    def insert(self, platform: str) -> None:
-        """Insert a few logs of a platform."""
-        with self._late.lock:
-            self._insert(platform)
+            with self._late.lock:
+                self._insert(f"network-{number}")
 
     def _insert(self, platform: str) -> None:
         choose, world = self._random.choice, self._late.world

@@ -39,10 +39,10 @@ class ReloadSetup:
         arguments = ("--config.file=late.yml", "--web.enable-lifecycle", "--web.listen-address=127.0.0.1:0")
         self.program = ExporterProcess(folder, "run", *arguments)
 
-    def write(self, *names: str, more: str = "log: {level: info}") -> None:
+    def write(self, *names: str) -> None:
         """Write the configuration."""
         rows = [f"  - {{name: {name}, api_key_file: key, api_base_url: '{self.late.url}'}}" for name in names]
-        lines = ["workspaces:", *rows, "poll: {interval: 100ms}", "state: {url: 'sqlite:///state.db'}", more]
+        lines = ["workspaces:", *rows, "poll: {interval: 100ms}", "state: {url: 'sqlite:///state.db'}"]
         (self.folder / "late.yml").write_text("\n".join(lines) + "\n")
 
     def logs(self) -> dict[str, float]:

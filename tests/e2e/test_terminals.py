@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,19 +29,13 @@ def test_a_terminal(late: LateServer, tmp_path: Path) -> None:
     assert "tiktok" not in "".join(lines)
 
 
-def run_in_terminal(
-    folder: Path, env: dict[str, str], *arguments: str, on_output: Callable[[str], object] = str
-) -> str:
-    """Return what a command shows in a terminal, by default on standard output; call back with all output so far."""
+def run_in_terminal(folder: Path, env: dict[str, str]) -> str:
+    """Return what a command shows in a terminal."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "late_exporter", *(arguments or ("post", "p1"))]
-    streams = {"stderr": theirs, "stdout": subprocess.DEVNULL} if arguments else {"stdout": theirs}
-    with start_process(command, **streams, env={"PATH": os.environ["PATH"], **env}, cwd=folder) as process:
+    command = [sys.executable, "-m", "late_exporter", "post", "p1"]
+    with start_process(command, stdout=theirs, env={"PATH": os.environ["PATH"], **env}, cwd=folder) as process:
         os.close(theirs)
-        output = b""
-        while piece := _piece(ours):
-            output += piece
-            on_output(output.decode(errors="replace"))
+        output = b"".join(iter(lambda: _piece(ours), b""))
         process.wait(DEFAULT_TIMEOUT)
     os.close(ours)
     assert 0 == process.returncode

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from late.models._generated.models import ConnectionLog, PostLog  # type: ignore[import-untyped]
@@ -24,11 +23,6 @@ DAY = 24 * HOUR
 def week() -> SimulatedWorld:
     """Return a world with a history of a week, for reading only."""
     return SimulatedWorld(1, NOON, logs_per_day=1000)
-
-
-def created_at(row: dict[str, Any]) -> int:
-    """Return the insertion time of a row, by its id."""
-    return int(row["_id"][:8], 16)
 
 
 def test_same_seed_same_world() -> None:

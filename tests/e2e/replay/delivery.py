@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,8 @@ __all__ = ["EXTERNAL_URL", "Message", "deliver", "post_alerts", "shipped_config"
 DEPLOY = Path(__file__).parents[3] / "deploy"
 EXTERNAL_URL = "https://alertmanager.example"
 FAR_FUTURE = "2100-01-01T00:00:00Z"
-WAITS = {"group_wait": "1s", "group_interval": "50ms"}
+WAITS = {"group_wait": "0s", "group_interval": "50ms"}
+"""Alertmanager does not wait for alerts that began long ago, as these did; so what inhibits others is sent before."""
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -98,20 +99,31 @@ class _Delivery:
         self.messages: list[Message] = []
         self._url = url
         self._receivers = receivers
-        self._inhibiting_names = _inhibiting_alerts(config)
+        self._inhibit_rules = config["inhibit_rules"]
         self._slack_counts = {each["name"]: len(each.get("slack_configs", [])) for each in config["receivers"]}
         self._read_count = 0
         self._firing: set[Labels] = set()
 
     def send(self, minute: int, changes: Sequence[Change]) -> None:
         """Send the changes of a minute; alerts that inhibit others begin before these and end after them."""
-        for part in _ordered(changes, self._inhibiting_names):
+        for part in self._ordered(changes):
             for change in part:
                 update = self._firing.discard if change.resolved is not None else self._firing.add
                 update(_pairs(change.alert.labels))
             post_alerts(self._url, [_document(change) for change in part])
             wait_until(self._is_settled, describe=self._describe)
             self._read(minute)
+
+    def _ordered(self, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+        """Yield the changes in the order in which no alert is without the one that inhibits it."""
+        inhibiting = [
+            change
+            for change in changes
+            if any(_matches(rule["source_matchers"], change.alert.labels) for rule in self._inhibit_rules)
+        ]
+        first = [change for change in inhibiting if change.resolved is None]
+        last = [change for change in inhibiting if change.resolved is not None]
+        yield from filter(None, (first, [change for change in changes if change not in inhibiting], last))
 
     def _is_settled(self) -> bool:
         """Return whether Alertmanager knows all alerts, and has said of each group what fires and is not inhibited.
@@ -141,25 +153,19 @@ class _Delivery:
         return http_get(f"{self._url}/api/v2/alerts/groups").body, self._receivers.firing_by_group()
 
     def _read(self, minute: int) -> None:
-        for message in self._receivers.slack_messages[self._read_count :]:
-            (attachment,) = message["attachments"]
-            self.messages.append(Message(minute, message["channel"], attachment["title"], attachment["text"]))
-        self._read_count = len(self._receivers.slack_messages)
+        """Add the new messages; those of several groups come in any order."""
+        new = self._receivers.slack_messages[self._read_count :]
+        self._read_count += len(new)
+        attachments = [(message["channel"], *message["attachments"]) for message in new]
+        self.messages += sorted(Message(minute, channel, each["title"], each["text"]) for channel, each in attachments)
 
 
-def _inhibiting_alerts(config: Mapping[str, Any]) -> frozenset[str]:
-    """Return the names of alerts that inhibit others."""
-    return frozenset(
-        re.findall(r"\bLate\w+", json.dumps([rule["source_matchers"] for rule in config["inhibit_rules"]]))
+def _matches(matchers: Sequence[str], labels: Mapping[str, str]) -> bool:
+    """Return whether labels match all matchers of Alertmanager, of which those of the configuration are positive."""
+    return all(
+        re.fullmatch(value if operator == "=~" else re.escape(value), labels.get(name, ""))
+        for name, operator, value in re.findall(r'(\w+)(=~?)"([^"]*)"', " ".join(matchers))
     )
-
-
-def _ordered(changes: Sequence[Change], inhibiting_names: Collection[str]) -> Iterator[Sequence[Change]]:
-    """Yield the changes in the order in which no alert is without the one that inhibits it."""
-    inhibiting = [change for change in changes if change.alert.labels["alertname"] in inhibiting_names]
-    first = [change for change in inhibiting if change.resolved is None]
-    last = [change for change in inhibiting if change.resolved is not None]
-    yield from filter(None, (first, [change for change in changes if change not in inhibiting], last))
 
 
 def _changes(alerts: Sequence[FiringAlert]) -> Iterator[tuple[int, Sequence[Change]]]:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
 from urllib.parse import urlencode
 
-from late_exporter.feeds import FEEDS
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
@@ -27,6 +26,8 @@ TOTAL_MINUTES = LEAD_MINUTES + INCIDENT_MINUTES + 120
 START = datetime(2026, 3, 17, 9, 0, tzinfo=UTC).timestamp()
 """Unix time at which the incident starts, a Tuesday morning."""
 
+FEEDS = ("publishing", "connections", "api_request")
+HEADERS = {"authorization": f"Bearer {KEY}", "user-agent": "late-exporter/1"}
 PLATFORMS = frozenset({"instagram", "twitter", "youtube", "tiktok"})
 LOGS_PER_DAY = 3000
 SEED = 7
@@ -60,7 +61,7 @@ class RecordedExporter:
         self._exporter = ExporterHarness(
             FakeClient(self._respond, rate_limit=600),
             clock=self.clock,
-            feeds=tuple(FEEDS),
+            feeds=FEEDS,
             generation="zernio",
             status=STATUS_INTERVALS,
             zero_hold=75.0,
@@ -80,7 +81,7 @@ class RecordedExporter:
         self._exporter.close()
 
     def _respond(self, path: str, params: QueryParams) -> ApiResponse:
-        response = self._api.handle("GET", path, urlencode(params), {"authorization": f"Bearer {KEY}"})
+        response = self._api.handle("GET", path, urlencode(params), HEADERS)
         assert 200 == response.status, (path, response.body)
         return ApiResponse(response.body, self.clock.now)
 

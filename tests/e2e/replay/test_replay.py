@@ -22,13 +22,21 @@ GOLDEN = Path(__file__).parent / "messages"
 INCIDENTS = {
     **dict.fromkeys(("platform-outage", "rate-limit-storm", "revoked-token", "slow-video"), INCIDENT_MINUTES),
     **dict.fromkeys(("late-publishing", "scheduler-stuck", "approval-overdue"), INCIDENT_MINUTES),
-    **dict.fromkeys(("account-blocked", "account-cooldown", "empty-balance", "usage-near-limit"), 60),
+    **dict.fromkeys(("account-blocked", "account-cooldown", "empty-balance", "usage-near-limit"), INCIDENT_MINUTES),
+    **dict.fromkeys(("usage-at-limit", "api-errors"), INCIDENT_MINUTES),
     **dict.fromkeys(("empty-schedule", "webhook-failing"), 90),
 }
 """Duration of each incident in minutes: an empty schedule and a failing webhook are reported after an hour."""
 
+PAGES = {
+    "platform-outage": "instagram: ",
+    "rate-limit-storm": "twitter: ",
+    "usage-at-limit": "100% of the uploads of the plan used",
+}
+"""Beginning of what each incident pages; the others page nothing."""
+
 MAX_MINUTES = 15
-"""Time within which a failing platform pages, and is reported as recovered."""
+"""Time within which a page is sent, and resolved after the incident."""
 
 
 def _render(messages: Sequence[Message]) -> str:
@@ -66,14 +74,14 @@ def test_messages_equal_the_golden_ones(incident: str, messages: Sequence[Messag
 
 
 def test_one_page_for_an_incident(incident: str, messages: Sequence[Message]) -> None:
-    """A failing platform pages once, soon, with its name, and is resolved once; nothing else pages."""
+    """A failing platform, or a limit of the plan, pages once, soon, and is resolved once; nothing else pages."""
     pages = [message for message in messages if message.channel == "#late-critical"]
-    platform = {"platform-outage": "instagram", "rate-limit-storm": "twitter"}.get(incident)
-    if platform is None:
+    title = PAGES.get(incident)
+    if title is None:
         assert [] == pages
         return
     firing, resolved = pages
-    assert firing.title.startswith(f"CRITICAL {platform}: ")
+    assert firing.title.startswith(f"CRITICAL {title}")
     assert 0 < firing.minute <= MAX_MINUTES
-    assert resolved.title.startswith(f"Resolved {platform}: ")
+    assert resolved.title.startswith(f"Resolved {title}")
     assert INCIDENT_MINUTES < resolved.minute <= INCIDENT_MINUTES + MAX_MINUTES
