@@ -155,7 +155,7 @@ class Condition(msgspec.Struct, frozen=True, gc=False):
     """Something that a status feed reports about an account, a post, a webhook or the plan.
 
     Args:
-        kind: What it is, as in ``web.verdicts``.
+        kind: What it is, as in ``web.findings``.
         name: What people call its subject.
         at: Unix time in seconds at which it has begun or will end, 0 if that does not matter.
         subject: Id of the account or post.
@@ -181,6 +181,7 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         quota: Rate limit of its key, if the API reported one.
+        quota_wait: Seconds until the quota allows the next request; 0 if it does now.
         platforms: Platforms with publishing logs; empty before the first sync is complete.
         failing_accounts: Accounts whose last attempt failed, most consecutive failures first.
         status: State of accounts, queue and plan.
@@ -193,6 +194,7 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     generation: str = LATE
     feeds: tuple[FeedHealth, ...]
     quota: Quota | None = None
+    quota_wait: float = 0.0
     platforms: tuple[PlatformHealth, ...] = ()
     failing_accounts: tuple[AccountHealth, ...] = ()
     status: WorkspaceStatus = WorkspaceStatus()

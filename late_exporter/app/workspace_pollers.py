@@ -92,6 +92,7 @@ class WorkspacePollers:
             generation=", ".join(sorted({poller.recorder.feed.generation for poller in self})),
             feeds=tuple(poller.health for poller in self),
             quota=self.connection.client.quota,
+            quota_wait=self.connection.client.quota_wait(),
             platforms=platforms,
             recent_since=recent_since,
             failing_accounts=registry.failing_accounts(self.name),

@@ -26,7 +26,6 @@ from late_exporter.commands.assets import find_assets
 from late_exporter.commands.connections import connect_workspaces
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.output import json_line, printable, write_lines
-from late_exporter.commands.status import join_names
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.web import WebConfig
 from late_exporter.feeds.status import RefreshContext
@@ -38,7 +37,7 @@ from late_exporter.status import Condition
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.schema import require_writable
 from late_exporter.store.snapshot import Snapshot
-from late_exporter.web.verdicts import status_notices
+from late_exporter.web.findings import condition_findings, problems
 
 MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
 
@@ -170,9 +169,9 @@ async def _check_status_feed(client: LateClient, name: str, config: StatusConfig
         is_off = bool(disabling_reason(exc))
         hint = "leave it out of --status.feeds, or grant the key the right" if is_off else ""
         return Finding(Level.WARNING, subject, f"off: {exc}" if is_off else str(exc), hint)
-    notices = list(status_notices([each for each in reports if isinstance(each, Condition)], now))
-    level = Level.WARNING if any(notice.tone != "ok" for notice in notices) else Level.OK
-    message = "; ".join(f"{notice.text} {join_names(notice.names)}".strip() for notice in notices)
+    found = list(condition_findings([each for each in reports if isinstance(each, Condition)], now))
+    level = Level.WARNING if problems(found) else Level.OK
+    message = "; ".join(each.line for each in found)
     return Finding(level, subject, message or "nothing to report")
 
 

@@ -23,6 +23,7 @@ from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web.access import AccessError, allowed_workspaces, require_access
 from late_exporter.web.asgi import App, Message, Receive, Send
+from late_exporter.web.findings import find, problems
 from late_exporter.web.landing import STYLE, render_page
 from late_exporter.web.reply import READ_METHODS, Headers, Reply, Route, get_header, respond, text_reply
 from late_exporter.web.verdicts import FeedStatus, StatusDocument, feed_status, problem_text, progress_text, single_line
@@ -101,10 +102,11 @@ def create_app(
             status = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces), cluster=cluster)
             if _prefers_json(get_header(scope, b"accept") or ""):
                 # Not msgspec's encoder: names of the API may contain what UTF-8 cannot encode.
-                text = await asyncio.to_thread(lambda: json.dumps(msgspec.to_builtins(status)))
+                text = await asyncio.to_thread(lambda: json.dumps(_builtins(status)))
                 return Reply(body=text.encode(), headers=(("content-type", JSON_TYPE),))
             paths = (telemetry_path, *(("/config",) if allowed is None else ()), "/-/healthy", "/-/ready")
-            html = await asyncio.to_thread(render_page, status, paths, documentation)
+            has_polls = b"polls" in scope.get("query_string", b"").split(b"&")
+            html = await asyncio.to_thread(render_page, status, paths, documentation, has_polls=has_polls)
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
     routes: dict[str, Route] = {
@@ -136,6 +138,12 @@ async def _receive_webhook(webhooks: WebhookReceiver, receive: Receive, scope: M
     signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURE_HEADERS]
     status = webhooks.receive(scope["path"], bytes(body), signatures)
     return text_reply(status.phrase.lower(), status)
+
+
+def _builtins(status: StatusDocument) -> object:
+    """Return the status with its problems, worst first."""
+    found = problems(find(status.workspaces, status.now))
+    return msgspec.to_builtins(status) | {"problems": msgspec.to_builtins(found)}
 
 
 def _prefers_json(accept: str) -> bool:

@@ -185,7 +185,7 @@ async def test_a_status_feed_that_cannot_be_read_is_a_warning(failure: LateError
     assert [message] == [finding.message for finding in findings if finding.level is Level.WARNING]
     assert len(STATUS_FEEDS) == len(findings)
     assert "nothing to report" in [finding.message for finding in findings]
-    assert "The plan: 40% of the uploads, 25% of the spending limit for x" in [finding.message for finding in findings]
+    assert "the plan: 40% of the uploads, 25% of the spending limit for x" in [finding.message for finding in findings]
     assert WEBHOOK
     assert not any(secret in "\n".join(format_findings(findings)) for secret in SECRETS)
 
@@ -203,7 +203,7 @@ async def test_what_status_feeds_report_is_a_warning() -> None:
     warnings = {finding.subject: finding.message for finding in findings if finding.level is Level.WARNING}
     assert {"status feed accounts", "status feed billing"} == set(warnings)
     assert "1 account cannot post: acme (instagram): a text" == warnings["status feed accounts"]
-    assert "Pay-per-use has stopped: -0.05 USD left to spend" in warnings["status feed billing"]
+    assert "pay-per-use has stopped: -0.05 USD left to spend" in warnings["status feed billing"]
 
 
 def test_key_files_must_be_private(tmp_path: Path) -> None:

@@ -140,19 +140,40 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert ["application/json"] == [request.headers["Accept"] for request in server.requests]
     out = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert "FAILING 1 of 2 feeds has a problem: the API rejected the key" == lines[0]
-    assert "FAILING acme, instagram: 19 of 22 attempts failed in the last hour, and 4 more problems" == lines[1]
+    worst = "acme: 19 of 22 attempts on instagram failed in the last hour"
+    others = "1 polling problem, 1 stuck post, 1 blocked account, 1 disconnected account, 7 failing accounts"
+    assert [f"FAILING {worst}; also {others}, 1 failing status feed", "", f"FAILING {worst}"] == lines[:3]
+    assert any(line.startswith("FAILING acme: the feed fails: evil") for line in lines)
     assert "acme (https://zernio.com/api, generation zernio, 60 of 600 requests left)" in lines
     assert "instagram 22 19 (86.4%) 5,600 650 (11.6%) 2 (2 h)" in lines
     assert any(line.startswith("publishing Failing - in 20 s - 0 0 evil") for line in lines)
     assert "publishing First sync - now - 0 0 10 of about 50 logs read, about 1 min left" in lines
-    assert any(line.startswith("7 accounts failed the last publish: 0 (x), 1 (x)") for line in lines)
-    assert "Status feed posts: 500: oops" in lines
+    assert any(
+        line.startswith("WARNING acme: 7 accounts failed 5 times or more in a row: 0 (x), 1 (x)") for line in lines
+    )
+    assert "WARNING acme: status feed posts fails: 500: oops" in lines
     assert "\x1b" not in out
     assert "[bold]name[/bold]" in out
     assert not [line for line in out.splitlines() if line.endswith(" ")]
     assert 0 == main(["status", "--format", "json"])
     assert document() == msgspec.json.decode(capsys.readouterr().out, type=StatusDocument)
+
+
+def test_problems(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """The problems alone have a line each, worst first, and decide the exit code if that is asked for."""
+    server.fault = respond_with(200, json.dumps(msgspec.to_builtins(document())))
+    assert 0 == main(["status", "--problems"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [2, 5] == [sum(line.startswith(level) for line in lines) for level in ("FAILING ", "WARNING ")]
+    assert 7 == len(lines)
+    assert 1 == main(["status", "--problems", "--check"])
+    assert 1 == main(["status", "--check", "--format", "json"])
+    capsys.readouterr()
+    healthy = document()
+    healthy = msgspec.structs.replace(healthy, workspaces=healthy.workspaces[1:])
+    server.fault = respond_with(200, json.dumps(msgspec.to_builtins(healthy)))
+    assert 0 == main(["status", "--problems", "--check"])
+    assert "" == capsys.readouterr().out
 
 
 def answer(exchange: HttpExchange) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -202,7 +203,10 @@ REFUSED = "Unauthorized: the key was refused"
         ("waiting for the first poll", FeedHealth(name="f")),
         (f"first sync has not succeeded: {REFUSED}", FeedHealth(name="f", outcome="unauthorized", error=REFUSED)),
         ("first sync has not succeeded: two lines", FeedHealth(name="f", outcome="store_error", error="two\r\nlines")),
-        ("first sync has not succeeded: The API rate limit was reached.", FeedHealth(name="f", outcome="rate_limited")),
+        (
+            "first sync has not succeeded: the last poll ended with outcome rate_limited",
+            FeedHealth(name="f", outcome="rate_limited"),
+        ),
     ],
 )
 async def test_not_ready(reason: str, feed: FeedHealth) -> None:
@@ -362,7 +366,7 @@ async def test_configuration() -> None:
 
 async def test_the_page_as_json() -> None:
     """Clients that accept JSON, and no HTML, get the status as JSON, also with names that UTF-8 cannot encode."""
-    feed = FeedHealth(name="f\ud800", progress=SyncProgress(log_count=1))
+    feed = FeedHealth(name="f\ud800", outcome="unavailable", error="gone", progress=SyncProgress(log_count=1))
     response = await call(application(feed), headers=[(b"accept", b"application/json")])
     assert "application/json" == response.headers["content-type"]
     document = msgspec.json.decode(response.body.replace(b"\\ud800", b"?"), type=StatusDocument)
@@ -372,6 +376,7 @@ async def test_the_page_as_json() -> None:
         document.workspaces[0].feeds[0].name,
         document.workspaces[0].feeds[0].progress and document.workspaces[0].feeds[0].progress.log_count,
     )
+    assert ["the feed fails: gone"] == [problem["text"] for problem in json.loads(response.body)["problems"]]
     for accept in (b"application/json, text/plain, */*", b"Application/JSON;q=1, */*;q=0.5"):
         assert response.body == (await call(application(feed), headers=[(b"accept", accept)])).body
     html = await call(application(feed), headers=[(b"accept", b"text/html,application/json;q=0.9")])

@@ -1,0 +1,71 @@
+"""The layout of the status page in a browser."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from late_exporter.status import PlatformHealth, RecentCounts, WorkspaceHealth
+from late_exporter.web.landing import render_page
+from late_exporter.web.verdicts import StatusDocument
+from tests.web.pages import NOW, feed, poll, troubled_workspace
+
+WIDTHS = (320, 390, 700, 1000, 1100, 1280, 1440, 1920)
+
+MEASURE = """
+window.onload = () => {
+  const found = {};
+  for (const frame of document.querySelectorAll("iframe")) {
+    const page = frame.contentDocument, edge = element => element.getBoundingClientRect().right;
+    const excess = each => {
+      const box = each.parentElement.closest(".feed, .card, .problems");
+      return edge(each) - edge(box) + parseFloat(getComputedStyle(box).paddingRight);
+    };
+    const over = [...page.querySelectorAll(".card *, .problems *")].filter(each => excess(each) > 0.5);
+    found[frame.width] = over.map(each => `${each.tagName}.${each.getAttribute("class")} +${excess(each)}`);
+    if (page.documentElement.scrollWidth > frame.width) found[frame.width].push("page");
+  }
+  document.body.innerHTML = "<pre>" + JSON.stringify(found) + "</pre>";
+};
+"""
+
+
+def wide_platform(name: str) -> PlatformHealth:
+    """Return a platform with values as wide as they get, in trouble."""
+    return PlatformHealth(
+        name=name,
+        counted_since=NOW - 9e6,
+        failed=123_456,
+        final=1_234_567,
+        pending=1_234,
+        last_log=NOW - 59 * 60,
+        oldest_pending=NOW - 23 * 3600,
+        recent=RecentCounts(1_234, 12_345, is_failing=True),
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 14])
+def test_nothing_leaves_its_card(count: int, require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """At every width, from phones to large screens, tables and texts stay inside their card, and cards on the page."""
+    platforms = tuple(map(wide_platform, ("googlebusiness", "instagram", "x")))
+    feeds = (feed(recent_polls=(poll(5, logs=98_304, duration=65.0),) * 3), feed("connections", outcome="unavailable"))
+    workspace = replace(troubled_workspace(), platforms=platforms, feeds=feeds)
+    workspaces: list[WorkspaceHealth] = [replace(workspace, name=f"{'brand-' * 9}{number}") for number in range(count)]
+    status = StatusDocument(version="1.2.3", now=NOW, workspaces=tuple(workspaces))
+    page = html.escape(render_page(status, ["/metrics"], "", has_polls=True))
+    frames = "".join(f'<iframe width="{width}" height="800" srcdoc="{page}"></iframe>' for width in WIDTHS)
+    file = tmp_path / "frames.html"
+    file.write_text(f"<!doctype html><body>{frames}<script>{MEASURE}</script>", "utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command = [require_tool("chromium"), *options, f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom"]
+    output = subprocess.run([*command, file.as_uri()], capture_output=True, check=True, timeout=90, cwd=tmp_path)
+    result = re.search("<pre>(.*)</pre>", output.stdout.decode())
+    assert result is not None
+    assert {str(width): [] for width in WIDTHS} == json.loads(html.unescape(result[1]))
