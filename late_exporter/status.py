@@ -23,17 +23,6 @@ class Quota(msgspec.Struct, frozen=True):
     customer_requests: int = 0
 
 
-class PollHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A finished poll."""
-
-    started_at: float
-    outcome: str
-    error: str = ""
-    requests: int = 0
-    logs: int = 0
-    duration: float = 0.0
-
-
 class SyncProgress(msgspec.Struct, frozen=True, gc=False):
     """How far a first sync or a catch-up has come; times are in seconds.
 
@@ -62,8 +51,6 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
         lag: Time from creation to recording of the last live log.
         gaps: Number of stretches of the log list still to be read.
         coverage_start: Time since which every log is recorded; None before the first sync is complete.
-        recent_polls: Last polls, newest first.
-        recent_failures: Last failed polls, newest first, however long ago.
         progress: Progress of a first sync or a catch-up; None if the feed is up to date.
     """
 
@@ -80,8 +67,6 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
     pending: int = 0
     gaps: int = 0
     coverage_start: float | None = None
-    recent_polls: tuple[PollHealth, ...] = ()
-    recent_failures: tuple[PollHealth, ...] = ()
     progress: SyncProgress | None = None
 
 

@@ -93,7 +93,7 @@ def _feed_row(feed: FeedHealth, quota_wait: float, now: float) -> Row:
         "LAG>": "" if feed.lag is None else human_duration(feed.lag),
         "LOGS>": f"{feed.logs:,}",
         "PENDING>": f"{feed.pending:,}",
-        "DETAIL": verdicts.problem_text(feed) or (verdicts.progress_text(progress) if progress is not None else ""),
+        "DETAIL": verdicts.progress_text(progress) if progress is not None else "",
     }
     return Row(cells, status.tone)
 

@@ -26,7 +26,7 @@ from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.findings import find, problems
 from late_exporter.web.landing import STYLE, render_page
 from late_exporter.web.reply import READ_METHODS, Headers, Reply, Route, get_header, respond, text_reply
-from late_exporter.web.verdicts import FeedStatus, StatusDocument, feed_status, problem_text, progress_text, single_line
+from late_exporter.web.verdicts import FeedStatus, StatusDocument, feed_status, progress_text, single_line
 
 JSON_TYPE = "application/json"
 LIFECYCLE_METHODS = ("POST", "PUT")
@@ -105,8 +105,7 @@ def create_app(
                 text = await asyncio.to_thread(lambda: json.dumps(_builtins(status)))
                 return Reply(body=text.encode(), headers=(("content-type", JSON_TYPE),))
             paths = (telemetry_path, *(("/config",) if allowed is None else ()), "/-/healthy", "/-/ready")
-            has_polls = b"polls" in scope.get("query_string", b"").split(b"&")
-            html = await asyncio.to_thread(render_page, status, paths, documentation, has_polls=has_polls)
+            html = await asyncio.to_thread(render_page, status, paths, documentation)
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
     routes: dict[str, Route] = {
@@ -210,7 +209,7 @@ async def _readiness(health: HealthSource, scope: Message) -> Reply:
 def _unready_reason(feed: FeedHealth) -> str:
     status = feed_status(feed)
     if status is FeedStatus.FAILING:
-        return f"first sync has not succeeded: {problem_text(feed)}"
+        return f"first sync has not succeeded: {single_line(feed.error)}"
     if status is FeedStatus.WAITING:
         return "waiting for the first poll"
     return f"first sync in progress, {progress_text(feed.progress or SyncProgress(feed.logs))}"

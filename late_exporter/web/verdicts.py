@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from late_exporter.format import human_duration, iso_time
-from late_exporter.status import FeedHealth, PlatformHealth, PollHealth, SyncProgress, WorkspaceHealth
+from late_exporter.status import FeedHealth, PlatformHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth
 
 MAX_ERROR_LENGTH = 300
@@ -46,14 +46,23 @@ class FeedStatus(Enum):
         predicates: What the summary says about one feed, and about several.
     """
 
-    FAILING = ("bad", "Failing")
-    SYNCING = ("busy", "First sync")
+    FAILING = ("bad", "Failing", "fails", "fail")
+    SYNCING = ("busy", "First sync", "is in its first sync", "are in their first sync")
     CATCHING_UP = ("busy", "Catching up", "is catching up", "are catching up")
     WAITING = ("idle", "Waiting for first poll", "is waiting for the first poll", "are waiting for the first poll")
     OK = ("ok", "OK", "is polled and up to date", "are polled and up to date")
 
     def __init__(self, tone: str, label: str, *predicates: str) -> None:
         self.tone, self.label, self.predicates = tone, label, predicates
+
+    def text(self, count: int, total: int, names: Sequence[str] = ()) -> str:
+        """Return a sentence about the feeds that have this status, which are named or counted."""
+        subject = f"{count:,} of {total:,} feeds"
+        if count == total:
+            subject = {1: "the feed", 2: "both feeds"}.get(total, f"all {total:,} feeds")
+        elif names:
+            subject = f"feed{'s' * (count > 1)} {', '.join(names)}"
+        return f"{subject} {self.predicates[count > 1]}"
 
 
 def feed_status(feed: FeedHealth) -> FeedStatus:
@@ -64,28 +73,6 @@ def feed_status(feed: FeedHealth) -> FeedStatus:
     if feed.outcome is None:
         return FeedStatus.WAITING
     return FeedStatus.CATCHING_UP if feed.gaps else FeedStatus.OK
-
-
-def problem_text(feed: FeedHealth | PollHealth) -> str:
-    """Return the error of a poll, or of the last one of a feed, as one line; empty if it succeeded."""
-    if feed.error or feed.outcome in {None, "success"}:
-        return single_line(feed.error)
-    return f"the last poll ended with outcome {single_line(feed.outcome, MAX_NAME_LENGTH)}"
-
-
-def summarize(statuses: Sequence[FeedStatus]) -> tuple[str, str]:
-    """Return the tone and the one sentence that summarize feeds of which none fails."""
-    if not statuses:
-        return FeedStatus.WAITING.tone, "No feed is configured"
-    worst = min(statuses, key=list(FeedStatus).index)
-    affected, total = statuses.count(worst), len(statuses)
-    if worst is FeedStatus.SYNCING:
-        scope = f" in {affected:,} of {total:,} feeds" if affected < total else ""
-        return worst.tone, f"First sync in progress{scope}"
-    subject = f"{affected:,} of {total:,} feeds"
-    if affected == total:
-        subject = {1: "The feed", 2: "Both feeds"}.get(total, f"All {total:,} feeds")
-    return worst.tone, f"{subject} {worst.predicates[affected > 1]}"
 
 
 class Verdict(NamedTuple):
@@ -103,6 +90,12 @@ class Verdict(NamedTuple):
 
 TONES = ("bad", "warn", "busy", "idle", "ok")
 """Tones, worst first."""
+
+
+def outdated_since(workspace: WorkspaceHealth) -> float | None:
+    """Return the last success of a workspace whose feeds all fail; None if its figures are current."""
+    is_current = any(feed_status(feed) is not FeedStatus.FAILING for feed in workspace.feeds)
+    return None if is_current else max((feed.last_success or 0.0 for feed in workspace.feeds), default=0.0) or None
 
 
 def platform_tone(platform: PlatformHealth) -> str:
@@ -123,6 +116,10 @@ def single_line(text: str, length: int = MAX_ERROR_LENGTH) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
+def short_name(name: str) -> str:
+    return single_line(name, MAX_NAME_LENGTH)
+
+
 def worst_first(platforms: Iterable[PlatformHealth]) -> Sequence[PlatformHealth]:
     def rank(platform: PlatformHealth) -> tuple[object, ...]:
         recent = platform.recent
@@ -132,18 +129,15 @@ def worst_first(platforms: Iterable[PlatformHealth]) -> Sequence[PlatformHealth]
     return sorted(platforms, key=rank)
 
 
-def time_left(seconds: float) -> str:
-    """Return an estimate of a time, which is no more exact than it looks."""
-    return f"about {human_duration(max(seconds, 1), rough=True)} left"
-
-
 def progress_text(progress: SyncProgress) -> str:
     """Return how far a first sync or a catch-up has come, as one line."""
     expected = f" of about {progress.expected_count:,}" if progress.expected_count else ""
     text = f"{progress.log_count:,}{expected} logs read"
     if progress.quota_wait >= MIN_QUOTA_WAIT:
         text += f", waiting {human_duration(progress.quota_wait)} for the quota"
-    return text if progress.seconds_left is None else f"{text}, {time_left(progress.seconds_left)}"
+    if progress.seconds_left is None:
+        return text
+    return f"{text}, about {human_duration(max(progress.seconds_left, 1), rough=True)} left"
 
 
 def waits_for_quota(feed: FeedHealth, quota_wait: float, now: float) -> bool:

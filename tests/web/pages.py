@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any
 
@@ -12,7 +11,6 @@ from late_exporter.status import (
     Condition,
     FeedHealth,
     PlatformHealth,
-    PollHealth,
     Quota,
     RecentCounts,
     StatusFeedHealth,
@@ -32,11 +30,6 @@ def feed(
 ) -> FeedHealth:
     """Return a healthy feed with some values changed."""
     return FeedHealth(name=name, is_synced=is_synced, outcome=outcome, **values)
-
-
-def poll(ago: float, outcome: str = "success", **values: Any) -> PollHealth:
-    """Return a poll some seconds before NOW."""
-    return PollHealth(started_at=NOW - ago, outcome=outcome, **values)
 
 
 def workspace(name: str = "acme", *feeds: FeedHealth, **more: Any) -> WorkspaceHealth:
@@ -75,7 +68,7 @@ def account(username: str = "@acme", failures: int = 1, *, on: str = "instagram"
 
 def troubled_workspace(text: str = "trouble") -> WorkspaceHealth:
     """Return a workspace with a problem of most kinds, and with one text in every place that the API can fill."""
-    failed = feed(text, outcome=text, error=text, recent_polls=(poll(5, text, error=text),))
+    failed = feed(text, outcome=text, error=text)
     status = WorkspaceStatus(
         feeds=(StatusFeedHealth(name="posts", error=f"{text} 500"),),
         conditions=(Condition("scheduled", text, NOW - 7200), *(Condition("blocked", text, text=text),) * 6),
@@ -91,15 +84,9 @@ def troubled_workspace(text: str = "trouble") -> WorkspaceHealth:
     )
 
 
-def render(
-    *workspaces: WorkspaceHealth,
-    paths: Sequence[str] = ("/metrics", "/-/healthy"),
-    documentation: str = "",
-    has_polls: bool = False,
-) -> str:
+def render(*workspaces: WorkspaceHealth) -> str:
     """Render the page at NOW."""
-    status = StatusDocument(version="1.2.3", now=NOW, workspaces=workspaces)
-    return render_page(status, paths, documentation, has_polls=has_polls)
+    return render_page(StatusDocument(version="1.2.3", now=NOW, workspaces=workspaces), ["/metrics"], "")
 
 
 def rows(html: str) -> list[list[str]]:

@@ -203,10 +203,6 @@ REFUSED = "Unauthorized: the key was refused"
         ("waiting for the first poll", FeedHealth(name="f")),
         (f"first sync has not succeeded: {REFUSED}", FeedHealth(name="f", outcome="unauthorized", error=REFUSED)),
         ("first sync has not succeeded: two lines", FeedHealth(name="f", outcome="store_error", error="two\r\nlines")),
-        (
-            "first sync has not succeeded: the last poll ended with outcome rate_limited",
-            FeedHealth(name="f", outcome="rate_limited"),
-        ),
     ],
 )
 async def test_not_ready(reason: str, feed: FeedHealth) -> None:

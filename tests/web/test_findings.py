@@ -7,9 +7,16 @@ from typing import Any
 import pytest
 
 from deploy.prometheus import thresholds
-from late_exporter.status import Condition, RecentCounts, StatusFeedHealth, WorkspaceStatus
+from late_exporter.status import (
+    Condition,
+    FeedHealth,
+    RecentCounts,
+    StatusFeedHealth,
+    WorkspaceHealth,
+    WorkspaceStatus,
+)
 from late_exporter.web.findings import COOLDOWN, DAY, FAILURES_IN_A_ROW, KINDS, Finding, find, problems, verdicts_of
-from late_exporter.web.verdicts import FAILED_SHARE, STUCK_SECONDS, FeedStatus, summarize
+from late_exporter.web.verdicts import FAILED_SHARE, STUCK_SECONDS
 from tests.web.pages import (
     NOW,
     REFUSED,
@@ -21,6 +28,9 @@ from tests.web.pages import (
     unreachable_workspace,
     workspace,
 )
+
+SYNCING = feed(is_synced=False)
+WAITING = feed(is_synced=False, outcome=None)
 
 
 def lines(*found: Finding) -> list[tuple[str, str]]:
@@ -94,11 +104,11 @@ def test_what_status_feeds_report() -> None:
         ("warn", "a post that was due 6 min ago is still pending approval: p4"),
         ("warn", "1 account cannot post: Dora (x): No scope"),
         ("warn", "3 accounts must be connected again: a0 (tiktok), a1 (tiktok), a2 (tiktok)"),
-        ("warn", f"1 account is {COOLDOWN}: a1 (instagram), which ends in 10 min"),
+        ("warn", f"1 account {COOLDOWN}: a1 (instagram), which ends in 10 min"),
         ("warn", "pay-per-use has stopped: -0.05 USD left to spend"),
         ("warn", "little or nothing is left of the plan: 100% of the profiles"),
-        ("warn", "2 webhooks are switched off: orders, alerts"),
-        ("ok", "1 token expires soon: b (x), in 9 d"),
+        ("warn", "2 webhooks switched off: orders, alerts"),
+        ("ok", "1 token will expire soon: b (x), in 9 d"),
         ("ok", "the plan: 40% of the uploads, 12.34 USD left to spend"),
     ] == lines(*find([reporting(*conditions)], NOW))
 
@@ -160,7 +170,7 @@ def test_feeds_that_fail_for_different_reasons() -> None:
     feeds = (
         feed("publishing", outcome="unavailable", error="500: oops (request id a1)"),
         feed("connections", outcome="unavailable", error="500: oops (request id b2)"),
-        feed("webhooks", outcome="strange"),
+        feed("webhooks", outcome="bad_payload", error="not JSON"),
         feed("messaging"),
     )
     status = WorkspaceStatus(
@@ -172,8 +182,8 @@ def test_feeds_that_fail_for_different_reasons() -> None:
     )
     assert [
         ("bad", "feeds publishing, connections fail: 500: oops"),
-        ("bad", "feed webhooks fails: the last poll ended with outcome strange"),
-        ("warn", "status feeds posts, accounts fail: 503: no"),
+        ("bad", "feed webhooks fails: not JSON"),
+        ("warn", "status feeds posts, accounts failed: 503: no"),
         ("ok", "status feed billing is off, and tried again hourly: 403: no"),
     ] == lines(*find([workspace("a", *feeds, status=status)], NOW))
 
@@ -189,19 +199,20 @@ def test_thresholds_are_those_of_the_alerts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tone", "sentence", "statuses"),
+    ("tone", "sentence", "feeds"),
     [
         ("idle", "No feed is configured", []),
-        ("busy", "First sync in progress", [FeedStatus.SYNCING] * 2),
-        ("busy", "First sync in progress in 1 of 2 feeds", [FeedStatus.SYNCING, FeedStatus.WAITING]),
-        ("busy", "1 of 2 feeds is catching up", [FeedStatus.CATCHING_UP, FeedStatus.OK]),
-        ("idle", "Both feeds are waiting for the first poll", [FeedStatus.WAITING] * 2),
-        ("ok", "All 1,200 feeds are polled and up to date", [FeedStatus.OK] * 1200),
+        ("busy", "Both feeds are in their first sync", [SYNCING] * 2),
+        ("busy", "1 of 2 feeds is in its first sync", [SYNCING, WAITING]),
+        ("busy", "1 of 2 feeds is catching up", [feed(gaps=1), feed()]),
+        ("idle", "The feed is waiting for the first poll", [WAITING]),
+        ("ok", "All 1,200 feeds are polled and up to date", [feed()] * 1200),
     ],
 )
-def test_summary_of_feeds(tone: str, sentence: str, statuses: list[FeedStatus]) -> None:
-    """The worst status decides the summary and its colour."""
-    assert (tone, sentence) == summarize(statuses)
+def test_how_polling_is(tone: str, sentence: str, feeds: list[FeedHealth]) -> None:
+    """The worst status decides the sentence about all feeds and its colour."""
+    workspaces = [WorkspaceHealth(name="a", base_url="", feeds=tuple(feeds))]
+    assert [(tone, sentence, "")] == verdicts_of(workspaces, find(workspaces, NOW))
 
 
 def test_no_problem() -> None:

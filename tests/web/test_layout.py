@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from late_exporter.status import PlatformHealth, RecentCounts, WorkspaceHealth
 from late_exporter.web.landing import render_page
 from late_exporter.web.verdicts import StatusDocument
-from tests.web.pages import NOW, feed, poll, troubled_workspace
+from tests.web.pages import NOW, feed, troubled_workspace
 
 WIDTHS = (320, 390, 700, 1000, 1100, 1280, 1440, 1920)
 
@@ -55,11 +55,11 @@ def wide_platform(name: str) -> PlatformHealth:
 def test_nothing_leaves_its_card(count: int, require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """At every width, from phones to large screens, tables and texts stay inside their card, and cards on the page."""
     platforms = tuple(map(wide_platform, ("googlebusiness", "instagram", "x")))
-    feeds = (feed(recent_polls=(poll(5, logs=98_304, duration=65.0),) * 3), feed("connections", outcome="unavailable"))
+    feeds = (feed(), feed("connections", outcome="unavailable"))
     workspace = replace(troubled_workspace(), platforms=platforms, feeds=feeds)
     workspaces: list[WorkspaceHealth] = [replace(workspace, name=f"{'brand-' * 9}{number}") for number in range(count)]
     status = StatusDocument(version="1.2.3", now=NOW, workspaces=tuple(workspaces))
-    page = html.escape(render_page(status, ["/metrics"], "", has_polls=True))
+    page = html.escape(render_page(status, ["/metrics"], ""))
     frames = "".join(f'<iframe width="{width}" height="800" srcdoc="{page}"></iframe>' for width in WIDTHS)
     file = tmp_path / "frames.html"
     file.write_text(f"<!doctype html><body>{frames}<script>{MEASURE}</script>", "utf-8")
