@@ -121,6 +121,17 @@ class AccountHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     consecutive_failures: int = 0
 
 
+class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A failed attempt to publish at a Unix time in seconds; what is unknown is empty."""
+
+    time: float
+    platform: str
+    account_id: str = ""
+    username: str = ""
+    post_id: str = ""
+    error: str = ""
+
+
 class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Health of a status feed.
 
@@ -169,6 +180,7 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
         quota_wait: Seconds until the quota allows the next request; 0 if it does now.
         platforms: Platforms with publishing logs; empty before the first sync is complete.
         failing_accounts: Accounts whose last attempt failed, most consecutive failures first.
+        failures: Last failed attempts of each account, newest first.
         status: State of accounts, queue and plan.
         recent_since: Start of the time of which all recent logs are known, an hour ago or later; None if no publishing
             logs are read.
@@ -182,5 +194,6 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     quota_wait: float = 0.0
     platforms: tuple[PlatformHealth, ...] = ()
     failing_accounts: tuple[AccountHealth, ...] = ()
+    failures: tuple[Failure, ...] = ()
     status: WorkspaceStatus = WorkspaceStatus()
     recent_since: float | None = None

@@ -14,8 +14,7 @@ from late_exporter.errors import LateError
 from late_exporter.format import human_duration
 from late_exporter.status import FeedHealth, PlatformHealth, WorkspaceHealth
 from late_exporter.web import verdicts
-from late_exporter.web.findings import Finding, find, problems, verdicts_of
-from late_exporter.web.verdicts import StatusDocument
+from late_exporter.web.findings import Finding, StatusDocument, problems, verdicts_of
 
 LEVELS = {"bad": "FAILING", "warn": "WARNING", "busy": "BUSY", "idle": "IDLE", "ok": "OK"}
 INDENT = 2
@@ -25,11 +24,10 @@ def status(context: CommandContext) -> int:
     """Print the status of the exporter, and return the exit code."""
     body, flags = fetch(context, "/", accept="application/json"), context.flags
     document, terminal = parse_status(body), Terminal.detect()
-    findings = find(document.workspaces, document.now)
-    problem_lines = list(_problem_lines(problems(findings), terminal))
+    problem_lines = list(_problem_lines(problems(document.findings), terminal))
     lines = [body.decode()] if flags.format == "json" else problem_lines
     if not (flags.problems or flags.format == "json"):
-        lines = list(_lines(document, findings, problem_lines, terminal))
+        lines = list(_lines(document, problem_lines, terminal))
     return write_lines(lines, int(flags.check and bool(problem_lines)))
 
 
@@ -45,10 +43,8 @@ def _problem_lines(found: Iterable[Finding], terminal: Terminal) -> Iterator[str
         yield terminal.toned(f"{LEVELS[each.tone]:8}", each.tone) + clean(f"{each.workspace}: {each.line}")
 
 
-def _lines(
-    document: StatusDocument, findings: Sequence[Finding], problem_lines: Sequence[str], terminal: Terminal
-) -> Iterator[str]:
-    for verdict in verdicts_of(document.workspaces, findings):
+def _lines(document: StatusDocument, problem_lines: Sequence[str], terminal: Terminal) -> Iterator[str]:
+    for verdict in verdicts_of(document):
         text = f"{verdict.text}; also {verdict.others}" if verdict.others else verdict.text
         yield terminal.toned(f"{LEVELS[verdict.tone]:8}", verdict.tone) + terminal.bold(clean(text))
     if problem_lines:
@@ -56,7 +52,8 @@ def _lines(
     for workspace in document.workspaces:
         yield ""
         yield from _workspace_lines(workspace, document.now, terminal)
-        notes = [each.line for each in findings if each.tone == "ok" and each.workspace == workspace.name]
+        own = (each for each in document.findings if each.workspace == workspace.name)
+        notes = [each.line for each in own if each.tone == "ok" and each.kind != "feed"]
         yield from _indented(["", *map(clean, notes)] if notes else [])
     yield ""
     yield f"late-exporter {clean(document.version)}, {verdicts.utc_text(document.now)}"

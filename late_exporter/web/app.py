@@ -23,14 +23,15 @@ from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web.access import AccessError, allowed_workspaces, require_access
 from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.findings import find, problems
-from late_exporter.web.landing import STYLE, render_page
+from late_exporter.web.findings import StatusDocument, find
+from late_exporter.web.landing import STYLE, failures_by_subject, render_page
 from late_exporter.web.reply import READ_METHODS, Headers, Reply, Route, get_header, respond, text_reply
-from late_exporter.web.verdicts import FeedStatus, StatusDocument, feed_status, progress_text, single_line
+from late_exporter.web.verdicts import feed_status, progress_text, single_line
 
 JSON_TYPE = "application/json"
 LIFECYCLE_METHODS = ("POST", "PUT")
 BROWSER_HEADERS = (b"origin", b"referer", b"sec-fetch-site")
+SUBJECT_PATHS = ("/platforms/", "/accounts/")
 SIGNATURE_HEADERS = (b"x-late-signature", b"x-zernio-signature")
 MAX_REASONS = 50
 """Maximum number of feeds that are listed as not ready."""
@@ -98,14 +99,20 @@ def create_app(
                 if allowed is None or workspace.name in allowed:
                     workspaces.append(workspace)
                 await asyncio.sleep(0)
+            if (subject := scope["path"][1:]) and subject not in failures_by_subject(workspaces):
+                raise AccessError(HTTPStatus.NOT_FOUND)
             cluster = health.cluster() if allowed is None else None  # It names all workspaces.
-            status = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces), cluster=cluster)
+            now = clock()
+            findings = await asyncio.to_thread(find, workspaces, now)
+            status = StatusDocument(
+                version=version, now=now, workspaces=tuple(workspaces), findings=findings, cluster=cluster
+            )
             if _prefers_json(get_header(scope, b"accept") or ""):
                 # Not msgspec's encoder: names of the API may contain what UTF-8 cannot encode.
-                text = await asyncio.to_thread(lambda: json.dumps(_builtins(status)))
+                text = await asyncio.to_thread(lambda: json.dumps(msgspec.to_builtins(status)))
                 return Reply(body=text.encode(), headers=(("content-type", JSON_TYPE),))
             paths = (telemetry_path, *(("/config",) if allowed is None else ()), "/-/healthy", "/-/ready")
-            html = await asyncio.to_thread(render_page, status, paths, documentation)
+            html = await asyncio.to_thread(render_page, status, paths, documentation, subject)
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
     routes: dict[str, Route] = {
@@ -118,7 +125,7 @@ def create_app(
     }
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        route = routes.get(scope["path"])
+        route = routes.get("/" if scope["path"].startswith(SUBJECT_PATHS) else scope["path"])
         if webhooks is not None and webhooks.handles(scope["path"]):
             route = (("POST",), partial(_receive_webhook, webhooks, receive))
         await respond(route, scope, send)
@@ -137,12 +144,6 @@ async def _receive_webhook(webhooks: WebhookReceiver, receive: Receive, scope: M
     signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURE_HEADERS]
     status = webhooks.receive(scope["path"], bytes(body), signatures)
     return text_reply(status.phrase.lower(), status)
-
-
-def _builtins(status: StatusDocument) -> object:
-    """Return the status with its problems, worst first."""
-    found = problems(find(status.workspaces, status.now))
-    return msgspec.to_builtins(status) | {"problems": msgspec.to_builtins(found)}
 
 
 def _prefers_json(accept: str) -> bool:
@@ -207,9 +208,5 @@ async def _readiness(health: HealthSource, scope: Message) -> Reply:
 
 
 def _unready_reason(feed: FeedHealth) -> str:
-    status = feed_status(feed)
-    if status is FeedStatus.FAILING:
-        return f"first sync has not succeeded: {single_line(feed.error)}"
-    if status is FeedStatus.WAITING:
-        return "waiting for the first poll"
-    return f"first sync in progress, {progress_text(feed.progress or SyncProgress(feed.logs))}"
+    progress = feed.progress or SyncProgress(feed.logs)
+    return f"{feed_status(feed).label.lower()}: {single_line(feed.error) or progress_text(progress)}"

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import msgspec
 
 from late_exporter.format import human_duration, plural
-from late_exporter.status import AccountHealth, Condition, PlatformHealth, WorkspaceHealth
+from late_exporter.status import AccountHealth, Condition, FeedHealth, PlatformHealth, WorkspaceHealth
+from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web import verdicts
 from late_exporter.web.verdicts import HOUR, TONES, FeedStatus, Verdict, short_name, single_line
 
@@ -70,15 +71,17 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         kind: As in KINDS.
-        tone: As severe as the alert: bad or warn; ok if it is only of interest.
+        tone: As severe as the alert: bad or warn; another one if it is only of interest.
         text: Sentence that begins in lower case.
         names: What it is about.
+        subjects: Their ids, if they have any.
     """
 
     kind: str
     tone: str
     text: str
     names: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
     workspace: str = ""
 
     @property
@@ -93,26 +96,39 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.text}{names and ': '}{names}{f' and {more:,} more' if more > 0 else ''}"
 
 
-def find(workspaces: Iterable[WorkspaceHealth], now: float) -> Sequence[Finding]:
+class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What the status page shows, as JSON, for ``late-exporter status``.
+
+    Args:
+        now: Unix time in seconds.
+        findings: Everything found in the workspaces, worst first.
+    """
+
+    version: str
+    now: float
+    workspaces: tuple[WorkspaceHealth, ...]
+    findings: tuple[Finding, ...] = ()
+    cluster: ClusterHealth | None = None
+
+
+def find(workspaces: Iterable[WorkspaceHealth], now: float) -> tuple[Finding, ...]:
     """Return all findings, worst first, with those that are only of interest; ``now`` is in Unix seconds."""
-    return sorted(chain.from_iterable(_find_in(each, now) for each in workspaces), key=lambda each: each.severity)
+    found = chain.from_iterable(_find_in(each, now) for each in workspaces)
+    return tuple(sorted(found, key=lambda each: each.severity))
 
 
 def problems(findings: Iterable[Finding]) -> Sequence[Finding]:
-    return [each for each in findings if each.tone != "ok"]
+    return [each for each in findings if each.tone in ("bad", "warn")]
 
 
-def verdicts_of(workspaces: Sequence[WorkspaceHealth], findings: Sequence[Finding]) -> Sequence[Verdict]:
-    """Return the verdicts about workspaces and all their findings, the worst one first."""
-    found, said = problems(findings), list[Verdict]()
-    statuses = [verdicts.feed_status(feed) for workspace in workspaces for feed in workspace.feeds]
+def verdicts_of(document: StatusDocument) -> Sequence[Verdict]:
+    """Return the verdicts about all workspaces, the worst one first."""
+    workspaces, found, said = document.workspaces, problems(document.findings), list[Verdict]()
     if found:
         said.append(_summary(found, is_named=len(workspaces) > 1))
-    worst = min(statuses, key=list(FeedStatus).index, default=None)
-    if worst is None:
-        said.append(Verdict("idle", "No feed is configured"))
-    elif worst is not FeedStatus.FAILING:
-        said.append(Verdict(worst.tone, as_sentence(worst.text(statuses.count(worst), len(statuses)))))
+    if not any(finding.kind == "feed" for finding in found):
+        polling = _polling_finding([feed for workspace in workspaces for feed in workspace.feeds])
+        said.append(Verdict(polling.tone, as_sentence(polling.text)))
     recent = [platform.recent for workspace in workspaces for platform in workspace.platforms]
     failed, final = sum(each.failed for each in recent), sum(each.final for each in recent)
     if final and not found:
@@ -162,6 +178,7 @@ def condition_findings(conditions: Sequence[Condition], now: float) -> Iterator[
                 tone="bad" if age > wording.bad_after else "warn" if age > wording.warn_after else "ok",
                 text=wording.text.format(when=times[0], **counts),
                 names=tuple(filter(None, names)),
+                subjects=tuple(each.subject for each in matches),
             )
 
 
@@ -179,20 +196,19 @@ def _platform_findings(platform: PlatformHealth, recent_since: float | None, now
 def _account_findings(accounts: Sequence[AccountHealth]) -> Iterator[Finding]:
     """Yield one finding about the accounts whose alert fires, and one about others whose last attempt failed."""
     for tone, what in ("warn", f"failed {FAILURES_IN_A_ROW} times or more in a row"), ("ok", "failed the last publish"):
-        names = [
-            f"{short_name(each.username or each.account_id)} ({short_name(each.platform)})"
-            for each in accounts
-            if (each.consecutive_failures >= FAILURES_IN_A_ROW) == (tone == "warn")
-        ]
-        if names:
-            text = f"{plural(len(names), 'account')} {what}"
-            yield Finding(kind="account", tone=tone, text=text, names=tuple(names))
+        failing = [each for each in accounts if (each.consecutive_failures >= FAILURES_IN_A_ROW) == (tone == "warn")]
+        names = (f"{short_name(each.username or each.account_id)} ({short_name(each.platform)})" for each in failing)
+        if failing:
+            text, subjects = f"{plural(len(failing), 'account')} {what}", tuple(each.account_id for each in failing)
+            yield Finding(kind="account", tone=tone, text=text, names=tuple(names), subjects=subjects)
 
 
 def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
-    """Yield one finding per cause; feeds that fail for the same one share it."""
+    """Yield one finding per cause of failures, which feeds share, or else one about how polling is."""
     failing = [feed for feed in workspace.feeds if verdicts.feed_status(feed) is FeedStatus.FAILING]
     causes = _by_cause((feed.error, feed.name) for feed in failing)
+    if not failing:
+        yield _polling_finding(workspace.feeds)
     for cause, names in causes.items():
         text = FeedStatus.FAILING.text(len(names), len(workspace.feeds), names)
         yield Finding(kind="feed", tone="bad", text=f"{text}: {cause}")
@@ -206,6 +222,15 @@ def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
         if cause and cause not in causes:
             text = f"status feed{'s' * (len(names) > 1)} {', '.join(names)} failed: {cause}"
             yield Finding(kind="status_feed", tone="warn", text=text)
+
+
+def _polling_finding(feeds: Sequence[FeedHealth]) -> Finding:
+    """Return how the polling of feeds is of which none fails."""
+    if not feeds:
+        return Finding(kind="feed", tone="idle", text="no feed is configured")
+    statuses = [verdicts.feed_status(feed) for feed in feeds]
+    worst = min(statuses, key=list(FeedStatus).index)
+    return Finding(kind="feed", tone=worst.tone, text=worst.text(statuses.count(worst), len(statuses)))
 
 
 def _by_cause(errors: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[str]]:

@@ -6,16 +6,16 @@ filters in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
 from inspect import isfunction
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from late_exporter.status import Quota, WorkspaceHealth
+from late_exporter.status import Failure, WorkspaceHealth
 from late_exporter.web import findings, verdicts
-from late_exporter.web.findings import MAX_NAMES, Finding, find, problems, verdicts_of
-from late_exporter.web.verdicts import TONES, StatusDocument, Verdict
+from late_exporter.web.findings import MAX_NAMES, Finding, StatusDocument, problems, verdicts_of
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -25,36 +25,36 @@ _RESOURCES = Path(__file__).parent
 STYLE = _RESOURCES.joinpath("landing.css").read_text("utf-8")
 
 
-class Card(NamedTuple):
-    """A workspace on the page, with its findings and the worst verdict."""
+def failures_by_subject(workspaces: Iterable[WorkspaceHealth]) -> Mapping[str, Sequence[tuple[str, Failure]]]:
+    """Return the failures, each with its workspace, of ``platforms/NAME`` and ``accounts/ID``."""
+    failures: dict[str, list[tuple[str, Failure]]] = {}
+    for workspace in workspaces:
+        for each in workspace.failures:
+            for subject in (f"platforms/{each.platform}", f"accounts/{each.account_id}"):
+                failures.setdefault(subject, []).append((workspace.name, each))
+    return failures
 
-    workspace: WorkspaceHealth
-    findings: Sequence[Finding]
-    verdict: Verdict
 
+def render_page(document: StatusDocument, paths: Sequence[str], documentation: str, subject: str = "") -> str:
+    """Render the page, or that of the failures of a subject.
 
-def render_page(document: StatusDocument, paths: Sequence[str], documentation: str) -> str:
-    """Render the page, which links to other paths and to the URL ``documentation``, if there is one."""
-    cards = [_card(workspace, document.now) for workspace in document.workspaces]
-    found = sorted((finding for card in cards for finding in card.findings), key=lambda each: each.severity)
+    It links to other paths and to the URL ``documentation``, if there is one.
+    """
+    by_workspace: dict[str, list[Finding]] = {each.name: [] for each in document.workspaces}
+    for finding in document.findings:
+        by_workspace[finding.workspace].append(finding)
+    cards = [(each, by_workspace[each.name]) for each in document.workspaces]
     return load_template().render(
-        cards=sorted(cards, key=_severity),
+        cards=sorted(cards, key=lambda card: [each.severity for each in card[1][:1]]),
         document=document,
         documentation=documentation,
+        failures_by_subject=failures_by_subject(document.workspaces),
         feeds=[feed for workspace in document.workspaces for feed in workspace.feeds],
         paths=paths,
-        problems=problems(found),
-        verdicts=verdicts_of(document.workspaces, found),
+        problems=problems(document.findings),
+        subject=subject,
+        verdicts=verdicts_of(document),
     )
-
-
-def _card(workspace: WorkspaceHealth, now: float) -> Card:
-    found = find([workspace], now)
-    return Card(workspace, found, verdicts_of([workspace], found)[0])
-
-
-def _severity(card: Card) -> tuple[int, ...]:
-    return TONES.index(card.verdict.tone), *(each.severity[1] for each in problems(card.findings)[:1])
 
 
 @cache
@@ -67,13 +67,9 @@ def load_template() -> Template:
     environment.filters |= {name: value for name, value in functions.items() if isfunction(value)}
     environment.filters |= {
         "number": "{:,}".format,
-        "quota_share": _quota_share,
+        "path_segment": partial(quote, safe="", errors="replace"),
         "round_percent": "{:.0%}".format,
         "width": "{:.1%}".format,
     }
     environment.globals |= {"max_names": MAX_NAMES, "style": STYLE}
     return environment.from_string(_RESOURCES.joinpath("landing.html").read_text("utf-8"))
-
-
-def _quota_share(quota: Quota) -> float:
-    return min(max(quota.remaining / max(quota.limit, 1), 0), 1)

@@ -6,11 +6,8 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-import msgspec
-
 from late_exporter.format import human_duration, iso_time
 from late_exporter.status import FeedHealth, PlatformHealth, SyncProgress, WorkspaceHealth
-from late_exporter.store.cluster import ClusterHealth
 
 MAX_ERROR_LENGTH = 300
 MAX_NAME_LENGTH = 40
@@ -26,15 +23,6 @@ STUCK_SECONDS = HOUR
 MIN_FAILURES = 3
 FAILED_SHARE = 0.144
 """Failures, and share of an hour's attempts above which a platform is in trouble; as in LateErrorBudgetBurningFast."""
-
-
-class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """What the status page shows, as JSON, for ``late-exporter status``; ``now`` is the Unix time in seconds."""
-
-    version: str
-    now: float
-    workspaces: tuple[WorkspaceHealth, ...]
-    cluster: ClusterHealth | None = None
 
 
 class FeedStatus(Enum):
@@ -148,8 +136,7 @@ def waits_for_quota(feed: FeedHealth, quota_wait: float, now: float) -> bool:
 def window_name(since: float, now: float) -> str:
     """Return what a recent time is called."""
     seconds = now - since
-    is_whole = seconds > HOUR - MINUTE
-    return "Last hour" if is_whole else f"Last {human_duration(max(seconds, MINUTE), rough=True)}"
+    return "Last hour" if seconds > HOUR - MINUTE else f"Last {human_duration(max(seconds, MINUTE), rough=True)}"
 
 
 def relative_time(time: float, now: float, coarse: bool = False) -> str:  # noqa: FBT001, FBT002 - a filter's argument

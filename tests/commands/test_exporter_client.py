@@ -30,9 +30,9 @@ from late_exporter.status import (
     WorkspaceStatus,
 )
 from late_exporter.web.asgi import Message, Receive, Send
+from late_exporter.web.findings import StatusDocument, find
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
-from late_exporter.web.verdicts import StatusDocument
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond_with
 
 NOW = 1_763_993_002.0
@@ -130,7 +130,12 @@ def document() -> StatusDocument:
         base_url="https://zernio.com/api",
         feeds=(FeedHealth(name="publishing", progress=progress, next_poll=NOW - 18),),
     )
-    return StatusDocument(version="1.2.3", now=NOW, workspaces=(troubled, syncing))
+    return status_of(troubled, syncing)
+
+
+def status_of(*workspaces: WorkspaceHealth) -> StatusDocument:
+    """Return the status that the exporter sends."""
+    return StatusDocument(version="1.2.3", now=NOW, workspaces=workspaces, findings=find(workspaces, NOW))
 
 
 def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,8 +174,7 @@ def test_problems(server: LateServer, capsys: pytest.CaptureFixture[str]) -> Non
     assert 1 == main(["status", "--problems", "--check"])
     assert 1 == main(["status", "--check", "--format", "json"])
     capsys.readouterr()
-    healthy = document()
-    healthy = msgspec.structs.replace(healthy, workspaces=healthy.workspaces[1:])
+    healthy = status_of(document().workspaces[1])
     server.fault = respond_with(200, json.dumps(msgspec.to_builtins(healthy)))
     assert 0 == main(["status", "--problems", "--check"])
     assert "" == capsys.readouterr().out

@@ -17,8 +17,8 @@ from late_exporter.status import (
     WorkspaceHealth,
     WorkspaceStatus,
 )
+from late_exporter.web.findings import StatusDocument, find
 from late_exporter.web.landing import render_page
-from late_exporter.web.verdicts import StatusDocument
 
 NOW = 1_763_993_002.0  # 2025-11-24 14:03:22 UTC
 HOSTILE = "<script>alert('1')</script> & \"🔥\" \u202e\ud800"
@@ -84,9 +84,14 @@ def troubled_workspace(text: str = "trouble") -> WorkspaceHealth:
     )
 
 
-def render(*workspaces: WorkspaceHealth) -> str:
+def document(*workspaces: WorkspaceHealth) -> StatusDocument:
+    """Return the status of some workspaces at NOW."""
+    return StatusDocument(version="1.2.3", now=NOW, workspaces=workspaces, findings=find(workspaces, NOW))
+
+
+def render(*workspaces: WorkspaceHealth, subject: str = "") -> str:
     """Render the page at NOW."""
-    return render_page(StatusDocument(version="1.2.3", now=NOW, workspaces=workspaces), ["/metrics"], "")
+    return render_page(document(*workspaces), ["/metrics"], "", subject)
 
 
 def rows(html: str) -> list[list[str]]:

@@ -14,7 +14,7 @@ from late_exporter.config.web import WebConfig
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.webhooks import WebhookReceiver, WebhookStats
-from late_exporter.status import FeedHealth, WorkspaceHealth
+from late_exporter.status import Failure, FeedHealth, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth, MemberHealth
 from late_exporter.web.app import HealthSource, Lifecycle, create_app
 from late_exporter.web.asgi import Message
@@ -29,7 +29,19 @@ BOUND = {"customer-a": frozenset({"brand-a"}), "customer-ab": frozenset({"brand-
 NAMES = ("brand-a", "brand-b", "brand-c")
 CLUSTER = ClusterHealth(members=(MemberHealth(name="late-0", workspaces=NAMES),), unowned_workspaces=())
 SECRET = "s3cr3t"
-PATHS = ("/", "/metrics", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit", "/hook/brand-a", "/nowhere")
+PATHS = (
+    "/",
+    "/metrics",
+    "/config",
+    "/-/healthy",
+    "/-/ready",
+    "/-/reload",
+    "/-/quit",
+    "/hook/brand-a",
+    "/nowhere",
+    "/platforms/x",
+    "/accounts/brand-b",
+)
 
 
 class Response(msgspec.Struct):
@@ -66,7 +78,15 @@ class AccessHarness:
         self.calls: list[str] = []
         self.exposition = build_exposition()
         feed = FeedHealth(name="publishing", is_synced=is_synced, outcome="success")
-        workspaces = [WorkspaceHealth(name=name, base_url="https://zernio.com/api", feeds=(feed,)) for name in NAMES]
+        workspaces = [
+            WorkspaceHealth(
+                name=name,
+                base_url="https://zernio.com/api",
+                feeds=(feed,),
+                failures=(Failure(time=0.0, platform="x", account_id=f"of-{name}"),),
+            )
+            for name in NAMES
+        ]
         receiver = WebhookReceiver("/hook", secret=lambda: SECRET)
         receiver.stats_by_workspace = {name: WebhookStats(name) for name in NAMES}
         health = HealthSource(
@@ -175,6 +195,20 @@ async def test_status_page(accept: str) -> None:
     assert "/config" not in bound.text
     assert [False, True] == ["late-0" in response.text for response in (bound, everything)]
     assert (accept == "text/html") == ("/config" in everything.text)
+
+
+async def test_failures() -> None:
+    """A bound user sees the failures of their workspaces only; what has none is not found, for anyone."""
+    harness = AccessHarness()
+    bound, everything = (
+        await harness.request("customer-a", "/platforms/x"),
+        await harness.request("ops", "/platforms/x"),
+    )
+    assert [True, False, False] == [f"of-{name}" in bound.text for name in NAMES]
+    assert all(f"of-{name}" in everything.text for name in NAMES)
+    paths = ("/accounts/of-brand-a", "/accounts/of-brand-b", "/accounts/", "/platforms/tiktok")
+    assert [200, 404, 404, 404] == [(await harness.request("customer-a", path)).status for path in paths]
+    assert HTTPStatus.OK == (await harness.request("ops", "/accounts/of-brand-b")).status
 
 
 @pytest.mark.parametrize(("path", "method"), [("/config", "GET"), ("/-/reload", "POST"), ("/-/quit", "POST")])

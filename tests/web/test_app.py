@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import json
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,9 +21,9 @@ from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth, MemberHealth
 from late_exporter.web.app import MAX_REASONS, HealthSource, Lifecycle, create_app
 from late_exporter.web.asgi import App, Message, Receive, Send
+from late_exporter.web.findings import StatusDocument
 from late_exporter.web.landing import load_template
 from late_exporter.web.metrics import create_metrics_app
-from late_exporter.web.verdicts import StatusDocument
 
 SYNCED = FeedHealth(name="publishing", is_synced=True, outcome="success")
 
@@ -198,11 +197,11 @@ REFUSED = "Unauthorized: the key was refused"
 @pytest.mark.parametrize(
     ("reason", "feed"),
     [
-        ("first sync in progress, 1,234 logs read", FeedHealth(name="f", logs=1234)),
-        ("first sync in progress, 0 logs read", FeedHealth(name="f", outcome="success")),
-        ("waiting for the first poll", FeedHealth(name="f")),
-        (f"first sync has not succeeded: {REFUSED}", FeedHealth(name="f", outcome="unauthorized", error=REFUSED)),
-        ("first sync has not succeeded: two lines", FeedHealth(name="f", outcome="store_error", error="two\r\nlines")),
+        ("first sync: 1,234 logs read", FeedHealth(name="f", logs=1234)),
+        ("first sync: 0 logs read", FeedHealth(name="f", outcome="success")),
+        ("waiting for first poll: 0 logs read", FeedHealth(name="f")),
+        (f"failing: {REFUSED}", FeedHealth(name="f", outcome="unauthorized", error=REFUSED)),
+        ("failing: two lines", FeedHealth(name="f", outcome="store_error", error="two\r\nlines")),
     ],
 )
 async def test_not_ready(reason: str, feed: FeedHealth) -> None:
@@ -216,13 +215,15 @@ async def test_ready_needs_every_feed() -> None:
     failing = FeedHealth(name="connections", is_synced=True, outcome="unavailable", error="timeout")
     assert 200 == (await call(application(SYNCED, failing), "/-/ready")).status
     response = await call(application(SYNCED, FeedHealth(name="a"), FeedHealth(name="b\nc")), "/-/ready")
-    assert "acme/a: waiting for the first poll\nacme/b c: waiting for the first poll\n" == response.text
+    assert (
+        "acme/a: waiting for first poll: 0 logs read\nacme/b c: waiting for first poll: 0 logs read\n" == response.text
+    )
 
 
 async def test_surrogates_are_replaced() -> None:
     """Text that UTF-8 cannot encode is replaced by question marks."""
     app = application(FeedHealth(name="f\ud800"))
-    assert "acme/f?: waiting for the first poll\n" == (await call(app, "/-/ready")).text
+    assert "acme/f?: waiting for first poll: 0 logs read\n" == (await call(app, "/-/ready")).text
     assert "<bdi>f?</bdi>" in (await call(app)).text
 
 
@@ -267,7 +268,7 @@ async def test_readiness_of_many_workspaces_is_short() -> None:
     response = await call(create_app(health, version="1.2.3"), "/-/ready")
     lines = response.text.splitlines()
     assert (503, MAX_REASONS + 1) == (response.status, len(lines))
-    assert ("w0/publishing: waiting for the first poll", "and others") == (lines[0], lines[-1])
+    assert ("w0/publishing: waiting for first poll: 0 logs read", "and others") == (lines[0], lines[-1])
     assert MAX_REASONS + 1 == len(examined)
 
 
@@ -372,7 +373,7 @@ async def test_the_page_as_json() -> None:
         document.workspaces[0].feeds[0].name,
         document.workspaces[0].feeds[0].progress and document.workspaces[0].feeds[0].progress.log_count,
     )
-    assert ["the feed fails: gone"] == [problem["text"] for problem in json.loads(response.body)["problems"]]
+    assert ["the feed fails: gone"] == [finding.text for finding in document.findings]
     for accept in (b"application/json, text/plain, */*", b"Application/JSON;q=1, */*;q=0.5"):
         assert response.body == (await call(application(feed), headers=[(b"accept", accept)])).body
     html = await call(application(feed), headers=[(b"accept", b"text/html,application/json;q=0.9")])

@@ -15,12 +15,13 @@ from late_exporter.status import (
     WorkspaceHealth,
     WorkspaceStatus,
 )
-from late_exporter.web.findings import COOLDOWN, DAY, FAILURES_IN_A_ROW, KINDS, Finding, find, problems, verdicts_of
+from late_exporter.web.findings import COOLDOWN, DAY, FAILURES_IN_A_ROW, KINDS, find, problems, verdicts_of
 from late_exporter.web.verdicts import FAILED_SHARE, STUCK_SECONDS
 from tests.web.pages import (
     NOW,
     REFUSED,
     account,
+    document,
     feed,
     outage,
     platform,
@@ -33,9 +34,10 @@ SYNCING = feed(is_synced=False)
 WAITING = feed(is_synced=False, outcome=None)
 
 
-def lines(*found: Finding) -> list[tuple[str, str]]:
-    """Return tone and line of findings."""
-    return [(each.tone, each.line) for each in found]
+def lines(*workspaces: WorkspaceHealth) -> list[tuple[str, str]]:
+    """Return tone and line of what is found, without how polling is if it is well."""
+    found = find(workspaces, NOW)
+    return [(each.tone, each.line) for each in found if (each.kind, each.tone) != ("feed", "ok")]
 
 
 def test_the_worst_comes_first_whatever_its_workspace() -> None:
@@ -57,22 +59,22 @@ def test_the_worst_comes_first_whatever_its_workspace() -> None:
         ("d", "token"),
         ("a", "scheduled"),
         ("a", "cooldown"),
-    ] == [(each.workspace, each.kind) for each in found]
-    (verdict,) = verdicts_of(workspaces, found)
+    ] == [(each.workspace, each.kind) for each in problems(found)]
+    (verdict,) = verdicts_of(document(*workspaces))
     assert ("bad", "d: the plan is suspended or gives no access") == verdict[:2]
     assert "2 overdue posts, 1 failing platform, 1 polling problem, 1 expiring token, 1 cooldown" == verdict.others
 
 
 def test_names_are_limited() -> None:
     """A line has the first five names."""
-    (found,) = find([reporting(*(Condition("blocked", f"a{number}") for number in range(7)))], NOW)
-    assert "7 accounts cannot post: a0, a1, a2, a3, a4 and 2 more" == found.line
+    blocked = reporting(*(Condition("blocked", f"a{number}") for number in range(7)))
+    assert [("warn", "7 accounts cannot post: a0, a1, a2, a3, a4 and 2 more")] == lines(blocked)
 
 
 def test_a_single_workspace_is_not_named() -> None:
     """The only workspace needs no name, and problems do not hide how polling is."""
     only = reporting(*(Condition("reconnect", f"a{number} (x)") for number in range(7)), Condition("webhook", "w"))
-    worst, polling = verdicts_of([only], find([only], NOW))
+    worst, polling = verdicts_of(document(only))
     assert ("warn", "7 accounts must be connected again", "1 disabled webhook") == worst
     assert ("ok", "The feed is polled and up to date", "") == polling
 
@@ -110,13 +112,13 @@ def test_what_status_feeds_report() -> None:
         ("warn", "2 webhooks switched off: orders, alerts"),
         ("ok", "1 token will expire soon: b (x), in 9 d"),
         ("ok", "the plan: 40% of the uploads, 12.34 USD left to spend"),
-    ] == lines(*find([reporting(*conditions)], NOW))
+    ] == lines(reporting(*conditions))
 
 
 @pytest.mark.parametrize(("tone", "left"), [("ok", 7.1 * DAY), ("warn", 6.9 * DAY), ("bad", 0.9 * DAY), ("bad", -DAY)])
 def test_tokens(tone: str, left: float) -> None:
     """A token is as urgent as its alert."""
-    assert [tone] == [each.tone for each in find([reporting(Condition("token", "a", NOW + left))], NOW)]
+    assert [tone] == [each for each, _ in lines(reporting(Condition("token", "a", NOW + left)))]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_tokens(tone: str, left: float) -> None:
 )
 def test_platforms(found: list[tuple[str, str]], values: dict[str, Any]) -> None:
     """Failures of the last hour and stuck posts are findings, however many logs are older."""
-    assert found == lines(*find([workspace(platforms=(platform("tiktok", 90_000, **values),))], NOW))
+    assert found == lines(workspace(platforms=(platform("tiktok", 90_000, **values),)))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_platforms(found: list[tuple[str, str]], values: dict[str, Any]) -> None
 def test_publishing_works(sentence: str, recent: RecentCounts) -> None:
     """If something was published, and nothing is wrong, that is said."""
     workspaces = [workspace(platforms=(platform(recent=recent),))]
-    texts = [verdict.text for verdict in verdicts_of(workspaces, find(workspaces, NOW))]
+    texts = [verdict.text for verdict in verdicts_of(document(*workspaces))]
     assert (f"Publishing works: {sentence} attempts failed" in texts) == bool(sentence)
     assert len(texts) == 1 + bool(sentence)
 
@@ -155,14 +157,13 @@ def test_accounts() -> None:
     assert [
         ("warn", "2 accounts failed 5 times or more in a row: @a (instagram), a1 (x)"),
         ("ok", f"1 account failed the last publish: {'u' * 39}… ({'p' * 39}…)"),
-    ] == lines(*find([workspace(failing_accounts=accounts)], NOW))
+    ] == lines(workspace(failing_accounts=accounts))
 
 
 def test_a_dead_api_is_one_finding() -> None:
     """Feeds that fail for one cause are one finding, which also stands for the status feeds with that cause."""
-    found = find([unreachable_workspace()], NOW)
-    assert [("bad", f"both feeds fail: {REFUSED}")] == lines(*found)
-    assert [("bad", f"Both feeds fail: {REFUSED}", "")] == verdicts_of([unreachable_workspace()], found)
+    assert [("bad", f"both feeds fail: {REFUSED}")] == lines(unreachable_workspace())
+    assert [("bad", f"Both feeds fail: {REFUSED}", "")] == verdicts_of(document(unreachable_workspace()))
 
 
 def test_feeds_that_fail_for_different_reasons() -> None:
@@ -185,7 +186,7 @@ def test_feeds_that_fail_for_different_reasons() -> None:
         ("bad", "feed webhooks fails: not JSON"),
         ("warn", "status feeds posts, accounts failed: 503: no"),
         ("ok", "status feed billing is off, and tried again hourly: 403: no"),
-    ] == lines(*find([workspace("a", *feeds, status=status)], NOW))
+    ] == lines(workspace("a", *feeds, status=status))
 
 
 def test_thresholds_are_those_of_the_alerts() -> None:
@@ -212,7 +213,7 @@ def test_thresholds_are_those_of_the_alerts() -> None:
 def test_how_polling_is(tone: str, sentence: str, feeds: list[FeedHealth]) -> None:
     """The worst status decides the sentence about all feeds and its colour."""
     workspaces = [WorkspaceHealth(name="a", base_url="", feeds=tuple(feeds))]
-    assert [(tone, sentence, "")] == verdicts_of(workspaces, find(workspaces, NOW))
+    assert [(tone, sentence, "")] == verdicts_of(document(*workspaces))
 
 
 def test_no_problem() -> None:

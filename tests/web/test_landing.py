@@ -6,21 +6,24 @@ import re
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from late_exporter.status import (
     Condition,
+    Failure,
     Quota,
     RecentCounts,
     SyncProgress,
 )
 from late_exporter.web.landing import STYLE, render_page
-from late_exporter.web.verdicts import StatusDocument, single_line
+from late_exporter.web.verdicts import single_line
 from tests.web.pages import (
     HOSTILE,
     NOW,
     REFUSED,
     PageParser,
     account,
+    document,
     feed,
     outage,
     platform,
@@ -165,8 +168,7 @@ def test_first_sync() -> None:
 
 def test_links() -> None:
     """Links are relative, so that they work behind a proxy prefix; the documentation link is optional."""
-    status = StatusDocument(version="1", now=NOW, workspaces=())
-    page = render_page(status, ("/my path", "/config"), "https://example.org/?a&b")
+    page = render_page(document(), ("/my path", "/config"), "https://example.org/?a&b")
     assert ["./my%20path", "./config", "https://example.org/?a&b"] == PageParser(page).links()
     assert ["./metrics"] == PageParser(render()).links()
 
@@ -193,8 +195,8 @@ def test_sizes() -> None:
         failing_accounts=(account("u" * 128, 10, on="p" * 128),) * 500,
     )
     assert len(render(full).encode()) < 24_000
-    assert len(render(*[full] * 30).encode()) < 360_000
-    assert len(render(*[workspace()] * 30).encode()) < 50_000
+    assert len(render(*(replace(full, name=f"w{number}") for number in range(30))).encode()) < 360_000
+    assert len(render(*(workspace(f"w{number}") for number in range(30))).encode()) < 50_000
 
 
 def luminance(colour: str) -> float:
@@ -222,7 +224,7 @@ def test_hostile_text_is_escaped() -> None:
     """Names, hosts, errors, version and paths add no element and no attribute, whatever their text."""
 
     def page(text: str) -> PageParser:
-        status = StatusDocument(version=text, now=NOW, workspaces=(troubled_workspace(text),) * 5)
+        status = replace(document(*(troubled_workspace(text),) * 5), version=text)
         link = text.replace("\ud800", "")
         return PageParser(render_page(status, [f"/{link}"], f"https://example.org/{link}"))
 
@@ -296,3 +298,36 @@ def test_a_feed_that_waits_for_the_quota() -> None:
     due, later = feed(next_poll=NOW - 12), feed(next_poll=NOW + 18)
     assert "waits for the quota" == fact(render(workspace("a", due, quota_wait=23.0)), "Next poll")
     assert "in 18 s" == fact(render(workspace("a", later, quota_wait=23.0)), "Next poll")
+
+
+def test_the_last_failures_of_a_platform_and_of_an_account() -> None:
+    """Platforms and accounts with failures link to a list of them, newest first, of all workspaces, at most 20."""
+    failures = tuple(
+        Failure(
+            time=NOW - 60 * n,
+            platform="x/y",
+            account_id=f"a{n % 2}",
+            username="@b",
+            post_id=f"p{n}",
+            error="E, HTTP 400",
+        )
+        for n in range(30)
+    )
+    brand = workspace("brand", platforms=(platform("x/y", 1), platform("tiktok", 1)), failures=failures)
+    other = replace(
+        reporting(
+            Condition("blocked", "@b (x/y)", subject="a1"), Condition("blocked", "@c (x/y)", subject="a2"), name="other"
+        ),
+        failures=(Failure(time=NOW - 30, platform="x/y", account_id="a1", username=HOSTILE),),
+    )
+    links = PageParser(render(brand, other)).links()
+    assert {"./platforms/x%2Fy", "./accounts/a1"} <= set(links)
+    assert not {"./platforms/tiktok", "./accounts/a2"} & set(links)
+    found = rows(render(brand, other, subject="platforms/x/y"))
+    assert 20 == len(found)
+    assert ["now", "brand", "x/y", "@b", "p0", "E, HTTP 400"] == found[0]
+    assert ["30 s ago", "other"] == found[1][:2]
+    assert {"p1", "p3", "p5", ""} <= {row[4] for row in rows(render(brand, other, subject="accounts/a1"))}
+    page = PageParser(render(brand, other, subject="accounts/a1"))
+    assert {"../", "../metrics", "../platforms/x%2Fy"} <= set(page.links())
+    assert not {"script"} & {tag for tag, _ in page.elements}

@@ -13,9 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from late_exporter.status import PlatformHealth, RecentCounts, WorkspaceHealth
-from late_exporter.web.landing import render_page
-from late_exporter.web.verdicts import StatusDocument
-from tests.web.pages import NOW, feed, troubled_workspace
+from tests.web.pages import NOW, feed, render, troubled_workspace
 
 WIDTHS = (320, 390, 700, 1000, 1100, 1280, 1440, 1920)
 
@@ -58,8 +56,7 @@ def test_nothing_leaves_its_card(count: int, require_tool: Callable[[str], str],
     feeds = (feed(), feed("connections", outcome="unavailable"))
     workspace = replace(troubled_workspace(), platforms=platforms, feeds=feeds)
     workspaces: list[WorkspaceHealth] = [replace(workspace, name=f"{'brand-' * 9}{number}") for number in range(count)]
-    status = StatusDocument(version="1.2.3", now=NOW, workspaces=tuple(workspaces))
-    page = html.escape(render_page(status, ["/metrics"], ""))
+    page = html.escape(render(*workspaces))
     frames = "".join(f'<iframe width="{width}" height="800" srcdoc="{page}"></iframe>' for width in WIDTHS)
     file = tmp_path / "frames.html"
     file.write_text(f"<!doctype html><body>{frames}<script>{MEASURE}</script>", "utf-8")
