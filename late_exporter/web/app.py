@@ -80,14 +80,13 @@ def create_app(
     version: str,
     telemetry_path: str = "/metrics",
     clock: Callable[[], float] = time.time,
-    documentation: str = "",
     lifecycle: Lifecycle | None = None,
     webhooks: WebhookReceiver | None = None,
 ) -> App:
     """Create the application of all paths but that of the metrics, to which the status page links.
 
-    ``clock`` returns the Unix time. The status page links to the URL ``documentation``, if there is one. Without
-    ``lifecycle`` the life cycle API rejects all requests, and without ``webhooks`` there is no path for them.
+    ``clock`` returns the Unix time. Without ``lifecycle`` the life cycle API rejects all requests, and without
+    ``webhooks`` there is no path for them.
     """
     page_lock = asyncio.Lock()  # only one page at a time may take time from scrapes
 
@@ -107,12 +106,13 @@ def create_app(
             status = StatusDocument(
                 version=version, now=now, workspaces=tuple(workspaces), findings=findings, cluster=cluster
             )
-            if _prefers_json(get_header(scope, b"accept") or ""):
+            accept = (get_header(scope, b"accept") or "").lower()
+            if JSON_TYPE in accept and "text/html" not in accept:  # no browser
                 # Not msgspec's encoder: names of the API may contain what UTF-8 cannot encode.
                 text = await asyncio.to_thread(lambda: json.dumps(msgspec.to_builtins(status)))
                 return Reply(body=text.encode(), headers=(("content-type", JSON_TYPE),))
             paths = (telemetry_path, *(("/config",) if allowed is None else ()), "/-/healthy", "/-/ready")
-            html = await asyncio.to_thread(render_page, status, paths, documentation, subject)
+            html = await asyncio.to_thread(render_page, status, paths, subject)
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
     routes: dict[str, Route] = {
@@ -144,12 +144,6 @@ async def _receive_webhook(webhooks: WebhookReceiver, receive: Receive, scope: M
     signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURE_HEADERS]
     status = webhooks.receive(scope["path"], bytes(body), signatures)
     return text_reply(status.phrase.lower(), status)
-
-
-def _prefers_json(accept: str) -> bool:
-    """Return whether a client accepts JSON and is no browser, which would accept HTML as well."""
-    types = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    return JSON_TYPE in types and "text/html" not in types
 
 
 def _require_control(lifecycle: Lifecycle | None, scope: Message) -> Lifecycle:
@@ -200,10 +194,8 @@ async def _readiness(health: HealthSource, scope: Message) -> Reply:
         visible = ((workspace, feed) for workspace, feed in unsynced if allowed is None or workspace in allowed)
         reasons = [
             f"{single_line(workspace)}/{single_line(feed.name)}: {_unready_reason(feed)}"
-            for workspace, feed in islice(visible, MAX_REASONS + 1)
+            for workspace, feed in islice(visible, MAX_REASONS)
         ]
-    if len(reasons) > MAX_REASONS:
-        reasons[MAX_REASONS] = "and others"
     return text_reply("\n".join(reasons), 503) if reasons else text_reply("late-exporter is ready")
 
 

@@ -125,25 +125,19 @@ def verdicts_of(document: StatusDocument) -> Sequence[Verdict]:
     """Return the verdicts about all workspaces, the worst one first."""
     workspaces, found, said = document.workspaces, problems(document.findings), list[Verdict]()
     if found:
-        said.append(_summary(found, is_named=len(workspaces) > 1))
+        worst, others = found[0], Counter[str]()
+        for each in found[1:]:
+            others[KINDS[each.kind].noun] += max(len(each.names), 1)
+        text = f"{worst.workspace}: {worst.text}" if len(workspaces) > 1 else as_sentence(worst.text)
+        said.append(Verdict(worst.tone, text, ", ".join(plural(count, noun) for noun, count in others.items())))
     if not any(finding.kind == "feed" for finding in found):
         polling = _polling_finding([feed for workspace in workspaces for feed in workspace.feeds])
         said.append(Verdict(polling.tone, as_sentence(polling.text)))
     recent = [platform.recent for workspace in workspaces for platform in workspace.platforms]
     failed, final = sum(each.failed for each in recent), sum(each.final for each in recent)
     if final and not found:
-        failures = f"{failed:,} of {final:,}" if failed else f"none of {final:,}"
-        said.append(Verdict("ok", f"Publishing works: {failures} attempts failed"))
-    return sorted(said, key=lambda each: TONES.index(each.tone))
-
-
-def _summary(found: Sequence[Finding], *, is_named: bool) -> Verdict:
-    """Return the worst problem, and how many others there are of each kind."""
-    worst, counts = found[0], Counter[str]()
-    for each in found[1:]:
-        counts[KINDS[each.kind].noun] += max(len(each.names), 1)
-    text = f"{worst.workspace}: {worst.text}" if is_named else as_sentence(worst.text)
-    return Verdict(worst.tone, text, ", ".join(plural(count, noun) for noun, count in counts.items()))
+        said.append(Verdict("ok", f"Publishing works: {failed:,} of {final:,} attempts failed"))
+    return said
 
 
 def as_sentence(text: str) -> str:
@@ -153,7 +147,7 @@ def as_sentence(text: str) -> str:
 def _find_in(workspace: WorkspaceHealth, now: float) -> Iterator[Finding]:
     found = chain(
         condition_findings(workspace.status.conditions, now),
-        *(_platform_findings(each, workspace.recent_since, now) for each in verdicts.worst_first(workspace.platforms)),
+        *(_platform_findings(each, workspace.recent_since, now) for each in workspace.platforms),
         _account_findings(workspace.failing_accounts),
         _feed_findings(workspace),
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from late_exporter import __url__
 from late_exporter.status import Failure, WorkspaceHealth
 from late_exporter.web import findings, verdicts
 from late_exporter.web.findings import MAX_NAMES, Finding, StatusDocument, problems, verdicts_of
@@ -35,11 +36,8 @@ def failures_by_subject(workspaces: Iterable[WorkspaceHealth]) -> Mapping[str, S
     return failures
 
 
-def render_page(document: StatusDocument, paths: Sequence[str], documentation: str, subject: str = "") -> str:
-    """Render the page, or that of the failures of a subject.
-
-    It links to other paths and to the URL ``documentation``, if there is one.
-    """
+def render_page(document: StatusDocument, paths: Sequence[str], subject: str = "") -> str:
+    """Render the page, which links to other paths, or the page of the failures of a subject."""
     by_workspace: dict[str, list[Finding]] = {each.name: [] for each in document.workspaces}
     for finding in document.findings:
         by_workspace[finding.workspace].append(finding)
@@ -47,7 +45,6 @@ def render_page(document: StatusDocument, paths: Sequence[str], documentation: s
     return load_template().render(
         cards=sorted(cards, key=lambda card: [each.severity for each in card[1][:1]]),
         document=document,
-        documentation=documentation,
         failures_by_subject=failures_by_subject(document.workspaces),
         feeds=[feed for workspace in document.workspaces for feed in workspace.feeds],
         paths=paths,
@@ -71,5 +68,5 @@ def load_template() -> Template:
         "round_percent": "{:.0%}".format,
         "width": "{:.1%}".format,
     }
-    environment.globals |= {"max_names": MAX_NAMES, "style": STYLE}
+    environment.globals |= {"documentation": f"{__url__}#readme", "max_names": MAX_NAMES, "style": STYLE}
     return environment.from_string(_RESOURCES.joinpath("landing.html").read_text("utf-8"))

@@ -91,7 +91,7 @@ def document(*workspaces: WorkspaceHealth) -> StatusDocument:
 
 def render(*workspaces: WorkspaceHealth, subject: str = "") -> str:
     """Render the page at NOW."""
-    return render_page(document(*workspaces), ["/metrics"], "", subject)
+    return render_page(document(*workspaces), ["/metrics"], subject)
 
 
 def rows(html: str) -> list[list[str]]:

@@ -141,7 +141,7 @@ def test_platforms(found: list[tuple[str, str]], values: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     ("sentence", "recent"),
-    [("4 of 30", RecentCounts(4, 30)), ("none of 30", RecentCounts(0, 30)), ("", RecentCounts())],
+    [("4 of 30", RecentCounts(4, 30)), ("0 of 30", RecentCounts(0, 30)), ("", RecentCounts())],
 )
 def test_publishing_works(sentence: str, recent: RecentCounts) -> None:
     """If something was published, and nothing is wrong, that is said."""

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from late_exporter.status import PlatformHealth, RecentCounts, WorkspaceHealth
-from tests.web.pages import NOW, feed, render, troubled_workspace
+from late_exporter.status import Failure, PlatformHealth, RecentCounts
+from tests.web.pages import NOW, feed, render, troubled_workspace, workspace
 
 WIDTHS = (320, 390, 700, 1000, 1100, 1280, 1440, 1920)
 
@@ -49,20 +49,38 @@ def wide_platform(name: str) -> PlatformHealth:
     )
 
 
+def measure(chromium: str, page: str, folder: Path) -> dict[str, list[str]]:
+    """Return what leaves its box on a page, by the width of the window."""
+    frames = "".join(f'<iframe width="{width}" srcdoc="{html.escape(page)}"></iframe>' for width in WIDTHS)
+    file = folder / "frames.html"
+    file.write_text(f"<!doctype html><body>{frames}<script>{MEASURE}</script>", "utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command = [chromium, *options, f"--user-data-dir={folder / 'browser'}", "--dump-dom", file.as_uri()]
+    output = subprocess.run(command, capture_output=True, check=True, timeout=90, cwd=folder)
+    result = re.search("<pre>(.*)</pre>", output.stdout.decode())
+    assert result is not None
+    found: dict[str, list[str]] = json.loads(html.unescape(result[1]))
+    return found
+
+
 @pytest.mark.parametrize("count", [1, 2, 14])
 def test_nothing_leaves_its_card(count: int, require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """At every width, from phones to large screens, tables and texts stay inside their card, and cards on the page."""
     platforms = tuple(map(wide_platform, ("googlebusiness", "instagram", "x")))
     feeds = (feed(), feed("connections", outcome="unavailable"))
-    workspace = replace(troubled_workspace(), platforms=platforms, feeds=feeds)
-    workspaces: list[WorkspaceHealth] = [replace(workspace, name=f"{'brand-' * 9}{number}") for number in range(count)]
-    page = html.escape(render(*workspaces))
-    frames = "".join(f'<iframe width="{width}" height="800" srcdoc="{page}"></iframe>' for width in WIDTHS)
-    file = tmp_path / "frames.html"
-    file.write_text(f"<!doctype html><body>{frames}<script>{MEASURE}</script>", "utf-8")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    command = [require_tool("chromium"), *options, f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom"]
-    output = subprocess.run([*command, file.as_uri()], capture_output=True, check=True, timeout=90, cwd=tmp_path)
-    result = re.search("<pre>(.*)</pre>", output.stdout.decode())
-    assert result is not None
-    assert {str(width): [] for width in WIDTHS} == json.loads(html.unescape(result[1]))
+    wide = replace(troubled_workspace(), platforms=platforms, feeds=feeds)
+    workspaces = [replace(wide, name=f"{'brand-' * 9}{number}") for number in range(count)]
+    found = measure(require_tool("chromium"), render(*workspaces), tmp_path)
+    assert {str(width): [] for width in WIDTHS} == found
+
+
+def test_failures_stay_inside_their_card(require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """The list of failures fits every width, too."""
+    texts = {
+        "username": "@tokyo_ramen_club" * 2,
+        "post_id": "6b0d5fcb912265b1f50105d2",
+        "error": "E" * 40 + ", HTTP 503",
+    }
+    failures = (Failure(time=NOW - 1738, platform="googlebusiness", account_id="a", **texts),)
+    page = render(workspace("brand-" * 9, failures=failures), subject="accounts/a")
+    assert {str(width): [] for width in WIDTHS} == measure(require_tool("chromium"), page, tmp_path)
