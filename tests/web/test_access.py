@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
 
-import msgspec
 import pytest
 
 from late_exporter.config.web import WebConfig
@@ -17,11 +14,11 @@ from late_exporter.ingest.webhooks import WebhookReceiver, WebhookStats
 from late_exporter.status import Failure, FeedHealth, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth, MemberHealth
 from late_exporter.web.app import HealthSource, Lifecycle, create_app
-from late_exporter.web.asgi import Message
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.metrics import create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
 from tests.support.loggers import RecordingLogger
+from tests.web.requests import Response, basic_auth, call
 
 HASH = b"$2y$10$" + b"a" * 53
 USERS = dict.fromkeys(("ops", "customer-a", "customer-ab"), HASH)
@@ -42,14 +39,6 @@ PATHS = (
     "/platforms/x",
     "/accounts/brand-b",
 )
-
-
-class Response(msgspec.Struct):
-    """Response to a request."""
-
-    status: int
-    headers: Mapping[str, str]
-    text: str
 
 
 def build_exposition() -> Exposition:
@@ -113,39 +102,11 @@ class AccessHarness:
         )
 
     async def request(
-        self,
-        user: str | None,
-        path: str = "/metrics",
-        query: str = "",
-        *,
-        method: str = "GET",
-        headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
+        self, user: str | None, path: str = "/metrics", query: str = "", *, method: str = "GET", accept: str = ""
     ) -> Response:
         """Send a request, with a password if there is a user."""
-        sent: list[Message] = []
-        fields = dict(headers or {})
-        if user is not None:
-            fields["authorization"] = "Basic " + base64.b64encode(f"{user}:right".encode()).decode()
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        scope: dict[str, Any] = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "query_string": query.encode(),
-            "headers": [(name.encode(), value.encode()) for name, value in fields.items()],
-            "client": ("192.0.2.1", 1),
-        }
-        await self.app(scope, receive, send)
-        content = b"".join(message.get("body", b"") for message in sent)
-        response_headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-        return Response(sent[0]["status"], response_headers, content.decode("utf-8", "replace"))
+        headers = [(b"accept", accept.encode()), *([] if user is None else [basic_auth(user, "right")])]
+        return await call(self.app, path, method, headers=headers, query=query.encode(), body=b"")
 
 
 @pytest.mark.parametrize(
@@ -188,8 +149,8 @@ async def test_unknown_workspace() -> None:
 async def test_status_page(accept: str) -> None:
     """The status page of a bound user shows their workspaces only, no replicas, and no link to the configuration."""
     harness = AccessHarness()
-    bound = await harness.request("customer-a", "/", headers={"accept": accept})
-    everything = await harness.request("ops", "/", headers={"accept": accept})
+    bound = await harness.request("customer-a", "/", accept=accept)
+    everything = await harness.request("ops", "/", accept=accept)
     assert [True, False, False] == [name in bound.text for name in NAMES]
     assert all(name in everything.text for name in NAMES)
     assert "/config" not in bound.text

@@ -5,25 +5,24 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 
-import jinja2
 import msgspec
 import pytest
 
 from late_exporter.errors import ExporterStopping
 from late_exporter.exposition.exposition import BodyRequest, EncodedBody, Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
+from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth, MemberHealth
 from late_exporter.web.app import MAX_REASONS, HealthSource, Lifecycle, create_app
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.findings import StatusDocument
-from late_exporter.web.landing import load_template
 from late_exporter.web.metrics import create_metrics_app
+from tests.web.requests import call
 
 SYNCED = FeedHealth(name="publishing", is_synced=True, outcome="success")
 
@@ -40,19 +39,6 @@ class RecordingExposition(Exposition):
         """Record the request."""
         self.requests.append(request)
         return EncodedBody(request.content_type, self.encoding, b"late_up 1\n")
-
-
-class Response(msgspec.Struct):
-    """Response of the application."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        """Return the body as text."""
-        return self.body.decode()
 
 
 def application(
@@ -78,26 +64,6 @@ async def not_served(_scope: Message, _receive: Receive, _send: Send) -> None:
     raise AssertionError
 
 
-async def call(
-    app: App, path: str = "/", method: str = "GET", *, headers: Sequence[tuple[bytes, bytes]] = (), query: bytes = b""
-) -> Response:
-    """Send a request."""
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        pytest.fail("the body of a request is never read")
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": headers}
-    await app(scope, receive, send)
-    start, body = sent
-    names = [name.decode() for name, _ in start["headers"]]
-    assert sorted(set(names)) == sorted(names)
-    return Response(start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body["body"])
-
-
 @pytest.mark.parametrize(
     ("status", "content_type", "start", "path"),
     [
@@ -119,28 +85,6 @@ async def test_routes(status: int, content_type: str, start: str, path: str) -> 
     assert response.text.startswith(start)
     assert str(len(response.body)) == response.headers["content-length"]
     assert (status, response.headers, b"") == (head.status, head.headers, head.body)
-
-
-async def test_scrapes_do_not_wait_for_the_first_landing_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The template is compiled outside the event loop, and only once."""
-    compile_template, scraped, compilations = jinja2.Environment.from_string, threading.Event(), 0
-
-    def compile_after_scrape(environment: jinja2.Environment, source: str) -> jinja2.Template:
-        nonlocal compilations
-        compilations += 1
-        assert scraped.wait(30)
-        return compile_template(environment, source)
-
-    monkeypatch.setattr(jinja2.Environment, "from_string", compile_after_scrape)
-    load_template.cache_clear()
-    app = application()
-    page = asyncio.create_task(call(app))
-    await asyncio.sleep(0)
-    assert 200 == (await call(app, "/metrics")).status
-    assert not page.done()
-    scraped.set()
-    assert (await page).text == (await call(app)).text
-    assert 1 == compilations
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nowhere"])
@@ -168,27 +112,14 @@ async def test_telemetry_path() -> None:
     assert b"late_up 1\n" == (await call(application(telemetry_path="/"))).body
 
 
-@pytest.mark.parametrize(
-    ("expected", "headers"),
-    [
-        ((TEXT, None), []),
-        ((TEXT, "gzip"), [(b"accept", b"text/plain"), (b"Accept-Encoding", b"gzip")]),
-        ((OPENMETRICS, None), [(b"accept", b"a"), (b"x", b"y"), (b"accept", b"application/openmetrics-text")]),
-        ((TEXT, None), [(b"accept", b"\xff\x00;q="), (b"\xfe", b"\xff")]),
-    ],
-)
-async def test_negotiation(expected: tuple[str, str | None], headers: list[tuple[bytes, bytes]]) -> None:
-    """Format and encoding are those of the two headers, whatever their bytes."""
-    metrics = RecordingExposition()
-    await call(application(metrics=metrics), "/metrics", headers=headers)
-    assert [BodyRequest(*expected)] == metrics.requests
-
-
-@pytest.mark.parametrize("encoding", [None, "gzip"])
-async def test_metrics_headers(encoding: str | None) -> None:
-    """A response names its encoding and the headers it depends on."""
-    headers = (await call(application(metrics=RecordingExposition(encoding)), "/metrics")).headers
-    assert (encoding, "Accept, Accept-Encoding") == (headers.get("content-encoding"), headers["vary"])
+async def test_negotiation() -> None:
+    """Format and encoding are those of the two headers, whatever their bytes, and the response says so."""
+    metrics = RecordingExposition("gzip")
+    accepted = [(b"accept", b"a\xff"), (b"accept", b"application/openmetrics-text"), (b"Accept-Encoding", b"gzip")]
+    headers = (await call(application(metrics=metrics), "/metrics", headers=accepted)).headers
+    assert [BodyRequest(OPENMETRICS, "gzip")] == metrics.requests
+    assert ("gzip", "Accept, Accept-Encoding") == (headers["content-encoding"], headers["vary"])
+    assert "content-encoding" not in (await call(application(), "/metrics")).headers
 
 
 REFUSED = "Unauthorized: the key was refused"
@@ -238,21 +169,6 @@ async def test_page_policy() -> None:
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ) == response.headers["content-security-policy"]
     assert ("no-referrer", "DENY") == (response.headers["referrer-policy"], response.headers["x-frame-options"])
-
-
-async def test_page_shows_current_health() -> None:
-    """Every request renders the current health and time."""
-    workspaces: list[WorkspaceHealth] = []
-    app = create_app(
-        HealthSource(workspaces=lambda: workspaces),
-        version="1.2.3",
-        clock=lambda: 1_763_993_002.0,
-    )
-    assert "No feed is configured" in (await call(app)).text
-    workspaces.append(WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=(SYNCED,)))
-    text = (await call(app)).text
-    assert "The feed is polled and up to date" in text
-    assert "as of 14:03:22 UTC" in text
 
 
 async def test_readiness_of_many_workspaces_is_short() -> None:

@@ -49,16 +49,11 @@ def fact(html: str, term: str) -> str:
         ("Last poll", "12 s ago took 84 ms", {"last_poll": NOW - 12.3, "duration": 0.0842}),
         ("Last poll", "never", {}),
         ("Last success", "1 h 6 min ago", {"last_success": NOW - 4000}),
-        ("Last success", "now", {"last_success": NOW - 0.4}),
         ("Last success", "4 min ago", {"last_success": NOW - 240}),
         ("Next poll", "in 18 s", {"next_poll": NOW + 18.9}),
         ("Next poll", "due 3 min 10 s ago", {"next_poll": NOW - 190}),
-        ("Next poll", "&ndash;", {}),
         ("Lag", "2.4 s", {"lag": 2.43}),
-        ("Lag", "11 s", {"lag": 11.2}),
-        ("Lag", "&ndash;", {}),
         ("Logs stored", "1,234,567", {"logs": 1_234_567}),
-        ("Pending", "1,000", {"pending": 1000}),
         ("Gaps to read", "2", {"gaps": 2}),
         ("Coverage since", "2025-11-17 7 d 1 h ago", {"coverage_start": NOW - 7 * 86_400 - 3_700}),
         ("Coverage since", "not yet", {}),
@@ -79,19 +74,15 @@ def test_impossible_times(time: float) -> None:
 @pytest.mark.parametrize(
     ("text", "width", "tone", "quota"),
     [
-        ("418 of 600 requests left others use 0 per minute", "69.7%", "busy", Quota(600, 418, NOW + 23)),
-        ("31 of 1,200 requests left others use 1,150 per minute", "2.6%", "bad", Quota(1200, 31, NOW + 3, 1150)),
-        ("9 of 0 requests left others use 0 per minute", "100.0%", "busy", Quota(0, 9, NOW + 3)),
-        ("-1 of 60 requests left others use 0 per minute", "0.0%", "bad", Quota(60, -1, NOW + 3)),
+        ("418 of 600 requests left others use 0 per minute", "69.7%", "busy", Quota(600, 418, NOW)),
+        ("31 of 1,200 requests left others use 1,150 per minute", "2.6%", "bad", Quota(1200, 31, NOW, 1150)),
+        ("-1 of 0 requests left others use 0 per minute", "0.0%", "bad", Quota(0, -1, NOW)),
     ],
 )
 def test_quota(text: str, width: str, tone: str, quota: Quota) -> None:
     """The quota is shown as text and as a meter that turns red when little is left."""
-    html = render(workspace(quota=quota))
-    match = re.search(r'<div class="quota (\w+)">(.*?)<svg aria-hidden="true"><rect width="([^"]+)"', html, re.DOTALL)
-    assert match is not None
-    assert (tone, width) == (match[1], match[3])
-    assert text == " ".join(re.sub("<[^>]+>", " ", match[2]).split())
+    meter = render(workspace(quota=quota)).partition(f'<div class="quota {tone}">')[2].partition("</div>")[0]
+    assert (text, True) == (text_of(meter), f'<rect width="{width}"' in meter)
 
 
 def test_long_text_is_truncated() -> None:
@@ -113,9 +104,7 @@ def test_platforms() -> None:
     assert ["2025-11-23 14:03:22 UTC", "2025-11-24 13:01:42 UTC"] == PageParser(html).titles()
 
 
-@pytest.mark.parametrize(
-    ("name", "seconds"), [("Last hour", 3600), ("Last hour", 3545), ("Last 12 min", 725), ("Last 1 min", 5)]
-)
+@pytest.mark.parametrize(("name", "seconds"), [("Last hour", 3545), ("Last 12 min", 725), ("Last 1 min", 5)])
 def test_recent_time(name: str, seconds: float) -> None:
     """After a restart the recent time is called by its length until it is an hour."""
     html = render(workspace(platforms=(platform(published=1),), recent_since=NOW - seconds))
