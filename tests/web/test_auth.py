@@ -54,12 +54,18 @@ class AuthHarness:
         return CORRECT.get(password_hash) == password
 
     async def request(
-        self, user: str | None = None, password: str = "", *, authorization: bytes | None = None, **more: str
+        self,
+        user: str | None = None,
+        password: str = "",
+        *,
+        authorization: bytes | None = None,
+        path: str = "/metrics",
+        peer: str = PEER,
     ) -> Response:
         """Send a request."""
         headers = [] if authorization is None else [(b"authorization", authorization)]
         headers += [] if user is None else [basic_auth(user, password)]
-        return await call(self.middleware, **{"path": "/metrics"} | more, headers=headers)
+        return await call(self.middleware, path, headers=headers, peer=peer)
 
 
 @pytest.fixture
@@ -233,11 +239,6 @@ async def test_changed_rate() -> None:
     """A changed rate applies at once, and an unchanged one keeps its state."""
     auth = AuthHarness(rate=RequestRate(60.0, 1))
     assert [200, 429] == [(await auth.request()).status for _ in range(2)]
-    auth.config = WebConfig(rate=RequestRate(60.0, 1))
-    assert 429 == (await auth.request()).status
-    auth.config = WebConfig(rate=RequestRate(60.0, 2))
-    assert [200, 200, 429] == [(await auth.request()).status for _ in range(3)]
-    auth.config = WebConfig()
-    assert 200 == (await auth.request()).status
-    auth.config = WebConfig(rate=RequestRate(60.0, 2))
-    assert 429 == (await auth.request()).status
+    for rate, statuses in ((RequestRate(60.0, 1), [429]), (RequestRate(60.0, 2), [200, 200, 429]), (None, [200])):
+        auth.config = WebConfig(rate=rate)
+        assert statuses == [(await auth.request()).status for _ in statuses]
