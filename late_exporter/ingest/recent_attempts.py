@@ -27,7 +27,7 @@ The last half hour counts if it has so many attempts, otherwise the last hour.
 MAX_PLATFORMS = 100
 """Platforms that are counted, because the API chooses their names."""
 
-MAX_FAILURES, MAX_ACCOUNT_FAILURES = 200, 20
+MAX_FAILURES, MAX_ACCOUNT_FAILURES = 100, 20
 """Failed attempts that are kept of a workspace, and of one account."""
 
 

@@ -101,13 +101,13 @@ def create_app(
             if (subject := scope["path"][1:]) and subject not in failures_by_subject(workspaces):
                 raise AccessError(HTTPStatus.NOT_FOUND)
             cluster = health.cluster() if allowed is None else None  # It names all workspaces.
-            now = clock()
-            findings = await asyncio.to_thread(find, workspaces, now)
+            findings = await asyncio.to_thread(find, workspaces, now := clock())
             status = StatusDocument(
                 version=version, now=now, workspaces=tuple(workspaces), findings=findings, cluster=cluster
             )
-            accept = (get_header(scope, b"accept") or "").lower()
-            if JSON_TYPE in accept and "text/html" not in accept:  # no browser
+            if JSON_TYPE in (accept := (get_header(scope, b"accept") or "").lower()) and "text/html" not in accept:
+                shown = tuple(msgspec.structs.replace(each, failures=()) for each in workspaces)
+                status = msgspec.structs.replace(status, workspaces=shown)  # Failures would be most of it.
                 # Not msgspec's encoder: names of the API may contain what UTF-8 cannot encode.
                 text = await asyncio.to_thread(lambda: json.dumps(msgspec.to_builtins(status)))
                 return Reply(body=text.encode(), headers=(("content-type", JSON_TYPE),))

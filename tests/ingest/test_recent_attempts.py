@@ -135,7 +135,7 @@ def test_the_last_failures() -> None:
 def test_failures_are_bounded() -> None:
     """An account has its last failures, and so has the workspace, whatever the API sends."""
     many = [failed(age, account) for age in range(30) for account in ("a1", "a2")]
-    others = [failed(1000 + number, f"b{number}") for number in range(300)]
+    others = [failed(1000 + number, f"b{number}") for number in range(2 * MAX_FAILURES)]
     attempts = counted(*others, *many)
     assert MAX_FAILURES == len(attempts.failures)
     assert MAX_ACCOUNT_FAILURES == sum(each.account_id == "a1" for each in attempts.failures)

@@ -170,6 +170,7 @@ async def test_failures() -> None:
     paths = ("/accounts/of-brand-a", "/accounts/of-brand-b", "/accounts/", "/platforms/tiktok")
     assert [200, 404, 404, 404] == [(await harness.request("customer-a", path)).status for path in paths]
     assert HTTPStatus.OK == (await harness.request("ops", "/accounts/of-brand-b")).status
+    assert "of-brand-a" not in (await harness.request("ops", "/", accept="application/json")).text
 
 
 @pytest.mark.parametrize(("path", "method"), [("/config", "GET"), ("/-/reload", "POST"), ("/-/quit", "POST")])
