@@ -258,8 +258,8 @@ def test_the_worst_comes_first() -> None:
 
 def test_the_list_of_problems_is_limited() -> None:
     html = render(*(reporting(Condition("inactive"), name=f"w{number}") for number in range(60)))
-    assert 50 == html.partition('<ul class="problems"')[2].partition("</ul>")[0].count("<li")
-    assert "and 10 more problems" in html
+    assert 20 == html.partition('<ul class="problems"')[2].partition("</ul>")[0].count("<li")
+    assert "and 40 more problems" in html
     assert 'class="problems"' not in render(workspace())
 
 
