@@ -14,7 +14,7 @@ from late_exporter.errors import LateError
 from late_exporter.format import human_duration
 from late_exporter.status import FeedHealth, PlatformHealth, WorkspaceHealth
 from late_exporter.web import verdicts
-from late_exporter.web.findings import Finding, StatusDocument, problems, verdicts_of
+from late_exporter.web.findings import Finding, StatusDocument, problems_in, verdicts_of
 
 LEVELS = {"bad": "FAILING", "warn": "WARNING", "busy": "BUSY", "idle": "IDLE", "ok": "OK"}
 INDENT = 2
@@ -24,7 +24,7 @@ def status(context: CommandContext) -> int:
     """Print the status of the exporter, and return the exit code."""
     body, flags = fetch(context, "/", accept="application/json"), context.flags
     document, terminal = parse_status(body), Terminal.detect()
-    problem_lines = list(_problem_lines(problems(document.findings), terminal))
+    problem_lines = list(_problem_lines(problems_in(document.findings), terminal))
     lines = [body.decode()] if flags.format == "json" else problem_lines
     if not (flags.problems or flags.format == "json"):
         lines = list(_lines(document, problem_lines, terminal))

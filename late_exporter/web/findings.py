@@ -113,31 +113,31 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 def find(workspaces: Iterable[WorkspaceHealth], now: float) -> tuple[Finding, ...]:
     """Return all findings, worst first, with those that are only of interest; ``now`` is in Unix seconds."""
-    found = chain.from_iterable(_find_in(each, now) for each in workspaces)
-    return tuple(sorted(found, key=lambda each: each.severity))
+    findings = chain.from_iterable(_find_in(each, now) for each in workspaces)
+    return tuple(sorted(findings, key=lambda each: each.severity))
 
 
-def problems(findings: Iterable[Finding]) -> Sequence[Finding]:
+def problems_in(findings: Iterable[Finding]) -> Sequence[Finding]:
     return [each for each in findings if each.tone in ("bad", "warn")]
 
 
 def verdicts_of(document: StatusDocument) -> Sequence[Verdict]:
     """Return the verdicts about all workspaces, the worst one first."""
-    workspaces, found, said = document.workspaces, problems(document.findings), list[Verdict]()
-    if found:
-        worst, others = found[0], Counter[str]()
-        for each in found[1:]:
+    workspaces, problems, sentences = document.workspaces, problems_in(document.findings), list[Verdict]()
+    if problems:
+        worst, others = problems[0], Counter[str]()
+        for each in problems[1:]:
             others[KINDS[each.kind].noun] += max(len(each.names), 1)
         text = f"{worst.workspace}: {worst.text}" if len(workspaces) > 1 else as_sentence(worst.text)
-        said.append(Verdict(worst.tone, text, ", ".join(plural(count, noun) for noun, count in others.items())))
-    if not any(finding.kind == "feed" for finding in found):
+        sentences.append(Verdict(worst.tone, text, ", ".join(plural(count, noun) for noun, count in others.items())))
+    if not any(finding.kind == "feed" for finding in problems):
         polling = _polling_finding([feed for workspace in workspaces for feed in workspace.feeds])
-        said.append(Verdict(polling.tone, as_sentence(polling.text)))
+        sentences.append(Verdict(polling.tone, as_sentence(polling.text)))
     recent = [platform.recent for workspace in workspaces for platform in workspace.platforms]
     failed, final = sum(each.failed for each in recent), sum(each.final for each in recent)
-    if final and not found:
-        said.append(Verdict("ok", f"Publishing works: {failed:,} of {final:,} attempts failed"))
-    return said
+    if final and not problems:
+        sentences.append(Verdict("ok", f"Publishing works: {failed:,} of {final:,} attempts failed"))
+    return sentences
 
 
 def as_sentence(text: str) -> str:
@@ -145,13 +145,13 @@ def as_sentence(text: str) -> str:
 
 
 def _find_in(workspace: WorkspaceHealth, now: float) -> Iterator[Finding]:
-    found = chain(
+    findings = chain(
         condition_findings(workspace.status.conditions, now),
         *(_platform_findings(each, workspace.recent_since, now) for each in workspace.platforms),
         _account_findings(workspace.failing_accounts),
         _feed_findings(workspace),
     )
-    return (msgspec.structs.replace(each, workspace=workspace.name) for each in found)
+    return (msgspec.structs.replace(each, workspace=workspace.name) for each in findings)
 
 
 def condition_findings(conditions: Sequence[Condition], now: float) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from late_exporter import __url__
 from late_exporter.status import Failure, WorkspaceHealth
 from late_exporter.web import findings, verdicts
-from late_exporter.web.findings import MAX_NAMES, Finding, StatusDocument, problems, verdicts_of
+from late_exporter.web.findings import MAX_NAMES, Finding, StatusDocument, problems_in, verdicts_of
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -48,7 +48,7 @@ def render_page(document: StatusDocument, paths: Sequence[str], subject: str = "
         failures_by_subject=failures_by_subject(document.workspaces),
         feeds=[feed for workspace in document.workspaces for feed in workspace.feeds],
         paths=paths,
-        problems=problems(document.findings),
+        problems=problems_in(document.findings),
         subject=subject,
         verdicts=verdicts_of(document),
     )

@@ -15,7 +15,7 @@ from late_exporter.status import (
     WorkspaceHealth,
     WorkspaceStatus,
 )
-from late_exporter.web.findings import COOLDOWN, DAY, FAILURES_IN_A_ROW, KINDS, find, problems, verdicts_of
+from late_exporter.web.findings import COOLDOWN, DAY, FAILURES_IN_A_ROW, KINDS, find, problems_in, verdicts_of
 from late_exporter.web.verdicts import FAILED_SHARE, STUCK_SECONDS
 from tests.web.pages import (
     NOW,
@@ -59,7 +59,7 @@ def test_the_worst_comes_first_whatever_its_workspace() -> None:
         ("d", "token"),
         ("a", "scheduled"),
         ("a", "cooldown"),
-    ] == [(each.workspace, each.kind) for each in problems(found)]
+    ] == [(each.workspace, each.kind) for each in problems_in(found)]
     (verdict,) = verdicts_of(document(*workspaces))
     assert ("bad", "d: the plan is suspended or gives no access") == verdict[:2]
     assert "2 overdue posts, 1 failing platform, 1 polling problem, 1 expiring token, 1 cooldown" == verdict.others
@@ -218,4 +218,4 @@ def test_how_polling_is(tone: str, sentence: str, feeds: list[FeedHealth]) -> No
 
 def test_no_problem() -> None:
     """What is only of interest is no problem."""
-    assert [] == problems(find([workspace(), reporting(Condition("plan", "40% of the uploads"))], NOW))
+    assert [] == problems_in(find([workspace(), reporting(Condition("plan", "40% of the uploads"))], NOW))
