@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from late_exporter.status import Failure, PlatformHealth, RecentCounts
 from tests.web.pages import NOW, feed, render, troubled_workspace, workspace
 
+pytestmark = pytest.mark.e2e
+
 WIDTHS = (320, 390, 700, 1000, 1100, 1280, 1440, 1920)
 
 MEASURE = """
