@@ -115,11 +115,8 @@ class AccessHarness:
         ("ops", "", NAMES),
         ("ops", "workspace=brand-b", ["brand-b"]),
         ("ops", "workspace=brand-c&workspace=brand-a&workspace=brand-c", ["brand-a", "brand-c"]),
-        ("ops", "job=late", NAMES),
         ("customer-a", "", ["brand-a"]),
-        ("customer-a", "workspace=brand-a", ["brand-a"]),
         ("customer-a", "workspace=brand%2Da", ["brand-a"]),
-        ("customer-ab", "", ["brand-a", "brand-b"]),
         ("customer-ab", "workspace=brand-b", ["brand-b"]),
     ],
 )

@@ -205,22 +205,6 @@ async def test_a_page_of_many_workspaces_lets_others_run() -> None:
     assert turns[last:].count("other") > 1, "while it is rendered"
 
 
-async def test_bodies_are_made_in_a_thread() -> None:
-    """The first scrape after a publication takes no time from the event loop; the next one needs no thread."""
-    exposition, threads = Exposition({}), list[threading.Thread]()
-    get_body = exposition.get_body
-
-    def make_body(request: BodyRequest) -> EncodedBody:
-        threads.append(threading.current_thread())
-        return get_body(request)
-
-    exposition.get_body = make_body  # type: ignore[method-assign]
-    app = create_metrics_app("/metrics", exposition, tuple, other_app=not_served)
-    for _ in range(2):
-        await call(app, "/metrics")
-    assert [False] == [thread is threading.current_thread() for thread in threads]
-
-
 async def test_workspaces_that_may_not_be_shown() -> None:
     """Each scrape asks which workspaces may be shown, and has no others."""
     exposition = Exposition({"up": Family("up", "gauge", "Help.", ("workspace",))})
@@ -238,7 +222,7 @@ async def test_workspaces_that_may_not_be_shown() -> None:
 
 
 async def test_a_scrape_does_not_wait_for_bodies_of_workspaces() -> None:
-    """However many clients ask for workspaces, their bodies are made one at a time, and a scrape goes past them."""
+    """However many clients ask for workspaces, their bodies are made one by one in a thread; a scrape passes them."""
     exposition = Exposition({"up": Family("up", "gauge", "Help.", ("workspace",))})
     get_body, may_end = exposition.get_body, threading.Event()
     requests = list[BodyRequest]()

@@ -65,12 +65,6 @@ def test_the_worst_comes_first_whatever_its_workspace() -> None:
     assert "2 overdue posts, 1 failing platform, 1 polling problem, 1 expiring token, 1 cooldown" == verdict.others
 
 
-def test_names_are_limited() -> None:
-    """A line has the first five names."""
-    blocked = reporting(*(Condition("blocked", f"a{number}") for number in range(7)))
-    assert [("warn", "7 accounts cannot post: a0, a1, a2, a3, a4 and 2 more")] == lines(blocked)
-
-
 def test_a_single_workspace_is_not_named() -> None:
     """The only workspace needs no name, and problems do not hide how polling is."""
     only = reporting(*(Condition("reconnect", f"a{number} (x)") for number in range(7)), Condition("webhook", "w"))
@@ -214,8 +208,3 @@ def test_how_polling_is(tone: str, sentence: str, feeds: list[FeedHealth]) -> No
     """The worst status decides the sentence about all feeds and its colour."""
     workspaces = [WorkspaceHealth(name="a", base_url="", feeds=tuple(feeds))]
     assert [(tone, sentence, "")] == verdicts_of(document(*workspaces))
-
-
-def test_no_problem() -> None:
-    """What is only of interest is no problem."""
-    assert [] == problems_in(find([workspace(), reporting(Condition("plan", "40% of the uploads"))], NOW))
