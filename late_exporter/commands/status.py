@@ -60,8 +60,9 @@ def _lines(document: StatusDocument, problem_lines: Sequence[str], terminal: Ter
 
 
 def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal) -> Iterator[str]:
-    quota = workspace.quota
+    quota, as_of = workspace.quota, verdicts.outdated_since(workspace)
     rest = f", {quota.remaining:,} of {quota.limit:,} requests left" if quota is not None else ""
+    rest = f", as of {_when(as_of, now)}" if as_of is not None else rest
     yield terminal.bold(clean(f"{workspace.name} ({workspace.base_url}, generation {workspace.generation}{rest})"))
     narrower = terminal._replace(width=terminal.width and terminal.width - INDENT)
     feeds = Table(narrower, toned="STATE")

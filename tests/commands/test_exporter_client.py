@@ -34,6 +34,7 @@ from late_exporter.web.findings import StatusDocument, find
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond_with
+from tests.web.pages import unreachable_workspace
 
 NOW = 1_763_993_002.0
 HOSTILE = "evil \x1b[31m[bold]name[/bold]\n"
@@ -162,6 +163,13 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert not [line for line in out.splitlines() if line.endswith(" ")]
     assert 0 == main(["status", "--format", "json"])
     assert document() == msgspec.json.decode(capsys.readouterr().out, type=StatusDocument)
+
+
+def test_a_dead_api(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures that are old say so, instead of a quota that is not known."""
+    server.fault = respond_with(200, json.dumps(msgspec.to_builtins(status_of(unreachable_workspace()))))
+    assert 0 == main(["status"])
+    assert "agency (https://getlate.dev/api, generation late, as of 17 min ago)\n" in capsys.readouterr().out
 
 
 def test_problems(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
