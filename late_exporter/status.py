@@ -23,17 +23,6 @@ class Quota(msgspec.Struct, frozen=True):
     customer_requests: int = 0
 
 
-class PollHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A finished poll."""
-
-    started_at: float
-    outcome: str
-    error: str = ""
-    requests: int = 0
-    logs: int = 0
-    duration: float = 0.0
-
-
 class SyncProgress(msgspec.Struct, frozen=True, gc=False):
     """How far a first sync or a catch-up has come; times are in seconds.
 
@@ -62,8 +51,6 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
         lag: Time from creation to recording of the last live log.
         gaps: Number of stretches of the log list still to be read.
         coverage_start: Time since which every log is recorded; None before the first sync is complete.
-        recent_polls: Last polls, newest first.
-        recent_failures: Last failed polls, newest first, however long ago.
         progress: Progress of a first sync or a catch-up; None if the feed is up to date.
     """
 
@@ -80,8 +67,6 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
     pending: int = 0
     gaps: int = 0
     coverage_start: float | None = None
-    recent_polls: tuple[PollHealth, ...] = ()
-    recent_failures: tuple[PollHealth, ...] = ()
     progress: SyncProgress | None = None
 
 
@@ -136,6 +121,17 @@ class AccountHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     consecutive_failures: int = 0
 
 
+class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A failed attempt to publish at a Unix time in seconds; what is unknown is empty."""
+
+    time: float
+    platform: str
+    account_id: str = ""
+    username: str = ""
+    post_id: str = ""
+    error: str = ""
+
+
 class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Health of a status feed.
 
@@ -155,7 +151,7 @@ class Condition(msgspec.Struct, frozen=True, gc=False):
     """Something that a status feed reports about an account, a post, a webhook or the plan.
 
     Args:
-        kind: What it is, as in ``web.verdicts``.
+        kind: What it is, as in ``web.findings``.
         name: What people call its subject.
         at: Unix time in seconds at which it has begun or will end, 0 if that does not matter.
         subject: Id of the account or post.
@@ -181,8 +177,10 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         quota: Rate limit of its key, if the API reported one.
+        quota_wait: Seconds until the quota allows the next request; 0 if it does now.
         platforms: Platforms with publishing logs; empty before the first sync is complete.
         failing_accounts: Accounts whose last attempt failed, most consecutive failures first.
+        failures: Last failed attempts of each account, newest first.
         status: State of accounts, queue and plan.
         recent_since: Start of the time of which all recent logs are known, an hour ago or later; None if no publishing
             logs are read.
@@ -193,7 +191,9 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     generation: str = LATE
     feeds: tuple[FeedHealth, ...]
     quota: Quota | None = None
+    quota_wait: float = 0.0
     platforms: tuple[PlatformHealth, ...] = ()
     failing_accounts: tuple[AccountHealth, ...] = ()
+    failures: tuple[Failure, ...] = ()
     status: WorkspaceStatus = WorkspaceStatus()
     recent_since: float | None = None

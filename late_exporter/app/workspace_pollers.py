@@ -14,7 +14,7 @@ from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.status import WorkspaceHealth
+from late_exporter.status import Failure, WorkspaceHealth
 
 
 class ApiConnection(NamedTuple):
@@ -81,19 +81,21 @@ class WorkspacePollers:
 
     def health(self, base_url: str, registry: SeriesRegistry, now: float) -> WorkspaceHealth:
         """Return the health of the workspace; ``now`` is in Unix seconds."""
-        platforms, recent_since = registry.platform_health(self.name), None
+        platforms, recent_since, failures = registry.platform_health(self.name), None, tuple[Failure, ...]()
         for recorder in (poller.recorder for poller in self):
             if (recent := recorder.recent_attempts) is not None:
                 recent_since, history_since = recent.known_since(now), (recorder.complete_since or 0) / 1000
-                platforms = recent.add_counts(platforms, now, history_since)
+                platforms, failures = recent.add_counts(platforms, now, history_since), recent.failures
         return WorkspaceHealth(
             name=self.name,
             base_url=base_url,
             generation=", ".join(sorted({poller.recorder.feed.generation for poller in self})),
             feeds=tuple(poller.health for poller in self),
             quota=self.connection.client.quota,
+            quota_wait=self.connection.client.quota_wait(),
             platforms=platforms,
             recent_since=recent_since,
             failing_accounts=registry.failing_accounts(self.name),
+            failures=failures,
             status=self.status.health,
         )

@@ -127,6 +127,8 @@ class StatusHelp(CommandHelp):
     Examples:
         status
             See whether publishing works, and whether polling is up to date.
+        status --problems --check
+            List what is wrong, worst first, and exit 1 if anything is.
         status --web.listen-address unix:late.sock
             Read it over a Unix socket.
     """

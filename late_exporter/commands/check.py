@@ -26,7 +26,6 @@ from late_exporter.commands.assets import find_assets
 from late_exporter.commands.connections import connect_workspaces
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.output import json_line, printable, write_lines
-from late_exporter.commands.status import join_names
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.web import WebConfig
 from late_exporter.feeds.status import RefreshContext
@@ -38,7 +37,7 @@ from late_exporter.status import Condition
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.schema import require_writable
 from late_exporter.store.snapshot import Snapshot
-from late_exporter.web.verdicts import status_notices
+from late_exporter.web.findings import condition_findings, problems_in
 
 MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
 
@@ -59,8 +58,8 @@ class Level(StrEnum):
     ERROR = "error"
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """Result of one check; the workspace is empty if it concerns the whole exporter."""
+class CheckResult(msgspec.Struct, frozen=True):
+    """What one check has found; the workspace is empty if it concerns the whole exporter."""
 
     level: Level
     subject: str
@@ -69,7 +68,7 @@ class Finding(msgspec.Struct, frozen=True):
     workspace: str = ""
 
 
-def format_findings(findings: Sequence[Finding]) -> list[str]:
+def format_findings(findings: Sequence[CheckResult]) -> list[str]:
     subjects = [f"{finding.workspace} {finding.subject}".strip() for finding in findings]
     width = max(map(len, subjects), default=0)
     return [
@@ -86,21 +85,21 @@ def check(context: CommandContext) -> int:
     return write_lines(lines, int(any(finding.level is Level.ERROR for finding in findings)))
 
 
-async def _find(context: CommandContext) -> Sequence[Finding]:
+async def _find(context: CommandContext) -> Sequence[CheckResult]:
     settings = context.settings
     feeds = settings.poll.feeds
     recorded = await asyncio.to_thread(_recorded_generations, settings)
-    findings: list[Finding] = []
+    findings: list[CheckResult] = []
     async with connect_workspaces(context) as connections:
         for workspace in settings.workspaces:
             client, generation = connections[workspace.name]
             status = status_config(settings, workspace)
             generations = {scope.feed: recorded[scope] for scope in recorded if scope.workspace == workspace.name}
-            found = [finding async for finding in check_api(client, generation, feeds, generations, status)]
+            results = [finding async for finding in check_api(client, generation, feeds, generations, status)]
             # A poll costs one request per feed, and one for pending logs.
             required_rate = (len(feeds) + 1) * 60 / settings.poll.interval + status.requests_per_minute
-            found += check_quota(client, required_rate, settings.api.quota_share / workspace.key_shards)
-            findings += [replace(finding, workspace=workspace.name) for finding in found]
+            results += check_quota(client, required_rate, settings.api.quota_share / workspace.key_shards)
+            findings += [replace(finding, workspace=workspace.name) for finding in results]
     return [*findings, *await asyncio.to_thread(lambda: list(check_machine(settings)))]
 
 
@@ -119,7 +118,7 @@ async def check_api(
     recorded_generations: Mapping[str, str],
     status: StatusConfig,
     clock: Callable[[], float] = time.time,
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[CheckResult]:
     """Request every list of a workspace and every status feed once.
 
     Args:
@@ -141,26 +140,26 @@ async def check_api(
             is_answering &= isinstance(exc, errors.Forbidden)
             # The message about a missing group says what to do.
             hint = "" if isinstance(exc, errors.Forbidden) and exc.required_group else HINTS.get(type(exc), "")
-            yield Finding(Level.ERROR, name, str(exc), hint)
+            yield CheckResult(Level.ERROR, name, str(exc), hint)
             if isinstance(exc, errors.RateLimited):
                 break  # a further request would wait for the next minute
         else:
             if response.date is not None:
                 skew = max(skew, response.date - clock(), key=abs)
             count = "logs" if response.page.total is None else plural(response.page.total, "log")
-            yield Finding(Level.OK, name, f"{count} in generation {feed.generation} ({feed.path})")
+            yield CheckResult(Level.OK, name, f"{count} in generation {feed.generation} ({feed.path})")
     for unread in sorted(generation.unread):
         message = f"generation {unread} has newer logs, which are not read"
-        yield Finding(Level.ERROR, "generation", message, "use --api.generation auto")
+        yield CheckResult(Level.ERROR, "generation", message, "use --api.generation auto")
     if is_answering:
         for name in status.feeds:
             yield await _check_status_feed(client, name, status, clock())
     if abs(skew) > MAX_SKEW:
         message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
-        yield Finding(Level.WARNING, "clock", message, "synchronize it, otherwise alerts on age are off by as much")
+        yield CheckResult(Level.WARNING, "clock", message, "synchronize it, otherwise alerts on age are off by as much")
 
 
-async def _check_status_feed(client: LateClient, name: str, config: StatusConfig, now: float) -> Finding:
+async def _check_status_feed(client: LateClient, name: str, config: StatusConfig, now: float) -> CheckResult:
     """Refresh a status feed and return what it reports; if it fails, logs are counted nevertheless."""
     subject, feed = f"status feed {name}", config.feeds[name]
     context = RefreshContext(workspace="", now=int(now * 1000), max_accounts=config.max_accounts, rejected_values=set())
@@ -169,14 +168,14 @@ async def _check_status_feed(client: LateClient, name: str, config: StatusConfig
     except errors.ApiError as exc:
         is_off = bool(disabling_reason(exc))
         hint = "leave it out of --status.feeds, or grant the key the right" if is_off else ""
-        return Finding(Level.WARNING, subject, f"off: {exc}" if is_off else str(exc), hint)
-    notices = list(status_notices([each for each in reports if isinstance(each, Condition)], now))
-    level = Level.WARNING if any(notice.tone != "ok" for notice in notices) else Level.OK
-    message = "; ".join(f"{notice.text} {join_names(notice.names)}".strip() for notice in notices)
-    return Finding(level, subject, message or "nothing to report")
+        return CheckResult(Level.WARNING, subject, f"off: {exc}" if is_off else str(exc), hint)
+    findings = list(condition_findings([each for each in reports if isinstance(each, Condition)], now))
+    level = Level.WARNING if problems_in(findings) else Level.OK
+    message = "; ".join(each.line for each in findings)
+    return CheckResult(level, subject, message or "nothing to report")
 
 
-def check_quota(client: LateClient, required_rate: float, quota_share: float) -> Iterator[Finding]:
+def check_quota(client: LateClient, required_rate: float, quota_share: float) -> Iterator[CheckResult]:
     """Compare the requests per minute that polling needs with those that the share and other users of the key allow."""
     quota = client.quota
     if quota is None:
@@ -186,21 +185,21 @@ def check_quota(client: LateClient, required_rate: float, quota_share: float) ->
     others = f", others and a running exporter use about {rate:,}" if rate else ""
     message = f"{quota.limit:,} requests per minute{others}; polling takes about {required_rate:,.1f}"
     if required_rate <= limit:
-        yield Finding(Level.OK, "quota", message)
+        yield CheckResult(Level.OK, "quota", message)
         return
     hint = "raise --poll.interval or --api.quota-share, or give the exporter a key of its own"
-    yield Finding(Level.WARNING, "quota", f"{message}, more than the {limit:,.1f} that it may use", hint)
+    yield CheckResult(Level.WARNING, "quota", f"{message}, more than the {limit:,.1f} that it may use", hint)
 
 
-def check_machine(settings: Settings) -> Iterator[Finding]:
+def check_machine(settings: Settings) -> Iterator[CheckResult]:
     """Yield the findings about the configuration, and the services that it names; some take long."""
     shard, total = settings.sharding.shard, settings.sharding.total_shards
     share = f" of {len(settings.all_workspaces)}, in shard {shard} of {total}" if total > 1 else ""
-    yield Finding(Level.OK, "configuration", f"{plural(len(settings.workspaces), 'workspace')}{share}")
+    yield CheckResult(Level.OK, "configuration", f"{plural(len(settings.workspaces), 'workspace')}{share}")
     for first, second in settings.workspaces_with_same_logs:
         message = f"the same as that of workspace {first}, so both count the same logs"
         hint = "give each workspace a profile_id, or a key of its own"
-        yield Finding(Level.WARNING, "key", message, hint, second)
+        yield CheckResult(Level.WARNING, "key", message, hint, second)
     for workspace in settings.workspaces:
         if workspace.key_file is not None:
             yield replace(check_key_file(workspace.key_file), workspace=workspace.name)
@@ -210,22 +209,22 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
     yield from check_families(settings.metrics.disable)
 
 
-def check_key_file(path: Path) -> Finding:
+def check_key_file(path: Path) -> CheckResult:
     """Check that other users cannot read the key."""
     try:
         if path.stat().st_mode & stat.S_IROTH:
             message = f"{path}: every user of this machine can read it"
-            return Finding(Level.WARNING, "key file", message, f"chmod o= {path}")
+            return CheckResult(Level.WARNING, "key file", message, f"chmod o= {path}")
     except OSError as exc:
-        return Finding(Level.ERROR, "key file", f"{path}: {exc.strerror}", "give the exporter's user access to it")
-    return Finding(Level.OK, "key file", str(path))
+        return CheckResult(Level.ERROR, "key file", f"{path}: {exc.strerror}", "give the exporter's user access to it")
+    return CheckResult(Level.OK, "key file", str(path))
 
 
-def check_state(url: str, password_file: Path | None = None) -> Finding:
+def check_state(url: str, password_file: Path | None = None) -> CheckResult:
     """Check that the state can be used, without creating or changing it."""
     if url == "sqlite://":
         hint = "set --state.url to a file, otherwise every restart counts all logs again that Zernio still keeps"
-        return Finding(Level.WARNING, "state", "in memory", hint)
+        return CheckResult(Level.WARNING, "state", "in memory", hint)
     database, hint = database_at(url, password_file), "give the exporter's user write access, or change --state.url"
     try:
         try:
@@ -239,42 +238,44 @@ def check_state(url: str, password_file: Path | None = None) -> Finding:
             if not is_postgres(url):
                 folder = next(each for each in Path(database.name).absolute().parents if each.exists())
                 if not os.access(folder, os.W_OK):
-                    return Finding(Level.ERROR, "state", f"{database.name}: this user cannot write to {folder}", hint)
-                return Finding(Level.OK, "state", message)
+                    return CheckResult(
+                        Level.ERROR, "state", f"{database.name}: this user cannot write to {folder}", hint
+                    )
+                return CheckResult(Level.OK, "state", message)
         require_writable(database)
     except errors.StoreError as exc:
-        return Finding(Level.ERROR, "state", str(exc), hint)
-    return Finding(Level.OK, "state", message)
+        return CheckResult(Level.ERROR, "state", str(exc), hint)
+    return CheckResult(Level.OK, "state", message)
 
 
-def check_connection(url: str, password_file: Path | None) -> Iterator[Finding]:
+def check_connection(url: str, password_file: Path | None) -> Iterator[CheckResult]:
     """Warn if the connection to a database on another machine is not protected."""
     if not is_postgres(url):
         return
     with suppress(errors.StoreError):  # check_state reports that it cannot be reached
         if risk := import_postgres().PostgresDatabase(url, password_file).connection_risk():
             hint = "add sslmode=verify-full and sslrootcert=PATH to --state.url"
-            yield Finding(Level.WARNING, "state", risk, hint)
+            yield CheckResult(Level.WARNING, "state", risk, hint)
 
 
-def check_web(path: str | None, config: WebConfig) -> Iterator[Finding]:
+def check_web(path: str | None, config: WebConfig) -> Iterator[CheckResult]:
     tls = "TLS" if config.ssl_context is not None else "plain HTTP"
     users = f"passwords of {', '.join(sorted(config.users))}" if config.users else "no password"
-    yield Finding(Level.OK, "web", ": ".join(filter(None, (path, f"{tls}, {users}"))))
-    yield from (Finding(Level.WARNING, "web", warning) for warning in config.warnings)
+    yield CheckResult(Level.OK, "web", ": ".join(filter(None, (path, f"{tls}, {users}"))))
+    yield from (CheckResult(Level.WARNING, "web", warning) for warning in config.warnings)
     if config.users and config.ssl_context is None:
-        yield Finding(Level.WARNING, "web", f"{path}: passwords are sent unencrypted", "add tls_server_config")
+        yield CheckResult(Level.WARNING, "web", f"{path}: passwords are sent unencrypted", "add tls_server_config")
     if config.user_workspaces:
         rights = [f"{user} {', '.join(sorted(names))}" for user, names in sorted(config.user_workspaces.items())]
         unlimited = ", ".join(sorted(config.users.keys() - config.user_workspaces.keys())) or "no user"
-        yield Finding(Level.OK, "users", f"{unlimited} may see every workspace; {'; '.join(rights)} only")
+        yield CheckResult(Level.OK, "users", f"{unlimited} may see every workspace; {'; '.join(rights)} only")
 
 
-def check_families(disabled: Sequence[str]) -> Iterator[Finding]:
+def check_families(disabled: Sequence[str]) -> Iterator[CheckResult]:
     """Warn about disabled families that rules or dashboards use."""
     texts = {name: content.decode() for name, content in find_assets() if name.startswith(("prometheus/", "grafana/"))}
     for family in disabled:
         users = sorted(name for name, text in texts.items() if re.search(rf"\b{family}(_bucket|_count|_sum)?\b", text))
         if users:
             hint = "drop it from --metrics.disable, or do without them"
-            yield Finding(Level.WARNING, "metrics", f"{family} is disabled, but used in {', '.join(users)}", hint)
+            yield CheckResult(Level.WARNING, "metrics", f"{family} is disabled, but used in {', '.join(users)}", hint)

@@ -19,7 +19,7 @@ from prometheus_client import PlatformCollector, ProcessCollector
 from prometheus_client.registry import Collector
 from structlog.stdlib import BoundLogger
 
-from late_exporter import __revision__, __url__, __version__, log
+from late_exporter import __revision__, __version__, log
 from late_exporter.app.connector import Connector, open_client
 from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader, start_task
@@ -114,7 +114,6 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             health,
             telemetry_path=settings.web.telemetry_path,
             version=__version__,
-            documentation=f"{__url__}#readme",
             lifecycle=lifecycle if settings.web.enable_lifecycle else None,
             webhooks=exporter.webhook_receiver,
         )

@@ -11,21 +11,24 @@ from late_exporter.commands.output import write_lines
 from late_exporter.commands.tables import Row, Table, Terminal, clean
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
-from late_exporter.format import human_duration, plural
+from late_exporter.format import human_duration
 from late_exporter.status import FeedHealth, PlatformHealth, WorkspaceHealth
 from late_exporter.web import verdicts
-from late_exporter.web.verdicts import StatusDocument
+from late_exporter.web.findings import Finding, StatusDocument, problems_in, verdicts_of
 
 LEVELS = {"bad": "FAILING", "warn": "WARNING", "busy": "BUSY", "idle": "IDLE", "ok": "OK"}
 INDENT = 2
-MAX_NAMES = 5
 
 
 def status(context: CommandContext) -> int:
     """Print the status of the exporter, and return the exit code."""
-    body = fetch(context, "/", accept="application/json")
-    lines = list(_lines(parse_status(body), Terminal.detect()))
-    return write_lines([body.decode()] if context.flags.format == "json" else lines)
+    body, flags = fetch(context, "/", accept="application/json"), context.flags
+    document, terminal = parse_status(body), Terminal.detect()
+    problem_lines = list(_problem_lines(problems_in(document.findings), terminal))
+    lines = [body.decode()] if flags.format == "json" else problem_lines
+    if not (flags.problems or flags.format == "json"):
+        lines = list(_lines(document, problem_lines, terminal))
+    return write_lines(lines, int(flags.check and bool(problem_lines)))
 
 
 def parse_status(body: bytes) -> StatusDocument:
@@ -35,23 +38,35 @@ def parse_status(body: bytes) -> StatusDocument:
         raise LateError("the response is not that of a late-exporter of this version") from None
 
 
-def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
-    for verdict in verdicts.verdicts_of(document.workspaces, document.now):
-        yield terminal.toned(f"{LEVELS[verdict.tone]:8}", verdict.tone) + terminal.bold(clean(verdict.text))
+def _problem_lines(found: Iterable[Finding], terminal: Terminal) -> Iterator[str]:
+    for each in found:
+        yield terminal.toned(f"{LEVELS[each.tone]:8}", each.tone) + clean(f"{each.workspace}: {each.line}")
+
+
+def _lines(document: StatusDocument, problem_lines: Sequence[str], terminal: Terminal) -> Iterator[str]:
+    for verdict in verdicts_of(document):
+        text = f"{verdict.text}; also {verdict.others}" if verdict.others else verdict.text
+        yield terminal.toned(f"{LEVELS[verdict.tone]:8}", verdict.tone) + terminal.bold(clean(text))
+    if problem_lines:
+        yield from ("", *problem_lines)
     for workspace in document.workspaces:
         yield ""
         yield from _workspace_lines(workspace, document.now, terminal)
+        own = (each for each in document.findings if each.workspace == workspace.name)
+        notes = [each.line for each in own if each.tone == "ok" and each.kind != "feed"]
+        yield from _indented(["", *map(clean, notes)] if notes else [])
     yield ""
     yield f"late-exporter {clean(document.version)}, {verdicts.utc_text(document.now)}"
 
 
 def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal) -> Iterator[str]:
-    quota = workspace.quota
+    quota, as_of = workspace.quota, verdicts.outdated_since(workspace)
     rest = f", {quota.remaining:,} of {quota.limit:,} requests left" if quota is not None else ""
+    rest = f", as of {_when(as_of, now)}" if as_of is not None else rest
     yield terminal.bold(clean(f"{workspace.name} ({workspace.base_url}, generation {workspace.generation}{rest})"))
     narrower = terminal._replace(width=terminal.width and terminal.width - INDENT)
     feeds = Table(narrower, toned="STATE")
-    yield from _indented(feeds.lines(_feed_row(feed, now) for feed in workspace.feeds))
+    yield from _indented(feeds.lines(_feed_row(feed, workspace.quota_wait, now) for feed in workspace.feeds))
     platforms = verdicts.worst_first(workspace.platforms)
     if platforms:
         since = verdicts.utc_text(min(platform.counted_since for platform in platforms))[:10]
@@ -59,28 +74,24 @@ def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal)
         yield from ("", f"  Attempts: recent ones are of the {window}, all are since {since}")
         table = Table(narrower, toned="FAILED>")
         yield from _indented(table.lines(_platform_row(platform, now) for platform in platforms))
-    notices = [clean(notice) for notice in _notices(workspace, now)]
-    if notices:
-        yield ""
-        yield from _indented(terminal.toned(notice, "warn") for notice in notices)
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:
-    return (f"{' ' * INDENT}{line}" for line in lines)
+    return (f"{' ' * INDENT}{line}".rstrip() for line in lines)
 
 
-def _feed_row(feed: FeedHealth, now: float) -> Row:
+def _feed_row(feed: FeedHealth, quota_wait: float, now: float) -> Row:
     status, progress = verdicts.feed_status(feed), feed.progress
+    next_poll = _when(None if feed.next_poll is None else max(feed.next_poll, now), now)
     cells = {
         "FEED": feed.name,
         "STATE": status.label,
         "LAST SUCCESS": _when(feed.last_success, now),
-        # A poll that is due runs, or waits for the quota.
-        "NEXT POLL": _when(None if feed.next_poll is None else max(feed.next_poll, now), now),
+        "NEXT POLL": "waits for the quota" if verdicts.waits_for_quota(feed, quota_wait, now) else next_poll,
         "LAG>": "" if feed.lag is None else human_duration(feed.lag),
         "LOGS>": f"{feed.logs:,}",
         "PENDING>": f"{feed.pending:,}",
-        "DETAIL": verdicts.problem_text(feed) or (verdicts.progress_text(progress) if progress is not None else ""),
+        "DETAIL": verdicts.progress_text(progress) if progress is not None else "",
     }
     return Row(cells, status.tone)
 
@@ -106,20 +117,3 @@ def _failures(failed: int, final: int) -> str:
 
 def _when(time: float | None, now: float) -> str:
     return "" if time is None else verdicts.relative_time(time, now, coarse=True)
-
-
-def _notices(workspace: WorkspaceHealth, now: float) -> Iterator[str]:
-    failing = workspace.failing_accounts
-    if failing:
-        names = [f"{account.username or account.account_id} ({account.platform})" for account in failing]
-        yield f"{plural(len(failing), 'account')} failed the last publish: {join_names(names)}"
-    for notice in verdicts.status_notices(workspace.status.conditions, now):
-        yield f"{notice.text} {join_names(notice.names)}".rstrip()
-    for feed in workspace.status.feeds:
-        if feed.error:
-            yield f"Status feed {feed.name}: {feed.error}"
-
-
-def join_names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMES:,} more; see late-exporter accounts" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more

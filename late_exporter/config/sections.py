@@ -269,6 +269,10 @@ class CommandFlags(OptionModel):
     """Time of the newest log to print, for example 2026-11-20T08:00:00Z."""
     label: CommaSeparated[fields.TargetLabel] = _flag(None, "NAME=VALUE", ("backfill",))
     """Label that Prometheus adds when it scrapes, for example job=late; may be repeated."""
+    problems: bool = _flag("false", "", ("status",))
+    """Print only the problems, worst first, one per line."""
+    check: bool = _flag("false", "", ("status",))
+    """Exit 1 if there is a problem."""
     user: str | None = _flag(None, "NAME", commands.CLIENT_COMMANDS)
     """User name for the basic authentication of the exporter."""
     password_file: str | None = _flag(None, "FILE", commands.CLIENT_COMMANDS)

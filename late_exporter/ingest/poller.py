@@ -6,7 +6,7 @@ import msgspec
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import ApiError, StoreError
+from late_exporter.errors import StoreError
 from late_exporter.ingest.accounting import AUDIT_GAUGES
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import POLLS, PollReporter
@@ -15,9 +15,8 @@ from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.ingest.sync_meter import SyncMeter
 from late_exporter.ingest.webhooks import WebhookStats
-from late_exporter.log import redact
 from late_exporter.series import IncCounter, Increment
-from late_exporter.status import FeedHealth, PollHealth, SyncProgress
+from late_exporter.status import FeedHealth, SyncProgress
 
 
 class Poller:
@@ -117,12 +116,11 @@ class Poller:
         ``deadline`` is that of ``FeedSync.poll``.
         """
         recorder, fetcher, monotonic = self.recorder, self._fetcher, self._runtime.monotonic
-        request_count, recorded_count = fetcher.request_count, recorder.recorded_count
+        recorded_count = recorder.recorded_count
         self._started_at, started_at = monotonic(), self._runtime.clock()
         self._schedule.start_poll()
         self._meter.start_poll()
         result = await self._sync.poll(by_webhook=by_webhook, deadline=deadline)
-        requests = fetcher.request_count - request_count
         result = await self._save(result)
         log_count, duration = recorder.recorded_count - recorded_count, monotonic() - self._started_at
         self._schedule.finish_poll(has_new_logs=result.error is not None or log_count > 0)
@@ -130,16 +128,8 @@ class Poller:
         self._reporter.update_generation(fetcher.generation)
         if self._wait_published is not None:
             await self._wait_published()
-        poll = PollHealth(
-            started_at=started_at,
-            outcome=result.outcome,
-            error=redact(str(result.error or "")),
-            # The requests that detect the API generation are not among them.
-            requests=max(requests, int(isinstance(result.error, ApiError))),
-            logs=log_count,
-            duration=duration,
-        )
-        self._reporter.record(result, poll, sync_seconds=self._meter.finish_poll(is_partial=result.is_partial))
+        sync_seconds = self._meter.finish_poll(is_partial=result.is_partial)
+        self._reporter.record(result, started_at=started_at, duration=duration, sync_seconds=sync_seconds)
         return result
 
     async def examine_generation(self, result: PollResult) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -15,18 +14,16 @@ from late_exporter.ingest.observations import RECONCILED_LOGS
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.ingest.steps import REQUEST_KINDS
+from late_exporter.log import redact
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_POLL, LAST_RECONCILE
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.series import IncCounter, Increment, ObserveHistogram, Series, SeriesValue, SetCurrent
-from late_exporter.status import FeedHealth, PollHealth, Quota
+from late_exporter.status import FeedHealth, Quota
 
 POLL_OUTCOMES = ("success", "unauthorized", "rate_limited", "unavailable", "bad_payload", "store_error")
-
-MAX_RECENT_POLLS = 8
-MAX_RECENT_FAILURES = 3
 
 POLLS = "late_exporter_polls_total"
 REQUESTS = "late_exporter_api_requests_total"
@@ -61,8 +58,6 @@ class PollReporter:
         self._recorder = recorder
         self._registry = registry
         self._logger = logger
-        self._recent_polls: deque[PollHealth] = deque(maxlen=MAX_RECENT_POLLS)
-        self._recent_failures: deque[PollHealth] = deque(maxlen=MAX_RECENT_FAILURES)
         self._health = FeedHealth(name=recorder.feed.name, is_synced=recorder.is_synced)
         self._last_failure: tuple[object, ...] | None = None
         self.failure_count = 0
@@ -79,8 +74,6 @@ class PollReporter:
             pending=len(recorder.state.pending_logs),
             gaps=len(recorder.coverage.gaps) if recorder.coverage else 0,
             coverage_start=None if recorder.complete_since is None else recorder.complete_since / 1000,
-            recent_polls=tuple(self._recent_polls),
-            recent_failures=tuple(self._recent_failures),
         )
 
     def initial_zeros(self) -> list[IncCounter]:
@@ -136,40 +129,43 @@ class PollReporter:
         if self._recorder.coverage is not None:
             self._registry.set_gauge(RETENTION, self._labels, self._recorder.feed.retention / 1000)
 
-    def record(self, result: PollResult, poll: PollHealth, *, sync_seconds: float | None = None) -> None:
+    def record(
+        self, result: PollResult, *, started_at: float, duration: float, sync_seconds: float | None = None
+    ) -> None:
         """Update the health of the feed and log the result of a poll.
 
-        ``sync_seconds`` is the time since the first sync or the catch-up began that the poll has completed, None if it
-        has completed none.
+        Args:
+            result: The result.
+            started_at: Unix time in seconds at which the poll started.
+            duration: Seconds that it took.
+            sync_seconds: Time since the first sync or the catch-up began that the poll has completed, None if it has
+                completed none.
         """
-        log_count, duration = self._recorder.state.log_count, round(poll.duration, 3)
-        fields: dict[str, object] = {"outcome": poll.outcome, "seconds": duration, "logs": log_count}
+        log_count, seconds, error = self._recorder.state.log_count, round(duration, 3), redact(str(result.error or ""))
+        fields: dict[str, object] = {"outcome": result.outcome, "seconds": seconds, "logs": log_count}
         # Request ids, which are in the text of an error but not in its arguments, differ in every poll.
         failure = None if result.error is None else (result.outcome, *result.error.args)
         is_first_sync = self._recorder.is_synced and not self._health.is_synced
         ends_sync = is_first_sync or (sync_seconds is not None and sync_seconds >= MIN_LOGGED_SYNC)
         if failure is not None and failure != self._last_failure:
-            self._logger.warning("poll failed", error=poll.error, **fields)
+            self._logger.warning("poll failed", error=error, **fields)
         elif failure is None and self.failure_count:
             self._logger.info("poll recovered", failed_polls=self.failure_count, **fields)
         elif not ends_sync:
             self._logger.debug("poll finished", **fields)
         if ends_sync:
-            fields["seconds"] = duration if sync_seconds is None else round(sync_seconds, 3)
+            fields["seconds"] = seconds if sync_seconds is None else round(sync_seconds, 3)
             self._logger.info("first sync complete" if is_first_sync else "caught up", **fields)
         self._last_failure = failure
         self.failure_count = 0 if failure is None else self.failure_count + 1
-        self._recent_polls.appendleft(poll)
-        if failure is not None:
-            self._recent_failures.appendleft(poll)
         self._health = msgspec.structs.replace(
             self._health,
             is_synced=self._recorder.is_synced,
-            outcome=poll.outcome,
-            error=poll.error,
-            last_poll=poll.started_at,
-            last_success=poll.started_at if failure is None else self._health.last_success,
-            duration=poll.duration,
+            outcome=result.outcome,
+            error=error,
+            last_poll=started_at,
+            last_success=started_at if failure is None else self._health.last_success,
+            duration=duration,
         )
 
 

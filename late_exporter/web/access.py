@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-from late_exporter.config.quoting import quote
-from late_exporter.config.types import INVALID_NAME, WORKSPACE_NAME
 from late_exporter.errors import LateError
 from late_exporter.web.asgi import Message
 
@@ -67,6 +64,5 @@ def select_workspaces(scope: Message, existing: Collection[str]) -> Sequence[str
     for name in names:
         require_access(scope, name)
         if name not in existing:
-            shown = quote(name) if re.fullmatch(WORKSPACE_NAME, name) else f": a name {INVALID_NAME}"
-            raise AccessError(HTTPStatus.NOT_FOUND, f"unknown workspace{shown}")
+            raise AccessError(HTTPStatus.NOT_FOUND, "unknown workspace")
     return sorted(set(names))

@@ -23,13 +23,15 @@ from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web.access import AccessError, allowed_workspaces, require_access
 from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.landing import STYLE, render_page
+from late_exporter.web.findings import StatusDocument, find
+from late_exporter.web.landing import STYLE, failures_by_subject, render_page
 from late_exporter.web.reply import READ_METHODS, Headers, Reply, Route, get_header, respond, text_reply
-from late_exporter.web.verdicts import FeedStatus, StatusDocument, feed_status, problem_text, progress_text, single_line
+from late_exporter.web.verdicts import feed_status, progress_text, single_line
 
 JSON_TYPE = "application/json"
 LIFECYCLE_METHODS = ("POST", "PUT")
 BROWSER_HEADERS = (b"origin", b"referer", b"sec-fetch-site")
+SUBJECT_PATHS = ("/platforms/", "/accounts/")
 SIGNATURE_HEADERS = (b"x-late-signature", b"x-zernio-signature")
 MAX_REASONS = 50
 """Maximum number of feeds that are listed as not ready."""
@@ -78,14 +80,13 @@ def create_app(
     version: str,
     telemetry_path: str = "/metrics",
     clock: Callable[[], float] = time.time,
-    documentation: str = "",
     lifecycle: Lifecycle | None = None,
     webhooks: WebhookReceiver | None = None,
 ) -> App:
     """Create the application of all paths but that of the metrics, to which the status page links.
 
-    ``clock`` returns the Unix time. The status page links to the URL ``documentation``, if there is one. Without
-    ``lifecycle`` the life cycle API rejects all requests, and without ``webhooks`` there is no path for them.
+    ``clock`` returns the Unix time. Without ``lifecycle`` the life cycle API rejects all requests, and without
+    ``webhooks`` there is no path for them.
     """
     page_lock = asyncio.Lock()  # only one page at a time may take time from scrapes
 
@@ -97,14 +98,21 @@ def create_app(
                 if allowed is None or workspace.name in allowed:
                     workspaces.append(workspace)
                 await asyncio.sleep(0)
+            if (subject := scope["path"][1:]) and subject not in failures_by_subject(workspaces):
+                raise AccessError(HTTPStatus.NOT_FOUND)
             cluster = health.cluster() if allowed is None else None  # It names all workspaces.
-            status = StatusDocument(version=version, now=clock(), workspaces=tuple(workspaces), cluster=cluster)
-            if _prefers_json(get_header(scope, b"accept") or ""):
+            findings = await asyncio.to_thread(find, workspaces, now := clock())
+            status = StatusDocument(
+                version=version, now=now, workspaces=tuple(workspaces), findings=findings, cluster=cluster
+            )
+            if JSON_TYPE in (accept := (get_header(scope, b"accept") or "").lower()) and "text/html" not in accept:
+                shown = tuple(msgspec.structs.replace(each, failures=()) for each in workspaces)
+                status = msgspec.structs.replace(status, workspaces=shown)  # Failures would be most of it.
                 # Not msgspec's encoder: names of the API may contain what UTF-8 cannot encode.
                 text = await asyncio.to_thread(lambda: json.dumps(msgspec.to_builtins(status)))
                 return Reply(body=text.encode(), headers=(("content-type", JSON_TYPE),))
             paths = (telemetry_path, *(("/config",) if allowed is None else ()), "/-/healthy", "/-/ready")
-            html = await asyncio.to_thread(render_page, status, paths, documentation)
+            html = await asyncio.to_thread(render_page, status, paths, subject)
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
     routes: dict[str, Route] = {
@@ -117,7 +125,7 @@ def create_app(
     }
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        route = routes.get(scope["path"])
+        route = routes.get("/" if scope["path"].startswith(SUBJECT_PATHS) else scope["path"])
         if webhooks is not None and webhooks.handles(scope["path"]):
             route = (("POST",), partial(_receive_webhook, webhooks, receive))
         await respond(route, scope, send)
@@ -136,12 +144,6 @@ async def _receive_webhook(webhooks: WebhookReceiver, receive: Receive, scope: M
     signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURE_HEADERS]
     status = webhooks.receive(scope["path"], bytes(body), signatures)
     return text_reply(status.phrase.lower(), status)
-
-
-def _prefers_json(accept: str) -> bool:
-    """Return whether a client accepts JSON and is no browser, which would accept HTML as well."""
-    types = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    return JSON_TYPE in types and "text/html" not in types
 
 
 def _require_control(lifecycle: Lifecycle | None, scope: Message) -> Lifecycle:
@@ -192,17 +194,11 @@ async def _readiness(health: HealthSource, scope: Message) -> Reply:
         visible = ((workspace, feed) for workspace, feed in unsynced if allowed is None or workspace in allowed)
         reasons = [
             f"{single_line(workspace)}/{single_line(feed.name)}: {_unready_reason(feed)}"
-            for workspace, feed in islice(visible, MAX_REASONS + 1)
+            for workspace, feed in islice(visible, MAX_REASONS)
         ]
-    if len(reasons) > MAX_REASONS:
-        reasons[MAX_REASONS] = "and others"
     return text_reply("\n".join(reasons), 503) if reasons else text_reply("late-exporter is ready")
 
 
 def _unready_reason(feed: FeedHealth) -> str:
-    status = feed_status(feed)
-    if status is FeedStatus.FAILING:
-        return f"first sync has not succeeded: {problem_text(feed)}"
-    if status is FeedStatus.WAITING:
-        return "waiting for the first poll"
-    return f"first sync in progress, {progress_text(feed.progress or SyncProgress(feed.logs))}"
+    progress = feed.progress or SyncProgress(feed.logs)
+    return f"{feed_status(feed).label.lower()}: {single_line(feed.error) or progress_text(progress)}"

@@ -15,9 +15,6 @@ from late_exporter.errors import LateError
 
 BACKLOG = 128
 
-FIRST_SYSTEMD_FD = 3
-"""Number of the first file descriptor that systemd passes, see sd_listen_fds(3)."""
-
 
 def bind_socket(address: Address | UnixPath, option: str = "--web.listen-address") -> socket.socket:
     """Return a socket that listens on the address of an option; an empty host means all interfaces, IPv4 and IPv6.
@@ -33,10 +30,10 @@ def bind_socket(address: Address | UnixPath, option: str = "--web.listen-address
     return _configure(listener)
 
 
-def systemd_sockets(
-    environ: MutableMapping[str, str] = os.environ, *, first: int = FIRST_SYSTEMD_FD
-) -> list[socket.socket]:
+def systemd_sockets(environ: MutableMapping[str, str] = os.environ, *, first: int = 3) -> list[socket.socket]:
     """Return the sockets that systemd passes to this process, and remove its variables from the environment.
+
+    ``first`` is the number of the first file descriptor, see sd_listen_fds(3).
 
     Raises:
         LateError: A file descriptor is not a listening socket.

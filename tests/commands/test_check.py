@@ -11,7 +11,7 @@ from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.quota import RateLimiter
 from late_exporter.commands.check import (
-    Finding,
+    CheckResult,
     Level,
     check_api,
     check_families,
@@ -61,7 +61,7 @@ async def check_world(
     recorded: str | None = None,
     names: Sequence[str] = tuple(FEEDS),
     is_emptied: bool = False,
-) -> Mapping[str, Finding]:
+) -> Mapping[str, CheckResult]:
     """Return the findings about the API by subject; ``is_emptied`` is whether the old list has no logs left."""
     service = SimulatedApi(world.archives, clock=world.clock.time, rate_limit=limit, generation=generation)
 
@@ -158,7 +158,7 @@ async def test_a_wrong_clock_is_a_warning(world: World) -> None:
 LACKING = "403: the API key lacks a right: insufficient; grant the key the group accounts"
 
 
-async def check_status(failure: LateError | object | None) -> list[Finding]:
+async def check_status(failure: LateError | object | None) -> list[CheckResult]:
     """Return the findings about status feeds of an API that fails for one of them."""
     api = StatusApi()
     if failure is not api:
@@ -185,7 +185,7 @@ async def test_a_status_feed_that_cannot_be_read_is_a_warning(failure: LateError
     assert [message] == [finding.message for finding in findings if finding.level is Level.WARNING]
     assert len(STATUS_FEEDS) == len(findings)
     assert "nothing to report" in [finding.message for finding in findings]
-    assert "The plan: 40% of the uploads, 25% of the spending limit for x" in [finding.message for finding in findings]
+    assert "the plan: 40% of the uploads, 25% of the spending limit for x" in [finding.message for finding in findings]
     assert WEBHOOK
     assert not any(secret in "\n".join(format_findings(findings)) for secret in SECRETS)
 
@@ -203,7 +203,7 @@ async def test_what_status_feeds_report_is_a_warning() -> None:
     warnings = {finding.subject: finding.message for finding in findings if finding.level is Level.WARNING}
     assert {"status feed accounts", "status feed billing"} == set(warnings)
     assert "1 account cannot post: acme (instagram): a text" == warnings["status feed accounts"]
-    assert "Pay-per-use has stopped: -0.05 USD left to spend" in warnings["status feed billing"]
+    assert "pay-per-use has stopped: -0.05 USD left to spend" in warnings["status feed billing"]
 
 
 def test_key_files_must_be_private(tmp_path: Path) -> None:
@@ -224,15 +224,15 @@ def test_key_files_must_be_private(tmp_path: Path) -> None:
 def test_a_usable_state_is_ok(tmp_path: Path) -> None:
     """A state may exist, be in use, or be created; the check changes nothing."""
     url, path = f"sqlite:///{tmp_path}/state.db", f"{tmp_path}/state.db"
-    assert Finding(Level.OK, "state", f"{path}: there is no state; it will be created") == check_state(url)
+    assert CheckResult(Level.OK, "state", f"{path}: there is no state; it will be created") == check_state(url)
     assert [] == list(tmp_path.iterdir())
     store = open_store(url)
     increment = IncCounter("late_publishing_logs_total", ("acme", "tiktok", "publish", "success"))
     observation = Observation(LogEntry(key="log1", status="success", created=1), (increment,))
     commit_batch(store, Scope("acme", "publishing"), Batch(committed_at=1.0, observations=[observation]))
-    assert Finding(Level.OK, "state", f"{path}, in use by an exporter: 1 log") == check_state(url)
+    assert CheckResult(Level.OK, "state", f"{path}, in use by an exporter: 1 log") == check_state(url)
     store.close()
-    assert Finding(Level.OK, "state", f"{path}: 1 log") == check_state(url)
+    assert CheckResult(Level.OK, "state", f"{path}: 1 log") == check_state(url)
     assert (Level.WARNING, "in memory") == (check_state("sqlite://").level, check_state("sqlite://").message)
 
 

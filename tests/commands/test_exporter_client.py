@@ -30,10 +30,11 @@ from late_exporter.status import (
     WorkspaceStatus,
 )
 from late_exporter.web.asgi import Message, Receive, Send
+from late_exporter.web.findings import StatusDocument, find
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
-from late_exporter.web.verdicts import StatusDocument
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond_with
+from tests.web.pages import unreachable_workspace
 
 NOW = 1_763_993_002.0
 HOSTILE = "evil \x1b[31m[bold]name[/bold]\n"
@@ -130,7 +131,12 @@ def document() -> StatusDocument:
         base_url="https://zernio.com/api",
         feeds=(FeedHealth(name="publishing", progress=progress, next_poll=NOW - 18),),
     )
-    return StatusDocument(version="1.2.3", now=NOW, workspaces=(troubled, syncing))
+    return status_of(troubled, syncing)
+
+
+def status_of(*workspaces: WorkspaceHealth) -> StatusDocument:
+    """Return the status that the exporter sends."""
+    return StatusDocument(version="1.2.3", now=NOW, workspaces=workspaces, findings=find(workspaces, NOW))
 
 
 def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,19 +146,46 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert ["application/json"] == [request.headers["Accept"] for request in server.requests]
     out = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert "FAILING 1 of 2 feeds has a problem: the API rejected the key" == lines[0]
-    assert "FAILING acme, instagram: 19 of 22 attempts failed in the last hour, and 4 more problems" == lines[1]
+    worst = "acme: 19 of 22 attempts on instagram failed in the last hour"
+    others = "1 polling problem, 1 stuck post, 1 blocked account, 1 disconnected account, 7 failing accounts"
+    assert [f"FAILING {worst}; also {others}, 1 failing status feed", "", f"FAILING {worst}"] == lines[:3]
+    assert any(line.startswith("FAILING acme: the feed fails: evil") for line in lines)
     assert "acme (https://zernio.com/api, generation zernio, 60 of 600 requests left)" in lines
     assert "instagram 22 19 (86.4%) 5,600 650 (11.6%) 2 (2 h)" in lines
-    assert any(line.startswith("publishing Failing - in 20 s - 0 0 evil") for line in lines)
+    assert "publishing Failing - in 20 s - 0 0" in lines
     assert "publishing First sync - now - 0 0 10 of about 50 logs read, about 1 min left" in lines
-    assert any(line.startswith("7 accounts failed the last publish: 0 (x), 1 (x)") for line in lines)
-    assert "Status feed posts: 500: oops" in lines
+    assert any(
+        line.startswith("WARNING acme: 7 accounts failed 5 times or more in a row: 0 (x), 1 (x)") for line in lines
+    )
+    assert "WARNING acme: status feed posts failed: 500: oops" in lines
     assert "\x1b" not in out
     assert "[bold]name[/bold]" in out
     assert not [line for line in out.splitlines() if line.endswith(" ")]
     assert 0 == main(["status", "--format", "json"])
     assert document() == msgspec.json.decode(capsys.readouterr().out, type=StatusDocument)
+
+
+def test_a_dead_api(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures that are old say so, instead of a quota that is not known."""
+    server.fault = respond_with(200, json.dumps(msgspec.to_builtins(status_of(unreachable_workspace()))))
+    assert 0 == main(["status"])
+    assert "agency (https://getlate.dev/api, generation late, as of 17 min ago)\n" in capsys.readouterr().out
+
+
+def test_problems(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """The problems alone have a line each, worst first, and decide the exit code if that is asked for."""
+    server.fault = respond_with(200, json.dumps(msgspec.to_builtins(document())))
+    assert 0 == main(["status", "--problems"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [2, 5] == [sum(line.startswith(level) for line in lines) for level in ("FAILING ", "WARNING ")]
+    assert 7 == len(lines)
+    assert 1 == main(["status", "--problems", "--check"])
+    assert 1 == main(["status", "--check", "--format", "json"])
+    capsys.readouterr()
+    healthy = status_of(document().workspaces[1])
+    server.fault = respond_with(200, json.dumps(msgspec.to_builtins(healthy)))
+    assert 0 == main(["status", "--problems", "--check"])
+    assert "" == capsys.readouterr().out
 
 
 def answer(exchange: HttpExchange) -> None:
@@ -183,13 +216,10 @@ def test_accounts_as_json(server: LateServer, capsys: pytest.CaptureFixture[str]
 
 
 def test_states() -> None:
-    """The worst of what is known about an account is its state."""
-    first, second, third, fourth = sorted(parse_accounts(ACCOUNTS, NOW), key=lambda account: account["account_id"])
-    assert ("failing", 1200, 7, 5) == (first["state"], first["success"], first["failed"], first["consecutive_failures"])
-    assert ("cooldown", "") == (second["state"], second["username"])
-    assert ("reconnect", "blocked") == (third["state"], fourth["state"])
-    later = {account["account_id"]: account["state"] for account in parse_accounts(ACCOUNTS, NOW + 3600)}
-    assert {"1": "failing", "2": "ok", "3": "reconnect", "4": "blocked"} == later
+    """The worst of what is known about an account is its state, and a cooldown ends."""
+    for now, state in ((NOW, "cooldown"), (NOW + 3600, "ok")):
+        states = {account["account_id"]: account["state"] for account in parse_accounts(ACCOUNTS, now)}
+        assert {"1": "failing", "2": state, "3": "reconnect", "4": "blocked"} == states
     with pytest.raises(LateError, match="not that of a late-exporter"):
         parse_accounts('late_account_info{workspace="a"} 1\n', NOW)
 

@@ -14,7 +14,7 @@ from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.protocols import ApiResponse
 from late_exporter.series import Histogram, IncCounter
-from late_exporter.status import FeedHealth, PollHealth, Quota
+from late_exporter.status import FeedHealth, Quota
 from late_exporter.store import open_store
 from tests.support.client import Handler, QueryParams
 from tests.support.clock import DAY
@@ -84,32 +84,9 @@ async def test_health(harness: PollerHarness) -> None:
             logs=2,
             pending=1,
             coverage_start=NOW - 7 * DAY,
-            recent_polls=(PollHealth(started_at=NOW, outcome="success", requests=2, logs=2),),
         )
         == harness.poller.health
     )
-
-
-async def test_recent_polls(harness: PollerHarness) -> None:
-    """Cost and yield of the last polls are kept, failures for longer, both bounded."""
-    for number in range(5):
-        harness.now = 30.0 * number
-        harness.fail_requests(ApiUnavailable(f"down {number}"))
-        await harness.poller.poll()
-    harness.restore_api()
-    for number in range(5, 20):
-        harness.now = 30.0 * number
-        harness.rows.insert(0, publishing_row(number, age=-harness.now))
-        await harness.poller.poll()
-    health = harness.poller.health
-
-    assert [NOW + 30 * number for number in range(19, 11, -1)] == [poll.started_at for poll in health.recent_polls]
-    assert {("success", 1, 1, "")} == {
-        (poll.outcome, poll.requests, poll.logs, poll.error) for poll in health.recent_polls
-    }
-    assert [("unavailable", "down 4"), ("unavailable", "down 3"), ("unavailable", "down 2")] == [
-        (poll.outcome, poll.error) for poll in health.recent_failures
-    ]
 
 
 async def test_lag(harness: PollerHarness) -> None:

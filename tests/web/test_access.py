@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
 
-import msgspec
 import pytest
 
 from late_exporter.config.web import WebConfig
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.webhooks import WebhookReceiver, WebhookStats
-from late_exporter.status import FeedHealth, WorkspaceHealth
+from late_exporter.status import Failure, FeedHealth, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth, MemberHealth
 from late_exporter.web.app import HealthSource, Lifecycle, create_app
-from late_exporter.web.asgi import Message
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.metrics import create_metrics_app
 from late_exporter.web.passwords import PasswordVerifier
 from tests.support.loggers import RecordingLogger
+from tests.web.requests import Response, basic_auth, call
 
 HASH = b"$2y$10$" + b"a" * 53
 USERS = dict.fromkeys(("ops", "customer-a", "customer-ab"), HASH)
@@ -29,16 +26,19 @@ BOUND = {"customer-a": frozenset({"brand-a"}), "customer-ab": frozenset({"brand-
 NAMES = ("brand-a", "brand-b", "brand-c")
 CLUSTER = ClusterHealth(members=(MemberHealth(name="late-0", workspaces=NAMES),), unowned_workspaces=())
 SECRET = "s3cr3t"
-NO_NAME = "unknown workspace: a name must be 1 to 64 letters, digits, or _ . -\n"
-PATHS = ("/", "/metrics", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit", "/hook/brand-a", "/nowhere")
-
-
-class Response(msgspec.Struct):
-    """Response to a request."""
-
-    status: int
-    headers: Mapping[str, str]
-    text: str
+PATHS = (
+    "/",
+    "/metrics",
+    "/config",
+    "/-/healthy",
+    "/-/ready",
+    "/-/reload",
+    "/-/quit",
+    "/hook/brand-a",
+    "/nowhere",
+    "/platforms/x",
+    "/accounts/brand-b",
+)
 
 
 def build_exposition() -> Exposition:
@@ -67,7 +67,15 @@ class AccessHarness:
         self.calls: list[str] = []
         self.exposition = build_exposition()
         feed = FeedHealth(name="publishing", is_synced=is_synced, outcome="success")
-        workspaces = [WorkspaceHealth(name=name, base_url="https://zernio.com/api", feeds=(feed,)) for name in NAMES]
+        workspaces = [
+            WorkspaceHealth(
+                name=name,
+                base_url="https://zernio.com/api",
+                feeds=(feed,),
+                failures=(Failure(time=0.0, platform="x", account_id=f"of-{name}"),),
+            )
+            for name in NAMES
+        ]
         receiver = WebhookReceiver("/hook", secret=lambda: SECRET)
         receiver.stats_by_workspace = {name: WebhookStats(name) for name in NAMES}
         health = HealthSource(
@@ -94,39 +102,11 @@ class AccessHarness:
         )
 
     async def request(
-        self,
-        user: str | None,
-        path: str = "/metrics",
-        query: str = "",
-        *,
-        method: str = "GET",
-        headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
+        self, user: str | None, path: str = "/metrics", query: str = "", *, method: str = "GET", accept: str = ""
     ) -> Response:
         """Send a request, with a password if there is a user."""
-        sent: list[Message] = []
-        fields = dict(headers or {})
-        if user is not None:
-            fields["authorization"] = "Basic " + base64.b64encode(f"{user}:right".encode()).decode()
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        scope: dict[str, Any] = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "query_string": query.encode(),
-            "headers": [(name.encode(), value.encode()) for name, value in fields.items()],
-            "client": ("192.0.2.1", 1),
-        }
-        await self.app(scope, receive, send)
-        content = b"".join(message.get("body", b"") for message in sent)
-        response_headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-        return Response(sent[0]["status"], response_headers, content.decode("utf-8", "replace"))
+        headers = [(b"accept", accept.encode()), *([] if user is None else [basic_auth(user, "right")])]
+        return await call(self.app, path, method, headers=headers, query=query.encode(), body=b"")
 
 
 @pytest.mark.parametrize(
@@ -135,11 +115,8 @@ class AccessHarness:
         ("ops", "", NAMES),
         ("ops", "workspace=brand-b", ["brand-b"]),
         ("ops", "workspace=brand-c&workspace=brand-a&workspace=brand-c", ["brand-a", "brand-c"]),
-        ("ops", "job=late", NAMES),
         ("customer-a", "", ["brand-a"]),
-        ("customer-a", "workspace=brand-a", ["brand-a"]),
         ("customer-a", "workspace=brand%2Da", ["brand-a"]),
-        ("customer-ab", "", ["brand-a", "brand-b"]),
         ("customer-ab", "workspace=brand-b", ["brand-b"]),
     ],
 )
@@ -159,34 +136,38 @@ async def test_another_workspace(query: str) -> None:
     assert (403, "not allowed for a user who is bound to workspaces\n") == (response.status, response.text)
 
 
-@pytest.mark.parametrize(
-    ("query", "text"),
-    [
-        ("workspace=brand-d", 'unknown workspace "brand-d"\n'),
-        ("workspace=brand-a&workspace=elsewhere", 'unknown workspace "elsewhere"\n'),
-        ("workspace=", NO_NAME),
-        ("workspace=%0A%3Cb%3E%FF", NO_NAME),
-        ("workspace=" + ":" * 31_000, NO_NAME),
-    ],
-)
-async def test_unknown_workspace(query: str, text: str) -> None:
-    """An unknown workspace is not found, and the response says what was asked for, if that can be a name."""
-    response = await AccessHarness().request("ops", query=query)
-    assert (404, text) == (response.status, response.text)
-    assert "text/plain; charset=utf-8" == response.headers["content-type"]
+async def test_unknown_workspace() -> None:
+    """An unknown workspace is not found, beside known ones, too."""
+    response = await AccessHarness().request("ops", query="workspace=brand-a&workspace=elsewhere")
+    assert (404, "unknown workspace\n") == (response.status, response.text)
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/json"])
 async def test_status_page(accept: str) -> None:
     """The status page of a bound user shows their workspaces only, no replicas, and no link to the configuration."""
     harness = AccessHarness()
-    bound = await harness.request("customer-a", "/", headers={"accept": accept})
-    everything = await harness.request("ops", "/", headers={"accept": accept})
+    bound = await harness.request("customer-a", "/", accept=accept)
+    everything = await harness.request("ops", "/", accept=accept)
     assert [True, False, False] == [name in bound.text for name in NAMES]
     assert all(name in everything.text for name in NAMES)
     assert "/config" not in bound.text
     assert [False, True] == ["late-0" in response.text for response in (bound, everything)]
     assert (accept == "text/html") == ("/config" in everything.text)
+
+
+async def test_failures() -> None:
+    """A bound user sees the failures of their workspaces only; what has none is not found, for anyone."""
+    harness = AccessHarness()
+    bound, everything = (
+        await harness.request("customer-a", "/platforms/x"),
+        await harness.request("ops", "/platforms/x"),
+    )
+    assert [True, False, False] == [f"of-{name}" in bound.text for name in NAMES]
+    assert all(f"of-{name}" in everything.text for name in NAMES)
+    paths = ("/accounts/of-brand-a", "/accounts/of-brand-b", "/accounts/", "/platforms/tiktok")
+    assert [200, 404, 404, 404] == [(await harness.request("customer-a", path)).status for path in paths]
+    assert HTTPStatus.OK == (await harness.request("ops", "/accounts/of-brand-b")).status
+    assert "of-brand-a" not in (await harness.request("ops", "/", accept="application/json")).text
 
 
 @pytest.mark.parametrize(("path", "method"), [("/config", "GET"), ("/-/reload", "POST"), ("/-/quit", "POST")])

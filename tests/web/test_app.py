@@ -5,25 +5,24 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 
-import jinja2
 import msgspec
 import pytest
 
 from late_exporter.errors import ExporterStopping
 from late_exporter.exposition.exposition import BodyRequest, EncodedBody, Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
+from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth, MemberHealth
 from late_exporter.web.app import MAX_REASONS, HealthSource, Lifecycle, create_app
 from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.landing import load_template
+from late_exporter.web.findings import StatusDocument
 from late_exporter.web.metrics import create_metrics_app
-from late_exporter.web.verdicts import StatusDocument
+from tests.web.requests import call
 
 SYNCED = FeedHealth(name="publishing", is_synced=True, outcome="success")
 
@@ -40,19 +39,6 @@ class RecordingExposition(Exposition):
         """Record the request."""
         self.requests.append(request)
         return EncodedBody(request.content_type, self.encoding, b"late_up 1\n")
-
-
-class Response(msgspec.Struct):
-    """Response of the application."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        """Return the body as text."""
-        return self.body.decode()
 
 
 def application(
@@ -78,26 +64,6 @@ async def not_served(_scope: Message, _receive: Receive, _send: Send) -> None:
     raise AssertionError
 
 
-async def call(
-    app: App, path: str = "/", method: str = "GET", *, headers: Sequence[tuple[bytes, bytes]] = (), query: bytes = b""
-) -> Response:
-    """Send a request."""
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        pytest.fail("the body of a request is never read")
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": headers}
-    await app(scope, receive, send)
-    start, body = sent
-    names = [name.decode() for name, _ in start["headers"]]
-    assert sorted(set(names)) == sorted(names)
-    return Response(start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body["body"])
-
-
 @pytest.mark.parametrize(
     ("status", "content_type", "start", "path"),
     [
@@ -119,28 +85,6 @@ async def test_routes(status: int, content_type: str, start: str, path: str) -> 
     assert response.text.startswith(start)
     assert str(len(response.body)) == response.headers["content-length"]
     assert (status, response.headers, b"") == (head.status, head.headers, head.body)
-
-
-async def test_scrapes_do_not_wait_for_the_first_landing_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The template is compiled outside the event loop, and only once."""
-    compile_template, scraped, compilations = jinja2.Environment.from_string, threading.Event(), 0
-
-    def compile_after_scrape(environment: jinja2.Environment, source: str) -> jinja2.Template:
-        nonlocal compilations
-        compilations += 1
-        assert scraped.wait(30)
-        return compile_template(environment, source)
-
-    monkeypatch.setattr(jinja2.Environment, "from_string", compile_after_scrape)
-    load_template.cache_clear()
-    app = application()
-    page = asyncio.create_task(call(app))
-    await asyncio.sleep(0)
-    assert 200 == (await call(app, "/metrics")).status
-    assert not page.done()
-    scraped.set()
-    assert (await page).text == (await call(app)).text
-    assert 1 == compilations
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nowhere"])
@@ -168,27 +112,14 @@ async def test_telemetry_path() -> None:
     assert b"late_up 1\n" == (await call(application(telemetry_path="/"))).body
 
 
-@pytest.mark.parametrize(
-    ("expected", "headers"),
-    [
-        ((TEXT, None), []),
-        ((TEXT, "gzip"), [(b"accept", b"text/plain"), (b"Accept-Encoding", b"gzip")]),
-        ((OPENMETRICS, None), [(b"accept", b"a"), (b"x", b"y"), (b"accept", b"application/openmetrics-text")]),
-        ((TEXT, None), [(b"accept", b"\xff\x00;q="), (b"\xfe", b"\xff")]),
-    ],
-)
-async def test_negotiation(expected: tuple[str, str | None], headers: list[tuple[bytes, bytes]]) -> None:
-    """Format and encoding are those of the two headers, whatever their bytes."""
-    metrics = RecordingExposition()
-    await call(application(metrics=metrics), "/metrics", headers=headers)
-    assert [BodyRequest(*expected)] == metrics.requests
-
-
-@pytest.mark.parametrize("encoding", [None, "gzip"])
-async def test_metrics_headers(encoding: str | None) -> None:
-    """A response names its encoding and the headers it depends on."""
-    headers = (await call(application(metrics=RecordingExposition(encoding)), "/metrics")).headers
-    assert (encoding, "Accept, Accept-Encoding") == (headers.get("content-encoding"), headers["vary"])
+async def test_negotiation() -> None:
+    """Format and encoding are those of the two headers, whatever their bytes, and the response says so."""
+    metrics = RecordingExposition("gzip")
+    accepted = [(b"accept", b"a\xff"), (b"accept", b"application/openmetrics-text"), (b"Accept-Encoding", b"gzip")]
+    headers = (await call(application(metrics=metrics), "/metrics", headers=accepted)).headers
+    assert [BodyRequest(OPENMETRICS, "gzip")] == metrics.requests
+    assert ("gzip", "Accept, Accept-Encoding") == (headers["content-encoding"], headers["vary"])
+    assert "content-encoding" not in (await call(application(), "/metrics")).headers
 
 
 REFUSED = "Unauthorized: the key was refused"
@@ -197,12 +128,11 @@ REFUSED = "Unauthorized: the key was refused"
 @pytest.mark.parametrize(
     ("reason", "feed"),
     [
-        ("first sync in progress, 1,234 logs read", FeedHealth(name="f", logs=1234)),
-        ("first sync in progress, 0 logs read", FeedHealth(name="f", outcome="success")),
-        ("waiting for the first poll", FeedHealth(name="f")),
-        (f"first sync has not succeeded: {REFUSED}", FeedHealth(name="f", outcome="unauthorized", error=REFUSED)),
-        ("first sync has not succeeded: two lines", FeedHealth(name="f", outcome="store_error", error="two\r\nlines")),
-        ("first sync has not succeeded: The API rate limit was reached.", FeedHealth(name="f", outcome="rate_limited")),
+        ("first sync: 1,234 logs read", FeedHealth(name="f", logs=1234)),
+        ("first sync: 0 logs read", FeedHealth(name="f", outcome="success")),
+        ("waiting for first poll: 0 logs read", FeedHealth(name="f")),
+        (f"failing: {REFUSED}", FeedHealth(name="f", outcome="unauthorized", error=REFUSED)),
+        ("failing: two lines", FeedHealth(name="f", outcome="store_error", error="two\r\nlines")),
     ],
 )
 async def test_not_ready(reason: str, feed: FeedHealth) -> None:
@@ -216,13 +146,15 @@ async def test_ready_needs_every_feed() -> None:
     failing = FeedHealth(name="connections", is_synced=True, outcome="unavailable", error="timeout")
     assert 200 == (await call(application(SYNCED, failing), "/-/ready")).status
     response = await call(application(SYNCED, FeedHealth(name="a"), FeedHealth(name="b\nc")), "/-/ready")
-    assert "acme/a: waiting for the first poll\nacme/b c: waiting for the first poll\n" == response.text
+    assert (
+        "acme/a: waiting for first poll: 0 logs read\nacme/b c: waiting for first poll: 0 logs read\n" == response.text
+    )
 
 
 async def test_surrogates_are_replaced() -> None:
     """Text that UTF-8 cannot encode is replaced by question marks."""
     app = application(FeedHealth(name="f\ud800"))
-    assert "acme/f?: waiting for the first poll\n" == (await call(app, "/-/ready")).text
+    assert "acme/f?: waiting for first poll: 0 logs read\n" == (await call(app, "/-/ready")).text
     assert "<bdi>f?</bdi>" in (await call(app)).text
 
 
@@ -239,36 +171,13 @@ async def test_page_policy() -> None:
     assert ("no-referrer", "DENY") == (response.headers["referrer-policy"], response.headers["x-frame-options"])
 
 
-async def test_page_shows_current_health() -> None:
-    """Every request renders the current health and time."""
-    workspaces: list[WorkspaceHealth] = []
-    app = create_app(
-        HealthSource(workspaces=lambda: workspaces),
-        version="1.2.3",
-        clock=lambda: 1_763_993_002.0,
-    )
-    assert "No feed is configured" in (await call(app)).text
-    workspaces.append(WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=(SYNCED,)))
-    text = (await call(app)).text
-    assert "The feed is polled and up to date" in text
-    assert "as of 14:03:22 UTC" in text
-
-
 async def test_readiness_of_many_workspaces_is_short() -> None:
     """With many feeds that are not ready, only the first are listed, and the others are not examined."""
-    examined: list[int] = []
-
-    def unsynced_feeds() -> Iterator[tuple[str, FeedHealth]]:
-        for number in range(2000):
-            examined.append(number)
-            yield f"w{number}", FeedHealth(name="publishing", is_synced=False)
-
-    health = HealthSource(workspaces=tuple, unsynced_feeds=unsynced_feeds)
-    response = await call(create_app(health, version="1.2.3"), "/-/ready")
-    lines = response.text.splitlines()
-    assert (503, MAX_REASONS + 1) == (response.status, len(lines))
-    assert ("w0/publishing: waiting for the first poll", "and others") == (lines[0], lines[-1])
-    assert MAX_REASONS + 1 == len(examined)
+    unsynced = ((f"w{number}", FeedHealth(name="publishing")) for number in range(2000))
+    app = create_app(HealthSource(workspaces=tuple, unsynced_feeds=lambda: unsynced), version="1.2.3")
+    lines = (await call(app, "/-/ready")).text.splitlines()
+    assert (MAX_REASONS, "w0/publishing: waiting for first poll: 0 logs read") == (len(lines), lines[0])
+    assert f"w{MAX_REASONS}" == next(unsynced)[0]
 
 
 async def test_a_page_of_many_workspaces_lets_others_run() -> None:
@@ -296,22 +205,6 @@ async def test_a_page_of_many_workspaces_lets_others_run() -> None:
     assert turns[last:].count("other") > 1, "while it is rendered"
 
 
-async def test_bodies_are_made_in_a_thread() -> None:
-    """The first scrape after a publication takes no time from the event loop; the next one needs no thread."""
-    exposition, threads = Exposition({}), list[threading.Thread]()
-    get_body = exposition.get_body
-
-    def make_body(request: BodyRequest) -> EncodedBody:
-        threads.append(threading.current_thread())
-        return get_body(request)
-
-    exposition.get_body = make_body  # type: ignore[method-assign]
-    app = create_metrics_app("/metrics", exposition, tuple, other_app=not_served)
-    for _ in range(2):
-        await call(app, "/metrics")
-    assert [False] == [thread is threading.current_thread() for thread in threads]
-
-
 async def test_workspaces_that_may_not_be_shown() -> None:
     """Each scrape asks which workspaces may be shown, and has no others."""
     exposition = Exposition({"up": Family("up", "gauge", "Help.", ("workspace",))})
@@ -329,7 +222,7 @@ async def test_workspaces_that_may_not_be_shown() -> None:
 
 
 async def test_a_scrape_does_not_wait_for_bodies_of_workspaces() -> None:
-    """However many clients ask for workspaces, their bodies are made one at a time, and a scrape goes past them."""
+    """However many clients ask for workspaces, their bodies are made one by one in a thread; a scrape passes them."""
     exposition = Exposition({"up": Family("up", "gauge", "Help.", ("workspace",))})
     get_body, may_end = exposition.get_body, threading.Event()
     requests = list[BodyRequest]()
@@ -362,7 +255,7 @@ async def test_configuration() -> None:
 
 async def test_the_page_as_json() -> None:
     """Clients that accept JSON, and no HTML, get the status as JSON, also with names that UTF-8 cannot encode."""
-    feed = FeedHealth(name="f\ud800", progress=SyncProgress(log_count=1))
+    feed = FeedHealth(name="f\ud800", outcome="unavailable", error="gone", progress=SyncProgress(log_count=1))
     response = await call(application(feed), headers=[(b"accept", b"application/json")])
     assert "application/json" == response.headers["content-type"]
     document = msgspec.json.decode(response.body.replace(b"\\ud800", b"?"), type=StatusDocument)
@@ -372,6 +265,7 @@ async def test_the_page_as_json() -> None:
         document.workspaces[0].feeds[0].name,
         document.workspaces[0].feeds[0].progress and document.workspaces[0].feeds[0].progress.log_count,
     )
+    assert ["the feed fails: gone"] == [finding.text for finding in document.findings]
     for accept in (b"application/json, text/plain, */*", b"Application/JSON;q=1, */*;q=0.5"):
         assert response.body == (await call(application(feed), headers=[(b"accept", accept)])).body
     html = await call(application(feed), headers=[(b"accept", b"text/html,application/json;q=0.9")])

@@ -4,7 +4,6 @@ import base64
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
-import msgspec
 import pytest
 
 from late_exporter.config.web import RequestRate, WebConfig
@@ -14,6 +13,7 @@ from late_exporter.web.passwords import FAILED_LOGIN_RATE, PasswordVerifier
 from late_exporter.web.rate import LOG_RATE
 from tests.support.clock import VirtualClock
 from tests.support.loggers import RecordingLogger
+from tests.web.requests import PEER, Response, basic_auth, call
 
 Message = MutableMapping[str, Any]
 
@@ -21,27 +21,6 @@ ALICE = b"$2y$10$" + b"a" * 53
 BOB = b"$2y$12$" + b"b" * 53
 USERS: Mapping[str, bytes] = {"alice": ALICE, "bob": BOB}
 CORRECT: Mapping[bytes, bytes] = {ALICE: b"wonderland", BOB: b"builder"}
-PEER = "192.0.2.1"
-
-
-class FakeBcrypt:
-    """Replacement of bcrypt that records its calls."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[bytes, bytes]] = []
-
-    def __call__(self, password: bytes, make_hash: bytes) -> bool:
-        """Return whether the password is that of the hash."""
-        self.calls.append((password, make_hash))
-        return CORRECT.get(make_hash) == password
-
-
-class Response(msgspec.Struct):
-    """Response of the application or the middleware."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 async def application(scope: Message, _: Callable[[], Awaitable[Message]], send: Any) -> None:
@@ -55,9 +34,10 @@ class AuthHarness:
     """Middleware with all its collaborators."""
 
     def __init__(self, *, unauthenticated_paths: Sequence[str] = (), **config: Any) -> None:
-        self.clock, self.fake_bcrypt, self.log = VirtualClock(), FakeBcrypt(), RecordingLogger()
+        self.clock, self.log = VirtualClock(), RecordingLogger()
+        self.checks: list[tuple[bytes, bytes]] = []
         self.config = WebConfig(**config)
-        self.passwords = PasswordVerifier(monotonic=self.clock.monotonic, check_password=self.fake_bcrypt)
+        self.passwords = PasswordVerifier(monotonic=self.clock.monotonic, check_password=self.check)
         self.middleware = AuthMiddleware(
             application,
             lambda: self.config,
@@ -68,48 +48,24 @@ class AuthHarness:
             monotonic=self.clock.monotonic,
         )
 
+    def check(self, password: bytes, password_hash: bytes) -> bool:
+        """Return whether the password is that of the hash."""
+        self.checks.append((password, password_hash))
+        return CORRECT.get(password_hash) == password
+
     async def request(
         self,
         user: str | None = None,
         password: str = "",
         *,
-        path: str = "/metrics",
-        peer: str | None = PEER,
-        method: str = "GET",
         authorization: bytes | None = None,
+        path: str = "/metrics",
+        peer: str = PEER,
     ) -> Response:
         """Send a request."""
-        if user is not None:
-            authorization = basic_auth(user, password)
-        headers = [(b"host", b"x")] + ([] if authorization is None else [(b"Authorization", authorization)])
-        client = (peer, 12345) if peer is not None else None
-        return await request_response(
-            self.middleware, {"type": "http", "method": method, "path": path, "headers": headers, "client": client}
-        )
-
-
-async def request_response(middleware: AuthMiddleware, scope: Message) -> Response:
-    """Send a request and return the response."""
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        pytest.fail("the body of a request is never read")
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    await middleware(scope, receive, send)
-    start, body = sent
-    assert "http.response.start" == start["type"]
-    names = [name.lower() for name, _ in start["headers"]]
-    assert len(set(names)) == len(names)
-    headers = {name.decode().lower(): value.decode() for name, value in start["headers"]}
-    return Response(start["status"], headers, body["body"])
-
-
-def basic_auth(user: str, password: str) -> bytes:
-    """Return the header value of a user and a password."""
-    return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
+        headers = [] if authorization is None else [(b"authorization", authorization)]
+        headers += [] if user is None else [basic_auth(user, password)]
+        return await call(self.middleware, path, headers=headers, peer=peer)
 
 
 @pytest.fixture
@@ -122,14 +78,14 @@ async def test_open_without_users() -> None:
     """Without users no password is needed."""
     auth = AuthHarness()
     assert (200, b"/metrics") == ((await auth.request()).status, (await auth.request("alice", "wrong")).body)
-    assert ([], []) == (auth.fake_bcrypt.calls, auth.log.records)
+    assert ([], []) == (auth.checks, auth.log.records)
 
 
 async def test_correct_password(auth: AuthHarness) -> None:
     """A correct password is accepted, and checked only once."""
     for _ in range(5):
         assert (200, b"/metrics") == ((response := await auth.request("alice", "wonderland")).status, response.body)
-    assert [(b"wonderland", ALICE)] == auth.fake_bcrypt.calls
+    assert [(b"wonderland", ALICE)] == auth.checks
     assert 200 == (await auth.request("bob", "builder", peer="192.0.2.2")).status
     assert [] == auth.log.records
 
@@ -152,21 +108,14 @@ async def test_wrong_password(auth: AuthHarness) -> None:
     "header",
     [
         None,
-        b"",
         b"Basic",
-        b"Basic ",
         b"Basic !!!",
         b"Basic YWxpY2U=",
-        b"Basic YWxpY2U6d29uZGVybGFuZA",
         b"Basic YWxpY2U6d29uZGVybGFuZA==\x00",
-        b"Basic " + base64.b64encode(b"alice"),
         b"Basic " + base64.b64encode(b"\xff:wonderland"),
         b"Basic " + base64.b64encode(b":wonderland"),
-        b"Basic YWxpY2U6\xc3\xa9",
         b"Bearer " + base64.b64encode(b"alice:wonderland"),
-        b"Digest username=alice",
         base64.b64encode(b"alice:wonderland"),
-        b"alice:wonderland",
         b"\xff\xfe",
         b"Basic " + b"A" * 20_000,
     ],
@@ -176,14 +125,14 @@ async def test_no_password(auth: AuthHarness, header: bytes | None) -> None:
     for _ in range(FAILED_LOGIN_RATE.burst + 1):
         response = await auth.request(authorization=header)
         assert (401, True) == (response.status, "www-authenticate" in response.headers)
-    assert [] == auth.fake_bcrypt.calls
+    assert [] == auth.checks
     assert bool(header) == bool(auth.log.records)
 
 
 async def test_password_with_colons(auth: AuthHarness) -> None:
     """The first colon ends the user name; the password may contain colons."""
     await auth.request("alice", "a:b:")
-    assert (b"a:b:", ALICE) == auth.fake_bcrypt.calls[0]
+    assert (b"a:b:", ALICE) == auth.checks[0]
 
 
 async def test_names_and_passwords_are_not_confused(auth: AuthHarness) -> None:
@@ -191,16 +140,6 @@ async def test_names_and_passwords_are_not_confused(auth: AuthHarness) -> None:
     assert 200 == (await auth.request("alice", "wonderland")).status
     assert 401 == (await auth.request("bob", "wonderland")).status
     assert 401 == (await auth.request("alic", "ewonderland")).status
-
-
-async def test_a_rejected_attempt_says_when_to_retry(auth: AuthHarness) -> None:
-    """After too many wrong passwords a request is told when to retry."""
-    for _ in range(FAILED_LOGIN_RATE.burst):
-        assert 401 == (await auth.request("alice", "x")).status
-    auth.clock.advance(0.5)
-    response = await auth.request("alice", "x")
-    assert (429, b"too many requests\n", "3") == (response.status, response.body, response.headers["retry-after"])
-    assert "www-authenticate" not in response.headers
 
 
 async def test_rejections_are_logged_at_a_limited_rate(auth: AuthHarness) -> None:
@@ -229,7 +168,7 @@ async def test_unauthenticated_paths_do_not_check() -> None:
     auth = AuthHarness(users=USERS, unauthenticated_paths=["/-/healthy"])
     for _ in range(FAILED_LOGIN_RATE.burst + 1):
         assert 200 == (await auth.request("alice", "x", path="/-/healthy")).status
-    assert [] == auth.fake_bcrypt.calls
+    assert [] == auth.checks
 
 
 @pytest.mark.parametrize(
@@ -237,13 +176,9 @@ async def test_unauthenticated_paths_do_not_check() -> None:
     [
         (200, "/late/hook"),
         (200, "/late/hook/acme"),
-        (200, "/late/hook/"),
         (401, "/late/hook/acme/metrics"),
-        (401, "/late/hooks"),
-        (401, "/late"),
         (401, "/late/hook/../metrics"),
         (401, "/x/late/hook"),
-        (401, "//late/hook"),
         (401, "/metrics"),
     ],
 )
@@ -256,30 +191,15 @@ HEADERS = (("X-Frame-Options", "sameorigin"), ("Strict-Transport-Security", "max
 
 
 async def test_headers() -> None:
-    """Configured headers replace those of the application with the same name."""
-    auth = AuthHarness(headers=HEADERS)
-    response = await auth.request()
+    """Configured headers replace those of the application with the same name, also in rejections."""
+    auth = AuthHarness(headers=HEADERS, users=USERS, unauthenticated_paths=["/open"])
     assert {
         "content-type": "text/plain",
         "content-security-policy": "old",
         "x-frame-options": "sameorigin",
         "strict-transport-security": "max-age=1",
-    } == response.headers
-    assert b"/metrics" == response.body
-
-
-async def test_headers_of_rejections() -> None:
-    """Rejections have the configured headers, too."""
-    auth = AuthHarness(
-        headers=(*HEADERS, ("X-Content-Type-Options", "nosniff")), users=USERS, rate=RequestRate(60.0, 1)
-    )
-    for status in (401, 429):
-        response = await auth.request()
-        assert (status, "sameorigin", "max-age=1") == (
-            response.status,
-            response.headers["x-frame-options"],
-            response.headers["strict-transport-security"],
-        )
+    } == (await auth.request(path="/open")).headers
+    assert "max-age=1" == (await auth.request()).headers["strict-transport-security"]
 
 
 async def test_rate_limit() -> None:
@@ -312,30 +232,13 @@ async def test_rate_limit_comes_before_passwords() -> None:
     assert 401 == (await auth.request("alice", "x")).status
     assert 429 == (await auth.request("alice", "wonderland")).status
     assert 429 == (await auth.request(path="/-/healthy")).status
-    assert {b"x"} == {password for password, _ in auth.fake_bcrypt.calls}
+    assert {b"x"} == {password for password, _ in auth.checks}
 
 
 async def test_changed_rate() -> None:
     """A changed rate applies at once, and an unchanged one keeps its state."""
     auth = AuthHarness(rate=RequestRate(60.0, 1))
     assert [200, 429] == [(await auth.request()).status for _ in range(2)]
-    auth.config = WebConfig(rate=RequestRate(60.0, 1))
-    assert 429 == (await auth.request()).status
-    auth.config = WebConfig(rate=RequestRate(60.0, 2))
-    assert [200, 200, 429] == [(await auth.request()).status for _ in range(3)]
-    auth.config = WebConfig()
-    assert 200 == (await auth.request()).status
-    auth.config = WebConfig(rate=RequestRate(60.0, 2))
-    assert 429 == (await auth.request()).status
-
-
-@pytest.mark.parametrize("status", [401, 429])
-async def test_head(status: int) -> None:
-    """A rejected HEAD request has the headers of GET and no body."""
-    rate = RequestRate(60.0, 1) if status == 429 else None
-    auth = AuthHarness(users=USERS, rate=rate)
-    if rate:
-        await auth.request()
-    response, head = await auth.request(), await auth.request(method="HEAD")
-    assert (status, response.headers, b"") == (head.status, head.headers, head.body)
-    assert str(len(response.body)) == head.headers["content-length"]
+    for rate, statuses in ((RequestRate(60.0, 1), [429]), (RequestRate(60.0, 2), [200, 200, 429]), (None, [200])):
+        auth.config = WebConfig(rate=rate)
+        assert statuses == [(await auth.request()).status for _ in statuses]

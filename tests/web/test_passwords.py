@@ -187,10 +187,8 @@ def test_hashes_of_no_user_are_hashes() -> None:
         ("192.0.2.1", "192.0.2.1"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
         ("2001:db8::1", "2001:db8::/64"),
-        ("2001:db8::ffff:0:0:1", "2001:db8::/64"),
         ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
         ("", ""),
-        ("unix", "unix"),
     ],
 )
 def test_networks(peer: str, network: str) -> None:
@@ -233,10 +231,8 @@ def make_hash(password: bytes) -> bytes:
     ("password", "correct"),
     [
         ("pass word:ö€", "pass word:ö€"),
-        ("x" * 72, "x" * 72),
         ("x" * 100, "x" * 100),
         ("ö" * 60, "ö" * 60),
-        ("", ""),
     ],
 )
 async def test_bcrypt(password: str, correct: str) -> None:

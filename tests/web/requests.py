@@ -1,0 +1,61 @@
+"""Requests to an ASGI application without a server."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+
+from late_exporter.web.asgi import App, Message
+
+PEER = "192.0.2.1"
+
+
+class Response(msgspec.Struct):
+    """Response of an application, with the names of headers in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """Return the body as text."""
+        return self.body.decode()
+
+
+async def call(
+    app: App,
+    path: str = "/",
+    method: str = "GET",
+    *,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    query: bytes = b"",
+    peer: str = PEER,
+    body: bytes | None = None,
+) -> Response:
+    """Send a request, whose body is never read unless there is one."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        if body is None:
+            pytest.fail("the body of a request is never read")
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": [*headers]}
+    await app(scope | {"client": (peer, 1)}, receive, send)
+    start, *parts = sent
+    names = [name.decode().lower() for name, _ in start["headers"]]
+    assert sorted(set(names)) == sorted(names)
+    values = (value.decode() for _, value in start["headers"])
+    return Response(start["status"], dict(zip(names, values, strict=True)), b"".join(part["body"] for part in parts))
+
+
+def basic_auth(user: str, password: str) -> tuple[bytes, bytes]:
+    """Return the header of a user and a password."""
+    return b"Authorization", b"Basic " + base64.b64encode(f"{user}:{password}".encode())

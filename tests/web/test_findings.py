@@ -1,0 +1,210 @@
+"""What is wrong in the workspaces, and in which order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deploy.prometheus import thresholds
+from late_exporter.status import (
+    Condition,
+    FeedHealth,
+    RecentCounts,
+    StatusFeedHealth,
+    WorkspaceHealth,
+    WorkspaceStatus,
+)
+from late_exporter.web.findings import COOLDOWN, DAY, FAILURES_IN_A_ROW, KINDS, find, problems_in, verdicts_of
+from late_exporter.web.verdicts import FAILED_SHARE, STUCK_SECONDS
+from tests.web.pages import (
+    NOW,
+    REFUSED,
+    account,
+    document,
+    feed,
+    outage,
+    platform,
+    reporting,
+    unreachable_workspace,
+    workspace,
+)
+
+SYNCING = feed(is_synced=False)
+WAITING = feed(is_synced=False, outcome=None)
+
+
+def lines(*workspaces: WorkspaceHealth) -> list[tuple[str, str]]:
+    """Return tone and line of what is found, without how polling is if it is well."""
+    found = find(workspaces, NOW)
+    return [(each.tone, each.line) for each in found if (each.kind, each.tone) != ("feed", "ok")]
+
+
+def test_the_worst_comes_first_whatever_its_workspace() -> None:
+    """Critical findings come before warnings, and each in the order of the kinds."""
+    workspaces = [
+        reporting(Condition("cooldown", "acme (x)", at=NOW + 600), Condition("scheduled", "p1", NOW - 1000), name="a"),
+        workspace("b", platforms=(outage(),)),
+        unreachable_workspace("c"),
+        reporting(
+            Condition("inactive"), Condition("scheduled", "p2", NOW - 4000), Condition("token", "x", NOW + 9), name="d"
+        ),
+    ]
+    found = find(workspaces, NOW)
+    assert [
+        ("d", "inactive"),
+        ("d", "scheduled"),
+        ("b", "platform"),
+        ("c", "feed"),
+        ("d", "token"),
+        ("a", "scheduled"),
+        ("a", "cooldown"),
+    ] == [(each.workspace, each.kind) for each in problems_in(found)]
+    (verdict,) = verdicts_of(document(*workspaces))
+    assert ("bad", "d: the plan is suspended or gives no access") == verdict[:2]
+    assert "2 overdue posts, 1 failing platform, 1 polling problem, 1 expiring token, 1 cooldown" == verdict.others
+
+
+def test_a_single_workspace_is_not_named() -> None:
+    """The only workspace needs no name, and problems do not hide how polling is."""
+    only = reporting(*(Condition("reconnect", f"a{number} (x)") for number in range(7)), Condition("webhook", "w"))
+    worst, polling = verdicts_of(document(only))
+    assert ("warn", "7 accounts must be connected again", "1 disabled webhook") == worst
+    assert ("ok", "The feed is polled and up to date", "") == polling
+
+
+def test_what_status_feeds_report() -> None:
+    """Everything that needs attention is a finding, worst first."""
+    conditions = [
+        Condition("plan", "40% of the uploads"),
+        Condition("plan", "12.34 USD left to spend"),
+        Condition("token", "b (x)", NOW + 9 * DAY),
+        Condition("webhook", "orders"),
+        Condition("webhook", "alerts"),
+        Condition("cooldown", "a1 (instagram)", NOW + 600),
+        Condition("cooldown", "a2 (instagram)", NOW - 600),
+        Condition("blocked", "Dora (x)", text="No\nscope"),
+        *(Condition("reconnect", f"a{number} (tiktok)") for number in range(3)),
+        Condition("pending_approval", "p4", NOW - 400),
+        Condition("publishing", "p3", NOW - 9000),
+        Condition("scheduled", "p1 “Frische Brezeln” for acme (x)", NOW - 3000),
+        Condition("limit", "100% of the profiles"),
+        Condition("balance", "-0.05 USD left to spend"),
+        Condition("inactive"),
+        Condition("unknown to this version"),
+    ]
+    assert [
+        ("bad", "the plan is suspended or gives no access"),
+        ("warn", "a post that was due 50 min ago is still scheduled: p1 “Frische Brezeln” for acme (x)"),
+        ("warn", "a post that was due 2 h ago is still publishing: p3"),
+        ("warn", "a post that was due 6 min ago is still pending approval: p4"),
+        ("warn", "1 account cannot post: Dora (x): No scope"),
+        ("warn", "3 accounts must be connected again: a0 (tiktok), a1 (tiktok), a2 (tiktok)"),
+        ("warn", f"1 account {COOLDOWN}: a1 (instagram), which ends in 10 min"),
+        ("warn", "pay-per-use has stopped: -0.05 USD left to spend"),
+        ("warn", "little or nothing is left of the plan: 100% of the profiles"),
+        ("warn", "2 webhooks switched off: orders, alerts"),
+        ("ok", "1 token will expire soon: b (x), in 9 d"),
+        ("ok", "the plan: 40% of the uploads, 12.34 USD left to spend"),
+    ] == lines(reporting(*conditions))
+
+
+@pytest.mark.parametrize(("tone", "left"), [("ok", 7.1 * DAY), ("warn", 6.9 * DAY), ("bad", 0.9 * DAY), ("bad", -DAY)])
+def test_tokens(tone: str, left: float) -> None:
+    """A token is as urgent as its alert."""
+    assert [tone] == [each for each, _ in lines(reporting(Condition("token", "a", NOW + left)))]
+
+
+@pytest.mark.parametrize(
+    ("found", "values"),
+    [
+        ([], {"recent": RecentCounts(2, 2)}),
+        ([], {"recent": RecentCounts(4, 30), "oldest_pending": NOW - 3599}),
+        ([("warn", "3 of 3 attempts on tiktok failed in the last hour")], {"recent": RecentCounts(3, 3)}),
+        (
+            [("bad", "19 of 22 attempts on tiktok failed in the last hour")],
+            {"recent": RecentCounts(19, 22, is_failing=True)},
+        ),
+        ([("warn", "a post on tiktok has been pending for 3 h")], {"oldest_pending": NOW - 3 * 3600}),
+    ],
+)
+def test_platforms(found: list[tuple[str, str]], values: dict[str, Any]) -> None:
+    """Failures of the last hour and stuck posts are findings, however many logs are older."""
+    assert found == lines(workspace(platforms=(platform("tiktok", 90_000, **values),)))
+
+
+@pytest.mark.parametrize(
+    ("sentence", "recent"),
+    [("4 of 30", RecentCounts(4, 30)), ("0 of 30", RecentCounts(0, 30)), ("", RecentCounts())],
+)
+def test_publishing_works(sentence: str, recent: RecentCounts) -> None:
+    """If something was published, and nothing is wrong, that is said."""
+    workspaces = [workspace(platforms=(platform(recent=recent),))]
+    texts = [verdict.text for verdict in verdicts_of(document(*workspaces))]
+    assert (f"Publishing works: {sentence} attempts failed" in texts) == bool(sentence)
+    assert len(texts) == 1 + bool(sentence)
+
+
+def test_accounts() -> None:
+    """Accounts that fail again and again are a problem; others whose last publish failed are of interest."""
+    accounts = (account("@a", 1200), account("", FAILURES_IN_A_ROW, on="x"), account("u" * 128, on="p" * 128))
+    assert [
+        ("warn", "2 accounts failed 5 times or more in a row: @a (instagram), a1 (x)"),
+        ("ok", f"1 account failed the last publish: {'u' * 39}… ({'p' * 39}…)"),
+    ] == lines(workspace(failing_accounts=accounts))
+
+
+def test_a_dead_api_is_one_finding() -> None:
+    """Feeds that fail for one cause are one finding, which also stands for the status feeds with that cause."""
+    assert [("bad", f"both feeds fail: {REFUSED}")] == lines(unreachable_workspace())
+    assert [("bad", f"Both feeds fail: {REFUSED}", "")] == verdicts_of(document(unreachable_workspace()))
+
+
+def test_feeds_that_fail_for_different_reasons() -> None:
+    """Each cause is named once, without the id of a request; a status feed that is off is only of interest."""
+    feeds = (
+        feed("publishing", outcome="unavailable", error="500: oops (request id a1)"),
+        feed("connections", outcome="unavailable", error="500: oops (request id b2)"),
+        feed("webhooks", outcome="bad_payload", error="not JSON"),
+        feed("messaging"),
+    )
+    status = WorkspaceStatus(
+        feeds=(
+            StatusFeedHealth(name="billing", is_up=False, disabled_reason="forbidden", error="403: no"),
+            StatusFeedHealth(name="posts", is_up=False, error="503: no (request id 1)"),
+            StatusFeedHealth(name="accounts", is_up=False, error="503: no (request id 2)"),
+        )
+    )
+    assert [
+        ("bad", "feeds publishing, connections fail: 500: oops"),
+        ("bad", "feed webhooks fails: not JSON"),
+        ("warn", "status feeds posts, accounts failed: 503: no"),
+        ("ok", "status feed billing is off, and tried again hourly: 403: no"),
+    ] == lines(workspace("a", *feeds, status=status))
+
+
+def test_thresholds_are_those_of_the_alerts() -> None:
+    """The page calls the same things trouble as the alerts."""
+    share = thresholds.FAST_BURN * thresholds.ERROR_BUDGET
+    assert (thresholds.POST_STUCK_SECONDS, thresholds.CONSECUTIVE_FAILURES) == (STUCK_SECONDS, FAILURES_IN_A_ROW)
+    assert thresholds.POSTS_STUCK_SECONDS == KINDS["scheduled"].bad_after
+    left = thresholds.TOKEN_LEFT_WARNING_SECONDS, thresholds.TOKEN_LEFT_CRITICAL_SECONDS
+    assert left == (-KINDS["token"].warn_after, -KINDS["token"].bad_after)
+    assert share == pytest.approx(FAILED_SHARE)
+
+
+@pytest.mark.parametrize(
+    ("tone", "sentence", "feeds"),
+    [
+        ("idle", "No feed is configured", []),
+        ("busy", "Both feeds are in their first sync", [SYNCING] * 2),
+        ("busy", "1 of 2 feeds is in its first sync", [SYNCING, WAITING]),
+        ("busy", "1 of 2 feeds is catching up", [feed(gaps=1), feed()]),
+        ("idle", "The feed is waiting for the first poll", [WAITING]),
+        ("ok", "All 1,200 feeds are polled and up to date", [feed()] * 1200),
+    ],
+)
+def test_how_polling_is(tone: str, sentence: str, feeds: list[FeedHealth]) -> None:
+    """The worst status decides the sentence about all feeds and its colour."""
+    workspaces = [WorkspaceHealth(name="a", base_url="", feeds=tuple(feeds))]
+    assert [(tone, sentence, "")] == verdicts_of(document(*workspaces))
