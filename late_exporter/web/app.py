@@ -23,7 +23,7 @@ from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web.access import AccessError, allowed_workspaces, require_access
 from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.findings import StatusDocument, find
+from late_exporter.web.findings import StatusDocument
 from late_exporter.web.landing import STYLE, failures_by_subject, render_page
 from late_exporter.web.reply import READ_METHODS, Headers, Reply, Route, get_header, respond, text_reply
 from late_exporter.web.verdicts import feed_status, progress_text, single_line
@@ -101,10 +101,8 @@ def create_app(
             if (subject := scope["path"][1:]) and subject not in failures_by_subject(workspaces):
                 raise AccessError(HTTPStatus.NOT_FOUND)
             cluster = health.cluster() if allowed is None else None  # It names all workspaces.
-            findings = await asyncio.to_thread(find, workspaces, now := clock())
-            status = StatusDocument(
-                version=version, now=now, workspaces=tuple(workspaces), findings=findings, cluster=cluster
-            )
+            create = partial(StatusDocument.of, workspaces, version=version, now=clock(), cluster=cluster)
+            status = await asyncio.to_thread(create)
             if JSON_TYPE in (accept := (get_header(scope, b"accept") or "").lower()) and "text/html" not in accept:
                 shown = tuple(msgspec.structs.replace(each, failures=()) for each in workspaces)
                 status = msgspec.structs.replace(status, workspaces=shown)  # Failures would be most of it.

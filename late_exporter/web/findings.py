@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -101,6 +101,7 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         now: Unix time in seconds.
+        workspaces: Those with the worst findings first.
         findings: Everything found in the workspaces, worst first.
     """
 
@@ -110,11 +111,16 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
     cluster: ClusterHealth | None = None
 
-
-def find(workspaces: Iterable[WorkspaceHealth], now: float) -> tuple[Finding, ...]:
-    """Return all findings, worst first, with those that are only of interest; ``now`` is in Unix seconds."""
-    findings = chain.from_iterable(_find_in(each, now) for each in workspaces)
-    return tuple(sorted(findings, key=lambda each: each.severity))
+    @classmethod
+    def of(
+        cls, workspaces: Sequence[WorkspaceHealth], *, version: str, now: float, cluster: ClusterHealth | None = None
+    ) -> Self:
+        """Return the document of some workspaces; ``now`` is in Unix seconds."""
+        found = chain.from_iterable(_find_in(each, now) for each in workspaces)
+        findings = tuple(sorted(found, key=lambda each: each.severity))
+        ranks = {name: rank for rank, name in enumerate(dict.fromkeys(each.workspace for each in findings))}
+        ordered = tuple(sorted(workspaces, key=lambda each: ranks.get(each.name, len(ranks))))
+        return cls(version=version, now=now, workspaces=ordered, findings=findings, cluster=cluster)
 
 
 def problems_in(findings: Iterable[Finding]) -> Sequence[Finding]:

@@ -41,9 +41,8 @@ def render_page(document: StatusDocument, paths: Sequence[str], subject: str = "
     by_workspace: dict[str, list[Finding]] = {each.name: [] for each in document.workspaces}
     for finding in document.findings:
         by_workspace[finding.workspace].append(finding)
-    cards = [(each, by_workspace[each.name]) for each in document.workspaces]
     return load_template().render(
-        cards=sorted(cards, key=lambda card: [each.severity for each in card[1][:1]]),
+        cards=[(each, by_workspace[each.name]) for each in document.workspaces],
         document=document,
         failures_by_subject=failures_by_subject(document.workspaces),
         feeds=[feed for workspace in document.workspaces for feed in workspace.feeds],

@@ -30,7 +30,7 @@ from late_exporter.status import (
     WorkspaceStatus,
 )
 from late_exporter.web.asgi import Message, Receive, Send
-from late_exporter.web.findings import StatusDocument, find
+from late_exporter.web.findings import StatusDocument
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond_with
@@ -136,7 +136,7 @@ def document() -> StatusDocument:
 
 def status_of(*workspaces: WorkspaceHealth) -> StatusDocument:
     """Return the status that the exporter sends."""
-    return StatusDocument(version="1.2.3", now=NOW, workspaces=workspaces, findings=find(workspaces, NOW))
+    return StatusDocument.of(workspaces, version="1.2.3", now=NOW)
 
 
 def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from late_exporter.status import (
     WorkspaceHealth,
     WorkspaceStatus,
 )
-from late_exporter.web.findings import StatusDocument, find
+from late_exporter.web.findings import StatusDocument
 from late_exporter.web.landing import render_page
 
 NOW = 1_763_993_002.0  # 2025-11-24 14:03:22 UTC
@@ -86,7 +86,7 @@ def troubled_workspace(text: str = "trouble") -> WorkspaceHealth:
 
 def document(*workspaces: WorkspaceHealth) -> StatusDocument:
     """Return the status of some workspaces at NOW."""
-    return StatusDocument(version="1.2.3", now=NOW, workspaces=workspaces, findings=find(workspaces, NOW))
+    return StatusDocument.of(workspaces, version="1.2.3", now=NOW)
 
 
 def render(*workspaces: WorkspaceHealth, subject: str = "") -> str:

@@ -15,7 +15,7 @@ from late_exporter.status import (
     WorkspaceHealth,
     WorkspaceStatus,
 )
-from late_exporter.web.findings import COOLDOWN, DAY, FAILURES_IN_A_ROW, KINDS, find, problems_in, verdicts_of
+from late_exporter.web.findings import COOLDOWN, DAY, FAILURES_IN_A_ROW, KINDS, problems_in, verdicts_of
 from late_exporter.web.verdicts import FAILED_SHARE, STUCK_SECONDS
 from tests.web.pages import (
     NOW,
@@ -36,7 +36,7 @@ WAITING = feed(is_synced=False, outcome=None)
 
 def lines(*workspaces: WorkspaceHealth) -> list[tuple[str, str]]:
     """Return tone and line of what is found, without how polling is if it is well."""
-    found = find(workspaces, NOW)
+    found = document(*workspaces).findings
     return [(each.tone, each.line) for each in found if (each.kind, each.tone) != ("feed", "ok")]
 
 
@@ -50,7 +50,7 @@ def test_the_worst_comes_first_whatever_its_workspace() -> None:
             Condition("inactive"), Condition("scheduled", "p2", NOW - 4000), Condition("token", "x", NOW + 9), name="d"
         ),
     ]
-    found = find(workspaces, NOW)
+    found = document(*workspaces).findings
     assert [
         ("d", "inactive"),
         ("d", "scheduled"),
