@@ -89,6 +89,7 @@ REFINEMENTS: Mapping[str, Schema] = {
     },
     "serviceMonitor.targetLabels": STRINGS,
     "podMonitor.podTargetLabels": STRINGS,
+    "prometheusRule.profile": {"enum": ["full", "essential"]},
     "prometheusRule.grafanaUrl": {"type": "string", "pattern": "^(https?://.*)?$"},
     "prometheusRule.runbookUrl": {"type": "string", "pattern": "^(https?://.*)?$"},
     "prometheusRule.objective": {**OBJECTIVE, "type": ["number", "string", "null"]},

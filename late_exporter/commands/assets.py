@@ -1,21 +1,29 @@
-"""The command ``assets``: write the rules, dashboards and units that belong to this version."""
+"""The commands ``assets`` and ``runbook``: rules, dashboards, units and runbooks that belong to this version."""
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from late_exporter.errors import LateError
+from late_exporter import __url__
+from late_exporter.config.sections import CommandFlags
+from late_exporter.errors import ConfigError, LateError
 
 COMPLETION_NAMES = {"bash": "late-exporter.bash", "zsh": "_late-exporter", "fish": "late-exporter.fish"}
 PACKAGE_FOLDER = "late_exporter/assets/"
 """Folder in the wheel, as in the table ``force-include`` of pyproject.toml, which lists the assets."""
 
+RUNBOOKS_FOLDER = "prometheus/runbooks/"
+FURTHER_RULES = "late-exporter.further.yml"
+"""Rules that the profile ``essential`` leaves out."""
 
-def write_assets(folder: str | Path, completions: Mapping[str, str]) -> list[Path]:
+
+def write_assets(folder: str | Path, completions: Mapping[str, str], flags: CommandFlags) -> list[Path]:
     """Write all assets below a folder, which is created if necessary; return their paths.
 
     Files of the same names are replaced, others are left alone.
@@ -23,15 +31,18 @@ def write_assets(folder: str | Path, completions: Mapping[str, str]) -> list[Pat
     Args:
         folder: Folder to write to.
         completions: Completion scripts by shell.
+        flags: Profile and settings of the rules.
 
     Raises:
         LateError: A file or a folder cannot be written, or this installation lacks the assets.
     """
-    files = {Path(folder, name): content for name, content in find_assets()}
+    files = {Path(folder, name): _changed(name, content, flags) for name, content in find_assets()}
     if not files:
         raise LateError("this installation has no assets; install late-exporter from its wheel or its source")
     for shell, text in completions.items():
         files[Path(folder, "completions", COMPLETION_NAMES[shell])] = f"{text}\n".encode()
+    if flags.profile == "essential":
+        files.pop(Path(folder, "prometheus", FURTHER_RULES))
     for path, content in files.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +50,48 @@ def write_assets(folder: str | Path, completions: Mapping[str, str]) -> list[Pat
         except OSError as exc:
             raise LateError(f"{exc.filename or path}: cannot be written: {exc.strerror}") from exc
     return sorted(files)
+
+
+def _changed(name: str, content: bytes, flags: CommandFlags) -> bytes:
+    """Return a file of Prometheus with the settings of the command line, any other file as it is."""
+    if not re.fullmatch(r"prometheus/[^/]+[.]yml", name):
+        return content
+    text = content.decode()
+    if flags.profile == "essential":
+        text = text.replace(f"  - {FURTHER_RULES}\n", "")
+    if flags.grafana_url:
+        text = text.replace("dashboard_path: /", f"dashboard_url: {flags.grafana_url.rstrip('/')}/")
+    if url := flags.runbook_url:
+        url = url if "%s" in url else f"{url.rstrip('/')}/%s.md"
+        text = re.sub(
+            r"(?<=runbook_url: ).*/(\w+)[.]md$", lambda found: url.replace("%s", found[1]), text, flags=re.MULTILINE
+        )
+    if flags.job:
+        text = text.replace("late|late-.*", flags.job).replace("job_name: late\n", f"job_name: {flags.job}\n")
+    if flags.objective is not None:
+        text = text.replace("vector(0.99)", f"vector({flags.objective})")
+        text = text.replace(") / 0.01\n", f") / {round(1 - flags.objective, 10)}\n")
+        text = text.replace(" 99 % ", f" {100 * flags.objective:g} % ")
+    return text.encode()
+
+
+@cache
+def runbooks() -> Mapping[str, str]:
+    """Return the runbooks by the name of their alert, with links to the documentation of the project."""
+    return {
+        name.removeprefix(RUNBOOKS_FOLDER).removesuffix(".md"): content.decode().replace(
+            "../../../", f"{__url__}/blob/main/"
+        )
+        for name, content in find_assets()
+        if name.startswith(RUNBOOKS_FOLDER)
+    }
+
+
+def runbook_text(name: str = "") -> str:
+    """Return the runbook of an alert, or without a name those of all alerts; raise ConfigError if there is none."""
+    if name and name not in runbooks():
+        raise ConfigError(f"no runbook {name}; the command runbook without a name lists them")
+    return runbooks()[name].rstrip() if name else "\n".join(sorted(runbooks()))
 
 
 def find_assets() -> Iterator[tuple[str, bytes]]:

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
@@ -31,6 +31,7 @@ JSON_TYPE = "application/json"
 LIFECYCLE_METHODS = ("POST", "PUT")
 BROWSER_HEADERS = (b"origin", b"referer", b"sec-fetch-site")
 SIGNATURE_HEADERS = (b"x-late-signature", b"x-zernio-signature")
+RUNBOOK_PATH = "/runbooks/"
 MAX_REASONS = 50
 """Maximum number of feeds that are listed as not ready."""
 
@@ -81,11 +82,13 @@ def create_app(
     documentation: str = "",
     lifecycle: Lifecycle | None = None,
     webhooks: WebhookReceiver | None = None,
+    runbooks: Callable[[], Mapping[str, str]] = dict,
 ) -> App:
     """Create the application of all paths but that of the metrics, to which the status page links.
 
     ``clock`` returns the Unix time. The status page links to the URL ``documentation``, if there is one. Without
     ``lifecycle`` the life cycle API rejects all requests, and without ``webhooks`` there is no path for them.
+    ``runbooks`` returns the runbooks by the name of their alert.
     """
     page_lock = asyncio.Lock()  # only one page at a time may take time from scrapes
 
@@ -120,9 +123,16 @@ def create_app(
         route = routes.get(scope["path"])
         if webhooks is not None and webhooks.handles(scope["path"]):
             route = (("POST",), partial(_receive_webhook, webhooks, receive))
+        elif scope["path"].startswith(RUNBOOK_PATH):
+            route = (READ_METHODS, partial(_runbook, runbooks))
         await respond(route, scope, send)
 
     return app
+
+
+async def _runbook(runbooks: Callable[[], Mapping[str, str]], scope: Message) -> Reply:
+    text = (await asyncio.to_thread(runbooks)).get(scope["path"].removeprefix(RUNBOOK_PATH))
+    return text_reply("there is no such runbook", HTTPStatus.NOT_FOUND) if text is None else text_reply(text)
 
 
 async def _receive_webhook(webhooks: WebhookReceiver, receive: Receive, scope: Message) -> Reply:

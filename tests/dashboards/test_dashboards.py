@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import yaml
 
+from deploy.prometheus.rules import ALERT_GROUPS, AlertingRule
 from grafana.source import thresholds
 from late_exporter import __url__
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -24,6 +25,7 @@ from tests.dashboards.dashboard_files import (
 from tests.dashboards.lint import RULES
 
 ROOT = Path(__file__).parents[2]
+ALERTS = [rule for group in ALERT_GROUPS for rule in group.rules if isinstance(rule, AlertingRule)]
 RULE_FILES = ROOT / "deploy" / "prometheus"
 DASHBOARD_FILES = load_dashboards()
 
@@ -109,20 +111,15 @@ def test_alerts_link_to_their_runbooks() -> None:
     links = {url for dashboard in DASHBOARD_FILES for url in dashboard.links if url.startswith("https://")}
     (link,) = links
     pattern = link.removeprefix(f"{__url__}/blob/main/")
-    alerts = yaml.safe_load((RULE_FILES / "late-exporter.alerts.yml").read_text("utf-8"))
-    names = {rule["alert"] for group in alerts["groups"] for rule in group["rules"] if "alert" in rule}
-    runbooks = [ROOT / pattern.replace("${__data.fields.alertname:percentencode}", name) for name in names]
+    runbooks = [ROOT / pattern.replace("${__data.fields.alertname:percentencode}", rule.name) for rule in ALERTS]
     assert [] == [runbook.name for runbook in runbooks if not runbook.is_file()]
 
 
 def test_thresholds_match_the_alerts() -> None:
     """Colors change at the thresholds of the alerts."""
-    alerts = yaml.safe_load((RULE_FILES / "late-exporter.alerts.yml").read_text("utf-8"))
-    exprs: dict[str, str] = {}
-    for group in alerts["groups"]:
-        for rule in group["rules"]:
-            if "alert" in rule:
-                exprs[rule["alert"]] = exprs.get(rule["alert"], "") + rule["expr"]
+    exprs = dict[str, str]()
+    for rule in ALERTS:
+        exprs[rule.name] = exprs.get(rule.name, "") + rule.expr
     for alert, number in (
         ("LateErrorBudgetBurningFast", thresholds.FAST_BURN),
         ("LateErrorBudgetBurningFast", thresholds.SLOW_BURN),

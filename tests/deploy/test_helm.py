@@ -213,7 +213,7 @@ def test_package_contents(helm: str, tmp_path: Path) -> None:
     subprocess.run([helm, "package", CHART, "--destination", tmp_path], check=True, capture_output=True, timeout=60)
     with tarfile.open(tmp_path / f"late-exporter-{__version__}.tgz") as archive:
         names = set(archive.getnames())
-    assert {"files/rules/late-exporter.alerts.yml", "files/dashboards/late-overview.json"} <= {
+    assert {"files/rules/late-exporter.essential.yml", "files/dashboards/late-overview.json"} <= {
         name.removeprefix("late-exporter/") for name in names
     }
     assert [] == [name for name in names if "/ci/" in name]

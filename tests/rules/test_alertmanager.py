@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -14,12 +15,12 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
+from deploy.prometheus.rules import ALERT_GROUPS, AlertingRule
 from tests.e2e.alertmanager import run_alertmanager
 from tests.e2e.program import DEFAULT_TIMEOUT, http_get, wait_until
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "alertmanager"
 CONFIG = FOLDER / "alertmanager.yml"
-ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "late-exporter.alerts.yml"
 
 ACCOUNT = {"job": "late", "workspace": "acme", "platform": "tiktok", "account_id": "acc1"}
 PLATFORM = {"job": "late", "workspace": "acme", "platform": "tiktok"}
@@ -47,13 +48,15 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LateExporterDown", {"job": "late", "instance": "a"}, "LateShardConflict", {"job": "late"}, ACTIVE),
     ("LateExporterDown", {"job": "late", "instance": "a"}, "LateCoverageAtRisk", FEED, ACTIVE),
     ("LateKeyRefused", FEED, "LatePollStale", FEED, SUPPRESSED),
-    ("LateKeyRefused", FEED, "LatePollStale", {**FEED, "feed": "connections"}, ACTIVE),
+    ("LateKeyRefused", FEED, "LatePollStale", WORKSPACE, SUPPRESSED),
+    ("LateKeyRefused", {**FEED, "feed": "connections"}, "LatePollStale", FEED, ACTIVE),
+    ("LateKeyRefused", {**FEED, "feed": "connections"}, "LatePollStale", WORKSPACE, SUPPRESSED),
     ("LateKeyRefused", FEED, "LatePublishingQuiet", WORKSPACE, SUPPRESSED),
-    ("LatePollStale", {**FEED, "feed": "connections"}, "LatePublishingQuiet", WORKSPACE, ACTIVE),
+    ("LatePollStale", WORKSPACE, "LatePublishingQuiet", WORKSPACE, ACTIVE),
     ("LateKeyRefused", FEED, "LateAccountFailing", ACCOUNT, SUPPRESSED),
     ("LateKeyRefused", FEED, "LateAccountFailing", {**ACCOUNT, "workspace": "agency"}, ACTIVE),
     ("LatePollStale", FEED, "LatePendingStuck", PLATFORM, SUPPRESSED),
-    ("LatePollStale", {**FEED, "feed": "connections"}, "LatePendingStuck", PLATFORM, ACTIVE),
+    ("LatePollStale", WORKSPACE, "LatePendingStuck", PLATFORM, ACTIVE),
     ("LatePollStale", FEED, "LateQuotaLow", WORKSPACE, SUPPRESSED),
     ("LatePollStale", FEED, "LateStatusFeedFailing", {**FEED, "feed": "posts"}, SUPPRESSED),
     ("LateEventsDelayed", WORKSPACE, "LateEventsDropped", WORKSPACE, SUPPRESSED),
@@ -254,17 +257,21 @@ def test_alerts_of_two_exporters_are_distinguished() -> None:
 
 def test_inhibitions_name_existing_alerts() -> None:
     """Every alert named in an inhibition rule exists."""
-    groups = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
-    alert_names = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
+    alert_names = {rule.name for group in ALERT_GROUPS for rule in group.rules if isinstance(rule, AlertingRule)}
     inhibited_names = set(re.findall(r"\bLate\w+", CONFIG.read_text("utf-8")))
     assert "LateExporterDown" in inhibited_names
     assert set() == inhibited_names - alert_names
 
 
 @pytest.mark.e2e
-def test_amtool_accepts_the_example(require_tool: Callable[[str], str]) -> None:
-    """Amtool accepts the configuration and its templates."""
-    assert "SUCCESS" in _run(require_tool("amtool"), "check-config", str(CONFIG))
+def test_amtool_accepts_the_example(require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """Amtool accepts the configuration and its templates, also with the quiet hours that are commented out."""
+    folder = tmp_path / "alertmanager"
+    shutil.copytree(FOLDER, folder)
+    text = CONFIG.read_text("utf-8")
+    for name, config in (("default", text), ("quiet", text.replace("# mute_time_intervals", "mute_time_intervals"))):
+        (folder / f"{name}.yml").write_text(config, "utf-8")
+        assert "SUCCESS" in _run(require_tool("amtool"), "check-config", str(folder / f"{name}.yml"))
 
 
 @pytest.mark.e2e
