@@ -30,7 +30,7 @@ RULE_FILES = ROOT / "deploy" / "prometheus"
 DASHBOARD_FILES = load_dashboards()
 
 IDS: Mapping[str, str] = {
-    "late-accounts": "101-105 107-109 201 301-302 401-403 501",
+    "late-accounts": "101-105 107-109 201 301-302 401-403 501 601",
     "late-exporter": "101-108 201-206 301-306 401-408 431 441 451-454 476-480 491-493 501-506 601-604",
     "late-overview": "101-108 201-203 301-305 401 403-404 501-502 601-609 701",
     "late-platform": "101-108 201-203 301-303 401-405 501-503 601 701",
