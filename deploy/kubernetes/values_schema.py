@@ -77,6 +77,7 @@ REFINEMENTS: Mapping[str, Schema] = {
     },
     "service.type": SERVICE_TYPE,
     "service.port": PORT,
+    "service.loadBalancerSourceRanges": STRINGS,
     "service.nodePort": {**PORT, "minimum": 0},
     "webhook.path": {"type": "string", "pattern": "^/[-._~/A-Za-z0-9]*[-._~A-Za-z0-9]$"},
     "webhook.ingress.hosts": NAMES,

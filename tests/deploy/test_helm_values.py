@@ -178,7 +178,7 @@ def helm_error(helm: str, *settings: str) -> str:
     ("settings", "message"),
     [
         ((), "apiKey.existingSecret has to name a Secret with the API key of Zernio"),
-        ((SECRET_SETTING, "apiKey.value=sk_1"), "additional properties 'value' not allowed"),
+        ((SECRET_SETTING, "apiKey.value=sk_1"), "the key belongs in a Secret: set apiKey.existingSecret"),
         ((SECRET_SETTING, "config.pol.interval=1m"), "additional properties 'pol' not allowed"),
         ((SECRET_SETTING, "config.poll.intervall=1m"), "additional properties 'intervall' not allowed"),
         ((SECRET_SETTING, "config.state.url=sqlite://"), "at '/config"),
@@ -204,7 +204,7 @@ def helm_error(helm: str, *settings: str) -> str:
         ((SECRET_SETTING, "prometheusRule.disabled={LateNothing}"), "there is no alert LateNothing"),
         ((SECRET_SETTING, "prometheusRule.overrides.LateNothing.for=1m"), "there is no alert LateNothing"),
         ((SECRET_SETTING, "prometheusRule.overrides.LateApiDrift.fro=1m"), "additional properties 'fro' not allowed"),
-        ((SECRET_SETTING, "ingress.enabled=true"), "at '/ingress/enabled': value must be false"),
+        ((SECRET_SETTING, "ingress.enabled=true"), "ingress.enabled: metrics are not public; webhooks have webhook.ingress"),
         ((SECRET_SETTING, "webhook.enabled=true"), "webhook.existingSecret has to name a Secret"),
         ((SECRET_SETTING, "webhook.ingress.enabled=true"), "set webhook.enabled too"),
         ((SECRET_SETTING, "config.webhook.path=/hook"), "additional properties 'webhook' not allowed"),
