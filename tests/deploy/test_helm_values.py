@@ -204,7 +204,10 @@ def helm_error(helm: str, *settings: str) -> str:
         ((SECRET_SETTING, "prometheusRule.disabled={LateNothing}"), "there is no alert LateNothing"),
         ((SECRET_SETTING, "prometheusRule.overrides.LateNothing.for=1m"), "there is no alert LateNothing"),
         ((SECRET_SETTING, "prometheusRule.overrides.LateApiDrift.fro=1m"), "additional properties 'fro' not allowed"),
-        ((SECRET_SETTING, "ingress.enabled=true"), "ingress.enabled: metrics are not public; webhooks have webhook.ingress"),
+        (
+            (SECRET_SETTING, "ingress.enabled=true"),
+            "ingress.enabled: metrics are not public; webhooks have webhook.ingress",
+        ),
         ((SECRET_SETTING, "webhook.enabled=true"), "webhook.existingSecret has to name a Secret"),
         ((SECRET_SETTING, "webhook.ingress.enabled=true"), "set webhook.enabled too"),
         ((SECRET_SETTING, "config.webhook.path=/hook"), "additional properties 'webhook' not allowed"),
