@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -18,7 +17,6 @@ COMPLETION_NAMES = {"bash": "late-exporter.bash", "zsh": "_late-exporter", "fish
 PACKAGE_FOLDER = "late_exporter/assets/"
 """Folder in the wheel, as in the table ``force-include`` of pyproject.toml, which lists the assets."""
 
-RUNBOOKS_FOLDER = "prometheus/runbooks/"
 FURTHER_RULES = "late-exporter.further.yml"
 """Rules that the profile ``essential`` leaves out."""
 
@@ -36,55 +34,50 @@ def write_assets(folder: str | Path, completions: Mapping[str, str], flags: Comm
     Raises:
         LateError: A file or a folder cannot be written, or this installation lacks the assets.
     """
-    files = {Path(folder, name): _changed(name, content, flags) for name, content in find_assets()}
+    files = {Path(folder, name): content for name, content in find_assets()}
     if not files:
         raise LateError("this installation has no assets; install late-exporter from its wheel or its source")
     for shell, text in completions.items():
         files[Path(folder, "completions", COMPLETION_NAMES[shell])] = f"{text}\n".encode()
     if flags.profile == "essential":
-        files.pop(Path(folder, "prometheus", FURTHER_RULES))
+        del files[Path(folder, "prometheus", FURTHER_RULES)]
     for path, content in files.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            path.write_bytes(_adapt(content, flags) if path.suffix == ".yml" else content)
         except OSError as exc:
             raise LateError(f"{exc.filename or path}: cannot be written: {exc.strerror}") from exc
     return sorted(files)
 
 
-def _changed(name: str, content: bytes, flags: CommandFlags) -> bytes:
-    """Return a file of Prometheus with the settings of the command line, any other file as it is."""
-    if not re.fullmatch(r"prometheus/[^/]+[.]yml", name):
-        return content
-    text = content.decode()
+def _adapt(content: bytes, flags: CommandFlags) -> bytes:
+    """Return a file of Prometheus with the settings of the command line."""
+    for old, new in _replacements(flags):
+        content = content.replace(old.encode(), new.encode())
+    return content
+
+
+def _replacements(flags: CommandFlags) -> Iterator[tuple[str, str]]:
+    """Yield what the settings of the command line replace in the files of Prometheus."""
     if flags.profile == "essential":
-        text = text.replace(f"  - {FURTHER_RULES}\n", "")
+        yield f"  - {FURTHER_RULES}\n", ""
     if flags.grafana_url:
-        text = text.replace("dashboard_path: /", f"dashboard_url: {flags.grafana_url.rstrip('/')}/")
-    if url := flags.runbook_url:
-        url = url if "%s" in url else f"{url.rstrip('/')}/%s.md"
-        text = re.sub(
-            r"(?<=runbook_url: ).*/(\w+)[.]md$", lambda found: url.replace("%s", found[1]), text, flags=re.MULTILINE
-        )
+        yield "dashboard_path: /", f"dashboard_url: {flags.grafana_url.rstrip('/')}/"
+    if flags.runbook_url:
+        yield f"{__url__}/blob/main/deploy/prometheus/runbooks/", f"{flags.runbook_url.rstrip('/')}/"
     if flags.job:
-        text = text.replace("late|late-.*", flags.job).replace("job_name: late\n", f"job_name: {flags.job}\n")
-    if flags.objective is not None:
-        text = text.replace("vector(0.99)", f"vector({flags.objective})")
-        text = text.replace(") / 0.01\n", f") / {round(1 - flags.objective, 10)}\n")
-        text = text.replace(" 99 % ", f" {100 * flags.objective:g} % ")
-    return text.encode()
+        yield "late|late-.*", flags.job
+        yield "job_name: late\n", f"job_name: {flags.job}\n"
+    if flags.objective:
+        yield "vector(0.99)", f"vector({flags.objective})"
+        yield ") / 0.01\n", f") / {round(1 - flags.objective, 10)}\n"
+        yield " 99 % ", f" {100 * flags.objective:g} % "
 
 
 @cache
 def runbooks() -> Mapping[str, str]:
-    """Return the runbooks by the name of their alert, with links to the documentation of the project."""
-    return {
-        name.removeprefix(RUNBOOKS_FOLDER).removesuffix(".md"): content.decode().replace(
-            "../../../", f"{__url__}/blob/main/"
-        )
-        for name, content in find_assets()
-        if name.startswith(RUNBOOKS_FOLDER)
-    }
+    """Return the runbooks by the name of their alert."""
+    return {Path(name).stem: text.decode() for name, text in find_assets() if name.startswith("prometheus/runbooks/")}
 
 
 def runbook_text(name: str = "") -> str:

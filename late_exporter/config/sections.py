@@ -274,7 +274,7 @@ class CommandFlags(OptionModel):
     grafana_url: fields.WebUrl | None = _flag(None, "URL", ("assets",))
     """Address of Grafana, to which alerts then link."""
     runbook_url: fields.WebUrl | None = _flag(None, "URL", ("assets",))
-    """Address of a runbook with %s for the name of the alert, or of the folder of the runbooks."""
+    """Address of the folder of the runbooks, such as /runbooks of the exporter."""
     objective: Annotated[float, Field(gt=0, lt=1)] | None = _flag(None, "SHARE", ("assets",))
     """Share of the publish attempts that should succeed over 30 days; 0.99 by default."""
     job: fields.JobName | None = _flag(None, "NAME", ("assets",))

@@ -131,7 +131,7 @@ def create_app(
 
 
 async def _runbook(runbooks: Callable[[], Mapping[str, str]], scope: Message) -> Reply:
-    text = (await asyncio.to_thread(runbooks)).get(scope["path"].removeprefix(RUNBOOK_PATH))
+    text = (await asyncio.to_thread(runbooks)).get(scope["path"].removeprefix(RUNBOOK_PATH).removesuffix(".md"))
     return text_reply("there is no such runbook", HTTPStatus.NOT_FOUND) if text is None else text_reply(text)
 
 
