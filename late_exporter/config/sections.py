@@ -272,12 +272,12 @@ class CommandFlags(OptionModel):
     password_file: str | None = _flag(None, "FILE", commands.CLIENT_COMMANDS)
     """File that holds the password of --user."""
     grafana_url: fields.WebUrl | None = _flag(None, "URL", ("assets",))
-    """Address of Grafana, to which alerts then link."""
+    """Address of Grafana, for links in alerts."""
     runbook_url: fields.WebUrl | None = _flag(None, "URL", ("assets",))
-    """Address of the folder of the runbooks, such as /runbooks of the exporter."""
+    """Address of the folder of runbooks."""
     objective: Annotated[float, Field(gt=0, lt=1)] | None = _flag(None, "SHARE", ("assets",))
-    """Share of the publish attempts that should succeed over 30 days; 0.99 by default."""
+    """Share of publish attempts that should succeed, by default 0.99."""
     job: fields.JobName | None = _flag(None, "NAME", ("assets",))
-    """Name of the scrape job, if it is not late or late-..., as in late-social."""
+    """Name of the scrape job."""
     profile: Literal["full", "essential"] = _flag("full", "NAME", ("assets",))
-    """Alerts to write: all, or only the essential ones."""
+    """Alerts to write: all, or the essential ones."""

@@ -26,7 +26,7 @@ from tests.deploy.assertions import (
     assert_web_config,
     certificates,
 )
-from tests.deploy.golden import FOLDER, VALUES_FILES, render
+from tests.deploy.golden import FOLDER, GOLDEN_FILES, VALUES_FILES, render
 from tests.deploy.helm import render_release
 from tests.deploy.manifests import (
     VERSIONS,
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.helm
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", VALUES_FILES)
+@pytest.mark.parametrize("name", GOLDEN_FILES)
 def test_render_equals_golden_file(helm: str, name: str) -> None:
     """The rendered chart equals the golden files; ``python -m tests.deploy.golden`` updates them."""
     assert (FOLDER / f"{name}.yaml").read_text("utf-8") == render(helm, name)
