@@ -27,34 +27,6 @@ ROOT = GRAFANA.parent
 RULES = ROOT / "deploy" / "prometheus"
 NAMES = [name for name in vars(thresholds) if name.isupper()]
 
-KUBERNETES = """
-local mixin = (import 'mixin.libsonnet') + {
-  _config+:: { disabled: [] },
-  grafanaDashboards+:: { 'own.json': {} },
-};
-{
-  dashboards: mixin.grafanaDashboards,
-  rules: mixin.prometheusRules,
-  alerts: mixin.prometheusAlerts,
-  resource: {
-    apiVersion: 'monitoring.coreos.com/v1',
-    kind: 'PrometheusRule',
-    spec: { groups: mixin.prometheusRules.groups + mixin.prometheusAlerts.groups },
-  },
-}
-"""
-"""Use the mixin as kube-prometheus does: hidden fields, extensible, rendered to a PrometheusRule."""
-
-
-@pytest.fixture(scope="module")
-def mixin(require_tool: Callable[[str], str]) -> dict[str, Any]:
-    """Return the mixin as it is without a configuration, but with every alert."""
-    command = [require_tool("jsonnet"), "--jpath", str(GRAFANA), "--exec", KUBERNETES]
-    process = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert 0 == process.returncode, process.stderr
-    result: dict[str, Any] = json.loads(process.stdout)
-    return result
-
 
 def _dashboards(folder: Path) -> dict[str, Any]:
     return {file.name: json.loads(file.read_text("utf-8")) for file in (folder / "dashboards").glob("*.json")}
@@ -67,16 +39,11 @@ def _shipped(kind: str, folder: Path = RULES) -> Any:
     return {"groups": [group for each in documents for group in each["groups"]]}
 
 
-def test_dashboards_equal_the_files(mixin: dict[str, Any]) -> None:
-    """The mixin has every dashboard under its file name, and dashboards can be added."""
+def test_rules_and_dashboards_equal_the_files(evaluate_mixin: EvaluateMixin) -> None:
+    """Without a configuration, rules, alerts and dashboards equal those of the files."""
+    mixin = evaluate_mixin(dashboards=True)
     assert 4 == len(_dashboards(GRAFANA))
-    assert {**_dashboards(GRAFANA), "own.json": {}} == mixin["dashboards"]
-
-
-@pytest.mark.parametrize("kind", ["rules", "alerts"])
-def test_rules_equal_the_files(mixin: dict[str, Any], kind: str) -> None:
-    """Recording rules and alerts equal those of the files."""
-    assert _shipped(kind) == mixin[kind]
+    assert {name: _shipped(name) for name in ("rules", "alerts")} | {"dashboards": _dashboards(GRAFANA)} == mixin
 
 
 def test_alerts_that_are_off_by_default(evaluate_mixin: EvaluateMixin) -> None:
