@@ -82,7 +82,7 @@ def test_ports_and_networks_are_isolated() -> None:
     document = load_compose_file()
     ports = [port for service in document["services"].values() for port in service.get("ports", [])]
     assert {"3000", "9090", "9093", "10077"} == {port.rpartition(":")[2] for port in ports}
-    assert {"3000", "9090", "9093", "10077", "10078"} == {port.split(":")[1] for port in ports}
+    assert {"3000", "9090", "9093", "10077", "10079"} == {port.split(":")[1] for port in ports}
     assert [] == [port for port in ports if not port.startswith("127.0.0.1:")]
     internal = {name for name, network in document["networks"].items() if network and network["internal"]}
     assert {"alerts", "database", "scrape"} == internal
