@@ -14,12 +14,10 @@ from deploy.kubernetes.files import CHART, ROOT
 from late_exporter import __url__, __version__
 from tests.deploy.assertions import (
     MONITORS,
-    OTHER_MONITORS,
     assert_dashboards,
     assert_one_writer,
     assert_probes,
     assert_restricted,
-    assert_same_in_every_pod,
     assert_scrape_config,
     assert_selectors,
     assert_valid,
@@ -141,41 +139,6 @@ def test_job_name_matches_the_rules(helm: str, kind: str, name: str, settings: S
     assert_scrape_config(monitor, monitor["metadata"]["labels"])
     (scrape,) = monitor["spec"][MONITORS[kind]]
     assert job == scrape["relabelings"][0]["replacement"]
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("kind", MONITORS | OTHER_MONITORS)
-def test_monitors_reach_the_exporter(helm: str, kind: str) -> None:
-    """Every kind of monitor scrapes the path of the metrics, sets the job, and relabels as the values say."""
-    value = f"{kind[:2].lower()}{kind[2:]}" if kind.startswith("VM") else f"{kind[0].lower()}{kind[1:]}"
-    drop = {"sourceLabels": ["__name__"], "regex": "late_connection_.*", "action": "drop"}
-    limits = (f"{value}.sampleLimit=5000", f"{value}.honorLabels=true") if kind in MONITORS else ()
-    resources = render_release(
-        helm,
-        *limits,
-        f"{value}.enabled=true",
-        f"{value}.scrapeTimeout=7s",
-        "config.web.telemetry_path=/late",
-        values={f"{value}.metricRelabelings": [drop]},
-    )
-    assert_selectors(resources)
-    monitor = find_resource(resources, kind)
-    (scrape,) = monitor["spec"][(MONITORS | OTHER_MONITORS)[kind]]
-    assert ("/late", "30s", "7s") == (
-        scrape["path"],
-        scrape["interval"],
-        scrape.get("scrapeTimeout", scrape.get("timeout")),
-    )
-    if limits:
-        assert (5000, True) == (monitor["spec"]["sampleLimit"], scrape["honorLabels"])
-    (rules,) = (value for name, value in scrape.items() if name.startswith("metricRelabel"))
-    assert drop == rules[-1]
-    if kind == "PodMonitoring":  # Google Cloud does not allow to change the instance
-        assert [drop] == rules
-    else:
-        assert_same_in_every_pod(rules)
-    jobs = [rule["replacement"] for name in scrape if name.startswith("relabel") for rule in scrape[name]]
-    assert ["late-late-exporter"] == (jobs or [monitor["metadata"]["name"]])
 
 
 @pytest.mark.e2e
