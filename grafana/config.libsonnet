@@ -23,6 +23,8 @@ local defaults = import 'mixin/defaults.libsonnet';
     // Numbers in the alerts and in the colors of the dashboards, see deploy/prometheus/thresholds.py.
     thresholds: defaults.thresholds,
 
+    // Profile: 'full', or 'essential' for the few alerts that page first and notice if the exporter itself fails.
+    profile: 'full',
     // Alerts to leave out, by name. These two need the feed api_request.
     disabled: ['LateApiFailing', 'LateApiThrottled'],
     // Changes of alerts by name, merged into every alert of that name; null removes a field. For example
@@ -31,8 +33,8 @@ local defaults = import 'mixin/defaults.libsonnet';
     // More labels of all alerts.
     alertLabels: {},
 
-    // Address of Grafana in the annotation dashboard_url; '' for no such annotation.
-    grafanaUrl: defaults.grafanaUrl,
+    // Address of Grafana, for the annotation dashboard_url; '' for the annotation dashboard_path.
+    grafanaUrl: '',
     // Address of a runbook, with %s for the name of the alert, or of the folder of the runbooks.
     runbookUrl: defaults.runbookUrl,
 

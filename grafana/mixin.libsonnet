@@ -2,9 +2,10 @@
 // changes they equal the shipped files.
 local dashboards = import 'dashboards.libsonnet';
 local f = import 'functions.libsonnet';
-local alertTemplates = import 'mixin/alerts.libsonnet';
 local dashboardTemplates = import 'mixin/dashboards.libsonnet';
 local defaults = import 'mixin/defaults.libsonnet';
+local essentialTemplates = import 'mixin/essential.libsonnet';
+local furtherTemplates = import 'mixin/further.libsonnet';
 local ruleTemplates = import 'mixin/rules.libsonnet';
 local objectives = import 'objectives.libsonnet';
 
@@ -26,10 +27,12 @@ local objectives = import 'objectives.libsonnet';
     exporters: exporters,
   },
   local isAlert(rule) = std.objectHas(rule, 'alert'),
-  local alertGroups = alertTemplates(context).groups,
-  local alertNames = [rule.alert for group in alertGroups for rule in group.rules if isAlert(rule)],
+  local essential = essentialTemplates(context).groups,
+  local further = furtherTemplates(context).groups,
+  local alertNames = [rule.alert for group in essential + further for rule in group.rules if isAlert(rule)],
 
   assert f.check('keys of _config:', std.objectFields(config), std.objectFields((import 'config.libsonnet')._config)),
+  assert f.check('profile', [config.profile], ['essential', 'full']),
   assert f.check('thresholds', std.objectFields(config.thresholds), std.objectFields(defaults.thresholds)),
   assert f.check('alerts in disabled:', config.disabled, alertNames),
   assert f.check('alerts in overrides:', std.objectFields(config.overrides), alertNames),
@@ -42,18 +45,21 @@ local objectives = import 'objectives.libsonnet';
     if f.contains(config.runbookUrl, '%s') then config.runbookUrl % name
     else '%s/%s.md' % [std.rstripChars(config.runbookUrl, '/'), name],
 
-  local dashboardUrl(url) =
-    local moved = f.replace(url, [[defaults.grafanaUrl, std.rstripChars(config.grafanaUrl, '/')]] + dashboards.ids(config));
+  local dashboardPath(path) =
+    local moved = f.replace(path, dashboards.ids(config));
     if !config.showMultiCluster then moved
     else '%s%svar-cluster={{ $labels.%s | urlquery }}' % [moved, if f.contains(moved, '?') then '&' else '?', config.clusterLabel],
 
-  local annotations(alert) = alert.annotations {
-    description:
-      (if config.showMultiCluster then '{{ with $labels.%s }}Cluster {{ . }}: {{ end }}' % config.clusterLabel else '')
-      + objectives.describe(config, alert.annotations.description),
-    runbook_url: runbookUrl(alert.alert),
-    dashboard_url: if config.grafanaUrl == '' then null else dashboardUrl(alert.annotations.dashboard_url),
-  },
+  local annotations(alert) =
+    local path = dashboardPath(alert.annotations.dashboard_path);
+    alert.annotations {
+      description:
+        (if config.showMultiCluster then '{{ with $labels.%s }}Cluster {{ . }}: {{ end }}' % config.clusterLabel else '')
+        + objectives.describe(config, alert.annotations.description),
+      runbook_url: runbookUrl(alert.alert),
+      dashboard_path: if config.grafanaUrl == '' then path,
+      dashboard_url: if config.grafanaUrl != '' then std.rstripChars(config.grafanaUrl, '/') + path,
+    },
 
   local adapt(alert) =
     local adapted = alert { labels+: config.alertLabels, annotations: std.prune(annotations(alert)) };
@@ -73,5 +79,5 @@ local objectives = import 'objectives.libsonnet';
 
   prometheusRules+:: { groups: groups(ruleTemplates(context).groups) },
 
-  prometheusAlerts+:: { groups: groups(alertGroups) },
+  prometheusAlerts+:: { groups: groups(essential + if config.profile == 'full' then further else []) },
 }

@@ -1,4 +1,4 @@
-"""Recording and alerting rules of late-exporter, the source of the two rule files in this folder.
+"""Recording and alerting rules of late-exporter, the source of the three rule files in this folder.
 
 Thresholds are in thresholds.py. A recorded ``workspace`` series keeps the labels job and workspace, a ``platform``
 series also platform, and a ``feed`` series also feed. The label of the cluster is added in files.py wherever job is
@@ -9,8 +9,9 @@ joins a family that has a workspace with one of the process has to expect a cons
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Literal, TypeAlias
 
 from deploy.prometheus.thresholds import (
@@ -85,7 +86,6 @@ __all__ = ["ALERT_GROUPS", "ALERT_LABELS", "RECORDING_GROUPS", "AlertingRule", "
 
 REPOSITORY_URL = "https://github.com/late-exporter/late-exporter"
 RUNBOOKS_URL = f"{REPOSITORY_URL}/blob/main/deploy/prometheus/runbooks"
-GRAFANA_URL = "http://localhost:3000"
 
 ALERT_LABELS = {"exporter": "late"}
 """Labels of every alert, by which dashboards and routes select them among the alerts of others."""
@@ -166,7 +166,7 @@ class AlertingRule:
     title: str
     description: str
     command: str
-    dashboard_url: str
+    dashboard_path: str
     keep_firing_for: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
 
@@ -461,6 +461,27 @@ def _under_constant_instance(expr: str) -> str:
     return f'label_replace({expr}, "instance", "late-exporter", "", "")'
 
 
+POLL_AGE = RecordingRule(
+    # Since the start of the process if no poll has succeeded.
+    "feed:late_exporter_poll_age:seconds",
+    f"""\
+max by ({FEED}) (
+    time() - {LAST_POLL}
+  or
+    time() - (
+        late_up * 0
+        + on (job, instance) group_left () (
+            max by (job, instance) (process_start_time_seconds)
+          or
+            {_under_constant_instance("max by (job) (process_start_time_seconds)")}
+        )
+      unless
+        {LAST_POLL}
+    )
+)
+""",
+)
+
 EXPECTED_FEEDS = f"""\
 max by ({FEED}) (
     present_over_time(late_up[1h])
@@ -511,7 +532,7 @@ RECORDING_GROUPS = (
     ),
     RuleGroup(name="late-accounts-tokens", rules=(LONG_LIVED_TOKENS, COOLDOWN_STARTS_1D)),
     RuleGroup(name="late-api-requests", rules=API_REQUEST_RULES),
-    RuleGroup(name="late-coverage", rules=(RETENTION, OPEN_GAP, LAST_GAPLESS_POLL)),
+    RuleGroup(name="late-coverage", rules=(RETENTION, OPEN_GAP, LAST_GAPLESS_POLL, POLL_AGE)),
 )
 
 
@@ -519,17 +540,17 @@ def _dashboard_variables(*names: str) -> str:
     return "&".join(f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in names)
 
 
-def _dashboard_url(uid: str, *names: str) -> str:
+def _dashboard_path(uid: str, *names: str) -> str:
     variables = _dashboard_variables(*names)
-    return f"{GRAFANA_URL}/d/{uid}{'?' if variables else ''}{variables}"
+    return f"/d/{uid}{'?' if variables else ''}{variables}"
 
 
-OVERVIEW_DASHBOARD = _dashboard_url("late-overview", "job", "workspace")
-PLATFORM_DASHBOARD_OF_WORKSPACE = _dashboard_url("late-platform", "job", "workspace")
-PLATFORM_DASHBOARD = _dashboard_url("late-platform", "job", "workspace", "platform")
-ACCOUNT_DASHBOARD = _dashboard_url("late-accounts", "job", "workspace", "platform", "account_id")
-EXPORTER_DASHBOARD = _dashboard_url("late-exporter", "job", "workspace")
-TARGET_DASHBOARD = _dashboard_url("late-exporter", "job", "instance")
+OVERVIEW_DASHBOARD = _dashboard_path("late-overview", "job", "workspace")
+PLATFORM_DASHBOARD_OF_WORKSPACE = _dashboard_path("late-platform", "job", "workspace")
+PLATFORM_DASHBOARD = _dashboard_path("late-platform", "job", "workspace", "platform")
+ACCOUNT_DASHBOARD = _dashboard_path("late-accounts", "job", "workspace", "platform", "account_id")
+EXPORTER_DASHBOARD = _dashboard_path("late-exporter", "job", "workspace")
+TARGET_DASHBOARD = _dashboard_path("late-exporter", "job", "instance")
 
 _WORKSPACE = "Workspace {{ $labels.workspace }}"
 _ACCOUNT = "{{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }})"
@@ -539,7 +560,8 @@ _NAME = "{{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_
 _ON = "{{ $labels.platform }}: "
 _COUNT = '{{ $value | printf "%.0f" }}'
 _SHARE = "{{ $value | humanizePercentage }}"
-_DURATION = "{{ $value | humanizeDuration }}"
+_DURATION = '{{ $value | humanizeDuration | reReplaceAll "^([^ ]+ [^ ]+) .*" "$1" }}'
+"""The value as a duration in its two largest units."""
 
 # Commands are pasted into shells, so names from the API are only filled in if they are plain words.
 _WORKSPACE_FLAG = " --workspace {{ $labels.workspace }}"
@@ -551,7 +573,7 @@ _CHECK = "late-exporter check"
 def _query(expr: str, *labels: str) -> str:
     """Return a template pipeline that queries an expression, with the labels of the alert for each %q in it."""
     arguments = "".join(f" $labels.{label}" for label in labels)
-    return f"query (printf {json.dumps(expr)}{arguments})"
+    return f"query (printf {json.dumps(expr, ensure_ascii=False)}{arguments})"
 
 
 def _number(expr: str, *labels: str) -> str:
@@ -674,7 +696,7 @@ and
             f" the error budget of {PERIOD[:-1]} days for {OBJECTIVE} success is used up in less than {days:g} days."
         ),
         command=f"late-exporter logs{_WORKSPACE_FLAG} --status failed --since {window}",
-        dashboard_url=OVERVIEW_DASHBOARD,
+        dashboard_path=OVERVIEW_DASHBOARD,
     )
 
 
@@ -740,7 +762,7 @@ unless on ({WORKSPACE})
         f"{{{{ end }}}}{_TOP_FAILURE}."
     ),
     command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --status failed --since 30m",
-    dashboard_url=PLATFORM_DASHBOARD,
+    dashboard_path=PLATFORM_DASHBOARD,
 )
 
 BUDGET_GROUP = RuleGroup(
@@ -805,7 +827,7 @@ and
                 f" {100 * QUIET_SHARE:g} % of the same hour a week ago and of its average over the last three days."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG} --since 6h",
-            dashboard_url=OVERVIEW_DASHBOARD,
+            dashboard_path=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
             name="LatePublishingQuiet",
@@ -827,7 +849,7 @@ and
                 " hours a week ago and on the last three days."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG} --since 1d",
-            dashboard_url=OVERVIEW_DASHBOARD,
+            dashboard_path=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
             name="LatePublishingQuiet",
@@ -851,7 +873,7 @@ and
                 " posts are scheduled."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG} --since 2d",
-            dashboard_url=OVERVIEW_DASHBOARD,
+            dashboard_path=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
             name="LateNoAttempts",
@@ -886,7 +908,7 @@ unless
                 " failures cannot fire."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG} --since {SILENCE_WINDOW} --format json",
-            dashboard_url=PLATFORM_DASHBOARD_OF_WORKSPACE,
+            dashboard_path=PLATFORM_DASHBOARD_OF_WORKSPACE,
         ),
         AlertingRule(
             name="LatePublishingSlow",
@@ -913,11 +935,11 @@ unless on (job, workspace)
             title=f"{_ON}publishing took {_DURATION} (95th percentile)",
             description=(
                 f"{_WORKSPACE}: the 95th percentile of the publishing duration on {{{{ $labels.platform }}}} was"
-                " {{ $value | humanizeDuration }} in the last hour, more than"
+                f" {_DURATION} in the last hour, more than"
                 f" {SLOW_FACTOR} times its weekly median."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --since 1h",
-            dashboard_url=PLATFORM_DASHBOARD,
+            dashboard_path=PLATFORM_DASHBOARD,
         ),
         AlertingRule(
             name="LatePublishedLate",
@@ -944,7 +966,7 @@ unless
                 f" minutes after their time{_LATEST}."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG} --status success --since 30m",
-            dashboard_url=OVERVIEW_DASHBOARD,
+            dashboard_path=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
             name="LateRateLimited",
@@ -972,7 +994,7 @@ unless on (job, workspace)
                 f" hour, more than once per {1 / PAUSES_PER_LOG:g} publish attempts."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --action rate_limit_pause --since 1h",
-            dashboard_url=PLATFORM_DASHBOARD,
+            dashboard_path=PLATFORM_DASHBOARD,
         ),
         AlertingRule(
             name="LatePendingStuck",
@@ -995,7 +1017,7 @@ time() - {OLDEST_PENDING} > {PENDING_SECONDS}
                 f" usual, the oldest for more than {PENDING_SECONDS // HOUR} hour."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --status pending --since 7d",
-            dashboard_url=PLATFORM_DASHBOARD,
+            dashboard_path=PLATFORM_DASHBOARD,
         ),
         AlertingRule(
             name="LatePostStuck",
@@ -1021,10 +1043,10 @@ and on ({WORKSPACE})
             title=f"{_ON}post pending for {_DURATION}",
             description=(
                 f"{_WORKSPACE}: the oldest pending log on {{{{ $labels.platform }}}} was created"
-                " {{ $value | humanizeDuration }} ago. That is far longer than posts usually take there."
+                f" {_DURATION} ago. That is far longer than posts usually take there."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --status pending --since 7d",
-            dashboard_url=PLATFORM_DASHBOARD,
+            dashboard_path=PLATFORM_DASHBOARD,
         ),
     ),
 )
@@ -1065,10 +1087,10 @@ def _token_expiry_alert(severity: Severity, seconds: int, for_: str) -> Alerting
         ),
         description=(
             f"{_WORKSPACE}: the token of {_ON_PLATFORM}"
-            " {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }}{{ else }}has expired{{ end }}."
+            f" {{{{ if gt $value 0.0 }}}}expires in {_DURATION}{{{{ else }}}}has expired{{{{ end }}}}."
         ),
-        command=f"late-exporter logs{_WORKSPACE_FLAG} --feed connections{_ACCOUNT_FLAG} --since 7d",
-        dashboard_url=ACCOUNT_DASHBOARD,
+        command=f"late-exporter accounts{_PLATFORM_FLAG}{_WORKSPACE_FLAG}",
+        dashboard_path=ACCOUNT_DASHBOARD,
     )
 
 
@@ -1086,12 +1108,12 @@ and
         summary="The API holds back an account after failed posts; posts scheduled for that time have failed.",
         title=f"{_ON}{_NAME} {state} for another {_DURATION}",
         description=(
-            f"{_WORKSPACE}: {_ON_PLATFORM} is {state} for another {{{{ $value | humanizeDuration }}}}, a penalty of the"
+            f"{_WORKSPACE}: {_ON_PLATFORM} is {state} for another {_DURATION}, a penalty of the"
             " API for failed posts. Posts that were scheduled before its end failed when it started: schedule them"
             " again for later. New posts and retries are refused until then."
         ),
         command=f"late-exporter logs{_WORKSPACE_FLAG}{_ACCOUNT_FLAG} --status failed --since 1d",
-        dashboard_url=ACCOUNT_DASHBOARD,
+        dashboard_path=ACCOUNT_DASHBOARD,
     )
 
 
@@ -1141,7 +1163,7 @@ and
                 f"{_WORKSPACE}: the last {{{{ $value | humanize }}}} publish attempts of {_ON_PLATFORM} all failed."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG}{_ACCOUNT_FLAG} --status failed --since 3d",
-            dashboard_url=ACCOUNT_DASHBOARD,
+            dashboard_path=ACCOUNT_DASHBOARD,
         ),
         AlertingRule(
             name="LateAccountDisconnected",
@@ -1163,7 +1185,7 @@ unless
                 f" {ACCOUNT_ACTIVE_SECONDS // DAY} days."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG} --feed connections{_ACCOUNT_FLAG} --since 7d",
-            dashboard_url=ACCOUNT_DASHBOARD,
+            dashboard_path=ACCOUNT_DASHBOARD,
         ),
         AlertingRule(
             name="LateAccountNeedsReconnect",
@@ -1176,7 +1198,7 @@ unless
             title=f"{_ON}connection of {_NAME} lost",
             description=f"{_WORKSPACE}: the API says that {_ON_PLATFORM} must be connected again. Its posts will fail.",
             command=f"late-exporter logs{_WORKSPACE_FLAG} --feed connections{_ACCOUNT_FLAG} --since 7d",
-            dashboard_url=ACCOUNT_DASHBOARD,
+            dashboard_path=ACCOUNT_DASHBOARD,
         ),
         AlertingRule(
             name="LateAccountCannotPost",
@@ -1197,8 +1219,8 @@ max by ({ACCOUNT}) (late_account_connected) == 0
                 f"{_WORKSPACE}: the API cannot post to {_ON_PLATFORM}, although it is connected. The command and the"
                 " status page say why."
             ),
-            command=f"late-exporter accounts{_PLATFORM_FLAG}",
-            dashboard_url=ACCOUNT_DASHBOARD,
+            command=f"late-exporter accounts{_PLATFORM_FLAG}{_WORKSPACE_FLAG}",
+            dashboard_path=ACCOUNT_DASHBOARD,
         ),
         _cooldown_alert(
             "info",
@@ -1241,7 +1263,7 @@ sum by (job, workspace) (resets(late_connection_events_total[6h])) > 0
             command=(
                 f"late-exporter logs{_WORKSPACE_FLAG} --feed connections{_PLATFORM_FLAG} --status failed --since 6h"
             ),
-            dashboard_url=_dashboard_url("late-accounts", "job", "workspace", "platform"),
+            dashboard_path=_dashboard_path("late-accounts", "job", "workspace", "platform"),
         ),
     ),
 )
@@ -1286,7 +1308,7 @@ unless
         title=f"post due {_DURATION} ago {PENDING_STEPS[status]}",
         description=f"{_WORKSPACE}: {description}",
         command="late-exporter status",
-        dashboard_url=OVERVIEW_DASHBOARD,
+        dashboard_path=OVERVIEW_DASHBOARD,
     )
 
 
@@ -1308,7 +1330,7 @@ def _plan_limit_alert(severity: Severity, condition: str, expr: str, consequence
             f" {consequence}"
         ),
         command="late-exporter status",
-        dashboard_url=OVERVIEW_DASHBOARD,
+        dashboard_path=OVERVIEW_DASHBOARD,
     )
 
 
@@ -1320,7 +1342,7 @@ STATUS_GROUP = RuleGroup(
             "warning",
             POSTS_OVERDUE_SECONDS,
             f"a scheduled post has not been started {POSTS_OVERDUE_SECONDS // MINUTE}m after its time",
-            "the earliest scheduled post was due {{ $value | humanizeDuration }} ago and has not been started.",
+            f"the earliest scheduled post was due {_DURATION} ago and has not been started.",
             for_="5m",
         ),
         _posts_overdue_alert(
@@ -1329,8 +1351,7 @@ STATUS_GROUP = RuleGroup(
             POSTS_STUCK_SECONDS,
             f"a scheduled post has not been started {POSTS_STUCK_SECONDS // HOUR}h after its time, and no attempt ended"
             " within that time",
-            "the earliest scheduled post was due {{ $value | humanizeDuration }} ago, and no publish attempt ended in"
-            " the last hour.",
+            f"the earliest scheduled post was due {_DURATION} ago, and no publish attempt ended in the last hour.",
             extra=f"and\n{FINAL_1H} == 0\n",
             for_="5m",
         ),
@@ -1339,7 +1360,7 @@ STATUS_GROUP = RuleGroup(
             "warning",
             POSTS_STUCK_SECONDS,
             f"a post is still being published {POSTS_STUCK_SECONDS // HOUR}h after its time",
-            "the earliest post that is being published was due {{ $value | humanizeDuration }} ago and has not ended.",
+            f"the earliest post that is being published was due {_DURATION} ago and has not ended.",
             for_="15m",
         ),
         _posts_overdue_alert(
@@ -1347,7 +1368,7 @@ STATUS_GROUP = RuleGroup(
             "warning",
             0,
             "the time of a post has passed before it was approved",
-            "the earliest post that waits for approval was due {{ $value | humanizeDuration }} ago. It will never be"
+            f"the earliest post that waits for approval was due {_DURATION} ago. It will never be"
             " published unless it is approved.",
             name="LateApprovalOverdue",
             for_="5m",
@@ -1365,7 +1386,7 @@ STATUS_GROUP = RuleGroup(
                 " weeks."
             ),
             command="late-exporter status",
-            dashboard_url=OVERVIEW_DASHBOARD,
+            dashboard_path=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
             name="LateWorkspaceSuspended",
@@ -1378,7 +1399,7 @@ STATUS_GROUP = RuleGroup(
             title="plan suspended",
             description=f"{_WORKSPACE}: the API says that its plan is suspended or has no access.",
             command="late-exporter status",
-            dashboard_url=OVERVIEW_DASHBOARD,
+            dashboard_path=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
             name="LateSpendCapNear",
@@ -1394,7 +1415,7 @@ STATUS_GROUP = RuleGroup(
                 " is used in this billing period."
             ),
             command=_CHECK,
-            dashboard_url=OVERVIEW_DASHBOARD,
+            dashboard_path=OVERVIEW_DASHBOARD,
         ),
         _plan_limit_alert(
             "warning",
@@ -1419,7 +1440,7 @@ STATUS_GROUP = RuleGroup(
             title="balance empty",
             description=f"{_WORKSPACE}: nothing is left to spend. What costs money is not published any more.",
             command="late-exporter status",
-            dashboard_url=OVERVIEW_DASHBOARD,
+            dashboard_path=OVERVIEW_DASHBOARD,
         ),
         AlertingRule(
             name="LateWebhookFailing",
@@ -1442,7 +1463,7 @@ max by ({WORKSPACE}, webhook) (late_webhook_active) == 0
                 " row have failed. The API switches it off after three days."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG} --feed webhooks --status failed --since 1d",
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateWebhookDisabled",
@@ -1455,7 +1476,7 @@ max by ({WORKSPACE}, webhook) (late_webhook_active) == 0
             title="webhook {{ $labels.webhook }} switched off",
             description=f"{_WORKSPACE}: the webhook {{{{ $labels.webhook }}}} is switched off.",
             command=f"late-exporter logs{_WORKSPACE_FLAG} --feed webhooks --status failed --since 7d",
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateStatusFeedFailing",
@@ -1472,7 +1493,7 @@ max by ({FEED}) (late_exporter_status_feed_disabled) == 1
             title="status feed {{ $labels.feed }} not refreshed for 3h",
             description=f"{_WORKSPACE}: refreshes of the status feed {{{{ $labels.feed }}}} have failed for 3 hours.",
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
     ),
 )
@@ -1507,7 +1528,7 @@ def _coverage_risk_alert(
         title=title,
         description=f"{_WORKSPACE}: {description}",
         command=_CHECK,
-        dashboard_url=EXPORTER_DASHBOARD,
+        dashboard_path=EXPORTER_DASHBOARD,
     )
 
 
@@ -1523,7 +1544,7 @@ and
         title=f"unread logs of the {_FEED} expire{{{{ if gt $value 0.0 }}}} in {_DURATION}{{{{ end }}}}",
         description=(
             f"the API {{{{ if gt $value 0.0 }}}}deletes the first unread logs of the {_FEED} in"
-            " {{ $value | humanizeDuration }}{{ else }}has begun to delete unread logs of the"
+            f" {_DURATION}{{{{ else }}}}has begun to delete unread logs of the"
             f" {_FEED}{{{{ end }}}}."
         ),
     ),
@@ -1538,12 +1559,22 @@ unless
 {_TIME_TO_EXPIRY} < {COVERAGE_LEFT_CRITICAL_SECONDS}
 """,
         title=f"{_FEED} not read without a gap for {_DURATION}",
-        description=f"the {_FEED} was last read without a gap {{{{ $value | humanizeDuration }}}} ago.",
+        description=f"the {_FEED} was last read without a gap {_DURATION} ago.",
     ),
 )
 
 
 TOTAL_SHARDS = "late_exporter_total_shards"
+
+_STALE_POLLS = f"{POLL_AGE.name}{_OF_WORKSPACE} > {DATA_AGE_CRITICAL_SECONDS}"
+_OLDEST_POLL = _top_label("feed", "", f"{POLL_AGE.name}{_OF_WORKSPACE}", *_WORKSPACE_LABELS)
+_STALE_FEED = f"{{{{ with $labels.feed }}}}{{{{ . }}}}{{{{ else }}}}{_OLDEST_POLL}{{{{ end }}}}"
+_POLL_OUTCOME = _top_label(
+    "outcome",
+    ": ",
+    'sum by (outcome) (increase(late_exporter_polls_total{cluster=%q, job=%q, workspace=%q, outcome!="success"}[15m]))',
+    *_WORKSPACE_LABELS,
+)
 
 EXPORTER_GROUP = RuleGroup(
     name="late-exporter",
@@ -1558,7 +1589,7 @@ EXPORTER_GROUP = RuleGroup(
             title="no scrape of {{ $labels.instance }} for 5m",
             description="Job {{ $labels.job }}: {{ $labels.instance }} has not answered for 5 minutes.",
             command="late-exporter healthcheck",
-            dashboard_url=TARGET_DASHBOARD,
+            dashboard_path=TARGET_DASHBOARD,
         ),
         AlertingRule(
             name="LateExporterAbsent",
@@ -1584,7 +1615,7 @@ up
                 " in the last 7 days{{ end }}."
             ),
             command="late-exporter healthcheck",
-            dashboard_url=_dashboard_url("late-exporter"),
+            dashboard_path=_dashboard_path("late-exporter"),
         ),
         AlertingRule(
             name="LateExporterRestarting",
@@ -1602,7 +1633,7 @@ last_over_time({SCRAPED_EXPORTERS}[1h])
                 "Job {{ $labels.job }}: {{ $labels.instance }} restarted {{ $value | humanize }} times in an hour."
             ),
             command=_CHECK,
-            dashboard_url=TARGET_DASHBOARD,
+            dashboard_path=TARGET_DASHBOARD,
         ),
         AlertingRule(
             name="LateShardMissing",
@@ -1622,7 +1653,7 @@ count by (job) (count by (job, shard) ({TOTAL_SHARDS}))
                 " {{ if eq $value 1.0 }}is{{ else }}are{{ end }} not scraped."
             ),
             command="late-exporter healthcheck",
-            dashboard_url=_dashboard_url("late-exporter", "job"),
+            dashboard_path=_dashboard_path("late-exporter", "job"),
         ),
         AlertingRule(
             name="LateShardConflict",
@@ -1645,7 +1676,7 @@ and
                 " agree on the number of shards."
             ),
             command=_CHECK,
-            dashboard_url=_dashboard_url("late-exporter", "job"),
+            dashboard_path=_dashboard_path("late-exporter", "job"),
         ),
         AlertingRule(
             name="LateReloadFailed",
@@ -1660,7 +1691,7 @@ and
                 " it may fail to restart."
             ),
             command=_CHECK,
-            dashboard_url=TARGET_DASHBOARD,
+            dashboard_path=TARGET_DASHBOARD,
         ),
         AlertingRule(
             name="LateWorkspacesUnowned",
@@ -1679,32 +1710,29 @@ late_up
             title="workspaces without a replica for 5m",
             description="Job {{ $labels.job }}: some workspaces have no owner, or no replica can reach the database.",
             command=_CHECK,
-            dashboard_url=_dashboard_url("late-exporter", "job"),
+            dashboard_path=_dashboard_path("late-exporter", "job"),
         ),
         AlertingRule(
             name="LatePollStale",
             severity="critical",
-            condition=f"no poll of a feed has succeeded for {DATA_AGE_CRITICAL_SECONDS // MINUTE}m",
+            condition=f"a feed of a workspace could not be read for {DATA_AGE_CRITICAL_SECONDS // MINUTE}m",
             expr=f"""\
-time() - {LAST_POLL} > {DATA_AGE_CRITICAL_SECONDS}
-or
-time() - (
-    late_up * 0
-    + on (job, instance) group_left () (
-        max by (job, instance) (process_start_time_seconds)
-      or
-        {_under_constant_instance("max by (job) (process_start_time_seconds)")}
-    )
-  unless
-    {LAST_POLL}
-) > {DATA_AGE_CRITICAL_SECONDS}
+{POLL_AGE.name} > {DATA_AGE_CRITICAL_SECONDS}
+and on ({FEED})
+late_up{{feed="publishing"}}
+or on ({WORKSPACE})
+max by ({WORKSPACE}) ({POLL_AGE.name}) > {DATA_AGE_CRITICAL_SECONDS}
 """,
             for_="10m",
-            summary="A feed is no longer polled, so its metrics are frozen.",
-            title=f"{_FEED} not polled for {_DURATION}",
-            description=f"{_WORKSPACE}: no poll of the {_FEED} has succeeded for {_DURATION}.",
+            summary="The API cannot be read, so metrics are frozen.",
+            title=f"{_STALE_FEED} feed cannot be read for {_DURATION}{_POLL_OUTCOME}",
+            description=(
+                f"{_WORKSPACE}: no poll of the {_STALE_FEED} feed has succeeded for {_DURATION}{_POLL_OUTCOME}."
+                f" {_number(f'count({_STALE_POLLS})', *_WORKSPACE_LABELS)} of"
+                f" {_number(f'count({POLL_AGE.name}{_OF_WORKSPACE})', *_WORKSPACE_LABELS)} feeds cannot be read."
+            ),
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateKeyRefused",
@@ -1720,7 +1748,7 @@ max by ({FEED}) (late_up) == 0
             title=f"API key rejected for the {_FEED}",
             description=f"{_WORKSPACE}: polls of the {_FEED} fail with 401 or 403.",
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateGenerationUnread",
@@ -1736,7 +1764,7 @@ max by ({FEED}) (late_up) == 0
                 " the generation in use, and are not counted."
             ),
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateQuotaLow",
@@ -1758,7 +1786,7 @@ avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
                 " over the last 15 minutes."
             ),
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateCatchUpStuck",
@@ -1771,7 +1799,7 @@ avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
             title=f"gap in the {_FEED} for 1h",
             description=f"{_WORKSPACE}: a gap in the {_FEED} has been open for an hour.",
             command="late-exporter state info",
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         *COVERAGE_RISK_ALERTS,
         AlertingRule(
@@ -1790,7 +1818,7 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
                 f"{_WORKSPACE}: counts of the {_FEED} are complete only since {{{{ $value | humanizeTimestamp }}}}."
             ),
             command="late-exporter state info",
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateLogsRejected",
@@ -1805,7 +1833,7 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
                 " ({{ $labels.reason }})."
             ),
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateApiDrift",
@@ -1821,7 +1849,7 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
                 "{{ else }}was not as documented{{ end }} ({{ $labels.kind }})."
             ),
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateRequestsFailing",
@@ -1836,7 +1864,7 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
                 " {{ $value | humanize }} times in the last 2 hours. New logs are counted."
             ),
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateRowsUnreadable",
@@ -1851,7 +1879,7 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
                 " every request that includes them fails."
             ),
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateLogsReconciled",
@@ -1866,7 +1894,7 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
                 " the last hour. They have been counted."
             ),
             command=f"late-exporter audit{_WORKSPACE_FLAG}",
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateReconcileOverdue",
@@ -1879,11 +1907,9 @@ time() - max by ({FEED}) ({COVERAGE}) >= {EXPIRY_AGE}
             for_="1h",
             summary="Reconciliation scans do not complete, so logs that polls miss are not counted.",
             title=f"no scan of the {_FEED} completed for {_DURATION}",
-            description=(
-                f"{_WORKSPACE}: the last completed scan of the {_FEED} started {{{{ $value | humanizeDuration }}}} ago."
-            ),
+            description=(f"{_WORKSPACE}: the last completed scan of the {_FEED} started {_DURATION} ago."),
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateAuditFailed",
@@ -1904,7 +1930,7 @@ max by ({FEED}) (late_exporter_audit_extra_logs)
                 " counted or were counted twice."
             ),
             command=f"late-exporter audit{_WORKSPACE_FLAG}",
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateAuditOverdue",
@@ -1916,11 +1942,9 @@ max by ({FEED}) (late_exporter_audit_extra_logs)
             for_="6h",
             summary="Audits do not complete, so the counters are not verified.",
             title=f"no audit of the {_FEED} completed for {_DURATION}",
-            description=(
-                f"{_WORKSPACE}: the last audit of the {_FEED} completed {{{{ $value | humanizeDuration }}}} ago."
-            ),
+            description=(f"{_WORKSPACE}: the last audit of the {_FEED} completed {_DURATION} ago."),
             command=f"late-exporter audit{_WORKSPACE_FLAG}",
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateWebhooksRefused",
@@ -1939,7 +1963,7 @@ sum by (job, workspace) (
                 " signed with the secret in --webhook.secret-file. Polling continues."
             ),
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateEventsDelayed",
@@ -1954,10 +1978,10 @@ time() - min by (job, workspace) (late_exporter_events_oldest_pending_timestamp_
             title=f"log events not delivered for {_DURATION}",
             description=(
                 f"{_WORKSPACE}: the oldest log event has been waiting for its delivery for"
-                " {{ $value | humanizeDuration }}. Metrics are not affected."
+                f" {_DURATION}. Metrics are not affected."
             ),
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateEventsDropped",
@@ -1974,7 +1998,7 @@ sum by (job, workspace) (increase(late_exporter_events_dropped_total[1h])) > 0
                 " because too many were waiting. Metrics are not affected."
             ),
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateLabelOverflow",
@@ -1991,7 +2015,7 @@ sum by (job, workspace) (increase(late_exporter_events_dropped_total[1h])) > 0
                 " other {{ $value | humanize }} times in the last hour."
             ),
             command=_CHECK,
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
     ),
 )
@@ -2020,7 +2044,7 @@ and
                 " in the last 5 minutes."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG} --feed api_request --status failed --since 1h",
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(
             name="LateApiThrottled",
@@ -2039,9 +2063,38 @@ and
                 " last 5 minutes. All programs with the key share its limit."
             ),
             command=f"late-exporter logs{_WORKSPACE_FLAG} --feed api_request --status failed --since 1h",
-            dashboard_url=EXPORTER_DASHBOARD,
+            dashboard_path=EXPORTER_DASHBOARD,
         ),
     ),
 )
 
-ALERT_GROUPS = (BUDGET_GROUP, PUBLISHING_GROUP, STATUS_GROUP, ACCOUNTS_GROUP, EXPORTER_GROUP, API_GROUP)
+ESSENTIAL_ALERTS = frozenset(
+    {
+        PLATFORM_ALERT,
+        "LateErrorBudgetBurningFast",
+        "LateTokenExpiring",
+        "LateExporterDown",
+        "LateExporterAbsent",
+        "LatePollStale",
+        "LateCoverageAtRisk",
+    }
+)
+"""Alerts of the profile ``essential``, which notice a failure of what others report in detail."""
+
+_GROUPS = (BUDGET_GROUP, PUBLISHING_GROUP, STATUS_GROUP, ACCOUNTS_GROUP, EXPORTER_GROUP, API_GROUP)
+
+
+def _select(
+    rules: Iterable[RecordingRule | AlertingRule], *, essential: bool
+) -> tuple[RecordingRule | AlertingRule, ...]:
+    """Return the essential rules in their order, which include what they record, or all others."""
+    return tuple(
+        rule for rule in rules if essential == (isinstance(rule, RecordingRule) or rule.name in ESSENTIAL_ALERTS)
+    )
+
+
+ALERT_GROUPS = (
+    RuleGroup(name="late-essential", rules=_select(chain.from_iterable(g.rules for g in _GROUPS), essential=True)),
+    *(replace(group, rules=_select(group.rules, essential=False)) for group in _GROUPS),
+)
+"""All alerts; the first group has those of the profile ``essential``."""

@@ -13,7 +13,8 @@ __all__ = ["alerts_markdown"]
 CRITICAL = "**critical:** "
 RUNBOOKS_PATH = "deploy/prometheus/runbooks"
 TITLES = {
-    "late-budget": "Error budget and platforms",
+    "late-essential": "The essential ones",
+    "late-budget": "Error budget",
     "late-publishing-alerts": "Publishing",
     "late-status": "Scheduled posts, plan, webhooks",
     "late-accounts": "Accounts",

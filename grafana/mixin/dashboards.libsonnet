@@ -97,7 +97,56 @@ function(c) {
           },
         },
       },
-      "11": {
+      "10": {
+        "targets": {
+          "0": {
+            "expr": "0 * max by (platform) (sum by (job, workspace, platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=\"success\"}[30m])) / (sum by (job, workspace, platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=~\"success|failed\"}[30m])) > 0) < " + num((1 - c.thresholds.platformFailedShare)) + " and sum by (job, workspace, platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=~\"success|failed\"}[30m])) >= " + num(c.thresholds.platformFinalLogs) + ") + -1 or sum by (platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=\"success\"}[1h])) / (sum by (platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=~\"success|failed\"}[1h])) > 0)",
+          },
+        },
+        "description": "Good: " + num((c.objective * 100)) + " % or more of the attempts in the preceding hour succeeded, which is the objective. Burning fast: so few that the monthly error budget burns at least " + num(c.thresholds.slowBurn) + " times as fast as it may. Failing: more than " + num((c.thresholds.platformFailedShare * 100)) + " % of at least " + num(c.thresholds.platformFinalLogs) + " attempts in 30 minutes failed, for which LatePlatformFailing fires. Blank: no posts.",
+        "fieldConfig": {
+          "defaults": {
+            "mappings": {
+              "1": {
+                "options": {
+                  "from": c.objective,
+                },
+              },
+              "2": {
+                "options": {
+                  "from": round((1 - (c.thresholds.slowBurn * (1 - c.objective))), 6),
+                  "to": c.objective,
+                },
+              },
+              "3": {
+                "options": {
+                  "to": round((1 - (c.thresholds.slowBurn * (1 - c.objective))), 6),
+                },
+              },
+            },
+          },
+        },
+      },
+      "12": {
+        "fieldConfig": {
+          "overrides": {
+            "2": {
+              "properties": {
+                "5": {
+                  "value": {
+                    "steps": {
+                      "2": {
+                        "value": c.thresholds.consecutiveFailures,
+                      },
+                    },
+                  },
+                },
+              },
+            },
+          },
+        },
+      },
+      "15": {
         "fieldConfig": {
           "defaults": {
             "thresholds": {
@@ -113,7 +162,7 @@ function(c) {
           },
         },
       },
-      "12": {
+      "16": {
         "fieldConfig": {
           "defaults": {
             "thresholds": {
@@ -126,7 +175,7 @@ function(c) {
           },
         },
       },
-      "18": {
+      "22": {
         "fieldConfig": {
           "overrides": {
             "1": {
@@ -162,55 +211,6 @@ function(c) {
                     "steps": {
                       "1": {
                         "value": c.thresholds.usageRatio,
-                      },
-                    },
-                  },
-                },
-              },
-            },
-          },
-        },
-      },
-      "20": {
-        "targets": {
-          "0": {
-            "expr": "0 * max by (platform) (sum by (job, workspace, platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=\"success\"}[30m])) / (sum by (job, workspace, platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=~\"success|failed\"}[30m])) > 0) < " + num((1 - c.thresholds.platformFailedShare)) + " and sum by (job, workspace, platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=~\"success|failed\"}[30m])) >= " + num(c.thresholds.platformFinalLogs) + ") + -1 or sum by (platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=\"success\"}[1h])) / (sum by (platform) (increase(late_publishing_logs_total{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", action=~\"publish|retry\", status=~\"success|failed\"}[1h])) > 0)",
-          },
-        },
-        "description": "Good: " + num((c.objective * 100)) + " % or more of the attempts in the preceding hour succeeded, which is the objective. Burning fast: so few that the monthly error budget burns at least " + num(c.thresholds.slowBurn) + " times as fast as it may. Failing: more than " + num((c.thresholds.platformFailedShare * 100)) + " % of at least " + num(c.thresholds.platformFinalLogs) + " attempts in 30 minutes failed, for which LatePlatformFailing fires. Blank: no posts.",
-        "fieldConfig": {
-          "defaults": {
-            "mappings": {
-              "1": {
-                "options": {
-                  "from": c.objective,
-                },
-              },
-              "2": {
-                "options": {
-                  "from": round((1 - (c.thresholds.slowBurn * (1 - c.objective))), 6),
-                  "to": c.objective,
-                },
-              },
-              "3": {
-                "options": {
-                  "to": round((1 - (c.thresholds.slowBurn * (1 - c.objective))), 6),
-                },
-              },
-            },
-          },
-        },
-      },
-      "22": {
-        "fieldConfig": {
-          "overrides": {
-            "2": {
-              "properties": {
-                "5": {
-                  "value": {
-                    "steps": {
-                      "2": {
-                        "value": c.thresholds.consecutiveFailures,
                       },
                     },
                   },
@@ -423,8 +423,30 @@ function(c) {
         },
       },
       "10": {
+        "targets": {
+          "3": {
+            "expr": "max by (username, workspace, platform, account_id) (late_account_consecutive_failures{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", account_id=~\"$account_id\"} * on (job, instance, workspace, platform, account_id) group_left (username) topk by (job, instance, workspace, platform, account_id) (1, late_account_info{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\"})) >= " + num(c.thresholds.consecutiveFailures),
+          },
+          "5": {
+            "expr": "max by (username, workspace, platform, account_id) (((late_account_token_expiry_timestamp_seconds{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", account_id=~\"$account_id\"} unless late_account_connected{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", account_id=~\"$account_id\"} == 0) - time() < " + num(c.thresholds.tokenLeftWarningSeconds) + " unless changes(late_account_token_expiry_timestamp_seconds{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\", account_id=~\"$account_id\"}[1d]) > 0) * on (job, instance, workspace, platform, account_id) group_left (username) topk by (job, instance, workspace, platform, account_id) (1, late_account_info{job=~\"$job\", instance=~\"$instance|late-exporter\", workspace=~\"$workspace\", platform=~\"$platform\"})) / 86400",
+          },
+        },
+        "description": "Accounts that must be connected again, cannot be posted to, are in cooldown, keep failing, or have a token that expires within " + num(std.floor(c.thresholds.tokenLeftWarningSeconds / 86400)) + " days and was not renewed in the last day. Only what is wrong is shown.",
         "fieldConfig": {
           "overrides": {
+            "6": {
+              "properties": {
+                "5": {
+                  "value": {
+                    "steps": {
+                      "2": {
+                        "value": c.thresholds.consecutiveFailures,
+                      },
+                    },
+                  },
+                },
+              },
+            },
             "8": {
               "properties": {
                 "5": {
@@ -447,6 +469,28 @@ function(c) {
       "12": {
         "fieldConfig": {
           "overrides": {
+            "8": {
+              "properties": {
+                "5": {
+                  "value": {
+                    "steps": {
+                      "1": {
+                        "value": (c.thresholds.tokenLeftCriticalSeconds / 86400),
+                      },
+                      "2": {
+                        "value": (c.thresholds.tokenLeftWarningSeconds / 86400),
+                      },
+                    },
+                  },
+                },
+              },
+            },
+          },
+        },
+      },
+      "14": {
+        "fieldConfig": {
+          "overrides": {
             "3": {
               "properties": {
                 "5": {
@@ -463,7 +507,7 @@ function(c) {
           },
         },
       },
-      "14": {
+      "16": {
         "description": "Failed attempts since the last success, for accounts with at least two in the selected time range. Dashed line: " + num(c.thresholds.consecutiveFailures) + ", the alert threshold.",
         "fieldConfig": {
           "defaults": {

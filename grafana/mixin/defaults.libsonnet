@@ -55,6 +55,5 @@
     "coverageStepSeconds": 600,
   },
   "jobs": "late|late-.*",
-  "grafanaUrl": "http://localhost:3000",
   "runbookUrl": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/%s.md",
 }

@@ -455,6 +455,10 @@ function(c) {
           "record": "feed:late_exporter_last_gapless_poll:timestamp_seconds",
           "expr": "max by (" + c.cluster + "job, workspace, feed) (late_exporter_last_successful_poll_timestamp_seconds" + c.braces + ") unless feed:late_exporter_open_gap:bool == 1",
         },
+        {
+          "record": "feed:late_exporter_poll_age:seconds",
+          "expr": "max by (" + c.cluster + "job, workspace, feed) (\n    time() - late_exporter_last_successful_poll_timestamp_seconds" + c.braces + "\n  or\n    time() - (\n        late_up" + c.braces + " * 0\n        + on (" + c.cluster + "job, instance) group_left () (\n            max by (" + c.cluster + "job, instance) (process_start_time_seconds" + c.braces + ")\n          or\n            label_replace(max by (" + c.cluster + "job) (process_start_time_seconds" + c.braces + "), \"instance\", \"late-exporter\", \"\", \"\")\n        )\n      unless\n        late_exporter_last_successful_poll_timestamp_seconds" + c.braces + "\n    )\n)\n",
+        },
       ],
     },
   ],

@@ -150,6 +150,68 @@ STATUS_ROW = PanelRow(
     ),
 )
 
+RENEWED = f"changes({selector('late_account_token_expiry_timestamp_seconds', **ACCOUNT_MATCHER)}[1d]) > 0"
+EXPIRING = f"({TOKEN_EXPIRY} - time() < {thresholds.TOKEN_LEFT_WARNING_SECONDS} unless {RENEWED})"
+
+ATTENTION_ROW = PanelRow(
+    600,
+    "Accounts that need attention",
+    (
+        panels.table_panel(
+            PanelFrame(
+                601,
+                "Needs attention",
+                "Accounts that must be connected again, cannot be posted to, are in cooldown, keep failing, or have a"
+                f" token that expires within {thresholds.TOKEN_LEFT_WARNING_SECONDS // thresholds.DAY} days and was"
+                " not renewed in the last day. Only what is wrong is shown.",
+                24,
+                7,
+            ),
+            Column(title="Account", label="username"),
+            Column(title="Platform", label="platform", width=130),
+            Column(title="Workspace", label="workspace", width=120),
+            Column(
+                title="Reconnect",
+                expr=f"{with_username(NEEDS_RECONNECT)} == 1",
+                mappings=mappings.RECONNECT_MAPPINGS,
+                width=110,
+            ),
+            Column(
+                title="Connected",
+                expr=f"{with_username(CONNECTED)} == 0",
+                mappings=mappings.CONNECTED_MAPPINGS,
+                width=130,
+            ),
+            Column(title="Can post", expr=f"{with_username(CAN_POST)} == 0", mappings=mappings.YES_MAPPINGS, width=100),
+            Column(
+                title="Failures in a row",
+                expr=f"{with_username(CONSECUTIVE_FAILURES)} >= {thresholds.CONSECUTIVE_FAILURES}",
+                decimals=0,
+                steps=thresholds.FAILURE_STREAK,
+                width=140,
+            ),
+            Column(
+                title="Cooldown left",
+                expr=f"{with_username(COOLDOWN)} - time() > 0",
+                unit="s",
+                decimals=0,
+                width=125,
+            ),
+            Column(
+                title="Token left",
+                expr=f"{with_username(EXPIRING)} / {thresholds.DAY}",
+                unit=panels.DAYS,
+                decimals=1,
+                steps=thresholds.TOKEN_DAYS_LEFT,
+                width=110,
+            ),
+            Column(title="Account id", label="account_id", width=230),
+            sort="Failures in a row",
+            no_value="No account needs attention",
+        ),
+    ),
+)
+
 HEALTH_ROW = PanelRow(
     500,
     "Health of the accounts",
@@ -329,6 +391,6 @@ DASHBOARD = DashboardSpec(
     uid=ACCOUNTS,
     title="Late / Accounts",
     description="Failing accounts, and accounts that need to be reconnected.",
-    rows=(STATUS_ROW, HEALTH_ROW, TABLE_ROW, HISTORY_ROW, CONNECTIONS_ROW),
+    rows=(STATUS_ROW, ATTENTION_ROW, HEALTH_ROW, TABLE_ROW, HISTORY_ROW, CONNECTIONS_ROW),
     has_account_variable=True,
 )

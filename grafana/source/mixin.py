@@ -45,7 +45,6 @@ def _defaults(thresholds: Mapping[str, float], rules: Any) -> dict[str, Any]:
         "objective": float(import_module("deploy.prometheus.thresholds").SUCCESS_OBJECTIVE),
         "thresholds": thresholds,
         "jobs": rules.EXPORTER_JOBS,
-        "grafanaUrl": rules.GRAFANA_URL,
         "runbookUrl": f"{rules.RUNBOOKS_URL}/%s.md",
     }
 

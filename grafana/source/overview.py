@@ -564,6 +564,6 @@ DASHBOARD = DashboardSpec(
     uid=OVERVIEW,
     title="Late / Overview",
     description="Whether publishing through Zernio works, and if not, since when, where and why.",
-    rows=(STATUS_ROW, WORKSPACE_ROW, TIMELINE_ROW, RED_METHOD_ROW, FAILURE_ROW, TABLE_ROW, FAILED_POSTS_ROW),
+    rows=(STATUS_ROW, TIMELINE_ROW, WORKSPACE_ROW, RED_METHOD_ROW, FAILURE_ROW, TABLE_ROW, FAILED_POSTS_ROW),
     has_logs=True,
 )

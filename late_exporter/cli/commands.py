@@ -290,16 +290,29 @@ class MetricsHelp(CommandHelp):
 
 
 class AssetsHelp(CommandHelp):
-    """Write rules, dashboards, Alertmanager routes, systemd units and completion scripts to a folder.
+    """Write rules, runbooks, dashboards, Alertmanager routes, systemd units and completion scripts to a folder.
 
     Files of the same names are replaced, others are left alone.
 
     Examples:
         assets late-assets
             Write them, for example to copy the rules to Prometheus.
+        assets late-assets --profile essential --grafana-url https://grafana.example.org
+            Write only the essential alerts, with links to the dashboards.
     """
 
     arguments = ("DIR",)
+
+
+class RunbookHelp(CommandHelp):
+    """Print the runbook of an alert, or the names of all.
+
+    Examples:
+        runbook LatePollStale
+            Read what LatePollStale means, and what to do.
+    """
+
+    arguments = ("[ALERT]",)
 
 
 class CompletionHelp(CommandHelp):

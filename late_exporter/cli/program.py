@@ -15,6 +15,7 @@ from late_exporter.cli import OFFLINE_COMMANDS, print_text, version_text
 from late_exporter.cli.health import check_configured
 from late_exporter.cli.parser import Arguments, check_words, completion_script, parse
 from late_exporter.commands import function_of
+from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.sources import load
 from late_exporter.errors import ConfigError, LateError
@@ -33,7 +34,7 @@ def run_command(args: Arguments, commands: Mapping[str, CommandFunction] | None)
     load_settings = partial(load, args.command, args.flags, {} if is_offline else os.environ)
     settings = _load_all(args, load_settings)
     if is_offline:
-        return _run_offline(args, settings.flags.format)
+        return _run_offline(args, settings.flags)
     function = commands[args.command] if commands is not None else _function_of(args.command)
     log.configure(settings.log.level, settings.log.format, settings.secrets)
     try:
@@ -67,7 +68,7 @@ def _function_of(command: str) -> CommandFunction:
     return check_configured if command == "healthcheck" else function_of(command)
 
 
-def _run_offline(args: Arguments, format_name: str) -> int:
+def _run_offline(args: Arguments, flags: CommandFlags) -> int:
     """Run a command that uses no settings."""
     if args.command == "version":
         return print_text(version_text())
@@ -77,12 +78,16 @@ def _run_offline(args: Arguments, format_name: str) -> int:
     if args.command == "metrics":
         from late_exporter.cli.metrics import format_catalogue  # noqa: PLC0415 - as above
 
-        return print_text(format_catalogue(format_name))
+        return print_text(format_catalogue(flags.format))
     if args.command == "assets":
         from late_exporter.commands.assets import COMPLETION_NAMES, write_assets  # noqa: PLC0415 - as above
 
-        paths = write_assets(args.words[0], {shell: completion_script(shell) for shell in COMPLETION_NAMES})
+        paths = write_assets(args.words[0], {shell: completion_script(shell) for shell in COMPLETION_NAMES}, flags)
         return print_text("\n".join(map(str, paths)))
+    if args.command == "runbook":
+        from late_exporter.commands.assets import runbook_text  # noqa: PLC0415 - as above
+
+        return print_text(runbook_text(*args.words))
     return print_text(completion_script(args.words[0]))
 
 

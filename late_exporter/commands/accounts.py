@@ -34,16 +34,17 @@ Account: TypeAlias = dict[str, Any]
 def accounts(context: CommandContext) -> int:
     """Print the accounts, those in trouble first, and return the exit code."""
     body = fetch(context, context.settings.web.telemetry_path, accept="text/plain;version=0.0.4")
-    now, platform = time.time(), context.flags.platform
+    now, platform, workspace = time.time(), context.flags.platform, context.flags.workspace
     workspaces = parse_status(fetch(context, "/", accept="application/json")).workspaces
     issues = {(each.name, it.subject): it.text for each in workspaces for it in each.status.conditions if it.text}
     selection = [
         account | {"issue": issues.get((account["workspace"], account["account_id"]), "")}
         for account in parse_accounts(body.decode("utf-8", "replace"), now)
         if platform is None or account["platform"] == platform.lower()
+        if workspace in (None, account["workspace"])
     ]
     if not selection:
-        warn("no account matches" if platform else "no accounts yet; the first sync may not be complete")
+        warn("no account matches" if platform or workspace else "no accounts yet; the first sync may not be complete")
     if context.flags.format == "json":
         return write_lines(map(json_line, selection))
     table = Table(Terminal.detect(), toned="STATE")

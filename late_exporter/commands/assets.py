@@ -1,21 +1,27 @@
-"""The command ``assets``: write the rules, dashboards and units that belong to this version."""
+"""The commands ``assets`` and ``runbook``: rules, dashboards, units and runbooks that belong to this version."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from late_exporter.errors import LateError
+from late_exporter import __url__
+from late_exporter.config.sections import CommandFlags
+from late_exporter.errors import ConfigError, LateError
 
 COMPLETION_NAMES = {"bash": "late-exporter.bash", "zsh": "_late-exporter", "fish": "late-exporter.fish"}
 PACKAGE_FOLDER = "late_exporter/assets/"
 """Folder in the wheel, as in the table ``force-include`` of pyproject.toml, which lists the assets."""
 
+FURTHER_RULES = "late-exporter.further.yml"
+"""Rules that the profile ``essential`` leaves out."""
 
-def write_assets(folder: str | Path, completions: Mapping[str, str]) -> list[Path]:
+
+def write_assets(folder: str | Path, completions: Mapping[str, str], flags: CommandFlags) -> list[Path]:
     """Write all assets below a folder, which is created if necessary; return their paths.
 
     Files of the same names are replaced, others are left alone.
@@ -23,6 +29,7 @@ def write_assets(folder: str | Path, completions: Mapping[str, str]) -> list[Pat
     Args:
         folder: Folder to write to.
         completions: Completion scripts by shell.
+        flags: Profile and settings of the rules.
 
     Raises:
         LateError: A file or a folder cannot be written, or this installation lacks the assets.
@@ -32,13 +39,52 @@ def write_assets(folder: str | Path, completions: Mapping[str, str]) -> list[Pat
         raise LateError("this installation has no assets; install late-exporter from its wheel or its source")
     for shell, text in completions.items():
         files[Path(folder, "completions", COMPLETION_NAMES[shell])] = f"{text}\n".encode()
+    if flags.profile == "essential":
+        del files[Path(folder, "prometheus", FURTHER_RULES)]
     for path, content in files.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            path.write_bytes(_adapt(content, flags) if path.suffix == ".yml" else content)
         except OSError as exc:
             raise LateError(f"{exc.filename or path}: cannot be written: {exc.strerror}") from exc
     return sorted(files)
+
+
+def _adapt(content: bytes, flags: CommandFlags) -> bytes:
+    """Return a file of Prometheus with the settings of the command line."""
+    for old, new in _replacements(flags):
+        content = content.replace(old.encode(), new.encode())
+    return content
+
+
+def _replacements(flags: CommandFlags) -> Iterator[tuple[str, str]]:
+    """Yield what the settings of the command line replace in the files of Prometheus."""
+    if flags.profile == "essential":
+        yield f"  - {FURTHER_RULES}\n", ""
+    if flags.grafana_url:
+        yield "dashboard_path: /", f"dashboard_url: {flags.grafana_url.rstrip('/')}/"
+    if flags.runbook_url:
+        yield f"{__url__}/blob/main/deploy/prometheus/runbooks/", f"{flags.runbook_url.rstrip('/')}/"
+    if flags.job:
+        yield "late|late-.*", flags.job
+        yield "job_name: late\n", f"job_name: {flags.job}\n"
+    if flags.objective:
+        yield "vector(0.99)", f"vector({flags.objective})"
+        yield ") / 0.01\n", f") / {round(1 - flags.objective, 10)}\n"
+        yield " 99 % ", f" {100 * flags.objective:g} % "
+
+
+@cache
+def runbooks() -> Mapping[str, str]:
+    """Return the runbooks by the name of their alert."""
+    return {Path(name).stem: text.decode() for name, text in find_assets() if name.startswith("prometheus/runbooks/")}
+
+
+def runbook_text(name: str = "") -> str:
+    """Return the runbook of an alert, or without a name those of all alerts; raise ConfigError if there is none."""
+    if name and name not in runbooks():
+        raise ConfigError(f"no runbook {name}; the command runbook without a name lists them")
+    return runbooks()[name].rstrip() if name else "\n".join(sorted(runbooks()))
 
 
 def find_assets() -> Iterator[tuple[str, bytes]]:

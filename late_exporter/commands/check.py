@@ -273,7 +273,7 @@ def check_web(path: str | None, config: WebConfig) -> Iterator[CheckResult]:
 
 def check_families(disabled: Sequence[str]) -> Iterator[CheckResult]:
     """Warn about disabled families that rules or dashboards use."""
-    texts = {name: content.decode() for name, content in find_assets() if name.startswith(("prometheus/", "grafana/"))}
+    texts = {name: content.decode() for name, content in find_assets() if name.endswith((".yml", ".json"))}
     for family in disabled:
         users = sorted(name for name, text in texts.items() if re.search(rf"\b{family}(_bucket|_count|_sum)?\b", text))
         if users:

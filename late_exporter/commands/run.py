@@ -23,6 +23,7 @@ from late_exporter import __revision__, __version__, log
 from late_exporter.app.connector import Connector, open_client
 from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader, start_task
+from late_exporter.commands.assets import runbooks
 from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.output import write_stdout
 from late_exporter.config.settings import CommandContext, Settings
@@ -116,6 +117,7 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             version=__version__,
             lifecycle=lifecycle if settings.web.enable_lifecycle else None,
             webhooks=exporter.webhook_receiver,
+            runbooks=runbooks,
         )
         app = create_metrics_app(
             settings.web.telemetry_path,

@@ -247,6 +247,8 @@ WebhookPath: TypeAlias = Annotated[
     matching(r"(?:/[A-Za-z0-9._~-]+)+", "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"),
     AfterValidator(_not_above_reserved),
 ]
+WebUrl: TypeAlias = Annotated[str, matching("https?://[!-~]+", NOT_A_URL)]
+JobName: TypeAlias = Annotated[str, matching("[A-Za-z0-9_./-]+", "must be letters, digits and _ . / -")]
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]
 StateUrl: TypeAlias = Annotated[str, AfterValidator(parse_state_url)]
 Key: TypeAlias = Annotated[SecretStr, parsed_by(_key)]

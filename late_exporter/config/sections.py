@@ -241,7 +241,7 @@ class CommandFlags(OptionModel):
         command_defaults={name: formats[0] for name, formats in commands.FORMATS.items()},
     )
     """Output format."""
-    workspace: str | None = _flag(None, "NAME", (*commands.QUERY_COMMANDS, "state"))
+    workspace: str | None = _flag(None, "NAME", (*commands.QUERY_COMMANDS, "state", "accounts"))
     """Workspace to read or copy; required for logs and post if there are several, by default all of them."""
     new_name: fields.WorkspaceName | None = _flag(None, "NAME", ("state",), name="as")
     """Name of the workspace of --workspace in the target of a copy."""
@@ -277,3 +277,13 @@ class CommandFlags(OptionModel):
     """User name for the basic authentication of the exporter."""
     password_file: str | None = _flag(None, "FILE", commands.CLIENT_COMMANDS)
     """File that holds the password of --user."""
+    grafana_url: fields.WebUrl | None = _flag(None, "URL", ("assets",))
+    """Address of Grafana, for links in alerts."""
+    runbook_url: fields.WebUrl | None = _flag(None, "URL", ("assets",))
+    """Address of the folder of runbooks."""
+    objective: Annotated[float, Field(gt=0, lt=1)] | None = _flag(None, "SHARE", ("assets",))
+    """Share of publish attempts that should succeed, by default 0.99."""
+    job: fields.JobName | None = _flag(None, "NAME", ("assets",))
+    """Name of the scrape job."""
+    profile: Literal["full", "essential"] = _flag("full", "NAME", ("assets",))
+    """Alerts to write: all, or the essential ones."""

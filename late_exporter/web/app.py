@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
@@ -33,6 +33,7 @@ LIFECYCLE_METHODS = ("POST", "PUT")
 BROWSER_HEADERS = (b"origin", b"referer", b"sec-fetch-site")
 SUBJECT_PATHS = ("/platforms/", "/accounts/")
 SIGNATURE_HEADERS = (b"x-late-signature", b"x-zernio-signature")
+RUNBOOK_PATH = "/runbooks/"
 MAX_REASONS = 50
 """Maximum number of feeds that are listed as not ready."""
 
@@ -82,11 +83,12 @@ def create_app(
     clock: Callable[[], float] = time.time,
     lifecycle: Lifecycle | None = None,
     webhooks: WebhookReceiver | None = None,
+    runbooks: Callable[[], Mapping[str, str]] = dict,
 ) -> App:
     """Create the application of all paths but that of the metrics, to which the status page links.
 
     ``clock`` returns the Unix time. Without ``lifecycle`` the life cycle API rejects all requests, and without
-    ``webhooks`` there is no path for them.
+    ``webhooks`` there is no path for them. ``runbooks`` returns the runbooks by the name of their alert.
     """
     page_lock = asyncio.Lock()  # only one page at a time may take time from scrapes
 
@@ -126,9 +128,16 @@ def create_app(
         route = routes.get("/" if scope["path"].startswith(SUBJECT_PATHS) else scope["path"])
         if webhooks is not None and webhooks.handles(scope["path"]):
             route = (("POST",), partial(_receive_webhook, webhooks, receive))
+        elif scope["path"].startswith(RUNBOOK_PATH):
+            route = (READ_METHODS, partial(_runbook, runbooks))
         await respond(route, scope, send)
 
     return app
+
+
+async def _runbook(runbooks: Callable[[], Mapping[str, str]], scope: Message) -> Reply:
+    text = (await asyncio.to_thread(runbooks)).get(scope["path"].removeprefix(RUNBOOK_PATH).removesuffix(".md"))
+    return text_reply("there is no such runbook", HTTPStatus.NOT_FOUND) if text is None else text_reply(text)
 
 
 async def _receive_webhook(webhooks: WebhookReceiver, receive: Receive, scope: Message) -> Reply:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from late_exporter.cli import main
 from late_exporter.commands.assets import write_assets
+from late_exporter.config.sections import CommandFlags
 from late_exporter.errors import LateError
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +36,9 @@ def test_all_files_for_an_installation_are_written(tmp_path: Path, capsys: pytes
     listed = capsys.readouterr().out.splitlines()
     assert sorted(listed) == sorted(str(tmp_path / "new" / "folder" / name) for name in files)
     for name, source in {
-        "prometheus/late-exporter.alerts.yml": "deploy/prometheus/late-exporter.alerts.yml",
+        "prometheus/late-exporter.further.yml": "deploy/prometheus/late-exporter.further.yml",
+        "prometheus/prometheus.yml": "deploy/prometheus/prometheus.yml",
+        "prometheus/runbooks/LatePollStale.md": "deploy/prometheus/runbooks/LatePollStale.md",
         "prometheus/late-exporter.rules.yml": "deploy/prometheus/late-exporter.rules.yml",
         "grafana/late-overview.json": "grafana/dashboards/late-overview.json",
         "systemd/late-exporter.service": "deploy/systemd/late-exporter.service",
@@ -44,12 +50,50 @@ def test_all_files_for_an_installation_are_written(tmp_path: Path, capsys: pytes
     assert [] == [name for name, text in completions.items() if b"late-exporter" not in text]
 
 
+def test_the_rules_have_the_settings_of_the_command_line(tmp_path: Path) -> None:
+    """Objective and job are those that the generator of the rules would write; links go to the given addresses."""
+    flags = ["--objective", "0.995", "--job", "social", "--grafana-url", "https://grafana.example.org/base/"]
+    assert 0 == main(["assets", str(tmp_path / "assets"), *flags, "--runbook-url", "https://wiki.example.org/late"])
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, before, after in (
+        ("thresholds.py", "SUCCESS_OBJECTIVE = 0.99\n", "SUCCESS_OBJECTIVE = 0.995\n"),
+        ("rules.py", 'EXPORTER_JOBS = "late|late-.*"\n', 'EXPORTER_JOBS = "social"\n'),
+    ):
+        module = tmp_path / "deploy" / "prometheus" / name
+        module.write_text(module.read_text("utf-8").replace(before, after), "utf-8")
+    subprocess.run([sys.executable, "-m", "deploy.prometheus"], cwd=tmp_path, check=True)
+    for file in (tmp_path / "deploy" / "prometheus").glob("late-exporter.*.yml"):
+        text = file.read_text("utf-8").replace("dashboard_path: /", "dashboard_url: https://grafana.example.org/base/")
+        text = re.sub("runbook_url: .*/(?=Late.+[.]md\n)", "runbook_url: https://wiki.example.org/late/", text)
+        assert text == (tmp_path / "assets" / "prometheus" / file.name).read_text("utf-8")
+    assert "job_name: social\n" in (tmp_path / "assets" / "prometheus" / "prometheus.yml").read_text("utf-8")
+
+
+def test_the_profile_of_the_essential_alerts(tmp_path: Path) -> None:
+    """The other alerts are not written, nor does the configuration of Prometheus name their file."""
+    assert 0 == main(["assets", str(tmp_path), "--profile", "essential", "--runbook-url", "https://wiki.example.org/"])
+    files = written_files(tmp_path / "prometheus")
+    assert {"late-exporter.essential.yml", "late-exporter.rules.yml"} == {name for name in files if "late-e" in name}
+    assert b"further" not in files["prometheus.yml"]
+    assert b"https://wiki.example.org/LatePollStale.md\n" in files["late-exporter.essential.yml"]
+
+
+def test_runbooks_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A runbook is printed by the name of its alert."""
+    assert 0 == main(["runbook", "LatePollStale"])
+    assert capsys.readouterr().out.startswith("# LatePollStale\n")
+    assert 0 == main(["runbook"])
+    assert "LatePollStale" in capsys.readouterr().out.splitlines()
+    assert 2 == main(["runbook", "LatePolStale"])
+    assert "no runbook LatePolStale; the command runbook without a name lists them" in capsys.readouterr().err
+
+
 def test_every_file_of_the_folders_is_an_asset(tmp_path: Path) -> None:
     """A file that is added to a folder of the assets has to be added to them in pyproject.toml, or named here."""
     if subprocess.run(["git", "rev-parse"], cwd=ROOT, check=False, capture_output=True).returncode:
         pytest.skip("not a git repository")
     output = subprocess.run(["git", "ls-files", *FOLDERS], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    write_assets(tmp_path, {})
+    write_assets(tmp_path, {}, CommandFlags())
     contents = set(written_files(tmp_path).values())
     tracked = [name for name in output.splitlines() if name not in NOT_ASSETS and not name.endswith(".py")]
     assert len(tracked) > 5
@@ -73,5 +117,5 @@ def test_an_installation_without_assets_is_an_error(monkeypatch: pytest.MonkeyPa
     """Someone who has copied the package alone learns why there is nothing to write."""
     monkeypatch.setattr(resources, "files", lambda _: tmp_path / "late_exporter")
     with pytest.raises(LateError, match="this installation has no assets; install late-exporter from its wheel"):
-        write_assets(tmp_path, {})
+        write_assets(tmp_path, {}, CommandFlags())
     assert [] == list(tmp_path.iterdir())

@@ -211,6 +211,8 @@ def test_accounts_as_json(server: LateServer, capsys: pytest.CaptureFixture[str]
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [("3", "reconnect"), ("1", "failing")] == [(row["account_id"], row["state"]) for row in rows]
     assert ["", ""] == [row["issue"] for row in rows]
+    assert 0 == main(["accounts", "--format", "json", "--workspace", "b"])
+    assert ["3"] == [json.loads(line)["account_id"] for line in capsys.readouterr().out.splitlines()]
     assert 0 == main(["accounts", "--platform", "myspace"])
     assert ("", "late-exporter: no account matches\n") == capsys.readouterr()
 

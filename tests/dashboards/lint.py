@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
@@ -23,62 +22,15 @@ __all__ = ["RULES"]
 
 Rule: TypeAlias = Callable[[DashboardFile], Iterator[str]]
 
-DATASOURCE = "${datasource}"
 COLUMNS = 24
 MAX_VISIBLE_PANELS = 30
 COUNTER_FUNCTIONS = {"rate", "irate", "increase", "resets"}
-SECONDS = {"s": 1, "m": 60, "h": 3600}
 ALERT_LABELS = {"alertname", "alertstate", "exporter", "severity", "job", "workspace", "platform", "feed", "subject"}
 ALERT_MATCHERS = {
     "exporter": Matcher("=", "late"),
     "job": Matcher("=~", "job|"),
     "workspace": Matcher("=~", "workspace|"),
 }
-
-
-def datasource_variable(dashboard: DashboardFile) -> Iterator[str]:
-    """Require that the data source variable is the first, and that everything but logs uses it; these use Loki's."""
-    first, *others = dashboard.document["templating"]["list"]
-    if (first["name"], first["type"], first["label"]) != ("datasource", "datasource", "Data source"):
-        yield "the first variable is not the data source"
-    logs = [panel for panel in dashboard.panels if panel["type"] == "logs"]
-    loki = [variable for variable in others if variable["type"] == "datasource"]
-    if [("loki", "loki")] * bool(logs) != [(variable["name"], variable["query"]) for variable in loki]:
-        yield "there are other data source variables"
-    others = [variable for variable in others if variable not in loki]
-    for use in (*logs, *(target for panel in logs for target in panel["targets"])):
-        if use["datasource"] != {"type": "loki", "uid": "${loki}"}:
-            yield f"{_name(use)} does not use the variable of Loki"
-    uses = [
-        *(panel for panel in dashboard.panels if panel not in logs),
-        *(target for _, target in dashboard.queries),
-        *dashboard.document["annotations"]["list"],
-        *others,
-    ]
-    for use in uses:
-        if use.get("type") != "text" and use.get("datasource", {}).get("uid") != DATASOURCE:
-            yield f"{_name(use)} does not use the data source variable"
-
-
-def variables(dashboard: DashboardFile) -> Iterator[str]:
-    """Require multi-value variables for job, instance, workspace and platform, each filtered by the previous ones."""
-    outer_variables: list[str] = []
-    for name in ("job", "instance", "workspace", "platform"):
-        variable = dashboard.variables.get(name)
-        if variable is None:
-            yield f"no variable {name}"
-            continue
-        if not (variable["multi"] and variable["includeAll"] and variable["allValue"] == ".+"):
-            yield f"{name} is not a multi-value variable with All"
-        if variable["label"] != name.capitalize():
-            yield f"{name} has the label {variable['label']}"
-        missing = [other for other in outer_variables if f'{other}=~"${other}' not in variable["query"]]
-        if missing:
-            yield f"{name} is not filtered by {missing}"
-        outer_variables.append(name)
-    for variable in dashboard.variables.values():
-        if variable["type"] == "query" and variable["refresh"] != 2:
-            yield f"{variable['name']} is not refreshed when the time range changes"
 
 
 def grid(dashboard: DashboardFile) -> Iterator[str]:
@@ -150,16 +102,6 @@ def legends(dashboard: DashboardFile) -> Iterator[str]:
                     yield f"{panel['title']}: no label {label}"
 
 
-def intervals(dashboard: DashboardFile) -> Iterator[str]:
-    """Require query intervals of at least the scrape interval, so that every rate has two samples."""
-    for panel in dashboard.panels:
-        intervals = [panel.get("interval"), *(target.get("interval") for target in panel.get("targets", []))]
-        if panel["type"] not in {"text", "logs"} and any(
-            interval is None or _seconds(interval) < 30 for interval in intervals
-        ):
-            yield f"{panel['title']}: {intervals}"
-
-
 def promql(dashboard: DashboardFile) -> Iterator[str]:
     """Require valid PromQL with existing series and labels."""
     for place, expr in dashboard.expressions:
@@ -229,55 +171,16 @@ def process_series(dashboard: DashboardFile) -> Iterator[str]:
             yield f"{place}: not restricted to exporters"
 
 
-def navigation(dashboard: DashboardFile) -> Iterator[str]:
-    """Require that the menu and all links keep the time range and the variables."""
-    (menu,) = dashboard.document["links"]
-    expected = {
-        "type": "dashboards",
-        "tags": ["late-exporter"],
-        "asDropdown": True,
-        "includeVars": True,
-        "keepTime": True,
-    }
-    if any(menu.get(name) != value for name, value in expected.items()):
-        yield "unexpected menu settings"
-    if "placement" in json.dumps(menu):
-        yield "hidden menu"
-    for url in dashboard.links:
-        if url.startswith("https://"):
-            continue
-        for parameter in (
-            "${__url_time_range}",
-            "${datasource:queryparam}",
-            "${job:queryparam}",
-            "${instance:queryparam}",
-        ):
-            if parameter not in url:
-                yield f"{url} lacks {parameter}"
-
-
 RULES: Mapping[str, Rule] = {
     rule.__name__: rule
     for rule in (
-        datasource_variable,
-        variables,
         grid,
         fold,
         descriptions,
         legends,
-        intervals,
         promql,
         variable_matchers,
         counters,
         process_series,
-        navigation,
     )
 }
-
-
-def _name(part: Json) -> str:
-    return str(part.get("title") or part.get("name") or part.get("expr"))
-
-
-def _seconds(text: str) -> int:
-    return int(text[:-1]) * SECONDS[text[-1]]

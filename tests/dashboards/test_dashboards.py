@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
 
-from grafana.source import thresholds
+from deploy.prometheus.rules import ALERT_GROUPS, AlertingRule
 from late_exporter import __url__
 from late_exporter.metrics.catalogue import CATALOGUE
 from tests.dashboards.dashboard_files import (
@@ -24,11 +22,11 @@ from tests.dashboards.dashboard_files import (
 from tests.dashboards.lint import RULES
 
 ROOT = Path(__file__).parents[2]
-RULE_FILES = ROOT / "deploy" / "prometheus"
+ALERTS = [rule for group in ALERT_GROUPS for rule in group.rules if isinstance(rule, AlertingRule)]
 DASHBOARD_FILES = load_dashboards()
 
 IDS: Mapping[str, str] = {
-    "late-accounts": "101-105 107-109 201 301-302 401-403 501",
+    "late-accounts": "101-105 107-109 201 301-302 401-403 501 601",
     "late-exporter": "101-108 201-206 301-306 401-408 431 441 451-454 476-480 491-493 501-506 601-604",
     "late-overview": "101-108 201-203 301-305 401 403-404 501-502 601-609 701",
     "late-platform": "101-108 201-203 301-303 401-405 501-503 601 701",
@@ -45,9 +43,6 @@ METRICS_WITHOUT_PANEL = {
     "late_exporter_cluster_handovers_total",
 }
 """The quota resets every minute, connections are rare, and processes are for alerts and the status page."""
-
-ignore_sdk_deprecation = pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
-"""The SDK warns on import that the classic format, which all Grafana versions read, is deprecated."""
 
 
 @pytest.fixture(params=DASHBOARD_FILES, ids=lambda dashboard: dashboard.uid)
@@ -109,47 +104,8 @@ def test_alerts_link_to_their_runbooks() -> None:
     links = {url for dashboard in DASHBOARD_FILES for url in dashboard.links if url.startswith("https://")}
     (link,) = links
     pattern = link.removeprefix(f"{__url__}/blob/main/")
-    alerts = yaml.safe_load((RULE_FILES / "late-exporter.alerts.yml").read_text("utf-8"))
-    names = {rule["alert"] for group in alerts["groups"] for rule in group["rules"] if "alert" in rule}
-    runbooks = [ROOT / pattern.replace("${__data.fields.alertname:percentencode}", name) for name in names]
+    runbooks = [ROOT / pattern.replace("${__data.fields.alertname:percentencode}", rule.name) for rule in ALERTS]
     assert [] == [runbook.name for runbook in runbooks if not runbook.is_file()]
-
-
-def test_thresholds_match_the_alerts() -> None:
-    """Colors change at the thresholds of the alerts."""
-    alerts = yaml.safe_load((RULE_FILES / "late-exporter.alerts.yml").read_text("utf-8"))
-    exprs: dict[str, str] = {}
-    for group in alerts["groups"]:
-        for rule in group["rules"]:
-            if "alert" in rule:
-                exprs[rule["alert"]] = exprs.get(rule["alert"], "") + rule["expr"]
-    for alert, number in (
-        ("LateErrorBudgetBurningFast", thresholds.FAST_BURN),
-        ("LateErrorBudgetBurningFast", thresholds.SLOW_BURN),
-        ("LatePollStale", thresholds.DATA_AGE_CRITICAL_SECONDS),
-        ("LatePublishingQuiet", thresholds.DATA_AGE_WARNING_SECONDS),
-        ("LateAuditOverdue", thresholds.AUDIT_AGE_SECONDS),
-        ("LateQuotaLow", thresholds.QUOTA_LEFT_WARNING),
-        ("LatePostsOverdue", thresholds.POSTS_OVERDUE_SECONDS),
-        ("LatePostsOverdue", thresholds.POSTS_STUCK_SECONDS),
-        ("LatePostStuck", thresholds.POST_STUCK_SECONDS),
-        ("LatePlanLimitNear", thresholds.USAGE_RATIO),
-        ("LateApiFailing", thresholds.API_ERROR_SHARE),
-        ("LateAccountFailing", thresholds.CONSECUTIVE_FAILURES),
-        ("LateTokenExpiring", thresholds.TOKEN_LEFT_WARNING_SECONDS),
-        ("LateTokenExpiring", thresholds.TOKEN_LEFT_CRITICAL_SECONDS),
-    ):
-        assert re.search(rf"(?:[<>]=?|clamp_min\(.+,) {number:g}\b", exprs[alert]), (alert, number)
-    rules = (RULE_FILES / "late-exporter.rules.yml").read_text("utf-8")
-    assert f"vector({thresholds.SUCCESS_OBJECTIVE:g})" in rules
-
-
-@ignore_sdk_deprecation
-def test_files_round_trip_through_the_sdk(dashboard: DashboardFile) -> None:
-    """The SDK reads each file and writes the same JSON again."""
-    model = import_module("grafana_foundation_sdk.models.dashboard").Dashboard.from_json(dashboard.document)
-    encoded = json.loads(import_module("grafana_foundation_sdk.cog.encoder").JSONEncoder().encode(model))
-    assert dashboard.document == import_module("grafana.source.__main__").without_menu_placement(encoded)
 
 
 def test_provisioning() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.dashboards.dashboard_files import DashboardFile, selectors
-from tests.dashboards.lint import RULES
 from tests.rules.mixin import EvaluateMixin, evaluate_mixin
 from tests.rules.promql import Matcher
 
@@ -18,7 +17,6 @@ __all__ = ["evaluate_mixin"]
 pytestmark = pytest.mark.e2e
 
 IDS = {"overview": "social-o", "platform": "social-p", "accounts": "social-a", "exporter": "social-e"}
-RULES_FOR_ANY_NAME = RULES.keys() - {"navigation", "variables", "promql", "variable_matchers"}
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +66,3 @@ def test_clusters(dashboards: list[DashboardFile]) -> None:
         assert [] == [url for url in dashboard.links if "job:queryparam" in url and "cluster:queryparam" not in url]
         for labels in re.findall(r"\b(?:by|on) \((job[^)]*)\)", json.dumps(dashboard.document)):
             pytest.fail(f"{dashboard.uid}: {labels} lacks the cluster")
-
-
-@pytest.mark.parametrize("rule", sorted(RULES_FOR_ANY_NAME))
-def test_lint(rule: str, dashboards: list[DashboardFile]) -> None:
-    """The dashboards still pass the lint rules that do not depend on names."""
-    assert [] == [problem for dashboard in dashboards for problem in RULES[rule](dashboard)]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.kubernetes.files import RULES
 from tests.deploy.container_engine import BASE, CACHE, ROOT, ContainerEngine, run_engine
 from tests.deploy.namespaces import run
 from tests.e2e.late import KEY
@@ -81,7 +82,7 @@ def test_ports_and_networks_are_isolated() -> None:
     document = load_compose_file()
     ports = [port for service in document["services"].values() for port in service.get("ports", [])]
     assert {"3000", "9090", "9093", "10077"} == {port.rpartition(":")[2] for port in ports}
-    assert {"3000", "9090", "9093", "10077", "10078"} == {port.split(":")[1] for port in ports}
+    assert {"3000", "9090", "9093", "10077", "10079"} == {port.split(":")[1] for port in ports}
     assert [] == [port for port in ports if not port.startswith("127.0.0.1:")]
     internal = {name for name, network in document["networks"].items() if network and network["internal"]}
     assert {"alerts", "database", "scrape"} == internal
@@ -222,7 +223,7 @@ def shorten_intervals(folder: Path, image: str) -> None:
             (folder / place / "secrets" / name).write_text(text)
     for name, pattern, replacement in (
         ("compose/prometheus/prometheus.yml", "30s", "1s"),
-        ("prometheus/late-exporter.alerts.yml", r"\bfor: \w+", "for: 0s"),
+        ("prometheus/late-exporter.essential.yml", r"\bfor: \w+", "for: 0s"),
         ("alertmanager/alertmanager.yml", r"\bgroup_wait: \w+", "group_wait: 0s"),
         ("alertmanager/alertmanager.yml", r"\bgroup_interval: \w+", "group_interval: 1s"),
     ):
@@ -237,7 +238,7 @@ def test_demo_delivers_an_alert(stack: ComposeStack) -> None:
     query = f"{PROMETHEUS}/api/v1/query?query=sum(late_publishing_logs_total)"
     wait_until(lambda: json.loads(stack.get(query))["data"]["result"], describe=lambda: stack.get(query))
     rules = json.loads(stack.get(f"{PROMETHEUS}/api/v1/rules"))["data"]["groups"]
-    assert {"late-exporter.rules.yml", "late-exporter.alerts.yml"} == {Path(group["file"]).name for group in rules}
+    assert {path.name for path in RULES} == {Path(group["file"]).name for group in rules}
     reach = "import socket; socket.create_connection(('exporter', 10077), 5)"
     with pytest.raises(AssertionError, match="gaierror"):
         stack.compose("exec", "-T", "receiver", "python", "-c", reach)

@@ -14,19 +14,17 @@ from deploy.kubernetes.files import CHART, ROOT
 from late_exporter import __url__, __version__
 from tests.deploy.assertions import (
     MONITORS,
-    OTHER_MONITORS,
     assert_dashboards,
     assert_one_writer,
     assert_probes,
     assert_restricted,
-    assert_same_in_every_pod,
     assert_scrape_config,
     assert_selectors,
     assert_valid,
     assert_web_config,
     certificates,
 )
-from tests.deploy.golden import FOLDER, VALUES_FILES, render
+from tests.deploy.golden import FOLDER, GOLDEN_FILES, VALUES_FILES, render
 from tests.deploy.helm import render_release
 from tests.deploy.manifests import (
     VERSIONS,
@@ -43,7 +41,7 @@ pytestmark = pytest.mark.helm
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", VALUES_FILES)
+@pytest.mark.parametrize("name", GOLDEN_FILES)
 def test_render_equals_golden_file(helm: str, name: str) -> None:
     """The rendered chart equals the golden files; ``python -m tests.deploy.golden`` updates them."""
     assert (FOLDER / f"{name}.yaml").read_text("utf-8") == render(helm, name)
@@ -144,41 +142,6 @@ def test_job_name_matches_the_rules(helm: str, kind: str, name: str, settings: S
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("kind", MONITORS | OTHER_MONITORS)
-def test_monitors_reach_the_exporter(helm: str, kind: str) -> None:
-    """Every kind of monitor scrapes the path of the metrics, sets the job, and relabels as the values say."""
-    value = f"{kind[:2].lower()}{kind[2:]}" if kind.startswith("VM") else f"{kind[0].lower()}{kind[1:]}"
-    drop = {"sourceLabels": ["__name__"], "regex": "late_connection_.*", "action": "drop"}
-    limits = (f"{value}.sampleLimit=5000", f"{value}.honorLabels=true") if kind in MONITORS else ()
-    resources = render_release(
-        helm,
-        *limits,
-        f"{value}.enabled=true",
-        f"{value}.scrapeTimeout=7s",
-        "config.web.telemetry_path=/late",
-        values={f"{value}.metricRelabelings": [drop]},
-    )
-    assert_selectors(resources)
-    monitor = find_resource(resources, kind)
-    (scrape,) = monitor["spec"][(MONITORS | OTHER_MONITORS)[kind]]
-    assert ("/late", "30s", "7s") == (
-        scrape["path"],
-        scrape["interval"],
-        scrape.get("scrapeTimeout", scrape.get("timeout")),
-    )
-    if limits:
-        assert (5000, True) == (monitor["spec"]["sampleLimit"], scrape["honorLabels"])
-    (rules,) = (value for name, value in scrape.items() if name.startswith("metricRelabel"))
-    assert drop == rules[-1]
-    if kind == "PodMonitoring":  # Google Cloud does not allow to change the instance
-        assert [drop] == rules
-    else:
-        assert_same_in_every_pod(rules)
-    jobs = [rule["replacement"] for name in scrape if name.startswith("relabel") for rule in scrape[name]]
-    assert ["late-late-exporter"] == (jobs or [monitor["metadata"]["name"]])
-
-
-@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("setting", "labelled_count", "operator_count"),
     [
@@ -213,7 +176,7 @@ def test_package_contents(helm: str, tmp_path: Path) -> None:
     subprocess.run([helm, "package", CHART, "--destination", tmp_path], check=True, capture_output=True, timeout=60)
     with tarfile.open(tmp_path / f"late-exporter-{__version__}.tgz") as archive:
         names = set(archive.getnames())
-    assert {"files/rules/late-exporter.alerts.yml", "files/dashboards/late-overview.json"} <= {
+    assert {"files/rules/late-exporter.essential.yml", "files/dashboards/late-overview.json"} <= {
         name.removeprefix("late-exporter/") for name in names
     }
     assert [] == [name for name in names if "/ci/" in name]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deploy.kubernetes.files import RULES
 from tests.deploy.assertions import (
     assert_rules,
     check_rules,
@@ -43,6 +44,8 @@ def test_rules_are_complete(helm: str, setting: str, require_tool: Callable[[str
     assert_rules(parse_documents(text), require_tool("promtool"), tmp_path, kind=kind)
     assert f"dashboard_url: {url}/d/late-overview?" in text
     assert "localhost" not in text
+    essential = helm_template(helm, f"--set={settings},prometheusRule.profile=essential")
+    assert set(re.findall(r"alert: (\w+)", RULES[0].read_text("utf-8"))) == _alert_names(essential)
     assert {"LateApiFailing", "LateApiThrottled"} == _alert_names(text) - _alert_names(
         helm_template(helm, f"--set={settings}")
     )
@@ -70,14 +73,8 @@ def comparable(rules: Any) -> str:
 
 
 @pytest.mark.e2e
-def test_alerts_can_be_changed(helm: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
-    """Alerts can be left out and changed one by one, all can get labels, and own ones be added."""
-    override = {
-        "for": "1h",
-        "keep_firing_for": None,
-        "labels": {"severity": "info"},
-        "annotations": {"summary": "The API differs."},
-    }
+def test_own_alerts(helm: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """Own alerts are added in every profile, with templates of the chart."""
     own = {
         "alert": "LateOwn",
         "expr": "late_up == 0",
@@ -86,22 +83,8 @@ def test_alerts_can_be_changed(helm: str, require_tool: Callable[[str], str], tm
     resources = render_release(
         helm,
         "prometheusRule.enabled=true",
-        "prometheusRule.alertLabels.team=social",
-        "prometheusRule.runbookUrl=https://wiki.example.com/late/",
-        values={
-            "prometheusRule.disabled": ["LateErrorBudgetBurningFast"],
-            "prometheusRule.overrides": {"LateApiDrift": override},
-            "prometheusRule.rules": [own],
-        },
+        "prometheusRule.profile=essential",
+        values={"prometheusRule.rules": [own]},
     )
-    assert [] == alerts_of(resources, "LateErrorBudgetBurningFast")
-    assert alerts_of(resources, "LateErrorBudgetBurningSlowly")
-    (drift,) = alerts_of(resources, "LateApiDrift")
-    assert ("1h", "info", "late", "social", "The API differs.") == (
-        drift["for"],
-        *(drift["labels"][name] for name in ("severity", "exporter", "team")),
-        drift["annotations"]["summary"],
-    )
-    assert "https://wiki.example.com/late/LateApiDrift.md" == drift["annotations"]["runbook_url"]
     assert "{{ $value }} late" == alerts_of(resources, "LateOwn")[0]["annotations"]["summary"]
     check_rules(resources, require_tool("promtool"), tmp_path)

@@ -27,59 +27,39 @@ ROOT = GRAFANA.parent
 RULES = ROOT / "deploy" / "prometheus"
 NAMES = [name for name in vars(thresholds) if name.isupper()]
 
-KUBERNETES = """
-local mixin = (import 'mixin.libsonnet') + {
-  _config+:: { disabled: [] },
-  grafanaDashboards+:: { 'own.json': {} },
-};
-{
-  dashboards: mixin.grafanaDashboards,
-  rules: mixin.prometheusRules,
-  alerts: mixin.prometheusAlerts,
-  resource: {
-    apiVersion: 'monitoring.coreos.com/v1',
-    kind: 'PrometheusRule',
-    spec: { groups: mixin.prometheusRules.groups + mixin.prometheusAlerts.groups },
-  },
-}
-"""
-"""Use the mixin as kube-prometheus does: hidden fields, extensible, rendered to a PrometheusRule."""
-
-
-@pytest.fixture(scope="module")
-def mixin(require_tool: Callable[[str], str]) -> dict[str, Any]:
-    """Return the mixin as it is without a configuration, but with every alert."""
-    command = [require_tool("jsonnet"), "--jpath", str(GRAFANA), "--exec", KUBERNETES]
-    process = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert 0 == process.returncode, process.stderr
-    result: dict[str, Any] = json.loads(process.stdout)
-    return result
-
 
 def _dashboards(folder: Path) -> dict[str, Any]:
     return {file.name: json.loads(file.read_text("utf-8")) for file in (folder / "dashboards").glob("*.json")}
 
 
 def _shipped(kind: str, folder: Path = RULES) -> Any:
-    return yaml.safe_load((folder / f"late-exporter.{kind}.yml").read_text("utf-8"))
+    """Return the recording rules, or the essential and the further alerts as one document."""
+    names = ("essential", "further") if kind == "alerts" else (kind,)
+    documents = [yaml.safe_load((folder / f"late-exporter.{name}.yml").read_text("utf-8")) for name in names]
+    return {"groups": [group for each in documents for group in each["groups"]]}
 
 
-def test_dashboards_equal_the_files(mixin: dict[str, Any]) -> None:
-    """The mixin has every dashboard under its file name, and dashboards can be added."""
+def test_rules_and_dashboards_equal_the_files(evaluate_mixin: EvaluateMixin) -> None:
+    """Without a configuration, rules, alerts and dashboards equal those of the files."""
+    mixin = evaluate_mixin(dashboards=True)
     assert 4 == len(_dashboards(GRAFANA))
-    assert {**_dashboards(GRAFANA), "own.json": {}} == mixin["dashboards"]
-
-
-@pytest.mark.parametrize("kind", ["rules", "alerts"])
-def test_rules_equal_the_files(mixin: dict[str, Any], kind: str) -> None:
-    """Recording rules and alerts equal those of the files."""
-    assert _shipped(kind) == mixin[kind]
+    assert {name: _shipped(name) for name in ("rules", "alerts")} | {"dashboards": _dashboards(GRAFANA)} == mixin
 
 
 def test_alerts_that_are_off_by_default(evaluate_mixin: EvaluateMixin) -> None:
     """Alerts on requests of the customer's programs are left out unless the configuration names other alerts."""
     names = {rule["alert"] for rule in alerts_of(evaluate_mixin(disabled=None)["alerts"])}
     assert {"LateApiFailing", "LateApiThrottled"} == {rule["alert"] for rule in alerts_of(_shipped("alerts"))} - names
+
+
+def test_profile_of_the_essential_alerts(evaluate_mixin: EvaluateMixin, require_tool: Callable[[str], str]) -> None:
+    """The profile has the alerts of the README and those on the death of the exporter, which need no others."""
+    essential = evaluate_mixin(profile="essential", disabled=None)
+    assert yaml.safe_load((RULES / "late-exporter.essential.yml").read_text("utf-8")) == essential["alerts"]
+    names = {rule["alert"] for rule in alerts_of(essential["alerts"])}
+    table = document("README.md").partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    assert names == {*re.findall(r"^\| \[(Late\w+)\]", table, re.MULTILINE), "LateExporterDown", "LateExporterAbsent"}
+    assert "unknown profile none; there are essential, full" in mixin_error(require_tool("jsonnet"), profile="none")
 
 
 def _check_rules(promtool: str, folder: Path, groups: list[Any]) -> None:
@@ -261,7 +241,8 @@ def test_addresses(evaluate_mixin: EvaluateMixin) -> None:
     )
     for shipped, rule in zip(alerts_of(_shipped("alerts")), alerts_of(mixin["alerts"]), strict=True):
         before, after = shipped["annotations"], rule["annotations"]
-        path = re.sub(r"/d/late-(\w)\w+", r"/d/\g<1>1", before["dashboard_url"].removeprefix("http://localhost:3000"))
+        path = re.sub(r"/d/late-(\w)\w+", r"/d/\g<1>1", before["dashboard_path"])
+        assert "dashboard_path" not in after
         assert f"https://grafana.example.org/base{path}" == after["dashboard_url"]
         assert f"https://wiki.example.org/runbooks/{rule['alert']}.md" == after["runbook_url"]
     mixin = evaluate_mixin(grafanaUrl="", runbookUrl="https://wiki.example.org/?page=%s")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.rules.mixin import EvaluateMixin, alerts_of, evaluate_mixin, run_promtool
+from tests.rules.mixin import EvaluateMixin, evaluate_mixin, run_promtool
 
 __all__ = ["evaluate_mixin"]
 
@@ -75,27 +74,6 @@ def test_budgets_follow_the_objectives(
                     {"labels": 'slo:late_publishing_success:objective{platform="reddit"}', "value": 0.95},
                 ],
             },
-        ],
-    }
-    run_promtool(require_tool("promtool"), tmp_path, mixin, test)
-
-
-def test_alerts_follow_the_objective_of_their_workspace(
-    evaluate_mixin: EvaluateMixin, require_tool: Callable[[str], str], tmp_path: Path
-) -> None:
-    """Of two workspaces with the same failures, only the one with the higher objective burns its budget fast."""
-    mixin = evaluate_mixin(objective=0.9, objectives=[{"workspace": "gold", "objective": 0.999}])
-    (alert, *_) = (one for one in alerts_of(mixin["alerts"]) if one["alert"] == "LateErrorBudgetBurningFast")
-    assert re.search(r" (?:for|as) its objective ", alert["annotations"]["description"])
-    test = {
-        "interval": "1m",
-        "input_series": [*_series("gold", "tiktok", 2), *_series("bronze", "tiktok", 2)],
-        "promql_expr_test": [
-            {
-                "expr": 'group by (workspace) (ALERTS{alertstate="firing", alertname="LateErrorBudgetBurningFast"})',
-                "eval_time": "2h",
-                "exp_samples": [{"labels": '{workspace="gold"}', "value": 1}],
-            }
         ],
     }
     run_promtool(require_tool("promtool"), tmp_path, mixin, test)

@@ -30,7 +30,7 @@ from tests.support.world import World
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"
-FILES = (FOLDER / "late-exporter.rules.yml", FOLDER / "late-exporter.alerts.yml")
+FILES = sorted(FOLDER.glob("late-exporter.*.yml"))
 TESTS = sorted(Path(__file__).parent.glob("*.yml"))
 RUNBOOKS = FOLDER / "runbooks"
 RUNBOOK_WORDS = 150
@@ -50,6 +50,9 @@ ALERTS = tuple(rule for rule in RULES if "alert" in rule)
 NAMES = sorted({alert["alert"] for alert in ALERTS})
 
 EXAMPLE_LABELS = {"workspace": "default", "platform": "instagram", "account_id": "64e1f0a9e2b5af0012ab34ef"}
+PLACEHOLDERS = {"default": "WORKSPACE", "instagram": "PLATFORM", "64e1f0a9e2b5af0012ab34ef": "ACCOUNT_ID"}
+"""Words of runbooks in place of the labels above."""
+
 MAX_TITLE = 70
 """Number of characters of a title, without what is filled in."""
 
@@ -147,7 +150,7 @@ def test_alert_has_severity_and_annotations(alert: Row) -> None:
     assert re.fullmatch(r"[A-Z][^{}]+\.", notes["summary"])
     assert notes["description"].endswith(".")
     assert "$labels." in notes["description"] or alert["expr"].startswith("absent(")
-    assert {"summary", "title", "description", "command", "runbook_url", "dashboard_url"} == notes.keys()
+    assert {"summary", "title", "description", "command", "runbook_url", "dashboard_path"} == notes.keys()
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
@@ -155,7 +158,7 @@ def test_title_fits_on_a_phone_and_names_the_platform(alert: Row) -> None:
     """A title is a phrase without a full stop that begins with the platform, if the alert has one."""
     title = alert["annotations"]["title"]
     assert not title.endswith(".")
-    has_platform = "platform" in alert["annotations"]["dashboard_url"]
+    has_platform = "platform" in alert["annotations"]["dashboard_path"]
     assert title.startswith("{{ $labels.platform }}: ") == (has_platform and alert["alert"] != "LateNoAttempts")
     assert len(re.sub(r"\{\{.*?\}\}", "", title)) < MAX_TITLE
 
@@ -165,15 +168,16 @@ def test_command_is_valid_and_in_the_runbook(alert: Row) -> None:
     """The command of an alert is one of its runbook, is accepted by the program, and names the workspace."""
     template = alert["annotations"]["command"]
     command = _fill_in(template, EXAMPLE_LABELS)
-    assert f"\n{command}\n" in (RUNBOOKS / f"{alert['alert']}.md").read_text("utf-8")
+    in_runbook = " ".join(PLACEHOLDERS.get(word, word) for word in command.split())
+    assert f"\n{in_runbook}\n" in (RUNBOOKS / f"{alert['alert']}.md").read_text("utf-8")
     program, *arguments = shlex.split(command)
     assert "late-exporter" == program
     args = parse(arguments)
     assert args is not None
     assert [] == [*check_words(args)]
-    is_query = arguments[0] in {"logs", "audit"}
+    is_query = arguments[0] in {"logs", "audit", "accounts"}
     assert ("--workspace default" in command) == is_query
-    if is_query and "platform" in alert["annotations"]["dashboard_url"] and alert["alert"] != "LateNoAttempts":
+    if is_query and "platform" in alert["annotations"]["dashboard_path"] and alert["alert"] != "LateNoAttempts":
         assert "--platform instagram" in command or "--account 64e1f0a9e2b5af0012ab34ef" in command
 
 
@@ -210,7 +214,7 @@ def test_alert_links_to_its_runbook(alert: Row) -> None:
 @pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
 def test_alert_links_to_a_dashboard(alert: Row) -> None:
     """The dashboard URL of an alert points to a shipped dashboard and sets existing variables."""
-    address = urlsplit(alert["annotations"]["dashboard_url"])
+    address = urlsplit(alert["annotations"]["dashboard_path"])
     dashboards = [json.loads(file.read_text("utf-8")) for file in (ROOT / "grafana" / "dashboards").glob("*.json")]
     (found_selectors,) = (dashboard for dashboard in dashboards if f"/d/{dashboard['uid']}" == address.path)
     variables = {f"var-{variable['name']}" for variable in found_selectors["templating"]["list"]}

@@ -309,3 +309,12 @@ async def test_a_replica() -> None:
         (await call(app, "/", headers=[(b"accept", b"application/json")])).body, type=StatusDocument
     )
     assert cluster == document.cluster
+
+
+async def test_runbooks_are_served_as_text() -> None:
+    """The exporter serves the runbook of an alert, so that a message can link to it; others are not found."""
+    app = create_app(HealthSource(workspaces=tuple), version="1.2.3", runbooks=lambda: {"LatePollStale": "# <b>"})
+    found, missing = await call(app, "/runbooks/LatePollStale.md"), await call(app, "/runbooks/../late.key")
+    assert (200, "# <b>\n") == (found.status, found.text)
+    assert "text/plain; charset=utf-8" == found.headers["content-type"]
+    assert (404, "there is no such runbook\n") == (missing.status, missing.text)

@@ -24,15 +24,12 @@
 {{- end -}}
 
 {{/*
-A rule file in JSON, with its formulas computed and the configured URL of Grafana. In JSON, because a text in it can be
-replaced by any other. Arguments: the context and the path.
+A rule file in JSON, with its formulas computed. In JSON, because a text in it can be replaced by any other. Arguments: the context and the path.
 */}}
 {{- define "late-exporter.ruleFile" -}}
 {{- $context := index . 0 -}}
 {{- $values := $context.Values.prometheusRule -}}
 {{- $text := $context.Files.Get (index . 1) | fromYaml | toJson -}}
-{{- $grafana := printf "%s/" (trimSuffix "/" $values.grafanaUrl) -}}
-{{- $text = $text | replace "http://localhost:3000/" (include "late-exporter.escaped" $grafana) -}}
 {{- $defaults := $context.Files.Get "files/defaults.yaml" | fromYaml -}}
 {{- $matchers := trimAll "{}, " $values.selector -}}
 {{- $job := printf "job=~\"%s\"" (include "late-exporter.jobs" $context) -}}
@@ -64,7 +61,10 @@ replaced by any other. Arguments: the context and the path.
 {{- $url := ternary . (printf "%s/%%s.md" (trimSuffix "/" .)) (contains "%s" .) | replace "%s" $alert.alert -}}
 {{- $_ := set $annotations "runbook_url" $url -}}
 {{- end -}}
-{{- if empty $values.grafanaUrl -}}{{- $_ := set $annotations "dashboard_url" nil -}}{{- end -}}
+{{- with $values.grafanaUrl -}}
+{{- $_ := set $annotations "dashboard_url" (print (trimSuffix "/" .) $alert.annotations.dashboard_path) -}}
+{{- $_ := set $annotations "dashboard_path" nil -}}
+{{- end -}}
 {{- if $values.objectives -}}
 {{- $text := regexReplaceAll "[0-9.]+ % success" $alert.annotations.description "its objective" -}}
 {{- $_ := set $annotations "description" $text -}}

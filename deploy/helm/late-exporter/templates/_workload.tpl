@@ -19,6 +19,12 @@
 {{- fail "podDisruptionBudget: Kubernetes accepts only one of minAvailable and maxUnavailable" -}}
 {{- end -}}
 {{- end -}}
+{{- if (default dict .ingress).enabled -}}
+{{- fail "ingress.enabled: metrics are not public; webhooks have webhook.ingress, and extraManifests takes any other Ingress" -}}
+{{- end -}}
+{{- if .apiKey.value -}}
+{{- fail "apiKey.value: values are stored with the release, so the key belongs in a Secret: set apiKey.existingSecret" -}}
+{{- end -}}
 {{- if and $shards .state.url -}}
 {{- fail "shards have a state of their own each: with state.url set replicas instead, or leave state.url empty" -}}
 {{- end -}}

@@ -7,98 +7,6 @@ function(c) {
       "name": "late-budget",
       "rules": [
         {
-          "alert": "LatePlatformFailing",
-          "expr": "(1 - platform:late_publishing_success:ratio_increase30m)\nand\n(\n    (1 - platform:late_publishing_success:ratio_increase30m) > " + num(c.thresholds.platformFailedShare) + "\n  and\n    platform:late_publishing_final_logs:increase30m >= " + num(c.thresholds.platformFinalLogs) + "\n  unless\n    platform:late_publishing_success:ratio_increase5m > " + num(c.thresholds.platformRecoveredShare) + "\nor\n    1 - platform:late_publishing_success:ratio_increase5m > " + num(c.thresholds.platformFailedShare) + "\n  and\n    platform:late_publishing_failed_logs:increase1h\n    > on (" + c.cluster + "job, workspace) group_left ()\n    (0.5 * workspace:late_publishing_failed_logs:increase1h)\n  and on (" + c.cluster + "job, workspace)\n(\n    workspace:late_publishing_error_budget:burnrate1h > " + num(c.thresholds.fastBurn) + "\n  and\n    workspace:late_publishing_error_budget:burnrate5m > " + num(c.thresholds.fastBurn) + "\n  and\n    workspace:late_publishing_final_logs:increase1h >= " + num(c.thresholds.budgetFinalLogs) + "\n  and\n    workspace:late_publishing_failed_logs:increase1h >= " + num(c.thresholds.budgetFailedLogs) + "\nor\n    workspace:late_publishing_error_budget:burnrate6h > " + num(c.thresholds.slowBurn) + "\n  and\n    workspace:late_publishing_error_budget:burnrate30m > " + num(c.thresholds.slowBurn) + "\n  and\n    workspace:late_publishing_final_logs:increase6h >= " + num(c.thresholds.budgetFinalLogs) + "\n  and\n    workspace:late_publishing_failed_logs:increase6h >= " + num(c.thresholds.budgetFailedLogs) + "\n)\n)\nunless on (" + c.cluster + "job, workspace)\nworkspace:late_exporter_late_logs:ratio_increase30m > " + num(c.thresholds.catchUpRatio) + "\n",
-          "for": "2m",
-          "keep_firing_for": "10m",
-          "labels": {
-            "severity": "critical",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "Most publish attempts on a platform fail.",
-            "title": "{{ $labels.platform }}: {{ if gt $value " + num(c.thresholds.platformFailedShare) + " }}{{ with query (printf \"100 * (1 - platform:late_publishing_success:ratio_increase30m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q})\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"platform:late_publishing_final_logs:increase30m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} attempts failed in 30m{{ else }}{{ with query (printf \"100 * (1 - platform:late_publishing_success:ratio_increase5m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q})\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"platform:late_publishing_final_logs:increase5m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} attempts failed in 5m{{ end }}",
-            "description": "Workspace {{ $labels.workspace }}: {{ with query (printf \"100 * (1 - platform:late_publishing_success:ratio_increase30m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q})\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"platform:late_publishing_final_logs:increase30m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} publish attempts on {{ $labels.platform }} failed in the last 30 minutes{{ if le $value " + num(c.thresholds.platformFailedShare) + " }}, {{ with query (printf \"100 * (1 - platform:late_publishing_success:ratio_increase5m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q})\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"platform:late_publishing_final_logs:increase5m{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} in the last 5 minutes{{ end }}{{ with query (printf \"topk(1, sum by (category, status_code) (increase(late_publishing_failures_total{" + c.clusterName + "=%q, job=%q, workspace=%q, platform=%q, action=~\\\"publish|retry\\\"}[30m])) > 0)\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels.platform) }}, most of them with {{ . | first | label \"category\" }} ({{ . | first | label \"status_code\" }}){{ end }}.",
-            "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --status failed --since 30m",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePlatformFailing.md",
-            "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
-          },
-        },
-        {
-          "record": "workspace:late_publishing_unreported_final_logs:increase1h",
-          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase1h\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[1h])\n)\n",
-        },
-        {
-          "record": "workspace:late_publishing_unreported_failed_logs:increase1h",
-          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase1h\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[1h])\n)\n",
-        },
-        {
-          "record": "workspace:late_publishing_unreported_final_logs:increase5m",
-          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase5m\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[5m])\n)\n",
-        },
-        {
-          "record": "workspace:late_publishing_unreported_failed_logs:increase5m",
-          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase5m\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[5m])\n)\n",
-        },
-        {
-          "record": "workspace:late_publishing_unreported_final_logs:increase6h",
-          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase6h\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[6h])\n)\n",
-        },
-        {
-          "record": "workspace:late_publishing_unreported_failed_logs:increase6h",
-          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase6h\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[6h])\n)\n",
-        },
-        {
-          "record": "workspace:late_publishing_unreported_final_logs:increase30m",
-          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase30m\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[30m])\n)\n",
-        },
-        {
-          "record": "workspace:late_publishing_unreported_failed_logs:increase30m",
-          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase30m\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[30m])\n)\n",
-        },
-        {
-          "record": "workspace:late_publishing_unreported_final_logs:increase1d",
-          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase1d\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[1d])\n)\n",
-        },
-        {
-          "record": "workspace:late_publishing_unreported_failed_logs:increase1d",
-          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase1d\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[1d])\n)\n",
-        },
-        {
-          "record": "workspace:late_publishing_unreported_final_logs:increase2h",
-          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase2h\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[2h])\n)\n",
-        },
-        {
-          "record": "workspace:late_publishing_unreported_failed_logs:increase2h",
-          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase2h\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[2h])\n)\n",
-        },
-        {
-          "record": "workspace:late_publishing_unreported_final_logs:increase3d",
-          "expr": "sum without (platform) (\n    platform:late_publishing_final_logs:increase3d\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[3d])\n)\n",
-        },
-        {
-          "record": "workspace:late_publishing_unreported_failed_logs:increase3d",
-          "expr": "sum without (platform) (\n    platform:late_publishing_failed_logs:increase3d\n  unless on (" + c.cluster + "job, workspace, platform)\n    last_over_time(ALERTS{alertname=\"LatePlatformFailing\", alertstate=\"firing\"}[3d])\n)\n",
-        },
-        {
-          "alert": "LateErrorBudgetBurningFast",
-          "expr": "(workspace:late_publishing_unreported_failed_logs:increase1h / (workspace:late_publishing_unreported_final_logs:increase1h > 0))\nand\n(\n    workspace:late_publishing_error_budget:burnrate1h * workspace:late_publishing_unreported_failed_logs:increase1h / (workspace:late_publishing_unreported_final_logs:increase1h > 0) / (1 - workspace:late_publishing_success:ratio_increase1h) > " + num(c.thresholds.fastBurn) + "\n  and\n    workspace:late_publishing_error_budget:burnrate5m * workspace:late_publishing_unreported_failed_logs:increase5m / (workspace:late_publishing_unreported_final_logs:increase5m > 0) / (1 - workspace:late_publishing_success:ratio_increase5m) > " + num(c.thresholds.fastBurn) + "\n  and\n    workspace:late_publishing_unreported_final_logs:increase1h >= " + num(c.thresholds.budgetFinalLogs) + "\n  and\n    workspace:late_publishing_unreported_failed_logs:increase1h >= " + num(c.thresholds.budgetFailedLogs) + "\nor\n    workspace:late_publishing_error_budget:burnrate6h * workspace:late_publishing_unreported_failed_logs:increase6h / (workspace:late_publishing_unreported_final_logs:increase6h > 0) / (1 - workspace:late_publishing_success:ratio_increase6h) > " + num(c.thresholds.slowBurn) + "\n  and\n    workspace:late_publishing_error_budget:burnrate30m * workspace:late_publishing_unreported_failed_logs:increase30m / (workspace:late_publishing_unreported_final_logs:increase30m > 0) / (1 - workspace:late_publishing_success:ratio_increase30m) > " + num(c.thresholds.slowBurn) + "\n  and\n    workspace:late_publishing_unreported_final_logs:increase6h >= " + num(c.thresholds.budgetFinalLogs) + "\n  and\n    workspace:late_publishing_unreported_failed_logs:increase6h >= " + num(c.thresholds.budgetFailedLogs) + "\n)\nunless\nworkspace:late_exporter_late_logs:ratio_increase30m > " + num(c.thresholds.catchUpRatio) + "\n",
-          "for": "5m",
-          "keep_firing_for": "10m",
-          "labels": {
-            "severity": "critical",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "Too many publish attempts fail for the success objective.",
-            "title": "{{ with query (printf \"100 * workspace:late_publishing_unreported_failed_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q} / workspace:late_publishing_unreported_final_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"workspace:late_publishing_unreported_final_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} attempts failed in 1h{{ with query (printf \"topk(1, (platform:late_publishing_failed_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q} unless on (cluster, job, workspace, platform) last_over_time(ALERTS{alertname=\\\"LatePlatformFailing\\\", alertstate=\\\"firing\\\"}[1h])) > 0)\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}, most on {{ . | first | label \"platform\" }}{{ end }}",
-            "description": "Workspace {{ $labels.workspace }}: {{ with query (printf \"100 * workspace:late_publishing_unreported_failed_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q} / workspace:late_publishing_unreported_final_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"workspace:late_publishing_unreported_final_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} publish attempts failed in the last hour{{ with query (printf \"topk(1, (platform:late_publishing_failed_logs:increase1h{" + c.clusterName + "=%q, job=%q, workspace=%q} unless on (cluster, job, workspace, platform) last_over_time(ALERTS{alertname=\\\"LatePlatformFailing\\\", alertstate=\\\"firing\\\"}[1h])) > 0)\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}, most on {{ . | first | label \"platform\" }}{{ end }}. At this rate, the error budget of 30 days for " + num((c.objective * 100)) + " % success is used up in less than " + num((30 / c.thresholds.slowBurn)) + " days.",
-            "command": "late-exporter logs --workspace {{ $labels.workspace }} --status failed --since 1h",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateErrorBudgetBurningFast.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
-          },
-        },
-        {
           "alert": "LateErrorBudgetBurningSlowly",
           "expr": "(workspace:late_publishing_unreported_failed_logs:increase1d / (workspace:late_publishing_unreported_final_logs:increase1d > 0))\nand\n(\n    workspace:late_publishing_error_budget:burnrate1d * workspace:late_publishing_unreported_failed_logs:increase1d / (workspace:late_publishing_unreported_final_logs:increase1d > 0) / (1 - workspace:late_publishing_success:ratio_increase1d) > " + num(c.thresholds.ticketBurn) + "\n  and\n    workspace:late_publishing_error_budget:burnrate2h * workspace:late_publishing_unreported_failed_logs:increase2h / (workspace:late_publishing_unreported_final_logs:increase2h > 0) / (1 - workspace:late_publishing_success:ratio_increase2h) > " + num(c.thresholds.ticketBurn) + "\n  and\n    workspace:late_publishing_unreported_final_logs:increase1d >= " + num(c.thresholds.budgetFinalLogs) + "\n  and\n    workspace:late_publishing_unreported_failed_logs:increase1d >= " + num(c.thresholds.budgetFailedLogs) + "\nor\n    workspace:late_publishing_error_budget:burnrate3d * workspace:late_publishing_unreported_failed_logs:increase3d / (workspace:late_publishing_unreported_final_logs:increase3d > 0) / (1 - workspace:late_publishing_success:ratio_increase3d) > " + num(c.thresholds.longTicketBurn) + "\n  and\n    workspace:late_publishing_error_budget:burnrate6h * workspace:late_publishing_unreported_failed_logs:increase6h / (workspace:late_publishing_unreported_final_logs:increase6h > 0) / (1 - workspace:late_publishing_success:ratio_increase6h) > " + num(c.thresholds.longTicketBurn) + "\n  and\n    workspace:late_publishing_unreported_final_logs:increase3d >= " + num(c.thresholds.budgetFinalLogs) + "\n  and\n    workspace:late_publishing_unreported_failed_logs:increase3d >= " + num(c.thresholds.budgetFailedLogs) + "\n)\n",
           "for": "1h",
@@ -113,7 +21,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ with query (printf \"100 * workspace:late_publishing_unreported_failed_logs:increase1d{" + c.clusterName + "=%q, job=%q, workspace=%q} / workspace:late_publishing_unreported_final_logs:increase1d{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} % of {{ with query (printf \"workspace:late_publishing_unreported_final_logs:increase1d{" + c.clusterName + "=%q, job=%q, workspace=%q}\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}{{ . | first | value | printf \"%.0f\" }}{{ end }} publish attempts failed in the last 24 hours{{ with query (printf \"topk(1, (platform:late_publishing_failed_logs:increase1d{" + c.clusterName + "=%q, job=%q, workspace=%q} unless on (cluster, job, workspace, platform) last_over_time(ALERTS{alertname=\\\"LatePlatformFailing\\\", alertstate=\\\"firing\\\"}[1d])) > 0)\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}, most on {{ . | first | label \"platform\" }}{{ end }}. At this rate, the error budget of 30 days for " + num((c.objective * 100)) + " % success is used up in less than " + num((30 / c.thresholds.longTicketBurn)) + " days.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }} --status failed --since 1d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateErrorBudgetBurningSlowly.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
       ],
@@ -136,7 +44,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} publish attempts ended in the last hour, less than " + num((c.thresholds.quietShare * 100)) + " % of the same hour a week ago and of its average over the last three days.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }} --since 6h",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePublishingQuiet.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -154,7 +62,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: no publish attempt ended in the last 6 hours, unlike in the same hours a week ago and on the last three days.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }} --since 1d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePublishingQuiet.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -172,7 +80,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: no post was published in the last day, unlike on the same day a week ago, although posts are scheduled.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }} --since 2d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePublishingQuiet.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -189,7 +97,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} publishing logs were counted in the last 6 hours, none of them as a publish attempt that succeeded or failed. Alerts on failures cannot fire.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }} --since 6h --format json",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateNoAttempts.md",
-            "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -202,11 +110,11 @@ function(c) {
           },
           "annotations": {
             "summary": "Publishing takes far longer than usual.",
-            "title": "{{ $labels.platform }}: publishing took {{ $value | humanizeDuration }} (95th percentile)",
-            "description": "Workspace {{ $labels.workspace }}: the 95th percentile of the publishing duration on {{ $labels.platform }} was {{ $value | humanizeDuration }} in the last hour, more than " + num(c.thresholds.slowFactor) + " times its weekly median.",
+            "title": "{{ $labels.platform }}: publishing took {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }} (95th percentile)",
+            "description": "Workspace {{ $labels.workspace }}: the 95th percentile of the publishing duration on {{ $labels.platform }} was {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }} in the last hour, more than " + num(c.thresholds.slowFactor) + " times its weekly median.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --since 1h",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePublishingSlow.md",
-            "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
+            "dashboard_path": "/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
           },
         },
         {
@@ -224,7 +132,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanizePercentage }} of the scheduled posts of the last 30 minutes were published more than 5 minutes after their time{{ with query (printf \"topk(1, platform:late_publishing_published_late:ratio_increase30m{" + c.clusterName + "=%q, job=%q, workspace=%q} > 0)\" $labels." + c.clusterName + " $labels.job $labels.workspace) }}, worst on {{ . | first | label \"platform\" }}{{ end }}.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }} --status success --since 30m",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePublishedLate.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -242,7 +150,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: the rate limit of {{ $labels.platform }} paused posts {{ $value | printf \"%.0f\" }} times in the last hour, more than once per " + num((1 / c.thresholds.pausesPerLog)) + " publish attempts.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --action rate_limit_pause --since 1h",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateRateLimited.md",
-            "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
+            "dashboard_path": "/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
           },
         },
         {
@@ -260,7 +168,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} more logs on {{ $labels.platform }} are pending than usual, the oldest for more than " + num(std.floor(c.thresholds.pendingSeconds / 3600)) + " hour.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --status pending --since 7d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePendingStuck.md",
-            "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
+            "dashboard_path": "/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
           },
         },
         {
@@ -274,11 +182,11 @@ function(c) {
           },
           "annotations": {
             "summary": "A post has been pending for far longer than publishing takes.",
-            "title": "{{ $labels.platform }}: post pending for {{ $value | humanizeDuration }}",
-            "description": "Workspace {{ $labels.workspace }}: the oldest pending log on {{ $labels.platform }} was created {{ $value | humanizeDuration }} ago. That is far longer than posts usually take there.",
+            "title": "{{ $labels.platform }}: post pending for {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }}",
+            "description": "Workspace {{ $labels.workspace }}: the oldest pending log on {{ $labels.platform }} was created {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }} ago. That is far longer than posts usually take there.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --status pending --since 7d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePostStuck.md",
-            "dashboard_url": "http://localhost:3000/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
+            "dashboard_path": "/d/late-platform?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
           },
         },
       ],
@@ -298,11 +206,11 @@ function(c) {
           },
           "annotations": {
             "summary": "Posts are not published at the time for which they are scheduled.",
-            "title": "post due {{ $value | humanizeDuration }} ago not started",
-            "description": "Workspace {{ $labels.workspace }}: the earliest scheduled post was due {{ $value | humanizeDuration }} ago and has not been started.",
+            "title": "post due {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }} ago not started",
+            "description": "Workspace {{ $labels.workspace }}: the earliest scheduled post was due {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }} ago and has not been started.",
             "command": "late-exporter status",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePostsOverdue.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -317,11 +225,11 @@ function(c) {
           },
           "annotations": {
             "summary": "Posts are not published at the time for which they are scheduled.",
-            "title": "post due {{ $value | humanizeDuration }} ago not started",
-            "description": "Workspace {{ $labels.workspace }}: the earliest scheduled post was due {{ $value | humanizeDuration }} ago, and no publish attempt ended in the last hour.",
+            "title": "post due {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }} ago not started",
+            "description": "Workspace {{ $labels.workspace }}: the earliest scheduled post was due {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }} ago, and no publish attempt ended in the last hour.",
             "command": "late-exporter status",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePostsOverdue.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -336,11 +244,11 @@ function(c) {
           },
           "annotations": {
             "summary": "Posts are not published at the time for which they are scheduled.",
-            "title": "post due {{ $value | humanizeDuration }} ago not finished",
-            "description": "Workspace {{ $labels.workspace }}: the earliest post that is being published was due {{ $value | humanizeDuration }} ago and has not ended.",
+            "title": "post due {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }} ago not finished",
+            "description": "Workspace {{ $labels.workspace }}: the earliest post that is being published was due {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }} ago and has not ended.",
             "command": "late-exporter status",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePostsOverdue.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -355,11 +263,11 @@ function(c) {
           },
           "annotations": {
             "summary": "Posts are not published at the time for which they are scheduled.",
-            "title": "post due {{ $value | humanizeDuration }} ago not approved",
-            "description": "Workspace {{ $labels.workspace }}: the earliest post that waits for approval was due {{ $value | humanizeDuration }} ago. It will never be published unless it is approved.",
+            "title": "post due {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }} ago not approved",
+            "description": "Workspace {{ $labels.workspace }}: the earliest post that waits for approval was due {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }} ago. It will never be published unless it is approved.",
             "command": "late-exporter status",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateApprovalOverdue.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -376,7 +284,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: no post is scheduled. At this time of the week there usually is one, in the last four weeks.",
             "command": "late-exporter status",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateScheduleEmpty.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -394,7 +302,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: the API says that its plan is suspended or has no access.",
             "command": "late-exporter status",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateWorkspaceSuspended.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -412,7 +320,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanizePercentage }} of the spending limit for {{ $labels.kind }} is used in this billing period.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateSpendCapNear.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -430,7 +338,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanizePercentage }} of the {{ $labels.kind }} of the plan are used. When no upload is left, posts are refused and write no log.",
             "command": "late-exporter status",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePlanLimitNear.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -448,7 +356,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanizePercentage }} of the {{ $labels.kind }} of the plan are used. Posts are refused and write no log.",
             "command": "late-exporter status",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePlanLimitNear.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -466,7 +374,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: nothing is left to spend. What costs money is not published any more.",
             "command": "late-exporter status",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateBalanceEmpty.md",
-            "dashboard_url": "http://localhost:3000/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-overview?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -484,7 +392,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} deliveries of the webhook {{ $labels.webhook }} in a row have failed. The API switches it off after three days.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed webhooks --status failed --since 1d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateWebhookFailing.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -502,7 +410,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: the webhook {{ $labels.webhook }} is switched off.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed webhooks --status failed --since 7d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateWebhookDisabled.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -520,7 +428,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: refreshes of the status feed {{ $labels.feed }} have failed for 3 hours.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateStatusFeedFailing.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
       ],
@@ -543,7 +451,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: the last {{ $value | humanize }} publish attempts of {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} all failed.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[A-Za-z0-9_-]+$\" $labels.account_id }} --account {{ $labels.account_id }}{{ end }} --status failed --since 3d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAccountFailing.md",
-            "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
+            "dashboard_path": "/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
           },
         },
         {
@@ -561,7 +469,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} is disconnected but had posts published in the last " + num(std.floor(c.thresholds.accountActiveSeconds / 86400)) + " days.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed connections{{ if match \"^[A-Za-z0-9_-]+$\" $labels.account_id }} --account {{ $labels.account_id }}{{ end }} --since 7d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAccountDisconnected.md",
-            "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
+            "dashboard_path": "/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
           },
         },
         {
@@ -579,7 +487,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: the API says that {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} must be connected again. Its posts will fail.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed connections{{ if match \"^[A-Za-z0-9_-]+$\" $labels.account_id }} --account {{ $labels.account_id }}{{ end }} --since 7d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAccountNeedsReconnect.md",
-            "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
+            "dashboard_path": "/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
           },
         },
         {
@@ -595,9 +503,9 @@ function(c) {
             "summary": "An account is connected, but nothing can be posted to it.",
             "title": "{{ $labels.platform }}: nothing can be posted to {{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }}",
             "description": "Workspace {{ $labels.workspace }}: the API cannot post to {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }}, although it is connected. The command and the status page say why.",
-            "command": "late-exporter accounts{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }}",
+            "command": "late-exporter accounts{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --workspace {{ $labels.workspace }}",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAccountCannotPost.md",
-            "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
+            "dashboard_path": "/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
           },
         },
         {
@@ -610,11 +518,11 @@ function(c) {
           },
           "annotations": {
             "summary": "The API holds back an account after failed posts; posts scheduled for that time have failed.",
-            "title": "{{ $labels.platform }}: {{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }} in cooldown for another {{ $value | humanizeDuration }}",
-            "description": "Workspace {{ $labels.workspace }}: {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} is in cooldown for another {{ $value | humanizeDuration }}, a penalty of the API for failed posts. Posts that were scheduled before its end failed when it started: schedule them again for later. New posts and retries are refused until then.",
+            "title": "{{ $labels.platform }}: {{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }} in cooldown for another {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }}",
+            "description": "Workspace {{ $labels.workspace }}: {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} is in cooldown for another {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }}, a penalty of the API for failed posts. Posts that were scheduled before its end failed when it started: schedule them again for later. New posts and retries are refused until then.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[A-Za-z0-9_-]+$\" $labels.account_id }} --account {{ $labels.account_id }}{{ end }} --status failed --since 1d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAccountCoolingDown.md",
-            "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
+            "dashboard_path": "/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
           },
         },
         {
@@ -627,47 +535,11 @@ function(c) {
           },
           "annotations": {
             "summary": "The API holds back an account after failed posts; posts scheduled for that time have failed.",
-            "title": "{{ $labels.platform }}: {{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }} in cooldown again for another {{ $value | humanizeDuration }}",
-            "description": "Workspace {{ $labels.workspace }}: {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} is in cooldown again for another {{ $value | humanizeDuration }}, a penalty of the API for failed posts. Posts that were scheduled before its end failed when it started: schedule them again for later. New posts and retries are refused until then.",
+            "title": "{{ $labels.platform }}: {{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }} in cooldown again for another {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }}",
+            "description": "Workspace {{ $labels.workspace }}: {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} is in cooldown again for another {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }}, a penalty of the API for failed posts. Posts that were scheduled before its end failed when it started: schedule them again for later. New posts and retries are refused until then.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }}{{ if match \"^[A-Za-z0-9_-]+$\" $labels.account_id }} --account {{ $labels.account_id }}{{ end }} --status failed --since 1d",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAccountCoolingDown.md",
-            "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
-          },
-        },
-        {
-          "alert": "LateTokenExpiring",
-          "expr": "(\n  account:late_account_token_expiry:timestamp_seconds - time() < " + num(c.thresholds.tokenLeftWarningSeconds) + " > -86400\n)\n* on (" + c.cluster + "job, workspace, platform, account_id) group_left (username)\ntopk by (" + c.cluster + "job, workspace, platform, account_id) (1, max by (" + c.cluster + "job, workspace, platform, account_id, username) (late_account_info" + c.braces + "))\nor on (" + c.cluster + "job, workspace, platform, account_id)\naccount:late_account_token_expiry:timestamp_seconds - time() < " + num(c.thresholds.tokenLeftWarningSeconds) + " > -86400\n",
-          "for": "1h",
-          "keep_firing_for": "10m",
-          "labels": {
-            "severity": "warning",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "The access token of an account is about to expire.",
-            "title": "{{ $labels.platform }}: token of {{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }} {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }}{{ else }}has expired{{ end }}",
-            "description": "Workspace {{ $labels.workspace }}: the token of {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }}{{ else }}has expired{{ end }}.",
-            "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed connections{{ if match \"^[A-Za-z0-9_-]+$\" $labels.account_id }} --account {{ $labels.account_id }}{{ end }} --since 7d",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateTokenExpiring.md",
-            "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
-          },
-        },
-        {
-          "alert": "LateTokenExpiring",
-          "expr": "(\n  account:late_account_token_expiry:timestamp_seconds - time() < " + num(c.thresholds.tokenLeftCriticalSeconds) + " > -86400\n)\n* on (" + c.cluster + "job, workspace, platform, account_id) group_left (username)\ntopk by (" + c.cluster + "job, workspace, platform, account_id) (1, max by (" + c.cluster + "job, workspace, platform, account_id, username) (late_account_info" + c.braces + "))\nor on (" + c.cluster + "job, workspace, platform, account_id)\naccount:late_account_token_expiry:timestamp_seconds - time() < " + num(c.thresholds.tokenLeftCriticalSeconds) + " > -86400\n",
-          "for": "15m",
-          "keep_firing_for": "10m",
-          "labels": {
-            "severity": "critical",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "The access token of an account is about to expire.",
-            "title": "{{ $labels.platform }}: token of {{ with $labels.username }}{{ . }}{{ else }}account {{ $labels.account_id }}{{ end }} {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }}{{ else }}has expired{{ end }}",
-            "description": "Workspace {{ $labels.workspace }}: the token of {{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }}) on {{ $labels.platform }} {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }}{{ else }}has expired{{ end }}.",
-            "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed connections{{ if match \"^[A-Za-z0-9_-]+$\" $labels.account_id }} --account {{ $labels.account_id }}{{ end }} --since 7d",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateTokenExpiring.md",
-            "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
+            "dashboard_path": "/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}&var-account_id={{ $labels.account_id | urlquery }}",
           },
         },
         {
@@ -684,7 +556,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} attempts to connect an account on {{ $labels.platform }} failed in the last 6 hours, more than half of all attempts.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed connections{{ if match \"^[a-z0-9_-]+$\" $labels.platform }} --platform {{ $labels.platform }}{{ end }} --status failed --since 6h",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateConnectFailing.md",
-            "dashboard_url": "http://localhost:3000/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
+            "dashboard_path": "/d/late-accounts?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}&var-platform={{ $labels.platform | urlquery }}",
           },
         },
       ],
@@ -692,40 +564,6 @@ function(c) {
     {
       "name": "late-exporter",
       "rules": [
-        {
-          "alert": "LateExporterDown",
-          "expr": "(\n  up{" + c.exporters + "}\nor\n  up" + c.braces + " and on (" + c.cluster + "job, instance) last_over_time(late_exporter_build_info" + c.braces + "[7d])\n) == 0\n",
-          "for": "5m",
-          "labels": {
-            "severity": "critical",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "Prometheus cannot scrape an exporter.",
-            "title": "no scrape of {{ $labels.instance }} for 5m",
-            "description": "Job {{ $labels.job }}: {{ $labels.instance }} has not answered for 5 minutes.",
-            "command": "late-exporter healthcheck",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateExporterDown.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-instance={{ $labels.instance | urlquery }}",
-          },
-        },
-        {
-          "alert": "LateExporterAbsent",
-          "expr": "absent(\n  up{" + c.exporters + "}\nor\n  up" + c.braces + " and on (" + c.cluster + "job, instance) last_over_time(late_exporter_build_info" + c.braces + "[7d])\nor\n  late_up" + c.braces + "\n)\nor\ngroup by (" + c.cluster + "job) (last_over_time(late_exporter_build_info" + c.braces + "[1d]))\nunless on (" + c.cluster + "job)\nup" + c.braces + "\n",
-          "for": "10m",
-          "labels": {
-            "severity": "critical",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "Prometheus has no exporter target.",
-            "title": "no exporter to scrape",
-            "description": "{{ with $labels.job }}Job {{ . }} has no target any more, but an exporter was scraped in the last day{{ else }}No target has a job that matches late|late-.*, and none was scraped as an exporter in the last 7 days{{ end }}.",
-            "command": "late-exporter healthcheck",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateExporterAbsent.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter",
-          },
-        },
         {
           "alert": "LateExporterRestarting",
           "expr": "changes(process_start_time_seconds" + c.braces + "[1h]) >= " + num(c.thresholds.restarts) + "\nand on (" + c.cluster + "job, instance)\nlast_over_time(late_exporter_build_info" + c.braces + "[1h])\n",
@@ -740,7 +578,7 @@ function(c) {
             "description": "Job {{ $labels.job }}: {{ $labels.instance }} restarted {{ $value | humanize }} times in an hour.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateExporterRestarting.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-instance={{ $labels.instance | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-instance={{ $labels.instance | urlquery }}",
           },
         },
         {
@@ -757,7 +595,7 @@ function(c) {
             "description": "Job {{ $labels.job }}: {{ $value | humanize }} of the shards that the others know {{ if eq $value 1.0 }}is{{ else }}are{{ end }} not scraped.",
             "command": "late-exporter healthcheck",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateShardMissing.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}",
           },
         },
         {
@@ -774,7 +612,7 @@ function(c) {
             "description": "Job {{ $labels.job }}: two of {{ $value | humanize }} processes are the same shard, or they do not agree on the number of shards.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateShardConflict.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}",
           },
         },
         {
@@ -791,7 +629,7 @@ function(c) {
             "description": "Job {{ $labels.job }}: {{ $labels.instance }} could not reload its configuration; it may fail to restart.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateReloadFailed.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-instance={{ $labels.instance | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-instance={{ $labels.instance | urlquery }}",
           },
         },
         {
@@ -808,24 +646,7 @@ function(c) {
             "description": "Job {{ $labels.job }}: some workspaces have no owner, or no replica can reach the database.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateWorkspacesUnowned.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}",
-          },
-        },
-        {
-          "alert": "LatePollStale",
-          "expr": "time() - late_exporter_last_successful_poll_timestamp_seconds" + c.braces + " > " + num(c.thresholds.dataAgeCriticalSeconds) + "\nor\ntime() - (\n    late_up" + c.braces + " * 0\n    + on (" + c.cluster + "job, instance) group_left () (\n        max by (" + c.cluster + "job, instance) (process_start_time_seconds" + c.braces + ")\n      or\n        label_replace(max by (" + c.cluster + "job) (process_start_time_seconds" + c.braces + "), \"instance\", \"late-exporter\", \"\", \"\")\n    )\n  unless\n    late_exporter_last_successful_poll_timestamp_seconds" + c.braces + "\n) > " + num(c.thresholds.dataAgeCriticalSeconds) + "\n",
-          "for": "10m",
-          "labels": {
-            "severity": "critical",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "A feed is no longer polled, so its metrics are frozen.",
-            "title": "{{ $labels.feed }} feed not polled for {{ $value | humanizeDuration }}",
-            "description": "Workspace {{ $labels.workspace }}: no poll of the {{ $labels.feed }} feed has succeeded for {{ $value | humanizeDuration }}.",
-            "command": "late-exporter check",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LatePollStale.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}",
           },
         },
         {
@@ -842,7 +663,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: polls of the {{ $labels.feed }} feed fail with 401 or 403.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateKeyRefused.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -860,7 +681,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: the logs of generation {{ $labels.generation }} of the API are newer than those of the generation in use, and are not counted.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateGenerationUnread.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -877,7 +698,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: on average, {{ $value | humanizePercentage }} of the requests per minute were left over the last 15 minutes.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateQuotaLow.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -895,41 +716,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: a gap in the {{ $labels.feed }} feed has been open for an hour.",
             "command": "late-exporter state info",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateCatchUpStuck.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
-          },
-        },
-        {
-          "alert": "LateCoverageAtRisk",
-          "expr": "max by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_last_gapless_poll:timestamp_seconds[7d])) + max by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_retention:seconds[7d])) - time() < " + num(c.thresholds.coverageLeftCriticalSeconds) + "\nand\nmax by (" + c.cluster + "job, workspace, feed) (\n    present_over_time(late_up" + c.braces + "[1h])\n  or\n    present_over_time(late_up" + c.braces + "[7d])\n    unless on (" + c.cluster + "job, instance) up" + c.braces + " == 1\n    unless on (" + c.cluster + "job, instance) label_replace(min by (" + c.cluster + "job) (up" + c.braces + ") == 1, \"instance\", \"late-exporter\", \"\", \"\")\n)\n",
-          "for": "15m",
-          "labels": {
-            "severity": "critical",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "Logs may expire before they are counted.",
-            "title": "unread logs of the {{ $labels.feed }} feed expire{{ if gt $value 0.0 }} in {{ $value | humanizeDuration }}{{ end }}",
-            "description": "Workspace {{ $labels.workspace }}: the API {{ if gt $value 0.0 }}deletes the first unread logs of the {{ $labels.feed }} feed in {{ $value | humanizeDuration }}{{ else }}has begun to delete unread logs of the {{ $labels.feed }} feed{{ end }}.",
-            "command": "late-exporter check",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateCoverageAtRisk.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
-          },
-        },
-        {
-          "alert": "LateCoverageAtRisk",
-          "expr": "time() - max by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_last_gapless_poll:timestamp_seconds[7d])) > " + num(c.thresholds.coverageAgeWarningSeconds) + "\nand\nmax by (" + c.cluster + "job, workspace, feed) (\n    present_over_time(late_up" + c.braces + "[1h])\n  or\n    present_over_time(late_up" + c.braces + "[7d])\n    unless on (" + c.cluster + "job, instance) up" + c.braces + " == 1\n    unless on (" + c.cluster + "job, instance) label_replace(min by (" + c.cluster + "job) (up" + c.braces + ") == 1, \"instance\", \"late-exporter\", \"\", \"\")\n)\nunless\nmax by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_last_gapless_poll:timestamp_seconds[7d])) + max by (" + c.cluster + "job, workspace, feed) (last_over_time(feed:late_exporter_retention:seconds[7d])) - time() < " + num(c.thresholds.coverageLeftCriticalSeconds) + "\n",
-          "for": "15m",
-          "labels": {
-            "severity": "warning",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "Logs may expire before they are counted.",
-            "title": "{{ $labels.feed }} feed not read without a gap for {{ $value | humanizeDuration }}",
-            "description": "Workspace {{ $labels.workspace }}: the {{ $labels.feed }} feed was last read without a gap {{ $value | humanizeDuration }} ago.",
-            "command": "late-exporter check",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateCoverageAtRisk.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -946,7 +733,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: counts of the {{ $labels.feed }} feed are complete only since {{ $value | humanizeTimestamp }}.",
             "command": "late-exporter state info",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateCoverageLost.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -963,7 +750,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} logs of the {{ $labels.feed }} feed were rejected in the last hour ({{ $labels.reason }}).",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateLogsRejected.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -980,7 +767,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: in {{ $value | humanize }} logs of the {{ $labels.feed }} feed in the last hour, {{ $labels.field }} {{ if eq $labels.kind \"value\" }}had an unknown value{{ else }}was not as documented{{ end }} ({{ $labels.kind }}).",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateApiDrift.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -997,7 +784,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: requests of the kind {{ $labels.request }} for the {{ $labels.feed }} feed failed {{ $value | humanize }} times in the last 2 hours. New logs are counted.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateRequestsFailing.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -1014,7 +801,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} rows of the {{ $labels.feed }} feed were skipped in the last hour, because every request that includes them fails.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateRowsUnreadable.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -1031,7 +818,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: only the reconciliation scan found {{ $value | humanize }} logs of the {{ $labels.feed }} feed in the last hour. They have been counted.",
             "command": "late-exporter audit --workspace {{ $labels.workspace }}",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateLogsReconciled.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -1044,11 +831,11 @@ function(c) {
           },
           "annotations": {
             "summary": "Reconciliation scans do not complete, so logs that polls miss are not counted.",
-            "title": "no scan of the {{ $labels.feed }} feed completed for {{ $value | humanizeDuration }}",
-            "description": "Workspace {{ $labels.workspace }}: the last completed scan of the {{ $labels.feed }} feed started {{ $value | humanizeDuration }} ago.",
+            "title": "no scan of the {{ $labels.feed }} feed completed for {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }}",
+            "description": "Workspace {{ $labels.workspace }}: the last completed scan of the {{ $labels.feed }} feed started {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }} ago.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateReconcileOverdue.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -1066,7 +853,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: the last audit of the {{ $labels.feed }} feed found {{ $value | humanize }} logs that were not counted or were counted twice.",
             "command": "late-exporter audit --workspace {{ $labels.workspace }}",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAuditFailed.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -1079,11 +866,11 @@ function(c) {
           },
           "annotations": {
             "summary": "Audits do not complete, so the counters are not verified.",
-            "title": "no audit of the {{ $labels.feed }} feed completed for {{ $value | humanizeDuration }}",
-            "description": "Workspace {{ $labels.workspace }}: the last audit of the {{ $labels.feed }} feed completed {{ $value | humanizeDuration }} ago.",
+            "title": "no audit of the {{ $labels.feed }} feed completed for {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }}",
+            "description": "Workspace {{ $labels.workspace }}: the last audit of the {{ $labels.feed }} feed completed {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }} ago.",
             "command": "late-exporter audit --workspace {{ $labels.workspace }}",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateAuditOverdue.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -1100,7 +887,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} webhooks in the last 15m were not signed with the secret in --webhook.secret-file. Polling continues.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateWebhooksRefused.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -1114,11 +901,11 @@ function(c) {
           },
           "annotations": {
             "summary": "Log events cannot be delivered.",
-            "title": "log events not delivered for {{ $value | humanizeDuration }}",
-            "description": "Workspace {{ $labels.workspace }}: the oldest log event has been waiting for its delivery for {{ $value | humanizeDuration }}. Metrics are not affected.",
+            "title": "log events not delivered for {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }}",
+            "description": "Workspace {{ $labels.workspace }}: the oldest log event has been waiting for its delivery for {{ $value | humanizeDuration | reReplaceAll \"^([^ ]+ [^ ]+) .*\" \"$1\" }}. Metrics are not affected.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateEventsDelayed.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -1135,7 +922,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} log events of the last hour will never be delivered, because too many were waiting. Metrics are not affected.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateEventsDropped.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -1152,7 +939,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: values of the label {{ $labels.label }} of {{ $labels.family }} were counted as other {{ $value | humanize }} times in the last hour.",
             "command": "late-exporter check",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateLabelOverflow.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
       ],
@@ -1175,7 +962,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanizePercentage }} of the requests of your programs failed with 5xx in the last 5 minutes.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed api_request --status failed --since 1h",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateApiFailing.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
         {
@@ -1193,7 +980,7 @@ function(c) {
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} requests of your programs were answered with 429 in the last 5 minutes. All programs with the key share its limit.",
             "command": "late-exporter logs --workspace {{ $labels.workspace }} --feed api_request --status failed --since 1h",
             "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateApiThrottled.md",
-            "dashboard_url": "http://localhost:3000/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
+            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
           },
         },
       ],
