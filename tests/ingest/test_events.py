@@ -69,18 +69,6 @@ def test_history_has_no_events(world: World, open_events: OpenEvents) -> None:
     assert "too large" == json.loads(exporter.store.outbox.read(1)[0].body)["error"]
 
 
-def test_a_pending_log_that_fails_has_one_event(world: World, open_events: OpenEvents) -> None:
-    """The status in which a log fails makes its event, however late it is known."""
-    exporter = open_events(world)
-    exporter.poll()
-    (log_id,) = world.publish(status="pending")
-    exporter.poll_repeatedly(2)
-    assert not queued_ids(exporter)
-    world.change(log_id, **FAILED_LOG)
-    exporter.poll_repeatedly(3)
-    assert failed(log_id) == queued_ids(exporter)
-
-
 def test_all_observations(world: World, open_events: OpenEvents) -> None:
     """With all statuses a log has an event for each status that it was seen in."""
     exporter = open_events(world, AllExporter)

@@ -27,7 +27,6 @@ from tests.support.late_api import (
     empty,
     no_logs,
     rate_limited,
-    rejected,
     unauthorized,
     unavailable,
 )
@@ -141,40 +140,6 @@ def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(cap: int, stride: int,
     assert step > 20
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("together", [1, 1000])
-def test_a_kill_at_every_step_of_a_first_sync_leaves_no_gap(together: int, start: Start) -> None:
-    """A first sync that is killed at any step is complete after one more poll, with more than a page of new logs."""
-    step, going_on = 0, True
-    while going_on:
-        step += 1
-        world = World(VirtualClock())
-        exporter = start(
-            FakeLateApi(world, quirks=ListQuirks(max_page_size=10)), reconcile_interval=NEVER, commit_size=together
-        )
-        world.publish(46, over=3 * DAY)
-        going_on = exporter.kill(step, downtime=HOUR)
-        world.publish(13)
-        exporter.poll()
-        check(exporter, world, world.history)
-    assert step > 10
-
-
-def test_kills_that_follow_each_other_leave_no_gap(world: World, exporter: ExporterHarness) -> None:
-    """Gaps above gaps, each left by a killed catch-up, are all read."""
-    exporter.commit_size = 15
-    exporter.api.quirks = ListQuirks(max_page_size=10)
-    world.publish(15, over=HOUR)
-    exporter.poll()
-    for step in range(1, 19):
-        world.clock.advance(10 * MINUTE)
-        world.publish(23 + step)
-        exporter.kill(3 * step)
-    exporter.poll()
-    check(exporter, world, world.history)
-    assert 0 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
-
-
 @pytest.mark.parametrize("deleted", spread(range(2, 24, 3)))
 @pytest.mark.parametrize("number", spread(range(2, 7)))
 def test_a_list_that_moves_up_during_a_seek_hides_no_log(
@@ -231,17 +196,6 @@ def test_deletes_between_page_reads_pull_no_log_past_the_reader(
     check(exporter, world, set(world.history) - unread)
 
 
-@pytest.mark.parametrize("deleted", [(95, 105), (50, 150), (0, 100), (97, 300), (99, 100), (198, 200)])
-def test_deletes_at_a_page_edge_hide_no_log(deleted: tuple[int, int], world: World, exporter: ExporterHarness) -> None:
-    """Logs deleted around a page edge hide no other log, even if the shared rows are among them."""
-    world.publish(520, over=DAY)
-    first, last = deleted
-    exporter.api.before_request(1, lambda: world.delete(*world.ids[first:last]))
-    exporter.poll()
-    unread = set(list(reversed(world.history))[max(first, 100) : last])
-    check(exporter, world, set(world.history) - unread)
-
-
 @pytest.mark.parametrize("inserted", spread([1, 98, 99, 100, 250, 900]))
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_inserts_between_page_reads_are_counted_by_the_next_poll(
@@ -256,23 +210,6 @@ def test_inserts_between_page_reads_are_counted_by_the_next_poll(
     assert before <= exporter.observations
     exporter.poll_repeatedly(1)
     check(exporter, world, world.history)
-
-
-def test_a_list_that_never_rests_is_read_to_its_end(world: World, exporter: ExporterHarness) -> None:
-    """A first sync completes although logs are inserted and deleted before every request."""
-    world.publish(900, over=DAY)
-    steady = set(world.history)
-    for number in range(60):
-        exporter.api.before_request(number, lambda: world.clock.advance(1))
-        exporter.api.before_request(number, partial(world.publish, 1 + 37 * number % 120))
-        exporter.api.before_request(number, partial(world.delete_top, 41 * number % 90))
-    while exporter.poll().is_partial:
-        pass
-    assert steady - exporter.observations <= set(world.history) - set(world.visible)
-    exporter.api.clear_events()
-    exporter.poll_repeatedly(2)
-    check(exporter, world)
-    assert set(world.visible) <= exporter.observations
 
 
 @pytest.mark.parametrize("deleted", [0, 3, 120])
@@ -322,36 +259,15 @@ def test_a_log_from_the_future_does_not_move_the_high_water_mark(world: World, e
     assert len(world.history) == len(exporter.counted)
 
 
-def test_a_rate_limit_pause_counts_once(world: World, exporter: ExporterHarness) -> None:
-    """A rate_limit_pause that was pending and is final later is one pause."""
-    world.publish(1, action="rate_limit_pause", status="pending")
-    exporter.poll()
-    world.change(world.ids[0], "success")
-    exporter.poll_repeatedly(2)
-    assert 1 == check(exporter, world, world.history).sum("late_publishing_rate_limit_pauses_total")
-
-
-def test_a_list_in_order_of_insertion_is_counted_at_once(world: World, exporter: ExporterHarness) -> None:
-    """In a list sorted by insertion, late logs are on top and counted at once."""
-    exporter.api.quirks = ListQuirks(
-        order=lambda rows: sorted(rows, key=lambda row: -world.insertion_order[row["_id"]])
-    )
-    world.publish(350, over=6 * DAY)
-    exporter.poll()
-    check(exporter, world, world.history)
-    for number in range(1, 9):
-        world.clock.advance(300)
-        world.publish(30 * number)
-        for minutes in (1, 30, 50):
-            world.insert(world.clock.now - 60 * minutes)
-        exporter.poll()
-        check(exporter, world, world.history)
+def without_total(document: Document) -> Document:
+    """Return a list that does not say how many logs it has."""
+    return {**document, "pagination": {"hasMore": document["pagination"]["hasMore"]}}
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_a_scan_goes_back_to_what_could_not_be_saved(generation: str, world: World, start: Start) -> None:
     """A log on pages that a scan has read while the disk was full is counted by the same scan, not by the next one."""
-    quirks = ListQuirks(max_page_size=10, transform=_paginated(total="missing"))
+    quirks = ListQuirks(max_page_size=10, transform=without_total)
     api = FakeLateApi(world, generation=generation, quirks=quirks)
     exporter = start(api, generation=generation, reconcile_interval=HOUR)
     world.publish(400, over=3 * HOUR)
@@ -365,56 +281,6 @@ def test_a_scan_goes_back_to_what_could_not_be_saved(generation: str, world: Wor
     exporter.free_disk()
     exporter.poll_repeatedly(3)
     assert 401 == len(exporter.counted)
-
-
-@pytest.mark.parametrize("changes", [{}, {"hasMore": "missing"}])
-@pytest.mark.parametrize("cap", [50, 10])
-def test_short_pages_do_not_end_the_list(
-    cap: int, changes: Mapping[str, Any], world: World, exporter: ExporterHarness
-) -> None:
-    """An API that returns shorter pages than requested is read as long as it reports more, or a larger total."""
-    exporter.api.quirks = ListQuirks(max_page_size=cap, transform=_paginated(**changes))
-    world.publish(330, over=DAY)
-    exporter.poll()
-    check(exporter, world, world.history)
-    world.clock.advance(60)
-    world.publish(140)
-    exporter.poll()
-    check(exporter, world, world.history)
-
-
-def _paginated(**changes: Any) -> Callable[[Document], Document]:
-    def tell(document: Document) -> Document:
-        pagination = {name: value for name, value in (document["pagination"] | changes).items() if value != "missing"}
-        return document | {"pagination": pagination}
-
-    return tell
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"hasMore": False},
-        {"hasMore": True},
-        {"hasMore": None},
-        {"total": 0},
-        {"total": 10**9},
-        {"total": -1},
-        {"total": "missing", "hasMore": "missing"},
-        {"total": 7, "hasMore": True},
-    ],
-)
-def test_wrong_pagination_costs_no_log(changes: Mapping[str, Any], world: World, exporter: ExporterHarness) -> None:
-    """A wrong ``total`` or ``hasMore`` costs no log."""
-    exporter.api.quirks = ListQuirks(transform=_paginated(**changes))
-    world.publish(330, over=DAY)
-    exporter.poll()
-    for count in (0, 5, 100, 230):
-        world.clock.advance(60)
-        world.publish(count)
-        exporter.poll()
-        check(exporter, world, world.history)
-    assert len(exporter.api.requests) < 40
 
 
 def test_logs_that_expire_during_downtime_shorten_the_coverage(world: World, exporter: ExporterHarness) -> None:
@@ -479,61 +345,6 @@ def test_a_pending_log_deep_in_the_list_settles_within_two_polls(world: World, e
     assert {} == scrape.family("late_publishing_pending_logs")
 
 
-def test_many_pending_logs_settle_at_once_deep_in_the_list(world: World, exporter: ExporterHarness) -> None:
-    """A hundred pending logs that become final together cost one request per post, within the budget of a few polls."""
-    deep = world.publish(100, status="pending", durationMs=None)
-    world.clock.advance(HOUR)
-    world.publish(300)
-    exporter.poll()
-    for number, log_id in enumerate(deep):
-        world.change(log_id, ("success", "failed")[number % 2], statusCode=(200, 500)[number % 2])
-    exporter.poll_repeatedly(3)
-    check(exporter, world, world.history)
-
-
-def test_a_post_that_the_api_rejects_blocks_no_other(world: World, exporter: ExporterHarness) -> None:
-    """If the logs of a post are rejected with 400, the poll succeeds and the other posts settle."""
-    deep = world.publish(4, status="pending")
-    world.clock.advance(HOUR)
-    world.publish(150)
-    exporter.poll()
-    for log_id in deep:
-        world.change(log_id, "success")
-    exporter.api.fail_request(2, rejected)
-    assert ["success"] == [result.outcome for result in exporter.poll_repeatedly(1)]
-    assert 2 <= sum(log_id in deep and status == "success" for log_id, status in exporter.observations)
-    exporter.poll_repeatedly(2)
-    check(exporter, world, world.history)
-
-
-def test_an_old_pending_log_settles_below_many_that_never_do(world: World, exporter: ExporterHarness) -> None:
-    """More pending logs than a page do not hide the final status of older ones."""
-    (old,) = world.publish(1, status="pending")
-    world.clock.advance(HOUR)
-    world.publish(250, status="pending")
-    world.clock.advance(HOUR)
-    world.publish(150)
-    exporter.poll()
-    exporter.poll_repeatedly(2)
-    world.change(old, "success")
-    exporter.poll_repeatedly(6)
-    check(exporter, world, world.history)
-
-
-def test_a_pending_log_whose_post_is_deleted_is_pending_no_more(world: World, exporter: ExporterHarness) -> None:
-    """If the post is deleted, the log stays counted as pending and leaves the gauge."""
-    (deep, kept) = world.publish(2, status="pending")
-    world.clock.advance(HOUR)
-    world.publish(200)
-    exporter.poll()
-    assert 2 == exporter.scrape().sum("late_publishing_pending_logs")
-    world.delete(deep)
-    exporter.poll_repeatedly(2)
-    scrape = check(exporter, world, world.history)
-    assert expected_pending(world) == scrape.family("late_publishing_pending_logs")
-    assert {(kept, "pending")} <= set(world.visible)
-
-
 def test_logs_without_a_time_are_rejected_once(world: World, scanning_exporter: ExporterHarness) -> None:
     """Logs without createdAt are last in the list, never expire, and are counted as rejected."""
     for _ in range(120):
@@ -576,19 +387,6 @@ def test_one_odd_row_costs_none_of_its_neighbours(world: World, exporter: Export
     )
 
 
-def test_late_logs_are_counted_at_any_depth(world: World, exporter: ExporterHarness) -> None:
-    """Logs that arrive fifty minutes late and hundreds of logs deep are found by the next polls, not as reconciled."""
-    world.publish(900, over=2 * HOUR)
-    exporter.poll()
-    exporter.poll_repeatedly(8)
-    for minutes in (5, 20, 49, 50):
-        world.insert(world.clock.now - MINUTE * minutes)
-        exporter.poll_repeatedly(2)
-        check(exporter, world, world.history)
-        exporter.poll_repeatedly(8)
-    assert 0 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
-
-
 @pytest.mark.parametrize("restarted", [True, False])
 def test_logs_that_came_late_during_an_outage_are_not_called_reconciled(
     world: World, scanning_exporter: ExporterHarness, *, restarted: bool
@@ -611,23 +409,6 @@ def test_logs_that_came_late_during_an_outage_are_not_called_reconciled(
     scanning_exporter.poll_repeatedly(3)
     scanning_exporter.settle()
     scrape = check(scanning_exporter, world, world.history)
-    assert 0 == scrape.sum("late_exporter_reconciled_logs_total")
-
-
-def test_late_logs_are_found_even_if_the_first_poll_fails(world: World, exporter: ExporterHarness) -> None:
-    """Logs that arrived late before a restart are searched for until a poll succeeds, without a scheduled scan."""
-    world.publish(600, over=2 * HOUR)
-    exporter.poll()
-    lull = world.clock.now
-    world.clock.advance(10 * MINUTE)
-    world.insert(lull - 40 * MINUTE)
-    exporter.restart(downtime=3 * HOUR)
-    world.publish(60, over=MINUTE)
-    exporter.api.fail_request(1, unavailable)
-    assert "unavailable" == exporter.poll().outcome
-    world.publish(60, over=MINUTE)
-    exporter.poll_repeatedly(1)
-    scrape = check(exporter, world, world.history)
     assert 0 == scrape.sum("late_exporter_reconciled_logs_total")
 
 
@@ -689,27 +470,6 @@ def test_thousands_of_platforms_end_in_other_and_every_sum_is_exact(world: World
     assert 5006 == scrape.sum("late_publishing_logs_total")
     assert 4950 == scrape.sum("late_publishing_logs_total", platform="other")
     assert 4950 == scrape.sum("late_exporter_label_overflow_total", family="late_publishing_logs_total")
-
-
-def test_two_workspaces_share_a_state_and_nothing_else(clock: VirtualClock, start: Start) -> None:
-    """The same ids under two keys are two logs, and each workspace is exposed after its own first sync."""
-    worlds = {name: World(clock) for name in ("acme", "müller")}
-    lates = {name: FakeLateApi(world) for name, world in worlds.items()}
-    exporter = start(lates)
-    worlds["acme"].publish(130, over=DAY)
-    worlds["müller"].publish(260, over=DAY)
-    exporter.poll("acme")
-    assert {"acme": 130.0, "müller": 0.0} == _by_workspace(exporter)
-    exporter.poll("müller")
-    exporter.restart()
-    for name in worlds:
-        exporter.poll(name)
-    assert {"acme": 130.0, "müller": 260.0} == _by_workspace(exporter)
-
-
-def _by_workspace(exporter: ExporterHarness) -> dict[str, float]:
-    scrape = exporter.scrape()
-    return {name: scrape.sum("late_publishing_logs_total", workspace=name) for name in exporter.apis}
 
 
 def test_connection_logs_are_counted_exactly_once_too(world: World, late: FakeLateApi, start: Start) -> None:
@@ -798,27 +558,6 @@ def test_an_api_that_keeps_logs_longer_than_it_says_makes_none_count_twice(
         scanning_exporter.poll()
         scanning_exporter.settle()
     check(scanning_exporter, world, world.history)
-
-
-def test_nothing_that_was_shown_falls_when_the_process_dies_on_a_full_disk(
-    world: World, exporter: ExporterHarness
-) -> None:
-    """After a kill with a full disk nothing falls, except for the count of polls that failed because of it."""
-    world.publish(20, over=HOUR)
-    exporter.poll()
-    exporter.scrape()
-    exporter.fill_disk()
-    world.publish(20, platform="tiktok")
-    exporter.poll_repeatedly(3)
-    shown = exporter.scrape().counters
-    assert 3 == shown.sum("late_exporter_polls_total", outcome="store_error")
-    exporter.free_disk()
-    exporter.restart()
-    exporter.poll()
-    found = exporter.scrape()
-    assert {} == {
-        series: value for series, value in _without_unsaved_polls(shown).items() if found.get(series, -1) < value
-    }
 
 
 def _without_unsaved_polls(shown: Samples) -> Samples:

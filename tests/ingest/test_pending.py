@@ -118,18 +118,6 @@ def test_deleted_logs_leave_the_gauge_of_a_list_that_always_announces_more(
     assert 1 == pending(exporter)
 
 
-def test_a_list_with_short_pages_that_moves_by_a_page_has_not_ended(world: World, start: Start) -> None:
-    """An API may return fewer rows than requested, and then the same ones again."""
-    exporter = start(FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_page_size=10)))
-    world.publish(30, over=HOUR, status="pending")
-    exporter.poll()
-    exporter.poll_repeatedly(2)
-    for _ in range(8):
-        world.publish(8, status="pending")  # The second page begins eight rows further down.
-        exporter.poll_repeatedly(1)
-        assert listed_pending(world) == pending(exporter)
-
-
 @pytest.mark.parametrize("polls", range(1, 6))
 def test_a_list_with_short_pages_that_becomes_shorter_has_not_ended(polls: int, world: World, start: Start) -> None:
     """The next page of the list of pending logs is empty, and an old log is above it."""
@@ -182,21 +170,6 @@ def test_one_of_several_alike_logs_settles(depth: int, world: World, start: Star
         assert depth > 100 or 4 + settled + depth == len(exporter.observations)
     exporter.settle()
     assert 8 + depth == len(exporter.observations)
-
-
-@pytest.mark.parametrize("depth", [20, 150])
-def test_a_pending_log_beside_an_alike_one_that_is_done(depth: int, world: World, start: Start) -> None:
-    """It counts once in each status."""
-    exporter = start(FakeLateApi(world, generation="zernio"), reconcile_interval=10 * MINUTE)
-    moment = world.clock.now - HOUR
-    world.insert(moment, **ALIKE)
-    waiting = world.insert(moment, status="pending", **ALIKE)
-    world.publish(depth, over=MINUTE)
-    exporter.poll()
-    world.change(waiting, "success")
-    exporter.settle()
-    assert 0 == pending(exporter)
-    assert 3 + depth == len(exporter.observations)
 
 
 @pytest.mark.parametrize("depth", range(92, 101))

@@ -152,22 +152,6 @@ def harness() -> StatusHarness:
     return StatusHarness()
 
 
-async def test_all_feeds_are_shown(harness: StatusHarness) -> None:
-    """The first refresh of every feed happens at once, and fills its families."""
-    await harness.run_until(1)
-    assert dict.fromkeys(DEFAULTS, 1) == harness.ups()
-    assert 1 == harness.value("late_posts", "scheduled")
-    assert SECONDS == harness.value("late_posts_oldest_scheduled_timestamp_seconds")
-    assert 1 == harness.value("late_account_health", "instagram", "acc1", "warning")
-    assert 1 == harness.value(INFO, "instagram", "acc1", "acme")
-    assert SECONDS == harness.value("late_account_cooldown_until_timestamp_seconds", "instagram", "acc1")
-    assert 3 == harness.value("late_webhook_consecutive_failures", "orders")
-    assert 1 == harness.value("late_workspace_active")
-    assert 0.25 == harness.value("late_workspace_spend_ratio", "x")
-    assert set() == harness.disabled()
-    assert [] == harness.logger.above_debug
-
-
 @pytest.mark.parametrize("random", [0.0, 1.0])
 @pytest.mark.parametrize("accounts", [1, 500])
 async def test_requests_at_default_intervals(random: float, accounts: int) -> None:
@@ -360,13 +344,6 @@ async def test_without_accounts_their_feeds_are_not_read() -> None:
     await harness.run_until(2 * HOUR)
     assert {"/v1/posts", "/v1/webhooks/settings", "/v1/billing", "/v1/usage"} == set(harness.api.paths)
     assert {"posts", "webhooks", "billing"} == set(harness.ups())
-
-
-async def test_only_the_configured_feeds_are_read() -> None:
-    harness = StatusHarness(intervals={"webhooks": 60.0})
-    await harness.run_until(HOUR - 1)
-    assert {"/v1/webhooks/settings": 60} == dict(harness.api.paths)
-    assert {"webhooks": 1} == harness.ups()
 
 
 async def test_a_profile_limits_posts_and_accounts() -> None:

@@ -188,26 +188,6 @@ def test_deleted_logs_are_looked_for_once(generation: str, world: World, start: 
     assert [1] * 5 == requests_of(exporter, 5)
 
 
-@pytest.mark.parametrize("deleted", [1, 2, 50, 98, 99, 120])
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_rows_that_move_between_page_reads_are_counted(
-    generation: str, deleted: int, world: World, start: Start
-) -> None:
-    """Logs that deletions move across the edge of a page that is being read are counted soon."""
-    world.publish(900, over=10 * MINUTE)
-    exporter = start(generation)
-    exporter.poll()
-    world.clock.advance(2 * MINUTE)
-    exporter.poll_repeatedly(4)
-    world.publish(7)
-    for number in range(1, 8):
-        exporter.api.before_request(number, lambda: world.delete_top(deleted))
-    exporter.poll_repeatedly(1)
-    exporter.api.clear_events()
-    exporter.poll_repeatedly(6)
-    assert set(world.ids) <= exporter.counted_ids
-
-
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_nothing_is_read_while_nothing_changes(generation: str, world: World, start: Start) -> None:
     """A poll without changes is one request, in feeds of any rate."""
