@@ -10,14 +10,12 @@ import pytest
 from late_exporter.api.generation import (
     AUTO,
     EXAMINATION_INTERVAL,
-    MAX_REFUSALS,
     ApiGeneration,
 )
 from late_exporter.errors import (
     ApiError,
     ApiUnavailable,
     BadRequest,
-    EndpointNotFound,
     RateLimited,
 )
 from late_exporter.feeds import GENERATIONS
@@ -51,8 +49,6 @@ def logs(*rows: Mapping[str, Any]) -> bytes:
 
 
 Answer = bytes | ApiError | None
-
-NOT_FOUND = None
 
 
 class FakeListApi(FakeClient):
@@ -88,19 +84,15 @@ class FakeListApi(FakeClient):
     ("late", "zernio", "state", "expected"),
     [
         (late_list(60), zernio_list(1), None, LATE),
-        (late_list(60), zernio_list(1), "late", LATE),
         (late_list(60), zernio_list(1), "zernio", ZERNIO),
         (late_list(601 + 60), zernio_list(60), None, ZERNIO),
         (late_list(599 + 60), zernio_list(60), None, LATE),
         (late_list(601 + 60), zernio_list(60), "late", ZERNIO),
-        (late_list(60), zernio_list(), None, LATE),
         (late_list(), zernio_list(), None, ZERNIO),
         (late_list(), zernio_list(), "late", LATE),
-        (late_list(), zernio_list(8 * DAY), None, ZERNIO),
         (late_list(), zernio_list(8 * DAY), "late", ZERNIO),
         (late_list(60), zernio_list(-DAY), "late", LATE),
         (logs({"_id": "1"}), zernio_list(60), None, ZERNIO),
-        (logs({"_id": "1"}), zernio_list(60), "late", ZERNIO),
         (logs({"createdAt": iso(NOW)}), zernio_list(60), None, ZERNIO),
     ],
 )
@@ -127,10 +119,6 @@ async def test_without_any_list_the_error_names_both_answers() -> None:
     assert ZERNIO is await api.resolve(generation)
 
 
-class Variable:
-    """A variable of a poll."""
-
-
 async def test_a_single_refused_examination_changes_nothing() -> None:
     """A list that polls can read stays in use; whatever an examination answers is not an error of a poll."""
     api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
@@ -145,38 +133,6 @@ async def test_a_single_refused_examination_changes_nothing() -> None:
     request_count = len(api.requests)
     await generation.examine_if_due(LATE, api, state_generation="late")
     assert request_count == len(api.requests)
-
-
-async def test_a_list_that_stays_empty_costs_no_request_per_poll() -> None:
-    """Both lists are asked once, and the empty one is read on if the other one has no logs either."""
-    api = FakeListApi(late=late_list(1), zernio=None)
-    generation = api.generation()
-    await api.resolve(generation)
-    generation.report_answer(LATE)
-    api.late, api.zernio = late_list(), zernio_list()
-    assert generation.report_answer(LATE, is_empty=True)
-    request_count = len(api.requests)
-    for _ in range(3):
-        assert LATE is await api.resolve(generation, "late")
-        assert not generation.report_answer(LATE, is_empty=True)
-    assert request_count + 2 == len(api.requests)
-
-
-@pytest.mark.parametrize("configured", ["late", "zernio"])
-@pytest.mark.parametrize("ahead", ["late", "zernio"])
-async def test_a_configured_generation_reports_what_it_does_not_read(configured: str, ahead: str) -> None:
-    """A configured generation is used whatever the API has, but newer logs of the other one are reported."""
-    ages = {"late": 3600, "zernio": 3600, ahead: 1}
-    api = FakeListApi(late=late_list(ages["late"]), zernio=zernio_list(ages["zernio"]))
-    generation, feed = api.generation(configured), GENERATIONS[configured]["publishing"]
-    for _ in range(2 * MAX_REFUSALS):
-        generation.report_answer(feed, error=EndpointNotFound("404", status=404))
-    generation.report_answer(feed, is_empty=True)
-    assert feed is await api.resolve(generation, "late")
-    assert [] == api.requests
-    await generation.examine_if_due(feed, api, state_generation="late")
-    assert ({ahead} - {configured}) == generation.unread
-    assert feed is await api.resolve(generation, "late")
 
 
 async def test_a_feed_without_a_list() -> None:

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -235,12 +234,6 @@ def test_created_is_off_by_default() -> None:
     assert ['posts_total{platform="x",workspace="w"} 1.0'] == lines(build(FAMILIES, state, created=True))
 
 
-def test_lone_surrogates_are_replaced() -> None:
-    """Text that UTF-8 cannot encode is replaced."""
-    exposition = build(FAMILIES, {("up", ("\ud800",)): SeriesState(1)})
-    assert ['up{workspace="?"} 1.0'] == lines(exposition)
-
-
 @pytest.mark.parametrize(
     ("family_name", "value", "exemplar"),
     [
@@ -288,32 +281,6 @@ def test_newest_exemplar_of_a_bucket_is_shown() -> None:
     exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
     exposition.publish()
     assert f"{bucket} 4.0" == lines(exposition, OPENMETRICS)[2]
-
-
-class HeldZeros:
-    """An exposition with a clock, which lets series of two families start at zero."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        families = (msgspec.structs.replace(each, starts_at_zero=True) for each in (POSTS, SECONDS))
-        self.exposition = Exposition(table(UP, *families), created=True, zero_hold=75.0, clock=lambda: self.now)
-
-    def lines(self, media: str = TEXT) -> list[str]:
-        """Publish and return the samples."""
-        return [line for line in lines(self.exposition, media) if "_created" not in line]
-
-
-def test_a_new_histogram_starts_at_zero() -> None:
-    """Buckets, count and sum of a new histogram are 0 at first, without exemplars."""
-    zeros = HeldZeros()
-    value = Histogram(SECONDS.buckets, (1, 2, 3, 4), 5)
-    zeros.exposition.put("wait_seconds", ("w", "f"), value, created=1000.0)
-    zeros.exposition.add_exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
-    assert {"0.0"} == {line.split("} ")[1] for line in zeros.lines(OPENMETRICS)}
-    zeros.now += 75.0
-    assert ["1.0", "3.0", "6.0 # {", "10.0", "10.0", "5e-06"] == [
-        line.split("} ")[1] for line in zeros.lines(OPENMETRICS)
-    ]
 
 
 def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from itertools import accumulate
 from random import Random
 from typing import TypeVar
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +17,6 @@ from late_exporter.series import (
     Increment,
     Labels,
     ObserveHistogram,
-    ObserveValues,
     RecordAttempt,
     SetLatest,
     Value,
@@ -78,18 +76,6 @@ def test_order_does_not_matter(orders: tuple[list[Increment], list[Increment]]) 
     )
 
 
-@given(
-    in_two_orders(adds) | in_two_orders(observations) | in_two_orders(latest_values) | in_two_orders(results),
-    st.integers(0, 20),
-)
-def test_batches_do_not_matter(orders: tuple[list[Increment], list[Increment]], cut: int) -> None:
-    """Increments give the same value in one batch or in two."""
-    increments, _ = orders
-    first, second = increments[:cut], increments[cut:]
-    before = apply_increments(first, None) if first else None
-    assert apply_increments(increments, None) == (apply_increments(second, before) if second else before)
-
-
 @given(st.sampled_from(DURATION_BUCKETS))
 def test_bounds_are_inclusive(bound: float) -> None:
     """An observation equal to a bound is in its bucket."""
@@ -97,15 +83,6 @@ def test_bounds_are_inclusive(bound: float) -> None:
     value = apply_increments([ObserveHistogram("f", LABELS, micros=micros, bounds=DURATION_BUCKETS)], None)
     assert isinstance(value, Histogram)
     assert bound == DURATION_BUCKETS[value.counts.index(1)]
-
-
-@given(st.lists(st.integers(0, 70_000_000)), st.none() | st.just(Histogram(BOUNDS, (1, 0, 2, 0), 5)))
-def test_values_of_several_logs(micros: list[int], before: Histogram | None) -> None:
-    """The values of several logs change a histogram as one by one."""
-    one_by_one = [ObserveHistogram("f", LABELS, micros=each, bounds=BOUNDS) for each in micros]
-    together = ObserveValues("f", LABELS, micros=tuple(micros), bounds=BOUNDS)
-    expected = apply_one_by_one(one_by_one, before) or Histogram(BOUNDS, (0,) * (len(BOUNDS) + 1))
-    assert expected == apply_increments([together], before)
 
 
 def test_saturation() -> None:
@@ -177,14 +154,3 @@ def test_late_success_among_older_failures() -> None:
     assert streak_length(value) == streak_length(
         apply_increments([RecordAttempt("f", LABELS, at=299, failed=True)], value)
     ), "before the success"
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_long_streaks_in_any_order(seed: int) -> None:
-    """Failures beyond the stored times give the same value in any order."""
-    draw = Random(seed)
-    increments = outcomes_at(failed=[draw.randrange(1, 5000) for _ in range(2500)])
-    value = apply_increments(increments, None)
-    draw.shuffle(increments)
-    assert value == apply_increments(increments, None)
-    assert 2500 == streak_length(value)
