@@ -101,8 +101,8 @@ screenshots: dev tools ## Take screenshots of the dashboards with a simulated we
 	$(PY) -m tests.dashboards.screenshots
 
 .PHONY: bench
-bench: dev ## Measure polls, startup, memory, and how they grow.
-	$(PY) tests/bench/run.py $(ARGS)
+bench: dev ## Measure polls, startup and memory beside a minimal script.
+	$(PY) -m pytest -n 0 -s tests/bench/test_ratios.py $(ARGS)
 
 .PHONY: handovers
 handovers: dev tools ## Run replicas under faults for HANDOVERS (default 10m) and compare with Prometheus.

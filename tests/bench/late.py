@@ -20,7 +20,6 @@ import uvicorn
 from late_exporter.simulator import LogList, SimulatedApi, StaticLogs
 from late_exporter.simulator.log_list import LogRow
 from late_exporter.simulator.platforms import PLATFORMS, SimulatedPlatform
-from tests.bench.naming import account_id, log_id
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -32,6 +31,16 @@ RATE_LIMIT = 1_000_000_000
 """Requests per minute, high enough that neither program is limited."""
 _random = random.Random(1)
 _platforms = tuple(PLATFORMS.values())
+
+
+def account_id(number: int) -> str:
+    """Return an account id in the format of the API."""
+    return f"65f1c0{number:018x}"
+
+
+def log_id(seconds: float, number: int) -> str:
+    """Return a log id in the format of the API, which begins with a time."""
+    return f"{int(seconds):08x}{number:016x}"
 
 
 def make_row(number: int, created_at: float) -> LogRow:

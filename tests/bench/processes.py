@@ -8,12 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
 
-from tests.bench.naming import KEY
 from tests.e2e.program import with_default_signals
 from tests.support.samples import Samples
 
@@ -21,6 +19,7 @@ __all__ = ["ApiProcess", "MeasuredProcess", "ProcessLauncher"]
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 120.0
+KEY = "sk_" + "b" * 64
 
 HIDDEN_MODULES = ("httptools", "pygments", "rich")
 """Optional modules that developers may have installed and users may not."""
@@ -39,7 +38,6 @@ class MeasuredProcess:
     def __init__(self, command: list[str], port: int, log: Path, env: dict[str, str]) -> None:
         self.port = port
         self._log = log
-        self.started = time.perf_counter()
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 with_default_signals(command),
@@ -88,24 +86,19 @@ class MeasuredProcess:
         """Wait until it accepts connections."""
         self._wait(lambda: _accepts(self.port), "serving")
 
-    def wait_ready(self) -> None:
-        """Wait until an exporter has read all that was there at first."""
-        self.wait_serving()
-        self._wait(lambda: self._get("/-/ready")[0] == HTTPStatus.OK, "ready", pause=0.05)
-
     def poll_and_request_counts(self) -> tuple[int, int]:
         """Return the number of polls and of requests, by the metrics of an exporter."""
-        samples = Samples.parse(self._get("/metrics")[1].decode())
+        samples = Samples.parse(self._get("/metrics").decode())
         polls, requests = (samples.sum(f"late_exporter_{name}_total") for name in ("polls", "api_requests"))
         return int(polls), int(requests)
 
-    def _get(self, path: str) -> tuple[int, bytes]:
+    def _get(self, path: str) -> bytes:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("GET", path)
         response = connection.getresponse()
         body = response.read()
         connection.close()
-        return response.status, body
+        return body
 
     def _wait(self, is_done: Callable[[], bool], description: str, *, pause: float = 0.002) -> None:
         deadline = time.monotonic() + TIMEOUT_SECONDS
@@ -141,7 +134,7 @@ class ApiProcess(MeasuredProcess):
 
     def wait_for_request(self) -> None:
         """Wait until a request is waiting."""
-        self._wait(lambda: self._get("/_bench/")[1] != b"0", "a request", pause=0.02)
+        self._wait(lambda: self._get("/_bench/") != b"0", "a request", pause=0.02)
 
 
 class ProcessLauncher:
@@ -171,26 +164,20 @@ class ProcessLauncher:
         api: ApiProcess = self._start(ApiProcess, ["-m", "tests.bench.late", str(port), str(size)], port)
         return api
 
-    def exporter(
-        self, api: ApiProcess, logs: int, state: Path, *options: str, interval: str = "30s"
-    ) -> MeasuredProcess:
-        """Start the exporter as a user has it, with a key or with a configuration file."""
+    def exporter(self, api: ApiProcess, logs: int, state: Path, *, interval: str = "30s") -> MeasuredProcess:
+        """Start the exporter as a user has it."""
         port = _free_port()
-        has_file = any(option.startswith("--config.file=") for option in options)
         arguments = [
-            *([] if has_file else [f"--api.base-url={api.url(logs)}"]),
+            f"--api.base-url={api.url(logs)}",
             "--api.quota-share=1",
             "--poll.feeds=publishing",
             "--status.feeds=none",
             f"--poll.interval={interval}",
             f"--state.url=sqlite:///{state}",
             f"--web.listen-address=127.0.0.1:{port}",
-            "--metrics.max-label-values=1000000",
-            "--metrics.max-accounts=1000000",
         ]
-        env = {} if has_file else {"LATE_API_KEY": KEY}
-        command = ["-m", "late_exporter", "run", *arguments, *options]
-        process: MeasuredProcess = self._start(MeasuredProcess, command, port, **env)
+        command = ["-m", "late_exporter", "run", *arguments]
+        process: MeasuredProcess = self._start(MeasuredProcess, command, port, LATE_API_KEY=KEY)
         return process
 
     def cpu_seconds_of(self, arguments: Sequence[str]) -> float:

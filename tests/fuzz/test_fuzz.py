@@ -32,7 +32,7 @@ from tests.support.loggers import NullLogger
 pytestmark = pytest.mark.fuzz
 
 
-TARGETS = 5
+TARGETS = 4
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 15) / TARGETS
 
 ROUND = settings(

@@ -70,17 +70,6 @@ def test_mutated_pages() -> None:
     for_a_while(_mutated_page)
 
 
-@given(kind=st.sampled_from(LISTS), body=texts)
-@ROUND
-def _any_json(kind: tuple[str, str], body: str) -> None:
-    follow(Rows(*kind), body.encode("utf-8", "surrogatepass"))
-
-
-def test_any_json() -> None:
-    """Any JSON in place of a page costs at most a poll."""
-    for_a_while(_any_json)
-
-
 @given(kind=st.sampled_from(LISTS), data=st.data())
 @ROUND
 def _damaged_page(kind: tuple[str, str], data: st.DataObject) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import Document, FakeLateApi, Fault, ListQuirks
+from tests.support.late_api import Document, FakeLateApi, Fault, ListQuirks, empty_list
 from tests.support.world import World
 
 pytestmark = pytest.mark.exhaustive
@@ -19,11 +19,6 @@ pytestmark = pytest.mark.exhaustive
 Start: TypeAlias = Callable[..., ExporterHarness]
 
 LOGS = "late_publishing_logs_total"
-
-
-def empty_page(_api: FakeLateApi, _body: bytes) -> bytes:
-    """Respond with a list without logs."""
-    return b'{"logs": [], "pagination": {"total": 0, "hasMore": false}}'
 
 
 def empty_page_with_total(_api: FakeLateApi, body: bytes) -> bytes:
@@ -47,7 +42,7 @@ def short_page_without_total(_api: FakeLateApi, body: bytes) -> bytes:
     return msgspec.json.encode({"logs": logs, "pagination": {"hasMore": False}})
 
 
-SHAPES = (empty_page, empty_page_with_total, short_page, short_page_without_total)
+SHAPES = (empty_list, empty_page_with_total, short_page, short_page_without_total)
 
 
 @pytest.fixture
