@@ -13,7 +13,6 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.exporter import Exporter, total_progress
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.errors import ApiUnavailable
 from late_exporter.format import iso_time
 from late_exporter.metrics.labels import OTHER
 from late_exporter.protocols import ApiResponse
@@ -176,18 +175,6 @@ async def test_a_single_run_refreshes_every_feed_once(tmp_path: Path) -> None:
     }  # fmt: skip
     assert expected == request_counts(samples, "acme")
     assert samples.sum(REQUESTS) == len(harness.apis["acme"].requests)
-
-
-async def test_a_single_run_does_not_fail_with_its_status_feeds(tmp_path: Path) -> None:
-    harness = ExporterOfStatus(tmp_path, "acme")
-    documents = harness.apis["acme"].documents
-    harness.apis["acme"].documents = dict.fromkeys(documents, ApiUnavailable("500: oops", status=500))
-    async with harness.opened() as exporter:
-        assert await exporter.catch_up()
-        samples = harness.scrape()
-    assert 0 == samples.sum(UP)
-    assert 1 == samples.sum("late_up")
-    assert 1 == samples.sum("late_publishing_logs_total", status="success")
 
 
 async def test_requests_of_status_feeds_are_counted_once(tmp_path: Path) -> None:

@@ -35,13 +35,6 @@ def open_error(path: Path) -> str:
     return str(caught.value).replace(str(path.parent), "")
 
 
-def test_a_closed_state_is_one_file(path: Path) -> None:
-    """Closing checkpoints the write-ahead log."""
-    with closing(open_file(path)) as store:
-        commit(store, observation("a"))
-    assert {"late.db", "late.db.lock"} == {file.name for file in path.parent.iterdir()}
-
-
 def test_a_file_in_use_is_refused_by_any_name(path: Path) -> None:
     """Also by a symbolic link to it; a removed state whose lock file is left is a new one."""
     link = path.with_name("link.db")

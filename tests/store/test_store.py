@@ -15,7 +15,6 @@ from late_exporter.series import (
     FailureStreak,
     Histogram,
     IncCounter,
-    Increment,
     LatestValue,
     ObserveHistogram,
     RecordAttempt,
@@ -119,21 +118,6 @@ def test_the_size_of_a_workspace(store: Store) -> None:
 
 
 # Failures
-
-
-class UnsupportedIncrement(Increment, frozen=True):
-    """An increment that the store cannot apply."""
-
-
-def test_a_bug_in_a_commit_changes_nothing(store: Store) -> None:
-    """It is not reported as a StoreError, and the store can be used afterwards."""
-    commit(store, observation("a", "pending"), coverage=COVERAGE)
-    before = stored_series(store), store.feed_state(SCOPE), store.lookup(SCOPE, ["a", "b"])
-    logs, increments = (observation("a"), observation("b")), [UnsupportedIncrement("bad", ("acme",))]
-    with pytest.raises((KeyError, TypeError)):
-        commit(store, *logs, increments=increments, progress=b"1", deleted_keys=("a",))
-    assert before == (stored_series(store), store.feed_state(SCOPE), store.lookup(SCOPE, ["a", "b"]))
-    assert 2 == len(commit(store, *logs).observations)
 
 
 @contextmanager
