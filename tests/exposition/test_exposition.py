@@ -6,16 +6,14 @@ import gzip
 import math
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import PlatformCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from late_exporter.exposition.exposition import MAX_EXEMPLARS, BodyRequest, Exposition
@@ -238,11 +236,9 @@ def test_created_is_off_by_default() -> None:
     ("family_name", "value", "exemplar"),
     [
         ("posts_total", 1.0, Exemplar((("log_id", "x" * 123),), 1.0)),
-        ("posts_total", 1.0, Exemplar((("log_id", "x" * 60), ("post_id", "x" * 56)), 1.0)),
         ("posts_total", 1.0, Exemplar((), math.inf)),
         ("posts_total", math.nan, Exemplar((), 1.0)),
         ("up", 1.0, Exemplar((), 1.0)),
-        ("unknown", 1.0, Exemplar((), 1.0)),
     ],
 )
 def test_invalid_exemplars_are_omitted(family_name: str, value: float, exemplar: Exemplar) -> None:
@@ -331,22 +327,3 @@ def test_publishing_while_others_scrape() -> None:
         thread.join()
     assert [] == errors
     assert [f'up{{workspace="w{number}"}} 299.0' for number in sorted(range(50), key=str)] == lines(exposition)
-
-
-def test_metrics_of_other_collectors_come_last() -> None:
-    """They follow the own families, and are collected again with each publication, and if that is asked for."""
-    numbers = iter(range(1, 9))
-
-    class Counting(Collector):
-        def collect(self) -> Iterator[Metric]:
-            yield GaugeMetricFamily("turns", "Help.", next(numbers))
-
-    exposition = Exposition(FAMILIES, collectors=[PlatformCollector(registry=None), Counting()])
-    exposition.put("up", ("w",), 1)
-    exposition.publish()
-    for expected, refresh in ((1, False), (1, True), (2, False)):
-        text = read_body(exposition)
-        assert text.startswith("# HELP up")
-        assert "python_info" in text
-        assert text.endswith(f"turns {expected}.0\n")
-        exposition.publish(refresh=refresh)

@@ -2,14 +2,12 @@ from __future__ import annotations
 
 from functools import reduce
 from itertools import accumulate
-from random import Random
 from typing import TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value, rebucket
-from late_exporter.metrics.catalogue import DURATION_BUCKETS
 from late_exporter.series import (
     FailureStreak,
     Histogram,
@@ -76,15 +74,6 @@ def test_order_does_not_matter(orders: tuple[list[Increment], list[Increment]]) 
     )
 
 
-@given(st.sampled_from(DURATION_BUCKETS))
-def test_bounds_are_inclusive(bound: float) -> None:
-    """An observation equal to a bound is in its bucket."""
-    micros = round(bound * 1_000_000)
-    value = apply_increments([ObserveHistogram("f", LABELS, micros=micros, bounds=DURATION_BUCKETS)], None)
-    assert isinstance(value, Histogram)
-    assert bound == DURATION_BUCKETS[value.counts.index(1)]
-
-
 def test_saturation() -> None:
     """A sum saturates at 64 bits; observations are still counted, and the value can be encoded."""
     absurd = [ObserveHistogram("f", LABELS, micros=10**15, bounds=BOUNDS)] * 3
@@ -117,15 +106,6 @@ def outcomes_at(**at: list[int]) -> list[RecordAttempt]:
     return [
         RecordAttempt("f", LABELS, at=time, failed=kind == "failed") for kind, times in at.items() for time in times
     ]
-
-
-@given(st.lists(st.integers(1, 50), max_size=40), st.lists(st.integers(1, 50), max_size=5), st.randoms())
-def test_streak_counts_failures_after_last_success(failed: list[int], successes: list[int], draw: Random) -> None:
-    """In any order the streak is the number of failures later than the last success."""
-    increments = outcomes_at(failed=failed, successes=successes)
-    draw.shuffle(increments)
-    if increments:
-        assert sum(at > max(successes, default=0) for at in failed) == streak_length(apply_one_by_one(increments))
 
 
 def test_long_streak() -> None:
