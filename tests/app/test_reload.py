@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -23,9 +24,8 @@ from late_exporter.config.sharding import shard_of
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ExporterStopping, LateError, StoreError
 from late_exporter.ingest.webhooks import sign
-from late_exporter.series import Series, SeriesValue
 from late_exporter.simulator import SimulatedApi
-from late_exporter.store import Store, open_store
+from late_exporter.store import open_store
 from late_exporter.store.thread import create_offload
 from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.exposition import read_body
@@ -354,11 +354,10 @@ async def test_unreadable_state(harness: ReloadHarness, monkeypatch: pytest.Monk
     harness.write("acme")
     await harness.control.reload()
     harness.write("acme", "beta")
-    for readable_pages in range(2):
-        pages = ReadablePages(harness.store, readable_pages)
+    for pages in ([], [harness.store.series_page("beta", "", 5)]):
         with monkeypatch.context() as patch:
             patch.setattr("late_exporter.store.thread.SERIES_PER_PAGE", 5)
-            patch.setattr(harness.store, "series_page", pages.read)
+            patch.setattr(harness.store, "series_page", Mock(side_effect=[*pages, StoreError("no luck")]))
             with pytest.raises(LateError, match="no luck"):
                 await harness.reload()
         assert {"acme"} == harness.exporter.pipeline.workspaces.keys()
@@ -366,21 +365,6 @@ async def test_unreadable_state(harness: ReloadHarness, monkeypatch: pytest.Monk
         assert [] == [series for series in await harness.scrape() if ("workspace", "beta") in series[1]]
     await harness.control.reload()
     await harness.wait_for_counts(acme=120, beta=30)
-
-
-class ReadablePages:
-    """Store of which only some pages of series can be read."""
-
-    def __init__(self, store: Store, count: int) -> None:
-        self._store = store
-        self._count = count
-
-    def read(self, workspace: str, after: str, limit: int) -> tuple[Mapping[Series, SeriesValue], str]:
-        """Return a page."""
-        self._count -= 1
-        if self._count < 0:
-            raise StoreError("no luck")
-        return self._store.series_page(workspace, after, min(limit, 5))
 
 
 @pytest.mark.exhaustive

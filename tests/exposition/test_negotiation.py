@@ -49,6 +49,8 @@ def test_format_by_accept(accept: str | None, expected: str) -> None:
     [
         ("gzip", True),
         ("GZip;q=0.5", True),
+        ("x-gzip", True),
+        ("*", True),
         ("deflate, gzip;q=1.0, *;q=0.5", True),
         ("*;q=0, gzip", True),
         ("identity;q=0", True),

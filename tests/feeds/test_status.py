@@ -209,25 +209,6 @@ def test_a_filter_that_always_fails_is_an_error() -> None:
         assert set() == rejected_values
 
 
-@pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)
-def test_posts_with_a_wrong_field(value: object) -> None:
-    """A wrong field of a response about posts costs only its own series."""
-    whole = {("posts", "scheduled"), ("posts_oldest_scheduled",)}
-    right = post_list("scheduled", 3)
-
-    def names(document: Document) -> set[tuple[str, ...]]:
-        values = values_of(run("posts", respond_by_status(scheduled=document), context())[0])
-        return {name for name in values if name in whole}
-
-    assert whole == names(right)
-    assert {("posts", "scheduled")} == names(with_field(right, "posts", value))
-    assert {("posts", "scheduled")} == names(post_list("scheduled", scheduledFor=value))
-    assert whole >= names(with_field(right, "pagination", value)) >= {("posts_oldest_scheduled",)}
-    is_number = value == 7
-    expected = whole if is_number else {("posts_oldest_scheduled",)}
-    assert expected == names(with_field(right, "pagination", with_field(right["pagination"], "total", value)))
-
-
 def test_accounts() -> None:
     """The health of an account fills the gauges of accounts, and those that logs fill as well."""
     account = ("instagram", "acc1")

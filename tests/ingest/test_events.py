@@ -18,7 +18,6 @@ from tests.support.late_api import FakeLateApi
 from tests.support.world import World
 
 FAILED_LOG: dict[str, Any] = {"status": "failed", "response": {"errorCode": "MEDIA", "errorMessage": "too large"}}
-FEEDS = ("publishing", "connections")
 
 
 class EventExporter(InsideHarness):

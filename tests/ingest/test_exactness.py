@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.events import COUNTS, FINALS, KINDS, MOVES, NUMBERS
 from tests.support.exporter import NEVER, ExporterHarness
@@ -35,31 +36,11 @@ from tests.support.profiles import example_count, is_thorough, spread
 from tests.support.samples import Samples
 from tests.support.world import LogStatus, World
 
-Start: TypeAlias = Callable[..., ExporterHarness]
 Action: TypeAlias = tuple[str, int, int]
 Events: TypeAlias = tuple[float, list[Action], list[tuple[int, Action]]]
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - for files of a test, where there is such a place
 FAULTS = (unavailable, unauthorized, rate_limited, cut_off, empty, no_logs, bad_gateway)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Return a directory in memory."""
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as name:
-        yield Path(name)
-
-
-@pytest.fixture
-def clock() -> VirtualClock:
-    """Return a virtual clock."""
-    return VirtualClock()
-
-
-@pytest.fixture
-def world(clock: VirtualClock) -> World:
-    """Return a key without logs."""
-    return World(clock)
 
 
 @pytest.fixture
@@ -69,29 +50,15 @@ def late(world: World) -> FakeLateApi:
 
 
 @pytest.fixture
-def start(folder: Path) -> Iterator[Start]:
-    """Return a function that starts an exporter with a database file of its own."""
-    started: list[ExporterHarness] = []
-
-    def start(lates: FakeLateApi | Mapping[str, FakeLateApi], **options: Any) -> ExporterHarness:
-        started.append(ExporterHarness(lates, folder / f"{len(started)}.db", **options))
-        return started[-1]
-
-    yield start
-    for exporter in started:
-        exporter.close()
-
-
-@pytest.fixture
-def exporter(start: Start, late: FakeLateApi) -> ExporterHarness:
+def exporter(open_exporter: OpenExporter, late: FakeLateApi) -> ExporterHarness:
     """Return an exporter before its first poll, without scheduled reconciliation scans."""
-    return start(late, reconcile_interval=NEVER)
+    return open_exporter(late, reconcile_interval=NEVER)
 
 
 @pytest.fixture
-def scanning_exporter(start: Start, late: FakeLateApi) -> ExporterHarness:
+def scanning_exporter(open_exporter: OpenExporter, late: FakeLateApi) -> ExporterHarness:
     """Return an exporter before its first poll, with a reconciliation scan every ten minutes."""
-    return start(late)
+    return open_exporter(late)
 
 
 def check(exporter: ExporterHarness, world: World, expected: Iterable[LogStatus] | None = None) -> Samples:
@@ -121,7 +88,9 @@ def test_everything_the_api_holds_is_history_and_counted_at_first_exposure(
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("together", [1, 25, 1000])
 @pytest.mark.parametrize(("cap", "stride"), [(10, 1), (100, 19)])
-def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(cap: int, stride: int, together: int, start: Start) -> None:
+def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(
+    cap: int, stride: int, together: int, open_exporter: OpenExporter
+) -> None:
     """A catch-up of five pages that is killed at any step is complete after one more poll."""
     step, going_on = 0, True
     while going_on:
@@ -129,7 +98,7 @@ def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(cap: int, stride: int,
         world = World(VirtualClock())
         late = FakeLateApi(world, quirks=ListQuirks(max_page_size=cap))
         world.publish(150, over=HOUR)
-        exporter = start(late, reconcile_interval=NEVER, commit_size=together)
+        exporter = open_exporter(late, reconcile_interval=NEVER, commit_size=together)
         exporter.poll()
         world.clock.advance(2 * HOUR)
         world.publish(4 * cap + cap // 2)
@@ -227,9 +196,11 @@ def test_logs_of_one_moment_fill_several_pages(deleted: int, world: World, expor
 
 
 @pytest.mark.parametrize("together", [1, 1000])
-def test_logs_at_the_high_water_mark_do_not_end_a_catch_up(together: int, world: World, start: Start) -> None:
+def test_logs_at_the_high_water_mark_do_not_end_a_catch_up(
+    together: int, world: World, open_exporter: OpenExporter
+) -> None:
     """A catch-up down to the time of the high-water mark does not take logs it has just read for known ones."""
-    exporter = start(
+    exporter = open_exporter(
         FakeLateApi(world, quirks=ListQuirks(max_page_size=10)), reconcile_interval=NEVER, commit_size=together
     )
     world.publish(20, over=HOUR)
@@ -265,11 +236,13 @@ def without_total(document: Document) -> Document:
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_a_scan_goes_back_to_what_could_not_be_saved(generation: str, world: World, start: Start) -> None:
+def test_a_scan_goes_back_to_what_could_not_be_saved(
+    generation: str, world: World, open_exporter: OpenExporter
+) -> None:
     """A log on pages that a scan has read while the disk was full is counted by the same scan, not by the next one."""
     quirks = ListQuirks(max_page_size=10, transform=without_total)
     api = FakeLateApi(world, generation=generation, quirks=quirks)
-    exporter = start(api, generation=generation, reconcile_interval=HOUR)
+    exporter = open_exporter(api, reconcile_interval=HOUR)
     world.publish(400, over=3 * HOUR)
     exporter.poll_repeatedly(4)
     world.insert(world.clock.now - 1.7 * HOUR, requestId="late")
@@ -300,9 +273,11 @@ def test_logs_that_expire_during_downtime_shorten_the_coverage(world: World, exp
     assert after == pytest.approx(world.clock.now - 7 * DAY, abs=2)
 
 
-def test_a_short_lookback_leaves_older_logs_out_for_ever(world: World, late: FakeLateApi, start: Start) -> None:
+def test_a_short_lookback_leaves_older_logs_out_for_ever(
+    world: World, late: FakeLateApi, open_exporter: OpenExporter
+) -> None:
     """With a lookback of an hour, older logs never count, in no poll, scan or restart."""
-    exporter = start(late, lookback=HOUR)
+    exporter = open_exporter(late, lookback=HOUR)
     world.publish(700, over=7 * DAY)
     world.publish(130, over=50 * MINUTE)
     scope = {sighted for sighted, row in world.history.items() if created_at(row) >= world.clock.now - HOUR}
@@ -314,10 +289,10 @@ def test_a_short_lookback_leaves_older_logs_out_for_ever(world: World, late: Fak
 
 @pytest.mark.parametrize("skew", [-366 * DAY, -HOUR, HOUR, 366 * DAY])
 def test_a_wrong_clock_is_set_right_by_the_date_header(
-    skew: float, world: World, late: FakeLateApi, start: Start
+    skew: float, world: World, late: FakeLateApi, open_exporter: OpenExporter
 ) -> None:
     """An exporter whose clock is a year off counts by the API's clock."""
-    exporter = start(late, skew=skew)
+    exporter = open_exporter(late, skew=skew)
     world.publish(300, over=6 * DAY)
     exporter.poll()
     check(exporter, world, world.history)
@@ -472,9 +447,11 @@ def test_thousands_of_platforms_end_in_other_and_every_sum_is_exact(world: World
     assert 4950 == scrape.sum("late_exporter_label_overflow_total", family="late_publishing_logs_total")
 
 
-def test_connection_logs_are_counted_exactly_once_too(world: World, late: FakeLateApi, start: Start) -> None:
+def test_connection_logs_are_counted_exactly_once_too(
+    world: World, late: FakeLateApi, open_exporter: OpenExporter
+) -> None:
     """Connection logs are exact through a kill and a restart, and exposed once they are complete."""
-    exporter = start(late, feeds=("publishing", "connections"))
+    exporter = open_exporter(late, feeds=("publishing", "connections"))
     for _ in range(230):
         world.clock.advance(60)
         world.add_connection()
@@ -543,10 +520,12 @@ def test_a_poll_that_could_not_be_saved_is_no_success(world: World, exporter: Ex
 
 
 @pytest.mark.exhaustive
-def test_an_api_that_keeps_logs_longer_than_it_says_makes_none_count_twice(world: World, start: Start) -> None:
+def test_an_api_that_keeps_logs_longer_than_it_says_makes_none_count_twice(
+    world: World, open_exporter: OpenExporter
+) -> None:
     """Logs that the API still has after their keys were pruned are not counted again."""
     api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(never_expires=True))
-    exporter = start(api, generation="zernio", lookback=90 * DAY)
+    exporter = open_exporter(api, lookback=90 * DAY)
     world.publish(130, over=80 * DAY)
     exporter.poll()
     for _ in range(10):
@@ -619,12 +598,8 @@ class Exactness(RuleBasedStateMachine):
         return ExporterHarness(late, path, **options)
 
     def _commit_log(self) -> list[LogStatus]:
-        """Return the committed observations by id, in order."""
-        return [(self._id(each.key), each.status) for each in self.exporter.counted]
-
-    def _id(self, key: str) -> str:
-        """Return the id of the log that a key stands for."""
-        return key
+        """Return the committed observations, in order."""
+        return [(each.key, each.status) for each in self.exporter.counted]
 
     @rule(events=EVENTS)
     def poll(self, events: Events) -> None:

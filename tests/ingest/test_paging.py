@@ -32,7 +32,7 @@ def start(open_exporter: OpenExporter) -> Start:
     ) -> ExporterHarness:
         api = FakeLateApi(world, quirks=ListQuirks(**quirks), generation="zernio")
         intervals = {"reconcile_interval": reconcile, "audit_interval": audit}
-        return open_exporter(api, generation="zernio", commit_size=commit_size, **intervals)
+        return open_exporter(api, commit_size=commit_size, **intervals)
 
     return start
 

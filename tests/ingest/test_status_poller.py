@@ -42,7 +42,6 @@ from tests.support.status_api import (
 UP = "late_exporter_status_feed_up"
 LAST_REFRESH = "late_exporter_status_feed_last_refresh_timestamp_seconds"
 DISABLED = "late_exporter_status_feed_disabled"
-OVERFLOW = "late_exporter_label_overflow_total"
 INFO = "late_account_info"
 CONNECTED = "late_account_connected"
 DEFAULTS = {"posts": 300.0, "accounts": 300.0, "webhooks": 600.0, "billing": 3600.0}
@@ -418,20 +417,6 @@ async def test_the_summary_for_the_status_page(harness: StatusHarness) -> None:
         await harness.clock.reach(11 * MINUTE)
         conditions = {each.kind: each.name for each in harness.poller.health.conditions if each.kind in posts}
         assert dict.fromkeys(posts, "p1 “text” for acme (instagram)") == conditions
-
-
-async def test_a_token_is_reported_once_it_is_known_for_a_day(harness: StatusHarness) -> None:
-    """A token with less than a day left may be a short one, unless it has been the same for more than a day."""
-    harness.clock.now -= 12 * HOUR
-
-    def kinds() -> set[str]:
-        return {each.kind for each in harness.poller.health.conditions}
-
-    async with harness.running():
-        await harness.clock.reach(23 * HOUR)
-        assert "token" not in kinds()
-        await harness.clock.reach(25 * HOUR)
-        assert "token" in kinds()
 
 
 async def test_a_webhook_refreshes_a_feed_early(harness: StatusHarness) -> None:

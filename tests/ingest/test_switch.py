@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import msgspec
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import initialize
 
 from late_exporter.api.generation import EXAMINATION_INTERVAL, MAX_REFUSALS
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.simulator.log_list import LogRow
-from tests.ingest.test_exactness import MEMORY, START, Exactness
+from tests.ingest.test_exactness import MEMORY
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import NEVER
-from tests.support.exporter import ExporterHarness as Harness
 from tests.support.inside import InsideHarness as ExporterHarness
-from tests.support.late_api import TIME_FILTERS, VANISHED, Document, FakeLateApi, ListQuirks, unavailable, zernio_row
+from tests.support.late_api import VANISHED, Document, FakeLateApi, ListQuirks, unavailable
 from tests.support.oracle import created_at
-from tests.support.profiles import example_count, is_thorough, spread
-from tests.support.steps import Killed, drive
-from tests.support.world import LogStatus, World
+from tests.support.profiles import spread
+from tests.support.steps import drive
+from tests.support.world import World
 
 Start: TypeAlias = Callable[..., ExporterHarness]
 
-ZERNIO = GENERATIONS["zernio"]["publishing"]
 LOGS = "late_publishing_logs_total"
 GENERATION = "late_exporter_api_generation_info"
 
@@ -429,22 +422,6 @@ def test_a_single_run_reports_an_unread_generation(
     assert exposed_counts(exporter).total() == (0 if unread else 30)
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("generation", ["auto", "late"])
-def test_a_running_exporter_examines_both_lists_every_hour(generation: str, world: World, start: Start) -> None:
-    """At rest each poll after the first is one request, and two more every hour look for logs that are not read."""
-    late = FakeLateApi(world, generation="both")
-    exporter = start(late, generation=generation)
-    world.publish(30, over=HOUR)
-    with pytest.raises(Killed):
-        drive(exporter.poller.run(), 4000)
-    examinations = [request for request in late.requests if request.params["limit"] == 1]
-    polls = exporter.scrape().sum("late_exporter_polls_total")
-    assert len(late.requests) - len(examinations) == pytest.approx(polls + 1, abs=1)
-    assert polls * 30 > 3 * EXAMINATION_INTERVAL
-    assert len(examinations) == 2 * (1 + world.clock.elapsed // EXAMINATION_INTERVAL)
-
-
 def test_ids_added_to_generation_zernio_double_nothing(world: World, start: Start) -> None:
     """If logs without ids get some, they stay the same logs."""
     exporter = start(FakeLateApi(world, generation="zernio"))
@@ -476,66 +453,3 @@ def test_connections_of_the_old_list_count_no_second_time(world: World, start: S
     world.add_connection("disconnect", accountId="acc2")
     exporter.poll_repeatedly(2)
     assert 5 == exporter.scrape().sum("late_connection_events_total")
-
-
-def _key(written: bytes) -> str:
-    (entry,) = ZERNIO.parse(b'{"logs": [' + written + b"]}").entries
-    return entry.key
-
-
-class WithoutIds(Exactness):
-    """The same world with logs that have no ids."""
-
-    generation = "zernio"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._known: set[LogStatus] = set()
-        self._ids: dict[str, str] = {}
-        self.time_filter = "inclusive"
-
-    @initialize(time_filter=st.sampled_from(TIME_FILTERS), **START)
-    def begin(self, *, time_filter: str, **options: Any) -> None:
-        """Start with an API that reads bounds in some way."""
-        self.time_filter = time_filter
-        super().begin(**options)
-
-    def _start(self, late: FakeLateApi, path: Path, **options: Any) -> Harness:
-        late.generation = self.generation
-        late.quirks = dataclasses.replace(late.quirks, time_filter=self.time_filter)
-        return Harness(late, path, generation="auto", **options)
-
-    def _rest(self) -> None:
-        """Assert that pending logs are right, unless the API does not find deleted ones, or a second has many pages."""
-        if self.time_filter not in ("ignored", "rejected") and self._busiest <= 4 * self.late.quirks.max_page_size:
-            super()._rest()
-
-    def _check_requests(self, count: int, expected: int) -> None:
-        """Assert the number of requests; a second that does not fit on a page takes some more, as in the adversary."""
-        assert expected <= count
-        assert expected == count or self._busiest >= self.late.quirks.max_page_size
-
-    @property
-    def _busiest(self) -> int:
-        """Return the number of logs of the busiest second."""
-        return max(Counter(int(created_at(row)) for row in self.world.rows).values(), default=0)
-
-    def _id(self, key: str) -> str:
-        """Return the key of a log in either generation."""
-        for sighted in self.world.history.keys() - self._known:
-            self._known.add(sighted)
-            self._ids[_key(msgspec.json.encode(zernio_row(self.world.history[sighted])))] = sighted[0]
-        return self._ids.get(key, key)
-
-
-SETTINGS = settings(
-    phases=[Phase.generate],
-    max_examples=example_count(12, thorough=200),
-    stateful_step_count=25,
-    deadline=None,
-    derandomize=not is_thorough(),
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-WithoutIds.TestCase.settings = SETTINGS
-TestAnonymous = pytest.mark.exhaustive(WithoutIds.TestCase)

@@ -137,7 +137,7 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
         registry,
         "late_account_consecutive_failures",
         ("tiktok", "a1", FailureStreak(failures=(1,)), 1.0),
-        ("tiktok", "a2", FailureStreak(failures=(1, 2)), 1.0),
+        ("tiktok", "a2", FailureStreak(failures=(1, 2), older_failures=500, older_until=0), 1.0),
         ("reddit", "a3", FailureStreak(failures=(1,)), 1.0),
         ("reddit", "a4", FailureStreak(last_success=1), 1.0),
     )
@@ -148,7 +148,7 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
         ("reddit", "a3", LatestValue(1, "unknown"), 1.0),
     )
     expected = (
-        AccountHealth(platform="tiktok", account_id="a2", username="@acme", consecutive_failures=2),
+        AccountHealth(platform="tiktok", account_id="a2", username="@acme", consecutive_failures=502),
         AccountHealth(platform="reddit", account_id="a3", username="", consecutive_failures=1),
         AccountHealth(platform="tiktok", account_id="a1", username="", consecutive_failures=1),
     )
