@@ -133,54 +133,6 @@ def test_a_list_that_moves_up_during_a_seek_hides_no_log(
     assert set(world.visible) <= exporter.observations
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("number", spread(range(6)))
-def test_a_fault_at_every_request_costs_nothing(
-    number: int, fault: Fault, world: World, exporter: ExporterHarness
-) -> None:
-    """If any request of a catch-up fails in any way, the next poll completes it."""
-    exporter.api.quirks = ListQuirks(max_page_size=10)
-    world.publish(12, over=HOUR)
-    exporter.poll()
-    world.clock.advance(HOUR)
-    world.publish(41)
-    exporter.api.fail_request(number, fault)
-    exporter.poll()
-    exporter.api.clear_events()
-    exporter.poll_repeatedly(1)
-    check(exporter, world, world.history)
-
-
-@pytest.mark.parametrize("deleted", spread([1, 2, 50, 98, 99, 120, 300]))
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_deletes_between_page_reads_pull_no_log_past_the_reader(
-    number: int, deleted: int, world: World, exporter: ExporterHarness
-) -> None:
-    """Logs deleted from the top between two pages move the others up, and none is skipped."""
-    world.publish(520, over=DAY)
-    exporter.api.before_request(number, partial(world.delete_top, deleted))
-    assert "success" == exporter.poll().outcome
-    read = 100 + 98 * (number - 1)
-    unread = set(list(reversed(world.history))[read:deleted])
-    check(exporter, world, set(world.history) - unread)
-
-
-@pytest.mark.parametrize("inserted", spread([1, 98, 99, 100, 250, 900]))
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_inserts_between_page_reads_are_counted_by_the_next_poll(
-    number: int, inserted: int, world: World, exporter: ExporterHarness
-) -> None:
-    """Logs inserted between two pages push the others down: none counts twice, and the new ones count next."""
-    world.publish(520, over=DAY)
-    before = set(world.history)
-    world.clock.advance(60)
-    exporter.api.before_request(number, partial(world.publish, inserted))
-    assert "success" == exporter.poll().outcome
-    assert before <= exporter.observations
-    exporter.poll_repeatedly(1)
-    check(exporter, world, world.history)
-
-
 @pytest.mark.parametrize("deleted", [0, 3, 120])
 def test_logs_of_one_moment_fill_several_pages(deleted: int, world: World, exporter: ExporterHarness) -> None:
     """Hundreds of logs with equal createdAt are distinguished by their ids, even while some are deleted."""
