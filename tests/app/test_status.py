@@ -76,17 +76,16 @@ class ExporterOfStatus:
         apis: LateClient of each workspace.
     """
 
-    def __init__(self, folder: Path, *names: str, options: str = "", same_key: bool = False) -> None:
+    def __init__(self, folder: Path, *names: str, options: str = "") -> None:
         self.folder = folder
         self.apis = {name: LogApi() for name in names}
-        self.same_key = same_key
         self.write(options)
 
     def write(self, options: str, *names: str) -> None:
         """Write the configuration, with all workspaces or some of them."""
         rows = []
         for number, name in enumerate(names or self.apis):
-            (self.folder / f"{name}.key").write_text("sk_" + ("0" if self.same_key else str(number)) * 64)
+            (self.folder / f"{name}.key").write_text("sk_" + str(number) * 64)
             rows.append(f"  - {{name: {name}, api_key_file: {name}.key}}")
         lines = ["workspaces:", *rows, "poll: {interval: 100ms, feeds: publishing}", options]
         (self.folder / "late.yml").write_text("\n".join(lines))

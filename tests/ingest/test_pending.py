@@ -161,23 +161,6 @@ def test_one_of_several_alike_logs_settles(depth: int, world: World, start: Open
     assert 8 + depth == len(exporter.observations)
 
 
-@pytest.mark.parametrize("depth", range(92, 101))
-def test_a_log_that_is_written_alike_pending_ones_counts(depth: int, world: World, start: OpenExporter) -> None:
-    """It is the last one of a page, and some of the pending ones are on the next page."""
-    exporter = start(FakeLateApi(world, generation="zernio"))
-    moment = world.clock.now
-    for _ in range(7):
-        world.insert(moment, status="pending", **ALIKE)
-    exporter.poll()
-    for _ in range(2):
-        world.insert(moment, **ALIKE)
-    world.clock.advance(30)
-    world.publish(depth)
-    exporter.poll()
-    exporter.poll_repeatedly(3)
-    assert 9 + depth == len(exporter.counted)
-
-
 def test_a_pending_log_that_the_api_cannot_deliver_is_not_given_up(world: World, start: OpenExporter) -> None:
     """A page that was read without it does not show that it was deleted."""
     api = BrokenRowApi(world, generation="zernio")

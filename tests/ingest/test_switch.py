@@ -70,10 +70,6 @@ def switch(exporter: ExporterHarness) -> None:
     assert {("zernio",): 1.0} == exporter.scrape().family(GENERATION)
 
 
-ALIKE: dict[str, Any] = {"requestId": None}
-"""Nothing tells such logs apart but their number."""
-
-
 @pytest.mark.parametrize("depth", [1, 20, 260])
 def test_a_pending_log_settles_without_its_post(depth: int, world: World, start: Start) -> None:
     """The final status of a pending log at any depth is looked up by its time, within two polls."""
@@ -152,8 +148,6 @@ def test_only_newer_logs_count_after_a_switch(world: World, start: Start) -> Non
     assert expected == exposed_counts(exporter)
     assert 1 == exporter.scrape().sum("late_publishing_pending_logs")
     exporter.settle()
-    audit, mismatches = exporter.run_audit()
-    assert ([], []) == ([*audit.unrecorded], mismatches)
     exporter.restart()
     exporter.settle()
     assert expected == exposed_counts(exporter)
@@ -420,24 +414,6 @@ def test_a_single_run_reports_an_unread_generation(
     assert drive(exporter.poller.catch_up()).error is None
     assert unread == [name for name, value in gauge(exporter, UNREAD).items() if value]
     assert exposed_counts(exporter).total() == (0 if unread else 30)
-
-
-def test_ids_added_to_generation_zernio_double_nothing(world: World, start: Start) -> None:
-    """If logs without ids get some, they stay the same logs."""
-    exporter = start(FakeLateApi(world, generation="zernio"))
-    world.publish(130, over=DAY)
-    world.publish(3, over=0, **ALIKE)
-    exporter.poll()
-    for number, row in enumerate(world.rows):
-        row["zernioId"] = f"z{number}"
-    world.clock.advance(MINUTE)
-    for number in range(20):
-        world.publish(1, over=0, zernioId=f"y{number}")
-    exporter.poll_repeatedly(3)
-    assert expected_counts(world.rows) == exposed_counts(exporter)
-    exporter.restart()
-    exporter.poll_repeatedly(1)
-    assert 153 == exposed_counts(exporter).total()
 
 
 def test_connections_of_the_old_list_count_no_second_time(world: World, start: Start) -> None:

@@ -233,7 +233,6 @@ def zernio_row(row: LogRow) -> LogRow:
         "created_at": row["createdAt"],
         "metadata": msgspec.json.encode(metadata).decode(),
         "request_id": row.get("requestId", row["_id"]),
-        **({"id": row["zernioId"]} if "zernioId" in row else {}),
         **row.get("zernio", {}),
     }
 
