@@ -146,18 +146,6 @@ def test_a_post_without_a_schedule() -> None:
     assert ("posts_oldest_scheduled",) not in values
 
 
-def test_a_status_that_the_filter_rejects_is_left_out() -> None:
-    """A status that is a bad value to the API costs no other status, and is not requested again."""
-    rejected_values: set[str] = set()
-    respond = respond_by_status(publishing=BadRequest("400: bad value", status=400), draft=post_list("draft", 4))
-    for expected_requests in (8, 7):
-        gauges, requests = run("posts", respond, context(rejected_values=rejected_values))
-        assert expected_requests == len(requests)
-        values = values_of(gauges)
-        assert {("posts", status) for status in POST_STATUSES if status != "publishing"} == set(values)
-        assert 4 == values["posts", "draft"]
-
-
 def test_a_filter_that_is_ignored_is_left_out() -> None:
     """If the API ignores an undocumented status, the number of all posts does not pass for it."""
     ignored = {name: post_list("draft", 99) for name in ("partial", "publishing", "pending_approval", "cancelled")}

@@ -290,16 +290,6 @@ def test_logs_without_a_time_are_rejected_once(world: World, scanning_exporter: 
     assert 0 == scrape.sum("late_publishing_pending_logs")
 
 
-def test_a_list_without_times_fails_the_poll(world: World, exporter: ExporterHarness) -> None:
-    """If none of the newest logs has a time, nothing is counted, and the error says so."""
-    for _ in range(20):
-        world.insert(None)
-    result = exporter.poll()
-    assert "bad_payload" == result.outcome
-    assert "none of the newest logs has a readable creation time" in str(result.error)
-    assert {} == exporter.scrape().family("late_publishing_logs_total")
-
-
 def test_one_odd_row_costs_none_of_its_neighbours(world: World, exporter: ExporterHarness) -> None:
     """A row without an id, or that is no object, is rejected and counted once; the others count."""
     odd: tuple[Any, ...] = ({"platform": "x"}, "<html>", None, {"_id": 7, "createdAt": "2026-11-24T12:00:00Z"})

@@ -26,11 +26,7 @@ def start(start_generation: OpenExporter) -> OpenExporter:
 
 
 class BusyFeed:
-    """A feed with 120 logs a second, of which 5 % appear up to 4 s late, and with continuous deletes.
-
-    Attributes:
-        waiting: Number of polls that have not counted a visible log, by its number.
-    """
+    """A feed with 120 logs a second, of which 5 % appear up to 4 s late, and with continuous deletes."""
 
     RATE = 120
     LATE_SHARE = 0.05
@@ -41,7 +37,7 @@ class BusyFeed:
         self._world = world
         self._random = random.Random(1)
         self._delayed: list[tuple[float, float]] = []
-        self._emitted_until = self._start = world.clock.now
+        self._start = world.clock.now
         self._count = 0
 
     def advance(self, seconds: float) -> None:

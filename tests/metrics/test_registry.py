@@ -18,7 +18,6 @@ from late_exporter.status import AccountHealth, PlatformHealth
 from tests.support.exposition import FakeExposition, read_body
 
 LOGS = "late_publishing_logs_total"
-EVENTS = "late_connection_events_total"
 POLLS = "late_exporter_polls_total"
 INFO = "late_account_info"
 SUCCESSES: Series = (LOGS, ("acme", "tiktok", "publish", "success"))
@@ -190,22 +189,3 @@ def test_deferred_values_of_a_removed_workspace(registry: SeriesRegistry, exposi
     registry.remove_workspace("acme")
     assert not exposition.is_held
     assert {(POLLS, ("bmce", "publishing", "success")): 1} == exposition.values
-
-
-CONNECTED: Series = ("late_account_connected", ("acme", "tiktok", "a1"))
-
-
-def latest(content: float | str) -> SeriesValue:
-    return SeriesValue(LatestValue(1, content), 0.0)
-
-
-def test_a_status_feed_shows_before_the_first_sync(registry: SeriesRegistry, exposition: FakeExposition) -> None:
-    """The account list is shown while logs are still read; their values stay hidden, and then below it."""
-    registry.update({CONNECTED: latest(0)})
-    assert {} == exposition.values
-    registry.replace_status("acme", "accounts", {CONNECTED: latest(1)})
-    assert {CONNECTED: 1} == exposition.values
-    show_feed(registry, "acme", "connections")
-    assert {CONNECTED: 1} == exposition.values
-    registry.replace_status("acme", "accounts", {})
-    assert {CONNECTED: 0} == exposition.values

@@ -12,6 +12,7 @@ from late_exporter.app.assembly import Pipeline
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig
+from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.store import open_store
@@ -43,6 +44,10 @@ class InsideHarness(ExporterHarness):
     @property
     def pipeline(self) -> Pipeline:
         return self._pipeline
+
+    @property
+    def webhook_stats(self) -> dict[str, WebhookStats]:
+        return self._webhook_stats
 
     @property
     def exposition(self) -> Exposition:
