@@ -355,6 +355,7 @@ LIMITED = [
     # expected wait, headers
     (60.0, {}),
     (60.0, {"X-RateLimit-Reset": f"{NOW + 5:.0f}", "Retry-After": "later"}),
+    (60.0, {"Retry-After": "-5"}),
     (60.0, {"Retry-After": http_date(90)}),
     (17.0, {"Retry-After": "17"}),
     (86_400.0, {"Retry-After": "1000000"}),

@@ -135,6 +135,21 @@ async def test_a_single_refused_examination_changes_nothing() -> None:
     assert request_count == len(api.requests)
 
 
+async def test_a_list_that_stays_empty_costs_no_request_per_poll() -> None:
+    """Both lists are asked once, and the empty one is read on if the other one has no logs either."""
+    api = FakeListApi(late=late_list(1), zernio=None)
+    generation = api.generation()
+    await api.resolve(generation)
+    generation.report_answer(LATE)
+    api.late, api.zernio = late_list(), zernio_list()
+    assert generation.report_answer(LATE, is_empty=True)
+    request_count = len(api.requests)
+    for _ in range(3):
+        assert LATE is await api.resolve(generation, "late")
+        assert not generation.report_answer(LATE, is_empty=True)
+    assert request_count + 2 == len(api.requests)
+
+
 async def test_a_feed_without_a_list() -> None:
     """A feed of one generation is read there without a detection, and is an error in the other one."""
     api = FakeListApi(late=None, zernio=None)

@@ -75,32 +75,6 @@ NASTY = [
     "..",
     "../../admin?x=#",
 ]
-FIELDS = [
-    "_id",
-    "postId",
-    "platform",
-    "accountId",
-    "accountUsername",
-    "action",
-    "status",
-    "statusCode",
-    "response",
-    "errorCode",
-    "durationMs",
-    "attemptNumber",
-    "createdAt",
-    "eventType",
-    "connectionMethod",
-    "error",
-    "code",
-    "success",
-    "username",
-    "tokenExpiresAt",
-    "logs",
-    "pagination",
-    "total",
-    "hasMore",
-]
 
 
 texts = st.sampled_from(NASTY) | st.text(st.characters(), max_size=6)
