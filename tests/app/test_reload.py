@@ -328,6 +328,17 @@ async def test_a_reload_ends_when_the_process_is_stopped(harness: ReloadHarness,
     assert ["acme"] == [name for name, pollers in harness.exporter.pipeline.workspaces.items() if pollers.tasks]
 
 
+async def test_errors_of_a_requested_reload_stop_nothing(harness: ReloadHarness) -> None:
+    """An error of a reload reaches the one who requested it, and not the group that runs the exporter."""
+    harness.write("acme", text="poll: {interval: soon}")
+    async with asyncio.TaskGroup() as group:
+        with pytest.raises(LateError, match="not a duration"):
+            await harness.control.reload_in(group)
+        harness.write("acme", "beta")
+        await harness.control.reload_in(group)
+    await harness.wait_for_counts(acme=120, beta=30)
+
+
 @pytest.mark.parametrize(
     ("text", "option"),
     [
