@@ -133,6 +133,38 @@ def test_a_list_that_moves_up_during_a_seek_hides_no_log(
     assert set(world.visible) <= exporter.observations
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("number", spread(range(6)))
+def test_a_fault_at_every_request_costs_nothing(
+    number: int, fault: Fault, world: World, exporter: ExporterHarness
+) -> None:
+    """If any request of a catch-up fails in any way, the next poll completes it."""
+    exporter.api.quirks = ListQuirks(max_page_size=10)
+    world.publish(12, over=HOUR)
+    exporter.poll()
+    world.clock.advance(HOUR)
+    world.publish(41)
+    exporter.api.fail_request(number, fault)
+    exporter.poll()
+    exporter.api.clear_events()
+    exporter.poll_repeatedly(1)
+    check(exporter, world, world.history)
+
+
+@pytest.mark.parametrize("deleted", spread([1, 2, 50, 98, 99, 120, 300]))
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_deletes_between_page_reads_pull_no_log_past_the_reader(
+    number: int, deleted: int, world: World, exporter: ExporterHarness
+) -> None:
+    """Logs deleted from the top between two pages move the others up, and none is skipped."""
+    world.publish(520, over=DAY)
+    exporter.api.before_request(number, partial(world.delete_top, deleted))
+    assert "success" == exporter.poll().outcome
+    read = 100 + 98 * (number - 1)
+    unread = set(list(reversed(world.history))[read:deleted])
+    check(exporter, world, set(world.history) - unread)
+
+
 @pytest.mark.parametrize("deleted", [0, 3, 120])
 def test_logs_of_one_moment_fill_several_pages(deleted: int, world: World, exporter: ExporterHarness) -> None:
     """Hundreds of logs with equal createdAt are distinguished by their ids, even while some are deleted."""
@@ -302,6 +334,19 @@ def test_one_odd_row_costs_none_of_its_neighbours(world: World, exporter: Export
     assert {("publishing", "no_id"): 2, ("publishing", "not_an_object"): 2} == scrape.family(
         "late_exporter_entries_rejected_total"
     )
+
+
+def test_late_logs_are_counted_at_any_depth(world: World, exporter: ExporterHarness) -> None:
+    """Logs that arrive fifty minutes late and hundreds of logs deep are found by the next polls, not as reconciled."""
+    world.publish(900, over=2 * HOUR)
+    exporter.poll()
+    exporter.poll_repeatedly(8)
+    for minutes in (5, 20, 49, 50):
+        world.insert(world.clock.now - MINUTE * minutes)
+        exporter.poll_repeatedly(2)
+        check(exporter, world, world.history)
+        exporter.poll_repeatedly(8)
+    assert 0 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
 
 
 @pytest.mark.parametrize("restarted", [True, False])
@@ -479,6 +524,27 @@ def test_an_api_that_keeps_logs_longer_than_it_says_makes_none_count_twice(
         exporter.settle()
     assert 130 + 10 * 20 == len(exporter.counted) == exporter.scrape().sum("late_publishing_logs_total")
     assert exporter.scrape().sum("late_exporter_state_logs") < 300, "the oldest keys are pruned"
+
+
+def test_nothing_that_was_shown_falls_when_the_process_dies_on_a_full_disk(
+    world: World, exporter: ExporterHarness
+) -> None:
+    """After a kill with a full disk nothing falls, except for the count of polls that failed because of it."""
+    world.publish(20, over=HOUR)
+    exporter.poll()
+    exporter.scrape()
+    exporter.fill_disk()
+    world.publish(20, platform="tiktok")
+    exporter.poll_repeatedly(3)
+    shown = exporter.scrape().counters
+    assert 3 == shown.sum("late_exporter_polls_total", outcome="store_error")
+    exporter.free_disk()
+    exporter.restart()
+    exporter.poll()
+    found = exporter.scrape()
+    assert {} == {
+        series: value for series, value in _without_unsaved_polls(shown).items() if found.get(series, -1) < value
+    }
 
 
 def _without_unsaved_polls(shown: Samples) -> Samples:
