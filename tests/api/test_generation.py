@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -23,25 +22,21 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.protocols import ApiResponse
 from tests.support.client import FakeClient, QueryParams
 from tests.support.loggers import NullLogger
+from tests.support.world import iso_time
 
 LATE, ZERNIO = (GENERATIONS[name]["publishing"] for name in ("late", "zernio"))
 NOW = 1_764_000_000
 DAY = 86_400
 
 
-def iso(seconds: float) -> str:
-    """Return a time as the API writes it."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
-
-
 def late_list(*ages: float) -> bytes:
     """Return a list of generation late with logs of some ages in seconds."""
-    return logs(*({"_id": f"{age}", "createdAt": iso(NOW - age)} for age in ages))
+    return logs(*({"_id": f"{age}", "createdAt": iso_time(NOW - age)} for age in ages))
 
 
 def zernio_list(*ages: float) -> bytes:
     """Return a list of generation zernio with logs of some ages in seconds."""
-    return logs(*({"action": "post.published", "created_at": iso(NOW - age)} for age in ages))
+    return logs(*({"action": "post.published", "created_at": iso_time(NOW - age)} for age in ages))
 
 
 def logs(*rows: Mapping[str, Any]) -> bytes:
@@ -93,7 +88,7 @@ class FakeListApi(FakeClient):
         (late_list(), zernio_list(8 * DAY), "late", ZERNIO),
         (late_list(60), zernio_list(-DAY), "late", LATE),
         (logs({"_id": "1"}), zernio_list(60), None, ZERNIO),
-        (logs({"createdAt": iso(NOW)}), zernio_list(60), None, ZERNIO),
+        (logs({"createdAt": iso_time(NOW)}), zernio_list(60), None, ZERNIO),
     ],
 )
 async def test_the_newest_logs_decide_between_two_lists(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tests.support.client import QueryParams
 from tests.support.clock import DAY, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import Document, FakeLateApi
-from tests.support.world import World
+from tests.support.world import World, iso_time
 
 LOGS = "late_activity_logs_total"
 OWN = "late-exporter/1.2.3"
@@ -36,12 +35,11 @@ class RequestLogApi(FakeLateApi):
 
     def log(self, user_agent: str | None, **fields: Any) -> None:
         """Add the log of a request that is made now."""
-        created_at = datetime.fromtimestamp(self.world.clock.now, UTC).isoformat().replace("+00:00", "Z")
         row = {
             "type": "api_request",
             "action": "GET /v1/logs",
             "status": "success",
-            "created_at": created_at,
+            "created_at": iso_time(self.world.clock.now),
             "method": "GET",
             "path": "/v1/logs",
             "ip_address": "203.0.113.77",

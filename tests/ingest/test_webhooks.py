@@ -5,7 +5,6 @@ import hmac
 import json
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -26,16 +25,12 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.series import IncCounter, ObserveHistogram, SetCurrent
 from late_exporter.status import WorkspaceHealth
 from late_exporter.web.app import HealthSource, create_app
+from tests.support.clock import DAY, HOUR, MINUTE
+from tests.support.world import iso_time
 
 NOW = 1_795_600_000.0
 SECRET = "whsec_0123456789"
 EVENT_ID = "7c0c1d1e-8a5b-4c3f-9d0e-000000000001"
-MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
-
-
-def iso_time(moment: float) -> str:
-    """Return a time as Late writes it."""
-    return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
 
 
 def payload(event: str = "post.failed", *, at: float | None = NOW, **fields: Any) -> bytes:
