@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -277,6 +278,19 @@ def test_newest_exemplar_of_a_bucket_is_shown() -> None:
     exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
     exposition.publish()
     assert f"{bucket} 4.0" == lines(exposition, OPENMETRICS)[2]
+
+
+def test_a_new_histogram_starts_at_zero() -> None:
+    """Buckets, count and sum of a new histogram are 0 at first, without exemplars."""
+    times = [1000.0]
+    families = table(msgspec.structs.replace(SECONDS, starts_at_zero=True))
+    exposition = Exposition(families, zero_hold=75.0, clock=lambda: times[-1])
+    exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (1, 2, 3, 4), 5), created=1000.0)
+    exposition.add_exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
+    assert {"0.0"} == {line.split("} ")[1] for line in lines(exposition, OPENMETRICS)}
+    times.append(1075.0)
+    expected = ["1.0", "3.0", "6.0 # {", "10.0", "10.0", "5e-06"]
+    assert expected == [line.split("} ")[1] for line in lines(exposition, OPENMETRICS)]
 
 
 def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
