@@ -99,27 +99,6 @@ def test_a_pending_log_whose_action_changes_with_its_status_settles(world: World
     assert {} == exporter.scrape().family("late_publishing_pending_logs")
 
 
-def test_an_ignored_time_filter_leaves_pending_logs_to_the_scan(world: World, start: Start) -> None:
-    """If ``from`` and ``to`` are ignored, no log is given up and no budget is spent on settlement checks."""
-    late = FakeLateApi(world, generation="zernio", quirks=ListQuirks(time_filter="ignored"))
-    exporter = start(late, pace=PollConfig())
-    (waiting,) = world.publish(1, status="pending")
-    world.clock.advance(2 * HOUR)
-    world.publish(250, over=HOUR)
-    exporter.poll()
-    world.change(waiting, "success")
-    exporter.poll_repeatedly(3)
-    request_count = len(late.requests)
-    exporter.poll_repeatedly(2)
-    assert 2 * 3 >= len(late.requests) - request_count
-    exporter.settle()
-    assert (
-        expected_counts(world.rows)["instagram", "publish", "success"]
-        == exposed_counts(exporter)["instagram", "publish", "success"]
-    )
-    assert {} == exporter.scrape().family("late_publishing_pending_logs")
-
-
 def since(world: World, moment: float) -> Counter[tuple[str, ...]]:
     """Return the number of logs that were created after a second, by platform, action and status."""
     return expected_counts([row for row in world.history.values() if row["createdAt"] and created_at(row) >= moment])
