@@ -28,7 +28,6 @@ CORE = (
         "ingest/conftest.py",
         "adversary/*.py",
         "support/late_api.py",
-        "support/odd_api.py",
         "support/oracle.py",
         "support/world.py",
     ),

@@ -43,9 +43,6 @@ PROMPT_AGE = 15 * MINUTE
 MAX_SCAN_POLLS = 80
 """Polls within which a scan of the lists of a program is complete, unless many logs are pending."""
 
-MIN_SHARE, SAMPLE_SIZE = 0.9, 500
-"""Share of the newest counted logs, and their number, that the other list has if it is that of the same logs."""
-
 SWITCH_POLLS = 5
 """Polls after which the exporter has followed the API to another generation."""
 

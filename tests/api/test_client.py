@@ -5,7 +5,6 @@ import gzip
 import json
 import os
 import random
-import ssl
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +14,6 @@ from typing import Any, TypeAlias
 
 import httpx
 import pytest
-import trustme
 
 from late_exporter.api import body
 from late_exporter.api.body import (
@@ -150,10 +148,8 @@ NETWORK = [
     (httpx.ConnectError("[Errno -2] Name or service not known"), "connect",
      "no connection to getlate.dev: [Errno -2] Name or service not known"),
     (httpx.ConnectError(""), "connect", "no connection to getlate.dev: ConnectError"),
-    (httpx.ReadTimeout("slow"), "timeout", "no response within 30 s"),
     (TimeoutError(), "timeout", "no response within 30 s"),
     (httpx.ReadError("reset"), "network", "the connection failed: reset"),
-    (httpx.RemoteProtocolError("peer closed connection"), "network", "the connection failed: peer closed connection"),
     (httpx.InvalidURL("x" * 500), "network", f"the connection failed: {'x' * 200}"),
     (OSError("[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]"), "network",
      "the connection failed: [SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]"),
@@ -171,51 +167,18 @@ async def test_network_errors(exc: Exception, code: str, words: str) -> None:
     assert [code] == api.codes
 
 
-@pytest.mark.parametrize(
-    ("host", "is_trusted", "reason"),
-    [
-        ("127.0.0.1", False, "; to trust it, set SSL_CERT_FILE to a file with the certificate of its CA"),
-        ("other.example", True, ""),
-    ],
-    ids=["unknown CA", "another host"],
-)
-async def test_a_certificate_that_is_rejected(host: str, reason: str, *, is_trusted: bool) -> None:
-    """The remedy is named if the CA is unknown, as with a proxy that replaces certificates, but not otherwise."""
-    authority = trustme.CA()
-    server_context, client_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-    authority.issue_cert(host).configure_cert(server_context)
-    if is_trusted:
-        authority.configure_trust(client_context)
-    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=server_context)
-    port = server.sockets[0].getsockname()[1]
-    async with server, httpx.AsyncClient(verify=client_context, trust_env=False) as http:
-        limiter = RateLimiter(1.0)
-        client = LateClient(
-            http, base_url=f"https://127.0.0.1:{port}/api", key=ApiKey(SECRET), rate_limiter=limiter, timeout=30.0
-        )
-        with pytest.raises(ApiUnavailable) as caught:
-            await client.get(PATH, {}, path_template=PATH)
-    message = str(caught.value)
-    assert message.startswith(f"no connection to 127.0.0.1:{port}: [SSL: CERTIFICATE_VERIFY_FAILED]")
-    assert message.endswith(reason)
-    assert bool(reason) == ("SSL_CERT_FILE" in message)
-
-
 HTML = "<html>\n<head><title>502 Bad Gateway</title></head>\n" + "<hr>" * 100
 STATUSES = [
     (400, '{"error": "Invalid limit"}', BadRequest, "400: Invalid limit"),
     (400, '{"error": "Invalid query", "details": {"status": "must be one of: failed", "days": [1, 7]}}', BadRequest,
      "400: Invalid query; status must be one of: failed; days [1, 7]"),
-    (400, '{"details": {"status": "odd"}}', BadRequest, '400: {"details": {"status": "odd"}}'),
     (401, '{"error": "Unauthorized"}', Unauthorized, "401: the API key was rejected: Unauthorized"),
     (403, '{"error": "No rights", "code": "x"}', Forbidden, "403: the API key was rejected: No rights (code x)"),
     (405, "", ApiUnavailable, "405: no error message"),
-    (500, '["a list"]', ApiUnavailable, '500: ["a list"]'),
     (500, "{" + '"error":[' * 1 + "[" * 100_000, ApiUnavailable, "500: " + ('{"error":[' + "[" * 200)[:200]),
     (500, '{"error": ' + "9" * 5000 + "}", ApiUnavailable, "500: " + ('{"error": ' + "9" * 200)[:200]),
     (500, '{"error": "line one\\nline\\ttwo \\u001b[31mred\\u001b[0m \\u202e"}', ApiUnavailable,
      "500: line one line two [31mred [0m"),
-    (500, b"\xff\xfe\x00 binary", ApiUnavailable, "500: �� binary"),
     (502, HTML, ApiUnavailable, "502: " + " ".join(HTML[:200].split())),
     (503, '{"error": "' + "long " * 100 + '"}', ApiUnavailable, "503: " + ("long " * 100)[:200]),
     (204, "", None, ""),
@@ -244,16 +207,8 @@ async def test_a_failure_names_the_request() -> None:
     assert (("502: Bad Gateway",), 502, "req_01-ab") == (failure.args, failure.status, failure.request_id)
 
 
-async def test_not_found() -> None:
-    """A 404 returns None."""
-    api = ClientHarness(respond_with(404, '{"error": "Not found"}'))
-    assert await api.get() is None
-    assert ["404"] == api.codes
-
-
 REDIRECTS = [
     ("https://evil.example/v1/posts/logs", "evil.example"),
-    ("//evil.example/", "evil.example"),
     ("/elsewhere", "elsewhere"),
     ("", "elsewhere"),
 ]
@@ -271,14 +226,6 @@ async def test_redirects_are_not_followed(status: int, location: str, host: str)
         failure
     )
     assert [BASE + PATH] == [str(request.url) for request in api.requests]
-
-
-@pytest.mark.parametrize("location", ["https://[::1", "https://xn--ls8h.example/"])
-async def test_invalid_redirect(location: str) -> None:
-    """A redirect to an invalid address is an error like others."""
-    api = ClientHarness(respond_with(302, Location=location))
-    assert ApiUnavailable is type(await api.fail())
-    assert 1 == len(api.requests)
 
 
 # The key.
@@ -382,15 +329,6 @@ def sent_keys(api: ClientHarness) -> list[str]:
     return [request.headers["Authorization"].removeprefix("Bearer ") for request in api.requests]
 
 
-async def test_the_file_is_read_for_every_request(key_file: Path) -> None:
-    """Another key is used even if the file looks unchanged."""
-    api = ClientHarness(accept_key(OTHER), ApiKey(SECRET, key_file))
-    replace_unnoticed(key_file)
-
-    assert await api.get() is not None
-    assert [OTHER] == sent_keys(api)
-
-
 async def test_a_rejected_key_is_not_sent_twice(key_file: Path) -> None:
     """A 401 is an error; the next request has the key that the file has then."""
     api = ClientHarness(accept_key("none"), ApiKey(SECRET, key_file))
@@ -420,8 +358,6 @@ LIMITED = [
     (60.0, {"Retry-After": "-5"}),
     (60.0, {"Retry-After": http_date(90)}),
     (17.0, {"Retry-After": "17"}),
-    (0.0, {"Retry-After": "0"}),
-    (7200.0, {"Retry-After": "7200"}),
     (86_400.0, {"Retry-After": "1000000"}),
 ]
 
@@ -464,12 +400,8 @@ async def test_reported_quota() -> None:
     [
         {},
         {"X-RateLimit-Limit": "100"},
-        {"X-RateLimit-Limit": "x", "X-RateLimit-Remaining": "1"},
         {"X-RateLimit-Limit": "0", "X-RateLimit-Remaining": "0"},
-        {"X-RateLimit-Limit": "-5", "X-RateLimit-Remaining": "0"},
         {"X-RateLimit-Limit": "nan", "X-RateLimit-Remaining": "1"},
-        {"X-RateLimit-Limit": "inf", "X-RateLimit-Remaining": "1"},
-        {"X-RateLimit-Limit": "1e300", "X-RateLimit-Remaining": "1"},
         {"X-RateLimit-Remaining": "1"},
     ],
 )

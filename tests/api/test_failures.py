@@ -81,7 +81,6 @@ def test_messages_are_bounded_and_in_one_line() -> None:
     "reason",
     [
         "self-signed certificate (_ssl.c:1028)",
-        "self signed certificate in certificate chain (_ssl.c:997)",
         "unable to get local issuer certificate (_ssl.c:1028)",
         "unable to verify the first certificate (_ssl.c:1028)",
     ],
@@ -92,3 +91,5 @@ def test_an_unknown_ca_has_a_remedy(reason: str) -> None:
     _, failure = network_error(error, "zernio.com", 30.0)
     remedy = "to trust it, set SSL_CERT_FILE to a file with the certificate of its CA"
     assert f"no connection to zernio.com: certificate verify failed: {reason}; {remedy}" == str(failure)
+    _, failure = network_error(httpx.ConnectError("Hostname mismatch"), "zernio.com", 30.0)
+    assert "no connection to zernio.com: Hostname mismatch" == str(failure)

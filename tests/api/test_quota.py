@@ -69,17 +69,8 @@ def count_per_minute(quota: SharedQuota, *, start: float = 0.0, exporter: int = 
     return [sum(minute * MINUTE <= time < (minute + 1) * MINUTE for time in times) for minute in range(4)]
 
 
-def beside_customers(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test with customers that use two thirds of the limit in several ways."""
-    for names, values in (
-        (("limit", "rate"), [(60, 40), *exhaustive((600, 400))]),
-        ("schedule", [evenly, in_bursts, at_random]),
-    ):
-        test = pytest.mark.parametrize(names, values)(test)
-    return test
-
-
-@beside_customers
+@pytest.mark.parametrize(("limit", "rate"), [(60, 40), *exhaustive((600, 400))])
+@pytest.mark.parametrize("schedule", [evenly, in_bursts, at_random])
 def test_a_first_sync_refuses_no_call(limit: int, rate: int, schedule: Schedule) -> None:
     """An exporter that starts together with the customer's software takes no request from it."""
     quota = SharedQuota(limit)

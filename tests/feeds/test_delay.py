@@ -46,17 +46,13 @@ def delays(entry: LogEntry) -> list[tuple[tuple[str, ...], float]]:
         ({}, 62.0),
         ({"action": "retry"}, 62.0),
         ({"duration": None}, 60.0),
-        ({"scheduledFor": "2024-11-01T10:00:01Z"}, 1.0),
         ({"scheduledFor": "2024-11-01T10:05:00Z"}, 0.0),
         ({"scheduledFor": "2024-11-01T10:59:00+01:00"}, 62.0),
         ({"status": "failed"}, None),
-        ({"status": "pending"}, None),
         ({"action": "media_upload"}, None),
         ({"scheduledFor": None}, None),
         ({"scheduledFor": "soon"}, None),
-        ({"scheduledFor": 7}, None),
         ({"created": "soon"}, None),
-        ({"body": None}, None),
         ({"body": [1]}, None),
     ],
     ids=repr,
@@ -84,19 +80,3 @@ def test_schedules_in_a_request_body(body: object, expected: float | None) -> No
     """The schedule is found in a body that is cut or an object, and a caption that looks like one is none."""
     entry = parse("zernio", body=body)
     assert expected == (None if entry.delay is None else entry.delay / 1_000_000)
-
-
-def test_a_schedule_on_a_page_that_deviates() -> None:
-    """A field that is not documented does not cost the delays of its page."""
-    row = {"type": "publishing", "platform": "x", "action": "publish", "status": "success", "new": 1}
-    row |= {"created_at": "2024-11-01T10:00:00Z", "request_body": json.dumps({"scheduledFor": SCHEDULE})}
-    (entry,) = GENERATIONS["zernio"]["publishing"].parse(json.dumps({"logs": [row]}).encode()).entries
-    assert 60_000_000 == entry.delay
-
-
-def test_logs_with_different_delays_are_of_one_kind() -> None:
-    """Logs that only differ in their delay are counted together."""
-    early, late = parse("late"), parse("late", scheduledFor="2024-11-01T08:00:00Z")
-    assert early.delay != late.delay
-    assert early.kind == late.kind
-    assert early.kind != parse("late", scheduledFor=None).kind

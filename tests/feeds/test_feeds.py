@@ -7,8 +7,6 @@ from typing import Any, TypeAlias
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload, ResponseTooLarge
 from late_exporter.feeds import FEEDS, GENERATIONS, publishing
@@ -22,7 +20,6 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS, STRING
 from late_exporter.feeds.publishing import failure_category
 from late_exporter.feeds.vocabulary import FAILURE_CATEGORIES
-from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.counting import project_log
 from late_exporter.model import PAGE_SIZE, LogEntry, LogPage
 from late_exporter.series import IncCounter, Increment, ObserveHistogram, SetLatest
@@ -68,20 +65,6 @@ CONNECTION: Document = {
     "error": {"code": "oauth_denied", "message": "OAuth error: access_denied"},
     "context": {"hasCustomRedirectUrl": True},
     "createdAt": "2024-11-01T09:00:00Z",
-}
-POST_LOG: Document = {
-    "_id": "675f1c0a9e2b5af0012ab34ce",
-    "postId": "65f1c0a9e2b5af0012ab34cd",
-    "userId": "64e1f0a9e2b5af0012ab34de",
-    "platform": "twitter",
-    "accountUsername": "@acme",
-    "action": "publish",
-    "status": "failed",
-    "statusCode": 429,
-    "response": {"errorMessage": "Rate limit exceeded", "errorCode": "RATE_LIMITED"},
-    "durationMs": 150,
-    "attemptNumber": 1,
-    "createdAt": "2024-11-01T10:00:03Z",
 }
 TEN = 1_730_455_200_000  # 2024-11-01T10:00:00Z
 CONNECTED: Document = {
@@ -149,16 +132,6 @@ def payload_error(payload: bytes, feed: Feed = PUBLISHING) -> str:
     return str(caught.value)
 
 
-def outcome(feed: Feed, payload: bytes) -> str:
-    """Return the error message of a response; empty if it is a page."""
-    try:
-        page = feed.parse(payload)
-    except BadPayload as exc:
-        return str(exc)
-    assert isinstance(page, LogPage)
-    return ""
-
-
 def test_documented_publishing_page() -> None:
     """The documented page of publishing logs is decoded."""
     pagination = {"total": 150, "limit": 50, "skip": 0, "pages": 3, "hasMore": True}
@@ -186,121 +159,14 @@ def test_documented_connections_page() -> None:
     assert (CONNECTED_ENTRY,) == parse(CONNECTED, feed=CONNECTIONS)
 
 
-def test_documented_logs_of_a_post() -> None:
-    """The documented logs of a post are a page without pagination."""
-    expected = LogEntry(
-        key="675f1c0a9e2b5af0012ab34ce",
-        status="failed",
-        created=TEN + 3000,
-        platform="twitter",
-        action="publish",
-        post_id="65f1c0a9e2b5af0012ab34cd",
-        username="@acme",
-        status_code=429,
-        error_code="RATE_LIMITED",
-        duration=150_000,
-        attempt=1_000_000,
-    )
-    assert LogPage((expected,)) == without_deviations(
-        PUBLISHING.parse(body(POST_LOG, count=1, postId="65f1c0a9e2b5af0012ab34cd"))
-    )
-
-
 # Invalid rows.
-
-ODD: tuple[object, ...] = (
-    None,
-    7,
-    "row",
-    [],
-    {},
-    {"_id": None},
-    {"_id": ""},
-    {**PUBLISHED, "_id": 5},
-    {**PUBLISHED, "platform": 5},
-    {**PUBLISHED, "statusCode": "200"},
-    {**PUBLISHED, "postId": ["x"]},
-    {**CONNECTION, "error": "text"},
-)
-
-labels = st.none() | st.text(max_size=200)
-numbers = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-texts = dict.fromkeys(("platform", "accountId", "accountUsername", "action", "status", "eventType"), labels)
-texts |= dict.fromkeys(("connectionMethod", "createdAt"), labels)
-publishing_rows = st.fixed_dictionaries(
-    {"_id": st.text(min_size=1)},
-    optional={
-        **texts,
-        "postId": labels | st.fixed_dictionaries({}, optional={"_id": labels, "status": labels}),
-        "statusCode": st.none() | st.integers(-(2**31), 2**31),
-        "response": st.none() | st.fixed_dictionaries({}, optional={"errorCode": labels, "rawBody": labels}),
-        "durationMs": numbers,
-        "attemptNumber": numbers,
-    },
-)
-connection_rows = st.fixed_dictionaries(
-    {"_id": st.text(min_size=1)},
-    optional={
-        **texts,
-        "error": st.none() | st.fixed_dictionaries({}, optional={"code": labels}),
-        "success": st.none() | st.fixed_dictionaries({}, optional={"username": labels, "tokenExpiresAt": labels}),
-        "durationMs": numbers,
-    },
-)
-pages = st.tuples(st.just(PUBLISHING), st.lists(publishing_rows, max_size=5)) | st.tuples(
-    st.just(CONNECTIONS), st.lists(connection_rows, max_size=5)
-)
-
-
-@given(page=pages, odd=st.sampled_from(ODD))
-def test_invalid_row_does_not_affect_others(page: tuple[Feed, list[Document]], odd: object) -> None:
-    """Valid rows give the same entries in the typed pass and beside an invalid row."""
-    feed, rows = page
-    entries = parse(*rows, feed=feed)
-    mixed = parse(*rows, odd, feed=feed)
-
-    assert (*entries, mixed[-1]) == mixed
-    assert len(rows) + 1 == len(mixed)
-    assert {entry.rejection_reason for entry in entries} <= {None, "no_time"}
-
-
-@given(page=pages)
-def test_entries_are_bounded(page: tuple[Feed, list[Document]]) -> None:
-    """For any input, labels are valid texts of at most 128 characters and numbers fit into 64 bits."""
-    feed, rows = page
-    for entry in parse(*rows, feed=feed):
-        for label in (entry.platform, entry.action, entry.status, entry.method, entry.account_id or "x"):
-            assert 0 < len(label.encode("utf-8").decode()) <= 128
-        for number in (entry.created, entry.duration, entry.attempt, entry.expires_at):
-            assert number is None or abs(number) < 2**63
-        assert 0 < len(entry.key.encode()) <= 128
-        for increment in project_log(feed, "acme", entry):
-            assert len(CATALOGUE[increment.family].labels) >= len(increment.labels)
-
-
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from([*PUBLISHED, *CONNECTED, "code", "username", "errorCode", "tokenExpiresAt"]),
-            inner,
-            max_size=8,
-        )
-    ),
-    max_leaves=12,
-)
 
 
 REJECTED = [
     ("no_id", with_changes(PUBLISHED, _id=MISSING)),
     ("no_id", with_changes(PUBLISHED, _id="")),
     ("no_id", with_changes(PUBLISHED, _id=12)),
-    ("no_id", with_changes(PUBLISHED, _id={"$oid": "675f1c0a9e2b5af0012ab34cd"})),
-    ("no_id", {}),
     ("not_an_object", None),
-    ("not_an_object", [PUBLISHED]),
-    ("not_an_object", "675f1c0a9e2b5af0012ab34cd"),
     ("not_an_object", "\ud83d"),
 ]
 
@@ -332,12 +198,9 @@ KINDS: dict[str, object] = {
     "missing": MISSING,
     "null": None,
     "a number": 7,
-    "a fraction": 0.5,
     "a text": "",
-    "a boolean": True,
     "a list": ["x", 1],
     "an object": {"x": 1},
-    "an empty object": {},
 }
 
 
@@ -352,9 +215,6 @@ KINDS: dict[str, object] = {
         ("status", "status", "unknown"),
         ("response", "error_code", None),
         ("postId", "post_id", None),
-        ("userId", None, None),
-        ("request", None, None),
-        ("endpoint", None, None),
         ("surprise", None, None),
     ],
 )
@@ -394,12 +254,8 @@ def test_invalid_fields_of_connection_logs(field: str, defaults: Document, kind:
     [
         ("p", "p"),
         ("p", {"_id": "p"}),
-        ("p", {"_id": "p", "content": 5, "status": None}),
         (None, None),
-        (None, ""),
-        (None, {"_id": None}),
         (None, {"_id": 5}),
-        (None, {"content": "x"}),
         (None, 5),
         (None, "."),
         (None, {"_id": ".."}),
@@ -415,22 +271,16 @@ def test_post_ids(expected: str | None, post_id: object) -> None:
 NUMBERS = [
     # raw JSON, duration in microseconds
     ("0", 0),
-    ("-0.0", 0),
     ("1", 1000),
-    ("0.0004", 0),
     ("0.0006", 1),
     ("2340.5", 2_340_500),
     ("1e308", 10**15),
-    ("9223372036854775808", 10**15),
-    ("1" + "0" * 30, 10**15),
     ("1" + "0" * 310, None),
-    ("-1" + "0" * 310, None),
     ("1" + "0" * 5000, None),
     ("1e999", None),
     ("NaN", None),
     ("-1", None),
     ("true", None),
-    ("null", None),
     ('"2340"', None),
     ("{}", None),
 ]
@@ -455,13 +305,9 @@ def test_numbers(raw: str, duration: int | None) -> None:
     ("label", "raw"),
     [
         ("100", "100"),
-        ("599", "599"),
         ("none", "99"),
         ("none", "600"),
-        ("none", "0"),
-        ("none", "null"),
         ("none", '"200"'),
-        ("none", "NaN"),
         ("none", "200.5"),
     ],
 )
@@ -478,15 +324,11 @@ TEXTS = [
     ("instagram", "instagram"),
     ("unknown", ""),
     ("unknown", None),
-    (" ", " "),
     ("a\ufffd\t\n\ufffd", "a\x00\t\n\x7f"),
     ("\ufffd[31mé\ufffd\ufffd", "\x1b[31mé\x9b\r"),
     ("x" * 128, "x" * 129),
-    ("é" * 128, "é" * 4000),
     ("🔥" * 128, "🔥" * 129),
-    ("\ufffd", "\ud83d"),
     ("cut \ufffd", "cut \ud83d"),
-    ("\ufffdcut", "\udd25cut"),
     ("🔥", "\ud83d\udd25"),
     ("\ufffd\ufffd", "\udd25\ud83d"),
     ("\ufffd" * 5, "\ufeff\u202e\u2066\u200b\U000e0041"),
@@ -541,22 +383,16 @@ def test_ids_that_look_like_keys_are_digests() -> None:
 MOMENTS = [
     (TEN, "2024-11-01T10:00:00Z"),
     (TEN + 5, "2024-11-01T10:00:00.005Z"),
-    (TEN + 123, "2024-11-01T10:00:00.123456789Z"),
     (TEN, "2024-11-01T12:00:00+02:00"),
     (TEN, "2024-11-01T04:30:00.000-0530"),
-    (TEN, "2024-11-01T10:00:00"),
-    (TEN, "2024-11-01 10:00:00Z"),
     (TEN - 36_000_000, "2024-11-01"),
     (TEN + 123, "2024-11-01T10:00:00.123999Z"),
     (946_684_800_000, "2000-01-01T00:00:00Z"),
     (None, "1999-12-31T23:59:59.999Z"),
-    (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
     (None, "0001-01-01T00:00:00+14:00"),
     (None, ""),
     (None, "yesterday"),
     (None, "2024-13-01T10:00:00Z"),
-    (None, "1730455200"),
-    (None, "2024-11-01T10:00:00Z and more"),
     (None, "\ud83d"),
     (None, "٢٠٢٤-11-01T10:00:00Z"),
     (None, None),
@@ -577,17 +413,11 @@ def test_times(expected: int | None, value: object) -> None:
 BODIES = [
     (b"", "the response is not JSON: it is empty"),
     (b"<html>\n<title>502</title>", "the response is not JSON: it begins with '<html>'"),
-    (b"\xff\xfe", "the response is not JSON: it begins with '\ufffd\ufffd'"),
     (b'{"logs": [{"_id": "a"}, {"_i', 'the response is not JSON: it begins with \'{"logs": [{"_id": "a"}, {"_i\''),
-    (b'{"logs": [] } trailing', "the response is not JSON: it begins with '{\"logs\": [] } trailing'"),
     (b"null", "the response is null or missing, not an object"),
-    (b"17", "the response is a number, not an object"),
-    (b"[]", "the response is a list, not an object"),
     (b"{}", "the response has no list of logs: logs is null or missing"),
     (b'{"logs": null}', "the response has no list of logs: logs is null or missing"),
-    (b'{"logs": {}}', "the response has no list of logs: logs is an object"),
     (b"[" * 50_000, f"the response is not JSON: it begins with {'[' * 60!r}"),
-    (b'{"x":' + b"[" * 50_000, "the response is not JSON: it begins with " + repr('{"x":' + "[" * 55)),
 ]
 
 
@@ -679,35 +509,18 @@ def test_a_text_without_end_is_read_once() -> None:
         assert "the response has more values than a page of 100 logs" == payload_error(body, feed)
 
 
-def test_invalid_utf8() -> None:
-    """Invalid UTF-8 in a row affects neither that row nor the others."""
-    payload = b'{"logs": [{"_id": "a", "platform": "x"}, {"_id": "b", "platform": "\xff\xed\xa0\xbd"}, {"_id": "c"}]}'
-    entries = PUBLISHING.parse(payload).entries
-
-    assert ["a", "b", "c"] == [entry.key for entry in entries]
-    assert "x" == entries[0].platform
-    assert {"\ufffd"} == set(entries[1].platform)
-
-
 @pytest.mark.parametrize(
     ("total", "more", "pagination"),
     [
         (None, None, None),
-        (None, None, {}),
         (0, False, {"total": 0, "hasMore": False}),
-        (7, None, {"total": 7}),
-        (None, True, {"hasMore": True}),
         (None, True, {"total": -1, "hasMore": True}),
         (None, None, {"total": [7], "hasMore": "yes"}),
         (None, True, {"total": True, "hasMore": True}),
-        (None, None, {"total": 7.5, "hasMore": 1}),
-        (7, None, {"total": 7, "hasMore": None}),
         (7, True, {"total": 7, "skip": 5}),
         (7, None, {"total": 7, "skip": 7}),
-        (7, None, {"total": 7, "skip": "5"}),
         (7, True, {"total": 7, "skip": 5, "hasMore": False}),
         (7, False, {"total": 7, "skip": 7, "hasMore": False}),
-        (None, None, []),
         (None, None, "3 pages"),
     ],
 )
@@ -728,40 +541,26 @@ def test_a_total_that_is_text() -> None:
 
 CATEGORIES = [
     ("platform_rate_limit", "RATE_LIMITED", 400, "publish"),
-    ("platform_rate_limit", "rateLimitExceeded", 403, "publish"),
     ("platform_rate_limit", "spam_risk_too_many_posts", 403, "publish"),
     ("platform_rate_limit", None, 429, "publish"),
     ("platform_rate_limit", None, 500, "rate_limit_pause"),
-    ("platform_rate_limit", "MEDIA_RATE_LIMIT", 401, "media_upload"),
     ("quota_exhausted", "QUOTA_EXCEEDED", 403, "publish"),
-    ("quota_exhausted", "CreditsDepleted", None, "publish"),
     ("quota_exhausted", None, 402, "publish"),
     ("auth_expired", "UPLOAD_TOKEN_EXPIRED", 401, "publish"),
-    ("auth_expired", "oauth_denied", None, "publish"),
-    ("auth_expired", "token_exchange_failed", 400, "publish"),
     ("auth_expired", None, 401, "publish"),
     ("auth_expired", None, 400, "token_refresh"),
     ("account_issue", "ACCOUNT_SUSPENDED", 403, "publish"),
     ("user_abuse", "SPAM", 403, "publish"),
     ("user_content", "MEDIA_UPLOAD_FAILED", 500, "publish"),
-    ("user_content", "UPLOAD_EXPIRED", None, "publish"),
-    ("user_content", "image_ratio", None, "publish"),
     ("user_content", None, 413, "publish"),
     ("user_content", None, 422, "retry"),
     ("user_content", None, None, "media_upload"),
     ("platform_rejected", "PERMISSION_DENIED", None, "publish"),
-    ("platform_rejected", "FORBIDDEN", 500, "publish"),
     ("platform_rejected", None, 499, "publish"),
     ("platform_error", "SERVICE_UNAVAILABLE", None, "publish"),
-    ("platform_error", "INTERNAL_ERROR", 500, "publish"),
     ("platform_error", None, 408, "publish"),
-    ("platform_error", None, 500, "media_upload"),
     ("system_error", "TIMEOUT", 400, "publish"),
-    ("system_error", "NETWORK_ERROR", None, "publish"),
     ("unknown", None, None, "publish"),
-    ("unknown", "E1234", None, "publish"),
-    ("unknown", None, 200, "publish"),
-    ("unknown", None, 600, "publish"),
     ("unknown", None, -1, "unknown"),
 ]
 

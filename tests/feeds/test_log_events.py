@@ -41,7 +41,7 @@ def event_of(row: dict[str, Any], feed: str = "publishing", generation: str = "l
 
 
 def test_a_failed_attempt() -> None:
-    """An event has what identifies the log, what failed and why, and no caption."""
+    """An event has what identifies the log, what failed and why, and the caption only if it is wanted."""
     assert {
         "id": "acme/publishing/64a0000000000000000000aa/failed",
         "time": "2026-11-20T08:00:00.123Z",
@@ -61,10 +61,6 @@ def test_a_failed_attempt() -> None:
         "attempt": 2,
         "duration_seconds": 1.25,
     } == event_of(FAILED_ROW)
-
-
-def test_captions_are_an_option() -> None:
-    """The beginning of the post's text is there if it is wanted."""
     assert "Frische\nBrezeln 🥨" == event_of(FAILED_ROW, captions=True)["caption"]
 
 

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.parse import urlencode
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from late.models._generated import models  # type: ignore[import-untyped]
 
-from late_exporter.feeds import DOCUMENTED_PATHS, FEEDS, GENERATIONS
+from late_exporter.feeds import DOCUMENTED_PATHS, GENERATIONS
 from late_exporter.feeds.connections import ConnectionRow
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.publishing import PublishingRow
@@ -22,10 +21,12 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import Deviation
 from late_exporter.series import IncCounter
-from late_exporter.simulator import SimulatedApi, SimulatedWorld
-from late_exporter.store import open_store
-from tests.feeds.test_feeds import CONNECTED, CONNECTION, POST_LOG, PUBLISHED, anything
-from tests.support.poller import PollerHarness, publishing_row
+from tests.feeds.test_feeds import CONNECTED, CONNECTION, PUBLISHED
+from tests.feeds.test_zernio import LOG as LOGGED
+from tests.support.clock import VirtualClock
+from tests.support.exporter import NEVER, ExporterHarness
+from tests.support.late_api import FakeLateApi, ListQuirks
+from tests.support.world import World
 
 DRIFTED = "late_exporter_api_schema_drift_total"
 KEY = "sk_" + "0" * 64
@@ -34,30 +35,11 @@ MISSING = object()
 
 Row: TypeAlias = dict[str, Any]
 
-LOGGED: Row = {
-    "type": "publishing",
-    "action": "post.published",
-    "user_id": "64e1f0a9e2b5af0012ab34de",
-    "platform": "instagram",
-    "account_id": "64e1f0a9e2b5af0012ab34ef",
-    "status": "success",
-    "status_code": 200,
-    "error_message": None,
-    "error_code": None,
-    "duration_ms": 2340,
-    "endpoint": "/api/v1/posts",
-    "request_body": '{"content": "Hello"}',
-    "response_body": "{}",
-    "created_at": "2026-11-01T10:00:05.000Z",
-    "metadata": "{}",
-    "request_id": "req_1",
-}
 PAGINATION = {"total": 150, "limit": 50, "skip": 0, "pages": 3, "hasMore": True}
 LATE, ZERNIO = GENERATIONS["late"], GENERATIONS["zernio"]
 LATE_PUBLISHING, LATE_CONNECTIONS, ZERNIO_LOGS = LATE["publishing"], LATE["connections"], ZERNIO["publishing"]
 DOCUMENTATION: tuple[tuple[Feed, Row], ...] = (
     (LATE_PUBLISHING, PUBLISHED),
-    (LATE_PUBLISHING, POST_LOG),
     (LATE_CONNECTIONS, CONNECTION),
     (LATE_CONNECTIONS, CONNECTED),
     (ZERNIO_LOGS, LOGGED),
@@ -117,31 +99,12 @@ def test_schemas_match_the_official_client() -> None:
         assert set(model.model_fields) == set(documented_fields(object_type))
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_simulated_week_has_documented_values(generation: str) -> None:
-    """All logs of a simulated week have values of the vocabularies, in every feed."""
-    world = SimulatedWorld(7, 1_763_993_002.0, logs_per_day=800)
-    service = SimulatedApi(world, clock=lambda: world.now, rate_limit=10**6, generation=generation)
-    for feed in GENERATIONS[generation].values():
-        filters = urlencode(feed.query)
-        for skip in range(0, 500, 100):
-            answer = service.handle(
-                "GET", feed.path, f"{filters}&limit=100&skip={skip}", {"Authorization": f"Bearer {KEY}"}
-            )
-            entries = feed.parse(answer.body).entries
-            assert entries or skip or feed.name not in FEEDS
-            assert [] == [one for entry in entries for one in entry.deviations if one.kind == "value"]
-
-
 # Deviations.
 
 DEVIATIONS: tuple[tuple[Feed, Row, list[Deviation]], ...] = (
     (LATE_PUBLISHING, {**PUBLISHED, "region": "eu-west"}, [Deviation("region", "unknown", "string", "eu-west")]),
-    (LATE_PUBLISHING, {**PUBLISHED, "score": 0.5}, [Deviation("score", "unknown", "number", "0.5")]),
     (LATE_PUBLISHING, {**PUBLISHED, "beta": True}, [Deviation("beta", "unknown", "boolean", "true")]),
-    (LATE_PUBLISHING, {**PUBLISHED, "beta": None}, [Deviation("beta", "unknown", "null")]),
     (LATE_PUBLISHING, {**PUBLISHED, "meta": {"a": {"b": 1}}}, [Deviation("meta", "unknown", "object", "of length 1")]),
-    (LATE_PUBLISHING, {**PUBLISHED, "tags": [1, 2]}, [Deviation("tags", "unknown", "array", "of length 2")]),
     (LATE_PUBLISHING, {**PUBLISHED, "caption": CAPTION}, [Deviation("caption", "unknown", "string", "of length 38")]),
     (
         LATE_PUBLISHING,
@@ -151,16 +114,8 @@ DEVIATIONS: tuple[tuple[Feed, Row, list[Deviation]], ...] = (
     (LATE_PUBLISHING, with_changes(PUBLISHED, platform=None), [Deviation("platform", "missing")]),
     (LATE_PUBLISHING, with_changes(PUBLISHED, profileId=MISSING, endpoint=None), []),
     (LATE_PUBLISHING, with_changes(PUBLISHED, statusCode="200"), [Deviation("statusCode", "type", "string", "200")]),
-    (LATE_PUBLISHING, with_changes(PUBLISHED, statusCode=True), [Deviation("statusCode", "type", "boolean", "true")]),
     (LATE_PUBLISHING, with_changes(PUBLISHED, statusCode=200.5), []),
-    (
-        LATE_PUBLISHING,
-        with_changes(PUBLISHED, createdAt=1730455),
-        [Deviation("createdAt", "type", "number", "1730455")],
-    ),
-    (LATE_PUBLISHING, with_changes(PUBLISHED, postId=7), [Deviation("postId", "type", "number", "7")]),
     (LATE_PUBLISHING, with_changes(PUBLISHED, postId={"id": "a"}), [Deviation("postId.id", "unknown", "string", "a")]),
-    (LATE_PUBLISHING, with_changes(PUBLISHED, request=[]), [Deviation("request", "type", "array", "of length 0")]),
     (
         LATE_PUBLISHING,
         with_changes(PUBLISHED, response={"errorKode": "RATE_LIMITED", "errorCode": 7, "rawBody": {"x": 1}}),
@@ -170,21 +125,13 @@ DEVIATIONS: tuple[tuple[Feed, Row, list[Deviation]], ...] = (
         ],
     ),
     (LATE_CONNECTIONS, with_changes(CONNECTION, metadata={"any": ["thing"]}), []),
-    (LATE_CONNECTIONS, with_changes(CONNECTION, error={"rawResponse": {"x": 1}}), []),
     (
         LATE_CONNECTIONS,
         with_changes(CONNECTION, context={"isBYOK": "no"}),
         [Deviation("context.isBYOK", "type", "string", "no")],
     ),
-    (
-        LATE_CONNECTIONS,
-        with_changes(CONNECTED, success={"permissions": "read"}),
-        [Deviation("success.permissions", "type", "string", "read")],
-    ),
-    (LATE_CONNECTIONS, with_changes(CONNECTION, eventType=MISSING), [Deviation("eventType", "missing")]),
     (ZERNIO_LOGS, {**LOGGED, "id": 12}, [Deviation("id", "unknown", "number", "12")]),
     (ZERNIO_LOGS, with_changes(LOGGED, created_at=MISSING), [Deviation("created_at", "missing")]),
-    (ZERNIO_LOGS, with_changes(LOGGED, duration_ms="12"), [Deviation("duration_ms", "type", "string", "12")]),
     (ZERNIO_LOGS, with_changes(LOGGED, request_body={"now": "an object"}), []),
     (ZERNIO_LOGS, with_changes(LOGGED, metadata={"a": 1}), [Deviation("metadata", "type", "object", "of length 1")]),
 )
@@ -215,7 +162,7 @@ AROUND: tuple[tuple[Row, list[Deviation]], ...] = (
 @pytest.mark.parametrize(("around", "deviations"), AROUND)
 def test_deviations_of_the_envelope(around: Row, deviations: list[Deviation]) -> None:
     """A deviation of the response is reported for each log."""
-    entries = LATE_PUBLISHING.parse(body(PUBLISHED, POST_LOG, **around)).entries
+    entries = LATE_PUBLISHING.parse(body(PUBLISHED, PUBLISHED, **around)).entries
     assert [tuple(deviations)] * 2 == [entry.deviations for entry in entries]
 
 
@@ -230,8 +177,8 @@ def test_the_fast_way_to_decode_changes_nothing(feed: tuple[str, str], data: st.
     generation, name = feed
     example = EXAMPLES[feed]
     fields = st.sampled_from([*example, *UNDOCUMENTED])
-    odd = st.sampled_from(["", "x" * 200, 200, 200.0, 200.5, {"_id": "p"}, {"errorCode": "E"}])
-    values = st.sampled_from([MISSING, None]) | odd | anything
+    odd = st.sampled_from([MISSING, None, "", "x" * 200, 200.0, 200.5, {"_id": "p"}, {"errorCode": "E"}, {"code": 7}])
+    values = odd | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.text(), max_size=3)
     rows = [with_changes(example, **data.draw(st.dictionaries(fields, values, max_size=2))) for _ in range(2)]
     pagination = data.draw(
         st.sampled_from([PAGINATION, {**PAGINATION, "total": 1.0}, {**PAGINATION, "skip": "0"}, None])
@@ -262,21 +209,13 @@ def test_unknown_paths_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (KEY, "of length 67"),
         ("sk_0123456789abcdef", "***"),
-        ("65f1c0a9e2b5af0012ab34cd", "***"),
         ("550e8400-e29b-41d4-a716-446655440000", "***-e29b-41d4-a716-***"),
-        ("4915112345678", "***"),
         ("dGhpc2lzYXNlY3JldA", "***"),
         ("user@example.com", "of length 16"),
-        ("two words", "of length 9"),
-        ("", "of length 0"),
         ("x\n", "of length 2"),
         ("2026-11-01T10:00:05Z", "2026-11-01T10:00:05Z"),
         ("203.0.113.77", "***"),
-        ("203.0.113.77:443", "***:443"),
-        ("ip-203.0.113.77", "ip-***"),
         ("2001:db8::77", "***"),
-        ("::ffff:203.0.113.77", "***"),
-        ("fe80::1", "***"),
         (10**60, "1e+60"),
     ],
 )
@@ -319,58 +258,64 @@ def test_addresses_are_masked(text: str, expected: str) -> None:
 
 
 @pytest.fixture
-async def harness() -> AsyncIterator[PollerHarness]:
-    """Return a poller that has not polled yet."""
-    with closing(open_store("sqlite://")) as store:
-        harness = PollerHarness(store)
-        await harness.start()
-        yield harness
+def exporter(tmp_path: Path) -> Iterator[ExporterHarness]:
+    """Return an exporter before its first poll."""
+    api = FakeLateApi(World(VirtualClock()))
+    with closing(ExporterHarness(api, tmp_path / "state.db", reconcile_interval=NEVER)) as exporter:
+        yield exporter
 
 
-def drift_messages(harness: PollerHarness) -> list[Mapping[str, Any]]:
-    """Return the log messages about schema drift."""
-    drift = ("warning", "the API has changed")
-    return [fields for level, event, fields in harness.logger.records if (level, event) == drift]
-
-
-async def test_drift_counts_per_log_and_is_logged_once(harness: PollerHarness) -> None:
-    """Each log counts once per status; each deviation is logged once per process."""
-    harness.rows = [publishing_row(2, "pending", state="ok", postId="p2"), publishing_row(1, state="ok")]
-    for _ in range(3):
-        await harness.poller.poll()
-        harness.now += 700.0
-    assert (
-        2
-        == harness.value(DRIFTED, "publishing", "state", "unknown")
-        == harness.stored_value(DRIFTED, "publishing", "state", "unknown")
-    )
-    assert [{"field": "state", "kind": "unknown", "type": "string", "sample": "ok"}] == drift_messages(harness)
-
-    harness.rows = [publishing_row(3, state="ok"), publishing_row(2, state="ok", postId="p2")]
-    harness.rows.append(publishing_row(1, state="ok"))
-    await harness.poller.poll()
-    assert 4 == harness.value(DRIFTED, "publishing", "state", "unknown")
-    assert 1 == len(drift_messages(harness))
-
-    await harness.start()
-    harness.rows.insert(0, publishing_row(4, platform=None))
-    await harness.poller.poll()
-    assert 4 == harness.value(DRIFTED, "publishing", "state", "unknown")
-    assert 1 == harness.value(DRIFTED, "publishing", "platform", "missing")
-    assert [("platform", "missing"), ("state", "unknown")] == [
-        (one["field"], one["kind"]) for one in drift_messages(harness)
+def drift_messages(exporter: ExporterHarness) -> list[tuple[str, str, str]]:
+    """Return field, kind and sample of the log messages about schema drift."""
+    records = exporter.log.records
+    return [
+        (one["field"], one["kind"], one.get("sample", ""))
+        for _, event, one in records
+        if event == "the API has changed"
     ]
 
 
-async def test_missing_id_is_drift(harness: PollerHarness) -> None:
+def test_drift_counts_per_log_and_is_logged_once(exporter: ExporterHarness) -> None:
+    """Each log counts once per status; each deviation is logged once per process."""
+    world = exporter.api.world
+    (waiting,) = world.publish(1, state="ok", status="pending")
+    world.publish(1, over=1, state="ok")
+    exporter.poll_repeatedly(3)
+    assert {("publishing", "state", "unknown"): 2} == exporter.scrape().family(DRIFTED)
+    world.change(waiting, "success")
+    exporter.poll_repeatedly(2)
+    assert {("publishing", "state", "unknown"): 3} == exporter.scrape().family(DRIFTED)
+    assert [("state", "unknown", "ok")] == drift_messages(exporter)
+    exporter.restart()
+    world.publish(1, platform=None, state="ok")
+    exporter.poll()
+    assert {("publishing", "state", "unknown"): 4, ("publishing", "platform", "missing"): 1} == (
+        exporter.scrape().family(DRIFTED)
+    )
+    assert 3 == len(drift_messages(exporter)), "the process that was started has its own messages"
+
+
+def test_messages_about_values_are_bounded(exporter: ExporterHarness) -> None:
+    """Each value is logged once, up to a limit; all logs count, with the field only."""
+    letters = "abcdefghijklmnop"
+    words = [f"{first}{second}" for first in letters for second in letters]
+    for word in (*words, "aa"):
+        exporter.api.world.publish(1, over=1, action=word)
+    exporter.poll_repeatedly(5)
+    assert {("publishing", "action", "value"): len(words) + 1} == exporter.scrape().family(DRIFTED)
+    assert 100 == len(drift_messages(exporter)) == len({*drift_messages(exporter)})
+
+
+def test_a_missing_id_is_drift(exporter: ExporterHarness) -> None:
     """A renamed id field is reported, although the log is rejected."""
-    odd = publishing_row(1)
-    harness.rows = [{**{name: value for name, value in odd.items() if name != "_id"}, "id": odd["_id"]}]
-    for _ in range(2):
-        await harness.poller.poll()
-    for field, kind in (("_id", "missing"), ("id", "unknown")):
-        assert 1 == harness.value(DRIFTED, "publishing", field, kind)
-    assert 1 == harness.value("late_exporter_entries_rejected_total", "publishing", "no_id")
+    exporter.api.quirks = ListQuirks(
+        transform=lambda page: {**page, "logs": [{**row, "_id": None, "id": row["_id"]} for row in page["logs"]]}
+    )
+    exporter.api.world.publish(1)
+    exporter.poll_repeatedly(2)
+    scrape = exporter.scrape()
+    assert {("publishing", "_id", "missing"): 1, ("publishing", "id", "unknown"): 1} == scrape.family(DRIFTED)
+    assert 1 == scrape.sum("late_exporter_entries_rejected_total", reason="no_id")
 
 
 def test_fields_are_limited() -> None:
@@ -399,7 +344,6 @@ def value_deviations(feed: Feed, row: Row) -> list[tuple[str, str]]:
 
 VALUES: tuple[tuple[Feed, Row, Row, list[tuple[str, str]]], ...] = (
     (LATE["publishing"], PUBLISHED, {"action": "post.published"}, [("action", "post.published")]),
-    (LATE["publishing"], PUBLISHED, {"status": "succeeded"}, [("status", "succeeded")]),
     (
         LATE["publishing"],
         PUBLISHED,
@@ -408,19 +352,14 @@ VALUES: tuple[tuple[Feed, Row, Row, list[tuple[str, str]]], ...] = (
     ),
     (LATE["publishing"], PUBLISHED, {"platform": "mastodon", "response": {"errorCode": "E1234"}}, []),
     (LATE["publishing"], PUBLISHED, {"action": None, "status": 7}, []),
-    (LATE["publishing"], PUBLISHED, {"action": "unknown"}, []),
     (LATE["connections"], CONNECTED, {"eventType": "merge_success"}, [("eventType", "merge_success")]),
     (LATE["connections"], CONNECTED, {"connectionMethod": "telepathy"}, [("connectionMethod", "telepathy")]),
     (ZERNIO["publishing"], LOGGED, {"action": "post.teleported"}, [("action", "post.teleported")]),
     (ZERNIO["publishing"], LOGGED, {"action": "story.failed", "status": None}, [("action", "story.failed")]),
     (ZERNIO["publishing"], LOGGED, {"action": "post.platform.failed"}, []),
     (ZERNIO["publishing"], LOGGED, {"action": "POST_PLATFORM_DELETED"}, []),
-    (ZERNIO["publishing"], LOGGED, {"action": "media_upload"}, []),
-    (ZERNIO["publishing"], LOGGED, {"status": "FAILED"}, [("status", "FAILED")]),
     (ZERNIO["publishing"], LOGGED, {"error_code": "user_underage"}, []),
-    (ZERNIO["publishing"], LOGGED, {"platform": "mastodon"}, []),
     (ZERNIO["connections"], LOGGED, {"action": "account.merged"}, [("action", "account.merged")]),
-    (ZERNIO["connections"], LOGGED, {"action": "accountReconnected"}, []),
     (ZERNIO["connections"], LOGGED, {"action": "reconnect_failed"}, []),
     (
         ZERNIO["connections"],
@@ -447,40 +386,10 @@ def test_undocumented_values(feed: Feed, row: Row, changes: Row, expected: list[
         ("post.platform.teleportation_v2", "post.platform.teleportation_v2"),
         (CAPTION, "of length 38"),
         (KEY, "of length 3"),
-        ("zrk_0123456789abcdef0123", "of length 3"),
-        ("64e1f0a9e2b5af0012ab34ef", "of length 24"),
         ("user@example.com", "of length 16"),
-        ("203.0.113.77", "of length 12"),
         ("x" * 10_000_000, "of length 128"),
     ],
 )
 def test_samples_of_values(value: str, sample: str) -> None:
     """A few words are shown; ids, secrets, addresses and user content are not."""
     assert [("action", sample)] == value_deviations(ZERNIO["publishing"], {**LOGGED, "action": value})
-
-
-async def test_values_count_per_log_and_are_logged_once_each(harness: PollerHarness) -> None:
-    """Each log counts once per status with the path only; each value is logged once, up to a limit."""
-    harness.rows = [publishing_row(2, "pending", action="dance", postId="p2"), publishing_row(1, action="sing")]
-    for _ in range(3):
-        await harness.poller.poll()
-        harness.now += 700.0
-    assert 2 == harness.value(DRIFTED, "publishing", "action", "value")
-    assert {"dance", "sing"} == {fields["sample"] for fields in drift_messages(harness)}
-    harness.rows = [publishing_row(2, action="dance", postId="p2"), publishing_row(1, action="sing")]
-    await harness.poller.poll()
-    assert 3 == harness.value(DRIFTED, "publishing", "action", "value")
-    assert 2 == len(drift_messages(harness))
-
-    letters = "abcdefghijklmnop"
-    words = [f"{first}{second}" for first in letters for second in letters]
-    harness.rows[:0] = [publishing_row(300 - number, action=word) for number, word in enumerate(words)]
-    for _ in range(5):
-        await harness.poller.poll()
-    assert 3 + len(words) == harness.value(DRIFTED, "publishing", "action", "value")
-    assert 100 == len(drift_messages(harness))
-
-
-def page_response(*rows: Row) -> httpx.Response:
-    """Return a response with a page."""
-    return httpx.Response(200, stream=httpx.ByteStream(body(*rows, pagination=PAGINATION)))

@@ -15,9 +15,7 @@ from typing import Any
 import httpx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.api.quota import RateLimiter
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.commands.check import check_api, format_findings
@@ -35,6 +33,7 @@ from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.log import escape
 from late_exporter.store import open_store
 from late_exporter.store.thread import StoreThread
+from tests.support.api import KEY, create_client
 from tests.support.clock import VirtualClock
 from tests.support.exposition import read_body
 from tests.support.late_api import zernio_row
@@ -42,7 +41,6 @@ from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
 from tests.support.world import World
 
-KEY = "sk_" + "0123456789abcdef" * 4
 POST_ID = "post0"
 GOOD_PLATFORM = "tiktok"
 """Platform of the neighbours, by which they are found in the metrics."""
@@ -112,15 +110,7 @@ class WholePath:
         self._clock = rows.clock
         self.body = b""
         self._store = open_store("sqlite://")
-        self._http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
-        self._client = LateClient(
-            self._http,
-            base_url="https://late.example/api",
-            key=ApiKey(KEY),
-            rate_limiter=RateLimiter(1.0, monotonic=self._clock.monotonic, sleep=self._clock.sleep),
-            timeout=600.0,
-            monotonic=self._clock.monotonic,
-        )
+        self._client = create_client(self._answer, monotonic=self._clock.monotonic, sleep=self._clock.sleep)
         self._pipeline = Pipeline(
             PipelineConfig(feeds=(rows.feed,), zero_hold=0.0, events=EventSelection(all_statuses=True, captions=True)),
             store_thread=StoreThread(self._store, _call),
@@ -199,10 +189,9 @@ class WholePath:
             assert line.translate(dict.fromkeys(map(ord, JOINERS))).isprintable(), repr(line)
             assert KEY not in line
 
-    async def close(self) -> None:
-        """Close the state and the client."""
+    def close(self) -> None:
+        """Close the state."""
         self._store.close()
-        await self._http.aclose()
 
 
 async def _call(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
@@ -259,6 +248,6 @@ def follow(rows: Rows, page: bytes, *, has_good_rows: bool = True) -> None:
             samples = await path.scrape()
             assert not has_good_rows or len(rows.good) == counted_neighbours(samples, rows.feed)
         finally:
-            await path.close()
+            path.close()
 
     asyncio.run(run())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,8 +12,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from tests.support.clock import VirtualClock
-from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi
+from tests.support.exporter import NEVER, ExporterHarness
+from tests.support.late_api import FakeLateApi, ListQuirks
 from tests.support.world import World
 
 OpenExporter: TypeAlias = Callable[..., ExporterHarness]
@@ -31,8 +32,30 @@ def open_exporter(tmp_path: Path) -> Iterator[OpenExporter]:
 
     with ExitStack() as stack:
 
-        def open_exporter(api: FakeLateApi, *, in_memory: bool = False, **options: Any) -> ExporterHarness:
+        def open_exporter(
+            apis: FakeLateApi | Mapping[str, FakeLateApi], *, in_memory: bool = False, **options: Any
+        ) -> ExporterHarness:
             path = None if in_memory else tmp_path / f"{next(numbers)}.db"
-            return stack.enter_context(closing(ExporterHarness(api, path, **options)))
+            generation = apis.generation if isinstance(apis, FakeLateApi) else "late"
+            return stack.enter_context(closing(ExporterHarness(apis, path, **{"generation": generation, **options})))
 
         yield open_exporter
+
+
+@pytest.fixture
+def start(open_exporter: OpenExporter) -> OpenExporter:
+    """Return a function that starts an exporter, by default without scheduled reconciliation scans."""
+    return partial(open_exporter, reconcile_interval=NEVER)
+
+
+@pytest.fixture
+def start_generation(world: World, open_exporter: OpenExporter) -> OpenExporter:
+    """Return a function that starts an exporter of a generation of the API, which sends no date if there is a skew."""
+
+    def start(
+        generation: str, *, quirks: ListQuirks | None = None, skew: float | None = None, **options: Any
+    ) -> ExporterHarness:
+        api = FakeLateApi(world, generation=generation, quirks=quirks, sends_date=skew is None)
+        return open_exporter(api, in_memory=True, skew=skew or 0.0, **options)
+
+    return start

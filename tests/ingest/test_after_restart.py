@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from late_exporter.simulator.log_list import LogRow
-from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, unavailable
 from tests.support.samples import Samples
@@ -24,11 +24,6 @@ KINDS: tuple[LogRow, ...] = (
     {"action": "retry", "platform": "tiktok"},
     {"platform": "bluesky"},
 )
-
-
-@pytest.fixture
-def world() -> World:
-    return World(VirtualClock())
 
 
 @pytest.fixture

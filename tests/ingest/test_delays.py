@@ -17,7 +17,7 @@ DELAY = "late_publishing_delay_seconds"
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_a_delay_counts_once(world: World, open_exporter: OpenExporter, generation: str) -> None:
     """A post that is pending has no delay; published, it has one, in every later poll and after a restart."""
-    exporter = open_exporter(FakeLateApi(world, generation=generation), generation=generation)
+    exporter = open_exporter(FakeLateApi(world, generation=generation))
     world.publish(1)
     exporter.poll()
     request = {"scheduledFor": iso_time(world.clock.now - 600)}

@@ -18,7 +18,6 @@ from tests.support.late_api import FakeLateApi
 from tests.support.world import World
 
 FAILED_LOG: dict[str, Any] = {"status": "failed", "response": {"errorCode": "MEDIA", "errorMessage": "too large"}}
-FEEDS = ("publishing", "connections")
 
 
 class EventExporter(InsideHarness):
@@ -67,18 +66,6 @@ def test_history_has_no_events(world: World, open_events: OpenEvents) -> None:
     exporter.poll_repeatedly(3)
     assert failed(log_id) == queued_ids(exporter)
     assert "too large" == json.loads(exporter.store.outbox.read(1)[0].body)["error"]
-
-
-def test_a_pending_log_that_fails_has_one_event(world: World, open_events: OpenEvents) -> None:
-    """The status in which a log fails makes its event, however late it is known."""
-    exporter = open_events(world)
-    exporter.poll()
-    (log_id,) = world.publish(status="pending")
-    exporter.poll_repeatedly(2)
-    assert not queued_ids(exporter)
-    world.change(log_id, **FAILED_LOG)
-    exporter.poll_repeatedly(3)
-    assert failed(log_id) == queued_ids(exporter)
 
 
 def test_all_observations(world: World, open_events: OpenEvents) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.events import COUNTS, FINALS, KINDS, MOVES, NUMBERS
 from tests.support.exporter import NEVER, ExporterHarness
@@ -27,7 +28,6 @@ from tests.support.late_api import (
     empty,
     no_logs,
     rate_limited,
-    rejected,
     unauthorized,
     unavailable,
 )
@@ -36,31 +36,11 @@ from tests.support.profiles import example_count, is_thorough, spread
 from tests.support.samples import Samples
 from tests.support.world import LogStatus, World
 
-Start: TypeAlias = Callable[..., ExporterHarness]
 Action: TypeAlias = tuple[str, int, int]
 Events: TypeAlias = tuple[float, list[Action], list[tuple[int, Action]]]
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - for files of a test, where there is such a place
 FAULTS = (unavailable, unauthorized, rate_limited, cut_off, empty, no_logs, bad_gateway)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Return a directory in memory."""
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as name:
-        yield Path(name)
-
-
-@pytest.fixture
-def clock() -> VirtualClock:
-    """Return a virtual clock."""
-    return VirtualClock()
-
-
-@pytest.fixture
-def world(clock: VirtualClock) -> World:
-    """Return a key without logs."""
-    return World(clock)
 
 
 @pytest.fixture
@@ -70,29 +50,15 @@ def late(world: World) -> FakeLateApi:
 
 
 @pytest.fixture
-def start(folder: Path) -> Iterator[Start]:
-    """Return a function that starts an exporter with a database file of its own."""
-    started: list[ExporterHarness] = []
-
-    def start(lates: FakeLateApi | Mapping[str, FakeLateApi], **options: Any) -> ExporterHarness:
-        started.append(ExporterHarness(lates, folder / f"{len(started)}.db", **options))
-        return started[-1]
-
-    yield start
-    for exporter in started:
-        exporter.close()
-
-
-@pytest.fixture
-def exporter(start: Start, late: FakeLateApi) -> ExporterHarness:
+def exporter(open_exporter: OpenExporter, late: FakeLateApi) -> ExporterHarness:
     """Return an exporter before its first poll, without scheduled reconciliation scans."""
-    return start(late, reconcile_interval=NEVER)
+    return open_exporter(late, reconcile_interval=NEVER)
 
 
 @pytest.fixture
-def scanning_exporter(start: Start, late: FakeLateApi) -> ExporterHarness:
+def scanning_exporter(open_exporter: OpenExporter, late: FakeLateApi) -> ExporterHarness:
     """Return an exporter before its first poll, with a reconciliation scan every ten minutes."""
-    return start(late)
+    return open_exporter(late)
 
 
 def check(exporter: ExporterHarness, world: World, expected: Iterable[LogStatus] | None = None) -> Samples:
@@ -122,7 +88,9 @@ def test_everything_the_api_holds_is_history_and_counted_at_first_exposure(
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("together", [1, 25, 1000])
 @pytest.mark.parametrize(("cap", "stride"), [(10, 1), (100, 19)])
-def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(cap: int, stride: int, together: int, start: Start) -> None:
+def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(
+    cap: int, stride: int, together: int, open_exporter: OpenExporter
+) -> None:
     """A catch-up of five pages that is killed at any step is complete after one more poll."""
     step, going_on = 0, True
     while going_on:
@@ -130,7 +98,7 @@ def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(cap: int, stride: int,
         world = World(VirtualClock())
         late = FakeLateApi(world, quirks=ListQuirks(max_page_size=cap))
         world.publish(150, over=HOUR)
-        exporter = start(late, reconcile_interval=NEVER, commit_size=together)
+        exporter = open_exporter(late, reconcile_interval=NEVER, commit_size=together)
         exporter.poll()
         world.clock.advance(2 * HOUR)
         world.publish(4 * cap + cap // 2)
@@ -139,40 +107,6 @@ def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(cap: int, stride: int,
         exporter.poll()
         check(exporter, world, world.history)
     assert step > 20
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("together", [1, 1000])
-def test_a_kill_at_every_step_of_a_first_sync_leaves_no_gap(together: int, start: Start) -> None:
-    """A first sync that is killed at any step is complete after one more poll, with more than a page of new logs."""
-    step, going_on = 0, True
-    while going_on:
-        step += 1
-        world = World(VirtualClock())
-        exporter = start(
-            FakeLateApi(world, quirks=ListQuirks(max_page_size=10)), reconcile_interval=NEVER, commit_size=together
-        )
-        world.publish(46, over=3 * DAY)
-        going_on = exporter.kill(step, downtime=HOUR)
-        world.publish(13)
-        exporter.poll()
-        check(exporter, world, world.history)
-    assert step > 10
-
-
-def test_kills_that_follow_each_other_leave_no_gap(world: World, exporter: ExporterHarness) -> None:
-    """Gaps above gaps, each left by a killed catch-up, are all read."""
-    exporter.commit_size = 15
-    exporter.api.quirks = ListQuirks(max_page_size=10)
-    world.publish(15, over=HOUR)
-    exporter.poll()
-    for step in range(1, 19):
-        world.clock.advance(10 * MINUTE)
-        world.publish(23 + step)
-        exporter.kill(3 * step)
-    exporter.poll()
-    check(exporter, world, world.history)
-    assert 0 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
 
 
 @pytest.mark.parametrize("deleted", spread(range(2, 24, 3)))
@@ -231,50 +165,6 @@ def test_deletes_between_page_reads_pull_no_log_past_the_reader(
     check(exporter, world, set(world.history) - unread)
 
 
-@pytest.mark.parametrize("deleted", [(95, 105), (50, 150), (0, 100), (97, 300), (99, 100), (198, 200)])
-def test_deletes_at_a_page_edge_hide_no_log(deleted: tuple[int, int], world: World, exporter: ExporterHarness) -> None:
-    """Logs deleted around a page edge hide no other log, even if the shared rows are among them."""
-    world.publish(520, over=DAY)
-    first, last = deleted
-    exporter.api.before_request(1, lambda: world.delete(*world.ids[first:last]))
-    exporter.poll()
-    unread = set(list(reversed(world.history))[max(first, 100) : last])
-    check(exporter, world, set(world.history) - unread)
-
-
-@pytest.mark.parametrize("inserted", spread([1, 98, 99, 100, 250, 900]))
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_inserts_between_page_reads_are_counted_by_the_next_poll(
-    number: int, inserted: int, world: World, exporter: ExporterHarness
-) -> None:
-    """Logs inserted between two pages push the others down: none counts twice, and the new ones count next."""
-    world.publish(520, over=DAY)
-    before = set(world.history)
-    world.clock.advance(60)
-    exporter.api.before_request(number, partial(world.publish, inserted))
-    assert "success" == exporter.poll().outcome
-    assert before <= exporter.observations
-    exporter.poll_repeatedly(1)
-    check(exporter, world, world.history)
-
-
-def test_a_list_that_never_rests_is_read_to_its_end(world: World, exporter: ExporterHarness) -> None:
-    """A first sync completes although logs are inserted and deleted before every request."""
-    world.publish(900, over=DAY)
-    steady = set(world.history)
-    for number in range(60):
-        exporter.api.before_request(number, lambda: world.clock.advance(1))
-        exporter.api.before_request(number, partial(world.publish, 1 + 37 * number % 120))
-        exporter.api.before_request(number, partial(world.delete_top, 41 * number % 90))
-    while exporter.poll().is_partial:
-        pass
-    assert steady - exporter.observations <= set(world.history) - set(world.visible)
-    exporter.api.clear_events()
-    exporter.poll_repeatedly(2)
-    check(exporter, world)
-    assert set(world.visible) <= exporter.observations
-
-
 @pytest.mark.parametrize("deleted", [0, 3, 120])
 def test_logs_of_one_moment_fill_several_pages(deleted: int, world: World, exporter: ExporterHarness) -> None:
     """Hundreds of logs with equal createdAt are distinguished by their ids, even while some are deleted."""
@@ -290,9 +180,11 @@ def test_logs_of_one_moment_fill_several_pages(deleted: int, world: World, expor
 
 
 @pytest.mark.parametrize("together", [1, 1000])
-def test_logs_at_the_high_water_mark_do_not_end_a_catch_up(together: int, world: World, start: Start) -> None:
+def test_logs_at_the_high_water_mark_do_not_end_a_catch_up(
+    together: int, world: World, open_exporter: OpenExporter
+) -> None:
     """A catch-up down to the time of the high-water mark does not take logs it has just read for known ones."""
-    exporter = start(
+    exporter = open_exporter(
         FakeLateApi(world, quirks=ListQuirks(max_page_size=10)), reconcile_interval=NEVER, commit_size=together
     )
     world.publish(20, over=HOUR)
@@ -322,38 +214,19 @@ def test_a_log_from_the_future_does_not_move_the_high_water_mark(world: World, e
     assert len(world.history) == len(exporter.counted)
 
 
-def test_a_rate_limit_pause_counts_once(world: World, exporter: ExporterHarness) -> None:
-    """A rate_limit_pause that was pending and is final later is one pause."""
-    world.publish(1, action="rate_limit_pause", status="pending")
-    exporter.poll()
-    world.change(world.ids[0], "success")
-    exporter.poll_repeatedly(2)
-    assert 1 == check(exporter, world, world.history).sum("late_publishing_rate_limit_pauses_total")
-
-
-def test_a_list_in_order_of_insertion_is_counted_at_once(world: World, exporter: ExporterHarness) -> None:
-    """In a list sorted by insertion, late logs are on top and counted at once."""
-    exporter.api.quirks = ListQuirks(
-        order=lambda rows: sorted(rows, key=lambda row: -world.insertion_order[row["_id"]])
-    )
-    world.publish(350, over=6 * DAY)
-    exporter.poll()
-    check(exporter, world, world.history)
-    for number in range(1, 9):
-        world.clock.advance(300)
-        world.publish(30 * number)
-        for minutes in (1, 30, 50):
-            world.insert(world.clock.now - 60 * minutes)
-        exporter.poll()
-        check(exporter, world, world.history)
+def without_total(document: Document) -> Document:
+    """Return a list that does not say how many logs it has."""
+    return {**document, "pagination": {"hasMore": document["pagination"]["hasMore"]}}
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_a_scan_goes_back_to_what_could_not_be_saved(generation: str, world: World, start: Start) -> None:
+def test_a_scan_goes_back_to_what_could_not_be_saved(
+    generation: str, world: World, open_exporter: OpenExporter
+) -> None:
     """A log on pages that a scan has read while the disk was full is counted by the same scan, not by the next one."""
-    quirks = ListQuirks(max_page_size=10, transform=_paginated(total="missing"))
+    quirks = ListQuirks(max_page_size=10, transform=without_total)
     api = FakeLateApi(world, generation=generation, quirks=quirks)
-    exporter = start(api, generation=generation, reconcile_interval=HOUR)
+    exporter = open_exporter(api, reconcile_interval=HOUR)
     world.publish(400, over=3 * HOUR)
     exporter.poll_repeatedly(4)
     world.insert(world.clock.now - 1.7 * HOUR, requestId="late")
@@ -365,56 +238,6 @@ def test_a_scan_goes_back_to_what_could_not_be_saved(generation: str, world: Wor
     exporter.free_disk()
     exporter.poll_repeatedly(3)
     assert 401 == len(exporter.counted)
-
-
-@pytest.mark.parametrize("changes", [{}, {"hasMore": "missing"}])
-@pytest.mark.parametrize("cap", [50, 10])
-def test_short_pages_do_not_end_the_list(
-    cap: int, changes: Mapping[str, Any], world: World, exporter: ExporterHarness
-) -> None:
-    """An API that returns shorter pages than requested is read as long as it reports more, or a larger total."""
-    exporter.api.quirks = ListQuirks(max_page_size=cap, transform=_paginated(**changes))
-    world.publish(330, over=DAY)
-    exporter.poll()
-    check(exporter, world, world.history)
-    world.clock.advance(60)
-    world.publish(140)
-    exporter.poll()
-    check(exporter, world, world.history)
-
-
-def _paginated(**changes: Any) -> Callable[[Document], Document]:
-    def tell(document: Document) -> Document:
-        pagination = {name: value for name, value in (document["pagination"] | changes).items() if value != "missing"}
-        return document | {"pagination": pagination}
-
-    return tell
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"hasMore": False},
-        {"hasMore": True},
-        {"hasMore": None},
-        {"total": 0},
-        {"total": 10**9},
-        {"total": -1},
-        {"total": "missing", "hasMore": "missing"},
-        {"total": 7, "hasMore": True},
-    ],
-)
-def test_wrong_pagination_costs_no_log(changes: Mapping[str, Any], world: World, exporter: ExporterHarness) -> None:
-    """A wrong ``total`` or ``hasMore`` costs no log."""
-    exporter.api.quirks = ListQuirks(transform=_paginated(**changes))
-    world.publish(330, over=DAY)
-    exporter.poll()
-    for count in (0, 5, 100, 230):
-        world.clock.advance(60)
-        world.publish(count)
-        exporter.poll()
-        check(exporter, world, world.history)
-    assert len(exporter.api.requests) < 40
 
 
 def test_logs_that_expire_during_downtime_shorten_the_coverage(world: World, exporter: ExporterHarness) -> None:
@@ -434,9 +257,11 @@ def test_logs_that_expire_during_downtime_shorten_the_coverage(world: World, exp
     assert after == pytest.approx(world.clock.now - 7 * DAY, abs=2)
 
 
-def test_a_short_lookback_leaves_older_logs_out_for_ever(world: World, late: FakeLateApi, start: Start) -> None:
+def test_a_short_lookback_leaves_older_logs_out_for_ever(
+    world: World, late: FakeLateApi, open_exporter: OpenExporter
+) -> None:
     """With a lookback of an hour, older logs never count, in no poll, scan or restart."""
-    exporter = start(late, lookback=HOUR)
+    exporter = open_exporter(late, lookback=HOUR)
     world.publish(700, over=7 * DAY)
     world.publish(130, over=50 * MINUTE)
     scope = {sighted for sighted, row in world.history.items() if created_at(row) >= world.clock.now - HOUR}
@@ -448,10 +273,10 @@ def test_a_short_lookback_leaves_older_logs_out_for_ever(world: World, late: Fak
 
 @pytest.mark.parametrize("skew", [-366 * DAY, -HOUR, HOUR, 366 * DAY])
 def test_a_wrong_clock_is_set_right_by_the_date_header(
-    skew: float, world: World, late: FakeLateApi, start: Start
+    skew: float, world: World, late: FakeLateApi, open_exporter: OpenExporter
 ) -> None:
     """An exporter whose clock is a year off counts by the API's clock."""
-    exporter = start(late, skew=skew)
+    exporter = open_exporter(late, skew=skew)
     world.publish(300, over=6 * DAY)
     exporter.poll()
     check(exporter, world, world.history)
@@ -479,61 +304,6 @@ def test_a_pending_log_deep_in_the_list_settles_within_two_polls(world: World, e
     assert {} == scrape.family("late_publishing_pending_logs")
 
 
-def test_many_pending_logs_settle_at_once_deep_in_the_list(world: World, exporter: ExporterHarness) -> None:
-    """A hundred pending logs that become final together cost one request per post, within the budget of a few polls."""
-    deep = world.publish(100, status="pending", durationMs=None)
-    world.clock.advance(HOUR)
-    world.publish(300)
-    exporter.poll()
-    for number, log_id in enumerate(deep):
-        world.change(log_id, ("success", "failed")[number % 2], statusCode=(200, 500)[number % 2])
-    exporter.poll_repeatedly(3)
-    check(exporter, world, world.history)
-
-
-def test_a_post_that_the_api_rejects_blocks_no_other(world: World, exporter: ExporterHarness) -> None:
-    """If the logs of a post are rejected with 400, the poll succeeds and the other posts settle."""
-    deep = world.publish(4, status="pending")
-    world.clock.advance(HOUR)
-    world.publish(150)
-    exporter.poll()
-    for log_id in deep:
-        world.change(log_id, "success")
-    exporter.api.fail_request(2, rejected)
-    assert ["success"] == [result.outcome for result in exporter.poll_repeatedly(1)]
-    assert 2 <= sum(log_id in deep and status == "success" for log_id, status in exporter.observations)
-    exporter.poll_repeatedly(2)
-    check(exporter, world, world.history)
-
-
-def test_an_old_pending_log_settles_below_many_that_never_do(world: World, exporter: ExporterHarness) -> None:
-    """More pending logs than a page do not hide the final status of older ones."""
-    (old,) = world.publish(1, status="pending")
-    world.clock.advance(HOUR)
-    world.publish(250, status="pending")
-    world.clock.advance(HOUR)
-    world.publish(150)
-    exporter.poll()
-    exporter.poll_repeatedly(2)
-    world.change(old, "success")
-    exporter.poll_repeatedly(6)
-    check(exporter, world, world.history)
-
-
-def test_a_pending_log_whose_post_is_deleted_is_pending_no_more(world: World, exporter: ExporterHarness) -> None:
-    """If the post is deleted, the log stays counted as pending and leaves the gauge."""
-    (deep, kept) = world.publish(2, status="pending")
-    world.clock.advance(HOUR)
-    world.publish(200)
-    exporter.poll()
-    assert 2 == exporter.scrape().sum("late_publishing_pending_logs")
-    world.delete(deep)
-    exporter.poll_repeatedly(2)
-    scrape = check(exporter, world, world.history)
-    assert expected_pending(world) == scrape.family("late_publishing_pending_logs")
-    assert {(kept, "pending")} <= set(world.visible)
-
-
 def test_logs_without_a_time_are_rejected_once(world: World, scanning_exporter: ExporterHarness) -> None:
     """Logs without createdAt are last in the list, never expire, and are counted as rejected."""
     for _ in range(120):
@@ -550,16 +320,6 @@ def test_logs_without_a_time_are_rejected_once(world: World, scanning_exporter: 
     assert 310 == scrape.sum("late_publishing_logs_total")
     assert 121 == scrape.sum("late_exporter_entries_rejected_total", reason="no_time")
     assert 0 == scrape.sum("late_publishing_pending_logs")
-
-
-def test_a_list_without_times_fails_the_poll(world: World, exporter: ExporterHarness) -> None:
-    """If none of the newest logs has a time, nothing is counted, and the error says so."""
-    for _ in range(20):
-        world.insert(None)
-    result = exporter.poll()
-    assert "bad_payload" == result.outcome
-    assert "none of the newest logs has a readable creation time" in str(result.error)
-    assert {} == exporter.scrape().family("late_publishing_logs_total")
 
 
 def test_one_odd_row_costs_none_of_its_neighbours(world: World, exporter: ExporterHarness) -> None:
@@ -590,40 +350,25 @@ def test_late_logs_are_counted_at_any_depth(world: World, exporter: ExporterHarn
 
 
 @pytest.mark.parametrize("restarted", [True, False])
-def test_logs_that_came_late_during_an_outage_are_not_called_reconciled(
-    world: World, scanning_exporter: ExporterHarness, *, restarted: bool
+def test_logs_that_came_late_during_an_outage_are_found(
+    world: World, exporter: ExporterHarness, *, restarted: bool
 ) -> None:
-    """Logs that arrived late during an outage of hours are found and do not count as reconciled."""
-    world.publish(600, over=2 * HOUR)
-    scanning_exporter.poll()
-    scanning_exporter.poll_repeatedly(8)
-    lull = world.clock.now
-    world.clock.advance(10 * MINUTE)
-    world.insert(lull - 40 * MINUTE)
-    if restarted:
-        scanning_exporter.restart(downtime=3 * HOUR)
-    else:
-        for _ in range(6):
-            scanning_exporter.api.fail_request(0, unavailable)
-            world.clock.advance(30 * MINUTE)
-            scanning_exporter.poll()
-    world.publish(260)
-    scanning_exporter.poll_repeatedly(3)
-    scanning_exporter.settle()
-    scrape = check(scanning_exporter, world, world.history)
-    assert 0 == scrape.sum("late_exporter_reconciled_logs_total")
-
-
-def test_late_logs_are_found_even_if_the_first_poll_fails(world: World, exporter: ExporterHarness) -> None:
-    """Logs that arrived late before a restart are searched for until a poll succeeds, without a scheduled scan."""
+    """They are searched for until a poll succeeds, without a scan and a hint of the total, and are not reconciled."""
     world.publish(600, over=2 * HOUR)
     exporter.poll()
+    exporter.poll_repeatedly(8)
     lull = world.clock.now
     world.clock.advance(10 * MINUTE)
     world.insert(lull - 40 * MINUTE)
-    exporter.restart(downtime=3 * HOUR)
-    world.publish(60, over=MINUTE)
-    exporter.api.fail_request(1, unavailable)
+    world.delete(world.ids[-1])
+    if restarted:
+        exporter.restart(downtime=4 * MINUTE)
+    else:
+        for _ in range(6):
+            exporter.api.fail_request(0, unavailable)
+            world.clock.advance(30 * MINUTE)
+            exporter.poll()
+    exporter.api.fail_request(0, unavailable)
     assert "unavailable" == exporter.poll().outcome
     world.publish(60, over=MINUTE)
     exporter.poll_repeatedly(1)
@@ -691,30 +436,11 @@ def test_thousands_of_platforms_end_in_other_and_every_sum_is_exact(world: World
     assert 4950 == scrape.sum("late_exporter_label_overflow_total", family="late_publishing_logs_total")
 
 
-def test_two_workspaces_share_a_state_and_nothing_else(clock: VirtualClock, start: Start) -> None:
-    """The same ids under two keys are two logs, and each workspace is exposed after its own first sync."""
-    worlds = {name: World(clock) for name in ("acme", "müller")}
-    lates = {name: FakeLateApi(world) for name, world in worlds.items()}
-    exporter = start(lates)
-    worlds["acme"].publish(130, over=DAY)
-    worlds["müller"].publish(260, over=DAY)
-    exporter.poll("acme")
-    assert {"acme": 130.0, "müller": 0.0} == _by_workspace(exporter)
-    exporter.poll("müller")
-    exporter.restart()
-    for name in worlds:
-        exporter.poll(name)
-    assert {"acme": 130.0, "müller": 260.0} == _by_workspace(exporter)
-
-
-def _by_workspace(exporter: ExporterHarness) -> dict[str, float]:
-    scrape = exporter.scrape()
-    return {name: scrape.sum("late_publishing_logs_total", workspace=name) for name in exporter.apis}
-
-
-def test_connection_logs_are_counted_exactly_once_too(world: World, late: FakeLateApi, start: Start) -> None:
+def test_connection_logs_are_counted_exactly_once_too(
+    world: World, late: FakeLateApi, open_exporter: OpenExporter
+) -> None:
     """Connection logs are exact through a kill and a restart, and exposed once they are complete."""
-    exporter = start(late, feeds=("publishing", "connections"))
+    exporter = open_exporter(late, feeds=("publishing", "connections"))
     for _ in range(230):
         world.clock.advance(60)
         world.add_connection()
@@ -783,21 +509,21 @@ def test_a_poll_that_could_not_be_saved_is_no_success(world: World, exporter: Ex
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("together", [1, 1000])
 def test_an_api_that_keeps_logs_longer_than_it_says_makes_none_count_twice(
-    together: int, world: World, scanning_exporter: ExporterHarness
+    world: World, open_exporter: OpenExporter
 ) -> None:
     """Logs that the API still has after their keys were pruned are not counted again."""
-    scanning_exporter.commit_size = together
-    scanning_exporter.api.quirks = ListQuirks(never_expires=True)
-    world.publish(130, over=6 * DAY)
-    scanning_exporter.poll()
-    for _ in range(12):
-        world.clock.advance(DAY)
+    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(never_expires=True))
+    exporter = open_exporter(api, lookback=90 * DAY)
+    world.publish(130, over=80 * DAY)
+    exporter.poll()
+    for _ in range(10):
+        exporter.restart(10 * DAY)  # The first commit of a process prunes.
         world.publish(20)
-        scanning_exporter.poll()
-        scanning_exporter.settle()
-    check(scanning_exporter, world, world.history)
+        exporter.poll()
+        exporter.settle()
+    assert 130 + 10 * 20 == len(exporter.counted) == exporter.scrape().sum("late_publishing_logs_total")
+    assert exporter.scrape().sum("late_exporter_state_logs") < 300, "the oldest keys are pruned"
 
 
 def test_nothing_that_was_shown_falls_when_the_process_dies_on_a_full_disk(
@@ -882,12 +608,8 @@ class Exactness(RuleBasedStateMachine):
         return ExporterHarness(late, path, **options)
 
     def _commit_log(self) -> list[LogStatus]:
-        """Return the committed observations by id, in order."""
-        return [(self._id(each.key), each.status) for each in self.exporter.counted]
-
-    def _id(self, key: str) -> str:
-        """Return the id of the log that a key stands for."""
-        return key
+        """Return the committed observations, in order."""
+        return [(each.key, each.status) for each in self.exporter.counted]
 
     @rule(events=EVENTS)
     def poll(self, events: Events) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 import pytest
@@ -24,7 +24,7 @@ from late_exporter.protocols import ApiResponse
 from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE
-from tests.support.exporter import NEVER, ExporterHarness
+from tests.support.exporter import ExporterHarness
 from tests.support.late_api import Document, FakeLateApi, ListQuirks
 from tests.support.world import World
 
@@ -37,10 +37,6 @@ FAILURES = (
     BadRequest("400: Invalid query", status=400),
     Forbidden("403: the key may not use this path"),
 )
-
-LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"
-
-Start: TypeAlias = Callable[..., ExporterHarness]
 
 
 class FaultyApi(FakeLateApi):
@@ -67,16 +63,6 @@ class FaultyApi(FakeLateApi):
         self.fails = lambda _path, _params, body: any(log_id.encode() in body for log_id in log_ids)
 
 
-@pytest.fixture
-def start(open_exporter: OpenExporter) -> Start:
-    """Return a function that starts an exporter, by default without scheduled reconciliation scans."""
-
-    def start(api: FaultyApi, reconcile: float = NEVER) -> ExporterHarness:
-        return open_exporter(api, generation=api.generation, reconcile_interval=reconcile)
-
-    return start
-
-
 def outcomes(exporter: ExporterHarness, polls: int) -> Counter[str]:
     """Poll some times, and return the number of polls by outcome."""
     return Counter(result.outcome for result in exporter.poll_repeatedly(polls))
@@ -100,10 +86,10 @@ def pending(exporter: ExporterHarness) -> float:
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-def test_a_post_that_cannot_be_read_fails_alone(error: ApiError, world: World, start: Start) -> None:
+def test_a_post_that_cannot_be_read_fails_alone(error: ApiError, world: World, start: OpenExporter) -> None:
     """Every poll succeeds, other logs settle, late logs are found, and the post is asked for at growing intervals."""
     api = FaultyApi(world)
-    exporter = start(api, reconcile=10 * MINUTE)
+    exporter = start(api, reconcile_interval=10 * MINUTE)
     broken, healthy = (world.insert(world.clock.now - HOUR, status="pending", postId=post) for post in ("p1", "p2"))
     world.publish(200, over=MINUTE)
     exporter.poll()
@@ -118,7 +104,7 @@ def test_a_post_that_cannot_be_read_fails_alone(error: ApiError, world: World, s
     assert len(requests) == failed_requests(exporter)["post"] <= 6
 
 
-def test_a_post_that_always_fails_is_requested_less_and_less_often(world: World, start: Start) -> None:
+def test_a_post_that_always_fails_is_requested_less_and_less_often(world: World, start: OpenExporter) -> None:
     """Without a scan the log stays pending, costs a few requests, and settles soon after its post is readable."""
     api = FaultyApi(world)
     exporter = start(api)
@@ -137,7 +123,7 @@ def test_a_post_that_always_fails_is_requested_less_and_less_often(world: World,
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_settlement_checks_that_decide_nothing_let_the_others_have_their_turn(
-    generation: str, world: World, start: Start
+    generation: str, world: World, start: OpenExporter
 ) -> None:
     """Posts, or moments, whose logs are unlisted but still pending do not starve those that have settled."""
     api = FaultyApi(world, generation=generation)
@@ -166,7 +152,7 @@ def _hide_pending_list(document: Document) -> Document:
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 def test_a_list_of_pending_logs_that_is_refused_costs_only_settlement_checks(
-    error: ApiError, generation: str, world: World, start: Start
+    error: ApiError, generation: str, world: World, start: OpenExporter
 ) -> None:
     """If ``status=pending`` is refused, polls succeed and pending logs settle, each in its turn."""
     api = FaultyApi(world, generation=generation)
@@ -184,7 +170,7 @@ def test_a_list_of_pending_logs_that_is_refused_costs_only_settlement_checks(
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-def test_a_time_that_cannot_be_read_fails_alone(error: ApiError, world: World, start: Start) -> None:
+def test_a_time_that_cannot_be_read_fails_alone(error: ApiError, world: World, start: OpenExporter) -> None:
     """In generation zernio, a moment that fails is looked up at growing intervals, and the others settle."""
     api = FaultyApi(world, generation="zernio")
     exporter = start(api)
@@ -204,10 +190,10 @@ def test_a_time_that_cannot_be_read_fails_alone(error: ApiError, world: World, s
     assert 0 == pending(exporter)
 
 
-def test_a_time_filter_that_is_always_refused_is_given_up(world: World, start: Start) -> None:
+def test_a_time_filter_that_is_always_refused_is_given_up(world: World, start: OpenExporter) -> None:
     """If ``from`` and ``to`` are rejected, polls succeed, and a scan settles the logs."""
     api = FaultyApi(world, generation="zernio")
-    exporter = start(api, reconcile=10 * MINUTE)
+    exporter = start(api, reconcile_interval=10 * MINUTE)
     ids = [world.insert(world.clock.now - HOUR - 60 * n, status="pending", postId=f"p{n}") for n in range(8)]
     world.publish(200, over=MINUTE)
     exporter.poll()
@@ -225,11 +211,11 @@ def test_a_time_filter_that_is_always_refused_is_given_up(world: World, start: S
     ("place", "error"), [(130, FAILURES[0]), (395, FAILURES[0]), *((198, error) for error in FAILURES)]
 )
 def test_a_row_that_no_scan_can_read_is_skipped(
-    place: int, error: ApiError, generation: str, world: World, start: Start
+    place: int, error: ApiError, generation: str, world: World, start: OpenExporter
 ) -> None:
     """Polls succeed, and late logs below the row are counted; only the row itself is not."""
     api = FaultyApi(world, generation=generation)
-    exporter = start(api, reconcile=10 * MINUTE)
+    exporter = start(api, reconcile_interval=10 * MINUTE)
     world.publish(400, over=DAY)
     exporter.poll()
     broken = world.ids[place]
@@ -253,7 +239,7 @@ def test_a_row_that_cannot_be_read_does_not_block_a_catch_up(
     generation: str,
     restart: bool,  # noqa: FBT001 - a parameter of the test
     world: World,
-    start: Start,
+    start: OpenExporter,
 ) -> None:
     """The gap decides the outcome until the third failure, also across restarts; then all other logs are counted."""
     api = FaultyApi(world, generation=generation)
@@ -276,7 +262,9 @@ def test_a_row_that_cannot_be_read_does_not_block_a_catch_up(
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_row_that_cannot_be_read_does_not_block_a_first_sync(generation: str, world: World, start: Start) -> None:
+def test_a_row_that_cannot_be_read_does_not_block_a_first_sync(
+    generation: str, world: World, start: OpenExporter
+) -> None:
     """A first sync skips the row after three failures, and the series are exposed."""
     api = FaultyApi(world, generation=generation)
     exporter = start(api)
@@ -288,7 +276,7 @@ def test_a_row_that_cannot_be_read_does_not_block_a_first_sync(generation: str, 
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_row_at_the_head_that_cannot_be_read_is_skipped(generation: str, world: World, start: Start) -> None:
+def test_a_row_at_the_head_that_cannot_be_read_is_skipped(generation: str, world: World, start: OpenExporter) -> None:
     """After three failed polls, polls succeed although the row is among the newest; it is reported once."""
     api = FaultyApi(world, generation=generation)
     exporter = start(api)
@@ -308,7 +296,7 @@ def test_a_row_at_the_head_that_cannot_be_read_is_skipped(generation: str, world
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_list_that_cannot_be_read_at_all_skips_nothing(generation: str, world: World, start: Start) -> None:
+def test_a_list_that_cannot_be_read_at_all_skips_nothing(generation: str, world: World, start: OpenExporter) -> None:
     """If every request fails, no row is skipped, few requests are added, and everything is counted afterwards."""
     api = FaultyApi(world, generation=generation)
     exporter = start(api)
@@ -326,7 +314,9 @@ def test_a_list_that_cannot_be_read_at_all_skips_nothing(generation: str, world:
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_list_that_moves_while_it_is_read_in_parts_loses_no_row(generation: str, world: World, start: Start) -> None:
+def test_a_list_that_moves_while_it_is_read_in_parts_loses_no_row(
+    generation: str, world: World, start: OpenExporter
+) -> None:
     """Rows that are deleted between two parts make the exporter read the page again, unless it is read by time."""
     api = FaultyApi(world, generation=generation)
     exporter = start(api)
@@ -353,7 +343,7 @@ def test_a_list_that_moves_while_it_is_read_in_parts_loses_no_row(generation: st
     [(Unauthorized("401: rejected"), "unauthorized"), (RateLimited("429: wait", until=0.0), "rate_limited")],
 )
 def test_a_rejected_key_and_a_rate_limit_fail_the_poll(
-    error: ApiError, outcome: str, world: World, start: Start
+    error: ApiError, outcome: str, world: World, start: OpenExporter
 ) -> None:
     """Errors that concern every request are not taken for a failure of one."""
     api = FaultyApi(world)
@@ -366,7 +356,7 @@ def test_a_rejected_key_and_a_rate_limit_fail_the_poll(
     assert {} == failed_requests(exporter)
 
 
-def test_counters_of_failed_requests_start_at_zero(world: World, start: Start) -> None:
+def test_counters_of_failed_requests_start_at_zero(world: World, start: OpenExporter) -> None:
     """So that ``increase()`` sees the first failure."""
     exporter = start(FaultyApi(world))
     exporter.poll()
@@ -392,10 +382,10 @@ class LargeRowsApi(FakeLateApi):
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_pages_that_are_too_large_are_read_in_parts(generation: str, world: World, open_exporter: OpenExporter) -> None:
+def test_pages_that_are_too_large_are_read_in_parts(generation: str, world: World, start: OpenExporter) -> None:
     """No poll fails: history, new logs, late logs and settled logs count once, and an audit reads all pages."""
     api = LargeRowsApi(world, generation=generation)
-    exporter = open_exporter(api, generation=generation, reconcile_interval=10 * MINUTE, audit_interval=HOUR)
+    exporter = start(api, reconcile_interval=10 * MINUTE, audit_interval=HOUR)
     world.publish(350, over=DAY)
     pending_ids = [world.insert(world.clock.now - HOUR - n, status="pending", postId=f"p{n}") for n in range(40)]
     assert {"success": 1} == outcomes(exporter, 1)
@@ -414,7 +404,7 @@ def test_pages_that_are_too_large_are_read_in_parts(generation: str, world: Worl
     assert 0 == exporter.scrape().sum("late_exporter_audit_missing_logs")
 
 
-def test_a_row_that_is_too_large_alone_is_skipped(world: World, start: Start) -> None:
+def test_a_row_that_is_too_large_alone_is_skipped(world: World, start: OpenExporter) -> None:
     """A single row beyond the limit of a response costs itself only."""
     api = FaultyApi(world)
     exporter = start(api)

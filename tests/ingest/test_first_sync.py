@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
 
 import msgspec
 import pytest
@@ -11,19 +10,12 @@ import pytest
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import Document, FakeLateApi, Fault, ListQuirks
+from tests.support.late_api import Document, FakeLateApi, Fault, ListQuirks, empty_list
 from tests.support.world import World
 
 pytestmark = pytest.mark.exhaustive
 
-Start: TypeAlias = Callable[..., ExporterHarness]
-
 LOGS = "late_publishing_logs_total"
-
-
-def empty_page(_api: FakeLateApi, _body: bytes) -> bytes:
-    """Respond with a list without logs."""
-    return b'{"logs": [], "pagination": {"total": 0, "hasMore": false}}'
 
 
 def empty_page_with_total(_api: FakeLateApi, body: bytes) -> bytes:
@@ -47,20 +39,7 @@ def short_page_without_total(_api: FakeLateApi, body: bytes) -> bytes:
     return msgspec.json.encode({"logs": logs, "pagination": {"hasMore": False}})
 
 
-SHAPES = (empty_page, empty_page_with_total, short_page, short_page_without_total)
-
-
-@pytest.fixture
-def start(world: World, open_exporter: OpenExporter) -> Start:
-    """Return a function that starts an exporter."""
-
-    def start(
-        generation: str, *, quirks: ListQuirks | None = None, skew: float | None = None, **config: Any
-    ) -> ExporterHarness:
-        api = FakeLateApi(world, generation=generation, quirks=quirks, sends_date=skew is None)
-        return open_exporter(api, in_memory=True, generation=generation, skew=skew or 0.0, **config)
-
-    return start
+SHAPES = (empty_list, empty_page_with_total, short_page, short_page_without_total)
 
 
 def first_exposure(exporter: ExporterHarness) -> float:
@@ -76,11 +55,11 @@ def first_exposure(exporter: ExporterHarness) -> float:
 @pytest.mark.parametrize("number", range(7))
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_one_short_answer_hides_no_history(
-    generation: str, number: int, shape: Fault, world: World, start: Start
+    generation: str, number: int, shape: Fault, world: World, start_generation: OpenExporter
 ) -> None:
     """Whichever page of a first sync is empty or short, all logs are counted when they are first exposed."""
     world.publish(450, over=6 * DAY)
-    exporter = start(generation)
+    exporter = start_generation(generation)
     exporter.api.fail_request(number, shape)
     assert 450 == first_exposure(exporter)
     exporter.settle()
@@ -88,11 +67,13 @@ def test_one_short_answer_hides_no_history(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_one_short_answer_hides_no_history_from_a_resumed_sync(shape: Fault, world: World, start: Start) -> None:
+def test_one_short_answer_hides_no_history_from_a_resumed_sync(
+    shape: Fault, world: World, start_generation: OpenExporter
+) -> None:
     """The same holds if the process ends after the answer was taken for the end of the list."""
     world.publish(450, over=6 * DAY)
     for steps in range(30, 60, 3):
-        exporter = start("late")
+        exporter = start_generation("late")
         exporter.api.fail_request(2, shape)
         exporter.kill(steps)
         exporter.api.clear_events()
@@ -108,11 +89,11 @@ def _with_total(document: Document, change: Callable[[int], int | None]) -> Docu
 @pytest.mark.parametrize("count", [0, 40, 100, 450])
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_a_wrong_total_does_not_prevent_a_first_sync(
-    generation: str, count: int, change: Callable[[int], int | None], world: World, start: Start
+    generation: str, count: int, change: Callable[[int], int | None], world: World, start_generation: OpenExporter
 ) -> None:
     """If the total is missing or wrong, the first sync is complete once the list has ended twice at the same log."""
     world.publish(count, over=6 * DAY)
-    exporter = start(generation, quirks=ListQuirks(transform=lambda document: _with_total(document, change)))
+    exporter = start_generation(generation, quirks=ListQuirks(transform=lambda document: _with_total(document, change)))
     exporter.poll()
     assert exporter.is_synced
     assert count == len(exporter.counted)
@@ -132,11 +113,11 @@ def _deny_more(document: Document) -> Document:
 @pytest.mark.parametrize("transform", [_without_hint, _deny_more])
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_pages_shorter_than_requested_do_not_end_the_list(
-    generation: str, transform: Callable[[Document], Document], world: World, start: Start
+    generation: str, transform: Callable[[Document], Document], world: World, start_generation: OpenExporter
 ) -> None:
     """If the API returns shorter pages and announces no more, the history and a later burst are read to their end."""
     world.publish(400, over=6 * DAY)
-    exporter = start(generation, quirks=ListQuirks(max_page_size=50, transform=transform))
+    exporter = start_generation(generation, quirks=ListQuirks(max_page_size=50, transform=transform))
     assert 400 == first_exposure(exporter)
     world.clock.advance(HOUR)
     world.publish(120, over=HOUR / 2)
@@ -145,10 +126,12 @@ def test_pages_shorter_than_requested_do_not_end_the_list(
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_a_clock_ahead_by_more_than_the_lookback_hides_no_new_log(generation: str, world: World, start: Start) -> None:
+def test_a_clock_ahead_by_more_than_the_lookback_hides_no_new_log(
+    generation: str, world: World, start_generation: OpenExporter
+) -> None:
     """Without a clock of the API, logs newer than those listed at the first sync count, also late ones."""
     world.publish(50, over=DAY)
-    exporter = start(generation, skew=2 * HOUR, lookback=HOUR)
+    exporter = start_generation(generation, skew=2 * HOUR, lookback=HOUR)
     exporter.poll()
     history = len(exporter.counted)
     late_log = world.clock.now - 60
@@ -161,20 +144,22 @@ def test_a_clock_ahead_by_more_than_the_lookback_hides_no_new_log(generation: st
     assert history + 21 == len(exporter.counted)
 
 
-def test_a_lookback_ends_a_first_sync_at_once(world: World, start: Start) -> None:
+def test_a_lookback_ends_a_first_sync_at_once(world: World, start_generation: OpenExporter) -> None:
     """Logs older than the lookback prove that the list was read far enough, so nothing is read twice."""
     world.publish(900, over=6 * DAY)
-    exporter = start("late", lookback=DAY)
+    exporter = start_generation("late", lookback=DAY)
     exporter.poll()
     assert exporter.is_synced
     assert len(exporter.api.requests) <= 3 + 1, "three pages, and a look at the end for logs without a time"
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_logs_deleted_during_a_first_sync_do_not_delay_it(generation: str, world: World, start: Start) -> None:
+def test_logs_deleted_during_a_first_sync_do_not_delay_it(
+    generation: str, world: World, start_generation: OpenExporter
+) -> None:
     """If the total falls because logs are deleted, a second look at the end completes the sync."""
     world.publish(450, over=6 * HOUR)
-    exporter = start(generation)
+    exporter = start_generation(generation)
     exporter.api.before_request(2, lambda: world.delete(*world.ids[300:320]))
     exporter.poll()
     assert exporter.is_synced

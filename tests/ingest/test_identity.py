@@ -19,7 +19,7 @@ LOGS = "late_publishing_logs_total"
 @pytest.fixture
 def exporter(world: World, open_exporter: OpenExporter) -> ExporterHarness:
     """Return an exporter of generation zernio before its first poll."""
-    return open_exporter(FakeLateApi(world, generation="zernio"), generation="zernio", reconcile_interval=NEVER)
+    return open_exporter(FakeLateApi(world, generation="zernio"), reconcile_interval=NEVER)
 
 
 @pytest.mark.parametrize("depth", [0, 150])
@@ -127,7 +127,7 @@ def test_partly_alike_logs_of_more_than_a_page(
 ) -> None:
     """Logs that are alike in all parts of the key count, with others of their millisecond in between, on any page."""
     late = FakeLateApi(world, generation="zernio", quirks=ListQuirks(time_filter=time_filter))
-    exporter = open_exporter(late, generation="zernio", reconcile_interval=NEVER)
+    exporter = open_exporter(late, reconcile_interval=NEVER)
     world.publish(20, over=DAY)
     exporter.poll()
     world.clock.advance(HOUR)

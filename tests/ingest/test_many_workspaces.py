@@ -53,7 +53,7 @@ def test_small_workspaces_are_synced_while_large_ones_still_read(start: Callable
     exporter = start()
     with pytest.raises(Killed):
         poll_all(exporter, 45)
-    synced = {scope.workspace: recorder.is_synced for scope, recorder in exporter.recorders.items()}
+    synced = {scope.workspace: poller.recorder.is_synced for scope, poller in exporter.pollers.items()}
     assert {"acme": False, "umbrella": False, "initech": True} == synced
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from tests.ingest.conftest import OpenExporter
-from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import NEVER, ExporterHarness
 from tests.support.late_api import TIME_FILTERS, FakeLateApi, ListQuirks, unavailable
 from tests.support.world import World
@@ -28,18 +28,12 @@ def start(open_exporter: OpenExporter) -> Start:
     """Return a function that starts an exporter of generation zernio over a world."""
 
     def start(
-        world: World, *, reconcile: float = NEVER, audit: float = 0.0, commit_size: int | None = None, **quirks: Any
+        world: World, *, reconcile: float = NEVER, commit_size: int | None = None, **quirks: Any
     ) -> ExporterHarness:
         api = FakeLateApi(world, quirks=ListQuirks(**quirks), generation="zernio")
-        intervals = {"reconcile_interval": reconcile, "audit_interval": audit}
-        return open_exporter(api, generation="zernio", commit_size=commit_size, **intervals)
+        return open_exporter(api, commit_size=commit_size, reconcile_interval=reconcile)
 
     return start
-
-
-def limit_skip(exporter: ExporterHarness, max_skip: int, **quirks: Any) -> None:
-    """Let the API limit skip from now on."""
-    exporter.api.quirks = ListQuirks(max_skip=max_skip, **quirks)
 
 
 def uncounted(exporter: ExporterHarness, world: World) -> set[str]:
@@ -103,47 +97,7 @@ def test_logs_out_of_reach_are_an_error_that_says_what_to_do(time_filter: str, w
         assert REJECTION in str(result.error)
         assert "a shorter --poll.lookback" in str(result.error)
     assert {} == exporter.scrape().family("late_publishing_logs_total")
-    limit_skip(exporter, 500)
-    exporter.poll()
-    check(exporter, world)
-
-
-def test_a_scan_that_is_rejected_blocks_no_poll(world: World, start: Start) -> None:
-    """Polls succeed and count new logs while reconciliation and audit fail, and the log says so."""
-    exporter = start(world, reconcile=10 * MINUTE, audit=DAY)
-    world.publish(900, over=3 * DAY)
-    exporter.poll()
-    synced_at = world.clock.now
-    limit_skip(exporter, 500, time_filter="ignored")
-    for _ in range(40):
-        world.clock.advance(MINUTE)
-        world.publish(1)
-        assert "success" == exporter.poll().outcome
-    check(exporter, world)
-    errors = [fields["error"] for _, _, fields in exporter.log.records if fields.get("request") == "scan"]
-    assert errors[0].startswith("400: skip must be <= 500")
-    failures = exporter.scrape().family("late_exporter_failed_requests_total", feed="publishing")
-    assert 4 <= failures["scan",] <= 14
-    assert synced_at == exporter.scrape().sum("late_exporter_reconcile_last_completed_timestamp_seconds")
-
-
-@pytest.mark.parametrize("time_filter", TIME_FILTERS)
-@pytest.mark.parametrize("alike", [{}, {"requestId": None}], ids=["distinct", "alike"])
-@pytest.mark.parametrize("count", [3, 9, 45])
-def test_logs_of_one_moment_across_a_bound(
-    count: int, alike: dict[str, Any], time_filter: str, world: World, start: Start
-) -> None:
-    """Logs that share a millisecond count once each, wherever the pages end; up to half a page of them may be alike."""
-    exporter = start(world, max_page_size=20 if not alike or count < 10 else 100, time_filter=time_filter)
-    if time_filter in USABLE_FILTERS:
-        limit_skip(exporter, 15 if count < 10 else 60, max_page_size=exporter.api.quirks.max_page_size)
-    for _ in range(6):
-        world.publish(11, over=HOUR)
-        world.publish(count, over=0, **alike)
-        world.clock.advance(HOUR + 0.25)
-    exporter.poll()
-    check(exporter, world)
-    exporter.restart(downtime=60)
+    exporter.api.quirks = ListQuirks(max_skip=500)
     exporter.poll()
     check(exporter, world)
 
@@ -177,27 +131,6 @@ def test_a_list_that_moves_between_bounded_pages(
     exporter.poll_repeatedly(1)
     if move != "late":
         assert set() == uncounted(exporter, world)
-
-
-@pytest.mark.parametrize("time_filter", SOME_FILTERS)
-def test_a_kill_at_every_step_of_a_bounded_catch_up(time_filter: str, start: Start) -> None:
-    """A catch-up of many bounded pages that is killed at any step is complete after one more poll."""
-    limit = {} if time_filter == "ignored" else {"max_skip": 12}
-    step, going_on = 0, True
-    while going_on:
-        step += 4
-        world = World(VirtualClock())
-        exporter = start(world, commit_size=15, max_page_size=10, time_filter=time_filter, **limit)
-        world.publish(60, over=HOUR)
-        exporter.poll()
-        world.clock.advance(2 * HOUR)
-        world.publish(70)
-        world.publish(4, over=0, requestId=None)
-        going_on = exporter.kill(step, downtime=120)
-        world.publish(3)
-        exporter.poll()
-        check(exporter, world)
-    assert step > 40
 
 
 @pytest.mark.parametrize(("latency", "page_count"), [(0.5, 4), (2.0, 1)])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
@@ -12,13 +11,11 @@ from late_exporter.protocols import ApiResponse
 from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE
-from tests.support.exporter import NEVER, ExporterHarness
+from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, announce_more
 from tests.support.world import World
 
 GENERATIONS = ("late", "zernio")
-
-Start: TypeAlias = Callable[..., ExporterHarness]
 
 
 class BrokenRowApi(FakeLateApi):
@@ -38,16 +35,6 @@ class BrokenRowApi(FakeLateApi):
         return response
 
 
-@pytest.fixture
-def start(open_exporter: OpenExporter) -> Start:
-    """Return a function that starts an exporter, by default without reconciliation scans."""
-
-    def start(api: FakeLateApi, **options: Any) -> ExporterHarness:
-        return open_exporter(api, generation=api.generation, **{"reconcile_interval": NEVER, **options})
-
-    return start
-
-
 def pending(exporter: ExporterHarness) -> float:
     """Return the exposed number of pending logs."""
     return exporter.scrape().sum("late_publishing_pending_logs")
@@ -58,7 +45,7 @@ def listed_pending(world: World) -> int:
     return sum(row["status"] == "pending" for row in world.rows)
 
 
-def test_a_log_that_a_scan_of_pending_logs_could_not_see_is_not_given_up(world: World, start: Start) -> None:
+def test_a_log_that_a_scan_of_pending_logs_could_not_see_is_not_given_up(world: World, start: OpenExporter) -> None:
     """The list of pending logs moves up between two of its pages, past a log without a post."""
     api = FakeLateApi(world)
     exporter = start(api)
@@ -80,7 +67,7 @@ def test_a_log_that_a_scan_of_pending_logs_could_not_see_is_not_given_up(world: 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_log_that_became_pending_during_a_scan_is_not_judged_by_it(
-    generation: str, world: World, start: Start
+    generation: str, world: World, start: OpenExporter
 ) -> None:
     """A scan over several pages does not list logs that were written above its first page."""
     api = FakeLateApi(world, generation=generation)
@@ -100,7 +87,7 @@ def test_a_log_that_became_pending_during_a_scan_is_not_judged_by_it(
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("count", [1, 3, 120])
 def test_deleted_logs_leave_the_gauge_of_a_list_that_always_announces_more(
-    count: int, generation: str, world: World, start: Start
+    count: int, generation: str, world: World, start: OpenExporter
 ) -> None:
     """If every page says that more rows follow, logs are given up, and none that is still there."""
     api = FakeLateApi(world, generation=generation, quirks=ListQuirks(transform=announce_more))
@@ -118,20 +105,10 @@ def test_deleted_logs_leave_the_gauge_of_a_list_that_always_announces_more(
     assert 1 == pending(exporter)
 
 
-def test_a_list_with_short_pages_that_moves_by_a_page_has_not_ended(world: World, start: Start) -> None:
-    """An API may return fewer rows than requested, and then the same ones again."""
-    exporter = start(FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_page_size=10)))
-    world.publish(30, over=HOUR, status="pending")
-    exporter.poll()
-    exporter.poll_repeatedly(2)
-    for _ in range(8):
-        world.publish(8, status="pending")  # The second page begins eight rows further down.
-        exporter.poll_repeatedly(1)
-        assert listed_pending(world) == pending(exporter)
-
-
 @pytest.mark.parametrize("polls", range(1, 6))
-def test_a_list_with_short_pages_that_becomes_shorter_has_not_ended(polls: int, world: World, start: Start) -> None:
+def test_a_list_with_short_pages_that_becomes_shorter_has_not_ended(
+    polls: int, world: World, start: OpenExporter
+) -> None:
     """The next page of the list of pending logs is empty, and an old log is above it."""
     exporter = start(FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_page_size=10)))
     world.insert(world.clock.now - DAY, status="pending")
@@ -146,7 +123,7 @@ def test_a_list_with_short_pages_that_becomes_shorter_has_not_ended(polls: int, 
 
 
 @pytest.mark.parametrize(("polls", "count"), [(4, 500), (8, 1500)])
-def test_a_deleted_log_beside_many_leaves_the_gauge(polls: int, count: int, world: World, start: Start) -> None:
+def test_a_deleted_log_beside_many_leaves_the_gauge(polls: int, count: int, world: World, start: OpenExporter) -> None:
     """However many other logs are within two seconds of it."""
     exporter = start(FakeLateApi(world, generation="zernio"), reconcile_interval=10 * MINUTE)
     moment = float(int(world.clock.now - HOUR))
@@ -169,7 +146,7 @@ ALIKE: dict[str, Any] = {"requestId": None, "postId": "p1"}
 
 
 @pytest.mark.parametrize("depth", [20, 150])
-def test_one_of_several_alike_logs_settles(depth: int, world: World, start: Start) -> None:
+def test_one_of_several_alike_logs_settles(depth: int, world: World, start: OpenExporter) -> None:
     """Logs without ids that differ in nothing but their status are counted by their number in each status."""
     exporter = start(FakeLateApi(world, generation="zernio"), reconcile_interval=10 * MINUTE)
     moment = world.clock.now - HOUR
@@ -184,39 +161,7 @@ def test_one_of_several_alike_logs_settles(depth: int, world: World, start: Star
     assert 8 + depth == len(exporter.observations)
 
 
-@pytest.mark.parametrize("depth", [20, 150])
-def test_a_pending_log_beside_an_alike_one_that_is_done(depth: int, world: World, start: Start) -> None:
-    """It counts once in each status."""
-    exporter = start(FakeLateApi(world, generation="zernio"), reconcile_interval=10 * MINUTE)
-    moment = world.clock.now - HOUR
-    world.insert(moment, **ALIKE)
-    waiting = world.insert(moment, status="pending", **ALIKE)
-    world.publish(depth, over=MINUTE)
-    exporter.poll()
-    world.change(waiting, "success")
-    exporter.settle()
-    assert 0 == pending(exporter)
-    assert 3 + depth == len(exporter.observations)
-
-
-@pytest.mark.parametrize("depth", range(92, 101))
-def test_a_log_that_is_written_alike_pending_ones_counts(depth: int, world: World, start: Start) -> None:
-    """It is the last one of a page, and some of the pending ones are on the next page."""
-    exporter = start(FakeLateApi(world, generation="zernio"))
-    moment = world.clock.now
-    for _ in range(7):
-        world.insert(moment, status="pending", **ALIKE)
-    exporter.poll()
-    for _ in range(2):
-        world.insert(moment, **ALIKE)
-    world.clock.advance(30)
-    world.publish(depth)
-    exporter.poll()
-    exporter.poll_repeatedly(3)
-    assert 9 + depth == len(exporter.counted)
-
-
-def test_a_pending_log_that_the_api_cannot_deliver_is_not_given_up(world: World, start: Start) -> None:
+def test_a_pending_log_that_the_api_cannot_deliver_is_not_given_up(world: World, start: OpenExporter) -> None:
     """A page that was read without it does not show that it was deleted."""
     api = BrokenRowApi(world, generation="zernio")
     exporter = start(api)
@@ -235,7 +180,7 @@ def test_a_pending_log_that_the_api_cannot_deliver_is_not_given_up(world: World,
     assert 9 == pending(exporter)
 
 
-def test_a_post_with_more_logs_than_a_page_is_not_requested_at_every_poll(world: World, start: Start) -> None:
+def test_a_post_with_more_logs_than_a_page_is_not_requested_at_every_poll(world: World, start: OpenExporter) -> None:
     """If the logs of a post that the API returns lack the pending one, the requests become less and less frequent."""
     exporter = start(FakeLateApi(world))
     log_id = world.insert(world.clock.now, status="pending", postId="post")

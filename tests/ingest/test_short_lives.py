@@ -63,22 +63,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_log_that_is_hours_late_counts(start: Start, generation: str) -> None:
-    """A log three hours late is counted by the next due scan, although every run is shorter than the interval."""
-    job = start(generation)
-    job.world.publish(450, over=20 * HOUR)
-    for _ in range(3):
-        job.run()
-    # A log disappears, so that the total does not betray the late one.
-    job.world.insert(job.world.clock.now - 3 * HOUR, platform="tiktok")
-    job.world.delete(job.world.ids[-1])
-    for _ in range(3):
-        job.run()
-    assert 1 == job.exporter.scrape().sum("late_publishing_logs_total", platform="tiktok")
-    assert job.world.clock.now - 15 * MINUTE <= job.gauge(LAST_SCAN)
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_scan_takes_several_runs(start: Start, generation: str) -> None:
     """A scan that does not fit into a run is continued by the next ones, each within a poll interval."""
     job = start(generation, latency=2.0)
@@ -177,18 +161,3 @@ def test_work_that_fails_ends_the_run(start: Start) -> None:
     assert job.exporter.run_once().error is None
     assert 12 >= len(job.api.requests) - requests, "fewer than the list has pages, beside those of the last hour"
     assert job.world.clock.now - 2 * MINUTE <= job.gauge(LAST_SCAN)
-
-
-def test_a_clock_that_was_ahead(start: Start) -> None:
-    """A scan that a wrong clock dates in the future does not put off the next one."""
-    job = start("late")
-    job.world.publish(300, over=DAY)
-    job.run()
-    job.world.clock.now += 30 * DAY
-    job.exporter.restart()
-    job.world.clock.now -= 30 * DAY
-    job.world.insert(job.world.clock.now - 3 * HOUR, platform="tiktok")
-    job.world.delete(job.world.ids[0])
-    for _ in range(3):
-        job.run()
-    assert 1 == job.exporter.scrape().sum("late_publishing_logs_total", platform="tiktok")

@@ -42,7 +42,6 @@ from tests.support.status_api import (
 UP = "late_exporter_status_feed_up"
 LAST_REFRESH = "late_exporter_status_feed_last_refresh_timestamp_seconds"
 DISABLED = "late_exporter_status_feed_disabled"
-OVERFLOW = "late_exporter_label_overflow_total"
 INFO = "late_account_info"
 CONNECTED = "late_account_connected"
 DEFAULTS = {"posts": 300.0, "accounts": 300.0, "webhooks": 600.0, "billing": 3600.0}
@@ -150,22 +149,6 @@ class StatusHarness:
 @pytest.fixture
 def harness() -> StatusHarness:
     return StatusHarness()
-
-
-async def test_all_feeds_are_shown(harness: StatusHarness) -> None:
-    """The first refresh of every feed happens at once, and fills its families."""
-    await harness.run_until(1)
-    assert dict.fromkeys(DEFAULTS, 1) == harness.ups()
-    assert 1 == harness.value("late_posts", "scheduled")
-    assert SECONDS == harness.value("late_posts_oldest_scheduled_timestamp_seconds")
-    assert 1 == harness.value("late_account_health", "instagram", "acc1", "warning")
-    assert 1 == harness.value(INFO, "instagram", "acc1", "acme")
-    assert SECONDS == harness.value("late_account_cooldown_until_timestamp_seconds", "instagram", "acc1")
-    assert 3 == harness.value("late_webhook_consecutive_failures", "orders")
-    assert 1 == harness.value("late_workspace_active")
-    assert 0.25 == harness.value("late_workspace_spend_ratio", "x")
-    assert set() == harness.disabled()
-    assert [] == harness.logger.above_debug
 
 
 @pytest.mark.parametrize("random", [0.0, 1.0])
@@ -362,13 +345,6 @@ async def test_without_accounts_their_feeds_are_not_read() -> None:
     assert {"posts", "webhooks", "billing"} == set(harness.ups())
 
 
-async def test_only_the_configured_feeds_are_read() -> None:
-    harness = StatusHarness(intervals={"webhooks": 60.0})
-    await harness.run_until(HOUR - 1)
-    assert {"/v1/webhooks/settings": 60} == dict(harness.api.paths)
-    assert {"webhooks": 1} == harness.ups()
-
-
 async def test_a_profile_limits_posts_and_accounts() -> None:
     """A workspace of one profile reads only its posts and accounts; other endpoints get no unknown parameter."""
     harness = StatusHarness(profile_id="p1")
@@ -441,20 +417,6 @@ async def test_the_summary_for_the_status_page(harness: StatusHarness) -> None:
         await harness.clock.reach(11 * MINUTE)
         conditions = {each.kind: each.name for each in harness.poller.health.conditions if each.kind in posts}
         assert dict.fromkeys(posts, "p1 “text” for acme (instagram)") == conditions
-
-
-async def test_a_token_is_reported_once_it_is_known_for_a_day(harness: StatusHarness) -> None:
-    """A token with less than a day left may be a short one, unless it has been the same for more than a day."""
-    harness.clock.now -= 12 * HOUR
-
-    def kinds() -> set[str]:
-        return {each.kind for each in harness.poller.health.conditions}
-
-    async with harness.running():
-        await harness.clock.reach(23 * HOUR)
-        assert "token" not in kinds()
-        await harness.clock.reach(25 * HOUR)
-        assert "token" in kinds()
 
 
 async def test_a_webhook_refreshes_a_feed_early(harness: StatusHarness) -> None:

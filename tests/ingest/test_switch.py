@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import msgspec
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import initialize
 
 from late_exporter.api.generation import EXAMINATION_INTERVAL, MAX_REFUSALS
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.simulator.log_list import LogRow
-from tests.ingest.test_exactness import MEMORY, START, Exactness
+from tests.ingest.test_exactness import MEMORY
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import NEVER
-from tests.support.exporter import ExporterHarness as Harness
 from tests.support.inside import InsideHarness as ExporterHarness
-from tests.support.late_api import TIME_FILTERS, VANISHED, Document, FakeLateApi, ListQuirks, unavailable, zernio_row
+from tests.support.late_api import VANISHED, Document, FakeLateApi, ListQuirks, unavailable
 from tests.support.oracle import created_at
-from tests.support.profiles import example_count, is_thorough, spread
-from tests.support.steps import Killed, drive
-from tests.support.world import LogStatus, World
+from tests.support.profiles import spread
+from tests.support.steps import drive
+from tests.support.world import World
 
 Start: TypeAlias = Callable[..., ExporterHarness]
 
-ZERNIO = GENERATIONS["zernio"]["publishing"]
 LOGS = "late_publishing_logs_total"
 GENERATION = "late_exporter_api_generation_info"
 
@@ -77,10 +70,6 @@ def switch(exporter: ExporterHarness) -> None:
     assert {("zernio",): 1.0} == exporter.scrape().family(GENERATION)
 
 
-ALIKE: dict[str, Any] = {"requestId": None}
-"""Nothing tells such logs apart but their number."""
-
-
 @pytest.mark.parametrize("depth", [1, 20, 260])
 def test_a_pending_log_settles_without_its_post(depth: int, world: World, start: Start) -> None:
     """The final status of a pending log at any depth is looked up by its time, within two polls."""
@@ -107,27 +96,6 @@ def test_a_pending_log_whose_action_changes_with_its_status_settles(world: World
     world.change(waiting, "failed", statusCode=500, zernio={"action": "post.platform.failed"})
     exporter.poll_repeatedly(2)
     assert expected_counts(world.rows) | {("instagram", "publish", "pending"): 1} == exposed_counts(exporter)
-    assert {} == exporter.scrape().family("late_publishing_pending_logs")
-
-
-def test_an_ignored_time_filter_leaves_pending_logs_to_the_scan(world: World, start: Start) -> None:
-    """If ``from`` and ``to`` are ignored, no log is given up and no budget is spent on settlement checks."""
-    late = FakeLateApi(world, generation="zernio", quirks=ListQuirks(time_filter="ignored"))
-    exporter = start(late, pace=PollConfig())
-    (waiting,) = world.publish(1, status="pending")
-    world.clock.advance(2 * HOUR)
-    world.publish(250, over=HOUR)
-    exporter.poll()
-    world.change(waiting, "success")
-    exporter.poll_repeatedly(3)
-    request_count = len(late.requests)
-    exporter.poll_repeatedly(2)
-    assert 2 * 3 >= len(late.requests) - request_count
-    exporter.settle()
-    assert (
-        expected_counts(world.rows)["instagram", "publish", "success"]
-        == exposed_counts(exporter)["instagram", "publish", "success"]
-    )
     assert {} == exporter.scrape().family("late_publishing_pending_logs")
 
 
@@ -159,8 +127,6 @@ def test_only_newer_logs_count_after_a_switch(world: World, start: Start) -> Non
     assert expected == exposed_counts(exporter)
     assert 1 == exporter.scrape().sum("late_publishing_pending_logs")
     exporter.settle()
-    audit, mismatches = exporter.run_audit()
-    assert ([], []) == ([*audit.unrecorded], mismatches)
     exporter.restart()
     exporter.settle()
     assert expected == exposed_counts(exporter)
@@ -429,40 +395,6 @@ def test_a_single_run_reports_an_unread_generation(
     assert exposed_counts(exporter).total() == (0 if unread else 30)
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("generation", ["auto", "late"])
-def test_a_running_exporter_examines_both_lists_every_hour(generation: str, world: World, start: Start) -> None:
-    """At rest each poll after the first is one request, and two more every hour look for logs that are not read."""
-    late = FakeLateApi(world, generation="both")
-    exporter = start(late, generation=generation)
-    world.publish(30, over=HOUR)
-    with pytest.raises(Killed):
-        drive(exporter.poller.run(), 4000)
-    examinations = [request for request in late.requests if request.params["limit"] == 1]
-    polls = exporter.scrape().sum("late_exporter_polls_total")
-    assert len(late.requests) - len(examinations) == pytest.approx(polls + 1, abs=1)
-    assert polls * 30 > 3 * EXAMINATION_INTERVAL
-    assert len(examinations) == 2 * (1 + world.clock.elapsed // EXAMINATION_INTERVAL)
-
-
-def test_ids_added_to_generation_zernio_double_nothing(world: World, start: Start) -> None:
-    """If logs without ids get some, they stay the same logs."""
-    exporter = start(FakeLateApi(world, generation="zernio"))
-    world.publish(130, over=DAY)
-    world.publish(3, over=0, **ALIKE)
-    exporter.poll()
-    for number, row in enumerate(world.rows):
-        row["zernioId"] = f"z{number}"
-    world.clock.advance(MINUTE)
-    for number in range(20):
-        world.publish(1, over=0, zernioId=f"y{number}")
-    exporter.poll_repeatedly(3)
-    assert expected_counts(world.rows) == exposed_counts(exporter)
-    exporter.restart()
-    exporter.poll_repeatedly(1)
-    assert 153 == exposed_counts(exporter).total()
-
-
 def test_connections_of_the_old_list_count_no_second_time(world: World, start: Start) -> None:
     """Only events that are newer than the switch count."""
     exporter = start(FakeLateApi(world), feeds=("connections",))
@@ -476,67 +408,3 @@ def test_connections_of_the_old_list_count_no_second_time(world: World, start: S
     world.add_connection("disconnect", accountId="acc2")
     exporter.poll_repeatedly(2)
     assert 5 == exporter.scrape().sum("late_connection_events_total")
-
-
-def _key(written: bytes) -> str:
-    (entry,) = ZERNIO.parse(b'{"logs": [' + written + b"]}").entries
-    return entry.key
-
-
-class WithoutIds(Exactness):
-    """The same world with logs that have no ids."""
-
-    generation = "zernio"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._known: set[LogStatus] = set()
-        self._ids: dict[str, str] = {}
-        self.time_filter = "inclusive"
-
-    @initialize(time_filter=st.sampled_from(TIME_FILTERS), **START)
-    def begin(self, *, time_filter: str, **options: Any) -> None:
-        """Start with an API that reads bounds in some way."""
-        self.time_filter = time_filter
-        super().begin(**options)
-
-    def _start(self, late: FakeLateApi, path: Path, **options: Any) -> Harness:
-        late.generation = self.generation
-        late.quirks = dataclasses.replace(late.quirks, time_filter=self.time_filter)
-        return Harness(late, path, generation="auto", **options)
-
-    def _rest(self) -> None:
-        """Assert that pending logs are right, unless the API does not find deleted ones, or a second has many pages."""
-        if self.time_filter not in ("ignored", "rejected") and self._busiest <= 4 * self.late.quirks.max_page_size:
-            super()._rest()
-
-    def _check_requests(self, count: int, expected: int) -> None:
-        """Assert the number of requests; pending logs of one moment that fill a page take one for each page."""
-        pending = Counter(row["createdAt"] for row in self.world.rows if row["status"] == "pending")
-        assert expected <= count
-        assert expected == count or max(pending.values()) >= self.late.quirks.max_page_size
-
-    @property
-    def _busiest(self) -> int:
-        """Return the number of logs of the busiest second."""
-        return max(Counter(int(created_at(row)) for row in self.world.rows).values(), default=0)
-
-    def _id(self, key: str) -> str:
-        """Return the key of a log in either generation."""
-        for sighted in self.world.history.keys() - self._known:
-            self._known.add(sighted)
-            self._ids[_key(msgspec.json.encode(zernio_row(self.world.history[sighted])))] = sighted[0]
-        return self._ids.get(key, key)
-
-
-SETTINGS = settings(
-    phases=[Phase.generate],
-    max_examples=example_count(12, thorough=200),
-    stateful_step_count=25,
-    deadline=None,
-    derandomize=not is_thorough(),
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-WithoutIds.TestCase.settings = SETTINGS
-TestAnonymous = pytest.mark.exhaustive(WithoutIds.TestCase)

@@ -5,7 +5,6 @@ import hmac
 import json
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ import pytest
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.webhooks import (
-    BALANCE_EVENTS,
     CACHE_SIZE,
     EVENT_FEEDS,
     MAX_PAYLOAD_BYTES,
@@ -27,17 +25,12 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.series import IncCounter, ObserveHistogram, SetCurrent
 from late_exporter.status import WorkspaceHealth
 from late_exporter.web.app import HealthSource, create_app
-from tests.support.zernio_sdk import zernio_webhooks
+from tests.support.clock import DAY, HOUR, MINUTE
+from tests.support.world import iso_time
 
 NOW = 1_795_600_000.0
 SECRET = "whsec_0123456789"
 EVENT_ID = "7c0c1d1e-8a5b-4c3f-9d0e-000000000001"
-MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
-
-
-def iso_time(moment: float) -> str:
-    """Return a time as Late writes it."""
-    return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
 
 
 def payload(event: str = "post.failed", *, at: float | None = NOW, **fields: Any) -> bytes:
@@ -221,18 +214,11 @@ async def test_both_signature_headers(web: WebHarness, header: str) -> None:
     [
         ("post.published", "publishing"),
         ("post.failed", "publishing"),
-        ("post.partial", "publishing"),
-        ("post.scheduled", "publishing"),
-        ("post.cancelled", "publishing"),
-        ("post.recycled", "publishing"),
-        ("post.platform.published", "publishing"),
         ("post.platform.failed", "publishing"),
         ("account.connected", "connections accounts"),
         ("account.disconnected", "connections accounts"),
         ("account.rate_limited", "accounts"),
         ("balance.low", "billing"),
-        ("balance.empty", "billing"),
-        ("balance.charged", "billing"),
     ],
 )
 async def test_events_of_feeds(web: WebHarness, event: str, feed: str) -> None:
@@ -315,13 +301,9 @@ async def test_a_replay_is_refused_while_its_event_is_remembered(web: WebHarness
 
 MALFORMED = [
     b"",
-    b"{",
     b"[]",
-    b"null",
     b"\xff\xfe",
-    b'"post.failed"',
     b'{"id": "evt"}',
-    b'{"event": null}',
     b'{"event": 7}',
     b'{"event": "post.failed", "timestamp": 17}',
     b'{"event": "post.failed", "more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
@@ -350,23 +332,3 @@ async def test_payload_size(web: WebHarness) -> None:
     assert 413 == await web.post(payload(more="x" * (room + 1)), pieces=9)
     assert 413 == await web.post(b"x" * 20 * MAX_PAYLOAD_BYTES, pieces=20, signature=None)
     assert [{"too_large": 2}] * 2 == web.pop_counts()
-
-
-# The vendor's own models.
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("header", ["X-Late-Signature", "X-Zernio-Signature"])
-async def test_webhooks_of_the_official_client(header: str, web: WebHarness) -> None:
-    """A webhook of each documented event is accepted, under each header, and wakes the pollers of its feed only."""
-    webhooks = zernio_webhooks(iso_time(NOW))
-    assert 89 <= len({each.event for each in webhooks} - {"webhook.test"})
-    newer = {"account.rate_limited", *(f"balance.{event}" for event in BALANCE_EVENTS)}
-    assert EVENT_FEEDS.keys() - newer <= {each.event for each in webhooks if each.has_model}
-    for each in webhooks:
-        web.woken.clear()
-        assert 204 == await web.post(each.body, "/webhook/acme", header=header), each.event
-        assert [f"acme/{feed}" for feed in EVENT_FEEDS.get(each.event, ())] == web.woken, each.event
-    counts, _ = web.pop_counts()
-    assert {*EVENT_FEEDS, "other"} - newer == {*counts} - newer
-    assert len(webhooks) == sum(counts.values())

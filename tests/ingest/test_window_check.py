@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from functools import partial
 
 import pytest
 
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import NEVER, ExporterHarness
-from tests.support.late_api import TIME_FILTERS, FakeLateApi, Fault, ListQuirks, rejected, unavailable
+from tests.support.late_api import TIME_FILTERS, Fault, ListQuirks, rejected, unavailable
 from tests.support.oracle import created_at
 from tests.support.world import World
 
 pytestmark = pytest.mark.exhaustive
 
-Start: TypeAlias = Callable[..., ExporterHarness]
-
 MAX_POLLS = 3
 
 
 @pytest.fixture
-def start(world: World, open_exporter: OpenExporter) -> Start:
+def start(start_generation: OpenExporter) -> OpenExporter:
     """Return a function that starts an exporter without scheduled reconciliation scans."""
-
-    def start(
-        generation: str, *, quirks: ListQuirks | None = None, skew: float | None = None, **config: Any
-    ) -> ExporterHarness:
-        api = FakeLateApi(world, generation=generation, quirks=quirks, sends_date=skew is None)
-        options = {"reconcile_interval": NEVER, **config}
-        return open_exporter(api, in_memory=True, generation=generation, skew=skew or 0.0, **options)
-
-    return start
+    return partial(start_generation, reconcile_interval=NEVER)
 
 
 class BusyFeed:
-    """A feed with 120 logs a second, of which 5 % appear up to 4 s late, and with continuous deletes.
-
-    Attributes:
-        waiting: Number of polls that have not counted a visible log, by its number.
-    """
+    """A feed with 120 logs a second, of which 5 % appear up to 4 s late, and with continuous deletes."""
 
     RATE = 120
     LATE_SHARE = 0.05
@@ -52,7 +37,7 @@ class BusyFeed:
         self._world = world
         self._random = random.Random(1)
         self._delayed: list[tuple[float, float]] = []
-        self._emitted_until = self._start = world.clock.now
+        self._start = world.clock.now
         self._count = 0
 
     def advance(self, seconds: float) -> None:
@@ -82,7 +67,7 @@ class BusyFeed:
 )
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_no_log_of_a_busy_feed_waits_longer_than_three_polls(
-    generation: str, interval: float, polls: int, world: World, start: Start
+    generation: str, interval: float, polls: int, world: World, start: OpenExporter
 ) -> None:
     """At 120 logs/s with late logs and continuous deletes, every log that stays visible counts within three polls."""
     world.publish(900, over=30 * MINUTE)
@@ -114,7 +99,7 @@ def requests_of(exporter: ExporterHarness, polls: int, every: float = 30.0) -> l
 @pytest.mark.parametrize("minutes", [1, 4, 9, 14])
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_a_late_log_is_counted_while_as_many_logs_are_deleted(
-    generation: str, minutes: int, world: World, start: Start
+    generation: str, minutes: int, world: World, start: OpenExporter
 ) -> None:
     """Even if a deletion hides a late log from the total, it counts within three polls."""
     world.publish(3000, over=HOUR)
@@ -134,7 +119,7 @@ def test_a_late_log_is_counted_while_as_many_logs_are_deleted(
 @pytest.mark.parametrize(("skew", "hours_ahead"), [(1200.0, None), (None, 3)])
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_a_time_ahead_does_not_move_the_late_window(
-    generation: str, skew: float | None, hours_ahead: int | None, world: World, start: Start
+    generation: str, skew: float | None, hours_ahead: int | None, world: World, start: OpenExporter
 ) -> None:
     """A late log counts within three polls if the clock is ahead of all logs, or one log is ahead of the clock."""
     world.publish(900, over=HOUR)
@@ -151,7 +136,7 @@ def test_a_time_ahead_does_not_move_the_late_window(
     assert late_id in exporter.counted_ids
 
 
-def test_deleted_logs_are_no_missed_logs(world: World, start: Start) -> None:
+def test_deleted_logs_are_no_missed_logs(world: World, start: OpenExporter) -> None:
     """When a scan finds that logs were deleted minutes before, no scan of the whole list begins."""
     world.publish(900, over=20 * HOUR)
     exporter = start("late", reconcile_interval=10 * MINUTE)
@@ -162,7 +147,7 @@ def test_deleted_logs_are_no_missed_logs(world: World, start: Start) -> None:
 
 
 @pytest.mark.parametrize("time_filter", TIME_FILTERS)
-def test_every_reading_of_a_bound_finds_a_late_log(time_filter: str, world: World, start: Start) -> None:
+def test_every_reading_of_a_bound_finds_a_late_log(time_filter: str, world: World, start: OpenExporter) -> None:
     """However the API reads the bounds of a time window, late logs count within three polls."""
     world.publish(3000, over=HOUR)
     exporter = start("zernio", quirks=ListQuirks(time_filter=time_filter))
@@ -177,7 +162,7 @@ def test_every_reading_of_a_bound_finds_a_late_log(time_filter: str, world: Worl
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_deleted_logs_are_looked_for_once(generation: str, world: World, start: Start) -> None:
+def test_deleted_logs_are_looked_for_once(generation: str, world: World, start: OpenExporter) -> None:
     """Once logs were deleted within the late window, a poll is one request again."""
     world.publish(3000, over=HOUR)
     exporter = start(generation)
@@ -188,28 +173,8 @@ def test_deleted_logs_are_looked_for_once(generation: str, world: World, start: 
     assert [1] * 5 == requests_of(exporter, 5)
 
 
-@pytest.mark.parametrize("deleted", [1, 2, 50, 98, 99, 120])
 @pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_rows_that_move_between_page_reads_are_counted(
-    generation: str, deleted: int, world: World, start: Start
-) -> None:
-    """Logs that deletions move across the edge of a page that is being read are counted soon."""
-    world.publish(900, over=10 * MINUTE)
-    exporter = start(generation)
-    exporter.poll()
-    world.clock.advance(2 * MINUTE)
-    exporter.poll_repeatedly(4)
-    world.publish(7)
-    for number in range(1, 8):
-        exporter.api.before_request(number, lambda: world.delete_top(deleted))
-    exporter.poll_repeatedly(1)
-    exporter.api.clear_events()
-    exporter.poll_repeatedly(6)
-    assert set(world.ids) <= exporter.counted_ids
-
-
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_nothing_is_read_while_nothing_changes(generation: str, world: World, start: Start) -> None:
+def test_nothing_is_read_while_nothing_changes(generation: str, world: World, start: OpenExporter) -> None:
     """A poll without changes is one request, in feeds of any rate."""
     for count in (50, 900, 3000):
         world.publish(count, over=10 * MINUTE)
@@ -221,7 +186,7 @@ def test_nothing_is_read_while_nothing_changes(generation: str, world: World, st
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_a_longer_late_window_finds_older_logs(generation: str, world: World, start: Start) -> None:
+def test_a_longer_late_window_finds_older_logs(generation: str, world: World, start: OpenExporter) -> None:
     """Logs within ``--poll.late-window`` count within three polls although the total does not show them."""
     world.publish(3000, over=2 * HOUR)
     exporter = start(generation, late_window=HOUR)
@@ -236,7 +201,7 @@ def test_a_longer_late_window_finds_older_logs(generation: str, world: World, st
 
 @pytest.mark.parametrize("fault", [unavailable, rejected])
 @pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_a_check_that_fails_is_made_up_for(generation: str, fault: Fault, world: World, start: Start) -> None:
+def test_a_check_that_fails_is_made_up_for(generation: str, fault: Fault, world: World, start: OpenExporter) -> None:
     """If a request of a check fails, a later check finds the late log."""
     world.publish(3000, over=HOUR)
     exporter = start(generation)
@@ -262,7 +227,7 @@ def scan_requests(exporter: ExporterHarness) -> int:
     return total
 
 
-def test_the_list_is_read_once_a_day(world: World, start: Start) -> None:
+def test_the_list_is_read_once_a_day(world: World, start: OpenExporter) -> None:
     """A late log in a window from which another one has disappeared is found by a scan a day after the last reading."""
     world.publish(600, over=5 * DAY)
     exporter = start("zernio", reconcile_interval=20 * MINUTE)
@@ -279,7 +244,7 @@ def test_the_list_is_read_once_a_day(world: World, start: Start) -> None:
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_a_check_that_cannot_be_saved_is_repeated(generation: str, world: World, start: Start) -> None:
+def test_a_check_that_cannot_be_saved_is_repeated(generation: str, world: World, start: OpenExporter) -> None:
     """If what a check has found cannot be saved, the next check finds it again, although nothing else changes."""
     world.publish(3000, over=HOUR)
     exporter = start(generation)

@@ -2,15 +2,12 @@ from __future__ import annotations
 
 from functools import reduce
 from itertools import accumulate
-from random import Random
 from typing import TypeVar
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value, rebucket
-from late_exporter.metrics.catalogue import DURATION_BUCKETS
 from late_exporter.series import (
     FailureStreak,
     Histogram,
@@ -18,7 +15,6 @@ from late_exporter.series import (
     Increment,
     Labels,
     ObserveHistogram,
-    ObserveValues,
     RecordAttempt,
     SetLatest,
     Value,
@@ -78,36 +74,6 @@ def test_order_does_not_matter(orders: tuple[list[Increment], list[Increment]]) 
     )
 
 
-@given(
-    in_two_orders(adds) | in_two_orders(observations) | in_two_orders(latest_values) | in_two_orders(results),
-    st.integers(0, 20),
-)
-def test_batches_do_not_matter(orders: tuple[list[Increment], list[Increment]], cut: int) -> None:
-    """Increments give the same value in one batch or in two."""
-    increments, _ = orders
-    first, second = increments[:cut], increments[cut:]
-    before = apply_increments(first, None) if first else None
-    assert apply_increments(increments, None) == (apply_increments(second, before) if second else before)
-
-
-@given(st.sampled_from(DURATION_BUCKETS))
-def test_bounds_are_inclusive(bound: float) -> None:
-    """An observation equal to a bound is in its bucket."""
-    micros = round(bound * 1_000_000)
-    value = apply_increments([ObserveHistogram("f", LABELS, micros=micros, bounds=DURATION_BUCKETS)], None)
-    assert isinstance(value, Histogram)
-    assert bound == DURATION_BUCKETS[value.counts.index(1)]
-
-
-@given(st.lists(st.integers(0, 70_000_000)), st.none() | st.just(Histogram(BOUNDS, (1, 0, 2, 0), 5)))
-def test_values_of_several_logs(micros: list[int], before: Histogram | None) -> None:
-    """The values of several logs change a histogram as one by one."""
-    one_by_one = [ObserveHistogram("f", LABELS, micros=each, bounds=BOUNDS) for each in micros]
-    together = ObserveValues("f", LABELS, micros=tuple(micros), bounds=BOUNDS)
-    expected = apply_one_by_one(one_by_one, before) or Histogram(BOUNDS, (0,) * (len(BOUNDS) + 1))
-    assert expected == apply_increments([together], before)
-
-
 def test_saturation() -> None:
     """A sum saturates at 64 bits; observations are still counted, and the value can be encoded."""
     absurd = [ObserveHistogram("f", LABELS, micros=10**15, bounds=BOUNDS)] * 3
@@ -142,15 +108,6 @@ def outcomes_at(**at: list[int]) -> list[RecordAttempt]:
     ]
 
 
-@given(st.lists(st.integers(1, 50), max_size=40), st.lists(st.integers(1, 50), max_size=5), st.randoms())
-def test_streak_counts_failures_after_last_success(failed: list[int], successes: list[int], draw: Random) -> None:
-    """In any order the streak is the number of failures later than the last success."""
-    increments = outcomes_at(failed=failed, successes=successes)
-    draw.shuffle(increments)
-    if increments:
-        assert sum(at > max(successes, default=0) for at in failed) == streak_length(apply_one_by_one(increments))
-
-
 def test_long_streak() -> None:
     """A streak of any length is counted with bounded memory and ends with a success."""
     value = apply_increments(outcomes_at(failed=list(range(1, 3501))), None)
@@ -177,14 +134,3 @@ def test_late_success_among_older_failures() -> None:
     assert streak_length(value) == streak_length(
         apply_increments([RecordAttempt("f", LABELS, at=299, failed=True)], value)
     ), "before the success"
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_long_streaks_in_any_order(seed: int) -> None:
-    """Failures beyond the stored times give the same value in any order."""
-    draw = Random(seed)
-    increments = outcomes_at(failed=[draw.randrange(1, 5000) for _ in range(2500)])
-    value = apply_increments(increments, None)
-    draw.shuffle(increments)
-    assert value == apply_increments(increments, None)
-    assert 2500 == streak_length(value)

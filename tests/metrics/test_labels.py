@@ -2,12 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from late_exporter.feeds import FEEDS
 from late_exporter.feeds.vocabulary import ACTIONS, PLATFORMS, STATUSES
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.counting import project_log
 from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.model import LogEntry
 from late_exporter.series import (
     IncCounter,
     Increment,
@@ -68,19 +65,6 @@ def test_documented_values_are_not_limited() -> None:
     assert [("acme", "other", "publish", "success")] == labels_of(apply([count_log("mastodon")]))
 
 
-def test_platforms_of_the_vendor_spend_no_places() -> None:
-    """All 34 platforms are documented values, and none has initial zeros before its first log."""
-    limiter = create_limiter(max_values=1)
-    assert 34 == len(set(PLATFORMS))
-    for number, platform in enumerate(PLATFORMS):
-        limiter.start_batch()
-        increments = list(limiter.apply([count_log(platform)]))
-        assert {platform} == {labels[1] for labels in labels_of(increments, zeros=True)}, number
-        limiter.restore([(LOGS, labels) for labels in labels_of(increments)])
-    assert [("acme", "mastodon", "publish", "success")] == labels_of(limiter.apply([count_log("mastodon")]))
-    assert {*PLATFORMS} == limiter.platforms("acme")
-
-
 def test_every_label_has_its_own_limit() -> None:
     """Labels have separate limits, and several of them can overflow at once."""
     apply = create_limiter(max_values=1).apply
@@ -111,15 +95,6 @@ def test_families_share_the_values_of_a_label() -> None:
         increments, "late_connection_events_total"
     )
     assert [("acme", "late_connection_events_total", "platform")] == overflow_labels(increments)
-
-
-def test_generated_labels_are_not_limited() -> None:
-    """Labels that the exporter generates itself are not limited."""
-    apply = create_limiter(max_values=0).apply
-    family = "late_publishing_failures_total"
-    for code in (*range(100, 600), "none"):
-        values = ("acme", "tiktok", "publish", "unknown", str(code))
-        assert [values] == labels_of(apply([IncCounter(family, values)]), family)
 
 
 ACCOUNT_FAMILIES = {name: family for name, family in CATALOGUE.items() if "account_id" in family.labels}
@@ -195,27 +170,3 @@ def test_once_per_log_is_kept() -> None:
             i for i in apply([IncCounter(family, ("acme", platform), once_per_log=True)]) if i.family == family
         ]
         assert [True] == [increment.once_per_log for increment in increments]
-
-
-def test_thousands_of_values() -> None:
-    """The number of series stays bounded whatever the values, and every log is counted in one of them."""
-    limiter = create_limiter(max_values=3, max_accounts=3)
-    found_values: set[Series] = set()
-    log_count = 0
-    for number in range(500):
-        entry = LogEntry(
-            key=f"{number}",
-            status=f"s{number % 50}",
-            created=number,
-            platform=f"p{number}",
-            action="publish",
-            account_id=f"a{number}",
-            duration=1,
-        )
-        for increment in limiter.apply(project_log(FEEDS["publishing"], "acme", entry)):
-            found_values.add((increment.family, increment.labels))
-            log_count += getattr(increment, "amount", 0) if increment.family == LOGS else 0
-    assert 500 == log_count
-    platforms = {values[1] for family, values in found_values if family == LOGS}
-    assert {"p0", "p1", "p2", "other"} == platforms
-    assert len(found_values) < 250

@@ -1,99 +1,43 @@
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from late_exporter.exposition.exposition import Exposition
-from late_exporter.exposition.family import Family
-from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
-from late_exporter.metrics.registry import OWN_TIMES, SeriesRegistry
+from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.series import (
-    Exemplar,
     FailureStreak,
-    Histogram,
     IncCounter,
-    Labels,
     LatestValue,
     Series,
     SeriesValue,
-    SetCurrent,
     Value,
 )
 from late_exporter.status import AccountHealth, PlatformHealth
-from tests.support.exposition import read_body
+from tests.support.exposition import FakeExposition, read_body
 
 LOGS = "late_publishing_logs_total"
-EVENTS = "late_connection_events_total"
 POLLS = "late_exporter_polls_total"
-REQUESTS = "late_exporter_api_requests_total"
 INFO = "late_account_info"
-BOTH = frozenset({"publishing", "connections"})
 SUCCESSES: Series = (LOGS, ("acme", "tiktok", "publish", "success"))
 FAILURES: Series = (LOGS, ("acme", "tiktok", "publish", "failed"))
-CONNECTIONS: Series = (EVENTS, ("acme", "tiktok", "connect_success", "oauth"))
 SUCCESSFUL_POLLS: Series = (POLLS, ("acme", "publishing", "success"))
 ACCOUNT: Series = (INFO, ("acme", "tiktok", "a1"))
 
 
-class RecordingExposition(Exposition):
-    """Exposition that records the visible series and the calls."""
-
-    def __init__(self) -> None:
-        super().__init__(CATALOGUE)
-        self.visible_values: dict[Series, float | Histogram] = {}
-        self.created: dict[Series, float | None] = {}
-        self.exemplars: list[tuple[Series, float, Exemplar]] = []
-        self.all_values: list[tuple[Series, float | Histogram]] = []
-
-    def put(
-        self,
-        family: str,
-        labels: Labels,
-        value: float | Histogram,
-        *,
-        created: float | None = None,
-    ) -> None:
-        """Record the value of a series."""
-        assert len(CATALOGUE[family].labels) == len(labels)
-        series = (family, labels)
-        self.visible_values[series] = value
-        self.created[series] = created
-        self.all_values.append((series, value))
-        super().put(family, labels, value, created=created)
-
-    def remove(self, family: str, labels: Labels) -> None:
-        """Remove a series, if it exists."""
-        self.visible_values.pop((family, labels), None)
-        super().remove(family, labels)
-
-    def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
-        """Record an exemplar."""
-        self.exemplars.append(((family, labels), value, exemplar))
-
-
 @pytest.fixture
-def exposition() -> RecordingExposition:
+def exposition() -> FakeExposition:
     """Return the exposition."""
-    return RecordingExposition()
-
-
-def build_registry(
-    exposition: RecordingExposition, *workspaces: str, families: Mapping[str, Family] = CATALOGUE
-) -> SeriesRegistry:
-    """Return a registry of workspaces."""
-    registry = SeriesRegistry(families, exposition)
-    for workspace in workspaces:
-        registry.add_workspace(workspace)
-    return registry
+    return FakeExposition()
 
 
 @pytest.fixture
-def registry(exposition: RecordingExposition) -> SeriesRegistry:
+def registry(exposition: FakeExposition) -> SeriesRegistry:
     """Return a registry of one workspace with both feeds."""
-    return build_registry(exposition, "acme")
+    registry = SeriesRegistry(CATALOGUE, exposition)
+    registry.add_workspace("acme")
+    return registry
 
 
 def show_feed(registry: SeriesRegistry, workspace: str, feed: str) -> None:
@@ -107,88 +51,39 @@ def series_values(*series: Series, value: Value = 1, created: float = 7.0) -> di
     return {one: SeriesValue(value, created) for one in series}
 
 
-def test_unknown_stored_series_are_ignored(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+def test_unknown_stored_series_are_ignored(registry: SeriesRegistry, exposition: FakeExposition) -> None:
     """Stored series of other workspaces and unknown families are ignored."""
     other_logs: Series = (LOGS, ("umbrella", "tiktok", "publish", "success"))
     other_polls: Series = (POLLS, ("umbrella", "publishing", "success"))
     show_feed(registry, "acme", "publishing")
     registry.restore(series_values(other_logs, other_polls, ("late_old_total", ("acme",)), SUCCESSES))
-    assert {SUCCESSES} == set(exposition.visible_values)
+    assert {SUCCESSES} == set(exposition.values)
 
 
-VALUES: list[tuple[float | Histogram, str, Value]] = [
-    (5, LOGS, 5),
-    (0.5, "late_exporter_api_throttled_seconds_total", 0.5),
-    (12.5, "late_publishing_last_log_timestamp_seconds", LatestValue(9, 12.5)),
-    (1.0, "late_account_connected", LatestValue(9, 1)),
-    (0, "late_account_consecutive_failures", FailureStreak(last_success=5)),
-    (2, "late_account_consecutive_failures", FailureStreak(failures=(1, 2))),
-    (
-        1500,
-        "late_account_consecutive_failures",
-        FailureStreak(failures=tuple(range(1000)), older_failures=500, older_until=1),
-    ),
-    (Histogram((1.0, 2.0), (3, 0, 1), 7), "late_publishing_duration_seconds", Histogram((1.0, 2.0), (3, 0, 1), 7)),
-    (Histogram((1.0, 2.0), (3, 0, 1), 7), "late_publishing_duration_seconds", Histogram((0.5, 9.0), (3, 0, 1), 7)),
-]
-
-
-@pytest.mark.parametrize(("expected", "family", "value"), VALUES)
-def test_values(exposition: RecordingExposition, expected: float | Histogram, family: str, value: Value) -> None:
-    """Every kind of value is shown as a number or with the configured buckets."""
-    registry = build_registry(
-        exposition, "acme", families=build_catalogue({"late_publishing_duration_seconds": (1.0, 2.0)})
-    )
-    labels = ("acme", *("x" for _ in CATALOGUE[family].labels[1:]))
-    for feed in BOTH:
-        show_feed(registry, "acme", feed)
-    registry.restore({(family, labels): SeriesValue(value, 7.0)})
-    assert {(family, labels): expected} == exposition.visible_values
-    assert (None if CATALOGUE[family].kind == "gauge" else 7.0) == exposition.created[family, labels]
-
-
-def test_renamed_account(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+def test_renamed_account(registry: SeriesRegistry, exposition: FakeExposition) -> None:
     """A renamed account has one series, with its new name."""
     show_feed(registry, "acme", "publishing")
     for name in ("@old", "@old", "@new", "@newer"):
         registry.update(series_values(ACCOUNT, value=LatestValue(1, name)))
-        assert {(INFO, ("acme", "tiktok", "a1", name)): 1} == exposition.visible_values
+        assert {(INFO, ("acme", "tiktok", "a1", name)): 1} == exposition.values
     registry.update(series_values((INFO, ("acme", "tiktok", "a2")), value=LatestValue(1, "@newer")))
-    assert 2 == len(exposition.visible_values)
+    assert 2 == len(exposition.values)
 
 
-def test_unsaved_counters(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+def test_unsaved_counters(registry: SeriesRegistry, exposition: FakeExposition) -> None:
     """Unsaved increments are added to the stored value, which never falls while they are saved."""
     registry.restore(series_values(SUCCESSFUL_POLLS, value=10))
     requests: Series = ("late_exporter_api_requests_total", ("acme", "/v1/posts/logs", "200"))
     for _ in range(3):
         registry.add_unsaved([IncCounter(*SUCCESSFUL_POLLS), IncCounter(*requests, amount=2)])
-    assert {SUCCESSFUL_POLLS: 13, requests: 6} == exposition.visible_values
+    assert {SUCCESSFUL_POLLS: 13, requests: 6} == exposition.values
 
     registry.update({SUCCESSFUL_POLLS: SeriesValue(12, 7.0)})
-    assert {SUCCESSFUL_POLLS: 13, requests: 6} == exposition.visible_values
+    assert {SUCCESSFUL_POLLS: 13, requests: 6} == exposition.values
     registry.update({SUCCESSFUL_POLLS: SeriesValue(14, 7.0), requests: SeriesValue(6, 8.0)})
-    assert {SUCCESSFUL_POLLS: 14, requests: 6} == exposition.visible_values
+    assert {SUCCESSFUL_POLLS: 14, requests: 6} == exposition.values
     registry.add_unsaved([IncCounter(*SUCCESSFUL_POLLS)])
-    assert 15 == exposition.visible_values[SUCCESSFUL_POLLS]
-    values = [value for series, value in exposition.all_values if series == SUCCESSFUL_POLLS]
-    assert sorted(values, key=lambda value: value if isinstance(value, int) else math.inf) == values
-
-
-@pytest.mark.parametrize("family", sorted(OWN_TIMES))
-def test_times_ahead_of_the_clock(family: str, registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """A time that was set while the clock was ahead is set to the present, in the state too; others are left alone."""
-    labels = ("acme", "publishing")[: len(CATALOGUE[family].labels)]
-    registry.add_workspace("umbrella")
-    other: Series = (family, ("umbrella", *labels[1:]))
-    registry.update(series_values((family, labels), other, value=LatestValue(0, 5000.0)))
-    last_log: Series = ("late_account_last_success_timestamp_seconds", ("acme", "tiktok", "a1"))
-    show_feed(registry, "acme", "publishing")
-    registry.update(series_values(last_log, value=LatestValue(5_000_000, 5000.0)))
-    assert [] == registry.correct_times("acme", 5000.0)
-    assert [SetCurrent(family, labels, value=4000.0)] == registry.correct_times("acme", 4000.0)
-    assert {(family, labels): 4000.0, other: 5000.0, last_log: 5000.0} == exposition.visible_values
-    assert [] == registry.correct_times("acme", 4000.0)
+    assert 15 == exposition.values[SUCCESSFUL_POLLS]
 
 
 def update_rows(registry: SeriesRegistry, family: str, *rows: tuple[Any, ...]) -> None:
@@ -241,7 +136,7 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
         registry,
         "late_account_consecutive_failures",
         ("tiktok", "a1", FailureStreak(failures=(1,)), 1.0),
-        ("tiktok", "a2", FailureStreak(failures=(1, 2)), 1.0),
+        ("tiktok", "a2", FailureStreak(failures=(1, 2), older_failures=500, older_until=0), 1.0),
         ("reddit", "a3", FailureStreak(failures=(1,)), 1.0),
         ("reddit", "a4", FailureStreak(last_success=1), 1.0),
     )
@@ -252,7 +147,7 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
         ("reddit", "a3", LatestValue(1, "unknown"), 1.0),
     )
     expected = (
-        AccountHealth(platform="tiktok", account_id="a2", username="@acme", consecutive_failures=2),
+        AccountHealth(platform="tiktok", account_id="a2", username="@acme", consecutive_failures=502),
         AccountHealth(platform="reddit", account_id="a3", username="", consecutive_failures=1),
         AccountHealth(platform="tiktok", account_id="a1", username="", consecutive_failures=1),
     )
@@ -262,51 +157,7 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
     assert ["a3", "a1"] == [account.account_id for account in registry.failing_accounts("acme")]
 
 
-def test_a_gauge_that_has_its_value_changes_nothing(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """Most polls set the gauges of their feed to what they are, also before they are visible and after a removal."""
-    pending = ("late_publishing_pending_logs", ("acme", "tiktok", "publish"))
-    registry.set_gauge(*pending, 2)
-    registry.set_gauge(*pending, 2)
-    assert {} == exposition.visible_values
-    show_feed(registry, "acme", "publishing")
-    count = len(exposition.all_values)
-    registry.set_gauge(*pending, 2)
-    assert count == len(exposition.all_values)
-    registry.set_gauge(*pending, 3)
-    assert count + 1 == len(exposition.all_values)
-    assert {pending: 3} == exposition.visible_values
-    registry.remove_gauge(*pending)
-    registry.set_gauge(*pending, 3)
-    assert {pending: 3} == exposition.visible_values
-
-
-def test_a_first_sync_looks_only_at_its_workspace(
-    exposition: RecordingExposition, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Showing a feed looks at the hidden series of its workspace once, however many others are hidden."""
-    names = [f"w{number}" for number in range(50)]
-    registry = build_registry(exposition)
-    for name in names:
-        registry.add_workspace(name)
-    for name in names:
-        registry.update(
-            series_values(*((LOGS, (name, "tiktok", "publish", status)) for status in ("success", "failed")))
-        )
-    checked_series: list[Series] = []
-    is_hidden = SeriesRegistry._is_hidden  # noqa: SLF001 - what is counted is the work
-
-    def count_series(registry: SeriesRegistry, owner: Any, series: Series) -> bool:
-        checked_series.append(series)
-        return is_hidden(registry, owner, series)
-
-    monkeypatch.setattr(SeriesRegistry, "_is_hidden", count_series)
-    for _ in range(3):
-        show_feed(registry, "w7", "publishing")
-    assert ["w7", "w7"] == [labels[0] for _, labels in checked_series]
-    assert {("w7", "success"), ("w7", "failed")} == {(labels[0], labels[3]) for _, labels in exposition.visible_values}
-
-
-def test_deferred_values_are_published_together(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+def test_deferred_values_are_published_together(registry: SeriesRegistry, exposition: FakeExposition) -> None:
     """Nothing is published between the first and the last of the values that a transaction has committed."""
     show_feed(registry, "acme", "publishing")
     registry.defer(series_values(SUCCESSES, FAILURES, value=3))
@@ -316,10 +167,10 @@ def test_deferred_values_are_published_together(registry: SeriesRegistry, exposi
     assert "" == read_body(exposition)
     assert not registry.set_deferred(1)
     assert not exposition.is_held
-    assert {SUCCESSES: 3, FAILURES: 3} == exposition.visible_values
+    assert {SUCCESSES: 3, FAILURES: 3} == exposition.values
 
 
-def test_newer_values_replace_deferred_ones(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+def test_newer_values_replace_deferred_ones(registry: SeriesRegistry, exposition: FakeExposition) -> None:
     """If another transaction is shown before the values of one are set, no counter falls."""
     show_feed(registry, "acme", "publishing")
     registry.defer(series_values(SUCCESSFUL_POLLS, FAILURES, SUCCESSES, value=3))
@@ -328,63 +179,13 @@ def test_newer_values_replace_deferred_ones(registry: SeriesRegistry, exposition
     registry.defer(series_values(SUCCESSES, value=4))
     registry.add_unsaved([IncCounter(*SUCCESSFUL_POLLS)])
     assert not registry.set_deferred()
-    assert {SUCCESSES: 4, FAILURES: 5, SUCCESSFUL_POLLS: 3} == exposition.visible_values
-    assert [5] == [value for series, value in exposition.all_values if series == FAILURES]
-    assert [1, 3] == [value for series, value in exposition.all_values if series == SUCCESSFUL_POLLS]
+    assert {SUCCESSES: 4, FAILURES: 5, SUCCESSFUL_POLLS: 3} == exposition.values
 
 
-def test_history_is_shown_before_newer_values(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """At the end of a first sync, hidden values do not replace those that are deferred."""
-    registry.update(series_values(SUCCESSES, FAILURES, value=3))
-    registry.defer(series_values(SUCCESSES, value=4))
-    registry.defer_feed("acme", "publishing")
-    assert {} == exposition.visible_values
-    assert not registry.set_deferred()
-    assert {SUCCESSES: 4, FAILURES: 3} == exposition.visible_values
-
-
-def test_deferred_values_of_a_removed_workspace(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
+def test_deferred_values_of_a_removed_workspace(registry: SeriesRegistry, exposition: FakeExposition) -> None:
     """A workspace that is removed does not appear again, and holds no publication."""
     registry.add_workspace("bmce")
     registry.defer(series_values(SUCCESSFUL_POLLS, (POLLS, ("bmce", "publishing", "success"))))
     registry.remove_workspace("acme")
     assert not exposition.is_held
-    assert {(POLLS, ("bmce", "publishing", "success")): 1} == exposition.visible_values
-
-
-CONNECTED: Series = ("late_account_connected", ("acme", "tiktok", "a1"))
-
-
-def latest(content: float | str) -> SeriesValue:
-    return SeriesValue(LatestValue(1, content), 0.0)
-
-
-def test_a_status_feed_shows_before_the_first_sync(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """The account list is shown while logs are still read; their values stay hidden, and then below it."""
-    registry.update({CONNECTED: latest(0)})
-    assert {} == exposition.visible_values
-    registry.replace_status("acme", "accounts", {CONNECTED: latest(1)})
-    assert {CONNECTED: 1} == exposition.visible_values
-    show_feed(registry, "acme", "connections")
-    assert {CONNECTED: 1} == exposition.visible_values
-    registry.replace_status("acme", "accounts", {})
-    assert {CONNECTED: 0} == exposition.visible_values
-
-
-def test_feeds_and_workspaces_are_independent(registry: SeriesRegistry, exposition: RecordingExposition) -> None:
-    """A feed replaces only its own series, and a workspace that is removed takes all of its own with it."""
-    registry.add_workspace("beta")
-    posts: Series = ("late_posts", ("acme", "draft"))
-    other: Series = ("late_posts", ("beta", "draft"))
-    for workspace, series in (("acme", posts), ("beta", other)):
-        registry.replace_status(workspace, "posts", {series: latest(1)})
-    registry.replace_status("acme", "accounts", {CONNECTED: latest(1)})
-    registry.replace_status("acme", "posts", {})
-    assert {other, CONNECTED} == set(exposition.visible_values)
-
-    registry.remove_workspace("acme")
-    assert {other} == set(exposition.visible_values)
-    registry.add_workspace("acme")
-    registry.restore({CONNECTED: latest(0)})
-    show_feed(registry, "acme", "connections")
-    assert {other: 1, CONNECTED: 0} == exposition.visible_values
+    assert {(POLLS, ("bmce", "publishing", "success")): 1} == exposition.values

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from late_exporter.store import database_at, open_store
+from late_exporter.store import open_store
 from tests.support.store import NOW, OTHER, SCOPE, commit, execute, observation, problems
 
 
@@ -39,20 +39,6 @@ def test_a_consistent_state(state: str) -> None:
 def test_changes_that_bypass_the_store_are_reported(state: str, statement: str, problem: str) -> None:
     execute(state, statement)
     assert problem in problems(state)
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE late_series SET value = '{'",
-        "UPDATE late_series SET labels = 'acme'",
-        "UPDATE late_feed SET coverage = '{}'",
-    ],
-)
-def test_values_that_cannot_be_decoded_are_reported(state: str, statement: str) -> None:
-    execute(state, statement)
-    (problem,) = problems(state)
-    assert problem.startswith(f"{database_at(state).name}: ")
 
 
 def test_changed_bytes_of_a_file_are_reported(tmp_path_factory: pytest.TempPathFactory) -> None:

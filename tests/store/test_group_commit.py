@@ -25,7 +25,6 @@ from tests.support.store import log_count, observation
 
 FEEDS = 12
 SCOPES = [Scope(f"w{number}", "publishing") for number in range(FEEDS)]
-ROOT = Path(__file__).parents[2]
 
 
 def feed_commit(number: int, *keys: str) -> FeedCommit:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import socket
-import stat
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -33,13 +31,6 @@ def open_error(path: Path) -> str:
     with pytest.raises(StoreError) as caught:
         open_file(path)
     return str(caught.value).replace(str(path.parent), "")
-
-
-def test_a_closed_state_is_one_file(path: Path) -> None:
-    """Closing checkpoints the write-ahead log."""
-    with closing(open_file(path)) as store:
-        commit(store, observation("a"))
-    assert {"late.db", "late.db.lock"} == {file.name for file in path.parent.iterdir()}
 
 
 def test_a_file_in_use_is_refused_by_any_name(path: Path) -> None:
@@ -96,20 +87,7 @@ def test_a_lock_file_is_no_symbolic_link(path: Path, *, exists: bool) -> None:
     assert exists == victim.exists()
 
 
-def create_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-
-
-def create_device(path: Path) -> None:
-    """Create a device of its own that discards what is written, as root."""
-    try:
-        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
-    except PermissionError:
-        pytest.skip("only root may create devices")
-
-
-@pytest.mark.parametrize("create", [Path.mkdir, os.mkfifo, create_socket, create_device])
+@pytest.mark.parametrize("create", [Path.mkdir, os.mkfifo])
 def test_only_a_regular_file_is_a_state(path: Path, create: Callable[[Path], object]) -> None:
     """Anything else is refused and not replaced, also by the name of a symbolic link."""
     create(path)

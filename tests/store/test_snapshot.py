@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from late_exporter.errors import ConfigError, StoreError, StoreMissing
@@ -55,16 +53,6 @@ def test_reading_creates_nothing(url: str) -> None:
     open_store(url).close()
     with Snapshot(url) as snapshot:
         assert ([], {}) == (snapshot.scopes, snapshot.series_values())
-
-
-def test_a_path_that_cannot_be_examined_is_an_error(tmp_path: Path) -> None:
-    """The error names the path and the reason, as for a folder that this user may not read."""
-    path = tmp_path / f"{'x' * 300}.db"
-    with pytest.raises(StoreError, match=f"^{path}: the state cannot be read: File name too long$"):
-        Snapshot(f"sqlite:///{path}")
-    for missing in (tmp_path / "missing/state.db", Path(__file__) / "state.db"):
-        with pytest.raises(StoreMissing, match="there is no state"):
-            Snapshot(f"sqlite:///{missing}")
 
 
 @pytest.mark.parametrize(("url", "error"), [("sqlite://", StoreError), ("mysql://localhost/late", ConfigError)])

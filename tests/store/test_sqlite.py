@@ -1,13 +1,12 @@
-"""The state in a SQLite file: its size, its settings, full disks, kills, damage and backups."""
+"""The state in a SQLite file: its size, its settings, damage and backups."""
 
 from __future__ import annotations
 
 import random
-import resource
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from late_exporter.errors import StoreError, StoreMissing
 from late_exporter.store import Store, database_at, open_store
 from late_exporter.store.snapshot import Snapshot
 from late_exporter.store.sqlite import store_errors
-from tests.support.store import NOW, SCOPE, all_rows, commit, execute, log_count, observation, problems, stored_series
+from tests.support.store import NOW, SCOPE, all_rows, commit, execute, observation, problems, stored_series
 
 REMEDY = "restore a backup, or remove the file to begin a new state"
 BYTES_PER_LOG = 70
@@ -109,7 +108,7 @@ def test_foreign_files_are_not_changed(path: Path, expected: str, prepare: Calla
     assert {"late.db", "late.db.lock"} == {file.name for file in path.parent.iterdir()}
 
 
-@pytest.mark.parametrize("size", [1, 100, 4096, -4096, 0.5])
+@pytest.mark.parametrize("size", [1, 4096, -4096, 0.5])
 def test_a_truncated_state_is_refused(path: Path, size: float) -> None:
     """A state that has lost its end is named and not changed; a negative size is what is cut off."""
     with closing(open_file(path)) as store:
@@ -126,9 +125,7 @@ def test_a_truncated_state_is_refused(path: Path, size: float) -> None:
     "statement",
     [
         "UPDATE late_series SET value = x'7b'",
-        'UPDATE late_series SET value = \'{"type":"other"}\'',
         "UPDATE late_series SET labels = 'acme'",
-        "UPDATE late_series SET labels = CAST(x'ff' AS TEXT)",
         "UPDATE late_feed SET coverage = '{}'",
         "DROP TABLE late_event",
     ],
@@ -164,37 +161,6 @@ def test_other_errors_are_no_damage(path: Path, reason: str, prepare: str, state
         with pytest.raises(StoreError) as caught, store_errors(path):
             connection.execute(statement)
     assert f"{path}: {reason}" == str(caught.value)
-
-
-# Full disks and kills
-
-
-@contextmanager
-def full_disk(path: Path, *, room: int) -> Iterator[None]:
-    """Limit the size of all files to that of the write-ahead log plus some room."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    size = path.with_name(f"{path.name}-wal").stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.parametrize("room", [0, 100, 5000, 50_000])
-def test_a_full_disk_loses_nothing(path: Path, room: int) -> None:
-    """With free space the same batch counts once."""
-    logs = [observation(f"{number:024}", created=NOW + number) for number in range(2000)]
-    with closing(open_file(path)) as store:
-        commit(store, observation("a"))
-        with full_disk(path, room=room):
-            for _ in range(3):
-                with pytest.raises(StoreError, match=f"^{path}: (disk I/O error|database or disk is full)$"):
-                    commit(store, *logs)
-                assert 1 == log_count(store)
-        assert 2000 == len(commit(store, *logs).observations)
-    with closing(open_file(path)) as store:
-        assert 2001 == log_count(store) == store.feed_state(SCOPE).log_count
 
 
 # Backups

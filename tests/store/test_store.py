@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import pytest
 
-from late_exporter.errors import ConfigError, StoreError, StoreFenced, StoreInUse
+from late_exporter.errors import ConfigError, StoreError, StoreFenced
 from late_exporter.model import Scope
 from late_exporter.series import (
     FailureStreak,
     Histogram,
     IncCounter,
-    Increment,
     LatestValue,
     ObserveHistogram,
     RecordAttempt,
@@ -119,21 +116,6 @@ def test_the_size_of_a_workspace(store: Store) -> None:
 
 
 # Failures
-
-
-class UnsupportedIncrement(Increment, frozen=True):
-    """An increment that the store cannot apply."""
-
-
-def test_a_bug_in_a_commit_changes_nothing(store: Store) -> None:
-    """It is not reported as a StoreError, and the store can be used afterwards."""
-    commit(store, observation("a", "pending"), coverage=COVERAGE)
-    before = stored_series(store), store.feed_state(SCOPE), store.lookup(SCOPE, ["a", "b"])
-    logs, increments = (observation("a"), observation("b")), [UnsupportedIncrement("bad", ("acme",))]
-    with pytest.raises((KeyError, TypeError)):
-        commit(store, *logs, increments=increments, progress=b"1", deleted_keys=("a",))
-    assert before == (stored_series(store), store.feed_state(SCOPE), store.lookup(SCOPE, ["a", "b"]))
-    assert 2 == len(commit(store, *logs).observations)
 
 
 @contextmanager
@@ -260,35 +242,6 @@ def test_a_feed_that_is_not_loaded_is_not_used(store: Store) -> None:
     assert [StoreFenced, 1] == new_counts(store.commit_all([feed_commit(SCOPE, "b"), feed_commit(OTHER, "b")]))
     with pytest.raises(StoreFenced, match="this process does not own it"):
         store.lookup(SCOPE, ["a"])
-
-
-HOLDER = """
-import sys
-from late_exporter.store import open_store
-from tests.support.store import commit, observation
-
-store = open_store(sys.argv[1])
-print(len(commit(store, observation("a"), observation("b")).observations), flush=True)
-sys.stdin.read()
-"""
-"""Program that opens a state, commits two logs, and waits."""
-
-
-def test_one_process_uses_a_state(url: str) -> None:
-    """Another one is refused until the first is killed, which loses and doubles nothing."""
-    command = [sys.executable, "-c", HOLDER, url]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        try:
-            assert holder.stdout is not None
-            assert "2\n" == holder.stdout.readline()
-            with pytest.raises(StoreInUse, match="is in use by another late-exporter"):
-                open_store(url)
-        finally:
-            holder.kill()
-    with closing(open_store(url)) as store:
-        assert 1 == len(commit(store, *map(observation, "abc")).observations)
-        assert 3 == log_count(store)
-    assert [] == problems(url)
 
 
 # What is no state

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from email.utils import formatdate
 from typing import TypeAlias
 
 import httpx
 
-from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.client import ApiKey, LateClient, NoCookies
 from late_exporter.api.quota import RateLimiter
 from late_exporter.simulator import SimulatedApi
 from tests.support.world import World
 
-KEY = "sk_" + "0" * 64
+KEY = "sk_" + "0123456789abcdef" * 4
 
 Fault: TypeAlias = Callable[[httpx.Request], httpx.Response]
+
+
+def create_client(
+    answer: Callable[[httpx.Request], httpx.Response]
+    | Callable[[httpx.Request], Coroutine[None, None, httpx.Response]],
+    *,
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    share: float = 1.0,
+) -> LateClient:
+    """Return a client of an API whose responses a function gives."""
+    return LateClient(
+        httpx.AsyncClient(transport=httpx.MockTransport(answer), cookies=NoCookies()),
+        base_url="https://zernio.com/api",
+        key=ApiKey(KEY),
+        rate_limiter=RateLimiter(share, monotonic=monotonic, sleep=sleep),
+        timeout=600.0,
+        monotonic=monotonic,
+    )
 
 
 class HttpRequest:
@@ -36,14 +56,7 @@ class FakeHttpApi:
         self.answer: bytes | None = None
         self._clock = world.clock
         self._service = SimulatedApi(world.archives, clock=world.clock.time, rate_limit=10**9, generation=generation)
-        self.client = LateClient(
-            httpx.AsyncClient(transport=httpx.MockTransport(self._handle)),
-            base_url="https://zernio.com/api",
-            key=ApiKey(KEY),
-            rate_limiter=RateLimiter(1.0, monotonic=world.clock.monotonic, sleep=world.clock.sleep),
-            timeout=30.0,
-            monotonic=world.clock.monotonic,
-        )
+        self.client = create_client(self._handle, monotonic=world.clock.monotonic, sleep=world.clock.sleep)
 
     def _handle(self, request: httpx.Request) -> httpx.Response:
         """Return the response as a stream, as from a network."""

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from late_exporter.api.pages import fetch_page
 from late_exporter.app.assembly import Pipeline
-from late_exporter.commands.audit import grace_period
-from late_exporter.commands.audit_report import Audit
 from late_exporter.exposition.exposition import Exposition
-from late_exporter.feeds import GENERATIONS
-from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.accounting import CounterMismatch, check_counters
-from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.ingest.steps import perform
-from late_exporter.ingest.sweep import FetchPage, Sweep, TimeFilter
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
@@ -79,10 +68,6 @@ class InsideHarness(ExporterHarness):
         return poller
 
     @property
-    def recorders(self) -> dict[Scope, FeedRecorder]:
-        return {scope: poller.recorder for scope, poller in self.pollers.items()}
-
-    @property
     def commit_log(self) -> list[tuple[Scope, LogStatus]]:
         """Observations that were committed, in order."""
         return [(Scope(each.workspace, each.feed), (each.key, each.status)) for each in self.counted]
@@ -97,53 +82,9 @@ class InsideHarness(ExporterHarness):
         poller = self._poller(next(iter(self.apis)), feed)
         drive(poller.examine_generation(drive(poller.poll())))
 
-    def run_audit(
-        self,
-        workspace: str = "default",
-        feed: str | None = None,
-        *,
-        between: Callable[[], object] = list,
-        exporter_running: bool = True,
-        **options: Any,
-    ) -> tuple[Audit, list[CounterMismatch]]:
-        """Audit a feed from outside, as the audit command does; ``between`` is called before each request.
-
-        Differences are those that a running exporter has not recorded either once it has settled.
-        """
-        scope, count = Scope(workspace, feed or self.feeds[0]), len(self.counted)
-        coverage = self.store.feed_state(scope).coverage
-        assert coverage is not None
-        audited_feed = self._feed(scope)
-        audit = Audit(
-            coverage=coverage,
-            cutoff=coverage.caught_up_at - grace_period(self._poll.interval),
-            compares_pending=exporter_running,
-            **options,
-        )
-        sweep = Sweep[FetchedPage](TimeFilter(is_supported=audited_feed.supports_time_filter), lower=audit.lower)
-        while not sweep.is_complete:
-            between()
-            page = drive(perform(sweep.read(), partial(self._fetch_page, scope)))
-            audit.compare(page.entries, page.statuses)
-        if audit.unrecorded and exporter_running:
-            self.settle(scope.workspace, scope.feed)
-            for each, (key, status) in self.commit_log[count:]:
-                if each == scope:
-                    audit.settle(key, status)
-        return audit, check_counters(scope, audited_feed, self.store.accounting(scope))
-
     async def _turn(self, poller: Poller) -> Poll:
         result = await poller.poll()
         return Poll(result.outcome, None if result.error is None else str(result.error), result.is_partial)
-
-    def _feed(self, scope: Scope) -> Feed:
-        return GENERATIONS[self.pollers[scope].recorder.feed.generation][scope.feed]
-
-    async def _fetch_page(self, scope: Scope, request: FetchPage) -> FetchedPage:
-        feed, api, place = self._feed(scope), self.apis[scope.workspace], request.place
-        page = (await fetch_page(api, feed, skip=place.skip, created_before=place.before)).page
-        # The real store answers, even if a test makes the exporter's store lie.
-        return FetchedPage(page, self.store.store.lookup(scope, [entry.key for entry in page.entries]))
 
     def _open_store(self) -> StoreProxy:
         return StoreProxy(open_store(self._url), self.counted)

@@ -48,15 +48,13 @@ class ListQuirks:
 
     Args:
         max_page_size: Maximum number of rows per page, whatever the limit of the request.
-        order: Reorders the list; None keeps the documented order.
         transform: Changes a response document before it is sent.
-        never_expires: Whether logs never expire and ``days`` is ignored.
+        never_expires: Whether a list of generation zernio keeps its logs for ever.
         time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS.
         max_skip: Largest ``skip`` that is accepted; None accepts any.
     """
 
     max_page_size: int = 100
-    order: Callable[[Sequence[LogRow]], Sequence[LogRow]] | None = None
     transform: Callable[[Document], Document] | None = None
     never_expires: bool = False
     time_filter: str = "inclusive"
@@ -158,8 +156,8 @@ class FakeLateApi(FakeClient):
             return None
         assert HTTPStatus.OK == response.status, response.body
         body = response.body
-        if "skip" in query and (quirks.order or quirks.never_expires or self.last_late_time):
-            body = msgspec.json.encode(self._custom_page(query))
+        if "skip" in query and self.last_late_time:
+            body = msgspec.json.encode(self._outdated_page(query))
         if "skip" in query and quirks.transform:
             body = msgspec.json.encode(quirks.transform(msgspec.json.decode(body)))
         date = parsedate_to_datetime(response.headers["Date"]).timestamp()
@@ -171,7 +169,6 @@ class FakeLateApi(FakeClient):
         if self.quirks.time_filter == "rejected" and query.keys() & {"from", "to"}:
             raise BadRequest("400: Invalid filter value")
         rows = self._select(archive.rows, query)
-        rows = list(self.quirks.order(rows)) if self.quirks.order else rows
         skip = int(query.get("skip", 0))
         if self.quirks.max_skip is not None and skip > self.quirks.max_skip:
             raise BadRequest(f"400: skip must be <= {self.quirks.max_skip}")
@@ -191,14 +188,11 @@ class FakeLateApi(FakeClient):
         last = _millis(str(query["to"])) // unit - margin if "to" in query else 2**60
         return [row for row in rows if row["createdAt"] and first <= _millis(row["createdAt"]) // unit <= last]
 
-    def _custom_page(self, query: QueryParams) -> Document:
-        """Return a page of the publishing logs in the order of the quirks."""
-        rows = self.world.rows if self.quirks.never_expires else list(self.world.visible.values())
+    def _outdated_page(self, query: QueryParams) -> Document:
+        """Return a page of the publishing logs of generation late without the newest ones."""
+        rows = [row for row in self.world.visible.values() if row["createdAt"] <= self.last_late_time]
         if "status" in query:
             rows = [row for row in rows if row["status"] == query["status"]]
-        if self.last_late_time:
-            rows = [row for row in rows if row["createdAt"] <= self.last_late_time]
-        rows = self.quirks.order(rows) if self.quirks.order else rows
         skip, limit = int(query["skip"]), int(query["limit"])
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
         return {"logs": rows[skip : skip + limit], "pagination": pagination}
@@ -239,7 +233,6 @@ def zernio_row(row: LogRow) -> LogRow:
         "created_at": row["createdAt"],
         "metadata": msgspec.json.encode(metadata).decode(),
         "request_id": row.get("requestId", row["_id"]),
-        **({"id": row["zernioId"]} if "zernioId" in row else {}),
         **row.get("zernio", {}),
     }
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that loses requests or answers, hangs, or refuses connections."""
+"""A TCP proxy that loses requests or answers, or hangs."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ class Proxy:
         self.port: int = self._server.getsockname()[1]
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
-        self._lost, self._pattern, self._refuses_after_cut = "", b"", False
-        self._is_refusing = False
+        self._lost, self._pattern = "", b""
         self._held_pattern = b""
         self._flows = threading.Event()
         self._flows.set()
@@ -47,12 +46,9 @@ class Proxy:
         self._flows.set()
         self._close_all()
 
-    def cut(self, lost: str, pattern: bytes, *, refuse: bool = False) -> None:
-        """Lose the next request that contains a pattern, or the answer to it, and close the connection.
-
-        With ``refuse``, further connections are refused.
-        """
-        self._lost, self._pattern, self._refuses_after_cut = lost, pattern, refuse
+    def cut(self, lost: str, pattern: bytes) -> None:
+        """Lose the next request that contains a pattern, or the answer to it, and close the connection."""
+        self._lost, self._pattern = lost, pattern
 
     def hang(self) -> None:
         """Pass nothing on any more, but keep connections open and accept new ones."""
@@ -72,7 +68,6 @@ class Proxy:
 
     def heal(self) -> None:
         """Pass everything on again, on new connections."""
-        self._is_refusing = False
         self._close_all()
         self._flows.set()
 
@@ -88,9 +83,6 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._server.accept()
-                if self._is_refusing:
-                    client.close()
-                    continue
                 try:
                     server = socket.create_connection(("127.0.0.1", self._target))
                 except OSError:
@@ -114,7 +106,6 @@ class Proxy:
                 self._flows.wait()
                 if is_request and self._pattern and self._pattern in data:
                     lost, self._pattern = self._lost, b""
-                    self._is_refusing = self._refuses_after_cut
                     if lost == "request":
                         break
                     link.loses_answers = True

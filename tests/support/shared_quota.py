@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 
-from late_exporter.api.client import ApiKey, LateClient
-from late_exporter.api.quota import RateLimiter
+from late_exporter.api.client import LateClient
 from late_exporter.errors import RateLimited
+from tests.support.api import create_client
 
 START = 1_795_600_020.0  # 20 seconds into a minute
 MINUTE = 60.0
@@ -104,14 +104,7 @@ class SharedQuota:
             return httpx.Response(200 if is_accepted else 429, stream=httpx.ByteStream(b"{}"), headers=headers)
 
         loop = asyncio.get_running_loop()
-        return LateClient(
-            httpx.AsyncClient(transport=httpx.MockTransport(handle)),
-            base_url="https://zernio.com/api",
-            key=ApiKey("sk_" + "0" * 64),
-            rate_limiter=RateLimiter(share, monotonic=loop.time),
-            timeout=30.0,
-            monotonic=loop.time,
-        )
+        return create_client(handle, monotonic=loop.time, share=share)
 
 
 async def send_forever(client: LateClient) -> None:
