@@ -191,17 +191,6 @@ class LogsHelp(CommandHelp):
     """
 
 
-class TextfileHelp(CommandHelp):
-    """Poll once and write the metrics to a file, for the textfile collector of node_exporter and cron.
-
-    Examples:
-        textfile late.prom
-            Replace the file.
-    """
-
-    arguments = ("FILE",)
-
-
 class AuditHelp(CommandHelp):
     """Compare the counted logs with the API, log by log, and the counters with the state; exit 1 on any difference.
 

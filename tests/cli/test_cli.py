@@ -120,7 +120,7 @@ WRONG = [
     ([f"--api.key={KEY}"], KEY_FLAG),
     (["simulate", "--web.listen-address", ":1"], SIMULATE_ADDRESS),
     (["--simulate.seed", "1"], "--simulate.seed: not an option of run, but of demo, simulate"),
-    (["logs", "--poll.lookback", "1d"], "--poll.lookback: not an option of logs, but of run, check, demo, textfile"),
+    (["logs", "--poll.lookback", "1d"], "--poll.lookback: not an option of logs, but of run, check, demo"),
     (["check", "--feed=a"], "--feed: not an option of check, but of logs"),
     (["--poll.interval"], "Option '--poll.interval' requires an argument."),
     (["--once=7"], "Option '--once' does not take a value."),

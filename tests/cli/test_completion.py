@@ -51,7 +51,6 @@ def completer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         (["state", "co"], ["copy"]),
         (["--poll.interval", ""], []),
         (["check", "--config.file", "la"], ["file,la"]),
-        (["textfile", "la"], ["file,la"]),
         (["simulate", "--simulate.incident", "r"], ["revoked-token", "rate-limit-storm"]),
         (["--poll.interval", "5s", "check", "--poll.loo"], ["--poll.lookback"]),
     ],
