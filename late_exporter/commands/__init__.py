@@ -15,6 +15,7 @@ FUNCTIONS = (
     "check",
     "status",
     "accounts",
+    "posts",
     "post",
     "logs",
     "audit",

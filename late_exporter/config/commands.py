@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-QUERY_COMMANDS = ("post", "logs", "audit", "backfill")  # commands that read from the API or the state once and exit
+QUERY_COMMANDS = (
+    "posts",
+    "post",
+    "logs",
+    "audit",
+    "backfill",
+)  # commands that read from the API or the state once and exit
 STATE_COMMANDS = ("audit", "backfill")  # query commands that read the state
 API_COMMANDS = ("run", "check", *QUERY_COMMANDS)  # commands that need an API key
 EXPORTER_COMMANDS = ("run", "check", "demo")
@@ -16,8 +22,9 @@ FORMATS = {
     "check": ("text", "json"),
     "status": ("text", "json"),
     "accounts": ("table", "json"),
-    "post": ("text", "json"),
-    "logs": ("table", "json"),
+    "posts": ("table", "json", "csv"),
+    "post": ("text", "json", "raw"),
+    "logs": ("table", "json", "csv", "raw"),
     "audit": ("text", "json"),
     "state": ("text", "json"),
     "metrics": ("table", "json"),
