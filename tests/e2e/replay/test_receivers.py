@@ -29,7 +29,7 @@ ALERT = {
         "summary": "Most publish attempts on a platform fail.",
         "title": "tiktok: 66 % of 121 attempts failed in 30m",
         "description": "Workspace acme: 66 % of 121 publish attempts on tiktok failed in the last 30 minutes.",
-        "command": "late-exporter logs --workspace acme --platform tiktok --status failed --since 30m",
+        "command": "late-exporter posts --workspace acme --platform tiktok --failed --since 30m",
         "runbook_url": RUNBOOK,
         "dashboard_url": "https://grafana.example/d/late-platform",
     },
