@@ -238,15 +238,15 @@ class BackfillHelp(CommandHelp):
     exporter has counted (--poll.lookback).
 
     It ends an hour before the exporter first exposed its metrics, and 3h ago at the latest. Run it about two hours
-    after the first start: earlier it is incomplete, later old logs are deleted.
+    after the first start: earlier it is incomplete; what the API deletes until then seems to arrive at its end.
 
     Give every label that Prometheus adds when it scrapes: job, instance, and those of its configuration.
 
     Examples:
         backfill --label job=late --label instance=localhost:10077
             Write everything before the first metrics of the running exporter.
-        backfill --since 1d --workspace agency
-            Write a day of one workspace.
+        backfill --workspace agency
+            Write the history of one workspace.
     """
 
 

@@ -15,8 +15,8 @@ import msgspec
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import PipelineConfig
-from late_exporter.commands.backfill_history import FeedHistory, RecordedLogs, SeriesHistory
-from late_exporter.commands.connections import connect_workspaces, recorded_feed, require_retained
+from late_exporter.commands.backfill_history import FeedHistory, SeriesHistory
+from late_exporter.commands.connections import connect_workspaces, recorded_feed
 from late_exporter.commands.event_loop import interruptible
 from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.output import warn, write_stdout
@@ -75,7 +75,7 @@ async def _collect(context: CommandContext, progress: ProgressLine) -> Sequence[
             progress.start(f"{scope.workspace} {scope.feed}", client.quota_wait)
             snapshot = Snapshot(settings.state.url, settings.state.password_path)
             collector = HistoryCollector(scope, client, generation, config.families, progress)
-            histories += await collector.collect(snapshot, context.flags.since)
+            histories += await collector.collect(snapshot)
     exposed = [name for name in config.visible_families if name not in config.disabled_families]
     selection = [history for history in histories if history.family.name in exposed]
     if not selection:
@@ -94,11 +94,8 @@ class HistoryCollector(NamedTuple):
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
-    async def collect(self, snapshot: Snapshot, since: float | None) -> Sequence[SeriesHistory]:
-        """Return the series before they were first scraped, and close the snapshot; raise LateError.
-
-        They begin ``since`` seconds ago, or with the oldest counted logs.
-        """
+    async def collect(self, snapshot: Snapshot) -> Sequence[SeriesHistory]:
+        """Return the series before they were first scraped, and close the snapshot; raise LateError."""
         now, scope = int(self.clock() * 1000), self.scope
         # Read all at once: requests take as long as the quota requires, and the state must not stay open meanwhile.
         with snapshot:
@@ -107,18 +104,22 @@ class HistoryCollector(NamedTuple):
                 raise self._error("the first sync is not complete; try again when the exporter is ready")
             until = min(now - HEAD_BLOCK, coverage.published_at - LATE_ARRIVAL_WINDOW)
             values = snapshot.series_values()
-            recorded_logs = RecordedLogs(snapshot.recorded_statuses(scope), until=until)
+            recorded_statuses = [*snapshot.recorded_statuses(scope)]
         feed = await recorded_feed(scope.feed, self.client, self.generation, coverage)
-        require_retained(since, feed)
         if coverage.is_switched:
             raise self._error("no history: earlier logs were counted from another list than the API has")
         # Older logs were never counted, or are pruned.
-        oldest = max(now - feed.retention, coverage.retention_floor)
-        start = oldest if since is None else max(now - int(since * 1000), oldest)
+        start = max(now - feed.retention, coverage.retention_floor)
         if until <= start:
             raise self._error(f"no history: it would begin at {iso_time(start)} and end at {iso_time(until)}")
         history = FeedHistory(
-            scope, feed, families=self.families, values=values, recorded_logs=recorded_logs, since=start, until=until
+            scope,
+            feed,
+            families=self.families,
+            values=values,
+            recorded_statuses=recorded_statuses,
+            since=start,
+            until=until,
         )
         reader = ListReader(self.client, feed, progress=self.progress, sleep=self.sleep)
         async for response in reader.pages(start):

@@ -257,10 +257,8 @@ class CommandFlags(OptionModel):
     account: str | None = _flag(None, "ACCOUNT", ("logs",))
     """Filter by account id or user name. Filtered locally, so all logs are fetched, except for ids in generation
     zernio."""
-    since: Annotated[float, duration("1s", "90d")] | None = _flag(
-        None, "DURATION", ("logs", "posts", "audit", "backfill")
-    )
-    """How far back to read, at most 90d, in generation late 7d; by default a day for logs and posts, otherwise all."""
+    since: Annotated[float, duration("1s", "90d")] | None = _flag(None, "DURATION", ("logs", "posts", "audit"))
+    """How far back to read, at most 90d, in generation late 7d; by default a day, for audit everything."""
     limit: Annotated[int, Field(ge=0)] = _flag("100", "NUMBER", ("logs", "posts"))
     """Maximum number of lines to print, 0 for all."""
     by: CommaSeparated[LogField] = _flag(None, "FIELD", ("logs",))

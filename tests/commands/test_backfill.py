@@ -79,7 +79,7 @@ class BackfillHarness:
             self.clock.advance(seconds / 4)
             self.exporter.poll()
 
-    def history(self, *, since: float | None = None, families: Mapping[str, Family] = CATALOGUE) -> History:
+    def history(self, *, families: Mapping[str, Family] = CATALOGUE) -> History:
         """Return the history by family and labels."""
         progress = ProgressLine(self.output)
         progress.start("default publishing")
@@ -96,7 +96,7 @@ class BackfillHarness:
             clock=self.clock.time,
             sleep=sleep,
         )
-        histories = drive(collector.collect(Snapshot(f"sqlite:///{self._path}"), since))
+        histories = drive(collector.collect(Snapshot(f"sqlite:///{self._path}")))
         return {(series.family.name, series.labels[1:]): series for series in histories}
 
 
@@ -187,7 +187,7 @@ def test_logs_without_ids_have_a_history(harness: BackfillHarness) -> None:
     harness.start()
     harness.keep_polling(4 * HOUR)
 
-    history = harness.history(since=90 * DAY)
+    history = harness.history()
     assert [] == exceeding(harness, history)
     assert 130 == value_at(history[LOGS, ("instagram", "publish", "failed")])
     assert 3 == value_at(history[LOGS, ("instagram", "publish", "success")])
@@ -221,51 +221,6 @@ def test_a_log_that_settled_later_is_left_out(harness: BackfillHarness) -> None:
     assert [] == exceeding(harness, history)
 
 
-def test_expired_logs_are_in_the_first_value(tmp_path: Path) -> None:
-    """Logs that the API no longer shows do not seem to arrive later."""
-    with BackfillHarness(tmp_path / "state.db") as harness:
-        harness.clock.advance(10 * DAY)
-        for days in range(7):
-            harness.world.insert(harness.clock.now - (6 - days) * DAY - 23 * HOUR)
-        harness.start()
-        harness.keep_polling(DAY)
-
-        series = harness.history()[LOGS, ("instagram", "publish", "success")]
-        assert 1 == series.base
-        assert 7 == value_at(series)
-
-
-def test_deleted_later_logs_are_subtracted_from_every_series(harness: BackfillHarness) -> None:
-    """Their series is unknown, so that no series may end above the first scrape."""
-    insert_logs(harness, 20)
-    insert_logs(harness, 10, platform="tiktok")
-    harness.start()
-    young = harness.world.publish(3, over=MINUTE)
-    harness.keep_polling(4 * HOUR)
-    old = [row["_id"] for row in harness.world.rows if row["platform"] == "tiktok"][-5:]
-    harness.world.delete(*young, *old)
-
-    history = harness.history()
-    assert 5 - 3 == history[LOGS, ("tiktok", "publish", "success")].base
-    assert 0 == history[LOGS, ("instagram", "publish", "success")].base
-    assert [] == exceeding(harness, history)
-
-
-def test_the_start_can_be_chosen(harness: BackfillHarness) -> None:
-    """Older logs are in the first value and not reported, and no more pages are read than necessary."""
-    harness.world.publish(1000, over=2 * DAY - HOUR)
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-    before = len(harness.api.requests)
-
-    series = harness.history(since=12 * HOUR)[LOGS, ("instagram", "publish", "success")]
-    assert 5 > len(harness.api.requests) - before
-    assert series.base
-    assert 900 < number_of(value_at(series)) <= harness.first.sum(LOGS)
-    count = sum(change.at >= (harness.clock.now - 12 * HOUR) * 1000 for change in series.changes)
-    assert harness.output.getvalue().startswith(f"default publishing: {count} logs until ")
-
-
 def test_requests_are_repeated_for_half_a_minute(harness: BackfillHarness) -> None:
     """That is once a page could be read; a rejected key is reported at once."""
     harness.world.publish(250, over=2 * DAY - HOUR)
@@ -283,15 +238,12 @@ def test_requests_are_repeated_for_half_a_minute(harness: BackfillHarness) -> No
 
 
 def test_an_incomplete_state_is_an_error(harness: BackfillHarness) -> None:
-    """The error says what is missing, also if the first sync has only just been completed."""
+    """The error says what is missing."""
     harness.world.publish(250, over=DAY)
     harness.api.fail_request(1, unavailable)
     harness.start()
     with pytest.raises(LateError, match=r"^default publishing: the first sync is not complete; try again"):
         harness.history()
-    harness.exporter.settle()
-    with pytest.raises(LateError, match=r"no history: it would begin at .* and end at "):
-        harness.history(since=2 * HOUR)
 
 
 @pytest.mark.parametrize(("label", "problem"), [("platform=x", "the metrics already have a label"), ("a", "must be")])
@@ -312,13 +264,10 @@ def test_the_file_is_openmetrics() -> None:
         labels=("default", "x\n", "failed"),
         since=0,
         until=5 * STEP,
-        base=Histogram(histogram.buckets, (0,) * 7),
         changes=[Change(STEP, increment)],
     )
     changes = [Change(STEP, IncCounter(counter.name, ()))]
-    counted = SeriesHistory(
-        family=counter, labels=("default", "tiktok"), since=0, until=5 * STEP, base=0, changes=changes
-    )
+    counted = SeriesHistory(family=counter, labels=("default", "tiktok"), since=0, until=5 * STEP, changes=changes)
     file = io.BytesIO()
     count = write_openmetrics(file, [observed, counted], {"job": 'la"te', "instance": "here"})
     text = file.getvalue().decode()

@@ -102,7 +102,7 @@ def test_a_prometheus_sees_the_week_before(
 
     instance = exporter.url.removeprefix("http://")
     labels = ("--label", "job=late", "--label", f"instance={instance}")
-    command = assert_done(backfill("--since=3d", *labels))
+    command = assert_done(backfill(*labels))
     (tmp_path / "late.om").write_text(command.stdout)
     assert f"default publishing: {sum(truth.values()):,} logs until" in command.stderr
     blocks = ["tsdb", "create-blocks-from", f"--max-block-duration={WIDEST}", "openmetrics"]
