@@ -97,14 +97,9 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     until: str = ""
     polled: bool = False
     logs: int = 0
-    observation_count: int = 0
-    stored_count: int = 0
-    pruned_count: int = 0
     too_recent: int = 0
     in_gap: int = 0
-    deleted: int = 0
     differences: Sequence[Difference] = ()
-    advice: str = ""
     mismatches: Sequence[CounterMismatch] = ()
 
 
@@ -130,23 +125,19 @@ def render_text(reports: Sequence[AuditReport]) -> Iterator[str]:
 
 def _details(report: AuditReport) -> Iterator[str]:
     yield f"{plural(report.logs, 'log')} from {report.since} to {report.until} compared"
-    stored, pruned = f"{report.stored_count:,} stored", f"{report.pruned_count:,} pruned"
-    yield f"{report.observation_count:,} counted in total: {stored}, {pruned}"
     if not report.polled:
         yield "no exporter is polling: logs that arrived or settled since its last poll are left out"
     if report.in_gap:
         yield f"{plural(report.in_gap, 'log')} in a gap that the exporter will read"
     if report.too_recent:
         yield f"{plural(report.too_recent, 'log')} too recent to compare"
-    if report.deleted:
-        yield f"{plural(report.deleted, 'stored log')} deleted by the API"
     for log in report.differences[:MAX_LINES]:
         statuses = f"counted as {', '.join(log.counted_statuses)}" if log.counted_statuses else "not counted"
         yield f"{log.kind:<7}  {log.created}  {log.platform}  {log.action}  {log.status}, {statuses}: {log.id}"
     if len(report.differences) > MAX_LINES:
         yield f"and {len(report.differences) - MAX_LINES:,} more; use --format json to list them all"
     if report.differences:
-        yield report.advice
+        yield "The next reconciliation of a running exporter should count them; audit again after it."
     yield from map(_mismatch_text, report.mismatches)
 
 
