@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import count
 from operator import attrgetter
 from typing import Any
 
@@ -32,12 +31,7 @@ from late_exporter.feeds.status import OVERDUE_SECONDS, STATUS_FEEDS, StatusRequ
 from late_exporter.feeds.view import row_text
 from late_exporter.format import iso_time
 from late_exporter.ingest.status_poller import fetch_status
-from late_exporter.model import FAILED
-
-STATUSES = ("publishing", "pending_approval", "scheduled")
-"""Statuses of posts that something still has to happen to, those with the fewest posts first."""
-
-PAGE_ROWS = 25
+from late_exporter.model import FAILED, PAGE_SIZE
 
 
 def posts(context: CommandContext) -> int:
@@ -79,8 +73,6 @@ async def find_posts(
             async for outcome in _unpublished_posts(workspace, connection[0], now, is_pending=flags.pending):
                 if flags.platform in (None, outcome.platform):
                     found.append(outcome)
-                if flags.limit and len(found) > flags.limit:
-                    break
     if (flags.failed or is_default) and workspace not in failed:
         outcomes = OutcomeCollector()
         async for batch in matching_logs(workspace, connection, flags, now=now, failed=failed):
@@ -96,19 +88,19 @@ async def _unpublished_posts(
     """Yield the posts that are overdue, or all that are not published yet, by account."""
     usernames: dict[str, str] = {}
     with suppress(Forbidden, EndpointNotFound):
-        rows = await _fetch_rows(client, "accounts", limit=100)
-        usernames = {row_text(row, "_id"): row_text(row, "username") for row in rows}
-    for status in STATUSES:
-        async for post in _listed_posts(client, status):
+        usernames = {row_text(row, "_id"): row_text(row, "username") for row in await _fetch_rows(client, "accounts")}
+    for status in OVERDUE_SECONDS:
+        rows: Sequence[Mapping[str, Any]] = ()
+        with suppress(BadRequest):  # An older API does not know every status.
+            rows = await _fetch_rows(client, "posts", status=status, sortBy="scheduled-asc")
+        for post in rows:
             scheduled_for, created_at = row_text(post, "scheduledFor"), row_text(post, "createdAt")
             due_at = parse_millis(scheduled_for or (created_at if status == "publishing" else ""))
-            if not is_pending and (due_at is None or now - due_at / 1000 <= OVERDUE_SECONDS[status]):
-                if due_at is None:
-                    continue
-                break
+            is_overdue = due_at is not None and now - due_at / 1000 > OVERDUE_SECONDS[status]
             for target in _objects(post.get("platforms")) or [{}]:
+                is_published = row_text(target, "status") == "published" or row_text(post, "status") != status
                 account_id = row_text(target, "accountId", "_id") or row_text(target, "accountId")
-                if row_text(target, "status") != "published":
+                if (is_overdue or is_pending) and not is_published:
                     yield PostOutcome(
                         workspace=workspace,
                         post_id=row_text(post, "_id"),
@@ -122,26 +114,9 @@ async def _unpublished_posts(
                     )
 
 
-async def _listed_posts(client: LateClient, status: str) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield the posts in a status, the earliest scheduled one first; none if the API does not know the status."""
-    known: set[str] = set()
-    for page in count(1):
-        try:
-            rows = await _fetch_rows(client, "posts", status=status, sortBy="scheduled-asc", page=page, limit=PAGE_ROWS)
-        except BadRequest:
-            return
-        new = {row_text(post, "_id"): post for post in rows if row_text(post, "_id") not in known}
-        for post in new.values():
-            if (row_text(post, "status") or status) == status:
-                yield post
-        if not new:
-            return
-        known |= new.keys()
-
-
-async def _fetch_rows(client: LateClient, name: str, **params: str | int) -> Sequence[Mapping[str, Any]]:
-    """Return the rows of a page of posts or accounts."""
-    body = await fetch_status(client, STATUS_FEEDS[name], StatusRequest(f"/v1/{name}", params))
+async def _fetch_rows(client: LateClient, name: str, **params: str) -> Sequence[Mapping[str, Any]]:
+    """Return the first rows of the list of posts or accounts."""
+    body = await fetch_status(client, STATUS_FEEDS[name], StatusRequest(f"/v1/{name}", {**params, "limit": PAGE_SIZE}))
     response = read_nested(body, load_object)
     if not isinstance(response.get(name), list):
         raise BadPayload(f"the response has no list of {name}")

@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -197,8 +198,9 @@ def test_help_of_the_program_names_the_commands() -> None:
 
 
 @pytest.mark.parametrize("argv", [["--version"], ["run", "--version"], ["-V", "--help"], ["version"]], ids=str)
-def test_version(argv: list[str]) -> None:
+def test_version(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
     """The version is printed as by Prometheus: with revision, Python and platform, everything a report needs."""
+    monkeypatch.setenv("PATH", "")
     lines = ProgramRun(*argv).out.splitlines()
 
     assert [
@@ -206,6 +208,16 @@ def test_version(argv: list[str]) -> None:
         f"  python version:   {platform.python_version()}",
         f"  platform:         {sys.platform}/{platform.machine()}",
     ] == lines
+
+
+def test_the_version_of_a_clone_has_its_revision() -> None:
+    """It is that of the checked-out commit."""
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    if head.returncode:
+        pytest.skip("not a git repository")
+    assert f"(revision: {head.stdout.strip()})" in ProgramRun("version").out
 
 
 def test_metrics() -> None:
