@@ -120,9 +120,10 @@ def _revision() -> str:
     import subprocess  # noqa: PLC0415 - no other command needs them
     from pathlib import Path  # noqa: PLC0415 - as above
 
-    head, command = "", ["git", "-C", clone := Path(__file__).parents[2], "rev-parse", "HEAD"]
+    head, clone = "", Path(__file__).parents[2]
     with suppress(OSError):
         if (clone / ".git").exists():
+            command = ["git", "-C", str(clone), "rev-parse", "HEAD"]
             head = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - fixed
     return head or __revision__
 

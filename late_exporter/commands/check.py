@@ -104,15 +104,11 @@ async def _find(context: CommandContext) -> Sequence[Finding]:
 def _read_state(settings: Settings) -> tuple[Mapping[Scope, str], bool]:
     """Return the generations of the feeds in the state, and whether an exporter uses it; check_state reports errors."""
     url, password_file = settings.state.url, settings.state.password_path
-    generations: dict[Scope, str] = {}
-    is_running = False
     with suppress(errors.StoreError), Snapshot(url, password_file) as snapshot:
-        for scope in snapshot.scopes:
-            state = snapshot.feed_state(scope)
-            if state.coverage and state.log_count:
-                generations[scope] = state.coverage.generation
-        is_running = bool(database_at(url, password_file).is_in_use())
-    return generations, is_running
+        states = {scope: snapshot.feed_state(scope) for scope in snapshot.scopes}
+        feeds = {scope: each.coverage.generation for scope, each in states.items() if each.coverage and each.log_count}
+        return feeds, bool(database_at(url, password_file).is_in_use())
+    return {}, False
 
 
 async def check_api(
@@ -174,7 +170,7 @@ async def _check_status_feed(client: LateClient, name: str, config: StatusConfig
         hint = "leave it out of --status.feeds, or grant the key the right" if is_off else ""
         return Finding("warning", subject, f"off: {exc}" if is_off else str(exc), hint)
     notices = list(status_notices([each for each in reports if isinstance(each, Condition)], now))
-    level = "warning" if any(notice.tone != "ok" for notice in notices) else "ok"
+    level: Level = "warning" if any(notice.tone != "ok" for notice in notices) else "ok"
     message = "; ".join(f"{notice.text} {join_names(notice.names)}".strip() for notice in notices)
     return Finding(level, subject, message or "nothing to report")
 

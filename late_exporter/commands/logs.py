@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias
 
 from late_exporter.commands.connections import (
@@ -25,7 +25,7 @@ from late_exporter.commands.log_views import (
     read_logs,
 )
 from late_exporter.commands.output import warn, write_stdout
-from late_exporter.commands.records import RecordPrinter
+from late_exporter.commands.records import print_records
 from late_exporter.commands.tables import Row, Table, Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
@@ -100,10 +100,9 @@ async def print_logs(batches: LogBatches, flags: CommandFlags, terminal: Termina
         return
     table, count = Table(terminal, (*LOG_COLUMNS[:2], *["WORKSPACE"] * is_several, *LOG_COLUMNS[2:])), 0
     fields = (lambda item: item.log.row) if flags.format == "raw" else log_fields
-    printer = RecordPrinter(flags.format, table, log_row, fields)
     async for batch in batches:
         selection = batch[: flags.limit - count] if flags.limit else batch
-        printer.print(selection)
+        print_records(selection, flags.format, table, log_row, fields, is_first=not count)
         count += len(selection)
         if flags.limit and count >= flags.limit:
             warn(f"these are the newest {count:,}; --limit 0 shows all")
@@ -118,14 +117,12 @@ async def _print_counts(batches: LogBatches, flags: CommandFlags, terminal: Term
     async for batch in batches:
         cells = [log_row(item).cells for item in batch]
         counts.update(tuple(each[name.upper()] for name in flags.by) for each in cells)
-    columns = ("LOGS>", *map(str.upper, flags.by))
-
-    def row(record: Mapping[str, object]) -> Row:
-        return Row(dict(zip(columns, map(str, record.values()), strict=True)))
-
-    printer = RecordPrinter[Mapping[str, object]](flags.format, Table(terminal), row, dict)
     rows = counts.most_common(flags.limit or None)
-    printer.print({"logs": number, **dict(zip(flags.by, values, strict=True))} for values, number in rows)
+    records = [{"logs": str(number), **dict(zip(flags.by, values, strict=True))} for values, number in rows]
+    columns = ("LOGS>", *map(str.upper, flags.by))
+    print_records(
+        records, flags.format, Table(terminal), lambda each: Row(dict(zip(columns, each.values(), strict=True))), dict
+    )
 
 
 def query(flags: CommandFlags, feed: Feed) -> dict[str, str | int]:

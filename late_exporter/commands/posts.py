@@ -21,7 +21,7 @@ from late_exporter.commands.post_outcomes import (
     PostOutcome,
     outcome_row,
 )
-from late_exporter.commands.records import RecordPrinter
+from late_exporter.commands.records import print_records
 from late_exporter.commands.tables import Table, Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
@@ -53,7 +53,7 @@ def print_posts(found: Sequence[PostOutcome], flags: CommandFlags, terminal: Ter
     failed = sorted((each for each in found if each.state == FAILED), key=attrgetter("time"), reverse=True)
     found = [*due, *failed]
     table = Table(terminal, (*POSTS_COLUMNS[:2], *["WORKSPACE"] * is_several, *POSTS_COLUMNS[2:]), toned="STATE")
-    RecordPrinter(flags.format, table, outcome_row, asdict).print(found[: flags.limit or None])
+    print_records(found[: flags.limit or None], flags.format, table, outcome_row, asdict)
     if flags.limit and len(found) > flags.limit:
         warn(f"these are the first {flags.limit:,}; --limit 0 shows all")
     elif not found:

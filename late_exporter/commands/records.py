@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from late_exporter.commands.output import json_line, write_line
 from late_exporter.commands.tables import Row, Table, clean
@@ -17,43 +17,28 @@ FORMULA = re.compile(r"[=+-]|@(?![\w.-]*$)")
 RecordT = TypeVar("RecordT")
 
 
-class RecordPrinter(Generic[RecordT]):
-    """Prints records as the rows of a table, or as lines of CSV or JSON.
+def print_records(
+    records: Iterable[RecordT],
+    format: str,  # noqa: A002 - the name of the flag
+    table: Table,
+    row: Callable[[RecordT], Row],
+    fields: Callable[[RecordT], Mapping[str, Any]],
+    *,
+    is_first: bool = True,
+) -> None:
+    """Print records as rows of a table, or their fields, which are the same for all records, as lines of CSV or JSON.
 
-    Args:
-        format: ``table``, ``csv``, or a format that has a JSON object per line.
-        table: The table, which keeps its columns from batch to batch.
-        row: Return the row of a record in the table.
-        fields: Return the fields of a record in CSV or JSON, which are the same for all records.
+    ``is_first`` is whether no record was printed before, so that CSV needs a heading; the table knows that itself.
     """
-
-    def __init__(
-        self,
-        format: str,  # noqa: A002 - the name of the flag
-        table: Table,
-        row: Callable[[RecordT], Row],
-        fields: Callable[[RecordT], Mapping[str, Any]],
-    ) -> None:
-        self._format = format
-        self._table, self._row, self._fields = table, row, fields
-        self._has_heading = False
-
-    def print(self, records: Iterable[RecordT]) -> None:
-        for line in self._lines(records):
-            write_line(line)
-
-    def _lines(self, records: Iterable[RecordT]) -> Iterator[str]:
-        if self._format == "table":
-            yield from self._table.lines(map(self._row, records))
-            return
-        for fields in map(self._fields, records):
-            if self._format == "csv":
-                if not self._has_heading:
-                    yield csv_line(fields)
-                yield csv_line(fields.values())
-            else:
-                yield json_line(fields)
-            self._has_heading = True
+    if format == "table":
+        lines = table.lines(map(row, records))
+    elif format == "csv":
+        rows = [*map(fields, records)]
+        lines = map(csv_line, [*rows[: int(is_first)], *(each.values() for each in rows)])
+    else:
+        lines = map(json_line, map(fields, records))
+    for line in lines:
+        write_line(line)
 
 
 def csv_line(values: Iterable[object]) -> str:

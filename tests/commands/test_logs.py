@@ -233,7 +233,7 @@ async def test_logs_are_counted_by_their_values() -> None:
     await harness.show(format="table")
     assert ["LOGS  ACCOUNT  ERROR", "   3  acc1     X", "   2  acc1     no"] == harness.lines
     await harness.show(limit=1)
-    assert [{"logs": 3, "account": "acc1", "error": "X"}] == harness.rows
+    assert [{"logs": "3", "account": "acc1", "error": "X"}] == harness.rows
 
 
 async def test_older_logs_of_zernio_cost_no_request() -> None:
