@@ -229,7 +229,7 @@ class AuditHelp(CommandHelp):
 
 
 class BackfillHelp(CommandHelp):
-    """Print the history that the API still has, for promtool tsdb create-blocks-from openmetrics.
+    """Print the counters from before the first start, for promtool tsdb create-blocks-from openmetrics.
 
     It needs the state of an exporter that is ready, and does not affect a running one. No log is counted both in the
     history and in the live counters.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby
@@ -112,15 +113,7 @@ class HistoryCollector(NamedTuple):
         start = max(now - feed.retention, coverage.retention_floor)
         if until <= start:
             raise self._error(f"no history: it would begin at {iso_time(start)} and end at {iso_time(until)}")
-        history = FeedHistory(
-            scope,
-            feed,
-            families=self.families,
-            values=values,
-            recorded_statuses=recorded_statuses,
-            since=start,
-            until=until,
-        )
+        history = FeedHistory(scope, feed, self.families, values, recorded_statuses, since=start, until=until)
         reader = ListReader(self.client, feed, progress=self.progress, sleep=self.sleep)
         async for response in reader.pages(start):
             history.add_page(response.page.entries)
@@ -153,17 +146,13 @@ def write_openmetrics(file: IO[bytes], histories: Iterable[SeriesHistory], targe
 
 
 def _series_text(formatter: FamilyFormatter, history: SeriesHistory, labels: Labels) -> Iterator[bytes]:
-    value, index = history.base, 0
-    lines = formatter.samples(labels, value)
+    count = 0
+    lines = formatter.samples(labels, count)
     # Whole minutes, so that full hours are among them, and the file does not depend on when the command runs.
     for timestamp in range(-(-history.since // STEP_MS) * STEP_MS, history.until + 1, STEP_MS):
-        first = index
-        while index < len(history.changes) and history.changes[index].at <= timestamp:
-            value, index = history.changes[index].apply(value), index + 1
-        if index > first:
-            lines = formatter.samples(labels, value)
-        is_near = any(
-            abs(change.at - timestamp) <= DENSE_WINDOW for change in history.changes[max(0, index - 1) : index + 1]
-        )
+        if (new_count := bisect_right(history.times, timestamp)) > count:
+            count = new_count
+            lines = formatter.samples(labels, count)
+        is_near = any(abs(at - timestamp) <= DENSE_WINDOW for at in history.times[max(0, count - 1) : count + 1])
         if is_near or timestamp % SPARSE_STEP_MS == 0 or timestamp + STEP_MS > history.until:
             yield "".join(f"{line} {timestamp // 1000}\n" for line in lines).encode(errors="replace")

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator, Mapping
-from functools import reduce
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -14,14 +12,13 @@ from hypothesis import strategies as st
 from late_exporter import cli
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.backfill import HistoryCollector, write_openmetrics
-from late_exporter.commands.backfill_history import Change, SampleValue, SeriesHistory
+from late_exporter.commands.backfill_history import SeriesHistory
 from late_exporter.commands.list_reader import PAUSES
 from late_exporter.commands.progress import ProgressLine
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
 from late_exporter.exposition.family import Family
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope
-from late_exporter.series import Histogram, IncCounter, ObserveHistogram
 from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
@@ -32,7 +29,6 @@ from tests.support.steps import drive
 from tests.support.world import World
 
 LOGS = "late_publishing_logs_total"
-DURATION = "late_publishing_duration_seconds"
 STEP = 60_000
 
 History: TypeAlias = Mapping[tuple[str, tuple[str, ...]], SeriesHistory]
@@ -108,39 +104,12 @@ def harness(tmp_path: Path) -> Iterator[BackfillHarness]:
         yield harness
 
 
-def value_at(series: SeriesHistory) -> SampleValue:
-    """Return the value of a series at its end."""
-    return reduce(lambda value, change: change.apply(value), series.changes, series.base)
-
-
-def number_of(result: SampleValue | None) -> float:
-    """Return a value that is a number."""
-    assert isinstance(result, int | float)
-    return result
-
-
-def final_values(history: History) -> dict[tuple[str, tuple[str, ...]], float]:
-    """Return the final values of the counters as samples, without zeros."""
-    result: dict[tuple[str, tuple[str, ...]], float] = {}
-    for (name, labels), series in history.items():
-        end = value_at(series)
-        if isinstance(end, Histogram):
-            result[f"{name}_count", labels] = sum(end.counts)
-            result[f"{name}_sum", labels] = end.micros / 1e6
-            for place, bound in enumerate((*end.bounds, math.inf)):
-                result[f"{name}_bucket", (*labels, f"{bound}")] = sum(end.counts[: place + 1])
-        elif series.family.kind == "counter":
-            result[name, labels] = number_of(end)
-    return {series: number for series, number in result.items() if number}
-
-
 def exceeding(harness: BackfillHarness, history: History) -> list[tuple[str, tuple[str, ...]]]:
     """Return the series whose history ends above the first scrape."""
-    first: dict[tuple[str, tuple[str, ...]], float] = {}
-    for name in {name for name, _ in final_values(history)}:
-        for sample, number in harness.first.family(name).items():
-            first[name, tuple("inf" if label == "+Inf" else label for label in sample)] = number
-    return [series for series, number in final_values(history).items() if number > first.get(series, 0.0) + 1e-6]
+    first = {name: harness.first.family(name) for name, _ in history}
+    return [
+        (name, labels) for (name, labels), series in history.items() if len(series.times) > first[name].get(labels, 0)
+    ]
 
 
 def insert_logs(harness: BackfillHarness, count: int, **fields: Any) -> None:
@@ -162,19 +131,18 @@ def test_history_ends_below_the_first_scrape(harness: BackfillHarness) -> None:
 
     history = harness.history()
     assert [] == exceeding(harness, history)
-    totals = {labels: number for (name, labels), number in final_values(history).items() if name == LOGS}
-    assert 90 == harness.first.sum(LOGS) - len(young) == sum(totals.values())
+    assert (
+        90
+        == harness.first.sum(LOGS) - len(young)
+        == sum(len(history[each].times) for each in history if each[0] == LOGS)
+    )
     assert {
-        name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name, _ in final_values(history)
-    } == {
         LOGS,
-        DURATION,
         "late_publishing_failures_total",
         "late_publishing_retries_total",
-        "late_publishing_attempts",
         "late_publishing_rate_limit_pauses_total",
         "late_account_logs_total",
-    }
+    } == {name for (name, _), series in history.items() if series.times}
 
 
 def test_logs_without_ids_have_a_history(harness: BackfillHarness) -> None:
@@ -189,8 +157,8 @@ def test_logs_without_ids_have_a_history(harness: BackfillHarness) -> None:
 
     history = harness.history()
     assert [] == exceeding(harness, history)
-    assert 130 == value_at(history[LOGS, ("instagram", "publish", "failed")])
-    assert 3 == value_at(history[LOGS, ("instagram", "publish", "success")])
+    counts = (len(history[LOGS, ("instagram", "publish", status)].times) for status in ("failed", "success"))
+    assert (130, 3) == tuple(counts)
 
 
 def test_there_is_no_history_of_another_list(harness: BackfillHarness) -> None:
@@ -214,10 +182,10 @@ def test_a_log_that_settled_later_is_left_out(harness: BackfillHarness) -> None:
     harness.keep_polling(4 * HOUR)
 
     history = harness.history()
-    assert 0 == value_at(history[LOGS, ("instagram", "publish", "pending")])
-    assert 0 == value_at(history[LOGS, ("instagram", "publish", "failed")])
+    assert 0 == len(history[LOGS, ("instagram", "publish", "pending")].times)
+    assert 0 == len(history[LOGS, ("instagram", "publish", "failed")].times)
     assert ("late_publishing_failures_total", ("instagram", "publish", "platform_error", "500")) not in history
-    assert 5 == value_at(history[LOGS, ("instagram", "publish", "success")])
+    assert 5 == len(history[LOGS, ("instagram", "publish", "success")].times)
     assert [] == exceeding(harness, history)
 
 
@@ -257,34 +225,25 @@ def test_wrong_labels(
 
 def test_the_file_is_openmetrics() -> None:
     """Families and series are grouped, samples are in order and have the target labels, and the file is terminated."""
-    histogram, counter = CATALOGUE["late_publishing_attempts"], CATALOGUE["late_publishing_rate_limit_pauses_total"]
-    increment = ObserveHistogram(histogram.name, (), micros=2_000_000, bounds=histogram.buckets)
-    observed = SeriesHistory(
-        family=histogram,
-        labels=("default", "x\n", "failed"),
-        since=0,
-        until=5 * STEP,
-        changes=[Change(STEP, increment)],
-    )
-    changes = [Change(STEP, IncCounter(counter.name, ()))]
-    counted = SeriesHistory(family=counter, labels=("default", "tiktok"), since=0, until=5 * STEP, changes=changes)
+    retries, pauses = CATALOGUE["late_publishing_retries_total"], CATALOGUE["late_publishing_rate_limit_pauses_total"]
+    histories = [
+        SeriesHistory(retries, ("default", "x\n", "failed"), 0, 5 * STEP, [STEP, STEP]),
+        SeriesHistory(pauses, ("default", "tiktok"), 0, 5 * STEP, [STEP]),
+    ]
     file = io.BytesIO()
-    count = write_openmetrics(file, [observed, counted], {"job": 'la"te', "instance": "here"})
-    text = file.getvalue().decode()
-
-    assert 5 == sum(line.startswith("#") for line in text.splitlines())
-    assert count == text.count("\n") - 5
-    assert text.endswith("\n# EOF\n")
-    attempts, pauses = text.split("# HELP ")[1:]
-    assert attempts.startswith(f"late_publishing_attempts {histogram.help}\n")
+    count = write_openmetrics(file, histories, {"job": 'la"te', "instance": "here"})
+    first, second = file.getvalue().decode().removesuffix("\n# EOF\n").split("# HELP ")[1:]
     target = r'instance="here",job="la\"te"'
-    head = rf'late_publishing_attempts_sum{{{target},platform="x\n",status="failed",workspace="default"}}'
-    assert [f"{head} {rest}" for rest in ("0.0 0", *(f"2.0 {at}" for at in range(60, 301, 60)))] == [
-        line for line in attempts.splitlines() if "_sum" in line
+    assert 12 == count
+    assert first.startswith(f"late_publishing_retries {retries.help}\n")
+    head = rf'late_publishing_retries_total{{{target},platform="x\n",status="failed",workspace="default"}}'
+    assert [f"{head} {rest}" for rest in ("0.0 0", *(f"2.0 {at}" for at in range(60, 301, 60)))] == first.splitlines()[
+        2:
     ]
     head = f'late_publishing_rate_limit_pauses_total{{{target},platform="tiktok",workspace="default"}}'
-    expected = [f"{head} {rest}" for rest in ("0.0 0", *(f"1.0 {at}" for at in range(60, 301, 60)))]
-    assert expected == pauses.splitlines()[2:-1]
+    assert [f"{head} {rest}" for rest in ("0.0 0", *(f"1.0 {at}" for at in range(60, 301, 60)))] == second.splitlines()[
+        2:
+    ]
 
 
 @pytest.mark.exhaustive
