@@ -16,8 +16,6 @@ from late_exporter.ingest.accounting import CounterMismatch, count_extra, count_
 from late_exporter.model import PENDING, LogEntry
 from late_exporter.store.records import Coverage
 
-MAX_LINES = 50  # differences that are listed as text; JSON has all of them
-
 
 class Difference(msgspec.Struct, frozen=True):
     """A log that is not counted in its current status, and the statuses in which it is counted."""
@@ -131,11 +129,9 @@ def _details(report: AuditReport) -> Iterator[str]:
         yield f"{plural(report.in_gap, 'log')} in a gap that the exporter will read"
     if report.too_recent:
         yield f"{plural(report.too_recent, 'log')} too recent to compare"
-    for log in report.differences[:MAX_LINES]:
+    for log in report.differences:
         statuses = f"counted as {', '.join(log.counted_statuses)}" if log.counted_statuses else "not counted"
         yield f"{log.kind:<7}  {log.created}  {log.platform}  {log.action}  {log.status}, {statuses}: {log.id}"
-    if len(report.differences) > MAX_LINES:
-        yield f"and {len(report.differences) - MAX_LINES:,} more; use --format json to list them all"
     if report.differences:
         yield "The next reconciliation of a running exporter should count them; audit again after it."
     yield from map(_mismatch_text, report.mismatches)

@@ -9,21 +9,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias
 
-from late_exporter.commands.connections import (
-    WorkspaceConnection,
-    connect_workspaces,
-    report_failure,
-    require_retained,
-)
+from late_exporter.commands.connections import WorkspaceConnection, connect_workspaces, report_failure, require_retained
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
-from late_exporter.commands.log_views import (
-    LOG_COLUMNS,
-    WorkspaceLog,
-    log_fields,
-    log_row,
-    read_logs,
-)
+from late_exporter.commands.log_views import LOG_COLUMNS, WorkspaceLog, log_fields, log_row, read_logs
 from late_exporter.commands.output import warn, write_stdout
 from late_exporter.commands.records import print_records
 from late_exporter.commands.tables import Row, Table, Terminal

@@ -15,12 +15,7 @@ from late_exporter.commands.connections import WorkspaceConnection, connect_work
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.logs import matching_logs
 from late_exporter.commands.output import warn, write_stdout
-from late_exporter.commands.post_outcomes import (
-    POSTS_COLUMNS,
-    OutcomeCollector,
-    PostOutcome,
-    outcome_row,
-)
+from late_exporter.commands.post_outcomes import POSTS_COLUMNS, OutcomeCollector, PostOutcome, outcome_row
 from late_exporter.commands.records import print_records
 from late_exporter.commands.tables import Table, Terminal
 from late_exporter.config.sections import CommandFlags

@@ -249,12 +249,9 @@ def test_text() -> None:
     assert TEXT.splitlines() == list(render_text([report]))
 
 
-def test_text_lists_some_of_many_differences() -> None:
-    """It says so, and that no exporter is polling."""
-    lines = list(render_text([replace(REPORT, differences=[MISSING] * 1300, polled=False)]))
-    assert 50 == sum("missing" in line for line in lines)
-    assert "  and 1,250 more; use --format json to list them all" in lines
-    assert "no exporter is polling" in "".join(lines)
+def test_text_says_that_no_exporter_is_polling() -> None:
+    """Otherwise one would wonder about the logs that are left out."""
+    assert "no exporter is polling" in "".join(render_text([replace(REPORT, polled=False)]))
 
 
 def test_json() -> None:
