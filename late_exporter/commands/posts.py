@@ -66,7 +66,7 @@ async def find_posts(
     if flags.overdue or flags.pending or is_default:
         with report_failure(workspace, failed):
             async for outcome in _unpublished_posts(workspace, connection[0], now, is_pending=flags.pending):
-                if flags.platform in (None, outcome.platform):
+                if (flags.platform or outcome.platform).lower() == outcome.platform:
                     found.append(outcome)
     if (flags.failed or is_default) and workspace not in failed:
         outcomes = OutcomeCollector()

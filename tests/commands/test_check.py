@@ -129,12 +129,12 @@ async def test_a_generation_with_newer_logs_is_an_error(world: World) -> None:
     ("customer_requests", "rate", "level", "words"),
     [
         (0, 6.0, "ok", "60 requests per minute; polling takes about 6.0"),
-        (40, 6.0, "ok", ", others use about 40; polling takes about 6.0"),
+        (40, 6.0, "ok", ", the exporter and others use about 40; polling takes about 6.0"),
         (
             50,
             6.0,
             "warning",
-            ", others use about 50; polling takes about 6.0, more than the 3.2 that it may use",
+            ", the exporter and others use about 50; polling takes about 6.0, more than the 3.2 that it may use",
         ),
         (0, 36.0, "warning", "polling takes about 36.0, more than the 30.0 that it may use"),
     ],
@@ -143,7 +143,7 @@ def test_the_quota_must_be_enough_for_polling(customer_requests: int, rate: floa
     """A customer that needs the quota itself is a warning, before polls are late."""
     client = FakeClient()
     client.quota = Quota(60, 5, 0.0, customer_requests)
-    (finding,) = check_quota(client, rate, 0.5, "others")
+    (finding,) = check_quota(client, rate, 0.5, "the exporter and others")
     assert (level, True) == (finding.level, finding.message.endswith(words))
     assert ("a key of its own" in finding.hint) == (level == "warning")
 

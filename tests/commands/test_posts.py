@@ -132,6 +132,7 @@ async def test_overdue_posts_are_those_that_status_reports() -> None:
     assert ["stuck", "waiting", "late", "p1"] == await harness.ids()
     assert ["unknown", "stuck", "waiting", "late", "running", "young", "due"] == await harness.ids(pending="true")
     assert [] == await harness.ids(pending="true", platform="tiktok")
+    assert ["stuck", "waiting", "late"] == await harness.ids(overdue="true", platform="Instagram")
 
 
 async def test_posts_are_printed_up_to_the_limit() -> None:
