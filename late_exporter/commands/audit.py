@@ -114,9 +114,7 @@ class AuditRunner(NamedTuple):
             since=iso_time(min(max(audit.lower, coverage.caught_up_at - feed.retention), audit.cutoff)),
             until=iso_time(audit.cutoff),
             polled=is_running,
-            logs=len(audit.listed_keys) - len(audit.too_recent) - len(audit.in_gap),
-            too_recent=len(audit.too_recent),
-            in_gap=len(audit.in_gap),
+            logs=len(audit.compared_keys),
             differences=list(audit.unrecorded.values()),
             mismatches=mismatches,
         )

@@ -109,7 +109,7 @@ def test_own_requests_are_no_findings(exporter: InsideHarness, api: RequestLogAp
     """Reconciliation and audit neither count nor miss the requests of the exporter."""
     exporter.settle()
     audit, mismatches = exporter.run_audit()
-    assert ([], [], 10) == ([*audit.unrecorded], mismatches, len(audit.listed_keys or ()))
+    assert ([], [], 10) == ([*audit.unrecorded], mismatches, len(audit.compared_keys))
     for _ in range(20):
         api.world.clock.advance(30)
         exporter.poll()
