@@ -48,10 +48,7 @@ def backfill(context: CommandContext) -> int:
     def write() -> int:
         with closing(ProgressLine(sys.stderr)) as progress:
             histories = asyncio.run(_collect(context, progress))
-            progress.start("writing")
-            progress.update(0, 0, f"{len(histories):,} series")
-            sample_count = write_openmetrics(sys.stdout.buffer, histories, target_labels)
-            progress.finish(f"{plural(sample_count, 'sample')} of {len(histories):,} series")
+        write_openmetrics(sys.stdout.buffer, histories, target_labels)
         return 0
 
     with interruptible():
@@ -131,18 +128,14 @@ DENSE_WINDOW = 60 * MINUTE_MS
 """Milliseconds around a change with a sample at every step, so that ``increase()`` over an hour is as with scrapes."""
 
 
-def write_openmetrics(file: IO[bytes], histories: Iterable[SeriesHistory], target_labels: Mapping[str, str]) -> int:
-    """Write series that are ordered by family, with target labels in every sample; return the number of samples."""
-    sample_count = 0
+def write_openmetrics(file: IO[bytes], histories: Iterable[SeriesHistory], target_labels: Mapping[str, str]) -> None:
+    """Write series that are ordered by family, with target labels in every sample."""
     for family, group in groupby(histories, key=lambda history: history.family):
         formatter = FamilyFormatter(msgspec.structs.replace(family, labels=(*family.labels, *target_labels)))
         file.write(formatter.header[1])
         for history in group:
-            for text in _series_text(formatter, history, (*history.labels, *target_labels.values())):
-                file.write(text)
-                sample_count += text.count(b"\n")
+            file.writelines(_series_text(formatter, history, (*history.labels, *target_labels.values())))
     file.write(b"# EOF\n")
-    return sample_count
 
 
 def _series_text(formatter: FamilyFormatter, history: SeriesHistory, labels: Labels) -> Iterator[bytes]:
