@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,6 @@ from late_exporter.commands.backfill_history import SeriesHistory
 from late_exporter.commands.list_reader import PAUSES
 from late_exporter.commands.progress import ProgressLine
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
-from late_exporter.exposition.family import Family
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope
 from late_exporter.store.snapshot import Snapshot
@@ -35,38 +35,24 @@ History: TypeAlias = Mapping[tuple[str, tuple[str, ...]], SeriesHistory]
 
 
 class BackfillHarness:
-    """An exporter on a state in a file, in a world that is two days old when it is first polled.
+    """An exporter on a state in a file, in a world that is two days old when it is first polled."""
 
-    Args:
-        path: The state.
-        max_values: As ``--metrics.max-label-values``.
-    """
-
-    def __init__(self, path: Path, *, max_values: int = 50) -> None:
+    def __init__(self, path: Path) -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
         self.api = FakeLateApi(self.world)
-        self.started = 0.0
         self.first = Samples()
         self._path = path
         self.generation = "late"
-        self._max_values = max_values
         self.pauses: list[float] = []
-        self.output = io.StringIO()
 
     def start(self) -> None:
         """Start the exporter, which counts all logs and is scraped for the first time."""
-        self.exporter = InsideHarness(
-            self.api, self._path, max_label_values=self._max_values, generation=self.generation
-        )
+        self.exporter = InsideHarness(self.api, self._path, generation=self.generation)
         self.exporter.poll()
-        self.started = self.clock.now
         self.first = self.exporter.scrape()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.exporter.close()
 
     def keep_polling(self, seconds: float) -> None:
@@ -75,10 +61,8 @@ class BackfillHarness:
             self.clock.advance(seconds / 4)
             self.exporter.poll()
 
-    def history(self, *, families: Mapping[str, Family] = CATALOGUE) -> History:
+    def history(self) -> History:
         """Return the history by family and labels."""
-        progress = ProgressLine(self.output)
-        progress.start("default publishing")
 
         async def sleep(seconds: float) -> None:
             self.pauses.append(seconds)
@@ -87,8 +71,8 @@ class BackfillHarness:
             Scope("default", "publishing"),
             self.api,
             ApiGeneration(self.generation, logger=NullLogger()),
-            families,
-            progress,
+            CATALOGUE,
+            ProgressLine(io.StringIO()),
             clock=self.clock.time,
             sleep=sleep,
         )
@@ -99,7 +83,7 @@ class BackfillHarness:
 @pytest.fixture
 def harness(tmp_path: Path) -> Iterator[BackfillHarness]:
     """Return a world with an exporter that has not started yet."""
-    with BackfillHarness(tmp_path / "state.db") as harness:
+    with closing(BackfillHarness(tmp_path / "state.db")) as harness:
         harness.clock.advance(2 * DAY)
         yield harness
 
@@ -250,7 +234,7 @@ def test_the_file_is_openmetrics() -> None:
 @settings(max_examples=30)
 def test_no_history_ends_above_the_first_scrape(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Whatever happens before and after the first scrape, no counter decreases at the end of the history."""
-    with BackfillHarness(tmp_path_factory.mktemp("any") / "state.db") as harness:
+    with closing(BackfillHarness(tmp_path_factory.mktemp("any") / "state.db")) as harness:
         harness.clock.advance(8 * DAY)
         ages = st.floats(MINUTE, 7 * DAY - HOUR)
         statuses = st.sampled_from(["success", "failed", "pending", "skipped"])
