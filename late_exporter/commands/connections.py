@@ -39,13 +39,13 @@ async def connect_workspaces(context: CommandContext) -> AsyncIterator[Mapping[s
 
 
 @contextmanager
-def report_failure(workspace: str, failed: list[str]) -> Iterator[None]:
-    """Print an error of the API of a workspace and add the workspace to ``failed``: others may work."""
+def report_failure(workspace: str, unread: list[str]) -> Iterator[None]:
+    """Print an error of the API of a workspace and add the workspace to ``unread``: others may work."""
     try:
         yield
     except ApiError as exc:
         warn(f"error: {workspace}: {exc}")
-        failed.append(workspace)
+        unread.append(workspace)
 
 
 async def recorded_feed(name: str, client: LateClient, generation: ApiGeneration, coverage: Coverage | None) -> Feed:

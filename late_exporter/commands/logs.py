@@ -37,28 +37,28 @@ def logs(context: CommandContext) -> int:
 
 
 async def _show_logs(context: CommandContext) -> int:
-    flags, now, failed = context.flags, time.time(), list[str]()
+    flags, now, unread = context.flags, time.time(), list[str]()
     if flags.until is not None and flags.until <= now - (flags.since or DEFAULT_SINCE):
         raise ConfigError("--until: must be later than --since ago, by default 1d")
     async with connect_workspaces(context) as connections:
         sources = [
-            matching_logs(name, connection, flags, now=now, failed=failed) for name, connection in connections.items()
+            matching_logs(name, connection, flags, now=now, unread=unread) for name, connection in connections.items()
         ]
         await print_logs(newest_first(sources), flags, Terminal.detect(), is_several=len(connections) > 1)
-    return int(bool(failed))
+    return int(bool(unread))
 
 
 async def matching_logs(
-    workspace: str, connection: WorkspaceConnection, flags: CommandFlags, *, now: float, failed: list[str]
+    workspace: str, connection: WorkspaceConnection, flags: CommandFlags, *, now: float, unread: list[str]
 ) -> LogBatches:
     """Yield the logs of a workspace that match, newest first.
 
-    If they cannot be read, the error is printed and the workspace added to ``failed``: others may work.
+    If they cannot be read, the error is printed and the workspace added to ``unread``: others may work.
     """
     client, generation = connection
     lower = int((now - (flags.since or DEFAULT_SINCE)) * 1000)
     upper = None if flags.until is None else int(flags.until * 1000)
-    with report_failure(workspace, failed):
+    with report_failure(workspace, unread):
         feed = await generation.resolve_feed(flags.feed, client, state_generation=None)
         require_retained(flags.since, feed)
         async for page in read_logs(ListReader(client, feed, query(flags, feed)), feed, lower, upper):

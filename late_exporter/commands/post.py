@@ -15,7 +15,7 @@ from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.log_views import POST_COLUMNS, WorkspaceLog, log_fields, log_row, log_views, read_logs
 from late_exporter.commands.output import json_line, write_lines
 from late_exporter.commands.post_outcomes import OUTCOME_COLUMNS, OutcomeCollector, PostOutcome, outcome_row
-from late_exporter.commands.tables import Table, Terminal, clean, shortened
+from late_exporter.commands.tables import Table, Terminal, clean, shorten
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.feeds.feed import Feed, LogView
@@ -51,12 +51,12 @@ def post(context: CommandContext) -> int:
 
 async def _find_history(context: CommandContext) -> PostHistory:
     """Return the logs of the post in the first workspace that has any; raise LateError if none has."""
-    post_id, failed = context.args[0], list[str]()
+    post_id, unread = context.args[0], list[str]()
     if not is_post_id(post_id):
         raise ConfigError("POST_ID: not the id of a post")
     async with connect_workspaces(context) as connections:
         for workspace, (client, generation) in connections.items():
-            with report_failure(workspace, failed):
+            with report_failure(workspace, unread):
                 feed = await generation.resolve_feed("publishing", client, state_generation=None)
                 history = await fetch_history(client, feed, post_id, workspace)
                 if history.logs:
@@ -102,7 +102,7 @@ def json_document(history: PostHistory) -> Mapping[str, Any]:
 
 
 def render_text(history: PostHistory, terminal: Terminal) -> Iterator[str]:
-    caption = shortened(next((item.log.caption for item in history.logs if item.log.caption), ""), CAPTION_LENGTH)
+    caption = shorten(next((item.log.caption for item in history.logs if item.log.caption), ""), CAPTION_LENGTH)
     yield f"Post {clean(history.post_id)}" + (f": “{caption}”" if caption else "")
     yield ""
     if not history.is_complete:

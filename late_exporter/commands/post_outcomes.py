@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from late_exporter.commands.log_views import TONES, WorkspaceLog
-from late_exporter.commands.tables import Row, shortened
+from late_exporter.commands.tables import Row, shorten
 from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.model import FAILED, PENDING, SUCCESS
 
@@ -84,7 +84,7 @@ def outcome_row(outcome: PostOutcome) -> Row:
     """Return an outcome as a row of a table."""
     error = ": ".join(filter(None, (outcome.error_code, outcome.error)))
     result = outcome.url if outcome.state == "published" else error
-    caption = f"“{shortened(outcome.caption, CAPTION_LENGTH)}”" if outcome.caption else ""
+    caption = f"“{shorten(outcome.caption, CAPTION_LENGTH)}”" if outcome.caption else ""
     cells = {
         "TIME": outcome.time,
         "STATE": outcome.state,

@@ -34,47 +34,47 @@ def posts(context: CommandContext) -> int:
 
 
 async def _show_posts(context: CommandContext) -> int:
-    flags, failed, found = context.flags, list[str](), list[PostOutcome]()
+    flags, unread, outcomes = context.flags, list[str](), list[PostOutcome]()
     async with connect_workspaces(context) as connections:
         for workspace, connection in connections.items():
-            found += await find_posts(workspace, connection, flags, now=time.time(), failed=failed)
-    print_posts(found, flags, Terminal.detect(), is_several=len(connections) > 1)
-    return int(bool(failed))
+            outcomes += await find_posts(workspace, connection, flags, now=time.time(), unread=unread)
+    print_posts(outcomes, flags, Terminal.detect(), is_several=len(connections) > 1)
+    return int(bool(unread))
 
 
-def print_posts(found: Sequence[PostOutcome], flags: CommandFlags, terminal: Terminal, *, is_several: bool) -> None:
+def print_posts(outcomes: Sequence[PostOutcome], flags: CommandFlags, terminal: Terminal, *, is_several: bool) -> None:
     """Print posts up to a limit (0 for all): those that are due by time, then those that failed."""
-    due = sorted((each for each in found if each.state != FAILED), key=attrgetter("time"))
-    failed = sorted((each for each in found if each.state == FAILED), key=attrgetter("time"), reverse=True)
-    found = [*due, *failed]
+    due = sorted((each for each in outcomes if each.state != FAILED), key=attrgetter("time"))
+    failures = sorted((each for each in outcomes if each.state == FAILED), key=attrgetter("time"), reverse=True)
+    outcomes = [*due, *failures]
     table = Table(terminal, (*POSTS_COLUMNS[:2], *["WORKSPACE"] * is_several, *POSTS_COLUMNS[2:]), toned="STATE")
-    print_records(found[: flags.limit or None], flags.format, table, outcome_row, asdict)
-    if flags.limit and len(found) > flags.limit:
+    print_records(outcomes[: flags.limit or None], flags.format, table, outcome_row, asdict)
+    if flags.limit and len(outcomes) > flags.limit:
         warn(f"these are the first {flags.limit:,}; --limit 0 shows all")
-    elif not found:
+    elif not outcomes:
         warn("no post matches")
 
 
 async def find_posts(
-    workspace: str, connection: WorkspaceConnection, flags: CommandFlags, *, now: float, failed: list[str]
+    workspace: str, connection: WorkspaceConnection, flags: CommandFlags, *, now: float, unread: list[str]
 ) -> Sequence[PostOutcome]:
     """Return the posts of a workspace that the flags ask for, by default those that failed or are overdue.
 
-    If they cannot be read, the error is printed and the workspace added to ``failed``.
+    If they cannot be read, the error is printed and the workspace added to ``unread``.
     """
-    found, is_default = list[PostOutcome](), not (flags.failed or flags.overdue or flags.pending)
+    outcomes, is_default = list[PostOutcome](), not (flags.failed or flags.overdue or flags.pending)
     if flags.overdue or flags.pending or is_default:
-        with report_failure(workspace, failed):
+        with report_failure(workspace, unread):
             async for outcome in _unpublished_posts(workspace, connection[0], now, is_pending=flags.pending):
                 if (flags.platform or outcome.platform).lower() == outcome.platform:
-                    found.append(outcome)
-    if (flags.failed or is_default) and workspace not in failed:
-        outcomes = OutcomeCollector()
-        async for batch in matching_logs(workspace, connection, flags, now=now, failed=failed):
+                    outcomes.append(outcome)
+    if (flags.failed or is_default) and workspace not in unread:
+        collector = OutcomeCollector()
+        async for batch in matching_logs(workspace, connection, flags, now=now, unread=unread):
             for item in batch:
-                outcomes.add(item)
-        found += (outcome for outcome in outcomes if outcome.state == FAILED)
-    return found
+                collector.add(item)
+        outcomes += (outcome for outcome in collector if outcome.state == FAILED)
+    return outcomes
 
 
 async def _unpublished_posts(

@@ -114,14 +114,14 @@ def clean(text: str) -> str:
     return "".join(part if part in JOINERS else escape(part) for part in parts)
 
 
-def shortened(text: str, length: int) -> str:
+def shorten(text: str, length: int) -> str:
     """Return a text from the API as ``clean`` does, with at most that many characters."""
     text = clean(text)
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _cell(text: str) -> str:
-    return shortened(text, MAX_CELL_WIDTH) or "-"
+    return shorten(text, MAX_CELL_WIDTH) or "-"
 
 
 def _widths(titles: Sequence[str], rows: Sequence[Row]) -> list[int]:

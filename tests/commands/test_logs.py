@@ -38,7 +38,7 @@ class LogsHarness:
         self.world, self.api = self.worlds[workspaces[0]], self.apis[workspaces[0]]
         self.flags: dict[str, Any] = {"since": "7d", "format": "json", "limit": "0", **flags}
         self.generation = generation
-        self.failed: list[str] = []
+        self.unread: list[str] = []
         self.lines: list[str] = []
 
     async def show(self, terminal: Terminal | None = None, **changes: Any) -> str:
@@ -52,7 +52,7 @@ class LogsHarness:
                     (api.client, ApiGeneration(self.generation, logger=NullLogger())),
                     flags,
                     now=self.clock.now,
-                    failed=self.failed,
+                    unread=self.unread,
                 )
                 for name, api in self.apis.items()
             ]
@@ -112,7 +112,7 @@ async def test_a_workspace_that_cannot_be_read_does_not_hide_the_others() -> Non
     harness.api.fault = lambda _: httpx.Response(403, json={"error": "no right"})
 
     assert (await harness.show()).startswith("late-exporter: error: a: 403")
-    assert (3, ["a"]) == (len(harness.rows), harness.failed)
+    assert (3, ["a"]) == (len(harness.rows), harness.unread)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class PostsHarness:
         self.api = FakeHttpApi(self.world)
         self.api.fault = self._answer
         self.posts: list[dict[str, Any]] = []
-        self.failed: list[str] = []
+        self.unread: list[str] = []
         self.rejected_status, self.forbidden = "", ""
 
     def _answer(self, request: httpx.Request) -> httpx.Response | None:
@@ -77,7 +77,7 @@ class PostsHarness:
         connection = self.api.client, ApiGeneration("late", logger=NullLogger())
         out = io.StringIO()
         with redirect_stdout(out), redirect_stderr(out):
-            found = await find_posts("brand", connection, settings, now=self.clock.now, failed=self.failed)
+            found = await find_posts("brand", connection, settings, now=self.clock.now, unread=self.unread)
             print_posts(found, settings, Terminal(), is_several=False)
         return out.getvalue().splitlines()
 
@@ -158,7 +158,7 @@ async def test_an_older_api_and_a_restricted_key() -> None:
     assert (ACCOUNT, "") == (json.loads(line)["account_id"], json.loads(line)["username"])
     harness.forbidden = "/v1/posts"
     assert (await harness.show(overdue="true"))[0].startswith("late-exporter: error: brand: 403")
-    assert ["brand"] == harness.failed
+    assert ["brand"] == harness.unread
 
 
 @pytest.mark.parametrize(

@@ -191,9 +191,9 @@ class WholePath:
                 CommandFlags.model_validate({"format": name, "limit": "0", "feed": self._rows.feed}),
             )
             with redirect_stdout(out), redirect_stderr(out):
-                logs = matching_logs("default", connection, flags, now=now, failed=[])
+                logs = matching_logs("default", connection, flags, now=now, unread=[])
                 await print_logs(logs, flags, Terminal(80), is_several=False)
-                found = await find_posts("default", connection, flags, now=now, failed=[])
+                found = await find_posts("default", connection, flags, now=now, unread=[])
                 print_posts(found, flags, Terminal(80), is_several=True)
             lines += out.getvalue().split("\n")
         if self._rows.feed == "publishing":
