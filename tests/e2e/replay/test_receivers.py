@@ -79,7 +79,7 @@ def test_every_receiver_shows_title_and_text(tmp_path: Path, require_tool: Calla
     assert ("P1", TITLE) == (opsgenie["priority"], opsgenie["message"])
     for text in (json.dumps(pagerduty), json.dumps(opsgenie), json.dumps(teams), *receivers.mail_texts):
         assert "66 % of 121 publish attempts on tiktok" in text
-        assert "late-exporter logs --workspace acme --platform tiktok" in text
+        assert "late-exporter posts --workspace acme --platform tiktok" in text
         assert silence in text
     assert TITLE in json.dumps(teams)
     everything = json.dumps([receivers.service_messages, receivers.slack_messages, receivers.mail_texts])
