@@ -61,6 +61,7 @@ PROGRAMS = {
         "kubectl",
         "late-exporter",
         "make",
+        "mv",
     ),
     *("mimirtool", "mkdir", "openssl", "pip", "prometheus", "promtool", "python3", "rm", "sed", "systemctl", "thanos"),
     *("chmod", "chown", "printf", "tee", "useradd", "vmagent", "vmalert"),

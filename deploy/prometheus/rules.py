@@ -761,7 +761,7 @@ unless on ({WORKSPACE})
         f" minutes{{{{ if le $value {PLATFORM_FAILED_SHARE} }}}}, {_failed_attempts('5m')} in the last 5 minutes"
         f"{{{{ end }}}}{_TOP_FAILURE}."
     ),
-    command=f"late-exporter logs{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --status failed --since 30m",
+    command=f"late-exporter posts{_WORKSPACE_FLAG}{_PLATFORM_FLAG} --failed --since 30m",
     dashboard_path=PLATFORM_DASHBOARD,
 )
 
@@ -1283,7 +1283,7 @@ def _posts_overdue_alert(
     extra: str = "",
     for_: str,
 ) -> AlertingRule:
-    """Return an alert on the earliest post in a status, which ``late-exporter status`` names.
+    """Return an alert on the earliest post in a status, which ``late-exporter posts`` names.
 
     Ignores a time left over from when there was such a post, and a post that was not overdue when it was last seen: it
     may have been published since.
@@ -1307,7 +1307,7 @@ unless
         summary="Posts are not published at the time for which they are scheduled.",
         title=f"post due {_DURATION} ago {PENDING_STEPS[status]}",
         description=f"{_WORKSPACE}: {description}",
-        command="late-exporter status",
+        command=f"late-exporter posts{_WORKSPACE_FLAG} --overdue",
         dashboard_path=OVERVIEW_DASHBOARD,
     )
 

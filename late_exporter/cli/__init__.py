@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from late_exporter import __revision__, __version__
@@ -108,10 +109,23 @@ def _print_errors(problems: Iterable[str], code: int) -> int:
 def version_text() -> str:
     """Return version, revision, Python and platform, in the layout of Prometheus and its tools."""
     return (
-        f"late-exporter, version {__version__} (revision: {__revision__})\n"
+        f"late-exporter, version {__version__} (revision: {_revision()})\n"
         f"  python version:   {sys.version.split()[0]}\n"
         f"  platform:         {sys.platform}/{os.uname().machine}"
     )
+
+
+def _revision() -> str:
+    """Return the revision that was built, or that of the clone from which the program runs, if git is installed."""
+    import subprocess  # noqa: PLC0415 - no other command needs them
+    from pathlib import Path  # noqa: PLC0415 - as above
+
+    head, clone = "", Path(__file__).parents[2]
+    with suppress(OSError):
+        if (clone / ".git").exists():
+            command = ["git", "-C", str(clone), "rev-parse", "HEAD"]
+            head = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - fixed
+    return head or __revision__
 
 
 def print_text(text: str) -> int:

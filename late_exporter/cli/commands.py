@@ -149,14 +149,32 @@ class AccountsHelp(CommandHelp):
     """
 
 
-class PostHelp(CommandHelp):
-    """Print the history of a post: every attempt, oldest first, and the outcome on each platform.
+class PostsHelp(CommandHelp):
+    """Print the posts that have to be published again or are overdue, with a line per post and account.
 
-    Times are UTC. Exit 1 if the workspace has no logs of the post.
+    By default those of --failed and --overdue of all workspaces. TIME is that of the last attempt, or that at which the
+    post is due, in UTC.
+
+    It needs no state and does not affect a running exporter, but uses its quota: one request per 98 logs for --failed.
+
+    Examples:
+        posts --failed --since 2h --platform instagram
+            Posts whose last attempt failed, after an outage of a platform.
+        posts --overdue
+            Posts that should have been published or approved by now.
+        posts --failed --since 1d --limit 0 --format csv
+            The failed posts of a day for a spreadsheet.
+    """
+
+
+class PostHelp(CommandHelp):
+    """Print the history of a post: every attempt, oldest first, and the outcome on each account.
+
+    Times are UTC. Exit 1 if no workspace has logs of the post.
 
     It needs no state and does not affect a running exporter.
 
-    It costs three requests of the key's quota, or one if --api.generation is set.
+    It costs three requests of the key's quota, or one if --api.generation is set, in each workspace until it is found.
 
     In generation zernio it searches for the post, which costs one request per 98 logs.
 
@@ -164,16 +182,16 @@ class PostHelp(CommandHelp):
         post 65f1c0a9e2b5af0012ab34cd
             See why a post failed.
         post 65f1c0a9e2b5af0012ab34cd --format json
-            Print one JSON object, with the rows of the API.
+            Print one JSON object.
     """
 
     arguments = ("POST_ID",)
 
 
 class LogsHelp(CommandHelp):
-    """Print matching logs, newest first.
+    """Print matching logs of all workspaces, newest first, or count them.
 
-    Times are UTC. JSON has one log per line, with the same fields for all feeds, and the row of the API.
+    Times are UTC. CSV and JSON have the same fields for all feeds; raw is the row of the API.
 
     In generation zernio --action accepts the action of the metrics or that of the API, as in post.published.
 
@@ -182,26 +200,17 @@ class LogsHelp(CommandHelp):
     Examples:
         logs --status failed
             Failures of the last day.
+        logs --status failed --since 2h --by account,error
+            Which accounts fail, and why.
         logs --platform instagram --account @acmecorp --since 7d
             Posts of one account in a week.
-        logs --status failed --since 1h --limit 0 --format json
-            All failures of an hour for a program.
+        logs --status failed,pending --since 1h --limit 0 --format csv
+            Everything of an hour that did not succeed, for a spreadsheet.
         logs --feed connections --action disconnect
             Accounts that were disconnected.
         logs --feed webhooks --status failed --since 30d
             Webhooks that failed, in generation zernio.
     """
-
-
-class TextfileHelp(CommandHelp):
-    """Poll once and write the metrics to a file, for the textfile collector of node_exporter and cron.
-
-    Examples:
-        textfile late.prom
-            Replace the file.
-    """
-
-    arguments = ("FILE",)
 
 
 class AuditHelp(CommandHelp):
@@ -222,7 +231,7 @@ class AuditHelp(CommandHelp):
 
 
 class BackfillHelp(CommandHelp):
-    """Print the history that the API still has, for promtool tsdb create-blocks-from openmetrics.
+    """Print the counters from before the first start, for promtool tsdb create-blocks-from openmetrics.
 
     It needs the state of an exporter that is ready, and does not affect a running one. No log is counted both in the
     history and in the live counters.
@@ -231,15 +240,15 @@ class BackfillHelp(CommandHelp):
     exporter has counted (--poll.lookback).
 
     It ends an hour before the exporter first exposed its metrics, and 3h ago at the latest. Run it about two hours
-    after the first start: earlier it is incomplete, later old logs are deleted.
+    after the first start: earlier it is incomplete; what the API deletes until then seems to arrive at its end.
 
     Give every label that Prometheus adds when it scrapes: job, instance, and those of its configuration.
 
     Examples:
         backfill --label job=late --label instance=localhost:10077
             Write everything before the first metrics of the running exporter.
-        backfill --since 1d --workspace agency
-            Write a day of one workspace.
+        backfill --workspace agency
+            Write the history of one workspace.
     """
 
 

@@ -15,11 +15,11 @@ FUNCTIONS = (
     "check",
     "status",
     "accounts",
+    "posts",
     "post",
     "logs",
     "audit",
     "backfill",
-    "textfile",
     "state",
 )
 """Commands that read settings; each is a function of that name, most of them in a module of that name."""
@@ -29,6 +29,6 @@ def function_of(command: str) -> Callable[[CommandContext], int]:
     """Return the function that runs a command, and returns its exit code."""
     from importlib import import_module  # noqa: PLC0415 - not needed by quick commands
 
-    name = {"demo": "simulate", "textfile": "run"}.get(command, command)
+    name = "simulate" if command == "demo" else command
     function: Callable[[CommandContext], int] = getattr(import_module(f"{__name__}.{name}"), command)
     return function

@@ -30,14 +30,7 @@ from late_exporter.store.snapshot import Snapshot
 
 GRACE_POLLS, MIN_GRACE_SECONDS = 3, 60.0
 LATE_WRITE_WINDOW = 3_600_000  # milliseconds from creation to writing; without an exporter, later logs are not judged
-EXPIRY_MARGIN = 300_000  # milliseconds before its expiry at which the API may already have deleted a log
 LIVENESS_POLLS, MIN_LIVENESS = 5, 120.0  # poll intervals and seconds for which an exporter runs after its last poll
-
-ADVICE = {
-    True: "The next reconciliation should count them; audit again after it.",
-    False: "The exporter should count them once it runs; audit again after its first reconciliation.",
-}
-"""What to do about logs that are not counted, by whether an exporter is running."""
 
 
 def audit(context: CommandContext) -> int:
@@ -111,28 +104,17 @@ class AuditRunner(NamedTuple):
                     audit.compare(entries, snapshot.lookup(scope, [entry.key for entry in entries]))
         except ApiError as exc:
             return replace(report, error=str(exc))
-        expired_until, stored_keys = coverage.caught_up_at - feed.retention, set[str]()
         with self.open_snapshot() as snapshot:
-            accounting = snapshot.accounting(scope)
-            mismatches = check_counters(scope, feed, accounting)
+            mismatches = check_counters(scope, feed, snapshot.accounting(scope))
             for row in snapshot.recorded_statuses(scope):
                 audit.settle(row.key, row.status)
-                if max(audit.lower, expired_until + EXPIRY_MARGIN) <= row.created <= audit.cutoff:
-                    stored_keys.add(row.key)
         return replace(
             report,
             ok=not audit.unrecorded and not mismatches,
-            since=iso_time(min(max(audit.lower, expired_until), audit.cutoff)),
+            since=iso_time(min(max(audit.lower, coverage.caught_up_at - feed.retention), audit.cutoff)),
             until=iso_time(audit.cutoff),
             polled=is_running,
-            logs=len(audit.listed_keys) - len(audit.too_recent) - len(audit.in_gap),
-            observation_count=accounting.observation_count,
-            stored_count=accounting.stored_count,
-            pruned_count=accounting.pruned_count,
-            too_recent=len(audit.too_recent),
-            in_gap=len(audit.in_gap),
-            deleted=len(stored_keys - audit.listed_keys),
+            logs=len(audit.compared_keys),
             differences=list(audit.unrecorded.values()),
-            advice=ADVICE[is_running] if audit.unrecorded else "",
             mismatches=mismatches,
         )

@@ -16,8 +16,6 @@ from late_exporter.ingest.accounting import CounterMismatch, count_extra, count_
 from late_exporter.model import PENDING, LogEntry
 from late_exporter.store.records import Coverage
 
-MAX_LINES = 50  # differences that are listed as text; JSON has all of them
-
 
 class Difference(msgspec.Struct, frozen=True):
     """A log that is not counted in its current status, and the statuses in which it is counted."""
@@ -40,20 +38,17 @@ class Audit(msgspec.Struct, kw_only=True):
         since: Logs older than this are excluded, as are those below the coverage's retention floor.
         compares_pending: Whether a log that is recorded as pending is compared; without an exporter it may have settled
             since.
-        listed_keys: Keys of all logs in scope.
+        compared_keys: Keys of the logs that are recorded, or should be: not those that no poll had time to record, nor
+            those in gaps, which the exporter knows to be missing.
         unrecorded: Logs that are not recorded in their current status, by key.
-        too_recent: Keys of logs that no poll had time to record.
-        in_gap: Keys of logs in gaps, which the exporter knows to be missing.
     """
 
     coverage: Coverage
     cutoff: int
     since: int = 0
     compares_pending: bool = True
-    listed_keys: set[str] = msgspec.field(default_factory=set)
+    compared_keys: set[str] = msgspec.field(default_factory=set)
     unrecorded: dict[str, Difference] = msgspec.field(default_factory=dict)
-    too_recent: set[str] = msgspec.field(default_factory=set)
-    in_gap: set[str] = msgspec.field(default_factory=set)
 
     @property
     def lower(self) -> int:
@@ -62,23 +57,21 @@ class Audit(msgspec.Struct, kw_only=True):
     def compare(self, entries: Sequence[LogEntry], statuses: Mapping[str, frozenset[str]]) -> None:
         """Compare the logs of a page with the statuses that are recorded."""
         for entry in entries:
-            if entry.is_own or (entry.created is not None and entry.created < self.lower):
-                continue
-            self.listed_keys.add(entry.key)
-            if entry.created is None:
+            if entry.is_own or entry.created is None or entry.created < self.lower:
                 continue
             recorded = statuses.get(entry.key, frozenset())
+            is_in_gap = any(gap.lower <= entry.created <= gap.upper.created for gap in self.coverage.gaps)
+            is_too_recent = entry.created > self.cutoff or (PENDING in recorded and not self.compares_pending)
             if entry.status in recorded:
                 self.unrecorded.pop(entry.key, None)  # Pages overlap, and it was recorded in between.
-            elif any(gap.lower <= entry.created <= gap.upper.created for gap in self.coverage.gaps):
-                self.in_gap.add(entry.key)
-            elif entry.created > self.cutoff or (PENDING in recorded and not self.compares_pending):
-                self.too_recent.add(entry.key)
+            elif is_in_gap or is_too_recent:
+                continue
             else:
                 kind, created = "status" if recorded else "missing", iso_time(entry.created) or str(entry.created)
                 self.unrecorded[entry.key] = Difference(
                     kind, entry.key, created, entry.platform, entry.action, entry.status, sorted(recorded)
                 )
+            self.compared_keys.add(entry.key)
 
     def settle(self, key: str, status: str) -> None:
         """Remove a log that is recorded by now; one that was pending may have settled before it was recorded."""
@@ -97,14 +90,7 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     until: str = ""
     polled: bool = False
     logs: int = 0
-    observation_count: int = 0
-    stored_count: int = 0
-    pruned_count: int = 0
-    too_recent: int = 0
-    in_gap: int = 0
-    deleted: int = 0
     differences: Sequence[Difference] = ()
-    advice: str = ""
     mismatches: Sequence[CounterMismatch] = ()
 
 
@@ -130,23 +116,13 @@ def render_text(reports: Sequence[AuditReport]) -> Iterator[str]:
 
 def _details(report: AuditReport) -> Iterator[str]:
     yield f"{plural(report.logs, 'log')} from {report.since} to {report.until} compared"
-    stored, pruned = f"{report.stored_count:,} stored", f"{report.pruned_count:,} pruned"
-    yield f"{report.observation_count:,} counted in total: {stored}, {pruned}"
     if not report.polled:
         yield "no exporter is polling: logs that arrived or settled since its last poll are left out"
-    if report.in_gap:
-        yield f"{plural(report.in_gap, 'log')} in a gap that the exporter will read"
-    if report.too_recent:
-        yield f"{plural(report.too_recent, 'log')} too recent to compare"
-    if report.deleted:
-        yield f"{plural(report.deleted, 'stored log')} deleted by the API"
-    for log in report.differences[:MAX_LINES]:
+    for log in report.differences:
         statuses = f"counted as {', '.join(log.counted_statuses)}" if log.counted_statuses else "not counted"
         yield f"{log.kind:<7}  {log.created}  {log.platform}  {log.action}  {log.status}, {statuses}: {log.id}"
-    if len(report.differences) > MAX_LINES:
-        yield f"and {len(report.differences) - MAX_LINES:,} more; use --format json to list them all"
     if report.differences:
-        yield report.advice
+        yield "The next reconciliation of a running exporter should count them; audit again after it."
     yield from map(_mismatch_text, report.mismatches)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby
@@ -15,8 +16,8 @@ import msgspec
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import PipelineConfig
-from late_exporter.commands.backfill_history import FeedHistory, RecordedLogs, SeriesHistory
-from late_exporter.commands.connections import connect_workspaces, recorded_feed, require_retained
+from late_exporter.commands.backfill_history import FeedHistory, SeriesHistory
+from late_exporter.commands.connections import connect_workspaces, recorded_feed
 from late_exporter.commands.event_loop import interruptible
 from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.output import warn, write_stdout
@@ -47,10 +48,7 @@ def backfill(context: CommandContext) -> int:
     def write() -> int:
         with closing(ProgressLine(sys.stderr)) as progress:
             histories = asyncio.run(_collect(context, progress))
-            progress.start("writing")
-            progress.update(0, 0, f"{len(histories):,} series")
-            sample_count = write_openmetrics(sys.stdout.buffer, histories, target_labels)
-            progress.finish(f"{plural(sample_count, 'sample')} of {len(histories):,} series")
+        write_openmetrics(sys.stdout.buffer, histories, target_labels)
         return 0
 
     with interruptible():
@@ -75,7 +73,7 @@ async def _collect(context: CommandContext, progress: ProgressLine) -> Sequence[
             progress.start(f"{scope.workspace} {scope.feed}", client.quota_wait)
             snapshot = Snapshot(settings.state.url, settings.state.password_path)
             collector = HistoryCollector(scope, client, generation, config.families, progress)
-            histories += await collector.collect(snapshot, context.flags.since)
+            histories += await collector.collect(snapshot)
     exposed = [name for name in config.visible_families if name not in config.disabled_families]
     selection = [history for history in histories if history.family.name in exposed]
     if not selection:
@@ -94,11 +92,8 @@ class HistoryCollector(NamedTuple):
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
-    async def collect(self, snapshot: Snapshot, since: float | None) -> Sequence[SeriesHistory]:
-        """Return the series before they were first scraped, and close the snapshot; raise LateError.
-
-        They begin ``since`` seconds ago, or with the oldest counted logs.
-        """
+    async def collect(self, snapshot: Snapshot) -> Sequence[SeriesHistory]:
+        """Return the series before they were first scraped, and close the snapshot; raise LateError."""
         now, scope = int(self.clock() * 1000), self.scope
         # Read all at once: requests take as long as the quota requires, and the state must not stay open meanwhile.
         with snapshot:
@@ -107,19 +102,15 @@ class HistoryCollector(NamedTuple):
                 raise self._error("the first sync is not complete; try again when the exporter is ready")
             until = min(now - HEAD_BLOCK, coverage.published_at - LATE_ARRIVAL_WINDOW)
             values = snapshot.series_values()
-            recorded_logs = RecordedLogs(snapshot.recorded_statuses(scope), until=until)
+            recorded_statuses = [*snapshot.recorded_statuses(scope)]
         feed = await recorded_feed(scope.feed, self.client, self.generation, coverage)
-        require_retained(since, feed)
         if coverage.is_switched:
             raise self._error("no history: earlier logs were counted from another list than the API has")
         # Older logs were never counted, or are pruned.
-        oldest = max(now - feed.retention, coverage.retention_floor)
-        start = oldest if since is None else max(now - int(since * 1000), oldest)
+        start = max(now - feed.retention, coverage.retention_floor)
         if until <= start:
             raise self._error(f"no history: it would begin at {iso_time(start)} and end at {iso_time(until)}")
-        history = FeedHistory(
-            scope, feed, families=self.families, values=values, recorded_logs=recorded_logs, since=start, until=until
-        )
+        history = FeedHistory(scope, feed, self.families, values, recorded_statuses, since=start, until=until)
         reader = ListReader(self.client, feed, progress=self.progress, sleep=self.sleep)
         async for response in reader.pages(start):
             history.add_page(response.page.entries)
@@ -137,32 +128,24 @@ DENSE_WINDOW = 60 * MINUTE_MS
 """Milliseconds around a change with a sample at every step, so that ``increase()`` over an hour is as with scrapes."""
 
 
-def write_openmetrics(file: IO[bytes], histories: Iterable[SeriesHistory], target_labels: Mapping[str, str]) -> int:
-    """Write series that are ordered by family, with target labels in every sample; return the number of samples."""
-    sample_count = 0
+def write_openmetrics(file: IO[bytes], histories: Iterable[SeriesHistory], target_labels: Mapping[str, str]) -> None:
+    """Write series that are ordered by family, with target labels in every sample."""
     for family, group in groupby(histories, key=lambda history: history.family):
         formatter = FamilyFormatter(msgspec.structs.replace(family, labels=(*family.labels, *target_labels)))
         file.write(formatter.header[1])
         for history in group:
-            for text in _series_text(formatter, history, (*history.labels, *target_labels.values())):
-                file.write(text)
-                sample_count += text.count(b"\n")
+            file.writelines(_series_text(formatter, history, (*history.labels, *target_labels.values())))
     file.write(b"# EOF\n")
-    return sample_count
 
 
 def _series_text(formatter: FamilyFormatter, history: SeriesHistory, labels: Labels) -> Iterator[bytes]:
-    value, index = history.base, 0
-    lines = formatter.samples(labels, value)
+    count = 0
+    lines = formatter.samples(labels, count)
     # Whole minutes, so that full hours are among them, and the file does not depend on when the command runs.
     for timestamp in range(-(-history.since // STEP_MS) * STEP_MS, history.until + 1, STEP_MS):
-        first = index
-        while index < len(history.changes) and history.changes[index].at <= timestamp:
-            value, index = history.changes[index].apply(value), index + 1
-        if index > first:
-            lines = formatter.samples(labels, value)
-        is_near = any(
-            abs(change.at - timestamp) <= DENSE_WINDOW for change in history.changes[max(0, index - 1) : index + 1]
-        )
+        if (new_count := bisect_right(history.times, timestamp)) > count:
+            count = new_count
+            lines = formatter.samples(labels, count)
+        is_near = any(abs(at - timestamp) <= DENSE_WINDOW for at in history.times[max(0, count - 1) : count + 1])
         if is_near or timestamp % SPARSE_STEP_MS == 0 or timestamp + STEP_MS > history.until:
             yield "".join(f"{line} {timestamp // 1000}\n" for line in lines).encode(errors="replace")

@@ -9,9 +9,9 @@ import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -50,12 +50,8 @@ HINTS: Mapping[type[errors.ApiError], str] = {
 }
 
 
-class Level(StrEnum):
-    """Severity of a finding; only an error keeps the exporter from working."""
-
-    OK = "ok"
-    WARNING = "warning"
-    ERROR = "error"
+Level: TypeAlias = Literal["ok", "warning", "error"]
+"""Severity of a finding; only an error keeps the exporter from working."""
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -82,33 +78,36 @@ def check(context: CommandContext) -> int:
     findings = run_interruptible(_find(context))
     is_json = context.flags.format == "json"
     lines = [json_line(msgspec.to_builtins(findings))] if is_json else map(printable, format_findings(findings))
-    return write_lines(lines, int(any(finding.level is Level.ERROR for finding in findings)))
+    return write_lines(lines, int(any(finding.level == "error" for finding in findings)))
 
 
 async def _find(context: CommandContext) -> Sequence[CheckResult]:
     settings = context.settings
     feeds = settings.poll.feeds
-    recorded = await asyncio.to_thread(_recorded_generations, settings)
+    recorded, is_running = await asyncio.to_thread(_read_state, settings)
+    users = "the exporter and others" if is_running else "others"
     findings: list[CheckResult] = []
     async with connect_workspaces(context) as connections:
         for workspace in settings.workspaces:
             client, generation = connections[workspace.name]
             status = status_config(settings, workspace)
             generations = {scope.feed: recorded[scope] for scope in recorded if scope.workspace == workspace.name}
-            results = [finding async for finding in check_api(client, generation, feeds, generations, status)]
+            found = [finding async for finding in check_api(client, generation, feeds, generations, status)]
             # A poll costs one request per feed, and one for pending logs.
             required_rate = (len(feeds) + 1) * 60 / settings.poll.interval + status.requests_per_minute
-            results += check_quota(client, required_rate, settings.api.quota_share / workspace.key_shards)
-            findings += [replace(finding, workspace=workspace.name) for finding in results]
+            found += check_quota(client, required_rate, settings.api.quota_share / workspace.key_shards, users)
+            findings += [replace(finding, workspace=workspace.name) for finding in found]
     return [*findings, *await asyncio.to_thread(lambda: list(check_machine(settings)))]
 
 
-def _recorded_generations(settings: Settings) -> Mapping[Scope, str]:
-    """Return the generations of the feeds in the state; the check of the state reports that there is none."""
-    with suppress(errors.StoreError), Snapshot(settings.state.url, settings.state.password_path) as snapshot:
+def _read_state(settings: Settings) -> tuple[Mapping[Scope, str], bool]:
+    """Return the generations of the feeds in the state, and whether an exporter uses it; check_state reports errors."""
+    url, password_file = settings.state.url, settings.state.password_path
+    with suppress(errors.StoreError), Snapshot(url, password_file) as snapshot:
         states = {scope: snapshot.feed_state(scope) for scope in snapshot.scopes}
-        return {scope: each.coverage.generation for scope, each in states.items() if each.coverage and each.log_count}
-    return {}
+        feeds = {scope: each.coverage.generation for scope, each in states.items() if each.coverage and each.log_count}
+        return feeds, bool(database_at(url, password_file).is_in_use())
+    return {}, False
 
 
 async def check_api(
@@ -140,23 +139,23 @@ async def check_api(
             is_answering &= isinstance(exc, errors.Forbidden)
             # The message about a missing group says what to do.
             hint = "" if isinstance(exc, errors.Forbidden) and exc.required_group else HINTS.get(type(exc), "")
-            yield CheckResult(Level.ERROR, name, str(exc), hint)
+            yield CheckResult("error", name, str(exc), hint)
             if isinstance(exc, errors.RateLimited):
                 break  # a further request would wait for the next minute
         else:
             if response.date is not None:
                 skew = max(skew, response.date - clock(), key=abs)
             count = "logs" if response.page.total is None else plural(response.page.total, "log")
-            yield CheckResult(Level.OK, name, f"{count} in generation {feed.generation} ({feed.path})")
+            yield CheckResult("ok", name, f"{count} in generation {feed.generation} ({feed.path})")
     for unread in sorted(generation.unread):
         message = f"generation {unread} has newer logs, which are not read"
-        yield CheckResult(Level.ERROR, "generation", message, "use --api.generation auto")
+        yield CheckResult("error", "generation", message, "use --api.generation auto")
     if is_answering:
         for name in status.feeds:
             yield await _check_status_feed(client, name, status, clock())
     if abs(skew) > MAX_SKEW:
         message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
-        yield CheckResult(Level.WARNING, "clock", message, "synchronize it, otherwise alerts on age are off by as much")
+        yield CheckResult("warning", "clock", message, "synchronize it, otherwise alerts on age are off by as much")
 
 
 async def _check_status_feed(client: LateClient, name: str, config: StatusConfig, now: float) -> CheckResult:
@@ -168,38 +167,38 @@ async def _check_status_feed(client: LateClient, name: str, config: StatusConfig
     except errors.ApiError as exc:
         is_off = bool(disabling_reason(exc))
         hint = "leave it out of --status.feeds, or grant the key the right" if is_off else ""
-        return CheckResult(Level.WARNING, subject, f"off: {exc}" if is_off else str(exc), hint)
+        return CheckResult("warning", subject, f"off: {exc}" if is_off else str(exc), hint)
     findings = list(condition_findings([each for each in reports if isinstance(each, Condition)], now))
-    level = Level.WARNING if problems_in(findings) else Level.OK
+    level: Level = "warning" if problems_in(findings) else "ok"
     message = "; ".join(each.line for each in findings)
     return CheckResult(level, subject, message or "nothing to report")
 
 
-def check_quota(client: LateClient, required_rate: float, quota_share: float) -> Iterator[CheckResult]:
+def check_quota(client: LateClient, required_rate: float, quota_share: float, users: str) -> Iterator[CheckResult]:
     """Compare the requests per minute that polling needs with those that the share and other users of the key allow."""
     quota = client.quota
     if quota is None:
         return
     limit = min(quota.limit * quota_share, left_by_others(quota.limit, quota_share, quota.customer_requests))
     rate = quota.customer_requests
-    others = f", others and a running exporter use about {rate:,}" if rate else ""
+    others = f", {users} use about {rate:,}" if rate else ""
     message = f"{quota.limit:,} requests per minute{others}; polling takes about {required_rate:,.1f}"
     if required_rate <= limit:
-        yield CheckResult(Level.OK, "quota", message)
+        yield CheckResult("ok", "quota", message)
         return
     hint = "raise --poll.interval or --api.quota-share, or give the exporter a key of its own"
-    yield CheckResult(Level.WARNING, "quota", f"{message}, more than the {limit:,.1f} that it may use", hint)
+    yield CheckResult("warning", "quota", f"{message}, more than the {limit:,.1f} that it may use", hint)
 
 
 def check_machine(settings: Settings) -> Iterator[CheckResult]:
     """Yield the findings about the configuration, and the services that it names; some take long."""
     shard, total = settings.sharding.shard, settings.sharding.total_shards
     share = f" of {len(settings.all_workspaces)}, in shard {shard} of {total}" if total > 1 else ""
-    yield CheckResult(Level.OK, "configuration", f"{plural(len(settings.workspaces), 'workspace')}{share}")
+    yield CheckResult("ok", "configuration", f"{plural(len(settings.workspaces), 'workspace')}{share}")
     for first, second in settings.workspaces_with_same_logs:
         message = f"the same as that of workspace {first}, so both count the same logs"
         hint = "give each workspace a profile_id, or a key of its own"
-        yield CheckResult(Level.WARNING, "key", message, hint, second)
+        yield CheckResult("warning", "key", message, hint, second)
     for workspace in settings.workspaces:
         if workspace.key_file is not None:
             yield replace(check_key_file(workspace.key_file), workspace=workspace.name)
@@ -214,17 +213,17 @@ def check_key_file(path: Path) -> CheckResult:
     try:
         if path.stat().st_mode & stat.S_IROTH:
             message = f"{path}: every user of this machine can read it"
-            return CheckResult(Level.WARNING, "key file", message, f"chmod o= {path}")
+            return CheckResult("warning", "key file", message, f"chmod o= {path}")
     except OSError as exc:
-        return CheckResult(Level.ERROR, "key file", f"{path}: {exc.strerror}", "give the exporter's user access to it")
-    return CheckResult(Level.OK, "key file", str(path))
+        return CheckResult("error", "key file", f"{path}: {exc.strerror}", "give the exporter's user access to it")
+    return CheckResult("ok", "key file", str(path))
 
 
 def check_state(url: str, password_file: Path | None = None) -> CheckResult:
     """Check that the state can be used, without creating or changing it."""
     if url == "sqlite://":
         hint = "set --state.url to a file, otherwise every restart counts all logs again that Zernio still keeps"
-        return CheckResult(Level.WARNING, "state", "in memory", hint)
+        return CheckResult("warning", "state", "in memory", hint)
     database, hint = database_at(url, password_file), "give the exporter's user write access, or change --state.url"
     try:
         try:
@@ -238,14 +237,12 @@ def check_state(url: str, password_file: Path | None = None) -> CheckResult:
             if not is_postgres(url):
                 folder = next(each for each in Path(database.name).absolute().parents if each.exists())
                 if not os.access(folder, os.W_OK):
-                    return CheckResult(
-                        Level.ERROR, "state", f"{database.name}: this user cannot write to {folder}", hint
-                    )
-                return CheckResult(Level.OK, "state", message)
+                    return CheckResult("error", "state", f"{database.name}: this user cannot write to {folder}", hint)
+                return CheckResult("ok", "state", message)
         require_writable(database)
     except errors.StoreError as exc:
-        return CheckResult(Level.ERROR, "state", str(exc), hint)
-    return CheckResult(Level.OK, "state", message)
+        return CheckResult("error", "state", str(exc), hint)
+    return CheckResult("ok", "state", message)
 
 
 def check_connection(url: str, password_file: Path | None) -> Iterator[CheckResult]:
@@ -255,20 +252,20 @@ def check_connection(url: str, password_file: Path | None) -> Iterator[CheckResu
     with suppress(errors.StoreError):  # check_state reports that it cannot be reached
         if risk := import_postgres().PostgresDatabase(url, password_file).connection_risk():
             hint = "add sslmode=verify-full and sslrootcert=PATH to --state.url"
-            yield CheckResult(Level.WARNING, "state", risk, hint)
+            yield CheckResult("warning", "state", risk, hint)
 
 
 def check_web(path: str | None, config: WebConfig) -> Iterator[CheckResult]:
     tls = "TLS" if config.ssl_context is not None else "plain HTTP"
     users = f"passwords of {', '.join(sorted(config.users))}" if config.users else "no password"
-    yield CheckResult(Level.OK, "web", ": ".join(filter(None, (path, f"{tls}, {users}"))))
-    yield from (CheckResult(Level.WARNING, "web", warning) for warning in config.warnings)
+    yield CheckResult("ok", "web", ": ".join(filter(None, (path, f"{tls}, {users}"))))
+    yield from (CheckResult("warning", "web", warning) for warning in config.warnings)
     if config.users and config.ssl_context is None:
-        yield CheckResult(Level.WARNING, "web", f"{path}: passwords are sent unencrypted", "add tls_server_config")
+        yield CheckResult("warning", "web", f"{path}: passwords are sent unencrypted", "add tls_server_config")
     if config.user_workspaces:
         rights = [f"{user} {', '.join(sorted(names))}" for user, names in sorted(config.user_workspaces.items())]
         unlimited = ", ".join(sorted(config.users.keys() - config.user_workspaces.keys())) or "no user"
-        yield CheckResult(Level.OK, "users", f"{unlimited} may see every workspace; {'; '.join(rights)} only")
+        yield CheckResult("ok", "users", f"{unlimited} may see every workspace; {'; '.join(rights)} only")
 
 
 def check_families(disabled: Sequence[str]) -> Iterator[CheckResult]:
@@ -278,4 +275,4 @@ def check_families(disabled: Sequence[str]) -> Iterator[CheckResult]:
         users = sorted(name for name, text in texts.items() if re.search(rf"\b{family}(_bucket|_count|_sum)?\b", text))
         if users:
             hint = "drop it from --metrics.disable, or do without them"
-            yield CheckResult(Level.WARNING, "metrics", f"{family} is disabled, but used in {', '.join(users)}", hint)
+            yield CheckResult("warning", "metrics", f"{family} is disabled, but used in {', '.join(users)}", hint)

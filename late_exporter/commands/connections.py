@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 from late_exporter import log
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.connector import Connector, open_client
+from late_exporter.commands.output import warn
 from late_exporter.config.quoting import quote
 from late_exporter.config.settings import CommandContext
-from late_exporter.errors import ApiUnavailable, ConfigError
+from late_exporter.errors import ApiError, ApiUnavailable, ConfigError
 from late_exporter.feeds.feed import Feed
 from late_exporter.model import DAY_MS
 from late_exporter.store.records import Coverage
@@ -37,14 +38,14 @@ async def connect_workspaces(context: CommandContext) -> AsyncIterator[Mapping[s
         }
 
 
-@asynccontextmanager
-async def connect_workspace(context: CommandContext) -> AsyncIterator[tuple[str, WorkspaceConnection]]:
-    """Connect to the workspace of ``--workspace``, or the only one; yield name and connection; raise ConfigError."""
-    async with connect_workspaces(context) as connections:
-        if len(connections) > 1:
-            raise ConfigError(f"--workspace: required, because there are several: {', '.join(connections)}")
-        ((name, connection),) = connections.items()
-        yield name, connection
+@contextmanager
+def report_failure(workspace: str, unread: list[str]) -> Iterator[None]:
+    """Print an error of the API of a workspace and add the workspace to ``unread``: others may work."""
+    try:
+        yield
+    except ApiError as exc:
+        warn(f"error: {workspace}: {exc}")
+        unread.append(workspace)
 
 
 async def recorded_feed(name: str, client: LateClient, generation: ApiGeneration, coverage: Coverage | None) -> Feed:

@@ -1,10 +1,10 @@
-"""Logs for display: read from the pages of the API, as rows of tables, and as JSON."""
+"""Logs for display: read from the pages of the API, as rows of tables, and as fields of CSV and JSON."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -27,7 +27,17 @@ TONES = {
 """Tones of statuses, and of the outcomes of posts."""
 
 HIDDEN_FIELDS = frozenset({"key", "row", "created", "time", "duration", "is_own"})
-"""Fields of a log that JSON does not have, or has in another form."""
+"""Fields of a log that CSV and JSON do not have, or have in another form."""
+
+POST_COLUMNS = ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "TRY>", "HTTP>", "TOOK>", "DETAIL")
+LOG_COLUMNS = (*POST_COLUMNS[:-1], "POST", "DETAIL")
+
+
+class WorkspaceLog(NamedTuple):
+    """A log of a workspace."""
+
+    workspace: str
+    log: LogView
 
 
 async def read_logs(
@@ -48,22 +58,24 @@ def log_views(response: PageResponse, feed: Feed) -> list[LogView]:
     return [feed.view(row, entry) for row, entry in rows if isinstance(row, dict)]
 
 
-def log_fields(log: LogView) -> Mapping[str, Any]:
-    """Return a log as JSON has it: fields of the same names for all feeds and generations, and the row of the API."""
+def log_fields(item: WorkspaceLog) -> Mapping[str, Any]:
+    """Return a log as CSV and JSON have it: fields of the same names for all feeds and generations."""
+    workspace, log = item
     return {
+        "workspace": workspace,
         "time": log.time if log.created is None else iso_time(log.created, precise=True),
         **{name: value for name, value in msgspec.structs.asdict(log).items() if name not in HIDDEN_FIELDS},
         "duration_seconds": None if log.duration is None else log.duration / 1_000_000,
-        "row": log.row,
     }
 
 
-def log_row(log: LogView) -> Row:
-    """Return a log as a row of the tables below."""
-    detail = ": ".join(filter(None, (log.error_code, log.error))) or log.url or log.endpoint or log.method
+def log_row(item: WorkspaceLog) -> Row:
+    """Return a log as a row of a table."""
+    workspace, log = item
     cells = {
         "TIME": log.time,
         "STATUS": log.status,
+        "WORKSPACE": workspace,
         "PLATFORM": log.platform,
         "ACCOUNT": log.username or log.account_id,
         "ACTION": log.action,
@@ -71,18 +83,7 @@ def log_row(log: LogView) -> Row:
         "HTTP>": log.status_code,
         "TOOK>": "" if log.duration is None else human_duration(log.duration / 1_000_000).replace(" ", ""),
         "POST": log.post_id,
-        "DETAIL": detail,
-        "POST OR ACTION, DETAIL": f"{log.post_id or log.action} {detail}",
+        "ERROR": log.error_code or log.error,
+        "DETAIL": ": ".join(filter(None, (log.error_code, log.error))) or log.url or log.endpoint or log.method,
     }
     return Row(cells, TONES.get(log.status, ""))
-
-
-LOG_COLUMNS = (
-    ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "TRY>", "HTTP>", "TOOK>", "POST", "DETAIL"),
-    ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "POST OR ACTION, DETAIL"),
-)
-POST_COLUMNS = (
-    ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "TRY>", "HTTP>", "TOOK>", "DETAIL"),
-    ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "TRY>", "DETAIL"),
-)
-"""Columns of wide tables, and of narrow ones: of logs, and of the logs of a post."""

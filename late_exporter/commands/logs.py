@@ -1,18 +1,21 @@
-"""The command ``logs``: print the logs that match a filter, newest first."""
+"""The command ``logs``: print the logs that match a filter, newest first, or count them."""
 
 from __future__ import annotations
 
 import math
 import re
 import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeAlias
 
-from late_exporter.api.client import LateClient
-from late_exporter.commands.connections import connect_workspace, require_retained
+from late_exporter.commands.connections import WorkspaceConnection, connect_workspaces, report_failure, require_retained
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
-from late_exporter.commands.log_views import LOG_COLUMNS, log_fields, log_row, read_logs
-from late_exporter.commands.output import json_line, warn, write_line, write_stdout
-from late_exporter.commands.tables import Table, Terminal
+from late_exporter.commands.log_views import LOG_COLUMNS, WorkspaceLog, log_fields, log_row, read_logs
+from late_exporter.commands.output import warn, write_stdout
+from late_exporter.commands.records import print_records
+from late_exporter.commands.tables import Row, Table, Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError
@@ -26,33 +29,69 @@ LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS_BY_NAME.values()), 
 
 DEFAULT_SINCE = 86_400.0  # seconds
 
+LogBatches: TypeAlias = AsyncIterator[Sequence[WorkspaceLog]]
+
 
 def logs(context: CommandContext) -> int:
     return write_stdout(lambda: run_interruptible(_show_logs(context)))
 
 
 async def _show_logs(context: CommandContext) -> int:
-    flags, now = context.flags, time.time()
+    flags, now, unread = context.flags, time.time(), list[str]()
     if flags.until is not None and flags.until <= now - (flags.since or DEFAULT_SINCE):
         raise ConfigError("--until: must be later than --since ago, by default 1d")
-    async with connect_workspace(context) as (_, (client, generation)):
-        feed = await generation.resolve_feed(flags.feed, client, state_generation=None)
-        require_retained(flags.since, feed)
-        await print_logs(client, feed, flags, Terminal.detect(), now=now)
-    return 0
+    async with connect_workspaces(context) as connections:
+        sources = [
+            matching_logs(name, connection, flags, now=now, unread=unread) for name, connection in connections.items()
+        ]
+        await print_logs(newest_first(sources), flags, Terminal.detect(), is_several=len(connections) > 1)
+    return int(bool(unread))
 
 
-async def print_logs(client: LateClient, feed: Feed, flags: CommandFlags, terminal: Terminal, *, now: float) -> None:
-    """Print the newest logs that match, up to a limit (0 for all)."""
+async def matching_logs(
+    workspace: str, connection: WorkspaceConnection, flags: CommandFlags, *, now: float, unread: list[str]
+) -> LogBatches:
+    """Yield the logs of a workspace that match, newest first.
+
+    If they cannot be read, the error is printed and the workspace added to ``unread``: others may work.
+    """
+    client, generation = connection
     lower = int((now - (flags.since or DEFAULT_SINCE)) * 1000)
     upper = None if flags.until is None else int(flags.until * 1000)
-    table, count = Table(terminal, *LOG_COLUMNS), 0
-    async for page in read_logs(ListReader(client, feed, query(flags, feed)), feed, lower, upper):
-        matching = [log for log in page if matches(flags, log)]
-        selection = matching[: flags.limit - count] if flags.limit else matching
-        is_json = flags.format == "json"
-        for line in map(json_line, map(log_fields, selection)) if is_json else table.lines(map(log_row, selection)):
-            write_line(line)
+    with report_failure(workspace, unread):
+        feed = await generation.resolve_feed(flags.feed, client, state_generation=None)
+        require_retained(flags.since, feed)
+        async for page in read_logs(ListReader(client, feed, query(flags, feed)), feed, lower, upper):
+            yield [WorkspaceLog(workspace, log) for log in page if matches(flags, log)]
+
+
+async def newest_first(sources: Sequence[LogBatches]) -> LogBatches:
+    """Yield the logs of several workspaces by time, in batches that end where the next page of one has to be read."""
+    pages: dict[LogBatches, list[WorkspaceLog]] = {source: [] for source in sources}
+    while pages:
+        for source in [source for source, page in pages.items() if not page]:
+            page = await anext(source, None)
+            if page is None:
+                del pages[source]
+            else:
+                pages[source] = [*reversed(page)]
+        batch = []
+        while pages and all(pages.values()):
+            newest = max(pages.values(), key=lambda page: page[-1].log.created or math.inf)
+            batch.append(newest.pop())
+        yield batch
+
+
+async def print_logs(batches: LogBatches, flags: CommandFlags, terminal: Terminal, *, is_several: bool) -> None:
+    """Print the newest logs up to a limit (0 for all), or the counts of ``--by``."""
+    if flags.by:
+        await _print_counts(batches, flags, terminal)
+        return
+    table, count = Table(terminal, (*LOG_COLUMNS[:2], *["WORKSPACE"] * is_several, *LOG_COLUMNS[2:])), 0
+    fields = (lambda item: item.log.row) if flags.format == "raw" else log_fields
+    async for batch in batches:
+        selection = batch[: flags.limit - count] if flags.limit else batch
+        print_records(selection, flags.format, table, log_row, fields, is_first=not count)
         count += len(selection)
         if flags.limit and count >= flags.limit:
             warn(f"these are the newest {count:,}; --limit 0 shows all")
@@ -61,10 +100,25 @@ async def print_logs(client: LateClient, feed: Feed, flags: CommandFlags, termin
         warn("no log matches")
 
 
+async def _print_counts(batches: LogBatches, flags: CommandFlags, terminal: Terminal) -> None:
+    """Print how many logs have the same values in some columns of the table, the most frequent values first."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    async for batch in batches:
+        cells = [log_row(item).cells for item in batch]
+        counts.update(tuple(each[name.upper()] for name in flags.by) for each in cells)
+    rows = counts.most_common(flags.limit or None)
+    records = [{"logs": str(number), **dict(zip(flags.by, values, strict=True))} for values, number in rows]
+    columns = ("LOGS>", *map(str.upper, flags.by))
+    print_records(
+        records, flags.format, Table(terminal), lambda each: Row(dict(zip(columns, each.values(), strict=True))), dict
+    )
+
+
 def query(flags: CommandFlags, feed: Feed) -> dict[str, str | int]:
     """Return the part of the filter that the API can apply, as parameters of a request."""
     # The API knows the lower-case names only.
-    filters = {"platform": flags.platform and flags.platform.lower(), "status": flags.status and flags.status.lower()}
+    status = flags.status[0].lower() if len(flags.status) == 1 else None
+    filters = {"platform": flags.platform and flags.platform.lower(), "status": status}
     if feed.generation == LATE:
         filters["action" if feed.post_path is not None else "eventType"] = flags.action
     else:
@@ -83,7 +137,7 @@ def matches(flags: CommandFlags, log: LogView) -> bool:
         not log.is_own
         and _equals(flags.platform, log.platform)
         and (_equals(flags.action, log.action) or flags.action == log.row.get("action"))
-        and (_equals(flags.status, log.status) or not log.status)
+        and (not (flags.status and log.status) or any(_equals(status, log.status) for status in flags.status))
         and (
             flags.account is None or _normalize(flags.account) in (_normalize(log.username), _normalize(log.account_id))
         )

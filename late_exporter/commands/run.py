@@ -1,4 +1,4 @@
-"""The commands ``run`` and ``textfile``: the exporter, until it is stopped or once."""
+"""The command ``run``: the exporter, until it is stopped or once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import platform
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -55,31 +54,9 @@ def run(context: CommandContext) -> int:
             raise ConfigError("--events.output stdout: --once prints the metrics there; write the events to a file")
         if context.settings.state.replicas:
             raise ConfigError("--once: drop it, or drop --state.replicas: replicas run all the time")
-        export = partial(_export_once, context.settings, lambda body: sys.stdout.write(body.decode()))
+        export = partial(_export_once, context.settings)
         return write_stdout(lambda: asyncio.run(run_until_stopped(export, stopped_code=1)), broken_pipe_code=1)
     return asyncio.run(run_until_stopped(partial(serve_exporter, context.settings, context.reload_settings)))
-
-
-def textfile(context: CommandContext) -> int:
-    path = Path(context.args[0])
-    if path.suffix != ".prom":
-        raise ConfigError(f"{path}: the textfile collector reads only files whose names end in .prom")
-    export = partial(_export_once, context.settings, partial(replace_file, path))
-    return asyncio.run(run_until_stopped(export, stopped_code=1))
-
-
-def replace_file(path: Path, body: bytes) -> None:
-    """Replace a file atomically, so that no reader sees half of it; raise LateError if that is not possible."""
-    try:
-        if path.exists() and not path.is_file():
-            raise LateError(f"{path}: cannot be written: it is not a regular file")
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            file = Path(folder, path.name)
-            file.write_bytes(body)
-            file.chmod(0o644)
-            file.replace(path)
-    except OSError as exc:
-        raise LateError(f"{path}: cannot be written: {exc.strerror}") from exc
 
 
 async def serve_exporter(settings: Settings, reload_settings: Callable[[], Settings], stop: Stop) -> None:
@@ -194,8 +171,8 @@ def _open_output(target: EventTarget | None) -> Output | None:
     return file
 
 
-async def _export_once(settings: Settings, write: Callable[[bytes], object], _: Stop) -> None:
-    """Poll until every feed is caught up; write the metrics without those of the process, even if a poll fails."""
+async def _export_once(settings: Settings, _: Stop) -> None:
+    """Poll until every feed is caught up; print the metrics without those of the process, even if a poll fails."""
     async with AsyncExitStack() as stack:
         exporter = (await _open(settings, stack))[0]
         async with asyncio.TaskGroup() as group:
@@ -203,7 +180,7 @@ async def _export_once(settings: Settings, write: Callable[[bytes], object], _: 
             succeeded = await exporter.catch_up()
             for task in tasks:
                 task.cancel()
-        write(exporter.pipeline.exposition.get_body(BodyRequest(TEXT)).body)
+        sys.stdout.write(exporter.pipeline.exposition.get_body(BodyRequest(TEXT)).body.decode())
         if not succeeded:
             raise LateError("a poll failed")
 

@@ -75,7 +75,7 @@ async def _serve_simulator(context: CommandContext, bound: socket.socket, *, is_
     about, steps = "It accepts any key of sk_ or zrk_ and 64 hexadecimal digits", ["check", "run"]
     if is_demo:
         about = f"The status page is at {context.settings.web.listen_address[0]}, the metrics at /metrics"
-        steps = ["status", "accounts", "logs --status failed --since 1h"]
+        steps = ["status", "accounts", "posts --failed --since 1h"]
     with suppress(OSError):  # No one has to read them.
         write_line(
             INSTRUCTIONS.format(about=about, key=KEY, url=f"{url}/api", commands="\n  late-exporter ".join(steps))

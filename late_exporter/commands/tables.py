@@ -8,6 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import NamedTuple, Self
 from unicodedata import combining, east_asian_width
 
@@ -53,21 +54,17 @@ class Row(NamedTuple):
 
 
 class Table:
-    """Rows in aligned columns, batch by batch; the narrow set of columns if the wide one does not fit the terminal.
-
-    The last column may be long: if it does not fit behind the others, it follows below them.
+    """Rows in aligned columns, batch by batch; columns that do not fit the terminal follow below the others.
 
     Args:
-        wide: Titles of the columns, by default those of the first row; those that end with > are aligned right.
-        narrow: The same for a narrow terminal; by default there is only one set.
-        toned: Titles of the columns that have the tone of their row.
+        columns: Titles of the columns, by default those of the first row; those that end with > are aligned right. The
+            last one may be long.
+        toned: Title of the column that has the tone of its row.
     """
 
-    def __init__(
-        self, terminal: Terminal, wide: Sequence[str] = (), narrow: Sequence[str] = (), *, toned: str = "STATUS"
-    ) -> None:
+    def __init__(self, terminal: Terminal, columns: Sequence[str] = (), *, toned: str = "STATUS") -> None:
         self._terminal = terminal
-        self._wide, self._narrow, self._toned = wide, narrow, toned
+        self._columns, self._toned = columns, toned
         self._titles: Sequence[str] = ()
         self._widths: list[int] = []
 
@@ -76,37 +73,39 @@ class Table:
         batch = list(rows)
         if not batch:
             return
-        is_first = not self._titles
+        if is_first := not self._titles:
+            self._columns = self._columns or list(batch[0].cells)
+            widths = _widths(self._columns, batch)
+            count = next(count for count in range(len(widths), 0, -1) if count == 1 or self._fits(widths[:count]))
+            self._titles = self._columns[: min(count, len(widths) - 1)]
+        self._widths = list(map(max, _widths(self._titles, batch), self._widths or repeat(0)))
         if is_first:
-            wide = self._wide or list(batch[0].cells)
-            self._titles = wide if not self._narrow or self._fits(_widths(wide, batch)) else self._narrow
-        widths = _widths(self._titles, batch)[:-1]
-        self._widths = list(map(max, widths, self._widths or widths))
-        if is_first:
-            yield self._terminal.bold("  ".join([*self._aligned({}), self._titles[-1]]))
+            titles = {title: title.rstrip(">") for title in self._columns}
+            yield from map(self._terminal.bold, self._row_lines(titles))
         for row in batch:
-            yield from self._row_lines(self._aligned(row.cells, row.tone), clean(row.cells[self._titles[-1]]))
+            yield from self._row_lines(row.cells, row.tone)
 
     def _fits(self, widths: Sequence[int]) -> bool:
         return self._terminal.width is None or sum(widths) + 2 * (len(widths) - 1) <= self._terminal.width
 
-    def _aligned(self, cells: Mapping[str, str], tone: str = "") -> Iterator[str]:
-        """Yield the padded cells before the last one; without cells, the titles."""
-        for title, width in zip(self._titles, self._widths, strict=False):
-            cell = _cell(cells[title]) if cells else title.rstrip(">")
-            padding = " " * (width - _display_width(cell))
-            text = self._terminal.toned(cell, tone if title == self._toned else "")
-            yield padding + text if title.endswith(">") else text + padding
-
-    def _row_lines(self, cells: Iterable[str], detail: str) -> Iterator[str]:
-        line, width = "  ".join(cells), self._terminal.width
-        if width is None or self._fits([*self._widths, _display_width(detail)]):
-            yield f"{line}  {detail}".rstrip()
+    def _row_lines(self, cells: Mapping[str, str], tone: str = "") -> Iterator[str]:
+        line, width = "  ".join(self._aligned(cells, tone)), self._terminal.width
+        rest = "  ".join(filter(None, (clean(cells[title]) for title in self._columns[len(self._titles) :])))
+        if width is None or self._fits([*self._widths, _display_width(rest)]):
+            yield f"{line}  {rest}".rstrip()
             return
         yield line.rstrip()
         width = max(width - INDENT, INDENT)
-        for part in textwrap.wrap(detail, width, break_long_words=False, break_on_hyphens=False):
+        for part in textwrap.wrap(rest, width, break_long_words=False, break_on_hyphens=False):
             yield " " * INDENT + part
+
+    def _aligned(self, cells: Mapping[str, str], tone: str) -> Iterator[str]:
+        """Yield the padded cells of the line."""
+        for title, width in zip(self._titles, self._widths, strict=True):
+            cell = _cell(cells[title])
+            padding = " " * (width - _display_width(cell))
+            text = self._terminal.toned(cell, tone if title == self._toned else "")
+            yield padding + text if title.endswith(">") else text + padding
 
 
 def clean(text: str) -> str:
@@ -115,9 +114,14 @@ def clean(text: str) -> str:
     return "".join(part if part in JOINERS else escape(part) for part in parts)
 
 
+def shorten(text: str, length: int) -> str:
+    """Return a text from the API as ``clean`` does, with at most that many characters."""
+    text = clean(text)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def _cell(text: str) -> str:
-    text = clean(text) or "-"
-    return text if len(text) <= MAX_CELL_WIDTH else f"{text[: MAX_CELL_WIDTH - 1]}…"
+    return shorten(text, MAX_CELL_WIDTH) or "-"
 
 
 def _widths(titles: Sequence[str], rows: Sequence[Row]) -> list[int]:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-QUERY_COMMANDS = ("post", "logs", "audit", "backfill")  # commands that read from the API or the state once and exit
+QUERY_COMMANDS = (
+    "posts",
+    "post",
+    "logs",
+    "audit",
+    "backfill",
+)  # commands that read from the API or the state once and exit
 STATE_COMMANDS = ("audit", "backfill")  # query commands that read the state
-API_COMMANDS = ("run", "check", "textfile", *QUERY_COMMANDS)  # commands that need an API key
-EXPORTER_COMMANDS = ("run", "check", "demo", "textfile")
-SHARDED_COMMANDS = ("run", "check", "textfile", *STATE_COMMANDS)  # commands that know the workspaces of one state
+API_COMMANDS = ("run", "check", *QUERY_COMMANDS)  # commands that need an API key
+EXPORTER_COMMANDS = ("run", "check", "demo")
+SHARDED_COMMANDS = ("run", "check", *STATE_COMMANDS)  # commands that know the workspaces of one state
 SIMULATOR_COMMANDS = ("demo", "simulate")
 CLIENT_COMMANDS = ("status", "accounts")  # commands that read from the exporter on this machine
 SERVER_COMMANDS = ("run", "check", "demo", "healthcheck", *CLIENT_COMMANDS)
-ALL_COMMANDS = ("run", "check", "demo", "simulate", "textfile", "state", *QUERY_COMMANDS)  # commands that log
+ALL_COMMANDS = ("run", "check", "demo", "simulate", "state", *QUERY_COMMANDS)  # commands that log
 
 FORMATS = {
     "check": ("text", "json"),
     "status": ("text", "json"),
     "accounts": ("table", "json"),
-    "post": ("text", "json"),
-    "logs": ("table", "json"),
+    "posts": ("table", "json", "csv"),
+    "post": ("text", "json", "raw"),
+    "logs": ("table", "json", "csv", "raw"),
     "audit": ("text", "json"),
     "state": ("text", "json"),
     "metrics": ("table", "json"),

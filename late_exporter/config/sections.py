@@ -33,6 +33,8 @@ Incident: TypeAlias = Literal[
     "usage-at-limit", "webhook-failing", "webhook-disabled", "api-errors",
 ]  # fmt: skip
 
+LogField: TypeAlias = Literal["workspace", "platform", "account", "action", "status", "error", "post"]
+
 
 class ConfigSettings(OptionModel):
     """Section ``config``."""
@@ -70,9 +72,9 @@ class PollSettings(OptionModel):
     interval: Annotated[float, duration("100ms")] = option(
         "30s",
         "DURATION",
-        (*commands.EXPORTER_COMMANDS, "logs", "audit"),
+        (*commands.EXPORTER_COMMANDS, "audit"),
         live=True,
-        command_defaults={"demo": "5s", "logs": "5s"},
+        command_defaults={"demo": "5s"},
     )
     """Time between two polls, with jitter."""
     lookback: Annotated[float, duration("1m", "90d")] = option("7d", "DURATION", live=True)
@@ -242,25 +244,33 @@ class CommandFlags(OptionModel):
     )
     """Output format."""
     workspace: str | None = _flag(None, "NAME", (*commands.QUERY_COMMANDS, "state", "accounts"))
-    """Workspace to read or copy; required for logs and post if there are several, by default all of them."""
+    """Workspace to read or copy, by default all of them."""
     new_name: fields.WorkspaceName | None = _flag(None, "NAME", ("state",), name="as")
     """Name of the workspace of --workspace in the target of a copy."""
     feed: fields.FeedName = _flag("publishing", "FEED", ("logs",))
     """Log feed to read: publishing, connections, or in generation zernio webhooks, messaging, workflow_event or
     api_request."""
-    platform: str | None = _flag(None, "NAME", ("logs", "accounts"))
+    platform: str | None = _flag(None, "NAME", ("logs", "posts", "accounts"))
     """Filter by platform, for example instagram."""
-    status: str | None = _flag(None, "STATUS", ("logs",))
-    """Filter by status, for example failed."""
+    status: CommaSeparated[str] = _flag(None, "STATUS", ("logs",))
+    """Filter by status, for example failed; may be repeated."""
     action: str | None = _flag(None, "ACTION", ("logs",))
     """Filter by action, for example publish, or by connection event, for example disconnect."""
     account: str | None = _flag(None, "ACCOUNT", ("logs",))
     """Filter by account id or user name. Filtered locally, so all logs are fetched, except for ids in generation
     zernio."""
-    since: Annotated[float, duration("1s", "90d")] | None = _flag(None, "DURATION", ("logs", "audit", "backfill"))
-    """How far back to read, at most 90d, in generation late 7d; by default a day of logs, otherwise all."""
-    limit: Annotated[int, Field(ge=0)] = _flag("100", "NUMBER", ("logs",))
-    """Maximum number of logs to print, 0 for all."""
+    since: Annotated[float, duration("1s", "90d")] | None = _flag(None, "DURATION", ("logs", "posts", "audit"))
+    """How far back to read, at most 90d, in generation late 7d; by default a day, for audit everything."""
+    limit: Annotated[int, Field(ge=0)] = _flag("100", "NUMBER", ("logs", "posts"))
+    """Maximum number of lines to print, 0 for all."""
+    by: CommaSeparated[LogField] = _flag(None, "FIELD", ("logs",))
+    """Count the logs by the values of some fields, as in account,error."""
+    failed: bool = _flag("false", "", ("posts",))
+    """Posts whose last attempt failed within --since."""
+    overdue: bool = _flag("false", "", ("posts",))
+    """Posts that should have been published or approved by now."""
+    pending: bool = _flag("false", "", ("posts",))
+    """Posts that are scheduled, being published, or wait for approval."""
     generation: Literal["zernio", "late", "both"] = _flag("zernio", "NAME", commands.SIMULATOR_COMMANDS)
     """API to simulate: zernio with one list and 90d of logs, late with two and 7d, or both."""
     once: bool = _flag("false", "", ("run",))

@@ -45,6 +45,7 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     endpoint: str = ""
     caption: str = ""
+    scheduled_for: str = ""
     method: str = ""
     is_own: bool = False
 

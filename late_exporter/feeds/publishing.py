@@ -197,6 +197,7 @@ def view(row: RawLog, entry: LogEntry) -> LogView:
         error_code=row_text(row, "response", "errorCode"),
         error=row_text(row, "response", "errorMessage"),
         url=row_text(row, "response", "platformPostUrl"),
+        scheduled_for=row_text(row, "request", "scheduledFor"),
         caption=row_text(row, "request", "contentPreview") or row_text(row, "postId", "content"),
     )
 

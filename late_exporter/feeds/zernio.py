@@ -200,6 +200,7 @@ def _view(row: RawLog, entry: LogEntry) -> LogView:
         error_code=row_text(row, "error_code"),
         error=row_text(row, "error_message"),
         url=_post_url(row, entry),
+        scheduled_for=search_json_text(row, "scheduledFor", "request_body"),
         caption=search_json_text(row, "contentPreview", "request_body")
         or search_json_text(row, "content", "request_body", "metadata"),
     )

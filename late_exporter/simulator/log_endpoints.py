@@ -69,10 +69,10 @@ def _list_logs(request: Request, log_list: LogList, max_days: int, render: Calla
     status, wanted = request.text("status"), {name: request.text(name) for name in FILTERS if request.text(name)}
 
     def matches(row: LogRow) -> bool:
-        is_wanted = status in {"", _status(row)}
+        is_wanted = status in {"", _status(row)} and request.text("search") in repr(row)
         return is_wanted and (not wanted or wanted.items() <= {**row, **render(row)}.items())
 
-    predicate = matches if status or wanted else None
+    predicate = matches if status or wanted or request.text("search") else None
     rows = log_list.select(max(oldest, request.time("from", -inf)), request.time("to", inf), predicate)
     total = len(rows)
     pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit)}

@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,7 +122,7 @@ WRONG = [
     ([f"--api.key={KEY}"], KEY_FLAG),
     (["simulate", "--web.listen-address", ":1"], SIMULATE_ADDRESS),
     (["--simulate.seed", "1"], "--simulate.seed: not an option of run, but of demo, simulate"),
-    (["logs", "--poll.lookback", "1d"], "--poll.lookback: not an option of logs, but of run, check, demo, textfile"),
+    (["logs", "--poll.lookback", "1d"], "--poll.lookback: not an option of logs, but of run, check, demo"),
     (["check", "--feed=a"], "--feed: not an option of check, but of logs"),
     (["--poll.interval"], "Option '--poll.interval' requires an argument."),
     (["--once=7"], "Option '--once' does not take a value."),
@@ -130,7 +131,7 @@ WRONG = [
     (["logs", "--limit", "-1"], '--limit "-1": must be greater than or equal to 0'),
     (["logs", "--since", "91d"], '--since "91d": must be at least 1s and at most 90d'),
     (["logs", "--until", "noon"], '--until "noon": not a time; write it like 2026-11-20T08:00:00Z'),
-    (["post", "a", "--format", "table"], '--format "table": must be one of text, json'),
+    (["post", "a", "--format", "table"], '--format "table": must be one of text, json, raw'),
     (["metrics", "--format", "xml"], '--format "xml": must be one of table, json'),
     (["check", "--web.listen-address=unix:\udcff"], "argument 2: not UTF-8"),
 ]
@@ -198,8 +199,9 @@ def test_help_of_the_program_names_the_commands() -> None:
 
 
 @pytest.mark.parametrize("argv", [["--version"], ["run", "--version"], ["-V", "--help"], ["version"]], ids=str)
-def test_version(argv: list[str]) -> None:
+def test_version(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
     """The version is printed as by Prometheus: with revision, Python and platform, everything a report needs."""
+    monkeypatch.setenv("PATH", "")
     lines = ProgramRun(*argv).out.splitlines()
 
     assert [
@@ -207,6 +209,16 @@ def test_version(argv: list[str]) -> None:
         f"  python version:   {platform.python_version()}",
         f"  platform:         {sys.platform}/{platform.machine()}",
     ] == lines
+
+
+def test_the_version_of_a_clone_has_its_revision() -> None:
+    """It is that of the checked-out commit."""
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    if head.returncode:
+        pytest.skip("not a git repository")
+    assert f"(revision: {head.stdout.strip()})" in ProgramRun("version").out
 
 
 def test_metrics() -> None:

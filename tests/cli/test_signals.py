@@ -26,7 +26,6 @@ FINITE = [
     "logs",
     "run --once",
     "--once=true",
-    "textfile late.prom",
     "check",
     "state backup late.db",
     "--workspace demo logs",

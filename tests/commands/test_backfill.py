@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator, Mapping
-from functools import reduce
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given, settings
@@ -14,14 +13,12 @@ from hypothesis import strategies as st
 from late_exporter import cli
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.backfill import HistoryCollector, write_openmetrics
-from late_exporter.commands.backfill_history import Change, SampleValue, SeriesHistory
+from late_exporter.commands.backfill_history import SeriesHistory
 from late_exporter.commands.list_reader import PAUSES
 from late_exporter.commands.progress import ProgressLine
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
-from late_exporter.exposition.family import Family
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope
-from late_exporter.series import Histogram, IncCounter, ObserveHistogram
 from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
@@ -32,45 +29,30 @@ from tests.support.steps import drive
 from tests.support.world import World
 
 LOGS = "late_publishing_logs_total"
-DURATION = "late_publishing_duration_seconds"
 STEP = 60_000
 
 History: TypeAlias = Mapping[tuple[str, tuple[str, ...]], SeriesHistory]
 
 
 class BackfillHarness:
-    """An exporter on a state in a file, in a world that is two days old when it is first polled.
+    """An exporter on a state in a file, in a world that is two days old when it is first polled."""
 
-    Args:
-        path: The state.
-        max_values: As ``--metrics.max-label-values``.
-    """
-
-    def __init__(self, path: Path, *, max_values: int = 50) -> None:
+    def __init__(self, path: Path) -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
         self.api = FakeLateApi(self.world)
-        self.started = 0.0
         self.first = Samples()
         self._path = path
         self.generation = "late"
-        self._max_values = max_values
         self.pauses: list[float] = []
-        self.output = io.StringIO()
 
     def start(self) -> None:
         """Start the exporter, which counts all logs and is scraped for the first time."""
-        self.exporter = InsideHarness(
-            self.api, self._path, max_label_values=self._max_values, generation=self.generation
-        )
+        self.exporter = InsideHarness(self.api, self._path, generation=self.generation)
         self.exporter.poll()
-        self.started = self.clock.now
         self.first = self.exporter.scrape()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.exporter.close()
 
     def keep_polling(self, seconds: float) -> None:
@@ -79,10 +61,8 @@ class BackfillHarness:
             self.clock.advance(seconds / 4)
             self.exporter.poll()
 
-    def history(self, *, since: float | None = None, families: Mapping[str, Family] = CATALOGUE) -> History:
+    def history(self) -> History:
         """Return the history by family and labels."""
-        progress = ProgressLine(self.output)
-        progress.start("default publishing")
 
         async def sleep(seconds: float) -> None:
             self.pauses.append(seconds)
@@ -91,56 +71,29 @@ class BackfillHarness:
             Scope("default", "publishing"),
             self.api,
             ApiGeneration(self.generation, logger=NullLogger()),
-            families,
-            progress,
+            CATALOGUE,
+            ProgressLine(io.StringIO()),
             clock=self.clock.time,
             sleep=sleep,
         )
-        histories = drive(collector.collect(Snapshot(f"sqlite:///{self._path}"), since))
+        histories = drive(collector.collect(Snapshot(f"sqlite:///{self._path}")))
         return {(series.family.name, series.labels[1:]): series for series in histories}
 
 
 @pytest.fixture
 def harness(tmp_path: Path) -> Iterator[BackfillHarness]:
     """Return a world with an exporter that has not started yet."""
-    with BackfillHarness(tmp_path / "state.db") as harness:
+    with closing(BackfillHarness(tmp_path / "state.db")) as harness:
         harness.clock.advance(2 * DAY)
         yield harness
 
 
-def value_at(series: SeriesHistory) -> SampleValue:
-    """Return the value of a series at its end."""
-    return reduce(lambda value, change: change.apply(value), series.changes, series.base)
-
-
-def number_of(result: SampleValue | None) -> float:
-    """Return a value that is a number."""
-    assert isinstance(result, int | float)
-    return result
-
-
-def final_values(history: History) -> dict[tuple[str, tuple[str, ...]], float]:
-    """Return the final values of the counters as samples, without zeros."""
-    result: dict[tuple[str, tuple[str, ...]], float] = {}
-    for (name, labels), series in history.items():
-        end = value_at(series)
-        if isinstance(end, Histogram):
-            result[f"{name}_count", labels] = sum(end.counts)
-            result[f"{name}_sum", labels] = end.micros / 1e6
-            for place, bound in enumerate((*end.bounds, math.inf)):
-                result[f"{name}_bucket", (*labels, f"{bound}")] = sum(end.counts[: place + 1])
-        elif series.family.kind == "counter":
-            result[name, labels] = number_of(end)
-    return {series: number for series, number in result.items() if number}
-
-
 def exceeding(harness: BackfillHarness, history: History) -> list[tuple[str, tuple[str, ...]]]:
     """Return the series whose history ends above the first scrape."""
-    first: dict[tuple[str, tuple[str, ...]], float] = {}
-    for name in {name for name, _ in final_values(history)}:
-        for sample, number in harness.first.family(name).items():
-            first[name, tuple("inf" if label == "+Inf" else label for label in sample)] = number
-    return [series for series, number in final_values(history).items() if number > first.get(series, 0.0) + 1e-6]
+    first = {name: harness.first.family(name) for name, _ in history}
+    return [
+        (name, labels) for (name, labels), series in history.items() if len(series.times) > first[name].get(labels, 0)
+    ]
 
 
 def insert_logs(harness: BackfillHarness, count: int, **fields: Any) -> None:
@@ -162,19 +115,18 @@ def test_history_ends_below_the_first_scrape(harness: BackfillHarness) -> None:
 
     history = harness.history()
     assert [] == exceeding(harness, history)
-    totals = {labels: number for (name, labels), number in final_values(history).items() if name == LOGS}
-    assert 90 == harness.first.sum(LOGS) - len(young) == sum(totals.values())
+    assert (
+        90
+        == harness.first.sum(LOGS) - len(young)
+        == sum(len(history[each].times) for each in history if each[0] == LOGS)
+    )
     assert {
-        name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name, _ in final_values(history)
-    } == {
         LOGS,
-        DURATION,
         "late_publishing_failures_total",
         "late_publishing_retries_total",
-        "late_publishing_attempts",
         "late_publishing_rate_limit_pauses_total",
         "late_account_logs_total",
-    }
+    } == {name for (name, _), series in history.items() if series.times}
 
 
 def test_logs_without_ids_have_a_history(harness: BackfillHarness) -> None:
@@ -187,10 +139,10 @@ def test_logs_without_ids_have_a_history(harness: BackfillHarness) -> None:
     harness.start()
     harness.keep_polling(4 * HOUR)
 
-    history = harness.history(since=90 * DAY)
+    history = harness.history()
     assert [] == exceeding(harness, history)
-    assert 130 == value_at(history[LOGS, ("instagram", "publish", "failed")])
-    assert 3 == value_at(history[LOGS, ("instagram", "publish", "success")])
+    counts = (len(history[LOGS, ("instagram", "publish", status)].times) for status in ("failed", "success"))
+    assert (130, 3) == tuple(counts)
 
 
 def test_there_is_no_history_of_another_list(harness: BackfillHarness) -> None:
@@ -214,56 +166,11 @@ def test_a_log_that_settled_later_is_left_out(harness: BackfillHarness) -> None:
     harness.keep_polling(4 * HOUR)
 
     history = harness.history()
-    assert 0 == value_at(history[LOGS, ("instagram", "publish", "pending")])
-    assert 0 == value_at(history[LOGS, ("instagram", "publish", "failed")])
+    assert 0 == len(history[LOGS, ("instagram", "publish", "pending")].times)
+    assert 0 == len(history[LOGS, ("instagram", "publish", "failed")].times)
     assert ("late_publishing_failures_total", ("instagram", "publish", "platform_error", "500")) not in history
-    assert 5 == value_at(history[LOGS, ("instagram", "publish", "success")])
+    assert 5 == len(history[LOGS, ("instagram", "publish", "success")].times)
     assert [] == exceeding(harness, history)
-
-
-def test_expired_logs_are_in_the_first_value(tmp_path: Path) -> None:
-    """Logs that the API no longer shows do not seem to arrive later."""
-    with BackfillHarness(tmp_path / "state.db") as harness:
-        harness.clock.advance(10 * DAY)
-        for days in range(7):
-            harness.world.insert(harness.clock.now - (6 - days) * DAY - 23 * HOUR)
-        harness.start()
-        harness.keep_polling(DAY)
-
-        series = harness.history()[LOGS, ("instagram", "publish", "success")]
-        assert 1 == series.base
-        assert 7 == value_at(series)
-
-
-def test_deleted_later_logs_are_subtracted_from_every_series(harness: BackfillHarness) -> None:
-    """Their series is unknown, so that no series may end above the first scrape."""
-    insert_logs(harness, 20)
-    insert_logs(harness, 10, platform="tiktok")
-    harness.start()
-    young = harness.world.publish(3, over=MINUTE)
-    harness.keep_polling(4 * HOUR)
-    old = [row["_id"] for row in harness.world.rows if row["platform"] == "tiktok"][-5:]
-    harness.world.delete(*young, *old)
-
-    history = harness.history()
-    assert 5 - 3 == history[LOGS, ("tiktok", "publish", "success")].base
-    assert 0 == history[LOGS, ("instagram", "publish", "success")].base
-    assert [] == exceeding(harness, history)
-
-
-def test_the_start_can_be_chosen(harness: BackfillHarness) -> None:
-    """Older logs are in the first value and not reported, and no more pages are read than necessary."""
-    harness.world.publish(1000, over=2 * DAY - HOUR)
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-    before = len(harness.api.requests)
-
-    series = harness.history(since=12 * HOUR)[LOGS, ("instagram", "publish", "success")]
-    assert 5 > len(harness.api.requests) - before
-    assert series.base
-    assert 900 < number_of(value_at(series)) <= harness.first.sum(LOGS)
-    count = sum(change.at >= (harness.clock.now - 12 * HOUR) * 1000 for change in series.changes)
-    assert harness.output.getvalue().startswith(f"default publishing: {count} logs until ")
 
 
 def test_requests_are_repeated_for_half_a_minute(harness: BackfillHarness) -> None:
@@ -283,15 +190,12 @@ def test_requests_are_repeated_for_half_a_minute(harness: BackfillHarness) -> No
 
 
 def test_an_incomplete_state_is_an_error(harness: BackfillHarness) -> None:
-    """The error says what is missing, also if the first sync has only just been completed."""
+    """The error says what is missing."""
     harness.world.publish(250, over=DAY)
     harness.api.fail_request(1, unavailable)
     harness.start()
     with pytest.raises(LateError, match=r"^default publishing: the first sync is not complete; try again"):
         harness.history()
-    harness.exporter.settle()
-    with pytest.raises(LateError, match=r"no history: it would begin at .* and end at "):
-        harness.history(since=2 * HOUR)
 
 
 @pytest.mark.parametrize(("label", "problem"), [("platform=x", "the metrics already have a label"), ("a", "must be")])
@@ -305,37 +209,24 @@ def test_wrong_labels(
 
 def test_the_file_is_openmetrics() -> None:
     """Families and series are grouped, samples are in order and have the target labels, and the file is terminated."""
-    histogram, counter = CATALOGUE["late_publishing_attempts"], CATALOGUE["late_publishing_rate_limit_pauses_total"]
-    increment = ObserveHistogram(histogram.name, (), micros=2_000_000, bounds=histogram.buckets)
-    observed = SeriesHistory(
-        family=histogram,
-        labels=("default", "x\n", "failed"),
-        since=0,
-        until=5 * STEP,
-        base=Histogram(histogram.buckets, (0,) * 7),
-        changes=[Change(STEP, increment)],
-    )
-    changes = [Change(STEP, IncCounter(counter.name, ()))]
-    counted = SeriesHistory(
-        family=counter, labels=("default", "tiktok"), since=0, until=5 * STEP, base=0, changes=changes
-    )
+    retries, pauses = CATALOGUE["late_publishing_retries_total"], CATALOGUE["late_publishing_rate_limit_pauses_total"]
+    histories = [
+        SeriesHistory(retries, ("default", "x\n", "failed"), 0, 5 * STEP, [STEP, STEP]),
+        SeriesHistory(pauses, ("default", "tiktok"), 0, 5 * STEP, [STEP]),
+    ]
     file = io.BytesIO()
-    count = write_openmetrics(file, [observed, counted], {"job": 'la"te', "instance": "here"})
-    text = file.getvalue().decode()
-
-    assert 5 == sum(line.startswith("#") for line in text.splitlines())
-    assert count == text.count("\n") - 5
-    assert text.endswith("\n# EOF\n")
-    attempts, pauses = text.split("# HELP ")[1:]
-    assert attempts.startswith(f"late_publishing_attempts {histogram.help}\n")
+    write_openmetrics(file, histories, {"job": 'la"te', "instance": "here"})
+    first, second = file.getvalue().decode().removesuffix("\n# EOF\n").split("# HELP ")[1:]
     target = r'instance="here",job="la\"te"'
-    head = rf'late_publishing_attempts_sum{{{target},platform="x\n",status="failed",workspace="default"}}'
-    assert [f"{head} {rest}" for rest in ("0.0 0", *(f"2.0 {at}" for at in range(60, 301, 60)))] == [
-        line for line in attempts.splitlines() if "_sum" in line
+    assert first.startswith(f"late_publishing_retries {retries.help}\n")
+    head = rf'late_publishing_retries_total{{{target},platform="x\n",status="failed",workspace="default"}}'
+    assert [f"{head} {rest}" for rest in ("0.0 0", *(f"2.0 {at}" for at in range(60, 301, 60)))] == first.splitlines()[
+        2:
     ]
     head = f'late_publishing_rate_limit_pauses_total{{{target},platform="tiktok",workspace="default"}}'
-    expected = [f"{head} {rest}" for rest in ("0.0 0", *(f"1.0 {at}" for at in range(60, 301, 60)))]
-    assert expected == pauses.splitlines()[2:-1]
+    assert [f"{head} {rest}" for rest in ("0.0 0", *(f"1.0 {at}" for at in range(60, 301, 60)))] == second.splitlines()[
+        2:
+    ]
 
 
 @pytest.mark.exhaustive
@@ -343,7 +234,7 @@ def test_the_file_is_openmetrics() -> None:
 @settings(max_examples=30)
 def test_no_history_ends_above_the_first_scrape(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Whatever happens before and after the first scrape, no counter decreases at the end of the history."""
-    with BackfillHarness(tmp_path_factory.mktemp("any") / "state.db") as harness:
+    with closing(BackfillHarness(tmp_path_factory.mktemp("any") / "state.db")) as harness:
         harness.clock.advance(8 * DAY)
         ages = st.floats(MINUTE, 7 * DAY - HOUR)
         statuses = st.sampled_from(["success", "failed", "pending", "skipped"])

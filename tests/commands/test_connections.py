@@ -14,21 +14,6 @@ from tests.support.steps import drive
 from tests.support.world import World
 
 
-def api_with(generation: str) -> FakeLateApi:
-    """Return an API of a generation with some logs."""
-    world = World(VirtualClock())
-    world.publish(3)
-    world.add_connection()
-    api = FakeLateApi(world)
-    api.set_generation(generation)
-    return api
-
-
-def coverage(generation: str) -> Coverage:
-    """Return the coverage of a state that was counted from a generation."""
-    return Coverage(retention_floor=0, complete_since=0, generation=generation)
-
-
 @pytest.mark.parametrize(
     ("state", "configured", "available", "message"),
     [
@@ -42,12 +27,17 @@ def test_the_feed_must_be_of_the_generation_of_the_state(
     state: str, configured: str, available: str, message: str
 ) -> None:
     """The error says how to go on."""
-    api, generation = api_with(available), ApiGeneration(configured, logger=NullLogger())
+    world = World(VirtualClock())
+    world.publish(3)
+    api = FakeLateApi(world)
+    api.set_generation(available)
+    coverage = Coverage(retention_floor=0, complete_since=0, generation=state)
+    found = recorded_feed("publishing", api, ApiGeneration(configured, logger=NullLogger()), coverage)
     if message:
         with pytest.raises(ApiUnavailable, match=message):
-            drive(recorded_feed("publishing", api, generation, coverage(state)))
+            drive(found)
     else:
-        assert state == drive(recorded_feed("publishing", api, generation, coverage(state))).generation
+        assert state == drive(found).generation
 
 
 @pytest.mark.parametrize(("generation", "days"), [("late", 7), ("zernio", 90)])

@@ -1,21 +1,27 @@
 from __future__ import annotations
 
+import csv
 import io
 import json
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
+import httpx
 import pytest
 
 from late_exporter import cli
-from late_exporter.commands.logs import matches, print_logs, query
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.commands.logs import matches, matching_logs, newest_first, print_logs, query
 from late_exporter.commands.tables import Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.feeds import FEEDS, GENERATIONS
+from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
 from tests.support.clock import HOUR, VirtualClock
+from tests.support.loggers import NullLogger
 from tests.support.world import World
 
 ZERNIO = GENERATIONS["zernio"]["publishing"]
@@ -23,23 +29,34 @@ FEED, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
 
 
 class LogsHarness:
-    """A simulated API, and the output of the command."""
+    """A simulated API for each workspace, and the output of the command."""
 
-    def __init__(self, *, generation: str = "late", terminal: Terminal | None = None, **flags: Any) -> None:
+    def __init__(self, *, generation: str = "late", workspaces: Sequence[str] = ("brand",), **flags: Any) -> None:
         self.clock = VirtualClock()
-        self.world = World(self.clock)
-        self.api = FakeHttpApi(self.world, generation=generation)
+        self.worlds = {name: World(self.clock) for name in workspaces}
+        self.apis = {name: FakeHttpApi(world, generation=generation) for name, world in self.worlds.items()}
+        self.world, self.api = self.worlds[workspaces[0]], self.apis[workspaces[0]]
         self.flags: dict[str, Any] = {"since": "7d", "format": "json", "limit": "0", **flags}
-        self.terminal = terminal or Terminal()
-        self.feed = GENERATIONS[generation][flags.get("feed", "publishing")]
+        self.generation = generation
+        self.unread: list[str] = []
         self.lines: list[str] = []
 
-    async def show(self, **flags: Any) -> str:
+    async def show(self, terminal: Terminal | None = None, **changes: Any) -> str:
         """Print the newest logs; return the warnings."""
         out, err = io.StringIO(), io.StringIO()
+        flags = CommandFlags(**self.flags | changes)
         with redirect_stdout(out), redirect_stderr(err):
-            flags = self.flags | flags
-            await print_logs(self.api.client, self.feed, CommandFlags(**flags), self.terminal, now=self.clock.now)
+            sources = [
+                matching_logs(
+                    name,
+                    (api.client, ApiGeneration(self.generation, logger=NullLogger())),
+                    flags,
+                    now=self.clock.now,
+                    unread=self.unread,
+                )
+                for name, api in self.apis.items()
+            ]
+            await print_logs(newest_first(sources), flags, terminal or Terminal(), is_several=len(sources) > 1)
         self.lines = out.getvalue().splitlines()
         return err.getvalue()
 
@@ -48,11 +65,6 @@ class LogsHarness:
         """Return the printed logs."""
         return [json.loads(line) for line in self.lines]
 
-    @property
-    def ids(self) -> list[str]:
-        """Return the ids of the printed logs."""
-        return [row["log_id"] for row in self.rows]
-
 
 async def test_logs_are_printed_newest_first() -> None:
     """Every log is printed once, whatever the number of pages."""
@@ -60,7 +72,7 @@ async def test_logs_are_printed_newest_first() -> None:
     harness.world.publish(250, over=HOUR)
 
     assert "" == await harness.show()
-    assert harness.world.ids == harness.ids
+    assert harness.world.ids == [row["log_id"] for row in harness.rows]
     assert ["0", "98", "196"] == [request.params["skip"] for request in harness.api.requests]
 
 
@@ -71,52 +83,77 @@ async def test_reading_stops_at_the_limit(limit: int, requests: int) -> None:
     harness.world.publish(500, over=HOUR)
 
     assert f"late-exporter: these are the newest {limit}; --limit 0 shows all\n" == await harness.show(limit=limit)
-    assert harness.world.ids[:limit] == harness.ids
+    assert limit == len(harness.lines)
     assert requests == len(harness.api.requests)
 
 
-def test_the_api_filters_by_what_it_knows() -> None:
-    """Accounts are filtered locally."""
-    flags = CommandFlags(platform="X", status="pending", action="retry", account="@a")
-    assert {"platform": "x", "status": "pending", "action": "retry", "days": 1} == query(flags, FEED)
-    assert "retry" == query(flags, CONNECTIONS)["eventType"]
+async def test_logs_of_all_workspaces_are_merged_by_time() -> None:
+    """Each line says of which workspace it is; no more pages are read than the limit needs."""
+    harness = LogsHarness(workspaces=("a", "b"), status="success")
+    for number in range(250):
+        harness.worlds["a" if number % 3 else "b"].insert(harness.clock.now - number)
+
+    await harness.show()
+    assert ["b", "a", "a", "b"] == [row["workspace"] for row in harness.rows[:4]]
+    assert sorted((row["time"] for row in harness.rows), reverse=True) == [row["time"] for row in harness.rows]
+    assert 250 == len(harness.rows)
+    await harness.show(Terminal(80), limit=1, format="table")
+    assert [
+        "TIME                  STATUS   WORKSPACE  PLATFORM   ACCOUNT     ACTION   TRY",
+        "    HTTP  TOOK  POST  DETAIL",
+    ] == harness.lines[:2]
+    assert [3, 2] == [len(api.requests) for api in harness.apis.values()]
+
+
+async def test_a_workspace_that_cannot_be_read_does_not_hide_the_others() -> None:
+    """Its error is printed, and the command fails in the end."""
+    harness = LogsHarness(workspaces=("a", "b"))
+    harness.worlds["b"].publish(3)
+    harness.api.fault = lambda _: httpx.Response(403, json={"error": "no right"})
+
+    assert (await harness.show()).startswith("late-exporter: error: a: 403")
+    assert (3, ["a"]) == (len(harness.rows), harness.unread)
 
 
 @pytest.mark.parametrize(
-    ("flags", "parameters"),
+    ("feed", "flags", "parameters"),
     [
-        (CommandFlags(platform="x", status="failed"), {"platform": "x", "status": "failed", "days": 1}),
-        (CommandFlags(action="publish"), {"days": 1}),
-        (CommandFlags(action="post.published"), {"action": "post.published", "days": 1}),
-        (CommandFlags(account="65f1c0a9e2b5af0012ab34cd"), {"accountId": "65f1c0a9e2b5af0012ab34cd", "days": 1}),
-        (CommandFlags.model_validate({"since": "90d"}), {"days": 90}),
+        (FEED, {"platform": "X", "account": "@a", "action": "retry"}, {"platform": "x", "action": "retry"}),
+        (FEED, {"status": "Pending"}, {"status": "pending"}),
+        (FEED, {"status": "pending,failed"}, {}),
+        (CONNECTIONS, {"action": "retry"}, {"eventType": "retry"}),
+        (ZERNIO, {"action": "publish"}, {}),
+        (ZERNIO, {"action": "post.published"}, {"action": "post.published"}),
+        (ZERNIO, {"account": "65f1c0a9e2b5af0012ab34cd"}, {"accountId": "65f1c0a9e2b5af0012ab34cd"}),
+        (ZERNIO, {"since": "90d"}, {"days": 90}),
     ],
-    ids=str,
+    ids=range(8),
 )
-def test_zernio_filters_by_what_it_knows(flags: CommandFlags, parameters: dict[str, object]) -> None:
-    """Actions that stand for several of the API are filtered locally, and accounts are filtered by id only."""
-    assert parameters == query(flags, ZERNIO)
+def test_the_api_filters_by_what_it_knows(feed: Feed, flags: dict[str, str], parameters: dict[str, object]) -> None:
+    """Several statuses, names of accounts, and in zernio actions that stand for several are filtered locally."""
+    assert {"days": 1} | parameters == query(CommandFlags.model_validate(flags), feed)
 
 
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (CommandFlags(platform="all", status="all", action="all"), True),
-        (CommandFlags(platform="Instagram"), True),
-        (CommandFlags(status="success"), False),
-        (CommandFlags(action="retry"), False),
-        (CommandFlags(account="acc1"), True),
-        (CommandFlags(account="@ACME"), True),
-        (CommandFlags(account="acm"), False),
+        ({"platform": "all", "status": "all", "action": "all"}, True),
+        ({"platform": "Instagram"}, True),
+        ({"status": "success"}, False),
+        ({"status": "success,failed"}, True),
+        ({"action": "retry"}, False),
+        ({"account": "acc1"}, True),
+        ({"account": "@ACME"}, True),
+        ({"account": "acm"}, False),
     ],
     ids=str,
 )
-def test_values_match_as_a_whole(flags: CommandFlags, *, expected: bool) -> None:
+def test_values_match_as_a_whole(flags: dict[str, Any], *, expected: bool) -> None:
     """Values are matched whole, in whatever letters, and a name with or without its sign."""
     row = {"platform": "instagram", "status": "failed", "action": "publish", "accountId": "acc1"}
     (log,) = parse_rows(FEED, row | {"accountUsername": "@acme"})
 
-    assert expected == matches(flags, log)
+    assert expected == matches(CommandFlags.model_validate(flags), log)
 
 
 FAILURE = {"errorCode": "X", "errorMessage": "bad", "platformPostUrl": "u"}
@@ -126,18 +163,11 @@ TABLES = {
 TIME                  STATUS  PLATFORM   ACCOUNT     ACTION   TRY  HTTP  TOOK  POST  DETAIL
 2026-11-25T09:46:39Z  failed  instagram  @baeckerei  publish    1   200  1.2s  p1    X: bad
 """,
-    ("publishing", "zernio", 80): """\
-TIME                  STATUS  PLATFORM   ACCOUNT     POST OR ACTION, DETAIL
-2026-11-25T09:46:39Z  failed  instagram  @baeckerei  p1 X: bad
-""",
-    ("connections", "late", None): """\
-TIME                  STATUS  PLATFORM   ACCOUNT  ACTION          TRY  HTTP   TOOK  POST  DETAIL
-2026-11-25T09:46:40Z  failed  instagram  acc1     connect_failed    -     -  900ms  -     denied: no
-""",
     ("connections", "late", 70): """\
-TIME                  STATUS  PLATFORM   ACCOUNT  POST OR ACTION, DETAIL
-2026-11-25T09:46:40Z  failed  instagram  acc1
-    connect_failed denied: no
+TIME                  STATUS  PLATFORM   ACCOUNT  ACTION          TRY
+    HTTP  TOOK  POST  DETAIL
+2026-11-25T09:46:40Z  failed  instagram  acc1     connect_failed    -
+    900ms  denied: no
 """,
     ("webhooks", "zernio", None): """\
 TIME  STATUS  PLATFORM  ACCOUNT  ACTION             TRY  HTTP  TOOK  POST  DETAIL
@@ -145,42 +175,41 @@ TIME  STATUS  PLATFORM  ACCOUNT  ACTION             TRY  HTTP  TOOK  POST  DETAI
 soon  -       unknown   -        unknown              -     -     -  -
 -     failed  unknown   -        webhook.delivered    -   500     -  -     a/b
 """,
-    ("webhooks", "zernio", 60): """\
-TIME  STATUS  PLATFORM  ACCOUNT  POST OR ACTION, DETAIL
--     -       unknown   -        unknown
-soon  -       unknown   -        unknown
--     failed  unknown   -        webhook.delivered a/b
-""",
 }
 
 
 @pytest.mark.parametrize("case", TABLES, ids=str)
 async def test_tables(case: tuple[str, str, int | None]) -> None:
-    """Each kind of feed has its columns, fewer of them on a narrow terminal; bad rows are shown as far as possible."""
+    """All feeds have the same columns; bad rows are shown as far as possible."""
     feed, generation, width = case
-    harness = LogsHarness(feed=feed, generation=generation, format="table", terminal=Terminal(width))
+    harness = LogsHarness(feed=feed, generation=generation, format="table")
     harness.world.insert(harness.clock.now - 1, postId="p1", status="failed", response=FAILURE)
     harness.world.add_connection("connect_failed", error={"code": "denied", "message": "no"})
     bad: list[Any] = [None, 5, {}, {"_id": "a", "created_at": "soon", "response": [], "status": {"x": 1}}, "text"]
     if feed == "webhooks":
         harness.api.answer = json.dumps({"logs": [*bad, WEBHOOK], "pagination": {"hasMore": False}}).encode()
-    await harness.show()
+    await harness.show(Terminal(width))
     assert TABLES[case].splitlines() == harness.lines
 
 
-async def test_json_has_the_same_fields_for_all_generations() -> None:
-    """Times and durations are exact, and the row of the API is there as it was sent."""
+async def test_csv_and_json_have_the_same_fields_for_all_generations() -> None:
+    """Times and durations are exact; raw is the row of the API as it was sent."""
     fields = []
     for generation in ("late", "zernio"):
         harness = LogsHarness(generation=generation)
         harness.world.insert(harness.clock.now - 1, postId="p1", durationMs=4_140_123, response=FAILURE)
+        await harness.show(format="raw")
+        assert 4_140_123 == harness.rows[0]["durationMs" if generation == "late" else "duration_ms"]
         await harness.show()
-        ((row, log),) = [(log.pop("row"), log) for log in harness.rows]
-        assert 4_140_123 == row["durationMs" if generation == "late" else "duration_ms"]
+        (log,) = harness.rows
+        await harness.show(format="csv")
+        (row,) = csv.DictReader(harness.lines)
+        assert row == {name: "" if value is None else str(value) for name, value in log.items()}
         assert bool(log.pop("log_id")) == (generation == "late")
         fields.append(log)
     assert fields[0] == fields[1]
     assert {
+        "workspace": "brand",
         "time": "2026-11-25T09:46:39.000Z",
         "post_id": "p1",
         "username": "@baeckerei",
@@ -194,6 +223,19 @@ async def test_json_has_the_same_fields_for_all_generations() -> None:
     }.items() <= fields[0].items()
 
 
+async def test_logs_are_counted_by_their_values() -> None:
+    """The most frequent values are first; without an account name or an error code, id and message are shown."""
+    harness = LogsHarness(by="account,error", status="failed")
+    for number in range(5):
+        failure = {"errorMessage": "no"} if number % 2 else FAILURE
+        harness.world.insert(harness.clock.now - number, status="failed", response=failure, accountUsername=None)
+
+    await harness.show(format="table")
+    assert ["LOGS  ACCOUNT  ERROR", "   3  acc1     X", "   2  acc1     no"] == harness.lines
+    await harness.show(limit=1)
+    assert [{"logs": "3", "account": "acc1", "error": "X"}] == harness.rows
+
+
 async def test_older_logs_of_zernio_cost_no_request() -> None:
     """The request names the time at which the list ends."""
     harness = LogsHarness(since="59m59s", generation="zernio")
@@ -204,15 +246,22 @@ async def test_older_logs_of_zernio_cost_no_request() -> None:
     assert ["2026-11-25T08:46:40.000Z"] == [request.params["from"] for request in harness.api.requests]
 
 
-@pytest.mark.parametrize("since", [(), ("--since=2d",)])
-def test_until_before_since_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], since: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("--until=2020-01-01T00:00:00Z", "--until: must be later than --since ago, by default 1d"),
+        ("--by=user", "--by \"user\": must be 'workspace'"),
+        ("--format=xml", '--format "xml": must be one of table, json, csv, raw'),
+        ("--workspace=b", '--workspace "b": no such workspace; choose from default'),
+    ],
+)
+def test_a_mistake_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, reason: str
 ) -> None:
-    """An empty range is a mistake, also if its start is the default; no request is made."""
+    """No request is made."""
     monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
-    assert 2 == cli.main(["logs", "--until=2020-01-01T00:00:00Z", "--api.base-url=http://127.0.0.1:1", *since])
-    reason = "must be later than --since ago, by default 1d"
-    assert f"late-exporter: error: --until: {reason}\n" == capsys.readouterr().err
+    assert 2 == cli.main(["logs", argument, "--api.base-url=http://127.0.0.1:1"])
+    assert capsys.readouterr().err.startswith(f"late-exporter: error: {reason}")
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
@@ -223,5 +272,4 @@ async def test_until(generation: str) -> None:
         harness.world.insert(harness.clock.now - 60 * number, precise=False)
     await harness.show(until=iso_time((harness.clock.now - 60 * 399) * 1000))
     assert 101 == len(harness.rows)
-    assert harness.api.requests
     assert len(harness.api.requests) < (4 if generation == "zernio" else 8)

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
-from late_exporter.commands.post import PostHistory, fetch_history, post_outcomes, render_json, render_text
+from late_exporter import cli
+from late_exporter.commands.log_views import WorkspaceLog
+from late_exporter.commands.output import json_line
+from late_exporter.commands.post import PostHistory, fetch_history, json_document, render_text
+from late_exporter.commands.post_outcomes import outcome_row
 from late_exporter.commands.tables import Terminal
-from late_exporter.errors import ConfigError, LateError
 from late_exporter.feeds import FEEDS, GENERATIONS
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
@@ -19,11 +22,12 @@ INCOMPLETE = "Earlier logs may be missing: only the newest ones could be read."
 URL = "https://www.instagram.com/p/1"
 
 
-def summaries(*rows: dict[str, Any]) -> list[str]:
+def outcomes(*rows: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return the outcomes of a post, given its logs oldest first."""
     full_rows = [
         {
             "_id": str(number),
+            "postId": "p1",
             "platform": "instagram",
             "accountId": "acc1",
             "action": "publish",
@@ -32,9 +36,16 @@ def summaries(*rows: dict[str, Any]) -> list[str]:
         }
         for number, row in enumerate(rows)
     ]
-    logs = parse_rows(FEED, *full_rows)
+    history = PostHistory("p1", [WorkspaceLog("brand", log) for log in parse_rows(FEED, *full_rows)])
     return [
-        f"{outcome.platform} {outcome.account}".rstrip() + f": {outcome.summary}" for outcome in post_outcomes(logs)
+        (
+            each.platform,
+            each.username or each.account_id,
+            each.state,
+            str(each.attempts),
+            outcome_row(each).cells["RESULT"],
+        )
+        for each in history.outcomes
     ]
 
 
@@ -46,40 +57,38 @@ def failed(code: str | None = "RATE_LIMITED", **row: Any) -> dict[str, Any]:
 SUCCESS = {"status": "success", "response": {"platformPostUrl": URL}}
 PAUSE = {"action": "rate_limit_pause", "status": "skipped"}
 OUTCOMES = [
-    ([SUCCESS], f"published {URL}"),
-    ([failed(), SUCCESS | {"action": "retry"}], f"published {URL}"),
-    ([SUCCESS, failed("GONE", action="retry")], f"published {URL}"),
-    ([failed()], "failed after 1 attempt (RATE_LIMITED)"),
-    ([failed(attemptNumber=1), failed(attemptNumber=5, action="retry")], "failed after 5 attempts (RATE_LIMITED)"),
-    ([failed(None, statusCode=503)], "failed after 1 attempt (HTTP 503)"),
-    ([failed(None, response={"errorMessage": "no"})], "failed after 1 attempt (no)"),
-    ([failed(), PAUSE], "paused since 2026-11-24T10:00:01Z after 1 attempt (RATE_LIMITED)"),
-    ([{"status": "pending", "createdAt": None}], "pending after 1 attempt"),
-    ([{"action": "cancelled", "status": "skipped"}], "cancelled since 2026-11-24T10:00:00Z"),
-    (
-        [{"status": "skipped", "response": {"errorMessage": "Already published"}}],
-        "skipped since 2026-11-24T10:00:00Z (Already published)",
-    ),
-    ([failed("MEDIA", action="media_upload")], "failed at media_upload (MEDIA)"),
-    ([{"action": "media_upload", "status": "success"}], "success at media_upload since 2026-11-24T10:00:00Z"),
+    ([SUCCESS], f"published 1 {URL}"),
+    ([failed(), SUCCESS | {"action": "retry"}], f"published 2 {URL}"),
+    ([SUCCESS, failed("GONE", action="retry")], f"published 2 {URL}"),
+    ([failed()], "failed 1 RATE_LIMITED"),
+    ([failed(attemptNumber=1), failed(attemptNumber=5, action="retry")], "failed 5 RATE_LIMITED"),
+    ([failed(None, statusCode=503)], "failed 1 HTTP 503"),
+    ([failed("X", response={"errorMessage": "no"})], "failed 1 no"),
+    ([failed(), PAUSE], "paused 1 RATE_LIMITED"),
+    ([{"status": "pending", "createdAt": None}], "pending 1 "),
+    ([{"action": "cancelled", "status": "skipped"}], "cancelled 0 "),
+    ([{"status": "skipped", "response": {"errorMessage": "Already published"}}], "skipped 0 Already published"),
+    ([failed("MEDIA", action="media_upload", accountId=None)], "failed 0 MEDIA"),
 ]
 
 
-@pytest.mark.parametrize(("rows", "summary"), OUTCOMES, ids=[summary for _, summary in OUTCOMES])
-def test_the_newest_log_decides_the_outcome(rows: list[dict[str, Any]], summary: str) -> None:
+@pytest.mark.parametrize(("rows", "outcome"), OUTCOMES, ids=[outcome for _, outcome in OUTCOMES])
+def test_the_newest_log_decides_the_outcome(rows: list[dict[str, Any]], outcome: str) -> None:
     """A post that was published once stays published."""
-    assert [f"instagram: {summary}"] == summaries(*rows)
+    ((_, _, *words),) = outcomes(*rows)
+    assert outcome == " ".join(words)
 
 
 def test_every_platform_and_account_has_an_outcome() -> None:
-    """Accounts are named only if a platform has several."""
+    """A log without an account belongs to the one that was tried after it."""
     assert [
-        "facebook @a: failed after 1 attempt (X)",
-        f"facebook @b: published {URL}",
-        f"instagram: published {URL}",
-    ] == summaries(
+        ("facebook", "@a", "failed", "1", "X"),
+        ("facebook", "@b", "published", "1", URL),
+        ("instagram", "acc1", "published", "1", URL),
+    ] == outcomes(
         failed("X", platform="facebook", accountUsername="@a"),
         SUCCESS | {"platform": "facebook", "accountId": "acc2", "accountUsername": "@b"},
+        failed(action="media_upload", accountId=None),
         SUCCESS,
     )
 
@@ -102,7 +111,7 @@ class PostHarness:
 
     async def json(self) -> str:
         """Return the line of JSON."""
-        return render_json(await self.history())
+        return json_line(json_document(await self.history()))
 
     def log(self, age: float, **fields: Any) -> str:
         """Insert a log of the post that is some seconds old."""
@@ -119,13 +128,14 @@ async def test_the_history_of_a_post_lists_attempts_and_outcomes() -> None:
     reason = "RATE_LIMITED: Slow \ufffd\ufffd[31mdown"
     heading = "TIME                  STATUS   PLATFORM   ACCOUNT     ACTION   TRY  HTTP  TOOK  DETAIL"
     assert [
-        'Post p1: "Hi there"',
+        "Post p1: “Hi there”",
         "",
         heading,
         f"2026-11-25T09:45:40Z  failed   instagram  @baeckerei  publish    1   429  1.2s  {reason}",
         f"2026-11-25T09:46:10Z  success  instagram  @baeckerei  retry      2   200  1.2s  {URL}",
         "",
-        f"instagram: published {URL}",
+        "STATE      PLATFORM   ACCOUNT     TRY  SCHEDULED  RESULT",
+        f"published  instagram  @baeckerei    2  -          {URL}",
     ] == await harness.text()
 
 
@@ -138,7 +148,11 @@ async def test_a_post_in_zernio_is_found_by_a_search() -> None:
     harness.world.insert(harness.clock.now - 10, postId="p2", response={"errorMessage": "a copy of p1"})
 
     lines = await harness.text()
-    assert ('Post p1: "Hi there"', 7, f"instagram: published {URL}") == (lines[0], len(lines), lines[-1])
+    assert ("Post p1: “Hi there”", 8, f"published  instagram  @baeckerei    2  -          {URL}") == (
+        lines[0],
+        len(lines),
+        lines[-1],
+    )
     (request,) = harness.api.requests
     assert ("/v1/logs", "publishing", "p1") == (request.path, request.params["type"], request.params["search"])
 
@@ -159,28 +173,23 @@ async def test_a_search_reads_a_limited_number_of_pages() -> None:
     assert len(harness.api.requests) <= 2 + 11
 
 
-async def test_an_unknown_post_in_zernio_is_an_error() -> None:
-    """A post is unknown if the search finds nothing, or only logs of other posts."""
+async def test_an_unknown_post_in_zernio_has_no_logs() -> None:
+    """A post is unknown if the search finds only logs of other posts."""
     harness = PostHarness("zernio")
-    harness.world.publish(2, over=60)
-    with pytest.raises(LateError, match="the workspace brand has no logs of a post p1: the API keeps logs for 90 days"):
-        await harness.text()
     harness.world.insert(harness.clock.now - 10, postId="p12")
-    with pytest.raises(LateError, match="no logs of a post p1"):
-        await harness.text()
+    assert [] == (await harness.history()).logs
 
 
 async def test_json_has_outcomes_and_logs() -> None:
-    """One JSON object has the outcomes, and the logs with the rows that the API sent."""
+    """One JSON object has the outcomes and the logs."""
     harness = PostHarness()
-    harness.log(30, status="failed", response={"errorCode": "X"}, request={"rawBody": "€\u202e"})
+    harness.log(30, status="failed", response={"errorCode": "X"}, request={"contentPreview": "€\u202e"})
     line = await harness.json()
     document = json.loads(line)
-    assert ("p1", "brand", True) == (document["post_id"], document["workspace"], document["complete"])
-    assert [{**harness.world.rows[0], "postId": "p1"}] == [log["row"] for log in document["logs"]]
-    summary = "failed after 1 attempt (X)"
-    outcome = {"platform": "instagram", "account": "", "state": "failed", "summary": summary}
-    assert [outcome] == document["outcomes"]
+    assert ("p1", True) == (document["post_id"], document["complete"])
+    ((outcome,), (log,)) = document["outcomes"], document["logs"]
+    assert ("brand", "failed", "X") == (outcome["workspace"], outcome["state"], outcome["error_code"])
+    assert ("brand", "failed", "X") == (log["workspace"], log["status"], log["error_code"])
     assert line.isprintable()
 
 
@@ -196,9 +205,21 @@ async def test_missing_logs_of_a_post_are_reported() -> None:
 
 
 @pytest.mark.parametrize("post_id", ["", ".", "..", "a\x00b"], ids=repr)
-async def test_an_impossible_id_is_rejected(post_id: str) -> None:
+def test_an_impossible_id_is_rejected(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], post_id: str
+) -> None:
     """No request is sent for an id that would lead to another path."""
-    harness = PostHarness()
-    with pytest.raises(ConfigError, match="POST_ID"):
-        await harness.history(post_id)
-    assert [] == harness.api.requests
+    monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
+    assert 2 == cli.main(["post", post_id, "--api.base-url=http://127.0.0.1:1"])
+    assert "late-exporter: error: POST_ID: not the id of a post\n" == capsys.readouterr().err
+
+
+def test_a_post_is_searched_in_all_workspaces(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error names those that were read, and why one could not be."""
+    monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
+    assert 1 == cli.main(["post", "p1", "--api.base-url=http://127.0.0.1:1"])
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("late-exporter: error: default: no connection to 127.0.0.1:1")
+    assert second.startswith("late-exporter: error: no logs of a post p1 in default; the API keeps logs for 90 days")

@@ -13,7 +13,7 @@ from late_exporter.commands.output import json_line
 from late_exporter.commands.tables import JOINERS, Row, Table, Terminal, clean
 
 KEY = "sk_" + "0123456789abcdef" * 4
-WIDE, NARROW = ("NAME", "TRY>", "STATUS", "DETAIL"), ("NAME", "DETAIL")
+COLUMNS = ("NAME", "TRY>", "STATUS", "DETAIL")
 
 any_text = st.text(st.characters(exclude_categories=())).filter(lambda text: text == log.redact(text))
 values: st.SearchStrategy[Any] = st.recursive(
@@ -45,7 +45,7 @@ def row(name: str = "@acme", attempt: str = "", detail: str = "", status: str = 
 
 def table(*rows: Row, terminal: Terminal | None = None) -> list[str]:
     """Return the lines of a table."""
-    return list(Table(terminal or Terminal(), WIDE, NARROW).lines(rows))
+    return list(Table(terminal or Terminal(), COLUMNS).lines(rows))
 
 
 def test_a_table_is_aligned() -> None:
@@ -67,7 +67,7 @@ def test_a_table_is_aligned() -> None:
 
 def test_columns_widen_with_later_rows() -> None:
     """The heading is printed once, before the first row; only very long cells are cut."""
-    lines = Table(Terminal(), WIDE, NARROW).lines
+    lines = Table(Terminal(), COLUMNS).lines
     assert [] == list(lines([]))
     assert ["NAME   TRY  STATUS  DETAIL", "@acme    -  failed"] == list(lines([row()]))
     assert ["@acmecorp    -  failed"] == list(lines([row("@acmecorp")]))
@@ -75,18 +75,24 @@ def test_columns_widen_with_later_rows() -> None:
     assert [f"{'x' * 39}…    -  failed  {'x' * 50}"] == list(lines([row("x" * 50, detail="x" * 50)]))
 
 
-def test_a_narrow_terminal_has_fewer_columns() -> None:
-    """A detail that does not fit behind the columns follows below them, and nothing of it is cut."""
+def test_columns_that_do_not_fit_follow_below() -> None:
+    """A detail that does not fit behind the columns follows below them, too, and nothing of it is cut."""
     rows = row(detail="one two three four five six seven"), row(detail="https://example.org/long/path"), row(detail="x")
     assert [
-        "NAME   DETAIL",
-        "@acme",
-        "    one two three four",
-        "    five six seven",
-        "@acme",
+        "NAME   TRY",
+        "    STATUS",
+        "    DETAIL",
+        "@acme    -",
+        "    failed  one",
+        "    two three",
+        "    four five",
+        "    six seven",
+        "@acme    -",
+        "    failed",
         "    https://example.org/long/path",
-        "@acme  x",
-    ] == table(*rows, terminal=Terminal(width=24))
+        "@acme    -",
+        "    failed  x",
+    ] == table(*rows, terminal=Terminal(width=15))
 
 
 @pytest.mark.parametrize(

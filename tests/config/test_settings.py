@@ -148,7 +148,7 @@ def test_options_are_unique_and_explained() -> None:
     assert len(names) == len(set(names))
     assert [] == [option.name for option in ALL_OPTIONS if not option.help.endswith(".")]
     rows = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text().splitlines()
-    assert ("| `--poll.interval` | `30s` (`demo`: `5s`, `logs`: `5s`) | Time between two polls, with jitter. |") in rows
+    assert ("| `--poll.interval` | `30s` (`demo`: `5s`) | Time between two polls, with jitter. |") in rows
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -47,7 +47,7 @@ def test_an_audit_beside_a_running_exporter(
     good = run_audit()
     assert (0, "") == (good.exit_code, good.stderr)
     lines = good.stdout.splitlines()
-    assert ["default publishing: no difference", "default connections: no difference"] == [lines[0], lines[-3]]
+    assert ["default publishing: no difference", "default connections: no difference"] == [lines[0], lines[-2]]
 
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
         assert 1 == connection.execute("DELETE FROM late_log WHERE key = ?", (late.world.ids[200],)).rowcount

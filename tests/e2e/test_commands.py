@@ -47,10 +47,12 @@ def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
     assert 2 == samples.sum("late_up")
     assert 0 == samples.sum("late_exporter_entries_rejected_total")
     variables = dict(re.findall(r"export (\w+)=(\S+)", program.stdout))
-    command = [sys.executable, "-m", "late_exporter", "logs", "--status=failed", "--since=1h"]
-    logs = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path, env=os.environ | variables, text=True)
-    assert "late-exporter logs --status failed --since 1h" in program.stdout
-    assert "failed" in logs.stdout
+    command = [sys.executable, "-m", "late_exporter", "posts", "--failed", "--since=1h"]
+    posts = subprocess.run(
+        command, capture_output=True, check=True, cwd=tmp_path, env=os.environ | variables, text=True
+    )
+    assert "late-exporter posts --failed --since 1h" in program.stdout
+    assert "failed" in posts.stdout
     assert 0 == program.stop()
     assert ["errors", "output"] == sorted(file.name.partition("-")[0] for file in tmp_path.iterdir())
     assert "Traceback" not in program.stderr

@@ -98,9 +98,8 @@ def test_commands(late: LateServer, postgres: Cluster, start: Callable[..., Expo
     assert "120" in run_command(tmp_path, url, "audit", f"--api.base-url={late.url}")
     assert 0 == program.stop()
 
-    samples = tmp_path / "late.prom"
-    run_command(tmp_path, url, "textfile", str(samples), f"--api.base-url={late.url}")
-    assert 120 == Samples.parse(samples.read_text()).sum("late_publishing_logs_total")
+    samples = run_command(tmp_path, url, "run", "--once", f"--api.base-url={late.url}")
+    assert 120 == Samples.parse(samples).sum("late_publishing_logs_total")
     history = run_command(tmp_path, url, "backfill", f"--api.base-url={late.url}")
     assert "late_publishing_logs_total" in history
     assert "no problems found" in run_command(tmp_path, url, "state", "check")

@@ -19,11 +19,13 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.commands.check import check_api, format_findings
-from late_exporter.commands.logs import print_logs
-from late_exporter.commands.post import fetch_history, render_json, render_text
+from late_exporter.commands.logs import matching_logs, print_logs
+from late_exporter.commands.output import json_line
+from late_exporter.commands.post import fetch_history, json_document, render_text
+from late_exporter.commands.posts import find_posts, print_posts
 from late_exporter.commands.tables import JOINERS, Terminal
 from late_exporter.config.sections import CommandFlags
-from late_exporter.errors import ApiError, LateError
+from late_exporter.errors import LateError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
 from late_exporter.feeds.status import STATUS_FEEDS
@@ -170,17 +172,24 @@ class WholePath:
         self._store.outbox.delete([event.number for event in events])
 
     async def run_commands(self) -> None:
-        """Run logs, post and check; their errors are messages for users, and their output is text without controls."""
+        """Run logs, posts, post and check; errors are messages for users, and the output is text without controls."""
         lines: list[str] = []
-        for name in ("json", "table"):
-            out, flags = io.StringIO(), CommandFlags(format=name, limit=0)
-            with suppress(ApiError), redirect_stdout(out), redirect_stderr(out):
-                await print_logs(self._client, self._feed, flags, Terminal(80), now=self._clock.now)
+        now, connection = self._clock.now, (self._client, ApiGeneration(self._rows.generation, logger=NullLogger()))
+        for name in ("json", "table", "csv", "raw"):
+            out, flags = (
+                io.StringIO(),
+                CommandFlags.model_validate({"format": name, "limit": "0", "feed": self._rows.feed}),
+            )
+            with redirect_stdout(out), redirect_stderr(out):
+                logs = matching_logs("default", connection, flags, now=now, unread=[])
+                await print_logs(logs, flags, Terminal(80), is_several=False)
+                found = await find_posts("default", connection, flags, now=now, unread=[])
+                print_posts(found, flags, Terminal(80), is_several=True)
             lines += out.getvalue().split("\n")
         if self._rows.feed == "publishing":
             with suppress(LateError):
                 history = await fetch_history(self._client, self._feed, POST_ID, "default")
-                lines += [*render_text(history, Terminal(80)), render_json(history)]
+                lines += [*render_text(history, Terminal(80)), json_line(json_document(history))]
         generation = ApiGeneration(self._rows.generation, logger=NullLogger())
         findings = check_api(self._client, generation, [self._rows.feed], {}, StatusConfig(), clock=self._clock.time)
         lines += map(escape, format_findings([finding async for finding in findings]))

@@ -25,7 +25,7 @@ Start: TypeAlias = Callable[..., "CronJob"]
 
 
 class CronJob:
-    """Runs of ``late-exporter textfile`` by cron, with one state.
+    """Runs of ``late-exporter run --once`` by cron, with one state.
 
     Args:
         latency: Seconds that a request takes, as the quota makes it wait.

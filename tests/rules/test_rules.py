@@ -175,7 +175,7 @@ def test_command_is_valid_and_in_the_runbook(alert: Row) -> None:
     args = parse(arguments)
     assert args is not None
     assert [] == [*check_words(args)]
-    is_query = arguments[0] in {"logs", "audit", "accounts"}
+    is_query = arguments[0] in {"posts", "logs", "audit", "accounts"}
     assert ("--workspace default" in command) == is_query
     if is_query and "platform" in alert["annotations"]["dashboard_path"] and alert["alert"] != "LateNoAttempts":
         assert "--platform instagram" in command or "--account 64e1f0a9e2b5af0012ab34ef" in command

@@ -124,6 +124,7 @@ def test_filters_of_late(logs: StaticLogs, path: str, query: str, expected: list
         ("type=publishing&status=all&platform=all&limit=2", [11, 10]),
         ("status=failed&platform=tiktok", [3]),
         ("action=post.retry_failed", [3]),
+        ("search=Rate+limit", [3]),
         ("accountId=a2", [11, 8, 5, 2]),
         ("accountId=a2&status=pending", [11]),
         ("days=1", [11, 10]),

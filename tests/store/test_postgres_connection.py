@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.commands.check import Level, check_connection, check_state
+from late_exporter.commands.check import check_connection, check_state
 from late_exporter.errors import ConfigError, StoreError, StoreMissing
 from late_exporter.store import open_store, postgres_connection
 from late_exporter.store.postgres_connection import LIBPQ, required_authentication
@@ -77,7 +77,7 @@ def test_the_password_is_not_sent_in_clear_text(fake: FakeServer, password: Path
     with pytest.raises(StoreError, match=remedy):
         open_store(fake.url, password)
     finding = check_state(fake.url, password)
-    assert Level.ERROR == finding.level
+    assert "error" == finding.level
     assert remedy in finding.message
     assert fake.received
     assert SECRET.encode() not in fake.received
@@ -143,7 +143,7 @@ def test_an_unprotected_connection_is_a_warning(
     monkeypatch.setattr(postgres_connection, "LOCAL_HOST", re.compile("elsewhere"))
     monkeypatch.setattr(postgres_connection, "REFUSES_CLEAR_TEXT", refuses)
     (finding,) = check_connection(url, None)
-    assert (Level.WARNING, f"with sslmode=prefer, others on the network can read and change {data}") == (
+    assert ("warning", f"with sslmode=prefer, others on the network can read and change {data}") == (
         finding.level,
         finding.message,
     )
@@ -210,27 +210,27 @@ def test_check_tries_to_write(postgres: Cluster, reader: str) -> None:
     url = postgres.create_schema()
     schema = url.rpartition("%3D")[2]
     with closing(open_store(url)):
-        assert (Level.OK, True) == (check_state(url).level, "in use by an exporter" in check_state(url).message)
-    assert (Level.OK, False) == (check_state(url).level, "in use by an exporter" in check_state(url).message)
+        assert ("ok", True) == (check_state(url).level, "in use by an exporter" in check_state(url).message)
+    assert ("ok", False) == (check_state(url).level, "in use by an exporter" in check_state(url).message)
     postgres.execute(
         url, f"GRANT USAGE ON SCHEMA {schema} TO reader", f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO reader"
     )
     finding = check_state(as_user(url, reader))
-    assert Level.ERROR == finding.level
+    assert "error" == finding.level
     assert "permission denied for table late_workspace; the user needs the right to create tables" in finding.message
     postgres.execute(url, f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO reader")
-    assert Level.OK == check_state(as_user(url, reader)).level
+    assert "ok" == check_state(as_user(url, reader)).level
 
 
 @pytest.mark.e2e
 def test_check_finds_that_no_state_can_be_created(postgres: Cluster, reader: str) -> None:
     """Before the exporter is started; a state that can be created is not created."""
     url = postgres.create_schema()
-    assert (Level.OK, True) == (check_state(url).level, check_state(url).message.endswith("it will be created"))
+    assert ("ok", True) == (check_state(url).level, check_state(url).message.endswith("it will be created"))
     with pytest.raises(StoreMissing):
         Snapshot(url)
     finding = check_state(as_user(url, reader))
-    assert Level.ERROR == finding.level
+    assert "error" == finding.level
     assert "the user needs the right to create tables" in finding.message
 
 
@@ -241,7 +241,7 @@ def test_check_finds_a_read_only_server(postgres: Cluster) -> None:
     open_store(url).close()
     postgres.execute(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = on")
     finding = check_state(url)
-    assert Level.ERROR == finding.level
+    assert "error" == finding.level
     assert "cannot execute DELETE in a read-only transaction; the server is read-only" in finding.message
     with closing(open_store(url)) as store, pytest.raises(StoreError, match="the server is read-only"):
         commit(store, observation("a"))

@@ -16,7 +16,7 @@ from tests.support.world import World
 
 KEY = "sk_" + "0123456789abcdef" * 4
 
-Fault: TypeAlias = Callable[[httpx.Request], httpx.Response]
+Fault: TypeAlias = Callable[[httpx.Request], httpx.Response | None]
 
 
 def create_client(
@@ -66,8 +66,8 @@ class FakeHttpApi:
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.before(len(self.requests))
         self.requests.append(HttpRequest(request))
-        if self.fault is not None:
-            return self.fault(request)
+        if self.fault is not None and (response := self.fault(request)) is not None:
+            return response
         if self.answer is not None:
             return httpx.Response(200, content=self.answer, headers={"Date": formatdate(self._clock.now, usegmt=True)})
         path, query = request.url.raw_path.decode().partition("?")[::2]

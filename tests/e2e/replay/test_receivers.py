@@ -29,7 +29,7 @@ ALERT = {
         "summary": "Most publish attempts on a platform fail.",
         "title": "tiktok: 66 % of 121 attempts failed in 30m",
         "description": "Workspace acme: 66 % of 121 publish attempts on tiktok failed in the last 30 minutes.",
-        "command": "late-exporter logs --workspace acme --platform tiktok --status failed --since 30m",
+        "command": "late-exporter posts --workspace acme --platform tiktok --failed --since 30m",
         "runbook_url": RUNBOOK,
         "dashboard_url": "https://grafana.example/d/late-platform",
     },
@@ -79,7 +79,7 @@ def test_every_receiver_shows_title_and_text(tmp_path: Path, require_tool: Calla
     assert ("P1", TITLE) == (opsgenie["priority"], opsgenie["message"])
     for text in (json.dumps(pagerduty), json.dumps(opsgenie), json.dumps(teams), *receivers.mail_texts):
         assert "66 % of 121 publish attempts on tiktok" in text
-        assert "late-exporter logs --workspace acme --platform tiktok" in text
+        assert "late-exporter posts --workspace acme --platform tiktok" in text
         assert silence in text
     assert TITLE in json.dumps(teams)
     everything = json.dumps([receivers.service_messages, receivers.slack_messages, receivers.mail_texts])

@@ -1,0 +1,122 @@
+"""The command ``posts``: print the posts that failed, are overdue, or are still to be published."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from operator import attrgetter
+from typing import Any
+
+from msgspec.structs import asdict
+
+from late_exporter.api.client import LateClient
+from late_exporter.commands.connections import WorkspaceConnection, connect_workspaces, report_failure
+from late_exporter.commands.event_loop import run_interruptible
+from late_exporter.commands.logs import matching_logs
+from late_exporter.commands.output import warn, write_stdout
+from late_exporter.commands.post_outcomes import POSTS_COLUMNS, OutcomeCollector, PostOutcome, outcome_row
+from late_exporter.commands.records import print_records
+from late_exporter.commands.tables import Table, Terminal
+from late_exporter.config.sections import CommandFlags
+from late_exporter.config.settings import CommandContext
+from late_exporter.errors import BadPayload, BadRequest, EndpointNotFound, Forbidden
+from late_exporter.feeds.decoder import load_object, parse_millis, read_nested
+from late_exporter.feeds.status import OVERDUE_SECONDS, STATUS_FEEDS, StatusRequest
+from late_exporter.feeds.view import row_text
+from late_exporter.format import iso_time
+from late_exporter.ingest.status_poller import fetch_status
+from late_exporter.model import FAILED, PAGE_SIZE
+
+
+def posts(context: CommandContext) -> int:
+    return write_stdout(lambda: run_interruptible(_show_posts(context)))
+
+
+async def _show_posts(context: CommandContext) -> int:
+    flags, unread, outcomes = context.flags, list[str](), list[PostOutcome]()
+    async with connect_workspaces(context) as connections:
+        for workspace, connection in connections.items():
+            outcomes += await find_posts(workspace, connection, flags, now=time.time(), unread=unread)
+    print_posts(outcomes, flags, Terminal.detect(), is_several=len(connections) > 1)
+    return int(bool(unread))
+
+
+def print_posts(outcomes: Sequence[PostOutcome], flags: CommandFlags, terminal: Terminal, *, is_several: bool) -> None:
+    """Print posts up to a limit (0 for all): those that are due by time, then those that failed."""
+    due = sorted((each for each in outcomes if each.state != FAILED), key=attrgetter("time"))
+    failures = sorted((each for each in outcomes if each.state == FAILED), key=attrgetter("time"), reverse=True)
+    outcomes = [*due, *failures]
+    table = Table(terminal, (*POSTS_COLUMNS[:2], *["WORKSPACE"] * is_several, *POSTS_COLUMNS[2:]), toned="STATE")
+    print_records(outcomes[: flags.limit or None], flags.format, table, outcome_row, asdict)
+    if flags.limit and len(outcomes) > flags.limit:
+        warn(f"these are the first {flags.limit:,}; --limit 0 shows all")
+    elif not outcomes:
+        warn("no post matches")
+
+
+async def find_posts(
+    workspace: str, connection: WorkspaceConnection, flags: CommandFlags, *, now: float, unread: list[str]
+) -> Sequence[PostOutcome]:
+    """Return the posts of a workspace that the flags ask for, by default those that failed or are overdue.
+
+    If they cannot be read, the error is printed and the workspace added to ``unread``.
+    """
+    outcomes, is_default = list[PostOutcome](), not (flags.failed or flags.overdue or flags.pending)
+    if flags.overdue or flags.pending or is_default:
+        with report_failure(workspace, unread):
+            async for outcome in _unpublished_posts(workspace, connection[0], now, is_pending=flags.pending):
+                if (flags.platform or outcome.platform).lower() == outcome.platform:
+                    outcomes.append(outcome)
+    if (flags.failed or is_default) and workspace not in unread:
+        collector = OutcomeCollector()
+        async for batch in matching_logs(workspace, connection, flags, now=now, unread=unread):
+            for item in batch:
+                collector.add(item)
+        outcomes += (outcome for outcome in collector if outcome.state == FAILED)
+    return outcomes
+
+
+async def _unpublished_posts(
+    workspace: str, client: LateClient, now: float, *, is_pending: bool
+) -> AsyncIterator[PostOutcome]:
+    """Yield the posts that are overdue, or all that are not published yet, by account."""
+    usernames: dict[str, str] = {}
+    with suppress(Forbidden, EndpointNotFound):
+        usernames = {row_text(row, "_id"): row_text(row, "username") for row in await _fetch_rows(client, "accounts")}
+    for status in OVERDUE_SECONDS:
+        rows: Sequence[Mapping[str, Any]] = ()
+        with suppress(BadRequest):  # An older API does not know every status.
+            rows = await _fetch_rows(client, "posts", status=status, sortBy="scheduled-asc")
+        for post in rows:
+            scheduled_for, created_at = row_text(post, "scheduledFor"), row_text(post, "createdAt")
+            due_at = parse_millis(scheduled_for or (created_at if status == "publishing" else ""))
+            is_overdue = due_at is not None and now - due_at / 1000 > OVERDUE_SECONDS[status]
+            for target in _objects(post.get("platforms")) or [{}]:
+                is_published = row_text(target, "status") == "published" or row_text(post, "status") != status
+                account_id = row_text(target, "accountId", "_id") or row_text(target, "accountId")
+                if (is_overdue or is_pending) and not is_published:
+                    yield PostOutcome(
+                        workspace=workspace,
+                        post_id=row_text(post, "_id"),
+                        platform=row_text(target, "platform"),
+                        account_id=account_id,
+                        username=usernames.get(account_id) or row_text(target, "accountId", "username"),
+                        state=status,
+                        time="" if due_at is None else iso_time(due_at),
+                        scheduled_for=scheduled_for,
+                        caption=row_text(post, "title") or row_text(post, "content"),
+                    )
+
+
+async def _fetch_rows(client: LateClient, name: str, **params: str) -> Sequence[Mapping[str, Any]]:
+    """Return the first rows of the list of posts or accounts."""
+    body = await fetch_status(client, STATUS_FEEDS[name], StatusRequest(f"/v1/{name}", {**params, "limit": PAGE_SIZE}))
+    response = read_nested(body, load_object)
+    if not isinstance(response.get(name), list):
+        raise BadPayload(f"the response has no list of {name}")
+    return _objects(response[name])
+
+
+def _objects(rows: object) -> list[Mapping[str, Any]]:
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.commands.posts import find_posts, print_posts
+from late_exporter.commands.tables import Terminal
+from late_exporter.config.sections import CommandFlags
+from late_exporter.format import iso_time
+from tests.support.api import FakeHttpApi
+from tests.support.clock import MINUTE, VirtualClock
+from tests.support.loggers import NullLogger
+from tests.support.world import World
+
+ACCOUNT = "64e1f0a9e2b5af0012ab34ef"
+
+
+class PostsHarness:
+    """A simulated API with logs and posts, and the output of the command."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.world = World(self.clock)
+        self.api = FakeHttpApi(self.world)
+        self.api.fault = self._answer
+        self.posts: list[dict[str, Any]] = []
+        self.unread: list[str] = []
+        self.rejected_status, self.forbidden = "", ""
+
+    def _answer(self, request: httpx.Request) -> httpx.Response | None:
+        """Return the page of posts or the accounts that a request selects, None for logs."""
+        path, query = (
+            request.url.path.removeprefix("/api"),
+            {k: v[0] for k, v in parse_qs(request.url.query.decode()).items()},
+        )
+        if path == self.forbidden:
+            return httpx.Response(403, json={"error": "no right"})
+        if path == "/v1/accounts":
+            return httpx.Response(200, json={"accounts": [{"_id": ACCOUNT, "username": "@acme"}, 5]})
+        if path != "/v1/posts":
+            return None
+        if query["status"] == self.rejected_status:
+            return httpx.Response(400, json={"error": "invalid status"})
+        posts = sorted(
+            (each for each in self.posts if each["status"] == query["status"]),
+            key=lambda each: str(each.get("scheduledFor")),
+        )
+        return httpx.Response(200, json={"posts": posts[: int(query["limit"])]})
+
+    def log(self, age: float, status: str, post_id: str = "p1", **fields: Any) -> None:
+        """Insert an attempt that is some seconds old."""
+        response = {"errorCode": "X", "errorMessage": "no"} if status == "failed" else {}
+        request = {"contentPreview": "Hi", "scheduledFor": iso_time((self.clock.now - age) * 1000)}
+        self.world.insert(
+            self.clock.now - age, postId=post_id, status=status, response=response, request=request, **fields
+        )
+
+    def post(self, post_id: str, status: str, due_in: float | None, *statuses: str) -> None:
+        """Add a post that is due in some seconds, for an account per status."""
+        targets = [{"platform": "instagram", "accountId": ACCOUNT, "status": each} for each in statuses or (status,)]
+        row: dict[str, Any] = {"_id": post_id, "status": status, "content": "Hello", "platforms": targets}
+        if due_in is not None:
+            row["scheduledFor"] = iso_time((self.clock.now + due_in) * 1000)
+        self.posts.append(row)
+
+    async def show(self, **flags: Any) -> list[str]:
+        """Print the posts; return the lines."""
+        settings = CommandFlags.model_validate({"format": "table", **flags})
+        connection = self.api.client, ApiGeneration("late", logger=NullLogger())
+        out = io.StringIO()
+        with redirect_stdout(out), redirect_stderr(out):
+            found = await find_posts("brand", connection, settings, now=self.clock.now, unread=self.unread)
+            print_posts(found, settings, Terminal(), is_several=False)
+        return out.getvalue().splitlines()
+
+    async def ids(self, **flags: Any) -> list[str]:
+        """Return the ids of the posts that are printed."""
+        return [json.loads(line)["post_id"] for line in await self.show(format="json", **flags) if line[0] == "{"]
+
+
+async def test_posts_whose_last_attempt_failed_are_printed_once_per_account() -> None:
+    """A post that was published by a later attempt, or that will be tried again, need not be published again."""
+    harness = PostsHarness()
+    harness.log(50, "failed")
+    harness.log(40, "failed", action="retry", attemptNumber=2)
+    harness.log(30, "failed", platform="tiktok")
+    harness.log(20, "success", platform="tiktok", action="retry")
+    harness.log(60, "failed", "p2")
+    harness.log(10, "skipped", "p2", action="rate_limit_pause")
+    harness.log(30, "failed", "p3", accountId="acc2", accountUsername="@other")
+    harness.log(7200, "failed", "p4")
+
+    assert [
+        "TIME                  STATE   PLATFORM   ACCOUNT     TRY  POST  RESULT, CAPTION",
+        "2026-11-25T09:46:10Z  failed  instagram  @other        1  p3    X: no “Hi”",
+        "2026-11-25T09:46:00Z  failed  instagram  @baeckerei    2  p1    X: no “Hi”",
+    ] == await harness.show(failed="true", since="1h")
+    assert ["p3", "p1", "p4"] == await harness.ids(failed="true")
+    assert [] == await harness.ids(failed="true", platform="tiktok")
+    (row,) = csv.DictReader(await harness.show(failed="true", since="35s", format="csv"))
+    assert ("brand", "p3", "@other", "X", "no", "Hi", "2026-11-25T09:46:10Z") == tuple(
+        row[name] for name in ("workspace", "post_id", "username", "error_code", "error", "caption", "scheduled_for")
+    )
+
+
+async def test_overdue_posts_are_those_that_status_reports() -> None:
+    """Accounts are named, and those on which the post is published already are left out."""
+    harness = PostsHarness()
+    harness.post("due", "scheduled", 10 * MINUTE)
+    harness.post("late", "scheduled", -10 * MINUTE, "pending", "published")
+    harness.post("young", "scheduled", -MINUTE)
+    harness.post("unknown", "scheduled", None)
+    harness.post("stuck", "publishing", -120 * MINUTE)
+    harness.post("running", "publishing", -9 * MINUTE)
+    harness.post("waiting", "pending_approval", -20 * MINUTE)
+    harness.log(30, "failed", "p1")
+
+    assert [
+        "TIME                  STATE             PLATFORM   ACCOUNT  TRY  POST     RESULT, CAPTION",
+        "2026-11-25T07:46:40Z  publishing        instagram  @acme      -  stuck    “Hello”",
+        "2026-11-25T09:26:40Z  pending_approval  instagram  @acme      -  waiting  “Hello”",
+        "2026-11-25T09:36:40Z  scheduled         instagram  @acme      -  late     “Hello”",
+    ] == await harness.show(overdue="true")
+    assert ["stuck", "waiting", "late", "p1"] == await harness.ids()
+    assert ["unknown", "stuck", "waiting", "late", "running", "young", "due"] == await harness.ids(pending="true")
+    assert [] == await harness.ids(pending="true", platform="tiktok")
+    assert ["stuck", "waiting", "late"] == await harness.ids(overdue="true", platform="Instagram")
+
+
+async def test_posts_are_printed_up_to_the_limit() -> None:
+    """The first hundred of each status are read, those that are due first."""
+    harness = PostsHarness()
+    for number in range(120):
+        harness.post(f"p{number:03}", "scheduled", number)
+    assert [f"p{number:03}" for number in range(100)] == await harness.ids(pending="true", limit=0)
+    assert (
+        "late-exporter: these are the first 30; --limit 0 shows all"
+        == (await harness.show(pending="true", limit=30))[-1]
+    )
+    harness.posts.clear()
+    assert ["late-exporter: no post matches"] == await harness.show(pending="true")
+
+
+async def test_an_older_api_and_a_restricted_key() -> None:
+    """A status that the API does not know has no posts; without the right to accounts their ids are shown."""
+    harness = PostsHarness()
+    harness.post("late", "scheduled", -10 * MINUTE)
+    harness.rejected_status, harness.forbidden = "pending_approval", "/v1/accounts"
+    (line,) = await harness.show(overdue="true", format="json")
+    assert (ACCOUNT, "") == (json.loads(line)["account_id"], json.loads(line)["username"])
+    harness.forbidden = "/v1/posts"
+    assert (await harness.show(overdue="true"))[0].startswith("late-exporter: error: brand: 403")
+    assert ["brand"] == harness.unread
+
+
+@pytest.mark.parametrize(
+    ("caption", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+49 30", "'+49 30"),
+        ("-x", "'-x"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("@acme says hi", "'@acme says hi"),
+        ("@acme.corp-1", "@acme.corp-1"),
+        ("a\nb", "a b"),
+    ],
+)
+async def test_csv_has_nothing_that_a_spreadsheet_runs(caption: str, cell: str) -> None:
+    """Names keep their @."""
+    harness = PostsHarness()
+    harness.world.insert(harness.clock.now, postId="p1", status="failed", request={"contentPreview": caption})
+    (row,) = csv.DictReader(await harness.show(failed="true", format="csv"))
+    assert (cell, "@baeckerei") == (row["caption"], row["username"])
