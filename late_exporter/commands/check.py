@@ -92,11 +92,11 @@ async def _find(context: CommandContext) -> Sequence[CheckResult]:
             client, generation = connections[workspace.name]
             status = status_config(settings, workspace)
             generations = {scope.feed: recorded[scope] for scope in recorded if scope.workspace == workspace.name}
-            found = [finding async for finding in check_api(client, generation, feeds, generations, status)]
+            results = [finding async for finding in check_api(client, generation, feeds, generations, status)]
             # A poll costs one request per feed, and one for pending logs.
             required_rate = (len(feeds) + 1) * 60 / settings.poll.interval + status.requests_per_minute
-            found += check_quota(client, required_rate, settings.api.quota_share / workspace.key_shards, users)
-            findings += [replace(finding, workspace=workspace.name) for finding in found]
+            results += check_quota(client, required_rate, settings.api.quota_share / workspace.key_shards, users)
+            findings += [replace(finding, workspace=workspace.name) for finding in results]
     return [*findings, *await asyncio.to_thread(lambda: list(check_machine(settings)))]
 
 

@@ -38,8 +38,8 @@ def parse_status(body: bytes) -> StatusDocument:
         raise LateError("the response is not that of a late-exporter of this version") from None
 
 
-def _problem_lines(found: Iterable[Finding], terminal: Terminal) -> Iterator[str]:
-    for each in found:
+def _problem_lines(findings: Iterable[Finding], terminal: Terminal) -> Iterator[str]:
+    for each in findings:
         yield terminal.toned(f"{LEVELS[each.tone]:8}", each.tone) + clean(f"{each.workspace}: {each.line}")
 
 

@@ -116,8 +116,8 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
         cls, workspaces: Sequence[WorkspaceHealth], *, version: str, now: float, cluster: ClusterHealth | None = None
     ) -> Self:
         """Return the document of some workspaces; ``now`` is in Unix seconds."""
-        found = chain.from_iterable(_find_in(each, now) for each in workspaces)
-        findings = tuple(sorted(found, key=lambda each: each.severity))
+        findings = tuple(chain.from_iterable(_find_in(each, now) for each in workspaces))
+        findings = tuple(sorted(findings, key=lambda each: each.severity))
         ranks = {name: rank for rank, name in enumerate(dict.fromkeys(each.workspace for each in findings))}
         ordered = tuple(sorted(workspaces, key=lambda each: ranks.get(each.name, len(ranks))))
         return cls(version=version, now=now, workspaces=ordered, findings=findings, cluster=cluster)
