@@ -1323,7 +1323,7 @@ def _plan_limit_alert(severity: Severity, condition: str, expr: str, consequence
         expr=expr,
         for_="5m",
         keep_firing_for=RESTART_GRACE,
-        summary="A limit of the plan is almost reached.",
+        summary="Little or nothing is left of the plan.",
         title=f"{_SHARE} of the {{{{ $labels.kind }}}} of the plan used",
         description=(
             f"{_WORKSPACE}: {{{{ $value | humanizePercentage }}}} of the {{{{ $labels.kind }}}} of the plan are used."

@@ -333,7 +333,7 @@ function(c) {
             "exporter": "late",
           },
           "annotations": {
-            "summary": "A limit of the plan is almost reached.",
+            "summary": "Little or nothing is left of the plan.",
             "title": "{{ $value | humanizePercentage }} of the {{ $labels.kind }} of the plan used",
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanizePercentage }} of the {{ $labels.kind }} of the plan are used. When no upload is left, posts are refused and write no log.",
             "command": "late-exporter status",
@@ -351,7 +351,7 @@ function(c) {
             "exporter": "late",
           },
           "annotations": {
-            "summary": "A limit of the plan is almost reached.",
+            "summary": "Little or nothing is left of the plan.",
             "title": "{{ $value | humanizePercentage }} of the {{ $labels.kind }} of the plan used",
             "description": "Workspace {{ $labels.workspace }}: {{ $value | humanizePercentage }} of the {{ $labels.kind }} of the plan are used. Posts are refused and write no log.",
             "command": "late-exporter status",
