@@ -23,7 +23,7 @@ import trustme
 from late_exporter.config.tls import Tls, create_context
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
-from late_exporter.web import server
+from late_exporter.web import reply, server
 from late_exporter.web.rate import LOG_RATE
 from late_exporter.web.reply import Reply, send_reply
 from late_exporter.web.server import serve
@@ -757,7 +757,7 @@ async def test_responses_have_the_current_date(harness: ServerHarness, monkeypat
     """Also the first one after a rest."""
     client = await harness.connect()
     for date in ("Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 02 Jan 1970 00:00:00 GMT"):
-        monkeypatch.setattr(server, "formatdate", lambda *, usegmt, date=date: date if usegmt else "")
+        monkeypatch.setattr(reply, "formatdate", lambda *, usegmt, date=date: date if usegmt else "")
         client.send(REQUEST % b"/a")
         assert f"\r\ndate: {date}\r\n".encode() in await client.reader.readuntil(b"\r\n\r\n")
         await client.reader.readexactly(2)
