@@ -122,4 +122,4 @@ async def test_an_error_of_an_application_in_another_loop() -> None:
 
     forward = in_loop(app, asyncio.get_running_loop())
     with pytest.raises(ZeroDivisionError):
-        await run_in_thread(lambda: forward({}, app, app))  # type: ignore[arg-type,return-value]
+        await run_in_thread(lambda: forward({}, app, app))  # type: ignore[arg-type]
