@@ -97,8 +97,7 @@ class AccessHarness:
             lambda: WebConfig(users=users, user_workspaces=bound),
             passwords=PasswordVerifier(check_password=lambda password, _: password == b"right"),
             log=RecordingLogger(),
-            unauthenticated_paths=unauthenticated_paths,
-            is_public=receiver.handles,
+            needs_password=lambda path: path not in unauthenticated_paths and not receiver.handles(path),
         )
 
     async def request(

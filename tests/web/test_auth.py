@@ -35,6 +35,7 @@ class AuthHarness:
 
     def __init__(self, *, unauthenticated_paths: Sequence[str] = (), **config: Any) -> None:
         self.clock, self.log = VirtualClock(), RecordingLogger()
+        hook = WebhookReceiver("/late/hook", secret=str)
         self.checks: list[tuple[bytes, bytes]] = []
         self.config = WebConfig(**config)
         self.passwords = PasswordVerifier(monotonic=self.clock.monotonic, check_password=self.check)
@@ -43,8 +44,7 @@ class AuthHarness:
             lambda: self.config,
             passwords=self.passwords,
             log=self.log,
-            unauthenticated_paths=unauthenticated_paths,
-            is_public=WebhookReceiver("/late/hook", secret=str).handles,
+            needs_password=lambda path: path not in unauthenticated_paths and not hook.handles(path),
             monotonic=self.clock.monotonic,
         )
 
