@@ -265,7 +265,7 @@ async def test_the_page_as_json() -> None:
         document.workspaces[0].feeds[0].name,
         document.workspaces[0].feeds[0].progress and document.workspaces[0].feeds[0].progress.log_count,
     )
-    assert ["the feed fails: gone"] == [finding.text for finding in document.findings]
+    assert ["feed f? failed: gone"] == [finding.text for finding in document.findings]
     for accept in (b"application/json, text/plain, */*", b"Application/JSON;q=1, */*;q=0.5"):
         assert response.body == (await call(application(feed), headers=[(b"accept", accept)])).body
     html = await call(application(feed), headers=[(b"accept", b"text/html,application/json;q=0.9")])
