@@ -69,6 +69,7 @@ async def not_served(_scope: Message, _receive: Receive, _send: Send) -> None:
     [
         (200, "text/html; charset=utf-8", "<!doctype html>", "/"),
         (200, "text/plain; version=0.0.4; charset=utf-8", "late_up 1\n", "/metrics"),
+        (200, "text/plain; charset=utf-8", "poll:\n  interval: 30s\n", "/config"),
         (200, "text/plain; charset=utf-8", "late-exporter is healthy\n", "/-/healthy"),
         (200, "text/plain; charset=utf-8", "late-exporter is ready\n", "/-/ready"),
         (404, "text/plain; charset=utf-8", "not found\n", "/metrics/"),
@@ -243,14 +244,6 @@ async def test_a_scrape_does_not_wait_for_bodies_of_workspaces() -> None:
     assert [True, False] == [request.workspaces is not None for request in requests]
     may_end.set()
     assert {HTTPStatus.OK} == {response.status for response in await asyncio.gather(*strangers)}
-
-
-async def test_configuration() -> None:
-    """The configuration is plain text that no browser takes for something else."""
-    response = await call(application(), "/config")
-    assert (200, "poll:\n  interval: 30s\n") == (response.status, response.text)
-    assert "text/plain; charset=utf-8" == response.headers["content-type"]
-    assert 405 == (await call(application(), "/config", "POST")).status
 
 
 async def test_the_page_as_json() -> None:

@@ -108,16 +108,12 @@ async def test_wrong_password(auth: AuthHarness) -> None:
     "header",
     [
         None,
-        b"Basic",
         b"Basic !!!",
         b"Basic YWxpY2U=",
         b"Basic YWxpY2U6d29uZGVybGFuZA==\x00",
         b"Basic " + base64.b64encode(b"\xff:wonderland"),
         b"Basic " + base64.b64encode(b":wonderland"),
         b"Bearer " + base64.b64encode(b"alice:wonderland"),
-        base64.b64encode(b"alice:wonderland"),
-        b"\xff\xfe",
-        b"Basic " + b"A" * 20_000,
     ],
 )
 async def test_no_password(auth: AuthHarness, header: bytes | None) -> None:
@@ -161,14 +157,6 @@ async def test_changed_hash(auth: AuthHarness) -> None:
     assert 401 == (await auth.request("alice", "wonderland")).status
     auth.config = WebConfig(users=USERS)
     assert 200 == (await auth.request("alice", "wonderland")).status
-
-
-async def test_unauthenticated_paths_do_not_check() -> None:
-    """On an open path passwords are neither checked nor counted."""
-    auth = AuthHarness(users=USERS, unauthenticated_paths=["/-/healthy"])
-    for _ in range(FAILED_LOGIN_RATE.burst + 1):
-        assert 200 == (await auth.request("alice", "x", path="/-/healthy")).status
-    assert [] == auth.checks
 
 
 @pytest.mark.parametrize(

@@ -155,14 +155,6 @@ def test_first_sync() -> None:
     assert "<dl>" not in html
 
 
-def test_links() -> None:
-    """Links are relative, so that they work behind a proxy prefix, except that to the documentation."""
-    page = render_page(document(), {}, ("/my path", "/config"))
-    links = PageParser(page).links()
-    assert ["./my%20path", "./config"] == links[:2]
-    assert [link for link in links[2:] if not str(link).startswith("https://")] == []
-
-
 def test_page_is_self_contained() -> None:
     """The page has no script, inline style or handler, and loads nothing but its embedded icon."""
     elements = PageParser(render(troubled_workspace())).elements
