@@ -1,21 +1,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.ingest.webhooks import WebhookReceiver
+from late_exporter.web.asgi import Message
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.passwords import FAILED_LOGIN_RATE, PasswordVerifier
 from late_exporter.web.rate import LOG_RATE
 from tests.support.clock import VirtualClock
 from tests.support.loggers import RecordingLogger
 from tests.web.requests import PEER, Response, basic_auth, call
-
-Message = MutableMapping[str, Any]
 
 ALICE = b"$2y$10$" + b"a" * 53
 BOB = b"$2y$12$" + b"b" * 53

@@ -12,7 +12,7 @@ import struct
 import time
 import warnings
 from asyncio.sslproto import SSLProtocol
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,13 @@ from late_exporter.config.tls import Tls, create_context
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.web import server
+from late_exporter.web.asgi import Message
 from late_exporter.web.rate import LOG_RATE
 from late_exporter.web.reply import Reply, send_reply
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
 from tests.support.profiles import spread
 from tests.web.requests import DEADLINE, wait_until
-
-Message = MutableMapping[str, Any]
 
 BUFFER = 1 << 16
 LARGE = 12 << 20
