@@ -120,7 +120,7 @@ def test_wheel_runs_with_the_pinned_packages(dist: Path, tmp_path: Path) -> None
     code = (
         "import late_exporter.commands.run; from late_exporter.web.findings import StatusDocument; "
         "from late_exporter.web.landing import render_page; "
-        "render_page(StatusDocument(version='', now=0.0, workspaces=()), ['/metrics'])"
+        "render_page(StatusDocument(version='', now=0.0, workspaces=()), {}, ['/metrics'])"
     )
     imported = subprocess.run(
         [tmp_path / "venv" / "bin" / "python", "-c", code],

@@ -109,8 +109,9 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             watcher.current,
             PasswordVerifier(),
             _logger(),
-            unauthenticated_paths=settings.web.unauthenticated_paths,
-            is_public=receiver.handles if receiver else None,
+            needs_password=lambda path: (
+                path not in settings.web.unauthenticated_paths and not (receiver and receiver.handles(path))
+            ),
         )
         # In a thread: a scrape only reads what is published, so it need not wait for this event loop.
         group.create_task(run_in_thread(partial(serve, protected_app, sockets, web_config=watcher.current)))

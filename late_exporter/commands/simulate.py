@@ -80,7 +80,7 @@ async def _serve_simulator(context: CommandContext, bound: socket.socket, *, is_
         write_line(
             INSTRUCTIONS.format(about=about, key=KEY, url=f"{url}/api", commands="\n  late-exporter ".join(steps))
         )
-    await serve(api, [bound], date_header=False)
+    await serve(api, [bound])
 
 
 def _create_world(options: SimulateSettings, lead: float) -> SimulatedWorld:

@@ -14,7 +14,7 @@ from late_exporter.errors import LateError
 from late_exporter.format import human_duration
 from late_exporter.status import FeedHealth, PlatformHealth, WorkspaceHealth
 from late_exporter.web import verdicts
-from late_exporter.web.findings import Finding, StatusDocument, problems_in, verdicts_of
+from late_exporter.web.findings import Finding, StatusDocument, problems_in, summary_of
 
 LEVELS = {"bad": "FAILING", "warn": "WARNING", "busy": "BUSY", "idle": "IDLE", "ok": "OK"}
 INDENT = 2
@@ -44,9 +44,9 @@ def _problem_lines(findings: Iterable[Finding], terminal: Terminal) -> Iterator[
 
 
 def _lines(document: StatusDocument, problem_lines: Sequence[str], terminal: Terminal) -> Iterator[str]:
-    for verdict in verdicts_of(document):
-        text = f"{verdict.text}; also {verdict.others}" if verdict.others else verdict.text
-        yield terminal.toned(f"{LEVELS[verdict.tone]:8}", verdict.tone) + terminal.bold(clean(text))
+    for finding in summary_of(document):
+        level = terminal.toned(f"{LEVELS[finding.tone]:8}", finding.tone)
+        yield level + terminal.bold(clean(document.sentence(finding)))
     if problem_lines:
         yield from ("", *problem_lines)
     for workspace in document.workspaces:

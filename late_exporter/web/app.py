@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
@@ -100,19 +100,21 @@ def create_app(
                 if allowed is None or workspace.name in allowed:
                     workspaces.append(workspace)
                 await asyncio.sleep(0)
-            if (subject := scope["path"][1:]) and subject not in failures_by_subject(workspaces):
-                raise AccessError(HTTPStatus.NOT_FOUND)
             cluster = health.cluster() if allowed is None else None  # It names all workspaces.
-            create = partial(StatusDocument.of, workspaces, version=version, now=clock(), cluster=cluster)
-            status = await asyncio.to_thread(create)
-            if JSON_TYPE in (accept := (get_header(scope, b"accept") or "").lower()) and "text/html" not in accept:
-                shown = tuple(msgspec.structs.replace(each, failures=()) for each in workspaces)
-                status = msgspec.structs.replace(status, workspaces=shown)  # Failures would be most of it.
-                # Not msgspec's encoder: names of the API may contain what UTF-8 cannot encode.
-                text = await asyncio.to_thread(lambda: json.dumps(msgspec.to_builtins(status)))
-                return Reply(body=text.encode(), headers=(("content-type", JSON_TYPE),))
-            paths = (telemetry_path, *(("/config",) if allowed is None else ()), "/-/healthy", "/-/ready")
-            html = await asyncio.to_thread(render_page, status, paths, subject)
+            return await asyncio.to_thread(render, scope, workspaces, cluster)
+
+    def render(scope: Message, workspaces: Sequence[WorkspaceHealth], cluster: ClusterHealth | None) -> Reply:
+        subject, failures = scope["path"][1:], failures_by_subject(workspaces)
+        if subject and subject not in failures:
+            raise AccessError(HTTPStatus.NOT_FOUND)
+        status = StatusDocument.of(workspaces, version=version, now=clock(), cluster=cluster)
+        accept = get_header(scope, b"accept").lower()
+        if JSON_TYPE in accept and "text/html" not in accept:
+            # Not msgspec's encoder: names of the API may contain what UTF-8 cannot encode.
+            text = json.dumps(msgspec.to_builtins(status))
+            return Reply(body=text.encode(), headers=(("content-type", JSON_TYPE),))
+        paths = (telemetry_path, *(("/config",) if allowed_workspaces(scope) is None else ()), "/-/healthy", "/-/ready")
+        html = render_page(status, failures, paths, subject)
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
     routes: dict[str, Route] = {
@@ -136,8 +138,8 @@ def create_app(
 
 
 async def _runbook(runbooks: Callable[[], Mapping[str, str]], scope: Message) -> Reply:
-    text = (await asyncio.to_thread(runbooks)).get(scope["path"].removeprefix(RUNBOOK_PATH).removesuffix(".md"))
-    return text_reply("there is no such runbook", HTTPStatus.NOT_FOUND) if text is None else text_reply(text)
+    texts, name = await asyncio.to_thread(runbooks), scope["path"].removeprefix(RUNBOOK_PATH).removesuffix(".md")
+    return text_reply(texts[name]) if name in texts else text_reply("there is no such runbook", HTTPStatus.NOT_FOUND)
 
 
 async def _receive_webhook(webhooks: WebhookReceiver, receive: Receive, scope: Message) -> Reply:
@@ -200,12 +202,8 @@ async def _readiness(health: HealthSource, scope: Message) -> Reply:
     else:
         visible = ((workspace, feed) for workspace, feed in unsynced if allowed is None or workspace in allowed)
         reasons = [
-            f"{single_line(workspace)}/{single_line(feed.name)}: {_unready_reason(feed)}"
+            f"{single_line(workspace)}/{single_line(feed.name)}: {feed_status(feed).label.lower()}: "
+            + (single_line(feed.error) or progress_text(feed.progress or SyncProgress(feed.logs)))
             for workspace, feed in islice(visible, MAX_REASONS)
         ]
     return text_reply("\n".join(reasons), 503) if reasons else text_reply("late-exporter is ready")
-
-
-def _unready_reason(feed: FeedHealth) -> str:
-    progress = feed.progress or SyncProgress(feed.logs)
-    return f"{feed_status(feed).label.lower()}: {single_line(feed.error) or progress_text(progress)}"

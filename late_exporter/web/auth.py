@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.protocols import Logger
@@ -23,52 +23,45 @@ class AuthMiddleware:
 
     Args:
         config: Returns the current configuration of the web server.
-        unauthenticated_paths: Need no password.
-        is_public: Returns whether a path needs none because its requests are authenticated in another way.
+        needs_password: Returns whether a path does, if there are users.
     """
 
     app: App
     config: Callable[[], WebConfig]
     passwords: PasswordVerifier
     log: Logger
-    unauthenticated_paths: Collection[str] = ()
-    is_public: Callable[[str], bool] | None = None
+    needs_password: Callable[[str], bool]
     monotonic: Callable[[], float] = time.monotonic
-    _bucket: TokenBucket | None = None
+    _buckets: dict[RequestRate, TokenBucket] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._log_bucket = TokenBucket(LOG_RATE, self.monotonic)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        config, path = self.config(), scope["path"]
+        config, user = self.config(), ""
         if config.headers:
             send = _with_headers(config.headers, send)
-        is_public, user = self.is_public is not None and self.is_public(path), ""
-        has_users = bool(config.users or config.user_workspaces)
         try:
-            self._limit(config.rate)
-            if has_users and not (is_public or path in self.unauthenticated_paths):
+            if config.rate is not None:
+                self._limit(config.rate)
+            if (config.users or config.user_workspaces) and self.needs_password(scope["path"]):
                 user = await self._authenticate(config, scope)
         except AccessError as exc:
             await send_reply(error_reply(exc), scope, send)
             return
-        if config.user_workspaces and not is_public:
+        if config.user_workspaces:
             # A request without a user sees no workspace; a user who is not bound sees all of them.
             allowed = config.user_workspaces.get(user) if user else frozenset[str]()
             scope = scope if allowed is None else {**scope, ALLOWED_WORKSPACES: allowed}
         await self.app(scope, receive, send)
 
-    def _limit(self, rate: RequestRate | None) -> None:
-        if rate is None:
-            return
-        if self._bucket is None or self._bucket.rate != rate:
-            self._bucket = TokenBucket(rate, self.monotonic)
-        if retry_after := self._bucket.take():
+    def _limit(self, rate: RequestRate) -> None:
+        if retry_after := self._buckets.setdefault(rate, TokenBucket(rate, self.monotonic)).take():
             raise too_many_requests(retry_after)
 
     async def _authenticate(self, config: WebConfig, scope: Message) -> str:
         """Return the user of a request; raise AccessError without a correct password."""
-        authorization = get_header(scope, b"authorization") or ""
+        authorization = get_header(scope, b"authorization")
         user, password = _credentials(authorization)
         peer = str(scope["client"][0]) if scope.get("client") else ""
         try:
@@ -93,13 +86,12 @@ def _credentials(authorization: str) -> tuple[str, bytes]:
 
 def _with_headers(headers: tuple[tuple[str, str], ...], send: Send) -> Send:
     """Return a ``send`` that sets headers of responses, replacing those of the same name."""
-    new_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
-    names = {name for name, _ in new_headers}
+    new_headers = {name.lower().encode(): value.encode("latin-1") for name, value in headers}
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            other_headers = [(name, value) for name, value in message["headers"] if name.lower() not in names]
-            message = {**message, "headers": [*other_headers, *new_headers]}
+            old_headers = {name.lower(): value for name, value in message["headers"]}
+            message = {**message, "headers": [*(old_headers | new_headers).items()]}
         await send(message)
 
     return send_with_headers

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import NamedTuple, Self
 
 import msgspec
 
 from late_exporter.format import human_duration, plural
-from late_exporter.status import AccountHealth, Condition, FeedHealth, PlatformHealth, WorkspaceHealth
+from late_exporter.status import AccountHealth, Condition, FeedHealth, PlatformHealth, StatusFeedHealth, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web import verdicts
-from late_exporter.web.verdicts import HOUR, TONES, FeedStatus, Verdict, short_name, single_line
+from late_exporter.web.verdicts import HOUR, TONES, FeedStatus, short_name, single_line
 
 DAY = 24 * HOUR
 MAX_NAMES = 5
@@ -28,14 +26,12 @@ class Kind(NamedTuple):
     """Wording and severity of a kind of findings.
 
     Attributes:
-        noun: What a summary counts, in the singular.
         text: Sentence about conditions of status feeds; ``{when}`` is the time of the first, ``{accounts}`` how many.
         suffix: What follows the name of each.
         warn_after: Seconds after the time of a condition from which it is a problem, rather than only of interest.
         bad_after: The same for a critical one.
     """
 
-    noun: str
     text: str = ""
     suffix: str = ""
     warn_after: float = -math.inf
@@ -45,23 +41,23 @@ class Kind(NamedTuple):
 COOLDOWN = "in cooldown after failed posts; what was scheduled until its end has failed, schedule it again"
 OVERDUE = "a post that was due {when} is still"
 KINDS = {
-    "inactive": Kind("suspended plan", "the plan is suspended or gives no access", bad_after=-math.inf),
-    "scheduled": Kind("overdue post", f"{OVERDUE} scheduled", bad_after=HOUR),
-    "publishing": Kind("overdue post", f"{OVERDUE} publishing"),
-    "pending_approval": Kind("unapproved post", f"{OVERDUE} pending approval"),
-    "platform": Kind("failing platform"),
-    "feed": Kind("polling problem"),
-    "pending": Kind("stuck post"),
-    "blocked": Kind("blocked account", "{accounts} cannot post"),
-    "reconnect": Kind("disconnected account", "{accounts} must be connected again"),
-    "token": Kind("expiring token", "{tokens} will expire soon", ", {when}", warn_after=-7 * DAY, bad_after=-DAY),
-    "cooldown": Kind("cooldown", f"{{accounts}} {COOLDOWN}", ", which ends {when}"),
-    "account": Kind("failing account"),
-    "balance": Kind("empty balance", "pay-per-use has stopped"),
-    "limit": Kind("plan limit", "little or nothing is left of the plan"),
-    "webhook": Kind("disabled webhook", "{webhooks} switched off"),
-    "status_feed": Kind("failing status feed"),
-    "plan": Kind("plan", "the plan", warn_after=math.inf),
+    "inactive": Kind("the plan is suspended or gives no access", bad_after=-math.inf),
+    "scheduled": Kind(f"{OVERDUE} scheduled", bad_after=HOUR),
+    "publishing": Kind(f"{OVERDUE} publishing"),
+    "pending_approval": Kind(f"{OVERDUE} pending approval"),
+    "platform": Kind(),
+    "feed": Kind(),
+    "pending": Kind(),
+    "blocked": Kind("{accounts} cannot post"),
+    "reconnect": Kind("{accounts} must be connected again"),
+    "token": Kind("{tokens} will expire soon", ", {when}", warn_after=-7 * DAY, bad_after=-DAY),
+    "cooldown": Kind(f"{{accounts}} {COOLDOWN}", ", which ends {when}"),
+    "account": Kind(),
+    "balance": Kind("pay-per-use has stopped"),
+    "limit": Kind("little or nothing is left of the plan"),
+    "webhook": Kind("{webhooks} switched off"),
+    "status_feed": Kind(),
+    "plan": Kind("the plan", warn_after=math.inf),
 }
 """Kinds of findings; among equally severe ones, the worst first."""
 
@@ -85,11 +81,6 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     workspace: str = ""
 
     @property
-    def severity(self) -> tuple[int, int]:
-        """Key to sort by, worst first."""
-        return TONES.index(self.tone), list(KINDS).index(self.kind)
-
-    @property
     def line(self) -> str:
         """The sentence with the first names."""
         names, more = ", ".join(self.names[:MAX_NAMES]), len(self.names) - MAX_NAMES
@@ -101,7 +92,7 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         now: Unix time in seconds.
-        workspaces: Those with the worst findings first.
+        workspaces: Those with the worst findings first, without failures, which would be most of it.
         findings: Everything found in the workspaces, worst first.
     """
 
@@ -116,34 +107,36 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
         cls, workspaces: Sequence[WorkspaceHealth], *, version: str, now: float, cluster: ClusterHealth | None = None
     ) -> Self:
         """Return the document of some workspaces; ``now`` is in Unix seconds."""
-        findings = tuple(chain.from_iterable(_find_in(each, now) for each in workspaces))
-        findings = tuple(sorted(findings, key=lambda each: each.severity))
-        ranks = {name: rank for rank, name in enumerate(dict.fromkeys(each.workspace for each in findings))}
-        ordered = tuple(sorted(workspaces, key=lambda each: ranks.get(each.name, len(ranks))))
-        return cls(version=version, now=now, workspaces=ordered, findings=findings, cluster=cluster)
+        kinds, by_name = list(KINDS), {each.name: each for each in workspaces}
+        replace = msgspec.structs.replace
+        findings = [replace(finding, workspace=each.name) for each in workspaces for finding in _find_in(each, now)]
+        findings.sort(key=lambda each: (TONES.index(each.tone), kinds.index(each.kind)))
+        names = dict.fromkeys(each.workspace for each in findings)
+        ordered = tuple(replace(by_name[name], failures=()) for name in names)
+        return cls(version=version, now=now, workspaces=ordered, findings=tuple(findings), cluster=cluster)
+
+    def sentence(self, finding: Finding) -> str:
+        """Return what a finding says, beginning with its workspace if there are several."""
+        is_named = finding.workspace and len(self.workspaces) > 1
+        return f"{finding.workspace}: {finding.text}" if is_named else as_sentence(finding.text)
 
 
 def problems_in(findings: Iterable[Finding]) -> Sequence[Finding]:
     return [each for each in findings if each.tone in ("bad", "warn")]
 
 
-def verdicts_of(document: StatusDocument) -> Sequence[Verdict]:
-    """Return the verdicts about all workspaces, the worst one first."""
-    workspaces, problems, sentences = document.workspaces, problems_in(document.findings), list[Verdict]()
-    if problems:
-        worst, others = problems[0], Counter[str]()
-        for each in problems[1:]:
-            others[KINDS[each.kind].noun] += max(len(each.names), 1)
-        text = f"{worst.workspace}: {worst.text}" if len(workspaces) > 1 else as_sentence(worst.text)
-        sentences.append(Verdict(worst.tone, text, ", ".join(plural(count, noun) for noun, count in others.items())))
+def summary_of(document: StatusDocument) -> Sequence[Finding]:
+    """Return the worst problem, and how polling and publishing are if they work."""
+    workspaces, problems = document.workspaces, problems_in(document.findings)
+    summary = list(problems[:1])
     if not any(finding.kind == "feed" for finding in problems):
-        polling = _polling_finding([feed for workspace in workspaces for feed in workspace.feeds])
-        sentences.append(Verdict(polling.tone, as_sentence(polling.text)))
+        summary.append(_polling_finding([feed for workspace in workspaces for feed in workspace.feeds]))
     recent = [platform.recent for workspace in workspaces for platform in workspace.platforms]
     failed, final = sum(each.failed for each in recent), sum(each.final for each in recent)
     if final and not problems:
-        sentences.append(Verdict("ok", f"Publishing works: {failed:,} of {final:,} attempts failed"))
-    return sentences
+        text = f"publishing works: {failed:,} of {final:,} attempts failed"
+        summary.append(Finding(kind="platform", tone="ok", text=text))
+    return summary
 
 
 def as_sentence(text: str) -> str:
@@ -151,21 +144,20 @@ def as_sentence(text: str) -> str:
 
 
 def _find_in(workspace: WorkspaceHealth, now: float) -> Iterator[Finding]:
-    findings = chain(
-        condition_findings(workspace.status.conditions, now),
-        *(_platform_findings(each, workspace.recent_since, now) for each in workspace.platforms),
-        _account_findings(workspace.failing_accounts),
-        _feed_findings(workspace),
-    )
-    return (msgspec.structs.replace(each, workspace=workspace.name) for each in findings)
+    yield from condition_findings(workspace.status.conditions, now)
+    for platform in workspace.platforms:
+        yield from _platform_findings(platform, workspace.recent_since, now)
+    yield from _account_findings(workspace.failing_accounts)
+    yield from _feed_findings(workspace)
 
 
 def condition_findings(conditions: Sequence[Condition], now: float) -> Iterator[Finding]:
     """Yield what the status feeds of a workspace report; ``now`` is in Unix seconds."""
+    current = [each for each in conditions if each.kind != "cooldown" or each.at > now]
+    current.sort(key=lambda each: each.at)
     for kind, wording in KINDS.items():
-        matches = [each for each in conditions if each.kind == kind and (kind != "cooldown" or each.at > now)]
+        matches = [each for each in current if each.kind == kind]
         if matches:
-            matches.sort(key=lambda each: each.at)
             times = [verdicts.relative_time(each.at, now, coarse=True) for each in matches]
             age = now - matches[0].at
             counts = {f"{noun}s": plural(len(matches), noun) for noun in ("account", "token", "webhook")}
@@ -205,23 +197,16 @@ def _account_findings(accounts: Sequence[AccountHealth]) -> Iterator[Finding]:
 
 def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
     """Yield one finding per cause of failures, which feeds share, or else one about how polling is."""
-    failing = [feed for feed in workspace.feeds if verdicts.feed_status(feed) is FeedStatus.FAILING]
-    causes = _by_cause((feed.error, feed.name) for feed in failing)
-    if not failing:
+    causes = _by_cause(feed for feed in workspace.feeds if verdicts.feed_status(feed) is FeedStatus.FAILING)
+    if not causes:
         yield _polling_finding(workspace.feeds)
     for cause, names in causes.items():
-        text = FeedStatus.FAILING.text(len(names), len(workspace.feeds), names)
-        yield Finding(kind="feed", tone="bad", text=f"{text}: {cause}")
-    status_feeds = workspace.status.feeds
-    for feed in status_feeds:
-        if feed.disabled_reason:
-            text = f"status feed {feed.name} is off, and tried again hourly: {single_line(feed.error)}"
-            yield Finding(kind="status_feed", tone="ok", text=text)
-    status_causes = _by_cause((feed.error, feed.name) for feed in status_feeds if not feed.disabled_reason)
-    for cause, names in status_causes.items():
-        if cause and cause not in causes:
-            text = f"status feed{'s' * (len(names) > 1)} {', '.join(names)} failed: {cause}"
-            yield Finding(kind="status_feed", tone="warn", text=text)
+        yield Finding(kind="feed", tone="bad", text=f"feed{names} failed: {cause}")
+    for is_off, tone, what in (False, "warn", "failed"), (True, "ok", "switched off, and tried again hourly"):
+        feeds = [feed for feed in workspace.status.feeds if feed.error and bool(feed.disabled_reason) == is_off]
+        for cause, names in _by_cause(feeds).items():
+            if cause not in causes:
+                yield Finding(kind="status_feed", tone=tone, text=f"status feed{names} {what}: {cause}")
 
 
 def _polling_finding(feeds: Sequence[FeedHealth]) -> Finding:
@@ -230,12 +215,15 @@ def _polling_finding(feeds: Sequence[FeedHealth]) -> Finding:
         return Finding(kind="feed", tone="idle", text="no feed is configured")
     statuses = [verdicts.feed_status(feed) for feed in feeds]
     worst = min(statuses, key=list(FeedStatus).index)
-    return Finding(kind="feed", tone=worst.tone, text=worst.text(statuses.count(worst), len(statuses)))
+    count, total = statuses.count(worst), plural(len(statuses), "feed")
+    text = f"{count:,} of {total} {'is' if count == 1 else 'are'} {worst.predicate}"
+    return Finding(kind="feed", tone=worst.tone, text=text)
 
 
-def _by_cause(errors: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[str]]:
-    """Return names by error, without the id of a request, which differs in every error."""
+def _by_cause(feeds: Iterable[FeedHealth | StatusFeedHealth]) -> Mapping[str, str]:
+    """Return the names of feeds, as what follows "feed", by error without the id of a request, which always differs."""
     names: dict[str, list[str]] = {}
-    for error, name in errors:
-        names.setdefault(re.sub(r" \(request id [^()]*\)$", "", single_line(error)), []).append(short_name(name))
-    return names
+    for feed in feeds:
+        cause = re.sub(r" \(request id [^()]*\)$", "", single_line(feed.error))
+        names.setdefault(cause, []).append(short_name(feed.name))
+    return {cause: f"{'s' * (len(each) > 1)} {', '.join(each)}" for cause, each in names.items()}

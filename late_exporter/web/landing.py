@@ -6,28 +6,27 @@ filters in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
-from inspect import isfunction
+from inspect import getmembers, isfunction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 from urllib.parse import quote
 
 from late_exporter import __url__
 from late_exporter.status import Failure, WorkspaceHealth
 from late_exporter.web import findings, verdicts
-from late_exporter.web.findings import MAX_NAMES, Finding, StatusDocument, problems_in, verdicts_of
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from late_exporter.web.findings import MAX_NAMES, StatusDocument
 
 _RESOURCES = Path(__file__).parent
 
 STYLE = _RESOURCES.joinpath("landing.css").read_text("utf-8")
 
+Failures: TypeAlias = Mapping[str, Sequence[tuple[str, Failure]]]
+"""Failures, each with its workspace, of ``platforms/NAME`` and ``accounts/ID``."""
 
-def failures_by_subject(workspaces: Iterable[WorkspaceHealth]) -> Mapping[str, Sequence[tuple[str, Failure]]]:
-    """Return the failures, each with its workspace, of ``platforms/NAME`` and ``accounts/ID``."""
+
+def failures_by_subject(workspaces: Iterable[WorkspaceHealth]) -> Failures:
     failures: dict[str, list[tuple[str, Failure]]] = {}
     for workspace in workspaces:
         for each in workspace.failures:
@@ -36,31 +35,19 @@ def failures_by_subject(workspaces: Iterable[WorkspaceHealth]) -> Mapping[str, S
     return failures
 
 
-def render_page(document: StatusDocument, paths: Sequence[str], subject: str = "") -> str:
+def render_page(document: StatusDocument, failures: Failures, paths: Sequence[str], subject: str = "") -> str:
     """Render the page, which links to other paths, or the page of the failures of a subject."""
-    by_workspace: dict[str, list[Finding]] = {each.name: [] for each in document.workspaces}
-    for finding in document.findings:
-        by_workspace[finding.workspace].append(finding)
-    return load_template().render(
-        cards=[(each, by_workspace[each.name]) for each in document.workspaces],
-        document=document,
-        failures_by_subject=failures_by_subject(document.workspaces),
-        feeds=[feed for workspace in document.workspaces for feed in workspace.feeds],
-        paths=paths,
-        problems=problems_in(document.findings),
-        subject=subject,
-        verdicts=verdicts_of(document),
-    )
+    return load_template()(document=document, failures_by_subject=failures, paths=paths, subject=subject)
 
 
 @cache
-def load_template() -> Template:
+def load_template() -> Callable[..., str]:
+    """Return the function that renders the template."""
     # Imported here because a server whose page is never requested does not need it.
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    functions = vars(verdicts) | vars(findings)
-    environment.filters |= {name: value for name, value in functions.items() if isfunction(value)}
+    environment.filters |= dict(getmembers(verdicts, isfunction) + getmembers(findings, isfunction))
     environment.filters |= {
         "number": "{:,}".format,
         "path_segment": partial(quote, safe="", errors="replace"),
@@ -68,4 +55,4 @@ def load_template() -> Template:
         "width": "{:.1%}".format,
     }
     environment.globals |= {"documentation": f"{__url__}#readme", "max_names": MAX_NAMES, "style": STYLE}
-    return environment.from_string(_RESOURCES.joinpath("landing.html").read_text("utf-8"))
+    return environment.from_string(_RESOURCES.joinpath("landing.html").read_text("utf-8")).render

@@ -34,9 +34,8 @@ def create_metrics_app(
 
     async def metrics(scope: Message) -> Reply:
         selected = select_workspaces(scope, names())
-        accepted = get_header(scope, b"accept"), get_header(scope, b"accept-encoding")
         visible = await visible_workspaces() if visible_workspaces is not None else None
-        request = BodyRequest.of(*accepted, selected, visible)
+        request = BodyRequest.of(get_header(scope, b"accept"), get_header(scope, b"accept-encoding"), selected, visible)
         body = exposition.find_body(request)
         if body is None:
             async with whole_lock if selected is None else part_lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 
@@ -28,14 +27,3 @@ class TokenBucket:
         if not retry_after:
             self._full_at = now + missing_seconds + self.rate.interval
         return retry_after
-
-
-class LineLimiter(logging.Filter):
-    """Limit log lines that anyone who can reach the server can cause; errors of the program are not limited."""
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._bucket = TokenBucket(LOG_RATE, monotonic)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno > logging.WARNING or not self._bucket.take()

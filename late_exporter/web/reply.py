@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -35,20 +36,17 @@ Route: TypeAlias = tuple[Sequence[str], Callable[[Message], Awaitable[Reply]]]
 
 async def respond(route: Route | None, scope: Message, send: Send) -> None:
     """Send the reply of a route; None if there is no such path."""
-    try:
-        reply = await _handler(route, scope["method"])(scope)
-    except AccessError as exc:
-        reply = error_reply(exc)
-    await send_reply(reply, scope, send)
-
-
-def _handler(route: Route | None, method: str) -> Callable[[Message], Awaitable[Reply]]:
     methods, handle = route or ((), None)
     if handle is None:
-        raise AccessError(HTTPStatus.NOT_FOUND)
-    if method not in methods:
-        raise AccessError(HTTPStatus.METHOD_NOT_ALLOWED, "", ("allow", ", ".join(methods)))
-    return handle
+        reply = text_reply("not found", HTTPStatus.NOT_FOUND)
+    elif scope["method"] not in methods:
+        reply = text_reply("method not allowed", HTTPStatus.METHOD_NOT_ALLOWED, ("allow", ", ".join(methods)))
+    else:
+        try:
+            reply = await handle(scope)
+        except AccessError as exc:
+            reply = error_reply(exc)
+    await send_reply(reply, scope, send)
 
 
 def error_reply(exc: AccessError) -> Reply:
@@ -59,17 +57,18 @@ def text_reply(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply
     return Reply(body=f"{text}\n".encode("utf-8", "replace"), status=status, headers=TEXT_HEADERS + headers)
 
 
-def get_header(scope: Message, name: bytes) -> str | None:
-    values = [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
-    return ", ".join(values) if values else None
+def get_header(scope: Message, name: bytes) -> str:
+    return ", ".join(value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name)
 
 
 async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
     has_content = reply.status != HTTPStatus.NO_CONTENT
-    headers = (*reply.headers, *COMMON_HEADERS, *((("content-length", str(len(reply.body))),) if has_content else ()))
+    headers = [*reply.headers, *COMMON_HEADERS, ("date", formatdate(usegmt=True))]
+    if has_content:
+        headers.append(("content-length", str(len(reply.body))))
     if {b"content-length", b"transfer-encoding"} <= {name.lower() for name, _ in scope["headers"]}:
         # A proxy may disagree about where the request ends: what follows may be from another client.
-        headers = (*headers, ("connection", "close"))
+        headers.append(("connection", "close"))
     encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     body = reply.body if has_content and scope["method"] != "HEAD" else b""
     await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})

@@ -15,7 +15,6 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from email.utils import formatdate
 from enum import IntEnum
 
 import h11
@@ -25,7 +24,7 @@ from uvicorn.server import ServerState
 
 from late_exporter.config.web import WebConfig
 from late_exporter.web.asgi import App
-from late_exporter.web.rate import LineLimiter
+from late_exporter.web.rate import LOG_RATE, TokenBucket
 
 SHUTDOWN_SECONDS = 2
 """Seconds that responses in progress get to finish at shutdown."""
@@ -53,19 +52,13 @@ WRITE_BUFFER_BYTES = 32 * 1024
 """Unsent bytes of a connection beyond which the next part of its response waits."""
 
 LOGGER = logging.getLogger("uvicorn.error")
-"""uvicorn writes a line for every invalid request."""
+"""uvicorn writes a line for every invalid request, which is limited, unlike errors of the program."""
 
 # asyncio allocates a buffer of this size for each TLS connection, by default 256 KiB.
 asyncio.sslproto.SSLProtocol.max_size = 16 * 1024
 
 
-async def serve(
-    app: App,
-    sockets: Sequence[socket.socket],
-    *,
-    web_config: Callable[[], WebConfig] = WebConfig,
-    date_header: bool = True,
-) -> None:
+async def serve(app: App, sockets: Sequence[socket.socket], *, web_config: Callable[[], WebConfig] = WebConfig) -> None:
     """Serve until cancelled, then let responses in progress finish for a moment.
 
     ``web_config`` returns the current configuration, whose TLS context is used for the next connection.
@@ -73,14 +66,17 @@ async def serve(
     config = uvicorn.Config(
         app,
         access_log=False,
-        date_header=date_header,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES - HEADER_CHUNK_BYTES,
         log_config=None,
         proxy_headers=False,  # clients could forge their address
         ws="none",
     )
-    server, line_limiter = _Server(config, web_config), LineLimiter()
-    LOGGER.addFilter(line_limiter)
+    server, bucket = _Server(config, web_config), TokenBucket(LOG_RATE)
+
+    def is_logged(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING or not bucket.take()
+
+    LOGGER.addFilter(is_logged)
     try:
         async with asyncio.TaskGroup() as group:
             for listener in sockets:
@@ -89,7 +85,7 @@ async def serve(
         for listener in sockets:
             listener.close()
         await server.shutdown()
-        LOGGER.removeFilter(line_limiter)
+        LOGGER.removeFilter(is_logged)
 
 
 def connection_limit() -> int:
@@ -211,8 +207,6 @@ class _Connection(H11Protocol):
             transport.abort()  # already here: a request may arrive together with the certificate
 
     def data_received(self, data: bytes) -> None:
-        if self.config.date_header:
-            self.server_state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         # h11 limits the size of an incomplete head only, so a large head must not arrive in one piece.
         for start in range(0, len(data), HEADER_CHUNK_BYTES):
             if self.transport.is_closing():  # data may still arrive after the connection was closed

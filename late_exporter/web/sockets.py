@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import stat
 from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
@@ -46,15 +45,13 @@ def systemd_sockets(environ: MutableMapping[str, str] = os.environ, *, first: in
 
 
 def _systemd_socket(number: int) -> socket.socket:
-    try:
+    with suppress(OSError):  # is no socket
         listener = socket.socket(fileno=number)
-        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            listener.detach()
-            raise OSError  # noqa: TRY301 - the same error as for a descriptor that is no socket
-    except OSError:
-        raise LateError(f"descriptor {number} of systemd is not a listening socket") from None
-    listener.set_inheritable(False)
-    return listener
+        if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            listener.set_inheritable(False)
+            return listener
+        listener.detach()
+    raise LateError(f"descriptor {number} of systemd is not a listening socket")
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -67,9 +64,8 @@ def _bind_path(path: Path) -> socket.socket:
     """Return a socket that listens on a path; a stale socket file is replaced."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with suppress(FileNotFoundError):
-            if stat.S_ISSOCK(path.lstat().st_mode) and _is_stale(path):
-                path.unlink()
+        if path.is_socket() and _is_stale(path):
+            path.unlink()
         listener.bind(str(path))
         listener.listen(BACKLOG)
     except BaseException:

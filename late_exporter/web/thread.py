@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -20,24 +21,20 @@ async def run_in_thread(work: Callable[[], Coroutine[Any, Any, object]]) -> None
 
     Ends with it, and raises its error. If this call is cancelled, so is the coroutine, which is awaited.
     """
-    loop = asyncio.get_running_loop()
-    started: asyncio.Future[Callable[[], object]] = loop.create_future()
+    stop = Future[None]()
 
     async def run() -> None:
-        own_loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work())
-        own_loop.set_default_executor(DaemonThreadExecutor())
-        loop.call_soon_threadsafe(started.set_result, partial(own_loop.call_soon_threadsafe, task.cancel))
+        asyncio.get_running_loop().set_default_executor(DaemonThreadExecutor())
+        task = asyncio.ensure_future(work())
+        asyncio.wrap_future(stop).add_done_callback(lambda _: task.cancel())
         with suppress(asyncio.CancelledError):
             await task
 
-    ended = loop.run_in_executor(DaemonThreadExecutor(), lambda: asyncio.run(run()))
+    ended = asyncio.get_running_loop().run_in_executor(DaemonThreadExecutor(), lambda: asyncio.run(run()))
     try:
         await asyncio.shield(ended)
     except asyncio.CancelledError:
-        await asyncio.wait((started, ended), return_when=asyncio.FIRST_COMPLETED)
-        if started.done():
-            with suppress(RuntimeError):  # the coroutine has just ended, and its loop is closed
-                started.result()()
+        stop.set_result(None)
         await ended
         raise
 
@@ -53,11 +50,7 @@ def in_loop(app: App, loop: asyncio.AbstractEventLoop) -> App:
 
 
 async def call_in_loop(
-    loop: asyncio.AbstractEventLoop, function: Callable[P, Awaitable[T]], *args: P.args, **keywords: P.kwargs
+    loop: asyncio.AbstractEventLoop, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **keywords: P.kwargs
 ) -> T:
     """Return the result of a coroutine function that runs on another event loop."""
-
-    async def call() -> T:
-        return await function(*args, **keywords)
-
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), loop))
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(function(*args, **keywords), loop))

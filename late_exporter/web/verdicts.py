@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import NamedTuple
 
 from late_exporter.format import human_duration, iso_time
 from late_exporter.status import FeedHealth, PlatformHealth, SyncProgress, WorkspaceHealth
@@ -31,26 +30,17 @@ class FeedStatus(Enum):
     Attributes:
         tone: Selects its colour and icon.
         label: Its name.
-        predicates: What the summary says about one feed, and about several.
+        predicate: What the summary says about feeds.
     """
 
-    FAILING = ("bad", "Failing", "fails", "fail")
-    SYNCING = ("busy", "First sync", "is in its first sync", "are in their first sync")
-    CATCHING_UP = ("busy", "Catching up", "is catching up", "are catching up")
-    WAITING = ("idle", "Waiting for first poll", "is waiting for the first poll", "are waiting for the first poll")
-    OK = ("ok", "OK", "is polled and up to date", "are polled and up to date")
+    FAILING = ("bad", "Failing", "failing")
+    SYNCING = ("busy", "First sync", "in the first sync")
+    CATCHING_UP = ("busy", "Catching up", "catching up")
+    WAITING = ("idle", "Waiting for first poll", "waiting for the first poll")
+    OK = ("ok", "OK", "polled and up to date")
 
-    def __init__(self, tone: str, label: str, *predicates: str) -> None:
-        self.tone, self.label, self.predicates = tone, label, predicates
-
-    def text(self, count: int, total: int, names: Sequence[str] = ()) -> str:
-        """Return a sentence about the feeds that have this status, which are named or counted."""
-        subject = f"{count:,} of {total:,} feeds"
-        if count == total:
-            subject = {1: "the feed", 2: "both feeds"}.get(total, f"all {total:,} feeds")
-        elif names:
-            subject = f"feed{'s' * (count > 1)} {', '.join(names)}"
-        return f"{subject} {self.predicates[count > 1]}"
+    def __init__(self, tone: str, label: str, predicate: str) -> None:
+        self.tone, self.label, self.predicate = tone, label, predicate
 
 
 def feed_status(feed: FeedHealth) -> FeedStatus:
@@ -61,19 +51,6 @@ def feed_status(feed: FeedHealth) -> FeedStatus:
     if feed.outcome is None:
         return FeedStatus.WAITING
     return FeedStatus.CATCHING_UP if feed.gaps else FeedStatus.OK
-
-
-class Verdict(NamedTuple):
-    """One sentence about the polling, the publishing or the whole.
-
-    Attributes:
-        tone: Selects its colour.
-        others: Numbers of further problems by kind.
-    """
-
-    tone: str
-    text: str
-    others: str = ""
 
 
 TONES = ("bad", "warn", "busy", "idle", "ok")
@@ -110,9 +87,8 @@ def short_name(name: str) -> str:
 
 def worst_first(platforms: Iterable[PlatformHealth]) -> Sequence[PlatformHealth]:
     def rank(platform: PlatformHealth) -> tuple[object, ...]:
-        recent = platform.recent
-        recent_share, share = recent.failed / max(recent.final, 1), platform.failed / max(platform.final, 1)
-        return not recent.is_failing, -recent_share, -share, -platform.failed, platform.name
+        shares = (-counts.failed / max(counts.final, 1) for counts in (platform.recent, platform))
+        return not platform.recent.is_failing, *shares, -platform.failed, platform.name
 
     return sorted(platforms, key=rank)
 

@@ -176,8 +176,8 @@ def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> Non
         app,
         lambda: web,
         passwords=PasswordVerifier(check_password=lambda password, _: password == b"b"),
-        unauthenticated_paths=["/-/healthy"],
         log=NullLogger(),
+        needs_password=lambda path: path != "/-/healthy",
     )
     sent: list[Message] = []
 

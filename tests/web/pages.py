@@ -18,7 +18,7 @@ from late_exporter.status import (
     WorkspaceStatus,
 )
 from late_exporter.web.findings import StatusDocument
-from late_exporter.web.landing import render_page
+from late_exporter.web.landing import failures_by_subject, render_page
 
 NOW = 1_763_993_002.0  # 2025-11-24 14:03:22 UTC
 HOSTILE = "<script>alert('1')</script> & \"🔥\" \u202e\ud800"
@@ -91,7 +91,7 @@ def document(*workspaces: WorkspaceHealth) -> StatusDocument:
 
 def render(*workspaces: WorkspaceHealth, subject: str = "") -> str:
     """Render the page at NOW."""
-    return render_page(document(*workspaces), ["/metrics"], subject)
+    return render_page(document(*workspaces), failures_by_subject(workspaces), ["/metrics"], subject)
 
 
 def rows(html: str) -> list[list[str]]:

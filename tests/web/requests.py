@@ -1,9 +1,10 @@
-"""Requests to an ASGI application without a server."""
+"""Requests to an ASGI application without a server, and waiting for their effects."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import pytest
@@ -11,6 +12,9 @@ import pytest
 from late_exporter.web.asgi import App, Message
 
 PEER = "192.0.2.1"
+
+DEADLINE = 60.0
+"""Seconds after which a test fails; a busy machine may be slow."""
 
 
 class Response(msgspec.Struct):
@@ -36,7 +40,7 @@ async def call(
     peer: str = PEER,
     body: bytes | None = None,
 ) -> Response:
-    """Send a request, whose body is never read unless there is one."""
+    """Send a request, whose body is never read unless there is one; return the response without its date."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -50,10 +54,18 @@ async def call(
     scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": [*headers]}
     await app(scope | {"client": (peer, 1)}, receive, send)
     start, *parts = sent
+    start["headers"] = [(name, value) for name, value in start["headers"] if name != b"date"]
     names = [name.decode().lower() for name, _ in start["headers"]]
     assert sorted(set(names)) == sorted(names)
     values = (value.decode() for _, value in start["headers"])
     return Response(start["status"], dict(zip(names, values, strict=True)), b"".join(part["body"] for part in parts))
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
 
 
 def basic_auth(user: str, password: str) -> tuple[bytes, bytes]:

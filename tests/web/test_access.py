@@ -97,8 +97,7 @@ class AccessHarness:
             lambda: WebConfig(users=users, user_workspaces=bound),
             passwords=PasswordVerifier(check_password=lambda password, _: password == b"right"),
             log=RecordingLogger(),
-            unauthenticated_paths=unauthenticated_paths,
-            is_public=receiver.handles,
+            needs_password=lambda path: path not in unauthenticated_paths and not receiver.handles(path),
         )
 
     async def request(
@@ -225,11 +224,3 @@ async def test_bound_users_without_passwords(path: str) -> None:
     """If there are no passwords although users are bound, no one gets in."""
     harness = AccessHarness(users={})
     assert [401, 401] == [(await harness.request(user, path)).status for user in (None, "customer-a")]
-
-
-async def test_without_bound_users() -> None:
-    """If no user is bound, paths without a password and users show everything."""
-    harness = AccessHarness(bound={}, unauthenticated_paths=["/metrics"])
-    assert (await harness.request(None)).text == (await harness.request("customer-a")).text
-    assert "build_info" in (await harness.request("customer-a")).text
-    assert 'workspace="brand-b"' in (await harness.request(None, query="workspace=brand-b")).text

@@ -15,7 +15,7 @@ from late_exporter.status import (
     WorkspaceHealth,
     WorkspaceStatus,
 )
-from late_exporter.web.findings import COOLDOWN, DAY, FAILURES_IN_A_ROW, KINDS, problems_in, verdicts_of
+from late_exporter.web.findings import COOLDOWN, DAY, FAILURES_IN_A_ROW, KINDS, problems_in, summary_of
 from late_exporter.web.verdicts import FAILED_SHARE, STUCK_SECONDS
 from tests.web.pages import (
     NOW,
@@ -40,6 +40,12 @@ def lines(*workspaces: WorkspaceHealth) -> list[tuple[str, str]]:
     return [(each.tone, each.line) for each in found if (each.kind, each.tone) != ("feed", "ok")]
 
 
+def summary(*workspaces: WorkspaceHealth) -> list[tuple[str, str]]:
+    """Return tone and sentence of each part of the summary."""
+    status = document(*workspaces)
+    return [(each.tone, status.sentence(each)) for each in summary_of(status)]
+
+
 def test_the_worst_comes_first_whatever_its_workspace() -> None:
     """Critical findings come before warnings, and each in the order of the kinds."""
     workspaces = [
@@ -60,17 +66,14 @@ def test_the_worst_comes_first_whatever_its_workspace() -> None:
         ("a", "scheduled"),
         ("a", "cooldown"),
     ] == [(each.workspace, each.kind) for each in problems_in(found)]
-    (verdict,) = verdicts_of(document(*workspaces))
-    assert ("bad", "d: the plan is suspended or gives no access") == verdict[:2]
-    assert "2 overdue posts, 1 failing platform, 1 polling problem, 1 expiring token, 1 cooldown" == verdict.others
+    assert [("bad", "d: the plan is suspended or gives no access")] == summary(*workspaces)
 
 
 def test_a_single_workspace_is_not_named() -> None:
     """The only workspace needs no name, and problems do not hide how polling is."""
     only = reporting(*(Condition("reconnect", f"a{number} (x)") for number in range(7)), Condition("webhook", "w"))
-    worst, polling = verdicts_of(document(only))
-    assert ("warn", "7 accounts must be connected again", "1 disabled webhook") == worst
-    assert ("ok", "The feed is polled and up to date", "") == polling
+    polling = ("ok", "1 of 1 feed is polled and up to date")
+    assert [("warn", "7 accounts must be connected again"), polling] == summary(only)
 
 
 def test_what_status_feeds_report() -> None:
@@ -139,8 +142,7 @@ def test_platforms(found: list[tuple[str, str]], values: dict[str, Any]) -> None
 )
 def test_publishing_works(sentence: str, recent: RecentCounts) -> None:
     """If something was published, and nothing is wrong, that is said."""
-    workspaces = [workspace(platforms=(platform(recent=recent),))]
-    texts = [verdict.text for verdict in verdicts_of(document(*workspaces))]
+    texts = [text for _, text in summary(workspace(platforms=(platform(recent=recent),)))]
     assert (f"Publishing works: {sentence} attempts failed" in texts) == bool(sentence)
     assert len(texts) == 1 + bool(sentence)
 
@@ -156,8 +158,8 @@ def test_accounts() -> None:
 
 def test_a_dead_api_is_one_finding() -> None:
     """Feeds that fail for one cause are one finding, which also stands for the status feeds with that cause."""
-    assert [("bad", f"both feeds fail: {REFUSED}")] == lines(unreachable_workspace())
-    assert [("bad", f"Both feeds fail: {REFUSED}", "")] == verdicts_of(document(unreachable_workspace()))
+    assert [("bad", f"feeds publishing, connections failed: {REFUSED}")] == lines(unreachable_workspace())
+    assert [("bad", f"Feeds publishing, connections failed: {REFUSED}")] == summary(unreachable_workspace())
 
 
 def test_feeds_that_fail_for_different_reasons() -> None:
@@ -176,10 +178,10 @@ def test_feeds_that_fail_for_different_reasons() -> None:
         )
     )
     assert [
-        ("bad", "feeds publishing, connections fail: 500: oops"),
-        ("bad", "feed webhooks fails: not JSON"),
+        ("bad", "feeds publishing, connections failed: 500: oops"),
+        ("bad", "feed webhooks failed: not JSON"),
         ("warn", "status feeds posts, accounts failed: 503: no"),
-        ("ok", "status feed billing is off, and tried again hourly: 403: no"),
+        ("ok", "status feed billing switched off, and tried again hourly: 403: no"),
     ] == lines(workspace("a", *feeds, status=status))
 
 
@@ -197,14 +199,13 @@ def test_thresholds_are_those_of_the_alerts() -> None:
     ("tone", "sentence", "feeds"),
     [
         ("idle", "No feed is configured", []),
-        ("busy", "Both feeds are in their first sync", [SYNCING] * 2),
-        ("busy", "1 of 2 feeds is in its first sync", [SYNCING, WAITING]),
+        ("busy", "2 of 2 feeds are in the first sync", [SYNCING] * 2),
+        ("busy", "1 of 2 feeds is in the first sync", [SYNCING, WAITING]),
         ("busy", "1 of 2 feeds is catching up", [feed(gaps=1), feed()]),
-        ("idle", "The feed is waiting for the first poll", [WAITING]),
-        ("ok", "All 1,200 feeds are polled and up to date", [feed()] * 1200),
+        ("idle", "1 of 1 feed is waiting for the first poll", [WAITING]),
+        ("ok", "1,200 of 1,200 feeds are polled and up to date", [feed()] * 1200),
     ],
 )
 def test_how_polling_is(tone: str, sentence: str, feeds: list[FeedHealth]) -> None:
     """The worst status decides the sentence about all feeds and its colour."""
-    workspaces = [WorkspaceHealth(name="a", base_url="", feeds=tuple(feeds))]
-    assert [(tone, sentence, "")] == verdicts_of(document(*workspaces))
+    assert [(tone, sentence)] == summary(WorkspaceHealth(name="a", base_url="", feeds=tuple(feeds)))

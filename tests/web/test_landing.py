@@ -155,14 +155,6 @@ def test_first_sync() -> None:
     assert "<dl>" not in html
 
 
-def test_links() -> None:
-    """Links are relative, so that they work behind a proxy prefix, except that to the documentation."""
-    page = render_page(document(), ("/my path", "/config"))
-    links = PageParser(page).links()
-    assert ["./my%20path", "./config"] == links[:2]
-    assert [link for link in links[2:] if not str(link).startswith("https://")] == []
-
-
 def test_page_is_self_contained() -> None:
     """The page has no script, inline style or handler, and loads nothing but its embedded icon."""
     elements = PageParser(render(troubled_workspace())).elements
@@ -214,9 +206,10 @@ def test_hostile_text_is_escaped() -> None:
     """Names, hosts, errors, version and paths add no element and no attribute, whatever their text."""
 
     def page(text: str) -> PageParser:
-        status = replace(document(*(troubled_workspace(text),) * 5), version=text)
+        workspaces = (replace(troubled_workspace(text), name=f"{text}{number}") for number in range(5))
+        status = replace(document(*workspaces), version=text)
         link = text.replace("\ud800", "")
-        return PageParser(render_page(status, [f"/{link}"]))
+        return PageParser(render_page(status, {}, [f"/{link}"]))
 
     hostile, harmless = page(HOSTILE), page("a")
     shapes = [[(tag, list(attributes)) for tag, attributes in each.elements] for each in (hostile, harmless)]
@@ -236,15 +229,12 @@ def test_the_worst_comes_first() -> None:
     html = render(*workspaces)
     assert "<title>new: the plan is suspended or gives no access - late-exporter</title>" in html
     banner = text_of(html.partition('<div class="verdict bad">')[2].partition("</div></div>")[0])
-    assert banner.startswith(
-        "new: the plan is suspended or gives no access "
-        "Also 1 failing platform, 1 polling problem, 7 disconnected accounts, 1 cooldown 5 workspaces"
-    )
+    assert banner.startswith("new: the plan is suspended or gives no access 5 workspaces · ")
     problems = html.partition('<ul class="problems"')[2].partition("</ul>")[0]
     assert [
         ("#s-new", "new: the plan is suspended or gives no access"),
         ("#p-brand", "brand: 19 of 22 attempts on instagram failed in the last hour"),
-        ("#w-agency", f"agency: both feeds fail: {REFUSED}"),
+        ("#w-agency", f"agency: feeds publishing, connections failed: {REFUSED}"),
         ("#s-new", "new: 7 accounts must be connected again"),
     ] == [(link, text_of(text)) for link, text in re.findall('<a href="(.*?)">(.*?)</a>', problems, re.DOTALL)][:4]
     names = ["new", "brand", "agency", "shop", "fine"]
@@ -257,10 +247,15 @@ def test_the_worst_comes_first() -> None:
 
 
 def test_the_list_of_problems_is_limited() -> None:
+    """At most 20 problems are listed; a single one is in the banner only, which links to its place in the card."""
     html = render(*(reporting(Condition("inactive"), name=f"w{number}") for number in range(60)))
     assert 20 == html.partition('<ul class="problems"')[2].partition("</ul>")[0].count("<li")
     assert "and 40 more problems" in html
-    assert 'class="problems"' not in render(workspace())
+    single = render(reporting(Condition("reconnect", "@a (x)")), workspace("fine"))
+    assert 'class="problems"' not in single
+    banner = single.partition('<div class="verdict warn">')[2].partition("</p>")[0]
+    assert "acme: 1 account must be connected again: @a (x)" == text_of(banner)
+    assert ["#s-acme"] == PageParser(banner).links()
 
 
 def test_a_card_has_the_details() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import bcrypt
 import pytest
@@ -17,6 +17,7 @@ from late_exporter.web.passwords import (
     network_of,
 )
 from tests.support.clock import VirtualClock
+from tests.web.requests import wait_until
 
 ALICE = b"$2y$08$" + b"a" * 53
 BOB = b"$2y$11$" + b"b" * 53
@@ -77,13 +78,6 @@ def harness() -> Harness:
     return Harness()
 
 
-async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - there is no event to wait for
-            await asyncio.sleep(0)
-
-
 async def test_attempts_of_a_network_are_limited(harness: Harness) -> None:
     """An address has a burst of wrong attempts, then one per interval; others, and known passwords, are not limited."""
     assert 200 == await harness.status("bob", "builder")
@@ -98,13 +92,6 @@ async def test_attempts_of_a_network_are_limited(harness: Harness) -> None:
         assert 401 == await harness.status("alice", "z")
     assert 200 == await harness.status("alice", "wonderland", "192.0.2.2")
     assert 200 == await harness.status("alice", "wonderland")
-
-
-async def test_correct_passwords_are_no_attempts(harness: Harness) -> None:
-    """Only wrong passwords count, however many users have the same address."""
-    users = {f"user{n}": ALICE for n in range(3 * FAILED_LOGIN_RATE.burst)}
-    for name in users:
-        assert 200 == await status_of(harness.verifier, users, name, "wonderland")
 
 
 @pytest.mark.parametrize("is_cached", [True, False])
@@ -227,17 +214,10 @@ def make_hash(password: bytes) -> bytes:
     return bcrypt.hashpw(password, bcrypt.gensalt(4))
 
 
-@pytest.mark.parametrize(
-    ("password", "correct"),
-    [
-        ("pass word:ö€", "pass word:ö€"),
-        ("x" * 100, "x" * 100),
-        ("ö" * 60, "ö" * 60),
-    ],
-)
-async def test_bcrypt(password: str, correct: str) -> None:
+@pytest.mark.parametrize("password", ["pass word:ö€", "x" * 100, "ö" * 60])
+async def test_bcrypt(password: str) -> None:
     """Real hashes of every prefix are verified by the first 72 bytes of the password."""
-    hash_text = make_hash(correct.encode()[:72])
+    hash_text = make_hash(password.encode()[:72])
     for prefix in (b"$2a$", b"$2b$", b"$2y$"):
         users = {"alice": prefix + hash_text[4:]}
         passwords = PasswordVerifier()

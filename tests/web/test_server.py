@@ -12,7 +12,7 @@ import struct
 import time
 import warnings
 from asyncio.sslproto import SSLProtocol
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,13 @@ from late_exporter.config.tls import Tls, create_context
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.web import server
+from late_exporter.web.asgi import Message
 from late_exporter.web.rate import LOG_RATE
 from late_exporter.web.reply import Reply, send_reply
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
 from tests.support.profiles import spread
-
-Message = MutableMapping[str, Any]
-
-DEADLINE = 60.0
-"""Seconds after which a test fails; a busy machine may be slow."""
+from tests.web.requests import DEADLINE, wait_until
 
 BUFFER = 1 << 16
 LARGE = 12 << 20
@@ -49,7 +46,7 @@ CLOSING_REQUEST = b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 CHUNKED_POST = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 CA, STRANGER = trustme.CA(), trustme.CA()
-SERVER, RENEWED = CA.issue_cert("localhost", "127.0.0.1"), CA.issue_cert("localhost", "127.0.0.1")
+SERVER = CA.issue_cert("localhost", "127.0.0.1")
 PROMETHEUS = CA.issue_cert("prometheus.example", "10.0.0.1", "2001:db8::1", "ops@example.org")
 MALLORY = CA.issue_cert("mallory.example")
 FOREIGN = STRANGER.issue_cert("prometheus.example")
@@ -233,13 +230,6 @@ def secure(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "tls")
 
 
-async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 - there is no event to wait for
-            await asyncio.sleep(0.01)
-
-
 async def test_a_request_with_two_lengths_is_the_last_of_its_connection(harness: ServerHarness) -> None:
     """What follows a request with Content-Length and Transfer-Encoding is not answered: a proxy may see another end."""
     head = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
@@ -375,20 +365,6 @@ async def test_early_request_needs_an_allowed_name(harness: ServerHarness) -> No
         else:
             await client.read_to_end()
         assert expected_paths == harness.app.requested_paths
-
-
-async def test_renewed_certificate(harness: ServerHarness) -> None:
-    """New connections get the new certificate, and open ones continue."""
-    harness.web = tls_config()
-    old = await harness.connect(client_context())
-    assert (200, b"/") == await old.get()
-    harness.web = tls_config(RENEWED)
-    new = await harness.connect(client_context())
-    certificates = [client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True) for client in (old, new)]
-    assert [
-        ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode()) for certificate in (SERVER, RENEWED)
-    ] == certificates
-    assert [(200, b"/a"), (200, b"/b")] == [await old.get("/a"), await new.get("/b")]
 
 
 async def test_memory_of_tls(harness: ServerHarness) -> None:
@@ -751,13 +727,3 @@ async def test_shutdown_closes_a_connection_that_was_just_accepted(turns: int) -
                 assert b"" == client.recv(1)
         gc.collect()
     assert [] == [str(warning.message) for warning in recorded if warning.category is ResourceWarning]
-
-
-async def test_responses_have_the_current_date(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also the first one after a rest."""
-    client = await harness.connect()
-    for date in ("Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 02 Jan 1970 00:00:00 GMT"):
-        monkeypatch.setattr(server, "formatdate", lambda *, usegmt, date=date: date if usegmt else "")
-        client.send(REQUEST % b"/a")
-        assert f"\r\ndate: {date}\r\n".encode() in await client.reader.readuntil(b"\r\n\r\n")
-        await client.reader.readexactly(2)

@@ -112,14 +112,3 @@ async def test_an_application_in_another_loop() -> None:
     assert [{"path": "/", "body": b"question"}] == sent
     assert asyncio.get_running_loop() is loops["app"] is not loops["connection"]
     assert loops["connection"] is loops["receive"] is loops["send"]
-
-
-async def test_an_error_of_an_application_in_another_loop() -> None:
-    """An error reaches the connection, which answers it."""
-
-    async def app(*_: Any) -> None:
-        raise ZeroDivisionError
-
-    forward = in_loop(app, asyncio.get_running_loop())
-    with pytest.raises(ZeroDivisionError):
-        await run_in_thread(lambda: forward({}, app, app))  # type: ignore[arg-type,return-value]
