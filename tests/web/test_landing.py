@@ -229,7 +229,10 @@ def test_the_worst_comes_first() -> None:
     html = render(*workspaces)
     assert "<title>new: the plan is suspended or gives no access - late-exporter</title>" in html
     banner = text_of(html.partition('<div class="verdict bad">')[2].partition("</div></div>")[0])
-    assert banner.startswith("new: the plan is suspended or gives no access 5 workspaces · ")
+    assert banner.startswith(
+        "new: the plan is suspended or gives no access "
+        "Also 1 cooldown, 1 polling problem, 1 failing platform, 7 disconnected accounts 5 workspaces · "
+    )
     problems = html.partition('<ul class="problems"')[2].partition("</ul>")[0]
     assert [
         ("#s-new", "new: the plan is suspended or gives no access"),
