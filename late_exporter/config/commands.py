@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-QUERY_COMMANDS = (
-    "posts",
-    "post",
-    "logs",
-    "audit",
-    "backfill",
-)  # commands that read from the API or the state once and exit
+QUERY_COMMANDS = ("posts", "post", "logs", "audit", "backfill")
+"""Commands that read from the API or the state once and exit."""
+
 STATE_COMMANDS = ("audit", "backfill")  # query commands that read the state
 API_COMMANDS = ("run", "check", *QUERY_COMMANDS)  # commands that need an API key
 EXPORTER_COMMANDS = ("run", "check", "demo")

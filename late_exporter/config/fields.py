@@ -187,15 +187,6 @@ def parse_state_url(text: str) -> str:
     return text
 
 
-def _event_target(text: str) -> types.EventTarget:
-    kind, _, path = text.partition(":")
-    if text == "stdout":
-        return types.EventTarget("stdout")
-    if kind != "file" or not path or not path.isprintable():
-        raise ValueError("must be stdout or file:PATH")
-    return types.EventTarget("file", path)
-
-
 def _key(text: str) -> SecretStr:
     key = text.strip()
     if not key:
@@ -254,7 +245,7 @@ StateUrl: TypeAlias = Annotated[str, AfterValidator(parse_state_url)]
 Key: TypeAlias = Annotated[SecretStr, parsed_by(_key)]
 KeyFile: TypeAlias = Annotated[SecretFile, parsed_by(_key_file)]
 PasswordFile: TypeAlias = Annotated[SecretFile, parsed_by(_password_file)]
-EventOutput: TypeAlias = Annotated[types.EventTarget, parsed_by(_event_target)]
+EventOutput: TypeAlias = Annotated[str, matching("stdout|file:.+", "must be stdout or file:PATH")]
 WorkspaceName: TypeAlias = Annotated[str, matching(types.WORKSPACE_NAME, types.INVALID_NAME)]
 ProfileId: TypeAlias = Annotated[
     str, matching(f"{NOT_NULL}[!-~]{{1,200}}", "must be 1 to 200 visible ASCII characters; leave it out to read all")

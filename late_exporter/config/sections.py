@@ -236,12 +236,7 @@ _flag = partial(option, variable="")  # a flag of single commands, which has no 
 class CommandFlags(OptionModel):
     """Flags of the command that runs; those of other commands keep their defaults."""
 
-    format: str = _flag(
-        "",
-        "FORMAT",
-        tuple(commands.FORMATS),
-        command_defaults={name: formats[0] for name, formats in commands.FORMATS.items()},
-    )
+    format: str = _flag("", "FORMAT", tuple(commands.FORMATS), command_defaults=DEFAULT_FORMATS)
     """Output format."""
     workspace: str | None = _flag(None, "NAME", (*commands.QUERY_COMMANDS, "state", "accounts"))
     """Workspace to read or copy, by default all of them."""
