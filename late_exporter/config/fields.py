@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -126,14 +125,6 @@ def _target_label(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _timestamp(text: str) -> float:
-    try:
-        time = datetime.fromisoformat(text)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise ValueError("not a time; write it like 2026-11-20T08:00:00Z") from None
-
-
 def _not_reserved(path: str) -> str:
     if path in RESERVED_PATHS:
         raise ValueError(f"must not be one of {', '.join(RESERVED_PATHS)}")
@@ -227,7 +218,6 @@ Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Bound: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ListenAddress: TypeAlias = Annotated[types.Address | types.UnixPath, parsed_by(types.parse_address)]
 TcpAddress: TypeAlias = Annotated[types.Address, parsed_by(types.parse_tcp_address)]
-Timestamp: TypeAlias = Annotated[float, parsed_by(_timestamp)]
 TargetLabel: TypeAlias = Annotated[tuple[str, str], parsed_by(_target_label)]
 HttpPath: TypeAlias = Annotated[
     str, matching(r"/[A-Za-z0-9._~/-]*", "must begin with / and contain only letters, digits and - . _ ~ /")

@@ -270,8 +270,6 @@ class CommandFlags(OptionModel):
     """API to simulate: zernio with one list and 90d of logs, late with two and 7d, or both."""
     once: bool = _flag("false", "", ("run",))
     """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll failed."""
-    until: fields.Timestamp | None = _flag(None, "TIME", ("logs",))
-    """Time of the newest log to print, for example 2026-11-20T08:00:00Z."""
     label: CommaSeparated[fields.TargetLabel] = _flag(None, "NAME=VALUE", ("backfill",))
     """Label that Prometheus adds when it scrapes, for example job=late; may be repeated."""
     problems: bool = _flag("false", "", ("status",))

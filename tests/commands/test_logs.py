@@ -17,7 +17,6 @@ from late_exporter.commands.tables import Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.format import iso_time
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
 from tests.support.clock import HOUR, VirtualClock
@@ -249,7 +248,6 @@ async def test_older_logs_of_zernio_cost_no_request() -> None:
 @pytest.mark.parametrize(
     ("argument", "reason"),
     [
-        ("--until=2020-01-01T00:00:00Z", "--until: must be later than --since ago, by default 1d"),
         ("--by=user", "--by \"user\": must be 'workspace'"),
         ("--format=xml", '--format "xml": must be one of table, json, csv, raw'),
         ("--workspace=b", '--workspace "b": no such workspace; choose from default'),
@@ -262,14 +260,3 @@ def test_a_mistake_is_one_line(
     monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
     assert 2 == cli.main(["logs", argument, "--api.base-url=http://127.0.0.1:1"])
     assert capsys.readouterr().err.startswith(f"late-exporter: error: {reason}")
-
-
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-async def test_until(generation: str) -> None:
-    """Logs after a time are left out; the API is not asked for them if it can filter by time."""
-    harness = LogsHarness(generation=generation)
-    for number in range(500):
-        harness.world.insert(harness.clock.now - 60 * number, precise=False)
-    await harness.show(until=iso_time((harness.clock.now - 60 * 399) * 1000))
-    assert 101 == len(harness.rows)
-    assert len(harness.api.requests) < (4 if generation == "zernio" else 8)
