@@ -18,7 +18,7 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import PipelineConfig
 from late_exporter.commands.backfill_history import FeedHistory, SeriesHistory
 from late_exporter.commands.connections import connect_workspaces, recorded_feed
-from late_exporter.commands.event_loop import interruptible
+from late_exporter.commands.event_loop import raise_at_signals
 from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.output import warn, write_stdout
 from late_exporter.commands.progress import ProgressLine
@@ -51,8 +51,8 @@ def backfill(context: CommandContext) -> int:
         write_openmetrics(sys.stdout.buffer, histories, target_labels)
         return 0
 
-    with interruptible():
-        return write_stdout(write, broken_pipe_code=1)
+    raise_at_signals()
+    return write_stdout(write, broken_pipe_code=1)
 
 
 def _problems(context: CommandContext) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from late_exporter import log
 from late_exporter.api.client import LateClient
@@ -30,7 +30,7 @@ async def connect_workspaces(context: CommandContext) -> AsyncIterator[Mapping[s
     if selected not in (None, *names):
         raise ConfigError(f"--workspace{quote(selected)}: no such workspace; choose from {', '.join(names)}")
     async with AsyncExitStack() as stack:
-        connector = Connector(await open_client(settings, stack), lambda _: QuietLogger())
+        connector = Connector(await open_client(settings, stack), lambda _: log.get_logger("late_exporter"))
         yield {
             workspace.name: connector.connect(settings, workspace)
             for workspace in settings.workspaces
@@ -67,13 +67,3 @@ def require_retained(since: float | None, feed: Feed) -> None:
             f"--since: must be at most {feed.retention // DAY_MS}d, because generation {feed.generation} of the API "
             "keeps logs no longer"
         )
-
-
-class QuietLogger:
-    """Logs everything at debug level, so that messages of the exporter do not disturb the output of a command."""
-
-    def debug(self, event: str, **fields: Any) -> object:
-        return log.get_logger("late_exporter").debug(event, **fields)
-
-    info = debug
-    warning = debug

@@ -22,7 +22,6 @@ FORMATS = {
     "post": ("text", "json", "raw"),
     "logs": ("table", "json", "csv", "raw"),
     "audit": ("text", "json"),
-    "state": ("text", "json"),
     "metrics": ("table", "json"),
 }
 """Output formats of the commands that have a choice, the default first."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -99,17 +98,6 @@ def test_info_summarizes_the_state(path: Path) -> None:
     ] == out.splitlines()
 
 
-def test_info_is_available_as_json(store: Store, tmp_path: Path) -> None:
-    """JSON has the same, also while an exporter is writing to the state."""
-    code, out, _ = state(tmp_path / "state.db", "info", "--format", "json")
-    summary = json.loads(out)
-    (feed,) = summary["workspaces"][0]["feeds"]
-    assert (0, True, 61, 1, 0) == (code, summary["in_use"], *map(feed.get, ("logs", "pending", "gaps")))
-    times = ("1970-01-01T00:00:00Z", "1970-01-01T01:00:00Z", "1970-01-01T00:00:01Z")
-    assert times == (feed["oldest"], feed["newest"], feed["since"])
-    store.close()
-
-
 def test_backup_copies_a_state_in_use(store: Store, tmp_path: Path) -> None:
     """The copy is private, and never replaces another file."""
     copy = tmp_path / "copy.db"
@@ -118,6 +106,7 @@ def test_backup_copies_a_state_in_use(store: Store, tmp_path: Path) -> None:
     assert f"{copy}: copy of {tmp_path / 'state.db'}, {copy.stat().st_size:,} bytes\n" == out
     assert 0o600 == copy.stat().st_mode & 0o777
     assert content(copy) == content(tmp_path / "state.db")
+    assert "bytes, in use by an exporter\n" in state(tmp_path / "state.db", "info").out
     again = state(tmp_path / "state.db", "backup", str(copy))
     assert (1, "") == again[:2]
     assert f"late-exporter: error: {copy}: the file exists already and was not changed\n" == again.err
@@ -164,7 +153,6 @@ def test_a_workspace_moves_to_another_state(path: Path, tmp_path: Path) -> None:
         (["backup"], 2, "FILE is missing"),
         (["info", "more"], 2, 'unexpected argument "more"'),
         (["erase", "acme"], 2, 'ACTION "erase": must be one of info, backup, check, copy'),
-        (["check", "--format", "json"], 2, "--format: json is supported by state info only, not by state check"),
         (["info", "--workspace", "acme"], 2, "--workspace: supported by state copy only, not by state info"),
         (["check", "--as", "acme"], 2, "--as: supported by state copy only, not by state check"),
         (["copy", "a", "b", "--as", "new"], 2, "--as: needs --workspace, which names the workspace to copy"),
@@ -202,6 +190,6 @@ def test_a_name_does_not_control_the_terminal(path: Path) -> None:
     """The name of a workspace is printed without control characters."""
     execute(f"sqlite:///{path}", "UPDATE late_workspace SET name = char(27) || '[31m' WHERE name = 'beta'")
     source = f"sqlite:///{path}"
-    for args in (["info"], ["info", "--format", "json"], ["copy", source, "sqlite:///b.db", "--workspace", "none"]):
+    for args in (["info"], ["copy", source, "sqlite:///b.db", "--workspace", "none"]):
         result = state(path, *args)
         assert "\x1b" not in result.out + result.err
