@@ -278,7 +278,7 @@ class CommandFlags(OptionModel):
     """Exit 1 if there is a problem."""
     user: str | None = _flag(None, "NAME", commands.CLIENT_COMMANDS)
     """User name for the basic authentication of the exporter."""
-    password_file: str | None = _flag(None, "FILE", commands.CLIENT_COMMANDS)
+    password_file: fields.PasswordFile | None = _flag(None, "FILE", commands.CLIENT_COMMANDS)
     """File that holds the password of --user."""
     grafana_url: fields.WebUrl | None = _flag(None, "URL", ("assets",))
     """Address of Grafana, for links in alerts."""
