@@ -26,16 +26,13 @@ WorkspaceConnection: TypeAlias = tuple[LateClient, ApiGeneration]
 async def connect_workspaces(context: CommandContext) -> AsyncIterator[Mapping[str, WorkspaceConnection]]:
     """Connect to the workspace of ``--workspace``, or to all; raise ConfigError."""
     settings, selected = context.settings, context.flags.workspace
-    names = [workspace.name for workspace in settings.workspaces]
-    if selected not in (None, *names):
-        raise ConfigError(f"--workspace{quote(selected)}: no such workspace; choose from {', '.join(names)}")
+    workspaces = [each for each in settings.workspaces if selected in (None, each.name)]
+    if selected is not None and not workspaces:
+        names = ", ".join(each.name for each in settings.workspaces)
+        raise ConfigError(f"--workspace{quote(selected)}: no such workspace; choose from {names}")
     async with AsyncExitStack() as stack:
         connector = Connector(await open_client(settings, stack), lambda _: log.get_logger("late_exporter"))
-        yield {
-            workspace.name: connector.connect(settings, workspace)
-            for workspace in settings.workspaces
-            if selected in (None, workspace.name)
-        }
+        yield {each.name: connector.connect(settings, each) for each in workspaces}
 
 
 @contextmanager
@@ -48,14 +45,13 @@ def report_failure(workspace: str, unread: list[str]) -> Iterator[None]:
         unread.append(workspace)
 
 
-async def recorded_feed(name: str, client: LateClient, generation: ApiGeneration, coverage: Coverage | None) -> Feed:
-    """Return the feed that the state was counted from, or the current one; raise ApiError if the API has switched."""
-    state_generation = coverage.generation if coverage else None
-    feed = await generation.resolve_feed(name, client, state_generation=state_generation)
-    if state_generation not in (None, feed.generation):
+async def recorded_feed(name: str, client: LateClient, generation: ApiGeneration, coverage: Coverage) -> Feed:
+    """Return the feed that the state was counted from; raise ApiError if the API has switched."""
+    feed = await generation.resolve_feed(name, client, state_generation=coverage.generation)
+    if feed.generation != coverage.generation:
         raise ApiUnavailable(
-            f"the API has generation {feed.generation}, but the state was counted from {state_generation}; start the "
-            "exporter once to switch the state"
+            f"the API has generation {feed.generation}, but the state was counted from {coverage.generation}; start "
+            "the exporter once to switch the state"
         )
     return feed
 

@@ -57,7 +57,13 @@ def fetch(context: CommandContext, path: str, *, accept: str) -> bytes:
         ConfigError: Only one of user and password is given.
         LateError: The exporter does not answer, or answers with an error.
     """
-    web, headers = context.settings.web, {"Accept": accept, **_credentials(context)}
+    web, headers = context.settings.web, {"Accept": accept}
+    user, file = context.flags.user, context.flags.password_file
+    if (user is None) != (file is None):
+        raise ConfigError("--user and --password-file: give both or none of them")
+    if file is not None:
+        credentials = f"{user}:{file.key.get_secret_value()}"
+        headers["Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
     address, secure = web.listen_address[0], may_use_tls(web.config_file)
     try:
         status, body = _request(address, path, headers, secure=secure, timeout=TIMEOUT)
@@ -65,22 +71,11 @@ def fetch(context: CommandContext, path: str, *, accept: str) -> bytes:
         hint = "start the exporter, or give its --web.listen-address, and its --web.config.file if it uses TLS"
         raise LateError(f"{exc}; {hint}") from exc
     if status == UNAUTHORIZED:
-        hint = "the password is wrong" if context.flags.user else "give --user and --password-file"
+        hint = "the password is wrong" if user else "give --user and --password-file"
         raise LateError(f"{address} requires a password; {hint}")
     if status != OK:
         raise LateError(f"{address}{path} answers {status}; is it late-exporter?")
     return body
-
-
-def _credentials(context: CommandContext) -> Mapping[str, str]:
-    """Return the header with user and password; none if they are not given."""
-    user, file = context.flags.user, context.flags.password_file
-    if (user is None) != (file is None):
-        raise ConfigError("--user and --password-file: give both or none of them")
-    if file is None:
-        return {}
-    credentials = f"{user}:{file.key.get_secret_value()}"
-    return {"Authorization": f"Basic {b64encode(credentials.encode()).decode()}"}
 
 
 def _request(

@@ -19,7 +19,7 @@ FORMATS = {
     "status": ("text", "json"),
     "accounts": ("table", "json"),
     "posts": ("table", "json", "csv"),
-    "post": ("text", "json", "raw"),
+    "post": ("text", "json"),
     "logs": ("table", "json", "csv", "raw"),
     "audit": ("text", "json"),
     "metrics": ("table", "json"),

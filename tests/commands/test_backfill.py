@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from late_exporter import cli
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.commands.backfill import HistoryCollector, write_openmetrics
+from late_exporter.commands.backfill import collect_history, write_openmetrics
 from late_exporter.commands.backfill_history import SeriesHistory
 from late_exporter.commands.list_reader import PAUSES
 from late_exporter.commands.progress import ProgressLine
@@ -67,17 +67,16 @@ class BackfillHarness:
         async def sleep(seconds: float) -> None:
             self.pauses.append(seconds)
 
-        collector = HistoryCollector(
+        histories = collect_history(
             Scope("default", "publishing"),
-            self.api,
-            ApiGeneration(self.generation, logger=NullLogger()),
+            (self.api, ApiGeneration(self.generation, logger=NullLogger())),
+            Snapshot(f"sqlite:///{self._path}"),
             CATALOGUE,
             ProgressLine(io.StringIO()),
             clock=self.clock.time,
             sleep=sleep,
         )
-        histories = drive(collector.collect(Snapshot(f"sqlite:///{self._path}")))
-        return {(series.family.name, series.labels[1:]): series for series in histories}
+        return {(series.family.name, series.labels[1:]): series for series in drive(histories)}
 
 
 @pytest.fixture

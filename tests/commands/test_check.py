@@ -246,19 +246,17 @@ def test_a_state_that_cannot_be_created_is_an_error(tmp_path: Path, monkeypatch:
 
 
 def test_the_web_configuration() -> None:
-    """Unencrypted passwords and warnings of the file are findings, and who may see which workspaces."""
+    """Unencrypted passwords and warnings of the file are findings."""
     assert ["plain HTTP, no password"] == [finding.message for finding in check_web(None, WebConfig())]
     config = WebConfig(
         users=dict.fromkeys(("ops", "a", "b"), b""),
         rate=RequestRate(1, 1),
         warnings=("http2: no",),
-        user_workspaces={"a": frozenset({"y", "x"}), "b": frozenset({"z"})},
     )
     assert [
-        "ok       web    web.yml: plain HTTP, passwords of a, b, ops",
-        "warning  web    http2: no",
-        "warning  web    web.yml: passwords are sent unencrypted; add tls_server_config",
-        "ok       users  ops may see every workspace; a x, y; b z only",
+        "ok       web  web.yml: plain HTTP, passwords of a, b, ops",
+        "warning  web  http2: no",
+        "warning  web  web.yml: passwords are sent unencrypted; add tls_server_config",
     ] == format_findings(list(check_web("web.yml", config)))
 
 
