@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
@@ -21,14 +20,6 @@ values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=4),
     max_leaves=10,
 )
-
-
-class TtyStream(io.StringIO):
-    """A stream that is a terminal."""
-
-    def isatty(self) -> bool:
-        """Return True."""
-        return True
 
 
 @pytest.fixture(autouse=True)
@@ -93,27 +84,6 @@ def test_columns_that_do_not_fit_follow_below() -> None:
         "@acme    -",
         "    failed  x",
     ] == table(*rows, terminal=Terminal(width=15))
-
-
-@pytest.mark.parametrize(
-    ("stream", "environ", "terminal"),
-    [
-        (io.StringIO(), {"TERM": "xterm"}, Terminal(None, colour=False)),
-        (TtyStream(), {"TERM": "xterm"}, Terminal(50, colour=True)),
-        (TtyStream(), {"TERM": "xterm", "NO_COLOR": "1"}, Terminal(50, colour=False)),
-        (TtyStream(), {"TERM": "dumb"}, Terminal(50, colour=False)),
-    ],
-    ids=range(4),
-)
-def test_colours_depend_on_the_terminal(
-    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, environ: dict[str, str], terminal: Terminal
-) -> None:
-    """Colours need a terminal that supports them, and NO_COLOR switches them off."""
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    for name, value in {"COLUMNS": "50", **environ}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sys.stdout", stream)
-    assert terminal == Terminal.detect()
 
 
 @given(text=any_text, width=st.none() | st.integers(1, 100))
