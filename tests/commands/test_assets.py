@@ -40,9 +40,6 @@ def test_all_files_for_an_installation_are_written(tmp_path: Path, capsys: pytes
         "prometheus/prometheus.yml": "deploy/prometheus/prometheus.yml",
         "prometheus/runbooks/LatePollStale.md": "deploy/prometheus/runbooks/LatePollStale.md",
         "prometheus/late-exporter.rules.yml": "deploy/prometheus/late-exporter.rules.yml",
-        "grafana/late-overview.json": "grafana/dashboards/late-overview.json",
-        "systemd/late-exporter.service": "deploy/systemd/late-exporter.service",
-        "alertmanager/templates/late.tmpl": "deploy/alertmanager/templates/late.tmpl",
     }.items():
         assert (ROOT / source).read_bytes() == files[name], name
     completions = {name: text for name, text in files.items() if name.startswith("completions/")}

@@ -128,22 +128,6 @@ def test_history_ends_below_the_first_scrape(harness: BackfillHarness) -> None:
     } == {name for (name, _), series in history.items() if series.times}
 
 
-def test_logs_without_ids_have_a_history(harness: BackfillHarness) -> None:
-    """Equal logs are counted separately."""
-    harness.generation = "zernio"
-    harness.api.set_generation("zernio")
-    insert_logs(harness, 130, status="failed", statusCode=500)
-    for _ in range(3):
-        harness.world.insert(harness.clock.now - DAY, postId="p1")
-    harness.start()
-    harness.keep_polling(4 * HOUR)
-
-    history = harness.history()
-    assert [] == exceeding(harness, history)
-    counts = (len(history[LOGS, ("instagram", "publish", status)].times) for status in ("failed", "success"))
-    assert (130, 3) == tuple(counts)
-
-
 def test_there_is_no_history_of_another_list(harness: BackfillHarness) -> None:
     """After a switch of the API generation, the logs before it cannot be told from those that were not counted."""
     insert_logs(harness, 130)

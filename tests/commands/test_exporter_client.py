@@ -252,9 +252,7 @@ def not_http(exchange: HttpExchange) -> None:
     ("fault", "reason"),
     [
         (respond_with(503, "why"), "answers 503"),
-        (respond_with(404, ""), "answers 404"),
         (not_http, "does not answer in HTTP"),
-        (respond_with(200, ""), OTHER_PROGRAM),
         (respond_with(200, "<h1>It works!</h1>"), OTHER_PROGRAM),
     ],
 )

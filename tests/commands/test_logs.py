@@ -249,7 +249,6 @@ async def test_older_logs_of_zernio_cost_no_request() -> None:
     ("argument", "reason"),
     [
         ("--by=user", "--by \"user\": must be 'workspace'"),
-        ("--format=xml", '--format "xml": must be one of table, json, csv, raw'),
         ("--workspace=b", '--workspace "b": no such workspace; choose from default'),
     ],
 )
