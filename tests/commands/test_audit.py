@@ -56,33 +56,18 @@ def exporter(world: World, path: Path) -> Iterator[InsideHarness]:
         yield exporter
 
 
-class AuditHarness:
-    """The command beside an exporter."""
-
-    def __init__(self, exporter: InsideHarness, path: Path) -> None:
-        self.clock = exporter.clock
-        self.api = exporter.api
-        self.path = path
-        self.pauses: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        """Advance the clock."""
-        self.pauses.append(seconds)
-        self.clock.advance(seconds)
-
-    def run(self, *, since: float | None = None, scope: Scope = SCOPE) -> AuditReport:
-        """Return the report of the command."""
-        report = audit_feed(
-            scope,
-            (self.api, ApiGeneration("auto", logger=NullLogger())),
-            partial(Snapshot, f"sqlite:///{self.path}"),
-            ProgressLine(io.StringIO(), self.clock.monotonic),
-            interval=30.0,
-            since=since,
-            clock=self.clock.time,
-            sleep=self.sleep,
-        )
-        return drive(report)
+def audit(exporter: InsideHarness, path: Path, *, since: float | None = None, scope: Scope = SCOPE) -> AuditReport:
+    """Return the report of the command beside an exporter."""
+    report = audit_feed(
+        scope,
+        (exporter.api, ApiGeneration("auto", logger=NullLogger())),
+        partial(Snapshot, f"sqlite:///{path}"),
+        ProgressLine(io.StringIO()),
+        interval=30.0,
+        since=since,
+        clock=exporter.clock.time,
+    )
+    return drive(report)
 
 
 def lose(path: Path, key: str) -> None:
@@ -98,7 +83,7 @@ def test_a_healthy_state_has_no_difference(exporter: InsideHarness, world: World
     world.clock.advance(30)
     exporter.poll()
     world.publish(2, over=5)
-    report = AuditHarness(exporter, path).run()
+    report = audit(exporter, path)
     assert report.ok
     assert (True, 247) == (report.polled, report.logs)
     assert iso_time((world.clock.now - 95) * 1000) <= report.until <= iso_time((world.clock.now - 85) * 1000)
@@ -108,7 +93,7 @@ def test_uncounted_logs_are_differences(exporter: InsideHarness, world: World, p
     lost = world.ids[100]
     lose(path, lost)
     exporter.poll()
-    report = AuditHarness(exporter, path).run()
+    report = audit(exporter, path)
     assert [lost] == [difference.id for difference in report.differences]
     assert [CounterMismatch("", 250, 249)] == report.mismatches
     assert not report.ok
@@ -122,12 +107,11 @@ def test_without_an_exporter_only_older_logs_are_compared(exporter: InsideHarnes
     world.publish(120, over=2 * HOUR)
     world.insert(world.clock.now - 3.5 * HOUR)
     world.change(pending_id, "success")
-    harness = AuditHarness(exporter, path)
-    report = harness.run()
+    report = audit(exporter, path)
     assert report.ok
     assert (False, 244) == (report.polled, report.logs)
     lose(path, world.ids[200])
-    assert not harness.run().ok
+    assert not audit(exporter, path).ok
 
 
 def test_since_limits_the_audit(exporter: InsideHarness, world: World, path: Path) -> None:
@@ -136,7 +120,7 @@ def test_since_limits_the_audit(exporter: InsideHarness, world: World, path: Pat
     lose(path, world.ids[200])
     expected = sum(created_at(row) >= world.clock.now - 4 * DAY for row in world.rows)
     count = len(exporter.api.requests)
-    report = AuditHarness(exporter, path).run(since=4 * DAY)
+    report = audit(exporter, path, since=4 * DAY)
     assert (expected, 4) == (report.logs, len(exporter.api.requests) - count), "two of them for the generation"
     assert 0 < expected < len(world.rows) / 2
     assert () == tuple(report.differences)
@@ -145,16 +129,16 @@ def test_since_limits_the_audit(exporter: InsideHarness, world: World, path: Pat
 
 def test_a_feed_without_a_complete_sync_cannot_be_audited(exporter: InsideHarness, path: Path, world: World) -> None:
     """A feed that was never read, or only in part, is reported as an error."""
-    report = AuditHarness(exporter, path).run(scope=Scope("default", "connections"))
+    report = audit(exporter, path, scope=Scope("default", "connections"))
     assert ("nothing has been counted yet", False) == (report.error, report.ok)
     beside = path.with_name("other.db")
     with closing(InsideHarness(FakeLateApi(world), beside, config=PollConfig())) as other:
         other.api.fail_request(1, unavailable)
         other.poll()
-        report = AuditHarness(other, beside).run()
+        report = audit(other, beside)
     assert ("the first sync is not complete, so there is nothing to compare yet", False) == (report.error, report.ok)
     with pytest.raises(StoreError, match="there is no state"):
-        AuditHarness(exporter, path.with_name("none.db")).run()
+        audit(exporter, path.with_name("none.db"))
 
 
 def _refuse(*_: Any) -> bytes:
@@ -165,7 +149,7 @@ def _refuse(*_: Any) -> bytes:
 def test_a_failed_request_ends_the_audit(exporter: InsideHarness, path: Path, number: int) -> None:
     """An audit that cannot be completed is not ok."""
     exporter.api.fail_request(number, _refuse)
-    report = AuditHarness(exporter, path).run()
+    report = audit(exporter, path)
     assert ("401: the key was refused", False) == (report.error, report.ok)
 
 
@@ -179,12 +163,12 @@ def test_logs_without_ids_are_compared(world: World, path: Path) -> None:
     with closing(InsideHarness(late, path, generation="auto")) as exporter:
         exporter.settle()
         exporter.poll()
-        report = AuditHarness(exporter, path).run()
+        report = audit(exporter, path)
         assert report.ok
         assert 256 == report.logs
         lost = next(key for key, _ in exporter.observations if int(key[:13]) < (world.clock.now - DAY) * 1000)
         lose(path, lost)
-        report = AuditHarness(exporter, path).run()
+        report = audit(exporter, path)
         assert [lost] == [difference.id for difference in report.differences]
 
 
@@ -199,7 +183,7 @@ def test_only_newer_logs_are_compared_after_a_switch(world: World, path: Path) -
         exporter.poll_repeatedly(3)
         world.clock.advance(HOUR)
         exporter.poll()
-        report = AuditHarness(exporter, path).run()
+        report = audit(exporter, path)
     assert report.ok
     assert 5 == report.logs
 

@@ -7,9 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.api.quota import RateLimiter
 from late_exporter.commands.check import (
     CheckResult,
     Level,
@@ -28,10 +26,10 @@ from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter
-from late_exporter.simulator import SimulatedApi
 from late_exporter.status import Quota
 from late_exporter.store import open_store
 from late_exporter.store.records import Batch, Observation
+from tests.support.api import FakeHttpApi
 from tests.support.client import FakeClient
 from tests.support.clock import DAY, VirtualClock
 from tests.support.loggers import NullLogger
@@ -54,7 +52,6 @@ async def check_world(
     world: World,
     *,
     skew: float = 0.0,
-    limit: int = 600,
     status: int = 0,
     generation: str = "late",
     configured: str = "auto",
@@ -63,25 +60,18 @@ async def check_world(
     is_emptied: bool = False,
 ) -> Mapping[str, CheckResult]:
     """Return the findings about the API by subject; ``is_emptied`` is whether the old list has no logs left."""
-    service = SimulatedApi(world.archives, clock=world.clock.time, rate_limit=limit, generation=generation)
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        answered = service.handle("GET", request.url.path, request.url.query.decode(), dict(request.headers.items()))
-        body = b'{"error": "no"}' if status else answered.body
-        if is_emptied and request.url.path == "/api/v1/posts/logs":
-            body = b'{"logs": []}'
-        return httpx.Response(status or answered.status, headers=answered.headers, stream=httpx.ByteStream(body))
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        is_empty = is_emptied and request.url.path == "/api/v1/posts/logs"
+        answered = httpx.Response(status, json={"error": "no"}) if status else None
+        return httpx.Response(200, json={"logs": []}) if is_empty else answered
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        limiter = RateLimiter(1.0)
-        url = "http://127.0.0.1/api"
-        client = LateClient(http, base_url=url, key=ApiKey(KEY), rate_limiter=limiter, timeout=5.0)
-        generation_choice = ApiGeneration(configured, logger=NullLogger())
-        generations = dict.fromkeys(names, recorded) if recorded else {}
-        findings = check_api(
-            client, generation_choice, names, generations, StatusConfig(), clock=lambda: world.clock.now + skew
-        )
-        return {finding.subject: finding async for finding in findings}
+    api = FakeHttpApi(world, generation=generation)
+    api.fault = answer
+    choice = ApiGeneration(configured, logger=NullLogger())
+    generations = dict.fromkeys(names, recorded) if recorded else {}
+    findings = check_api(api.client, choice, names, generations, StatusConfig(), clock=lambda: world.clock.now + skew)
+    return {finding.subject: finding async for finding in findings}
 
 
 async def test_a_good_key_has_no_warnings(world: World) -> None:

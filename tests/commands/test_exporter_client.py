@@ -217,10 +217,7 @@ def test_password(server: LateServer, tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_something_else_answers(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
-    for status, message in (
-        (200, "not that of a late-exporter of this version"),
-        (404, "/ answers 404; is it late-exp"),
-    ):
+    for status, message in ((200, "not that of a late-exporter of this version"), (404, "/ answers 404; is it late-")):
         server.fault = respond_with(status, "<html>")
         assert 1 == main(["status"])
         assert message in capsys.readouterr().err
@@ -272,11 +269,10 @@ def test_a_dripping_server_is_unhealthy(server: LateServer, *, secure: bool) -> 
         check_health(address(server), secure=secure, timeout=0.1)
 
 
-def test_authentication_and_rate_limits_are_healthy(server: LateServer) -> None:
-    """A server that asks for a password or limits requests is running."""
-    for status in (401, 429):
-        server.fault = respond_with(status, "")
-        check_health(address(server))
+def test_a_server_that_limits_requests_is_healthy(server: LateServer) -> None:
+    """It is running."""
+    server.fault = respond_with(429, "")
+    check_health(address(server))
 
 
 async def refuse(scope: Message, _receive: Receive, send: Send) -> None:

@@ -45,16 +45,10 @@ class LogsHarness:
         out, err = io.StringIO(), io.StringIO()
         flags = CommandFlags(**self.flags | changes)
         with redirect_stdout(out), redirect_stderr(err):
-            sources = [
-                matching_logs(
-                    name,
-                    (api.client, ApiGeneration(self.generation, logger=NullLogger())),
-                    flags,
-                    now=self.clock.now,
-                    unread=self.unread,
-                )
-                for name, api in self.apis.items()
-            ]
+            sources = []
+            for name, api in self.apis.items():
+                connection = api.client, ApiGeneration(self.generation, logger=NullLogger())
+                sources.append(matching_logs(name, connection, flags, now=self.clock.now, unread=self.unread))
             await print_logs(newest_first(sources), flags, terminal or Terminal(), is_several=len(sources) > 1)
         self.lines = out.getvalue().splitlines()
         return err.getvalue()
@@ -117,16 +111,14 @@ async def test_a_workspace_that_cannot_be_read_does_not_hide_the_others() -> Non
 @pytest.mark.parametrize(
     ("feed", "flags", "parameters"),
     [
-        (FEED, {"platform": "X", "account": "@a", "action": "retry"}, {"platform": "x", "action": "retry"}),
-        (FEED, {"status": "Pending"}, {"status": "pending"}),
+        (FEED, {"platform": "X", "account": "@a", "status": "Failed"}, {"platform": "x", "status": "failed"}),
         (FEED, {"status": "pending,failed"}, {}),
         (CONNECTIONS, {"action": "retry"}, {"eventType": "retry"}),
-        (ZERNIO, {"action": "publish"}, {}),
         (ZERNIO, {"action": "post.published"}, {"action": "post.published"}),
         (ZERNIO, {"account": "65f1c0a9e2b5af0012ab34cd"}, {"accountId": "65f1c0a9e2b5af0012ab34cd"}),
         (ZERNIO, {"since": "90d"}, {"days": 90}),
     ],
-    ids=range(8),
+    ids=range(6),
 )
 def test_the_api_filters_by_what_it_knows(feed: Feed, flags: dict[str, str], parameters: dict[str, object]) -> None:
     """Several statuses, names of accounts, and in zernio actions that stand for several are filtered locally."""
@@ -137,8 +129,6 @@ def test_the_api_filters_by_what_it_knows(feed: Feed, flags: dict[str, str], par
     ("flags", "expected"),
     [
         ({"platform": "all", "status": "all", "action": "all"}, True),
-        ({"platform": "Instagram"}, True),
-        ({"status": "success"}, False),
         ({"status": "success,failed"}, True),
         ({"action": "retry"}, False),
         ({"account": "acc1"}, True),
@@ -207,19 +197,9 @@ async def test_csv_and_json_have_the_same_fields_for_all_generations() -> None:
         assert bool(log.pop("log_id")) == (generation == "late")
         fields.append(log)
     assert fields[0] == fields[1]
-    assert {
-        "workspace": "brand",
-        "time": "2026-11-25T09:46:39.000Z",
-        "post_id": "p1",
-        "username": "@baeckerei",
-        "action": "publish",
-        "status": "success",
-        "attempt": 1,
-        "status_code": "200",
-        "duration_seconds": 4140.123,
-        "error_code": "X",
-        "url": "u",
-    }.items() <= fields[0].items()
+    names = ("workspace", "time", "post_id", "username", "attempt", "duration_seconds", "error_code", "url")
+    expected = ("brand", "2026-11-25T09:46:39.000Z", "p1", "@baeckerei", 1, 4140.123, "X", "u")
+    assert expected == tuple(fields[0][name] for name in names)
 
 
 async def test_logs_are_counted_by_their_values() -> None:

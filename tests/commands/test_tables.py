@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,11 +14,6 @@ KEY = "sk_" + "0123456789abcdef" * 4
 COLUMNS = ("NAME", "TRY>", "STATUS", "DETAIL")
 
 any_text = st.text(st.characters(exclude_categories=())).filter(lambda text: text == log.redact(text))
-values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | any_text,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=4),
-    max_leaves=10,
-)
 
 
 @pytest.fixture(autouse=True)
@@ -95,10 +89,9 @@ def test_no_text_controls_the_terminal(text: str, width: int | None) -> None:
     assert width is not None or 5 == len(lines)
 
 
-@given(value=values)
-def test_json_is_exact(value: object) -> None:
+@given(text=any_text, number=st.floats(allow_nan=False, allow_infinity=False))
+def test_json_is_exact(text: str, number: float) -> None:
     """A line of JSON parses to the value it was made of, but JSON has no infinite numbers."""
-    line = json_line(value)
-    assert value == json.loads(line)
-    assert line.isprintable()
+    value = {text: [text, None, True, {"a": number}]}
+    assert value == json.loads(json_line(value))
     assert '["\\u202e🥨", null, null]' == json_line(["\u202e🥨", float("inf"), float("nan")])
