@@ -17,7 +17,7 @@ from late_exporter.commands.audit import audit_feed
 from late_exporter.commands.audit_report import AuditReport, Difference, render_json, render_text
 from late_exporter.commands.output import json_line
 from late_exporter.commands.progress import ProgressLine
-from late_exporter.errors import StoreError, Unauthorized
+from late_exporter.errors import ConfigError, StoreError, Unauthorized
 from late_exporter.format import iso_time
 from late_exporter.ingest.accounting import CounterMismatch
 from late_exporter.ingest.schedule import PollConfig
@@ -115,7 +115,7 @@ def test_without_an_exporter_only_older_logs_are_compared(exporter: InsideHarnes
 
 
 def test_since_limits_the_audit(exporter: InsideHarness, world: World, path: Path) -> None:
-    """Older logs are neither compared nor requested."""
+    """Older logs are neither compared nor requested; it is at most what the API keeps."""
     exporter.poll()
     lose(path, world.ids[200])
     expected = sum(created_at(row) >= world.clock.now - 4 * DAY for row in world.rows)
@@ -124,6 +124,8 @@ def test_since_limits_the_audit(exporter: InsideHarness, world: World, path: Pat
     assert (expected, 4) == (report.logs, len(exporter.api.requests) - count), "two of them for the generation"
     assert 0 < expected < len(world.rows) / 2
     assert () == tuple(report.differences)
+    with pytest.raises(ConfigError, match="--since: must be at most 7d, because generation late of the API"):
+        audit(exporter, path, since=7 * DAY + 1)
     assert iso_time((world.clock.now - 4 * DAY) * 1000)[:18] == report.since[:18]
 
 
@@ -178,6 +180,7 @@ def test_only_newer_logs_are_compared_after_a_switch(world: World, path: Path) -
         exporter.poll()
         exporter.restart()
         exporter.api.generation = "zernio"
+        assert "the state was counted from late; start the exporter once" in audit(exporter, path).error
         world.clock.advance(HOUR)
         world.publish(5, over=HOUR / 2)
         exporter.poll_repeatedly(3)
