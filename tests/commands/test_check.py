@@ -10,7 +10,6 @@ import pytest
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.check import (
     CheckResult,
-    Level,
     check_api,
     check_families,
     check_key_file,
@@ -19,8 +18,8 @@ from late_exporter.commands.check import (
     check_web,
     format_findings,
 )
-from late_exporter.config.web import RequestRate, WebConfig
-from late_exporter.errors import ApiUnavailable, Forbidden, LateError, RateLimited
+from late_exporter.config.web import WebConfig
+from late_exporter.errors import ApiUnavailable, Forbidden, LateError
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.status_poller import StatusConfig
@@ -114,25 +113,17 @@ async def test_a_generation_with_newer_logs_is_an_error(world: World) -> None:
     assert "generation zernio has newer logs, which are not read" == finding.message
 
 
-@pytest.mark.parametrize(
-    ("customer_requests", "rate", "level", "words"),
-    [
-        (40, 6.0, "ok", ", the exporter and others use about 40; polling takes about 6.0"),
-        (
-            50,
-            6.0,
-            "warning",
-            ", the exporter and others use about 50; polling takes about 6.0, more than the 3.2 that it may use",
-        ),
-    ],
-)
-def test_the_quota_must_be_enough_for_polling(customer_requests: int, rate: float, level: Level, words: str) -> None:
+def test_the_quota_must_be_enough_for_polling() -> None:
     """A customer that needs the quota itself is a warning, before polls are late."""
-    client = FakeClient()
-    client.quota = Quota(60, 5, 0.0, customer_requests)
-    (finding,) = check_quota(client, rate, 0.5, "the exporter and others")
-    assert (level, True) == (finding.level, finding.message.endswith(words))
-    assert ("a key of its own" in finding.hint) == (level == "warning")
+    client, text = FakeClient(), "60 requests per minute, the exporter and others use about {}; polling takes about 6.0"
+    client.quota = Quota(60, 5, 0.0, 40)
+    assert [CheckResult("ok", "quota", text.format(40))] == list(
+        check_quota(client, 6.0, 0.5, "the exporter and others")
+    )
+    client.quota = Quota(60, 5, 0.0, 50)
+    (finding,) = check_quota(client, 6.0, 0.5, "the exporter and others")
+    assert ("warning", f"{text.format(50)}, more than the 3.2 that it may use") == (finding.level, finding.message)
+    assert finding.hint.endswith("a key of its own")
 
 
 async def test_a_wrong_clock_is_a_warning(world: World) -> None:
@@ -162,7 +153,6 @@ async def check_status(**documents: Any) -> list[CheckResult]:
         (Forbidden(LACKING, required_group="accounts"), f"off: {LACKING}"),
         (None, "off: 404: the API has no /v1/accounts"),
         (ApiUnavailable("500: oops", status=500), "500: oops"),
-        (RateLimited("429: slow down", until=0.0), "429: slow down"),
     ],
 )
 async def test_a_status_feed_that_cannot_be_read_is_a_warning(failure: LateError | None, message: str) -> None:
@@ -232,7 +222,6 @@ def test_the_web_configuration() -> None:
     assert ["plain HTTP, no password"] == [finding.message for finding in check_web(None, WebConfig())]
     config = WebConfig(
         users=dict.fromkeys(("ops", "a", "b"), b""),
-        rate=RequestRate(1, 1),
         warnings=("http2: no",),
     )
     assert [

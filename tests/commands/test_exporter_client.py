@@ -44,10 +44,8 @@ late_account_info{workspace="b",platform="x",account_id="3",username="@\\u001b[3
 # TYPE late_account_logs_total counter
 late_account_logs_total{workspace="a",platform="x",account_id="1",status="success"} 1200
 late_account_logs_total{workspace="a",platform="x",account_id="1",status="failed"} 7
-late_account_logs_total{workspace="a",platform="x",account_id="1",status="pending"} 3
 # TYPE late_account_consecutive_failures gauge
 late_account_consecutive_failures{workspace="a",platform="x",account_id="1"} 5
-late_account_consecutive_failures{workspace="a",platform="tiktok",account_id="2"} 0
 # TYPE late_account_last_success_timestamp_seconds gauge
 late_account_last_success_timestamp_seconds{workspace="a",platform="x",account_id="1"} 1763992902
 # TYPE late_account_needs_reconnect gauge

@@ -43,12 +43,9 @@ def fill(store: Store, workspace: str, count: int) -> None:
         entry = LogEntry(key=f"log{number:06}", status=status, created=number * 60_000)
         logs.append(Observation(entry, (IncCounter(LOGS, (workspace, "tiktok", "publish", status)),)))
     gap = Gap(upper=ListPosition(created=1, key="log"), lower=0, depth=0, last_complete_at=0)
-    coverage = Coverage(
-        retention_floor=0,
-        complete_since=1000,
-        is_synced=workspace == "acme",
-        gaps=() if workspace == "acme" else (gap,),
-    )
+    is_synced = workspace == "acme"
+    gaps = () if is_synced else (gap,)
+    coverage = Coverage(retention_floor=0, complete_since=1000, is_synced=is_synced, gaps=gaps)
     commit_batch(store, Scope(workspace, "publishing"), Batch(committed_at=7.0, observations=logs, coverage=coverage))
 
 

@@ -62,7 +62,7 @@ def test_columns_widen_with_later_rows() -> None:
 
 def test_columns_that_do_not_fit_follow_below() -> None:
     """A detail that does not fit behind the columns follows below them, too, and nothing of it is cut."""
-    rows = row(detail="one two three four five six seven"), row(detail="https://example.org/long/path"), row(detail="x")
+    rows = row(detail="one two three four"), row(detail="https://example.org/long/path")
     assert [
         "NAME   TRY",
         "    STATUS",
@@ -70,13 +70,10 @@ def test_columns_that_do_not_fit_follow_below() -> None:
         "@acme    -",
         "    failed  one",
         "    two three",
-        "    four five",
-        "    six seven",
+        "    four",
         "@acme    -",
         "    failed",
         "    https://example.org/long/path",
-        "@acme    -",
-        "    failed  x",
     ] == table(*rows, terminal=Terminal(width=15))
 
 
