@@ -200,7 +200,7 @@ class ApiGeneration:
                 generation = choose_generation(await self._examine(name, client), state_generation)
                 lists.refusal_count = 0
                 if generation != lists.in_use:
-                    self._logger.info("API generation detected", feed=name, generation=generation)
+                    self._logger.debug("API generation detected", feed=name, generation=generation)
         elif state_generation == ZERNIO != generation:
             raise ApiUnavailable(
                 f"the state has logs of API generation {ZERNIO}, which have no ids: use --api.generation {ZERNIO} "

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from late_exporter import __revision__, __version__
-from late_exporter.commands import FUNCTIONS
+from late_exporter.config.commands import ALL_COMMANDS, CLIENT_COMMANDS
 from late_exporter.errors import ConfigError, LateError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def interrupted_code(argv: Sequence[str]) -> int:
     command it is, as in ``--workspace demo logs``, it is 1: nothing incomplete must look like a success.
     """
     # The table of commands takes some milliseconds to import, during which no signal would be handled.
-    commands = {*FUNCTIONS, *OFFLINE_COMMANDS, "healthcheck"} & {*argv}
+    commands = {*ALL_COMMANDS, *CLIENT_COMMANDS, *OFFLINE_COMMANDS, "healthcheck"} & {*argv}
     is_once = any(argument.partition("=")[0] == "--once" for argument in argv)
     return int(is_once or not commands <= {"run", "demo", "simulate"})
 

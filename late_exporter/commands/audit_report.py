@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from late_exporter.format import iso_time, plural
-from late_exporter.ingest.accounting import CounterMismatch, count_extra, count_missing
+from late_exporter.ingest.accounting import CounterMismatch
 from late_exporter.model import PENDING, LogEntry
 from late_exporter.store.records import Coverage
 
@@ -97,16 +97,12 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
 def render_json(reports: Sequence[AuditReport]) -> Mapping[str, Any]:
     return {
         "ok": all(report.ok for report in reports),
-        "missing": sum(count_missing(len(report.differences), report.mismatches) for report in reports),
-        "extra": sum(count_extra(report.mismatches) for report in reports),
         "feeds": msgspec.to_builtins(reports),
     }
 
 
 def render_text(reports: Sequence[AuditReport]) -> Iterator[str]:
-    for index, report in enumerate(reports):
-        if index:
-            yield ""
+    for report in reports:
         count = len(report.differences) + len(report.mismatches)
         verdict = report.error or (plural(count, "difference") if count else "no difference")
         yield f"{report.workspace} {report.feed}: {verdict}"

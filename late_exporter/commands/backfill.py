@@ -9,16 +9,14 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby
-from typing import IO, NamedTuple
+from typing import IO
 
 import msgspec
 
-from late_exporter.api.client import LateClient
-from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import PipelineConfig
 from late_exporter.commands.backfill_history import FeedHistory, SeriesHistory
-from late_exporter.commands.connections import connect_workspaces, recorded_feed
-from late_exporter.commands.event_loop import interruptible
+from late_exporter.commands.connections import WorkspaceConnection, connect_workspaces, recorded_feed
+from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.output import warn, write_stdout
 from late_exporter.commands.progress import ProgressLine
@@ -45,14 +43,13 @@ def backfill(context: CommandContext) -> int:
     if "job" not in target_labels:
         warn("no --label job=...: Prometheus adds a job to everything it scrapes, so these will be separate series")
 
+    histories = run_interruptible(_collect(context))
+
     def write() -> int:
-        with closing(ProgressLine(sys.stderr)) as progress:
-            histories = asyncio.run(_collect(context, progress))
         write_openmetrics(sys.stdout.buffer, histories, target_labels)
         return 0
 
-    with interruptible():
-        return write_stdout(write, broken_pipe_code=1)
+    return write_stdout(write, broken_pipe_code=1)
 
 
 def _problems(context: CommandContext) -> Iterator[str]:
@@ -63,17 +60,17 @@ def _problems(context: CommandContext) -> Iterator[str]:
         yield f"--label{quote(name)}: the metrics already have a label of that name"
 
 
-async def _collect(context: CommandContext, progress: ProgressLine) -> Sequence[SeriesHistory]:
+async def _collect(context: CommandContext) -> Sequence[SeriesHistory]:
     """Return the exposed series of all feeds in the order of the families."""
     settings, histories = context.settings, list[SeriesHistory]()
     config = PipelineConfig.of(settings)
-    async with connect_workspaces(context) as connections:
-        for scope in [Scope(name, feed) for name in connections for feed in settings.poll.feeds]:
-            client, generation = connections[scope.workspace]
-            progress.start(f"{scope.workspace} {scope.feed}", client.quota_wait)
-            snapshot = Snapshot(settings.state.url, settings.state.password_path)
-            collector = HistoryCollector(scope, client, generation, config.families, progress)
-            histories += await collector.collect(snapshot)
+    with closing(ProgressLine(sys.stderr)) as progress:
+        async with connect_workspaces(context) as connections:
+            for scope in [Scope(name, feed) for name in connections for feed in settings.poll.feeds]:
+                connection = connections[scope.workspace]
+                progress.start(f"{scope.workspace} {scope.feed}", connection[0].quota_wait)
+                snapshot = Snapshot(settings.state.url, settings.state.password_path)
+                histories += await collect_history(scope, connection, snapshot, config.families, progress)
     exposed = [name for name in config.visible_families if name not in config.disabled_families]
     selection = [history for history in histories if history.family.name in exposed]
     if not selection:
@@ -81,44 +78,39 @@ async def _collect(context: CommandContext, progress: ProgressLine) -> Sequence[
     return sorted(selection, key=lambda history: (exposed.index(history.family.name), history.labels))
 
 
-class HistoryCollector(NamedTuple):
-    """Collects the history of a feed from the state and the API."""
-
-    scope: Scope
-    client: LateClient
-    generation: ApiGeneration
-    families: Mapping[str, Family]
-    progress: ProgressLine
-    clock: Callable[[], float] = time.time
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-
-    async def collect(self, snapshot: Snapshot) -> Sequence[SeriesHistory]:
-        """Return the series before they were first scraped, and close the snapshot; raise LateError."""
-        now, scope = int(self.clock() * 1000), self.scope
-        # Read all at once: requests take as long as the quota requires, and the state must not stay open meanwhile.
-        with snapshot:
-            coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
-            if coverage is None or not coverage.is_synced:
-                raise self._error("the first sync is not complete; try again when the exporter is ready")
-            until = min(now - HEAD_BLOCK, coverage.published_at - LATE_ARRIVAL_WINDOW)
-            values = snapshot.series_values()
-            recorded_statuses = [*snapshot.recorded_statuses(scope)]
-        feed = await recorded_feed(scope.feed, self.client, self.generation, coverage)
-        if coverage.is_switched:
-            raise self._error("no history: earlier logs were counted from another list than the API has")
-        # Older logs were never counted, or are pruned.
-        start = max(now - feed.retention, coverage.retention_floor)
-        if until <= start:
-            raise self._error(f"no history: it would begin at {iso_time(start)} and end at {iso_time(until)}")
-        history = FeedHistory(scope, feed, self.families, values, recorded_statuses, since=start, until=until)
-        reader = ListReader(self.client, feed, progress=self.progress, sleep=self.sleep)
-        async for response in reader.pages(start):
-            history.add_page(response.page.entries)
-        self.progress.finish(f"{plural(history.log_count, 'log')} until {iso_time(until)}")
-        return list(history.series(published_at=max(until, coverage.published_at)))
-
-    def _error(self, problem: str) -> LateError:
-        return LateError(f"{self.scope.workspace} {self.scope.feed}: {problem}")
+async def collect_history(
+    scope: Scope,
+    connection: WorkspaceConnection,
+    snapshot: Snapshot,
+    families: Mapping[str, Family],
+    progress: ProgressLine,
+    *,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Sequence[SeriesHistory]:
+    """Return the series of a feed before they were first scraped, and close the snapshot; raise LateError."""
+    (client, generation), now, name = connection, int(clock() * 1000), f"{scope.workspace} {scope.feed}"
+    # Read all at once: requests take as long as the quota requires, and the state must not stay open meanwhile.
+    with snapshot:
+        coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
+        if coverage is None or not coverage.is_synced:
+            raise LateError(f"{name}: the first sync is not complete; try again when the exporter is ready")
+        until = min(now - HEAD_BLOCK, coverage.published_at - LATE_ARRIVAL_WINDOW)
+        values = snapshot.series_values()
+        recorded_statuses = [*snapshot.recorded_statuses(scope)]
+    feed = await recorded_feed(scope.feed, client, generation, coverage)
+    if coverage.is_switched:
+        raise LateError(f"{name}: no history: earlier logs were counted from another list than the API has")
+    # Older logs were never counted, or are pruned.
+    start = max(now - feed.retention, coverage.retention_floor)
+    if until <= start:
+        raise LateError(f"{name}: no history: it would begin at {iso_time(start)} and end at {iso_time(until)}")
+    history = FeedHistory(scope, feed, families, values, recorded_statuses, since=start, until=until)
+    reader = ListReader(client, feed, progress=progress, sleep=sleep)
+    async for response in reader.pages(start):
+        history.add_page(response.page.entries)
+    progress.finish(f"{plural(history.log_count, 'log')} until {iso_time(until)}")
+    return list(history.series(published_at=max(until, coverage.published_at)))
 
 
 STEP_MS, SPARSE_STEP_MS = 60_000, 240_000

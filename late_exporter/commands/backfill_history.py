@@ -15,7 +15,9 @@ Histograms have none either: they are most of the series, and durations of long 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
 
 import msgspec
 
@@ -38,6 +40,7 @@ class SeriesHistory(msgspec.Struct, frozen=True):
     times: Sequence[int]
 
 
+@dataclass
 class FeedHistory:
     """History of a feed of a workspace between two times in milliseconds, built from the pages of the API.
 
@@ -49,50 +52,45 @@ class FeedHistory:
         log_count: Number of logs that take part.
     """
 
-    def __init__(
-        self,
-        scope: Scope,
-        feed: Feed,
-        families: Mapping[str, Family],
-        values: Mapping[Series, SeriesValue],
-        recorded_statuses: Iterable[RecordedStatus],
-        *,
-        since: int,
-        until: int,
-    ) -> None:
-        self._scope, self._feed, self._families = scope, feed, families
-        self._values = values
+    scope: Scope
+    feed: Feed
+    families: Mapping[str, Family]
+    values: Mapping[Series, SeriesValue]
+    recorded_statuses: InitVar[Iterable[RecordedStatus]]
+    since: int
+    until: int
+    log_count: int = field(default=0, init=False)
+
+    def __post_init__(self, recorded_statuses: Iterable[RecordedStatus]) -> None:
         # Every label gets the value that it was counted under, and no new values are admitted.
-        self._limiter = LabelLimiter(families, max_values=0, max_accounts=1)
-        self._limiter.restore(values)
+        self._limiter = LabelLimiter(self.families, max_values=0, max_accounts=1)
+        self._limiter.restore(self.values)
         self._statuses: dict[str, str] = {}
         for row in recorded_statuses:
             self._statuses[row.key] = "" if row.key in self._statuses else row.status
-        self._since, self._until = since, until
-        self._times: dict[Series, list[int]] = {}
-        self.log_count = 0
+        self._times = defaultdict[Series, list[int]](list)
 
     def add_page(self, entries: Iterable[LogEntry]) -> None:
         """Add the logs of a page, except those that were on an earlier one."""
         for entry in entries:
             is_counted = self._statuses.pop(entry.key, "") == entry.status and not entry.rejection_reason
-            if not is_counted or entry.created is None or not self._since <= entry.created <= self._until:
+            if not is_counted or entry.created is None or not self.since <= entry.created <= self.until:
                 continue
             self.log_count += 1
-            for increment in self._limiter.apply(project_log(self._feed, self._scope.workspace, entry)):
+            for increment in self._limiter.apply(project_log(self.feed, self.scope.workspace, entry)):
                 if isinstance(increment, IncCounter):
-                    self._times.setdefault((increment.family, increment.labels), []).append(entry.created)
+                    self._times[increment.family, increment.labels].append(entry.created)
 
     def series(self, *, published_at: int) -> Iterator[SeriesHistory]:
         """Yield the counters that were exposed from the start.
 
         ``published_at`` is the time in milliseconds at which the counters of the feed were first exposed.
         """
-        for (name, labels), current in self._values.items():
-            family, times = self._families.get(name), sorted(self._times.get((name, labels), ()))
-            if family is None or family.kind != "counter" or self._feed.name not in family.feeds:
+        for (name, labels), current in self.values.items():
+            family, times = self.families.get(name), sorted(self._times.get((name, labels), ()))
+            if family is None or family.kind != "counter" or self.feed.name not in family.feeds:
                 continue
-            if labels[0] != self._scope.workspace or current.created * 1000 > published_at:
+            if labels[0] != self.scope.workspace or current.created * 1000 > published_at:
                 continue
             if isinstance(current.value, int | float) and len(times) <= current.value:
-                yield SeriesHistory(family, labels, self._since, self._until, times)
+                yield SeriesHistory(family, labels, self.since, self.until, times)

@@ -262,10 +262,6 @@ def check_web(path: str | None, config: WebConfig) -> Iterator[CheckResult]:
     yield from (CheckResult("warning", "web", warning) for warning in config.warnings)
     if config.users and config.ssl_context is None:
         yield CheckResult("warning", "web", f"{path}: passwords are sent unencrypted", "add tls_server_config")
-    if config.user_workspaces:
-        rights = [f"{user} {', '.join(sorted(names))}" for user, names in sorted(config.user_workspaces.items())]
-        unlimited = ", ".join(sorted(config.users.keys() - config.user_workspaces.keys())) or "no user"
-        yield CheckResult("ok", "users", f"{unlimited} may see every workspace; {'; '.join(rights)} only")
 
 
 def check_families(disabled: Sequence[str]) -> Iterator[CheckResult]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from late_exporter import log
 from late_exporter.api.client import LateClient
@@ -26,16 +26,13 @@ WorkspaceConnection: TypeAlias = tuple[LateClient, ApiGeneration]
 async def connect_workspaces(context: CommandContext) -> AsyncIterator[Mapping[str, WorkspaceConnection]]:
     """Connect to the workspace of ``--workspace``, or to all; raise ConfigError."""
     settings, selected = context.settings, context.flags.workspace
-    names = [workspace.name for workspace in settings.workspaces]
-    if selected not in (None, *names):
-        raise ConfigError(f"--workspace{quote(selected)}: no such workspace; choose from {', '.join(names)}")
+    workspaces = [each for each in settings.workspaces if selected in (None, each.name)]
+    if selected is not None and not workspaces:
+        names = ", ".join(each.name for each in settings.workspaces)
+        raise ConfigError(f"--workspace{quote(selected)}: no such workspace; choose from {names}")
     async with AsyncExitStack() as stack:
-        connector = Connector(await open_client(settings, stack), lambda _: QuietLogger())
-        yield {
-            workspace.name: connector.connect(settings, workspace)
-            for workspace in settings.workspaces
-            if selected in (None, workspace.name)
-        }
+        connector = Connector(await open_client(settings, stack), lambda _: log.get_logger("late_exporter"))
+        yield {each.name: connector.connect(settings, each) for each in workspaces}
 
 
 @contextmanager
@@ -48,14 +45,13 @@ def report_failure(workspace: str, unread: list[str]) -> Iterator[None]:
         unread.append(workspace)
 
 
-async def recorded_feed(name: str, client: LateClient, generation: ApiGeneration, coverage: Coverage | None) -> Feed:
-    """Return the feed that the state was counted from, or the current one; raise ApiError if the API has switched."""
-    state_generation = coverage.generation if coverage else None
-    feed = await generation.resolve_feed(name, client, state_generation=state_generation)
-    if state_generation not in (None, feed.generation):
+async def recorded_feed(name: str, client: LateClient, generation: ApiGeneration, coverage: Coverage) -> Feed:
+    """Return the feed that the state was counted from; raise ApiError if the API has switched."""
+    feed = await generation.resolve_feed(name, client, state_generation=coverage.generation)
+    if feed.generation != coverage.generation:
         raise ApiUnavailable(
-            f"the API has generation {feed.generation}, but the state was counted from {state_generation}; start the "
-            "exporter once to switch the state"
+            f"the API has generation {feed.generation}, but the state was counted from {coverage.generation}; start "
+            "the exporter once to switch the state"
         )
     return feed
 
@@ -67,13 +63,3 @@ def require_retained(since: float | None, feed: Feed) -> None:
             f"--since: must be at most {feed.retention // DAY_MS}d, because generation {feed.generation} of the API "
             "keeps logs no longer"
         )
-
-
-class QuietLogger:
-    """Logs everything at debug level, so that messages of the exporter do not disturb the output of a command."""
-
-    def debug(self, event: str, **fields: Any) -> object:
-        return log.get_logger("late_exporter").debug(event, **fields)
-
-    info = debug
-    warning = debug

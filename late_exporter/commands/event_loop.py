@@ -6,8 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias, TypeVar
 
 from late_exporter import log
@@ -21,22 +20,17 @@ ResultT = TypeVar("ResultT")
 Stop: TypeAlias = Callable[[], None]  # callback that stops the command
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
+def raise_at_signals() -> None:
     """Raise KeyboardInterrupt at signals: an incomplete result is no success, and no temporary file is left behind."""
-    numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    previous_handlers = [signal.signal(number, signal.default_int_handler) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, previous_handlers, strict=True):
-            signal.signal(number, handler)
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def run_interruptible(work: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Return the result of a command that ends by itself."""
-    with interruptible():
-        return asyncio.run(work)
+    raise_at_signals()
+    return asyncio.run(work)
 
 
 async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]], *, stopped_code: int = 0) -> int:

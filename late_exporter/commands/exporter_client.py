@@ -8,10 +8,8 @@ import time
 from base64 import b64encode
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from late_exporter.config.quoting import quote
 from late_exporter.config.types import Address, UnixPath, read_file
 from late_exporter.errors import ConfigError, LateError
 
@@ -56,10 +54,16 @@ def fetch(context: CommandContext, path: str, *, accept: str) -> bytes:
     """Return the response of the exporter at the first listen address for a path.
 
     Raises:
-        ConfigError: Only one of user and password is given, or the password cannot be read.
+        ConfigError: Only one of user and password is given.
         LateError: The exporter does not answer, or answers with an error.
     """
-    web, headers = context.settings.web, {"Accept": accept, **_credentials(context)}
+    web, headers = context.settings.web, {"Accept": accept}
+    user, file = context.flags.user, context.flags.password_file
+    if (user is None) != (file is None):
+        raise ConfigError("--user and --password-file: give both or none of them")
+    if file is not None:
+        credentials = f"{user}:{file.key.get_secret_value()}"
+        headers["Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
     address, secure = web.listen_address[0], may_use_tls(web.config_file)
     try:
         status, body = _request(address, path, headers, secure=secure, timeout=TIMEOUT)
@@ -67,29 +71,11 @@ def fetch(context: CommandContext, path: str, *, accept: str) -> bytes:
         hint = "start the exporter, or give its --web.listen-address, and its --web.config.file if it uses TLS"
         raise LateError(f"{exc}; {hint}") from exc
     if status == UNAUTHORIZED:
-        hint = "the password is wrong" if context.flags.user else "give --user and --password-file"
+        hint = "the password is wrong" if user else "give --user and --password-file"
         raise LateError(f"{address} requires a password; {hint}")
     if status != OK:
         raise LateError(f"{address}{path} answers {status}; is it late-exporter?")
     return body
-
-
-def _credentials(context: CommandContext) -> Mapping[str, str]:
-    """Return the header with user and password; none if they are not given."""
-    from late_exporter.log import add_secret  # noqa: PLC0415 - not needed by the health check
-
-    user, file = context.flags.user, context.flags.password_file
-    if (user is None) != (file is None):
-        raise ConfigError("--user and --password-file: give both or none of them")
-    if user is None or file is None:
-        return {}
-    try:
-        password = Path(file).read_text("utf-8").rstrip("\r\n")
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "not a text file"
-        raise ConfigError(f"--password-file{quote(file)}: {reason}") from None
-    add_secret(password)
-    return {"Authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
 def _request(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
 
@@ -40,16 +39,13 @@ class WorkspaceLog(NamedTuple):
     log: LogView
 
 
-async def read_logs(
-    reader: ListReader, feed: Feed, lower: int, upper: int | None = None
-) -> AsyncIterator[list[LogView]]:
-    """Yield the logs between two times in milliseconds page by page, newest first, without those of an earlier page."""
+async def read_logs(reader: ListReader, feed: Feed, lower: int) -> AsyncIterator[list[LogView]]:
+    """Yield the logs since a time in milliseconds page by page, newest first, without those of an earlier page."""
     keys: set[str] = set()
-    async for response in reader.pages(lower, upper, leaves_out_older=True):
+    async for response in reader.pages(lower, leaves_out_older=True):
         logs = {log.key: log for log in log_views(response, feed) if log.key not in keys}
         keys |= logs.keys()
-        end = math.inf if upper is None else upper
-        yield [log for log in logs.values() if log.created is None or lower <= log.created <= end]
+        yield [log for log in logs.values() if log.created is None or lower <= log.created]
 
 
 def log_views(response: PageResponse, feed: Feed) -> list[LogView]:

@@ -18,7 +18,6 @@ from late_exporter.commands.records import print_records
 from late_exporter.commands.tables import Row, Table, Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
-from late_exporter.errors import ConfigError
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.feeds.feed import Feed, LogView
 from late_exporter.model import DAY_MS, LATE
@@ -38,8 +37,6 @@ def logs(context: CommandContext) -> int:
 
 async def _show_logs(context: CommandContext) -> int:
     flags, now, unread = context.flags, time.time(), list[str]()
-    if flags.until is not None and flags.until <= now - (flags.since or DEFAULT_SINCE):
-        raise ConfigError("--until: must be later than --since ago, by default 1d")
     async with connect_workspaces(context) as connections:
         sources = [
             matching_logs(name, connection, flags, now=now, unread=unread) for name, connection in connections.items()
@@ -57,11 +54,10 @@ async def matching_logs(
     """
     client, generation = connection
     lower = int((now - (flags.since or DEFAULT_SINCE)) * 1000)
-    upper = None if flags.until is None else int(flags.until * 1000)
     with report_failure(workspace, unread):
         feed = await generation.resolve_feed(flags.feed, client, state_generation=None)
         require_retained(flags.since, feed)
-        async for page in read_logs(ListReader(client, feed, query(flags, feed)), feed, lower, upper):
+        async for page in read_logs(ListReader(client, feed, query(flags, feed)), feed, lower):
             yield [WorkspaceLog(workspace, log) for log in page if matches(flags, log)]
 
 

@@ -42,11 +42,10 @@ class PostHistory(NamedTuple):
 
 
 def post(context: CommandContext) -> int:
-    history, format_name = run_interruptible(_find_history(context)), context.flags.format
-    if format_name == "text":
-        return write_lines(render_text(history, Terminal.detect()))
-    rows = [item.log.row for item in history.logs]
-    return write_lines(map(json_line, rows if format_name == "raw" else [json_document(history)]))
+    history = run_interruptible(_find_history(context))
+    if context.flags.format == "json":
+        return write_lines([json_line(json_document(history))])
+    return write_lines(render_text(history, Terminal.detect()))
 
 
 async def _find_history(context: CommandContext) -> PostHistory:

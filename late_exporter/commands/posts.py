@@ -20,9 +20,9 @@ from late_exporter.commands.records import print_records
 from late_exporter.commands.tables import Table, Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
-from late_exporter.errors import BadPayload, BadRequest, EndpointNotFound, Forbidden
+from late_exporter.errors import BadRequest, EndpointNotFound, Forbidden
 from late_exporter.feeds.decoder import load_object, parse_millis, read_nested
-from late_exporter.feeds.status import OVERDUE_SECONDS, STATUS_FEEDS, StatusRequest
+from late_exporter.feeds.status import OVERDUE_SECONDS, STATUS_FEEDS, StatusRequest, objects_in, rows_of
 from late_exporter.feeds.view import row_text
 from late_exporter.format import iso_time
 from late_exporter.ingest.status_poller import fetch_status
@@ -92,7 +92,7 @@ async def _unpublished_posts(
             scheduled_for, created_at = row_text(post, "scheduledFor"), row_text(post, "createdAt")
             due_at = parse_millis(scheduled_for or (created_at if status == "publishing" else ""))
             is_overdue = due_at is not None and now - due_at / 1000 > OVERDUE_SECONDS[status]
-            for target in _objects(post.get("platforms")) or [{}]:
+            for target in list(objects_in(post.get("platforms"))) or [{}]:
                 is_published = row_text(target, "status") == "published" or row_text(post, "status") != status
                 account_id = row_text(target, "accountId", "_id") or row_text(target, "accountId")
                 if (is_overdue or is_pending) and not is_published:
@@ -112,11 +112,4 @@ async def _unpublished_posts(
 async def _fetch_rows(client: LateClient, name: str, **params: str) -> Sequence[Mapping[str, Any]]:
     """Return the first rows of the list of posts or accounts."""
     body = await fetch_status(client, STATUS_FEEDS[name], StatusRequest(f"/v1/{name}", {**params, "limit": PAGE_SIZE}))
-    response = read_nested(body, load_object)
-    if not isinstance(response.get(name), list):
-        raise BadPayload(f"the response has no list of {name}")
-    return _objects(response[name])
-
-
-def _objects(rows: object) -> list[Mapping[str, Any]]:
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return list(rows_of(read_nested(body, load_object), name))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -30,25 +30,17 @@ def print_records(
 
     ``is_first`` is whether no record was printed before, so that CSV needs a heading; the table knows that itself.
     """
-    if format == "table":
-        lines = table.lines(map(row, records))
-    elif format == "csv":
+    if format == "csv":
         rows = [*map(fields, records)]
-        lines = map(csv_line, [*rows[: int(is_first)], *(each.values() for each in rows)])
-    else:
-        lines = map(json_line, map(fields, records))
-    for line in lines:
+        lines = [*rows[: int(is_first)], *(each.values() for each in rows)]
+        csv.writer(sys.stdout, lineterminator="\n").writerows(map(_csv_cell, line) for line in lines)
+        return
+    for line in table.lines(map(row, records)) if format == "table" else map(json_line, map(fields, records)):
         write_line(line)
 
 
-def csv_line(values: Iterable[object]) -> str:
-    """Return values as a line of CSV; texts have no secrets, no control characters, and nothing to run."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(map(_csv_cell, values))
-    return line.getvalue()
-
-
 def _csv_cell(value: object) -> object:
+    """Return a value for CSV; texts have no secrets, no control characters, and nothing to run."""
     if not isinstance(value, str):
         return value
     text = clean(value)

@@ -26,7 +26,7 @@ from late_exporter.commands.assets import runbooks
 from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.output import write_stdout
 from late_exporter.config.settings import CommandContext, Settings
-from late_exporter.config.types import Address, EventTarget, UnixPath
+from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, DeliveryError, LateError
 from late_exporter.events.file_output import FileOutput, StdoutOutput
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 def run(context: CommandContext) -> int:
     """Poll and serve until stopped, or poll once and print the metrics."""
     if context.flags.once:
-        if context.settings.events.output == EventTarget("stdout"):
+        if context.settings.events.output == "stdout":
             raise ConfigError("--events.output stdout: --once prints the metrics there; write the events to a file")
         if context.settings.state.replicas:
             raise ConfigError("--once: drop it, or drop --state.replicas: replicas run all the time")
@@ -158,13 +158,13 @@ async def _open(
     return exporter, owner
 
 
-def _open_output(target: EventTarget | None) -> Output | None:
+def _open_output(target: str | None) -> Output | None:
     """Return the output of log events, None if there is none; raise ConfigError if its file cannot be written."""
     if target is None:
         return None
-    if target.kind == "stdout":
+    if target == "stdout":
         return StdoutOutput()
-    file = FileOutput(Path(target.path))
+    file = FileOutput(Path(target.removeprefix("file:")))
     try:
         file.check()
     except DeliveryError as exc:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from late_exporter.commands.event_loop import interruptible
-from late_exporter.commands.output import json_line, printable, write_lines
+from late_exporter.commands.event_loop import raise_at_signals
+from late_exporter.commands.output import printable, write_lines
 from late_exporter.config.fields import parse_state_url
 from late_exporter.config.quoting import quote
 from late_exporter.config.settings import CommandContext
@@ -28,28 +27,25 @@ def state(context: CommandContext) -> int:
     """Run an action on the state, print the result, and return the exit code; after an error nothing is changed."""
     (action, *arguments), flags = context.args, context.flags
     url, password_file = context.settings.state.url, context.settings.state.password_path
-    if flags.format != "text" and action != "info":
-        raise ConfigError(f"--format: {flags.format} is supported by state info only, not by state {action}")
     for name, value in (("workspace", flags.workspace), ("as", flags.new_name)):
         if value is not None and action != "copy":
             raise ConfigError(f"--{name}: supported by state copy only, not by state {action}")
     if flags.new_name is not None and flags.workspace is None:
         raise ConfigError("--as: needs --workspace, which names the workspace to copy")
     exit_code, database = 0, database_at(url, password_file)
-    with interruptible():
-        if action == "info":
-            summary = summarize_state(url, password_file)
-            lines = [json_line(summary)] if flags.format == "json" else [*_summary_lines(summary)]
-        elif action == "backup":
-            (target,) = arguments
-            lines = [f"{target}: copy of {database.name}, {database.backup(Path(target)):,} bytes"]
-        elif action == "check":
-            problems = check_state(url, password_file)
-            lines, exit_code = problems or [f"{database.name}: no problems found"], int(bool(problems))
-        else:
-            source, target = (_state_url(*pair) for pair in zip(("SOURCE", "TARGET"), arguments, strict=True))
-            count = copy_state(source, target, password_file, workspace=flags.workspace, new_name=flags.new_name)
-            lines = [f"{database_at(target).name}: {plural(count, 'row')} copied from {database_at(source).name}"]
+    raise_at_signals()
+    if action == "info":
+        lines = [*summarize_state(url, password_file)]
+    elif action == "backup":
+        (target,) = arguments
+        lines = [f"{target}: copy of {database.name}, {database.backup(Path(target)):,} bytes"]
+    elif action == "check":
+        problems = check_state(url, password_file)
+        lines, exit_code = problems or [f"{database.name}: no problems found"], int(bool(problems))
+    else:
+        source, target = (_state_url(*pair) for pair in zip(("SOURCE", "TARGET"), arguments, strict=True))
+        count = copy_state(source, target, password_file, workspace=flags.workspace, new_name=flags.new_name)
+        lines = [f"{database_at(target).name}: {plural(count, 'row')} copied from {database_at(source).name}"]
     return write_lines(map(printable, lines), exit_code)
 
 
@@ -60,48 +56,33 @@ def _state_url(name: str, url: str) -> str:
         raise ConfigError(f"{name}{quote(url, url=True)}: {exc}") from None
 
 
-def summarize_state(url: str, password_file: Path | None = None) -> Mapping[str, Any]:
-    """Return the content of a state; times are in UTC, sizes in bytes, ``in_use`` is None if unknown."""
-    with Snapshot(url, password_file) as snapshot:
-        series = Counter(labels[0] for _, labels in snapshot.series_values())
-        feeds: dict[str, list[Mapping[str, Any]]] = {name: [] for name in series}
-        for scope in snapshot.scopes:
-            feeds.setdefault(scope.workspace, []).append(_summarize_feed(snapshot, scope))
-        size = snapshot.size
-    is_used = None
+def summarize_state(url: str, password_file: Path | None) -> Iterator[str]:
+    """Yield the content of a state as text, by workspace and feed."""
+    usage = "may be in use"
     with suppress(StoreError):  # The state may be readable, but its lock file not writable.
-        is_used = database_at(url, password_file).is_in_use()
-    workspaces = [{"workspace": name, "series": series[name], "feeds": feeds[name]} for name in sorted(feeds)]
-    return {"path": snapshot.name, "size": size, "in_use": is_used, "workspaces": workspaces}
+        usage = "in use by an exporter" if database_at(url, password_file).is_in_use() else "not in use"
+    with Snapshot(url, password_file) as snapshot:
+        yield f"{snapshot.name}: {snapshot.size:,} bytes, {usage}"
+        series = Counter(labels[0] for _, labels in snapshot.series_values())
+        for workspace in sorted({*series, *(scope.workspace for scope in snapshot.scopes)}):
+            yield f"{workspace}: {series[workspace]:,} series"
+            feeds = (scope for scope in snapshot.scopes if scope.workspace == workspace)
+            yield from (_feed_line(snapshot, scope) for scope in feeds)
 
 
-def _summarize_feed(snapshot: Snapshot, scope: Scope) -> Mapping[str, Any]:
-    """Return what is known of a feed; every log since ``since`` was counted."""
+def _feed_line(snapshot: Snapshot, scope: Scope) -> str:
+    """Return what is known of a feed; every log since the time of completeness was counted."""
     recorded, created_range = snapshot.feed_state(scope), snapshot.created_range(scope)
-    coverage = recorded.coverage
-    oldest, newest = map(iso_time, created_range) if created_range is not None else (None, None)
-    return {
-        "feed": scope.feed,
-        "logs": recorded.log_count,
-        "pending": len(recorded.pending_logs),
-        "oldest": oldest,
-        "newest": newest,
-        "since": iso_time(coverage.complete_since) if coverage is not None and coverage.is_synced else None,
-        "gaps": len(coverage.gaps) if coverage else 0,
-    }
-
-
-def _summary_lines(summary: Mapping[str, Any]) -> Iterator[str]:
-    usage = {True: "in use by an exporter", False: "not in use", None: "may be in use"}[summary["in_use"]]
-    yield f"{summary['path']}: {summary['size']:,} bytes, {usage}"
-    for workspace in summary["workspaces"]:
-        yield f"{workspace['workspace']}: {workspace['series']:,} series"
-        for feed in workspace["feeds"]:
-            pending = f", {feed['pending']:,} pending" if feed["pending"] else ""
-            created = f", created {feed['oldest']} to {feed['newest']}" if feed["newest"] else ""
-            sync = f", complete since {feed['since']}" if feed["since"] else ", first sync not complete"
-            gaps = f", {plural(feed['gaps'], 'gap')} to read" if feed["gaps"] else ""
-            yield f"  {feed['feed']}: {plural(feed['logs'], 'log')}{pending}{created}{sync}{gaps}"
+    coverage, line = recorded.coverage, f"  {scope.feed}: {plural(recorded.log_count, 'log')}"
+    if recorded.pending_logs:
+        line += f", {len(recorded.pending_logs):,} pending"
+    if created_range is not None:
+        line += f", created {' to '.join(map(iso_time, created_range))}"
+    since = iso_time(coverage.complete_since) if coverage is not None and coverage.is_synced else None
+    line += f", complete since {since}" if since else ", first sync not complete"
+    if coverage is not None and coverage.gaps:
+        line += f", {plural(len(coverage.gaps), 'gap')} to read"
+    return line
 
 
 def check_state(url: str, password_file: Path | None) -> list[str]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-QUERY_COMMANDS = (
-    "posts",
-    "post",
-    "logs",
-    "audit",
-    "backfill",
-)  # commands that read from the API or the state once and exit
+QUERY_COMMANDS = ("posts", "post", "logs", "audit", "backfill")
+"""Commands that read from the API or the state once and exit."""
+
 STATE_COMMANDS = ("audit", "backfill")  # query commands that read the state
 API_COMMANDS = ("run", "check", *QUERY_COMMANDS)  # commands that need an API key
 EXPORTER_COMMANDS = ("run", "check", "demo")
@@ -23,10 +19,9 @@ FORMATS = {
     "status": ("text", "json"),
     "accounts": ("table", "json"),
     "posts": ("table", "json", "csv"),
-    "post": ("text", "json", "raw"),
+    "post": ("text", "json"),
     "logs": ("table", "json", "csv", "raw"),
     "audit": ("text", "json"),
-    "state": ("text", "json"),
     "metrics": ("table", "json"),
 }
 """Output formats of the commands that have a choice, the default first."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -126,14 +125,6 @@ def _target_label(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _timestamp(text: str) -> float:
-    try:
-        time = datetime.fromisoformat(text)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise ValueError("not a time; write it like 2026-11-20T08:00:00Z") from None
-
-
 def _not_reserved(path: str) -> str:
     if path in RESERVED_PATHS:
         raise ValueError(f"must not be one of {', '.join(RESERVED_PATHS)}")
@@ -187,15 +178,6 @@ def parse_state_url(text: str) -> str:
     return text
 
 
-def _event_target(text: str) -> types.EventTarget:
-    kind, _, path = text.partition(":")
-    if text == "stdout":
-        return types.EventTarget("stdout")
-    if kind != "file" or not path or not path.isprintable():
-        raise ValueError("must be stdout or file:PATH")
-    return types.EventTarget("file", path)
-
-
 def _key(text: str) -> SecretStr:
     key = text.strip()
     if not key:
@@ -236,7 +218,6 @@ Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Bound: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ListenAddress: TypeAlias = Annotated[types.Address | types.UnixPath, parsed_by(types.parse_address)]
 TcpAddress: TypeAlias = Annotated[types.Address, parsed_by(types.parse_tcp_address)]
-Timestamp: TypeAlias = Annotated[float, parsed_by(_timestamp)]
 TargetLabel: TypeAlias = Annotated[tuple[str, str], parsed_by(_target_label)]
 HttpPath: TypeAlias = Annotated[
     str, matching(r"/[A-Za-z0-9._~/-]*", "must begin with / and contain only letters, digits and - . _ ~ /")
@@ -254,7 +235,7 @@ StateUrl: TypeAlias = Annotated[str, AfterValidator(parse_state_url)]
 Key: TypeAlias = Annotated[SecretStr, parsed_by(_key)]
 KeyFile: TypeAlias = Annotated[SecretFile, parsed_by(_key_file)]
 PasswordFile: TypeAlias = Annotated[SecretFile, parsed_by(_password_file)]
-EventOutput: TypeAlias = Annotated[types.EventTarget, parsed_by(_event_target)]
+EventOutput: TypeAlias = Annotated[str, matching("stdout|file:.+", "must be stdout or file:PATH")]
 WorkspaceName: TypeAlias = Annotated[str, matching(types.WORKSPACE_NAME, types.INVALID_NAME)]
 ProfileId: TypeAlias = Annotated[
     str, matching(f"{NOT_NULL}[!-~]{{1,200}}", "must be 1 to 200 visible ASCII characters; leave it out to read all")

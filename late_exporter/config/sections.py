@@ -236,12 +236,7 @@ _flag = partial(option, variable="")  # a flag of single commands, which has no 
 class CommandFlags(OptionModel):
     """Flags of the command that runs; those of other commands keep their defaults."""
 
-    format: str = _flag(
-        "",
-        "FORMAT",
-        tuple(commands.FORMATS),
-        command_defaults={name: formats[0] for name, formats in commands.FORMATS.items()},
-    )
+    format: str = _flag("", "FORMAT", tuple(commands.FORMATS), command_defaults=DEFAULT_FORMATS)
     """Output format."""
     workspace: str | None = _flag(None, "NAME", (*commands.QUERY_COMMANDS, "state", "accounts"))
     """Workspace to read or copy, by default all of them."""
@@ -275,8 +270,6 @@ class CommandFlags(OptionModel):
     """API to simulate: zernio with one list and 90d of logs, late with two and 7d, or both."""
     once: bool = _flag("false", "", ("run",))
     """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll failed."""
-    until: fields.Timestamp | None = _flag(None, "TIME", ("logs",))
-    """Time of the newest log to print, for example 2026-11-20T08:00:00Z."""
     label: CommaSeparated[fields.TargetLabel] = _flag(None, "NAME=VALUE", ("backfill",))
     """Label that Prometheus adds when it scrapes, for example job=late; may be repeated."""
     problems: bool = _flag("false", "", ("status",))
@@ -285,7 +278,7 @@ class CommandFlags(OptionModel):
     """Exit 1 if there is a problem."""
     user: str | None = _flag(None, "NAME", commands.CLIENT_COMMANDS)
     """User name for the basic authentication of the exporter."""
-    password_file: str | None = _flag(None, "FILE", commands.CLIENT_COMMANDS)
+    password_file: fields.PasswordFile | None = _flag(None, "FILE", commands.CLIENT_COMMANDS)
     """File that holds the password of --user."""
     grafana_url: fields.WebUrl | None = _flag(None, "URL", ("assets",))
     """Address of Grafana, for links in alerts."""

@@ -171,8 +171,7 @@ class Settings(BaseSettings):
         keys = [workspace.key for workspace in self.workspaces]
         if self.webhook.path is not None and self.webhook.secret_file is not None:
             keys.append(self.webhook.secret_file.key)
-        if self.state.password_file is not None:
-            keys.append(self.state.password_file.key)
+        keys += [file.key for file in (self.state.password_file, self.flags.password_file) if file is not None]
         return tuple(key.get_secret_value() for key in keys if key is not None)
 
     def with_web_config(self, web_config: WebConfig) -> "Settings":

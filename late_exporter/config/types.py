@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 MAX_FILE = 1 << 20
 MAX_PORT = 65_535
@@ -42,16 +42,6 @@ class UnixPath(NamedTuple):
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
-
-
-class EventTarget(NamedTuple):
-    """Where log events are delivered to; ``path`` is that of a file."""
-
-    kind: Literal["stdout", "file"]
-    path: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.path}" if self.path else self.kind
 
 
 def parse_duration(text: str) -> float:

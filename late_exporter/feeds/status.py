@@ -133,7 +133,7 @@ def refresh_posts(context: RefreshContext) -> Refresh:
         response = _load(body)
         if "posts" not in response and "pagination" not in response:
             raise BadPayload("the response has neither posts nor their number")
-        post = next(_objects(response.get("posts")), {})
+        post = next(objects_in(response.get("posts")), {})
         if (_text(post.get("status")) or status) != status:
             context.rejected_values.add(status)  # The API has ignored the filter.
             continue
@@ -155,7 +155,7 @@ def _post_reports(context: RefreshContext, status: str, response: _Object, post:
     if context.now / 1000 - due_at > OVERDUE_SECONDS[status]:
         post_id = _text(post.get("_id")) or UNKNOWN
         title = (_text(post.get("title")) or _text(post.get("content")) or "")[:MAX_NAME_LENGTH]
-        targets = ", ".join(_target(context, each) for each in list(_objects(post.get("platforms")))[:MAX_TARGETS])
+        targets = ", ".join(_target(context, each) for each in list(objects_in(post.get("platforms")))[:MAX_TARGETS])
         name = f"{post_id}{title and f' “{title}”'}{targets and f' for {targets}'}"
         yield Condition(status, name, due_at, post_id)
 
@@ -178,14 +178,14 @@ def refresh_accounts(context: RefreshContext) -> Refresh:
     cursor: Mapping[str, str] = {}  # Accounts that are removed meanwhile do not shift it.
     for _ in range(math.ceil(context.max_accounts / ACCOUNTS_PER_PAGE)):
         response = _load((yield StatusRequest("/v1/accounts", {"limit": ACCOUNTS_PER_PAGE, **cursor})))
-        for row in islice(_rows(response, "accounts"), ACCOUNTS_PER_PAGE):
+        for row in islice(rows_of(response, "accounts"), ACCOUNTS_PER_PAGE):
             # Only what is small, as it is kept while further pages are requested.
             accounts[_text(row.get("_id"))] = {name: value for name, value in row.items() if _is_small(value)}
         next_cursor = _object(response.get("pagination")).get("nextCursor")
         if not (isinstance(next_cursor, str) and next_cursor):
             break
         cursor = {"cursor": id_text(next_cursor, MAX_CURSOR_LENGTH)}
-    for row in _rows(_load((yield StatusRequest("/v1/accounts/health"))), "accounts"):
+    for row in rows_of(_load((yield StatusRequest("/v1/accounts/health"))), "accounts"):
         account_id = _text(row.get("accountId"))
         accounts[account_id] = {**accounts.get(account_id, {}), **row}
     reports: list[Report] = []
@@ -236,7 +236,7 @@ def _account_reports(context: RefreshContext, labels: tuple[str, str], row: _Obj
 def refresh_webhooks(context: RefreshContext) -> Refresh:
     response = _load((yield StatusRequest("/v1/webhooks/settings")))
     reports: list[Report] = []
-    for label, row in _webhooks_by_label(list(_rows(response, "webhooks"))[:MAX_WEBHOOKS]).items():
+    for label, row in _webhooks_by_label(list(rows_of(response, "webhooks"))[:MAX_WEBHOOKS]).items():
         values = {
             "late_webhook_active": _flag(row.get("isActive")),
             "late_webhook_consecutive_failures": _amount(row.get("failureCount")),
@@ -318,17 +318,19 @@ def _select(pairs: list[tuple[str, Any]]) -> _Object:
     return {name: value for name, value in pairs if name in FIELDS and value is not None}
 
 
-def _rows(response: _Object, name: str) -> Iterator[_Object]:
+def rows_of(response: _Object, name: str) -> Iterator[_Object]:
+    """Return the objects of a list in a response; raise BadPayload if it has none."""
     if not isinstance(response.get(name), list):
         raise BadPayload(f"the response has no list of {name}")
-    return _objects(response[name])
+    return objects_in(response[name])
 
 
 def _items(value: object) -> Sequence[Any]:
     return value if isinstance(value, list) else ()
 
 
-def _objects(value: object) -> Iterator[_Object]:
+def objects_in(value: object) -> Iterator[_Object]:
+    """Return the objects of a value that should be a list of them."""
     return (item for item in _items(value) if isinstance(item, dict))
 
 

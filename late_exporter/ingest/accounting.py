@@ -64,9 +64,9 @@ def check_counters(scope: Scope, feed: Feed, accounting: FeedAccounting) -> list
     return [mismatch for mismatch in mismatches if mismatch.expected != mismatch.actual]
 
 
-def count_missing(difference_count: int, mismatches: Iterable[CounterMismatch]) -> int:
-    """Return how many logs should be counted in their current status, but are not."""
-    return difference_count + sum(
+def count_missing(mismatches: Iterable[CounterMismatch]) -> int:
+    """Return how many logs the counters lack."""
+    return sum(
         mismatch.expected - mismatch.actual
         for mismatch in mismatches
         if mismatch.family and mismatch.actual < mismatch.expected

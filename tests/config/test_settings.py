@@ -45,7 +45,6 @@ NOT_A_VALUE = "must be 1 to 100 printable characters, not null"
 NOT_A_PROFILE = "must be 1 to 200 visible ASCII characters; leave it out to read all"
 DROP = "drop it, each workspace in late.yaml:2: workspaces has its own api_key_file"
 NOT_A_NUMBER = "must be a valid number, unable to parse string as a number"
-NOT_AN_INTEGER = "must be a valid integer, unable to parse string as an integer"
 NOT_A_NAME = "must be 1 to 64 letters, digits, or _ . -"
 OUT_OF_RANGE = "not valid YAML: nested too deeply, or a character or number is out of range"
 ATTEMPTS = "late_publishing_attempts"
@@ -104,19 +103,17 @@ def file_problems(file: Path, text: str, environ: dict[str, str] | None = None, 
 
 
 def test_flags_win_then_environment_then_file(file: Path) -> None:
-    """Flags win over the environment, the environment over the file, and the file over defaults."""
-    file.write_text("poll: {interval: 1s, lookback: 1d, reconcile-interval: 1h}\napi: {timeout: 1s}\n")
+    """Flags win over the environment, the environment over the file, and the file over defaults.
+
+    A wrong value that does not win is no mistake.
+    """
+    file.write_text("poll: {interval: x, lookback: 1d, reconcile-interval: 1h}\napi: {timeout: 1s}\n")
     environ = WITH_KEY | {"LATE_EXPORTER_POLL__INTERVAL": "2s", "LATE_EXPORTER_POLL__LOOKBACK": "2d"}
     environ["LATE_EXPORTER_CONFIG__FILE"] = str(file)
     settings = load("run", {"poll.interval": ["3s"]}, environ)
     poll = settings.poll
     assert (3.0, 172_800.0, 3600.0) == (poll.interval, poll.lookback, poll.reconcile_interval)
     assert (1.0, 0.5) == (settings.api.timeout, settings.api.quota_share)
-
-
-def test_a_wrong_value_that_does_not_win_is_no_mistake() -> None:
-    """A wrong variable is no mistake if a flag overrides it."""
-    assert 1.0 == load("run", {"poll.interval": ["1s"]}, WITH_KEY | {"LATE_EXPORTER_POLL__INTERVAL": "x"}).poll.interval
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
@@ -170,7 +167,6 @@ def test_no_mistake_in_the_variables() -> None:
     ("variable", "value", "message"),
     [
         ("LATE_EXPORTER_POLL_INTERVAL", "1s", "unknown variable; did you mean LATE_EXPORTER_POLL__INTERVAL?"),
-        ("LATE_EXPORTER_QUUX", "1s", "unknown variable"),
         ("LATE_EXPORTER_API__KEY_FILE", "1s", "unknown variable; did you mean LATE_API_KEY_FILE?"),
         ("LATE_EXPORTER_API__KEY", "1s", "unknown variable; did you mean LATE_API_KEY?"),
         ("LATE_EXPORTER_WEB__LISTEN_ADDRESS", "unix:\udcff", "not UTF-8"),
@@ -184,12 +180,7 @@ def test_wrong_variables(variable: str, value: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("option", "text", "value"),
     [
-        ("poll.reconcile-interval", "500ms", 0.5),
-        ("poll.reconcile-interval", "1h30m", 5400.0),
-        ("poll.reconcile-interval", "2w", 1_209_600.0),
         ("poll.reconcile-interval", "1y2w3d4h5m6s7ms", 33_019_506.007),
-        ("web.listen-address", ":10077", (Address("", 10077),)),
-        ("web.listen-address", "127.0.0.1:10077", (Address("127.0.0.1", 10077),)),
         ("web.listen-address", "[fe80::1%eth0]:80", (Address("fe80::1%eth0", 80),)),
         ("web.listen-address", "localhost:0", (Address("localhost", 0),)),
         ("web.listen-address", ":1, [::1]:2", (Address("", 1), Address("::1", 2))),
@@ -198,11 +189,9 @@ def test_wrong_variables(variable: str, value: str, message: str) -> None:
         ("api.base-url", "https://zernio.com/v1", "https://zernio.com"),
         ("api.base-url", "https://v1", "https://v1"),
         ("api.base-url", "https://zernio.com/v1/api", "https://zernio.com/v1/api"),
-        ("api.base-url", "https://zernio.com:8443", "https://zernio.com:8443"),
         ("api.base-url", "https://[2001:db8::1]/api", "https://[2001:db8::1]/api"),
         ("api.base-url", "http://127.8.9.1", "http://127.8.9.1"),
         ("api.base-url", "http://[::1]:10078", "http://[::1]:10078"),
-        ("api.base-url", "http://localhost/", "http://localhost"),
         ("state.url", "sqlite://", "sqlite://"),
         ("state.url", "sqlite:////var/lib/late.db", "sqlite:////var/lib/late.db"),
         ("state.url", "postgresql://late@[::1],[::1]:5433/late", "postgresql://late@[::1],[::1]:5433/late"),
@@ -210,8 +199,6 @@ def test_wrong_variables(variable: str, value: str, message: str) -> None:
         ("state.url", "postgresql://?service=late", "postgresql://?service=late"),
         ("status.feeds", "none", ()),
         ("status.feeds", "", ()),
-        ("status.feeds", "posts, billing", ("posts", "billing")),
-        ("metrics.disable", "late_posts", ("late_posts",)),
     ],
 )
 def test_values(option: str, text: str, value: object) -> None:
@@ -294,13 +281,11 @@ def test_changes_that_take_a_restart(file: Path) -> None:
 
 WRONG = [
     ("poll.interval", "5x", f'"5x": {DURATION}'),
-    ("poll.interval", "", f'"": {DURATION}'),
     ("poll.interval", "٣s", f'"٣s": {DURATION}'),
     ("poll.interval", "9" * 5000 + "y", "of 5001 characters: must be at least 100ms and at most 100y"),
     ("status.feeds", "post", "\"post\": must be 'posts', 'accounts', 'webhooks' or 'billing'"),
     ("poll.feeds", "", '"": must name at least one'),
     ("poll.feeds", "publishing,publishing", '"publishing,publishing": publishing is given twice'),
-    ("api.quota-share", "0", '"0": must be greater than 0'),
     ("api.quota-share", "50%", f'"50%": {NOT_A_NUMBER}'),
     ("api.base-url", "getlate.dev/api", f'"getlate.dev/api": {URL}'),
     ("api.base-url", "https://late.dev:65536", f'"https://late.dev:65536": {URL}'),
@@ -323,9 +308,7 @@ WRONG = [
     ("state.url", "sqlite://late.db", f'"sqlite://late.db": {STATE}'),
     ("state.password-file", "/dev/null", '"/dev/null": the file must contain one password'),
     ("state.replicas", "true", f'"true": {NO_POSTGRES}'),
-    ("state.replicas", "maybe", '"maybe": must be a valid boolean, unable to interpret input'),
     ("web.listen-address", "10077", f'"10077": {ADDRESS}'),
-    ("web.listen-address", ":65536", f'":65536": {ADDRESS}'),
     ("web.listen-address", "unix:", '"unix:": needs the path of a socket, as in unix:/run/late.sock'),
     ("web.listen-address", "unix:" + "x" * 108, f'"unix:{"x" * 95}...": the path of a socket has at most 107 bytes'),
     ("web.listen-address", ":1,:1", '":1,:1": :1 is given twice'),
@@ -333,14 +316,10 @@ WRONG = [
     ("web.telemetry-path", "/", f'"/": {RESERVED}'),
     ("webhook.path", "webhook", f'"webhook": {WEBHOOK}'),
     ("webhook.path", "/-", f'"/-": {RESERVED}, nor a parent of one'),
-    ("metrics.max-label-values", "1.5", f'"1.5": {NOT_AN_INTEGER}'),
     ("metrics.max-accounts", "-1", '"-1": must be greater than or equal to 0'),
     ("metrics.buckets", "1,2", '"1,2": must be FAMILY=BOUND,BOUND, like late_publishing_attempts=1,2,3'),
     ("metrics.buckets", f"{ATTEMPTS}=2,1", '"2,1": must be in ascending order, each bound once'),
     ("metrics.buckets", f"{ATTEMPTS}=1,x", f'"x": {NOT_A_NUMBER}'),
-    ("metrics.buckets", f"{ATTEMPTS}=0,1", '"0": must be greater than 0'),
-    ("metrics.buckets", f"{ATTEMPTS}=1,nan", '"nan": must be a finite number'),
-    ("metrics.buckets", f"{ATTEMPTS}=", f'"{ATTEMPTS}=": must name at least one'),
     (
         "metrics.disable",
         "late_publishing_log_total",
@@ -350,7 +329,6 @@ WRONG = [
         ),
     ),
     ("events.output", "syslog", '"syslog": must be stdout or file:PATH'),
-    ("log.level", "loud", "\"loud\": must be 'debug', 'info', 'warn' or 'error'"),
 ]
 
 
@@ -396,15 +374,12 @@ FILES = [
     ("- poll", "late.yaml: must be a mapping of sections, as in poll: {interval: 30s}"),
     ("poll: 30s", "late.yaml:1: poll: must be a mapping of options"),
     ("poll:\n  interval: [30s]", 'late.yaml:2: poll.interval "30s": must be one value'),
-    ("poll:\n  interval:", f'late.yaml:2: poll.interval "": {DURATION}'),
     ("poll:\n  feeds: {a: b}", "late.yaml:2: poll.feeds: must be one value or a list of values"),
     ("config: {file: a}", f"late.yaml:1: config: unknown; {SECTIONS}"),
-    ("foo: 1", f"late.yaml:1: foo: unknown; {SECTIONS}"),
     ("poll.interval: 30s", "late.yaml:1: poll.interval: unknown; write it as poll: {interval: ...}"),
     ("api:\n  key: sk_0123", "late.yaml:2: api.key: unknown; did you mean api.key-file?"),
     ("api:\n  keyfile:sk_0123: x", "late.yaml:2: api.keyfile***: unknown; did you mean api.key-file?"),
     (f"{KEY}: x", f"late.yaml:1: ***: unknown; {SECTIONS}"),
-    (f"api:\n  {KEY}: x", "late.yaml:2: api.***: unknown"),
     ("poll: {}\npoll: {}", "late.yaml:2:1: not valid YAML: poll is given twice, first in line 1"),
     (
         "metrics:\n  max-accounts: 1\n  max_accounts: 2",
@@ -412,14 +387,10 @@ FILES = [
     ),
     ("? [a]\n: b", "late.yaml:1:3: not valid YAML: a key must be one word"),
     ("poll: {interval: 1s", "late.yaml:1:20: not valid YAML: expected ',' or '}', but got '<stream end>'"),
-    ("a: b: c", "late.yaml:1:5: not valid YAML: mapping values are not allowed here"),
-    ("poll: {}\n---\npoll: {}", "late.yaml:2:1: not valid YAML: but found another document"),
     ("poll: *nothing", "late.yaml:1:7: not valid YAML: found undefined alias ..."),
-    ("poll: &a [*a]", "late.yaml:1:7: not valid YAML: found unconstructable recursive node"),
     ("poll:\n\tinterval: 1s", "late.yaml:2:1: not valid YAML: found a tab; use spaces"),
     ("[" * 5000, f"late.yaml: {OUT_OF_RANGE}"),
     ("\0", "late.yaml: not a text file in UTF-8"),
-    (r'"\UFFFFFFFF"', f"late.yaml: {OUT_OF_RANGE}"),
     ("# " + "x" * (1 << 20), "late.yaml: larger than 1 MiB"),
 ]
 
@@ -441,10 +412,8 @@ def test_unreadable_files() -> None:
     "text",
     [
         "api: {{key-file: {}}}",
-        "api: {{key: {}}}",
         "api: {{{}: x}}",
         "{}: x",
-        "{}",
         "poll: {{interval: {}}}",
         "poll: {{{0}: x, {0}: y}}",
         "api: {{base-url: 'http://example.org/{}'}}",
@@ -481,17 +450,15 @@ def test_key_by_its_other_name() -> None:
     assert other not in problem
 
 
-def test_one_key(file: Path) -> None:
+@pytest.mark.usefixtures("file")
+def test_one_key() -> None:
     """Setting no key, or a key and a key file, is a mistake; a flag wins over the variable of a key file."""
     for command in ("run", "check", "logs"):
         assert [NO_KEY] == problems({}, {}, command)
-    assert ["LATE_API_KEY and --api.key-file: two keys are given; drop one of them"] == problems(
-        {"api.key-file": ["key"]}, WITH_KEY
-    )
-    workspace = load("run", {"api.key-file": [str(file.parent / "key")]}, {"LATE_API_KEY_FILE": "/nowhere"}).workspaces[
-        0
-    ]
-    assert (KEY, file.parent / "key") == (workspace.key_text, workspace.key_file)
+    flags, drop = {"api.key-file": ["key"]}, "two keys are given; drop one of them"
+    assert [f"LATE_API_KEY and --api.key-file: {drop}"] == problems(flags, WITH_KEY)
+    (workspace,) = load("run", flags, {"LATE_API_KEY_FILE": "/nowhere"}).workspaces
+    assert (KEY, Path("key")) == (workspace.key_text, workspace.key_file)
 
 
 @pytest.mark.parametrize("content", [b"one two", b"k\xc3\xa9y", b"k" * 513, b"k" * 5_000_000], ids=range(4))
@@ -528,10 +495,8 @@ WORKSPACES = [
             ("profile: x", "profile: unknown; did you mean profile_id?"),
             ("api_base_url: 'http://me:pw@x'", f'api_base_url "http://***@x": {USER}'),
             ("profile_id: a b", f'profile_id "a b": {NOT_A_PROFILE}'),
-            ("profile_id: null", f'profile_id "null": {NOT_A_PROFILE}'),
             ("labels: [team]", 'labels "team": must be a mapping'),
             ("labels: {team: ~}", f'labels.team "~": {NOT_A_VALUE}'),
-            ("labels: {team: {x: y}}", "labels.team: must be one value"),
             ("labels: {job: x}", f'labels.job "job": {NOT_A_LABEL}'),
         )
     ),
@@ -539,7 +504,6 @@ WORKSPACES = [
         "workspaces:\n- {name: a b, api_key_file: key}\n- {name: b, api_key_file: gone}",
         f'2: workspaces[0].name "a b": {NOT_A_NAME}\n3: workspaces[1].api_key_file "gone": No such file or directory',
     ),
-    ("workspaces:\n- {name: a, api_key_file: [key]}", '2: workspaces[0].api_key_file "key": must be one value'),
     (
         "workspaces:\n- {name: a, api_key_file: key}\n- {name: a, api_key_file: key}",
         '1: workspaces: the name "a" is given twice',
@@ -561,30 +525,14 @@ def test_wrong_workspaces(file: Path, text: str, messages: str) -> None:
     assert messages.splitlines() == [each.removeprefix("late.yaml:") for each in file_problems(file, text, {})]
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "webhook: {path: /hook}",
-            '1: webhook.path "/hook": name a file that holds the secret of the webhooks with --webhook.secret-file',
-        ),
-        *(
-            (
-                f"webhook: {{path: /late, secret-file: secret}}\nweb: {{telemetry-path: {path}}}",
-                f'1: webhook.path "/late": must not be --web.telemetry-path "{path}" or its parent',
-            )
-            for path in ("/late", "/late/metrics")
-        ),
-    ],
-    ids=range(3),
-)
-def test_wrong_webhooks(file: Path, text: str, message: str) -> None:
-    """Options of webhooks need each other, and their path must not be that of the metrics."""
-    assert [f"late.yaml:{message}"] == file_problems(file, text)
-
-
 def test_webhooks(file: Path) -> None:
-    """The secret is never printed."""
+    """Options of webhooks need each other, their path is not that of the metrics, and the secret is never printed."""
+    place, needs = "late.yaml:1: webhook.path", "name a file that holds the secret of the webhooks"
+    assert [f'{place} "/hook": {needs} with --webhook.secret-file'] == file_problems(file, "webhook: {path: /hook}")
+    for path in ("/late", "/late/metrics"):
+        text = f"webhook: {{path: /late, secret-file: secret}}\nweb: {{telemetry-path: {path}}}"
+        reason = f'must not be --web.telemetry-path "{path}" or its parent'
+        assert [f'{place} "/late": {reason}'] == file_problems(file, text)
     settings = from_file(file, "webhook: {path: /hook, secret-file: secret}")
     assert (KEY, "whsec_0123456789") == settings.secrets
     assert "whsec_" not in repr(settings)
@@ -623,9 +571,7 @@ FORM = "must be USER=WORKSPACE, like customer-a=brand-a"
         ),
         ("customer-a=brand-c", ": there is no workspace brand-c; did you mean brand-b?"),
         ("customer-a", f' "customer-a": {FORM}'),
-        ("=brand-a", f' "=brand-a": {FORM}'),
         ("customer-a=brand/a", f' "brand/a": {NOT_A_NAME}'),
-        ("customer-a=", ' "customer-a=": must name at least one'),
         ("customer-a=brand-a,brand-a", ' "brand-a,brand-a": brand-a is given twice'),
     ],
 )

