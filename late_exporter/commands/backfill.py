@@ -24,7 +24,7 @@ from late_exporter.config.quoting import quote
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.text import FamilyFormatter
+from late_exporter.exposition.family_lines import FamilyFormatter
 from late_exporter.format import iso_time, plural
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import MINUTE_MS, Scope

@@ -22,9 +22,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.family_lines import FamilyLines, SeriesLines
+from late_exporter.exposition.family_lines import Exemplars, FamilyLines, ObservedExemplar, SeriesLines
 from late_exporter.exposition.negotiation import OPENMETRICS, accepts_gzip, select_content_type
-from late_exporter.exposition.text import Exemplars, ObservedExemplar
 from late_exporter.series import Exemplar, Histogram, Labels, Series
 
 MAX_EXEMPLARS = 2048

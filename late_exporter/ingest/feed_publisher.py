@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from late_exporter.feeds.feed import Feed
-from late_exporter.metrics.counting import lag_micros
+from late_exporter.metrics.aggregation import lag_micros
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import LOGS, OLDEST_PENDING, PENDING_LOGS
 from late_exporter.metrics.registry import SeriesRegistry

@@ -11,8 +11,8 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.log_events import encode_event
 from late_exporter.ingest.feed_publisher import LAG
 from late_exporter.ingest.uncommitted import ReadLogs
+from late_exporter.metrics.aggregation import count_logs
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.counting import count_logs
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.names import ENTRIES_REJECTED, SCHEMA_DRIFT
 from late_exporter.model import MAX_CLOCK_SKEW_MS, LogEntry, LogKind, Scope

@@ -15,7 +15,7 @@ from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recent_attempts import RecentAttempts
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.uncommitted import UncommittedBatch
-from late_exporter.metrics.counting import observe_log
+from late_exporter.metrics.aggregation import observe_log
 from late_exporter.metrics.names import LOGS
 from late_exporter.model import MAX_CLOCK_SKEW_MS, LogPage, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from late_exporter.metrics.aggregation import apply_increments
-from late_exporter.metrics.counting import count_logs
+from late_exporter.metrics.aggregation import apply_increments, count_logs
 from late_exporter.model import LogEntry
 from late_exporter.series import Increment, Series, SeriesValue
 from late_exporter.store.records import Batch, Observation

@@ -19,9 +19,8 @@ from prometheus_client.utils import floatToGoString
 
 from late_exporter.exposition.exposition import MAX_EXEMPLARS, BodyRequest, Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.family_lines import FamilyLines
+from late_exporter.exposition.family_lines import FamilyLines, format_number
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
-from late_exporter.exposition.text import format_number
 from late_exporter.series import Exemplar, Histogram, Labels, Series
 from tests.support.exposition import read_body
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from late_exporter.feeds import GENERATIONS
-from late_exporter.metrics.counting import project_log
+from late_exporter.metrics.aggregation import project_log
 from late_exporter.model import LogEntry
 from late_exporter.series import ObserveHistogram
 

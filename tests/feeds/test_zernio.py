@@ -7,7 +7,7 @@ import pytest
 
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.metrics.counting import project_log
+from late_exporter.metrics.aggregation import project_log
 from late_exporter.model import LogEntry
 from late_exporter.series import IncCounter, ObserveHistogram
 

@@ -4,23 +4,31 @@ from functools import reduce
 from itertools import accumulate
 from typing import TypeVar
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value, rebucket
+from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value, observe_log, rebucket
+from late_exporter.model import LogEntry
 from late_exporter.series import (
+    Exemplar,
     FailureStreak,
     Histogram,
     IncCounter,
     Increment,
     Labels,
     ObserveHistogram,
+    ObserveLog,
     RecordAttempt,
+    SetCurrent,
     SetLatest,
     Value,
 )
+from late_exporter.store.batches import effective_increments
+from late_exporter.store.records import Batch
 
 LABELS: Labels = ("acme",)
+NOW = 1_763_993_002_000
 MOST = 2**63 - 1
 BOUNDS = (0.1, 1.0, 10.0)
 
@@ -134,3 +142,18 @@ def test_late_success_among_older_failures() -> None:
     assert streak_length(value) == streak_length(
         apply_increments([RecordAttempt("f", LABELS, at=299, failed=True)], value)
     ), "before the success"
+
+
+def test_increments_without_logs_apply_unchanged() -> None:
+    """Increments of the exporter itself come first, and in their order, which decides the value of a gauge."""
+    own = [SetCurrent("g", (), value=1.0), IncCounter("c", (), amount=0), SetCurrent("g", (), value=2.0)]
+    assert [(each,) for each in own] == list(effective_increments(Batch(committed_at=0.0, increments=own), [], {}))
+
+
+@pytest.mark.parametrize(("length", "count"), [(58, 1), (59, 0)])
+def test_exemplars(length: int, count: int) -> None:
+    """An exemplar has both ids if they are short enough, and no time of the future."""
+    log = LogEntry(key="k" * 57, status="success", post_id="p" * length, created=NOW + 5, duration=7)
+    increment = ObserveLog("f", (), number="duration", has_exemplar=True)
+    exemplar = Exemplar((("log_id", log.key), ("post_id", log.post_id or "")), NOW / 1000)
+    assert ObserveHistogram("f", (), micros=7, exemplar=exemplar if count else None) == observe_log(increment, log, NOW)
