@@ -18,7 +18,15 @@ from late_exporter.errors import ConfigError, LateError
 if TYPE_CHECKING:
     from late_exporter.config.settings import CommandContext
 
-OFFLINE_COMMANDS = ("metrics", "assets", "runbook", "completion", "help", "version")  # commands that read no settings
+OFFLINE_COMMANDS = (
+    "metrics",
+    "config",
+    "assets",
+    "runbook",
+    "completion",
+    "help",
+    "version",
+)  # commands that read no settings
 
 
 def main(

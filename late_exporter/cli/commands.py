@@ -298,6 +298,22 @@ class MetricsHelp(CommandHelp):
     """
 
 
+class ConfigHelp(CommandHelp):
+    """Print the JSON schema of the configuration file, with which editors complete and check it.
+
+    Actions:
+        schema
+            Print the schema.
+
+    Examples:
+        config schema
+            Print it, to be named in the file: # yaml-language-server: $schema=late.schema.json
+    """
+
+    arguments = ("ACTION",)
+    actions = ("schema",)
+
+
 class AssetsHelp(CommandHelp):
     """Write rules, runbooks, dashboards, Alertmanager routes, systemd units and completion scripts to a folder.
 

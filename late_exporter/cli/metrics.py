@@ -16,13 +16,9 @@ INDENT = " " * 4
 
 
 def format_catalogue(format: str) -> str:  # noqa: A002 - the name of the flag
+    """Return JSON, one line per family for grep and less, or an entry per family if the terminal is too narrow."""
     if format == "json":
         return json.dumps([msgspec.to_builtins(family) for family in CATALOGUE.values()], indent=2)
-    return _table()
-
-
-def _table() -> str:
-    """Return one line per family, for grep and less, or an entry per family if the terminal is too narrow for that."""
     rows = [("NAME", "TYPE", "STABILITY", "LABELS", "MEANING"), *(_cells(family) for family in CATALOGUE.values())]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ["  ".join([*(map(str.ljust, row, widths)), row[4]]) for row in rows]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PROGRAM = "late-exporter"
 COMPLETION_VARIABLE = "_LATE_EXPORTER_COMPLETE"
 MAX_QUOTED = 24
-HINTS = {"-v": "--log.level debug", "top": "status", "doctor": "check", "init": "check", "config": "check"}
+HINTS = {"-v": "--log.level debug", "top": "status", "doctor": "check", "init": "check"}
 HELP_FLAGS = ("-h", "--help")
 CONTEXT = {"max_content_width": 100, "help_option_names": [*HELP_FLAGS]}
 

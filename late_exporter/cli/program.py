@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeAlias
 
 from late_exporter import log
-from late_exporter.cli import OFFLINE_COMMANDS, print_text, version_text
+from late_exporter.cli import OFFLINE_COMMANDS, print_text
 from late_exporter.cli.health import check_configured
 from late_exporter.cli.parser import Arguments, check_words, completion_script, parse
 from late_exporter.commands import function_of
@@ -35,10 +35,10 @@ def run_command(args: Arguments, commands: Mapping[str, CommandFunction] | None)
     settings = _load_all(args, load_settings)
     if is_offline:
         return _run_offline(args, settings.flags)
-    function = commands[args.command] if commands is not None else _function_of(args.command)
+    own = {"healthcheck": check_configured}.get(args.command) if commands is None else commands[args.command]
     log.configure(settings.log.level, settings.log.format, settings.secrets)
     try:
-        return function(CommandContext(settings, load_settings, settings.flags, args.words))
+        return (own or function_of(args.command))(CommandContext(settings, load_settings, settings.flags, args.words))
     except LateError:
         raise
     except Exception as exc:  # noqa: BLE001 - the traceback of a bug must be redacted
@@ -64,31 +64,34 @@ def _require_descriptors() -> None:
         raise LateError(f"RLIMIT_NOFILE is {limit}; {needed}")
 
 
-def _function_of(command: str) -> CommandFunction:
-    return check_configured if command == "healthcheck" else function_of(command)
-
-
 def _run_offline(args: Arguments, flags: CommandFlags) -> int:
     """Run a command that uses no settings."""
-    if args.command == "version":
-        return print_text(version_text())
     if args.command == "help":
         parse([*args.words, "--help"])
         return 0
+    return print_text(_offline_text(args, flags))
+
+
+def _offline_text(args: Arguments, flags: CommandFlags) -> str:
+    """Return what a command prints; only its own modules are imported."""
     if args.command == "metrics":
         from late_exporter.cli.metrics import format_catalogue  # noqa: PLC0415 - as above
 
-        return print_text(format_catalogue(flags.format))
+        return format_catalogue(flags.format)
+    if args.command == "config":
+        from late_exporter.config.file_schema import format_schema  # noqa: PLC0415 - as above
+
+        return format_schema()
+    if args.command == "runbook":
+        from late_exporter.commands.assets import runbook_text  # noqa: PLC0415 - as above
+
+        return runbook_text(*args.words)
     if args.command == "assets":
         from late_exporter.commands.assets import COMPLETION_NAMES, write_assets  # noqa: PLC0415 - as above
 
         paths = write_assets(args.words[0], {shell: completion_script(shell) for shell in COMPLETION_NAMES}, flags)
-        return print_text("\n".join(map(str, paths)))
-    if args.command == "runbook":
-        from late_exporter.commands.assets import runbook_text  # noqa: PLC0415 - as above
-
-        return print_text(runbook_text(*args.words))
-    return print_text(completion_script(args.words[0]))
+        return "\n".join(map(str, paths))
+    return completion_script(args.words[0])
 
 
 def redacted_traceback(error: BaseException) -> str:
