@@ -265,7 +265,7 @@ def test_alerts_are_routed_by_severity_and_workspace(
     [
         ("title", MESSAGE, "CRITICAL tiktok: token of !channel expires in 2d [east/late-two/default]"),
         ("title", SEVERAL, "CRITICAL tiktok: token of !channel expires in 2d (1 of 3 alerts) [east/late-two/default]"),
-        ("title", RESOLVED, "Resolved tiktok: token of Bakery expires in 3d [east/late-two/default]"),
+        ("title", RESOLVED, "Resolved, was tiktok: token of Bakery expires in 3d [east/late-two/default]"),
         ("title", DOWN, "Warning no scrape of host:1 for 5m [late]"),
         ("title", ABSENT, "CRITICAL no exporter to scrape"),
         ("color", MESSAGE, "danger"),

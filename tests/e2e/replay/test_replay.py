@@ -83,5 +83,5 @@ def test_one_page_for_an_incident(incident: str, messages: Sequence[Message]) ->
     firing, resolved = pages
     assert firing.title.startswith(f"CRITICAL {title}")
     assert 0 < firing.minute <= MAX_MINUTES
-    assert resolved.title.startswith(f"Resolved {title}")
+    assert resolved.title.startswith(f"Resolved, was {title}")
     assert INCIDENT_MINUTES < resolved.minute <= INCIDENT_MINUTES + MAX_MINUTES
