@@ -121,15 +121,23 @@ class AccountHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     consecutive_failures: int = 0
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A failed attempt to publish at a Unix time in seconds; what is unknown is empty."""
+class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A failed attempt to publish at a Unix time in seconds; what is unknown is empty.
 
+    Args:
+        key: Key of its log.
+        error: Error code, HTTP status code and error message.
+        url: Address of the post on the platform.
+    """
+
+    key: str
     time: float
     platform: str
     account_id: str = ""
     username: str = ""
     post_id: str = ""
     error: str = ""
+    url: str = ""
 
 
 class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):

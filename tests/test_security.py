@@ -144,7 +144,7 @@ def test_the_mode_of_a_state_stays(tmp_path: Path) -> None:
 
 
 def test_what_the_state_knows(tmp_path: Path) -> None:
-    """The state has ids, names and counts, but no captions, links, messages and users."""
+    """The state has ids, names, counts and errors of failed attempts, but no captions, bodies, media and users."""
     world = World(VirtualClock())
     fields: dict[str, Any] = {
         "postId": {"_id": "POST-ID", "content": "SECRET-CAPTION", "status": "published"},
@@ -153,7 +153,7 @@ def test_what_the_state_knows(tmp_path: Path) -> None:
         "accountUsername": "@USERNAME",
         "endpoint": "SECRET-ENDPOINT",
         "request": {"contentPreview": "SECRET-PREVIEW", "mediaUrls": ["https://example.org/SECRET-URL"]},
-        "response": {"errorMessage": "SECRET-MESSAGE", "errorCode": "CODE", "rawBody": "SECRET-BODY"},
+        "response": {"errorMessage": "ERROR-MESSAGE", "errorCode": "CODE", "rawBody": "SECRET-BODY"},
     }
     world.publish(3, kinds=({"status": "pending"}, {"status": "failed"}, {}), **fields)
     world.add_connection(
@@ -166,7 +166,9 @@ def test_what_the_state_knows(tmp_path: Path) -> None:
         assert "success" == exporter.poll(feed="connections").outcome
         content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert [] == re.findall(rb"SECRET-\w+", content)
-    assert all(text in content for text in (b"POST-ID", b"ACCOUNT-ID", b"@USERNAME", world.ids[0].encode()))
+    assert all(
+        text in content for text in (b"POST-ID", b"ACCOUNT-ID", b"@USERNAME", b"ERROR-MESSAGE", world.ids[0].encode())
+    )
 
 
 @pytest.mark.e2e

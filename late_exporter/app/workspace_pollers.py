@@ -14,7 +14,7 @@ from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.status import Failure, WorkspaceHealth
+from late_exporter.status import WorkspaceHealth
 
 
 class ApiConnection(NamedTuple):
@@ -81,11 +81,11 @@ class WorkspacePollers:
 
     def health(self, base_url: str, registry: SeriesRegistry, now: float) -> WorkspaceHealth:
         """Return the health of the workspace; ``now`` is in Unix seconds."""
-        platforms, recent_since, failures = registry.platform_health(self.name), None, tuple[Failure, ...]()
+        platforms, recent_since = registry.platform_health(self.name), None
         for recorder in (poller.recorder for poller in self):
             if (recent := recorder.recent_attempts) is not None:
                 recent_since, history_since = recent.known_since(now), (recorder.complete_since or 0) / 1000
-                platforms, failures = recent.add_counts(platforms, now, history_since), recent.failures
+                platforms = recent.add_counts(platforms, now, history_since)
         return WorkspaceHealth(
             name=self.name,
             base_url=base_url,
@@ -96,6 +96,6 @@ class WorkspacePollers:
             platforms=platforms,
             recent_since=recent_since,
             failing_accounts=registry.failing_accounts(self.name),
-            failures=failures,
+            failures=tuple(failure for poller in self for failure in poller.recorder.state.failures),
             status=self.status.health,
         )

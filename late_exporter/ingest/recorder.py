@@ -11,6 +11,7 @@ from late_exporter.errors import StoreError
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import CounterMismatch, check_counters
 from late_exporter.ingest.feed_publisher import COVERAGE_START, FeedPublisher, last_lag
+from late_exporter.ingest.last_failures import add_failures
 from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recent_attempts import RecentAttempts
 from late_exporter.ingest.shared_resources import SharedResources
@@ -65,6 +66,7 @@ class FeedRecorder:
         self._label_limiter = shared.label_limiter
         self._registry = shared.registry
         self._publisher = FeedPublisher(feed, scope, shared.registry, shared.label_limiter)
+        self._has_events = shared.events is not None
 
     @property
     def state_generation(self) -> str | None:
@@ -197,8 +199,11 @@ class FeedRecorder:
             coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune_before))
         # A log that was pruned, or is about to be, would be counted twice.
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
-        builder = ObservationBuilder(self.scope, self.feed, self._label_limiter)
+        builder = ObservationBuilder(self.scope, self.feed, self._label_limiter, has_events=self._has_events)
         built = builder.build(read.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced)
+        failures = self.state.failures
+        if self.recent_attempts is not None:
+            failures = add_failures(failures, (each.entry for each in built.observations), retention_floor)
         committed_at = self.clock()
         return Batch(
             committed_at=committed_at,
@@ -210,6 +215,7 @@ class FeedRecorder:
             deleted_keys=read.deleted_keys,
             prune_before=prune_before,
             progress=read.progress,
+            failures=None if failures == self.state.failures else failures,
         )
 
     def _is_history(self, now: int) -> bool:
@@ -229,8 +235,9 @@ class FeedRecorder:
     async def _apply(self, result: CommitResult, batch: Batch, read: UncommittedBatch) -> None:
         was_synced, observations = self.is_synced, result.observations
         pending = self.state.pending_logs if result.pending_logs is None else result.pending_logs
+        failures = self.state.failures if batch.failures is None else batch.failures
         self.state = FeedState(
-            batch.coverage or self.coverage, pending, result.log_count, read.progress or self.state.progress
+            batch.coverage or self.coverage, pending, result.log_count, read.progress or self.state.progress, failures
         )
         read.log_count = 0  # They are among the stored ones.
         self.recorded_count += len(observations)

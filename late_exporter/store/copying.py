@@ -20,8 +20,8 @@ ROWS_PER_CHUNK = 5_000
 
 NAMES = "SELECT name FROM late_workspace ORDER BY name"
 FEEDS = (
-    "SELECT id, name, revision, coverage, progress, logs, observations, pruned FROM late_feed WHERE workspace ="
-    " (SELECT id FROM late_workspace WHERE name = ?) ORDER BY id"
+    "SELECT id, name, revision, coverage, progress, failures, logs, observations, pruned FROM late_feed"
+    " WHERE workspace = (SELECT id FROM late_workspace WHERE name = ?) ORDER BY id"
 )
 SERIES = (
     "SELECT family, labels, value, created FROM late_series WHERE workspace = (SELECT id FROM late_workspace"
@@ -89,7 +89,7 @@ def _copy_workspace(source: Queries, target: Transaction, name: str, new_name: s
     workspace_id, count = row[0], 1
     insert = _insert("late_series", ("workspace", "id", "family", "labels", "value", "created"))
     count += _write(target, insert, (_series(workspace_id, new_name, each) for each in source.execute(SERIES, (name,))))
-    columns = ("workspace", "name", "revision", "coverage", "progress", "logs", "observations", "pruned")
+    columns = ("workspace", "name", "revision", "coverage", "progress", "failures", "logs", "observations", "pruned")
     for feed_id, *values in source.execute(FEEDS, (name,)).fetchall():
         row = target.execute(f"{_insert('late_feed', columns)} RETURNING id", (workspace_id, *values)).fetchone()
         new_id, count = row[0], count + 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from late_exporter.status import Failure
 from late_exporter.store import series_rows
 from late_exporter.store.batches import with_status
 from late_exporter.store.database import VALUES_PER_STATEMENT, Queries, select_in
@@ -18,13 +19,14 @@ PENDING_LOGS = "SELECT key, created, platform, action, post_id FROM late_pending
 
 
 def decode_state(row: Sequence[Any], pending: Mapping[str, PendingLog]) -> FeedState:
-    """Return the state of a feed from the columns ``logs``, ``coverage`` and ``progress`` of its row."""
-    log_count, coverage, progress = row
+    """Return the state of a feed from the columns ``logs``, ``coverage``, ``progress`` and ``failures`` of its row."""
+    log_count, coverage, progress, failures = row
     return FeedState(
         coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,
         pending_logs=pending,
         log_count=log_count,
         progress=(progress or "").encode(),
+        failures=msgspec.json.decode(failures, type=tuple[Failure, ...]) if failures else (),
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from late_exporter.model import LATE, LogEntry, Scope
 from late_exporter.series import Increment, Series, SeriesValue
+from late_exporter.status import Failure
 
 
 class ListPosition(msgspec.Struct, frozen=True, gc=False):
@@ -145,6 +146,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         prune_before: Logs created before this time may be deleted; the coverage's retention floor keeps them from being
             counted again.
         progress: Work that a later run continues, encoded; None keeps what is stored.
+        failures: Last failed attempts to publish; None keeps those that are stored.
     """
 
     committed_at: float
@@ -156,6 +158,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     deleted_keys: Sequence[str] = ()
     prune_before: int | None = None
     progress: bytes | None = None
+    failures: tuple[Failure, ...] | None = None
 
 
 class FeedCommit(NamedTuple):
@@ -185,9 +188,11 @@ class FeedState(msgspec.Struct, frozen=True):
     Args:
         coverage: None before the first read.
         progress: Work that a later run continues, encoded; empty if there is none.
+        failures: Last failed attempts to publish, newest first.
     """
 
     coverage: Coverage | None
     pending_logs: Mapping[str, PendingLog]
     log_count: int
     progress: bytes = b""
+    failures: tuple[Failure, ...] = ()

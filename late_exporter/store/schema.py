@@ -18,8 +18,9 @@ STATEMENTS = (
     "CREATE TABLE late_workspace (id {id}, name {text} NOT NULL UNIQUE)",
     """CREATE TABLE late_feed (
         id {id}, workspace BIGINT NOT NULL, name {text} NOT NULL,
-        revision BIGINT NOT NULL DEFAULT 0, coverage {text}, progress {text}, logs BIGINT NOT NULL DEFAULT 0,
-        observations BIGINT NOT NULL DEFAULT 0, pruned BIGINT NOT NULL DEFAULT 0, UNIQUE (workspace, name)
+        revision BIGINT NOT NULL DEFAULT 0, coverage {text}, progress {text}, failures {text},
+        logs BIGINT NOT NULL DEFAULT 0, observations BIGINT NOT NULL DEFAULT 0, pruned BIGINT NOT NULL DEFAULT 0,
+        UNIQUE (workspace, name)
     )""",
     """CREATE TABLE late_log (
         feed BIGINT NOT NULL, key {text} NOT NULL, status {text} NOT NULL, created BIGINT NOT NULL,

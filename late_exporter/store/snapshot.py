@@ -78,7 +78,7 @@ class Snapshot:
     def feed_state(self, scope: Scope) -> FeedState:
         """Return the state of a feed; raise KeyError if it is not in the state."""
         feed_id = self._feed_ids[scope]
-        query = "SELECT logs, coverage, progress FROM late_feed WHERE id = ?"
+        query = "SELECT logs, coverage, progress, failures FROM late_feed WHERE id = ?"
         row = self._transaction.execute(query, (feed_id,)).fetchone()
         return feed_rows.decode_state(row, feed_rows.pending_logs(self._transaction, feed_id))
 

@@ -30,11 +30,11 @@ ADD_FEED = (
 # for a synchronous standby is not.
 TAKE_FEED = (
     "UPDATE late_feed SET revision = revision + 1 WHERE name = ? AND workspace = (SELECT id FROM late_workspace"
-    " WHERE name = ?) RETURNING id, workspace, revision, logs, coverage, progress"
+    " WHERE name = ?) RETURNING id, workspace, revision, logs, coverage, progress, failures"
 )
 UPDATE_FEED = (
     "UPDATE late_feed SET revision = revision + 1, coverage = coalesce(?, coverage), progress = coalesce(?, progress),"
-    " logs = logs + ?, observations = observations + ?, pruned = pruned + ?"
+    " failures = coalesce(?, failures), logs = logs + ?, observations = observations + ?, pruned = pruned + ?"
     " WHERE id = ? AND revision = ? RETURNING logs"
 )
 ADD_LOG = "INSERT INTO late_log (feed, key, status, created) VALUES (?, ?, ?, ?)"
@@ -184,6 +184,7 @@ class Store:
             (
                 msgspec.json.encode(batch.coverage).decode() if batch.coverage else None,
                 batch.progress.decode() if batch.progress is not None else None,
+                msgspec.json.encode(batch.failures).decode() if batch.failures is not None else None,
                 len(first) - len(expired.keys),
                 len(new),
                 expired.observation_count,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
 import pytest
 
 from deploy.prometheus import thresholds
@@ -13,14 +12,12 @@ from late_exporter.ingest.recent_attempts import (
     FAILING_ATTEMPTS,
     FAILING_SHARE,
     HOUR,
-    MAX_ACCOUNT_FAILURES,
-    MAX_FAILURES,
     MAX_PLATFORMS,
     SLOT_SECONDS,
     RecentAttempts,
 )
 from late_exporter.model import LogEntry, LogPage
-from late_exporter.status import Failure, RecentCounts
+from late_exporter.status import RecentCounts
 from late_exporter.store.records import Coverage, ListPosition
 
 NOW = 1_800_000_000.0 + 42.0
@@ -114,29 +111,3 @@ def test_the_first_page_extends_what_is_known() -> None:
 def test_a_platform_fails_on_the_page_as_in_the_alerts() -> None:
     """The thresholds are the same."""
     assert (thresholds.PLATFORM_FAILED_SHARE, thresholds.PLATFORM_FINAL_LOGS) == (FAILING_SHARE, FAILING_ATTEMPTS)
-
-
-def failed(age: float, account: str = "a1", platform: str = "x") -> LogEntry:
-    """Return a failed attempt of an account."""
-    codes = {"error_code": "TOKEN_EXPIRED", "status_code": 401}
-    entry = log(age, "failed", platform=platform)
-    return msgspec.structs.replace(entry, account_id=account, post_id=f"p{age}", username="@acme", **codes)
-
-
-def test_the_last_failures() -> None:
-    """Failed attempts are kept newest first, in whatever order they are read, and however old they are."""
-    attempts = counted(log(1), log(2, "failed", "media_upload"), failed(86_400), failed(5))
-    assert ["p5", "p86400"] == [each.post_id for each in attempts.failures]
-    assert attempts.failures[0] == Failure(
-        time=NOW - 5, platform="x", account_id="a1", username="@acme", post_id="p5", error="TOKEN_EXPIRED, HTTP 401"
-    )
-
-
-def test_failures_are_bounded() -> None:
-    """An account has its last failures, and so has the workspace, whatever the API sends."""
-    many = [failed(age, account) for age in range(30) for account in ("a1", "a2")]
-    others = [failed(1000 + number, f"b{number}") for number in range(2 * MAX_FAILURES)]
-    attempts = counted(*others, *many)
-    assert MAX_FAILURES == len(attempts.failures)
-    assert MAX_ACCOUNT_FAILURES == sum(each.account_id == "a1" for each in attempts.failures)
-    assert NOW - MAX_ACCOUNT_FAILURES + 1 == min(each.time for each in attempts.failures if each.account_id == "a1")

@@ -20,6 +20,7 @@ from late_exporter.series import (
     SetLatest,
     Value,
 )
+from late_exporter.status import Failure
 from late_exporter.store import Store, open_store
 from late_exporter.store.records import (
     Batch,
@@ -55,6 +56,7 @@ COVERAGE = Coverage(
     gaps=(Gap(ListPosition(5, "x"), 4, 100, 3),),
     is_synced=True,
 )
+FAILURES = (Failure(key="a", time=1.5, platform="tiktok", account_id="a1", error="no video 🔥"),)
 
 
 def test_a_restart_changes_nothing(url: str) -> None:
@@ -65,14 +67,14 @@ def test_a_restart_changes_nothing(url: str) -> None:
 
     logs = observation("a"), observation("b", "pending", post_id="p")
     with closing(open_store(url)) as store:
-        commit(store, *logs, coverage=COVERAGE, progress=b'{"page": 1}')
+        commit(store, *logs, coverage=COVERAGE, progress=b'{"page": 1}', failures=FAILURES)
         before = content(store)
     with closing(open_store(url)) as store:
         assert before == content(store)
         assert [] == commit(store, *logs).observations
         assert before == content(store)
         pending = {"b": PendingLog("b", NOW, "tiktok", "publish", "p")}
-        assert FeedState(COVERAGE, pending, 2, b'{"page": 1}') == store.feed_state(SCOPE)
+        assert FeedState(COVERAGE, pending, 2, b'{"page": 1}', FAILURES) == store.feed_state(SCOPE)
 
 
 def test_values_of_all_kinds_are_stored(url: str) -> None:

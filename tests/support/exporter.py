@@ -28,6 +28,7 @@ from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
+from late_exporter.status import Failure
 from late_exporter.store import Store, open_store
 from late_exporter.store.records import CommitResult, FeedCommit
 from late_exporter.store.thread import StoreThread
@@ -222,6 +223,12 @@ class ExporterHarness:
             if log_id not in self._ids.values():
                 self._ids[log_key("publishing", row)] = log_id
         return {self._ids.get(without_ordinal(key), key) for key, _ in self.observations}
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Failed attempts of the first workspace that the status page lists."""
+        pollers = next(iter(self._pipeline.workspaces.values()))
+        return pollers.health("", self._pipeline.registry, self.clock.now).failures
 
     @property
     def is_synced(self) -> bool:

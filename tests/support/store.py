@@ -79,7 +79,7 @@ def all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
     of_feed = "JOIN late_feed AS f ON f.id = feed JOIN late_workspace AS w ON w.id = f.workspace"
     columns = {
         "late_workspace": "name FROM late_workspace",
-        "late_feed": "w.name, f.name, coverage, progress, logs, observations, pruned FROM late_feed AS f"
+        "late_feed": "w.name, f.name, coverage, progress, failures, logs, observations, pruned FROM late_feed AS f"
         " JOIN late_workspace AS w ON w.id = f.workspace",
         "late_log": f"w.name, f.name, key, status, created FROM late_log {of_feed}",
         "late_pending": f"w.name, f.name, key, created, platform, action, post_id FROM late_pending {of_feed}",

@@ -72,7 +72,7 @@ class AccessHarness:
                 name=name,
                 base_url="https://zernio.com/api",
                 feeds=(feed,),
-                failures=(Failure(time=0.0, platform="x", account_id=f"of-{name}"),),
+                failures=(Failure(key="k", time=0.0, platform="x", account_id=f"of-{name}"),),
             )
             for name in NAMES
         ]

@@ -292,12 +292,14 @@ def test_the_last_failures_of_a_platform_and_of_an_account() -> None:
     """Platforms and accounts with failures link to a list of them, newest first, of all workspaces, at most 20."""
     failures = tuple(
         Failure(
+            key=f"k{n}",
             time=NOW - 60 * n,
             platform="x/y",
             account_id=f"a{n % 2}",
             username="@b",
             post_id=f"p{n}",
             error="E, HTTP 400",
+            url="https://example.org/1" if n else "javascript:alert(1)",
         )
         for n in range(30)
     )
@@ -306,7 +308,7 @@ def test_the_last_failures_of_a_platform_and_of_an_account() -> None:
         reporting(
             Condition("blocked", "@b (x/y)", subject="a1"), Condition("blocked", "@c (x/y)", subject="a2"), name="other"
         ),
-        failures=(Failure(time=NOW - 30, platform="x/y", account_id="a1", username=HOSTILE),),
+        failures=(Failure(key="k", time=NOW - 30, platform="x/y", account_id="a1", username=HOSTILE, error=HOSTILE),),
     )
     links = PageParser(render(brand, other)).links()
     assert {"./platforms/x%2Fy", "./accounts/a1"} <= set(links)
@@ -317,5 +319,6 @@ def test_the_last_failures_of_a_platform_and_of_an_account() -> None:
     assert ["30 s ago", "other"] == found[1][:2]
     assert {"p1", "p3", "p5", ""} <= {row[4] for row in rows(render(brand, other, subject="accounts/a1"))}
     page = PageParser(render(brand, other, subject="accounts/a1"))
-    assert {"../", "../metrics", "../platforms/x%2Fy"} <= set(page.links())
+    assert {"../", "../metrics", "../platforms/x%2Fy", "https://example.org/1"} <= set(page.links())
     assert not {"script"} & {tag for tag, _ in page.elements}
+    assert not [link for link in PageParser(render(brand, subject="accounts/a0")).links() if "javascript" in str(link)]
