@@ -1,3 +1,10 @@
+{{/* Whether the chart makes the configuration of the scrape; empty if not. */}}
+{{- define "late-exporter.isScraped" -}}
+{{- with .Values -}}
+{{- or .serviceMonitor.enabled .podMonitor.enabled .vmServiceScrape.enabled .podMonitoring.enabled | ternary "true" "" -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The scrape of a monitor. Arguments: the context, the values of the monitor, and the names of its relabelings. */}}
 {{- define "late-exporter.scrape" -}}
 {{- $context := index . 0 -}}
