@@ -1,8 +1,8 @@
 # Image of late-exporter; build tools stay in the first stage. `make image` sets the build arguments.
-# The tag of the base image receives security fixes; pass BASE with a digest for reproducible builds.
-ARG BASE=docker.io/library/python:3.13-slim
+FROM docker.io/library/python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS base
 
-FROM ${BASE} AS build
+
+FROM base AS build
 WORKDIR /build
 
 COPY .requirements/build.txt .requirements/run.txt .requirements/
@@ -28,8 +28,7 @@ RUN grep -qx "__version__ = \"${VERSION}\"" late_exporter/__init__.py \
  && mkdir -m 700 /state
 
 
-FROM ${BASE}
-ARG BASE
+FROM base
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="late-exporter" \
@@ -40,7 +39,7 @@ LABEL org.opencontainers.image.title="late-exporter" \
       org.opencontainers.image.authors="The late-exporter maintainers" \
       org.opencontainers.image.vendor="The late-exporter maintainers" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.base.name="${BASE}" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.13-slim" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,7 +19,10 @@ __all__ = ["BASE", "IMAGE", "TOOLS", "ContainerEngine", "run_engine"]
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "containers"
 
-BASE = "docker.io/library/python:3.13-slim"
+(PINNED_BASE,) = re.findall(r"(?m)^FROM (\S+@sha256:[0-9a-f]{64}) ", (ROOT / "Dockerfile").read_text("utf-8"))
+BASE = PINNED_BASE.partition("@")[0]
+"""Public base image, pinned and as a tag, which a substitute has here."""
+
 IMAGE = f"localhost/late-exporter:{__version__}"
 TOOLS = ("buildah", "podman", "runc", "mmdebstrap", "curl", "nsenter", "unshare")
 
@@ -91,7 +95,8 @@ class ContainerEngine:
     def build_image(self) -> str:
         """Build the project's image with ``make image`` and return the output."""
         tool = " ".join(self.command("buildah"))
-        command = ("make", f"--directory={ROOT}", "image", f"ENGINE={tool}", f"ARGS={' '.join(BUILD_OPTIONS)}")
+        options = (*BUILD_OPTIONS, f"--build-context={PINNED_BASE}=container-image://{BASE}")
+        command = ("make", f"--directory={ROOT}", "image", f"ENGINE={tool}", f"ARGS={' '.join(options)}")
         return self.sandbox.run(*command)
 
     def build_base_image(self, image: str) -> None:
