@@ -70,7 +70,6 @@ class LogDetail(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The fields of a log that only its event shows; a missing one is empty.
 
     Args:
-        error: Error message.
         url: Address of the published post.
         caption: Beginning of the post's text; always empty unless captions are to be shown.
     """
@@ -79,7 +78,6 @@ class LogDetail(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     post_id: str = ""
     account_id: str = ""
     username: str = ""
-    error: str = ""
     url: str = ""
     caption: str = ""
 
@@ -120,6 +118,7 @@ class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
         created: Creation time; None only if the row is rejected.
         is_own: Whether this program caused the log, by a request to the API; such a log is left out of every count.
         profile_id: Profile of the log, if the row names one.
+        error: Error message; empty if there is none.
         detail: What the log's event shows besides; None if the log has no event.
     """
 
@@ -128,6 +127,7 @@ class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
     post_id: str | None = None
     is_own: bool = False
     profile_id: str | None = None
+    error: str = ""
     detail: LogDetail | None = None
 
     @property

@@ -127,7 +127,6 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     Args:
         key: Key of its log.
         error: Error code, HTTP status code and error message.
-        url: Address of the post on the platform.
     """
 
     key: str
@@ -137,7 +136,6 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     username: str = ""
     post_id: str = ""
     error: str = ""
-    url: str = ""
 
 
 class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):

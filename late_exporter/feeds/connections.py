@@ -88,6 +88,7 @@ def _entry(row: ConnectionRow) -> LogEntry:
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(success.username),
         error_code=decoder.label_text(row.error.code if row.error else None),
+        error=decoder.error_text(row.error.message if row.error else None),
         duration=decoder.to_micros(row.duration_ms, 1000),
         expires_at=decoder.parse_millis(success.token_expires_at),
         deviations=_check_values(event, method),
@@ -123,7 +124,6 @@ def view(row: RawLog, entry: LogEntry) -> LogView:
         status=event_status(event),
         username=row_text(row, "success", "username"),
         error_code=row_text(row, "error", "code"),
-        error=row_text(row, "error", "message"),
         method=row_text(row, "connectionMethod"),
     )
 

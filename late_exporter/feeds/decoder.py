@@ -22,6 +22,9 @@ from late_exporter.model import PAGE_SIZE, REJECTED, UNKNOWN, Deviation, LogEntr
 
 LABEL_LENGTH = 128
 KEY_LENGTH = 128
+
+TEXT_LENGTH = 1000
+"""Length at which texts for people are truncated, except in JSON output."""
 EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 MIN_MILLIS = 946_684_800_000
 """The beginning of the year 2000 in milliseconds."""
@@ -252,6 +255,11 @@ def label_text(value: str | None, limit: int = LABEL_LENGTH) -> str:
 def id_text(value: str, limit: int = LABEL_LENGTH) -> str:
     """Return an untrusted id as ``label_text`` does, but without a cache, because few logs have the same one."""
     return _clean_text(value[:limit])
+
+
+def error_text(value: str | None) -> str:
+    """Return an untrusted error message, truncated; empty if there is none."""
+    return id_text(value, TEXT_LENGTH) if value else ""
 
 
 def _clean_text(text: str) -> str:

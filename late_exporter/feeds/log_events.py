@@ -68,7 +68,7 @@ def encode_event(scope: Scope, entry: LogEntry, detail: LogDetail) -> bytes:
         category=failure_category(entry.kind) if is_failed_attempt else "",
         status_code=entry.status_code,
         error_code=without_unknown(entry.error_code),
-        error=detail.error,
+        error=entry.error,
         log_id=detail.log_id,
         post_id=entry.post_id or detail.post_id,
         account_id=entry.account_id or detail.account_id,

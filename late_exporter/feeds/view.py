@@ -8,13 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from late_exporter.feeds.decoder import ONE_ATTEMPT, label_text
+from late_exporter.feeds.decoder import ONE_ATTEMPT, TEXT_LENGTH, label_text
 from late_exporter.feeds.feed import RawLog
 from late_exporter.format import iso_time
 from late_exporter.model import FAILED, SUCCESS, UNKNOWN, LogEntry
-
-TEXT_LENGTH = 1000
-"""Length at which texts are truncated, except in JSON output."""
 
 SEARCHED_LENGTH = 64 * 1024
 """Length up to which the JSON text of a field is searched."""
@@ -35,6 +32,7 @@ def common_fields(row: RawLog, entry: LogEntry, *, created_field: str, account_f
         "attempt": None if entry.attempt is None else entry.attempt // ONE_ATTEMPT,
         "duration": entry.duration,
         "endpoint": row_text(row, "endpoint"),
+        "error": entry.error,
         "is_own": entry.is_own,
     }
 

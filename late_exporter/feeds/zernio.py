@@ -102,6 +102,7 @@ def _entry(
         created=created,
         platform=decoder.label_text(row.platform),
         action=action,
+        error=decoder.error_text(row.error_message),
         duration=duration,
         delay=publishing.publishing_delay(scheduled_for, created, duration),
         # The API does not document the name of the field.
@@ -198,7 +199,6 @@ def _view(row: RawLog, entry: LogEntry) -> LogView:
         or search_json_text(row, "accountUsername", "metadata", "response_body"),
         status_code=row_text(row, "status_code"),
         error_code=row_text(row, "error_code"),
-        error=row_text(row, "error_message"),
         url=_post_url(row, entry),
         scheduled_for=search_json_text(row, "scheduledFor", "request_body"),
         caption=search_json_text(row, "contentPreview", "request_body")

@@ -1,4 +1,4 @@
-"""Read the details of logs that become events, or failures on the status page."""
+"""Read the details of the logs whose events are to be delivered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from late_exporter.model import FAILED, LogEntry, LogPage
 
 
 class EventSelection(msgspec.Struct, frozen=True, kw_only=True):
-    """The observations that become events, and what these show; failed ones are on the status page, too.
+    """The observations that become events, and what these show.
 
     Args:
         all_statuses: Whether all observations do, rather than failures only.

@@ -9,7 +9,6 @@ from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
-from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig
@@ -68,7 +67,7 @@ class Fetcher:
         self.batch = UncommittedBatch()
         self.list_total = 0
         self.recorder = recorder
-        self._events = shared.events or EventSelection()
+        self._events = shared.events
         self._reported: set[object] = set()
         self._last_failures: dict[str, tuple[object, ...]] = {}
 
@@ -189,7 +188,7 @@ class Fetcher:
 
     def _page(self, response: PageResponse) -> LogPage:
         """Return the page of a response, whose body may be large and is not needed while the store is."""
-        return self._events.add_details(self.feed, response)
+        return response.page if self._events is None else self._events.add_details(self.feed, response)
 
     async def _look_up(self, page: LogPage, *, has_unreadable: bool = False) -> FetchedPage:
         if any(entry.is_own for entry in page.entries) and self._is_new_report("own"):

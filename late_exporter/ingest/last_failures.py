@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.feeds.view import without_unknown
-from late_exporter.model import FAILED, LogDetail, LogEntry
+from late_exporter.model import FAILED, LogEntry
 from late_exporter.status import Failure
 
 MAX_FAILURES, MAX_ACCOUNT_FAILURES = 100, 20
@@ -31,7 +31,6 @@ def add_failures(failures: Sequence[Failure], logs: Iterable[LogEntry], since: i
 
 
 def _failure(log: LogEntry) -> Failure:
-    detail = log.detail or LogDetail()
     status_code = f"HTTP {log.status_code}" if log.status_code is not None else ""
     code = ", ".join(filter(None, (without_unknown(log.error_code), status_code)))
     return Failure(
@@ -39,8 +38,7 @@ def _failure(log: LogEntry) -> Failure:
         time=(log.created or 0) / 1000,
         platform=log.platform,
         account_id=log.account_id or "",
-        username=without_unknown(log.username) or detail.username,
-        post_id=log.post_id or detail.post_id,
-        error=": ".join(filter(None, (code, detail.error)))[:MAX_ERROR_LENGTH],
-        url=detail.url,
+        username=without_unknown(log.username),
+        post_id=log.post_id or "",
+        error=": ".join(filter(None, (code, log.error)))[:MAX_ERROR_LENGTH],
     )

@@ -34,11 +34,10 @@ class Observations(NamedTuple):
 
 
 class ObservationBuilder:
-    """Builder of the observations of one feed, which have events if these are delivered."""
+    """Builder of the observations of one feed."""
 
-    def __init__(self, scope: Scope, feed: Feed, label_limiter: LabelLimiter, *, has_events: bool) -> None:
+    def __init__(self, scope: Scope, feed: Feed, label_limiter: LabelLimiter) -> None:
         self._feed = feed
-        self._has_events = has_events
         self._scope = scope
         self._label_limiter = label_limiter
 
@@ -72,7 +71,7 @@ class ObservationBuilder:
                 if created is not None and created > now + MAX_CLOCK_SKEW_MS:
                     increments = _present_increments(entry, increments, now)
                 # What the first sync reads is history.
-                detail = entry.detail if is_synced and self._has_events else None
+                detail = entry.detail if is_synced else None
                 event = None if detail is None else encode_event(self._scope, entry, detail)
                 observations.append(Observation(entry, increments, event))
         return Observations(observations, zeros)

@@ -66,7 +66,6 @@ class FeedRecorder:
         self._label_limiter = shared.label_limiter
         self._registry = shared.registry
         self._publisher = FeedPublisher(feed, scope, shared.registry, shared.label_limiter)
-        self._has_events = shared.events is not None
 
     @property
     def state_generation(self) -> str | None:
@@ -199,7 +198,7 @@ class FeedRecorder:
             coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune_before))
         # A log that was pruned, or is about to be, would be counted twice.
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
-        builder = ObservationBuilder(self.scope, self.feed, self._label_limiter, has_events=self._has_events)
+        builder = ObservationBuilder(self.scope, self.feed, self._label_limiter)
         built = builder.build(read.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced)
         failures = self.state.failures
         if self.recent_attempts is not None:

@@ -68,7 +68,8 @@ def test_a_log_without_a_post_id_may_mention_the_post() -> None:
 
 def test_the_status_of_a_connection_log_follows_from_its_event() -> None:
     error = {"code": "oauth_denied", "message": "access_denied"}
-    log = one({"eventType": "connect_failed", "connectionMethod": "oauth", "error": error}, "connections")
+    fields = {"_id": "c1", "eventType": "connect_failed", "connectionMethod": "oauth", "error": error}
+    log = one(fields, "connections")
     assert ("failed", "oauth", "oauth_denied", "access_denied") == (log.status, log.method, log.error_code, log.error)
     assert "success" == one({"eventType": "reconnect_success"}, "connections").status
     assert "" == one({"eventType": "disconnect"}, "connections").status

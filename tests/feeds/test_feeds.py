@@ -151,6 +151,7 @@ def test_documented_connections_page() -> None:
         method="oauth",
         username="unknown",
         error_code="oauth_denied",
+        error="OAuth error: access_denied",
     )
     pagination = {"total": 1, "limit": 50, "skip": 0, "pages": 1, "hasMore": False}
     assert LogPage((expected,), 1, has_more=False) == without_deviations(

@@ -299,7 +299,6 @@ def test_the_last_failures_of_a_platform_and_of_an_account() -> None:
             username="@b",
             post_id=f"p{n}",
             error="E, HTTP 400",
-            url="https://example.org/1" if n else "javascript:alert(1)",
         )
         for n in range(30)
     )
@@ -319,6 +318,5 @@ def test_the_last_failures_of_a_platform_and_of_an_account() -> None:
     assert ["30 s ago", "other"] == found[1][:2]
     assert {"p1", "p3", "p5", ""} <= {row[4] for row in rows(render(brand, other, subject="accounts/a1"))}
     page = PageParser(render(brand, other, subject="accounts/a1"))
-    assert {"../", "../metrics", "../platforms/x%2Fy", "https://example.org/1"} <= set(page.links())
+    assert {"../", "../metrics", "../platforms/x%2Fy"} <= set(page.links())
     assert not {"script"} & {tag for tag, _ in page.elements}
-    assert not [link for link in PageParser(render(brand, subject="accounts/a0")).links() if "javascript" in str(link)]

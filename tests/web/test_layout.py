@@ -82,7 +82,6 @@ def test_failures_stay_inside_their_card(require_tool: Callable[[str], str], tmp
         "username": "@tokyo_ramen_club" * 2,
         "post_id": "6b0d5fcb912265b1f50105d2",
         "error": "E" * 40 + ", HTTP 503: The platform could not process the video, whatever it was" * 3,
-        "url": "https://example.org/1",
     }
     failures = (Failure(key="k", time=NOW - 1738, platform="googlebusiness", account_id="a", **texts),)
     page = render(workspace("brand-" * 9, failures=failures), subject="accounts/a")
