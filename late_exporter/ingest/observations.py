@@ -55,25 +55,21 @@ class ObservationBuilder:
         zeros: list[Increment] = []
         kinds: dict[tuple[LogKind, bool], tuple[Increment, ...]] = {}
         distinct: dict[Increment, Increment] = {}
-        for entries, by_reconciliation in pages:
-            for entry in entries:
-                created = entry.created
-                if created is not None and created < retention_floor:
-                    continue
-                kind = (entry.kind, by_reconciliation)
-                increments = kinds.get(kind)
-                if increments is None:
-                    projected = list(self._limited_increments(*kind, is_synced=is_synced))
-                    zeros += [one for one in projected if _is_zero(one)]
-                    # Those that other kinds have, too, are the same objects.
-                    shared = [distinct.setdefault(one, one) for one in projected if not _is_zero(one)]
-                    increments = kinds[kind] = tuple(shared)
-                if created is not None and created > now + MAX_CLOCK_SKEW_MS:
-                    increments = _present_increments(entry, increments, now)
-                # What the first sync reads is history.
-                detail = entry.detail if is_synced else None
-                event = None if detail is None else encode_event(self._scope, entry, detail)
-                observations.append(Observation(entry, increments, event))
+        for entry, by_reconciliation in _entries_since(retention_floor, pages):
+            kind = (entry.kind, by_reconciliation)
+            increments = kinds.get(kind)
+            if increments is None:
+                projected = list(self._limited_increments(*kind, is_synced=is_synced))
+                zeros += filter(_is_zero, projected)
+                # Those that other kinds have, too, are the same objects.
+                shared = [distinct.setdefault(one, one) for one in projected if not _is_zero(one)]
+                increments = kinds[kind] = tuple(shared)
+            if entry.created is not None and entry.created > now + MAX_CLOCK_SKEW_MS:
+                increments = _present_increments(entry, increments, now)
+            # What the first sync reads is history.
+            detail = entry.detail if is_synced else None
+            event = None if detail is None else encode_event(self._scope, entry, detail)
+            observations.append(Observation(entry, increments, event))
         return Observations(observations, zeros)
 
     def _limited_increments(self, log: LogKind, by_reconciliation: bool, *, is_synced: bool) -> Iterator[Increment]:  # noqa: FBT001 - part of a key
@@ -89,6 +85,13 @@ class ObservationBuilder:
         yield ObserveLog(LAG, labels, once_per_log=True, number="lag", bounds=CATALOGUE[LAG].buckets)
         if by_reconciliation:
             yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)
+
+
+def _entries_since(floor: int, pages: Iterable[ReadLogs]) -> Iterator[tuple[LogEntry, bool]]:
+    for entries, by_reconciliation in pages:
+        for entry in entries:
+            if entry.created is None or entry.created >= floor:
+                yield entry, by_reconciliation
 
 
 def _is_zero(increment: Increment) -> bool:

@@ -47,10 +47,7 @@ class RecentAttempts:
         """Count new observations at a Unix time in seconds."""
         present = int(now // SLOT_SECONDS)
         oldest = present - HOUR // SLOT_SECONDS
-        for platform, counts in list(self._slots.items()):
-            self._slots[platform] = Counter({slot: count for slot, count in counts.items() if slot[0] >= oldest})
-            if not self._slots[platform]:
-                del self._slots[platform]
+        self._drop_before(oldest)
         for entry in entries:
             if entry.created is None or entry.action not in ATTEMPTS or entry.status == PENDING:
                 continue
@@ -58,6 +55,12 @@ class RecentAttempts:
             slot = min(entry.created // (SLOT_SECONDS * 1000), present)
             if slot >= oldest and (entry.platform in self._slots or len(self._slots) < MAX_PLATFORMS):
                 self._slots.setdefault(entry.platform, Counter())[slot, entry.status == FAILED] += 1
+
+    def _drop_before(self, oldest: int) -> None:
+        for platform, counts in list(self._slots.items()):
+            self._slots[platform] = Counter({slot: count for slot, count in counts.items() if slot[0] >= oldest})
+            if not self._slots[platform]:
+                del self._slots[platform]
 
     def add_counted(self, page: FetchedPage, now: float) -> None:
         """Count the logs that an earlier process has recorded, if this is the first page that this one has read."""

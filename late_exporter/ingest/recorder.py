@@ -21,7 +21,7 @@ from late_exporter.metrics.names import LOGS
 from late_exporter.model import MAX_CLOCK_SKEW_MS, LogPage, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog
 from late_exporter.store.batches import with_status
-from late_exporter.store.records import Batch, CommitResult, Coverage, FeedState, ListPosition
+from late_exporter.store.records import Batch, CommitResult, Coverage, FeedState, ListPosition, Observation
 
 STATE_SIZE = ("late_exporter_state_logs", "late_exporter_state_bytes")
 
@@ -233,11 +233,14 @@ class FeedRecorder:
 
     async def _apply(self, result: CommitResult, batch: Batch, read: UncommittedBatch) -> None:
         was_synced, observations = self.is_synced, result.observations
-        pending = self.state.pending_logs if result.pending_logs is None else result.pending_logs
-        failures = self.state.failures if batch.failures is None else batch.failures
-        self.state = FeedState(
-            batch.coverage or self.coverage, pending, result.log_count, read.progress or self.state.progress, failures
-        )
+        changes = {
+            "coverage": batch.coverage,
+            "pending_logs": result.pending_logs,
+            "progress": batch.progress,
+            "failures": batch.failures,
+        }
+        changes = {name: value for name, value in changes.items() if value is not None}
+        self.state = msgspec.structs.replace(self.state, log_count=result.log_count, **changes)
         read.log_count = 0  # They are among the stored ones.
         self.recorded_count += len(observations)
         if self.recent_attempts is not None:
@@ -245,11 +248,15 @@ class FeedRecorder:
         if any(observation.event is not None for observation in observations):
             self._store_thread.on_events()
         self._label_limiter.restore(result.series_values)
-        await self._publisher.update(result, pending, self.complete_since if self.is_shown else None)
+        await self._publisher.update(result, self.state.pending_logs, self.complete_since if self.is_shown else None)
         if was_synced:
-            lag = last_lag(observations, batch.now)
-            self.last_lag = self.last_lag if lag is None else lag
-            for observation in observations:
-                for increment in observation.increments:
-                    if isinstance(increment, ObserveLog) and increment.has_exemplar:
-                        self._registry.add_exemplar(observe_log(increment, observation.entry, batch.now))
+            self._show_live(observations, batch.now)
+
+    def _show_live(self, observations: Sequence[Observation], now: int) -> None:
+        """Show the lag and the exemplars of logs that are no history."""
+        lag = last_lag(observations, now)
+        self.last_lag = self.last_lag if lag is None else lag
+        for observation in observations:
+            for increment in observation.increments:
+                if isinstance(increment, ObserveLog) and increment.has_exemplar:
+                    self._registry.add_exemplar(observe_log(increment, observation.entry, now))

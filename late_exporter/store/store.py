@@ -248,11 +248,12 @@ def _update_pending(
 ) -> bool:
     """Add and delete pending logs; return whether one may have changed."""
     # A log that has another status is final: an outdated response must not make it pending again.
-    pending = [o.entry for o in new if o.entry.status == PENDING and statuses[o.entry.key] == {PENDING}]
+    pending = [o.entry for o in new if statuses[o.entry.key] == {PENDING}]
     rows = [(feed.id, e.key, e.created or 0, e.platform, e.action, e.post_id) for e in pending]
     transaction.executemany(ADD_PENDING, rows)
-    # Usually none is pending, and all logs of a catch-up are final.
-    final = [o.entry.key for o in new if o.entry.status != PENDING] if feed.has_pending else []
-    ended = [(feed.id, key) for key in (*final, *ended_keys)] if feed.has_pending else []
+    if not feed.has_pending:  # Usually none is, and all logs of a catch-up are final.
+        return bool(rows)
+    final = [o.entry.key for o in new if o.entry.status != PENDING]
+    ended = [(feed.id, key) for key in (*final, *ended_keys)]
     transaction.executemany(END_PENDING, ended)
     return bool(rows or ended)
