@@ -65,12 +65,10 @@ async def read_body(response: httpx.Response, large_bodies: asyncio.Semaphore) -
                     await memory.enter_async_context(large_bodies)
                     has_memory = True
         return bytes(body)
-    except (BadPayload, zlib.error) as exc:
-        if not response.is_success:
-            return bytes(body)  # The status counts, whatever follows it.
-        if isinstance(exc, zlib.error):
-            raise BadPayload(f"the response cannot be decompressed: {exc}") from exc
-        raise
+    except BadPayload:
+        if response.is_success:
+            raise
+        return bytes(body)  # The status counts, whatever follows it.
     finally:
         body.clear()  # The frames of an error live on until it is handled.
 
@@ -92,7 +90,10 @@ async def _decode(chunks: AsyncIterable[bytes], encoding: str) -> AsyncGenerator
         received_size += len(chunk)
         part, rest = b"-", chunk
         while part:
-            part = gzip.decompress(rest, DECODING_BYTES)
+            try:
+                part = gzip.decompress(rest, DECODING_BYTES)
+            except zlib.error as exc:
+                raise BadPayload(f"the response cannot be decompressed: {exc}") from exc
             rest = gzip.unconsumed_tail
             if gzip.unused_data:
                 raise BadPayload("the response continues after the end of its compressed data")

@@ -128,39 +128,54 @@ class Pipeline:
         if not connections:
             return
         scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._config.feeds]
-        thread, check_results = self._shared.store_thread, dict[Series, SeriesValue]()
+        thread = self._shared.store_thread
         states = await thread.offload(thread.store.feed_states, scopes)
         for workspace in connections:
             self.registry.add_workspace(workspace)
         try:
-            async for restored in thread.series_pages(sorted(connections)):
-                self._shared.label_limiter.restore(restored)
-                self.registry.restore(restored)
-                check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
-                self.exposition.publish()
+            check_results = await self._restore_series(sorted(connections))
         except BaseException:
             for workspace in connections:
                 self._remove_series(workspace)
             raise
         for workspace, connection in connections.items():
-            increments: list[Increment] = [*self.registry.correct_times(workspace, self._shared.runtime.clock())]
-            pollers = {
-                scope.feed: self._create_poller(scope, states[scope], connection, increments, check_results)
-                for scope in (Scope(workspace, feed) for feed in self._config.feeds)
-            }
-            status = StatusPoller(
-                workspace,
-                self._shared,
-                increments.extend,
-                client=connection.client,
-                config=connection.status,
-                pace=connection.pace,
-                logger=self._create_logger(Scope(workspace, "status")),
-            )
-            self.workspaces[workspace] = WorkspacePollers(workspace, connection, pollers, status)
-            if connection.webhook_stats is not None:
-                wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
-                connection.webhook_stats.wake_callbacks = {**wake_callbacks, **status.wake_callbacks}
+            self._add_workspace(workspace, connection, states, check_results)
+
+    async def _restore_series(self, workspaces: Sequence[str]) -> Mapping[Series, SeriesValue]:
+        """Show the stored series of some workspaces; return the results of their last scans."""
+        check_results: dict[Series, SeriesValue] = {}
+        async for restored in self._shared.store_thread.series_pages(workspaces):
+            self._shared.label_limiter.restore(restored)
+            self.registry.restore(restored)
+            check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
+            self.exposition.publish()
+        return check_results
+
+    def _add_workspace(
+        self,
+        workspace: str,
+        connection: ApiConnection,
+        states: Mapping[Scope, FeedState],
+        check_results: Mapping[Series, SeriesValue],
+    ) -> None:
+        increments: list[Increment] = [*self.registry.correct_times(workspace, self._shared.runtime.clock())]
+        pollers = {
+            scope.feed: self._create_poller(scope, states[scope], connection, increments, check_results)
+            for scope in (Scope(workspace, feed) for feed in self._config.feeds)
+        }
+        status = StatusPoller(
+            workspace,
+            self._shared,
+            increments.extend,
+            client=connection.client,
+            config=connection.status,
+            pace=connection.pace,
+            logger=self._create_logger(Scope(workspace, "status")),
+        )
+        self.workspaces[workspace] = WorkspacePollers(workspace, connection, pollers, status)
+        if connection.webhook_stats is not None:
+            wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
+            connection.webhook_stats.wake_callbacks = {**wake_callbacks, **status.wake_callbacks}
 
     def count(self, workspace: str, increments: Sequence[Increment]) -> None:
         """Save increments with the next commit of a workspace, if it is still there."""

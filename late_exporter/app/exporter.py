@@ -156,13 +156,11 @@ class Exporter:
     async def _change(self, settings: Settings, owned: AbstractSet[str] | None) -> None:
         """Poll and show other workspaces, or the same ones with other settings; raise StoreError as ``reload`` does."""
         polled, workspaces = self.pipeline.workspaces, _select(settings, owned)
-        sources = {name: (each, settings.api, settings.poll, settings.status) for name, each in workspaces.items()}
-        changed = [name for name in workspaces if name in polled and polled[name].connection.source != sources[name]]
-
-        def connect(name: str) -> ApiConnection:
-            return self._create_connection(settings, workspaces[name], sources[name])
-
-        added = {name: connect(name) for name in workspaces if name not in polled}
+        common = polled.keys() & workspaces.keys()
+        changed = [each for each in common if polled[each].connection.source != _source(settings, workspaces[each])]
+        added = {
+            name: self._create_connection(settings, each) for name, each in workspaces.items() if name not in polled
+        }
         await self.pipeline.add_workspaces(added)
         self.settings, self._owned = settings, owned
         if self.webhook_receiver is not None:
@@ -170,14 +168,14 @@ class Exporter:
         await asyncio.sleep(0)  # A process that is being stopped must not start tasks.
         for name in polled.keys() - workspaces.keys():
             await self.pipeline.remove_workspace(name)
+        for name in changed:
+            await polled[name].stop()
+            polled[name].reconfigure(self._create_connection(settings, workspaces[name]))
         for name in (*added, *changed):
-            if name in changed:
-                await polled[name].stop()
-                polled[name].reconfigure(connect(name))
             if self._task_group is not None:
                 polled[name].start(self._task_group)
 
-    def _create_connection(self, settings: Settings, workspace: Workspace, source: object) -> ApiConnection:
+    def _create_connection(self, settings: Settings, workspace: Workspace) -> ApiConnection:
         stats = None
         if self.webhook_receiver is not None:
             stats = self.webhook_receiver.stats_by_workspace.get(workspace.name) or WebhookStats(workspace.name)
@@ -187,7 +185,7 @@ class Exporter:
             status=status_config(settings, workspace),
             pace=self._status_paces[workspace.key_text],
             webhook_stats=stats,
-            source=source,
+            source=_source(settings, workspace),
         )
 
     def _update_receiver(self, receiver: WebhookReceiver) -> None:
@@ -251,6 +249,11 @@ class WorkspaceInfo(Collector):
 def _select(settings: Settings, owned: AbstractSet[str] | None) -> Mapping[str, Workspace]:
     """Return the configured workspaces, or those that the process owns, by name."""
     return {each.name: each for each in settings.workspaces if owned is None or each.name in owned}
+
+
+def _source(settings: Settings, workspace: Workspace) -> object:
+    """Return what the pollers of a workspace depend on."""
+    return workspace, settings.api, settings.poll, settings.status
 
 
 def _create_logger(scope: Scope) -> Logger:

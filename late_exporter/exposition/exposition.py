@@ -221,27 +221,36 @@ class Exposition(Collector):
         with self._publish_lock:
             (changes, exemplars), self._published = self._published, Changes({}, {})
             version = self._version
-        series_to_render = {series for series, created in self._zeros.items() if not self._is_zero(created)}
-        for series in series_to_render:
-            del self._zeros[series]
-        if version == self._rendered_version and not series_to_render:
+        ended_zeros = self._end_zeros()
+        if version == self._rendered_version and not ended_zeros:
             return
         self._rendered_version = version
         self._bodies.clear()
         for series, lines in changes.items():
-            family, labels = self._families[series[0]], series[1]
-            if lines is None:
-                family.remove(labels)
-                self._zeros.pop(series, None)
-                continue
-            created = lines.created or 0.0
-            if family.family.starts_at_zero and labels not in family and self._is_zero(created):
-                self._zeros[series] = created
-            family.set(labels, lines)
+            self._set(series, lines)
         for (name, labels), each in exemplars.items():
             self._families[name].set_exemplars(labels, each)
-        for series in series_to_render | changes.keys() | exemplars.keys():
+        for series in ended_zeros | changes.keys() | exemplars.keys():
             self._families[series[0]].render(series[1], is_zero=series in self._zeros)
+
+    def _end_zeros(self) -> set[Series]:
+        """Return the series that show 0 no more."""
+        ended = {series for series, created in self._zeros.items() if not self._is_zero(created)}
+        for series in ended:
+            del self._zeros[series]
+        return ended
+
+    def _set(self, series: Series, lines: SeriesLines | None) -> None:
+        """Set a series, without rendering it; None removes it."""
+        family, labels = self._families[series[0]], series[1]
+        if lines is None:
+            family.remove(labels)
+            self._zeros.pop(series, None)
+            return
+        created = lines.created or 0.0
+        if family.family.starts_at_zero and labels not in family and self._is_zero(created):
+            self._zeros[series] = created
+        family.set(labels, lines)
 
     def _is_zero(self, created: float) -> bool:
         # A time in the future means that the clock was set back: the series may have been shown with its value.

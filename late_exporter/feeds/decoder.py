@@ -174,9 +174,8 @@ class LogListDecoder(Generic[RowT]):
         pagination = pagination or Pagination()
         total = pagination.total if pagination.total is not None and pagination.total >= 0 else None
         has_more = pagination.announces_more(len(entries))
-        has_ids = self._number_entries is None
         numbered = entries if self._number_entries is None else self._number_entries(entries)
-        return LogPage(tuple([_reject_undated(entry) for entry in numbered]), total, has_more, without_ids=not has_ids)
+        return LogPage(tuple(map(_reject_undated, numbered)), total, has_more, self._number_entries is not None)
 
 
 def raw_rows(body: bytes) -> Sequence[Any]:

@@ -51,8 +51,8 @@ class DocumentedField(NamedTuple):
     """A field of a DocumentedObject.
 
     Args:
-        types: Python types of its values; empty if any value is accepted.
-        json_types: Their names in JSON.
+        types: Python types of its values, except objects with documented fields; empty if any value is accepted.
+        json_types: Their names in JSON, and null.
         object_type: Type of the objects among its values.
     """
 
@@ -73,8 +73,10 @@ def _documented_field(field: msgspec.structs.FieldInfo) -> DocumentedField:
     alternatives = [get_origin(each) or each for each in get_args(field.type) or (field.type,)]
     types = {each for each in alternatives if isinstance(each, type)} - {NoneType}
     object_type = next((each for each in types if issubclass(each, DocumentedObject)), None)
-    types = set() if msgspec.Raw in types else {dict if each is object_type else each for each in types}
-    json_types = frozenset(JSON_TYPES[each] for each in types)
+    if msgspec.Raw in types:
+        return DocumentedField(field.name, frozenset(), frozenset(JSON_TYPES.values()), None, field.required)
+    types -= {object_type}
+    json_types = frozenset(JSON_TYPES[each] for each in (*types, NoneType))
     return DocumentedField(field.name, frozenset(types), json_types, object_type, field.required)
 
 
@@ -99,20 +101,18 @@ class DocumentReader:
         fields = documented_fields(of)
         values: dict[str, Any] = {}
         for name, value in document.items():
-            field = fields.get(name)
+            field, path = fields.get(name), f"{prefix}{name}"
             if field is None:
-                differences[self._bounded_path(f"{prefix}{name}"), "unknown"] = value
-            elif value is None:
-                continue
+                differences[self._bounded_path(path), "unknown"] = value
             elif field.object_type is not None and isinstance(value, dict):
-                values[field.attribute] = self.read(value, field.object_type, differences, f"{prefix}{name}.")
+                values[field.attribute] = self.read(value, field.object_type, differences, f"{path}.")
             elif type(value) in field.types:
                 values[field.attribute] = value
-            elif field.types and JSON_TYPES[type(value)] not in field.json_types:
-                differences[f"{prefix}{name}", "type"] = value
+            elif JSON_TYPES[type(value)] not in field.json_types:
+                differences[path, "type"] = value
         for name, field in fields.items():
-            if field.is_required and field.attribute not in values:
-                values[field.attribute] = ""
+            if field.is_required:
+                values.setdefault(field.attribute, "")
                 if document.get(name) is None:
                     differences[f"{prefix}{name}", "missing"] = None
         return of(**values)

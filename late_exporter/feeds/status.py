@@ -25,7 +25,6 @@ from late_exporter.status import Condition
 POST_STATUSES = ("scheduled", "publishing", "pending_approval", "failed", "published", "partial", "draft", "cancelled")
 HEALTH_STATUSES = ("healthy", "warning", "error")
 BILLING_PATHS = ("/v1/billing", "/v1/usage")
-USAGES = ("uploads", "profiles")
 ACCOUNTS_PER_PAGE = 100
 MAX_CURSOR_LENGTH = 1024
 
@@ -97,6 +96,10 @@ class RefreshContext(msgspec.Struct, frozen=True, kw_only=True):
         previous = self.previous.get(series)
         return SetLatest(*series, at=previous.at if previous and previous.value == value else self.now, value=value)
 
+    def gauges(self, values: Mapping[str, float | str | None], *labels: str) -> list[SetLatest]:
+        """Return gauges of some families, except those without a value."""
+        return [self.gauge(family, value, *labels) for family, value in values.items() if value is not None]
+
 
 Report: TypeAlias = SetLatest | Condition
 Refresh: TypeAlias = Generator[StatusRequest, bytes, list[Report]]
@@ -145,19 +148,21 @@ def refresh_posts(context: RefreshContext) -> Refresh:
 
 
 def _post_reports(context: RefreshContext, status: str, response: _Object, post: _Object) -> Iterator[Report]:
-    total = _amount(_object(response.get("pagination")).get("total"))
-    if total is not None:
-        yield context.gauge("late_posts", total, status)
+    yield from context.gauges({"late_posts": _amount(_object(response.get("pagination")).get("total"))}, status)
     due_at = _time(post.get("scheduledFor")) or (_time(post.get("createdAt")) if status == "publishing" else None)
     if status not in OVERDUE_SECONDS or due_at is None:
         return
     yield context.gauge(f"late_posts_oldest_{status}_timestamp_seconds", due_at)
     if context.now / 1000 - due_at > OVERDUE_SECONDS[status]:
-        post_id = _text(post.get("_id")) or UNKNOWN
-        title = (_text(post.get("title")) or _text(post.get("content")) or "")[:MAX_NAME_LENGTH]
-        targets = ", ".join(_target(context, each) for each in list(objects_in(post.get("platforms")))[:MAX_TARGETS])
-        name = f"{post_id}{title and f' “{title}”'}{targets and f' for {targets}'}"
-        yield Condition(status, name, due_at, post_id)
+        yield _overdue_post(context, status, post, due_at)
+
+
+def _overdue_post(context: RefreshContext, status: str, post: _Object, due_at: float) -> Condition:
+    post_id = _text(post.get("_id")) or UNKNOWN
+    title = (_text(post.get("title")) or _text(post.get("content")) or "")[:MAX_NAME_LENGTH]
+    targets = ", ".join(_target(context, each) for each in list(objects_in(post.get("platforms")))[:MAX_TARGETS])
+    name = f"{post_id}{title and f' “{title}”'}{targets and f' for {targets}'}"
+    return Condition(status, name, due_at, post_id)
 
 
 def _target(context: RefreshContext, row: _Object) -> str:
@@ -174,17 +179,7 @@ def _account_name(labels: tuple[str, str], username: str | None) -> str:
 
 
 def refresh_accounts(context: RefreshContext) -> Refresh:
-    accounts: dict[str | None, _Object] = {}
-    cursor: Mapping[str, str] = {}  # Accounts that are removed meanwhile do not shift it.
-    for _ in range(math.ceil(context.max_accounts / ACCOUNTS_PER_PAGE)):
-        response = _load((yield StatusRequest("/v1/accounts", {"limit": ACCOUNTS_PER_PAGE, **cursor})))
-        for row in islice(rows_of(response, "accounts"), ACCOUNTS_PER_PAGE):
-            # Only what is small, as it is kept while further pages are requested.
-            accounts[_text(row.get("_id"))] = {name: value for name, value in row.items() if _is_small(value)}
-        next_cursor = _object(response.get("pagination")).get("nextCursor")
-        if not (isinstance(next_cursor, str) and next_cursor):
-            break
-        cursor = {"cursor": id_text(next_cursor, MAX_CURSOR_LENGTH)}
+    accounts = yield from _read_accounts(math.ceil(context.max_accounts / ACCOUNTS_PER_PAGE))
     for row in rows_of(_load((yield StatusRequest("/v1/accounts/health"))), "accounts"):
         account_id = _text(row.get("accountId"))
         accounts[account_id] = {**accounts.get(account_id, {}), **row}
@@ -196,41 +191,57 @@ def refresh_accounts(context: RefreshContext) -> Refresh:
     return reports
 
 
+def _read_accounts(page_count: int) -> Generator[StatusRequest, bytes, dict[str | None, _Object]]:
+    """Return the accounts by their ids; only what is small, as it is kept while further pages are requested."""
+    accounts: dict[str | None, _Object] = {}
+    cursor: Mapping[str, str] = {}  # Accounts that are removed meanwhile do not shift it.
+    for _ in range(page_count):
+        response = _load((yield StatusRequest("/v1/accounts", {"limit": ACCOUNTS_PER_PAGE, **cursor})))
+        for row in islice(rows_of(response, "accounts"), ACCOUNTS_PER_PAGE):
+            accounts[_text(row.get("_id"))] = {name: value for name, value in row.items() if _is_small(value)}
+        next_cursor = _object(response.get("pagination")).get("nextCursor")
+        if not (isinstance(next_cursor, str) and next_cursor):
+            break
+        cursor = {"cursor": id_text(next_cursor, MAX_CURSOR_LENGTH)}
+    return accounts
+
+
 def _is_small(value: object) -> bool:
     return isinstance(value, bool) or (isinstance(value, str) and len(value) <= LABEL_LENGTH)
 
 
 def _account_reports(context: RefreshContext, labels: tuple[str, str], row: _Object) -> Iterator[Report]:
-    now, health, username = context.now / 1000, _text(row.get("status")), _text(row.get("username"))
-    needs_reconnect, is_suspended = _flag(row.get("needsReconnect")), row.get("platformStatus") == "suspended"
-    can_post = False if is_suspended else _flag(row.get("canPost"))
+    health, username = _text(row.get("status")), _text(row.get("username"))
+    needs_reconnect = _flag(row.get("needsReconnect"))
+    can_post = 0 if row.get("platformStatus") == "suspended" else _flag(row.get("canPost"))
     expires_at, cooldown_until = _time(row.get("tokenExpiresAt")), _time(row.get("rateLimitedUntil"))
+    if health is not None:
+        yield context.gauge("late_account_health", 1, *labels, health)
     values = {
         ACCOUNT_INFO: username,
         "late_account_can_post": can_post,
         "late_account_needs_reconnect": needs_reconnect,
         # The documentation says that an invalid token alone does not disconnect an account.
-        "late_account_connected": None if needs_reconnect is None else not needs_reconnect,
+        "late_account_connected": None if needs_reconnect is None else 1 - needs_reconnect,
         EXPIRY: expires_at,
         "late_account_cooldown_until_timestamp_seconds": cooldown_until,
     }
-    if health is not None:
-        yield context.gauge("late_account_health", 1, *labels, health)
-    for family, value in values.items():
-        if value is not None:
-            yield context.gauge(family, int(value) if isinstance(value, bool) else value, *labels)
+    yield from context.gauges(values, *labels)
     condition = partial(Condition, name=_account_name(labels, username), subject=labels[1])
     if needs_reconnect:
         yield condition("reconnect")
-    elif can_post is False:
+    elif can_post == 0:
         texts = map(_text, (row.get("platformStatusReason"), *_items(row.get("issues"))))
         yield condition("blocked", text="; ".join(filter(None, texts))[:MAX_TEXT_LENGTH])
-    if cooldown_until is not None and cooldown_until > now:
+    if cooldown_until is not None and cooldown_until > context.now / 1000:
         yield condition("cooldown", at=cooldown_until)
-    if expires_at is not None and expires_at < now + TOKEN_SECONDS:
-        known_since = context.gauge(EXPIRY, expires_at, *labels).at / 1000
-        if expires_at > now + DAY or known_since < now - DAY:
-            yield condition("token", at=expires_at)
+    if expires_at is not None and _is_expiring(context, labels, expires_at):
+        yield condition("token", at=expires_at)
+
+
+def _is_expiring(context: RefreshContext, labels: tuple[str, str], expires_at: float) -> bool:
+    now, known_since = context.now / 1000, context.gauge(EXPIRY, expires_at, *labels).at / 1000
+    return expires_at < now + TOKEN_SECONDS and (expires_at > now + DAY or known_since < now - DAY)
 
 
 def refresh_webhooks(context: RefreshContext) -> Refresh:
@@ -242,7 +253,7 @@ def refresh_webhooks(context: RefreshContext) -> Refresh:
             "late_webhook_consecutive_failures": _amount(row.get("failureCount")),
             "late_webhook_last_fired_timestamp_seconds": _time(row.get("lastFiredAt")),
         }
-        reports += [context.gauge(name, float(value), label) for name, value in values.items() if value is not None]
+        reports += context.gauges(values, label)
         if row.get("isActive") is False:
             reports.append(Condition("webhook", label))
     return reports
@@ -282,18 +293,19 @@ def refresh_billing(context: RefreshContext) -> Refresh:
 def _plan_reports(context: RefreshContext, response: _Object) -> Iterator[Report]:
     status, caps = _object(response.get("status")), _object(response.get("caps"))
     limits, usage = _object(response.get("limits")), _object(response.get("usage"))
-    has_access, is_suspended = _flag(status.get("hasAccess", response.get("hasAccess"))), _flag(status.get("suspended"))
-    if has_access is not None or is_suspended:
-        is_active = bool(has_access) and not is_suspended
-        yield context.gauge("late_workspace_active", int(is_active))
-        if not is_active:
-            yield Condition("inactive")
-    shares = {name: (usage.get(name), limits.get(name)) for name in USAGES}
-    shares["spending limit for x"] = caps.get("xSpendUsedCents"), caps.get("xSpendLimitCents")
-    for name, (used, limit) in shares.items():
+    has_access = _flag(status.get("hasAccess", response.get("hasAccess")))
+    is_active = 0 if _flag(status.get("suspended")) else has_access
+    yield from context.gauges({"late_workspace_active": is_active})
+    if is_active == 0:
+        yield Condition("inactive")
+    shares = (
+        ("usage", "uploads", "uploads", usage.get("uploads"), limits.get("uploads")),
+        ("usage", "profiles", "profiles", usage.get("profiles"), limits.get("profiles")),
+        ("spend", "x", "spending limit for x", caps.get("xSpendUsedCents"), caps.get("xSpendLimitCents")),
+    )
+    for family, kind, name, used, limit in shares:
         amount, maximum = _amount(used), _amount(limit)
         if amount is not None and maximum:
-            family, kind = ("usage", name) if name in USAGES else ("spend", "x")
             yield context.gauge(f"late_workspace_{family}_ratio", amount / maximum, kind)
             is_near = amount >= NEAR_LIMIT * maximum
             yield Condition("limit" if is_near else "plan", f"{amount / maximum:.0%} of the {name}")
@@ -342,8 +354,9 @@ def _text(value: object) -> str | None:
     return label_text(value) if isinstance(value, str) and value else None
 
 
-def _flag(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
+def _flag(value: object) -> int | None:
+    """Return 1 for true and 0 for false."""
+    return int(value) if isinstance(value, bool) else None
 
 
 def _number(value: object) -> float | None:

@@ -20,13 +20,12 @@ _decode_member = json.JSONDecoder(strict=False).decode
 
 
 def common_fields(row: RawLog, entry: LogEntry, *, created_field: str, account_field: str) -> dict[str, Any]:
-    time = iso_time(entry.created) if entry.created is not None else ""
     return {
         "key": entry.key,
         "row": row,
         "log_id": row_text(row, "_id") or row_text(row, "id"),
         "created": entry.created,
-        "time": time or row_text(row, created_field),
+        "time": (entry.created and iso_time(entry.created)) or row_text(row, created_field),
         "platform": row_text(row, "platform") or UNKNOWN,
         "account_id": row_text(row, account_field),
         "attempt": None if entry.attempt is None else entry.attempt // ONE_ATTEMPT,

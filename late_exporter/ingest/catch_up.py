@@ -6,6 +6,8 @@ recorded with the coverage that is true once it is durable.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, UnrecognisedLogs
@@ -43,8 +45,6 @@ class CatchUp:
         self._context = context
         self._view = context.view
         self._head_failures = 0
-        self._largest_total = 0
-        self._was_empty = False
 
     def read(self, interrupt_at: float) -> StepsTo[Reading]:
         """Read the newest logs, then the gaps, until a monotonic time at which the newest ones are due again."""
@@ -56,46 +56,42 @@ class CatchUp:
             raise
         if not head.has_unreadable:  # Otherwise every poll has to read around the same row.
             self._head_failures = 0
-        self._largest_total = max(self._largest_total, head.page.total or 0)
         below_head = sweep.cursor
-        coverage, gap_sweep = yield from self._record_head(head, sweep)
-        may_have_more, is_partial = gap_sweep is not None and not head.page.is_last, False
+        coverage, goes_on = yield from self._record_head(head, sweep.cursor.depth)
+        is_partial = False
         while coverage.gaps and not is_partial:
-            gap_sweep = gap_sweep or self._resume(coverage.gaps[0])
-            coverage, is_partial = yield from self._read_gap(coverage, gap_sweep, may_have_more, interrupt_at)
-            gap_sweep, may_have_more = None, False
+            gap_sweep = sweep if goes_on else self._resume(coverage.gaps[0])
+            coverage, is_partial = yield from self._read_gap(coverage, gap_sweep, interrupt_at)
+            goes_on = False
         return Reading(head, coverage, below_head, sweep.cursor, is_partial)
 
-    def _record_head(
-        self, head: FetchedPage, sweep: Sweep[FetchedPage]
-    ) -> StepsTo[tuple[Coverage, Sweep[FetchedPage] | None]]:
+    def _record_head(self, head: FetchedPage, depth: int) -> StepsTo[tuple[Coverage, bool]]:
         """Record the first page; if it does not reach the high-water mark, what lies between becomes a gap.
 
+        Args:
+            head: The page.
+            depth: Index of its last log in the list.
+
         Returns:
-            The coverage, and the sweep if it is to go on into the gap.
+            The coverage, and whether there is such a gap.
         """
         previous = self._view.coverage or self._initial_coverage(head)
         lower = previous.newest.created if previous.newest else previous.retention_floor
         _require_recognised(head, previous, lower)
         new = head.new_entries(previous.retention_floor)
-        gaps = tuple(msgspec.structs.replace(gap, depth=gap.depth + len(new)) for gap in previous.gaps)
         # A single row with a wrong time must not move the high-water mark.
-        coverage = msgspec.structs.replace(previous, newest=_median(head) or previous.newest, gaps=gaps)
+        gaps, newest = _deepen(previous.gaps, len(new)), _median(head) or previous.newest
+        coverage = msgspec.structs.replace(previous, newest=newest, gaps=gaps)
         is_known = bool(previous.newest) and not new
         if is_known or head.reaches(lower) or (head.page.is_last and previous.is_synced):
-            since = previous.caught_up_at
-            if self._was_empty and not head.entries:  # Nothing of an empty list is left to read.
-                since = min([since, *(gap.last_complete_at for gap in gaps)])
-                coverage = msgspec.structs.replace(coverage, gaps=())
-            has_gap, coverage = False, self._caught_up(coverage, since, head)
+            has_gap, coverage = False, self._caught_up(coverage, previous.caught_up_at, head)
         else:
             upper = _oldest(head, ListPosition(self._view.now(), ""))
-            gap = Gap(upper, lower, sweep.cursor.depth, previous.caught_up_at)
+            gap = Gap(upper, lower, depth, previous.caught_up_at)
             has_gap, coverage = True, msgspec.structs.replace(coverage, gaps=(gap, *gaps))
-        self._was_empty = not head.entries
         self._context.add(head, new)
         yield Record(new, coverage)
-        return coverage, sweep if has_gap else None
+        return coverage, has_gap
 
     def _initial_coverage(self, head: FetchedPage) -> Coverage:
         newest, feed, config = max(head.page.times, default=None), self._view.feed, self._view.config
@@ -107,51 +103,40 @@ class CatchUp:
         return Coverage(retention_floor=floor, complete_since=floor, generation=feed.generation)
 
     def _read_gap(
-        self,
-        coverage: Coverage,
-        sweep: Sweep[FetchedPage],
-        may_have_more: bool,  # noqa: FBT001 - private
-        interrupt_at: float,
+        self, coverage: Coverage, sweep: Sweep[FetchedPage], interrupt_at: float
     ) -> StepsTo[tuple[Coverage, bool]]:
         """Read the newest gap; every recorded page shrinks it in the coverage.
 
         Args:
             coverage: Coverage with the gap.
             sweep: Sweep that has reached its upper end.
-            may_have_more: Whether an end of the list has to be seen twice, because rows were just read above it.
             interrupt_at: Monotonic time from which the newest logs go first.
 
         Returns:
             The coverage, and whether something of the gap is left.
         """
-        gap, *others = coverage.gaps
-        first_upper = gap.upper.created
+        first_upper, may_have_more = coverage.gaps[0].upper.created, not sweep.is_end
         try:
             while True:
                 page = yield from sweep.read()
+                gap = coverage.gaps[0]
                 _require_recognised(page, coverage, gap.lower)
                 new = page.new_entries(coverage.retention_floor)
                 self._context.add(page, new)
-                # Of a first sync, an end is believed at the total of the API, or if it is seen twice.
-                is_whole_list = 0 < self._largest_total <= self._context.counted
-                is_believed = coverage.is_synced or is_whole_list or not (new or may_have_more)
+                # The end of a first sync is believed if it is seen twice.
+                is_end = sweep.is_end and (coverage.is_synced or not (new or may_have_more))
                 may_have_more = bool(new)
-                is_closed = page.reaches(gap.lower) or (sweep.is_end and is_believed)
-                if is_closed:
-                    coverage = msgspec.structs.replace(coverage, gaps=tuple(others))
+                if is_end or page.reaches(gap.lower):
+                    coverage = msgspec.structs.replace(coverage, gaps=coverage.gaps[1:])
                     coverage = self._caught_up(coverage, gap.last_complete_at, page)
-                else:
-                    upper = _oldest(page, gap.upper)
-                    if upper.created <= gap.upper.created:
-                        gap = Gap(upper, gap.lower, sweep.cursor.depth, gap.last_complete_at)
-                    others = [msgspec.structs.replace(each, depth=each.depth + len(new)) for each in others]
-                    coverage = msgspec.structs.replace(coverage, gaps=(gap, *others))
-                yield Record(new, coverage)
-                if is_closed:
+                    yield Record(new, coverage)
                     return coverage, False
-                if gap.upper.created < first_upper and self._view.monotonic() > interrupt_at:
+                coverage = _shrink(coverage, page, sweep.cursor.depth, len(new))
+                yield Record(new, coverage)
+                if coverage.gaps[0].upper.created < first_upper and self._view.monotonic() > interrupt_at:
                     return coverage, True
         except REQUEST_FAILURES:
+            gap, *others = coverage.gaps
             failed = msgspec.structs.replace(gap, failure_count=gap.failure_count + 1)
             yield Record(coverage=msgspec.structs.replace(coverage, gaps=(failed, *others)))
             raise
@@ -189,6 +174,20 @@ def _require_recognised(page: FetchedPage, coverage: Coverage, mark: int) -> Non
     old = [created for created in page.page.times if coverage.retention_floor <= created < mark]
     if len(old) >= MIN_UNRECOGNISED:
         raise UnrecognisedLogs("none of the logs that were counted before is recognised")
+
+
+def _deepen(gaps: Sequence[Gap], count: int) -> tuple[Gap, ...]:
+    """Return gaps below a number of new logs."""
+    return tuple([msgspec.structs.replace(gap, depth=gap.depth + count) for gap in gaps])
+
+
+def _shrink(coverage: Coverage, page: FetchedPage, depth: int, new_count: int) -> Coverage:
+    """Return the coverage after a page of its newest gap, below which the index in the list is ``depth``."""
+    gap, *others = coverage.gaps
+    upper = _oldest(page, gap.upper)
+    if upper.created <= gap.upper.created:
+        gap = Gap(upper, gap.lower, depth, gap.last_complete_at)
+    return msgspec.structs.replace(coverage, gaps=(gap, *_deepen(others, new_count)))
 
 
 def _median(page: FetchedPage) -> ListPosition | None:

@@ -120,18 +120,21 @@ class Fetcher:
             if is_head and not request.in_parts:
                 self.generation.report_answer(self.feed, error=exc)
             raise
-        if is_head and self.generation.report_answer(self.feed, is_empty=not page.entries):
-            coverage = self.recorder.coverage
-            if coverage is not None and not coverage.is_caught_up:  # Otherwise there is nothing to lose.
-                raise BadPayload("the list is empty, but had logs at the last poll")
-        fetched = await self._look_up(page, has_unreadable=has_unreadable)
         if is_head:
-            if len(page.entries) >= MIN_UNDATED and not page.times:
-                raise BadPayload("none of the newest logs has a readable creation time")
-            self.list_total = page.total or 0
-            if self.recorder.recent_attempts is not None:
-                self.recorder.recent_attempts.add_counted(fetched, self.recorder.clock())
+            self._check_head(page)
+        fetched = await self._look_up(page, has_unreadable=has_unreadable)
+        if is_head and self.recorder.recent_attempts is not None:
+            self.recorder.recent_attempts.add_counted(fetched, self.recorder.clock())
         return fetched
+
+    def _check_head(self, page: LogPage) -> None:
+        is_suddenly_empty = self.generation.report_answer(self.feed, is_empty=not page.entries)
+        coverage = self.recorder.coverage
+        if is_suddenly_empty and coverage is not None and not coverage.is_caught_up:  # Otherwise nothing can be lost.
+            raise BadPayload("the list is empty, but had logs at the last poll")
+        if len(page.entries) >= MIN_UNDATED and not page.times:
+            raise BadPayload("none of the newest logs has a readable creation time")
+        self.list_total = page.total or 0
 
     async def fetch_post(self, request: FetchPost) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch`` does."""
@@ -193,6 +196,10 @@ class Fetcher:
     async def _look_up(self, page: LogPage, *, has_unreadable: bool = False) -> FetchedPage:
         if any(entry.is_own for entry in page.entries) and self._is_new_report("own"):
             self.logger.info("requests of the exporter itself are left out", feed=self.feed.name)
+        self._report_deviations(page)
+        return FetchedPage(page, await self.recorder.known_statuses(page, self.batch), has_unreadable)
+
+    def _report_deviations(self, page: LogPage) -> None:
         for deviation in dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations):
             is_value = deviation.kind == VALUE_DEVIATION
             if is_value and len(self._reported) >= MAX_VALUES:
@@ -200,7 +207,6 @@ class Fetcher:
             if self._is_new_report((deviation.path, deviation.kind, deviation.sample if is_value else "")):
                 details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
                 self.logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)
-        return FetchedPage(page, await self.recorder.known_statuses(page, self.batch), has_unreadable)
 
     def _is_new_report(self, subject: object) -> bool:
         """Return whether something was not reported before, and remember it."""

@@ -50,7 +50,7 @@ class LateWindow:
         self._context.changes += 1
 
     def check(
-        self, reading: Reading, since: int, page_count: int, deadline: float | None, *, is_first_poll: bool
+        self, reading: Reading, since: int, page_count: int, deadline: float, *, is_first_poll: bool
     ) -> StepsTo[bool]:
         """Read the window if it is due; return whether logs are missing that are below it.
 
@@ -58,31 +58,34 @@ class LateWindow:
             reading: What the poll has read.
             since: API time of the last poll before this one that has read everything; 0 if there is none.
             page_count: Maximum number of pages; 0 postpones the window.
-            deadline: Monotonic time from which no page is read; None for no limit.
+            deadline: Monotonic time from which no page is read.
             is_first_poll: Whether logs may have arrived late while no process was running.
         """
-        context, coverage, total = self._context, reading.coverage, reading.head.page.total
-        expected = max(self.surplus, default=None)
+        context, total = self._context, reading.head.page.total
         if total is not None and self.surplus:
             context.changes += total - context.counted != self.surplus[-1]
         self._poll_count += 1
-        now = context.view.now()
-        was_down = is_first_poll or 0 < since < now - max(self.age, MIN_OUTAGE)
-        is_due = was_down or (context.changes > 0 and self._poll_count >= LATE_POLLS)
-        if self._reader.scan is None and is_due and page_count:
-            # A clock that is ahead of all logs must not move the window.
-            present = min(now, coverage.newest.created) if coverage.newest else now
-            until = min(since - RESTART_WINDOW if was_down else present, present - self.age)
-            self._reader.scan = Scan(now, until, reading.reach)
-            context.changes = self._poll_count = 0
-        was_checked = self._reader.scan is not None
-        changes = context.changes
+        if self._reader.scan is None and page_count:
+            self._reader.scan = self._due_scan(reading, since, is_first_poll=is_first_poll)
+        was_checked, changes = self._reader.scan is not None, context.changes
         yield from self._reader.advance(reading, page_count, deadline)
         context.changes = changes  # What the window has found is no reason to read it again.
         if total is None or self._reader.scan is not None:
             return False
-        surplus = total - context.counted
-        if expected is None or surplus <= expected:
+        return self._are_logs_missing(total - context.counted, was_checked=was_checked)
+
+    def _due_scan(self, reading: Reading, since: int, *, is_first_poll: bool) -> Scan | None:
+        now, newest = self._context.view.now(), reading.coverage.newest
+        was_down = is_first_poll or 0 < since < now - max(self.age, MIN_OUTAGE)
+        if not was_down and (not self._context.changes or self._poll_count < LATE_POLLS):
+            return None
+        self._context.changes = self._poll_count = 0
+        # A clock that is ahead of all logs must not move the window.
+        present = min(now, newest.created) if newest else now
+        return Scan(now, min(since - RESTART_WINDOW if was_down else present, present - self.age), reading.reach)
+
+    def _are_logs_missing(self, surplus: int, *, was_checked: bool) -> bool:
+        if surplus <= max(self.surplus, default=surplus):
             self._is_missing = False
             self.surplus = (*self.surplus, surplus)[-SURPLUS_POLLS:]
             return False

@@ -1,16 +1,14 @@
 """Find the final status of pending logs that are below the pages that a poll reads.
 
 The list of pending logs shows which of them are no longer pending, at one page per poll. Each of those is looked up by
-its post, or in lists without posts by its time. One that two look-ups do not find is gone. No request decides the
-outcome of a poll; a look-up that fails waits twice as many polls each time.
+its post, or in lists without posts by its time. One that is not found there either is gone. No request decides the
+outcome of a poll; after a look-up, a log that is still pending waits twice as many polls each time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-
-import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES
 from late_exporter.ingest.poll_context import FetchedPage, PollContext
@@ -32,17 +30,31 @@ status is unknown, which the next scan of the whole list counts."""
 LIST = ""
 """Stands for the list of pending logs among their keys."""
 
-
 NO_WAIT = (0, 0)
 """Number of the next poll that may send a request, and of requests in vain."""
 
 
-class _ListReading(msgspec.Struct):
-    """A sweep of the list of pending logs, the logs that were pending when it began, and those that it has found."""
+class _Waits:
+    """Polls for which the logs and their list wait, twice as many after each request in vain."""
 
-    sweep: Sweep[FetchedPage]
-    judged: AbstractSet[str]
-    listed: set[str] = msgspec.field(default_factory=set)
+    def __init__(self) -> None:
+        self._poll = 0
+        self._waits: dict[str, tuple[int, int]] = {}
+
+    def start_poll(self, keys: AbstractSet[str]) -> None:
+        """Count a poll, and forget the logs that are no longer pending."""
+        self._poll += 1
+        self._waits = {key: self._waits[key] for key in self._waits.keys() & {LIST, *keys}}
+
+    def are_over(self, key: str) -> bool:
+        return self._waits.get(key, NO_WAIT)[0] <= self._poll
+
+    def extend(self, key: str) -> None:
+        _, count = self._waits.get(key, NO_WAIT)
+        self._waits[key] = self._poll + min(2**count, MAX_DELAY), count + 1
+
+    def end(self, key: str) -> None:
+        self._waits.pop(key, None)
 
 
 class PendingChecks:
@@ -52,16 +64,15 @@ class PendingChecks:
         self._context = context
         self._view = context.view
         self._kind: RequestKind = "window" if context.view.feed.supports_time_filter else "post"
-        self._poll = 0
-        self._reading: _ListReading | None = None
+        self._waits = _Waits()
         self._has_list = True
-        self._unlisted: AbstractSet[str] = frozenset()
-        self._waits: dict[str, tuple[int, int]] = {}
-        self._missed: set[str] = set()
+        self._list: Sweep[FetchedPage] | None = None
+        self._unseen: set[str] = set()
+        self._unlisted: set[str] = set()
 
     @property
     def is_unfinished(self) -> bool:
-        return self._reading is not None
+        return self._list is not None
 
     def settle(self, floor: int, budget: int, young: int) -> StepsTo[None]:
         """Look up the logs that have settled, except those that the poll has just read.
@@ -71,84 +82,66 @@ class PendingChecks:
             budget: Number of requests after which no further log is looked up.
             young: Creation time after which logs are left to later polls.
         """
-        self._poll += 1
-        all_logs, read_keys = self._view.pending_logs, self._context.listed_pending
-        self._waits = {key: wait for key, wait in self._waits.items() if key in all_logs or key == LIST}
-        self._missed &= all_logs.keys()
-        logs = {key: log for key, log in all_logs.items() if key not in read_keys and log.created <= young}
+        pending, read_keys = self._view.pending_logs, self._context.listed_pending
+        self._waits.start_poll(pending.keys())
+        self._unlisted &= pending.keys()
+        logs = [log for key, log in pending.items() if key not in read_keys and log.created <= young]
         if not logs:
             return
-        yield from self._read_list(all_logs, floor)
-        candidates = self._unlisted & logs.keys() if self._has_list else logs.keys()
-        due = [logs[key] for key in candidates if self._waits.get(key, NO_WAIT)[0] <= self._poll]
-        due.sort(key=lambda log: (self._waits.get(log.key, NO_WAIT), log.created))
-        failure_count, settled = 0, set[str]()
-        last_request = self._view.request_count + budget
-        for log in due:
+        if self._has_list and self._waits.are_over(LIST):
+            yield from self._read_list(pending)
+        if not self._has_list:
+            self._unlisted = set(pending)
+        yield from self._look_up(logs, floor, self._view.request_count + budget)
+
+    def _read_list(self, pending: Mapping[str, PendingLog]) -> StepsTo[None]:
+        """Read a page of the list of pending logs; at its end, note those that are not on it."""
+        if self._list is None:
+            # A filter by time that fails together with one by status may work alone.
+            time_filter = TimeFilter(is_supported=self._context.time_filter.is_usable)
+            self._list, self._unseen = Sweep(time_filter, status=PENDING), set(pending)
+        try:
+            page = yield from self._list.read()
+        except REQUEST_FAILURES as exc:
+            yield ReportFailure("pending", exc.without_frames())
+            self._list = None
+            self._waits.extend(LIST)
+            self._unlisted |= pending.keys()  # Each is looked up in its turn.
+            return
+        self._waits.end(LIST)
+        self._unseen -= {entry.key for entry in page.entries}
+        self._has_list = {entry.status for entry in page.entries} <= {PENDING}  # Otherwise the filter is ignored.
+        if not self._has_list or page.has_unreadable:
+            self._list = None
+        elif self._list.is_end:
+            self._list = None
+            unlisted = pending.keys() & self._unseen
+            self._unlisted |= unlisted
+            yield Record(deleted_keys=tuple(key for key in unlisted if not self._can_find(pending[key])))
+
+    def _look_up(self, logs: Sequence[PendingLog], floor: int, last_request: int) -> StepsTo[None]:
+        """Look up the logs that are not on the list, up to a number of requests; one that is not found is gone."""
+        failure_count = 0
+        for log in logs:
             if self._view.request_count >= last_request or failure_count == MAX_FAILURES:
                 return
-            if log.key in settled or not self._can_find(log):
+            if log.key not in self._unlisted or not self._waits.are_over(log.key) or not self._can_find(log):
                 continue
+            self._waits.extend(log.key)
             try:
                 found = yield from (self._find_by_post if self._kind == "post" else self._find_by_time)(log, floor)
             except REQUEST_FAILURES as exc:
                 yield ReportFailure(self._kind, exc.without_frames())
-                self._wait(log.key)
                 failure_count += 1
                 continue
-            settled |= found
             self._unlisted -= found
-            self._missed -= found
-            for key in found & {each.key for each in due}:
-                self._wait(key)
             if log.key not in found:
-                yield from self._miss({log.key})
-
-    def _read_list(self, logs: Mapping[str, PendingLog], floor: int) -> StepsTo[None]:
-        """Read a page of the list of pending logs; at its end, note those that are not on it."""
-        if not self._has_list or self._waits.get(LIST, NO_WAIT)[0] > self._poll:
-            return
-        if self._reading is None:
-            # A filter by time that fails together with one by status may work alone.
-            time_filter = TimeFilter(is_supported=self._context.time_filter.is_usable)
-            self._reading = _ListReading(Sweep(time_filter, status=PENDING), frozenset(logs))
-        try:
-            page = yield from self._reading.sweep.read()
-        except REQUEST_FAILURES as exc:
-            yield ReportFailure("pending", exc.without_frames())
-            self._reading = None
-            self._wait(LIST)
-            self._unlisted |= logs.keys()  # Each is looked up in its turn.
-            return
-        self._waits.pop(LIST, None)
-        yield Record(page.new_entries(floor))
-        if any(entry.status != PENDING for entry in page.entries):
-            self._has_list, self._reading = False, None  # The filter is ignored.
-            return
-        if page.has_unreadable:
-            self._reading = None
-            return
-        self._reading.listed |= {entry.key for entry in page.entries}
-        if self._reading.sweep.is_end:
-            unlisted = (self._reading.judged - self._reading.listed) & logs.keys()
-            self._unlisted, self._reading = (self._unlisted & logs.keys()) | unlisted, None
-            yield from self._miss({key for key in unlisted if not self._can_find(logs[key])})
-
-    def _miss(self, keys: set[str]) -> StepsTo[None]:
-        """Note that logs were not found; those that were not found before are gone."""
-        gone = keys & self._missed
-        self._missed |= keys
-        if gone:
-            yield Record(deleted_keys=tuple(sorted(gone)))
+                yield Record(deleted_keys=(log.key,))
 
     def _can_find(self, log: PendingLog) -> bool:
         if self._kind == "post":
             return bool(log.post_id)
         return bool(log.created) and self._context.time_filter.is_usable
-
-    def _wait(self, key: str) -> None:
-        _, count = self._waits.get(key, NO_WAIT)
-        self._waits[key] = self._poll + min(2**count, MAX_DELAY), count + 1
 
     def _find_by_post(self, log: PendingLog, floor: int) -> StepsTo[AbstractSet[str]]:
         """Record the logs of a log's post; return their keys."""

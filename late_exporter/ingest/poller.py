@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from late_exporter.api.client import LateClient
@@ -110,7 +112,7 @@ class Poller:
             self.recorder.remove_gauges(AUDIT_GAUGES)  # The results of the last audit would go stale.
         self._reporter.update_retention()
 
-    async def poll(self, *, by_webhook: bool = False, deadline: float | None = None) -> PollResult:
+    async def poll(self, *, by_webhook: bool = False, deadline: float = math.inf) -> PollResult:
         """Poll once and report the result; a poll that a webhook triggers reads only what is new.
 
         ``deadline`` is that of ``FeedSync.poll``.

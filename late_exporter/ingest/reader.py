@@ -6,6 +6,7 @@ is made with the coverage and the progress that are true once it is durable.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -45,14 +46,14 @@ class Budget(msgspec.Struct, frozen=True):
         urgent_pages: Pages for logs that are missing or may be late.
         checks: Checks of pending logs.
         interrupt_at: Time from which a catch-up gives way to the newest logs.
-        deadline: Time from which nothing is read that a later run can read; None for no limit.
+        deadline: Time from which nothing is read that a later run can read.
     """
 
     pages: int = 1
     urgent_pages: int = 5
     checks: int = 10
     interrupt_at: float = 0.0
-    deadline: float | None = None
+    deadline: float = math.inf
 
 
 class FeedReader:

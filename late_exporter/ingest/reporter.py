@@ -141,32 +141,34 @@ class PollReporter:
             sync_seconds: Time since the first sync or the catch-up began that the poll has completed, None if it has
                 completed none.
         """
-        log_count, seconds, error = self._recorder.state.log_count, round(duration, 3), redact(str(result.error or ""))
-        fields: dict[str, object] = {"outcome": result.outcome, "seconds": seconds, "logs": log_count}
-        # Request ids, which are in the text of an error but not in its arguments, differ in every poll.
-        failure = None if result.error is None else (result.outcome, *result.error.args)
+        error = redact(str(result.error or ""))
+        fields = {"outcome": result.outcome, "seconds": round(duration, 3), "logs": self._recorder.state.log_count}
+        self._log_outcome(result, error, fields)
         is_first_sync = self._recorder.is_synced and not self._health.is_synced
-        ends_sync = is_first_sync or (sync_seconds is not None and sync_seconds >= MIN_LOGGED_SYNC)
-        if failure is not None and failure != self._last_failure:
-            self._logger.warning("poll failed", error=error, **fields)
-        elif failure is None and self.failure_count:
-            self._logger.info("poll recovered", failed_polls=self.failure_count, **fields)
-        elif not ends_sync:
-            self._logger.debug("poll finished", **fields)
-        if ends_sync:
-            fields["seconds"] = seconds if sync_seconds is None else round(sync_seconds, 3)
+        if is_first_sync or (sync_seconds or 0) >= MIN_LOGGED_SYNC:
+            fields["seconds"] = round(sync_seconds or duration, 3)
             self._logger.info("first sync complete" if is_first_sync else "caught up", **fields)
-        self._last_failure = failure
-        self.failure_count = 0 if failure is None else self.failure_count + 1
         self._health = msgspec.structs.replace(
             self._health,
             is_synced=self._recorder.is_synced,
             outcome=result.outcome,
             error=error,
             last_poll=started_at,
-            last_success=started_at if failure is None else self._health.last_success,
+            last_success=started_at if result.error is None else self._health.last_success,
             duration=duration,
         )
+
+    def _log_outcome(self, result: PollResult, error: str, fields: Mapping[str, object]) -> None:
+        # Request ids, which are in the text of an error but not in its arguments, differ in every poll.
+        failure = None if result.error is None else (result.outcome, *result.error.args)
+        if failure is not None and failure != self._last_failure:
+            self._logger.warning("poll failed", error=error, **fields)
+        elif failure is None and self.failure_count:
+            self._logger.info("poll recovered", failed_polls=self.failure_count, **fields)
+        else:
+            self._logger.debug("poll finished", **fields)
+        self._last_failure = failure
+        self.failure_count = 0 if failure is None else self.failure_count + 1
 
 
 def last_scan(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:

@@ -57,7 +57,7 @@ class ScanReader:
         self.completed: Scan | None = None
         self.is_abandoned = False
 
-    def advance(self, reading: Reading, page_count: int, deadline: float | None) -> StepsTo[None]:
+    def advance(self, reading: Reading, page_count: int, deadline: float) -> StepsTo[None]:
         """Read some pages of the scan, none after a monotonic time."""
         scan = self.scan
         if scan is None:
@@ -70,7 +70,7 @@ class ScanReader:
             self._context.time_filter, scan.cursor or reading.below_head, lower, failure_count=scan.failure_count
         )
         try:
-            while page_count > 0 and (deadline is None or self._view.monotonic() < deadline):
+            while page_count > 0 and self._view.monotonic() < deadline:
                 page = yield from sweep.read()
                 scan = yield from self._record(page, scan, sweep.cursor, reading.coverage.retention_floor)
                 page_count -= 1

@@ -41,6 +41,10 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     skip: int = 0
     before: int | None = None
 
+    def is_ignored_by(self, page: LogPage) -> bool:
+        """Return whether a page has a row that is newer than it should be, because the API ignores the bound."""
+        return self.before is not None and any(created > self.before + SECOND_MS for created in page.times)
+
 
 TOP = Place()
 
@@ -78,26 +82,26 @@ class Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def below(self, page: LogPage, *, by_time: bool) -> Cursor:
         """Return the cursor after a page: it repeats the last rows, and all rows of the time of the last."""
-        entries, times, place = page.entries, page.times, self.place
-        if not entries:
+        if not page.entries:
             return self
-        last = entries[-1].created
-        ties = next((count for count, entry in enumerate(reversed(entries)) if entry.created != last), len(entries))
-        overlap = max(PAGE_OVERLAP, ties)
-        if page.is_last:
-            overlap = len(entries)  # It is read again as a whole, to confirm the end.
-        elif overlap >= len(entries):
-            is_top = page.without_ids and not self.keys
-            overlap = (
-                len(entries) if is_top else len(entries) // 2
-            )  # The first page is read again with all of its time.
-        keys = frozenset(entry.key for entry in entries[-max(PAGE_OVERLAP, ties) :])
-        depth = (place.skip if place.before is None else self.depth) + len(entries) - overlap
-        created = times[-1] if times else self.created
+        place, created = self.place, page.times[-1] if page.times else self.created
+        repeated = max(PAGE_OVERLAP, sum(entry.created == page.entries[-1].created for entry in page.entries))
+        rows = self._rows_to_skip(page, repeated)
+        depth = rows + (place.skip if place.before is None else self.depth)
+        keys = frozenset(entry.key for entry in page.entries[-repeated:])
         bound = second_above(created)
-        if by_time and times and (place.before is None or bound < place.before):
+        if by_time and page.times and (place.before is None or bound < place.before):
             return Cursor(Place(0, bound), depth, created, keys)
-        return Cursor(Place(place.skip + len(entries) - overlap, place.before), depth, created, keys)
+        return Cursor(Place(place.skip + rows, place.before), depth, created, keys)
+
+    def _rows_to_skip(self, page: LogPage, repeated: int) -> int:
+        if page.is_last:
+            return 0  # It is read again as a whole, to confirm the end.
+        rows = len(page.entries)
+        if repeated < rows:
+            return rows - repeated
+        is_top = page.without_ids and not self.keys
+        return 0 if is_top else rows - rows // 2  # The first page is read again with all of its time.
 
     def connects(self, page: LogPage) -> bool:
         """Return whether no row can be between the rows above and a page."""
@@ -184,45 +188,54 @@ class Sweep(Generic[PageT]):
             BadRequest: Neither an offset nor a time leads to the page.
             ApiError: The page cannot be read.
         """
-        while True:
-            place = self.cursor.place
-            try:
-                fetched = yield from self._fetch(place)
-                if fetched.page.is_last and (fetched.page.total or 0) > place.skip + len(fetched.page.entries):
-                    fetched = yield from self._fetch(place)  # The total promises more.
-            except BadRequest as exc:
-                if place.before is not None:
-                    self._read_by_offset()
-                    continue
-                if place == TOP:
-                    raise
-                raise BadRequest(
-                    f"{exc}; logs below the newest {place.skip:,} cannot be read, because the API limits skip and a "
-                    "filter by time does not help; read less with a shorter --poll.lookback and a new --state.url, or "
-                    "--since",
-                    status=exc.status,
-                ) from exc
-            page = fetched.page
-            if place.before is not None and any(created > place.before + SECOND_MS for created in page.times):
-                self._read_by_offset()  # The API ignores the bound.
-            elif self.cursor.connects(page) or (page.entries and self._raised_by > DAY_MS):
-                break  # However the API reads a bound, no row is between one that is days higher and the page.
-            else:
-                self._go_up()
-        if page.without_ids and page.is_within_time and self.cursor.keys:
-            fetched = yield from self._fetch_time(fetched, place)
-            page = fetched.page
+        fetched = yield from self._fetch_connected()
+        if fetched.page.without_ids and fetched.page.is_within_time and self.cursor.keys:
+            fetched = yield from self._fetch_time(fetched)
+        page = fetched.page
         self._step, self._raised_by, self._failure_count = PAGE_SIZE // 2, 0, 0
         keys = frozenset(entry.key for entry in page.entries)
         self.is_end = page.is_last or (len(keys) <= PAGE_OVERLAP and keys <= self.cursor.keys)
         self.is_complete = self.is_end or crosses(page, self._lower)
-        self._count_repeats(page, keys, place)
+        self._count_repeats(page, keys)
         self.cursor = self.cursor.below(page, by_time=self._time_filter.is_usable)
         return fetched
 
-    def _fetch(self, place: Place) -> Generator[FetchPage, Any, PageT]:
+    def _fetch_connected(self) -> Generator[FetchPage, Any, PageT]:
+        """Fetch the page at the cursor, or one further up, so that no row is between it and the rows above."""
+        while True:
+            place = self.cursor.place
+            try:
+                fetched = yield from self._fetch()
+            except BadRequest as exc:
+                if place == TOP:
+                    raise
+                if place.before is None:
+                    raise BadRequest(
+                        f"{exc}; logs below the newest {place.skip:,} cannot be read, because the API limits skip and "
+                        "a filter by time does not help; read less with a shorter --poll.lookback and a new "
+                        "--state.url, or --since",
+                        status=exc.status,
+                    ) from exc
+                self._read_by_offset()
+                continue
+            page = fetched.page
+            if place.is_ignored_by(page):
+                self._read_by_offset()
+            elif self.cursor.connects(page) or (page.entries and self._raised_by > DAY_MS):
+                return fetched  # However the API reads a bound, no row is between one that is days higher and the page.
+            else:
+                self._go_up()
+
+    def _fetch(self) -> Generator[FetchPage, Any, PageT]:
+        """Fetch the page at the cursor; if it is shorter than the total promises, once more."""
+        fetched = yield from self._fetch_around_rows()
+        if fetched.page.is_last and (fetched.page.total or 0) > self.cursor.place.skip + len(fetched.page.entries):
+            fetched = yield from self._fetch_around_rows()
+        return fetched
+
+    def _fetch_around_rows(self) -> Generator[FetchPage, Any, PageT]:
         """Fetch a page; if that has failed too often before, without the rows that the API cannot deliver."""
-        request = msgspec.structs.replace(self._request, place=place)
+        request = msgspec.structs.replace(self._request, place=self.cursor.place)
         fetched: PageT
         try:
             fetched = yield request
@@ -235,24 +248,24 @@ class Sweep(Generic[PageT]):
                 raise exc from None
         return fetched
 
-    def _fetch_time(self, fetched: PageT, place: Place) -> Generator[FetchPage, Any, PageT]:
+    def _fetch_time(self, fetched: PageT) -> Generator[FetchPage, Any, PageT]:
         """Fetch all logs of the time that fills a page, because ordinals count the alike logs of a time.
 
         If that has failed too often before, the page has to do.
         """
         try:
-            fetched = yield msgspec.structs.replace(self._request, place=place, whole_time=True)
+            fetched = yield msgspec.structs.replace(self._request, place=self.cursor.place, whole_time=True)
         except REQUEST_FAILURES:
             if self._failure_count + 1 < MAX_PAGE_FAILURES:
                 raise
         return fetched
 
-    def _count_repeats(self, page: LogPage, keys: frozenset[str], place: Place) -> None:
+    def _count_repeats(self, page: LogPage, keys: frozenset[str]) -> None:
         is_repeated = keys == self._previous_keys and not self.is_end
         self._repeat_count, self._previous_keys = self._repeat_count + 1 if is_repeated else 0, keys
         is_within_time = page.without_ids and page.is_within_time
         if self._repeat_count >= (MAX_SAME_TIME_REPEATS if is_within_time else MAX_REPEATS):
-            raise BadPayload(f"the log list repeats the same page at skip={place.skip}")
+            raise BadPayload(f"the log list repeats the same page at skip={self.cursor.place.skip}")
 
     def _go_up(self) -> None:
         """Look further up for a page that connects: rows were deleted, or the API reads times differently."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -94,24 +95,20 @@ class FeedSync:
         self._reader.restart(self._committed)
         self._start_batch()
 
-    async def poll(self, *, by_webhook: bool = False, deadline: float | None = None) -> PollResult:
+    async def poll(self, *, by_webhook: bool = False, deadline: float = math.inf) -> PollResult:
         """Read what is new; the last logs are left for ``commit``.
 
         Args:
             by_webhook: Whether to read only what is new.
             deadline: Monotonic time from which no further page of a scan is read, for a poll that only finishes one,
-                in larger steps; None for other polls.
+                in larger steps.
         """
         error: LateError | None = None
         is_partial, self.completed_scan, self._is_complete = False, None, False
         try:
             if await self.fetcher.refresh_generation():
                 self._start_list()
-            scans = self._reader.scans
-            if not self.recorder.is_synced:
-                self._scan_schedule.postpone()  # The first sync reads the whole list.
-            elif self._is_scan_due and scans.scan is None and not self._reader.is_first_poll:
-                scans.scan = self._scan_schedule.next_scan(self.fetcher.now())
+            self._start_due_scan()
             is_partial = await self._read(self._budget(deadline, by_webhook=by_webhook))
             scans = self._reader.scans
             self.completed_scan = scans.completed
@@ -159,6 +156,12 @@ class FeedSync:
             self._reader.restart(self._committed)
         elif completed is not None:
             self._scan_schedule.finish(completed, self.fetcher.now())
+
+    def _start_due_scan(self) -> None:
+        if not self.recorder.is_synced:
+            self._scan_schedule.postpone()  # The first sync reads the whole list.
+        elif self._is_scan_due and self._reader.scans.scan is None and not self._reader.is_first_poll:
+            self._reader.scans.scan = self._scan_schedule.next_scan(self.fetcher.now())
 
     @property
     def _is_scan_due(self) -> bool:
@@ -227,7 +230,7 @@ class FeedSync:
             gauges = zip(AUDIT_GAUGES, (missing, extra, self._runtime.clock()), strict=True)
             self.recorder.defer([SetCurrent(family, self.recorder.scope, value=value) for family, value in gauges])
 
-    def _budget(self, deadline: float | None, *, by_webhook: bool) -> Budget:
+    def _budget(self, deadline: float, *, by_webhook: bool) -> Budget:
         interval = self.fetcher.config.interval
         interrupt_at = self._runtime.monotonic() + max(interval, MIN_CATCH_UP_SECONDS)
         if by_webhook:
@@ -235,5 +238,5 @@ class FeedSync:
         requests = self.fetcher.client.rate_limit * interval / 60
         urgent = int(requests * URGENT_SHARE)
         urgent_pages, checks = max(MIN_URGENT_PAGES, urgent), max(MIN_SETTLEMENT_CHECKS, urgent)
-        pages = urgent_pages if deadline is not None else max(1, int(requests * SCAN_SHARE))
+        pages = urgent_pages if deadline < math.inf else max(1, int(requests * SCAN_SHARE))
         return Budget(pages, urgent_pages, checks, interrupt_at, deadline)

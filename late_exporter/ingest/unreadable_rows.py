@@ -39,10 +39,21 @@ async def read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries 
             the list has moved, so that a row may be on two parts or on none.
     """
     ends = await _read_ends(fetch_rows)
-    rows: list[LogEntry] = []
-    skipped: dict[str, int] = {}
-    error, failure_count, row_count, unreadable = None, 0, 0, 0
-    total, has_more = None, True
+    rows, total, has_more, error = await _read_parts(fetch_rows)
+    readable = [row for row in rows if row is not None]
+    if error is not None and len(readable) * 2 < len(rows):
+        raise error
+    if await _read_ends(fetch_rows) != ends:
+        raise BadPayload("the list has moved while a page was read in parts")
+    entries = readable if number_entries is None else number_entries(readable)
+    page = LogPage(tuple(entries), total, has_more, without_ids=number_entries is not None)
+    return PartialPage(page, _count_skipped(rows), has_unreadable=len(readable) < len(rows))
+
+
+async def _read_parts(fetch_rows: FetchRows) -> tuple[list[LogEntry | None], int | None, bool, ApiError | None]:
+    """Return the rows, None for each that is unreadable; the total, whether there are more, and the last failure."""
+    rows: list[LogEntry | None] = []
+    error, failure_count, total, has_more = None, 0, None, True
     parts = [(PAGE_SIZE // 2, PAGE_SIZE // 2), (0, PAGE_SIZE // 2)]
     while parts and has_more:
         offset, size = parts.pop()
@@ -55,23 +66,24 @@ async def read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries 
             if size > 1:
                 parts += [(offset + size // 2, size - size // 2), (offset, size // 2)]
             else:
-                row_count, unreadable = row_count + 1, unreadable + 1
+                rows.append(None)
             continue
-        if page.entries and unreadable:
-            skipped[page.entries[0].key], unreadable = unreadable, 0
         rows += page.entries
         count = len(page.entries)
-        row_count += count
         total, has_more = page.total, page.has_more is True or count >= size
         if 0 < count < size:  # The API returns fewer rows than requested.
             parts.append((offset + count, size - count))
-    if error is not None and len(rows) * 2 < row_count:
-        raise error
-    if await _read_ends(fetch_rows) != ends:
-        raise BadPayload("the list has moved while a page was read in parts")
-    entries = rows if number_entries is None else number_entries(rows)
-    page = LogPage(tuple(entries), total, has_more, without_ids=number_entries is not None)
-    return PartialPage(page, skipped, has_unreadable=len(rows) < row_count)
+    return rows, total, has_more, error
+
+
+def _count_skipped(rows: Sequence[LogEntry | None]) -> Mapping[str, int]:
+    skipped, count = dict[str, int](), 0
+    for row in rows:
+        if row is None:
+            count += 1
+        elif count:
+            skipped[row.key], count = count, 0
+    return skipped
 
 
 async def _read_ends(fetch_rows: FetchRows) -> list[object]:

@@ -186,12 +186,17 @@ class WebhookReceiver:
             return "malformed"
         # All deliveries of an event have its id, but subscriptions have secrets of their own, and so signatures.
         has_id = isinstance(payload.id, str) and 0 < len(payload.id) <= MAX_ID_LENGTH
-        key = (name, payload.id if has_id else signature)
-        if key in self._seen:
+        if self._is_repeated(name, payload.id if has_id else signature):
             return "replay"
+        return payload.event, None if sent_at is None else sent_at / 1000
+
+    def _is_repeated(self, name: str, event_id: str) -> bool:
+        """Return whether an event was received before, and remember it."""
+        if (name, event_id) in self._seen:
+            return True
         # Unknown workspaces are not remembered, so that made-up names do not displace remembered events.
         if not name or name in self.stats_by_workspace:
-            self._seen[key] = None
+            self._seen[name, event_id] = None
             if len(self._seen) > CACHE_SIZE:
                 self._seen.popitem(last=False)
-        return payload.event, None if sent_at is None else sent_at / 1000
+        return False

@@ -61,14 +61,16 @@ def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequ
         case ObserveLog(bounds=bounds):
             return [ObserveValues(*series, micros=tuple(_values(increment, logs, now)), bounds=bounds)]
         case SetByLog(value=value):
-            at = max([log.created or 0 for log in logs])
+            at = max(_times(logs))
             return [SetLatest(*series, at=at, value=at / 1000 if value is None else value)]
         case RecordAttempt(at=0, failed=failed):
-            times = [log.created or 0 for log in logs]
-            if not failed:
-                times = [max(times)]  # An earlier success changes nothing.
+            times = _times(logs) if failed else [max(_times(logs))]  # An earlier success changes nothing.
             return [RecordAttempt(*series, at=at, failed=failed) for at in times]
     return [increment] * len(logs)
+
+
+def _times(logs: Sequence[LogEntry]) -> list[int]:
+    return [log.created or 0 for log in logs]
 
 
 def observe_log(increment: ObserveLog, log: LogEntry, now: int) -> ObserveHistogram:

@@ -52,6 +52,15 @@ def effective_increments(
         first: By key those of them that are the first of their logs, for which increments once per log apply.
     """
     yield from ((increment,) for increment in batch.increments)
+    for increment, logs in _logs_by_increment(new, first):
+        if logs:
+            yield count_logs(increment, logs, batch.now)
+
+
+def _logs_by_increment(
+    new: Sequence[Observation], first: Mapping[str, Observation]
+) -> Iterable[tuple[Increment, list[LogEntry]]]:
+    """Return each increment of observations, which those of one kind share, with the logs for which it applies."""
     by_kind: dict[int, list[Observation]] = {}
     for observation in new:
         by_kind.setdefault(id(observation.increments), []).append(observation)
@@ -63,9 +72,7 @@ def effective_increments(
         for increment in observations[0].increments:
             _, increment_logs = by_increment.setdefault(id(increment), (increment, []))
             increment_logs += first_logs if increment.once_per_log else logs
-    for increment, logs in by_increment.values():
-        if logs:
-            yield count_logs(increment, logs, batch.now)
+    return by_increment.values()
 
 
 def group_by_series(groups: Iterable[Sequence[Increment]]) -> dict[Series, list[Increment]]:

@@ -61,10 +61,7 @@ def copy_state(
         if database.is_in_use():
             raise StoreInUse(f"{database.name}: in use by an exporter; stop it first")
     with source.snapshot() as rows:
-        names = [name for (name,) in rows.execute(NAMES)]
-        if workspace is not None and workspace not in names:
-            existing = ", ".join(names) or "none"
-            raise StoreError(f"{source.name}: there is no workspace {workspace}; there are {existing}")
+        names = _names_to_copy(rows, source.name, workspace)
         target.connect()
         try:
             create_state(target)
@@ -72,7 +69,7 @@ def copy_state(
             with target.transaction(seconds=LONG_SECONDS) as transaction:
                 taken = {name for (name,) in transaction.execute(NAMES)}
                 count = 0
-                for name in names if workspace is None else [workspace]:
+                for name in names:
                     if (new := new_name or name) in taken:
                         raise StoreError(
                             f"{target.name}: there is a workspace {new} already, and nothing was copied; copy one with"
@@ -82,6 +79,15 @@ def copy_state(
                 return count
         finally:
             target.close()
+
+
+def _names_to_copy(source: Queries, state: str, workspace: str | None) -> Sequence[str]:
+    names = [name for (name,) in source.execute(NAMES)]
+    if workspace is None:
+        return names
+    if workspace not in names:
+        raise StoreError(f"{state}: there is no workspace {workspace}; there are {', '.join(names) or 'none'}")
+    return [workspace]
 
 
 def _copy_workspace(source: Queries, target: Transaction, name: str, new_name: str) -> int:

@@ -68,7 +68,7 @@ class Ownership:
         self.is_shared = is_shared
         self._lease = lease
         self._workspaces: frozenset[str] = frozenset()
-        self._free_before: AbstractSet[str] | None = None if is_shared else frozenset()
+        self._free_before: AbstractSet[str] = frozenset()
         self._members_before = 0
 
     @property
@@ -89,7 +89,7 @@ class Ownership:
         if self._database.is_connected:
             return self._workspaces
         former = self._workspaces
-        self._free_before = (self._free_before or frozenset()) | former
+        self._free_before |= former
         try:
             self._database.connect()
             self._database.lock_state(is_shared=self.is_shared)
@@ -135,20 +135,18 @@ class Ownership:
         members: dict[str, set[str]] = defaultdict(set)
         for name, group in groups.items():
             members[group].add(name)
-        mine = {groups[name] for name in self._workspaces if name in groups}
+        mine = {groups[name] for name in groups.keys() & self._workspaces}
         # Not what has just become free: its owner may be about to lock it again.
-        ready = {group for group, names in members.items() if names <= (free & (self._free_before or frozenset()))}
-        if not self.is_shared:
-            ready = {*members}
+        settled = free & self._free_before if self.is_shared else free
+        candidates = sorted({group for group, names in members.items() if names <= settled} - mine)
         room = math.ceil(len(members) / max(1, member_count)) - len(mine)
-        groups_to_take, groups_to_give = set[str](), set[str]()
-        if room > 0:
-            groups_to_take = {*random.sample(sorted(ready - mine), min(room, len(ready - mine)))}
-        elif room < 0 and member_count == self._members_before:
-            groups_to_give = {*random.sample(sorted(mine), -room)}
+        excess = -room if member_count == self._members_before else 0
+        to_give = random.sample(sorted(mine), max(0, excess))
+        to_take = random.sample(candidates, min(max(0, room), len(candidates)))
         self._free_before, self._members_before = free, member_count
-        take = {name for group in groups_to_take | (mine - groups_to_give) for name in members[group] if name in free}
-        return take, {name for name in self._workspaces if groups.get(name) in groups_to_give}
+        kept = mine.union(to_take).difference(to_give)
+        take = free & set[str]().union(*(members[group] for group in kept))
+        return take, {name for name in self._workspaces if groups.get(name) in to_give}
 
     def take(self, names: Collection[str]) -> frozenset[str]:
         """Lock free workspaces; return all that are owned. Their state has to be loaded afterwards."""

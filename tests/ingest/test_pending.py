@@ -72,7 +72,7 @@ def test_a_log_that_became_pending_during_a_scan_is_not_judged_by_it(
     """A scan over several pages does not list logs that were written above its first page."""
     api = FakeLateApi(world, generation=generation)
     exporter = start(api)
-    world.publish(150, over=DAY, status="pending")
+    world.publish(250, over=DAY, status="pending")
     world.publish(101, over=HOUR)
     exporter.poll()
     exporter.poll_repeatedly(1)
