@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, StringConstraints
 
 from late_exporter.config import types
 from late_exporter.config.options import suggest
@@ -213,6 +213,7 @@ StatusFeedNames: TypeAlias = Annotated[
 ]
 """As CommaSeparated, but possibly ``none`` or empty."""
 
+LowerCase: TypeAlias = Annotated[str, StringConstraints(to_lower=True)]
 FeedName: TypeAlias = Literal["publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"]
 Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Bound: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
