@@ -79,6 +79,12 @@ class _Command(click.Command):
             with formatter.section(section or "Options"):
                 formatter.write_dl([record for param in params if (record := param.get_help_record(ctx))])
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as exc:
+            raise ConfigError(self._unknown_flag(exc.option_name.partition("=")[0])) from None
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
@@ -87,6 +93,17 @@ class _Command(click.Command):
             return [CompletionItem(incomplete, type="file")]
         words = COMMANDS if names == ("[COMMAND]",) else () if ctx.args else self._command.first_arguments
         return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+    def _unknown_flag(self, flag: str) -> str:
+        from late_exporter.config.options import suggest  # noqa: PLC0415 - imports pydantic
+
+        if flag == "--api.key":
+            return f"{flag}: no such flag, because other users could read it; set LATE_API_KEY or --api.key-file"
+        if others := next((option.commands for option in _options() if option.flag == flag), None):
+            return f"{flag}: not an option of {self.name}, but of {', '.join(others)}"
+        flags, prefix = [option.flag for option in self._options.values()], flag[: flag.find(".") + 1] or "--"
+        hint = f"; did you mean {HINTS[flag]}?" if flag in HINTS else suggest(flag, flags, prefix)
+        return f"unknown flag{_quote(flag)}{hint}"
 
     def _section_of(self, param: click.Parameter) -> str:
         option = self._options.get(param.name or "")
@@ -151,8 +168,6 @@ def parse(argv: Sequence[str]) -> Arguments | None:
         raise ConfigError(*(f"argument {number}: not UTF-8" for number in wrong))
     try:
         result = _Program().main([_as_switch(word) for word in argv], PROGRAM, standalone_mode=False)
-    except click.NoSuchOption as exc:
-        raise ConfigError(_unknown_flag(exc.option_name, exc.ctx)) from None
     except click.ClickException as exc:
         raise ConfigError(exc.format_message()) from None
     return result if isinstance(result, Arguments) else None
@@ -240,24 +255,6 @@ def _click_options(name: str, option: Option, command: CommandHelp) -> Iterator[
         return [CompletionItem(choice) for choice in choices if choice.startswith(incomplete)]
 
     yield click.Option([name, option.flag], metavar=option.metavar, help=text, multiple=True, shell_complete=complete)
-
-
-def _unknown_flag(flag: str, context: click.Context | None) -> str:
-    from late_exporter.config.options import suggest  # noqa: PLC0415 - imports pydantic
-
-    command = (context.info_name if context is not None else None) or ""
-    flag = flag.partition("=")[0]
-    if flag == "--api.key":
-        return f"{flag}: no such flag, because other users could read it; set LATE_API_KEY or --api.key-file"
-    own = [option for option in _options() if command in option.commands and option.flag]
-    for other in _options():
-        if other.flag == flag:
-            same = next((option for option in own if option.section and option.key == other.key), None)
-            hint = f"; did you mean {same.flag}?" if same else f", but of {', '.join(other.commands)}"
-            return f"{flag}: not an option of {command}{hint}"
-    prefix = flag[: flag.find(".") + 1] or "--"
-    hint = f"; did you mean {HINTS[flag]}?" if flag in HINTS else suggest(flag, [o.flag for o in own], prefix)
-    return f"unknown flag{_quote(flag)}{hint}"
 
 
 def _command_hint(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,6 +17,8 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
 from late_exporter.format import human_duration
 from late_exporter.model import FAILED, SUCCESS, UNKNOWN
+from late_exporter.status import WorkspaceHealth
+from late_exporter.web.verdicts import relative_time
 
 PREFIX = "late_account_"
 COOLDOWN = "cooldown_until_timestamp_seconds"
@@ -35,12 +37,11 @@ def accounts(context: CommandContext) -> int:
     """Print the accounts, those in trouble first, and return the exit code."""
     body = fetch(context, context.settings.web.telemetry_path, accept="text/plain;version=0.0.4")
     now, platform, workspace = time.time(), context.flags.platform, context.flags.workspace
-    workspaces = parse_status(fetch(context, "/", accept="application/json")).workspaces
-    issues = {(each.name, it.subject): it.text for each in workspaces for it in each.status.conditions if it.text}
+    issues = _issues(parse_status(fetch(context, "/", accept="application/json")).workspaces)
     selection = [
         account | {"issue": issues.get((account["workspace"], account["account_id"]), "")}
         for account in parse_accounts(body.decode("utf-8", "replace"), now)
-        if platform is None or account["platform"] == platform.lower()
+        if platform in (None, account["platform"])
         if workspace in (None, account["workspace"])
     ]
     if not selection:
@@ -49,6 +50,11 @@ def accounts(context: CommandContext) -> int:
         return write_lines(map(json_line, selection))
     table = Table(Terminal.detect(), toned="STATE")
     return write_lines(table.lines(_row(account, now) for account in selection))
+
+
+def _issues(workspaces: Iterable[WorkspaceHealth]) -> Mapping[tuple[str, str], str]:
+    """Return what the API says about accounts, by workspace and id."""
+    return {(each.name, it.subject): it.text for each in workspaces for it in each.status.conditions if it.text}
 
 
 def parse_accounts(text: str, now: float) -> Sequence[Account]:
@@ -101,7 +107,7 @@ def _row(account: Account, now: float) -> Row:
         "ACCOUNT": account["username"] or account["account_id"],
         "FAILED>": f"{account['failed']:,} of {count:,}",
         "IN A ROW>": f"{account.get('consecutive_failures', 0):,.0f}",
-        "LAST SUCCESS": f"{human_duration(max(now - success, 1), rough=True)} ago" if success else "",
+        "LAST SUCCESS": relative_time(success, now, coarse=True) if success else "",
         "DETAIL": ", ".join((account["workspace"], account["account_id"], *_details(account, now))),
     }
     return Row(cells, TONES.get(account["state"], "bad"))
@@ -114,6 +120,5 @@ def _details(account: Account, now: float) -> Iterator[str]:
         yield account["issue"]
     if (pause := account.get(COOLDOWN, 0) - now) > 0:
         yield f"in cooldown for {human_duration(pause, rough=True)}"
-    if (seconds := account.get("token_expiry_timestamp_seconds", math.inf) - now) < SOON:
-        duration = human_duration(abs(seconds), rough=True)
-        yield f"token expires in {duration}" if seconds > 0 else f"token expired {duration} ago"
+    if (expiry := account.get("token_expiry_timestamp_seconds", math.inf)) < now + SOON:
+        yield f"token {'expires' if expiry > now else 'expired'} {relative_time(expiry, now, coarse=True)}"

@@ -99,8 +99,7 @@ async def audit_feed(
         return replace(report, error=str(exc))
     with open_snapshot() as snapshot:
         mismatches = check_counters(scope, feed, snapshot.accounting(scope))
-        for row in snapshot.recorded_statuses(scope):
-            audit.settle(row.key, row.status)
+        audit.settle(snapshot.recorded_statuses(scope))
     return replace(
         report,
         ok=not audit.unrecorded and not mismatches,

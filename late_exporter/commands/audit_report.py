@@ -6,7 +6,7 @@ everything should have been recorded. Logs without a time are not compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from late_exporter.format import iso_time, plural
 from late_exporter.ingest.accounting import CounterMismatch
 from late_exporter.model import PENDING, LogEntry
 from late_exporter.store.records import Coverage
+from late_exporter.store.snapshot import RecordedStatus
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -60,11 +61,9 @@ class Audit(msgspec.Struct, kw_only=True):
             if entry.is_own or entry.created is None or entry.created < self.lower:
                 continue
             recorded = statuses.get(entry.key, frozenset())
-            is_in_gap = any(gap.lower <= entry.created <= gap.upper.created for gap in self.coverage.gaps)
-            is_too_recent = entry.created > self.cutoff or (PENDING in recorded and not self.compares_pending)
             if entry.status in recorded:
                 self.unrecorded.pop(entry.key, None)  # Pages overlap, and it was recorded in between.
-            elif is_in_gap or is_too_recent:
+            elif self._may_be_unrecorded(entry.created, recorded):
                 continue
             else:
                 kind, created = "status" if recorded else "missing", iso_time(entry.created) or str(entry.created)
@@ -73,10 +72,15 @@ class Audit(msgspec.Struct, kw_only=True):
                 )
             self.compared_keys.add(entry.key)
 
-    def settle(self, key: str, status: str) -> None:
-        """Remove a log that is recorded by now; one that was pending may have settled before it was recorded."""
-        if key in self.unrecorded and self.unrecorded[key].status in (status, PENDING):
-            del self.unrecorded[key]
+    def _may_be_unrecorded(self, created: int, recorded: frozenset[str]) -> bool:
+        is_in_gap = any(gap.lower <= created <= gap.upper.created for gap in self.coverage.gaps)
+        return is_in_gap or created > self.cutoff or (PENDING in recorded and not self.compares_pending)
+
+    def settle(self, recorded: Iterable[RecordedStatus]) -> None:
+        """Remove logs that are recorded by now; one that was pending may have settled before it was recorded."""
+        for key, status, _ in recorded:
+            if key in self.unrecorded and self.unrecorded[key].status in (status, PENDING):
+                del self.unrecorded[key]
 
 
 class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,10 +99,7 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def render_json(reports: Sequence[AuditReport]) -> Mapping[str, Any]:
-    return {
-        "ok": all(report.ok for report in reports),
-        "feeds": msgspec.to_builtins(reports),
-    }
+    return {"ok": all(report.ok for report in reports), "feeds": msgspec.to_builtins(reports)}
 
 
 def render_text(reports: Sequence[AuditReport]) -> Iterator[str]:

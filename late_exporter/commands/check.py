@@ -82,10 +82,8 @@ def check(context: CommandContext) -> int:
 
 
 async def _find(context: CommandContext) -> Sequence[CheckResult]:
-    settings = context.settings
-    feeds = settings.poll.feeds
-    recorded, is_running = await asyncio.to_thread(_read_state, settings)
-    users = "the exporter and others" if is_running else "others"
+    settings, feeds = context.settings, context.settings.poll.feeds
+    recorded = await asyncio.to_thread(_read_generations, settings)
     findings: list[CheckResult] = []
     async with connect_workspaces(context) as connections:
         for workspace in settings.workspaces:
@@ -95,19 +93,18 @@ async def _find(context: CommandContext) -> Sequence[CheckResult]:
             results = [finding async for finding in check_api(client, generation, feeds, generations, status)]
             # A poll costs one request per feed, and one for pending logs.
             required_rate = (len(feeds) + 1) * 60 / settings.poll.interval + status.requests_per_minute
-            results += check_quota(client, required_rate, settings.api.quota_share / workspace.key_shards, users)
+            results += check_quota(client, required_rate, settings.api.quota_share / workspace.key_shards)
             findings += [replace(finding, workspace=workspace.name) for finding in results]
     return [*findings, *await asyncio.to_thread(lambda: list(check_machine(settings)))]
 
 
-def _read_state(settings: Settings) -> tuple[Mapping[Scope, str], bool]:
-    """Return the generations of the feeds in the state, and whether an exporter uses it; check_state reports errors."""
+def _read_generations(settings: Settings) -> Mapping[Scope, str]:
+    """Return the generations of the feeds in the state; check_state reports errors."""
     url, password_file = settings.state.url, settings.state.password_path
     with suppress(errors.StoreError), Snapshot(url, password_file) as snapshot:
         states = {scope: snapshot.feed_state(scope) for scope in snapshot.scopes}
-        feeds = {scope: each.coverage.generation for scope, each in states.items() if each.coverage and each.log_count}
-        return feeds, bool(database_at(url, password_file).is_in_use())
-    return {}, False
+        return {scope: each.coverage.generation for scope, each in states.items() if each.coverage and each.log_count}
+    return {}
 
 
 async def check_api(
@@ -137,9 +134,7 @@ async def check_api(
             await generation.examine_if_due(feed, client, state_generation=recorded)
         except errors.ApiError as exc:
             is_answering &= isinstance(exc, errors.Forbidden)
-            # The message about a missing group says what to do.
-            hint = "" if isinstance(exc, errors.Forbidden) and exc.required_group else HINTS.get(type(exc), "")
-            yield CheckResult("error", name, str(exc), hint)
+            yield CheckResult("error", name, str(exc), HINTS.get(type(exc), ""))
             if isinstance(exc, errors.RateLimited):
                 break  # a further request would wait for the next minute
         else:
@@ -170,18 +165,16 @@ async def _check_status_feed(client: LateClient, name: str, config: StatusConfig
         return CheckResult("warning", subject, f"off: {exc}" if is_off else str(exc), hint)
     findings = list(condition_findings([each for each in reports if isinstance(each, Condition)], now))
     level: Level = "warning" if problems_in(findings) else "ok"
-    message = "; ".join(each.line for each in findings)
-    return CheckResult(level, subject, message or "nothing to report")
+    return CheckResult(level, subject, "; ".join(each.line for each in findings) or "nothing to report")
 
 
-def check_quota(client: LateClient, required_rate: float, quota_share: float, users: str) -> Iterator[CheckResult]:
+def check_quota(client: LateClient, required_rate: float, quota_share: float) -> Iterator[CheckResult]:
     """Compare the requests per minute that polling needs with those that the share and other users of the key allow."""
     quota = client.quota
     if quota is None:
         return
     limit = min(quota.limit * quota_share, left_by_others(quota.limit, quota_share, quota.customer_requests))
-    rate = quota.customer_requests
-    others = f", {users} use about {rate:,}" if rate else ""
+    others = f", other programs use about {quota.customer_requests:,}" if quota.customer_requests else ""
     message = f"{quota.limit:,} requests per minute{others}; polling takes about {required_rate:,.1f}"
     if required_rate <= limit:
         yield CheckResult("ok", "quota", message)

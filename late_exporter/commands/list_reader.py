@@ -11,7 +11,6 @@ from late_exporter.api.pages import PageResponse, fetch_page
 from late_exporter.commands.progress import ProgressLine
 from late_exporter.errors import ApiError, BadRequest, Unauthorized
 from late_exporter.feeds.feed import Feed
-from late_exporter.format import plural
 from late_exporter.ingest.steps import read_pages
 from late_exporter.ingest.sweep import FetchPage, Sweep, TimeFilter, second_below
 
@@ -71,6 +70,5 @@ class ListReader:
         if self.progress is not None:
             # Pages by time have the total of a part, and pages overlap.
             self.total = max(self.total, self.read_count, response.page.total or 0)
-            text = f"{self.read_count:,} of {plural(self.total, 'log')}"
-            self.progress.update(self.read_count, self.total, text)
+            self.progress.update(self.read_count, self.total)
         return response

@@ -26,6 +26,7 @@ ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
 LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS_BY_NAME.values()), *EVENTS_BY_NAME.values(), "all"})
 """Actions that the API cannot filter by, because each of them stands for several of its own or for any."""
 
+ACTION_FILTERS = {"publishing": "action", "connections": "eventType"}  # in generation late
 DEFAULT_SINCE = 86_400.0  # seconds
 
 LogBatches: TypeAlias = AsyncIterator[Sequence[WorkspaceLog]]
@@ -112,11 +113,9 @@ async def _print_counts(batches: LogBatches, flags: CommandFlags, terminal: Term
 
 def query(flags: CommandFlags, feed: Feed) -> dict[str, str | int]:
     """Return the part of the filter that the API can apply, as parameters of a request."""
-    # The API knows the lower-case names only.
-    status = flags.status[0].lower() if len(flags.status) == 1 else None
-    filters = {"platform": flags.platform and flags.platform.lower(), "status": status}
+    filters = {"platform": flags.platform, "status": flags.status[0] if len(flags.status) == 1 else None}
     if feed.generation == LATE:
-        filters["action" if feed.post_path is not None else "eventType"] = flags.action
+        filters[ACTION_FILTERS[feed.name]] = flags.action
     else:
         filters["action"] = None if flags.action in LOCAL_ACTIONS else flags.action
         filters["accountId"] = flags.account if ACCOUNT_ID.fullmatch(flags.account or "") else None

@@ -69,11 +69,10 @@ async def fetch_history(client: LateClient, feed: Feed, post_id: str, workspace:
     logs, is_complete = list[LogView](), True
     if feed.post_path is None:
         # A search may also find logs of other posts whose texts contain the id.
-        read_count = 0
-        async for page in read_logs(ListReader(client, feed, {"search": post_id}), feed, 0):
-            read_count += len(page)
+        reader = ListReader(client, feed, {"search": post_id})
+        async for page in read_logs(reader, feed, 0):
             logs += (log for log in page if mentions(log, post_id))
-            if read_count >= SEARCH_LIMIT:
+            if reader.read_count >= SEARCH_LIMIT:
                 is_complete = False
                 break
     elif response := await fetch_post(client, feed, post_id):

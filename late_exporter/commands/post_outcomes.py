@@ -8,6 +8,7 @@ import msgspec
 
 from late_exporter.commands.log_views import TONES, WorkspaceLog
 from late_exporter.commands.tables import Row, shorten
+from late_exporter.feeds.feed import LogView
 from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.model import FAILED, PENDING, SUCCESS
 
@@ -42,6 +43,24 @@ class PostOutcome(msgspec.Struct, kw_only=True):
     url: str = ""
     caption: str = ""
 
+    def add(self, log: LogView) -> None:
+        """Add a log that is older than those before; a published post stays published, whatever was tried later."""
+        if log.action in ATTEMPTS and log.status in (FAILED, SUCCESS, PENDING):
+            self.attempts = max(self.attempts, log.attempt or self.attempts + 1)
+            if log.status == SUCCESS:
+                self.state = "published"
+        if not (self.error_code or self.error):
+            self.error_code, self.error = _error_of(log)
+        for name in ("account_id", "username", "scheduled_for", "url", "caption"):
+            setattr(self, name, getattr(self, name) or getattr(log, name))
+
+
+def _error_of(log: LogView) -> tuple[str, str]:
+    """Return code and text of a failure, by default its HTTP status; both are empty if the log is of no failure."""
+    if log.status not in (FAILED, "skipped"):
+        return "", ""
+    return log.error_code, log.error or (f"HTTP {log.status_code}" if log.status_code else "")
+
 
 class OutcomeCollector:
     """Determines the outcomes of posts from their logs, which are added from new to old."""
@@ -54,30 +73,14 @@ class OutcomeCollector:
         return (outcome for by_account in self._by_platform.values() for outcome in by_account.values())
 
     def add(self, item: WorkspaceLog) -> None:
-        """Add a log; a published post stays published, whatever was tried afterwards."""
         workspace, log = item
         # A log that does not name its post is of no other.
         by_account = self._by_platform.setdefault((workspace, log.post_id or log.key, log.platform), {})
         # One that does not name its account is of the account that was tried after it.
         account = log.account_id or log.username or next(iter(by_account), "")
-        outcome = by_account.get(account)
-        if outcome is None:
-            outcome = by_account[account] = PostOutcome(
-                workspace=workspace,
-                post_id=log.post_id,
-                platform=log.platform,
-                state=STATES.get(log.action, log.status),
-                time=log.time,
-            )
-        if log.action in ATTEMPTS and log.status in (FAILED, SUCCESS, PENDING):
-            outcome.attempts = max(outcome.attempts, log.attempt) if log.attempt else outcome.attempts + 1
-            if log.status == SUCCESS:
-                outcome.state, outcome.url = "published", outcome.url or log.url
-        if log.status in (FAILED, "skipped") and not (outcome.error_code or outcome.error):
-            outcome.error_code = log.error_code
-            outcome.error = log.error or (f"HTTP {log.status_code}" if log.status_code else "")
-        for name in ("account_id", "username", "scheduled_for", "caption"):
-            setattr(outcome, name, getattr(outcome, name) or getattr(log, name))
+        state = STATES.get(log.action, log.status)
+        new = PostOutcome(workspace=workspace, post_id=log.post_id, platform=log.platform, state=state, time=log.time)
+        by_account.setdefault(account, new).add(log)
 
 
 def outcome_row(outcome: PostOutcome) -> Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from typing import Any
@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 from late_exporter.api.client import LateClient
 from late_exporter.commands.connections import WorkspaceConnection, connect_workspaces, report_failure
 from late_exporter.commands.event_loop import run_interruptible
-from late_exporter.commands.logs import matching_logs
+from late_exporter.commands.logs import LogBatches, matching_logs
 from late_exporter.commands.output import warn, write_stdout
 from late_exporter.commands.post_outcomes import POSTS_COLUMNS, OutcomeCollector, PostOutcome, outcome_row
 from late_exporter.commands.records import print_records
@@ -62,51 +62,64 @@ async def find_posts(
 
     If they cannot be read, the error is printed and the workspace added to ``unread``.
     """
-    outcomes, is_default = list[PostOutcome](), not (flags.failed or flags.overdue or flags.pending)
-    if flags.overdue or flags.pending or is_default:
+    kinds = {name for name in ("failed", "overdue", "pending") if getattr(flags, name)} or {"failed", "overdue"}
+    outcomes: list[PostOutcome] = []
+    if kinds != {"failed"}:
         with report_failure(workspace, unread):
-            async for outcome in _unpublished_posts(workspace, connection[0], now, is_pending=flags.pending):
-                if (flags.platform or outcome.platform).lower() == outcome.platform:
-                    outcomes.append(outcome)
-    if (flags.failed or is_default) and workspace not in unread:
-        collector = OutcomeCollector()
-        async for batch in matching_logs(workspace, connection, flags, now=now, unread=unread):
-            for item in batch:
-                collector.add(item)
-        outcomes += (outcome for outcome in collector if outcome.state == FAILED)
+            due_posts = _due_posts(workspace, connection[0], now, is_pending=flags.pending)
+            outcomes += [post async for post in due_posts if flags.platform in (None, post.platform)]
+    if "failed" in kinds and workspace not in unread:
+        outcomes += await _failed_posts(matching_logs(workspace, connection, flags, now=now, unread=unread))
     return outcomes
 
 
-async def _unpublished_posts(
-    workspace: str, client: LateClient, now: float, *, is_pending: bool
-) -> AsyncIterator[PostOutcome]:
+async def _failed_posts(batches: LogBatches) -> Sequence[PostOutcome]:
+    collector = OutcomeCollector()
+    async for batch in batches:
+        for item in batch:
+            collector.add(item)
+    return [outcome for outcome in collector if outcome.state == FAILED]
+
+
+async def _due_posts(workspace: str, client: LateClient, now: float, *, is_pending: bool) -> AsyncIterator[PostOutcome]:
     """Yield the posts that are overdue, or all that are not published yet, by account."""
     usernames: dict[str, str] = {}
     with suppress(Forbidden, EndpointNotFound):
         usernames = {row_text(row, "_id"): row_text(row, "username") for row in await _fetch_rows(client, "accounts")}
-    for status in OVERDUE_SECONDS:
+    for status, seconds in OVERDUE_SECONDS.items():
         rows: Sequence[Mapping[str, Any]] = ()
         with suppress(BadRequest):  # An older API does not know every status.
             rows = await _fetch_rows(client, "posts", status=status, sortBy="scheduled-asc")
         for post in rows:
-            scheduled_for, created_at = row_text(post, "scheduledFor"), row_text(post, "createdAt")
-            due_at = parse_millis(scheduled_for or (created_at if status == "publishing" else ""))
-            is_overdue = due_at is not None and now - due_at / 1000 > OVERDUE_SECONDS[status]
-            for target in list(objects_in(post.get("platforms"))) or [{}]:
-                is_published = row_text(target, "status") == "published" or row_text(post, "status") != status
-                account_id = row_text(target, "accountId", "_id") or row_text(target, "accountId")
-                if (is_overdue or is_pending) and not is_published:
-                    yield PostOutcome(
-                        workspace=workspace,
-                        post_id=row_text(post, "_id"),
-                        platform=row_text(target, "platform"),
-                        account_id=account_id,
-                        username=usernames.get(account_id) or row_text(target, "accountId", "username"),
-                        state=status,
-                        time="" if due_at is None else iso_time(due_at),
-                        scheduled_for=scheduled_for,
-                        caption=row_text(post, "title") or row_text(post, "content"),
-                    )
+            due_at = _due_at(post)
+            if row_text(post, "status") == status and (is_pending or (due_at and now - due_at / 1000 > seconds)):
+                for outcome in _by_account(workspace, post, usernames):
+                    yield outcome
+
+
+def _due_at(post: Mapping[str, Any]) -> int | None:
+    """Return when a post is due in milliseconds; one that is published at once has no such time but its creation."""
+    created_at = row_text(post, "createdAt") if row_text(post, "status") == "publishing" else ""
+    return parse_millis(row_text(post, "scheduledFor") or created_at)
+
+
+def _by_account(workspace: str, post: Mapping[str, Any], usernames: Mapping[str, str]) -> Iterator[PostOutcome]:
+    """Yield the outcome of a post on each account on which it is not published."""
+    due_at = _due_at(post)
+    for target in list(objects_in(post.get("platforms"))) or [{}]:
+        account_id = row_text(target, "accountId", "_id") or row_text(target, "accountId")
+        if row_text(target, "status") != "published":
+            yield PostOutcome(
+                workspace=workspace,
+                post_id=row_text(post, "_id"),
+                platform=row_text(target, "platform"),
+                account_id=account_id,
+                username=usernames.get(account_id) or row_text(target, "accountId", "username"),
+                state=row_text(post, "status"),
+                time="" if due_at is None else iso_time(due_at),
+                scheduled_for=row_text(post, "scheduledFor"),
+                caption=row_text(post, "title") or row_text(post, "content"),
+            )
 
 
 async def _fetch_rows(client: LateClient, name: str, **params: str) -> Sequence[Mapping[str, Any]]:

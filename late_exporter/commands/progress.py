@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from late_exporter.format import human_duration
 from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE
-from late_exporter.web.verdicts import MIN_QUOTA_WAIT
+from late_exporter.status import SyncProgress
+from late_exporter.web.verdicts import progress_text
 
 CLEAR_LINE = "\r\x1b[K"
 
@@ -29,18 +29,16 @@ class ProgressLine:
         """Begin a step, of requests for as many logs as there are if it has the ``quota_wait`` of a client."""
         self._name, self._started_at, self._quota_wait = name, self._monotonic(), quota_wait
 
-    def update(self, done: int, total: int, message: str) -> None:
-        """Draw how far the step is, and on what it waits next."""
+    def update(self, done: int, total: int) -> None:
+        """Draw how many logs of the step are read, and on what it waits next."""
         if not self._start:
             return
-        texts, wait, rest = [message], self._quota_wait(1), total - done
-        if wait >= MIN_QUOTA_WAIT:
-            texts.append(f"waiting {human_duration(round(wait))} for the quota")
+        seconds_left, rest = None, total - done
         if done and rest:
             pages = math.ceil(rest / (PAGE_SIZE - PAGE_OVERLAP))
-            seconds_left = max((self._monotonic() - self._started_at) * rest / done, self._quota_wait(pages), 1)
-            texts.append(f"{human_duration(round(seconds_left))} left")
-        self._write(f"{self._start}{self._name}: {', '.join(texts)}")
+            seconds_left = max((self._monotonic() - self._started_at) * rest / done, self._quota_wait(pages))
+        progress = SyncProgress(done, total, seconds_left=seconds_left, quota_wait=self._quota_wait(1))
+        self._write(f"{self._start}{self._name}: {progress_text(progress)}")
 
     def finish(self, message: str) -> None:
         self._write(f"{self._start}{self._name}: {message}\n")

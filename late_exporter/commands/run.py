@@ -115,9 +115,8 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         )
         # In a thread: a scrape only reads what is published, so it need not wait for this event loop.
         group.create_task(run_in_thread(partial(serve, protected_app, sockets, web_config=watcher.current)))
-        secure = settings.web_config.ssl_context is not None
         for bound in sockets:
-            _logger().info("listening", address=url_of(bound, secure=secure))
+            _logger().info("listening", address=url_of(bound, secure=settings.web_config.ssl_context is not None))
 
 
 async def _open(

@@ -11,6 +11,7 @@ from late_exporter.commands.event_loop import raise_at_signals
 from late_exporter.commands.output import printable, write_lines
 from late_exporter.config.fields import parse_state_url
 from late_exporter.config.quoting import quote
+from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, StoreError
 from late_exporter.feeds import GENERATIONS
@@ -30,23 +31,26 @@ def state(context: CommandContext) -> int:
     for name, value in (("workspace", flags.workspace), ("as", flags.new_name)):
         if value is not None and action != "copy":
             raise ConfigError(f"--{name}: supported by state copy only, not by state {action}")
-    if flags.new_name is not None and flags.workspace is None:
-        raise ConfigError("--as: needs --workspace, which names the workspace to copy")
     exit_code, database = 0, database_at(url, password_file)
     raise_at_signals()
     if action == "info":
         lines = [*summarize_state(url, password_file)]
     elif action == "backup":
-        (target,) = arguments
-        lines = [f"{target}: copy of {database.name}, {database.backup(Path(target)):,} bytes"]
+        lines = [f"{arguments[0]}: copy of {database.name}, {database.backup(Path(arguments[0])):,} bytes"]
     elif action == "check":
         problems = check_state(url, password_file)
         lines, exit_code = problems or [f"{database.name}: no problems found"], int(bool(problems))
     else:
-        source, target = (_state_url(*pair) for pair in zip(("SOURCE", "TARGET"), arguments, strict=True))
-        count = copy_state(source, target, password_file, workspace=flags.workspace, new_name=flags.new_name)
-        lines = [f"{database_at(target).name}: {plural(count, 'row')} copied from {database_at(source).name}"]
+        lines = [_copy(flags, password_file, *arguments)]
     return write_lines(map(printable, lines), exit_code)
+
+
+def _copy(flags: CommandFlags, password_file: Path | None, source: str, target: str) -> str:
+    if flags.new_name is not None and flags.workspace is None:
+        raise ConfigError("--as: needs --workspace, which names the workspace to copy")
+    source, target = _state_url("SOURCE", source), _state_url("TARGET", target)
+    count = copy_state(source, target, password_file, workspace=flags.workspace, new_name=flags.new_name)
+    return f"{database_at(target).name}: {plural(count, 'row')} copied from {database_at(source).name}"
 
 
 def _state_url(name: str, url: str) -> str:

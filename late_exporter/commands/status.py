@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -14,21 +14,21 @@ from late_exporter.errors import LateError
 from late_exporter.format import human_duration
 from late_exporter.status import FeedHealth, PlatformHealth, WorkspaceHealth
 from late_exporter.web import verdicts
-from late_exporter.web.findings import Finding, StatusDocument, problems_in, summary_of
+from late_exporter.web.findings import Finding, StatusDocument, as_sentence, problems_in, working_parts
 
 LEVELS = {"bad": "FAILING", "warn": "WARNING", "busy": "BUSY", "idle": "IDLE", "ok": "OK"}
-INDENT = 2
+LEVEL_WIDTH, INDENT = 8, 2
 
 
 def status(context: CommandContext) -> int:
     """Print the status of the exporter, and return the exit code."""
     body, flags = fetch(context, "/", accept="application/json"), context.flags
     document, terminal = parse_status(body), Terminal.detect()
-    problem_lines = list(_problem_lines(problems_in(document.findings), terminal))
-    lines = [body.decode()] if flags.format == "json" else problem_lines
-    if not (flags.problems or flags.format == "json"):
-        lines = list(_lines(document, problem_lines, terminal))
-    return write_lines(lines, int(flags.check and bool(problem_lines)))
+    problems = problems_in(document.findings)
+    lines: Iterable[str] = [body.decode()]
+    if flags.format != "json":
+        lines = _notices(problems, terminal) if flags.problems else _lines(document, terminal)
+    return write_lines(lines, int(flags.check and bool(problems)))
 
 
 def parse_status(body: bytes) -> StatusDocument:
@@ -38,23 +38,24 @@ def parse_status(body: bytes) -> StatusDocument:
         raise LateError("the response is not that of a late-exporter of this version") from None
 
 
-def _problem_lines(findings: Iterable[Finding], terminal: Terminal) -> Iterator[str]:
+def _notices(findings: Iterable[Finding], terminal: Terminal) -> Iterator[str]:
     for each in findings:
-        yield terminal.toned(f"{LEVELS[each.tone]:8}", each.tone) + clean(f"{each.workspace}: {each.line}")
+        text = clean(f"{each.workspace}: {each.line}" if each.workspace else as_sentence(each.line))
+        first, *rest = terminal.fold(text, LEVEL_WIDTH, f"{LEVELS[each.tone]:{LEVEL_WIDTH}}")
+        yield terminal.toned(first[:LEVEL_WIDTH], each.tone) + first[LEVEL_WIDTH:]
+        yield from rest
 
 
-def _lines(document: StatusDocument, problem_lines: Sequence[str], terminal: Terminal) -> Iterator[str]:
-    for finding in summary_of(document):
-        level = terminal.toned(f"{LEVELS[finding.tone]:8}", finding.tone)
-        yield level + terminal.bold(clean(document.sentence(finding)))
-    if problem_lines:
-        yield from ("", *problem_lines)
+def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
+    yield from _notices([*problems_in(document.findings), *working_parts(document)], terminal)
     for workspace in document.workspaces:
         yield ""
         yield from _workspace_lines(workspace, document.now, terminal)
         own = (each for each in document.findings if each.workspace == workspace.name)
         notes = [each.line for each in own if each.tone == "ok" and each.kind != "feed"]
-        yield from _indented(["", *map(clean, notes)] if notes else [])
+        yield from [""] * bool(notes)
+        for note in notes:
+            yield from terminal.fold(clean(note), 2 * INDENT, " " * INDENT)
     yield ""
     yield f"late-exporter {clean(document.version)}, {verdicts.utc_text(document.now)}"
 
@@ -63,7 +64,8 @@ def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal)
     quota, as_of = workspace.quota, verdicts.outdated_since(workspace)
     rest = f", {quota.remaining:,} of {quota.limit:,} requests left" if quota is not None else ""
     rest = f", as of {_when(as_of, now)}" if as_of is not None else rest
-    yield terminal.bold(clean(f"{workspace.name} ({workspace.base_url}, generation {workspace.generation}{rest})"))
+    heading = f"{workspace.name} ({workspace.base_url}, generation {workspace.generation}{rest})"
+    yield from map(terminal.bold, terminal.fold(clean(heading), INDENT))
     narrower = terminal._replace(width=terminal.width and terminal.width - INDENT)
     feeds = Table(narrower, toned="STATE")
     yield from _indented(feeds.lines(_feed_row(feed, workspace.quota_wait, now) for feed in workspace.feeds))

@@ -45,6 +45,12 @@ class Terminal(NamedTuple):
     def bold(self, text: str) -> str:
         return f"{BOLD}{text}{RESET}" if self.colour else text
 
+    def fold(self, text: str, indent: int, beginning: str = "") -> list[str]:
+        """Return the lines of a text: the first one after its beginning, the others indented."""
+        wrapper = textwrap.TextWrapper(self.width or sys.maxsize, beginning, " " * indent)
+        wrapper.break_long_words = wrapper.break_on_hyphens = False
+        return wrapper.wrap(text)
+
 
 class Row(NamedTuple):
     """Texts of a row by the titles of the columns, and the tone of its status."""
@@ -74,10 +80,7 @@ class Table:
         if not batch:
             return
         if is_first := not self._titles:
-            self._columns = self._columns or list(batch[0].cells)
-            widths = _widths(self._columns, batch)
-            count = next(count for count in range(len(widths), 0, -1) if count == 1 or self._fits(widths[:count]))
-            self._titles = self._columns[: min(count, len(widths) - 1)]
+            self._choose_titles(batch)
         self._widths = list(map(max, _widths(self._titles, batch), self._widths or repeat(0)))
         if is_first:
             titles = {title: title.rstrip(">") for title in self._columns}
@@ -85,19 +88,24 @@ class Table:
         for row in batch:
             yield from self._row_lines(row.cells, row.tone)
 
+    def _choose_titles(self, rows: Sequence[Row]) -> None:
+        """Choose as many columns as fit the terminal beside each other, but not the last one."""
+        self._columns = self._columns or list(rows[0].cells)
+        widths = _widths(self._columns, rows)
+        count = next((count for count in range(len(widths) - 1, 1, -1) if self._fits(widths[:count])), 1)
+        self._titles = self._columns[:count]
+
     def _fits(self, widths: Sequence[int]) -> bool:
         return self._terminal.width is None or sum(widths) + 2 * (len(widths) - 1) <= self._terminal.width
 
     def _row_lines(self, cells: Mapping[str, str], tone: str = "") -> Iterator[str]:
-        line, width = "  ".join(self._aligned(cells, tone)), self._terminal.width
+        line = "  ".join(self._aligned(cells, tone))
         rest = "  ".join(filter(None, (clean(cells[title]) for title in self._columns[len(self._titles) :])))
-        if width is None or self._fits([*self._widths, _display_width(rest)]):
+        if self._fits([*self._widths, _display_width(rest)]):
             yield f"{line}  {rest}".rstrip()
-            return
-        yield line.rstrip()
-        width = max(width - INDENT, INDENT)
-        for part in textwrap.wrap(rest, width, break_long_words=False, break_on_hyphens=False):
-            yield " " * INDENT + part
+        else:
+            yield line.rstrip()
+            yield from self._terminal.fold(rest, INDENT, " " * INDENT)
 
     def _aligned(self, cells: Mapping[str, str], tone: str) -> Iterator[str]:
         """Yield the padded cells of the line."""

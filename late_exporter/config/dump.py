@@ -14,7 +14,7 @@ from late_exporter.config.types import format_duration
 
 MASK = "<secret>"
 NO_ITEMS = "none"  # an empty list of status feeds; other options have no empty lists
-PLAIN_TYPES = (bool, int, float)
+UNSET = (None, (), {})
 
 
 def format_settings(settings: Settings, command: str = "run") -> str:
@@ -24,9 +24,8 @@ def format_settings(settings: Settings, command: str = "run") -> str:
         content["workspaces"] = [{key: _plain(value) for key, value in row if value} for row in settings.workspace_list]
     for option in OPTIONS:
         value = settings.value_of(option)
-        is_unset = value is None or (not value and option.default is None)
-        is_replaced = settings.workspace_list is not None and option.name in ("api.key", "api.key-file")
-        if command in option.commands and option.section != "config" and not (is_unset or is_replaced):
+        is_unset = option.default is None and value in UNSET
+        if command in option.commands and option.section != "config" and not is_unset:
             content.setdefault(option.section, {})[option.key] = _format(option, value)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000)
 
@@ -45,7 +44,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if type(value) is tuple:
         return [_plain(item) for item in value]
-    if isinstance(value, PLAIN_TYPES):
+    if isinstance(value, int | float):
         return value
     text = str(value)
     return mask_url(text) if "://" in text and not {"@", "?"}.isdisjoint(text) else text

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, StringConstraints
 
 from late_exporter.config import types
 from late_exporter.config.options import suggest
@@ -138,11 +138,11 @@ def _not_above_reserved(text: str) -> str:
 
 
 def _base_url(text: str) -> str:
-    if not re.fullmatch(r"https?://[!-~]+", text) or "\\" in text:
+    if not re.fullmatch(r"https?://[!-\[\]-~]+", text):  # visible ASCII, but no backslash
         raise ValueError(NOT_A_URL)
     if "@" in text:
         raise ValueError("must not contain a user or password; give the key with LATE_API_KEY or --api.key-file")
-    if "?" in text or "#" in text:
+    if re.search("[?#]", text):
         raise ValueError("must not contain a query or fragment")
     host, port = types.split_host_and_port(text.partition("://")[2].partition("/")[0])
     if not host or "%" in host or int(port or 443) == 0:
@@ -188,10 +188,7 @@ def _key(text: str) -> SecretStr:
 
 
 def _key_file(path: str) -> SecretFile:
-    text = types.read_file(path, 4096).decode("latin-1")
-    if not text.strip():
-        raise ValueError("the file is empty")
-    return SecretFile(Path(path), _key(text))
+    return SecretFile(Path(path), _key(types.read_file(path, 4096).decode("latin-1")))
 
 
 def _password_file(path: str) -> SecretFile:
@@ -213,6 +210,7 @@ StatusFeedNames: TypeAlias = Annotated[
 ]
 """As CommaSeparated, but possibly ``none`` or empty."""
 
+LowerCase: TypeAlias = Annotated[str, StringConstraints(to_lower=True)]
 FeedName: TypeAlias = Literal["publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"]
 Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Bound: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -14,6 +14,8 @@ MAX_SEARCHED = 4096
 
 _PASSWORD = re.compile(r"(password\s*=\s*)(?:'[^']*'|\S+)", re.IGNORECASE)
 
+_URL_OR_USER = re.compile("://|:.*@", re.DOTALL)
+
 
 def quote(value: object, *, url: bool = False) -> str:
     """Return a value as messages quote it: keys and passwords masked, long texts cut, and nothing for other types.
@@ -28,9 +30,8 @@ def quote(value: object, *, url: bool = False) -> str:
         return ""
     if len(value) > MAX_SEARCHED:
         return f" of {len(value)} characters"
-    text = mask_keys(value)
-    text = _PASSWORD.sub(r"\1***", text)
-    text = mask_url(text) if url or "://" in text or "@" in text.partition(":")[2] else text
+    text = _PASSWORD.sub(r"\1***", mask_keys(value))
+    text = mask_url(text) if url or _URL_OR_USER.search(text) else text
     return " " + json.dumps(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...", ensure_ascii=False)
 
 

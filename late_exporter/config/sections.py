@@ -245,9 +245,9 @@ class CommandFlags(OptionModel):
     feed: fields.FeedName = _flag("publishing", "FEED", ("logs",))
     """Log feed to read: publishing, connections, or in generation zernio webhooks, messaging, workflow_event or
     api_request."""
-    platform: str | None = _flag(None, "NAME", ("logs", "posts", "accounts"))
+    platform: fields.LowerCase | None = _flag(None, "NAME", ("logs", "posts", "accounts"))
     """Filter by platform, for example instagram."""
-    status: CommaSeparated[str] = _flag(None, "STATUS", ("logs",))
+    status: CommaSeparated[fields.LowerCase] = _flag(None, "STATUS", ("logs",))
     """Filter by status, for example failed; may be repeated."""
     action: str | None = _flag(None, "ACTION", ("logs",))
     """Filter by action, for example publish, or by connection event, for example disconnect."""

@@ -44,7 +44,7 @@ CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "sec
 VERSIONS = {"TLS10": "TLSv1", "TLS11": "TLSv1_1", "TLS12": "TLSv1_2", "TLS13": "TLSv1_3"}
 Version: TypeAlias = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 
-VERIFIED = ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
+VERIFY_MODES = {"VerifyClientCertIfGiven": ssl.CERT_OPTIONAL, "RequireAndVerifyClientCert": ssl.CERT_REQUIRED}
 NOT_VERIFIED = ("RequireAnyClientCert", "RequireClientCert")
 
 
@@ -100,7 +100,7 @@ class Tls(Section):
                 yield f"{option}: ignored, because {option}_file is set"
         if len(self.curve_preferences) > 1:
             yield "curve_preferences: ignored, because OpenSSL accepts only one; its defaults are used"
-        if self.client_auth_type in VERIFIED and not self.client_ca and not self.client_ca_file:
+        if self.client_auth_type in VERIFY_MODES and not self.client_ca and not self.client_ca_file:
             yield "client_auth_type: certificates of all authorities of this system are accepted; set client_ca_file"
         if self.client_auth_type == "RequestClientCert":
             yield "client_auth_type: ignored, because certificates that are not verified are not requested"
@@ -126,10 +126,8 @@ def _set_ciphers(context: ssl.SSLContext, tls: Tls) -> None:
         context.minimum_version = ssl.TLSVersion[VERSIONS[tls.min_version]]
     suites = [SUITES[name] for name in tls.cipher_suites if name in SUITES]
     if suites:
-        try:
+        with _supported("cipher_suites"):
             context.set_ciphers(":".join(suites))
-        except ssl.SSLError:
-            raise TlsError("cipher_suites", "this build of OpenSSL supports none of them") from None
     elif tls.cipher_suites and tls.max_version == "TLS13":
         context.minimum_version = ssl.TLSVersion.TLSv1_3
     elif tls.cipher_suites:
@@ -137,10 +135,17 @@ def _set_ciphers(context: ssl.SSLContext, tls: Tls) -> None:
     if not tls.prefer_server_cipher_suites:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     if len(tls.curve_preferences) == 1:
-        try:
+        with _supported("curve_preferences"):
             context.set_ecdh_curve(CURVES[tls.curve_preferences[0]])
-        except (ValueError, ssl.SSLError):
-            raise TlsError("curve_preferences", "this build of OpenSSL does not support it") from None
+
+
+@contextmanager
+def _supported(option: str) -> Iterator[None]:
+    """Raise TlsError if OpenSSL rejects the value of an option."""
+    try:
+        yield
+    except (ValueError, ssl.SSLError):
+        raise TlsError(option, "this build of OpenSSL does not support it") from None
 
 
 def _set_certificate(context: ssl.SSLContext, tls: Tls, folder: Path) -> None:
@@ -166,9 +171,9 @@ def _set_clients(context: ssl.SSLContext, tls: Tls, folder: Path) -> None:
         raise TlsError("client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert")
     if authority and kind in ("", "NoClientCert"):
         raise TlsError("client_auth_type", f"must be set, because {_option_in_use(tls, 'client_ca')} is set")
-    if kind not in VERIFIED:  # an unverified certificate would prove nothing
+    if kind not in VERIFY_MODES:  # an unverified certificate would prove nothing
         return
-    context.verify_mode = ssl.CERT_REQUIRED if kind == "RequireAndVerifyClientCert" else ssl.CERT_OPTIONAL
+    context.verify_mode = VERIFY_MODES[kind]
     if not authority:
         context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
         return

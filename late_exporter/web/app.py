@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
@@ -196,14 +196,15 @@ async def _readiness(health: HealthSource, scope: Message) -> Reply:
     if reason := health.unready_reason():
         # It may name the database.
         return text_reply(reason if allowed is None else "this process is not ready", 503)
-    unsynced = health.unsynced_feeds()
-    if allowed is not None and not allowed:  # a probe without a password, while users are bound to workspaces
-        reasons = ["first sync is not complete" for _ in islice(unsynced, 1)]
-    else:
-        visible = ((workspace, feed) for workspace, feed in unsynced if allowed is None or workspace in allowed)
-        reasons = [
-            f"{single_line(workspace)}/{single_line(feed.name)}: {feed_status(feed).label.lower()}: "
-            + (single_line(feed.error) or progress_text(feed.progress or SyncProgress(feed.logs)))
-            for workspace, feed in islice(visible, MAX_REASONS)
-        ]
+    reasons = [*islice(_unsynced_reasons(health, allowed), MAX_REASONS)]
     return text_reply("\n".join(reasons), 503) if reasons else text_reply("late-exporter is ready")
+
+
+def _unsynced_reasons(health: HealthSource, allowed: Collection[str] | None) -> Iterator[str]:
+    for workspace, feed in health.unsynced_feeds():
+        if allowed is not None and not allowed:  # a probe without a password, while users are bound to workspaces
+            yield "first sync is not complete"
+            return
+        if allowed is None or workspace in allowed:
+            detail = single_line(feed.error) or progress_text(feed.progress or SyncProgress(feed.logs))
+            yield f"{single_line(workspace)}/{single_line(feed.name)}: {feed_status(feed).label.lower()}: {detail}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -80,7 +79,7 @@ def _credentials(authorization: str) -> tuple[str, bytes]:
         credentials = base64.b64decode(base64_text.strip(), validate=True)
         name, colon, password = credentials.partition(b":")
         return (name.decode(), password) if colon and scheme.lower() == "basic" else ("", b"")
-    except (binascii.Error, ValueError):
+    except ValueError:
         return "", b""
 
 

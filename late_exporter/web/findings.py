@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Self
 
 import msgspec
@@ -127,16 +127,19 @@ def problems_in(findings: Iterable[Finding]) -> Sequence[Finding]:
 
 def summary_of(document: StatusDocument) -> Sequence[Finding]:
     """Return the worst problem, and how polling and publishing are if they work."""
-    workspaces, problems = document.workspaces, problems_in(document.findings)
-    summary = list(problems[:1])
-    if not any(finding.kind == "feed" for finding in problems):
-        summary.append(_polling_finding([feed for workspace in workspaces for feed in workspace.feeds]))
-    recent = [platform.recent for workspace in workspaces for platform in workspace.platforms]
+    return [*problems_in(document.findings)[:1], *working_parts(document)]
+
+
+def working_parts(document: StatusDocument) -> Iterator[Finding]:
+    """Yield how polling and publishing are if they work."""
+    polling = _polling_finding([feed for workspace in document.workspaces for feed in workspace.feeds])
+    if polling.tone != "bad":
+        yield polling
+    recent = [platform.recent for workspace in document.workspaces for platform in workspace.platforms]
     failed, final = sum(each.failed for each in recent), sum(each.final for each in recent)
-    if final and not problems:
+    if final and not problems_in(document.findings):
         text = f"publishing works: {failed:,} of {final:,} attempts failed"
-        summary.append(Finding(kind="platform", tone="ok", text=text))
-    return summary
+        yield Finding(kind="platform", tone="ok", text=text)
 
 
 def as_sentence(text: str) -> str:
@@ -155,23 +158,27 @@ def condition_findings(conditions: Sequence[Condition], now: float) -> Iterator[
     """Yield what the status feeds of a workspace report; ``now`` is in Unix seconds."""
     current = [each for each in conditions if each.kind != "cooldown" or each.at > now]
     current.sort(key=lambda each: each.at)
-    for kind, wording in KINDS.items():
-        matches = [each for each in current if each.kind == kind]
-        if matches:
-            times = [verdicts.relative_time(each.at, now, coarse=True) for each in matches]
-            age = now - matches[0].at
-            counts = {f"{noun}s": plural(len(matches), noun) for noun in ("account", "token", "webhook")}
-            names = (
-                single_line(f"{each.name}: {each.text}".rstrip(": ")) + wording.suffix.format(when=when)
-                for each, when in zip(matches, times, strict=True)
-            )
-            yield Finding(
-                kind=kind,
-                tone="bad" if age > wording.bad_after else "warn" if age > wording.warn_after else "ok",
-                text=wording.text.format(when=times[0], **counts),
-                names=tuple(filter(None, names)),
-                subjects=tuple(each.subject for each in matches),
-            )
+    for kind in KINDS:
+        if matches := [each for each in current if each.kind == kind]:
+            yield _condition_finding(kind, matches, now)
+
+
+def _condition_finding(kind: str, conditions: Sequence[Condition], now: float) -> Finding:
+    """Return what some conditions of a kind, earliest first, have in common."""
+    wording, age = KINDS[kind], now - conditions[0].at
+    times = [verdicts.relative_time(each.at, now, coarse=True) for each in conditions]
+    counts = {f"{noun}s": plural(len(conditions), noun) for noun in ("account", "token", "webhook")}
+    names = (
+        single_line(f"{each.name}: {each.text}".rstrip(": ")) + wording.suffix.format(when=when)
+        for each, when in zip(conditions, times, strict=True)
+    )
+    return Finding(
+        kind=kind,
+        tone="bad" if age > wording.bad_after else "warn" if age > wording.warn_after else "ok",
+        text=wording.text.format(when=times[0], **counts),
+        names=tuple(filter(None, names)),
+        subjects=tuple(each.subject for each in conditions),
+    )
 
 
 def _platform_findings(platform: PlatformHealth, recent_since: float | None, now: float) -> Iterator[Finding]:
@@ -202,15 +209,19 @@ def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
         yield _polling_finding(workspace.feeds)
     for cause, names in causes.items():
         yield Finding(kind="feed", tone="bad", text=f"feed{names} failed: {cause}")
+    yield from _status_feed_findings(workspace.status.feeds, causes)
+
+
+def _status_feed_findings(feeds: Iterable[StatusFeedHealth], known_causes: Container[str]) -> Iterator[Finding]:
     for is_off, tone, what in (False, "warn", "failed"), (True, "ok", "switched off, and tried again hourly"):
-        feeds = [feed for feed in workspace.status.feeds if feed.error and bool(feed.disabled_reason) == is_off]
-        for cause, names in _by_cause(feeds).items():
-            if cause not in causes:
+        matches = [feed for feed in feeds if feed.error and bool(feed.disabled_reason) == is_off]
+        for cause, names in _by_cause(matches).items():
+            if cause not in known_causes:
                 yield Finding(kind="status_feed", tone=tone, text=f"status feed{names} {what}: {cause}")
 
 
 def _polling_finding(feeds: Sequence[FeedHealth]) -> Finding:
-    """Return how the polling of feeds is of which none fails."""
+    """Return how the polling of feeds is."""
     if not feeds:
         return Finding(kind="feed", tone="idle", text="no feed is configured")
     statuses = [verdicts.feed_status(feed) for feed in feeds]

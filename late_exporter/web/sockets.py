@@ -94,5 +94,4 @@ def url_of(bound: socket.socket, *, secure: bool = False) -> str:
         return f"unix:{bound.getsockname()}"
     host, port = bound.getsockname()[:2]
     host = {"::": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(host, host)  # noqa: S104 - displayed, not bound
-    scheme = "https" if secure else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return f"{'https' if secure else 'http'}://{Address(host, port)}"

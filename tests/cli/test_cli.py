@@ -99,7 +99,6 @@ def test_boolean_flags(argv: str, enabled: bool) -> None:  # noqa: FBT001 - the 
 NAMES = ", ".join(COMMANDS)
 LEVELS = "must be 'debug', 'info', 'warn' or 'error'"
 KEY_FLAG = "--api.key: no such flag, because other users could read it; set LATE_API_KEY or --api.key-file"
-SIMULATE_ADDRESS = "--web.listen-address: not an option of simulate; did you mean --simulate.listen-address?"
 WRONG = [
     (["rnu"], 'unknown command "rnu"; did you mean run?'),
     (["fly"], f'unknown command "fly"; commands are {NAMES}'),
@@ -120,7 +119,6 @@ WRONG = [
     (["assets", "--help-all"], 'unknown flag "--help-all"'),
     (["--api.key", KEY], KEY_FLAG),
     ([f"--api.key={KEY}"], KEY_FLAG),
-    (["simulate", "--web.listen-address", ":1"], SIMULATE_ADDRESS),
     (["--simulate.seed", "1"], "--simulate.seed: not an option of run, but of demo, simulate"),
     (["logs", "--poll.lookback", "1d"], "--poll.lookback: not an option of logs, but of run, check, demo"),
     (["check", "--feed=a"], "--feed: not an option of check, but of logs"),

@@ -115,13 +115,11 @@ async def test_a_generation_with_newer_logs_is_an_error(world: World) -> None:
 
 def test_the_quota_must_be_enough_for_polling() -> None:
     """A customer that needs the quota itself is a warning, before polls are late."""
-    client, text = FakeClient(), "60 requests per minute, the exporter and others use about {}; polling takes about 6.0"
+    client, text = FakeClient(), "60 requests per minute, other programs use about {}; polling takes about 6.0"
     client.quota = Quota(60, 5, 0.0, 40)
-    assert [CheckResult("ok", "quota", text.format(40))] == list(
-        check_quota(client, 6.0, 0.5, "the exporter and others")
-    )
+    assert [CheckResult("ok", "quota", text.format(40))] == list(check_quota(client, 6.0, 0.5))
     client.quota = Quota(60, 5, 0.0, 50)
-    (finding,) = check_quota(client, 6.0, 0.5, "the exporter and others")
+    (finding,) = check_quota(client, 6.0, 0.5)
     assert ("warning", f"{text.format(50)}, more than the 3.2 that it may use") == (finding.level, finding.message)
     assert finding.hint.endswith("a key of its own")
 

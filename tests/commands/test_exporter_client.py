@@ -112,9 +112,8 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert ["application/json"] == [request.headers["Accept"] for request in server.requests]
     out = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    worst = "acme: 19 of 22 attempts on instagram failed in the last hour"
-    assert [f"FAILING {worst}", "", f"FAILING {worst}"] == lines[:3]
-    assert any(line.startswith("FAILING acme: feed publishing failed: evil") for line in lines)
+    assert "FAILING acme: 19 of 22 attempts on instagram failed in the last hour" == lines[0]
+    assert lines[1].startswith("FAILING acme: feed publishing failed: evil")
     assert "acme (https://getlate.dev/api, generation late, 60 of 600 requests left)" in lines
     assert "instagram 22 19 (86.4%) 5,600 650 (11.6%) 2 (2 h)" in lines
     assert "publishing Failing - in 20 s - 0 0" in lines
@@ -126,6 +125,24 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert not [line for line in out.splitlines() if line.endswith(" ")]
     assert 0 == main(["status", "--format", "json"])
     assert document(troubled(), syncing()) == msgspec.json.decode(capsys.readouterr().out, type=StatusDocument)
+
+
+def test_a_narrow_terminal(
+    server: LateServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every line fits, and a problem is printed once, even the worst or only one."""
+    conditions = Condition("cooldown", "@baeckerei.mueller (tiktok)", NOW + 540), Condition("plan", "9% of posts, " * 9)
+    server.fault = respond(workspace("a" * 40, status=WorkspaceStatus(conditions=conditions)))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert 0 == main(["status"])
+    lines = capsys.readouterr().out.splitlines()
+    assert 80 >= max(map(len, lines))
+    assert lines[0].startswith(f"WARNING {'a' * 40}: 1 account in cooldown")
+    assert lines[1].startswith("        failed posts; ")
+    assert 1 == " ".join(lines).count("in cooldown")
+    assert "  the plan: 9% of posts, 9% of posts, 9% of posts, 9% of posts, 9% of posts, 9%" in lines
 
 
 def test_a_dead_api(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:

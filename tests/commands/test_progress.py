@@ -39,14 +39,14 @@ def test_progress_is_a_line() -> None:
         progress = ProgressLine(stream, clock.monotonic)
         progress.start("acme publishing")
         clock.advance(100)
-        progress.update(25, 100, "25 of 100 logs")
+        progress.update(25, 100)
         clock.advance(3 * HOUR)
-        progress.update(50, 100, "50 of 100 logs")
+        progress.update(50, 100)
         progress.finish("50 logs")
         progress.close()
     assert [
-        "acme publishing: 25 of 100 logs, 5 min left",
-        "acme publishing: 50 of 100 logs, 3 h 1 min left",
+        "acme publishing: 25 of about 100 logs read, about 5 min left",
+        "acme publishing: 50 of about 100 logs read, about 3 h left",
         "acme publishing: 50 logs\n",
         "",
     ] == terminal.pieces
@@ -59,8 +59,8 @@ def test_the_time_left_knows_the_quota() -> None:
     progress = ProgressLine(terminal, clock.monotonic)
     progress.start("audit", client.quota_wait)
     clock.advance(3)
-    progress.update(2900, 9760, "2,900 logs")
-    assert terminal.pieces[-1].endswith("2,900 logs, 2 min 18 s left"), "70 requests, one every two seconds"
+    progress.update(2900, 9760)
+    assert terminal.pieces[-1].endswith(" logs read, about 2 min left"), "70 requests, one every two seconds"
     client.wait = 59.4
-    progress.update(2900, 9760, "2,900 logs")
-    assert terminal.pieces[-1].endswith("2,900 logs, waiting 59 s for the quota, 3 min 17 s left")
+    progress.update(2900, 9760)
+    assert terminal.pieces[-1].endswith(" logs read, waiting 59 s for the quota, about 3 min left")

@@ -298,7 +298,7 @@ WRONG = [
     ("api.base-url", "https://a?b@c", f'"https://***": {USER}'),
     ("api.base-url", "https://late.dev?key=secret", '"https://late.dev?***": must not contain a query or fragment'),
     ("api.key-file", "/nowhere/key", '"/nowhere/key": No such file or directory'),
-    ("api.key-file", "/dev/null", '"/dev/null": the file is empty'),
+    ("api.key-file", "/dev/null", f'"/dev/null": is empty; {NOT_A_KEY}'),
     ("state.url", "postgres://me:secret@db/late", f'"postgres://***@db/late": {STATE}'),
     ("state.url", "postgresql://me:sec/ret@db/late", f'"postgresql://***@db/late": {PASSWORD}'),
     ("state.url", "postgresql://me:sec?ret@db/late", f'"postgresql://***": {PASSWORD}'),
