@@ -59,7 +59,7 @@ class Scene:
         totals: Counts what happens.
     """
 
-    def __init__(self, setup: Setup, path: Path, totals: Totals) -> None:
+    def __init__(self, setup: Setup, path: Path | str, totals: Totals) -> None:
         self.setup = setup
         self.totals = totals
         self.world = World(VirtualClock(), distinct_times=setup.distinct_times)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -102,23 +101,6 @@ def test_a_post_that_cannot_be_read_fails_alone(error: ApiError, world: World, s
     assert 0 == pending(exporter)
     requests = [request for request in api.requests if request.path == "/v1/posts/p1/logs"]
     assert len(requests) == failed_requests(exporter)["post"] <= 6
-
-
-def test_a_post_that_always_fails_is_requested_less_and_less_often(world: World, start: OpenExporter) -> None:
-    """Without a scan the log stays pending, costs a few requests, and settles soon after its post is readable."""
-    api = FaultyApi(world)
-    exporter = start(api)
-    log_id = world.insert(world.clock.now - HOUR, status="pending", postId="p1")
-    world.publish(200, over=MINUTE)
-    exporter.poll()
-    api.fails = lambda path, *_: path == "/v1/posts/p1/logs"
-    world.change(log_id, "success")
-    assert {"success": 200} == outcomes(exporter, 200)
-    assert 8 <= failed_requests(exporter)["post"] <= 10
-    assert 1 == pending(exporter)
-    api.fails = lambda *_: False
-    outcomes(exporter, 64)
-    assert 0 == pending(exporter)
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -262,20 +244,6 @@ def test_a_row_that_cannot_be_read_does_not_block_a_catch_up(
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_row_that_cannot_be_read_does_not_block_a_first_sync(
-    generation: str, world: World, start: OpenExporter
-) -> None:
-    """A first sync skips the row after three failures, and the series are exposed."""
-    api = FaultyApi(world, generation=generation)
-    exporter = start(api)
-    ids = world.publish(450, over=DAY)
-    api.fail_rows(ids[120], ids[121])
-    assert {"unavailable": 2, "success": 1} == outcomes(exporter, 3)
-    assert {"success": 448} == statuses(exporter)
-    assert 2 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_row_at_the_head_that_cannot_be_read_is_skipped(generation: str, world: World, start: OpenExporter) -> None:
     """After three failed polls, polls succeed although the row is among the newest; it is reported once."""
     api = FaultyApi(world, generation=generation)
@@ -311,31 +279,6 @@ def test_a_list_that_cannot_be_read_at_all_skips_nothing(generation: str, world:
     assert {"success": 1} == outcomes(exporter, 1)
     assert {"success": 400} == statuses(exporter)
     assert 0 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_list_that_moves_while_it_is_read_in_parts_loses_no_row(
-    generation: str, world: World, start: OpenExporter
-) -> None:
-    """Rows that are deleted between two parts make the exporter read the page again, unless it is read by time."""
-    api = FaultyApi(world, generation=generation)
-    exporter = start(api)
-    world.publish(50, over=DAY)
-    exporter.poll()
-    world.clock.advance(HOUR)
-    ids = world.publish(450)
-    api.fail_rows(ids[300])
-    exporter.poll_repeatedly(2)
-    for number in range(5, 40):
-        api.before_request(number, partial(world.delete, ids[449 - number]))
-    assert {"unavailable" if generation == "late" else "success": 1} == outcomes(exporter, 1)
-    api.clear_events()
-    assert 1 <= outcomes(exporter, 4)["success"]
-    counted = {log_id for log_id, _ in exporter.observations}
-    if generation == "late":
-        assert {ids[300]} == set(world.ids) - counted
-    assert len(world.ids) - 1 <= len(counted) <= 499
-    assert 1 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
 
 
 @pytest.mark.parametrize(

@@ -57,27 +57,6 @@ def test_small_workspaces_are_synced_while_large_ones_still_read(start: Callable
     assert {"acme": False, "umbrella": False, "initech": True} == synced
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("stride", [1, 17])
-def test_a_kill_at_any_step_loses_and_doubles_nothing(start: Callable[[], InsideHarness], stride: int) -> None:
-    """Workspaces that commit together are killed at any step; the next run counts every log once."""
-    step, is_killed, groups = 0, True, 0
-    while is_killed:
-        step += stride
-        exporter = start()
-        store = exporter.store
-        try:
-            poll_all(exporter, step)
-            is_killed = False
-        except Killed:
-            exporter.restart()
-            poll_all(exporter)
-        groups += max(store.group_sizes, default=0) > 1
-        assert SIZES == counts(exporter)
-        exporter.close()
-    assert groups, "some were killed after a transaction of several workspaces"
-
-
 def test_logs_in_memory_do_not_grow_with_the_workspaces(
     start: Callable[[], InsideHarness], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,26 +64,6 @@ def test_a_log_that_a_scan_of_pending_logs_could_not_see_is_not_given_up(world: 
     assert 125 == listed_pending(world) == pending(exporter)
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_log_that_became_pending_during_a_scan_is_not_judged_by_it(
-    generation: str, world: World, start: OpenExporter
-) -> None:
-    """A scan over several pages does not list logs that were written above its first page."""
-    api = FakeLateApi(world, generation=generation)
-    exporter = start(api)
-    world.publish(150, over=DAY, status="pending")
-    world.publish(101, over=HOUR)
-    exporter.poll()
-    exporter.poll_repeatedly(1)
-    for _ in range(12):
-        world.clock.advance(30)
-        world.publish(1, status="pending", postId=None)
-        world.publish(101)
-        exporter.poll()
-        assert listed_pending(world) == pending(exporter)
-
-
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("count", [1, 3, 120])
 def test_deleted_logs_leave_the_gauge_of_a_list_that_always_announces_more(
@@ -103,23 +83,6 @@ def test_deleted_logs_leave_the_gauge_of_a_list_that_always_announces_more(
     exporter.poll_repeatedly(12 + count // 5)
     assert [kept] == [row["_id"] for row in world.rows if row["status"] == "pending"]
     assert 1 == pending(exporter)
-
-
-@pytest.mark.parametrize("polls", range(1, 6))
-def test_a_list_with_short_pages_that_becomes_shorter_has_not_ended(
-    polls: int, world: World, start: OpenExporter
-) -> None:
-    """The next page of the list of pending logs is empty, and an old log is above it."""
-    exporter = start(FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_page_size=10)))
-    world.insert(world.clock.now - DAY, status="pending")
-    for _ in range(8):
-        ids = world.publish(40, over=MINUTE, status="pending")
-        world.publish(12)
-        exporter.poll_repeatedly(polls)
-        world.delete(*ids)
-        exporter.poll_repeatedly(1)
-    exporter.poll_repeatedly(12)
-    assert 1 == listed_pending(world) == pending(exporter)
 
 
 @pytest.mark.parametrize(("polls", "count"), [(4, 500), (8, 1500)])

@@ -124,9 +124,7 @@ def test_results_of_audits_are_removed_once_they_are_disabled(world: World, tmp_
     last = "late_exporter_audit_last_completed_timestamp_seconds"
     for audit_interval, has_results in ((HOUR, True), (0.0, False)):
         api = FakeLateApi(world)
-        with closing(
-            InsideHarness(api, tmp_path / "a.db", config=PollConfig(audit_interval=audit_interval))
-        ) as exporter:
+        with closing(InsideHarness(api, tmp_path / "a.db", audit_interval=audit_interval)) as exporter:
             exporter.settle()
             assert has_results == bool(exporter.scrape().family(last))
 

@@ -136,16 +136,6 @@ def test_a_time_ahead_does_not_move_the_late_window(
     assert late_id in exporter.counted_ids
 
 
-def test_deleted_logs_are_no_missed_logs(world: World, start: OpenExporter) -> None:
-    """When a scan finds that logs were deleted minutes before, no scan of the whole list begins."""
-    world.publish(900, over=20 * HOUR)
-    exporter = start("late", reconcile_interval=10 * MINUTE)
-    requests_of(exporter, 45)
-    for log_id in world.ids[130:160]:
-        world.delete(log_id)
-    assert max(requests_of(exporter, 60)) <= 3
-
-
 @pytest.mark.parametrize("time_filter", TIME_FILTERS)
 def test_every_reading_of_a_bound_finds_a_late_log(time_filter: str, world: World, start: OpenExporter) -> None:
     """However the API reads the bounds of a time window, late logs count within three polls."""
