@@ -14,7 +14,6 @@ from late_exporter.app.exporter import Exporter, total_progress
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.format import iso_time
-from late_exporter.metrics.labels import OTHER
 from late_exporter.protocols import ApiResponse
 from late_exporter.status import SyncProgress
 from late_exporter.store import Store, open_store
@@ -22,7 +21,7 @@ from tests.support.client import Handler, QueryParams
 from tests.support.exposition import read_body
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
-from tests.support.status_api import HEALTH, StatusApi, encode
+from tests.support.status_api import StatusApi, encode
 
 REQUESTS = "late_exporter_api_requests_total"
 UP = "late_exporter_status_feed_up"
@@ -193,18 +192,6 @@ async def test_requests_of_status_feeds_are_counted_once(tmp_path: Path) -> None
     store.close()
 
 
-async def test_overflow_is_counted(tmp_path: Path) -> None:
-    """Accounts beyond the limit are dropped, and their number is a durable counter, as for logs."""
-    harness = ExporterOfStatus(tmp_path, "acme", options="metrics: {max-accounts: 1, zero-hold: 0s}")
-    rows = [HEALTH, {**HEALTH, "accountId": "acc2"}]
-    harness.apis["acme"].documents["/v1/accounts/health"] = {"accounts": rows}
-    async with harness.running():
-        samples = await harness.wait_until(lambda samples: samples.sum(OVERFLOW, family="late_account_health"))
-    assert 1 == samples.sum(OVERFLOW, family="late_account_health", label="account_id")
-    assert {"acc1"} == {dict(labels)["account_id"] for name, labels in samples if name == "late_account_health"}
-    assert not any(OTHER in dict(labels).values() for name, labels in samples if name.startswith("late_account"))
-
-
 async def test_reload(tmp_path: Path) -> None:
     """A reload applies other feeds and intervals, and a workspace that is removed leaves nothing behind."""
     harness = ExporterOfStatus(tmp_path, "acme", "beta")
@@ -223,19 +210,6 @@ async def test_reload(tmp_path: Path) -> None:
         harness.write("")
         await exporter.reload(harness.settings)
         await harness.wait_until(lambda samples: samples.sum(UP) == 8)
-
-
-async def test_webhooks_wake_the_status_feeds(tmp_path: Path) -> None:
-    """A webhook reaches the pollers of logs and the status feeds of its workspace, also after a reload."""
-    (tmp_path / "secret").write_text("hunter2hunter2hunter2")
-    harness = ExporterOfStatus(tmp_path, "acme", options="webhook: {path: /webhook, secret-file: secret}")
-    async with harness.running() as exporter:
-        await harness.wait_up(acme=4)
-        for _ in range(2):
-            stats = exporter.pipeline.workspaces["acme"].connection.webhook_stats
-            assert stats is not None
-            assert {"publishing", *FEEDS} == set(stats.wake_callbacks)
-            await exporter.reload(harness.settings)
 
 
 @pytest.mark.parametrize(("age", "recent_count"), [(HOUR / 2, 1), (2 * HOUR, 0), (-HOUR / 2, 1)])

@@ -122,12 +122,6 @@ def test_required_authentication(
     assert expected.removesuffix(",!none") == without_file
 
 
-def test_an_old_libpq_requires_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that does not know the parameter would refuse it."""
-    monkeypatch.setattr(postgres_connection, "REFUSES_CLEAR_TEXT", False)
-    assert {} == required_authentication({"host": "db.example"}, has_password_file=True)
-
-
 @pytest.mark.e2e
 @pytest.mark.parametrize(
     ("refuses", "data"), [(True, "the state"), (False, f"the state and, with libpq {LIBPQ}, the password")]
@@ -232,16 +226,3 @@ def test_check_finds_that_no_state_can_be_created(postgres: Cluster, reader: str
     finding = check_state(as_user(url, reader))
     assert "error" == finding.level
     assert "the user needs the right to create tables" in finding.message
-
-
-@pytest.mark.e2e
-def test_check_finds_a_read_only_server(postgres: Cluster) -> None:
-    """A standby can be read, and so can a database whose transactions are read-only."""
-    url = postgres.create_database()
-    open_store(url).close()
-    postgres.execute(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = on")
-    finding = check_state(url)
-    assert "error" == finding.level
-    assert "cannot execute DELETE in a read-only transaction; the server is read-only" in finding.message
-    with closing(open_store(url)) as store, pytest.raises(StoreError, match="the server is read-only"):
-        commit(store, observation("a"))
