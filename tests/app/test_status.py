@@ -175,23 +175,6 @@ async def test_a_single_run_refreshes_every_feed_once(tmp_path: Path) -> None:
     assert samples.sum(REQUESTS) == len(harness.apis["acme"].requests)
 
 
-async def test_requests_of_status_feeds_are_counted_once(tmp_path: Path) -> None:
-    """Pollers and status feeds share a client, and every request is counted exactly once and durably."""
-    store = open_store("sqlite://")
-    harness = ExporterOfStatus(tmp_path, "acme")
-    harness.apis["acme"].documents["/v1/billing"] = None
-    async with harness.opened(store) as exporter, asyncio.TaskGroup() as group:
-        exporter.start(group)
-        samples = await harness.wait_up(acme=4)
-        assert {**dict.fromkeys(harness.apis["acme"].documents, 1), "/v1/posts": 8} == request_counts(samples, "acme")
-        assert 1 == samples.sum(REQUESTS, path="/v1/billing", code="404")
-        for pollers in exporter.pipeline.workspaces.values():
-            await pollers.stop()
-    async with harness.opened(store):
-        assert request_counts(samples, "acme") == request_counts(harness.scrape(), "acme")
-    store.close()
-
-
 async def test_reload(tmp_path: Path) -> None:
     """A reload applies other feeds and intervals, and a workspace that is removed leaves nothing behind."""
     harness = ExporterOfStatus(tmp_path, "acme", "beta")

@@ -163,7 +163,6 @@ def test_documented_connections_page() -> None:
 
 REJECTED = [
     ("no_id", with_changes(PUBLISHED, _id=MISSING)),
-    ("no_id", with_changes(PUBLISHED, _id="")),
     ("no_id", with_changes(PUBLISHED, _id=12)),
     ("not_an_object", None),
     ("not_an_object", "\ud83d"),
@@ -199,7 +198,6 @@ KINDS: dict[str, object] = {
     ("field", "attribute", "default"),
     [
         ("platform", "platform", "unknown"),
-        ("accountId", "account_id", None),
         ("accountUsername", "username", "unknown"),
         ("action", "action", "unknown"),
         ("status", "status", "unknown"),
@@ -223,11 +221,9 @@ def test_invalid_fields_of_publishing_logs(field: str, attribute: str | None, de
         ("p", "p"),
         ("p", {"_id": "p"}),
         (None, None),
-        (None, {"_id": 5}),
         (None, 5),
         (None, "."),
         (None, {"_id": ".."}),
-        (".p", ".p"),
         ("p" * 128, "p" * 300),
     ],
 )
@@ -238,17 +234,14 @@ def test_post_ids(expected: str | None, post_id: object) -> None:
 
 NUMBERS = [
     # raw JSON, duration in microseconds
-    ("0", 0),
     ("1", 1000),
     ("0.0006", 1),
     ("2340.5", 2_340_500),
     ("1e308", 10**15),
-    ("1" + "0" * 310, None),
     ("1" + "0" * 5000, None),
     ("1e999", None),
     ("NaN", None),
     ("-1", None),
-    ("true", None),
     ('"2340"', None),
     ("{}", None),
 ]
@@ -279,7 +272,6 @@ def test_status_codes() -> None:
 
 TEXTS = [
     ("instagram", "instagram"),
-    ("unknown", ""),
     ("unknown", None),
     ("a\ufffd\t\n\ufffd", "a\x00\t\n\x7f"),
     ("\ufffd[31mé\ufffd\ufffd", "\x1b[31mé\x9b\r"),
@@ -287,7 +279,6 @@ TEXTS = [
     ("🔥" * 128, "🔥" * 129),
     ("cut \ufffd", "cut \ud83d"),
     ("🔥", "\ud83d\udd25"),
-    ("\ufffd\ufffd", "\udd25\ud83d"),
     ("\ufffd" * 5, "\ufeff\u202e\u2066\u200b\U000e0041"),
     (
         "\U0001f468\u200d\U0001f469 \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
@@ -295,7 +286,6 @@ TEXTS = [
     ),
     ("key ***", "key sk_" + "4f1d8c6b" * 8),
     ("***", "zrk_" + "4f1d8c6b" * 8),
-    ("x" * 127 + "🔥", "x" * 127 + "🔥" + "y"),
 ]
 
 
@@ -325,18 +315,13 @@ def test_ids_that_look_like_keys_are_digests() -> None:
 
 MOMENTS = [
     (TEN, "2024-11-01T10:00:00Z"),
-    (TEN + 5, "2024-11-01T10:00:00.005Z"),
-    (TEN, "2024-11-01T12:00:00+02:00"),
     (TEN, "2024-11-01T04:30:00.000-0530"),
     (TEN - 36_000_000, "2024-11-01"),
     (TEN + 123, "2024-11-01T10:00:00.123999Z"),
     (946_684_800_000, "2000-01-01T00:00:00Z"),
     (None, "1999-12-31T23:59:59.999Z"),
     (None, "0001-01-01T00:00:00+14:00"),
-    (None, ""),
     (None, "yesterday"),
-    (None, "2024-13-01T10:00:00Z"),
-    (None, "\ud83d"),
     (None, "٢٠٢٤-11-01T10:00:00Z"),
     (None, None),
     (None, 1_730_455_200_000),
@@ -357,9 +342,7 @@ BODIES = [
     (b"", "the response is not JSON: it is empty"),
     (b"<html>\n<title>502</title>", "the response is not JSON: it begins with '<html>'"),
     (b'{"logs": [{"_id": "a"}, {"_i', 'the response is not JSON: it begins with \'{"logs": [{"_id": "a"}, {"_i\''),
-    (b"null", "the response is null or missing, not an object"),
     (b"{}", "the response has no list of logs: logs is null or missing"),
-    (b'{"logs": null}', "the response has no list of logs: logs is null or missing"),
     (b"[" * 50_000, f"the response is not JSON: it begins with {'[' * 60!r}"),
 ]
 
@@ -459,12 +442,9 @@ def test_a_text_without_end_is_read_once() -> None:
         (0, False, {"total": 0, "hasMore": False}),
         (None, True, {"total": -1, "hasMore": True}),
         (None, None, {"total": [7], "hasMore": "yes"}),
-        (None, True, {"total": True, "hasMore": True}),
         (7, True, {"total": 7, "skip": 5}),
-        (7, None, {"total": 7, "skip": 7}),
         (7, True, {"total": 7, "skip": 5, "hasMore": False}),
         (7, False, {"total": 7, "skip": 7, "hasMore": False}),
-        (None, None, "3 pages"),
     ],
 )
 def test_pagination(total: int | None, more: bool | None, pagination: object) -> None:  # noqa: FBT001 - expected
@@ -484,27 +464,22 @@ def test_a_total_that_is_text() -> None:
 
 CATEGORIES = [
     ("platform_rate_limit", "RATE_LIMITED", 400, "publish"),
-    ("platform_rate_limit", "spam_risk_too_many_posts", 403, "publish"),
     ("platform_rate_limit", None, 429, "publish"),
     ("platform_rate_limit", None, 500, "rate_limit_pause"),
     ("quota_exhausted", "QUOTA_EXCEEDED", 403, "publish"),
     ("quota_exhausted", None, 402, "publish"),
     ("auth_expired", "UPLOAD_TOKEN_EXPIRED", 401, "publish"),
-    ("auth_expired", None, 401, "publish"),
     ("auth_expired", None, 400, "token_refresh"),
     ("account_issue", "ACCOUNT_SUSPENDED", 403, "publish"),
     ("user_abuse", "SPAM", 403, "publish"),
     ("user_content", "MEDIA_UPLOAD_FAILED", 500, "publish"),
-    ("user_content", None, 413, "publish"),
     ("user_content", None, 422, "retry"),
     ("user_content", None, None, "media_upload"),
     ("platform_rejected", "PERMISSION_DENIED", None, "publish"),
-    ("platform_rejected", None, 499, "publish"),
     ("platform_error", "SERVICE_UNAVAILABLE", None, "publish"),
     ("platform_error", None, 408, "publish"),
     ("system_error", "TIMEOUT", 400, "publish"),
     ("unknown", None, None, "publish"),
-    ("unknown", None, -1, "unknown"),
 ]
 
 
@@ -577,7 +552,6 @@ def test_connected_account() -> None:
 @pytest.mark.parametrize(
     ("event", "value", "failure"),
     [
-        ("connect_success", 1, None),
         ("reconnect_success", 1, None),
         ("disconnect", 0, None),
         ("reconnect_failed", 0, "reconnect_failed"),

@@ -103,7 +103,6 @@ def test_schemas_match_the_official_client() -> None:
 
 DEVIATIONS: tuple[tuple[Feed, Row, list[Deviation]], ...] = (
     (LATE_PUBLISHING, {**PUBLISHED, "region": "eu-west"}, [Deviation("region", "unknown", "string", "eu-west")]),
-    (LATE_PUBLISHING, {**PUBLISHED, "beta": True}, [Deviation("beta", "unknown", "boolean", "true")]),
     (LATE_PUBLISHING, {**PUBLISHED, "meta": {"a": {"b": 1}}}, [Deviation("meta", "unknown", "object", "of length 1")]),
     (LATE_PUBLISHING, {**PUBLISHED, "caption": CAPTION}, [Deviation("caption", "unknown", "string", "of length 38")]),
     (
@@ -111,11 +110,7 @@ DEVIATIONS: tuple[tuple[Feed, Row, list[Deviation]], ...] = (
         with_changes(PUBLISHED, status=MISSING, state="success"),
         [Deviation("state", "unknown", "string", "success"), Deviation("status", "missing")],
     ),
-    (LATE_PUBLISHING, with_changes(PUBLISHED, platform=None), [Deviation("platform", "missing")]),
-    (LATE_PUBLISHING, with_changes(PUBLISHED, profileId=MISSING, endpoint=None), []),
     (LATE_PUBLISHING, with_changes(PUBLISHED, statusCode="200"), [Deviation("statusCode", "type", "string", "200")]),
-    (LATE_PUBLISHING, with_changes(PUBLISHED, statusCode=200.5), []),
-    (LATE_PUBLISHING, with_changes(PUBLISHED, postId={"id": "a"}), [Deviation("postId.id", "unknown", "string", "a")]),
     (
         LATE_PUBLISHING,
         with_changes(PUBLISHED, response={"errorKode": "RATE_LIMITED", "errorCode": 7, "rawBody": {"x": 1}}),
@@ -130,7 +125,6 @@ DEVIATIONS: tuple[tuple[Feed, Row, list[Deviation]], ...] = (
         with_changes(CONNECTION, context={"isBYOK": "no"}),
         [Deviation("context.isBYOK", "type", "string", "no")],
     ),
-    (ZERNIO_LOGS, {**LOGGED, "id": 12}, [Deviation("id", "unknown", "number", "12")]),
     (ZERNIO_LOGS, with_changes(LOGGED, created_at=MISSING), [Deviation("created_at", "missing")]),
     (ZERNIO_LOGS, with_changes(LOGGED, request_body={"now": "an object"}), []),
     (ZERNIO_LOGS, with_changes(LOGGED, metadata={"a": 1}), [Deviation("metadata", "type", "object", "of length 1")]),
@@ -198,11 +192,8 @@ def test_unknown_paths_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         (KEY, "of length 67"),
         ("sk_0123456789abcdef", "***"),
         ("550e8400-e29b-41d4-a716-446655440000", "***-e29b-41d4-a716-***"),
-        ("dGhpc2lzYXNlY3JldA", "***"),
         ("user@example.com", "of length 16"),
-        ("x\n", "of length 2"),
         ("2026-11-01T10:00:05Z", "2026-11-01T10:00:05Z"),
-        ("203.0.113.77", "***"),
         ("2001:db8::77", "***"),
         (10**60, "1e+60"),
     ],
@@ -232,7 +223,6 @@ def test_the_name_of_a_field_is_masked(name: str, expected: str) -> None:
     [
         ('{"ip_address":"203.0.113.7', '{"ip_address":"***'),
         ("from 2001:db8::1 and ::1", "from *** and ***"),
-        ("[fe80::1%eth0]:443", "[***%eth0]:443"),
         ("2026-11-24T12:00:00.123Z", "2026-11-24T12:00:00.123Z"),
         ("version 1.4.1385, skip=100", "version 1.4.1385, skip=100"),
     ],
@@ -319,7 +309,6 @@ def value_deviations(feed: Feed, row: Row) -> list[tuple[str, str]]:
 
 
 VALUES: tuple[tuple[Feed, Row, Row, list[tuple[str, str]]], ...] = (
-    (LATE["publishing"], PUBLISHED, {"action": "post.published"}, [("action", "post.published")]),
     (
         LATE["publishing"],
         PUBLISHED,
@@ -327,16 +316,11 @@ VALUES: tuple[tuple[Feed, Row, Row, list[tuple[str, str]]], ...] = (
         [("action", "dance"), ("status", "exploded")],
     ),
     (LATE["publishing"], PUBLISHED, {"platform": "mastodon", "response": {"errorCode": "E1234"}}, []),
-    (LATE["publishing"], PUBLISHED, {"action": None, "status": 7}, []),
     (LATE["connections"], CONNECTED, {"eventType": "merge_success"}, [("eventType", "merge_success")]),
-    (LATE["connections"], CONNECTED, {"connectionMethod": "telepathy"}, [("connectionMethod", "telepathy")]),
     (ZERNIO["publishing"], LOGGED, {"action": "post.teleported"}, [("action", "post.teleported")]),
-    (ZERNIO["publishing"], LOGGED, {"action": "story.failed", "status": None}, [("action", "story.failed")]),
     (ZERNIO["publishing"], LOGGED, {"action": "post.rejected"}, []),
     (ZERNIO["publishing"], LOGGED, {"action": "POST_PLATFORM_DELETED"}, []),
-    (ZERNIO["publishing"], LOGGED, {"error_code": "user_underage"}, []),
     (ZERNIO["connections"], LOGGED, {"action": "account.merged"}, [("action", "account.merged")]),
-    (ZERNIO["connections"], LOGGED, {"action": "reconnect_failed"}, []),
     (
         ZERNIO["connections"],
         LOGGED,

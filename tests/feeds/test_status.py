@@ -292,12 +292,16 @@ def test_cooldowns_of_all_pages(count: int, max_accounts: int, requests: int, co
     assert requests + 1 == len(sent_requests)
 
 
-def test_webhooks() -> None:
+@pytest.mark.parametrize(("active", "conditions"), [(True, []), (False, [Condition("webhook", "orders")])])
+def test_webhooks(active: bool, conditions: list[Condition]) -> None:  # noqa: FBT001 - a parameter of the test
+    """A webhook that the API has switched off needs attention."""
+    reports, _ = run("webhooks", lambda _: {"webhooks": [{**WEBHOOK, "isActive": active}]}, context())
     assert {
-        ("webhook_active", "orders"): 1,
+        ("webhook_active", "orders"): active,
         ("webhook_consecutive_failures", "orders"): 3,
         ("webhook_last_fired", "orders"): SECONDS,
-    } == refresh("webhooks", {"webhooks": [WEBHOOK]})
+    } == values_of(reports)
+    assert conditions == conditions_of(reports)
 
 
 def test_webhooks_with_the_same_name_have_different_labels() -> None:

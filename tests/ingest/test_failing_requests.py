@@ -299,15 +299,6 @@ def test_a_rejected_key_and_a_rate_limit_fail_the_poll(
     assert {} == failed_requests(exporter)
 
 
-def test_counters_of_failed_requests_start_at_zero(world: World, start: OpenExporter) -> None:
-    """So that ``increase()`` sees the first failure."""
-    exporter = start(FaultyApi(world))
-    exporter.poll()
-    samples = exporter.scrape()
-    names = [dict(labels)["request"] for name, labels in samples if name == "late_exporter_failed_requests_total"]
-    assert ["pending", "post", "scan", "window"] == sorted(names)
-
-
 class LargeRowsApi(FakeLateApi):
     """An API with responses that are too large if they have more than a number of rows.
 

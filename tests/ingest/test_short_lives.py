@@ -105,21 +105,6 @@ def test_more_than_a_page_of_pending_logs_settles(start: Start, generation: str,
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_an_audit_within_a_run(start: Start, generation: str) -> None:
-    """An audit that fits into a run is completed by one, after a scan of the whole list."""
-    job = start(generation, latency=1.0, audit_interval=DAY)
-    job.world.publish(450, over=3 * DAY)
-    job.run()
-    job.run(every=MINUTE)
-    synced_at = job.gauge(LAST_AUDIT)
-    job.world.insert(job.world.clock.now - 2 * DAY, platform="tiktok")
-    for _ in range(3):
-        job.run(every=12 * MINUTE)
-    assert synced_at < job.gauge(LAST_AUDIT)
-    assert 0 == job.gauge(MISSING)
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_process_that_is_restarted_every_nine_minutes(start: Start, generation: str) -> None:
     """Scans and audits complete although no process lives for ten minutes; each is killed without a last commit."""
     job = start(generation, audit_interval=DAY)

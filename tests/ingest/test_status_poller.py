@@ -352,25 +352,6 @@ async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) 
         assert 0 == harness.value(CONNECTED, "instagram", "acc1")
 
 
-async def test_the_summary_for_the_status_page(harness: StatusHarness) -> None:
-    """The status page learns what needs attention; a post is overdue as of the refresh, after some minutes of grace."""
-    harness.api.documents["/v1/accounts/health"] = {"accounts": [{**HEALTH, "needsReconnect": True}]}
-    harness.api.documents["/v1/webhooks/settings"] = {"webhooks": [{**WEBHOOK, "isActive": False}]}
-    harness.api.documents["/v1/billing"] = {"status": {"hasAccess": True, "suspended": True}}
-    targets = [{"platform": "instagram", "accountId": "acc1"}]
-    harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), platforms=targets)
-    posts = {"scheduled", "pending_approval"}
-    async with harness.running():
-        await harness.clock.reach(4 * MINUTE)
-        conditions = {each.kind: each.name for each in harness.poller.health.conditions}
-        assert {
-            "reconnect": "acme (instagram)", "webhook": "orders", "inactive": "", "plan": "40% of the uploads"
-        } == conditions  # fmt: skip
-        await harness.clock.reach(11 * MINUTE)
-        conditions = {each.kind: each.name for each in harness.poller.health.conditions if each.kind in posts}
-        assert dict.fromkeys(posts, "p1 “text” for acme (instagram)") == conditions
-
-
 async def test_a_webhook_refreshes_a_feed_early(harness: StatusHarness) -> None:
     """A feed that is woken is refreshed within half a minute, but no sooner than a minute after its last refresh."""
     path = "/v1/accounts"

@@ -65,22 +65,6 @@ def switch(exporter: ExporterHarness) -> None:
     assert {("zernio",): 1.0} == exporter.scrape().family(GENERATION)
 
 
-@pytest.mark.parametrize("depth", [1, 20, 260])
-def test_a_pending_log_settles_without_its_post(depth: int, world: World, start: Start) -> None:
-    """The final status of a pending log at any depth is looked up by its time, within two polls."""
-    exporter = start(FakeLateApi(world, generation="zernio"))
-    (waiting,) = world.publish(1, status="pending", durationMs=None)
-    world.clock.advance(HOUR)
-    world.publish(depth)
-    exporter.poll()
-    world.change(waiting, "failed", statusCode=500, durationMs=10)
-    exporter.poll_repeatedly(2)
-    assert {("instagram", "publish", "pending"): 1, ("instagram", "publish", "failed"): 1} == {
-        labels: count for labels, count in exposed_counts(exporter).items() if labels[2] != "success"
-    }
-    assert {} == exporter.scrape().family("late_publishing_pending_logs")
-
-
 def test_a_pending_log_whose_action_changes_with_its_status_settles(world: World, start: Start) -> None:
     """It counts once in each status: the action is part of its key."""
     exporter = start(FakeLateApi(world, generation="zernio"))

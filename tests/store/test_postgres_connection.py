@@ -99,8 +99,6 @@ def test_a_password_in_clear_text_can_be_accepted(fake: FakeServer, password: Pa
         ({"host": "db.example", "sslmode": "prefer"}, {"PGSSLMODE": "verify-ca"}, "!password,!none"),
         ({"host": "db.example"}, {"PGREQUIREAUTH": "none"}, ""),
         ({"host": "127.0.0.1"}, {}, "!password"),
-        ({"host": "/run/postgresql"}, {}, "!password"),
-        ({}, {}, "!password"),
         ({}, {"PGHOST": "db.example"}, "!password,!none"),
         ({"host": "localhost,db.example"}, {}, "!password,!none"),
         ({"host": "localhost", "hostaddr": "192.0.2.1"}, {}, "!password,!none"),
