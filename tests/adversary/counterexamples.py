@@ -4,39 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.adversary.program import Break, Events, MoveClock, Poll, Polls, Program, Setup, ShortLives
+from tests.adversary.program import Events, MoveClock, Poll, Program, Setup
 from tests.support.clock import DAY, HOUR
 
 COUNTEREXAMPLES: Mapping[str, Program] = {
-    "late row": Program(
-        Setup(),
-        (
-            Poll(),
-            Polls(count=10, events=Events(actions=(("publish", 18, 0),))),
-            Poll(events=Events(actions=(("late", 3, 0), ("delete", 0, 3)))),
-            Polls(count=3, events=Events(actions=(("delete", 0, 2),))),
-        ),
-    ),
-    "short lives": Program(
-        Setup(),
-        (
-            Poll(events=Events(actions=(("publish", 25, 0),))),
-            Poll(events=Events(seconds=3 * HOUR, actions=(("publish", 101, 0),))),
-            Poll(events=Events(actions=(("late", 170, 0), ("delete", 0, 3)))),
-            ShortLives(count=12),
-        ),
-    ),
     "history": Program(Setup(history=130), (Poll(fault=(4, "stale page")),)),
-    "one request": Program(
-        Setup(),
-        (
-            Poll(events=Events(actions=(("publish", 1, 3),))),
-            Poll(events=Events(actions=8 * (("publish", 2, 1),))),
-            Break(failure="post 500"),
-            Poll(events=Events(actions=(("settle", 0, 0),))),
-            Polls(count=2),
-        ),
-    ),
     "logs of one time": Program(
         Setup(history=25),
         (

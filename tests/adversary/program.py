@@ -8,9 +8,8 @@ from typing import TypeAlias
 from hypothesis import strategies as st
 
 from tests.adversary.api import FAILURES, FAULTS
-from tests.adversary.events import ACTIONS, Action
+from tests.adversary.events import ACTIONS, MOVES, NUMBERS, Action
 from tests.support.clock import DAY, HOUR, MINUTE
-from tests.support.events import MOVES, NUMBERS
 from tests.support.late_api import TIME_FILTERS, VANISHED
 
 

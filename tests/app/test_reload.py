@@ -98,6 +98,7 @@ class ReloadHarness:
     async def running(self, owned: AbstractSet[str] | None = None) -> AsyncIterator[ReloadHarness]:
         """Run the exporter, of some workspaces only if it is that of a replica."""
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.http)
             offload = create_offload(stack.enter_context(ThreadPoolExecutor(1)))
             new_settings = self.read()
             self.store = await offload(open_store, new_settings.state.url)
@@ -153,7 +154,6 @@ async def harness(tmp_path: Path) -> AsyncIterator[ReloadHarness]:
     harness.write("acme")
     async with harness.running() as running:
         yield running
-    await harness.http.aclose()
 
 
 async def test_a_feed_is_ready_once_its_first_sync_can_be_scraped(harness: ReloadHarness) -> None:
@@ -209,7 +209,6 @@ async def test_another_shard_begins_to_use_the_key(tmp_path: Path) -> None:
         assert [("acme", 1), ("acme", 2)] == harness.connected
         assert ["acme"] == [*harness.exporter.pipeline.workspaces]
         assert 2 == (await harness.scrape()).sum("late_exporter_total_shards", shard=str(shard_of("acme", 2)))
-    await harness.http.aclose()
 
 
 async def test_changed_webhook_secret(tmp_path: Path) -> None:
@@ -244,7 +243,6 @@ async def test_changed_webhook_secret(tmp_path: Path) -> None:
         await harness.wait_until(
             lambda samples: samples.sum("late_exporter_webhooks_received_total", workspace="beta") == 1
         )
-    await harness.http.aclose()
 
 
 async def test_webhooks_of_a_replica_that_owns_no_workspace(tmp_path: Path) -> None:
@@ -264,7 +262,6 @@ async def test_webhooks_of_a_replica_that_owns_no_workspace(tmp_path: Path) -> N
         harness.write("beta", text=text)
         await harness.control.reload()
         assert [204, 404, 204] == [send(path, 2) for path in ("/webhook", "/webhook/acme", "/webhook/beta")]
-    await harness.http.aclose()
 
 
 async def test_invalid_configuration(harness: ReloadHarness) -> None:
@@ -365,4 +362,3 @@ async def test_reloads_at_every_step_of_a_catch_up(tmp_path: Path, monkeypatch: 
         assert {"acme": 490} == log_counts(samples)
         assert samples.sum("late_exporter_api_requests_total") <= len(harness.asked)
         assert 0 == samples.sum("late_exporter_reconciled_logs_total")
-    await harness.http.aclose()

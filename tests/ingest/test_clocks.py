@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
-from typing import Any, TypeAlias
-
 import pytest
 
-from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.ingest.conftest import OpenExporter
+from tests.support.clock import DAY, HOUR
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, unavailable
 from tests.support.world import World
@@ -21,42 +17,20 @@ WEBHOOK = "late_exporter_webhook_last_received_timestamp_seconds"
 COVERAGE = "late_exporter_coverage_start_timestamp_seconds"
 TIMES = (SUCCESS, SCAN, AUDIT, WEBHOOK)
 
-Start: TypeAlias = Callable[..., ExporterHarness]
-
-
-@pytest.fixture
-def world() -> World:
-    """Return a key with the logs of some days."""
-    world = World(VirtualClock())
-    world.publish(250, over=5 * DAY)
-    return world
-
 
 @pytest.fixture
 def late(world: World) -> FakeLateApi:
-    """Return the API of that key, which sends no date that would keep the clock from having any effect."""
+    """Return an API with the logs of some days, which sends no date: the clock is all that the exporter has."""
+    world.publish(250, over=5 * DAY)
     return FakeLateApi(world, sends_date=False)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return the path of the state."""
-    return tmp_path / "state.db"
-
-
-@pytest.fixture
-def start(late: FakeLateApi, path: Path) -> Iterator[Start]:
-    """Return a function that starts the exporter, with the first sync and the first scan behind it."""
-    started: list[ExporterHarness] = []
-
-    def start(**options: Any) -> ExporterHarness:
-        started.append(ExporterHarness(late, path, audit_interval=DAY, webhooks=True, **options))
-        started[-1].settle()
-        return started[-1]
-
-    yield start
-    for exporter in started:
-        exporter.close()
+def exporter(late: FakeLateApi, open_exporter: OpenExporter) -> ExporterHarness:
+    """Return an exporter with the first sync and the first scan behind it."""
+    exporter = open_exporter(late, audit_interval=DAY, webhooks=True)
+    exporter.settle()
+    return exporter
 
 
 def run(exporter: ExporterHarness, polls: int) -> None:
@@ -87,9 +61,8 @@ def jump_and_return(exporter: ExporterHarness, jump: float = 30 * DAY) -> None:
     exporter.skew = 0.0
 
 
-def test_a_jump_blinds_no_alert_of_a_running_process(start: Start) -> None:
+def test_a_jump_blinds_no_alert_of_a_running_process(exporter: ExporterHarness) -> None:
     """The first poll after the clock is right sets every time to the present, also if it fails; then they age."""
-    exporter = start()
     run(exporter, 60)
     jump_and_return(exporter)
     fail_polls(exporter)
@@ -100,9 +73,8 @@ def test_a_jump_blinds_no_alert_of_a_running_process(start: Start) -> None:
     assert dict.fromkeys(TIMES, 120.0) == ages(exporter)
 
 
-def test_a_jump_blinds_no_alert_after_a_restart(start: Start) -> None:
+def test_a_jump_blinds_no_alert_after_a_restart(exporter: ExporterHarness) -> None:
     """A restarted process shows no time of the future, not even once, and corrects the state for the next restart."""
-    exporter = start()
     run(exporter, 60)
     jump_and_return(exporter)
     fail_polls(exporter)
@@ -115,9 +87,8 @@ def test_a_jump_blinds_no_alert_after_a_restart(start: Start) -> None:
         assert dict.fromkeys(TIMES, number * HOUR) == ages(exporter)
 
 
-def test_a_clock_that_was_behind_hides_nothing(start: Start) -> None:
+def test_a_clock_that_was_behind_hides_nothing(exporter: ExporterHarness) -> None:
     """Times that were set by a clock a month behind are replaced by the next ones."""
-    exporter = start()
     exporter.skew = -30 * DAY
     run(exporter, 60)
     assert {True} == {age >= 30 * DAY - HOUR for age in ages(exporter).values()}
@@ -128,9 +99,8 @@ def test_a_clock_that_was_behind_hides_nothing(start: Start) -> None:
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_checks_are_due_after_a_jump(start: Start, *, restarts: bool) -> None:
+def test_checks_are_due_after_a_jump(exporter: ExporterHarness, *, restarts: bool) -> None:
     """Scans and audits that a wrong clock has dated in the future do not put off the next ones."""
-    exporter = start()
     run(exporter, 60)
     jump_and_return(exporter)
     if restarts:
@@ -142,27 +112,27 @@ def test_checks_are_due_after_a_jump(start: Start, *, restarts: bool) -> None:
 
 @pytest.mark.parametrize(("sends_date", "has_logs"), [(True, True), (True, False), (False, True), (False, False)])
 def test_coverage_does_not_start_in_the_future(
-    late: FakeLateApi, world: World, path: Path, *, sends_date: bool, has_logs: bool
+    late: FakeLateApi, world: World, open_exporter: OpenExporter, *, sends_date: bool, has_logs: bool
 ) -> None:
     """A jump moves the start of the coverage only without dates and logs, and then not for longer than it lasts."""
     late.sends_date = sends_date
     is_known = sends_date or has_logs
-    with closing(ExporterHarness(late, path)) as exporter:
+    exporter = open_exporter(late)
+    exporter.settle()
+    if not has_logs:
+        world.delete(*world.ids)
         exporter.settle()
-        if not has_logs:
-            world.delete(*world.ids)
-            exporter.settle()
-        before = exporter.scrape().sum(COVERAGE)
-        exporter.skew = 30 * DAY
-        exporter.poll_repeatedly(3)
-        moved = exporter.scrape().sum(COVERAGE)
-        assert (before if is_known else exporter.clock.now + 23 * DAY) == pytest.approx(moved, abs=HOUR)
-        exporter.skew = 0.0
-        exporter.poll_repeatedly(1)
-        assert (before if is_known else exporter.clock.now) == pytest.approx(exporter.scrape().sum(COVERAGE), abs=1)
-        exporter.skew = -30 * DAY
-        settled = exporter.scrape().sum(COVERAGE)
-        exporter.poll_repeatedly(3)
-        exporter.skew = 0.0
-        exporter.poll_repeatedly(1)
-        assert exporter.scrape().sum(COVERAGE) <= max(settled, exporter.clock.now - 7 * DAY)
+    before = exporter.scrape().sum(COVERAGE)
+    exporter.skew = 30 * DAY
+    exporter.poll_repeatedly(3)
+    moved = exporter.scrape().sum(COVERAGE)
+    assert (before if is_known else exporter.clock.now + 23 * DAY) == pytest.approx(moved, abs=HOUR)
+    exporter.skew = 0.0
+    exporter.poll_repeatedly(1)
+    assert (before if is_known else exporter.clock.now) == pytest.approx(exporter.scrape().sum(COVERAGE), abs=1)
+    exporter.skew = -30 * DAY
+    settled = exporter.scrape().sum(COVERAGE)
+    exporter.poll_repeatedly(3)
+    exporter.skew = 0.0
+    exporter.poll_repeatedly(1)
+    assert exporter.scrape().sum(COVERAGE) <= max(settled, exporter.clock.now - 7 * DAY)

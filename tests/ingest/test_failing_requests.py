@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -279,6 +280,31 @@ def test_a_list_that_cannot_be_read_at_all_skips_nothing(generation: str, world:
     assert {"success": 1} == outcomes(exporter, 1)
     assert {"success": 400} == statuses(exporter)
     assert 0 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_list_that_moves_while_it_is_read_in_parts_loses_no_row(
+    generation: str, world: World, start: OpenExporter
+) -> None:
+    """Rows that are deleted between two parts make the exporter read the page again, unless it is read by time."""
+    api = FaultyApi(world, generation=generation)
+    exporter = start(api)
+    world.publish(50, over=DAY)
+    exporter.poll()
+    world.clock.advance(HOUR)
+    ids = world.publish(450)
+    api.fail_rows(ids[300])
+    exporter.poll_repeatedly(2)
+    for number in range(5, 40):
+        api.before_request(number, partial(world.delete, ids[449 - number]))
+    assert {"unavailable" if generation == "late" else "success": 1} == outcomes(exporter, 1)
+    api.clear_events()
+    assert 1 <= outcomes(exporter, 4)["success"]
+    counted = {log_id for log_id, _ in exporter.observations}
+    if generation == "late":
+        assert {ids[300]} == set(world.ids) - counted
+    assert len(world.ids) - 1 <= len(counted) <= 499
+    assert 1 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import pytest
 
-from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.ingest.conftest import OpenExporter
+from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi
 from tests.support.world import World
@@ -25,16 +25,10 @@ Start: TypeAlias = Callable[..., "CronJob"]
 
 
 class CronJob:
-    """Runs of ``late-exporter run --once`` by cron, with one state.
+    """Runs of ``late-exporter run --once`` by cron, with one state."""
 
-    Args:
-        latency: Seconds that a request takes, as the quota makes it wait.
-    """
-
-    def __init__(self, path: Path, generation: str, *, latency: float = 0.0, **config: Any) -> None:
-        self.world = World(VirtualClock())
-        self.api = FakeLateApi(self.world, generation=generation, latency=latency)
-        self.exporter = ExporterHarness(self.api, path, generation=generation, **config)
+    def __init__(self, api: FakeLateApi, exporter: ExporterHarness) -> None:
+        self.world, self.api, self.exporter = api.world, api, exporter
 
     def run(self, *, every: float = 5 * MINUTE, published: int = 5) -> int:
         """Let time pass and logs appear, start a process, catch up, and end it; return the number of requests."""
@@ -49,17 +43,14 @@ class CronJob:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Return a function that prepares a cron job with a state of its own."""
-    jobs: list[CronJob] = []
+def start(world: World, open_exporter: OpenExporter) -> Start:
+    """Return a function that prepares a cron job; a request takes ``latency`` seconds, as the quota makes it wait."""
 
-    def start(generation: str, **options: Any) -> CronJob:
-        jobs.append(CronJob(tmp_path / f"{len(jobs)}.db", generation, **options))
-        return jobs[-1]
+    def start(generation: str, *, latency: float = 0.0, **config: Any) -> CronJob:
+        api = FakeLateApi(world, generation=generation, latency=latency)
+        return CronJob(api, open_exporter(api, **config))
 
-    yield start
-    for job in jobs:
-        job.exporter.close()
+    return start
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)

@@ -111,6 +111,22 @@ def test_only_newer_logs_count_after_a_switch(world: World, start: Start) -> Non
     assert expected == exposed_counts(exporter)
 
 
+def test_no_log_is_pending_right_after_a_switch(world: World, start: Start) -> None:
+    """The poll that switches drops the pending logs of the old list, also if nothing is new."""
+    exporter = start(FakeLateApi(world, quirks=ListQuirks(time_filter="ignored")), generation="late")
+    world.publish(2, status="pending")
+    world.clock.advance(HOUR)
+    world.publish(150)
+    exporter.poll()
+    assert 2 == exporter.scrape().sum("late_publishing_pending_logs")
+    exporter.generation = exporter.api.generation = "zernio"
+    exporter.restart()
+    exporter.poll_repeatedly(1)
+    assert {} == exporter.scrape().family("late_publishing_pending_logs")
+    assert {("zernio",): 1.0} == exporter.scrape().family(GENERATION)
+    assert {} == exporter.scrape().family("late_publishing_oldest_pending_timestamp_seconds")
+
+
 def whole_seconds(document: Document) -> Document:
     """Cut the creation times of a list of generation zernio."""
     for row in document["logs"]:
@@ -166,6 +182,26 @@ def test_a_wrong_clock_at_a_switch(skew: float, world: World, start: Start) -> N
     exporter.restart()
     exporter.poll_repeatedly(2)
     assert 43 == exposed_counts(exporter).total()
+
+
+def test_a_switch_amid_a_catch_up_with_a_clock_that_is_behind(world: World, start: Start) -> None:
+    """The newest counted logs are not taken for logs of the future."""
+    exporter = start(FakeLateApi(world))
+    world.publish(40, over=DAY)
+    exporter.poll_repeatedly(2)
+    world.clock.advance(5 * HOUR)
+    world.publish(130, over=4 * HOUR)
+    exporter.api.fail_request(1, unavailable)
+    exporter.poll()
+    before = exposed_counts(exporter)
+    exporter.skew = -30 * DAY
+    exporter.api.generation = "zernio"
+    exporter.restart()
+    start_of_new = world.clock.now + 1
+    world.clock.advance(MINUTE)
+    world.publish(3, over=MINUTE / 2)
+    exporter.poll_repeatedly(3)
+    assert before + since(world, start_of_new) == exposed_counts(exporter)
 
 
 def test_a_switch_before_anything_was_counted_is_a_first_sync(world: World, start: Start) -> None:

@@ -106,14 +106,12 @@ class StoreProxy(ObservedStore):
     Attributes:
         failing: Names of methods that fail; ``commit`` is that of all commits.
         batches: All committed batches.
-        group_sizes: Number of batches of each call of ``commit_all``.
     """
 
     def __init__(self, store: Store, counted: list[Counted] | None = None) -> None:
         super().__init__(store, [] if counted is None else counted)
         self.failing: set[str] = set()
         self.batches: list[Batch] = []
-        self.group_sizes: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
         if name in self.failing:
@@ -123,7 +121,6 @@ class StoreProxy(ObservedStore):
     def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
         """Commit; each may fail before or after its batch is durable."""
         self.is_full = "commit" in self.failing
-        self.group_sizes.append(len(commits))
         return super().commit_all(commits)
 
     def _observe(
