@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Self
 from unittest.mock import Mock
 
 import httpx
@@ -95,8 +96,8 @@ class ReloadHarness:
         return client, ApiGeneration("late", logger=NullLogger())
 
     @asynccontextmanager
-    async def running(self, owned: AbstractSet[str] | None = None) -> AsyncIterator[ReloadHarness]:
-        """Run the exporter, of some workspaces only if it is that of a replica."""
+    async def opened(self, owned: AbstractSet[str] | None = None) -> AsyncIterator[Exporter]:
+        """Open the exporter with its publisher, without polling; that of a replica has some workspaces only."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.http)
             offload = create_offload(stack.enter_context(ThreadPoolExecutor(1)))
@@ -108,13 +109,18 @@ class ReloadHarness:
             watcher = WebConfigWatcher(new_settings.web_config, NullLogger())
             self.control = Reloader(self.read, self.exporter, watcher)
             self.control.record_result(succeeded=True)
-            group = await stack.enter_async_context(asyncio.TaskGroup())
-            publishing = group.create_task(self.exporter.publisher.run())
-            self.exporter.start(group)
-            yield self
-            for unit in self.exporter.pipeline.workspaces.values():
-                await unit.stop()
+            publishing = asyncio.ensure_future(self.exporter.publisher.run())
+            yield self.exporter
             publishing.cancel()
+
+    @asynccontextmanager
+    async def running(self, owned: AbstractSet[str] | None = None) -> AsyncIterator[Self]:
+        """Run the exporter."""
+        async with self.opened(owned) as exporter, asyncio.TaskGroup() as group:
+            exporter.start(group)
+            yield self
+            for unit in exporter.pipeline.workspaces.values():
+                await unit.stop()
 
     async def reload(self) -> None:
         """Reload, and raise the error."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -20,7 +20,7 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter
-from late_exporter.store import Store, open_store
+from late_exporter.store import open_store
 from late_exporter.store.records import Batch, Observation, QueuedEvent
 from tests.support.clock import VirtualClock
 from tests.support.exposition import read_body
@@ -28,7 +28,7 @@ from tests.support.loggers import RecordingLogger
 from tests.support.outputs import FakeOutput
 from tests.support.samples import Samples
 from tests.support.steps import drive, offload_in_steps
-from tests.support.store import StoreProxy, commit_batch
+from tests.support.store import commit_batch
 
 UNAVAILABLE = DeliveryError("fake: No space left on device")
 
@@ -37,7 +37,7 @@ class Harness:
     """A deliverer with a store in memory, a fake output and a fake clock."""
 
     def __init__(self, *, max_pending: int = MAX_PENDING) -> None:
-        self.store = StoreProxy(open_store("sqlite://"))
+        self.store = open_store("sqlite://")
         self.clock = VirtualClock()
         self.output = FakeOutput()
         self.logger = RecordingLogger()
@@ -71,7 +71,7 @@ class Harness:
         """Queue events, whose bodies are all different."""
         observations = [Observation(LogEntry(key=f"{body!r}", status="failed"), (), body) for body in bodies]
         batch = Batch(committed_at=self.clock.now, observations=observations)
-        commit_batch(cast("Store", self.store), Scope(workspace, "publishing"), batch)
+        commit_batch(self.store, Scope(workspace, "publishing"), batch)
 
     def deliver(self) -> float:
         """Deliver what is queued, and return the seconds until the next attempt, which pass."""

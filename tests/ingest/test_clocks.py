@@ -87,6 +87,22 @@ def test_a_jump_blinds_no_alert_after_a_restart(exporter: ExporterHarness) -> No
         assert dict.fromkeys(TIMES, number * HOUR) == ages(exporter)
 
 
+def test_times_that_cannot_be_corrected_in_the_state_are_shown_right(exporter: ExporterHarness) -> None:
+    """If the state cannot be written, the correction waits for a commit, and the page does not."""
+    run(exporter, 60)
+    jump_and_return(exporter)
+    exporter.fill_disk()
+    exporter.clock.advance(30.0)
+    exporter.poll()
+    exporter.clock.advance(30.0)
+    assert dict.fromkeys(TIMES, 30.0) == ages(exporter)
+    exporter.free_disk()
+    fail_polls(exporter)
+    exporter.poll()
+    exporter.restart()
+    assert dict.fromkeys(TIMES, 30.0) == ages(exporter)
+
+
 def test_a_clock_that_was_behind_hides_nothing(exporter: ExporterHarness) -> None:
     """Times that were set by a clock a month behind are replaced by the next ones."""
     exporter.skew = -30 * DAY

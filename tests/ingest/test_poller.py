@@ -129,16 +129,6 @@ def test_results_of_audits_are_removed_once_they_are_disabled(world: World, tmp_
             assert has_results == bool(exporter.scrape().family(last))
 
 
-def test_a_state_that_cannot_be_read_fails_the_poll(exporter: InsideHarness, world: World) -> None:
-    """Nothing is counted twice later."""
-    world.publish(1)
-    exporter.store.failing = {"lookup"}
-    assert ("store_error", "lookup: disk I/O error", False) == exporter.poll()
-    exporter.store.failing = set()
-    exporter.poll()
-    assert 1 == exporter.scrape().sum(LOGS)
-
-
 def test_a_bug_ends_the_loop(exporter: InsideHarness) -> None:
     """An unexpected exception is raised by the loop."""
     exporter.api.before_request(0, lambda: 1 // 0)

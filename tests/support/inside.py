@@ -12,18 +12,15 @@ from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
-from late_exporter.store import open_store
-from tests.support.exporter import ExporterHarness, Poll
+from tests.support.exporter import ExporterHarness, ObservedStore, Poll
 from tests.support.steps import drive
-from tests.support.store import StoreProxy
 
 
 class InsideHarness(ExporterHarness):
     """An exporter whose parts a test may use; a poll does not examine the other API generation."""
 
     @property
-    def store(self) -> StoreProxy:
-        assert isinstance(self._store, StoreProxy)
+    def store(self) -> ObservedStore:
         return self._store
 
     @property
@@ -65,6 +62,3 @@ class InsideHarness(ExporterHarness):
     async def _turn(self, poller: Poller) -> Poll:
         result = await poller.poll()
         return Poll(result.outcome, None if result.error is None else str(result.error), result.is_partial)
-
-    def _open_store(self) -> StoreProxy:
-        return StoreProxy(open_store(self._url), self.counted)
