@@ -55,7 +55,7 @@ test-future: dev tools ## Run the unit tests with the clock 400 days ahead, then
 
 .PHONY: thorough
 thorough: dev ## Run the tests of exact counting with many more examples.
-	HYPOTHESIS_PROFILE=thorough $(PYTEST) --dist worksteal -o faulthandler_timeout=7200 tests/ingest $(ARGS)
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) --dist worksteal -o faulthandler_timeout=7200 tests/ingest tests/adversary $(ARGS)
 
 .PHONY: versions
 versions: ## Run the unit tests with the lowest or newest versions of all dependencies (VERSIONS=newest).

@@ -20,7 +20,7 @@ HARNESSES = ("support/exporter.py", "fuzz/whole_path.py", "adversary/bugs.py")
 
 EXACT_SUITES = (
     *("exactness", "failing_requests", "first_sync", "clocks", "pending", "paging", "identity", "window_check"),
-    *("initial_zeros", "after_restart", "short_lives", "postgres_exactness", "implausible_apis"),
+    *("initial_zeros", "after_restart", "short_lives", "implausible_apis"),
 )
 CORE = (
     *(f"ingest/test_{name}.py" for name in EXACT_SUITES),

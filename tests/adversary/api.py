@@ -1,8 +1,7 @@
-"""An API that lies about its list, and fails certain requests forever."""
+"""An API that fails requests, some of them forever."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,19 +63,6 @@ FAULTS: Mapping[str, Fault] = {
 MISLEADING = frozenset({"empty list", "stale page"})
 """Faults that look like success."""
 
-LIES: Mapping[str, Mapping[str, Any]] = {
-    "no more": {"hasMore": False},
-    "always more": {"hasMore": True},
-    "more is null": {"hasMore": None},
-    "total 0": {"total": 0},
-    "huge total": {"total": 10**9},
-    "negative total": {"total": -1},
-}
-"""What the pagination of every page claims."""
-
-SHORT_LIES = frozenset({"no more", "more is null"})
-"""Lies by which a page that is shorter than requested is the last one."""
-
 FAILURES = ("post 500", "post 403", "pending 500", "pending 400", "deep row", "window", "large pages")
 """Requests that fail until they are mended: those that new logs do not need, or that can be divided."""
 
@@ -109,11 +95,10 @@ class HostileApi(FakeLateApi):
         self.date_error = 0.0
 
     def heal(self) -> None:
-        """End all failures and lies."""
+        """End all failures."""
         self.clear_events()
         self.failures.clear()
         self.broken_row = None
-        self.quirks = dataclasses.replace(self.quirks, transform=None)
 
     async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
         response = await super().get(path, params, path_template=path_template)

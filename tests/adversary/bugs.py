@@ -127,6 +127,6 @@ BUGS: Mapping[str, Bug] = {
     "a pause counts once per status": Bug("polls", frozenset({"values"}), _count_once_per_status),
     "a switch counts everything again": Bug("switch", frozenset({"switch"}), _count_all_after_a_switch),
     "histograms are lost in a restart": Bug("polls", frozenset({"falls", "values"}), _lose_histograms),
-    "deleted logs stay pending": Bug("zernio", frozenset({"pending at rest", "alike logs"}), _ignore_deletions),
+    "deleted logs stay pending": Bug("zernio", frozenset({"pending at rest", "requests"}), _ignore_deletions),
     "visible logs are pruned": Bug("late", frozenset({"twice"}), _prune_visible_logs),
 }

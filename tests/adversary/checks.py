@@ -13,7 +13,6 @@ CHECKS: Mapping[str, str] = {
     "late row": "A log that arrives up to 15 minutes late counts within three polls.",
     "short lives": "Every log counts although no process lives as long as the reconciliation interval.",
     "history": "What the API holds when it is first read is counted before it is exposed.",
-    "history of a lying list": "The same if the list lies about itself.",
     "pending": "The gauge of pending logs has every log that was counted as pending and is.",
     "pending at rest": "At rest, the gauge of pending logs is exact.",
     "outcome": "A poll without trouble succeeds.",
@@ -25,21 +24,13 @@ CHECKS: Mapping[str, str] = {
     "audit": "The background audit finds no difference.",
     "own times": "The time of the last successful poll is that of the exporter's clock.",
     "coverage": "The coverage does not start in the future.",
-    "alike logs": "All of this holds for logs that cannot be distinguished.",
-    "unfiltered alike logs": "The same in a list that cannot be filtered by time.",
     "pending alike logs": "The gauge of pending logs is right for logs that cannot be distinguished.",
     "switch": "The exporter follows the API to another generation, and counts only what is newer than all counted.",
 }
 """What each check asserts."""
 
-ALIKE = frozenset({"twice", "values", "missed by poll", "missed", "short lives", "audit", "requests"})
-"""Checks that are called 'alike logs' once there are such logs."""
-
 ALIKE_PENDING = frozenset({"pending", "pending at rest"})
-"""Checks that are called 'pending alike logs' then."""
-
-FATAL = frozenset({"switch", "catch-up"})
-"""Checks after which the rest of a program says nothing."""
+"""Checks that are called 'pending alike logs' once there are logs that cannot be distinguished."""
 
 NOT_YET: Mapping[str, str] = {
     "pending alike logs": "of alike logs in two statuses, it is unknown whether one has settled",
@@ -58,7 +49,3 @@ class Wrong(AssertionError):
     def __init__(self, check: str, detail: str) -> None:
         super().__init__(f"{check}: {CHECKS[check]} {detail}")
         self.check = check
-
-
-class Abandoned(Exception):
-    """A check that does not hold yet has failed, and what follows from it cannot be judged."""

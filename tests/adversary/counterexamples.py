@@ -4,66 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.adversary.program import Break, Events, MoveClock, Poll, Polls, Program, Rest, Setup, ShortLives, Switch
+from tests.adversary.program import Events, MoveClock, Poll, Program, Setup
 from tests.support.clock import DAY, HOUR
 
 COUNTEREXAMPLES: Mapping[str, Program] = {
-    "late row": Program(
-        Setup(),
+    "history": Program(Setup(history=130), (Poll(fault=(4, "stale page")),)),
+    "logs of one time": Program(
+        Setup(history=25),
         (
-            Poll(),
-            Polls(count=10, events=Events(actions=(("publish", 18, 0),))),
-            Poll(events=Events(actions=(("late", 3, 0), ("delete", 0, 3)))),
-            Polls(count=3, events=Events(actions=(("delete", 0, 2),))),
-        ),
-    ),
-    "short lives": Program(
-        Setup(),
-        (
-            Poll(events=Events(actions=(("publish", 25, 0),))),
-            Poll(events=Events(seconds=3 * HOUR, actions=(("publish", 101, 0),))),
-            Poll(events=Events(actions=(("late", 170, 0), ("delete", 0, 3)))),
-            ShortLives(count=12),
-        ),
-    ),
-    "history of a lying list": Program(Setup(history=130), (Poll(fault=(4, "stale page")),)),
-    "one request": Program(
-        Setup(),
-        (
-            Poll(events=Events(actions=(("publish", 1, 3),))),
-            Poll(events=Events(actions=8 * (("publish", 2, 1),))),
-            Break(failure="post 500"),
-            Poll(events=Events(actions=(("settle", 0, 0),))),
-            Polls(count=2),
-        ),
-    ),
-    "pending": Program(
-        Setup(distinct_times=True, history=25, commit_size=1),
-        (
-            Switch(
-                shape="html",
-                events=Events(
-                    seconds=1.0,
-                    actions=(("publish", 55, 22), ("settle", 0, 0), ("publish", 3, 9)),
-                    between=((3, ("late", 180, 25)), (6, ("alike", 5, 0)), (4, ("delete", 17, 11))),
-                ),
-            ),
-            Rest(),
-            Rest(),
             Poll(
                 events=Events(
-                    actions=(("publish", 55, 57),),
-                    between=((5, ("delete", 56, 27)), (7, ("delete", 37, 11)), (1, ("publish", 11, 35))),
+                    seconds=3 * HOUR,
+                    actions=(("publish", 3, 51), ("late", 13, 43), ("publish", 2, 22)),
+                    between=((3, ("delete", 41, 9)),),
                 ),
-                fault=(2, "stale page"),
+                store_failure=(0, "before"),
             ),
-            Rest(),
+            Poll(
+                events=Events(
+                    actions=(("publish", 40, 5),), between=((2, ("publish", 18, 9)), (3, ("delete", 32, 11)))
+                ),
+                store_failure=(3, "before"),
+            ),
+            Poll(
+                events=Events(
+                    seconds=DAY,
+                    actions=(("publish", 3, 4), ("late", 38, 60), ("moment", 9, 33)),
+                    between=((2, ("moment", 99, 57)), (5, ("delete", 15, 15)), (1, ("late", 23, 28))),
+                )
+            ),
+            Poll(events=Events(seconds=DAY, actions=(("publish", 25, 40),))),
         ),
     ),
     "own times": Program(
         Setup(history=3), (Poll(), MoveClock(seconds=30 * DAY), Poll(), MoveClock(seconds=-30 * DAY), Poll())
     ),
-    "coverage": Program(Setup(history=25), (Poll(), Poll(fault=(0, "wrong date")))),
+    "coverage": Program(
+        Setup(history=25),
+        (Poll(), Poll(fault=(0, "wrong date")), Poll(events=Events(actions=(("publish", 3, 0),)))),
+    ),
     "alike logs": Program(
         Setup(generation="zernio"),
         (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
@@ -88,18 +67,5 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
             Poll(events=Events(seconds=1.0, actions=(("alike", 8, 0), ("publish", 3, 0), ("delete", 11, 1)))),
         ),
     ),
-    "unfiltered alike logs": Program(
-        Setup(generation="zernio", time_filter="rejected"),
-        (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
-    ),
-    "catch-up": Program(
-        Setup(distinct_times=True, latency=2.0, has_dates=False, history=25, commit_size=1),
-        (
-            Poll(),
-            Switch(shape="500"),
-            Poll(events=Events(seconds=1.0, actions=(("publish", 25, 18), ("publish", 97, 0))), kill=12),
-            Poll(events=Events(seconds=1.0, actions=(("publish", 25, 18), ("publish", 97, 0))), kill=12),
-        ),
-    ),
 }
-"""Programs by the check that fails."""
+"""Programs by the check that did not hold, or by what is special about them."""

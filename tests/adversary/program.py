@@ -7,10 +7,9 @@ from typing import TypeAlias
 
 from hypothesis import strategies as st
 
-from tests.adversary.api import FAILURES, FAULTS, LIES
-from tests.adversary.events import ACTIONS, Action
+from tests.adversary.api import FAILURES, FAULTS
+from tests.adversary.events import ACTIONS, MOVES, NUMBERS, Action
 from tests.support.clock import DAY, HOUR, MINUTE
-from tests.support.events import MOVES, NUMBERS
 from tests.support.late_api import TIME_FILTERS, VANISHED
 
 
@@ -133,13 +132,6 @@ class Break(_Value):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Lie(_Value):
-    """Let the list lie about itself until the next rest."""
-
-    lie: str
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
 class Switch(_Value):
     """Take the lists of generation late away.
 
@@ -153,10 +145,10 @@ class Switch(_Value):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Rest(_Value):
-    """Let nothing happen until two reconciliation scans are complete; all failures and lies end."""
+    """Let nothing happen until two reconciliation scans are complete; all failures end."""
 
 
-Step: TypeAlias = Poll | Polls | Restart | ShortLives | MoveClock | Break | Lie | Switch | Rest
+Step: TypeAlias = Poll | Polls | Restart | ShortLives | MoveClock | Break | Switch | Rest
 
 
 @dataclass(frozen=True)
@@ -197,7 +189,6 @@ STEPS = st.one_of(
     st.builds(ShortLives, count=st.integers(2, 12)),
     st.builds(MoveClock, seconds=st.sampled_from((-30 * DAY, -2 * HOUR, 2 * HOUR, 30 * DAY, 400 * DAY))),
     st.builds(Break, failure=st.sampled_from(sorted(FAILURES)), number=NUMBERS),
-    st.builds(Lie, lie=st.sampled_from(sorted(LIES))),
     st.just(Rest()),
 )
 SETUP = {

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tests.adversary.api import HostileApi
-from tests.adversary.events import CONNECTIONS
+from tests.adversary.events import CONNECTIONS, KINDS
 from tests.adversary.program import Setup
 from tests.support.clock import DAY, MINUTE, VirtualClock
-from tests.support.events import KINDS
 from tests.support.exporter import ExporterHarness, Poll
 from tests.support.late_api import ListQuirks
 from tests.support.oracle import created_at
@@ -59,7 +58,7 @@ class Scene:
         totals: Counts what happens.
     """
 
-    def __init__(self, setup: Setup, path: Path, totals: Totals) -> None:
+    def __init__(self, setup: Setup, path: Path | str, totals: Totals) -> None:
         self.setup = setup
         self.totals = totals
         self.world = World(VirtualClock(), distinct_times=setup.distinct_times)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as with_seed
@@ -23,8 +24,11 @@ def search(
     max_examples: int,
     shrinks: bool = True,
     end: float = math.inf,
+    create_state: Callable[[], str | None] = lambda: None,
 ) -> None:
     """Run random programs, the same ones for the same seed, until ``end``, a monotonic time, unless one has failed.
+
+    ``create_state`` returns the URL of the state of a program, or None for a file.
 
     Raises:
         Wrong: A check does not hold; the notes of the error have the program, as short as possible if ``shrinks``.
@@ -47,7 +51,7 @@ def search(
         if time.monotonic() >= end and not has_failed:
             return
         try:
-            run_program(program, totals)
+            run_program(program, totals, create_state())
         except Wrong:
             has_failed = True
             raise

@@ -11,6 +11,7 @@ from tests.adversary.program import MODES
 from tests.adversary.scene import Totals
 from tests.adversary.search import search
 from tests.adversary.trial import run_program
+from tests.support.postgres import Cluster
 from tests.support.profiles import example_count
 
 pytestmark = pytest.mark.exhaustive
@@ -22,7 +23,14 @@ SEEDS, MAX_PROGRAMS = (14, 3, 1, 2, 6, 8, 13), 12
 @pytest.mark.parametrize("mode", MODES)
 def test_no_program_makes_the_exporter_wrong(mode: str) -> None:
     """Random programs find no check that does not hold."""
-    search(MODES[mode], Totals(), seed=1, max_examples=example_count(5, thorough=400))
+    search(MODES[mode], Totals(), seed=1, max_examples=example_count(6, thorough=400))
+
+
+@pytest.mark.e2e
+def test_no_program_makes_the_exporter_wrong_in_postgresql(postgres: Cluster) -> None:
+    """Nor with the state in PostgreSQL."""
+    programs = example_count(3, thorough=100)
+    search(MODES["late"], Totals(), seed=2, max_examples=programs, create_state=postgres.create_schema)
 
 
 @pytest.mark.parametrize("name", BUGS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from late_exporter.simulator.log_list import post_id
-from tests.adversary.api import FAULTS, LIES, MISLEADING, SHORT_LIES
-from tests.adversary.checks import Abandoned
+from tests.adversary.api import FAULTS, MISLEADING
 from tests.adversary.events import Action, act
 from tests.adversary.late_rows import LateRows
 from tests.adversary.observer import Observer
 from tests.adversary.program import (
     Break,
     Events,
-    Lie,
     MoveClock,
     Poll,
     Polls,
@@ -32,7 +29,7 @@ from tests.adversary.program import (
 from tests.adversary.scene import FEEDS, LogStatuses, Scene, Totals
 from tests.support.clock import MINUTE
 from tests.support.exporter import Poll as PollResult
-from tests.support.late_api import VANISHED, Document
+from tests.support.late_api import VANISHED
 
 LATE_LISTS = ("/v1/posts/logs", "/v1/connections/logs")
 MEMORY = Path("/dev/shm")  # noqa: S108 - for files of a test, where there is such a place
@@ -47,14 +44,12 @@ SWITCH_POLLS = 5
 """Polls after which the exporter has followed the API to another generation."""
 
 
-def run_program(program: Program, totals: Totals) -> None:
-    """Run a program with a state of its own; raise Wrong if something does not hold."""
+def run_program(program: Program, totals: Totals, url: str | None = None) -> None:
+    """Run a program with an empty state, by default in a file of its own; raise Wrong if something does not hold."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        scene = Scene(program.setup, Path(folder, "state.db"), totals)
+        scene = Scene(program.setup, url or Path(folder, "state.db"), totals)
         try:
             Trial(scene).run(program)
-        except Abandoned:
-            pass
         finally:
             scene.close()
 
@@ -84,7 +79,6 @@ class Trial:
             ShortLives: self._live_shortly,
             MoveClock: self._move_clock,
             Break: self._break,
-            Lie: self._lie,
             Switch: self._switch,
             Rest: self._rest,
         }
@@ -101,12 +95,12 @@ class Trial:
         if step.store_failure is not None:
             number, moment = step.store_failure
             self._exporter.fail_commit(number, moment)
-        is_misled = self._api.quirks.transform is not None or (step.fault is not None and step.fault[1] in MISLEADING)
+        is_misled = step.fault is not None and step.fault[1] in MISLEADING
         self._observer.is_misled |= is_misled
         if step.kill is not None:
             self._kill(step.kill, step.downtime)
         else:
-            has_trouble = is_misled or step.fault is not None or step.store_failure is not None
+            has_trouble = step.fault is not None or step.store_failure is not None
             self._poll_once(is_misled=is_misled, has_trouble=has_trouble, seconds=step.events.seconds)
         self._api.clear_events()
         self._exporter.free_disk()
@@ -179,7 +173,7 @@ class Trial:
             self._scene.catch_up()
             self._observer.compare()
         is_long = (step.count - 2) * step.seconds >= 2 * self._scene.scan_interval
-        if is_long and not self._api.failures and self._api.quirks.transform is None:
+        if is_long and not self._api.failures:
             self._observer.require(due & self._scene.lasting, "short lives")
 
     def _move_clock(self, step: MoveClock) -> None:
@@ -198,11 +192,6 @@ class Trial:
         posts = [post_id(row) for row in rows if row["status"] == "pending"]
         self._api.broken_post = (posts[step.number % len(posts)] or "") if posts else ""
         self._api.failures.add(step.failure)
-
-    def _lie(self, step: Lie) -> None:
-        if step.lie not in SHORT_LIES or self._scene.setup.page_size == 100:
-            transform = partial(_paginate, LIES[step.lie])
-            self._api.quirks = dataclasses.replace(self._api.quirks, transform=transform)
 
     def _switch(self, step: Switch) -> None:
         """Take the lists of generation late away, and let the exporter follow."""
@@ -286,7 +275,3 @@ class Trial:
         self._is_steady &= name != "delete" and is_prompt
         setup = self._scene.setup
         self._observer.has_alike_logs |= name == "alike" and setup.can_lack_ids and not setup.distinct_times
-
-
-def _paginate(changes: Mapping[str, Any], document: Document) -> Document:
-    return {**document, "pagination": {**document["pagination"], **changes}}

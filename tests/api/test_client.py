@@ -147,7 +147,6 @@ async def test_quoted_path() -> None:
 NETWORK = [
     (httpx.ConnectError("[Errno -2] Name or service not known"), "connect",
      "no connection to getlate.dev: [Errno -2] Name or service not known"),
-    (httpx.ConnectError(""), "connect", "no connection to getlate.dev: ConnectError"),
     (TimeoutError(), "timeout", "no response within 30 s"),
     (httpx.ReadError("reset"), "network", "the connection failed: reset"),
     (httpx.InvalidURL("x" * 500), "network", f"the connection failed: {'x' * 200}"),
@@ -174,7 +173,6 @@ STATUSES = [
      "400: Invalid query; status must be one of: failed; days [1, 7]"),
     (401, '{"error": "Unauthorized"}', Unauthorized, "401: the API key was rejected: Unauthorized"),
     (403, '{"error": "No rights", "code": "x"}', Forbidden, "403: the API key was rejected: No rights (code x)"),
-    (405, "", ApiUnavailable, "405: no error message"),
     (500, "{" + '"error":[' * 1 + "[" * 100_000, ApiUnavailable, "500: " + ('{"error":[' + "[" * 200)[:200]),
     (500, '{"error": ' + "9" * 5000 + "}", ApiUnavailable, "500: " + ('{"error": ' + "9" * 200)[:200]),
     (500, '{"error": "line one\\nline\\ttwo \\u001b[31mred\\u001b[0m \\u202e"}', ApiUnavailable,
@@ -210,7 +208,6 @@ async def test_a_failure_names_the_request() -> None:
 REDIRECTS = [
     ("https://evil.example/v1/posts/logs", "evil.example"),
     ("/elsewhere", "elsewhere"),
-    ("", "elsewhere"),
 ]
 
 
@@ -281,19 +278,6 @@ def test_a_key_file_without_another_key(key_file: Path, content: str | bytes) ->
     assert 0 == key.reload_count
 
 
-def test_missing_key_file(key_file: Path) -> None:
-    """A file that disappears leaves the last key in use until it is back with another one."""
-    key = ApiKey(SECRET, key_file)
-    key_file.unlink()
-    assert (SECRET, 0) == (key.value(), key.reload_count)
-
-    key_file.mkdir()
-    assert SECRET == key.value()
-    key_file.rmdir()
-    key_file.write_text(OTHER)
-    assert (1, OTHER) == (key.reload_count, key.value())
-
-
 def test_a_key_file_behind_a_link(tmp_path: Path) -> None:
     """A secret replaced by changing a link, as in Kubernetes, is a change."""
     for name, key in (("old", SECRET), ("new", OTHER)):
@@ -355,7 +339,6 @@ LIMITED = [
     # expected wait, headers
     (60.0, {}),
     (60.0, {"X-RateLimit-Reset": f"{NOW + 5:.0f}", "Retry-After": "later"}),
-    (60.0, {"Retry-After": "-5"}),
     (60.0, {"Retry-After": http_date(90)}),
     (17.0, {"Retry-After": "17"}),
     (86_400.0, {"Retry-After": "1000000"}),
@@ -393,24 +376,6 @@ async def test_reported_quota() -> None:
 
     assert Quota(600, 588, NOW + 10, customer_requests=11) == api.client.quota
     assert 600 == api.client.rate_limit
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"X-RateLimit-Limit": "100"},
-        {"X-RateLimit-Limit": "0", "X-RateLimit-Remaining": "0"},
-        {"X-RateLimit-Limit": "nan", "X-RateLimit-Remaining": "1"},
-        {"X-RateLimit-Remaining": "1"},
-    ],
-)
-async def test_invalid_quota(headers: dict[str, str]) -> None:
-    """Invalid quota headers are ignored."""
-    api = ClientHarness(respond_with(**headers))
-    await api.get()
-    assert api.client.quota is None
-    assert 60 == api.client.rate_limit
 
 
 # Bodies.
@@ -562,13 +527,6 @@ async def test_unsupported_encoding(encoding: str) -> None:
     assert "the response has an unsupported Content-Encoding; only gzip was requested" == str(failure)
     assert 0 == stream.sent
     assert ["decoding"] == api.codes
-
-
-async def test_unsupported_encoding_of_an_error() -> None:
-    """The status of an error counts, whatever its encoding."""
-    failure = await ClientHarness(respond_with(502, b"\xff\x00", Content_Encoding="br")).fail()
-    assert ApiUnavailable is type(failure)
-    assert str(failure).startswith("502: ")
 
 
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-8] + bytes(8)], ids=["text", "sum"])

@@ -1,33 +1,26 @@
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 
 import pytest
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.exporter import Exporter, total_progress
-from late_exporter.config import sources
+from late_exporter.app.exporter import total_progress
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.format import iso_time
-from late_exporter.metrics.labels import OTHER
 from late_exporter.protocols import ApiResponse
 from late_exporter.status import SyncProgress
-from late_exporter.store import Store, open_store
+from tests.app.test_reload import KEYS, ReloadHarness
 from tests.support.client import Handler, QueryParams
-from tests.support.exposition import read_body
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
-from tests.support.status_api import HEALTH, StatusApi, encode
+from tests.support.status_api import StatusApi, encode
 
 REQUESTS = "late_exporter_api_requests_total"
 UP = "late_exporter_status_feed_up"
-OVERFLOW = "late_exporter_label_overflow_total"
-PATIENCE = 30.0
 HOUR = 3600.0
 FEEDS = {"posts", "accounts", "webhooks", "billing"}
 
@@ -45,10 +38,6 @@ class LogApi(StatusApi):
         assert self.handler is not None
         self._handle_status: Handler = self.handler
         self.handler = self._handle
-
-    @property
-    def status_requests(self) -> int:
-        return sum(not request.path.endswith("/logs") for request in self.requests)
 
     def _handle(self, path: str, params: QueryParams) -> ApiResponse | Awaitable[ApiResponse | None] | None:
         if not path.endswith("/logs"):
@@ -69,84 +58,25 @@ class LogApi(StatusApi):
         return ApiResponse(encode({"logs": rows, "pagination": {"total": len(rows), "hasMore": False}}), None)
 
 
-class ExporterOfStatus:
+class ExporterOfStatus(ReloadHarness):
     """An exporter of some workspaces with status feeds.
 
     Attributes:
         apis: LateClient of each workspace.
     """
 
-    def __init__(self, folder: Path, *names: str, options: str = "") -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *names: str) -> None:
+        super().__init__(folder, {})
         self.apis = {name: LogApi() for name in names}
-        self.write(options)
+        self.configure()
 
-    def write(self, options: str, *names: str) -> None:
+    def configure(self, options: str = "", *names: str) -> None:
         """Write the configuration, with all workspaces or some of them."""
-        rows = []
-        for number, name in enumerate(names or self.apis):
-            (self.folder / f"{name}.key").write_text("sk_" + str(number) * 64)
-            rows.append(f"  - {{name: {name}, api_key_file: {name}.key}}")
-        lines = ["workspaces:", *rows, "poll: {interval: 100ms, feeds: publishing}", options]
-        (self.folder / "late.yml").write_text("\n".join(lines))
+        self.write(*(names or self.apis), text=f"poll: {{interval: 100ms, feeds: publishing}}\n{options}")
 
-    @property
-    def settings(self) -> Settings:
-        return sources.load(
-            "run", {"config.file": [str(self.folder / "late.yml")], "state.url": ["sqlite://"]}, environ={}
-        )
-
-    def connect(self, _settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
+    def connect(self, new_settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
+        del new_settings
         return self.apis[workspace.name], ApiGeneration("late", logger=NullLogger())
-
-    @asynccontextmanager
-    async def opened(self, store: Store | None = None) -> AsyncIterator[Exporter]:
-        """Open the exporter with its publisher, without polling."""
-        used_store = store or open_store("sqlite://")
-        self.exporter = Exporter(self.settings, used_store, offload, self.connect)
-        await self.exporter.restore()
-        publishing = asyncio.ensure_future(self.exporter.publisher.run())
-        try:
-            yield self.exporter
-        finally:
-            publishing.cancel()
-            if store is None:
-                used_store.close()
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Exporter]:
-        """Run the exporter."""
-        async with self.opened() as exporter, asyncio.TaskGroup() as group:
-            exporter.start(group)
-            yield exporter
-            for pollers in exporter.pipeline.workspaces.values():
-                await pollers.stop()
-
-    def scrape(self) -> Samples:
-        return Samples.parse(read_body(self.exporter.pipeline.exposition))
-
-    async def wait_until(self, holds: Callable[[Samples], object]) -> Samples:
-        """Scrape until a condition holds."""
-        async with asyncio.timeout(PATIENCE):
-            while not holds(samples := self.scrape()):
-                await self.exporter.publisher.wait_published()
-        return samples
-
-    async def wait_up(self, **expected: int) -> Samples:
-        """Scrape until a number of status feeds have succeeded, and the requests of all are counted."""
-        return await self.wait_until(
-            lambda samples: all(
-                number == samples.sum(UP, workspace=name)
-                and self.apis[name].status_requests == sum(request_counts(samples, name).values()) >= 9
-                for name, number in expected.items()
-            )
-        )
-
-
-async def offload(call: Callable[..., object], *args: object, **keywords: object) -> object:
-    """Run a call of the store after a turn of the event loop."""
-    await asyncio.sleep(0)
-    return call(*args, **keywords)
 
 
 def request_counts(samples: Samples, workspace: str) -> Mapping[str, float]:
@@ -163,9 +93,7 @@ async def test_a_single_run_refreshes_every_feed_once(tmp_path: Path) -> None:
     harness = ExporterOfStatus(tmp_path, "acme")
     async with harness.opened() as exporter:
         assert await exporter.catch_up()
-        harness.scrape()
-        await exporter.publisher.wait_published()
-        samples = harness.scrape()
+        samples = await harness.scrape()
     assert FEEDS == {feed for (feed,) in samples.family(UP, workspace="acme")}
     assert 1 == samples.sum("late_posts", status="scheduled")
     expected = {
@@ -176,66 +104,24 @@ async def test_a_single_run_refreshes_every_feed_once(tmp_path: Path) -> None:
     assert samples.sum(REQUESTS) == len(harness.apis["acme"].requests)
 
 
-async def test_requests_of_status_feeds_are_counted_once(tmp_path: Path) -> None:
-    """Pollers and status feeds share a client, and every request is counted exactly once and durably."""
-    store = open_store("sqlite://")
-    harness = ExporterOfStatus(tmp_path, "acme")
-    harness.apis["acme"].documents["/v1/billing"] = None
-    async with harness.opened(store) as exporter, asyncio.TaskGroup() as group:
-        exporter.start(group)
-        samples = await harness.wait_up(acme=4)
-        assert {**dict.fromkeys(harness.apis["acme"].documents, 1), "/v1/posts": 8} == request_counts(samples, "acme")
-        assert 1 == samples.sum(REQUESTS, path="/v1/billing", code="404")
-        for pollers in exporter.pipeline.workspaces.values():
-            await pollers.stop()
-    async with harness.opened(store):
-        assert request_counts(samples, "acme") == request_counts(harness.scrape(), "acme")
-    store.close()
-
-
-async def test_overflow_is_counted(tmp_path: Path) -> None:
-    """Accounts beyond the limit are dropped, and their number is a durable counter, as for logs."""
-    harness = ExporterOfStatus(tmp_path, "acme", options="metrics: {max-accounts: 1, zero-hold: 0s}")
-    rows = [HEALTH, {**HEALTH, "accountId": "acc2"}]
-    harness.apis["acme"].documents["/v1/accounts/health"] = {"accounts": rows}
-    async with harness.running():
-        samples = await harness.wait_until(lambda samples: samples.sum(OVERFLOW, family="late_account_health"))
-    assert 1 == samples.sum(OVERFLOW, family="late_account_health", label="account_id")
-    assert {"acc1"} == {dict(labels)["account_id"] for name, labels in samples if name == "late_account_health"}
-    assert not any(OTHER in dict(labels).values() for name, labels in samples if name.startswith("late_account"))
-
-
 async def test_reload(tmp_path: Path) -> None:
     """A reload applies other feeds and intervals, and a workspace that is removed leaves nothing behind."""
     harness = ExporterOfStatus(tmp_path, "acme", "beta")
-    async with harness.running() as exporter:
-        await harness.wait_up(acme=4, beta=4)
-        harness.write("status: {feeds: 'posts,billing'}")
-        await exporter.reload(harness.settings)
+    async with harness.running():
+        await harness.wait_until(lambda samples: samples.sum(UP) == 8)
+        harness.configure("status: {feeds: 'posts,billing'}")
+        await harness.reload()
         samples = await harness.wait_until(lambda samples: samples.sum(UP) == 4)
         assert 0 == samples.sum("late_account_can_post")
         assert {"name-in-logs"} == {dict(labels)["username"] for name, labels in samples if name == "late_account_info"}
-        harness.write("status: {feeds: none}", "acme")
-        await exporter.reload(harness.settings)
+        harness.configure("status: {feeds: none}", "acme")
+        await harness.reload()
         samples = await harness.wait_until(lambda samples: samples.sum(UP) == 0)
         assert {"acme"} == {dict(labels)["workspace"] for _, labels in samples if "workspace" in dict(labels)}
         assert not any(name in ("late_posts", "late_workspace_active") for name, _ in samples)
-        harness.write("")
-        await exporter.reload(harness.settings)
+        harness.configure()
+        await harness.reload()
         await harness.wait_until(lambda samples: samples.sum(UP) == 8)
-
-
-async def test_webhooks_wake_the_status_feeds(tmp_path: Path) -> None:
-    """A webhook reaches the pollers of logs and the status feeds of its workspace, also after a reload."""
-    (tmp_path / "secret").write_text("hunter2hunter2hunter2")
-    harness = ExporterOfStatus(tmp_path, "acme", options="webhook: {path: /webhook, secret-file: secret}")
-    async with harness.running() as exporter:
-        await harness.wait_up(acme=4)
-        for _ in range(2):
-            stats = exporter.pipeline.workspaces["acme"].connection.webhook_stats
-            assert stats is not None
-            assert {"publishing", *FEEDS} == set(stats.wake_callbacks)
-            await exporter.reload(harness.settings)
 
 
 @pytest.mark.parametrize(("age", "recent_count"), [(HOUR / 2, 1), (2 * HOUR, 0), (-HOUR / 2, 1)])
@@ -247,7 +133,7 @@ async def test_recent_attempts(tmp_path: Path, age: float, recent_count: int) ->
         assert await exporter.catch_up()
         (health,) = exporter.health()
         assert "api_key_file" in exporter.configuration()
-        assert "0" * 64 not in exporter.configuration()
+        assert KEYS["acme"] not in exporter.configuration()
     (platform,) = health.platforms
     assert ("instagram", 1, recent_count) == (platform.name, platform.final, platform.recent.final)
     assert health.recent_since == pytest.approx(time.time() - HOUR, abs=60)

@@ -20,7 +20,6 @@ from late_exporter.commands.progress import ProgressLine
 from late_exporter.errors import ConfigError, Unauthorized
 from late_exporter.format import iso_time
 from late_exporter.ingest.accounting import CounterMismatch
-from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import Scope
 from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, VirtualClock
@@ -134,7 +133,7 @@ def test_a_feed_without_a_complete_sync_cannot_be_audited(exporter: InsideHarnes
     report = audit(exporter, path, scope=Scope("default", "connections"))
     assert ("nothing has been counted yet", False) == (report.error, report.ok)
     beside = path.with_name("other.db")
-    with closing(InsideHarness(FakeLateApi(world), beside, config=PollConfig())) as other:
+    with closing(InsideHarness(FakeLateApi(world), beside)) as other:
         other.api.fail_request(1, unavailable)
         other.poll()
         report = audit(other, beside)

@@ -26,7 +26,6 @@ from late_exporter.exposition.exposition import BodyRequest
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.details import EventSelection
-from late_exporter.ingest.schedule import PollConfig
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.status import Quota
@@ -225,15 +224,12 @@ class WeekOfScrapes:
         self.last_body = b""
         self._clock = VirtualClock(BEGIN - POLL_LEAD)
         self._world = build_world()
-        api, config = (
-            TroubledApi(self._world, self._clock),
-            PollConfig(reconcile_interval=RECONCILE_INTERVAL, audit_interval=DAY),
-        )
         self._exporter = WeekExporter(
-            api,
+            TroubledApi(self._world, self._clock),
             folder / "state.db",
             feeds=FEEDS,
-            config=config,
+            reconcile_interval=RECONCILE_INTERVAL,
+            audit_interval=DAY,
             generation="zernio",
             webhooks=True,
             status=dict.fromkeys(STATUS_FEEDS, STATUS_INTERVALS[0][1]),

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -20,7 +20,7 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter
-from late_exporter.store import Store, open_store
+from late_exporter.store import open_store
 from late_exporter.store.records import Batch, Observation, QueuedEvent
 from tests.support.clock import VirtualClock
 from tests.support.exposition import read_body
@@ -28,7 +28,7 @@ from tests.support.loggers import RecordingLogger
 from tests.support.outputs import FakeOutput
 from tests.support.samples import Samples
 from tests.support.steps import drive, offload_in_steps
-from tests.support.store import StoreProxy, commit_batch
+from tests.support.store import commit_batch
 
 UNAVAILABLE = DeliveryError("fake: No space left on device")
 
@@ -37,7 +37,7 @@ class Harness:
     """A deliverer with a store in memory, a fake output and a fake clock."""
 
     def __init__(self, *, max_pending: int = MAX_PENDING) -> None:
-        self.store = StoreProxy(open_store("sqlite://"))
+        self.store = open_store("sqlite://")
         self.clock = VirtualClock()
         self.output = FakeOutput()
         self.logger = RecordingLogger()
@@ -71,7 +71,7 @@ class Harness:
         """Queue events, whose bodies are all different."""
         observations = [Observation(LogEntry(key=f"{body!r}", status="failed"), (), body) for body in bodies]
         batch = Batch(committed_at=self.clock.now, observations=observations)
-        commit_batch(cast("Store", self.store), Scope(workspace, "publishing"), batch)
+        commit_batch(self.store, Scope(workspace, "publishing"), batch)
 
     def deliver(self) -> float:
         """Deliver what is queued, and return the seconds until the next attempt, which pass."""
@@ -128,19 +128,6 @@ def test_failures_are_retried(harness: Harness) -> None:
     assert [("warning", "events cannot be delivered"), ("info", "events are delivered again")] == (
         harness.logger.above_debug
     )
-
-
-def test_a_backlog_is_shown(harness: Harness) -> None:
-    """While the output fails, the number of events and the age of the oldest can be seen."""
-    started_at = harness.clock.now
-    harness.queue(b"a")
-    harness.output.failures = [UNAVAILABLE] * 5
-    harness.deliver()
-    harness.queue(b"b")
-    harness.deliver()
-    assert 2 == harness.gauge(PENDING)
-    assert pytest.approx(started_at, abs=0.001) == harness.gauge(OLDEST)
-    assert (0, None) == (harness.gauge(PENDING, "umbrella"), harness.gauge(OLDEST, "umbrella"))
 
 
 def test_an_unexpected_error_of_the_output_is_a_failed_delivery(harness: Harness) -> None:

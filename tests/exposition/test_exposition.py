@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import math
 import threading
-import zlib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -192,23 +189,6 @@ def test_numbers_are_formatted_like_go(value: float) -> None:
     assert floatToGoString(value) == format_number(value)  # type: ignore[no-untyped-call]
 
 
-@pytest.mark.parametrize(("value", "expected"), [(10**400, "+Inf"), (-(10**400), "-Inf")])
-def test_an_integer_beyond_a_float_is_infinite(value: int, expected: str) -> None:
-    """Integers of any size are formatted."""
-    assert expected == format_number(value)
-
-
-@pytest.mark.parametrize("media", [TEXT, OPENMETRICS])
-@pytest.mark.parametrize("series", [0, 1, 2000])
-def test_gzip_body_is_one_member(media: str, series: int) -> None:
-    """The first gzip member is the whole body, because httpx and curl stop after it, and the same text the same."""
-    state: State = {("up", (f"w{index}",)): SeriesState(index) for index in range(series)}
-    body, again = (build(FAMILIES, state).get_body(BodyRequest(media, "gzip")).body for _ in range(2))
-    reader = zlib.decompressobj(31)
-    assert read_body(build(FAMILIES, state), media) == reader.decompress(body).decode()
-    assert (True, b"", again) == (reader.eof, reader.unused_data, body)
-
-
 def test_bodies_are_cached() -> None:
     """Requests between two publications get the same object, and find it without making it."""
     exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
@@ -230,22 +210,6 @@ def test_created_is_off_by_default() -> None:
     state: State = {("posts_total", ("w", "x")): SeriesState(1, 5.0)}
     assert ['posts_total{platform="x",workspace="w"} 1.0'] == lines(build(FAMILIES, state), OPENMETRICS)
     assert ['posts_total{platform="x",workspace="w"} 1.0'] == lines(build(FAMILIES, state, created=True))
-
-
-@pytest.mark.parametrize(
-    ("family_name", "value", "exemplar"),
-    [
-        ("posts_total", 1.0, Exemplar((("log_id", "x" * 123),), 1.0)),
-        ("posts_total", 1.0, Exemplar((), math.inf)),
-        ("posts_total", math.nan, Exemplar((), 1.0)),
-        ("up", 1.0, Exemplar((), 1.0)),
-    ],
-)
-def test_invalid_exemplars_are_omitted(family_name: str, value: float, exemplar: Exemplar) -> None:
-    """An exemplar of more than 128 characters, without a finite time or value, or of a gauge is omitted."""
-    exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1), ("up", ("w", "x")): SeriesState(1)})
-    exposition.add_exemplar(family_name, ("w", "x"), value, exemplar)
-    assert not any(" # " in line for line in lines(exposition, OPENMETRICS))
 
 
 def test_number_of_exemplars_is_limited() -> None:
@@ -277,19 +241,6 @@ def test_newest_exemplar_of_a_bucket_is_shown() -> None:
     exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
     exposition.publish()
     assert f"{bucket} 4.0" == lines(exposition, OPENMETRICS)[2]
-
-
-def test_a_new_histogram_starts_at_zero() -> None:
-    """Buckets, count and sum of a new histogram are 0 at first, without exemplars."""
-    times = [1000.0]
-    families = table(msgspec.structs.replace(SECONDS, starts_at_zero=True))
-    exposition = Exposition(families, zero_hold=75.0, clock=lambda: times[-1])
-    exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (1, 2, 3, 4), 5), created=1000.0)
-    exposition.add_exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
-    assert {"0.0"} == {line.split("} ")[1] for line in lines(exposition, OPENMETRICS)}
-    times.append(1075.0)
-    expected = ["1.0", "3.0", "6.0 # {", "10.0", "10.0", "5e-06"]
-    assert expected == [line.split("} ")[1] for line in lines(exposition, OPENMETRICS)]
 
 
 def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:

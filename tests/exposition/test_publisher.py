@@ -16,32 +16,20 @@ from late_exporter.exposition.publisher import (
     REFRESH_SECONDS,
     Publisher,
 )
+from tests.support.clock import VirtualClock
 from tests.support.exposition import read_body
 
 UP = Family("up", "gauge", "Help.", ("workspace",), feeds=("publishing",))
 
 
-class FakeClock:
-    """Clock that only sleeping advances.
+class FakeClock(VirtualClock):
+    """Clock that calls back at every sleep."""
 
-    Attributes:
-        on_sleep: Called at the start of every sleep.
-    """
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.sleeps: list[float] = []
-        self.on_sleep: Callable[[], None] = lambda: None
-
-    def monotonic(self) -> float:
-        """Return the time."""
-        return self.now
+    on_sleep: Callable[[], object] = staticmethod(lambda: None)
 
     async def sleep(self, seconds: float) -> None:
-        """Advance the clock."""
-        self.sleeps.append(seconds)
+        await super().sleep(seconds)
         self.on_sleep()
-        self.now += seconds
 
 
 class Harness(Collector):
@@ -75,7 +63,7 @@ async def test_process_metrics_are_collected_for_a_scrape(harness: Harness) -> N
     assert 0 == harness.collected
     for expected in ("1", "1", "2"):
         assert [f"process_number {expected}.0"] == harness.lines()
-        harness.clock.now += REFRESH_SECONDS / 2
+        harness.clock.advance(REFRESH_SECONDS / 2)
         await harness.publisher.publish()
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
-from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
@@ -38,23 +37,6 @@ from tests.support.status_api import (
 NOW = 1_795_608_000_000
 Values: TypeAlias = dict[tuple[str, ...], float | str]
 Respond: TypeAlias = Callable[[StatusRequest], Document | bytes | ApiError]
-
-WRONG_VALUES: tuple[object, ...] = (
-    ...,
-    None,
-    "",
-    "text",
-    7,
-    True,
-    [],
-    {},
-    [1],
-    {"a": 1},
-    1e999,
-    -1,
-    "2026-13-45T00:00:00Z",
-)
-"""Missing, and of every type."""
 
 
 def context(**values: Any) -> RefreshContext:
@@ -218,6 +200,18 @@ def test_accounts() -> None:
     assert [Condition("reconnect", "acme (instagram)", subject="acc1")] == conditions
 
 
+def test_a_wrong_row_costs_only_itself() -> None:
+    """A wrong field costs only the series that come from it, and what is no account affects no other."""
+    wrong = {**HEALTH, "canPost": "yes", "tokenExpiresAt": 7, "username": []}
+    rows: list[object] = [None, 7, [HEALTH], {**HEALTH, "accountId": ""}, wrong, {**HEALTH, "accountId": "acc2"}]
+    values = values_of(
+        run("accounts", lambda request: {"accounts": rows if "health" in request.path else []}, context())[0]
+    )
+    names = {account: {name for name, _, each, *_ in values if each == account} for account in ("acc1", "acc2")}
+    assert 12 - 3 == len(values)
+    assert {"account_can_post", "account_token_expiry", "account_info"} == names["acc2"] - names["acc1"]
+
+
 SUSPENDED = {"platformStatus": "suspended", "platformStatusReason": "Terms of use"}
 
 
@@ -277,44 +271,6 @@ def test_expiring_tokens(days_left: float, known_days: float, is_reported: bool)
     assert expected == conditions_of(refresh[0])
 
 
-ACCOUNT_FIELDS = {
-    "status": ({"account_health"}, str),
-    "canPost": ({"account_can_post"}, bool),
-    "needsReconnect": ({"account_needs_reconnect", "account_connected"}, bool),
-    "tokenExpiresAt": ({"account_token_expiry"}, None),
-    "username": ({"account_info"}, str),
-    "displayName": (set(), object),
-    "issues": (set(), object),
-}
-"""Series that depend on a field, and the type of its valid values; None if no value of WRONG_VALUES is valid."""
-
-
-@pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)
-@pytest.mark.parametrize("field", ACCOUNT_FIELDS)
-def test_accounts_with_a_wrong_field(field: str, value: object) -> None:
-    """A wrong field costs only the series of the account that come from it, and no other account."""
-    series, right_type = ACCOUNT_FIELDS[field]
-    is_valid = right_type is not None and isinstance(value, right_type) and value not in ("", ...)
-    health = [with_field(HEALTH, field, value), {**HEALTH, "accountId": "acc2"}]
-    values = values_of(
-        run("accounts", lambda request: {"accounts": health if "health" in request.path else []}, context())[0]
-    )
-    names = {account: {name[0] for name in values if name[2] == account} for account in ("acc1", "acc2")}
-    assert 6 == len(names["acc2"])
-    assert names["acc2"] - (set() if is_valid or not series else series) == names["acc1"]
-
-
-@pytest.mark.parametrize("value", [..., None, "", 7, [], {}], ids=repr)
-def test_an_account_without_id_has_no_series(value: object) -> None:
-    """An account without a usable id, or something that is no account, does not affect the others."""
-    rows: Mapping[str, list[object]] = {
-        "/v1/accounts/health": [with_field(HEALTH, "accountId", value), None, 7, "x", [HEALTH], HEALTH],
-        "/v1/accounts": [with_field(ACCOUNT, "_id", value), None, 7, "x", [ACCOUNT], ACCOUNT],
-    }
-    reports, _ = run("accounts", lambda request: {"accounts": rows[request.path]}, context())
-    assert accounts(HEALTH, ACCOUNT)[0] == values_of(reports)
-
-
 @pytest.mark.parametrize(
     ("count", "max_accounts", "requests", "cooldowns"),
     [(0, 500, 1, 0), (1, 500, 1, 1), (100, 500, 1, 100), (101, 500, 2, 101), (950, 500, 5, 500), (950, 120, 2, 200)],
@@ -336,21 +292,16 @@ def test_cooldowns_of_all_pages(count: int, max_accounts: int, requests: int, co
     assert requests + 1 == len(sent_requests)
 
 
-@pytest.mark.parametrize("cursor", [*WRONG_VALUES, "x" * 10**6, "\ud83d"], ids=lambda value: repr(value)[:20])
-def test_odd_cursors(cursor: object) -> None:
-    """A cursor that is none ends the list, and any other one can be part of a URL."""
-    page = with_field({}, "nextCursor", cursor)
-    _, requests = run("accounts", lambda _: {"accounts": [ACCOUNT], "pagination": page}, context(max_accounts=200))
-    assert (3 if isinstance(cursor, str) and cursor else 2) == len(requests)
-    assert len(urlencode(requests[-2].params)) < 10_000
-
-
-def test_webhooks() -> None:
+@pytest.mark.parametrize(("active", "conditions"), [(True, []), (False, [Condition("webhook", "orders")])])
+def test_webhooks(active: bool, conditions: list[Condition]) -> None:  # noqa: FBT001 - a parameter of the test
+    """A webhook that the API has switched off needs attention."""
+    reports, _ = run("webhooks", lambda _: {"webhooks": [{**WEBHOOK, "isActive": active}]}, context())
     assert {
-        ("webhook_active", "orders"): 1,
+        ("webhook_active", "orders"): active,
         ("webhook_consecutive_failures", "orders"): 3,
         ("webhook_last_fired", "orders"): SECONDS,
-    } == refresh("webhooks", {"webhooks": [WEBHOOK]})
+    } == values_of(reports)
+    assert conditions == conditions_of(reports)
 
 
 def test_webhooks_with_the_same_name_have_different_labels() -> None:
@@ -398,55 +349,28 @@ def test_a_webhook_named_by_its_address(name: str | None, label: str) -> None:
         ({"hasAccess": True, "suspended": False}, 1),
         ({"hasAccess": True, "suspended": True}, 0),
         ({"hasAccess": False, "suspended": False}, 0),
-        ({"suspended": True}, 0),
         ({"suspended": False}, None),
-        ({"hasAccess": "yes"}, None),
-        (None, None),
     ],
 )
 def test_the_plan(status: object, active: int | None) -> None:
     """A plan is active if it has access and is not suspended; unknown is neither."""
-    values = refresh("billing", with_field(BILLING, "status", status))
-    assert active == values.get(("workspace_active",))
-    assert 0.25 == values["workspace_spend_ratio", "x"]
+    assert active == refresh("billing", with_field(BILLING, "status", status)).get(("workspace_active",))
 
 
-@pytest.mark.parametrize(
-    ("caps", "ratio"),
-    [
-        ({"xSpendUsedCents": 0, "xSpendLimitCents": 1000}, 0),
-        ({"xSpendUsedCents": 1500, "xSpendLimitCents": 1000}, 1.5),
-        ({"xSpendUsedCents": 10, "xSpendLimitCents": 0}, None),
-        ({"xSpendUsedCents": 10, "xSpendLimitCents": "1000"}, None),
-        ({"xSpendUsedCents": None, "xSpendLimitCents": 1000}, None),
-        (None, None),
-        (..., None),
-    ],
-)
-def test_the_spend_ratio(caps: object, ratio: float | None) -> None:
-    """The ratio needs both amounts, and a limit."""
-    values = refresh("billing", with_field(BILLING, "caps", caps))
-    assert ratio == values.get(("workspace_spend_ratio", "x"))
-    assert 1 == values["workspace_active",]
-
-
-@pytest.mark.parametrize(
-    ("limits", "usage", "ratios"),
-    [
-        ({"uploads": 120, "profiles": 10}, {"uploads": 114, "profiles": 10}, {"uploads": 0.95, "profiles": 1}),
-        ({"uploads": -1, "profiles": 10}, {"uploads": 114, "profiles": 2}, {"profiles": 0.2}),
-        ({"uploads": 0, "profiles": "10"}, {"uploads": 114, "profiles": 2}, {}),
-        ({"uploads": 120}, {"uploads": None, "profiles": 2}, {}),
-        (None, 7, {}),
-    ],
-)
-def test_the_usage(limits: object, usage: object, ratios: Mapping[str, float]) -> None:
-    """The share of what the plan includes; without a limit there is none."""
-    reports, _ = run("billing", lambda _: {"limits": limits, "usage": usage}, context())
-    assert {("workspace_usage_ratio", kind): ratio for kind, ratio in ratios.items()} == values_of(reports)
-    assert {f"{ratio:.0%} of the {kind}": ratio >= 0.9 for kind, ratio in ratios.items()} == {
-        each.name: each.kind == "limit" for each in conditions_of(reports)
+def test_shares_of_the_plan() -> None:
+    """The share of what the plan includes or limits, of which nine tenths are near; without a limit there is none."""
+    document = {
+        "caps": {"xSpendUsedCents": 1500, "xSpendLimitCents": 1000},
+        "limits": {"uploads": 120, "profiles": 10},
+        "usage": {"uploads": 114, "profiles": 2},
     }
+    reports, _ = run("billing", lambda _: document, context())
+    shares = {("spend", "x"): 1.5, ("usage", "uploads"): 0.95, ("usage", "profiles"): 0.2}
+    assert {(f"workspace_{name}_ratio", kind): value for (name, kind), value in shares.items()} == values_of(reports)
+    kinds = {each.name: each.kind for each in conditions_of(reports)}
+    assert {"95% of the uploads": "limit", "20% of the profiles": "plan"}.items() <= kinds.items()
+    unlimited = {"caps": {"xSpendUsedCents": 10, "xSpendLimitCents": 0}, "limits": {"uploads": -1, "profiles": "10"}}
+    assert {} == refresh("billing", {**document, **unlimited})
 
 
 @pytest.mark.parametrize(

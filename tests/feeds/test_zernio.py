@@ -94,12 +94,6 @@ def test_connection_log() -> None:
     )
 
 
-def test_reviews_of_posts_are_no_drift() -> None:
-    """What a reviewer decides about a post is known to be no attempt."""
-    for name in ("post.rejected", "post.approved", "post.reviewed"):
-        assert () == parse({**LOG, "action": name})[0].deviations
-
-
 @pytest.mark.parametrize(
     "name", ["post_platform_failed", "POST-PLATFORM-FAILED", "postPlatformFailed", "post/platform/failed"]
 )
@@ -154,10 +148,7 @@ def test_connection_events_depend_on_the_status() -> None:
     [
         '{"postId":"p1","attemptNumber":' + "9" * 5000 + ',"x',
         '{"postId":"p1","accountUsername":"\ud800","x":1}',
-        '{"postId":"p1","accountUsername":{"_id":5}}',
-        '{"postId":"p1","tokenExpiresAt":"\n","x',
         '{"postId":"p1","accountUsername":"@acme","x":"\\ud8',
-        "[1",
         7,
     ],
 )
@@ -182,13 +173,6 @@ def test_identical_logs_are_numbered_per_status() -> None:
     first, second, third = keys(LOG, LOG, pending)
     assert [".0", ".1", ".0"] == [name[-2:] for name in (first, second, third)]
     assert sorted((first, second, third)) == sorted(keys(pending, LOG, LOG))
-
-
-def test_key_is_independent_of_the_status() -> None:
-    """A pending log that becomes final keeps its key."""
-    pending = {**LOG, "status": "pending", "status_code": None, "duration_ms": None}
-    failed = {**LOG, "status": "failed", "error_code": "TIMEOUT", "response_body": "x"}
-    assert keys(pending) == keys(LOG) == keys(failed)
 
 
 @pytest.mark.parametrize("field", ["created_at", "platform", "account_id", "request_id", "request_body", "user_id"])

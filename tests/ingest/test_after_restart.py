@@ -105,18 +105,3 @@ def test_a_restored_backup_shows_no_lower_counter(world: World, path: Path, expo
     after = exporter.scrape()
     assert not fallen(before, after)
     assert before.sum(LOGS) == after.sum(LOGS)
-
-
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_a_late_log_in_a_first_sync_that_was_killed(world: World, path: Path, generation: str) -> None:
-    """A log that arrives above what an earlier process has read counts without a scan."""
-    world.publish(600, over=DAY, kinds=KINDS)
-    api = FakeLateApi(world, generation=generation)
-    with closing(ExporterHarness(api, path, generation=generation, commit_size=100)) as exporter:
-        assert exporter.kill(12)
-        assert 0 < len(exporter.counted) < 600
-        world.insert(world.clock.now - 10 * MINUTE)
-        exporter.poll_repeatedly(3)
-        shown = exporter.scrape()
-        assert 601 == shown.sum(LOGS)
-        assert not shown.sum("late_exporter_reconciled_logs_total")

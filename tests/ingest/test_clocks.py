@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
-from typing import Any, TypeAlias
-
 import pytest
 
-from late_exporter.protocols import ApiResponse
-from tests.support.client import QueryParams
-from tests.support.clock import DAY, HOUR, VirtualClock
-from tests.support.exporter import Counted, ExporterHarness
-from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
-from tests.support.samples import Samples
+from tests.ingest.conftest import OpenExporter
+from tests.support.clock import DAY, HOUR
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, unavailable
 from tests.support.world import World
 
 SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
@@ -24,42 +17,20 @@ WEBHOOK = "late_exporter_webhook_last_received_timestamp_seconds"
 COVERAGE = "late_exporter_coverage_start_timestamp_seconds"
 TIMES = (SUCCESS, SCAN, AUDIT, WEBHOOK)
 
-Start: TypeAlias = Callable[..., ExporterHarness]
-
-
-@pytest.fixture
-def world() -> World:
-    """Return a key with the logs of some days."""
-    world = World(VirtualClock())
-    world.publish(250, over=5 * DAY)
-    return world
-
 
 @pytest.fixture
 def late(world: World) -> FakeLateApi:
-    """Return the API of that key, which sends no date that would keep the clock from having any effect."""
+    """Return an API with the logs of some days, which sends no date: the clock is all that the exporter has."""
+    world.publish(250, over=5 * DAY)
     return FakeLateApi(world, sends_date=False)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return the path of the state."""
-    return tmp_path / "state.db"
-
-
-@pytest.fixture
-def start(late: FakeLateApi, path: Path) -> Iterator[Start]:
-    """Return a function that starts the exporter, with the first sync and the first scan behind it."""
-    started: list[ExporterHarness] = []
-
-    def start(**options: Any) -> ExporterHarness:
-        started.append(ExporterHarness(late, path, audit_interval=DAY, webhooks=True, **options))
-        started[-1].settle()
-        return started[-1]
-
-    yield start
-    for exporter in started:
-        exporter.close()
+def exporter(late: FakeLateApi, open_exporter: OpenExporter) -> ExporterHarness:
+    """Return an exporter with the first sync and the first scan behind it."""
+    exporter = open_exporter(late, audit_interval=DAY, webhooks=True)
+    exporter.settle()
+    return exporter
 
 
 def run(exporter: ExporterHarness, polls: int) -> None:
@@ -90,9 +61,8 @@ def jump_and_return(exporter: ExporterHarness, jump: float = 30 * DAY) -> None:
     exporter.skew = 0.0
 
 
-def test_a_jump_blinds_no_alert_of_a_running_process(start: Start) -> None:
+def test_a_jump_blinds_no_alert_of_a_running_process(exporter: ExporterHarness) -> None:
     """The first poll after the clock is right sets every time to the present, also if it fails; then they age."""
-    exporter = start()
     run(exporter, 60)
     jump_and_return(exporter)
     fail_polls(exporter)
@@ -103,9 +73,8 @@ def test_a_jump_blinds_no_alert_of_a_running_process(start: Start) -> None:
     assert dict.fromkeys(TIMES, 120.0) == ages(exporter)
 
 
-def test_a_jump_blinds_no_alert_after_a_restart(start: Start) -> None:
+def test_a_jump_blinds_no_alert_after_a_restart(exporter: ExporterHarness) -> None:
     """A restarted process shows no time of the future, not even once, and corrects the state for the next restart."""
-    exporter = start()
     run(exporter, 60)
     jump_and_return(exporter)
     fail_polls(exporter)
@@ -118,9 +87,8 @@ def test_a_jump_blinds_no_alert_after_a_restart(start: Start) -> None:
         assert dict.fromkeys(TIMES, number * HOUR) == ages(exporter)
 
 
-def test_times_that_cannot_be_corrected_in_the_state_are_shown_right(start: Start) -> None:
+def test_times_that_cannot_be_corrected_in_the_state_are_shown_right(exporter: ExporterHarness) -> None:
     """If the state cannot be written, the correction waits for a commit, and the page does not."""
-    exporter = start()
     run(exporter, 60)
     jump_and_return(exporter)
     exporter.fill_disk()
@@ -135,9 +103,8 @@ def test_times_that_cannot_be_corrected_in_the_state_are_shown_right(start: Star
     assert dict.fromkeys(TIMES, 30.0) == ages(exporter)
 
 
-def test_a_clock_that_was_behind_hides_nothing(start: Start) -> None:
+def test_a_clock_that_was_behind_hides_nothing(exporter: ExporterHarness) -> None:
     """Times that were set by a clock a month behind are replaced by the next ones."""
-    exporter = start()
     exporter.skew = -30 * DAY
     run(exporter, 60)
     assert {True} == {age >= 30 * DAY - HOUR for age in ages(exporter).values()}
@@ -148,9 +115,8 @@ def test_a_clock_that_was_behind_hides_nothing(start: Start) -> None:
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_checks_are_due_after_a_jump(start: Start, *, restarts: bool) -> None:
+def test_checks_are_due_after_a_jump(exporter: ExporterHarness, *, restarts: bool) -> None:
     """Scans and audits that a wrong clock has dated in the future do not put off the next ones."""
-    exporter = start()
     run(exporter, 60)
     jump_and_return(exporter)
     if restarts:
@@ -160,77 +126,29 @@ def test_checks_are_due_after_a_jump(start: Start, *, restarts: bool) -> None:
     assert {True} == {0 <= age < HOUR for age in ages(exporter).values()}
 
 
-class WrongDateApi(FakeLateApi):
-    """An API with a wrong date in one response.
-
-    Args:
-        number: Number of the response.
-        error: Seconds by which its date is ahead.
-    """
-
-    def __init__(self, world: World, number: int, error: float) -> None:
-        super().__init__(world, quirks=ListQuirks(max_page_size=50))
-        self._number = number
-        self._error = error
-
-    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
-        number = len(self.requests)
-        response = await super().get(path, params, path_template=path_template)
-        if response is None or response.date is None or number != self._number:
-            return response
-        return response._replace(date=response.date + self._error)
-
-
-def durable_state(path: Path, number: int, error: float) -> tuple[list[Counted], Samples]:
-    """Return what a sync, a catch-up and a scan have counted and left for a restart."""
-    world = World(VirtualClock())
-    world.publish(120, over=5 * DAY)
-    late = WrongDateApi(world, number, error)
-    with closing(ExporterHarness(late, path / f"{number}.db")) as exporter:
-        exporter.poll_repeatedly(2)
-        world.clock.advance(2 * HOUR)
-        world.publish(120)
-        exporter.poll_repeatedly(20)
-        assert number < len(late.requests)
-        exporter.restart()
-        shown = {
-            at: value for at, value in exporter.scrape().items() if at[0].startswith(("late_publishing", COVERAGE))
-        }
-        return exporter.counted, Samples(shown)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("error", [400 * DAY, -400 * DAY])
-def test_one_wrong_date_changes_no_count(error: float, tmp_path: Path) -> None:
-    """Whichever response has it: the logs, their metrics and the coverage are those of a run without it."""
-    expected = durable_state(tmp_path, -1, error)
-    for number in range(30):
-        assert expected == durable_state(tmp_path, number, error), number
-
-
 @pytest.mark.parametrize(("sends_date", "has_logs"), [(True, True), (True, False), (False, True), (False, False)])
 def test_coverage_does_not_start_in_the_future(
-    late: FakeLateApi, world: World, path: Path, *, sends_date: bool, has_logs: bool
+    late: FakeLateApi, world: World, open_exporter: OpenExporter, *, sends_date: bool, has_logs: bool
 ) -> None:
     """A jump moves the start of the coverage only without dates and logs, and then not for longer than it lasts."""
     late.sends_date = sends_date
     is_known = sends_date or has_logs
-    with closing(ExporterHarness(late, path)) as exporter:
+    exporter = open_exporter(late)
+    exporter.settle()
+    if not has_logs:
+        world.delete(*world.ids)
         exporter.settle()
-        if not has_logs:
-            world.delete(*world.ids)
-            exporter.settle()
-        before = exporter.scrape().sum(COVERAGE)
-        exporter.skew = 30 * DAY
-        exporter.poll_repeatedly(3)
-        moved = exporter.scrape().sum(COVERAGE)
-        assert (before if is_known else exporter.clock.now + 23 * DAY) == pytest.approx(moved, abs=HOUR)
-        exporter.skew = 0.0
-        exporter.poll_repeatedly(1)
-        assert (before if is_known else exporter.clock.now) == pytest.approx(exporter.scrape().sum(COVERAGE), abs=1)
-        exporter.skew = -30 * DAY
-        settled = exporter.scrape().sum(COVERAGE)
-        exporter.poll_repeatedly(3)
-        exporter.skew = 0.0
-        exporter.poll_repeatedly(1)
-        assert exporter.scrape().sum(COVERAGE) <= max(settled, exporter.clock.now - 7 * DAY)
+    before = exporter.scrape().sum(COVERAGE)
+    exporter.skew = 30 * DAY
+    exporter.poll_repeatedly(3)
+    moved = exporter.scrape().sum(COVERAGE)
+    assert (before if is_known else exporter.clock.now + 23 * DAY) == pytest.approx(moved, abs=HOUR)
+    exporter.skew = 0.0
+    exporter.poll_repeatedly(1)
+    assert (before if is_known else exporter.clock.now) == pytest.approx(exporter.scrape().sum(COVERAGE), abs=1)
+    exporter.skew = -30 * DAY
+    settled = exporter.scrape().sum(COVERAGE)
+    exporter.poll_repeatedly(3)
+    exporter.skew = 0.0
+    exporter.poll_repeatedly(1)
+    assert exporter.scrape().sum(COVERAGE) <= max(settled, exporter.clock.now - 7 * DAY)

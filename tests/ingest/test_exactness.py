@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
-from tests.support.events import COUNTS, FINALS, KINDS, MOVES, NUMBERS
 from tests.support.exporter import NEVER, ExporterHarness
 from tests.support.late_api import (
     Document,
@@ -31,15 +25,11 @@ from tests.support.late_api import (
     unauthorized,
     unavailable,
 )
-from tests.support.oracle import Oracle, created_at, expected_pending
-from tests.support.profiles import example_count, is_thorough, spread
+from tests.support.oracle import Oracle, created_at
+from tests.support.profiles import spread
 from tests.support.samples import Samples
 from tests.support.world import LogStatus, World
 
-Action: TypeAlias = tuple[str, int, int]
-Events: TypeAlias = tuple[float, list[Action], list[tuple[int, Action]]]
-
-MEMORY = Path("/dev/shm")  # noqa: S108 - for files of a test, where there is such a place
 FAULTS = (unavailable, unauthorized, rate_limited, cut_off, empty, no_logs, bad_gateway)
 
 
@@ -109,30 +99,6 @@ def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(
     assert step > 20
 
 
-@pytest.mark.parametrize("deleted", spread(range(2, 24, 3)))
-@pytest.mark.parametrize("number", spread(range(2, 7)))
-def test_a_list_that_moves_up_during_a_seek_hides_no_log(
-    number: int, deleted: int, world: World, exporter: ExporterHarness
-) -> None:
-    """A page that started too high when it was read may start too low once logs above it are deleted."""
-    exporter.commit_size = 1
-    exporter.api.quirks = ListQuirks(max_page_size=10)
-    exporter.poll()
-    world.clock.advance(1)
-    world.publish(12)
-    exporter.api.fail_request(1, unavailable)
-    exporter.poll()
-    world.clock.advance(1)
-    world.publish(12)
-    exporter.api.before_request(2, partial(world.publish, 8))
-    exporter.api.before_request(number, partial(world.delete_top, deleted))
-    exporter.poll()
-    shown = {sighted for sighted in world.visible if sighted[0] in world.appended_ids}
-    assert {sighted for sighted in shown if world.insertion_order[sighted[0]] < 24} <= exporter.observations
-    exporter.poll_repeatedly(1)
-    assert set(world.visible) <= exporter.observations
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("number", spread(range(6)))
 def test_a_fault_at_every_request_costs_nothing(
@@ -177,25 +143,6 @@ def test_logs_of_one_moment_fill_several_pages(deleted: int, world: World, expor
     world.publish(250, over=0)
     exporter.poll()
     check(exporter, world, set(world.history) - unread)
-
-
-@pytest.mark.parametrize("together", [1, 1000])
-def test_logs_at_the_high_water_mark_do_not_end_a_catch_up(
-    together: int, world: World, open_exporter: OpenExporter
-) -> None:
-    """A catch-up down to the time of the high-water mark does not take logs it has just read for known ones."""
-    exporter = open_exporter(
-        FakeLateApi(world, quirks=ListQuirks(max_page_size=10)), reconcile_interval=NEVER, commit_size=together
-    )
-    world.publish(20, over=HOUR)
-    world.publish(6, over=0)
-    exporter.poll()
-    for _ in range(3):
-        world.publish(31, over=0)
-        exporter.api.fail_request(2, unavailable)
-        exporter.poll()
-        exporter.poll()
-        check(exporter, world, world.history)
 
 
 def test_a_log_from_the_future_does_not_move_the_high_water_mark(world: World, exporter: ExporterHarness) -> None:
@@ -269,24 +216,6 @@ def test_a_short_lookback_leaves_older_logs_out_for_ever(
     check(exporter, world, scope)
     exporter.settle()
     check(exporter, world, scope)
-
-
-@pytest.mark.parametrize("skew", [-366 * DAY, -HOUR, HOUR, 366 * DAY])
-def test_a_wrong_clock_is_set_right_by_the_date_header(
-    skew: float, world: World, late: FakeLateApi, open_exporter: OpenExporter
-) -> None:
-    """An exporter whose clock is a year off counts by the API's clock."""
-    exporter = open_exporter(late, skew=skew)
-    world.publish(300, over=6 * DAY)
-    exporter.poll()
-    check(exporter, world, world.history)
-    for _ in range(12):
-        world.clock.advance(DAY)
-        world.publish(40)
-        exporter.poll()
-        exporter.restart()
-    exporter.settle()
-    check(exporter, world, world.history)
 
 
 def test_a_pending_log_deep_in_the_list_settles_within_two_polls(world: World, exporter: ExporterHarness) -> None:
@@ -436,36 +365,6 @@ def test_thousands_of_platforms_end_in_other_and_every_sum_is_exact(world: World
     assert 4950 == scrape.sum("late_exporter_label_overflow_total", family="late_publishing_logs_total")
 
 
-def test_connection_logs_are_counted_exactly_once_too(
-    world: World, late: FakeLateApi, open_exporter: OpenExporter
-) -> None:
-    """Connection logs are exact through a kill and a restart, and exposed once they are complete."""
-    exporter = open_exporter(late, feeds=("publishing", "connections"))
-    for _ in range(230):
-        world.clock.advance(60)
-        world.add_connection()
-    world.publish(10)
-    exporter.poll()
-    assert 0 == exporter.scrape().sum("late_connection_events_total")
-    assert 10 == exporter.scrape().sum("late_publishing_logs_total")
-    exporter.poll(feed="connections")
-    world.add_connection("connect_failed", error={"code": "oauth_denied"}, accountId=None)
-    world.clock.advance(1)
-    world.add_connection("disconnect", accountId="acc1")
-    exporter.restart(downtime=60)
-    exporter.poll(feed="connections")
-    scrape = exporter.scrape()
-    assert {
-        ("instagram", "connect_success", "oauth"): 230,
-        ("instagram", "connect_failed", "oauth"): 1,
-        ("instagram", "disconnect", "oauth"): 1,
-    } == scrape.family("late_connection_events_total")
-    assert {("instagram", "connect_failed", "oauth_denied"): 1} == scrape.family("late_connection_failures_total")
-    assert {} == scrape.family("late_account_connected")
-    assert len(exporter.counted) == len(set(exporter.counted)) == 242
-    assert {"publishing", "connections"} == {each.feed for each in exporter.counted}
-
-
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("number", range(3))
 def test_a_state_that_cannot_be_written_counts_nothing_twice(
@@ -550,236 +449,3 @@ def test_nothing_that_was_shown_falls_when_the_process_dies_on_a_full_disk(
 def _without_unsaved_polls(shown: Samples) -> Samples:
     """Return the samples without polls that failed to commit, which are exposed although not saved."""
     return Samples({at: value for at, value in shown.items() if ("outcome", "store_error") not in at[1]})
-
-
-ACTIONS = st.one_of(
-    st.tuples(st.sampled_from(("publish", "publish", "publish", "moment")), COUNTS, NUMBERS),
-    st.tuples(st.just("late"), st.integers(0, 50), NUMBERS),
-    st.tuples(st.just("delete"), NUMBERS, COUNTS),
-    st.tuples(st.just("settle"), NUMBERS, NUMBERS),
-)
-"""What can happen in a world: a name and two numbers."""
-
-MAX_PENDING_POLLS = 300
-TIMES = st.sampled_from((1.0, 29.0, 30.0, 30.0, 90.0, 90.0, 20 * MINUTE, 3 * HOUR, DAY, 6.9 * DAY, 9 * DAY))
-EVENTS = st.tuples(
-    TIMES,
-    st.builds(
-        lambda burst, actions: [burst, *actions],
-        st.tuples(st.just("publish"), st.sampled_from((0, 3, 12, 25, 40, 55)), NUMBERS),
-        st.lists(ACTIONS, max_size=2),
-    ),
-    st.lists(st.tuples(st.integers(0, 5), MOVES | ACTIONS), max_size=3),
-)
-"""How much time passes before a poll, what happens meanwhile, and what before which of its requests."""
-
-
-START: dict[str, Any] = {
-    "cap": st.sampled_from((10, 10, 10, 100)),
-    "latency": st.sampled_from((0.0, 0.0, 2.0)),
-    "dated": st.booleans(),
-    "history": st.sampled_from((0, 3, 25, 130)),
-    "reconcile": st.sampled_from((10 * MINUTE, 6 * HOUR)),
-    "together": st.sampled_from((1, 15, 1000)),
-}
-"""How a machine begins."""
-
-
-class Exactness(RuleBasedStateMachine):
-    """A world with random events, and an exporter that must count it exactly."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
-        self.world = World(VirtualClock())
-        self.due: set[LogStatus] = set()
-        self.shown = Samples()
-        self.steady = True
-
-    @initialize(**START)
-    def begin(self, cap: int, latency: float, history: int, reconcile: float, together: int, *, dated: bool) -> None:
-        """Start with an API with some logs, and an exporter that has not polled."""
-        self.late = FakeLateApi(self.world, latency=latency, sends_date=dated, quirks=ListQuirks(max_page_size=cap))
-        self.world.publish(history, over=5 * DAY)
-        path = Path(self._folder.name) / "state.db"
-        self.exporter = self._start(self.late, path, reconcile_interval=reconcile, commit_size=together)
-
-    def _start(self, late: FakeLateApi, path: Path, **options: Any) -> ExporterHarness:
-        return ExporterHarness(late, path, **options)
-
-    def _commit_log(self) -> list[LogStatus]:
-        """Return the committed observations, in order."""
-        return [(each.key, each.status) for each in self.exporter.counted]
-
-    @rule(events=EVENTS)
-    def poll(self, events: Events) -> None:
-        """Poll successfully; logs that were in the list throughout must be counted."""
-        self._foresee(events)
-        before = {row["_id"]: row["status"] for row in self.world.rows}
-        fresh = self.world.appended_ids - {log_id for log_id, _ in self._commit_log()}
-        result = self.exporter.poll()
-        self.late.clear_events()
-        # Within a gap, a list that has become empty is believed if it is seen twice.
-        assert "success" == result.outcome or not self.world.visible, result.error
-        if not result.is_partial:
-            steady = before.items() & {row["_id"]: row["status"] for row in self.world.rows}.items()
-            self.due |= {sighted for sighted in steady & self._lasting() if sighted[0] in fresh}
-        self._compare()
-
-    @rule(events=EVENTS, number=st.integers(0, 6), fault=st.sampled_from(FAULTS))
-    def poll_with_fault(self, events: Events, number: int, fault: Fault) -> None:
-        """Poll with a fault at one request, if the poll gets that far."""
-        self._foresee(events)
-        self.late.fail_request(number, fault)
-        self.exporter.poll()
-        self.late.clear_events()
-        self._compare()
-
-    @rule(events=EVENTS, number=st.integers(0, 4))
-    def poll_with_store_failure(self, events: Events, number: int) -> None:
-        """Poll while the store cannot be written."""
-        self._foresee(events)
-        self.exporter.fail_commit(number)
-        self.exporter.poll()
-        self.exporter.free_disk()
-        self.late.clear_events()
-        self._compare()
-        self.shown = _without_unsaved_polls(self.shown)
-
-    @rule(events=EVENTS, steps=st.integers(1, 60), downtime=TIMES)
-    def kill(self, events: Events, steps: int, downtime: float) -> None:
-        """Poll and kill the process at a step, if the poll takes that many."""
-        self._foresee(events)
-        if self.exporter.kill(steps, downtime):
-            # Only the reconciliation scan finds what the killed process would have looked for next.
-            self.steady = False
-        self.late.clear_events()
-        self._compare()
-
-    @rule(downtime=TIMES)
-    def restart(self, downtime: float) -> None:
-        """Stop the exporter and start it again."""
-        self.exporter.restart(downtime)
-        self._compare()
-
-    @precondition(lambda self: self.exporter.counted)
-    @rule()
-    def settle(self) -> None:
-        """Let some time pass without events."""
-        self.exporter.settle()
-        self.due |= self._lasting()
-        assert self.exporter.is_synced
-        self._compare()
-        self._rest()
-
-    def teardown(self) -> None:
-        """Assert that everything is counted in the end."""
-        try:
-            if hasattr(self, "exporter"):
-                self.settle()
-        finally:
-            if hasattr(self, "exporter"):
-                self.exporter.close()
-            self._folder.cleanup()
-
-    def _do(self, action: Action) -> None:
-        name, first, second = action
-        world, kind = self.world, KINDS[second % len(KINDS)]
-        match name:
-            case "publish":
-                world.publish(first, kinds=KINDS[second % len(KINDS) :])
-            case "moment":
-                world.publish(first, over=0, **kind)
-            case "late":
-                world.insert(world.clock.now - MINUTE * first, precise=second % 2 == 0, **kind)
-            case "delete":
-                world.delete(*world.ids[first : first + second])
-                self.steady = False
-            case "settle":
-                pending = [row["_id"] for row in world.rows if row["status"] == "pending"]
-                for log_id in pending[first : first + 1 + second // 6]:
-                    world.change(log_id, **FINALS[second % len(FINALS)])
-
-    def _foresee(self, events: Events) -> None:
-        seconds, actions, between = events
-        self.world.clock.advance(seconds)
-        for action in actions:
-            self._do(action)
-        for number, action in between:
-            self.late.before_request(number, partial(self._do, action))
-
-    def _lasting(self) -> set[LogStatus]:
-        """Return the logs that the API shows now and for a while."""
-        since = self.world.clock.now - 7 * DAY + 5 * MINUTE
-        return {
-            sighted
-            for sighted, row in self.world.visible.items()
-            if row["createdAt"] is None or created_at(row) >= since
-        }
-
-    def _compare(self) -> None:
-        """Assert that nothing counts twice, is missed or falls, and that every family is right."""
-        counted = self._commit_log()
-        assert len(set(counted)) == len(counted)
-        assert set() == self.due - set(counted)
-        scrape = self.exporter.scrape()
-        is_hidden = not self.exporter.is_synced  # until the first poll after a start that reads everything
-        fallen = {s: value for s, value in self.shown.items() if scrape.get(s, value if is_hidden else -1) < value}
-        assert {} == fallen
-        self.shown = Samples(self.shown | scrape.counters)
-        if self.exporter.is_synced or scrape.family("late_publishing_logs_total"):
-            Oracle(self.world.history[sighted] for sighted in counted).check(scrape)
-
-    @staticmethod
-    def _pending(scrape: Samples) -> Counter[tuple[str, ...]]:
-        return Counter({labels: int(count) for labels, count in scrape.family("late_publishing_pending_logs").items()})
-
-    def _rest(self) -> None:
-        """Assert that the pending logs are right, and that a poll is one or two requests."""
-        scrape = self.exporter.scrape()
-        waiting = self._pending(scrape)
-        for _ in range(MAX_PENDING_POLLS):
-            # Pending logs that were deleted are looked up after each pass over the others, some at a time.
-            if waiting <= expected_pending(self.world, 2 * HOUR):
-                break
-            self.exporter.clock.advance(1.0)
-            assert "success" == self.exporter.poll().outcome
-            waiting = self._pending(self.exporter.scrape())
-        assert expected_pending(self.world) <= waiting <= expected_pending(self.world, 2 * HOUR)
-        if self.steady:
-            assert 0 == scrape.sum("late_exporter_reconciled_logs_total")
-        request_count = len(self.late.requests)
-        assert "success" == self.exporter.poll().outcome
-        top = set(self.world.ids[: self.late.quirks.max_page_size])
-        deep = any(row["status"] == "pending" and row["_id"] not in top for row in self.world.rows)
-        self._check_requests(len(self.late.requests) - request_count, 1 + deep)
-
-    def _check_requests(self, count: int, expected: int) -> None:
-        assert expected == count
-
-
-def test_more_logs_of_one_moment_than_a_page_are_all_counted() -> None:
-    """Logs of one time that were read out of order as the list moved do not hide the others."""
-    state = Exactness()
-    state.begin(latency=0.0, cap=10, reconcile=600.0, history=25, dated=True, together=1000)
-    state.poll_with_store_failure(
-        events=(10800.0, [("publish", 3, 51), ("late", 13, 43), ("publish", 2, 22)], [(3, ("delete", 41, 9))]), number=0
-    )
-    state.poll_with_store_failure(
-        events=(30.0, [("publish", 40, 5)], [(2, ("publish", 18, 9)), (3, ("delete", 32, 11))]), number=3
-    )
-    moves = [(2, ("moment", 99, 57)), (5, ("delete", 15, 15)), (1, ("late", 23, 28))]
-    state.poll(events=(DAY, [("publish", 3, 4), ("late", 38, 60), ("moment", 9, 33)], moves))
-    state.poll(events=(DAY, [("publish", 25, 40)], []))
-    state.teardown()
-
-
-TestExactness = Exactness.TestCase
-TestExactness.settings = settings(
-    max_examples=example_count(20, thorough=400),
-    stateful_step_count=25,
-    deadline=None,
-    derandomize=not is_thorough(),
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)

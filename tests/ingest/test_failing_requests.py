@@ -104,23 +104,6 @@ def test_a_post_that_cannot_be_read_fails_alone(error: ApiError, world: World, s
     assert len(requests) == failed_requests(exporter)["post"] <= 6
 
 
-def test_a_post_that_always_fails_is_requested_less_and_less_often(world: World, start: OpenExporter) -> None:
-    """Without a scan the log stays pending, costs a few requests, and settles soon after its post is readable."""
-    api = FaultyApi(world)
-    exporter = start(api)
-    log_id = world.insert(world.clock.now - HOUR, status="pending", postId="p1")
-    world.publish(200, over=MINUTE)
-    exporter.poll()
-    api.fails = lambda path, *_: path == "/v1/posts/p1/logs"
-    world.change(log_id, "success")
-    assert {"success": 200} == outcomes(exporter, 200)
-    assert 8 <= failed_requests(exporter)["post"] <= 10
-    assert 1 == pending(exporter)
-    api.fails = lambda *_: False
-    outcomes(exporter, 64)
-    assert 0 == pending(exporter)
-
-
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_settlement_checks_that_decide_nothing_let_the_others_have_their_turn(
     generation: str, world: World, start: OpenExporter
@@ -262,20 +245,6 @@ def test_a_row_that_cannot_be_read_does_not_block_a_catch_up(
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_row_that_cannot_be_read_does_not_block_a_first_sync(
-    generation: str, world: World, start: OpenExporter
-) -> None:
-    """A first sync skips the row after three failures, and the series are exposed."""
-    api = FaultyApi(world, generation=generation)
-    exporter = start(api)
-    ids = world.publish(450, over=DAY)
-    api.fail_rows(ids[120], ids[121])
-    assert {"unavailable": 2, "success": 1} == outcomes(exporter, 3)
-    assert {"success": 448} == statuses(exporter)
-    assert 2 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_row_at_the_head_that_cannot_be_read_is_skipped(generation: str, world: World, start: OpenExporter) -> None:
     """After three failed polls, polls succeed although the row is among the newest; it is reported once."""
     api = FaultyApi(world, generation=generation)
@@ -354,15 +323,6 @@ def test_a_rejected_key_and_a_rate_limit_fail_the_poll(
     api.error, api.fails = error, lambda _path, params, _body: "status" in params
     assert {outcome: 1} == outcomes(exporter, 1)
     assert {} == failed_requests(exporter)
-
-
-def test_counters_of_failed_requests_start_at_zero(world: World, start: OpenExporter) -> None:
-    """So that ``increase()`` sees the first failure."""
-    exporter = start(FaultyApi(world))
-    exporter.poll()
-    samples = exporter.scrape()
-    names = [dict(labels)["request"] for name, labels in samples if name == "late_exporter_failed_requests_total"]
-    assert ["pending", "post", "scan", "window"] == sorted(names)
 
 
 class LargeRowsApi(FakeLateApi):

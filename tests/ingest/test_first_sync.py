@@ -32,14 +32,7 @@ def short_page(_api: FakeLateApi, body: bytes) -> bytes:
     return msgspec.json.encode({"logs": logs, "pagination": {"total": total, "hasMore": False}})
 
 
-def short_page_without_total(_api: FakeLateApi, body: bytes) -> bytes:
-    """Respond with a third of the page, and deny that there is more."""
-    document = msgspec.json.decode(body)
-    logs = document["logs"][: len(document["logs"]) // 3]
-    return msgspec.json.encode({"logs": logs, "pagination": {"hasMore": False}})
-
-
-SHAPES = (empty_list, empty_page_with_total, short_page, short_page_without_total)
+SHAPES = (empty_list, empty_page_with_total, short_page)
 
 
 def first_exposure(exporter: ExporterHarness) -> float:
@@ -151,16 +144,3 @@ def test_a_lookback_ends_a_first_sync_at_once(world: World, start_generation: Op
     exporter.poll()
     assert exporter.is_synced
     assert len(exporter.api.requests) <= 3 + 1, "three pages, and a look at the end for logs without a time"
-
-
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_logs_deleted_during_a_first_sync_do_not_delay_it(
-    generation: str, world: World, start_generation: OpenExporter
-) -> None:
-    """If the total falls because logs are deleted, a second look at the end completes the sync."""
-    world.publish(450, over=6 * HOUR)
-    exporter = start_generation(generation)
-    exporter.api.before_request(2, lambda: world.delete(*world.ids[300:320]))
-    exporter.poll()
-    assert exporter.is_synced
-    assert 430 == len(exporter.counted)

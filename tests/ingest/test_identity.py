@@ -141,20 +141,3 @@ def test_partly_alike_logs_of_more_than_a_page(
     request_count = len(late.requests)
     exporter.poll_repeatedly(3)
     assert 3 == len(late.requests) - request_count
-
-
-@pytest.mark.parametrize("above", [0, 150])
-def test_an_alike_log_that_appears_after_the_others(above: int, world: World, exporter: ExporterHarness) -> None:
-    """A time whose logs were all counted is read again if another log of it appears."""
-    world.publish(300, over=DAY)
-    exporter.poll()
-    world.clock.advance(HOUR)
-    moment = world.clock.now
-    for number in range(90):
-        world.insert(moment, requestId=f"r{number % 29}")
-    exporter.poll_repeatedly(2)
-    world.publish(above, over=10.0)
-    exporter.poll_repeatedly(1)
-    world.insert(moment, requestId="r3")
-    exporter.poll_repeatedly(8)
-    assert 301 + 90 + above == len(exporter.observations)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, unavailable
+from tests.support.late_api import FakeLateApi
 from tests.support.profiles import example_count
 from tests.support.samples import Samples
 from tests.support.world import World
@@ -80,17 +80,6 @@ def test_a_new_series_shows_zero_for_some_time(world: World, start: Start) -> No
     assert {family: 2 * value for family, value in VALUES.items()} == new_platform(exporter.scrape())
 
 
-def test_increments_within_the_time_are_shown_together(world: World, start: Start) -> None:
-    """Each log counts, and the time is that since the first of them."""
-    exporter = start()
-    for _ in range(2):
-        world.publish(1, **FAILURE)
-        exporter.poll()
-        assert ZEROS == new_platform(exporter.scrape())
-        world.clock.advance(40)
-    assert VALUES == new_platform(exporter.scrape())
-
-
 def values(samples: Samples, family: str, **labels: str) -> list[float]:
     """Return the values of the series of a family with some labels."""
     return [
@@ -131,25 +120,6 @@ def test_own_counters_that_nobody_can_foresee_begin_with_zero(world: World, star
     assert [1.0] == values(exporter.scrape(), drift, field="status")
 
 
-@pytest.mark.parametrize("moment", ["before", "after", ""])
-def test_a_restart_does_not_end_it(world: World, start: Start, moment: str) -> None:
-    """A process that is started shows 0 as long as the one before it would have, and the value ever after."""
-    exporter = start()
-    world.publish(2, **FAILURE)
-    if moment:
-        exporter.fail_commit(0, moment)
-    exporter.poll()
-    for _ in range(2):
-        exporter.restart(20)
-        exporter.poll()
-        assert ZEROS == new_platform(exporter.scrape())
-    world.clock.advance(HOLD)
-    assert VALUES == new_platform(exporter.scrape())
-    exporter.restart()
-    exporter.poll()
-    assert VALUES == new_platform(exporter.scrape())
-
-
 def test_history_never_shows_zero(start: Start) -> None:
     """What was counted in the first sync shows its values at once, also after a restart."""
     exporter = start(feeds=("publishing", "connections"))
@@ -160,21 +130,6 @@ def test_history_never_shows_zero(start: Start) -> None:
         assert number == samples.sum("late_exporter_polls_total", feed="publishing", outcome="success")
         exporter.restart()
         exporter.poll_all()
-
-
-def test_history_that_several_polls_read(world: World, open_exporter: OpenExporter) -> None:
-    """A first sync that fails and goes on leaves no series that was born, whichever process completes it."""
-    world.publish(350, over=3600, **FAILURE)
-    exporter = open_exporter(FakeLateApi(world), zero_hold=HOLD, commit_size=50)
-    exporter.api.fail_request(2, unavailable)
-    assert exporter.poll().error
-    assert exporter.counted
-    exporter.restart()
-    exporter.poll()
-    for _ in range(2):
-        assert 350 == exporter.scrape().sum(LOGS, platform="tiktok")
-        exporter.restart()
-        exporter.poll()
 
 
 @pytest.mark.parametrize(("downtime", "shown"), [(1800, ZEROS), (7200, VALUES)])

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.schedule import PollConfig
 from late_exporter.protocols import ApiResponse
+from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
 from tests.support.clock import DAY, MINUTE, VirtualClock
-from tests.support.inside import InsideHarness
+from tests.support.exporter import ExporterHarness
 from tests.support.late_api import Document, FakeLateApi
 from tests.support.world import World, iso_time
 
@@ -74,23 +71,21 @@ def api() -> RequestLogApi:
 
 
 @pytest.fixture
-def exporter(api: RequestLogApi, tmp_path: Path) -> Iterator[InsideHarness]:
+def exporter(api: RequestLogApi, open_exporter: OpenExporter) -> ExporterHarness:
     """Return an exporter that has completed its first sync."""
-    config = PollConfig(audit_interval=DAY)
-    path = tmp_path / "state.db"
-    with closing(InsideHarness(api, path, feeds=("api_request",), config=config, generation="zernio")) as exporter:
-        assert "success" == exporter.poll().outcome
-        yield exporter
+    exporter = open_exporter(api, feeds=("api_request",), audit_interval=DAY)
+    assert "success" == exporter.poll().outcome
+    return exporter
 
 
-def count(exporter: InsideHarness) -> float:
+def count(exporter: ExporterHarness) -> float:
     """Return the exposed number of logs."""
     return exporter.scrape().sum(LOGS, type="api_request")
 
 
-def test_only_requests_of_the_customer_count(exporter: InsideHarness, api: RequestLogApi) -> None:
+def test_only_requests_of_the_customer_count(exporter: ExporterHarness, api: RequestLogApi) -> None:
     """First sync, polls, a restart and a catch-up of mostly own requests count those of the customer exactly once."""
-    assert 10 == count(exporter) == len(exporter.commit_log)
+    assert 10 == count(exporter) == len(exporter.counted)
     api.world.clock.advance(30)
     api.log("curl/8")
     exporter.poll()
@@ -100,10 +95,10 @@ def test_only_requests_of_the_customer_count(exporter: InsideHarness, api: Reque
         api.world.clock.advance(10)
         api.log("curl/8" if number % 100 == 7 else OWN)
     exporter.poll_repeatedly(2)
-    assert 15 == count(exporter) == len(set(exporter.commit_log)) == len(exporter.commit_log)
+    assert 15 == count(exporter) == len(set(exporter.counted)) == len(exporter.counted)
 
 
-def test_own_requests_are_no_findings(exporter: InsideHarness, api: RequestLogApi) -> None:
+def test_own_requests_are_no_findings(exporter: ExporterHarness, api: RequestLogApi) -> None:
     """Reconciliation and audit neither count nor miss the requests of the exporter."""
     exporter.settle()
     for _ in range(20):
@@ -116,7 +111,7 @@ def test_own_requests_are_no_findings(exporter: InsideHarness, api: RequestLogAp
     assert 10 == count(exporter)
 
 
-def test_equal_requests_of_the_customer_keep_their_keys(exporter: InsideHarness, api: RequestLogApi) -> None:
+def test_equal_requests_of_the_customer_keep_their_keys(exporter: ExporterHarness, api: RequestLogApi) -> None:
     """Own requests of the same time do not change the ordinals of equal logs, whatever their order."""
     api.world.clock.advance(60)
     for user_agent in ("curl/8", OWN, "curl/8", None):

@@ -18,7 +18,6 @@ pytestmark = pytest.mark.exhaustive
 
 Start: TypeAlias = Callable[..., ExporterHarness]
 
-SOME_FILTERS = ("inclusive", "exclusive seconds", "ignored")
 USABLE_FILTERS = tuple(name for name in TIME_FILTERS if name not in ("ignored", "rejected"))
 REJECTION = "400: skip must be <= 500; logs below the newest"
 
@@ -34,12 +33,6 @@ def start(open_exporter: OpenExporter) -> Start:
         return open_exporter(api, commit_size=commit_size, reconcile_interval=reconcile)
 
     return start
-
-
-def uncounted(exporter: ExporterHarness, world: World) -> set[str]:
-    """Return the ids of the listed logs that are not counted; assert that none counts twice."""
-    assert len(exporter.counted) == len(set(exporter.counted)) <= len(world.insertion_order)
-    return set(world.ids) - exporter.counted_ids
 
 
 def check(exporter: ExporterHarness, world: World) -> None:
@@ -75,19 +68,6 @@ def test_any_limit_of_skip(limit: int, time_filter: str, world: World, start: St
 
 
 @pytest.mark.parametrize("time_filter", ["ignored", "rejected"])
-def test_a_filter_that_does_not_work_costs_few_requests(time_filter: str, world: World, start: Start) -> None:
-    """If bounds are ignored or rejected, every log is still counted."""
-    exporter = start(world, time_filter=time_filter)
-    world.publish(900, over=3 * DAY)
-    exporter.poll()
-    world.clock.advance(HOUR)
-    world.publish(300)
-    exporter.poll()
-    check(exporter, world)
-    assert 1200 / 98 + 10 >= len(exporter.requests)
-
-
-@pytest.mark.parametrize("time_filter", ["ignored", "rejected"])
 def test_logs_out_of_reach_are_an_error_that_says_what_to_do(time_filter: str, world: World, start: Start) -> None:
     """If neither skip nor time leads to a log, the first sync fails with a message, and works once time does."""
     exporter = start(world, max_skip=500, time_filter=time_filter)
@@ -100,37 +80,6 @@ def test_logs_out_of_reach_are_an_error_that_says_what_to_do(time_filter: str, w
     exporter.api.quirks = ListQuirks(max_skip=500)
     exporter.poll()
     check(exporter, world)
-
-
-MOVES: dict[str, Callable[[World], object]] = {
-    "insert": lambda world: world.publish(33),
-    "delete newest": lambda world: world.delete_top(33),
-    "delete around a page edge": lambda world: world.delete(*world.ids[70:130]),
-    "delete everything read": lambda world: world.delete_top(150),
-    "late": lambda world: [world.insert(world.clock.now - age * HOUR) for age in range(1, 47)],
-    "tail expires": lambda world: world.delete(*world.ids[-120:]),
-    "all but the newest expire": lambda world: world.delete(*world.ids[40:]),
-}
-
-
-@pytest.mark.parametrize("time_filter", SOME_FILTERS)
-@pytest.mark.parametrize("number", [1, 3, 8])
-@pytest.mark.parametrize("move", MOVES)
-def test_a_list_that_moves_between_bounded_pages(
-    move: str, number: int, time_filter: str, world: World, start: Start
-) -> None:
-    """A log that is in the list during the whole read is counted by it, whatever moves meanwhile."""
-    limit = {} if time_filter == "ignored" else {"max_skip": 25}
-    exporter = start(world, max_page_size=20, time_filter=time_filter, **limit)
-    world.publish(400, over=2 * DAY)
-    before = set(world.ids)
-    exporter.api.before_request(number, partial(MOVES[move], world))
-    assert "success" == exporter.poll().outcome
-    assert set() == uncounted(exporter, world) & before
-    exporter.api.clear_events()
-    exporter.poll_repeatedly(1)
-    if move != "late":
-        assert set() == uncounted(exporter, world)
 
 
 @pytest.mark.parametrize(("latency", "page_count"), [(0.5, 4), (2.0, 1)])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from late_exporter.errors import ApiUnavailable, ResponseTooLarge
@@ -43,25 +41,6 @@ def pending(exporter: ExporterHarness) -> float:
 def listed_pending(world: World) -> int:
     """Return the number of logs that are pending in the API."""
     return sum(row["status"] == "pending" for row in world.rows)
-
-
-def test_a_log_that_a_scan_of_pending_logs_could_not_see_is_not_given_up(world: World, start: OpenExporter) -> None:
-    """The list of pending logs moves up between two of its pages, past a log without a post."""
-    api = FakeLateApi(world)
-    exporter = start(api)
-    ids = [
-        world.insert(world.clock.now - DAY + n, status="pending", postId=None if n == 28 else f"p{n}")
-        for n in range(130)
-    ]
-    world.publish(150, over=HOUR)
-    exporter.poll()
-    for log_id in ids[-4:]:
-        world.change(log_id, "success")
-    exporter.poll_repeatedly(6)
-    assert 126 == listed_pending(world) == pending(exporter)
-    world.delete(ids[28])
-    exporter.poll_repeatedly(6)
-    assert 125 == listed_pending(world) == pending(exporter)
 
 
 @pytest.mark.exhaustive
@@ -105,23 +84,6 @@ def test_deleted_logs_leave_the_gauge_of_a_list_that_always_announces_more(
     assert 1 == pending(exporter)
 
 
-@pytest.mark.parametrize("polls", range(1, 6))
-def test_a_list_with_short_pages_that_becomes_shorter_has_not_ended(
-    polls: int, world: World, start: OpenExporter
-) -> None:
-    """The next page of the list of pending logs is empty, and an old log is above it."""
-    exporter = start(FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_page_size=10)))
-    world.insert(world.clock.now - DAY, status="pending")
-    for _ in range(8):
-        ids = world.publish(40, over=MINUTE, status="pending")
-        world.publish(12)
-        exporter.poll_repeatedly(polls)
-        world.delete(*ids)
-        exporter.poll_repeatedly(1)
-    exporter.poll_repeatedly(12)
-    assert 1 == listed_pending(world) == pending(exporter)
-
-
 @pytest.mark.parametrize(("polls", "count"), [(4, 500), (8, 1500)])
 def test_a_deleted_log_beside_many_leaves_the_gauge(polls: int, count: int, world: World, start: OpenExporter) -> None:
     """However many other logs are within two seconds of it."""
@@ -140,25 +102,6 @@ def test_a_deleted_log_beside_many_leaves_the_gauge(polls: int, count: int, worl
     exporter.settle()
     assert 0 == pending(exporter)
     assert count + 153 == len(exporter.observations)
-
-
-ALIKE: dict[str, Any] = {"requestId": None, "postId": "p1"}
-
-
-@pytest.mark.parametrize("depth", [20, 150])
-def test_one_of_several_alike_logs_settles(depth: int, world: World, start: OpenExporter) -> None:
-    """Logs without ids that differ in nothing but their status are counted by their number in each status."""
-    exporter = start(FakeLateApi(world, generation="zernio"), reconcile_interval=10 * MINUTE)
-    moment = world.clock.now - HOUR
-    ids = [world.insert(moment, status="pending", **ALIKE) for _ in range(4)]
-    world.publish(depth, over=MINUTE)
-    exporter.poll()
-    for settled, log_id in enumerate(ids, 1):
-        world.change(log_id, "success")
-        exporter.poll_repeatedly(3)
-        assert depth > 100 or 4 + settled + depth == len(exporter.observations)
-    exporter.settle()
-    assert 8 + depth == len(exporter.observations)
 
 
 def test_a_pending_log_that_the_api_cannot_deliver_is_not_given_up(world: World, start: OpenExporter) -> None:

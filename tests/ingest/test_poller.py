@@ -124,21 +124,9 @@ def test_results_of_audits_are_removed_once_they_are_disabled(world: World, tmp_
     last = "late_exporter_audit_last_completed_timestamp_seconds"
     for audit_interval, has_results in ((HOUR, True), (0.0, False)):
         api = FakeLateApi(world)
-        with closing(
-            InsideHarness(api, tmp_path / "a.db", config=PollConfig(audit_interval=audit_interval))
-        ) as exporter:
+        with closing(InsideHarness(api, tmp_path / "a.db", audit_interval=audit_interval)) as exporter:
             exporter.settle()
             assert has_results == bool(exporter.scrape().family(last))
-
-
-def test_a_state_that_cannot_be_read_fails_the_poll(exporter: InsideHarness, world: World) -> None:
-    """Nothing is counted twice later."""
-    world.publish(1)
-    exporter.store.failing = {"lookup"}
-    assert ("store_error", "lookup: disk I/O error", False) == exporter.poll()
-    exporter.store.failing = set()
-    exporter.poll()
-    assert 1 == exporter.scrape().sum(LOGS)
 
 
 def test_a_bug_ends_the_loop(exporter: InsideHarness) -> None:

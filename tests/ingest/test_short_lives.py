@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import pytest
 
-from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.ingest.conftest import OpenExporter
+from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, unavailable
+from tests.support.late_api import FakeLateApi
 from tests.support.world import World
 
 pytestmark = pytest.mark.exhaustive
@@ -25,16 +25,10 @@ Start: TypeAlias = Callable[..., "CronJob"]
 
 
 class CronJob:
-    """Runs of ``late-exporter run --once`` by cron, with one state.
+    """Runs of ``late-exporter run --once`` by cron, with one state."""
 
-    Args:
-        latency: Seconds that a request takes, as the quota makes it wait.
-    """
-
-    def __init__(self, path: Path, generation: str, *, latency: float = 0.0, **config: Any) -> None:
-        self.world = World(VirtualClock())
-        self.api = FakeLateApi(self.world, generation=generation, latency=latency)
-        self.exporter = ExporterHarness(self.api, path, generation=generation, **config)
+    def __init__(self, api: FakeLateApi, exporter: ExporterHarness) -> None:
+        self.world, self.api, self.exporter = api.world, api, exporter
 
     def run(self, *, every: float = 5 * MINUTE, published: int = 5) -> int:
         """Let time pass and logs appear, start a process, catch up, and end it; return the number of requests."""
@@ -49,17 +43,14 @@ class CronJob:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Return a function that prepares a cron job with a state of its own."""
-    jobs: list[CronJob] = []
+def start(world: World, open_exporter: OpenExporter) -> Start:
+    """Return a function that prepares a cron job; a request takes ``latency`` seconds, as the quota makes it wait."""
 
-    def start(generation: str, **options: Any) -> CronJob:
-        jobs.append(CronJob(tmp_path / f"{len(jobs)}.db", generation, **options))
-        return jobs[-1]
+    def start(generation: str, *, latency: float = 0.0, **config: Any) -> CronJob:
+        api = FakeLateApi(world, generation=generation, latency=latency)
+        return CronJob(api, open_exporter(api, **config))
 
-    yield start
-    for job in jobs:
-        job.exporter.close()
+    return start
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -105,21 +96,6 @@ def test_more_than_a_page_of_pending_logs_settles(start: Start, generation: str,
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_an_audit_within_a_run(start: Start, generation: str) -> None:
-    """An audit that fits into a run is completed by one, after a scan of the whole list."""
-    job = start(generation, latency=1.0, audit_interval=DAY)
-    job.world.publish(450, over=3 * DAY)
-    job.run()
-    job.run(every=MINUTE)
-    synced_at = job.gauge(LAST_AUDIT)
-    job.world.insert(job.world.clock.now - 2 * DAY, platform="tiktok")
-    for _ in range(3):
-        job.run(every=12 * MINUTE)
-    assert synced_at < job.gauge(LAST_AUDIT)
-    assert 0 == job.gauge(MISSING)
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_process_that_is_restarted_every_nine_minutes(start: Start, generation: str) -> None:
     """Scans and audits complete although no process lives for ten minutes; each is killed without a last commit."""
     job = start(generation, audit_interval=DAY)
@@ -144,20 +120,3 @@ def test_a_run_with_nothing_to_do_is_short(start: Start) -> None:
     job.world.publish(950, over=DAY)
     assert 14 >= job.run()
     assert [3, 3] == [job.run(every=MINUTE), job.run(every=MINUTE)]
-
-
-def test_work_that_fails_ends_the_run(start: Start) -> None:
-    """An API that fails during a scan fails the run, which keeps what it has read, and the next run continues."""
-    job = start("late")
-    job.world.publish(1000, over=3 * DAY)
-    job.run()
-    job.exporter.restart(11 * HOUR)
-    for number in range(6, 20):
-        job.api.fail_request(number, unavailable)
-    assert "unavailable" == job.exporter.run_once().outcome
-    job.api.clear_events()
-    job.exporter.restart(MINUTE)
-    requests = len(job.api.requests)
-    assert job.exporter.run_once().error is None
-    assert 12 >= len(job.api.requests) - requests, "fewer than the list has pages, beside those of the last hour"
-    assert job.world.clock.now - 2 * MINUTE <= job.gauge(LAST_SCAN)

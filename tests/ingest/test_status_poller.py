@@ -13,7 +13,6 @@ from late_exporter.errors import (
     BadRequest,
     Forbidden,
     LateError,
-    RateLimited,
 )
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.shared_resources import SharedResources
@@ -167,33 +166,6 @@ async def test_requests_at_default_intervals(random: float, accounts: int) -> No
     assert harness.value("late_posts", "draft") is not None
 
 
-@pytest.mark.parametrize("failure", [ApiUnavailable("500: oops", status=500), RateLimited("429", until=0.0)])
-async def test_failing_feeds_take_no_more_requests(failure: LateError) -> None:
-    """An API that fails every request is not asked more often than a healthy one."""
-    harness = StatusHarness()
-    harness.api.documents = dict.fromkeys(harness.api.documents, failure)
-    await harness.run_until(HOUR)
-    assert 40 <= len(harness.times) <= 70
-    assert 4 == len(harness.logs("status feed failed"))
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("workspaces", [2, 10])
-async def test_workspaces_with_one_key_share_its_requests(workspaces: int) -> None:
-    """Two and a half requests per minute hold per key, not per workspace, and no series goes stale for it."""
-    harness = StatusHarness(*(f"w{number}" for number in range(workspaces)))
-    async with harness.running():
-        await harness.clock.reach(HOUR)
-        first_hour = len(harness.times)
-        for minute in range(1, 121):
-            await harness.clock.reach(HOUR + minute * MINUTE)
-            for name in harness.pollers:
-                assert "late_posts" in harness.families(name), minute
-    # All feeds are refreshed at once at the start.
-    assert first_hour <= 150 + 12 * workspaces
-    assert 200 <= len(harness.times) - first_hour <= 300
-
-
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("rate_limit", "per_minute"), [(10, 1), (60, 3), (600, 30)])
 async def test_no_minute_takes_more_than_a_twentieth_of_the_limit(rate_limit: int, per_minute: int) -> None:
@@ -290,26 +262,6 @@ async def test_stale_series_are_removed(harness: StatusHarness) -> None:
         assert 1 == harness.ups()["posts"]
 
 
-async def test_stale_series_are_removed_while_a_request_waits(harness: StatusHarness) -> None:
-    """Series go stale in time even if a request waits for the end of a rate limit."""
-    async with harness.running():
-        await harness.clock.reach(1)
-        blocked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        async def wait(_path: str, _params: QueryParams) -> None:
-            await blocked
-
-        harness.api.handler = wait
-        await harness.clock.reach(14 * MINUTE)
-        assert {"late_posts", "late_account_health", "late_webhook_active"} <= harness.families()
-        await harness.clock.reach(16 * MINUTE)
-        assert {"late_webhook_active", "late_webhook_consecutive_failures"} <= harness.families()
-        assert not {"late_posts", "late_account_health", INFO} & harness.families()
-        assert 0 == harness.ups()["accounts"]
-        await harness.clock.reach(4 * HOUR)
-        assert set() == harness.families()
-
-
 async def test_a_failed_request_changes_nothing_of_its_feed(harness: StatusHarness) -> None:
     """Gauges are replaced as a whole: a refresh that fails at its last request shows none of its values."""
     async with harness.running():
@@ -400,25 +352,6 @@ async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) 
         assert 0 == harness.value(CONNECTED, "instagram", "acc1")
 
 
-async def test_the_summary_for_the_status_page(harness: StatusHarness) -> None:
-    """The status page learns what needs attention; a post is overdue as of the refresh, after some minutes of grace."""
-    harness.api.documents["/v1/accounts/health"] = {"accounts": [{**HEALTH, "needsReconnect": True}]}
-    harness.api.documents["/v1/webhooks/settings"] = {"webhooks": [{**WEBHOOK, "isActive": False}]}
-    harness.api.documents["/v1/billing"] = {"status": {"hasAccess": True, "suspended": True}}
-    targets = [{"platform": "instagram", "accountId": "acc1"}]
-    harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), platforms=targets)
-    posts = {"scheduled", "pending_approval"}
-    async with harness.running():
-        await harness.clock.reach(4 * MINUTE)
-        conditions = {each.kind: each.name for each in harness.poller.health.conditions}
-        assert {
-            "reconnect": "acme (instagram)", "webhook": "orders", "inactive": "", "plan": "40% of the uploads"
-        } == conditions  # fmt: skip
-        await harness.clock.reach(11 * MINUTE)
-        conditions = {each.kind: each.name for each in harness.poller.health.conditions if each.kind in posts}
-        assert dict.fromkeys(posts, "p1 “text” for acme (instagram)") == conditions
-
-
 async def test_a_webhook_refreshes_a_feed_early(harness: StatusHarness) -> None:
     """A feed that is woken is refreshed within half a minute, but no sooner than a minute after its last refresh."""
     path = "/v1/accounts"
@@ -437,18 +370,6 @@ async def test_a_webhook_refreshes_a_feed_early(harness: StatusHarness) -> None:
         assert 3 == harness.api.paths[path]
 
 
-async def test_a_webhook_does_not_wake_a_feed_that_is_off(harness: StatusHarness) -> None:
-    """A feed that the API refuses, or that is not configured, stays off."""
-    harness.api.documents |= {"/v1/billing": FORBIDDEN, "/v1/usage": FORBIDDEN}
-    async with harness.running():
-        await harness.clock.reach(10 * MINUTE)
-        harness.poller.wake_callbacks["billing"]()
-        await harness.clock.reach(20 * MINUTE)
-        assert 1 == harness.api.paths["/v1/billing"]
-        harness.poller.reconfigure(harness.api, StatusConfig(intervals={"posts": 300.0}), harness.pace)
-        harness.poller.wake_callbacks["billing"]()
-
-
 async def test_conditions_are_bounded(harness: StatusHarness) -> None:
     """However many accounts are in trouble, and however much the API says about each, little of it is kept."""
     row = {**HEALTH, "canPost": False, "issues": ["x" * 99] * 9}
@@ -458,22 +379,6 @@ async def test_conditions_are_bounded(harness: StatusHarness) -> None:
     conditions = [each for each in harness.poller.health.conditions if each.kind == "blocked"]
     assert 900 < len(conditions) <= 1000
     assert {200} == {len(each.text) for each in conditions}
-
-
-async def test_conditions_vanish_with_their_feed(harness: StatusHarness) -> None:
-    """A post is reported as long as the number of posts is shown: no longer than three intervals without a refresh."""
-
-    def kinds() -> set[str]:
-        return {each.kind for each in harness.poller.health.conditions}
-
-    async with harness.running():
-        await harness.clock.reach(11 * MINUTE)
-        assert "scheduled" in kinds()
-        harness.api.documents["/v1/posts"] = ApiUnavailable("500: oops", status=500)
-        await harness.clock.reach(16 * MINUTE)
-        assert "scheduled" in kinds()
-        await harness.clock.reach(40 * MINUTE)
-        assert "scheduled" not in kinds()
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,16 +13,13 @@ import pytest
 
 from late_exporter.api.generation import EXAMINATION_INTERVAL, MAX_REFUSALS
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.schedule import PollConfig
 from late_exporter.simulator.log_list import LogRow
-from tests.ingest.test_exactness import MEMORY
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import NEVER
 from tests.support.inside import InsideHarness as ExporterHarness
 from tests.support.late_api import VANISHED, Document, FakeLateApi, ListQuirks, unavailable
 from tests.support.oracle import created_at
 from tests.support.profiles import spread
-from tests.support.steps import drive
 from tests.support.world import World
 
 Start: TypeAlias = Callable[..., ExporterHarness]
@@ -31,20 +29,17 @@ GENERATION = "late_exporter_api_generation_info"
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
-    """Return a function that starts an exporter that detects the generation, with a database file of its own."""
-    folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
-    started: list[ExporterHarness] = []
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts an exporter that detects the generation, with a state of its own."""
+    numbers = count()
 
-    def start(late: FakeLateApi, **options: Any) -> ExporterHarness:
-        defaults = {"generation": "auto", "config": options.pop("pace", PollConfig(reconcile_interval=NEVER))}
-        started.append(ExporterHarness(late, Path(folder.name, f"{len(started)}.db"), **{**defaults, **options}))
-        return started[-1]
+    with ExitStack() as stack:
 
-    yield start
-    for exporter in started:
-        exporter.close()
-    folder.cleanup()
+        def start(late: FakeLateApi, **options: Any) -> ExporterHarness:
+            options = {"generation": "auto", "reconcile_interval": NEVER, **options}
+            return stack.enter_context(closing(ExporterHarness(late, tmp_path / f"{next(numbers)}.db", **options)))
+
+        yield start
 
 
 def expected_counts(rows: Sequence[LogRow]) -> Counter[tuple[str, ...]]:
@@ -68,22 +63,6 @@ def switch(exporter: ExporterHarness) -> None:
     for _ in range(4):
         exporter.poll_repeatedly(1)
     assert {("zernio",): 1.0} == exporter.scrape().family(GENERATION)
-
-
-@pytest.mark.parametrize("depth", [1, 20, 260])
-def test_a_pending_log_settles_without_its_post(depth: int, world: World, start: Start) -> None:
-    """The final status of a pending log at any depth is looked up by its time, within two polls."""
-    exporter = start(FakeLateApi(world, generation="zernio"))
-    (waiting,) = world.publish(1, status="pending", durationMs=None)
-    world.clock.advance(HOUR)
-    world.publish(depth)
-    exporter.poll()
-    world.change(waiting, "failed", statusCode=500, durationMs=10)
-    exporter.poll_repeatedly(2)
-    assert {("instagram", "publish", "pending"): 1, ("instagram", "publish", "failed"): 1} == {
-        labels: count for labels, count in exposed_counts(exporter).items() if labels[2] != "success"
-    }
-    assert {} == exporter.scrape().family("late_publishing_pending_logs")
 
 
 def test_a_pending_log_whose_action_changes_with_its_status_settles(world: World, start: Start) -> None:
@@ -379,32 +358,3 @@ def test_a_list_that_is_not_written_to_is_noticed(generation: str, world: World,
         exporter.examine()
         assert {"late": 0.0, "zernio": 0.0} == gauge(exporter, UNREAD)
         assert expected_counts(world.rows) == exposed_counts(exporter)
-
-
-@pytest.mark.parametrize(("generation", "unread"), [("auto", []), ("late", ["zernio"])])
-def test_a_single_run_reports_an_unread_generation(
-    generation: str, unread: list[str], world: World, start: Start
-) -> None:
-    """A run for cron that counts nothing, because the configured list is empty, says so in its metrics."""
-    late = FakeLateApi(world, generation="both")
-    late.vanished[OLD_LISTS["publishing"]] = VANISHED["empty"]
-    exporter = start(late, generation=generation)
-    world.publish(30, over=HOUR)
-    assert drive(exporter.poller.catch_up()).error is None
-    assert unread == [name for name, value in gauge(exporter, UNREAD).items() if value]
-    assert exposed_counts(exporter).total() == (0 if unread else 30)
-
-
-def test_connections_of_the_old_list_count_no_second_time(world: World, start: Start) -> None:
-    """Only events that are newer than the switch count."""
-    exporter = start(FakeLateApi(world), feeds=("connections",))
-    for event in ("connect_success", "disconnect", "reconnect_success", "connect_failed"):
-        world.clock.advance(60)
-        world.add_connection(event)
-    exporter.poll()
-    before = exporter.scrape().family("late_connection_events_total")
-    switch(exporter)
-    assert before == exporter.scrape().family("late_connection_events_total")
-    world.add_connection("disconnect", accountId="acc2")
-    exporter.poll_repeatedly(2)
-    assert 5 == exporter.scrape().sum("late_connection_events_total")

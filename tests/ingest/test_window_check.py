@@ -10,7 +10,7 @@ import pytest
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import NEVER, ExporterHarness
-from tests.support.late_api import TIME_FILTERS, Fault, ListQuirks, rejected, unavailable
+from tests.support.late_api import Fault, rejected, unavailable
 from tests.support.oracle import created_at
 from tests.support.world import World
 
@@ -136,31 +136,6 @@ def test_a_time_ahead_does_not_move_the_late_window(
     assert late_id in exporter.counted_ids
 
 
-def test_deleted_logs_are_no_missed_logs(world: World, start: OpenExporter) -> None:
-    """When a scan finds that logs were deleted minutes before, no scan of the whole list begins."""
-    world.publish(900, over=20 * HOUR)
-    exporter = start("late", reconcile_interval=10 * MINUTE)
-    requests_of(exporter, 45)
-    for log_id in world.ids[130:160]:
-        world.delete(log_id)
-    assert max(requests_of(exporter, 60)) <= 3
-
-
-@pytest.mark.parametrize("time_filter", TIME_FILTERS)
-def test_every_reading_of_a_bound_finds_a_late_log(time_filter: str, world: World, start: OpenExporter) -> None:
-    """However the API reads the bounds of a time window, late logs count within three polls."""
-    world.publish(3000, over=HOUR)
-    exporter = start("zernio", quirks=ListQuirks(time_filter=time_filter))
-    exporter.poll()
-    for minutes in (2, 7, 12):
-        world.publish(2)
-        exporter.poll_repeatedly(4)
-        late = world.insert(world.clock.now - minutes * MINUTE - 0.5)
-        world.delete(*world.ids[1500:1502])
-        exporter.poll_repeatedly(MAX_POLLS)
-        assert late in exporter.counted_ids
-
-
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_deleted_logs_are_looked_for_once(generation: str, world: World, start: OpenExporter) -> None:
     """Once logs were deleted within the late window, a poll is one request again."""
@@ -241,19 +216,3 @@ def test_the_list_is_read_once_a_day(world: World, start: OpenExporter) -> None:
         assert world.clock.now < read_at + 1.1 * DAY
         world.clock.advance(4 * HOUR)
         scan_requests(exporter)
-
-
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_a_check_that_cannot_be_saved_is_repeated(generation: str, world: World, start: OpenExporter) -> None:
-    """If what a check has found cannot be saved, the next check finds it again, although nothing else changes."""
-    world.publish(3000, over=HOUR)
-    exporter = start(generation)
-    exporter.poll()
-    exporter.poll_repeatedly(4)
-    late = world.insert(world.clock.now - 10 * MINUTE)
-    world.delete(*world.ids[-2:])
-    exporter.fill_disk()
-    assert ["store_error"] == [result.outcome for result in exporter.poll_repeatedly(1)]
-    exporter.free_disk()
-    exporter.poll_repeatedly(MAX_POLLS)
-    assert late in exporter.counted_ids

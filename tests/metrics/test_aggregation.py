@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 from functools import reduce
-from itertools import accumulate
 from typing import TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value, observe_log, rebucket
+from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value, observe_log
 from late_exporter.model import LogEntry
 from late_exporter.series import (
     Exemplar,
@@ -20,12 +19,9 @@ from late_exporter.series import (
     ObserveHistogram,
     ObserveLog,
     RecordAttempt,
-    SetCurrent,
     SetLatest,
     Value,
 )
-from late_exporter.store.batches import effective_increments
-from late_exporter.store.records import Batch
 
 LABELS: Labels = ("acme",)
 NOW = 1_763_993_002_000
@@ -89,26 +85,6 @@ def test_saturation() -> None:
     assert Histogram(BOUNDS, (0, 0, 0, 8), MOST) == apply_increments(absurd, full) == apply_one_by_one(absurd, full)
 
 
-bounds = st.lists(st.sampled_from([0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0]), unique=True).map(sorted).map(tuple)
-
-
-@given(
-    bounds, bounds, st.lists(st.integers(0, 70_000_000) | st.sampled_from([100_000, 1_000_000, 10_000_000]), min_size=1)
-)
-def test_rebucket(before: tuple[float, ...], after: tuple[float, ...], micros: list[int]) -> None:
-    """With other bounds a histogram keeps its count and sum, and no observation moves below its value."""
-    value = apply_increments([ObserveHistogram("f", LABELS, micros=each, bounds=before) for each in micros], None)
-    assert isinstance(value, Histogram)
-    result = rebucket(value, after)
-
-    assert (after, len(micros), value.micros) == (result.bounds, sum(result.counts), result.micros)
-    for bound, count in zip(after, accumulate(result.counts), strict=False):
-        assert count <= sum(each / 1_000_000 <= bound for each in micros)
-    for bound, count in zip(before, accumulate(value.counts), strict=False):
-        if bound in after:
-            assert count == sum(result.counts[: after.index(bound) + 1]), "a bound that stays tells the same"
-
-
 def outcomes_at(**at: list[int]) -> list[RecordAttempt]:
     """Return attempt outcomes at the given times."""
     return [
@@ -131,23 +107,6 @@ def test_long_streak() -> None:
         "at the last one apply_one_by_one"
     )
     assert 1 == streak_length(apply_increments(outcomes_at(successes=[3500], failed=[3501, 4]), value))
-
-
-def test_late_success_among_older_failures() -> None:
-    """A late success among failures without stored times removes no failure after it."""
-    value = apply_increments(outcomes_at(failed=list(range(1, 1501)), successes=[300]), None)
-    assert isinstance(value, FailureStreak)
-    assert 300 == value.last_success
-    assert 1200 <= streak_length(value) <= 1500
-    assert streak_length(value) == streak_length(
-        apply_increments([RecordAttempt("f", LABELS, at=299, failed=True)], value)
-    ), "before the success"
-
-
-def test_increments_without_logs_apply_unchanged() -> None:
-    """Increments of the exporter itself come first, and in their order, which decides the value of a gauge."""
-    own = [SetCurrent("g", (), value=1.0), IncCounter("c", (), amount=0), SetCurrent("g", (), value=2.0)]
-    assert [(each,) for each in own] == list(effective_increments(Batch(committed_at=0.0, increments=own), [], {}))
 
 
 @pytest.mark.parametrize(("length", "count"), [(58, 1), (59, 0)])

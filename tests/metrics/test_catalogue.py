@@ -6,7 +6,6 @@ from itertools import pairwise
 import pytest
 
 from late_exporter.exposition.family import Family
-from late_exporter.feeds import GENERATIONS, zernio
 from late_exporter.metrics.catalogue import CATALOGUE
 
 RESERVED = {"le", "quantile", "instance", "job", "__name__", "exported_instance", "exported_job"}
@@ -52,27 +51,6 @@ def test_buckets(family: Family) -> None:
     assert (family.kind == "histogram") == bool(family.buckets)
     assert all(lower < upper for lower, upper in pairwise(family.buckets))
     assert all(0 < bound < float("inf") and isinstance(bound, float) for bound in family.buckets)
-
-
-STATUS_FAMILIES = {
-    f"late_account_{name}" for name in ("health", "can_post", "needs_reconnect", "cooldown_until_timestamp_seconds")
-}
-"""Families of accounts that no log fills."""
-
-
-@pytest.mark.parametrize("family", CATALOGUE.values(), ids=CATALOGUE)
-def test_feeds_of_a_family(family: Family) -> None:
-    """Families filled from logs wait for the first sync of their feeds; those of the exporter itself do not."""
-    prefixes = {
-        "publishing": {"publishing"},
-        "connection": {"connections"},
-        "activity": {*zernio.ACTIVITIES},
-        "account": {"publishing", "connections"},
-    }
-    allowed = set() if family.name in STATUS_FAMILIES else prefixes.get(family.name.split("_")[1], set())
-    assert {*family.feeds} <= allowed
-    assert bool(allowed) == bool(family.feeds)
-    assert {*family.feeds} <= {*GENERATIONS["zernio"]}
 
 
 @pytest.mark.parametrize("family", CATALOGUE.values(), ids=CATALOGUE)

@@ -65,23 +65,6 @@ def test_documented_values_are_not_limited() -> None:
     assert [("acme", "other", "publish", "success")] == labels_of(apply([count_log("mastodon")]))
 
 
-def test_every_label_has_its_own_limit() -> None:
-    """Labels have separate limits, and several of them can overflow at once."""
-    apply = create_limiter(max_values=1).apply
-    assert [("acme", "p1", "a1", "s1")] == labels_of(apply([count_log("p1", "a1", "s1")]))
-    increments = list(apply([count_log("p2", "a2", "success")]))
-    assert [("acme", "other", "other", "success")] == labels_of(increments)
-    assert [("acme", LOGS, "platform"), ("acme", LOGS, "action")] == overflow_labels(increments)
-
-
-def test_workspaces_do_not_share_a_limit() -> None:
-    """Workspaces have separate limits."""
-    apply = create_limiter(max_values=1).apply
-    assert [("acme", "p1", "publish", "success")] == labels_of(apply([count_log("p1")]))
-    assert [("umbrella", "p2", "publish", "success")] == labels_of(apply([count_log("p2", workspace="umbrella")]))
-    assert [("acme", "other", "publish", "success")] == labels_of(apply([count_log("p2")]))
-
-
 def test_families_share_the_values_of_a_label() -> None:
     """A value is accepted or replaced in all families alike."""
     apply = create_limiter(max_values=1).apply
@@ -129,15 +112,6 @@ def test_too_many_accounts() -> None:
     assert account_increments(2) == list(apply(account_increments(2)))
 
 
-def test_unknown_account_does_not_count() -> None:
-    """Logs without an account do not count towards the limit of accounts."""
-    apply = create_limiter(max_accounts=1).apply
-    family = "late_account_logs_total"
-    for account in ("unknown", "a1"):
-        values = ("acme", "tiktok", account, "success")
-        assert [values] == labels_of(apply([IncCounter(family, values)]), family)
-
-
 STATE: list[Series] = [
     (LOGS, ("acme", "p1", "publish", "success")),
     ("late_connection_events_total", ("acme", "p2", "e1", "oauth")),
@@ -159,14 +133,3 @@ def test_a_restart_changes_no_label() -> None:
     assert ["a9", "other"] == [limiter.limit_value("umbrella", "account_id", name) for name in ("a9", "a1")]
     assert "outcome" == limiter.limit_value("acme", "outcome", "outcome")
     assert {"p1"} == limiter.platforms("acme")
-
-
-def test_once_per_log_is_kept() -> None:
-    """An increment that counts once per log still does after its labels were limited."""
-    family = "late_publishing_rate_limit_pauses_total"
-    apply = create_limiter(max_values=0).apply
-    for platform in ("tiktok", "mastodon"):
-        increments = [
-            i for i in apply([IncCounter(family, ("acme", platform), once_per_log=True)]) if i.family == family
-        ]
-        assert [True] == [increment.once_per_log for increment in increments]

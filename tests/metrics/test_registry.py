@@ -15,7 +15,7 @@ from late_exporter.series import (
     Value,
 )
 from late_exporter.status import AccountHealth, PlatformHealth
-from tests.support.exposition import FakeExposition, read_body
+from tests.support.exposition import FakeExposition
 
 LOGS = "late_publishing_logs_total"
 POLLS = "late_exporter_polls_total"
@@ -58,16 +58,6 @@ def test_unknown_stored_series_are_ignored(registry: SeriesRegistry, exposition:
     show_feed(registry, "acme", "publishing")
     registry.restore(series_values(other_logs, other_polls, ("late_old_total", ("acme",)), SUCCESSES))
     assert {SUCCESSES} == set(exposition.values)
-
-
-def test_renamed_account(registry: SeriesRegistry, exposition: FakeExposition) -> None:
-    """A renamed account has one series, with its new name."""
-    show_feed(registry, "acme", "publishing")
-    for name in ("@old", "@old", "@new", "@newer"):
-        registry.update(series_values(ACCOUNT, value=LatestValue(1, name)))
-        assert {(INFO, ("acme", "tiktok", "a1", name)): 1} == exposition.values
-    registry.update(series_values((INFO, ("acme", "tiktok", "a2")), value=LatestValue(1, "@newer")))
-    assert 2 == len(exposition.values)
 
 
 def test_unsaved_counters(registry: SeriesRegistry, exposition: FakeExposition) -> None:
@@ -155,19 +145,6 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
 
     update_rows(registry, "late_account_consecutive_failures", ("tiktok", "a2", FailureStreak(last_success=3), 1.0))
     assert ["a3", "a1"] == [account.account_id for account in registry.failing_accounts("acme")]
-
-
-def test_deferred_values_are_published_together(registry: SeriesRegistry, exposition: FakeExposition) -> None:
-    """Nothing is published between the first and the last of the values that a transaction has committed."""
-    show_feed(registry, "acme", "publishing")
-    registry.defer(series_values(SUCCESSES, FAILURES, value=3))
-    assert registry.set_deferred(1)
-    assert exposition.is_held
-    exposition.publish()
-    assert "" == read_body(exposition)
-    assert not registry.set_deferred(1)
-    assert not exposition.is_held
-    assert {SUCCESSES: 3, FAILURES: 3} == exposition.values
 
 
 def test_newer_values_replace_deferred_ones(registry: SeriesRegistry, exposition: FakeExposition) -> None:

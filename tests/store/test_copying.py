@@ -141,14 +141,3 @@ def test_a_state_in_use_is_not_copied(source: str, target: str) -> None:
             with suppress(StoreError), Snapshot(target) as snapshot:
                 assert [] == snapshot.scopes
     assert 0 < copy_state(source, target)
-
-
-def test_a_workspace_gets_another_name_in_its_state(source: str) -> None:
-    """The source may be the target, so that a workspace continues under another name."""
-    before = all_rows(source)
-    with pytest.raises(StoreError, match="there is a workspace acme already"):
-        copy_state(source, source)
-    assert 0 < copy_state(source, source, workspace="acme", new_name="agency")
-    for table, rows in all_rows(source).items():
-        assert before[table] == [row for row in rows if row[0] != "agency"]
-    assert [] == problems(source)

@@ -98,15 +98,6 @@ def count_observations(_: Batch, result: CommitResult) -> int:
     return len(result.observations)
 
 
-async def test_feeds_that_wait_are_committed_together(store: Store) -> None:
-    """The commits that arrive during one are made by the next one; each feed learns its own result."""
-    committer = Committer(store)
-    await committer.start([feed_commit(number, *map(str, range(number))) for number in range(FEEDS)])
-    assert [*range(FEEDS)] == await committer.finish()
-    assert [1, FEEDS - 1] == committer.store.groups
-    assert list(range(FEEDS)) == [counted(store, number)[1] for number in range(FEEDS)]
-
-
 async def test_a_group_is_bounded(store: Store) -> None:
     """A group has a maximum number of feeds and of observations, but at least one feed."""
     committer = Committer(store)

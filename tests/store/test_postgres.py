@@ -6,21 +6,21 @@ import socket
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import Any, TypeVar
 
 import psycopg
 import pytest
 
 from late_exporter.errors import StoreError
-from late_exporter.store import Store, database_at, open_store
+from late_exporter.store import Store, open_store
 from late_exporter.store.database import LONG_SECONDS
 from late_exporter.store.postgres import until_deadline
 from late_exporter.store.snapshot import Snapshot
 from tests.e2e.program import wait_until
 from tests.support.postgres import Cluster, find_programs, running_cluster
 from tests.support.proxy import Proxy
-from tests.support.store import SCOPE, commit, log_count, observation, problems
+from tests.support.store import SCOPE, commit, log_count, observation
 
 pytestmark = pytest.mark.e2e
 
@@ -125,14 +125,6 @@ def test_a_snapshot_that_is_read_for_a_long_time(url: str, monkeypatch: pytest.M
 # Losses
 
 
-def test_the_driver_logs_no_failed_transaction(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """The error is raised; a line about each would come with every poll of an outage."""
-    with pytest.raises(StoreError, match="division by zero"), store.database.transaction() as transaction:
-        transaction.executemany("SELECT 1 / ?::integer", [(0,)] * 1000)
-    assert 1 == len(commit(store, observation("a")).observations)
-    assert [] == caplog.records
-
-
 # What the server must be
 
 
@@ -183,18 +175,3 @@ def test_simultaneous_starts_create_one_state(postgres: Cluster, url: str, isola
     assert 1 == len(postgres.execute(url, "SELECT * FROM late_state"))
     for store in stores:
         store.close()
-
-
-def test_states_in_schemas_of_one_database_are_independent(postgres: Cluster) -> None:
-    """Whether one is in use, and how large it is, says nothing about another; any name of a schema is one."""
-    postgres.execute(postgres.url("postgres"), 'CREATE SCHEMA "Late-Exporter"')
-    urls = [postgres.create_schema(), f"{postgres.url('postgres')}?options=-csearch_path%3D%22Late-Exporter%22"]
-    with ExitStack() as stack:
-        for url in urls:
-            assert not database_at(url).is_in_use()
-            store = stack.enter_context(closing(open_store(url)))
-            assert database_at(url).is_in_use()
-            assert 1 == len(commit(store, observation("a")).observations)
-            with Snapshot(url) as snapshot:
-                assert 50_000 < snapshot.size < 500_000
-    assert [[], []] == [problems(url) for url in urls]

@@ -99,8 +99,6 @@ def test_a_password_in_clear_text_can_be_accepted(fake: FakeServer, password: Pa
         ({"host": "db.example", "sslmode": "prefer"}, {"PGSSLMODE": "verify-ca"}, "!password,!none"),
         ({"host": "db.example"}, {"PGREQUIREAUTH": "none"}, ""),
         ({"host": "127.0.0.1"}, {}, "!password"),
-        ({"host": "/run/postgresql"}, {}, "!password"),
-        ({}, {}, "!password"),
         ({}, {"PGHOST": "db.example"}, "!password,!none"),
         ({"host": "localhost,db.example"}, {}, "!password,!none"),
         ({"host": "localhost", "hostaddr": "192.0.2.1"}, {}, "!password,!none"),
@@ -120,12 +118,6 @@ def test_required_authentication(
     assert expected == required_authentication(parameters, has_password_file=True).get("require_auth", "")
     without_file = required_authentication(parameters, has_password_file=False).get("require_auth", "")
     assert expected.removesuffix(",!none") == without_file
-
-
-def test_an_old_libpq_requires_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that does not know the parameter would refuse it."""
-    monkeypatch.setattr(postgres_connection, "REFUSES_CLEAR_TEXT", False)
-    assert {} == required_authentication({"host": "db.example"}, has_password_file=True)
 
 
 @pytest.mark.e2e
@@ -232,16 +224,3 @@ def test_check_finds_that_no_state_can_be_created(postgres: Cluster, reader: str
     finding = check_state(as_user(url, reader))
     assert "error" == finding.level
     assert "the user needs the right to create tables" in finding.message
-
-
-@pytest.mark.e2e
-def test_check_finds_a_read_only_server(postgres: Cluster) -> None:
-    """A standby can be read, and so can a database whose transactions are read-only."""
-    url = postgres.create_database()
-    open_store(url).close()
-    postgres.execute(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = on")
-    finding = check_state(url)
-    assert "error" == finding.level
-    assert "cannot execute DELETE in a read-only transaction; the server is read-only" in finding.message
-    with closing(open_store(url)) as store, pytest.raises(StoreError, match="the server is read-only"):
-        commit(store, observation("a"))

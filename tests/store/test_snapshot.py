@@ -5,29 +5,9 @@ from __future__ import annotations
 import pytest
 
 from late_exporter.errors import ConfigError, StoreError, StoreMissing
-from late_exporter.model import Scope
 from late_exporter.store import Store, open_store
 from late_exporter.store.snapshot import Snapshot
-from tests.support.store import NOW, OTHER, SCOPE, commit, observation, stored_series
-
-
-def test_a_snapshot_has_what_is_committed(url: str, store: Store) -> None:
-    """Of all workspaces; a feed that is not in the state has no logs."""
-    commit(store, observation("b"), observation("a", "pending", NOW - 7), observation("a", "failed", NOW - 7))
-    commit(store, observation("c", workspace="umbrella"), scope=OTHER)
-    with Snapshot(url) as snapshot:
-        assert [SCOPE, OTHER] == snapshot.scopes
-        assert {**stored_series(store), **stored_series(store, "umbrella")} == snapshot.series_values()
-        assert store.feed_state(SCOPE) == snapshot.feed_state(SCOPE)
-        assert store.accounting(SCOPE) == snapshot.accounting(SCOPE)
-        assert {"a": {"pending", "failed"}} == snapshot.lookup(SCOPE, ["a", "unknown"])
-        expected = [("a", "failed", NOW - 7), ("a", "pending", NOW - 7), ("b", "success", NOW)]
-        assert expected == [*snapshot.recorded_statuses(SCOPE)]
-        assert (NOW - 7, NOW) == snapshot.created_range(SCOPE)
-        missing = Scope("acme", "connections")
-        assert ([], None) == ([*snapshot.recorded_statuses(missing)], snapshot.created_range(missing))
-        with pytest.raises(KeyError):
-            snapshot.feed_state(missing)
+from tests.support.store import NOW, SCOPE, commit, observation, stored_series
 
 
 def test_a_snapshot_does_not_change(url: str, store: Store) -> None:

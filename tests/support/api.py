@@ -12,6 +12,7 @@ import httpx
 from late_exporter.api.client import ApiKey, LateClient, NoCookies
 from late_exporter.api.quota import RateLimiter
 from late_exporter.simulator import SimulatedApi
+from tests.support.client import ClientRequest
 from tests.support.world import World
 
 KEY = "sk_" + "0123456789abcdef" * 4
@@ -38,19 +39,11 @@ def create_client(
     )
 
 
-class HttpRequest:
-    """A request to the API."""
-
-    def __init__(self, request: httpx.Request) -> None:
-        self.path = request.url.path.removeprefix("/api")
-        self.params = dict(request.url.params)
-
-
 class FakeHttpApi:
     """A client of a world's logs; ``before`` is called ahead of each request with its number."""
 
     def __init__(self, world: World, *, generation: str = "late") -> None:
-        self.requests: list[HttpRequest] = []
+        self.requests: list[ClientRequest] = []
         self.before: Callable[[int], object] = lambda _: None
         self.fault: Fault | None = None
         self.answer: bytes | None = None
@@ -65,7 +58,7 @@ class FakeHttpApi:
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.before(len(self.requests))
-        self.requests.append(HttpRequest(request))
+        self.requests.append(ClientRequest(request.url.path.removeprefix("/api"), dict(request.url.params)))
         if self.fault is not None and (response := self.fault(request)) is not None:
             return response
         if self.answer is not None:

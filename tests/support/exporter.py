@@ -96,6 +96,7 @@ class ObservedStore:
     Attributes:
         failures: Commits that fail, by number counted from the next one: ``before`` or ``after`` they are durable.
         is_full: Whether nothing can be written.
+        commit_sizes: Number of new observations of each commit.
     """
 
     def __init__(self, store: Store, counted: list[Counted]) -> None:
@@ -103,6 +104,7 @@ class ObservedStore:
         self.counted = counted
         self.failures: dict[int, str] = {}
         self.is_full = False
+        self.commit_sizes: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
@@ -129,6 +131,7 @@ class ObservedStore:
     ) -> CommitResult | StoreError:
         if isinstance(result, StoreError):
             return result
+        self.commit_sizes.append(len(result.observations))
         workspace, feed = commit.scope.workspace, commit.scope.feed
         self.counted += [Counted(workspace, feed, each.entry.key, each.entry.status) for each in result.observations]
         return StoreError("the state: disk I/O error") if failure == "after" else result

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,34 +9,18 @@ import msgspec
 from late_exporter.app.assembly import Pipeline
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
-from late_exporter.store import open_store
-from tests.support.client import FakeClient
-from tests.support.exporter import ExporterHarness, Poll
+from tests.support.exporter import ExporterHarness, ObservedStore, Poll
 from tests.support.steps import drive
-from tests.support.store import StoreProxy
-from tests.support.world import LogStatus
 
 
 class InsideHarness(ExporterHarness):
     """An exporter whose parts a test may use; a poll does not examine the other API generation."""
 
-    def __init__(
-        self,
-        apis: FakeClient | Mapping[str, FakeClient],
-        path: Path | str | None = None,
-        *,
-        config: PollConfig | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(apis, path, **{**msgspec.structs.asdict(config or PollConfig()), **options})
-
     @property
-    def store(self) -> StoreProxy:
-        assert isinstance(self._store, StoreProxy)
+    def store(self) -> ObservedStore:
         return self._store
 
     @property
@@ -67,11 +49,6 @@ class InsideHarness(ExporterHarness):
         (poller,) = self._pollers.values()
         return poller
 
-    @property
-    def commit_log(self) -> list[tuple[Scope, LogStatus]]:
-        """Observations that were committed, in order."""
-        return [(Scope(each.workspace, each.feed), (each.key, each.status)) for each in self.counted]
-
     def restart(self, downtime: float = 0.0, **changes: Any) -> None:
         """Stop the exporter and start it again, with changes of its configuration."""
         self._config = msgspec.structs.replace(self._config, **changes)
@@ -85,6 +62,3 @@ class InsideHarness(ExporterHarness):
     async def _turn(self, poller: Poller) -> Poll:
         result = await poller.poll()
         return Poll(result.outcome, None if result.error is None else str(result.error), result.is_partial)
-
-    def _open_store(self) -> StoreProxy:
-        return StoreProxy(open_store(self._url), self.counted)

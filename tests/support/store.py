@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
@@ -15,7 +15,7 @@ from late_exporter.store.checks import inconsistencies
 from late_exporter.store.records import Batch, CommitResult, FeedCommit, Observation
 from late_exporter.store.schema import TABLES
 from late_exporter.store.snapshot import Snapshot
-from tests.support.exporter import Counted, ObservedStore
+from tests.support.exporter import ObservedStore
 
 SCOPE = Scope("acme", "publishing")
 OTHER = Scope("umbrella", "publishing")
@@ -98,37 +98,3 @@ def problems(url: str) -> list[str]:
             return [*inconsistencies(snapshot)]
     except StoreError as exc:
         return [str(exc)]
-
-
-class StoreProxy(ObservedStore):
-    """A store of tests of what is inside.
-
-    Attributes:
-        failing: Names of methods that fail; ``commit`` is that of all commits.
-        batches: All committed batches.
-        group_sizes: Number of batches of each call of ``commit_all``.
-    """
-
-    def __init__(self, store: Store, counted: list[Counted] | None = None) -> None:
-        super().__init__(store, [] if counted is None else counted)
-        self.failing: set[str] = set()
-        self.batches: list[Batch] = []
-        self.group_sizes: list[int] = []
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self.failing:
-            raise StoreError(f"{name}: disk I/O error")
-        return super().__getattr__(name)
-
-    def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
-        """Commit; each may fail before or after its batch is durable."""
-        self.is_full = "commit" in self.failing
-        self.group_sizes.append(len(commits))
-        return super().commit_all(commits)
-
-    def _observe(
-        self, commit: FeedCommit, result: CommitResult | StoreError, failure: str
-    ) -> CommitResult | StoreError:
-        if not isinstance(result, StoreError):
-            self.batches.append(commit.batch)
-        return super()._observe(commit, result, failure)
