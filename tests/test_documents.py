@@ -23,7 +23,7 @@ from late_exporter.app.exporter import WORKSPACE_INFO
 from late_exporter.cli.parser import check_words, parse
 from late_exporter.config import sources
 from late_exporter.config import web_file as webconfig
-from late_exporter.config.settings import COMMAND_FLAGS, OPTIONS
+from late_exporter.config.settings import OPTIONS
 from late_exporter.config.sources import load
 from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.ingest.webhooks import REJECTION_RESPONSES
@@ -103,7 +103,9 @@ def _pins(name: str) -> dict[str, Version]:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_of_the_program_are_valid(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command line of the exporter in a document is one that the program accepts."""
-    (tmp_path / "grafana-cloud.token").write_text("token")
+    for name in ("late.key", "late.password", "webhook.secret", "web.yml"):
+        (tmp_path / name).write_text("sk_example_of_the_documents" if name != "web.yml" else "")
+    (tmp_path / "late.yml").write_text("workspaces: [{name: default, api_key_file: late.key}]\n")
     monkeypatch.chdir(tmp_path)
     for command in (*commands(path), *inline_commands(path)):
         if command.is_program and len(command.words) > 1:
@@ -114,9 +116,8 @@ def _parse(words: Sequence[str]) -> None:
     line = parse(words)
     if line is not None:
         assert len(words) == 1 or [] == [*check_words(line)], words
-        names = {option.name for option in COMMAND_FLAGS}
-        flags = {name: texts for name, texts in line.flags.items() if name in names}
-        load(line.command, flags, {"LATE_API_KEY": "sk_example"})
+        has_key = {"config.file", "api.key-file"} & line.flags.keys()
+        load(line.command, line.flags, {} if has_key else {"LATE_API_KEY": "sk_example"})
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -311,6 +311,19 @@ def test_keys_are_redacted_from_logs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert '"[redacted] and [redacted]"' in ProgramRun("--config.file", f"{tmp_path}/late.yaml", act=act).err
 
 
+@pytest.mark.parametrize("key", ["sk_" + "4f1d8c6b" * 8, "zrk_" + "4f1d8c6b" * 8])
+@pytest.mark.parametrize(
+    "words",
+    ["run --api.key-file {}", "check --api.key-file={}", "run --{}", "{}", "run {}", "run --webhook.secret-file {}"],
+)
+def test_a_key_in_the_place_of_its_file(words: str, key: str) -> None:
+    """A key on the command line, which no environment tells the program about, is rejected and not repeated."""
+    run = ProgramRun(*words.format(key).split())
+
+    assert (2, True) == (run.code, bool(run.problems))
+    assert key[4:16] not in run.err + run.out
+
+
 @given(key=keys)
 def test_no_output_holds_a_key(key: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No output contains a key, wherever it was set by mistake."""
