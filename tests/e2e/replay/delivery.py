@@ -18,7 +18,7 @@ from tests.e2e.receivers import AlertReceivers
 from tests.e2e.replay.evaluation import FiringAlert
 from tests.e2e.replay.recording import MINUTE, START
 
-__all__ = ["EXTERNAL_URL", "Message", "deliver", "post_alerts", "shipped_config"]
+__all__ = ["EXTERNAL_URL", "FAR_FUTURE", "Message", "deliver", "post_alerts", "shipped_config"]
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 EXTERNAL_URL = "https://alertmanager.example"
