@@ -44,7 +44,7 @@ SEED = 2
 FEEDS = ("publishing", "connections", "api_request")
 HEADERS = {"Authorization": f"Bearer {KEY}", "User-Agent": "late-exporter/0.1.0"}
 END = datetime(2026, 11, 19, 16, 12, tzinfo=UTC).timestamp()
-BEGIN = END - 7 * DAY
+BEGIN = END - 2 * DAY
 
 DETAILED_SECONDS = 7 * HOUR
 """Time before the end that is scraped in detail: the default dashboard range and its rate windows."""
@@ -52,7 +52,7 @@ DETAILED_SECONDS = 7 * HOUR
 SCRAPE_INTERVALS = ((DETAILED_SECONDS, MINUTE), (26 * HOUR, 5 * MINUTE), (END - BEGIN, 15 * MINUTE))
 """Scrape interval by time until the end; the distant past needs less detail."""
 
-POLL_INTERVALS = ((DETAILED_SECONDS, 30.0), (26 * HOUR, 5 * MINUTE), (END - BEGIN, 15 * MINUTE))
+POLL_INTERVALS = ((DETAILED_SECONDS, MINUTE), (26 * HOUR, 5 * MINUTE), (END - BEGIN, 15 * MINUTE))
 """Poll interval by time until the end."""
 
 RATE_LIMIT = 600
@@ -100,8 +100,6 @@ RESTART_SECONDS = 8.0
 def build_world() -> SimulatedWorld:
     """Return a world with five customers that starts a day before the exporter."""
     world = SimulatedWorld(SEED, BEGIN, history=DAY)
-    world.start_incident("platform-outage", platform="tiktok", duration=40 * MINUTE, start_time=END - 4 * DAY)
-    world.start_incident("rate-limit-storm", duration=30 * MINUTE, start_time=END - 2 * DAY)
     world.start_incident("revoked-token", platform="facebook", duration=9 * HOUR, start_time=END - 150 * MINUTE)
     world.start_incident("platform-outage", platform="instagram", duration=2 * HOUR, start_time=END - 36 * MINUTE)
     world.start_incident("rate-limit-storm", duration=20 * MINUTE, start_time=END - 4 * HOUR)
