@@ -144,22 +144,6 @@ def test_wrong_command_lines(argv: list[str], message: str) -> None:
     assert (2, "", [message], []) == (run.code, run.out, run.problems, run.calls)
 
 
-def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Mistakes of the command line, the environment and the file are reported together, one per line."""
-    (tmp_path / "late.yaml").write_text("poll: {lookback: 1}")
-    monkeypatch.setenv("LATE_EXPORTER_API__TIMEOUT", "0")
-    monkeypatch.chdir(tmp_path)
-
-    duration = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
-    assert [
-        'unexpected argument "away"',
-        'LATE_EXPORTER_API__TIMEOUT "0": must be at least 1ms and at most 100y',
-        f'--poll.interval "5\\n": {duration}',
-        f'late.yaml:1: poll.lookback "1": {duration}',
-        f'--log.level "": {LEVELS}',
-    ] == ProgramRun("run", "--config.file", "late.yaml", "away", "--poll.interval", "5\n", "--log.level=").problems
-
-
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:

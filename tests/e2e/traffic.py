@@ -94,6 +94,7 @@ class CounterWatch:
 
     def __init__(self) -> None:
         self.falls: list[tuple[Series, float, float | None]] = []
+        self.failures = 0
         self.scrapes = 0
         self._highest = Samples()
 
@@ -113,7 +114,7 @@ class CounterWatch:
             try:
                 self.add_scrape(program.scrape())
             except (OSError, http.client.HTTPException, RuntimeError, AssertionError):
-                continue
+                self.failures += 1
 
 
 @contextmanager

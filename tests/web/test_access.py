@@ -210,10 +210,3 @@ async def test_readiness_of_the_process() -> None:
     bound, everything = await harness.request("customer-a", "/-/ready"), await harness.request("ops", "/-/ready")
     assert (503, "this process is not ready\n") == (bound.status, bound.text)
     assert (503, "no session: postgresql://late@db/late: refused\n") == (everything.status, everything.text)
-
-
-@pytest.mark.parametrize("path", PATHS[:3])
-async def test_bound_users_without_passwords(path: str) -> None:
-    """If there are no passwords although users are bound, no one gets in."""
-    harness = AccessHarness(users={})
-    assert [401, 401] == [(await harness.request(user, path)).status for user in (None, "customer-a")]
