@@ -101,7 +101,7 @@ bundle: dev ## Write chart, rules and dashboards of a release into build/bundle.
 	.ci/bundle
 
 .PHONY: screenshots
-screenshots: dev tools ## Take screenshots of the dashboards with a simulated week.
+screenshots: dev tools ## Take screenshots of the dashboards with a simulated day.
 	$(PY) -m tests.dashboards.screenshots
 
 .PHONY: bench

@@ -24,7 +24,7 @@ def api() -> FakeHttpApi:
     return FakeHttpApi(World(VirtualClock()))
 
 
-async def parameters(api: FakeHttpApi, **options: int | Mapping[str, str]) -> Mapping[str, str]:
+async def parameters(api: FakeHttpApi, **options: int | Mapping[str, str]) -> Mapping[str, str | int]:
     """Request a page and return the parameters that the API received."""
     await fetch_page(api.client, PUBLISHING, **options)  # type: ignore[arg-type]
     return api.requests[-1].params

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
@@ -21,9 +21,6 @@ __all__ = ["ApiProcess", "MeasuredProcess", "ProcessLauncher"]
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 120.0
-
-HIDDEN_MODULES = ("httptools", "pygments", "rich")
-"""Optional modules that developers may have installed and users may not."""
 
 
 class MeasuredProcess:
@@ -154,11 +151,7 @@ class ProcessLauncher:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._process_count = 0
-        hidden = folder / "without-optional-modules"
-        hidden.mkdir()
-        for module in HIDDEN_MODULES:
-            (hidden / f"{module}.py").write_text("raise ImportError('hidden by the bench')\n", "ascii")
-        self._env = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{hidden}{os.pathsep}{ROOT}"}
+        self._env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
 
     def _start(self, kind: type[MeasuredProcess], arguments: list[str], port: int, **env: str) -> Any:
         self._process_count += 1
@@ -191,28 +184,6 @@ class ProcessLauncher:
         env = {} if has_file else {"LATE_API_KEY": KEY}
         command = ["-m", "late_exporter", "run", *arguments, *options]
         process: MeasuredProcess = self._start(MeasuredProcess, command, port, **env)
-        return process
-
-    def cpu_seconds_of(self, arguments: Sequence[str]) -> float:
-        """Run Python with some arguments, and return its CPU time; raise RuntimeError if it fails."""
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=self.folder,
-            env=self._env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RuntimeError(f"exit code {process.returncode} of {' '.join(arguments)}")
-        return usage.ru_utime + usage.ru_stime
-
-    def requester(self, api: ApiProcess, logs: int) -> MeasuredProcess:
-        """Start a program that only requests the newest page, as often as the exporter polls."""
-        process: MeasuredProcess = self._start(
-            MeasuredProcess, ["-m", "tests.bench.request", api.url(logs), KEY], _free_port()
-        )
         return process
 
     def script(self, api: ApiProcess, logs: int, *, interval: float = 30) -> MeasuredProcess:

@@ -142,22 +142,6 @@ def test_wrong_command_lines(argv: list[str], message: str) -> None:
     assert (2, "", [message], []) == (run.code, run.out, run.problems, run.calls)
 
 
-def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Mistakes of the command line, the environment and the file are reported together, one per line."""
-    (tmp_path / "late.yaml").write_text("poll: {lookback: 1}")
-    monkeypatch.setenv("LATE_EXPORTER_API__TIMEOUT", "0")
-    monkeypatch.chdir(tmp_path)
-
-    duration = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
-    assert [
-        'unexpected argument "away"',
-        'LATE_EXPORTER_API__TIMEOUT "0": must be at least 1ms and at most 100y',
-        f'--poll.interval "5\\n": {duration}',
-        f'late.yaml:1: poll.lookback "1": {duration}',
-        f'--log.level "": {LEVELS}',
-    ] == ProgramRun("run", "--config.file", "late.yaml", "away", "--poll.interval", "5\n", "--log.level=").problems
-
-
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
@@ -307,6 +291,19 @@ def test_keys_are_redacted_from_logs(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return 0
 
     assert '"[redacted] and [redacted]"' in ProgramRun("--config.file", f"{tmp_path}/late.yaml", act=act).err
+
+
+@pytest.mark.parametrize("key", ["sk_" + "4f1d8c6b" * 8, "zrk_" + "4f1d8c6b" * 8])
+@pytest.mark.parametrize(
+    "words",
+    ["run --api.key-file {}", "check --api.key-file={}", "run --{}", "{}", "run {}", "run --webhook.secret-file {}"],
+)
+def test_a_key_in_the_place_of_its_file(words: str, key: str) -> None:
+    """A key on the command line, which no environment tells the program about, is rejected and not repeated."""
+    run = ProgramRun(*words.format(key).split())
+
+    assert (2, True) == (run.code, bool(run.problems))
+    assert key[4:16] not in run.err + run.out
 
 
 @given(key=keys)

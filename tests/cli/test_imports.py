@@ -48,10 +48,3 @@ def test_the_health_check_imports_next_to_nothing(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("LATE_EXPORTER_WEB__LISTEN_ADDRESS", f"localhost:{port}")
         monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
         assert {"ssl"} == heavy_imports(["healthcheck"])
-
-
-def test_what_is_accepted_does_not_depend_on_help() -> None:
-    """Without docstrings, from which help is made, the same words are rejected."""
-    command = [sys.executable, "-OO", "-m", "late_exporter", "state", "foo"]
-    done = subprocess.run(command, capture_output=True, check=False, text=True)
-    assert (2, 'ACTION "foo": must be one of info, backup, check, copy\n') == (done.returncode, done.stderr[22:])

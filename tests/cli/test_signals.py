@@ -71,10 +71,9 @@ def end(process: subprocess.Popen[bytes], number: signal.Signals) -> tuple[bytes
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize(
-    ("line", "code"),
-    [("run", 0), ("run --once", 1), ("state backup late.db", 1), ("healthcheck", 1)],
+    ("line", "code", "number"),
+    [("run", 0, signal.SIGTERM), ("run", 0, signal.SIGINT), ("run --once", 1, signal.SIGTERM)],
 )
 def test_a_signal_while_settings_are_loaded(line: str, code: int, number: signal.Signals, tmp_path: Path) -> None:
     """The program ends at once, with the right code and without a message."""

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from late_exporter import cli
 from late_exporter.api.generation import ApiGeneration
@@ -20,7 +18,7 @@ from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope
 from late_exporter.store.snapshot import Snapshot
-from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi, unauthorized, unavailable
 from tests.support.loggers import NullLogger
@@ -191,41 +189,3 @@ def test_the_file_is_openmetrics() -> None:
     assert [f"{head} {rest}" for rest in ("0.0 0", *(f"1.0 {at}" for at in range(60, 301, 60)))] == second.splitlines()[
         2:
     ]
-
-
-@pytest.mark.exhaustive
-@given(st.data())
-@settings(max_examples=30)
-def test_no_history_ends_above_the_first_scrape(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    """Whatever happens before and after the first scrape, no counter decreases at the end of the history."""
-    with closing(BackfillHarness(tmp_path_factory.mktemp("any") / "state.db")) as harness:
-        harness.clock.advance(8 * DAY)
-        ages = st.floats(MINUTE, 7 * DAY - HOUR)
-        statuses = st.sampled_from(["success", "failed", "pending", "skipped"])
-        platforms = st.sampled_from(["tiktok", "mastodon"])
-        actions = st.sampled_from(["publish", "retry", "rate_limit_pause"])
-
-        def insert(age: float, status: str, platform: str, action: str) -> None:
-            harness.world.insert(harness.clock.now - age, status=status, platform=platform, action=action)
-
-        def happen() -> None:
-            what = data.draw(st.sampled_from(["insert", "change", "delete"]))
-            if what == "insert" or not harness.world.ids:
-                age = data.draw(st.floats(1, MINUTE))
-                insert(age, data.draw(statuses), data.draw(platforms), data.draw(actions))
-            elif what == "change":
-                harness.world.change(data.draw(st.sampled_from(harness.world.ids)), data.draw(statuses))
-            else:
-                harness.world.delete(data.draw(st.sampled_from(harness.world.ids)))
-
-        for row in data.draw(st.lists(st.tuples(ages, statuses, platforms, actions), max_size=15)):
-            insert(*row)
-        harness.start()
-        for _ in range(data.draw(st.integers(0, 10))):
-            happen()
-            if data.draw(st.booleans()):
-                harness.keep_polling(HOUR)
-        harness.keep_polling(2 * HOUR)
-        history = harness.history()
-
-        assert [] == exceeding(harness, history)

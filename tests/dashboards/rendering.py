@@ -1,24 +1,21 @@
-"""Render the dashboards over a Prometheus that holds the simulated week."""
+"""Render the dashboards over a Prometheus that holds the simulated day."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
 
 from late_exporter.exposition.negotiation import OPENMETRICS
 from tests.dashboards import rule_samples
 from tests.dashboards.dashboard_files import Json
-from tests.dashboards.simulated_week import END, WeekOfScrapes
+from tests.dashboards.simulated_day import BEGIN, END, DayOfScrapes
 from tests.e2e.program import wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.support.clock import HOUR
@@ -29,15 +26,14 @@ __all__ = [
     "ROOT",
     "THEMES",
     "FindTool",
-    "cached_week",
+    "day_in_prometheus",
     "draw_dashboards",
-    "week_in_prometheus",
+    "simulate_day",
 ]
 
 ROOT = Path(__file__).parents[2]
 PREVIEW = ROOT / "grafana" / "preview"
 VITE = PREVIEW / "node_modules" / ".bin" / "vite"
-CACHE = ROOT / ".cache" / "week"
 
 PROGRAMS = ("prometheus", "promtool", "chromium", "node", str(VITE))
 """Required programs, checked before the slow part starts."""
@@ -52,16 +48,13 @@ BROWSER_TIMEOUT = 480
 
 UNLIMITED_RETENTION = "--storage.tsdb.retention.time=100y"
 SHORT_LOOKBACK = "--query.lookback-delta=1m"
-"""Scrape interval at the end of the week. Blocks made from text have no staleness markers."""
+"""Scrape interval of the day. Blocks made from text have no staleness markers."""
 
 BLOCK_DURATION = "162h"
 """Maximum duration of a block; promtool reads the whole file for each block that it creates."""
 
 SCRAPES_PER_BLOCK = 150
-"""Scrapes per batch; the text of the whole week is 700 MB."""
-
-RULE_SECONDS = 12 * HOUR
-"""Time before the end for which rules are evaluated, long enough for alerts with a ``for`` of hours to fire."""
+"""Scrapes per batch; the text of the whole day is 350 MB."""
 
 CONFIG = """\
 global: {scrape_interval: 1s, scrape_timeout: 1s}
@@ -74,15 +67,27 @@ FindTool: TypeAlias = Callable[[str], str]
 """Returns the path of a program, or does not return if it is missing."""
 
 
-@contextmanager
-def week_in_prometheus(find: FindTool, folder: Path) -> Iterator[PrometheusApi]:
-    """Start a Prometheus over a copy of the week; exemplars are scraped, because blocks do not store them."""
+def simulate_day(find: FindTool, folder: Path) -> None:
+    """Write a database with the simulated day, and its last scrape."""
     for name in PROGRAMS:
         find(name)
-    week = cached_week(find)
-    shutil.copytree(week / "tsdb", folder / "tsdb")
+    scrapes = DayOfScrapes(folder)
+    remaining_scrapes = iter(scrapes)
+    while part := [*islice(remaining_scrapes, SCRAPES_PER_BLOCK)]:
+        _add_blocks(find, folder, chain.from_iterable(part))
+    (folder / "last.om").write_bytes(scrapes.last_body)
+    for after_alerts in (False, True):
+        with run_prometheus(find("prometheus"), folder, "global: {}\n", UNLIMITED_RETENTION) as database:
+            rule_lines = [*rule_samples.sample_lines(database, int(BEGIN), int(END), after_alerts=after_alerts)]
+        if rule_lines:
+            _add_blocks(find, folder, rule_lines)
+
+
+@contextmanager
+def day_in_prometheus(find: FindTool, folder: Path) -> Iterator[PrometheusApi]:
+    """Start a Prometheus over the day in a folder; exemplars are scraped, because blocks do not store them."""
     with (
-        _serve_body((week / "last.om").read_bytes()) as target,
+        _serve_body((folder / "last.om").read_bytes()) as target,
         run_prometheus(
             find("prometheus"),
             folder,
@@ -100,7 +105,7 @@ def week_in_prometheus(find: FindTool, folder: Path) -> Iterator[PrometheusApi]:
 def draw_dashboards(
     find: FindTool, database: PrometheusApi, pictures: Path, *, rows: Literal["open", "as shipped"]
 ) -> Mapping[str, Json]:
-    """Draw the dashboards at the end of the week.
+    """Draw the dashboards at the end of the day.
 
     Args:
         find: Lookup of required programs.
@@ -128,41 +133,6 @@ def draw_dashboards(
     )
     pages: Mapping[str, Json] = json.loads(process.stdout)
     return pages
-
-
-def cached_week(find: FindTool) -> Path:
-    """Return the folder with the week; rebuild it if its sources have changed."""
-    folder = CACHE / _source_digest()
-    if not folder.is_dir():
-        shutil.rmtree(CACHE, ignore_errors=True)
-        CACHE.mkdir(parents=True)
-        with TemporaryDirectory(dir=CACHE) as temporary:
-            complete_week = Path(temporary) / "finished"
-            complete_week.mkdir()
-            _build_week(find, complete_week)
-            complete_week.rename(folder)
-    return folder
-
-
-def _source_digest() -> str:
-    sources = [*(ROOT / "late_exporter").rglob("*.py"), *(ROOT / "deploy" / "prometheus").glob("*.yml")]
-    sources += (ROOT / "tests" / "support").glob("*.py")
-    sources += (Path(__file__).with_name(name) for name in ("simulated_week.py", "rule_samples.py"))
-    return sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()[:16]
-
-
-def _build_week(find: FindTool, folder: Path) -> None:
-    scrapes = WeekOfScrapes(folder)
-    remaining_scrapes = iter(scrapes)
-    while part := [*islice(remaining_scrapes, SCRAPES_PER_BLOCK)]:
-        _add_blocks(find, folder, chain.from_iterable(part))
-    (folder / "last.om").write_bytes(scrapes.last_body)
-    window = int(END - RULE_SECONDS), int(END)
-    for after_alerts in (False, True):
-        with run_prometheus(find("prometheus"), folder, "global: {}\n", UNLIMITED_RETENTION) as database:
-            rule_lines = [*rule_samples.sample_lines(database, *window, after_alerts=after_alerts)]
-        if rule_lines:
-            _add_blocks(find, folder, rule_lines)
 
 
 def _add_blocks(find: FindTool, folder: Path, lines: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.dashboards.rendering import ROOT, draw_dashboards, week_in_prometheus
+from tests.dashboards.rendering import ROOT, day_in_prometheus, draw_dashboards, simulate_day
 
 PICTURES = ROOT / "grafana" / "screenshots"
 
@@ -20,8 +20,10 @@ def find_program(name: str) -> str:
 def main() -> None:
     """Draw every dashboard in both themes and remove outdated pictures."""
     PICTURES.mkdir(exist_ok=True)
-    with TemporaryDirectory() as folder, week_in_prometheus(find_program, Path(folder)) as database:
-        pages = draw_dashboards(find_program, database, PICTURES, rows="as shipped")
+    with TemporaryDirectory() as folder:
+        simulate_day(find_program, Path(folder))
+        with day_in_prometheus(find_program, Path(folder)) as database:
+            pages = draw_dashboards(find_program, database, PICTURES, rows="as shipped")
     for picture in PICTURES.glob("*.png"):
         if picture.stem not in pages:
             picture.unlink()

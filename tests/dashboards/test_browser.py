@@ -1,15 +1,16 @@
-"""A browser renders every dashboard over a week with incidents, and no panel fails or stays empty."""
+"""A browser renders every dashboard over a day with incidents, and no panel fails or stays empty."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
 from grafana.source.palette import MUTED, STATUS_COLORS
 from tests.dashboards.dashboard_files import DashboardFile, Json, load_dashboards
-from tests.dashboards.rendering import DASHBOARDS, THEMES, cached_week, draw_dashboards, week_in_prometheus
+from tests.dashboards.rendering import DASHBOARDS, THEMES, day_in_prometheus, draw_dashboards, simulate_day
 
 pytestmark = pytest.mark.e2e
 
@@ -23,7 +24,7 @@ EXPECTED_EMPTY_QUERIES: Mapping[tuple[str, int, str], str] = {
     ("late-overview", 701, "A"): "there is no Loki",
     ("late-platform", 701, "A"): "there is no Loki",
 }
-"""Queries without data in this week, by dashboard, panel and query letter, with the reason."""
+"""Queries without data in this day, by dashboard, panel and query letter, with the reason."""
 
 EXPECTED_MISSING_COLUMNS: Mapping[tuple[str, int, str], str] = {
     **{
@@ -31,17 +32,24 @@ EXPECTED_MISSING_COLUMNS: Mapping[tuple[str, int, str], str] = {
         for title in ("Workspace", "Feed", "Request", "Failed, 24 h", "Unreadable rows, 24 h")
     },
 }
-"""Columns without values in this week, by dashboard, panel and title, with the reason."""
+"""Columns without values in this day, by dashboard, panel and title, with the reason."""
 
 DASHBOARD_FILES = {dashboard.uid: dashboard for dashboard in load_dashboards()}
 
 
 @pytest.fixture(scope="module")
-def pages(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Json]:
+def day(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the simulated day."""
+    folder = tmp_path_factory.mktemp("day")
+    simulate_day(require_tool, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(day: Path, require_tool: Callable[[str], str]) -> Mapping[str, Json]:
     """Return what the browser rendered, by dashboard and theme, with all rows open."""
-    folder = tmp_path_factory.mktemp("browser")
-    with week_in_prometheus(require_tool, folder) as database:
-        return draw_dashboards(require_tool, database, folder, rows="open")
+    with day_in_prometheus(require_tool, day) as database:
+        return draw_dashboards(require_tool, database, day, rows="open")
 
 
 @pytest.fixture(params=DASHBOARDS)
@@ -56,9 +64,9 @@ def panels(dashboard: DashboardFile, pages: Mapping[str, Json]) -> Mapping[int, 
     return {int(panel["panel"]): panel for panel in pages[f"{dashboard.uid}-dark"]["panels"]}
 
 
-def test_the_week_is_simulated(require_tool: Callable[[str], str]) -> None:
-    """The week ends with a scrape; a test of its own, because it takes minutes, and so does drawing it."""
-    assert (cached_week(require_tool) / "last.om").read_text("utf-8").endswith("# EOF\n")
+def test_the_day_is_simulated(day: Path) -> None:
+    """The day ends with a scrape; a test of its own, because it takes a minute, and so does drawing it."""
+    assert (day / "last.om").read_text("utf-8").endswith("# EOF\n")
 
 
 def test_no_script_or_request_fails(dashboard: DashboardFile, pages: Mapping[str, Json]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from tests.deploy.manifests import Manifest, helm_template, parse_documents
 
-__all__ = ["SECRET_SETTING", "alerts_of", "render_release"]
+__all__ = ["SECRET_SETTING", "render_release"]
 
 SECRET_SETTING = "apiKey.existingSecret=late-api-key"
 
@@ -20,9 +19,3 @@ def render_release(
     flags = [f"--set={setting}" for setting in (SECRET_SETTING, *settings)]
     flags += [f"--set-json={key}={json.dumps(value)}" for key, value in (values or {}).items()]
     return parse_documents(helm_template(helm, *flags, name=name))
-
-
-def alerts_of(resources: Sequence[Manifest], name: str) -> list[Any]:
-    """Return the alerts of a name."""
-    groups = [group for each in resources if each["kind"] == "PrometheusRule" for group in each["spec"]["groups"]]
-    return [rule for group in groups for rule in group["rules"] if rule.get("alert") == name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import indent
 from typing import Any, TypeAlias
@@ -30,7 +30,6 @@ __all__ = [
     "load_settings",
     "parse_documents",
     "pod_spec",
-    "profile_violations",
     "run_script",
     "volumes_by_path",
 ]
@@ -39,18 +38,6 @@ Manifest: TypeAlias = Mapping[str, Any]
 
 VERSIONS = ("1.25", "1.37")
 """Oldest and newest supported Kubernetes version."""
-
-VOLUME_SOURCES = {
-    "configMap",
-    "csi",
-    "downwardAPI",
-    "emptyDir",
-    "ephemeral",
-    "persistentVolumeClaim",
-    "projected",
-    "secret",
-}
-"""Volume types allowed by the restricted profile."""
 
 
 def _output(*command: str | Path) -> str:
@@ -87,7 +74,7 @@ def helm_template(helm: str, *arguments: str | Path, name: str = "late", namespa
 
 def parse_documents(text: str) -> list[Manifest]:
     """Return the resources of a YAML stream."""
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
 
 
 def find_resource(resources: Sequence[Manifest], kind: str, name: str | None = None) -> Manifest:
@@ -168,40 +155,6 @@ def load_settings(resources: Sequence[Manifest], root: Path, secrets: Mapping[st
 
 def _rebase_paths(root: Path, text: str, paths: Mapping[str, object]) -> str:
     return re.sub("|".join(map(re.escape, paths)), lambda match: f"{root}{match[0]}", text)
-
-
-def profile_violations(spec: Mapping[str, Any]) -> list[str]:
-    """Return violations of https://kubernetes.io/docs/concepts/security/pod-security-standards/ (restricted)."""
-    return [
-        *_pod_violations(spec),
-        *(offence for each in spec["containers"] for offence in _container_violations(each, spec)),
-    ]
-
-
-def _pod_violations(spec: Mapping[str, Any]) -> Iterator[str]:
-    for key in ("hostNetwork", "hostPID", "hostIPC"):
-        if spec.get(key):
-            yield key
-    for volume in spec.get("volumes", ()):
-        if volume.keys() - {"name"} - VOLUME_SOURCES:
-            yield f"volume {volume['name']}"
-
-
-def _container_violations(container: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
-    security: Mapping[str, Any] = {**spec.get("securityContext", {}), **container.get("securityContext", {})}
-    if security.get("runAsNonRoot") is not True:
-        yield "runAsNonRoot"
-    if security.get("runAsUser") == 0:
-        yield "runAsUser"
-    if security.get("seccompProfile", {}).get("type") not in {"RuntimeDefault", "Localhost"}:
-        yield "seccompProfile"
-    if security.get("allowPrivilegeEscalation") is not False or security.get("privileged"):
-        yield "allowPrivilegeEscalation"
-    capabilities = security.get("capabilities", {})
-    if "ALL" not in capabilities.get("drop", ()) or set(capabilities.get("add", ())) - {"NET_BIND_SERVICE"}:
-        yield "capabilities"
-    if any("hostPort" in port for port in container.get("ports", ())):
-        yield "hostPort"
 
 
 def abridge(text: str) -> str:

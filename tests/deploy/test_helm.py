@@ -14,7 +14,6 @@ from deploy.kubernetes.files import CHART, ROOT
 from late_exporter import __url__, __version__
 from tests.deploy.assertions import (
     MONITORS,
-    assert_dashboards,
     assert_one_writer,
     assert_probes,
     assert_restricted,
@@ -49,11 +48,10 @@ def test_render_equals_golden_file(helm: str, name: str) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", VALUES_FILES)
-def test_typical_values_render_valid_resources(helm: str, name: str, tmp_path: Path) -> None:
+def test_typical_values_render_valid_resources(helm: str, name: str) -> None:
     """Typical values render valid resources of one restricted exporter with matching selectors."""
-    text = helm_template(helm, "--values", VALUES_FILES[name])
-    resources = parse_documents(text)
-    assert_valid(text, tmp_path)
+    resources = parse_documents(helm_template(helm, "--values", VALUES_FILES[name]))
+    assert_valid(resources)
     assert_restricted(resources)
     assert_one_writer(resources)
     assert_selectors(resources)
@@ -124,7 +122,6 @@ def test_probes_match_the_tls_settings(helm: str, settings: Sequence[str], probe
     [
         ("late", (), "late-late-exporter"),
         ("late-exporter", (), "late-exporter"),
-        ("late-exporter-brand", (), "late-exporter-brand"),
         ("metrics", (), "late-metrics-late-exporter"),
         ("metrics", ("fullnameOverride=late",), "late"),
         ("metrics", ("fullnameOverride=latest",), "late-latest"),
@@ -139,25 +136,6 @@ def test_job_name_matches_the_rules(helm: str, kind: str, name: str, settings: S
     assert_scrape_config(monitor, monitor["metadata"]["labels"])
     (scrape,) = monitor["spec"][MONITORS[kind]]
     assert job == scrape["relabelings"][0]["replacement"]
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("setting", "labelled_count", "operator_count"),
-    [
-        ("grafanaDashboards.enabled=true", 4, 0),
-        ("grafanaOperator.enabled=true", 0, 4),
-        ("grafanaDashboards.enabled=true,grafanaOperator.enabled=true", 4, 4),
-    ],
-)
-def test_dashboards_are_provided(helm: str, setting: str, labelled_count: int, operator_count: int) -> None:
-    """Every dashboard is provided for the sidecar, for Grafana Operator, or for both."""
-    resources = render_release(helm, setting)
-    assert_dashboards(resources)
-    assert labelled_count == sum(
-        resource["metadata"]["labels"].get("grafana_dashboard") == "1" for resource in resources
-    )
-    assert operator_count == sum(resource["kind"] == "GrafanaDashboard" for resource in resources)
 
 
 @pytest.mark.e2e
@@ -242,11 +220,9 @@ def test_whoever_forwards_webhooks_may_connect(helm: str, enabled: str) -> None:
     ("repository", "settings", "image"),
     [
         ("a/b", (), "ghcr.io/a/b:0.1.0"),
-        ("a/b", ("image.registry=",), "a/b:0.1.0"),
         ("a/b", ("image.registry=r.example:5000", "image.tag=v2"), "r.example:5000/a/b:v2"),
         ("a/b", ("global.imageRegistry=mirror.example",), "mirror.example/a/b:0.1.0"),
         ("quay.io/a/b", (), "quay.io/a/b:0.1.0"),
-        ("registry:5000/b", (), "registry:5000/b:0.1.0"),
         ("localhost/b", (), "localhost/b:0.1.0"),
     ],
 )

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from deploy.kubernetes.chart import parse_values
 from deploy.kubernetes.files import CHART
-from deploy.kubernetes.synonyms import SYNONYMS, UNUSED_VALUES
 from tests.deploy.assertions import (
     assert_selectors,
     assert_valid,
@@ -33,41 +29,12 @@ pytestmark = pytest.mark.helm
 VALUES_YAML = (CHART / "values.yaml").read_text("utf-8")
 
 
-def test_schema_covers_every_value() -> None:
-    """The schema allows exactly the values in values.yaml and the names of other charts."""
-    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
-    settings = yaml.safe_load(VALUES_YAML)
-    others = {name.partition(".")[0] for name in (*dict(SYNONYMS), *UNUSED_VALUES)}
-    assert settings.keys() | others == schema["properties"].keys()
-    assert schema["additionalProperties"] is False
-    assert [] == list(_open_sections(schema, ""))
-    for name, value in SYNONYMS:
-        assert _schema_at(schema, name), name
-        assert _schema_at(schema, value), value
-
-
-def _schema_at(schema: Any, name: str) -> Any:
-    for part in name.split("."):
-        schema = schema["properties"][part]
-    return schema
-
-
-def _open_sections(schema: Any, name: str) -> Iterator[str]:
-    """Yield the sections with known keys that accept unknown ones."""
-    for key, part in schema.get("properties", {}).items():
-        yield from _open_sections(part, f"{name}{key}.")
-    is_free = name in ("global.", *(f"{unused}." for unused in UNUSED_VALUES))
-    if schema.get("properties") and schema.get("additionalProperties") is not False and not is_free:
-        yield name
-
-
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", VOCABULARY)
 def test_values_of_other_charts_render_valid_resources(helm: str, name: str, tmp_path: Path) -> None:
     """Values in the vocabulary of another chart render valid resources that belong together."""
-    text = helm_template(helm, "--values", VOCABULARY[name])
-    resources = parse_documents(text)
-    assert_valid(text, tmp_path)
+    resources = parse_documents(helm_template(helm, "--values", VOCABULARY[name]))
+    assert_valid(resources)
     assert_selectors(resources)
     secrets = {"late-api-key": {"api-key": "sk_1"}}
     assert ["default"] == [each.name for each in load_settings(resources, tmp_path / "pod", secrets).workspaces]

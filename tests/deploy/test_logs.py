@@ -22,21 +22,9 @@ def test_every_configuration_reads_the_documented_file() -> None:
     assert LABELS | {"time"} <= set(LogEvent.__struct_fields__)
 
 
-def test_vector() -> None:
-    """The labels are those of the dashboards, and the line keeps all fields."""
-    document = yaml.safe_load((FOLDER / "vector.yaml").read_text("utf-8"))
-    assert [FILE] == document["sources"]["late_events"]["include"]
-    sink = document["sinks"]["loki"]
-    assert {"job": "late-exporter", **{label: f"{{{{ {label} }}}}" for label in LABELS}} == sink["labels"]
-    assert {"codec": "json", "except_fields": ["timestamp"]} == sink["encoding"]
-
-
-def test_alloy() -> None:
-    """The labels are those of the dashboards; every component that is named exists."""
-    text = (FOLDER / "alloy.alloy").read_text("utf-8")
-    (labels,) = re.findall(r"stage\.labels \{\s+values = \{(.*)\}", text)
+def test_the_labels_in_loki_are_those_of_the_dashboards() -> None:
+    """Alloy and Vector send the job and the same labels."""
+    (labels,) = re.findall(r"stage\.labels \{\s+values = \{(.*)\}", (FOLDER / "alloy.alloy").read_text("utf-8"))
     assert LABELS == set(re.findall(r"(\w+) = ", labels))
-    assert '"job" = "late-exporter"' in text
-    components = {".".join(parts) for parts in re.findall(r'^([\w.]+) "(\w+)" \{', text, re.MULTILINE)}
-    used = set(re.findall(r"((?:local|loki)\.[\w.]+)\.(?:receiver|targets)", text))
-    assert components == used | {"loki.source.file.late_events"}
+    sink = yaml.safe_load((FOLDER / "vector.yaml").read_text("utf-8"))["sinks"]["loki"]
+    assert {"job": "late-exporter", **{label: f"{{{{ {label} }}}}" for label in LABELS}} == sink["labels"]

@@ -68,7 +68,7 @@ def install(root: Path, image: str) -> None:
         engine.sandbox.run("cp", "--archive", f"{mount_point}/opt/late-exporter", root / "opt")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sandbox(require_root: Callable[[], None], require_tool: Callable[[str], str]) -> Iterator[Sandbox]:
     """Create the sandbox in which the machine boots and the simulator runs."""
     require_root()
@@ -78,14 +78,15 @@ def sandbox(require_root: Callable[[], None], require_tool: Callable[[str], str]
         yield sandbox
 
 
-@pytest.fixture
-def machine(sandbox: Sandbox, image: str, tmp_path: Path) -> Iterator[SystemdMachine]:
-    """Boot a machine with the exporter installed and a simulated API."""
-    changes = tmp_path / "changes"
+@pytest.fixture(scope="module")
+def machine(sandbox: Sandbox, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemdMachine]:
+    """Boot a machine with the exporter installed and a simulated API; each test leaves the service stopped."""
+    folder = tmp_path_factory.mktemp("machine")
+    changes = folder / "changes"
     install(changes, image)
     simulate = (sys.executable, "-m", "late_exporter", "simulate", "--simulate.history=1h", "--simulate.seed=3")
     with (
-        sandbox.run_in_background(*simulate, log=tmp_path / "simulator.log", env={"PYTHONPATH": str(ROOT)}),
+        sandbox.run_in_background(*simulate, log=folder / "simulator.log", env={"PYTHONPATH": str(ROOT)}),
         boot(sandbox, changes) as machine,
     ):
         yield machine
@@ -140,6 +141,18 @@ def test_commands_have_the_key_and_the_state_of_the_service(machine: SystemdMach
     machine.run("systemctl", "stop", "late-exporter.service")
 
 
+def test_socket_queues_scrapes_during_restart(machine: SystemdMachine, sandbox: Sandbox) -> None:
+    """With the socket unit, a scrape during downtime waits for the service and succeeds."""
+    machine.run("systemctl", "start", "late-exporter.socket", "late-exporter.service")
+    before = scrape_when_ready(machine, sandbox)
+    machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
+    wait_until(lambda: machine.unit_property("late-exporter", "ActiveState") != "active")
+    response = sandbox.run("curl", "--silent", "--show-error", "--fail", "--max-time", "30", f"{URL}/metrics")
+    assert Samples.parse(response).sum("late_exporter_build_info") == 1
+    assert scrape_when_ready(machine, sandbox).sum(LOGS) >= before.sum(LOGS)
+    machine.run("systemctl", "stop", "late-exporter.socket", "late-exporter.service")
+
+
 def test_several_workspaces(machine: SystemdMachine, sandbox: Sandbox) -> None:
     """With the user that docs/install.md creates, service and commands read the key files of several workspaces."""
     lines = ["workspaces:", *(f"  - {{name: {name}, api_key_file: {name}.key}}" for name in ("brand", "agency"))]
@@ -157,18 +170,6 @@ def test_several_workspaces(machine: SystemdMachine, sandbox: Sandbox) -> None:
     command = ("env", "PATH=/usr/local/bin:/usr/bin:/bin", "late-exporter")
     assert "success" in machine.run(*command, "logs", "--workspace", "brand", "--limit", "5", "--since", "1h")
     machine.run("systemctl", "stop", "late-exporter.service")
-
-
-def test_socket_queues_scrapes_during_restart(machine: SystemdMachine, sandbox: Sandbox) -> None:
-    """With the socket unit, a scrape during downtime waits for the service and succeeds."""
-    machine.run("systemctl", "start", "late-exporter.socket", "late-exporter.service")
-    before = scrape_when_ready(machine, sandbox)
-    machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
-    wait_until(lambda: machine.unit_property("late-exporter", "ActiveState") != "active")
-    response = sandbox.run("curl", "--silent", "--show-error", "--fail", "--max-time", "30", f"{URL}/metrics")
-    assert Samples.parse(response).sum("late_exporter_build_info") == 1
-    assert scrape_when_ready(machine, sandbox).sum(LOGS) >= before.sum(LOGS)
-    machine.run("systemctl", "stop", "late-exporter.socket", "late-exporter.service")
 
 
 def scrape_when_ready(machine: SystemdMachine, sandbox: Sandbox) -> Samples:

@@ -27,6 +27,7 @@ __all__ = [
     "ExporterProcess",
     "HttpResponse",
     "http_get",
+    "http_request",
     "start_process",
     "wait_equal",
     "wait_until",
@@ -57,14 +58,21 @@ class HttpResponse(NamedTuple):
         return self.body.decode()
 
 
-def http_get(
+def http_get(url: str, headers: Mapping[str, str] | None = None, **options: Any) -> HttpResponse:
+    """Send a GET request."""
+    return http_request("GET", url, headers, **options)
+
+
+def http_request(
+    method: str,
     url: str,
     headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
     *,
     timeout: float = 10.0,
     tls: ssl.SSLContext | None = None,
 ) -> HttpResponse:
-    """Send a GET request, over TLS if the URL says so."""
+    """Send a request, over TLS if the URL says so."""
     parts = urlsplit(url)
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
@@ -73,7 +81,8 @@ def http_get(
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
     try:
         target = parts.path or "/"
-        connection.request("GET", f"{target}?{parts.query}" if parts.query else target, headers=dict(headers or {}))
+        target = f"{target}?{parts.query}" if parts.query else target
+        connection.request(method, target, body, dict(headers or {}))
         response = connection.getresponse()
         return HttpResponse(response.status, dict(response.getheaders()), response.read())
     finally:

@@ -7,7 +7,6 @@ hour. Durations of posts are not compressed.
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ from late_exporter.feeds import FEEDS
 from late_exporter.simulator import SimulatedWorld
 from tests.e2e.alertmanager import run_alertmanager
 from tests.e2e.late import KEY
-from tests.e2e.program import DEFAULT_TIMEOUT, ExporterProcess, http_get, wait_until
+from tests.e2e.program import DEFAULT_TIMEOUT, ExporterProcess, http_get, http_request, wait_until
 from tests.e2e.prometheus import run_prometheus
 from tests.e2e.receivers import AlertReceivers
 from tests.e2e.replay.delivery import shipped_config
@@ -105,11 +104,9 @@ class AlertingStack:
 
     def change_incident(self, method: str, name: str) -> None:
         """Start an incident on the platform by POST, or stop it by DELETE."""
-        connection = http.client.HTTPConnection(urlsplit(self.late).netloc, timeout=DEFAULT_TIMEOUT)
         query = f"?platform={PLATFORM}" if method == "POST" else ""
-        connection.request(method, f"/_simulator/incidents/{name}{query}")
-        assert 200 == connection.getresponse().status
-        connection.close()
+        url = f"{self.late}/_simulator/incidents/{name}{query}"
+        assert 200 == http_request(method, url, timeout=DEFAULT_TIMEOUT).status
 
     def busy_workspace_count(self) -> int:
         """Return the number of workspaces with enough traffic on the platform for its alert."""

@@ -12,10 +12,10 @@ from random import Random
 
 import pytest
 
-from tests.e2e.late import KEY, LateServer, hang
-from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.late import KEY, LateServer
+from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
-from tests.support.clock import DAY, HOUR, MINUTE
+from tests.support.clock import HOUR, MINUTE
 
 pytestmark = pytest.mark.e2e
 
@@ -131,18 +131,3 @@ def test_a_prometheus_sees_the_week_before(
         assert 1 == database.value(f"count(count by (job, instance) ({LOGS}))")
         assert database.value(f"count({LOGS})") == database.value(f"count({LOGS} @ {until:.0f})")
     assert 0 == exporter.stop()
-
-
-def test_interrupted(
-    late: LateServer, start_exporter: Callable[..., ExporterProcess], backfill: Callable[..., ExporterProcess]
-) -> None:
-    """An interrupted command has written nothing, and its exit code says so."""
-    late.world.insert(time.time() - DAY)
-    assert 0 == start_exporter().wait_ready().stop()
-    late.fault = hang(late)
-    before = len(late.requests)
-    program = backfill()
-    wait_until(lambda: len(late.requests) > before)
-
-    assert (1, "") == (program.stop(), program.stdout)
-    assert "Traceback" not in program.stderr

@@ -7,14 +7,12 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.late import LateServer
-from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.program import ExporterProcess, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -56,33 +54,3 @@ def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
     assert 0 == program.stop()
     assert ["errors", "output"] == sorted(file.name.partition("-")[0] for file in tmp_path.iterdir())
     assert "Traceback" not in program.stderr
-
-
-def test_landing_page_in_a_browser(
-    late: LateServer,
-    start_exporter: Callable[..., ExporterProcess],
-    require_tool: Callable[[str], str],
-    tmp_path: Path,
-) -> None:
-    """A browser renders the status page without an error, also of its content security policy."""
-    late.world.publish(40, over=60)
-    program = start_exporter().wait_ready()
-    wait_equal(40.0, lambda: program.scrape().sum(LOGS))
-    picture = tmp_path / "page.png"
-    command = [
-        require_tool("chromium"),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        f"--user-data-dir={tmp_path / 'browser'}",
-        "--enable-logging=stderr",
-        "--window-size=1280,900",
-        f"--screenshot={picture}",
-        f"{program.url}/",
-    ]
-    result = subprocess.run(command, capture_output=True, check=False, timeout=90, cwd=tmp_path)
-    assert 0 == result.returncode
-    assert [] == [line for line in result.stderr.decode("utf-8", "replace").splitlines() if ":CONSOLE" in line]
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert picture.stat().st_size > 10_000

@@ -17,7 +17,6 @@ from late_exporter.events.output import MAX_BATCH_EVENTS
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.traffic import Traffic, in_thread
-from tests.support.postgres import PASSWORD, without_password
 
 pytestmark = pytest.mark.e2e
 
@@ -39,18 +38,11 @@ def expected_ids(late: LateServer) -> set[str]:
     return failed | connections
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
-def test_every_event_is_in_a_file(
-    backend: str, late: LateServer, tmp_path: Path, exit_stack: ExitStack, request: pytest.FixtureRequest
-) -> None:
+def test_every_event_is_in_a_file(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
     """Through kills and rotations each failure is a line in one of the files; a kill may repeat a batch."""
-    path, numbers, state = tmp_path / "events.jsonl", count(1), None
-    (tmp_path / "password").write_text(PASSWORD)
-    arguments = [f"--events.output=file:{path}", f"--state.password-file={tmp_path / 'password'}"]
-    if backend == "postgres":
-        state = without_password(request.getfixturevalue("postgres").create_schema())
+    path, numbers = tmp_path / "events.jsonl", count(1)
     late.world.publish(300, over=86_400)
-    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, *arguments, state=state))
+    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, f"--events.output=file:{path}"))
     program.wait_ready()  # What it finds first is history.
 
     def rotate(number: int) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 import pytest
 
 from late_exporter.api.body import MAX_BODY_BYTES
-from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS
+from late_exporter.feeds.limits import MAX_SEPARATORS
 from tests.e2e.late import HttpExchange, LateServer
 from tests.e2e.program import ExporterProcess, wait_until
 
@@ -63,12 +63,6 @@ def costly_values() -> bytes:
     return ('{"logs":[' + ",".join(f"{ROW % number},{fields}}}" for number in range(ROWS)) + "]}").encode()
 
 
-def costly_containers() -> bytes:
-    """Return a page with nearly as many objects as are accepted."""
-    objects = ",".join(['{"a":{}}'] * (MAX_CONTAINERS // ROWS // 2 - 10))
-    return ('{"logs":[' + ",".join(f'{ROW % number},"x":[{objects}]}}' for number in range(ROWS)) + "]}").encode()
-
-
 def large_texts(number: int) -> Answer:
     """Return new logs, each with the largest texts that are accepted."""
     text = f"t{number} " * ((MAX_BODY_BYTES // ROWS // 4 - 200) // len(f"t{number} "))
@@ -77,20 +71,12 @@ def large_texts(number: int) -> Answer:
     return Answer(f'{{"logs":[{rows}],"pagination":{{"total":1000000,"hasMore":true}}}}'.encode())
 
 
-JUNK = bytes(MAX_BODY_BYTES)
 LARGE = filled(b'{"logs":[],"x":"', b"x", b"", MAX_BODY_BYTES - 10)
 ATTACKS: Mapping[str, Attack] = {
-    "1 MiB of empty rows": packed(filled(b'{"logs":[', b"{},", b"{}]}", 1024**2)),
-    "8 MiB of empty rows": packed(filled(b'{"logs":[', b"{},", b"{}]}")),
     "32 MiB of empty lists": packed(filled(b'{"logs":[],"x":[', b"[],", b"[]]}", 4 * MAX_BODY_BYTES)),
-    "an error of 32 MiB": packed(filled(b'{"error":[', b"[],", b"[]]}", 4 * MAX_BODY_BYTES), 500),
     "as many values as are accepted": packed(costly_values()),
-    "as many objects as are accepted": packed(costly_containers()),
-    "nested lists": packed(b'{"logs":[' + b"[" * 90_000 + b"]" * 90_000 + b"]}"),
     "large texts": large_texts,
     "large pages that stall": lambda _: Answer(LARGE, announced_size=len(LARGE) + 1, stalls=True),
-    "200 MB announced": lambda _: Answer(JUNK, announced_size=200_000_000, stalls=True),
-    "junk after compressed data": lambda _: Answer(gzip.compress(b"{}") + JUNK, encoding="gzip", stalls=True),
 }
 
 
@@ -103,9 +89,7 @@ def zernio_metadata(metadata: str) -> Attack:
 
 ZERNIO_ATTACKS: Mapping[str, Attack] = {
     "objects in a text": zernio_metadata('{"profileId":[%s{}]}' % ("{}," * 2_700_000)),
-    "a text that is cut": zernio_metadata('{"postId":"' + "a" * 8_000_000),
     "emoji": zernio_metadata("\U0001f525" + "a" * 8_000_000),
-    "letters of two bytes": zernio_metadata("\u4e2d" + "a" * 8_000_000),
 }
 """Attacks on the texts of generation zernio, which log events are made of."""
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 LOGS = "late_publishing_logs_total"
 FEATURES = "exemplar-storage,created-timestamp-zero-ingestion"
 CONFIG = """\
-global: {scrape_interval: 1s, scrape_timeout: 1s, external_labels: {replica: %s}}
+global: {scrape_interval: 1s, scrape_timeout: 1s}
 scrape_configs:
   - job_name: late
     static_configs: [{targets: ["%s"]}]
@@ -26,9 +26,9 @@ scrape_configs:
 
 
 @contextmanager
-def scrape_with_prometheus(binary: str, folder: Path, target: str, replica: str = "a") -> Iterator[PrometheusApi]:
+def scrape_with_prometheus(binary: str, folder: Path, target: str) -> Iterator[PrometheusApi]:
     """Run a Prometheus that scrapes one target once a second."""
-    config = CONFIG % (replica, target.removeprefix("http://"))
+    config = CONFIG % target.removeprefix("http://")
     with run_prometheus(binary, folder, config, f"--enable-feature={FEATURES}") as database:
         yield database
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.e2e.late import KEY, LateServer
-from tests.e2e.program import ExporterProcess, HttpResponse, wait_equal, wait_until
+from tests.e2e.program import ExporterProcess, HttpResponse, http_request, wait_equal, wait_until
+from tests.e2e.traffic import CounterWatch, in_thread
 from tests.support.clock import DAY
-from tests.support.samples import Samples
 
 pytestmark = pytest.mark.e2e
 
@@ -53,14 +50,7 @@ class ReloadSetup:
 
     def post(self, path: str, **headers: str) -> HttpResponse:
         """Send a POST request to the exporter."""
-        address = urlsplit(self.program.url)
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
-        try:
-            connection.request("POST", path, headers=headers)
-            response = connection.getresponse()
-            return HttpResponse(response.status, dict(response.getheaders()), response.read())
-        finally:
-            connection.close()
+        return http_request("POST", self.program.url + path, headers)
 
 
 @pytest.fixture
@@ -73,48 +63,19 @@ def setting(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> ReloadSe
     return setting
 
 
-@contextmanager
-def scraping(program: ExporterProcess) -> Iterator[None]:
-    """Scrape during the block. No scrape may fail, and no counter of ``acme`` may fall."""
-    over, faults = threading.Event(), list[object]()
-
-    def scrape() -> None:
-        samples = Samples()
-        while not over.wait(0.002):
-            try:
-                values = program.scrape()
-            except (OSError, http.client.HTTPException) as exc:
-                faults.append(exc)
-                continue
-            before = {series: value for series, value in samples.counters.items() if ("workspace", "acme") in series[1]}
-            faults.extend((series, value) for series, value in before.items() if values.get(series, -1) < value)
-            samples = values
-
-    scraping = threading.Thread(target=scrape)
-    scraping.start()
-    try:
-        yield
-    finally:
-        over.set()
-        scraping.join()
-    assert [] == faults
-
-
-@pytest.mark.parametrize("way", ["signal", "request"])
-def test_workspaces_come_and_go_while_logs_arrive(setting: ReloadSetup, way: str) -> None:
-    """Ten reloads fail no scrape, lose no log and count none twice."""
-    with scraping(setting.program):
-        for turn in range(10):
+def test_workspaces_come_and_go_while_logs_arrive(setting: ReloadSetup) -> None:
+    """Reloads fail no scrape, lose no log and count none twice."""
+    watch = CounterWatch()
+    with in_thread(partial(watch.run, setting.program)):
+        for turn in range(6):
             setting.write("acme", *(["beta"] if turn % 2 else []))
             with setting.late.lock:
                 setting.late.world.publish(3)
-            if way == "signal":
-                setting.program.send_signal(signal.SIGHUP)
-            else:
-                assert 200 == setting.post("/-/reload").status
+            assert 200 == setting.post("/-/reload").status
             expected = 100.0 + 3 * (turn + 1)
             wait_equal(turn + 1, lambda: setting.program.stderr.count("msg=reloaded"))
             wait_equal({"acme": expected, "beta": expected} if turn % 2 else {"acme": expected}, setting.logs)
+    assert ([], 0) == (watch.falls, watch.failures)
     assert 1 == setting.program.scrape()[RELOADED, ()]
 
 

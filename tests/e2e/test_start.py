@@ -46,7 +46,7 @@ def test_port_in_use(late: LateServer, start_exporter: Run) -> None:
     assert not Path(state(program)).exists()
 
 
-@pytest.mark.parametrize("limit", [5, 16, 31])
+@pytest.mark.parametrize("limit", [5, 31])
 def test_few_file_descriptors(late: LateServer, tmp_path: Path, limit: int) -> None:
     """A limit with which nothing could be served is one error at the start; exit code 1, and no state is created."""
     program = ExporterProcess.for_api(tmp_path, late.url)

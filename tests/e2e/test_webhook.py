@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import bcrypt
@@ -15,7 +13,7 @@ import pytest
 
 from late_exporter.ingest.webhooks import sign
 from tests.e2e.late import LateServer
-from tests.e2e.program import ExporterProcess, wait_equal
+from tests.e2e.program import ExporterProcess, http_request, wait_equal
 
 pytestmark = pytest.mark.e2e
 
@@ -26,13 +24,8 @@ def post_webhook(program: ExporterProcess, event: str, *, secret: str = SECRET) 
     """Send a new webhook as Zernio does, and return the status of the response."""
     timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     body = json.dumps({"id": str(uuid4()), "event": event, "timestamp": timestamp, "post": {"id": "p"}}).encode()
-    connection = http.client.HTTPConnection(urlsplit(program.url).netloc, timeout=10)
-    try:
-        headers = {"Content-Type": "application/json", "X-Zernio-Signature": sign(body, secret)}
-        connection.request("POST", "/webhook", body, headers)
-        return connection.getresponse().status
-    finally:
-        connection.close()
+    headers = {"Content-Type": "application/json", "X-Zernio-Signature": sign(body, secret)}
+    return http_request("POST", f"{program.url}/webhook", headers, body).status
 
 
 def test_a_failure_is_shown_once_its_webhook_has_come(

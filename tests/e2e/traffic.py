@@ -90,23 +90,19 @@ class Traffic:
 
 
 class CounterWatch:
-    """Compares every scrape with the highest values before it; counters may be missing, as after a start.
+    """Compares every scrape with the highest values before it; counters may be missing, as after a start."""
 
-    Args:
-        families: Beginnings of the names of the counters to compare.
-    """
-
-    def __init__(self, *families: str) -> None:
+    def __init__(self) -> None:
         self.falls: list[tuple[Series, float, float | None]] = []
+        self.failures = 0
         self.scrapes = 0
-        self._families = families or ("late_",)
         self._highest = Samples()
 
     def add_scrape(self, samples: Samples) -> None:
         """Compare a scrape with those before it."""
         self.scrapes += 1
         for series, value in samples.counters.items():
-            if series[0].startswith(self._families):
+            if series[0].startswith("late_"):
                 before = self._highest.get(series, value)
                 if value < before:
                     self.falls.append((series, before, value))
@@ -118,10 +114,7 @@ class CounterWatch:
             try:
                 self.add_scrape(program.scrape())
             except (OSError, http.client.HTTPException, RuntimeError, AssertionError):
-                continue
-
-
-LOG_FAMILIES = ("late_publishing_", "late_connection_", "late_account_")
+                self.failures += 1
 
 
 @contextmanager

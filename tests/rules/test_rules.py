@@ -33,6 +33,7 @@ FOLDER = ROOT / "deploy" / "prometheus"
 FILES = sorted(FOLDER.glob("late-exporter.*.yml"))
 TESTS = sorted(Path(__file__).parent.glob("*.yml"))
 RUNBOOKS = FOLDER / "runbooks"
+RUNBOOK_SECTIONS = ["What it means", "Is it real?", "What to do", "Settings"]
 RUNBOOK_WORDS = 150
 
 Row: TypeAlias = Mapping[str, Any]
@@ -93,6 +94,11 @@ def _family_name(name: str) -> str:
     return name if name in CATALOGUE else re.sub(r"_(bucket|count|sum)$", "", name)
 
 
+def _check_exists(selector: Selector) -> None:
+    known = {*RECORDS, *TARGET_METRICS, *CATALOGUE}
+    assert selector.name in known or _family_name(selector.name) in CATALOGUE, selector
+
+
 def _series_labels(name: str) -> set[str]:
     if name in RECORDS:
         level = name.partition(":")[0]
@@ -108,86 +114,84 @@ def _metric_kind(selector: Selector) -> str:
     return "counter" if kind == "histogram" else kind
 
 
-def _rule_id(rule: Row) -> str:
-    return str(rule.get("record") or f"{rule['alert']}-{'-'.join(rule['labels'].values())}")
-
-
-@pytest.mark.parametrize("rule", RULES, ids=_rule_id)
-def test_rule_uses_existing_series_and_labels(rule: Row) -> None:
+def test_rule_uses_existing_series_and_labels() -> None:
     """Series in a rule exist, have the labels used, and can have the label values used."""
-    found_selectors = selectors(rule["expr"])
-    known_labels = set[str]()
-    for selector in found_selectors:
-        assert selector.name in RECORDS or selector.name in TARGET_METRICS or _family_name(selector.name) in CATALOGUE
-        known_labels |= _series_labels(selector.name)
-        for label, (operator, value) in selector.matchers.items():
-            assert label in _series_labels(selector.name), selector
-            if label in LABEL_VALUES and operator in {"=", "=~"}:
-                assert any(
-                    re.fullmatch(value, one) if operator == "=~" else value == one for one in LABEL_VALUES[label]
-                )
-    assert named_labels(rule["expr"]) <= known_labels
-    assert found_selectors or rule["expr"].startswith("vector(")
+    for rule in RULES:
+        found_selectors = selectors(rule["expr"])
+        known_labels = set[str]()
+        for selector in found_selectors:
+            _check_exists(selector)
+            known_labels |= _series_labels(selector.name)
+            for label, (operator, value) in selector.matchers.items():
+                assert label in _series_labels(selector.name), selector
+                if label in LABEL_VALUES and operator in {"=", "=~"}:
+                    assert any(
+                        re.fullmatch(value, one) if operator == "=~" else value == one for one in LABEL_VALUES[label]
+                    )
+        assert named_labels(rule["expr"]) <= known_labels
+        assert found_selectors or rule["expr"].startswith("vector(")
 
 
-@pytest.mark.parametrize("rule", RULES, ids=_rule_id)
-def test_counters_and_gauges_use_matching_functions(rule: Row) -> None:
+def test_counters_and_gauges_use_matching_functions() -> None:
     """Counters are only used with rate, increase or resets over a range; gauges never are."""
     counter_functions = {"rate", "increase", "resets"}
-    for selector in selectors(rule["expr"]):
-        assert (_metric_kind(selector) == "counter") == (selector.function in counter_functions), selector
-        takes_range = selector.function in {*counter_functions, "changes"} or "_over_time" in selector.function
-        assert selector.is_range == takes_range, selector
+    for rule in RULES:
+        for selector in selectors(rule["expr"]):
+            assert (_metric_kind(selector) == "counter") == (selector.function in counter_functions), selector
+            takes_range = selector.function in {*counter_functions, "changes"} or "_over_time" in selector.function
+            assert selector.is_range == takes_range, selector
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
-def test_alert_has_severity_and_annotations(alert: Row) -> None:
+def test_alert_has_severity_and_annotations() -> None:
     """An alert has a routed severity, a static summary, and a description that names the affected labels."""
-    notes = alert["annotations"]
-    assert re.fullmatch(r"Late[A-Z]\w+", alert["alert"])
-    assert alert["labels"]["severity"] in {"critical", "warning", "info"}
-    assert not any("{{" in value for value in alert["labels"].values())
-    assert re.fullmatch(r"[A-Z][^{}]+\.", notes["summary"])
-    assert notes["description"].endswith(".")
-    assert "$labels." in notes["description"] or alert["expr"].startswith("absent(")
-    assert {"summary", "title", "description", "command", "runbook_url", "dashboard_path"} == notes.keys()
+    for alert in ALERTS:
+        notes = alert["annotations"]
+        assert re.fullmatch(r"Late[A-Z]\w+", alert["alert"])
+        assert alert["labels"]["severity"] in {"critical", "warning", "info"}
+        assert not any("{{" in value for value in alert["labels"].values())
+        assert re.fullmatch(r"[A-Z][^{}]+\.", notes["summary"]), notes
+        assert notes["description"].endswith("."), notes
+        assert "$labels." in notes["description"] or alert["expr"].startswith("absent("), notes
+        assert {"summary", "title", "description", "command", "runbook_url", "dashboard_path"} == notes.keys()
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
-def test_title_fits_on_a_phone_and_names_the_platform(alert: Row) -> None:
+def test_title_fits_on_a_phone_and_names_the_platform() -> None:
     """A title is a phrase without a full stop that begins with the platform, if the alert has one."""
-    title = alert["annotations"]["title"]
-    assert not title.endswith(".")
-    has_platform = "platform" in alert["annotations"]["dashboard_path"]
-    assert title.startswith("{{ $labels.platform }}: ") == (has_platform and alert["alert"] != "LateNoAttempts")
-    assert len(re.sub(r"\{\{.*?\}\}", "", title)) < MAX_TITLE
+    for alert in ALERTS:
+        title = alert["annotations"]["title"]
+        assert not title.endswith("."), title
+        has_platform = "platform" in alert["annotations"]["dashboard_path"]
+        assert title.startswith("{{ $labels.platform }}: ") == (has_platform and alert["alert"] != "LateNoAttempts"), (
+            title
+        )
+        assert len(re.sub(r"\{\{.*?\}\}", "", title)) < MAX_TITLE
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
-def test_command_is_valid_and_in_the_runbook(alert: Row) -> None:
+def test_command_is_valid_and_in_the_runbook() -> None:
     """The command of an alert is one of its runbook, is accepted by the program, and names the workspace."""
-    template = alert["annotations"]["command"]
-    command = _fill_in(template, EXAMPLE_LABELS)
-    in_runbook = " ".join(PLACEHOLDERS.get(word, word) for word in command.split())
-    assert f"\n{in_runbook}\n" in (RUNBOOKS / f"{alert['alert']}.md").read_text("utf-8")
-    program, *arguments = shlex.split(command)
-    assert "late-exporter" == program
-    args = parse(arguments)
-    assert args is not None
-    assert [] == [*check_words(args)]
-    is_query = arguments[0] in {"posts", "logs", "audit", "accounts"}
-    assert ("--workspace default" in command) == is_query
-    if is_query and "platform" in alert["annotations"]["dashboard_path"] and alert["alert"] != "LateNoAttempts":
-        assert "--platform instagram" in command or "--account 64e1f0a9e2b5af0012ab34ef" in command
+    for alert in ALERTS:
+        template = alert["annotations"]["command"]
+        command = _fill_in(template, EXAMPLE_LABELS)
+        in_runbook = " ".join(PLACEHOLDERS.get(word, word) for word in command.split())
+        assert f"\n{in_runbook}\n" in (RUNBOOKS / f"{alert['alert']}.md").read_text("utf-8")
+        program, *arguments = shlex.split(command)
+        assert "late-exporter" == program
+        args = parse(arguments)
+        assert args is not None
+        assert [] == [*check_words(args)]
+        is_query = arguments[0] in {"posts", "logs", "audit", "accounts"}
+        assert ("--workspace default" in command) == is_query, command
+        if is_query and "platform" in alert["annotations"]["dashboard_path"] and alert["alert"] != "LateNoAttempts":
+            assert "--platform instagram" in command or "--account 64e1f0a9e2b5af0012ab34ef" in command
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
-def test_command_contains_no_strange_text(alert: Row) -> None:
+def test_command_contains_no_strange_text() -> None:
     """Names from the API that are more than a word are left out of a command, which people paste into a shell."""
     strange = {**EXAMPLE_LABELS, "platform": "x; reboot", "account_id": "$(reboot)"}
-    command = _fill_in(alert["annotations"]["command"], strange)
-    assert "reboot" not in command
-    assert command.startswith("late-exporter ")
+    for alert in ALERTS:
+        command = _fill_in(alert["annotations"]["command"], strange)
+        assert "reboot" not in command, alert["alert"]
+        assert command.startswith("late-exporter ")
 
 
 def _fill_in(template: str, labels: Mapping[str, str]) -> str:
@@ -202,23 +206,23 @@ def _fill_in(template: str, labels: Mapping[str, str]) -> str:
     return command
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
-def test_alert_links_to_its_runbook(alert: Row) -> None:
+def test_alert_links_to_its_runbook() -> None:
     """The runbook URL of an alert points to a file with the name of the alert."""
-    repository, _, path = alert["annotations"]["runbook_url"].partition("/blob/main/")
-    assert "https://github.com/late-exporter/late-exporter" == repository
-    assert (RUNBOOKS / f"{alert['alert']}.md").relative_to(ROOT).as_posix() == path
-    assert (ROOT / path).is_file()
+    for alert in ALERTS:
+        repository, _, path = alert["annotations"]["runbook_url"].partition("/blob/main/")
+        assert "https://github.com/late-exporter/late-exporter" == repository
+        assert (RUNBOOKS / f"{alert['alert']}.md").relative_to(ROOT).as_posix() == path
+        assert (ROOT / path).is_file(), path
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
-def test_alert_links_to_a_dashboard(alert: Row) -> None:
+def test_alert_links_to_a_dashboard() -> None:
     """The dashboard URL of an alert points to a shipped dashboard and sets existing variables."""
-    address = urlsplit(alert["annotations"]["dashboard_path"])
     dashboards = [json.loads(file.read_text("utf-8")) for file in (ROOT / "grafana" / "dashboards").glob("*.json")]
-    (found_selectors,) = (dashboard for dashboard in dashboards if f"/d/{dashboard['uid']}" == address.path)
-    variables = {f"var-{variable['name']}" for variable in found_selectors["templating"]["list"]}
-    assert parse_qs(address.query).keys() <= variables
+    for alert in ALERTS:
+        address = urlsplit(alert["annotations"]["dashboard_path"])
+        (found_selectors,) = (dashboard for dashboard in dashboards if f"/d/{dashboard['uid']}" == address.path)
+        variables = {f"var-{variable['name']}" for variable in found_selectors["templating"]["list"]}
+        assert parse_qs(address.query).keys() <= variables
 
 
 def test_every_runbook_has_an_alert() -> None:
@@ -226,38 +230,33 @@ def test_every_runbook_has_an_alert() -> None:
     assert NAMES == sorted(file.stem for file in RUNBOOKS.glob("*.md"))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_runbook_has_every_section(name: str) -> None:
+def test_runbook_has_every_section() -> None:
     """A runbook says what the alert means, whether it is real and what to do, and is read within a minute."""
-    text = (RUNBOOKS / f"{name}.md").read_text("utf-8")
-    assert text.startswith(f"# {name}\n")
-    assert ["What it means", "Is it real?", "What to do", "Settings"] == re.findall(r"^## (.+)$", text, re.MULTILINE)
-    assert "```promql\n" in text
-    assert len(text.split()) <= RUNBOOK_WORDS
+    for name in NAMES:
+        text = (RUNBOOKS / f"{name}.md").read_text("utf-8")
+        assert text.startswith(f"# {name}\n"), name
+        assert RUNBOOK_SECTIONS == re.findall(r"^## (.+)$", text, re.MULTILINE), name
+        assert "```promql\n" in text
+        assert len(text.split()) <= RUNBOOK_WORDS, name
 
 
-def _queries() -> Iterator[Any]:
-    for file in sorted(RUNBOOKS.glob("*.md")):
-        text = file.read_text("utf-8")
-        for number, query in enumerate(re.findall(r"^```promql\n(.*?)^```", text, re.DOTALL | re.MULTILINE)):
-            yield pytest.param(query, id=f"{file.stem}-{number}")
-
-
-@pytest.mark.parametrize("query", list(_queries()))
-def test_runbook_queries_use_existing_series(query: str) -> None:
+def test_runbook_queries_use_existing_series() -> None:
     """Queries in the runbooks use existing series and labels."""
-    for selector in selectors(query):
-        assert selector.name in RECORDS or selector.name in TARGET_METRICS or _family_name(selector.name) in CATALOGUE
-        assert selector.matchers.keys() <= _series_labels(selector.name)
+    texts = [file.read_text("utf-8") for file in RUNBOOKS.glob("*.md")]
+    queries = [
+        query for text in texts for query in re.findall(r"^```promql\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    ]
+    assert len(queries) >= len(NAMES)
+    for selector in (selector for query in queries for selector in selectors(query)):
+        _check_exists(selector)
+        assert selector.matchers.keys() <= _series_labels(selector.name), selector
 
 
-@pytest.mark.parametrize(
-    "path", [*sorted(RUNBOOKS.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.stem
-)
-def test_documented_joins_keep_jobs_apart(path: Path) -> None:
+def test_documented_joins_keep_jobs_apart() -> None:
     """Queries to paste do not join the series of two jobs, which may have the same workspace."""
-    joined_labels = re.findall(r"\bon \(([^)]*)\) group_(?:left|right)", path.read_text("utf-8"))
-    assert [] == [labels for labels in joined_labels if "job" not in labels.split(", ")]
+    for path in (*RUNBOOKS.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        joined_labels = re.findall(r"\bon \(([^)]*)\) group_(?:left|right)", path.read_text("utf-8"))
+        assert [] == [labels for labels in joined_labels if "job" not in labels.split(", ")], path
 
 
 def _alert_timelines(name: str) -> Iterator[Sequence[Sequence[Any]]]:
@@ -271,17 +270,17 @@ def _alert_timelines(name: str) -> Iterator[Sequence[Sequence[Any]]]:
 
 @cache
 def _unit_tests(file: Path) -> Sequence[Mapping[str, Any]]:
-    tests: Sequence[Mapping[str, Any]] = yaml.safe_load(file.read_text("utf-8"))["tests"]
+    tests: Sequence[Mapping[str, Any]] = yaml.load(file.read_text("utf-8"), yaml.CSafeLoader)["tests"]
     return tests
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_alert_has_a_complete_unit_test(name: str) -> None:
+def test_alert_has_a_complete_unit_test() -> None:
     """Each alert has a test where it is inactive, fires and resolves, and fires with each of its severities."""
-    stories = list(_alert_timelines(name))
-    assert any(not story[0] and len(story[-1]) < max(map(len, story)) for story in stories)
-    severities = {alert["labels"]["severity"] for alert in ALERTS if alert["alert"] == name}
-    assert severities == {one["exp_labels"]["severity"] for story in stories for alerts in story for one in alerts}
+    for name in NAMES:
+        stories = list(_alert_timelines(name))
+        assert any(not story[0] and len(story[-1]) < max(map(len, story)) for story in stories)
+        severities = {alert["labels"]["severity"] for alert in ALERTS if alert["alert"] == name}
+        assert severities == {one["exp_labels"]["severity"] for story in stories for alerts in story for one in alerts}
 
 
 @pytest.mark.e2e

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 import pytest
 
-from late_exporter.protocols import ApiResponse
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
-from late_exporter.simulator.accounts import ACCOUNTS
 from late_exporter.simulator.publishing import Post
-from tests.support.client import FakeClient, QueryParams
 from tests.support.clock import VirtualClock
-from tests.support.exporter import ExporterHarness
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 HOUR = 3600.0
@@ -184,63 +178,3 @@ def test_webhook(workspace: Workspace) -> None:
     assert deliveries == workspace.get("/v1/logs", "type=webhooks&from=2026-11-24T12:00:05Z")["logs"]
     (after,) = workspace.get("/v1/webhooks/settings")["webhooks"]
     assert before["lastFiredAt"] == after["lastFiredAt"]
-
-
-@pytest.mark.exhaustive
-def test_spend(workspace: Workspace) -> None:
-    """The spend for X grows to less than the cap within a period."""
-    ratios = []
-    for _ in range(30):
-        caps = workspace.get("/v1/billing")["caps"]
-        ratios.append(caps["xSpendUsedCents"] / caps["xSpendLimitCents"])
-        workspace.clock.advance(DAY)
-    assert 0.5 < max(ratios) <= 0.6
-    assert min(ratios) < 0.05
-
-
-@pytest.mark.parametrize("name", ["internal-numbers", "account-off"])
-def test_accounts_without_series(name: str, workspace: Workspace) -> None:
-    """The exporter has no series, and no labels, of internal phone numbers and of accounts that are switched off."""
-
-    def respond(path: str, params: QueryParams) -> ApiResponse:
-        return ApiResponse(msgspec.json.encode(workspace.get(path, urlencode(params))), workspace.clock.now)
-
-    client, feeds = FakeClient(respond, rate_limit=600), ("webhooks",)
-    with closing(
-        ExporterHarness(client, clock=workspace.clock, generation="zernio", feeds=feeds, status={"accounts": 60.0})
-    ) as exporter:
-        workspace.world.start_incident(name, duration=HOUR)
-        ((hidden, *_),) = (incident.accounts for incident in workspace.world.incidents)
-        health = workspace.get("/v1/accounts/health")["accounts"]
-        assert [True] == [row["needsReconnect"] for row in health if row["accountId"] == hidden.id]
-        assert hidden.id in {row["_id"] for row in workspace.get("/v1/accounts")["accounts"]}
-        exporter.poll()
-        exporter.refresh_status()
-        samples = exporter.scrape()
-        values = {value for _, labels in samples for _, value in labels}
-        assert {account.id for account in ACCOUNTS if account is not hidden} <= values
-        assert not {hidden.id, "phone", "sms"} & values
-        assert {} == samples.family("late_account_needs_reconnect")
-        workspace.clock.advance(HOUR + 1)
-        exporter.refresh_status()
-        shown = hidden in ACCOUNTS
-        assert shown == bool(exporter.scrape().family("late_account_connected", account_id=hidden.id))
-
-
-@pytest.mark.parametrize(("path", "name"), [("/v1/accounts", "accounts"), ("/v1/posts", "posts")])
-def test_cursors(workspace: Workspace, path: str, name: str) -> None:
-    """Pages by cursor have all accounts or posts, in order; rows that are added or removed shift no page."""
-
-    def walk(limit: int) -> list[str]:
-        document, ids = workspace.get(path, f"status=scheduled&limit={limit}"), []
-        while cursor := document["pagination"]["nextCursor"]:
-            ids += [row["_id"] for row in document[name]]
-            workspace.clock.advance(2)
-            document = workspace.get(path, f"status=scheduled&limit={limit}&cursor={cursor}")
-        return ids + [row["_id"] for row in document[name]]
-
-    whole = workspace.get(path, "status=scheduled&limit=500")
-    assert whole["pagination"]["nextCursor"] is None
-    found = walk(7)
-    assert len(found) == len(set(found))
-    assert {row["_id"] for row in whole[name]} <= {*found}

@@ -8,12 +8,10 @@ import os
 import resource
 import socket
 import ssl
-import struct
 import time
 import warnings
-from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -230,16 +228,6 @@ def secure(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "tls")
 
 
-async def test_a_request_with_two_lengths_is_the_last_of_its_connection(harness: ServerHarness) -> None:
-    """What follows a request with Content-Length and Transfer-Encoding is not answered: a proxy may see another end."""
-    head = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-    client = await harness.connect()
-    client.send(head + REQUEST % b"/b")
-    response = await client.read_to_end()
-    assert 1 == response.count(b"HTTP/1.1")
-    assert b"connection: close" in response.lower()
-
-
 @pytest.mark.parametrize("path", ["/slow", "/large"])
 async def test_a_request_of_a_client_that_leaves_takes_effect(
     harness: ServerHarness, path: str, *, secure: bool
@@ -253,22 +241,6 @@ async def test_a_request_of_a_client_that_leaves_takes_effect(
     assert 200 == (await harness.get("/", context))[0]
     harness.app.released.set()
     await wait_until(lambda: path in harness.app.answered_paths)
-
-
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
-async def test_old_versions(harness: ServerHarness, version: ssl.TLSVersion) -> None:
-    """Old TLS versions are rejected, and the server keeps running."""
-    harness.web = tls_config()
-    context = client_context()
-    context.set_ciphers("DEFAULT:@SECLEVEL=0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = context.maximum_version = version
-    with pytest.raises((ssl.SSLError, ConnectionResetError)):
-        await harness.connect(context)
-    assert [] == harness.app.requested_paths
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    assert (200, b"/") == await harness.get("/", context)
 
 
 NO_TLS = (
@@ -367,18 +339,6 @@ async def test_early_request_needs_an_allowed_name(harness: ServerHarness) -> No
         assert expected_paths == harness.app.requested_paths
 
 
-async def test_memory_of_tls(harness: ServerHarness) -> None:
-    """TLS begins with the first byte of a client, and its buffer is small."""
-    harness.web = tls_config()
-    for _ in range(3):
-        await harness.connect()
-    assert (200, b"/") == await (await harness.connect(client_context())).get()
-    gc.collect()
-    protocols: list[Any] = [each for each in gc.get_objects() if isinstance(each, SSLProtocol)]
-    buffers = [len(each._ssl_buffer) for each in protocols]  # noqa: SLF001 - no other way
-    assert [16 * 1024] * 2 == buffers, "those of the last client and of its connection"
-
-
 BODY = b"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 SIZED_BODY = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
 
@@ -458,30 +418,6 @@ async def test_idle_connections_are_closed(
     assert b"" == await client.read_to_end()
 
 
-@pytest.mark.parametrize("is_complete", [True, False])
-async def test_connections_that_clients_reset_are_freed(
-    harness: ServerHarness, *, is_complete: bool, secure: bool
-) -> None:
-    """Nothing refers to them until the end of the time for which idle connections are kept."""
-    harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
-    client = await harness.connect(context)
-    client.send(REQUEST % b"/a" if is_complete else b"GET /a")
-    if is_complete:
-        assert (200, b"/a") == await client.response()
-    else:
-        await wait_until(lambda: any(each.conn.trailing_data[0] for each in http_connections()))
-    no_linger = struct.pack("ii", 1, 0)
-    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
-    client.abort()
-    await wait_until(lambda: not http_connections())
-
-
-def http_connections() -> list[Any]:
-    """Return the connections that are in memory."""
-    gc.collect()
-    return [each for each in gc.get_objects() if isinstance(each, server._Connection)]  # noqa: SLF001 - no other way
-
-
 @pytest.mark.parametrize("is_fast_enough", [True, False])
 async def test_slow_readers(harness: ServerHarness, *, secure: bool, is_fast_enough: bool) -> None:
     """A client that reads slowly gets the complete response, if it needs less time than there is for a response."""
@@ -527,17 +463,6 @@ async def test_waiting_clients_keep_their_connection(harness: ServerHarness, mon
     assert (200, b"/slow") == await served.response()
 
 
-async def test_a_flood(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood of new connections does not lock out other clients."""
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 8)
-    client = await harness.connect()
-    with ExitStack() as flood:
-        for _ in range(100):
-            flood.enter_context(socket.create_connection(("127.0.0.1", harness.port)))
-        assert (200, b"/") == await harness.get("/")
-    await client.read_to_end()
-
-
 async def test_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that may open few files accepts fewer connections, and answers anyway."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (12, 12))
@@ -568,30 +493,6 @@ async def test_no_file_descriptors(caplog: pytest.LogCaptureFixture) -> None:
     finally:
         await harness.close()
     assert ["cannot accept: Too many open files; see ulimit -n, or LimitNOFILE of systemd"] == caplog.messages
-
-
-NO_REQUESTS = (
-    b"GET /" + b"x" * 100_000,
-    b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000,
-    b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000,
-    b"x" * 10_000_000,
-    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 100_000,
-    b"\r\n\r\n\r\nx",
-    b"\x00\xff" * 10,
-    b"GET / HTTP/9.9\r\n\r\nx",
-    b"PRI * HTTP/2.0\r\n\r\nx",
-)
-
-
-async def test_what_is_no_request(harness: ServerHarness) -> None:
-    """What is too large, or no HTTP, is rejected and its connection closed, and the server keeps running."""
-    for noise in NO_REQUESTS:
-        client = await harness.connect()
-        client.send(noise)
-        client.writer.write_eof()
-        received = await client.read_to_end()
-        assert received.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 200 ")) or not received
-        assert (200, b"/") == await harness.get("/")
 
 
 async def test_a_head_ends_at_its_limit(harness: ServerHarness) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
 
 import pytest
 
@@ -67,22 +66,6 @@ async def test_an_error_of_the_work() -> None:
 
     with pytest.raises(OSError, match="too many open files"):
         await run_in_thread(work)
-
-
-async def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call without a thread fails; one that is cancelled at that moment does not wait for the thread."""
-
-    def fail(*_: Any) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", fail)
-    with pytest.raises(OSError, match="can't start new thread"):
-        await run_in_thread(lambda: asyncio.sleep(0))
-    task = asyncio.ensure_future(run_in_thread(lambda: asyncio.sleep(0)))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(OSError, match="can't start new thread"):
-        await asyncio.wait_for(task, 60)
 
 
 async def test_an_application_in_another_loop() -> None:

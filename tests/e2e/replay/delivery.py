@@ -8,17 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.request import Request, urlopen
 
 import yaml
 
 from tests.e2e.alertmanager import run_alertmanager
-from tests.e2e.program import DEFAULT_TIMEOUT, http_get, wait_until
+from tests.e2e.program import DEFAULT_TIMEOUT, http_get, http_request, wait_until
 from tests.e2e.receivers import AlertReceivers
 from tests.e2e.replay.evaluation import FiringAlert
 from tests.e2e.replay.recording import MINUTE, START
 
-__all__ = ["EXTERNAL_URL", "Message", "deliver", "post_alerts", "shipped_config"]
+__all__ = ["EXTERNAL_URL", "FAR_FUTURE", "Message", "deliver", "post_alerts", "shipped_config"]
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 EXTERNAL_URL = "https://alertmanager.example"
@@ -204,7 +203,5 @@ def _pairs(labels: Mapping[str, str]) -> Labels:
 
 def post_alerts(url: str, alerts: Sequence[Mapping[str, Any]]) -> None:
     """Send alerts to the Alertmanager at a URL."""
-    body = json.dumps(alerts).encode()
-    request = Request(f"{url}/api/v2/alerts", body, {"Content-Type": "application/json"})  # noqa: S310 - a local URL
-    with urlopen(request, timeout=DEFAULT_TIMEOUT) as answer:  # noqa: S310 - a local URL
-        assert 200 == answer.status
+    headers, body = {"Content-Type": "application/json"}, json.dumps(alerts).encode()
+    assert 200 == http_request("POST", f"{url}/api/v2/alerts", headers, body, timeout=DEFAULT_TIMEOUT).status

@@ -1,4 +1,4 @@
-"""A simulated week of scrapes, with incidents at its end.
+"""A simulated working day of scrapes, with incidents at its end.
 
 The samples come from production code: the simulator on a virtual clock, read by the pollers and recorded as usual. Only
 process metrics, the use of the key by others, and the metrics that Prometheus adds to a scrape are made up.
@@ -37,22 +37,13 @@ from tests.support.outputs import FakeOutput
 from tests.support.steps import drive, offload_in_steps
 from tests.support.world import World
 
-__all__ = ["END", "WeekOfScrapes"]
+__all__ = ["BEGIN", "END", "DayOfScrapes"]
 
 SEED = 2
 FEEDS = ("publishing", "connections", "api_request")
 HEADERS = {"Authorization": f"Bearer {KEY}", "User-Agent": "late-exporter/0.1.0"}
 END = datetime(2026, 11, 19, 16, 12, tzinfo=UTC).timestamp()
-BEGIN = END - 7 * DAY
-
-DETAILED_SECONDS = 7 * HOUR
-"""Time before the end that is scraped in detail: the default dashboard range and its rate windows."""
-
-SCRAPE_INTERVALS = ((DETAILED_SECONDS, MINUTE), (26 * HOUR, 5 * MINUTE), (END - BEGIN, 15 * MINUTE))
-"""Scrape interval by time until the end; the distant past needs less detail."""
-
-POLL_INTERVALS = ((DETAILED_SECONDS, 30.0), (26 * HOUR, 5 * MINUTE), (END - BEGIN, 15 * MINUTE))
-"""Poll interval by time until the end."""
+BEGIN = END - 10 * HOUR
 
 RATE_LIMIT = 600
 """Requests per minute of the key; a team with some accounts has that many."""
@@ -60,16 +51,12 @@ RATE_LIMIT = 600
 POLL_LEAD = 12.0
 """Seconds from the start of a poll to the scrape that includes its results."""
 
-STATUS_INTERVALS = ((DETAILED_SECONDS, 5 * MINUTE), (END - BEGIN, HOUR))
-"""Interval of the status feeds by time until the end."""
+STATUS_INTERVAL = 5 * MINUTE
 
 RECONCILE_INTERVAL = 3 * HOUR
-"""Interval of reconciliation scans; the default would take most of the run time."""
+"""Interval of reconciliation scans and audits; the default would take most of the run time, or would not come."""
 
 TARGET = 'job="late",instance="localhost:10077"'
-
-TOKEN_KNOWN = END - 30 * HOUR
-"""Time since which a token that is not renewed is known."""
 
 CUSTOMER_REQUESTS = 45
 """Requests per minute that other users of the key are made up to send."""
@@ -99,8 +86,6 @@ RESTART_SECONDS = 8.0
 def build_world() -> SimulatedWorld:
     """Return a world with five customers that starts a day before the exporter."""
     world = SimulatedWorld(SEED, BEGIN, history=DAY)
-    world.start_incident("platform-outage", platform="tiktok", duration=40 * MINUTE, start_time=END - 4 * DAY)
-    world.start_incident("rate-limit-storm", duration=30 * MINUTE, start_time=END - 2 * DAY)
     world.start_incident("revoked-token", platform="facebook", duration=9 * HOUR, start_time=END - 150 * MINUTE)
     world.start_incident("platform-outage", platform="instagram", duration=2 * HOUR, start_time=END - 36 * MINUTE)
     world.start_incident("rate-limit-storm", duration=20 * MINUTE, start_time=END - 4 * HOUR)
@@ -156,18 +141,16 @@ class ProcessMetrics(Collector):
 
     Args:
         start_time: Unix time of the start.
-        seconds: Time since the last call.
     """
 
     start_time: float
     random: Random
     cpu_seconds: float = 0.6
-    seconds: float = 0.0
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
         random = self.random
-        self.cpu_seconds += self.seconds * random.uniform(0.003, 0.006)
+        self.cpu_seconds += MINUTE * random.uniform(0.003, 0.006)
         yield CounterMetricFamily("process_cpu_seconds", "User and system CPU time spent.", value=self.cpu_seconds)
         for name, value in (
             ("process_start_time_seconds", self.start_time),
@@ -191,7 +174,7 @@ class TroubledOutput(FakeOutput):
         await super().deliver(events)
 
 
-class WeekExporter(InsideHarness):
+class BusyExporter(InsideHarness):
     """An exporter that reads every status feed and delivers log events."""
 
     events = EventSelection()
@@ -213,8 +196,8 @@ class WeekExporter(InsideHarness):
         )
 
 
-class WeekOfScrapes:
-    """A week of scrapes as OpenMetrics lines with timestamps.
+class DayOfScrapes:
+    """A day of scrapes as OpenMetrics lines with timestamps.
 
     Args:
         folder: Folder for the state of the exporter.
@@ -224,15 +207,15 @@ class WeekOfScrapes:
         self.last_body = b""
         self._clock = VirtualClock(BEGIN - POLL_LEAD)
         self._world = build_world()
-        self._exporter = WeekExporter(
+        self._exporter = BusyExporter(
             TroubledApi(self._world, self._clock),
             folder / "state.db",
             feeds=FEEDS,
             reconcile_interval=RECONCILE_INTERVAL,
-            audit_interval=DAY,
+            audit_interval=RECONCILE_INTERVAL,
             generation="zernio",
             webhooks=True,
-            status=dict.fromkeys(STATUS_FEEDS, STATUS_INTERVALS[0][1]),
+            status=dict.fromkeys(STATUS_FEEDS, STATUS_INTERVAL),
             zero_hold=75.0,
         )
         self._event_random = Random(SEED)
@@ -243,10 +226,9 @@ class WeekOfScrapes:
     def __iter__(self) -> Iterator[list[str]]:
         """Yield the lines of each scrape in time order; ``last_body`` is the last response body afterwards."""
         scheduled_calls: list[tuple[float, Callable[[], None]]] = [(RESTART, self._restart)]
-        timestamp = last_scrape = BEGIN
-        last_refresh = 0.0
+        timestamp, last_refresh = BEGIN, 0.0
         while timestamp < END:
-            timestamp += _interval_at(POLL_INTERVALS, timestamp)
+            timestamp += MINUTE
             self._clock.advance(timestamp - POLL_LEAD - self._clock.now)
             while scheduled_calls and scheduled_calls[0][0] <= timestamp:
                 scheduled_calls.pop(0)[1]()
@@ -254,17 +236,14 @@ class WeekOfScrapes:
             for feed in FEEDS:
                 self._exporter.poll(feed=feed)
             self._exporter.deliver_events()
-            if timestamp - last_refresh >= _interval_at(STATUS_INTERVALS, timestamp):
+            if timestamp - last_refresh >= STATUS_INTERVAL:
                 self._refresh_status()
                 last_refresh = timestamp
-            if timestamp - last_scrape >= _interval_at(SCRAPE_INTERVALS, timestamp):
-                yield [*self._scrape(timestamp, timestamp - last_scrape)]
-                last_scrape = timestamp
+            yield [*self._scrape(timestamp)]
         self._exporter.close()
 
     def _refresh_status(self) -> None:
-        if self._clock.now > TOKEN_KNOWN:
-            expire_token(self._world)
+        expire_token(self._world)
         self._exporter.refresh_status()
 
     def _send_webhooks(self) -> None:
@@ -281,7 +260,7 @@ class WeekOfScrapes:
         self._exporter.restart(RESTART_SECONDS)
         self._process = ProcessMetrics(self._clock.now, self._random)
 
-    def _scrape(self, timestamp: float, seconds: float) -> Iterator[str]:
+    def _scrape(self, timestamp: float) -> Iterator[str]:
         exporter = self._exporter
         for family, labels, gauge in (
             ("late_exporter_build_info", ("0.1.0", "5d41402", "3.13.5"), 1.0),
@@ -291,7 +270,6 @@ class WeekOfScrapes:
             exporter.registry.set_gauge(family, labels, gauge)
         customer_requests = CUSTOMER_REQUESTS + self._random.randrange(-6, 7)
         exporter.registry.set_gauge("late_exporter_api_quota_customer_requests", ("default",), customer_requests)
-        self._process.seconds = seconds
         exporter.exposition.publish()
         body = exporter.exposition.get_body(BodyRequest(OPENMETRICS)).body
         process_body: bytes = generate_openmetrics(self._process)  # type: ignore[no-untyped-call]
@@ -310,7 +288,3 @@ class WeekOfScrapes:
         name, brace, labels = head.partition("{")
         self._series_names[head] = f"{name}{{{TARGET},{labels}" if brace else f"{name}{{{TARGET}}}"
         return self._series_names[head]
-
-
-def _interval_at(steps: tuple[tuple[float, float], ...], timestamp: float) -> float:
-    return next(step for until_end, step in steps if END - timestamp <= until_end)
