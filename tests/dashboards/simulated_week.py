@@ -297,7 +297,7 @@ class WeekOfScrapes:
         exporter.registry.set_gauge("late_exporter_api_quota_customer_requests", ("default",), customer_requests)
         self._process.seconds = seconds
         exporter.exposition.publish()
-        body = exporter.exposition.get_body(BodyRequest(OPENMETRICS)).body
+        body = exporter.exposition.get_body(BodyRequest(OPENMETRICS))
         process_body: bytes = generate_openmetrics(self._process)  # type: ignore[no-untyped-call]
         self.last_body = body.removesuffix(b"# EOF\n") + process_body
         lines = [line for line in self.last_body.decode().splitlines() if not line.startswith("#")]

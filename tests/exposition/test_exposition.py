@@ -183,7 +183,7 @@ def test_changes_give_the_bodies_of_a_fresh_start(steps: list[tuple[str, Series,
     exposition.publish()
     fresh = build(families, state, created=True)
     assert bodies(fresh) == bodies(exposition)
-    assert gzip.decompress(exposition.get_body(BodyRequest(TEXT, "gzip")).body).decode() == read_body(exposition)
+    assert gzip.decompress(exposition.get_body(BodyRequest(TEXT, "gzip"))).decode() == read_body(exposition)
 
 
 @given(st.floats() | st.integers() | st.integers(0, 2**70) | st.floats(1e5, 1e8))
@@ -203,7 +203,7 @@ def test_an_integer_beyond_a_float_is_infinite(value: int, expected: str) -> Non
 def test_gzip_body_is_one_member(media: str, series: int) -> None:
     """The first gzip member is the whole body, because httpx and curl stop after it, and the same text the same."""
     state: State = {("up", (f"w{index}",)): SeriesState(index) for index in range(series)}
-    body, again = (build(FAMILIES, state).get_body(BodyRequest(media, "gzip")).body for _ in range(2))
+    body, again = (build(FAMILIES, state).get_body(BodyRequest(media, "gzip")) for _ in range(2))
     reader = zlib.decompressobj(31)
     assert read_body(build(FAMILIES, state), media) == reader.decompress(body).decode()
     assert (True, b"", again) == (reader.eof, reader.unused_data, body)
@@ -214,11 +214,11 @@ def test_bodies_are_cached() -> None:
     exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
     for request in (BodyRequest(media, encoding) for media in (TEXT, OPENMETRICS) for encoding in (None, "gzip")):
         assert exposition.find_body(request) is None
-        body = exposition.get_body(request).body
+        body = exposition.get_body(request)
         found = exposition.find_body(request)
-        assert body is exposition.get_body(request).body
+        assert body is exposition.get_body(request)
         assert found is not None
-        assert body is found.body
+        assert body is found
     exposition.put("up", ("w",), 2)
     assert exposition.find_body(request) is not None, "until the publication"
     exposition.publish()
@@ -319,7 +319,7 @@ def test_publishing_while_others_scrape() -> None:
     def scrape(request: BodyRequest) -> None:
         try:
             while not finished.is_set():
-                text = gzip.decompress(exposition.get_body(request).body).decode()
+                text = gzip.decompress(exposition.get_body(request)).decode()
                 values = {line.rpartition(" ")[2] for line in text.splitlines() if line.startswith("up{")}
                 assert len(values) <= 1, "all of one publication"
                 assert text.endswith("# EOF\n")
