@@ -16,12 +16,12 @@ from urllib.parse import urlencode
 import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.pages import PageResponse, fetch_page
+from late_exporter.api.pages import fetch_page
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, Forbidden
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time
-from late_exporter.model import LATE, MAX_CLOCK_SKEW_MS, ZERNIO
+from late_exporter.model import LATE, MAX_CLOCK_SKEW_MS, ZERNIO, LogPage
 from late_exporter.protocols import Logger
 
 AUTO = "auto"
@@ -85,14 +85,14 @@ async def examine_lists(name: str, client: LateClient) -> ListAnswers:
 async def _request_newest(feed: Feed, client: LateClient) -> ListAnswer:
     path = f"{feed.path}?{urlencode(feed.query)}" if feed.query else feed.path
     try:
-        page, _, date = response = await fetch_page(client, feed, filters={"limit": 1})
-        require_ids(feed, response)
+        page, response = await fetch_page(client, feed, filters={"limit": 1})
+        require_ids(feed, page, response.body)
     except ApiError as exc:
         if not refuses_list(exc):
             raise
         return ListAnswer(path=path, error=exc.without_frames())
     # A single log with a wrong time decides nothing.
-    latest = math.inf if date is None else date * 1000 + MAX_CLOCK_SKEW_MS
+    latest = math.inf if response.date is None else response.date * 1000 + MAX_CLOCK_SKEW_MS
     times = (entry.created for entry in page.entries if entry.created is not None and not entry.rejection_reason)
     return ListAnswer(path=path, newest=max((time for time in times if time <= latest), default=None))
 
@@ -123,11 +123,10 @@ def refuses_list(error: ApiError) -> bool:
     return isinstance(error, BadPayload) or error.status not in (None, 401, 429)
 
 
-def require_ids(feed: Feed, response: PageResponse) -> None:
+def require_ids(feed: Feed, page: LogPage, body: bytes) -> None:
     """Raise BadPayload if a list of generation ``late`` has become an alias of the list without ids."""
-    entries = response.page.entries
-    has_no_ids = bool(entries) and all(entry.rejection_reason == "no_id" for entry in entries)
-    if feed.generation == LATE and has_no_ids and b'"created_at"' in response.body:
+    has_no_ids = bool(page.entries) and all(entry.rejection_reason == "no_id" for entry in page.entries)
+    if feed.generation == LATE and has_no_ids and b'"created_at"' in body:
         raise BadPayload("200: the logs have no _id, they are those of /v1/logs")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import NamedTuple
 from urllib.parse import quote
 
 from late_exporter.api.client import LateClient
@@ -12,6 +11,7 @@ from late_exporter.errors import ApiUnavailable, BadPayload, EndpointNotFound
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time
 from late_exporter.model import DAY_MS, LATE, MINUTE_MS, PAGE_SIZE, LogPage
+from late_exporter.protocols import ApiResponse
 
 MAX_ID_LENGTH = 200
 
@@ -21,17 +21,8 @@ MIN_ORDERED_ROWS, MAX_DELAY = 10, 15 * MINUTE_MS
 LAST_TIME = 253_402_300_799_999
 """The end of the year 9999 in milliseconds, which is as far as ISO 8601 reaches."""
 
-
-class PageResponse(NamedTuple):
-    """A page of logs and the response that it came in.
-
-    Args:
-        date: Clock of the API as a Unix time in seconds, None if the response has no date.
-    """
-
-    page: LogPage
-    body: bytes
-    date: float | None
+NO_LOGS = ApiResponse(b'{"logs": []}', None)
+"""Stands for the response about a post that does not exist."""
 
 
 async def fetch_page(
@@ -42,7 +33,7 @@ async def fetch_page(
     filters: Mapping[str, str | int] | None = None,
     created_after: int | None = None,
     created_before: int | None = None,
-) -> PageResponse:
+) -> tuple[LogPage, ApiResponse]:
     """Request one page of a log list, from all days that the API keeps unless ``filters`` has ``days``.
 
     If the workspace is limited to a profile, so is the list.
@@ -78,21 +69,19 @@ async def fetch_page(
         # The frames of an error and its cause have the body, and live on until it is handled.
         del response
         raise exc.without_frames() from None
-    return PageResponse(page, response.body, response.date)
+    return page, response
 
 
-async def fetch_post(client: LateClient, feed: Feed, post_id: str) -> PageResponse | None:
-    """Request the newest logs of one post; return None if there is no such post.
+async def fetch_post(client: LateClient, feed: Feed, post_id: str) -> tuple[LogPage, ApiResponse]:
+    """Request the newest logs of one post; there are none if there is no such post.
 
     Raises:
         ApiError: The request failed, or the response is not a list of logs.
     """
     path_template = feed.post_path or ""
     path = path_template.replace("{postId}", quote(post_id, safe=""))
-    response = await client.get(path, {"limit": PAGE_SIZE}, path_template=path_template)
-    if response is None:
-        return None
-    return PageResponse(feed.parse(response.body), response.body, response.date)
+    response = await client.get(path, {"limit": PAGE_SIZE}, path_template=path_template) or NO_LOGS
+    return feed.parse(response.body), response
 
 
 def is_post_id(text: str) -> bool:

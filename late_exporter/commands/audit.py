@@ -91,10 +91,9 @@ async def audit_feed(
         feed = await recorded_feed(scope.feed, client, generation, coverage)
         require_retained(since, feed)
         reader = ListReader(client, feed, progress=progress, sleep=sleep)
-        async for response in reader.pages(audit.lower):
-            entries = response.page.entries
+        async for page, _ in reader.pages(audit.lower):
             with open_snapshot() as snapshot:
-                audit.compare(entries, snapshot.lookup(scope, [entry.key for entry in entries]))
+                audit.compare(page.entries, snapshot.lookup(scope, [entry.key for entry in page.entries]))
     except ApiError as exc:
         return replace(report, error=str(exc))
     with open_snapshot() as snapshot:

@@ -107,8 +107,8 @@ async def collect_history(
         raise LateError(f"{name}: no history: it would begin at {iso_time(start)} and end at {iso_time(until)}")
     history = FeedHistory(scope, feed, families, values, recorded_statuses, since=start, until=until)
     reader = ListReader(client, feed, progress=progress, sleep=sleep)
-    async for response in reader.pages(start):
-        history.add_page(response.page.entries)
+    async for page, _ in reader.pages(start):
+        history.add_page(page.entries)
     progress.finish(f"{plural(history.log_count, 'log')} until {iso_time(until)}")
     return list(history.series(published_at=max(until, coverage.published_at)))
 

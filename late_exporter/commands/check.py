@@ -130,7 +130,7 @@ async def check_api(
         recorded = recorded_generations.get(name)
         try:
             feed = await generation.resolve_feed(name, client, state_generation=recorded)
-            response = await fetch_page(client, feed)
+            page, response = await fetch_page(client, feed)
             await generation.examine_if_due(feed, client, state_generation=recorded)
         except errors.ApiError as exc:
             is_answering &= isinstance(exc, errors.Forbidden)
@@ -140,7 +140,7 @@ async def check_api(
         else:
             if response.date is not None:
                 skew = max(skew, response.date - clock(), key=abs)
-            count = "logs" if response.page.total is None else plural(response.page.total, "log")
+            count = "logs" if page.total is None else plural(page.total, "log")
             yield CheckResult("ok", name, f"{count} in generation {feed.generation} ({feed.path})")
     for unread in sorted(generation.unread):
         message = f"generation {unread} has newer logs, which are not read"

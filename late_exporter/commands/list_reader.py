@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.pages import PageResponse, fetch_page
+from late_exporter.api.pages import fetch_page
 from late_exporter.commands.progress import ProgressLine
 from late_exporter.errors import ApiError, BadRequest, Unauthorized
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.steps import read_pages
 from late_exporter.ingest.sweep import FetchPage, Sweep, TimeFilter, second_below
+from late_exporter.model import LogPage
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before a page is requested again that has failed, once another one could be read."""
@@ -34,19 +35,19 @@ class ListReader:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     read_count: int = field(default=0, init=False)
     total: int = field(default=0, init=False)
+    _body: bytes = field(default=b"", init=False)
 
-    async def pages(self, lower: int, *, leaves_out_older: bool = False) -> AsyncIterator[PageResponse]:
-        """Yield the pages from the newest log down to a time in milliseconds.
+    async def pages(self, lower: int, *, leaves_out_older: bool = False) -> AsyncIterator[tuple[LogPage, bytes]]:
+        """Yield the pages from the newest log down to a time in milliseconds, each with the body of its response.
 
         With ``leaves_out_older`` the API filters by that time if it can, so that the last page has few older logs.
         """
         by_time = self.feed.supports_time_filter
         after = second_below(lower) if by_time and leaves_out_older else None
-        sweep: Sweep[PageResponse] = Sweep(TimeFilter(is_supported=by_time), None, lower, after=after)
-        async for response in read_pages(sweep, self._fetch):
-            yield response
+        async for page in read_pages(Sweep(TimeFilter(is_supported=by_time), None, lower, after=after), self._fetch):
+            yield page, self._body
 
-    async def _fetch(self, request: FetchPage) -> PageResponse:
+    async def _fetch(self, request: FetchPage) -> LogPage:
         """Return a page; the client itself waits if the API asks to."""
         for pause in PAUSES if self.read_count else ():
             try:
@@ -57,8 +58,8 @@ class ListReader:
                 await self.sleep(pause)
         return await self._fetch_once(request)
 
-    async def _fetch_once(self, request: FetchPage) -> PageResponse:
-        response = await fetch_page(
+    async def _fetch_once(self, request: FetchPage) -> LogPage:
+        page, response = await fetch_page(
             self.client,
             self.feed,
             skip=request.place.skip,
@@ -66,9 +67,10 @@ class ListReader:
             created_after=request.after,
             created_before=request.place.before,
         )
-        self.read_count += len(response.page.entries)
+        self._body = response.body
+        self.read_count += len(page.entries)
         if self.progress is not None:
             # Pages by time have the total of a part, and pages overlap.
-            self.total = max(self.total, self.read_count, response.page.total or 0)
+            self.total = max(self.total, self.read_count, page.total or 0)
             self.progress.update(self.read_count, self.total)
-        return response
+        return page

@@ -75,8 +75,9 @@ async def fetch_history(client: LateClient, feed: Feed, post_id: str, workspace:
             if reader.read_count >= SEARCH_LIMIT:
                 is_complete = False
                 break
-    elif response := await fetch_post(client, feed, post_id):
-        logs = log_views(response, feed)
+    else:
+        newest, response = await fetch_post(client, feed, post_id)
+        logs = log_views(newest, response.body, feed)
         is_complete = len(logs) < PAGE_SIZE
     logs.reverse()  # Logs of the same time are newest first, too.
     logs.sort(key=lambda log: log.created or 0)

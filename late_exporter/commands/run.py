@@ -180,7 +180,7 @@ async def _export_once(settings: Settings, _: Stop) -> None:
             succeeded = await exporter.catch_up()
             for task in tasks:
                 task.cancel()
-        sys.stdout.write(exporter.pipeline.exposition.get_body(BodyRequest(TEXT)).body.decode())
+        sys.stdout.write(exporter.pipeline.exposition.get_body(BodyRequest(TEXT)).decode())
         if not succeeded:
             raise LateError("a poll failed")
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -34,14 +33,6 @@ MAX_CACHED_BYTES = 16 << 20
 
 GZIP_FORMAT = 31
 """Window bits of zlib for a stream with a gzip header."""
-
-
-class EncodedBody(msgspec.Struct, frozen=True):
-    """Response to a scrape."""
-
-    content_type: str
-    content_encoding: str | None
-    body: bytes
 
 
 class BodyRequest(NamedTuple):
@@ -187,14 +178,14 @@ class Exposition(Collector):
             self._published.exemplars.update(changes.exemplars)
             self._version += 1
 
-    def find_body(self, request: BodyRequest) -> EncodedBody | None:
+    def find_body(self, request: BodyRequest) -> bytes | None:
         """Return a body if it is cached, without waiting for other threads."""
         body = self._bodies.get(request) if self._rendered_version == self._version else None
         if body is None or any(not self._is_zero(created) for created in tuple(self._zeros.values())):
             return None
-        return EncodedBody(request.content_type, request.encoding, body)
+        return body
 
-    def get_body(self, request: BodyRequest) -> EncodedBody:
+    def get_body(self, request: BodyRequest) -> bytes:
         """Return the published body."""
         started = time.perf_counter()
         with self._render_lock:
@@ -207,7 +198,7 @@ class Exposition(Collector):
                 if version == self._rendered_version and len(body) <= MAX_CACHED_BYTES:
                     self._cache(request, body)
             self.render_seconds = time.perf_counter() - started
-        return EncodedBody(request.content_type, request.encoding, body)
+        return body
 
     def collect(self) -> Iterator[Metric]:
         """Yield the published families that have series."""

@@ -298,11 +298,8 @@ def _plan_reports(context: RefreshContext, response: _Object) -> Iterator[Report
     yield from context.gauges({"late_workspace_active": is_active})
     if is_active == 0:
         yield Condition("inactive")
-    shares = (
-        ("usage", "uploads", "uploads", usage.get("uploads"), limits.get("uploads")),
-        ("usage", "profiles", "profiles", usage.get("profiles"), limits.get("profiles")),
-        ("spend", "x", "spending limit for x", caps.get("xSpendUsedCents"), caps.get("xSpendLimitCents")),
-    )
+    shares = [("usage", each, each, usage.get(each), limits.get(each)) for each in ("uploads", "profiles")]
+    shares.append(("spend", "x", "spending limit for x", caps.get("xSpendUsedCents"), caps.get("xSpendLimitCents")))
     for family, kind, name, used, limit in shares:
         amount, maximum = _amount(used), _amount(limit)
         if amount is not None and maximum:

@@ -83,18 +83,17 @@ class CatchUp:
         gaps, newest = _deepen(previous.gaps, len(new)), _median(head) or previous.newest
         coverage = msgspec.structs.replace(previous, newest=newest, gaps=gaps)
         is_known = bool(previous.newest) and not new
-        if is_known or head.reaches(lower) or (head.page.is_last and previous.is_synced):
+        if is_known or head.reaches(lower) or (head.is_last and previous.is_synced):
             has_gap, coverage = False, self._caught_up(coverage, previous.caught_up_at, head)
         else:
-            upper = _oldest(head, ListPosition(self._view.now(), ""))
-            gap = Gap(upper, lower, depth, previous.caught_up_at)
+            gap = Gap(_oldest(head, ListPosition(self._view.now(), "")), lower, depth, previous.caught_up_at)
             has_gap, coverage = True, msgspec.structs.replace(coverage, gaps=(gap, *gaps))
         self._context.add(head, new)
         yield Record(new, coverage)
         return coverage, has_gap
 
     def _initial_coverage(self, head: FetchedPage) -> Coverage:
-        newest, feed, config = max(head.page.times, default=None), self._view.feed, self._view.config
+        newest, feed, config = max(head.times, default=None), self._view.feed, self._view.config
         lookback = int(config.lookback * 1000)
         floor = self._plausible_time(newest) - min(lookback, feed.retention)
         if newest is not None:
@@ -169,9 +168,9 @@ class CatchUp:
 
 def _require_recognised(page: FetchedPage, coverage: Coverage, mark: int) -> None:
     """Raise UnrecognisedLogs if a page of a list without ids has logs older than the mark, and none is known."""
-    if page.statuses or not page.page.without_ids or not coverage.is_synced:
+    if page.statuses or not page.without_ids or not coverage.is_synced:
         return
-    old = [created for created in page.page.times if coverage.retention_floor <= created < mark]
+    old = [created for created in page.times if coverage.retention_floor <= created < mark]
     if len(old) >= MIN_UNRECOGNISED:
         raise UnrecognisedLogs("none of the logs that were counted before is recognised")
 

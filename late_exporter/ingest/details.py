@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from late_exporter.api.pages import PageResponse
 from late_exporter.errors import BadPayload
 from late_exporter.feeds.decoder import raw_rows
 from late_exporter.feeds.feed import Feed
@@ -28,13 +27,12 @@ class EventSelection(msgspec.Struct, frozen=True, kw_only=True):
             return False
         return self.all_statuses or outcome(entry) == FAILED
 
-    def add_details(self, feed: Feed, response: PageResponse) -> LogPage:
-        """Return the page of a response, whose selected logs have details."""
-        page = response.page
+    def add_details(self, feed: Feed, page: LogPage, body: bytes) -> LogPage:
+        """Return the page in a response body with the details of the selected logs."""
         if not any(map(self.includes, page.entries)):
             return page
         try:
-            rows = raw_rows(response.body)
+            rows = raw_rows(body)
         except BadPayload:  # The logs are counted anyway, and their events have only the counted fields.
             rows = [{}] * len(page.entries)
         entries = [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+
+import msgspec
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration, require_ids
-from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
+from late_exporter.api.pages import fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
+from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig
@@ -18,7 +20,7 @@ from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.ingest.unreadable_rows import read_around_rows
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogEntry, LogPage
-from late_exporter.protocols import Logger
+from late_exporter.protocols import ApiResponse, Logger
 from late_exporter.store.records import Coverage, PendingLog
 
 MAX_REPORTED = 1000
@@ -100,7 +102,7 @@ class Fetcher:
             return False
         if coverage is not None and state_generation not in (feed.generation, None):
             # The date of a response shows which counted logs are from the future, if the local clock does not.
-            await self._request(partial(fetch_page, self.client, feed))
+            await self._request(feed, fetch_page(self.client, feed))
             self.logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
         await self.recorder.renew_identity(feed, self.now())
         self.feed = feed
@@ -136,11 +138,10 @@ class Fetcher:
             raise BadPayload("none of the newest logs has a readable creation time")
         self.list_total = page.total or 0
 
-    async def fetch_post(self, request: FetchPost) -> FetchedPage | None:
-        """Fetch the logs of a post, or None if it does not exist; raises as ``fetch`` does."""
-        self.request_count += 1
-        response = await fetch_post(self.client, self.feed, request.post_id)
-        return None if response is None else await self._look_up(self._page(response))
+    async def fetch_post(self, request: FetchPost) -> FetchedPage:
+        """Fetch the logs of a post; raises as ``fetch`` does."""
+        page = await self._request(self.feed, fetch_post(self.client, self.feed, request.post_id))
+        return await self._look_up(page)
 
     def report_failure(self, failure: ReportFailure) -> None:
         """Count a request that failed without failing a poll; log it unless the last one of its kind failed alike."""
@@ -154,19 +155,15 @@ class Fetcher:
         """Read a page, in parts if it is too large; return it, and whether rows are left out."""
 
         async def fetch_rows(offset: int = 0, limit: int = PAGE_SIZE) -> LogPage:
-            response = await self._request(
-                partial(
-                    fetch_page,
-                    self.client,
-                    self.feed,
-                    skip=request.place.skip + offset,
-                    filters={"limit": limit, **({"status": request.status} if request.status else {})},
-                    created_after=request.after,
-                    created_before=request.place.before,
-                )
+            requested = fetch_page(
+                self.client,
+                self.feed,
+                skip=request.place.skip + offset,
+                filters={"limit": limit, **({"status": request.status} if request.status else {})},
+                created_after=request.after,
+                created_before=request.place.before,
             )
-            require_ids(self.feed, response)
-            return self._page(response)
+            return await self._request(self.feed, requested)
 
         if request.whole_time and self.feed.number_entries is not None:
             return await _read_whole_time(fetch_rows, self.feed.number_entries), False
@@ -182,22 +179,21 @@ class Fetcher:
                 self.logger.warning("rows skipped that the API cannot deliver", rows=row_count, next_log=key)
         return partial_page.page, partial_page.has_unreadable
 
-    async def _request(self, request: Callable[[], Awaitable[PageResponse]]) -> PageResponse:
+    async def _request(self, feed: Feed, requested: Awaitable[tuple[LogPage, ApiResponse]]) -> LogPage:
+        """Return the page of a response, whose body may be large and is not needed while the store is."""
         self.request_count += 1
-        response = await request()
+        page, response = await requested
         if response.date is not None:
             self._clock_offset = response.date - self.monotonic()
-        return response
-
-    def _page(self, response: PageResponse) -> LogPage:
-        """Return the page of a response, whose body may be large and is not needed while the store is."""
-        return response.page if self._events is None else self._events.add_details(self.feed, response)
+        require_ids(feed, page, response.body)
+        return page if self._events is None else self._events.add_details(feed, page, response.body)
 
     async def _look_up(self, page: LogPage, *, has_unreadable: bool = False) -> FetchedPage:
         if any(entry.is_own for entry in page.entries) and self._is_new_report("own"):
             self.logger.info("requests of the exporter itself are left out", feed=self.feed.name)
         self._report_deviations(page)
-        return FetchedPage(page, await self.recorder.known_statuses(page, self.batch), has_unreadable)
+        statuses = await self.recorder.known_statuses(page, self.batch)
+        return FetchedPage(*msgspec.structs.astuple(page), statuses=statuses, has_unreadable=has_unreadable)
 
     def _report_deviations(self, page: LogPage) -> None:
         for deviation in dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations):

@@ -61,7 +61,7 @@ class LateWindow:
             deadline: Monotonic time from which no page is read.
             is_first_poll: Whether logs may have arrived late while no process was running.
         """
-        context, total = self._context, reading.head.page.total
+        context, total = self._context, reading.head.total
         if total is not None and self.surplus:
             context.changes += total - context.counted != self.surplus[-1]
         self._poll_count += 1

@@ -145,9 +145,7 @@ class PendingChecks:
 
     def _find_by_post(self, log: PendingLog, floor: int) -> StepsTo[AbstractSet[str]]:
         """Record the logs of a log's post; return their keys."""
-        page: FetchedPage | None = yield FetchPost(log.post_id or "")
-        if page is None:
-            return frozenset()
+        page: FetchedPage = yield FetchPost(log.post_id or "")
         yield Record(page.new_entries(floor))
         keys = {entry.key for entry in page.entries}
         return keys if len(page.entries) < PAGE_SIZE else keys | {log.key}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from late_exporter.ingest.sweep import TimeFilter
 from late_exporter.model import LogEntry, LogPage
 
@@ -16,21 +14,16 @@ if TYPE_CHECKING:
 NO_STATUSES: frozenset[str] = frozenset()
 
 
-class FetchedPage(msgspec.Struct, frozen=True):
-    """A page of the list, and which of its logs are known.
+class FetchedPage(LogPage, frozen=True, kw_only=True):
+    """A page of the list, of whose logs some are known.
 
     Args:
         statuses: Counted statuses by key; a missing key is a new log.
         has_unreadable: Whether rows are left out that the API cannot deliver.
     """
 
-    page: LogPage
     statuses: Mapping[str, frozenset[str]]
     has_unreadable: bool = False
-
-    @property
-    def entries(self) -> tuple[LogEntry, ...]:
-        return self.page.entries
 
     def recorded_statuses(self, entry: LogEntry) -> frozenset[str]:
         """Return the counted statuses of a log of the page."""
@@ -51,7 +44,7 @@ class FetchedPage(msgspec.Struct, frozen=True):
     def reaches(self, mark: int) -> bool:
         """Return whether the page reaches what was read before: it has a counted log older than a time, or no other."""
         known = [entry.created for entry in self.entries if entry.created is not None and entry.key in self.statuses]
-        return min(known, default=mark) < mark or max(self.page.times, default=mark) < mark
+        return min(known, default=mark) < mark or max(self.times, default=mark) < mark
 
 
 class PollContext:

@@ -68,8 +68,8 @@ class RecentAttempts:
             return
         self._has_page = True
         self.add((entry for entry in page.entries if entry.status in page.recorded_statuses(entry)), now)
-        is_whole = not page.page.times or page.page.is_last
-        self._known_since = 0.0 if is_whole else min(self._known_since, min(page.page.times) / 1000)
+        is_whole = not page.times or page.is_last
+        self._known_since = 0.0 if is_whole else min(self._known_since, min(page.times) / 1000)
 
     def add_counts(
         self, platforms: Iterable[PlatformHealth], now: float, history_since: float

@@ -63,7 +63,7 @@ class ScanReader:
         if scan is None:
             return
         lower = max(reading.coverage.retention_floor, scan.until)
-        if reading.head.page.is_last or crosses(reading.head.page, lower):
+        if reading.head.is_last or crosses(reading.head, lower):
             self.scan, self.completed = None, scan
             return
         sweep: Sweep[FetchedPage] = Sweep(

@@ -114,15 +114,10 @@ class StatusPublisher:
 
     def show(self, feed: str, reports: Sequence[Report], now: float) -> None:
         """Replace the series of a feed after a successful refresh, which ended at a Unix time in seconds."""
-        values: dict[Series, SeriesValue] = {}
-        overflow: list[Increment] = []
-        for increment in self.label_limiter.apply(each for each in reports if isinstance(each, SetLatest)):
-            if isinstance(increment, SetLatest):
-                latest = LatestValue(increment.at, increment.value)
-                values[increment.family, increment.labels] = SeriesValue(latest, 0.0)
-            else:
-                overflow.append(increment)
-        self.defer(overflow)
+        limited = list(self.label_limiter.apply(each for each in reports if isinstance(each, SetLatest)))
+        gauges = [each for each in limited if isinstance(each, SetLatest)]
+        self.defer([each for each in limited if not isinstance(each, SetLatest)])
+        values = {(each.family, each.labels): SeriesValue(LatestValue(each.at, each.value), 0.0) for each in gauges}
         self._replace(feed, values, [each for each in reports if isinstance(each, Condition)][:MAX_CONDITIONS])
         self.registry.set_gauge(LAST_REFRESH, (self.workspace, feed), now)
         self.set_state(feed, is_up=True)

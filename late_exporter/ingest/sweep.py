@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -133,14 +133,7 @@ class TimeFilter:
         self.is_supported = self.is_usable = is_supported
 
 
-class Page(Protocol):
-    """Result of a request for a page."""
-
-    @property
-    def page(self) -> LogPage: ...
-
-
-PageT = TypeVar("PageT", bound=Page)
+PageT = TypeVar("PageT", bound=LogPage)
 
 
 class Sweep(Generic[PageT]):
@@ -188,24 +181,23 @@ class Sweep(Generic[PageT]):
             BadRequest: Neither an offset nor a time leads to the page.
             ApiError: The page cannot be read.
         """
-        fetched = yield from self._fetch_connected()
-        if fetched.page.without_ids and fetched.page.is_within_time and self.cursor.keys:
-            fetched = yield from self._fetch_time(fetched)
-        page = fetched.page
+        page = yield from self._fetch_connected()
+        if page.without_ids and page.is_within_time and self.cursor.keys:
+            page = yield from self._fetch_time(page)
         self._step, self._raised_by, self._failure_count = PAGE_SIZE // 2, 0, 0
         keys = frozenset(entry.key for entry in page.entries)
         self.is_end = page.is_last or (len(keys) <= PAGE_OVERLAP and keys <= self.cursor.keys)
         self.is_complete = self.is_end or crosses(page, self._lower)
         self._count_repeats(page, keys)
         self.cursor = self.cursor.below(page, by_time=self._time_filter.is_usable)
-        return fetched
+        return page
 
     def _fetch_connected(self) -> Generator[FetchPage, Any, PageT]:
         """Fetch the page at the cursor, or one further up, so that no row is between it and the rows above."""
         while True:
             place = self.cursor.place
             try:
-                fetched = yield from self._fetch()
+                page = yield from self._fetch()
             except BadRequest as exc:
                 if place == TOP:
                     raise
@@ -218,47 +210,46 @@ class Sweep(Generic[PageT]):
                     ) from exc
                 self._read_by_offset()
                 continue
-            page = fetched.page
             if place.is_ignored_by(page):
                 self._read_by_offset()
             elif self.cursor.connects(page) or (page.entries and self._raised_by > DAY_MS):
-                return fetched  # However the API reads a bound, no row is between one that is days higher and the page.
+                return page  # However the API reads a bound, no row is between one that is days higher and the page.
             else:
                 self._go_up()
 
     def _fetch(self) -> Generator[FetchPage, Any, PageT]:
         """Fetch the page at the cursor; if it is shorter than the total promises, once more."""
-        fetched = yield from self._fetch_around_rows()
-        if fetched.page.is_last and (fetched.page.total or 0) > self.cursor.place.skip + len(fetched.page.entries):
-            fetched = yield from self._fetch_around_rows()
-        return fetched
+        page = yield from self._fetch_around_rows()
+        if page.is_last and (page.total or 0) > self.cursor.place.skip + len(page.entries):
+            page = yield from self._fetch_around_rows()
+        return page
 
     def _fetch_around_rows(self) -> Generator[FetchPage, Any, PageT]:
         """Fetch a page; if that has failed too often before, without the rows that the API cannot deliver."""
         request = msgspec.structs.replace(self._request, place=self.cursor.place)
-        fetched: PageT
+        page: PageT
         try:
-            fetched = yield request
+            page = yield request
         except REQUEST_FAILURES as exc:
             if self._failure_count + 1 < MAX_PAGE_FAILURES:
                 raise
             try:
-                fetched = yield msgspec.structs.replace(request, in_parts=True)
+                page = yield msgspec.structs.replace(request, in_parts=True)
             except REQUEST_FAILURES:
                 raise exc from None
-        return fetched
+        return page
 
-    def _fetch_time(self, fetched: PageT) -> Generator[FetchPage, Any, PageT]:
+    def _fetch_time(self, page: PageT) -> Generator[FetchPage, Any, PageT]:
         """Fetch all logs of the time that fills a page, because ordinals count the alike logs of a time.
 
         If that has failed too often before, the page has to do.
         """
         try:
-            fetched = yield msgspec.structs.replace(self._request, place=self.cursor.place, whole_time=True)
+            page = yield msgspec.structs.replace(self._request, place=self.cursor.place, whole_time=True)
         except REQUEST_FAILURES:
             if self._failure_count + 1 < MAX_PAGE_FAILURES:
                 raise
-        return fetched
+        return page
 
     def _count_repeats(self, page: LogPage, keys: frozenset[str]) -> None:
         is_repeated = keys == self._previous_keys and not self.is_end

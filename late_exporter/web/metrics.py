@@ -40,10 +40,10 @@ def create_metrics_app(
         if body is None:
             async with whole_lock if selected is None else part_lock:
                 body = await asyncio.to_thread(exposition.get_body, request)
-        headers: Headers = (("content-type", body.content_type), ("vary", "Accept, Accept-Encoding"))
-        if body.content_encoding is not None:
-            headers += (("content-encoding", body.content_encoding),)
-        return Reply(body=body.body, headers=headers)
+        headers: Headers = (("content-type", request.content_type), ("vary", "Accept, Accept-Encoding"))
+        if request.encoding is not None:
+            headers += (("content-encoding", request.encoding),)
+        return Reply(body=body, headers=headers)
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["path"] != path:

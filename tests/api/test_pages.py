@@ -94,7 +94,7 @@ def profile_client(*profiles: object, field: str = "profile_id") -> FakeClient:
 async def test_a_list_is_limited_to_the_profile_of_the_workspace(field: str) -> None:
     """The request names the profile; logs that name it, or none, are accepted."""
     client = profile_client("p1", None, "", 7, field=field)
-    assert 4 == len((await fetch_page(client, ZERNIO, skip=98)).page.entries)
+    assert 4 == len((await fetch_page(client, ZERNIO, skip=98))[0].entries)
     assert "p1" == client.requests[0].params["profileId"]
     client.profile_id = None
     await fetch_page(client, ZERNIO)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from late_exporter.api.pages import PageResponse
 from late_exporter.commands.log_views import log_views
 from late_exporter.feeds.feed import Feed, LogView
 
@@ -18,4 +17,4 @@ def parse_rows(feed: Feed, *rows: object) -> list[LogView]:
 
 def parse_body(feed: Feed, body: bytes) -> list[LogView]:
     """Return the logs of a page with this body."""
-    return log_views(PageResponse(feed.parse(body), body, None), feed)
+    return log_views(feed.parse(body), body, feed)

@@ -180,7 +180,7 @@ def test_changes_give_the_bodies_of_a_fresh_start(steps: list[tuple[str, Series,
     exposition.publish()
     fresh = build(families, state, created=True)
     assert bodies(fresh) == bodies(exposition)
-    assert gzip.decompress(exposition.get_body(BodyRequest(TEXT, "gzip")).body).decode() == read_body(exposition)
+    assert gzip.decompress(exposition.get_body(BodyRequest(TEXT, "gzip"))).decode() == read_body(exposition)
 
 
 @given(st.floats() | st.integers() | st.integers(0, 2**70) | st.floats(1e5, 1e8))
@@ -194,11 +194,11 @@ def test_bodies_are_cached() -> None:
     exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
     for request in (BodyRequest(media, encoding) for media in (TEXT, OPENMETRICS) for encoding in (None, "gzip")):
         assert exposition.find_body(request) is None
-        body = exposition.get_body(request).body
+        body = exposition.get_body(request)
         found = exposition.find_body(request)
-        assert body is exposition.get_body(request).body
+        assert body is exposition.get_body(request)
         assert found is not None
-        assert body is found.body
+        assert body is found
     exposition.put("up", ("w",), 2)
     assert exposition.find_body(request) is not None, "until the publication"
     exposition.publish()
@@ -270,7 +270,7 @@ def test_publishing_while_others_scrape() -> None:
     def scrape(request: BodyRequest) -> None:
         try:
             while not finished.is_set():
-                text = gzip.decompress(exposition.get_body(request).body).decode()
+                text = gzip.decompress(exposition.get_body(request)).decode()
                 values = {line.rpartition(" ")[2] for line in text.splitlines() if line.startswith("up{")}
                 assert len(values) <= 1, "all of one publication"
                 assert text.endswith("# EOF\n")

@@ -37,7 +37,7 @@ class Others(Collector):
 
 def body(exposition: Exposition, *workspaces: str, media: str = TEXT, visible: frozenset[str] | None = None) -> str:
     """Return the uncompressed body of some workspaces."""
-    return exposition.get_body(BodyRequest(media, None, workspaces, visible)).body.decode()
+    return exposition.get_body(BodyRequest(media, None, workspaces, visible)).decode()
 
 
 def fill(exposition: Exposition, workspaces: Sequence[str], platforms: int = 1) -> None:
@@ -81,7 +81,7 @@ def test_a_body_has_the_lines_of_its_workspaces_only(platforms: int, media: str)
         expected = limited(whole, chosen)
         assert 'workspace="w' in expected
         assert expected == body(exposition, *chosen, media=media)
-        assert expected == gzip.decompress(exposition.get_body(BodyRequest(media, "gzip", tuple(chosen))).body).decode()
+        assert expected == gzip.decompress(exposition.get_body(BodyRequest(media, "gzip", tuple(chosen)))).decode()
 
 
 @pytest.mark.parametrize("media", [TEXT, OPENMETRICS])
@@ -89,13 +89,13 @@ def test_workspaces_that_may_not_be_shown(media: str) -> None:
     """They are in no body, whether it is about them or about everything; what has no workspace is in the latter."""
     exposition = Exposition(FAMILIES, collectors=[Others()])
     fill(exposition, NAMES)
-    whole = exposition.get_body(BodyRequest(media, None, None, frozenset(["a", "z", "unknown"]))).body.decode()
+    whole = exposition.get_body(BodyRequest(media, None, None, frozenset(["a", "z", "unknown"]))).decode()
     assert limited(read_body(exposition, media), ["a", "z"]) == limited(whole, NAMES)
     assert "build_info" in whole
     assert "process_threads" in whole
     assert "brand" not in whole
     assert body(exposition, "a", media=media) == body(exposition, "a", "b", media=media, visible=frozenset("a"))
-    nothing = exposition.get_body(BodyRequest(media, None, None, frozenset())).body.decode()
+    nothing = exposition.get_body(BodyRequest(media, None, None, frozenset())).decode()
     assert "workspace" not in nothing
     assert "build_info" in nothing
     assert ("" if media == TEXT else "# EOF\n") == body(exposition, "a", media=media, visible=frozenset())
@@ -110,7 +110,7 @@ def test_the_cache_is_bounded() -> None:
     size = len(body(exposition, "a"))
     requests = [BodyRequest(TEXT, None, ("a", f"unknown{number}")) for number in range(MAX_CACHED_BYTES // size + 3)]
     for request in requests:
-        assert size == len(exposition.get_body(request).body)
+        assert size == len(exposition.get_body(request))
     cached = [request for request in requests if exposition.find_body(request) is not None]
     assert MAX_CACHED_BYTES // size == len(cached)
     assert requests[-1] in cached

@@ -16,7 +16,7 @@ from late_exporter.ingest.recent_attempts import (
     SLOT_SECONDS,
     RecentAttempts,
 )
-from late_exporter.model import LogEntry, LogPage
+from late_exporter.model import LogEntry
 from late_exporter.status import RecentCounts
 from late_exporter.store.records import Coverage, ListPosition
 
@@ -41,7 +41,7 @@ def counted(*entries: LogEntry) -> RecentAttempts:
 def page(entries: Iterable[LogEntry], *, has_more: bool = True) -> FetchedPage:
     """Return a page of which every log is recorded as successful."""
     logs = tuple(entries)
-    return FetchedPage(LogPage(logs, has_more=has_more), {entry.key: frozenset(["success"]) for entry in logs})
+    return FetchedPage(logs, has_more=has_more, statuses={entry.key: frozenset(["success"]) for entry in logs})
 
 
 def test_only_final_attempts_of_the_last_hour_count() -> None:

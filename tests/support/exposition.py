@@ -45,4 +45,4 @@ class FakeExposition(Exposition):
 
 def read_body(exposition: Exposition, media: str = TEXT) -> str:
     """Return the published body in the format that a header ``Accept`` selects."""
-    return exposition.get_body(BodyRequest.of(media, None)).body.decode()
+    return exposition.get_body(BodyRequest.of(media, None)).decode()

@@ -106,8 +106,8 @@ async def _read(feed: Feed, body: bytes) -> None:
     """Decode a page as the exporter does, and make an event of each log."""
     client = FakeClient(lambda *_: ApiResponse(body, None))
     with suppress(BadPayload):  # A page that is refused costs less.
-        response = await fetch_page(client, feed)
-        page = EventSelection(all_statuses=True, captions=True).add_details(feed, response)
+        page, response = await fetch_page(client, feed)
+        page = EventSelection(all_statuses=True, captions=True).add_details(feed, page, response.body)
         for entry in page.entries:
             if entry.detail:
                 encode_event(Scope("default", feed.name), entry, entry.detail)

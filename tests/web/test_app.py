@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from late_exporter.errors import ExporterStopping
-from late_exporter.exposition.exposition import BodyRequest, EncodedBody, Exposition
+from late_exporter.exposition.exposition import BodyRequest, Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
@@ -217,7 +217,7 @@ async def test_a_scrape_does_not_wait_for_bodies_of_workspaces() -> None:
     get_body, may_end = exposition.get_body, threading.Event()
     requests = list[BodyRequest]()
 
-    def make_body(request: BodyRequest) -> EncodedBody:
+    def make_body(request: BodyRequest) -> bytes:
         requests.append(request)
         assert request.workspaces is None or may_end.wait(10)
         return get_body(request)
