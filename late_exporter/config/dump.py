@@ -14,7 +14,7 @@ from late_exporter.config.types import format_duration
 
 MASK = "<secret>"
 NO_ITEMS = "none"  # an empty list of status feeds; other options have no empty lists
-UNSET = (None, (), {})
+UNSET: tuple[object, ...] = (None, (), {})
 
 
 def format_settings(settings: Settings, command: str = "run") -> str:
