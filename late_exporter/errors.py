@@ -74,13 +74,11 @@ class Forbidden(Unauthorized):
     Args:
         message: Error message.
         code: Error code of the API, for example ``unclassified_resource`` for a path that no right covers.
-        required_group: Resource group that has to be granted to the key; empty if unknown.
     """
 
-    def __init__(self, message: str, *, code: str = "", required_group: str = "") -> None:
+    def __init__(self, message: str, *, code: str = "") -> None:
         super().__init__(message, status=403)
         self.code = code
-        self.required_group = required_group
 
 
 class RateLimited(ApiError):

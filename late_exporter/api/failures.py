@@ -67,7 +67,7 @@ def status_error(status: int, body: ErrorBody, location: str = "") -> ApiError:
             problem = str(body)
     message = f"{status}: {problem}"
     if status == HTTPStatus.FORBIDDEN:
-        return Forbidden(message, code=body.code or "", required_group=body.required_group or "")
+        return Forbidden(message, code=body.code or "")
     return _ERRORS.get(status, ApiUnavailable)(message, status=status)
 
 

@@ -107,7 +107,7 @@ def choose_generation(answers: ListAnswers, state_generation: str | None) -> str
     if zernio.error is not None and late.error is not None:
         message = f"no log list can be read: {zernio}; {late}; {UNUSABLE_HINT}"
         if isinstance(zernio.error, Forbidden):
-            raise Forbidden(message, code=zernio.error.code, required_group=zernio.error.required_group)
+            raise Forbidden(message, code=zernio.error.code)
         raise ApiUnavailable(message)
     if state_generation == ZERNIO or late.error is not None or zernio.is_ahead_of(late):
         return ZERNIO

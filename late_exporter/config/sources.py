@@ -21,10 +21,10 @@ from late_exporter.config.checks import check_keys, check_settings, with_shard
 from late_exporter.config.commands import API_COMMANDS, EXPORTER_COMMANDS
 from late_exporter.config.options import PREFIX, Location, Option, suggest
 from late_exporter.config.quoting import quote
-from late_exporter.config.section import describe
 from late_exporter.config.settings import ALL_OPTIONS, OPTIONS, Settings, WorkspaceSettings
 from late_exporter.config.types import EMPTY_VALUES, read_file
 from late_exporter.config.web import WebConfig
+from late_exporter.config.web_section import describe
 from late_exporter.config.yaml_file import YamlFile
 from late_exporter.errors import ConfigError
 

@@ -14,8 +14,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator
 
-from late_exporter.config.section import Section
 from late_exporter.config.types import read_file
+from late_exporter.config.web_section import Section
 
 SUITES = MappingProxyType(
     {

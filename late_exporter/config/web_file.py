@@ -14,10 +14,10 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, Field, ValidationError
 
 from late_exporter.config.fields import duration, matching
-from late_exporter.config.section import Section, describe
 from late_exporter.config.tls import Tls, TlsError, create_context
 from late_exporter.config.types import read_file
 from late_exporter.config.web import FileStamp, RequestRate, WebConfig, stamp_of
+from late_exporter.config.web_section import Section, describe
 from late_exporter.config.yaml_file import YamlFile
 from late_exporter.errors import ConfigError
 

@@ -12,6 +12,8 @@ from late_exporter.simulator.activity import FAILED_DELIVERY, Outcome
 from late_exporter.simulator.log_list import HOUR, MINUTE, JsonObject, timestamp
 from late_exporter.simulator.platforms import COOLDOWN, DENIED, OUTAGE, RATE_LIMITED, TOKEN_EXPIRED, PublishFailure
 
+ANY = "any platform"
+
 
 class Incident(msgspec.Struct, frozen=True):
     """Incident, with the Unix times of its start and end, and the accounts that it affects."""
@@ -34,7 +36,7 @@ class IncidentKind(msgspec.Struct, frozen=True):
         name: Name, by which users start it.
         description: What it does, for users.
         scope: What it affects: the accounts of a platform, one account, or the whole workspace.
-        platform: Platform that it affects by default; None for any.
+        platform: Platform that it affects by default.
         failure: Failure of publish attempts.
         failure_rate: Share of publish attempts that fail.
         refusal: Failure of posts, without an attempt and a log.
@@ -50,7 +52,7 @@ class IncidentKind(msgspec.Struct, frozen=True):
     name: str
     description: str
     scope: Literal["platform", "account", "workspace"] = "workspace"
-    platform: str | None = None
+    platform: str = ANY
     failure: PublishFailure | None = None
     failure_rate: float = 1.0
     refusal: PublishFailure | None = None

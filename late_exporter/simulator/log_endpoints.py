@@ -38,6 +38,9 @@ COMMON_FIELDS = ("userId", "accountId", "platform", "statusCode", "endpoint", "d
 METADATA = ("profileId", "attemptNumber", "connectionMethod", "tokenExpiresAt")
 """Fields of a log or of its result that ``zernio`` has in ``metadata``."""
 
+RESULTS = ("response", "error", "success")
+"""Fields of a log of which one has its result."""
+
 FILTERS = ("platform", "action", "eventType", "accountId", "profileId")
 """Fields of rows by which the parameters of the same names select."""
 
@@ -84,8 +87,7 @@ def render_log(log_type: str, row: LogRow) -> LogRow:
     """Return a stored row in the format of ``zernio``."""
     if log_type not in {"publishing", "connections"}:
         return {_snake_case(name): value for name, value in row.items() if name != "profileId"}
-    results = (row.get(name) for name in ("response", "error", "success"))
-    result: JsonObject = next((each for each in results if isinstance(each, dict)), {})
+    result: JsonObject = next((row[name] for name in RESULTS if isinstance(row.get(name), dict)), {})
     metadata = {name: row.get(name, result.get(name)) for name in METADATA}
     published = {"id": result.get("platformPostId"), "url": result.get("platformPostUrl")}
     post, username = post_id(row), row.get("accountUsername", result.get("username"))

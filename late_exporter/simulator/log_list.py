@@ -1,4 +1,4 @@
-"""In-memory log lists that behave like the API's: newest first, updated in place, expired by age."""
+"""In-memory log lists that behave like the API's: newest first, updated in place."""
 
 from __future__ import annotations
 
@@ -51,8 +51,7 @@ def post_id(row: LogRow) -> str | None:
 class LogList:
     """Log list.
 
-    Rows may lack a usable ``_id`` or ``createdAt``. Rows without a time sort last, match every time range and never
-    expire.
+    Rows may lack a usable ``_id`` or ``createdAt``. Rows without a time sort last and match every time range.
     """
 
     def __init__(self, rows: Sequence[LogRow] = ()) -> None:
@@ -78,10 +77,6 @@ class LogList:
     def delete(self, *log_ids: str) -> None:
         """Delete the rows with these ids."""
         self._entries = [entry for entry in self._entries if entry[2].get("_id") not in log_ids]
-
-    def expire(self, before: float) -> None:
-        """Delete the rows created before a Unix time, like a TTL index."""
-        del self._entries[bisect_left(self._entries, (UNDATED, inf)) : bisect_left(self._entries, (before,))]
 
     def select(
         self, since: float, until: float = inf, predicate: Callable[[LogRow], bool] | None = None

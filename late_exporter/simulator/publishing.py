@@ -97,12 +97,12 @@ def _publish(world: SimulatedWorld, post: Post, due_at: float | None) -> Process
     """Publish a post when it is due, or at once, and rarely delete it later."""
     if due_at is not None:
         yield due_at
-        while any(world.is_stopped("scheduled", account) for account in post.statuses):
+        while world.is_stopped("scheduled", *post.statuses):
             yield world.now + MINUTE
         if world.is_stopped("schedule", world.accounts[0]):
             post.reference["status"] = "draft"
             return
-        if hold := next((i.kind.hold for i in world.incidents_of(world.accounts[0]) if i.kind.hold), None):
+        if hold := next(filter(None, (each.kind.hold for each in world.incidents_of(world.accounts[0]))), None):
             yield world.now + world.hold_random.uniform(*hold)
     for account in post.statuses:
         delay = world.random.uniform(0, 4) if due_at is None else 0.0
@@ -145,7 +145,7 @@ def _publish_to(world: SimulatedWorld, post: Post, account: SimulatedAccount, st
         if failure is None and post.kind == "video":
             failure = yield from _upload(world, post, account)
         if failure is None:
-            failure = yield from _attempt(world, post, account)
+            failure = yield from _attempt_repeatedly(world, post, account)
         result = "failed" if failure else "published"
     post.set_status(account, result)
     deliver_webhook(world, account, post.id, result)
@@ -160,36 +160,40 @@ def _upload(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> Pub
     return failure
 
 
-def _attempt(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> PublishStep:
-    """Attempt to publish until it succeeds or fails for good; some attempts are logged only at their end."""
-    number = 0
-    while True:
-        number += 1
-        action, started_at = "publish" if number == 1 else "retry", post.log_time(world.now)
-        log: JsonObject = {"attemptNumber": number, "createdAt": started_at}
-        duration, failure = _draw_duration(world, post, account), _draw_failure(world, account)
-        draw = world.random.random()
-        is_stuck, is_logged_at_end = draw >= 1 - STUCK_PROBABILITY, draw < LOGGED_AT_END_PROBABILITY
-        if not is_logged_at_end:
-            log = _write_log(world, account, action, post, status="pending", **log)
-        if is_stuck:
-            yield world.now + STUCK_SECONDS
-            return STUCK  # The log stays pending, but the post must not be in progress for days.
-        yield world.now + duration
-        log |= _result_fields(failure, duration)
-        if failure is None:
-            platform_id = f"{world.random.getrandbits(56)}"
-            url = f"https://www.{account.platform.name}.com/{platform_id}"
-            log["response"] = {"platformPostId": platform_id, "platformPostUrl": url}
-        if is_logged_at_end:
-            _write_log(world, account, action, post, **log)
-        if failure is None or not failure.is_retryable or number == MAX_ATTEMPTS:
-            return failure
+def _attempt_repeatedly(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> PublishStep:
+    """Attempt to publish until it succeeds or fails for good."""
+    number, failure = 1, (yield from _attempt(world, post, account, 1))
+    while failure is not None and failure.is_retryable and number < MAX_ATTEMPTS:
         wait = 20 * 3 ** (number - 1) * world.random.uniform(0.8, 1.3)
         if failure is RATE_LIMITED:
             pause = {"statusCode": 429, "attemptNumber": number, "durationMs": int(wait * 1000)}
             _write_log(world, account, "rate_limit_pause", post, status="skipped", **pause)
         yield world.now + wait
+        number += 1
+        failure = yield from _attempt(world, post, account, number)
+    return failure
+
+
+def _attempt(world: SimulatedWorld, post: Post, account: SimulatedAccount, number: int) -> PublishStep:
+    """Attempt to publish; some attempts are logged only at their end."""
+    action, started_at = "publish" if number == 1 else "retry", post.log_time(world.now)
+    log: JsonObject = {"attemptNumber": number, "createdAt": started_at}
+    duration, failure, draw = _draw_duration(world, post, account), _draw_failure(world, account), world.random.random()
+    is_stuck, is_logged_at_end = draw >= 1 - STUCK_PROBABILITY, draw < LOGGED_AT_END_PROBABILITY
+    if not is_logged_at_end:
+        log = _write_log(world, account, action, post, status="pending", **log)
+    if is_stuck:
+        yield world.now + STUCK_SECONDS
+        return STUCK  # The log stays pending, but the post must not be in progress for days.
+    yield world.now + duration
+    log |= _result_fields(failure, duration)
+    if failure is None:
+        platform_id = f"{world.random.getrandbits(56)}"
+        url = f"https://www.{account.platform.name}.com/{platform_id}"
+        log["response"] = {"platformPostId": platform_id, "platformPostUrl": url}
+    if is_logged_at_end:
+        _write_log(world, account, action, post, **log)
+    return failure
 
 
 def _draw_failure(world: SimulatedWorld, account: SimulatedAccount) -> PublishFailure | None:

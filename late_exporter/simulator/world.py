@@ -11,7 +11,7 @@ from random import Random
 from late_exporter.errors import ConfigError
 from late_exporter.simulator.accounts import ACCOUNTS, SimulatedAccount
 from late_exporter.simulator.activity import OUTCOMES, start_activity
-from late_exporter.simulator.incidents import INCIDENTS, Incident
+from late_exporter.simulator.incidents import ANY, INCIDENTS, Incident
 from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, LogList, StaticLogs, timestamp
 from late_exporter.simulator.publishing import Post, Process, start_publishing
 
@@ -117,9 +117,9 @@ class SimulatedWorld(StaticLogs):
         """Yield the incidents that affect an account, the newest first."""
         return (incident for incident in reversed(self.incidents) if account in incident.accounts)
 
-    def is_stopped(self, activity: str, account: SimulatedAccount) -> bool:
-        """Return whether an incident stops an activity of an account."""
-        return any(activity in incident.kind.stops for incident in self.incidents_of(account))
+    def is_stopped(self, activity: str, *accounts: SimulatedAccount) -> bool:
+        """Return whether an incident stops an activity of one of some accounts."""
+        return any(activity in each.kind.stops and not {*accounts}.isdisjoint(each.accounts) for each in self.incidents)
 
     def is_connected(self, account: SimulatedAccount) -> bool:
         return not self.is_stopped("connection", account)
@@ -133,7 +133,7 @@ class SimulatedWorld(StaticLogs):
         return fields
 
     def start_incident(
-        self, name: str, *, platform: str | None = None, duration: float = 30 * MINUTE, start_time: float | None = None
+        self, name: str, *, platform: str | None = None, duration: float = 30 * MINUTE, start_time: float = 0.0
     ) -> None:
         """Start an incident now or at a Unix time, on its default platform or on another one.
 
@@ -142,15 +142,15 @@ class SimulatedWorld(StaticLogs):
         """
         if name not in INCIDENTS:
             raise ConfigError(f"unknown incident {name!r}: use one of {', '.join(INCIDENTS)}")
-        kind, since = INCIDENTS[name], max(self.now, start_time or 0.0)
+        kind, since = INCIDENTS[name], max(self.now, start_time)
         if platform is not None and kind.scope == "workspace":
             raise ConfigError(f"incident {name!r} affects the whole workspace, not a platform")
         platform = platform or kind.platform
-        accounts = kind.accounts or tuple(each for each in self.accounts if platform in {None, each.platform.name})
+        accounts = kind.accounts or tuple(each for each in self.accounts if platform in {ANY, each.platform.name})
         if kind.scope == "account":
             accounts = tuple(filter(self.is_connected, accounts))[:1]
         if not accounts:
-            raise ConfigError(f"no connected account on {platform or 'any platform'}")
+            raise ConfigError(f"no connected account on {platform}")
         self.start(self._run_incident(Incident(kind, since, since + duration, accounts)))
 
     def stop_incident(self, name: str) -> None:

@@ -39,7 +39,7 @@ def test_a_missing_group_is_named() -> None:
     assert str(failure) == (
         "403: the API key lacks a right: Forbidden (code insufficient_permissions); grant the key the group publishing"
     )
-    assert ("insufficient_permissions", "publishing", 403) == (failure.code, failure.required_group, failure.status)
+    assert ("insufficient_permissions", 403) == (failure.code, failure.status)
     assert "unauthorized" == failure.outcome
 
 
@@ -47,7 +47,7 @@ def test_a_path_without_a_group_is_not_a_rejected_key() -> None:
     """A restricted key on an unclassified path is told from a rejected key by its code."""
     failure = status_error(403, parse_error(b'{"error": "No", "code": "unclassified_resource"}', KEY))
     assert isinstance(failure, Forbidden)
-    assert ("unclassified_resource", "") == (failure.code, failure.required_group)
+    assert "unclassified_resource" == failure.code
     assert "403: a restricted API key cannot use this path: No (code unclassified_resource)" == str(failure)
 
 

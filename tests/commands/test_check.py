@@ -148,7 +148,7 @@ async def check_status(**documents: Any) -> list[CheckResult]:
 @pytest.mark.parametrize(
     ("failure", "message"),
     [
-        (Forbidden(LACKING, required_group="accounts"), f"off: {LACKING}"),
+        (Forbidden(LACKING), f"off: {LACKING}"),
         (None, "off: 404: the API has no /v1/accounts"),
         (ApiUnavailable("500: oops", status=500), "500: oops"),
     ],

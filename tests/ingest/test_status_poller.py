@@ -192,7 +192,7 @@ def account_pages(count: int) -> Callable[[QueryParams], Document]:
     return respond
 
 
-FORBIDDEN = Forbidden("403: the API key lacks a right: grant the key the group accounts", required_group="accounts")
+FORBIDDEN = Forbidden("403: the API key lacks a right: grant the key the group accounts")
 
 
 async def test_a_forbidden_feed_is_switched_off(harness: StatusHarness) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any, TypeAlias
 
 from late_exporter.simulator import StaticLogs
-from late_exporter.simulator.log_list import LogRow
+from late_exporter.simulator.log_list import UNDATED, LogRow, creation_time
 from tests.support.clock import DAY, VirtualClock
 
 RETENTION = 7 * DAY
@@ -116,8 +117,11 @@ class World:
         self.delete(*self.ids[:count])
 
     def expire(self) -> None:
-        self.archives.publishing.expire(self.clock.now - RETENTION)
-        self.archives.connections.expire(self.clock.now - RETENTION)
+        since = self.clock.now - RETENTION
+        for archive in (self.archives.publishing, self.archives.connections):
+            oldest_first = takewhile(lambda row: creation_time(row) < since, reversed(archive.rows))
+            if expired := [row["_id"] for row in oldest_first if creation_time(row) > UNDATED]:
+                archive.delete(*expired)
 
     def add_connection(self, event: str = "connect_success", *, age: float = 0.0, **fields: Any) -> str:
         """Insert a connection log, by default on top of its list."""
