@@ -11,7 +11,6 @@ from late_exporter.errors import ApiUnavailable, BadRequest, Forbidden, Response
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
 from tests.support.client import QueryParams
-from tests.support.clock import DAY
 from tests.support.late_api import (
     FakeLateApi,
     Fault,
@@ -39,13 +38,6 @@ def stale_page(_: FakeLateApi, body: bytes) -> bytes:
     return msgspec.json.encode({**document, "logs": rows, "pagination": pagination})
 
 
-def wrong_date(api: FakeLateApi, body: bytes) -> bytes:
-    """Respond with a date 300 days ahead, which no clock of a program agrees with."""
-    assert isinstance(api, HostileApi)
-    api.date_error = 300 * DAY
-    return body
-
-
 FAULTS: Mapping[str, Fault] = {
     "429": rate_limited,
     "401": unauthorized,
@@ -56,7 +48,6 @@ FAULTS: Mapping[str, Fault] = {
     "html": bad_gateway,
     "empty list": empty_list,
     "stale page": stale_page,
-    "wrong date": wrong_date,
 }
 """How one request fails."""
 
@@ -84,7 +75,6 @@ class HostileApi(FakeLateApi):
         failures: Names of the requests that fail.
         broken_post: Post whose logs cannot be read.
         broken_row: Publishing log that costs every page below the first that has it.
-        date_error: Seconds by which the date of the next response is ahead.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -92,20 +82,12 @@ class HostileApi(FakeLateApi):
         self.failures: set[str] = set()
         self.broken_post = ""
         self.broken_row: LogRow | None = None
-        self.date_error = 0.0
 
     def heal(self) -> None:
         """End all failures."""
         self.clear_events()
         self.failures.clear()
         self.broken_row = None
-
-    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
-        response = await super().get(path, params, path_template=path_template)
-        error, self.date_error = self.date_error, 0.0
-        if response is None or response.date is None or not error:
-            return response
-        return ApiResponse(response.body, response.date + error)
 
     def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
         response = super()._respond(path, params)

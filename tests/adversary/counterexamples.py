@@ -39,10 +39,6 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
     "own times": Program(
         Setup(history=3), (Poll(), MoveClock(seconds=30 * DAY), Poll(), MoveClock(seconds=-30 * DAY), Poll())
     ),
-    "coverage": Program(
-        Setup(history=25),
-        (Poll(), Poll(fault=(0, "wrong date")), Poll(events=Events(actions=(("publish", 3, 0),)))),
-    ),
     "alike logs": Program(
         Setup(generation="zernio"),
         (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),

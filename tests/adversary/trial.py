@@ -75,7 +75,7 @@ class Trial:
         takers: dict[type, Callable[[Any], None]] = {
             Poll: self._poll,
             Polls: self._poll_often,
-            Restart: lambda step: self._restart(step.downtime),
+            Restart: lambda step: self._exporter.restart(step.downtime),
             ShortLives: self._live_shortly,
             MoveClock: self._move_clock,
             Break: self._break,
@@ -107,7 +107,7 @@ class Trial:
         if is_misled:
             self._doubtful_ids |= self._observer.uncounted_ids(self._scene.rows)
         if step.store_failure is not None and step.store_failure[1] == "after":
-            self._restart(0.0)
+            self._exporter.restart(0.0)
         self._observer.compare()
 
     def _poll_often(self, step: Polls) -> None:
@@ -118,8 +118,6 @@ class Trial:
         self._late_rows.reset()
         if self._scene.kill(steps, downtime):
             self._is_steady = False
-            self._scene.totals.kills += 1
-            self._note_restart()
 
     def _poll_once(self, *, is_misled: bool, has_trouble: bool, seconds: float) -> None:
         """Poll all feeds; check that what they have read is counted."""
@@ -158,18 +156,11 @@ class Trial:
         """Return logs without those that the API could not deliver when it was read, of which nothing can be known."""
         return {log for log in logs if log[1] not in self._unreadable_ids}
 
-    def _restart(self, downtime: float) -> None:
-        self._exporter.restart(downtime)
-        self._note_restart()
-
-    def _note_restart(self) -> None:
-        self._scene.totals.restarts += 1
-
     def _live_shortly(self, step: ShortLives) -> None:
         """Let processes catch up and end; what was there at first must be counted if that took long enough."""
         due = self._scene.lasting
         for _ in range(step.count):
-            self._restart(step.seconds)
+            self._exporter.restart(step.seconds)
             self._scene.catch_up()
             self._observer.compare()
         is_long = (step.count - 2) * step.seconds >= 2 * self._scene.scan_interval
@@ -199,7 +190,6 @@ class Trial:
         known_feeds = {feed for feed, _, _ in self._scene.lasting}
         self._foresee(step.events)
         self._api.heal()
-        self._scene.totals.switches += 1
         self._is_steady = False
         self._late_rows.forget()
         self._api.generation = "both"

@@ -51,6 +51,17 @@ def test_a_path_without_a_group_is_not_a_rejected_key() -> None:
     assert "403: a restricted API key cannot use this path: No (code unclassified_resource)" == str(failure)
 
 
+@pytest.mark.parametrize("key", [KEY, *OTHER_KEYS])
+@pytest.mark.parametrize("field", ["error", "code", "param", "required_group", "details"])
+@pytest.mark.parametrize("before", ["", "x" * 30, "x" * (MAX_NAME_LENGTH - 8), "x" * (MAX_MESSAGE_LENGTH - 8)])
+def test_keys_are_redacted(key: str, field: str, before: str) -> None:
+    """No part of a key, of this or another workspace, is in a message, however the text is cut."""
+    value: object = {"field": before + " " + key} if field == "details" else before + " " + key
+    text = message(403, **{"error": "Forbidden", field: value})
+    assert key[:12] not in text
+    assert key[-8:] not in text
+
+
 def test_messages_are_bounded_and_in_one_line() -> None:
     """Every text of an error is short and in one line, whatever the API sends."""
     junk = "line one\nline two \x1b[31m\u202e\u2028" + "y" * 100_000

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from late_exporter.api.pages import fetch_page, fetch_post, is_post_id
+from late_exporter.api.pages import fetch_page, is_post_id
 from late_exporter.errors import ApiUnavailable, BadPayload, EndpointNotFound
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.protocols import ApiResponse
@@ -53,16 +53,6 @@ async def test_a_missing_list_is_an_error(api: FakeHttpApi) -> None:
     """A list that the API does not have is distinguished from an empty one."""
     with pytest.raises(EndpointNotFound, match="404: the API has no /v1/logs"):
         await fetch_page(api.client, ZERNIO)
-
-
-@pytest.mark.parametrize(
-    ("post_id", "path"), [("65f1", "/v1/posts/65f1/logs"), ("a/b?c", "/v1/posts/a/b?c/logs"), ("ä", "/v1/posts/ä/logs")]
-)
-async def test_a_post_id_stays_one_segment_of_the_path(api: FakeHttpApi, post_id: str, path: str) -> None:
-    """Whatever an id contains, it is quoted."""
-    await fetch_post(api.client, PUBLISHING, post_id)
-    assert path == api.requests[0].path
-    assert {"limit": "100"} == api.requests[0].params
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -103,6 +104,19 @@ def test_an_idle_customer_costs_no_speed(limit: int) -> None:
     assert client.quota.customer_requests <= 3, "requests in flight"
 
 
+def test_a_used_up_quota() -> None:
+    """Beside a customer that uses everything the exporter sends a request a minute, and recovers when that ends."""
+    quota = SharedQuota(60)
+    end = 6 * MINUTE
+    simulate(quota, evenly(75, 0.0, end), start=MINUTE, seconds=end + 4 * MINUTE)
+
+    (times,) = quota.exporter_times.values()
+    requests = sorted([*times, *quota.refused_exporter_requests])
+    assert all(len([time for time in requests if minute <= time / MINUTE < minute + 1]) <= 2 for minute in range(2, 6))
+    assert max(after - before for before, after in pairwise(requests)) < 2 * MINUTE
+    assert 28 <= sum(end + 4 * MINUTE <= time < end + 5 * MINUTE for time in times) <= 31
+
+
 @pytest.mark.parametrize("exporters", [2, 3])
 def test_several_processes_share_what_is_left(exporters: int) -> None:
     """Processes that do not know each other make room for the customer within a minute, and none of them starves."""
@@ -140,6 +154,18 @@ class LimiterHarness:
 def harness() -> LimiterHarness:
     """Return a rate limiter with half of the limit."""
     return LimiterHarness()
+
+
+async def test_a_waiting_request_observes_a_429(harness: LimiterHarness) -> None:
+    """A request that waits for its turn when another one gets 429 is not sent before the end of that wait."""
+    for number in range(1, 6):
+        await harness.send(60, 60 - number)
+    waiting = asyncio.ensure_future(harness.limiter.acquire())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    until = harness.limiter.pause(45.0)
+    await waiting
+    assert until <= harness.clock.monotonic()
 
 
 @pytest.mark.parametrize(

@@ -217,57 +217,40 @@ async def test_another_shard_begins_to_use_the_key(tmp_path: Path) -> None:
         assert 2 == (await harness.scrape()).sum("late_exporter_total_shards", shard=str(shard_of("acme", 2)))
 
 
-async def test_changed_webhook_secret(tmp_path: Path) -> None:
-    """Webhooks follow another secret and window, and added and removed workspaces."""
-    worlds = {name: World(VirtualClock(time.time())) for name in ("acme", "beta")}
-    harness = ReloadHarness(tmp_path, worlds)
-    common = "poll: {interval: 1h}\nwebhook: {path: /webhook, secret-file: "
-    harness.write("acme", text=f"{common}acme.key}}")
-    async with harness.running():
-        await harness.wait_until(lambda samples: samples.sum("late_up") == 2)
-        webhooks = harness.exporter.webhook_receiver
-        assert webhooks is not None
+def deliver(harness: ReloadHarness, path: str, event: str = "post.failed", *, key: str = "acme") -> int:
+    """Deliver a webhook that is signed with a key; return the status of the response."""
+    assert harness.exporter.webhook_receiver is not None
+    body = f'{{"event": "{event}", "path": "{path}"}}'.encode()
+    return harness.exporter.webhook_receiver.receive(path, body, [sign(body, KEYS[key]).encode()])
 
-        def send(key: str, path: str, event: str) -> int:
-            body = f'{{"event": "{event}", "path": "{path}"}}'.encode()
-            return webhooks.receive(path, body, [sign(body, KEYS[key]).encode()])
 
-        assert [204, 404, 401] == [
-            send(*case, "post.failed")
-            for case in (("acme", "/webhook"), ("acme", "/webhook/beta"), ("beta", "/webhook"))
-        ]
-        await harness.wait_until(
-            lambda samples: samples.sum("late_exporter_webhooks_received_total", workspace="acme") == 1
-        )
-        harness.write("beta", text=f"{common}beta.key}}")
-        await harness.control.reload()
+async def test_changed_webhook_secret(harness: ReloadHarness) -> None:
+    """Webhooks follow another secret, and added and removed workspaces."""
+    options = "poll: {interval: 1h}\nwebhook: {path: /webhook, secret-file: "
+    harness.write("acme", text=f"{options}acme.key}}")
+    async with ReloadHarness(harness.folder, harness.worlds).running() as started:
+        assert [204, 404] == [deliver(started, path) for path in ("/webhook", "/webhook/beta")]
+        assert 401 == deliver(started, "/webhook", key="beta")
+        started.write("beta", text=f"{options}beta.key}}")
+        await started.reload()
         assert "[redacted]" == log.redact(KEYS["beta"])
-        assert [204, 404, 401] == [
-            send(*case, "account.connected")
-            for case in (("beta", "/webhook/beta"), ("beta", "/webhook/acme"), ("acme", "/webhook/beta"))
-        ]
-        await harness.wait_until(
-            lambda samples: samples.sum("late_exporter_webhooks_received_total", workspace="beta") == 1
-        )
+        paths = ("/webhook/beta", "/webhook/acme")
+        assert [204, 404] == [deliver(started, path, "account.connected", key="beta") for path in paths]
+        assert 401 == deliver(started, "/webhook/beta", key="acme")
+        received = "late_exporter_webhooks_received_total"
+        await started.wait_until(lambda samples: samples.sum(received, workspace="beta") == 1)
 
 
 async def test_webhooks_of_a_replica_that_owns_no_workspace(tmp_path: Path) -> None:
     """It accepts those of all configured workspaces from its start on, and follows a reload."""
     harness = ReloadHarness(tmp_path, {})
-    text = "webhook: {path: /webhook, secret-file: acme.key}"
+    text, paths = "webhook: {path: /webhook, secret-file: acme.key}", ("/webhook", "/webhook/acme", "/webhook/beta")
     harness.write("acme", text=text)
     async with harness.running(owned=frozenset()):
-        webhooks = harness.exporter.webhook_receiver
-        assert webhooks is not None
-
-        def send(path: str, number: int) -> int:
-            body = f'{{"event": "post.failed", "id": "{number}"}}'.encode()
-            return webhooks.receive(path, body, [sign(body, KEYS["acme"]).encode()])
-
-        assert [204, 204, 404] == [send(path, 1) for path in ("/webhook", "/webhook/acme", "/webhook/beta")]
+        assert [204, 204, 404] == [deliver(harness, path) for path in paths]
         harness.write("beta", text=text)
-        await harness.control.reload()
-        assert [204, 404, 204] == [send(path, 2) for path in ("/webhook", "/webhook/acme", "/webhook/beta")]
+        await harness.reload()
+        assert [204, 404, 204] == [deliver(harness, path, "account.connected") for path in paths]
 
 
 async def test_invalid_configuration(harness: ReloadHarness) -> None:

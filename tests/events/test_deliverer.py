@@ -130,6 +130,19 @@ def test_failures_are_retried(harness: Harness) -> None:
     )
 
 
+def test_a_backlog_is_shown(harness: Harness) -> None:
+    """While the output fails, the number of events and the age of the oldest can be seen."""
+    started_at = harness.clock.now
+    harness.queue(b"a")
+    harness.output.failures = [UNAVAILABLE] * 5
+    harness.deliver()
+    harness.queue(b"b")
+    harness.deliver()
+    assert 2 == harness.gauge(PENDING)
+    assert pytest.approx(started_at, abs=0.001) == harness.gauge(OLDEST)
+    assert (0, None) == (harness.gauge(PENDING, "umbrella"), harness.gauge(OLDEST, "umbrella"))
+
+
 def test_an_unexpected_error_of_the_output_is_a_failed_delivery(harness: Harness) -> None:
     """No error of an output stops the exporter: it is logged and counted, and the delivery is retried."""
     harness.queue(b"a")

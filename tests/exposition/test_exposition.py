@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import threading
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -212,6 +212,22 @@ def test_created_is_off_by_default() -> None:
     assert ['posts_total{platform="x",workspace="w"} 1.0'] == lines(build(FAMILIES, state, created=True))
 
 
+@pytest.mark.parametrize(
+    ("family_name", "value", "exemplar"),
+    [
+        ("posts_total", 1.0, Exemplar((("log_id", "x" * 123),), 1.0)),
+        ("posts_total", 1.0, Exemplar((), math.inf)),
+        ("posts_total", math.nan, Exemplar((), 1.0)),
+        ("up", 1.0, Exemplar((), 1.0)),
+    ],
+)
+def test_invalid_exemplars_are_omitted(family_name: str, value: float, exemplar: Exemplar) -> None:
+    """An exemplar of more than 128 characters, without a finite time or value, or of a gauge is omitted."""
+    exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1), ("up", ("w", "x")): SeriesState(1)})
+    exposition.add_exemplar(family_name, ("w", "x"), value, exemplar)
+    assert not any(" # " in line for line in lines(exposition, OPENMETRICS))
+
+
 def test_number_of_exemplars_is_limited() -> None:
     """Beyond the limit the series with the oldest exemplars loses them."""
     exposition = Exposition(FAMILIES)
@@ -260,34 +276,3 @@ def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) 
     for media in (TEXT, OPENMETRICS):
         assert 'posts_total{platform="x",workspace="w2500"} 7777.0\n' in read_body(exposition, media)
     assert [("w2500", "x")] == rendered
-
-
-def test_publishing_while_others_scrape() -> None:
-    """Series can change while threads scrape: every body is complete and the last one has all changes."""
-    exposition = Exposition(FAMILIES)
-    finished, errors = threading.Event(), list[BaseException]()
-
-    def scrape(request: BodyRequest) -> None:
-        try:
-            while not finished.is_set():
-                text = gzip.decompress(exposition.get_body(request)).decode()
-                values = {line.rpartition(" ")[2] for line in text.splitlines() if line.startswith("up{")}
-                assert len(values) <= 1, "all of one publication"
-                assert text.endswith("# EOF\n")
-        except BaseException as exc:
-            errors.append(exc)
-            raise
-
-    names = (None, ("w0",), ("w0", "w1"))
-    threads = [threading.Thread(target=scrape, args=(BodyRequest(OPENMETRICS, "gzip", each),)) for each in names]
-    for thread in threads:
-        thread.start()
-    for number in range(300):
-        for workspace in range(50):
-            exposition.put("up", (f"w{workspace}",), number)
-        exposition.publish()
-    finished.set()
-    for thread in threads:
-        thread.join()
-    assert [] == errors
-    assert [f'up{{workspace="w{number}"}} 299.0' for number in sorted(range(50), key=str)] == lines(exposition)

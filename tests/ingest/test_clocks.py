@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
+from late_exporter.protocols import ApiResponse
 from tests.ingest.conftest import OpenExporter
-from tests.support.clock import DAY, HOUR
-from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, unavailable
+from tests.support.client import QueryParams
+from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.exporter import Counted, ExporterHarness
+from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.samples import Samples
 from tests.support.world import World
 
 SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
@@ -124,6 +130,54 @@ def test_checks_are_due_after_a_jump(exporter: ExporterHarness, *, restarts: boo
     exporter.clock.advance(DAY)
     run(exporter, 60)
     assert {True} == {0 <= age < HOUR for age in ages(exporter).values()}
+
+
+class WrongDateApi(FakeLateApi):
+    """An API with a wrong date in one response.
+
+    Args:
+        number: Number of the response.
+        error: Seconds by which its date is ahead.
+    """
+
+    def __init__(self, world: World, number: int, error: float) -> None:
+        super().__init__(world, quirks=ListQuirks(max_page_size=50))
+        self._number = number
+        self._error = error
+
+    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
+        number = len(self.requests)
+        response = await super().get(path, params, path_template=path_template)
+        if response is None or response.date is None or number != self._number:
+            return response
+        return response._replace(date=response.date + self._error)
+
+
+def durable_state(path: Path, number: int, error: float) -> tuple[list[Counted], Samples]:
+    """Return what a sync, a catch-up and a scan have counted and left for a restart."""
+    world = World(VirtualClock())
+    world.publish(120, over=5 * DAY)
+    late = WrongDateApi(world, number, error)
+    with closing(ExporterHarness(late, path / f"{number}.db")) as exporter:
+        exporter.poll_repeatedly(2)
+        world.clock.advance(2 * HOUR)
+        world.publish(120)
+        exporter.poll_repeatedly(20)
+        assert number < len(late.requests)
+        exporter.restart()
+        shown = {
+            at: value for at, value in exporter.scrape().items() if at[0].startswith(("late_publishing", COVERAGE))
+        }
+        return exporter.counted, Samples(shown)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("error", [400 * DAY, -400 * DAY])
+def test_one_wrong_date_changes_no_count(error: float, tmp_path: Path) -> None:
+    """Whichever response has it: the logs, their metrics and the coverage are those of a run without it."""
+    expected = durable_state(tmp_path, -1, error)
+    for number in range(30):
+        assert expected == durable_state(tmp_path, number, error), number
 
 
 @pytest.mark.parametrize(("sends_date", "has_logs"), [(True, True), (True, False), (False, True), (False, False)])

@@ -131,20 +131,6 @@ def test_deletes_between_page_reads_pull_no_log_past_the_reader(
     check(exporter, world, set(world.history) - unread)
 
 
-@pytest.mark.parametrize("deleted", [0, 3, 120])
-def test_logs_of_one_moment_fill_several_pages(deleted: int, world: World, exporter: ExporterHarness) -> None:
-    """Hundreds of logs with equal createdAt are distinguished by their ids, even while some are deleted."""
-    world.publish(30, over=HOUR)
-    world.publish(430, over=0)
-    exporter.api.before_request(2, partial(world.delete_top, deleted))
-    exporter.poll()
-    unread = set(list(reversed(world.history))[198:deleted])
-    check(exporter, world, set(world.history) - unread)
-    world.publish(250, over=0)
-    exporter.poll()
-    check(exporter, world, set(world.history) - unread)
-
-
 def test_a_log_from_the_future_does_not_move_the_high_water_mark(world: World, exporter: ExporterHarness) -> None:
     """A log with a createdAt a year ahead stays on top of the list and hides none below it."""
     world.publish(120, over=HOUR)

@@ -59,20 +59,6 @@ def test_one_short_answer_hides_no_history(
     assert 450 == exporter.scrape().sum(LOGS) == len(exporter.counted)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_one_short_answer_hides_no_history_from_a_resumed_sync(
-    shape: Fault, world: World, start_generation: OpenExporter
-) -> None:
-    """The same holds if the process ends after the answer was taken for the end of the list."""
-    world.publish(450, over=6 * DAY)
-    for steps in range(30, 60, 3):
-        exporter = start_generation("late")
-        exporter.api.fail_request(2, shape)
-        exporter.kill(steps)
-        exporter.api.clear_events()
-        assert first_exposure(exporter) in (0, 450)
-
-
 def _with_total(document: Document, change: Callable[[int], int | None]) -> Document:
     pagination = document["pagination"]
     return document | {"pagination": pagination | {"total": change(pagination["total"])}}
@@ -135,12 +121,3 @@ def test_a_clock_ahead_by_more_than_the_lookback_hides_no_new_log(
     world.insert(late_log)
     exporter.settle()
     assert history + 21 == len(exporter.counted)
-
-
-def test_a_lookback_ends_a_first_sync_at_once(world: World, start_generation: OpenExporter) -> None:
-    """Logs older than the lookback prove that the list was read far enough, so nothing is read twice."""
-    world.publish(900, over=6 * DAY)
-    exporter = start_generation("late", lookback=DAY)
-    exporter.poll()
-    assert exporter.is_synced
-    assert len(exporter.api.requests) <= 3 + 1, "three pages, and a look at the end for logs without a time"

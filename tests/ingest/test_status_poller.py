@@ -381,6 +381,15 @@ async def test_conditions_are_bounded(harness: StatusHarness) -> None:
     assert {200} == {len(each.text) for each in conditions}
 
 
+async def test_overflow_is_counted() -> None:
+    """Accounts beyond the limit are dropped, and counted, as for logs."""
+    harness = StatusHarness(max_accounts=1)
+    harness.api.documents["/v1/accounts/health"] = {"accounts": [HEALTH, {**HEALTH, "accountId": "acc2"}]}
+    await harness.poller.refresh()
+    assert ("acme", "late_account_health", "account_id") in {increment.labels for increment in harness.saved}
+    assert "acc2" not in str(harness.exposition.values)
+
+
 @pytest.mark.parametrize(
     "failure", [None, FORBIDDEN, ApiUnavailable("500: oops", status=500), BadRequest("400: no", status=400)]
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from functools import partial
 
 import pytest
@@ -23,67 +22,6 @@ MAX_POLLS = 3
 def start(start_generation: OpenExporter) -> OpenExporter:
     """Return a function that starts an exporter without scheduled reconciliation scans."""
     return partial(start_generation, reconcile_interval=NEVER)
-
-
-class BusyFeed:
-    """A feed with 120 logs a second, of which 5 % appear up to 4 s late, and with continuous deletes."""
-
-    RATE = 120
-    LATE_SHARE = 0.05
-    MAX_LATENESS = 4.0
-    DELETES_PER_SECOND = 3
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._random = random.Random(1)
-        self._delayed: list[tuple[float, float]] = []
-        self._start = world.clock.now
-        self._count = 0
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass: logs appear, some of them late, and others are deleted."""
-        self._world.clock.advance(seconds)
-        now = self._world.clock.now
-        while self._start + (self._count + 1) / self.RATE <= now:
-            created = self._start + (self._count + 1) / self.RATE
-            is_late = self._random.random() < self.LATE_SHARE
-            self._delayed.append((created + is_late * self._random.uniform(0.5, self.MAX_LATENESS), created))
-            self._count += 1
-        for _, created in sorted(log for log in self._delayed if log[0] <= now):
-            self._world.insert(created)
-        self._delayed = [log for log in self._delayed if log[0] > now]
-        ids = self._world.ids
-        for _ in range(int(self.DELETES_PER_SECOND * seconds)):
-            self._world.delete(self._random.choice(ids[: len(ids) // 2]))
-
-
-@pytest.mark.parametrize(
-    ("interval", "polls"),
-    [
-        (1.0, 20),
-        pytest.param(10.0, 8, marks=pytest.mark.exhaustive),
-        pytest.param(30.0, 5, marks=pytest.mark.exhaustive),
-    ],
-)
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_no_log_of_a_busy_feed_waits_longer_than_three_polls(
-    generation: str, interval: float, polls: int, world: World, start: OpenExporter
-) -> None:
-    """At 120 logs/s with late logs and continuous deletes, every log that stays visible counts within three polls."""
-    world.publish(900, over=30 * MINUTE)
-    exporter = start(generation, interval=interval)
-    exporter.poll()
-    feed = BusyFeed(world)
-    waited: dict[str, int] = {}
-    overdue: set[str] = set()
-    for _ in range(polls):
-        feed.advance(interval)
-        assert "success" == exporter.poll().outcome
-        missing = set(world.ids) - exporter.counted_ids
-        waited = {log_id: waited.get(log_id, 0) + 1 for log_id in missing}
-        overdue |= {log_id for log_id, count in waited.items() if count >= MAX_POLLS}
-    assert set() == overdue
-    assert len(set(exporter.counted)) == len(exporter.counted)
 
 
 def requests_of(exporter: ExporterHarness, polls: int, every: float = 30.0) -> list[int]:

@@ -42,15 +42,6 @@ def test_relative_and_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert (tmp_path / path).is_file()
 
 
-def test_a_state_in_memory(path: Path) -> None:
-    """It is a state as any other, except that other processes cannot read it."""
-    with closing(open_store("sqlite://")) as store:
-        assert [1, 0] == [len(commit(store, observation("a")).observations) for _ in range(2)]
-        assert 0 < store.size("acme")[1]
-    with pytest.raises(StoreError, match="a state in memory cannot be read by another process"):
-        database_at("sqlite://").backup(path)
-
-
 def test_commits_are_durable(path: Path) -> None:
     """Also when the power fails."""
     with closing(open_file(path)) as store, store.database.reading() as connection:

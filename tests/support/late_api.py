@@ -70,7 +70,6 @@ class FakeLateApi(FakeClient):
 
     Attributes:
         vanished: How paths of generation late that are gone answer; None is 404.
-        last_late_time: Creation time after which generation late has no publishing logs; None if it has all.
     """
 
     def __init__(
@@ -86,7 +85,6 @@ class FakeLateApi(FakeClient):
         self.world = world
         self.generation = generation
         self.vanished: dict[str, Fault | None] = {}
-        self.last_late_time: str | None = None
         self.latency = latency
         self.sends_date = sends_date
         self.quirks = quirks or ListQuirks()
@@ -156,8 +154,6 @@ class FakeLateApi(FakeClient):
             return None
         assert HTTPStatus.OK == response.status, response.body
         body = response.body
-        if "skip" in query and self.last_late_time:
-            body = msgspec.json.encode(self._outdated_page(query))
         if "skip" in query and quirks.transform:
             body = msgspec.json.encode(quirks.transform(msgspec.json.decode(body)))
         date = parsedate_to_datetime(response.headers["Date"]).timestamp()
@@ -187,15 +183,6 @@ class FakeLateApi(FakeClient):
         first = _millis(str(query["from"])) // unit + margin if "from" in query else 0
         last = _millis(str(query["to"])) // unit - margin if "to" in query else 2**60
         return [row for row in rows if row["createdAt"] and first <= _millis(row["createdAt"]) // unit <= last]
-
-    def _outdated_page(self, query: QueryParams) -> Document:
-        """Return a page of the publishing logs of generation late without the newest ones."""
-        rows = [row for row in self.world.visible.values() if row["createdAt"] <= self.last_late_time]
-        if "status" in query:
-            rows = [row for row in rows if row["status"] == query["status"]]
-        skip, limit = int(query["skip"]), int(query["limit"])
-        pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
-        return {"logs": rows[skip : skip + limit], "pagination": pagination}
 
 
 ACTIONS = {
@@ -306,14 +293,10 @@ VANISHED: Mapping[str, Fault | None] = {
     "404": None,
     "400": refusal(BadRequest("400: Invalid post ID", status=400)),
     "403": refusal(Forbidden("403: a restricted API key cannot use this path", code="unclassified_resource")),
-    "405": refusal(ApiUnavailable("405: Method not allowed", status=405)),
-    "410": refusal(ApiUnavailable("410: Gone", status=410)),
     "500": refusal(ApiUnavailable("500: oops", status=500)),
-    "308": refusal(ApiUnavailable("308: redirected to zernio.com; redirects are not followed", status=308)),
     "html": lambda *_: b"<html>Not found</html>",
     "empty": empty_list,
     "new shape": zernio_shape,
-    "a post": lambda *_: b'{"post": null}',
 }
 """Answers of a list of generation late that the API does not provide any more."""
 
