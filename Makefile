@@ -105,8 +105,8 @@ screenshots: dev tools ## Take screenshots of the dashboards with a simulated da
 	$(PY) -m tests.dashboards.screenshots
 
 .PHONY: bench
-bench: dev ## Measure polls, startup, memory, and how they grow.
-	$(PY) tests/bench/run.py $(ARGS)
+bench: dev ## Compare the costs of polls with those of a minimal script.
+	$(PY) -m tests.bench.run
 
 .PHONY: handovers
 handovers: dev tools ## Run replicas under faults for HANDOVERS seconds (default 600) and compare with Prometheus.
