@@ -50,7 +50,6 @@ BEGIN = END - 30 * HOUR
 DETAILED_BEGIN = END - 8 * HOUR
 """Time since which there is a scrape per minute: the default dashboard range and its rate windows."""
 
-
 RATE_LIMIT = 600
 """Requests per minute of the key; a team with some accounts has that many."""
 

@@ -145,6 +145,15 @@ def test_status(url: str) -> None:
     assert len(ACCOUNTS) == len(answers[1]["accounts"]) == len(answers[2]["accounts"])
 
 
+def test_pages_by_cursor(url: str) -> None:
+    """The client walks accounts and posts by cursor."""
+    for method, name in (("accounts.list_accounts", "accounts"), ("posts.list_posts", "posts")):
+        (whole,) = call_client(url, (method, {"limit": 40}))
+        (first,) = call_client(url, (method, {"limit": 20}))
+        (second,) = call_client(url, (method, {"limit": 20, "cursor": first["answer"]["pagination"]["nextCursor"]}))
+        assert whole["answer"][name] == [*first["answer"][name], *second["answer"][name]]
+
+
 def test_every_incident() -> None:
     """The client's models accept what the status endpoints answer during each incident."""
     reads: list[tuple[str, dict[str, Any]]] = [
