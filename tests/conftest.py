@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No deadline: the time of an example depends on the machine. HYPOTHESIS_PROFILE=fast is for make unit and
-# for one half of make test-future; tests with a number of examples of their own scale it by tests.support.profiles.
+# No deadline: the time of an example depends on the machine. HYPOTHESIS_PROFILE=fast is for make unit;
+# tests with a number of examples of their own scale it by tests.support.profiles.
 settings.register_profile("default", settings.default, deadline=None)
 settings.register_profile("thorough", settings.default, deadline=None, max_examples=1000)
 settings.register_profile("fast", settings.default, deadline=None, max_examples=10)

@@ -111,25 +111,6 @@ def test_secrets_are_redacted_everywhere(format: str) -> None:  # noqa: A002 - t
     assert [] == [secret for secret in ("hunter22", KEY, "abc.def") if secret in text]
 
 
-def failure(message: str) -> ValueError:
-    """Return a failure with its traceback."""
-    try:
-        fail(message)
-    except ValueError as exc:
-        return exc
-    raise AssertionError
-
-
-def test_a_readable_traceback() -> None:
-    """A traceback has its lines and causes, but no secret."""
-    log.configure(secrets=["hunter22"])
-    lines = redacted_traceback(failure(f"hunter22 {KEY}")).splitlines()
-
-    assert "  KeyError: '[redacted] [redacted]'" in lines
-    assert "  ValueError: because of [redacted] [redacted]" == lines[-1]
-    assert 2 == lines.count("  Traceback (most recent call last):")
-
-
 @given(text=st.text())
 def test_a_traceback_forges_nothing(text: str) -> None:
     """Each line of a traceback is printable and does not look like an entry."""

@@ -20,7 +20,6 @@ import uvicorn
 from late_exporter.simulator import LogList, SimulatedApi, StaticLogs
 from late_exporter.simulator.log_list import LogRow
 from late_exporter.simulator.platforms import PLATFORMS, SimulatedPlatform
-from tests.bench.naming import account_id, log_id
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -42,7 +41,7 @@ def make_row(number: int, created_at: float) -> LogRow:
     action = "retry" if draw > 0.97 else "media_upload" if draw > 0.9 else "publish"
     content = f"Fresh from the oven, number {number}: " + "the best bread is the one that is shared. " * 3
     row: LogRow = {
-        "_id": log_id(created_at, number),
+        "_id": f"{int(created_at):08x}{number:016x}",
         "postId": {"_id": f"65f2{number:020x}", "content": content, "status": "published"},
         "userId": "65f000000000000000000001",
         "profileId": "65f000000000000000000002",
@@ -73,6 +72,11 @@ def _outcome_fields(platform: SimulatedPlatform, status: str) -> LogRow:
     failure = _random.choice(tuple(platform.failures))
     response = {"errorMessage": failure.message, "errorCode": failure.code, "rawBody": failure.message * 2}
     return {"statusCode": failure.status_code, "response": response}
+
+
+def account_id(number: int) -> str:
+    """Return an account id in the format of the API."""
+    return f"65f1c0{number:018x}"
 
 
 class BenchApi:

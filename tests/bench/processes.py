@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from http import HTTPStatus
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
 
-from tests.bench.naming import KEY
-from tests.e2e.program import with_default_signals
+from tests.e2e.program import HttpResponse, http_get, wait_until, with_default_signals
+from tests.support.postgres import free_port
 from tests.support.samples import Samples
 
 __all__ = ["ApiProcess", "MeasuredProcess", "ProcessLauncher"]
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT_SECONDS = 120.0
+KEY = "sk_" + "b" * 64
 
 
 class MeasuredProcess:
@@ -36,7 +33,6 @@ class MeasuredProcess:
     def __init__(self, command: list[str], port: int, log: Path, env: dict[str, str]) -> None:
         self.port = port
         self._log = log
-        self.started = time.perf_counter()
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 with_default_signals(command),
@@ -68,57 +64,33 @@ class MeasuredProcess:
         status = Path(f"/proc/{self._process.pid}/status").read_text("ascii")
         return int(status.partition("VmRSS:")[2].split()[0]) * 1024 / 1e6
 
-    def check_running(self) -> None:
-        """Raise RuntimeError if it has ended."""
-        if self._process.poll() is not None:
-            raise RuntimeError(f"{self._log.name} ended:\n{self._log.read_text('utf-8', 'replace')[-2000:]}")
-
     def wait_for_log(self, message: str, count: int = 1) -> None:
         """Wait until its log contains a message a number of times."""
-        self._wait(lambda: self._log.read_bytes().count(message.encode()) >= count, message)
+        self._wait(lambda: self.count_in_log(message) >= count)
 
     def count_in_log(self, message: str) -> int:
         """Return how often its log contains a message."""
         return self._log.read_bytes().count(message.encode())
 
     def wait_serving(self) -> None:
-        """Wait until it accepts connections."""
-        self._wait(lambda: _accepts(self.port), "serving")
-
-    def wait_ready(self) -> None:
-        """Wait until an exporter has read all that was there at first."""
-        self.wait_serving()
-        self._wait(lambda: self._get("/-/ready")[0] == HTTPStatus.OK, "ready", pause=0.05)
+        """Wait until it answers requests."""
+        self._wait(lambda: self._get("/-/healthy"))
 
     def poll_and_request_counts(self) -> tuple[int, int]:
         """Return the number of polls and of requests, by the metrics of an exporter."""
-        samples = Samples.parse(self._get("/metrics")[1].decode())
+        samples = Samples.parse(self._get("/metrics").text)
         polls, requests = (samples.sum(f"late_exporter_{name}_total") for name in ("polls", "api_requests"))
         return int(polls), int(requests)
 
-    def _get(self, path: str) -> tuple[int, bytes]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.request("GET", path)
-        response = connection.getresponse()
-        body = response.read()
-        connection.close()
-        return response.status, body
+    def _get(self, path: str) -> HttpResponse:
+        return http_get(f"http://127.0.0.1:{self.port}{path}", timeout=60)
 
-    def _wait(self, is_done: Callable[[], bool], description: str, *, pause: float = 0.002) -> None:
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while not is_done():
-            self.check_running()
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{self._log.name}: timeout after {TIMEOUT_SECONDS:g} s: {description}")
-            time.sleep(pause)
+    def _wait(self, is_done: Callable[[], object]) -> None:
+        def is_done_or_ended() -> object:
+            assert self._process.poll() is None, self._log.read_text("utf-8", "replace")[-2000:]
+            return is_done()
 
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 30).close()
-    except OSError:
-        return False
-    return True
+        wait_until(is_done_or_ended, describe=self._log.read_text)
 
 
 class ApiProcess(MeasuredProcess):
@@ -138,7 +110,7 @@ class ApiProcess(MeasuredProcess):
 
     def wait_for_request(self) -> None:
         """Wait until a request is waiting."""
-        self._wait(lambda: self._get("/_bench/")[1] != b"0", "a request", pause=0.02)
+        self._wait(lambda: self._get("/_bench/").body != b"0")
 
 
 class ProcessLauncher:
@@ -151,55 +123,39 @@ class ProcessLauncher:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._process_count = 0
-        self._env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
 
-    def _start(self, kind: type[MeasuredProcess], arguments: list[str], port: int, **env: str) -> Any:
+    def _start(self, kind: type[MeasuredProcess], module: str, port: int, *arguments: str, **env: str) -> Any:
         self._process_count += 1
-        log = self.folder / f"{self._process_count:03}-{arguments[1].rpartition('.')[2]}.log"
-        return kind([sys.executable, *arguments], port, log, self._env | env)
+        log = self.folder / f"{self._process_count:03}-{module.rpartition('.')[2]}.log"
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **env}
+        return kind([sys.executable, "-m", module, *arguments], port, log, environment)
 
     def api(self, size: int) -> ApiProcess:
         """Start a Late API with a list of a size."""
-        port = _free_port()
-        api: ApiProcess = self._start(ApiProcess, ["-m", "tests.bench.late", str(port), str(size)], port)
+        port = free_port()
+        api: ApiProcess = self._start(ApiProcess, "tests.bench.late", port, str(port), str(size))
         return api
 
-    def exporter(
-        self, api: ApiProcess, logs: int, state: Path, *options: str, interval: str = "30s"
-    ) -> MeasuredProcess:
-        """Start the exporter as a user has it, with a key or with a configuration file."""
-        port = _free_port()
-        has_file = any(option.startswith("--config.file=") for option in options)
-        arguments = [
-            *([] if has_file else [f"--api.base-url={api.url(logs)}"]),
+    def exporter(self, api: ApiProcess, logs: int, state: Path, *, interval: str = "30s") -> MeasuredProcess:
+        """Start the exporter as a user has it."""
+        port = free_port()
+        arguments = (
+            f"--api.base-url={api.url(logs)}",
             "--api.quota-share=1",
             "--poll.feeds=publishing",
             "--status.feeds=none",
             f"--poll.interval={interval}",
             f"--state.url=sqlite:///{state}",
             f"--web.listen-address=127.0.0.1:{port}",
-            "--metrics.max-label-values=1000000",
-            "--metrics.max-accounts=1000000",
-        ]
-        env = {} if has_file else {"LATE_API_KEY": KEY}
-        command = ["-m", "late_exporter", "run", *arguments, *options]
-        process: MeasuredProcess = self._start(MeasuredProcess, command, port, **env)
+        )
+        process: MeasuredProcess = self._start(
+            MeasuredProcess, "late_exporter", port, "run", *arguments, LATE_API_KEY=KEY
+        )
         return process
 
     def script(self, api: ApiProcess, logs: int, *, interval: float = 30) -> MeasuredProcess:
         """Start the script of afternoon.py."""
-        port = _free_port()
-        env = {
-            "LATE_API_URL": api.url(logs),
-            "LATE_API_KEY": KEY,
-            "PORT": str(port),
-            "INTERVAL": str(interval),
-        }
-        process: MeasuredProcess = self._start(MeasuredProcess, ["-m", "tests.bench.afternoon"], port, **env)
+        port = free_port()
+        env = {"LATE_API_URL": api.url(logs), "LATE_API_KEY": KEY, "PORT": str(port), "INTERVAL": str(interval)}
+        process: MeasuredProcess = self._start(MeasuredProcess, "tests.bench.afternoon", port, **env)
         return process
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

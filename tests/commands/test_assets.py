@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from late_exporter.cli import main
 from late_exporter.commands.assets import write_assets
 from late_exporter.config.sections import CommandFlags
+from late_exporter.errors import LateError
 
 ROOT = Path(__file__).parents[2]
 NOT_ASSETS = {"deploy/alertmanager/secrets/.gitignore"}
@@ -101,3 +103,11 @@ def test_a_folder_that_cannot_be_written_is_an_error(
     errors = capsys.readouterr().err
     assert errors.startswith(f"late-exporter: error: {tmp_path}{os.sep}{name.partition('/')[0]}")
     assert "cannot be written: " in errors
+
+
+def test_an_installation_without_assets_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Someone who has copied the package alone learns why there is nothing to write."""
+    monkeypatch.setattr(resources, "files", lambda _: tmp_path / "late_exporter")
+    with pytest.raises(LateError, match="this installation has no assets; install late-exporter from its wheel"):
+        write_assets(tmp_path, {}, CommandFlags())
+    assert [] == list(tmp_path.iterdir())

@@ -278,6 +278,12 @@ def test_a_dripping_server_is_unhealthy(server: LateServer, *, secure: bool) -> 
         check_health(address(server), secure=secure, timeout=0.1)
 
 
+def test_a_server_that_limits_requests_is_healthy(server: LateServer) -> None:
+    """It is running."""
+    server.fault = respond_with(429, "")
+    check_health(address(server))
+
+
 async def refuse(scope: Message, _receive: Receive, send: Send) -> None:
     """Ask for a password."""
     assert "/-/healthy" == scope["path"]

@@ -199,9 +199,7 @@ def test_a_file_wins_over_what_is_inline(file: Path) -> None:
 
 AUTH_TYPE = "tls_server_config.client_auth_type"
 REMARKS = [
-    ("http_server_config: {http2: true}", "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served"),
     ("tls_server_config: {min_version: TLS13}", "tls_server_config: ignored, because TLS needs a certificate"),
-    ("rate_limit: {interval: 1s}", "rate_limit.burst: every request is rejected, because it is 0"),
     (
         f"{TLS}  curve_preferences: [X25519, CurveP256]\n",
         "tls_server_config.curve_preferences: ignored, because OpenSSL accepts only one; its defaults are used",
@@ -275,11 +273,8 @@ MISTAKES = [
         )
     ),
     # users and limits
-    ("basic_auth_users:\n  alice:\n", f"2: basic_auth_users.alice: {A_HASH}"),
     (f"basic_auth_users:\n  alice: {'$2y$15$' + BCRYPT_HASH[7:]}\n", f"2: basic_auth_users.alice: {TOO_COSTLY}"),
-    ("basic_auth_users:\n  alice: [x]\n", "2: basic_auth_users.alice: must be one value"),
     (f'basic_auth_users:\n  "": {BCRYPT_HASH}\n', f"2: basic_auth_users.: {A_NAME}"),
-    (f'basic_auth_users:\n  "a\\tb": {BCRYPT_HASH}\n', f"2: basic_auth_users.a\tb: {A_NAME}"),
     *((f"basic_auth_users:\n  alice: '{wrong}'\n", f"2: basic_auth_users.alice: {A_HASH}") for wrong in HASHES),
     ("rate_limit:\n  burst: -1\n", "2: rate_limit.burst: must be greater than or equal to 0"),
     # all mistakes at once
@@ -311,17 +306,14 @@ TLS_MISTAKES = [
         "4: cipher_suites: none of them is usable",
     ),
     # certificates
-    ("tls_server_config:\n  key_file: server.key\n", "1: cert_file: is missing"),
     (TLS.replace("server.crt", "none.crt"), "2: cert_file: none.crt: No such file or directory"),
     (TLS.replace("server.key", '"a\\0b"'), "3: key_file: a\0b: must be the path of a file"),
     (TLS.replace("server.key", "other.key"), f"2: cert_file: {UNUSABLE}: key values mismatch"),
     (TLS.replace("server.crt", "text.txt"), f"2: cert_file: {UNUSABLE}: not in PEM format"),
     (TLS.replace("server.key", "encrypted.key"), f"3: key_file: {ENCRYPTED_KEY}"),
-    ("tls_server_config:\n  cert_file: server.crt\n" + inline("key", ENCRYPTED), f"3: key: {ENCRYPTED_KEY}"),
     # clients' certificates
     (TLS + "  client_ca_file: ca.crt\n", "1: client_auth_type: must be set, because client_ca_file is set"),
     (TLS + VERIFY + "  client_ca_file: text.txt\n", f"5: client_ca_file: {NO_AUTHORITY}"),
-    (TLS + VERIFY + "  client_ca_file: folder\n", "5: client_ca_file: folder: Is a directory"),
     (
         TLS + "  client_allowed_sans: [a]\n",
         "4: client_allowed_sans: needs client_auth_type: RequireAndVerifyClientCert",
@@ -357,16 +349,12 @@ def test_only_regular_files(file: Path) -> None:
     "text",
     [
         f"basic_auth_users: {{alice: {PASSWORD}}}",
-        f"basic_auth_users: [{PASSWORD}]",
         f"basic_auth_users: {{alice:{PASSWORD}}}",
         f"basic_auth_users: {{{BCRYPT_HASH}: alice}}",
         f"basic_auth_users: {{? [alice, {PASSWORD}] : x}}",
         f"basic_auth_users:\n  alice: {BCRYPT_HASH}\n  alice:{BCRYPT_HASH}\n  alice:{BCRYPT_HASH}:\n",
         f"alice: {BCRYPT_HASH}",
         f"basic_auth_users: {{alice: *{PASSWORD}}}",
-        f"basic_auth_users: {{alice: !{PASSWORD}!x y}}",
-        f"basic_auth_users: {{alice: &{PASSWORD} a, bob: &{PASSWORD} b}}",
-        f"basic_auth_users:\n  alice: '{PASSWORD}\n",
         f"basic_auth_users:\n  alice: {PASSWORD}: {BCRYPT_HASH}\n",
         TLS + inline("key", KEY).replace("key", "kee"),
         "tls_server_config:\n  cert_file: other.key\n" + inline("key", KEY),
@@ -389,7 +377,6 @@ def test_secrets_are_not_shown(file: Path, text: str) -> None:
     "text",
     [
         "basic_auth_users: &a {alice: *a}",
-        "tls_server_config: &a {cipher_suites: &b [*b, *a]}",
         "a: &a [x, x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{f'*{chr(97 + n)}, ' * 9}]\n" for n in range(20)),
         "a: &a " + "[" * 90 + "]" * 90 + "\nb: &b " + "[" * 90 + "*a" + "]" * 90 + "\nc: " + "[" * 90 + "*b" + "]" * 90,
         '{"": 1, "[key]": 2, "<<": {a: b}, "a.b": 3}',

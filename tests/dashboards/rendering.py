@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 from late_exporter.exposition.negotiation import OPENMETRICS
 from tests.dashboards import rule_samples
 from tests.dashboards.dashboard_files import Json
-from tests.dashboards.simulated_day import BEGIN, END, DayOfScrapes
+from tests.dashboards.simulated_day import DETAILED_BEGIN, END, DayOfScrapes
 from tests.e2e.program import wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.support.clock import HOUR
@@ -78,7 +78,9 @@ def simulate_day(find: FindTool, folder: Path) -> None:
     (folder / "last.om").write_bytes(scrapes.last_body)
     for after_alerts in (False, True):
         with run_prometheus(find("prometheus"), folder, "global: {}\n", UNLIMITED_RETENTION) as database:
-            rule_lines = [*rule_samples.sample_lines(database, int(BEGIN), int(END), after_alerts=after_alerts)]
+            rule_lines = [
+                *rule_samples.sample_lines(database, int(DETAILED_BEGIN), int(END), after_alerts=after_alerts)
+            ]
         if rule_lines:
             _add_blocks(find, folder, rule_lines)
 

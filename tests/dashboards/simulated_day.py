@@ -1,4 +1,4 @@
-"""A simulated working day of scrapes, with incidents at its end.
+"""A simulated day of scrapes, with incidents at its end.
 
 The samples come from production code: the simulator on a virtual clock, read by the pollers and recorded as usual. Only
 process metrics, the use of the key by others, and the metrics that Prometheus adds to a scrape are made up.
@@ -37,13 +37,17 @@ from tests.support.outputs import FakeOutput
 from tests.support.steps import drive, offload_in_steps
 from tests.support.world import World
 
-__all__ = ["BEGIN", "END", "DayOfScrapes"]
+__all__ = ["DETAILED_BEGIN", "END", "DayOfScrapes"]
 
 SEED = 2
 FEEDS = ("publishing", "connections", "api_request")
 HEADERS = {"Authorization": f"Bearer {KEY}", "User-Agent": "late-exporter/0.1.0"}
 END = datetime(2026, 11, 19, 16, 12, tzinfo=UTC).timestamp()
-BEGIN = END - 10 * HOUR
+BEGIN = END - 30 * HOUR
+"""An alert on a token compares its expiry with that of the day before."""
+
+DETAILED_BEGIN = END - 8 * HOUR
+"""Time since which there is a scrape per minute: the default dashboard range and its rate windows."""
 
 RATE_LIMIT = 600
 """Requests per minute of the key; a team with some accounts has that many."""
@@ -228,7 +232,7 @@ class DayOfScrapes:
         scheduled_calls: list[tuple[float, Callable[[], None]]] = [(RESTART, self._restart)]
         timestamp, last_refresh = BEGIN, 0.0
         while timestamp < END:
-            timestamp += MINUTE
+            timestamp += MINUTE if timestamp >= DETAILED_BEGIN else 15 * MINUTE
             self._clock.advance(timestamp - POLL_LEAD - self._clock.now)
             while scheduled_calls and scheduled_calls[0][0] <= timestamp:
                 scheduled_calls.pop(0)[1]()

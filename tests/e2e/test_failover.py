@@ -11,24 +11,18 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.handovers import compare
-from tests.e2e.late import LateServer
-from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.program import wait_equal, wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.e2e.replicas import PLATFORMS, Replicas, Supervisor, Totals, scrape_config, scraped, shown
 from tests.e2e.traffic import (
-    CounterWatch,
-    Traffic,
-    expected_counts,
-    exposed_counts,
     in_thread,
 )
-from tests.support.postgres import PASSWORD, Cluster, find_programs, without_password
+from tests.support.postgres import Cluster, find_programs
 from tests.support.replication import ReplicatedCluster, running_pair
 
 pytestmark = pytest.mark.e2e
 
 SEED = 20261129
-PAUSE = 0.05
 
 
 @pytest.fixture
@@ -39,44 +33,6 @@ def pair(postgres: Cluster) -> Iterator[ReplicatedCluster]:
     assert programs is not None
     with running_pair(programs) as servers:
         yield servers
-
-
-@pytest.fixture
-def program(late: LateServer, pair: ReplicatedCluster, tmp_path: Path, exit_stack: ExitStack) -> ExporterProcess:
-    """Return a process of the exporter that is not started yet, whose state follows a failover."""
-    late.world.publish(300, over=86_400)
-    password = tmp_path / "password"
-    password.write_text(PASSWORD)
-    url = pair.create_database()
-    process = ExporterProcess.for_api(
-        tmp_path, late.url, f"--state.password-file={password}", state=without_password(url)
-    )
-    exit_stack.callback(process.kill)
-    return process
-
-
-def count(program: ExporterProcess) -> int:
-    return exposed_counts(program.scrape()).total()
-
-
-def wait_counted(program: ExporterProcess, amount: int) -> None:
-    """Wait until a process has counted more logs."""
-    before = count(program)
-    wait_until(lambda: count(program) >= before + amount, describe=lambda: program.stderr)
-
-
-def test_a_synchronous_standby_is_promoted(late: LateServer, pair: ReplicatedCluster, program: ExporterProcess) -> None:
-    """Nothing is lost: the exporter goes on with the same process, every total is exact, and no counter has fallen."""
-    pair.make_synchronous()
-    program.start().wait_ready()
-    watch = CounterWatch()
-    with in_thread(partial(watch.run, program)), in_thread(Traffic(late, SEED, PAUSE).run):
-        wait_counted(program, 100)
-        pair.fail_over()
-        wait_counted(program, 100)
-    wait_equal(expected_counts(late.world), lambda: exposed_counts(program.scrape()))
-    assert 0 == program.stop()
-    assert not watch.falls, watch.falls
 
 
 @pytest.fixture

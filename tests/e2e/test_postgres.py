@@ -12,17 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.commands.state import check_state
 from tests.e2e.late import KEY, LateServer
-from tests.e2e.program import ExporterProcess, wait_equal, wait_until
-from tests.e2e.traffic import CounterWatch, Traffic, expected_counts, exposed_counts, in_thread
+from tests.e2e.program import ExporterProcess, wait_until
 from tests.support.postgres import PASSWORD, Cluster, without_password
 from tests.support.samples import Samples
 
 pytestmark = pytest.mark.e2e
-
-SEED = 20261126
-RESTARTS = 3
 
 
 @pytest.fixture
@@ -45,27 +40,6 @@ def start(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[.
         return program
 
     return start
-
-
-def test_restarts_of_the_server_under_load(
-    late: LateServer, own_cluster: Cluster, start: Callable[..., ExporterProcess]
-) -> None:
-    """The server stops, crashes and is out of reach for a while: the exporter goes on, and every sum is exact."""
-    late.world.publish(500, over=86_400)
-    url = own_cluster.create_database()
-    program, watch = start(url), CounterWatch()
-    program.start().wait_ready()
-    with in_thread(lambda stop: watch.run(program, stop)), in_thread(Traffic(late, SEED).run):
-        for number in range(RESTARTS):
-            wait_until(lambda: program.scrape().sum("late_up") == 2)
-            own_cluster.stop(signal.SIGQUIT if number % 2 else signal.SIGINT)
-            wait_until(lambda: program.scrape().sum("late_up") == 0)
-            own_cluster.start()
-    wait_equal(expected_counts(late.world), lambda: exposed_counts(program.scrape()), timeout=300)
-    assert program.scrape().sum("late_exporter_polls_total", outcome="store_error") > 0
-    assert 0 == program.stop()
-    assert [] == watch.falls
-    assert [] == check_state(url, None)
 
 
 def test_a_stop_while_the_server_hangs(

@@ -140,30 +140,6 @@ def test_a_suspended_workspace_publishes_nothing(workspace: Workspace) -> None:
     assert workspace.attempts() > attempts + 100
 
 
-def test_posts_at_the_limit_of_the_plan(workspace: Workspace) -> None:
-    """New posts are refused, without a publishing log; those of before are published."""
-    workspace.world.start_incident("usage-at-limit", duration=2 * HOUR)
-    before = {post.id for post in workspace.posts()}
-    workspace.clock.advance(2 * HOUR - 1)
-    assert {post.id for post in workspace.posts()} <= before
-    assert workspace.oldest_due() > -1
-    refused = workspace.get("/v1/logs", "type=api_request&action=POST /v1/posts")["logs"]
-    assert {(403, "failed")} == {(row["status_code"], row["status"]) for row in refused}
-    workspace.clock.advance(HOUR)
-    assert {post.id for post in workspace.posts()} - before
-
-
-def test_posts_of_an_account_in_a_cooldown(workspace: Workspace) -> None:
-    """They fail without a log."""
-    workspace.world.start_incident("account-cooldown", platform="twitter", duration=3 * HOUR)
-    ((account,),) = (incident.accounts for incident in workspace.world.incidents)
-    workspace.clock.advance(2 * HOUR)
-    recent = [post for post in workspace.posts() if post.created_at > "2026-11-24T12:05" and account in post.statuses]
-    assert "failed" in {post.statuses[account] for post in recent}
-    rows = [row for post in recent for row in workspace.world.publishing.rows_of_post(post.id)]
-    assert account.id not in {row["accountId"] for row in rows}
-
-
 def test_webhook(workspace: Workspace) -> None:
     """The webhook has secrets and fires with posts, but not successfully while it fails, or is switched off."""
     (before,) = workspace.get("/v1/webhooks/settings")["webhooks"]

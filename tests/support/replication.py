@@ -14,8 +14,6 @@ from tests.support.proxy import Proxy
 
 PROMOTE_SECONDS = 60
 
-IS_SYNCHRONOUS = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
-
 
 class ReplicatedCluster(NamedTuple):
     """A primary, a standby that streams from it, and the network between the two."""
@@ -29,12 +27,6 @@ class ReplicatedCluster(NamedTuple):
         name = self.primary.create_database().rpartition("/")[2]
         hosts = ",".join(f"127.0.0.1:{server.port}" for server in (self.primary, self.standby))
         return f"postgresql://{USER}:{PASSWORD}@{hosts}/{name}?target_session_attrs=read-write"
-
-    def make_synchronous(self) -> None:
-        """Let the primary acknowledge no commit that the standby does not have."""
-        url = self.primary.url("postgres")
-        Cluster.execute(url, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
-        _wait_for(url, IS_SYNCHRONOUS)
 
     def wait_replayed(self) -> None:
         """Wait until the standby has everything that is committed by now."""

@@ -210,3 +210,17 @@ async def test_readiness_of_the_process() -> None:
     bound, everything = await harness.request("customer-a", "/-/ready"), await harness.request("ops", "/-/ready")
     assert (503, "this process is not ready\n") == (bound.status, bound.text)
     assert (503, "no session: postgresql://late@db/late: refused\n") == (everything.status, everything.text)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/", "/config"])
+async def test_a_path_without_a_password_shows_nothing(path: str) -> None:
+    """Even if such a path were configured without a password, it would show no workspace."""
+    response = await AccessHarness(unauthenticated_paths=[path]).request(None, path)
+    assert not any(name in response.text for name in NAMES)
+
+
+@pytest.mark.parametrize("path", PATHS[:3])
+async def test_bound_users_without_passwords(path: str) -> None:
+    """If there are no passwords although users are bound, no one gets in."""
+    harness = AccessHarness(users={})
+    assert [401, 401] == [(await harness.request(user, path)).status for user in (None, "customer-a")]
