@@ -132,9 +132,10 @@ class Backlog(NamedTuple):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of one transaction.
+    """What is committed of one feed.
 
     Args:
+        scope: The feed, and its workspace.
         committed_at: Time of the commit, in Unix seconds.
         now: API time in milliseconds, from which the lag of a log is computed.
         observations: Counted if the store inserts them, ignored if it has them.
@@ -147,6 +148,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         progress: Work that a later run continues, encoded; None keeps what is stored.
     """
 
+    scope: Scope
     committed_at: float
     now: int = 0
     observations: Sequence[Observation] = ()
@@ -156,13 +158,6 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     deleted_keys: Sequence[str] = ()
     prune_before: int | None = None
     progress: bytes | None = None
-
-
-class FeedCommit(NamedTuple):
-    """A batch, and the feed of a workspace that it belongs to."""
-
-    scope: Scope
-    batch: Batch
 
 
 class CommitResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -107,8 +107,8 @@ def _create_series(path: Path, samples: int) -> None:
     horizon = int((now - 7 * DAY) * 1000)
     store = open_store(f"sqlite:///{path}")
     coverage = Coverage(retention_floor=horizon, complete_since=horizon, is_synced=True)
-    batch = Batch(committed_at=now, increments=[*_increments(platforms, accounts, int(now))], coverage=coverage)
-    commit_batch(store, Scope("default", "publishing"), batch)
+    scope, increments = Scope("default", "publishing"), [*_increments(platforms, accounts, int(now))]
+    commit_batch(store, Batch(scope=scope, committed_at=now, increments=increments, coverage=coverage))
     store.close()
 
 

@@ -70,8 +70,9 @@ class Harness:
     def queue(self, *bodies: bytes, workspace: str = "acme") -> None:
         """Queue events, whose bodies are all different."""
         observations = [Observation(LogEntry(key=f"{body!r}", status="failed"), (), body) for body in bodies]
-        batch = Batch(committed_at=self.clock.now, observations=observations)
-        commit_batch(cast("Store", self.store), Scope(workspace, "publishing"), batch)
+        scope = Scope(workspace, "publishing")
+        batch = Batch(scope=scope, committed_at=self.clock.now, observations=observations)
+        commit_batch(cast("Store", self.store), batch)
 
     def deliver(self) -> float:
         """Deliver what is queued, and return the seconds until the next attempt, which pass."""
