@@ -104,8 +104,8 @@ screenshots: dev tools ## Take screenshots of the dashboards with a simulated da
 	$(PY) -m tests.dashboards.screenshots
 
 .PHONY: bench
-bench: dev ## Compare the costs of polls with those of a minimal script.
-	$(PY) -m tests.bench.run
+bench: dev ## Compare the costs of polls with those of a minimal script, and measure how they grow.
+	$(PY) -m tests.bench.run $(ARGS)
 
 .PHONY: handovers
 handovers: dev tools ## Run replicas under faults for HANDOVERS seconds (default 600) and compare with Prometheus.

@@ -14,6 +14,7 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.steps import read_pages
 from late_exporter.ingest.sweep import FetchPage, Sweep, TimeFilter, second_below
 from late_exporter.model import LogPage
+from late_exporter.protocols import ApiResponse
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before a page is requested again that has failed, once another one could be read."""
@@ -35,17 +36,17 @@ class ListReader:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     read_count: int = field(default=0, init=False)
     total: int = field(default=0, init=False)
-    _body: bytes = field(default=b"", init=False)
+    _response: ApiResponse = field(init=False)
 
-    async def pages(self, lower: int, *, leaves_out_older: bool = False) -> AsyncIterator[tuple[LogPage, bytes]]:
-        """Yield the pages from the newest log down to a time in milliseconds, each with the body of its response.
+    async def pages(self, lower: int, *, leaves_out_older: bool = False) -> AsyncIterator[tuple[LogPage, ApiResponse]]:
+        """Yield the pages from the newest log down to a time in milliseconds, each with its response.
 
         With ``leaves_out_older`` the API filters by that time if it can, so that the last page has few older logs.
         """
         by_time = self.feed.supports_time_filter
         after = second_below(lower) if by_time and leaves_out_older else None
         async for page in read_pages(Sweep(TimeFilter(is_supported=by_time), None, lower, after=after), self._fetch):
-            yield page, self._body
+            yield page, self._response
 
     async def _fetch(self, request: FetchPage) -> LogPage:
         """Return a page; the client itself waits if the API asks to."""
@@ -59,7 +60,7 @@ class ListReader:
         return await self._fetch_once(request)
 
     async def _fetch_once(self, request: FetchPage) -> LogPage:
-        page, response = await fetch_page(
+        page, self._response = await fetch_page(
             self.client,
             self.feed,
             skip=request.place.skip,
@@ -67,7 +68,6 @@ class ListReader:
             created_after=request.after,
             created_before=request.place.before,
         )
-        self._body = response.body
         self.read_count += len(page.entries)
         if self.progress is not None:
             # Pages by time have the total of a part, and pages overlap.

@@ -13,6 +13,7 @@ from late_exporter.feeds.decoder import raw_rows
 from late_exporter.feeds.feed import Feed, LogView
 from late_exporter.format import human_duration, iso_time
 from late_exporter.model import LogPage
+from late_exporter.protocols import ApiResponse
 
 TONES = {
     "success": "good",
@@ -42,15 +43,15 @@ class WorkspaceLog(NamedTuple):
 async def read_logs(reader: ListReader, feed: Feed, lower: int) -> AsyncIterator[list[LogView]]:
     """Yield the logs since a time in milliseconds page by page, newest first, without those of an earlier page."""
     keys: set[str] = set()
-    async for page, body in reader.pages(lower, leaves_out_older=True):
-        logs = {log.key: log for log in log_views(page, body, feed) if log.key not in keys}
+    async for page, response in reader.pages(lower, leaves_out_older=True):
+        logs = {log.key: log for log in log_views(page, response, feed) if log.key not in keys}
         keys |= logs.keys()
         yield [log for log in logs.values() if log.created is None or lower <= log.created]
 
 
-def log_views(page: LogPage, body: bytes, feed: Feed) -> list[LogView]:
+def log_views(page: LogPage, response: ApiResponse, feed: Feed) -> list[LogView]:
     """Return the logs of a page for display; rows that are not objects are left out."""
-    rows = zip(raw_rows(body), page.entries, strict=True)
+    rows = zip(raw_rows(response.body), page.entries, strict=True)
     return [feed.view(row, entry) for row, entry in rows if isinstance(row, dict)]
 
 

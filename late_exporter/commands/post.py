@@ -43,9 +43,8 @@ class PostHistory(NamedTuple):
 
 def post(context: CommandContext) -> int:
     history = run_interruptible(_find_history(context))
-    if context.flags.format == "json":
-        return write_lines([json_line(json_document(history))])
-    return write_lines(render_text(history, Terminal.detect()))
+    is_json = context.flags.format == "json"
+    return write_lines([json_line(json_document(history))] if is_json else render_text(history, Terminal.detect()))
 
 
 async def _find_history(context: CommandContext) -> PostHistory:
@@ -76,8 +75,7 @@ async def fetch_history(client: LateClient, feed: Feed, post_id: str, workspace:
                 is_complete = False
                 break
     else:
-        newest, response = await fetch_post(client, feed, post_id)
-        logs = log_views(newest, response.body, feed)
+        logs = log_views(*await fetch_post(client, feed, post_id), feed)
         is_complete = len(logs) < PAGE_SIZE
     logs.reverse()  # Logs of the same time are newest first, too.
     logs.sort(key=lambda log: log.created or 0)

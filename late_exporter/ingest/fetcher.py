@@ -140,8 +140,7 @@ class Fetcher:
 
     async def fetch_post(self, request: FetchPost) -> FetchedPage:
         """Fetch the logs of a post; raises as ``fetch`` does."""
-        page = await self._request(self.feed, fetch_post(self.client, self.feed, request.post_id))
-        return await self._look_up(page)
+        return await self._look_up(await self._request(self.feed, fetch_post(self.client, self.feed, request.post_id)))
 
     def report_failure(self, failure: ReportFailure) -> None:
         """Count a request that failed without failing a poll; log it unless the last one of its kind failed alike."""

@@ -163,7 +163,7 @@ class FeedRecorder:
         unsaved, self.unsaved_increments[:] = list(self.unsaved_increments), []
         try:
             batch = self._build_batch(read, now, [*unsaved, *increments])
-            result, sizes = await self._store_thread.commit(self.scope, batch, self._add_size)
+            result, sizes = await self._store_thread.commit(batch, self._add_size)
         except BaseException:
             self.unsaved_increments[:0] = unsaved
             raise
@@ -205,6 +205,7 @@ class FeedRecorder:
             failures = add_failures(failures, (each.entry for each in built.observations), retention_floor)
         committed_at = self.clock()
         return Batch(
+            scope=self.scope,
             committed_at=committed_at,
             now=now,
             observations=built.observations,

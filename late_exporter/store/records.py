@@ -133,9 +133,10 @@ class Backlog(NamedTuple):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of one transaction.
+    """What is committed of one feed.
 
     Args:
+        scope: The feed, and its workspace.
         committed_at: Time of the commit, in Unix seconds.
         now: API time in milliseconds, from which the lag of a log is computed.
         observations: Counted if the store inserts them, ignored if it has them.
@@ -149,6 +150,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         failures: Last failed attempts to publish; None keeps those that are stored.
     """
 
+    scope: Scope
     committed_at: float
     now: int = 0
     observations: Sequence[Observation] = ()
@@ -159,13 +161,6 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     prune_before: int | None = None
     progress: bytes | None = None
     failures: tuple[Failure, ...] | None = None
-
-
-class FeedCommit(NamedTuple):
-    """A batch, and the feed of a workspace that it belongs to."""
-
-    scope: Scope
-    batch: Batch
 
 
 class CommitResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from late_exporter.store.batches import apply_batch, effective_increments, group
 from late_exporter.store.database import LONG_SECONDS, Database, Transaction
 from late_exporter.store.outbox import Outbox, queue_events
 from late_exporter.store.pruning import LogPruner
-from late_exporter.store.records import Batch, CommitResult, FeedAccounting, FeedCommit, FeedState, Observation
+from late_exporter.store.records import Batch, CommitResult, FeedAccounting, FeedState, Observation
 from late_exporter.store.schema import create_state
 
 SIZE_SECONDS = 60.0
@@ -141,24 +141,24 @@ class Store:
         with self.database.reading(seconds=LONG_SECONDS) as transaction:
             return feed_rows.accounting(transaction, self._feed(scope).id, scope.workspace)
 
-    def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+    def commit_all(self, batches: Sequence[Batch]) -> Sequence[CommitResult | StoreError]:
         """Store batches of several feeds durably, together if possible; return the result or the error of each.
 
         Each batch is stored as a whole or not at all, whatever happens to the others. One with a result is durable.
         """
         try:
-            return self._commit_group(commits)
+            return self._commit_group(batches)
         except StoreError as exc:
-            if len(commits) == 1:
+            if len(batches) == 1:
                 return [exc]
         # The transaction was rolled back. One batch may be at fault, and the others must not wait for it to go away.
-        return [result for commit in commits for result in self.commit_all([commit])]
+        return [result for batch in batches for result in self.commit_all([batch])]
 
-    def _commit_group(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult]:
-        results = [(self._feed(commit.scope), commit.batch) for commit in commits]
+    def _commit_group(self, batches: Sequence[Batch]) -> Sequence[CommitResult]:
+        feeds = [self._feed(batch.scope) for batch in batches]
         with self.database.transaction() as transaction:
-            committed = [self._commit(transaction, feed, batch) for feed, batch in results]
-        for (feed, _), result in zip(results, committed, strict=True):
+            committed = [self._commit(transaction, *each) for each in zip(feeds, batches, strict=True)]
+        for feed, result in zip(feeds, committed, strict=True):
             feed.revision += 1
             feed.log_count = result.log_count
             feed.has_pending = feed.has_pending if result.pending_logs is None else bool(result.pending_logs)

@@ -9,12 +9,11 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from late_exporter.model import Scope
 from late_exporter.protocols import Offload
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import Store
 from late_exporter.store.cancellation import PostponedCancellation
-from late_exporter.store.records import Batch, CommitResult, FeedCommit
+from late_exporter.store.records import Batch, CommitResult
 
 MAX_GROUP_COMMITS = 100
 MAX_GROUP_OBSERVATIONS = 2000
@@ -46,10 +45,10 @@ def create_offload(executor: Executor) -> Offload:
 
 
 class _WaitingCommit(Generic[ResultT]):
-    """A commit, and its outcome once it is made."""
+    """A batch, and its outcome once it is committed."""
 
-    def __init__(self, commit: FeedCommit, finish: Callable[[Batch, CommitResult], ResultT]) -> None:
-        self.commit = commit
+    def __init__(self, batch: Batch, finish: Callable[[Batch, CommitResult], ResultT]) -> None:
+        self.batch = batch
         self.finish = finish
         self.result: CommitResult | BaseException | None = None
 
@@ -85,13 +84,13 @@ class StoreThread:
                     break
                 page, last_id = await self.offload(self.store.series_page, workspace, last_id, SERIES_PER_PAGE)
 
-    async def commit(self, scope: Scope, batch: Batch, finish: Callable[[Batch, CommitResult], ResultT]) -> ResultT:
+    async def commit(self, batch: Batch, finish: Callable[[Batch, CommitResult], ResultT]) -> ResultT:
         """Store a batch durably, and return what ``finish`` makes of the result, in the thread of the store.
 
         Raises:
             StoreError: Nothing of the batch was stored.
         """
-        waiting = _WaitingCommit(FeedCommit(scope, batch), finish)
+        waiting = _WaitingCommit(batch, finish)
         self._waiting.append(waiting)
         try:
             result: ResultT = await self.offload(self._complete, waiting)
@@ -108,11 +107,11 @@ class StoreThread:
             self._commit_group(self._next_group())
         if isinstance(waiting.result, BaseException):
             raise waiting.result
-        return waiting.finish(waiting.commit.batch, waiting.result)
+        return waiting.finish(waiting.batch, waiting.result)
 
     def _commit_group(self, group: Sequence[_WaitingCommit[Any]]) -> None:
         try:
-            results: Sequence[CommitResult | BaseException] = self.store.commit_all([each.commit for each in group])
+            results: Sequence[CommitResult | BaseException] = self.store.commit_all([each.batch for each in group])
         except BaseException as exc:  # noqa: BLE001 - raised again to each feed of the group
             results = [exc] * len(group)
         for waiting, result in zip(group, results, strict=True):
@@ -120,9 +119,9 @@ class StoreThread:
 
     def _next_group(self) -> list[_WaitingCommit[Any]]:
         group = [self._waiting.popleft()]
-        count = len(group[0].commit.batch.observations)
+        count = len(group[0].batch.observations)
         while self._waiting and len(group) < MAX_GROUP_COMMITS:
-            count += len(self._waiting[0].commit.batch.observations)
+            count += len(self._waiting[0].batch.observations)
             if count > MAX_GROUP_OBSERVATIONS:
                 break
             group.append(self._waiting.popleft())

@@ -1,4 +1,7 @@
-"""Compare the costs of late-exporter with those of a minimal script: make bench."""
+"""Compare the costs of late-exporter with those of a minimal script, and measure how they grow: make bench.
+
+With --quick it only compares.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.bench.growth import measure_growth
+from tests.bench.processes import ProcessLauncher
 from tests.bench.ratios import find_problems
+from tests.bench.report import BenchReport
 
 
 def main() -> int:
@@ -17,6 +23,10 @@ def main() -> int:
     # On a disk: durability is free in memory.
     with tempfile.TemporaryDirectory(prefix="late-exporter-bench-") as folder:
         problems = find_problems(Path(folder))
+        if "--quick" not in sys.argv:
+            report = BenchReport()
+            measure_growth(ProcessLauncher(Path(folder)), report)
+            sys.stdout.write(f"{report.text()}\n")
     sys.stderr.writelines(f"{problem}\n" for problem in problems)
     return int(bool(problems))
 

@@ -199,7 +199,7 @@ def test_a_usable_state_is_ok(tmp_path: Path) -> None:
     store = open_store(url)
     increment = IncCounter("late_publishing_logs_total", ("acme", "tiktok", "publish", "success"))
     observation = Observation(LogEntry(key="log1", status="success", created=1), (increment,))
-    commit_batch(store, Scope("acme", "publishing"), Batch(committed_at=1.0, observations=[observation]))
+    commit_batch(store, Batch(scope=Scope("acme", "publishing"), committed_at=1.0, observations=[observation]))
     assert CheckResult("ok", "state", f"{path}, in use by an exporter: 1 log") == check_state(url)
     store.close()
     assert CheckResult("ok", "state", f"{path}: 1 log") == check_state(url)

@@ -46,7 +46,8 @@ def fill(store: Store, workspace: str, count: int) -> None:
     is_synced = workspace == "acme"
     gaps = () if is_synced else (gap,)
     coverage = Coverage(retention_floor=0, complete_since=1000, is_synced=is_synced, gaps=gaps)
-    commit_batch(store, Scope(workspace, "publishing"), Batch(committed_at=7.0, observations=logs, coverage=coverage))
+    scope = Scope(workspace, "publishing")
+    commit_batch(store, Batch(scope=scope, committed_at=7.0, observations=logs, coverage=coverage))
 
 
 @pytest.fixture(autouse=True)

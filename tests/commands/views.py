@@ -6,6 +6,7 @@ import json
 
 from late_exporter.commands.log_views import log_views
 from late_exporter.feeds.feed import Feed, LogView
+from late_exporter.protocols import ApiResponse
 
 __all__ = ["parse_body", "parse_rows"]
 
@@ -17,4 +18,4 @@ def parse_rows(feed: Feed, *rows: object) -> list[LogView]:
 
 def parse_body(feed: Feed, body: bytes) -> list[LogView]:
     """Return the logs of a page with this body."""
-    return log_views(feed.parse(body), body, feed)
+    return log_views(feed.parse(body), ApiResponse(body, None), feed)

@@ -70,8 +70,8 @@ class Harness:
     def queue(self, *bodies: bytes, workspace: str = "acme") -> None:
         """Queue events, whose bodies are all different."""
         observations = [Observation(LogEntry(key=f"{body!r}", status="failed"), (), body) for body in bodies]
-        batch = Batch(committed_at=self.clock.now, observations=observations)
-        commit_batch(self.store, Scope(workspace, "publishing"), batch)
+        scope = Scope(workspace, "publishing")
+        commit_batch(self.store, Batch(scope=scope, committed_at=self.clock.now, observations=observations))
 
     def deliver(self) -> float:
         """Deliver what is queued, and return the seconds until the next attempt, which pass."""

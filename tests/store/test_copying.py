@@ -32,13 +32,14 @@ def fill(store: Store, workspace: str, count: int = 20) -> None:
         counter = IncCounter(LOGS, (workspace, 'ti"kt\\k\n🚀', feed))
         logs = [Observation(entry, (counter,), event=b'{"odd": "\\u0000"}') for entry in entries]
         batch = Batch(
+            scope=Scope(workspace, feed),
             committed_at=1.5,
             observations=logs,
             coverage=Coverage(retention_floor=0, complete_since=1, is_synced=True),
             increments=[ObserveHistogram("late_duration", (workspace,), micros=500_000, bounds=(1.0,))],
             progress=b'{"page": 1}',
         )
-        commit_batch(store, Scope(workspace, feed), batch)
+        commit_batch(store, batch)
 
 
 @pytest.fixture

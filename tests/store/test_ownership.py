@@ -14,7 +14,7 @@ from late_exporter.model import Scope
 from late_exporter.store import open_store
 from late_exporter.store.cluster import ClusterView
 from late_exporter.store.ownership import Ownership
-from late_exporter.store.records import Batch, FeedCommit
+from late_exporter.store.records import Batch
 from tests.e2e.program import wait_until
 from tests.support.postgres import Cluster, running_bouncer
 from tests.support.proxy import Proxy
@@ -51,8 +51,8 @@ class Replica:
     def commit(self, workspace: str, key: str) -> int:
         """Count a log of a workspace; return 0 if it was counted already."""
         scope = Scope(workspace, "publishing")
-        batch = Batch(committed_at=1.0, observations=[observation(key, workspace=workspace)])
-        (result,) = self.store.commit_all([FeedCommit(scope, batch)])
+        batch = Batch(scope=scope, committed_at=1.0, observations=[observation(key, workspace=workspace)])
+        (result,) = self.store.commit_all([batch])
         if isinstance(result, StoreError):
             raise result
         return len(result.observations)
@@ -248,7 +248,7 @@ def test_a_session_that_is_lost_in_a_commit(
     settle(replica)
     proxy.cut(lost, b"COMMIT\0")
     commits = [
-        FeedCommit(Scope(name, "publishing"), Batch(committed_at=1.0, observations=[observation("a", workspace=name)]))
+        Batch(scope=Scope(name, "publishing"), committed_at=1.0, observations=[observation("a", workspace=name)])
         for name in ("acme", "beta")
     ]
     assert all(isinstance(result, StoreError) for result in replica.store.commit_all(commits))

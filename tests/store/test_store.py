@@ -26,7 +26,6 @@ from late_exporter.store.records import (
     Batch,
     CommitResult,
     Coverage,
-    FeedCommit,
     FeedState,
     Gap,
     ListPosition,
@@ -135,6 +134,7 @@ def test_a_commit_that_fails_at_any_statement_changes_nothing(url: str, store: S
     """The same batch counts once when it is tried again."""
     commit(store, observation("old", "pending", NOW - HOUR), observation("a", "pending"), coverage=COVERAGE)
     batch = Batch(
+        scope=SCOPE,
         committed_at=1.0,
         observations=[observation("a"), Observation(observation("b").entry, (), b"{}"), observation("c", "pending")],
         increments=[IncCounter("polls", ("acme",))],
@@ -145,10 +145,10 @@ def test_a_commit_that_fails_at_any_statement_changes_nothing(url: str, store: S
     before = stored_series(store), store.lookup(SCOPE, keys), store.size("acme")[0]
     with fault(url, event):
         with pytest.raises(StoreError, match=r"disk full(; free some space; nothing is lost meanwhile)?$"):
-            commit_batch(store, SCOPE, batch)
+            commit_batch(store, batch)
         assert before == (stored_series(store), store.lookup(SCOPE, keys), store.size("acme")[0])
         assert [] == store.outbox.read(1)
-    assert 3 == len(commit_batch(store, SCOPE, batch).observations)
+    assert 3 == len(commit_batch(store, batch).observations)
     assert 1 == stored_series(store)["polls", ("acme",)].value
     assert (["c"], Coverage(retention_floor=2, complete_since=2)) == (
         [*store.feed_state(SCOPE).pending_logs][-1:],
@@ -160,10 +160,10 @@ def test_a_commit_that_fails_at_any_statement_changes_nothing(url: str, store: S
 # Commits of several feeds
 
 
-def feed_commit(scope: Scope, *keys: str, status: str = "success") -> FeedCommit:
-    """Return a commit of logs of a feed, with a counter of them."""
+def batch_of(scope: Scope, *keys: str, status: str = "success") -> Batch:
+    """Return a batch of logs of a feed, with a counter of them."""
     logs = [observation(key, status, workspace=scope.workspace) for key in keys]
-    return FeedCommit(scope, Batch(committed_at=1.0, observations=logs))
+    return Batch(scope=scope, committed_at=1.0, observations=logs)
 
 
 def new_counts(results: Sequence[CommitResult | StoreError]) -> list[object]:
@@ -176,12 +176,12 @@ def test_each_batch_of_a_group_has_the_result_that_it_had_alone(store: Store) ->
     connections = Scope("acme", "connections")
     store.feed_states([SCOPE, OTHER, connections])
     groups = [
-        [feed_commit(SCOPE, "a", "b"), feed_commit(OTHER, "a"), feed_commit(connections, "c")],
-        [feed_commit(SCOPE, "d", status="pending"), feed_commit(SCOPE, "d", "a", "e")],
+        [batch_of(SCOPE, "a", "b"), batch_of(OTHER, "a"), batch_of(connections, "c")],
+        [batch_of(SCOPE, "d", status="pending"), batch_of(SCOPE, "d", "a", "e")],
     ]
     with closing(open_store("sqlite://")) as other:
         for group in groups:
-            expected = [commit_batch(other, *each) for each in group]
+            expected = [commit_batch(other, each) for each in group]
             assert expected == store.commit_all(group)
         assert stored_series(other) == stored_series(store)
     assert (5, 1) == (log_count(store), log_count(store, workspace="umbrella"))
@@ -193,7 +193,7 @@ def test_an_error_of_one_batch_costs_the_others_nothing(url: str, store: Store) 
     """The batch that cannot be stored has an error and leaves no trace; the others are stored."""
     scopes = [Scope(f"w{number}", "publishing") for number in range(5)]
     store.feed_states(scopes)
-    commits = [feed_commit(scope, "good", *(["bad"] if scope is scopes[2] else [])) for scope in scopes]
+    commits = [batch_of(scope, "good", *(["bad"] if scope is scopes[2] else [])) for scope in scopes]
     with fault(url, "INSERT ON late_log", "NEW.key = 'bad'"):
         for new in (1, 0):
             assert [new, new, StoreError, new, new] == new_counts(store.commit_all(commits))
@@ -210,7 +210,7 @@ def test_a_feed_that_another_process_has_changed_is_not_written(url: str, store:
     store.feed_states([SCOPE, OTHER])
     changed = "UPDATE late_feed SET revision = revision + 1 WHERE workspace = {}"
     execute(url, changed.format("(SELECT id FROM late_workspace WHERE name = 'acme')"))
-    commits = [feed_commit(SCOPE, "a"), feed_commit(OTHER, "a")]
+    commits = [batch_of(SCOPE, "a"), batch_of(OTHER, "a")]
     assert [StoreFenced, 1] == new_counts(store.commit_all(commits))
     with pytest.raises(StoreFenced, match="nothing of the workspace was counted: another process has changed it"):
         commit(store, observation("a"))
@@ -223,7 +223,7 @@ def test_a_feed_that_is_not_loaded_is_not_used(store: Store) -> None:
     commit(store, observation("a"))
     commit(store, scope=OTHER)
     store.forget("acme")
-    assert [StoreFenced, 1] == new_counts(store.commit_all([feed_commit(SCOPE, "b"), feed_commit(OTHER, "b")]))
+    assert [StoreFenced, 1] == new_counts(store.commit_all([batch_of(SCOPE, "b"), batch_of(OTHER, "b")]))
     with pytest.raises(StoreFenced, match="this process does not own it"):
         store.lookup(SCOPE, ["a"])
 

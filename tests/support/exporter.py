@@ -30,7 +30,7 @@ from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
 from late_exporter.status import Failure
 from late_exporter.store import Store, open_store
-from late_exporter.store.records import CommitResult, FeedCommit
+from late_exporter.store.records import Batch, CommitResult
 from late_exporter.store.thread import StoreThread
 from tests.support.client import ClientRequest, FakeClient, QueryParams
 from tests.support.clock import DAY, VirtualClock
@@ -109,16 +109,16 @@ class ObservedStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
 
-    def commit_all(self, commits: Sequence[FeedCommit]) -> Sequence[CommitResult | StoreError]:
+    def commit_all(self, batches: Sequence[Batch]) -> Sequence[CommitResult | StoreError]:
         """Commit; each may fail before or after its batch is durable."""
-        failures = [self._next_failure() for _ in commits]
-        durable = [commit for commit, failure in zip(commits, failures, strict=True) if failure != "before"]
+        failures = [self._next_failure() for _ in batches]
+        durable = [batch for batch, failure in zip(batches, failures, strict=True) if failure != "before"]
         results = iter(self.store.commit_all(durable))
         return [
             StoreError("the state: database or disk is full")
             if failure == "before"
-            else self._observe(commit, next(results), failure)
-            for commit, failure in zip(commits, failures, strict=True)
+            else self._observe(batch, next(results), failure)
+            for batch, failure in zip(batches, failures, strict=True)
         ]
 
     def _next_failure(self) -> str:
@@ -126,13 +126,11 @@ class ObservedStore:
         self.failures = {number - 1: moment for number, moment in self.failures.items()}
         return failure
 
-    def _observe(
-        self, commit: FeedCommit, result: CommitResult | StoreError, failure: str
-    ) -> CommitResult | StoreError:
+    def _observe(self, batch: Batch, result: CommitResult | StoreError, failure: str) -> CommitResult | StoreError:
         if isinstance(result, StoreError):
             return result
         self.commit_sizes.append(len(result.observations))
-        workspace, feed = commit.scope.workspace, commit.scope.feed
+        workspace, feed = batch.scope
         self.counted += [Counted(workspace, feed, each.entry.key, each.entry.status) for each in result.observations]
         return StoreError("the state: disk I/O error") if failure == "after" else result
 

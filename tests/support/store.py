@@ -12,7 +12,7 @@ from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter, Series, SeriesValue
 from late_exporter.store import Store, parse_url
 from late_exporter.store.checks import inconsistencies
-from late_exporter.store.records import Batch, CommitResult, FeedCommit, Observation
+from late_exporter.store.records import Batch, CommitResult, Observation
 from late_exporter.store.schema import TABLES
 from late_exporter.store.snapshot import Snapshot
 from tests.support.exporter import ObservedStore
@@ -37,14 +37,15 @@ def commit(
     store: Store, *observations: Observation, scope: Scope = SCOPE, at: float = 1.0, **rest: Any
 ) -> CommitResult:
     """Commit observations of a feed; raise the error if there is one."""
-    return commit_batch(store, scope, Batch(committed_at=at, series_created_at=at, observations=observations, **rest))
+    batch = Batch(scope=scope, committed_at=at, series_created_at=at, observations=observations, **rest)
+    return commit_batch(store, batch)
 
 
-def commit_batch(store: Store | ObservedStore, scope: Scope, batch: Batch) -> CommitResult:
+def commit_batch(store: Store | ObservedStore, batch: Batch) -> CommitResult:
     """Commit a batch of a feed, which is loaded if it was not; raise the error if there is one."""
-    if scope.feed not in store.feeds.get(scope.workspace, {}):
-        store.feed_state(scope)
-    (result,) = store.commit_all([FeedCommit(scope, batch)])
+    if batch.scope.feed not in store.feeds.get(batch.scope.workspace, {}):
+        store.feed_state(batch.scope)
+    (result,) = store.commit_all([batch])
     if isinstance(result, StoreError):
         raise result
     return result
