@@ -83,8 +83,7 @@ class Table:
             self._choose_titles(batch)
         self._widths = list(map(max, _widths(self._titles, batch), self._widths or repeat(0)))
         if is_first:
-            titles = {title: title.rstrip(">") for title in self._columns}
-            yield from map(self._terminal.bold, self._row_lines(titles))
+            yield from map(self._terminal.bold, self._row_lines({title: title.rstrip(">") for title in self._columns}))
         for row in batch:
             yield from self._row_lines(row.cells, row.tone)
 
