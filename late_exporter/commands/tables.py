@@ -47,7 +47,7 @@ class Terminal(NamedTuple):
 
     def fold(self, text: str, indent: int, beginning: str = "") -> list[str]:
         """Return the lines of a text: the first one after its beginning, the others indented."""
-        wrapper = textwrap.TextWrapper(self.width or sys.maxsize, beginning, " " * indent)
+        wrapper = textwrap.TextWrapper(max(self.width or sys.maxsize, 1), beginning, " " * indent)
         wrapper.break_long_words = wrapper.break_on_hyphens = False
         return wrapper.wrap(text)
 
