@@ -26,6 +26,7 @@ from late_exporter.commands.assets import find_assets
 from late_exporter.commands.connections import connect_workspaces
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.output import json_line, printable, write_lines
+from late_exporter.commands.tables import Terminal
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.web import WebConfig
 from late_exporter.feeds.status import RefreshContext
@@ -64,20 +65,20 @@ class CheckResult(msgspec.Struct, frozen=True):
     workspace: str = ""
 
 
-def format_findings(findings: Sequence[CheckResult]) -> list[str]:
+def format_findings(findings: Sequence[CheckResult], terminal: Terminal) -> Iterator[str]:
     subjects = [f"{finding.workspace} {finding.subject}".strip() for finding in findings]
     width = max(map(len, subjects), default=0)
-    return [
-        f"{finding.level:<7}  {subject:<{width}}  " + "; ".join(filter(None, (finding.message, finding.hint)))
-        for finding, subject in zip(findings, subjects, strict=True)
-    ]
+    for finding, subject in zip(findings, subjects, strict=True):
+        beginning = f"{finding.level:<7}  {subject:<{width}}  "
+        text = "; ".join(filter(None, (finding.message, finding.hint)))
+        yield from terminal.fold(printable(text), len(beginning), beginning)
 
 
 def check(context: CommandContext) -> int:
     """Print all findings; return 1 if one of them is an error."""
     findings = run_interruptible(_find(context))
     is_json = context.flags.format == "json"
-    lines = [json_line(msgspec.to_builtins(findings))] if is_json else map(printable, format_findings(findings))
+    lines = [json_line(msgspec.to_builtins(findings))] if is_json else format_findings(findings, Terminal.detect())
     return write_lines(lines, int(any(finding.level == "error" for finding in findings)))
 
 

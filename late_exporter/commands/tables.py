@@ -47,7 +47,7 @@ class Terminal(NamedTuple):
 
     def fold(self, text: str, indent: int, beginning: str = "") -> list[str]:
         """Return the lines of a text: the first one after its beginning, the others indented."""
-        wrapper = textwrap.TextWrapper(self.width or sys.maxsize, beginning, " " * indent)
+        wrapper = textwrap.TextWrapper(max(self.width or sys.maxsize, 1), beginning, " " * indent)
         wrapper.break_long_words = wrapper.break_on_hyphens = False
         return wrapper.wrap(text)
 
@@ -83,8 +83,7 @@ class Table:
             self._choose_titles(batch)
         self._widths = list(map(max, _widths(self._titles, batch), self._widths or repeat(0)))
         if is_first:
-            titles = {title: title.rstrip(">") for title in self._columns}
-            yield from map(self._terminal.bold, self._row_lines(titles))
+            yield from map(self._terminal.bold, self._row_lines({title: title.rstrip(">") for title in self._columns}))
         for row in batch:
             yield from self._row_lines(row.cells, row.tone)
 

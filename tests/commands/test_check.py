@@ -18,6 +18,7 @@ from late_exporter.commands.check import (
     check_web,
     format_findings,
 )
+from late_exporter.commands.tables import Terminal
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import ApiUnavailable, Forbidden, LateError
 from late_exporter.feeds import FEEDS
@@ -78,7 +79,20 @@ async def test_a_good_key_has_no_warnings(world: World) -> None:
     assert [
         "ok       publishing   1,234 logs in generation late (/v1/posts/logs)",
         "ok       connections  0 logs in generation late (/v1/connections/logs)",
-    ] == format_findings(list((await check_world(world)).values()))
+    ] == list(format_findings(list((await check_world(world)).values()), Terminal()))
+
+
+def test_findings_fit_a_narrow_terminal() -> None:
+    """A long finding goes on below its beginning."""
+    findings = [
+        CheckResult("ok", "web", "no password"),
+        CheckResult("warning", "state", "in memory", "set --state.url"),
+    ]
+    assert [
+        "ok       web    no password",
+        "warning  state  in memory; set",
+        "                --state.url",
+    ] == list(format_findings(findings, Terminal(32)))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +116,7 @@ async def test_a_list_that_cannot_be_read_is_an_error(
     """The message says what to do; after a rate limit no further request is sent."""
     findings = await check_world(world, **options)
     assert "error" == findings[subject].level
-    assert words in "".join(format_findings([findings[subject]]))
+    assert words in "".join(format_findings([findings[subject]], Terminal()))
     assert ("connections" in findings) == (options.get("status") != 429 and "names" not in options)
 
 
@@ -160,7 +174,7 @@ async def test_a_status_feed_that_cannot_be_read_is_a_warning(failure: LateError
     assert len(STATUS_FEEDS) == len(findings)
     assert "nothing to report" in [finding.message for finding in findings]
     assert "the plan: 40% of the uploads, 25% of the spending limit for x" in [finding.message for finding in findings]
-    assert not any(secret in "\n".join(format_findings(findings)) for secret in SECRETS)
+    assert not any(secret in "\n".join(format_findings(findings, Terminal())) for secret in SECRETS)
 
 
 async def test_what_status_feeds_report_is_a_warning() -> None:
@@ -226,7 +240,7 @@ def test_the_web_configuration() -> None:
         "ok       web  web.yml: plain HTTP, passwords of a, b, ops",
         "warning  web  http2: no",
         "warning  web  web.yml: passwords are sent unencrypted; add tls_server_config",
-    ] == format_findings(list(check_web("web.yml", config)))
+    ] == list(format_findings(list(check_web("web.yml", config)), Terminal()))
 
 
 def test_disabled_families() -> None:

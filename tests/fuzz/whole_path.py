@@ -32,7 +32,6 @@ from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.details import EventSelection
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.status_poller import StatusConfig
-from late_exporter.log import escape
 from late_exporter.store import open_store
 from late_exporter.store.thread import StoreThread
 from tests.support.api import KEY, create_client
@@ -192,7 +191,7 @@ class WholePath:
                 lines += [*render_text(history, Terminal(80)), json_line(json_document(history))]
         generation = ApiGeneration(self._rows.generation, logger=NullLogger())
         findings = check_api(self._client, generation, [self._rows.feed], {}, StatusConfig(), clock=self._clock.time)
-        lines += map(escape, format_findings([finding async for finding in findings]))
+        lines += format_findings([finding async for finding in findings], Terminal(80))
         for line in lines:
             line.encode()
             assert line.translate(dict.fromkeys(map(ord, JOINERS))).isprintable(), repr(line)
