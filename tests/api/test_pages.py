@@ -10,7 +10,7 @@ from late_exporter.errors import ApiUnavailable, BadPayload, EndpointNotFound
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.protocols import ApiResponse
 from tests.support.api import FakeHttpApi
-from tests.support.client import FakeClient
+from tests.support.client import FakeClient, QueryParams
 from tests.support.clock import VirtualClock
 from tests.support.world import World
 
@@ -24,7 +24,7 @@ def api() -> FakeHttpApi:
     return FakeHttpApi(World(VirtualClock()))
 
 
-async def parameters(api: FakeHttpApi, **options: int | Mapping[str, str]) -> Mapping[str, str | int]:
+async def parameters(api: FakeHttpApi, **options: int | Mapping[str, str]) -> QueryParams:
     """Request a page and return the parameters that the API received."""
     await fetch_page(api.client, PUBLISHING, **options)  # type: ignore[arg-type]
     return api.requests[-1].params

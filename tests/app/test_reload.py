@@ -203,6 +203,28 @@ async def test_workspaces_can_be_added_and_removed(harness: ReloadHarness) -> No
     assert ["beta", "acme"] == [workspace.name for workspace in harness.exporter.health()]
 
 
+async def test_changed_key(harness: ReloadHarness) -> None:
+    """Another key file is used from the next request on, and all counts stay."""
+    await harness.wait_for_counts(acme=120)
+    harness.write("acme", acme="other")
+    await harness.control.reload()
+    asked = len(harness.asked)
+    await harness.wait_until(lambda _: len(harness.asked) > asked + 2)
+    assert {("acme", KEYS["other"])} == set(harness.asked[asked:])
+    await harness.wait_for_counts(acme=120)
+
+
+async def test_changed_interval(harness: ReloadHarness) -> None:
+    """Another interval applies at once, not only after the pause in progress."""
+    harness.write("acme", text="poll: {interval: 1h}")
+    await harness.control.reload()
+    await harness.wait_for_counts(acme=120)
+    harness.worlds["acme"].publish(5)
+    harness.write("acme", text="poll: {interval: 100ms}")
+    await harness.control.reload()
+    await harness.wait_for_counts(acme=125)
+
+
 async def test_another_shard_begins_to_use_the_key(tmp_path: Path) -> None:
     """A workspace divides the quota of its key with other shards from the reload on that lists theirs."""
     harness = ReloadHarness(tmp_path, {"acme": World(VirtualClock(time.time()))})
@@ -290,6 +312,17 @@ async def test_a_reload_ends_when_the_process_is_stopped(harness: ReloadHarness,
         with pytest.raises(ExporterStopping, match="the exporter is stopping"):
             await late_reload
     assert ["acme"] == [name for name, pollers in harness.exporter.pipeline.workspaces.items() if pollers.tasks]
+
+
+async def test_errors_of_a_requested_reload_stop_nothing(harness: ReloadHarness) -> None:
+    """An error of a reload reaches the one who requested it, and not the group that runs the exporter."""
+    harness.write("acme", text="poll: {interval: soon}")
+    async with asyncio.TaskGroup() as group:
+        with pytest.raises(LateError, match="not a duration"):
+            await harness.control.reload_in(group)
+        harness.write("acme", "beta")
+        await harness.control.reload_in(group)
+    await harness.wait_for_counts(acme=120, beta=30)
 
 
 @pytest.mark.parametrize(

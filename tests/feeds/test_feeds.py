@@ -184,6 +184,15 @@ def test_rows_without_an_id_are_rejected(feed: Feed, reason: str, row: object) -
     assert 65 == len(alone[0].key)
 
 
+def test_keys_of_rejected_rows() -> None:
+    """Rejected rows have the same key if they are equal, in any field order."""
+    first, same, other, number = parse(
+        {"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1, "b": 3}, {"a": "1", "b": 2}
+    )  # fmt: skip
+    assert first == same
+    assert 3 == len({first.key, other.key, number.key})
+
+
 KINDS: dict[str, object] = {
     "missing": MISSING,
     "null": None,

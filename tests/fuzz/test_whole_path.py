@@ -1,4 +1,4 @@
-"""Fuzz tests of the whole path of a response, from raw JSON text to the metrics and the output of commands."""
+"""Fuzz tests of the whole path of a response, from raw JSON text to the metrics."""
 
 from __future__ import annotations
 

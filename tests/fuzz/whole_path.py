@@ -6,10 +6,8 @@ A page is put together from JSON texts instead of values, so that a value may be
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 import httpx
@@ -18,14 +16,6 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
-from late_exporter.commands.check import check_api, format_findings
-from late_exporter.commands.logs import matching_logs, print_logs
-from late_exporter.commands.output import json_line
-from late_exporter.commands.post import fetch_history, json_document, render_text
-from late_exporter.commands.posts import find_posts, print_posts
-from late_exporter.commands.tables import JOINERS, Terminal
-from late_exporter.config.sections import CommandFlags
-from late_exporter.errors import LateError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
 from late_exporter.feeds.status import STATUS_FEEDS
@@ -42,7 +32,6 @@ from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
 from tests.support.world import World
 
-POST_ID = "post0"
 GOOD_PLATFORM = "tiktok"
 """Platform of the neighbours, by which they are found in the metrics."""
 
@@ -104,7 +93,7 @@ class Rows:
 
 
 class WholePath:
-    """An exporter and the commands over an API that sends the same body to all requests."""
+    """An exporter over an API that sends the same body to all requests."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -170,33 +159,6 @@ class WholePath:
         assert [] == [event for event in events if KEY.encode() in event.body]
         self._store.outbox.delete([event.number for event in events])
 
-    async def run_commands(self) -> None:
-        """Run logs, posts, post and check; errors are messages for users, and the output is text without controls."""
-        lines: list[str] = []
-        now, connection = self._clock.now, (self._client, ApiGeneration(self._rows.generation, logger=NullLogger()))
-        for name in ("json", "table", "csv", "raw"):
-            out, flags = (
-                io.StringIO(),
-                CommandFlags.model_validate({"format": name, "limit": "0", "feed": self._rows.feed}),
-            )
-            with redirect_stdout(out), redirect_stderr(out):
-                logs = matching_logs("default", connection, flags, now=now, unread=[])
-                await print_logs(logs, flags, Terminal(80), is_several=False)
-                found = await find_posts("default", connection, flags, now=now, unread=[])
-                print_posts(found, flags, Terminal(80), is_several=True)
-            lines += out.getvalue().split("\n")
-        if self._rows.feed == "publishing":
-            with suppress(LateError):
-                history = await fetch_history(self._client, self._feed, POST_ID, "default")
-                lines += [*render_text(history, Terminal(80)), json_line(json_document(history))]
-        generation = ApiGeneration(self._rows.generation, logger=NullLogger())
-        findings = check_api(self._client, generation, [self._rows.feed], {}, StatusConfig(), clock=self._clock.time)
-        lines += format_findings([finding async for finding in findings], Terminal(80))
-        for line in lines:
-            line.encode()
-            assert line.translate(dict.fromkeys(map(ord, JOINERS))).isprintable(), repr(line)
-            assert KEY not in line
-
     def close(self) -> None:
         """Close the state."""
         self._store.close()
@@ -250,7 +212,6 @@ def follow(rows: Rows, page: bytes, *, has_good_rows: bool = True) -> None:
                 assert "success" == outcome
                 assert len(rows.good) == counted_neighbours(samples, rows.feed)
             assert outcome in ("success", "bad_payload")
-            await path.run_commands()
             path.body = page_of(rows.good).encode()
             assert "success" == await path.poll()
             samples = await path.scrape()

@@ -203,8 +203,6 @@ async def test_both_signature_headers(web: WebHarness, header: str) -> None:
     [
         ("post.published", "publishing"),
         ("post.failed", "publishing"),
-        ("post.platform.failed", "publishing"),
-        ("account.connected", "connections accounts"),
         ("account.disconnected", "connections accounts"),
         ("account.rate_limited", "accounts"),
         ("balance.low", "billing"),
@@ -291,9 +289,7 @@ async def test_a_replay_is_refused_while_its_event_is_remembered(web: WebHarness
 MALFORMED = [
     b"",
     b"[]",
-    b"\xff\xfe",
     b'{"id": "evt"}',
-    b'{"event": 7}',
     b'{"event": "post.failed", "timestamp": 17}',
     b'{"event": "post.failed", "more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
 ]
@@ -304,13 +300,6 @@ async def test_malformed_payload(web: WebHarness, body: bytes) -> None:
     """A body that is no JSON with an event is rejected, even with a valid signature."""
     assert 400 == await web.post(body)
     assert ([], [{"malformed": 1}] * 2) == (web.woken, web.pop_counts())
-
-
-@pytest.mark.parametrize("value", [b'"cut \\ud83d"', b'"\xff"', b"9" * 5000, b"1e999"])
-async def test_a_payload_with_any_text_or_number(web: WebHarness, value: bytes) -> None:
-    """A webhook is accepted whatever its other fields contain: the text of a post may be cut within a character."""
-    assert 204 == await web.post(b'{"event": "post.failed", "post": {"content": ' + value + b"}}")
-    assert [{"post.failed": 1}] * 2 == web.pop_counts()
 
 
 async def test_payload_size(web: WebHarness) -> None:

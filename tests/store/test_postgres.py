@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
@@ -74,15 +73,6 @@ def is_connected(store: Store) -> bool:
     except StoreError:
         return False
     return True
-
-
-def test_hosts_that_do_not_answer(postgres: Cluster, url: str) -> None:
-    """The state on the host that answers is used."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        hosts = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{postgres.port}"
-        state_url = f"{url.replace(f'127.0.0.1:{postgres.port}', hosts)}&connect_timeout=2"
-        with closing(open_store(state_url)) as store:
-            assert 1 == len(commit(store, observation("a")).observations)
 
 
 def test_operations_end_at_the_deadline() -> None:

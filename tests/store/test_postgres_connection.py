@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from late_exporter.commands.check import check_connection, check_state
-from late_exporter.errors import ConfigError, StoreError, StoreMissing
+from late_exporter.errors import ConfigError, StoreError
 from late_exporter.store import open_store, postgres_connection
 from late_exporter.store.postgres_connection import LIBPQ, required_authentication
-from late_exporter.store.snapshot import Snapshot
 from tests.support.postgres import PASSWORD, USER, Cluster, without_password
 from tests.support.store import commit, observation
 
@@ -212,15 +211,3 @@ def test_check_tries_to_write(postgres: Cluster, reader: str) -> None:
     assert "permission denied for table late_workspace; the user needs the right to create tables" in finding.message
     postgres.execute(url, f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO reader")
     assert "ok" == check_state(as_user(url, reader)).level
-
-
-@pytest.mark.e2e
-def test_check_finds_that_no_state_can_be_created(postgres: Cluster, reader: str) -> None:
-    """Before the exporter is started; a state that can be created is not created."""
-    url = postgres.create_schema()
-    assert ("ok", True) == (check_state(url).level, check_state(url).message.endswith("it will be created"))
-    with pytest.raises(StoreMissing):
-        Snapshot(url)
-    finding = check_state(as_user(url, reader))
-    assert "error" == finding.level
-    assert "the user needs the right to create tables" in finding.message

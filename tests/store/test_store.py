@@ -98,6 +98,16 @@ def test_values_of_all_kinds_are_stored(url: str) -> None:
         assert expected == stored_series(store)
 
 
+def test_the_size_of_a_workspace(store: Store) -> None:
+    """A workspace has the logs of its feeds and a proportional share of the bytes."""
+    for scope, count in ((SCOPE, 200), (Scope("acme", "connections"), 100), (OTHER, 100)):
+        commit(store, *(observation(f"{number}") for number in range(count)), scope=scope)
+    acme, umbrella, nobody = store.size("acme"), store.size("umbrella"), store.size("nobody")
+    assert (300, 100, 0) == (acme[0], umbrella[0], nobody[0])
+    assert 400 * 20 < acme[1] + umbrella[1] < 400 * 2000
+    assert acme[1] == pytest.approx(3 * umbrella[1], abs=3)
+
+
 # Failures
 
 
