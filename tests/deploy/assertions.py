@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import kubernetes_validate  # type: ignore[import-untyped]
@@ -28,7 +28,6 @@ __all__ = [
     "assert_one_writer",
     "assert_probes",
     "assert_restricted",
-    "assert_same_in_every_pod",
     "assert_scrape_config",
     "assert_selectors",
     "assert_valid",
@@ -41,6 +40,12 @@ MONITORS = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
 
 OTHER_MONITORS = {"VMServiceScrape": "endpoints", "PodMonitoring": "endpoints"}
 """Those of VictoriaMetrics and Google Cloud."""
+
+SAME_IN_EVERY_POD = [
+    {"sourceLabels": ["workspace"], "regex": ".+", "targetLabel": label, "replacement": replacement}
+    for label, replacement in (("instance", "late-exporter"), ("pod", ""))
+]
+"""Relabelings by which another pod shows the same series of a workspace, but other series of its process."""
 
 OPERATOR_LABELS = {"container", "endpoint", "instance", "job", "namespace", "pod", "service"}
 """Target labels set by Prometheus Operator."""
@@ -155,31 +160,9 @@ def assert_scrape_config(monitor: Manifest, labels: Manifest) -> None:
     replacements = [rule["replacement"] for rule in relabelings if rule.get("targetLabel") == "job"]
     (job,) = replacements or [labels[monitor["spec"]["jobLabel"]]]
     assert re.fullmatch("late|late-.*", job)
-    assert_same_in_every_pod(scrape["metricRelabelings"])
+    assert SAME_IN_EVERY_POD == scrape["metricRelabelings"][:2]
     metric_labels = {label for family in CATALOGUE.values() for label in family.labels}
     assert set() == metric_labels & OPERATOR_LABELS
-
-
-def assert_same_in_every_pod(rules: Sequence[Manifest]) -> None:
-    """Assert that another pod shows the same series of a workspace, but other series of its process."""
-    pods = [
-        {"instance": f"10.0.0.{number}:10077", "pod": f"late-exporter-{number}", "namespace": "late"}
-        for number in (1, 2)
-    ]
-    first, second = (_relabel({**pod, "workspace": "acme"}, rules) for pod in pods)
-    assert {"instance": "late-exporter", "namespace": "late", "workspace": "acme"} == first == second
-    assert pods == [_relabel(pod, rules) for pod in pods]
-
-
-def _relabel(labels: Mapping[str, str], rules: Sequence[Manifest]) -> dict[str, str]:
-    """Return labels after the relabelings that replace a label by a constant."""
-    result = dict(labels)
-    for rule in rules:
-        if rule.get("action", "replace") == "replace" and "regex" in rule:
-            source = ";".join(result.get(label, "") for label in rule["sourceLabels"])
-            if re.fullmatch(rule["regex"], source):
-                result[rule["targetLabel"]] = rule["replacement"]
-    return {label: value for label, value in result.items() if value}
 
 
 def certificates() -> dict[str, str]:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-import yaml
 
-__all__ = ["GRAFANA", "EvaluateMixin", "alerts_of", "evaluate_mixin", "mixin_error", "rules_of", "run_promtool"]
+__all__ = ["GRAFANA", "EvaluateMixin", "alerts_of", "evaluate_mixin", "mixin_error", "rules_of"]
 
 GRAFANA = Path(__file__).parents[2] / "grafana"
 
@@ -68,20 +67,3 @@ def alerts_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 def rules_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the rules of all groups."""
     return [rule for group in document["groups"] for rule in group["rules"]]
-
-
-def run_promtool(promtool: str, folder: Path, mixin: Mapping[str, Any], test: Mapping[str, Any]) -> None:
-    """Run a unit test of promtool over the rules of the mixin."""
-    for kind in ("rules", "alerts"):
-        (folder / f"{kind}.yml").write_text(json.dumps(mixin[kind]), "utf-8")
-    document = {
-        "rule_files": ["rules.yml", "alerts.yml"],
-        "evaluation_interval": "5m",
-        "group_eval_order": [group["name"] for kind in ("rules", "alerts") for group in mixin[kind]["groups"]],
-        "tests": [test],
-    }
-    (folder / "test.yml").write_text(yaml.safe_dump(document, width=10_000), "utf-8")
-    process = subprocess.run(
-        [promtool, "test", "rules", "test.yml"], cwd=folder, check=False, capture_output=True, text=True
-    )
-    assert 0 == process.returncode, process.stdout + process.stderr

@@ -320,6 +320,7 @@ def test_inhibitions_suppress_only_their_targets(require_tool: Callable[[str], s
                 for alert in _alerts(url)
                 if "is_target" in alert["labels"]
             },
+            timeout=60,
         )
 
 

@@ -438,6 +438,7 @@ async def test_slow_readers(harness: ServerHarness, *, secure: bool, is_fast_eno
 async def test_there_is_always_room(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch, tls: str | None) -> None:
     """Beyond the limit the connections that have been idle longest are closed for new ones."""
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 5)
+    monkeypatch.setattr(server, "CLIENT_TIMEOUT", 3600.0)  # which would make room, too
     harness.web, context = (tls_config(), client_context()) if tls else (WebConfig(), None)
     idle_clients = [await harness.connect(None if tls == "without a handshake" else context) for _ in range(20)]
     assert (200, b"/") == await harness.get("/", context)

@@ -17,7 +17,7 @@ from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.samples import Samples
 
-__all__ = ["INCIDENT_MINUTES", "LEAD_MINUTES", "START", "TOTAL_MINUTES", "SampleRow", "record_incident"]
+__all__ = ["INCIDENT_MINUTES", "LEAD_MINUTES", "START", "TOTAL_MINUTES", "SampleRow", "record_incidents"]
 
 MINUTE, HOUR = 60.0, 3600.0
 LEAD_MINUTES = 150
@@ -86,18 +86,19 @@ class RecordedExporter:
         return ApiResponse(response.body, self.clock.now)
 
 
-def record_incident(name: str, minutes: int = INCIDENT_MINUTES) -> Sequence[SampleRow]:
-    """Return the series of a simulated incident, with the hours before and after it."""
+def record_incidents(names: Sequence[str], minutes: int) -> Sequence[SampleRow]:
+    """Return the series of simulated incidents, with the hours before and after them."""
     with closing(RecordedExporter()) as exporter:
-        return _record(exporter, name, minutes * MINUTE)
+        return _record(exporter, names, minutes * MINUTE)
 
 
-def _record(exporter: RecordedExporter, incident: str, duration: float) -> Sequence[SampleRow]:
+def _record(exporter: RecordedExporter, incidents: Sequence[str], duration: float) -> Sequence[SampleRow]:
     start = exporter.clock.now
     rows: dict[tuple[str, Labels], list[float | None]] = {}
     for minute in range(TOTAL_MINUTES):
         if minute == LEAD_MINUTES:
-            exporter.world.start_incident(incident, duration=duration)
+            for incident in incidents:
+                exporter.world.start_incident(incident, duration=duration)
         for series, value in _relative_times(exporter.scrape(), start).items():
             rows.setdefault(series, [None] * minute).append(value)
         for values in rows.values():

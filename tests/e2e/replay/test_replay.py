@@ -14,19 +14,20 @@ import pytest
 
 from tests.e2e.replay.delivery import Message, deliver
 from tests.e2e.replay.evaluation import evaluate
-from tests.e2e.replay.recording import INCIDENT_MINUTES, record_incident
+from tests.e2e.replay.recording import INCIDENT_MINUTES, record_incidents
 
 pytestmark = pytest.mark.e2e
 
 GOLDEN = Path(__file__).parent / "messages"
+SINGLE = ("platform-outage", "rate-limit-storm", "revoked-token", "slow-video", "late-publishing", "scheduler-stuck")
+ACCOUNTS = ("account-blocked", "account-cooldown", "approval-overdue", "api-errors", "webhook-failing")
 INCIDENTS = {
-    **dict.fromkeys(("platform-outage", "rate-limit-storm", "revoked-token", "slow-video"), INCIDENT_MINUTES),
-    **dict.fromkeys(("late-publishing", "scheduler-stuck", "approval-overdue"), INCIDENT_MINUTES),
-    **dict.fromkeys(("account-blocked", "account-cooldown", "empty-balance", "usage-near-limit"), INCIDENT_MINUTES),
-    **dict.fromkeys(("usage-at-limit", "api-errors"), INCIDENT_MINUTES),
-    **dict.fromkeys(("empty-schedule", "webhook-failing"), 90),
+    **{name: ((name,), INCIDENT_MINUTES) for name in (*SINGLE, "usage-at-limit")},
+    "empty-schedule": (("empty-schedule",), 90),
+    "accounts-and-plan": ((*ACCOUNTS, "empty-balance", "usage-near-limit"), 90),
 }
-"""Duration of each incident in minutes: an empty schedule and a failing webhook are reported after an hour."""
+"""Incidents that happen at once, of which none explains another, and their duration in minutes: an empty schedule and
+a failing webhook are reported after an hour."""
 
 PAGES = {
     "platform-outage": "instagram: ",
@@ -60,7 +61,7 @@ def messages(
 ) -> Sequence[Message]:
     """Return the messages about an incident."""
     folder = tmp_path_factory.mktemp(incident)
-    alerts = evaluate(record_incident(incident, INCIDENTS[incident]), folder, require_tool("promtool"))
+    alerts = evaluate(record_incidents(*INCIDENTS[incident]), folder, require_tool("promtool"))
     return deliver(alerts, require_tool("prometheus-alertmanager"), folder)
 
 
