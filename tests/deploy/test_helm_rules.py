@@ -58,6 +58,17 @@ def test_rules_are_about_the_job_of_the_monitor(monitor: str, helm: str, evaluat
     assert_same_rules(evaluate_mixin(disabled=None, selector='job="late-social-late-exporter"'), specs_of(resources))
 
 
+def test_a_job_that_is_a_label(helm: str) -> None:
+    """A monitor may take the job from a label of its target; the rules cannot know it, and are about all exporters."""
+    for kind in ("serviceMonitor", "podMonitor"):
+        settings = (f"{kind}.enabled=true", f"{kind}.jobLabel=team", f"{kind}.relabelings=null")
+        resources = render_release(helm, "prometheusRule.enabled=true", *settings)
+        (monitor,) = (each["spec"] for each in resources if each["kind"].endswith("Monitor"))
+        (scrape,) = monitor.get("endpoints") or monitor["podMetricsEndpoints"]
+        assert ("team", False) == (monitor["jobLabel"], "relabelings" in scrape)
+        assert specs_of(resources) == specs_of(render_release(helm, "prometheusRule.enabled=true"))
+
+
 def assert_same_rules(mixin: Mapping[str, Any], specs: Mapping[str, Any]) -> None:
     """Assert that rules of the mixin and of a release are the same."""
     for kind, names in (("rules", ["rules"]), ("alerts", ["essential", "further"])):

@@ -31,8 +31,7 @@ A rule file in JSON, with its formulas computed. In JSON, because a text in it c
 {{- $values := $context.Values.prometheusRule -}}
 {{- $text := $context.Files.Get (index . 1) | fromYaml | toJson -}}
 {{- $defaults := $context.Files.Get "files/defaults.yaml" | fromYaml -}}
-{{- $own := include "late-exporter.isScraped" $context | empty | ternary "" (include "late-exporter.job" $context | printf "job=%q") -}}
-{{- $matchers := trimAll "{}, " $values.selector | default $own -}}
+{{- $matchers := trimAll "{}, " $values.selector | default (include "late-exporter.ownJob" $context) -}}
 {{- $job := printf "job=~\"%s\"" (include "late-exporter.jobs" $context) -}}
 {{- $exporters := without (list $matchers (regexMatch "(^|,) *job *[=!]" $matchers | ternary "" $job)) "" | join ", " -}}
 {{- $cluster := empty $values.clusterLabel | ternary "" (printf "%s, " $values.clusterLabel) -}}

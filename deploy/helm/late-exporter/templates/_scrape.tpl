@@ -5,6 +5,14 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Matcher of the job that a monitor sets; empty if there is none, or if it takes the job from a label. */}}
+{{- define "late-exporter.ownJob" -}}
+{{- $jobLabels := list .Values.serviceMonitor.jobLabel .Values.podMonitor.jobLabel | join "" -}}
+{{- if and (include "late-exporter.isScraped" .) (not $jobLabels) -}}
+{{- include "late-exporter.job" . | printf "job=%q" -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The scrape of a monitor. Arguments: the context, the values of the monitor, and the names of its relabelings. */}}
 {{- define "late-exporter.scrape" -}}
 {{- $context := index . 0 -}}
@@ -30,12 +38,11 @@ tlsConfig:
 basicAuth:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- $job := list (dict "targetLabel" "job" "replacement" (include "late-exporter.job" $context)) }}
+{{- with concat (empty $monitor.jobLabel | ternary $job list) (default list $monitor.relabelings) }}
 {{ index $names 0 }}:
-  - targetLabel: job
-    replacement: {{ include "late-exporter.job" $context }}
-  {{- with $monitor.relabelings }}
   {{- toYaml . | nindent 2 }}
-  {{- end }}
+{{- end }}
 {{ index $names 1 }}:
   # The series of a workspace continue if another pod shows them.
   - sourceLabels: [workspace]
