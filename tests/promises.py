@@ -46,7 +46,7 @@ PROMISES = (
         "Statuses",
         "tests/ingest/test_pending.py",
         "ingest/pending.py",
-        "yield Record(deleted_keys=tuple(sorted(gone)))",
+        "yield Record(deleted_keys=(log.key,))",
         "return",
     ),
     Promise(
