@@ -56,8 +56,7 @@ async def _find_history(context: CommandContext) -> PostHistory:
         for workspace, (client, generation) in connections.items():
             with report_failure(workspace, unread):
                 feed = await generation.resolve_feed("publishing", client, state_generation=None)
-                history = await fetch_history(client, feed, post_id, workspace)
-                if history.logs:
+                if (history := await fetch_history(client, feed, post_id, workspace)).logs:
                     return history
     retention = "the API keeps logs for 90 days, in generation late 7"
     raise LateError(f"no logs of a post {post_id} in {', '.join(connections)}; {retention}")
