@@ -43,26 +43,6 @@ def listed_pending(world: World) -> int:
     return sum(row["status"] == "pending" for row in world.rows)
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_log_that_became_pending_during_a_scan_is_not_judged_by_it(
-    generation: str, world: World, start: OpenExporter
-) -> None:
-    """A scan over several pages does not list logs that were written above its first page."""
-    api = FakeLateApi(world, generation=generation)
-    exporter = start(api)
-    world.publish(150, over=DAY, status="pending")
-    world.publish(101, over=HOUR)
-    exporter.poll()
-    exporter.poll_repeatedly(1)
-    for _ in range(12):
-        world.clock.advance(30)
-        world.publish(1, status="pending", postId=None)
-        world.publish(101)
-        exporter.poll()
-        assert listed_pending(world) == pending(exporter)
-
-
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("count", [1, 3, 120])
 def test_deleted_logs_leave_the_gauge_of_a_list_that_always_announces_more(
