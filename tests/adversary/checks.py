@@ -22,7 +22,6 @@ CHECKS: Mapping[str, str] = {
     "reconciled": "Logs that polls must find are not found by a scan.",
     "requests": "At rest, a poll is one request, or two if a pending log is below the first page.",
     "audit": "The background audit finds no difference.",
-    "own times": "The time of the last successful poll is that of the exporter's clock.",
     "coverage": "The coverage does not start in the future.",
     "pending alike logs": "The gauge of pending logs is right for logs that cannot be distinguished.",
     "switch": "The exporter follows the API to another generation, and counts only what is newer than all counted.",

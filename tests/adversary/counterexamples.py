@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.adversary.program import Events, MoveClock, Poll, Program, Setup
+from tests.adversary.program import Events, Poll, Program, Setup
 from tests.support.clock import DAY, HOUR
 
 COUNTEREXAMPLES: Mapping[str, Program] = {
@@ -36,9 +36,6 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
             Poll(events=Events(seconds=DAY, actions=(("publish", 25, 40),))),
         ),
     ),
-    "own times": Program(
-        Setup(history=3), (Poll(), MoveClock(seconds=30 * DAY), Poll(), MoveClock(seconds=-30 * DAY), Poll())
-    ),
     "alike logs": Program(
         Setup(generation="zernio"),
         (Poll(events=Events(actions=(("alike", 8, 57),), between=((0, ("publish", 29, 10)),))),),
@@ -54,13 +51,6 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
                     between=((0, ("publish", 1, 0)), (2, ("alike", 2, 0))),
                 )
             ),
-        ),
-    ),
-    "pending at rest": Program(
-        Setup(generation="zernio"),
-        (
-            Poll(events=Events(seconds=1.0, actions=(("publish", 1, 23),))),
-            Poll(events=Events(seconds=1.0, actions=(("alike", 8, 0), ("publish", 3, 0), ("delete", 11, 1)))),
         ),
     ),
 }

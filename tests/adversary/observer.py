@@ -12,13 +12,10 @@ import pytest
 from tests.adversary.checks import ALIKE_PENDING, NOT_YET, Wrong
 from tests.adversary.scene import FEEDS, LogStatuses, Scene
 from tests.adversary.truth import Sighting, Truth
-from tests.support.clock import HOUR, MINUTE
+from tests.support.clock import HOUR
 from tests.support.exporter import Counted
 from tests.support.oracle import Oracle, expected_pending
 from tests.support.samples import Samples
-
-MAX_CLOCK_ERROR = 5 * MINUTE
-"""Seconds by which the time of a poll may differ from the clock after it."""
 
 PAGE_EDGES = 2
 
@@ -26,7 +23,6 @@ TIME_READINGS = 3
 """Readings of all logs of a time: a settlement check, and two that have to agree if it has several pages."""
 
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
-LAST_POLL = "late_exporter_last_successful_poll_timestamp_seconds"
 LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"
 
 
@@ -57,7 +53,6 @@ class Observer:
         self._commit_count = 0
         self._shown = Samples()
         self._visible: dict[str, float] = {}
-        self._poll_times: dict[str, tuple[float, float]] = {}
         self.is_misled = False
         self.has_alike_logs = False
         self._newest: dict[str, int] = {}
@@ -113,20 +108,10 @@ class Observer:
         self.expect(not surplus, "twice", str(surplus.most_common(1)))
         scrape = self._scrape()
         self._check_values(scrape)
-        poll_times = _by_feed(scrape, LAST_POLL)
-        for feed, (start, end) in self._poll_times.items():
-            is_right = start - MAX_CLOCK_ERROR <= poll_times.get(feed, 0) <= end + MAX_CLOCK_ERROR
-            self.expect(is_right, "own times", f"{feed}: {poll_times.get(feed)}, not {start} to {end}")
-        self._poll_times.clear()
         start = max(_by_feed(scrape, COVERAGE_START).values(), default=0)
         self.expect(start <= self._world.clock.now + 1, "coverage", f"{start} at {self._world.clock.now}")
         for family in ("late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"):
             self.expect(not scrape.sum(family), "audit", family)
-
-    def expect_own_time(self, feed: str, start: float) -> None:
-        """Expect that the time of the last successful poll is between a time and now, at the next comparison."""
-        skew = self._exporter.skew
-        self._poll_times[feed] = start + skew, self._world.clock.now + skew
 
     def check_rest(self, *, is_steady: bool) -> None:
         """Check what must hold once nothing has happened for two scans."""

@@ -128,7 +128,7 @@ class Trial:
         may_fail |= "large pages" in self._api.failures  # if the list moves while a page is read in parts
         # If only an empty list of generation late has been seen, what it shows of the other one is refused at first.
         unswitched_feeds = {feed for feed in FEEDS if not self._scene.reads_new_logs(feed)}
-        start, inserted_count = self._world.clock.now, len(self._world.insertion_order)
+        inserted_count = len(self._world.insertion_order)
         results = self._scene.poll()
         # If the list has moved by more than a page, the search for its place reads pages far below, maybe with the row.
         has_moved = len(self._world.insertion_order) - inserted_count > self._scene.setup.page_size // 2
@@ -144,8 +144,6 @@ class Trial:
                 is_expected = may_fail or feed in unswitched_feeds or not self._scene.has_rows(feed)
                 self._observer.expect(is_expected, check, f"{feed}: {result.error}")
                 continue
-            if not has_trouble:
-                self._observer.expect_own_time(feed, start)
             if not result.is_partial and not may_miss and self._scene.reads_new_logs(feed):
                 due = {(feed, log_id, status) for log_id, (name, status) in steady if name == feed and log_id in fresh}
                 self._observer.require(self._readable(due & self._scene.lasting), "missed by poll")

@@ -7,7 +7,6 @@ import pytest
 
 from late_exporter.api.client import network_error
 from late_exporter.api.failures import MAX_MESSAGE_LENGTH, MAX_NAME_LENGTH, parse_error, status_error
-from late_exporter.errors import Forbidden
 
 KEY = "sk_" + "0123456789abcdef" * 4
 OTHER_KEYS = ("sk_" + "fedcba9876543210" * 4, "zrk_" + "AbcXyz0123456789" * 3)
@@ -16,39 +15,6 @@ OTHER_KEYS = ("sk_" + "fedcba9876543210" * 4, "zrk_" + "AbcXyz0123456789" * 3)
 def message(status: int, **document: object) -> str:
     """Return the message for an error response."""
     return str(status_error(status, parse_error(json.dumps(document).encode(), KEY)))
-
-
-def test_code_and_parameter_are_kept() -> None:
-    """The code and the parameter of an error are in its message, beside the details."""
-    text = message(
-        400,
-        error="Invalid query",
-        type="invalid_request_error",
-        code="bad_value",
-        param="days",
-        details={"days": "<= 90"},
-    )
-    assert "400: Invalid query; days <= 90 (code bad_value, param days)" == text
-
-
-def test_a_missing_group_is_named() -> None:
-    """A 403 that names a group says which right to grant."""
-    body = {"error": "Forbidden", "code": "insufficient_permissions", "required_group": "publishing"}
-    failure = status_error(403, parse_error(json.dumps(body).encode(), KEY))
-    assert isinstance(failure, Forbidden)
-    assert str(failure) == (
-        "403: the API key lacks a right: Forbidden (code insufficient_permissions); grant the key the group publishing"
-    )
-    assert ("insufficient_permissions", 403) == (failure.code, failure.status)
-    assert "unauthorized" == failure.outcome
-
-
-def test_a_path_without_a_group_is_not_a_rejected_key() -> None:
-    """A restricted key on an unclassified path is told from a rejected key by its code."""
-    failure = status_error(403, parse_error(b'{"error": "No", "code": "unclassified_resource"}', KEY))
-    assert isinstance(failure, Forbidden)
-    assert "unclassified_resource" == failure.code
-    assert "403: a restricted API key cannot use this path: No (code unclassified_resource)" == str(failure)
 
 
 @pytest.mark.parametrize("key", [KEY, *OTHER_KEYS])

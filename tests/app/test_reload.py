@@ -217,11 +217,11 @@ async def test_changed_key(harness: ReloadHarness) -> None:
 async def test_changed_interval(harness: ReloadHarness) -> None:
     """Another interval applies at once, not only after the pause in progress."""
     harness.write("acme", text="poll: {interval: 1h}")
-    await harness.control.reload()
-    await harness.wait_for_counts(acme=120)
+    await harness.reload()
+    await harness.wait_until(lambda _: (next(harness.exporter.health()).feeds[0].next_poll or 0) > time.time() + 3000)
     harness.worlds["acme"].publish(5)
     harness.write("acme", text="poll: {interval: 100ms}")
-    await harness.control.reload()
+    await harness.reload()
     await harness.wait_for_counts(acme=125)
 
 

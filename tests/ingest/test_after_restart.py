@@ -72,17 +72,6 @@ def test_nothing_is_shown_before_the_first_poll(world: World, exporter: Exporter
     assert 1 == shown[UP]
 
 
-def test_a_catch_up_shows_nothing_before_its_end(world: World, exporter: ExporterHarness) -> None:
-    """Neither between its polls nor after kills."""
-    exporter.restart(HOUR)
-    world.publish(440, over=HOUR, kinds=KINDS)
-    for step in range(3, 24, 4):
-        assert not exporter.scrape().family(LOGS)
-        assert exporter.kill(step)
-    exporter.poll()
-    assert 740 == exporter.scrape().sum(LOGS)
-
-
 def test_a_restored_backup_shows_no_lower_counter(world: World, path: Path, exporter: ExporterHarness) -> None:
     """The logs since the backup are counted again before anything is shown, settled and late ones as well."""
     pending = world.publish(1, status="pending")

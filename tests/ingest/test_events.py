@@ -79,16 +79,6 @@ def test_all_observations(world: World, open_events: OpenEvents) -> None:
     assert Counter((f"{log_id}/pending", f"{log_id}/success")) == queued_ids(exporter)
 
 
-def test_logs_found_late_have_events(world: World, open_events: OpenEvents) -> None:
-    """A log that appears below others is queued when it is found, also by a scan."""
-    exporter = open_events(world)
-    world.publish(300, over=3600)
-    exporter.poll()
-    late = [world.insert(world.clock.now - age, **FAILED_LOG) for age in (30.0, 600.0, 3000.0)]
-    exporter.settle()
-    assert failed(*late) == queued_ids(exporter)
-
-
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_a_kill_at_every_step_neither_loses_nor_doubles_an_event(generation: str, tmp_path: Path) -> None:
     """The event of a log is queued if and only if it is counted, wherever the process is killed."""

@@ -320,6 +320,18 @@ def test_at_rest_a_poll_is_one_request(world: World, exporter: ExporterHarness) 
     check(exporter, world, world.history)
 
 
+def test_a_burst_of_more_than_a_page_starts_no_scan(world: World, exporter: ExporterHarness) -> None:
+    """Logs that the catch-up itself reads are not searched for again."""
+    world.publish(900, over=DAY)
+    exporter.poll()
+    exporter.poll_repeatedly(3)
+    request_count = len(exporter.api.requests)
+    world.publish(250)
+    exporter.poll_repeatedly(1)
+    assert 5 >= len(exporter.api.requests) - request_count
+    check(exporter, world, world.history)
+
+
 @pytest.mark.exhaustive
 def test_thousands_of_platforms_end_in_other_and_every_sum_is_exact(world: World, exporter: ExporterHarness) -> None:
     """Beyond the known platforms fifty get a label value, the others are counted as ``other``."""

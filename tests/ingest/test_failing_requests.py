@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import msgspec
 import pytest
 
 from late_exporter.errors import (
@@ -325,26 +324,12 @@ def test_a_rejected_key_and_a_rate_limit_fail_the_poll(
     assert {} == failed_requests(exporter)
 
 
-class LargeRowsApi(FakeLateApi):
-    """An API with responses that are too large if they have more than a number of rows.
-
-    Attributes:
-        max_rows: Largest number of rows of a response that is not too large.
-    """
-
-    max_rows = 30
-
-    def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
-        response = super()._respond(path, params)
-        if response is not None and len(msgspec.json.decode(response.body)["logs"]) > self.max_rows:
-            raise ResponseTooLarge("the response is larger than 8 MiB")
-        return response
-
-
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_pages_that_are_too_large_are_read_in_parts(generation: str, world: World, start: OpenExporter) -> None:
     """No poll fails: history, new logs, late logs and settled logs count once, and an audit reads all pages."""
-    api = LargeRowsApi(world, generation=generation)
+    api = FaultyApi(world, generation=generation)
+    api.error = ResponseTooLarge("the response is larger than 8 MiB")
+    api.fails = lambda _path, _params, body: body.count(b'"created') > 30
     exporter = start(api, reconcile_interval=10 * MINUTE, audit_interval=HOUR)
     world.publish(350, over=DAY)
     pending_ids = [world.insert(world.clock.now - HOUR - n, status="pending", postId=f"p{n}") for n in range(40)]

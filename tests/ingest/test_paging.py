@@ -112,3 +112,20 @@ def test_a_gap_is_resumed_where_it_was_left(world: World, start: Start) -> None:
     exporter.poll()
     check(exporter, world)
     assert 18 >= len(exporter.requests) - count
+
+
+@pytest.mark.parametrize("over", [0.2, 0.9, 5.0])
+def test_each_poll_of_a_slow_catch_up_gets_further(over: float, world: World, start: Start) -> None:
+    """A gap within a second is read to its end, although a poll is interrupted before it has read the second again."""
+    exporter = start(world, max_page_size=10)
+    world.publish(30, over=DAY)
+    exporter.poll()
+    world.clock.advance(HOUR)
+    exporter.api.latency = 4.0
+    world.publish(300, over=over)
+    counts = [len(exporter.counted)]
+    while exporter.poll().is_partial:
+        counts.append(len(exporter.counted))
+        assert counts[-2] < counts[-1]
+    assert len(counts) > 2
+    check(exporter, world)

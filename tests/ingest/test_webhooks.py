@@ -113,7 +113,6 @@ class WebHarness:
         *,
         signature: str | None = "",
         header: str = "X-Late-Signature",
-        method: str = "POST",
         pieces: int = 1,
     ) -> tuple[int, Mapping[str, str]]:
         """Send a webhook, with a valid signature by default; return status and headers of the response."""
@@ -133,7 +132,7 @@ class WebHarness:
 
         signature = sign(body, SECRET) if signature == "" else signature
         headers = [] if signature is None else [(header.lower().encode(), signature.encode())]
-        await self.app({"type": "http", "method": method, "path": path, "headers": headers}, receive, send)
+        await self.app({"type": "http", "method": "POST", "path": path, "headers": headers}, receive, send)
         start, _ = sent
         return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}
 

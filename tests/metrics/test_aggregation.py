@@ -19,9 +19,12 @@ from late_exporter.series import (
     ObserveHistogram,
     ObserveLog,
     RecordAttempt,
+    SetCurrent,
     SetLatest,
     Value,
 )
+from late_exporter.store.batches import effective_increments
+from late_exporter.store.records import Batch
 
 LABELS: Labels = ("acme",)
 NOW = 1_763_993_002_000
@@ -107,6 +110,23 @@ def test_long_streak() -> None:
         "at the last one apply_one_by_one"
     )
     assert 1 == streak_length(apply_increments(outcomes_at(successes=[3500], failed=[3501, 4]), value))
+
+
+def test_late_success_among_older_failures() -> None:
+    """A late success among failures without stored times removes no failure after it."""
+    value = apply_increments(outcomes_at(failed=list(range(1, 1501)), successes=[300]), None)
+    assert isinstance(value, FailureStreak)
+    assert 300 == value.last_success
+    assert 1200 <= streak_length(value) <= 1500
+    assert streak_length(value) == streak_length(
+        apply_increments([RecordAttempt("f", LABELS, at=299, failed=True)], value)
+    ), "before the success"
+
+
+def test_increments_without_logs_apply_unchanged() -> None:
+    """Increments of the exporter itself come first, and in their order, which decides the value of a gauge."""
+    own = [SetCurrent("g", (), value=1.0), IncCounter("c", (), amount=0), SetCurrent("g", (), value=2.0)]
+    assert [(each,) for each in own] == list(effective_increments(Batch(committed_at=0.0, increments=own), [], {}))
 
 
 @pytest.mark.parametrize(("length", "count"), [(58, 1), (59, 0)])

@@ -65,6 +65,15 @@ def test_documented_values_are_not_limited() -> None:
     assert [("acme", "other", "publish", "success")] == labels_of(apply([count_log("mastodon")]))
 
 
+def test_every_label_has_its_own_limit() -> None:
+    """Labels have separate limits, and several of them can overflow at once."""
+    apply = create_limiter(max_values=1).apply
+    assert [("acme", "p1", "a1", "s1")] == labels_of(apply([count_log("p1", "a1", "s1")]))
+    increments = list(apply([count_log("p2", "a2", "success")]))
+    assert [("acme", "other", "other", "success")] == labels_of(increments)
+    assert [("acme", LOGS, "platform"), ("acme", LOGS, "action")] == overflow_labels(increments)
+
+
 def test_families_share_the_values_of_a_label() -> None:
     """A value is accepted or replaced in all families alike."""
     apply = create_limiter(max_values=1).apply
