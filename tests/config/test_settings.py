@@ -369,7 +369,7 @@ FILES = [
     ),
     ("poll: {interval: 1s", "late.yaml:1:20: not valid YAML: expected ',' or '}', but got '<stream end>'"),
     ("poll:\n\tinterval: 1s", "late.yaml:2:1: not valid YAML: found a tab; use spaces"),
-    ("[" * 1500, f"late.yaml: {OUT_OF_RANGE}"),
+    ("[" * 1000, f"late.yaml: {OUT_OF_RANGE}"),
     ("# " + "x" * (1 << 20), "late.yaml: larger than 1 MiB"),
 ]
 
