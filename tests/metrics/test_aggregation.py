@@ -126,7 +126,9 @@ def test_late_success_among_older_failures() -> None:
 def test_increments_without_logs_apply_unchanged() -> None:
     """Increments of the exporter itself come first, and in their order, which decides the value of a gauge."""
     own = [SetCurrent("g", (), value=1.0), IncCounter("c", (), amount=0), SetCurrent("g", (), value=2.0)]
-    assert [(each,) for each in own] == list(effective_increments(Batch(scope=Scope("w", "publishing"), committed_at=0.0, increments=own), [], {}))
+    assert [(each,) for each in own] == list(
+        effective_increments(Batch(scope=Scope("w", "publishing"), committed_at=0.0, increments=own), [], {})
+    )
 
 
 @pytest.mark.parametrize(("length", "count"), [(58, 1), (59, 0)])
