@@ -156,18 +156,6 @@ def harness() -> LimiterHarness:
     return LimiterHarness()
 
 
-async def test_a_waiting_request_observes_a_429(harness: LimiterHarness) -> None:
-    """A request that waits for its turn when another one gets 429 is not sent before the end of that wait."""
-    for number in range(1, 6):
-        await harness.send(60, 60 - number)
-    waiting = asyncio.ensure_future(harness.limiter.acquire())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    until = harness.limiter.pause(45.0)
-    await waiting
-    assert until <= harness.clock.monotonic()
-
-
 @pytest.mark.parametrize(
     ("share", "remaining", "wait"), [(0.5, 12, 60.0), (0.5, -1, 60.0), (0.95, 6, 60.0), (1.0, 0, 60.0), (0.5, 80, 0.0)]
 )

@@ -23,16 +23,10 @@ NO_FAMILIES: frozenset[str] = frozenset()
 
 
 @pytest.fixture
-def world() -> World:
-    """Return a key with some logs."""
+def exporter(tmp_path: Path) -> Iterator[InsideHarness]:
+    """Return an exporter that has exposed its history."""
     world = World(VirtualClock())
     world.publish(3)
-    return world
-
-
-@pytest.fixture
-def exporter(world: World, tmp_path: Path) -> Iterator[InsideHarness]:
-    """Return an exporter that has exposed its history."""
     with closing(InsideHarness(FakeLateApi(world), tmp_path / "state.db")) as exporter:
         exporter.poll()
         exporter.scrape()
@@ -40,13 +34,13 @@ def exporter(world: World, tmp_path: Path) -> Iterator[InsideHarness]:
         yield exporter
 
 
-def test_a_disabled_family_is_counted(exporter: InsideHarness, world: World) -> None:
+def test_a_disabled_family_is_counted(exporter: InsideHarness) -> None:
     """A family that was disabled for a while has its true totals when it is exposed again, and never falls."""
     before = exporter.scrape()
     exporter.restart(disabled_families=frozenset({LOGS, DURATION, ACCOUNT}))
     exporter.poll()
-    world.publish(4, platform="tiktok", status="failed", statusCode=None)
-    world.clock.advance(30)
+    exporter.api.world.publish(4, platform="tiktok", status="failed", statusCode=None)
+    exporter.clock.advance(30)
     exporter.poll()
     disabled = exporter.scrape()
     assert not [name for name, _ in disabled if name.startswith((LOGS, DURATION, ACCOUNT))]
@@ -74,7 +68,7 @@ def test_the_status_page_does_not_depend_on_disabled_families(exporter: InsideHa
     "bounds",
     [(1.0,), (0.5, 1.0, 2.0, 4.0), (100.0, 200.0), (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)],
 )
-def test_other_buckets_lose_nothing(exporter: InsideHarness, world: World, bounds: tuple[float, ...]) -> None:
+def test_other_buckets_lose_nothing(exporter: InsideHarness, bounds: tuple[float, ...]) -> None:
     """After a change of buckets the histogram is valid, has the same count and sum, and goes on from there."""
     before = exporter.scrape()
     exporter.restart(families=build_catalogue({DURATION: bounds}))
@@ -87,8 +81,8 @@ def test_other_buckets_lose_nothing(exporter: InsideHarness, world: World, bound
     assert kept
     assert all(before[series] == changed[series] for series in kept)
 
-    world.publish(5)
-    world.clock.advance(30)
+    exporter.api.world.publish(5)
+    exporter.clock.advance(30)
     exporter.poll()
     later = exporter.scrape()
     assert before.sum(f"{DURATION}_count") + 5 == later.sum(f"{DURATION}_count")

@@ -10,7 +10,6 @@ PROMETHEUS_3 = (
     "text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 )
 PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,"
-BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 OM = "application/openmetrics-text"
 
 

@@ -56,22 +56,16 @@ def for_a_while(target: Callable[[], None]) -> None:
 
 NASTY = [
     "",
-    " ",
     "\0",
     "\ud800",
     "\x1b[2J\x07",
     'a"b\\c\nlate_up 1',
-    "<script>alert(1)</script>",
     "\u202e\u2066",
     "\r\nSet-Cookie: a=b",
     "9" * 400,
     "A" * 5000,
-    "other",
-    "unknown",
     "2026-11-24T19:00:00Z",
     "9999-12-31T23:59:59.999Z",
-    "0001-01-01T00:00:00+14:00",
-    "1e999",
     "..",
     "../../admin?x=#",
 ]

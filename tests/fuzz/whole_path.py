@@ -16,7 +16,6 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
-from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.details import EventSelection
@@ -112,10 +111,6 @@ class WholePath:
                 random=lambda: 0.5,
             ),
         )
-
-    @property
-    def _feed(self) -> Any:
-        return GENERATIONS[self._rows.generation][self._rows.feed]
 
     def _answer(self, _: httpx.Request) -> httpx.Response:
         headers = {f"X-RateLimit-{name}": "100000000" for name in ("Limit", "Remaining")}

@@ -23,19 +23,9 @@ def exporter(world: World, open_exporter: OpenExporter) -> ExporterHarness:
 
 
 @pytest.mark.parametrize("depth", [0, 150])
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"request_body": '{"content": "Brezeln"}'},
-        {"metadata": '{"attemptNumber": 2, "postId": "p9"}'},
-        {"error_message": "no", "response_body": "{}", "metadata": "{"},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_a_field_that_changes_with_the_status(
-    changes: dict[str, Any], depth: int, world: World, exporter: ExporterHarness
-) -> None:
+def test_fields_that_change_with_the_status(depth: int, world: World, exporter: ExporterHarness) -> None:
     """The log counts once in each status, and once by what counts per log."""
+    changes = {"request_body": '{"content": "Brezeln"}', "metadata": '{"attemptNumber": 2}', "error_message": "no"}
     exporter.poll()
     (log_id,) = world.publish(1, status="pending", zernio={"request_body": None})
     (pause,) = world.publish(1, status="pending", action="rate_limit_pause", zernio={"request_body": None})

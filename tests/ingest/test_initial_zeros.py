@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, unavailable
+from tests.support.late_api import FakeLateApi
 from tests.support.profiles import example_count
 from tests.support.samples import Samples
 from tests.support.world import World
@@ -130,21 +130,6 @@ def test_history_never_shows_zero(start: Start) -> None:
         assert number == samples.sum("late_exporter_polls_total", feed="publishing", outcome="success")
         exporter.restart()
         exporter.poll_all()
-
-
-def test_history_that_several_polls_read(world: World, open_exporter: OpenExporter) -> None:
-    """A first sync that fails and goes on leaves no series that was born, whichever process completes it."""
-    world.publish(350, over=3600, **FAILURE)
-    exporter = open_exporter(FakeLateApi(world), zero_hold=HOLD, commit_size=50)
-    exporter.api.fail_request(2, unavailable)
-    assert exporter.poll().error
-    assert exporter.counted
-    exporter.restart()
-    exporter.poll()
-    for _ in range(2):
-        assert 350 == exporter.scrape().sum(LOGS, platform="tiktok")
-        exporter.restart()
-        exporter.poll()
 
 
 @pytest.mark.parametrize(("downtime", "shown"), [(1800, ZEROS), (7200, VALUES)])

@@ -10,7 +10,7 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.protocols import ApiResponse
 from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
-from tests.support.clock import DAY, MINUTE, VirtualClock
+from tests.support.clock import MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import Document, FakeLateApi
 from tests.support.world import World, iso_time
@@ -73,7 +73,7 @@ def api() -> RequestLogApi:
 @pytest.fixture
 def exporter(api: RequestLogApi, open_exporter: OpenExporter) -> ExporterHarness:
     """Return an exporter that has completed its first sync."""
-    exporter = open_exporter(api, feeds=("api_request",), audit_interval=DAY)
+    exporter = open_exporter(api, feeds=("api_request",))
     assert "success" == exporter.poll().outcome
     return exporter
 
@@ -96,19 +96,6 @@ def test_only_requests_of_the_customer_count(exporter: ExporterHarness, api: Req
         api.log("curl/8" if number % 100 == 7 else OWN)
     exporter.poll_repeatedly(2)
     assert 15 == count(exporter) == len(set(exporter.counted)) == len(exporter.counted)
-
-
-def test_own_requests_are_no_findings(exporter: ExporterHarness, api: RequestLogApi) -> None:
-    """Reconciliation and audit neither count nor miss the requests of the exporter."""
-    exporter.settle()
-    for _ in range(20):
-        api.world.clock.advance(30)
-        exporter.poll()
-    scrape = exporter.scrape()
-    assert scrape.sum("late_exporter_audit_last_completed_timestamp_seconds") > 0
-    findings = ("audit_missing_logs", "audit_extra_logs", "reconciled_logs_total")
-    assert [0] * 3 == [scrape.sum(f"late_exporter_{name}") for name in findings]
-    assert 10 == count(exporter)
 
 
 def test_equal_requests_of_the_customer_keep_their_keys(exporter: ExporterHarness, api: RequestLogApi) -> None:

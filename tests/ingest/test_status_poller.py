@@ -8,12 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from late_exporter.errors import (
-    ApiUnavailable,
-    BadRequest,
-    Forbidden,
-    LateError,
-)
+from late_exporter.errors import ApiUnavailable, BadRequest, Forbidden, LateError, RateLimited
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
@@ -166,6 +161,16 @@ async def test_requests_at_default_intervals(random: float, accounts: int) -> No
     assert harness.value("late_posts", "draft") is not None
 
 
+@pytest.mark.parametrize("failure", [ApiUnavailable("500: oops", status=500), RateLimited("429", until=0.0)])
+async def test_failing_feeds_take_no_more_requests(failure: LateError) -> None:
+    """An API that fails every request is not asked more often than a healthy one."""
+    harness = StatusHarness()
+    harness.api.documents = dict.fromkeys(harness.api.documents, failure)
+    await harness.run_until(HOUR)
+    assert 40 <= len(harness.times) <= 70
+    assert 4 == len(harness.logs("status feed failed"))
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("rate_limit", "per_minute"), [(10, 1), (60, 3), (600, 30)])
 async def test_no_minute_takes_more_than_a_twentieth_of_the_limit(rate_limit: int, per_minute: int) -> None:
@@ -196,9 +201,11 @@ FORBIDDEN = Forbidden("403: the API key lacks a right: grant the key the group a
 
 
 async def test_a_forbidden_feed_is_switched_off(harness: StatusHarness) -> None:
-    """A 403 switches off one feed with one log message that says why; it is tried again after an hour."""
+    """A 403 switches off one feed with one log message that says why; it is tried after an hour, whoever wakes it."""
     harness.api.documents["/v1/accounts/health"] = FORBIDDEN
     async with harness.running():
+        await harness.clock.reach(10 * MINUTE)
+        harness.poller.wake_callbacks["accounts"]()
         await harness.clock.reach(HOUR - 1)
         assert 1 == harness.api.paths["/v1/accounts/health"]
         assert {("accounts", "forbidden")} == harness.disabled()
@@ -245,15 +252,19 @@ async def test_a_rejected_status_does_not_switch_off_posts(harness: StatusHarnes
 
 async def test_stale_series_are_removed(harness: StatusHarness) -> None:
     """A feed that fails keeps its series, and the time of its last refresh, for three intervals, and no longer."""
+    overdue = "2026-11-25T11:00:00Z"
+    harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), scheduledFor=overdue)
     async with harness.running():
         await harness.clock.reach(1)
         harness.api.documents["/v1/posts"] = ApiUnavailable("500: oops", status=500)
         await harness.clock.reach(14 * MINUTE)
         assert 0 == harness.ups()["posts"]
         assert 1 == harness.value("late_posts", "scheduled")
+        assert "scheduled" in {each.kind for each in harness.poller.health.conditions}
         assert SECONDS == pytest.approx(harness.value(LAST_REFRESH, "posts"), abs=2.0)
         await harness.clock.reach(16 * MINUTE)
         assert "late_posts" not in harness.families()
+        assert "scheduled" not in {each.kind for each in harness.poller.health.conditions}
         assert "late_account_health" in harness.families()
         assert 0 == harness.ups()["posts"]
         harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), 9)
@@ -292,6 +303,7 @@ async def test_what_disappears_loses_its_series(harness: StatusHarness) -> None:
 
 async def test_without_accounts_their_feeds_are_not_read() -> None:
     harness = StatusHarness(max_accounts=0)
+    harness.poller.wake_callbacks["accounts"]()
     await harness.run_until(2 * HOUR)
     assert {"/v1/posts", "/v1/webhooks/settings", "/v1/billing", "/v1/usage"} == set(harness.api.paths)
     assert {"posts", "webhooks", "billing"} == set(harness.ups())

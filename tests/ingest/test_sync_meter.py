@@ -67,6 +67,20 @@ def test_first_sync(exporter: InsideHarness, world: World) -> None:
     assert fields["seconds"] == pytest.approx(seconds, abs=3 * LATENCY), "all its polls"
 
 
+def test_a_first_sync_that_is_continued(exporter: InsideHarness, world: World) -> None:
+    """What an earlier process has read counts as read, but not for the speed."""
+    publish_evenly(world, 5000, 6.99)
+    exporter.poll()
+    exporter.restart()
+    stored = exporter.poller.recorder.state.log_count
+    assert 0 < stored < 5000
+    first, second, *_ = read_progress(exporter, 3)
+    assert first is not None
+    assert first.log_count == stored
+    assert second is not None
+    assert second.expected_count == pytest.approx(5000, rel=0.05)
+
+
 def test_catch_up(exporter: InsideHarness, world: World) -> None:
     """A catch-up counts from where it began; logs that were read before are no part of it."""
     publish_evenly(world, 500, 1)
