@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,11 +10,43 @@ import msgspec
 import pytest
 
 from late_exporter.simulator import LogList, SimulatedApi, StaticLogs
+from late_exporter.simulator.log_endpoints import render_log
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NOW = NOON.timestamp()
 DAY = 86_400.0
 KEY = "sk_" + "0123456789abcdef" * 4
+
+PUBLISHED = {
+    "_id": "65f1c0a9e2b5af0012ab34cd",
+    "postId": {"_id": "p1", "content": "Brötchen", "status": "published"},
+    "userId": "u1",
+    "profileId": "f1",
+    "platform": "twitter",
+    "accountId": "a1",
+    "accountUsername": "@baeckerei",
+    "action": "publish",
+    "status": "success",
+    "statusCode": 200,
+    "endpoint": "api.x.com/2/tweets",
+    "request": {"contentPreview": "Brötchen", "mediaUrls": [], "scheduledFor": "2026-11-24T11:00:00Z"},
+    "response": {"platformPostId": "7", "platformPostUrl": "https://x.com/7"},
+    "durationMs": 700,
+    "attemptNumber": 1,
+    "createdAt": "2026-11-24T11:00:00.250Z",
+}
+CONNECTED = {
+    "_id": "65f1c0a9e2b5af0012ab34ce",
+    "userId": "u1",
+    "profileId": "f1",
+    "platform": "twitter",
+    "accountId": "a1",
+    "eventType": "connect_success",
+    "connectionMethod": "oauth",
+    "success": {"displayName": "Bäckerei", "username": "@baeckerei", "tokenExpiresAt": "2027-01-23T11:00:00.000Z"},
+    "durationMs": 1800,
+    "createdAt": "2026-11-24T11:00:00Z",
+}
 
 
 @pytest.fixture
@@ -101,3 +134,58 @@ def test_filters_of_late(logs: StaticLogs, path: str, query: str, expected: list
 def test_filters_of_zernio(logs: StaticLogs, query: str, expected: list[int]) -> None:
     """The filters that the exporter and its commands use work in generation zernio, newest first."""
     assert expected == [log["duration_ms"] for log in get(logs, "/v1/logs", query)["logs"]]
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "wrong"),
+    [
+        ("/v1/posts/logs", "limit=0", {"limit": "must be an integer between 1 and 100"}),
+        ("/v1/posts/logs", "skip=-1", {"skip": "must be an integer between 0 and 999999999"}),
+        ("/v1/posts/logs", "days=8", {"days": "must be an integer between 1 and 7"}),
+        ("/v1/logs", "days=91", {"days": "must be an integer between 1 and 90"}),
+        ("/v1/logs", "from=yesterday", {"from": "must be a time such as 2026-11-20T08:00:00Z"}),
+    ],
+)
+def test_validation(logs: StaticLogs, path: str, query: str, wrong: dict[str, str]) -> None:
+    """A parameter out of bounds is rejected by name, as the API does."""
+    error = {"error": "Invalid query", "code": "VALIDATION_ERROR"}
+    assert {**error, "param": next(iter(wrong)), "details": wrong} == get(logs, path, query)
+
+
+def test_zernio_publishing_log() -> None:
+    """A publishing log has the fields of generation zernio, and no id."""
+    log = render_log("publishing", PUBLISHED)
+    metadata = json.loads(log.pop("metadata"))
+    assert {
+        "type": "publishing",
+        "action": "post.published",
+        "user_id": "u1",
+        "platform": "twitter",
+        "account_id": "a1",
+        "status": "success",
+        "status_code": 200,
+        "error_message": None,
+        "error_code": None,
+        "duration_ms": 700,
+        "endpoint": "api.x.com/2/tweets",
+        "request_body": '{"contentPreview":"Brötchen","mediaUrls":[],"scheduledFor":"2026-11-24T11:00:00Z"}',
+        "response_body": '{"id":"7","url":"https://x.com/7"}',
+        "created_at": "2026-11-24T11:00:00.250Z",
+        "request_id": "req_p1",
+    } == log
+    names = {"postId": "p1", "profileId": "f1", "accountUsername": "@baeckerei"}
+    assert {**names, "attemptNumber": 1} == metadata
+
+
+def test_zernio_errors_and_bodies() -> None:
+    """Errors have the same fields in both feeds, and bodies are cut, which may not leave valid JSON."""
+    text = {"rawBody": "ü" * 20_000}
+    failed = {"errorMessage": "message", "errorCode": "code", **text}
+    logs = [
+        render_log("publishing", {**PUBLISHED, "response": failed, "request": text}),
+        render_log("connections", {**CONNECTED, "error": {"message": "message", "code": "code", **text}}),
+    ]
+    assert [("message", "code", 10_000)] * 2 == [
+        (log["error_message"], log["error_code"], len(log["response_body"])) for log in logs
+    ]
+    assert 5_000 == len(logs[0]["request_body"])
