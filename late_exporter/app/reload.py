@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from late_exporter import log
 from late_exporter.app.exporter import Exporter
 from late_exporter.config.settings import Settings, restart_only_changes
-from late_exporter.config.web import WebConfigWatcher
+from late_exporter.config.web_watcher import WebConfigWatcher
 from late_exporter.errors import ConfigError, ExporterStopping, LateError
 
 T = TypeVar("T")

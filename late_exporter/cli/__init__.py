@@ -12,21 +12,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from late_exporter import __revision__, __version__
-from late_exporter.config.commands import ALL_COMMANDS, CLIENT_COMMANDS
+from late_exporter.cli.standard_output import print_text
+from late_exporter.config.commands import ALL_COMMANDS, CLIENT_COMMANDS, OFFLINE_COMMANDS
 from late_exporter.errors import ConfigError, LateError
 
 if TYPE_CHECKING:
     from late_exporter.config.settings import CommandContext
-
-OFFLINE_COMMANDS = (
-    "metrics",
-    "config",
-    "assets",
-    "runbook",
-    "completion",
-    "help",
-    "version",
-)  # commands that read no settings
 
 
 def main(
@@ -134,17 +125,3 @@ def _revision() -> str:
             command = ["git", "-C", str(clone), "rev-parse", "HEAD"]
             head = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - fixed
     return head or __revision__
-
-
-def print_text(text: str) -> int:
-    """Print a text and return the exit code; a closed pipe, as with head, is not a failure."""
-    try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except OSError as exc:
-        # Discard what is buffered, which Python would otherwise try to write again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(exc, BrokenPipeError):
-            sys.stderr.write(f"late-exporter: error: cannot write to standard output: {exc.strerror}\n")
-            return 1
-    return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from late_exporter.cli import print_text
+from late_exporter.cli.standard_output import print_text
 from late_exporter.commands.exporter_client import HEALTHY_TEXT, check_health, may_use_tls
 from late_exporter.config.types import Address, UnixPath, parse_address, split_items
 from late_exporter.errors import ConfigError

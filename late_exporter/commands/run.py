@@ -27,7 +27,7 @@ from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.output import write_stdout
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.types import Address, UnixPath
-from late_exporter.config.web import WebConfigWatcher
+from late_exporter.config.web_watcher import WebConfigWatcher
 from late_exporter.errors import ConfigError, DeliveryError, LateError
 from late_exporter.events.file_output import FileOutput, StdoutOutput
 from late_exporter.events.output import Output

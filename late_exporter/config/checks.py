@@ -9,7 +9,7 @@ from late_exporter.config.commands import API_COMMANDS, FORMATS, SERVER_COMMANDS
 from late_exporter.config.options import Location, suggest
 from late_exporter.config.quoting import quote
 from late_exporter.config.settings import Settings
-from late_exporter.config.sharding import POD_NAME, pod_name, pod_ordinal
+from late_exporter.config.sharding import pod_name, pod_ordinal
 
 DAY = 86_400.0
 MAX_SIMULATED_LOGS = 2_000_000  # at startup; they take two minutes and 4 GB of memory
@@ -90,7 +90,7 @@ def _check_shard(
     settings: Settings, locations: Container[Location], place: Place, environ: Mapping[str, str]
 ) -> Iterator[str]:
     shard, total = settings.sharding.shard, settings.sharding.total_shards
-    name = f"{POD_NAME if environ.get(POD_NAME) else 'host name'}{quote(pod_name(environ))}"
+    name = f"{'POD_NAME' if environ.get('POD_NAME') else 'host name'}{quote(pod_name(environ))}"
     source = f"{place('sharding', 'shard')}{quote(str(shard))}" if ("sharding", "shard") in locations else name
     if shard is not None and ("sharding", "total_shards") not in locations:
         yield f"{source}: needs --total-shards, the number of shards"

@@ -12,6 +12,7 @@ SHARDED_COMMANDS = ("run", "check", *STATE_COMMANDS)  # commands that know the w
 SIMULATOR_COMMANDS = ("demo", "simulate")
 CLIENT_COMMANDS = ("status", "accounts")  # commands that read from the exporter on this machine
 SERVER_COMMANDS = ("run", "check", "demo", "healthcheck", *CLIENT_COMMANDS)
+OFFLINE_COMMANDS = ("metrics", "config", "assets", "runbook", "completion", "help", "version")  # that read no settings
 ALL_COMMANDS = ("run", "check", "demo", "simulate", "state", *QUERY_COMMANDS)  # commands that log
 
 FORMATS = {

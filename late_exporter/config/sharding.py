@@ -7,9 +7,6 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
-POD_NAME = "POD_NAME"
-"""Variable with the name of the pod, by the downward API of Kubernetes."""
-
 
 @cache
 def shard_of(workspace: str, total: int) -> int:
@@ -23,8 +20,8 @@ def shard_of(workspace: str, total: int) -> int:
 
 
 def pod_name(environ: Mapping[str, str]) -> str:
-    """Return the name of the pod, which is also its host name unless it uses the network of the node."""
-    return environ.get(POD_NAME) or os.uname().nodename
+    """Return the name of the pod by the downward API of Kubernetes, or its host name."""
+    return environ.get("POD_NAME") or os.uname().nodename
 
 
 def pod_ordinal(name: str) -> int | None:

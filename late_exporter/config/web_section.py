@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -11,15 +10,13 @@ from pydantic_core import ErrorDetails
 from late_exporter.config.quoting import quote
 from late_exporter.config.types import EMPTY_VALUES
 
-REASONS = MappingProxyType(
-    {
-        "dict_type": "must be a mapping",
-        "extra_forbidden": "unknown",
-        "model_type": "must be a mapping",
-        "string_type": "must be one value",
-        "tuple_type": "must be a list",
-    }
-)
+REASONS = {
+    "dict_type": "must be a mapping",
+    "extra_forbidden": "unknown",
+    "model_type": "must be a mapping",
+    "string_type": "must be one value",
+    "tuple_type": "must be a list",
+}
 """Messages that are clearer than those of pydantic, by its error types."""
 
 

@@ -22,7 +22,7 @@ from late_exporter.app.reload import Reloader
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.sharding import shard_of
-from late_exporter.config.web import WebConfigWatcher
+from late_exporter.config.web_watcher import WebConfigWatcher
 from late_exporter.errors import ExporterStopping, LateError, StoreError
 from late_exporter.ingest.webhooks import sign
 from late_exporter.simulator import SimulatedApi

@@ -13,8 +13,9 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 
 from late_exporter.config.tls import CURVES, SUITES
-from late_exporter.config.web import RequestRate, WebConfig, WebConfigWatcher
+from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.config.web_file import load
+from late_exporter.config.web_watcher import WebConfigWatcher
 from late_exporter.errors import ConfigError
 from tests.support.loggers import RecordingLogger
 
