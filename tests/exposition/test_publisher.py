@@ -95,22 +95,3 @@ async def test_changes_that_belong_together_are_awaited(harness: Harness) -> Non
     harness.exposition.is_held = False
     await publication
     assert ['up{workspace="w"} 1.0', 'up{workspace="x"} 1.0'] == harness.lines()[:2]
-
-
-@pytest.mark.parametrize("ticks", range(6))
-async def test_a_change_does_not_swallow_the_end(monkeypatch: pytest.MonkeyPatch, ticks: int) -> None:
-    """The publisher ends if it is cancelled shortly after a change."""
-    monkeypatch.setattr("late_exporter.exposition.publisher.MIN_PAUSE_SECONDS", 0)
-    exposition = Exposition({"up": UP})
-    publisher = Publisher(exposition)
-    running = asyncio.ensure_future(publisher.run())
-    await publisher.wait_published()
-    for _ in range(5):
-        await asyncio.sleep(0)
-    exposition.put("up", ("default",), 1)
-    for _ in range(ticks):
-        await asyncio.sleep(0)
-    running.cancel()
-    tasks, _ = await asyncio.wait([running], timeout=5)
-    assert {running} == tasks
-    assert running.cancelled()

@@ -8,9 +8,9 @@ from late_exporter.errors import ApiUnavailable, ResponseTooLarge
 from late_exporter.protocols import ApiResponse
 from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
-from tests.support.clock import DAY, HOUR, MINUTE
+from tests.support.clock import HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, ListQuirks, announce_more
+from tests.support.late_api import FakeLateApi
 from tests.support.world import World
 
 GENERATIONS = ("late", "zernio")
@@ -61,27 +61,6 @@ def test_a_log_that_became_pending_during_a_scan_is_not_judged_by_it(
         world.publish(101)
         exporter.poll()
         assert listed_pending(world) == pending(exporter)
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
-@pytest.mark.parametrize("count", [1, 3, 120])
-def test_deleted_logs_leave_the_gauge_of_a_list_that_always_announces_more(
-    count: int, generation: str, world: World, start: OpenExporter
-) -> None:
-    """If every page says that more rows follow, logs are given up, and none that is still there."""
-    api = FakeLateApi(world, generation=generation, quirks=ListQuirks(transform=announce_more))
-    exporter = start(api)
-    ids = [world.insert(world.clock.now - DAY - n, status="pending", postId=f"p{n}") for n in range(count)]
-    kept = world.insert(world.clock.now - DAY, status="pending", postId="p")
-    no_post = world.insert(world.clock.now - DAY, status="pending", postId=None)
-    world.publish(150, over=HOUR)
-    exporter.poll()
-    exporter.poll_repeatedly(3)
-    assert count + 2 == pending(exporter)
-    world.delete(*ids, no_post)
-    exporter.poll_repeatedly(12 + count // 5)
-    assert [kept] == [row["_id"] for row in world.rows if row["status"] == "pending"]
-    assert 1 == pending(exporter)
 
 
 @pytest.mark.parametrize(("polls", "count"), [(4, 500), (8, 1500)])

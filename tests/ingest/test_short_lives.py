@@ -10,7 +10,7 @@ import pytest
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, unavailable
+from tests.support.late_api import FakeLateApi
 from tests.support.world import World
 
 pytestmark = pytest.mark.exhaustive
@@ -120,20 +120,3 @@ def test_a_run_with_nothing_to_do_is_short(start: Start) -> None:
     job.world.publish(950, over=DAY)
     assert 14 >= job.run()
     assert [3, 3] == [job.run(every=MINUTE), job.run(every=MINUTE)]
-
-
-def test_work_that_fails_ends_the_run(start: Start) -> None:
-    """An API that fails during a scan fails the run, which keeps what it has read, and the next run continues."""
-    job = start("late")
-    job.world.publish(1000, over=3 * DAY)
-    job.run()
-    job.exporter.restart(11 * HOUR)
-    for number in range(6, 20):
-        job.api.fail_request(number, unavailable)
-    assert "unavailable" == job.exporter.run_once().outcome
-    job.api.clear_events()
-    job.exporter.restart(MINUTE)
-    requests = len(job.api.requests)
-    assert job.exporter.run_once().error is None
-    assert 12 >= len(job.api.requests) - requests, "fewer than the list has pages, beside those of the last hour"
-    assert job.world.clock.now - 2 * MINUTE <= job.gauge(LAST_SCAN)

@@ -224,11 +224,6 @@ def zernio_row(row: LogRow) -> LogRow:
     }
 
 
-def announce_more(document: Document) -> Document:
-    """Announce more rows on every page."""
-    return {**document, "pagination": {**document["pagination"], "hasMore": True}}
-
-
 @lru_cache(maxsize=50_000)
 def _millis(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
