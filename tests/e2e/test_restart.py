@@ -62,7 +62,7 @@ def test_signal_during_a_slow_answer(
 
 def test_nothing_is_lost_by_a_signal_during_a_catch_up(late: LateServer, start_exporter: Run) -> None:
     """A throttled catch-up stops in time; its counts stay, and the next start counts the rest."""
-    program = start_exporter("--poll.feeds=publishing", interval="1h")
+    program = start_exporter("--poll.feeds=publishing", "--status.feeds=none", interval="1h")
     program.wait_ready().stop()
     late.api.rate_limit = 600  # the tier of the key changes
     late.world.publish(20_000, over=86_400)
