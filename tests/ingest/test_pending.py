@@ -8,7 +8,7 @@ from late_exporter.errors import ApiUnavailable, ResponseTooLarge
 from late_exporter.protocols import ApiResponse
 from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
-from tests.support.clock import HOUR, MINUTE
+from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi
 from tests.support.world import World
