@@ -193,6 +193,15 @@ def test_keys_of_rejected_rows() -> None:
     assert 3 == len({first.key, other.key, number.key})
 
 
+@pytest.mark.parametrize("created", [MISSING, None, 7, "soon"], ids=repr)
+@pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
+def test_rows_without_a_time_are_rejected(feed: Feed, created: object) -> None:
+    """A row whose time cannot be read is rejected with the reason; its neighbours count."""
+    entries = parse(CONNECTED, with_changes(CONNECTED, _id="b", createdAt=created), CONNECTED, feed=feed)
+    assert [None, "no_time", None] == [entry.rejection_reason for entry in entries]
+    assert ("b", "rejected") == (entries[1].key, entries[1].status)
+
+
 KINDS: dict[str, object] = {
     "missing": MISSING,
     "null": None,
