@@ -147,11 +147,15 @@ def test_status(url: str) -> None:
 
 def test_pages_by_cursor(url: str) -> None:
     """The client walks accounts and posts by cursor."""
-    for method, name in (("accounts.list_accounts", "accounts"), ("posts.list_posts", "posts")):
-        (whole,) = call_client(url, (method, {"limit": 40}))
-        (first,) = call_client(url, (method, {"limit": 20}))
-        (second,) = call_client(url, (method, {"limit": 20, "cursor": first["answer"]["pagination"]["nextCursor"]}))
-        assert whole["answer"][name] == [*first["answer"][name], *second["answer"][name]]
+    lists = {"accounts": "accounts.list_accounts", "posts": "posts.list_posts"}
+    results = call_client(url, *((method, {"limit": limit}) for limit in (40, 20) for method in lists.values()))
+    whole, first = results[:2], results[2:]
+    cursors = [result["answer"]["pagination"]["nextCursor"] for result in first]
+    pages = zip(lists.values(), cursors, strict=True)
+    second = call_client(url, *((method, {"limit": 20, "cursor": cursor}) for method, cursor in pages))
+    for name, *answers in zip(lists, whole, first, second, strict=True):
+        complete, *parts = (result["answer"][name] for result in answers)
+        assert complete == [*parts[0], *parts[1]]
 
 
 def test_every_incident() -> None:
