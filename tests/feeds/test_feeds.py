@@ -193,7 +193,7 @@ def test_keys_of_rejected_rows() -> None:
     assert 3 == len({first.key, other.key, number.key})
 
 
-@pytest.mark.parametrize("created", [MISSING, None, 7, "soon"], ids=repr)
+@pytest.mark.parametrize("created", [MISSING, None, 7, "soon"], ids=["missing", "null", "number", "text"])
 @pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
 def test_rows_without_a_time_are_rejected(feed: Feed, created: object) -> None:
     """A row whose time cannot be read is rejected with the reason; its neighbours count."""
