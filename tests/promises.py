@@ -46,7 +46,7 @@ PROMISES = (
         "Statuses",
         "tests/ingest/test_pending.py",
         "ingest/pending.py",
-        "yield Record(deleted_keys=(log.key,))",
+        "gone, self._missed = keys & self._missed, self._missed | keys",
         "return",
     ),
     Promise(

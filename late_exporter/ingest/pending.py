@@ -1,8 +1,8 @@
 """Find the final status of pending logs that are below the pages that a poll reads.
 
 The list of pending logs shows which of them are no longer pending, at one page per poll. Each of those is looked up by
-its post, or in lists without posts by its time. One that is not found there either is gone. No request decides the
-outcome of a poll; after a look-up, a log that is still pending waits twice as many polls each time.
+its post, or in lists without posts by its time. One that is not found there either, twice, is gone. No request decides
+the outcome of a poll; after a look-up, a log that is still pending waits twice as many polls each time.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class PendingChecks:
         self._list: Sweep[FetchedPage] | None = None
         self._unseen: set[str] = set()
         self._unlisted: set[str] = set()
+        self._missed: set[str] = set()
 
     @property
     def is_unfinished(self) -> bool:
@@ -85,6 +86,7 @@ class PendingChecks:
         pending, read_keys = self._view.pending_logs, self._context.listed_pending
         self._waits.start_poll(pending.keys())
         self._unlisted &= pending.keys()
+        self._missed &= pending.keys()
         logs = [log for key, log in pending.items() if key not in read_keys and log.created <= young]
         if not logs:
             return
@@ -117,10 +119,10 @@ class PendingChecks:
             self._list = None
             unlisted = pending.keys() & self._unseen
             self._unlisted |= unlisted
-            yield Record(deleted_keys=tuple(key for key in unlisted if not self._can_find(pending[key])))
+            yield from self._miss({key for key in unlisted if not self._can_find(pending[key])})
 
     def _look_up(self, logs: Sequence[PendingLog], floor: int, last_request: int) -> StepsTo[None]:
-        """Look up the logs that are not on the list, up to a number of requests; one that is not found is gone."""
+        """Look up the logs that are not on the list, up to a number of requests."""
         failure_count = 0
         for log in logs:
             if self._view.request_count >= last_request or failure_count == MAX_FAILURES:
@@ -135,8 +137,14 @@ class PendingChecks:
                 failure_count += 1
                 continue
             self._unlisted -= found
+            self._missed -= found
             if log.key not in found:
-                yield Record(deleted_keys=(log.key,))
+                yield from self._miss({log.key})
+
+    def _miss(self, keys: set[str]) -> StepsTo[None]:
+        """Note that logs were not found; those that were not found before are gone: one answer may lag behind."""
+        gone, self._missed = keys & self._missed, self._missed | keys
+        yield Record(deleted_keys=tuple(sorted(gone)))
 
     def _can_find(self, log: PendingLog) -> bool:
         if self._kind == "post":

@@ -25,10 +25,6 @@ class FetchedPage(LogPage, frozen=True, kw_only=True):
     statuses: Mapping[str, frozenset[str]]
     has_unreadable: bool = False
 
-    def recorded_statuses(self, entry: LogEntry) -> frozenset[str]:
-        """Return the counted statuses of a log of the page."""
-        return self.statuses.get(entry.key, NO_STATUSES)
-
     def new_entries(self, retention_floor: int) -> tuple[LogEntry, ...]:
         """Return the observations that are not counted yet, except of logs that are left out or too old."""
         return tuple(

@@ -67,7 +67,7 @@ class RecentAttempts:
         if self._has_page:
             return
         self._has_page = True
-        self.add((entry for entry in page.entries if entry.status in page.recorded_statuses(entry)), now)
+        self.add((entry for entry in page.entries if entry.status in page.statuses.get(entry.key, ())), now)
         is_whole = not page.times or page.is_last
         self._known_since = 0.0 if is_whole else min(self._known_since, min(page.times) / 1000)
 

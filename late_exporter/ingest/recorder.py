@@ -234,12 +234,8 @@ class FeedRecorder:
 
     async def _apply(self, result: CommitResult, batch: Batch, read: UncommittedBatch) -> None:
         was_synced, observations = self.is_synced, result.observations
-        changes = {
-            "coverage": batch.coverage,
-            "pending_logs": result.pending_logs,
-            "progress": batch.progress,
-            "failures": batch.failures,
-        }
+        changes = {name: getattr(batch, name) for name in ("coverage", "progress", "failures")}
+        changes["pending_logs"] = result.pending_logs
         changes = {name: value for name, value in changes.items() if value is not None}
         self.state = msgspec.structs.replace(self.state, log_count=result.log_count, **changes)
         read.log_count = 0  # They are among the stored ones.

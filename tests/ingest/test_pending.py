@@ -10,7 +10,7 @@ from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi
+from tests.support.late_api import FakeLateApi, empty_list
 from tests.support.world import World
 
 GENERATIONS = ("late", "zernio")
@@ -61,6 +61,25 @@ def test_a_log_that_became_pending_during_a_scan_is_not_judged_by_it(
         world.publish(101)
         exporter.poll()
         assert listed_pending(world) == pending(exporter)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_one_answer_that_lags_behind_gives_up_no_log(generation: str, world: World, start: OpenExporter) -> None:
+    """A log that neither the list of pending logs nor its look-up shows once stays in the gauge; twice, it is gone."""
+    api = FakeLateApi(world, generation=generation)
+    exporter = start(api)
+    world.insert(world.clock.now - HOUR, status="pending", postId="p1")
+    world.publish(150, over=MINUTE)
+    exporter.poll_repeatedly(3)
+    for number in (1, 2):
+        api.fail_request(number, empty_list)
+    exporter.poll()
+    assert 1 == pending(exporter)
+    exporter.poll_repeatedly(3)
+    assert 1 == pending(exporter)
+    world.delete(world.ids[-1])
+    exporter.poll_repeatedly(6)
+    assert 0 == listed_pending(world) == pending(exporter)
 
 
 @pytest.mark.parametrize(("polls", "count"), [(4, 500), (8, 1500)])
