@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
@@ -163,6 +163,20 @@ class ProcessLauncher:
         env = {} if has_file else {"LATE_API_KEY": KEY}
         process: MeasuredProcess = self._start(MeasuredProcess, "late_exporter", port, "run", *arguments, **env)
         return process
+
+    def requester(self, api: ApiProcess, logs: int) -> MeasuredProcess:
+        """Start a program that only requests the newest page, as often as the exporter polls."""
+        process: MeasuredProcess = self._start(MeasuredProcess, "tests.bench.request", 0, api.url(logs), KEY)
+        return process
+
+    def cpu_seconds_of(self, arguments: Sequence[str]) -> float:
+        """Run Python with some arguments, and return its CPU time."""
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert not process.returncode, arguments
+        return usage.ru_utime + usage.ru_stime
 
     def script(self, api: ApiProcess, logs: int, *, interval: float = 30) -> MeasuredProcess:
         """Start the script of afternoon.py."""

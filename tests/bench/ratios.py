@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 from tests.bench.processes import MeasuredProcess, ProcessLauncher
@@ -21,6 +22,9 @@ TURNS = 2
 
 MIN_POLLS = 40
 SCRIPT_POLLS = 3
+COMMAND_RUNS = 3
+# As the console script of an installation does.
+PROGRAM = ("-c", "import re, sys; from late_exporter.cli import main; sys.exit(main())")
 MS_PER_SECOND, US_PER_SECOND = 1e3, 1e6
 
 
@@ -58,6 +62,7 @@ class RatioBench:
             self._api.wait_serving()
             state = self.measure_catch_up()
             self.measure_polls(state)
+            self.measure_commands()
 
     def measure_catch_up(self) -> Path:
         """Measure the first sync of a list; return the state."""
@@ -87,32 +92,63 @@ class RatioBench:
         return CatchUpCost(process.cpu_seconds() - before, process.memory_mb())
 
     def measure_polls(self, state: Path) -> None:
-        """Measure polls that find nothing new, beside polls of the script."""
+        """Measure polls that find nothing new, beside polls of the script and requests of a bare client."""
         with (
             self._launcher.exporter(self._api, LOGS, state, interval="100ms") as exporter,
+            self._launcher.requester(self._api, LOGS) as requester,
             self._launcher.script(self._api, LOGS, interval=0.2) as script,
         ):
             exporter.wait_serving()
+            requester.wait_for_log("requested")
             _wait_for_rest(exporter)
             done = script.count_in_log("polled,") + 1
             script.wait_for_log("polled,", done)
-            before = exporter.cpu_seconds(), script.cpu_seconds()
+            before = _cpu_times(exporter, requester, script)
             polls_before, requests_before = exporter.poll_and_request_counts()
+            bare_before = requester.count_in_log("requested")
             script.wait_for_log("polled,", done + SCRIPT_POLLS)
             while exporter.poll_and_request_counts()[0] < polls_before + MIN_POLLS:
                 time.sleep(0.05)
             script.wait_for_log("polled,", script.count_in_log("polled,") + 1)
-            exporter_cpu, script_cpu = exporter.cpu_seconds() - before[0], script.cpu_seconds() - before[1]
+            exporter_cpu, bare_cpu, script_cpu = (
+                now - then for now, then in zip(_cpu_times(exporter, requester, script), before, strict=True)
+            )
             polls, requests = exporter.poll_and_request_counts()
             script_polls = script.count_in_log("polled,") - done
+            bare_requests = requester.count_in_log("requested") - bare_before
             exporter.stop()
         poll_ms = exporter_cpu / (polls - polls_before) * MS_PER_SECOND
-        script_ms = script_cpu / script_polls * MS_PER_SECOND
+        script_ms, bare_ms = script_cpu / script_polls * MS_PER_SECOND, bare_cpu / bare_requests * MS_PER_SECOND
         self._report.add(
             f"(b) steady poll at {LOGS:,} logs",
             Measurement("requests", (requests - requests_before) / (polls - polls_before), "", LOGS / 100),
             Measurement("CPU", poll_ms, "ms", script_ms),
+            Measurement("CPU (one request of httpx.AsyncClient)", poll_ms, "ms", bare_ms),
         )
+
+    def measure_commands(self) -> None:
+        """Measure commands that a user or a container engine waits for, beside an interpreter that does nothing."""
+        with self._launcher.exporter(self._api, 0, self._launcher.folder / "commands.db") as exporter:
+            exporter.wait_serving()
+            commands = {
+                "python -c pass": ("-c", "pass"),
+                "healthcheck": (*PROGRAM, "healthcheck", f"--web.listen-address=:{exporter.port}"),
+                "--version": (*PROGRAM, "--version"),
+                "--help": (*PROGRAM, "--help"),
+            }
+            # The first run, which compiles modules, does not count.
+            runs = [
+                {name: self._launcher.cpu_seconds_of(commands[name]) for name in commands}
+                for _ in range(1 + COMMAND_RUNS)
+            ]
+            exporter.stop()
+        floor, *medians = (median(run[name] for run in runs[1:]) * MS_PER_SECOND for name in commands)
+        for name, used in zip([*commands][1:], medians, strict=True):
+            self._report.add("(f) CPU of short commands", Measurement(name, used, "ms", floor))
+
+
+def _cpu_times(*processes: MeasuredProcess) -> list[float]:
+    return [process.cpu_seconds() for process in processes]
 
 
 def _wait_for_rest(exporter: MeasuredProcess) -> None:
