@@ -139,6 +139,7 @@ class PendingChecks:
             self._unlisted -= found
             self._missed -= found
             if log.key not in found:
+                self._waits.end(log.key)  # The next poll looks again.
                 yield from self._miss({log.key})
 
     def _miss(self, keys: set[str]) -> StepsTo[None]:

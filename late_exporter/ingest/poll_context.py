@@ -11,8 +11,6 @@ from late_exporter.model import LogEntry, LogPage
 if TYPE_CHECKING:
     from late_exporter.ingest.fetcher import Fetcher
 
-NO_STATUSES: frozenset[str] = frozenset()
-
 
 class FetchedPage(LogPage, frozen=True, kw_only=True):
     """A page of the list, of whose logs some are known.
@@ -31,7 +29,7 @@ class FetchedPage(LogPage, frozen=True, kw_only=True):
             [
                 entry
                 for entry in self.entries
-                if entry.status not in self.statuses.get(entry.key, NO_STATUSES)
+                if entry.status not in self.statuses.get(entry.key, ())
                 and not entry.is_own
                 and (entry.created is None or entry.created >= retention_floor)
             ]
