@@ -9,6 +9,7 @@ collector.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from operator import attrgetter
 from typing import NamedTuple
@@ -147,6 +148,8 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
         without_ids: Identical logs are distinguished by an ordinal, which is only correct if the page contains all logs
             of that time.
         size: Number of logs that were requested.
+        statuses: Statuses in which its logs were read before, by key; a missing key is a new log. Only polls look.
+        has_unreadable: Whether rows are left out that the API cannot deliver.
     """
 
     entries: tuple[LogEntry, ...]
@@ -154,6 +157,8 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
     has_more: bool | None = None
     without_ids: bool = False
     size: int = PAGE_SIZE
+    statuses: Mapping[str, frozenset[str]] = msgspec.field(default_factory=dict)
+    has_unreadable: bool = False
 
     @cached_property
     def times(self) -> tuple[int, ...]:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, UnrecognisedLogs
-from late_exporter.ingest.poll_context import FetchedPage, PollContext
+from late_exporter.ingest.poll_context import PollContext, new_entries, reaches
 from late_exporter.ingest.steps import Record, StepsTo
 from late_exporter.ingest.sweep import Cursor, Place, Sweep, second_above
-from late_exporter.model import PAGE_OVERLAP
+from late_exporter.model import PAGE_OVERLAP, LogPage
 from late_exporter.store.records import Coverage, Gap, ListPosition
 
 MIN_UNRECOGNISED = 3
@@ -31,7 +31,7 @@ class Reading(msgspec.Struct, frozen=True):
         is_partial: Whether the poll gave way to the newest logs within a gap.
     """
 
-    head: FetchedPage
+    head: LogPage
     coverage: Coverage
     below_head: Cursor
     reach: Cursor
@@ -48,7 +48,7 @@ class CatchUp:
 
     def read(self, interrupt_at: float) -> StepsTo[Reading]:
         """Read the newest logs, then the gaps, until a monotonic time at which the newest ones are due again."""
-        sweep: Sweep[FetchedPage] = Sweep(self._context.time_filter, failure_count=self._head_failures)
+        sweep = Sweep(self._context.time_filter, failure_count=self._head_failures)
         try:
             head = yield from sweep.read()
         except REQUEST_FAILURES:
@@ -65,7 +65,7 @@ class CatchUp:
             goes_on = False
         return Reading(head, coverage, below_head, sweep.cursor, is_partial)
 
-    def _record_head(self, head: FetchedPage, depth: int) -> StepsTo[tuple[Coverage, bool]]:
+    def _record_head(self, head: LogPage, depth: int) -> StepsTo[tuple[Coverage, bool]]:
         """Record the first page; if it does not reach the high-water mark, what lies between becomes a gap.
 
         Args:
@@ -78,12 +78,12 @@ class CatchUp:
         previous = self._view.coverage or self._initial_coverage(head)
         lower = previous.newest.created if previous.newest else previous.retention_floor
         _require_recognised(head, previous, lower)
-        new = head.new_entries(previous.retention_floor)
+        new = new_entries(head, previous.retention_floor)
         # A single row with a wrong time must not move the high-water mark.
         gaps, newest = _deepen(previous.gaps, len(new)), _median(head) or previous.newest
         coverage = msgspec.structs.replace(previous, newest=newest, gaps=gaps)
         is_known = bool(previous.newest) and not new
-        if is_known or head.reaches(lower) or (head.is_last and previous.is_synced):
+        if is_known or reaches(head, lower) or (head.is_last and previous.is_synced):
             has_gap, coverage = False, self._caught_up(coverage, previous.caught_up_at, head)
         else:
             gap = Gap(_oldest(head, ListPosition(self._view.now(), "")), lower, depth, previous.caught_up_at)
@@ -92,7 +92,7 @@ class CatchUp:
         yield Record(new, coverage)
         return coverage, has_gap
 
-    def _initial_coverage(self, head: FetchedPage) -> Coverage:
+    def _initial_coverage(self, head: LogPage) -> Coverage:
         newest, feed, config = max(head.times, default=None), self._view.feed, self._view.config
         lookback = int(config.lookback * 1000)
         floor = self._plausible_time(newest) - min(lookback, feed.retention)
@@ -101,9 +101,7 @@ class CatchUp:
             floor = min(floor, newest - min(lookback, int(config.late_window * 1000)))
         return Coverage(retention_floor=floor, complete_since=floor, generation=feed.generation)
 
-    def _read_gap(
-        self, coverage: Coverage, sweep: Sweep[FetchedPage], interrupt_at: float
-    ) -> StepsTo[tuple[Coverage, bool]]:
+    def _read_gap(self, coverage: Coverage, sweep: Sweep, interrupt_at: float) -> StepsTo[tuple[Coverage, bool]]:
         """Read the newest gap; every recorded page shrinks it in the coverage.
 
         Args:
@@ -120,12 +118,12 @@ class CatchUp:
                 page = yield from sweep.read()
                 gap = coverage.gaps[0]
                 _require_recognised(page, coverage, gap.lower)
-                new = page.new_entries(coverage.retention_floor)
+                new = new_entries(page, coverage.retention_floor)
                 self._context.add(page, new)
                 # The end of a first sync is believed if it is seen twice.
                 is_end = sweep.is_end and (coverage.is_synced or not (new or may_have_more))
                 may_have_more = bool(new)
-                if is_end or page.reaches(gap.lower):
+                if is_end or reaches(page, gap.lower):
                     coverage = msgspec.structs.replace(coverage, gaps=coverage.gaps[1:])
                     coverage = self._caught_up(coverage, gap.last_complete_at, page)
                     yield Record(new, coverage)
@@ -140,7 +138,7 @@ class CatchUp:
             yield Record(coverage=msgspec.structs.replace(coverage, gaps=(failed, *others)))
             raise
 
-    def _resume(self, gap: Gap) -> Sweep[FetchedPage]:
+    def _resume(self, gap: Gap) -> Sweep:
         """Return a sweep from the upper end of a gap that an earlier poll has left."""
         time_filter = self._context.time_filter
         place = Place(max(0, gap.depth - PAGE_OVERLAP))
@@ -149,7 +147,7 @@ class CatchUp:
         cursor = Cursor(place, gap.depth, gap.upper.created, frozenset((gap.upper.key,)))
         return Sweep(time_filter, cursor, failure_count=gap.failure_count)
 
-    def _caught_up(self, coverage: Coverage, since: int, page: FetchedPage) -> Coverage:
+    def _caught_up(self, coverage: Coverage, since: int, page: LogPage) -> Coverage:
         """Return the coverage after a gap was closed by a page; logs that expired unread since ``since`` are lost."""
         # A start after both the present and the newest log was set by a clock that was ahead.
         newest, now = coverage.newest.created if coverage.newest else None, self._view.now()
@@ -166,7 +164,7 @@ class CatchUp:
         return now if newest is None or newest > now - self._view.feed.retention else newest
 
 
-def _require_recognised(page: FetchedPage, coverage: Coverage, mark: int) -> None:
+def _require_recognised(page: LogPage, coverage: Coverage, mark: int) -> None:
     """Raise UnrecognisedLogs if a page of a list without ids has logs older than the mark, and none is known."""
     if page.statuses or not page.without_ids or not coverage.is_synced:
         return
@@ -180,7 +178,7 @@ def _deepen(gaps: Sequence[Gap], count: int) -> tuple[Gap, ...]:
     return tuple([msgspec.structs.replace(gap, depth=gap.depth + count) for gap in gaps])
 
 
-def _shrink(coverage: Coverage, page: FetchedPage, depth: int, new_count: int) -> Coverage:
+def _shrink(coverage: Coverage, page: LogPage, depth: int, new_count: int) -> Coverage:
     """Return the coverage after a page of its newest gap, below which the index in the list is ``depth``."""
     gap, *others = coverage.gaps
     upper = _oldest(page, gap.upper)
@@ -189,13 +187,13 @@ def _shrink(coverage: Coverage, page: FetchedPage, depth: int, new_count: int) -
     return msgspec.structs.replace(coverage, gaps=(gap, *_deepen(others, new_count)))
 
 
-def _median(page: FetchedPage) -> ListPosition | None:
+def _median(page: LogPage) -> ListPosition | None:
     """Return the median of the logs that have a time, by time; None if none has."""
     positions = sorted((entry.created, entry.key) for entry in page.entries if entry.created is not None)
     return ListPosition(*positions[len(positions) // 2]) if positions else None
 
 
-def _oldest(page: FetchedPage, default: ListPosition) -> ListPosition:
+def _oldest(page: LogPage, default: ListPosition) -> ListPosition:
     """Return the position of the last log of a page that has a time."""
     for entry in reversed(page.entries):
         if entry.created is not None:

@@ -11,7 +11,6 @@ from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.shared_resources import SharedResources
@@ -108,7 +107,7 @@ class Fetcher:
         self.feed = feed
         return True
 
-    async def fetch(self, request: FetchPage) -> FetchedPage:
+    async def fetch(self, request: FetchPage) -> LogPage:
         """Fetch a page.
 
         Raises:
@@ -117,14 +116,14 @@ class Fetcher:
         """
         is_head = request == FetchPage(in_parts=request.in_parts)
         try:
-            page, has_unreadable = await self._read_page(request)
+            page = await self._read_page(request)
         except ApiError as exc:
             if is_head and not request.in_parts:
                 self.generation.report_answer(self.feed, error=exc)
             raise
         if is_head:
             self._check_head(page)
-        fetched = await self._look_up(page, has_unreadable=has_unreadable)
+        fetched = await self._look_up(page)
         if is_head and self.recorder.recent_attempts is not None:
             self.recorder.recent_attempts.add_counted(fetched, self.recorder.clock())
         return fetched
@@ -138,7 +137,7 @@ class Fetcher:
             raise BadPayload("none of the newest logs has a readable creation time")
         self.list_total = page.total or 0
 
-    async def fetch_post(self, request: FetchPost) -> FetchedPage:
+    async def fetch_post(self, request: FetchPost) -> LogPage:
         """Fetch the logs of a post; raises as ``fetch`` does."""
         return await self._look_up(await self._request(self.feed, fetch_post(self.client, self.feed, request.post_id)))
 
@@ -150,8 +149,8 @@ class Fetcher:
             self._last_failures[failure.kind] = failure.error.args
             self.logger.warning("request failed, polls go on", request=failure.kind, error=str(failure.error))
 
-    async def _read_page(self, request: FetchPage) -> tuple[LogPage, bool]:
-        """Read a page, in parts if it is too large; return it, and whether rows are left out."""
+    async def _read_page(self, request: FetchPage) -> LogPage:
+        """Read a page, in parts if it is too large."""
 
         async def fetch_rows(offset: int = 0, limit: int = PAGE_SIZE) -> LogPage:
             requested = fetch_page(
@@ -165,18 +164,18 @@ class Fetcher:
             return await self._request(self.feed, requested)
 
         if request.whole_time and self.feed.number_entries is not None:
-            return await _read_whole_time(fetch_rows, self.feed.number_entries), False
+            return await _read_whole_time(fetch_rows, self.feed.number_entries)
         if not request.in_parts:
             try:
-                return await fetch_rows(), False
+                return await fetch_rows()
             except ResponseTooLarge:
                 pass  # It will be as large the next time, but the parts may be small enough.
-        partial_page = await read_around_rows(fetch_rows, self.feed.number_entries)
-        for key, row_count in partial_page.skipped.items():
+        page, skipped = await read_around_rows(fetch_rows, self.feed.number_entries)
+        for key, row_count in skipped.items():
             if self._is_new_report(key):
                 self.recorder.count(UNREADABLE_ROWS, row_count)
                 self.logger.warning("rows skipped that the API cannot deliver", rows=row_count, next_log=key)
-        return partial_page.page, partial_page.has_unreadable
+        return page
 
     async def _request(self, feed: Feed, requested: Awaitable[tuple[LogPage, ApiResponse]]) -> LogPage:
         """Return the page of a response, whose body may be large and is not needed while the store is."""
@@ -187,12 +186,12 @@ class Fetcher:
         require_ids(feed, page, response.body)
         return page if self._events is None else self._events.add_details(feed, page, response.body)
 
-    async def _look_up(self, page: LogPage, *, has_unreadable: bool = False) -> FetchedPage:
+    async def _look_up(self, page: LogPage) -> LogPage:
         if any(entry.is_own for entry in page.entries) and self._is_new_report("own"):
             self.logger.info("requests of the exporter itself are left out", feed=self.feed.name)
         self._report_deviations(page)
         statuses = await self.recorder.known_statuses(page, self.batch)
-        return FetchedPage(*msgspec.structs.astuple(page), statuses=statuses, has_unreadable=has_unreadable)
+        return msgspec.structs.replace(page, statuses=statuses)
 
     def _report_deviations(self, page: LogPage) -> None:
         for deviation in dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations):

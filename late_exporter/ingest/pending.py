@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from late_exporter.errors import REQUEST_FAILURES
-from late_exporter.ingest.poll_context import FetchedPage, PollContext
+from late_exporter.ingest.poll_context import PollContext, new_entries
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, RequestKind, StepsTo
 from late_exporter.ingest.sweep import Cursor, Place, Sweep, TimeFilter, second_above, second_below
-from late_exporter.model import PAGE_SIZE, PENDING
+from late_exporter.model import PAGE_SIZE, PENDING, LogPage
 from late_exporter.store.records import PendingLog
 
 MAX_DELAY = 64
@@ -66,7 +66,7 @@ class PendingChecks:
         self._kind: RequestKind = "window" if context.view.feed.supports_time_filter else "post"
         self._waits = _Waits()
         self._has_list = True
-        self._list: Sweep[FetchedPage] | None = None
+        self._list: Sweep | None = None
         self._unseen: set[str] = set()
         self._unlisted: set[str] = set()
         self._missed: set[str] = set()
@@ -154,8 +154,8 @@ class PendingChecks:
 
     def _find_by_post(self, log: PendingLog, floor: int) -> StepsTo[AbstractSet[str]]:
         """Record the logs of a log's post; return their keys."""
-        page: FetchedPage = yield FetchPost(log.post_id or "")
-        yield Record(page.new_entries(floor))
+        page: LogPage = yield FetchPost(log.post_id or "")
+        yield Record(new_entries(page, floor))
         keys = {entry.key for entry in page.entries}
         return keys if len(page.entries) < PAGE_SIZE else keys | {log.key}
 
@@ -163,10 +163,10 @@ class PendingChecks:
         """Record the logs of the two seconds around a log's time; return their keys."""
         after, keys = second_below(log.created), set[str]()
         time_filter, upper = self._context.time_filter, Cursor(Place(0, second_above(log.created)))
-        sweep: Sweep[FetchedPage] = Sweep(time_filter, upper, after, after=after)
+        sweep = Sweep(time_filter, upper, after, after=after)
         for _ in range(MAX_PAGES):
             page = yield from sweep.read()
-            yield Record(page.new_entries(floor))
+            yield Record(new_entries(page, floor))
             keys |= {entry.key for entry in page.entries}
             if not time_filter.is_usable or page.has_unreadable:
                 return keys | {log.key}  # It may be among the logs that were not read.

@@ -1,8 +1,7 @@
-"""What the parts of a poll share: the pages that were read, with the logs that are counted, and the feed."""
+"""What the parts of a poll share: the feed, and which logs of a page are new."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from late_exporter.ingest.sweep import TimeFilter
@@ -10,35 +9,6 @@ from late_exporter.model import LogEntry, LogPage
 
 if TYPE_CHECKING:
     from late_exporter.ingest.fetcher import Fetcher
-
-
-class FetchedPage(LogPage, frozen=True, kw_only=True):
-    """A page of the list, of whose logs some are known.
-
-    Args:
-        statuses: Counted statuses by key; a missing key is a new log.
-        has_unreadable: Whether rows are left out that the API cannot deliver.
-    """
-
-    statuses: Mapping[str, frozenset[str]]
-    has_unreadable: bool = False
-
-    def new_entries(self, retention_floor: int) -> tuple[LogEntry, ...]:
-        """Return the observations that are not counted yet, except of logs that are left out or too old."""
-        return tuple(
-            [
-                entry
-                for entry in self.entries
-                if entry.status not in self.statuses.get(entry.key, ())
-                and not entry.is_own
-                and (entry.created is None or entry.created >= retention_floor)
-            ]
-        )
-
-    def reaches(self, mark: int) -> bool:
-        """Return whether the page reaches what was read before: it has a counted log older than a time, or no other."""
-        known = [entry.created for entry in self.entries if entry.created is not None and entry.key in self.statuses]
-        return min(known, default=mark) < mark or max(self.times, default=mark) < mark
 
 
 class PollContext:
@@ -63,9 +33,28 @@ class PollContext:
         self.time_filter.is_usable = self.time_filter.is_supported
         self.listed_pending = set()
 
-    def add(self, page: FetchedPage, new: tuple[LogEntry, ...]) -> None:
+    def add(self, page: LogPage, new: tuple[LogEntry, ...]) -> None:
         """Count a page and its new observations."""
         self.changes += bool(new)
         self.counted += sum(entry.key not in page.statuses for entry in new)
         if self.view.pending_logs:
             self.listed_pending |= self.view.pending_logs.keys() & {entry.key for entry in page.entries}
+
+
+def new_entries(page: LogPage, retention_floor: int) -> tuple[LogEntry, ...]:
+    """Return the observations of a page that are not counted yet, except of logs that are left out or too old."""
+    return tuple(
+        [
+            entry
+            for entry in page.entries
+            if entry.status not in page.statuses.get(entry.key, ())
+            and not entry.is_own
+            and (entry.created is None or entry.created >= retention_floor)
+        ]
+    )
+
+
+def reaches(page: LogPage, mark: int) -> bool:
+    """Return whether a page reaches what was read before: it has a counted log older than a time, or no other."""
+    known = [entry.created for entry in page.entries if entry.created is not None and entry.key in page.statuses]
+    return min(known, default=mark) < mark or max(page.times, default=mark) < mark

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from late_exporter.feeds.publishing import ATTEMPTS
-from late_exporter.ingest.poll_context import FetchedPage
-from late_exporter.model import FAILED, PENDING, LogEntry
+from late_exporter.model import FAILED, PENDING, LogEntry, LogPage
 from late_exporter.status import PlatformHealth, RecentCounts
 from late_exporter.store.records import Coverage
 
@@ -62,7 +61,7 @@ class RecentAttempts:
             if not self._slots[platform]:
                 del self._slots[platform]
 
-    def add_counted(self, page: FetchedPage, now: float) -> None:
+    def add_counted(self, page: LogPage, now: float) -> None:
         """Count the logs that an earlier process has recorded, if this is the first page that this one has read."""
         if self._has_page:
             return

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from late_exporter.api.client import RequestRecord
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.accounting import gauge_value
@@ -19,7 +20,7 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_POLL, LAST_RECONCILE
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
-from late_exporter.protocols import Logger, RequestRecord
+from late_exporter.protocols import Logger
 from late_exporter.series import IncCounter, Increment, ObserveHistogram, Series, SeriesValue, SetCurrent
 from late_exporter.status import FeedHealth, Quota
 

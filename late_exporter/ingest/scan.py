@@ -6,10 +6,10 @@ import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES
 from late_exporter.ingest.catch_up import Reading
-from late_exporter.ingest.poll_context import FetchedPage, PollContext
+from late_exporter.ingest.poll_context import PollContext, new_entries
 from late_exporter.ingest.steps import Record, ReportFailure, StepsTo
 from late_exporter.ingest.sweep import Cursor, Sweep, crosses
-from late_exporter.model import MINUTE_MS, LogEntry
+from late_exporter.model import MINUTE_MS, LogEntry, LogPage
 
 MAX_FAILURES = 6
 """Failed attempts to read a page, also in parts, after which a scan ends until the next one is due."""
@@ -66,7 +66,7 @@ class ScanReader:
         if reading.head.is_last or crosses(reading.head, lower):
             self.scan, self.completed = None, scan
             return
-        sweep: Sweep[FetchedPage] = Sweep(
+        sweep = Sweep(
             self._context.time_filter, scan.cursor or reading.below_head, lower, failure_count=scan.failure_count
         )
         try:
@@ -83,8 +83,8 @@ class ScanReader:
             self.is_abandoned = failure_count > MAX_FAILURES
             self.scan = None if self.is_abandoned else msgspec.structs.replace(scan, failure_count=failure_count)
 
-    def _record(self, page: FetchedPage, scan: Scan, cursor: Cursor, retention_floor: int) -> StepsTo[Scan]:
-        new = page.new_entries(retention_floor)
+    def _record(self, page: LogPage, scan: Scan, cursor: Cursor, retention_floor: int) -> StepsTo[Scan]:
+        new = new_entries(page, retention_floor)
         missed_before = self._view.now() - RECONCILED_AGE if self._is_reconciliation else 0
 
         def is_missed(entry: LogEntry) -> bool:

@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, ApiError
-from late_exporter.ingest.sweep import FetchPage, PageT, Sweep
-from late_exporter.model import LogEntry
+from late_exporter.ingest.sweep import FetchPage, Sweep
+from late_exporter.model import LogEntry, LogPage
 from late_exporter.store.records import Coverage
 
 RequestKind: TypeAlias = Literal["post", "pending", "window", "scan"]
@@ -70,11 +70,11 @@ async def perform(steps: Generator[StepT, Any, ResultT], perform_step: Callable[
             resume = partial(steps.throw, exc.without_frames())
 
 
-async def read_pages(sweep: Sweep[PageT], fetch: Callable[[FetchPage], Awaitable[PageT]]) -> AsyncGenerator[PageT]:
+async def read_pages(sweep: Sweep, fetch: Callable[[FetchPage], Awaitable[LogPage]]) -> AsyncGenerator[LogPage]:
     """Yield the pages of a sweep to its end, without those of a whole time, which only counting needs."""
-    pages: list[PageT] = []
+    pages: list[LogPage] = []
 
-    async def fetch_page(request: FetchPage) -> PageT:
+    async def fetch_page(request: FetchPage) -> LogPage:
         if not request.whole_time:
             pages[:] = [await fetch(request)]
         return pages[0]

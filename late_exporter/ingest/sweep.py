@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -133,10 +133,7 @@ class TimeFilter:
         self.is_supported = self.is_usable = is_supported
 
 
-PageT = TypeVar("PageT", bound=LogPage)
-
-
-class Sweep(Generic[PageT]):
+class Sweep:
     """A way down a list from a cursor, page by page, to a lower bound; after the last page, the end is read again.
 
     Args:
@@ -173,7 +170,7 @@ class Sweep(Generic[PageT]):
         self.cursor = upper or Cursor()
         self.is_end = self.is_complete = False
 
-    def read(self) -> Generator[FetchPage, Any, PageT]:
+    def read(self) -> Generator[FetchPage, Any, LogPage]:
         """Return the next page; no row is between it and the one before.
 
         Raises:
@@ -192,7 +189,7 @@ class Sweep(Generic[PageT]):
         self.cursor = self.cursor.below(page, by_time=self._time_filter.is_usable)
         return page
 
-    def _fetch_connected(self) -> Generator[FetchPage, Any, PageT]:
+    def _fetch_connected(self) -> Generator[FetchPage, Any, LogPage]:
         """Fetch the page at the cursor, or one further up, so that no row is between it and the rows above."""
         while True:
             place = self.cursor.place
@@ -217,17 +214,17 @@ class Sweep(Generic[PageT]):
             else:
                 self._go_up()
 
-    def _fetch(self) -> Generator[FetchPage, Any, PageT]:
+    def _fetch(self) -> Generator[FetchPage, Any, LogPage]:
         """Fetch the page at the cursor; if it is shorter than the total promises, once more."""
         page = yield from self._fetch_around_rows()
         if page.is_last and (page.total or 0) > self.cursor.place.skip + len(page.entries):
             page = yield from self._fetch_around_rows()
         return page
 
-    def _fetch_around_rows(self) -> Generator[FetchPage, Any, PageT]:
+    def _fetch_around_rows(self) -> Generator[FetchPage, Any, LogPage]:
         """Fetch a page; if that has failed too often before, without the rows that the API cannot deliver."""
         request = msgspec.structs.replace(self._request, place=self.cursor.place)
-        page: PageT
+        page: LogPage
         try:
             page = yield request
         except REQUEST_FAILURES as exc:
@@ -239,7 +236,7 @@ class Sweep(Generic[PageT]):
                 raise exc from None
         return page
 
-    def _fetch_time(self, page: PageT) -> Generator[FetchPage, Any, PageT]:
+    def _fetch_time(self, page: LogPage) -> Generator[FetchPage, Any, LogPage]:
         """Fetch all logs of the time that fills a page, because ordinals count the alike logs of a time.
 
         If that has failed too often before, the page has to do.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from late_exporter.errors import REQUEST_FAILURES, ApiError, BadPayload
 from late_exporter.model import PAGE_SIZE, LogEntry, LogPage
@@ -18,21 +18,14 @@ NumberEntries: TypeAlias = Callable[[Sequence[LogEntry]], Sequence[LogEntry]]
 """Number identical logs of several parts."""
 
 
-class PartialPage(NamedTuple):
-    """The rows of a page that the API delivers.
-
-    Args:
-        skipped: Number of unreadable rows, by the key of the log that follows them; the next page has those at the end.
-        has_unreadable: Whether any row is unreadable.
-    """
-
-    page: LogPage
-    skipped: Mapping[str, int]
-    has_unreadable: bool
-
-
-async def read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries | None = None) -> PartialPage:
+async def read_around_rows(
+    fetch_rows: FetchRows, number_entries: NumberEntries | None = None
+) -> tuple[LogPage, Mapping[str, int]]:
     """Read a page without its unreadable rows; ``number_entries`` is given for logs without ids.
+
+    Returns:
+        The page, and the number of unreadable rows by the key of the log that follows them; the next page has those at
+        the end.
 
     Raises:
         ApiError: The API rather than some rows is at fault: the first and the last row, or the larger part, fail. Or
@@ -46,8 +39,10 @@ async def read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries 
     if await _read_ends(fetch_rows) != ends:
         raise BadPayload("the list has moved while a page was read in parts")
     entries = readable if number_entries is None else number_entries(readable)
-    page = LogPage(tuple(entries), total, has_more, without_ids=number_entries is not None)
-    return PartialPage(page, _count_skipped(rows), has_unreadable=len(readable) < len(rows))
+    has_unreadable = len(readable) < len(rows)
+    without_ids = number_entries is not None
+    page = LogPage(tuple(entries), total, has_more, without_ids=without_ids, has_unreadable=has_unreadable)
+    return page, _count_skipped(rows)
 
 
 async def _read_parts(fetch_rows: FetchRows) -> tuple[list[LogEntry | None], int | None, bool, ApiError | None]:

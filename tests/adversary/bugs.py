@@ -14,7 +14,6 @@ import pytest
 from late_exporter.ingest import catch_up
 from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.pending import PendingChecks
-from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.steps import Record
@@ -58,7 +57,7 @@ def _forget_gaps(patch: pytest.MonkeyPatch) -> None:
 
 
 def _stop_at_any_known_log(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(FetchedPage, "reaches", lambda page, _: bool(page.statuses))
+    patch.setattr(catch_up, "reaches", lambda page, _: bool(page.statuses))
 
 
 def _look_up_no_pending_log(patch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from late_exporter.api.body import (
     SMALL_BODY_BYTES,
     UNLIMITED_BYTES,
 )
-from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.client import ApiKey, LateClient, RequestRecord
 from late_exporter.api.quota import RateLimiter
 from late_exporter.errors import (
     ApiError,
@@ -34,7 +34,7 @@ from late_exporter.errors import (
     ResponseTooLarge,
     Unauthorized,
 )
-from late_exporter.protocols import ApiResponse, RequestRecord
+from late_exporter.protocols import ApiResponse
 from late_exporter.status import Quota
 from tests.support.clock import LoopClock
 

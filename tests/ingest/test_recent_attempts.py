@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import pytest
 
 from deploy.prometheus import thresholds
-from late_exporter.ingest.poll_context import FetchedPage
 from late_exporter.ingest.recent_attempts import (
     FAILING_ATTEMPTS,
     FAILING_SHARE,
@@ -16,7 +15,7 @@ from late_exporter.ingest.recent_attempts import (
     SLOT_SECONDS,
     RecentAttempts,
 )
-from late_exporter.model import LogEntry
+from late_exporter.model import LogEntry, LogPage
 from late_exporter.status import RecentCounts
 from late_exporter.store.records import Coverage, ListPosition
 
@@ -38,10 +37,10 @@ def counted(*entries: LogEntry) -> RecentAttempts:
     return attempts
 
 
-def page(entries: Iterable[LogEntry], *, has_more: bool = True) -> FetchedPage:
+def page(entries: Iterable[LogEntry], *, has_more: bool = True) -> LogPage:
     """Return a page of which every log is recorded as successful."""
     logs = tuple(entries)
-    return FetchedPage(logs, has_more=has_more, statuses={entry.key: frozenset(["success"]) for entry in logs})
+    return LogPage(logs, has_more=has_more, statuses={entry.key: frozenset(["success"]) for entry in logs})
 
 
 def test_only_final_attempts_of_the_last_hour_count() -> None:

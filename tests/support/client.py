@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from late_exporter.api.client import LateClient
-from late_exporter.protocols import ApiResponse, RequestRecord
+from late_exporter.api.client import LateClient, RequestRecord
+from late_exporter.protocols import ApiResponse
 from late_exporter.status import Quota
 
 QueryParams: TypeAlias = Mapping[str, str | int]
