@@ -16,7 +16,6 @@ from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
-from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.ingest.unreadable_rows import read_around_rows
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogEntry, LogPage
 from late_exporter.protocols import ApiResponse, Logger
@@ -43,7 +42,6 @@ class Fetcher:
     """Requests pages and looks up which of their logs are known; the view of the reader on its feed.
 
     Attributes:
-        batch: Logs that were read and are not committed, which count as known.
         list_total: Number of logs of the whole list as last reported by the API; 0 if unknown.
     """
 
@@ -65,7 +63,6 @@ class Fetcher:
         self.generation = generation
         self.logger = logger
         self.request_count = 0
-        self.batch = UncommittedBatch()
         self.list_total = 0
         self.recorder = recorder
         self._events = shared.events
@@ -75,7 +72,7 @@ class Fetcher:
     @property
     def coverage(self) -> Coverage | None:
         """What was read, also if it is not committed yet."""
-        return self.batch.coverage or self.recorder.coverage
+        return self.recorder.batch.coverage or self.recorder.coverage
 
     @property
     def pending_logs(self) -> Mapping[str, PendingLog]:
@@ -190,7 +187,7 @@ class Fetcher:
         if any(entry.is_own for entry in page.entries) and self._is_new_report("own"):
             self.logger.info("requests of the exporter itself are left out", feed=self.feed.name)
         self._report_deviations(page)
-        statuses = await self.recorder.known_statuses(page, self.batch)
+        statuses = await self.recorder.known_logs.look_up(page)
         return msgspec.structs.replace(page, statuses=statuses)
 
     def _report_deviations(self, page: LogPage) -> None:

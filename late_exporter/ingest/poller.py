@@ -34,7 +34,9 @@ class Poller:
         self._sync = sync
         self._fetcher = sync.fetcher
         self._schedule = PollSchedule(sync.fetcher.config, shared.runtime, webhook_stats)
-        self._reporter = PollReporter(sync.recorder, registry=shared.registry, logger=sync.fetcher.logger)
+        self._reporter = PollReporter(
+            sync.recorder, registry=shared.registry, label_limiter=shared.label_limiter, logger=sync.fetcher.logger
+        )
         self._runtime = shared.runtime
         self._webhook_stats = webhook_stats
         self._wait_published = shared.wait_published

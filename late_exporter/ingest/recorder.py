@@ -1,4 +1,4 @@
-"""Record the logs of one feed: turn entries into increments, commit them, and publish what was committed."""
+"""Record the logs of one feed: collect what was read, commit it, and publish what was committed."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import CounterMismatch, check_counters
-from late_exporter.ingest.feed_publisher import COVERAGE_START, FeedPublisher, last_lag
+from late_exporter.ingest.batch_builder import BatchBuilder
+from late_exporter.ingest.known_logs import KnownLogs
 from late_exporter.ingest.last_failures import add_failures
-from late_exporter.ingest.observations import ObservationBuilder
 from late_exporter.ingest.recent_attempts import RecentAttempts
 from late_exporter.ingest.shared_resources import SharedResources
-from late_exporter.ingest.uncommitted import UncommittedBatch
-from late_exporter.metrics.aggregation import observe_log
+from late_exporter.ingest.steps import Record
+from late_exporter.metrics.aggregation import lag_micros, observe_log
 from late_exporter.metrics.names import LOGS
-from late_exporter.model import MAX_CLOCK_SKEW_MS, LogPage, Scope
-from late_exporter.series import IncCounter, Increment, ObserveLog
-from late_exporter.store.batches import with_status
+from late_exporter.model import MAX_CLOCK_SKEW_MS, Scope
+from late_exporter.series import IncCounter, Increment, ObserveLog, Series, SeriesValue
+from late_exporter.store.cancellation import PostponedCancellation
 from late_exporter.store.records import Batch, CommitResult, Coverage, FeedState, ListPosition, Observation
 
+COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
 STATE_SIZE = ("late_exporter_state_logs", "late_exporter_state_bytes")
 
 RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
 
-
 MAX_INTERRUPTION = 3_600_000
 """Milliseconds after the last complete poll of an earlier process in which a new series is not taken for history."""
+
+SERIES_PER_SLICE = 300
+"""Series that are published at a time, in about a millisecond."""
 
 
 class FeedRecorder:
@@ -38,6 +41,8 @@ class FeedRecorder:
 
     Attributes:
         state: What is committed.
+        batch: What was read since.
+        known_logs: The logs of both.
         unsaved_increments: Increments that could not be saved yet, shared by the feeds of the workspace.
         is_shown: Whether the logs of the feed are shown: since the first poll of this process that has read everything.
         recorded_count: Number of observations committed since the start.
@@ -62,10 +67,12 @@ class FeedRecorder:
         self.last_lag: float | None = None
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
         self.clock = shared.runtime.clock
+        self.known_logs = KnownLogs(scope, shared.store_thread)
         self._store_thread = shared.store_thread
         self._label_limiter = shared.label_limiter
         self._registry = shared.registry
-        self._publisher = FeedPublisher(feed, scope, shared.registry, shared.label_limiter)
+        self._uncommitted = shared.uncommitted
+        self.start_batch()
 
     @property
     def state_generation(self) -> str | None:
@@ -80,6 +87,11 @@ class FeedRecorder:
     @property
     def is_synced(self) -> bool:
         return self.coverage is not None and self.coverage.is_synced
+
+    @property
+    def _floor(self) -> int:
+        """Creation time in milliseconds before which logs are never counted."""
+        return self.coverage.retention_floor if self.coverage is not None else 0
 
     @property
     def complete_since(self) -> int | None:
@@ -125,19 +137,23 @@ class FeedRecorder:
                 is_switched=True,
             )
         if coverage is not None:
-            await self.commit(UncommittedBatch(coverage=coverage, deleted_keys=list(self.state.pending_logs)), now)
+            self.start_batch()
+            self.record(Record(coverage=coverage, deleted_keys=tuple(self.state.pending_logs)), now)
+            await self.commit(now)
         self.feed = feed
+        self.start_batch()
 
-    async def known_statuses(self, page: LogPage, uncommitted: UncommittedBatch) -> Mapping[str, frozenset[str]]:
-        """Return the statuses in which the logs of a page were read before, by key; raise StoreError if that fails."""
-        keys = [entry.key for entry in page.entries]
-        statuses: dict[str, frozenset[str]] = dict(
-            await self._store_thread.offload(self._store_thread.store.lookup, self.scope, keys)
-        )
-        for key in uncommitted.statuses.keys() & keys:
-            for status in uncommitted.statuses[key]:
-                statuses[key] = with_status(statuses.get(key), status)
-        return statuses
+    def start_batch(self) -> None:
+        """Drop what was read and not committed."""
+        self.batch = BatchBuilder(self.scope, self.feed, self._label_limiter, is_synced=self.is_synced)
+        self.known_logs.drop_uncommitted()
+        self._uncommitted[self.scope] = 0
+
+    def record(self, record: Record, now: int) -> None:
+        """Take logs for the next commit, and what is true then; ``now`` is the API time in milliseconds."""
+        self.batch.add(record, now=now, floor=self._floor)
+        self.known_logs.add_uncommitted(record.entries)
+        self._uncommitted[self.scope] = len(self.batch.observations)
 
     async def check_counters(self) -> list[CounterMismatch]:
         """Compare the counters with the store's accounting, in its thread, because that has all series."""
@@ -147,14 +163,19 @@ class FeedRecorder:
         return mismatches
 
     async def commit(
-        self, read: UncommittedBatch, now: int, increments: Sequence[Increment] = (), *, is_complete: bool = False
+        self,
+        now: int,
+        increments: Sequence[Increment] = (),
+        *,
+        progress: bytes | None = None,
+        is_complete: bool = False,
     ) -> None:
-        """Commit logs and increments, and publish them.
+        """Commit what was recorded, and publish it.
 
         Args:
-            read: The logs.
             now: API time in milliseconds.
             increments: Increments beside those of the logs.
+            progress: Work that a later run continues, encoded; None leaves what is stored.
             is_complete: Whether everything that the API has was read with it, so that it can be shown.
 
         Raises:
@@ -162,15 +183,16 @@ class FeedRecorder:
         """
         unsaved, self.unsaved_increments[:] = list(self.unsaved_increments), []
         try:
-            batch = self._build_batch(read, now, [*unsaved, *increments])
+            batch = self._build_batch(now, [*unsaved, *increments], progress)
             result, sizes = await self._store_thread.commit(batch, self._add_size)
         except BaseException:
             self.unsaved_increments[:0] = unsaved
+            self.start_batch()
             raise
         self.is_shown |= is_complete
         for family, value in zip(STATE_SIZE, sizes, strict=False):
             self._registry.set_gauge(family, self.scope[:1], value)
-        await self._apply(result, batch, read)
+        await self._apply(result, batch)
 
     def count(self, family: str, amount: int, *labels: str) -> None:
         """Increment one of the exporter's own counters of the feed with the next commit."""
@@ -189,32 +211,28 @@ class FeedRecorder:
         for family in families:
             self._registry.remove_gauge(family, self.scope)
 
-    def _build_batch(self, read: UncommittedBatch, now: int, increments: Sequence[Increment]) -> Batch:
-        coverage, prune_before = read.coverage, None
+    def _build_batch(self, now: int, increments: Sequence[Increment], progress: bytes | None) -> Batch:
+        read, coverage, failures, committed_at = self.batch, self.batch.coverage, self.state.failures, self.clock()
+        retention_floor, prune_before = self._floor, None
         if coverage is not None and coverage.newest is not None:
             # The time of the newest log bounds what a wrong clock can prune.
-            newest = min(now, int(self.clock() * 1000), coverage.newest.created)
+            newest = min(now, int(committed_at * 1000), coverage.newest.created)
             prune_before = newest - self.feed.retention - RETENTION_MARGIN
-            coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune_before))
-        # A log that was pruned, or is about to be, would be counted twice.
-        retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
-        builder = ObservationBuilder(self.scope, self.feed, self._label_limiter)
-        built = builder.build(read.pages, now=now, retention_floor=retention_floor, is_synced=self.is_synced)
-        failures = self.state.failures
+            retention_floor = max(retention_floor, coverage.retention_floor, prune_before)
+            coverage = msgspec.structs.replace(coverage, retention_floor=retention_floor)
         if self.recent_attempts is not None:
-            failures = add_failures(failures, (each.entry for each in built.observations), retention_floor)
-        committed_at = self.clock()
+            failures = add_failures(failures, (each.entry for each in read.observations), retention_floor)
         return Batch(
             scope=self.scope,
             committed_at=committed_at,
             now=now,
-            observations=built.observations,
-            increments=[*increments, *built.zeros],
+            observations=read.observations,
+            increments=[*increments, *read.zeros],
             series_created_at=0.0 if self._is_history(now) else committed_at,
             coverage=coverage,
             deleted_keys=read.deleted_keys,
             prune_before=prune_before,
-            progress=read.progress,
+            progress=progress,
             failures=None if failures == self.state.failures else failures,
         )
 
@@ -232,27 +250,41 @@ class FeedRecorder:
             return result, self._store_thread.store.size(self.scope.workspace)
         return result, ()
 
-    async def _apply(self, result: CommitResult, batch: Batch, read: UncommittedBatch) -> None:
+    async def _apply(self, result: CommitResult, batch: Batch) -> None:
         was_synced, observations = self.is_synced, result.observations
         changes = {name: getattr(batch, name) for name in ("coverage", "progress", "failures")}
         changes["pending_logs"] = result.pending_logs
         changes = {name: value for name, value in changes.items() if value is not None}
         self.state = msgspec.structs.replace(self.state, log_count=result.log_count, **changes)
-        read.log_count = 0  # They are among the stored ones.
+        self.start_batch()
         self.recorded_count += len(observations)
         if self.recent_attempts is not None:
             self.recent_attempts.add((observation.entry for observation in observations), self.clock())
         if any(observation.event is not None for observation in observations):
             self._store_thread.on_events()
         self._label_limiter.restore(result.series_values)
-        await self._publisher.update(result, self.state.pending_logs, self.complete_since if self.is_shown else None)
+        await self._publish(result.series_values)
         if was_synced:
             self._show_live(observations, batch.now)
 
+    async def _publish(self, values: Mapping[Series, SeriesValue]) -> None:
+        """Show committed values, completely even if the task is cancelled meanwhile."""
+        cancellation, registry = PostponedCancellation(), self._registry
+        start = self.complete_since if self.is_shown else None
+        registry.defer(values)
+        if start is not None:
+            registry.defer_feed(*self.scope)
+        while registry.set_deferred(SERIES_PER_SLICE):
+            await cancellation.pause()
+        cancellation.end()
+        if start is not None:
+            registry.set_gauge(COVERAGE_START, self.scope, start / 1000)
+
     def _show_live(self, observations: Sequence[Observation], now: int) -> None:
         """Show the lag and the exemplars of logs that are no history."""
-        lag = last_lag(observations, now)
-        self.last_lag = self.last_lag if lag is None else lag
+        for entry in (observation.entry for observation in observations):
+            if entry.created is not None and not entry.rejection_reason:
+                self.last_lag = lag_micros(entry, now) / 1_000_000
         for observation in observations:
             for increment in observation.increments:
                 if isinstance(increment, ObserveLog) and increment.has_exemplar:

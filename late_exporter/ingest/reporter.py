@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -10,14 +11,15 @@ from late_exporter.api.client import RequestRecord
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.accounting import gauge_value
+from late_exporter.ingest.batch_builder import RECONCILED_LOGS
 from late_exporter.ingest.fetcher import FAILED_REQUESTS, UNREADABLE_ROWS
-from late_exporter.ingest.observations import RECONCILED_LOGS
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.log import redact
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_POLL, LAST_RECONCILE
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_POLL, LAST_RECONCILE, LOGS, OLDEST_PENDING, PENDING_LOGS
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Logger
@@ -54,11 +56,15 @@ class PollReporter:
         next_poll: Unix time of the next poll, in seconds.
     """
 
-    def __init__(self, recorder: FeedRecorder, *, registry: SeriesRegistry, logger: Logger) -> None:
+    def __init__(
+        self, recorder: FeedRecorder, *, registry: SeriesRegistry, label_limiter: LabelLimiter, logger: Logger
+    ) -> None:
         self._labels = recorder.scope
         self._recorder = recorder
         self._registry = registry
+        self._label_limiter = label_limiter
         self._logger = logger
+        self._pending_labels: set[tuple[str, str]] = set()
         self._health = FeedHealth(name=recorder.feed.name, is_synced=recorder.is_synced)
         self._last_failure: tuple[object, ...] | None = None
         self.failure_count = 0
@@ -115,6 +121,29 @@ class PollReporter:
             value = getattr(quota, field)
             if value is not None:
                 self._registry.set_gauge(family, self._labels[:1], value)
+
+        if self._recorder.is_shown and self._recorder.feed.counter == LOGS:
+            self._update_pending()
+
+    def _update_pending(self) -> None:
+        """Show the pending logs by platform and action."""
+        limit_value, workspace = self._label_limiter.limit_value, self._labels[0]
+        counts: Counter[tuple[str, str]] = Counter()
+        oldest: dict[str, int] = {}
+        for log in self._recorder.state.pending_logs.values():
+            platform = limit_value(workspace, "platform", log.platform)
+            counts[platform, limit_value(workspace, "action", log.action)] += 1
+            if log.created:
+                oldest[platform] = min(log.created, oldest.get(platform, log.created))
+        # Series that were shown once, and those of the platforms in use, are kept at 0.
+        self._pending_labels |= counts.keys()
+        self._pending_labels |= {(platform, "publish") for platform in self._label_limiter.platforms(workspace)}
+        for platform, action in self._pending_labels:
+            self._registry.set_gauge(PENDING_LOGS, (workspace, platform, action), counts[platform, action])
+            if platform in oldest:
+                self._registry.set_gauge(OLDEST_PENDING, (workspace, platform), oldest[platform] / 1000)
+            else:
+                self._registry.remove_gauge(OLDEST_PENDING, (workspace, platform))
 
     def update_generation(self, api_generation: ApiGeneration) -> None:
         for name in GENERATIONS:

@@ -11,7 +11,6 @@ import msgspec
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
-from late_exporter.ingest import uncommitted
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.reader import Budget, FeedReader, Progress
@@ -21,12 +20,14 @@ from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
-from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.metrics.names import LAST_AUDIT, LAST_RECONCILE
 from late_exporter.series import Increment, SetCurrent
 
 COMMIT_SIZE, COMMIT_SECONDS = 2000, 2.0
 """Logs that a catch-up commits in one transaction, and time after which it commits fewer, because pages are slow."""
+
+MAX_UNCOMMITTED = 20_000
+"""Uncommitted logs of all feeds, about 20 MB, beyond which each feed commits what it has after every page."""
 
 CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
 """Times of the last checks, which are those of the first sync until a check has completed."""
@@ -69,7 +70,7 @@ class FeedSync:
     @property
     def read_count(self) -> int:
         """Number of logs read so far, also if they are not committed yet."""
-        return self.recorder.state.log_count + self.fetcher.batch.log_count
+        return self.recorder.state.log_count + len(self.recorder.batch.observations)
 
     @property
     def has_unfinished_work(self) -> bool:
@@ -93,7 +94,7 @@ class FeedSync:
     def discard_unsaved(self) -> None:
         """Drop logs that a cancelled poll has read but not committed; they are read again."""
         self._reader.restart(self._committed)
-        self._start_batch()
+        self.recorder.start_batch()
 
     async def poll(self, *, by_webhook: bool = False, deadline: float = math.inf) -> PollResult:
         """Read what is new; the last logs are left for ``commit``.
@@ -118,7 +119,7 @@ class FeedSync:
                 await self._report_audit(self.completed_scan)
         except (ApiError, StoreError) as exc:
             error = exc.without_frames()
-        if (self.fetcher.batch.pages or self.fetcher.batch.coverage) and not self.recorder.is_synced:
+        if self.recorder.batch.coverage is not None and not self.recorder.is_synced:
             # The first sync commits its history before the poll's own counters, which belong to the present.
             error = await self.commit() or error
         if error is not None:
@@ -131,21 +132,19 @@ class FeedSync:
 
         Its outcome may be unknown then. The logs are read again, and those that were committed are known.
         """
-        batch, progress = self.fetcher.batch, self._reader.progress
-        if batch.coverage is not None and batch.coverage.is_synced and not self.recorder.is_synced:
+        recorder, coverage, progress = self.recorder, self.recorder.batch.coverage, self._reader.progress
+        if coverage is not None and coverage.is_synced and not recorder.is_synced:
             # Without a time, nothing would show that a check never completes.
-            families, value = CHECK_TIMES if self.has_audits else CHECK_TIMES[:1], batch.coverage.published_at / 1000
-            increments = [*increments, *(SetCurrent(each, self.recorder.scope, value=value) for each in families)]
-        if progress != self._committed:
-            batch.progress = msgspec.json.encode(progress)
+            families, value = CHECK_TIMES if self.has_audits else CHECK_TIMES[:1], coverage.published_at / 1000
+            increments = [*increments, *(SetCurrent(each, recorder.scope, value=value) for each in families)]
+        encoded = msgspec.json.encode(progress) if progress != self._committed else None
         try:
-            await self.recorder.commit(batch, self.fetcher.now(), increments, is_complete=self._is_complete)
+            await recorder.commit(self.fetcher.now(), increments, progress=encoded, is_complete=self._is_complete)
         except StoreError as exc:
             self._reader.restart(self._committed)
             return exc.without_frames()
         finally:
             self._is_complete = False
-            self._start_batch()
         self._committed = progress
         return None
 
@@ -167,10 +166,6 @@ class FeedSync:
     def _is_scan_due(self) -> bool:
         return self.recorder.is_synced and self._scan_schedule.is_due
 
-    def _start_batch(self) -> None:
-        self.fetcher.batch = UncommittedBatch()
-        self._uncommitted[self.recorder.scope] = 0
-
     def _start_list(self) -> None:
         """Start again with a list to which places and totals of the old one do not apply."""
         self._committed = Progress(self.fetcher.feed.generation)
@@ -181,7 +176,6 @@ class FeedSync:
             return await perform(self._reader.poll(budget), self._perform)
         except UnrecognisedLogs as exc:
             self.fetcher.logger.warning("only newer logs count from now on", reason=str(exc))
-        self._start_batch()
         await self.recorder.renew_identity(self.fetcher.feed, self.fetcher.now())
         self._start_list()
         return await perform(self._reader.poll(budget), self._perform)
@@ -200,15 +194,12 @@ class FeedSync:
 
     async def _record(self, record: Record) -> None:
         """Take logs that were read, and what is true once they are committed; commit them if they are many."""
-        batch, now = self.fetcher.batch, self._runtime.monotonic()
-        if not batch.pages:
+        batch, now = self.recorder.batch, self._runtime.monotonic()
+        if not batch.observations:
             self._batch_started_at = now
-        batch.add(record.entries, by_reconciliation=record.by_reconciliation)
-        batch.coverage = record.coverage or batch.coverage
-        batch.deleted_keys += record.deleted_keys
-        self._uncommitted[self.recorder.scope] = batch.log_count
-        is_due = self._uncommitted.total() > uncommitted.MAX_LOGS or now >= self._batch_started_at + COMMIT_SECONDS
-        if batch.log_count >= COMMIT_SIZE or (batch.pages and is_due):
+        self.recorder.record(record, self.fetcher.now())
+        is_due = self._uncommitted.total() > MAX_UNCOMMITTED or now >= self._batch_started_at + COMMIT_SECONDS
+        if len(batch.observations) >= COMMIT_SIZE or (batch.observations and is_due):
             error = await self.commit()
             if error is not None:
                 raise error

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 
 from late_exporter.metrics.aggregation import apply_increments, count_logs
 from late_exporter.model import LogEntry
 from late_exporter.series import Increment, Series, SeriesValue
-from late_exporter.store.records import Batch, Observation
-
-
-@lru_cache(256)
-def with_status(statuses: frozenset[str] | None, status: str) -> frozenset[str]:
-    """Return the statuses of a log, None for a new one, with one more; it is the same object for all logs."""
-    return frozenset((status,)) if statuses is None else statuses | {status}
+from late_exporter.store.records import Batch, Observation, with_status
 
 
 def select_new(

@@ -9,9 +9,8 @@ import msgspec
 
 from late_exporter.status import Failure
 from late_exporter.store import series_rows
-from late_exporter.store.batches import with_status
 from late_exporter.store.database import VALUES_PER_STATEMENT, Queries, select_in
-from late_exporter.store.records import Coverage, FeedAccounting, FeedState, PendingLog
+from late_exporter.store.records import Coverage, FeedAccounting, FeedState, PendingLog, with_status
 
 STATUSES = "SELECT key, status FROM late_log WHERE feed = ? AND key IN {values}"
 ANY_BETWEEN = "SELECT 1 FROM late_log WHERE feed = ? AND key BETWEEN ? AND ? LIMIT 1"

@@ -7,6 +7,7 @@ Times are integers in milliseconds since the Unix epoch unless documented otherw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -191,3 +192,9 @@ class FeedState(msgspec.Struct, frozen=True):
     log_count: int
     progress: bytes = b""
     failures: tuple[Failure, ...] = ()
+
+
+@lru_cache(256)
+def with_status(statuses: frozenset[str] | None, status: str) -> frozenset[str]:
+    """Return the statuses of a log, None for a new one, with one more; it is the same object for all logs."""
+    return frozenset((status,)) if statuses is None else statuses | {status}

@@ -12,14 +12,13 @@ import msgspec
 import pytest
 
 from late_exporter.ingest import catch_up
-from late_exporter.ingest.observations import ObservationBuilder
+from late_exporter.ingest.batch_builder import BatchBuilder
 from late_exporter.ingest.pending import PendingChecks
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.scan_schedule import ScanSchedule
 from late_exporter.ingest.steps import Record
 from late_exporter.ingest.sweep import Cursor
 from late_exporter.ingest.sync import FeedSync
-from late_exporter.ingest.uncommitted import UncommittedBatch
 from late_exporter.series import Histogram, Increment, Series, SeriesValue
 from late_exporter.store import Store
 from late_exporter.store.records import Batch
@@ -48,8 +47,8 @@ def _accept_any_page(patch: pytest.MonkeyPatch) -> None:
 def _forget_gaps(patch: pytest.MonkeyPatch) -> None:
     build = FeedRecorder._build_batch  # noqa: SLF001
 
-    def build_without_gaps(self: FeedRecorder, pending: UncommittedBatch, *rest: Any) -> Batch:
-        batch = build(self, pending, *rest)
+    def build_without_gaps(self: FeedRecorder, *rest: Any) -> Batch:
+        batch = build(self, *rest)
         coverage = batch.coverage and msgspec.structs.replace(batch.coverage, gaps=())
         return msgspec.structs.replace(batch, coverage=coverage)
 
@@ -69,13 +68,13 @@ def _never_scan(patch: pytest.MonkeyPatch) -> None:
 
 
 def _count_once_per_status(patch: pytest.MonkeyPatch) -> None:
-    increments = ObservationBuilder._limited_increments  # noqa: SLF001
+    project = BatchBuilder._project  # noqa: SLF001
 
-    def increments_per_status(self: ObservationBuilder, *rest: Any, **options: Any) -> Iterator[Increment]:
-        for increment in increments(self, *rest, **options):
+    def project_per_status(self: BatchBuilder, *rest: Any, **options: Any) -> Iterator[Increment]:
+        for increment in project(self, *rest, **options):
             yield msgspec.structs.replace(increment, once_per_log=False)
 
-    patch.setattr(ObservationBuilder, "_limited_increments", increments_per_status)
+    patch.setattr(BatchBuilder, "_project", project_per_status)
 
 
 def _count_all_after_a_switch(patch: pytest.MonkeyPatch) -> None:

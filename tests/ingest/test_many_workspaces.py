@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.ingest import uncommitted
+from late_exporter.ingest import sync
 from tests.support.clock import HOUR, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi
@@ -18,7 +18,7 @@ SIZES = {"acme": 730, "umbrella": 730, "initech": 20}
 
 def test_logs_in_memory_do_not_grow_with_the_workspaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If all feeds together have read too many logs, each commits after every page."""
-    monkeypatch.setattr(uncommitted, "MAX_LOGS", 250)
+    monkeypatch.setattr(sync, "MAX_UNCOMMITTED", 250)
     clock = VirtualClock()
     worlds = {name: World(clock) for name in SIZES}
     for name, world in worlds.items():

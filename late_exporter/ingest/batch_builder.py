@@ -1,0 +1,106 @@
+"""Collect what was read since the last commit of a feed, with increments computed once for all logs of a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from late_exporter.feeds.feed import Feed
+from late_exporter.feeds.log_events import encode_event
+from late_exporter.ingest.steps import Record
+from late_exporter.metrics.aggregation import count_logs
+from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.names import ENTRIES_REJECTED, SCHEMA_DRIFT
+from late_exporter.model import MAX_CLOCK_SKEW_MS, LogEntry, LogKind, Scope
+from late_exporter.series import IncCounter, Increment, ObserveLog
+from late_exporter.store.records import Coverage, Observation
+
+LAG = "late_exporter_log_lag_seconds"
+RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
+
+
+class BatchBuilder:
+    """Builder of the next batch of one feed.
+
+    Args:
+        is_synced: Whether the first sync is complete; what it reads is history.
+
+    Attributes:
+        observations: The logs that were read, in that order.
+        zeros: Increments that create series at 0, for platforms that have none in the state.
+        coverage: Coverage once they are committed; None leaves it.
+        deleted_keys: Keys of pending logs that the API no longer has.
+    """
+
+    def __init__(self, scope: Scope, feed: Feed, label_limiter: LabelLimiter, *, is_synced: bool) -> None:
+        self._scope = scope
+        self._feed = feed
+        self._label_limiter = label_limiter
+        self._is_synced = is_synced
+        self._kinds: dict[tuple[LogKind, bool], tuple[Increment, ...]] = {}
+        self._distinct: dict[Increment, Increment] = {}
+        self.observations: list[Observation] = []
+        self.zeros: list[Increment] = []
+        self.coverage: Coverage | None = None
+        self.deleted_keys: list[str] = []
+        label_limiter.start_batch()
+
+    def add(self, record: Record, *, now: int, floor: int) -> None:
+        """Add logs, and what is true once they are committed.
+
+        Args:
+            record: What was read.
+            now: API time in milliseconds.
+            floor: Creation time in milliseconds before which keys are pruned, so that a log would count twice.
+        """
+        for entry in record.entries:
+            if entry.created is not None and entry.created < floor:
+                continue
+            increments = self._increments(entry.kind, record.by_reconciliation)
+            if entry.created is not None and entry.created > now + MAX_CLOCK_SKEW_MS:
+                increments = _present_increments(entry, increments, now)
+            detail = entry.detail if self._is_synced else None
+            event = None if detail is None else encode_event(self._scope, entry, detail)
+            self.observations.append(Observation(entry, increments, event))
+        self.coverage = record.coverage or self.coverage
+        self.deleted_keys += record.deleted_keys
+
+    def _increments(self, log: LogKind, by_reconciliation: bool) -> tuple[Increment, ...]:  # noqa: FBT001 - part of a key
+        """Return the increments of a kind of logs; those that other kinds have, too, are the same objects."""
+        increments = self._kinds.get((log, by_reconciliation))
+        if increments is None:
+            projected = list(self._project(log, by_reconciliation=by_reconciliation))
+            self.zeros += filter(_is_zero, projected)
+            increments = tuple(self._distinct.setdefault(one, one) for one in projected if not _is_zero(one))
+            self._kinds[log, by_reconciliation] = increments
+        return increments
+
+    def _project(self, log: LogKind, *, by_reconciliation: bool) -> Iterator[Increment]:
+        labels = (self._scope.workspace, self._scope.feed)
+        drift = (IncCounter(SCHEMA_DRIFT, (*labels, deviation.path, deviation.kind)) for deviation in log.deviations)
+        yield from self._label_limiter.apply(drift)
+        if log.rejection_reason:
+            yield IncCounter(ENTRIES_REJECTED, (*labels, log.rejection_reason))
+            return
+        yield from self._label_limiter.apply(self._feed.project(self._scope.workspace, log))
+        if not self._is_synced:
+            return
+        yield ObserveLog(LAG, labels, once_per_log=True, number="lag", bounds=CATALOGUE[LAG].buckets)
+        if by_reconciliation:
+            yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)
+
+
+def _is_zero(increment: Increment) -> bool:
+    return isinstance(increment, IncCounter) and not increment.amount
+
+
+def _present_increments(entry: LogEntry, increments: tuple[Increment, ...], now: int) -> tuple[Increment, ...]:
+    """Return the increments of a log as if it were created now: a time in the future would stay the newest one."""
+    log = msgspec.structs.replace(entry, created=now)
+    return tuple(
+        counted
+        for increment in increments
+        for counted in ((increment,) if isinstance(increment, ObserveLog) else count_logs(increment, (log,), now))
+    )
