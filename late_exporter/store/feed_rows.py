@@ -1,20 +1,28 @@
-"""Read and decode the rows of one feed: its state, the statuses of its logs, and its pending logs."""
+"""Read and write the rows of one feed: its state, the statuses of its logs, and its pending logs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
+from late_exporter.model import PENDING
 from late_exporter.status import Failure
 from late_exporter.store import series_rows
-from late_exporter.store.database import VALUES_PER_STATEMENT, Queries, select_in
-from late_exporter.store.records import Coverage, FeedAccounting, FeedState, PendingLog, with_status
+from late_exporter.store.database import VALUES_PER_STATEMENT, Queries, Transaction, select_in
+from late_exporter.store.records import Coverage, FeedAccounting, FeedState, Observation, PendingLog, with_status
 
 STATUSES = "SELECT key, status FROM late_log WHERE feed = ? AND key IN {values}"
 ANY_BETWEEN = "SELECT 1 FROM late_log WHERE feed = ? AND key BETWEEN ? AND ? LIMIT 1"
 PENDING_LOGS = "SELECT key, created, platform, action, post_id FROM late_pending WHERE feed = ? ORDER BY created, key"
+ADD_LOG = "INSERT INTO late_log (feed, key, status, created) VALUES (?, ?, ?, ?)"
+ADD_PENDING = (
+    "INSERT INTO late_pending (feed, key, created, platform, action, post_id) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO NOTHING"
+)
+END_PENDING = "DELETE FROM late_pending WHERE feed = ? AND key = ?"
 
 
 def decode_state(row: Sequence[Any], pending: Mapping[str, PendingLog]) -> FeedState:
@@ -51,6 +59,42 @@ def decode_statuses(rows: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]
 def pending_logs(queries: Queries, feed_id: int) -> dict[str, PendingLog]:
     """Return the pending logs of a feed by key, oldest first."""
     return {row[0]: PendingLog(*row) for row in queries.execute(PENDING_LOGS, (feed_id,))}
+
+
+def add_logs(transaction: Transaction, feed_id: int, new: Sequence[Observation], now: int) -> None:
+    """Add observations; one without a time, which is rejected, has that of its commit, so that it expires."""
+    # In the order of the table: a list is read from new to old, which would split every page of the index.
+    entries = sorted((observation.entry for observation in new), key=attrgetter("key"))
+    rows = [(feed_id, e.key, e.status, now if e.created is None else e.created) for e in entries]
+    transaction.executemany(ADD_LOG, rows)
+
+
+def update_pending(
+    transaction: Transaction,
+    feed_id: int,
+    new: Sequence[Observation],
+    statuses: Mapping[str, frozenset[str]],
+    ended_keys: Sequence[str] | None,
+) -> bool:
+    """Add and delete pending logs; return whether one may have changed.
+
+    Args:
+        transaction: Transaction of a commit.
+        feed_id: Id of the feed.
+        new: Observations that the transaction adds.
+        statuses: Statuses of their logs by key, with the new ones.
+        ended_keys: Keys of logs that are gone; None if the feed has no pending logs.
+    """
+    # A log that has another status is final: an outdated response must not make it pending again.
+    pending = [o.entry for o in new if statuses[o.entry.key] == {PENDING}]
+    rows = [(feed_id, e.key, e.created or 0, e.platform, e.action, e.post_id) for e in pending]
+    transaction.executemany(ADD_PENDING, rows)
+    if ended_keys is None:  # Usually, and all logs of a catch-up are final.
+        return bool(rows)
+    final = [o.entry.key for o in new if o.entry.status != PENDING]
+    ended = [(feed_id, key) for key in (*final, *ended_keys)]
+    transaction.executemany(END_PENDING, ended)
+    return bool(rows or ended)
 
 
 def accounting(queries: Queries, feed_id: int, workspace: str) -> FeedAccounting:

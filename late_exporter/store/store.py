@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from operator import attrgetter
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from late_exporter.errors import StoreError, StoreFenced
-from late_exporter.model import PENDING, Scope
-from late_exporter.series import Series, SeriesValue
+from late_exporter.metrics.aggregation import apply_increments, count_logs
+from late_exporter.model import LogEntry, Scope
+from late_exporter.series import Increment, Series, SeriesValue
 from late_exporter.store import feed_rows, series_rows
-from late_exporter.store.batches import apply_batch, effective_increments, group_by_series, select_new
 from late_exporter.store.database import LONG_SECONDS, Database, Transaction
 from late_exporter.store.outbox import Outbox, queue_events
 from late_exporter.store.pruning import LogPruner
-from late_exporter.store.records import Batch, CommitResult, FeedAccounting, FeedState, Observation
+from late_exporter.store.records import Batch, CommitResult, FeedAccounting, FeedState, Observation, with_status
 from late_exporter.store.schema import create_state
 
 SIZE_SECONDS = 60.0
@@ -37,12 +37,6 @@ UPDATE_FEED = (
     " failures = coalesce(?, failures), logs = logs + ?, observations = observations + ?, pruned = pruned + ?"
     " WHERE id = ? AND revision = ? RETURNING logs"
 )
-ADD_LOG = "INSERT INTO late_log (feed, key, status, created) VALUES (?, ?, ?, ?)"
-ADD_PENDING = (
-    "INSERT INTO late_pending (feed, key, created, platform, action, post_id) VALUES (?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT DO NOTHING"
-)
-END_PENDING = "DELETE FROM late_pending WHERE feed = ? AND key = ?"
 NEWEST_TIME = "SELECT max(created) FROM late_log WHERE feed = ? AND created <= ? AND status <> 'rejected'"
 
 
@@ -171,14 +165,15 @@ class Store:
         all_series = {(each.family, each.labels) for group in (batch.increments, *kinds.values()) for each in group}
         stored_values = series_rows.load(transaction, feed.workspace_id, all_series)
         statuses = feed_rows.decode_statuses(status_rows)
-        new, first = select_new(batch.observations, statuses)
-        increments = group_by_series(effective_increments(batch, new, first))
-        series_values = apply_batch(increments, batch, stored_values.get)
-        self._add_logs(transaction, feed.id, new, batch.now)
+        new, first = _select_new(batch.observations, statuses)
+        series_values = _apply(_changes(batch, new, first), stored_values, batch.series_created_at)
+        feed_rows.add_logs(transaction, feed.id, new, batch.now)
         series_rows.write(transaction, feed.workspace_id, series_values)
         queue_events(transaction, feed.id, new, batch.committed_at)
         expired = self._pruner.prune(transaction, feed.id, batch.prune_before)
-        pending_changed = _update_pending(transaction, feed, new, statuses, [*batch.deleted_keys, *expired.keys])
+        pending_changed = feed_rows.update_pending(
+            transaction, feed.id, new, statuses, [*batch.deleted_keys, *expired.keys] if feed.has_pending else None
+        )
         cursor = transaction.execute(
             UPDATE_FEED,
             (
@@ -201,14 +196,6 @@ class Store:
             pending_logs=pending_logs,
             log_count=row[0],
         )
-
-    @staticmethod
-    def _add_logs(transaction: Transaction, feed_id: int, new: Sequence[Observation], now: int) -> None:
-        # In the order of the table: a list is read from new to old, which would split every page of the index. A row
-        # without a time, which is rejected, has that of its commit, so that it expires.
-        entries = sorted((observation.entry for observation in new), key=attrgetter("key"))
-        rows = [(feed_id, e.key, e.status, now if e.created is None else e.created) for e in entries]
-        transaction.executemany(ADD_LOG, rows)
 
     def size(self, workspace: str) -> tuple[int, int]:
         """Return the number of stored logs of a workspace, and its share of the size of the state in bytes."""
@@ -239,21 +226,74 @@ class Store:
         return StoreFenced(f"{self.database.name}: nothing of the workspace was counted: {reason}")
 
 
-def _update_pending(
-    transaction: Transaction,
-    feed: FeedRow,
-    new: Sequence[Observation],
-    statuses: Mapping[str, frozenset[str]],
-    ended_keys: Sequence[str],
-) -> bool:
-    """Add and delete pending logs; return whether one may have changed."""
-    # A log that has another status is final: an outdated response must not make it pending again.
-    pending = [o.entry for o in new if statuses[o.entry.key] == {PENDING}]
-    rows = [(feed.id, e.key, e.created or 0, e.platform, e.action, e.post_id) for e in pending]
-    transaction.executemany(ADD_PENDING, rows)
-    if not feed.has_pending:  # Usually none is, and all logs of a catch-up are final.
-        return bool(rows)
-    final = [o.entry.key for o in new if o.entry.status != PENDING]
-    ended = [(feed.id, key) for key in (*final, *ended_keys)]
-    transaction.executemany(END_PENDING, ended)
-    return bool(rows or ended)
+def _select_new(
+    observations: Iterable[Observation], statuses: dict[str, frozenset[str]]
+) -> tuple[list[Observation], dict[str, Observation]]:
+    """Return the observations that are new, and by key those of them that are the first of their logs.
+
+    Args:
+        observations: Observations of a batch.
+        statuses: Stored statuses by key; those of the new observations are added.
+    """
+    new: list[Observation] = []
+    first: dict[str, Observation] = {}
+    for observation in observations:
+        entry = observation.entry
+        key, status = entry.key, entry.status
+        stored = statuses.get(key)
+        if stored is None:
+            first[key] = observation
+        elif status in stored:
+            continue
+        statuses[key] = with_status(stored, status)
+        new.append(observation)
+    return new, first
+
+
+def _changes(
+    batch: Batch, new: Sequence[Observation], first: Mapping[str, Observation]
+) -> Mapping[Series, Sequence[Increment]]:
+    """Return the increments of a batch that apply, by series and in their order.
+
+    Args:
+        batch: Batch that is being committed.
+        new: Its observations that are new.
+        first: By key those of them that are the first of their logs, for which increments once per log apply.
+    """
+    changes: defaultdict[Series, list[Increment]] = defaultdict(list)
+    for increment in batch.increments:
+        changes[increment.family, increment.labels].append(increment)
+    for increment, logs in _logs_by_increment(new, first):
+        if logs:
+            changes[increment.family, increment.labels] += count_logs(increment, logs, batch.now)
+    return changes
+
+
+def _logs_by_increment(
+    new: Sequence[Observation], first: Mapping[str, Observation]
+) -> Iterable[tuple[Increment, list[LogEntry]]]:
+    """Return each increment of observations, which those of one kind share, with the logs for which it applies."""
+    by_kind: dict[int, list[Observation]] = {}
+    for observation in new:
+        by_kind.setdefault(id(observation.increments), []).append(observation)
+    has_only_first = len(first) == len(new)
+    by_increment: dict[int, tuple[Increment, list[LogEntry]]] = {}
+    for observations in by_kind.values():
+        logs = [observation.entry for observation in observations]
+        first_logs = logs if has_only_first else [o.entry for o in observations if first.get(o.entry.key) is o]
+        for increment in observations[0].increments:
+            _, increment_logs = by_increment.setdefault(id(increment), (increment, []))
+            increment_logs += first_logs if increment.once_per_log else logs
+    return by_increment.values()
+
+
+def _apply(
+    changes: Mapping[Series, Sequence[Increment]], stored: Mapping[Series, SeriesValue], created_at: float
+) -> dict[Series, SeriesValue]:
+    """Return the values of series after some changes; those that are not stored are created at a Unix time."""
+    values: dict[Series, SeriesValue] = {}
+    for series, increments in changes.items():
+        current = stored.get(series)
+        value = apply_increments(increments, current.value if current else None)
+        values[series] = SeriesValue(value, current.created if current else created_at)
+    return values

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value, observe_log
-from late_exporter.model import LogEntry, Scope
+from late_exporter.model import LogEntry
 from late_exporter.series import (
     Exemplar,
     FailureStreak,
@@ -19,12 +19,9 @@ from late_exporter.series import (
     ObserveHistogram,
     ObserveLog,
     RecordAttempt,
-    SetCurrent,
     SetLatest,
     Value,
 )
-from late_exporter.store.batches import effective_increments
-from late_exporter.store.records import Batch
 
 LABELS: Labels = ("acme",)
 NOW = 1_763_993_002_000
@@ -121,14 +118,6 @@ def test_late_success_among_older_failures() -> None:
     assert streak_length(value) == streak_length(
         apply_increments([RecordAttempt("f", LABELS, at=299, failed=True)], value)
     ), "before the success"
-
-
-def test_increments_without_logs_apply_unchanged() -> None:
-    """Increments of the exporter itself come first, and in their order, which decides the value of a gauge."""
-    own = [SetCurrent("g", (), value=1.0), IncCounter("c", (), amount=0), SetCurrent("g", (), value=2.0)]
-    assert [(each,) for each in own] == list(
-        effective_increments(Batch(scope=Scope("w", "publishing"), committed_at=0.0, increments=own), [], {})
-    )
 
 
 @pytest.mark.parametrize(("length", "count"), [(58, 1), (59, 0)])

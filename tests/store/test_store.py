@@ -17,6 +17,7 @@ from late_exporter.series import (
     ObserveHistogram,
     RecordAttempt,
     SeriesValue,
+    SetCurrent,
     SetLatest,
     Value,
 )
@@ -165,6 +166,12 @@ def test_a_commit_that_fails_at_any_statement_changes_nothing(url: str, store: S
         store.feed_state(SCOPE).coverage,
     )
     assert [] == problems(url)
+
+
+def test_the_last_value_of_a_gauge_is_stored(store: Store) -> None:
+    """A batch applies the increments of the exporter itself in their order."""
+    commit(store, increments=[SetCurrent("g", ("acme",), value=value) for value in (2.0, 3.0, 1.0)])
+    assert LatestValue(0, 1.0) == stored_series(store)["g", ("acme",)].value
 
 
 # Commits of several feeds
