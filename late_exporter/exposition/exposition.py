@@ -87,6 +87,73 @@ class Changes(NamedTuple):
     exemplars: dict[Series, Exemplars]
 
 
+class _Handover:
+    """Changes that one thread makes, and another one takes.
+
+    Attributes:
+        version: Number of publications.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._changes = Changes({}, {})
+        self.version = 0
+
+    def add(self, changes: Changes) -> None:
+        """Publish changes, which replace earlier ones of the same series."""
+        with self._lock:
+            self._changes.series.update(changes.series)
+            self._changes.exemplars.update(changes.exemplars)
+            self.version += 1
+
+    def take(self) -> tuple[Changes, int]:
+        """Return the changes since the last call, and the version with them."""
+        with self._lock:
+            changes, self._changes = self._changes, Changes({}, {})
+            return changes, self.version
+
+
+class _InitialZeros:
+    """The new series that show 0 instead of their value.
+
+    Args:
+        seconds: Age until which a series does.
+        clock: Returns the Unix time in seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._created: dict[Series, float] = {}
+
+    def __contains__(self, series: Series) -> bool:
+        return series in self._created
+
+    @property
+    def have_ended(self) -> bool:
+        """Whether any of the series is to show its value now; may be called in any thread."""
+        return any(not self._is_young(created) for created in tuple(self._created.values()))
+
+    def add(self, series: Series, created: float) -> None:
+        """Add a series by its creation time in Unix seconds, if it is young enough."""
+        if self._is_young(created):
+            self._created[series] = created
+
+    def discard(self, series: Series) -> None:
+        self._created.pop(series, None)
+
+    def end(self) -> set[Series]:
+        """Remove the series that are old enough, and return them."""
+        ended = {series for series, created in self._created.items() if not self._is_young(created)}
+        for series in ended:
+            del self._created[series]
+        return ended
+
+    def _is_young(self, created: float) -> bool:
+        # A time in the future means that the clock was set back: the series may have been shown with its value.
+        return 0 <= self._clock() - created < self._seconds
+
+
 class Exposition(Collector):
     """The visible series, and the bodies rendered from them.
 
@@ -117,21 +184,18 @@ class Exposition(Collector):
         collectors: Sequence[Collector] = (),
     ) -> None:
         self._families = {name: FamilyLines(family, shows_created=created) for name, family in families.items()}
-        self._zero_hold = zero_hold
-        self._clock = clock
+        self._zeros = _InitialZeros(zero_hold, clock)
         self._collectors = collectors
         self.registry = CollectorRegistry(auto_describe=False)
         for collector in (self, *collectors):
             self.registry.register(collector)
-        self.is_held = False
+        self.is_held, self.render_seconds = False, 0.0
         self.on_change: Callable[[], object] = lambda: None
-        self.render_seconds = 0.0
         self._changes = Changes({}, {})
         self._exemplars: dict[Series, dict[int, ObservedExemplar]] = {}
-        self._published = Changes({}, {})
-        self._publish_lock, self._render_lock = threading.Lock(), threading.Lock()
-        self._version = self._rendered_version = 0
-        self._zeros: dict[Series, float] = {}
+        self._handover = _Handover()
+        self._render_lock = threading.Lock()
+        self._rendered_version = 0
         self._bodies: dict[BodyRequest, bytes] = {}
 
     def put(self, family: str, labels: Labels, value: float | Histogram, *, created: float | None = None) -> None:
@@ -173,17 +237,12 @@ class Exposition(Collector):
         if self.is_held or not (refresh or any(self._changes)):
             return
         changes, self._changes = self._changes, Changes({}, {})
-        with self._publish_lock:
-            self._published.series.update(changes.series)
-            self._published.exemplars.update(changes.exemplars)
-            self._version += 1
+        self._handover.add(changes)
 
     def find_body(self, request: BodyRequest) -> bytes | None:
         """Return a body if it is cached, without waiting for other threads."""
-        body = self._bodies.get(request) if self._rendered_version == self._version else None
-        if body is None or any(not self._is_zero(created) for created in tuple(self._zeros.values())):
-            return None
-        return body
+        is_current = self._rendered_version == self._handover.version and not self._zeros.have_ended
+        return self._bodies.get(request) if is_current else None
 
     def get_body(self, request: BodyRequest) -> bytes:
         """Return the published body."""
@@ -209,10 +268,8 @@ class Exposition(Collector):
 
     def _render_changes(self) -> None:
         """Render the series that have changed, or that show 0 no more."""
-        with self._publish_lock:
-            (changes, exemplars), self._published = self._published, Changes({}, {})
-            version = self._version
-        ended_zeros = self._end_zeros()
+        (changes, exemplars), version = self._handover.take()
+        ended_zeros = self._zeros.end()
         if version == self._rendered_version and not ended_zeros:
             return
         self._rendered_version = version
@@ -224,28 +281,16 @@ class Exposition(Collector):
         for series in ended_zeros | changes.keys() | exemplars.keys():
             self._families[series[0]].render(series[1], is_zero=series in self._zeros)
 
-    def _end_zeros(self) -> set[Series]:
-        """Return the series that show 0 no more."""
-        ended = {series for series, created in self._zeros.items() if not self._is_zero(created)}
-        for series in ended:
-            del self._zeros[series]
-        return ended
-
     def _set(self, series: Series, lines: SeriesLines | None) -> None:
         """Set a series, without rendering it; None removes it."""
         family, labels = self._families[series[0]], series[1]
         if lines is None:
             family.remove(labels)
-            self._zeros.pop(series, None)
+            self._zeros.discard(series)
             return
-        created = lines.created or 0.0
-        if family.family.starts_at_zero and labels not in family and self._is_zero(created):
-            self._zeros[series] = created
+        if family.family.starts_at_zero and labels not in family:
+            self._zeros.add(series, lines.created or 0.0)
         family.set(labels, lines)
-
-    def _is_zero(self, created: float) -> bool:
-        # A time in the future means that the clock was set back: the series may have been shown with its value.
-        return 0 <= self._clock() - created < self._zero_hold
 
     def _texts(self, request: BodyRequest) -> Iterator[list[bytes]]:
         """Yield the lines of each family."""
@@ -266,11 +311,8 @@ class Exposition(Collector):
     def _cache(self, request: BodyRequest, body: bytes) -> None:
         self._bodies[request] = body
         parts = [each for each in self._bodies if each.workspaces is not None]
-        size = sum(len(self._bodies[each]) for each in parts)
-        for oldest in parts:
-            if size <= MAX_CACHED_BYTES:
-                break
-            size -= len(self._bodies.pop(oldest))
+        while sum(len(self._bodies[each]) for each in parts) > MAX_CACHED_BYTES:
+            del self._bodies[parts.pop(0)]
 
 
 class _Metrics(Collector):

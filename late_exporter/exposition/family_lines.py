@@ -179,7 +179,7 @@ class FamilyLines:
         if self._series:
             metric = Metric(self._formatter.stem, self.family.help, self.family.kind)
             for labels, series in self._series.items():
-                self._add(metric, dict(zip(self.family.labels, labels, strict=True)), *self._visible(series))
+                self._add(metric, dict(zip(self.family.labels, labels, strict=True)), series)
             yield metric
 
     def _visible(self, series: SeriesLines) -> tuple[float | Histogram, float | None, Exemplars]:
@@ -192,14 +192,8 @@ class FamilyLines:
             self._series = {labels: self._series[labels] for labels in self._order}  # so that it is sorted sooner next
         return self._order
 
-    def _add(
-        self,
-        metric: Metric,
-        labels: dict[str, str],
-        value: float | Histogram,
-        created: float | None,
-        exemplars: Exemplars,
-    ) -> None:
+    def _add(self, metric: Metric, labels: dict[str, str], series: SeriesLines) -> None:
+        value, created, exemplars = self._visible(series)
         clients = {
             line: ClientExemplar(dict(each.labels), observed, each.timestamp)
             for line, (observed, each) in exemplars.items()
