@@ -1,4 +1,4 @@
-"""Read a log list by the sweep of the ingestion, with requests of a command's own."""
+"""Read a log list for a command, by the same sweep as polls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from late_exporter.api.pages import fetch_page
 from late_exporter.commands.progress import ProgressLine
 from late_exporter.errors import ApiError, BadRequest, Unauthorized
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.steps import read_pages
+from late_exporter.ingest.steps import perform
 from late_exporter.ingest.sweep import FetchPage, Sweep, TimeFilter, second_below
 from late_exporter.model import LogPage
 from late_exporter.protocols import ApiResponse
@@ -36,7 +36,7 @@ class ListReader:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     read_count: int = field(default=0, init=False)
     total: int = field(default=0, init=False)
-    _response: ApiResponse = field(init=False)
+    _last: tuple[LogPage, ApiResponse] = field(init=False)
 
     async def pages(self, lower: int, *, leaves_out_older: bool = False) -> AsyncIterator[tuple[LogPage, ApiResponse]]:
         """Yield the pages from the newest log down to a time in milliseconds, each with its response.
@@ -45,11 +45,15 @@ class ListReader:
         """
         by_time = self.feed.supports_time_filter
         after = second_below(lower) if by_time and leaves_out_older else None
-        async for page in read_pages(Sweep(TimeFilter(is_supported=by_time), None, lower, after=after), self._fetch):
-            yield page, self._response
+        sweep = Sweep(TimeFilter(is_supported=by_time), None, lower, after=after)
+        while not sweep.is_complete:
+            await perform(sweep.read(), self._fetch)
+            yield self._last
 
     async def _fetch(self, request: FetchPage) -> LogPage:
         """Return a page; the client itself waits if the API asks to."""
+        if request.whole_time:  # Only counting needs all logs of a time.
+            return self._last[0]
         for pause in PAUSES if self.read_count else ():
             try:
                 return await self._fetch_once(request)
@@ -60,7 +64,7 @@ class ListReader:
         return await self._fetch_once(request)
 
     async def _fetch_once(self, request: FetchPage) -> LogPage:
-        page, self._response = await fetch_page(
+        self._last = page, _ = await fetch_page(
             self.client,
             self.feed,
             skip=request.place.skip,

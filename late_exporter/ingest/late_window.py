@@ -47,7 +47,7 @@ class LateWindow:
     def restart(self, surplus: tuple[int, ...]) -> None:
         """Continue from what is committed."""
         self._reader.scan, self.surplus = None, surplus
-        self._context.changes += 1
+        self._context.has_changes = True
 
     def check(
         self, reading: Reading, since: int, page_count: int, deadline: float, *, is_first_poll: bool
@@ -63,13 +63,13 @@ class LateWindow:
         """
         context, total = self._context, reading.head.total
         if total is not None and self.surplus:
-            context.changes += total - context.counted != self.surplus[-1]
+            context.has_changes |= total - context.counted != self.surplus[-1]
         self._poll_count += 1
         if self._reader.scan is None and page_count:
             self._reader.scan = self._due_scan(reading, since, is_first_poll=is_first_poll)
-        was_checked, changes = self._reader.scan is not None, context.changes
+        was_checked, has_changes = self._reader.scan is not None, context.has_changes
         yield from self._reader.advance(reading, page_count, deadline)
-        context.changes = changes  # What the window has found is no reason to read it again.
+        context.has_changes = has_changes  # What the window has found is no reason to read it again.
         if total is None or self._reader.scan is not None:
             return False
         return self._are_logs_missing(total - context.counted, was_checked=was_checked)
@@ -77,9 +77,9 @@ class LateWindow:
     def _due_scan(self, reading: Reading, since: int, *, is_first_poll: bool) -> Scan | None:
         now, newest = self._context.view.now(), reading.coverage.newest
         was_down = is_first_poll or 0 < since < now - max(self.age, MIN_OUTAGE)
-        if not was_down and (not self._context.changes or self._poll_count < LATE_POLLS):
+        if not was_down and (not self._context.has_changes or self._poll_count < LATE_POLLS):
             return None
-        self._context.changes = self._poll_count = 0
+        self._context.has_changes, self._poll_count = False, 0
         # A clock that is ahead of all logs must not move the window.
         present = min(now, newest.created) if newest else now
         return Scan(now, min(since - RESTART_WINDOW if was_down else present, present - self.age), reading.reach)

@@ -17,7 +17,7 @@ class PollContext:
     Attributes:
         view: The feed as far as it was read, also if that is not committed yet.
         counted: Number of logs counted since the state was created.
-        changes: Number of pages with new observations since the late window was last read.
+        has_changes: Whether logs may have arrived since the late window was last read.
         listed_pending: Keys of the pending logs that the poll has read.
     """
 
@@ -25,7 +25,7 @@ class PollContext:
         self.view = view
         self.time_filter = TimeFilter(is_supported=view.feed.supports_time_filter)
         self.counted = counted
-        self.changes = 0
+        self.has_changes = False
         self.listed_pending: set[str] = set()
 
     def start_poll(self) -> None:
@@ -35,7 +35,7 @@ class PollContext:
 
     def add(self, page: LogPage, new: tuple[LogEntry, ...]) -> None:
         """Count a page and its new observations."""
-        self.changes += bool(new)
+        self.has_changes |= bool(new)
         self.counted += sum(entry.key not in page.statuses for entry in new)
         if self.view.pending_logs:
             self.listed_pending |= self.view.pending_logs.keys() & {entry.key for entry in page.entries}

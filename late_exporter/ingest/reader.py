@@ -103,14 +103,14 @@ class FeedReader:
             reading = msgspec.structs.replace(reading, coverage=coverage)
             yield Record(coverage=coverage)
             # All of it was just read, or above what an earlier poll has read, logs may have arrived late.
-            context.changes, self.is_first_poll, since = 0, is_resumed, view.now()
+            context.has_changes, self.is_first_poll, since = False, is_resumed, view.now()
         is_missing = yield from self._late_window.check(
             reading, since, LATE_POLLS * budget.urgent_pages, budget.deadline, is_first_poll=self.is_first_poll
         )
         if is_missing:
             self.scans.scan = Scan(view.now(), is_urgent=True)
         # Younger logs are settled by reading the late window.
-        young = view.now() - self._late_window.age if context.changes and budget.urgent_pages else view.now()
+        young = view.now() - self._late_window.age if context.has_changes and budget.urgent_pages else view.now()
         if budget.checks:
             yield from self._pending.settle(reading.coverage.retention_floor, budget.checks, young)
         is_urgent = self.scans.scan is not None and self.scans.scan.is_urgent

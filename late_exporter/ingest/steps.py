@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, ApiError
-from late_exporter.ingest.sweep import FetchPage, Sweep
-from late_exporter.model import LogEntry, LogPage
+from late_exporter.ingest.sweep import FetchPage
+from late_exporter.model import LogEntry
 from late_exporter.store.records import Coverage
 
 RequestKind: TypeAlias = Literal["post", "pending", "window", "scan"]
@@ -68,16 +68,3 @@ async def perform(steps: Generator[StepT, Any, ResultT], perform_step: Callable[
             resume = partial(steps.send, await perform_step(step))
         except REQUEST_FAILURES as exc:
             resume = partial(steps.throw, exc.without_frames())
-
-
-async def read_pages(sweep: Sweep, fetch: Callable[[FetchPage], Awaitable[LogPage]]) -> AsyncGenerator[LogPage]:
-    """Yield the pages of a sweep to its end, without those of a whole time, which only counting needs."""
-    pages: list[LogPage] = []
-
-    async def fetch_page(request: FetchPage) -> LogPage:
-        if not request.whole_time:
-            pages[:] = [await fetch(request)]
-        return pages[0]
-
-    while not sweep.is_complete:
-        yield await perform(sweep.read(), fetch_page)

@@ -27,9 +27,6 @@ from late_exporter.series import (
     Value,
 )
 
-MAX_EXEMPLAR_CHARACTERS = 128 - len("log_idpost_id")
-"""Characters that an exemplar has for the ids; OpenMetrics limits names and values together to 128."""
-
 MICROS_PER_SECOND = 1_000_000
 MAX_SUM_MICROS = 2**63 - 1
 """Sums saturate here: SQLite stores 64-bit integers, and one absurd duration must not fail a poll."""
@@ -86,11 +83,8 @@ def lag_micros(log: LogEntry, now: int) -> int:
     return max(0, now - (log.created or 0)) * 1000
 
 
-def _exemplar(log: LogEntry, now: int) -> Exemplar | None:
-    post_id = log.post_id or UNKNOWN
-    if len(log.key) + len(post_id) > MAX_EXEMPLAR_CHARACTERS:
-        return None
-    return Exemplar((("log_id", log.key), ("post_id", post_id)), min(log.created or 0, now) / 1000)
+def _exemplar(log: LogEntry, now: int) -> Exemplar:
+    return Exemplar((("log_id", log.key), ("post_id", log.post_id or UNKNOWN)), min(log.created or 0, now) / 1000)
 
 
 def _values(increment: ObserveLog, logs: Sequence[LogEntry], now: int) -> list[int]:
