@@ -148,7 +148,8 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
         without_ids: Identical logs are distinguished by an ordinal, which is only correct if the page contains all logs
             of that time.
         size: Number of logs that were requested.
-        statuses: Statuses in which its logs were read before, by key; a missing key is a new log. Only polls look.
+        statuses: Statuses in which its logs were read before, by key; a missing key is a new log. Empty unless a poll
+            has fetched the page.
         has_unreadable: Whether rows are left out that the API cannot deliver.
     """
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
 
 import msgspec
 
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.log_events import encode_event
+from late_exporter.feeds.vocabulary import ACTIONS, STATUSES
 from late_exporter.ingest.steps import Record
 from late_exporter.metrics.aggregation import count_logs
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
-from late_exporter.metrics.names import ENTRIES_REJECTED, SCHEMA_DRIFT
+from late_exporter.metrics.names import ENTRIES_REJECTED, LOGS, SCHEMA_DRIFT
 from late_exporter.model import MAX_CLOCK_SKEW_MS, LogEntry, LogKind, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog
 from late_exporter.store.records import Coverage, Observation
 
 LAG = "late_exporter_log_lag_seconds"
 RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
+
+PLATFORM_SERIES = (
+    *((LOGS, labels) for labels in product(ACTIONS, STATUSES)),
+    *(("late_publishing_retries_total", (status,)) for status in STATUSES),
+    ("late_publishing_rate_limit_pauses_total", ()),
+)
+"""Series that a platform has from its first log on, by their labels after the platform."""
 
 
 class BatchBuilder:
@@ -29,7 +38,6 @@ class BatchBuilder:
 
     Attributes:
         observations: The logs that were read, in that order.
-        zeros: Increments that create series at 0, for platforms that have none in the state.
         coverage: Coverage once they are committed; None leaves it.
         deleted_keys: Keys of pending logs that the API no longer has.
     """
@@ -41,23 +49,22 @@ class BatchBuilder:
         self._is_synced = is_synced
         self._kinds: dict[tuple[LogKind, bool], tuple[Increment, ...]] = {}
         self._distinct: dict[Increment, Increment] = {}
+        self._platforms: set[str] = set()
         self.observations: list[Observation] = []
-        self.zeros: list[Increment] = []
         self.coverage: Coverage | None = None
         self.deleted_keys: list[str] = []
-        label_limiter.start_batch()
 
-    def add(self, record: Record, *, now: int, floor: int) -> None:
-        """Add logs, and what is true once they are committed.
+    @property
+    def zeros(self) -> Sequence[Increment]:
+        """Increments that create the series of the platforms that have none in the state."""
+        workspace = self._scope.workspace
+        new = sorted(self._platforms - self._label_limiter.platforms(workspace))
+        series = [(family, (workspace, each, *labels)) for each in new for family, labels in PLATFORM_SERIES]
+        return [IncCounter(*each, amount=0) for each in series]
 
-        Args:
-            record: What was read.
-            now: API time in milliseconds.
-            floor: Creation time in milliseconds before which keys are pruned, so that a log would count twice.
-        """
+    def add(self, record: Record, now: int) -> None:
+        """Add logs, and what is true once they are committed; ``now`` is the API time in milliseconds."""
         for entry in record.entries:
-            if entry.created is not None and entry.created < floor:
-                continue
             increments = self._increments(entry.kind, record.by_reconciliation)
             if entry.created is not None and entry.created > now + MAX_CLOCK_SKEW_MS:
                 increments = _present_increments(entry, increments, now)
@@ -71,10 +78,10 @@ class BatchBuilder:
         """Return the increments of a kind of logs; those that other kinds have, too, are the same objects."""
         increments = self._kinds.get((log, by_reconciliation))
         if increments is None:
-            projected = list(self._project(log, by_reconciliation=by_reconciliation))
-            self.zeros += filter(_is_zero, projected)
-            increments = tuple(self._distinct.setdefault(one, one) for one in projected if not _is_zero(one))
+            projected = self._project(log, by_reconciliation=by_reconciliation)
+            increments = tuple(self._distinct.setdefault(one, one) for one in projected)
             self._kinds[log, by_reconciliation] = increments
+            self._platforms |= {one.labels[1] for one in increments if one.family == LOGS}
         return increments
 
     def _project(self, log: LogKind, *, by_reconciliation: bool) -> Iterator[Increment]:
@@ -90,10 +97,6 @@ class BatchBuilder:
         yield ObserveLog(LAG, labels, once_per_log=True, number="lag", bounds=CATALOGUE[LAG].buckets)
         if by_reconciliation:
             yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)
-
-
-def _is_zero(increment: Increment) -> bool:
-    return isinstance(increment, IncCounter) and not increment.amount
 
 
 def _present_increments(entry: LogEntry, increments: tuple[Increment, ...], now: int) -> tuple[Increment, ...]:

@@ -23,7 +23,7 @@ class KnownLogs:
             self._uncommitted[entry.key] = with_status(self._uncommitted.get(entry.key), entry.status)
 
     def drop_uncommitted(self) -> None:
-        """Forget the logs that are not in the state, because they are now, or were dropped."""
+        """Forget the uncommitted logs, after a commit or because they were dropped."""
         self._uncommitted.clear()
 
     async def look_up(self, page: LogPage) -> Mapping[str, frozenset[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 
 import msgspec
 
@@ -41,8 +42,8 @@ class FeedRecorder:
 
     Attributes:
         state: What is committed.
-        batch: What was read since.
-        known_logs: The logs of both.
+        batch: What was read since the last commit.
+        known_logs: Statuses of the logs that are stored, or in the batch.
         unsaved_increments: Increments that could not be saved yet, shared by the feeds of the workspace.
         is_shown: Whether the logs of the feed are shown: since the first poll of this process that has read everything.
         recorded_count: Number of observations committed since the start.
@@ -89,11 +90,6 @@ class FeedRecorder:
         return self.coverage is not None and self.coverage.is_synced
 
     @property
-    def _floor(self) -> int:
-        """Creation time in milliseconds before which logs are never counted."""
-        return self.coverage.retention_floor if self.coverage is not None else 0
-
-    @property
     def complete_since(self) -> int | None:
         """Time in milliseconds since which every log is recorded; None before the first sync is complete."""
         coverage = self.coverage
@@ -113,6 +109,7 @@ class FeedRecorder:
         Raises:
             StoreError: That cannot be committed.
         """
+        self.start_batch()
         coverage = self.coverage
         if coverage is not None and not self.state.log_count:
             coverage = Coverage(coverage.retention_floor, coverage.complete_since, generation=feed.generation)
@@ -137,7 +134,6 @@ class FeedRecorder:
                 is_switched=True,
             )
         if coverage is not None:
-            self.start_batch()
             self.record(Record(coverage=coverage, deleted_keys=tuple(self.state.pending_logs)), now)
             await self.commit(now)
         self.feed = feed
@@ -151,7 +147,7 @@ class FeedRecorder:
 
     def record(self, record: Record, now: int) -> None:
         """Take logs for the next commit, and what is true then; ``now`` is the API time in milliseconds."""
-        self.batch.add(record, now=now, floor=self._floor)
+        self.batch.add(record, now)
         self.known_logs.add_uncommitted(record.entries)
         self._uncommitted[self.scope] = len(self.batch.observations)
 
@@ -212,25 +208,28 @@ class FeedRecorder:
             self._registry.remove_gauge(family, self.scope)
 
     def _build_batch(self, now: int, increments: Sequence[Increment], progress: bytes | None) -> Batch:
-        read, coverage, failures, committed_at = self.batch, self.batch.coverage, self.state.failures, self.clock()
-        retention_floor, prune_before = self._floor, None
+        committed_at, coverage, prune_before = self.clock(), self.batch.coverage, None
+        retention_floor = self.coverage.retention_floor if self.coverage is not None else 0
         if coverage is not None and coverage.newest is not None:
             # The time of the newest log bounds what a wrong clock can prune.
             newest = min(now, int(committed_at * 1000), coverage.newest.created)
             prune_before = newest - self.feed.retention - RETENTION_MARGIN
             retention_floor = max(retention_floor, coverage.retention_floor, prune_before)
             coverage = msgspec.structs.replace(coverage, retention_floor=retention_floor)
+        # A log that was pruned, or is about to be, would be counted twice.
+        observations = [each for each in self.batch.observations if (each.entry.created or now) >= retention_floor]
+        failures = self.state.failures
         if self.recent_attempts is not None:
-            failures = add_failures(failures, (each.entry for each in read.observations), retention_floor)
+            failures = add_failures(failures, (each.entry for each in observations), retention_floor)
         return Batch(
             scope=self.scope,
             committed_at=committed_at,
             now=now,
-            observations=read.observations,
-            increments=[*increments, *read.zeros],
+            observations=observations,
+            increments=[*increments, *self.batch.zeros],
             series_created_at=0.0 if self._is_history(now) else committed_at,
             coverage=coverage,
-            deleted_keys=read.deleted_keys,
+            deleted_keys=self.batch.deleted_keys,
             prune_before=prune_before,
             progress=progress,
             failures=None if failures == self.state.failures else failures,
@@ -282,9 +281,9 @@ class FeedRecorder:
 
     def _show_live(self, observations: Sequence[Observation], now: int) -> None:
         """Show the lag and the exemplars of logs that are no history."""
-        for entry in (observation.entry for observation in observations):
-            if entry.created is not None and not entry.rejection_reason:
-                self.last_lag = lag_micros(entry, now) / 1_000_000
+        live = (o.entry for o in reversed(observations) if o.entry.created is not None and not o.entry.rejection_reason)
+        for entry in islice(live, 1):
+            self.last_lag = lag_micros(entry, now) / 1_000_000
         for observation in observations:
             for increment in observation.increments:
                 if isinstance(increment, ObserveLog) and increment.has_exemplar:

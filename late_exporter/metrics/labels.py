@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from itertools import product
 from types import MappingProxyType
 
 import msgspec
@@ -16,7 +15,7 @@ from late_exporter.feeds.status import HEALTH_STATUSES, POST_STATUSES
 from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, FAILURE_CATEGORIES, METHODS, PLATFORMS, STATUSES
 from late_exporter.metrics.names import LABEL_OVERFLOW, LOGS, SCHEMA_DRIFT
 from late_exporter.model import UNKNOWN
-from late_exporter.series import IncCounter, Increment, Labels, ObserveHistogram, ObserveLog, Series
+from late_exporter.series import IncCounter, Increment, ObserveHistogram, ObserveLog, Series
 
 CODES = (
     "MEDIA_UPLOAD_FAILED", "PERMISSION_DENIED", "RATE_LIMITED", "TOKEN_EXPIRED",
@@ -55,7 +54,6 @@ class LabelLimiter:
         self._limits = {label: max_accounts if label == "account_id" else max_values for label in KNOWN_VALUES}
         self._accepted_values: dict[tuple[str, str], set[str]] = {}
         self._known_platforms: dict[str, set[str]] = {}
-        self._announced_platforms: set[tuple[str, str]] = set()
 
     def restore(self, series: Iterable[Series]) -> None:
         """Accept the label values of stored series, so that a restart changes no label."""
@@ -87,10 +85,6 @@ class LabelLimiter:
         accepted_values.add(value)
         return value
 
-    def start_batch(self) -> None:
-        """Start a batch, in which every platform that is not stored yet gets its initial zeros once."""
-        self._announced_platforms.clear()
-
     def apply(self, increments: Iterable[Increment]) -> Iterator[Increment]:
         """Yield the increments with limited labels and the buckets of the catalogue, and count the replaced values."""
         for increment in increments:
@@ -110,22 +104,7 @@ class LabelLimiter:
                 yield IncCounter(LABEL_OVERFLOW, (original[0], family.name, label))
         if is_per_account and labels[2] == OTHER and family.kind == "gauge":
             return
-        yield from self._initial_zeros(family, labels)
         if isinstance(increment, ObserveHistogram | ObserveLog):
             yield msgspec.structs.replace(increment, labels=labels, bounds=family.buckets)
         else:
             yield msgspec.structs.replace(increment, labels=labels)
-
-    def _initial_zeros(self, family: Family, labels: Labels) -> Iterator[Increment]:
-        """Start every action and status of a platform at zero with its first log, until they are stored."""
-        if family.name != LOGS:
-            return
-        platform = (labels[0], labels[1])
-        if platform[1] in self.platforms(platform[0]) or platform in self._announced_platforms:
-            return
-        self._announced_platforms.add(platform)
-        for action, status in product(ACTIONS, STATUSES):
-            yield IncCounter(LOGS, (*platform, action, status), amount=0)
-        for status in STATUSES:
-            yield IncCounter("late_publishing_retries_total", (*platform, status), amount=0)
-        yield IncCounter("late_publishing_rate_limit_pauses_total", platform, amount=0)

@@ -74,7 +74,9 @@ def update_pending(
     feed_id: int,
     new: Sequence[Observation],
     statuses: Mapping[str, frozenset[str]],
-    ended_keys: Sequence[str] | None,
+    ended_keys: Sequence[str],
+    *,
+    has_pending: bool,
 ) -> bool:
     """Add and delete pending logs; return whether one may have changed.
 
@@ -83,18 +85,19 @@ def update_pending(
         feed_id: Id of the feed.
         new: Observations that the transaction adds.
         statuses: Statuses of their logs by key, with the new ones.
-        ended_keys: Keys of logs that are gone; None if the feed has no pending logs.
+        ended_keys: Keys of logs that are gone.
+        has_pending: Whether the feed had pending logs before.
     """
     # A log that has another status is final: an outdated response must not make it pending again.
     pending = [o.entry for o in new if statuses[o.entry.key] == {PENDING}]
     rows = [(feed_id, e.key, e.created or 0, e.platform, e.action, e.post_id) for e in pending]
     transaction.executemany(ADD_PENDING, rows)
-    if ended_keys is None:  # Usually, and all logs of a catch-up are final.
-        return bool(rows)
+    if not has_pending and not rows:  # Usually none is pending, and all logs of a catch-up are final.
+        return False
     final = [o.entry.key for o in new if o.entry.status != PENDING]
     ended = [(feed_id, key) for key in (*final, *ended_keys)]
     transaction.executemany(END_PENDING, ended)
-    return bool(rows or ended)
+    return True
 
 
 def accounting(queries: Queries, feed_id: int, workspace: str) -> FeedAccounting:

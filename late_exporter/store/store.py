@@ -171,8 +171,9 @@ class Store:
         series_rows.write(transaction, feed.workspace_id, series_values)
         queue_events(transaction, feed.id, new, batch.committed_at)
         expired = self._pruner.prune(transaction, feed.id, batch.prune_before)
+        ended_keys = [*batch.deleted_keys, *expired.keys]
         pending_changed = feed_rows.update_pending(
-            transaction, feed.id, new, statuses, [*batch.deleted_keys, *expired.keys] if feed.has_pending else None
+            transaction, feed.id, new, statuses, ended_keys, has_pending=feed.has_pending
         )
         cursor = transaction.execute(
             UPDATE_FEED,
