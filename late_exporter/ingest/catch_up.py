@@ -43,7 +43,7 @@ class CatchUp:
 
     def __init__(self, context: PollContext) -> None:
         self._context = context
-        self._view = context.view
+        self._fetcher = context.fetcher
         self._head_failures = 0
 
     def read(self, interrupt_at: float) -> StepsTo[Reading]:
@@ -75,7 +75,7 @@ class CatchUp:
         Returns:
             The coverage, and whether there is such a gap.
         """
-        previous = self._view.coverage or self._initial_coverage(head)
+        previous = self._fetcher.coverage or self._initial_coverage(head)
         lower = previous.newest.created if previous.newest else previous.retention_floor
         _require_recognised(head, previous, lower)
         new = new_entries(head, previous.retention_floor)
@@ -86,14 +86,14 @@ class CatchUp:
         if is_known or reaches(head, lower) or (head.is_last and previous.is_synced):
             has_gap, coverage = False, self._caught_up(coverage, previous.caught_up_at, head)
         else:
-            gap = Gap(_oldest(head, ListPosition(self._view.now(), "")), lower, depth, previous.caught_up_at)
+            gap = Gap(_oldest(head, ListPosition(self._fetcher.now(), "")), lower, depth, previous.caught_up_at)
             has_gap, coverage = True, msgspec.structs.replace(coverage, gaps=(gap, *gaps))
         self._context.add(head, new)
         yield Record(new, coverage)
         return coverage, has_gap
 
     def _initial_coverage(self, head: LogPage) -> Coverage:
-        newest, feed, config = max(head.times, default=None), self._view.feed, self._view.config
+        newest, feed, config = max(head.times, default=None), self._fetcher.feed, self._fetcher.config
         lookback = int(config.lookback * 1000)
         floor = self._plausible_time(newest) - min(lookback, feed.retention)
         if newest is not None:
@@ -130,7 +130,7 @@ class CatchUp:
                     return coverage, False
                 coverage = _shrink(coverage, page, sweep.cursor.depth, len(new))
                 yield Record(new, coverage)
-                if coverage.gaps[0].upper.created < first_upper and self._view.monotonic() > interrupt_at:
+                if coverage.gaps[0].upper.created < first_upper and self._fetcher.monotonic() > interrupt_at:
                     return coverage, True
         except REQUEST_FAILURES:
             gap, *others = coverage.gaps
@@ -150,9 +150,9 @@ class CatchUp:
     def _caught_up(self, coverage: Coverage, since: int, page: LogPage) -> Coverage:
         """Return the coverage after a gap was closed by a page; logs that expired unread since ``since`` are lost."""
         # A start after both the present and the newest log was set by a clock that was ahead.
-        newest, now = coverage.newest.created if coverage.newest else None, self._view.now()
+        newest, now = coverage.newest.created if coverage.newest else None, self._fetcher.now()
         complete_since = min(coverage.complete_since, max(now, newest or 0))
-        oldest_listed = self._plausible_time(newest if page.entries else None) - self._view.feed.retention
+        oldest_listed = self._plausible_time(newest if page.entries else None) - self._fetcher.feed.retention
         if since and since < oldest_listed:
             complete_since = max(complete_since, oldest_listed)
         caught_up_at = coverage.caught_up_at if coverage.gaps else now
@@ -160,8 +160,8 @@ class CatchUp:
 
     def _plausible_time(self, newest: int | None) -> int:
         """Return the API time, or that of the newest log: a clock by which even that one has expired is wrong."""
-        now = self._view.now()
-        return now if newest is None or newest > now - self._view.feed.retention else newest
+        now = self._fetcher.now()
+        return now if newest is None or newest > now - self._fetcher.feed.retention else newest
 
 
 def _require_recognised(page: LogPage, coverage: Coverage, mark: int) -> None:

@@ -39,7 +39,7 @@ UNREADABLE_ROWS = "late_exporter_unreadable_rows_total"
 
 
 class Fetcher:
-    """Requests pages and looks up which of their logs are known; the view of the reader on its feed.
+    """Requests pages and looks up which of their logs are known; what the reader sees of its feed.
 
     Attributes:
         list_total: Number of logs of the whole list as last reported by the API; 0 if unknown.

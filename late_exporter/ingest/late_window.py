@@ -42,7 +42,7 @@ class LateWindow:
     @property
     def age(self) -> int:
         """Age in milliseconds up to which logs may appear late."""
-        return int(self._context.view.config.late_window * 1000)
+        return int(self._context.fetcher.config.late_window * 1000)
 
     def restart(self, surplus: tuple[int, ...]) -> None:
         """Continue from what is committed."""
@@ -75,7 +75,7 @@ class LateWindow:
         return self._are_logs_missing(total - context.counted, was_checked=was_checked)
 
     def _due_scan(self, reading: Reading, since: int, *, is_first_poll: bool) -> Scan | None:
-        now, newest = self._context.view.now(), reading.coverage.newest
+        now, newest = self._context.fetcher.now(), reading.coverage.newest
         was_down = is_first_poll or 0 < since < now - max(self.age, MIN_OUTAGE)
         if not was_down and (not self._context.has_changes or self._poll_count < LATE_POLLS):
             return None

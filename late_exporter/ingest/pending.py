@@ -62,8 +62,8 @@ class PendingChecks:
 
     def __init__(self, context: PollContext) -> None:
         self._context = context
-        self._view = context.view
-        self._kind: RequestKind = "window" if context.view.feed.supports_time_filter else "post"
+        self._fetcher = context.fetcher
+        self._kind: RequestKind = "window" if context.fetcher.feed.supports_time_filter else "post"
         self._waits = _Waits()
         self._has_list = True
         self._list: Sweep | None = None
@@ -83,7 +83,7 @@ class PendingChecks:
             budget: Number of requests after which no further log is looked up.
             young: Creation time after which logs are left to later polls.
         """
-        pending, read_keys = self._view.pending_logs, self._context.listed_pending
+        pending, read_keys = self._fetcher.pending_logs, self._context.listed_pending
         self._waits.start_poll(pending.keys())
         self._unlisted &= pending.keys()
         self._missed &= pending.keys()
@@ -94,7 +94,7 @@ class PendingChecks:
             yield from self._read_list(pending)
         if not self._has_list:
             self._unlisted = set(pending)
-        yield from self._look_up(logs, floor, self._view.request_count + budget)
+        yield from self._look_up(logs, floor, self._fetcher.request_count + budget)
 
     def _read_list(self, pending: Mapping[str, PendingLog]) -> StepsTo[None]:
         """Read a page of the list of pending logs; at its end, note those that are not on it."""
@@ -125,7 +125,7 @@ class PendingChecks:
         """Look up the logs that are not on the list, up to a number of requests."""
         failure_count = 0
         for log in logs:
-            if self._view.request_count >= last_request or failure_count == MAX_FAILURES:
+            if self._fetcher.request_count >= last_request or failure_count == MAX_FAILURES:
                 return
             if log.key not in self._unlisted or not self._waits.are_over(log.key) or not self._can_find(log):
                 continue

@@ -12,18 +12,19 @@ if TYPE_CHECKING:
 
 
 class PollContext:
-    """The feed, and what polls have read of it.
+    """What polls have read of a feed.
 
     Attributes:
-        view: The feed as far as it was read, also if that is not committed yet.
+        fetcher: The coverage, the pending logs and the API time of the feed, also if they are not committed yet. Only
+            read here: requests are steps.
         counted: Number of logs counted since the state was created.
         has_changes: Whether logs may have arrived since the late window was last read.
         listed_pending: Keys of the pending logs that the poll has read.
     """
 
-    def __init__(self, view: Fetcher, counted: int) -> None:
-        self.view = view
-        self.time_filter = TimeFilter(is_supported=view.feed.supports_time_filter)
+    def __init__(self, fetcher: Fetcher, counted: int) -> None:
+        self.fetcher = fetcher
+        self.time_filter = TimeFilter(is_supported=fetcher.feed.supports_time_filter)
         self.counted = counted
         self.has_changes = False
         self.listed_pending: set[str] = set()
@@ -37,8 +38,8 @@ class PollContext:
         """Count a page and its new observations."""
         self.has_changes |= bool(new)
         self.counted += sum(entry.key not in page.statuses for entry in new)
-        if self.view.pending_logs:
-            self.listed_pending |= self.view.pending_logs.keys() & {entry.key for entry in page.entries}
+        if self.fetcher.pending_logs:
+            self.listed_pending |= self.fetcher.pending_logs.keys() & {entry.key for entry in page.entries}
 
 
 def new_entries(page: LogPage, retention_floor: int) -> tuple[LogEntry, ...]:

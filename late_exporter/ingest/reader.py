@@ -64,9 +64,9 @@ class FeedReader:
         is_first_poll: Whether no poll has succeeded yet.
     """
 
-    def __init__(self, view: Fetcher, progress: Progress) -> None:
-        self._view = view
-        self._context = PollContext(view, progress.counted)
+    def __init__(self, fetcher: Fetcher, progress: Progress) -> None:
+        self._fetcher = fetcher
+        self._context = PollContext(fetcher, progress.counted)
         self._catch_up = CatchUp(self._context)
         self._late_window = LateWindow(self._context, progress.surplus)
         self._pending = PendingChecks(self._context)
@@ -79,7 +79,9 @@ class FeedReader:
 
     @property
     def progress(self) -> Progress:
-        return Progress(self._view.feed.generation, self.scans.scan, self._context.counted, self._late_window.surplus)
+        return Progress(
+            self._fetcher.feed.generation, self.scans.scan, self._context.counted, self._late_window.surplus
+        )
 
     def restart(self, progress: Progress) -> None:
         """Continue from what is committed."""
@@ -91,26 +93,27 @@ class FeedReader:
 
         Only the newest logs and the gaps decide the outcome: any other request that fails is reported and tried again.
         """
-        context, view = self._context, self._view
+        context, fetcher = self._context, self._fetcher
         context.start_poll()
         self.scans.completed, self.scans.is_abandoned = None, False
-        since, is_resumed = view.coverage.caught_up_at if view.coverage else 0, view.coverage is not None
+        since, is_resumed = fetcher.coverage.caught_up_at if fetcher.coverage else 0, fetcher.coverage is not None
         reading = yield from self._catch_up.read(budget.interrupt_at)
         if reading.is_partial:
             return True
         if not reading.coverage.is_synced:
-            coverage = msgspec.structs.replace(reading.coverage, is_synced=True, published_at=view.now())
+            coverage = msgspec.structs.replace(reading.coverage, is_synced=True, published_at=fetcher.now())
             reading = msgspec.structs.replace(reading, coverage=coverage)
             yield Record(coverage=coverage)
-            # All of it was just read, or above what an earlier poll has read, logs may have arrived late.
-            context.has_changes, self.is_first_poll, since = False, is_resumed, view.now()
+            # A first sync without an interruption has just read everything. After a resumed one, logs may have arrived
+            # late above the place where it went on, as after a restart.
+            context.has_changes, self.is_first_poll, since = False, is_resumed, fetcher.now()
         is_missing = yield from self._late_window.check(
             reading, since, LATE_POLLS * budget.urgent_pages, budget.deadline, is_first_poll=self.is_first_poll
         )
         if is_missing:
-            self.scans.scan = Scan(view.now(), is_urgent=True)
+            self.scans.scan = Scan(fetcher.now(), is_urgent=True)
         # Younger logs are settled by reading the late window.
-        young = view.now() - self._late_window.age if context.has_changes and budget.urgent_pages else view.now()
+        young = fetcher.now() - self._late_window.age if context.has_changes and budget.urgent_pages else fetcher.now()
         if budget.checks:
             yield from self._pending.settle(reading.coverage.retention_floor, budget.checks, young)
         is_urgent = self.scans.scan is not None and self.scans.scan.is_urgent

@@ -51,7 +51,7 @@ class ScanReader:
 
     def __init__(self, context: PollContext, scan: Scan | None = None, *, is_reconciliation: bool) -> None:
         self._context = context
-        self._view = context.view
+        self._fetcher = context.fetcher
         self._is_reconciliation = is_reconciliation
         self.scan = scan
         self.completed: Scan | None = None
@@ -70,7 +70,7 @@ class ScanReader:
             self._context.time_filter, scan.cursor or reading.below_head, lower, failure_count=scan.failure_count
         )
         try:
-            while page_count > 0 and self._view.monotonic() < deadline:
+            while page_count > 0 and self._fetcher.monotonic() < deadline:
                 page = yield from sweep.read()
                 scan = yield from self._record(page, scan, sweep.cursor, reading.coverage.retention_floor)
                 page_count -= 1
@@ -85,7 +85,7 @@ class ScanReader:
 
     def _record(self, page: LogPage, scan: Scan, cursor: Cursor, retention_floor: int) -> StepsTo[Scan]:
         new = new_entries(page, retention_floor)
-        missed_before = self._view.now() - RECONCILED_AGE if self._is_reconciliation else 0
+        missed_before = self._fetcher.now() - RECONCILED_AGE if self._is_reconciliation else 0
 
         def is_missed(entry: LogEntry) -> bool:
             return entry.created is not None and entry.created < missed_before
