@@ -14,18 +14,6 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from tests.rules import promql
 from tests.rules.promql import Selector
 
-__all__ = [
-    "FOLDER",
-    "PROCESS_SERIES",
-    "UNTARGETED_SERIES",
-    "DashboardFile",
-    "Json",
-    "expand_variables",
-    "labels_of",
-    "load_dashboards",
-    "selectors",
-]
-
 FOLDER = Path(__file__).parents[2] / "grafana" / "dashboards"
 
 Json: TypeAlias = dict[str, Any]

@@ -20,17 +20,6 @@ from tests.e2e.program import wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.support.clock import HOUR
 
-__all__ = [
-    "DASHBOARDS",
-    "PREVIEW",
-    "ROOT",
-    "THEMES",
-    "FindTool",
-    "day_in_prometheus",
-    "draw_dashboards",
-    "simulate_day",
-]
-
 ROOT = Path(__file__).parents[2]
 PREVIEW = ROOT / "grafana" / "preview"
 VITE = PREVIEW / "node_modules" / ".bin" / "vite"

@@ -18,8 +18,6 @@ import yaml
 from tests.dashboards.dashboard_files import UNTARGETED_SERIES
 from tests.e2e.prometheus import PrometheusApi
 
-__all__ = ["ActivePeriod", "active_periods", "sample_lines"]
-
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus"
 
 STEP = 60

@@ -37,8 +37,6 @@ from tests.support.outputs import FakeOutput
 from tests.support.steps import drive, offload_in_steps
 from tests.support.world import World
 
-__all__ = ["DETAILED_BEGIN", "END", "DayOfScrapes"]
-
 SEED = 2
 FEEDS = ("publishing", "connections", "api_request")
 HEADERS = {"Authorization": f"Bearer {KEY}", "User-Agent": "late-exporter/0.1.0"}

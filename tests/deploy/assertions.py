@@ -21,20 +21,6 @@ from tests.deploy.manifests import (
     volumes_by_path,
 )
 
-__all__ = [
-    "CUSTOM_RESOURCES",
-    "MONITORS",
-    "OTHER_MONITORS",
-    "assert_one_writer",
-    "assert_probes",
-    "assert_restricted",
-    "assert_scrape_config",
-    "assert_selectors",
-    "assert_valid",
-    "assert_web_config",
-    "certificates",
-]
-
 MONITORS = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
 """Monitor kinds of Prometheus Operator, with the field that lists their scrapes."""
 

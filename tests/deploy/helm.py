@@ -7,8 +7,6 @@ from collections.abc import Mapping
 
 from tests.deploy.manifests import Manifest, helm_template, parse_documents
 
-__all__ = ["SECRET_SETTING", "render_release"]
-
 SECRET_SETTING = "apiKey.existingSecret=late-api-key"
 
 

@@ -17,23 +17,6 @@ from late_exporter.cli.parser import parse
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings
 
-__all__ = [
-    "VERSIONS",
-    "Manifest",
-    "abridge",
-    "container_spec",
-    "find_resource",
-    "find_workload",
-    "helm_template",
-    "install_commands",
-    "kustomize",
-    "load_settings",
-    "parse_documents",
-    "pod_spec",
-    "run_script",
-    "volumes_by_path",
-]
-
 Manifest: TypeAlias = Mapping[str, Any]
 
 VERSIONS = ("1.25", "1.37")

@@ -12,8 +12,6 @@ from typing import Any, Self
 
 from tests.e2e.program import DEFAULT_TIMEOUT, wait_until
 
-__all__ = ["Sandbox", "children", "remove_cgroups", "run"]
-
 # PID 1 adopts orphans; bash reaps them.
 INIT_SCRIPT = "sleep infinity & wait"
 

@@ -19,16 +19,6 @@ from tests.support.clock import VirtualClock
 from tests.support.status_api import StatusApi
 from tests.support.world import World
 
-__all__ = [
-    "KEY",
-    "FaultHandler",
-    "HttpExchange",
-    "LateServer",
-    "drip",
-    "hang",
-    "respond_with",
-]
-
 KEY = "sk_" + "c0ffee42" * 8
 
 Headers: TypeAlias = Mapping[str, str]
@@ -68,6 +58,8 @@ class HttpExchange:
 
 
 class RequestHandler(BaseHTTPRequestHandler):
+    """Lets the API respond to each request."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: HttpServer
@@ -85,6 +77,8 @@ class RequestHandler(BaseHTTPRequestHandler):
 
 
 class HttpServer(ThreadingHTTPServer):
+    """A server that knows its open connections."""
+
     daemon_threads = True
     request_queue_size = 64
     owner: LateServer

@@ -21,19 +21,6 @@ from urllib.parse import urlsplit
 from tests.e2e.late import KEY
 from tests.support.samples import Samples
 
-__all__ = [
-    "DEFAULT_TIMEOUT",
-    "ROOT",
-    "ExporterProcess",
-    "HttpResponse",
-    "http_get",
-    "http_request",
-    "start_process",
-    "wait_equal",
-    "wait_until",
-    "with_default_signals",
-]
-
 DEFAULT_TIMEOUT = 300.0
 """Seconds after which a test fails. Long, so that tests do not fail on a busy machine."""
 

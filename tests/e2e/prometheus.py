@@ -12,8 +12,6 @@ from urllib.parse import urlencode
 
 from tests.e2e.program import DEFAULT_TIMEOUT, http_get, start_process, wait_until
 
-__all__ = ["PrometheusApi", "ResultRow", "run_prometheus"]
-
 ResultRow: TypeAlias = Mapping[str, Any]
 
 

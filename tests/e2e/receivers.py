@@ -11,9 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import BaseServer, StreamRequestHandler, ThreadingTCPServer
 from typing import Any, NamedTuple, Self, TypeAlias
 
-__all__ = ["AlertReceivers", "Notification"]
-
-
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
 
@@ -32,6 +29,8 @@ class Notification(NamedTuple):
 
 
 class WebhookHandler(BaseHTTPRequestHandler):
+    """Records each posted document."""
+
     server: WebhookServer
 
     def do_POST(self) -> None:
@@ -47,6 +46,8 @@ class WebhookHandler(BaseHTTPRequestHandler):
 
 
 class WebhookServer(ThreadingHTTPServer):
+    """Server of webhooks and services."""
+
     daemon_threads = True
     owner: AlertReceivers
 
@@ -74,6 +75,8 @@ class MailHandler(StreamRequestHandler):
 
 
 class MailServer(ThreadingTCPServer):
+    """Server of mails."""
+
     daemon_threads = True
     owner: AlertReceivers
 

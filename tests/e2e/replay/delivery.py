@@ -17,8 +17,6 @@ from tests.e2e.receivers import AlertReceivers
 from tests.e2e.replay.evaluation import FiringAlert
 from tests.e2e.replay.recording import MINUTE, START
 
-__all__ = ["EXTERNAL_URL", "FAR_FUTURE", "Message", "deliver", "post_alerts", "shipped_config"]
-
 DEPLOY = Path(__file__).parents[3] / "deploy"
 EXTERNAL_URL = "https://alertmanager.example"
 FAR_FUTURE = "2100-01-01T00:00:00Z"

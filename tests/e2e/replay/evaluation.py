@@ -15,8 +15,6 @@ from deploy.prometheus.files import render
 from tests.e2e.replay.recording import LEAD_MINUTES, TOTAL_MINUTES, SampleRow
 from tests.rules.promql import selectors
 
-__all__ = ["FiringAlert", "evaluate"]
-
 TARGET_LABELS = {"job": "late", "instance": "exporter.example:10077"}
 FAILED_CHECK = re.compile(r"alertname: (\w+), time: (\S+?),.*?got:\[(.*?)\n {12}\]", re.DOTALL)
 ALERT = re.compile(r"Labels:\{(.*)\}\n\s+Annotations:\{(.*)\}")
