@@ -29,6 +29,7 @@ from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.ingest.webhooks import REJECTION_RESPONSES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.store.schema import TABLES
+from tests.e2e.program import run_command
 from tests.support.documents import DOCUMENTS, ROOT, blocks, commands, document, inline_commands, spans
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -247,9 +248,7 @@ def test_web_configuration_loads(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_other_exporters_accept_the_web_configuration(tmp_path: Path, require_tool: Callable[[str], str]) -> None:
     """The web configuration in docs/configuration.md has only keys of the exporter-toolkit."""
-    command = [require_tool("promtool"), "check", "web-config", str(_write_web_configuration(tmp_path))]
-    process = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert 0 == process.returncode, process.stderr
+    run_command(require_tool("promtool"), "check", "web-config", _write_web_configuration(tmp_path))
 
 
 @pytest.mark.e2e
@@ -264,9 +263,7 @@ def test_prometheus_accepts_the_scrape_configurations(tmp_path: Path, require_to
     assert len(configs) >= 5
     for config in configs:
         (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-        command = [promtool, "check", "config", "--syntax-only", str(tmp_path / "prometheus.yml")]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        assert 0 == done.returncode, done.stderr
+        run_command(promtool, "check", "config", "--syntax-only", tmp_path / "prometheus.yml")
 
 
 def _prometheus_configs(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -283,9 +280,8 @@ def test_prometheus_accepts_the_queries(tmp_path: Path, require_tool: Callable[[
     queries = [query for path in DOCUMENTS for query in blocks(path.read_text("utf-8"), "promql")]
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "documents", "rules": rules}]}))
-    command = [require_tool("promtool"), "check", "rules", str(tmp_path / "rules.yml")]
-    checked = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert f"SUCCESS: {len(queries)} rules found" in checked.stdout
+    checked = run_command(require_tool("promtool"), "check", "rules", tmp_path / "rules.yml")
+    assert f"SUCCESS: {len(queries)} rules found" in checked
 
 
 def test_links_lead_somewhere() -> None:
@@ -316,8 +312,7 @@ def _leads(path: Path, link: str) -> bool:
 
 def test_links_on_an_index_page_are_absolute() -> None:
     """The README of a distribution has no relative link, and leads to the repository in [project.urls]."""
-    command = [sys.executable, "-m", "hatch_fancy_pypi_readme"]
-    text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    text = run_command(sys.executable, "-m", "hatch_fancy_pypi_readme", cwd=ROOT)
     source = PROJECT["urls"]["Source"]
     links = [link for link in _links(text) if not link.startswith("#")]
     assert [] == [link for link in links if "://" not in link]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 import yaml
+
+from tests.e2e.program import run_command
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -58,6 +59,4 @@ def test_release_needs_tests_and_approval() -> None:
 def test_zizmor_finds_nothing(require_tool: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Zizmor reports nothing with its strictest persona."""
     monkeypatch.setenv("PATH", f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    command = [require_tool("zizmor"), "--offline", "--no-progress", "--persona=auditor", "."]
-    workflow = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (0, "") == (workflow.returncode, "" if not workflow.returncode else workflow.stdout)
+    run_command(require_tool("zizmor"), "--offline", "--no-progress", "--persona=auditor", ".", cwd=ROOT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from tests.deploy.manifests import (
     parse_documents,
     run_script,
 )
+from tests.e2e.program import run_command
 
 pytestmark = pytest.mark.helm
 
@@ -151,7 +151,7 @@ def test_empty_peer_list_denies_scrapes(helm: str) -> None:
 @pytest.mark.e2e
 def test_package_contents(helm: str, tmp_path: Path) -> None:
     """The package has the program's version, the rules and the dashboards, and no examples."""
-    subprocess.run([helm, "package", CHART, "--destination", tmp_path], check=True, capture_output=True, timeout=60)
+    run_command(helm, "package", CHART, "--destination", tmp_path)
     with tarfile.open(tmp_path / f"late-exporter-{__version__}.tgz") as archive:
         names = set(archive.getnames())
     assert {"files/rules/late-exporter.essential.yml", "files/dashboards/late-overview.json"} <= {

@@ -28,12 +28,12 @@ from tests.deploy.manifests import (
     find_resource,
     find_workload,
     install_commands,
-    kustomize,
     load_settings,
     parse_documents,
     pod_spec,
     run_script,
 )
+from tests.e2e.program import run_command
 
 pytestmark = pytest.mark.kubernetes
 
@@ -72,7 +72,7 @@ def build(tmp_path: Path, require_tool: Callable[[str], str]) -> Build:
             "components": [os.path.relpath(COMPONENTS / name, folder) for name in components],
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), "utf-8")
-        return kustomize(kubectl, folder)
+        return run_command(kubectl, "kustomize", folder)
 
     return make
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.late import LateServer
+from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess
 from tests.support.postgres import Cluster, find_programs, running_cluster
 
@@ -33,6 +33,18 @@ def start_exporter(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> C
 
     def start(*arguments: str, **options: Any) -> ExporterProcess:
         return exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, *arguments, **options))
+
+    return start
+
+
+@pytest.fixture
+def start_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
+    """Return a function that starts a command with the API, and with the state of the exporter below ``tmp_path``."""
+
+    def start(*arguments: str, **environ: str) -> ExporterProcess:
+        options = (f"--api.base-url={late.url}", f"--state.url=sqlite:///{tmp_path / 'state.db'}")
+        env = {"LATE_API_KEY": KEY, **environ}
+        return exit_stack.enter_context(ExporterProcess(tmp_path, *arguments, *options, env=env))
 
     return start
 

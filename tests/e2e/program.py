@@ -119,6 +119,15 @@ def with_default_signals(command: Sequence[str]) -> list[str]:
     return ["env", "--default-signal=HUP,INT,TERM", *command]
 
 
+def run_command(*command: str | Path, check: bool = True, **options: Any) -> str:
+    """Run a command and return its standard output; raise AssertionError with all of its output if it fails."""
+    defaults = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": DEFAULT_TIMEOUT}
+    process = subprocess.run([*map(str, command)], check=False, **{**defaults, **options})
+    output = f"{' '.join(map(str, command))}\n{process.stdout}{process.stderr or ''}"
+    assert not check or 0 == process.returncode, output
+    return str(process.stdout)
+
+
 @contextmanager
 def start_process(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process with default signal handling, and kill its process group at the end of the block."""

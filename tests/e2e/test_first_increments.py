@@ -16,8 +16,7 @@ import pytest
 
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
-from tests.e2e.prometheus import PrometheusApi
-from tests.e2e.test_prometheus import scrape_with_prometheus
+from tests.e2e.prometheus import PrometheusApi, scrape_with_prometheus
 from tests.e2e.traffic import in_thread
 
 pytestmark = pytest.mark.e2e

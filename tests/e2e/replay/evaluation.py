@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from deploy.prometheus.files import render
+from tests.e2e.program import run_command
 from tests.e2e.replay.recording import LEAD_MINUTES, TOTAL_MINUTES, SampleRow
 from tests.rules.promql import selectors
 
@@ -54,10 +55,8 @@ def evaluate(rows: Sequence[SampleRow], folder: Path, promtool: str) -> Sequence
         "tests": [_unit_test([row for row in rows if row.name in needed_names], sorted(_alert_names(rules)))],
     }
     (folder / "replay.yml").write_text(json.dumps(test), "utf-8")
-    process = subprocess.run(
-        [promtool, "test", "rules", "replay.yml"], cwd=folder, check=False, capture_output=True, text=True
-    )
-    output = process.stdout + process.stderr
+    command = (promtool, "test", "rules", "replay.yml")
+    output = run_command(*command, check=False, cwd=folder, stderr=subprocess.STDOUT)
     assert "FAILED:" in output, output
     return sorted(_parse_alerts(output), key=lambda alert: (alert.minute, *alert.labels.items()))
 
