@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,6 +37,8 @@ SLOW_MARKERS = ("exhaustive", "e2e", "fuzz", "container", "compose", "systemd", 
 
 SLOW_FOLDERS = ("bench", "dashboards", "deploy", "e2e", "fuzz", "rules")
 """Folders of tests that share fixtures, ports or folders with the others of their file."""
+
+E2E = Path(__file__).with_name("e2e")
 
 SYSTEM_FILES = ("test_compose.py", "test_container.py", "test_systemd.py")
 """Files of tests that share the machine's container storage, networks and control groups."""
@@ -88,9 +90,11 @@ def postgres() -> Iterator[Cluster]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark unit tests and put them first, then the files that take longest."""
+    """Mark end-to-end and unit tests, and put the unit tests first, then the files that take longest."""
     ranks: dict[pytest.Item, int] = {}
     for item in items:
+        if item.path.is_relative_to(E2E):
+            item.add_marker(pytest.mark.e2e)
         is_unit = {marker.name for marker in item.iter_markers()}.isdisjoint(SLOW_MARKERS)
         if is_unit:
             item.add_marker(pytest.mark.unit)

@@ -29,8 +29,6 @@ from tests.e2e.prometheus import run_prometheus
 from tests.e2e.receivers import AlertReceivers
 from tests.e2e.replay.delivery import shipped_config
 
-pytestmark = pytest.mark.e2e
-
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SPEED = 100
 SCRAPE = "500ms"

@@ -8,13 +8,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.support.clock import DAY
-
-pytestmark = pytest.mark.e2e
 
 LOGS = "late_publishing_logs_total"
 

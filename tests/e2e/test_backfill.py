@@ -9,14 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
-import pytest
-
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.prometheus import PrometheusApi, scrape_with_prometheus
 from tests.support.clock import HOUR, MINUTE
-
-pytestmark = pytest.mark.e2e
 
 LOGS = "late_publishing_logs_total"
 COUNTERS = '{__name__=~"late_(publishing|connection|account)_.*_(total|bucket|count|sum)"}'

@@ -10,11 +10,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.program import ExporterProcess, wait_until
-
-pytestmark = pytest.mark.e2e
 
 LOGS = "late_publishing_logs_total"
 

@@ -16,8 +16,6 @@ from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import DEFAULT_TIMEOUT, ROOT, ExporterProcess, with_default_signals
 from tests.support.samples import Samples
 
-pytestmark = pytest.mark.e2e
-
 Run: TypeAlias = Callable[..., ExporterProcess]
 
 

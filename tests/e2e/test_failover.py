@@ -20,8 +20,6 @@ from tests.e2e.traffic import (
 from tests.support.postgres import Cluster, find_programs
 from tests.support.replication import ReplicatedCluster, running_pair
 
-pytestmark = pytest.mark.e2e
-
 SEED = 20261129
 
 

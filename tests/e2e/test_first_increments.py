@@ -12,14 +12,10 @@ from pathlib import Path
 from random import Random
 from typing import TypeAlias
 
-import pytest
-
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.prometheus import PrometheusApi, scrape_with_prometheus
 from tests.e2e.traffic import in_thread
-
-pytestmark = pytest.mark.e2e
 
 RESTARTS = 5
 SEED = 20261125

@@ -13,8 +13,6 @@ from tests.e2e.golden import FOLDER, FORMATS, render_golden_files
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, run_command, wait_equal
 
-pytestmark = pytest.mark.e2e
-
 
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:

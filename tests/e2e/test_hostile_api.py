@@ -18,8 +18,6 @@ from late_exporter.feeds.limits import MAX_SEPARATORS
 from tests.e2e.late import HttpExchange, LateServer
 from tests.e2e.program import ExporterProcess, wait_until
 
-pytestmark = pytest.mark.e2e
-
 WORKSPACES, FEEDS = 20, ("publishing", "connections")
 KEY = "sk_%064x"
 MAX_MEMORY = 200 * 1024**2

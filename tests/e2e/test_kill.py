@@ -27,8 +27,6 @@ from tests.e2e.traffic import (
 from tests.support.samples import Samples
 from tests.support.world import World
 
-pytestmark = pytest.mark.e2e
-
 KILLS = 9
 SEED = 20261124
 

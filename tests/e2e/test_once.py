@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-import pytest
-
 from tests.e2e.late import LateServer, hang, respond_with
 from tests.e2e.program import ExporterProcess, wait_until
 from tests.support.clock import DAY
 from tests.support.samples import Samples
-
-pytestmark = pytest.mark.e2e
 
 Run: TypeAlias = Callable[..., ExporterProcess]
 

@@ -17,8 +17,6 @@ from tests.e2e.program import ExporterProcess, wait_until
 from tests.support.postgres import PASSWORD, Cluster, without_password
 from tests.support.samples import Samples
 
-pytestmark = pytest.mark.e2e
-
 
 @pytest.fixture
 def start(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[..., ExporterProcess]:

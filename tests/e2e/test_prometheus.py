@@ -6,13 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.prometheus import PrometheusApi, scrape_with_prometheus
-
-pytestmark = pytest.mark.e2e
 
 LOGS = "late_publishing_logs_total"
 

@@ -12,8 +12,6 @@ from tests.e2e.late import FaultHandler, LateServer, drip, hang
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.support.samples import Samples
 
-pytestmark = pytest.mark.e2e
-
 Run: TypeAlias = Callable[..., ExporterProcess]
 
 LOGS = "late_publishing_logs_total"

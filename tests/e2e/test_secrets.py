@@ -15,8 +15,6 @@ import pytest
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, respond_with
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 
-pytestmark = pytest.mark.e2e
-
 RESTRICTED = "zrk_" + "4f1d8c6b" * 8
 STRANGE = "Zq7-\"quoted\"<&>'back\\slash'%20+/=~" + "LongSecret" * 4
 PIECE = 16

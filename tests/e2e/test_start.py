@@ -12,8 +12,6 @@ from late_exporter import __revision__, __version__
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
 
-pytestmark = pytest.mark.e2e
-
 Run: TypeAlias = Callable[..., ExporterProcess]
 
 LOGS = "late_publishing_logs_total"

@@ -17,8 +17,6 @@ from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.prometheus import run_prometheus
 from tests.support.crowd import crowd, half_open, idle, silent, unfinished
 
-pytestmark = pytest.mark.e2e
-
 Run: TypeAlias = Callable[..., ExporterProcess]
 FindTool: TypeAlias = Callable[[str], str]
 
