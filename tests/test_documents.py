@@ -124,8 +124,7 @@ def _parse(words: Sequence[str]) -> None:
 def test_shell_blocks_are_valid(path: Path) -> None:
     """Every shell block can be parsed, and uses known programs, make targets that exist and files that exist."""
     for script in blocks(path.read_text("utf-8"), "sh"):
-        done = subprocess.run(["bash", "-n"], input=script, text=True, check=False, capture_output=True)
-        assert "" == done.stderr, script
+        assert "" == run_command("bash", "-n", input=script, stderr=subprocess.STDOUT), script
     targets = _targets()
     for command in commands(path):
         name, *arguments = command.words

@@ -1,5 +1,4 @@
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from late_exporter import cli
 from late_exporter.cli.commands import COMMANDS
 from late_exporter.cli.parser import COMPLETION_VARIABLE, completion_script
 from late_exporter.config.settings import ALL_OPTIONS
+from tests.e2e.program import run_command
 
 
 class Completer:
@@ -74,6 +74,4 @@ COMP_WORDS=(late-exporter run --log.level w); COMP_CWORD=3
 _late_exporter_completion late-exporter; printf '%s\\n' "${{COMPREPLY[@]}}"
 """
     environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    bash = shutil.which("bash") or "bash"
-    completed = subprocess.run([bash, "-c", script], env=environ, check=True, capture_output=True, text=True)
-    assert ("warn\n", "") == (completed.stdout, completed.stderr)
+    assert "warn\n" == run_command("bash", "-c", script, env=environ, stderr=subprocess.STDOUT)

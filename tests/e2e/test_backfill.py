@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from tests.e2e.late import LateServer
-from tests.e2e.program import ExporterProcess, wait_equal
+from tests.e2e.program import ExporterProcess, run_command, wait_equal
 from tests.e2e.prometheus import PrometheusApi, scrape_with_prometheus
 from tests.support.clock import HOUR, MINUTE
 
@@ -75,7 +74,7 @@ def test_a_prometheus_sees_the_week_before(
     (tmp_path / "late.om").write_text(command.stdout)
     assert f"default publishing: {sum(truth.values()):,} logs until" in command.stderr
     blocks = ["tsdb", "create-blocks-from", f"--max-block-duration={WIDEST}", "openmetrics"]
-    subprocess.run([require_tool("promtool"), *blocks, tmp_path / "late.om", tmp_path / "tsdb"], check=True)
+    run_command(require_tool("promtool"), *blocks, tmp_path / "late.om", tmp_path / "tsdb")
 
     with scrape_with_prometheus(require_tool("prometheus"), tmp_path, instance) as database:
         wait_equal(float(expected), lambda: database.value(f"sum({LOGS})"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TypeAlias
 import pytest
 
 from tests.e2e.late import KEY, LateServer
-from tests.e2e.program import DEFAULT_TIMEOUT, ROOT, ExporterProcess, with_default_signals
+from tests.e2e.program import ExporterProcess
 from tests.support.samples import Samples
 
 Run: TypeAlias = Callable[..., ExporterProcess]
@@ -51,20 +49,13 @@ def test_standard_output_that_cannot_be_written(
     late: LateServer, tmp_path: Path, command: str, redirection: str, reason: str
 ) -> None:
     """Output that cannot be written ends the command with exit code 1 and one line that says why."""
-    line = f"{sys.executable} -m late_exporter {command} {redirection}"
     environment = {
         "LATE_API_KEY": KEY,
         "LATE_EXPORTER_API__BASE_URL": late.url,
         "LATE_EXPORTER_STATE__URL": "sqlite://",
     }
-    result = subprocess.run(
-        with_default_signals(["bash", "-c", line]),
-        cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **environment},
-        stderr=subprocess.PIPE,
-        timeout=DEFAULT_TIMEOUT,
-        check=False,
-    )
-    expected_message = f"late-exporter: error: cannot write to standard output: {reason}\n"
-    lines = [line for line in result.stderr.decode().splitlines(keepends=True) if "level=info" not in line]
-    assert (1, [expected_message]) == (result.returncode, lines)
+    program = ExporterProcess(tmp_path, *command.split(), env=environment)
+    program.wrapper = ("bash", "-c", f'"$@" {redirection}', "bash")
+    assert 1 == program.start().wait_exit()
+    lines = [line for line in program.stderr.splitlines() if "level=info" not in line]
+    assert [f"late-exporter: error: cannot write to standard output: {reason}"] == lines

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -84,10 +81,8 @@ def run_command(folder: Path, url: str, *arguments: str, exit_code: int = 0) -> 
     password = folder / "password-of-commands"
     password.write_text(PASSWORD)
     state = [f"--state.url={without_password(url)}", f"--state.password-file={password}"]
-    command = [sys.executable, "-m", "late_exporter", *arguments, *state]
-    environ = {**os.environ, "LATE_API_KEY": KEY}
-    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=120)
-    output = done.stdout + done.stderr
-    assert exit_code == done.returncode, output
+    program = ExporterProcess(folder, *arguments, *state, env={"LATE_API_KEY": KEY})
+    assert exit_code == program.start().wait_exit(), program.stderr
+    output = program.stdout + program.stderr
     assert PASSWORD not in output
-    return output if exit_code else done.stdout
+    return output if exit_code else program.stdout

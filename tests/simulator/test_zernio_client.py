@@ -6,7 +6,6 @@ import json
 import os
 import re
 import socket
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -24,6 +23,7 @@ import uvicorn
 from late_exporter.simulator import INCIDENTS, SimulatedApi, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
 from late_exporter.simulator.log_endpoints import render_log
+from tests.e2e.program import run_command
 
 pytestmark = pytest.mark.e2e
 
@@ -80,11 +80,9 @@ def list_logs(url: str, *queries: dict[str, Any], key: str = KEY) -> list[dict[s
 
 def call_client(url: str, *calls: tuple[str, dict[str, Any]], key: str = KEY) -> list[dict[str, Any]]:
     """Return the results of the client's calls, each a method and its keywords."""
-    command = [sys.executable, "-P", str(ROOT / "tests" / "support" / "zernio_client.py"), url, key]
+    command = (sys.executable, "-P", ROOT / "tests" / "support" / "zernio_client.py", url, key)
     environ = {**os.environ, "PYTHONPATH": str(SDK)}
-    result = subprocess.run(command, input=json.dumps(calls), capture_output=True, text=True, check=False, env=environ)
-    assert 0 == result.returncode, result.stderr
-    output = json.loads(result.stdout)
+    output = json.loads(run_command(*command, input=json.dumps(calls), env=environ))
     assert pinned() == output["version"]
     outcomes: list[dict[str, Any]] = output["outcomes"]
     return outcomes
