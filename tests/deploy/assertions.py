@@ -55,6 +55,14 @@ CUSTOM_RESOURCES = {*MONITORS, *OTHER_MONITORS, "PrometheusRule", "VMRule", "HTT
 """Kinds whose schemas are not available offline."""
 
 
+def assert_sound(resources: Sequence[Manifest]) -> None:
+    """Assert that a deployment is one restricted exporter with matching selectors, which Kubernetes accepts."""
+    assert_valid(resources)
+    assert_restricted(resources)
+    assert_one_writer(resources)
+    assert_selectors(resources)
+
+
 def assert_valid(resources: Sequence[Manifest]) -> None:
     """Assert that built-in resources match the schemas of the oldest and the newest version, without unknown fields."""
     for resource in resources:

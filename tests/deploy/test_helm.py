@@ -13,12 +13,9 @@ from deploy.kubernetes.files import CHART, ROOT
 from late_exporter import __url__, __version__
 from tests.deploy.assertions import (
     MONITORS,
-    assert_one_writer,
     assert_probes,
-    assert_restricted,
     assert_scrape_config,
-    assert_selectors,
-    assert_valid,
+    assert_sound,
     assert_web_config,
     certificates,
 )
@@ -51,10 +48,7 @@ def test_render_equals_golden_file(helm: str, name: str) -> None:
 def test_typical_values_render_valid_resources(helm: str, name: str) -> None:
     """Typical values render valid resources of one restricted exporter with matching selectors."""
     resources = parse_documents(helm_template(helm, "--values", VALUES_FILES[name]))
-    assert_valid(resources)
-    assert_restricted(resources)
-    assert_one_writer(resources)
-    assert_selectors(resources)
+    assert_sound(resources)
     assert {"monitored", "monitoring"} >= {resource["metadata"]["namespace"] for resource in resources}
 
 

@@ -15,11 +15,8 @@ from deploy.kubernetes.files import COMPONENTS, DASHBOARDS, ROOT
 from late_exporter import __url__, __version__
 from tests.deploy.assertions import (
     MONITORS,
-    assert_one_writer,
-    assert_restricted,
     assert_scrape_config,
-    assert_selectors,
-    assert_valid,
+    assert_sound,
     assert_web_config,
     certificates,
 )
@@ -89,10 +86,7 @@ def test_every_component_is_tested() -> None:
 def test_assemblies_are_restricted(build: Build, name: str) -> None:
     """Every assembly is one restricted exporter with matching selectors, which Kubernetes accepts."""
     resources = parse_documents(build(of=EXAMPLE) if name == "example" else build(*ASSEMBLIES[name]))
-    assert_valid(resources)
-    assert_restricted(resources)
-    assert_one_writer(resources)
-    assert_selectors(resources)
+    assert_sound(resources)
     for resource in resources:
         if resource["kind"] in MONITORS:
             labels = find_workload(resources)["spec"]["template"]["metadata"]["labels"]

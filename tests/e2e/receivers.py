@@ -20,7 +20,6 @@ class Notification(NamedTuple):
     receiver: str
     status: str
     labels: Mapping[str, str]
-    annotations: Mapping[str, str]
 
     @property
     def name(self) -> str:
@@ -127,7 +126,7 @@ class AlertReceivers:
             return
         self.groups.append(document)
         for alert in document["alerts"]:
-            self.notifications.append(Notification(path, alert["status"], alert["labels"], alert["annotations"]))
+            self.notifications.append(Notification(path, alert["status"], alert["labels"]))
 
     @property
     def slack_messages(self) -> list[Mapping[str, Any]]:

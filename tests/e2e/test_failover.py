@@ -13,10 +13,8 @@ import pytest
 from tests.e2e.handovers import compare
 from tests.e2e.program import wait_equal, wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
-from tests.e2e.replicas import PLATFORMS, Replicas, Supervisor, Totals, scrape_config, scraped, shown
-from tests.e2e.traffic import (
-    in_thread,
-)
+from tests.e2e.replicas import PLATFORMS, Replicas, Totals, scrape_config, scraped, shown, supervise
+from tests.e2e.traffic import in_thread
 from tests.support.postgres import Cluster, find_programs
 from tests.support.replication import ReplicatedCluster, running_pair
 
@@ -70,9 +68,9 @@ def test_replicas_follow_a_standby_that_lags(
     replicas: Replicas, prometheus: PrometheusApi, pair: ReplicatedCluster
 ) -> None:
     """What was lost, also claims of workspaces, is counted again, and Prometheus has every log once."""
-    before, supervisor = start(replicas, prometheus), Supervisor(replicas.processes)
+    before, errors = start(replicas, prometheus), list[str]()
     first, *others = replicas.processes
-    with in_thread(supervisor.run), in_thread(partial(replicas.write_logs, seed=SEED)):
+    with in_thread(partial(supervise, replicas.processes, errors)), in_thread(partial(replicas.write_logs, seed=SEED)):
         wait_stored(replicas, 100)
         pair.wait_replayed()
         pair.lag()
@@ -86,4 +84,4 @@ def test_replicas_follow_a_standby_that_lags(
     # The counters of the exporter begin at 0, and logs that were pending cannot be counted again.
     is_expected = re.compile(r"late_exporter_|.*'pending'").match
     assert [] == list(compare(replicas, prometheus, before, is_expected=is_expected))
-    assert [] == supervisor.errors
+    assert [] == errors

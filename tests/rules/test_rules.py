@@ -39,13 +39,7 @@ RUNBOOK_WORDS = 150
 Row: TypeAlias = Mapping[str, Any]
 
 
-def _load_rules() -> Iterator[Row]:
-    for file in FILES:
-        for group in load_groups(file):
-            yield from group["rules"]
-
-
-RULES = tuple(_load_rules())
+RULES: Sequence[Row] = [rule for file in FILES for group in load_groups(file) for rule in group["rules"]]
 RECORDS: Mapping[str, str] = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
 ALERTS = tuple(rule for rule in RULES if "alert" in rule)
 NAMES = sorted({alert["alert"] for alert in ALERTS})
