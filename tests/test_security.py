@@ -10,7 +10,7 @@ import ssl
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,12 +23,15 @@ from late_exporter.config.settings import OPTIONS
 from late_exporter.store import database_at, open_store
 from late_exporter.store.copying import copy_state
 from late_exporter.web.passwords import FAILED_LOGIN_RATE
+from tests.e2e.conftest import exit_stack, late
 from tests.e2e.late import KEY, LateServer, respond_with
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi as QuietLate
 from tests.support.world import World
+
+__all__ = ["exit_stack", "late"]
 
 ROOT = Path(__file__).parents[1]
 SECURITY = (ROOT / "SECURITY.md").read_text("utf-8")
@@ -41,35 +44,22 @@ HOSTILE = (
 
 
 @pytest.fixture
-def late() -> Iterator[LateServer]:
-    """Serve a simulated Zernio API over HTTP."""
-    with LateServer() as serving:
-        yield serving
-
-
-@pytest.fixture
-def start(tmp_path: Path, late: LateServer) -> Iterator[Callable[..., ExporterProcess]]:
+def start(tmp_path: Path, late: LateServer, exit_stack: ExitStack) -> Callable[..., ExporterProcess]:
     """Return a function that starts the program, optionally with a password."""
-    programs: list[ExporterProcess] = []
 
     def start_program(
         *arguments: str, password: bool = False, interval: str = "100ms", **environ: str
     ) -> ExporterProcess:
         if password:
             password_hash = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-            text = f"basic_auth_users: {{alice: {password_hash}}}\n"
-            (tmp_path / "web.yml").write_text(text)
-            flags = (f"--web.config.file={tmp_path / 'web.yml'}", "--web.unauthenticated-paths=/-/healthy")
-            arguments = (*arguments, *flags)
+            (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: {password_hash}}}\n")
+            arguments += (f"--web.config.file={tmp_path / 'web.yml'}", "--web.unauthenticated-paths=/-/healthy")
         env = {"LATE_API_KEY": KEY, **environ}
         state = tmp_path / "data" / "state.db"
         program = ExporterProcess.for_api(tmp_path, late.url, *arguments, interval=interval, state=state, env=env)
-        programs.append(program.start())
-        return program
+        return exit_stack.enter_context(program)
 
-    yield start_program
-    for program in programs:
-        program.kill()
+    return start_program
 
 
 @contextmanager
