@@ -141,8 +141,8 @@ class AlertReceivers:
     def firing_by_group(self) -> Mapping[tuple[str, Labels], set[Labels]]:
         """Return what the last webhook of each receiver and group says is firing."""
         return {
-            (document["receiver"], _pairs(document["groupLabels"])): {
-                _pairs(alert["labels"]) for alert in document["alerts"] if alert["status"] == "firing"
+            (document["receiver"], pairs(document["groupLabels"])): {
+                pairs(alert["labels"]) for alert in document["alerts"] if alert["status"] == "firing"
             }
             for document in tuple(self.groups)
         }
@@ -164,5 +164,5 @@ def _plain_text(mail: Message) -> str:
     return content.decode().replace("\r\n", "\n")
 
 
-def _pairs(labels: Mapping[str, str]) -> Labels:
+def pairs(labels: Mapping[str, str]) -> Labels:
     return tuple(sorted(labels.items()))
