@@ -239,14 +239,11 @@ class DayOfScrapes:
                 self._exporter.poll(feed=feed)
             self._exporter.deliver_events()
             if timestamp - last_refresh >= STATUS_INTERVAL:
-                self._refresh_status()
+                expire_token(self._world)
+                self._exporter.refresh_status()
                 last_refresh = timestamp
             yield [*self._scrape(timestamp)]
         self._exporter.close()
-
-    def _refresh_status(self) -> None:
-        expire_token(self._world)
-        self._exporter.refresh_status()
 
     def _send_webhooks(self) -> None:
         """Deliver some webhooks, and occasionally a replayed one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from tests.e2e.program import run_command
 
 Manifest: TypeAlias = Mapping[str, Any]
 
+SECRET_SETTING = "apiKey.existingSecret=late-api-key"
 VERSIONS = ("1.25", "1.37")
 """Oldest and newest supported Kubernetes version."""
 
@@ -38,6 +40,15 @@ def run_script(script: str, folder: Path, *programs: str) -> str:
 def helm_template(helm: str, *arguments: str | Path, name: str = "late") -> str:
     """Return what ``helm install`` would apply."""
     return run_command(helm, "template", name, CHART, "--namespace", "monitored", *arguments)
+
+
+def render_release(
+    helm: str, *settings: str, name: str = "late", values: Mapping[str, object] | None = None
+) -> list[Manifest]:
+    """Return the resources of a release with the given values and the name of the Secret."""
+    flags = [f"--set={setting}" for setting in (SECRET_SETTING, *settings)]
+    flags += [f"--set-json={key}={json.dumps(value)}" for key, value in (values or {}).items()]
+    return parse_documents(helm_template(helm, *flags, name=name))
 
 
 def parse_documents(text: str) -> list[Manifest]:

@@ -20,7 +20,6 @@ from tests.deploy.assertions import (
     certificates,
 )
 from tests.deploy.golden import FOLDER, GOLDEN_FILES, VALUES_FILES, render
-from tests.deploy.helm import render_release
 from tests.deploy.manifests import (
     VERSIONS,
     container_spec,
@@ -29,6 +28,7 @@ from tests.deploy.manifests import (
     install_commands,
     load_settings,
     parse_documents,
+    render_release,
     run_script,
 )
 from tests.e2e.program import run_command
