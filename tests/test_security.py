@@ -9,7 +9,7 @@ import socket
 import ssl
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from late_exporter.store.copying import copy_state
 from late_exporter.web.passwords import FAILED_LOGIN_RATE
 from tests.e2e.conftest import exit_stack, late
 from tests.e2e.late import KEY, LateServer, respond_with
-from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.program import ExporterProcess, Run, wait_equal, wait_until
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi as QuietLate
@@ -45,7 +45,7 @@ HOSTILE = (
 
 
 @pytest.fixture
-def start(tmp_path: Path, late: LateServer, exit_stack: ExitStack) -> Callable[..., ExporterProcess]:
+def start(tmp_path: Path, late: LateServer, exit_stack: ExitStack) -> Run:
     """Return a function that starts the program, optionally with a password."""
 
     def start_program(
@@ -151,9 +151,7 @@ def test_what_the_state_knows(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_the_files_of_a_running_exporter_hold_no_key(
-    start: Callable[..., ExporterProcess], late: LateServer, tmp_path: Path
-) -> None:
+def test_the_files_of_a_running_exporter_hold_no_key(start: Run, late: LateServer, tmp_path: Path) -> None:
     """Neither the state nor its journal nor the process arguments contain the key."""
     late.world.publish(5)
     program = start()
@@ -219,7 +217,7 @@ def _eavesdrop(listener: socket.socket, context: ssl.SSLContext, received_data: 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("log_format", ["logfmt", "json"])
-def test_hostile_texts_do_nothing(start: Callable[..., ExporterProcess], late: LateServer, log_format: str) -> None:
+def test_hostile_texts_do_nothing(start: Run, late: LateServer, log_format: str) -> None:
     """HTML, control characters and line ends in names and errors affect no page, terminal or log."""
     names: dict[str, Any] = {"accountUsername": HOSTILE, "platform": HOSTILE[:60]}
     late.world.publish(3, kinds=({"action": HOSTILE}, {"action": "publish"}), status="failed", **names)
@@ -247,7 +245,7 @@ def _json(text: str) -> str:
 
 
 @pytest.mark.e2e
-def test_a_scrape_asks_nothing_of_the_api(start: Callable[..., ExporterProcess], late: LateServer) -> None:
+def test_a_scrape_asks_nothing_of_the_api(start: Run, late: LateServer) -> None:
     """A scrape neither sends API requests nor writes to the state."""
     program = start("--poll.feeds=publishing", "--status.feeds=none", interval="1h").wait_ready()
     request_count = len(late.requests)
@@ -279,7 +277,7 @@ TARGETS = [
 
 
 @pytest.mark.e2e
-def test_unauthenticated_paths_open_nothing_else(start: Callable[..., ExporterProcess]) -> None:
+def test_unauthenticated_paths_open_nothing_else(start: Run) -> None:
     """No spelling of a path gets past the password by way of one that needs none."""
     program = start(password=True)
     assert "late-exporter is healthy\n" == program.get("/-/healthy?x=/metrics").text
@@ -308,7 +306,7 @@ HEADERS = [
 
 
 @pytest.mark.e2e
-def test_no_header_lets_anyone_in(start: Callable[..., ExporterProcess]) -> None:
+def test_no_header_lets_anyone_in(start: Run) -> None:
     """No request header replaces the password."""
     program = start("--web.enable-lifecycle", password=True)
     assert [401] * len(HEADERS) == [program.get("/metrics", **header).status for header in HEADERS]
@@ -318,7 +316,7 @@ def test_no_header_lets_anyone_in(start: Callable[..., ExporterProcess]) -> None
 
 
 @pytest.mark.e2e
-def test_an_address_cannot_be_made_up(start: Callable[..., ExporterProcess]) -> None:
+def test_an_address_cannot_be_made_up(start: Run) -> None:
     """A forged address does not get more password attempts."""
     program = start(password=True, FORWARDED_ALLOW_IPS="*")
     wrong = "Basic " + base64.b64encode(b"alice:wrong").decode()
@@ -331,7 +329,7 @@ def test_an_address_cannot_be_made_up(start: Callable[..., ExporterProcess]) -> 
 
 
 @pytest.mark.e2e
-def test_a_page_of_another_site_reads_nothing(start: Callable[..., ExporterProcess]) -> None:
+def test_a_page_of_another_site_reads_nothing(start: Run) -> None:
     """No response allows a page of another site to read it or to send other requests."""
     program = start("--web.enable-lifecycle").wait_ready()
     for path in ("/", "/metrics", "/-/ready"):

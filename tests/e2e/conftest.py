@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.late import KEY, LateServer
-from tests.e2e.program import ExporterProcess
+from tests.e2e.program import ExporterProcess, Run
 from tests.support.postgres import Cluster, find_programs, running_cluster
 
 
@@ -28,7 +28,7 @@ def late(exit_stack: ExitStack) -> LateServer:
 
 
 @pytest.fixture
-def start_exporter(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
+def start_exporter(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Run:
     """Return a function that starts the exporter with the API, an interval of 100 ms and a state below ``tmp_path``."""
 
     def start(*arguments: str, **options: Any) -> ExporterProcess:
@@ -38,7 +38,7 @@ def start_exporter(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> C
 
 
 @pytest.fixture
-def start_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
+def start_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Run:
     """Return a function that starts a command with the API, and with the state of the exporter below ``tmp_path``."""
 
     def start(*arguments: str, **environ: str) -> ExporterProcess:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from tests.e2e.late import KEY
@@ -298,3 +298,7 @@ class ExporterProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait(DEFAULT_TIMEOUT)
+
+
+Run: TypeAlias = Callable[..., ExporterProcess]
+"""Returns a process, for arguments of its command line."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 from tests.e2e.late import KEY, LateServer
-from tests.e2e.program import ExporterProcess, wait_equal
+from tests.e2e.program import Run, wait_equal
 from tests.support.clock import DAY
 
 LOGS = "late_publishing_logs_total"
@@ -17,8 +16,8 @@ LOGS = "late_publishing_logs_total"
 
 def test_an_audit_beside_a_running_exporter(
     late: LateServer,
-    start_exporter: Callable[..., ExporterProcess],
-    start_command: Callable[..., ExporterProcess],
+    start_exporter: Run,
+    start_command: Run,
     tmp_path: Path,
 ) -> None:
     """The exit code is 0 without differences, and 1 with a missing log, which the report names."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from tests.e2e.late import LateServer
-from tests.e2e.program import ExporterProcess, run_command, wait_equal
+from tests.e2e.program import Run, run_command, wait_equal
 from tests.e2e.prometheus import PrometheusApi, scrape_with_prometheus
 from tests.support.clock import HOUR, MINUTE
 
@@ -50,8 +50,8 @@ def increases(database: PrometheusApi, expression: str, moments: Sequence[float]
 
 def test_a_prometheus_sees_the_week_before(
     late: LateServer,
-    start_exporter: Callable[..., ExporterProcess],
-    start_command: Callable[..., ExporterProcess],
+    start_exporter: Run,
+    start_command: Run,
     require_tool: Callable[[str], str],
     tmp_path: Path,
 ) -> None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
 from tests.e2e.late import KEY, LateServer
-from tests.e2e.program import ExporterProcess
+from tests.e2e.program import ExporterProcess, Run
 from tests.support.samples import Samples
-
-Run: TypeAlias = Callable[..., ExporterProcess]
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])

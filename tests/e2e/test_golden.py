@@ -11,7 +11,7 @@ import pytest
 from late_exporter.metrics.catalogue import OPTIONAL_FAMILIES
 from tests.e2e.golden import FOLDER, FORMATS, render_golden_files
 from tests.e2e.late import LateServer
-from tests.e2e.program import ExporterProcess, run_command, wait_equal
+from tests.e2e.program import Run, run_command, wait_equal
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,7 @@ def test_golden(scraped: Mapping[str, str], name: str) -> None:
     assert (FOLDER / name).read_text("utf-8") == scraped[name]
 
 
-def test_promtool(
-    late: LateServer, start_exporter: Callable[..., ExporterProcess], require_tool: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_promtool(late: LateServer, start_exporter: Run, require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """The linter of Prometheus accepts a scrape without a warning; what is off by default is not in it."""
     promtool = require_tool("promtool")
     late.world.publish(20, over=60)

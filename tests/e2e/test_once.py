@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 from tests.e2e.late import LateServer, hang, respond_with
-from tests.e2e.program import ExporterProcess, wait_until
+from tests.e2e.program import Run, wait_until
 from tests.support.clock import DAY
 from tests.support.samples import Samples
-
-Run: TypeAlias = Callable[..., ExporterProcess]
 
 LOGS = "late_publishing_logs_total"
 

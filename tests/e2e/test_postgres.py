@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.late import KEY, LateServer
-from tests.e2e.program import ExporterProcess, wait_until
+from tests.e2e.program import ExporterProcess, Run, wait_until
 from tests.support.postgres import PASSWORD, Cluster, without_password
 from tests.support.samples import Samples
 
 
 @pytest.fixture
-def start(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[..., ExporterProcess]:
+def start(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Run:
     """Return a function that makes a process of the exporter with a state at a URL; it is killed after the test."""
 
     def start(url: str, *arguments: str, name: str = "first") -> ExporterProcess:
@@ -37,9 +36,7 @@ def start(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[.
     return start
 
 
-def test_a_stop_while_the_server_hangs(
-    late: LateServer, own_cluster: Cluster, start: Callable[..., ExporterProcess]
-) -> None:
+def test_a_stop_while_the_server_hangs(late: LateServer, own_cluster: Cluster, start: Run) -> None:
     """A process whose server does not answer shows that, and ends when it is told to."""
     late.world.publish(50, over=86_400)
     program = start(own_cluster.create_database())
@@ -52,7 +49,7 @@ def test_a_stop_while_the_server_hangs(
         own_cluster.signal(signal.SIGCONT)
 
 
-def test_commands(late: LateServer, postgres: Cluster, start: Callable[..., ExporterProcess], tmp_path: Path) -> None:
+def test_commands(late: LateServer, postgres: Cluster, start: Run, tmp_path: Path) -> None:
     """The commands that read or move a state work with PostgreSQL, and never show the password."""
     late.world.publish(120, over=86_400)
     url = postgres.create_database()

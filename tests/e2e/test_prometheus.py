@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.e2e.late import LateServer
-from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.program import Run, wait_equal, wait_until
 from tests.e2e.prometheus import PrometheusApi, scrape_with_prometheus
 
 LOGS = "late_publishing_logs_total"
@@ -15,7 +15,7 @@ LOGS = "late_publishing_logs_total"
 
 def test_prometheus_sees_what_was_counted(
     late: LateServer,
-    start_exporter: Callable[..., ExporterProcess],
+    start_exporter: Run,
     require_tool: Callable[[str], str],
     tmp_path: Path,
 ) -> None:
