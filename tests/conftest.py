@@ -7,8 +7,8 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -38,6 +38,8 @@ SLOW_MARKERS = ("exhaustive", "e2e", "fuzz", "container", "compose", "systemd", 
 SLOW_FOLDERS = ("bench", "dashboards", "deploy", "e2e", "fuzz", "rules")
 """Folders of tests that share fixtures, ports or folders with the others of their file."""
 
+E2E = Path(__file__).with_name("e2e")
+
 SYSTEM_FILES = ("test_compose.py", "test_container.py", "test_systemd.py")
 """Files of tests that share the machine's container storage, networks and control groups."""
 
@@ -56,19 +58,17 @@ def _no_trace() -> Iterator[None]:
     root.handlers[:] = [each for each in root.handlers if type(each).__module__ != "late_exporter.log"]
 
 
+def skip(reason: str) -> NoReturn:
+    """Skip the test, or fail it if CI=true."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason}, and CI=true does not allow skipped tests")
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def require_tool() -> Callable[[str], str]:
     """Return a function that finds a program, and skips the test if it is missing, or fails it if CI=true."""
-
-    def find(name: str) -> str:
-        path = shutil.which(name)
-        if path is None and os.environ.get("CI") == "true":
-            pytest.fail(f"{name} is not installed, and CI=true does not allow skipped tests")
-        if path is None:
-            pytest.skip(f"{name} is not installed")
-        return path
-
-    return find
+    return lambda name: shutil.which(name) or skip(f"{name} is not installed")
 
 
 @pytest.fixture(scope="session")
@@ -76,11 +76,7 @@ def postgres() -> Iterator[Cluster]:
     """Start a PostgreSQL server; skip the test if there is no such program, or fail it if CI=true."""
     from tests.support.postgres import find_programs, running_cluster  # noqa: PLC0415 - most tests do not need psycopg
 
-    programs = find_programs()
-    if programs is None and os.environ.get("CI") == "true":
-        pytest.fail("postgresql is not installed, and CI=true does not allow skipped tests")
-    if programs is None:
-        pytest.skip("postgresql is not installed; .ci/tools installs it")
+    programs = find_programs() or skip("postgresql is not installed; .ci/tools installs it")
     with running_cluster(programs) as cluster, pytest.MonkeyPatch.context() as patch:
         # The machine of the tests may be busy. A test of a server that hangs sets a shorter time.
         patch.setattr("late_exporter.store.postgres.SECONDS", 120.0)
@@ -88,9 +84,11 @@ def postgres() -> Iterator[Cluster]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark unit tests and put them first, then the files that take longest."""
+    """Mark end-to-end and unit tests, and put the unit tests first, then the files that take longest."""
     ranks: dict[pytest.Item, int] = {}
     for item in items:
+        if item.path.is_relative_to(E2E):
+            item.add_marker(pytest.mark.e2e)
         is_unit = {marker.name for marker in item.iter_markers()}.isdisjoint(SLOW_MARKERS)
         if is_unit:
             item.add_marker(pytest.mark.unit)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import late_exporter
+from tests.e2e.program import run_command
 
 PACKAGE = Path(late_exporter.__file__).parent
 ROOT = PACKAGE.parent
@@ -19,6 +20,4 @@ for module in pkgutil.walk_packages(late_exporter.__path__, "late_exporter."):
         importlib.import_module(module.name)
 assert threading.active_count() == 1
 """
-    command = [sys.executable, "-W", "error", "-c", program]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (0, "", "") == (result.returncode, result.stdout, result.stderr)
+    assert "" == run_command(sys.executable, "-W", "error", "-c", program, cwd=ROOT, stderr=subprocess.STDOUT)

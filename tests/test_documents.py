@@ -21,14 +21,14 @@ from deploy.prometheus.rules import ALERT_GROUPS, RECORDING_GROUPS, RecordingRul
 from late_exporter import __url__, errors
 from late_exporter.app.exporter import WORKSPACE_INFO
 from late_exporter.cli.parser import check_words, parse
-from late_exporter.config import sources
 from late_exporter.config import web_file as webconfig
-from late_exporter.config.settings import OPTIONS
+from late_exporter.config.settings import OPTIONS, Settings
 from late_exporter.config.sources import load
 from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.ingest.webhooks import REJECTION_RESPONSES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.store.schema import TABLES
+from tests.e2e.program import run_command
 from tests.support.documents import DOCUMENTS, ROOT, blocks, commands, document, inline_commands, spans
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -123,8 +123,7 @@ def _parse(words: Sequence[str]) -> None:
 def test_shell_blocks_are_valid(path: Path) -> None:
     """Every shell block can be parsed, and uses known programs, make targets that exist and files that exist."""
     for script in blocks(path.read_text("utf-8"), "sh"):
-        done = subprocess.run(["bash", "-n"], input=script, text=True, check=False, capture_output=True)
-        assert "" == done.stderr, script
+        assert "" == run_command("bash", "-n", input=script, stderr=subprocess.STDOUT), script
     targets = _targets()
     for command in commands(path):
         name, *arguments = command.words
@@ -193,32 +192,32 @@ def test_index_leads_to_every_page() -> None:
     assert pages - {"README.md"} == {link for link in _links(document("docs/README.md")) if link.endswith(".md")}
 
 
-def test_configuration_file_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _load_file(folder: Path, text: str, *keys: str) -> Settings:
+    """Return the settings of a configuration file beside some key files."""
+    for name in keys:
+        (folder / f"{name}.key").write_text(f"sk_{name}")
+    (folder / "late.yml").write_text(text)
+    return load("run", {"config.file": [str(folder / "late.yml")]}, {})
+
+
+def test_configuration_file_loads(tmp_path: Path) -> None:
     """The configuration file in docs/configuration.md is valid."""
     (text,) = (block for block in blocks(document("docs/configuration.md"), "yaml") if "\nworkspaces:" in block)
-    for name in ("brand", "agency"):
-        (tmp_path / f"{name}.key").write_text(f"sk_{name}")
-    (tmp_path / "late.yml").write_text(text)
-    monkeypatch.delenv("LATE_API_KEY", raising=False)
-    loaded = sources.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
+    loaded = _load_file(tmp_path, text, "brand", "agency")
     assert ["brand", "agency"] == [workspace.name for workspace in loaded.workspaces]
 
 
-def test_workspaces_of_users_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workspaces_of_users_load(tmp_path: Path) -> None:
     """The workspaces of users in docs/configuration.md and the buckets in docs/metrics.md are valid."""
     documents = (document("docs/configuration.md"), document("docs/metrics.md"))
     texts = [text for page in documents for text in blocks(page, "yaml")]
     (users,) = (text for text in texts if "user_workspaces" in text)
     (buckets,) = (text for text in texts if "buckets" in text)
     names = ("brand-a", "brand-b", "brand-b-archive")
-    for name in names:
-        (tmp_path / f"{name}.key").write_text(f"sk_{name}")
     bcrypt_hash = "$2y$10$" + "a" * 21 + "." + "a" * 31
     (tmp_path / "web.yml").write_text(f"basic_auth_users: {{customer-a: {bcrypt_hash}, customer-b: {bcrypt_hash}}}")
     rows = [f"- {{name: {name}, api_key_file: {name}.key}}" for name in names]
-    (tmp_path / "late.yml").write_text("\n".join(["workspaces:", *rows, users, buckets]))
-    monkeypatch.delenv("LATE_API_KEY", raising=False)
-    loaded = sources.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
+    loaded = _load_file(tmp_path, "\n".join(["workspaces:", *rows, users, buckets]), *names)
     assert {
         "customer-a": {"brand-a"},
         "customer-b": {"brand-b", "brand-b-archive"},
@@ -247,9 +246,7 @@ def test_web_configuration_loads(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_other_exporters_accept_the_web_configuration(tmp_path: Path, require_tool: Callable[[str], str]) -> None:
     """The web configuration in docs/configuration.md has only keys of the exporter-toolkit."""
-    command = [require_tool("promtool"), "check", "web-config", str(_write_web_configuration(tmp_path))]
-    process = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert 0 == process.returncode, process.stderr
+    run_command(require_tool("promtool"), "check", "web-config", _write_web_configuration(tmp_path))
 
 
 @pytest.mark.e2e
@@ -264,9 +261,7 @@ def test_prometheus_accepts_the_scrape_configurations(tmp_path: Path, require_to
     assert len(configs) >= 5
     for config in configs:
         (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-        command = [promtool, "check", "config", "--syntax-only", str(tmp_path / "prometheus.yml")]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        assert 0 == done.returncode, done.stderr
+        run_command(promtool, "check", "config", "--syntax-only", tmp_path / "prometheus.yml")
 
 
 def _prometheus_configs(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -283,9 +278,8 @@ def test_prometheus_accepts_the_queries(tmp_path: Path, require_tool: Callable[[
     queries = [query for path in DOCUMENTS for query in blocks(path.read_text("utf-8"), "promql")]
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "documents", "rules": rules}]}))
-    command = [require_tool("promtool"), "check", "rules", str(tmp_path / "rules.yml")]
-    checked = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert f"SUCCESS: {len(queries)} rules found" in checked.stdout
+    checked = run_command(require_tool("promtool"), "check", "rules", tmp_path / "rules.yml")
+    assert f"SUCCESS: {len(queries)} rules found" in checked
 
 
 def test_links_lead_somewhere() -> None:
@@ -316,8 +310,7 @@ def _leads(path: Path, link: str) -> bool:
 
 def test_links_on_an_index_page_are_absolute() -> None:
     """The README of a distribution has no relative link, and leads to the repository in [project.urls]."""
-    command = [sys.executable, "-m", "hatch_fancy_pypi_readme"]
-    text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    text = run_command(sys.executable, "-m", "hatch_fancy_pypi_readme", cwd=ROOT)
     source = PROJECT["urls"]["Source"]
     links = [link for link in _links(text) if not link.startswith("#")]
     assert [] == [link for link in links if "://" not in link]
@@ -327,16 +320,21 @@ def test_links_on_an_index_page_are_absolute() -> None:
     assert __url__ == source
 
 
+def names_tests(text: str) -> bool:
+    """Return whether a text names at least one test, and only tests that exist."""
+    references = re.findall(r"`([\w/]+)::(\w+)`", text)
+    files = {module: ROOT / "tests" / f"{module}.py" for module, _ in references}
+    return bool(references) and all(
+        files[module].exists() and re.search(rf"^(async )?def {name}\(", files[module].read_text("utf-8"), re.MULTILINE)
+        for module, name in references
+    )
+
+
 def test_invariants_have_tests() -> None:
     """Each of the ten invariants in docs/development/architecture.md names tests, and these exist."""
     rows = re.findall(r"^\| (I\d+) \| .* \| (.*) \|$", document("docs/development/architecture.md"), re.MULTILINE)
     assert [f"I{number}" for number in range(1, 11)] == [name for name, _ in rows]
-    for _, tests in rows:
-        references = re.findall(r"`([\w/]+)::(\w+)`", tests)
-        assert references
-        for module, name in references:
-            text = (ROOT / "tests" / f"{module}.py").read_text("utf-8")
-            assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{module}::{name}"
+    assert [] == [name for name, tests in rows if not names_tests(tests)]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import structlog
@@ -18,17 +18,6 @@ from late_exporter.masking import SECRETS
 KEY = "sk_0123456789abcdef"
 
 texts = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=16, max_size=80)
-
-
-@pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
-    """Restore logging for other tests."""
-    root, access = logging.getLogger(), logging.getLogger("uvicorn.access")
-    handlers, level, disabled = root.handlers, root.level, access.disabled
-    yield
-    log.configure()  # without secrets
-    root.handlers, access.disabled = handlers, disabled
-    root.setLevel(level)
 
 
 def log_output(act: Callable[[structlog.stdlib.BoundLogger], None], **options: str) -> str:

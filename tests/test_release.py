@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from late_exporter import __version__
+from tests.e2e.program import run_command
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "late_exporter"
@@ -39,8 +40,7 @@ release, audit = (_script(name) for name in ("release", "audit"))
 def _build(folder: Path, **env: str) -> Path:
     if subprocess.run(["git", "rev-parse"], cwd=ROOT, check=False, capture_output=True).returncode:
         pytest.skip("not a git repository")
-    command = [str(ROOT / ".ci" / "dist"), str(folder)]
-    subprocess.run(command, check=True, capture_output=True, env={"PATH": os.environ["PATH"], **env})
+    run_command(ROOT / ".ci" / "dist", folder, env={"PATH": os.environ["PATH"], **env})
     return folder
 
 
@@ -50,22 +50,8 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _build(tmp_path_factory.mktemp("dist"))
 
 
-@pytest.fixture(scope="module")
-def wheel(dist: Path) -> set[str]:
-    """Return the file names in the wheel."""
-    with zipfile.ZipFile(dist / f"{STEM}-py3-none-any.whl") as archive:
-        return set(archive.namelist())
-
-
-@pytest.fixture(scope="module")
-def sdist(dist: Path) -> set[str]:
-    """Return the file names in the sdist, without its top-level folder."""
-    with tarfile.open(dist / f"{STEM}.tar.gz") as archive:
-        return {name.partition("/")[2] for name in archive.getnames()}
-
-
 @pytest.mark.e2e
-def test_wheel_contains_only_the_package(wheel: set[str]) -> None:
+def test_wheel_contains_only_the_package(dist: Path) -> None:
     """The wheel contains every file of the package, the assets and the licence, and nothing else."""
     package = {
         f"late_exporter/{path.relative_to(PACKAGE)}"
@@ -85,14 +71,16 @@ def test_wheel_contains_only_the_package(wheel: set[str]) -> None:
         "late_exporter/assets/systemd/late-exporter.service",
         "late_exporter/assets/grafana/late-overview.json",
     } <= assets
-    assert package | assets | about | {f"{STEM}.dist-info/licenses/LICENSE"} == wheel
+    with zipfile.ZipFile(dist / f"{STEM}-py3-none-any.whl") as archive:
+        assert package | assets | about | {f"{STEM}.dist-info/licenses/LICENSE"} == {*archive.namelist()}
 
 
 @pytest.mark.e2e
-def test_sdist_contains_only_tracked_files(sdist: set[str]) -> None:
+def test_sdist_contains_only_tracked_files(dist: Path) -> None:
     """The sdist contains tracked files only."""
-    output = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.decode()
-    assert {"PKG-INFO"} == sdist - set(output.split("\0"))
+    with tarfile.open(dist / f"{STEM}.tar.gz") as archive:
+        sdist = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"PKG-INFO"} == sdist - {*run_command("git", "ls-files", "-z", cwd=ROOT).split("\0")}
 
 
 @pytest.mark.e2e
@@ -109,31 +97,21 @@ def test_build_is_reproducible(dist: Path, tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_wheel_runs_with_the_pinned_packages(dist: Path, tmp_path: Path) -> None:
     """The program runs in a fresh environment with the pinned packages and the wheel."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    run_command(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     install = [sys.executable, "-m", "pip", "--python", str(tmp_path / "venv"), "--disable-pip-version-check"]
     install += ["--no-input", "install", "--quiet", "--no-deps"]
-    subprocess.run([*install, "--require-hashes", "-r", str(ROOT / ".requirements" / "run.txt")], check=True)
-    subprocess.run([*install, "--no-index", str(dist / f"{STEM}-py3-none-any.whl")], check=True)
+    run_command(*install, "--require-hashes", "-r", ROOT / ".requirements" / "run.txt")
+    run_command(*install, "--no-index", dist / f"{STEM}-py3-none-any.whl")
     program = tmp_path / "venv" / "bin" / "late-exporter"
-    process = subprocess.run([program, "--version"], check=True, capture_output=True, text=True, cwd=tmp_path, env={})
-    assert __version__ in process.stdout
+    assert __version__ in run_command(program, "--version", cwd=tmp_path, env={})
     code = (
         "import late_exporter.commands.run; from late_exporter.web.findings import StatusDocument; "
         "from late_exporter.web.landing import render_page; "
         "render_page(StatusDocument(version='', now=0.0, workspaces=()), {}, ['/metrics'])"
     )
-    imported = subprocess.run(
-        [tmp_path / "venv" / "bin" / "python", "-c", code],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert (0, "") == (imported.returncode, imported.stderr)
+    assert "" == run_command(program.with_name("python"), "-c", code, cwd=tmp_path, stderr=subprocess.STDOUT)
     from_wheel, from_source = (
-        subprocess.run(
-            [*command, "assets", tmp_path / folder], check=True, capture_output=True, text=True, cwd=cwd, env={}
-        ).stdout.splitlines()
+        run_command(*command, "assets", tmp_path / folder, cwd=cwd, env={}).splitlines()
         for command, folder, cwd in (
             ([program], "wheel", tmp_path),
             ([sys.executable, "-m", "late_exporter"], "source", ROOT),
@@ -148,8 +126,7 @@ def test_archives_of_rules_and_dashboards(tmp_path: Path) -> None:
     """The archives have all rules with their runbooks, and all dashboards with their ids, and are reproducible."""
     for folder in ("first", "second"):
         environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
-        command = [sys.executable, ".ci/bundle.py", str(tmp_path / folder)]
-        subprocess.run(command, cwd=ROOT, check=True, env=environment)
+        run_command(sys.executable, ".ci/bundle.py", tmp_path / folder, cwd=ROOT, env=environment)
     contents = {}
     for path in (tmp_path / "first").iterdir():
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
@@ -236,7 +213,7 @@ def test_audit_exit_code(
 @pytest.mark.e2e
 def test_no_pinned_package_has_a_known_vulnerability() -> None:
     """No pinned package has a known vulnerability; skipped if the service cannot be reached."""
-    subprocess.run([ROOT / ".ci" / "venv", "audit"], check=True, capture_output=True)
+    run_command(ROOT / ".ci" / "venv", "audit")
     process = subprocess.run([sys.executable, ROOT / ".ci" / "audit.py"], check=False, capture_output=True, text=True)
     if process.returncode == audit.NOT_AUDITED:
         pytest.skip(process.stdout.partition("\n")[0])

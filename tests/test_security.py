@@ -9,8 +9,8 @@ import socket
 import ssl
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,12 +23,16 @@ from late_exporter.config.settings import OPTIONS
 from late_exporter.store import database_at, open_store
 from late_exporter.store.copying import copy_state
 from late_exporter.web.passwords import FAILED_LOGIN_RATE
+from tests.e2e.conftest import exit_stack, late
 from tests.e2e.late import KEY, LateServer, respond_with
-from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.program import ExporterProcess, Run, wait_equal, wait_until
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi as QuietLate
 from tests.support.world import World
+from tests.test_documents import names_tests
+
+__all__ = ["exit_stack", "late"]
 
 ROOT = Path(__file__).parents[1]
 SECURITY = (ROOT / "SECURITY.md").read_text("utf-8")
@@ -41,35 +45,22 @@ HOSTILE = (
 
 
 @pytest.fixture
-def late() -> Iterator[LateServer]:
-    """Serve a simulated Zernio API over HTTP."""
-    with LateServer() as serving:
-        yield serving
-
-
-@pytest.fixture
-def start(tmp_path: Path, late: LateServer) -> Iterator[Callable[..., ExporterProcess]]:
+def start(tmp_path: Path, late: LateServer, exit_stack: ExitStack) -> Run:
     """Return a function that starts the program, optionally with a password."""
-    programs: list[ExporterProcess] = []
 
     def start_program(
         *arguments: str, password: bool = False, interval: str = "100ms", **environ: str
     ) -> ExporterProcess:
         if password:
             password_hash = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-            text = f"basic_auth_users: {{alice: {password_hash}}}\n"
-            (tmp_path / "web.yml").write_text(text)
-            flags = (f"--web.config.file={tmp_path / 'web.yml'}", "--web.unauthenticated-paths=/-/healthy")
-            arguments = (*arguments, *flags)
+            (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: {password_hash}}}\n")
+            arguments += (f"--web.config.file={tmp_path / 'web.yml'}", "--web.unauthenticated-paths=/-/healthy")
         env = {"LATE_API_KEY": KEY, **environ}
         state = tmp_path / "data" / "state.db"
         program = ExporterProcess.for_api(tmp_path, late.url, *arguments, interval=interval, state=state, env=env)
-        programs.append(program.start())
-        return program
+        return exit_stack.enter_context(program)
 
-    yield start_program
-    for program in programs:
-        program.kill()
+    return start_program
 
 
 @contextmanager
@@ -88,25 +79,13 @@ def _modes(folder: Path) -> dict[str, int]:
 # The document itself.
 
 
-def _claims() -> list[list[str]]:
-    """Return the rows of the tables whose last column names tests."""
-    rows = [line.strip("| ").split(" | ") for line in SECURITY.splitlines() if line.startswith("| ")]
-    return [row for row in rows if len(row) > 1 and "Test" not in row[-1]]
-
-
 def test_every_claim_has_a_test() -> None:
     """Every row of the threat model names existing tests."""
-    missing = []
-    for row in _claims():
-        references = re.findall(r"`([\w/]+)::(\w+)`", row[-1])
-        if not references:
-            missing.append(f"no test: {row[0]}")
-        for module, name in references:
-            path = ROOT / "tests" / f"{module}.py"
-            if not path.exists() or not re.search(rf"^(async )?def {name}\(", path.read_text("utf-8"), re.MULTILINE):
-                missing.append(f"no such test: {module}::{name}")
-    assert len(_claims()) >= 20
-    assert [] == missing
+    # Rows of the tables whose last column names tests.
+    rows = [line.strip("| ").split(" | ") for line in SECURITY.splitlines() if line.startswith("| ")]
+    claims = [row for row in rows if len(row) > 1 and "Test" not in row[-1]]
+    assert len(claims) >= 20
+    assert [] == [row for row in claims if not names_tests(row[-1])]
 
 
 # Thieves of the state file.
@@ -172,9 +151,7 @@ def test_what_the_state_knows(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_the_files_of_a_running_exporter_hold_no_key(
-    start: Callable[..., ExporterProcess], late: LateServer, tmp_path: Path
-) -> None:
+def test_the_files_of_a_running_exporter_hold_no_key(start: Run, late: LateServer, tmp_path: Path) -> None:
     """Neither the state nor its journal nor the process arguments contain the key."""
     late.world.publish(5)
     program = start()
@@ -240,7 +217,7 @@ def _eavesdrop(listener: socket.socket, context: ssl.SSLContext, received_data: 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("log_format", ["logfmt", "json"])
-def test_hostile_texts_do_nothing(start: Callable[..., ExporterProcess], late: LateServer, log_format: str) -> None:
+def test_hostile_texts_do_nothing(start: Run, late: LateServer, log_format: str) -> None:
     """HTML, control characters and line ends in names and errors affect no page, terminal or log."""
     names: dict[str, Any] = {"accountUsername": HOSTILE, "platform": HOSTILE[:60]}
     late.world.publish(3, kinds=({"action": HOSTILE}, {"action": "publish"}), status="failed", **names)
@@ -268,7 +245,7 @@ def _json(text: str) -> str:
 
 
 @pytest.mark.e2e
-def test_a_scrape_asks_nothing_of_the_api(start: Callable[..., ExporterProcess], late: LateServer) -> None:
+def test_a_scrape_asks_nothing_of_the_api(start: Run, late: LateServer) -> None:
     """A scrape neither sends API requests nor writes to the state."""
     program = start("--poll.feeds=publishing", "--status.feeds=none", interval="1h").wait_ready()
     request_count = len(late.requests)
@@ -300,7 +277,7 @@ TARGETS = [
 
 
 @pytest.mark.e2e
-def test_unauthenticated_paths_open_nothing_else(start: Callable[..., ExporterProcess]) -> None:
+def test_unauthenticated_paths_open_nothing_else(start: Run) -> None:
     """No spelling of a path gets past the password by way of one that needs none."""
     program = start(password=True)
     assert "late-exporter is healthy\n" == program.get("/-/healthy?x=/metrics").text
@@ -329,7 +306,7 @@ HEADERS = [
 
 
 @pytest.mark.e2e
-def test_no_header_lets_anyone_in(start: Callable[..., ExporterProcess]) -> None:
+def test_no_header_lets_anyone_in(start: Run) -> None:
     """No request header replaces the password."""
     program = start("--web.enable-lifecycle", password=True)
     assert [401] * len(HEADERS) == [program.get("/metrics", **header).status for header in HEADERS]
@@ -339,7 +316,7 @@ def test_no_header_lets_anyone_in(start: Callable[..., ExporterProcess]) -> None
 
 
 @pytest.mark.e2e
-def test_an_address_cannot_be_made_up(start: Callable[..., ExporterProcess]) -> None:
+def test_an_address_cannot_be_made_up(start: Run) -> None:
     """A forged address does not get more password attempts."""
     program = start(password=True, FORWARDED_ALLOW_IPS="*")
     wrong = "Basic " + base64.b64encode(b"alice:wrong").decode()
@@ -352,7 +329,7 @@ def test_an_address_cannot_be_made_up(start: Callable[..., ExporterProcess]) -> 
 
 
 @pytest.mark.e2e
-def test_a_page_of_another_site_reads_nothing(start: Callable[..., ExporterProcess]) -> None:
+def test_a_page_of_another_site_reads_nothing(start: Run) -> None:
     """No response allows a page of another site to read it or to send other requests."""
     program = start("--web.enable-lifecycle").wait_ready()
     for path in ("/", "/metrics", "/-/ready"):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 import yaml
 
+from tests.e2e.program import run_command
+
 ROOT = Path(__file__).parents[1]
-WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 Document: TypeAlias = dict[Any, Any]
 
@@ -20,27 +20,14 @@ CI_WORKFLOW = "./.github/workflows/ci.yml"
 DEPLOY_WORKFLOW = "./.github/workflows/deploy.yml"
 
 
-def _load_workflow(path: Path) -> Document:
-    """Return the workflow; YAML parses its key ``on`` as a boolean."""
-    document: Document = yaml.safe_load(path.read_text("utf-8"))
-    document["on"] = document.pop(True)
-    return document
-
-
-def _jobs(path: Path) -> dict[str, Document]:
-    jobs: dict[str, Document] = _load_workflow(path)["jobs"]
+def _jobs(workflow: str) -> dict[str, Document]:
+    jobs: dict[str, Document] = yaml.safe_load((ROOT / workflow).read_text("utf-8"))["jobs"]
     return jobs
-
-
-def _steps(path: Path) -> Iterator[Document]:
-    for job in _jobs(path).values():
-        yield from job.get("steps", ())
 
 
 def test_release_needs_tests_and_approval() -> None:
     """Nothing is published before all tests have passed and someone has approved it."""
-    (release,) = (path for path in WORKFLOWS if path.name == "release.yml")
-    jobs = _jobs(release)
+    jobs, tests = _jobs(".github/workflows/release.yml"), _jobs(CI_WORKFLOW)
     waits = {name: set(job.get("needs", ())) for name, job in jobs.items()}
     assert {"test", "deploy", "build"} == waits["attest"] == waits["image"]
     assert {"image"} == waits["verify"]
@@ -49,15 +36,12 @@ def test_release_needs_tests_and_approval() -> None:
     assert {"tag", "chart"} <= waits["announce"]
     assert "pypi" == jobs["publish"]["environment"]
     assert (CI_WORKFLOW, DEPLOY_WORKFLOW) == (jobs["test"]["uses"], jobs["deploy"]["uses"])
-    (tests,) = (path for path in WORKFLOWS if path.name == "ci.yml")
-    runs = [step["run"] for step in _steps(tests) if step.get("run") in (".ci/run", "make versions")]
-    assert len(_jobs(tests)) == len(runs)
+    steps = [step for job in tests.values() for step in job.get("steps", ())]
+    assert len(tests) == len([step for step in steps if step.get("run") in (".ci/run", "make versions")])
 
 
 @pytest.mark.e2e
 def test_zizmor_finds_nothing(require_tool: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Zizmor reports nothing with its strictest persona."""
     monkeypatch.setenv("PATH", f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    command = [require_tool("zizmor"), "--offline", "--no-progress", "--persona=auditor", "."]
-    workflow = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (0, "") == (workflow.returncode, "" if not workflow.returncode else workflow.stdout)
+    run_command(require_tool("zizmor"), "--offline", "--no-progress", "--persona=auditor", ".", cwd=ROOT)

@@ -17,8 +17,6 @@ from tests.bench.processes import KEY, ApiProcess, MeasuredProcess, ProcessLaunc
 from tests.bench.report import BenchReport, Measurement
 from tests.support.store import commit_batch
 
-__all__ = ["measure_growth"]
-
 BASE_LOGS = 100
 LOGS_KEPT = (10_000, 1_000_000, 5_000_000)
 SAMPLES = (1_000, 100_000, 1_000_000)

@@ -15,8 +15,6 @@ from tests.e2e.program import HttpResponse, http_get, wait_until, with_default_s
 from tests.support.postgres import free_port
 from tests.support.samples import Samples
 
-__all__ = ["ApiProcess", "MeasuredProcess", "ProcessLauncher"]
-
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk_" + "b" * 64
 

@@ -14,8 +14,6 @@ from typing import NamedTuple
 from tests.bench.processes import MeasuredProcess, ProcessLauncher
 from tests.bench.report import BenchReport, Measurement, too_low_ratios
 
-__all__ = ["find_problems"]
-
 LOGS = 10_000
 TURNS = 2
 """Pairs of catch-ups, of which the one with the best ratio counts: what disturbs one of a pair makes it no better."""

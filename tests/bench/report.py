@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["DOCUMENT", "BenchReport", "Measurement", "too_low_ratios"]
-
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "development" / "performance.md"
 TOLERANCE = 0.5
 """Part of a documented ratio that a run must reach; a shared machine is never quiet."""

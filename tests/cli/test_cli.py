@@ -1,13 +1,12 @@
 import contextlib
 import io
 import json
-import logging
 import os
 import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,17 +30,12 @@ keys = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=2
 
 
 @pytest.fixture(autouse=True)
-def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give each test a key, 80 columns and its own logging."""
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a key and 80 columns."""
     for variable in [name for name in os.environ if name.startswith("LATE_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("LATE_API_KEY", KEY)
     monkeypatch.setenv("COLUMNS", "80")
-    root, access = logging.getLogger(), logging.getLogger("uvicorn.access")
-    handlers, level, disabled = root.handlers, root.level, access.disabled
-    yield
-    root.handlers, access.disabled = handlers, disabled
-    root.setLevel(level)
 
 
 class ProgramRun:

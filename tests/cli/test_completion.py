@@ -1,8 +1,9 @@
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -10,30 +11,25 @@ from late_exporter import cli
 from late_exporter.cli.commands import COMMANDS
 from late_exporter.cli.parser import COMPLETION_VARIABLE, completion_script
 from late_exporter.config.settings import ALL_OPTIONS
+from tests.e2e.program import run_command
 
-
-class Completer:
-    """Asks the program for completions as the script of a shell does."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-
-    def complete(self, *words: str, shell: str = "bash") -> list[str]:
-        """Return the completions of the last word, as bash gets them: type and value."""
-        self._monkeypatch.setenv(COMPLETION_VARIABLE, f"{shell}_complete")
-        self._monkeypatch.setenv("COMP_WORDS", " ".join(("late-exporter", *words)))
-        self._monkeypatch.setenv("COMP_CWORD", words[-1] if shell == "fish" else str(len(words)))
-        with pytest.raises(SystemExit) as end:
-            cli.main([])
-        assert not end.value.code
-        return self._capsys.readouterr().out.split()
+Complete: TypeAlias = Callable[..., list[str]]
 
 
 @pytest.fixture
-def completer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Completer:
-    """Return a completer of this process."""
-    return Completer(monkeypatch, capsys)
+def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complete:
+    """Return a function that asks the program for completions of the last word, as the script of bash does."""
+
+    def ask(*words: str) -> list[str]:
+        monkeypatch.setenv(COMPLETION_VARIABLE, "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", " ".join(("late-exporter", *words)))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        with pytest.raises(SystemExit) as end:
+            cli.main([])
+        assert not end.value.code
+        return [item.removeprefix("plain,") for item in capsys.readouterr().out.split()]
+
+    return ask
 
 
 @pytest.mark.parametrize(
@@ -50,17 +46,16 @@ def completer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     ],
     ids=str,
 )
-def test_completions(completer: Completer, words: list[str], completions: list[str]) -> None:
+def test_completions(complete: Complete, words: list[str], completions: list[str]) -> None:
     """Commands, their flags and the values of these are completed, files by the shell."""
-    assert completions == [item.removeprefix("plain,") for item in completer.complete(*words)]
+    assert completions == complete(*words)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_flag_of_a_command_is_completed(completer: Completer, command: str) -> None:
+def test_every_flag_of_a_command_is_completed(complete: Complete, command: str) -> None:
     """The completions of a command are its flags."""
     flags = {option.flag for option in ALL_OPTIONS if option.flag and command in option.commands}
-    completions = {item.removeprefix("plain,") for item in completer.complete(command, "--")}
-    assert flags | {"--help"} == {flag for flag in completions if not flag.startswith("--no-")}
+    assert flags | {"--help"} == {flag for flag in complete(command, "--") if not flag.startswith("--no-")}
 
 
 @pytest.mark.e2e
@@ -74,6 +69,4 @@ COMP_WORDS=(late-exporter run --log.level w); COMP_CWORD=3
 _late_exporter_completion late-exporter; printf '%s\\n' "${{COMPREPLY[@]}}"
 """
     environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    bash = shutil.which("bash") or "bash"
-    completed = subprocess.run([bash, "-c", script], env=environ, check=True, capture_output=True, text=True)
-    assert ("warn\n", "") == (completed.stdout, completed.stderr)
+    assert "warn\n" == run_command("bash", "-c", script, env=environ, stderr=subprocess.STDOUT)

@@ -14,18 +14,6 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from tests.rules import promql
 from tests.rules.promql import Selector
 
-__all__ = [
-    "FOLDER",
-    "PROCESS_SERIES",
-    "UNTARGETED_SERIES",
-    "DashboardFile",
-    "Json",
-    "expand_variables",
-    "labels_of",
-    "load_dashboards",
-    "selectors",
-]
-
 FOLDER = Path(__file__).parents[2] / "grafana" / "dashboards"
 
 Json: TypeAlias = dict[str, Any]
@@ -73,19 +61,11 @@ class DashboardFile:
         return {variable["name"]: variable for variable in self.document["templating"]["list"]}
 
     @property
-    def queries(self) -> Iterator[tuple[str, Json]]:
-        """Yield each query of Prometheus with the title of its panel."""
-        for panel in self.panels:
-            if panel["type"] == "logs":
-                continue
-            for target in panel.get("targets", []):
-                yield panel["title"], target
-
-    @property
     def expressions(self) -> Iterator[tuple[str, str]]:
         """Yield the PromQL of panels, annotations and variables, each with its location."""
-        for title, target in self.queries:
-            yield title, target["expr"]
+        for panel in self.panels:
+            if panel["type"] != "logs":
+                yield from ((panel["title"], target["expr"]) for target in panel.get("targets", []))
         for annotation in self.document["annotations"]["list"]:
             yield f"annotation {annotation['name']}", annotation["expr"]
         for name, variable in self.variables.items():

@@ -16,8 +16,6 @@ from tests.dashboards.dashboard_files import (
 )
 from tests.rules.promql import Matcher, named_labels
 
-__all__ = ["RULES"]
-
 Rule: TypeAlias = Callable[[DashboardFile], Iterator[str]]
 
 COLUMNS = 24

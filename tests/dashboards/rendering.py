@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,20 +15,9 @@ from late_exporter.exposition.negotiation import OPENMETRICS
 from tests.dashboards import rule_samples
 from tests.dashboards.dashboard_files import Json
 from tests.dashboards.simulated_day import DETAILED_BEGIN, END, DayOfScrapes
-from tests.e2e.program import wait_until
+from tests.e2e.program import run_command, wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.support.clock import HOUR
-
-__all__ = [
-    "DASHBOARDS",
-    "PREVIEW",
-    "ROOT",
-    "THEMES",
-    "FindTool",
-    "day_in_prometheus",
-    "draw_dashboards",
-    "simulate_day",
-]
 
 ROOT = Path(__file__).parents[2]
 PREVIEW = ROOT / "grafana" / "preview"
@@ -128,12 +116,9 @@ def draw_dashboards(
         "dashboards": DASHBOARDS,
         "variables": VARIABLES,
     }
-    subprocess.run([find(str(VITE)), "build", "--logLevel=warn"], cwd=PREVIEW, check=True)
-    command = [find("node"), "capture.mjs", json.dumps(request)]
-    process = subprocess.run(
-        command, cwd=PREVIEW, stdout=subprocess.PIPE, text=True, check=True, timeout=BROWSER_TIMEOUT
-    )
-    pages: Mapping[str, Json] = json.loads(process.stdout)
+    run_command(find(str(VITE)), "build", "--logLevel=warn", cwd=PREVIEW)
+    command = (find("node"), "capture.mjs", json.dumps(request))
+    pages: Mapping[str, Json] = json.loads(run_command(*command, cwd=PREVIEW, timeout=BROWSER_TIMEOUT))
     return pages
 
 
@@ -143,8 +128,8 @@ def _add_blocks(find: FindTool, folder: Path, lines: Iterable[str]) -> None:
     with file.open("w", encoding="utf-8") as stream:
         stream.writelines(lines)
         stream.write("# EOF\n")
-    command = [find("promtool"), "tsdb", "create-blocks-from", f"--max-block-duration={BLOCK_DURATION}", "--quiet"]
-    subprocess.run([*command, "openmetrics", file, folder / "tsdb"], check=True)
+    options = (f"--max-block-duration={BLOCK_DURATION}", "--quiet")
+    run_command(find("promtool"), "tsdb", "create-blocks-from", *options, "openmetrics", file, folder / "tsdb")
     file.unlink()
 
 

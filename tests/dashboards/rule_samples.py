@@ -13,12 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from tests.dashboards.dashboard_files import UNTARGETED_SERIES
 from tests.e2e.prometheus import PrometheusApi
-
-__all__ = ["ActivePeriod", "active_periods", "sample_lines"]
+from tests.rules.unit_tests import load_groups
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus"
 
@@ -127,8 +124,8 @@ def _recording_rules() -> Mapping[str, str]:
 
 @cache
 def _load_rules(kind: Literal["alert", "record"]) -> list[Mapping[str, Any]]:
-    documents = [yaml.safe_load(file.read_text("utf-8")) for file in sorted(RULES.glob("late-exporter.*.yml"))]
-    return [rule for document in documents for group in document["groups"] for rule in group["rules"] if kind in rule]
+    groups = (group for file in sorted(RULES.glob("late-exporter.*.yml")) for group in load_groups(file))
+    return [rule for group in groups for rule in group["rules"] if kind in rule]
 
 
 def _format_series(name: str, labels: Mapping[str, str]) -> str:

@@ -38,8 +38,6 @@ from tests.support.outputs import FakeOutput
 from tests.support.steps import drive, offload_in_steps
 from tests.support.world import World
 
-__all__ = ["DETAILED_BEGIN", "END", "DayOfScrapes"]
-
 SEED = 2
 FEEDS = ("publishing", "connections", "api_request")
 HEADERS = {"Authorization": f"Bearer {KEY}", "User-Agent": "late-exporter/0.1.0"}
@@ -242,14 +240,11 @@ class DayOfScrapes:
                 self._exporter.poll(feed=feed)
             self._exporter.deliver_events()
             if timestamp - last_refresh >= STATUS_INTERVAL:
-                self._refresh_status()
+                expire_token(self._world)
+                self._exporter.refresh_status()
                 last_refresh = timestamp
             yield [*self._scrape(timestamp)]
         self._exporter.close()
-
-    def _refresh_status(self) -> None:
-        expire_token(self._world)
-        self._exporter.refresh_status()
 
     def _send_webhooks(self) -> None:
         """Deliver some webhooks, and occasionally a replayed one."""

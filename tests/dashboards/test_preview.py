@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable
 
 import pytest
 
 from tests.dashboards.rendering import DASHBOARDS, PREVIEW, ROOT
+from tests.e2e.program import run_command
 
 PICTURES = ROOT / "grafana" / "screenshots"
 MAX_PICTURE_BYTES = 300_000
@@ -31,8 +31,7 @@ def test_dependencies_are_pinned() -> None:
 def test_preview_type_checks(require_tool: Callable[[str], str]) -> None:
     """The TypeScript compiler accepts the preview."""
     compiler = require_tool(str(PREVIEW / "node_modules" / ".bin" / "tsc"))
-    process = subprocess.run([compiler, "--noEmit"], cwd=PREVIEW, capture_output=True, text=True, check=False)
-    assert (0, "") == (process.returncode, process.stdout)
+    assert "" == run_command(compiler, "--noEmit", cwd=PREVIEW)
 
 
 def test_every_dashboard_has_pictures() -> None:

@@ -21,20 +21,6 @@ from tests.deploy.manifests import (
     volumes_by_path,
 )
 
-__all__ = [
-    "CUSTOM_RESOURCES",
-    "MONITORS",
-    "OTHER_MONITORS",
-    "assert_one_writer",
-    "assert_probes",
-    "assert_restricted",
-    "assert_scrape_config",
-    "assert_selectors",
-    "assert_valid",
-    "assert_web_config",
-    "certificates",
-]
-
 MONITORS = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
 """Monitor kinds of Prometheus Operator, with the field that lists their scrapes."""
 
@@ -67,6 +53,14 @@ CONTAINER_SECURITY = {
 
 CUSTOM_RESOURCES = {*MONITORS, *OTHER_MONITORS, "PrometheusRule", "VMRule", "HTTPRoute", "GrafanaDashboard"}
 """Kinds whose schemas are not available offline."""
+
+
+def assert_sound(resources: Sequence[Manifest]) -> None:
+    """Assert that a deployment is one restricted exporter with matching selectors, which Kubernetes accepts."""
+    assert_valid(resources)
+    assert_restricted(resources)
+    assert_one_writer(resources)
+    assert_selectors(resources)
 
 
 def assert_valid(resources: Sequence[Manifest]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.conftest import skip
 from tests.deploy.container_engine import BASE, IMAGE, TOOLS, run_engine
 
 
@@ -15,10 +16,8 @@ def require_root() -> Callable[[], None]:
     """Return a function that skips a test without root, or fails it if CI=true."""
 
     def check() -> None:
-        if os.geteuid() != 0 and os.environ.get("CI") == "true":
-            pytest.fail("not root, and CI=true says that nothing is skipped")
         if os.geteuid() != 0:
-            pytest.skip("only root can mount file systems and make networks")
+            skip("only root can mount file systems and make networks")
 
     return check
 

@@ -14,8 +14,6 @@ from late_exporter import __version__
 from tests.deploy.namespaces import Sandbox, remove_cgroups
 from tests.e2e.program import wait_until
 
-__all__ = ["BASE", "IMAGE", "TOOLS", "ContainerEngine", "run_engine"]
-
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "containers"
 

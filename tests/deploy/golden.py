@@ -8,8 +8,6 @@ import sys
 from deploy.kubernetes.files import CHART, ROOT
 from tests.deploy.manifests import abridge, helm_template
 
-__all__ = ["FOLDER", "GOLDEN_FILES", "INSTALLED_FILES", "VALUES_FILES", "VOCABULARY", "render"]
-
 FOLDER = ROOT / "tests/golden/helm"
 INSTALLED_FILES = {path.name.removesuffix("-values.yaml"): path for path in sorted((CHART / "ci").glob("*.yaml"))}
 """Values with which .ci/kind installs the chart."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import indent
@@ -16,34 +16,13 @@ from deploy.kubernetes.files import CHART, DASHBOARDS, ROOT
 from late_exporter.cli.parser import parse
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings
-
-__all__ = [
-    "VERSIONS",
-    "Manifest",
-    "abridge",
-    "container_spec",
-    "find_resource",
-    "find_workload",
-    "helm_template",
-    "install_commands",
-    "kustomize",
-    "load_settings",
-    "parse_documents",
-    "pod_spec",
-    "run_script",
-    "volumes_by_path",
-]
+from tests.e2e.program import run_command
 
 Manifest: TypeAlias = Mapping[str, Any]
 
+SECRET_SETTING = "apiKey.existingSecret=late-api-key"
 VERSIONS = ("1.25", "1.37")
 """Oldest and newest supported Kubernetes version."""
-
-
-def _output(*command: str | Path) -> str:
-    process = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, timeout=60)
-    assert 0 == process.returncode, process.stderr
-    return process.stdout
 
 
 def install_commands(heading: str) -> str:
@@ -55,21 +34,21 @@ def install_commands(heading: str) -> str:
 def run_script(script: str, folder: Path, *programs: str) -> str:
     """Run a script in a folder and return its output; ``programs`` are added to the PATH."""
     path = ":".join([*(str(Path(program).parent) for program in programs), os.environ["PATH"]])
-    process = subprocess.run(
-        ["sh", "-euc", script], cwd=folder, env={"PATH": path}, check=False, capture_output=True, text=True, timeout=60
-    )
-    assert 0 == process.returncode, process.stderr
-    return process.stdout
+    return run_command("sh", "-euc", script, cwd=folder, env={"PATH": path})
 
 
-def kustomize(kubectl: str, folder: Path) -> str:
-    """Return what ``kubectl apply -k`` would apply."""
-    return _output(kubectl, "kustomize", folder)
-
-
-def helm_template(helm: str, *arguments: str | Path, name: str = "late", namespace: str = "monitored") -> str:
+def helm_template(helm: str, *arguments: str | Path, name: str = "late") -> str:
     """Return what ``helm install`` would apply."""
-    return _output(helm, "template", name, CHART, "--namespace", namespace, *arguments)
+    return run_command(helm, "template", name, CHART, "--namespace", "monitored", *arguments)
+
+
+def render_release(
+    helm: str, *settings: str, name: str = "late", values: Mapping[str, object] | None = None
+) -> list[Manifest]:
+    """Return the resources of a release with the given values and the name of the Secret."""
+    flags = [f"--set={setting}" for setting in (SECRET_SETTING, *settings)]
+    flags += [f"--set-json={key}={json.dumps(value)}" for key, value in (values or {}).items()]
+    return parse_documents(helm_template(helm, *flags, name=name))
 
 
 def parse_documents(text: str) -> list[Manifest]:

@@ -10,29 +10,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from tests.e2e.program import DEFAULT_TIMEOUT, wait_until
-
-__all__ = ["Sandbox", "children", "remove_cgroups", "run"]
+from tests.e2e.program import DEFAULT_TIMEOUT, run_command, wait_until
 
 # PID 1 adopts orphans; bash reaps them.
 INIT_SCRIPT = "sleep infinity & wait"
 
 
-def run(*command: str | Path, timeout: float = 300.0, check: bool = True, **options: Any) -> str:
+def run(*command: str | Path, **options: Any) -> str:
     """Run a command and return its output including errors; raise AssertionError if it fails."""
-    process = subprocess.run(
-        [*map(str, command)],
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=timeout,
-        **options,
-    )
-    assert not check or 0 == process.returncode, f"{' '.join(map(str, command))}\n{process.stdout}"
-    return str(process.stdout)
+    return run_command(*command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, errors="replace", **options)
 
 
 def children(pid: int) -> list[int]:
@@ -97,9 +83,9 @@ class Sandbox:
         """Return the command line that runs a command in the sandbox."""
         return ["nsenter", f"--target={self._pid}", *self._namespaces, "--", *map(str, command)]
 
-    def run(self, *command: str | Path, timeout: float = 300.0, check: bool = True, **options: Any) -> str:
+    def run(self, *command: str | Path, **options: Any) -> str:
         """Run a command in the sandbox and return its output."""
-        return run(*self.command(*command), timeout=timeout, check=check, **options)
+        return run(*self.command(*command), **options)
 
     @contextmanager
     def run_in_background(self, *command: str | Path, log: Path, **options: Any) -> Iterator[int]:

@@ -12,8 +12,6 @@ from tests.deploy.container_engine import CACHE, EXCLUDED_PATHS
 from tests.deploy.namespaces import Sandbox, children, remove_cgroups, run
 from tests.e2e.program import wait_until
 
-__all__ = ["TOOLS", "SystemdMachine", "boot", "build_root"]
-
 TOOLS = ("mmdebstrap", "systemd-nspawn", "systemd-analyze", "nsenter", "unshare", "curl")
 
 ROOT = CACHE / "debian"

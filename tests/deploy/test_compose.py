@@ -163,18 +163,9 @@ class ComposeStack:
         files = (f"--file={self.folder / 'deploy' / 'compose' / name}" for name in names)
         return self.engine.sandbox.run("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", *files, *arguments)
 
-    def up(self, *arguments: str) -> None:
-        """Start services and wait until they are healthy."""
-        self.compose(*arguments)
-        wait_until(lambda: self.health() <= {"healthy", ""}, describe=lambda: self.compose("ps", "--all"))
-
     def health(self) -> set[str]:
         """Return the health states of the running services."""
         return {json.loads(line)["Health"] for line in self.compose("ps", "--format=json").splitlines()}
-
-    def get(self, url: str) -> str:
-        """Return the response body of a published port."""
-        return self.engine.sandbox.get(url)
 
 
 def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
@@ -233,11 +224,13 @@ def shorten_intervals(folder: Path, image: str) -> None:
 
 def test_demo_delivers_an_alert(stack: ComposeStack) -> None:
     """The demo becomes healthy, is isolated, is scraped by Prometheus, and delivers an alert."""
-    stack.up("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
-    wait_until(lambda: "late_publishing_logs_total" in stack.get(f"{EXPORTER}/metrics"))
+    get = stack.engine.sandbox.get
+    stack.compose("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
+    wait_until(lambda: stack.health() <= {"healthy", ""}, describe=lambda: stack.compose("ps", "--all"))
+    wait_until(lambda: "late_publishing_logs_total" in get(f"{EXPORTER}/metrics"))
     query = f"{PROMETHEUS}/api/v1/query?query=sum(late_publishing_logs_total)"
-    wait_until(lambda: json.loads(stack.get(query))["data"]["result"], describe=lambda: stack.get(query))
-    rules = json.loads(stack.get(f"{PROMETHEUS}/api/v1/rules"))["data"]["groups"]
+    wait_until(lambda: json.loads(get(query))["data"]["result"], describe=lambda: get(query))
+    rules = json.loads(get(f"{PROMETHEUS}/api/v1/rules"))["data"]["groups"]
     assert {path.name for path in RULES} == {Path(group["file"]).name for group in rules}
     reach = "import socket; socket.create_connection(('exporter', 10077), 5)"
     with pytest.raises(AssertionError, match="gaierror"):

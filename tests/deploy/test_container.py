@@ -160,19 +160,14 @@ def assert_restricted(container_engine: ContainerEngine, name: str) -> None:
         assert "Read-only file system" in container_engine.podman("exec", name, "touch", path, check=False)
 
 
-def use_as_docker(container_engine: ContainerEngine, folder: Path) -> None:
-    """Make podman available as a program called docker."""
-    docker = folder / "docker"
-    docker.write_text(f'#!/bin/sh\nexec {" ".join(container_engine.command("podman"))} "$@"\n')
-    docker.chmod(0o700)
-
-
 def test_install_commands_work(container_engine: ContainerEngine, tmp_path: Path) -> None:
     """The container commands of docs/install.md work, with podman under the name docker."""
     page = (ROOT / "docs" / "install.md").read_text("utf-8")
     (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", page, re.DOTALL | re.MULTILINE)
     assert IMAGE.rpartition("/")[2] in block
-    use_as_docker(container_engine, tmp_path)
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\nexec {" ".join(container_engine.command("podman"))} "$@"\n')
+    docker.chmod(0o700)
     script = f"cd {tmp_path} && PATH={tmp_path}:$PATH && {block}"
     container_engine.sandbox.run("sh", "-euc", script)
     wait_until(lambda: "healthy" in container_engine.sandbox.get(f"{EXPORTER}/-/healthy"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,17 +13,13 @@ from deploy.kubernetes.files import CHART, ROOT
 from late_exporter import __url__, __version__
 from tests.deploy.assertions import (
     MONITORS,
-    assert_one_writer,
     assert_probes,
-    assert_restricted,
     assert_scrape_config,
-    assert_selectors,
-    assert_valid,
+    assert_sound,
     assert_web_config,
     certificates,
 )
 from tests.deploy.golden import FOLDER, GOLDEN_FILES, VALUES_FILES, render
-from tests.deploy.helm import render_release
 from tests.deploy.manifests import (
     VERSIONS,
     container_spec,
@@ -33,8 +28,10 @@ from tests.deploy.manifests import (
     install_commands,
     load_settings,
     parse_documents,
+    render_release,
     run_script,
 )
+from tests.e2e.program import run_command
 
 pytestmark = pytest.mark.helm
 
@@ -51,10 +48,7 @@ def test_render_equals_golden_file(helm: str, name: str) -> None:
 def test_typical_values_render_valid_resources(helm: str, name: str) -> None:
     """Typical values render valid resources of one restricted exporter with matching selectors."""
     resources = parse_documents(helm_template(helm, "--values", VALUES_FILES[name]))
-    assert_valid(resources)
-    assert_restricted(resources)
-    assert_one_writer(resources)
-    assert_selectors(resources)
+    assert_sound(resources)
     assert {"monitored", "monitoring"} >= {resource["metadata"]["namespace"] for resource in resources}
 
 
@@ -151,7 +145,7 @@ def test_empty_peer_list_denies_scrapes(helm: str) -> None:
 @pytest.mark.e2e
 def test_package_contents(helm: str, tmp_path: Path) -> None:
     """The package has the program's version, the rules and the dashboards, and no examples."""
-    subprocess.run([helm, "package", CHART, "--destination", tmp_path], check=True, capture_output=True, timeout=60)
+    run_command(helm, "package", CHART, "--destination", tmp_path)
     with tarfile.open(tmp_path / f"late-exporter-{__version__}.tgz") as archive:
         names = set(archive.getnames())
     assert {"files/rules/late-exporter.essential.yml", "files/dashboards/late-overview.json"} <= {

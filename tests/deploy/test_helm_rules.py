@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from deploy.kubernetes.rule_templates import defaults
-from tests.deploy.helm import SECRET_SETTING, render_release
-from tests.deploy.manifests import Manifest, helm_template
+from tests.deploy.manifests import SECRET_SETTING, Manifest, helm_template, render_release
 from tests.rules.mixin import EvaluateMixin, evaluate_mixin
 
 __all__ = ["evaluate_mixin"]

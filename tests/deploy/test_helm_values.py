@@ -11,17 +11,15 @@ import pytest
 
 from deploy.kubernetes.chart import parse_values
 from deploy.kubernetes.files import CHART
-from tests.deploy.assertions import (
-    assert_selectors,
-    assert_valid,
-)
+from tests.deploy.assertions import assert_selectors, assert_valid
 from tests.deploy.golden import VOCABULARY
-from tests.deploy.helm import SECRET_SETTING, render_release
 from tests.deploy.manifests import (
+    SECRET_SETTING,
     container_spec,
     helm_template,
     load_settings,
     parse_documents,
+    render_release,
 )
 
 pytestmark = pytest.mark.helm

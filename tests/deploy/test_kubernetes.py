@@ -15,11 +15,8 @@ from deploy.kubernetes.files import COMPONENTS, DASHBOARDS, ROOT
 from late_exporter import __url__, __version__
 from tests.deploy.assertions import (
     MONITORS,
-    assert_one_writer,
-    assert_restricted,
     assert_scrape_config,
-    assert_selectors,
-    assert_valid,
+    assert_sound,
     assert_web_config,
     certificates,
 )
@@ -28,12 +25,12 @@ from tests.deploy.manifests import (
     find_resource,
     find_workload,
     install_commands,
-    kustomize,
     load_settings,
     parse_documents,
     pod_spec,
     run_script,
 )
+from tests.e2e.program import run_command
 
 pytestmark = pytest.mark.kubernetes
 
@@ -72,7 +69,7 @@ def build(tmp_path: Path, require_tool: Callable[[str], str]) -> Build:
             "components": [os.path.relpath(COMPONENTS / name, folder) for name in components],
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), "utf-8")
-        return kustomize(kubectl, folder)
+        return run_command(kubectl, "kustomize", folder)
 
     return make
 
@@ -89,10 +86,7 @@ def test_every_component_is_tested() -> None:
 def test_assemblies_are_restricted(build: Build, name: str) -> None:
     """Every assembly is one restricted exporter with matching selectors, which Kubernetes accepts."""
     resources = parse_documents(build(of=EXAMPLE) if name == "example" else build(*ASSEMBLIES[name]))
-    assert_valid(resources)
-    assert_restricted(resources)
-    assert_one_writer(resources)
-    assert_selectors(resources)
+    assert_sound(resources)
     for resource in resources:
         if resource["kind"] in MONITORS:
             labels = find_workload(resources)["spec"]["template"]["metadata"]["labels"]

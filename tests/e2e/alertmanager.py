@@ -9,8 +9,6 @@ from pathlib import Path
 
 from tests.e2e.program import DEFAULT_TIMEOUT, start_process, wait_until
 
-__all__ = ["run_alertmanager"]
-
 
 @contextmanager
 def run_alertmanager(binary: str, folder: Path, config: str, *arguments: str) -> Iterator[str]:

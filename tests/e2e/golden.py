@@ -21,8 +21,6 @@ from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_until
 from tests.support.world import World, iso_time
 
-__all__ = ["FOLDER", "FORMATS", "render_golden_files"]
-
 FOLDER = Path(__file__).resolve().parents[1] / "golden"
 FORMATS = {"metrics.txt": "text/plain", "metrics.om": "application/openmetrics-text; version=1.0.0"}
 """File names and the Accept header of their format."""

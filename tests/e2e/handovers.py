@@ -98,13 +98,17 @@ class Faults:
     def _cause_fault(self, number: int) -> None:
         process, network, draw = self._processes[number], self._networks[number], self._draw
         kind, seconds = next(self._kinds), draw.uniform(1, LEASE)
-        if kind == "end session" or kind in RESTARTS:
-            self._trouble_server(kind)
-            return
         if kind in ("reload", "stop") and not process.is_listening:
             kind = "kill"  # It does not handle signals yet.
         self.counts[kind] += 1
         finish: Callable[[], object] = partial(self._restart, process)
+        if kind in RESTARTS:
+            self._cluster.stop(RESTARTS[kind])
+            self._cluster.start()
+            return
+        if kind == "end session":
+            Cluster.execute(self._url, END_SESSION)
+            return
         if kind == "reload":
             process.send_signal(signal.SIGHUP)
             return
@@ -120,14 +124,6 @@ class Faults:
             process.send_signal(signal.SIGSTOP)
             seconds, finish = LEASE + seconds, partial(process.send_signal, signal.SIGCONT)
         self._ends[number] = time.monotonic() + seconds, finish
-
-    def _trouble_server(self, kind: str) -> None:
-        self.counts[kind] += 1
-        if kind in RESTARTS:
-            self._cluster.stop(RESTARTS[kind])
-            self._cluster.start()
-        else:
-            Cluster.execute(self._url, END_SESSION)
 
     def _require_running(self, process: ExporterProcess) -> None:
         """Start a process again that has ended; only one that was cut off while it started may do so by itself."""

@@ -19,16 +19,6 @@ from tests.support.clock import VirtualClock
 from tests.support.status_api import StatusApi
 from tests.support.world import World
 
-__all__ = [
-    "KEY",
-    "FaultHandler",
-    "HttpExchange",
-    "LateServer",
-    "drip",
-    "hang",
-    "respond_with",
-]
-
 KEY = "sk_" + "c0ffee42" * 8
 
 Headers: TypeAlias = Mapping[str, str]
@@ -68,15 +58,17 @@ class HttpExchange:
 
 
 class RequestHandler(BaseHTTPRequestHandler):
+    """Lets the API respond to each request."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: HttpServer
 
     def do_GET(self) -> None:
-        exchange = HttpExchange(self)
-        self.server.owner.requests.append(exchange)
+        exchange, owner = HttpExchange(self), self.server.owner
+        owner.requests.append(exchange)
         try:
-            self.server.owner.handle(exchange)
+            (owner.fault or owner.respond)(exchange)
         except OSError:
             self.close_connection = True
 
@@ -85,6 +77,8 @@ class RequestHandler(BaseHTTPRequestHandler):
 
 
 class HttpServer(ThreadingHTTPServer):
+    """A server that knows its open connections."""
+
     daemon_threads = True
     request_queue_size = 64
     owner: LateServer
@@ -169,13 +163,6 @@ class LateServer:
         """Return the base URL of the API."""
         return f"http://127.0.0.1:{self.port}/api"
 
-    def handle(self, exchange: HttpExchange) -> None:
-        """Respond by the fault, if there is one, or normally."""
-        if self.fault is not None:
-            self.fault(exchange)
-            return
-        self.respond(exchange)
-
     def respond(self, exchange: HttpExchange) -> None:
         """Respond normally."""
         self.pause(self.delay)
@@ -202,11 +189,11 @@ def respond_with(
     return lambda exchange: exchange.send(status, data, headers)
 
 
-def hang(late: LateServer, seconds: float = 60.0) -> FaultHandler:
-    """Return a fault that sends nothing for a time and then closes the connection."""
+def hang(late: LateServer) -> FaultHandler:
+    """Return a fault that sends nothing for a minute and then closes the connection."""
 
     def fault(exchange: HttpExchange) -> None:
-        late.pause(seconds)
+        late.pause(60)
         exchange.close()
 
     return fault

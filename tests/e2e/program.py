@@ -15,24 +15,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from tests.e2e.late import KEY
 from tests.support.samples import Samples
-
-__all__ = [
-    "DEFAULT_TIMEOUT",
-    "ROOT",
-    "ExporterProcess",
-    "HttpResponse",
-    "http_get",
-    "http_request",
-    "start_process",
-    "wait_equal",
-    "wait_until",
-    "with_default_signals",
-]
 
 DEFAULT_TIMEOUT = 300.0
 """Seconds after which a test fails. Long, so that tests do not fail on a busy machine."""
@@ -130,6 +117,15 @@ def with_default_signals(command: Sequence[str]) -> list[str]:
     A shell ignores SIGINT in its background jobs, and children inherit that.
     """
     return ["env", "--default-signal=HUP,INT,TERM", *command]
+
+
+def run_command(*command: str | Path, check: bool = True, **options: Any) -> str:
+    """Run a command and return its standard output; raise AssertionError with all of its output if it fails."""
+    defaults = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": DEFAULT_TIMEOUT}
+    process = subprocess.run([*map(str, command)], check=False, **{**defaults, **options})
+    output = f"{' '.join(map(str, command))}\n{process.stdout}{process.stderr or ''}"
+    assert not check or 0 == process.returncode, output
+    return str(process.stdout)
 
 
 @contextmanager
@@ -302,3 +298,7 @@ class ExporterProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait(DEFAULT_TIMEOUT)
+
+
+Run: TypeAlias = Callable[..., ExporterProcess]
+"""Returns a process, for arguments of its command line."""

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 from tests.e2e.program import DEFAULT_TIMEOUT, http_get, start_process, wait_until
 
-__all__ = ["PrometheusApi", "ResultRow", "run_prometheus"]
+FEATURES = "exemplar-storage,created-timestamp-zero-ingestion"
+CONFIG = """\
+global: {scrape_interval: 1s, scrape_timeout: 1s}
+scrape_configs:
+  - job_name: late
+    static_configs: [{targets: ["%s"]}]
+"""
 
 ResultRow: TypeAlias = Mapping[str, Any]
 
@@ -64,6 +70,12 @@ def run_prometheus(binary: str, folder: Path, config: str, *arguments: str) -> I
         finally:
             process.terminate()
             process.wait(DEFAULT_TIMEOUT)
+
+
+def scrape_with_prometheus(binary: str, folder: Path, target: str) -> AbstractContextManager[PrometheusApi]:
+    """Run a Prometheus that scrapes one target once a second."""
+    config = CONFIG % target.removeprefix("http://")
+    return run_prometheus(binary, folder, config, f"--enable-feature={FEATURES}")
 
 
 def _find_url(log: str) -> str:

@@ -11,9 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import BaseServer, StreamRequestHandler, ThreadingTCPServer
 from typing import Any, NamedTuple, Self, TypeAlias
 
-__all__ = ["AlertReceivers", "Notification"]
-
-
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
 
@@ -23,7 +20,6 @@ class Notification(NamedTuple):
     receiver: str
     status: str
     labels: Mapping[str, str]
-    annotations: Mapping[str, str]
 
     @property
     def name(self) -> str:
@@ -32,6 +28,8 @@ class Notification(NamedTuple):
 
 
 class WebhookHandler(BaseHTTPRequestHandler):
+    """Records each posted document."""
+
     server: WebhookServer
 
     def do_POST(self) -> None:
@@ -47,6 +45,8 @@ class WebhookHandler(BaseHTTPRequestHandler):
 
 
 class WebhookServer(ThreadingHTTPServer):
+    """Server of webhooks and services."""
+
     daemon_threads = True
     owner: AlertReceivers
 
@@ -74,6 +74,8 @@ class MailHandler(StreamRequestHandler):
 
 
 class MailServer(ThreadingTCPServer):
+    """Server of mails."""
+
     daemon_threads = True
     owner: AlertReceivers
 
@@ -124,7 +126,7 @@ class AlertReceivers:
             return
         self.groups.append(document)
         for alert in document["alerts"]:
-            self.notifications.append(Notification(path, alert["status"], alert["labels"], alert["annotations"]))
+            self.notifications.append(Notification(path, alert["status"], alert["labels"]))
 
     @property
     def slack_messages(self) -> list[Mapping[str, Any]]:
@@ -139,8 +141,8 @@ class AlertReceivers:
     def firing_by_group(self) -> Mapping[tuple[str, Labels], set[Labels]]:
         """Return what the last webhook of each receiver and group says is firing."""
         return {
-            (document["receiver"], _pairs(document["groupLabels"])): {
-                _pairs(alert["labels"]) for alert in document["alerts"] if alert["status"] == "firing"
+            (document["receiver"], pairs(document["groupLabels"])): {
+                pairs(alert["labels"]) for alert in document["alerts"] if alert["status"] == "firing"
             }
             for document in tuple(self.groups)
         }
@@ -162,5 +164,5 @@ def _plain_text(mail: Message) -> str:
     return content.decode().replace("\r\n", "\n")
 
 
-def _pairs(labels: Mapping[str, str]) -> Labels:
+def pairs(labels: Mapping[str, str]) -> Labels:
     return tuple(sorted(labels.items()))

@@ -177,24 +177,13 @@ def shown(process: ExporterProcess) -> set[str]:
     return set()
 
 
-class Supervisor:
-    """Starts processes again that have ended with an error, as systemd does.
-
-    Attributes:
-        errors: Standard error of each process that has ended.
-    """
-
-    def __init__(self, processes: Sequence[ExporterProcess]) -> None:
-        self._processes = processes
-        self.errors: list[str] = []
-
-    def run(self, stop: threading.Event) -> None:
-        """Look after the processes until an event is set."""
-        while not stop.wait(0.2):
-            for process in self._processes:
-                if process.exit_code == 1:
-                    self.errors.append(process.stderr)
-                    process.start()
+def supervise(processes: Sequence[ExporterProcess], errors: list[str], stop: threading.Event) -> None:
+    """Start processes again that end with an error, as systemd does, until an event is set, and add their errors."""
+    while not stop.wait(0.2):
+        for process in processes:
+            if process.exit_code == 1:
+                errors.append(process.stderr)
+                process.start()
 
 
 def _settle(api: LateServer, log_id: str) -> None:

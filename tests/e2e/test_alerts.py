@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,8 +28,6 @@ from tests.e2e.program import DEFAULT_TIMEOUT, ExporterProcess, http_get, http_r
 from tests.e2e.prometheus import run_prometheus
 from tests.e2e.receivers import AlertReceivers
 from tests.e2e.replay.delivery import shipped_config
-
-pytestmark = pytest.mark.e2e
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SPEED = 100
@@ -76,9 +74,8 @@ class AlertingStack:
         self.late = wait_until(lambda: _address(simulator.stderr), describe=lambda: simulator.stderr)
         for name in WORKSPACES:
             self.set_key(name, KEY)
-        (folder / "late.yml").write_text(
-            yaml.safe_dump({"workspaces": [_workspace_config(name) for name in WORKSPACES]})
-        )
+        workspaces = [{"name": name, "api_key_file": f"{name}.key"} for name in WORKSPACES]
+        (folder / "late.yml").write_text(yaml.safe_dump({"workspaces": workspaces}))
         self._exporter = ExporterProcess.for_api(
             folder, f"{self.late}/api", "--config.file=late.yml", env={}, interval=POLL
         )
@@ -167,10 +164,6 @@ def _with_long_fors(rules: str) -> str:
     return yaml.safe_dump(document)
 
 
-def _workspace_config(name: str) -> Mapping[str, str]:
-    return {"name": name, "api_key_file": f"{name}.key"}
-
-
 def _address(errors: str) -> str:
     addresses = [word for word in errors.split() if word.startswith("address=http://")]
     return addresses[0].partition("=")[2] if addresses else ""
@@ -217,22 +210,12 @@ def test_alerts_reach_their_receivers(stack: AlertingStack) -> None:
 def _has_expected_alerts(stack: AlertingStack) -> None:
     """Assert that only expected alerts were sent, and that only those they inhibit fired besides."""
     notified = stack.receivers.notifications
-    assert {notification.name for notification in notified} <= EXPECTED
-    assert {PLATFORM} == {
-        notification.labels["platform"] for notification in notified if "platform" in notification.labels
-    }
-    assert {"client"} == {
-        notification.labels["workspace"] for notification in notified if notification.name == "LateKeyRefused"
-    }
+    assert {each.name for each in notified} <= EXPECTED
+    assert {PLATFORM} == {each.labels["platform"] for each in notified if "platform" in each.labels}
+    assert {"client"} == {each.labels["workspace"] for each in notified if each.name == "LateKeyRefused"}
     firing = stack.prometheus.query('count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1h]))')
     assert {row["metric"]["alertname"] for row in firing} <= EXPECTED | INHIBITED
     # Each receiver gets its own workspace and severity only.
-    assert {"agency"} == {
-        notification.labels["workspace"] for notification in notified if notification.receiver == "agency"
-    }
-    assert {"critical"} == {
-        notification.labels["severity"] for notification in notified if notification.receiver == "critical"
-    }
-    assert {"warning"} >= {
-        notification.labels["severity"] for notification in notified if notification.receiver == "warning"
-    }
+    assert {"agency"} == {each.labels["workspace"] for each in notified if each.receiver == "agency"}
+    assert {"critical"} == {each.labels["severity"] for each in notified if each.receiver == "critical"}
+    assert {"warning"} >= {each.labels["severity"] for each in notified if each.receiver == "warning"}

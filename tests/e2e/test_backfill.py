@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
-import pytest
-
-from tests.e2e.late import KEY, LateServer
-from tests.e2e.program import ExporterProcess, wait_equal
-from tests.e2e.prometheus import PrometheusApi, run_prometheus
+from tests.e2e.late import LateServer
+from tests.e2e.program import Run, run_command, wait_equal
+from tests.e2e.prometheus import PrometheusApi, scrape_with_prometheus
 from tests.support.clock import HOUR, MINUTE
-
-pytestmark = pytest.mark.e2e
 
 LOGS = "late_publishing_logs_total"
 COUNTERS = '{__name__=~"late_(publishing|connection|account)_.*_(total|bucket|count|sum)"}'
 HOURS = 44
 WIDEST = "162h"
 """Duration of a block. Long, because promtool reads the whole file for each block."""
-
-CONFIG = """\
-global: {scrape_interval: 1s, scrape_timeout: 1s}
-scrape_configs:
-  - job_name: late
-    static_configs: [{targets: ["%s"]}]
-"""
-
-
-@pytest.fixture
-def backfill(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[..., ExporterProcess]:
-    """Return a function that runs the command on the state below ``tmp_path``."""
-
-    def start(*arguments: str) -> ExporterProcess:
-        state = f"--state.url=sqlite:///{tmp_path / 'state.db'}"
-        command = ("backfill", f"--api.base-url={late.url}", state, *arguments)
-        return exit_stack.enter_context(ExporterProcess(tmp_path, *command, env={"LATE_API_KEY": KEY}))
-
-    return start
 
 
 def history(late: LateServer, begin: float) -> Counter[tuple[str, str, int]]:
@@ -75,8 +50,8 @@ def increases(database: PrometheusApi, expression: str, moments: Sequence[float]
 
 def test_a_prometheus_sees_the_week_before(
     late: LateServer,
-    start_exporter: Callable[..., ExporterProcess],
-    backfill: Callable[..., ExporterProcess],
+    start_exporter: Run,
+    start_command: Run,
     require_tool: Callable[[str], str],
     tmp_path: Path,
 ) -> None:
@@ -94,15 +69,14 @@ def test_a_prometheus_sees_the_week_before(
     wait_equal(expected, lambda: exporter.scrape().sum(LOGS))
 
     instance = exporter.url.removeprefix("http://")
-    labels = ("--label", "job=late", "--label", f"instance={instance}")
-    command = backfill(*labels)
+    command = start_command("backfill", "--label", "job=late", "--label", f"instance={instance}")
     assert 0 == command.wait_exit(), command.stderr
     (tmp_path / "late.om").write_text(command.stdout)
     assert f"default publishing: {sum(truth.values()):,} logs until" in command.stderr
     blocks = ["tsdb", "create-blocks-from", f"--max-block-duration={WIDEST}", "openmetrics"]
-    subprocess.run([require_tool("promtool"), *blocks, tmp_path / "late.om", tmp_path / "tsdb"], check=True)
+    run_command(require_tool("promtool"), *blocks, tmp_path / "late.om", tmp_path / "tsdb")
 
-    with run_prometheus(require_tool("prometheus"), tmp_path, CONFIG % instance) as database:
+    with scrape_with_prometheus(require_tool("prometheus"), tmp_path, instance) as database:
         wait_equal(float(expected), lambda: database.value(f"sum({LOGS})"))
         hours = [begin + (hour + 1) * HOUR for hour in range(HOURS)]
         actions = '{action="publish",status=~"success|failed"}'

@@ -5,16 +5,11 @@ from __future__ import annotations
 import os
 import re
 import socket
-import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
-from tests.e2e.program import ExporterProcess, wait_until
-
-pytestmark = pytest.mark.e2e
+from tests.e2e.program import ExporterProcess, run_command, wait_until
 
 LOGS = "late_publishing_logs_total"
 
@@ -45,12 +40,10 @@ def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
     assert 2 == samples.sum("late_up")
     assert 0 == samples.sum("late_exporter_entries_rejected_total")
     variables = dict(re.findall(r"export (\w+)=(\S+)", program.stdout))
-    command = [sys.executable, "-m", "late_exporter", "posts", "--failed", "--since=1h"]
-    posts = subprocess.run(
-        command, capture_output=True, check=True, cwd=tmp_path, env=os.environ | variables, text=True
-    )
+    command = (sys.executable, "-m", "late_exporter", "posts", "--failed", "--since=1h")
+    posts = run_command(*command, cwd=tmp_path, env=os.environ | variables)
     assert "late-exporter posts --failed --since 1h" in program.stdout
-    assert "failed" in posts.stdout
+    assert "failed" in posts
     assert 0 == program.stop()
     assert ["errors", "output"] == sorted(file.name.partition("-")[0] for file in tmp_path.iterdir())
     assert "Traceback" not in program.stderr

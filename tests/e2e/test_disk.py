@@ -6,12 +6,8 @@ import resource
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
-
-pytestmark = pytest.mark.e2e
 
 LOGS = "late_publishing_logs_total"
 POLLS = "late_exporter_polls_total"

@@ -11,14 +11,10 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-import pytest
-
 from late_exporter.events.output import MAX_BATCH_EVENTS
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.traffic import Traffic, in_thread
-
-pytestmark = pytest.mark.e2e
 
 KILLS = 5
 SEED = 20261127

@@ -19,8 +19,6 @@ from late_exporter.simulator import LogList
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, http_get, wait_until
 
-pytestmark = pytest.mark.e2e
-
 EXAMPLES = [(command.name, line) for command in COMMANDS.values() for line, _ in command.examples]
 SERVING = ("run", "demo")
 

@@ -12,15 +12,11 @@ import pytest
 
 from tests.e2e.handovers import compare
 from tests.e2e.program import wait_equal, wait_until
-from tests.e2e.prometheus import PrometheusApi, run_prometheus
-from tests.e2e.replicas import PLATFORMS, Replicas, Supervisor, Totals, scrape_config, scraped, shown
-from tests.e2e.traffic import (
-    in_thread,
-)
+from tests.e2e.prometheus import run_prometheus
+from tests.e2e.replicas import PLATFORMS, Replicas, scrape_config, scraped, shown, supervise
+from tests.e2e.traffic import in_thread
 from tests.support.postgres import Cluster, find_programs
 from tests.support.replication import ReplicatedCluster, running_pair
-
-pytestmark = pytest.mark.e2e
 
 SEED = 20261129
 
@@ -35,30 +31,6 @@ def pair(postgres: Cluster) -> Iterator[ReplicatedCluster]:
         yield servers
 
 
-@pytest.fixture
-def replicas(tmp_path: Path, pair: ReplicatedCluster, exit_stack: ExitStack) -> Replicas:
-    """Return three replicas that are not started yet, whose state follows a failover."""
-    url = pair.create_database()
-    new_replicas = Replicas(tmp_path, url, [url] * 3, exit_stack)
-    new_replicas.publish_history(PLATFORMS)
-    return new_replicas
-
-
-@pytest.fixture
-def prometheus(tmp_path: Path, require_tool: Callable[[str], str], replicas: Replicas) -> Iterator[PrometheusApi]:
-    """Run a Prometheus that scrapes all replicas."""
-    with run_prometheus(require_tool("prometheus"), tmp_path, scrape_config(replicas)) as api:
-        yield api
-
-
-def start(replicas: Replicas, prometheus: PrometheusApi) -> Totals:
-    """Start replicas, wait until Prometheus has all their logs, and return these."""
-    replicas.start()
-    before = replicas.truth()
-    wait_equal(before, lambda: scraped(prometheus))
-    return before
-
-
 def wait_stored(replicas: Replicas, amount: int) -> None:
     """Wait until replicas have counted more logs."""
     before = replicas.stored().total()
@@ -69,12 +41,18 @@ def wait_stored(replicas: Replicas, amount: int) -> None:
 
 
 def test_replicas_follow_a_standby_that_lags(
-    replicas: Replicas, prometheus: PrometheusApi, pair: ReplicatedCluster
+    pair: ReplicatedCluster, tmp_path: Path, require_tool: Callable[[str], str], exit_stack: ExitStack
 ) -> None:
     """What was lost, also claims of workspaces, is counted again, and Prometheus has every log once."""
-    before, supervisor = start(replicas, prometheus), Supervisor(replicas.processes)
+    url, errors = pair.create_database(), list[str]()
+    replicas = Replicas(tmp_path, url, [url] * 3, exit_stack)
+    replicas.publish_history(PLATFORMS)
+    prometheus = exit_stack.enter_context(run_prometheus(require_tool("prometheus"), tmp_path, scrape_config(replicas)))
+    replicas.start()
+    before = replicas.truth()
+    wait_equal(before, lambda: scraped(prometheus))
     first, *others = replicas.processes
-    with in_thread(supervisor.run), in_thread(partial(replicas.write_logs, seed=SEED)):
+    with in_thread(partial(supervise, replicas.processes, errors)), in_thread(partial(replicas.write_logs, seed=SEED)):
         wait_stored(replicas, 100)
         pair.wait_replayed()
         pair.lag()
@@ -88,4 +66,4 @@ def test_replicas_follow_a_standby_that_lags(
     # The counters of the exporter begin at 0, and logs that were pending cannot be counted again.
     is_expected = re.compile(r"late_exporter_|.*'pending'").match
     assert [] == list(compare(replicas, prometheus, before, is_expected=is_expected))
-    assert [] == supervisor.errors
+    assert [] == errors

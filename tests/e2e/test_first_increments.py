@@ -8,19 +8,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import TypeAlias
 
-import pytest
-
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
-from tests.e2e.prometheus import PrometheusApi
-from tests.e2e.test_prometheus import scrape_with_prometheus
+from tests.e2e.prometheus import PrometheusApi, scrape_with_prometheus
 from tests.e2e.traffic import in_thread
-
-pytestmark = pytest.mark.e2e
 
 RESTARTS = 5
 SEED = 20261125
@@ -31,36 +28,28 @@ COUNTERS = '{job="late", __name__=~"late_.*(_total|_count|_sum|_bucket)"}[6h]'
 SampleLabels: TypeAlias = tuple[tuple[str, str], ...]
 
 
-class NewSeriesTraffic:
-    """Logs of a new platform and account every 0.1 to 0.6 s, so that series appear around every restart."""
-
-    def __init__(self, late: LateServer) -> None:
-        self._late = late
-        self._random = Random(SEED)
-
-    def run(self, stop: threading.Event) -> None:
-        """Insert logs until an event is set."""
-        number = 0
-        while not stop.wait(self._random.uniform(0.1, 0.6)):
-            number += 1
-            with self._late.lock:
-                self._insert(f"network-{number}")
-
-    def _insert(self, platform: str) -> None:
-        choose, world = self._random.choice, self._late.world
-        for index in range(self._random.randrange(1, 4)):
-            action = choose(("publish", "retry", "media_upload"))
-            world.insert(
-                time.time() - index / 100,  # generation zernio tells logs of one millisecond apart by fewer fields
-                platform=platform,
-                accountId=f"account-{platform}",
-                action=action,
-                status=choose(("success", "failed")),
-                statusCode=choose((200, 429, 503)),
-                durationMs=choose((None, 40, 900, 70_000)),
-                attemptNumber=2 if action == "retry" else 1,
-            )
-        world.add_connection(choose(("connect_success", "connect_failed")), platform=platform)
+def insert_new_series(late: LateServer, stop: threading.Event) -> None:
+    """Insert logs of a new platform and account every 0.1 to 0.6 s, so that series appear around every restart."""
+    random = Random(SEED)
+    choose = random.choice
+    for number in count(1):
+        if stop.wait(random.uniform(0.1, 0.6)):
+            return
+        platform = f"network-{number}"
+        with late.lock:
+            for index in range(random.randrange(1, 4)):
+                action = choose(("publish", "retry", "media_upload"))
+                late.world.insert(
+                    time.time() - index / 100,  # generation zernio tells logs of one millisecond apart by fewer fields
+                    platform=platform,
+                    accountId=f"account-{platform}",
+                    action=action,
+                    status=choose(("success", "failed")),
+                    statusCode=choose((200, 429, 503)),
+                    durationMs=choose((None, 40, 900, 70_000)),
+                    attemptNumber=2 if action == "retry" else 1,
+                )
+            late.world.add_connection(choose(("connect_success", "connect_failed")), platform=platform)
 
 
 def read_counters(database: PrometheusApi) -> dict[tuple[str, SampleLabels], list[tuple[float, float]]]:
@@ -102,7 +91,7 @@ def test_no_increment_is_lost_in_restarts(
     with scrape_with_prometheus(require_tool("prometheus"), tmp_path, address) as database:
         wait_equal(40.0, lambda: database.value(f"sum({LOGS})"))
         history, history_connections = list(late.world.rows), list(late.world.archives.connections.rows)
-        with in_thread(NewSeriesTraffic(late).run):
+        with in_thread(partial(insert_new_series, late)):
             for _ in range(RESTARTS):
                 wait_until(lambda: program.exit_code is None and program.url, describe=lambda: program.stderr)
                 threading.Event().wait(random.uniform(0.3, 2.2))

@@ -18,8 +18,6 @@ from late_exporter.feeds.limits import MAX_SEPARATORS
 from tests.e2e.late import HttpExchange, LateServer
 from tests.e2e.program import ExporterProcess, wait_until
 
-pytestmark = pytest.mark.e2e
-
 WORKSPACES, FEEDS = 20, ("publishing", "connections")
 KEY = "sk_%064x"
 MAX_MEMORY = 200 * 1024**2
@@ -36,7 +34,6 @@ class Answer(NamedTuple):
     """Response of the API; one that stalls keeps the connection open after its body."""
 
     body: bytes
-    status: int = 200
     encoding: str = "identity"
     announced_size: int | None = None
     stalls: bool = False
@@ -46,9 +43,9 @@ Attack: TypeAlias = Callable[[int], Answer]
 """Returns the answer to a request, by its number."""
 
 
-def packed(body: bytes, status: int = 200) -> Attack:
+def packed(body: bytes) -> Attack:
     """Return an attack with a compressed body."""
-    answer = Answer(gzip.compress(body), status, "gzip")
+    answer = Answer(gzip.compress(body), "gzip")
     return lambda _: answer
 
 
@@ -108,7 +105,7 @@ class HostileApi(LateServer):
         answer = self._attack(next(self._numbers))
         quota = {f"X-RateLimit-{name}": "1000000000" for name in ("Limit", "Remaining")}
         headers = {"Content-Encoding": answer.encoding, **quota}
-        exchange.send(answer.status, answer.body, headers, length=answer.announced_size)
+        exchange.send(200, answer.body, headers, length=answer.announced_size)
         if exchange.path.endswith("logs"):
             feed = "connections" if "connection" in f"{exchange.path}?{exchange.query}" else "publishing"
             self.answer_counts[exchange.key, feed] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +11,6 @@ from random import Random
 
 import pytest
 
-from late_exporter.simulator.log_list import LogRow
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.traffic import (
@@ -26,8 +25,6 @@ from tests.e2e.traffic import (
 )
 from tests.support.samples import Samples
 from tests.support.world import World
-
-pytestmark = pytest.mark.e2e
 
 KILLS = 9
 SEED = 20261124
@@ -86,18 +83,13 @@ def assert_consistent(samples: Samples, world: World) -> None:
     """Assert that durations and pending logs are those of the same logs; deleted ones may be counted or not."""
     rows = [row for row in world.rows if row["action"] != DELETED_LOG["action"]]
     timed = [row for row in rows if row["status"] != "pending" and row["durationMs"] is not None]
+    seconds: dict[tuple[str, ...], float] = defaultdict(float)
+    for row in timed:
+        seconds[labels(row)] += row["durationMs"] / 1000
     for name, expected in (
         ("late_publishing_duration_seconds_count", Counter(map(labels, timed))),
-        ("late_publishing_duration_seconds_sum", seconds_by_labels(timed)),
+        ("late_publishing_duration_seconds_sum", seconds),
     ):
         found = samples.family(name)
         assert expected == pytest.approx({key: found[key] for key in expected})
     assert len([row for row in world.rows if row["status"] == "pending"]) == samples.sum("late_publishing_pending_logs")
-
-
-def seconds_by_labels(rows: Sequence[LogRow]) -> dict[tuple[str, ...], float]:
-    """Return the sums of the durations of some logs."""
-    sums: dict[tuple[str, ...], float] = {}
-    for row in rows:
-        sums[labels(row)] = sums.get(labels(row), 0.0) + row["durationMs"] / 1000
-    return sums

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.late import KEY, LateServer
-from tests.e2e.program import ExporterProcess, wait_until
+from tests.e2e.program import ExporterProcess, Run, wait_until
 from tests.support.postgres import PASSWORD, Cluster, without_password
 from tests.support.samples import Samples
 
-pytestmark = pytest.mark.e2e
-
 
 @pytest.fixture
-def start(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[..., ExporterProcess]:
+def start(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Run:
     """Return a function that makes a process of the exporter with a state at a URL; it is killed after the test."""
 
     def start(url: str, *arguments: str, name: str = "first") -> ExporterProcess:
@@ -42,9 +36,7 @@ def start(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[.
     return start
 
 
-def test_a_stop_while_the_server_hangs(
-    late: LateServer, own_cluster: Cluster, start: Callable[..., ExporterProcess]
-) -> None:
+def test_a_stop_while_the_server_hangs(late: LateServer, own_cluster: Cluster, start: Run) -> None:
     """A process whose server does not answer shows that, and ends when it is told to."""
     late.world.publish(50, over=86_400)
     program = start(own_cluster.create_database())
@@ -57,7 +49,7 @@ def test_a_stop_while_the_server_hangs(
         own_cluster.signal(signal.SIGCONT)
 
 
-def test_commands(late: LateServer, postgres: Cluster, start: Callable[..., ExporterProcess], tmp_path: Path) -> None:
+def test_commands(late: LateServer, postgres: Cluster, start: Run, tmp_path: Path) -> None:
     """The commands that read or move a state work with PostgreSQL, and never show the password."""
     late.world.publish(120, over=86_400)
     url = postgres.create_database()
@@ -86,10 +78,8 @@ def run_command(folder: Path, url: str, *arguments: str, exit_code: int = 0) -> 
     password = folder / "password-of-commands"
     password.write_text(PASSWORD)
     state = [f"--state.url={without_password(url)}", f"--state.password-file={password}"]
-    command = [sys.executable, "-m", "late_exporter", *arguments, *state]
-    environ = {**os.environ, "LATE_API_KEY": KEY}
-    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=120)
-    output = done.stdout + done.stderr
-    assert exit_code == done.returncode, output
+    program = ExporterProcess(folder, *arguments, *state, env={"LATE_API_KEY": KEY})
+    assert exit_code == program.start().wait_exit(), program.stderr
+    output = program.stdout + program.stderr
     assert PASSWORD not in output
-    return output if exit_code else done.stdout
+    return output if exit_code else program.stdout

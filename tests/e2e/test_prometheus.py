@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.late import LateServer
-from tests.e2e.program import ExporterProcess, wait_equal, wait_until
-from tests.e2e.prometheus import PrometheusApi, run_prometheus
-
-pytestmark = pytest.mark.e2e
+from tests.e2e.program import Run, wait_equal, wait_until
+from tests.e2e.prometheus import PrometheusApi, scrape_with_prometheus
 
 LOGS = "late_publishing_logs_total"
-FEATURES = "exemplar-storage,created-timestamp-zero-ingestion"
-CONFIG = """\
-global: {scrape_interval: 1s, scrape_timeout: 1s}
-scrape_configs:
-  - job_name: late
-    static_configs: [{targets: ["%s"]}]
-"""
-
-
-@contextmanager
-def scrape_with_prometheus(binary: str, folder: Path, target: str) -> Iterator[PrometheusApi]:
-    """Run a Prometheus that scrapes one target once a second."""
-    config = CONFIG % target.removeprefix("http://")
-    with run_prometheus(binary, folder, config, f"--enable-feature={FEATURES}") as database:
-        yield database
 
 
 def test_prometheus_sees_what_was_counted(
     late: LateServer,
-    start_exporter: Callable[..., ExporterProcess],
+    start_exporter: Run,
     require_tool: Callable[[str], str],
     tmp_path: Path,
 ) -> None:

@@ -14,8 +14,6 @@ from tests.e2e.program import ExporterProcess, HttpResponse, http_request, wait_
 from tests.e2e.traffic import CounterWatch, in_thread
 from tests.support.clock import DAY
 
-pytestmark = pytest.mark.e2e
-
 LOGS = "late_publishing_logs_total"
 RELOADED = "late_exporter_config_last_reload_successful"
 

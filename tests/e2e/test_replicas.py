@@ -21,8 +21,6 @@ from tests.e2e.traffic import LOGS, in_thread
 from tests.support.postgres import Cluster
 from tests.support.proxy import Proxy
 
-pytestmark = pytest.mark.e2e
-
 SEED = 20261128
 
 FAULT_SECONDS = float(os.environ.get("HANDOVERS", "25"))

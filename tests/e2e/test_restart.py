@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from typing import TypeAlias
 
 import pytest
 
 from tests.e2e.late import FaultHandler, LateServer, drip, hang
-from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.program import ExporterProcess, Run, wait_equal, wait_until
 from tests.support.samples import Samples
-
-pytestmark = pytest.mark.e2e
-
-Run: TypeAlias = Callable[..., ExporterProcess]
 
 LOGS = "late_publishing_logs_total"
 GRACE = 5.0

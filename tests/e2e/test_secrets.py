@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
@@ -13,10 +12,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.e2e.late import HttpExchange, LateServer
+from tests.e2e.late import FaultHandler, HttpExchange, LateServer, respond_with
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
-
-pytestmark = pytest.mark.e2e
 
 RESTRICTED = "zrk_" + "4f1d8c6b" * 8
 STRANGE = "Zq7-\"quoted\"<&>'back\\slash'%20+/=~" + "LongSecret" * 4
@@ -24,71 +21,24 @@ PIECE = 16
 """Length of a fragment of the key that counts as a leak."""
 
 
-def key_in_body(exchange: HttpExchange) -> str:
-    """Return the key of a request."""
-    return exchange.key.removeprefix("Bearer ")
+def faults(key: str) -> list[FaultHandler]:
+    """Return responses that repeat a key in every way; the first is sent before the first sync."""
+    escaped = "".join(f"\\u{ord(character):04x}" for character in key)
 
+    def repeat_in_status_line(exchange: HttpExchange) -> None:
+        exchange.write(f"HTTP/9 {key}\r\n\r\n".encode())
+        exchange.close()
 
-def key_in_error(exchange: HttpExchange) -> None:
-    """Send an error that repeats the header."""
-    exchange.send(500, json.dumps({"error": f"bad header Authorization: {exchange.key}"}).encode())
-
-
-def key_in_escaped_error(exchange: HttpExchange) -> None:
-    """Send an error in which every character of the key is escaped."""
-    escaped = "".join(f"\\u{ord(character):04x}" for character in key_in_body(exchange))
-    exchange.send(400, f'{{"error": "key {escaped}"}}'.encode())
-
-
-def key_in_rejection(exchange: HttpExchange) -> None:
-    """Send a 401 that repeats the key."""
-    exchange.send(401, json.dumps({"error": f"unknown key {key_in_body(exchange)}"}).encode())
-
-
-def key_in_location(exchange: HttpExchange) -> None:
-    """Send a redirect with the key in its URL."""
-    exchange.send(302, headers={"Location": f"https://example.org/login?key={quote(key_in_body(exchange), safe='')}"})
-
-
-def key_in_truncated_json(exchange: HttpExchange) -> None:
-    """Send a text with the key where the excerpt is truncated, with status 200."""
-    exchange.send(200, b"x" * 30 + key_in_body(exchange).encode())
-
-
-def key_in_base64(exchange: HttpExchange) -> None:
-    """Send an error that repeats the header in base64."""
-    exchange.send(500, b"bad header " + base64.b64encode(exchange.key.encode()))
-
-
-def key_in_status_line(exchange: HttpExchange) -> None:
-    """Send a response that is not HTTP and repeats the key."""
-    exchange.write(f"HTTP/9 {key_in_body(exchange)}\r\n\r\n".encode())
-    exchange.close()
-
-
-def key_in_header(exchange: HttpExchange) -> None:
-    """Send the key as quota header."""
-    exchange.send(
-        200,
-        b"{",
-        {
-            "X-RateLimit-Limit": key_in_body(exchange),
-            "Retry-After": key_in_body(exchange),
-            "Date": key_in_body(exchange),
-        },
-    )
-
-
-HOSTILE = (
-    key_in_error,
-    key_in_escaped_error,
-    key_in_rejection,
-    key_in_location,
-    key_in_truncated_json,
-    key_in_base64,
-    key_in_status_line,
-    key_in_header,
-)
+    return [
+        respond_with(500, {"error": f"bad header Authorization: Bearer {key}"}),
+        respond_with(400, f'{{"error": "key {escaped}"}}'),
+        respond_with(401, {"error": f"unknown key {key}"}),
+        respond_with(302, headers={"Location": f"https://example.org/login?key={quote(key, safe='')}"}),
+        respond_with(200, "x" * 30 + key),  # an excerpt of it is cut within the key
+        respond_with(500, b"bad header " + base64.b64encode(f"Bearer {key}".encode())),
+        repeat_in_status_line,
+        respond_with(200, b"{", dict.fromkeys(("X-RateLimit-Limit", "Retry-After", "Date"), key)),
+    ]
 
 
 def key_fragments(key: str) -> set[str]:
@@ -133,11 +83,11 @@ def test_key_is_nowhere(tmp_path: Path, exit_stack: ExitStack, key: str, log_for
     )
     exit_stack.enter_context(program)
     outputs: list[bytes] = []
-    for fault in HOSTILE:
+    for number, fault in enumerate(faults(key)):
         send_fault(program, late, fault)
         outputs += [program.get(page).body for page in ("/", "/-/ready", "/metrics")]
         # The first fault is before the first sync, so /-/ready shows it; later a success ends the backoff.
-        if fault is not HOSTILE[0]:
+        if number:
             send_fault(program, late, late.respond)
     wait_equal(3.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     assert any(request.headers["Authorization"] == f"Bearer {key}" for request in late.requests)
@@ -147,7 +97,7 @@ def test_key_is_nowhere(tmp_path: Path, exit_stack: ExitStack, key: str, log_for
     assert [] == find_leaks(key, *outputs)
 
 
-def send_fault(program: ExporterProcess, late: LateServer, fault: Callable[[HttpExchange], None]) -> None:
+def send_fault(program: ExporterProcess, late: LateServer, fault: FaultHandler) -> None:
     """Wait until a poll has failed by a fault and the next one has begun, so that the failure is logged."""
     before = len(late.requests)
     late.fault = fault

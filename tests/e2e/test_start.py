@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
 from late_exporter import __revision__, __version__
 from tests.e2e.late import LateServer
-from tests.e2e.program import ExporterProcess, wait_equal
-
-pytestmark = pytest.mark.e2e
-
-Run: TypeAlias = Callable[..., ExporterProcess]
+from tests.e2e.program import ExporterProcess, Run, wait_equal
 
 LOGS = "late_publishing_logs_total"
 

@@ -7,12 +7,8 @@ import pty
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import DEFAULT_TIMEOUT, ROOT, start_process
-
-pytestmark = pytest.mark.e2e
 
 FAILURE = {"errorCode": "RATE_LIMITED", "errorMessage": "Rate limit exceeded"}
 

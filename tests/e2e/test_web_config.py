@@ -13,13 +13,10 @@ import trustme
 
 from late_exporter.web.server import MAX_CONNECTIONS
 from tests.e2e.late import KEY, LateServer
-from tests.e2e.program import ExporterProcess, wait_equal
+from tests.e2e.program import Run, wait_equal
 from tests.e2e.prometheus import run_prometheus
 from tests.support.crowd import crowd, half_open, idle, silent, unfinished
 
-pytestmark = pytest.mark.e2e
-
-Run: TypeAlias = Callable[..., ExporterProcess]
 FindTool: TypeAlias = Callable[[str], str]
 
 PASSWORD = "correct horse battery"

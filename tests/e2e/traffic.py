@@ -26,17 +26,15 @@ Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Traffic:
-    """Logs that are inserted, inserted late, changed and deleted, by default about 200 per second.
+    """Logs that are inserted, inserted late, changed and deleted, about 200 per second.
 
     Args:
         late: API that has the logs.
         seed: Seed of the logs, but not of their times.
-        pause: Seconds between two changes.
     """
 
-    def __init__(self, late: LateServer, seed: int, pause: float = 0.01) -> None:
+    def __init__(self, late: LateServer, seed: int) -> None:
         self._late = late
-        self._pause = pause
         self._world = late.world
         self._random = Random(seed)
         self._pending: dict[str, float] = {}
@@ -44,7 +42,7 @@ class Traffic:
 
     def run(self, stop: threading.Event) -> None:
         """Change logs until an event is set, then finish all pending ones."""
-        while not stop.wait(self._pause):
+        while not stop.wait(0.01):
             with self._late.lock:
                 self._change_something()
         with self._late.lock:
@@ -98,23 +96,21 @@ class CounterWatch:
         self.scrapes = 0
         self._highest = Samples()
 
-    def add_scrape(self, samples: Samples) -> None:
-        """Compare a scrape with those before it."""
-        self.scrapes += 1
-        for series, value in samples.counters.items():
-            if series[0].startswith("late_"):
-                before = self._highest.get(series, value)
-                if value < before:
-                    self.falls.append((series, before, value))
-                self._highest[series] = max(before, value)
-
     def run(self, program: ExporterProcess, stop: threading.Event) -> None:
         """Scrape all the time, with any process that runs."""
         while not stop.wait(0.03):
             try:
-                self.add_scrape(program.scrape())
+                samples = program.scrape()
             except (OSError, http.client.HTTPException, RuntimeError, AssertionError):
                 self.failures += 1
+                continue
+            self.scrapes += 1
+            for series, value in samples.counters.items():
+                if series[0].startswith("late_"):
+                    before = self._highest.get(series, value)
+                    if value < before:
+                        self.falls.append((series, before, value))
+                    self._highest[series] = max(before, value)
 
 
 @contextmanager

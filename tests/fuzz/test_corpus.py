@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.whole_path import Rows, follow, page_of
+from tests.fuzz.whole_path import LISTS, Rows, follow, page_of
 
 pytestmark = pytest.mark.exhaustive
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
-LISTS = [(generation, feed) for generation in ("late", "zernio") for feed in ("publishing", "connections")]
 
 
 @pytest.mark.parametrize(("generation", "feed"), LISTS)

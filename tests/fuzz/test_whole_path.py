@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.test_fuzz import NASTY, ROUND, damaged, for_a_while
-from tests.fuzz.whole_path import Rows, encode, follow, page_of, text_of
+from tests.fuzz.whole_path import LISTS, Rows, encode, follow, page_of, text_of
 
 pytestmark = pytest.mark.fuzz
 
-LISTS = [(generation, feed) for generation in ("late", "zernio") for feed in ("publishing", "connections")]
 PARTS = ("logs", "pagination", "total", "hasMore", "errorCode", "code", "username", "tokenExpiresAt")
 FIELDS = sorted({name for kind in LISTS for name in Rows(*kind).names}.union(PARTS))
 

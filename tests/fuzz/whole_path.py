@@ -31,6 +31,7 @@ from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
 from tests.support.world import World
 
+LISTS = [(generation, feed) for generation in ("late", "zernio") for feed in ("publishing", "connections")]
 GOOD_PLATFORM = "tiktok"
 """Platform of the neighbours, by which they are found in the metrics."""
 

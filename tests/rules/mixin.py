@@ -11,8 +11,6 @@ from typing import Any, TypeAlias
 
 import pytest
 
-__all__ = ["GRAFANA", "EvaluateMixin", "alerts_of", "evaluate_mixin", "mixin_error", "rules_of"]
-
 GRAFANA = Path(__file__).parents[2] / "grafana"
 
 EvaluateMixin: TypeAlias = Callable[..., Mapping[str, Any]]

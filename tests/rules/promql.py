@@ -17,8 +17,6 @@ from promql_parser import (
     walk,
 )
 
-__all__ = ["Matcher", "Selector", "named_labels", "selectors"]
-
 OPERATORS = {"MatchOp.Equal": "=", "MatchOp.NotEqual": "!=", "MatchOp.Re": "=~", "MatchOp.NotRe": "!~"}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +14,7 @@ import yaml
 
 from deploy.prometheus.rules import ALERT_GROUPS, AlertingRule
 from tests.e2e.alertmanager import run_alertmanager
-from tests.e2e.program import http_get, wait_equal, wait_until
+from tests.e2e.program import http_get, run_command, wait_equal, wait_until
 from tests.e2e.replay.delivery import FAR_FUTURE, post_alerts
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "alertmanager"
@@ -194,10 +193,14 @@ A token expires.
 [What to do](http://r/LateTokenExpiring.md)"""
 
 
-def _run(*command: str) -> str:
-    process = subprocess.run(command, cwd=FOLDER, check=False, capture_output=True, text=True)
-    assert 0 == process.returncode, process.stdout + process.stderr
-    return process.stdout
+def render(
+    amtool: str, text: str, message: Mapping[str, Any], folder: Path, templates: str = "templates/*.tmpl"
+) -> str:
+    """Return a text with templates, filled in with a message."""
+    data = folder / "data.json"
+    data.write_text(json.dumps(message))
+    options = (f"--template.glob={templates}", f"--template.data={data}", f"--template.text={text}")
+    return run_command(amtool, "template", "render", *options, cwd=FOLDER)
 
 
 def test_secrets_are_read_from_files() -> None:
@@ -233,7 +236,7 @@ def test_amtool_accepts_the_example(require_tool: Callable[[str], str], tmp_path
     text = CONFIG.read_text("utf-8")
     for name, config in (("default", text), ("quiet", text.replace("# mute_time_intervals", "mute_time_intervals"))):
         (folder / f"{name}.yml").write_text(config, "utf-8")
-        assert "SUCCESS" in _run(require_tool("amtool"), "check-config", str(folder / f"{name}.yml"))
+        assert "SUCCESS" in run_command(require_tool("amtool"), "check-config", folder / f"{name}.yml")
 
 
 @pytest.mark.e2e
@@ -253,7 +256,7 @@ def test_alerts_are_routed_by_severity_and_workspace(
 ) -> None:
     """Critical alerts page, warnings go to the channel, and the owner of a workspace gets a copy."""
     command = ("config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={receivers}")
-    _run(require_tool("amtool"), *command, *labels.split())
+    run_command(require_tool("amtool"), *command, *labels.split())
 
 
 @pytest.mark.e2e
@@ -277,10 +280,8 @@ def test_message_templates(
     template: str, message: Mapping[str, Any], text: str, tmp_path: Path, require_tool: Callable[[str], str]
 ) -> None:
     """Messages are readable as plain text, and account names are not interpreted as markup."""
-    data = tmp_path / "data.json"
-    data.write_text(json.dumps(message))
-    command = ("template", "render", "--template.glob=templates/*.tmpl", f"--template.data={data}")
-    assert text == _run(require_tool("amtool"), *command, f'--template.text={{{{ template "late.{template}" . }}}}')
+    template_text = f'{{{{ template "late.{template}" . }}}}'
+    assert text == render(require_tool("amtool"), template_text, message, tmp_path)
 
 
 @pytest.mark.e2e
@@ -289,10 +290,7 @@ def test_messages_without_a_dashboard_have_no_link_to_it(
     template: str, tmp_path: Path, require_tool: Callable[[str], str]
 ) -> None:
     """If the rules have no address of Grafana, messages leave the dashboard out."""
-    data = tmp_path / "data.json"
-    data.write_text(json.dumps(ABSENT))
-    command = ("template", "render", "--template.glob=templates/*.tmpl", f"--template.data={data}")
-    text = _run(require_tool("amtool"), *command, f'--template.text={{{{ template "late.{template}" . }}}}')
+    text = render(require_tool("amtool"), f'{{{{ template "late.{template}" . }}}}', ABSENT, tmp_path)
     assert "Silence" in text
     assert "ashboard" not in text
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import pytest
 import yaml
 
 from deploy.alertmanager.operator import CONFIG, FOLDER
-from tests.rules.test_alertmanager import MESSAGE, SLACK, TEXT
+from tests.rules.test_alertmanager import MESSAGE, SLACK, TEXT, render
 
 RESOURCE = FOLDER / CONFIG
 
@@ -25,14 +23,8 @@ def test_texts_contain_their_templates(
     kind: str, field: str, expected: str, tmp_path: Path, require_tool: Callable[[str], str]
 ) -> None:
     """Without the template files, the texts of the resource are the same messages."""
-    data = tmp_path / "data.json"
-    data.write_text(json.dumps(MESSAGE))
     resource = yaml.safe_load(RESOURCE.read_text("utf-8"))
     receiver: Mapping[str, Any] = resource["spec"]["receivers"][0][kind][0]
     text = receiver[field] if field == "text" else receiver[field][0]["value"]
     (tmp_path / "none.tmpl").write_text("")
-    command = ["template", "render", f"--template.glob={tmp_path}/none.tmpl", f"--template.data={data}"]
-    process = subprocess.run(
-        [require_tool("amtool"), *command, f"--template.text={text}"], check=False, capture_output=True, text=True
-    )
-    assert expected == process.stdout, process.stderr
+    assert expected == render(require_tool("amtool"), text, MESSAGE, tmp_path, f"{tmp_path}/none.tmpl")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.e2e.program import run_command
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus"
 
@@ -35,9 +36,7 @@ def run_unit_tests(promtool: str, document: Mapping[str, Any], folder: Path) -> 
     cases = [test.get(kind, []) for test in document["tests"] for kind in ("alert_rule_test", "promql_expr_test")]
     (folder / "rules.yml").write_text(_dump({"groups": _needed_groups(groups, json.dumps(cases))}), "utf-8")
     (folder / "tests.yml").write_text(_dump({**document, "rule_files": ["rules.yml"]}), "utf-8")
-    command = [promtool, "test", "rules", "tests.yml"]
-    process = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
-    assert 0 == process.returncode, process.stdout + process.stderr
+    run_command(promtool, "test", "rules", "tests.yml", cwd=folder)
 
 
 def load_groups(file: Path) -> list[dict[str, Any]]:

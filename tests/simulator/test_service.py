@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +14,6 @@ from tests.support.clock import VirtualClock
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 KEY, OTHER_KEY = "sk_" + "0123456789abcdef" * 4, "zrk_" + "1" * 64
-LATE_PATHS = ("/v1/posts/logs", "/v1/connections/logs", "/v1/posts/p1/logs")
-ZERNIO_PATH = "/v1/logs"
 QUOTA_ERROR = "Rate limit exceeded. Please try again later."
 
 
@@ -31,12 +28,6 @@ def logs() -> StaticLogs:
     """Return a log of one post, and an empty list of API requests."""
     rows = [{"_id": "1", "postId": "p1", "createdAt": "2026-11-24T11:00:00Z"}]
     return StaticLogs(publishing=LogList(rows), api_request=LogList())
-
-
-@pytest.fixture
-def world(clock: VirtualClock) -> SimulatedWorld:
-    """Return a world that began an hour ago."""
-    return SimulatedWorld(1, clock.now, history=3600)
 
 
 @pytest.fixture
@@ -114,28 +105,13 @@ def test_requests_are_logged(logs: StaticLogs, clock: VirtualClock) -> None:
     }.items() <= rows[0].items()
 
 
-@pytest.fixture
-def admin(world: SimulatedWorld, clock: VirtualClock) -> Callable[..., tuple[int, Any]]:
-    """Return a function that sends a request without a key, and returns status and document."""
-    api = SimulatedApi(world, clock=clock.time)
-
-    def ask(method: str, path: str, query: str = "") -> tuple[int, Any]:
-        response = api.handle(method, path, query, {})
-        return response.status, body(response)
-
-    return ask
-
-
-def test_incident_by_hand(admin: Callable[..., tuple[int, Any]]) -> None:
-    """An incident can be started and stopped over HTTP; the overview has the known and the active ones."""
-    assert {"incidents": [], "known": {name: kind.description for name, kind in INCIDENTS.items()}} == admin(
-        "GET", "/_simulator"
-    )[1]
-    incident = {"name": "platform-outage", "accounts": 2, "until": "2026-11-24T13:30:00.000Z"}
+def test_incident_by_hand(clock: VirtualClock) -> None:
+    """An incident can be started and stopped over HTTP, without a key; the overview has the known and active ones."""
+    api = SimulatedApi(SimulatedWorld(1, clock.now, history=3600), clock=clock.time)
+    known = {name: kind.description for name, kind in INCIDENTS.items()}
     path = "/_simulator/incidents/platform-outage"
-    status, overview = admin("POST", path, "platform=tiktok&seconds=5400")
-    assert (200, [incident]) == (status, overview["incidents"])
-    assert [incident] == admin("GET", "/_simulator")[1]["incidents"]
-    status, overview = admin("DELETE", path)
-    assert (200, []) == (status, overview["incidents"])
-    assert [] == admin("GET", "/_simulator")[1]["incidents"]
+    incident = {"name": "platform-outage", "accounts": 2, "until": "2026-11-24T13:30:00.000Z"}
+    for method, query, incidents in (("POST", "platform=tiktok&seconds=5400", [incident]), ("DELETE", "", [])):
+        changed = api.handle(method, path, query, {})
+        assert (200, incidents) == (changed.status, body(changed)["incidents"])
+        assert {"incidents": incidents, "known": known} == body(api.handle("GET", "/_simulator", "", {}))

@@ -13,19 +13,15 @@ import yaml
 
 from tests.e2e.alertmanager import run_alertmanager
 from tests.e2e.program import DEFAULT_TIMEOUT, http_get, http_request, wait_until
-from tests.e2e.receivers import AlertReceivers
+from tests.e2e.receivers import AlertReceivers, Labels, pairs
 from tests.e2e.replay.evaluation import FiringAlert
 from tests.e2e.replay.recording import MINUTE, START
-
-__all__ = ["EXTERNAL_URL", "FAR_FUTURE", "Message", "deliver", "post_alerts", "shipped_config"]
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 EXTERNAL_URL = "https://alertmanager.example"
 FAR_FUTURE = "2100-01-01T00:00:00Z"
 WAITS = {"group_wait": "0s", "group_interval": "50ms"}
 """Alertmanager does not wait for alerts that began long ago, as these did; so what inhibits others is sent before."""
-
-Labels = tuple[tuple[str, str], ...]
 
 
 class Message(NamedTuple):
@@ -108,9 +104,9 @@ class _Delivery:
         for part in self._ordered(changes):
             for change in part:
                 update = self._firing.discard if change.resolved is not None else self._firing.add
-                update(_pairs(change.alert.labels))
+                update(pairs(change.alert.labels))
             post_alerts(self._url, [_document(change) for change in part])
-            wait_until(self._is_settled, describe=self._describe)
+            wait_until(self._is_settled, describe=lambda: (self._groups(), self._receivers.firing_by_group()))
             self._read(minute)
 
     def _ordered(self, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
@@ -131,25 +127,23 @@ class _Delivery:
         """
         active: dict[tuple[str, Labels], set[Labels]] = {}
         muted: set[Labels] = set()
-        for group in json.loads(http_get(f"{self._url}/api/v2/alerts/groups").body):
-            key = (group["receiver"]["name"], _pairs(group["labels"]))
+        for group in self._groups():
+            key = (group["receiver"]["name"], pairs(group["labels"]))
             for alert in group["alerts"]:
                 if alert["status"]["state"] == "active":
-                    active.setdefault(key, set()).add(_pairs(alert["labels"]))
+                    active.setdefault(key, set()).add(pairs(alert["labels"]))
                 else:
-                    muted.add(_pairs(alert["labels"]))
-        if len(self._receivers.slack_messages) < self._expected_slack_count():
+                    muted.add(pairs(alert["labels"]))
+        expected_slack_count = sum(self._slack_counts[document["receiver"]] for document in self._receivers.groups)
+        if len(self._receivers.slack_messages) < expected_slack_count:
             return False
         said = self._receivers.firing_by_group()
         return muted.union(*active.values()) == self._firing and all(
             active.get(key, set()) == said.get(key, set()) - muted for key in active.keys() | said.keys()
         )
 
-    def _expected_slack_count(self) -> int:
-        return sum(self._slack_counts[document["receiver"]] for document in tuple(self._receivers.groups))
-
-    def _describe(self) -> Any:
-        return http_get(f"{self._url}/api/v2/alerts/groups").body, self._receivers.firing_by_group()
+    def _groups(self) -> Any:
+        return json.loads(http_get(f"{self._url}/api/v2/alerts/groups").body)
 
     def _read(self, minute: int) -> None:
         """Add the new messages; those of several groups come in any order."""
@@ -172,7 +166,7 @@ def _changes(alerts: Sequence[FiringAlert]) -> Iterator[tuple[int, Sequence[Chan
     firing: dict[Labels, Change] = {}
     last = max(alert.minute for alert in alerts)
     for minute in range(min(alert.minute for alert in alerts), last + 2):
-        current = {_pairs(alert.labels): alert for alert in alerts if alert.minute == minute}
+        current = {pairs(alert.labels): alert for alert in alerts if alert.minute == minute}
         new = [Change(alert, minute, None) for labels, alert in current.items() if labels not in firing]
         ended = [change._replace(resolved=minute) for labels, change in firing.items() if labels not in current]
         firing = {
@@ -195,10 +189,6 @@ def _document(change: Change) -> Mapping[str, Any]:
 
 def _iso_time(minute: int) -> str:
     return datetime.fromtimestamp(START + minute * MINUTE, UTC).isoformat()
-
-
-def _pairs(labels: Mapping[str, str]) -> Labels:
-    return tuple(sorted(labels.items()))
 
 
 def post_alerts(url: str, alerts: Sequence[Mapping[str, Any]]) -> None:

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from deploy.prometheus.files import render
+from tests.e2e.program import run_command
 from tests.e2e.replay.recording import LEAD_MINUTES, TOTAL_MINUTES, SampleRow
 from tests.rules.promql import selectors
-
-__all__ = ["FiringAlert", "evaluate"]
 
 TARGET_LABELS = {"job": "late", "instance": "exporter.example:10077"}
 FAILED_CHECK = re.compile(r"alertname: (\w+), time: (\S+?),.*?got:\[(.*?)\n {12}\]", re.DOTALL)
@@ -56,10 +55,8 @@ def evaluate(rows: Sequence[SampleRow], folder: Path, promtool: str) -> Sequence
         "tests": [_unit_test([row for row in rows if row.name in needed_names], sorted(_alert_names(rules)))],
     }
     (folder / "replay.yml").write_text(json.dumps(test), "utf-8")
-    process = subprocess.run(
-        [promtool, "test", "rules", "replay.yml"], cwd=folder, check=False, capture_output=True, text=True
-    )
-    output = process.stdout + process.stderr
+    command = (promtool, "test", "rules", "replay.yml")
+    output = run_command(*command, check=False, cwd=folder, stderr=subprocess.STDOUT)
     assert "FAILED:" in output, output
     return sorted(_parse_alerts(output), key=lambda alert: (alert.minute, *alert.labels.items()))
 

@@ -17,8 +17,6 @@ from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.samples import Samples
 
-__all__ = ["INCIDENT_MINUTES", "LEAD_MINUTES", "START", "TOTAL_MINUTES", "SampleRow", "record_incidents"]
-
 MINUTE, HOUR = 60.0, 3600.0
 LEAD_MINUTES = 150
 INCIDENT_MINUTES = 60

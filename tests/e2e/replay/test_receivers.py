@@ -6,15 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import yaml
 
 from tests.e2e.alertmanager import run_alertmanager
 from tests.e2e.program import wait_until
 from tests.e2e.receivers import AlertReceivers
 from tests.e2e.replay.delivery import EXTERNAL_URL, post_alerts, shipped_config
-
-pytestmark = pytest.mark.e2e
 
 RUNBOOK = "https://runbooks.example/LatePlatformFailing.md"
 ALERT = {

@@ -16,8 +16,6 @@ from tests.e2e.replay.delivery import Message, deliver
 from tests.e2e.replay.evaluation import evaluate
 from tests.e2e.replay.recording import INCIDENT_MINUTES, record_incidents
 
-pytestmark = pytest.mark.e2e
-
 GOLDEN = Path(__file__).parent / "messages"
 SINGLE = ("platform-outage", "rate-limit-storm", "revoked-token", "slow-video", "late-publishing", "scheduler-stuck")
 ACCOUNTS = ("account-blocked", "account-cooldown", "approval-overdue", "api-errors", "webhook-failing")
