@@ -403,14 +403,11 @@ def test_a_response_that_is_no_object(name: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [..., None, 7, "text", {}], ids=repr)
-@pytest.mark.parametrize(
-    ("name", "field"),
-    [("accounts", "accounts"), ("webhooks", "webhooks")],
-)
-def test_a_response_without_its_list(name: str, field: str, value: object) -> None:
+@pytest.mark.parametrize("name", ["accounts", "webhooks"])
+def test_a_response_without_its_list(name: str, value: object) -> None:
     """A list that is missing is a failed refresh; otherwise everything would vanish without a word."""
-    with pytest.raises(BadPayload, match=f"no list of {field}"):
-        refresh(name, with_field({}, field, value))
+    with pytest.raises(BadPayload, match=f"no list of {name}"):
+        refresh(name, with_field({}, name, value))
     with pytest.raises(BadPayload, match="neither posts"):
         refresh("posts", {"error": "oops"})
 
