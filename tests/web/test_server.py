@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from late_exporter.config.tls import Tls, create_context
-from late_exporter.config.types import Address, UnixPath
+from late_exporter.config.types import Address
 from late_exporter.config.web import WebConfig
 from late_exporter.web import server
 from late_exporter.web.asgi import Message
@@ -205,9 +205,9 @@ class ServerHarness:
 
 
 @asynccontextmanager
-async def running_server(*addresses: Address | UnixPath) -> AsyncIterator[ServerHarness]:
-    """Run a server on the addresses."""
-    harness = ServerHarness(Application(), [bind_socket(address) for address in addresses or (LOOPBACK,)])
+async def running_server(*listeners: socket.socket) -> AsyncIterator[ServerHarness]:
+    """Run a server on the sockets, by default on a port of this machine."""
+    harness = ServerHarness(Application(), [*listeners] or [bind_socket(LOOPBACK)])
     try:
         yield harness
     finally:
@@ -478,11 +478,8 @@ class ExhaustedListener(socket.socket):
 
 async def test_no_file_descriptors(caplog: pytest.LogCaptureFixture) -> None:
     """A process without a free descriptor says so, and accepts the connection when it has one again."""
-    harness = ServerHarness(Application(), [ExhaustedListener(fileno=bind_socket(LOOPBACK).detach())])
-    try:
+    async with running_server(ExhaustedListener(fileno=bind_socket(LOOPBACK).detach())) as harness:
         assert (200, b"/") == await harness.get("/")
-    finally:
-        await harness.close()
     assert ["cannot accept: Too many open files; see ulimit -n, or LimitNOFILE of systemd"] == caplog.messages
 
 
@@ -555,7 +552,7 @@ async def test_ipv6() -> None:
     except OSError:
         pytest.skip("this machine has no IPv6")
     for address, hosts in ((Address("::1", 0), ["::1"]), (Address("", 0), ["::1", "127.0.0.1"])):
-        async with running_server(address) as harness:
+        async with running_server(bind_socket(address)) as harness:
             for host in hosts:
                 assert (200, b"/") == await (await harness.connect(host=host)).get()
 
