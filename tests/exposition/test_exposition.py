@@ -195,10 +195,7 @@ def test_bodies_are_cached() -> None:
     for request in (BodyRequest(media, encoding) for media in (TEXT, OPENMETRICS) for encoding in (None, "gzip")):
         assert exposition.find_body(request) is None
         body = exposition.get_body(request)
-        found = exposition.find_body(request)
-        assert body is exposition.get_body(request)
-        assert found is not None
-        assert body is found
+        assert body is exposition.get_body(request) is exposition.find_body(request)
     exposition.put("up", ("w",), 2)
     assert exposition.find_body(request) is not None, "until the publication"
     exposition.publish()
