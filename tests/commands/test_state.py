@@ -29,8 +29,7 @@ class CommandResult(NamedTuple):
 
 def state(path: Path, *args: str) -> CommandResult:
     """Run the command on a state."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
         code = cli.main(["state", *args, f"--state.url=sqlite:///{path}"])
     return CommandResult(code, out.getvalue(), err.getvalue())
 
@@ -170,21 +169,17 @@ def test_invalid_arguments_are_one_line(path: Path, args: list[str], code: int, 
 NO_STATE = "there is no state; start the exporter first, or name its state with --state.url"
 
 
-def test_a_missing_state_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_state_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The error names the file, which is not created."""
     path = tmp_path / "none.db"
     assert CommandResult(1, "", f"late-exporter: error: {path}: {NO_STATE}\n") == state(path, "info")
     assert [] == list(tmp_path.iterdir())
-    err = io.StringIO()
-    with redirect_stderr(err):
-        assert 1 == cli.main(["state", "check", "--state.url=sqlite://"])
-    assert "in memory" in err.getvalue()
+    assert 1 == cli.main(["state", "check", "--state.url=sqlite://"])
+    assert "in memory" in capsys.readouterr().err
 
 
 def test_a_name_does_not_control_the_terminal(path: Path) -> None:
     """The name of a workspace is printed without control characters."""
     execute(f"sqlite:///{path}", "UPDATE late_workspace SET name = char(27) || '[31m' WHERE name = 'beta'")
-    source = f"sqlite:///{path}"
-    for args in (["info"], ["copy", source, "sqlite:///b.db", "--workspace", "none"]):
-        result = state(path, *args)
+    for result in (state(path, "info"), copy(path, path.with_name("b.db"), "--workspace", "none")):
         assert "\x1b" not in result.out + result.err
