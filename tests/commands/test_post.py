@@ -152,13 +152,6 @@ async def test_a_search_reads_a_limited_number_of_pages() -> None:
     assert len(harness.api.requests) <= 2 + 11
 
 
-async def test_an_unknown_post_in_zernio_has_no_logs() -> None:
-    """A post is unknown if the search finds only logs of other posts."""
-    harness = PostHarness("zernio")
-    harness.world.insert(harness.clock.now - 10, postId="p12")
-    assert [] == (await harness.history()).logs
-
-
 async def test_json_has_outcomes_and_logs() -> None:
     """One JSON object has the outcomes and the logs."""
     harness = PostHarness()

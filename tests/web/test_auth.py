@@ -69,15 +69,6 @@ async def test_open_without_users() -> None:
     assert ([], []) == (auth.bcrypt.calls, auth.log.records)
 
 
-async def test_correct_password(auth: AuthHarness) -> None:
-    """A correct password is accepted, and checked only once."""
-    for _ in range(5):
-        assert (200, b"/metrics") == ((response := await auth.request("alice", "wonderland")).status, response.body)
-    assert [(b"wonderland", ALICE)] == auth.bcrypt.calls
-    assert 200 == (await auth.request("bob", "builder", peer="192.0.2.2")).status
-    assert [] == auth.log.records
-
-
 async def test_wrong_password(auth: AuthHarness) -> None:
     """A wrong password is rejected and logged, and the request does not reach the application."""
     response = await auth.request("alice", "builder")
@@ -139,6 +130,7 @@ async def test_rejections_are_logged_at_a_limited_rate(auth: AuthHarness) -> Non
 async def test_changed_hash(auth: AuthHarness) -> None:
     """A cached password is checked again if the hash changes, and rejected if the user is removed."""
     assert 200 == (await auth.request("alice", "wonderland")).status
+    assert [] == auth.log.records
     auth.config = WebConfig(users={"alice": BOB, "bob": BOB})
     assert 401 == (await auth.request("alice", "wonderland")).status
     auth.config = WebConfig(users={"bob": BOB})
