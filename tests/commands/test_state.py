@@ -11,12 +11,11 @@ from typing import NamedTuple
 import pytest
 
 from late_exporter import cli
-from late_exporter.model import LogEntry, Scope
-from late_exporter.series import IncCounter
+from late_exporter.model import Scope
 from late_exporter.store import Store, open_store
-from late_exporter.store.records import Batch, Coverage, Gap, ListPosition, Observation
+from late_exporter.store.records import Coverage, Gap, ListPosition
 from late_exporter.store.snapshot import Snapshot
-from tests.support.store import LOGS, all_rows, commit_batch, execute
+from tests.support.store import LOGS, all_rows, commit, execute, observation
 
 
 class CommandResult(NamedTuple):
@@ -36,17 +35,13 @@ def state(path: Path, *args: str) -> CommandResult:
 
 def fill(store: Store, workspace: str, count: int) -> None:
     """Count some logs of a workspace, one per minute, of which the newest is pending."""
-    logs = []
-    for number in range(count):
-        status = "pending" if number == count - 1 else "success"
-        entry = LogEntry(key=f"log{number:06}", status=status, created=number * 60_000)
-        logs.append(Observation(entry, (IncCounter(LOGS, (workspace, "tiktok", "publish", status)),)))
+    statuses = enumerate(["success"] * (count - 1) + ["pending"])
+    logs = [observation(f"log{at:06}", status, at * 60_000, workspace=workspace) for at, status in statuses]
     gap = Gap(upper=ListPosition(created=1, key="log"), lower=0, depth=0, last_complete_at=0)
     is_synced = workspace == "acme"
     gaps = () if is_synced else (gap,)
     coverage = Coverage(retention_floor=0, complete_since=1000, is_synced=is_synced, gaps=gaps)
-    scope = Scope(workspace, "publishing")
-    commit_batch(store, Batch(scope=scope, committed_at=7.0, observations=logs, coverage=coverage))
+    commit(store, *logs, scope=Scope(workspace, "publishing"), coverage=coverage)
 
 
 @pytest.fixture(autouse=True)
