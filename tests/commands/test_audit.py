@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -27,6 +26,7 @@ from tests.support.late_api import FakeLateApi, unauthorized, unavailable
 from tests.support.loggers import NullLogger
 from tests.support.oracle import created_at
 from tests.support.steps import drive
+from tests.support.store import execute
 from tests.support.world import World
 
 SCOPE = Scope("default", "publishing")
@@ -70,9 +70,7 @@ def audit(exporter: InsideHarness, path: Path, *, since: float | None = None, sc
 
 def lose(path: Path, key: str) -> None:
     """Delete a log from the state."""
-    with closing(sqlite3.connect(path)) as connection:
-        assert 1 == connection.execute("DELETE FROM late_log WHERE key = ?", (key,)).rowcount
-        connection.commit()
+    assert [(key,)] == execute(f"sqlite:///{path}", f"DELETE FROM late_log WHERE key = '{key}' RETURNING key")  # noqa: S608
 
 
 def test_a_healthy_state_has_no_difference(exporter: InsideHarness, world: World, path: Path) -> None:

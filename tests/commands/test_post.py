@@ -87,8 +87,8 @@ class PostHarness:
         self.api = FakeHttpApi(self.world, generation=generation)
         self.feed = GENERATIONS[generation]["publishing"]
 
-    async def history(self, post_id: str = "p1") -> PostHistory:
-        return await fetch_history(self.api.client, self.feed, post_id, "brand")
+    async def history(self) -> PostHistory:
+        return await fetch_history(self.api.client, self.feed, "p1", "brand")
 
     async def text(self) -> list[str]:
         """Return the lines of text."""

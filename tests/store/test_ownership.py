@@ -223,9 +223,8 @@ def proxy(postgres: Cluster) -> Iterator[Proxy]:
         yield running
 
 
-def through(proxy: Proxy | int, postgres: Cluster, url: str) -> str:
+def through(port: int, postgres: Cluster, url: str) -> str:
     """Return the URL of a state through a proxy or a pooler."""
-    port = proxy if isinstance(proxy, int) else proxy.port
     return url.replace(f":{postgres.port}/", f":{port}/")
 
 
@@ -242,7 +241,7 @@ def test_a_session_that_is_lost_in_a_commit(
     is_shared: bool,
 ) -> None:
     """A workspace whose commit is durable without an answer has to be loaded; nothing counts twice, nothing is lost."""
-    replica = open_replica(through(proxy, postgres, url), is_shared=is_shared)
+    replica = open_replica(through(proxy.port, postgres, url), is_shared=is_shared)
     settle(replica)
     proxy.cut(lost, b"COMMIT\0")
     commits = [batch_of(Scope(name, "publishing"), "a") for name in ("acme", "beta")]
@@ -259,7 +258,7 @@ def test_a_session_that_is_lost_while_it_reconnects(
     postgres: Cluster, url: str, proxy: Proxy, open_replica: Callable[..., Replica]
 ) -> None:
     """The next attempt finds out again what is unchanged."""
-    replica = open_replica(through(proxy, postgres, url))
+    replica = open_replica(through(proxy.port, postgres, url))
     settle(replica)
     for lost, pattern in (("request", b"pg_try_advisory_lock"), ("answer", b"COMMIT\0")):
         end_session(url, replica)
