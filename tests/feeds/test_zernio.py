@@ -50,9 +50,9 @@ def parse(*rows: object, feed: Feed = PUBLISHING) -> tuple[LogEntry, ...]:
     return feed.parse(json.dumps({"logs": rows}).encode()).entries
 
 
-def keys(*rows: object, feed: Feed = PUBLISHING) -> list[str]:
+def keys(*rows: object) -> list[str]:
     """Return the keys of the entries of a response."""
-    return [entry.key for entry in parse(*rows, feed=feed)]
+    return [entry.key for entry in parse(*rows)]
 
 
 def test_publishing_log() -> None:

@@ -59,7 +59,6 @@ class AccessHarness:
         self,
         *,
         users: Mapping[str, bytes] = USERS,
-        bound: Mapping[str, frozenset[str]] = BOUND,
         unauthenticated_paths: Sequence[str] = (),
         is_synced: bool = True,
         unready_reason: str = "",
@@ -94,7 +93,7 @@ class AccessHarness:
         app = create_metrics_app("/metrics", self.exposition, lambda: NAMES, other_app=app)
         self.app = AuthMiddleware(
             app,
-            lambda: WebConfig(users=users, user_workspaces=bound),
+            lambda: WebConfig(users=users, user_workspaces=BOUND),
             passwords=PasswordVerifier(check_password=lambda password, _: password == b"right"),
             log=RecordingLogger(),
             needs_password=lambda path: path not in unauthenticated_paths and not receiver.handles(path),

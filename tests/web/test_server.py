@@ -50,11 +50,9 @@ MALLORY = CA.issue_cert("mallory.example")
 FOREIGN = STRANGER.issue_cert("prometheus.example")
 
 
-def tls_config(certificate: trustme.LeafCert = SERVER, **more: Any) -> WebConfig:
+def tls_config(**more: Any) -> WebConfig:
     """Return a configuration with TLS."""
-    tls = Tls(
-        cert=certificate.cert_chain_pems[0].bytes().decode(), key=certificate.private_key_pem.bytes().decode(), **more
-    )
+    tls = Tls(cert=SERVER.cert_chain_pems[0].bytes().decode(), key=SERVER.private_key_pem.bytes().decode(), **more)
     return WebConfig(ssl_context=create_context(tls, Path()), allowed_sans=frozenset(tls.client_allowed_sans))
 
 
@@ -65,10 +63,10 @@ def mutual_tls_config(*sans: str) -> WebConfig:
     )
 
 
-def client_context(certificate: trustme.LeafCert | None = None, authority: trustme.CA = CA) -> ssl.SSLContext:
+def client_context(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
     """Return the TLS context of a client."""
     context = ssl.create_default_context()
-    authority.configure_trust(context)
+    CA.configure_trust(context)
     if certificate is not None:
         certificate.configure_cert(context)
     return context
