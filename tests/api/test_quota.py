@@ -63,9 +63,9 @@ def simulate(
     return clients
 
 
-def count_per_minute(quota: SharedQuota, *, start: float = 0.0, exporter: int = 0) -> Sequence[int]:
-    """Return how many requests an exporter sent in each minute."""
-    times = [time - start for time in quota.exporter_times[exporter]]
+def count_per_minute(quota: SharedQuota) -> Sequence[int]:
+    """Return how many requests the first exporter sent in each minute."""
+    times = quota.exporter_times[0]
     return [sum(minute * MINUTE <= time < (minute + 1) * MINUTE for time in times) for minute in range(4)]
 
 
@@ -137,7 +137,7 @@ def test_several_processes_share_what_is_left(exporters: int) -> None:
 class LimiterHarness:
     """A rate limiter on a clock that moves only if a request waits or a test moves it."""
 
-    def __init__(self, share: float = 0.5) -> None:
+    def __init__(self, share: float) -> None:
         self.clock = LoopClock(elapsed=1000.0)
         self.limiter = RateLimiter(share, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
 
@@ -148,12 +148,6 @@ class LimiterHarness:
         self.limiter.update(Quota(limit, remaining, 0.0))
         self.limiter.release()
         return sent_at - 1000.0
-
-
-@pytest.fixture
-def harness() -> LimiterHarness:
-    """Return a rate limiter with half of the limit."""
-    return LimiterHarness()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import io
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -17,17 +15,18 @@ from late_exporter.commands.audit import audit_feed
 from late_exporter.commands.audit_report import AuditReport, Difference, render_json, render_text
 from late_exporter.commands.output import json_line
 from late_exporter.commands.progress import ProgressLine
-from late_exporter.errors import ConfigError, Unauthorized
+from late_exporter.errors import ConfigError
 from late_exporter.format import iso_time
 from late_exporter.ingest.accounting import CounterMismatch
 from late_exporter.model import Scope
 from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.inside import InsideHarness
-from tests.support.late_api import FakeLateApi, unavailable
+from tests.support.late_api import FakeLateApi, unauthorized, unavailable
 from tests.support.loggers import NullLogger
 from tests.support.oracle import created_at
 from tests.support.steps import drive
+from tests.support.store import execute
 from tests.support.world import World
 
 SCOPE = Scope("default", "publishing")
@@ -71,9 +70,7 @@ def audit(exporter: InsideHarness, path: Path, *, since: float | None = None, sc
 
 def lose(path: Path, key: str) -> None:
     """Delete a log from the state."""
-    with closing(sqlite3.connect(path)) as connection:
-        assert 1 == connection.execute("DELETE FROM late_log WHERE key = ?", (key,)).rowcount
-        connection.commit()
+    assert [(key,)] == execute(f"sqlite:///{path}", f"DELETE FROM late_log WHERE key = '{key}' RETURNING key")  # noqa: S608
 
 
 def test_a_healthy_state_has_no_difference(exporter: InsideHarness, world: World, path: Path) -> None:
@@ -140,16 +137,12 @@ def test_a_feed_without_a_complete_sync_cannot_be_audited(exporter: InsideHarnes
     assert ("the first sync is not complete, so there is nothing to compare yet", False) == (report.error, report.ok)
 
 
-def _refuse(*_: Any) -> bytes:
-    raise Unauthorized("401: the key was refused")
-
-
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_failed_request_ends_the_audit(exporter: InsideHarness, path: Path, number: int) -> None:
     """An audit that cannot be completed is not ok."""
-    exporter.api.fail_request(number, _refuse)
+    exporter.api.fail_request(number, unauthorized)
     report = audit(exporter, path)
-    assert ("401: the key was refused", False) == (report.error, report.ok)
+    assert ("401: the API key was rejected", False) == (report.error[:29], report.ok)
 
 
 def test_logs_without_ids_are_compared(world: World, path: Path) -> None:

@@ -24,17 +24,14 @@ from late_exporter.errors import ApiUnavailable, Forbidden, LateError
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.status_poller import StatusConfig
-from late_exporter.model import LogEntry, Scope
-from late_exporter.series import IncCounter
 from late_exporter.status import Quota
 from late_exporter.store import open_store
-from late_exporter.store.records import Batch, Observation
 from tests.support.api import FakeHttpApi
 from tests.support.client import FakeClient
 from tests.support.clock import DAY, VirtualClock
 from tests.support.loggers import NullLogger
 from tests.support.status_api import ACCOUNT, BILLING, HEALTH, SECONDS, SECRETS, StatusApi
-from tests.support.store import commit_batch
+from tests.support.store import commit, observation
 from tests.support.world import World
 
 KEY = "sk_" + "0" * 64
@@ -211,9 +208,7 @@ def test_a_usable_state_is_ok(tmp_path: Path) -> None:
     assert CheckResult("ok", "state", f"{path}: there is no state; it will be created") == check_state(url)
     assert [] == list(tmp_path.iterdir())
     store = open_store(url)
-    increment = IncCounter("late_publishing_logs_total", ("acme", "tiktok", "publish", "success"))
-    observation = Observation(LogEntry(key="log1", status="success", created=1), (increment,))
-    commit_batch(store, Batch(scope=Scope("acme", "publishing"), committed_at=1.0, observations=[observation]))
+    commit(store, observation("log1"))
     assert CheckResult("ok", "state", f"{path}, in use by an exporter: 1 log") == check_state(url)
     store.close()
     assert CheckResult("ok", "state", f"{path}: 1 log") == check_state(url)

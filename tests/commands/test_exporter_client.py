@@ -69,8 +69,7 @@ failing    x         @one         7 of 1,207         5  1 min ago     a, 1
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LateServer]:
     """Return a server in the place of the exporter, at the first listen address."""
     with LateServer() as late:
-        address = late.url.removeprefix("http://").partition("/")[0]
-        monkeypatch.setenv("LATE_EXPORTER_WEB__LISTEN_ADDRESS", address)
+        monkeypatch.setenv("LATE_EXPORTER_WEB__LISTEN_ADDRESS", str(address(late)))
         monkeypatch.delenv("LATE_API_KEY", raising=False)
         monkeypatch.setattr("time.time", lambda: NOW)
         yield late
@@ -249,16 +248,11 @@ def address(server: LateServer) -> Address:
     return Address(host, int(port))
 
 
-def not_http(exchange: HttpExchange) -> None:
-    """Answer with bytes that are not HTTP."""
-    exchange.write(b"SSH-2.0-secret\r\n")
-
-
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
         (respond_with(503, "why"), "answers 503"),
-        (not_http, "does not answer in HTTP"),
+        (lambda exchange: exchange.write(b"SSH-2.0-secret\r\n"), "does not answer in HTTP"),
         (respond_with(200, "<h1>It works!</h1>"), OTHER_PROGRAM),
     ],
 )

@@ -8,16 +8,8 @@ from late_exporter.commands.post import mentions
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import LogView
 from tests.commands.views import parse_rows
-
-ZERNIO: dict[str, Any] = {
-    "type": "publishing",
-    "action": "post.retry_failed",
-    "status": "failed",
-    "request_body": '{"contentPreview": "Frische \\"Brezeln\\""}',
-    "response_body": '{"platformPostUrl": "https://example.org/1"}',
-    "created_at": "2026-11-24T10:00:03.250Z",
-    "metadata": '{"postId": "post1", "accountUsername": "@baeckerei", "attemptNumber": 3}',
-}
+from tests.feeds.test_feeds import CONNECTION
+from tests.feeds.test_zernio import LOG
 
 
 def one(row: object, feed: str = "publishing", generation: str = "late") -> LogView:
@@ -28,15 +20,15 @@ def one(row: object, feed: str = "publishing", generation: str = "late") -> LogV
 
 def test_truncated_json_texts_of_zernio_are_searched() -> None:
     """Complete members of a truncated JSON text are shown, and so are members of an object."""
-    cut = {"metadata": ZERNIO["metadata"][:-2], "response_body": '{"a": [{"platformPostUrl": "https://x/1"}, {"b'}
-    log = one({**ZERNIO, **cut, "request_body": '{"contentPreview": "Fris'}, generation="zernio")
-    assert ("post1", "@baeckerei", "https://x/1", "") == (log.post_id, log.username, log.url, log.caption)
+    cut = {"metadata": LOG["metadata"][:-2], "response_body": '{"a": [{"platformPostUrl": "https://x/1"}, {"b'}
+    log = one({**LOG, **cut, "request_body": '{"contentPreview": "Fris'}, generation="zernio")
+    assert ("p1", "@acme", "https://x/1", "") == (log.post_id, log.username, log.url, log.caption)
     request = '{"postId": "p2", "content": "Hi"}'
     other = {"metadata": None, "request_body": request, "response_body": {"platformPostUrl": 5}}
-    log = one({**ZERNIO, **other}, generation="zernio")
+    log = one({**LOG, **other}, generation="zernio")
     assert ("p2", "Hi", "5", "", None) == (log.post_id, log.caption, log.url, log.username, log.attempt)
     metadata = '{"postId": "a\\ud83d", "platformPostUrl": "\\x"}'
-    odd = one({**ZERNIO, "metadata": metadata, "response_body": None}, generation="zernio")
+    odd = one({**LOG, "metadata": metadata, "response_body": None}, generation="zernio")
     assert ("a\ufffd", "") == (odd.post_id, odd.url)
 
 
@@ -54,8 +46,7 @@ def test_truncated_json_texts_of_zernio_are_searched() -> None:
 )
 def test_links_of_published_posts(fields: dict[str, Any], url: str) -> None:
     """The link of a post is found under each of its names, and an address in another response is none."""
-    log = one({**ZERNIO, "status": "success", "action": "post.published", **fields}, generation="zernio")
-    assert url == log.url
+    assert url == one({**LOG, **fields}, generation="zernio").url
 
 
 def test_a_log_without_a_post_id_may_mention_the_post() -> None:
@@ -67,9 +58,8 @@ def test_a_log_without_a_post_id_may_mention_the_post() -> None:
 
 
 def test_the_status_of_a_connection_log_follows_from_its_event() -> None:
-    error = {"code": "oauth_denied", "message": "access_denied"}
-    fields = {"_id": "c1", "eventType": "connect_failed", "connectionMethod": "oauth", "error": error}
-    log = one(fields, "connections")
-    assert ("failed", "oauth", "oauth_denied", "access_denied") == (log.status, log.method, log.error_code, log.error)
+    log = one(CONNECTION, "connections")
+    error = CONNECTION["error"]["message"]
+    assert ("failed", "oauth", "oauth_denied", error) == (log.status, log.method, log.error_code, log.error)
     assert "success" == one({"eventType": "reconnect_success"}, "connections").status
     assert "" == one({"eventType": "disconnect"}, "connections").status

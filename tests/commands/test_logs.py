@@ -42,9 +42,8 @@ class LogsHarness:
 
     async def show(self, terminal: Terminal | None = None, **changes: Any) -> str:
         """Print the newest logs; return the warnings."""
-        out, err = io.StringIO(), io.StringIO()
         flags = CommandFlags(**self.flags | changes)
-        with redirect_stdout(out), redirect_stderr(err):
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
             sources = []
             for name, api in self.apis.items():
                 connection = api.client, ApiGeneration(self.generation, logger=NullLogger())

@@ -87,8 +87,8 @@ class PostHarness:
         self.api = FakeHttpApi(self.world, generation=generation)
         self.feed = GENERATIONS[generation]["publishing"]
 
-    async def history(self, post_id: str = "p1") -> PostHistory:
-        return await fetch_history(self.api.client, self.feed, post_id, "brand")
+    async def history(self) -> PostHistory:
+        return await fetch_history(self.api.client, self.feed, "p1", "brand")
 
     async def text(self) -> list[str]:
         """Return the lines of text."""
@@ -150,13 +150,6 @@ async def test_a_search_reads_a_limited_number_of_pages() -> None:
     lines = await harness.text()
     assert INCOMPLETE == lines[2]
     assert len(harness.api.requests) <= 2 + 11
-
-
-async def test_an_unknown_post_in_zernio_has_no_logs() -> None:
-    """A post is unknown if the search finds only logs of other posts."""
-    harness = PostHarness("zernio")
-    harness.world.insert(harness.clock.now - 10, postId="p12")
-    assert [] == (await harness.history()).logs
 
 
 async def test_json_has_outcomes_and_logs() -> None:

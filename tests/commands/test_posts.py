@@ -67,8 +67,7 @@ class PostsHarness:
         """Print the posts; return the lines."""
         settings = CommandFlags.model_validate({"format": "table", **flags})
         connection = self.api.client, ApiGeneration("late", logger=NullLogger())
-        out = io.StringIO()
-        with redirect_stdout(out), redirect_stderr(out):
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(out):
             found = await find_posts("brand", connection, settings, now=self.clock.now, unread=self.unread)
             print_posts(found, settings, Terminal(), is_several=False)
         return out.getvalue().splitlines()

@@ -11,12 +11,11 @@ from typing import NamedTuple
 import pytest
 
 from late_exporter import cli
-from late_exporter.model import LogEntry, Scope
-from late_exporter.series import IncCounter
+from late_exporter.model import Scope
 from late_exporter.store import Store, open_store
-from late_exporter.store.records import Batch, Coverage, Gap, ListPosition, Observation
+from late_exporter.store.records import Coverage, Gap, ListPosition
 from late_exporter.store.snapshot import Snapshot
-from tests.support.store import LOGS, all_rows, commit_batch, execute
+from tests.support.store import LOGS, all_rows, commit, execute, observation
 
 
 class CommandResult(NamedTuple):
@@ -29,25 +28,20 @@ class CommandResult(NamedTuple):
 
 def state(path: Path, *args: str) -> CommandResult:
     """Run the command on a state."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
         code = cli.main(["state", *args, f"--state.url=sqlite:///{path}"])
     return CommandResult(code, out.getvalue(), err.getvalue())
 
 
 def fill(store: Store, workspace: str, count: int) -> None:
     """Count some logs of a workspace, one per minute, of which the newest is pending."""
-    logs = []
-    for number in range(count):
-        status = "pending" if number == count - 1 else "success"
-        entry = LogEntry(key=f"log{number:06}", status=status, created=number * 60_000)
-        logs.append(Observation(entry, (IncCounter(LOGS, (workspace, "tiktok", "publish", status)),)))
+    statuses = enumerate(["success"] * (count - 1) + ["pending"])
+    logs = [observation(f"log{at:06}", status, at * 60_000, workspace=workspace) for at, status in statuses]
     gap = Gap(upper=ListPosition(created=1, key="log"), lower=0, depth=0, last_complete_at=0)
     is_synced = workspace == "acme"
     gaps = () if is_synced else (gap,)
     coverage = Coverage(retention_floor=0, complete_since=1000, is_synced=is_synced, gaps=gaps)
-    scope = Scope(workspace, "publishing")
-    commit_batch(store, Batch(scope=scope, committed_at=7.0, observations=logs, coverage=coverage))
+    commit(store, *logs, scope=Scope(workspace, "publishing"), coverage=coverage)
 
 
 @pytest.fixture(autouse=True)
@@ -170,21 +164,17 @@ def test_invalid_arguments_are_one_line(path: Path, args: list[str], code: int, 
 NO_STATE = "there is no state; start the exporter first, or name its state with --state.url"
 
 
-def test_a_missing_state_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_state_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The error names the file, which is not created."""
     path = tmp_path / "none.db"
     assert CommandResult(1, "", f"late-exporter: error: {path}: {NO_STATE}\n") == state(path, "info")
     assert [] == list(tmp_path.iterdir())
-    err = io.StringIO()
-    with redirect_stderr(err):
-        assert 1 == cli.main(["state", "check", "--state.url=sqlite://"])
-    assert "in memory" in err.getvalue()
+    assert 1 == cli.main(["state", "check", "--state.url=sqlite://"])
+    assert "in memory" in capsys.readouterr().err
 
 
 def test_a_name_does_not_control_the_terminal(path: Path) -> None:
     """The name of a workspace is printed without control characters."""
     execute(f"sqlite:///{path}", "UPDATE late_workspace SET name = char(27) || '[31m' WHERE name = 'beta'")
-    source = f"sqlite:///{path}"
-    for args in (["info"], ["copy", source, "sqlite:///b.db", "--workspace", "none"]):
-        result = state(path, *args)
+    for result in (state(path, "info"), copy(path, path.with_name("b.db"), "--workspace", "none")):
         assert "\x1b" not in result.out + result.err

@@ -8,14 +8,8 @@ from late_exporter.commands.log_views import log_views
 from late_exporter.feeds.feed import Feed, LogView
 from late_exporter.protocols import ApiResponse
 
-__all__ = ["parse_body", "parse_rows"]
-
 
 def parse_rows(feed: Feed, *rows: object) -> list[LogView]:
     """Return the logs of a page with these rows."""
-    return parse_body(feed, json.dumps({"logs": rows}).encode())
-
-
-def parse_body(feed: Feed, body: bytes) -> list[LogView]:
-    """Return the logs of a page with this body."""
+    body = json.dumps({"logs": rows}).encode()
     return log_views(feed.parse(body), ApiResponse(body, None), feed)

@@ -37,12 +37,10 @@ STATE = (
 )
 NO_POSTGRES = "replicas share a state in PostgreSQL; name its database with --state.url postgresql://user@host/database"
 PASSWORD = "must not contain a password; name a file that holds it with --state.password-file or PGPASSFILE"
-WEBHOOK = "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"
 RESERVED = "must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit"
 PATH = "must begin with / and contain only letters, digits and - . _ ~ /"
 NOT_A_LABEL = "must be 1 to 64 letters, digits or _, and not workspace, job, instance"
 NOT_A_VALUE = "must be 1 to 100 printable characters, not null"
-NOT_A_PROFILE = "must be 1 to 200 visible ASCII characters; leave it out to read all"
 DROP = "drop it, each workspace in late.yaml:2: workspaces has its own api_key_file"
 NOT_A_NUMBER = "must be a valid number, unable to parse string as a number"
 NOT_A_NAME = "must be 1 to 64 letters, digits, or _ . -"

@@ -14,14 +14,9 @@ from late_exporter.events.file_output import FileOutput, StdoutOutput
 from late_exporter.store.records import QueuedEvent
 
 
-def event(number: int) -> QueuedEvent:
-    """Return an event."""
-    return QueuedEvent(number, "acme", b'{"id":"%04d","text":"%s"}' % (number, b"x" * 20))
-
-
 def events(*numbers: int) -> list[QueuedEvent]:
     """Return some events."""
-    return [event(number) for number in numbers]
+    return [QueuedEvent(number, "acme", b'{"id":"%04d","text":"%s"}' % (number, b"x" * 20)) for number in numbers]
 
 
 def lines(*numbers: int) -> bytes:

@@ -15,10 +15,11 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.utils import floatToGoString
 
 from late_exporter.exposition.exposition import MAX_EXEMPLARS, BodyRequest, Exposition
-from late_exporter.exposition.family import Family
+from late_exporter.exposition.family import Family, FamilyKind
 from late_exporter.exposition.family_lines import FamilyLines, format_number
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
 from late_exporter.series import Exemplar, Histogram, Labels, Series
+from tests.exposition.test_workspaces import POSTS, UP
 from tests.support.exposition import read_body
 
 ObservedExemplar: TypeAlias = tuple[float, Exemplar]
@@ -36,28 +37,9 @@ class SeriesState:
 State: TypeAlias = dict[Series, SeriesState]
 
 
-def family(
-    name: str,
-    kind: str,
-    *labels: str,
-    buckets: tuple[float, ...] = (),
-    text: str = "Help.",
-) -> Family:
-    """Return a metric family."""
-    assert kind in {"counter", "gauge", "histogram"}
-    return Family(name, kind, text, labels, buckets)  # type: ignore[arg-type]
-
-
-def table(*families: Family) -> Mapping[str, Family]:
-    """Return families by their names."""
-    return {family.name: family for family in families}
-
-
-POSTS = family("posts_total", "counter", "workspace", "platform")
-UP = family("up", "gauge", "workspace")
-SECONDS = family("wait_seconds", "histogram", "workspace", "feed", buckets=(0.5, 1.0, 2.5))
-WIDE = family("wide", "histogram", "workspace", buckets=tuple(float(bound) for bound in range(100)))
-FAMILIES = table(POSTS, UP, SECONDS)
+SECONDS = Family("wait_seconds", "histogram", "Help.", ("workspace", "feed"), (0.5, 1.0, 2.5))
+WIDE = Family("wide", "histogram", "Help.", ("workspace",), tuple(map(float, range(100))))
+FAMILIES = {"posts_total": POSTS, "wait_seconds": SECONDS, "up": UP, "wide": WIDE}
 
 
 def bodies(exposition: Exposition) -> tuple[str, str]:
@@ -103,11 +85,12 @@ def worlds(draw: st.DrawFn) -> tuple[Mapping[str, Family], State]:
     numbers = st.floats() | st.integers(-(2**1000), 2**1000) | st.integers(0, 2**70)
     micros = st.integers(0, 10**400) | st.integers(0, 10**15)
     state: State = {}
-    definition = []
-    for name, kind in (("c_total", "counter"), ("g", "gauge"), ("h_seconds", "histogram"), ("d_total", "counter")):
-        labels = draw(LABEL_NAMES)
+    kinds: dict[str, FamilyKind] = {"c_total": "counter", "g": "gauge", "h_seconds": "histogram", "d_total": "counter"}
+    families = {}
+    for name, kind in kinds.items():
+        labels = tuple(draw(LABEL_NAMES))
         buckets = tuple(draw(BOUNDS)) if kind == "histogram" else ()
-        definition.append(family(name, kind, *labels, buckets=buckets, text=draw(LABEL_TEXTS)))
+        families[name] = Family(name, kind, draw(LABEL_TEXTS), labels, buckets)
         for values in draw(st.lists(st.tuples(*[LABEL_TEXTS] * len(labels)), unique=True, max_size=4)):
             series_state = state[name, values] = SeriesState(0)
             if kind == "histogram":
@@ -118,7 +101,7 @@ def worlds(draw: st.DrawFn) -> tuple[Mapping[str, Family], State]:
             if kind != "gauge":
                 series_state.created_at = draw(st.none() | TIMES)
                 series_state.exemplars = draw(observed_exemplars())
-    return table(*definition), state
+    return families, state
 
 
 @given(worlds())
@@ -157,14 +140,13 @@ STEPS = st.lists(
 @given(STEPS)
 def test_changes_give_the_bodies_of_a_fresh_start(steps: list[tuple[str, Series, int]]) -> None:
     """Any sequence of changes and publications gives the same bodies as the last state alone."""
-    families = table(POSTS, SECONDS, UP, WIDE)
-    exposition = Exposition(families, created=True)
+    exposition = Exposition(FAMILIES, created=True)
     state: State = {}
     for step, (name, labels), amount in steps:
         series_state = state.get((name, labels))
         if step == "put":
             series_state = state.setdefault((name, labels), SeriesState(0))
-            series_state.value, series_state.created_at = value_of(families[name], amount), float(amount) or None
+            series_state.value, series_state.created_at = value_of(FAMILIES[name], amount), float(amount) or None
             exposition.put(name, labels, series_state.value, created=series_state.created_at)
         elif step == "drop":
             state.pop((name, labels), None)
@@ -178,7 +160,7 @@ def test_changes_give_the_bodies_of_a_fresh_start(steps: list[tuple[str, Series,
         elif step == "scrape":
             exposition.get_body(BodyRequest(OPENMETRICS, "gzip"))
     exposition.publish()
-    fresh = build(families, state, created=True)
+    fresh = build(FAMILIES, state, created=True)
     assert bodies(fresh) == bodies(exposition)
     assert gzip.decompress(exposition.get_body(BodyRequest(TEXT, "gzip"))).decode() == read_body(exposition)
 
@@ -195,10 +177,7 @@ def test_bodies_are_cached() -> None:
     for request in (BodyRequest(media, encoding) for media in (TEXT, OPENMETRICS) for encoding in (None, "gzip")):
         assert exposition.find_body(request) is None
         body = exposition.get_body(request)
-        found = exposition.find_body(request)
-        assert body is exposition.get_body(request)
-        assert found is not None
-        assert body is found
+        assert body is exposition.get_body(request) is exposition.find_body(request)
     exposition.put("up", ("w",), 2)
     assert exposition.find_body(request) is not None, "until the publication"
     exposition.publish()

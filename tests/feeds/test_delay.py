@@ -13,6 +13,7 @@ from late_exporter.model import LogEntry
 from late_exporter.series import ObserveHistogram
 
 SCHEDULE = "2024-11-01T09:59:00Z"
+DELAY = "late_publishing_delay_seconds"
 
 
 def parse(generation: str, *, body: object = ..., **fields: Any) -> LogEntry:
@@ -29,15 +30,6 @@ def parse(generation: str, *, body: object = ..., **fields: Any) -> LogEntry:
         log["request_body"] = json.dumps(request) if body is ... else body
     (entry,) = GENERATIONS[generation]["publishing"].parse(json.dumps({"logs": [log]}).encode()).entries
     return entry
-
-
-def delays(entry: LogEntry) -> list[tuple[tuple[str, ...], float]]:
-    increments = project_log(GENERATIONS["late"]["publishing"], "acme", entry)
-    return [
-        (each.labels, each.micros / 1_000_000)
-        for each in increments
-        if isinstance(each, ObserveHistogram) and each.family == "late_publishing_delay_seconds"
-    ]
 
 
 @pytest.mark.parametrize(
@@ -57,9 +49,11 @@ def delays(entry: LogEntry) -> list[tuple[tuple[str, ...], float]]:
 def test_delay(generation: str, fields: dict[str, Any], expected: float | None) -> None:
     """A successful attempt of a scheduled post is late by the time from its schedule to its end; no other log is."""
     entry = parse(generation, **fields)
-    found = None if entry.delay is None else entry.delay / 1_000_000
-    assert expected == found
-    assert ([] if expected is None else [(("acme", "tiktok"), expected)]) == delays(entry)
+    assert expected == (None if entry.delay is None else entry.delay / 1_000_000)
+    increments = project_log(GENERATIONS[generation]["publishing"], "acme", entry)
+    delays = [each for each in increments if each.family == DELAY]
+    micros = [] if entry.delay is None else [entry.delay]
+    assert [ObserveHistogram(DELAY, ("acme", "tiktok"), micros=each) for each in micros] == delays
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,16 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.decoder import raw_rows
 from late_exporter.feeds.log_events import encode_event, read_detail
 from late_exporter.model import Scope
+from tests.feeds.test_feeds import CONNECTION, PUBLISHED
+from tests.feeds.test_zernio import LOG
 
 FAILED_ROW: dict[str, Any] = {
-    "_id": "64a0000000000000000000aa",
+    **PUBLISHED,
     "postId": {"_id": "post1", "content": "Frische\nBrezeln 🥨"},
-    "platform": "instagram",
-    "accountId": "acc1",
-    "accountUsername": "@baeckerei",
-    "action": "publish",
+    "request": None,
     "status": "failed",
     "statusCode": 400,
     "response": {"errorCode": "MEDIA_TOO_LARGE", "errorMessage": 'The video has 2\u2028 "GB"\n'},
-    "durationMs": 1250,
     "attemptNumber": 2,
     "createdAt": "2026-11-20T08:00:00.123Z",
 }
@@ -41,7 +39,7 @@ def event_of(row: dict[str, Any], feed: str = "publishing", generation: str = "l
 def test_a_failed_attempt() -> None:
     """An event has what identifies the log, what failed and why, and the caption only if it is wanted."""
     assert {
-        "id": "acme/publishing/64a0000000000000000000aa/failed",
+        "id": "acme/publishing/675f1c0a9e2b5af0012ab34cd/failed",
         "time": "2026-11-20T08:00:00.123Z",
         "workspace": "acme",
         "feed": "publishing",
@@ -52,12 +50,12 @@ def test_a_failed_attempt() -> None:
         "status_code": 400,
         "error_code": "MEDIA_TOO_LARGE",
         "error": 'The video has 2� "GB"\n',
-        "log_id": "64a0000000000000000000aa",
+        "log_id": "675f1c0a9e2b5af0012ab34cd",
         "post_id": "post1",
-        "account_id": "acc1",
-        "username": "@baeckerei",
+        "account_id": "64e1f0a9e2b5af0012ab34ef",
+        "username": "@acmecorp",
         "attempt": 2,
-        "duration_seconds": 1.25,
+        "duration_seconds": 2.34,
     } == event_of(FAILED_ROW)
     assert "Frische\nBrezeln 🥨" == event_of(FAILED_ROW, captions=True)["caption"]
 
@@ -77,37 +75,18 @@ def test_keys_are_masked() -> None:
 
 def test_a_failed_connection() -> None:
     """The name of a connection event says whether it failed."""
-    row = {
-        "_id": "64a0000000000000000000ab",
-        "platform": "tiktok",
-        "accountId": "acc2",
-        "eventType": "connect_failed",
-        "connectionMethod": "oauth",
-        "error": {"code": "access_denied", "message": "The user said no"},
-        "createdAt": "2026-11-20T08:00:00Z",
-    }
-    event = event_of(row, "connections")
-    assert ("connect_failed", "failed", "access_denied", "The user said no", "oauth") == tuple(
+    event = event_of(CONNECTION, "connections")
+    assert ("connect_failed", "failed", "oauth_denied", "OAuth error: access_denied", "oauth") == tuple(
         event[name] for name in ("action", "status", "error_code", "error", "method")
     )
-    assert "acme/connections/64a0000000000000000000ab/connect_failed" == event["id"]
+    assert "acme/connections/675f1c0a9e2b5af0012ab34ce/connect_failed" == event["id"]
 
 
 def test_a_log_of_generation_zernio() -> None:
     """A log without an id is identified by its key; what is in its texts is found."""
-    row = {
-        "action": "post.failed",
-        "platform": "instagram",
-        "account_id": "acc1",
-        "status": "failed",
-        "status_code": 503,
-        "error_code": "platform_error",
-        "error_message": "Try again",
-        "metadata": json.dumps({"postId": "post9", "accountUsername": "@baeckerei", "attemptNumber": 3}),
-        "created_at": "2026-11-20T08:00:00Z",
-    }
-    event = event_of(row, generation="zernio")
-    assert ("platform_error", "Try again", "post9", "@baeckerei", 3) == tuple(
+    error = {"status_code": 503, "error_code": "platform_error", "error_message": "Try again"}
+    event = event_of({**LOG, "action": "post.failed", "status": "failed", **error}, generation="zernio")
+    assert ("platform_error", "Try again", "p1", "@acme", 1) == tuple(
         event[name] for name in ("category", "error", "post_id", "username", "attempt")
     )
-    assert event["id"].startswith("acme/publishing/1795")
+    assert event["id"].startswith("acme/publishing/1730")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,7 +20,7 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import Deviation
 from late_exporter.series import IncCounter
-from tests.feeds.test_feeds import CONNECTED, CONNECTION, PUBLISHED
+from tests.feeds.test_feeds import CONNECTED, CONNECTION, MISSING, PUBLISHED, body, with_changes
 from tests.feeds.test_zernio import LOG as LOGGED
 from tests.support.clock import VirtualClock
 from tests.support.exporter import NEVER, ExporterHarness
@@ -31,7 +30,6 @@ from tests.support.world import World
 DRIFTED = "late_exporter_api_schema_drift_total"
 KEY = "sk_" + "0" * 64
 CAPTION = "Meet us at 5 pm behind the old harbour"
-MISSING = object()
 
 Row: TypeAlias = dict[str, Any]
 
@@ -51,16 +49,6 @@ ROW_TYPES = {id(LATE_PUBLISHING): PublishingRow, id(LATE_CONNECTIONS): Connectio
 def new_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accept new unknown fields, although the feeds of this process have met others in other tests."""
     monkeypatch.setattr("late_exporter.feeds.schema.MAX_PATHS", 1_000_000)
-
-
-def body(*rows: object, **around: object) -> bytes:
-    """Return a response body."""
-    return json.dumps({"logs": rows, **around}).encode()
-
-
-def with_changes(row: Row, **changes: object) -> Row:
-    """Return a row with some fields changed."""
-    return {name: value for name, value in {**row, **changes}.items() if value is not MISSING}
 
 
 def deviations_of(feed: Feed, *rows: object, **around: object) -> list[Deviation]:
@@ -245,12 +233,8 @@ def exporter(tmp_path: Path) -> Iterator[ExporterHarness]:
 
 def drift_messages(exporter: ExporterHarness) -> list[tuple[str, str, str]]:
     """Return field, kind and sample of the log messages about schema drift."""
-    records = exporter.log.records
-    return [
-        (one["field"], one["kind"], one.get("sample", ""))
-        for _, event, one in records
-        if event == "the API has changed"
-    ]
+    changes = [one for _, event, one in exporter.log.records if event == "the API has changed"]
+    return [(one["field"], one["kind"], one.get("sample", "")) for one in changes]
 
 
 def test_drift_counts_per_log_and_is_logged_once(exporter: ExporterHarness) -> None:
@@ -301,13 +285,6 @@ def test_fields_are_limited() -> None:
 # Values.
 
 
-def value_deviations(feed: Feed, row: Row) -> list[tuple[str, str]]:
-    """Return path and sample of the values of a row that are not documented."""
-    (entry,) = feed.parse(body(row)).entries
-    assert {"string"} >= {one.type for one in entry.deviations if one.kind == "value"}
-    return [(one.path, one.sample) for one in entry.deviations if one.kind == "value"]
-
-
 VALUES: tuple[tuple[Feed, Row, Row, list[tuple[str, str]]], ...] = (
     (
         LATE["publishing"],
@@ -337,4 +314,5 @@ VALUES: tuple[tuple[Feed, Row, Row, list[tuple[str, str]]], ...] = (
 @pytest.mark.parametrize(("feed", "row", "changes", "expected"), VALUES)
 def test_undocumented_values(feed: Feed, row: Row, changes: Row, expected: list[tuple[str, str]]) -> None:
     """Values that no vocabulary has are reported, those of open vocabularies are not."""
-    assert expected == value_deviations(feed, with_changes(row, **changes))
+    found = [one for one in deviations_of(feed, with_changes(row, **changes)) if one.kind == "value"]
+    assert [(*each, "string") for each in expected] == [(one.path, one.sample, one.type) for one in found]

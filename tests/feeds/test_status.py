@@ -194,9 +194,8 @@ def test_accounts() -> None:
     assert (expected, []) == accounts(HEALTH, ACCOUNT)
     broken = {**HEALTH, "canPost": False, "needsReconnect": True}
     values, conditions = accounts(broken)
-    assert (0, 1, 0) == tuple(
-        values[f"account_{name}", *account] for name in ("can_post", "needs_reconnect", "connected")
-    )
+    names = "account_can_post", "account_needs_reconnect", "account_connected"
+    assert [0, 1, 0] == [values[name, *account] for name in names]
     assert [Condition("reconnect", "acme (instagram)", subject="acc1")] == conditions
 
 
@@ -204,9 +203,8 @@ def test_a_wrong_row_costs_only_itself() -> None:
     """A wrong field costs only the series that come from it, and what is no account affects no other."""
     wrong = {**HEALTH, "canPost": "yes", "tokenExpiresAt": 7, "username": []}
     rows: list[object] = [None, 7, [HEALTH], {**HEALTH, "accountId": ""}, wrong, {**HEALTH, "accountId": "acc2"}]
-    values = values_of(
-        run("accounts", lambda request: {"accounts": rows if "health" in request.path else []}, context())[0]
-    )
+    reports, _ = run("accounts", lambda request: {"accounts": rows if "health" in request.path else []}, context())
+    values = values_of(reports)
     names = {account: {name for name, _, each, *_ in values if each == account} for account in ("acc1", "acc2")}
     assert 12 - 3 == len(values)
     assert {"account_can_post", "account_token_expiry", "account_info"} == names["acc2"] - names["acc1"]
@@ -259,11 +257,8 @@ def test_expiring_tokens(days_left: float, known_days: float, is_reported: bool)
     """A token is reported two weeks before its expiry, unless it is one of those that live for hours."""
     day = 86_400_000
     now = NOW - int(days_left * day)
-    previous = {
-        ("late_account_token_expiry_timestamp_seconds", ("acme", "instagram", "acc1")): LatestValue(
-            now - int(known_days * day), SECONDS
-        )
-    }
+    series = "late_account_token_expiry_timestamp_seconds", ("acme", "instagram", "acc1")
+    previous = {series: LatestValue(now - int(known_days * day), SECONDS)}
     refresh = run("accounts", lambda _: {"accounts": [{**HEALTH, "_id": "acc1"}]}, context(now=now, previous=previous))
     expected = [Condition("token", "acme (instagram)", SECONDS, "acc1")] if is_reported else []
     assert expected == conditions_of(refresh[0])
@@ -403,14 +398,11 @@ def test_a_response_that_is_no_object(name: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [..., None, 7, "text", {}], ids=repr)
-@pytest.mark.parametrize(
-    ("name", "field"),
-    [("accounts", "accounts"), ("webhooks", "webhooks")],
-)
-def test_a_response_without_its_list(name: str, field: str, value: object) -> None:
+@pytest.mark.parametrize("name", ["accounts", "webhooks"])
+def test_a_response_without_its_list(name: str, value: object) -> None:
     """A list that is missing is a failed refresh; otherwise everything would vanish without a word."""
-    with pytest.raises(BadPayload, match=f"no list of {field}"):
-        refresh(name, with_field({}, field, value))
+    with pytest.raises(BadPayload, match=f"no list of {name}"):
+        refresh(name, with_field({}, name, value))
     with pytest.raises(BadPayload, match="neither posts"):
         refresh("posts", {"error": "oops"})
 

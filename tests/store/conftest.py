@@ -10,14 +10,33 @@ import pytest
 
 from late_exporter.store import Store, open_store
 
+BACKENDS = ("sqlite", pytest.param("postgres", marks=pytest.mark.e2e))
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.e2e)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of an empty state of each backend."""
+
+def url_of(request: pytest.FixtureRequest, path: Path) -> str:
+    """Return the URL of an empty state of the backend of a fixture."""
     if request.param == "postgres":
         created: str = request.getfixturevalue("postgres").create_schema()
         return created
-    return f"sqlite:///{tmp_path / 'late.db'}"
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=BACKENDS)
+def url(request: pytest.FixtureRequest, path: Path) -> str:
+    """Return the URL of an empty state of each backend."""
+    return url_of(request, path)
+
+
+@pytest.fixture(params=BACKENDS)
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of another state, which does not exist yet."""
+    return url_of(request, tmp_path / "there" / "target.db")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a new state in SQLite."""
+    return tmp_path / "late.db"
 
 
 @pytest.fixture

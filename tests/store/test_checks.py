@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from late_exporter.store import open_store
-from tests.support.store import NOW, OTHER, SCOPE, commit, execute, observation, problems
+from tests.support.store import OTHER, SCOPE, commit, execute, observation, problems
 
 
 @pytest.fixture
@@ -18,14 +18,6 @@ def state(url: str) -> str:
             logs = [observation(f"log{number:03}") for number in range(150)]
             commit(store, *logs, observation("p", "pending"), scope=scope)
     return url
-
-
-def test_a_consistent_state(state: str) -> None:
-    """It is consistent while it is open, after pruning, and after a pending log became final."""
-    with closing(open_store(state)) as store:
-        assert [] == problems(state)
-        commit(store, observation("p", "failed"), observation("new", created=NOW + 5), prune_before=NOW + 1)
-        assert [] == problems(state)
 
 
 @pytest.mark.parametrize(

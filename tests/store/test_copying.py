@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from pathlib import Path
 
 import pytest
 
@@ -50,15 +49,6 @@ def source(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
         fill(store, "acme")
         fill(store, "umbrella", 5)
     return url
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.e2e)])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of a state that does not exist yet."""
-    if request.param == "postgres":
-        created: str = request.getfixturevalue("postgres").create_schema()
-        return created
-    return f"sqlite:///{tmp_path / 'there' / 'target.db'}"
 
 
 def test_a_copy_has_the_same_rows(source: str, target: str) -> None:

@@ -21,16 +21,11 @@ from late_exporter.model import Scope
 from late_exporter.store import Store, open_store
 from late_exporter.store.records import Batch, CommitResult
 from late_exporter.store.thread import MAX_GROUP_COMMITS, MAX_GROUP_OBSERVATIONS, StoreThread, create_offload
-from tests.support.store import log_count, observation
+from tests.store.test_store import batch_of
+from tests.support.store import log_count
 
 FEEDS = 12
 SCOPES = [Scope(f"w{number}", "publishing") for number in range(FEEDS)]
-
-
-def batch_of(number: int, *keys: str) -> Batch:
-    """Return a batch of logs of a workspace, with a counter of them."""
-    logs = [observation(key, workspace=f"w{number}") for key in keys]
-    return Batch(scope=SCOPES[number], committed_at=60.0, observations=logs)
 
 
 def counted(store: Store, number: int) -> tuple[object, int]:
@@ -102,8 +97,8 @@ async def test_a_group_is_bounded(store: Store) -> None:
     """A group has a maximum number of feeds and of observations, but at least one feed."""
     committer = Committer(store)
     large = [str(number) for number in range(MAX_GROUP_OBSERVATIONS)]
-    commits = [batch_of(0), *(batch_of(1, *large[:-1]), batch_of(2, "a"), batch_of(3, *large))]
-    await committer.start([*commits, *(batch_of(4, str(number)) for number in range(2 * MAX_GROUP_COMMITS))])
+    keys = [], large[:-1], ["a"], large, *([str(number)] for number in range(2 * MAX_GROUP_COMMITS))
+    await committer.start([batch_of(SCOPES[min(number, 4)], *each) for number, each in enumerate(keys)])
     await committer.finish()
     assert [1, 2, 1, MAX_GROUP_COMMITS, MAX_GROUP_COMMITS] == committer.store.groups
 
@@ -111,7 +106,7 @@ async def test_a_group_is_bounded(store: Store) -> None:
 async def test_a_cancelled_commit_is_made_anyway(store: Store) -> None:
     """A feed that is cancelled while its commit waits is not left in doubt: it ends after the commit is made."""
     committer = Committer(store)
-    await committer.start([batch_of(number, "a") for number in range(4)])
+    await committer.start([batch_of(scope, "a") for scope in SCOPES[:4]])
     committer.tasks[2].cancel()
     await asyncio.sleep(0)
     assert not committer.tasks[2].done()
@@ -123,7 +118,7 @@ async def test_an_unexpected_error_reaches_every_feed_of_the_group(store: Store)
     """No feed waits forever, and the next commits go on."""
     committer = Committer(store)
     committer.store.error = ZeroDivisionError()
-    await committer.start([batch_of(number, "a") for number in range(3)])
+    await committer.start([batch_of(scope, "a") for scope in SCOPES[:3]])
     first, *others = await committer.finish()
     assert first == 1
     assert [ZeroDivisionError] * 2 == [type(each) for each in others]
@@ -140,7 +135,7 @@ async def test_a_commit_whose_call_was_not_made_is_not_made_later(store: Store) 
 
     thread = StoreThread(store, offload)
     with pytest.raises(RuntimeError):
-        await thread.commit(batch_of(0, "a"), count_observations)
+        await thread.commit(batch_of(SCOPES[0], "a"), count_observations)
     is_broken = False
-    assert 1 == await thread.commit(batch_of(1, "b"), count_observations)
+    assert 1 == await thread.commit(batch_of(SCOPES[1], "b"), count_observations)
     assert [(0, 0), (1, 1)] == [counted(store, number) for number in (0, 1)]

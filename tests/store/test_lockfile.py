@@ -12,18 +12,9 @@ from pathlib import Path
 import pytest
 
 from late_exporter.errors import StoreError, StoreFenced, StoreInUse
-from late_exporter.store import Store, database_at, open_store
+from late_exporter.store import database_at
+from tests.store.test_sqlite import open_file
 from tests.support.store import commit, log_count, observation, stored_series
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return the path of a new state."""
-    return tmp_path / "late.db"
-
-
-def open_file(path: Path) -> Store:
-    return open_store(f"sqlite:///{path}")
 
 
 def open_error(path: Path) -> str:

@@ -14,8 +14,8 @@ from late_exporter.model import Scope
 from late_exporter.store import open_store
 from late_exporter.store.cluster import ClusterView
 from late_exporter.store.ownership import Ownership
-from late_exporter.store.records import Batch
 from tests.e2e.program import wait_until
+from tests.store.test_store import batch_of
 from tests.support.postgres import Cluster, running_bouncer
 from tests.support.proxy import Proxy
 from tests.support.store import commit, execute, log_count, observation, problems
@@ -50,9 +50,7 @@ class Replica:
 
     def commit(self, workspace: str, key: str) -> int:
         """Count a log of a workspace; return 0 if it was counted already."""
-        scope = Scope(workspace, "publishing")
-        batch = Batch(scope=scope, committed_at=1.0, observations=[observation(key, workspace=workspace)])
-        (result,) = self.store.commit_all([batch])
+        (result,) = self.store.commit_all([batch_of(Scope(workspace, "publishing"), key)])
         if isinstance(result, StoreError):
             raise result
         return len(result.observations)
@@ -225,9 +223,8 @@ def proxy(postgres: Cluster) -> Iterator[Proxy]:
         yield running
 
 
-def through(proxy: Proxy | int, postgres: Cluster, url: str) -> str:
+def through(port: int, postgres: Cluster, url: str) -> str:
     """Return the URL of a state through a proxy or a pooler."""
-    port = proxy if isinstance(proxy, int) else proxy.port
     return url.replace(f":{postgres.port}/", f":{port}/")
 
 
@@ -244,13 +241,10 @@ def test_a_session_that_is_lost_in_a_commit(
     is_shared: bool,
 ) -> None:
     """A workspace whose commit is durable without an answer has to be loaded; nothing counts twice, nothing is lost."""
-    replica = open_replica(through(proxy, postgres, url), is_shared=is_shared)
+    replica = open_replica(through(proxy.port, postgres, url), is_shared=is_shared)
     settle(replica)
     proxy.cut(lost, b"COMMIT\0")
-    commits = [
-        Batch(scope=Scope(name, "publishing"), committed_at=1.0, observations=[observation("a", workspace=name)])
-        for name in ("acme", "beta")
-    ]
+    commits = [batch_of(Scope(name, "publishing"), "a") for name in ("acme", "beta")]
     assert all(isinstance(result, StoreError) for result in replica.store.commit_all(commits))
     assert kept == replica.ownership.reconnect() == replica.ownership.confirm()
     settle(replica)
@@ -264,7 +258,7 @@ def test_a_session_that_is_lost_while_it_reconnects(
     postgres: Cluster, url: str, proxy: Proxy, open_replica: Callable[..., Replica]
 ) -> None:
     """The next attempt finds out again what is unchanged."""
-    replica = open_replica(through(proxy, postgres, url))
+    replica = open_replica(through(proxy.port, postgres, url))
     settle(replica)
     for lost, pattern in (("request", b"pg_try_advisory_lock"), ("answer", b"COMMIT\0")):
         end_session(url, replica)

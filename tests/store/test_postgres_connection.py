@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -28,25 +28,14 @@ class FakeServer:
 
     def __init__(self) -> None:
         self.received = bytearray()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"postgresql://late@127.0.0.1:{self._listener.getsockname()[1]}/late"
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"postgresql://late@127.0.0.1:{self.listener.getsockname()[1]}/late"
 
-    @contextmanager
-    def running(self) -> Iterator[FakeServer]:
-        """Answer until the end of the block."""
-        thread = threading.Thread(target=self._serve, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            self._listener.close()
-
-    def _serve(self) -> None:
+    def serve(self) -> None:
+        """Answer until the socket is shut down."""
         with suppress(OSError):
             while True:
-                connection, _ = self._listener.accept()
+                connection, _ = self.listener.accept()
                 with connection:
                     self._answer(connection)
 
@@ -59,8 +48,13 @@ class FakeServer:
 
 @pytest.fixture
 def fake() -> Iterator[FakeServer]:
-    with FakeServer().running() as server:
-        yield server
+    server = FakeServer()
+    thread = threading.Thread(target=server.serve, daemon=True)
+    thread.start()
+    yield server
+    server.listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    server.listener.close()
 
 
 @pytest.fixture

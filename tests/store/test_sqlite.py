@@ -21,12 +21,6 @@ REMEDY = "restore a backup, or remove the file to begin a new state"
 BYTES_PER_LOG = 70
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return the path of a new state."""
-    return tmp_path / "late.db"
-
-
 def open_file(path: Path) -> Store:
     return open_store(f"sqlite:///{path}")
 

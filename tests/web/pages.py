@@ -42,12 +42,12 @@ def reporting(*conditions: Condition, name: str = "acme") -> WorkspaceHealth:
     return workspace(name, status=WorkspaceStatus(conditions=conditions))
 
 
-def unreachable_workspace(name: str = "agency") -> WorkspaceHealth:
+def unreachable_workspace() -> WorkspaceHealth:
     """Return a workspace whose API has been dead for 17 minutes."""
     failed: dict[str, Any] = {"outcome": "unavailable", "error": REFUSED, "last_success": NOW - 1020}
     feeds = feed(**failed), feed("connections", **failed)
     status = WorkspaceStatus(feeds=(StatusFeedHealth(name="posts", is_up=False, error=REFUSED),))
-    return workspace(name, *feeds, quota=Quota(600, 529, NOW - 900, 11), status=status)
+    return workspace("agency", *feeds, quota=Quota(600, 529, NOW - 900, 11), status=status)
 
 
 def platform(name: str = "tiktok", published: int = 0, failed: int = 0, **more: Any) -> PlatformHealth:

@@ -59,7 +59,6 @@ class AccessHarness:
         self,
         *,
         users: Mapping[str, bytes] = USERS,
-        bound: Mapping[str, frozenset[str]] = BOUND,
         unauthenticated_paths: Sequence[str] = (),
         is_synced: bool = True,
         unready_reason: str = "",
@@ -94,7 +93,7 @@ class AccessHarness:
         app = create_metrics_app("/metrics", self.exposition, lambda: NAMES, other_app=app)
         self.app = AuthMiddleware(
             app,
-            lambda: WebConfig(users=users, user_workspaces=bound),
+            lambda: WebConfig(users=users, user_workspaces=BOUND),
             passwords=PasswordVerifier(check_password=lambda password, _: password == b"right"),
             log=RecordingLogger(),
             needs_password=lambda path: path not in unauthenticated_paths and not receiver.handles(path),
@@ -145,8 +144,7 @@ async def test_unknown_workspace() -> None:
 async def test_status_page(accept: str) -> None:
     """The status page of a bound user shows their workspaces only, no replicas, and no link to the configuration."""
     harness = AccessHarness()
-    bound = await harness.request("customer-a", "/", accept=accept)
-    everything = await harness.request("ops", "/", accept=accept)
+    bound, everything = [await harness.request(user, "/", accept=accept) for user in ("customer-a", "ops")]
     assert [True, False, False] == [name in bound.text for name in NAMES]
     assert all(name in everything.text for name in NAMES)
     assert "/config" not in bound.text
@@ -157,10 +155,7 @@ async def test_status_page(accept: str) -> None:
 async def test_failures() -> None:
     """A bound user sees the failures of their workspaces only; what has none is not found, for anyone."""
     harness = AccessHarness()
-    bound, everything = (
-        await harness.request("customer-a", "/platforms/x"),
-        await harness.request("ops", "/platforms/x"),
-    )
+    bound, everything = [await harness.request(user, "/platforms/x") for user in ("customer-a", "ops")]
     assert [True, False, False] == [f"of-{name}" in bound.text for name in NAMES]
     assert all(f"of-{name}" in everything.text for name in NAMES)
     paths = ("/accounts/of-brand-a", "/accounts/of-brand-b", "/accounts/", "/platforms/tiktok")
@@ -198,10 +193,9 @@ async def test_readiness() -> None:
     bound = await AccessHarness(is_synced=False).request("customer-a", "/-/ready")
     assert (503, True) == (bound.status, bound.text.startswith("brand-a/publishing: "))
     ready = AccessHarness(unauthenticated_paths=["/-/ready"])
-    assert (200, "late-exporter is ready\n") == (
-        (await ready.request(None, "/-/ready")).status,
-        (await ready.request("customer-a", "/-/ready")).text,
-    )
+    for user in (None, "customer-a"):
+        response = await ready.request(user, "/-/ready")
+        assert (200, "late-exporter is ready\n") == (response.status, response.text)
 
 
 async def test_readiness_of_the_process() -> None:

@@ -15,7 +15,7 @@ from late_exporter.status import (
     WorkspaceHealth,
     WorkspaceStatus,
 )
-from late_exporter.web.findings import COOLDOWN, DAY, FAILURES_IN_A_ROW, KINDS, problems_in, summary_of
+from late_exporter.web.findings import COOLDOWN, DAY, FAILURES_IN_A_ROW, KINDS, summary_of
 from late_exporter.web.verdicts import FAILED_SHARE, STUCK_SECONDS
 from tests.web.pages import (
     NOW,
@@ -23,7 +23,6 @@ from tests.web.pages import (
     account,
     document,
     feed,
-    outage,
     platform,
     reporting,
     unreachable_workspace,
@@ -44,29 +43,6 @@ def summary(*workspaces: WorkspaceHealth) -> list[tuple[str, str]]:
     """Return tone and sentence of each part of the summary."""
     status = document(*workspaces)
     return [(each.tone, status.sentence(each)) for each in summary_of(status)]
-
-
-def test_the_worst_comes_first_whatever_its_workspace() -> None:
-    """Critical findings come before warnings, and each in the order of the kinds."""
-    workspaces = [
-        reporting(Condition("cooldown", "acme (x)", at=NOW + 600), Condition("scheduled", "p1", NOW - 1000), name="a"),
-        workspace("b", platforms=(outage(),)),
-        unreachable_workspace("c"),
-        reporting(
-            Condition("inactive"), Condition("scheduled", "p2", NOW - 4000), Condition("token", "x", NOW + 9), name="d"
-        ),
-    ]
-    found = document(*workspaces).findings
-    assert [
-        ("d", "inactive"),
-        ("d", "scheduled"),
-        ("b", "platform"),
-        ("c", "feed"),
-        ("d", "token"),
-        ("a", "scheduled"),
-        ("a", "cooldown"),
-    ] == [(each.workspace, each.kind) for each in problems_in(found)]
-    assert [("bad", "d: the plan is suspended or gives no access")] == summary(*workspaces)
 
 
 def test_a_single_workspace_is_not_named() -> None:

@@ -219,27 +219,32 @@ def test_hostile_text_is_escaped() -> None:
 
 def test_the_worst_comes_first() -> None:
     """The title and the banner have the worst problem and its workspace; a list has all of them, with links."""
+    accounts = (Condition("reconnect", f"a{number} (x)") for number in range(7))
+    urgent = Condition("scheduled", "p", NOW - 4000), Condition("token", "t", NOW + 9)
     workspaces = (
         reporting(Condition("cooldown", "acme (x)", at=NOW + 600), name="shop"),
         workspace("fine"),
         workspace("brand", platforms=(platform("x", 1), outage())),
         unreachable_workspace(),
-        reporting(Condition("inactive"), *(Condition("reconnect", f"a{n} (x)") for n in range(7)), name="new"),
+        reporting(Condition("inactive"), *urgent, *accounts, name="new"),
     )
     html = render(*workspaces)
     assert "<title>new: the plan is suspended or gives no access - late-exporter</title>" in html
     banner = text_of(html.partition('<div class="verdict bad">')[2].partition("</div></div>")[0])
     assert banner.startswith(
         "new: the plan is suspended or gives no access "
-        "Also 1 cooldown, 1 polling problem, 1 failing platform, 7 disconnected accounts 5 workspaces · "
+        "Also 1 cooldown, 1 polling problem, 1 failing platform, 7 disconnected accounts, 1 overdue post, "
+        "1 expiring token 5 workspaces · "
     )
     problems = html.partition('<ul class="problems"')[2].partition("</ul>")[0]
     assert [
         ("#s-new", "new: the plan is suspended or gives no access"),
+        ("#s-new", "new: a post that was due 1 h ago is still scheduled: p"),
         ("#p-brand", "brand: 19 of 22 attempts on instagram failed in the last hour"),
         ("#w-agency", f"agency: feeds publishing, connections failed: {REFUSED}"),
+        ("#s-new", "new: 1 token will expire soon: t, in 9 s"),
         ("#s-new", "new: 7 accounts must be connected again"),
-    ] == [(link, text_of(text)) for link, text in re.findall('<a href="(.*?)">(.*?)</a>', problems, re.DOTALL)][:4]
+    ] == [(link, text_of(text)) for link, text in re.findall('<a href="(.*?)">(.*?)</a>', problems, re.DOTALL)][:6]
     names = ["new", "brand", "agency", "shop", "fine"]
     assert names == re.findall(r"<h2[^>]*><bdi>(.*?)</bdi>", html)
     index = html.partition('<ul class="index">')[2].partition("</ul>")[0]

@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from late_exporter.config.tls import Tls, create_context
-from late_exporter.config.types import Address, UnixPath
+from late_exporter.config.types import Address
 from late_exporter.config.web import WebConfig
 from late_exporter.web import server
 from late_exporter.web.asgi import Message
@@ -41,7 +41,7 @@ LOOPBACK = Address("127.0.0.1", 0)
 REQUEST = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
 SIZED_POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 CLOSING_REQUEST = b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-CHUNKED_POST = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED_POST = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 CA, STRANGER = trustme.CA(), trustme.CA()
 SERVER = CA.issue_cert("localhost", "127.0.0.1")
@@ -50,11 +50,9 @@ MALLORY = CA.issue_cert("mallory.example")
 FOREIGN = STRANGER.issue_cert("prometheus.example")
 
 
-def tls_config(certificate: trustme.LeafCert = SERVER, **more: Any) -> WebConfig:
+def tls_config(**more: Any) -> WebConfig:
     """Return a configuration with TLS."""
-    tls = Tls(
-        cert=certificate.cert_chain_pems[0].bytes().decode(), key=certificate.private_key_pem.bytes().decode(), **more
-    )
+    tls = Tls(cert=SERVER.cert_chain_pems[0].bytes().decode(), key=SERVER.private_key_pem.bytes().decode(), **more)
     return WebConfig(ssl_context=create_context(tls, Path()), allowed_sans=frozenset(tls.client_allowed_sans))
 
 
@@ -65,10 +63,10 @@ def mutual_tls_config(*sans: str) -> WebConfig:
     )
 
 
-def client_context(certificate: trustme.LeafCert | None = None, authority: trustme.CA = CA) -> ssl.SSLContext:
+def client_context(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
     """Return the TLS context of a client."""
     context = ssl.create_default_context()
-    authority.configure_trust(context)
+    CA.configure_trust(context)
     if certificate is not None:
         certificate.configure_cert(context)
     return context
@@ -168,11 +166,10 @@ class ServerHarness:
     async def connect(
         self, context: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", path: Path | None = None
     ) -> Client:
-        """Open a connection, with TLS if there is a context."""
+        """Open a connection, with TLS if there is a context, or to a path."""
         async with asyncio.timeout(DEADLINE):
             if path is not None:
-                name = None if context is None else "localhost"
-                streams = await asyncio.open_unix_connection(path, ssl=context, server_hostname=name)
+                streams = await asyncio.open_unix_connection(path)
             else:
                 streams = await asyncio.open_connection(host, self.port, ssl=context)
         client = Client(*streams)
@@ -206,9 +203,9 @@ class ServerHarness:
 
 
 @asynccontextmanager
-async def running_server(*addresses: Address | UnixPath) -> AsyncIterator[ServerHarness]:
-    """Run a server on the addresses."""
-    harness = ServerHarness(Application(), [bind_socket(address) for address in addresses or (LOOPBACK,)])
+async def running_server(*listeners: socket.socket) -> AsyncIterator[ServerHarness]:
+    """Run a server on the sockets, by default on a port of this machine."""
+    harness = ServerHarness(Application(), [*listeners] or [bind_socket(LOOPBACK)])
     try:
         yield harness
     finally:
@@ -223,17 +220,19 @@ async def harness() -> AsyncIterator[ServerHarness]:
 
 
 @pytest.fixture(params=["plain", "tls"])
-def secure(request: pytest.FixtureRequest) -> bool:
-    """Return True to use TLS."""
-    return bool(request.param == "tls")
+def context(request: pytest.FixtureRequest, harness: ServerHarness) -> ssl.SSLContext | None:
+    """Let the server use TLS or not; return the context of its clients."""
+    if request.param == "plain":
+        return None
+    harness.web = tls_config()
+    return client_context()
 
 
 @pytest.mark.parametrize("path", ["/slow", "/large"])
 async def test_a_request_of_a_client_that_leaves_takes_effect(
-    harness: ServerHarness, path: str, *, secure: bool
+    harness: ServerHarness, context: ssl.SSLContext | None, path: str
 ) -> None:
     """The application completes its work, such as the check of a password."""
-    harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
     client = await harness.connect(context)
     client.send(REQUEST % path.encode())
     await wait_until(lambda: bool(harness.app.requested_paths))
@@ -243,17 +242,10 @@ async def test_a_request_of_a_client_that_leaves_takes_effect(
     await wait_until(lambda: path in harness.app.answered_paths)
 
 
-NO_TLS = (
-    REQUEST % b"/secret",
-    b"\x16\x03\x01\xff\xff" + b"x" * 100,
-    b"\0" * 100_000,
-)
-
-
 async def test_no_tls_on_a_tls_port(harness: ServerHarness) -> None:
     """Clients without TLS get no response on a TLS port, and the server keeps running."""
-    for noise in NO_TLS:
-        harness.web = tls_config()
+    harness.web = tls_config()
+    for noise in (REQUEST % b"/secret", b"\x16\x03\x01\xff\xff" + b"x" * 100, b"\0" * 100_000):
         client = await harness.connect()
         client.send(noise)
         assert b"HTTP" not in await client.read_to_end()
@@ -339,7 +331,6 @@ async def test_early_request_needs_an_allowed_name(harness: ServerHarness) -> No
         assert expected_paths == harness.app.requested_paths
 
 
-BODY = b"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 SIZED_BODY = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
 
 SLOW: dict[str, tuple[bytes, bytes]] = {
@@ -348,7 +339,7 @@ SLOW: dict[str, tuple[bytes, bytes]] = {
     "a head byte by byte": (b"GET / HTTP/1.1\r\nX: ", b"x"),
     "a head line by line": (b"GET / HTTP/1.1\r\n", b"X: y\r\n"),
     "half a body": (SIZED_BODY + b"x", b""),
-    "an endless body": (BODY, b"1\r\nx\r\n"),
+    "an endless body": (CHUNKED_POST % b"/body", b"1\r\nx\r\n"),
     "an endless body of a known size": (SIZED_BODY, b"x"),
     "half a second head": (REQUEST % b"/" + b"GET", b""),
     "a response that is not read": (REQUEST % b"/large", b""),
@@ -358,9 +349,8 @@ SLOW: dict[str, tuple[bytes, bytes]] = {
 """First and repeated data of each slow client."""
 
 
-async def test_slow_clients(harness: ServerHarness, *, secure: bool) -> None:
+async def test_slow_clients(harness: ServerHarness, context: ssl.SSLContext | None) -> None:
     """Slow clients delay no one else and are disconnected after the timeout, whatever they send meanwhile."""
-    harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
     slow = {name: await harness.connect(context) for name in SLOW}
     for name, client in slow.items():
         client.send(SLOW[name][0])
@@ -397,13 +387,12 @@ async def test_slow_handshakes(harness: ServerHarness, drip: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_parts", [(REQUEST % b"/a",), (SIZED_POST, b"body"), (CHUNKED_POST, b"4\r\nbody\r\n0\r\n\r\n")]
+    "request_parts", [(REQUEST % b"/a",), (SIZED_POST, b"body"), (CHUNKED_POST % b"/a", b"4\r\nbody\r\n0\r\n\r\n")]
 )
 async def test_idle_connections_are_closed(
-    harness: ServerHarness, request_parts: tuple[bytes, ...], *, secure: bool
+    harness: ServerHarness, context: ssl.SSLContext | None, request_parts: tuple[bytes, ...]
 ) -> None:
     """They are kept longer than slow ones; the time begins when the end of the last request has arrived."""
-    harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
     client = await harness.connect(context)
     client.send(request_parts[0])
     assert (200, b"/a") == await client.response()
@@ -419,10 +408,9 @@ async def test_idle_connections_are_closed(
 
 
 @pytest.mark.parametrize("is_fast_enough", [True, False])
-async def test_slow_readers(harness: ServerHarness, *, secure: bool, is_fast_enough: bool) -> None:
+async def test_slow_readers(harness: ServerHarness, context: ssl.SSLContext | None, *, is_fast_enough: bool) -> None:
     """A client that reads slowly gets the complete response, if it needs less time than there is for a response."""
     received, pause = 0, server.CLIENT_TIMEOUT - 1
-    harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
     client = await harness.connect(context)
     client.send(REQUEST % b"/large")
     await client.reader.readuntil(b"\r\n\r\n")
@@ -488,11 +476,8 @@ class ExhaustedListener(socket.socket):
 
 async def test_no_file_descriptors(caplog: pytest.LogCaptureFixture) -> None:
     """A process without a free descriptor says so, and accepts the connection when it has one again."""
-    harness = ServerHarness(Application(), [ExhaustedListener(fileno=bind_socket(LOOPBACK).detach())])
-    try:
+    async with running_server(ExhaustedListener(fileno=bind_socket(LOOPBACK).detach())) as harness:
         assert (200, b"/") == await harness.get("/")
-    finally:
-        await harness.close()
     assert ["cannot accept: Too many open files; see ulimit -n, or LimitNOFILE of systemd"] == caplog.messages
 
 
@@ -506,10 +491,9 @@ async def test_a_head_ends_at_its_limit(harness: ServerHarness) -> None:
 
 
 async def test_log_lines_of_strangers_are_limited(
-    harness: ServerHarness, caplog: pytest.LogCaptureFixture, *, secure: bool
+    harness: ServerHarness, context: ssl.SSLContext | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Invalid requests write few log lines, however many there are."""
-    harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
     for _ in range(2 * LOG_RATE.burst):
         client = await harness.connect(context)
         client.send(b"\0\r\n\r\n")
@@ -536,7 +520,7 @@ async def test_an_invalid_body_is_no_bug(
 ) -> None:
     """A request whose body is invalid is one line, whenever the body arrives: no traceback, which is not limited."""
     client = await harness.connect()
-    client.send(b"GET %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % path.encode())
+    client.send(CHUNKED_POST % path.encode())
     if moment == "during":
         await wait_until(lambda: bool(harness.app.requested_paths))
     elif moment == "after":
@@ -566,7 +550,7 @@ async def test_ipv6() -> None:
     except OSError:
         pytest.skip("this machine has no IPv6")
     for address, hosts in ((Address("::1", 0), ["::1"]), (Address("", 0), ["::1", "127.0.0.1"])):
-        async with running_server(address) as harness:
+        async with running_server(bind_socket(address)) as harness:
             for host in hosts:
                 assert (200, b"/") == await (await harness.connect(host=host)).get()
 
@@ -593,9 +577,8 @@ def can_connect(port: int) -> bool:
     return True
 
 
-async def test_shutdown_does_not_wait_for_slow_clients(harness: ServerHarness, *, secure: bool) -> None:
+async def test_shutdown_does_not_wait_for_slow_clients(harness: ServerHarness, context: ssl.SSLContext | None) -> None:
     """Slow clients do not delay the shutdown, and their connections are closed."""
-    harness.web, context = (tls_config(), client_context()) if secure else (WebConfig(), None)
     slow = [await harness.connect()]
     slow[0].send(b"\x16")
     for data, _ in SLOW.values():

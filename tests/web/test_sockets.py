@@ -14,10 +14,12 @@ import pytest
 from late_exporter.config.types import UnixPath
 from late_exporter.errors import LateError
 from late_exporter.web.sockets import bind_socket, systemd_sockets
-from tests.web.test_server import Application, ServerHarness
+from tests.web.test_server import running_server
 
 FIRST = 400
 """Number of a file descriptor that is not open."""
+
+IN_USE = r"^cannot listen on unix:/.*/late\.sock: Address already in use; choose another --web.listen-address$"
 
 
 @pytest.fixture
@@ -29,10 +31,7 @@ def path(tmp_path: Path) -> Path:
 def test_path_in_use(path: Path) -> None:
     """A path that another process serves is rejected, and that process is not disturbed."""
     with bind_socket(UnixPath(path)):
-        with pytest.raises(
-            LateError,
-            match=rf"^cannot listen on unix:{path}: Address already in use; choose another --web.listen-address$",
-        ):
+        with pytest.raises(LateError, match=IN_USE):
             bind_socket(UnixPath(path))
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
@@ -41,9 +40,7 @@ def test_path_in_use(path: Path) -> None:
 def test_path_of_a_file(path: Path) -> None:
     """A file that is not a socket is never removed."""
     path.write_text("precious")
-    with pytest.raises(
-        LateError, match=rf"^cannot listen on unix:{path}: Address already in use; choose another --web.listen-address$"
-    ):
+    with pytest.raises(LateError, match=IN_USE):
         bind_socket(UnixPath(path))
     assert "precious" == path.read_text()
 
@@ -65,14 +62,9 @@ def pass_descriptor(numbers: list[int], number: int) -> None:
     os.set_inheritable(numbers[-1], True)  # noqa: FBT003 - standard library
 
 
-def environment(count: str, pid: int | None = None) -> dict[str, str]:
-    """Return the environment of a process with descriptors sockets."""
-    return {
-        "LISTEN_PID": str(os.getpid() if pid is None else pid),
-        "LISTEN_FDS": count,
-        "LISTEN_FDNAMES": "a:b",
-        "HOME": "/",
-    }
+def environment(count: str) -> dict[str, str]:
+    """Return the environment of this process if it is passed some descriptors."""
+    return {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count, "LISTEN_FDNAMES": "a:b", "HOME": "/"}
 
 
 async def test_systemd_sockets(descriptors: list[int], path: Path) -> None:
@@ -85,19 +77,16 @@ async def test_systemd_sockets(descriptors: list[int], path: Path) -> None:
     assert {"HOME": "/"} == environ
     assert [FIRST, FIRST + 1] == [listener.fileno() for listener in sockets]
     assert [False, False] == [listener.get_inheritable() for listener in sockets]
-    harness = ServerHarness(Application(), sockets)
-    try:
+    async with running_server(*sockets) as harness:
         assert (200, b"/a") == await harness.get("/a")
         assert (200, b"/b") == await (await harness.connect(path=path)).get("/b")
-    finally:
-        await harness.close()
 
 
 @pytest.mark.parametrize(
     "environ",
     [
         {},
-        environment("1", os.getpid() + 1),
+        environment("1") | {"LISTEN_PID": str(os.getpid() + 1)},
         environment("1") | {"LISTEN_PID": f"0{os.getpid()}"},
         environment("x"),
     ],
