@@ -15,7 +15,7 @@ from late_exporter.config.commands import FORMATS
 from late_exporter.config.options import Option
 from late_exporter.config.settings import COMMAND_FLAGS, OPTIONS
 from late_exporter.exposition.family import Family
-from late_exporter.feeds.classification import actions_markdown
+from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.ingest.webhooks import EVENT_FEEDS
 from late_exporter.metrics.catalogue import CATALOGUE
 
@@ -58,9 +58,20 @@ def _tables() -> dict[str, dict[str, str]]:
         "alerts.md": {"alerts": alerts.replace("](deploy/", "](../deploy/")},
         "commands.md": {"commands": _commands_markdown(), "flags": _flags_markdown()},
         "configuration.md": {"options": _options_markdown(), "reloadable options": _reloadable_markdown()},
-        "metrics.md": {"actions": actions_markdown(), "metrics": _metrics_markdown()},
+        "metrics.md": {"actions": _actions_markdown(), "metrics": _metrics_markdown()},
         "webhooks.md": {"webhook events": _webhook_events_markdown()},
     }
+
+
+def _actions_markdown() -> str:
+    """Return the actions of generation zernio by their names in the metrics."""
+    names: dict[str, list[str]] = {}
+    for name, (action, _) in ACTIONS_BY_NAME.items():
+        names.setdefault(f"action `{action}`", []).append(f"`{name}`")
+    for name, event in EVENTS_BY_NAME.items():
+        names.setdefault(f"event `{event}`", []).append(f"`{name}`")
+    rows = [f"| {label} | {', '.join(actions)} |" for label, actions in names.items()]
+    return "\n".join(["| in the metrics | actions of zernio |", "|---|---|", *rows])
 
 
 def _options_markdown() -> str:

@@ -22,7 +22,7 @@ _KEY = re.compile(KEY_PATTERN)
 
 
 class Secrets:
-    """Spellings of texts that must not be written, by their beginning: the time to find one does not grow with them."""
+    """Spellings of secrets, indexed by their beginning, so that masking takes no longer the more there are."""
 
     def __init__(self) -> None:
         self._by_start: dict[str, list[str]] = {}

@@ -27,8 +27,8 @@ class Exemplar(msgspec.Struct, frozen=True, gc=False):
 class Increment(msgspec.Struct, frozen=True, gc=False):
     """A change of one series.
 
-    Those of a log are the same for all logs of its kind: the numbers of ObserveLog, SetByLog and RecordAttempt are
-    those of each log, and any other increment applies once for each of them.
+    Logs of one kind share their increments: ObserveLog, SetByLog and RecordAttempt take a number or a time from each
+    log, and any other increment applies once per log.
 
     Args:
         family: Metric family name.

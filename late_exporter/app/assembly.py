@@ -187,7 +187,7 @@ class Pipeline:
         pollers = self.workspaces.pop(workspace)
         await pollers.stop()
         for poller in pollers:
-            poller.discard_unsaved()
+            poller.discard_uncommitted()
         self._remove_series(workspace)
 
     def _remove_series(self, workspace: str) -> None:
@@ -199,14 +199,14 @@ class Pipeline:
         scope: Scope,
         state: FeedState,
         connection: ApiConnection,
-        unsaved_increments: list[Increment],
+        deferred_increments: list[Increment],
         check_results: Mapping[Series, SeriesValue],
     ) -> Poller:
         shared, generation = self._shared, connection.generation
         counted_generation = state.coverage.generation if state.coverage else None
         feed = generation.initial_feed(scope.feed, state_generation=counted_generation)
         fetcher = Fetcher(
-            FeedRecorder(scope, feed, state, shared, unsaved_increments),
+            FeedRecorder(scope, feed, state, shared, deferred_increments),
             shared,
             client=connection.client,
             generation=generation,

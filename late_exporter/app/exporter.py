@@ -128,7 +128,7 @@ class Exporter:
         if self.deliverer is not None:
             await self.deliverer.deliver()
             for workspace in self.pipeline.workspaces.values():
-                await workspace.save_requests()
+                await workspace.commit_increments()
         await self.publisher.wait_published()
         return all(results)
 

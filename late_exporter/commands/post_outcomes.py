@@ -74,9 +74,9 @@ class OutcomeCollector:
 
     def add(self, item: WorkspaceLog) -> None:
         workspace, log = item
-        # A log that does not name its post is of no other.
+        # Logs without the id of a post are not grouped.
         by_account = self._by_platform.setdefault((workspace, log.post_id or log.key, log.platform), {})
-        # One that does not name its account is of the account that was tried after it.
+        # A log without an account belongs to the account of the next newer log.
         account = log.account_id or log.username or next(iter(by_account), "")
         state = STATES.get(log.action, log.status)
         new = PostOutcome(workspace=workspace, post_id=log.post_id, platform=log.platform, state=state, time=log.time)

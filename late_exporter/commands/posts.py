@@ -20,9 +20,9 @@ from late_exporter.commands.records import print_records
 from late_exporter.commands.tables import Table, Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
-from late_exporter.errors import BadRequest, EndpointNotFound, Forbidden
-from late_exporter.feeds.decoder import load_object, parse_millis, read_nested
-from late_exporter.feeds.status import OVERDUE_SECONDS, STATUS_FEEDS, StatusRequest, objects_in, rows_of
+from late_exporter.errors import ApiError, BadRequest, EndpointNotFound, Forbidden
+from late_exporter.feeds.decoder import load_object, read_nested
+from late_exporter.feeds.status import OVERDUE_SECONDS, STATUS_FEEDS, StatusRequest, due_time, objects_in, rows_of
 from late_exporter.feeds.view import row_text
 from late_exporter.format import iso_time
 from late_exporter.ingest.status_poller import fetch_status
@@ -83,29 +83,20 @@ async def _failed_posts(batches: LogBatches) -> Sequence[PostOutcome]:
 
 async def _due_posts(workspace: str, client: LateClient, now: float, *, is_pending: bool) -> AsyncIterator[PostOutcome]:
     """Yield the posts that are overdue, or all that are not published yet, by account."""
-    usernames: dict[str, str] = {}
-    with suppress(Forbidden, EndpointNotFound):
-        usernames = {row_text(row, "_id"): row_text(row, "username") for row in await _fetch_rows(client, "accounts")}
+    accounts = await _fetch_rows(client, "accounts", Forbidden, EndpointNotFound)
+    usernames = {row_text(row, "_id"): row_text(row, "username") for row in accounts}
     for status, seconds in OVERDUE_SECONDS.items():
-        rows: Sequence[Mapping[str, Any]] = ()
-        with suppress(BadRequest):  # An older API does not know every status.
-            rows = await _fetch_rows(client, "posts", status=status, sortBy="scheduled-asc")
-        for post in rows:
-            due_at = _due_at(post)
-            if row_text(post, "status") == status and (is_pending or (due_at and now - due_at / 1000 > seconds)):
+        # An older API does not know every status.
+        for post in await _fetch_rows(client, "posts", BadRequest, status=status, sortBy="scheduled-asc"):
+            due_at = due_time(post, status)
+            if row_text(post, "status") == status and (is_pending or (due_at and now - due_at > seconds)):
                 for outcome in _by_account(workspace, post, usernames):
                     yield outcome
 
 
-def _due_at(post: Mapping[str, Any]) -> int | None:
-    """Return when a post is due in milliseconds; one that is published at once has no such time but its creation."""
-    created_at = row_text(post, "createdAt") if row_text(post, "status") == "publishing" else ""
-    return parse_millis(row_text(post, "scheduledFor") or created_at)
-
-
 def _by_account(workspace: str, post: Mapping[str, Any], usernames: Mapping[str, str]) -> Iterator[PostOutcome]:
     """Yield the outcome of a post on each account on which it is not published."""
-    due_at = _due_at(post)
+    due_at = due_time(post, row_text(post, "status"))
     for target in list(objects_in(post.get("platforms"))) or [{}]:
         account_id = row_text(target, "accountId", "_id") or row_text(target, "accountId")
         if row_text(target, "status") != "published":
@@ -116,13 +107,15 @@ def _by_account(workspace: str, post: Mapping[str, Any], usernames: Mapping[str,
                 account_id=account_id,
                 username=usernames.get(account_id) or row_text(target, "accountId", "username"),
                 state=row_text(post, "status"),
-                time="" if due_at is None else iso_time(due_at),
+                time="" if due_at is None else iso_time(due_at * 1000),
                 scheduled_for=row_text(post, "scheduledFor"),
                 caption=row_text(post, "title") or row_text(post, "content"),
             )
 
 
-async def _fetch_rows(client: LateClient, name: str, **params: str) -> Sequence[Mapping[str, Any]]:
-    """Return the first rows of the list of posts or accounts."""
-    body = await fetch_status(client, STATUS_FEEDS[name], StatusRequest(f"/v1/{name}", {**params, "limit": PAGE_SIZE}))
-    return list(rows_of(read_nested(body, load_object), name))
+async def _fetch_rows(client: LateClient, name: str, *expected: type[ApiError], **params: str) -> Sequence[Any]:
+    """Return the first rows of the list of posts or accounts; none after an expected error."""
+    request = StatusRequest(f"/v1/{name}", {**params, "limit": PAGE_SIZE})
+    with suppress(*expected):
+        return list(rows_of(read_nested(await fetch_status(client, STATUS_FEEDS[name], request), load_object), name))
+    return ()

@@ -59,17 +59,6 @@ def find_event(name: str) -> str | None:
     return _EVENTS_BY_WORDS.get(split_words(name))
 
 
-def actions_markdown() -> str:
-    """Return the table of actions for the documentation, in Markdown."""
-    names: dict[str, list[str]] = {}
-    for name, (action, _) in ACTIONS_BY_NAME.items():
-        names.setdefault(f"action `{action}`", []).append(f"`{name}`")
-    for name, event in EVENTS_BY_NAME.items():
-        names.setdefault(f"event `{event}`", []).append(f"`{name}`")
-    rows = [f"| {label} | {', '.join(actions)} |" for label, actions in names.items()]
-    return "\n".join(["| in the metrics | actions of zernio |", "|---|---|", *rows])
-
-
 _ACTIONS_BY_WORDS = {
     split_words(name): entry
     for name, entry in ({name: (name, UNKNOWN) for name in ACTIONS} | dict(ACTIONS_BY_NAME)).items()

@@ -147,9 +147,14 @@ def refresh_posts(context: RefreshContext) -> Refresh:
     return reports
 
 
+def due_time(post: _Object, status: str) -> float | None:
+    """Return when a post is due, in Unix seconds; one that is published at once is due from its creation on."""
+    return _time(post.get("scheduledFor")) or (_time(post.get("createdAt")) if status == "publishing" else None)
+
+
 def _post_reports(context: RefreshContext, status: str, response: _Object, post: _Object) -> Iterator[Report]:
     yield from context.gauges({"late_posts": _amount(_object(response.get("pagination")).get("total"))}, status)
-    due_at = _time(post.get("scheduledFor")) or (_time(post.get("createdAt")) if status == "publishing" else None)
+    due_at = due_time(post, status)
     if status not in OVERDUE_SECONDS or due_at is None:
         return
     yield context.gauge(f"late_posts_oldest_{status}_timestamp_seconds", due_at)

@@ -179,7 +179,7 @@ def _api_request(row: ZernioRow) -> LogEntry:
 
 
 def _post_url(row: RawLog, entry: LogEntry) -> str:
-    """Return the link of a post; bodies of platforms, which are the vendor's own or theirs, may name it otherwise."""
+    """Return the link of a post; its name varies, because bodies come from the vendor or from the platform."""
     if url := search_json_text(row, "platformPostUrl", "metadata", "response_body"):
         return url
     names = ("permalink", "url") if publishing.is_published(entry.action, entry.status) else ()
@@ -187,7 +187,7 @@ def _post_url(row: RawLog, entry: LogEntry) -> str:
 
 
 def _view(row: RawLog, entry: LogEntry) -> LogView:
-    # That of a connection log is its event.
+    # The status of a connection log is its event.
     status = event_status(entry.status) if entry.status == entry.action else entry.status
     return LogView(
         **common_fields(row, entry, created_field="created_at", account_field="account_id"),

@@ -120,7 +120,7 @@ class CatchUp:
                 _require_recognised(page, coverage, gap.lower)
                 new = new_entries(page, coverage.retention_floor)
                 self._context.add(page, new)
-                # The end of a first sync is believed if it is seen twice.
+                # The end of the list must be seen twice before a first sync is complete.
                 is_end = sweep.is_end and (coverage.is_synced or not (new or may_have_more))
                 may_have_more = bool(new)
                 if is_end or reaches(page, gap.lower):

@@ -100,7 +100,7 @@ class Fetcher:
             # The date of a response shows which counted logs are from the future, if the local clock does not.
             await self._request(feed, fetch_page(self.client, feed))
             self.logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
-        await self.recorder.renew_identity(feed, self.now())
+        await self.recorder.switch_list(feed, self.now())
         self.feed = feed
         return True
 
@@ -175,7 +175,7 @@ class Fetcher:
         return page
 
     async def _request(self, feed: Feed, requested: Awaitable[tuple[LogPage, ApiResponse]]) -> LogPage:
-        """Return the page of a response, whose body may be large and is not needed while the store is."""
+        """Wait for a response and return its page; the body, which may be large, is dropped before the look-up."""
         self.request_count += 1
         page, response = await requested
         if response.date is not None:

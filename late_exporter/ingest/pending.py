@@ -24,8 +24,8 @@ MAX_FAILURES = 3
 """Requests that may fail in one poll; if more do, the API is at fault, and each may take until its timeout."""
 
 MAX_PAGES = 10
-"""Pages with the logs of two seconds; of a log below them that the list of pending logs does not show, only the final
-status is unknown, which the next scan of the whole list counts."""
+"""Pages to read around the time of a log. One that is neither there nor on the list of pending logs is gone; the next
+scan of the whole list still counts its final status."""
 
 LIST = ""
 """Stands for the list of pending logs among their keys."""
@@ -65,15 +65,15 @@ class PendingChecks:
         self._fetcher = context.fetcher
         self._kind: RequestKind = "window" if context.fetcher.feed.supports_time_filter else "post"
         self._waits = _Waits()
-        self._has_list = True
-        self._list: Sweep | None = None
+        self._has_status_filter = True
+        self._list_sweep: Sweep | None = None
         self._unseen: set[str] = set()
-        self._unlisted: set[str] = set()
+        self._not_listed: set[str] = set()
         self._missed: set[str] = set()
 
     @property
     def is_unfinished(self) -> bool:
-        return self._list is not None
+        return self._list_sweep is not None
 
     def settle(self, floor: int, budget: int, young: int) -> StepsTo[None]:
         """Look up the logs that have settled, except those that the poll has just read.
@@ -83,42 +83,43 @@ class PendingChecks:
             budget: Number of requests after which no further log is looked up.
             young: Creation time after which logs are left to later polls.
         """
-        pending, read_keys = self._fetcher.pending_logs, self._context.listed_pending
+        pending, read_keys = self._fetcher.pending_logs, self._context.read_pending
         self._waits.start_poll(pending.keys())
-        self._unlisted &= pending.keys()
+        self._not_listed &= pending.keys()
         self._missed &= pending.keys()
         logs = [log for key, log in pending.items() if key not in read_keys and log.created <= young]
         if not logs:
             return
-        if self._has_list and self._waits.are_over(LIST):
+        if self._has_status_filter and self._waits.are_over(LIST):
             yield from self._read_list(pending)
-        if not self._has_list:
-            self._unlisted = set(pending)
+        if not self._has_status_filter:
+            self._not_listed = set(pending)
         yield from self._look_up(logs, floor, self._fetcher.request_count + budget)
 
     def _read_list(self, pending: Mapping[str, PendingLog]) -> StepsTo[None]:
         """Read a page of the list of pending logs; at its end, note those that are not on it."""
-        if self._list is None:
+        if self._list_sweep is None:
             # A filter by time that fails together with one by status may work alone.
             time_filter = TimeFilter(is_supported=self._context.time_filter.is_usable)
-            self._list, self._unseen = Sweep(time_filter, status=PENDING), set(pending)
+            self._list_sweep, self._unseen = Sweep(time_filter, status=PENDING), set(pending)
         try:
-            page = yield from self._list.read()
+            page = yield from self._list_sweep.read()
         except REQUEST_FAILURES as exc:
             yield ReportFailure("pending", exc.without_frames())
-            self._list = None
+            self._list_sweep = None
             self._waits.extend(LIST)
-            self._unlisted |= pending.keys()  # Each is looked up in its turn.
+            self._not_listed |= pending.keys()  # Each is looked up in its turn.
             return
         self._waits.end(LIST)
         self._unseen -= {entry.key for entry in page.entries}
-        self._has_list = {entry.status for entry in page.entries} <= {PENDING}  # Otherwise the filter is ignored.
-        if not self._has_list or page.has_unreadable:
-            self._list = None
-        elif self._list.is_end:
-            self._list = None
+        # Otherwise the filter is ignored.
+        self._has_status_filter = {entry.status for entry in page.entries} <= {PENDING}
+        if not self._has_status_filter or page.has_unreadable:
+            self._list_sweep = None
+        elif self._list_sweep.is_end:
+            self._list_sweep = None
             unlisted = pending.keys() & self._unseen
-            self._unlisted |= unlisted
+            self._not_listed |= unlisted
             yield from self._miss({key for key in unlisted if not self._can_find(pending[key])})
 
     def _look_up(self, logs: Sequence[PendingLog], floor: int, last_request: int) -> StepsTo[None]:
@@ -127,7 +128,7 @@ class PendingChecks:
         for log in logs:
             if self._fetcher.request_count >= last_request or failure_count == MAX_FAILURES:
                 return
-            if log.key not in self._unlisted or not self._waits.are_over(log.key) or not self._can_find(log):
+            if log.key not in self._not_listed or not self._waits.are_over(log.key) or not self._can_find(log):
                 continue
             self._waits.extend(log.key)
             try:
@@ -136,7 +137,7 @@ class PendingChecks:
                 yield ReportFailure(self._kind, exc.without_frames())
                 failure_count += 1
                 continue
-            self._unlisted -= found
+            self._not_listed -= found
             self._missed -= found
             if log.key not in found:
                 self._waits.end(log.key)  # The next poll looks again.
@@ -172,4 +173,4 @@ class PendingChecks:
                 return keys | {log.key}  # It may be among the logs that were not read.
             if sweep.is_complete:
                 return keys
-        return keys if self._has_list else keys | {log.key}
+        return keys if self._has_status_filter else keys | {log.key}

@@ -19,7 +19,7 @@ class PollContext:
             read here: requests are steps.
         counted: Number of logs counted since the state was created.
         has_changes: Whether logs may have arrived since the late window was last read.
-        listed_pending: Keys of the pending logs that the poll has read.
+        read_pending: Keys of the pending logs that the poll has read.
     """
 
     def __init__(self, fetcher: Fetcher, counted: int) -> None:
@@ -27,19 +27,19 @@ class PollContext:
         self.time_filter = TimeFilter(is_supported=fetcher.feed.supports_time_filter)
         self.counted = counted
         self.has_changes = False
-        self.listed_pending: set[str] = set()
+        self.read_pending: set[str] = set()
 
     def start_poll(self) -> None:
         # Each poll tries the filter again, because a single request may be rejected for another reason.
         self.time_filter.is_usable = self.time_filter.is_supported
-        self.listed_pending = set()
+        self.read_pending = set()
 
     def add(self, page: LogPage, new: tuple[LogEntry, ...]) -> None:
         """Count a page and its new observations."""
         self.has_changes |= bool(new)
         self.counted += sum(entry.key not in page.statuses for entry in new)
         if self.fetcher.pending_logs:
-            self.listed_pending |= self.fetcher.pending_logs.keys() & {entry.key for entry in page.entries}
+            self.read_pending |= self.fetcher.pending_logs.keys() & {entry.key for entry in page.entries}
 
 
 def new_entries(page: LogPage, retention_floor: int) -> tuple[LogEntry, ...]:
@@ -56,6 +56,6 @@ def new_entries(page: LogPage, retention_floor: int) -> tuple[LogEntry, ...]:
 
 
 def reaches(page: LogPage, mark: int) -> bool:
-    """Return whether a page reaches what was read before: it has a counted log older than a time, or no other."""
+    """Return whether a page reaches a high-water mark: it has a known log older than the mark, or only older logs."""
     known = [entry.created for entry in page.entries if entry.created is not None and entry.key in page.statuses]
     return min(known, default=mark) < mark or max(page.times, default=mark) < mark

@@ -26,7 +26,7 @@ class Poller:
 
     Attributes:
         wake: Poll soon, because a webhook reported an event of the feed.
-        discard_unsaved: Drop logs that a cancelled poll has read but not committed.
+        discard_uncommitted: Drop logs that a cancelled poll has read but not committed.
     """
 
     def __init__(self, sync: FeedSync, shared: SharedResources, webhook_stats: WebhookStats | None = None) -> None:
@@ -43,7 +43,7 @@ class Poller:
         self._started_at = 0.0
         self._meter = SyncMeter(sync, shared.runtime)
         self.wake = self._schedule.wake
-        self.discard_unsaved = sync.discard_unsaved
+        self.discard_uncommitted = sync.discard_uncommitted
 
     @property
     def health(self) -> FeedHealth:
@@ -96,7 +96,7 @@ class Poller:
         await self.examine_generation(result)
         return result
 
-    async def save_requests(self) -> None:
+    async def commit_increments(self) -> None:
         """Commit what happened since the last poll, because no other poll follows."""
         increments = self._pop_increments()
         if await self._sync.commit(increments) is not None:
@@ -104,7 +104,7 @@ class Poller:
 
     async def start(self) -> None:
         """Create the exporter's own counters of the feed at 0."""
-        self._sync.discard_unsaved()
+        self._sync.discard_uncommitted()
         zeros = self._reporter.initial_zeros()
         if self._webhook_stats is not None:
             zeros += self._webhook_stats.initial_zeros()
@@ -125,7 +125,7 @@ class Poller:
         self._schedule.start_poll()
         self._meter.start_poll()
         result = await self._sync.poll(by_webhook=by_webhook, deadline=deadline)
-        result = await self._save(result)
+        result = await self._commit_poll(result)
         log_count, duration = recorder.recorded_count - recorded_count, monotonic() - self._started_at
         self._schedule.finish_poll(has_new_logs=result.error is not None or log_count > 0)
         self._reporter.update_gauges(result, duration, quota=fetcher.client.quota)
@@ -133,7 +133,7 @@ class Poller:
         if self._wait_published is not None:
             await self._wait_published()
         sync_seconds = self._meter.finish_poll(is_partial=result.is_partial)
-        self._reporter.record(result, started_at=started_at, duration=duration, sync_seconds=sync_seconds)
+        self._reporter.report(result, started_at=started_at, duration=duration, sync_seconds=sync_seconds)
         return result
 
     async def examine_generation(self, result: PollResult) -> None:
@@ -143,7 +143,7 @@ class Poller:
             await fetcher.generation.examine_if_due(fetcher.feed, fetcher.client, state_generation=state_generation)
             self._reporter.update_generation(fetcher.generation)
 
-    async def _save(self, result: PollResult) -> PollResult:
+    async def _commit_poll(self, result: PollResult) -> PollResult:
         """Commit what a poll has read, and its own counters; return its final result."""
         increments, scan, now = self._pop_increments(), self._sync.completed_scan, self._runtime.clock()
         outcome_increments = self._reporter.outcome_increments(
@@ -151,7 +151,7 @@ class Poller:
         )
         self.recorder.correct_times()
         error = await self._sync.commit([*increments, *outcome_increments])
-        self._sync.finish_poll(is_saved=error is None and result.outcome != StoreError.outcome)
+        self._sync.finish_poll(is_committed=error is None and result.outcome != StoreError.outcome)
         if error is None:
             return result
         # A poll that could not be saved is the one thing shown without being durable.

@@ -44,7 +44,7 @@ class FeedRecorder:
         state: What is committed.
         batch: What was read since the last commit.
         known_logs: Statuses of the logs that are stored, or in the batch.
-        unsaved_increments: Increments that could not be saved yet, shared by the feeds of the workspace.
+        deferred_increments: Increments that wait for the next commit, shared by the feeds of the workspace.
         is_shown: Whether the logs of the feed are shown: since the first poll of this process that has read everything.
         recorded_count: Number of observations committed since the start.
         last_lag: Seconds from creation to recording of the last live log.
@@ -57,12 +57,12 @@ class FeedRecorder:
         feed: Feed,
         state: FeedState,
         shared: SharedResources,
-        unsaved_increments: list[Increment],
+        deferred_increments: list[Increment],
     ) -> None:
         self.scope = scope
         self.feed = feed
         self.state = state
-        self.unsaved_increments = unsaved_increments
+        self.deferred_increments = deferred_increments
         self.is_shown = False
         self.recorded_count = 0
         self.last_lag: float | None = None
@@ -97,10 +97,10 @@ class FeedRecorder:
             return None
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
-    async def renew_identity(self, feed: Feed, now: int) -> None:
-        """Continue with a list of which only logs count that are newer than all counted ones: these have other keys.
+    async def switch_list(self, feed: Feed, now: int) -> None:
+        """Switch to a list in which logs have other keys: only those count that are newer than every counted one.
 
-        No counted log is pending any more. If none was counted, the list is a first sync.
+        Pending logs are dropped, because they cannot settle any more. If nothing was counted, a first sync begins.
 
         Args:
             feed: The list.
@@ -177,12 +177,12 @@ class FeedRecorder:
         Raises:
             StoreError: Nothing was recorded, neither logs nor increments.
         """
-        unsaved, self.unsaved_increments[:] = list(self.unsaved_increments), []
+        unsaved, self.deferred_increments[:] = list(self.deferred_increments), []
         try:
             batch = self._build_batch(now, [*unsaved, *increments], progress)
             result, sizes = await self._store_thread.commit(batch, self._add_size)
         except BaseException:
-            self.unsaved_increments[:0] = unsaved
+            self.deferred_increments[:0] = unsaved
             self.start_batch()
             raise
         self.is_shown |= is_complete
@@ -191,13 +191,13 @@ class FeedRecorder:
         await self._apply(result, batch)
 
     def count(self, family: str, amount: int, *labels: str) -> None:
-        """Increment one of the exporter's own counters of the feed with the next commit."""
+        """Increment one of the exporter's own counters of the feed, with the next commit."""
         self.defer([IncCounter(family, (*self.scope, *labels), amount=amount)])
 
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
-        """Save increments with the next commit, which publishes them; provisional ones are published at once."""
-        self.unsaved_increments += [*increments, *provisional]
-        self._registry.add_unsaved(provisional)
+        """Leave increments to the next commit, which publishes them; provisional ones are published at once."""
+        self.deferred_increments += [*increments, *provisional]
+        self._registry.add_uncommitted(provisional)
 
     def correct_times(self) -> None:
         """Show no time of the workspace that is ahead of the clock."""
@@ -270,10 +270,10 @@ class FeedRecorder:
         """Show committed values, completely even if the task is cancelled meanwhile."""
         cancellation, registry = PostponedCancellation(), self._registry
         start = self.complete_since if self.is_shown else None
-        registry.defer(values)
+        registry.stage(values)
         if start is not None:
-            registry.defer_feed(*self.scope)
-        while registry.set_deferred(SERIES_PER_SLICE):
+            registry.stage_feed(*self.scope)
+        while registry.apply_staged(SERIES_PER_SLICE):
             await cancellation.pause()
         cancellation.end()
         if start is not None:

@@ -159,7 +159,7 @@ class PollReporter:
         if self._recorder.coverage is not None:
             self._registry.set_gauge(RETENTION, self._labels, self._recorder.feed.retention / 1000)
 
-    def record(
+    def report(
         self, result: PollResult, *, started_at: float, duration: float, sync_seconds: float | None = None
     ) -> None:
         """Update the health of the feed and log the result of a poll.

@@ -96,7 +96,7 @@ class PollSchedule:
             self._triggered_at = math.inf
 
     def finish_poll(self, *, has_new_logs: bool) -> None:
-        """Repeat a triggered poll once that has found nothing: the log may be written after its webhook was sent."""
+        """If a triggered poll has found nothing, poll once more: the log may be written after its webhook was sent."""
         if self._is_responding and not has_new_logs:
             self._triggered_at = min(self._triggered_at, self._runtime.monotonic() + RECHECK_DELAY)
         self._is_responding = False

@@ -100,7 +100,7 @@ class StatusPublisher:
     """Write the gauges of the status feeds of one workspace to the registry.
 
     Args:
-        defer: That of the poller.
+        defer: Leaves increments to the next commit.
         values: The series of each feed.
         conditions: What each feed reports besides.
     """
@@ -157,10 +157,10 @@ class _StatusFeedState(msgspec.Struct, kw_only=True):
 
     Args:
         started_at: Start of the last refresh.
-        request_count: Requests of that.
+        request_count: Requests of the last refresh.
         expires_at: Time at which its series are removed.
         rejected_values: Filter values that the API does not support, emptied hourly.
-        reported_values: Those of them that were logged.
+        reported_values: Rejected values that were logged.
         failure: Reason and arguments of the last error, None after a success.
     """
 

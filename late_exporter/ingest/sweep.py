@@ -19,7 +19,7 @@ from late_exporter.model import DAY_MS, PAGE_OVERLAP, PAGE_SIZE, LogPage
 
 SECOND_MS = 1000
 
-RAISED_BY, RAISE_GROWTH, MAX_RAISED_BY = 60_000, 8, 90 * DAY_MS
+FIRST_RAISE, RAISE_GROWTH, MAX_RAISE = 60_000, 8, 90 * DAY_MS
 """Milliseconds by which a bound is raised if no row above it is found: they may have been deleted, or have expired.
 
 If none is found again, it is raised by a multiple of that, at last by more than the API keeps logs.
@@ -164,7 +164,7 @@ class Sweep:
         self._failure_count = failure_count
         self._request = FetchPage(after=after, status=status)
         self._step = PAGE_SIZE // 2
-        self._raised_bound, self._raised_by = math.inf, 0
+        self._original_bound, self._raise = math.inf, 0
         self._repeat_count = 0
         self._previous_keys = frozenset[str]()
         self.cursor = upper or Cursor()
@@ -181,7 +181,7 @@ class Sweep:
         page = yield from self._fetch_connected()
         if page.without_ids and page.is_within_time and self.cursor.keys:
             page = yield from self._fetch_time(page)
-        self._step, self._raised_by, self._failure_count = PAGE_SIZE // 2, 0, 0
+        self._step, self._raise, self._failure_count = PAGE_SIZE // 2, 0, 0
         keys = frozenset(entry.key for entry in page.entries)
         self.is_end = page.is_last or (len(keys) <= PAGE_OVERLAP and keys <= self.cursor.keys)
         self.is_complete = self.is_end or crosses(page, self._lower)
@@ -194,7 +194,7 @@ class Sweep:
         while True:
             place = self.cursor.place
             try:
-                page = yield from self._fetch()
+                page = yield from self._fetch_complete()
             except BadRequest as exc:
                 if place == TOP:
                     raise
@@ -209,19 +209,19 @@ class Sweep:
                 continue
             if place.is_ignored_by(page):
                 self._read_by_offset()
-            elif self.cursor.connects(page) or (page.entries and self._raised_by > DAY_MS):
+            elif self.cursor.connects(page) or (page.entries and self._raise > DAY_MS):
                 return page  # However the API reads a bound, no row is between one that is days higher and the page.
             else:
                 self._go_up()
 
-    def _fetch(self) -> Generator[FetchPage, Any, LogPage]:
+    def _fetch_complete(self) -> Generator[FetchPage, Any, LogPage]:
         """Fetch the page at the cursor; if it is shorter than the total promises, once more."""
-        page = yield from self._fetch_around_rows()
+        page = yield from self._fetch_once()
         if page.is_last and (page.total or 0) > self.cursor.place.skip + len(page.entries):
-            page = yield from self._fetch_around_rows()
+            page = yield from self._fetch_once()
         return page
 
-    def _fetch_around_rows(self) -> Generator[FetchPage, Any, LogPage]:
+    def _fetch_once(self) -> Generator[FetchPage, Any, LogPage]:
         """Fetch a page; if that has failed too often before, without the rows that the API cannot deliver."""
         request = msgspec.structs.replace(self._request, place=self.cursor.place)
         page: LogPage
@@ -262,11 +262,11 @@ class Sweep:
             place = Place(max(0, place.skip - self._step), place.before)
             self._step *= 2
         elif place.before is not None and (
-            0 < self._raised_by < MAX_RAISED_BY or (not self._raised_by and place.before < self._raised_bound)
+            0 < self._raise < MAX_RAISE or (not self._raise and place.before < self._original_bound)
         ):
-            bound = place.before - self._raised_by
-            self._raised_bound, self._raised_by = bound, self._raised_by * RAISE_GROWTH or RAISED_BY
-            place = Place(0, bound + self._raised_by)
+            bound = place.before - self._raise  # The place has the last raise already.
+            self._original_bound, self._raise = bound, self._raise * RAISE_GROWTH or FIRST_RAISE
+            place = Place(0, bound + self._raise)
         else:  # No row above is there, or they lead to the same bound again.
             self._read_by_offset()
             return

@@ -94,7 +94,7 @@ class FeedSync:
         self.fetcher.client, self.fetcher.generation = client, generation
         self.fetcher.config = self._scan_schedule.config = config
 
-    def discard_unsaved(self) -> None:
+    def discard_uncommitted(self) -> None:
         """Drop logs that a cancelled poll has read but not committed; they are read again."""
         self._reader.restart(self._committed)
         self.recorder.start_batch()
@@ -151,10 +151,10 @@ class FeedSync:
         self._committed = progress
         return None
 
-    def finish_poll(self, *, is_saved: bool) -> None:
+    def finish_poll(self, *, is_committed: bool) -> None:
         """Note that the results of a poll were saved; otherwise what it found is read again."""
         completed, self.completed_scan = self.completed_scan, None
-        if not is_saved:
+        if not is_committed:
             self._reader.restart(self._committed)
         elif completed is not None:
             self._scan_schedule.finish(completed, self.fetcher.now())
@@ -179,7 +179,7 @@ class FeedSync:
             return await perform(self._reader.poll(budget), self._perform)
         except UnrecognisedLogs as exc:
             self.fetcher.logger.warning("only newer logs count from now on", reason=str(exc))
-        await self.recorder.renew_identity(self.fetcher.feed, self.fetcher.now())
+        await self.recorder.switch_list(self.fetcher.feed, self.fetcher.now())
         self._start_list()
         return await perform(self._reader.poll(budget), self._perform)
 

@@ -75,21 +75,21 @@ class SeriesRegistry:
         self._exposition = exposition
         self._workspaces: dict[str, _WorkspaceSeries] = {}
         self._without_workspace = _WorkspaceSeries()
-        self._deferred_values: dict[Series, SeriesValue] = {}
+        self._staged_values: dict[Series, SeriesValue] = {}
 
     def add_workspace(self, workspace: str) -> None:
         self._workspaces[workspace] = _WorkspaceSeries()
 
     def remove_workspace(self, workspace: str) -> None:
-        owner = self._workspaces[workspace]
-        visible = {(family, labels) for family, values in owner.values.items() for labels in values}
-        for series in visible.union(*owner.status_values.values()):
-            self._exposition.remove(*_exposed(series, owner.get(series)))
+        workspace_series = self._workspaces[workspace]
+        visible = {(family, labels) for family, values in workspace_series.values.items() for labels in values}
+        for series in visible.union(*workspace_series.status_values.values()):
+            self._exposition.remove(*_exposed(series, workspace_series.get(series)))
         del self._workspaces[workspace]
-        self._deferred_values = {
-            series: value for series, value in self._deferred_values.items() if series[1][:1] != (workspace,)
+        self._staged_values = {
+            series: value for series, value in self._staged_values.items() if series[1][:1] != (workspace,)
         }
-        self.set_deferred()
+        self.apply_staged()
 
     def restore(self, values: Mapping[Series, SeriesValue]) -> None:
         """Load some of the stored series, except those of other workspaces and families."""
@@ -97,41 +97,35 @@ class SeriesRegistry:
             if series[0] in self._families and series[1][0] in self._workspaces:
                 self._set(series, value)
 
-    def update(self, values: Mapping[Series, SeriesValue]) -> None:
-        """Set the values that a transaction has committed."""
-        for series, value in values.items():
-            self._deferred_values.pop(series, None)
-            self._set(series, value)
+    def stage(self, values: Mapping[Series, SeriesValue]) -> None:
+        """Take the values that a transaction has committed, for ``apply_staged``; nothing is published before."""
+        self._staged_values |= values
+        self._exposition.is_held = bool(self._staged_values)
 
-    def defer(self, values: Mapping[Series, SeriesValue]) -> None:
-        """Take the values that a transaction has committed, for ``set_deferred``; nothing is published before."""
-        self._deferred_values |= values
-        self._exposition.is_held = bool(self._deferred_values)
-
-    def set_deferred(self, limit: int | None = None) -> bool:
-        """Set the values that were deferred, or a number of them; return whether there are more."""
-        for _ in range(len(self._deferred_values))[:limit]:
-            self._set(*self._deferred_values.popitem())
-        self._exposition.is_held = bool(self._deferred_values)
+    def apply_staged(self, limit: int | None = None) -> bool:
+        """Set the staged values, or a number of them; return whether there are more."""
+        for _ in range(len(self._staged_values))[:limit]:
+            self._set(*self._staged_values.popitem())
+        self._exposition.is_held = bool(self._staged_values)
         return self._exposition.is_held
 
     def hide_feed(self, workspace: str, feed: str) -> None:
         """Hide what is counted of a feed from now on, because another first sync begins."""
         self._workspaces[workspace].synced_feeds.discard(feed)
 
-    def defer_feed(self, workspace: str, feed: str) -> None:
-        """Make the families of a synchronised feed visible with the next calls of ``set_deferred``."""
-        owner = self._workspaces[workspace]
-        if feed not in owner.synced_feeds:
-            owner.synced_feeds.add(feed)
-            hidden_values, owner.hidden_values = owner.hidden_values, {}
-            self.defer(hidden_values | self._deferred_values)
+    def stage_feed(self, workspace: str, feed: str) -> None:
+        """Make the families of a synchronised feed visible with the next calls of ``apply_staged``."""
+        workspace_series = self._workspaces[workspace]
+        if feed not in workspace_series.synced_feeds:
+            workspace_series.synced_feeds.add(feed)
+            hidden_values, workspace_series.hidden_values = workspace_series.hidden_values, {}
+            self.stage(hidden_values | self._staged_values)
 
-    def add_unsaved(self, increments: Iterable[IncCounter]) -> None:
+    def add_uncommitted(self, increments: Iterable[IncCounter]) -> None:
         """Add increments of the exporter's own counters that could not be saved yet; later values include them."""
         for increment in increments:
             series = (increment.family, increment.labels)
-            current = self._owner(series).get(series) or SeriesValue(0, 0.0)
+            current = self._series_of(series).get(series) or SeriesValue(0, 0.0)
             self._set(series, SeriesValue(_number(current) + increment.amount, current.created))
 
     def correct_times(self, workspace: str, now: float) -> Sequence[SetCurrent]:
@@ -152,29 +146,32 @@ class SeriesRegistry:
     def set_gauge(self, family: str, labels: Labels, value: float) -> None:
         """Set a gauge that is not stored; most polls change few of theirs."""
         series, current = (family, labels), SeriesValue(value, 0.0)
-        owner = self._owner(series)
-        if current not in (owner.get(series), owner.hidden_values.get(series)):
+        workspace_series = self._series_of(series)
+        if current not in (workspace_series.get(series), workspace_series.hidden_values.get(series)):
             self._set(series, current)
 
     def remove_gauge(self, family: str, labels: Labels) -> None:
         """Remove a gauge, if it exists."""
-        owner = self._owner((family, labels))
-        owner.hidden_values.pop((family, labels), None)
-        owner.values[family].pop(labels, None)
+        workspace_series = self._series_of((family, labels))
+        workspace_series.hidden_values.pop((family, labels), None)
+        workspace_series.values[family].pop(labels, None)
         self._exposition.remove(family, labels)
 
     def replace_status(self, workspace: str, feed: str, values: Mapping[Series, SeriesValue]) -> None:
         """Show the gauges of a status feed instead of its previous ones; they cover the values of logs."""
-        owner = self._workspaces[workspace]
-        previous = {series: owner.get(series) for series in owner.status_values.get(feed, {}).keys() | values.keys()}
-        owner.status_values[feed] = values
+        workspace_series = self._workspaces[workspace]
+        previous = {
+            series: workspace_series.get(series)
+            for series in workspace_series.status_values.get(feed, {}).keys() | values.keys()
+        }
+        workspace_series.status_values[feed] = values
         for series, value in previous.items():
-            self._show(series, value, owner.get(series))
+            self._show(series, value, workspace_series.get(series))
 
     def add_exemplar(self, observation: ObserveHistogram) -> None:
         """Attach the exemplar of an observation, if its series is visible."""
         series = (observation.family, observation.labels)
-        if observation.exemplar is not None and not self._is_hidden(self._owner(series), series):
+        if observation.exemplar is not None and not self._is_hidden(self._series_of(series), series):
             self._exposition.add_exemplar(*series, observation.micros / 1_000_000, observation.exemplar)
 
     def platform_health(self, workspace: str) -> tuple[PlatformHealth, ...]:
@@ -228,31 +225,31 @@ class SeriesRegistry:
         return ((labels, _number(current)) for labels, current in self._values_of(workspace, family).items())
 
     def _username(self, account: Labels) -> str:
-        current = self._owner((INFO, account)).get((INFO, account))
+        current = self._series_of((INFO, account)).get((INFO, account))
         username = current.value.value if current is not None and isinstance(current.value, LatestValue) else ""
         return "" if username == UNKNOWN else str(username)
 
-    def _owner(self, series: Series) -> _WorkspaceSeries:
+    def _series_of(self, series: Series) -> _WorkspaceSeries:
         labels = series[1]
         return self._workspaces.get(labels[0], self._without_workspace) if labels else self._without_workspace
 
-    def _is_hidden(self, owner: _WorkspaceSeries, series: Series) -> bool:
+    def _is_hidden(self, workspace_series: _WorkspaceSeries, series: Series) -> bool:
         family = self._families[series[0]]
         # The label ``type`` names the only feed that fills a series.
         feeds = (series[1][family.labels.index("type")],) if "type" in family.labels else family.feeds
-        return bool(feeds) and owner.synced_feeds.isdisjoint(feeds)
+        return bool(feeds) and workspace_series.synced_feeds.isdisjoint(feeds)
 
     def _set(self, series: Series, value: SeriesValue) -> None:
-        owner, (name, labels) = self._owner(series), series
-        if self._is_hidden(owner, series):
-            owner.hidden_values[series] = value
+        workspace_series, (name, labels) = self._series_of(series), series
+        if self._is_hidden(workspace_series, series):
+            workspace_series.hidden_values[series] = value
             return
-        previous, family = owner.get(series), self._families[name]
+        previous, family = workspace_series.get(series), self._families[name]
         if previous is not None and family.kind == "counter" and not family.feeds:
             # It must not fall when its unsaved increments are saved bit by bit.
             value = SeriesValue(max(_number(previous), _number(value)), value.created)
-        owner.values[name][labels] = value
-        self._show(series, previous, owner.get(series))
+        workspace_series.values[name][labels] = value
+        self._show(series, previous, workspace_series.get(series))
 
     def _show(self, series: Series, previous: SeriesValue | None, current: SeriesValue | None) -> None:
         """Show a value instead of the previous one; None is no series."""

@@ -62,7 +62,7 @@ class WorkspaceOwner:
         self._failure = ""
         self._confirmation = Confirmation(partial(offload, ownership.confirm))
         if ownership.is_shared:
-            registry.add_unsaved(IncCounter(HANDOVERS, (kind,), amount=0) for kind in KINDS)
+            registry.add_uncommitted(IncCounter(HANDOVERS, (kind,), amount=0) for kind in KINDS)
 
     async def run(self) -> None:
         """Look who owns what, again and again, until cancelled."""
@@ -137,7 +137,7 @@ class WorkspaceOwner:
     def _count(self, kind: str, names: AbstractSet[str]) -> None:
         """Count and log workspaces that were claimed, released or lost."""
         if self._ownership.is_shared:
-            self._registry.add_unsaved([IncCounter(HANDOVERS, (kind,), amount=len(names))])
+            self._registry.add_uncommitted([IncCounter(HANDOVERS, (kind,), amount=len(names))])
         write = self._logger.warning if kind == "lost" else self._logger.info
         write(f"workspaces {kind}", count=len(names), workspaces=sorted(names)[:MAX_LOGGED_NAMES])
 

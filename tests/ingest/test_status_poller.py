@@ -345,8 +345,8 @@ async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) 
     log_values[CONNECTED, ("acme", "instagram", "acc1")] = SeriesValue(LatestValue(1, 0), 0.0)
     harness.registry.restore(log_values)
     for feed in ("publishing", "connections"):
-        harness.registry.defer_feed("acme", feed)
-    harness.registry.set_deferred()
+        harness.registry.stage_feed("acme", feed)
+    harness.registry.apply_staged()
 
     def names() -> set[str]:
         return {labels[-1] for family, labels in harness.exposition.values if family == INFO}
@@ -356,7 +356,7 @@ async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) 
         await harness.clock.reach(1)
         assert {"acme", "old-gone"} == names()
         assert 1 == harness.value(CONNECTED, "instagram", "acc1")
-        harness.registry.update({(INFO, ("acme", "instagram", "acc1")): SeriesValue(LatestValue(2, "new"), 0.0)})
+        harness.registry.restore({(INFO, ("acme", "instagram", "acc1")): SeriesValue(LatestValue(2, "new"), 0.0)})
         assert {"acme", "old-gone"} == names()
         harness.api.documents["/v1/accounts/health"] = ApiUnavailable("500: oops", status=500)
         await harness.clock.reach(16 * MINUTE)

@@ -42,8 +42,8 @@ def registry(exposition: FakeExposition) -> SeriesRegistry:
 
 def show_feed(registry: SeriesRegistry, workspace: str, feed: str) -> None:
     """Make the families of a feed visible."""
-    registry.defer_feed(workspace, feed)
-    registry.set_deferred()
+    registry.stage_feed(workspace, feed)
+    registry.apply_staged()
 
 
 def series_values(*series: Series, value: Value = 1, created: float = 7.0) -> dict[Series, SeriesValue]:
@@ -65,21 +65,21 @@ def test_unsaved_counters(registry: SeriesRegistry, exposition: FakeExposition) 
     registry.restore(series_values(SUCCESSFUL_POLLS, value=10))
     requests: Series = ("late_exporter_api_requests_total", ("acme", "/v1/posts/logs", "200"))
     for _ in range(3):
-        registry.add_unsaved([IncCounter(*SUCCESSFUL_POLLS), IncCounter(*requests, amount=2)])
+        registry.add_uncommitted([IncCounter(*SUCCESSFUL_POLLS), IncCounter(*requests, amount=2)])
     assert {SUCCESSFUL_POLLS: 13, requests: 6} == exposition.values
 
-    registry.update({SUCCESSFUL_POLLS: SeriesValue(12, 7.0)})
+    registry.restore({SUCCESSFUL_POLLS: SeriesValue(12, 7.0)})
     assert {SUCCESSFUL_POLLS: 13, requests: 6} == exposition.values
-    registry.update({SUCCESSFUL_POLLS: SeriesValue(14, 7.0), requests: SeriesValue(6, 8.0)})
+    registry.restore({SUCCESSFUL_POLLS: SeriesValue(14, 7.0), requests: SeriesValue(6, 8.0)})
     assert {SUCCESSFUL_POLLS: 14, requests: 6} == exposition.values
-    registry.add_unsaved([IncCounter(*SUCCESSFUL_POLLS)])
+    registry.add_uncommitted([IncCounter(*SUCCESSFUL_POLLS)])
     assert 15 == exposition.values[SUCCESSFUL_POLLS]
 
 
 def update_rows(registry: SeriesRegistry, family: str, *rows: tuple[Any, ...]) -> None:
     """Update the series of a family from rows of labels, value and creation time."""
     for *labels, value, created in rows:
-        registry.update({(family, ("acme", *labels)): SeriesValue(value, created)})
+        registry.restore({(family, ("acme", *labels)): SeriesValue(value, created)})
 
 
 def test_platform_health(registry: SeriesRegistry) -> None:
@@ -135,22 +135,22 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
     assert ["a3", "a1"] == [account.account_id for account in registry.failing_accounts("acme")]
 
 
-def test_newer_values_replace_deferred_ones(registry: SeriesRegistry, exposition: FakeExposition) -> None:
+def test_newer_values_replace_staged_ones(registry: SeriesRegistry, exposition: FakeExposition) -> None:
     """If another transaction is shown before the values of one are set, no counter falls."""
     show_feed(registry, "acme", "publishing")
-    registry.defer(series_values(SUCCESSFUL_POLLS, FAILURES, SUCCESSES, value=3))
-    assert registry.set_deferred(1)
-    registry.update(series_values(FAILURES, value=5))
-    registry.defer(series_values(SUCCESSES, value=4))
-    registry.add_unsaved([IncCounter(*SUCCESSFUL_POLLS)])
-    assert not registry.set_deferred()
+    registry.stage(series_values(SUCCESSFUL_POLLS, FAILURES, SUCCESSES, value=3))
+    assert registry.apply_staged(1)
+    registry.stage(series_values(FAILURES, value=5))
+    registry.stage(series_values(SUCCESSES, value=4))
+    registry.add_uncommitted([IncCounter(*SUCCESSFUL_POLLS)])
+    assert not registry.apply_staged()
     assert {SUCCESSES: 4, FAILURES: 5, SUCCESSFUL_POLLS: 3} == exposition.values
 
 
-def test_deferred_values_of_a_removed_workspace(registry: SeriesRegistry, exposition: FakeExposition) -> None:
+def test_staged_values_of_a_removed_workspace(registry: SeriesRegistry, exposition: FakeExposition) -> None:
     """A workspace that is removed does not appear again, and holds no publication."""
     registry.add_workspace("bmce")
-    registry.defer(series_values(SUCCESSFUL_POLLS, (POLLS, ("bmce", "publishing", "success"))))
+    registry.stage(series_values(SUCCESSFUL_POLLS, (POLLS, ("bmce", "publishing", "success"))))
     registry.remove_workspace("acme")
     assert not exposition.is_held
     assert {(POLLS, ("bmce", "publishing", "success")): 1} == exposition.values

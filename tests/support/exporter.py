@@ -275,7 +275,7 @@ class ExporterHarness:
         poller = self._poller(next(iter(self.apis)), feed)
         with self._running():
             result = drive(poller.catch_up())
-            drive(poller.save_requests())
+            drive(poller.commit_increments())
         return _poll(result)
 
     def refresh_status(self) -> None:
