@@ -10,8 +10,8 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-from late_exporter.cli.commands import COMMANDS
-from late_exporter.config.commands import FORMATS
+from late_exporter.cli.command_help import COMMANDS
+from late_exporter.config.command_groups import FORMATS
 from late_exporter.config.options import Option
 from late_exporter.config.settings import COMMAND_FLAGS, OPTIONS
 from late_exporter.exposition.family import Family

@@ -64,15 +64,11 @@ class _Handler(logging.StreamHandler[Any]):
 
     def __init__(self, format: str) -> None:  # noqa: A002 - as in configure
         super().__init__(sys.stderr)
-        from structlog import processors  # noqa: PLC0415 - as in get_logger
+        from structlog.processors import JSONRenderer, LogfmtRenderer, format_exc_info  # noqa: PLC0415 - as in get_logger
         from structlog.stdlib import ProcessorFormatter  # noqa: PLC0415
 
-        render = (
-            processors.JSONRenderer(ensure_ascii=False)
-            if format == "json"
-            else processors.LogfmtRenderer(bool_as_flag=False)
-        )
-        self.setFormatter(ProcessorFormatter(processors=[processors.format_exc_info, _entry, render, _escape]))
+        render = JSONRenderer(ensure_ascii=False) if format == "json" else LogfmtRenderer(bool_as_flag=False)
+        self.setFormatter(ProcessorFormatter(processors=[format_exc_info, _entry, render, _escape]))
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr

@@ -21,6 +21,19 @@ class ApiResponse(NamedTuple):
     date: float | None
 
 
+class RequestRecord(NamedTuple):
+    """A finished request, as it is counted.
+
+    Args:
+        path_template: Path without ids.
+        code: HTTP status, or the kind of error if there was no response.
+    """
+
+    path_template: str
+    code: str
+    seconds: float
+
+
 class Logger(Protocol):
     """Logger of events with fields."""
 

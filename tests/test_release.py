@@ -59,7 +59,7 @@ def test_wheel_contains_only_the_package(dist: Path) -> None:
         if path.is_file() and path.suffix != ".pyc"
     }
     about = {f"{STEM}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")}
-    assert {"late_exporter/web/landing.css", "late_exporter/py.typed"} <= package
+    assert {"late_exporter/web/status_page.css", "late_exporter/py.typed"} <= package
     table = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
     assets = {
         str(target / path.relative_to(ROOT / source))
@@ -106,7 +106,7 @@ def test_wheel_runs_with_the_pinned_packages(dist: Path, tmp_path: Path) -> None
     assert __version__ in run_command(program, "--version", cwd=tmp_path, env={})
     code = (
         "import late_exporter.commands.run; from late_exporter.web.findings import StatusDocument; "
-        "from late_exporter.web.landing import render_page; "
+        "from late_exporter.web.status_page import render_page; "
         "render_page(StatusDocument(version='', now=0.0, workspaces=()), {}, ['/metrics'])"
     )
     assert "" == run_command(program.with_name("python"), "-c", code, cwd=tmp_path, stderr=subprocess.STDOUT)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,26 +17,13 @@ import msgspec
 from late_exporter.api.body import MAX_LARGE_BODIES, read_body
 from late_exporter.api.failures import MAX_MESSAGE_LENGTH, parse_error, status_error
 from late_exporter.api.headers import parse_date, parse_quota, request_id, retry_delay
-from late_exporter.api.quota import RateLimiter
+from late_exporter.api.rate_limiter import RateLimiter
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, ResponseTooLarge
-from late_exporter.protocols import ApiResponse
-from late_exporter.status import Quota
+from late_exporter.health import Quota
+from late_exporter.protocols import ApiResponse, RequestRecord
 
 _UNKNOWN_CA = re.compile("self.signed certificate|unable to get local issuer|unable to verify the first certificate")
 """OpenSSL's reasons to reject a certificate that another CA file remedies."""
-
-
-class RequestRecord(NamedTuple):
-    """A finished request, as it is counted.
-
-    Args:
-        path_template: Path without ids.
-        code: HTTP status, or the kind of error if there was no response.
-    """
-
-    path_template: str
-    code: str
-    seconds: float
 
 
 class NoCookies(CookieJar):

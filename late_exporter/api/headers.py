@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from late_exporter.status import Quota
+from late_exporter.health import Quota
 
 MINUTE = 60.0
 MAX_RETRY_AFTER = 86_400.0

@@ -12,7 +12,7 @@ from late_exporter.config.settings import Settings, Workspace
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.accounting import AUDIT_GAUGES, last_audit
-from late_exporter.ingest.details import EventSelection
+from late_exporter.ingest.event_selection import EventSelection
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
@@ -23,7 +23,7 @@ from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.status_poller import StatusConfig, StatusPoller
 from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
 from late_exporter.metrics.catalogue import CATALOGUE, OPTIONAL_FAMILIES, build_catalogue
-from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Logger

@@ -13,7 +13,7 @@ from late_exporter import __version__, log
 from late_exporter.api.body import MAX_LARGE_BODIES
 from late_exporter.api.client import ApiKey, LateClient, NoCookies
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.api.quota import MAX_SLOTS, RateLimiter
+from late_exporter.api.rate_limiter import MAX_SLOTS, RateLimiter
 from late_exporter.config.environment import certificate_context, check_proxies
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.errors import ConfigError

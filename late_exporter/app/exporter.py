@@ -24,12 +24,12 @@ from late_exporter.events.deliverer import EventDeliverer
 from late_exporter.events.output import Output
 from late_exporter.events.report import DeliveryReport
 from late_exporter.exposition.publisher import Publisher
+from late_exporter.health import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusPace
 from late_exporter.ingest.webhooks import WebhookReceiver, WebhookStats
 from late_exporter.model import Scope
 from late_exporter.protocols import Logger, Offload
-from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store import Store
 from late_exporter.store.thread import StoreThread
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
+from late_exporter.health import WorkspaceHealth
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.status import WorkspaceHealth
 
 
 class ApiConnection(NamedTuple):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from late_exporter import __revision__, __version__
 from late_exporter.cli.standard_output import print_text
-from late_exporter.config.commands import ALL_COMMANDS, CLIENT_COMMANDS, OFFLINE_COMMANDS
+from late_exporter.config.command_groups import ALL_COMMANDS, CLIENT_COMMANDS, OFFLINE_COMMANDS
 from late_exporter.errors import ConfigError, LateError
 
 if TYPE_CHECKING:

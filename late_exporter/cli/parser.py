@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from late_exporter.cli.commands import COMMANDS, EXIT_CODES, CommandHelp
+from late_exporter.cli.command_help import COMMANDS, EXIT_CODES, CommandHelp
 from late_exporter.cli.standard_output import print_text
-from late_exporter.config.commands import FORMATS
+from late_exporter.config.command_groups import FORMATS
 from late_exporter.config.quoting import quote
 from late_exporter.errors import ConfigError
 

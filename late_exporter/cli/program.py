@@ -15,7 +15,7 @@ from late_exporter.cli.health import check_configured
 from late_exporter.cli.parser import Arguments, check_words, completion_script, parse
 from late_exporter.cli.standard_output import print_text
 from late_exporter.commands import function_of
-from late_exporter.config.commands import OFFLINE_COMMANDS
+from late_exporter.config.command_groups import OFFLINE_COMMANDS
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.sources import load

@@ -16,8 +16,8 @@ from late_exporter.commands.tables import Row, Table, Terminal
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
 from late_exporter.format import human_duration
+from late_exporter.health import WorkspaceHealth
 from late_exporter.model import FAILED, SUCCESS, UNKNOWN
-from late_exporter.status import WorkspaceHealth
 from late_exporter.web.verdicts import relative_time
 
 PREFIX = "late_account_"

@@ -24,7 +24,7 @@ import msgspec
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.aggregation import project_log
-from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter, Labels, Series, SeriesValue
 from late_exporter.store.snapshot import RecordedStatus

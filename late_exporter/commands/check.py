@@ -20,7 +20,7 @@ from late_exporter import errors
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.pages import fetch_page
-from late_exporter.api.quota import left_by_others
+from late_exporter.api.rate_limiter import left_by_others
 from late_exporter.app.assembly import status_config
 from late_exporter.commands.assets import find_assets
 from late_exporter.commands.connections import connect_workspaces
@@ -29,12 +29,12 @@ from late_exporter.commands.output import json_line, printable, write_lines
 from late_exporter.commands.tables import Terminal
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.web import WebConfig
-from late_exporter.feeds.status import RefreshContext
+from late_exporter.feeds.status_feeds import RefreshContext
 from late_exporter.format import plural
+from late_exporter.health import Condition
 from late_exporter.ingest.status_poller import StatusConfig, disabling_reason, fetch_status
 from late_exporter.ingest.steps import perform
 from late_exporter.model import Scope
-from late_exporter.status import Condition
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.schema import require_writable
 from late_exporter.store.snapshot import Snapshot

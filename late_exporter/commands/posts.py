@@ -22,7 +22,7 @@ from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, BadRequest, EndpointNotFound, Forbidden
 from late_exporter.feeds.decoder import load_object, read_nested
-from late_exporter.feeds.status import OVERDUE_SECONDS, STATUS_FEEDS, StatusRequest, due_time, objects_in, rows_of
+from late_exporter.feeds.status_feeds import OVERDUE_SECONDS, STATUS_FEEDS, StatusRequest, due_time, objects_in, rows_of
 from late_exporter.feeds.view import row_text
 from late_exporter.format import iso_time
 from late_exporter.ingest.status_poller import fetch_status

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from late_exporter.health import SyncProgress
 from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE
-from late_exporter.status import SyncProgress
 from late_exporter.web.verdicts import progress_text
 
 CLEAR_LINE = "\r\x1b[K"

@@ -12,7 +12,7 @@ from late_exporter.commands.tables import Row, Table, Terminal, clean
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
 from late_exporter.format import human_duration
-from late_exporter.status import FeedHealth, PlatformHealth, WorkspaceHealth
+from late_exporter.health import FeedHealth, PlatformHealth, WorkspaceHealth
 from late_exporter.web import verdicts
 from late_exporter.web.findings import Finding, StatusDocument, as_sentence, problems_in, working_parts
 

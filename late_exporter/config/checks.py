@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import TypeAlias
 
-from late_exporter.config.commands import API_COMMANDS, FORMATS, SERVER_COMMANDS
+from late_exporter.config.command_groups import API_COMMANDS, FORMATS, SERVER_COMMANDS
 from late_exporter.config.options import Location, suggest
 from late_exporter.config.quoting import quote
 from late_exporter.config.settings import Settings

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from late_exporter.config.commands import EXPORTER_COMMANDS
+from late_exporter.config.command_groups import EXPORTER_COMMANDS
 
 PREFIX = "LATE_EXPORTER_"
 MIN_SIMILARITY = 0.65  # of a name and a suggestion, where 1 is equal

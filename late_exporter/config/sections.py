@@ -12,19 +12,20 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from late_exporter.config import commands, fields
+from late_exporter.config import command_groups as groups
+from late_exporter.config import fields
 from late_exporter.config.fields import CommaSeparated, duration
 from late_exporter.config.options import OptionModel, option
 
-STATEFUL_COMMANDS = (*commands.EXPORTER_COMMANDS, *commands.STATE_COMMANDS)
-REQUESTING_COMMANDS = (*commands.EXPORTER_COMMANDS, *commands.QUERY_COMMANDS)
+STATEFUL_COMMANDS = (*groups.EXPORTER_COMMANDS, *groups.STATE_COMMANDS)
+REQUESTING_COMMANDS = (*groups.EXPORTER_COMMANDS, *groups.QUERY_COMMANDS)
 STATUS_INTERVALS: Mapping[fields.StatusFeedName, int] = MappingProxyType(
     {"posts": 1, "accounts": 1, "webhooks": 2, "billing": 12}
 )
 """Intervals of the status feeds, in those of --status.interval."""
 
-DEFAULT_FORMATS = {name: formats[0] for name, formats in commands.FORMATS.items()}
-EXPOSING_COMMANDS = (*commands.EXPORTER_COMMANDS, "backfill")
+DEFAULT_FORMATS = {name: formats[0] for name, formats in groups.FORMATS.items()}
+EXPOSING_COMMANDS = (*groups.EXPORTER_COMMANDS, "backfill")
 
 Incident: TypeAlias = Literal[
     "platform-outage", "revoked-token", "rate-limit-storm", "slow-video", "late-publishing", "scheduler-stuck",
@@ -39,7 +40,7 @@ LogField: TypeAlias = Literal["workspace", "platform", "account", "action", "sta
 class ConfigSettings(OptionModel):
     """Section ``config``."""
 
-    file: str | None = option(None, "FILE", (*commands.ALL_COMMANDS, "healthcheck", *commands.CLIENT_COMMANDS))
+    file: str | None = option(None, "FILE", (*groups.ALL_COMMANDS, "healthcheck", *groups.CLIENT_COMMANDS))
     """YAML file with options and workspaces."""
 
 
@@ -47,18 +48,16 @@ class ApiSettings(OptionModel):
     """Section ``api``."""
 
     key: fields.Key | None = option(
-        None, "KEY", commands.API_COMMANDS, live=True, variable="LATE_API_KEY", alias="ZERNIO_API_KEY", secret=True
+        None, "KEY", groups.API_COMMANDS, live=True, variable="LATE_API_KEY", alias="ZERNIO_API_KEY", secret=True
     )
     """API key of Zernio. It has no flag, because all users of a machine can read the arguments of processes."""
-    key_file: fields.KeyFile | None = option(
-        None, "FILE", commands.API_COMMANDS, live=True, variable="LATE_API_KEY_FILE"
-    )
+    key_file: fields.KeyFile | None = option(None, "FILE", groups.API_COMMANDS, live=True, variable="LATE_API_KEY_FILE")
     """File that holds the API key, instead of LATE_API_KEY. It is read again when it changes."""
-    base_url: fields.BaseUrl = option("https://zernio.com/api", "URL", commands.API_COMMANDS, live=True)
+    base_url: fields.BaseUrl = option("https://zernio.com/api", "URL", groups.API_COMMANDS, live=True)
     """Base URL of the Zernio API. Plain http is allowed for loopback addresses only."""
-    generation: Literal["auto", "late", "zernio"] = option("auto", "NAME", commands.API_COMMANDS, live=True)
+    generation: Literal["auto", "late", "zernio"] = option("auto", "NAME", groups.API_COMMANDS, live=True)
     """Generation of the API: late, zernio, or auto to detect it."""
-    profile_id: fields.ProfileId | None = option(None, "ID", commands.API_COMMANDS, live=True)
+    profile_id: fields.ProfileId | None = option(None, "ID", groups.API_COMMANDS, live=True)
     """Profile whose logs are read; by default all that the key can read. API generation late has no profiles."""
     timeout: Annotated[float, duration("1ms")] = option("30s", "DURATION", REQUESTING_COMMANDS, live=True)
     """Timeout of a request."""
@@ -72,7 +71,7 @@ class PollSettings(OptionModel):
     interval: Annotated[float, duration("100ms")] = option(
         "30s",
         "DURATION",
-        (*commands.EXPORTER_COMMANDS, "audit"),
+        (*groups.EXPORTER_COMMANDS, "audit"),
         live=True,
         command_defaults={"demo": "5s"},
     )
@@ -129,10 +128,10 @@ class StateSettings(OptionModel):
 class ShardingSettings(OptionModel):
     """Section ``sharding``. The flags are those of kube-state-metrics; loading gives ``shard`` its default."""
 
-    shard: Annotated[int, Field(ge=0)] | None = option(None, "NUMBER", commands.SHARDED_COMMANDS, name="shard")
+    shard: Annotated[int, Field(ge=0)] | None = option(None, "NUMBER", groups.SHARDED_COMMANDS, name="shard")
     """Number of this process, from 0; by default that at the end of $POD_NAME or the host name."""
     total_shards: Annotated[int, Field(ge=1, le=1000)] = option(
-        "1", "NUMBER", commands.SHARDED_COMMANDS, name="total-shards"
+        "1", "NUMBER", groups.SHARDED_COMMANDS, name="total-shards"
     )
     """Number of processes that share the workspaces by a hash of their names, each with its own state."""
 
@@ -140,14 +139,14 @@ class ShardingSettings(OptionModel):
 class WebSettings(OptionModel):
     """Section ``web``."""
 
-    listen_address: CommaSeparated[fields.ListenAddress] = option(":10077", "ADDRESS", commands.SERVER_COMMANDS)
+    listen_address: CommaSeparated[fields.ListenAddress] = option(":10077", "ADDRESS", groups.SERVER_COMMANDS)
     """Address to serve on, or unix: and a path; may be repeated. Ignored if systemd passes sockets."""
-    telemetry_path: fields.TelemetryPath = option("/metrics", "PATH", (*commands.EXPORTER_COMMANDS, "accounts"))
+    telemetry_path: fields.TelemetryPath = option("/metrics", "PATH", (*groups.EXPORTER_COMMANDS, "accounts"))
     """Path of the metrics."""
-    config_file: str | None = option(None, "FILE", commands.SERVER_COMMANDS, live=True, name="web.config.file")
+    config_file: str | None = option(None, "FILE", groups.SERVER_COMMANDS, live=True, name="web.config.file")
     """YAML file with TLS, users, headers and limits, in the format of the exporter-toolkit. It is read again when it or
     a certificate changes."""
-    unauthenticated_paths: CommaSeparated[fields.HttpPath] = option(None, "PATH", commands.SERVER_COMMANDS)
+    unauthenticated_paths: CommaSeparated[fields.HttpPath] = option(None, "PATH", groups.SERVER_COMMANDS)
     """Path that needs no password, for example /-/healthy for probes; may be repeated."""
     user_workspaces: fields.UserWorkspaces = option(None, "USER=WORKSPACE", ("run", "check"), live=True)
     """User who may see some workspaces only, as in customer-a=brand-a,brand-b; may be repeated."""
@@ -198,35 +197,35 @@ class EventSettings(OptionModel):
 class LogSettings(OptionModel):
     """Section ``log``."""
 
-    level: Literal["debug", "info", "warn", "error"] = option("info", "LEVEL", commands.ALL_COMMANDS, live=True)
+    level: Literal["debug", "info", "warn", "error"] = option("info", "LEVEL", groups.ALL_COMMANDS, live=True)
     """Minimum level to log."""
-    format: Literal["logfmt", "json"] = option("logfmt", "FORMAT", commands.ALL_COMMANDS, live=True)
+    format: Literal["logfmt", "json"] = option("logfmt", "FORMAT", groups.ALL_COMMANDS, live=True)
     """Format of the log."""
 
 
 class SimulateSettings(OptionModel):
     """Section ``simulate``."""
 
-    listen_address: fields.TcpAddress = option("127.0.0.1:10078", "ADDRESS", commands.SIMULATOR_COMMANDS)
+    listen_address: fields.TcpAddress = option("127.0.0.1:10078", "ADDRESS", groups.SIMULATOR_COMMANDS)
     """Address to serve the simulated API on."""
-    seed: Annotated[int, Field(ge=0)] = option("1", "NUMBER", commands.SIMULATOR_COMMANDS)
+    seed: Annotated[int, Field(ge=0)] = option("1", "NUMBER", groups.SIMULATOR_COMMANDS)
     """The same seed gives the same logs."""
     logs_per_day: Annotated[int, Field(ge=1, le=10_000_000)] = option(
-        "5000", "NUMBER", commands.SIMULATOR_COMMANDS, command_defaults={"demo": "20000"}
+        "5000", "NUMBER", groups.SIMULATOR_COMMANDS, command_defaults={"demo": "20000"}
     )
     """Publishing logs per day, at most 10000000."""
     # By default the demo begins more than two days ago, to include the incidents of the history.
     history: Annotated[float, duration("0s", "90d")] = option(
-        "7d", "DURATION", commands.SIMULATOR_COMMANDS, command_defaults={"demo": "50h"}
+        "7d", "DURATION", groups.SIMULATOR_COMMANDS, command_defaults={"demo": "50h"}
     )
     """Age of the oldest log at startup, at most 90d."""
     rate_limit: Annotated[int, Field(ge=1)] = option(
-        "600", "LIMIT", commands.SIMULATOR_COMMANDS, command_defaults={"demo": "6000"}
+        "600", "LIMIT", groups.SIMULATOR_COMMANDS, command_defaults={"demo": "6000"}
     )
     """Requests per minute allowed per key; the tiers of the API are 60, 600 and 1200."""
-    customer_rate: Annotated[int, Field(ge=0, le=100_000)] = option("0", "NUMBER", commands.SIMULATOR_COMMANDS)
+    customer_rate: Annotated[int, Field(ge=0, le=100_000)] = option("0", "NUMBER", groups.SIMULATOR_COMMANDS)
     """Calls per minute of the customer's own software, which share the quota of every key."""
-    incident: CommaSeparated[Incident] = option(None, "NAME", commands.SIMULATOR_COMMANDS)
+    incident: CommaSeparated[Incident] = option(None, "NAME", groups.SIMULATOR_COMMANDS)
     """Incident to start with; may be repeated."""
 
 
@@ -236,9 +235,9 @@ _flag = partial(option, variable="")  # a flag of single commands, which has no 
 class CommandFlags(OptionModel):
     """Flags of the command that runs; those of other commands keep their defaults."""
 
-    format: str = _flag("", "FORMAT", tuple(commands.FORMATS), command_defaults=DEFAULT_FORMATS)
+    format: str = _flag("", "FORMAT", tuple(groups.FORMATS), command_defaults=DEFAULT_FORMATS)
     """Output format."""
-    workspace: str | None = _flag(None, "NAME", (*commands.QUERY_COMMANDS, "state", "accounts"))
+    workspace: str | None = _flag(None, "NAME", (*groups.QUERY_COMMANDS, "state", "accounts"))
     """Workspace to read or copy, by default all of them."""
     new_name: fields.WorkspaceName | None = _flag(None, "NAME", ("state",), name="as")
     """Name of the workspace of --workspace in the target of a copy."""
@@ -266,7 +265,7 @@ class CommandFlags(OptionModel):
     """Posts that should have been published or approved by now."""
     pending: bool = _flag("false", "", ("posts",))
     """Posts that are scheduled, being published, or wait for approval."""
-    generation: Literal["zernio", "late", "both"] = _flag("zernio", "NAME", commands.SIMULATOR_COMMANDS)
+    generation: Literal["zernio", "late", "both"] = _flag("zernio", "NAME", groups.SIMULATOR_COMMANDS)
     """API to simulate: zernio with one list and 90d of logs, late with two and 7d, or both."""
     once: bool = _flag("false", "", ("run",))
     """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll failed."""
@@ -276,9 +275,9 @@ class CommandFlags(OptionModel):
     """Print only the problems, worst first, one per line."""
     check: bool = _flag("false", "", ("status",))
     """Exit 1 if there is a problem."""
-    user: str | None = _flag(None, "NAME", commands.CLIENT_COMMANDS)
+    user: str | None = _flag(None, "NAME", groups.CLIENT_COMMANDS)
     """User name for the basic authentication of the exporter."""
-    password_file: fields.PasswordFile | None = _flag(None, "FILE", commands.CLIENT_COMMANDS)
+    password_file: fields.PasswordFile | None = _flag(None, "FILE", groups.CLIENT_COMMANDS)
     """File that holds the password of --user."""
     grafana_url: fields.WebUrl | None = _flag(None, "URL", ("assets",))
     """Address of Grafana, for links in alerts."""

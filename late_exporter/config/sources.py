@@ -18,7 +18,7 @@ from pydantic_settings import EnvSettingsSource, InitSettingsSource, PydanticBas
 
 from late_exporter.config import web_file
 from late_exporter.config.checks import check_keys, check_settings, with_shard
-from late_exporter.config.commands import API_COMMANDS, EXPORTER_COMMANDS
+from late_exporter.config.command_groups import API_COMMANDS, EXPORTER_COMMANDS
 from late_exporter.config.options import PREFIX, Location, Option, suggest
 from late_exporter.config.quoting import quote
 from late_exporter.config.settings import ALL_OPTIONS, OPTIONS, Settings, WorkspaceSettings

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.feeds.view import without_unknown
+from late_exporter.health import Failure
 from late_exporter.model import FAILED, LogEntry
-from late_exporter.status import Failure
 
 MAX_FAILURES, MAX_ACCOUNT_FAILURES = 100, 20
 """Failures that are kept of a workspace, and of one account."""

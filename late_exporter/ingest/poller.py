@@ -9,6 +9,7 @@ import msgspec
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import StoreError
+from late_exporter.health import FeedHealth, SyncProgress
 from late_exporter.ingest.accounting import AUDIT_GAUGES
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import POLLS, PollReporter
@@ -18,7 +19,6 @@ from late_exporter.ingest.sync import FeedSync
 from late_exporter.ingest.sync_meter import SyncMeter
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.series import IncCounter, Increment
-from late_exporter.status import FeedHealth, SyncProgress
 
 
 class Poller:

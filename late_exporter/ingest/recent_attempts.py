@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from late_exporter.feeds.publishing import ATTEMPTS
+from late_exporter.health import PlatformHealth, RecentCounts
 from late_exporter.model import FAILED, PENDING, LogEntry, LogPage
-from late_exporter.status import PlatformHealth, RecentCounts
 from late_exporter.store.records import Coverage
 
 HOUR = 3600

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from late_exporter.api.client import RequestRecord
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.feeds import GENERATIONS
+from late_exporter.health import FeedHealth, Quota
 from late_exporter.ingest.accounting import gauge_value
 from late_exporter.ingest.batch_builder import RECONCILED_LOGS
 from late_exporter.ingest.fetcher import FAILED_REQUESTS, UNREADABLE_ROWS
@@ -18,13 +18,12 @@ from late_exporter.ingest.schedule import PollResult
 from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.log import redact
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_POLL, LAST_RECONCILE, LOGS, OLDEST_PENDING, PENDING_LOGS
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
-from late_exporter.protocols import Logger
+from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.series import IncCounter, Increment, ObserveHistogram, Series, SeriesValue, SetCurrent
-from late_exporter.status import FeedHealth, Quota
 
 POLL_OUTCOMES = ("success", "unauthorized", "rate_limited", "unavailable", "bad_payload", "store_error")
 

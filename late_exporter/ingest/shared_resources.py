@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from late_exporter.ingest.details import EventSelection
+from late_exporter.ingest.event_selection import EventSelection
 from late_exporter.ingest.schedule import Runtime
-from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.store.thread import StoreThread

@@ -12,16 +12,16 @@ import msgspec
 
 from late_exporter.api.client import LateClient
 from late_exporter.errors import ApiError, EndpointNotFound, Forbidden
-from late_exporter.feeds.status import STATUS_FEEDS, RefreshContext, Report, StatusFeed, StatusRequest
+from late_exporter.feeds.status_feeds import STATUS_FEEDS, RefreshContext, Report, StatusFeed, StatusRequest
+from late_exporter.health import Condition, StatusFeedHealth, WorkspaceStatus
 from late_exporter.ingest.schedule import MAX_BACKOFF
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import perform
 from late_exporter.log import redact
-from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.protocols import Logger
 from late_exporter.series import Increment, LatestValue, Series, SeriesValue, SetLatest
-from late_exporter.status import Condition, StatusFeedHealth, WorkspaceStatus
 
 REQUESTS_PER_MINUTE = 2.5
 """Requests of the status feeds that share a key, unless shorter intervals are configured."""

@@ -7,10 +7,10 @@ import math
 import msgspec
 
 from late_exporter.api.client import LateClient
+from late_exporter.health import SyncProgress
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE
-from late_exporter.status import SyncProgress
 from late_exporter.store.records import Coverage
 
 MIN_SHARE = 0.01

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.publishing import ATTEMPTS
+from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.metrics.aggregation import rebucket
 from late_exporter.metrics.names import LAST_AUDIT, LAST_POLL, LAST_RECONCILE, LOGS, OLDEST_PENDING, PENDING_LOGS
 from late_exporter.model import PENDING, UNKNOWN
@@ -22,7 +23,6 @@ from late_exporter.series import (
     SeriesValue,
     SetCurrent,
 )
-from late_exporter.status import AccountHealth, PlatformHealth
 
 LAST_LOG = "late_publishing_last_log_timestamp_seconds"
 STREAKS = "late_account_consecutive_failures"

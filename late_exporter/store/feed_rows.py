@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from late_exporter.health import Failure
 from late_exporter.model import PENDING
-from late_exporter.status import Failure
 from late_exporter.store import series_rows
 from late_exporter.store.database import VALUES_PER_STATEMENT, Queries, Transaction, select_in
 from late_exporter.store.records import Coverage, FeedAccounting, FeedState, Observation, PendingLog, with_status

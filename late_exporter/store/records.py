@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from late_exporter.health import Failure
 from late_exporter.model import LATE, LogEntry, Scope
 from late_exporter.series import Increment, Series, SeriesValue
-from late_exporter.status import Failure
 
 
 class ListPosition(msgspec.Struct, frozen=True, gc=False):

@@ -18,14 +18,14 @@ from itertools import islice
 import msgspec
 
 from late_exporter.errors import ExporterStopping, LateError
+from late_exporter.health import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
-from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web.access import AccessError, allowed_workspaces, require_access
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.findings import StatusDocument
-from late_exporter.web.landing import STYLE, failures_by_subject, render_page
 from late_exporter.web.reply import READ_METHODS, Headers, Reply, Route, get_header, respond, text_reply
+from late_exporter.web.status_page import STYLE, failures_by_subject, render_page
 from late_exporter.web.verdicts import feed_status, progress_text, single_line
 
 JSON_TYPE = "application/json"

@@ -12,8 +12,8 @@ from late_exporter.protocols import Logger
 from late_exporter.web.access import ALLOWED_WORKSPACES, AccessError, too_many_requests
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.passwords import PasswordVerifier
-from late_exporter.web.rate import LOG_RATE, TokenBucket
 from late_exporter.web.reply import error_reply, get_header, send_reply
+from late_exporter.web.token_bucket import LOG_RATE, TokenBucket
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from late_exporter.format import human_duration, plural
-from late_exporter.status import AccountHealth, Condition, FeedHealth, PlatformHealth, StatusFeedHealth, WorkspaceHealth
+from late_exporter.health import AccountHealth, Condition, FeedHealth, PlatformHealth, StatusFeedHealth, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web import verdicts
 from late_exporter.web.verdicts import HOUR, TONES, FeedStatus, short_name, single_line

@@ -20,7 +20,7 @@ from http import HTTPStatus
 from late_exporter.concurrency import DaemonThreadExecutor
 from late_exporter.config.web import RequestRate
 from late_exporter.web.access import AccessError, too_many_requests, unauthorized
-from late_exporter.web.rate import TokenBucket
+from late_exporter.web.token_bucket import TokenBucket
 
 FAILED_LOGIN_RATE = RequestRate(interval=3.0, burst=10)
 """Rate at which a network may try wrong passwords."""

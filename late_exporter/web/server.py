@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 
 from late_exporter.config.web import WebConfig
 from late_exporter.web.asgi import App
-from late_exporter.web.rate import LOG_RATE, TokenBucket
+from late_exporter.web.token_bucket import LOG_RATE, TokenBucket
 
 SHUTDOWN_SECONDS = 2
 """Seconds that responses in progress get to finish at shutdown."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from late_exporter.format import human_duration, iso_time
-from late_exporter.status import FeedHealth, PlatformHealth, SyncProgress, WorkspaceHealth
+from late_exporter.health import FeedHealth, PlatformHealth, SyncProgress, WorkspaceHealth
 
 MAX_ERROR_LENGTH = 300
 MAX_NAME_LENGTH = 40

@@ -22,8 +22,8 @@ from late_exporter.api.body import (
     SMALL_BODY_BYTES,
     UNLIMITED_BYTES,
 )
-from late_exporter.api.client import ApiKey, LateClient, RequestRecord
-from late_exporter.api.quota import RateLimiter
+from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.rate_limiter import RateLimiter
 from late_exporter.errors import (
     ApiError,
     ApiUnavailable,
@@ -34,8 +34,8 @@ from late_exporter.errors import (
     ResponseTooLarge,
     Unauthorized,
 )
-from late_exporter.protocols import ApiResponse
-from late_exporter.status import Quota
+from late_exporter.health import Quota
+from late_exporter.protocols import ApiResponse, RequestRecord
 from tests.support.clock import LoopClock
 
 NOW = 1_763_993_002.0

@@ -16,7 +16,7 @@ import pytest
 from late_exporter import log
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.api.quota import RateLimiter
+from late_exporter.api.rate_limiter import RateLimiter
 from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader
 from late_exporter.config import sources

@@ -11,8 +11,8 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.exporter import total_progress
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.format import iso_time
+from late_exporter.health import SyncProgress
 from late_exporter.protocols import ApiResponse
-from late_exporter.status import SyncProgress
 from tests.app.test_reload import KEYS, ReloadHarness
 from tests.support.client import Handler, QueryParams
 from tests.support.loggers import NullLogger

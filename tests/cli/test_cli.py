@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import __revision__, __version__, cli, log
-from late_exporter.cli.commands import COMMANDS
+from late_exporter.cli.command_help import COMMANDS
 from late_exporter.cli.health import quick_target
 from late_exporter.cli.program import CommandFunction
 from late_exporter.config.settings import ALL_OPTIONS, CommandContext, Settings

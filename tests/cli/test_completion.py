@@ -8,7 +8,7 @@ from typing import TypeAlias
 import pytest
 
 from late_exporter import cli
-from late_exporter.cli.commands import COMMANDS
+from late_exporter.cli.command_help import COMMANDS
 from late_exporter.cli.parser import COMPLETION_VARIABLE, completion_script
 from late_exporter.config.settings import ALL_OPTIONS
 from tests.e2e.program import run_command

@@ -22,9 +22,9 @@ from late_exporter.commands.tables import Terminal
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import ApiUnavailable, Forbidden, LateError
 from late_exporter.feeds import FEEDS
-from late_exporter.feeds.status import STATUS_FEEDS
+from late_exporter.feeds.status_feeds import STATUS_FEEDS
+from late_exporter.health import Quota
 from late_exporter.ingest.status_poller import StatusConfig
-from late_exporter.status import Quota
 from late_exporter.store import open_store
 from tests.support.api import FakeHttpApi
 from tests.support.client import FakeClient

@@ -17,7 +17,7 @@ from late_exporter.commands.exporter_client import check_health
 from late_exporter.config import web_file
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
-from late_exporter.status import (
+from late_exporter.health import (
     Condition,
     Quota,
     RecentCounts,

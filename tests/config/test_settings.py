@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from late_exporter.cli.commands import COMMANDS
+from late_exporter.cli.command_help import COMMANDS
 from late_exporter.config.checks import NO_KEY
-from late_exporter.config.commands import FORMATS
+from late_exporter.config.command_groups import FORMATS
 from late_exporter.config.fields import NOT_A_KEY
 from late_exporter.config.options import Option
 from late_exporter.config.sections import ConfigSettings, Incident

@@ -19,17 +19,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
-from late_exporter.api.client import RequestRecord
 from late_exporter.errors import ApiUnavailable, DeliveryError
 from late_exporter.events.deliverer import EventDeliverer
 from late_exporter.events.report import DeliveryReport
 from late_exporter.exposition.exposition import BodyRequest
 from late_exporter.exposition.negotiation import OPENMETRICS
-from late_exporter.feeds.status import STATUS_FEEDS
-from late_exporter.ingest.details import EventSelection
-from late_exporter.protocols import ApiResponse
+from late_exporter.feeds.status_feeds import STATUS_FEEDS
+from late_exporter.health import Quota
+from late_exporter.ingest.event_selection import EventSelection
+from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
-from late_exporter.status import Quota
 from late_exporter.store.records import QueuedEvent
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from late_exporter.feeds import FEEDS
-from late_exporter.feeds.status import STATUS_FEEDS
+from late_exporter.feeds.status_feeds import STATUS_FEEDS
 from late_exporter.metrics.catalogue import OPTIONAL_FAMILIES
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_until

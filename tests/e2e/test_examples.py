@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from late_exporter.cli.commands import COMMANDS
+from late_exporter.cli.command_help import COMMANDS
 from late_exporter.simulator import LogList
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, http_get, wait_until

@@ -17,7 +17,7 @@ from late_exporter.feeds.publishing import PublishingRow
 from late_exporter.feeds.schema import MAX_PATHS, DocumentReader, documented_fields, mask_addresses
 from late_exporter.feeds.zernio import ZernioRow
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.model import Deviation
 from late_exporter.series import IncCounter
 from tests.feeds.test_feeds import CONNECTED, CONNECTION, MISSING, PUBLISHED, body, with_changes

@@ -17,8 +17,8 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
-from late_exporter.feeds.status import STATUS_FEEDS
-from late_exporter.ingest.details import EventSelection
+from late_exporter.feeds.status_feeds import STATUS_FEEDS
+from late_exporter.ingest.event_selection import EventSelection
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.store import open_store

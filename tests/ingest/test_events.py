@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from late_exporter.ingest.details import EventSelection
+from late_exporter.ingest.event_selection import EventSelection
 from tests.support.clock import VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi

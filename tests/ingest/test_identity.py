@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
-from late_exporter.errors import StoreError
-from late_exporter.store import Store
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import NEVER, ExporterHarness
-from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.late_api import FakeLateApi, ListQuirks
 from tests.support.world import World
 
 LAG = "late_exporter_log_lag_seconds_count"
 LOGS = "late_publishing_logs_total"
-NEW_KEYS: dict[str, Any] = {"zernio": {"user_id": "u1", "request_id": None}}
-"""Fields of the key that the API shows in another form."""
 
 
 @pytest.fixture
@@ -67,7 +62,7 @@ def test_an_account_that_is_deleted(world: World, exporter: ExporterHarness) -> 
 @pytest.mark.parametrize(
     "fields",
     [
-        NEW_KEYS,
+        {"zernio": {"user_id": "u1", "request_id": None}},
         {"zernio": {"platform": "X"}},
     ],
     ids=["user and request", "platform"],
@@ -136,27 +131,3 @@ def test_partly_alike_logs_of_more_than_a_page(
     request_count = len(late.requests)
     exporter.poll_repeatedly(3)
     assert 3 == len(late.requests) - request_count
-
-
-def test_a_state_that_fails_when_keys_have_changed(
-    world: World, open_exporter: OpenExporter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the poll has read under the new keys is dropped, not counted beside the logs of the old ones."""
-    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_page_size=10))
-    exporter = open_exporter(api, reconcile_interval=NEVER)
-    world.publish(60, over=DAY)
-    exporter.poll_repeatedly(2)
-    world.clock.advance(HOUR)
-    world.publish(41, over=HOUR - MINUTE)
-    api.fail_request(5, unavailable)
-    exporter.poll()
-    for row in list(world.rows):
-        world.change(row["_id"], row["status"], **NEW_KEYS)
-    world.clock.advance(MINUTE)
-    world.publish(25, over=50.0, **NEW_KEYS)
-    with monkeypatch.context() as failing:
-        failing.setattr(Store, "newest_time", Mock(side_effect=StoreError("a timeout")))
-        assert "store_error" == exporter.poll().outcome
-    exporter.poll_repeatedly(3)
-    exporter.settle()
-    assert len(exporter.counted) <= 60 + 41 + 25

@@ -17,11 +17,11 @@ from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.errors import ApiUnavailable, RateLimited
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds import FEEDS
+from late_exporter.health import FeedHealth
 from late_exporter.ingest.schedule import PollConfig, Runtime
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator import SimulatedApi
-from late_exporter.status import FeedHealth
 from late_exporter.store import Store, open_store
 from late_exporter.store.thread import StoreThread
 from tests.support.client import FakeClient, QueryParams

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from deploy.prometheus import thresholds
+from late_exporter.health import RecentCounts
 from late_exporter.ingest.recent_attempts import (
     FAILING_ATTEMPTS,
     FAILING_SHARE,
@@ -16,7 +17,6 @@ from late_exporter.ingest.recent_attempts import (
     RecentAttempts,
 )
 from late_exporter.model import LogEntry, LogPage
-from late_exporter.status import RecentCounts
 from late_exporter.store.records import Coverage, ListPosition
 
 NOW = 1_800_000_000.0 + 42.0

@@ -13,7 +13,7 @@ from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.series import Increment, LatestValue, Series, SeriesValue
 from late_exporter.store.thread import StoreThread

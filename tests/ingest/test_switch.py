@@ -8,12 +8,15 @@ from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
+from unittest.mock import Mock
 
 import pytest
 
 from late_exporter.api.generation import EXAMINATION_INTERVAL, MAX_REFUSALS
+from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.simulator.log_list import LogRow
+from late_exporter.store import Store
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import NEVER
 from tests.support.inside import InsideHarness as ExporterHarness
@@ -334,3 +337,25 @@ def test_a_list_that_is_not_written_to_is_noticed(generation: str, world: World,
         exporter.examine()
         assert {"late": 0.0, "zernio": 0.0} == gauge(exporter, UNREAD)
         assert expected_counts(world.rows) == exposed_counts(exporter)
+
+
+def test_a_state_that_fails_when_keys_have_changed(world: World, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the poll has read under the new keys is dropped, not counted beside the logs of the old ones."""
+    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_page_size=10))
+    exporter = start(api, generation="zernio")
+    world.publish(60, over=DAY)
+    exporter.poll_repeatedly(2)
+    world.clock.advance(HOUR)
+    world.publish(41, over=HOUR - MINUTE)
+    api.fail_request(5, unavailable)
+    exporter.poll()
+    for row in list(world.rows):
+        world.change(row["_id"], row["status"], zernio={"user_id": "u1", "request_id": None})
+    world.clock.advance(MINUTE)
+    world.publish(25, over=50.0, zernio={"user_id": "u1", "request_id": None})
+    with monkeypatch.context() as failing:
+        failing.setattr(Store, "newest_time", Mock(side_effect=StoreError("a timeout")))
+        assert "store_error" == exporter.poll().outcome
+    exporter.poll_repeatedly(3)
+    exporter.settle()
+    assert len(exporter.counted) <= 60 + 41 + 25

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.status import SyncProgress
+from late_exporter.health import SyncProgress
 from tests.support.clock import DAY
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from late_exporter.feeds import FEEDS
-from late_exporter.feeds.status import STATUS_FEEDS
+from late_exporter.feeds.status_feeds import STATUS_FEEDS
+from late_exporter.health import WorkspaceHealth
 from late_exporter.ingest.webhooks import (
     CACHE_SIZE,
     EVENT_FEEDS,
@@ -24,7 +25,6 @@ from late_exporter.ingest.webhooks import (
 )
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.series import IncCounter, ObserveHistogram, SetCurrent
-from late_exporter.status import WorkspaceHealth
 from late_exporter.web.app import HealthSource, create_app
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.world import iso_time

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.series import (
@@ -14,7 +15,6 @@ from late_exporter.series import (
     SeriesValue,
     Value,
 )
-from late_exporter.status import AccountHealth, PlatformHealth
 from tests.support.exposition import FakeExposition
 
 LOGS = "late_publishing_logs_total"

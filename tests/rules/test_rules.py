@@ -17,9 +17,9 @@ import yaml
 
 from late_exporter.cli.parser import check_words, parse
 from late_exporter.feeds import FEEDS, GENERATIONS
-from late_exporter.feeds.status import STATUS_FEEDS
+from late_exporter.feeds.status_feeds import STATUS_FEEDS
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import KNOWN_VALUES
+from late_exporter.metrics.label_limiter import KNOWN_VALUES
 from tests.e2e.program import run_command
 from tests.rules.promql import Selector, named_labels, selectors
 from tests.rules.unit_tests import load_groups, load_unit_tests, run_unit_tests

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from late_exporter.errors import ConfigError, StoreError, StoreFenced
+from late_exporter.health import Failure
 from late_exporter.model import Scope
 from late_exporter.series import (
     FailureStreak,
@@ -21,7 +22,6 @@ from late_exporter.series import (
     SetLatest,
     Value,
 )
-from late_exporter.status import Failure
 from late_exporter.store import Store, open_store
 from late_exporter.store.records import (
     Batch,

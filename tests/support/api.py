@@ -10,7 +10,7 @@ from typing import TypeAlias
 import httpx
 
 from late_exporter.api.client import ApiKey, LateClient, NoCookies
-from late_exporter.api.quota import RateLimiter
+from late_exporter.api.rate_limiter import RateLimiter
 from late_exporter.simulator import SimulatedApi
 from tests.support.client import ClientRequest
 from tests.support.world import World

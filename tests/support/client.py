@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from late_exporter.api.client import LateClient, RequestRecord
-from late_exporter.protocols import ApiResponse
-from late_exporter.status import Quota
+from late_exporter.api.client import LateClient
+from late_exporter.health import Quota
+from late_exporter.protocols import ApiResponse, RequestRecord
 
 QueryParams: TypeAlias = Mapping[str, str | int]
 Handler: TypeAlias = Callable[[str, QueryParams], ApiResponse | Awaitable[ApiResponse | None] | None]

@@ -20,15 +20,15 @@ from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
+from late_exporter.health import Failure
 from late_exporter.ingest import sync
-from late_exporter.ingest.details import EventSelection
+from late_exporter.ingest.event_selection import EventSelection
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
-from late_exporter.status import Failure
 from late_exporter.store import Store, open_store
 from late_exporter.store.records import Batch, CommitResult
 from late_exporter.store.thread import StoreThread

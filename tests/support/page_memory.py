@@ -19,7 +19,7 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS
 from late_exporter.feeds.log_events import encode_event
-from late_exporter.ingest.details import EventSelection
+from late_exporter.ingest.event_selection import EventSelection
 from late_exporter.model import LATE, ZERNIO, Scope
 from late_exporter.protocols import ApiResponse
 from tests.support.client import FakeClient

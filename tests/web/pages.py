@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
-from late_exporter.status import (
+from late_exporter.health import (
     AccountHealth,
     Condition,
     FeedHealth,
@@ -18,7 +18,7 @@ from late_exporter.status import (
     WorkspaceStatus,
 )
 from late_exporter.web.findings import StatusDocument
-from late_exporter.web.landing import failures_by_subject, render_page
+from late_exporter.web.status_page import failures_by_subject, render_page
 
 NOW = 1_763_993_002.0  # 2025-11-24 14:03:22 UTC
 HOSTILE = "<script>alert('1')</script> & \"🔥\" \u202e\ud800"

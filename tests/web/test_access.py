@@ -10,8 +10,8 @@ import pytest
 from late_exporter.config.web import WebConfig
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
+from late_exporter.health import Failure, FeedHealth, WorkspaceHealth
 from late_exporter.ingest.webhooks import WebhookReceiver, WebhookStats
-from late_exporter.status import Failure, FeedHealth, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth, MemberHealth
 from late_exporter.web.app import HealthSource, Lifecycle, create_app
 from late_exporter.web.auth import AuthMiddleware

@@ -16,7 +16,7 @@ from late_exporter.errors import ExporterStopping
 from late_exporter.exposition.exposition import BodyRequest, Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.negotiation import OPENMETRICS
-from late_exporter.status import FeedHealth, SyncProgress, WorkspaceHealth
+from late_exporter.health import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth, MemberHealth
 from late_exporter.web.app import MAX_REASONS, HealthSource, Lifecycle, create_app
 from late_exporter.web.asgi import App, Message, Receive, Send

@@ -11,7 +11,7 @@ from late_exporter.ingest.webhooks import WebhookReceiver
 from late_exporter.web.asgi import Message
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.passwords import FAILED_LOGIN_RATE, PasswordVerifier
-from late_exporter.web.rate import LOG_RATE
+from late_exporter.web.token_bucket import LOG_RATE
 from tests.support.clock import VirtualClock
 from tests.support.loggers import RecordingLogger
 from tests.web.requests import PEER, Response, basic_auth, call

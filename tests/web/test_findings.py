@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deploy.prometheus import thresholds
-from late_exporter.status import (
+from late_exporter.health import (
     Condition,
     FeedHealth,
     RecentCounts,

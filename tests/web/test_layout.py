@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from late_exporter.status import Failure, PlatformHealth, RecentCounts
+from late_exporter.health import Failure, PlatformHealth, RecentCounts
 from tests.web.pages import NOW, feed, render, troubled_workspace, workspace
 
 pytestmark = pytest.mark.e2e

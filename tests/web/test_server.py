@@ -23,10 +23,10 @@ from late_exporter.config.types import Address
 from late_exporter.config.web import WebConfig
 from late_exporter.web import server
 from late_exporter.web.asgi import Message
-from late_exporter.web.rate import LOG_RATE
 from late_exporter.web.reply import Reply, send_reply
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
+from late_exporter.web.token_bucket import LOG_RATE
 from tests.support.profiles import spread
 from tests.web.requests import DEADLINE, wait_until
 

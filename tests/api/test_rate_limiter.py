@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.quota import RateLimiter
-from late_exporter.status import Quota
+from late_exporter.api.rate_limiter import RateLimiter
+from late_exporter.health import Quota
 from tests.support.clock import LoopClock
 from tests.support.profiles import example_count, exhaustive
 from tests.support.shared_quota import SharedQuota, run_for, send_forever

@@ -18,9 +18,9 @@ import msgspec
 from late_exporter.errors import ApiError, BadPayload, BadRequest, EndpointNotFound, Forbidden
 from late_exporter.feeds.decoder import LABEL_LENGTH, id_text, label_text, load_object, parse_millis, read_nested
 from late_exporter.feeds.limits import check_value_count
+from late_exporter.health import Condition
 from late_exporter.model import UNKNOWN
 from late_exporter.series import LatestValue, Series, SetLatest
-from late_exporter.status import Condition
 
 POST_STATUSES = ("scheduled", "publishing", "pending_approval", "failed", "published", "partial", "draft", "cancelled")
 HEALTH_STATUSES = ("healthy", "warning", "error")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter.errors import ApiError, BadPayload, BadRequest, EndpointNotFound, Forbidden
-from late_exporter.feeds.status import (
+from late_exporter.feeds.status_feeds import (
     MAX_WEBHOOKS,
     POST_STATUSES,
     STATUS_FEEDS,
@@ -16,9 +16,9 @@ from late_exporter.feeds.status import (
     Report,
     StatusRequest,
 )
+from late_exporter.health import Condition
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.series import LatestValue
-from late_exporter.status import Condition
 from tests.support.status_api import (
     ACCOUNT,
     BILLING,

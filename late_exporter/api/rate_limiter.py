@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from late_exporter.api.headers import MINUTE
-from late_exporter.status import Quota
+from late_exporter.health import Quota
 
 INITIAL_RATE_LIMIT = 60
 """Requests per minute of the smallest tier, assumed until the API reports the limit."""

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from late_exporter.status import (
+from late_exporter.health import (
     Condition,
     Failure,
     Quota,
     RecentCounts,
     SyncProgress,
 )
-from late_exporter.web.landing import STYLE, render_page
+from late_exporter.web.status_page import STYLE, render_page
 from late_exporter.web.verdicts import single_line
 from tests.web.pages import (
     HOSTILE,

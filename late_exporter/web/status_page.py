@@ -1,7 +1,7 @@
 """Status page: the state of every workspace and feed as HTML without scripts, problems first.
 
-The markup is in ``landing.html``; this module prepares its values. All functions of ``verdicts`` and ``findings`` are
-filters in it.
+The markup is in ``status_page.html``; this module prepares its values. All functions of ``verdicts`` and ``findings``
+are filters in it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from late_exporter import __url__
-from late_exporter.status import Failure, WorkspaceHealth
+from late_exporter.health import Failure, WorkspaceHealth
 from late_exporter.web import findings, verdicts
 from late_exporter.web.findings import MAX_NAMES, StatusDocument
 
 _RESOURCES = Path(__file__).parent
 
-STYLE = _RESOURCES.joinpath("landing.css").read_text("utf-8")
+STYLE = _RESOURCES.joinpath("status_page.css").read_text("utf-8")
 
 Failures: TypeAlias = Mapping[str, Sequence[tuple[str, Failure]]]
 """Failures, each with its workspace, of ``platforms/NAME`` and ``accounts/ID``."""
@@ -55,4 +55,4 @@ def load_template() -> Callable[..., str]:
         "width": "{:.1%}".format,
     }
     environment.globals |= {"documentation": f"{__url__}#readme", "max_names": MAX_NAMES, "style": STYLE}
-    return environment.from_string(_RESOURCES.joinpath("landing.html").read_text("utf-8")).render
+    return environment.from_string(_RESOURCES.joinpath("status_page.html").read_text("utf-8")).render

@@ -11,7 +11,7 @@ import msgspec
 
 from late_exporter.exposition.family import Family
 from late_exporter.feeds import DOCUMENTED_PATHS
-from late_exporter.feeds.status import HEALTH_STATUSES, POST_STATUSES
+from late_exporter.feeds.status_feeds import HEALTH_STATUSES, POST_STATUSES
 from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, FAILURE_CATEGORIES, METHODS, PLATFORMS, STATUSES
 from late_exporter.metrics.names import LABEL_OVERFLOW, LOGS, SCHEMA_DRIFT
 from late_exporter.model import UNKNOWN
