@@ -148,8 +148,8 @@ class _FeedLists(msgspec.Struct):
     examined_at: float = -math.inf
 
 
-class ApiGeneration:
-    """Generations of the lists that one workspace reads; each feed has its own, as one may disappear earlier.
+class GenerationDetector:
+    """Detect which lists a workspace reads, for each feed by itself, because one list may disappear before another.
 
     Both lists are asked at the start, when the one in use is gone, and every hour.
 
@@ -215,7 +215,7 @@ class ApiGeneration:
         feeds = lists_of(name)
         return feeds.get(state_generation or self.configured, feeds[ZERNIO])
 
-    def report_answer(self, feed: Feed, *, error: ApiError | None = None, is_empty: bool = False) -> bool:
+    def note_answer(self, feed: Feed, *, error: ApiError | None = None, is_empty: bool = False) -> bool:
         """Report the answer to a request for the newest logs; return whether the list has just become empty.
 
         Both lists are asked again if it has, and after several refusals.

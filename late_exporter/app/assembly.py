@@ -202,14 +202,14 @@ class Pipeline:
         deferred_increments: list[Increment],
         check_results: Mapping[Series, SeriesValue],
     ) -> Poller:
-        shared, generation = self._shared, connection.generation
+        shared, detector = self._shared, connection.detector
         counted_generation = state.coverage.generation if state.coverage else None
-        feed = generation.initial_feed(scope.feed, state_generation=counted_generation)
+        feed = detector.initial_feed(scope.feed, state_generation=counted_generation)
         fetcher = Fetcher(
             FeedRecorder(scope, feed, state, shared, deferred_increments),
             shared,
             client=connection.client,
-            generation=generation,
+            detector=detector,
             config=connection.poll,
             logger=self._create_logger(scope),
         )

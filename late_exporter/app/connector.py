@@ -12,7 +12,7 @@ import httpx
 from late_exporter import __version__, log
 from late_exporter.api.body import MAX_LARGE_BODIES
 from late_exporter.api.client import ApiKey, LateClient, NoCookies
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.api.rate_limiter import MAX_SLOTS, RateLimiter
 from late_exporter.config.environment import certificate_context, check_proxies
 from late_exporter.config.settings import Settings, Workspace
@@ -40,7 +40,7 @@ class Connector:
         self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
         self._rate_limiters: dict[str, RateLimiter] = {}
 
-    def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
+    def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, GenerationDetector]:
         key = workspace.key_text
         if key not in self._rate_limiters:
             self._rate_limiters[key] = RateLimiter(1.0, slots=self._slots[workspace.base_url])
@@ -55,7 +55,7 @@ class Connector:
             profile_id=workspace.profile_id,
         )
         client.large_bodies = self._large_bodies
-        return client, ApiGeneration(settings.api.generation, logger=self._create_logger(workspace.name))
+        return client, GenerationDetector(settings.api.generation, logger=self._create_logger(workspace.name))
 
 
 async def open_client(settings: Settings, stack: AsyncExitStack) -> httpx.AsyncClient:

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey, LateClient
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.app.assembly import Pipeline, PipelineConfig, status_config
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.config.dump import format_settings
@@ -56,7 +56,7 @@ class Exporter:
         settings: Settings,
         store: Store,
         offload: Offload,
-        connect: Callable[[Settings, Workspace], tuple[LateClient, ApiGeneration]],
+        connect: Callable[[Settings, Workspace], tuple[LateClient, GenerationDetector]],
         *,
         collectors: Sequence[Collector] = (),
         output: Output | None = None,
@@ -181,9 +181,9 @@ class Exporter:
             stats = self.webhook_receiver.stats_by_workspace.get(workspace.name) or WebhookStats(workspace.name)
         return ApiConnection(
             *self._connect(settings, workspace),
+            self._status_paces[workspace.key_text],
             poll=msgspec.convert(settings.poll, PollConfig, from_attributes=True),  # Its options have the same names.
             status=status_config(settings, workspace),
-            pace=self._status_paces[workspace.key_text],
             webhook_stats=stats,
             source=_source(settings, workspace),
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.health import WorkspaceHealth
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig
@@ -18,21 +18,21 @@ from late_exporter.metrics.registry import SeriesRegistry
 
 
 class ApiConnection(NamedTuple):
-    """Access to the API of a workspace.
+    """What the pollers of a workspace work with.
 
     Args:
+        pace: Pace of the status feeds that share its key.
         poll: Configuration of its log feeds.
         status: Configuration of its status feeds.
-        pace: Pace of the status feeds that share its key.
         webhook_stats: Counts of its webhooks; None if none are received.
         source: Settings that it is made of; if they change, another connection is needed.
     """
 
     client: LateClient
-    generation: ApiGeneration
+    detector: GenerationDetector
+    pace: StatusPace
     poll: PollConfig = PollConfig()
     status: StatusConfig = StatusConfig()
-    pace: StatusPace = StatusPace()
     webhook_stats: WebhookStats | None = None
     source: object = None
 
@@ -54,7 +54,7 @@ class WorkspacePollers:
         """Use another connection and other intervals; must not be called while the tasks run."""
         self.connection = connection
         for poller in self:
-            poller.reconfigure(connection.client, connection.generation, connection.poll)
+            poller.reconfigure(connection.client, connection.detector, connection.poll)
         self.status.reconfigure(connection.client, connection.status, connection.pace)
 
     def start(self, group: asyncio.TaskGroup) -> None:

@@ -70,7 +70,7 @@ async def audit_feed(
         StoreError: The state cannot be read.
         ConfigError: The API does not keep logs for so long.
     """
-    (client, generation), now = connection, clock()
+    (client, detector), now = connection, clock()
     report = AuditReport(workspace=scope.workspace, feed=scope.feed)
     with open_snapshot() as snapshot:
         coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
@@ -88,7 +88,7 @@ async def audit_feed(
         compares_pending=is_running,
     )
     try:
-        feed = await recorded_feed(scope.feed, client, generation, coverage)
+        feed = await recorded_feed(scope.feed, client, detector, coverage)
         require_retained(since, feed)
         reader = ListReader(client, feed, progress=progress, sleep=sleep)
         async for page, _ in reader.pages(audit.lower):

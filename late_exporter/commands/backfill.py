@@ -89,7 +89,7 @@ async def collect_history(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Sequence[SeriesHistory]:
     """Return the series of a feed before they were first scraped, and close the snapshot; raise LateError."""
-    (client, generation), now, name = connection, int(clock() * 1000), f"{scope.workspace} {scope.feed}"
+    (client, detector), now, name = connection, int(clock() * 1000), f"{scope.workspace} {scope.feed}"
     # Read all at once: requests take as long as the quota requires, and the state must not stay open meanwhile.
     with snapshot:
         coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
@@ -98,7 +98,7 @@ async def collect_history(
         until = min(now - HEAD_BLOCK, coverage.published_at - LATE_ARRIVAL_WINDOW)
         values = snapshot.series_values()
         recorded_statuses = [*snapshot.recorded_statuses(scope)]
-    feed = await recorded_feed(scope.feed, client, generation, coverage)
+    feed = await recorded_feed(scope.feed, client, detector, coverage)
     if coverage.is_switched:
         raise LateError(f"{name}: no history: earlier logs were counted from another list than the API has")
     # Older logs were never counted, or are pruned.

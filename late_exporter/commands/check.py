@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from late_exporter import errors
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.api.pages import fetch_page
 from late_exporter.api.rate_limiter import left_by_others
 from late_exporter.app.assembly import status_config
@@ -88,10 +88,10 @@ async def _find(context: CommandContext) -> Sequence[CheckResult]:
     findings: list[CheckResult] = []
     async with connect_workspaces(context) as connections:
         for workspace in settings.workspaces:
-            client, generation = connections[workspace.name]
+            client, detector = connections[workspace.name]
             status = status_config(settings, workspace)
             generations = {scope.feed: recorded[scope] for scope in recorded if scope.workspace == workspace.name}
-            results = [finding async for finding in check_api(client, generation, feeds, generations, status)]
+            results = [finding async for finding in check_api(client, detector, feeds, generations, status)]
             # A poll costs one request per feed, and one for pending logs.
             required_rate = (len(feeds) + 1) * 60 / settings.poll.interval + status.requests_per_minute
             results += check_quota(client, required_rate, settings.api.quota_share / workspace.key_shards)
@@ -110,7 +110,7 @@ def _read_generations(settings: Settings) -> Mapping[Scope, str]:
 
 async def check_api(
     client: LateClient,
-    generation: ApiGeneration,
+    detector: GenerationDetector,
     feeds: Sequence[str],
     recorded_generations: Mapping[str, str],
     status: StatusConfig,
@@ -120,7 +120,7 @@ async def check_api(
 
     Args:
         client: API client of the workspace.
-        generation: Choice of its lists.
+        detector: Detector of the generation of its lists.
         feeds: Names of the log feeds.
         recorded_generations: Generation from which the logs of each feed in the state were counted.
         status: Configuration of the status feeds.
@@ -130,9 +130,9 @@ async def check_api(
     for name in feeds:
         recorded = recorded_generations.get(name)
         try:
-            feed = await generation.resolve_feed(name, client, state_generation=recorded)
+            feed = await detector.resolve_feed(name, client, state_generation=recorded)
             page, response = await fetch_page(client, feed)
-            await generation.examine_if_due(feed, client, state_generation=recorded)
+            await detector.examine_if_due(feed, client, state_generation=recorded)
         except errors.ApiError as exc:
             is_answering &= isinstance(exc, errors.Forbidden)
             yield CheckResult("error", name, str(exc), HINTS.get(type(exc), ""))
@@ -143,7 +143,7 @@ async def check_api(
                 skew = max(skew, response.date - clock(), key=abs)
             count = "logs" if page.total is None else plural(page.total, "log")
             yield CheckResult("ok", name, f"{count} in generation {feed.generation} ({feed.path})")
-    for unread in sorted(generation.unread):
+    for unread in sorted(detector.unread):
         message = f"generation {unread} has newer logs, which are not read"
         yield CheckResult("error", "generation", message, "use --api.generation auto")
     if is_answering:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from late_exporter import log
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.app.connector import Connector, open_client
 from late_exporter.commands.output import warn
 from late_exporter.config.quoting import quote
@@ -18,8 +18,8 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.model import DAY_MS
 from late_exporter.store.records import Coverage
 
-WorkspaceConnection: TypeAlias = tuple[LateClient, ApiGeneration]
-"""Access to the API of a workspace."""
+WorkspaceConnection: TypeAlias = tuple[LateClient, GenerationDetector]
+"""API client of a workspace, and what detects its lists."""
 
 
 @asynccontextmanager
@@ -45,9 +45,9 @@ def report_failure(workspace: str, unread: list[str]) -> Iterator[None]:
         unread.append(workspace)
 
 
-async def recorded_feed(name: str, client: LateClient, generation: ApiGeneration, coverage: Coverage) -> Feed:
+async def recorded_feed(name: str, client: LateClient, detector: GenerationDetector, coverage: Coverage) -> Feed:
     """Return the feed that the state was counted from; raise ApiError if the API has switched."""
-    feed = await generation.resolve_feed(name, client, state_generation=coverage.generation)
+    feed = await detector.resolve_feed(name, client, state_generation=coverage.generation)
     if feed.generation != coverage.generation:
         raise ApiUnavailable(
             f"the API has generation {feed.generation}, but the state was counted from {coverage.generation}; start "

@@ -53,10 +53,10 @@ async def matching_logs(
 
     If they cannot be read, the error is printed and the workspace added to ``unread``: others may work.
     """
-    client, generation = connection
+    client, detector = connection
     lower = int((now - (flags.since or DEFAULT_SINCE)) * 1000)
     with report_failure(workspace, unread):
-        feed = await generation.resolve_feed(flags.feed, client, state_generation=None)
+        feed = await detector.resolve_feed(flags.feed, client, state_generation=None)
         require_retained(flags.since, feed)
         async for page in read_logs(ListReader(client, feed, query(flags, feed)), feed, lower):
             yield [WorkspaceLog(workspace, log) for log in page if matches(flags, log)]

@@ -53,9 +53,9 @@ async def _find_history(context: CommandContext) -> PostHistory:
     if not is_post_id(post_id):
         raise ConfigError("POST_ID: not the id of a post")
     async with connect_workspaces(context) as connections:
-        for workspace, (client, generation) in connections.items():
+        for workspace, (client, detector) in connections.items():
             with report_failure(workspace, unread):
-                feed = await generation.resolve_feed("publishing", client, state_generation=None)
+                feed = await detector.resolve_feed("publishing", client, state_generation=None)
                 if (history := await fetch_history(client, feed, post_id, workspace)).logs:
                     return history
     retention = "the API keeps logs for 90 days, in generation late 7"

@@ -83,7 +83,7 @@ def _indented(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _feed_row(feed: FeedHealth, quota_wait: float, now: float) -> Row:
-    status, progress = verdicts.feed_status(feed), feed.progress
+    status, progress = verdicts.polling_state(feed), feed.progress
     next_poll = _when(None if feed.next_poll is None else max(feed.next_poll, now), now)
     cells = {
         "FEED": feed.name,

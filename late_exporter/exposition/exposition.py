@@ -87,8 +87,8 @@ class Changes(NamedTuple):
     exemplars: dict[Series, Exemplars]
 
 
-class _Handover:
-    """Changes that one thread makes, and another one takes.
+class _PublishedChanges:
+    """Changes that are published and not rendered yet: one thread makes them, another one takes them.
 
     Attributes:
         version: Number of publications.
@@ -130,7 +130,7 @@ class _InitialZeros:
         return series in self._created
 
     @property
-    def have_ended(self) -> bool:
+    def have_expired(self) -> bool:
         """Whether any of the series is to show its value now; may be called in any thread."""
         return any(not self._is_young(created) for created in tuple(self._created.values()))
 
@@ -142,12 +142,12 @@ class _InitialZeros:
     def discard(self, series: Series) -> None:
         self._created.pop(series, None)
 
-    def end(self) -> set[Series]:
-        """Remove the series that are old enough, and return them."""
-        ended = {series for series, created in self._created.items() if not self._is_young(created)}
-        for series in ended:
+    def pop_expired(self) -> set[Series]:
+        """Remove and return the series that are to show their value now."""
+        expired = {series for series, created in self._created.items() if not self._is_young(created)}
+        for series in expired:
             del self._created[series]
-        return ended
+        return expired
 
     def _is_young(self, created: float) -> bool:
         # A time in the future means that the clock was set back: the series may have been shown with its value.
@@ -193,7 +193,7 @@ class Exposition(Collector):
         self.on_change: Callable[[], object] = lambda: None
         self._changes = Changes({}, {})
         self._exemplars: dict[Series, dict[int, ObservedExemplar]] = {}
-        self._handover = _Handover()
+        self._published = _PublishedChanges()
         self._render_lock = threading.Lock()
         self._rendered_version = 0
         self._bodies: dict[BodyRequest, bytes] = {}
@@ -237,11 +237,11 @@ class Exposition(Collector):
         if self.is_held or not (refresh or any(self._changes)):
             return
         changes, self._changes = self._changes, Changes({}, {})
-        self._handover.add(changes)
+        self._published.add(changes)
 
     def find_body(self, request: BodyRequest) -> bytes | None:
         """Return a body if it is cached, without waiting for other threads."""
-        is_current = self._rendered_version == self._handover.version and not self._zeros.have_ended
+        is_current = self._rendered_version == self._published.version and not self._zeros.have_expired
         return self._bodies.get(request) if is_current else None
 
     def get_body(self, request: BodyRequest) -> bytes:
@@ -268,9 +268,9 @@ class Exposition(Collector):
 
     def _render_changes(self) -> None:
         """Render the series that have changed, or that show 0 no more."""
-        (changes, exemplars), version = self._handover.take()
-        ended_zeros = self._zeros.end()
-        if version == self._rendered_version and not ended_zeros:
+        (changes, exemplars), version = self._published.take()
+        expired_zeros = self._zeros.pop_expired()
+        if version == self._rendered_version and not expired_zeros:
             return
         self._rendered_version = version
         self._bodies.clear()
@@ -278,7 +278,7 @@ class Exposition(Collector):
             self._set(series, lines)
         for (name, labels), each in exemplars.items():
             self._families[name].set_exemplars(labels, each)
-        for series in ended_zeros | changes.keys() | exemplars.keys():
+        for series in expired_zeros | changes.keys() | exemplars.keys():
             self._families[series[0]].render(series[1], is_zero=series in self._zeros)
 
     def _set(self, series: Series, lines: SeriesLines | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import ApiGeneration, require_ids
+from late_exporter.api.generation import GenerationDetector, require_ids
 from late_exporter.api.pages import fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
 from late_exporter.feeds.feed import Feed
@@ -51,7 +51,7 @@ class Fetcher:
         shared: SharedResources,
         *,
         client: LateClient,
-        generation: ApiGeneration,
+        detector: GenerationDetector,
         config: PollConfig,
         logger: Logger,
     ) -> None:
@@ -60,7 +60,7 @@ class Fetcher:
         self.monotonic = shared.runtime.monotonic
         self._clock_offset: float | None = None
         self.client = client
-        self.generation = generation
+        self.detector = detector
         self.logger = logger
         self.request_count = 0
         self.list_total = 0
@@ -93,7 +93,7 @@ class Fetcher:
             StoreError: The switch cannot be committed.
         """
         coverage, state_generation = self.recorder.coverage, self.recorder.state_generation
-        feed = await self.generation.resolve_feed(self.feed.name, self.client, state_generation=state_generation)
+        feed = await self.detector.resolve_feed(self.feed.name, self.client, state_generation=state_generation)
         if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
             return False
         if coverage is not None and state_generation not in (feed.generation, None):
@@ -116,7 +116,7 @@ class Fetcher:
             page = await self._read_page(request)
         except ApiError as exc:
             if is_head and not request.in_parts:
-                self.generation.report_answer(self.feed, error=exc)
+                self.detector.note_answer(self.feed, error=exc)
             raise
         if is_head:
             self._check_head(page)
@@ -126,7 +126,7 @@ class Fetcher:
         return fetched
 
     def _check_head(self, page: LogPage) -> None:
-        is_suddenly_empty = self.generation.report_answer(self.feed, is_empty=not page.entries)
+        is_suddenly_empty = self.detector.note_answer(self.feed, is_empty=not page.entries)
         coverage = self.recorder.coverage
         if is_suddenly_empty and coverage is not None and not coverage.is_caught_up:  # Otherwise nothing can be lost.
             raise BadPayload("the list is empty, but had logs at the last poll")

@@ -7,7 +7,7 @@ import math
 import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.errors import StoreError
 from late_exporter.health import FeedHealth, SyncProgress
 from late_exporter.ingest.accounting import AUDIT_GAUGES
@@ -53,10 +53,10 @@ class Poller:
         """Return the progress of the first sync or a catch-up; None if nothing is left to read."""
         return self._meter.progress(self._fetcher.client)
 
-    def reconfigure(self, client: LateClient, generation: ApiGeneration, config: PollConfig) -> None:
+    def reconfigure(self, client: LateClient, detector: GenerationDetector, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
         self.recorder.defer(self._pop_increments())
-        self._sync.reconfigure(client, generation, config)
+        self._sync.reconfigure(client, detector, config)
         self._schedule.config = config
 
     async def run(self) -> None:
@@ -129,7 +129,7 @@ class Poller:
         log_count, duration = recorder.recorded_count - recorded_count, monotonic() - self._started_at
         self._schedule.finish_poll(has_new_logs=result.error is not None or log_count > 0)
         self._reporter.update_gauges(result, duration, quota=fetcher.client.quota)
-        self._reporter.update_generation(fetcher.generation)
+        self._reporter.update_generation(fetcher.detector)
         if self._wait_published is not None:
             await self._wait_published()
         sync_seconds = self._meter.finish_poll(is_partial=result.is_partial)
@@ -140,8 +140,8 @@ class Poller:
         """After a complete poll, examine if that is due whether the other API generation has newer logs."""
         if result.error is None and not result.is_partial:
             fetcher, state_generation = self._fetcher, self.recorder.state_generation
-            await fetcher.generation.examine_if_due(fetcher.feed, fetcher.client, state_generation=state_generation)
-            self._reporter.update_generation(fetcher.generation)
+            await fetcher.detector.examine_if_due(fetcher.feed, fetcher.client, state_generation=state_generation)
+            self._reporter.update_generation(fetcher.detector)
 
     async def _commit_poll(self, result: PollResult) -> PollResult:
         """Commit what a poll has read, and its own counters; return its final result."""

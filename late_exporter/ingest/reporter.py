@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.feeds import GENERATIONS
 from late_exporter.health import FeedHealth, Quota
 from late_exporter.ingest.accounting import gauge_value
@@ -144,11 +144,11 @@ class PollReporter:
             else:
                 self._registry.remove_gauge(OLDEST_PENDING, (workspace, platform))
 
-    def update_generation(self, api_generation: ApiGeneration) -> None:
+    def update_generation(self, detector: GenerationDetector) -> None:
         for name in GENERATIONS:
             labels = (self._labels[0], name)
-            self._registry.set_gauge(UNREAD_GENERATION, labels, int(name in api_generation.unread))
-            if name in api_generation.in_use:
+            self._registry.set_gauge(UNREAD_GENERATION, labels, int(name in detector.unread))
+            if name in detector.in_use:
                 self._registry.set_gauge(GENERATION, labels, 1)
             else:
                 self._registry.remove_gauge(GENERATION, labels)

@@ -9,7 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
@@ -89,9 +89,9 @@ class FeedSync:
     def has_audits(self) -> bool:
         return self.fetcher.config.audit_interval > 0
 
-    def reconfigure(self, client: LateClient, generation: ApiGeneration, config: PollConfig) -> None:
+    def reconfigure(self, client: LateClient, detector: GenerationDetector, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called during a poll."""
-        self.fetcher.client, self.fetcher.generation = client, generation
+        self.fetcher.client, self.fetcher.detector = client, detector
         self.fetcher.config = self._scan_schedule.config = config
 
     def discard_uncommitted(self) -> None:

@@ -166,7 +166,7 @@ class Store:
         stored_values = series_rows.load(transaction, feed.workspace_id, all_series)
         statuses = feed_rows.decode_statuses(status_rows)
         new, first = _select_new(batch.observations, statuses)
-        series_values = _apply(_changes(batch, new, first), stored_values, batch.series_created_at)
+        series_values = _new_values(_group_by_series(batch, new, first), stored_values, batch.series_created_at)
         feed_rows.add_logs(transaction, feed.id, new, batch.now)
         series_rows.write(transaction, feed.workspace_id, series_values)
         queue_events(transaction, feed.id, new, batch.committed_at)
@@ -251,7 +251,7 @@ def _select_new(
     return new, first
 
 
-def _changes(
+def _group_by_series(
     batch: Batch, new: Sequence[Observation], first: Mapping[str, Observation]
 ) -> Mapping[Series, Sequence[Increment]]:
     """Return the increments of a batch that apply, by series and in their order.
@@ -288,7 +288,7 @@ def _logs_by_increment(
     return by_increment.values()
 
 
-def _apply(
+def _new_values(
     changes: Mapping[Series, Sequence[Increment]], stored: Mapping[Series, SeriesValue], created_at: float
 ) -> dict[Series, SeriesValue]:
     """Return the values of series after some changes; those that are not stored are created at a Unix time."""

@@ -26,7 +26,7 @@ from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.findings import StatusDocument
 from late_exporter.web.reply import READ_METHODS, Headers, Reply, Route, get_header, respond, text_reply
 from late_exporter.web.status_page import STYLE, failures_by_subject, render_page
-from late_exporter.web.verdicts import feed_status, progress_text, single_line
+from late_exporter.web.verdicts import polling_state, progress_text, single_line
 
 JSON_TYPE = "application/json"
 LIFECYCLE_METHODS = ("POST", "PUT")
@@ -207,4 +207,4 @@ def _unsynced_reasons(health: HealthSource, allowed: Collection[str] | None) -> 
             return
         if allowed is None or workspace in allowed:
             detail = single_line(feed.error) or progress_text(feed.progress or SyncProgress(feed.logs))
-            yield f"{single_line(workspace)}/{single_line(feed.name)}: {feed_status(feed).label.lower()}: {detail}"
+            yield f"{single_line(workspace)}/{single_line(feed.name)}: {polling_state(feed).label.lower()}: {detail}"

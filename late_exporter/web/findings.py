@@ -13,7 +13,7 @@ from late_exporter.format import human_duration, plural
 from late_exporter.health import AccountHealth, Condition, FeedHealth, PlatformHealth, StatusFeedHealth, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web import verdicts
-from late_exporter.web.verdicts import HOUR, TONES, FeedStatus, short_name, single_line
+from late_exporter.web.verdicts import HOUR, TONES, PollingState, short_name, single_line
 
 DAY = 24 * HOUR
 MAX_NAMES = 5
@@ -204,7 +204,7 @@ def _account_findings(accounts: Sequence[AccountHealth]) -> Iterator[Finding]:
 
 def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
     """Yield one finding per cause of failures, which feeds share, or else one about how polling is."""
-    causes = _by_cause(feed for feed in workspace.feeds if verdicts.feed_status(feed) is FeedStatus.FAILING)
+    causes = _by_cause(feed for feed in workspace.feeds if verdicts.polling_state(feed) is PollingState.FAILING)
     if not causes:
         yield _polling_finding(workspace.feeds)
     for cause, names in causes.items():
@@ -224,8 +224,8 @@ def _polling_finding(feeds: Sequence[FeedHealth]) -> Finding:
     """Return how the polling of feeds is."""
     if not feeds:
         return Finding(kind="feed", tone="idle", text="no feed is configured")
-    statuses = [verdicts.feed_status(feed) for feed in feeds]
-    worst = min(statuses, key=list(FeedStatus).index)
+    statuses = [verdicts.polling_state(feed) for feed in feeds]
+    worst = min(statuses, key=list(PollingState).index)
     count, total = statuses.count(worst), plural(len(statuses), "feed")
     text = f"{count:,} of {total} {'is' if count == 1 else 'are'} {worst.predicate}"
     return Finding(kind="feed", tone=worst.tone, text=text)

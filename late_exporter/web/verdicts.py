@@ -24,7 +24,7 @@ FAILED_SHARE = 0.144
 """Failures, and share of an hour's attempts above which a platform is in trouble; as in LateErrorBudgetBurningFast."""
 
 
-class FeedStatus(Enum):
+class PollingState(Enum):
     """Status of a feed, worst first.
 
     Attributes:
@@ -43,14 +43,14 @@ class FeedStatus(Enum):
         self.tone, self.label, self.predicate = tone, label, predicate
 
 
-def feed_status(feed: FeedHealth) -> FeedStatus:
+def polling_state(feed: FeedHealth) -> PollingState:
     if feed.outcome not in {None, "success"}:
-        return FeedStatus.FAILING
+        return PollingState.FAILING
     if not feed.is_synced and (feed.outcome or feed.logs or (feed.progress and feed.progress.log_count)):
-        return FeedStatus.SYNCING
+        return PollingState.SYNCING
     if feed.outcome is None:
-        return FeedStatus.WAITING
-    return FeedStatus.CATCHING_UP if feed.gaps else FeedStatus.OK
+        return PollingState.WAITING
+    return PollingState.CATCHING_UP if feed.gaps else PollingState.OK
 
 
 TONES = ("bad", "warn", "busy", "idle", "ok")
@@ -59,7 +59,7 @@ TONES = ("bad", "warn", "busy", "idle", "ok")
 
 def outdated_since(workspace: WorkspaceHealth) -> float | None:
     """Return the last success of a workspace whose feeds all fail; None if its figures are current."""
-    is_current = any(feed_status(feed) is not FeedStatus.FAILING for feed in workspace.feeds)
+    is_current = any(polling_state(feed) is not PollingState.FAILING for feed in workspace.feeds)
     return None if is_current else max((feed.last_success or 0.0 for feed in workspace.feeds), default=0.0) or None
 
 

@@ -9,7 +9,7 @@ import pytest
 from late_exporter.api.generation import (
     AUTO,
     EXAMINATION_INTERVAL,
-    ApiGeneration,
+    GenerationDetector,
 )
 from late_exporter.errors import (
     ApiError,
@@ -66,11 +66,11 @@ class FakeListApi(FakeClient):
             raise answer
         return None if answer is None else ApiResponse(answer, float(NOW))
 
-    def generation(self, configured: str = AUTO) -> ApiGeneration:
+    def generation(self, configured: str = AUTO) -> GenerationDetector:
         """Return a generation before its first request."""
-        return ApiGeneration(configured, logger=NullLogger(), monotonic=lambda: self.monotonic)
+        return GenerationDetector(configured, logger=NullLogger(), monotonic=lambda: self.monotonic)
 
-    async def resolve(self, generation: ApiGeneration, state: str | None = None) -> Feed:
+    async def resolve(self, generation: GenerationDetector, state: str | None = None) -> Feed:
         """Return the publishing feed."""
         return await generation.resolve_feed("publishing", self, state_generation=state)
 
@@ -132,13 +132,13 @@ async def test_a_list_that_stays_empty_costs_no_request_per_poll() -> None:
     api = FakeListApi(late=late_list(1), zernio=None)
     generation = api.generation()
     await api.resolve(generation)
-    generation.report_answer(LATE)
+    generation.note_answer(LATE)
     api.late, api.zernio = late_list(), zernio_list()
-    assert generation.report_answer(LATE, is_empty=True)
+    assert generation.note_answer(LATE, is_empty=True)
     request_count = len(api.requests)
     for _ in range(3):
         assert LATE is await api.resolve(generation, "late")
-        assert not generation.report_answer(LATE, is_empty=True)
+        assert not generation.note_answer(LATE, is_empty=True)
     assert request_count + 2 == len(api.requests)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from late_exporter import log
 from late_exporter.api.client import ApiKey, LateClient
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.api.rate_limiter import RateLimiter
 from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader
@@ -81,7 +81,7 @@ class ReloadHarness:
         """Read the settings."""
         return sources.load("run", {"config.file": [str(self.folder / "late.yml")], "metrics.zero-hold": ["0s"]}, {})
 
-    def connect(self, new_settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
+    def connect(self, new_settings: Settings, workspace: Workspace) -> tuple[LateClient, GenerationDetector]:
         """Return the client of a workspace and its generation."""
         assert workspace.key is not None
         self.connected.append((workspace.name, workspace.key_shards))
@@ -93,7 +93,7 @@ class ReloadHarness:
             rate_limiter=self.throttles.setdefault(value, RateLimiter(1.0)),
             timeout=new_settings.api.timeout,
         )
-        return client, ApiGeneration("late", logger=NullLogger())
+        return client, GenerationDetector("late", logger=NullLogger())
 
     @asynccontextmanager
     async def opened(self, owned: AbstractSet[str] | None = None) -> AsyncIterator[Exporter]:

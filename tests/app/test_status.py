@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.app.exporter import total_progress
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.format import iso_time
@@ -74,9 +74,9 @@ class ExporterOfStatus(ReloadHarness):
         """Write the configuration, with all workspaces or some of them."""
         self.write(*(names or self.apis), text=f"poll: {{interval: 100ms, feeds: publishing}}\n{options}")
 
-    def connect(self, new_settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
+    def connect(self, new_settings: Settings, workspace: Workspace) -> tuple[LateClient, GenerationDetector]:
         del new_settings
-        return self.apis[workspace.name], ApiGeneration("late", logger=NullLogger())
+        return self.apis[workspace.name], GenerationDetector("late", logger=NullLogger())
 
 
 def request_counts(samples: Samples, workspace: str) -> Mapping[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.commands.audit import audit_feed
 from late_exporter.commands.audit_report import AuditReport, Difference, render_json, render_text
 from late_exporter.commands.output import json_line
@@ -58,7 +58,7 @@ def audit(exporter: InsideHarness, path: Path, *, since: float | None = None, sc
     """Return the report of the command beside an exporter."""
     report = audit_feed(
         scope,
-        (exporter.api, ApiGeneration("auto", logger=NullLogger())),
+        (exporter.api, GenerationDetector("auto", logger=NullLogger())),
         partial(Snapshot, f"sqlite:///{path}"),
         ProgressLine(io.StringIO()),
         interval=30.0,

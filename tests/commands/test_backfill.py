@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from late_exporter import cli
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.commands.backfill import collect_history, write_openmetrics
 from late_exporter.commands.backfill_history import SeriesHistory
 from late_exporter.commands.list_reader import PAUSES
@@ -67,7 +67,7 @@ class BackfillHarness:
 
         histories = collect_history(
             Scope("default", "publishing"),
-            (self.api, ApiGeneration(self.generation, logger=NullLogger())),
+            (self.api, GenerationDetector(self.generation, logger=NullLogger())),
             Snapshot(f"sqlite:///{self._path}"),
             CATALOGUE,
             ProgressLine(io.StringIO()),

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.commands.check import (
     CheckResult,
     check_api,
@@ -65,7 +65,7 @@ async def check_world(
 
     api = FakeHttpApi(world, generation=generation)
     api.fault = answer
-    choice = ApiGeneration(configured, logger=NullLogger())
+    choice = GenerationDetector(configured, logger=NullLogger())
     generations = dict.fromkeys(names, recorded) if recorded else {}
     findings = check_api(api.client, choice, names, generations, StatusConfig(), clock=lambda: world.clock.now + skew)
     return {finding.subject: finding async for finding in findings}
@@ -150,7 +150,7 @@ async def check_status(**documents: Any) -> list[CheckResult]:
     api = StatusApi()
     api.documents |= {f"/v1/{name.replace('_', '/')}": document for name, document in documents.items()}
     config = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0))
-    generation = ApiGeneration("late", logger=NullLogger())
+    generation = GenerationDetector("late", logger=NullLogger())
     client: Any = api
     findings = check_api(client, generation, [], {}, config, clock=lambda: SECONDS)
     return [finding async for finding in findings if finding.subject.startswith("status feed")]

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from late_exporter import cli
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.commands.logs import matches, matching_logs, newest_first, print_logs, query
 from late_exporter.commands.tables import Terminal
 from late_exporter.config.sections import CommandFlags
@@ -46,7 +46,7 @@ class LogsHarness:
         with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
             sources = []
             for name, api in self.apis.items():
-                connection = api.client, ApiGeneration(self.generation, logger=NullLogger())
+                connection = api.client, GenerationDetector(self.generation, logger=NullLogger())
                 sources.append(matching_logs(name, connection, flags, now=self.clock.now, unread=self.unread))
             await print_logs(newest_first(sources), flags, terminal or Terminal(), is_several=len(sources) > 1)
         self.lines = out.getvalue().splitlines()

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.commands.posts import find_posts, print_posts
 from late_exporter.commands.tables import Terminal
 from late_exporter.config.sections import CommandFlags
@@ -66,7 +66,7 @@ class PostsHarness:
     async def show(self, **flags: Any) -> list[str]:
         """Print the posts; return the lines."""
         settings = CommandFlags.model_validate({"format": "table", **flags})
-        connection = self.api.client, ApiGeneration("late", logger=NullLogger())
+        connection = self.api.client, GenerationDetector("late", logger=NullLogger())
         with redirect_stdout(io.StringIO()) as out, redirect_stderr(out):
             found = await find_posts("brand", connection, settings, now=self.clock.now, unread=self.unread)
             print_posts(found, settings, Terminal(), is_several=False)

@@ -13,14 +13,14 @@ from typing import Any
 import httpx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
 from late_exporter.ingest.event_selection import EventSelection
 from late_exporter.ingest.schedule import Runtime
-from late_exporter.ingest.status_poller import StatusConfig
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.store import open_store
 from late_exporter.store.thread import StoreThread
 from tests.support.api import KEY, create_client
@@ -119,9 +119,10 @@ class WholePath:
 
     async def start(self) -> None:
         """Load the empty state."""
-        generation = ApiGeneration(self._rows.generation, logger=NullLogger(), monotonic=self._clock.monotonic)
+        detector = GenerationDetector(self._rows.generation, logger=NullLogger(), monotonic=self._clock.monotonic)
         status = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0))
-        await self._pipeline.add_workspaces({"default": ApiConnection(self._client, generation, status=status)})
+        connection = ApiConnection(self._client, detector, StatusPace(), status=status)
+        await self._pipeline.add_workspaces({"default": connection})
 
     async def poll(self) -> str:
         """Poll once; return the outcome."""

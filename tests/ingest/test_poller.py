@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.errors import ApiUnavailable, RateLimited
@@ -19,6 +19,7 @@ from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds import FEEDS
 from late_exporter.health import FeedHealth
 from late_exporter.ingest.schedule import PollConfig, Runtime
+from late_exporter.ingest.status_poller import StatusPace
 from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator import SimulatedApi
@@ -171,10 +172,10 @@ class WebhookHarness:
                 clock=self.clock.time, monotonic=self.clock.monotonic, sleep=self.clock.sleep, random=lambda: 0.5
             ),
         )
-        generation = ApiGeneration("late", logger=NullLogger(), monotonic=lambda: 0.0)
+        detector = GenerationDetector("late", logger=NullLogger(), monotonic=lambda: 0.0)
         # The only examination, so that all requests of a test are those of polls.
-        await generation.examine_if_due(FEEDS["publishing"], FakeClient(lambda *_: None), state_generation=None)
-        connection = ApiConnection(self.api, generation, config, webhook_stats=self.stats)
+        await detector.examine_if_due(FEEDS["publishing"], FakeClient(lambda *_: None), state_generation=None)
+        connection = ApiConnection(self.api, detector, StatusPace(), config, webhook_stats=self.stats)
         await self.pipeline.add_workspaces({"acme": connection})
 
     def _respond(self, path: str, params: QueryParams) -> ApiResponse:

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import GenerationDetector
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.errors import StoreError
@@ -370,8 +370,8 @@ class ExporterHarness:
     def _open_store(self) -> ObservedStore:
         return ObservedStore(open_store(self._url), self.counted)
 
-    def _api_generation(self) -> ApiGeneration:
-        return ApiGeneration(self.generation, logger=self.log, monotonic=self.clock.monotonic)
+    def _api_generation(self) -> GenerationDetector:
+        return GenerationDetector(self.generation, logger=self.log, monotonic=self.clock.monotonic)
 
     def _start(self) -> None:
         self._store = self._open_store()
@@ -391,7 +391,7 @@ class ExporterHarness:
         pace = StatusPace()
         connections = {
             name: ApiConnection(
-                api, self._api_generation(), self._poll, self._status, pace, self._webhook_stats.get(name)
+                api, self._api_generation(), pace, self._poll, self._status, self._webhook_stats.get(name)
             )
             for name, api in self.apis.items()
         }
