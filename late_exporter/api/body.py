@@ -46,7 +46,9 @@ async def read_body(response: httpx.Response, large_bodies: asyncio.Semaphore) -
         ResponseTooLarge: The body is too large, much larger than its compressed form, or in too many pieces.
         BadPayload: It is damaged, compressed in an unsupported way, or continues after its end.
     """
-    body, has_memory, piece_count = bytearray(), False, 0
+    body = bytearray()
+    has_memory = False
+    piece_count = 0
     limit = MAX_BODY_BYTES + 1 if response.is_success else MAX_ERROR_BYTES
     parts = _decode(response.aiter_raw(), response.headers.get("Content-Encoding", "").strip().lower())
     try:

@@ -136,7 +136,9 @@ class LateClient:
             ApiError: The request failed.
         """
         await self._rate_limiter.acquire()
-        start, code, key = self._monotonic(), "cancelled", self._key.value()
+        start = self._monotonic()
+        code = "cancelled"
+        key = self._key.value()
         try:
             async with asyncio.timeout(self._timeout):
                 response, body = await self._fetch(path, params, key)

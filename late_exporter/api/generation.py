@@ -190,7 +190,9 @@ class GenerationDetector:
         Raises:
             ApiError: No list can be used, or the configured one does not fit the feed or the state.
         """
-        feeds, lists, generation = lists_of(name), self._feeds[name], self.configured
+        feeds = lists_of(name)
+        lists = self._feeds[name]
+        generation = self.configured
         if generation == AUTO:
             generation = lists.in_use or ZERNIO
             if state_generation == ZERNIO or LATE not in feeds:

@@ -96,7 +96,9 @@ class Exporter:
 
     async def restore(self) -> None:
         """Load the state of all workspaces and publish it."""
-        logger, settings, registry = log.get_logger("late_exporter"), self.settings, self.pipeline.registry
+        logger = log.get_logger("late_exporter")
+        settings = self.settings
+        registry = self.pipeline.registry
         registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
         shard, total = settings.sharding.shard, settings.sharding.total_shards
         if total > 1:

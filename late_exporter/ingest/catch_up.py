@@ -93,7 +93,9 @@ class CatchUp:
         return coverage, has_gap
 
     def _initial_coverage(self, head: LogPage) -> Coverage:
-        newest, feed, config = max(head.times, default=None), self._fetcher.feed, self._fetcher.config
+        newest = max(head.times, default=None)
+        feed = self._fetcher.feed
+        config = self._fetcher.config
         lookback = int(config.lookback * 1000)
         floor = self._plausible_time(newest) - min(lookback, feed.retention)
         if newest is not None:

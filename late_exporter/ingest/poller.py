@@ -145,7 +145,9 @@ class Poller:
 
     async def _commit_poll(self, result: PollResult) -> PollResult:
         """Commit what a poll has read, and its own counters; return its final result."""
-        increments, scan, now = self._pop_increments(), self._sync.completed_scan, self._runtime.clock()
+        increments = self._pop_increments()
+        scan = self._sync.completed_scan
+        now = self._runtime.clock()
         outcome_increments = self._reporter.outcome_increments(
             result.outcome, now=now, scan_started_at=scan.started_at if scan else 0
         )

@@ -106,7 +106,9 @@ class FeedReader:
             yield Record(coverage=coverage)
             # A first sync without an interruption has just read everything. After a resumed one, logs may have arrived
             # late above the place where it went on, as after a restart.
-            context.has_changes, self.is_first_poll, since = False, is_resumed, fetcher.now()
+            context.has_changes = False
+            self.is_first_poll = is_resumed
+            since = fetcher.now()
         is_missing = yield from self._late_window.check(
             reading, since, LATE_POLLS * budget.urgent_pages, budget.deadline, is_first_poll=self.is_first_poll
         )

@@ -208,7 +208,9 @@ class FeedRecorder:
             self._registry.remove_gauge(family, self.scope)
 
     def _build_batch(self, now: int, increments: Sequence[Increment], progress: bytes | None) -> Batch:
-        committed_at, coverage, prune_before = self.clock(), self.batch.coverage, None
+        committed_at = self.clock()
+        coverage = self.batch.coverage
+        prune_before = None
         retention_floor = self.coverage.retention_floor if self.coverage is not None else 0
         if coverage is not None and coverage.newest is not None:
             # The time of the newest log bounds what a wrong clock can prune.

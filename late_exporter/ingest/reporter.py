@@ -91,7 +91,9 @@ class PollReporter:
 
     def request_increments(self, requests: Sequence[RequestRecord], wait_seconds: float) -> list[Increment]:
         """Return the increments for some API requests and the time they waited for the rate limiter."""
-        workspace, bounds, increments = self._labels[0], CATALOGUE[REQUEST_DURATION].buckets, list[Increment]()
+        workspace = self._labels[0]
+        bounds = CATALOGUE[REQUEST_DURATION].buckets
+        increments = list[Increment]()
         for path, code, seconds in requests:
             micros = int(seconds * 1_000_000)
             increments.append(IncCounter(REQUESTS, (workspace, path, code)))

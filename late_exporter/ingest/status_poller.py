@@ -308,10 +308,14 @@ class StatusPoller:
 
     def _fail(self, state: _StatusFeedState, error: ApiError) -> float:
         """Report a failed refresh; return the seconds until the next one."""
-        name, reason, event = state.feed.name, disabling_reason(error), "status feed failed"
+        name = state.feed.name
+        reason = disabling_reason(error)
+        event = "status feed failed"
         delay = min(max(self._interval(state), MAX_BACKOFF), MAX_RETRY_SECONDS)
         if reason:
-            delay, event, state.expires_at = DISABLED_SECONDS, "status feed switched off", math.inf
+            delay = DISABLED_SECONDS
+            event = "status feed switched off"
+            state.expires_at = math.inf
             self._publisher.clear(name, reason)
         else:
             self._publisher.set_state(name, is_up=False)

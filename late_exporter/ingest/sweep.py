@@ -181,7 +181,9 @@ class Sweep:
         page = yield from self._fetch_connected()
         if page.without_ids and page.is_within_time and self.cursor.keys:
             page = yield from self._fetch_time(page)
-        self._step, self._raise, self._failure_count = PAGE_SIZE // 2, 0, 0
+        self._step = PAGE_SIZE // 2
+        self._raise = 0
+        self._failure_count = 0
         keys = frozenset(entry.key for entry in page.entries)
         self.is_end = page.is_last or (len(keys) <= PAGE_OVERLAP and keys <= self.cursor.keys)
         self.is_complete = self.is_end or crosses(page, self._lower)

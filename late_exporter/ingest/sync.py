@@ -108,7 +108,9 @@ class FeedSync:
                 in larger steps.
         """
         error: LateError | None = None
-        is_partial, self.completed_scan, self._is_complete = False, None, False
+        is_partial = False
+        self.completed_scan = None
+        self._is_complete = False
         try:
             if await self.fetcher.refresh_generation():
                 self._start_list()
@@ -135,7 +137,9 @@ class FeedSync:
 
         Its outcome may be unknown then. The logs are read again, and those that were committed are known.
         """
-        recorder, coverage, progress = self.recorder, self.recorder.batch.coverage, self._reader.progress
+        recorder = self.recorder
+        coverage = self.recorder.batch.coverage
+        progress = self._reader.progress
         if coverage is not None and coverage.is_synced and not recorder.is_synced:
             # Without a time, nothing would show that a check never completes.
             families, value = CHECK_TIMES if self.has_audits else CHECK_TIMES[:1], coverage.published_at / 1000

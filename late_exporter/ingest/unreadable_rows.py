@@ -48,7 +48,10 @@ async def read_around_rows(
 async def _read_parts(fetch_rows: FetchRows) -> tuple[list[LogEntry | None], int | None, bool, ApiError | None]:
     """Return the rows, None for each that is unreadable; the total, whether there are more, and the last failure."""
     rows: list[LogEntry | None] = []
-    error, failure_count, total, has_more = None, 0, None, True
+    error = None
+    failure_count = 0
+    total = None
+    has_more = True
     parts = [(PAGE_SIZE // 2, PAGE_SIZE // 2), (0, PAGE_SIZE // 2)]
     while parts and has_more:
         offset, size = parts.pop()

@@ -33,7 +33,9 @@ class Outbox:
 
     def read(self, limit: int) -> Sequence[QueuedEvent]:
         """Return the oldest events, in the order in which they were queued."""
-        workspaces, events, after = self._workspaces(), list[QueuedEvent](), 0
+        workspaces = self._workspaces()
+        events = list[QueuedEvent]()
+        after = 0
         with self._database.reading() as transaction:
             while len(events) < limit and (rows := transaction.execute(OLDEST, (after, limit)).fetchall()):
                 after = rows[-1][0]

@@ -53,7 +53,9 @@ class WorkspaceOwner:
         logger: Logger,
     ) -> None:
         self._ownership = ownership
-        self._poll, self._groups, self._registry = poll_only, groups, registry
+        self._poll = poll_only
+        self._groups = groups
+        self._registry = registry
         self._offload = offload
         self._logger = logger
         self._interval = min(BEAT_SECONDS, lease / BEATS_PER_LEASE)

@@ -128,7 +128,9 @@ class _Rows:
     """Rows that stay in the server until they are read, for which the query is executed."""
 
     def __init__(self, connection: DeadlineConnection, query: str, parameters: Sequence[Any]) -> None:
-        self._connection, self._query, self._parameters = connection, query, parameters
+        self._connection = connection
+        self._query = query
+        self._parameters = parameters
 
     def fetchone(self) -> Any:
         return next(iter(self), None)
