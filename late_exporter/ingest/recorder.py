@@ -69,10 +69,7 @@ class FeedRecorder:
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
         self.clock = shared.runtime.clock
         self.known_logs = KnownLogs(scope, shared.store_thread)
-        self._store_thread = shared.store_thread
-        self._label_limiter = shared.label_limiter
-        self._registry = shared.registry
-        self._uncommitted = shared.uncommitted
+        self._shared = shared
         self.start_batch()
 
     @property
@@ -114,13 +111,13 @@ class FeedRecorder:
         if coverage is not None and not self.state.log_count:
             coverage = Coverage(coverage.retention_floor, coverage.complete_since, generation=feed.generation)
             self.is_shown = False
-            self._registry.hide_feed(*self.scope)
+            self._shared.registry.hide_feed(*self.scope)
             self.remove_gauges([COVERAGE_START])
         elif coverage is not None:
             # A log dated in the future must not end the counting, and a clock that is behind must not repeat it.
             plausible = max(now, coverage.caught_up_at, coverage.newest.created if coverage.newest else 0)
-            newest: int | None = await self._store_thread.offload(
-                self._store_thread.store.newest_time, self.scope, until=plausible + MAX_CLOCK_SKEW_MS
+            newest: int | None = await self._shared.store_thread.offload(
+                self._shared.store_thread.store.newest_time, self.scope, until=plausible + MAX_CLOCK_SKEW_MS
             )
             # The list may have times in whole seconds.
             floor = max(((newest or 0) // 1000 + 1) * 1000, coverage.retention_floor)
@@ -141,20 +138,20 @@ class FeedRecorder:
 
     def start_batch(self) -> None:
         """Drop what was read and not committed."""
-        self.batch = BatchBuilder(self.scope, self.feed, self._label_limiter, is_synced=self.is_synced)
+        self.batch = BatchBuilder(self.scope, self.feed, self._shared.label_limiter, is_synced=self.is_synced)
         self.known_logs.drop_uncommitted()
-        self._uncommitted[self.scope] = 0
+        self._shared.uncommitted[self.scope] = 0
 
     def record(self, record: Record, now: int) -> None:
         """Take logs for the next commit, and what is true then; ``now`` is the API time in milliseconds."""
         self.batch.add(record, now)
         self.known_logs.add_uncommitted(record.entries)
-        self._uncommitted[self.scope] = len(self.batch.observations)
+        self._shared.uncommitted[self.scope] = len(self.batch.observations)
 
     async def check_counters(self) -> list[CounterMismatch]:
         """Compare the counters with the store's accounting, in its thread, because that has all series."""
-        mismatches: list[CounterMismatch] = await self._store_thread.offload(
-            lambda: check_counters(self.scope, self.feed, self._store_thread.store.accounting(self.scope))
+        mismatches: list[CounterMismatch] = await self._shared.store_thread.offload(
+            lambda: check_counters(self.scope, self.feed, self._shared.store_thread.store.accounting(self.scope))
         )
         return mismatches
 
@@ -177,17 +174,17 @@ class FeedRecorder:
         Raises:
             StoreError: Nothing was recorded, neither logs nor increments.
         """
-        unsaved, self.deferred_increments[:] = list(self.deferred_increments), []
+        deferred, self.deferred_increments[:] = list(self.deferred_increments), []
         try:
-            batch = self._build_batch(now, [*unsaved, *increments], progress)
-            result, sizes = await self._store_thread.commit(batch, self._add_size)
+            batch = self._build_batch(now, [*deferred, *increments], progress)
+            result, sizes = await self._shared.store_thread.commit(batch, self._add_size)
         except BaseException:
-            self.deferred_increments[:0] = unsaved
+            self.deferred_increments[:0] = deferred
             self.start_batch()
             raise
         self.is_shown |= is_complete
         for family, value in zip(STATE_SIZE, sizes, strict=False):
-            self._registry.set_gauge(family, self.scope[:1], value)
+            self._shared.registry.set_gauge(family, self.scope[:1], value)
         await self._apply(result, batch)
 
     def count(self, family: str, amount: int, *labels: str) -> None:
@@ -197,15 +194,15 @@ class FeedRecorder:
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
         """Leave increments to the next commit, which publishes them; provisional ones are published at once."""
         self.deferred_increments += [*increments, *provisional]
-        self._registry.add_uncommitted(provisional)
+        self._shared.registry.add_uncommitted(provisional)
 
     def correct_times(self) -> None:
         """Show no time of the workspace that is ahead of the clock."""
-        self.defer(self._registry.correct_times(self.scope.workspace, self.clock()))
+        self.defer(self._shared.registry.correct_times(self.scope.workspace, self.clock()))
 
     def remove_gauges(self, families: Iterable[str]) -> None:
         for family in families:
-            self._registry.remove_gauge(family, self.scope)
+            self._shared.registry.remove_gauge(family, self.scope)
 
     def _build_batch(self, now: int, increments: Sequence[Increment], progress: bytes | None) -> Batch:
         committed_at = self.clock()
@@ -247,8 +244,8 @@ class FeedRecorder:
         )
 
     def _add_size(self, _: Batch, result: CommitResult) -> tuple[CommitResult, Sequence[int]]:
-        with suppress(StoreError):  # The batch is committed and must not be saved again.
-            return result, self._store_thread.store.size(self.scope.workspace)
+        with suppress(StoreError):  # The batch is committed and must not be committed again.
+            return result, self._shared.store_thread.store.size(self.scope.workspace)
         return result, ()
 
     async def _apply(self, result: CommitResult, batch: Batch) -> None:
@@ -262,15 +259,15 @@ class FeedRecorder:
         if self.recent_attempts is not None:
             self.recent_attempts.add((observation.entry for observation in observations), self.clock())
         if any(observation.event is not None for observation in observations):
-            self._store_thread.on_events()
-        self._label_limiter.restore(result.series_values)
+            self._shared.store_thread.on_events()
+        self._shared.label_limiter.restore(result.series_values)
         await self._publish(result.series_values)
         if was_synced:
             self._show_live(observations, batch.now)
 
     async def _publish(self, values: Mapping[Series, SeriesValue]) -> None:
         """Show committed values, completely even if the task is cancelled meanwhile."""
-        cancellation, registry = PostponedCancellation(), self._registry
+        cancellation, registry = PostponedCancellation(), self._shared.registry
         start = self.complete_since if self.is_shown else None
         registry.stage(values)
         if start is not None:
@@ -289,4 +286,4 @@ class FeedRecorder:
         for observation in observations:
             for increment in observation.increments:
                 if isinstance(increment, ObserveLog) and increment.has_exemplar:
-                    self._registry.add_exemplar(observe_log(increment, observation.entry, now))
+                    self._shared.registry.add_exemplar(observe_log(increment, observation.entry, now))
