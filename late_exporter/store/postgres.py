@@ -19,6 +19,7 @@ from psycopg.abc import PQGen
 from late_exporter.errors import StoreError, StoreInUse, StoreMissing
 from late_exporter.store.database import LONG_SECONDS, SECONDS, Queries, Transaction
 from late_exporter.store.postgres_connection import (
+    NO_ANSWER,
     REMEDIES,
     connection_parameters,
     database_name,
@@ -104,7 +105,7 @@ def until_deadline(gen: PQGen[T], deadline: float) -> Generator[Any, Any, T]:
     except StopIteration as stop:
         result: T = stop.value
         return result
-    error = psycopg.OperationalError("no answer in time")
+    error = psycopg.OperationalError(NO_ANSWER)
     # The clean-up may wait as well, and a generator that is left there prints a traceback when it is freed.
     with suppress(StopIteration):
         for _ in range(MAX_CLEANUP_STEPS):

@@ -55,6 +55,10 @@ REMEDIES: Mapping[str, str] = {
 }
 """What to do about an error, by SQLSTATE."""
 
+NO_ANSWER = "the connection gave no answer in time"
+PIPELINE_ERROR = "cannot exit pipeline mode"
+"""Beginning of the error that psycopg raises in place of NO_ANSWER if a transaction has waited at its end."""
+
 CONNECTION_ERRORS: Mapping[str, str] = {
     "authentication method requirement": "08001",
     "password authentication failed|no password supplied": "28P01",
@@ -105,6 +109,8 @@ def read_password(path: Path) -> str:
 
 def describe(exc: psycopg.Error) -> str:
     """Return the first line of an error, and the remedy if there is one."""
+    if PIPELINE_ERROR in str(exc):
+        return NO_ANSWER
     found = (state for pattern, state in CONNECTION_ERRORS.items() if re.search(pattern, str(exc)))
     remedy = REMEDIES.get(exc.sqlstate or next(found, ""), "")
     return f"{_first_line(exc)}{'; ' if remedy else ''}{remedy}"

@@ -66,6 +66,17 @@ def test_a_server_that_does_not_answer(proxied: tuple[Proxy, Store], monkeypatch
     assert 2 == log_count(store)
 
 
+def test_a_server_that_does_not_answer_at_the_end(
+    proxied: tuple[Proxy, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statements whose results nobody reads are waited for when the transaction ends."""
+    proxy, store = proxied
+    monkeypatch.setattr("late_exporter.store.postgres.SECONDS", 0.2)
+    proxy.hang()
+    with pytest.raises(StoreError, match="the connection gave no answer in time"), store.database.reading() as session:
+        session.execute("SELECT 1")
+
+
 def is_connected(store: Store) -> bool:
     """Connect again; return whether that succeeded."""
     try:
