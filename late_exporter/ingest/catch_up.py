@@ -18,7 +18,7 @@ from late_exporter.model import PAGE_OVERLAP, LogPage
 from late_exporter.store.records import Coverage, Gap, ListPosition
 
 MIN_UNRECOGNISED = 3
-"""Logs of a page that are older than the high-water mark, none of which is known, that show that keys have changed."""
+"""Logs of a page that were read before, none of which is known, that show that keys have changed."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -167,11 +167,15 @@ class CatchUp:
 
 
 def _require_recognised(page: LogPage, coverage: Coverage, mark: int) -> None:
-    """Raise UnrecognisedLogs if a page of a list without ids has logs older than the mark, and none is known."""
+    """Raise UnrecognisedLogs if a page without ids has logs older than the mark and in no gap, and none is known."""
     if page.statuses or not page.without_ids or not coverage.is_synced:
         return
-    old = [created for created in page.times if coverage.retention_floor <= created < mark]
-    if len(old) >= MIN_UNRECOGNISED:
+
+    def is_read(created: int) -> bool:
+        is_in_gap = any(gap.lower <= created <= gap.upper.created for gap in coverage.gaps)
+        return coverage.retention_floor <= created < mark and not is_in_gap
+
+    if sum(map(is_read, page.times)) >= MIN_UNRECOGNISED:
         raise UnrecognisedLogs("none of the logs that were counted before is recognised")
 
 

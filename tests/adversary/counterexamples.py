@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.adversary.program import Events, Poll, Program, Setup
+from tests.adversary.program import Events, Poll, Program, Setup, Switch
 from tests.support.clock import DAY, HOUR
 
 COUNTEREXAMPLES: Mapping[str, Program] = {
@@ -34,6 +34,18 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
                 )
             ),
             Poll(events=Events(seconds=DAY, actions=(("publish", 25, 40),))),
+        ),
+    ),
+    "gap below deleted logs": Program(
+        Setup(distinct_times=True, history=25, commit_size=1),
+        (
+            Poll(events=Events(seconds=1.0)),
+            Switch(shape="400", events=Events(seconds=1.0)),
+            Poll(
+                events=Events(seconds=1.0, actions=(("publish", 18, 0),), between=((2, ("delete", 0, 10)),)),
+                kill=13,
+                downtime=1.0,
+            ),
         ),
     ),
     "alike logs": Program(
