@@ -156,7 +156,7 @@ class Poller:
         self._sync.finish_poll(is_committed=error is None and result.outcome != StoreError.outcome)
         if error is None:
             return result
-        # A poll that could not be saved is the one thing shown without being durable.
+        # A poll that could not be committed is the one thing shown without being durable.
         self.recorder.defer(increments, provisional=[IncCounter(POLLS, (*self.recorder.scope, error.outcome))])
         return PollResult(error.outcome, error)
 

@@ -156,7 +156,7 @@ class FeedSync:
         return None
 
     def finish_poll(self, *, is_committed: bool) -> None:
-        """Note that the results of a poll were saved; otherwise what it found is read again."""
+        """Note that the results of a poll were committed; otherwise what it found is read again."""
         completed, self.completed_scan = self.completed_scan, None
         if not is_committed:
             self._reader.restart(self._committed)

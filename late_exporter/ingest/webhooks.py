@@ -64,7 +64,7 @@ MAX_ID_LENGTH = 64
 """Longest event id that is remembered; the documented ids are UUIDs."""
 
 CACHE_SIZE = 10_000
-"""Number of events that are remembered against replay, and of lags not saved yet."""
+"""Number of events that are remembered against replay, and of lags not committed yet."""
 
 RECEIVED = "late_exporter_webhooks_received_total"
 REJECTED = "late_exporter_webhooks_rejected_total"
@@ -88,7 +88,7 @@ def matches_any(signature: str, candidates: Iterable[bytes]) -> bool:
 
 
 class WebhookStats:
-    """Counts of a workspace's webhooks that a poller has not saved yet.
+    """Counts of a workspace's webhooks that a poller has not committed yet.
 
     Attributes:
         wake_callbacks: Called when a webhook concerns a log feed or a status feed, by name of the feed.

@@ -122,7 +122,7 @@ class SeriesRegistry:
             self.stage(hidden_values | self._staged_values)
 
     def add_uncommitted(self, increments: Iterable[IncCounter]) -> None:
-        """Add increments of the exporter's own counters that could not be saved yet; later values include them."""
+        """Add increments of the exporter's own counters that could not be committed yet; later values include them."""
         for increment in increments:
             series = (increment.family, increment.labels)
             current = self._series_of(series).get(series) or SeriesValue(0, 0.0)
@@ -246,7 +246,7 @@ class SeriesRegistry:
             return
         previous, family = workspace_series.get(series), self._families[name]
         if previous is not None and family.kind == "counter" and not family.feeds:
-            # It must not fall when its unsaved increments are saved bit by bit.
+            # It must not fall when its uncommitted increments are committed bit by bit.
             value = SeriesValue(max(_number(previous), _number(value)), value.created)
         workspace_series.values[name][labels] = value
         self._show(series, previous, workspace_series.get(series))
