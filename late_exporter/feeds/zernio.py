@@ -86,10 +86,11 @@ def _read_texts(text: Any) -> RowTexts:
         return _decode_texts(text or "{}")
     except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):  # TypeError if it is an object already
         values = {name: search_json_text({"text": text}, name, "text") for name in RowTexts.__struct_encode_fields__}
-        values = {
-            name: value for name, value in values.items() if value.isdecimal() or (value and name != "attemptNumber")
-        }
-        return msgspec.convert(values, RowTexts, strict=False)
+        number = values.pop("attemptNumber")
+        members: dict[str, Any] = {name: value for name, value in values.items() if value}
+        if number.isdecimal():
+            members["attemptNumber"] = decoder.parse_integer(number)
+        return msgspec.convert(members, RowTexts)
 
 
 def _entry(

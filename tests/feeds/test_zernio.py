@@ -122,6 +122,8 @@ def test_connection_events_depend_on_the_status() -> None:
     "metadata",
     [
         '{"postId":"p1","attemptNumber":' + "9" * 5000 + ',"x',
+        '{"postId":"p1","attemptNumber":"01"}',
+        '{"postId":"p1","attemptNumber":"' + "9" * 5000 + '"}',
         '{"postId":"p1","accountUsername":"\ud800","x":1}',
         '{"postId":"p1","accountUsername":"@acme","x":"\\ud8',
         7,
