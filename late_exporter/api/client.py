@@ -65,8 +65,8 @@ class ApiKey:
 
     def _read(self) -> str:
         text = ""
-        if self._file is not None and self._file.is_file():  # Reading a pipe would wait.
-            with suppress(OSError, UnicodeDecodeError):
+        with suppress(OSError, UnicodeDecodeError):
+            if self._file is not None and self._file.is_file():  # Reading a pipe would wait.
                 text = self._file.read_text("ascii").strip()
         return text if text and text.isprintable() and " " not in text else self._value
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import json
 import os
@@ -263,6 +264,17 @@ def test_a_key_file_without_another_key(key_file: Path, content: str | bytes) ->
 
     assert SECRET == key.value()
     assert 0 == key.reload_count
+
+
+def test_a_key_file_that_cannot_be_reached(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a folder of the file becomes unreadable, the last key stays in use."""
+    key = ApiKey(SECRET, key_file)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.stat", refuse)
+    assert SECRET == key.value()
 
 
 def test_a_key_file_behind_a_link(tmp_path: Path) -> None:
