@@ -22,7 +22,8 @@ def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> in
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        return command()
+        exit_code = command()
+        sys.stdout.flush()
     except BrokenPipeError:
         return broken_pipe_code
     except OSError as exc:
@@ -35,6 +36,7 @@ def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> in
         except OSError:
             # Python would try to write the rest at exit, and replace the exit code.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exit_code
 
 
 def write_lines(lines: Iterable[str], exit_code: int = 0) -> int:

@@ -24,6 +24,25 @@ except KeyboardInterrupt:
 """
 
 
+WRITER = "from late_exporter.commands.output import write_stdout; write_stdout(lambda: print('one line') or 0)"
+
+
+def test_output_that_cannot_be_written_is_an_error() -> None:
+    """Also if it is short, so that Python writes it only in the end."""
+    root = Path(late_exporter.__file__).parents[1]
+    with Path("/dev/full").open("wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-c", WRITER],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            cwd=root,
+            env={},
+            timeout=60,
+        )
+    assert (1, True) == (result.returncode, b"cannot write to standard output: No space" in result.stderr)
+
+
 def test_a_failed_command_keeps_its_exit_code_if_no_one_reads() -> None:
     """Output that cannot be written at the exit of Python does not replace the exit code."""
     root = Path(late_exporter.__file__).parents[1]
