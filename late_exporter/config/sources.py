@@ -80,6 +80,10 @@ class _Sources:
         self._read_flags(flags)
         self._read_variables(environ)
         self._read_file()
+        # Only a flag gives the simulated logs of the demo another state than memory.
+        for layer in (self._variables, self._in_file) if command == "demo" else ():
+            layer.pop("state", None)
+            layer.pop("events", None)
         self._read_defaults(environ)
 
     def sources(self) -> list[PydanticBaseSettingsSource]:
@@ -189,9 +193,9 @@ class _Sources:
         if self.command not in API_COMMANDS:
             return
         self.places["workspaces",] = ""
-        self._in_file["workspaces"] = rows
         if isinstance(rows, list):
-            self._in_file["workspaces"] = [_workspace(path, row) if isinstance(row, dict) else row for row in rows]
+            rows = [_workspace(path, row) if isinstance(row, dict) else row for row in rows]
+        self._in_file["workspaces"] = rows
 
     def _read_defaults(self, environ: Mapping[str, str]) -> None:
         """Read the defaults that differ from those of the models: of the command, and of a unit of systemd."""

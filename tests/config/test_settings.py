@@ -240,6 +240,14 @@ def test_each_command_reads_its_own_options(file: Path) -> None:
     assert ("sqlite://", 5.0, 6000) == (settings.state.url, settings.poll.interval, settings.simulate.rate_limit)
 
 
+def test_a_demo_leaves_the_real_state_alone(file: Path) -> None:
+    """Only a flag gives its simulated logs another state or output of events than their own."""
+    environ = WITH_KEY | {"LATE_EXPORTER_STATE__URL": "sqlite:///real.db", "LATE_EXPORTER_EVENTS__OUTPUT": "stdout"}
+    settings = from_file(file, "state: {url: 'sqlite:///real.db'}", environ, "demo")
+    assert ("sqlite://", None) == (settings.state.url, settings.events.output)
+    assert "sqlite:///demo.db" == load("demo", {"state.url": ["sqlite:///demo.db"]}, environ).state.url
+
+
 def test_state_directory() -> None:
     """The state is in the first state directory of systemd unless --state.url is set."""
     for directories in ("/var/lib/late", "/var/lib/late/:/var/lib/other"):
