@@ -5,16 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from itertools import groupby
-from typing import IO
-
-import msgspec
 
 from late_exporter.app.assembly import PipelineConfig
-from late_exporter.commands.backfill_history import FeedHistory, SeriesHistory
+from late_exporter.commands.backfill_history import FeedHistory
 from late_exporter.commands.connections import WorkspaceConnection, connect_workspaces, recorded_feed
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
@@ -24,11 +19,10 @@ from late_exporter.config.quoting import quote
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.family_lines import FamilyFormatter
 from late_exporter.format import iso_time, plural
 from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.series_history import SeriesHistory, write_openmetrics
 from late_exporter.model import MINUTE_MS, Scope
-from late_exporter.series import Labels
 from late_exporter.store.snapshot import Snapshot
 
 HEAD_BLOCK = 180 * MINUTE_MS  # that Prometheus keeps in its head block, which imported blocks must not overlap
@@ -111,33 +105,3 @@ async def collect_history(
         history.add_page(page.entries)
     progress.finish(f"{plural(history.log_count, 'log')} until {iso_time(until)}")
     return list(history.series(published_at=max(until, coverage.published_at)))
-
-
-STEP_MS, SPARSE_STEP_MS = 60_000, 240_000
-"""Milliseconds between two samples near a change, and of an unchanged series; after 5 minutes, it would be stale."""
-
-DENSE_WINDOW = 60 * MINUTE_MS
-"""Milliseconds around a change with a sample at every step, so that ``increase()`` over an hour is as with scrapes."""
-
-
-def write_openmetrics(file: IO[bytes], histories: Iterable[SeriesHistory], target_labels: Mapping[str, str]) -> None:
-    """Write series that are ordered by family, with target labels in every sample."""
-    for family, group in groupby(histories, key=lambda history: history.family):
-        formatter = FamilyFormatter(msgspec.structs.replace(family, labels=(*family.labels, *target_labels)))
-        file.write(formatter.header[1])
-        for history in group:
-            file.writelines(_series_text(formatter, history, (*history.labels, *target_labels.values())))
-    file.write(b"# EOF\n")
-
-
-def _series_text(formatter: FamilyFormatter, history: SeriesHistory, labels: Labels) -> Iterator[bytes]:
-    count = 0
-    lines = formatter.samples(labels, count)
-    # Whole minutes, so that full hours are among them, and the file does not depend on when the command runs.
-    for timestamp in range(-(-history.since // STEP_MS) * STEP_MS, history.until + 1, STEP_MS):
-        if (new_count := bisect_right(history.times, timestamp)) > count:
-            count = new_count
-            lines = formatter.samples(labels, count)
-        is_near = any(abs(at - timestamp) <= DENSE_WINDOW for at in history.times[max(0, count - 1) : count + 1])
-        if is_near or timestamp % SPARSE_STEP_MS == 0 or timestamp + STEP_MS > history.until:
-            yield "".join(f"{line} {timestamp // 1000}\n" for line in lines).encode(errors="replace")

@@ -16,28 +16,17 @@ Histograms have none either: they are most of the series, and durations of long 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import InitVar, dataclass, field
-
-import msgspec
 
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.aggregation import project_log
 from late_exporter.metrics.label_limiter import LabelLimiter
+from late_exporter.metrics.series_history import SeriesHistory
 from late_exporter.model import LogEntry, Scope
-from late_exporter.series import IncCounter, Labels, Series, SeriesValue
+from late_exporter.series import IncCounter, Series, SeriesValue
 from late_exporter.store.snapshot import RecordedStatus
-
-
-class SeriesHistory(msgspec.Struct, frozen=True):
-    """History of a counter between two times in milliseconds: the times at which it was incremented, in order."""
-
-    family: Family
-    labels: Labels
-    since: int
-    until: int
-    times: Sequence[int]
 
 
 @dataclass

@@ -10,12 +10,12 @@ import pytest
 
 from late_exporter import cli
 from late_exporter.api.generation import GenerationDetector
-from late_exporter.commands.backfill import collect_history, write_openmetrics
-from late_exporter.commands.backfill_history import SeriesHistory
+from late_exporter.commands.backfill import collect_history
 from late_exporter.commands.list_reader import PAUSES
 from late_exporter.commands.progress import ProgressLine
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
 from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.series_history import SeriesHistory, write_openmetrics
 from late_exporter.model import Scope
 from late_exporter.store.snapshot import Snapshot
 from tests.support.clock import DAY, HOUR, VirtualClock
