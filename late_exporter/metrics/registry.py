@@ -230,8 +230,8 @@ class SeriesRegistry:
         return "" if username == UNKNOWN else str(username)
 
     def _series_of(self, series: Series) -> _WorkspaceSeries:
-        labels = series[1]
-        return self._workspaces.get(labels[0], self._without_workspace) if labels else self._without_workspace
+        has_workspace = self._families[series[0]].labels[:1] == ("workspace",)
+        return self._workspaces.get(series[1][0], self._without_workspace) if has_workspace else self._without_workspace
 
     def _is_hidden(self, workspace_series: _WorkspaceSeries, series: Series) -> bool:
         family = self._families[series[0]]

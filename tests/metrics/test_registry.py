@@ -60,8 +60,18 @@ def test_unknown_stored_series_are_ignored(registry: SeriesRegistry, exposition:
     assert {SUCCESSES} == set(exposition.values)
 
 
-def test_unsaved_counters(registry: SeriesRegistry, exposition: FakeExposition) -> None:
-    """Unsaved increments are added to the stored value, which never falls while they are saved."""
+def test_a_workspace_with_the_name_of_a_label_value(exposition: FakeExposition) -> None:
+    """It has no part in series without the label ``workspace``."""
+    handovers: Series = ("late_exporter_cluster_handovers_total", ("claimed",))
+    registry = SeriesRegistry(CATALOGUE, exposition)
+    registry.add_uncommitted([IncCounter(*handovers)])
+    registry.add_workspace("claimed")
+    registry.remove_workspace("claimed")
+    assert 1 == exposition.values[handovers]
+
+
+def test_uncommitted_counters(registry: SeriesRegistry, exposition: FakeExposition) -> None:
+    """Uncommitted increments are added to the stored value, which never falls while they are committed."""
     registry.restore(series_values(SUCCESSFUL_POLLS, value=10))
     requests: Series = ("late_exporter_api_requests_total", ("acme", "/v1/posts/logs", "200"))
     for _ in range(3):
