@@ -132,7 +132,7 @@ class Poller:
         self._reporter.update_generation(fetcher.detector)
         if self._wait_published is not None:
             await self._wait_published()
-        sync_seconds = self._meter.finish_poll(is_partial=result.is_partial)
+        sync_seconds = self._meter.finish_poll(is_partial=result.is_partial or result.error is not None)
         self._reporter.report(result, started_at=started_at, duration=duration, sync_seconds=sync_seconds)
         return result
 

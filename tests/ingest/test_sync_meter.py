@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from late_exporter.errors import ApiUnavailable
 from late_exporter.health import SyncProgress
 from tests.support.clock import DAY
 from tests.support.inside import InsideHarness
-from tests.support.late_api import FakeLateApi
+from tests.support.late_api import FakeLateApi, refusal
 from tests.support.world import World
 
 LATENCY = 2.0  # the quota allows a request per second, so that it is not what limits the speed
@@ -79,6 +80,16 @@ def test_a_first_sync_that_is_continued(exporter: InsideHarness, world: World) -
     assert first.log_count == stored
     assert second is not None
     assert second.expected_count == pytest.approx(5000, rel=0.05)
+
+
+def test_a_failed_poll_is_no_catch_up(exporter: InsideHarness, world: World) -> None:
+    """However long it took, the log does not say that the feed has caught up."""
+    publish_evenly(world, 10, 1)
+    read_progress(exporter, 0)
+    exporter.api.before_request(0, lambda: world.clock.advance(60))
+    exporter.api.fail_request(0, refusal(ApiUnavailable("502: Bad Gateway")))
+    assert "unavailable" == exporter.poll().outcome
+    assert [] == messages(exporter, "caught up")
 
 
 def test_catch_up(exporter: InsideHarness, world: World) -> None:
