@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from typing import TypeAlias
 
 from late_exporter.commands.connections import WorkspaceConnection, connect_workspaces, report_failure, require_retained
@@ -14,12 +16,14 @@ from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.log_views import LOG_COLUMNS, WorkspaceLog, log_fields, log_row, read_logs
 from late_exporter.commands.output import warn, write_stdout
+from late_exporter.commands.progress import ProgressLine
 from late_exporter.commands.records import print_records
 from late_exporter.commands.tables import Row, Table, Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.feeds.feed import Feed, LogView
+from late_exporter.feeds.view import row_text
 from late_exporter.model import DAY_MS, LATE
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
@@ -40,14 +44,21 @@ async def _show_logs(context: CommandContext) -> int:
     flags, now, unread = context.flags, time.time(), list[str]()
     async with connect_workspaces(context) as connections:
         sources = [
-            matching_logs(name, connection, flags, now=now, unread=unread) for name, connection in connections.items()
+            matching_logs(name, connection, flags, now=now, unread=unread, shows_progress=bool(flags.by))
+            for name, connection in connections.items()
         ]
         await print_logs(newest_first(sources), flags, Terminal.detect(), is_several=len(connections) > 1)
     return int(bool(unread))
 
 
 async def matching_logs(
-    workspace: str, connection: WorkspaceConnection, flags: CommandFlags, *, now: float, unread: list[str]
+    workspace: str,
+    connection: WorkspaceConnection,
+    flags: CommandFlags,
+    *,
+    now: float,
+    unread: list[str],
+    shows_progress: bool = False,
 ) -> LogBatches:
     """Yield the logs of a workspace that match, newest first.
 
@@ -55,10 +66,12 @@ async def matching_logs(
     """
     client, detector = connection
     lower = int((now - (flags.since or DEFAULT_SINCE)) * 1000)
-    with report_failure(workspace, unread):
+    with report_failure(workspace, unread), closing(ProgressLine(sys.stderr)) as progress:
+        progress.start(workspace, client.quota_wait)
         feed = await detector.resolve_feed(flags.feed, client, state_generation=None)
         require_retained(flags.since, feed)
-        async for page in read_logs(ListReader(client, feed, query(flags, feed)), feed, lower):
+        reader = ListReader(client, feed, query(flags, feed), progress if shows_progress else None)
+        async for page in read_logs(reader, feed, lower):
             yield [WorkspaceLog(workspace, log) for log in page if matches(flags, log)]
 
 
@@ -91,7 +104,7 @@ async def print_logs(batches: LogBatches, flags: CommandFlags, terminal: Termina
         print_records(selection, flags.format, table, log_row, fields, is_first=not count)
         count += len(selection)
         if flags.limit and count >= flags.limit:
-            warn(f"these are the newest {count:,}; --limit 0 shows all")
+            warn(f"stopped at --limit {count}; --limit 0 shows all")
             return
     if not count:
         warn("no log matches")
@@ -104,6 +117,10 @@ async def _print_counts(batches: LogBatches, flags: CommandFlags, terminal: Term
         cells = [log_row(item).cells for item in batch]
         counts.update(tuple(each[name.upper()] for name in flags.by) for each in cells)
     rows = counts.most_common(flags.limit or None)
+    if not rows:
+        warn("no log matches")
+    elif len(rows) < len(counts):
+        warn(f"these are the {len(rows):,} most frequent of {len(counts):,}; --limit 0 shows all")
     records = [{"logs": str(number), **dict(zip(flags.by, values, strict=True))} for values, number in rows]
     columns = ("LOGS>", *map(str.upper, flags.by))
     print_records(
@@ -132,7 +149,7 @@ def matches(flags: CommandFlags, log: LogView) -> bool:
         not log.is_own
         and _equals(flags.platform, log.platform)
         and (_equals(flags.action, log.action) or flags.action == log.row.get("action"))
-        and (not (flags.status and log.status) or any(_equals(status, log.status) for status in flags.status))
+        and (not flags.status or any(_equals(each, log.status or row_text(log.row, "status")) for each in flags.status))
         and (
             flags.account is None or _normalize(flags.account) in (_normalize(log.username), _normalize(log.account_id))
         )

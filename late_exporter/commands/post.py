@@ -42,14 +42,16 @@ class PostHistory(NamedTuple):
 
 
 def post(context: CommandContext) -> int:
-    history = run_interruptible(_find_history(context))
+    unread = list[str]()
+    history = run_interruptible(_find_history(context, unread))
     is_json = context.flags.format == "json"
-    return write_lines([json_line(json_document(history))] if is_json else render_text(history, Terminal.detect()))
+    lines = [json_line(json_document(history))] if is_json else render_text(history, Terminal.detect())
+    return write_lines(lines, int(bool(unread)))
 
 
-async def _find_history(context: CommandContext) -> PostHistory:
+async def _find_history(context: CommandContext, unread: list[str]) -> PostHistory:
     """Return the logs of the post in the first workspace that has any; raise LateError if none has."""
-    post_id, unread = context.args[0], list[str]()
+    post_id = context.args[0]
     if not is_post_id(post_id):
         raise ConfigError("POST_ID: not the id of a post")
     async with connect_workspaces(context) as connections:
@@ -58,8 +60,9 @@ async def _find_history(context: CommandContext) -> PostHistory:
                 feed = await detector.resolve_feed("publishing", client, state_generation=None)
                 if (history := await fetch_history(client, feed, post_id, workspace)).logs:
                     return history
+    names = ", ".join(name for name in connections if name not in unread) or "what could be read"
     retention = "the API keeps logs for 90 days, in generation late 7"
-    raise LateError(f"no logs of a post {post_id} in {', '.join(connections)}; {retention}")
+    raise LateError(f"no logs of a post {post_id} in {names}; {retention}")
 
 
 async def fetch_history(client: LateClient, feed: Feed, post_id: str, workspace: str) -> PostHistory:

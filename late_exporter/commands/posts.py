@@ -69,7 +69,8 @@ async def find_posts(
             due_posts = _due_posts(workspace, connection[0], now, is_pending=flags.pending)
             outcomes += [post async for post in due_posts if flags.platform in (None, post.platform)]
     if "failed" in kinds and workspace not in unread:
-        outcomes += await _failed_posts(matching_logs(workspace, connection, flags, now=now, unread=unread))
+        logs = matching_logs(workspace, connection, flags, now=now, unread=unread, shows_progress=True)
+        outcomes += await _failed_posts(logs)
     return outcomes
 
 

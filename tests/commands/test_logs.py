@@ -74,7 +74,7 @@ async def test_reading_stops_at_the_limit(limit: int, requests: int) -> None:
     harness = LogsHarness()
     harness.world.publish(500, over=HOUR)
 
-    assert f"late-exporter: these are the newest {limit}; --limit 0 shows all\n" == await harness.show(limit=limit)
+    assert f"late-exporter: stopped at --limit {limit}; --limit 0 shows all\n" == await harness.show(limit=limit)
     assert limit == len(harness.lines)
     assert requests == len(harness.api.requests)
 
@@ -147,6 +147,15 @@ def test_values_match_as_a_whole(flags: dict[str, Any], *, expected: bool) -> No
     assert expected == matches(CommandFlags.model_validate(flags), log)
 
 
+def test_a_disconnect_has_a_status() -> None:
+    """The API gives one to every event, also to those that the metrics know none of."""
+    row = {"type": "connections", "action": "account.disconnected", "platform": "x", "status": "success"}
+    (log,) = parse_rows(GENERATIONS["zernio"]["connections"], row)
+    assert [True, False] == [
+        matches(CommandFlags.model_validate({"status": each}), log) for each in ("success", "failed")
+    ]
+
+
 FAILURE = {"errorCode": "X", "errorMessage": "bad", "platformPostUrl": "u"}
 WEBHOOK = {"type": "webhooks", "action": "webhook.delivered", "status": "failed", "status_code": 500, "endpoint": "a/b"}
 TABLES = {
@@ -213,8 +222,9 @@ async def test_logs_are_counted_by_their_values() -> None:
 
     await harness.show(format="table")
     assert ["LOGS  ACCOUNT  ERROR", "   3  acc1     X", "   2  acc1     no"] == harness.lines
-    await harness.show(limit=1)
+    assert "late-exporter: these are the 1 most frequent of 2; --limit 0 shows all\n" == await harness.show(limit=1)
     assert [{"logs": "3", "account": "acc1", "error": "X"}] == harness.rows
+    assert "late-exporter: no log matches\n" == await harness.show(platform="myspace")
 
 
 async def test_older_logs_of_zernio_cost_no_request() -> None:

@@ -194,4 +194,6 @@ def test_a_post_is_searched_in_all_workspaces(
     assert 1 == cli.main(["post", "p1", "--api.base-url=http://127.0.0.1:1"])
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("late-exporter: error: default: no connection to 127.0.0.1:1")
-    assert second.startswith("late-exporter: error: no logs of a post p1 in default; the API keeps logs for 90 days")
+    assert second.startswith(
+        "late-exporter: error: no logs of a post p1 in what could be read; the API keeps logs for 90 days"
+    )
