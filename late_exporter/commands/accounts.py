@@ -72,8 +72,12 @@ def parse_accounts(text: str, now: float) -> Sequence[Account]:
         raise LateError("the response is not that of a late-exporter of this version") from None
     for account in by_identity.values():
         account["state"] = _state_of(account, now)
-    order = sorted(by_identity.items(), key=lambda item: (STATES.index(item[1]["state"]), item[0]))
-    return [account for _, account in order]
+    return [account for _, account in sorted(by_identity.items(), key=lambda item: (*_urgency(item[1], now), item[0]))]
+
+
+def _urgency(account: Account, now: float) -> tuple[int, float]:
+    expiry = account.get("token_expiry_timestamp_seconds", math.inf)
+    return STATES.index(account["state"]), expiry if expiry < now + SOON else math.inf
 
 
 def _apply(account: Account, name: str, labels: Mapping[str, str], value: float) -> None:

@@ -81,7 +81,10 @@ def fetch(context: CommandContext, path: str, *, accept: str) -> bytes:
 def _request(
     address: Address | UnixPath, path: str, headers: Mapping[str, str], *, secure: bool, timeout: float
 ) -> tuple[int, bytes]:
-    """Return status and body of a response, cut at MAX_RESPONSE; raise LateError if it takes longer than the timeout.
+    """Return status and body of a response, cut at MAX_RESPONSE.
+
+    Raises:
+        LateError: A connection, a read, or the whole body takes longer than the timeout in seconds.
 
     A status of UNAUTHORIZED may also mean that the server requires a client certificate.
     """

@@ -41,6 +41,8 @@ ACCOUNTS = """\
 late_account_info{workspace="a",platform="x",account_id="1",username="@one"} 1
 late_account_info{workspace="a",platform="tiktok",account_id="2",username="unknown"} 1
 late_account_info{workspace="b",platform="x",account_id="3",username="@\\u001b[31m"} 1
+late_account_info{workspace="a",platform="bluesky",account_id="5",username="@five"} 1
+late_account_info{workspace="a",platform="threads",account_id="6",username="@six"} 1
 # TYPE late_account_logs_total counter
 late_account_logs_total{workspace="a",platform="x",account_id="1",status="success"} 1200
 late_account_logs_total{workspace="a",platform="x",account_id="1",status="failed"} 7
@@ -52,6 +54,8 @@ late_account_last_success_timestamp_seconds{workspace="a",platform="x",account_i
 late_account_needs_reconnect{workspace="b",platform="x",account_id="3"} 1
 # TYPE late_account_can_post gauge
 late_account_can_post{workspace="acme",platform="linkedin",account_id="4"} 0
+# TYPE late_account_token_expiry_timestamp_seconds gauge
+late_account_token_expiry_timestamp_seconds{workspace="a",platform="threads",account_id="6"} 1764000000
 # TYPE late_account_cooldown_until_timestamp_seconds gauge
 late_account_cooldown_until_timestamp_seconds{workspace="a",platform="tiktok",account_id="2"} 1763993602
 """
@@ -62,6 +66,8 @@ reconnect  x         @\u001b[31m      0 of 0         0  -             b, 3
 blocked    linkedin  4                0 of 0         0  -             acme, 4, Missing scope w_organization
 cooldown   tiktok    2                0 of 0         0  -             a, 2, in cooldown for 10 min
 failing    x         @one         7 of 1,207         5  1 min ago     a, 1
+ok         threads   @six             0 of 0         0  -             a, 6, token expires in 1 h
+ok         bluesky   @five            0 of 0         0  -             a, 5
 """
 
 
