@@ -35,6 +35,7 @@ from late_exporter.health import Condition
 from late_exporter.ingest.status_poller import StatusConfig, disabling_reason, fetch_status
 from late_exporter.ingest.steps import perform
 from late_exporter.model import Scope
+from late_exporter.series import LatestValue, Series, SetLatest
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.schema import require_writable
 from late_exporter.store.snapshot import Snapshot
@@ -126,7 +127,7 @@ async def check_api(
         status: Configuration of the status feeds.
         clock: Local clock.
     """
-    skew, is_answering = 0.0, True
+    skew, is_answering, gauges = 0.0, True, dict[Series, LatestValue]()
     for name in feeds:
         recorded = recorded_generations.get(name)
         try:
@@ -148,22 +149,30 @@ async def check_api(
         yield CheckResult("error", "generation", message, "use --api.generation auto")
     if is_answering:
         for name in status.feeds:
-            yield await _check_status_feed(client, name, status, clock())
+            yield await _check_status_feed(client, name, status, clock(), gauges)
     if abs(skew) > MAX_SKEW:
         message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
         yield CheckResult("warning", "clock", message, "synchronize it, otherwise alerts on age are off by as much")
 
 
-async def _check_status_feed(client: LateClient, name: str, config: StatusConfig, now: float) -> CheckResult:
-    """Refresh a status feed and return what it reports; if it fails, logs are counted nevertheless."""
+async def _check_status_feed(
+    client: LateClient, name: str, config: StatusConfig, now: float, gauges: dict[Series, LatestValue]
+) -> CheckResult:
+    """Refresh a status feed and return what it reports; if it fails, logs are counted nevertheless.
+
+    ``gauges`` are those of the feeds before, which name accounts; its own are added.
+    """
     subject, feed = f"status feed {name}", config.feeds[name]
-    context = RefreshContext(workspace="", now=int(now * 1000), max_accounts=config.max_accounts, rejected_values=set())
+    context = RefreshContext(
+        workspace="", now=int(now * 1000), max_accounts=config.max_accounts, rejected_values=set(), previous=gauges
+    )
     try:
         reports = await perform(feed.refresh(context), partial(fetch_status, client, feed))
     except errors.ApiError as exc:
         is_off = bool(disabling_reason(exc))
         hint = "leave it out of --status.feeds, or grant the key the right" if is_off else ""
         return CheckResult("warning", subject, f"off: {exc}" if is_off else str(exc), hint)
+    gauges |= {(it.family, it.labels): LatestValue(it.at, it.value) for it in reports if isinstance(it, SetLatest)}
     findings = list(condition_findings([each for each in reports if isinstance(each, Condition)], now))
     level: Level = "warning" if problems_in(findings) else "ok"
     return CheckResult(level, subject, "; ".join(each.line for each in findings) or "nothing to report")
@@ -175,7 +184,8 @@ def check_quota(client: LateClient, required_rate: float, quota_share: float) ->
     if quota is None:
         return
     limit = min(quota.limit * quota_share, left_by_others(quota.limit, quota_share, quota.customer_requests))
-    others = f", other programs use about {quota.customer_requests:,}" if quota.customer_requests else ""
+    users = "others, such as a running exporter,"
+    others = f", {users} use about {quota.customer_requests:,}" if quota.customer_requests else ""
     message = f"{quota.limit:,} requests per minute{others}; polling takes about {required_rate:,.1f}"
     if required_rate <= limit:
         yield CheckResult("ok", "quota", message)
@@ -230,12 +240,12 @@ def check_state(url: str, password_file: Path | None = None) -> CheckResult:
             message = f"{database.name}: there is no state; it will be created"
             if not is_postgres(url):
                 folder = next(each for each in Path(database.name).absolute().parents if each.exists())
-                if not os.access(folder, os.W_OK):
+                if not (folder.is_dir() and os.access(folder, os.W_OK)):
                     return CheckResult("error", "state", f"{database.name}: this user cannot write to {folder}", hint)
                 return CheckResult("ok", "state", message)
         require_writable(database)
     except errors.StoreError as exc:
-        return CheckResult("error", "state", str(exc), hint)
+        return CheckResult("error", "state", str(exc), hint if isinstance(exc.__cause__, OSError) else "")
     return CheckResult("ok", "state", message)
 
 
