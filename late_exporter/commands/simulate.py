@@ -27,7 +27,8 @@ INSTRUCTIONS = """\
 
   export LATE_API_KEY={key}
   export LATE_EXPORTER_API__BASE_URL={url}
-  late-exporter {commands}"""
+  {steps}"""
+DEMO_STEPS = ("late-exporter status", "late-exporter accounts", "late-exporter posts --failed --since 1h")
 DEMO_INCIDENTS: tuple[Incident, ...] = ("platform-outage", "revoked-token")
 DEMO_LEAD = 900.0  # seconds since the demo's incidents began, so that its first minute already shows something
 
@@ -72,14 +73,14 @@ async def _serve_simulator(context: CommandContext, bound: socket.socket, *, is_
     )
     url = url_of(bound)
     log.get_logger("late_exporter").info("simulating the Zernio API", address=url, logs=len(world.publishing.rows))
-    about, steps = "It accepts any key of sk_ or zrk_ and 64 hexadecimal digits", ["check", "run"]
+    about = "It accepts any key of sk_ or zrk_ and 64 hexadecimal digits"
+    steps = ["late-exporter check", "late-exporter run"]
     if is_demo:
-        about = f"The status page is at {context.settings.web.listen_address[0]}, the metrics at /metrics"
-        steps = ["status", "accounts", "posts --failed --since 1h"]
+        address = context.settings.web.listen_address[0]
+        about = f"The status page is at {address}, the metrics at /metrics"
+        steps = [f"export LATE_EXPORTER_WEB__LISTEN_ADDRESS={address}", *DEMO_STEPS]
     with suppress(OSError):  # No one has to read them.
-        write_line(
-            INSTRUCTIONS.format(about=about, key=KEY, url=f"{url}/api", commands="\n  late-exporter ".join(steps))
-        )
+        write_line(INSTRUCTIONS.format(about=about, key=KEY, url=f"{url}/api", steps="\n  ".join(steps)))
     await serve(api, [bound])
 
 
