@@ -48,7 +48,7 @@ def test_few_file_descriptors(late: LateServer, tmp_path: Path, limit: int) -> N
     with program:
         assert 1 == program.wait_exit()
     assert [
-        f"late-exporter: error: RLIMIT_NOFILE is {limit}; at least 32 are needed, raise it with ulimit -n"
+        f"late-exporter: error: RLIMIT_NOFILE is {limit}; at least 48 are needed, raise it with ulimit -n"
     ] == program.stderr.splitlines()
     assert not Path(state(program)).exists()
 
