@@ -1109,8 +1109,8 @@ and
         title=f"{_ON}{_NAME} {state} for another {_DURATION}",
         description=(
             f"{_WORKSPACE}: {_ON_PLATFORM} is {state} for another {_DURATION}, a penalty of the"
-            " API for failed posts. Posts that were scheduled before its end failed when it started: schedule them"
-            " again for later. New posts and retries are refused until then."
+            " API for failed posts. Posts that were scheduled before its end failed when it started, without a log:"
+            " find them in Zernio, and schedule them again for later. New posts and retries are refused until then."
         ),
         command=f"late-exporter logs{_WORKSPACE_FLAG}{_ACCOUNT_FLAG} --status failed --since 1d",
         dashboard_path=ACCOUNT_DASHBOARD,

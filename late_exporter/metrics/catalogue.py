@@ -177,7 +177,7 @@ _FAMILIES = (
     _histogram("late_exporter_log_lag_seconds", "feed", buckets=LAG_BUCKETS,
             help="Time from the creation of a log until it was counted, in seconds, excluding the first sync."),
     _counter("late_exporter_entries_rejected_total", "feed reason",
-            help="Logs that could not be counted because they have no usable id, counted once each."),
+            help="Logs that could not be counted because they have no usable id or time, counted once each."),
     _counter("late_exporter_api_schema_drift_total", "feed field kind",
             help="Logs with a field that is undocumented or missing, or has an undocumented type or value, counted "
                  "once in each status they were seen in."),
