@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from late_exporter.errors import ConfigError
@@ -31,11 +30,9 @@ def certificate_context(environ: Mapping[str, str] = os.environ) -> ssl.SSLConte
             raise ConfigError(f"SSL_CERT_FILE: {file}: contains no readable certificate") from None
         except OSError as exc:
             raise ConfigError(f"SSL_CERT_FILE: {file}: {exc.strerror}") from None
-    if folder:
-        if not any(Path(each).is_dir() for each in folder.split(os.pathsep)):
-            raise ConfigError(f"SSL_CERT_DIR: {folder}: there is no such folder")
-        return ssl.create_default_context(capath=folder)
-    return True
+    if folder and not any(map(os.path.isdir, folder.split(os.pathsep))):  # also of a folder that may not be read
+        raise ConfigError(f"SSL_CERT_DIR: {folder}: there is no such folder")
+    return ssl.create_default_context(capath=folder) if folder else True
 
 
 def _is_proxy(value: str) -> bool:

@@ -43,7 +43,6 @@ CHECK_SECONDS = 30.0
 
 JITTER = 0.1
 
-
 MAX_CONDITIONS = 1000
 """Conditions of a feed that are kept for the status page."""
 
@@ -180,7 +179,7 @@ class StatusPoller:
     """Refresh the status feeds of one workspace until cancelled, one request at a time.
 
     Args:
-        defer: Save increments with the next commit of the workspace.
+        defer: Leaves increments to the next commit of the workspace.
         pace: Pace of the status requests of the key.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
@@ -45,12 +45,12 @@ def require_access(scope: Message, workspace: str | None = None) -> None:
         raise AccessError(HTTPStatus.FORBIDDEN, "not allowed for a user who is bound to workspaces")
 
 
-def select_workspaces(scope: Message, existing: Collection[str]) -> Sequence[str] | None:
+def select_workspaces(scope: Message, existing: Callable[[], Collection[str]]) -> Sequence[str] | None:
     """Return the workspaces whose metrics a request is about, sorted, or None if it is about everything.
 
     Args:
         scope: Request; its query may name workspaces with ``workspace``.
-        existing: Names of all workspaces.
+        existing: Returns the names of all workspaces.
 
     Raises:
         AccessError: The user may not see one of them, or one does not exist. Users who are bound to workspaces do not
@@ -63,6 +63,6 @@ def select_workspaces(scope: Message, existing: Collection[str]) -> Sequence[str
         return None if allowed is None else sorted(allowed)
     for name in names:
         require_access(scope, name)
-        if name not in existing:
+        if name not in existing():
             raise AccessError(HTTPStatus.NOT_FOUND, "unknown workspace")
     return sorted(set(names))

@@ -188,7 +188,7 @@ def _platform_findings(platform: PlatformHealth, recent_since: float | None, now
         text = f"{recent.failed:,} of {recent.final:,} attempts on {name} failed in the {window}"
         yield Finding(kind="platform", tone=tone, text=text)
     if verdicts.is_stuck(platform, now) and platform.oldest_pending is not None:
-        age = human_duration(now - platform.oldest_pending, rough=True)
+        age = human_duration(now - platform.oldest_pending)
         yield Finding(kind="pending", tone="warn", text=f"a post on {name} has been pending for {age}")
 
 
@@ -223,7 +223,7 @@ def _status_feed_findings(feeds: Iterable[StatusFeedHealth], known_causes: Conta
 def _polling_finding(feeds: Sequence[FeedHealth]) -> Finding:
     """Return how the polling of feeds is."""
     if not feeds:
-        return Finding(kind="feed", tone="idle", text="no feed is configured")
+        return Finding(kind="feed", tone="idle", text="no feed is polled by this process")
     statuses = [verdicts.polling_state(feed) for feed in feeds]
     worst = min(statuses, key=list(PollingState).index)
     count, total = statuses.count(worst), plural(len(statuses), "feed")

@@ -33,7 +33,7 @@ def create_metrics_app(
     whole_lock, part_lock = asyncio.Lock(), asyncio.Lock()
 
     async def metrics(scope: Message) -> Reply:
-        selected = select_workspaces(scope, names())
+        selected = select_workspaces(scope, names)
         visible = await visible_workspaces() if visible_workspaces is not None else None
         request = BodyRequest.of(get_header(scope, b"accept"), get_header(scope, b"accept-encoding"), selected, visible)
         body = exposition.find_body(request)

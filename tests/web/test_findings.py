@@ -174,7 +174,7 @@ def test_thresholds_are_those_of_the_alerts() -> None:
 @pytest.mark.parametrize(
     ("tone", "sentence", "feeds"),
     [
-        ("idle", "No feed is configured", []),
+        ("idle", "No feed is polled by this process", []),
         ("busy", "2 of 2 feeds are in the first sync", [SYNCING] * 2),
         ("busy", "1 of 2 feeds is in the first sync", [SYNCING, WAITING]),
         ("busy", "1 of 2 feeds is catching up", [feed(gaps=1), feed()]),
