@@ -34,10 +34,10 @@ class ObservedExemplar(NamedTuple):
 
     @property
     def is_valid(self) -> bool:
-        """Whether parsers accept it."""
-        characters = sum(len(name) + len(text) for name, text in dict(self.exemplar.labels).items())
+        """Whether parsers accept it; that of prometheus_client takes no escaped quote."""
+        text = "".join(name + value for name, value in dict(self.exemplar.labels).items())
         is_finite = math.isfinite(self.exemplar.timestamp) and not math.isnan(self.value)
-        return characters <= MAX_EXEMPLAR_CHARACTERS and is_finite
+        return len(text) <= MAX_EXEMPLAR_CHARACTERS and '"' not in text and is_finite
 
     def __str__(self) -> str:
         labels = ",".join(f'{name}="{_escape(text)}"' for name, text in sorted(dict(self.exemplar.labels).items()))

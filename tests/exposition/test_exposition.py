@@ -195,13 +195,14 @@ def test_created_is_off_by_default() -> None:
     ("family_name", "value", "exemplar"),
     [
         ("posts_total", 1.0, Exemplar((("log_id", "x" * 123),), 1.0)),
+        ("posts_total", 1.0, Exemplar((("log_id", 'x"'),), 1.0)),
         ("posts_total", 1.0, Exemplar((), math.inf)),
         ("posts_total", math.nan, Exemplar((), 1.0)),
         ("up", 1.0, Exemplar((), 1.0)),
     ],
 )
 def test_invalid_exemplars_are_omitted(family_name: str, value: float, exemplar: Exemplar) -> None:
-    """An exemplar of more than 128 characters, without a finite time or value, or of a gauge is omitted."""
+    """An exemplar that is too long, with a quote, without a finite time or value, or of a gauge is omitted."""
     exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1), ("up", ("w", "x")): SeriesState(1)})
     exposition.add_exemplar(family_name, ("w", "x"), value, exemplar)
     assert not any(" # " in line for line in lines(exposition, OPENMETRICS))

@@ -14,6 +14,7 @@ from tests.fuzz.whole_path import LISTS, Rows, encode, follow, page_of, text_of
 pytestmark = pytest.mark.fuzz
 
 PARTS = ("logs", "pagination", "total", "hasMore", "errorCode", "code", "username", "tokenExpiresAt")
+MEMBERS = ("postId", "attemptNumber", "accountUsername", "scheduledFor", "errorCode", "tokenExpiresAt")
 FIELDS = sorted({name for kind in LISTS for name in Rows(*kind).names}.union(PARTS))
 
 numbers = (
@@ -48,8 +49,14 @@ json_texts = st.recursive(
     ),
     max_leaves=8,
 )
-texts = json_texts | st.builds(
-    nested, scalars, st.sampled_from([1, 50, 99, 100, 101, 500, 995, 3000]), st.sampled_from(["[", '{"a":'])
+members = st.tuples(st.sampled_from(MEMBERS).map(encode), scalars | numbers.map(encode) | st.just('"007"'))
+objects_in_texts = st.lists(members, min_size=1, max_size=3).map(text_of).map(encode)
+texts = (
+    json_texts
+    | objects_in_texts
+    | st.builds(
+        nested, scalars, st.sampled_from([1, 50, 99, 100, 101, 500, 995, 3000]), st.sampled_from(["[", '{"a":'])
+    )
 )
 changes = st.lists(st.tuples(st.integers(0, 20), texts), max_size=6)
 
