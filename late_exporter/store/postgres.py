@@ -48,7 +48,7 @@ SETTINGS = (
     " set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '10000', false),"
     " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
     " ELSE current_setting('synchronous_commit') END, false), set_config('late_exporter.session', ?, false),"
-    " pg_is_in_recovery()"
+    " current_setting('transaction_read_only')"
 )
 
 # A pooler in transaction mode lends the session of another client, or one of this client to another.
@@ -190,9 +190,9 @@ class PostgresDatabase:
         self._connection = self._open(self.session_name)
         with self.reading() as session:
             (row,) = session.execute(SETTINGS, (self.session_name,))
-        if row[-1]:  # It has other locks than its primary.
+        if row[-1] == "on":  # A standby has other locks than its primary; others could not poll what this one locks.
             self.close()
-            raise StoreError(f"{self.name}: the server is a standby; {REMEDIES['25006']}")
+            raise StoreError(f"{self.name}: {REMEDIES['25006']}")
 
     def lock_state(self, *, is_shared: bool = False) -> None:
         """Lock the whole state for this process, or for all replicas; raise StoreInUse if that cannot be."""

@@ -129,6 +129,16 @@ def test_a_snapshot_that_is_read_for_a_long_time(url: str, monkeypatch: pytest.M
 # What the server must be
 
 
+READ_ONLY = "the server is read-only, as a standby, during a failover or by default_transaction_read_only"
+
+
+def test_a_user_who_may_only_read_is_refused(url: str) -> None:
+    """It would lock workspaces that it cannot poll, and keep them from other replicas."""
+    open_store(url).close()
+    with pytest.raises(StoreError, match=READ_ONLY):
+        open_store(f"{url}{'&' if '?' in url else '?'}options=-c%20default_transaction_read_only%3Don", is_shared=True)
+
+
 def test_a_standby_is_refused(postgres: Cluster, url: str) -> None:
     """It has other locks than its primary, which may have been promoted or not."""
     open_store(url).close()
@@ -136,7 +146,7 @@ def test_a_standby_is_refused(postgres: Cluster, url: str) -> None:
     assert programs is not None
     with running_cluster(programs, primary_port=postgres.port) as standby:
         at_standby = url.replace(f":{postgres.port}/", f":{standby.port}/")
-        with pytest.raises(StoreError, match="the server is a standby; the server is read-only, as a standby"):
+        with pytest.raises(StoreError, match=READ_ONLY):
             open_store(at_standby)
         with Snapshot(at_standby) as snapshot:
             assert [] == snapshot.scopes
