@@ -98,7 +98,7 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LateTokenExpiring", URGENT, "LateTokenExpiring", ACCOUNT, SUPPRESSED),
 ]
 
-ALERT_LABELS = {"alertname": "LateTokenExpiring", "username": "A+B & co"}
+ALERT_LABELS = {"alertname": "LateTokenExpiring", "username": "@acme", "webhook": "A+B & co"}
 ANNOTATIONS = {
     "title": "tiktok: token of <!channel> expires in 2d",
     "description": "The token of <!channel> & co expires.",
@@ -157,11 +157,11 @@ SLACK = f"""\
 A token expires.
 
 • The token of &lt;!channel&gt; &amp; co expires.
-Since 2026-11-24 16:00 UTC · <http://g/d/one|Dashboard> · <{SILENCE}%2Cusername%3D%22A%2BB%20%26%20co%22%7D|Silence>
+Since 2026-11-24 16:00 UTC · <http://g/d/one|Dashboard> · <{SILENCE}%2Cwebhook%3D%22A%2BB%20%26%20co%22%7D|Silence>
 `late-exporter logs --workspace acme`
 
 • Last report: The token of [Bakery](http://x) expires.
-Resolved at 15:30 UTC, firing since 2026-11-24 15:00 UTC · <http://g/d/two|Dashboard> · <{SILENCE}%7D|Silence>
+Resolved at 15:30 UTC, firing since 2026-11-24 15:00 UTC · <http://g/d/two|Dashboard>
 
 <http://r/LateTokenExpiring.md|What to do>"""
 
@@ -172,12 +172,11 @@ A token expires.
   Since 2026-11-24 16:00 UTC
   Run: late-exporter logs --workspace acme
   Dashboard: http://g/d/one
-  Silence: {SILENCE}%2Cusername%3D%22A%2BB%20%26%20co%22%7D
+  Silence: {SILENCE}%2Cwebhook%3D%22A%2BB%20%26%20co%22%7D
 
 - Last report: The token of [Bakery](http://x) expires.
   Resolved at 15:30 UTC, firing since 2026-11-24 15:00 UTC
   Dashboard: http://g/d/two
-  Silence: {SILENCE}%7D
 
 What to do: http://r/LateTokenExpiring.md"""
 
@@ -185,10 +184,10 @@ TEAMS = f"""\
 A token expires.
 
 - The token of !channel & co expires. Since 2026-11-24 16:00 UTC. Run: `late-exporter logs --workspace acme` \
-[Dashboard](http://g/d/one), [Silence]({SILENCE}%2Cusername%3D%22A%2BB%20%26%20co%22%7D)
+[Silence]({SILENCE}%2Cwebhook%3D%22A%2BB%20%26%20co%22%7D) [Dashboard](http://g/d/one)
 
 - Last report: The token of Bakery(http://x) expires. Resolved at 15:30 UTC, firing since 2026-11-24 15:00 UTC. \
-[Dashboard](http://g/d/two), [Silence]({SILENCE}%7D)
+[Dashboard](http://g/d/two)
 
 [What to do](http://r/LateTokenExpiring.md)"""
 
