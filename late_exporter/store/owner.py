@@ -94,18 +94,15 @@ class WorkspaceOwner:
             StoreError: The session was lost, or the state cannot be read.
         """
         ownership, offload = self._ownership, self._offload
-        kept = await offload(ownership.reconnect)
-        if lost := self._shown_since.keys() - kept:
-            await self._poll_only(kept)
-            self._count("lost", lost)
+        await self._stop("lost", self._shown_since.keys() - await offload(ownership.reconnect))
         self._view = await offload(ownership.look, self._groups())
         if self._view.give:
-            await self._poll_only(kept - self._view.give)
+            await self._stop("released", self._shown_since.keys() & self._view.give)
             await offload(ownership.give, self._view.give)
-            self._count("released", self._view.give)
         owned = await offload(ownership.take, self._view.take)
         if claimed := owned - self._shown_since.keys():
-            await self._poll_only(owned)
+            await self._poll({*self._shown_since, *claimed})
+            self._shown_since |= dict.fromkeys(claimed, time.monotonic())
             self._count("claimed", claimed)
         self._view = self._view._replace(unowned=[name for name in self._view.unowned if name not in owned])
         if self._failure:
@@ -129,12 +126,12 @@ class WorkspaceOwner:
         """Return the replicas, and who owns what."""
         return self._view.health(self._ownership.session_name)
 
-    async def _poll_only(self, names: AbstractSet[str]) -> None:
-        """Poll some workspaces and no others; those that others may own from now on are not shown any more."""
-        self._shown_since = {name: since for name, since in self._shown_since.items() if name in names}
-        await self._poll(names)
-        now = time.monotonic()
-        self._shown_since = {name: self._shown_since.get(name, now) for name in names}
+    async def _stop(self, kind: str, names: AbstractSet[str]) -> None:
+        """Stop polling and showing workspaces that others may own from now on; loads none, so that it cannot fail."""
+        if names:
+            self._shown_since = {name: since for name, since in self._shown_since.items() if name not in names}
+            await self._poll({*self._shown_since})
+            self._count(kind, names)
 
     def _count(self, kind: str, names: AbstractSet[str]) -> None:
         """Count and log workspaces that were claimed, released or lost."""

@@ -96,15 +96,15 @@ class ReloadHarness:
         return client, GenerationDetector("late", logger=NullLogger())
 
     @asynccontextmanager
-    async def opened(self, owned: AbstractSet[str] | None = None) -> AsyncIterator[Exporter]:
+    async def opened(self, owned: AbstractSet[str] | None = None, url: str = "sqlite://") -> AsyncIterator[Exporter]:
         """Open the exporter with its publisher, without polling; that of a replica has some workspaces only."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.http)
-            offload = create_offload(stack.enter_context(ThreadPoolExecutor(1)))
+            self.offload = create_offload(stack.enter_context(ThreadPoolExecutor(1)))
             new_settings = self.read()
-            self.store = await offload(open_store, new_settings.state.url)
-            stack.push_async_callback(offload, self.store.close)
-            self.exporter = Exporter(new_settings, self.store, offload, self.connect, owned=owned)
+            self.store = await self.offload(open_store, url)
+            stack.push_async_callback(self.offload, self.store.close)
+            self.exporter = Exporter(new_settings, self.store, self.offload, self.connect, owned=owned)
             await self.exporter.restore()
             watcher = WebConfigWatcher(new_settings.web_config, NullLogger())
             self.control = Reloader(self.read, self.exporter, watcher)
@@ -114,9 +114,9 @@ class ReloadHarness:
             publishing.cancel()
 
     @asynccontextmanager
-    async def running(self, owned: AbstractSet[str] | None = None) -> AsyncIterator[Self]:
+    async def running(self, owned: AbstractSet[str] | None = None, url: str = "sqlite://") -> AsyncIterator[Self]:
         """Run the exporter."""
-        async with self.opened(owned) as exporter, asyncio.TaskGroup() as group:
+        async with self.opened(owned, url) as exporter, asyncio.TaskGroup() as group:
             exporter.start(group)
             yield self
             for unit in exporter.pipeline.workspaces.values():

@@ -1,0 +1,76 @@
+"""An exporter polls and shows what its session owns, also if some of it cannot be read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from late_exporter.errors import StoreError
+from late_exporter.store import open_store
+from late_exporter.store.owner import WorkspaceOwner
+from late_exporter.store.ownership import Ownership
+from tests.app.test_reload import ReloadHarness
+from tests.support.clock import DAY, VirtualClock
+from tests.support.loggers import NullLogger
+from tests.support.postgres import Cluster
+from tests.support.store import commit, execute, observation
+from tests.support.world import World
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> ReloadHarness:
+    """Return an exporter of two workspaces, with 30 logs each."""
+    worlds = {name: World(VirtualClock(time.time())) for name in ("acme", "beta")}
+    for world in worlds.values():
+        world.publish(30, over=DAY)
+    harness = ReloadHarness(tmp_path, worlds)
+    harness.write(*worlds)
+    return harness
+
+
+@asynccontextmanager
+async def running(harness: ReloadHarness, url: str, groups: dict[str, str]) -> AsyncIterator[WorkspaceOwner]:
+    """Run the exporter on a state in PostgreSQL; it should own the workspaces of some groups, and owns none yet."""
+    async with harness.running(frozenset(), url):
+        yield WorkspaceOwner(
+            Ownership(harness.store, is_shared=False, lease=60.0),
+            poll_only=harness.exporter.own,
+            groups=lambda: groups,
+            registry=harness.exporter.pipeline.registry,
+            offload=harness.offload,
+            lease=60.0,
+            logger=NullLogger(),
+        )
+
+
+async def test_a_lost_workspace_is_loaded_again(
+    postgres: Cluster, harness: ReloadHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it is lost while another one cannot be read; it continues where its last owner has ended."""
+    url, groups = postgres.create_schema(), {"acme": "acme"}
+    async with running(harness, url, groups) as owner:
+        await owner.update()
+        await harness.wait_for_counts(acme=30)
+        groups["beta"] = "beta"
+        with monkeypatch.context() as patch:
+            patch.setattr(harness.store, "series_page", Mock(side_effect=StoreError("no luck")))
+            with pytest.raises(StoreError, match="no luck"):
+                await owner.update()
+            sessions = "FROM pg_stat_activity WHERE application_name LIKE 'late-exporter %'"
+            execute(url, f"SELECT pg_terminate_backend(pid, 60000) {sessions}")
+            with closing(open_store(url)) as other:
+                commit(other, observation("a"))
+            for _ in range(3):
+                with pytest.raises(StoreError):
+                    await owner.update()
+        await owner.update()
+        harness.worlds["acme"].publish(2)
+        await harness.wait_for_counts(acme=33, beta=30)
+        assert {"acme", "beta"} == await owner.shown_workspaces()
