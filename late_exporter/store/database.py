@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 SECONDS, LONG_SECONDS = 5.0, 600.0
-"""Longest time of a transaction, and of one that reads or writes everything; a process that is stopped waits for it."""
+"""Longest time of a transaction, and of one that reads everything; a process that is stopped waits for it."""
 
 VALUES_PER_STATEMENT = 100
 """Values in a list of a statement; always as many, because databases and drivers keep each different statement."""

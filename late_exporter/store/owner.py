@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import partial
@@ -21,6 +21,9 @@ BEAT_SECONDS = 2.0
 """Seconds between two looks at who owns what; shorter if the lease is short."""
 
 BEATS_PER_LEASE = 4
+
+MAX_LOADED = 50
+"""Maximum number of workspaces whose state is loaded at once, well within the longest time of a transaction."""
 
 MAX_LOGGED_NAMES = 10
 
@@ -100,7 +103,7 @@ class WorkspaceOwner:
             await self._stop("released", self._shown_since.keys() & self._view.give)
             await offload(ownership.give, self._view.give)
         owned = await offload(ownership.take, self._view.take)
-        if claimed := owned - self._shown_since.keys():
+        while claimed := sorted(owned - self._shown_since.keys())[:MAX_LOADED]:
             await self._poll({*self._shown_since, *claimed})
             self._shown_since |= dict.fromkeys(claimed, time.monotonic())
             self._count("claimed", claimed)
@@ -133,7 +136,7 @@ class WorkspaceOwner:
             await self._poll({*self._shown_since})
             self._count(kind, names)
 
-    def _count(self, kind: str, names: AbstractSet[str]) -> None:
+    def _count(self, kind: str, names: Collection[str]) -> None:
         """Count and log workspaces that were claimed, released or lost."""
         if self._ownership.is_shared:
             self._registry.add_uncommitted([IncCounter(HANDOVERS, (kind,), amount=len(names))])

@@ -26,7 +26,7 @@ from typing import cast
 
 from late_exporter.errors import StoreError
 from late_exporter.store.cluster import ClusterView
-from late_exporter.store.database import LONG_SECONDS, select_in
+from late_exporter.store.database import select_in
 from late_exporter.store.postgres import LOCKED, PostgresDatabase
 from late_exporter.store.store import ADD_WORKSPACE, Store
 
@@ -131,7 +131,7 @@ class Ownership:
     def _plan(
         self, groups: Mapping[str, str], free: AbstractSet[str], member_count: int
     ) -> tuple[AbstractSet[str], AbstractSet[str]]:
-        """Return the workspaces to take and to give away, so that each replica has the same number of groups."""
+        """Return the workspaces to take and to give away, so that no replica has more than its share of groups."""
         members: dict[str, set[str]] = defaultdict(set)
         for name, group in groups.items():
             members[group].add(name)
@@ -171,7 +171,7 @@ class Ownership:
     def _unchanged(self, names: AbstractSet[str]) -> frozenset[str]:
         """Return the workspaces whose feeds have the revisions that this process has left."""
         feeds = {feed.id: (name, feed) for name in names for feed in self._store.feeds.get(name, {}).values()}
-        with self._database.transaction(seconds=LONG_SECONDS) as session:
+        with self._database.transaction() as session:
             revisions = dict(select_in(session, REVISIONS, [*feeds]))
         changed = set[str]()
         for feed_id, (name, feed) in feeds.items():

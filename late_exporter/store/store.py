@@ -89,7 +89,7 @@ class Store:
         """Return the state of some feeds, which this process owns; they are added if they are not in the state."""
         states: dict[Scope, FeedState] = {}
         feeds: dict[Scope, FeedRow] = {}
-        with self.database.transaction(seconds=LONG_SECONDS) as transaction:
+        with self.database.transaction() as transaction:
             transaction.executemany(ADD_WORKSPACE, [(name,) for name in sorted({scope.workspace for scope in scopes})])
             transaction.executemany(ADD_FEED, [(scope.feed, scope.workspace) for scope in scopes])
             for scope in scopes:

@@ -36,14 +36,22 @@ def start(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Run:
     return start
 
 
-def test_a_stop_while_the_server_hangs(late: LateServer, own_cluster: Cluster, start: Run) -> None:
-    """A process whose server does not answer shows that, and ends when it is told to."""
+@pytest.mark.parametrize("is_standby_gone", [False, True])
+def test_a_stop_while_the_server_hangs(
+    late: LateServer, own_cluster: Cluster, start: Run, *, is_standby_gone: bool
+) -> None:
+    """A process whose server answers nothing, or no commit, is not ready, and ends when it is told to."""
     late.world.publish(50, over=86_400)
     program = start(own_cluster.create_database())
     program.start().wait_ready()
-    own_cluster.signal(signal.SIGSTOP)
+    if is_standby_gone:
+        standby = "ALTER SYSTEM SET synchronous_standby_names = 'gone'", "SELECT pg_reload_conf()"
+        own_cluster.execute(own_cluster.url("postgres"), *standby)
+    else:
+        own_cluster.signal(signal.SIGSTOP)
     try:
-        wait_until(lambda: program.scrape().sum("late_up") == 0, timeout=60)
+        wait_until(lambda: program.get("/-/ready").status == 503, timeout=60)
+        assert 0 == program.scrape().sum("late_up")
         assert 0 == program.stop()
     finally:
         own_cluster.signal(signal.SIGCONT)

@@ -74,3 +74,19 @@ async def test_a_lost_workspace_is_loaded_again(
         harness.worlds["acme"].publish(2)
         await harness.wait_for_counts(acme=33, beta=30)
         assert {"acme", "beta"} == await owner.shown_workspaces()
+
+
+async def test_workspaces_are_loaded_some_at_a_time(
+    postgres: Cluster, harness: ReloadHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no transaction takes long; those that are loaded are shown, whatever happens to the others."""
+    monkeypatch.setattr("late_exporter.store.owner.MAX_LOADED", 1)
+    async with running(harness, postgres.create_schema(), {"acme": "acme", "beta": "beta"}) as owner:
+        with monkeypatch.context() as patch:
+            patch.setattr(harness.store, "series_page", Mock(side_effect=[({}, ""), StoreError("no luck")]))
+            with pytest.raises(StoreError, match="no luck"):
+                await owner.update()
+        assert {"acme"} == await owner.shown_workspaces()
+        await owner.update()
+        assert {"acme", "beta"} == await owner.shown_workspaces()
+        await harness.wait_for_counts(acme=30, beta=30)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any, TypeVar
 
@@ -66,15 +66,24 @@ def test_a_server_that_does_not_answer(proxied: tuple[Proxy, Store], monkeypatch
     assert 2 == log_count(store)
 
 
+def execute_unread(store: Store) -> None:
+    """Execute a statement without reading its result."""
+    with store.database.reading() as session:
+        session.execute("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "use"), [(b"SELECT 1", execute_unread), (b"COMMIT\0", lambda store: store.feed_state(SCOPE))]
+)
 def test_a_server_that_does_not_answer_at_the_end(
-    proxied: tuple[Proxy, Store], monkeypatch: pytest.MonkeyPatch
+    proxied: tuple[Proxy, Store], monkeypatch: pytest.MonkeyPatch, pattern: bytes, use: Callable[[Store], object]
 ) -> None:
-    """Statements whose results nobody reads are waited for when the transaction ends."""
+    """Statements whose results nobody reads are waited for when the transaction ends, also one that loads feeds."""
     proxy, store = proxied
     monkeypatch.setattr("late_exporter.store.postgres.SECONDS", 0.2)
-    proxy.hang()
-    with pytest.raises(StoreError, match="the connection gave no answer in time"), store.database.reading() as session:
-        session.execute("SELECT 1")
+    proxy.hang_at(pattern)
+    with pytest.raises(StoreError, match="the connection gave no answer in time"):
+        use(store)
 
 
 def is_connected(store: Store) -> bool:
