@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.series import Labels
 from late_exporter.store import database_at
-from late_exporter.store.database import LONG_SECONDS, Queries, Transaction
+from late_exporter.store.database import Queries, Transaction
 from late_exporter.store.schema import create_state
 from late_exporter.store.series_rows import series_id
 
@@ -62,23 +63,25 @@ def copy_state(
             raise StoreInUse(f"{database.name}: in use by an exporter; stop it first")
     with source.snapshot() as rows:
         names = _names_to_copy(rows, source.name, workspace)
-        target.connect()
-        try:
-            create_state(target)
-            target.lock_state()
-            with target.transaction(seconds=LONG_SECONDS) as transaction:
-                taken = {name for (name,) in transaction.execute(NAMES)}
-                count = 0
-                for name in names:
-                    if (new := new_name or name) in taken:
-                        raise StoreError(
-                            f"{target.name}: there is a workspace {new} already, and nothing was copied; copy one with"
-                            " --workspace and --as, or into another state"
-                        )
-                    count += _copy_workspace(rows, transaction, name, new)
-                return count
-        finally:
-            target.close()
+    # A snapshot that is open would keep the target from connecting, if it is the same file and is a backup.
+    target.connect()
+    try:
+        create_state(target)
+        target.lock_state()
+        # Each answer has a deadline.
+        with source.snapshot() as rows, target.transaction(seconds=math.inf) as transaction:
+            taken = {name for (name,) in transaction.execute(NAMES)}
+            count = 0
+            for name in names:
+                if (new := new_name or name) in taken:
+                    raise StoreError(
+                        f"{target.name}: there is a workspace {new} already, and nothing was copied; copy one with"
+                        " --workspace and --as, or into another state"
+                    )
+                count += _copy_workspace(rows, transaction, name, new)
+            return count
+    finally:
+        target.close()
 
 
 def _names_to_copy(source: Queries, state: str, workspace: str | None) -> Sequence[str]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 
 from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.model import LogEntry, Scope
-from late_exporter.series import IncCounter, Labels, ObserveHistogram, SeriesValue
-from late_exporter.store import Store, copying, open_store
+from late_exporter.series import IncCounter, Labels, ObserveHistogram, Series, SeriesValue
+from late_exporter.store import Store, copying, database_at, open_store
 from late_exporter.store.copying import copy_state
+from late_exporter.store.database import LONG_SECONDS
 from late_exporter.store.records import Batch, Coverage, Observation
+from late_exporter.store.series_rows import series_id
 from late_exporter.store.snapshot import Snapshot
 from tests.support.store import LOGS, NOW, all_rows, commit_batch, problems
 
@@ -91,6 +95,30 @@ def test_a_workspace_is_copied_beside_others(source: str, target: str) -> None:
         fill(store, "weiß-1", 6)
         assert 6 + 4 == store.feed_state(Scope("weiß-1", "publishing")).log_count
     assert [] == problems(target)
+
+
+def test_a_workspace_is_copied_within_a_state(source: str, tmp_path: Path) -> None:
+    """Also within a backup, which no exporter has opened yet."""
+    if source.startswith("sqlite:"):
+        database_at(source).backup(tmp_path / "backup.db")
+        source = f"sqlite:///{tmp_path}/backup.db"
+    copy_state(source, source, workspace="umbrella", new_name="agency")
+    with Snapshot(source) as snapshot:
+        assert series_of(snapshot, "umbrella") == series_of(snapshot, "agency") != {}
+
+
+def test_a_copy_may_take_any_time(source: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline is that of each answer."""
+    elapsed, monotonic = [0.0], time.monotonic
+
+    def slow_id(series: Series) -> str:
+        elapsed[0] += LONG_SECONDS
+        return series_id(series)
+
+    monkeypatch.setattr(copying, "series_id", slow_id)
+    monkeypatch.setattr("time.monotonic", lambda: monotonic() + elapsed[0])
+    copy_state(source, target)
+    assert all_rows(source) == all_rows(target)
 
 
 def test_a_workspace_of_the_target_is_not_changed(source: str, target: str) -> None:
