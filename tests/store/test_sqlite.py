@@ -13,6 +13,7 @@ import pytest
 
 from late_exporter.errors import StoreError, StoreMissing
 from late_exporter.store import Store, database_at, open_store
+from late_exporter.store.records import Observation
 from late_exporter.store.snapshot import Snapshot
 from late_exporter.store.sqlite import store_errors
 from tests.support.store import NOW, SCOPE, all_rows, commit, execute, observation, problems, stored_series
@@ -55,6 +56,14 @@ def test_a_log_takes_little_space(path: Path, key: str, order: int) -> None:
         for start in range(0, count, 2000):
             commit(store, *logs[::order][start : start + 2000])
     assert path.stat().st_size < count * BYTES_PER_LOG
+
+
+def test_events_of_a_removed_workspace_are_not_read(path: Path) -> None:
+    """However many there are. The text of this one cannot even be decoded."""
+    with closing(open_file(path)) as store:
+        execute(f"sqlite:///{path}", "INSERT INTO late_event (feed, queued, body) VALUES (99, 1, CAST(x'ff' AS TEXT))")
+        commit(store, Observation(observation("a").entry, (), b"{}"))
+        assert [b"{}"] == [event.body for event in store.outbox.read(10)]
 
 
 # What is no state
