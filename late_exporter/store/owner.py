@@ -30,7 +30,7 @@ MAX_LOGGED_NAMES = 10
 HANDOVERS = "late_exporter_cluster_handovers_total"
 KINDS = ("claimed", "released", "lost")
 
-NO_SESSION = "no workspaces are shown, because the database does not answer"
+NOTHING_SHOWN = "no workspaces are shown"
 
 
 class WorkspaceOwner:
@@ -123,7 +123,7 @@ class WorkspaceOwner:
 
     def unready_reason(self) -> str:
         """Return why this process is not ready; empty if it is."""
-        return f"{NO_SESSION}: {self._failure}" if self._failure else ""
+        return f"{NOTHING_SHOWN}: {self._failure}" if self._failure else ""
 
     def health(self) -> ClusterHealth:
         """Return the replicas, and who owns what."""
@@ -146,5 +146,5 @@ class WorkspaceOwner:
     def _report(self) -> None:
         registry = self._registry
         registry.set_gauge("late_exporter_cluster_members", (), len(self._view.owners))
-        registry.set_gauge("late_exporter_cluster_owned_workspaces", (), len(self._shown_since))
+        registry.set_gauge("late_exporter_cluster_owned_workspaces", (), 0 if self._failure else len(self._shown_since))
         registry.set_gauge("late_exporter_cluster_unowned_workspaces", (), len(self._view.unowned))
