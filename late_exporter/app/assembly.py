@@ -129,7 +129,7 @@ class Pipeline:
             return
         scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._config.feeds]
         thread = self._shared.store_thread
-        states = await thread.offload(thread.store.feed_states, scopes)
+        states = await thread.feed_states(scopes)
         for workspace in connections:
             self.registry.add_workspace(workspace)
         try:

@@ -63,12 +63,12 @@ def copy_state(
             raise StoreInUse(f"{database.name}: in use by an exporter; stop it first")
     with source.snapshot() as rows:
         names = _names_to_copy(rows, source.name, workspace)
-    # A snapshot that is open would keep the target from connecting, if it is the same file and is a backup.
+    # An open snapshot would keep the target from switching to WAL if both are the same backup file.
     target.connect()
     try:
         create_state(target)
         target.lock_state()
-        # Each answer has a deadline.
+        # In PostgreSQL, each answer has its own deadline.
         with source.snapshot() as rows, target.transaction(seconds=math.inf) as transaction:
             taken = {name for (name,) in transaction.execute(NAMES)}
             count = 0

@@ -70,7 +70,7 @@ class Outbox:
 
 
 def _encode(workspaces: Mapping[int, str]) -> str:
-    return msgspec.json.encode(workspaces).decode()
+    return msgspec.json.encode(dict.fromkeys(workspaces)).decode()
 
 
 def queue_events(

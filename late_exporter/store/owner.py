@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import partial
@@ -22,15 +22,10 @@ BEAT_SECONDS = 2.0
 
 BEATS_PER_LEASE = 4
 
-MAX_LOADED = 50
-"""Maximum number of workspaces whose state is loaded at once, well within the longest time of a transaction."""
-
 MAX_LOGGED_NAMES = 10
 
 HANDOVERS = "late_exporter_cluster_handovers_total"
 KINDS = ("claimed", "released", "lost")
-
-NOTHING_SHOWN = "no workspaces are shown"
 
 
 class WorkspaceOwner:
@@ -79,7 +74,8 @@ class WorkspaceOwner:
                 if str(exc) != self._failure:
                     self._logger.warning("workspaces cannot be owned", error=str(exc))
                 self._failure = str(exc)
-                self._view = ClusterView()  # It is not known any more.
+                if not self._ownership.has_session:
+                    self._view = ClusterView()  # It is not known any more.
             if self._ownership.is_shared:
                 self._report()
             await asyncio.sleep(max(0.0, started_at + self._interval - time.monotonic()))
@@ -103,11 +99,13 @@ class WorkspaceOwner:
             await self._stop("released", self._shown_since.keys() & self._view.give)
             await offload(ownership.give, self._view.give)
         owned = await offload(ownership.take, self._view.take)
-        while claimed := sorted(owned - self._shown_since.keys())[:MAX_LOADED]:
+        claimed, unowned = owned - self._shown_since.keys(), {*self._view.unowned} - owned
+        if claimed:
+            self._view = self._view._replace(unowned=sorted(unowned | claimed))  # until they are loaded
             await self._poll({*self._shown_since, *claimed})
             self._shown_since |= dict.fromkeys(claimed, time.monotonic())
             self._count("claimed", claimed)
-        self._view = self._view._replace(unowned=[name for name in self._view.unowned if name not in owned])
+        self._view = self._view._replace(unowned=sorted(unowned))
         if self._failure:
             self._logger.info("workspaces can be owned again")
         self._failure = ""
@@ -123,20 +121,20 @@ class WorkspaceOwner:
 
     def unready_reason(self) -> str:
         """Return why this process is not ready; empty if it is."""
-        return f"{NOTHING_SHOWN}: {self._failure}" if self._failure else ""
+        return f"workspaces are not shown: {self._failure}" if self._failure else ""
 
     def health(self) -> ClusterHealth:
         """Return the replicas, and who owns what."""
         return self._view.health(self._ownership.session_name)
 
     async def _stop(self, kind: str, names: AbstractSet[str]) -> None:
-        """Stop polling and showing workspaces that others may own from now on; loads none, so that it cannot fail."""
+        """Stop polling and showing workspaces that others may own from now on. It loads none, so it cannot fail."""
         if names:
             self._shown_since = {name: since for name, since in self._shown_since.items() if name not in names}
             await self._poll({*self._shown_since})
             self._count(kind, names)
 
-    def _count(self, kind: str, names: Collection[str]) -> None:
+    def _count(self, kind: str, names: AbstractSet[str]) -> None:
         """Count and log workspaces that were claimed, released or lost."""
         if self._ownership.is_shared:
             self._registry.add_uncommitted([IncCounter(HANDOVERS, (kind,), amount=len(names))])
@@ -144,7 +142,7 @@ class WorkspaceOwner:
         write(f"workspaces {kind}", count=len(names), workspaces=sorted(names)[:MAX_LOGGED_NAMES])
 
     def _report(self) -> None:
-        registry = self._registry
+        registry, owned_count = self._registry, len(self._shown_since) if self._ownership.has_session else 0
         registry.set_gauge("late_exporter_cluster_members", (), len(self._view.owners))
-        registry.set_gauge("late_exporter_cluster_owned_workspaces", (), 0 if self._failure else len(self._shown_since))
+        registry.set_gauge("late_exporter_cluster_owned_workspaces", (), owned_count)
         registry.set_gauge("late_exporter_cluster_unowned_workspaces", (), len(self._view.unowned))

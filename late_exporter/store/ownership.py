@@ -75,6 +75,10 @@ class Ownership:
     def session_name(self) -> str:
         return self._database.session_name
 
+    @property
+    def has_session(self) -> bool:
+        return self._database.is_connected
+
     def confirm(self) -> frozenset[str]:
         """Return the workspaces that may be shown: those that the session still owns."""
         workspaces = self._workspaces
@@ -86,7 +90,7 @@ class Ownership:
 
         Those that are missing must be loaded again before they are polled.
         """
-        if self._database.is_connected:
+        if self.has_session:
             return self._workspaces
         former = self._workspaces
         self._free_before |= former

@@ -190,7 +190,9 @@ class PostgresDatabase:
         self._connection = self._open(self.session_name)
         with self.reading() as session:
             (row,) = session.execute(SETTINGS, (self.session_name,))
-        if row[-1] == "on":  # A standby has other locks than its primary; others could not poll what this one locks.
+        if (
+            row[-1] == "on"
+        ):  # A standby does not share the locks of its primary, and no replica could poll what this one locks.
             self.close()
             raise StoreError(f"{self.name}: {REMEDIES['25006']}")
 

@@ -9,15 +9,19 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
+from late_exporter.model import Scope
 from late_exporter.protocols import Offload
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import Store
 from late_exporter.store.cancellation import PostponedCancellation
-from late_exporter.store.records import Batch, CommitResult
+from late_exporter.store.records import Batch, CommitResult, FeedState
 
 MAX_GROUP_COMMITS = 100
 MAX_GROUP_OBSERVATIONS = 2000
 """Maximum number of commits and of observations in one transaction, so that look-ups need not wait long for it."""
+
+FEEDS_PER_TRANSACTION = 20
+"""Number of feeds whose state is read in a transaction, so that it ends in time if the database is 100 ms away."""
 
 SERIES_PER_PAGE = 1000
 """Number of series that are read at a time, in a few milliseconds; other tasks run in between."""
@@ -73,6 +77,13 @@ class StoreThread:
         self.offload = offload
         self.on_events: Callable[[], None] = lambda: None
         self._waiting: deque[_WaitingCommit[Any]] = deque()
+
+    async def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
+        """Return the state of some feeds, which is read in parts: each feed takes two answers of a database."""
+        states: dict[Scope, FeedState] = {}
+        for start in range(0, len(scopes), FEEDS_PER_TRANSACTION):
+            states |= await self.offload(self.store.feed_states, scopes[start : start + FEEDS_PER_TRANSACTION])
+        return states
 
     async def series_pages(self, workspaces: Iterable[str]) -> AsyncIterator[Mapping[Series, SeriesValue]]:
         """Yield the stored series of some workspaces in pages: all at once take several times the memory."""

@@ -141,7 +141,7 @@ def test_a_snapshot_that_is_read_for_a_long_time(url: str, monkeypatch: pytest.M
 READ_ONLY = "the server is read-only, as a standby, during a failover or by default_transaction_read_only"
 
 
-def test_a_user_who_may_only_read_is_refused(url: str) -> None:
+def test_a_read_only_session_is_refused(url: str) -> None:
     """It would lock workspaces that it cannot poll, and keep them from other replicas."""
     open_store(url).close()
     with pytest.raises(StoreError, match=READ_ONLY):
