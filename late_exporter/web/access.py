@@ -63,6 +63,6 @@ def select_workspaces(scope: Message, existing: Callable[[], Collection[str]]) -
         return None if allowed is None else sorted(allowed)
     for name in names:
         require_access(scope, name)
-        if name not in existing():
-            raise AccessError(HTTPStatus.NOT_FOUND, "unknown workspace")
-    return sorted(set(names))
+    if not {*names} <= {*existing()}:
+        raise AccessError(HTTPStatus.NOT_FOUND, "unknown workspace")
+    return sorted({*names})
