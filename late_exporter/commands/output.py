@@ -21,11 +21,12 @@ def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> in
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    exit_code = 0
     try:
         exit_code = command()
         sys.stdout.flush()
     except BrokenPipeError:
-        return broken_pipe_code
+        return max(exit_code, broken_pipe_code)
     except OSError as exc:
         if exc.filename is not None:
             raise

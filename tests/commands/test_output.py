@@ -7,49 +7,45 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import late_exporter
 
+ROOT = Path(late_exporter.__file__).parents[1]
 PROGRAM = """
 import sys
 from late_exporter.commands.output import write_stdout
 
-def fail():
+def command():
     print("one line")
-    raise KeyboardInterrupt
+    {end}
 
 try:
-    write_stdout(fail)
+    sys.exit(write_stdout(command))
 except KeyboardInterrupt:
     sys.exit(1)
 """
 
 
-WRITER = "from late_exporter.commands.output import write_stdout; write_stdout(lambda: print('one line') or 0)"
+def run(end: str, output: int) -> tuple[int, bytes]:
+    """Run a command that prints a short line and ends with a statement; return its exit code and its errors."""
+    command = [sys.executable, "-c", PROGRAM.format(end=end)]
+    # Without the environment, in which PYTHONUNBUFFERED may be set.
+    result = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, check=False, cwd=ROOT, env={}, timeout=60)
+    return result.returncode, result.stderr
 
 
 def test_output_that_cannot_be_written_is_an_error() -> None:
-    """Also if it is short, so that Python writes it only in the end."""
-    root = Path(late_exporter.__file__).parents[1]
+    """Also if it is short, so that Python writes it only at exit."""
     with Path("/dev/full").open("wb") as full:
-        result = subprocess.run(
-            [sys.executable, "-c", WRITER],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            check=False,
-            cwd=root,
-            env={},
-            timeout=60,
-        )
-    assert (1, True) == (result.returncode, b"cannot write to standard output: No space" in result.stderr)
+        code, errors = run("return 0", full.fileno())
+    assert (1, True) == (code, b"cannot write to standard output: No space" in errors)
 
 
-def test_a_failed_command_keeps_its_exit_code_if_no_one_reads() -> None:
-    """Output that cannot be written at the exit of Python does not replace the exit code."""
-    root = Path(late_exporter.__file__).parents[1]
+@pytest.mark.parametrize(("end", "code"), [("return 0", 0), ("return 1", 1), ("raise KeyboardInterrupt", 1)])
+def test_a_command_keeps_its_exit_code_if_no_one_reads(end: str, code: int) -> None:
+    """Output that cannot be written at the end does not replace the exit code."""
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-c", PROGRAM]
-    # Without the environment, in which PYTHONUNBUFFERED may be set.
-    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, cwd=root, env={}, timeout=60)
+    assert (code, b"") == run(end, writer)
     os.close(writer)
-    assert (1, b"") == (result.returncode, result.stderr)
