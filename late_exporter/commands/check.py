@@ -160,7 +160,7 @@ async def _check_status_feed(
 ) -> CheckResult:
     """Refresh a status feed and return what it reports; if it fails, logs are counted nevertheless.
 
-    ``gauges`` are those of the feeds before, which name accounts; its own are added.
+    ``gauges`` holds the gauges of earlier feeds, for the names of accounts; those of this feed are added.
     """
     subject, feed = f"status feed {name}", config.feeds[name]
     context = RefreshContext(
@@ -184,9 +184,9 @@ def check_quota(client: LateClient, required_rate: float, quota_share: float) ->
     if quota is None:
         return
     limit = min(quota.limit * quota_share, left_by_others(quota.limit, quota_share, quota.customer_requests))
-    users = "others, such as a running exporter,"
-    others = f", {users} use about {quota.customer_requests:,}" if quota.customer_requests else ""
-    message = f"{quota.limit:,} requests per minute{others}; polling takes about {required_rate:,.1f}"
+    count = quota.customer_requests
+    others = f"; others (such as a running exporter) use about {count:,}, polling" if count else "; polling takes"
+    message = f"{quota.limit:,} requests per minute{others} about {required_rate:,.1f}"
     if required_rate <= limit:
         yield CheckResult("ok", "quota", message)
         return

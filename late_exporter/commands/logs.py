@@ -44,7 +44,7 @@ async def _show_logs(context: CommandContext) -> int:
     flags, now, unread = context.flags, time.time(), list[str]()
     async with connect_workspaces(context) as connections:
         sources = [
-            matching_logs(name, connection, flags, now=now, unread=unread, shows_progress=bool(flags.by))
+            matching_logs(name, connection, flags, now=now, unread=unread, quiet=bool(flags.by))
             for name, connection in connections.items()
         ]
         await print_logs(newest_first(sources), flags, Terminal.detect(), is_several=len(connections) > 1)
@@ -52,17 +52,12 @@ async def _show_logs(context: CommandContext) -> int:
 
 
 async def matching_logs(
-    workspace: str,
-    connection: WorkspaceConnection,
-    flags: CommandFlags,
-    *,
-    now: float,
-    unread: list[str],
-    shows_progress: bool = False,
+    workspace: str, connection: WorkspaceConnection, flags: CommandFlags, *, now: float, unread: list[str], quiet: bool
 ) -> LogBatches:
     """Yield the logs of a workspace that match, newest first.
 
-    If they cannot be read, the error is printed and the workspace added to ``unread``: others may work.
+    If they cannot be read, the error is printed and the workspace added to ``unread``: others may work. ``quiet`` is
+    whether nothing is printed meanwhile, so that progress is shown.
     """
     client, detector = connection
     lower = int((now - (flags.since or DEFAULT_SINCE)) * 1000)
@@ -70,7 +65,7 @@ async def matching_logs(
         progress.start(workspace, client.quota_wait)
         feed = await detector.resolve_feed(flags.feed, client, state_generation=None)
         require_retained(flags.since, feed)
-        reader = ListReader(client, feed, query(flags, feed), progress if shows_progress else None)
+        reader = ListReader(client, feed, query(flags, feed), progress if quiet else None)
         async for page in read_logs(reader, feed, lower):
             yield [WorkspaceLog(workspace, log) for log in page if matches(flags, log)]
 
@@ -117,15 +112,15 @@ async def _print_counts(batches: LogBatches, flags: CommandFlags, terminal: Term
         cells = [log_row(item).cells for item in batch]
         counts.update(tuple(each[name.upper()] for name in flags.by) for each in cells)
     rows = counts.most_common(flags.limit or None)
-    if not rows:
-        warn("no log matches")
-    elif len(rows) < len(counts):
-        warn(f"these are the {len(rows):,} most frequent of {len(counts):,}; --limit 0 shows all")
     records = [{"logs": str(number), **dict(zip(flags.by, values, strict=True))} for values, number in rows]
     columns = ("LOGS>", *map(str.upper, flags.by))
     print_records(
-        records, flags.format, Table(terminal), lambda each: Row(dict(zip(columns, each.values(), strict=True))), dict
+        records, flags.format, Table(terminal), lambda it: Row(dict(zip(columns, it.values(), strict=True))), dict
     )
+    if not rows:
+        warn("no log matches")
+    elif len(rows) < len(counts):
+        warn(f"stopped at --limit {len(rows)} of {len(counts):,} combinations; --limit 0 shows all")
 
 
 def query(flags: CommandFlags, feed: Feed) -> dict[str, str | int]:
@@ -134,7 +129,7 @@ def query(flags: CommandFlags, feed: Feed) -> dict[str, str | int]:
     if feed.generation == LATE:
         filters[ACTION_FILTERS[feed.name]] = flags.action
     else:
-        filters["action"] = None if flags.action in LOCAL_ACTIONS else flags.action
+        filters["action"] = None if (flags.action or "").casefold() in LOCAL_ACTIONS else flags.action
         filters["accountId"] = flags.account if ACCOUNT_ID.fullmatch(flags.account or "") else None
     days = math.ceil((flags.since or DEFAULT_SINCE) * 1000 / DAY_MS)
     return {name: value for name, value in filters.items() if value} | {"days": min(days, feed.retention // DAY_MS)}
@@ -148,8 +143,8 @@ def matches(flags: CommandFlags, log: LogView) -> bool:
     return (
         not log.is_own
         and _equals(flags.platform, log.platform)
-        and (_equals(flags.action, log.action) or flags.action == log.row.get("action"))
-        and (not flags.status or any(_equals(each, log.status or row_text(log.row, "status")) for each in flags.status))
+        and (_equals(flags.action, log.action) or _equals(flags.action, row_text(log.row, "action")))
+        and (not flags.status or any(_equals(status, log.status) for status in flags.status))
         and (
             flags.account is None or _normalize(flags.account) in (_normalize(log.username), _normalize(log.account_id))
         )

@@ -60,9 +60,10 @@ async def _find_history(context: CommandContext, unread: list[str]) -> PostHisto
                 feed = await detector.resolve_feed("publishing", client, state_generation=None)
                 if (history := await fetch_history(client, feed, post_id, workspace)).logs:
                     return history
-    names = ", ".join(name for name in connections if name not in unread) or "what could be read"
-    retention = "the API keeps logs for 90 days, in generation late 7"
-    raise LateError(f"no logs of a post {post_id} in {names}; {retention}")
+    names = ", ".join(name for name in connections if name not in unread)
+    if not names:
+        raise LateError("no workspace could be read")
+    raise LateError(f"no logs of a post {post_id} in {names}; the API keeps logs for 90 days, in generation late 7")
 
 
 async def fetch_history(client: LateClient, feed: Feed, post_id: str, workspace: str) -> PostHistory:

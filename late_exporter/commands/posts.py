@@ -69,7 +69,7 @@ async def find_posts(
             due_posts = _due_posts(workspace, connection[0], now, is_pending=flags.pending)
             outcomes += [post async for post in due_posts if flags.platform in (None, post.platform)]
     if "failed" in kinds and workspace not in unread:
-        logs = matching_logs(workspace, connection, flags, now=now, unread=unread, shows_progress=True)
+        logs = matching_logs(workspace, connection, flags, now=now, unread=unread, quiet=True)
         outcomes += await _failed_posts(logs)
     return outcomes
 

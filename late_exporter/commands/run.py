@@ -159,8 +159,10 @@ async def _open(
 
 def _open_output(target: str | None) -> Output | None:
     """Return the output of log events, None if there is none; raise ConfigError if its file cannot be written."""
-    if target is None or target == "stdout":
-        return StdoutOutput() if target else None
+    if target is None:
+        return None
+    if target == "stdout":
+        return StdoutOutput()
     file = FileOutput(Path(target.removeprefix("file:")))
     try:
         file.check()

@@ -248,7 +248,7 @@ class CommandFlags(OptionModel):
     """Filter by platform, for example instagram."""
     status: CommaSeparated[fields.LowerCase] = _flag(None, "STATUS", ("logs",))
     """Filter by status, for example failed; may be repeated."""
-    action: fields.LowerCase | None = _flag(None, "ACTION", ("logs",))
+    action: str | None = _flag(None, "ACTION", ("logs",))
     """Filter by action, for example publish, or by connection event, for example disconnect."""
     account: str | None = _flag(None, "ACCOUNT", ("logs",))
     """Filter by account id or user name. Filtered locally, so all logs are fetched, except for ids in generation

@@ -13,7 +13,7 @@ from late_exporter.feeds import connections, decoder, publishing
 from late_exporter.feeds.classification import find_action, find_event
 from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import DocumentedObject, value_checker
-from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
+from late_exporter.feeds.view import common_fields, row_text, search_json_text, without_unknown
 from late_exporter.feeds.vocabulary import METHODS, STATUSES
 from late_exporter.feeds.zernio_keys import number_entries, renumber_entries, row_key
 from late_exporter.model import DAY_MS, FAILED, UNKNOWN, ZERNIO, LogEntry, LogKind
@@ -188,12 +188,11 @@ def _post_url(row: RawLog, entry: LogEntry) -> str:
 
 
 def _view(row: RawLog, entry: LogEntry) -> LogView:
-    # The status of a connection log is its event.
-    status = event_status(entry.status) if entry.status == entry.action else entry.status
     return LogView(
         **common_fields(row, entry, created_field="created_at", account_field="account_id"),
         action=entry.action,
-        status=row_text(row, "status") if entry.rejection_reason else status,
+        # Connection logs are counted by their event in place of a status.
+        status=row_text(row, "status") if entry.rejection_reason or entry.status == entry.action else entry.status,
         method=without_unknown(entry.method),
         post_id=entry.post_id or search_json_text(row, "postId", "metadata", "request_body"),
         username=without_unknown(entry.username)

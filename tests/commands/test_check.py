@@ -126,10 +126,8 @@ async def test_a_generation_with_newer_logs_is_an_error(world: World) -> None:
 
 def test_the_quota_must_be_enough_for_polling() -> None:
     """A customer that needs the quota itself is a warning, before polls are late."""
-    client, text = (
-        FakeClient(),
-        "60 requests per minute, others, such as a running exporter, use about {}; polling takes about 6.0",
-    )
+    client, others = FakeClient(), "others (such as a running exporter) use about {}"
+    text = f"60 requests per minute; {others}, polling about 6.0"
     client.quota = Quota(60, 5, 0.0, 40)
     assert [CheckResult("ok", "quota", text.format(40))] == list(check_quota(client, 6.0, 0.5))
     client.quota = Quota(60, 5, 0.0, 50)

@@ -47,7 +47,9 @@ class LogsHarness:
             sources = []
             for name, api in self.apis.items():
                 connection = api.client, GenerationDetector(self.generation, logger=NullLogger())
-                sources.append(matching_logs(name, connection, flags, now=self.clock.now, unread=self.unread))
+                sources.append(
+                    matching_logs(name, connection, flags, now=self.clock.now, unread=self.unread, quiet=False)
+                )
             await print_logs(newest_first(sources), flags, terminal or Terminal(), is_several=len(sources) > 1)
         self.lines = out.getvalue().splitlines()
         return err.getvalue()
@@ -114,7 +116,7 @@ async def test_a_workspace_that_cannot_be_read_does_not_hide_the_others() -> Non
         (FEED, {"status": "Pending"}, {"status": "pending"}),
         (FEED, {"status": "pending,failed"}, {}),
         (CONNECTIONS, {"action": "retry"}, {"eventType": "retry"}),
-        (ZERNIO, {"action": "publish"}, {}),
+        (ZERNIO, {"action": "Publish"}, {}),
         (ZERNIO, {"action": "post.published"}, {"action": "post.published"}),
         (ZERNIO, {"account": "65f1c0a9e2b5af0012ab34cd"}, {"accountId": "65f1c0a9e2b5af0012ab34cd"}),
         (ZERNIO, {"since": "90d"}, {"days": 90}),
@@ -133,6 +135,7 @@ def test_the_api_filters_by_what_it_knows(feed: Feed, flags: dict[str, str], par
         ({"status": "success"}, False),
         ({"status": "success,failed"}, True),
         ({"action": "retry"}, False),
+        ({"action": "Publish"}, True),
         ({"account": "acc1"}, True),
         ({"account": "@ACME"}, True),
         ({"account": "acm"}, False),
@@ -222,7 +225,7 @@ async def test_logs_are_counted_by_their_values() -> None:
 
     await harness.show(format="table")
     assert ["LOGS  ACCOUNT  ERROR", "   3  acc1     X", "   2  acc1     no"] == harness.lines
-    assert "late-exporter: these are the 1 most frequent of 2; --limit 0 shows all\n" == await harness.show(limit=1)
+    assert "late-exporter: stopped at --limit 1 of 2 combinations; --limit 0 shows all\n" == await harness.show(limit=1)
     assert [{"logs": "3", "account": "acc1", "error": "X"}] == harness.rows
     assert "late-exporter: no log matches\n" == await harness.show(platform="myspace")
 
