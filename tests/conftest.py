@@ -27,7 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # No deadline: the time of an example depends on the machine. HYPOTHESIS_PROFILE=fast is for make unit;
 # tests with a number of examples of their own scale it by tests.support.profiles. Only the thorough profile has new
-# examples in every run: a change is never blamed for what luck has found.
+# examples in every run.
 settings.register_profile("default", settings.default, deadline=None, derandomize=True)
 settings.register_profile("thorough", settings.default, deadline=None, derandomize=False, max_examples=1000)
 settings.register_profile("fast", settings.default, deadline=None, derandomize=True, max_examples=10)

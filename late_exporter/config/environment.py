@@ -30,7 +30,7 @@ def certificate_context(environ: Mapping[str, str] = os.environ) -> ssl.SSLConte
             raise ConfigError(f"SSL_CERT_FILE: {file}: contains no readable certificate") from None
         except OSError as exc:
             raise ConfigError(f"SSL_CERT_FILE: {file}: {exc.strerror}") from None
-    if folder and not any(map(os.path.isdir, folder.split(os.pathsep))):  # also of a folder that may not be read
+    if folder and not any(map(os.path.isdir, folder.split(os.pathsep))):  # No error if one may not be read.
         raise ConfigError(f"SSL_CERT_DIR: {folder}: there is no such folder")
     return ssl.create_default_context(capath=folder) if folder else True
 

@@ -80,17 +80,16 @@ class _Sources:
         self._read_flags(flags)
         self._read_variables(environ)
         self._read_file()
-        # Only a flag gives the simulated logs of the demo another state than memory.
-        for layer in (self._variables, self._in_file) if command == "demo" else ():
-            layer.pop("state", None)
-            layer.pop("events", None)
+        if command == "demo":  # Only flags send simulated logs to a real state or output of events.
+            for layer in (self._variables, self._in_file):
+                layer.pop("state", None)
+                layer.pop("events", None)
         self._read_defaults(environ)
 
     def sources(self) -> list[PydanticBaseSettingsSource]:
         """Return pydantic's sources, the first of which takes precedence."""
-        flags, file, defaults = (
-            InitSettingsSource(Settings, values) for values in (self._flags, self._in_file, self._defaults)
-        )
+        layers = (self._flags, self._in_file, self._defaults)
+        flags, file, defaults = (InitSettingsSource(Settings, values) for values in layers)
         return [flags, _Environment(self._variables), file, defaults]
 
     def text_of(self, name: str) -> str:

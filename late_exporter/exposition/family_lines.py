@@ -34,7 +34,7 @@ class ObservedExemplar(NamedTuple):
 
     @property
     def is_valid(self) -> bool:
-        """Whether parsers accept it; that of prometheus_client takes no escaped quote."""
+        """Whether parsers accept it; prometheus_client's rejects an escaped quote."""
         text = "".join(name + value for name, value in dict(self.exemplar.labels).items())
         is_finite = math.isfinite(self.exemplar.timestamp) and not math.isnan(self.value)
         return len(text) <= MAX_EXEMPLAR_CHARACTERS and '"' not in text and is_finite
