@@ -98,7 +98,9 @@ def _request(
             if time.monotonic() > end:
                 raise TimeoutError("timed out")
     except OSError as exc:
-        if isinstance(stream, ssl.SSLSocket) and (isinstance(exc, ConnectionError) or "ALERT" in str(exc)):
+        # Before 3.11.12, Python reports a reset connection as an SSLError of the library SYS (python/cpython#127257).
+        is_refused = isinstance(exc, ConnectionError) or (isinstance(exc, ssl.SSLError) and exc.library == "SYS")
+        if isinstance(stream, ssl.SSLSocket) and (is_refused or "ALERT" in str(exc)):
             return UNAUTHORIZED, b""
         raise LateError(f"{address} does not answer: {exc.strerror or exc}") from exc
     except HTTPException as exc:
