@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from prometheus_client.registry import Collector
@@ -82,7 +82,6 @@ class Pipeline:
 
     Args:
         collectors: Collectors of prometheus_client whose metrics are shown, too.
-        wait_published: Waits until the gauges just set can be scraped.
     """
 
     def __init__(
@@ -94,7 +93,6 @@ class Pipeline:
         runtime: Runtime | None = None,
         exposition: Exposition | None = None,
         collectors: Sequence[Collector] = (),
-        wait_published: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._config = config
         self._create_logger = create_logger
@@ -115,7 +113,6 @@ class Pipeline:
             registry=self.registry,
             runtime=runtime,
             events=config.events,
-            wait_published=wait_published,
         )
         self.workspaces: dict[str, WorkspacePollers] = {}
 
@@ -148,7 +145,6 @@ class Pipeline:
             self._shared.label_limiter.restore(restored)
             self.registry.restore(restored)
             check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
-            self.exposition.publish()
         return check_results
 
     def _add_workspace(

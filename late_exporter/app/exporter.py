@@ -23,7 +23,6 @@ from late_exporter.config.settings import Settings, Workspace
 from late_exporter.events.deliverer import EventDeliverer
 from late_exporter.events.output import Output
 from late_exporter.events.report import DeliveryReport
-from late_exporter.exposition.publisher import Publisher
 from late_exporter.health import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusPace
@@ -41,7 +40,7 @@ WORKSPACE_INFO = "late_workspace_info"
 
 
 class Exporter:
-    """The pipeline of the configured workspaces, its publisher and its webhook receiver.
+    """The pipeline of the configured workspaces, and its webhook receiver.
 
     Args:
         collectors: Collectors of prometheus_client whose metrics are shown, too.
@@ -75,9 +74,7 @@ class Exporter:
             store_thread=store_thread,
             create_logger=_create_logger,
             collectors=(*collectors, WorkspaceInfo(lambda: self._owned_workspaces)),
-            wait_published=lambda: self.publisher.wait_published(),  # noqa: PLW0108 - it is created below
         )
-        self.publisher = Publisher(self.pipeline.exposition)
         self.deliverer: EventDeliverer | None = None
         if output is not None:
             self.deliverer = EventDeliverer(
@@ -108,7 +105,6 @@ class Exporter:
         await self._change(settings, self._owned)
         for first, second in settings.workspaces_with_same_logs:
             logger.warning(SAME_LOGS, workspace=second, other=first)
-        await self.publisher.publish()
 
     def start(self, group: asyncio.TaskGroup) -> None:
         self._task_group = group
@@ -131,7 +127,6 @@ class Exporter:
             await self.deliverer.deliver()
             for workspace in self.pipeline.workspaces.values():
                 await workspace.commit_increments()
-        await self.publisher.wait_published()
         return all(results)
 
     async def reload(self, settings: Settings) -> None:

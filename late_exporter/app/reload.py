@@ -43,13 +43,11 @@ class Reloader:
                 await self.exporter.reload(settings)
             except LateError as exc:
                 self.record_result(succeeded=False)
-                await self.exporter.publisher.wait_published()
                 logger.error("reload failed", error=str(exc))  # noqa: TRY400 - the settings are wrong, not the program
                 return LateError(log.redact(str(exc)))
             log.configure(settings.log.level, settings.log.format)
             self.web_config_watcher.replace(settings.web_config)
             self.record_result(succeeded=True)
-            await self.exporter.publisher.wait_published()
             logger.info("reloaded", workspaces=len(settings.workspaces))
         return None
 

@@ -73,7 +73,6 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         reloader.record_result(succeeded=True)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: start_task(group, reloader.reload()))
-        group.create_task(exporter.publisher.run())
         group.create_task(exporter.log_progress())
         if exporter.deliverer is not None:
             group.create_task(exporter.deliverer.run())
@@ -176,10 +175,9 @@ async def _export_once(settings: Settings, _: Stop) -> None:
     async with AsyncExitStack() as stack:
         exporter = (await _open(settings, stack))[0]
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(exporter.publisher.run()), group.create_task(exporter.log_progress())]
+            progress = group.create_task(exporter.log_progress())
             succeeded = await exporter.catch_up()
-            for task in tasks:
-                task.cancel()
+            progress.cancel()
         sys.stdout.write(exporter.pipeline.exposition.get_body(BodyRequest(TEXT)).decode())
         if not succeeded:
             raise LateError("a poll failed")

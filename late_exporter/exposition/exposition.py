@@ -1,7 +1,7 @@
 """Bodies of ``/metrics``: text 0.0.4 and OpenMetrics 1.0.0, plain and compressed with gzip.
 
-The lines of a series are rendered once per change, and joined and compressed at the first scrape after a publication,
-in the thread of the scrape; the thread that changes series only hands the changes over. prometheus_client renders the
+The lines of a series are rendered once per change, and joined and compressed at the first scrape after it, in the
+thread of the scrape; the thread that changes series only hands the changes over. prometheus_client renders the
 same families from ``Exposition.registry``, at 18 times the cost: see docs/development/decisions.md.
 """
 
@@ -30,6 +30,9 @@ MAX_EXEMPLARS = 2048
 
 MAX_CACHED_BYTES = 16 << 20
 """Maximum size of a cached body, and of those of workspaces together; beyond it the oldest are dropped."""
+
+REFRESH_SECONDS = 15.0
+"""Age up to which the metrics of the process are shown: most servers scrape as often."""
 
 GZIP_FORMAT = 31
 """Window bits of zlib for a stream with a gzip header."""
@@ -87,32 +90,6 @@ class Changes(NamedTuple):
     exemplars: dict[Series, Exemplars]
 
 
-class _PublishedChanges:
-    """Changes that are published and not rendered yet: one thread makes them, another one takes them.
-
-    Attributes:
-        version: Number of publications.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._changes = Changes({}, {})
-        self.version = 0
-
-    def add(self, changes: Changes) -> None:
-        """Publish changes, which replace earlier ones of the same series."""
-        with self._lock:
-            self._changes.series.update(changes.series)
-            self._changes.exemplars.update(changes.exemplars)
-            self.version += 1
-
-    def take(self) -> tuple[Changes, int]:
-        """Return the changes since the last call, and the version with them."""
-        with self._lock:
-            changes, self._changes = self._changes, Changes({}, {})
-            return changes, self.version
-
-
 class _InitialZeros:
     """The new series that show 0 instead of their value.
 
@@ -157,21 +134,18 @@ class _InitialZeros:
 class Exposition(Collector):
     """The visible series, and the bodies rendered from them.
 
-    One thread changes the series: ``publish`` hands its changes over together, so that what is set between two calls is
-    never scraped in part. ``get_body`` and ``collect`` may run in any thread.
+    One thread changes the series; ``get_body`` and ``collect`` may run in any thread.
 
     Attributes:
         registry: Registry of this collector and the others.
-        is_held: Whether more changes follow that are published together with the last ones.
-        on_change: Called after every change; may be replaced.
-        render_seconds: Time that the last body took.
+        changing: Lock to hold while several series are set, so that they are never scraped in part.
 
     Args:
         families: Metric families, in the order of the output. Changes of series of other families are ignored.
         created: Whether OpenMetrics carries ``_created`` samples of counters and histograms.
         zero_hold: Age in seconds until which a new series of a family that starts at zero shows 0.
         clock: Returns the Unix time in seconds.
-        collectors: Collectors of prometheus_client, whose families come last.
+        collectors: Collectors of prometheus_client, whose families come last, as of REFRESH_SECONDS ago at most.
     """
 
     def __init__(
@@ -189,14 +163,13 @@ class Exposition(Collector):
         self.registry = CollectorRegistry(auto_describe=False)
         for collector in (self, *collectors):
             self.registry.register(collector)
-        self.is_held, self.render_seconds = False, 0.0
-        self.on_change: Callable[[], object] = lambda: None
+        self.changing = threading.RLock()
         self._changes = Changes({}, {})
         self._exemplars: dict[Series, dict[int, ObservedExemplar]] = {}
-        self._published = _PublishedChanges()
         self._render_lock = threading.Lock()
         self._rendered_version = 0
         self._bodies: dict[BodyRequest, bytes] = {}
+        self._refresh_at = 0.0
 
     def put(self, family: str, labels: Labels, value: float | Histogram, *, created: float | None = None) -> None:
         """Set the value of a series.
@@ -205,8 +178,8 @@ class Exposition(Collector):
         family that starts at zero shows 0 until it is ``zero_hold`` seconds old.
         """
         if family in self._families:
-            self._changes.series[family, labels] = SeriesLines(value, created)
-            self.on_change()
+            with self.changing:
+                self._changes.series[family, labels] = SeriesLines(value, created)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar to a counter or to the bucket of ``value``, unless a newer one is attached."""
@@ -215,38 +188,30 @@ class Exposition(Collector):
             return
         exemplars = self._exemplars[series] = self._exemplars.pop(series, {})  # the last key is the newest
         line = bisect_left(self._families[family].family.buckets, value)
-        if line not in exemplars or exemplars[line].exemplar.timestamp <= exemplar.timestamp:
-            exemplars[line] = observed
-            self._changes.exemplars[series] = exemplars.copy()
-        if len(self._exemplars) > MAX_EXEMPLARS:
-            oldest = next(iter(self._exemplars))
-            del self._exemplars[oldest]
-            self._changes.exemplars[oldest] = {}
-        self.on_change()
+        with self.changing:
+            if line not in exemplars or exemplars[line].exemplar.timestamp <= exemplar.timestamp:
+                exemplars[line] = observed
+                self._changes.exemplars[series] = exemplars.copy()
+            if len(self._exemplars) > MAX_EXEMPLARS:
+                oldest = next(iter(self._exemplars))
+                del self._exemplars[oldest]
+                self._changes.exemplars[oldest] = {}
 
     def remove(self, family: str, labels: Labels) -> None:
         """Remove a series, if it exists."""
         if family in self._families:
             self._exemplars.pop((family, labels), None)
-            self._changes.series[family, labels] = None
-            self._changes.exemplars[family, labels] = {}
-            self.on_change()
-
-    def publish(self, *, refresh: bool = False) -> None:
-        """Publish the changes made so far, unless more follow; ``refresh`` also collects the other families again."""
-        if self.is_held or not (refresh or any(self._changes)):
-            return
-        changes, self._changes = self._changes, Changes({}, {})
-        self._published.add(changes)
+            with self.changing:
+                self._changes.series[family, labels] = None
+                self._changes.exemplars[family, labels] = {}
 
     def find_body(self, request: BodyRequest) -> bytes | None:
         """Return a body if it is cached, without waiting for other threads."""
-        is_current = self._rendered_version == self._published.version and not self._zeros.have_expired
-        return self._bodies.get(request) if is_current else None
+        is_due = any(self._changes) or self._zeros.have_expired or time.monotonic() >= self._refresh_at
+        return None if is_due else self._bodies.get(request)
 
     def get_body(self, request: BodyRequest) -> bytes:
-        """Return the published body."""
-        started = time.perf_counter()
+        """Return the body as of now."""
         with self._render_lock:
             self._render_changes()
             body, version = self._bodies.get(request), self._rendered_version
@@ -256,11 +221,10 @@ class Exposition(Collector):
             with self._render_lock:
                 if version == self._rendered_version and len(body) <= MAX_CACHED_BYTES:
                     self._cache(request, body)
-            self.render_seconds = time.perf_counter() - started
         return body
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the published families that have series."""
+        """Yield the families that have series."""
         with self._render_lock:
             self._render_changes()
             metrics = [metric for family in self._families.values() for metric in family.collect()]
@@ -268,11 +232,15 @@ class Exposition(Collector):
 
     def _render_changes(self) -> None:
         """Render the series that have changed, or that show 0 no more."""
-        (changes, exemplars), version = self._published.take()
+        with self.changing:
+            (changes, exemplars), self._changes = self._changes, Changes({}, {})
         expired_zeros = self._zeros.pop_expired()
-        if version == self._rendered_version and not expired_zeros:
+        is_refresh = time.monotonic() >= self._refresh_at
+        if not (changes or exemplars or expired_zeros or is_refresh):
             return
-        self._rendered_version = version
+        if is_refresh:
+            self._refresh_at = time.monotonic() + REFRESH_SECONDS
+        self._rendered_version += 1
         self._bodies.clear()
         for series, lines in changes.items():
             self._set(series, lines)

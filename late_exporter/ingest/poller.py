@@ -39,7 +39,6 @@ class Poller:
         )
         self._runtime = shared.runtime
         self._webhook_stats = webhook_stats
-        self._wait_published = shared.wait_published
         self._started_at = 0.0
         self._meter = SyncMeter(sync, shared.runtime)
         self.wake = self._schedule.wake
@@ -130,8 +129,6 @@ class Poller:
         self._schedule.finish_poll(has_new_logs=result.error is not None or log_count > 0)
         self._reporter.update_gauges(result, duration, quota=fetcher.client.quota)
         self._reporter.update_generation(fetcher.detector)
-        if self._wait_published is not None:
-            await self._wait_published()
         sync_seconds = self._meter.finish_poll(is_partial=result.is_partial or result.error is not None)
         self._reporter.report(result, started_at=started_at, duration=duration, sync_seconds=sync_seconds)
         return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 
@@ -20,8 +20,7 @@ from late_exporter.ingest.steps import Record
 from late_exporter.metrics.aggregation import lag_micros, observe_log
 from late_exporter.metrics.names import LOGS
 from late_exporter.model import MAX_CLOCK_SKEW_MS, Scope
-from late_exporter.series import IncCounter, Increment, ObserveLog, Series, SeriesValue
-from late_exporter.store.cancellation import PostponedCancellation
+from late_exporter.series import IncCounter, Increment, ObserveLog
 from late_exporter.store.records import Batch, CommitResult, Coverage, FeedState, ListPosition, Observation
 
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
@@ -32,9 +31,6 @@ RETENTION_MARGIN = 86_400_000
 
 MAX_INTERRUPTION = 3_600_000
 """Milliseconds after the last complete poll of an earlier process in which a new series is not taken for history."""
-
-SERIES_PER_SLICE = 300
-"""Series that are published at a time, in about a millisecond."""
 
 
 class FeedRecorder:
@@ -185,7 +181,7 @@ class FeedRecorder:
         self.is_shown |= is_complete
         for family, value in zip(STATE_SIZE, sizes, strict=False):
             self._shared.registry.set_gauge(family, self.scope[:1], value)
-        await self._apply(result, batch)
+        self._apply(result, batch)
 
     def count(self, family: str, amount: int, *labels: str) -> None:
         """Increment one of the exporter's own counters of the feed, with the next commit."""
@@ -248,7 +244,7 @@ class FeedRecorder:
             return result, self._shared.store_thread.store.size(self.scope.workspace)
         return result, ()
 
-    async def _apply(self, result: CommitResult, batch: Batch) -> None:
+    def _apply(self, result: CommitResult, batch: Batch) -> None:
         was_synced, observations = self.is_synced, result.observations
         changes = {name: getattr(batch, name) for name in ("coverage", "progress", "failures")}
         changes["pending_logs"] = result.pending_logs
@@ -261,22 +257,12 @@ class FeedRecorder:
         if any(observation.event is not None for observation in observations):
             self._shared.store_thread.on_events()
         self._shared.label_limiter.restore(result.series_values)
-        await self._publish(result.series_values)
+        start = self.complete_since if self.is_shown else None
+        self._shared.registry.apply(result.series_values, None if start is None else self.scope)
+        if start is not None:
+            self._shared.registry.set_gauge(COVERAGE_START, self.scope, start / 1000)
         if was_synced:
             self._show_live(observations, batch.now)
-
-    async def _publish(self, values: Mapping[Series, SeriesValue]) -> None:
-        """Show committed values, completely even if the task is cancelled meanwhile."""
-        cancellation, registry = PostponedCancellation(), self._shared.registry
-        start = self.complete_since if self.is_shown else None
-        registry.stage(values)
-        if start is not None:
-            registry.stage_feed(*self.scope)
-        while registry.apply_staged(SERIES_PER_SLICE):
-            await cancellation.pause()
-        cancellation.end()
-        if start is not None:
-            registry.set_gauge(COVERAGE_START, self.scope, start / 1000)
 
     def _show_live(self, observations: Sequence[Observation], now: int) -> None:
         """Show the lag and the exemplars of logs that are no history."""

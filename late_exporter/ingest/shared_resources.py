@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -20,7 +19,6 @@ class SharedResources(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         events: Observations that become events; None if none do.
-        wait_published: Waits until the gauges just set can be scraped.
         uncommitted: Number of uncommitted logs of each feed.
     """
 
@@ -29,5 +27,4 @@ class SharedResources(msgspec.Struct, frozen=True, kw_only=True):
     registry: SeriesRegistry
     runtime: Runtime
     events: EventSelection | None = None
-    wait_published: Callable[[], Awaitable[None]] | None = None
     uncommitted: Counter[Scope] = msgspec.field(default_factory=Counter)

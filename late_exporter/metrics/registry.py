@@ -11,7 +11,7 @@ from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.metrics.aggregation import rebucket
 from late_exporter.metrics.names import LAST_AUDIT, LAST_POLL, LAST_RECONCILE, LOGS, OLDEST_PENDING, PENDING_LOGS
-from late_exporter.model import PENDING, UNKNOWN
+from late_exporter.model import PENDING, UNKNOWN, Scope
 from late_exporter.series import (
     FailureStreak,
     Histogram,
@@ -75,7 +75,6 @@ class SeriesRegistry:
         self._exposition = exposition
         self._workspaces: dict[str, _WorkspaceSeries] = {}
         self._without_workspace = _WorkspaceSeries()
-        self._staged_values: dict[Series, SeriesValue] = {}
 
     def add_workspace(self, workspace: str) -> None:
         self._workspaces[workspace] = _WorkspaceSeries()
@@ -86,10 +85,6 @@ class SeriesRegistry:
         for series in visible.union(*workspace_series.status_values.values()):
             self._exposition.remove(*_exposed(series, workspace_series.get(series)))
         del self._workspaces[workspace]
-        self._staged_values = {
-            series: value for series, value in self._staged_values.items() if series[1][:1] != (workspace,)
-        }
-        self.apply_staged()
 
     def restore(self, values: Mapping[Series, SeriesValue]) -> None:
         """Load some of the stored series, except those of other workspaces and families."""
@@ -97,29 +92,20 @@ class SeriesRegistry:
             if series[0] in self._families and series[1][0] in self._workspaces:
                 self._set(series, value)
 
-    def stage(self, values: Mapping[Series, SeriesValue]) -> None:
-        """Take the values that a transaction has committed, for ``apply_staged``; nothing is published before."""
-        self._staged_values |= values
-        self._exposition.is_held = bool(self._staged_values)
-
-    def apply_staged(self, limit: int | None = None) -> bool:
-        """Set the staged values, or a number of them; return whether there are more."""
-        for _ in range(len(self._staged_values))[:limit]:
-            self._set(*self._staged_values.popitem())
-        self._exposition.is_held = bool(self._staged_values)
-        return self._exposition.is_held
+    def apply(self, values: Mapping[Series, SeriesValue], synced: Scope | None = None) -> None:
+        """Show committed values together, with the hidden ones of a feed that is synchronised from now on."""
+        if synced is not None and synced.feed not in self._workspaces[synced.workspace].synced_feeds:
+            workspace_series = self._workspaces[synced.workspace]
+            workspace_series.synced_feeds.add(synced.feed)
+            hidden_values, workspace_series.hidden_values = workspace_series.hidden_values, {}
+            values = hidden_values | dict(values)
+        with self._exposition.changing:
+            for series, value in values.items():
+                self._set(series, value)
 
     def hide_feed(self, workspace: str, feed: str) -> None:
         """Hide what is counted of a feed from now on, because another first sync begins."""
         self._workspaces[workspace].synced_feeds.discard(feed)
-
-    def stage_feed(self, workspace: str, feed: str) -> None:
-        """Make the families of a synchronised feed visible with the next calls of ``apply_staged``."""
-        workspace_series = self._workspaces[workspace]
-        if feed not in workspace_series.synced_feeds:
-            workspace_series.synced_feeds.add(feed)
-            hidden_values, workspace_series.hidden_values = workspace_series.hidden_values, {}
-            self.stage(hidden_values | self._staged_values)
 
     def add_uncommitted(self, increments: Iterable[IncCounter]) -> None:
         """Add increments of the exporter's own counters that could not be committed yet; later values include them."""

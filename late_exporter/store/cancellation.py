@@ -19,10 +19,6 @@ class PostponedCancellation:
         except asyncio.CancelledError:
             self._is_cancelled = True
 
-    async def pause(self) -> None:
-        """Let other tasks run."""
-        await self.wait(asyncio.sleep(0))
-
     def end(self) -> None:
         """Cancel the task if that was requested meanwhile."""
         task = asyncio.current_task() if self._is_cancelled else None

@@ -20,7 +20,7 @@ def create_metrics_app(
     other_app: App,
     visible_workspaces: Callable[[], Awaitable[AbstractSet[str]]] | None = None,
 ) -> App:
-    """Create the application that serves the metrics, which only reads what is published, from any thread.
+    """Create the application that serves the metrics, from any thread.
 
     Args:
         path: Path of the metrics.

@@ -81,7 +81,6 @@ class Harness:
 
     def gauge(self, family: str, workspace: str = "acme") -> float | None:
         """Return a gauge as it is scraped; None if there is none."""
-        self.exposition.publish()
         samples = Samples.parse(read_body(self.exposition))
         return samples.get((family, (("workspace", workspace),)))
 

@@ -48,8 +48,7 @@ def bodies(exposition: Exposition) -> tuple[str, str]:
 
 
 def lines(exposition: Exposition, media: str = TEXT) -> list[str]:
-    """Publish and return the samples."""
-    exposition.publish()
+    """Return the samples."""
     return [line for line in read_body(exposition, media).splitlines() if not line.startswith("#")]
 
 
@@ -60,7 +59,6 @@ def build(families: Mapping[str, Family], state: State, **options: Any) -> Expos
         exposition.put(*series, series_state.value, created=series_state.created_at)
         for value, exemplar in series_state.exemplars:
             exposition.add_exemplar(*series, value, exemplar)
-    exposition.publish()
     return exposition
 
 
@@ -129,9 +127,7 @@ SERIES = st.sampled_from(
     + [("wide", key[:1]) for key in KEYS]
 )
 STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["put", "put", "put", "drop", "exemplar", "publish", "scrape"]), SERIES, st.integers(0, 5)
-    ),
+    st.tuples(st.sampled_from(["put", "put", "put", "drop", "exemplar", "scrape"]), SERIES, st.integers(0, 5)),
     max_size=60,
 )
 
@@ -155,11 +151,8 @@ def test_changes_give_the_bodies_of_a_fresh_start(steps: list[tuple[str, Series,
             observed = float(amount), Exemplar((("log_id", str(amount)),), float(amount))
             series_state.exemplars.append(observed)
             exposition.add_exemplar(name, labels, *observed)
-        elif step == "publish":
-            exposition.publish()
         elif step == "scrape":
             exposition.get_body(BodyRequest(OPENMETRICS, "gzip"))
-    exposition.publish()
     fresh = build(FAMILIES, state, created=True)
     assert bodies(fresh) == bodies(exposition)
     assert gzip.decompress(exposition.get_body(BodyRequest(TEXT, "gzip"))).decode() == read_body(exposition)
@@ -172,15 +165,13 @@ def test_numbers_are_formatted_like_go(value: float) -> None:
 
 
 def test_bodies_are_cached() -> None:
-    """Requests between two publications get the same object, and find it without making it."""
+    """Requests between two changes get the same object, and find it without making it."""
     exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
     for request in (BodyRequest(media, encoding) for media in (TEXT, OPENMETRICS) for encoding in (None, "gzip")):
         assert exposition.find_body(request) is None
         body = exposition.get_body(request)
         assert body is exposition.get_body(request) is exposition.find_body(request)
     exposition.put("up", ("w",), 2)
-    assert exposition.find_body(request) is not None, "until the publication"
-    exposition.publish()
     assert exposition.find_body(request) is None
 
 
@@ -216,9 +207,7 @@ def test_number_of_exemplars_is_limited() -> None:
         exposition.put("posts_total", labels, 1)
     for labels in names[:-1]:
         exposition.add_exemplar("posts_total", labels, 1.0, Exemplar((), 1.0))
-    exposition.publish()
     exposition.add_exemplar("posts_total", names[-1], 1.0, Exemplar((), 1.0))
-    exposition.publish()
     series_state = lines(exposition, OPENMETRICS)
     assert 'posts_total{platform="x",workspace="0000"} 1.0' == series_state[0]
     assert MAX_EXEMPLARS == sum(line.endswith(" # {} 1.0 1.0") for line in series_state)
@@ -230,12 +219,10 @@ def test_newest_exemplar_of_a_bucket_is_shown() -> None:
     exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
     for value, at in ((2.0, 7.0), (2.1, 7.0), (2.2, 6.0)):
         exposition.add_exemplar("wait_seconds", ("w", "f"), value, Exemplar((), at))
-    exposition.publish()
     bucket = 'wait_seconds_bucket{feed="f",le="2.5",workspace="w"}'
     assert f"{bucket} 4.0 # {{}} 2.1 7.0" == lines(exposition, OPENMETRICS)[2]
     exposition.remove("wait_seconds", ("w", "f"))
     exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
-    exposition.publish()
     assert f"{bucket} 4.0" == lines(exposition, OPENMETRICS)[2]
 
 
@@ -252,7 +239,6 @@ def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(FamilyLines, "render", count)
     exposition.put("posts_total", ("w2500", "x"), 7777)
-    exposition.publish()
     for media in (TEXT, OPENMETRICS):
         assert 'posts_total{platform="x",workspace="w2500"} 7777.0\n' in read_body(exposition, media)
     assert [("w2500", "x")] == rendered

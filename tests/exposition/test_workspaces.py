@@ -48,7 +48,6 @@ def fill(exposition: Exposition, workspaces: Sequence[str], platforms: int = 1) 
             exposition.put("wait_seconds", (workspace, f"f{number}"), Histogram(SECONDS.buckets, (1, 0, index), 5))
         exposition.put("up", (workspace,), index)
     exposition.put("build_info", ("1",), 1)
-    exposition.publish()
 
 
 def limited(text: str, workspaces: Sequence[str]) -> str:
@@ -75,7 +74,6 @@ def test_a_body_has_the_lines_of_its_workspaces_only(platforms: int, media: str)
     fill(exposition, names, platforms)
     exposition.put("posts_total", ("w2", "p0"), 7, created=9.5)
     exposition.add_exemplar("wait_seconds", ("w3", "f0"), 0.7, Exemplar((("log_id", "4"),), 1.5))
-    exposition.publish()
     whole = read_body(exposition, media)
     for chosen in (["w0"], ["w2"], ["w3"], ["w4"], ["w1", "w3"], names):
         expected = limited(whole, chosen)

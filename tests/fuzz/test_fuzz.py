@@ -161,7 +161,6 @@ heads = st.lists(
 @ROUND
 def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> None:
     exposition = Exposition(CATALOGUE)
-    exposition.publish()
     app = create_app(HealthSource(workspaces=tuple), version="1")
     app = create_metrics_app("/metrics", exposition, tuple, other_app=app)
     users = {"a": b"$2b$04$" + b"." * 53}

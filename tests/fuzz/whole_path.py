@@ -137,7 +137,6 @@ class WholePath:
     async def scrape(self) -> Samples:
         """Publish the metrics; return the samples."""
         exposition = self._pipeline.exposition
-        exposition.publish()
         text = read_body(exposition)
         assert KEY not in text
         return Samples.parse(text)

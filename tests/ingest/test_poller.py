@@ -190,7 +190,6 @@ class WebhookHarness:
         return len(self.api.requests)
 
     def scrape(self) -> Samples:
-        self.pipeline.exposition.publish()
         return Samples.parse(read_body(self.pipeline.exposition))
 
     def receive(self, event: str = "post.failed", *, log: bool = True) -> None:

@@ -15,6 +15,7 @@ from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusP
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.model import Scope
 from late_exporter.series import Increment, LatestValue, Series, SeriesValue
 from late_exporter.store.thread import StoreThread
 from tests.support.client import QueryParams
@@ -345,8 +346,7 @@ async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) 
     log_values[CONNECTED, ("acme", "instagram", "acc1")] = SeriesValue(LatestValue(1, 0), 0.0)
     harness.registry.restore(log_values)
     for feed in ("publishing", "connections"):
-        harness.registry.stage_feed("acme", feed)
-    harness.registry.apply_staged()
+        harness.registry.apply({}, Scope("acme", feed))
 
     def names() -> set[str]:
         return {labels[-1] for family, labels in harness.exposition.values if family == INFO}
@@ -427,7 +427,6 @@ async def test_no_secret_of_a_webhook_is_shown_or_logged(harness: StatusHarness)
         for body in ({"webhooks": [WEBHOOK]}, {"webhooks": WEBHOOK}, [WEBHOOK], str(WEBHOOK)):
             harness.api.documents["/v1/webhooks/settings"] = body
             await harness.clock.reach(harness.clock.elapsed + 11 * MINUTE)
-            harness.exposition.publish()
             shown = read_body(harness.exposition)
             text = f"{shown} {harness.logger.records} {harness.poller.health}"
             assert "accounts" in text

@@ -7,6 +7,7 @@ import pytest
 from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.model import Scope
 from late_exporter.series import (
     FailureStreak,
     IncCounter,
@@ -42,8 +43,7 @@ def registry(exposition: FakeExposition) -> SeriesRegistry:
 
 def show_feed(registry: SeriesRegistry, workspace: str, feed: str) -> None:
     """Make the families of a feed visible."""
-    registry.stage_feed(workspace, feed)
-    registry.apply_staged()
+    registry.apply({}, Scope(workspace, feed))
 
 
 def series_values(*series: Series, value: Value = 1, created: float = 7.0) -> dict[Series, SeriesValue]:
@@ -143,24 +143,3 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
 
     update_rows(registry, "late_account_consecutive_failures", ("tiktok", "a2", FailureStreak(last_success=3), 1.0))
     assert ["a3", "a1"] == [account.account_id for account in registry.failing_accounts("acme")]
-
-
-def test_newer_values_replace_staged_ones(registry: SeriesRegistry, exposition: FakeExposition) -> None:
-    """If another transaction is shown before the values of one are set, no counter falls."""
-    show_feed(registry, "acme", "publishing")
-    registry.stage(series_values(SUCCESSFUL_POLLS, FAILURES, SUCCESSES, value=3))
-    assert registry.apply_staged(1)
-    registry.stage(series_values(FAILURES, value=5))
-    registry.stage(series_values(SUCCESSES, value=4))
-    registry.add_uncommitted([IncCounter(*SUCCESSFUL_POLLS)])
-    assert not registry.apply_staged()
-    assert {SUCCESSES: 4, FAILURES: 5, SUCCESSFUL_POLLS: 3} == exposition.values
-
-
-def test_staged_values_of_a_removed_workspace(registry: SeriesRegistry, exposition: FakeExposition) -> None:
-    """A workspace that is removed does not appear again, and holds no publication."""
-    registry.add_workspace("bmce")
-    registry.stage(series_values(SUCCESSFUL_POLLS, (POLLS, ("bmce", "publishing", "success"))))
-    registry.remove_workspace("acme")
-    assert not exposition.is_held
-    assert {(POLLS, ("bmce", "publishing", "success")): 1} == exposition.values

@@ -340,7 +340,6 @@ class ExporterHarness:
 
     def scrape(self) -> Samples:
         """Publish and scrape."""
-        self._pipeline.exposition.publish()
         return Samples.parse(read_body(self._pipeline.exposition))
 
     def _world_clock(self) -> VirtualClock:

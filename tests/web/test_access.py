@@ -48,7 +48,6 @@ def build_exposition() -> Exposition:
     for name in NAMES:
         exposition.put("up", (name,), 1)
     exposition.put("build_info", ("1",), 1)
-    exposition.publish()
     return exposition
 
 

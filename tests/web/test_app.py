@@ -33,7 +33,6 @@ def build_exposition(*workspaces: str) -> Exposition:
     exposition = Exposition({"late_up": Family("late_up", "gauge", "Up.", ("workspace",))})
     for name in workspaces:
         exposition.put("late_up", (name,), 1)
-    exposition.publish()
     return exposition
 
 
