@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from late_exporter.errors import BadPayload
-from late_exporter.feeds.limits import check_value_count, limit_depth
+from late_exporter.feeds.limits import limit_depth
 from late_exporter.feeds.schema import DocumentedObject, DocumentReader, deviation, mask_addresses
 from late_exporter.masking import mask_keys
 from late_exporter.model import PAGE_SIZE, REJECTED, UNKNOWN, Deviation, LogEntry, LogPage
@@ -132,7 +132,6 @@ class LogListDecoder(Generic[RowT]):
         for recent_body, page in self._recent_pages:
             if recent_body == body:  # Other bodies differ early, so this costs less than a hash.
                 return page
-        check_value_count(body)
         page = self._documented_page(body) or read_nested(body, self._deviating_page)
         if len(body) < MAX_CACHED_BYTES:
             self._recent_pages.append((body, page))

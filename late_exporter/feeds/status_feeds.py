@@ -17,7 +17,6 @@ import msgspec
 
 from late_exporter.errors import ApiError, BadPayload, BadRequest, EndpointNotFound, Forbidden
 from late_exporter.feeds.decoder import LABEL_LENGTH, id_text, label_text, load_object, parse_millis, read_nested
-from late_exporter.feeds.limits import check_value_count
 from late_exporter.health import Condition
 from late_exporter.model import UNKNOWN
 from late_exporter.series import LatestValue, Series, SetLatest
@@ -27,9 +26,6 @@ HEALTH_STATUSES = ("healthy", "warning", "error")
 BILLING_PATHS = ("/v1/billing", "/v1/usage")
 ACCOUNTS_PER_PAGE = 100
 MAX_CURSOR_LENGTH = 1024
-
-MAX_BYTES = 2 * 1024**2
-"""Maximum size of a response; parts of it are kept while further ones are requested."""
 
 MAX_WEBHOOKS = 50
 """Webhooks that the API allows to a user."""
@@ -319,9 +315,6 @@ def _plan_reports(context: RefreshContext, response: _Object) -> Iterator[Report
 
 def _load(body: bytes) -> _Object:
     """Decode a response; of every object in it only the FIELDS with a value are kept."""
-    if len(body) > MAX_BYTES:
-        raise BadPayload(f"the response is larger than {MAX_BYTES // 1024**2} MiB")
-    check_value_count(body)
     try:
         return read_nested(body, partial(load_object, select=_select))
     except BadPayload:  # The message may have an excerpt.

@@ -14,7 +14,6 @@ from typing import NamedTuple, TypeAlias
 import pytest
 
 from late_exporter.api.body import MAX_BODY_BYTES
-from late_exporter.feeds.limits import MAX_SEPARATORS
 from tests.e2e.late import HttpExchange, LateServer
 from tests.e2e.program import ExporterProcess, wait_until
 
@@ -56,7 +55,7 @@ def filled(start: bytes, unit: bytes, end: bytes, size: int = MAX_BODY_BYTES) ->
 
 def costly_values() -> bytes:
     """Return a page with nearly as many numbers as are accepted, each in a field of its own."""
-    fields = ",".join(f'"{number:05}":{number}.5' for number in range(MAX_SEPARATORS // ROWS - 10))
+    fields = ",".join(f'"{number:05}":{number}.5' for number in range(250_000 // ROWS - 10))
     return ('{"logs":[' + ",".join(f"{ROW % number},{fields}}}" for number in range(ROWS)) + "]}").encode()
 
 

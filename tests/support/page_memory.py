@@ -17,7 +17,6 @@ from late_exporter.api.pages import fetch_page
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.feeds.limits import MAX_CONTAINERS, MAX_SEPARATORS
 from late_exporter.feeds.log_events import encode_event
 from late_exporter.ingest.event_selection import EventSelection
 from late_exporter.model import LATE, ZERNIO, Scope
@@ -62,8 +61,10 @@ VALUES: Mapping[str, Parts] = {
     "keys": (b'"', b"sk_12345678.,", b'"'),
     "digits": (b"", b"1", b""),
     "names": (b'{"', b"a", b'":1}'),
-    "numbers": (b"[" + b"1.5," * (MAX_SEPARATORS - 1000), b" ", b"1]"),
-    "objects": (b"[" + b"{}," * (MAX_CONTAINERS - 1000), b" ", b"{}]"),
+    "numbers": (b"[", b"1.5,", b"1]"),
+    "texts": (b"[", b'"ab",', b'""]'),
+    "objects": (b"[", b"{},", b"{}]"),
+    "objects in objects": (b"[", b'{"":{"":{}}},', b"{}]"),
     "no end": (b"[" * 90_000 + b'"', rb"\"", b""),
 }
 """JSON values."""
