@@ -16,7 +16,6 @@ from late_exporter.config.options import Option
 from late_exporter.config.settings import COMMAND_FLAGS, OPTIONS
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
-from late_exporter.ingest.webhooks import EVENT_FEEDS
 from late_exporter.metrics.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +34,7 @@ METRIC_GROUPS = {
         "exporter_total_shards",
         "exporter_cluster_",
     ),
-    "Status feeds, webhooks and log events": ("exporter_status_", "exporter_webhook", "exporter_event"),
+    "Status feeds and log events": ("exporter_status_", "exporter_event"),
     "Completeness and state": (
         *("exporter_api_schema_", "exporter_audit_", "exporter_coverage_", "exporter_entries_", "exporter_label_"),
         *("exporter_log_lag_", "exporter_reconcile", "exporter_retention_", "exporter_state_"),
@@ -59,7 +58,6 @@ def _tables() -> dict[str, dict[str, str]]:
         "commands.md": {"commands": _commands_markdown(), "flags": _flags_markdown()},
         "configuration.md": {"options": _options_markdown(), "reloadable options": _reloadable_markdown()},
         "metrics.md": {"actions": _actions_markdown(), "metrics": _metrics_markdown()},
-        "webhooks.md": {"webhook events": _webhook_events_markdown()},
     }
 
 
@@ -135,16 +133,6 @@ def _format_names() -> str:
     """Return the formats by their names, the default first, each with its commands."""
     names = {formats: [name for name in FORMATS if FORMATS[name] == formats] for formats in FORMATS.values()}
     return "; ".join(f"{', '.join(commands)}: `{'`, `'.join(formats)}`" for formats, commands in names.items()) + "."
-
-
-def _webhook_events_markdown() -> str:
-    return "\n".join(
-        [
-            "| event | polls |",
-            "|---|---|",
-            *(f"| `{event}` | {', '.join(feeds)} |" for event, feeds in EVENT_FEEDS.items()),
-        ]
-    )
 
 
 def _default(option: Option) -> str:

@@ -25,7 +25,6 @@ from late_exporter.config import web_file as webconfig
 from late_exporter.config.settings import OPTIONS, Settings
 from late_exporter.config.sources import load
 from late_exporter.ingest.steps import REQUEST_KINDS
-from late_exporter.ingest.webhooks import REJECTION_RESPONSES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.store.schema import TABLES
 from tests.e2e.program import run_command
@@ -41,7 +40,7 @@ RECORDED = [
 """Names of the series of all recording rules."""
 
 README_WORDS = 1200
-SECTIONS = "api|config|log|metrics|poll|simulate|state|status|web|webhook"
+SECTIONS = "api|config|log|metrics|poll|simulate|state|status|web"
 FOLDERS = ("deploy/", "docs/", "grafana/", "tests/", "late_exporter/")
 PROGRAMS = {
     *(
@@ -102,7 +101,7 @@ def _pins(name: str) -> dict[str, Version]:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_of_the_program_are_valid(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command line of the exporter in a document is one that the program accepts."""
-    for name in ("late.key", "late.password", "webhook.secret", "web.yml"):
+    for name in ("late.key", "late.password", "web.yml"):
         (tmp_path / name).write_text("sk_example_of_the_documents" if name != "web.yml" else "")
     (tmp_path / "late.yml").write_text("workspaces: [{name: default, api_key_file: late.key}]\n")
     monkeypatch.chdir(tmp_path)
@@ -176,7 +175,6 @@ def test_every_closed_set_of_label_values_is_described() -> None:
     outcomes = {"success", *(each.outcome for each in types if issubclass(each, errors.LateError))}
     assert outcomes == rows["late_exporter_polls_total", "outcome"]
     assert {*REQUEST_KINDS} == rows["late_exporter_failed_requests_total", "request"]
-    assert {*REJECTION_RESPONSES} == rows["late_exporter_webhooks_rejected_total", "reason"]
 
 
 def test_readme_is_short() -> None:

@@ -24,8 +24,6 @@ MANAGED_OPTIONS = {
     "total-shards",
     "web.config.file",
     "web.listen-address",
-    "webhook.path",
-    "webhook.secret-file",
 }
 """Options that the chart sets itself, so users cannot set them in ``config``."""
 

@@ -94,7 +94,7 @@ UNUSED_VALUES: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "podMonitoring.targets": ({"type": "array", "maxItems": 0}, "must be empty: the exporter has `workspaces`"),
     "serviceMonitor.multipleTarget": ({"const": False}, "must be false: the exporter has `workspaces`"),
     "networkPolicy.allowMonitoringNamespace": ({"type": "boolean"}, "no effect: set `networkPolicy.namespaces`"),
-    "ingress": ({"type": "object"}, "must not be enabled: metrics are not public; webhooks have `webhook.ingress`"),
+    "ingress": ({"type": "object"}, "must not be enabled: metrics are not public"),
     "verticalPodAutoscaler": (DISABLED, "must not be enabled: use `extraManifests`"),
     "configReloader": (DISABLED, "must not be enabled: the exporter itself reads files again that have changed"),
 }

@@ -38,7 +38,6 @@ STRING_MAPS = re.compile(r"(^|\.)([a-z]+Labels|labels|[a-z]+Annotations|annotati
 REFINEMENTS: Mapping[str, Schema] = {
     "apiKey.key": FILE_NAME,
     "webConfig.key": FILE_NAME,
-    "webhook.key": FILE_NAME,
     "workspaces": {
         "type": "array",
         "items": {
@@ -79,9 +78,6 @@ REFINEMENTS: Mapping[str, Schema] = {
     "service.port": PORT,
     "service.loadBalancerSourceRanges": STRINGS,
     "service.nodePort": {**PORT, "minimum": 0},
-    "webhook.path": {"type": "string", "pattern": "^/[-._~/A-Za-z0-9]*[-._~A-Za-z0-9]$"},
-    "webhook.ingress.hosts": NAMES,
-    "webhook.httpRoute.hostnames": STRINGS,
     "job": {"type": "string", "pattern": "^[A-Za-z0-9_./-]*$"},
     **{
         f"{monitor}.{name}": {"type": "string", "pattern": f"^{DURATION}{count}$"}

@@ -79,7 +79,6 @@ from deploy.prometheus.thresholds import (
     TOKEN_LEFT_WARNING_SECONDS,
     USAGE_RATIO,
     USUAL_WEEKS_SHARE,
-    WEBHOOK_REJECTION_WINDOW,
 )
 
 __all__ = ["ALERT_GROUPS", "ALERT_LABELS", "RECORDING_GROUPS", "AlertingRule", "RecordingRule", "RuleGroup"]
@@ -1944,25 +1943,6 @@ max by ({FEED}) (late_exporter_audit_extra_logs)
             title=f"no audit of the {_FEED} completed for {_DURATION}",
             description=(f"{_WORKSPACE}: the last audit of the {_FEED} completed {_DURATION} ago."),
             command=f"late-exporter audit{_WORKSPACE_FLAG}",
-            dashboard_path=EXPORTER_DASHBOARD,
-        ),
-        AlertingRule(
-            name="LateWebhooksRefused",
-            severity="warning",
-            condition=f"webhooks are rejected because of their signature, for {WEBHOOK_REJECTION_WINDOW}",
-            expr=f"""\
-sum by (job, workspace) (
-  increase(late_exporter_webhooks_rejected_total{{reason="signature"}}[{WEBHOOK_REJECTION_WINDOW}])
-) > 0
-""",
-            for_=WEBHOOK_REJECTION_WINDOW,
-            summary="Webhooks have an invalid signature.",
-            title=f"{_COUNT} webhooks with an invalid signature in {WEBHOOK_REJECTION_WINDOW}",
-            description=(
-                f"{_WORKSPACE}: {{{{ $value | humanize }}}} webhooks in the last {WEBHOOK_REJECTION_WINDOW} were not"
-                " signed with the secret in --webhook.secret-file. Polling continues."
-            ),
-            command=_CHECK,
             dashboard_path=EXPORTER_DASHBOARD,
         ),
         AlertingRule(

@@ -128,7 +128,6 @@ rate limit the scan of a long list takes hours."""
 AUDIT_AGE_SECONDS = 3 * DAY
 """Time since the last completed audit; the default interval is one day."""
 
-WEBHOOK_REJECTION_WINDOW = "15m"
 """Duration that separates a wrong secret from a single forged request."""
 
 EVENT_DELAY_SECONDS = 15 * MINUTE

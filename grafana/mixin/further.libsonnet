@@ -874,23 +874,6 @@ function(c) {
           },
         },
         {
-          "alert": "LateWebhooksRefused",
-          "expr": "sum by (" + c.cluster + "job, workspace) (\n  increase(late_exporter_webhooks_rejected_total{" + c.matchers + "reason=\"signature\"}[15m])\n) > 0\n",
-          "for": "15m",
-          "labels": {
-            "severity": "warning",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "Webhooks have an invalid signature.",
-            "title": "{{ $value | printf \"%.0f\" }} webhooks with an invalid signature in 15m",
-            "description": "Workspace {{ $labels.workspace }}: {{ $value | humanize }} webhooks in the last 15m were not signed with the secret in --webhook.secret-file. Polling continues.",
-            "command": "late-exporter check",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateWebhooksRefused.md",
-            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}&var-workspace={{ $labels.workspace | urlquery }}",
-          },
-        },
-        {
           "alert": "LateEventsDelayed",
           "expr": "time() - min by (" + c.cluster + "job, workspace) (late_exporter_events_oldest_pending_timestamp_seconds" + c.braces + ") > " + num(c.thresholds.eventDelaySeconds) + "\n",
           "for": "5m",

@@ -14,10 +14,8 @@ from grafana.source.palette import (
     MUTED,
     OUTCOMES,
     QUANTILES,
-    REJECTION_REASONS,
     STATUS_CODES,
     WARNING,
-    WEBHOOK_EVENTS,
 )
 from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
@@ -53,8 +51,6 @@ SCHEMA_DRIFT = selector("late_exporter_api_schema_drift_total")
 FAILED_REQUESTS = selector("late_exporter_failed_requests_total")
 UNREADABLE_ROWS = selector("late_exporter_unreadable_rows_total")
 LAG = "late_exporter_log_lag_seconds"
-WEBHOOK_LAG = "late_exporter_webhook_lag_seconds"
-NO_WEBHOOKS = "No webhooks"
 NO_API_REQUESTS = "Unknown: the feed api_request is not read"
 NO_EVENTS = "No events: --events.output is not set"
 REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
@@ -600,56 +596,6 @@ WEBHOOK_ROW = PanelRow(
     475,
     "Webhooks",
     (
-        panels.stat_panel(
-            PanelFrame(
-                476, "Last webhook", "Time since the last webhook with a valid signature, in any workspace.", 3, 8
-            ),
-            age(f"max({selector('late_exporter_webhook_last_received_timestamp_seconds')})"),
-            unit="s",
-            decimals=1,
-            no_value=(NO_WEBHOOKS, MUTED),
-        ),
-        panels.bar_chart(
-            PanelFrame(
-                477,
-                "Webhooks received by event",
-                "Webhooks with a valid signature per minute. other: events that do not announce a log.",
-                7,
-                8,
-            ),
-            Query(per_minute_nonzero(selector("late_exporter_webhooks_received_total"), "event"), "{{event}}"),
-            unit=PER_MINUTE,
-            colors=WEBHOOK_EVENTS,
-            no_value=NO_WEBHOOKS,
-        ),
-        panels.bar_chart(
-            PanelFrame(
-                478,
-                "Webhooks rejected by reason",
-                "Rejected webhooks per minute. signature: wrong secret or a forged request. replay:"
-                " received before, for example by a retry.",
-                7,
-                8,
-            ),
-            Query(per_minute_nonzero(selector("late_exporter_webhooks_rejected_total"), "reason"), "{{reason}}"),
-            unit=PER_MINUTE,
-            colors=REJECTION_REASONS,
-            no_value="None rejected",
-        ),
-        panels.line_chart(
-            PanelFrame(
-                479,
-                "Webhook lag, p50 and p95",
-                "Time from the timestamp of a webhook until it was received, over the preceding hour. Retries"
-                " that come later than five minutes are left out.",
-                7,
-                8,
-            ),
-            *(Query(quantile(number, WEBHOOK_LAG, "1h"), f"p{100 * number:g}") for number in (0.5, 0.95)),
-            unit="s",
-            colors=QUANTILES,
-            no_value=NO_WEBHOOKS,
-        ),
         panels.table_panel(
             PanelFrame(
                 480,

@@ -20,13 +20,11 @@ __all__ = [
     "PLATFORMS",
     "POSTS",
     "QUANTILES",
-    "REJECTION_REASONS",
     "STATUSES",
     "STATUS_CODES",
     "STATUS_COLORS",
     "TEXT",
     "WARNING",
-    "WEBHOOK_EVENTS",
 ]
 
 GOOD, NOTICE, WARNING, BAD, MUTED = "#2E7D32", "#FADE2A", "#FFA940", "#C62828", "#667080"
@@ -101,30 +99,6 @@ CONNECTION_CODES: Mapping[str, str] = {
     "oauth_denied": "#94A3B8",
     "token_exchange_failed": "#F97316",
     "account_limit_reached": "#EAB308",
-}
-WEBHOOK_EVENTS: Mapping[str, str] = {
-    "post.published": GOOD,
-    "post.failed": BAD,
-    "post.partial": "#F97316",
-    "post.scheduled": "#3B82F6",
-    "post.cancelled": "#94A3B8",
-    "post.recycled": "#6366F1",
-    "post.platform.published": "#84CC16",
-    "post.platform.failed": "#BE185D",
-    "account.connected": "#A78BFA",
-    "account.disconnected": "#EC4899",
-    "account.rate_limited": "#F59E0B",
-    "balance.low": "#EAB308",
-    "balance.empty": "#B91C1C",
-    "balance.charged": "#2DD4BF",
-    "other": MUTED,
-}
-REJECTION_REASONS: Mapping[str, str] = {
-    "signature": BAD,
-    "replay": "#3B82F6",
-    "expired": "#EAB308",
-    "malformed": "#F97316",
-    "too_large": "#A78BFA",
 }
 FEEDS: Mapping[str, str] = {"/publishing$/": "#3B82F6", "/connections$/": "#A78BFA"}
 FEED_QUANTILES: Mapping[str, str] = {

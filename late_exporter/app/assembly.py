@@ -169,9 +169,6 @@ class Pipeline:
             logger=self._create_logger(Scope(workspace, "status")),
         )
         self.workspaces[workspace] = WorkspacePollers(workspace, connection, pollers, status)
-        if connection.webhook_stats is not None:
-            wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
-            connection.webhook_stats.wake_callbacks = {**wake_callbacks, **status.wake_callbacks}
 
     def count(self, workspace: str, increments: Sequence[Increment]) -> None:
         """Save increments with the next commit of a workspace, if it is still there."""
@@ -211,7 +208,7 @@ class Pipeline:
         )
         last_times = last_scan(check_results, scope), last_audit(check_results, scope)
         scan_schedule = ScanSchedule(connection.poll, shared.runtime, *last_times)
-        return Poller(FeedSync(fetcher, scan_schedule, shared), shared, connection.webhook_stats)
+        return Poller(FeedSync(fetcher, scan_schedule, shared), shared)
 
 
 def status_config(settings: Settings, workspace: Workspace) -> StatusConfig:

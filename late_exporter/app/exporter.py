@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from late_exporter import __revision__, __version__, log
-from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.client import LateClient
 from late_exporter.api.generation import GenerationDetector
 from late_exporter.app.assembly import Pipeline, PipelineConfig, status_config
 from late_exporter.app.workspace_pollers import ApiConnection
@@ -26,7 +26,6 @@ from late_exporter.events.report import DeliveryReport
 from late_exporter.health import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusPace
-from late_exporter.ingest.webhooks import WebhookReceiver, WebhookStats
 from late_exporter.model import Scope
 from late_exporter.protocols import Logger, Offload
 from late_exporter.store import Store
@@ -40,7 +39,7 @@ WORKSPACE_INFO = "late_workspace_info"
 
 
 class Exporter:
-    """The pipeline of the configured workspaces, and its webhook receiver.
+    """The pipeline of the configured workspaces.
 
     Args:
         collectors: Collectors of prometheus_client whose metrics are shown, too.
@@ -67,7 +66,6 @@ class Exporter:
         self._change_lock = asyncio.Lock()
         self._status_paces = defaultdict[str, StatusPace](StatusPace)
         self._task_group: asyncio.TaskGroup | None = None
-        self.webhook_receiver = WebhookReceiver(settings.webhook.path, secret=str) if settings.webhook.path else None
         store_thread = StoreThread(store, offload)
         self.pipeline = Pipeline(
             PipelineConfig.of(settings),
@@ -160,8 +158,6 @@ class Exporter:
         }
         await self.pipeline.add_workspaces(added)
         self.settings, self._owned = settings, owned
-        if self.webhook_receiver is not None:
-            self._update_receiver(self.webhook_receiver)
         await asyncio.sleep(0)  # A process that is being stopped must not start tasks.
         for name in polled.keys() - workspaces.keys():
             await self.pipeline.remove_workspace(name)
@@ -173,26 +169,13 @@ class Exporter:
                 polled[name].start(self._task_group)
 
     def _create_connection(self, settings: Settings, workspace: Workspace) -> ApiConnection:
-        stats = None
-        if self.webhook_receiver is not None:
-            stats = self.webhook_receiver.stats_by_workspace.get(workspace.name) or WebhookStats(workspace.name)
         return ApiConnection(
             *self._connect(settings, workspace),
             self._status_paces[workspace.key_text],
             poll=msgspec.convert(settings.poll, PollConfig, from_attributes=True),  # Its options have the same names.
             status=status_config(settings, workspace),
-            webhook_stats=stats,
             source=_source(settings, workspace),
         )
-
-    def _update_receiver(self, receiver: WebhookReceiver) -> None:
-        stats = {name: self.pipeline.workspaces[name].connection.webhook_stats for name in self._owned_workspaces}
-        receiver.stats_by_workspace = {name: each for name, each in stats.items() if each is not None}
-        if (file := self.settings.webhook.secret_file) is not None:
-            receiver.secret = ApiKey(file.key.get_secret_value(), file.path, on_change=log.add_secret).value
-        if self._owned is not None:
-            # Also its own, which are looked for first.
-            receiver.other_workspaces = frozenset(self.names())
 
     def health(self) -> Iterator[WorkspaceHealth]:
         """Yield the health of each workspace, without secrets; they may change in between."""

@@ -13,7 +13,6 @@ from late_exporter.health import WorkspaceHealth
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
-from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
 
 
@@ -24,7 +23,6 @@ class ApiConnection(NamedTuple):
         pace: Pace of the status feeds that share its key.
         poll: Configuration of its log feeds.
         status: Configuration of its status feeds.
-        webhook_stats: Counts of its webhooks; None if none are received.
         source: Settings that it is made of; if they change, another connection is needed.
     """
 
@@ -33,7 +31,6 @@ class ApiConnection(NamedTuple):
     pace: StatusPace
     poll: PollConfig = PollConfig()
     status: StatusConfig = StatusConfig()
-    webhook_stats: WebhookStats | None = None
     source: object = None
 
 

@@ -92,7 +92,6 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             telemetry_path=settings.web.telemetry_path,
             version=__version__,
             lifecycle=lifecycle if settings.web.enable_lifecycle else None,
-            webhooks=exporter.webhook_receiver,
             runbooks=runbooks,
         )
         app = create_metrics_app(
@@ -102,15 +101,12 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             other_app=in_loop(app, loop),
             visible_workspaces=None if owner is None else partial(call_in_loop, loop, owner.shown_workspaces),
         )
-        receiver = exporter.webhook_receiver
         protected_app = AuthMiddleware(
             app,
             watcher.current,
             PasswordVerifier(),
             _logger(),
-            needs_password=lambda path: (
-                path not in settings.web.unauthenticated_paths and not (receiver and receiver.handles(path))
-            ),
+            needs_password=lambda path: path not in settings.web.unauthenticated_paths,
         )
         # In a thread: a scrape only reads what is published, so it need not wait for this event loop.
         group.create_task(run_in_thread(partial(serve, protected_app, sockets, web_config=watcher.current)))

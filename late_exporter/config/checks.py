@@ -51,7 +51,6 @@ def check_settings(
     name, formats = settings.flags.format, FORMATS.get(command)
     if formats and name not in formats:
         yield f"--format{quote(name)}: must be one of {', '.join(formats)}"
-    yield from _check_webhooks(settings, place)
     yield from _check_replicas(settings, place)
     yield from _check_shard(settings, locations, place, environ)
     if command in SERVER_COMMANDS:
@@ -62,16 +61,6 @@ def check_settings(
             f"--simulate.logs-per-day and --simulate.history: these are {count:,.0f} logs at startup; reduce one of "
             f"them, at most {MAX_SIMULATED_LOGS:,} are possible"
         )
-
-
-def _check_webhooks(settings: Settings, place: Place) -> Iterator[str]:
-    path, telemetry = settings.webhook.path, settings.web.telemetry_path
-    if path is not None and settings.webhook.secret_file is None:
-        remedy = "name a file that holds the secret of the webhooks with --webhook.secret-file"
-        yield f"{place('webhook', 'path')}{quote(path)}: {remedy}"
-    if path is not None and f"{telemetry}/".startswith(f"{path}/"):
-        reason = f"must not be --web.telemetry-path{quote(telemetry)} or its parent"
-        yield f"{place('webhook', 'path')}{quote(path)}: {reason}"
 
 
 def _check_replicas(settings: Settings, place: Place) -> Iterator[str]:

@@ -29,7 +29,7 @@ NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
 
 class SecretFile(NamedTuple):
-    """The content of a file that holds an API key, a password or the secret of webhooks."""
+    """The content of a file that holds an API key or a password."""
 
     path: Path
     key: SecretStr
@@ -131,12 +131,6 @@ def _not_reserved(path: str) -> str:
     return path
 
 
-def _not_above_reserved(text: str) -> str:
-    if any(f"{path}/".startswith(f"{text}/") for path in RESERVED_PATHS):
-        raise ValueError(f"must not be one of {', '.join(RESERVED_PATHS)}, nor a parent of one")
-    return text
-
-
 def _base_url(text: str) -> str:
     if not re.fullmatch(r"https?://[!-\[\]-~]+", text):  # visible ASCII, but no backslash
         raise ValueError(NOT_A_URL)
@@ -221,11 +215,6 @@ HttpPath: TypeAlias = Annotated[
     str, matching(r"/[A-Za-z0-9._~/-]*", "must begin with / and contain only letters, digits and - . _ ~ /")
 ]
 TelemetryPath: TypeAlias = Annotated[HttpPath, AfterValidator(_not_reserved)]
-WebhookPath: TypeAlias = Annotated[
-    str,
-    matching(r"(?:/[A-Za-z0-9._~-]+)+", "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"),
-    AfterValidator(_not_above_reserved),
-]
 WebUrl: TypeAlias = Annotated[str, matching("https?://[!-~]+", NOT_A_URL)]
 JobName: TypeAlias = Annotated[str, matching("[A-Za-z0-9_./-]+", "must be letters, digits and _ . / -")]
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]

@@ -154,16 +154,6 @@ class WebSettings(OptionModel):
     """Enable POST /-/reload and POST /-/quit. SIGHUP reloads in either case."""
 
 
-class WebhookSettings(OptionModel):
-    """Section ``webhook``."""
-
-    path: fields.WebhookPath | None = option(None, "PATH")
-    """Path that receives webhooks, for example /webhook. Use PATH/WORKSPACE for one workspace. Needs
-    --webhook.secret-file."""
-    secret_file: fields.KeyFile | None = option(None, "FILE", live=True)
-    """File that holds the secret that signs the webhooks. It is read again when it changes."""
-
-
 class MetricsSettings(OptionModel):
     """Section ``metrics``."""
 

@@ -94,7 +94,6 @@ class Settings(BaseSettings):
     state: sections.StateSettings = sections.StateSettings()
     sharding: sections.ShardingSettings = sections.ShardingSettings()
     web: sections.WebSettings = sections.WebSettings()
-    webhook: sections.WebhookSettings = sections.WebhookSettings()
     metrics: sections.MetricsSettings = sections.MetricsSettings()
     events: sections.EventSettings = sections.EventSettings()
     log: sections.LogSettings = sections.LogSettings()
@@ -169,8 +168,6 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """All texts that must never be written."""
         keys = [workspace.key for workspace in self.workspaces]
-        if self.webhook.path is not None and self.webhook.secret_file is not None:
-            keys.append(self.webhook.secret_file.key)
         keys += [file.key for file in (self.state.password_file, self.flags.password_file) if file is not None]
         return tuple(key.get_secret_value() for key in keys if key is not None)
 

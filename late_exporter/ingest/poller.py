@@ -17,7 +17,6 @@ from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.ingest.sync_meter import SyncMeter
-from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.series import IncCounter, Increment
 
 
@@ -25,23 +24,20 @@ class Poller:
     """Poll one feed of one workspace until cancelled.
 
     Attributes:
-        wake: Poll soon, because a webhook reported an event of the feed.
         discard_uncommitted: Drop logs that a cancelled poll has read but not committed.
     """
 
-    def __init__(self, sync: FeedSync, shared: SharedResources, webhook_stats: WebhookStats | None = None) -> None:
+    def __init__(self, sync: FeedSync, shared: SharedResources) -> None:
         self.recorder: FeedRecorder = sync.recorder
         self._sync = sync
         self._fetcher = sync.fetcher
-        self._schedule = PollSchedule(sync.fetcher.config, shared.runtime, webhook_stats)
+        self._schedule = PollSchedule(sync.fetcher.config, shared.runtime)
         self._reporter = PollReporter(
             sync.recorder, registry=shared.registry, label_limiter=shared.label_limiter, logger=sync.fetcher.logger
         )
         self._runtime = shared.runtime
-        self._webhook_stats = webhook_stats
         self._started_at = 0.0
         self._meter = SyncMeter(sync, shared.runtime)
-        self.wake = self._schedule.wake
         self.discard_uncommitted = sync.discard_uncommitted
 
     @property
@@ -61,18 +57,15 @@ class Poller:
     async def run(self) -> None:
         """Poll until cancelled; only unexpected errors are raised."""
         await self.start()
-        by_webhook = False
         while True:
             client = self._fetcher.client
             key_reload_count = client.key_reload_count
-            result = await self.poll(by_webhook=by_webhook)
-            if not by_webhook:
-                await self.examine_generation(result)
-            if not by_webhook or result.error is not None or result.is_partial:
-                elapsed = self._runtime.monotonic() - self._started_at
-                self._schedule.plan_next(result, elapsed, failure_count=self._reporter.failure_count)
+            result = await self.poll()
+            await self.examine_generation(result)
+            elapsed = self._runtime.monotonic() - self._started_at
+            self._schedule.plan_next(result, elapsed, failure_count=self._reporter.failure_count)
             self._reporter.next_poll = self._schedule.next_poll_time
-            by_webhook = await self._schedule.wait(result, client, key_reload_count)
+            await self._schedule.wait(result, client, key_reload_count)
 
     async def catch_up(self) -> PollResult:
         """Poll until nothing is left to read or a poll fails; return the last result.
@@ -89,7 +82,7 @@ class Poller:
             if not (is_settling or self._sync.has_unfinished_work):
                 break
             work_done, pending_count = self._sync.work_done, len(self.recorder.state.pending_logs)
-            result = await self.poll(deadline=deadline)
+            result = await self.poll(deadline)
             if work_done == self._sync.work_done:
                 break
         await self.examine_generation(result)
@@ -105,28 +98,20 @@ class Poller:
         """Create the exporter's own counters of the feed at 0."""
         self._sync.discard_uncommitted()
         zeros = self._reporter.initial_zeros()
-        if self._webhook_stats is not None:
-            zeros += self._webhook_stats.initial_zeros()
         if await self._sync.commit(zeros) is not None:
             self.recorder.defer((), provisional=zeros)
         if not self._sync.has_audits:
             self.recorder.remove_gauges(AUDIT_GAUGES)  # The results of the last audit would go stale.
         self._reporter.update_retention()
 
-    async def poll(self, *, by_webhook: bool = False, deadline: float = math.inf) -> PollResult:
-        """Poll once and report the result; a poll that a webhook triggers reads only what is new.
-
-        ``deadline`` is that of ``FeedSync.poll``.
-        """
-        recorder, fetcher, monotonic = self.recorder, self._fetcher, self._runtime.monotonic
-        recorded_count = recorder.recorded_count
+    async def poll(self, deadline: float = math.inf) -> PollResult:
+        """Poll once and report the result; ``deadline`` is that of ``FeedSync.poll``."""
+        fetcher, monotonic = self._fetcher, self._runtime.monotonic
         self._started_at, started_at = monotonic(), self._runtime.clock()
-        self._schedule.start_poll()
         self._meter.start_poll()
-        result = await self._sync.poll(by_webhook=by_webhook, deadline=deadline)
+        result = await self._sync.poll(deadline)
         result = await self._commit_poll(result)
-        log_count, duration = recorder.recorded_count - recorded_count, monotonic() - self._started_at
-        self._schedule.finish_poll(has_new_logs=result.error is not None or log_count > 0)
+        duration = monotonic() - self._started_at
         self._reporter.update_gauges(result, duration, quota=fetcher.client.quota)
         self._reporter.update_generation(fetcher.detector)
         sync_seconds = self._meter.finish_poll(is_partial=result.is_partial or result.error is not None)
@@ -159,5 +144,4 @@ class Poller:
 
     def _pop_increments(self) -> list[Increment]:
         requests, wait_seconds = self._fetcher.client.pop_request_log()
-        increments = self._webhook_stats.pop_increments() if self._webhook_stats is not None else []
-        return [*increments, *self._reporter.request_increments(requests, wait_seconds)]
+        return self._reporter.request_increments(requests, wait_seconds)

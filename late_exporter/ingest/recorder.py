@@ -42,7 +42,6 @@ class FeedRecorder:
         known_logs: Statuses of the logs that are stored, or in the batch.
         deferred_increments: Increments that wait for the next commit, shared by the feeds of the workspace.
         is_shown: Whether the logs of the feed are shown: since the first poll of this process that has read everything.
-        recorded_count: Number of observations committed since the start.
         last_lag: Seconds from creation to recording of the last live log.
         recent_attempts: Attempts of the last hour; None if the feed has no attempts to publish.
     """
@@ -60,7 +59,6 @@ class FeedRecorder:
         self.state = state
         self.deferred_increments = deferred_increments
         self.is_shown = False
-        self.recorded_count = 0
         self.last_lag: float | None = None
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
         self.clock = shared.runtime.clock
@@ -251,7 +249,6 @@ class FeedRecorder:
         changes = {name: value for name, value in changes.items() if value is not None}
         self.state = msgspec.structs.replace(self.state, log_count=result.log_count, **changes)
         self.start_batch()
-        self.recorded_count += len(observations)
         if self.recent_attempts is not None:
             self.recent_attempts.add((observation.entry for observation in observations), self.clock())
         if any(observation.event is not None for observation in observations):

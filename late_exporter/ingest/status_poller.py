@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from types import MappingProxyType
 
 import msgspec
@@ -221,16 +220,6 @@ class StatusPoller:
         }
         for state in self._states.values():
             state.due_at = now  # Another key may have other accounts, and other rights.
-
-    @property
-    def wake_callbacks(self) -> Mapping[str, Callable[[], object]]:
-        return {name: partial(self._wake, name) for name in STATUS_FEEDS}
-
-    def _wake(self, name: str) -> None:
-        """Refresh a feed soon, a minute after its last refresh at the earliest."""
-        state = self._states.get(name)
-        if state is not None and not state.health.disabled_reason:
-            state.due_at = min(state.due_at, state.started_at + MINUTE)
 
     async def run(self) -> None:
         """Refresh every feed whenever it is due, until cancelled; return if there is none."""

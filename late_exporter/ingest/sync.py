@@ -99,13 +99,11 @@ class FeedSync:
         self._reader.restart(self._committed)
         self.recorder.start_batch()
 
-    async def poll(self, *, by_webhook: bool = False, deadline: float = math.inf) -> PollResult:
+    async def poll(self, deadline: float = math.inf) -> PollResult:
         """Read what is new; the last logs are left for ``commit``.
 
-        Args:
-            by_webhook: Whether to read only what is new.
-            deadline: Monotonic time from which no further page of a scan is read, for a poll that only finishes one,
-                in larger steps.
+        ``deadline`` is the monotonic time from which no further page of a scan is read, for a poll that only finishes
+        one, in larger steps.
         """
         error: LateError | None = None
         is_partial = False
@@ -115,7 +113,7 @@ class FeedSync:
             if await self.fetcher.refresh_generation():
                 self._start_list()
             self._start_due_scan()
-            is_partial = await self._read(self._budget(deadline, by_webhook=by_webhook))
+            is_partial = await self._read(self._budget(deadline))
             scans = self._reader.scans
             self.completed_scan = scans.completed
             if scans.is_abandoned:
@@ -228,11 +226,9 @@ class FeedSync:
             gauges = zip(AUDIT_GAUGES, (missing, extra, self._runtime.clock()), strict=True)
             self.recorder.defer([SetCurrent(family, self.recorder.scope, value=value) for family, value in gauges])
 
-    def _budget(self, deadline: float, *, by_webhook: bool) -> Budget:
+    def _budget(self, deadline: float) -> Budget:
         interval = self.fetcher.config.interval
         interrupt_at = self._runtime.monotonic() + max(interval, MIN_CATCH_UP_SECONDS)
-        if by_webhook:
-            return Budget(0, 0, 0, interrupt_at)
         requests = self.fetcher.client.rate_limit * interval / 60
         urgent = int(requests * URGENT_SHARE)
         urgent_pages, checks = max(MIN_URGENT_PAGES, urgent), max(MIN_SETTLEMENT_CHECKS, urgent)

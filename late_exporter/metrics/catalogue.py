@@ -21,7 +21,6 @@ ATTEMPT_BUCKETS = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0)
 DELAY_BUCKETS = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 21600.0)
 REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 LAG_BUCKETS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 86400.0)
-WEBHOOK_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 PUBLISHING = ("publishing",)
 CONNECTIONS = ("connections",)
@@ -208,15 +207,6 @@ _FAMILIES = (
     _gauge("late_exporter_status_feed_disabled", "feed reason",
             help="1 while a status feed is switched off because the API refuses it to the key or does not have it, by "
                  "reason."),
-    _counter("late_exporter_webhooks_received_total", "event",
-            help="Webhooks received with a valid signature, by event; webhooks to the shared path count once per "
-                 "workspace."),
-    _counter("late_exporter_webhooks_rejected_total", "reason",
-            help="Webhooks rejected, by reason; webhooks to the shared path count once per workspace."),
-    _histogram("late_exporter_webhook_lag_seconds", "", buckets=WEBHOOK_BUCKETS,
-            help="Time from the timestamp of a webhook until it was received, in seconds, excluding late retries."),
-    _gauge("late_exporter_webhook_last_received_timestamp_seconds", "",
-            help="Time at which the last webhook with a valid signature was received, in Unix seconds."),
     _counter("late_exporter_events_delivered_total", "", "Log events delivered to the output."),
     _counter("late_exporter_events_dropped_total", "",
             help="Log events that were dropped because too many were waiting for their delivery."),

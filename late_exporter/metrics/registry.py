@@ -28,7 +28,7 @@ LAST_LOG = "late_publishing_last_log_timestamp_seconds"
 STREAKS = "late_account_consecutive_failures"
 INFO = "late_account_info"
 
-OWN_TIMES = frozenset({LAST_POLL, LAST_RECONCILE, LAST_AUDIT, "late_exporter_webhook_last_received_timestamp_seconds"})
+OWN_TIMES = frozenset({LAST_POLL, LAST_RECONCILE, LAST_AUDIT})
 """Stored gauges with times at which the exporter did something. Alerts compare them with the present."""
 
 

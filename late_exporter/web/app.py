@@ -1,7 +1,4 @@
-"""ASGI application of the status page, health, life cycle and webhooks.
-
-A request only reads memory. A webhook only wakes the pollers and counts.
-"""
+"""ASGI application of the status page, health and life cycle. A request only reads memory."""
 
 from __future__ import annotations
 
@@ -19,7 +16,6 @@ import msgspec
 
 from late_exporter.errors import ExporterStopping, LateError
 from late_exporter.health import FeedHealth, SyncProgress, WorkspaceHealth
-from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
 from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web.access import AccessError, allowed_workspaces, require_access
 from late_exporter.web.asgi import App, Message, Receive, Send
@@ -32,7 +28,6 @@ JSON_TYPE = "application/json"
 LIFECYCLE_METHODS = ("POST", "PUT")
 BROWSER_HEADERS = (b"origin", b"referer", b"sec-fetch-site")
 SUBJECT_PATHS = ("/platforms/", "/accounts/")
-SIGNATURE_HEADERS = (b"x-late-signature", b"x-zernio-signature")
 RUNBOOK_PATH = "/runbooks/"
 MAX_REASONS = 50
 """Maximum number of feeds that are listed as not ready."""
@@ -82,13 +77,12 @@ def create_app(
     telemetry_path: str = "/metrics",
     clock: Callable[[], float] = time.time,
     lifecycle: Lifecycle | None = None,
-    webhooks: WebhookReceiver | None = None,
     runbooks: Callable[[], Mapping[str, str]] = dict,
 ) -> App:
     """Create the application of all paths but that of the metrics, to which the status page links.
 
-    ``clock`` returns the Unix time. Without ``lifecycle`` the life cycle API rejects all requests, and without
-    ``webhooks`` there is no path for them. ``runbooks`` returns the runbooks by the name of their alert.
+    ``clock`` returns the Unix time. Without ``lifecycle`` the life cycle API rejects all requests. ``runbooks`` returns
+    the runbooks by the name of their alert.
     """
     page_lock = asyncio.Lock()  # only one page at a time may take time from scrapes
 
@@ -126,11 +120,9 @@ def create_app(
         "/-/quit": (LIFECYCLE_METHODS, partial(_quit, lifecycle)),
     }
 
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
+    async def app(scope: Message, _: Receive, send: Send) -> None:
         route = routes.get("/" if scope["path"].startswith(SUBJECT_PATHS) else scope["path"])
-        if webhooks is not None and webhooks.handles(scope["path"]):
-            route = (("POST",), partial(_receive_webhook, webhooks, receive))
-        elif scope["path"].startswith(RUNBOOK_PATH):
+        if scope["path"].startswith(RUNBOOK_PATH):
             route = (READ_METHODS, partial(_runbook, runbooks))
         await respond(route, scope, send)
 
@@ -140,19 +132,6 @@ def create_app(
 async def _runbook(runbooks: Callable[[], Mapping[str, str]], scope: Message) -> Reply:
     texts, name = await asyncio.to_thread(runbooks), scope["path"].removeprefix(RUNBOOK_PATH).removesuffix(".md")
     return text_reply(texts[name]) if name in texts else text_reply("there is no such runbook", HTTPStatus.NOT_FOUND)
-
-
-async def _receive_webhook(webhooks: WebhookReceiver, receive: Receive, scope: Message) -> Reply:
-    body, has_more = bytearray(), True
-    while has_more and len(body) <= MAX_PAYLOAD_BYTES:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return text_reply("incomplete body", HTTPStatus.BAD_REQUEST)
-        body += message.get("body", b"")
-        has_more = message.get("more_body", False)
-    signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURE_HEADERS]
-    status = webhooks.receive(scope["path"], bytes(body), signatures)
-    return text_reply(status.phrase.lower(), status)
 
 
 def _require_control(lifecycle: Lifecycle | None, scope: Message) -> Lifecycle:

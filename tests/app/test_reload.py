@@ -13,7 +13,6 @@ from unittest.mock import Mock
 import httpx
 import pytest
 
-from late_exporter import log
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import GenerationDetector
 from late_exporter.api.rate_limiter import RateLimiter
@@ -24,7 +23,6 @@ from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.sharding import shard_of
 from late_exporter.config.web_watcher import WebConfigWatcher
 from late_exporter.errors import ExporterStopping, LateError, StoreError
-from late_exporter.ingest.webhooks import sign
 from late_exporter.simulator import SimulatedApi
 from late_exporter.store import open_store
 from late_exporter.store.thread import create_offload
@@ -236,42 +234,6 @@ async def test_another_shard_begins_to_use_the_key(tmp_path: Path) -> None:
         assert 2 == (await harness.scrape()).sum("late_exporter_total_shards", shard=str(shard_of("acme", 2)))
 
 
-def deliver(harness: ReloadHarness, path: str, event: str = "post.failed", *, key: str = "acme") -> int:
-    """Deliver a webhook that is signed with a key; return the status of the response."""
-    assert harness.exporter.webhook_receiver is not None
-    body = f'{{"event": "{event}", "path": "{path}"}}'.encode()
-    return harness.exporter.webhook_receiver.receive(path, body, [sign(body, KEYS[key]).encode()])
-
-
-async def test_changed_webhook_secret(harness: ReloadHarness) -> None:
-    """Webhooks follow another secret, and added and removed workspaces."""
-    options = "poll: {interval: 1h}\nwebhook: {path: /webhook, secret-file: "
-    harness.write("acme", text=f"{options}acme.key}}")
-    async with ReloadHarness(harness.folder, harness.worlds).running() as started:
-        assert [204, 404] == [deliver(started, path) for path in ("/webhook", "/webhook/beta")]
-        assert 401 == deliver(started, "/webhook", key="beta")
-        started.write("beta", text=f"{options}beta.key}}")
-        await started.reload()
-        assert "[redacted]" == log.redact(KEYS["beta"])
-        paths = ("/webhook/beta", "/webhook/acme")
-        assert [204, 404] == [deliver(started, path, "account.connected", key="beta") for path in paths]
-        assert 401 == deliver(started, "/webhook/beta", key="acme")
-        received = "late_exporter_webhooks_received_total"
-        await started.wait_until(lambda samples: samples.sum(received, workspace="beta") == 1)
-
-
-async def test_webhooks_of_a_replica_that_owns_no_workspace(tmp_path: Path) -> None:
-    """It accepts those of all configured workspaces from its start on, and follows a reload."""
-    harness = ReloadHarness(tmp_path, {})
-    text, paths = "webhook: {path: /webhook, secret-file: acme.key}", ("/webhook", "/webhook/acme", "/webhook/beta")
-    harness.write("acme", text=text)
-    async with harness.running(owned=frozenset()):
-        assert [204, 204, 404] == [deliver(harness, path) for path in paths]
-        harness.write("beta", text=text)
-        await harness.reload()
-        assert [204, 404, 204] == [deliver(harness, path, "account.connected") for path in paths]
-
-
 async def test_invalid_configuration(harness: ReloadHarness) -> None:
     """An invalid configuration is reported and changes nothing; the next valid one is applied."""
     good = await harness.wait_until(lambda samples: samples.get((RELOADED, ())) == 1)
@@ -329,7 +291,6 @@ async def test_errors_of_a_requested_reload_stop_nothing(harness: ReloadHarness)
         ("web: {listen-address: ':1'}", "web.listen-address"),
         ("web: {telemetry-path: /other}", "web.telemetry-path"),
         ("metrics: {max-accounts: 3}", "metrics.max-accounts"),
-        ("webhook: {path: /webhook, secret-file: other.key}", "webhook.path"),
     ],
 )
 async def test_options_that_need_a_restart(harness: ReloadHarness, text: str, option: str) -> None:

@@ -124,18 +124,6 @@ async def test_reload(tmp_path: Path) -> None:
         await harness.wait_until(lambda samples: samples.sum(UP) == 8)
 
 
-async def test_webhooks_wake_the_status_feeds(tmp_path: Path) -> None:
-    """A webhook reaches the pollers of logs and the status feeds of its workspace, also after a reload."""
-    harness = ExporterOfStatus(tmp_path, "acme")
-    harness.configure("webhook: {path: /webhook, secret-file: other.key}")
-    async with harness.opened() as exporter:
-        for _ in range(2):
-            stats = exporter.pipeline.workspaces["acme"].connection.webhook_stats
-            assert stats is not None
-            assert {"publishing", *FEEDS} == set(stats.wake_callbacks)
-            await exporter.reload(harness.read())
-
-
 @pytest.mark.parametrize(("age", "recent_count"), [(HOUR / 2, 1), (2 * HOUR, 0), (-HOUR / 2, 1)])
 async def test_recent_attempts(tmp_path: Path, age: float, recent_count: int) -> None:
     """The page has the attempts of the last hour, by the creation of the logs, and the configuration has no key."""

@@ -290,7 +290,7 @@ def test_keys_are_redacted_from_logs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("key", ["sk_" + "4f1d8c6b" * 8, "zrk_" + "4f1d8c6b" * 8])
 @pytest.mark.parametrize(
     "words",
-    ["run --api.key-file {}", "check --api.key-file={}", "run --{}", "{}", "run {}", "run --webhook.secret-file {}"],
+    ["run --api.key-file {}", "check --api.key-file={}", "run --{}", "{}", "run {}"],
 )
 def test_a_key_in_the_place_of_its_file(words: str, key: str) -> None:
     """A key on the command line, which no environment tells the program about, is rejected and not repeated."""

@@ -12,7 +12,7 @@ import yaml
 from late_exporter.config.file_schema import format_schema
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
-SECTIONS = ("api", "poll", "status", "state", "web", "webhook", "metrics", "events", "log", "workspaces")
+SECTIONS = ("api", "poll", "status", "state", "web", "metrics", "events", "log", "workspaces")
 
 
 def test_the_examples_are_valid_and_mistakes_are_not() -> None:

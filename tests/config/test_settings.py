@@ -25,7 +25,7 @@ from late_exporter.simulator import INCIDENTS
 
 KEY = "sk_" + "0123456789abcdef" * 4
 WITH_KEY = {"LATE_API_KEY": KEY}
-SECTIONS = "sections are api, poll, status, state, sharding, web, webhook, metrics, events, log, simulate, workspaces"
+SECTIONS = "sections are api, poll, status, state, sharding, web, metrics, events, log, simulate, workspaces"
 DURATION = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
 TCP_ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077"
 ADDRESS = f"{TCP_ADDRESS}, or unix:/run/late.sock"
@@ -306,7 +306,6 @@ WRONG = [
     ("web.listen-address", ":1,:1", '":1,:1": :1 is given twice'),
     ("web.unauthenticated-paths", "healthy", f'"healthy": {PATH}'),
     ("web.telemetry-path", "/", f'"/": {RESERVED}'),
-    ("webhook.path", "/-", f'"/-": {RESERVED}, nor a parent of one'),
     ("metrics.buckets", "1,2", '"1,2": must be FAMILY=BOUND,BOUND, like late_publishing_attempts=1,2,3'),
     ("metrics.buckets", f"{ATTEMPTS}=2,1", '"2,1": must be in ascending order, each bound once'),
     (
@@ -501,19 +500,6 @@ WORKSPACES = [
 def test_wrong_workspaces(file: Path, text: str, messages: str) -> None:
     """Mistakes in workspaces are reported with the index of the workspace."""
     assert messages.splitlines() == [each.removeprefix("late.yaml:") for each in file_problems(file, text, {})]
-
-
-def test_webhooks(file: Path) -> None:
-    """Options of webhooks need each other, their path is not that of the metrics, and the secret is never printed."""
-    place, needs = "late.yaml:1: webhook.path", "name a file that holds the secret of the webhooks"
-    assert [f'{place} "/hook": {needs} with --webhook.secret-file'] == file_problems(file, "webhook: {path: /hook}")
-    for path in ("/late", "/late/metrics"):
-        text = f"webhook: {{path: /late, secret-file: secret}}\nweb: {{telemetry-path: {path}}}"
-        reason = f'must not be --web.telemetry-path "{path}" or its parent'
-        assert [f'{place} "/late": {reason}'] == file_problems(file, text)
-    settings = from_file(file, "webhook: {path: /hook, secret-file: secret}")
-    assert (KEY, "whsec_0123456789") == settings.secrets
-    assert "whsec_" not in repr(settings)
 
 
 @pytest.mark.parametrize(

@@ -75,11 +75,6 @@ OUTPUT_OUTAGE = (END - 75 * MINUTE, END - 58 * MINUTE)
 MAX_PENDING = 3
 """Number of log events that may wait, which are fewer than there are in that period."""
 
-WEBHOOK_EVENTS = {"post.published": 60, "post.scheduled": 30, "post.failed": 5, "account.connected": 1}
-"""Webhook events and their relative frequency."""
-
-REPLAY_PROBABILITY = 0.02
-"""Probability, per poll, of a replayed webhook."""
 
 RESTART = END - 110 * MINUTE
 RESTART_SECONDS = 8.0
@@ -216,7 +211,6 @@ class DayOfScrapes:
             reconcile_interval=RECONCILE_INTERVAL,
             audit_interval=RECONCILE_INTERVAL,
             generation="zernio",
-            webhooks=True,
             status=dict.fromkeys(STATUS_FEEDS, STATUS_INTERVAL),
             zero_hold=75.0,
         )
@@ -234,7 +228,6 @@ class DayOfScrapes:
             self._clock.advance(timestamp - POLL_LEAD - self._clock.now)
             while scheduled_calls and scheduled_calls[0][0] <= timestamp:
                 scheduled_calls.pop(0)[1]()
-            self._send_webhooks()
             for feed in FEEDS:
                 self._exporter.poll(feed=feed)
             self._exporter.deliver_events()
@@ -244,16 +237,6 @@ class DayOfScrapes:
                 last_refresh = timestamp
             yield [*self._scrape(timestamp)]
         self._exporter.close()
-
-    def _send_webhooks(self) -> None:
-        """Deliver some webhooks, and occasionally a replayed one."""
-        (stats,) = self._exporter.webhook_stats.values()
-        for event in self._event_random.choices(
-            [*WEBHOOK_EVENTS], [*WEBHOOK_EVENTS.values()], k=self._event_random.randrange(4)
-        ):
-            stats.record(event, self._clock.now - self._event_random.lognormvariate(-0.7, 0.8), self._clock.now)
-        if self._event_random.random() < REPLAY_PROBABILITY:
-            stats.record_rejection("replay")
 
     def _restart(self) -> None:
         self._exporter.restart(RESTART_SECONDS)

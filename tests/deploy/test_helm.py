@@ -177,27 +177,6 @@ def test_chart_and_program_versions_match() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", ["HTTPRoute", "Ingress"])
-def test_only_the_path_of_webhooks_is_public(helm: str, tmp_path: Path, name: str) -> None:
-    """Route and Ingress forward only the path at which the program receives webhooks."""
-    settings = ["webhook.enabled=true", "webhook.existingSecret=late-webhook", "webhook.path=/hooks/late"]
-    settings += [f"webhook.{'httpRoute' if name == 'HTTPRoute' else 'ingress'}.enabled=true"]
-    resources = render_release(helm, *settings, values={"webhook.httpRoute.parentRefs": [{"name": "public"}]})
-    secrets = {"late-api-key": {"api-key": "sk_1"}, "late-webhook": {"secret": "whsec_0123456789"}}
-    webhook = load_settings(resources, tmp_path, secrets).webhook
-    assert "/hooks/late" == webhook.path
-    assert webhook.secret_file
-    assert "whsec_0123456789" == webhook.secret_file.key.get_secret_value()
-    (rule,) = find_resource(resources, name)["spec"]["rules"]
-    if name == "Ingress":
-        backend = {"service": {"name": "late-late-exporter", "port": {"name": "metrics"}}}
-        assert [{"path": "/hooks/late", "pathType": "Prefix", "backend": backend}] == rule["http"]["paths"]
-    else:
-        assert [{"name": "late-late-exporter", "port": 10077}] == rule["backendRefs"]
-        assert [{"path": {"type": "PathPrefix", "value": "/hooks/late"}}] == rule["matches"]
-
-
-@pytest.mark.e2e
 @pytest.mark.parametrize("enabled", ["true", "false"])
 def test_whoever_forwards_webhooks_may_connect(helm: str, enabled: str) -> None:
     """The NetworkPolicy admits the peers of webhooks beside those that scrape, if webhooks are received."""

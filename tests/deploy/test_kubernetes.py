@@ -151,23 +151,6 @@ def test_network_policy_is_minimal(build: Build) -> None:
 
 
 @pytest.mark.e2e
-def test_only_the_path_of_webhooks_is_public(build: Build, tmp_path: Path) -> None:
-    """The Ingress forwards the path at which the program receives webhooks, and only its controller may do so."""
-    resources = parse_documents(build("network-policy", "webhook"))
-    secrets = {**KEYS, "late-exporter-webhook": {"secret": "whsec_0123456789"}}
-    webhook = load_settings(resources, tmp_path / "pod", secrets).webhook
-    rules = find_resource(resources, "NetworkPolicy")["spec"]["ingress"]
-    assert [[{"port": "metrics"}]] * 2 == [rule["ports"] for rule in rules]
-    peers = [peer["namespaceSelector"]["matchLabels"] for rule in rules for peer in rule["from"]]
-    assert ["monitoring", "ingress-nginx"] == [each["kubernetes.io/metadata.name"] for each in peers]
-    (rule,) = find_resource(resources, "Ingress")["spec"]["rules"]
-    (path,) = rule["http"]["paths"]
-    service = find_resource(resources, "Service", path["backend"]["service"]["name"])
-    assert path["backend"]["service"]["port"]["name"] in [port["name"] for port in service["spec"]["ports"]]
-    assert webhook.path == path["path"] == "/webhook"
-
-
-@pytest.mark.e2e
 def test_dashboards_are_provided(build: Build) -> None:
     """Every dashboard is in a ConfigMap of its own, which the sidecar and Grafana Operator find, and can be applied."""
     resources = parse_documents(build("grafana-operator"))

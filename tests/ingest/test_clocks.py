@@ -19,9 +19,8 @@ from tests.support.world import World
 SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
 SCAN = "late_exporter_reconcile_last_completed_timestamp_seconds"
 AUDIT = "late_exporter_audit_last_completed_timestamp_seconds"
-WEBHOOK = "late_exporter_webhook_last_received_timestamp_seconds"
 COVERAGE = "late_exporter_coverage_start_timestamp_seconds"
-TIMES = (SUCCESS, SCAN, AUDIT, WEBHOOK)
+TIMES = (SUCCESS, SCAN, AUDIT)
 
 
 @pytest.fixture
@@ -34,16 +33,15 @@ def late(world: World) -> FakeLateApi:
 @pytest.fixture
 def exporter(late: FakeLateApi, open_exporter: OpenExporter) -> ExporterHarness:
     """Return an exporter with the first sync and the first scan behind it."""
-    exporter = open_exporter(late, audit_interval=DAY, webhooks=True)
+    exporter = open_exporter(late, audit_interval=DAY)
     exporter.settle()
     return exporter
 
 
 def run(exporter: ExporterHarness, polls: int) -> None:
-    """Poll with everything that sets a time: scans, audits and webhooks."""
+    """Poll with everything that sets a time: scans and audits."""
     for _ in range(polls):
         exporter.clock.advance(30.0)
-        exporter.receive_webhook("post.failed")
         exporter.poll()
 
 

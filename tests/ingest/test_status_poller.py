@@ -202,11 +202,10 @@ FORBIDDEN = Forbidden("403: the API key lacks a right: grant the key the group a
 
 
 async def test_a_forbidden_feed_is_switched_off(harness: StatusHarness) -> None:
-    """A 403 switches off one feed with one log message that says why; it is tried after an hour, whoever wakes it."""
+    """A 403 switches off one feed with one log message that says why; it is tried after an hour."""
     harness.api.documents["/v1/accounts/health"] = FORBIDDEN
     async with harness.running():
         await harness.clock.reach(10 * MINUTE)
-        harness.poller.wake_callbacks["accounts"]()
         await harness.clock.reach(HOUR - 1)
         assert 1 == harness.api.paths["/v1/accounts/health"]
         assert {("accounts", "forbidden")} == harness.disabled()
@@ -304,7 +303,6 @@ async def test_what_disappears_loses_its_series(harness: StatusHarness) -> None:
 
 async def test_without_accounts_their_feeds_are_not_read() -> None:
     harness = StatusHarness(max_accounts=0)
-    harness.poller.wake_callbacks["accounts"]()
     await harness.run_until(2 * HOUR)
     assert {"/v1/posts", "/v1/webhooks/settings", "/v1/billing", "/v1/usage"} == set(harness.api.paths)
     assert {"posts", "webhooks", "billing"} == set(harness.ups())
@@ -362,24 +360,6 @@ async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) 
         await harness.clock.reach(16 * MINUTE)
         assert {"new", "old-gone"} == names()
         assert 0 == harness.value(CONNECTED, "instagram", "acc1")
-
-
-async def test_a_webhook_refreshes_a_feed_early(harness: StatusHarness) -> None:
-    """A feed that is woken is refreshed within half a minute, but no sooner than a minute after its last refresh."""
-    path = "/v1/accounts"
-    async with harness.running():
-        await harness.clock.reach(10)
-        for _ in range(5):
-            harness.poller.wake_callbacks["accounts"]()
-        await harness.clock.reach(55)
-        assert 1 == harness.api.paths[path]
-        await harness.clock.reach(91)
-        assert 2 == harness.api.paths[path]
-        await harness.clock.reach(4 * MINUTE)
-        assert 2 == harness.api.paths[path]
-        harness.poller.wake_callbacks["accounts"]()
-        await harness.clock.reach(4 * MINUTE + 31)
-        assert 3 == harness.api.paths[path]
 
 
 async def test_conditions_are_bounded(harness: StatusHarness) -> None:

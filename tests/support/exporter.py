@@ -26,7 +26,6 @@ from late_exporter.ingest.event_selection import EventSelection
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
-from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
 from late_exporter.store import Store, open_store
@@ -170,7 +169,6 @@ class ExporterHarness:
         commit_size: int | None = None,
         max_label_values: int = 50,
         zero_hold: float = 0.0,
-        webhooks: bool = False,
         status: Mapping[str, float] | None = None,
         **poll: Any,
     ) -> None:
@@ -189,7 +187,6 @@ class ExporterHarness:
             events=self.events,
         )
         self._poll = PollConfig(**poll)
-        self._has_webhooks = webhooks
         self._status = StatusConfig(intervals=status or {})
         self._ends_at = math.inf
         self._ids: dict[str, str] = {}
@@ -333,11 +330,6 @@ class ExporterHarness:
         self._store.is_full = False
         self._store.failures.clear()
 
-    def receive_webhook(self, event: str, workspace: str = "default") -> None:
-        """Receive a valid webhook that was sent now."""
-        now = self.clock.now + self.skew
-        self._webhook_stats[workspace].record(event, now, now)
-
     def scrape(self) -> Samples:
         """Publish and scrape."""
         return Samples.parse(read_body(self._pipeline.exposition))
@@ -385,13 +377,9 @@ class ExporterHarness:
                 random=lambda: 0.5,
             ),
         )
-        names = self.apis if self._has_webhooks else ()
-        self._webhook_stats = {name: WebhookStats(name) for name in names}
         pace = StatusPace()
         connections = {
-            name: ApiConnection(
-                api, self._api_generation(), pace, self._poll, self._status, self._webhook_stats.get(name)
-            )
+            name: ApiConnection(api, self._api_generation(), pace, self._poll, self._status)
             for name, api in self.apis.items()
         }
         drive(self._pipeline.add_workspaces(connections))

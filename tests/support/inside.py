@@ -9,7 +9,6 @@ import msgspec
 from late_exporter.app.assembly import Pipeline
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from tests.support.exporter import ExporterHarness, ObservedStore, Poll
@@ -26,10 +25,6 @@ class InsideHarness(ExporterHarness):
     @property
     def pipeline(self) -> Pipeline:
         return self._pipeline
-
-    @property
-    def webhook_stats(self) -> dict[str, WebhookStats]:
-        return self._webhook_stats
 
     @property
     def exposition(self) -> Exposition:

@@ -11,7 +11,6 @@ from late_exporter.config.web import WebConfig
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.health import Failure, FeedHealth, WorkspaceHealth
-from late_exporter.ingest.webhooks import WebhookReceiver, WebhookStats
 from late_exporter.store.cluster import ClusterHealth, MemberHealth
 from late_exporter.web.app import HealthSource, Lifecycle, create_app
 from late_exporter.web.auth import AuthMiddleware
@@ -74,8 +73,6 @@ class AccessHarness:
             )
             for name in NAMES
         ]
-        receiver = WebhookReceiver("/hook", secret=lambda: SECRET)
-        receiver.stats_by_workspace = {name: WebhookStats(name) for name in NAMES}
         health = HealthSource(
             workspaces=lambda: workspaces,
             configuration=lambda: f"workspaces: {NAMES}",
@@ -88,14 +85,14 @@ class AccessHarness:
             self.calls.append("reload")
 
         lifecycle = Lifecycle(reload=reload, quit=lambda: self.calls.append("quit"))
-        app = create_app(health, version="1", lifecycle=lifecycle, webhooks=receiver)
+        app = create_app(health, version="1", lifecycle=lifecycle)
         app = create_metrics_app("/metrics", self.exposition, lambda: NAMES, other_app=app)
         self.app = AuthMiddleware(
             app,
             lambda: WebConfig(users=users, user_workspaces=BOUND),
             passwords=PasswordVerifier(check_password=lambda password, _: password == b"right"),
             log=RecordingLogger(),
-            needs_password=lambda path: path not in unauthenticated_paths and not receiver.handles(path),
+            needs_password=lambda path: path not in unauthenticated_paths,
         )
 
     async def request(
