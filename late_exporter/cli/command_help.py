@@ -230,28 +230,6 @@ class AuditHelp(CommandHelp):
     """
 
 
-class BackfillHelp(CommandHelp):
-    """Print the counters from before the first start, for promtool tsdb create-blocks-from openmetrics.
-
-    It needs the state of an exporter that is ready, and does not affect a running one. No log is counted both in the
-    history and in the live counters.
-
-    It costs one request of the key's quota per 98 logs. In generation zernio it goes back up to 90d, as far as the
-    exporter has counted (--poll.lookback).
-
-    It ends an hour before the exporter first exposed its metrics, and 3h ago at the latest. Run it about two hours
-    after the first start: earlier it is incomplete; what the API deletes until then seems to arrive at its end.
-
-    Give every label that Prometheus adds when it scrapes: job, instance, and those of its configuration.
-
-    Examples:
-        backfill --label job=late --label instance=localhost:10077
-            Write everything before the first metrics of the running exporter.
-        backfill --workspace agency
-            Write the history of one workspace.
-    """
-
-
 class StateHelp(CommandHelp):
     """Manage the state: show its content, back it up, check it, and copy workspaces to another one.
 

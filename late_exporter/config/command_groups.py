@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-QUERY_COMMANDS = ("posts", "post", "logs", "audit", "backfill")
+QUERY_COMMANDS = ("posts", "post", "logs", "audit")
 """Commands that read from the API or the state once and exit."""
 
-STATE_COMMANDS = ("audit", "backfill")  # query commands that read the state
+STATE_COMMANDS = ("audit",)  # query commands that read the state
 API_COMMANDS = ("run", "check", *QUERY_COMMANDS)  # commands that need an API key
 EXPORTER_COMMANDS = ("run", "check", "demo")
 SHARDED_COMMANDS = ("run", "check", *STATE_COMMANDS)  # commands that know the workspaces of one state

@@ -118,13 +118,6 @@ def _family_name(name: str) -> str:
     return name
 
 
-def _target_label(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not value or not re.fullmatch(r"(?!__)[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError("must be a name and a value, like job=late; a name must not begin with __")
-    return name, value
-
-
 def _not_reserved(path: str) -> str:
     if path in RESERVED_PATHS:
         raise ValueError(f"must not be one of {', '.join(RESERVED_PATHS)}")
@@ -210,7 +203,6 @@ Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Bound: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ListenAddress: TypeAlias = Annotated[types.Address | types.UnixPath, parsed_by(types.parse_address)]
 TcpAddress: TypeAlias = Annotated[types.Address, parsed_by(types.parse_tcp_address)]
-TargetLabel: TypeAlias = Annotated[tuple[str, str], parsed_by(_target_label)]
 HttpPath: TypeAlias = Annotated[
     str, matching(r"/[A-Za-z0-9._~/-]*", "must begin with / and contain only letters, digits and - . _ ~ /")
 ]

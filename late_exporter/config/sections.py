@@ -25,7 +25,6 @@ STATUS_INTERVALS: Mapping[fields.StatusFeedName, int] = MappingProxyType(
 """Intervals of the status feeds, in those of --status.interval."""
 
 DEFAULT_FORMATS = {name: formats[0] for name, formats in groups.FORMATS.items()}
-EXPOSING_COMMANDS = (*groups.EXPORTER_COMMANDS, "backfill")
 
 Incident: TypeAlias = Literal[
     "platform-outage", "revoked-token", "rate-limit-storm", "slow-video", "late-publishing", "scheduler-stuck",
@@ -157,15 +156,15 @@ class WebSettings(OptionModel):
 class MetricsSettings(OptionModel):
     """Section ``metrics``."""
 
-    buckets: fields.FamilyBuckets = option(None, "FAMILY=LIST", EXPOSING_COMMANDS)
+    buckets: fields.FamilyBuckets = option(None, "FAMILY=LIST")
     """Upper bounds of the buckets of one histogram, as in late_publishing_attempts=1,2,3; may be repeated."""
-    disable: CommaSeparated[fields.FamilyName] = option(None, "FAMILY", EXPOSING_COMMANDS)
+    disable: CommaSeparated[fields.FamilyName] = option(None, "FAMILY")
     """Metric that is not exposed, for example late_account_logs_total; may be repeated. It is counted all the same."""
-    enable: CommaSeparated[fields.FamilyName] = option(None, "FAMILY", EXPOSING_COMMANDS)
+    enable: CommaSeparated[fields.FamilyName] = option(None, "FAMILY")
     """Metric that is exposed only on request, for example late_publishing_attempts; may be repeated."""
     max_label_values: Annotated[int, Field(ge=1)] = option("50", "NUMBER")
     """Maximum number of unknown values per label; further ones are counted as other."""
-    max_accounts: Annotated[int, Field(ge=0)] = option("500", "NUMBER", EXPOSING_COMMANDS)
+    max_accounts: Annotated[int, Field(ge=0)] = option("500", "NUMBER")
     """Maximum number of accounts with their own metrics; further ones are counted as other. 0 disables them."""
     zero_hold: Annotated[float, duration("0s", "1h")] = option("75s", "DURATION")
     """How long a new counter or histogram shows 0 before its value; at least twice the scrape interval."""
@@ -259,8 +258,6 @@ class CommandFlags(OptionModel):
     """API to simulate: zernio with one list and 90d of logs, late with two and 7d, or both."""
     once: bool = _flag("false", "", ("run",))
     """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll failed."""
-    label: CommaSeparated[fields.TargetLabel] = _flag(None, "NAME=VALUE", ("backfill",))
-    """Label that Prometheus adds when it scrapes, for example job=late; may be repeated."""
     problems: bool = _flag("false", "", ("status",))
     """Print only the problems, worst first, one per line."""
     check: bool = _flag("false", "", ("status",))

@@ -122,7 +122,6 @@ class FeedRecorder:
                 newest=ListPosition(floor, ""),
                 gaps=(),
                 generation=feed.generation,
-                is_switched=True,
             )
         if coverage is not None:
             self.record(Record(coverage=coverage, deleted_keys=tuple(self.state.pending_logs)), now)

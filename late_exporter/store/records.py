@@ -54,7 +54,6 @@ class Coverage(msgspec.Struct, frozen=True):
         is_synced: Whether the first sync is complete.
         published_at: API time at which the first sync was complete and the series were first exposed; 0 if unknown.
         generation: API generation of the list.
-        is_switched: Whether older logs were counted from another list, or by other keys.
     """
 
     retention_floor: int
@@ -65,7 +64,6 @@ class Coverage(msgspec.Struct, frozen=True):
     is_synced: bool = False
     published_at: int = 0
     generation: str = LATE
-    is_switched: bool = False
 
     @property
     def is_caught_up(self) -> bool:

@@ -55,7 +55,7 @@ def example(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable
         if "webhooks" in words:
             late.api.generation = "zernio"  # the only one that has them
             late.world.archives.lists["webhooks"] = LogList([DELIVERY])
-        if command in ("audit", "backfill", "state"):
+        if command in ("audit", "state"):
             env["LATE_EXPORTER_STATE__URL"] = "sqlite:///state.db"
             _count(tmp_path, env)
         if command == "state":

@@ -72,8 +72,6 @@ def test_commands(late: LateServer, postgres: Cluster, start: Run, tmp_path: Pat
 
     samples = run_command(tmp_path, url, "run", "--once", f"--api.base-url={late.url}")
     assert 120 == Samples.parse(samples).sum("late_publishing_logs_total")
-    history = run_command(tmp_path, url, "backfill", f"--api.base-url={late.url}")
-    assert "late_publishing_logs_total" in history
     assert "no problems found" in run_command(tmp_path, url, "state", "check")
     here, there = without_password(url), f"sqlite:///{tmp_path}/copy.db"
     assert "rows copied from" in run_command(tmp_path, url, "state", "copy", here, there)
