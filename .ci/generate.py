@@ -28,10 +28,9 @@ METRIC_GROUPS = {
     "Connections and other logs": ("connection_", "activity_"),
     "Accounts": ("account_",),
     "Posts, webhooks and the plan": ("posts", "webhook_", "workspace_"),
-    "Process, replicas and shards": (
+    "Process and replicas": (
         "exporter_build_",
         "exporter_config_",
-        "exporter_total_shards",
         "exporter_cluster_",
     ),
     "Status feeds and log events": ("exporter_status_", "exporter_event"),

@@ -17,11 +17,9 @@ __all__ = ["ChartValue", "options_schema", "parse_values", "values_markdown"]
 MANAGED_OPTIONS = {
     "api.key-file",
     "config.file",
-    "shard",
     "state.password-file",
     "state.replicas",
     "state.url",
-    "total-shards",
     "web.config.file",
     "web.listen-address",
 }

@@ -67,7 +67,6 @@ REFINEMENTS: Mapping[str, Schema] = {
     "state.url": {"type": "string", "pattern": "^(postgresql://([^@:/]*@)?[^@/]+/.+)?$"},
     "state.key": FILE_NAME,
     "replicas": {"type": "integer", "minimum": 1},
-    "shards": {"type": "integer", "minimum": 1, "maximum": 1000},
     "persistence.size": {"type": "string", "pattern": "^[0-9.]+([kMGTPE]i?)?$"},
     "persistence.accessModes": {
         "type": "array",

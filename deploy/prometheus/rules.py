@@ -1563,8 +1563,6 @@ unless
 )
 
 
-TOTAL_SHARDS = "late_exporter_total_shards"
-
 _STALE_POLLS = f"{POLL_AGE.name}{_OF_WORKSPACE} > {DATA_AGE_CRITICAL_SECONDS}"
 _OLDEST_POLL = _top_label("feed", "", f"{POLL_AGE.name}{_OF_WORKSPACE}", *_WORKSPACE_LABELS)
 _STALE_FEED = f"{{{{ with $labels.feed }}}}{{{{ . }}}}{{{{ else }}}}{_OLDEST_POLL}{{{{ end }}}}"
@@ -1633,49 +1631,6 @@ last_over_time({SCRAPED_EXPORTERS}[1h])
             ),
             command=_CHECK,
             dashboard_path=TARGET_DASHBOARD,
-        ),
-        AlertingRule(
-            name="LateShardMissing",
-            severity="critical",
-            condition="fewer shards are scraped than there are",
-            expr=f"""\
-max by (job) ({TOTAL_SHARDS})
--
-count by (job) (count by (job, shard) ({TOTAL_SHARDS}))
-> 0
-""",
-            for_="10m",
-            summary="A shard is not scraped, so the metrics of its workspaces are missing.",
-            title=f"{_COUNT} {{{{ if eq $value 1.0 }}}}shard{{{{ else }}}}shards{{{{ end }}}} missing for 10m",
-            description=(
-                "Job {{ $labels.job }}: {{ $value | humanize }} of the shards that the others know"
-                " {{ if eq $value 1.0 }}is{{ else }}are{{ end }} not scraped."
-            ),
-            command="late-exporter healthcheck",
-            dashboard_path=_dashboard_path("late-exporter", "job"),
-        ),
-        AlertingRule(
-            name="LateShardConflict",
-            severity="warning",
-            condition="two processes are the same shard, or do not agree on the number of shards",
-            expr=f"""\
-count by (job) ({TOTAL_SHARDS})
-and
-(
-    max by (job) (count by (job, shard) ({TOTAL_SHARDS})) > 1
-  or
-    max by (job) ({TOTAL_SHARDS}) > min by (job) ({TOTAL_SHARDS})
-)
-""",
-            for_="10m",
-            summary="Some workspaces are counted twice, or not at all.",
-            title=f"conflict among {_COUNT} shards",
-            description=(
-                "Job {{ $labels.job }}: two of {{ $value | humanize }} processes are the same shard, or they do not"
-                " agree on the number of shards."
-            ),
-            command=_CHECK,
-            dashboard_path=_dashboard_path("late-exporter", "job"),
         ),
         AlertingRule(
             name="LateReloadFailed",

@@ -582,40 +582,6 @@ function(c) {
           },
         },
         {
-          "alert": "LateShardMissing",
-          "expr": "max by (" + c.cluster + "job) (late_exporter_total_shards" + c.braces + ")\n-\ncount by (" + c.cluster + "job) (count by (" + c.cluster + "job, shard) (late_exporter_total_shards" + c.braces + "))\n> 0\n",
-          "for": "10m",
-          "labels": {
-            "severity": "critical",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "A shard is not scraped, so the metrics of its workspaces are missing.",
-            "title": "{{ $value | printf \"%.0f\" }} {{ if eq $value 1.0 }}shard{{ else }}shards{{ end }} missing for 10m",
-            "description": "Job {{ $labels.job }}: {{ $value | humanize }} of the shards that the others know {{ if eq $value 1.0 }}is{{ else }}are{{ end }} not scraped.",
-            "command": "late-exporter healthcheck",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateShardMissing.md",
-            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}",
-          },
-        },
-        {
-          "alert": "LateShardConflict",
-          "expr": "count by (" + c.cluster + "job) (late_exporter_total_shards" + c.braces + ")\nand\n(\n    max by (" + c.cluster + "job) (count by (" + c.cluster + "job, shard) (late_exporter_total_shards" + c.braces + ")) > 1\n  or\n    max by (" + c.cluster + "job) (late_exporter_total_shards" + c.braces + ") > min by (" + c.cluster + "job) (late_exporter_total_shards" + c.braces + ")\n)\n",
-          "for": "10m",
-          "labels": {
-            "severity": "warning",
-            "exporter": "late",
-          },
-          "annotations": {
-            "summary": "Some workspaces are counted twice, or not at all.",
-            "title": "conflict among {{ $value | printf \"%.0f\" }} shards",
-            "description": "Job {{ $labels.job }}: two of {{ $value | humanize }} processes are the same shard, or they do not agree on the number of shards.",
-            "command": "late-exporter check",
-            "runbook_url": "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/LateShardConflict.md",
-            "dashboard_path": "/d/late-exporter?var-job={{ $labels.job | urlquery }}",
-          },
-        },
-        {
           "alert": "LateReloadFailed",
           "expr": "late_exporter_config_last_reload_successful" + c.braces + " == 0",
           "for": "5m",

@@ -44,8 +44,7 @@ class Connector:
         key = workspace.key_text
         if key not in self._rate_limiters:
             self._rate_limiters[key] = RateLimiter(1.0, slots=self._slots[workspace.base_url])
-        # The shards that use the key divide its quota.
-        self._rate_limiters[key].quota_share = settings.api.quota_share / workspace.key_shards
+        self._rate_limiters[key].quota_share = settings.api.quota_share
         client = LateClient(
             self._http,
             base_url=workspace.base_url,

@@ -95,11 +95,6 @@ class Exporter:
         settings = self.settings
         registry = self.pipeline.registry
         registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
-        shard, total = settings.sharding.shard, settings.sharding.total_shards
-        if total > 1:
-            registry.set_gauge("late_exporter_total_shards", (str(shard),), total)
-            counts = {"workspaces": len(settings.workspaces), "all_workspaces": len(settings.all_workspaces)}
-            logger.info("sharded", shard=shard, total_shards=total, **counts)
         await self._change(settings, self._owned)
         for first, second in settings.workspaces_with_same_logs:
             logger.warning(SAME_LOGS, workspace=second, other=first)

@@ -95,7 +95,7 @@ async def _find(context: CommandContext) -> Sequence[CheckResult]:
             results = [finding async for finding in check_api(client, detector, feeds, generations, status)]
             # A poll costs one request per feed, and one for pending logs.
             required_rate = (len(feeds) + 1) * 60 / settings.poll.interval + status.requests_per_minute
-            results += check_quota(client, required_rate, settings.api.quota_share / workspace.key_shards)
+            results += check_quota(client, required_rate, settings.api.quota_share)
             findings += [replace(finding, workspace=workspace.name) for finding in results]
     return [*findings, *await asyncio.to_thread(lambda: list(check_machine(settings)))]
 
@@ -196,9 +196,7 @@ def check_quota(client: LateClient, required_rate: float, quota_share: float) ->
 
 def check_machine(settings: Settings) -> Iterator[CheckResult]:
     """Yield the findings about the configuration, and the services that it names; some take long."""
-    shard, total = settings.sharding.shard, settings.sharding.total_shards
-    share = f" of {len(settings.all_workspaces)}, in shard {shard} of {total}" if total > 1 else ""
-    yield CheckResult("ok", "configuration", f"{plural(len(settings.workspaces), 'workspace')}{share}")
+    yield CheckResult("ok", "configuration", plural(len(settings.workspaces), "workspace"))
     for first, second in settings.workspaces_with_same_logs:
         message = f"the same as that of workspace {first}, so both count the same logs"
         hint = "give each workspace a profile_id, or a key of its own"
@@ -263,7 +261,6 @@ def check_web(path: str | None, config: WebConfig) -> Iterator[CheckResult]:
     tls = "TLS" if config.ssl_context is not None else "plain HTTP"
     users = f"passwords of {', '.join(sorted(config.users))}" if config.users else "no password"
     yield CheckResult("ok", "web", ": ".join(filter(None, (path, f"{tls}, {users}"))))
-    yield from (CheckResult("warning", "web", warning) for warning in config.warnings)
     if config.users and config.ssl_context is None:
         yield CheckResult("warning", "web", f"{path}: passwords are sent unencrypted", "add tls_server_config")
 

@@ -8,7 +8,6 @@ QUERY_COMMANDS = ("posts", "post", "logs", "audit")
 STATE_COMMANDS = ("audit",)  # query commands that read the state
 API_COMMANDS = ("run", "check", *QUERY_COMMANDS)  # commands that need an API key
 EXPORTER_COMMANDS = ("run", "check", "demo")
-SHARDED_COMMANDS = ("run", "check", *STATE_COMMANDS)  # commands that know the workspaces of one state
 SIMULATOR_COMMANDS = ("demo", "simulate")
 CLIENT_COMMANDS = ("status", "accounts")  # commands that read from the exporter on this machine
 SERVER_COMMANDS = ("run", "check", "demo", "healthcheck", *CLIENT_COMMANDS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
@@ -90,8 +89,8 @@ def _split_items_or_none(value: Any) -> list[str]:
     return [] if value in ("", "none", [], [""], ["none"]) else types.split_items(value)
 
 
-def _split_pairs(form: str, value: Any) -> dict[str, list[str]]:
-    """Return the items of each name: of a mapping, or of ``NAME=ITEM,ITEM`` in which a name is valid up to the next."""
+def _split_buckets(value: Any) -> dict[str, list[str]]:
+    """Return the bounds of each family: of a mapping, or of ``FAMILY=BOUND,BOUND``, a family valid up to the next."""
     if isinstance(value, Mapping):
         return {name: types.split_items(items) for name, items in value.items()}
     pairs: dict[str, list[str]] = {}
@@ -100,7 +99,7 @@ def _split_pairs(form: str, value: Any) -> dict[str, list[str]]:
         before, equals, after = item.rpartition("=")
         name = before.strip() if equals else name
         if not name:
-            raise ValueError(f"must be {form}")
+            raise ValueError("must be FAMILY=BOUND,BOUND, like late_publishing_attempts=1,2,3")
         pairs.setdefault(name, []).append(after.strip())
     return {name: types.split_items(items) for name, items in pairs.items()}
 
@@ -231,11 +230,7 @@ LabelValue: TypeAlias = Annotated[
 ]
 WorkspaceLabels: TypeAlias = dict[LabelName, LabelValue]
 FamilyName: TypeAlias = Annotated[str, AfterValidator(_family_name)]
-UserWorkspaces: TypeAlias = Annotated[
-    dict[str, Annotated[tuple[WorkspaceName, ...], AfterValidator(distinct)]],
-    BeforeValidator(partial(_split_pairs, "USER=WORKSPACE, like customer-a=brand-a")),
-]
 FamilyBuckets: TypeAlias = Annotated[
     dict[Annotated[str, AfterValidator(_histogram)], Annotated[tuple[Bound, ...], AfterValidator(_ascending)]],
-    BeforeValidator(partial(_split_pairs, "FAMILY=BOUND,BOUND, like late_publishing_attempts=1,2,3")),
+    BeforeValidator(_split_buckets),
 ]

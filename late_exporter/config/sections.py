@@ -124,17 +124,6 @@ class StateSettings(OptionModel):
         return self.password_file.path if self.password_file is not None else None
 
 
-class ShardingSettings(OptionModel):
-    """Section ``sharding``. The flags are those of kube-state-metrics; loading gives ``shard`` its default."""
-
-    shard: Annotated[int, Field(ge=0)] | None = option(None, "NUMBER", groups.SHARDED_COMMANDS, name="shard")
-    """Number of this process, from 0; by default that at the end of $POD_NAME or the host name."""
-    total_shards: Annotated[int, Field(ge=1, le=1000)] = option(
-        "1", "NUMBER", groups.SHARDED_COMMANDS, name="total-shards"
-    )
-    """Number of processes that share the workspaces by a hash of their names, each with its own state."""
-
-
 class WebSettings(OptionModel):
     """Section ``web``."""
 
@@ -143,12 +132,10 @@ class WebSettings(OptionModel):
     telemetry_path: fields.TelemetryPath = option("/metrics", "PATH", (*groups.EXPORTER_COMMANDS, "accounts"))
     """Path of the metrics."""
     config_file: str | None = option(None, "FILE", groups.SERVER_COMMANDS, live=True, name="web.config.file")
-    """YAML file with TLS, users, headers and limits, in the format of the exporter-toolkit. It is read again when it or
-    a certificate changes."""
+    """YAML file with TLS and users, in the format of the exporter-toolkit. It is read again when it or a certificate
+    changes."""
     unauthenticated_paths: CommaSeparated[fields.HttpPath] = option(None, "PATH", groups.SERVER_COMMANDS)
     """Path that needs no password, for example /-/healthy for probes; may be repeated."""
-    user_workspaces: fields.UserWorkspaces = option(None, "USER=WORKSPACE", ("run", "check"), live=True)
-    """User who may see some workspaces only, as in customer-a=brand-a,brand-b; may be repeated."""
     enable_lifecycle: bool = option("false", "")
     """Enable POST /-/reload and POST /-/quit. SIGHUP reloads in either case."""
 

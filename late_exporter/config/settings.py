@@ -8,7 +8,6 @@ all three. Durations are in seconds.
 # Annotations are evaluated by pydantic.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -18,7 +17,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from late_exporter.config import fields, sections
 from late_exporter.config.options import PREFIX, Option, OptionModel, options_of
-from late_exporter.config.sharding import shard_of
 from late_exporter.config.web import WebConfig
 
 
@@ -28,8 +26,7 @@ class Workspace(NamedTuple):
     ``key_file`` is read again when the key changes. ``labels`` are those of ``late_workspace_info``.
 
     Args:
-        key_users: Number of workspaces with the same key, also in other shards.
-        key_shards: Number of shards that use the key, among which its quota is divided.
+        key_users: Number of workspaces with the same key.
     """
 
     name: str
@@ -39,7 +36,6 @@ class Workspace(NamedTuple):
     profile_id: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
     key_users: int = 1
-    key_shards: int = 1
 
     @property
     def key_text(self) -> str:
@@ -92,7 +88,6 @@ class Settings(BaseSettings):
     poll: sections.PollSettings = sections.PollSettings()
     status: sections.StatusSettings = sections.StatusSettings()
     state: sections.StateSettings = sections.StateSettings()
-    sharding: sections.ShardingSettings = sections.ShardingSettings()
     web: sections.WebSettings = sections.WebSettings()
     metrics: sections.MetricsSettings = sections.MetricsSettings()
     events: sections.EventSettings = sections.EventSettings()
@@ -117,23 +112,14 @@ class Settings(BaseSettings):
 
     @property
     def workspaces(self) -> tuple[Workspace, ...]:
-        """The workspaces of this shard, all of them by default."""
-        shard, total = self.sharding.shard, self.sharding.total_shards
-        if total == 1:
-            return self.all_workspaces
-        return tuple(workspace for workspace in self.all_workspaces if shard_of(workspace.name, total) == shard)
-
-    @property
-    def all_workspaces(self) -> tuple[Workspace, ...]:
         """The workspaces of the configuration file, or the one of the API key."""
-        api, total = self.api, self.sharding.total_shards
+        api = self.api
         if self.workspace_list is None:
             path, key = api.key_file or (None, api.key)
             return (Workspace("default", api.base_url, key, path, api.profile_id),)
         rows = [row.workspace(api.base_url) for row in self.workspace_list]
         users = Counter(row.key_text for row in rows)
-        shards = Counter(key for key, _ in {(row.key_text, shard_of(row.name, total)) for row in rows})
-        return tuple(row._replace(key_users=users[row.key_text], key_shards=shards[row.key_text]) for row in rows)
+        return tuple(row._replace(key_users=users[row.key_text]) for row in rows)
 
     @property
     def workspaces_with_same_logs(self) -> Sequence[tuple[str, str]]:
@@ -160,9 +146,8 @@ class Settings(BaseSettings):
 
     @property
     def web_config(self) -> WebConfig:
-        """Content of the file of ``--web.config.file``, or its defaults, with the workspaces of users."""
-        bound = {user: frozenset(workspaces) for user, workspaces in self.web.user_workspaces.items()}
-        return replace(self._loaded_web_config, user_workspaces=bound) if bound else self._loaded_web_config
+        """Content of the file of ``--web.config.file``, or its defaults."""
+        return self._loaded_web_config
 
     @property
     def secrets(self) -> tuple[str, ...]:

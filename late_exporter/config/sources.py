@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, InitSettingsSource, PydanticBaseSettingsSource
 
 from late_exporter.config import web_file
-from late_exporter.config.checks import check_keys, check_settings, with_shard
+from late_exporter.config.checks import check_keys, check_settings
 from late_exporter.config.command_groups import API_COMMANDS, EXPORTER_COMMANDS
 from late_exporter.config.options import PREFIX, Location, Option, suggest
 from late_exporter.config.quoting import quote
@@ -227,8 +227,8 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
             problems += exc.problems
             settings = None
     if settings is not None:
-        settings = with_shard(settings, environ).with_web_config(web_config)
-        problems += check_settings(command, settings, sources.places, sources.place, environ)
+        settings = settings.with_web_config(web_config)
+        problems += check_settings(command, settings, sources.place)
     if settings is None or problems:
         raise ConfigError(*_mask_keys(environ, problems))
     return settings

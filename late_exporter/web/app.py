@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
@@ -17,7 +17,7 @@ import msgspec
 from late_exporter.errors import ExporterStopping, LateError
 from late_exporter.health import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.store.cluster import ClusterHealth
-from late_exporter.web.access import AccessError, allowed_workspaces, require_access
+from late_exporter.web.access import AccessError
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.findings import StatusDocument
 from late_exporter.web.reply import READ_METHODS, Headers, Reply, Route, get_header, respond, text_reply
@@ -87,15 +87,12 @@ def create_app(
     page_lock = asyncio.Lock()  # only one page at a time may take time from scrapes
 
     async def status_page(scope: Message) -> Reply:
-        allowed = allowed_workspaces(scope)
         async with page_lock:
             workspaces: list[WorkspaceHealth] = []
             for workspace in health.workspaces():
-                if allowed is None or workspace.name in allowed:
-                    workspaces.append(workspace)
+                workspaces.append(workspace)
                 await asyncio.sleep(0)
-            cluster = health.cluster() if allowed is None else None  # It names all workspaces.
-            return await asyncio.to_thread(render, scope, workspaces, cluster)
+            return await asyncio.to_thread(render, scope, workspaces, health.cluster())
 
     def render(scope: Message, workspaces: Sequence[WorkspaceHealth], cluster: ClusterHealth | None) -> Reply:
         subject, failures = scope["path"][1:], failures_by_subject(workspaces)
@@ -107,7 +104,7 @@ def create_app(
             # Not msgspec's encoder: names of the API may contain what UTF-8 cannot encode.
             text = json.dumps(msgspec.to_builtins(status))
             return Reply(body=text.encode(), headers=(("content-type", JSON_TYPE),))
-        paths = (telemetry_path, *(("/config",) if allowed_workspaces(scope) is None else ()), "/-/healthy", "/-/ready")
+        paths = (telemetry_path, "/config", "/-/healthy", "/-/ready")
         html = render_page(status, failures, paths, subject)
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
@@ -141,7 +138,6 @@ def _require_control(lifecycle: Lifecycle | None, scope: Message) -> Lifecycle:
     # Browsers send these with a POST: a web page must not control the exporter of someone who looks at it.
     if any(name.lower() in BROWSER_HEADERS for name, _ in scope["headers"]):
         raise AccessError(HTTPStatus.FORBIDDEN, "requests from web pages are not allowed")
-    require_access(scope)
     return lifecycle
 
 
@@ -161,8 +157,7 @@ async def _quit(lifecycle: Lifecycle | None, scope: Message) -> Reply:
     return text_reply("stopping")
 
 
-async def _configuration(health: HealthSource, scope: Message) -> Reply:
-    require_access(scope)
+async def _configuration(health: HealthSource, _: Message) -> Reply:
     return Reply(body=health.configuration().encode())
 
 
@@ -170,20 +165,14 @@ async def _liveness(_: Message) -> Reply:
     return text_reply("late-exporter is healthy")
 
 
-async def _readiness(health: HealthSource, scope: Message) -> Reply:
-    allowed = allowed_workspaces(scope)
+async def _readiness(health: HealthSource, _: Message) -> Reply:
     if reason := health.unready_reason():
-        # It may name the database.
-        return text_reply(reason if allowed is None else "this process is not ready", 503)
-    reasons = [*islice(_unsynced_reasons(health, allowed), MAX_REASONS)]
+        return text_reply(reason, 503)
+    reasons = [*islice(_unsynced_reasons(health), MAX_REASONS)]
     return text_reply("\n".join(reasons), 503) if reasons else text_reply("late-exporter is ready")
 
 
-def _unsynced_reasons(health: HealthSource, allowed: Collection[str] | None) -> Iterator[str]:
+def _unsynced_reasons(health: HealthSource) -> Iterator[str]:
     for workspace, feed in health.unsynced_feeds():
-        if allowed is not None and not allowed:  # a probe without a password, while users are bound to workspaces
-            yield "first sync is not complete"
-            return
-        if allowed is None or workspace in allowed:
-            detail = single_line(feed.error) or progress_text(feed.progress or SyncProgress(feed.logs))
-            yield f"{single_line(workspace)}/{single_line(feed.name)}: {polling_state(feed).label.lower()}: {detail}"
+        detail = single_line(feed.error) or progress_text(feed.progress or SyncProgress(feed.logs))
+        yield f"{single_line(workspace)}/{single_line(feed.name)}: {polling_state(feed).label.lower()}: {detail}"

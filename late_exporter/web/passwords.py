@@ -18,9 +18,8 @@ from functools import partial
 from http import HTTPStatus
 
 from late_exporter.concurrency import DaemonThreadExecutor
-from late_exporter.config.web import RequestRate
 from late_exporter.web.access import AccessError, too_many_requests, unauthorized
-from late_exporter.web.token_bucket import TokenBucket
+from late_exporter.web.token_bucket import RequestRate, TokenBucket
 
 FAILED_LOGIN_RATE = RequestRate(interval=3.0, burst=10)
 """Rate at which a network may try wrong passwords."""
@@ -103,23 +102,15 @@ class PasswordVerifier:
             raise too_many_requests(retry_after)
 
     async def _check(self, users: Mapping[str, bytes], name: str, password: bytes) -> None:
-        call = partial(self._is_correct, password, users.get(name), max(map(_cost, users.values())))
+        # An unknown user takes as long as the most expensive hash.
+        password_hash = users.get(name) or b"$2b$%02d$%b" % (max(map(_cost, users.values())), DUMMY_DIGEST)
+        call = partial(self.check_password, password, password_hash)
         try:
             is_correct = await asyncio.get_running_loop().run_in_executor(DaemonThreadExecutor(), call)
         except OSError:  # no more threads
             raise AccessError(HTTPStatus.SERVICE_UNAVAILABLE) from None
-        if not is_correct:
+        if not is_correct or name not in users:
             raise unauthorized()
-
-    def _is_correct(self, password: bytes, password_hash: bytes | None, max_cost: int) -> bool:
-        """Check a password; a wrong one takes the time of the most expensive hash, also if there is no such user."""
-        own_hash = password_hash or _dummy_hash(max_cost)
-        if self.check_password(password, own_hash) and password_hash:
-            return True
-        # Hashes of the costs n, n, n + 1, ... m - 1 take as long together as one of the cost m.
-        for cost in range(_cost(own_hash), max_cost):
-            self.check_password(password, _dummy_hash(cost))
-        return False
 
 
 def network_of(peer: str) -> str:
@@ -129,10 +120,6 @@ def network_of(peer: str) -> str:
     except ValueError:
         return peer
     return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address), 64), strict=False))
-
-
-def _dummy_hash(cost: int) -> bytes:
-    return b"$2b$%02d$%b" % (cost, DUMMY_DIGEST)
 
 
 def _cost(password_hash: bytes) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.sslproto
-import ipaddress
 import logging
 import resource
 import socket
@@ -123,7 +122,7 @@ class _Server:
             del self._connections[task]
             task.cancel()
         config = self._web_config()
-        connection = _Connection(config.allowed_sans, self._config, self._state)
+        connection = _Connection(self._config, self._state)
         task = asyncio.create_task(connection.run(client, config.ssl_context))
         self._connections[task] = connection
         task.add_done_callback(lambda task: self._connections.pop(task, None))
@@ -163,18 +162,14 @@ class _Turn(IntEnum):
 class _Connection(H11Protocol):
     """HTTP connection whose client has limited time for its turns.
 
-    Args:
-        allowed_sans: Names of which the certificate of the client must have one; none allow every client.
-
     Attributes:
         turn: Whose turn it is, and since when; the least useful connection has the lowest value.
     """
 
-    def __init__(self, allowed_sans: frozenset[str], config: uvicorn.Config, server_state: ServerState) -> None:
+    def __init__(self, config: uvicorn.Config, server_state: ServerState) -> None:
         super().__init__(config, server_state, app_state={})
         self.turn = (_Turn.CLIENT, self.loop.time())
         self._lost = asyncio.Event()
-        self._allowed_sans = allowed_sans
         self._turn_cycle: object = None
         self._unread_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -199,12 +194,6 @@ class _Connection(H11Protocol):
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         super().connection_made(transport)
         self._start_timer()
-        names = {
-            str(ipaddress.ip_address(name)) if kind == "IP Address" else str(name)
-            for kind, name in (transport.get_extra_info("peercert") or {}).get("subjectAltName", ())
-        }
-        if self._allowed_sans and self._allowed_sans.isdisjoint(names):
-            transport.abort()  # already here: a request may arrive together with the certificate
 
     def data_received(self, data: bytes) -> None:
         # h11 limits the size of an incomplete head only, so a large head must not arrive in one piece.

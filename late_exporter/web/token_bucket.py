@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from late_exporter.config.web import RequestRate
+
+@dataclass(frozen=True, slots=True)
+class RequestRate:
+    """A token bucket: ``burst`` requests at once, and one more after every ``interval`` seconds."""
+
+    interval: float
+    burst: int
+
 
 LOG_RATE = RequestRate(interval=60.0, burst=10)
 """Rate of the log lines of one kind that clients can cause."""

@@ -20,7 +20,6 @@ from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.config.sharding import shard_of
 from late_exporter.config.web_watcher import WebConfigWatcher
 from late_exporter.errors import ExporterStopping, LateError, StoreError
 from late_exporter.simulator import SimulatedApi
@@ -46,7 +45,7 @@ class ReloadHarness:
         self.folder = folder
         self.worlds = worlds
         self.asked: list[tuple[str, str]] = []
-        self.connected: list[tuple[str, int]] = []
+        self.connected: list[str] = []
         for name, key in KEYS.items():
             (folder / f"{name}.key").write_text(key)
         self.http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
@@ -82,7 +81,7 @@ class ReloadHarness:
     def connect(self, new_settings: Settings, workspace: Workspace) -> tuple[LateClient, GenerationDetector]:
         """Return the client of a workspace and its generation."""
         assert workspace.key is not None
-        self.connected.append((workspace.name, workspace.key_shards))
+        self.connected.append(workspace.name)
         value = workspace.key.get_secret_value()
         client = LateClient(
             self.http,
@@ -218,20 +217,6 @@ async def test_changed_interval(harness: ReloadHarness) -> None:
     harness.write("acme", text="poll: {interval: 100ms}")
     await harness.reload()
     await harness.wait_for_counts(acme=125)
-
-
-async def test_another_shard_begins_to_use_the_key(tmp_path: Path) -> None:
-    """A workspace divides the quota of its key with other shards from the reload on that lists theirs."""
-    harness = ReloadHarness(tmp_path, {"acme": World(VirtualClock(time.time()))})
-    text = f"sharding: {{total-shards: 2, shard: {shard_of('acme', 2)}}}"
-    assert shard_of("acme", 2) != shard_of("west", 2)
-    harness.write("acme", text=text)
-    async with harness.running():
-        harness.write("acme", "west", text=text, west="acme")
-        await harness.reload()
-        assert [("acme", 1), ("acme", 2)] == harness.connected
-        assert ["acme"] == [*harness.exporter.pipeline.workspaces]
-        assert 2 == (await harness.scrape()).sum("late_exporter_total_shards", shard=str(shard_of("acme", 2)))
 
 
 async def test_invalid_configuration(harness: ReloadHarness) -> None:

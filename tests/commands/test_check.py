@@ -226,15 +226,11 @@ def test_a_state_that_cannot_be_created_is_an_error(tmp_path: Path, monkeypatch:
 
 
 def test_the_web_configuration() -> None:
-    """Unencrypted passwords and warnings of the file are findings."""
+    """Unencrypted passwords are a finding."""
     assert ["plain HTTP, no password"] == [finding.message for finding in check_web(None, WebConfig())]
-    config = WebConfig(
-        users=dict.fromkeys(("ops", "a", "b"), b""),
-        warnings=("http2: no",),
-    )
+    config = WebConfig(users=dict.fromkeys(("ops", "a", "b"), b""))
     assert [
         "ok       web  web.yml: plain HTTP, passwords of a, b, ops",
-        "warning  web  http2: no",
         "warning  web  web.yml: passwords are sent unencrypted; add tls_server_config",
     ] == list(format_findings(list(check_web("web.yml", config)), Terminal()))
 

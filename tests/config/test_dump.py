@@ -31,7 +31,6 @@ def load_yaml(path: Path, text: str, environ: Mapping[str, str]) -> object:
         ["web: {listen-address: ':1,unix:/run/late exporter.sock', enable-lifecycle: true}"],
         ["metrics: {max-accounts: 0}"],
         ["workspaces:", "- {name: a, api_key_file: KEY}", "- {name: b, api_key_file: KEY2, profile_id: '0'}"],
-        ["sharding: {shard: 0, total-shards: 2}"],
         ["workspaces:", "- {name: a, api_key_file: KEY, labels: {team: 'Jörg: 1', tier: 2}}"],
     ],
 )

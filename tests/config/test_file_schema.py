@@ -20,7 +20,7 @@ def test_the_examples_are_valid_and_mistakes_are_not() -> None:
     validator = jsonschema.Draft202012Validator(json.loads(format_schema()))
     texts = re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     files = [file for file in map(yaml.safe_load, texts) if isinstance(file, dict) and file.keys() <= {*SECTIONS}]
-    assert len(files) >= 2
+    assert files
     assert [] == [error.message for file in files for error in validator.iter_errors(file)]
     mistakes = (
         '{"pol": {}}',

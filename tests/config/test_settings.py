@@ -25,7 +25,7 @@ from late_exporter.simulator import INCIDENTS
 
 KEY = "sk_" + "0123456789abcdef" * 4
 WITH_KEY = {"LATE_API_KEY": KEY}
-SECTIONS = "sections are api, poll, status, state, sharding, web, metrics, events, log, simulate, workspaces"
+SECTIONS = "sections are api, poll, status, state, web, metrics, events, log, simulate, workspaces"
 DURATION = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
 TCP_ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077"
 ADDRESS = f"{TCP_ADDRESS}, or unix:/run/late.sock"
@@ -500,62 +500,6 @@ WORKSPACES = [
 def test_wrong_workspaces(file: Path, text: str, messages: str) -> None:
     """Mistakes in workspaces are reported with the index of the workspace."""
     assert messages.splitlines() == [each.removeprefix("late.yaml:") for each in file_problems(file, text, {})]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "user_workspaces: {customer-a: [brand-a, brand_a], customer_b: brand-b}",
-        "user-workspaces: ['customer-a=brand-a,brand_a', customer_b=brand-b]",
-        "user-workspaces: 'customer-a=brand-a, customer-a=brand_a, customer_b=brand-b'",
-    ],
-)
-def test_workspaces_of_users(file: Path, text: str) -> None:
-    """A mapping, a list and a text mean the same; names keep their dashes, and flags may be repeated."""
-    file.write_text(f"workspaces:\n{BRANDS}web: {{config-file: web.yml, {text}}}")
-    flags = {"config.file": ["late.yaml"]}
-    settings = load("run", flags, {})
-    assert {"customer-a": {"brand-a", "brand_a"}, "customer_b": {"brand-b"}} == settings.web_config.user_workspaces
-    flags["web.user-workspaces"] = ["customer_b=brand-b", "customer_b=brand_a"]
-    other = load("run", flags, {})
-    assert {"customer_b": {"brand_a", "brand-b"}} == other.web_config.user_workspaces
-    assert [] == restart_only_changes(settings, other)
-
-
-FORM = "must be USER=WORKSPACE, like customer-a=brand-a"
-
-
-@pytest.mark.parametrize("command", ["run", "check"])
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (
-            "customer-c=brand-a",
-            ": customer-c is not in basic_auth_users of the file of --web.config.file; did",
-        ),
-        ("customer-a=brand-c", ": there is no workspace brand-c; did you mean brand-b?"),
-        ("customer-a", f' "customer-a": {FORM}'),
-        ("customer-a=brand/a", f' "brand/a": {NOT_A_NAME}'),
-        ("customer-a=brand-a,brand-a", ' "brand-a,brand-a": brand-a is given twice'),
-    ],
-)
-def test_wrong_workspaces_of_users(file: Path, value: str, message: str, command: str) -> None:
-    """A user without a password and an unknown workspace are mistakes, of ``check`` too."""
-    file.write_text(f"workspaces:\n{BRANDS}web: {{config-file: web.yml}}")
-    flags = {"config.file": ["late.yaml"], "web.user-workspaces": [value]}
-    start = f"--web.user-workspaces{message}"
-    assert [start] == [problem[: len(start)] for problem in problems(flags, {}, command)]
-
-
-@pytest.mark.parametrize("path", ["/metrics", "/", "/config", "/-/reload"])
-def test_every_page_needs_a_password(file: Path, path: str) -> None:
-    """If users are bound, no page with names of workspaces may be without a password; probes may."""
-    web = f"web: {{config-file: web.yml, unauthenticated-paths: [{path}, /-/ready]"
-    text = f"workspaces:\n{BRANDS}{web}, user-workspaces: customer-a=brand-a}}"
-    reason = "must need a password, because --web.user-workspaces limits what users may see"
-    assert [f'late.yaml:5: web.unauthenticated-paths "{path}": {reason}'] == file_problems(file, text, {})
-    from_file(file, text.replace(f"{path}, ", "/-/healthy, "), {})
-    from_file(file, f"workspaces:\n{BRANDS}{web}}}", {})
 
 
 def test_buckets(file: Path) -> None:

@@ -36,7 +36,6 @@ IDS: Mapping[str, str] = {
 METRICS_WITHOUT_PANEL = {
     "late_exporter_api_quota_reset_timestamp_seconds",
     "late_connection_last_event_timestamp_seconds",
-    "late_exporter_total_shards",
     "late_exporter_cluster_members",
     "late_exporter_cluster_owned_workspaces",
     "late_exporter_cluster_unowned_workspaces",

@@ -104,7 +104,7 @@ def assert_one_writer(resources: Sequence[Manifest]) -> None:
         assert ("true", "RollingUpdate") == (environment["LATE_EXPORTER_STATE__REPLICAS"], spec["strategy"]["type"])
         return
     (claim,) = spec["volumeClaimTemplates"]
-    assert environment.get("LATE_EXPORTER_SHARDING__TOTAL_SHARDS", "1") == str(spec["replicas"])
+    assert 1 == spec["replicas"]
     assert ("RollingUpdate", "Parallel") == (spec["updateStrategy"]["type"], spec["podManagementPolicy"])
     assert claim["spec"]["accessModes"] in (["ReadWriteOnce"], ["ReadWriteOncePod"])
 

@@ -177,18 +177,6 @@ def test_chart_and_program_versions_match() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("enabled", ["true", "false"])
-def test_whoever_forwards_webhooks_may_connect(helm: str, enabled: str) -> None:
-    """The NetworkPolicy admits the peers of webhooks beside those that scrape, if webhooks are received."""
-    peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}
-    settings = (f"webhook.enabled={enabled}", "webhook.existingSecret=late-webhook", "networkPolicy.enabled=true")
-    resources = render_release(helm, *settings, values={"webhook.from": [peer]})
-    (rule,) = find_resource(resources, "NetworkPolicy")["spec"]["ingress"]
-    assert [{"port": "metrics"}] == rule["ports"]
-    assert (enabled == "true") == (peer in rule["from"])
-
-
-@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("repository", "settings", "image"),
     [

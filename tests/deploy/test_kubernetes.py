@@ -44,9 +44,8 @@ ASSEMBLIES: Mapping[str, Sequence[str]] = {
     "operators": ("pod-monitor", "prometheus-rule", "grafana-operator"),
     "secured": ("service-monitor", "web-config"),
     "secured-pod": ("pod-monitor", "web-config"),
-    "webhook": ("network-policy", "webhook"),
-    "open-webhook": ("service-monitor", "webhook"),
-    "postgres": ("pod-monitor", "webhook", "postgres"),
+    "policy": ("service-monitor", "network-policy"),
+    "postgres": ("pod-monitor", "postgres"),
 }
 MAX_APPLY_BYTES = 1 << 18
 """Size limit of annotations; ``kubectl apply`` stores the whole object in one."""

@@ -30,7 +30,6 @@ MUTUAL = f"""\
 {TLS}\
   client_ca_file: ca.crt
   client_auth_type: RequireAndVerifyClientCert
-  client_allowed_sans: [prometheus.example]
 """
 USERS = f"basic_auth_users:\n  prometheus: {PASSWORD_HASH}\n"
 UNAUTHENTICATED = "--web.unauthenticated-paths=/-/healthy,/-/ready"

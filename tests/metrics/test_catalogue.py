@@ -12,7 +12,7 @@ RESERVED = {"le", "quantile", "instance", "job", "__name__", "exported_instance"
 IDS = {"log_id", "post_id", "id", "key", "message", "error", "request_id"}
 
 
-PROCESS_FAMILIES = tuple(f"late_exporter_{name}" for name in ("build_info", "config_", "total_shards", "cluster_"))
+PROCESS_FAMILIES = tuple(f"late_exporter_{name}" for name in ("build_info", "config_", "cluster_"))
 """Beginnings of the names of families about the process, which have no workspace."""
 
 

@@ -42,7 +42,6 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LateExporterAbsent", {}, "LateCoverageAtRisk", FEED, ACTIVE),
     ("LateExporterDown", {"job": "late", "instance": "a"}, "LateExporterRestarting", {"job": "late"}, SUPPRESSED),
     ("LateExporterDown", {"job": "late", "instance": "a"}, "LatePollStale", FEED, ACTIVE),
-    ("LateExporterDown", {"job": "late", "instance": "a"}, "LateShardMissing", {"job": "late"}, SUPPRESSED),
     ("LateKeyRefused", FEED, "LatePollStale", FEED, SUPPRESSED),
     ("LateKeyRefused", FEED, "LatePollStale", WORKSPACE, SUPPRESSED),
     ("LateKeyRefused", {**FEED, "feed": "connections"}, "LatePollStale", FEED, ACTIVE),

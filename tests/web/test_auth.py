@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from late_exporter.config.web import RequestRate, WebConfig
+from late_exporter.config.web import WebConfig
 from late_exporter.web.asgi import Message
 from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.passwords import FAILED_LOGIN_RATE, PasswordVerifier
@@ -135,60 +135,3 @@ async def test_changed_hash(auth: AuthHarness) -> None:
     assert 401 == (await auth.request("alice", "wonderland")).status
     auth.config = WebConfig(users=USERS)
     assert 200 == (await auth.request("alice", "wonderland")).status
-
-
-HEADERS = (("X-Frame-Options", "sameorigin"), ("Strict-Transport-Security", "max-age=1"))
-
-
-async def test_headers() -> None:
-    """Configured headers replace those of the application with the same name, also in rejections."""
-    auth = AuthHarness(headers=HEADERS, users=USERS, unauthenticated_paths=["/open"])
-    assert {
-        "content-type": "text/plain",
-        "content-security-policy": "old",
-        "x-frame-options": "sameorigin",
-        "strict-transport-security": "max-age=1",
-    } == (await auth.request(path="/open")).headers
-    assert "max-age=1" == (await auth.request()).headers["strict-transport-security"]
-
-
-async def test_rate_limit() -> None:
-    """A burst of requests is accepted, and then one per interval."""
-    auth = AuthHarness(rate=RequestRate(2.0, 3))
-    assert [200] * 3 == [(await auth.request(peer=f"192.0.2.{n}")).status for n in range(3)]
-    response = await auth.request()
-    assert (429, b"too many requests\n", "2") == (response.status, response.body, response.headers["retry-after"])
-    assert "www-authenticate" not in response.headers
-
-    auth.clock.advance(1.9)
-    assert 429 == (await auth.request()).status
-    auth.clock.advance(0.1)
-    assert [200, 429] == [(await auth.request()).status for _ in range(2)]
-    auth.clock.advance(3600.0)
-    assert [200] * 3 + [429] == [(await auth.request()).status for _ in range(4)]
-
-
-async def test_a_rate_limit_without_burst() -> None:
-    """Without a burst every request is rejected, as by the exporter-toolkit."""
-    auth = AuthHarness(rate=RequestRate(1.0, 0))
-    for _ in range(10):
-        assert 429 == (await auth.request()).status
-        auth.clock.advance(60.0)
-
-
-async def test_rate_limit_comes_before_passwords() -> None:
-    """Requests beyond the rate are rejected without a password check, also on open paths."""
-    auth = AuthHarness(users=USERS, rate=RequestRate(2.0, 1), unauthenticated_paths=["/-/healthy"])
-    assert 401 == (await auth.request("alice", "x")).status
-    assert 429 == (await auth.request("alice", "wonderland")).status
-    assert 429 == (await auth.request(path="/-/healthy")).status
-    assert {b"x"} == {password for password, _ in auth.bcrypt.calls}
-
-
-async def test_changed_rate() -> None:
-    """A changed rate applies at once, and an unchanged one keeps its state."""
-    auth = AuthHarness(rate=RequestRate(60.0, 1))
-    assert [200, 429] == [(await auth.request()).status for _ in range(2)]
-    for rate, statuses in ((RequestRate(60.0, 1), [429]), (RequestRate(60.0, 2), [200, 200, 429]), (None, [200])):
-        auth.config = WebConfig(rate=rate)
-        assert statuses == [(await auth.request()).status for _ in statuses]

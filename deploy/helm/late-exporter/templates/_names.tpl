@@ -92,11 +92,6 @@ imagePullSecrets:
 {{- required $hint .Values.apiKey.existingSecret -}}
 {{- end -}}
 
-{{- define "late-exporter.webhookSecret" -}}
-{{- $hint := "webhook.existingSecret has to name a Secret with the text that signs the webhooks, made for example by: kubectl create secret generic late-webhook --from-literal=secret=$(openssl rand -hex 32)" -}}
-{{- required $hint .Values.webhook.existingSecret -}}
-{{- end -}}
-
 {{/* Contents of the file of --config.file; empty if it is not needed. */}}
 {{- define "late-exporter.config" -}}
 {{- $config := deepCopy .Values.config -}}

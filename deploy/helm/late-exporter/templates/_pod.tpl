@@ -70,15 +70,6 @@ spec:
         - name: STATE_DIRECTORY
           value: /var/lib/late-exporter
         {{- end }}
-        {{- if gt (int .Values.shards) 1 }}
-        # The shard is the number at the end of the pod's name.
-        - name: POD_NAME
-          valueFrom:
-            fieldRef:
-              fieldPath: metadata.name
-        - name: LATE_EXPORTER_SHARDING__TOTAL_SHARDS
-          value: {{ .Values.shards | toString | quote }}
-        {{- end }}
         {{- if not .Values.workspaces }}
         - name: LATE_API_KEY_FILE
           value: /etc/late-exporter/keys/{{ .Values.apiKey.key }}
@@ -94,12 +85,6 @@ spec:
         - name: LATE_EXPORTER_WEB__UNAUTHENTICATED_PATHS
           value: /-/healthy
         {{- end }}
-        {{- end }}
-        {{- if .Values.webhook.enabled }}
-        - name: LATE_EXPORTER_WEBHOOK__PATH
-          value: {{ .Values.webhook.path }}
-        - name: LATE_EXPORTER_WEBHOOK__SECRET_FILE
-          value: /etc/late-exporter/webhook/{{ .Values.webhook.key }}
         {{- end }}
         {{- with .Values.extraEnv }}
         {{- toYaml . | nindent 8 }}
@@ -148,11 +133,6 @@ spec:
           mountPath: /etc/late-exporter/web
           readOnly: true
         {{- end }}
-        {{- if .Values.webhook.enabled }}
-        - name: webhook
-          mountPath: /etc/late-exporter/webhook
-          readOnly: true
-        {{- end }}
         - name: tmp
           mountPath: /tmp
         {{- range concat (default list .Values.extraSecretMounts) (default list .Values.extraConfigmapMounts) }}
@@ -185,12 +165,6 @@ spec:
           - secret:
               name: {{ . }}
           {{- end }}
-    {{- end }}
-    {{- if .Values.webhook.enabled }}
-    - name: webhook
-      secret:
-        secretName: {{ include "late-exporter.webhookSecret" . }}
-        defaultMode: 0440
     {{- end }}
     # Temporary files, except for those of SQLite, which are beside the state.
     - name: tmp
@@ -238,7 +212,7 @@ spec:
   {{- if .Values.topologySpreadConstraints }}
   topologySpreadConstraints:
     {{- toYaml .Values.topologySpreadConstraints | nindent 4 }}
-  {{- else if gt (include "late-exporter.podCount" . | int) 1 }}
+  {{- else if gt (int .Values.replicas) 1 }}
   topologySpreadConstraints:
     - maxSkew: 1
       topologyKey: kubernetes.io/hostname

@@ -1,7 +1,6 @@
 {{/* Reject values that contradict each other. */}}
 {{- define "late-exporter.checkValues" -}}
 {{- with .Values -}}
-{{- $shards := gt (int .shards) 1 -}}
 {{- if and .webConfig.certificateSecret (not .webConfig.existingSecret) -}}
 {{- fail "webConfig.certificateSecret is of no use without webConfig.existingSecret, the Secret with the file that names the certificate" -}}
 {{- end -}}
@@ -9,7 +8,7 @@
 {{- fail "state.existingSecret is of no use without state.url, the URL of a PostgreSQL database" -}}
 {{- end -}}
 {{- if and (gt (int .replicas) 1) (not .state.url) -}}
-{{- fail "replicas share a state in PostgreSQL: set state.url, or set shards, which have a volume each" -}}
+{{- fail "replicas share a state in PostgreSQL: set state.url" -}}
 {{- end -}}
 {{- if and .serviceMonitor.enabled .podMonitor.enabled -}}
 {{- fail "serviceMonitor.enabled and podMonitor.enabled: all series would come twice; enable one of them" -}}
@@ -20,29 +19,16 @@
 {{- end -}}
 {{- end -}}
 {{- if (default dict .ingress).enabled -}}
-{{- fail "ingress.enabled: metrics are not public; webhooks have webhook.ingress, and extraManifests takes any other Ingress" -}}
+{{- fail "ingress.enabled: metrics are not public; extraManifests takes any Ingress" -}}
 {{- end -}}
 {{- if .apiKey.value -}}
 {{- fail "apiKey.value: values are stored with the release, so the key belongs in a Secret: set apiKey.existingSecret" -}}
-{{- end -}}
-{{- if and $shards .state.url -}}
-{{- fail "shards have a state of their own each: with state.url set replicas instead, or leave state.url empty" -}}
-{{- end -}}
-{{- if and $shards .persistence.existingClaim -}}
-{{- fail "persistence.existingClaim is one volume, but each shard needs its own: leave it empty" -}}
-{{- end -}}
-{{- if and $shards .webhook.enabled -}}
-{{- fail "webhook.enabled: a Service sends a webhook to any pod, but only one of the shards has its workspace; set shards to 1, or use replicas with state.url" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
 {{- define "late-exporter.kind" -}}
 {{- ternary "deployment" "statefulset" (not (empty .Values.state.url)) -}}
-{{- end -}}
-
-{{- define "late-exporter.podCount" -}}
-{{- max (int .Values.shards) (int .Values.replicas) -}}
 {{- end -}}
 
 {{/* Ports of the hosts in the URL of the state. */}}
