@@ -95,6 +95,10 @@ dist: dev ## Build wheel and sdist into dist, as the release does.
 sbom: dist ## Write build/sbom.cdx.json, the packages of an installation.
 	.ci/sbom
 
+.PHONY: chart
+chart: ## Copy rules and dashboards into the Helm chart, as the release does.
+	.ci/chart
+
 .PHONY: bundle
 bundle: dev ## Write chart, rules and dashboards of a release into build/bundle.
 	.ci/bundle
@@ -115,11 +119,7 @@ handovers: dev tools ## Run replicas under faults for HANDOVERS seconds (default
 .PHONY: generate
 generate: dev ## Update generated files: tables in docs, rules, dashboards, manifests.
 	$(PY) .ci/generate.py
-	$(PY) -m deploy.prometheus
-	$(PY) -m deploy.prometheus.settings
-	$(PY) -m deploy.alertmanager
 	$(PY) -m grafana.source
-	$(PY) -m grafana.source.mixin
 	$(PY) -m deploy.kubernetes
 
 .PHONY: format
@@ -147,9 +147,5 @@ tools: venv
 	@if [ "$${CI:-}" = true ]; then .ci/machine; fi
 drift: dev
 	$(PY) .ci/generate.py --check
-	$(PY) -m deploy.prometheus --check
-	$(PY) -m deploy.prometheus.settings --check
-	$(PY) -m deploy.alertmanager --check
 	$(PY) -m grafana.source --check
-	$(PY) -m grafana.source.mixin --check
 	$(PY) -m deploy.kubernetes --check

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from itertools import groupby
 from operator import attrgetter
@@ -43,17 +42,9 @@ METRIC_GROUPS = {
 """Beginnings of the names after ``late_``, by the heading in the list of metrics; the first that matches applies."""
 
 
-def _output(module: str, *arguments: str) -> str:
-    command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603 - our own
-    return done.stdout.strip()
-
-
 def _tables() -> dict[str, dict[str, str]]:
     """Return the tables of each page, by the name in their markers."""
-    alerts = _output("deploy.prometheus", "--table")
     return {
-        "alerts.md": {"alerts": alerts.replace("](deploy/", "](../deploy/")},
         "commands.md": {"commands": _commands_markdown(), "flags": _flags_markdown()},
         "configuration.md": {"options": _options_markdown(), "reloadable options": _reloadable_markdown()},
         "metrics.md": {"actions": _actions_markdown(), "metrics": _metrics_markdown()},

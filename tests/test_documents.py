@@ -17,7 +17,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from deploy.prometheus.rules import ALERT_GROUPS, RECORDING_GROUPS, RecordingRule
 from late_exporter import __url__, errors
 from late_exporter.app.exporter import WORKSPACE_INFO
 from late_exporter.cli.parser import check_words, parse
@@ -34,9 +33,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PROJECT = PYPROJECT["project"]
-RECORDED = [
-    rule.name for group in (*RECORDING_GROUPS, *ALERT_GROUPS) for rule in group.rules if isinstance(rule, RecordingRule)
-]
+RECORDED = re.findall(r"record: (\S+)", (ROOT / "deploy/prometheus/late-exporter.rules.yml").read_text("utf-8"))
 """Names of the series of all recording rules."""
 
 README_WORDS = 1200
@@ -152,16 +149,6 @@ def test_names_exist(path: Path) -> None:
     assert set() == flags - {option.flag for option in OPTIONS}
     assert set() == variables - {name for option in OPTIONS for name in (option.variable, option.alias)}
     assert set() == targets - _targets()
-
-
-@pytest.mark.parametrize("name", RECORDED)
-def test_every_recorded_series_is_described(name: str) -> None:
-    """The table of recorded series has the series of each rule, whatever its level, percentile and window."""
-    described = set(re.findall(r"`((?:LEVEL|[a-z]+):[^`]+)`", document("docs/alerts.md")))
-    level, metric, operation = name.split(":")
-    general = re.sub(r"^p\d+", "pNN", operation)
-    ends = (general, re.sub(r"\d+[mhd]$", "W", general))
-    assert described & {f"{scope}:{metric}:{end}" for scope in (level, "LEVEL") for end in ends}
 
 
 def test_every_closed_set_of_label_values_is_described() -> None:

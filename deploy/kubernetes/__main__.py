@@ -5,18 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from deploy.kubernetes.files import CHART, ROOT, render
+from deploy.kubernetes.files import ROOT, render
 
 
 def outdated_files() -> list[Path]:
-    """Return the files that differ from the generated text, are missing, or are left over."""
+    """Return the files that differ from the generated text, or are missing."""
     files = render()
-    copies = {path for path in (CHART / "files").rglob("*") if path.is_file()}
-    return sorted(
-        path
-        for path in files.keys() | copies
-        if path not in files or not path.exists() or path.read_text("utf-8") != files[path]
-    )
+    return sorted(path for path in files if not path.exists() or path.read_text("utf-8") != files[path])
 
 
 def main() -> None:
@@ -29,9 +24,6 @@ def main() -> None:
         return
     files = render()
     for path in paths:
-        if path not in files:
-            path.unlink()
-            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(files[path], "utf-8")
 

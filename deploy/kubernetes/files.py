@@ -8,11 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import indent
 
-import yaml
-
 from deploy.kubernetes.chart import values_markdown
-from deploy.kubernetes.rule_templates import DEFAULTS_FILE, defaults, render_templates
-from deploy.kubernetes.synonyms import synonyms_markdown, synonyms_yaml
 from deploy.kubernetes.values_schema import values_schema
 
 __all__ = ["CHART", "COMPONENTS", "DASHBOARDS", "ROOT", "RULES", "render"]
@@ -61,10 +57,6 @@ def render() -> Mapping[Path, str]:
         COMPONENTS / "grafana-operator/grafanadashboards.yaml": _join_documents(_grafana_dashboards()),
         CHART / "values.schema.json": _values_schema(),
         CHART / "README.md": _chart_readme(),
-        CHART / "files/synonyms.yaml": HEADER + synonyms_yaml(),
-        CHART / "files" / DEFAULTS_FILE: HEADER + yaml.safe_dump(dict(defaults())),
-        **{CHART / "files/rules" / name: HEADER + text for name, text in render_templates().items()},
-        **{CHART / "files/dashboards" / path.name: path.read_text("utf-8") for path in DASHBOARDS},
     }
 
 
@@ -89,8 +81,6 @@ def _values_schema() -> str:
 
 def _chart_readme() -> str:
     text = (CHART / "README.md").read_text("utf-8")
-    tables = {"values": values_markdown((CHART / "values.yaml").read_text("utf-8")), "synonyms": synonyms_markdown()}
-    for name, rows in tables.items():
-        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        text = re.sub(f"{begin}.*{end}", f"{begin}\n{rows}\n{end}".replace("\\", r"\\"), text, flags=re.DOTALL)
-    return text
+    rows = values_markdown((CHART / "values.yaml").read_text("utf-8")).replace("\\", r"\\")
+    begin, end = "<!-- begin values -->", "<!-- end values -->"
+    return re.sub(f"{begin}.*{end}", f"{begin}\n{rows}\n{end}", text, flags=re.DOTALL)

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from deploy.kubernetes.chart import ChartValue, options_schema, parse_values
-from deploy.kubernetes.rule_templates import defaults
-from deploy.kubernetes.synonyms import SYNONYMS, UNUSED_VALUES
 
 __all__ = ["values_schema"]
 
@@ -22,15 +20,6 @@ NAMES: Schema = {"type": "array", "items": {"type": ["string", "object"], "minLe
 FILE_NAME: Schema = {"type": "string", "pattern": "^[-._a-zA-Z0-9]+$"}
 PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
 SERVICE_TYPE: Schema = {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}
-OBJECTIVE: Schema = {
-    "type": ["number", "string"],  # a string by --set
-    "exclusiveMinimum": 0,
-    "exclusiveMaximum": 1,
-    "pattern": "^0?[.][0-9]*[1-9][0-9]*$",
-}
-NUMBER: Schema = {"type": ["number", "string"], "pattern": "^[0-9]*[.]?[0-9]+$"}  # a string by --set
-OVERRIDE: Schema = {"type": ["string", "null"]}  # null removes a field
-OVERRIDE_MAP: Schema = {"type": ["object", "null"], "additionalProperties": OVERRIDE}
 DURATION = "([0-9]+(ms|[smhdwy]))"
 
 STRING_MAPS = re.compile(r"(^|\.)([a-z]+Labels|labels|[a-z]+Annotations|annotations|nodeSelector)$")
@@ -85,33 +74,7 @@ REFINEMENTS: Mapping[str, Schema] = {
     },
     "serviceMonitor.targetLabels": STRINGS,
     "podMonitor.podTargetLabels": STRINGS,
-    "prometheusRule.profile": {"enum": ["full", "essential"]},
-    "prometheusRule.grafanaUrl": {"type": "string", "pattern": "^(https?://.*)?$"},
-    "prometheusRule.runbookUrl": {"type": "string", "pattern": "^(https?://.*)?$"},
-    "prometheusRule.objective": {**OBJECTIVE, "type": ["number", "string", "null"]},
-    "prometheusRule.objectives": {
-        "type": "array",
-        "items": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {"workspace": STRING, "platform": STRING, "objective": OBJECTIVE},
-            "required": ["objective"],
-            "minProperties": 2,
-        },
-    },
-    "prometheusRule.clusterLabel": {"type": "string", "pattern": "^([a-zA-Z_][a-zA-Z0-9_]*)?$"},
-    "prometheusRule.disabled": STRINGS,
-    "prometheusRule.overrides": {
-        "type": "object",
-        "additionalProperties": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {
-                **dict.fromkeys(("expr", "for", "keep_firing_for"), OVERRIDE),
-                **dict.fromkeys(("labels", "annotations"), OVERRIDE_MAP),
-            },
-        },
-    },
+    "prometheusRule.rules.exclude": STRINGS,
     "podDisruptionBudget": {
         "type": "object",
         "additionalProperties": False,
@@ -128,22 +91,21 @@ REFINEMENTS: Mapping[str, Schema] = {
 }
 """Schemas of values that the default in values.yaml does not describe."""
 
+UNUSED_VALUES: Mapping[str, tuple[Schema, str]] = {
+    "enabled": ({"type": "boolean"}, "no effect: for the `condition` of a chart that depends on this one"),
+    "apiKey.value": ({"type": "string"}, "must be empty: values are stored with the release, so keys are in a Secret"),
+    "ingress": ({"type": "object"}, "must not be enabled: metrics are not public"),
+}
+"""Schemas of values that templates reject with a reason, or that another chart needs."""
+
 
 def values_schema(text: str) -> Schema:
-    """Return the JSON schema of the values in a values.yaml, and of the names that other charts give them."""
+    """Return the JSON schema of the values in a values.yaml."""
     root = _schema_of_values(text)
     properties = root["properties"]
     properties["config"] = {**options_schema()}
-    rules: Schema = properties["prometheusRule"]["properties"]
-    rules["thresholds"] |= {
-        "additionalProperties": False,
-        "properties": dict.fromkeys(defaults()["thresholds"], NUMBER),
-    }
-    # The synonyms of whole sections come last, so they allow all that the sections allow.
     for name, (schema, reason) in UNUSED_VALUES.items():
         _insert(root, name, {**schema, "description": reason})
-    for name, target in reversed(SYNONYMS):
-        _insert(root, name, _accept_single(_find(root, target)))
     properties["global"]["additionalProperties"] = True  # globals of an umbrella chart
     return {"$schema": "http://json-schema.org/draft-07/schema#", **root}
 
@@ -186,19 +148,3 @@ def _require_sections(root: Schema, name: str) -> None:
         if section not in required:
             required.append(section)
         root = root["properties"][section]
-
-
-def _find(root: Schema, name: str) -> Schema:
-    for part in name.split("."):
-        root = root["properties"][part]
-    return root
-
-
-def _accept_single(schema: Schema) -> Schema:
-    """Return a copy of a schema that also accepts one item, or a map, in place of a list."""
-    copy: Schema = {**schema}
-    if "properties" in copy:
-        copy["properties"] = {**copy["properties"]}
-    if copy.get("type") == "array":
-        copy["type"] = ["array", "object", "string"]
-    return copy

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from deploy.prometheus.rules import ALERT_LABELS, RUNBOOKS_URL
-from deploy.prometheus.thresholds import (
+from grafana.source.thresholds import (
     ACCOUNT_FAILURE_WINDOW,
     ACCOUNT_RECENT_WINDOW,
     CONSECUTIVE_FAILURES,
@@ -15,6 +14,9 @@ from deploy.prometheus.thresholds import (
     PUNCTUAL_DELAY,
 )
 from late_exporter.metrics.catalogue import CATALOGUE
+
+ALERT_LABELS = {"exporter": "late"}
+RUNBOOKS_URL = "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks"
 
 __all__ = [
     "ACCOUNT_IS_FAILING",

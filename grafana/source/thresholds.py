@@ -4,27 +4,6 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from deploy.prometheus.thresholds import (
-    API_ERROR_SHARE,
-    AUDIT_AGE_SECONDS,
-    CONSECUTIVE_FAILURES,
-    DATA_AGE_CRITICAL_SECONDS,
-    DATA_AGE_WARNING_SECONDS,
-    DAY,
-    FAST_BURN,
-    PLATFORM_FAILED_SHARE,
-    PLATFORM_FINAL_LOGS,
-    POST_STUCK_SECONDS,
-    POSTS_OVERDUE_SECONDS,
-    POSTS_STUCK_SECONDS,
-    PUBLISHED_LATE_SHARE,
-    QUOTA_LEFT_WARNING,
-    SLOW_BURN,
-    SUCCESS_OBJECTIVE,
-    TOKEN_LEFT_CRITICAL_SECONDS,
-    TOKEN_LEFT_WARNING_SECONDS,
-    USAGE_RATIO,
-)
 from grafana.source.palette import BAD, GOOD, NEUTRAL, NOTICE, WARNING
 
 __all__ = [
@@ -69,6 +48,33 @@ __all__ = [
     "Steps",
     "success_ratio_at",
 ]
+
+MINUTE = 60
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+# The numbers of the alerts in deploy/prometheus/late-exporter.alerts.yml.
+SUCCESS_OBJECTIVE = 0.99
+FAST_BURN = 14.4
+SLOW_BURN = 6
+PLATFORM_FAILED_SHARE = 0.5
+PLATFORM_FINAL_LOGS = 20
+POSTS_OVERDUE_SECONDS = 15 * MINUTE
+POSTS_STUCK_SECONDS = HOUR
+PUNCTUAL_DELAY = "300([.]0)?"
+PUBLISHED_LATE_SHARE = 0.1
+POST_STUCK_SECONDS = HOUR
+CONSECUTIVE_FAILURES = 5
+ACCOUNT_FAILURE_WINDOW = "3d"
+ACCOUNT_RECENT_WINDOW = "3h"
+TOKEN_LEFT_WARNING_SECONDS = 7 * DAY
+TOKEN_LEFT_CRITICAL_SECONDS = DAY
+USAGE_RATIO = 0.9
+API_ERROR_SHARE = 0.05
+DATA_AGE_WARNING_SECONDS = 5 * MINUTE
+DATA_AGE_CRITICAL_SECONDS = 10 * MINUTE
+QUOTA_LEFT_WARNING = 0.2
+AUDIT_AGE_SECONDS = 3 * DAY
 
 Steps: TypeAlias = tuple[tuple[float | None, str], ...]
 """Color steps: each color applies from its value up; the first one applies below all others."""

@@ -300,8 +300,8 @@ class AssetsHelp(CommandHelp):
     Examples:
         assets late-assets
             Write them, for example to copy the rules to Prometheus.
-        assets late-assets --profile essential --grafana-url https://grafana.example.org
-            Write only the essential alerts, with links to the dashboards.
+        assets late-assets --runbook-url https://wiki.example.org/runbooks
+            Write all files, with links to your own runbooks in alerts.
     """
 
     arguments = ("DIR",)

@@ -17,9 +17,6 @@ COMPLETION_NAMES = {"bash": "late-exporter.bash", "zsh": "_late-exporter", "fish
 PACKAGE_FOLDER = "late_exporter/assets/"
 """Folder in the wheel, as in the table ``force-include`` of pyproject.toml, which lists the assets."""
 
-FURTHER_RULES = "late-exporter.further.yml"
-"""Rules that the profile ``essential`` leaves out."""
-
 
 def write_assets(folder: str | Path, completions: Mapping[str, str], flags: CommandFlags) -> list[Path]:
     """Write all assets below a folder, which is created if necessary; return their paths.
@@ -29,7 +26,7 @@ def write_assets(folder: str | Path, completions: Mapping[str, str], flags: Comm
     Args:
         folder: Folder to write to.
         completions: Completion scripts by shell.
-        flags: Profile and settings of the rules.
+        flags: Address of the runbooks.
 
     Raises:
         LateError: A file or a folder cannot be written, or this installation lacks the assets.
@@ -39,8 +36,6 @@ def write_assets(folder: str | Path, completions: Mapping[str, str], flags: Comm
         raise LateError("this installation has no assets; install late-exporter from its wheel or its source")
     for shell, text in completions.items():
         files[Path(folder, "completions", COMPLETION_NAMES[shell])] = f"{text}\n".encode()
-    if flags.profile == "essential":
-        del files[Path(folder, "prometheus", FURTHER_RULES)]
     for path, content in files.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,27 +46,11 @@ def write_assets(folder: str | Path, completions: Mapping[str, str], flags: Comm
 
 
 def _adapt(content: bytes, flags: CommandFlags) -> bytes:
-    """Return a file of Prometheus with the settings of the command line."""
-    for old, new in _replacements(flags):
-        content = content.replace(old.encode(), new.encode())
-    return content
-
-
-def _replacements(flags: CommandFlags) -> Iterator[tuple[str, str]]:
-    """Yield what the settings of the command line replace in the files of Prometheus."""
-    if flags.profile == "essential":
-        yield f"  - {FURTHER_RULES}\n", ""
-    if flags.grafana_url:
-        yield "dashboard_path: /", f"dashboard_url: {flags.grafana_url.rstrip('/')}/"
-    if flags.runbook_url:
-        yield f"{__url__}/blob/main/deploy/prometheus/runbooks/", f"{flags.runbook_url.rstrip('/')}/"
-    if flags.job:
-        yield "late|late-.*", flags.job
-        yield "job_name: late\n", f"job_name: {flags.job}\n"
-    if flags.objective:
-        yield "vector(0.99)", f"vector({flags.objective})"
-        yield ") / 0.01\n", f") / {round(1 - flags.objective, 10)}\n"
-        yield " 99 % ", f" {100 * flags.objective:g} % "
+    """Return a file of rules with the address of the runbooks of the command line."""
+    if not flags.runbook_url:
+        return content
+    ours = f"{__url__}/blob/main/deploy/prometheus/runbooks/"
+    return content.replace(ours.encode(), f"{flags.runbook_url.rstrip('/')}/".encode())
 
 
 @cache

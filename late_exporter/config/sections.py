@@ -253,13 +253,5 @@ class CommandFlags(OptionModel):
     """User name for the basic authentication of the exporter."""
     password_file: fields.PasswordFile | None = _flag(None, "FILE", groups.CLIENT_COMMANDS)
     """File that holds the password of --user."""
-    grafana_url: fields.WebUrl | None = _flag(None, "URL", ("assets",))
-    """Address of Grafana, for links in alerts."""
     runbook_url: fields.WebUrl | None = _flag(None, "URL", ("assets",))
     """Address of the folder of runbooks."""
-    objective: Annotated[float, Field(gt=0, lt=1)] | None = _flag(None, "SHARE", ("assets",))
-    """Share of publish attempts that should succeed, by default 0.99."""
-    job: fields.JobName | None = _flag(None, "NAME", ("assets",))
-    """Name of the scrape job."""
-    profile: Literal["full", "essential"] = _flag("full", "NAME", ("assets",))
-    """Alerts to write: all, or the essential ones."""

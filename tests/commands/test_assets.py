@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import subprocess
-import sys
 from importlib import resources
 from pathlib import Path
 
@@ -42,32 +39,13 @@ def test_all_files_for_an_installation_are_written(tmp_path: Path, capsys: pytes
     assert [] == [name for name, text in completions.items() if b"late-exporter" not in text]
 
 
-def test_the_rules_have_the_settings_of_the_command_line(tmp_path: Path) -> None:
-    """Objective and job are those that the generator of the rules would write; links go to the given addresses."""
-    flags = ["--objective", "0.995", "--job", "social", "--grafana-url", "https://grafana.example.org/base/"]
-    assert 0 == main(["assets", str(tmp_path / "assets"), *flags, "--runbook-url", "https://wiki.example.org/late"])
-    shutil.copytree(ROOT / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
-    for name, before, after in (
-        ("thresholds.py", "SUCCESS_OBJECTIVE = 0.99\n", "SUCCESS_OBJECTIVE = 0.995\n"),
-        ("rules.py", 'EXPORTER_JOBS = "late|late-.*"\n', 'EXPORTER_JOBS = "social"\n'),
-    ):
-        module = tmp_path / "deploy" / "prometheus" / name
-        module.write_text(module.read_text("utf-8").replace(before, after), "utf-8")
-    subprocess.run([sys.executable, "-m", "deploy.prometheus"], cwd=tmp_path, check=True)
-    for file in (tmp_path / "deploy" / "prometheus").glob("late-exporter.*.yml"):
-        text = file.read_text("utf-8").replace("dashboard_path: /", "dashboard_url: https://grafana.example.org/base/")
-        text = re.sub("runbook_url: .*/(?=Late.+[.]md\n)", "runbook_url: https://wiki.example.org/late/", text)
-        assert text == (tmp_path / "assets" / "prometheus" / file.name).read_text("utf-8")
-    assert "job_name: social\n" in (tmp_path / "assets" / "prometheus" / "prometheus.yml").read_text("utf-8")
-
-
-def test_the_profile_of_the_essential_alerts(tmp_path: Path) -> None:
-    """The other alerts are not written, nor does the configuration of Prometheus name their file."""
-    assert 0 == main(["assets", str(tmp_path), "--profile", "essential", "--runbook-url", "https://wiki.example.org/"])
-    files = written_files(tmp_path / "prometheus")
-    assert {"late-exporter.essential.yml", "late-exporter.rules.yml"} == {name for name in files if "late-e" in name}
-    assert b"further" not in files["prometheus.yml"]
-    assert b"https://wiki.example.org/LatePollStale.md\n" in files["late-exporter.essential.yml"]
+def test_the_alerts_have_the_address_of_the_runbooks(tmp_path: Path) -> None:
+    """Alerts link to the given address, and are unchanged otherwise."""
+    assert 0 == main(["assets", str(tmp_path), "--runbook-url", "https://wiki.example.org/"])
+    text = (tmp_path / "prometheus" / "late-exporter.alerts.yml").read_text("utf-8")
+    ours = "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/"
+    shipped = (ROOT / "deploy" / "prometheus" / "late-exporter.alerts.yml").read_text("utf-8")
+    assert text == shipped.replace(ours, "https://wiki.example.org/")
 
 
 def test_runbooks_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,15 +16,10 @@ DATABASE = ROOT / "tests/deploy/database"
 VALUES_FILES = INSTALLED_FILES | {path.name.removesuffix("-values.yaml"): path for path in DATABASE.glob("*.yaml")}
 """These, and values that need a database, which is not in that cluster."""
 
-VOCABULARY = {f"as-{path.stem}": path for path in sorted((ROOT / "tests/deploy/values").glob("*.yaml"))}
-"""Values with the names that other charts give them, none of which may be accepted and lost."""
-
-GOLDEN_FILES = VALUES_FILES | VOCABULARY
-
 
 def render(helm: str, name: str) -> str:
     """Return the rendered chart, with rules and dashboards replaced by their file names."""
-    lines = abridge(helm_template(helm, "--values", GOLDEN_FILES[name])).splitlines()
+    lines = abridge(helm_template(helm, "--values", VALUES_FILES[name])).splitlines()
     # Helm versions differ in the empty lines between documents.
     return "\n".join(line.rstrip() for line in lines if line.strip()) + "\n"
 
@@ -32,7 +27,7 @@ def render(helm: str, name: str) -> str:
 def main() -> None:
     """Update the golden files."""
     helm = shutil.which("helm") or sys.exit("helm is not installed")
-    for name in GOLDEN_FILES:
+    for name in VALUES_FILES:
         (FOLDER / f"{name}.yaml").write_text(render(helm, name), "utf-8")
 
 

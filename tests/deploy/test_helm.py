@@ -19,7 +19,7 @@ from tests.deploy.assertions import (
     assert_web_config,
     certificates,
 )
-from tests.deploy.golden import FOLDER, GOLDEN_FILES, VALUES_FILES, render
+from tests.deploy.golden import FOLDER, VALUES_FILES, render
 from tests.deploy.manifests import (
     VERSIONS,
     container_spec,
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.helm
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", GOLDEN_FILES)
+@pytest.mark.parametrize("name", VALUES_FILES)
 def test_render_equals_golden_file(helm: str, name: str) -> None:
     """The rendered chart equals the golden files; ``python -m tests.deploy.golden`` updates them."""
     assert (FOLDER / f"{name}.yaml").read_text("utf-8") == render(helm, name)
@@ -148,7 +148,7 @@ def test_package_contents(helm: str, tmp_path: Path) -> None:
     run_command(helm, "package", CHART, "--destination", tmp_path)
     with tarfile.open(tmp_path / f"late-exporter-{__version__}.tgz") as archive:
         names = set(archive.getnames())
-    assert {"files/rules/late-exporter.essential.yml", "files/dashboards/late-overview.json"} <= {
+    assert {"files/rules/late-exporter.alerts.yml", "files/dashboards/late-overview.json"} <= {
         name.removeprefix("late-exporter/") for name in names
     }
     assert [] == [name for name in names if "/ci/" in name]

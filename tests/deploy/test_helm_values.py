@@ -1,4 +1,4 @@
-"""The values of the Helm chart: a strict schema, and the names that other charts give to them."""
+"""The values of the Helm chart have a strict schema."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ import pytest
 
 from deploy.kubernetes.chart import parse_values
 from deploy.kubernetes.files import CHART
-from tests.deploy.assertions import assert_selectors, assert_valid
-from tests.deploy.golden import VOCABULARY
 from tests.deploy.manifests import (
     SECRET_SETTING,
     container_spec,
     helm_template,
-    load_settings,
     parse_documents,
     render_release,
 )
@@ -25,17 +22,6 @@ from tests.deploy.manifests import (
 pytestmark = pytest.mark.helm
 
 VALUES_YAML = (CHART / "values.yaml").read_text("utf-8")
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("name", VOCABULARY)
-def test_values_of_other_charts_render_valid_resources(helm: str, name: str, tmp_path: Path) -> None:
-    """Values in the vocabulary of another chart render valid resources that belong together."""
-    resources = parse_documents(helm_template(helm, "--values", VOCABULARY[name]))
-    assert_valid(resources)
-    assert_selectors(resources)
-    secrets = {"late-api-key": {"api-key": "sk_1"}}
-    assert ["default"] == [each.name for each in load_settings(resources, tmp_path / "pod", secrets).workspaces]
 
 
 @pytest.mark.e2e
@@ -76,10 +62,6 @@ def helm_error(helm: str, *settings: str) -> str:
         ((SECRET_SETTING, "state.url=postgresql://late:secret@db/late"), "'/state/url'"),
         ((SECRET_SETTING, "state.existingSecret=late-database"), "of no use without state.url"),
         ((SECRET_SETTING, "serviceMonitor.enabled=true", "podMonitor.enabled=true"), "enable one of them"),
-        ((SECRET_SETTING, "prometheusRule.objective=1.5"), "'/prometheusRule/objective'"),
-        ((SECRET_SETTING, "prometheusRule.disabled={LateNothing}"), "there is no alert LateNothing"),
-        ((SECRET_SETTING, "prometheusRule.overrides.LateNothing.for=1m"), "there is no alert LateNothing"),
-        ((SECRET_SETTING, "prometheusRule.overrides.LateApiDrift.fro=1m"), "additional properties 'fro' not allowed"),
         ((SECRET_SETTING, "ingress.enabled=true"), "ingress.enabled: metrics are not public"),
         ((SECRET_SETTING, "webConfig.certificateSecret=late-tls"), "of no use without webConfig.existingSecret"),
         ((SECRET_SETTING, "job=null"), "missing property 'job'"),

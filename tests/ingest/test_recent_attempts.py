@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from deploy.prometheus import thresholds
+from grafana.source import thresholds
 from late_exporter.health import RecentCounts
 from late_exporter.ingest.recent_attempts import (
     FAILING_ATTEMPTS,

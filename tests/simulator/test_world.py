@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from late.models._generated.models import ConnectionLog, PostLog  # type: ignore[import-untyped]
 
-from deploy.prometheus.thresholds import SUCCESS_OBJECTIVE
+from grafana.source.thresholds import SUCCESS_OBJECTIVE
 from late_exporter.errors import ConfigError
 from late_exporter.simulator import INCIDENTS, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deploy.prometheus import thresholds
+from grafana.source import thresholds
 from late_exporter.health import (
     Condition,
     FeedHealth,
@@ -163,7 +163,7 @@ def test_feeds_that_fail_for_different_reasons() -> None:
 
 def test_thresholds_are_those_of_the_alerts() -> None:
     """The page calls the same things trouble as the alerts."""
-    share = thresholds.FAST_BURN * thresholds.ERROR_BUDGET
+    share = thresholds.FAST_BURN * (1 - thresholds.SUCCESS_OBJECTIVE)
     assert (thresholds.POST_STUCK_SECONDS, thresholds.CONSECUTIVE_FAILURES) == (STUCK_SECONDS, FAILURES_IN_A_ROW)
     assert thresholds.POSTS_STUCK_SECONDS == KINDS["scheduled"].bad_after
     left = thresholds.TOKEN_LEFT_WARNING_SECONDS, thresholds.TOKEN_LEFT_CRITICAL_SECONDS

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from deploy.prometheus.files import render
 from tests.e2e.program import run_command
 from tests.e2e.replay.recording import LEAD_MINUTES, TOTAL_MINUTES, SampleRow
+from tests.e2e.rule_files import render
 from tests.rules.promql import selectors
 
 TARGET_LABELS = {"job": "late", "instance": "exporter.example:10077"}

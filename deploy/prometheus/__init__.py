@@ -1,1 +1,0 @@
-"""Prometheus rules as code; ``python -m deploy.prometheus`` writes the rule files."""
