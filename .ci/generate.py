@@ -32,7 +32,7 @@ METRIC_GROUPS = {
         "exporter_config_",
         "exporter_cluster_",
     ),
-    "Status feeds and log events": ("exporter_status_", "exporter_event"),
+    "Status feeds": ("exporter_status_",),
     "Completeness and state": (
         *("exporter_api_schema_", "exporter_audit_", "exporter_coverage_", "exporter_entries_", "exporter_label_"),
         *("exporter_log_lag_", "exporter_reconcile", "exporter_retention_", "exporter_state_"),

@@ -15,7 +15,6 @@ LateError
 │   ├── StoreInUse       another process has it open
 │   ├── StoreFenced      the workspace belongs to another process, or was changed by one
 │   └── StoreMissing     there is none yet; starting the exporter creates it
-├── DeliveryError        events were not delivered; the next delivery tries again
 ├── ExporterStopping     the process is being stopped: a reload ends without a result
 └── ConfigError          the user has to change something; the command ends with exit code 2
 """
@@ -149,10 +148,6 @@ class ExporterStopping(LateError):
 
     def __init__(self) -> None:
         super().__init__("the exporter is stopping")
-
-
-class DeliveryError(LateError):
-    """Events could not be delivered."""
 
 
 class ConfigError(LateError):

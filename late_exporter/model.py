@@ -67,22 +67,6 @@ class Deviation(msgspec.Struct, frozen=True, gc=False):
     sample: str = ""
 
 
-class LogDetail(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The fields of a log that only its event shows; a missing one is empty.
-
-    Args:
-        url: Address of the published post.
-        caption: Beginning of the post's text; always empty unless captions are to be shown.
-    """
-
-    log_id: str = ""
-    post_id: str = ""
-    account_id: str = ""
-    username: str = ""
-    url: str = ""
-    caption: str = ""
-
-
 class LogKind(msgspec.Struct, frozen=True, gc=False):
     """The fields of a log that decide which series it changes; logs of one kind have the same increments.
 
@@ -120,7 +104,6 @@ class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
         is_own: Whether this program caused the log, by a request to the API; such a log is left out of every count.
         profile_id: Profile of the log, if the row names one.
         error: Error message; empty if there is none.
-        detail: What the log's event shows besides; None if the log has no event.
     """
 
     key: str
@@ -129,7 +112,6 @@ class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
     is_own: bool = False
     profile_id: str | None = None
     error: str = ""
-    detail: LogDetail | None = None
 
     @property
     def kind(self) -> LogKind:

@@ -10,7 +10,6 @@ from grafana.source.palette import (
     BAD,
     FEED_QUANTILES,
     FEEDS,
-    GOOD,
     MUTED,
     OUTCOMES,
     QUANTILES,
@@ -52,7 +51,6 @@ FAILED_REQUESTS = selector("late_exporter_failed_requests_total")
 UNREADABLE_ROWS = selector("late_exporter_unreadable_rows_total")
 LAG = "late_exporter_log_lag_seconds"
 NO_API_REQUESTS = "Unknown: the feed api_request is not read"
-NO_EVENTS = "No events: --events.output is not set"
 REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
 LAST_REFRESH = selector("late_exporter_status_feed_last_refresh_timestamp_seconds")
 
@@ -686,53 +684,6 @@ API_REQUESTS_ROW = PanelRow(
     collapsed=True,
 )
 
-EVENTS_ROW = PanelRow(
-    600,
-    "Log events",
-    (
-        panels.line_chart(
-            PanelFrame(601, "Events that wait", "Log events that wait for their delivery.", 6, 8),
-            Query(f"sum by (workspace) ({selector('late_exporter_events_pending')})", "{{workspace}}"),
-            unit="short",
-            stepped=True,
-            no_value=NO_EVENTS,
-        ),
-        panels.line_chart(
-            PanelFrame(602, "Oldest event", "How long the oldest log event has been waiting for its delivery.", 6, 8),
-            Query(
-                age(f"min by (workspace) ({selector('late_exporter_events_oldest_pending_timestamp_seconds')})"),
-                "{{workspace}}",
-            ),
-            unit="s",
-            no_value="None waits",
-        ),
-        panels.bar_chart(
-            PanelFrame(603, "Delivered and dropped", "Log events per minute. Dropped ones are lost.", 6, 8),
-            Query(
-                per_minute_nonzero(selector("late_exporter_events_delivered_total"), "workspace"),
-                "delivered: {{workspace}}",
-            ),
-            Query(
-                per_minute_nonzero(selector("late_exporter_events_dropped_total"), "workspace"),
-                "dropped: {{workspace}}",
-            ),
-            unit=PER_MINUTE,
-            colors={"/^delivered/": GOOD, "/^dropped/": BAD},
-            no_value="None",
-        ),
-        panels.bar_chart(
-            PanelFrame(604, "Failed deliveries", "Failed attempts to deliver log events per minute.", 6, 8),
-            Query(
-                per_minute_nonzero(selector("late_exporter_event_delivery_failures_total"), "workspace"),
-                "{{workspace}}",
-            ),
-            unit=PER_MINUTE,
-            no_value="None failed",
-        ),
-    ),
-    collapsed=True,
-)
-
 PROCESS_ROW = PanelRow(
     500,
     "Process",
@@ -795,7 +746,6 @@ DASHBOARD = DashboardSpec(
         AUDIT_ROW,
         WEBHOOK_ROW,
         API_REQUESTS_ROW,
-        EVENTS_ROW,
         PROCESS_ROW,
     ),
     show_platform_variable=False,

@@ -1,4 +1,4 @@
-"""The row with the log lines of failed posts, for those who send log events to Loki."""
+"""The row with the log lines of failed posts, for those who send the exporter's log to Loki."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from grafana.source.panels import PanelFrame
 __all__ = ["FAILED_POSTS_ROW"]
 
 FAILED_POSTS = (
-    '{job="late-exporter", status="failed", workspace=~"$workspace", platform=~"$platform"} | json'
-    ' | feed="publishing" | line_format `{{.platform}} {{.action}} of post {{.post_id}} by {{.username}}:'
+    '{job=~"(.+/)?late-exporter"} |= "publishing failed" | logfmt | msg="publishing failed"'
+    ' | workspace=~"$workspace" | platform=~"$platform"'
+    " | line_format `{{.platform}} {{.action}} of post {{.post_id}} by {{.username}}:"
     " {{.category}} {{.status_code}} {{.error_code}} {{.error}}`"
 )
 
@@ -23,15 +24,13 @@ FAILED_POSTS_ROW = PanelRow(
             PanelFrame(
                 701,
                 "Failed posts",
-                "The failed logs themselves, newest first, if the log events of the exporter are sent to Loki"
-                " (--events.output). Click a line for all of its fields, and for the link to the post if it has one.",
+                "The failed logs themselves, newest first, if the log of the exporter is sent to Loki with the job"
+                " late-exporter. Click a line for all of its fields.",
                 24,
                 12,
             ),
             FAILED_POSTS,
-            link_field="url",
-            link_title="Open the post",
-            no_value="No failures, or no log events in Loki",
+            no_value="No failures, or no log of the exporter in Loki",
         ),
     ),
     collapsed=True,

@@ -79,9 +79,6 @@ DAYS = "suffix: days"
 COUNT = "locale"
 """Unit that shows all digits."""
 
-LINK_OF_VALUE = "${__value.raw}"
-"""Link to the URL that a value is."""
-
 TRANSPARENT = "transparent"
 NO_DATA = "No data"
 EMPTY_CELL = "-"
@@ -351,22 +348,17 @@ def table_panel(
     return panel.build()
 
 
-def logs_panel(frame: PanelFrame, expr: str, *, link_field: str, link_title: str, no_value: str) -> dashboard.Panel:
+def logs_panel(frame: PanelFrame, expr: str, *, no_value: str) -> dashboard.Panel:
     """Return a panel with lines from Loki, newest first.
 
     Args:
         frame: Id, texts and size.
         expr: LogQL query.
-        link_field: Field of a line whose value is a URL, to which the details of the line link.
-        link_title: Text of the link.
         no_value: Text without data.
     """
     panel = logs.Panel().id(frame.id).title(frame.title).description(frame.description).datasource(LOKI)
     panel.grid_pos(dashboard.GridPos(w=frame.w, h=frame.h)).no_value(no_value)
     panel.with_target(loki.Dataquery().ref_id("A").datasource(LOKI).expr(expr).query_type("range").max_lines(200))
-    panel.with_transformation(_transformation("extractFields", {"source": "labels", "format": "json"}))
-    link = {"title": link_title, "url": LINK_OF_VALUE, "targetBlank": True}
-    panel.override_by_name(link_field, [dashboard.DynamicConfigValue("links", [link])])
     panel.show_time(show_time=True).wrap_log_message(wrap_log_message=True).enable_log_details(enable_log_details=True)
     return panel.sort_order(common.LogsSortOrder.DESCENDING).build()
 

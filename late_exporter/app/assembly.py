@@ -12,7 +12,7 @@ from late_exporter.config.settings import Settings, Workspace
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.ingest.accounting import AUDIT_GAUGES, last_audit
-from late_exporter.ingest.event_selection import EventSelection
+from late_exporter.ingest.failure_log import FailureLog
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
@@ -44,7 +44,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
         max_accounts: Maximum number of accounts per workspace; 0 hides all families with accounts.
         created_timestamps: Whether OpenMetrics has ``_created`` samples.
         zero_hold: Seconds for which a series that is created after the first sync shows 0.
-        events: Observations that become events; None if none do.
+        logged_failures: Feeds whose failed logs have lines in the log.
     """
 
     feeds: tuple[str, ...]
@@ -54,12 +54,11 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_accounts: int = 500
     created_timestamps: bool = False
     zero_hold: float = 75.0
-    events: EventSelection | None = None
+    logged_failures: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, settings: Settings) -> PipelineConfig:
-        metrics, events = settings.metrics, settings.events
-        selection = EventSelection(all_statuses=events.include == "all", captions=events.captions)
+        metrics = settings.metrics
         return cls(
             feeds=tuple(settings.poll.feeds),
             families=build_catalogue(metrics.buckets),
@@ -68,7 +67,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
             max_accounts=metrics.max_accounts,
             created_timestamps=metrics.created_timestamps,
             zero_hold=metrics.zero_hold,
-            events=None if events.output is None else selection,
+            logged_failures=frozenset(settings.log.failures),
         )
 
     @property
@@ -112,7 +111,6 @@ class Pipeline:
             ),
             registry=self.registry,
             runtime=runtime,
-            events=config.events,
         )
         self.workspaces: dict[str, WorkspacePollers] = {}
 
@@ -170,11 +168,6 @@ class Pipeline:
         )
         self.workspaces[workspace] = WorkspacePollers(workspace, connection, pollers, status)
 
-    def count(self, workspace: str, increments: Sequence[Increment]) -> None:
-        """Save increments with the next commit of a workspace, if it is still there."""
-        if workspace in self.workspaces:
-            next(iter(self.workspaces[workspace])).recorder.defer(increments)
-
     async def remove_workspace(self, workspace: str) -> None:
         """Stop and remove the pollers and series of a workspace; its state stays in the store."""
         pollers = self.workspaces.pop(workspace)
@@ -198,13 +191,16 @@ class Pipeline:
         shared, detector = self._shared, connection.detector
         counted_generation = state.coverage.generation if state.coverage else None
         feed = detector.initial_feed(scope.feed, state_generation=counted_generation)
+        logger = self._create_logger(scope)
+        logs_failures = scope.feed in self._config.logged_failures
+        failure_log = FailureLog(scope.feed, logger) if logs_failures else None
         fetcher = Fetcher(
-            FeedRecorder(scope, feed, state, shared, deferred_increments),
+            FeedRecorder(scope, feed, state, shared, deferred_increments, failure_log),
             shared,
             client=connection.client,
             detector=detector,
             config=connection.poll,
-            logger=self._create_logger(scope),
+            logger=logger,
         )
         last_times = last_scan(check_results, scope), last_audit(check_results, scope)
         scan_schedule = ScanSchedule(connection.poll, shared.runtime, *last_times)

@@ -20,9 +20,6 @@ from late_exporter.app.assembly import Pipeline, PipelineConfig, status_config
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.config.dump import format_settings
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.events.deliverer import EventDeliverer
-from late_exporter.events.output import Output
-from late_exporter.events.report import DeliveryReport
 from late_exporter.health import FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusPace
@@ -57,7 +54,6 @@ class Exporter:
         connect: Callable[[Settings, Workspace], tuple[LateClient, GenerationDetector]],
         *,
         collectors: Sequence[Collector] = (),
-        output: Output | None = None,
         owned: AbstractSet[str] | None = None,
     ) -> None:
         self.settings = settings
@@ -66,24 +62,12 @@ class Exporter:
         self._change_lock = asyncio.Lock()
         self._status_paces = defaultdict[str, StatusPace](StatusPace)
         self._task_group: asyncio.TaskGroup | None = None
-        store_thread = StoreThread(store, offload)
         self.pipeline = Pipeline(
             PipelineConfig.of(settings),
-            store_thread=store_thread,
+            store_thread=StoreThread(store, offload),
             create_logger=_create_logger,
             collectors=(*collectors, WorkspaceInfo(lambda: self._owned_workspaces)),
         )
-        self.deliverer: EventDeliverer | None = None
-        if output is not None:
-            self.deliverer = EventDeliverer(
-                store.outbox,
-                output,
-                offload=offload,
-                report=DeliveryReport(self.pipeline.registry, self.pipeline.workspaces.keys, self.pipeline.count),
-                logger=log.get_logger("late_exporter"),
-                monotonic=time.monotonic,
-            )
-            store_thread.on_events = self.deliverer.wake
 
     @property
     def _owned_workspaces(self) -> Mapping[str, Workspace]:
@@ -116,10 +100,6 @@ class Exporter:
     async def catch_up(self) -> bool:
         """Poll every workspace until nothing is left to read; return whether all polls succeeded."""
         results = await asyncio.gather(*(workspace.catch_up() for workspace in self.pipeline.workspaces.values()))
-        if self.deliverer is not None:
-            await self.deliverer.deliver()
-            for workspace in self.pipeline.workspaces.values():
-                await workspace.commit_increments()
         return all(results)
 
     async def reload(self, settings: Settings) -> None:

@@ -68,13 +68,9 @@ class WorkspacePollers:
         """Poll until nothing is left to read, and refresh the status feeds once; return whether all polls succeeded."""
         results = await asyncio.gather(*(poller.catch_up() for poller in self))
         await self.status.refresh()
-        await self.commit_increments()
-        return all(result.error is None for result in results)
-
-    async def commit_increments(self) -> None:
-        """Commit what was counted since the last polls, because no others follow."""
         for poller in self:
             await poller.commit_increments()
+        return all(result.error is None for result in results)
 
     def health(self, base_url: str, registry: SeriesRegistry, now: float) -> WorkspaceHealth:
         """Return the health of the workspace; ``now`` is in Unix seconds."""

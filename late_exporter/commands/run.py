@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import PlatformCollector, ProcessCollector
@@ -28,9 +27,7 @@ from late_exporter.commands.output import write_stdout
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web_watcher import WebConfigWatcher
-from late_exporter.errors import ConfigError, DeliveryError, LateError
-from late_exporter.events.file_output import FileOutput, StdoutOutput
-from late_exporter.events.output import Output
+from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.exposition import BodyRequest
 from late_exporter.exposition.negotiation import TEXT
 from late_exporter.store import import_postgres, is_postgres, open_store
@@ -50,8 +47,6 @@ if TYPE_CHECKING:
 def run(context: CommandContext) -> int:
     """Poll and serve until stopped, or poll once and print the metrics."""
     if context.flags.once:
-        if context.settings.events.output == "stdout":
-            raise ConfigError("--events.output stdout: --once prints the metrics there; write the events to a file")
         if context.settings.state.replicas:
             raise ConfigError("--once: drop it, or drop --state.replicas: replicas run all the time")
         export = partial(_export_once, context.settings)
@@ -74,8 +69,6 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: start_task(group, reloader.reload()))
         group.create_task(exporter.log_progress())
-        if exporter.deliverer is not None:
-            group.create_task(exporter.deliverer.run())
         exporter.start(group)
         if owner is not None:
             group.create_task(owner.run())
@@ -129,7 +122,6 @@ async def _open(
         offload,
         connector.connect,
         collectors=collectors,
-        output=_open_output(settings.events.output),
         owned=frozenset() if is_postgres(state.url) else None,
     )
     await exporter.restore()
@@ -150,20 +142,6 @@ async def _open(
     stack.push_async_callback(owner.close)
     await owner.update()
     return exporter, owner
-
-
-def _open_output(target: str | None) -> Output | None:
-    """Return the output of log events, None if there is none; raise ConfigError if its file cannot be written."""
-    if target is None:
-        return None
-    if target == "stdout":
-        return StdoutOutput()
-    file = FileOutput(Path(target.removeprefix("file:")))
-    try:
-        file.check()
-    except DeliveryError as exc:
-        raise ConfigError(f"--events.output {exc}") from None
-    return file
 
 
 async def _export_once(settings: Settings, _: Stop) -> None:

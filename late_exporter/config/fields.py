@@ -198,6 +198,9 @@ StatusFeedNames: TypeAlias = Annotated[
 
 LowerCase: TypeAlias = Annotated[str, StringConstraints(to_lower=True)]
 FeedName: TypeAlias = Literal["publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"]
+FeedNames: TypeAlias = Annotated[tuple[FeedName, ...], BeforeValidator(_split_items_or_none), AfterValidator(distinct)]
+"""As CommaSeparated, but possibly ``none`` or empty."""
+
 Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Bound: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ListenAddress: TypeAlias = Annotated[types.Address | types.UnixPath, parsed_by(types.parse_address)]
@@ -213,7 +216,6 @@ StateUrl: TypeAlias = Annotated[str, AfterValidator(parse_state_url)]
 Key: TypeAlias = Annotated[SecretStr, parsed_by(_key)]
 KeyFile: TypeAlias = Annotated[SecretFile, parsed_by(_key_file)]
 PasswordFile: TypeAlias = Annotated[SecretFile, parsed_by(_password_file)]
-EventOutput: TypeAlias = Annotated[str, matching("stdout|file:.+", "must be stdout or file:PATH")]
 WorkspaceName: TypeAlias = Annotated[str, matching(types.WORKSPACE_NAME, types.INVALID_NAME)]
 ProfileId: TypeAlias = Annotated[
     str, matching(f"{NOT_NULL}[!-~]{{1,200}}", "must be 1 to 200 visible ASCII characters; leave it out to read all")

@@ -159,17 +159,6 @@ class MetricsSettings(OptionModel):
     """Add a _created series to counters and histograms in OpenMetrics."""
 
 
-class EventSettings(OptionModel):
-    """Section ``events``."""
-
-    output: fields.EventOutput | None = option(None, "OUTPUT")
-    """Where to write a JSON line about each new failed log: stdout or file:PATH. By default nowhere."""
-    include: Literal["failed", "all"] = option("failed", "LOGS")
-    """Logs to write events about: failed, or all in each status they are seen in."""
-    captions: bool = option("false", "")
-    """Add the beginning of the post's text to events."""
-
-
 class LogSettings(OptionModel):
     """Section ``log``."""
 
@@ -177,6 +166,8 @@ class LogSettings(OptionModel):
     """Minimum level to log."""
     format: Literal["logfmt", "json"] = option("logfmt", "FORMAT", groups.ALL_COMMANDS, live=True)
     """Format of the log."""
+    failures: fields.FeedNames = option("publishing,connections", "LIST", command_defaults={"demo": "none"})
+    """Log feeds whose failed logs have a line in the log each, or none."""
 
 
 class SimulateSettings(OptionModel):

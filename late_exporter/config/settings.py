@@ -90,7 +90,6 @@ class Settings(BaseSettings):
     state: sections.StateSettings = sections.StateSettings()
     web: sections.WebSettings = sections.WebSettings()
     metrics: sections.MetricsSettings = sections.MetricsSettings()
-    events: sections.EventSettings = sections.EventSettings()
     log: sections.LogSettings = sections.LogSettings()
     simulate: sections.SimulateSettings = sections.SimulateSettings()
     flags: sections.CommandFlags = sections.CommandFlags()

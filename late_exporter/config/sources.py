@@ -80,10 +80,9 @@ class _Sources:
         self._read_flags(flags)
         self._read_variables(environ)
         self._read_file()
-        if command == "demo":  # Only flags send simulated logs to a real state or output of events.
+        if command == "demo":  # Only flags send simulated logs to a real state.
             for layer in (self._variables, self._in_file):
                 layer.pop("state", None)
-                layer.pop("events", None)
         self._read_defaults(environ)
 
     def sources(self) -> list[PydanticBaseSettingsSource]:

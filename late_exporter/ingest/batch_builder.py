@@ -8,7 +8,6 @@ from itertools import product
 import msgspec
 
 from late_exporter.feeds.feed import Feed
-from late_exporter.feeds.log_events import encode_event
 from late_exporter.feeds.vocabulary import ACTIONS, STATUSES
 from late_exporter.ingest.steps import Record
 from late_exporter.metrics.aggregation import count_logs
@@ -68,9 +67,7 @@ class BatchBuilder:
             increments = self._increments(entry.kind, record.by_reconciliation)
             if entry.created is not None and entry.created > now + MAX_CLOCK_SKEW_MS:
                 increments = _present_increments(entry, increments, now)
-            detail = entry.detail if self._is_synced else None
-            event = None if detail is None else encode_event(self._scope, entry, detail)
-            self.observations.append(Observation(entry, increments, event))
+            self.observations.append(Observation(entry, increments))
         self.coverage = record.coverage or self.coverage
         self.deleted_keys += record.deleted_keys
 

@@ -65,7 +65,6 @@ class Fetcher:
         self.request_count = 0
         self.list_total = 0
         self.recorder = recorder
-        self._events = shared.events
         self._reported: set[object] = set()
         self._last_failures: dict[str, tuple[object, ...]] = {}
 
@@ -181,7 +180,7 @@ class Fetcher:
         if response.date is not None:
             self._clock_offset = response.date - self.monotonic()
         require_ids(feed, page, response.body)
-        return page if self._events is None else self._events.add_details(feed, page, response.body)
+        return page
 
     async def _look_up(self, page: LogPage) -> LogPage:
         if any(entry.is_own for entry in page.entries) and self._is_new_report("own"):

@@ -111,6 +111,8 @@ class Poller:
         self._meter.start_poll()
         result = await self._sync.poll(deadline)
         result = await self._commit_poll(result)
+        if self.recorder.failure_log is not None:
+            self.recorder.failure_log.finish_poll()
         duration = monotonic() - self._started_at
         self._reporter.update_gauges(result, duration, quota=fetcher.client.quota)
         self._reporter.update_generation(fetcher.detector)

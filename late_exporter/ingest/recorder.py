@@ -12,6 +12,7 @@ from late_exporter.errors import StoreError
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import CounterMismatch, check_counters
 from late_exporter.ingest.batch_builder import BatchBuilder
+from late_exporter.ingest.failure_log import FailureLog
 from late_exporter.ingest.known_logs import KnownLogs
 from late_exporter.ingest.last_failures import add_failures
 from late_exporter.ingest.recent_attempts import RecentAttempts
@@ -41,6 +42,7 @@ class FeedRecorder:
         batch: What was read since the last commit.
         known_logs: Statuses of the logs that are stored, or in the batch.
         deferred_increments: Increments that wait for the next commit, shared by the feeds of the workspace.
+        failure_log: Writes lines about failed logs; None writes none.
         is_shown: Whether the logs of the feed are shown: since the first poll of this process that has read everything.
         last_lag: Seconds from creation to recording of the last live log.
         recent_attempts: Attempts of the last hour; None if the feed has no attempts to publish.
@@ -53,11 +55,13 @@ class FeedRecorder:
         state: FeedState,
         shared: SharedResources,
         deferred_increments: list[Increment],
+        failure_log: FailureLog | None = None,
     ) -> None:
         self.scope = scope
         self.feed = feed
         self.state = state
         self.deferred_increments = deferred_increments
+        self.failure_log = failure_log
         self.is_shown = False
         self.last_lag: float | None = None
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
@@ -250,8 +254,8 @@ class FeedRecorder:
         self.start_batch()
         if self.recent_attempts is not None:
             self.recent_attempts.add((observation.entry for observation in observations), self.clock())
-        if any(observation.event is not None for observation in observations):
-            self._shared.store_thread.on_events()
+        if self.failure_log is not None and was_synced:
+            self.failure_log.add(observation.entry for observation in observations)
         self._shared.label_limiter.restore(result.series_values)
         start = self.complete_since if self.is_shown else None
         self._shared.registry.apply(result.series_values, None if start is None else self.scope)

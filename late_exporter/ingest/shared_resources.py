@@ -6,7 +6,6 @@ from collections import Counter
 
 import msgspec
 
-from late_exporter.ingest.event_selection import EventSelection
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
@@ -18,7 +17,6 @@ class SharedResources(msgspec.Struct, frozen=True, kw_only=True):
     """Shared by all pollers.
 
     Args:
-        events: Observations that become events; None if none do.
         uncommitted: Number of uncommitted logs of each feed.
     """
 
@@ -26,5 +24,4 @@ class SharedResources(msgspec.Struct, frozen=True, kw_only=True):
     label_limiter: LabelLimiter
     registry: SeriesRegistry
     runtime: Runtime
-    events: EventSelection | None = None
     uncommitted: Counter[Scope] = msgspec.field(default_factory=Counter)

@@ -29,7 +29,7 @@ COMMIT_SIZE, COMMIT_SECONDS = 2000, 2.0
 MAX_UNCOMMITTED = 20_000
 """Uncommitted logs of all feeds, beyond which each feed commits what it has after every page.
 
-They take about 20 MB, or 45 MB with log events.
+They take about 20 MB.
 """
 
 CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)

@@ -205,15 +205,6 @@ _FAMILIES = (
     _gauge("late_exporter_status_feed_disabled", "feed reason",
             help="1 while a status feed is switched off because the API refuses it to the key or does not have it, by "
                  "reason."),
-    _counter("late_exporter_events_delivered_total", "", "Log events delivered to the output."),
-    _counter("late_exporter_events_dropped_total", "",
-            help="Log events that were dropped because too many were waiting for their delivery."),
-    _counter("late_exporter_event_delivery_failures_total", "",
-            help="Failed attempts to deliver log events; the events are delivered later."),
-    _gauge("late_exporter_events_pending", "", "Log events that wait for their delivery."),
-    _gauge("late_exporter_events_oldest_pending_timestamp_seconds", "",
-            help="Time since which the oldest log event has been waiting for its delivery, in Unix seconds; absent if "
-                 "none is."),
 )  # fmt: skip
 
 CATALOGUE: Mapping[str, Family] = MappingProxyType({family.name: family for family in _FAMILIES})

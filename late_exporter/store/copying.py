@@ -31,7 +31,6 @@ SERIES = (
 FEED_TABLES = {
     "late_log": ("key", "status", "created"),
     "late_pending": ("key", "created", "platform", "action", "post_id"),
-    "late_event": ("queued", "body"),
 }
 """Columns of the tables that belong to a feed."""
 
@@ -103,8 +102,7 @@ def _copy_workspace(source: Queries, target: Transaction, name: str, new_name: s
         row = target.execute(f"{_insert('late_feed', columns)} RETURNING id", (workspace_id, *values)).fetchone()
         new_id, count = row[0], count + 1
         for table, names in FEED_TABLES.items():
-            order = "id" if table == "late_event" else "key"
-            query = f"SELECT {', '.join(names)} FROM {table} WHERE feed = ? ORDER BY {order}"  # noqa: S608 - constants
+            query = f"SELECT {', '.join(names)} FROM {table} WHERE feed = ? ORDER BY key"  # noqa: S608 - constants
             found = source.execute(query, (feed_id,))
             count += _write(target, _insert(table, ("feed", *names)), ((new_id, *each) for each in found))
     return count

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 
@@ -101,34 +100,10 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     """A log in a status, and the increments to apply if the store does not have that status yet.
 
     Logs of one kind share the tuple of increments, see ``Increment``.
-
-    Args:
-        event: Log event as JSON, which the store puts into its outbox if the observation is new; None if it has none.
     """
 
     entry: LogEntry
     increments: tuple[Increment, ...]
-    event: bytes | None = None
-
-
-class QueuedEvent(NamedTuple):
-    """A log event in the outbox.
-
-    Args:
-        number: Number in the outbox; events were queued in the order of their numbers.
-        body: The event as JSON.
-    """
-
-    number: int
-    workspace: str
-    body: bytes
-
-
-class Backlog(NamedTuple):
-    """The number of events of a workspace in the outbox, and the time at which the oldest of them was queued."""
-
-    event_count: int
-    oldest: int
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):

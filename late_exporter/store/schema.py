@@ -34,10 +34,9 @@ STATEMENTS = (
         workspace BIGINT NOT NULL, id {text} NOT NULL, family {text} NOT NULL, labels {text} NOT NULL,
         value {text} NOT NULL, created DOUBLE PRECISION NOT NULL, PRIMARY KEY (workspace, id)
     ) {without_rowid}""",
-    "CREATE TABLE late_event (id {id}, feed BIGINT NOT NULL, queued BIGINT NOT NULL, body {text} NOT NULL)",
 )
 
-TABLES = ("late_workspace", "late_feed", "late_log", "late_pending", "late_series", "late_event")
+TABLES = ("late_workspace", "late_feed", "late_log", "late_pending", "late_series")
 
 
 def require_state(database: Database, queries: Queries) -> bool:

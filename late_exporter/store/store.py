@@ -1,4 +1,4 @@
-"""The state: keys and statuses of counted logs, series values, pending logs, coverage and log events."""
+"""The state: keys and statuses of counted logs, series values, pending logs and coverage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from late_exporter.model import LogEntry, Scope
 from late_exporter.series import Increment, Series, SeriesValue
 from late_exporter.store import feed_rows, series_rows
 from late_exporter.store.database import LONG_SECONDS, Database, Transaction
-from late_exporter.store.outbox import Outbox, queue_events
 from late_exporter.store.pruning import LogPruner
 from late_exporter.store.records import Batch, CommitResult, FeedAccounting, FeedState, Observation, with_status
 from late_exporter.store.schema import create_state
@@ -76,7 +75,6 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.feeds: dict[str, dict[str, FeedRow]] = {}
-        self.outbox = Outbox(database, self._workspaces)
         self._pruner = LogPruner()
         self._size = (-SIZE_SECONDS, 0, 0)
         create_state(database)
@@ -169,7 +167,6 @@ class Store:
         series_values = _new_values(_group_by_series(batch, new, first), stored_values, batch.series_created_at)
         feed_rows.add_logs(transaction, feed.id, new, batch.now)
         series_rows.write(transaction, feed.workspace_id, series_values)
-        queue_events(transaction, feed.id, new, batch.committed_at)
         expired = self._pruner.prune(transaction, feed.id, batch.prune_before)
         ended_keys = [*batch.deleted_keys, *expired.keys]
         pending_changed = feed_rows.update_pending(
@@ -213,9 +210,6 @@ class Store:
     def forget(self, workspace: str) -> None:
         """Do not use the feeds of a workspace any more."""
         self.feeds.pop(workspace, None)
-
-    def _workspaces(self) -> Mapping[int, str]:
-        return {feed.id: workspace for workspace, feeds in self.feeds.items() for feed in feeds.values()}
 
     def _feed(self, scope: Scope) -> FeedRow:
         feed = self.feeds.get(scope.workspace, {}).get(scope.feed)

@@ -67,15 +67,11 @@ class StoreThread:
     Args:
         store: The store.
         offload: Runs a call in the thread of the store.
-
-    Attributes:
-        on_events: Callback when a commit has put events into the outbox.
     """
 
     def __init__(self, store: Store, offload: Offload) -> None:
         self.store = store
         self.offload = offload
-        self.on_events: Callable[[], None] = lambda: None
         self._waiting: deque[_WaitingCommit[Any]] = deque()
 
     async def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:

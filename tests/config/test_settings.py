@@ -25,7 +25,7 @@ from late_exporter.simulator import INCIDENTS
 
 KEY = "sk_" + "0123456789abcdef" * 4
 WITH_KEY = {"LATE_API_KEY": KEY}
-SECTIONS = "sections are api, poll, status, state, web, metrics, events, log, simulate, workspaces"
+SECTIONS = "sections are api, poll, status, state, web, metrics, log, simulate, workspaces"
 DURATION = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
 TCP_ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077"
 ADDRESS = f"{TCP_ADDRESS}, or unix:/run/late.sock"
@@ -202,10 +202,10 @@ def test_values(option: str, text: str, value: object) -> None:
 def test_values_of_a_file(file: Path) -> None:
     """Numbers, booleans and lists of YAML are accepted; paths of files are beside the file, other paths are not."""
     text = "metrics: {max-accounts: 7, created_timestamps: True}\nweb: {listen-address: [':1', ':2']}"
-    settings = from_file(file, f"{text}\nstate: {{url: 'sqlite:///late.db'}}\nevents: {{output: 'file:events'}}")
+    settings = from_file(file, f"{text}\nstate: {{url: 'sqlite:///late.db'}}\nlog: {{failures: [connections]}}")
     assert (7, True) == (settings.metrics.max_accounts, settings.metrics.created_timestamps)
     assert (Address("", 1), Address("", 2)) == settings.web.listen_address
-    assert ("sqlite:///late.db", "file:events") == (settings.state.url, str(settings.events.output))
+    assert ("sqlite:///late.db", ("connections",)) == (settings.state.url, settings.log.failures)
     file.write_text("api: {key-file: key}")
     loaded = load("run", {"config.file": [str(file)]}, {})
     assert (file.parent / "key", KEY) == (loaded.workspaces[0].key_file, loaded.workspaces[0].key_text)
@@ -241,10 +241,10 @@ def test_each_command_reads_its_own_options(file: Path) -> None:
 
 
 def test_a_demo_leaves_the_real_state_alone(file: Path) -> None:
-    """Only a flag gives its simulated logs another state or output of events than their own."""
-    environ = WITH_KEY | {"LATE_EXPORTER_STATE__URL": "sqlite:///real.db", "LATE_EXPORTER_EVENTS__OUTPUT": "stdout"}
+    """Only a flag gives its simulated logs another state than their own."""
+    environ = WITH_KEY | {"LATE_EXPORTER_STATE__URL": "sqlite:///real.db"}
     settings = from_file(file, "state: {url: 'sqlite:///real.db'}", environ, "demo")
-    assert ("sqlite://", None) == (settings.state.url, settings.events.output)
+    assert ("sqlite://", ()) == (settings.state.url, settings.log.failures)
     assert "sqlite:///demo.db" == load("demo", {"state.url": ["sqlite:///demo.db"]}, environ).state.url
 
 
@@ -316,7 +316,6 @@ WRONG = [
             "late_publishing_failures_total or late_publishing_retries_total?"
         ),
     ),
-    ("events.output", "syslog", '"syslog": must be stdout or file:PATH'),
 ]
 
 

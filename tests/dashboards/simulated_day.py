@@ -6,7 +6,7 @@ process metrics, the use of the key by others, and the metrics that Prometheus a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,22 +19,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
-from late_exporter.errors import ApiUnavailable, DeliveryError
-from late_exporter.events.deliverer import EventDeliverer
-from late_exporter.events.report import DeliveryReport
+from late_exporter.errors import ApiUnavailable
 from late_exporter.exposition.exposition import BodyRequest
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
 from late_exporter.health import Quota
-from late_exporter.ingest.event_selection import EventSelection
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
-from late_exporter.store.records import QueuedEvent
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import KEY, FakeLateApi
-from tests.support.outputs import FakeOutput
-from tests.support.steps import drive, offload_in_steps
 from tests.support.world import World
 
 SEED = 2
@@ -68,12 +62,6 @@ API_OUTAGE = (END - 200 * MINUTE, END - 193 * MINUTE)
 
 SCHEMA_DRIFT = (END - 170 * MINUTE, END - 110 * MINUTE)
 """Period in which the API returns an undocumented field."""
-
-OUTPUT_OUTAGE = (END - 75 * MINUTE, END - 58 * MINUTE)
-"""Period in which the output of log events fails."""
-
-MAX_PENDING = 3
-"""Number of log events that may wait, which are fewer than there are in that period."""
 
 
 RESTART = END - 110 * MINUTE
@@ -158,41 +146,6 @@ class ProcessMetrics(Collector):
             yield GaugeMetricFamily(name, name, value=value)
 
 
-class TroubledOutput(FakeOutput):
-    """An output of log events that fails for a while."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        super().__init__()
-        self._clock = clock
-
-    async def deliver(self, events: Sequence[QueuedEvent]) -> None:
-        if OUTPUT_OUTAGE[0] <= self._clock.now < OUTPUT_OUTAGE[1]:
-            raise DeliveryError("fake: No space left on device")
-        await super().deliver(events)
-
-
-class BusyExporter(InsideHarness):
-    """An exporter that reads every status feed and delivers log events."""
-
-    events = EventSelection()
-
-    def deliver_events(self) -> None:
-        drive(self._deliverer.deliver())
-
-    def _start(self) -> None:
-        super()._start()
-        pipeline, store = self.pipeline, self.store
-        self._deliverer = EventDeliverer(
-            store.outbox,
-            TroubledOutput(self.clock),
-            offload=offload_in_steps,
-            report=DeliveryReport(pipeline.registry, lambda: pipeline.workspaces, pipeline.count),
-            logger=self.log,
-            max_pending=MAX_PENDING,
-            monotonic=self.clock.monotonic,
-        )
-
-
 class DayOfScrapes:
     """A day of scrapes as OpenMetrics lines with timestamps.
 
@@ -204,7 +157,7 @@ class DayOfScrapes:
         self.last_body = b""
         self._clock = VirtualClock(BEGIN - POLL_LEAD)
         self._world = build_world()
-        self._exporter = BusyExporter(
+        self._exporter = InsideHarness(
             TroubledApi(self._world, self._clock),
             folder / "state.db",
             feeds=FEEDS,
@@ -230,7 +183,6 @@ class DayOfScrapes:
                 scheduled_calls.pop(0)[1]()
             for feed in FEEDS:
                 self._exporter.poll(feed=feed)
-            self._exporter.deliver_events()
             if timestamp - last_refresh >= STATUS_INTERVAL:
                 expire_token(self._world)
                 self._exporter.refresh_status()

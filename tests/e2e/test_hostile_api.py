@@ -87,7 +87,7 @@ ZERNIO_ATTACKS: Mapping[str, Attack] = {
     "objects in a text": zernio_metadata('{"profileId":[%s{}]}' % ("{}," * 2_700_000)),
     "emoji": zernio_metadata("\U0001f525" + "a" * 8_000_000),
 }
-"""Attacks on the texts of generation zernio, which log events are made of."""
+"""Attacks on the texts of generation zernio."""
 
 
 class HostileApi(LateServer):
@@ -130,7 +130,7 @@ def processed_feeds(program: ExporterProcess, api: HostileApi) -> int:
 def test_memory_of_many_workspaces(name: str, exit_stack: ExitStack, tmp_path: Path) -> None:
     """Two feeds and the status feeds of twenty workspaces together stay below the memory limit."""
     api = exit_stack.enter_context(HostileApi({**ATTACKS, **ZERNIO_ATTACKS}[name]))
-    options = ["--api.generation=zernio", "--events.output=stdout"] if name in ZERNIO_ATTACKS else []
+    options = ["--api.generation=zernio"] if name in ZERNIO_ATTACKS else []
     workspaces = []
     for number in range(WORKSPACES):
         tmp_path.joinpath(f"{number}.key").write_text(KEY % number)

@@ -18,7 +18,6 @@ from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
-from late_exporter.ingest.event_selection import EventSelection
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.store import open_store
@@ -27,7 +26,7 @@ from tests.support.api import KEY, create_client
 from tests.support.clock import VirtualClock
 from tests.support.exposition import read_body
 from tests.support.late_api import zernio_row
-from tests.support.loggers import NullLogger
+from tests.support.loggers import NullLogger, RecordingLogger
 from tests.support.samples import Samples
 from tests.support.world import World
 
@@ -99,12 +98,13 @@ class WholePath:
         self._rows = rows
         self._clock = rows.clock
         self.body = b""
+        self._log = RecordingLogger()
         self._store = open_store("sqlite://")
         self._client = create_client(self._answer, monotonic=self._clock.monotonic, sleep=self._clock.sleep)
         self._pipeline = Pipeline(
-            PipelineConfig(feeds=(rows.feed,), zero_hold=0.0, events=EventSelection(all_statuses=True, captions=True)),
+            PipelineConfig(feeds=(rows.feed,), zero_hold=0.0, logged_failures=frozenset({rows.feed})),
             store_thread=StoreThread(self._store, _call),
-            create_logger=lambda _: NullLogger(),
+            create_logger=lambda _: self._log,
             runtime=Runtime(
                 clock=self._clock.time,
                 monotonic=self._clock.monotonic,
@@ -149,11 +149,11 @@ class WholePath:
         assert max(map(len, values)) <= 200
         assert [] == [value for value in values if UNSAFE_CHARACTERS.search(value)]
 
-    def check_events(self) -> None:
-        """Read the log events, which contain no key."""
-        events = self._store.outbox.read(1000)
-        assert [] == [event for event in events if KEY.encode() in event.body]
-        self._store.outbox.delete([event.number for event in events])
+    def check_log(self) -> None:
+        """Read the lines about failed logs, whose texts contain no key, are short and without controls."""
+        lines = [fields for _, message, fields in self._log.records if message == f"{self._rows.feed} failed"]
+        texts = [value for fields in lines for value in fields.values() if isinstance(value, str)]
+        assert [] == [text for text in texts if KEY in text or len(text) > 1000 or UNSAFE_CHARACTERS.search(text)]
 
     def close(self) -> None:
         """Close the state."""
@@ -198,13 +198,13 @@ def follow(rows: Rows, page: bytes, *, has_good_rows: bool = True, has_text_tota
         try:
             await path.start()
             path.body = page_of([], '{"total":0,"hasMore":false}').encode()
-            await path.poll()  # Logs of before the first sync are no events.
+            await path.poll()  # What the first sync reads has no lines in the log.
             path.body = page
             outcome = await path.poll()
             await path.refresh_status()
             samples = await path.scrape()
             path.check_metrics()
-            path.check_events()
+            path.check_log()
             if has_good_rows and is_json(page) and all(row.encode() in page for row in rows.good):
                 assert outcome == ("bad_payload" if has_text_total else "success")
                 assert outcome == "bad_payload" or len(rows.good) == counted_neighbours(samples, rows.feed)

@@ -25,7 +25,7 @@ FEEDS = ("publishing", "connections")
 
 
 def fill(store: Store, workspace: str, count: int = 20) -> None:
-    """Commit logs of two feeds: in several statuses, pending, without a time, with events, and with odd text."""
+    """Commit logs of two feeds: in several statuses, pending, without a time, and with odd text."""
     for feed in FEEDS:
         times = [NOW + number * DAY // 3 for number in range(count)]
         entries = [LogEntry(key=f"{at:013d}-k.0", status="failed", created=at) for at in times]
@@ -33,7 +33,7 @@ def fill(store: Store, workspace: str, count: int = 20) -> None:
         entries += [LogEntry(key=f"{NOW:013d}-k.1", status="success", created=NOW)]
         entries += [LogEntry(key='a\x7f"é🔥', status="odd\t", created=None, platform="x\\", post_id="p")]
         counter = IncCounter(LOGS, (workspace, 'ti"kt\\k\n🚀', feed))
-        logs = [Observation(entry, (counter,), event=b'{"odd": "\\u0000"}') for entry in entries]
+        logs = [Observation(entry, (counter,)) for entry in entries]
         batch = Batch(
             scope=Scope(workspace, feed),
             committed_at=1.5,
@@ -63,7 +63,6 @@ def test_a_copy_has_the_same_rows(source: str, target: str) -> None:
     for url in (source, target):
         with closing(open_store(url)) as store:
             fill(store, "acme", 21)
-            assert len({each.number for each in store.outbox.read(1000)}) == len(store.outbox.read(1000)) == 52
     assert all_rows(source) == all_rows(target)
     assert [] == problems(target)
 
@@ -133,7 +132,7 @@ def test_a_workspace_of_the_target_is_not_changed(source: str, target: str) -> N
     assert before == all_rows(target)
 
 
-@pytest.mark.parametrize("table", ["late_series", "late_log", "late_event"])
+@pytest.mark.parametrize("table", ["late_series", "late_log", "late_pending"])
 def test_a_copy_that_fails_leaves_nothing(
     source: str, target: str, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

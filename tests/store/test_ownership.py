@@ -287,25 +287,6 @@ def test_a_replica_that_cannot_come_back_owns_nothing(url: str, open_replica: Ca
     assert {*NAMES} == replica.ownership.reconnect() == replica.ownership.confirm()
 
 
-def test_events_of_workspaces_of_others_are_not_delivered(url: str, open_replica: Callable[..., Replica]) -> None:
-    """Nor those of a workspace that another replica has taken while the session was lost."""
-    first = open_replica()
-    settle(first)
-    event = observation("a")
-    commit(first.store, type(event)(event.entry, (), b"{}"))
-    assert 1 == len(first.store.outbox.read(10))
-    end_session(url, first)
-    second = open_replica()
-    second.ownership.take(["acme"])
-    with pytest.raises(StoreError):
-        first.ownership.confirm()
-    assert {*NAMES} - {"acme"} == first.ownership.reconnect()
-    assert [] == first.store.outbox.read(10)
-    assert ({}, {}) == (first.store.outbox.backlogs(), first.store.outbox.delete_oldest(0))
-    second.store.feed_states([Scope("acme", "publishing")])
-    assert 1 == len(second.store.outbox.read(10))
-
-
 def test_a_lock_that_was_lost_ends_the_session(open_replica: Callable[..., Replica]) -> None:
     """Such as by a function that releases all locks of the session."""
     replica = open_replica()

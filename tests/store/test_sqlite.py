@@ -13,7 +13,6 @@ import pytest
 
 from late_exporter.errors import StoreError, StoreMissing
 from late_exporter.store import Store, database_at, open_store
-from late_exporter.store.records import Observation
 from late_exporter.store.snapshot import Snapshot
 from late_exporter.store.sqlite import store_errors
 from tests.support.store import NOW, SCOPE, all_rows, commit, execute, observation, problems, stored_series
@@ -56,14 +55,6 @@ def test_a_log_takes_little_space(path: Path, key: str, order: int) -> None:
         for start in range(0, count, 2000):
             commit(store, *logs[::order][start : start + 2000])
     assert path.stat().st_size < count * BYTES_PER_LOG
-
-
-def test_events_of_a_removed_workspace_are_not_read(path: Path) -> None:
-    """However many there are. The text of this one cannot even be decoded."""
-    with closing(open_file(path)) as store:
-        execute(f"sqlite:///{path}", "INSERT INTO late_event (feed, queued, body) VALUES (99, 1, CAST(x'ff' AS TEXT))")
-        commit(store, Observation(observation("a").entry, (), b"{}"))
-        assert [b"{}"] == [event.body for event in store.outbox.read(10)]
 
 
 # What is no state
@@ -121,7 +112,7 @@ def test_a_truncated_state_is_refused(path: Path, size: float) -> None:
         "UPDATE late_series SET value = x'7b'",
         "UPDATE late_series SET labels = 'acme'",
         "UPDATE late_feed SET coverage = '{}'",
-        "DROP TABLE late_event",
+        "DROP TABLE late_series",
     ],
 )
 def test_corrupt_content_has_a_remedy(path: Path, statement: str) -> None:
@@ -130,7 +121,7 @@ def test_corrupt_content_has_a_remedy(path: Path, statement: str) -> None:
         commit(store, observation("a"))
     execute(f"sqlite:///{path}", statement)
     with closing(open_file(path)) as store, pytest.raises(StoreError, match=f"(?s)^{path}: .*; {REMEDY}$"):
-        _ = store.feed_state(SCOPE), stored_series(store), store.outbox.backlogs()
+        _ = store.feed_state(SCOPE), stored_series(store)
 
 
 @pytest.mark.parametrize(

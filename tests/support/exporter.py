@@ -22,7 +22,6 @@ from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.health import Failure
 from late_exporter.ingest import sync
-from late_exporter.ingest.event_selection import EventSelection
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
@@ -145,6 +144,7 @@ class ExporterHarness:
         skew: Seconds by which the exporter's clock is ahead of the API's; may change.
         commit_size: Number of logs that a catch-up commits together; None leaves it to the exporter; may change.
         zero_hold: Seconds for which a new series shows 0; by default it shows its value at once.
+        log_failures: Whether failed logs have lines in the log.
         status: Seconds between two refreshes of each status feed; None reads none.
         poll: Settings of polls by name, as ``reconcile_interval``, in seconds.
 
@@ -153,9 +153,6 @@ class ExporterHarness:
         clock: Time of the world.
         log: What was logged.
     """
-
-    events: EventSelection | None = None
-    """Observations that become events."""
 
     def __init__(  # noqa: PLR0913 - settings, which are independent of each other
         self,
@@ -169,6 +166,7 @@ class ExporterHarness:
         commit_size: int | None = None,
         max_label_values: int = 50,
         zero_hold: float = 0.0,
+        log_failures: bool = False,
         status: Mapping[str, float] | None = None,
         **poll: Any,
     ) -> None:
@@ -184,7 +182,7 @@ class ExporterHarness:
             feeds=tuple(feeds),
             max_label_values=max_label_values,
             zero_hold=zero_hold,
-            events=self.events,
+            logged_failures=frozenset(feeds) if log_failures else frozenset(),
         )
         self._poll = PollConfig(**poll)
         self._status = StatusConfig(intervals=status or {})

@@ -86,7 +86,6 @@ def all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
         "late_pending": f"w.name, f.name, key, created, platform, action, post_id FROM late_pending {of_feed}",
         "late_series": "w.name, s.id, family, labels, value, created FROM late_series AS s"
         " JOIN late_workspace AS w ON w.id = workspace",
-        "late_event": f"w.name, f.name, queued, body FROM late_event {of_feed}",
     }
     assert [*columns] == [*TABLES]
     return {table: sorted(execute(url, f"SELECT {each}"), key=repr) for table, each in columns.items()}
