@@ -10,7 +10,6 @@ LateError
 │   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
 │   └── BadPayload       a response that is not what the API documents
 │       └── ResponseTooLarge  fewer rows may fit
-├── UnrecognisedLogs     keys of logs without ids have changed: go on as after a switch of the generation
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
 │   ├── StoreFenced      the workspace belongs to another process, or was changed by one
@@ -55,6 +54,11 @@ class ApiError(LateError):
         super().__init__(message)
         self.status = status
         self.request_id = ""
+
+    def add_hint(self, hint: str) -> None:
+        """Add its remedy to the message, unless it is there."""
+        if not self.args[0].endswith(hint):
+            self.args = (f"{self.args[0]}; {hint}",)
 
     def __str__(self) -> str:
         message = super().__str__()
@@ -115,10 +119,6 @@ class BadPayload(ApiError):
 
 class ResponseTooLarge(BadPayload):
     """The response takes more memory than the exporter spends on one; a part of it may take less."""
-
-
-class UnrecognisedLogs(LateError):
-    """The API shows the fields by which logs without ids are recognised in another form: all would count again."""
 
 
 REQUEST_FAILURES = (ApiUnavailable, BadPayload, Forbidden)

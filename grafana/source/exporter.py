@@ -279,8 +279,7 @@ API_ROW = PanelRow(
             PanelFrame(
                 305,
                 "API generations",
-                "Generation of the API that is read, and whether the other one has newer logs, which are then not"
-                " counted.",
+                "Generation of the API that is read; the first sync of a feed decides it.",
                 8,
                 8,
             ),
@@ -291,12 +290,6 @@ API_ROW = PanelRow(
                 expr=f"max by (workspace, generation) ({selector('late_exporter_api_generation_info')})",
                 mappings=mappings.GENERATION_MAPPINGS,
                 width=70,
-            ),
-            Column(
-                title="Unread",
-                expr=f"max by (workspace, generation) ({selector('late_exporter_api_generation_unread')})",
-                mappings=mappings.UNREAD_MAPPINGS,
-                width=75,
             ),
             no_value="Unknown",
         ),

@@ -17,7 +17,6 @@ __all__ = [
     "RELOAD_MAPPINGS",
     "STATUS_FEED_MAPPINGS",
     "SUCCESS_MAPPINGS",
-    "UNREAD_MAPPINGS",
     "UP_MAPPINGS",
     "WEBHOOK_MAPPINGS",
     "YES_MAPPINGS",
@@ -46,7 +45,6 @@ HEALTH_MAPPINGS = (
     ValueMapping(2, "Error", WARNING),
 )
 GENERATION_MAPPINGS = (ValueMapping(0, "No", MUTED), ValueMapping(1, "Yes", NEUTRAL))
-UNREAD_MAPPINGS = (ValueMapping(0, "No", GOOD), ValueMapping(1, "Yes", BAD))
 WEBHOOK_MAPPINGS = (ValueMapping(0, "Switched off", WARNING), ValueMapping(1, "Active", GOOD))
 STATUS_FEED_MAPPINGS = (
     ValueMapping(0, "Failed", BAD),

@@ -26,6 +26,10 @@ _UNKNOWN_CA = re.compile("self.signed certificate|unable to get local issuer|una
 """OpenSSL's reasons to reject a certificate that another CA file remedies."""
 
 
+AUTO = "auto"
+"""Value of ``--api.generation`` that leaves the generation to the first sync."""
+
+
 class NoCookies(CookieJar):
     """Cookies that stay empty, so that several API keys can share a client: none is sent with another key."""
 
@@ -79,6 +83,7 @@ class LateClient:
         rate_limiter: Rate limiter of the key, shared by all clients that use it.
         timeout: Timeout of a whole request, in seconds.
         profile_id: Profile to which the workspace is limited, for the requests that support one.
+        configured_generation: API generation whose log lists are to be read: ``late``, ``zernio`` or ``auto``.
 
     Attributes:
         quota: Rate limit of the key as last reported by the API.
@@ -94,6 +99,7 @@ class LateClient:
         rate_limiter: RateLimiter,
         timeout: float,
         profile_id: str | None = None,
+        configured_generation: str = AUTO,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
@@ -102,6 +108,7 @@ class LateClient:
         self._rate_limiter = rate_limiter
         self._timeout = timeout
         self.profile_id = profile_id
+        self.configured_generation = configured_generation
         self._monotonic = monotonic
         self._request_log: list[RequestRecord] = []
         self._reported_wait = 0.0

@@ -11,6 +11,7 @@ from late_exporter.app.workspace_pollers import ApiConnection, WorkspacePollers
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
+from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.accounting import AUDIT_GAUGES, last_audit
 from late_exporter.ingest.failure_log import FailureLog
 from late_exporter.ingest.fetcher import Fetcher
@@ -25,7 +26,7 @@ from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
 from late_exporter.metrics.catalogue import CATALOGUE, OPTIONAL_FAMILIES, build_catalogue
 from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import Scope
+from late_exporter.model import ZERNIO, Scope
 from late_exporter.protocols import Logger
 from late_exporter.series import Increment, Series, SeriesValue
 from late_exporter.store.records import FeedState
@@ -188,9 +189,9 @@ class Pipeline:
         deferred_increments: list[Increment],
         check_results: Mapping[Series, SeriesValue],
     ) -> Poller:
-        shared, detector = self._shared, connection.detector
-        counted_generation = state.coverage.generation if state.coverage else None
-        feed = detector.initial_feed(scope.feed, state_generation=counted_generation)
+        shared = self._shared
+        generation = state.coverage.generation if state.coverage else ZERNIO  # until the first poll has found it
+        feed = GENERATIONS[generation][scope.feed]
         logger = self._create_logger(scope)
         logs_failures = scope.feed in self._config.logged_failures
         failure_log = FailureLog(scope.feed, logger) if logs_failures else None
@@ -198,7 +199,6 @@ class Pipeline:
             FeedRecorder(scope, feed, state, shared, deferred_increments, failure_log),
             shared,
             client=connection.client,
-            detector=detector,
             config=connection.poll,
             logger=logger,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import httpx
@@ -12,12 +11,10 @@ import httpx
 from late_exporter import __version__, log
 from late_exporter.api.body import MAX_LARGE_BODIES
 from late_exporter.api.client import ApiKey, LateClient, NoCookies
-from late_exporter.api.generation import GenerationDetector
 from late_exporter.api.rate_limiter import MAX_SLOTS, RateLimiter
 from late_exporter.config.environment import certificate_context, check_proxies
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.errors import ConfigError
-from late_exporter.protocols import Logger
 
 MAX_IDLE_SECONDS = 100.0
 """Seconds for which an idle connection is kept: networks drop older ones in silence, as Azure does after 240 s."""
@@ -30,17 +27,15 @@ class Connector:
 
     Args:
         http: HTTP client of all workspaces.
-        create_logger: Returns the logger of a workspace.
     """
 
-    def __init__(self, http: httpx.AsyncClient, create_logger: Callable[[str], Logger]) -> None:
+    def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
-        self._create_logger = create_logger
         self._slots = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(MAX_SLOTS))
         self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
         self._rate_limiters: dict[str, RateLimiter] = {}
 
-    def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, GenerationDetector]:
+    def connect(self, settings: Settings, workspace: Workspace) -> LateClient:
         key = workspace.key_text
         if key not in self._rate_limiters:
             self._rate_limiters[key] = RateLimiter(1.0, slots=self._slots[workspace.base_url])
@@ -52,9 +47,10 @@ class Connector:
             rate_limiter=self._rate_limiters[key],
             timeout=settings.api.timeout,
             profile_id=workspace.profile_id,
+            configured_generation=settings.api.generation,
         )
         client.large_bodies = self._large_bodies
-        return client, GenerationDetector(settings.api.generation, logger=self._create_logger(workspace.name))
+        return client
 
 
 async def open_client(settings: Settings, stack: AsyncExitStack) -> httpx.AsyncClient:

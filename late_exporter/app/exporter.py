@@ -15,7 +15,6 @@ from prometheus_client.registry import Collector
 
 from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import GenerationDetector
 from late_exporter.app.assembly import Pipeline, PipelineConfig, status_config
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.config.dump import format_settings
@@ -51,7 +50,7 @@ class Exporter:
         settings: Settings,
         store: Store,
         offload: Offload,
-        connect: Callable[[Settings, Workspace], tuple[LateClient, GenerationDetector]],
+        connect: Callable[[Settings, Workspace], LateClient],
         *,
         collectors: Sequence[Collector] = (),
         owned: AbstractSet[str] | None = None,
@@ -145,7 +144,7 @@ class Exporter:
 
     def _create_connection(self, settings: Settings, workspace: Workspace) -> ApiConnection:
         return ApiConnection(
-            *self._connect(settings, workspace),
+            self._connect(settings, workspace),
             self._status_paces[workspace.key_text],
             poll=msgspec.convert(settings.poll, PollConfig, from_attributes=True),  # Its options have the same names.
             status=status_config(settings, workspace),

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import GenerationDetector
 from late_exporter.health import WorkspaceHealth
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig
@@ -27,7 +26,6 @@ class ApiConnection(NamedTuple):
     """
 
     client: LateClient
-    detector: GenerationDetector
     pace: StatusPace
     poll: PollConfig = PollConfig()
     status: StatusConfig = StatusConfig()
@@ -51,7 +49,7 @@ class WorkspacePollers:
         """Use another connection and other intervals; must not be called while the tasks run."""
         self.connection = connection
         for poller in self:
-            poller.reconfigure(connection.client, connection.detector, connection.poll)
+            poller.reconfigure(connection.client, connection.poll)
         self.status.reconfigure(connection.client, connection.status, connection.pace)
 
     def start(self, group: asyncio.TaskGroup) -> None:

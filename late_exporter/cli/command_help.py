@@ -218,7 +218,7 @@ class AuditHelp(CommandHelp):
 
     It reads the API generation that the state was counted from.
 
-    After a generation switch, start the exporter once before auditing.
+    If --api.generation has changed, start the exporter once before auditing.
 
     Examples:
         audit

@@ -11,8 +11,9 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from late_exporter.api.client import LateClient
 from late_exporter.commands.audit_report import Audit, AuditReport, render_json, render_text
-from late_exporter.commands.connections import WorkspaceConnection, connect_workspaces, recorded_feed, require_retained
+from late_exporter.commands.connections import connect_workspaces, recorded_feed, require_retained
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.output import json_line, printable, write_lines
@@ -44,16 +45,16 @@ async def _audit_feeds(context: CommandContext) -> Sequence[AuditReport]:
     with closing(ProgressLine(sys.stderr)) as progress:
         async with connect_workspaces(context) as connections:
             for scope in [Scope(name, feed) for name in connections for feed in settings.poll.feeds]:
-                connection = connections[scope.workspace]
-                progress.start(f"{scope.workspace} {scope.feed}", connection[0].quota_wait)
-                report = audit_feed(scope, connection, open_snapshot, progress, interval=interval, since=since)
+                client = connections[scope.workspace]
+                progress.start(f"{scope.workspace} {scope.feed}", client.quota_wait)
+                report = audit_feed(scope, client, open_snapshot, progress, interval=interval, since=since)
                 reports.append(await report)
     return reports
 
 
 async def audit_feed(
     scope: Scope,
-    connection: WorkspaceConnection,
+    client: LateClient,
     open_snapshot: Callable[[], Snapshot],
     progress: ProgressLine,
     *,
@@ -70,7 +71,7 @@ async def audit_feed(
         StoreError: The state cannot be read.
         ConfigError: The API does not keep logs for so long.
     """
-    (client, detector), now = connection, clock()
+    now = clock()
     report = AuditReport(workspace=scope.workspace, feed=scope.feed)
     with open_snapshot() as snapshot:
         coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
@@ -88,7 +89,7 @@ async def audit_feed(
         compares_pending=is_running,
     )
     try:
-        feed = await recorded_feed(scope.feed, client, detector, coverage)
+        feed = await recorded_feed(scope.feed, client, coverage)
         require_retained(since, feed)
         reader = ListReader(client, feed, progress=progress, sleep=sleep)
         async for page, _ in reader.pages(audit.lower):

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from late_exporter import errors
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import GenerationDetector
+from late_exporter.api.generation import SWITCH_HINT, examine_lists, find_feed, refuses_list
 from late_exporter.api.pages import fetch_page
 from late_exporter.api.rate_limiter import left_by_others
 from late_exporter.app.assembly import status_config
@@ -34,7 +34,7 @@ from late_exporter.format import plural
 from late_exporter.health import Condition
 from late_exporter.ingest.status_poller import StatusConfig, disabling_reason, fetch_status
 from late_exporter.ingest.steps import perform
-from late_exporter.model import Scope
+from late_exporter.model import LATE, ZERNIO, Scope
 from late_exporter.series import LatestValue, Series, SetLatest
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.schema import require_writable
@@ -89,10 +89,10 @@ async def _find(context: CommandContext) -> Sequence[CheckResult]:
     findings: list[CheckResult] = []
     async with connect_workspaces(context) as connections:
         for workspace in settings.workspaces:
-            client, detector = connections[workspace.name]
+            client = connections[workspace.name]
             status = status_config(settings, workspace)
             generations = {scope.feed: recorded[scope] for scope in recorded if scope.workspace == workspace.name}
-            results = [finding async for finding in check_api(client, detector, feeds, generations, status)]
+            results = [finding async for finding in check_api(client, feeds, generations, status)]
             # A poll costs one request per feed, and one for pending logs.
             required_rate = (len(feeds) + 1) * 60 / settings.poll.interval + status.requests_per_minute
             results += check_quota(client, required_rate, settings.api.quota_share)
@@ -105,13 +105,12 @@ def _read_generations(settings: Settings) -> Mapping[Scope, str]:
     url, password_file = settings.state.url, settings.state.password_path
     with suppress(errors.StoreError), Snapshot(url, password_file) as snapshot:
         states = {scope: snapshot.feed_state(scope) for scope in snapshot.scopes}
-        return {scope: each.coverage.generation for scope, each in states.items() if each.coverage and each.log_count}
+        return {scope: each.coverage.generation for scope, each in states.items() if each.coverage}
     return {}
 
 
 async def check_api(
     client: LateClient,
-    detector: GenerationDetector,
     feeds: Sequence[str],
     recorded_generations: Mapping[str, str],
     status: StatusConfig,
@@ -121,9 +120,8 @@ async def check_api(
 
     Args:
         client: API client of the workspace.
-        detector: Detector of the generation of its lists.
         feeds: Names of the log feeds.
-        recorded_generations: Generation from which the logs of each feed in the state were counted.
+        recorded_generations: Generation from which each feed in the state is counted.
         status: Configuration of the status feeds.
         clock: Local clock.
     """
@@ -131,12 +129,13 @@ async def check_api(
     for name in feeds:
         recorded = recorded_generations.get(name)
         try:
-            feed = await detector.resolve_feed(name, client, state_generation=recorded)
+            feed = await find_feed(name, client, recorded=recorded)
             page, response = await fetch_page(client, feed)
-            await detector.examine_if_due(feed, client, state_generation=recorded)
+            answers = await examine_lists(name, client) if feed.generation == LATE else {}
         except errors.ApiError as exc:
             is_answering &= isinstance(exc, errors.Forbidden)
-            yield CheckResult("error", name, str(exc), HINTS.get(type(exc), ""))
+            hint = SWITCH_HINT if recorded == LATE and refuses_list(exc) else HINTS.get(type(exc), "")
+            yield CheckResult("error", name, str(exc), hint)
             if isinstance(exc, errors.RateLimited):
                 break  # a further request would wait for the next minute
         else:
@@ -144,9 +143,10 @@ async def check_api(
                 skew = max(skew, response.date - clock(), key=abs)
             count = "logs" if page.total is None else plural(page.total, "log")
             yield CheckResult("ok", name, f"{count} in generation {feed.generation} ({feed.path})")
-    for unread in sorted(detector.unread):
-        message = f"generation {unread} has newer logs, which are not read"
-        yield CheckResult("error", "generation", message, "use --api.generation auto")
+            if answers and answers[ZERNIO].is_ahead_of(answers[LATE]):
+                yield CheckResult(
+                    "error", "generation", "generation zernio has newer logs, which are not read", SWITCH_HINT
+                )
     if is_answering:
         for name in status.feeds:
             yield await _check_status_feed(client, name, status, clock(), gauges)

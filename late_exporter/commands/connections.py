@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TypeAlias
 
-from late_exporter import log
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import GenerationDetector
+from late_exporter.api.generation import find_feed
 from late_exporter.app.connector import Connector, open_client
 from late_exporter.commands.output import warn
 from late_exporter.config.quoting import quote
@@ -18,12 +16,9 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.model import DAY_MS
 from late_exporter.store.records import Coverage
 
-WorkspaceConnection: TypeAlias = tuple[LateClient, GenerationDetector]
-"""API client of a workspace, and what detects its lists."""
-
 
 @asynccontextmanager
-async def connect_workspaces(context: CommandContext) -> AsyncIterator[Mapping[str, WorkspaceConnection]]:
+async def connect_workspaces(context: CommandContext) -> AsyncIterator[Mapping[str, LateClient]]:
     """Connect to the workspace of ``--workspace``, or to all; raise ConfigError."""
     settings, selected = context.settings, context.flags.workspace
     workspaces = [each for each in settings.workspaces if selected in (None, each.name)]
@@ -31,7 +26,7 @@ async def connect_workspaces(context: CommandContext) -> AsyncIterator[Mapping[s
         names = ", ".join(each.name for each in settings.workspaces)
         raise ConfigError(f"--workspace{quote(selected)}: no such workspace; choose from {names}")
     async with AsyncExitStack() as stack:
-        connector = Connector(await open_client(settings, stack), lambda _: log.get_logger("late_exporter"))
+        connector = Connector(await open_client(settings, stack))
         yield {each.name: connector.connect(settings, each) for each in workspaces}
 
 
@@ -45,13 +40,13 @@ def report_failure(workspace: str, unread: list[str]) -> Iterator[None]:
         unread.append(workspace)
 
 
-async def recorded_feed(name: str, client: LateClient, detector: GenerationDetector, coverage: Coverage) -> Feed:
-    """Return the feed that the state was counted from; raise ApiError if the API has switched."""
-    feed = await detector.resolve_feed(name, client, state_generation=coverage.generation)
+async def recorded_feed(name: str, client: LateClient, coverage: Coverage) -> Feed:
+    """Return the feed that the state was counted from; raise ApiError if another one is configured."""
+    feed = await find_feed(name, client, recorded=coverage.generation)
     if feed.generation != coverage.generation:
         raise ApiUnavailable(
-            f"the API has generation {feed.generation}, but the state was counted from {coverage.generation}; start "
-            "the exporter once to switch the state"
+            f"the state was counted from API generation {coverage.generation}, but --api.generation is "
+            f"{feed.generation}; start the exporter once to switch the state"
         )
     return feed
 

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from typing import TypeAlias
 
-from late_exporter.commands.connections import WorkspaceConnection, connect_workspaces, report_failure, require_retained
+from late_exporter.api.client import LateClient
+from late_exporter.api.generation import find_feed
+from late_exporter.commands.connections import connect_workspaces, report_failure, require_retained
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
 from late_exporter.commands.log_views import LOG_COLUMNS, WorkspaceLog, log_fields, log_row, read_logs
@@ -44,26 +46,25 @@ async def _show_logs(context: CommandContext) -> int:
     flags, now, unread = context.flags, time.time(), list[str]()
     async with connect_workspaces(context) as connections:
         sources = [
-            matching_logs(name, connection, flags, now=now, unread=unread, quiet=bool(flags.by))
-            for name, connection in connections.items()
+            matching_logs(name, client, flags, now=now, unread=unread, quiet=bool(flags.by))
+            for name, client in connections.items()
         ]
         await print_logs(newest_first(sources), flags, Terminal.detect(), is_several=len(connections) > 1)
     return int(bool(unread))
 
 
 async def matching_logs(
-    workspace: str, connection: WorkspaceConnection, flags: CommandFlags, *, now: float, unread: list[str], quiet: bool
+    workspace: str, client: LateClient, flags: CommandFlags, *, now: float, unread: list[str], quiet: bool
 ) -> LogBatches:
     """Yield the logs of a workspace that match, newest first.
 
     If they cannot be read, the error is printed and the workspace added to ``unread``: others may work. ``quiet`` is
     whether nothing is printed meanwhile, so that progress is shown.
     """
-    client, detector = connection
     lower = int((now - (flags.since or DEFAULT_SINCE)) * 1000)
     with report_failure(workspace, unread), closing(ProgressLine(sys.stderr)) as progress:
         progress.start(workspace, client.quota_wait)
-        feed = await detector.resolve_feed(flags.feed, client, state_generation=None)
+        feed = await find_feed(flags.feed, client)
         require_retained(flags.since, feed)
         reader = ListReader(client, feed, query(flags, feed), progress if quiet else None)
         async for page in read_logs(reader, feed, lower):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from late_exporter.api.client import LateClient
+from late_exporter.api.generation import find_feed
 from late_exporter.api.pages import fetch_post, is_post_id
 from late_exporter.commands.connections import connect_workspaces, report_failure
 from late_exporter.commands.event_loop import run_interruptible
@@ -55,9 +56,9 @@ async def _find_history(context: CommandContext, unread: list[str]) -> PostHisto
     if not is_post_id(post_id):
         raise ConfigError("POST_ID: not the id of a post")
     async with connect_workspaces(context) as connections:
-        for workspace, (client, detector) in connections.items():
+        for workspace, client in connections.items():
             with report_failure(workspace, unread):
-                feed = await detector.resolve_feed("publishing", client, state_generation=None)
+                feed = await find_feed("publishing", client)
                 if (history := await fetch_history(client, feed, post_id, workspace)).logs:
                     return history
     names = ", ".join(name for name in connections if name not in unread)

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from late_exporter.api.client import LateClient
-from late_exporter.commands.connections import WorkspaceConnection, connect_workspaces, report_failure
+from late_exporter.commands.connections import connect_workspaces, report_failure
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.logs import LogBatches, matching_logs
 from late_exporter.commands.output import warn, write_stdout
@@ -36,8 +36,8 @@ def posts(context: CommandContext) -> int:
 async def _show_posts(context: CommandContext) -> int:
     flags, unread, outcomes = context.flags, list[str](), list[PostOutcome]()
     async with connect_workspaces(context) as connections:
-        for workspace, connection in connections.items():
-            outcomes += await find_posts(workspace, connection, flags, now=time.time(), unread=unread)
+        for workspace, client in connections.items():
+            outcomes += await find_posts(workspace, client, flags, now=time.time(), unread=unread)
     print_posts(outcomes, flags, Terminal.detect(), is_several=len(connections) > 1)
     return int(bool(unread))
 
@@ -56,7 +56,7 @@ def print_posts(outcomes: Sequence[PostOutcome], flags: CommandFlags, terminal: 
 
 
 async def find_posts(
-    workspace: str, connection: WorkspaceConnection, flags: CommandFlags, *, now: float, unread: list[str]
+    workspace: str, client: LateClient, flags: CommandFlags, *, now: float, unread: list[str]
 ) -> Sequence[PostOutcome]:
     """Return the posts of a workspace that the flags ask for, by default those that failed or are overdue.
 
@@ -66,10 +66,10 @@ async def find_posts(
     outcomes: list[PostOutcome] = []
     if kinds != {"failed"}:
         with report_failure(workspace, unread):
-            due_posts = _due_posts(workspace, connection[0], now, is_pending=flags.pending)
+            due_posts = _due_posts(workspace, client, now, is_pending=flags.pending)
             outcomes += [post async for post in due_posts if flags.platform in (None, post.platform)]
     if "failed" in kinds and workspace not in unread:
-        logs = matching_logs(workspace, connection, flags, now=now, unread=unread, quiet=True)
+        logs = matching_logs(workspace, client, flags, now=now, unread=unread, quiet=True)
         outcomes += await _failed_posts(logs)
     return outcomes
 

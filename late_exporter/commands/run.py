@@ -115,7 +115,7 @@ async def _open(
     state, is_shared = settings.state, settings.state.replicas
     store = await offload(open_store, state.url, state.password_path, is_shared=is_shared)
     stack.push_async_callback(offload, store.close)
-    connector = Connector(await open_client(settings, stack), lambda workspace: _logger().bind(workspace=workspace))
+    connector = Connector(await open_client(settings, stack))
     exporter = Exporter(
         settings,
         store,

@@ -54,8 +54,8 @@ class ApiSettings(OptionModel):
     """File that holds the API key, instead of LATE_API_KEY. It is read again when it changes."""
     base_url: fields.BaseUrl = option("https://zernio.com/api", "URL", groups.API_COMMANDS, live=True)
     """Base URL of the Zernio API. Plain http is allowed for loopback addresses only."""
-    generation: Literal["auto", "late", "zernio"] = option("auto", "NAME", groups.API_COMMANDS, live=True)
-    """Generation of the API: late, zernio, or auto to detect it."""
+    generation: Literal["auto", "late", "zernio"] = option("auto", "NAME", groups.API_COMMANDS)
+    """Generation of the API: late, zernio, or auto for that of the state, which the first sync has detected."""
     profile_id: fields.ProfileId | None = option(None, "ID", groups.API_COMMANDS, live=True)
     """Profile whose logs are read; by default all that the key can read. API generation late has no profiles."""
     timeout: Annotated[float, duration("1ms")] = option("30s", "DURATION", REQUESTING_COMMANDS, live=True)

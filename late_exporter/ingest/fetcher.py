@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import GenerationDetector, require_ids
+from late_exporter.api.generation import SWITCH_HINT, find_feed, refuses_list, require_ids
 from late_exporter.api.pages import fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
 from late_exporter.feeds.feed import Feed
@@ -17,7 +17,7 @@ from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.unreadable_rows import read_around_rows
-from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, LogEntry, LogPage
+from late_exporter.model import DAY_MS, LATE, PAGE_SIZE, VALUE_DEVIATION, LogEntry, LogPage
 from late_exporter.protocols import ApiResponse, Logger
 from late_exporter.store.records import Coverage, PendingLog
 
@@ -51,22 +51,23 @@ class Fetcher:
         shared: SharedResources,
         *,
         client: LateClient,
-        detector: GenerationDetector,
         config: PollConfig,
         logger: Logger,
     ) -> None:
-        self.feed = recorder.feed
         self.config = config
         self.monotonic = shared.runtime.monotonic
         self._clock_offset: float | None = None
         self.client = client
-        self.detector = detector
         self.logger = logger
         self.request_count = 0
         self.list_total = 0
         self.recorder = recorder
         self._reported: set[object] = set()
         self._last_failures: dict[str, tuple[object, ...]] = {}
+
+    @property
+    def feed(self) -> Feed:
+        return self.recorder.feed
 
     @property
     def coverage(self) -> Coverage | None:
@@ -82,25 +83,25 @@ class Fetcher:
         offset = self._clock_offset
         return int((self.recorder.clock() if offset is None else self.monotonic() + offset) * 1000)
 
-    async def refresh_generation(self) -> bool:
-        """Detect the API's generation if necessary; return whether the feed is another list from now on.
-
-        After a switch only logs newer than all counted ones count.
+    async def find_list(self) -> bool:
+        """Find the list that is read, at the first sync or if another one is configured; return whether it has changed.
 
         Raises:
-            ApiError: The generation cannot be detected, or does not fit the state.
-            StoreError: The switch cannot be committed.
+            ApiError: It cannot be found or read, or does not fit the state.
+            StoreError: The switch to it cannot be committed.
         """
-        coverage, state_generation = self.recorder.coverage, self.recorder.state_generation
-        feed = await self.detector.resolve_feed(self.feed.name, self.client, state_generation=state_generation)
-        if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
+        coverage = self.recorder.coverage
+        recorded = coverage.generation if coverage is not None else None
+        feed = await find_feed(self.feed.name, self.client, recorded=recorded)
+        if feed is self.feed:
             return False
-        if coverage is not None and state_generation not in (feed.generation, None):
-            # The date of a response shows which counted logs are from the future, if the local clock does not.
-            await self._request(feed, fetch_page(self.client, feed))
-            self.logger.warning("API generation changed", before=coverage.generation, now=feed.generation)
-        await self.recorder.switch_list(feed, self.now())
-        self.feed = feed
+        if coverage is None:
+            self.recorder.use_list(feed)
+            return True
+        # Nothing is left for a list that cannot be read. Its date shows which counted logs are from the future.
+        self._check_head(feed, await self._request(feed, fetch_page(self.client, feed)))
+        await self.recorder.switch_list(coverage, feed, self.now())
+        self.logger.warning("API generation changed", before=recorded, now=feed.generation)
         return True
 
     async def fetch(self, request: FetchPage) -> LogPage:
@@ -113,25 +114,33 @@ class Fetcher:
         is_head = request == FetchPage(in_parts=request.in_parts)
         try:
             page = await self._read_page(request)
+            if is_head:
+                self._check_head(self.feed, page)
         except ApiError as exc:
-            if is_head and not request.in_parts:
-                self.detector.note_answer(self.feed, error=exc)
+            if is_head and self.feed.generation == LATE and refuses_list(exc):
+                exc.add_hint(SWITCH_HINT)
             raise
-        if is_head:
-            self._check_head(page)
         fetched = await self._look_up(page)
         if is_head and self.recorder.recent_attempts is not None:
             self.recorder.recent_attempts.add_counted(fetched, self.recorder.clock())
         return fetched
 
-    def _check_head(self, page: LogPage) -> None:
-        is_suddenly_empty = self.detector.note_answer(self.feed, is_empty=not page.entries)
-        coverage = self.recorder.coverage
-        if is_suddenly_empty and coverage is not None and not coverage.is_caught_up:  # Otherwise nothing can be lost.
-            raise BadPayload("the list is empty, but had logs at the last poll")
+    def _check_head(self, feed: Feed, page: LogPage) -> None:
+        """Raise BadPayload if the newest page of a list cannot be true."""
+        if not page.entries and self._is_loss(feed):
+            raise BadPayload("the list is empty, but should have the newest counted log")
         if len(page.entries) >= MIN_UNDATED and not page.times:
             raise BadPayload("none of the newest logs has a readable creation time")
         self.list_total = page.total or 0
+
+    def _is_loss(self, feed: Feed) -> bool:
+        """Return whether a list that is empty has lost its logs, rather than that they have expired or were deleted."""
+        coverage = self.coverage
+        if coverage is None or coverage.newest is None:
+            return False
+        is_expired = self.now() > coverage.newest.created + feed.retention - DAY_MS
+        # In generation zernio, which stays, logs that were deleted are no reason to fail if none was left to read.
+        return not is_expired and (feed.generation == LATE or not coverage.is_caught_up)
 
     async def fetch_post(self, request: FetchPost) -> LogPage:
         """Fetch the logs of a post; raises as ``fetch`` does."""

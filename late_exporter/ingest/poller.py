@@ -7,7 +7,6 @@ import math
 import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import GenerationDetector
 from late_exporter.errors import StoreError
 from late_exporter.health import FeedHealth, SyncProgress
 from late_exporter.ingest.accounting import AUDIT_GAUGES
@@ -48,10 +47,10 @@ class Poller:
         """Return the progress of the first sync or a catch-up; None if nothing is left to read."""
         return self._meter.progress(self._fetcher.client)
 
-    def reconfigure(self, client: LateClient, detector: GenerationDetector, config: PollConfig) -> None:
+    def reconfigure(self, client: LateClient, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
         self.recorder.defer(self._pop_increments())
-        self._sync.reconfigure(client, detector, config)
+        self._sync.reconfigure(client, config)
         self._schedule.config = config
 
     async def run(self) -> None:
@@ -61,7 +60,6 @@ class Poller:
             client = self._fetcher.client
             key_reload_count = client.key_reload_count
             result = await self.poll()
-            await self.examine_generation(result)
             elapsed = self._runtime.monotonic() - self._started_at
             self._schedule.plan_next(result, elapsed, failure_count=self._reporter.failure_count)
             self._reporter.next_poll = self._schedule.next_poll_time
@@ -85,7 +83,6 @@ class Poller:
             result = await self.poll(deadline)
             if work_done == self._sync.work_done:
                 break
-        await self.examine_generation(result)
         return result
 
     async def commit_increments(self) -> None:
@@ -115,17 +112,9 @@ class Poller:
             self.recorder.failure_log.finish_poll()
         duration = monotonic() - self._started_at
         self._reporter.update_gauges(result, duration, quota=fetcher.client.quota)
-        self._reporter.update_generation(fetcher.detector)
         sync_seconds = self._meter.finish_poll(is_partial=result.is_partial or result.error is not None)
         self._reporter.report(result, started_at=started_at, duration=duration, sync_seconds=sync_seconds)
         return result
-
-    async def examine_generation(self, result: PollResult) -> None:
-        """After a complete poll, examine if that is due whether the other API generation has newer logs."""
-        if result.error is None and not result.is_partial:
-            fetcher, state_generation = self._fetcher, self.recorder.state_generation
-            await fetcher.detector.examine_if_due(fetcher.feed, fetcher.client, state_generation=state_generation)
-            self._reporter.update_generation(fetcher.detector)
 
     async def _commit_poll(self, result: PollResult) -> PollResult:
         """Commit what a poll has read, and its own counters; return its final result."""

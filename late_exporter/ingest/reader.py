@@ -26,13 +26,11 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is committed besides the coverage.
 
     Args:
-        generation: API generation of the list, as places differ in another one.
         scan: Scan in progress.
         counted: Number of logs counted since the state was created.
         surplus: Total of the API less that number, at the last polls.
     """
 
-    generation: str
     scan: Scan | None = None
     counted: int = 0
     surplus: tuple[int, ...] = ()
@@ -79,9 +77,7 @@ class FeedReader:
 
     @property
     def progress(self) -> Progress:
-        return Progress(
-            self._fetcher.feed.generation, self.scans.scan, self._context.counted, self._late_window.surplus
-        )
+        return Progress(self.scans.scan, self._context.counted, self._late_window.surplus)
 
     def restart(self, progress: Progress) -> None:
         """Continue from what is committed."""

@@ -71,11 +71,6 @@ class FeedRecorder:
         self.start_batch()
 
     @property
-    def state_generation(self) -> str | None:
-        """API generation of the counted logs; None if there are none."""
-        return self.coverage.generation if self.coverage is not None and self.state.log_count else None
-
-    @property
     def coverage(self) -> Coverage | None:
         """Coverage last committed; None before the first sync."""
         return self.state.coverage
@@ -92,26 +87,25 @@ class FeedRecorder:
             return None
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
-    async def switch_list(self, feed: Feed, now: int) -> None:
+    def use_list(self, feed: Feed) -> None:
+        """Count the logs of another list from now on."""
+        self.feed = feed
+        self.start_batch()
+
+    async def switch_list(self, coverage: Coverage, feed: Feed, now: int) -> None:
         """Switch to a list in which logs have other keys: only those count that are newer than every counted one.
 
         Pending logs are dropped, because they cannot settle any more. If nothing was counted, a first sync begins.
 
         Args:
+            coverage: Coverage of the list that was read before.
             feed: The list.
             now: API time in milliseconds.
 
         Raises:
             StoreError: That cannot be committed.
         """
-        self.start_batch()
-        coverage = self.coverage
-        if coverage is not None and not self.state.log_count:
-            coverage = Coverage(coverage.retention_floor, coverage.complete_since, generation=feed.generation)
-            self.is_shown = False
-            self._shared.registry.hide_feed(*self.scope)
-            self.remove_gauges([COVERAGE_START])
-        elif coverage is not None:
+        if self.state.log_count:
             # A log dated in the future must not end the counting, and a clock that is behind must not repeat it.
             plausible = max(now, coverage.caught_up_at, coverage.newest.created if coverage.newest else 0)
             newest: int | None = await self._shared.store_thread.offload(
@@ -119,7 +113,7 @@ class FeedRecorder:
             )
             # The list may have times in whole seconds.
             floor = max(((newest or 0) // 1000 + 1) * 1000, coverage.retention_floor)
-            coverage = msgspec.structs.replace(
+            switched = msgspec.structs.replace(
                 coverage,
                 retention_floor=floor,
                 complete_since=coverage.complete_since if coverage.is_caught_up else floor,
@@ -127,11 +121,11 @@ class FeedRecorder:
                 gaps=(),
                 generation=feed.generation,
             )
-        if coverage is not None:
-            self.record(Record(coverage=coverage, deleted_keys=tuple(self.state.pending_logs)), now)
-            await self.commit(now)
-        self.feed = feed
-        self.start_batch()
+        else:
+            switched = Coverage(coverage.retention_floor, coverage.complete_since, generation=feed.generation)
+        self.record(Record(coverage=switched, deleted_keys=tuple(self.state.pending_logs)), now)
+        await self.commit(now, progress=b"")
+        self.use_list(feed)
 
     def start_batch(self) -> None:
         """Drop what was read and not committed."""

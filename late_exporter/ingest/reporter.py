@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from late_exporter.api.generation import GenerationDetector
-from late_exporter.feeds import GENERATIONS
 from late_exporter.health import FeedHealth, Quota
 from late_exporter.ingest.accounting import gauge_value
 from late_exporter.ingest.batch_builder import RECONCILED_LOGS
@@ -35,7 +33,6 @@ REJECTION_REASONS = ("no_id", "no_time", "not_an_object")
 
 GENERATION = "late_exporter_api_generation_info"
 RETENTION = "late_exporter_retention_seconds"
-UNREAD_GENERATION = "late_exporter_api_generation_unread"
 QUOTA_GAUGES = {
     "limit": "late_exporter_api_quota_limit",
     "remaining": "late_exporter_api_quota_remaining",
@@ -117,6 +114,8 @@ class PollReporter:
     def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
         self.update_retention()
         self._registry.set_gauge("late_up", self._labels, int(result.error is None))
+        if result.error is None:  # Before that, the list may not be known, or be left for another one.
+            self._registry.set_gauge(GENERATION, (self._labels[0], self._recorder.feed.generation), 1)
         self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)
         for field, family in QUOTA_GAUGES.items() if quota is not None else ():
             value = getattr(quota, field)
@@ -145,15 +144,6 @@ class PollReporter:
                 self._registry.set_gauge(OLDEST_PENDING, (workspace, platform), oldest[platform] / 1000)
             else:
                 self._registry.remove_gauge(OLDEST_PENDING, (workspace, platform))
-
-    def update_generation(self, detector: GenerationDetector) -> None:
-        for name in GENERATIONS:
-            labels = (self._labels[0], name)
-            self._registry.set_gauge(UNREAD_GENERATION, labels, int(name in detector.unread))
-            if name in detector.in_use:
-                self._registry.set_gauge(GENERATION, labels, 1)
-            else:
-                self._registry.remove_gauge(GENERATION, labels)
 
     def update_retention(self) -> None:
         """Show the retention of the list that is read, from the first poll that has read one."""

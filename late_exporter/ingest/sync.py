@@ -9,8 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import GenerationDetector
-from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
+from late_exporter.errors import ApiError, LateError, StoreError
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.reader import Budget, FeedReader, Progress
@@ -61,10 +60,9 @@ class FeedSync:
         self._runtime = shared.runtime
         self._scan_schedule = scan_schedule
         self._uncommitted = shared.uncommitted
-        progress = Progress(fetcher.feed.generation)
+        progress = Progress()
         with suppress(msgspec.MsgspecError):
-            stored = msgspec.json.decode(recorder.state.progress, type=Progress)
-            progress = stored if stored.generation == progress.generation else progress
+            progress = msgspec.json.decode(recorder.state.progress, type=Progress)
         self._committed, self._reader = progress, FeedReader(fetcher, progress)
         self.completed_scan: Scan | None = None
         self._is_complete = False
@@ -89,9 +87,9 @@ class FeedSync:
     def has_audits(self) -> bool:
         return self.fetcher.config.audit_interval > 0
 
-    def reconfigure(self, client: LateClient, detector: GenerationDetector, config: PollConfig) -> None:
+    def reconfigure(self, client: LateClient, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called during a poll."""
-        self.fetcher.client, self.fetcher.detector = client, detector
+        self.fetcher.client = client
         self.fetcher.config = self._scan_schedule.config = config
 
     def discard_uncommitted(self) -> None:
@@ -110,10 +108,13 @@ class FeedSync:
         self.completed_scan = None
         self._is_complete = False
         try:
-            if await self.fetcher.refresh_generation():
-                self._start_list()
+            if await self.fetcher.find_list():
+                # Places and totals of the former list do not apply to it.
+                self._committed = Progress()
+                self._reader = FeedReader(self.fetcher, self._committed)
             self._start_due_scan()
-            is_partial = await self._read(self._budget(deadline))
+            budget = self._budget(deadline)
+            is_partial = await perform(self._reader.poll(budget), self._perform)
             scans = self._reader.scans
             self.completed_scan = scans.completed
             if scans.is_abandoned:
@@ -170,20 +171,6 @@ class FeedSync:
     @property
     def _is_scan_due(self) -> bool:
         return self.recorder.is_synced and self._scan_schedule.is_due
-
-    def _start_list(self) -> None:
-        """Start again with a list to which places and totals of the old one do not apply."""
-        self._committed = Progress(self.fetcher.feed.generation)
-        self._reader = FeedReader(self.fetcher, self._committed)
-
-    async def _read(self, budget: Budget) -> bool:
-        try:
-            return await perform(self._reader.poll(budget), self._perform)
-        except UnrecognisedLogs as exc:
-            self.fetcher.logger.warning("only newer logs count from now on", reason=str(exc))
-        await self.recorder.switch_list(self.fetcher.feed, self.fetcher.now())
-        self._start_list()
-        return await perform(self._reader.poll(budget), self._perform)
 
     async def _perform(self, step: Step) -> object:
         match step:

@@ -103,10 +103,6 @@ class SeriesRegistry:
             for series, value in values.items():
                 self._set(series, value)
 
-    def hide_feed(self, workspace: str, feed: str) -> None:
-        """Hide what is counted of a feed from now on, because another first sync begins."""
-        self._workspaces[workspace].synced_feeds.discard(feed)
-
     def add_uncommitted(self, increments: Iterable[IncCounter]) -> None:
         """Add increments of the exporter's own counters that could not be committed yet; later values include them."""
         for increment in increments:

@@ -24,7 +24,7 @@ CHECKS: Mapping[str, str] = {
     "audit": "The background audit finds no difference.",
     "coverage": "The coverage does not start in the future.",
     "pending alike logs": "The gauge of pending logs is right for logs that cannot be distinguished.",
-    "switch": "The exporter follows the API to another generation, and counts only what is newer than all counted.",
+    "switch": "After a switch of the generation, the exporter counts only what is newer than all counted.",
 }
 """What each check asserts."""
 

@@ -136,7 +136,7 @@ class Scene:
         }
 
     def has_rows(self, feed: str) -> bool:
-        """Return whether a list has logs; within a gap, one that has become empty is believed if it is seen twice."""
+        """Return whether a list has logs; one that has become empty is not believed."""
         return any(name == feed for name, _ in self.rows.values())
 
     def poll(self) -> dict[str, Poll]:
@@ -165,7 +165,7 @@ class Scene:
         return bool(self.exporter.scrape().family("late_exporter_coverage_start_timestamp_seconds", feed=feed))
 
     def reads_new_logs(self, feed: str) -> bool:
-        """Return whether a feed is read from the list that has its logs; an empty one is left after ten minutes."""
+        """Return whether a feed is read from the list that has its logs."""
         if not self.api.vanished:
             return True
         retention = self.exporter.scrape().family("late_exporter_retention_seconds", feed=feed)

@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from late_exporter.api.client import ApiKey, LateClient
-from late_exporter.api.generation import GenerationDetector
 from late_exporter.api.rate_limiter import RateLimiter
 from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader
@@ -78,19 +77,19 @@ class ReloadHarness:
         """Read the settings."""
         return sources.load("run", {"config.file": [str(self.folder / "late.yml")], "metrics.zero-hold": ["0s"]}, {})
 
-    def connect(self, new_settings: Settings, workspace: Workspace) -> tuple[LateClient, GenerationDetector]:
-        """Return the client of a workspace and its generation."""
+    def connect(self, new_settings: Settings, workspace: Workspace) -> LateClient:
+        """Return the client of a workspace."""
         assert workspace.key is not None
         self.connected.append(workspace.name)
         value = workspace.key.get_secret_value()
-        client = LateClient(
+        return LateClient(
             self.http,
             base_url=workspace.base_url,
             key=ApiKey(value, workspace.key_file),
             rate_limiter=self.throttles.setdefault(value, RateLimiter(1.0)),
             timeout=new_settings.api.timeout,
+            configured_generation="late",
         )
-        return client, GenerationDetector("late", logger=NullLogger())
 
     @asynccontextmanager
     async def opened(self, owned: AbstractSet[str] | None = None, url: str = "sqlite://") -> AsyncIterator[Exporter]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import GenerationDetector
 from late_exporter.app.exporter import total_progress
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.format import iso_time
@@ -15,7 +14,6 @@ from late_exporter.health import SyncProgress
 from late_exporter.protocols import ApiResponse
 from tests.app.test_reload import KEYS, ReloadHarness
 from tests.support.client import Handler, QueryParams
-from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
 from tests.support.status_api import StatusApi, encode
 
@@ -74,9 +72,9 @@ class ExporterOfStatus(ReloadHarness):
         """Write the configuration, with all workspaces or some of them."""
         self.write(*(names or self.apis), text=f"poll: {{interval: 100ms, feeds: publishing}}\n{options}")
 
-    def connect(self, new_settings: Settings, workspace: Workspace) -> tuple[LateClient, GenerationDetector]:
+    def connect(self, new_settings: Settings, workspace: Workspace) -> LateClient:
         del new_settings
-        return self.apis[workspace.name], GenerationDetector("late", logger=NullLogger())
+        return self.apis[workspace.name]
 
 
 def request_counts(samples: Samples, workspace: str) -> Mapping[str, float]:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from late_exporter.api.generation import GenerationDetector
+from late_exporter.api.generation import SWITCH_HINT
 from late_exporter.commands.check import (
     CheckResult,
     check_api,
@@ -29,7 +29,6 @@ from late_exporter.store import open_store
 from tests.support.api import FakeHttpApi
 from tests.support.client import FakeClient
 from tests.support.clock import DAY, VirtualClock
-from tests.support.loggers import NullLogger
 from tests.support.status_api import ACCOUNT, BILLING, HEALTH, SECONDS, SECRETS, StatusApi
 from tests.support.store import commit, observation
 from tests.support.world import World
@@ -65,9 +64,10 @@ async def check_world(
 
     api = FakeHttpApi(world, generation=generation)
     api.fault = answer
-    choice = GenerationDetector(configured, logger=NullLogger())
+    client = api.client
+    client.configured_generation = configured
     generations = dict.fromkeys(names, recorded) if recorded else {}
-    findings = check_api(api.client, choice, names, generations, StatusConfig(), clock=lambda: world.clock.now + skew)
+    findings = check_api(client, names, generations, StatusConfig(), clock=lambda: world.clock.now + skew)
     return {finding.subject: finding async for finding in findings}
 
 
@@ -96,7 +96,11 @@ def test_findings_fit_a_narrow_terminal() -> None:
     ("options", "subject", "words"),
     [
         ({"generation": "zernio", "configured": "late"}, "publishing", "check --api.base-url, --api.generation and"),
-        ({"generation": "both", "configured": "late", "recorded": "zernio"}, "publishing", "which have no ids: use"),
+        (
+            {"generation": "both", "configured": "late", "recorded": "zernio"},
+            "publishing",
+            "logs have no ids: use",
+        ),
         ({"generation": "late", "recorded": "zernio"}, "publishing", "404: the API has no /v1/logs"),
         ({"generation": "both", "names": ["webhooks"], "configured": "late"}, "webhooks", "has no webhooks logs"),
         ({"status": 410}, "publishing", "no log list can be read"),
@@ -120,7 +124,7 @@ async def test_a_list_that_cannot_be_read_is_an_error(
 async def test_a_generation_with_newer_logs_is_an_error(world: World) -> None:
     """The list that is configured is empty, and the other one is not read."""
     finding = (await check_world(world, generation="both", configured="late", is_emptied=True))["generation"]
-    assert ("error", "use --api.generation auto") == (finding.level, finding.hint)
+    assert ("error", SWITCH_HINT) == (finding.level, finding.hint)
     assert "generation zernio has newer logs, which are not read" == finding.message
 
 
@@ -151,9 +155,8 @@ async def check_status(**documents: Any) -> list[CheckResult]:
     api = StatusApi()
     api.documents |= {f"/v1/{name.replace('_', '/')}": document for name, document in documents.items()}
     config = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0))
-    generation = GenerationDetector("late", logger=NullLogger())
     client: Any = api
-    findings = check_api(client, generation, [], {}, config, clock=lambda: SECONDS)
+    findings = check_api(client, [], {}, config, clock=lambda: SECONDS)
     return [finding async for finding in findings if finding.subject.startswith("status feed")]
 
 

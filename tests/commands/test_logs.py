@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from late_exporter import cli
-from late_exporter.api.generation import GenerationDetector
 from late_exporter.commands.logs import matches, matching_logs, newest_first, print_logs, query
 from late_exporter.commands.tables import Terminal
 from late_exporter.config.sections import CommandFlags
@@ -20,7 +19,6 @@ from late_exporter.feeds.feed import Feed
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
 from tests.support.clock import HOUR, VirtualClock
-from tests.support.loggers import NullLogger
 from tests.support.world import World
 
 ZERNIO = GENERATIONS["zernio"]["publishing"]
@@ -46,10 +44,9 @@ class LogsHarness:
         with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
             sources = []
             for name, api in self.apis.items():
-                connection = api.client, GenerationDetector(self.generation, logger=NullLogger())
-                sources.append(
-                    matching_logs(name, connection, flags, now=self.clock.now, unread=self.unread, quiet=False)
-                )
+                client = api.client
+                client.configured_generation = self.generation
+                sources.append(matching_logs(name, client, flags, now=self.clock.now, unread=self.unread, quiet=False))
             await print_logs(newest_first(sources), flags, terminal or Terminal(), is_several=len(sources) > 1)
         self.lines = out.getvalue().splitlines()
         return err.getvalue()

@@ -8,14 +8,12 @@ from typing import Any
 
 import httpx
 
-from late_exporter.api.generation import GenerationDetector
 from late_exporter.commands.posts import find_posts, print_posts
 from late_exporter.commands.tables import Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.format import iso_time
 from tests.support.api import FakeHttpApi
 from tests.support.clock import MINUTE, VirtualClock
-from tests.support.loggers import NullLogger
 from tests.support.world import World
 
 ACCOUNT = "64e1f0a9e2b5af0012ab34ef"
@@ -66,9 +64,10 @@ class PostsHarness:
     async def show(self, **flags: Any) -> list[str]:
         """Print the posts; return the lines."""
         settings = CommandFlags.model_validate({"format": "table", **flags})
-        connection = self.api.client, GenerationDetector("late", logger=NullLogger())
+        client = self.api.client
+        client.configured_generation = "late"
         with redirect_stdout(io.StringIO()) as out, redirect_stderr(out):
-            found = await find_posts("brand", connection, settings, now=self.clock.now, unread=self.unread)
+            found = await find_posts("brand", client, settings, now=self.clock.now, unread=self.unread)
             print_posts(found, settings, Terminal(), is_several=False)
         return out.getvalue().splitlines()
 

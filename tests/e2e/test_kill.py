@@ -52,6 +52,7 @@ def test_killed_again_and_again(
             for number in range(KILLS):
                 if number == KILLS // 2:
                     late.api.generation = generations[-1]
+                    program.arguments += ("--api.generation=zernio",) if is_switched else ()
                 program.start()
                 if number % 3:
                     assert program.url

@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from late_exporter.api.generation import GenerationDetector
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
@@ -26,7 +25,7 @@ from tests.support.api import KEY, create_client
 from tests.support.clock import VirtualClock
 from tests.support.exposition import read_body
 from tests.support.late_api import zernio_row
-from tests.support.loggers import NullLogger, RecordingLogger
+from tests.support.loggers import RecordingLogger
 from tests.support.samples import Samples
 from tests.support.world import World
 
@@ -119,9 +118,9 @@ class WholePath:
 
     async def start(self) -> None:
         """Load the empty state."""
-        detector = GenerationDetector(self._rows.generation, logger=NullLogger(), monotonic=self._clock.monotonic)
+        self._client.configured_generation = self._rows.generation
         status = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0))
-        connection = ApiConnection(self._client, detector, StatusPace(), status=status)
+        connection = ApiConnection(self._client, StatusPace(), status=status)
         await self._pipeline.add_workspaces({"default": connection})
 
     async def poll(self) -> str:

@@ -115,7 +115,8 @@ def test_a_failed_poll_is_shown(outcome: str, error: ApiError, exporter: Exporte
     succeeded_at = exporter.scrape().sum("late_exporter_last_successful_poll_timestamp_seconds")
     assert 1 == exporter.scrape().sum(UP)
     fail(exporter, error, 3)
-    assert [(outcome, str(error))] * 2 == [(each.outcome, each.error) for each in exporter.poll_repeatedly(2)]
+    results = exporter.poll_repeatedly(2)
+    assert [(outcome, str(error))] * 2 == [(each.outcome, each.error) for each in results]
     samples = exporter.scrape()
     assert 2 == samples.sum("late_exporter_polls_total", outcome=outcome)
     assert (0, succeeded_at) == (samples.sum(UP), samples.sum("late_exporter_last_successful_poll_timestamp_seconds"))

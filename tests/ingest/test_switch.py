@@ -1,4 +1,4 @@
-"""Every log counts exactly once without ids, and when the API stops sending them."""
+"""The list of a feed is chosen once; when the old one is gone, polls fail until another one is configured."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
-from unittest.mock import Mock
 
 import pytest
 
-from late_exporter.api.generation import EXAMINATION_INTERVAL, MAX_REFUSALS
-from late_exporter.errors import StoreError
+from late_exporter.api.generation import SWITCH_HINT
+from late_exporter.errors import ApiError, ApiUnavailable, EndpointNotFound, RateLimited, Unauthorized
 from late_exporter.feeds import GENERATIONS
 from late_exporter.simulator.log_list import LogRow
-from late_exporter.store import Store
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import NEVER
 from tests.support.inside import InsideHarness as ExporterHarness
-from tests.support.late_api import VANISHED, Document, FakeLateApi, ListQuirks, unavailable
+from tests.support.late_api import VANISHED, Document, FakeLateApi, Fault, ListQuirks, cut_off, empty, unavailable
 from tests.support.oracle import created_at
 from tests.support.world import World
 
@@ -54,16 +52,20 @@ def exposed_counts(exporter: ExporterHarness) -> Counter[tuple[str, ...]]:
     return Counter({labels: int(value) for labels, value in exporter.scrape().family(LOGS).items()})
 
 
-def gauge(exporter: ExporterHarness, family: str, label: str = "generation") -> dict[str, float]:
-    """Return the values of a gauge by a label, with zeros."""
-    return {dict(labels)[label]: value for (name, labels), value in exporter.scrape().items() if name == family}
+def restart(exporter: ExporterHarness, generation: str) -> None:
+    """Restart the exporter with another ``--api.generation``."""
+    exporter.generation = generation
+    exporter.restart()
 
 
 def switch(exporter: ExporterHarness) -> None:
-    """Switch the API to generation zernio, and poll until the exporter has followed."""
+    """Take the list of generation late away, and restart as the error of the next poll says."""
     exporter.api.generation = "zernio"
-    for _ in range(4):
-        exporter.poll_repeatedly(1)
+    (result,) = exporter.poll_repeatedly(1)
+    assert result.error is not None
+    assert result.error.endswith(SWITCH_HINT)
+    restart(exporter, "zernio")
+    exporter.poll_repeatedly(1)
     assert {("zernio",): 1.0} == exporter.scrape().family(GENERATION)
 
 
@@ -121,8 +123,8 @@ def test_no_log_is_pending_right_after_a_switch(world: World, start: Start) -> N
     world.publish(150)
     exporter.poll()
     assert 2 == exporter.scrape().sum("late_publishing_pending_logs")
-    exporter.generation = exporter.api.generation = "zernio"
-    exporter.restart()
+    exporter.api.generation = "zernio"
+    restart(exporter, "zernio")
     exporter.poll_repeatedly(1)
     assert {} == exporter.scrape().family("late_publishing_pending_logs")
     assert {("zernio",): 1.0} == exporter.scrape().family(GENERATION)
@@ -180,7 +182,7 @@ def test_a_switch_amid_a_catch_up_with_a_clock_that_is_behind(world: World, star
     before = exposed_counts(exporter)
     exporter.skew = -30 * DAY
     exporter.api.generation = "zernio"
-    exporter.restart()
+    restart(exporter, "zernio")
     start_of_new = world.clock.now + 1
     world.clock.advance(MINUTE)
     world.publish(3, over=MINUTE / 2)
@@ -194,8 +196,8 @@ def test_a_switch_before_anything_was_counted_is_a_first_sync(world: World, star
     exporter.poll()
     assert {("late",): 1.0} == exporter.scrape().family(GENERATION)
     world.publish(30, over=DAY)
-    exporter.generation = exporter.api.generation = "zernio"
-    exporter.restart()
+    exporter.api.generation = "zernio"
+    restart(exporter, "zernio")
     exporter.poll_repeatedly(1)
     assert 30 == exporter.scrape().sum(LOGS)
     world.publish(1)
@@ -208,14 +210,11 @@ def test_there_is_no_way_back(world: World, start: Start) -> None:
     exporter = start(FakeLateApi(world, generation="both"), generation="zernio")
     world.publish(30, over=DAY)
     exporter.poll()
-    exporter.generation = "late"
-    exporter.restart()
+    restart(exporter, "late")
     (result,) = exporter.poll_repeatedly(1)
-    assert "the state has logs of API generation zernio, which have no ids: use --api.generation zernio or auto" in str(
-        result.error
-    )
-    exporter.generation = "auto"
-    exporter.restart()
+    reason = "the state was counted from API generation zernio, whose logs have no ids: use --api.generation zernio"
+    assert reason in str(result.error)
+    restart(exporter, "auto")
     world.publish(2)
     exporter.poll_repeatedly(1)
     assert expected_counts(world.rows) == exposed_counts(exporter)
@@ -238,8 +237,8 @@ def test_a_crash_at_any_step_of_a_switch(*, is_interrupted: bool, start: Start) 
             exporter.api.fail_request(2, unavailable)
             exporter.poll()
         before = exposed_counts(exporter)
-        exporter.restart()
         exporter.api.generation = "zernio"
+        restart(exporter, "zernio")
         start_of_new = world.clock.now + 1
         world.clock.advance(HOUR)
         world.publish(25, over=MINUTE)
@@ -268,26 +267,74 @@ def test_a_fresh_state_is_counted_from_the_list_that_is_there(shape: str, world:
     assert {("zernio",): 1.0} == exporter.scrape().family("late_exporter_api_generation_info")
 
 
-@pytest.mark.parametrize("shape", VANISHED)
-def test_a_list_that_vanishes_is_left(shape: str, world: World, start: Start) -> None:
-    """In whichever way the list goes, logs of the time until the switch count once it is followed."""
+def raising(error: ApiError) -> Fault:
+    def fail(*_: object) -> bytes:
+        raise error
+
+    return fail
+
+
+BAD_ANSWERS: dict[str, Fault] = {
+    **{name: fault for name, fault in VANISHED.items() if fault is not None and name != "new shape"},
+    "cut off": cut_off,
+    "nothing": empty,
+    "404": raising(EndpointNotFound("404: not found", status=404)),
+    "401": raising(Unauthorized("401: no")),
+    "429": raising(RateLimited("429", until=0.0)),
+    "timeout": raising(ApiUnavailable("no response within 30 s")),
+}
+
+
+@pytest.mark.parametrize("answer", BAD_ANSWERS)
+def test_a_bad_answer_at_a_start_decides_nothing(answer: str, world: World, start: Start) -> None:
+    """The list of the state is read on, and the outcomes of its pending logs count, whatever the other list has."""
     exporter = start(FakeLateApi(world, generation="both"))
+    world.publish(130, over=DAY)
+    exporter.poll()
+    ids = world.publish(20, status="pending", over=20.0)
+    exporter.poll_repeatedly(1)
+    exporter.restart()
+    exporter.api.fail_request(0, BAD_ANSWERS[answer])
+    assert exporter.poll_repeatedly(1)[0].error is not None
+    for log_id in ids:
+        world.change(log_id, "success")
+    world.publish(3, over=20.0)
+    exporter.poll_repeatedly(2)
+    exporter.settle()
+    assert 130 + 20 + 20 + 3 == exporter.scrape().sum(LOGS)
+    assert {("late",): 1.0} == exporter.scrape().family(GENERATION)
+
+
+@pytest.mark.parametrize("shape", VANISHED)
+def test_a_list_that_vanishes_fails_the_polls(shape: str, world: World, start: Start) -> None:
+    """In whichever way it goes, the error names the remedy, after which all logs count that were missed meanwhile."""
+    exporter = start(FakeLateApi(world, generation="both", quirks=ListQuirks(never_expires=True)))
     world.publish(20, over=HOUR)
     exporter.poll()
+    before = exposed_counts(exporter)
     world.clock.advance(MINUTE)
     exporter.api.vanished[OLD_LISTS["publishing"]] = VANISHED[shape]
     world.publish(12, over=MINUTE / 2)
-    results = exporter.poll_repeatedly(1 if shape == "empty" else MAX_REFUSALS)
-    assert shape == "empty" or all(result.error is not None for result in results)
+    for result in exporter.poll_repeatedly(6):
+        assert result.error is not None
+        assert result.error.endswith(SWITCH_HINT)
+    assert [0.0] == [value for (name, _), value in exporter.scrape().items() if name == "late_up"]
+    assert before == exposed_counts(exporter)
+    restart(exporter, "auto")
+    assert exporter.poll_repeatedly(1)[0].error is not None
+    world.clock.advance(60 * DAY)
+    world.publish(230, over=50 * DAY, kinds=({}, {"status": "failed"}))
+    restart(exporter, "zernio")
     exporter.poll_repeatedly(2)
-    assert {("zernio",): 1.0} == exporter.scrape().family(GENERATION)
+    exporter.settle()
     assert expected_counts(world.rows) == exposed_counts(exporter)
+    assert {("zernio",): 1.0} == exporter.scrape().family(GENERATION)
 
 
 @pytest.mark.parametrize("shape", ["404", "empty"])
 @pytest.mark.parametrize("gone", OLD_LISTS)
 def test_each_list_may_go_alone(shape: str, gone: str, world: World, start: Start) -> None:
-    """The feed whose list is gone is read in the other generation, the other feed goes on with ids."""
+    """The other feed goes on; a restart reads both from the documented list."""
     exporter = start(FakeLateApi(world, generation="both"), feeds=tuple(OLD_LISTS))
     for _ in range(12):
         world.clock.advance(MINUTE)
@@ -298,64 +345,57 @@ def test_each_list_may_go_alone(shape: str, gone: str, world: World, start: Star
     world.clock.advance(10)
     world.publish(5)
     world.add_connection("disconnect")
-    for _ in range(5):
-        world.clock.advance(30)
-        exporter.poll_all()
+    world.clock.advance(30)
+    results = {feed: result.error for (_, feed), result in exporter.poll_all().items()}
+    assert {gone} == {feed for feed, error in results.items() if error is not None}
+    restart(exporter, "zernio")
+    exporter.poll_all()
     samples = exporter.scrape()
     assert expected_counts(world.rows) == exposed_counts(exporter)
     assert 13 == samples.sum("late_connection_events_total")
-    retentions = {(feed,): 90 * DAY if feed == gone else 7 * DAY for feed in OLD_LISTS}
+    retentions = {(feed,): 90 * DAY for feed in OLD_LISTS}
     assert retentions == samples.family("late_exporter_retention_seconds")
-    exporter.restart()
+    restart(exporter, "auto")
     assert retentions == exporter.scrape().family("late_exporter_retention_seconds")
 
 
-UNREAD = "late_exporter_api_generation_unread"
-
-
-@pytest.mark.parametrize("generation", ["auto", "late"])
-def test_a_list_that_is_not_written_to_is_noticed(generation: str, world: World, start: Start) -> None:
-    """Within the hour the other list is read, or reported as unread if the generation is configured."""
-    late = FakeLateApi(world, generation="both")
-    exporter = start(late, generation=generation)
-    world.publish(130, over=DAY)
-    exporter.examine()
-    listed_ids = set(world.ids)
-    late.quirks = ListQuirks(
-        transform=lambda page: {**page, "logs": [row for row in page["logs"] if row.get("_id") in {None, *listed_ids}]}
-    )
-    world.clock.advance(MINUTE)
-    assert {"late": 0.0, "zernio": 0.0} == gauge(exporter, UNREAD)
-    for _ in range(3):
-        world.clock.advance(EXAMINATION_INTERVAL / 2)
-        world.publish(4)
-        exporter.examine()
-    if generation == "late":
-        assert {"late": 0.0, "zernio": 1.0} == gauge(exporter, UNREAD)
-        assert 130 == exposed_counts(exporter).total()
-    else:
-        exporter.examine()
-        assert {"late": 0.0, "zernio": 0.0} == gauge(exporter, UNREAD)
-        assert expected_counts(world.rows) == exposed_counts(exporter)
-
-
-def test_a_state_that_fails_when_keys_have_changed(world: World, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the poll has read under the new keys is dropped, not counted beside the logs of the old ones."""
-    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(max_page_size=10))
-    exporter = start(api, generation="zernio")
-    world.publish(60, over=DAY)
-    exporter.poll_repeatedly(2)
-    world.clock.advance(HOUR)
-    world.publish(41, over=HOUR - MINUTE)
-    api.fail_request(5, unavailable)
+def test_a_list_whose_logs_have_expired_is_empty(world: World, start: Start) -> None:
+    """That is no failure, also a little before the last log is due to expire."""
+    exporter = start(FakeLateApi(world))
+    world.delete(*world.publish(2))
+    world.publish(1)
     exporter.poll()
-    for row in list(world.rows):
-        world.change(row["_id"], row["status"], zernio={"user_id": "u1", "request_id": None})
-    world.clock.advance(MINUTE)
-    world.publish(25, over=50.0, zernio={"user_id": "u1", "request_id": None})
-    with monkeypatch.context() as failing:
-        failing.setattr(Store, "newest_time", Mock(side_effect=StoreError("a timeout")))
-        assert "store_error" == exporter.poll().outcome
-    exporter.poll_repeatedly(3)
-    exporter.settle()
-    assert len(exporter.counted) <= 60 + 41 + 25
+    world.delete(*world.ids)
+    world.clock.advance(5 * DAY)
+    assert exporter.poll().error is not None
+    world.clock.advance(1.5 * DAY)
+    assert exporter.poll().error is None
+
+
+def test_a_list_that_cannot_be_read_is_not_switched_to(world: World, start: Start) -> None:
+    """The old one can still be read after that."""
+    exporter = start(FakeLateApi(world))
+    world.publish(20, over=HOUR)
+    exporter.poll()
+    restart(exporter, "zernio")
+    (result,) = exporter.poll_repeatedly(1)
+    assert "404: the API has no /v1/logs" == result.error
+    restart(exporter, "auto")
+    world.publish(3, over=10.0)
+    exporter.poll_repeatedly(1)
+    assert expected_counts(world.rows) == exposed_counts(exporter)
+    assert {("late",): 1.0} == exporter.scrape().family(GENERATION)
+
+
+def test_the_list_of_the_state_is_read_whatever_the_other_one_has(world: World, start: Start) -> None:
+    """The lists are compared at the first sync only."""
+    exporter = start(FakeLateApi(world, generation="late"))
+    world.publish(20, over=HOUR)
+    exporter.poll()
+    exporter.api.generation = "both"
+    restart(exporter, "auto")
+    world.publish(3, over=10.0)
+    exporter.api.requests.clear()
+    exporter.poll_repeatedly(2)
+    assert {OLD_LISTS["publishing"]} == {request.path for request in exporter.api.requests}
+    assert expected_counts(world.rows) == exposed_counts(exporter)

@@ -45,6 +45,7 @@ class FakeClient(LateClient):
         self.quota: Quota | None = None
         self.rate_limit = rate_limit
         self.profile_id: str | None = None
+        self.configured_generation = "late"
         self.wait_seconds = 0.0
         self.requests: list[ClientRequest] = []
         self._seconds = seconds

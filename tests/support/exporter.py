@@ -15,7 +15,6 @@ from unittest.mock import patch
 
 import msgspec
 
-from late_exporter.api.generation import GenerationDetector
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.errors import StoreError
@@ -289,7 +288,7 @@ class ExporterHarness:
             for _ in range(5 + (rows // api.quirks.max_page_size + 1) * 5 // 4):
                 self.clock.advance(1.0)
                 result = self.poll(workspace, feed)
-                # Within a gap, a list that has become empty is believed if it is seen twice.
+                # A list that has become empty is not believed.
                 assert "success" == result.outcome or not api.world.visible, result.error
 
     def restart(self, downtime: float = 0.0) -> None:
@@ -346,10 +345,7 @@ class ExporterHarness:
         return self._pollers[workspace, feed or self.feeds[0]]
 
     async def _turn(self, poller: Poller) -> Poll:
-        result = await poller.poll()
-        if self.generation == "auto":  # Otherwise nothing but a metric follows from it, at two requests an hour.
-            await poller.examine_generation(result)
-        return _poll(result)
+        return _poll(await poller.poll())
 
     @contextmanager
     def _running(self) -> Iterator[None]:
@@ -358,9 +354,6 @@ class ExporterHarness:
 
     def _open_store(self) -> ObservedStore:
         return ObservedStore(open_store(self._url), self.counted)
-
-    def _api_generation(self) -> GenerationDetector:
-        return GenerationDetector(self.generation, logger=self.log, monotonic=self.clock.monotonic)
 
     def _start(self) -> None:
         self._store = self._open_store()
@@ -376,10 +369,9 @@ class ExporterHarness:
             ),
         )
         pace = StatusPace()
-        connections = {
-            name: ApiConnection(api, self._api_generation(), pace, self._poll, self._status)
-            for name, api in self.apis.items()
-        }
+        for api in self.apis.values():
+            api.configured_generation = self.generation
+        connections = {name: ApiConnection(api, pace, self._poll, self._status) for name, api in self.apis.items()}
         drive(self._pipeline.add_workspaces(connections))
         self._pollers = {
             (workspace, feed): poller

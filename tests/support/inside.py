@@ -11,12 +11,11 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.ingest.poller import Poller
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
-from tests.support.exporter import ExporterHarness, ObservedStore, Poll
-from tests.support.steps import drive
+from tests.support.exporter import ExporterHarness, ObservedStore
 
 
 class InsideHarness(ExporterHarness):
-    """An exporter whose parts a test may use; a poll does not examine the other API generation."""
+    """An exporter whose parts a test may use."""
 
     @property
     def store(self) -> ObservedStore:
@@ -48,12 +47,3 @@ class InsideHarness(ExporterHarness):
         """Stop the exporter and start it again, with changes of its configuration."""
         self._config = msgspec.structs.replace(self._config, **changes)
         super().restart(downtime)
-
-    def examine(self, feed: str | None = None) -> None:
-        """Poll a feed once, and examine the lists of its generations if that is due."""
-        poller = self._poller(next(iter(self.apis)), feed)
-        drive(poller.examine_generation(drive(poller.poll())))
-
-    async def _turn(self, poller: Poller) -> Poll:
-        result = await poller.poll()
-        return Poll(result.outcome, None if result.error is None else str(result.error), result.is_partial)
