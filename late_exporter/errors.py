@@ -143,6 +143,10 @@ class StoreMissing(StoreError):
     """There is no state yet."""
 
 
+class StoreOutdated(StoreError):
+    """The state was written by an earlier version, and has to be upgraded."""
+
+
 class ExporterStopping(LateError):
     """The process is being stopped."""
 

@@ -25,7 +25,7 @@ from late_exporter.config.settings import OPTIONS, Settings
 from late_exporter.config.sources import load
 from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.store.schema import TABLES
+from late_exporter.store.migrations import TABLES
 from tests.e2e.program import run_command
 from tests.support.documents import DOCUMENTS, ROOT, blocks, commands, document, inline_commands, spans
 

@@ -37,7 +37,7 @@ from late_exporter.ingest.steps import perform
 from late_exporter.model import LATE, ZERNIO, Scope
 from late_exporter.series import LatestValue, Series, SetLatest
 from late_exporter.store import database_at, import_postgres, is_postgres
-from late_exporter.store.schema import require_writable
+from late_exporter.store.migrations import rehearse
 from late_exporter.store.snapshot import Snapshot
 from late_exporter.web.findings import condition_findings, problems_in
 
@@ -241,7 +241,11 @@ def check_state(url: str, password_file: Path | None = None) -> CheckResult:
                 if not (folder.is_dir() and os.access(folder, os.W_OK)):
                     return CheckResult("error", "state", f"{database.name}: this user cannot write to {folder}", hint)
                 return CheckResult("ok", "state", message)
-        require_writable(database)
+        except errors.StoreOutdated as exc:
+            message = str(exc)
+            if database.is_in_use():  # Its exporter would have to wait.
+                return CheckResult("ok", "state", message)
+        rehearse(database)
     except errors.StoreError as exc:
         return CheckResult("error", "state", str(exc), hint if isinstance(exc.__cause__, OSError) else "")
     return CheckResult("ok", "state", message)

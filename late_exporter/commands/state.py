@@ -66,7 +66,7 @@ def summarize_state(url: str, password_file: Path | None) -> Iterator[str]:
     with suppress(StoreError):  # The state may be readable, but its lock file not writable.
         usage = "in use by an exporter" if database_at(url, password_file).is_in_use() else "not in use"
     with Snapshot(url, password_file) as snapshot:
-        yield f"{snapshot.name}: {snapshot.size:,} bytes, {usage}"
+        yield f"{snapshot.name}: {snapshot.size:,} bytes, schema {snapshot.version}, {usage}"
         series = Counter(labels[0] for _, labels in snapshot.series_values())
         for workspace in sorted({*series, *(scope.workspace for scope in snapshot.scopes)}):
             yield f"{workspace}: {series[workspace]:,} series"

@@ -12,6 +12,7 @@ from typing import Any
 
 from late_exporter.errors import ConfigError
 from late_exporter.store.database import Database
+from late_exporter.store.migrations import open_state
 from late_exporter.store.sqlite import SqliteDatabase
 from late_exporter.store.store import Store
 
@@ -19,7 +20,7 @@ __all__ = ["Store", "database_at", "import_postgres", "is_postgres", "open_store
 
 
 def open_store(url: str, password_file: Path | None = None, *, is_shared: bool = False) -> Store:
-    """Open the state at a URL; create it if it does not exist.
+    """Open the state at a URL; create it if it does not exist, and upgrade it if an earlier version has written it.
 
     Args:
         url: URL of the state.
@@ -32,12 +33,11 @@ def open_store(url: str, password_file: Path | None = None, *, is_shared: bool =
     database = database_at(url, password_file)
     database.connect()
     try:
-        store = Store(database)
-        database.lock_state(is_shared=is_shared)
+        open_state(database, is_shared=is_shared)
     except BaseException:
         database.close()
         raise
-    return store
+    return Store(database)
 
 
 def database_at(url: str, password_file: Path | None = None) -> Database:

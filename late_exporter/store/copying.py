@@ -14,7 +14,7 @@ from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.series import Labels
 from late_exporter.store import database_at
 from late_exporter.store.database import Queries, Transaction
-from late_exporter.store.schema import create_state
+from late_exporter.store.migrations import open_state, require_current
 from late_exporter.store.series_rows import series_id
 
 ROWS_PER_CHUNK = 5_000
@@ -61,12 +61,12 @@ def copy_state(
         if database.is_in_use():
             raise StoreInUse(f"{database.name}: in use by an exporter; stop it first")
     with source.snapshot() as rows:
+        require_current(source, rows)
         names = _names_to_copy(rows, source.name, workspace)
     # An open snapshot would keep the target from switching to WAL if both are the same backup file.
     target.connect()
     try:
-        create_state(target)
-        target.lock_state()
+        open_state(target)
         # In PostgreSQL, each answer has its own deadline.
         with source.snapshot() as rows, target.transaction(seconds=math.inf) as transaction:
             taken = {name for (name,) in transaction.execute(NAMES)}

@@ -57,6 +57,9 @@ class Database(Protocol):
     def lock_state(self, *, is_shared: bool = False) -> None:
         """Exclude other processes, or those that do not share the state; raise StoreInUse."""
 
+    def end_other_sessions(self, transaction: Transaction) -> None:
+        """End those that share the state, and keep others from beginning one before the transaction has ended."""
+
     def attach(self) -> None:
         """Open the state beside an exporter that may be running."""
 

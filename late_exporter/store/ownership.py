@@ -27,6 +27,7 @@ from typing import cast
 from late_exporter.errors import StoreError
 from late_exporter.store.cluster import ClusterView
 from late_exporter.store.database import select_in
+from late_exporter.store.migrations import require_current
 from late_exporter.store.postgres import LOCKED, PostgresDatabase
 from late_exporter.store.store import ADD_WORKSPACE, Store
 
@@ -97,6 +98,8 @@ class Ownership:
         try:
             self._database.connect()
             self._database.lock_state(is_shared=self.is_shared)
+            with self._database.transaction() as session:
+                require_current(self._database, session)  # A newer version may have upgraded it, and ended the session.
             unchanged = self._unchanged(self._lock(former))
             self._unlock(former - unchanged)
         except BaseException:  # The next attempt begins with another session.

@@ -62,6 +62,9 @@ END_FORMER_SESSIONS = (
 LOCK_ALONE = "SELECT pg_advisory_lock(lock_class, 0) FROM late_state"
 LOCK_SHARED = "SELECT pg_advisory_lock_shared(lock_class, 0) FROM late_state"
 
+# A session reads late_state before it locks a workspace, so that none does until the transaction has ended.
+LOCK_TABLE = "LOCK TABLE late_state IN ACCESS EXCLUSIVE MODE"
+
 # It reads a table, because a session notices what others have created only when it locks one.
 HAS_STATE = (
     "SELECT current_setting('server_encoding'), EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('late_state'))"
@@ -71,6 +74,11 @@ LOCKED = (
     "SELECT pid, objid::bigint AS number FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND classid::bigint = (SELECT lock_class FROM late_state)"
+)
+
+END_OTHER_SESSIONS = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM"  # noqa: S608 - constants
+    f" (SELECT DISTINCT pid FROM ({LOCKED}) AS l) AS other WHERE pid <> pg_backend_pid()"
 )
 
 SIZE = (
@@ -206,6 +214,11 @@ class PostgresDatabase:
                 other = "an exporter without --state.replicas" if is_shared else "another late-exporter"
                 remedy = "stop it, or start all of them with --state.replicas"
                 raise StoreInUse(f"{self.name} is in use by {other}; {remedy}") from exc
+
+    def end_other_sessions(self, transaction: Transaction) -> None:
+        transaction.execute(LOCK_TABLE)
+        if not all(is_ended for (is_ended,) in transaction.execute(END_OTHER_SESSIONS).fetchall()):
+            raise StoreInUse(f"{self.name}: an earlier version of late-exporter uses the state; stop it")
 
     def attach(self) -> None:
         self.close()

@@ -15,6 +15,7 @@ from late_exporter.store.database import Queries, Transaction, select_in
 
 COLUMNS = "SELECT id, family, labels, value, created FROM late_series"
 BY_ID = f"{COLUMNS} WHERE workspace = ? AND id IN {{values}}"
+BY_FAMILY = f"{COLUMNS} WHERE workspace = ? AND family IN {{values}}"
 OF_WORKSPACE = f"{COLUMNS} WHERE workspace = (SELECT id FROM late_workspace WHERE name = ?)"  # noqa: S608 - constants
 PAGE = f"{OF_WORKSPACE} AND id > ? ORDER BY id LIMIT ?"
 WRITE = (
@@ -31,6 +32,11 @@ def load(queries: Queries, workspace_id: int, series: Collection[Series]) -> Map
 def load_page(queries: Queries, workspace: str, after: str, limit: int) -> tuple[Mapping[Series, SeriesValue], str]:
     rows = queries.execute(PAGE, (workspace, after, limit)).fetchall()
     return _decode(rows), rows[-1][0] if rows else after
+
+
+def load_families(queries: Queries, workspace_id: int, families: Collection[str]) -> Mapping[Series, SeriesValue]:
+    """Return the stored values of some families of a workspace."""
+    return _decode(select_in(queries, BY_FAMILY, [*families], workspace_id))
 
 
 def load_workspace(queries: Queries, workspace: str) -> Mapping[Series, SeriesValue]:

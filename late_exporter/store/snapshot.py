@@ -11,8 +11,8 @@ from late_exporter.errors import StoreMissing
 from late_exporter.model import Scope
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import database_at, feed_rows, series_rows
+from late_exporter.store.migrations import require_current, version_of
 from late_exporter.store.records import FeedAccounting, FeedState
-from late_exporter.store.schema import require_state
 
 
 class RecordedStatus(NamedTuple):
@@ -28,7 +28,8 @@ class Snapshot:
 
     Raises:
         StoreMissing: There is no state.
-        StoreError: It has another schema, is damaged, or cannot be read.
+        StoreOutdated: An earlier version has written it.
+        StoreError: A newer version has written it, it is damaged, or cannot be read.
     """
 
     def __init__(self, url: str, password_file: Path | None = None) -> None:
@@ -37,7 +38,7 @@ class Snapshot:
         self._stack = ExitStack()
         self._transaction = self._stack.enter_context(self._database.snapshot())
         with self._stack.pop_all() as stack:
-            if not require_state(self._database, self._transaction):
+            if not require_current(self._database, self._transaction):
                 raise StoreMissing(f"{self.name}: there is no state")
             query = (
                 "SELECT late_feed.id, late_workspace.name, late_feed.name FROM late_feed JOIN late_workspace"
@@ -61,6 +62,11 @@ class Snapshot:
     def size(self) -> int:
         """Size in bytes."""
         return self._database.size(self._transaction)
+
+    @property
+    def version(self) -> int:
+        """Version of the schema."""
+        return version_of(self._database, self._transaction)
 
     @property
     def scopes(self) -> Sequence[Scope]:

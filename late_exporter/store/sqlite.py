@@ -21,6 +21,10 @@ DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 DAMAGE_MESSAGES = ("no such table", "no such column", "Could not decode to UTF-8")
 
 
+PROTOTYPE_ID = 0x4C617465
+"""The application id of states from before the first release, which cannot be upgraded."""
+
+
 class SqliteDatabase:
     """A SQLite file, which one exporter uses at a time; it is created with its directories if missing.
 
@@ -52,6 +56,9 @@ class SqliteDatabase:
 
     def lock_state(self, *, is_shared: bool = False) -> None:
         """Do nothing: a file is locked before it is opened."""
+
+    def end_other_sessions(self, transaction: Transaction) -> None:
+        """Do nothing: there are no others."""
 
     def attach(self) -> None:
         with store_errors(self.name):
@@ -109,7 +116,9 @@ class SqliteDatabase:
     def has_state(self, queries: Queries) -> bool:
         tables = {name for (name,) in queries.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if tables and "late_state" not in tables:
-            raise StoreError(f"{self.name} is the database of another program; it was not changed")
+            (application_id,) = queries.execute("PRAGMA application_id").fetchone()
+            owner = "a prototype of late-exporter" if application_id == PROTOTYPE_ID else "another program"
+            raise StoreError(f"{self.name} is the database of {owner}; it was not changed")
         return bool(tables)
 
     def size(self, queries: Queries) -> int:
@@ -137,6 +146,7 @@ class SqliteDatabase:
                 raise StoreError(f"{target}: the file exists already and was not changed") from None
             try:
                 with closing(sqlite3.connect(uri, uri=True)) as source, closing(sqlite3.connect(target)) as copy:
+                    self.has_state(source)
                     source.backup(copy)
                     copy.execute("PRAGMA journal_mode = DELETE")
             except BaseException:

@@ -9,14 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from late_exporter.errors import StoreError, StoreFenced
+from late_exporter.feeds import GENERATIONS
 from late_exporter.metrics.aggregation import apply_increments, count_logs
+from late_exporter.metrics.subsets import complete_subsets
 from late_exporter.model import LogEntry, Scope
 from late_exporter.series import Increment, Series, SeriesValue
 from late_exporter.store import feed_rows, series_rows
 from late_exporter.store.database import LONG_SECONDS, Database, Transaction
 from late_exporter.store.pruning import LogPruner
 from late_exporter.store.records import Batch, CommitResult, FeedAccounting, FeedState, Observation, with_status
-from late_exporter.store.schema import create_state
 
 SIZE_SECONDS = 60.0
 """Seconds for which the size of the state is not queried again."""
@@ -66,7 +67,7 @@ class Store:
     A store must be used by one thread at a time.
 
     Args:
-        database: Database that is connected.
+        database: Database that is connected, with a state of this version.
 
     Attributes:
         feeds: Feeds of this process by workspace and name.
@@ -77,7 +78,6 @@ class Store:
         self.feeds: dict[str, dict[str, FeedRow]] = {}
         self._pruner = LogPruner()
         self._size = (-SIZE_SECONDS, 0, 0)
-        create_state(database)
 
     def close(self) -> None:
         """Close the state; the store cannot be used afterwards."""
@@ -98,6 +98,7 @@ class Store:
                 pending = feed_rows.pending_logs(transaction, feed_id)
                 feeds[scope] = FeedRow(feed_id, workspace_id, revision, row[0], bool(pending))
                 states[scope] = feed_rows.decode_state(row, pending)
+                _complete_subsets(transaction, workspace_id, scope.feed, states[scope])
         for scope, feed in feeds.items():
             self.feeds.setdefault(scope.workspace, {})[scope.feed] = feed
         return states
@@ -219,6 +220,14 @@ class Store:
 
     def _fenced(self, reason: str) -> StoreFenced:
         return StoreFenced(f"{self.database.name}: nothing of the workspace was counted: {reason}")
+
+
+def _complete_subsets(transaction: Transaction, workspace_id: int, name: str, state: FeedState) -> None:
+    """Add what an earlier version has counted without the counters of subsets that this version has."""
+    feed = GENERATIONS[state.coverage.generation].get(name) if state.coverage is not None else None
+    if feed is not None and feed.subset_counters:
+        values = series_rows.load_families(transaction, workspace_id, {feed.counter, *feed.subset_counters})
+        series_rows.write(transaction, workspace_id, complete_subsets(feed, values))
 
 
 def _select_new(

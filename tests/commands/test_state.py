@@ -82,7 +82,7 @@ def test_info_summarizes_the_state(path: Path) -> None:
     of_beta = f"1 log, 1 pending, created {first} to {first}, first sync not complete"
     assert 0 == code
     assert [
-        f"{path}: {path.stat().st_size:,} bytes, not in use",
+        f"{path}: {path.stat().st_size:,} bytes, schema 1, not in use",
         "acme: 2 series",
         f"  publishing: {of_acme}",
         "beta: 1 series",
@@ -98,7 +98,7 @@ def test_backup_copies_a_state_in_use(store: Store, tmp_path: Path) -> None:
     assert f"{copy}: copy of {tmp_path / 'state.db'}, {copy.stat().st_size:,} bytes\n" == out
     assert 0o600 == copy.stat().st_mode & 0o777
     assert content(copy) == content(tmp_path / "state.db")
-    assert "bytes, in use by an exporter\n" in state(tmp_path / "state.db", "info").out
+    assert "bytes, schema 1, in use by an exporter\n" in state(tmp_path / "state.db", "info").out
     again = state(tmp_path / "state.db", "backup", str(copy))
     assert (1, "") == again[:2]
     assert f"late-exporter: error: {copy}: the file exists already and was not changed\n" == again.err

@@ -32,7 +32,7 @@ def fill(store: Store, workspace: str, count: int = 20) -> None:
         entries += [LogEntry(key=f"{NOW:013d}-k.{number}", status="pending", created=NOW) for number in range(1, 4)]
         entries += [LogEntry(key=f"{NOW:013d}-k.1", status="success", created=NOW)]
         entries += [LogEntry(key='a\x7f"é🔥', status="odd\t", created=None, platform="x\\", post_id="p")]
-        counter = IncCounter(LOGS, (workspace, 'ti"kt\\k\n🚀', feed))
+        counter = IncCounter(LOGS, (workspace, 'ti"kt\\k\n🚀', feed, "failed"))
         logs = [Observation(entry, (counter,)) for entry in entries]
         batch = Batch(
             scope=Scope(workspace, feed),

@@ -12,8 +12,8 @@ from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter, Series, SeriesValue
 from late_exporter.store import Store, parse_url
 from late_exporter.store.checks import inconsistencies
+from late_exporter.store.migrations import TABLES
 from late_exporter.store.records import Batch, CommitResult, Observation
-from late_exporter.store.schema import TABLES
 from late_exporter.store.snapshot import Snapshot
 from tests.support.exporter import ObservedStore
 

@@ -1,0 +1,311 @@
+"""A state of an earlier version is upgraded as a whole or not at all, and no other version uses it afterwards."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from late_exporter.commands.check import check_state
+from late_exporter.commands.state import summarize_state
+from late_exporter.errors import StoreError, StoreInUse, StoreOutdated
+from late_exporter.feeds import FEEDS
+from late_exporter.ingest.accounting import check_counters
+from late_exporter.series import SeriesValue
+from late_exporter.store import database_at, migrations, open_store
+from late_exporter.store.copying import copy_state
+from late_exporter.store.database import Transaction
+from late_exporter.store.migrations import STEPS, Step
+from late_exporter.store.records import Coverage
+from late_exporter.store.series_rows import series_id
+from late_exporter.store.snapshot import Snapshot
+from tests.store.test_ownership import Replica, settle
+from tests.support.states import FOLDER, load, tables
+from tests.support.store import LOGS, SCOPE, all_rows, commit, execute, log_count, observation, problems, stored_series
+
+RENAMED = "late_renamed_total"
+
+
+def example_step(transaction: Transaction, types: Mapping[str, str]) -> None:
+    """Add a column, and rename a metric, whose series are identified by digests of their names."""
+    transaction.execute("ALTER TABLE late_feed ADD COLUMN note {text} NOT NULL DEFAULT ''".format(**types))
+    rows = transaction.execute("SELECT workspace, id, labels FROM late_series WHERE family = ?", (LOGS,)).fetchall()
+    for workspace, former_id, labels in rows:
+        new_id = series_id((RENAMED, msgspec.json.decode(labels, type=tuple[str, ...])))
+        transaction.execute(
+            "UPDATE late_series SET id = ?, family = ? WHERE workspace = ? AND id = ?",
+            (new_id, RENAMED, workspace, former_id),
+        )
+
+
+def failing_step(transaction: Transaction, types: Mapping[str, str]) -> None:
+    """Fail after the changes of the example."""
+    example_step(transaction, types)
+    transaction.execute("INSERT INTO late_log (feed) VALUES (1)")
+
+
+@contextmanager
+def program_with(*further: Step) -> Iterator[None]:
+    """Be a version of the program that has further steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "STEPS", (*STEPS, *further))
+        yield
+
+
+@pytest.fixture
+def written(url: str) -> str:
+    """Return the URL of a state in which this version has counted a log."""
+    with closing(open_store(url)) as store:
+        commit(store, observation("a"))
+    return url
+
+
+# States of released versions
+
+
+@pytest.mark.parametrize("version", range(1, len(STEPS) + 1))
+def test_a_state_of_each_version_is_upgraded(path: Path, version: int) -> None:
+    """It has the tables of a new state, nothing is lost, and counting goes on."""
+    load(version, path)
+    url = f"sqlite:///{path}"
+    with closing(open_store(url)) as store:
+        state = store.feed_state(SCOPE)
+        assert 4 == state.log_count
+        assert 1 == len(state.pending_logs)
+        assert [] == check_counters(SCOPE, FEEDS["publishing"], store.accounting(SCOPE))
+        assert 1 == len(commit(store, observation("1759999980000-k.0"), observation("new")).observations)
+    assert [] == problems(url)
+    new = path.with_name("new.db")
+    open_store(f"sqlite:///{new}").close()
+    assert tables(new) == tables(path)
+
+
+def test_each_version_has_a_state() -> None:
+    """The file of the newest has the tables that its steps make: a step that was released is never changed."""
+    assert {f"{version}.sql" for version in range(1, len(STEPS) + 1)} == {file.name for file in FOLDER.glob("*.sql")}
+
+
+@pytest.mark.parametrize("version", range(1, len(STEPS) + 1))
+def test_a_step_is_never_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    """The first steps make the tables that the state of their version has."""
+    load(version, tmp_path / "stored.db")
+    monkeypatch.setattr(migrations, "STEPS", STEPS[:version])
+    open_store(f"sqlite:///{tmp_path}/made.db").close()
+    assert tables(tmp_path / "stored.db") == tables(tmp_path / "made.db")
+
+
+# Steps
+
+
+def test_a_step_runs_once(written: str) -> None:
+    """When the exporter starts; earlier versions refuse the state from then on, and do not change it."""
+    for _ in range(2):
+        with program_with(example_step), closing(open_store(written)) as store:
+            assert {RENAMED} == {family for family, _ in stored_series(store)}
+            assert 0 == len(commit(store, observation("a")).observations)
+    assert [("",)] == execute(written, "SELECT note FROM late_feed")
+    refusal = r"is a state of another version of late-exporter \(schema 2, this version uses 1\); it was not changed"
+    for opening in (open_store, Snapshot):
+        with pytest.raises(StoreError, match=refusal):
+            opening(written)
+    assert [(2,)] == execute(written, "SELECT version FROM late_state")
+
+
+def test_a_step_that_fails_changes_nothing(written: str) -> None:
+    """The version that has written the state continues with it."""
+    before = all_rows(written)
+    with program_with(failing_step), pytest.raises(StoreError):
+        open_store(written)
+    assert before == all_rows(written)
+    with closing(open_store(written)) as store:
+        assert 1 == len(commit(store, observation("a"), observation("b")).observations)
+
+
+KILLED = """
+import sys, time
+from late_exporter.store import migrations, open_store
+from tests.store.test_migrations import example_step
+
+def step(transaction, types):
+    example_step(transaction, types)
+    rows = [(f"workspace {number}" + "x" * 1000,) for number in range(10_000)]
+    transaction.executemany("INSERT INTO late_workspace (name) VALUES (?)", rows)
+    transaction.execute("SELECT count(*) FROM late_workspace").fetchone()
+    print("in the middle", flush=True)
+    time.sleep(600)
+
+migrations.STEPS = (*migrations.STEPS, step)
+open_store(sys.argv[1])
+"""
+
+
+def test_a_process_that_is_killed_amid_a_step_changes_nothing(written: str) -> None:
+    """The next start upgrades the state, and so does the version before if it is installed again."""
+    before = all_rows(written)
+    with subprocess.Popen([sys.executable, "-c", KILLED, written], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "in the middle\n" == process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    assert before == all_rows(written)
+    assert [] == problems(written)
+    with closing(open_store(written)) as store:
+        assert 1 == log_count(store)
+    with program_with(example_step), closing(open_store(written)) as store:
+        assert 1 == len(commit(store, observation("a"), observation("b")).observations)
+        assert [] == problems(written)
+
+
+# Commands
+
+
+def test_commands_do_not_upgrade(written: str, target: str) -> None:
+    """They name both versions; the check rehearses the upgrade, and a backup is of the state as it is."""
+    before = all_rows(written)
+    outdated = (
+        r"earlier version of late-exporter \(schema 1, this version uses 2\); an exporter of this version upgrades"
+    )
+    with program_with(example_step):
+        with pytest.raises(StoreOutdated, match=outdated):
+            Snapshot(written)
+        with pytest.raises(StoreOutdated, match=outdated):
+            copy_state(written, target)
+        result = check_state(written)
+        assert "ok" == result.level
+        assert "schema 1, this version uses 2" in result.message
+    with program_with(failing_step):
+        assert "error" == check_state(written).level
+    assert before == all_rows(written)
+    assert ", schema 1, not in use" in next(summarize_state(written, None))
+
+
+def test_the_check_does_not_stop_an_exporter_of_an_earlier_version(written: str) -> None:
+    with closing(open_store(written)) as store, program_with(failing_step):
+        assert "ok" == check_state(written).level
+        assert 1 == len(commit(store, observation("b")).observations)
+
+
+def test_a_backup_of_an_earlier_version_is_upgraded(path: Path, tmp_path: Path) -> None:
+    """It can be made with either version, before the upgrade."""
+    load(1, path)
+    with program_with(example_step):
+        database_at(f"sqlite:///{path}").backup(tmp_path / "copy.db")
+    assert all_rows(f"sqlite:///{path}") == all_rows(f"sqlite:///{tmp_path}/copy.db")
+    with program_with(example_step), closing(open_store(f"sqlite:///{tmp_path}/copy.db")) as store:
+        assert 4 == store.feed_state(SCOPE).log_count
+
+
+@pytest.mark.parametrize(("application_id", "owner"), [(0, "another program"), (0x4C617465, "a prototype of late-exp")])
+def test_the_state_of_a_prototype_is_told_apart(path: Path, tmp_path: Path, application_id: int, owner: str) -> None:
+    """No command reads, copies or changes it."""
+    url = f"sqlite:///{path}"
+    execute(url, "CREATE TABLE scope (id)", f"PRAGMA application_id = {application_id}", "PRAGMA user_version = 8")
+    before = path.read_bytes()
+    attempts: list[Callable[[], Any]] = [
+        lambda: open_store(url),
+        lambda: Snapshot(url),
+        lambda: database_at(url).backup(tmp_path / "copy.db"),
+        lambda: copy_state(url, f"sqlite:///{tmp_path}/new.db"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(StoreError, match=f"is the database of {owner}.*; it was not changed$"):
+            attempt()
+    assert before == path.read_bytes()
+
+
+# Counters of subsets
+
+
+@pytest.mark.parametrize("family", ["late_publishing_retries_total", "late_publishing_failures_total"])
+@pytest.mark.parametrize("lost", ["DELETE FROM late_series", "UPDATE late_series SET value = '1'"])
+def test_a_counter_of_a_subset_is_completed_when_it_is_loaded(url: str, family: str, lost: str) -> None:
+    """A version without it has counted: since ever, or between two versions that have it."""
+    with closing(open_store(url)) as store:
+        coverage = Coverage(retention_floor=0, complete_since=1, is_synced=True)
+        commit(store, observation("a"), coverage=coverage)
+    series = "INSERT INTO late_series SELECT id, '{0}', '{1}', '{2}', '{3}', 7 FROM late_workspace"
+    rows = {
+        (LOGS, ("acme", "tiktok", "retry", "failed")): 5,
+        ("late_publishing_retries_total", ("acme", "tiktok", "failed")): 5,
+        ("late_publishing_failures_total", ("acme", "tiktok", "retry", "timeout", "504")): 5,
+    }
+    for (name, labels), value in rows.items():
+        text = msgspec.json.encode(labels).decode()
+        execute(url, series.format(series_id((name, labels)), name, text, value))
+    execute(url, "UPDATE late_feed SET observations = 6, pruned = 5", f"{lost} WHERE family = '{family}'")
+    with closing(open_store(url)) as store:
+        for _ in range(2):
+            store.feed_state(SCOPE)
+            assert [] == check_counters(SCOPE, FEEDS["publishing"], store.accounting(SCOPE))
+        values = stored_series(store)
+    counts = [stored.value for (name, _), stored in values.items() if name == family]
+    assert sum(count for count in counts if isinstance(count, int)) == 5
+    if family == "late_publishing_failures_total":
+        known = 0 if lost.startswith("DELETE") else 1
+        unknown = values[family, ("acme", "tiktok", "retry", "unknown", "unknown")]
+        assert SeriesValue(5 - known, 0.0) == unknown
+
+
+# Replicas
+
+
+@pytest.mark.e2e
+def test_replicas_of_an_earlier_version_end_with_the_upgrade(postgres: Any) -> None:
+    """They neither write nor show anything afterwards, and the new version owns all workspaces within two looks."""
+    url = postgres.create_schema()
+    olds = [Replica(url), Replica(url)]
+    assert [2, 2] == settle(*olds)
+    owned = [next(iter(sorted(old.owned))) for old in olds]
+    for old, workspace in zip(olds, owned, strict=True):
+        assert 1 == old.commit(workspace, "a")
+    with program_with(example_step):
+        new = Replica(url)
+    for _ in range(2):
+        for old, workspace in zip(olds, owned, strict=True):
+            with pytest.raises(StoreError):
+                old.commit(workspace, "b")
+            with suppress(StoreError):
+                assert not old.ownership.confirm()
+            with pytest.raises(StoreError, match=r"schema 2, this version uses 1"):
+                old.turn()
+    with program_with(example_step):
+        assert [4] == settle(new)
+        assert [0, 0, 1, 1] == [new.commit(workspace, key) for key in ("a", "b") for workspace in owned]
+        assert [] == problems(url)
+        new.store.close()
+
+
+@pytest.mark.e2e
+def test_an_exporter_alone_is_not_ended(postgres: Any) -> None:
+    url = postgres.create_schema()
+    with closing(open_store(url)) as store:
+        for is_shared in (False, True):
+            with program_with(example_step), pytest.raises(StoreInUse):
+                open_store(url, is_shared=is_shared)
+        assert 1 == len(commit(store, observation("a")).observations)
+
+
+@pytest.mark.e2e
+def test_replicas_that_start_together_upgrade_once(postgres: Any) -> None:
+    """One of them does, and ends the others, which start again."""
+    url = postgres.create_schema()
+    open_store(url).close()
+
+    def start(_: int) -> int:
+        for attempt in range(20):
+            with suppress(StoreError):
+                open_store(url, is_shared=True).close()
+                return attempt
+        raise AssertionError
+
+    with program_with(example_step), ThreadPoolExecutor(4) as executor:
+        attempts = [*executor.map(start, range(4))]
+    assert max(attempts) < 5
+    assert [(2,)] == execute(url, "SELECT version FROM late_state")
