@@ -29,14 +29,24 @@ def audit_file(pins: Path) -> list[dict[str, Any]] | str:
         "--progress-spinner=off",
     ]
     try:
-        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS)  # noqa: S603
+        process = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS
+        )
         packages: list[dict[str, Any]] = json.loads(process.stdout)["dependencies"]
     except subprocess.TimeoutExpired:
         return f"no response within {TIMEOUT_SECONDS} s"
     except (ValueError, KeyError):
         return process.stderr.strip().rpartition("\n")[2] or "no response"
-    skipped = [f"{package['name']}: {package['skip_reason']}" for package in packages if "skip_reason" in package]
-    return f"{len(skipped)} of {len(packages)} packages, for example {skipped[0]}" if skipped else packages
+    skipped = [
+        f"{package['name']}: {package['skip_reason']}"
+        for package in packages
+        if "skip_reason" in package
+    ]
+    return (
+        f"{len(skipped)} of {len(packages)} packages, for example {skipped[0]}"
+        if skipped
+        else packages
+    )
 
 
 def main() -> int:
@@ -45,10 +55,14 @@ def main() -> int:
     for pins in sorted((ROOT / ".requirements").glob("*.txt")):
         result = audit_file(pins)
         if isinstance(result, str):
-            sys.stdout.write(f"{pins.name}: NOT AUDITED, the advisory service could not be reached: {result}\n")
+            sys.stdout.write(
+                f"{pins.name}: NOT AUDITED, the advisory service could not be reached: {result}\n"
+            )
             exit_code = exit_code or NOT_AUDITED
             continue
-        vulnerabilities = [(package, vulnerability) for package in result for vulnerability in package["vulns"]]
+        vulnerabilities = [
+            (package, vulnerability) for package in result for vulnerability in package["vulns"]
+        ]
         for package, vulnerability in vulnerabilities:
             fix_versions = ", ".join(vulnerability["fix_versions"]) or "no version yet"
             sys.stdout.write(

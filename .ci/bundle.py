@@ -1,8 +1,8 @@
 # ruff: noqa: INP001 - a script, not a module
 """Write the release files besides wheel and sdist: rules and dashboards as archives. Usage: bundle.py FOLDER.
 
-The dashboards are in the form that grafana.com takes, with the ids that they have there, from grafana/grafana-com.json:
-null until a dashboard has been uploaded for the first time.
+The dashboards are in the form that grafana.com takes, with the ids that they have there, from
+grafana/grafana-com.json: null until a dashboard has been uploaded for the first time.
 """
 
 from __future__ import annotations
@@ -23,22 +23,37 @@ ROOT = Path(__file__).parent.parent
 GRAFANA_VERSION = "11.0.0"
 """Oldest version of Grafana that is supposed to show the dashboards."""
 
-RULE_FILES = ("deploy/prometheus/late-exporter.*.yml", "deploy/prometheus/runbooks/*.md", "deploy/alertmanager/**/*")
+RULE_FILES = (
+    "deploy/prometheus/late-exporter.*.yml",
+    "deploy/prometheus/runbooks/*.md",
+    "deploy/alertmanager/**/*",
+)
 
 
 def rule_files(root: Path) -> dict[str, bytes]:
     """Return the files of the archive of rules: rules, runbooks and routes."""
-    paths = {path for pattern in RULE_FILES for path in root.glob(pattern) if "secrets" not in path.parts}
-    files = {str(path.relative_to(root / "deploy")): path.read_bytes() for path in sorted(paths) if path.is_file()}
+    paths = {
+        path for pattern in RULE_FILES for path in root.glob(pattern) if "secrets" not in path.parts
+    }
+    files = {
+        str(path.relative_to(root / "deploy")): path.read_bytes()
+        for path in sorted(paths)
+        if path.is_file()
+    }
     return files | {"LICENSE": (root / "LICENSE").read_bytes()}
 
 
 def dashboard_files(root: Path) -> dict[str, bytes]:
     """Return the dashboards as grafana.com takes them."""
     ids = json.loads((root / "grafana/grafana-com.json").read_text("utf-8"))
-    dashboards = [json.loads(path.read_text("utf-8")) for path in sorted((root / "grafana/dashboards").glob("*.json"))]
+    dashboards = [
+        json.loads(path.read_text("utf-8"))
+        for path in sorted((root / "grafana/dashboards").glob("*.json"))
+    ]
     return {
-        f"{each['uid']}.json": (json.dumps(for_grafana_com(each, ids[each["uid"]]), indent=2) + "\n").encode()
+        f"{each['uid']}.json": (
+            json.dumps(for_grafana_com(each, ids[each["uid"]]), indent=2) + "\n"
+        ).encode()
         for each in dashboards
     }
 

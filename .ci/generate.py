@@ -21,7 +21,9 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 
 VARIABLE_MARKS = str.maketrans({".": "__", "-": "_"})
-SAID_ONCE = re.compile(r", in (Unix )?seconds(?=[.,;])|, counted once in each status they were seen in")
+SAID_ONCE = re.compile(
+    r", in (Unix )?seconds(?=[.,;])|, counted once in each status they were seen in"
+)
 METRIC_GROUPS = {
     "Publishing": ("publishing_",),
     "Connections and other logs": ("connection_", "activity_"),
@@ -34,7 +36,13 @@ METRIC_GROUPS = {
     ),
     "Status feeds": ("exporter_status_",),
     "Completeness and state": (
-        *("exporter_api_schema_", "exporter_audit_", "exporter_coverage_", "exporter_entries_", "exporter_label_"),
+        *(
+            "exporter_api_schema_",
+            "exporter_audit_",
+            "exporter_coverage_",
+            "exporter_entries_",
+            "exporter_label_",
+        ),
         *("exporter_log_lag_", "exporter_reconcile", "exporter_retention_", "exporter_state_"),
     ),
     "Polls and requests": ("",),
@@ -46,7 +54,10 @@ def _tables() -> dict[str, dict[str, str]]:
     """Return the tables of each page, by the name in their markers."""
     return {
         "commands.md": {"commands": _commands_markdown(), "flags": _flags_markdown()},
-        "configuration.md": {"options": _options_markdown(), "reloadable options": _reloadable_markdown()},
+        "configuration.md": {
+            "options": _options_markdown(),
+            "reloadable options": _reloadable_markdown(),
+        },
         "metrics.md": {"actions": _actions_markdown(), "metrics": _metrics_markdown()},
     }
 
@@ -66,15 +77,27 @@ def _options_markdown() -> str:
     """Return a table per section; a variable that does not follow from its flag stands beside it."""
     lines: list[str] = []
     for section, options in groupby(OPTIONS, key=attrgetter("section")):
-        lines += ["", f"### {section}", "", "| flag | default | meaning |", "|---|---|---|", *map(_option_row, options)]
+        lines += [
+            "",
+            f"### {section}",
+            "",
+            "| flag | default | meaning |",
+            "|---|---|---|",
+            *map(_option_row, options),
+        ]
     return "\n".join(lines[1:])
 
 
 def _option_row(option: Option) -> str:
     flag = option.flag or ""
-    follows = option.variable == f"LATE_EXPORTER_{flag.removeprefix('--').upper().translate(VARIABLE_MARKS)}"
+    follows = (
+        option.variable
+        == f"LATE_EXPORTER_{flag.removeprefix('--').upper().translate(VARIABLE_MARKS)}"
+    )
     names = [flag, *(() if follows else (option.variable, option.alias))]
-    overrides = ", ".join(f"`{command}`: `{value}`" for command, value in option.command_defaults.items())
+    overrides = ", ".join(
+        f"`{command}`: `{value}`" for command, value in option.command_defaults.items()
+    )
     default = _default(option) + (f" ({overrides})" if overrides else "")
     return f"| {', '.join(f'`{name}`' for name in names if name)} | {default} | {_escape(option.help)} |"
 
@@ -89,10 +112,14 @@ def _metrics_markdown() -> str:
     groups: dict[str, list[str]] = {title: [] for title in METRIC_GROUPS}
     for family in CATALOGUE.values():
         name = family.name.removeprefix("late_")
-        title = next(title for title, beginnings in METRIC_GROUPS.items() if name.startswith(beginnings))
+        title = next(
+            title for title, beginnings in METRIC_GROUPS.items() if name.startswith(beginnings)
+        )
         groups[title].append(_metric_row(family))
     head = "| metric | meaning |\n|---|---|"
-    return "\n\n".join("\n".join([f"### {title}\n\n{head}", *rows]) for title, rows in groups.items())
+    return "\n\n".join(
+        "\n".join([f"### {title}\n\n{head}", *rows]) for title, rows in groups.items()
+    )
 
 
 def _metric_row(family: Family) -> str:
@@ -105,7 +132,10 @@ def _metric_row(family: Family) -> str:
 
 
 def _commands_markdown() -> str:
-    rows = (f"| `{' '.join((command.name, *command.arguments))}` | {command.help} |" for command in COMMANDS.values())
+    rows = (
+        f"| `{' '.join((command.name, *command.arguments))}` | {command.help} |"
+        for command in COMMANDS.values()
+    )
     return "\n".join(["| command | |", "|---|---|", *rows])
 
 
@@ -115,14 +145,25 @@ def _flags_markdown() -> str:
         default = f" Default: `{option.default}`." if option.default and option.metavar else ""
         if option.name == "format":
             default = f" {_format_names()}"
-        rows.append(f"| `{option.flag}` | {', '.join(option.commands)} | {_escape(option.help)}{default} |")
+        rows.append(
+            f"| `{option.flag}` | {', '.join(option.commands)} | {_escape(option.help)}{default} |"
+        )
     return "\n".join(rows)
 
 
 def _format_names() -> str:
     """Return the formats by their names, the default first, each with its commands."""
-    names = {formats: [name for name in FORMATS if FORMATS[name] == formats] for formats in FORMATS.values()}
-    return "; ".join(f"{', '.join(commands)}: `{'`, `'.join(formats)}`" for formats, commands in names.items()) + "."
+    names = {
+        formats: [name for name in FORMATS if FORMATS[name] == formats]
+        for formats in FORMATS.values()
+    }
+    return (
+        "; ".join(
+            f"{', '.join(commands)}: `{'`, `'.join(formats)}`"
+            for formats, commands in names.items()
+        )
+        + "."
+    )
 
 
 def _default(option: Option) -> str:

@@ -1,7 +1,8 @@
 # ruff: noqa: INP001 - a script, not a module
 """Check in a running Grafana that it has the dashboards, that their queries work, and that it can draw them.
 
-Usage: grafana.py URL FOLDER, for a Grafana that anonymous users may read, and a folder for the pictures.
+Usage: grafana.py URL FOLDER, for a Grafana that anonymous users may read, and a folder for the
+pictures.
 """
 
 from __future__ import annotations
@@ -50,7 +51,15 @@ def check_dashboard(url: str, dashboard: dict[str, Any], folder: Path) -> Iterat
         body = {
             "from": "now-1h",
             "to": "now",
-            "queries": [{"refId": "A", "datasource": DATASOURCE, "expr": expr, "range": True, "maxDataPoints": 100}],
+            "queries": [
+                {
+                    "refId": "A",
+                    "datasource": DATASOURCE,
+                    "expr": expr,
+                    "range": True,
+                    "maxDataPoints": 100,
+                }
+            ],
         }
         try:
             result = json.loads(request(f"{url}/api/ds/query", body))["results"]["A"]
@@ -59,7 +68,9 @@ def check_dashboard(url: str, dashboard: dict[str, Any], folder: Path) -> Iterat
         if "error" in result:
             yield f"{uid}: {title}: {result['error']}: {expr}"
     for theme in ("light", "dark"):
-        picture = request(f"{url}/render/d/{uid}?width=1600&height=3000&kiosk=true&theme={theme}&timeout={TIMEOUT}")
+        picture = request(
+            f"{url}/render/d/{uid}?width=1600&height=3000&kiosk=true&theme={theme}&timeout={TIMEOUT}"
+        )
         (folder / f"{uid}-{theme}.png").write_bytes(picture)
         if not picture.startswith(PNG) or len(picture) < MIN_PICTURE_BYTES:
             yield f"{uid}: the {theme} picture has {len(picture)} bytes"

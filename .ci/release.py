@@ -19,7 +19,9 @@ def notes(tag: str, version: str, changelog: str) -> str:
     sections = re.split(r"^## ", changelog, flags=re.MULTILINE)
     matches = [section for section in sections if section.startswith(f"[{version}] - ")]
     if len(matches) != 1:
-        raise ValueError(f"CHANGELOG.md must have exactly one section for {version}, but has {len(matches)}")
+        raise ValueError(
+            f"CHANGELOG.md must have exactly one section for {version}, but has {len(matches)}"
+        )
     text = matches[0].partition("\n")[2].strip()
     if not text:
         raise ValueError(f"the section of CHANGELOG.md for {version} is empty")

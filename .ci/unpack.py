@@ -17,8 +17,23 @@ PINS = Path(__file__).parents[1] / ".requirements/tools.txt"
 
 def download_wheel(folder: Path) -> Path:
     """Download the wheel with its hash verified and without dependencies."""
-    options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary=:all:"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--require-hashes", "-r", str(PINS)]
+    options = [
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-deps",
+        "--only-binary=:all:",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        *options,
+        "--require-hashes",
+        "-r",
+        str(PINS),
+    ]
     subprocess.run([*command, "-d", str(folder)], check=True)  # noqa: S603 - fixed command
     (wheel,) = folder.glob("*.whl")
     return wheel

@@ -76,7 +76,8 @@ class Forbidden(Unauthorized):
 
     Args:
         message: Error message.
-        code: Error code of the API, for example ``unclassified_resource`` for a path that no right covers.
+        code: Error code of the API, for example ``unclassified_resource`` for a path that no right
+            covers.
     """
 
     def __init__(self, message: str, *, code: str = "") -> None:

@@ -13,7 +13,8 @@ class Quota(msgspec.Struct, frozen=True):
     Args:
         limit: Requests per minute that all users of the key may send together.
         remaining: Requests that are left now.
-        reset: Unix time in seconds before which no more requests become free; None if the API does not report it.
+        reset: Unix time in seconds before which no more requests become free; None if the API does
+            not report it.
         customer_requests: Estimated requests per minute by other users of the key.
     """
 
@@ -28,7 +29,8 @@ class SyncProgress(msgspec.Struct, frozen=True, gc=False):
 
     Args:
         log_count: Logs read so far.
-        expected_count: Logs to read in all, as far as can be estimated; None if it is not known yet.
+        expected_count: Logs to read in all, as far as can be estimated; None if it is not known
+            yet.
         elapsed: Time since the start, in this process.
         seconds_left: Estimated time left, also by the quota; None if it is not known yet.
         quota_wait: Time until the quota allows the next request; 0 if it does now.
@@ -45,12 +47,14 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Health of a feed; times are Unix times in seconds, durations are in seconds.
 
     Args:
-        outcome: Outcome of the last poll, as in ``late_exporter_polls_total``; None before the first one.
+        outcome: Outcome of the last poll, as in ``late_exporter_polls_total``; None before the
+            first one.
         last_poll: Start of the last poll.
         last_success: Start of the last successful poll.
         lag: Time from creation to recording of the last live log.
         gaps: Number of stretches of the log list still to be read.
-        coverage_start: Time since which every log is recorded; None before the first sync is complete.
+        coverage_start: Time since which every log is recorded; None before the first sync is
+            complete.
         progress: Progress of a first sync or a catch-up; None if the feed is up to date.
     """
 
@@ -188,8 +192,8 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
         failing_accounts: Accounts whose last attempt failed, most consecutive failures first.
         failures: Last failed attempts of each account, newest first.
         status: State of accounts, queue and plan.
-        recent_since: Start of the time of which all recent logs are known, an hour ago or later; None if no publishing
-            logs are read.
+        recent_since: Start of the time of which all recent logs are known, an hour ago or later;
+            None if no publishing logs are read.
     """
 
     name: str

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 _REDACTED = "[redacted]"
 _TOKENS = re.compile(rf"{KEY_PATTERN}|bearer\s+[^\s\"']+", re.IGNORECASE)
-_LEVEL_NAMES = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "error", "CRITICAL": "error"}
+_LEVEL_NAMES = {
+    "DEBUG": "debug",
+    "INFO": "info",
+    "WARNING": "warn",
+    "ERROR": "error",
+    "CRITICAL": "error",
+}
 
 
 def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str] = ()) -> None:  # noqa: A002 - the name of the flag
@@ -27,7 +33,10 @@ def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str
     for secret in secrets:
         SECRETS.add(secret)
     root = logging.getLogger()
-    root.handlers = [_Handler(format), *(handler for handler in root.handlers if not isinstance(handler, _Handler))]
+    root.handlers = [
+        _Handler(format),
+        *(handler for handler in root.handlers if not isinstance(handler, _Handler)),
+    ]
     root.setLevel(level.upper())
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -40,7 +49,9 @@ def get_logger(name: str) -> BoundLogger:
 
     stdlib = structlog.stdlib
     processors = (stdlib.filter_by_level, stdlib.ProcessorFormatter.wrap_for_formatter)
-    logger: BoundLogger = structlog.wrap_logger(logging.getLogger(name), processors, stdlib.BoundLogger)
+    logger: BoundLogger = structlog.wrap_logger(
+        logging.getLogger(name), processors, stdlib.BoundLogger
+    )
     return logger
 
 
@@ -67,7 +78,11 @@ class _Handler(logging.StreamHandler[Any]):
         from structlog.processors import JSONRenderer, LogfmtRenderer, format_exc_info  # noqa: PLC0415 - as in get_logger
         from structlog.stdlib import ProcessorFormatter  # noqa: PLC0415
 
-        render = JSONRenderer(ensure_ascii=False) if format == "json" else LogfmtRenderer(bool_as_flag=False)
+        render = (
+            JSONRenderer(ensure_ascii=False)
+            if format == "json"
+            else LogfmtRenderer(bool_as_flag=False)
+        )
         self.setFormatter(ProcessorFormatter(processors=[format_exc_info, _entry, render, _escape]))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -77,7 +92,9 @@ class _Handler(logging.StreamHandler[Any]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - overrides a method of logging
         """Report a failure without the arguments of the entry, which the inherited method prints."""
         if not isinstance(sys.exc_info()[1], OSError):
-            sys.stderr.write(f'level=error msg="log entry could not be written" logger={escape(record.name)}\n')
+            sys.stderr.write(
+                f'level=error msg="log entry could not be written" logger={escape(record.name)}\n'
+            )
 
 
 def _entry(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -85,13 +102,18 @@ def _entry(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     record = event.pop("_record")
     event.pop("_from_structlog")
     head = {
-        "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "ts": datetime.fromtimestamp(record.created, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z"),
         "level": _LEVEL_NAMES.get(record.levelname, "info"),
         "msg": _clean(event.pop("event")),
         "logger": record.name,
     }
     fields = {key: _clean(value) for key, value in event.items() if key not in head}
-    return {**head, **{re.sub(r'[\s="\\]', "_", escape(key)): value for key, value in fields.items()}}
+    return {
+        **head,
+        **{re.sub(r'[\s="\\]', "_", escape(key)): value for key, value in fields.items()},
+    }
 
 
 def _clean(value: object) -> Any:

@@ -10,9 +10,10 @@ from itertools import takewhile
 KEY_PATTERN = r"(?i:sk[_-](?=[a-z]*[0-9]|[a-z]{20})[0-9a-z]{8,}|zrk[_-][0-9a-z_-]{8,})"
 """Regular expression of an API key, or of the beginning of one.
 
-The API documentation describes unrestricted keys as ``sk_`` and 64 hexadecimal digits, and restricted ones as ``zrk_``
-and an unspecified rest. Words such as ``task_completed`` do not match: they have no digit and fewer letters. Names of
-options are also written with hyphens, so a key among them is as well.
+The API documentation describes unrestricted keys as ``sk_`` and 64 hexadecimal digits, and
+restricted ones as ``zrk_`` and an unspecified rest. Words such as ``task_completed`` do not match:
+they have no digit and fewer letters. Names of options are also written with hyphens, so a key among
+them is as well.
 """
 
 MIN_START = 16
@@ -43,7 +44,9 @@ class Secrets:
             return text
         for spelling in sorted([*found, *(self._short if short else ())], key=len, reverse=True):
             text = text.replace(spelling, mask)
-        while start := max((_common_start(spelling, text) for spelling in found), key=len, default=""):
+        while start := max(
+            (_common_start(spelling, text) for spelling in found), key=len, default=""
+        ):
             text = text.replace(start, mask)
         return text
 
@@ -51,7 +54,9 @@ class Secrets:
         """Return the long spellings that a text may contain, or the beginning of which."""
         by_start = self._by_start
         places = range(len(text) - MIN_START + 1) if by_start else ()
-        starts = {text[at : at + MIN_START] for at in places if text[at : at + MIN_START] in by_start}
+        starts = {
+            text[at : at + MIN_START] for at in places if text[at : at + MIN_START] in by_start
+        }
         return [spelling for start in starts for spelling in by_start[start]]
 
 
@@ -64,17 +69,25 @@ def _spellings(secret: str) -> Iterator[str]:
     if len(bare) < MIN_START:
         return
     yield bare
-    for offset in range(3):  # Base64 encodes three bytes at a time, so that it depends on the length of what is before.
+    for offset in range(
+        3
+    ):  # Base64 encodes three bytes at a time, so that it depends on the length of what is before.
         data = bytes(offset) + bare.encode()
         # Without the characters that also encode a part of what is before or after.
-        text = binascii.b2a_base64(data, newline=False)[(offset * 8 + 5) // 6 : len(data) * 8 // 6].decode()
+        text = binascii.b2a_base64(data, newline=False)[
+            (offset * 8 + 5) // 6 : len(data) * 8 // 6
+        ].decode()
         yield from (text, text.translate({ord("+"): "-", ord("/"): "_"}))
 
 
 def _common_start(secret: str, text: str) -> str:
     """Return the beginning of a secret with which a truncated text ends."""
     at = text.find(secret[:MIN_START])
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(secret, text[at:], strict=False)) if at >= 0 else ()
+    same = (
+        takewhile(lambda pair: pair[0] == pair[1], zip(secret, text[at:], strict=False))
+        if at >= 0
+        else ()
+    )
     return "".join(char for char, _ in same)
 
 

@@ -1,10 +1,10 @@
 """Frozen value types shared by all packages.
 
-Times are integers in milliseconds since the Unix epoch unless documented otherwise. Durations are integers in
-microseconds, so that their sums do not depend on the order in which logs arrive.
+Times are integers in milliseconds since the Unix epoch unless documented otherwise. Durations are
+integers in microseconds, so that their sums do not depend on the order in which logs arrive.
 
-The small types are numerous and cannot be part of a reference cycle, so ``gc=False`` keeps them out of the garbage
-collector.
+The small types are numerous and cannot be part of a reference cycle, so ``gc=False`` keeps them out
+of the garbage collector.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Deviation(msgspec.Struct, frozen=True, gc=False):
 
     Args:
         path: Dotted path, such as ``response.errorCode``.
-        kind: ``unknown``, ``missing``, ``type`` if the JSON type differs, or ``value`` if the value is undocumented.
+        kind: ``unknown``, ``missing``, ``type`` if the JSON type differs, or ``value`` if the value
+            is undocumented.
         type: Actual JSON type; empty if the field is missing.
         sample: Excerpt of the value that is safe to log.
     """
@@ -72,10 +73,12 @@ class LogKind(msgspec.Struct, frozen=True, gc=False):
 
     Args:
         duration: Duration in microseconds; 0 in a kind whose logs have durations of their own.
-        delay: Time from the schedule of a post to the end of its successful attempt, as the duration.
+        delay: Time from the schedule of a post to the end of its successful attempt, as the
+            duration.
         attempt: Attempt number in millionths, because histograms sum integers.
         expires_at: Expiry time of the account's token.
-        rejection_reason: Reason why the row is not a log that can be counted exactly once; None if it is one.
+        rejection_reason: Reason why the row is not a log that can be counted exactly once; None if
+            it is one.
         deviations: Differences from the documented schema.
     """
 
@@ -99,9 +102,11 @@ class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
     """A log as returned by a log list, reduced to the fields that are counted.
 
     Args:
-        key: Identity within the feed; for a row without one, a digest of the row, so that it is rejected once.
+        key: Identity within the feed; for a row without one, a digest of the row, so that it is
+            rejected once.
         created: Creation time; None only if the row is rejected.
-        is_own: Whether this program caused the log, by a request to the API; such a log is left out of every count.
+        is_own: Whether this program caused the log, by a request to the API; such a log is left out
+            of every count.
         profile_id: Profile of the log, if the row names one.
         error: Error message; empty if there is none.
     """
@@ -115,7 +120,9 @@ class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
 
     @property
     def kind(self) -> LogKind:
-        return LogKind(self.status, self.duration and 0, self.delay and 0, *_further_fields_of_kind(self))
+        return LogKind(
+            self.status, self.duration and 0, self.delay and 0, *_further_fields_of_kind(self)
+        )
 
 
 _further_fields_of_kind = attrgetter(*LogKind.__struct_fields__[3:])
@@ -127,11 +134,11 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
     Args:
         total: Number of logs in the whole list; None if not reported.
         has_more: Whether the list continues after this page; None if not reported.
-        without_ids: Identical logs are distinguished by an ordinal, which is only correct if the page contains all logs
-            of that time.
+        without_ids: Identical logs are distinguished by an ordinal, which is only correct if the
+            page contains all logs of that time.
         size: Number of logs that were requested.
-        statuses: Statuses in which its logs were read before, by key; a missing key is a new log. Empty unless a poll
-            has fetched the page.
+        statuses: Statuses in which its logs were read before, by key; a missing key is a new log.
+            Empty unless a poll has fetched the page.
         has_unreadable: Whether rows are left out that the API cannot deliver.
     """
 

@@ -1,7 +1,7 @@
 """Value types of series: their labels, the changes of their values, and the values.
 
-Times are integers in milliseconds since the Unix epoch unless documented otherwise. ``gc=False`` as in
-``late_exporter.model``.
+Times are integers in milliseconds since the Unix epoch unless documented otherwise. ``gc=False`` as
+in ``late_exporter.model``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Exemplar(msgspec.Struct, frozen=True, gc=False):
 class Increment(msgspec.Struct, frozen=True, gc=False):
     """A change of one series.
 
-    Logs of one kind share their increments: ObserveLog, SetByLog and RecordAttempt take a number or a time from each
-    log, and any other increment applies once per log.
+    Logs of one kind share their increments: ObserveLog, SetByLog and RecordAttempt take a number or
+    a time from each log, and any other increment applies once per log.
 
     Args:
         family: Metric family name.

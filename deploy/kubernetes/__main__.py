@@ -11,7 +11,9 @@ from deploy.kubernetes.files import ROOT, render
 def outdated_files() -> list[Path]:
     """Return the files that differ from the generated text, or are missing."""
     files = render()
-    return sorted(path for path in files if not path.exists() or path.read_text("utf-8") != files[path])
+    return sorted(
+        path for path in files if not path.exists() or path.read_text("utf-8") != files[path]
+    )
 
 
 def main() -> None:

@@ -79,7 +79,9 @@ def options_schema() -> dict[str, Any]:
     sections: dict[str, dict[str, Any]] = {}
     for option in OPTIONS:
         if "run" in option.commands and option.name not in MANAGED_OPTIONS and not option.secret:
-            sections.setdefault(option.section, {})[option.key.replace("-", "_")] = _option_schema(option)
+            sections.setdefault(option.section, {})[option.key.replace("-", "_")] = _option_schema(
+                option
+            )
     return {
         "type": "object",
         "additionalProperties": False,
@@ -91,5 +93,11 @@ def options_schema() -> dict[str, Any]:
 
 
 def _option_schema(option: Option) -> dict[str, Any]:
-    kinds = ["string", "number", "boolean", *(["array"] * option.many), *(["object"] * option.is_mapping)]
+    kinds = [
+        "string",
+        "number",
+        "boolean",
+        *(["array"] * option.many),
+        *(["object"] * option.is_mapping),
+    ]
     return {"description": option.help, "type": kinds}

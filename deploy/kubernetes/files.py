@@ -54,7 +54,9 @@ def render() -> Mapping[Path, str]:
     """Return the text of every generated file by path."""
     return {
         COMPONENTS / "prometheus-rule/prometheusrule.yaml": _join_documents(_prometheus_rules()),
-        COMPONENTS / "grafana-operator/grafanadashboards.yaml": _join_documents(_grafana_dashboards()),
+        COMPONENTS / "grafana-operator/grafanadashboards.yaml": _join_documents(
+            _grafana_dashboards()
+        ),
         CHART / "values.schema.json": _values_schema(),
         CHART / "README.md": _chart_readme(),
     }
@@ -72,7 +74,9 @@ def _prometheus_rules() -> Iterator[str]:
 
 def _grafana_dashboards() -> Iterator[str]:
     for path in DASHBOARDS:
-        yield DASHBOARD_TEMPLATE.format(name=f"late-dashboard-{path.stem.removeprefix('late-')}", key=path.name)
+        yield DASHBOARD_TEMPLATE.format(
+            name=f"late-dashboard-{path.stem.removeprefix('late-')}", key=path.name
+        )
 
 
 def _values_schema() -> str:

@@ -37,13 +37,19 @@ REFINEMENTS: Mapping[str, Schema] = {
                 "key": FILE_NAME,
                 "apiBaseUrl": {"type": "string", "pattern": "^https?://"},
                 "profileId": {"type": "string", "minLength": 1},
-                "labels": {"type": "object", "additionalProperties": {"type": "string", "minLength": 1}},
+                "labels": {
+                    "type": "object",
+                    "additionalProperties": {"type": "string", "minLength": 1},
+                },
             },
             "required": ["name", "key"],
         },
     },
     "extraArgs": {"type": ["array", "object", "null"], "items": STRING},
-    "extraEnv": {"type": ["array", "object", "null"], "items": {"type": "object", "required": ["name"]}},
+    "extraEnv": {
+        "type": ["array", "object", "null"],
+        "items": {"type": "object", "required": ["name"]},
+    },
     "extraEnvFrom": {"type": "array", "items": {"type": ["object", "string"]}},
     "extraContainers": {"type": ["array", "string"], "items": {"type": "object"}},
     "initContainers": {"type": ["array", "string"], "items": {"type": "object"}},
@@ -92,8 +98,14 @@ REFINEMENTS: Mapping[str, Schema] = {
 """Schemas of values that the default in values.yaml does not describe."""
 
 UNUSED_VALUES: Mapping[str, tuple[Schema, str]] = {
-    "enabled": ({"type": "boolean"}, "no effect: for the `condition` of a chart that depends on this one"),
-    "apiKey.value": ({"type": "string"}, "must be empty: values are stored with the release, so keys are in a Secret"),
+    "enabled": (
+        {"type": "boolean"},
+        "no effect: for the `condition` of a chart that depends on this one",
+    ),
+    "apiKey.value": (
+        {"type": "string"},
+        "must be empty: values are stored with the release, so keys are in a Secret",
+    ),
     "ingress": ({"type": "object"}, "must not be enabled: metrics are not public"),
 }
 """Schemas of values that templates reject with a reason, or that another chart needs."""

@@ -57,7 +57,9 @@ def without_menu_placement(value: Any) -> Any:
 def outdated_files(files: Mapping[str, str]) -> list[str]:
     """Return the names of the files that differ, are missing, or are left over."""
     existing = {file.name: file.read_text("utf-8") for file in FOLDER.glob("*.json")}
-    return sorted(name for name in files.keys() | existing.keys() if files.get(name) != existing.get(name))
+    return sorted(
+        name for name in files.keys() | existing.keys() if files.get(name) != existing.get(name)
+    )
 
 
 def main() -> None:
@@ -65,7 +67,9 @@ def main() -> None:
     files = {f"{page.uid}.json": render(page) for page in DASHBOARDS}
     if "--check" in sys.argv[1:]:
         if names := outdated_files(files):
-            sys.exit(f"outdated in grafana/dashboards: {', '.join(names)}; run python -m grafana.source")
+            sys.exit(
+                f"outdated in grafana/dashboards: {', '.join(names)}; run python -m grafana.source"
+            )
         return
     for name in outdated_files(files):
         if name in files:

@@ -52,7 +52,9 @@ def _health() -> str:
 
 def _log_increase(window: str, status: str) -> str:
     logs_total = selector("late_account_logs_total", status=status, **ACCOUNT_MATCHER)
-    return with_username(f"sum by (job, instance, {', '.join(ACCOUNT)}) (increase({logs_total}[{window}]))")
+    return with_username(
+        f"sum by (job, instance, {', '.join(ACCOUNT)}) (increase({logs_total}[{window}]))"
+    )
 
 
 STATUS_ROW = PanelRow(
@@ -131,7 +133,9 @@ STATUS_ROW = PanelRow(
             no_value=("Unknown", MUTED),
         ),
         panels.stat_panel(
-            PanelFrame(105, "Connect failures", "Connection failures logged in the last 24 hours.", 3, 4),
+            PanelFrame(
+                105, "Connect failures", "Connection failures logged in the last 24 hours.", 3, 4
+            ),
             or_zero(increase(FAILURES, "24h")),
             decimals=0,
         ),
@@ -150,7 +154,9 @@ STATUS_ROW = PanelRow(
     ),
 )
 
-RENEWED = f"changes({selector('late_account_token_expiry_timestamp_seconds', **ACCOUNT_MATCHER)}[1d]) > 0"
+RENEWED = (
+    f"changes({selector('late_account_token_expiry_timestamp_seconds', **ACCOUNT_MATCHER)}[1d]) > 0"
+)
 EXPIRING = f"({TOKEN_EXPIRY} - time() < {thresholds.TOKEN_LEFT_WARNING_SECONDS} unless {RENEWED})"
 
 ATTENTION_ROW = PanelRow(
@@ -182,7 +188,12 @@ ATTENTION_ROW = PanelRow(
                 mappings=mappings.CONNECTED_MAPPINGS,
                 width=130,
             ),
-            Column(title="Can post", expr=f"{with_username(CAN_POST)} == 0", mappings=mappings.YES_MAPPINGS, width=100),
+            Column(
+                title="Can post",
+                expr=f"{with_username(CAN_POST)} == 0",
+                mappings=mappings.YES_MAPPINGS,
+                width=100,
+            ),
             Column(
                 title="Failures in a row",
                 expr=f"{with_username(CONSECUTIVE_FAILURES)} >= {thresholds.CONSECUTIVE_FAILURES}",
@@ -230,11 +241,24 @@ HEALTH_ROW = PanelRow(
             Column(title="Platform", label="platform", width=130),
             Column(title="Workspace", label="workspace", width=120),
             Column(title="Health", expr=_health(), mappings=mappings.HEALTH_MAPPINGS, width=110),
-            Column(title="Can post", expr=with_username(CAN_POST), mappings=mappings.YES_MAPPINGS, width=100),
             Column(
-                title="Reconnect", expr=with_username(NEEDS_RECONNECT), mappings=mappings.RECONNECT_MAPPINGS, width=110
+                title="Can post",
+                expr=with_username(CAN_POST),
+                mappings=mappings.YES_MAPPINGS,
+                width=100,
             ),
-            Column(title="Connected", expr=with_username(CONNECTED), mappings=mappings.CONNECTED_MAPPINGS, width=130),
+            Column(
+                title="Reconnect",
+                expr=with_username(NEEDS_RECONNECT),
+                mappings=mappings.RECONNECT_MAPPINGS,
+                width=110,
+            ),
+            Column(
+                title="Connected",
+                expr=with_username(CONNECTED),
+                mappings=mappings.CONNECTED_MAPPINGS,
+                width=130,
+            ),
             Column(
                 title="Cooldown left",
                 expr=f"{with_username(COOLDOWN)} - time() > 0",
@@ -291,8 +315,12 @@ TABLE_ROW = PanelRow(
                 empty_text="none seen",
                 width=140,
             ),
-            Column(title="Succeeded, 24 h", expr=_log_increase("24h", "success"), decimals=0, width=140),
-            Column(title="Failed, 24 h", expr=_log_increase("24h", "failed"), decimals=0, width=120),
+            Column(
+                title="Succeeded, 24 h", expr=_log_increase("24h", "success"), decimals=0, width=140
+            ),
+            Column(
+                title="Failed, 24 h", expr=_log_increase("24h", "failed"), decimals=0, width=120
+            ),
             Column(title="Account id", label="account_id", width=230),
             sort="Consecutive failures",
             no_value="No accounts",
@@ -349,7 +377,13 @@ CONNECTIONS_ROW = PanelRow(
     "Connections",
     (
         panels.bar_chart(
-            PanelFrame(401, "Connection events", "Connection logs per bar, by event. Not filtered by account.", 8, 8),
+            PanelFrame(
+                401,
+                "Connection events",
+                "Connection logs per bar, by event. Not filtered by account.",
+                8,
+                8,
+            ),
             Query(f"{increase(EVENTS_TOTAL, '$__interval', 'event')} > 0", "{{event}}"),
             unit="short",
             interval=BAR_INTERVAL,

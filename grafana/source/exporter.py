@@ -72,7 +72,9 @@ STATUS_ROW = PanelRow(
     "Current status",
     (
         panels.stat_panel(
-            PanelFrame(101, "Scrape", "Whether Prometheus can scrape every selected exporter.", 3, 4),
+            PanelFrame(
+                101, "Scrape", "Whether Prometheus can scrape every selected exporter.", 3, 4
+            ),
             f"min({process_metric('up')})",
             steps=thresholds.UP,
             mappings=mappings.UP_MAPPINGS,
@@ -87,7 +89,13 @@ STATUS_ROW = PanelRow(
             no_value=("Never polled", BAD),
         ),
         panels.stat_panel(
-            PanelFrame(103, "Data age", "Time since the last successful poll of the most outdated feed.", 3, 4),
+            PanelFrame(
+                103,
+                "Data age",
+                "Time since the last successful poll of the most outdated feed.",
+                3,
+                4,
+            ),
             age(f"min({LAST_POLL})"),
             unit="s",
             decimals=0,
@@ -96,13 +104,23 @@ STATUS_ROW = PanelRow(
             link=dashboard_url(OVERVIEW),
         ),
         panels.stat_panel(
-            PanelFrame(104, "Failed polls, 1 h", "Polls in the last hour with an outcome other than success.", 3, 4),
+            PanelFrame(
+                104,
+                "Failed polls, 1 h",
+                "Polls in the last hour with an outcome other than success.",
+                3,
+                4,
+            ),
             increase(selector("late_exporter_polls_total", outcome="!success"), "1h"),
             decimals=0,
         ),
         panels.stat_panel(
             PanelFrame(
-                105, "API quota left", "Share of the requests per minute left for the API key with the least.", 3, 4
+                105,
+                "API quota left",
+                "Share of the requests per minute left for the API key with the least.",
+                3,
+                4,
             ),
             f"min({QUOTA_REMAINING} / {QUOTA_LIMIT})",
             unit="percentunit",
@@ -180,13 +198,18 @@ POLL_DETAIL_ROW = PanelRow(
                 12,
                 8,
             ),
-            Query(per_minute_nonzero(selector("late_exporter_polls_total"), "outcome"), "{{outcome}}"),
+            Query(
+                per_minute_nonzero(selector("late_exporter_polls_total"), "outcome"), "{{outcome}}"
+            ),
             unit=PER_MINUTE,
             colors=OUTCOMES,
         ),
         panels.line_chart(
             PanelFrame(204, "Poll duration", "Duration of the last poll of each feed.", 12, 8),
-            Query(f"max by (workspace, feed) ({selector('late_exporter_last_poll_duration_seconds')})", FEED_LEGEND),
+            Query(
+                f"max by (workspace, feed) ({selector('late_exporter_last_poll_duration_seconds')})",
+                FEED_LEGEND,
+            ),
             unit="s",
             colors=FEEDS,
         ),
@@ -205,7 +228,13 @@ POLL_DETAIL_ROW = PanelRow(
             colors=FEED_QUANTILES,
         ),
         panels.heatmap_panel(
-            PanelFrame(206, "Log lag distribution", "Number of logs by time from creation until counted.", 12, 8),
+            PanelFrame(
+                206,
+                "Log lag distribution",
+                "Number of logs by time from creation until counted.",
+                12,
+                8,
+            ),
             Query(increase(selector(f"{LAG}_bucket"), "$__interval", "le"), "{{le}}"),
             unit="s",
         ),
@@ -237,7 +266,10 @@ API_ROW = PanelRow(
                 8,
                 8,
             ),
-            *(Query(quantile(number, REQUEST_DURATION, "10m"), f"p{100 * number:g}") for number in (0.5, 0.95, 0.99)),
+            *(
+                Query(quantile(number, REQUEST_DURATION, "10m"), f"p{100 * number:g}")
+                for number in (0.5, 0.95, 0.99)
+            ),
             unit="s",
             colors=QUANTILES,
         ),
@@ -251,10 +283,17 @@ API_ROW = PanelRow(
                 8,
             ),
             Query(f"min by (workspace) ({QUOTA_REMAINING} / {QUOTA_LIMIT})", "{{workspace}}: left"),
-            Query(f"max by (workspace) ({CUSTOMER_REQUESTS} / {QUOTA_LIMIT})", "{{workspace}}: other users"),
+            Query(
+                f"max by (workspace) ({CUSTOMER_REQUESTS} / {QUOTA_LIMIT})",
+                "{{workspace}}: other users",
+            ),
             Query(sum_by(rate(THROTTLED_SECONDS), "workspace"), "{{workspace}}: throttled"),
             unit="percentunit",
-            colors={"/: left$/": "#3B82F6", "/: other users$/": "#94A3B8", "/: throttled$/": "#EC4899"},
+            colors={
+                "/: left$/": "#3B82F6",
+                "/: other users$/": "#94A3B8",
+                "/: throttled$/": "#EC4899",
+            },
             threshold_lines=((None, "transparent"), (thresholds.QUOTA_LEFT_WARNING, WARNING)),
             axis=panels.Axis(hard_max=1),
         ),
@@ -358,7 +397,9 @@ EXACTNESS_ROW = PanelRow(
             steps=thresholds.WARNING_ABOVE_ZERO,
         ),
         panels.stat_panel(
-            PanelFrame(404, "Stored logs", "Logs whose ids are stored so that none is counted twice.", 4, 4),
+            PanelFrame(
+                404, "Stored logs", "Logs whose ids are stored so that none is counted twice.", 4, 4
+            ),
             sum_by(selector("late_exporter_state_logs")),
         ),
         panels.stat_panel(
@@ -534,7 +575,11 @@ AUDIT_ROW = PanelRow(
         ),
         panels.stat_panel(
             PanelFrame(
-                453, "Oldest audit", "Time since the last completed audit, of the feed that has waited longest.", 4, 5
+                453,
+                "Oldest audit",
+                "Time since the last completed audit, of the feed that has waited longest.",
+                4,
+                5,
             ),
             age(f"min({LAST_AUDIT})"),
             unit="s",
@@ -664,10 +709,16 @@ API_REQUESTS_ROW = PanelRow(
         ),
         panels.line_chart(
             PanelFrame(
-                493, "Request duration, p95", "95 % of the requests in the preceding ten minutes took no longer.", 8, 8
+                493,
+                "Request duration, p95",
+                "95 % of the requests in the preceding ten minutes took no longer.",
+                8,
+                8,
             ),
             Query(
-                quantile(0.95, "late_activity_duration_seconds", "10m", "workspace", type="api_request"),
+                quantile(
+                    0.95, "late_activity_duration_seconds", "10m", "workspace", type="api_request"
+                ),
                 "{{workspace}}",
             ),
             unit="s",
@@ -683,7 +734,10 @@ PROCESS_ROW = PanelRow(
     (
         panels.line_chart(
             PanelFrame(501, "CPU", "CPU usage as a share of one core.", 5, 7),
-            Query(restrict_to_exporters(f"rate(process_cpu_seconds_total{{{TARGET}}}[{RATE}])"), "{{instance}}"),
+            Query(
+                restrict_to_exporters(f"rate(process_cpu_seconds_total{{{TARGET}}}[{RATE}])"),
+                "{{instance}}",
+            ),
             unit="percentunit",
         ),
         panels.line_chart(
@@ -692,8 +746,15 @@ PROCESS_ROW = PanelRow(
             unit="bytes",
         ),
         panels.line_chart(
-            PanelFrame(503, "File descriptors", "Open file descriptors as a share of the limit.", 5, 7),
-            Query(restrict_to_exporters(f"process_open_fds{{{TARGET}}} / process_max_fds{{{TARGET}}}"), "{{instance}}"),
+            PanelFrame(
+                503, "File descriptors", "Open file descriptors as a share of the limit.", 5, 7
+            ),
+            Query(
+                restrict_to_exporters(
+                    f"process_open_fds{{{TARGET}}} / process_max_fds{{{TARGET}}}"
+                ),
+                "{{instance}}",
+            ),
             unit="percentunit",
         ),
         panels.line_chart(
@@ -715,7 +776,9 @@ PROCESS_ROW = PanelRow(
             mappings=mappings.RELOAD_MAPPINGS,
         ),
         panels.stat_panel(
-            PanelFrame(506, "Configuration age", "Time since the configuration was last loaded.", 4, 3),
+            PanelFrame(
+                506, "Configuration age", "Time since the configuration was last loaded.", 4, 3
+            ),
             age(f"max({selector('late_exporter_config_last_reload_success_timestamp_seconds')})"),
             unit="s",
             decimals=1,

@@ -23,7 +23,12 @@ __all__ = [
     "dashboard_url",
 ]
 
-OVERVIEW, PLATFORM, ACCOUNTS, EXPORTER = "late-overview", "late-platform", "late-accounts", "late-exporter"
+OVERVIEW, PLATFORM, ACCOUNTS, EXPORTER = (
+    "late-overview",
+    "late-platform",
+    "late-accounts",
+    "late-exporter",
+)
 """Dashboard uids; links depend on them."""
 
 TAG = "late-exporter"
@@ -51,9 +56,11 @@ class DashboardSpec:
         title: Title in Grafana.
         description: Question that the dashboard answers.
         rows: Panels in display order.
-        show_platform_variable: Whether the platform variable is visible; a hidden one keeps its value for links.
+        show_platform_variable: Whether the platform variable is visible; a hidden one keeps its
+            value for links.
         has_account_variable: Whether accounts can be selected.
-        has_logs: Whether there are panels with lines from Loki, so that its data source can be selected.
+        has_logs: Whether there are panels with lines from Loki, so that its data source can be
+            selected.
     """
 
     uid: str
@@ -67,8 +74,16 @@ class DashboardSpec:
 
 def build_dashboard(page: DashboardSpec) -> dashboard.Dashboard:
     """Build the SDK dashboard from a definition."""
-    builder = builders.Dashboard(page.title).uid(page.uid).description(page.description).tags([TAG]).readonly()
-    builder.time("now-6h", "now").refresh("1m").timezone("browser").tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
+    builder = (
+        builders.Dashboard(page.title)
+        .uid(page.uid)
+        .description(page.description)
+        .tags([TAG])
+        .readonly()
+    )
+    builder.time("now-6h", "now").refresh("1m").timezone("browser").tooltip(
+        dashboard.DashboardCursorSync.CROSSHAIR
+    )
     for variable in _template_variables(page):
         builder.with_variable(variable)
     builder.link(
@@ -101,25 +116,42 @@ def dashboard_url(uid: str, **variables: str) -> str:
         uid: Dashboard to open.
         variables: Values to set, by variable name.
     """
-    inherited = [f"${{{name}:queryparam}}" for name in ("datasource", "job", "instance", "workspace", "platform")]
+    inherited = [
+        f"${{{name}:queryparam}}"
+        for name in ("datasource", "job", "instance", "workspace", "platform")
+    ]
     inherited = [name for name in inherited if name[2:].partition(":")[0] not in variables]
     overridden = [f"var-{name}={value}" for name, value in variables.items()]
     return f"/d/{uid}?{'&'.join([*inherited, *overridden, '${__url_time_range}'])}"
 
 
-def _template_variables(page: DashboardSpec) -> Iterator[builders.DatasourceVariable | builders.QueryVariable]:
+def _template_variables(
+    page: DashboardSpec,
+) -> Iterator[builders.DatasourceVariable | builders.QueryVariable]:
     workspace = f'{WORKSPACE_TARGET}, workspace=~"$workspace"'
     families = "late_publishing_logs_total|late_connection_events_total"
     yield builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
-    yield _query_variable("job", "Job", 'label_values({__name__=~"late_exporter_build_info|late_up"}, job)')
-    yield _query_variable("instance", "Instance", 'label_values(late_exporter_build_info{job=~"$job"}, instance)')
-    yield _query_variable("workspace", "Workspace", f"label_values(late_up{{{WORKSPACE_TARGET}}}, workspace)")
+    yield _query_variable(
+        "job", "Job", 'label_values({__name__=~"late_exporter_build_info|late_up"}, job)'
+    )
+    yield _query_variable(
+        "instance", "Instance", 'label_values(late_exporter_build_info{job=~"$job"}, instance)'
+    )
+    yield _query_variable(
+        "workspace", "Workspace", f"label_values(late_up{{{WORKSPACE_TARGET}}}, workspace)"
+    )
     platform = _query_variable(
         "platform", "Platform", f'label_values({{__name__=~"{families}", {workspace}}}, platform)'
     )
-    yield platform if page.show_platform_variable else platform.hide(dashboard.VariableHide.HIDE_VARIABLE)
+    yield (
+        platform
+        if page.show_platform_variable
+        else platform.hide(dashboard.VariableHide.HIDE_VARIABLE)
+    )
     if page.has_account_variable:
-        account = _query_variable("account_id", "Account", f"query_result({selector('late_account_info')})")
+        account = _query_variable(
+            "account_id", "Account", f"query_result({selector('late_account_info')})"
+        )
         yield account.regex('/account_id="(?<value>[^"]+)".*username="(?<text>[^"]+)"/')
     if page.has_logs:
         yield builders.DatasourceVariable("loki").label("Loki").type("loki")
@@ -127,14 +159,22 @@ def _template_variables(page: DashboardSpec) -> Iterator[builders.DatasourceVari
 
 def _query_variable(name: str, label: str, query: str) -> builders.QueryVariable:
     all_option = dashboard.VariableOption(selected=True, text="All", value="$__all")
-    variable = builders.QueryVariable(name).label(label).datasource(DATASOURCE).query(query).current(all_option)
+    variable = (
+        builders.QueryVariable(name)
+        .label(label)
+        .datasource(DATASOURCE)
+        .query(query)
+        .current(all_option)
+    )
     variable.multi(multi=True).include_all(include_all=True).all_value(".+")
     return variable.refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(
         dashboard.VariableSort.ALPHABETICAL_ASC
     )
 
 
-def _alert_annotation(name: str, severity: str, color: str, *, enabled: bool = True) -> dashboard.AnnotationQuery:
+def _alert_annotation(
+    name: str, severity: str, color: str, *, enabled: bool = True
+) -> dashboard.AnnotationQuery:
     """Return an annotation query with one region per alert instead of one per account."""
     return dashboard.AnnotationQuery(
         name=name,
@@ -193,6 +233,8 @@ def _place_in_row(row_panels: Sequence[dashboard.Panel], top: int) -> int:
         place = panel.grid_pos
         if place is None:
             raise ValueError(f"{panel.title} has no size")
-        place.y, place.x = min((max(column_heights[x : x + place.w]), x) for x in range(COLUMNS - place.w + 1))
+        place.y, place.x = min(
+            (max(column_heights[x : x + place.w]), x) for x in range(COLUMNS - place.w + 1)
+        )
         column_heights[place.x : place.x + place.w] = [place.y + place.h] * place.w
     return max(column_heights)

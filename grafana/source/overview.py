@@ -6,7 +6,15 @@ from grafana_foundation_sdk.models.common import BigValueTextMode
 
 from grafana.source import mappings, panels, thresholds
 from grafana.source.failed_posts import FAILED_POSTS_ROW
-from grafana.source.layout import ACCOUNTS, EXPORTER, OVERVIEW, PLATFORM, DashboardSpec, PanelRow, dashboard_url
+from grafana.source.layout import (
+    ACCOUNTS,
+    EXPORTER,
+    OVERVIEW,
+    PLATFORM,
+    DashboardSpec,
+    PanelRow,
+    dashboard_url,
+)
 from grafana.source.palette import BAD, CATEGORIES, GOOD, MUTED, PLATFORMS, POSTS, STATUSES, WARNING
 from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
@@ -35,7 +43,9 @@ __all__ = ["DASHBOARD"]
 OBJECTIVE = f"{100 * thresholds.SUCCESS_OBJECTIVE:g} %"
 DURATION = "late_publishing_duration_seconds"
 FINAL_ATTEMPTS = {"action": "~publish|retry", "status": "~success|failed"}
-PLATFORM_LINK_OF_SERIES = dashboard_url(PLATFORM, platform="${__field.labels.platform:percentencode}")
+PLATFORM_LINK_OF_SERIES = dashboard_url(
+    PLATFORM, platform="${__field.labels.platform:percentencode}"
+)
 PLATFORM_LINK = dashboard_url(PLATFORM, platform="${__data.fields.platform:percentencode}")
 CONSECUTIVE_FAILURES = selector("late_account_consecutive_failures")
 OLDEST_SCHEDULED = selector("late_posts_oldest_scheduled_timestamp_seconds")
@@ -62,7 +72,10 @@ STATUS_ROW = PanelRow(
             ),
             Query(_firing_count("critical"), "critical"),
             Query(_firing_count("warning"), "warning"),
-            steps_by_name={"critical": thresholds.BAD_ABOVE_ZERO, "warning": thresholds.WARNING_ABOVE_ZERO},
+            steps_by_name={
+                "critical": thresholds.BAD_ABOVE_ZERO,
+                "warning": thresholds.WARNING_ABOVE_ZERO,
+            },
             steps=thresholds.WARNING_ABOVE_ZERO,
             text_mode=BigValueTextMode.VALUE_AND_NAME,
             no_value=("No rules", WARNING),
@@ -145,7 +158,11 @@ STATUS_ROW = PanelRow(
         ),
         panels.stat_panel(
             PanelFrame(
-                108, "API quota left", "Share of the requests per minute left for the API key with the least.", 3, 4
+                108,
+                "API quota left",
+                "Share of the requests per minute left for the API key with the least.",
+                3,
+                4,
             ),
             f"min({selector('late_exporter_api_quota_remaining')} / {selector('late_exporter_api_quota_limit')})",
             unit="percentunit",
@@ -341,7 +358,9 @@ TIMELINE_ROW = PanelRow(
                 13,
                 10,
             ),
-            Column(title="Alert", label="alertname", link=RUNBOOK_LINK, link_title="Open the runbook"),
+            Column(
+                title="Alert", label="alertname", link=RUNBOOK_LINK, link_title="Open the runbook"
+            ),
             Column(title="Severity", label="severity", width=80),
             Column(title="Workspace", label="workspace", width=115),
             Column(title="Platform", label="platform", width=110),
@@ -443,7 +462,9 @@ RED_METHOD_ROW = PanelRow(
                 11,
             ),
             Query(
-                increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), "$__interval", "le"), "{{le}}", exemplar=True
+                increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), "$__interval", "le"),
+                "{{le}}",
+                exemplar=True,
             ),
             unit="s",
         ),
@@ -456,7 +477,9 @@ RED_METHOD_ROW = PanelRow(
                 24,
                 8,
             ),
-            Query(quantile(0.95, "late_publishing_delay_seconds", "1h", "platform"), "{{platform}}"),
+            Query(
+                quantile(0.95, "late_publishing_delay_seconds", "1h", "platform"), "{{platform}}"
+            ),
             unit="s",
             colors=PLATFORMS,
             axis=panels.LOGARITHMIC_AXIS,
@@ -479,7 +502,10 @@ FAILURE_ROW = PanelRow(
                 8,
                 8,
             ),
-            Query(per_minute_nonzero(selector("late_publishing_failures_total"), "category"), "{{category}}"),
+            Query(
+                per_minute_nonzero(selector("late_publishing_failures_total"), "category"),
+                "{{category}}",
+            ),
             unit=PER_MINUTE,
             colors=CATEGORIES,
             no_value="No failures",
@@ -487,7 +513,9 @@ FAILURE_ROW = PanelRow(
         panels.bar_chart(
             PanelFrame(403, "Retries", "Finished retries per minute by status.", 8, 8),
             Query(
-                per_minute_nonzero(selector("late_publishing_retries_total", status="~success|failed"), "status"),
+                per_minute_nonzero(
+                    selector("late_publishing_retries_total", status="~success|failed"), "status"
+                ),
                 "{{status}}",
             ),
             unit=PER_MINUTE,
@@ -495,8 +523,17 @@ FAILURE_ROW = PanelRow(
             no_value="No retries",
         ),
         panels.bar_chart(
-            PanelFrame(404, "Rate-limit pauses", "Pauses per minute caused by the rate limit of a platform.", 8, 8),
-            Query(per_minute_nonzero(selector("late_publishing_rate_limit_pauses_total"), "platform"), "{{platform}}"),
+            PanelFrame(
+                404,
+                "Rate-limit pauses",
+                "Pauses per minute caused by the rate limit of a platform.",
+                8,
+                8,
+            ),
+            Query(
+                per_minute_nonzero(selector("late_publishing_rate_limit_pauses_total"), "platform"),
+                "{{platform}}",
+            ),
             unit=PER_MINUTE,
             colors=PLATFORMS,
             no_value="No pauses",
@@ -509,7 +546,13 @@ TABLE_ROW = PanelRow(
     "Platform details",
     (
         panels.table_panel(
-            PanelFrame(501, "Platforms", "Current values by platform. Click a platform for details.", 24, 15),
+            PanelFrame(
+                501,
+                "Platforms",
+                "Current values by platform. Click a platform for details.",
+                24,
+                15,
+            ),
             Column(title="Platform", label="platform", link=PLATFORM_LINK),
             Column(title="Attempts, 24 h", expr=increase(ATTEMPTS, "24h", "platform"), decimals=0),
             Column(
@@ -526,7 +569,9 @@ TABLE_ROW = PanelRow(
                 decimals=1,
                 steps=thresholds.PLATFORM_SUCCESS,
             ),
-            Column(title="Failed, 1 h", expr=increase(FAILED_ATTEMPTS, "1h", "platform"), decimals=0),
+            Column(
+                title="Failed, 1 h", expr=increase(FAILED_ATTEMPTS, "1h", "platform"), decimals=0
+            ),
             Column(
                 title="p95, 1 h",
                 expr=quantile(0.95, DURATION, "1h", "platform", **FINAL_ATTEMPTS),
@@ -535,13 +580,21 @@ TABLE_ROW = PanelRow(
             ),
             Column(
                 title="Pauses, 1 h",
-                expr=increase(selector("late_publishing_rate_limit_pauses_total"), "1h", "platform"),
+                expr=increase(
+                    selector("late_publishing_rate_limit_pauses_total"), "1h", "platform"
+                ),
                 decimals=0,
             ),
-            Column(title="Pending", expr=f"sum by (platform) ({selector('late_publishing_pending_logs')})", decimals=0),
+            Column(
+                title="Pending",
+                expr=f"sum by (platform) ({selector('late_publishing_pending_logs')})",
+                decimals=0,
+            ),
             Column(
                 title="Oldest pending",
-                expr=age(f"min by (platform) ({selector('late_publishing_oldest_pending_timestamp_seconds')})"),
+                expr=age(
+                    f"min by (platform) ({selector('late_publishing_oldest_pending_timestamp_seconds')})"
+                ),
                 unit="s",
                 decimals=0,
                 steps=thresholds.PENDING_AGE,
@@ -564,6 +617,14 @@ DASHBOARD = DashboardSpec(
     uid=OVERVIEW,
     title="Late / Overview",
     description="Whether publishing through Zernio works, and if not, since when, where and why.",
-    rows=(STATUS_ROW, TIMELINE_ROW, WORKSPACE_ROW, RED_METHOD_ROW, FAILURE_ROW, TABLE_ROW, FAILED_POSTS_ROW),
+    rows=(
+        STATUS_ROW,
+        TIMELINE_ROW,
+        WORKSPACE_ROW,
+        RED_METHOD_ROW,
+        FAILURE_ROW,
+        TABLE_ROW,
+        FAILED_POSTS_ROW,
+    ),
     has_logs=True,
 )

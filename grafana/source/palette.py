@@ -31,8 +31,9 @@ GOOD, NOTICE, WARNING, BAD, MUTED = "#2E7D32", "#FADE2A", "#FFA940", "#C62828", 
 STATUS_COLORS = (GOOD, NOTICE, WARNING, BAD, MUTED)
 """Colors of a status, and of an unknown one; nothing else on a dashboard is green or red.
 
-They are backgrounds. Grafana writes black on a color that is brighter than 180, else white, and on each of these the
-contrast of that text is at least 4.5:1. Its own green and orange are below that brightness, but too bright for white.
+They are backgrounds. Grafana writes black on a color that is brighter than 180, else white, and on
+each of these the contrast of that text is at least 4.5:1. Its own green and orange are below that
+brightness, but too bright for white.
 """
 
 NEUTRAL, TEXT = "blue", "text"
@@ -45,7 +46,11 @@ STATUSES: Mapping[str, str] = {
     "skipped": MUTED,
     "unknown": "purple",
 }
-POSTS: Mapping[str, str] = {"scheduled": "#3B82F6", "publishing": "#A78BFA", "pending_approval": "#F59E0B"}
+POSTS: Mapping[str, str] = {
+    "scheduled": "#3B82F6",
+    "publishing": "#A78BFA",
+    "pending_approval": "#F59E0B",
+}
 ACTIONS: Mapping[str, str] = {
     "publish": "#3B82F6",
     "retry": "#F59E0B",

@@ -199,7 +199,8 @@ def stat_panel(
         steps_by_name: Threshold colors by legend.
         mappings: Texts shown instead of values.
         text_mode: Whether to show the value, the name, or both.
-        no_value: Text and color without data; the color of the lowest step would look like a status.
+        no_value: Text and color without data; the color of the lowest step would look like a
+            status.
         link: URL opened by a click.
     """
     queries = [value if isinstance(value, Query) else Query(value) for value in values]
@@ -207,18 +208,23 @@ def stat_panel(
     if steps == NEUTRAL_STEPS:
         color_mode, no_value = common.BigValueColorMode.VALUE, (no_value[0], TEXT)
     panel = _configure_panel(stat.Panel(), frame, *queries, instant=True)
-    panel.unit(unit).no_value(no_value[0]).mappings([*_sdk_mappings(mappings), _null_mapping(*no_value)])
+    panel.unit(unit).no_value(no_value[0]).mappings(
+        [*_sdk_mappings(mappings), _null_mapping(*no_value)]
+    )
     panel.thresholds(_thresholds_config(steps)).color_scheme(_threshold_colors())
     panel.color_mode(color_mode).graph_mode(common.BigValueGraphMode.NONE).justify_mode(
         common.BigValueJustifyMode.CENTER
     )
-    panel.text_mode(text_mode).text(parts.VizTextDisplayOptions().value_size(VALUE_SIZE).title_size(NAME_SIZE))
+    panel.text_mode(text_mode).text(
+        parts.VizTextDisplayOptions().value_size(VALUE_SIZE).title_size(NAME_SIZE)
+    )
     panel.reduce_options(parts.ReduceDataOptions().calcs(["lastNotNull"]))
     if decimals is not None:
         panel.decimals(decimals)
     for name, name_steps in (steps_by_name or {}).items():
         panel.override_by_name(
-            name, [dashboard.DynamicConfigValue("thresholds", _thresholds_config(name_steps).build())]
+            name,
+            [dashboard.DynamicConfigValue("thresholds", _thresholds_config(name_steps).build())],
         )
     if link:
         panel.data_links([_data_link("Open", link)])
@@ -256,7 +262,9 @@ def line_chart(
     panel = _timeseries_panel(frame, queries, unit, colors, calcs, no_value)
     panel.line_width(1).fill_opacity(50 if stacked else 0)
     if axis.logarithmic:
-        panel.scale_distribution(parts.ScaleDistributionConfig().type(common.ScaleDistribution.LOG).log(10))
+        panel.scale_distribution(
+            parts.ScaleDistributionConfig().type(common.ScaleDistribution.LOG).log(10)
+        )
     else:
         panel.axis_soft_min(axis.soft_min)
     if stacked:
@@ -297,11 +305,19 @@ def heatmap_panel(frame: PanelFrame, query: Query, *, unit: str) -> dashboard.Pa
     color = heatmap.HeatmapColorOptions()
     color.mode(heatmaps.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64).reverse(reverse=False)
     color.scale(heatmaps.HeatmapColorScale.EXPONENTIAL).exponent(0.5).fill("dark-orange")
-    panel = _configure_panel(heatmap.Panel(), frame, query, layout=PromQueryFormat.HEATMAP, interval=HEATMAP_INTERVAL)
+    panel = _configure_panel(
+        heatmap.Panel(), frame, query, layout=PromQueryFormat.HEATMAP, interval=HEATMAP_INTERVAL
+    )
     panel.calculate(calculate=False).cell_gap(1).color(color).show_legend()
-    panel.filter_values(heatmap.FilterValueRange().le(1e-9)).cell_values(heatmap.CellValues().unit("short"))
+    panel.filter_values(heatmap.FilterValueRange().le(1e-9)).cell_values(
+        heatmap.CellValues().unit("short")
+    )
     panel.y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(common.AxisPlacement.LEFT))
-    panel.tooltip(heatmap.HeatmapTooltip().mode(common.TooltipDisplayMode.SINGLE).y_histogram(y_histogram=True))
+    panel.tooltip(
+        heatmap.HeatmapTooltip()
+        .mode(common.TooltipDisplayMode.SINGLE)
+        .y_histogram(y_histogram=True)
+    )
     return panel.build()
 
 
@@ -309,8 +325,14 @@ def state_timeline(
     frame: PanelFrame, query: Query, mappings: Sequence[ValueMapping], *, no_value: str = NO_DATA
 ) -> dashboard.Panel:
     """Return a timeline of the states of each series."""
-    panel = _configure_panel(statetimeline.Panel(), frame, query).mappings(_sdk_mappings(mappings)).no_value(no_value)
-    panel.color_scheme(_threshold_colors()).thresholds(_thresholds_config(NEUTRAL_STEPS)).unit("percentunit")
+    panel = (
+        _configure_panel(statetimeline.Panel(), frame, query)
+        .mappings(_sdk_mappings(mappings))
+        .no_value(no_value)
+    )
+    panel.color_scheme(_threshold_colors()).thresholds(_thresholds_config(NEUTRAL_STEPS)).unit(
+        "percentunit"
+    )
     panel.merge_values(merge_values=True).show_value(common.VisibilityMode.NEVER).row_height(0.85)
     panel.fill_opacity(80).line_width(0).legend(_legend_options(()))
     return panel.tooltip(parts.VizTooltipOptions().mode(common.TooltipDisplayMode.SINGLE)).build()
@@ -326,7 +348,9 @@ def table_panel(
     """Return a table of current values; columns keep their order, and other labels are dropped."""
     values = [column for column in columns if column.expr]
     queries = [Query(column.expr) for column in values]
-    panel = _configure_panel(table.Panel(), frame, *queries, layout=PromQueryFormat.TABLE, instant=True)
+    panel = _configure_panel(
+        table.Panel(), frame, *queries, layout=PromQueryFormat.TABLE, instant=True
+    )
     names = dict(zip(values, _value_names(len(values)), strict=True))
     order = [names.get(column, column.label) for column in columns]
     panel.with_transformation(_transformation("filterFieldsByName", {"include": {"names": order}}))
@@ -334,17 +358,27 @@ def table_panel(
     titles_by_name = {name: column.title for name, column in zip(order, columns, strict=True)}
     indices = {name: place for place, name in enumerate(order)}
     panel.with_transformation(
-        _transformation("organize", {"excludeByName": {}, "indexByName": indices, "renameByName": titles_by_name})
+        _transformation(
+            "organize",
+            {"excludeByName": {}, "indexByName": indices, "renameByName": titles_by_name},
+        )
     )
     for column in columns:
         panel.override_by_name(column.title, _column_overrides(column))
-    panel.color_scheme(_threshold_colors()).thresholds(_thresholds_config(NEUTRAL_STEPS)).unit("short").no_value(
-        no_value
+    panel.color_scheme(_threshold_colors()).thresholds(_thresholds_config(NEUTRAL_STEPS)).unit(
+        "short"
+    ).no_value(no_value)
+    panel.show_header(show_header=True).cell_height(common.TableCellHeight.SM).filterable(
+        filterable=False
     )
-    panel.show_header(show_header=True).cell_height(common.TableCellHeight.SM).filterable(filterable=False)
     if sort:
         titles = (sort,) if isinstance(sort, str) else sort
-        panel.sort_by([parts.TableSortByFieldState().display_name(title).desc(desc=descending) for title in titles])
+        panel.sort_by(
+            [
+                parts.TableSortByFieldState().display_name(title).desc(desc=descending)
+                for title in titles
+            ]
+        )
     return panel.build()
 
 
@@ -356,10 +390,16 @@ def logs_panel(frame: PanelFrame, expr: str, *, no_value: str) -> dashboard.Pane
         expr: LogQL query.
         no_value: Text without data.
     """
-    panel = logs.Panel().id(frame.id).title(frame.title).description(frame.description).datasource(LOKI)
+    panel = (
+        logs.Panel().id(frame.id).title(frame.title).description(frame.description).datasource(LOKI)
+    )
     panel.grid_pos(dashboard.GridPos(w=frame.w, h=frame.h)).no_value(no_value)
-    panel.with_target(loki.Dataquery().ref_id("A").datasource(LOKI).expr(expr).query_type("range").max_lines(200))
-    panel.show_time(show_time=True).wrap_log_message(wrap_log_message=True).enable_log_details(enable_log_details=True)
+    panel.with_target(
+        loki.Dataquery().ref_id("A").datasource(LOKI).expr(expr).query_type("range").max_lines(200)
+    )
+    panel.show_time(show_time=True).wrap_log_message(wrap_log_message=True).enable_log_details(
+        enable_log_details=True
+    )
     return panel.sort_order(common.LogsSortOrder.DESCENDING).build()
 
 
@@ -381,7 +421,13 @@ def _configure_panel(
     panel.id(frame.id).title(frame.title).description(frame.description).datasource(DATASOURCE)
     panel.interval(interval).grid_pos(dashboard.GridPos(w=frame.w, h=frame.h))
     for ref, query in zip(ascii_uppercase, queries, strict=False):
-        target = prometheus.Dataquery().ref_id(ref).datasource(DATASOURCE).expr(query.expr).format(layout)
+        target = (
+            prometheus.Dataquery()
+            .ref_id(ref)
+            .datasource(DATASOURCE)
+            .expr(query.expr)
+            .format(layout)
+        )
         target.legend_format(query.legend).exemplar(query.exemplar).interval(interval)
         panel.with_target(target.instant() if instant else target.range())
     return panel
@@ -396,12 +442,22 @@ def _timeseries_panel(
     no_value: str,
     interval: str = MIN_INTERVAL,
 ) -> timeseries.Panel:
-    panel = _configure_panel(timeseries.Panel(), frame, *queries, interval=interval).unit(unit).no_value(no_value)
+    panel = (
+        _configure_panel(timeseries.Panel(), frame, *queries, interval=interval)
+        .unit(unit)
+        .no_value(no_value)
+    )
     panel.show_points(common.VisibilityMode.NEVER).legend(_legend_options(calcs))
-    panel.tooltip(parts.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
+    panel.tooltip(
+        parts.VizTooltipOptions()
+        .mode(common.TooltipDisplayMode.MULTI)
+        .sort(common.SortOrder.DESCENDING)
+    )
     if colors is None:
         # Grafana's default palette starts with green, which is a status color.
-        panel.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.SHADES).fixed_color(NEUTRAL))
+        panel.color_scheme(
+            builders.FieldColor().mode(dashboard.FieldColorModeId.SHADES).fixed_color(NEUTRAL)
+        )
     for name, color in (colors or {}).items():
         overrides = [dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": color})]
         if name.startswith("/"):
@@ -414,9 +470,13 @@ def _timeseries_panel(
 def _legend_options(calcs: Sequence[str]) -> parts.VizLegendOptions:
     legend = parts.VizLegendOptions().show_legend(show_legend=True).calcs(list(calcs))
     if calcs:
-        table = legend.display_mode(common.LegendDisplayMode.TABLE).placement(common.LegendPlacement.RIGHT)
+        table = legend.display_mode(common.LegendDisplayMode.TABLE).placement(
+            common.LegendPlacement.RIGHT
+        )
         return table.sort_by(CALC_TITLES[calcs[0]]).sort_desc(sort_desc=True)
-    return legend.display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
+    return legend.display_mode(common.LegendDisplayMode.LIST).placement(
+        common.LegendPlacement.BOTTOM
+    )
 
 
 def _stacking_config() -> parts.StackingConfig:
@@ -485,7 +545,9 @@ def _column_overrides(column: Column) -> list[dashboard.DynamicConfigValue]:
         settings |= {"unit": column.unit, "custom.align": "right"}
     if column.decimals is not None:
         settings["decimals"] = column.decimals
-    mappings = _sdk_mappings([replace(one, color=_cell_color(one.color)) for one in column.mappings])
+    mappings = _sdk_mappings(
+        [replace(one, color=_cell_color(one.color)) for one in column.mappings]
+    )
     if column.steps or column.mappings:
         settings["custom.cellOptions"] = {"type": "color-background", "mode": "basic"}
     if column.steps:

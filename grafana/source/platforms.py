@@ -5,7 +5,17 @@ from __future__ import annotations
 from grafana.source import panels, thresholds
 from grafana.source.failed_posts import FAILED_POSTS_ROW
 from grafana.source.layout import ACCOUNTS, PLATFORM, DashboardSpec, PanelRow, dashboard_url
-from grafana.source.palette import ACTIONS, BAD, CATEGORIES, GOOD, MUTED, QUANTILES, STATUS_CODES, STATUSES, WARNING
+from grafana.source.palette import (
+    ACTIONS,
+    BAD,
+    CATEGORIES,
+    GOOD,
+    MUTED,
+    QUANTILES,
+    STATUS_CODES,
+    STATUSES,
+    WARNING,
+)
 from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
     ATTEMPTS,
@@ -41,7 +51,9 @@ ACCOUNT = ("workspace", "platform", "account_id")
 
 def _attempts_up_to(bound: int) -> str:
     """Return attempts up to a number; ``le`` matches with and without decimals."""
-    return sum_by(f"60 * {rate(selector('late_publishing_attempts_bucket', le=f'~{bound}([.]0)?'))}")
+    return sum_by(
+        f"60 * {rate(selector('late_publishing_attempts_bucket', le=f'~{bound}([.]0)?'))}"
+    )
 
 
 def _account_logs(status: str) -> str:
@@ -55,7 +67,11 @@ STATUS_ROW = PanelRow(
     (
         panels.stat_panel(
             PanelFrame(
-                101, "Success, 1 h", f"Share of attempts in the last hour that succeeded. Objective: {OBJECTIVE}.", 3, 4
+                101,
+                "Success, 1 h",
+                f"Share of attempts in the last hour that succeeded. Objective: {OBJECTIVE}.",
+                3,
+                4,
             ),
             success_ratio("1h"),
             unit="percentunit",
@@ -78,7 +94,9 @@ STATUS_ROW = PanelRow(
             no_value=("No posts", MUTED),
         ),
         panels.stat_panel(
-            PanelFrame(103, "Attempts, 24 h", "Publish attempts that finished in the last 24 hours.", 3, 4),
+            PanelFrame(
+                103, "Attempts, 24 h", "Publish attempts that finished in the last 24 hours.", 3, 4
+            ),
             increase(ATTEMPTS, "24h"),
             decimals=0,
         ),
@@ -88,7 +106,13 @@ STATUS_ROW = PanelRow(
             decimals=0,
         ),
         panels.stat_panel(
-            PanelFrame(105, "Duration, p95", "95 % of attempts in the last hour finished within this time.", 3, 4),
+            PanelFrame(
+                105,
+                "Duration, p95",
+                "95 % of attempts in the last hour finished within this time.",
+                3,
+                4,
+            ),
             quantile(0.95, DURATION, "1h", **FINAL_ATTEMPTS),
             unit="s",
             decimals=1,
@@ -100,7 +124,13 @@ STATUS_ROW = PanelRow(
             decimals=0,
         ),
         panels.stat_panel(
-            PanelFrame(107, "Oldest pending", "Age of the oldest pending log. From an hour on, it may be stuck.", 3, 4),
+            PanelFrame(
+                107,
+                "Oldest pending",
+                "Age of the oldest pending log. From an hour on, it may be stuck.",
+                3,
+                4,
+            ),
             age(f"min({OLDEST_PENDING})"),
             unit="s",
             decimals=0,
@@ -141,8 +171,17 @@ THROUGHPUT_ROW = PanelRow(
             colors=STATUSES,
         ),
         panels.bar_chart(
-            PanelFrame(202, "Logs by action", "Logs per minute that are no longer pending, by action.", 8, 8),
-            Query(per_minute(selector("late_publishing_logs_total", status="!pending"), "action"), "{{action}}"),
+            PanelFrame(
+                202,
+                "Logs by action",
+                "Logs per minute that are no longer pending, by action.",
+                8,
+                8,
+            ),
+            Query(
+                per_minute(selector("late_publishing_logs_total", status="!pending"), "action"),
+                "{{action}}",
+            ),
             unit=PER_MINUTE,
             colors=ACTIONS,
         ),
@@ -198,7 +237,13 @@ FAILURE_ROW = PanelRow(
             no_value="No failures",
         ),
         panels.table_panel(
-            PanelFrame(303, "Failure details", "Failed logs in the last 24 hours and in the last hour.", 8, 8),
+            PanelFrame(
+                303,
+                "Failure details",
+                "Failed logs in the last 24 hours and in the last hour.",
+                8,
+                8,
+            ),
             Column(title="Category", label="category"),
             Column(title="Action", label="action", width=110),
             Column(title="Code", label="status_code", width=60),
@@ -243,9 +288,17 @@ DURATION_ROW = PanelRow(
             colors=QUANTILES,
         ),
         panels.heatmap_panel(
-            PanelFrame(402, "Duration distribution", "Number of attempts by duration; dots are individual logs.", 8, 8),
+            PanelFrame(
+                402,
+                "Duration distribution",
+                "Number of attempts by duration; dots are individual logs.",
+                8,
+                8,
+            ),
             Query(
-                increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), "$__interval", "le"), "{{le}}", exemplar=True
+                increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), "$__interval", "le"),
+                "{{le}}",
+                exemplar=True,
             ),
             unit="s",
         ),
@@ -313,20 +366,40 @@ RETRY_ROW = PanelRow(
             Query(_attempts_up_to(1), "first"),
             Query(f"{_attempts_up_to(2)} - {_attempts_up_to(1)}", "second"),
             Query(f"{_attempts_up_to(3)} - {_attempts_up_to(2)}", "third"),
-            Query(f"60 * {sum_by(rate(selector('late_publishing_attempts_count')))} - {_attempts_up_to(3)}", "later"),
+            Query(
+                f"60 * {sum_by(rate(selector('late_publishing_attempts_count')))} - {_attempts_up_to(3)}",
+                "later",
+            ),
             unit=PER_MINUTE,
-            colors={"first": "#7DD3FC", "second": "#EAB308", "third": "#F97316", "later": "#BE185D"},
+            colors={
+                "first": "#7DD3FC",
+                "second": "#EAB308",
+                "third": "#F97316",
+                "later": "#BE185D",
+            },
             no_value="Off, or no attempts",
         ),
         panels.bar_chart(
-            PanelFrame(502, "Retries and pauses", "Finished retries and rate-limit pauses per minute.", 8, 8),
+            PanelFrame(
+                502,
+                "Retries and pauses",
+                "Finished retries and rate-limit pauses per minute.",
+                8,
+                8,
+            ),
             Query(
-                per_minute_nonzero(selector("late_publishing_retries_total", status="~success|failed"), "status"),
+                per_minute_nonzero(
+                    selector("late_publishing_retries_total", status="~success|failed"), "status"
+                ),
                 "retry: {{status}}",
             ),
             Query(per_minute_nonzero(selector("late_publishing_rate_limit_pauses_total")), "pause"),
             unit=PER_MINUTE,
-            colors={"retry: success": GOOD, "retry: failed": BAD, "pause": ACTIONS["rate_limit_pause"]},
+            colors={
+                "retry: success": GOOD,
+                "retry: failed": BAD,
+                "pause": ACTIONS["rate_limit_pause"],
+            },
             no_value="No retries",
         ),
         panels.line_chart(
@@ -384,6 +457,14 @@ DASHBOARD = DashboardSpec(
     uid=PLATFORM,
     title="Late / Platform",
     description="All publishing metrics of the selected platforms. Select one for details.",
-    rows=(STATUS_ROW, THROUGHPUT_ROW, FAILURE_ROW, DURATION_ROW, RETRY_ROW, ACCOUNTS_ROW, FAILED_POSTS_ROW),
+    rows=(
+        STATUS_ROW,
+        THROUGHPUT_ROW,
+        FAILURE_ROW,
+        DURATION_ROW,
+        RETRY_ROW,
+        ACCOUNTS_ROW,
+        FAILED_POSTS_ROW,
+    ),
     has_logs=True,
 )

@@ -77,14 +77,17 @@ def selector(name: str, **labels: str) -> str:
 
     Args:
         name: Family name, with the sample suffix of a histogram.
-        labels: Value by label; a leading ``~`` makes it a regular expression, a leading ``!`` excludes it.
+        labels: Value by label; a leading ``~`` makes it a regular expression, a leading ``!``
+            excludes it.
     """
     known_labels = (*_labels(name), "le")
     unknown = set(labels) - set(known_labels)
     if unknown:
         raise KeyError(f"{name} has no label {', '.join(sorted(unknown))}")
     matchers = {
-        label: f"~{variable}" for label, variable in VARIABLE_MATCHERS.items() if label in known_labels
+        label: f"~{variable}"
+        for label, variable in VARIABLE_MATCHERS.items()
+        if label in known_labels
     } | labels
     target = WORKSPACE_TARGET if "workspace" in known_labels else TARGET
     return f"{name}{{{', '.join([target, *(_matcher(label, value) for label, value in matchers.items())])}}}"
@@ -97,7 +100,9 @@ def process_metric(name: str) -> str:
 
 def restrict_to_exporters(expr: str) -> str:
     """Restrict an expression to exporters, because the variables match every job if nothing is selected."""
-    return f"{expr} and on (job, instance) last_over_time({selector('late_exporter_build_info')}[1d])"
+    return (
+        f"{expr} and on (job, instance) last_over_time({selector('late_exporter_build_info')}[1d])"
+    )
 
 
 def or_zero(expr: str) -> str:
@@ -173,7 +178,8 @@ def published_late(window: str, *by: str) -> str:
     """Return the share of the scheduled posts that were published late, as in LatePublishedLate."""
     punctual = selector("late_publishing_delay_seconds_bucket", le=f"~{PUNCTUAL_DELAY}")
     share = safe_ratio(
-        increase(punctual, window, *by), increase(selector("late_publishing_delay_seconds_count"), window, *by)
+        increase(punctual, window, *by),
+        increase(selector("late_publishing_delay_seconds_count"), window, *by),
     )
     return f"1 - {share}"
 
@@ -185,7 +191,9 @@ def platform_states() -> str:
         f"{success_ratio('30m', *labels)} < {1 - PLATFORM_FAILED_SHARE:g}"
         f" and {increase(ATTEMPTS, '30m', *labels)} >= {PLATFORM_FINAL_LOGS}"
     )
-    return f"0 * max by (platform) ({failing}) + {PLATFORM_FAILS} or {success_ratio('1h', 'platform')}"
+    return (
+        f"0 * max by (platform) ({failing}) + {PLATFORM_FAILS} or {success_ratio('1h', 'platform')}"
+    )
 
 
 def failing_accounts(**matchers: str) -> str:
@@ -213,11 +221,15 @@ def add_labels(expr: str, info: str, keys: Sequence[str], *labels: str) -> str:
     There may be several with the same keys, of exporters in other clusters.
     """
     on = ", ".join(keys)
-    return f"{expr} * on ({on}) group_left ({', '.join(labels)}) topk by ({on}) (1, {selector(info)})"
+    return (
+        f"{expr} * on ({on}) group_left ({', '.join(labels)}) topk by ({on}) (1, {selector(info)})"
+    )
 
 
 ATTEMPTS = selector("late_publishing_logs_total", action="~publish|retry", status="~success|failed")
-SUCCESSFUL_ATTEMPTS = selector("late_publishing_logs_total", action="~publish|retry", status="success")
+SUCCESSFUL_ATTEMPTS = selector(
+    "late_publishing_logs_total", action="~publish|retry", status="success"
+)
 FAILED_ATTEMPTS = selector("late_publishing_logs_total", action="~publish|retry", status="failed")
 """Publish attempts in a final status. Logs are counted once per status, so pending ones are left out."""
 
@@ -232,9 +244,7 @@ ALERTS = ", ".join(
 )
 """Matchers for the alerts of late-exporter; those on a feed or on an exporter lack the platform or the workspace."""
 
-_PENDING_SINCE = (
-    f'ALERTS{{{ALERTS}, alertstate="firing"}} * ignoring (alertstate) group_left () ALERTS_FOR_STATE{{{ALERTS}}}'
-)
+_PENDING_SINCE = f'ALERTS{{{ALERTS}, alertstate="firing"}} * ignoring (alertstate) group_left () ALERTS_FOR_STATE{{{ALERTS}}}'
 SUBJECTS = ("instance", "webhook", "feed", "account_id", "username")
 """Labels for what an alert is about; the last one that it has says it best."""
 
@@ -245,7 +255,9 @@ def _with_subject(expr: str) -> str:
     return expr
 
 
-ALERTS_SINCE = f"min by (alertname, severity, workspace, platform, subject) ({_with_subject(_PENDING_SINCE)})"
+ALERTS_SINCE = (
+    f"min by (alertname, severity, workspace, platform, subject) ({_with_subject(_PENDING_SINCE)})"
+)
 """Unix times at which the firing alerts became pending."""
 
 RUNBOOK_LINK = f"{RUNBOOKS_URL}/${{__data.fields.alertname:percentencode}}.md"

@@ -105,7 +105,11 @@ PLATFORM_SUCCESS: Steps = (
 """Red as soon as the alert on a platform fires, which knows no error budget."""
 
 AUDIT_AGE: Steps = ((None, GOOD), (AUDIT_AGE_SECONDS, WARNING))
-DATA_AGE: Steps = ((None, GOOD), (DATA_AGE_WARNING_SECONDS, WARNING), (DATA_AGE_CRITICAL_SECONDS, BAD))
+DATA_AGE: Steps = (
+    (None, GOOD),
+    (DATA_AGE_WARNING_SECONDS, WARNING),
+    (DATA_AGE_CRITICAL_SECONDS, BAD),
+)
 PENDING_AGE: Steps = ((None, GOOD), (POST_STUCK_SECONDS, WARNING))
 APPROVAL_OVERDUE: Steps = ((None, GOOD), (1, WARNING))
 POSTS_OVERDUE: Steps = ((None, GOOD), (POSTS_OVERDUE_SECONDS, WARNING), (POSTS_STUCK_SECONDS, BAD))

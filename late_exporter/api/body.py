@@ -36,7 +36,8 @@ MAX_ERROR_BYTES = 16 * 1024
 async def read_body(response: httpx.Response, large_bodies: asyncio.Semaphore) -> bytes:
     """Return the decompressed body of a streamed response; for an error, as much of its beginning as can be read.
 
-    The response is closed. ``large_bodies`` limits how many with more than SMALL_BODY_BYTES are read at the same time.
+    The response is closed. ``large_bodies`` limits how many with more than SMALL_BODY_BYTES are
+    read at the same time.
 
     Raises:
         ResponseTooLarge: The body is too large, or in too many pieces.
@@ -46,9 +47,12 @@ async def read_body(response: httpx.Response, large_bodies: asyncio.Semaphore) -
     has_memory = False
     piece_count = 0
     limit = MAX_BODY_BYTES + 1 if response.is_success else MAX_ERROR_BYTES
-    parts = _decode(response.aiter_raw(), response.headers.get("Content-Encoding", "").strip().lower())
+    parts = _decode(
+        response.aiter_raw(), response.headers.get("Content-Encoding", "").strip().lower()
+    )
     try:
-        # The memory is free once the body is decoded, which happens before another task can wake up.
+        # The memory is free once the body is decoded, which happens before another task can wake
+        # up.
         async with AsyncExitStack() as memory, aclosing(response), aclosing(parts):
             async for part in parts:
                 piece_count += 1
@@ -56,7 +60,9 @@ async def read_body(response: httpx.Response, large_bodies: asyncio.Semaphore) -
                     await asyncio.sleep(0)
                 body += part[: limit - len(body)]
                 if max(len(body), PIECE_BYTES * piece_count) > MAX_BODY_BYTES:
-                    raise ResponseTooLarge(f"the response is larger than {MAX_BODY_BYTES // 1024**2} MiB")
+                    raise ResponseTooLarge(
+                        f"the response is larger than {MAX_BODY_BYTES // 1024**2} MiB"
+                    )
                 if len(body) == limit:
                     break
                 if len(body) > SMALL_BODY_BYTES and not has_memory:
@@ -81,7 +87,9 @@ async def _decode(chunks: AsyncIterable[bytes], encoding: str) -> AsyncGenerator
             yield chunk
         return
     if encoding not in ("gzip", "x-gzip"):
-        raise BadPayload("the response has an unsupported Content-Encoding; only gzip was requested")
+        raise BadPayload(
+            "the response has an unsupported Content-Encoding; only gzip was requested"
+        )
     gzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     async for chunk in chunks:
         part, rest = b"-", chunk

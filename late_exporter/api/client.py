@@ -22,7 +22,9 @@ from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimit
 from late_exporter.health import Quota
 from late_exporter.protocols import ApiResponse, RequestRecord
 
-_UNKNOWN_CA = re.compile("self.signed certificate|unable to get local issuer|unable to verify the first certificate")
+_UNKNOWN_CA = re.compile(
+    "self.signed certificate|unable to get local issuer|unable to verify the first certificate"
+)
 """OpenSSL's reasons to reject a certificate that another CA file remedies."""
 
 
@@ -45,7 +47,13 @@ class ApiKey:
         on_change: Called with every other key that is read from the file.
     """
 
-    def __init__(self, value: str, file: Path | None = None, *, on_change: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        value: str,
+        file: Path | None = None,
+        *,
+        on_change: Callable[[str], None] | None = None,
+    ) -> None:
         self._value = value
         self._file = file
         self._on_change = on_change
@@ -83,11 +91,13 @@ class LateClient:
         rate_limiter: Rate limiter of the key, shared by all clients that use it.
         timeout: Timeout of a whole request, in seconds.
         profile_id: Profile to which the workspace is limited, for the requests that support one.
-        configured_generation: API generation whose log lists are to be read: ``late``, ``zernio`` or ``auto``.
+        configured_generation: API generation whose log lists are to be read: ``late``, ``zernio``
+            or ``auto``.
 
     Attributes:
         quota: Rate limit of the key as last reported by the API.
-        large_bodies: Limits how many large responses are read at a time; the clients of a process should share it.
+        large_bodies: Limits how many large responses are read at a time; the clients of a process
+            should share it.
     """
 
     def __init__(
@@ -136,7 +146,9 @@ class LateClient:
         """Return the seconds until the quota allows the last of some further requests, as far as can be told now."""
         return self._rate_limiter.wait_for(requests)
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
+    async def get(
+        self, path: str, params: Mapping[str, str | int], *, path_template: str
+    ) -> ApiResponse | None:
         """Send a GET request; return None for 404.
 
         Raises:
@@ -161,25 +173,39 @@ class LateClient:
             self._rate_limiter.release()
             self._request_log.append(RequestRecord(path_template, code, self._monotonic() - start))
 
-    async def _fetch(self, path: str, params: Mapping[str, str | int], key: str) -> tuple[httpx.Response, bytes]:
-        headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}
-        request = self._http.build_request("GET", f"{self._base_url}{path}", params=params, headers=headers)
+    async def _fetch(
+        self, path: str, params: Mapping[str, str | int], key: str
+    ) -> tuple[httpx.Response, bytes]:
+        headers = {
+            "Authorization": f"Bearer {key}",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+        }
+        request = self._http.build_request(
+            "GET", f"{self._base_url}{path}", params=params, headers=headers
+        )
         response = await self._http.send(request, stream=True)
         return response, await read_body(response, self.large_bodies)
 
-    def _check_response(self, response: httpx.Response, body: bytes, key: str) -> ApiResponse | None:
+    def _check_response(
+        self, response: httpx.Response, body: bytes, key: str
+    ) -> ApiResponse | None:
         date = parse_date(response.headers.get("Date"))
         quota = parse_quota(response.headers)
         if quota is not None:
             self._rate_limiter.update(quota)
-            self.quota = msgspec.structs.replace(quota, customer_requests=self._rate_limiter.customer_requests)
+            self.quota = msgspec.structs.replace(
+                quota, customer_requests=self._rate_limiter.customer_requests
+            )
         if response.is_success:
             return ApiResponse(body, date)
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
         error, headers = parse_error(body, key), response.headers
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            failure: ApiError = RateLimited(f"429: {error}", until=self._rate_limiter.pause(retry_delay(headers)))
+            failure: ApiError = RateLimited(
+                f"429: {error}", until=self._rate_limiter.pause(retry_delay(headers))
+            )
         else:
             failure = status_error(response.status_code, error, headers.get("Location", ""))
         failure.request_id = request_id(headers)

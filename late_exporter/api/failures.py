@@ -38,16 +38,21 @@ class ErrorBody(msgspec.Struct, frozen=True):
 def parse_error(body: bytes, key: str) -> ErrorBody:
     """Return the texts of an error response, shortened and without keys, including others than ``key``.
 
-    A response that is not an error as the API documents it, such as one of a proxy, is its own message.
+    A response that is not an error as the API documents it, such as one of a proxy, is its own
+    message.
     """
     try:
         document = msgspec.json.decode(body, type=ErrorBody)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         document = ErrorBody(body.decode("utf-8", "replace"))
-    message = "; ".join([document.error, *(f"{name} {detail}" for name, detail in (document.details or {}).items())])
+    message = "; ".join(
+        [document.error, *(f"{name} {detail}" for name, detail in (document.details or {}).items())]
+    )
     names = (document.code, document.param, document.required_group)
     code, param, group = (_clean(name or "", key, MAX_NAME_LENGTH) for name in names)
-    return ErrorBody(_clean(message, key, MAX_MESSAGE_LENGTH) or "no error message", code, param, group)
+    return ErrorBody(
+        _clean(message, key, MAX_MESSAGE_LENGTH) or "no error message", code, param, group
+    )
 
 
 def status_error(status: int, body: ErrorBody, location: str = "") -> ApiError:
@@ -58,7 +63,9 @@ def status_error(status: int, body: ErrorBody, location: str = "") -> ApiError:
             place = host[1] if host else "elsewhere"
             problem = f"redirected to {place}; redirects are not followed, to keep the API key from other hosts"
         case 403 if body.required_group:
-            problem = f"the API key lacks a right: {body}; grant the key the group {body.required_group}"
+            problem = (
+                f"the API key lacks a right: {body}; grant the key the group {body.required_group}"
+            )
         case 403 if body.code == "unclassified_resource":
             problem = f"a restricted API key cannot use this path: {body}"
         case 401 | 403:

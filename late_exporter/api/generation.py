@@ -1,7 +1,8 @@
 """Choose the log list of a feed that is read: that of API generation ``late``, or of ``zernio``.
 
-The documented list is that of generation ``zernio``. The one of generation ``late`` has ids, and may be switched off
-any day. The choice is made once, at the first sync of a feed, and recorded in its state. See docs/how-it-counts.md.
+The documented list is that of generation ``zernio``. The one of generation ``late`` has ids, and
+may be switched off any day. The choice is made once, at the first sync of a feed, and recorded in
+its state. See docs/how-it-counts.md.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         path: Path and query of the list.
         error: Reason why the list cannot be used; None if it can.
-        newest: Creation time in milliseconds of the newest log that can be counted; None if there is none.
+        newest: Creation time in milliseconds of the newest log that can be counted, if any.
     """
 
     path: str
@@ -65,8 +66,8 @@ async def find_feed(name: str, client: LateClient, *, recorded: str | None = Non
     Args:
         name: Name of the feed.
         client: API client of the workspace.
-        recorded: Generation that the state was counted from; None if there is no state. From zernio there is no way
-            back.
+        recorded: Generation that the state was counted from; None if there is no state. From zernio
+            there is no way back.
 
     Raises:
         ApiError: No list can be used, or the configured one does not fit the feed or the state.
@@ -81,7 +82,9 @@ async def find_feed(name: str, client: LateClient, *, recorded: str | None = Non
     if generation == AUTO:
         generation = recorded or await _detect_generation(name, client)
     if generation not in feeds:
-        raise ApiUnavailable(f"API generation {generation} has no {name} logs; remove it from --poll.feeds")
+        raise ApiUnavailable(
+            f"API generation {generation} has no {name} logs; remove it from --poll.feeds"
+        )
     return feeds[generation]
 
 
@@ -110,10 +113,14 @@ async def examine_lists(name: str, client: LateClient) -> ListAnswers:
     """Request the newest log of each list of a feed that both generations have, the documented list first.
 
     Raises:
-        ApiError: The network failed, the key was rejected, or the API is rate limiting requests, so nothing is known.
+        ApiError: The network failed, the key was rejected, or the API is rate limiting requests, so
+            nothing is known.
     """
     lists = lists_of(name)
-    return {generation: await _request_newest(lists[generation], client) for generation in (ZERNIO, LATE)}
+    return {
+        generation: await _request_newest(lists[generation], client)
+        for generation in (ZERNIO, LATE)
+    }
 
 
 async def _request_newest(feed: Feed, client: LateClient) -> ListAnswer:
@@ -127,21 +134,30 @@ async def _request_newest(feed: Feed, client: LateClient) -> ListAnswer:
         return ListAnswer(path=path, error=exc.without_frames())
     # A single log with a wrong time decides nothing.
     latest = math.inf if response.date is None else response.date * 1000 + MAX_CLOCK_SKEW_MS
-    times = (entry.created for entry in page.entries if entry.created is not None and not entry.rejection_reason)
-    return ListAnswer(path=path, newest=max((time for time in times if time <= latest), default=None))
+    times = (
+        entry.created
+        for entry in page.entries
+        if entry.created is not None and not entry.rejection_reason
+    )
+    return ListAnswer(
+        path=path, newest=max((time for time in times if time <= latest), default=None)
+    )
 
 
 def refuses_list(error: ApiError) -> bool:
     """Return whether an error may mean that the API does not provide the list, however it says so.
 
-    A vanished path may answer 400, because it matches that of a post; 403, because no right covers it; a redirect, or
-    200 with something other than a list. A rejected key, a rate limit or a failed network says nothing about the list.
+    A vanished path may answer 400, because it matches that of a post; 403, because no right covers
+    it; a redirect, or 200 with something other than a list. A rejected key, a rate limit or a
+    failed network says nothing about the list.
     """
     return isinstance(error, BadPayload) or error.status not in (None, 401, 429)
 
 
 def require_ids(feed: Feed, page: LogPage, body: bytes) -> None:
     """Raise BadPayload if a list of generation ``late`` has become an alias of the list without ids."""
-    has_no_ids = bool(page.entries) and all(entry.rejection_reason == "no_id" for entry in page.entries)
+    has_no_ids = bool(page.entries) and all(
+        entry.rejection_reason == "no_id" for entry in page.entries
+    )
     if feed.generation == LATE and has_no_ids and b'"created_at"' in body:
         raise BadPayload("200: the logs have no _id, they are those of /v1/logs")

@@ -51,6 +51,8 @@ def parse_number(text: str | None) -> float | None:
 
 def parse_date(text: str | None) -> float | None:
     try:
-        return parsedate_to_datetime(text or "").replace(tzinfo=UTC).timestamp()  # Dates of HTTP are in UTC.
+        return (
+            parsedate_to_datetime(text or "").replace(tzinfo=UTC).timestamp()
+        )  # Dates of HTTP are in UTC.
     except (ValueError, TypeError, OverflowError):
         return None

@@ -38,13 +38,19 @@ async def fetch_page(
 
     If the workspace is limited to a profile, so is the list.
 
-    ``created_after`` and ``created_before`` are times in milliseconds and need ``feed.supports_time_filter``.
+    ``created_after`` and ``created_before`` are times in milliseconds and need
+    ``feed.supports_time_filter``.
 
     Raises:
         EndpointNotFound: The API does not have this list.
         ApiError: The request failed, or the response is not a list of logs.
     """
-    params: dict[str, str | int] = {**feed.query, "days": feed.retention // DAY_MS, "limit": PAGE_SIZE, "skip": skip}
+    params: dict[str, str | int] = {
+        **feed.query,
+        "days": feed.retention // DAY_MS,
+        "limit": PAGE_SIZE,
+        "skip": skip,
+    }
     params.update(filters or {})
     if client.profile_id is not None:
         if feed.generation == LATE:
@@ -92,7 +98,10 @@ def is_post_id(text: str) -> bool:
 
 def _check_profiles(page: LogPage, profile_id: str) -> None:
     """Raise BadPayload if the API ignored ``profileId``, so that logs of other profiles would count."""
-    other = next((entry.profile_id for entry in page.entries if entry.profile_id not in (None, profile_id)), None)
+    other = next(
+        (entry.profile_id for entry in page.entries if entry.profile_id not in (None, profile_id)),
+        None,
+    )
     if other is not None:
         raise BadPayload(
             f"the API does not filter by profile: it returned a log of profile {other}, but profile_id is "
@@ -103,8 +112,8 @@ def _check_profiles(page: LogPage, profile_id: str) -> None:
 def _check_order(page: LogPage) -> None:
     """Raise BadPayload if a page is not sorted from new to old, so that polls would not find new logs.
 
-    The order is not documented, and every example is newest first. Some rows may be out of place: those that were
-    written late, in a list in order of insertion.
+    The order is not documented, and every example is newest first. Some rows may be out of place:
+    those that were written late, in a list in order of insertion.
     """
     times = page.times
     if len(times) < MIN_ORDERED_ROWS or list(times) == sorted(times, reverse=True):

@@ -54,17 +54,20 @@ def left_by_others(limit: int, quota_share: float, others: float) -> float:
 class RateLimiter:
     """Rate limiter of one key.
 
-    Within any 60 seconds it allows at most a share of the limit, and at most what the other users of the key leave;
-    but one request per minute in any case, to notice when they need less. A request counts from the moment it is sent
-    until 60 seconds after its response, because it is unknown when in between the API has counted it.
+    Within any 60 seconds it allows at most a share of the limit, and at most what the other users
+    of the key leave; but one request per minute in any case, to notice when they need less. A
+    request counts from the moment it is sent until 60 seconds after its response, because it is
+    unknown when in between the API has counted it.
 
     Args:
         quota_share: Share of the limit, from 0 to 1.
-        slots: Limits the requests in flight of all keys; each key waits for one slot at a time, in order of arrival.
+        slots: Limits the requests in flight of all keys; each key waits for one slot at a time, in
+            order of arrival.
 
     Attributes:
         wait_seconds: Seconds that requests have waited.
-        customer_requests: Highest requests per minute by other users of the key within the last minutes.
+        customer_requests: Highest requests per minute by other users of the key within the last
+            minutes.
     """
 
     def __init__(
@@ -120,7 +123,9 @@ class RateLimiter:
                     break
                 self._slots.release()  # The quota was used meanwhile; no slot may be held while waiting for it.
             interval = self._interval
-            self._paced_until = max(self._paced_until, self._monotonic() - self._burst * interval) + interval
+            self._paced_until = (
+                max(self._paced_until, self._monotonic() - self._burst * interval) + interval
+            )
             self._in_flight += 1
 
     def release(self) -> None:
@@ -135,12 +140,15 @@ class RateLimiter:
         self.rate_limit = quota.limit
         self._forget(now)
         total = min(max(quota.limit - quota.remaining, 0), quota.limit)
-        # The highest sample counts, so that one of a response that others have overtaken changes nothing.
+        # The highest sample counts, so that one of a response that others have overtaken changes
+        # nothing.
         self._use_by_others.append((now, max(total - len(self._end_times) - self._in_flight, 0)))
         while self._use_by_others[0][0] < now - USE_SECONDS:
             self._use_by_others.popleft()
         self.customer_requests = max(requests for _, requests in self._use_by_others)
-        recent = [requests for time, requests in self._use_by_others if time >= now - GROWTH_SECONDS]
+        recent = [
+            requests for time, requests in self._use_by_others if time >= now - GROWTH_SECONDS
+        ]
         self._growth_per_minute = (recent[-1] - recent[0]) * MINUTE / GROWTH_SECONDS
 
     def pause(self, seconds: float) -> float:

@@ -74,7 +74,11 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def visible_families(self) -> dict[str, Family]:
         has_accounts = self.max_accounts > 0
-        return {name: each for name, each in self.families.items() if has_accounts or "account_id" not in each.labels}
+        return {
+            name: each
+            for name, each in self.families.items()
+            if has_accounts or "account_id" not in each.labels
+        }
 
 
 class Pipeline:
@@ -98,7 +102,11 @@ class Pipeline:
         self._create_logger = create_logger
         runtime, families = runtime or Runtime(), config.visible_families
         self.exposition = exposition or Exposition(
-            {name: family for name, family in families.items() if name not in config.disabled_families},
+            {
+                name: family
+                for name, family in families.items()
+                if name not in config.disabled_families
+            },
             created=config.created_timestamps,
             zero_hold=config.zero_hold,
             clock=runtime.clock,
@@ -108,7 +116,9 @@ class Pipeline:
         self._shared = SharedResources(
             store_thread=store_thread,
             label_limiter=LabelLimiter(
-                config.families, max_values=config.max_label_values, max_accounts=config.max_accounts
+                config.families,
+                max_values=config.max_label_values,
+                max_accounts=config.max_accounts,
             ),
             registry=self.registry,
             runtime=runtime,
@@ -123,7 +133,11 @@ class Pipeline:
         """
         if not connections:
             return
-        scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._config.feeds]
+        scopes = [
+            Scope(workspace, feed)
+            for workspace in sorted(connections)
+            for feed in self._config.feeds
+        ]
         thread = self._shared.store_thread
         states = await thread.feed_states(scopes)
         for workspace in connections:
@@ -143,7 +157,9 @@ class Pipeline:
         async for restored in self._shared.store_thread.series_pages(workspaces):
             self._shared.label_limiter.restore(restored)
             self.registry.restore(restored)
-            check_results |= {series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES}
+            check_results |= {
+                series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES
+            }
         return check_results
 
     def _add_workspace(
@@ -153,9 +169,13 @@ class Pipeline:
         states: Mapping[Scope, FeedState],
         check_results: Mapping[Series, SeriesValue],
     ) -> None:
-        increments: list[Increment] = [*self.registry.correct_times(workspace, self._shared.runtime.clock())]
+        increments: list[Increment] = [
+            *self.registry.correct_times(workspace, self._shared.runtime.clock())
+        ]
         pollers = {
-            scope.feed: self._create_poller(scope, states[scope], connection, increments, check_results)
+            scope.feed: self._create_poller(
+                scope, states[scope], connection, increments, check_results
+            )
             for scope in (Scope(workspace, feed) for feed in self._config.feeds)
         }
         status = StatusPoller(
@@ -190,7 +210,9 @@ class Pipeline:
         check_results: Mapping[Series, SeriesValue],
     ) -> Poller:
         shared = self._shared
-        generation = state.coverage.generation if state.coverage else ZERNIO  # until the first poll has found it
+        generation = (
+            state.coverage.generation if state.coverage else ZERNIO
+        )  # until the first poll has found it
         feed = GENERATIONS[generation][scope.feed]
         logger = self._create_logger(scope)
         logs_failures = scope.feed in self._config.logged_failures

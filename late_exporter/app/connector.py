@@ -23,7 +23,8 @@ MAX_IDLE_SECONDS = 100.0
 class Connector:
     """Connects workspaces to their APIs.
 
-    Those with the same key share its quota, and all of them the connections and the memory for large responses.
+    Those with the same key share its quota, and all of them the connections and the memory for
+    large responses.
 
     Args:
         http: HTTP client of all workspaces.
@@ -61,7 +62,9 @@ async def open_client(settings: Settings, stack: AsyncExitStack) -> httpx.AsyncC
 
 def _create_client(settings: Settings) -> httpx.AsyncClient:
     check_proxies()
-    idle_seconds = 2 * settings.poll.interval + settings.api.timeout  # so that connections last until the next poll
+    idle_seconds = (
+        2 * settings.poll.interval + settings.api.timeout
+    )  # so that connections last until the next poll
     try:
         return httpx.AsyncClient(
             cookies=NoCookies(),
@@ -70,7 +73,8 @@ def _create_client(settings: Settings) -> httpx.AsyncClient:
             timeout=None,  # noqa: S113 - that of a request may change with a reload, and covers all of it
             limits=httpx.Limits(keepalive_expiry=min(idle_seconds, MAX_IDLE_SECONDS)),
             headers={"User-Agent": f"late-exporter/{__version__}"},
-            # Plain http is for this machine only: a proxy would take the key to another one, unencrypted.
+            # Plain http is for this machine only: a proxy would take the key to another one,
+            # unencrypted.
             mounts={"http://": None},
         )
     except (ValueError, httpx.InvalidURL):

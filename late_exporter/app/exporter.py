@@ -39,7 +39,8 @@ class Exporter:
 
     Args:
         collectors: Collectors of prometheus_client whose metrics are shown, too.
-        owned: Names of the workspaces to poll and show; None for all. Those that are not configured are ignored.
+        owned: Names of the workspaces to poll and show; None for all. Those that are not configured
+            are ignored.
 
     Attributes:
         settings: The settings in force.
@@ -77,7 +78,9 @@ class Exporter:
         logger = log.get_logger("late_exporter")
         settings = self.settings
         registry = self.pipeline.registry
-        registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
+        registry.set_gauge(
+            "late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1
+        )
         await self._change(settings, self._owned)
         for first, second in settings.workspaces_with_same_logs:
             logger.warning(SAME_LOGS, workspace=second, other=first)
@@ -91,21 +94,27 @@ class Exporter:
         """Log every ten seconds how far all first syncs and catch-ups together have come, until cancelled."""
         while True:
             await asyncio.sleep(PROGRESS_INTERVAL)
-            progress = [poller.measure() for workspace in self.pipeline.workspaces.values() for poller in workspace]
+            progress = [
+                poller.measure()
+                for workspace in self.pipeline.workspaces.values()
+                for poller in workspace
+            ]
             parts = [each for each in progress if each is not None]
             if max((part.elapsed for part in parts), default=0.0) >= PROGRESS_INTERVAL / 2:
                 log.get_logger("late_exporter").info("reading logs", **total_progress(parts))
 
     async def catch_up(self) -> bool:
         """Poll every workspace until nothing is left to read; return whether all polls succeeded."""
-        results = await asyncio.gather(*(workspace.catch_up() for workspace in self.pipeline.workspaces.values()))
+        results = await asyncio.gather(
+            *(workspace.catch_up() for workspace in self.pipeline.workspaces.values())
+        )
         return all(results)
 
     async def reload(self, settings: Settings) -> None:
         """Apply other settings.
 
-        Pollers of unchanged workspaces go on; those of changed ones are restarted. The state of a removed workspace is
-        kept in case it is added again.
+        Pollers of unchanged workspaces go on; those of changed ones are restarted. The state of a
+        removed workspace is kept in case it is added again.
 
         Raises:
             StoreError: The state of a new workspace cannot be read; nothing has changed.
@@ -126,9 +135,15 @@ class Exporter:
         """Poll and show other workspaces, or the same ones with other settings; raise StoreError as ``reload`` does."""
         polled, workspaces = self.pipeline.workspaces, _select(settings, owned)
         common = polled.keys() & workspaces.keys()
-        changed = [each for each in common if polled[each].connection.source != _source(settings, workspaces[each])]
+        changed = [
+            each
+            for each in common
+            if polled[each].connection.source != _source(settings, workspaces[each])
+        ]
         added = {
-            name: self._create_connection(settings, each) for name, each in workspaces.items() if name not in polled
+            name: self._create_connection(settings, each)
+            for name, each in workspaces.items()
+            if name not in polled
         }
         await self.pipeline.add_workspaces(added)
         self.settings, self._owned = settings, owned
@@ -146,7 +161,9 @@ class Exporter:
         return ApiConnection(
             self._connect(settings, workspace),
             self._status_paces[workspace.key_text],
-            poll=msgspec.convert(settings.poll, PollConfig, from_attributes=True),  # Its options have the same names.
+            poll=msgspec.convert(
+                settings.poll, PollConfig, from_attributes=True
+            ),  # Its options have the same names.
             status=status_config(settings, workspace),
             source=_source(settings, workspace),
         )
@@ -156,7 +173,9 @@ class Exporter:
         now = time.time()
         for name, workspace in self._owned_workspaces.items():
             if name in self.pipeline.workspaces:
-                yield self.pipeline.workspaces[name].health(workspace.base_url, self.pipeline.registry, now)
+                yield self.pipeline.workspaces[name].health(
+                    workspace.base_url, self.pipeline.registry, now
+                )
 
     def configuration(self) -> str:
         """Return the configuration in force as YAML, without secrets."""
@@ -192,10 +211,16 @@ class WorkspaceInfo(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the info metric, unless no workspace has labels."""
-        metric = Metric(WORKSPACE_INFO, "1, labelled with the labels of a workspace in the configuration.", "gauge")
+        metric = Metric(
+            WORKSPACE_INFO,
+            "1, labelled with the labels of a workspace in the configuration.",
+            "gauge",
+        )
         for workspace in self._workspaces().values():
             if workspace.labels:
-                metric.add_sample(WORKSPACE_INFO, {"workspace": workspace.name, **dict(workspace.labels)}, 1)
+                metric.add_sample(
+                    WORKSPACE_INFO, {"workspace": workspace.name, **dict(workspace.labels)}, 1
+                )
         if metric.samples:
             yield metric
 
@@ -211,5 +236,7 @@ def _source(settings: Settings, workspace: Workspace) -> object:
 
 
 def _create_logger(scope: Scope) -> Logger:
-    logger: Logger = log.get_logger("late_exporter").bind(workspace=scope.workspace, feed=scope.feed)
+    logger: Logger = log.get_logger("late_exporter").bind(
+        workspace=scope.workspace, feed=scope.feed
+    )
     return logger

@@ -37,7 +37,9 @@ class Reloader:
             try:
                 settings = await asyncio.to_thread(self.reload_settings)
                 if changed := restart_only_changes(self.exporter.settings, settings):
-                    raise ConfigError(*(f"{option}: cannot be changed without a restart" for option in changed))
+                    raise ConfigError(
+                        *(f"{option}: cannot be changed without a restart" for option in changed)
+                    )
                 for secret in settings.secrets:
                     log.add_secret(secret)
                 await self.exporter.reload(settings)
@@ -70,7 +72,9 @@ class Reloader:
         registry = self.exporter.pipeline.registry
         registry.set_gauge("late_exporter_config_last_reload_successful", (), int(succeeded))
         if succeeded:
-            registry.set_gauge("late_exporter_config_last_reload_success_timestamp_seconds", (), time.time())
+            registry.set_gauge(
+                "late_exporter_config_last_reload_success_timestamp_seconds", (), time.time()
+            )
 
 
 def start_task(group: asyncio.TaskGroup, work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:

@@ -75,7 +75,10 @@ class WorkspacePollers:
         platforms, recent_since = registry.platform_health(self.name), None
         for recorder in (poller.recorder for poller in self):
             if (recent := recorder.recent_attempts) is not None:
-                recent_since, history_since = recent.known_since(now), (recorder.complete_since or 0) / 1000
+                recent_since, history_since = (
+                    recent.known_since(now),
+                    (recorder.complete_since or 0) / 1000,
+                )
                 platforms = recent.add_counts(platforms, now, history_since)
         return WorkspaceHealth(
             name=self.name,
@@ -87,6 +90,8 @@ class WorkspacePollers:
             platforms=platforms,
             recent_since=recent_since,
             failing_accounts=registry.failing_accounts(self.name),
-            failures=tuple(failure for poller in self for failure in poller.recorder.state.failures),
+            failures=tuple(
+                failure for poller in self for failure in poller.recorder.state.failures
+            ),
             status=self.status.health,
         )

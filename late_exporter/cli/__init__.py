@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def main(
-    argv: Sequence[str] | None = None, commands: Mapping[str, Callable[[CommandContext], int]] | None = None
+    argv: Sequence[str] | None = None,
+    commands: Mapping[str, Callable[[CommandContext], int]] | None = None,
 ) -> int:
     """Run a command and return its exit code; tests replace the arguments of the process and the commands."""
     _open_streams()
@@ -39,10 +40,12 @@ def main(
 def interrupted_code(argv: Sequence[str]) -> int:
     """Return the exit code after a signal that arrives before the command handles signals.
 
-    It is 0 if the command runs until a signal arrives, otherwise 1. If the words of the command line leave open which
-    command it is, as in ``--workspace demo logs``, it is 1: nothing incomplete must look like a success.
+    It is 0 if the command runs until a signal arrives, otherwise 1. If the words of the command
+    line leave open which command it is, as in ``--workspace demo logs``, it is 1: nothing
+    incomplete must look like a success.
     """
-    # The table of commands takes some milliseconds to import, during which no signal would be handled.
+    # The table of commands takes some milliseconds to import, during which no signal would be
+    # handled.
     commands = {*ALL_COMMANDS, *CLIENT_COMMANDS, *OFFLINE_COMMANDS, "healthcheck"} & {*argv}
     is_once = any(argument.partition("=")[0] == "--once" for argument in argv)
     return int(is_once or not commands <= {"run", "demo", "simulate"})
@@ -53,8 +56,9 @@ def _handle_signals(exit_code: int, *, is_server: bool) -> None:
 
     A server ignores SIGHUP, because there is nothing to reload yet.
 
-    As the first process of a container it would otherwise ignore SIGTERM. There is nothing to clean up yet. An
-    exception would not do: it is lost if it is raised in a callback, and importing a module runs many of them.
+    As the first process of a container it would otherwise ignore SIGTERM. There is nothing to clean
+    up yet. An exception would not do: it is lost if it is raised in a callback, and importing a
+    module runs many of them.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -74,7 +78,9 @@ def _open_streams() -> None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
-def _run(argv: Sequence[str], commands: Mapping[str, Callable[[CommandContext], int]] | None) -> int:
+def _run(
+    argv: Sequence[str], commands: Mapping[str, Callable[[CommandContext], int]] | None
+) -> int:
     if not {"--version", "-V"}.isdisjoint(argv) or list(argv) == ["version"]:
         return print_text(version_text())
     try:
@@ -123,5 +129,6 @@ def _revision() -> str:
     with suppress(OSError):
         if (clone / ".git").exists():
             command = ["git", "-C", str(clone), "rev-parse", "HEAD"]
-            head = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - fixed
+            result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
+            head = result.stdout.strip()
     return head or __revision__

@@ -10,7 +10,10 @@ from typing import ClassVar
 
 EXIT_CODES = (
     (0, "Success, also if a signal stops run, demo or simulate."),
-    (1, "Failure at run time: no connection, an unusable state, a failed check, an interrupted command."),
+    (
+        1,
+        "Failure at run time: no connection, an unusable state, a failed check, an interrupted command.",
+    ),
     (2, "Wrong usage or configuration. All mistakes are listed, and nothing was done."),
 )
 
@@ -20,7 +23,8 @@ class CommandHelp:
 
     Attributes:
         arguments: Arguments, as in ``POST_ID``; optional ones in brackets.
-        actions: Allowed first arguments and those that follow each, as in ``backup FILE``; empty if any are allowed.
+        actions: Allowed first arguments and those that follow each, as in ``backup FILE``; empty if
+            any are allowed.
         meanings: The actions, each with its meaning.
         examples: Arguments after the program's name, each with its meaning.
     """
@@ -42,7 +46,10 @@ class CommandHelp:
 
     def expected_arguments(self, args: Sequence[str]) -> tuple[str, ...]:
         """Return the arguments that belong to the action in ``args``."""
-        further = next((action.split()[1:] for action in self.actions if action.split()[:1] == [*args[:1]]), None)
+        further = next(
+            (action.split()[1:] for action in self.actions if action.split()[:1] == [*args[:1]]),
+            None,
+        )
         return self.arguments if further is None else (*self.arguments[:1], *further)
 
 
@@ -137,7 +144,8 @@ class StatusHelp(CommandHelp):
 class AccountsHelp(CommandHelp):
     """Print the state of every account that the exporter on this machine knows.
 
-    It reads the metrics of the exporter, so that it knows the accounts up to --metrics.max-accounts.
+    It reads the metrics of the exporter, so that it knows the accounts up to
+    --metrics.max-accounts.
 
     If the metrics need a password, give --user and --password-file.
 
@@ -152,10 +160,11 @@ class AccountsHelp(CommandHelp):
 class PostsHelp(CommandHelp):
     """Print the posts that have to be published again or are overdue, with a line per post and account.
 
-    By default those of --failed and --overdue of all workspaces. TIME is that of the last attempt, or that at which the
-    post is due, in UTC.
+    By default those of --failed and --overdue of all workspaces. TIME is that of the last attempt,
+    or that at which the post is due, in UTC.
 
-    It needs no state and does not affect a running exporter, but uses its quota: one request per 98 logs for --failed.
+    It needs no state and does not affect a running exporter, but uses its quota: one request per 98
+    logs for --failed.
 
     Examples:
         posts --failed --since 2h --platform instagram
@@ -174,7 +183,8 @@ class PostHelp(CommandHelp):
 
     It needs no state and does not affect a running exporter.
 
-    It costs three requests of the key's quota, or one if --api.generation is set, in each workspace until it is found.
+    It costs three requests of the key's quota, or one if --api.generation is set, in each workspace
+    until it is found.
 
     In generation zernio it searches for the post, which costs one request per 98 logs.
 
@@ -193,9 +203,11 @@ class LogsHelp(CommandHelp):
 
     Times are UTC. CSV and JSON have the same fields for all feeds; raw is the row of the API.
 
-    In generation zernio --action accepts the action of the metrics or that of the API, as in post.published.
+    In generation zernio --action accepts the action of the metrics or that of the API, as in
+    post.published.
 
-    It needs no state and does not affect a running exporter, but uses its quota: one request per 98 logs.
+    It needs no state and does not affect a running exporter, but uses its quota: one request per 98
+    logs.
 
     Examples:
         logs --status failed
@@ -247,8 +259,9 @@ class StateHelp(CommandHelp):
         check
             Check the state for corruption and inconsistencies; exit 1 if any are found.
         copy SOURCE TARGET
-            Copy all workspaces, or that of --workspace, to another state in SQLite or PostgreSQL, under the name of
-            --as if given, and compare the copy row by row. The target may have other workspaces.
+            Copy all workspaces, or that of --workspace, to another state in SQLite or PostgreSQL,
+            under the name of --as if given, and compare the copy row by row. The target may have
+            other workspaces.
 
     Examples:
         state info

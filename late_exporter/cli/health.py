@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from late_exporter.config.settings import CommandContext
 
 
-def quick_target(words: Sequence[str], environ: Mapping[str, str]) -> tuple[Address | UnixPath, bool] | None:
+def quick_target(
+    words: Sequence[str], environ: Mapping[str, str]
+) -> tuple[Address | UnixPath, bool] | None:
     """Return the address to check and whether TLS may be in use, or None if the settings have to be loaded."""
     match [part for word in words for part in word.split("=", 1)]:
         case []:

@@ -1,7 +1,8 @@
 """The command line as click commands, whose options are made of the fields of the settings.
 
-click splits the command line, prints help and completes words. It checks no value: pydantic does, for all sources at
-once. The table of options, and with it pydantic, is imported only if a command is on the command line.
+click splits the command line, prints help and completes words. It checks no value: pydantic does,
+for all sources at once. The table of options, and with it pydantic, is imported only if a command
+is on the command line.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ class _Command(click.Command):
 
     def __init__(self, command: CommandHelp) -> None:
         self._command = command
-        self._options = {"__".join(option.path): option for option in _options() if command.name in option.commands}
+        self._options = {
+            "__".join(option.path): option
+            for option in _options()
+            if command.name in option.commands
+        }
         params = [
             param
             for name, option in self._options.items()
@@ -53,7 +58,11 @@ class _Command(click.Command):
             for param in _click_options(name, option, command)
         ]
         super().__init__(
-            command.name, CONTEXT | {"allow_extra_args": True}, self._collect, [*params], help=command.help
+            command.name,
+            CONTEXT | {"allow_extra_args": True},
+            self._collect,
+            [*params],
+            help=command.help,
         )
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -74,10 +83,14 @@ class _Command(click.Command):
             for arguments, meaning in self._command.examples:
                 formatter.write(f"  {PROGRAM} {arguments}\n")
                 formatter.write_text(f"    {meaning}")
-        params_by_section = sorted(self.get_params(ctx), key=lambda param: self._section_of(param) != "")
+        params_by_section = sorted(
+            self.get_params(ctx), key=lambda param: self._section_of(param) != ""
+        )
         for section, params in groupby(params_by_section, key=self._section_of):
             with formatter.section(section or "Options"):
-                formatter.write_dl([record for param in params if (record := param.get_help_record(ctx))])
+                formatter.write_dl(
+                    [record for param in params if (record := param.get_help_record(ctx))]
+                )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -91,7 +104,13 @@ class _Command(click.Command):
         names = self._command.expected_arguments(ctx.args)[len(ctx.args) :]
         if names and "FILE" in names[0]:
             return [CompletionItem(incomplete, type="file")]
-        words = COMMANDS if names == ("[COMMAND]",) else () if ctx.args else self._command.first_arguments
+        words = (
+            COMMANDS
+            if names == ("[COMMAND]",)
+            else ()
+            if ctx.args
+            else self._command.first_arguments
+        )
         return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
     def _unknown_flag(self, flag: str) -> str:
@@ -101,7 +120,10 @@ class _Command(click.Command):
             return f"{flag}: no such flag, because other users could read it; set LATE_API_KEY or --api.key-file"
         if others := next((option.commands for option in _options() if option.flag == flag), None):
             return f"{flag}: not an option of {self.name}, but of {', '.join(others)}"
-        flags, prefix = [option.flag for option in self._options.values()], flag[: flag.find(".") + 1] or "--"
+        flags, prefix = (
+            [option.flag for option in self._options.values()],
+            flag[: flag.find(".") + 1] or "--",
+        )
         hint = f"; did you mean {HINTS[flag]}?" if flag in HINTS else suggest(flag, flags, prefix)
         return f"unknown flag{_quote(flag)}{hint}"
 
@@ -128,7 +150,13 @@ class _Program(click.Group):
             "variables, and these over the file of --config.file. COMMAND --help explains the options of each command."
         )
         version = click.Option(["-V", "--version"], is_flag=True, help="Print the version.")
-        super().__init__(PROGRAM, help=text, params=[version], context_settings=CONTEXT, subcommand_metavar="[COMMAND]")
+        super().__init__(
+            PROGRAM,
+            help=text,
+            params=[version],
+            context_settings=CONTEXT,
+            subcommand_metavar="[COMMAND]",
+        )
 
     def get_help_option(self, ctx: click.Context) -> click.Option:  # noqa: ARG002 - click's signature
         return _help_option()
@@ -167,7 +195,9 @@ def parse(argv: Sequence[str]) -> Arguments | None:
     if wrong:
         raise ConfigError(*(f"argument {number}: not UTF-8" for number in wrong))
     try:
-        result = _Program().main([_as_switch(word) for word in argv], PROGRAM, standalone_mode=False)
+        result = _Program().main(
+            [_as_switch(word) for word in argv], PROGRAM, standalone_mode=False
+        )
     except click.ClickException as exc:
         raise ConfigError(exc.format_message()) from None
     return result if isinstance(result, Arguments) else None
@@ -223,7 +253,12 @@ def _command_at(args: Sequence[str]) -> int | None:
     index = 0
     while index < len(args) and args[index].startswith("-"):
         flag = args[index]
-        has_value = flag.startswith("--") and "=" not in flag and flag not in HELP_FLAGS and flag not in _switches()
+        has_value = (
+            flag.startswith("--")
+            and "=" not in flag
+            and flag not in HELP_FLAGS
+            and flag not in _switches()
+        )
         index += 2 if has_value else 1
     return index if index < len(args) else None
 
@@ -234,7 +269,14 @@ def _help_option() -> click.Option:
             ctx.exit(print_text(ctx.get_help()))
 
     text = "Print this help."
-    return click.Option([*HELP_FLAGS], is_flag=True, is_eager=True, expose_value=False, callback=print_help, help=text)
+    return click.Option(
+        [*HELP_FLAGS],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=print_help,
+        help=text,
+    )
 
 
 def _click_options(name: str, option: Option, command: CommandHelp) -> Iterator[click.Option]:
@@ -254,7 +296,13 @@ def _click_options(name: str, option: Option, command: CommandHelp) -> Iterator[
             return [CompletionItem(incomplete, type="file")]
         return [CompletionItem(choice) for choice in choices if choice.startswith(incomplete)]
 
-    yield click.Option([name, option.flag], metavar=option.metavar, help=text, multiple=True, shell_complete=complete)
+    yield click.Option(
+        [name, option.flag],
+        metavar=option.metavar,
+        help=text,
+        multiple=True,
+        shell_complete=complete,
+    )
 
 
 def _command_hint(name: str) -> str:

@@ -36,10 +36,16 @@ def run_command(args: Arguments, commands: Mapping[str, CommandFunction] | None)
     settings = _load_all(args, load_settings)
     if is_offline:
         return _run_offline(args, settings.flags)
-    own = {"healthcheck": check_configured}.get(args.command) if commands is None else commands[args.command]
+    own = (
+        {"healthcheck": check_configured}.get(args.command)
+        if commands is None
+        else commands[args.command]
+    )
     log.configure(settings.log.level, settings.log.format, settings.secrets)
     try:
-        return (own or function_of(args.command))(CommandContext(settings, load_settings, settings.flags, args.words))
+        return (own or function_of(args.command))(
+            CommandContext(settings, load_settings, settings.flags, args.words)
+        )
     except LateError:
         raise
     except Exception as exc:  # noqa: BLE001 - the traceback of a bug must be redacted
@@ -90,7 +96,9 @@ def _offline_text(args: Arguments, flags: CommandFlags) -> str:
     if args.command == "assets":
         from late_exporter.commands.assets import COMPLETION_NAMES, write_assets  # noqa: PLC0415 - as above
 
-        paths = write_assets(args.words[0], {shell: completion_script(shell) for shell in COMPLETION_NAMES}, flags)
+        paths = write_assets(
+            args.words[0], {shell: completion_script(shell) for shell in COMPLETION_NAMES}, flags
+        )
         return "\n".join(map(str, paths))
     return completion_script(args.words[0])
 
@@ -104,7 +112,9 @@ def redacted_traceback(error: BaseException) -> str:
 def _report_bug(bug: Exception, settings: Settings) -> int:
     """Log a bug with its traceback, in JSON as a field, otherwise below the entry."""
     is_json = settings.log.format == "json"
-    log.get_logger("late_exporter").error("this is a bug, please report it", exc_info=bug if is_json else None)
+    log.get_logger("late_exporter").error(
+        "this is a bug, please report it", exc_info=bug if is_json else None
+    )
     if not is_json:
         sys.stderr.write(redacted_traceback(bug))
     return 1

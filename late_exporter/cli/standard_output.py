@@ -15,6 +15,8 @@ def print_text(text: str) -> int:
         # Discard what is buffered, which Python would otherwise try to write again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(exc, BrokenPipeError):
-            sys.stderr.write(f"late-exporter: error: cannot write to standard output: {exc.strerror}\n")
+            sys.stderr.write(
+                f"late-exporter: error: cannot write to standard output: {exc.strerror}\n"
+            )
             return 1
     return 0

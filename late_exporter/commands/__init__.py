@@ -14,5 +14,7 @@ def function_of(command: str) -> Callable[[CommandContext], int]:
     from importlib import import_module  # noqa: PLC0415 - not needed by quick commands
 
     name = "simulate" if command == "demo" else command
-    function: Callable[[CommandContext], int] = getattr(import_module(f"{__name__}.{name}"), command)
+    function: Callable[[CommandContext], int] = getattr(
+        import_module(f"{__name__}.{name}"), command
+    )
     return function

@@ -45,7 +45,11 @@ def accounts(context: CommandContext) -> int:
         if workspace in (None, account["workspace"])
     ]
     if not selection:
-        warn("no account matches" if platform or workspace else "no accounts yet; the first sync may not be complete")
+        warn(
+            "no account matches"
+            if platform or workspace
+            else "no accounts yet; the first sync may not be complete"
+        )
     if context.flags.format == "json":
         return write_lines(map(json_line, selection))
     table = Table(Terminal.detect(), toned="STATE")
@@ -54,7 +58,12 @@ def accounts(context: CommandContext) -> int:
 
 def _issues(workspaces: Iterable[WorkspaceHealth]) -> Mapping[tuple[str, str], str]:
     """Return what the API says about accounts, by workspace and id."""
-    return {(each.name, it.subject): it.text for each in workspaces for it in each.status.conditions if it.text}
+    return {
+        (each.name, it.subject): it.text
+        for each in workspaces
+        for it in each.status.conditions
+        if it.text
+    }
 
 
 def parse_accounts(text: str, now: float) -> Sequence[Account]:
@@ -64,15 +73,29 @@ def parse_accounts(text: str, now: float) -> Sequence[Account]:
     try:
         for family in text_string_to_metric_families("\n".join(lines) + "\n"):
             for name, labels, value, *_ in family.samples:
-                identity = {label: labels[label] for label in ("workspace", "platform", "account_id")}
-                new = {**identity, "username": "", "state": "ok", "success": 0, "failed": 0, "health": ""}
+                identity = {
+                    label: labels[label] for label in ("workspace", "platform", "account_id")
+                }
+                new = {
+                    **identity,
+                    "username": "",
+                    "state": "ok",
+                    "success": 0,
+                    "failed": 0,
+                    "health": "",
+                }
                 account = by_identity.setdefault(tuple(identity.values()), new)
                 _apply(account, name.removeprefix(PREFIX), labels, value)
     except (KeyError, ValueError):
         raise LateError("the response is not that of a late-exporter of this version") from None
     for account in by_identity.values():
         account["state"] = _state_of(account, now)
-    return [account for _, account in sorted(by_identity.items(), key=lambda item: (*_urgency(item[1], now), item[0]))]
+    return [
+        account
+        for _, account in sorted(
+            by_identity.items(), key=lambda item: (*_urgency(item[1], now), item[0])
+        )
+    ]
 
 
 def _urgency(account: Account, now: float) -> tuple[int, float]:
@@ -104,7 +127,10 @@ def _state_of(account: Account, now: float) -> str:
 
 
 def _row(account: Account, now: float) -> Row:
-    success, count = account.get("last_success_timestamp_seconds"), account["success"] + account["failed"]
+    success, count = (
+        account.get("last_success_timestamp_seconds"),
+        account["success"] + account["failed"],
+    )
     cells = {
         "STATE": account["state"],
         "PLATFORM": account["platform"],

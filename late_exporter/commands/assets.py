@@ -13,12 +13,18 @@ from late_exporter import __url__
 from late_exporter.config.sections import CommandFlags
 from late_exporter.errors import ConfigError, LateError
 
-COMPLETION_NAMES = {"bash": "late-exporter.bash", "zsh": "_late-exporter", "fish": "late-exporter.fish"}
+COMPLETION_NAMES = {
+    "bash": "late-exporter.bash",
+    "zsh": "_late-exporter",
+    "fish": "late-exporter.fish",
+}
 PACKAGE_FOLDER = "late_exporter/assets/"
 """Folder in the wheel, as in the table ``force-include`` of pyproject.toml, which lists the assets."""
 
 
-def write_assets(folder: str | Path, completions: Mapping[str, str], flags: CommandFlags) -> list[Path]:
+def write_assets(
+    folder: str | Path, completions: Mapping[str, str], flags: CommandFlags
+) -> list[Path]:
     """Write all assets below a folder, which is created if necessary; return their paths.
 
     Files of the same names are replaced, others are left alone.
@@ -33,7 +39,9 @@ def write_assets(folder: str | Path, completions: Mapping[str, str], flags: Comm
     """
     files = {Path(folder, name): content for name, content in find_assets()}
     if not files:
-        raise LateError("this installation has no assets; install late-exporter from its wheel or its source")
+        raise LateError(
+            "this installation has no assets; install late-exporter from its wheel or its source"
+        )
     for shell, text in completions.items():
         files[Path(folder, "completions", COMPLETION_NAMES[shell])] = f"{text}\n".encode()
     for path, content in files.items():
@@ -56,7 +64,11 @@ def _adapt(content: bytes, flags: CommandFlags) -> bytes:
 @cache
 def runbooks() -> Mapping[str, str]:
     """Return the runbooks by the name of their alert."""
-    return {Path(name).stem: text.decode() for name, text in find_assets() if name.startswith("prometheus/runbooks/")}
+    return {
+        Path(name).stem: text.decode()
+        for name, text in find_assets()
+        if name.startswith("prometheus/runbooks/")
+    }
 
 
 def runbook_text(name: str = "") -> str:
@@ -75,7 +87,9 @@ def find_assets() -> Iterator[tuple[str, bytes]]:
         return
     root = Path(str(package)).parent
     try:
-        build = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
+        build = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"][
+            "build"
+        ]
     except (OSError, KeyError):
         return
     for source, target in build["targets"]["wheel"]["force-include"].items():

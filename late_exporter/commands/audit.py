@@ -26,28 +26,46 @@ from late_exporter.metrics.names import LAST_POLL
 from late_exporter.model import Scope
 from late_exporter.store.snapshot import Snapshot
 
-GRACE_POLLS, MIN_GRACE = 3, 60.0  # poll intervals and seconds within which a new log may not be recorded yet
+GRACE_POLLS, MIN_GRACE = (
+    3,
+    60.0,
+)  # poll intervals and seconds within which a new log may not be recorded yet
 LATE_WRITE_WINDOW = 3_600_000  # milliseconds from creation to writing; without an exporter, later logs are not judged
-LIVENESS_POLLS, MIN_LIVENESS = 5, 120.0  # poll intervals and seconds for which an exporter runs after its last poll
+LIVENESS_POLLS, MIN_LIVENESS = (
+    5,
+    120.0,
+)  # poll intervals and seconds for which an exporter runs after its last poll
 
 
 def audit(context: CommandContext) -> int:
     """Print the report of each feed; the exit code does not depend on whether all of it is read."""
     reports = run_interruptible(_audit_feeds(context))
-    lines = [json_line(render_json(reports))] if context.flags.format == "json" else render_text(reports)
+    lines = (
+        [json_line(render_json(reports))]
+        if context.flags.format == "json"
+        else render_text(reports)
+    )
     return write_lines(map(printable, lines), int(not all(report.ok for report in reports)))
 
 
 async def _audit_feeds(context: CommandContext) -> Sequence[AuditReport]:
-    settings, since, interval = context.settings, context.flags.since, context.settings.poll.interval
+    settings, since, interval = (
+        context.settings,
+        context.flags.since,
+        context.settings.poll.interval,
+    )
     open_snapshot = partial(Snapshot, settings.state.url, settings.state.password_path)
     reports = []
     with closing(ProgressLine(sys.stderr)) as progress:
         async with connect_workspaces(context) as connections:
-            for scope in [Scope(name, feed) for name in connections for feed in settings.poll.feeds]:
+            for scope in [
+                Scope(name, feed) for name in connections for feed in settings.poll.feeds
+            ]:
                 client = connections[scope.workspace]
                 progress.start(f"{scope.workspace} {scope.feed}", client.quota_wait)
-                report = audit_feed(scope, client, open_snapshot, progress, interval=interval, since=since)
+                report = audit_feed(
+                    scope, client, open_snapshot, progress, interval=interval, since=since
+                )
                 reports.append(await report)
     return reports
 
@@ -75,13 +93,19 @@ async def audit_feed(
     report = AuditReport(workspace=scope.workspace, feed=scope.feed)
     with open_snapshot() as snapshot:
         coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
-        last_poll = gauge_value(snapshot.series_values(), (LAST_POLL, (scope.workspace, scope.feed)))
+        last_poll = gauge_value(
+            snapshot.series_values(), (LAST_POLL, (scope.workspace, scope.feed))
+        )
     if coverage is None:
         return replace(report, error="nothing has been counted yet")
     if not coverage.is_synced:
-        return replace(report, error="the first sync is not complete, so there is nothing to compare yet")
+        return replace(
+            report, error="the first sync is not complete, so there is nothing to compare yet"
+        )
     is_running = now - last_poll <= max(LIVENESS_POLLS * interval, MIN_LIVENESS)
-    grace_period = int(max(GRACE_POLLS * interval, MIN_GRACE) * 1000) if is_running else LATE_WRITE_WINDOW
+    grace_period = (
+        int(max(GRACE_POLLS * interval, MIN_GRACE) * 1000) if is_running else LATE_WRITE_WINDOW
+    )
     audit = Audit(
         coverage=coverage,
         cutoff=coverage.caught_up_at - grace_period,
@@ -94,7 +118,9 @@ async def audit_feed(
         reader = ListReader(client, feed, progress=progress, sleep=sleep)
         async for page, _ in reader.pages(audit.lower):
             with open_snapshot() as snapshot:
-                audit.compare(page.entries, snapshot.lookup(scope, [entry.key for entry in page.entries]))
+                audit.compare(
+                    page.entries, snapshot.lookup(scope, [entry.key for entry in page.entries])
+                )
     except ApiError as exc:
         return replace(report, error=str(exc))
     with open_snapshot() as snapshot:

@@ -1,7 +1,7 @@
 """Compare a log list with the recorded logs, one by one, and render the result.
 
-The list moves while it is read, and the exporter goes on recording, so logs are compared only up to a time at which
-everything should have been recorded. Logs without a time are not compared.
+The list moves while it is read, and the exporter goes on recording, so logs are compared only up to
+a time at which everything should have been recorded. Logs without a time are not compared.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Audit(msgspec.Struct, kw_only=True):
         coverage: Coverage last committed.
         cutoff: Creation time in milliseconds up to which logs are compared.
         since: Logs older than this are excluded, as are those below the coverage's retention floor.
-        compares_pending: Whether a log that is recorded as pending is compared; without an exporter it may have settled
-            since.
-        compared_keys: Keys of the logs that are recorded, or should be: not those that no poll had time to record, nor
-            those in gaps, which the exporter knows to be missing.
+        compares_pending: Whether a log that is recorded as pending is compared; without an exporter
+            it may have settled since.
+        compared_keys: Keys of the logs that are recorded, or should be: not those that no poll had
+            time to record, nor those in gaps, which the exporter knows to be missing.
         unrecorded: Logs that are not recorded in their current status, by key.
     """
 
@@ -62,19 +62,34 @@ class Audit(msgspec.Struct, kw_only=True):
                 continue
             recorded = statuses.get(entry.key, frozenset())
             if entry.status in recorded:
-                self.unrecorded.pop(entry.key, None)  # Pages overlap, and it was recorded in between.
+                self.unrecorded.pop(
+                    entry.key, None
+                )  # Pages overlap, and it was recorded in between.
             elif self._may_be_unrecorded(entry.created, recorded):
                 continue
             else:
-                kind, created = "status" if recorded else "missing", iso_time(entry.created) or str(entry.created)
+                kind, created = (
+                    "status" if recorded else "missing",
+                    iso_time(entry.created) or str(entry.created),
+                )
                 self.unrecorded[entry.key] = Difference(
-                    kind, entry.key, created, entry.platform, entry.action, entry.status, sorted(recorded)
+                    kind,
+                    entry.key,
+                    created,
+                    entry.platform,
+                    entry.action,
+                    entry.status,
+                    sorted(recorded),
                 )
             self.compared_keys.add(entry.key)
 
     def _may_be_unrecorded(self, created: int, recorded: frozenset[str]) -> bool:
         is_in_gap = any(gap.lower <= created <= gap.upper.created for gap in self.coverage.gaps)
-        return is_in_gap or created > self.cutoff or (PENDING in recorded and not self.compares_pending)
+        return (
+            is_in_gap
+            or created > self.cutoff
+            or (PENDING in recorded and not self.compares_pending)
+        )
 
     def settle(self, recorded: Iterable[RecordedStatus]) -> None:
         """Remove logs that are recorded by now; one that was pending may have settled before it was recorded."""
@@ -116,7 +131,11 @@ def _details(report: AuditReport) -> Iterator[str]:
     if not report.polled:
         yield "no exporter is polling: logs that arrived or settled since its last poll are left out"
     for log in report.differences:
-        statuses = f"counted as {', '.join(log.counted_statuses)}" if log.counted_statuses else "not counted"
+        statuses = (
+            f"counted as {', '.join(log.counted_statuses)}"
+            if log.counted_statuses
+            else "not counted"
+        )
         yield f"{log.kind:<7}  {log.created}  {log.platform}  {log.action}  {log.status}, {statuses}: {log.id}"
     if report.differences:
         yield "The next reconciliation of a running exporter should count them; audit again after it."
@@ -129,5 +148,9 @@ def _mismatch_text(mismatch: CounterMismatch) -> str:
     if mismatch.family:
         reason = "Logs were counted twice." if surplus > 0 else "Logs are missing in this metric."
         return f"{mismatch.family} is {mismatch.actual:,}, {comparison}. {reason}"
-    reason = "These logs were never counted." if surplus > 0 else "Missing records would be counted again."
+    reason = (
+        "These logs were never counted."
+        if surplus > 0
+        else "Missing records would be counted again."
+    )
     return f"{plural(mismatch.actual, 'log')} stored or pruned, {comparison}. {reason}"

@@ -79,7 +79,11 @@ def check(context: CommandContext) -> int:
     """Print all findings; return 1 if one of them is an error."""
     findings = run_interruptible(_find(context))
     is_json = context.flags.format == "json"
-    lines = [json_line(msgspec.to_builtins(findings))] if is_json else format_findings(findings, Terminal.detect())
+    lines = (
+        [json_line(msgspec.to_builtins(findings))]
+        if is_json
+        else format_findings(findings, Terminal.detect())
+    )
     return write_lines(lines, int(any(finding.level == "error" for finding in findings)))
 
 
@@ -91,10 +95,16 @@ async def _find(context: CommandContext) -> Sequence[CheckResult]:
         for workspace in settings.workspaces:
             client = connections[workspace.name]
             status = status_config(settings, workspace)
-            generations = {scope.feed: recorded[scope] for scope in recorded if scope.workspace == workspace.name}
+            generations = {
+                scope.feed: recorded[scope]
+                for scope in recorded
+                if scope.workspace == workspace.name
+            }
             results = [finding async for finding in check_api(client, feeds, generations, status)]
             # A poll costs one request per feed, and one for pending logs.
-            required_rate = (len(feeds) + 1) * 60 / settings.poll.interval + status.requests_per_minute
+            required_rate = (
+                len(feeds) + 1
+            ) * 60 / settings.poll.interval + status.requests_per_minute
             results += check_quota(client, required_rate, settings.api.quota_share)
             findings += [replace(finding, workspace=workspace.name) for finding in results]
     return [*findings, *await asyncio.to_thread(lambda: list(check_machine(settings)))]
@@ -134,7 +144,9 @@ async def check_api(
             answers = await examine_lists(name, client) if feed.generation == LATE else {}
         except errors.ApiError as exc:
             is_answering &= isinstance(exc, errors.Forbidden)
-            hint = SWITCH_HINT if recorded == LATE and refuses_list(exc) else HINTS.get(type(exc), "")
+            hint = (
+                SWITCH_HINT if recorded == LATE and refuses_list(exc) else HINTS.get(type(exc), "")
+            )
             yield CheckResult("error", name, str(exc), hint)
             if isinstance(exc, errors.RateLimited):
                 break  # a further request would wait for the next minute
@@ -145,26 +157,43 @@ async def check_api(
             yield CheckResult("ok", name, f"{count} in generation {feed.generation} ({feed.path})")
             if answers and answers[ZERNIO].is_ahead_of(answers[LATE]):
                 yield CheckResult(
-                    "error", "generation", "generation zernio has newer logs, which are not read", SWITCH_HINT
+                    "error",
+                    "generation",
+                    "generation zernio has newer logs, which are not read",
+                    SWITCH_HINT,
                 )
     if is_answering:
         for name in status.feeds:
             yield await _check_status_feed(client, name, status, clock(), gauges)
     if abs(skew) > MAX_SKEW:
         message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
-        yield CheckResult("warning", "clock", message, "synchronize it, otherwise alerts on age are off by as much")
+        yield CheckResult(
+            "warning",
+            "clock",
+            message,
+            "synchronize it, otherwise alerts on age are off by as much",
+        )
 
 
 async def _check_status_feed(
-    client: LateClient, name: str, config: StatusConfig, now: float, gauges: dict[Series, LatestValue]
+    client: LateClient,
+    name: str,
+    config: StatusConfig,
+    now: float,
+    gauges: dict[Series, LatestValue],
 ) -> CheckResult:
     """Refresh a status feed and return what it reports; if it fails, logs are counted nevertheless.
 
-    ``gauges`` holds the gauges of earlier feeds, for the names of accounts; those of this feed are added.
+    ``gauges`` holds the gauges of earlier feeds, for the names of accounts; those of this feed are
+    added.
     """
     subject, feed = f"status feed {name}", config.feeds[name]
     context = RefreshContext(
-        workspace="", now=int(now * 1000), max_accounts=config.max_accounts, rejected_values=set(), previous=gauges
+        workspace="",
+        now=int(now * 1000),
+        max_accounts=config.max_accounts,
+        rejected_values=set(),
+        previous=gauges,
     )
     try:
         reports = await perform(feed.refresh(context), partial(fetch_status, client, feed))
@@ -172,26 +201,44 @@ async def _check_status_feed(
         is_off = bool(disabling_reason(exc))
         hint = "leave it out of --status.feeds, or grant the key the right" if is_off else ""
         return CheckResult("warning", subject, f"off: {exc}" if is_off else str(exc), hint)
-    gauges |= {(it.family, it.labels): LatestValue(it.at, it.value) for it in reports if isinstance(it, SetLatest)}
-    findings = list(condition_findings([each for each in reports if isinstance(each, Condition)], now))
+    gauges |= {
+        (it.family, it.labels): LatestValue(it.at, it.value)
+        for it in reports
+        if isinstance(it, SetLatest)
+    }
+    findings = list(
+        condition_findings([each for each in reports if isinstance(each, Condition)], now)
+    )
     level: Level = "warning" if problems_in(findings) else "ok"
-    return CheckResult(level, subject, "; ".join(each.line for each in findings) or "nothing to report")
+    return CheckResult(
+        level, subject, "; ".join(each.line for each in findings) or "nothing to report"
+    )
 
 
-def check_quota(client: LateClient, required_rate: float, quota_share: float) -> Iterator[CheckResult]:
+def check_quota(
+    client: LateClient, required_rate: float, quota_share: float
+) -> Iterator[CheckResult]:
     """Compare the requests per minute that polling needs with those that the share and other users of the key allow."""
     quota = client.quota
     if quota is None:
         return
-    limit = min(quota.limit * quota_share, left_by_others(quota.limit, quota_share, quota.customer_requests))
+    limit = min(
+        quota.limit * quota_share, left_by_others(quota.limit, quota_share, quota.customer_requests)
+    )
     count = quota.customer_requests
-    others = f"; others (such as a running exporter) use about {count:,}, polling" if count else "; polling takes"
+    others = (
+        f"; others (such as a running exporter) use about {count:,}, polling"
+        if count
+        else "; polling takes"
+    )
     message = f"{quota.limit:,} requests per minute{others} about {required_rate:,.1f}"
     if required_rate <= limit:
         yield CheckResult("ok", "quota", message)
         return
     hint = "raise --poll.interval or --api.quota-share, or give the exporter a key of its own"
-    yield CheckResult("warning", "quota", f"{message}, more than the {limit:,.1f} that it may use", hint)
+    yield CheckResult(
+        "warning", "quota", f"{message}, more than the {limit:,.1f} that it may use", hint
+    )
 
 
 def check_machine(settings: Settings) -> Iterator[CheckResult]:
@@ -217,7 +264,9 @@ def check_key_file(path: Path) -> CheckResult:
             message = f"{path}: every user of this machine can read it"
             return CheckResult("warning", "key file", message, f"chmod o= {path}")
     except OSError as exc:
-        return CheckResult("error", "key file", f"{path}: {exc.strerror}", "give the exporter's user access to it")
+        return CheckResult(
+            "error", "key file", f"{path}: {exc.strerror}", "give the exporter's user access to it"
+        )
     return CheckResult("ok", "key file", str(path))
 
 
@@ -226,7 +275,10 @@ def check_state(url: str, password_file: Path | None = None) -> CheckResult:
     if url == "sqlite://":
         hint = "set --state.url to a file, otherwise every restart counts all logs again that Zernio still keeps"
         return CheckResult("warning", "state", "in memory", hint)
-    database, hint = database_at(url, password_file), "give the exporter's user write access, or change --state.url"
+    database, hint = (
+        database_at(url, password_file),
+        "give the exporter's user write access, or change --state.url",
+    )
     try:
         try:
             with Snapshot(url, password_file) as snapshot:
@@ -237,9 +289,16 @@ def check_state(url: str, password_file: Path | None = None) -> CheckResult:
         except errors.StoreMissing:
             message = f"{database.name}: there is no state; it will be created"
             if not is_postgres(url):
-                folder = next(each for each in Path(database.name).absolute().parents if each.exists())
+                folder = next(
+                    each for each in Path(database.name).absolute().parents if each.exists()
+                )
                 if not (folder.is_dir() and os.access(folder, os.W_OK)):
-                    return CheckResult("error", "state", f"{database.name}: this user cannot write to {folder}", hint)
+                    return CheckResult(
+                        "error",
+                        "state",
+                        f"{database.name}: this user cannot write to {folder}",
+                        hint,
+                    )
                 return CheckResult("ok", "state", message)
         except errors.StoreOutdated as exc:
             message = str(exc)
@@ -247,7 +306,9 @@ def check_state(url: str, password_file: Path | None = None) -> CheckResult:
                 return CheckResult("ok", "state", message)
         rehearse(database)
     except errors.StoreError as exc:
-        return CheckResult("error", "state", str(exc), hint if isinstance(exc.__cause__, OSError) else "")
+        return CheckResult(
+            "error", "state", str(exc), hint if isinstance(exc.__cause__, OSError) else ""
+        )
     return CheckResult("ok", "state", message)
 
 
@@ -266,14 +327,26 @@ def check_web(path: str | None, config: WebConfig) -> Iterator[CheckResult]:
     users = f"passwords of {', '.join(sorted(config.users))}" if config.users else "no password"
     yield CheckResult("ok", "web", ": ".join(filter(None, (path, f"{tls}, {users}"))))
     if config.users and config.ssl_context is None:
-        yield CheckResult("warning", "web", f"{path}: passwords are sent unencrypted", "add tls_server_config")
+        yield CheckResult(
+            "warning", "web", f"{path}: passwords are sent unencrypted", "add tls_server_config"
+        )
 
 
 def check_families(disabled: Sequence[str]) -> Iterator[CheckResult]:
     """Warn about disabled families that rules or dashboards use."""
-    texts = {name: content.decode() for name, content in find_assets() if name.endswith((".yml", ".json"))}
+    texts = {
+        name: content.decode()
+        for name, content in find_assets()
+        if name.endswith((".yml", ".json"))
+    }
     for family in disabled:
-        users = sorted(name for name, text in texts.items() if re.search(rf"\b{family}(_bucket|_count|_sum)?\b", text))
+        users = sorted(
+            name
+            for name, text in texts.items()
+            if re.search(rf"\b{family}(_bucket|_count|_sum)?\b", text)
+        )
         if users:
             hint = "drop it from --metrics.disable, or do without them"
-            yield CheckResult("warning", "metrics", f"{family} is disabled, but used in {', '.join(users)}", hint)
+            yield CheckResult(
+                "warning", "metrics", f"{family} is disabled, but used in {', '.join(users)}", hint
+            )

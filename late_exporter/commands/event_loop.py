@@ -14,7 +14,9 @@ from late_exporter.concurrency import DaemonThreadExecutor
 from late_exporter.errors import LateError
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SWITCH_SECONDS = 0.0001  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
+SWITCH_SECONDS = (
+    0.0001  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
+)
 
 ResultT = TypeVar("ResultT")
 Stop: TypeAlias = Callable[[], None]  # callback that stops the command
@@ -33,7 +35,9 @@ def run_interruptible(work: Coroutine[Any, Any, ResultT]) -> ResultT:
     return asyncio.run(work)
 
 
-async def run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]], *, stopped_code: int = 0) -> int:
+async def run_until_stopped(
+    work: Callable[[Stop], Coroutine[Any, Any, object]], *, stopped_code: int = 0
+) -> int:
     """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process.
 
     Return 0, or ``stopped_code`` if the work was stopped before its end.

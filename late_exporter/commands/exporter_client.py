@@ -25,7 +25,9 @@ TIMEOUT = 30.0  # seconds, of any other page
 MAX_RESPONSE = 200_000_000  # bytes
 
 
-def check_health(address: Address | UnixPath, *, secure: bool = False, timeout: float = HEALTH_TIMEOUT) -> None:
+def check_health(
+    address: Address | UnixPath, *, secure: bool = False, timeout: float = HEALTH_TIMEOUT
+) -> None:
     """Request ``/-/healthy``; raise LateError if the exporter does not answer or is not healthy.
 
     The timeout is in seconds. A server that asks for a password or limits requests is running.
@@ -34,13 +36,16 @@ def check_health(address: Address | UnixPath, *, secure: bool = False, timeout: 
     if status not in (OK, UNAUTHORIZED, TOO_MANY_REQUESTS):
         raise LateError(f"{address} answers {status}")
     if status == OK and HEALTHY_TEXT.encode() not in body:
-        raise LateError(f"{address} is not late-exporter; give the address with --web.listen-address")
+        raise LateError(
+            f"{address} is not late-exporter; give the address with --web.listen-address"
+        )
 
 
 def may_use_tls(web_config_file: str | None) -> bool:
     """Return whether a server with this file of its web configuration may use TLS.
 
-    A server without TLS logs an attempt to use it, which a health check would repeat every few seconds.
+    A server without TLS logs an attempt to use it, which a health check would repeat every few
+    seconds.
     """
     if not web_config_file:
         return False
@@ -79,7 +84,12 @@ def fetch(context: CommandContext, path: str, *, accept: str) -> bytes:
 
 
 def _request(
-    address: Address | UnixPath, path: str, headers: Mapping[str, str], *, secure: bool, timeout: float
+    address: Address | UnixPath,
+    path: str,
+    headers: Mapping[str, str],
+    *,
+    secure: bool,
+    timeout: float,
 ) -> tuple[int, bytes]:
     """Return status and body of a response, cut at MAX_RESPONSE.
 
@@ -88,7 +98,12 @@ def _request(
 
     A status of UNAUTHORIZED may also mean that the server requires a client certificate.
     """
-    end, body, connection, stream = time.monotonic() + timeout, bytearray(), HTTPConnection("localhost"), None
+    end, body, connection, stream = (
+        time.monotonic() + timeout,
+        bytearray(),
+        HTTPConnection("localhost"),
+        None,
+    )
     try:
         stream = connection.sock = _connect(address, timeout, secure=secure)
         connection.request("GET", path, headers=headers)
@@ -98,8 +113,11 @@ def _request(
             if time.monotonic() > end:
                 raise TimeoutError("timed out")
     except OSError as exc:
-        # Before 3.11.12, Python reports a reset connection as an SSLError of the library SYS (python/cpython#127257).
-        is_refused = isinstance(exc, ConnectionError) or (isinstance(exc, ssl.SSLError) and exc.library == "SYS")
+        # Before 3.11.12, Python reports a reset connection as an SSLError of the library SYS
+        # (python/cpython#127257).
+        is_refused = isinstance(exc, ConnectionError) or (
+            isinstance(exc, ssl.SSLError) and exc.library == "SYS"
+        )
         if isinstance(stream, ssl.SSLSocket) and (is_refused or "ALERT" in str(exc)):
             return UNAUTHORIZED, b""
         raise LateError(f"{address} does not answer: {exc.strerror or exc}") from exc
@@ -113,7 +131,9 @@ def _request(
 def _connect(address: Address | UnixPath, timeout: float, *, secure: bool) -> socket.socket:
     """Return a connection, with TLS if the server uses it."""
     if isinstance(address, Address):
-        connection = socket.create_connection((LOOPBACK.get(address.host, address.host), address.port), timeout)
+        connection = socket.create_connection(
+            (LOOPBACK.get(address.host, address.host), address.port), timeout
+        )
     else:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(timeout)

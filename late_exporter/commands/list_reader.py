@@ -38,10 +38,13 @@ class ListReader:
     total: int = field(default=0, init=False)
     _last: tuple[LogPage, ApiResponse] = field(init=False)
 
-    async def pages(self, lower: int, *, leaves_out_older: bool = False) -> AsyncIterator[tuple[LogPage, ApiResponse]]:
+    async def pages(
+        self, lower: int, *, leaves_out_older: bool = False
+    ) -> AsyncIterator[tuple[LogPage, ApiResponse]]:
         """Yield the pages from the newest log down to a time in milliseconds, each with its response.
 
-        With ``leaves_out_older`` the API filters by that time if it can, so that the last page has few older logs.
+        With ``leaves_out_older`` the API filters by that time if it can, so that the last page has
+        few older logs.
         """
         by_time = self.feed.supports_time_filter
         after = second_below(lower) if by_time and leaves_out_older else None

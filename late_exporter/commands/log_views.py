@@ -29,7 +29,17 @@ TONES = {
 HIDDEN_FIELDS = frozenset({"key", "row", "created", "time", "duration", "is_own"})
 """Fields of a log that CSV and JSON do not have, or have in another form."""
 
-POST_COLUMNS = ("TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "TRY>", "HTTP>", "TOOK>", "DETAIL")
+POST_COLUMNS = (
+    "TIME",
+    "STATUS",
+    "PLATFORM",
+    "ACCOUNT",
+    "ACTION",
+    "TRY>",
+    "HTTP>",
+    "TOOK>",
+    "DETAIL",
+)
 LOG_COLUMNS = (*POST_COLUMNS[:-1], "POST", "DETAIL")
 
 
@@ -61,7 +71,11 @@ def log_fields(item: WorkspaceLog) -> Mapping[str, Any]:
     return {
         "workspace": workspace,
         "time": log.time if log.created is None else iso_time(log.created, precise=True),
-        **{name: value for name, value in msgspec.structs.asdict(log).items() if name not in HIDDEN_FIELDS},
+        **{
+            name: value
+            for name, value in msgspec.structs.asdict(log).items()
+            if name not in HIDDEN_FIELDS
+        },
         "duration_seconds": None if log.duration is None else log.duration / 1_000_000,
     }
 
@@ -78,9 +92,14 @@ def log_row(item: WorkspaceLog) -> Row:
         "ACTION": log.action,
         "TRY>": "" if log.attempt is None else str(log.attempt),
         "HTTP>": log.status_code,
-        "TOOK>": "" if log.duration is None else human_duration(log.duration / 1_000_000).replace(" ", ""),
+        "TOOK>": ""
+        if log.duration is None
+        else human_duration(log.duration / 1_000_000).replace(" ", ""),
         "POST": log.post_id,
         "ERROR": log.error_code or log.error,
-        "DETAIL": ": ".join(filter(None, (log.error_code, log.error))) or log.url or log.endpoint or log.method,
+        "DETAIL": ": ".join(filter(None, (log.error_code, log.error)))
+        or log.url
+        or log.endpoint
+        or log.method,
     }
     return Row(cells, TONES.get(log.status, ""))

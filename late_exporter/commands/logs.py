@@ -16,7 +16,13 @@ from late_exporter.api.generation import find_feed
 from late_exporter.commands.connections import connect_workspaces, report_failure, require_retained
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
-from late_exporter.commands.log_views import LOG_COLUMNS, WorkspaceLog, log_fields, log_row, read_logs
+from late_exporter.commands.log_views import (
+    LOG_COLUMNS,
+    WorkspaceLog,
+    log_fields,
+    log_row,
+    read_logs,
+)
 from late_exporter.commands.output import warn, write_stdout
 from late_exporter.commands.progress import ProgressLine
 from late_exporter.commands.records import print_records
@@ -29,7 +35,9 @@ from late_exporter.feeds.view import row_text
 from late_exporter.model import DAY_MS, LATE
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
-LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS_BY_NAME.values()), *EVENTS_BY_NAME.values(), "all"})
+LOCAL_ACTIONS = frozenset(
+    {*(action for action, _ in ACTIONS_BY_NAME.values()), *EVENTS_BY_NAME.values(), "all"}
+)
 """Actions that the API cannot filter by, because each of them stands for several of its own or for any."""
 
 ACTION_FILTERS = {"publishing": "action", "connections": "eventType"}  # in generation late
@@ -49,17 +57,25 @@ async def _show_logs(context: CommandContext) -> int:
             matching_logs(name, client, flags, now=now, unread=unread, quiet=bool(flags.by))
             for name, client in connections.items()
         ]
-        await print_logs(newest_first(sources), flags, Terminal.detect(), is_several=len(connections) > 1)
+        await print_logs(
+            newest_first(sources), flags, Terminal.detect(), is_several=len(connections) > 1
+        )
     return int(bool(unread))
 
 
 async def matching_logs(
-    workspace: str, client: LateClient, flags: CommandFlags, *, now: float, unread: list[str], quiet: bool
+    workspace: str,
+    client: LateClient,
+    flags: CommandFlags,
+    *,
+    now: float,
+    unread: list[str],
+    quiet: bool,
 ) -> LogBatches:
     """Yield the logs of a workspace that match, newest first.
 
-    If they cannot be read, the error is printed and the workspace added to ``unread``: others may work. ``quiet`` is
-    whether nothing is printed meanwhile, so that progress is shown.
+    If they cannot be read, the error is printed and the workspace added to ``unread``: others may
+    work. ``quiet`` is whether nothing is printed meanwhile, so that progress is shown.
     """
     lower = int((now - (flags.since or DEFAULT_SINCE)) * 1000)
     with report_failure(workspace, unread), closing(ProgressLine(sys.stderr)) as progress:
@@ -88,12 +104,17 @@ async def newest_first(sources: Sequence[LogBatches]) -> LogBatches:
         yield batch
 
 
-async def print_logs(batches: LogBatches, flags: CommandFlags, terminal: Terminal, *, is_several: bool) -> None:
+async def print_logs(
+    batches: LogBatches, flags: CommandFlags, terminal: Terminal, *, is_several: bool
+) -> None:
     """Print the newest logs up to a limit (0 for all), or the counts of ``--by``."""
     if flags.by:
         await _print_counts(batches, flags, terminal)
         return
-    table, count = Table(terminal, (*LOG_COLUMNS[:2], *["WORKSPACE"] * is_several, *LOG_COLUMNS[2:])), 0
+    table, count = (
+        Table(terminal, (*LOG_COLUMNS[:2], *["WORKSPACE"] * is_several, *LOG_COLUMNS[2:])),
+        0,
+    )
     fields = (lambda item: item.log.row) if flags.format == "raw" else log_fields
     async for batch in batches:
         selection = batch[: flags.limit - count] if flags.limit else batch
@@ -113,10 +134,16 @@ async def _print_counts(batches: LogBatches, flags: CommandFlags, terminal: Term
         cells = [log_row(item).cells for item in batch]
         counts.update(tuple(each[name.upper()] for name in flags.by) for each in cells)
     rows = counts.most_common(flags.limit or None)
-    records = [{"logs": str(number), **dict(zip(flags.by, values, strict=True))} for values, number in rows]
+    records = [
+        {"logs": str(number), **dict(zip(flags.by, values, strict=True))} for values, number in rows
+    ]
     columns = ("LOGS>", *map(str.upper, flags.by))
     print_records(
-        records, flags.format, Table(terminal), lambda it: Row(dict(zip(columns, it.values(), strict=True))), dict
+        records,
+        flags.format,
+        Table(terminal),
+        lambda it: Row(dict(zip(columns, it.values(), strict=True))),
+        dict,
     )
     if not rows:
         warn("no log matches")
@@ -126,14 +153,21 @@ async def _print_counts(batches: LogBatches, flags: CommandFlags, terminal: Term
 
 def query(flags: CommandFlags, feed: Feed) -> dict[str, str | int]:
     """Return the part of the filter that the API can apply, as parameters of a request."""
-    filters = {"platform": flags.platform, "status": flags.status[0] if len(flags.status) == 1 else None}
+    filters = {
+        "platform": flags.platform,
+        "status": flags.status[0] if len(flags.status) == 1 else None,
+    }
     if feed.generation == LATE:
         filters[ACTION_FILTERS[feed.name]] = flags.action
     else:
-        filters["action"] = None if (flags.action or "").casefold() in LOCAL_ACTIONS else flags.action
+        filters["action"] = (
+            None if (flags.action or "").casefold() in LOCAL_ACTIONS else flags.action
+        )
         filters["accountId"] = flags.account if ACCOUNT_ID.fullmatch(flags.account or "") else None
     days = math.ceil((flags.since or DEFAULT_SINCE) * 1000 / DAY_MS)
-    return {name: value for name, value in filters.items() if value} | {"days": min(days, feed.retention // DAY_MS)}
+    return {name: value for name, value in filters.items() if value} | {
+        "days": min(days, feed.retention // DAY_MS)
+    }
 
 
 def matches(flags: CommandFlags, log: LogView) -> bool:
@@ -144,16 +178,23 @@ def matches(flags: CommandFlags, log: LogView) -> bool:
     return (
         not log.is_own
         and _equals(flags.platform, log.platform)
-        and (_equals(flags.action, log.action) or _equals(flags.action, row_text(log.row, "action")))
+        and (
+            _equals(flags.action, log.action) or _equals(flags.action, row_text(log.row, "action"))
+        )
         and (not flags.status or any(_equals(status, log.status) for status in flags.status))
         and (
-            flags.account is None or _normalize(flags.account) in (_normalize(log.username), _normalize(log.account_id))
+            flags.account is None
+            or _normalize(flags.account) in (_normalize(log.username), _normalize(log.account_id))
         )
     )
 
 
 def _equals(expected_value: str | None, value: str) -> bool:
-    return expected_value is None or expected_value == "all" or expected_value.casefold() == value.casefold()
+    return (
+        expected_value is None
+        or expected_value == "all"
+        or expected_value.casefold() == value.casefold()
+    )
 
 
 def _normalize(account: str) -> str:

@@ -13,9 +13,21 @@ from late_exporter.api.pages import fetch_post, is_post_id
 from late_exporter.commands.connections import connect_workspaces, report_failure
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.list_reader import ListReader
-from late_exporter.commands.log_views import POST_COLUMNS, WorkspaceLog, log_fields, log_row, log_views, read_logs
+from late_exporter.commands.log_views import (
+    POST_COLUMNS,
+    WorkspaceLog,
+    log_fields,
+    log_row,
+    log_views,
+    read_logs,
+)
 from late_exporter.commands.output import json_line, write_lines
-from late_exporter.commands.post_outcomes import OUTCOME_COLUMNS, OutcomeCollector, PostOutcome, outcome_row
+from late_exporter.commands.post_outcomes import (
+    OUTCOME_COLUMNS,
+    OutcomeCollector,
+    PostOutcome,
+    outcome_row,
+)
 from late_exporter.commands.tables import Table, Terminal, clean, shorten
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
@@ -38,7 +50,9 @@ class PostHistory(NamedTuple):
     def outcomes(self) -> list[PostOutcome]:
         collector = OutcomeCollector()
         for workspace, log in reversed(self.logs):
-            collector.add(WorkspaceLog(workspace, msgspec.structs.replace(log, post_id=self.post_id)))
+            collector.add(
+                WorkspaceLog(workspace, msgspec.structs.replace(log, post_id=self.post_id))
+            )
         return sorted(collector, key=lambda outcome: (outcome.platform, outcome.username))
 
 
@@ -46,7 +60,9 @@ def post(context: CommandContext) -> int:
     unread = list[str]()
     history = run_interruptible(_find_history(context, unread))
     is_json = context.flags.format == "json"
-    lines = [json_line(json_document(history))] if is_json else render_text(history, Terminal.detect())
+    lines = (
+        [json_line(json_document(history))] if is_json else render_text(history, Terminal.detect())
+    )
     return write_lines(lines, int(bool(unread)))
 
 
@@ -64,10 +80,14 @@ async def _find_history(context: CommandContext, unread: list[str]) -> PostHisto
     names = ", ".join(name for name in connections if name not in unread)
     if not names:
         raise LateError("no workspace could be read")
-    raise LateError(f"no logs of a post {post_id} in {names}; the API keeps logs for 90 days, in generation late 7")
+    raise LateError(
+        f"no logs of a post {post_id} in {names}; the API keeps logs for 90 days, in generation late 7"
+    )
 
 
-async def fetch_history(client: LateClient, feed: Feed, post_id: str, workspace: str) -> PostHistory:
+async def fetch_history(
+    client: LateClient, feed: Feed, post_id: str, workspace: str
+) -> PostHistory:
     """Return the logs of a post in a workspace, if there are any."""
     logs, is_complete = list[LogView](), True
     if feed.post_path is None:
@@ -90,7 +110,9 @@ def mentions(log: LogView, post_id: str) -> bool:
     """Return whether a log belongs to a post, judged by its texts if it does not name a post."""
     if log.post_id:
         return log.post_id == post_id
-    return any(post_id in row_text(log.row, field) for field in ("request_id", "request_body", "metadata"))
+    return any(
+        post_id in row_text(log.row, field) for field in ("request_id", "request_body", "metadata")
+    )
 
 
 def json_document(history: PostHistory) -> Mapping[str, Any]:
@@ -103,11 +125,15 @@ def json_document(history: PostHistory) -> Mapping[str, Any]:
 
 
 def render_text(history: PostHistory, terminal: Terminal) -> Iterator[str]:
-    caption = shorten(next((item.log.caption for item in history.logs if item.log.caption), ""), CAPTION_LENGTH)
+    caption = shorten(
+        next((item.log.caption for item in history.logs if item.log.caption), ""), CAPTION_LENGTH
+    )
     yield f"Post {clean(history.post_id)}" + (f": “{caption}”" if caption else "")
     yield ""
     if not history.is_complete:
         yield from ("Earlier logs may be missing: only the newest ones could be read.", "")
     yield from Table(terminal, POST_COLUMNS).lines(map(log_row, history.logs))
     yield ""
-    yield from Table(terminal, OUTCOME_COLUMNS, toned="STATE").lines(map(outcome_row, history.outcomes))
+    yield from Table(terminal, OUTCOME_COLUMNS, toned="STATE").lines(
+        map(outcome_row, history.outcomes)
+    )

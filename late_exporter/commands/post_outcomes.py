@@ -24,8 +24,8 @@ class PostOutcome(msgspec.Struct, kw_only=True):
     """Outcome of a post on an account, with the fields that CSV and JSON have; texts that are unknown are empty.
 
     Args:
-        state: ``published``, ``failed``, ``pending``, ``paused``, ``skipped``, ``cancelled``, or the status of the
-            newest log or of the post if it is not one of these.
+        state: ``published``, ``failed``, ``pending``, ``paused``, ``skipped``, ``cancelled``, or
+            the status of the newest log or of the post if it is not one of these.
         time: Time of the newest log; of a post without logs, the time at which it is due.
     """
 
@@ -70,16 +70,26 @@ class OutcomeCollector:
 
     def __iter__(self) -> Iterator[PostOutcome]:
         """Iterate over the outcomes, the post of the newest log first."""
-        return (outcome for by_account in self._by_platform.values() for outcome in by_account.values())
+        return (
+            outcome for by_account in self._by_platform.values() for outcome in by_account.values()
+        )
 
     def add(self, item: WorkspaceLog) -> None:
         workspace, log = item
         # Logs without the id of a post are not grouped.
-        by_account = self._by_platform.setdefault((workspace, log.post_id or log.key, log.platform), {})
+        by_account = self._by_platform.setdefault(
+            (workspace, log.post_id or log.key, log.platform), {}
+        )
         # A log without an account belongs to the account of the next newer log.
         account = log.account_id or log.username or next(iter(by_account), "")
         state = STATES.get(log.action, log.status)
-        new = PostOutcome(workspace=workspace, post_id=log.post_id, platform=log.platform, state=state, time=log.time)
+        new = PostOutcome(
+            workspace=workspace,
+            post_id=log.post_id,
+            platform=log.platform,
+            state=state,
+            time=log.time,
+        )
         by_account.setdefault(account, new).add(log)
 
 

@@ -15,14 +15,26 @@ from late_exporter.commands.connections import connect_workspaces, report_failur
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.logs import LogBatches, matching_logs
 from late_exporter.commands.output import warn, write_stdout
-from late_exporter.commands.post_outcomes import POSTS_COLUMNS, OutcomeCollector, PostOutcome, outcome_row
+from late_exporter.commands.post_outcomes import (
+    POSTS_COLUMNS,
+    OutcomeCollector,
+    PostOutcome,
+    outcome_row,
+)
 from late_exporter.commands.records import print_records
 from late_exporter.commands.tables import Table, Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, BadRequest, EndpointNotFound, Forbidden
 from late_exporter.feeds.decoder import load_object, read_nested
-from late_exporter.feeds.status_feeds import OVERDUE_SECONDS, STATUS_FEEDS, StatusRequest, due_time, objects_in, rows_of
+from late_exporter.feeds.status_feeds import (
+    OVERDUE_SECONDS,
+    STATUS_FEEDS,
+    StatusRequest,
+    due_time,
+    objects_in,
+    rows_of,
+)
 from late_exporter.feeds.view import row_text
 from late_exporter.format import iso_time
 from late_exporter.ingest.status_poller import fetch_status
@@ -42,12 +54,20 @@ async def _show_posts(context: CommandContext) -> int:
     return int(bool(unread))
 
 
-def print_posts(outcomes: Sequence[PostOutcome], flags: CommandFlags, terminal: Terminal, *, is_several: bool) -> None:
+def print_posts(
+    outcomes: Sequence[PostOutcome], flags: CommandFlags, terminal: Terminal, *, is_several: bool
+) -> None:
     """Print posts up to a limit (0 for all): those that are due by time, then those that failed."""
     due = sorted((each for each in outcomes if each.state != FAILED), key=attrgetter("time"))
-    failures = sorted((each for each in outcomes if each.state == FAILED), key=attrgetter("time"), reverse=True)
+    failures = sorted(
+        (each for each in outcomes if each.state == FAILED), key=attrgetter("time"), reverse=True
+    )
     outcomes = [*due, *failures]
-    table = Table(terminal, (*POSTS_COLUMNS[:2], *["WORKSPACE"] * is_several, *POSTS_COLUMNS[2:]), toned="STATE")
+    table = Table(
+        terminal,
+        (*POSTS_COLUMNS[:2], *["WORKSPACE"] * is_several, *POSTS_COLUMNS[2:]),
+        toned="STATE",
+    )
     print_records(outcomes[: flags.limit or None], flags.format, table, outcome_row, asdict)
     if flags.limit and len(outcomes) > flags.limit:
         warn(f"these are the first {flags.limit:,}; --limit 0 shows all")
@@ -62,12 +82,17 @@ async def find_posts(
 
     If they cannot be read, the error is printed and the workspace added to ``unread``.
     """
-    kinds = {name for name in ("failed", "overdue", "pending") if getattr(flags, name)} or {"failed", "overdue"}
+    kinds = {name for name in ("failed", "overdue", "pending") if getattr(flags, name)} or {
+        "failed",
+        "overdue",
+    }
     outcomes: list[PostOutcome] = []
     if kinds != {"failed"}:
         with report_failure(workspace, unread):
             due_posts = _due_posts(workspace, client, now, is_pending=flags.pending)
-            outcomes += [post async for post in due_posts if flags.platform in (None, post.platform)]
+            outcomes += [
+                post async for post in due_posts if flags.platform in (None, post.platform)
+            ]
     if "failed" in kinds and workspace not in unread:
         logs = matching_logs(workspace, client, flags, now=now, unread=unread, quiet=True)
         outcomes += await _failed_posts(logs)
@@ -82,20 +107,28 @@ async def _failed_posts(batches: LogBatches) -> Sequence[PostOutcome]:
     return [outcome for outcome in collector if outcome.state == FAILED]
 
 
-async def _due_posts(workspace: str, client: LateClient, now: float, *, is_pending: bool) -> AsyncIterator[PostOutcome]:
+async def _due_posts(
+    workspace: str, client: LateClient, now: float, *, is_pending: bool
+) -> AsyncIterator[PostOutcome]:
     """Yield the posts that are overdue, or all that are not published yet, by account."""
     accounts = await _fetch_rows(client, "accounts", Forbidden, EndpointNotFound)
     usernames = {row_text(row, "_id"): row_text(row, "username") for row in accounts}
     for status, seconds in OVERDUE_SECONDS.items():
         # An older API does not know every status.
-        for post in await _fetch_rows(client, "posts", BadRequest, status=status, sortBy="scheduled-asc"):
+        for post in await _fetch_rows(
+            client, "posts", BadRequest, status=status, sortBy="scheduled-asc"
+        ):
             due_at = due_time(post, status)
-            if row_text(post, "status") == status and (is_pending or (due_at and now - due_at > seconds)):
+            if row_text(post, "status") == status and (
+                is_pending or (due_at and now - due_at > seconds)
+            ):
                 for outcome in _by_account(workspace, post, usernames):
                     yield outcome
 
 
-def _by_account(workspace: str, post: Mapping[str, Any], usernames: Mapping[str, str]) -> Iterator[PostOutcome]:
+def _by_account(
+    workspace: str, post: Mapping[str, Any], usernames: Mapping[str, str]
+) -> Iterator[PostOutcome]:
     """Yield the outcome of a post on each account on which it is not published."""
     due_at = due_time(post, row_text(post, "status"))
     for target in list(objects_in(post.get("platforms"))) or [{}]:
@@ -114,9 +147,16 @@ def _by_account(workspace: str, post: Mapping[str, Any], usernames: Mapping[str,
             )
 
 
-async def _fetch_rows(client: LateClient, name: str, *expected: type[ApiError], **params: str) -> Sequence[Any]:
+async def _fetch_rows(
+    client: LateClient, name: str, *expected: type[ApiError], **params: str
+) -> Sequence[Any]:
     """Return the first rows of the list of posts or accounts; none after an expected error."""
     request = StatusRequest(f"/v1/{name}", {**params, "limit": PAGE_SIZE})
     with suppress(*expected):
-        return list(rows_of(read_nested(await fetch_status(client, STATUS_FEEDS[name], request), load_object), name))
+        return list(
+            rows_of(
+                read_nested(await fetch_status(client, STATUS_FEEDS[name], request), load_object),
+                name,
+            )
+        )
     return ()

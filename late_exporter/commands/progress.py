@@ -36,8 +36,12 @@ class ProgressLine:
         seconds_left, rest = None, total - done
         if done and rest:
             pages = math.ceil(rest / (PAGE_SIZE - PAGE_OVERLAP))
-            seconds_left = max((self._monotonic() - self._started_at) * rest / done, self._quota_wait(pages))
-        progress = SyncProgress(done, total, seconds_left=seconds_left, quota_wait=self._quota_wait(1))
+            seconds_left = max(
+                (self._monotonic() - self._started_at) * rest / done, self._quota_wait(pages)
+            )
+        progress = SyncProgress(
+            done, total, seconds_left=seconds_left, quota_wait=self._quota_wait(1)
+        )
         self._write(f"{self._start}{self._name}: {progress_text(progress)}")
 
     def finish(self, message: str) -> None:

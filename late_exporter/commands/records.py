@@ -28,14 +28,21 @@ def print_records(
 ) -> None:
     """Print records as rows of a table, or their fields, which are the same for all records, as lines of CSV or JSON.
 
-    ``is_first`` is whether no record was printed before, so that CSV needs a heading; the table knows that itself.
+    ``is_first`` is whether no record was printed before, so that CSV needs a heading; the table
+    knows that itself.
     """
     if format == "csv":
         rows = [*map(fields, records)]
         lines = [*rows[: int(is_first)], *(each.values() for each in rows)]
-        csv.writer(sys.stdout, lineterminator="\n").writerows(map(_csv_cell, line) for line in lines)
+        csv.writer(sys.stdout, lineterminator="\n").writerows(
+            map(_csv_cell, line) for line in lines
+        )
         return
-    for line in table.lines(map(row, records)) if format == "table" else map(json_line, map(fields, records)):
+    for line in (
+        table.lines(map(row, records))
+        if format == "table"
+        else map(json_line, map(fields, records))
+    ):
         write_line(line)
 
 

@@ -48,20 +48,30 @@ def run(context: CommandContext) -> int:
     """Poll and serve until stopped, or poll once and print the metrics."""
     if context.flags.once:
         if context.settings.state.replicas:
-            raise ConfigError("--once: drop it, or drop --state.replicas: replicas run all the time")
+            raise ConfigError(
+                "--once: drop it, or drop --state.replicas: replicas run all the time"
+            )
         export = partial(_export_once, context.settings)
-        return write_stdout(lambda: asyncio.run(run_until_stopped(export, stopped_code=1)), broken_pipe_code=1)
-    return asyncio.run(run_until_stopped(partial(serve_exporter, context.settings, context.reload_settings)))
+        return write_stdout(
+            lambda: asyncio.run(run_until_stopped(export, stopped_code=1)), broken_pipe_code=1
+        )
+    return asyncio.run(
+        run_until_stopped(partial(serve_exporter, context.settings, context.reload_settings))
+    )
 
 
-async def serve_exporter(settings: Settings, reload_settings: Callable[[], Settings], stop: Stop) -> None:
+async def serve_exporter(
+    settings: Settings, reload_settings: Callable[[], Settings], stop: Stop
+) -> None:
     """Run the exporter; resources are closed in reverse order."""
     async with AsyncExitStack() as stack:
         bound_sockets = systemd_sockets() or _bind(settings.web.listen_address, stack)
         sockets = [stack.enter_context(bound) for bound in bound_sockets]
         collectors = ProcessCollector(registry=None), PlatformCollector(registry=None)
         exporter, owner = await _open(settings, stack, collectors)
-        _logger().info("starting", version=__version__, revision=__revision__, python=platform.python_version())
+        _logger().info(
+            "starting", version=__version__, revision=__revision__, python=platform.python_version()
+        )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
         reloader = Reloader(reload_settings, exporter, watcher)
@@ -92,7 +102,9 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             exporter.pipeline.exposition,
             exporter.names,
             other_app=in_loop(app, loop),
-            visible_workspaces=None if owner is None else partial(call_in_loop, loop, owner.shown_workspaces),
+            visible_workspaces=None
+            if owner is None
+            else partial(call_in_loop, loop, owner.shown_workspaces),
         )
         protected_app = AuthMiddleware(
             app,
@@ -101,10 +113,16 @@ async def serve_exporter(settings: Settings, reload_settings: Callable[[], Setti
             _logger(),
             needs_password=lambda path: path not in settings.web.unauthenticated_paths,
         )
-        # In a thread: a scrape only reads what is published, so it need not wait for this event loop.
-        group.create_task(run_in_thread(partial(serve, protected_app, sockets, web_config=watcher.current)))
+        # In a thread: a scrape only reads what is published, so it need not wait for this event
+        # loop.
+        group.create_task(
+            run_in_thread(partial(serve, protected_app, sockets, web_config=watcher.current))
+        )
         for bound in sockets:
-            _logger().info("listening", address=url_of(bound, secure=settings.web_config.ssl_context is not None))
+            _logger().info(
+                "listening",
+                address=url_of(bound, secure=settings.web_config.ssl_context is not None),
+            )
 
 
 async def _open(
@@ -129,7 +147,9 @@ async def _open(
         return exporter, None
     from late_exporter.store.owner import WorkspaceOwner  # noqa: PLC0415 - less memory without
 
-    ownership = import_postgres("ownership").Ownership(store, is_shared=is_shared, lease=state.lease_duration)
+    ownership = import_postgres("ownership").Ownership(
+        store, is_shared=is_shared, lease=state.lease_duration
+    )
     owner = WorkspaceOwner(
         ownership,
         poll_only=exporter.own,
@@ -157,7 +177,9 @@ async def _export_once(settings: Settings, _: Stop) -> None:
             raise LateError("a poll failed")
 
 
-def _bind(addresses: Iterable[Address | UnixPath], stack: AsyncExitStack) -> Iterator[socket.socket]:
+def _bind(
+    addresses: Iterable[Address | UnixPath], stack: AsyncExitStack
+) -> Iterator[socket.socket]:
     for address in addresses:
         yield bind_socket(address)
         if isinstance(address, UnixPath):

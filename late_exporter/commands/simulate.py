@@ -28,7 +28,11 @@ INSTRUCTIONS = """\
   export LATE_API_KEY={key}
   export LATE_EXPORTER_API__BASE_URL={url}
   {steps}"""
-DEMO_STEPS = ("late-exporter status", "late-exporter accounts", "late-exporter posts --failed --since 1h")
+DEMO_STEPS = (
+    "late-exporter status",
+    "late-exporter accounts",
+    "late-exporter posts --failed --since 1h",
+)
 DEMO_INCIDENTS: tuple[Incident, ...] = ("platform-outage", "revoked-token")
 DEMO_LEAD = 900.0  # seconds since the demo's incidents began, so that its first minute already shows something
 
@@ -38,7 +42,9 @@ def demo(context: CommandContext) -> int:
 
 
 def simulate(context: CommandContext) -> int:
-    with bind_socket(context.settings.simulate.listen_address, "--simulate.listen-address") as bound:
+    with bind_socket(
+        context.settings.simulate.listen_address, "--simulate.listen-address"
+    ) as bound:
         return asyncio.run(run_until_stopped(lambda _: _serve_simulator(context, bound)))
 
 
@@ -48,7 +54,9 @@ async def _run_demo(context: CommandContext, stop: Stop) -> None:
         settings = with_api(context.settings)
         async with asyncio.TaskGroup() as group:
             group.create_task(_serve_simulator(context, bound, is_demo=True))
-            group.create_task(serve_exporter(settings, lambda: with_api(context.reload_settings()), stop))
+            group.create_task(
+                serve_exporter(settings, lambda: with_api(context.reload_settings()), stop)
+            )
 
 
 def _bind_demo_api(address: Address) -> socket.socket:
@@ -59,7 +67,9 @@ def _bind_demo_api(address: Address) -> socket.socket:
         return bind_socket(Address(address.host, 0))
 
 
-async def _serve_simulator(context: CommandContext, bound: socket.socket, *, is_demo: bool = False) -> None:
+async def _serve_simulator(
+    context: CommandContext, bound: socket.socket, *, is_demo: bool = False
+) -> None:
     options, lead = context.settings.simulate, 0.0
     if is_demo and not options.incident:
         options, lead = options.model_copy(update={"incident": DEMO_INCIDENTS}), DEMO_LEAD
@@ -72,7 +82,9 @@ async def _serve_simulator(context: CommandContext, bound: socket.socket, *, is_
         generation=context.flags.generation,
     )
     url = url_of(bound)
-    log.get_logger("late_exporter").info("simulating the Zernio API", address=url, logs=len(world.publishing.rows))
+    log.get_logger("late_exporter").info(
+        "simulating the Zernio API", address=url, logs=len(world.publishing.rows)
+    )
     about = "It accepts any key of sk_ or zrk_ and 64 hexadecimal digits"
     steps = ["late-exporter check", "late-exporter run"]
     if is_demo:
@@ -80,14 +92,18 @@ async def _serve_simulator(context: CommandContext, bound: socket.socket, *, is_
         about = f"The status page is at {address}, the metrics at /metrics"
         steps = [f"export LATE_EXPORTER_WEB__LISTEN_ADDRESS={address}", *DEMO_STEPS]
     with suppress(OSError):  # No one has to read them.
-        write_line(INSTRUCTIONS.format(about=about, key=KEY, url=f"{url}/api", steps="\n  ".join(steps)))
+        write_line(
+            INSTRUCTIONS.format(about=about, key=KEY, url=f"{url}/api", steps="\n  ".join(steps))
+        )
     await serve(api, [bound])
 
 
 def _create_world(options: SimulateSettings, lead: float) -> SimulatedWorld:
     """Return a simulated world, in which the incidents began ``lead`` seconds ago."""
     start = time.time() - lead
-    world = SimulatedWorld(options.seed, start, logs_per_day=options.logs_per_day, history=options.history)
+    world = SimulatedWorld(
+        options.seed, start, logs_per_day=options.logs_per_day, history=options.history
+    )
     for incident in options.incident:
         world.start_incident(incident)
     world.advance(time.time())

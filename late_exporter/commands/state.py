@@ -36,7 +36,9 @@ def state(context: CommandContext) -> int:
     if action == "info":
         lines = [*summarize_state(url, password_file)]
     elif action == "backup":
-        lines = [f"{arguments[0]}: copy of {database.name}, {database.backup(Path(arguments[0])):,} bytes"]
+        lines = [
+            f"{arguments[0]}: copy of {database.name}, {database.backup(Path(arguments[0])):,} bytes"
+        ]
     elif action == "check":
         problems = check_state(url, password_file)
         lines, exit_code = problems or [f"{database.name}: no problems found"], int(bool(problems))
@@ -49,8 +51,12 @@ def _copy(flags: CommandFlags, password_file: Path | None, source: str, target: 
     if flags.new_name is not None and flags.workspace is None:
         raise ConfigError("--as: needs --workspace, which names the workspace to copy")
     source, target = _state_url("SOURCE", source), _state_url("TARGET", target)
-    count = copy_state(source, target, password_file, workspace=flags.workspace, new_name=flags.new_name)
-    return f"{database_at(target).name}: {plural(count, 'row')} copied from {database_at(source).name}"
+    count = copy_state(
+        source, target, password_file, workspace=flags.workspace, new_name=flags.new_name
+    )
+    return (
+        f"{database_at(target).name}: {plural(count, 'row')} copied from {database_at(source).name}"
+    )
 
 
 def _state_url(name: str, url: str) -> str:
@@ -64,7 +70,9 @@ def summarize_state(url: str, password_file: Path | None) -> Iterator[str]:
     """Yield the content of a state as text, by workspace and feed."""
     usage = "may be in use"
     with suppress(StoreError):  # The state may be readable, but its lock file not writable.
-        usage = "in use by an exporter" if database_at(url, password_file).is_in_use() else "not in use"
+        usage = (
+            "in use by an exporter" if database_at(url, password_file).is_in_use() else "not in use"
+        )
     with Snapshot(url, password_file) as snapshot:
         yield f"{snapshot.name}: {snapshot.size:,} bytes, schema {snapshot.version}, {usage}"
         series = Counter(labels[0] for _, labels in snapshot.series_values())
@@ -82,7 +90,9 @@ def _feed_line(snapshot: Snapshot, scope: Scope) -> str:
         line += f", {len(recorded.pending_logs):,} pending"
     if created_range is not None:
         line += f", created {' to '.join(map(iso_time, created_range))}"
-    since = iso_time(coverage.complete_since) if coverage is not None and coverage.is_synced else None
+    since = (
+        iso_time(coverage.complete_since) if coverage is not None and coverage.is_synced else None
+    )
     line += f", complete since {since}" if since else ", first sync not complete"
     if coverage is not None and coverage.gaps:
         line += f", {plural(len(coverage.gaps), 'gap')} to read"
@@ -99,6 +109,8 @@ def _wrong_counters(snapshot: Snapshot) -> Iterator[str]:
     for scope in snapshot.scopes:
         coverage = snapshot.feed_state(scope).coverage
         feed = GENERATIONS[coverage.generation].get(scope.feed) if coverage is not None else None
-        for mismatch in check_counters(scope, feed, snapshot.accounting(scope)) if feed is not None else ():
+        for mismatch in (
+            check_counters(scope, feed, snapshot.accounting(scope)) if feed is not None else ()
+        ):
             name, expected = mismatch.family or "stored and pruned observations", mismatch.expected
             yield f"{scope.workspace}/{scope.feed}: {name}: {mismatch.actual:,}, but {expected:,} were counted"

@@ -14,7 +14,13 @@ from late_exporter.errors import LateError
 from late_exporter.format import human_duration
 from late_exporter.health import FeedHealth, PlatformHealth, WorkspaceHealth
 from late_exporter.web import verdicts
-from late_exporter.web.findings import Finding, StatusDocument, as_sentence, problems_in, working_parts
+from late_exporter.web.findings import (
+    Finding,
+    StatusDocument,
+    as_sentence,
+    problems_in,
+    working_parts,
+)
 
 LEVELS = {"bad": "FAILING", "warn": "WARNING", "busy": "BUSY", "idle": "IDLE", "ok": "OK"}
 LEVEL_WIDTH, INDENT = 8, 2
@@ -68,7 +74,9 @@ def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal)
     yield from map(terminal.bold, terminal.fold(clean(heading), INDENT))
     narrower = terminal._replace(width=terminal.width and terminal.width - INDENT)
     feeds = Table(narrower, toned="STATE")
-    yield from _indented(feeds.lines(_feed_row(feed, workspace.quota_wait, now) for feed in workspace.feeds))
+    yield from _indented(
+        feeds.lines(_feed_row(feed, workspace.quota_wait, now) for feed in workspace.feeds)
+    )
     platforms = verdicts.worst_first(workspace.platforms)
     if platforms:
         since = verdicts.utc_text(min(platform.counted_since for platform in platforms))[:10]
@@ -89,7 +97,9 @@ def _feed_row(feed: FeedHealth, quota_wait: float, now: float) -> Row:
         "FEED": feed.name,
         "STATE": status.label,
         "LAST SUCCESS": _when(feed.last_success, now),
-        "NEXT POLL": "waits for the quota" if verdicts.waits_for_quota(feed, quota_wait, now) else next_poll,
+        "NEXT POLL": "waits for the quota"
+        if verdicts.waits_for_quota(feed, quota_wait, now)
+        else next_poll,
         "LAG>": "" if feed.lag is None else human_duration(feed.lag),
         "LOGS>": f"{feed.logs:,}",
         "PENDING>": f"{feed.pending:,}",

@@ -18,7 +18,13 @@ MAX_CELL_WIDTH = 40
 INDENT = 4
 
 RESET, BOLD = "\x1b[0m", "\x1b[1m"
-TONES = {"good": "\x1b[32m", "bad": "\x1b[31m", "warn": "\x1b[33m", "busy": "\x1b[34m", "idle": "\x1b[2m"}
+TONES = {
+    "good": "\x1b[32m",
+    "bad": "\x1b[31m",
+    "warn": "\x1b[33m",
+    "busy": "\x1b[34m",
+    "idle": "\x1b[2m",
+}
 """Colours, by the tones of the status page."""
 
 JOINERS = ("\u200c", "\u200d")
@@ -63,12 +69,14 @@ class Table:
     """Rows in aligned columns, batch by batch; columns that do not fit the terminal follow below the others.
 
     Args:
-        columns: Titles of the columns, by default those of the first row; those that end with > are aligned right. The
-            last one may be long.
+        columns: Titles of the columns, by default those of the first row; those that end with > are
+            aligned right. The last one may be long.
         toned: Title of the column that has the tone of its row.
     """
 
-    def __init__(self, terminal: Terminal, columns: Sequence[str] = (), *, toned: str = "STATUS") -> None:
+    def __init__(
+        self, terminal: Terminal, columns: Sequence[str] = (), *, toned: str = "STATUS"
+    ) -> None:
         self._terminal = terminal
         self._columns, self._toned = columns, toned
         self._titles: Sequence[str] = ()
@@ -83,7 +91,10 @@ class Table:
             self._choose_titles(batch)
         self._widths = list(map(max, _widths(self._titles, batch), self._widths or repeat(0)))
         if is_first:
-            yield from map(self._terminal.bold, self._row_lines({title: title.rstrip(">") for title in self._columns}))
+            yield from map(
+                self._terminal.bold,
+                self._row_lines({title: title.rstrip(">") for title in self._columns}),
+            )
         for row in batch:
             yield from self._row_lines(row.cells, row.tone)
 
@@ -91,15 +102,22 @@ class Table:
         """Choose as many columns as fit the terminal beside each other, but not the last one."""
         self._columns = self._columns or list(rows[0].cells)
         widths = _widths(self._columns, rows)
-        count = next((count for count in range(len(widths) - 1, 1, -1) if self._fits(widths[:count])), 1)
+        count = next(
+            (count for count in range(len(widths) - 1, 1, -1) if self._fits(widths[:count])), 1
+        )
         self._titles = self._columns[:count]
 
     def _fits(self, widths: Sequence[int]) -> bool:
-        return self._terminal.width is None or sum(widths) + 2 * (len(widths) - 1) <= self._terminal.width
+        return (
+            self._terminal.width is None
+            or sum(widths) + 2 * (len(widths) - 1) <= self._terminal.width
+        )
 
     def _row_lines(self, cells: Mapping[str, str], tone: str = "") -> Iterator[str]:
         line = "  ".join(self._aligned(cells, tone))
-        rest = "  ".join(filter(None, (clean(cells[title]) for title in self._columns[len(self._titles) :])))
+        rest = "  ".join(
+            filter(None, (clean(cells[title]) for title in self._columns[len(self._titles) :]))
+        )
         if self._fits([*self._widths, _display_width(rest)]):
             yield f"{line}  {rest}".rstrip()
         else:
@@ -132,10 +150,16 @@ def _cell(text: str) -> str:
 
 
 def _widths(titles: Sequence[str], rows: Sequence[Row]) -> list[int]:
-    return [max(len(title.rstrip(">")), *(_display_width(_cell(row.cells[title])) for row in rows)) for title in titles]
+    return [
+        max(len(title.rstrip(">")), *(_display_width(_cell(row.cells[title])) for row in rows))
+        for title in titles
+    ]
 
 
 def _display_width(text: str) -> int:
     if text.isascii():
         return len(text)
-    return sum(0 if combining(char) or char in JOINERS else 2 if east_asian_width(char) in "WF" else 1 for char in text)
+    return sum(
+        0 if combining(char) or char in JOINERS else 2 if east_asian_width(char) in "WF" else 1
+        for char in text
+    )

@@ -20,12 +20,17 @@ NO_KEY = (
 Place: TypeAlias = Callable[..., str]  # flag, variable, or file and line of a value
 
 
-def check_keys(command: str, locations: Container[Location], place: Place, *, is_broken: bool) -> Iterator[str]:
+def check_keys(
+    command: str, locations: Container[Location], place: Place, *, is_broken: bool
+) -> Iterator[str]:
     """Yield too many or too few API keys; a configuration file that is broken may hold one."""
     keys = [place(*path) for path in (("api", "key"), ("api", "key_file")) if path in locations]
     if ("workspaces",) in locations:
         workspaces = place("workspaces")
-        yield from (f"{key}: drop it, each workspace in {workspaces} has its own api_key_file" for key in keys)
+        yield from (
+            f"{key}: drop it, each workspace in {workspaces} has its own api_key_file"
+            for key in keys
+        )
         if ("api", "profile_id") in locations:
             yield f"{place('api', 'profile_id')}: drop it, workspaces in {workspaces} have their own"
     elif len(keys) > 1:

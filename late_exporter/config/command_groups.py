@@ -11,7 +11,15 @@ EXPORTER_COMMANDS = ("run", "check", "demo")
 SIMULATOR_COMMANDS = ("demo", "simulate")
 CLIENT_COMMANDS = ("status", "accounts")  # commands that read from the exporter on this machine
 SERVER_COMMANDS = ("run", "check", "demo", "healthcheck", *CLIENT_COMMANDS)
-OFFLINE_COMMANDS = ("metrics", "config", "assets", "runbook", "completion", "help", "version")  # that read no settings
+OFFLINE_COMMANDS = (
+    "metrics",
+    "config",
+    "assets",
+    "runbook",
+    "completion",
+    "help",
+    "version",
+)  # that read no settings
 ALL_COMMANDS = ("run", "check", "demo", "simulate", "state", *QUERY_COMMANDS)  # commands that log
 
 FORMATS = {

@@ -21,7 +21,9 @@ def format_settings(settings: Settings, command: str = "run") -> str:
     """Return the options of a command as YAML: the API key is masked, and files are named but not shown."""
     content: dict[str, Any] = {}
     if settings.workspace_list is not None:
-        content["workspaces"] = [{key: _plain(value) for key, value in row if value} for row in settings.workspace_list]
+        content["workspaces"] = [
+            {key: _plain(value) for key, value in row if value} for row in settings.workspace_list
+        ]
     for option in OPTIONS:
         value = settings.value_of(option)
         is_unset = option.default is None and value in UNSET

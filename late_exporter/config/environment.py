@@ -15,8 +15,12 @@ PROXY_RULE = "must be the URL of an HTTP proxy, as in http://proxy.example:3128;
 
 def check_proxies(environ: Mapping[str, str] = os.environ) -> None:
     """Raise ConfigError if a variable of a proxy is not usable; its value may contain a password and is not shown."""
-    proxies = {name: value for name, value in environ.items() if name.lower() in PROXY_VARIABLES and value}
-    if problems := [f"{name}: {PROXY_RULE}" for name, value in proxies.items() if not _is_proxy(value)]:
+    proxies = {
+        name: value for name, value in environ.items() if name.lower() in PROXY_VARIABLES and value
+    }
+    if problems := [
+        f"{name}: {PROXY_RULE}" for name, value in proxies.items() if not _is_proxy(value)
+    ]:
         raise ConfigError(*problems)
 
 
@@ -30,7 +34,9 @@ def certificate_context(environ: Mapping[str, str] = os.environ) -> ssl.SSLConte
             raise ConfigError(f"SSL_CERT_FILE: {file}: contains no readable certificate") from None
         except OSError as exc:
             raise ConfigError(f"SSL_CERT_FILE: {file}: {exc.strerror}") from None
-    if folder and not any(map(os.path.isdir, folder.split(os.pathsep))):  # No error if one may not be read.
+    if folder and not any(
+        map(os.path.isdir, folder.split(os.pathsep))
+    ):  # No error if one may not be read.
         raise ConfigError(f"SSL_CERT_DIR: {folder}: there is no such folder")
     return ssl.create_default_context(capath=folder) if folder else True
 

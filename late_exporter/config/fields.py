@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    SecretStr,
+    StringConstraints,
+)
 
 from late_exporter.config import types
 from late_exporter.config.options import suggest
@@ -113,7 +120,9 @@ def _histogram(name: str) -> str:
 
 def _family_name(name: str) -> str:
     if name not in CATALOGUE:
-        raise ValueError(f"is not a family of the exporter{suggest(name, CATALOGUE, 'late_', MAX_SUGGESTIONS)}")
+        raise ValueError(
+            f"is not a family of the exporter{suggest(name, CATALOGUE, 'late_', MAX_SUGGESTIONS)}"
+        )
     return name
 
 
@@ -127,14 +136,18 @@ def _base_url(text: str) -> str:
     if not re.fullmatch(r"https?://[!-\[\]-~]+", text):  # visible ASCII, but no backslash
         raise ValueError(NOT_A_URL)
     if "@" in text:
-        raise ValueError("must not contain a user or password; give the key with LATE_API_KEY or --api.key-file")
+        raise ValueError(
+            "must not contain a user or password; give the key with LATE_API_KEY or --api.key-file"
+        )
     if re.search("[?#]", text):
         raise ValueError("must not contain a query or fragment")
     host, port = types.split_host_and_port(text.partition("://")[2].partition("/")[0])
     if not host or "%" in host or int(port or 443) == 0:
         raise ValueError(NOT_A_URL)
     if text.startswith("http:") and not _is_loopback(host):
-        raise ValueError("must begin with https://; plain http is allowed for loopback addresses only")
+        raise ValueError(
+            "must begin with https://; plain http is allowed for loopback addresses only"
+        )
     return re.sub("(?<!/)/v1$", "", text.rstrip("/"))  # The vendor's own node writes it so.
 
 
@@ -148,7 +161,8 @@ def _is_loopback(host: str) -> bool:
 def parse_state_url(text: str) -> str:
     if re.fullmatch(r"postgresql://[!-~]+", text):
         rest = text.removeprefix("postgresql://")
-        # A password that is not quoted may have a slash or a question mark, at which the host seems to end.
+        # A password that is not quoted may have a slash or a question mark, at which the host seems
+        # to end.
         users = [rest.partition(sign)[0].rpartition("@")[0] for sign in "/?"]
         names = dict(parse_qsl(rest.partition("?")[2], keep_blank_values=True)).keys()
         if ":" in "".join(users) or names & {"password", "sslpassword"}:
@@ -187,7 +201,9 @@ def _password_file(path: str) -> SecretFile:
     return SecretFile(Path(path), SecretStr(text))
 
 
-CommaSeparated: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(types.split_items), AfterValidator(distinct)]
+CommaSeparated: TypeAlias = Annotated[
+    tuple[T, ...], BeforeValidator(types.split_items), AfterValidator(distinct)
+]
 """A tuple, from a comma-separated text, several texts, or both."""
 
 StatusFeedName: TypeAlias = Literal["posts", "accounts", "webhooks", "billing"]
@@ -197,8 +213,12 @@ StatusFeedNames: TypeAlias = Annotated[
 """As CommaSeparated, but possibly ``none`` or empty."""
 
 LowerCase: TypeAlias = Annotated[str, StringConstraints(to_lower=True)]
-FeedName: TypeAlias = Literal["publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"]
-FeedNames: TypeAlias = Annotated[tuple[FeedName, ...], BeforeValidator(_split_items_or_none), AfterValidator(distinct)]
+FeedName: TypeAlias = Literal[
+    "publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"
+]
+FeedNames: TypeAlias = Annotated[
+    tuple[FeedName, ...], BeforeValidator(_split_items_or_none), AfterValidator(distinct)
+]
 """As CommaSeparated, but possibly ``none`` or empty."""
 
 Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
@@ -206,11 +226,16 @@ Bound: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ListenAddress: TypeAlias = Annotated[types.Address | types.UnixPath, parsed_by(types.parse_address)]
 TcpAddress: TypeAlias = Annotated[types.Address, parsed_by(types.parse_tcp_address)]
 HttpPath: TypeAlias = Annotated[
-    str, matching(r"/[A-Za-z0-9._~/-]*", "must begin with / and contain only letters, digits and - . _ ~ /")
+    str,
+    matching(
+        r"/[A-Za-z0-9._~/-]*", "must begin with / and contain only letters, digits and - . _ ~ /"
+    ),
 ]
 TelemetryPath: TypeAlias = Annotated[HttpPath, AfterValidator(_not_reserved)]
 WebUrl: TypeAlias = Annotated[str, matching("https?://[!-~]+", NOT_A_URL)]
-JobName: TypeAlias = Annotated[str, matching("[A-Za-z0-9_./-]+", "must be letters, digits and _ . / -")]
+JobName: TypeAlias = Annotated[
+    str, matching("[A-Za-z0-9_./-]+", "must be letters, digits and _ . / -")
+]
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]
 StateUrl: TypeAlias = Annotated[str, AfterValidator(parse_state_url)]
 Key: TypeAlias = Annotated[SecretStr, parsed_by(_key)]
@@ -218,7 +243,11 @@ KeyFile: TypeAlias = Annotated[SecretFile, parsed_by(_key_file)]
 PasswordFile: TypeAlias = Annotated[SecretFile, parsed_by(_password_file)]
 WorkspaceName: TypeAlias = Annotated[str, matching(types.WORKSPACE_NAME, types.INVALID_NAME)]
 ProfileId: TypeAlias = Annotated[
-    str, matching(f"{NOT_NULL}[!-~]{{1,200}}", "must be 1 to 200 visible ASCII characters; leave it out to read all")
+    str,
+    matching(
+        f"{NOT_NULL}[!-~]{{1,200}}",
+        "must be 1 to 200 visible ASCII characters; leave it out to read all",
+    ),
 ]
 LabelName: TypeAlias = Annotated[
     str,
@@ -233,6 +262,9 @@ LabelValue: TypeAlias = Annotated[
 WorkspaceLabels: TypeAlias = dict[LabelName, LabelValue]
 FamilyName: TypeAlias = Annotated[str, AfterValidator(_family_name)]
 FamilyBuckets: TypeAlias = Annotated[
-    dict[Annotated[str, AfterValidator(_histogram)], Annotated[tuple[Bound, ...], AfterValidator(_ascending)]],
+    dict[
+        Annotated[str, AfterValidator(_histogram)],
+        Annotated[tuple[Bound, ...], AfterValidator(_ascending)],
+    ],
     BeforeValidator(_split_buckets),
 ]

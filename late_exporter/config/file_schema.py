@@ -14,12 +14,22 @@ def format_schema() -> str:
     for option in OPTIONS:
         if not option.secret and option.section != "config":
             choices = {"enum": option.choices} if option.choices and not option.many else {}
-            sections.setdefault(option.section, {})[option.path[1]] = {"description": option.help, **choices}
+            sections.setdefault(option.section, {})[option.path[1]] = {
+                "description": option.help,
+                **choices,
+            }
     fields = WorkspaceSettings.model_fields
     required = [name for name, field in fields.items() if field.is_required()]
-    workspaces = {"type": "array", "items": _object({name: {} for name in fields}) | {"required": required}}
-    schema = _object({**{name: _object(options) for name, options in sections.items()}, "workspaces": workspaces})
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2)
+    workspaces = {
+        "type": "array",
+        "items": _object({name: {} for name in fields}) | {"required": required},
+    }
+    schema = _object(
+        {**{name: _object(options) for name, options in sections.items()}, "workspaces": workspaces}
+    )
+    return json.dumps(
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2
+    )
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,9 @@ Location: TypeAlias = tuple[int | str, ...]
 class OptionModel(BaseModel):
     """A model whose fields are options: declared by ``option()``, explained by the string below each."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
 
 
 class Option(NamedTuple):
@@ -76,9 +78,16 @@ class Option(NamedTuple):
         return self.command_defaults.get(command, self.default)
 
 
-def option(default: str | None, metavar: str, commands: tuple[str, ...] = EXPORTER_COMMANDS, **attributes: Any) -> Any:
+def option(
+    default: str | None,
+    metavar: str,
+    commands: tuple[str, ...] = EXPORTER_COMMANDS,
+    **attributes: Any,
+) -> Any:
     """Declare a field as an option; the attributes are those of Option, most of which follow from the field."""
-    return Field(default, json_schema_extra={"metavar": metavar, "commands": commands, **attributes})
+    return Field(
+        default, json_schema_extra={"metavar": metavar, "commands": commands, **attributes}
+    )
 
 
 def options_of(model: type[BaseModel], section: str) -> Iterator[Option]:
@@ -114,13 +123,18 @@ def _literals(annotation: object) -> Iterator[str]:
 def suggest(name: str, candidates: Iterable[str], prefix: str = "", limit: int = 1) -> str:
     """Return "; did you mean ...?" for the closest candidates, or else for those that begin with the name, or nothing.
 
-    ``prefix`` is common to many of them and ignored, since it would make every candidate look close. ``limit`` is the
-    maximum number of candidates to name.
+    ``prefix`` is common to many of them and ignored, since it would make every candidate look
+    close. ``limit`` is the maximum number of candidates to name.
     """
     import difflib  # noqa: PLC0415 - for messages only
 
     names = {candidate.removeprefix(prefix): candidate for candidate in candidates}
     rest = name.removeprefix(prefix)
-    longer_names = [other for other in sorted(names) if len(rest) >= MIN_BEGINNING and other.startswith(rest)]
-    matches = difflib.get_close_matches(rest, sorted(names), limit, MIN_SIMILARITY) or longer_names[:limit]
+    longer_names = [
+        other for other in sorted(names) if len(rest) >= MIN_BEGINNING and other.startswith(rest)
+    ]
+    matches = (
+        difflib.get_close_matches(rest, sorted(names), limit, MIN_SIMILARITY)
+        or longer_names[:limit]
+    )
     return f"; did you mean {' or '.join(names[match] for match in matches)}?" if matches else ""

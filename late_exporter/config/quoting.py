@@ -32,7 +32,9 @@ def quote(value: object, *, url: bool = False) -> str:
         return f" of {len(value)} characters"
     text = _PASSWORD.sub(r"\1***", mask_keys(value))
     text = mask_url(text) if url or _URL_OR_USER.search(text) else text
-    return " " + json.dumps(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...", ensure_ascii=False)
+    return " " + json.dumps(
+        text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...", ensure_ascii=False
+    )
 
 
 def mask_url(url: str) -> str:

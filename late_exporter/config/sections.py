@@ -33,13 +33,17 @@ Incident: TypeAlias = Literal[
     "usage-at-limit", "webhook-failing", "webhook-disabled", "api-errors",
 ]  # fmt: skip
 
-LogField: TypeAlias = Literal["workspace", "platform", "account", "action", "status", "error", "post"]
+LogField: TypeAlias = Literal[
+    "workspace", "platform", "account", "action", "status", "error", "post"
+]
 
 
 class ConfigSettings(OptionModel):
     """Section ``config``."""
 
-    file: str | None = option(None, "FILE", (*groups.ALL_COMMANDS, "healthcheck", *groups.CLIENT_COMMANDS))
+    file: str | None = option(
+        None, "FILE", (*groups.ALL_COMMANDS, "healthcheck", *groups.CLIENT_COMMANDS)
+    )
     """YAML file with options and workspaces."""
 
 
@@ -47,18 +51,30 @@ class ApiSettings(OptionModel):
     """Section ``api``."""
 
     key: fields.Key | None = option(
-        None, "KEY", groups.API_COMMANDS, live=True, variable="LATE_API_KEY", alias="ZERNIO_API_KEY", secret=True
+        None,
+        "KEY",
+        groups.API_COMMANDS,
+        live=True,
+        variable="LATE_API_KEY",
+        alias="ZERNIO_API_KEY",
+        secret=True,
     )
     """API key of Zernio. It has no flag, because all users of a machine can read the arguments of processes."""
-    key_file: fields.KeyFile | None = option(None, "FILE", groups.API_COMMANDS, live=True, variable="LATE_API_KEY_FILE")
+    key_file: fields.KeyFile | None = option(
+        None, "FILE", groups.API_COMMANDS, live=True, variable="LATE_API_KEY_FILE"
+    )
     """File that holds the API key, instead of LATE_API_KEY. It is read again when it changes."""
-    base_url: fields.BaseUrl = option("https://zernio.com/api", "URL", groups.API_COMMANDS, live=True)
+    base_url: fields.BaseUrl = option(
+        "https://zernio.com/api", "URL", groups.API_COMMANDS, live=True
+    )
     """Base URL of the Zernio API. Plain http is allowed for loopback addresses only."""
     generation: Literal["auto", "late", "zernio"] = option("auto", "NAME", groups.API_COMMANDS)
     """Generation of the API: late, zernio, or auto for that of the state, which the first sync has detected."""
     profile_id: fields.ProfileId | None = option(None, "ID", groups.API_COMMANDS, live=True)
     """Profile whose logs are read; by default all that the key can read. API generation late has no profiles."""
-    timeout: Annotated[float, duration("1ms")] = option("30s", "DURATION", REQUESTING_COMMANDS, live=True)
+    timeout: Annotated[float, duration("1ms")] = option(
+        "30s", "DURATION", REQUESTING_COMMANDS, live=True
+    )
     """Timeout of a request."""
     quota_share: fields.Share = option("0.5", "SHARE", REQUESTING_COMMANDS, live=True)
     """Largest share of the key's requests per minute to use, above 0 and at most 1; less if other users need more."""
@@ -81,10 +97,13 @@ class PollSettings(OptionModel):
     """Time between two reconciliation scans, which find logs that polls missed."""
     late_window: Annotated[float, duration("1m", "1d")] = option("15m", "DURATION", live=True)
     """Age up to which logs that appear late are found within three polls, 1m to 1d; scans find older ones."""
-    # Daily by default: an audit costs fewer requests in a day than the reconciliation scan does in ten minutes.
+    # Daily by default: an audit costs fewer requests in a day than the reconciliation scan does in
+    # ten minutes.
     audit_interval: Annotated[float, duration("0s")] = option("1d", "DURATION", live=True)
     """Time between two audits, which compare every counted log with the API; 0s disables them."""
-    feeds: CommaSeparated[fields.FeedName] = option("publishing,connections", "LIST", STATEFUL_COMMANDS)
+    feeds: CommaSeparated[fields.FeedName] = option(
+        "publishing,connections", "LIST", STATEFUL_COMMANDS
+    )
     """Log feeds to read; webhooks, messaging, workflow_event and api_request exist in generation zernio only."""
 
 
@@ -108,15 +127,21 @@ class StateSettings(OptionModel):
     """Section ``state``."""
 
     url: fields.StateUrl = option(
-        "sqlite:///data/late-exporter.db", "URL", (*STATEFUL_COMMANDS, "state"), command_defaults={"demo": "sqlite://"}
+        "sqlite:///data/late-exporter.db",
+        "URL",
+        (*STATEFUL_COMMANDS, "state"),
+        command_defaults={"demo": "sqlite://"},
     )
     """Database of the state: three slashes for a relative path, four for an absolute one, sqlite:// for memory, or
-    postgresql://user@host/database. By default a file in $STATE_DIRECTORY, if that is set, as by systemd."""
+    postgresql://user@host/database. By default a file in $STATE_DIRECTORY, if that is set, as by
+    systemd."""
     password_file: fields.PasswordFile | None = option(None, "FILE", (*STATEFUL_COMMANDS, "state"))
     """File with the password of the PostgreSQL user, read at each connection. PGPASSFILE works, too."""
     replicas: bool = option("false", "", ("run", "check"))
     """Share a state in PostgreSQL with other replicas: each polls and shows a part of the workspaces."""
-    lease_duration: Annotated[float, duration("2s", "10m")] = option("30s", "DURATION", ("run", "check"))
+    lease_duration: Annotated[float, duration("2s", "10m")] = option(
+        "30s", "DURATION", ("run", "check")
+    )
     """Silence after which others end the session of a replica, 2s to 10m; the same for all replicas."""
 
     @property
@@ -127,14 +152,22 @@ class StateSettings(OptionModel):
 class WebSettings(OptionModel):
     """Section ``web``."""
 
-    listen_address: CommaSeparated[fields.ListenAddress] = option(":10077", "ADDRESS", groups.SERVER_COMMANDS)
+    listen_address: CommaSeparated[fields.ListenAddress] = option(
+        ":10077", "ADDRESS", groups.SERVER_COMMANDS
+    )
     """Address to serve on, or unix: and a path; may be repeated. Ignored if systemd passes sockets."""
-    telemetry_path: fields.TelemetryPath = option("/metrics", "PATH", (*groups.EXPORTER_COMMANDS, "accounts"))
+    telemetry_path: fields.TelemetryPath = option(
+        "/metrics", "PATH", (*groups.EXPORTER_COMMANDS, "accounts")
+    )
     """Path of the metrics."""
-    config_file: str | None = option(None, "FILE", groups.SERVER_COMMANDS, live=True, name="web.config.file")
+    config_file: str | None = option(
+        None, "FILE", groups.SERVER_COMMANDS, live=True, name="web.config.file"
+    )
     """YAML file with TLS and users, in the format of the exporter-toolkit. It is read again when it or a certificate
     changes."""
-    unauthenticated_paths: CommaSeparated[fields.HttpPath] = option(None, "PATH", groups.SERVER_COMMANDS)
+    unauthenticated_paths: CommaSeparated[fields.HttpPath] = option(
+        None, "PATH", groups.SERVER_COMMANDS
+    )
     """Path that needs no password, for example /-/healthy for probes; may be repeated."""
     enable_lifecycle: bool = option("false", "")
     """Enable POST /-/reload and POST /-/quit. SIGHUP reloads in either case."""
@@ -162,18 +195,24 @@ class MetricsSettings(OptionModel):
 class LogSettings(OptionModel):
     """Section ``log``."""
 
-    level: Literal["debug", "info", "warn", "error"] = option("info", "LEVEL", groups.ALL_COMMANDS, live=True)
+    level: Literal["debug", "info", "warn", "error"] = option(
+        "info", "LEVEL", groups.ALL_COMMANDS, live=True
+    )
     """Minimum level to log."""
     format: Literal["logfmt", "json"] = option("logfmt", "FORMAT", groups.ALL_COMMANDS, live=True)
     """Format of the log."""
-    failures: fields.FeedNames = option("publishing,connections", "LIST", command_defaults={"demo": "none"})
+    failures: fields.FeedNames = option(
+        "publishing,connections", "LIST", command_defaults={"demo": "none"}
+    )
     """Log feeds whose failed logs have a line in the log each, or none."""
 
 
 class SimulateSettings(OptionModel):
     """Section ``simulate``."""
 
-    listen_address: fields.TcpAddress = option("127.0.0.1:10078", "ADDRESS", groups.SIMULATOR_COMMANDS)
+    listen_address: fields.TcpAddress = option(
+        "127.0.0.1:10078", "ADDRESS", groups.SIMULATOR_COMMANDS
+    )
     """Address to serve the simulated API on."""
     seed: Annotated[int, Field(ge=0)] = option("1", "NUMBER", groups.SIMULATOR_COMMANDS)
     """The same seed gives the same logs."""
@@ -190,13 +229,17 @@ class SimulateSettings(OptionModel):
         "600", "LIMIT", groups.SIMULATOR_COMMANDS, command_defaults={"demo": "6000"}
     )
     """Requests per minute allowed per key; the tiers of the API are 60, 600 and 1200."""
-    customer_rate: Annotated[int, Field(ge=0, le=100_000)] = option("0", "NUMBER", groups.SIMULATOR_COMMANDS)
+    customer_rate: Annotated[int, Field(ge=0, le=100_000)] = option(
+        "0", "NUMBER", groups.SIMULATOR_COMMANDS
+    )
     """Calls per minute of the customer's own software, which share the quota of every key."""
     incident: CommaSeparated[Incident] = option(None, "NAME", groups.SIMULATOR_COMMANDS)
     """Incident to start with; may be repeated."""
 
 
-_flag = partial(option, variable="")  # a flag of single commands, which has no environment variable nor key in the file
+_flag = partial(
+    option, variable=""
+)  # a flag of single commands, which has no environment variable nor key in the file
 
 
 class CommandFlags(OptionModel):
@@ -220,7 +263,9 @@ class CommandFlags(OptionModel):
     account: str | None = _flag(None, "ACCOUNT", ("logs",))
     """Filter by account id or user name. Filtered locally, so all logs are fetched, except for ids in generation
     zernio."""
-    since: Annotated[float, duration("1s", "90d")] | None = _flag(None, "DURATION", ("logs", "posts", "audit"))
+    since: Annotated[float, duration("1s", "90d")] | None = _flag(
+        None, "DURATION", ("logs", "posts", "audit")
+    )
     """How far back to read, at most 90d, in generation late 7d; by default a day, for audit everything."""
     limit: Annotated[int, Field(ge=0)] = _flag("100", "NUMBER", ("logs", "posts"))
     """Maximum number of lines to print, 0 for all."""
@@ -232,7 +277,9 @@ class CommandFlags(OptionModel):
     """Posts that should have been published or approved by now."""
     pending: bool = _flag("false", "", ("posts",))
     """Posts that are scheduled, being published, or wait for approval."""
-    generation: Literal["zernio", "late", "both"] = _flag("zernio", "NAME", groups.SIMULATOR_COMMANDS)
+    generation: Literal["zernio", "late", "both"] = _flag(
+        "zernio", "NAME", groups.SIMULATOR_COMMANDS
+    )
     """API to simulate: zernio with one list and 90d of logs, late with two and 7d, or both."""
     once: bool = _flag("false", "", ("run",))
     """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll failed."""

@@ -1,8 +1,8 @@
 """The settings of the program: nested, immutable models that declare every option once.
 
-A section and a field make the flag ``--poll.interval``, the variable ``LATE_EXPORTER_POLL__INTERVAL`` and the key
-``poll: {interval: 30s}`` of the configuration file. Every value arrives as text, so that one type per option serves
-all three. Durations are in seconds.
+A section and a field make the flag ``--poll.interval``, the variable
+``LATE_EXPORTER_POLL__INTERVAL`` and the key ``poll: {interval: 30s}`` of the configuration file.
+Every value arrives as text, so that one type per option serves all three. Durations are in seconds.
 """
 
 # Annotations are evaluated by pydantic.
@@ -23,7 +23,8 @@ from late_exporter.config.web import WebConfig
 class Workspace(NamedTuple):
     """One API key, the API it belongs to, and the profile if it is limited to one.
 
-    ``key_file`` is read again when the key changes. ``labels`` are those of ``late_workspace_info``.
+    ``key_file`` is read again when the key changes. ``labels`` are those of
+    ``late_workspace_info``.
 
     Args:
         key_users: Number of workspaces with the same key.
@@ -56,7 +57,9 @@ class WorkspaceSettings(OptionModel):
         """Return the workspace, with the URL of all workspaces if it has none of its own."""
         path, key = self.api_key_file
         labels = tuple(self.labels.items())
-        return Workspace(self.name, self.api_base_url or base_url, key, path, self.profile_id, labels)
+        return Workspace(
+            self.name, self.api_base_url or base_url, key, path, self.profile_id, labels
+        )
 
 
 def _check_workspaces(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
@@ -80,7 +83,11 @@ class Settings(BaseSettings):
     """All settings, by section, with what the configuration files contain besides options."""
 
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, enable_decoding=False, env_prefix=PREFIX, env_nested_delimiter="__"
+        extra="forbid",
+        frozen=True,
+        enable_decoding=False,
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
     )
 
     config: sections.ConfigSettings = sections.ConfigSettings()
@@ -93,9 +100,9 @@ class Settings(BaseSettings):
     log: sections.LogSettings = sections.LogSettings()
     simulate: sections.SimulateSettings = sections.SimulateSettings()
     flags: sections.CommandFlags = sections.CommandFlags()
-    workspace_list: Annotated[tuple[WorkspaceSettings, ...], AfterValidator(_check_workspaces)] | None = Field(
-        None, alias="workspaces"
-    )
+    workspace_list: (
+        Annotated[tuple[WorkspaceSettings, ...], AfterValidator(_check_workspaces)] | None
+    ) = Field(None, alias="workspaces")
     _loaded_web_config: WebConfig = PrivateAttr(default_factory=WebConfig)
 
     @classmethod
@@ -136,8 +143,8 @@ class Settings(BaseSettings):
     def sharing_groups(self) -> Mapping[str, str]:
         """Group of each workspace: those with the same key share its quota, in one process.
 
-        A group has the name of its first workspace in alphabetical order, so that it does not depend on their order in
-        the files of the replicas.
+        A group has the name of its first workspace in alphabetical order, so that it does not
+        depend on their order in the files of the replicas.
         """
         first_names: dict[str, str] = {}
         workspaces = sorted(self.workspaces, key=lambda each: each.name)
@@ -152,7 +159,11 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """All texts that must never be written."""
         keys = [workspace.key for workspace in self.workspaces]
-        keys += [file.key for file in (self.state.password_file, self.flags.password_file) if file is not None]
+        keys += [
+            file.key
+            for file in (self.state.password_file, self.flags.password_file)
+            if file is not None
+        ]
         return tuple(key.get_secret_value() for key in keys if key is not None)
 
     def with_web_config(self, web_config: WebConfig) -> "Settings":
@@ -161,8 +172,15 @@ class Settings(BaseSettings):
         return copy
 
     def with_api(self, base_url: str, key: str) -> "Settings":
-        changes = {"base_url": base_url, "key": SecretStr(key), "key_file": None, "profile_id": None}
-        return self.model_copy(update={"api": self.api.model_copy(update=changes), "workspace_list": None})
+        changes = {
+            "base_url": base_url,
+            "key": SecretStr(key),
+            "key_file": None,
+            "profile_id": None,
+        }
+        return self.model_copy(
+            update={"api": self.api.model_copy(update=changes), "workspace_list": None}
+        )
 
     def value_of(self, option: Option) -> Any:
         return reduce(getattr, option.path, self)
@@ -193,7 +211,8 @@ def restart_only_changes(old: Settings, new: Settings) -> list[str]:
     return [
         option.name
         for option in OPTIONS
-        if not option.live and _without_content(old.value_of(option)) != _without_content(new.value_of(option))
+        if not option.live
+        and _without_content(old.value_of(option)) != _without_content(new.value_of(option))
     ]
 
 

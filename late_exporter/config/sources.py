@@ -1,7 +1,7 @@
 """Read the settings: flags win over the environment, the environment over the configuration file.
 
-pydantic validates the merged values once, so that all mistakes are reported together, each with its place: the flag,
-the variable, or the file and line.
+pydantic validates the merged values once, so that all mistakes are reported together, each with its
+place: the flag, the variable, or the file and line.
 """
 
 from __future__ import annotations
@@ -34,13 +34,18 @@ MIN_MASKED_LENGTH = 8
 
 _BY_NAME = {option.name: option for option in ALL_OPTIONS}
 _BY_PATH: Mapping[Location, Option] = {option.path: option for option in ALL_OPTIONS}
-_BY_VARIABLE = {name: option for option in OPTIONS for name in (option.variable, option.alias) if name}
+_BY_VARIABLE = {
+    name: option for option in OPTIONS for name in (option.variable, option.alias) if name
+}
 _IN_FILE = {
-    f"{option.section}.{option.key}": option for option in OPTIONS if not option.secret and option.section != "config"
+    f"{option.section}.{option.key}": option
+    for option in OPTIONS
+    if not option.secret and option.section != "config"
 }
 _FILE_SECTIONS = [*dict.fromkeys(option.section for option in _IN_FILE.values()), "workspaces"]
 
-# Kubernetes sets variables for every Service in every pod; a Service named late-exporter must not stop the exporter.
+# Kubernetes sets variables for every Service in every pod; a Service named late-exporter must not
+# stop the exporter.
 _SERVICE_VARIABLE = (
     r"LATE_EXPORTER_(?!.*__)(?:[A-Z0-9]+_)*?"
     r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9]+)*|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
@@ -52,7 +57,9 @@ class _Environment(EnvSettingsSource):
 
     def __init__(self, values: Values) -> None:
         self._variables = {
-            f"{PREFIX}{section}__{key}".lower(): text for section, row in values.items() for key, text in row.items()
+            f"{PREFIX}{section}__{key}".lower(): text
+            for section, row in values.items()
+            for key, text in row.items()
         }
         super().__init__(Settings)
 
@@ -70,7 +77,9 @@ class _Sources:
         is_broken: Whether the file could not be read, so that it may hold more values.
     """
 
-    def __init__(self, command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]
+    ) -> None:
         self.command = command
         self.problems: list[str] = []
         self.is_broken = False
@@ -95,7 +104,9 @@ class _Sources:
         """Return the value of an option of one text; empty if no source has it."""
         section, key = _BY_NAME[name].path
         layers = (self._flags, self._variables, self._in_file)
-        return next((str(layer[section][key]) for layer in layers if key in layer.get(section, {})), "")
+        return next(
+            (str(layer[section][key]) for layer in layers if key in layer.get(section, {})), ""
+        )
 
     def place(self, *location: int | str) -> str:
         """Return the flag, the variable, or the file and line of a value or of what contains it."""
@@ -104,7 +115,9 @@ class _Sources:
         place = self.places.get(source)
         if place or self._file is None:
             return place or ".".join(map(str, location))
-        return self._file.place((source[0], _BY_PATH[source].key) if source in _BY_PATH else location)
+        return self._file.place(
+            (source[0], _BY_PATH[source].key) if source in _BY_PATH else location
+        )
 
     def describe(self, error: ErrorDetails) -> str:
         location = tuple(key for key in error["loc"] if key != "[key]")
@@ -114,7 +127,10 @@ class _Sources:
         elif error["type"] == "extra_forbidden":
             hint = suggest(str(location[-1]), WorkspaceSettings.model_fields)
         option = _BY_PATH.get(location[:2])
-        return describe(error, self.place(*location), with_value=option is None or not option.secret) + hint
+        return (
+            describe(error, self.place(*location), with_value=option is None or not option.secret)
+            + hint
+        )
 
     def _put(self, values: Values, option: Option, value: object, place: str = "") -> None:
         if self.command in option.commands:
@@ -135,13 +151,17 @@ class _Sources:
             option = _BY_VARIABLE.get(variable)
             if option is None:
                 if variable.startswith(PREFIX) and not re.fullmatch(_SERVICE_VARIABLE, variable):
-                    self.problems.append(f"{variable}: unknown variable{suggest(variable, _BY_VARIABLE, PREFIX)}")
+                    self.problems.append(
+                        f"{variable}: unknown variable{suggest(variable, _BY_VARIABLE, PREFIX)}"
+                    )
             elif re.search("[\ud800-\udfff]", text):  # as Python keeps bytes that are not UTF-8
                 self.problems.append(f"{variable}: not UTF-8")
             elif text:
                 self._put(self._variables, option, text, variable)
                 if variable == option.alias and environ.get(option.variable, text) != text:
-                    self.problems.append(f"{option.variable} and {variable}: two keys are given; drop one of them")
+                    self.problems.append(
+                        f"{option.variable} and {variable}: two keys are given; drop one of them"
+                    )
 
     def _read_file(self) -> None:
         path = self.text_of("config.file")
@@ -185,7 +205,11 @@ class _Sources:
                 yield f"{file.place((section, key))}: given twice, with a dash and with an underscore"
             else:
                 paths.add(option.path)
-                self._put(self._in_file, option, _relative(path, value) if option.metavar == "FILE" else value)
+                self._put(
+                    self._in_file,
+                    option,
+                    _relative(path, value) if option.metavar == "FILE" else value,
+                )
 
     def _read_workspaces(self, rows: object, path: Path) -> None:
         if self.command not in API_COMMANDS:
@@ -202,10 +226,14 @@ class _Sources:
                 self._put(self._defaults, option, option.command_defaults[self.command])
         directory = environ.get("STATE_DIRECTORY", "").partition(":")[0].rstrip("/")
         if directory and "state" not in self._defaults:
-            self._put(self._defaults, _BY_NAME["state.url"], f"sqlite:///{directory}/late-exporter.db")
+            self._put(
+                self._defaults, _BY_NAME["state.url"], f"sqlite:///{directory}/late-exporter.db"
+            )
 
 
-def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str] | None = None) -> Settings:
+def load(
+    command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str] | None = None
+) -> Settings:
     """Return the settings and flags of a command; raise ConfigError with every mistake.
 
     Flags are named as in ``{"poll.interval": ["30s"]}``.
@@ -221,7 +249,9 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     web_config = WebConfig()
     if (path := sources.text_of("web.config.file")) and command in EXPORTER_COMMANDS:
         try:
-            web_config = web_file.load(Path(path), place=f"{sources.place('web', 'config_file')}{quote(path)}")
+            web_config = web_file.load(
+                Path(path), place=f"{sources.place('web', 'config_file')}{quote(path)}"
+            )
         except ConfigError as exc:
             problems += exc.problems
             settings = None
@@ -235,7 +265,10 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
 
 def _workspace(file: Path, row: Mapping[str, object]) -> Mapping[str, object]:
     values = {key.replace("-", "_"): value for key, value in row.items()}
-    return {key: _relative(file, value) if key == "api_key_file" else value for key, value in values.items()}
+    return {
+        key: _relative(file, value) if key == "api_key_file" else value
+        for key, value in values.items()
+    }
 
 
 def _relative(file: Path, path: object) -> object:
@@ -253,7 +286,9 @@ def _section_hint(name: str) -> str:
 def _mask_keys(environ: Mapping[str, str], problems: Sequence[str]) -> list[str]:
     """Mask API keys that were also set as something else; masking a short one would hide too much."""
     messages = list(problems)
-    for name in (name for option in OPTIONS if option.secret for name in (option.variable, option.alias)):
+    for name in (
+        name for option in OPTIONS if option.secret for name in (option.variable, option.alias)
+    ):
         key = environ.get(name, "").strip()
         if len(key) >= MIN_MASKED_LENGTH:
             messages = [problem.replace(key, "***") for problem in messages]

@@ -1,7 +1,7 @@
 """Values of options and their parsers, which raise ValueError with what a value must be.
 
-The health check and the web server use this module too, so it imports only what is quick to import; the types with
-which the settings are annotated are in ``fields``.
+The health check and the web server use this module too, so it imports only what is quick to import;
+the types with which the settings are annotated are in ``fields``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ EMPTY_VALUES = ("", "~", "null")
 INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
 WORKSPACE_NAME = r"[A-Za-z0-9_.-]{1,64}"
 
-_UNITS = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_UNITS = {
+    "y": 31_536_000.0,
+    "w": 604_800.0,
+    "d": 86_400.0,
+    "h": 3600.0,
+    "m": 60.0,
+    "s": 1.0,
+    "ms": 0.001,
+}
 _DURATION = "".join(rf"(?:([0-9]+){unit})?" for unit in _UNITS)
 _HOST_AND_PORT = r"(?:\[(?P<six>[^\[\]\s]+)\]|(?P<host>[A-Za-z0-9._-]*))(?::(?P<port>[0-9]{1,5}))?"
 
@@ -51,7 +59,11 @@ def parse_duration(text: str) -> float:
         return 0.0
     if match is None or not text:
         raise ValueError("not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w")
-    return sum(float(count) * size for count, size in zip(match.groups(), _UNITS.values(), strict=True) if count)
+    return sum(
+        float(count) * size
+        for count, size in zip(match.groups(), _UNITS.values(), strict=True)
+        if count
+    )
 
 
 def format_duration(seconds: float) -> str:
@@ -117,7 +129,8 @@ def split_host_and_port(text: str) -> tuple[str, str]:
 def read_file(path: str, limit: int = MAX_FILE, *, must_be_regular: bool = False) -> bytes:
     """Return the content of a file, cut one byte after the limit; raise ValueError if it cannot be read.
 
-    ``must_be_regular`` also rejects pipes and devices, whose content is gone when they are read again.
+    ``must_be_regular`` also rejects pipes and devices, whose content is gone when they are read
+    again.
     """
     if not path or "\0" in path:
         raise ValueError("must be the path of a file")

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-FileStamp: TypeAlias = tuple[int, int, int] | None  # change time, inode and size of a file; None if it does not exist
+FileStamp: TypeAlias = (
+    tuple[int, int, int] | None
+)  # change time, inode and size of a file; None if it does not exist
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The web configuration file (``--web.config.file``): TLS and users of the web server.
 
-The format is that of the exporter-toolkit, so that a team can use the same file for all of its exporters:
-https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md. Paths are relative to the file.
-Keys that are not supported are rejected by name: each of them limits who may connect, or what they may see.
+The format is that of the exporter-toolkit, so that a team can use the same file for all of its
+exporters: https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md.
+Paths are relative to the file. Keys that are not supported are rejected by name: each of them
+limits who may connect, or what they may see.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from late_exporter.config.web_section import Section, describe
 from late_exporter.config.yaml_file import YamlFile
 from late_exporter.errors import ConfigError
 
-UserName: TypeAlias = Annotated[str, matching(r"[^:]+", "a user name must be printable and must not contain a colon")]
+UserName: TypeAlias = Annotated[
+    str, matching(r"[^:]+", "a user name must be printable and must not contain a colon")
+]
 HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 
 MAX_COST = 14
@@ -61,20 +64,24 @@ class _Tls(Section):
     cert_file: str
     key_file: str
     client_ca_file: str = ""
-    client_auth_type: Literal["NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"] = "NoClientCert"
+    client_auth_type: Literal[
+        "NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"
+    ] = "NoClientCert"
     min_version: Literal["TLS12", "TLS13"] = "TLS12"
 
 
 class _FileContent(Section):
     tls_server_config: _Tls | None = None
-    basic_auth_users: dict[UserName, Annotated[str, AfterValidator(_check_hash)]] = Field(default_factory=dict)
+    basic_auth_users: dict[UserName, Annotated[str, AfterValidator(_check_hash)]] = Field(
+        default_factory=dict
+    )
 
 
 def load(path: Path, files: dict[Path, FileStamp] | None = None, *, place: str = "") -> WebConfig:
     """Read the file and the certificates that it names; raise ConfigError with every mistake.
 
-    ``place`` is named if the file cannot be read, by default its path.
-    ``files`` receives the stamps of all files that the configuration depends on, even if it is invalid. Each is taken
+    ``place`` is named if the file cannot be read, by default its path. ``files`` receives the
+    stamps of all files that the configuration depends on, even if it is invalid. Each is taken
     before the file is read, so that a later change is not missed.
     """
     files = {} if files is None else files
@@ -99,7 +106,9 @@ def load(path: Path, files: dict[Path, FileStamp] | None = None, *, place: str =
 
 def _validate(path: Path, file: YamlFile) -> _FileContent:
     if not isinstance(file.values, dict):
-        raise ConfigError(f"{path}: must be a mapping, as in basic_auth_users: {{alice: $2y$10$...}}")
+        raise ConfigError(
+            f"{path}: must be a mapping, as in basic_auth_users: {{alice: $2y$10$...}}"
+        )
     try:
         content = _FileContent.model_validate(file.values)
     except ValidationError as exc:
@@ -143,16 +152,23 @@ def _set_certificate(context: ssl.SSLContext, tls: _Tls, folder: Path) -> None:
 def _set_clients(context: ssl.SSLContext, tls: _Tls, folder: Path) -> None:
     if tls.client_auth_type not in VERIFY_MODES:
         if tls.client_ca_file:
-            raise _TlsError("client_auth_type", f"must be {' or '.join(VERIFY_MODES)}, because client_ca_file is set")
+            raise _TlsError(
+                "client_auth_type",
+                f"must be {' or '.join(VERIFY_MODES)}, because client_ca_file is set",
+            )
         return
     if not tls.client_ca_file:
-        raise _TlsError("client_ca_file", f"is missing, but client_auth_type is {tls.client_auth_type}")
+        raise _TlsError(
+            "client_ca_file", f"is missing, but client_auth_type is {tls.client_auth_type}"
+        )
     client_ca_file = _readable_file("client_ca_file", folder / tls.client_ca_file)
     context.verify_mode = VERIFY_MODES[tls.client_auth_type]
     try:
         context.load_verify_locations(client_ca_file)
     except OSError as exc:
-        raise _TlsError("client_ca_file", f"contains no readable certificate: {_reason(exc)}") from None
+        raise _TlsError(
+            "client_ca_file", f"contains no readable certificate: {_reason(exc)}"
+        ) from None
 
 
 def _readable_file(option: str, path: Path) -> str:

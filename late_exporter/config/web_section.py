@@ -30,7 +30,11 @@ class Section(BaseModel):
     def _drop_empty_values(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {key: value for key, value in values.items() if key not in cls.model_fields or value not in EMPTY_VALUES}
+        return {
+            key: value
+            for key, value in values.items()
+            if key not in cls.model_fields or value not in EMPTY_VALUES
+        }
 
 
 def describe(error: ErrorDetails, place: str, *, with_value: bool) -> str:

@@ -21,7 +21,9 @@ class _Loader(yaml.BaseLoader):
         lines: dict[str, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be one word", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be one word", key.start_mark
+                )
             if key.value in lines:
                 problem = f"{masked(key.value)} is given twice, first in line {lines[key.value]}"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
@@ -62,7 +64,11 @@ class YamlFile:
                     break
                 name, node = node.value[names.index(_normalized(str(key)))]
                 line = name.start_mark.line + 1
-            elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            elif (
+                isinstance(node, yaml.SequenceNode)
+                and isinstance(key, int)
+                and key < len(node.value)
+            ):
                 node = node.value[key]
                 line = node.start_mark.line + 1
         name = "".join(f"[{key}]" if isinstance(key, int) else f".{masked(key)}" for key in keys)
@@ -75,9 +81,13 @@ class YamlFile:
     def _syntax_error(self, error: yaml.MarkedYAMLError) -> str:
         mark = error.problem_mark
         place = f"{self._path}:{mark.line + 1}:{mark.column + 1}" if mark else self._path
-        problem = str(error.problem).replace(r"character '\t' that cannot start any token", "a tab; use spaces")
+        problem = str(error.problem).replace(
+            r"character '\t' that cannot start any token", "a tab; use spaces"
+        )
         # A quoted token may be part of a secret.
-        return f"{place}: not valid YAML: " + re.sub(r"'[^'\s]{2,}'|\"[^\"\s]{2,}\"", "...", problem)
+        return f"{place}: not valid YAML: " + re.sub(
+            r"'[^'\s]{2,}'|\"[^\"\s]{2,}\"", "...", problem
+        )
 
 
 def masked(key: str) -> str:

@@ -1,8 +1,9 @@
 """Bodies of ``/metrics``: text 0.0.4 and OpenMetrics 1.0.0, plain and compressed with gzip.
 
-The lines of a series are rendered once per change, and joined and compressed at the first scrape after it, in the
-thread of the scrape; the thread that changes series only hands the changes over. prometheus_client renders the
-same families from ``Exposition.registry``, at 18 times the cost: see docs/development/decisions.md.
+The lines of a series are rendered once per change, and joined and compressed at the first scrape
+after it, in the thread of the scrape; the thread that changes series only hands the changes over.
+prometheus_client renders the same families from ``Exposition.registry``, at 18 times the cost: see
+docs/development/decisions.md.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.family_lines import Exemplars, FamilyLines, ObservedExemplar, SeriesLines
+from late_exporter.exposition.family_lines import (
+    Exemplars,
+    FamilyLines,
+    ObservedExemplar,
+    SeriesLines,
+)
 from late_exporter.exposition.negotiation import OPENMETRICS, accepts_gzip, select_content_type
 from late_exporter.series import Exemplar, Histogram, Labels, Series
 
@@ -44,7 +50,8 @@ class BodyRequest(NamedTuple):
     Args:
         content_type: ``TEXT`` or ``OPENMETRICS``.
         encoding: ``gzip`` or None.
-        workspaces: Sorted names of the workspaces whose series it is about, and no others; None for everything.
+        workspaces: Sorted names of the workspaces whose series it is about, and no others; None for
+            everything.
         visible: Workspaces whose series may be in a body; None for all.
     """
 
@@ -121,13 +128,16 @@ class _InitialZeros:
 
     def pop_expired(self) -> set[Series]:
         """Remove and return the series that are to show their value now."""
-        expired = {series for series, created in self._created.items() if not self._is_young(created)}
+        expired = {
+            series for series, created in self._created.items() if not self._is_young(created)
+        }
         for series in expired:
             del self._created[series]
         return expired
 
     def _is_young(self, created: float) -> bool:
-        # A time in the future means that the clock was set back: the series may have been shown with its value.
+        # A time in the future means that the clock was set back: the series may have been shown
+        # with its value.
         return 0 <= self._clock() - created < self._seconds
 
 
@@ -141,11 +151,13 @@ class Exposition(Collector):
         changing: Lock to hold while several series are set, so that they are never scraped in part.
 
     Args:
-        families: Metric families, in the order of the output. Changes of series of other families are ignored.
+        families: Metric families, in the order of the output. Changes of series of other families
+            are ignored.
         created: Whether OpenMetrics carries ``_created`` samples of counters and histograms.
         zero_hold: Age in seconds until which a new series of a family that starts at zero shows 0.
         clock: Returns the Unix time in seconds.
-        collectors: Collectors of prometheus_client, whose families come last, as of REFRESH_SECONDS ago at most.
+        collectors: Collectors of prometheus_client, whose families come last, as of REFRESH_SECONDS
+            ago at most.
     """
 
     def __init__(
@@ -157,7 +169,9 @@ class Exposition(Collector):
         clock: Callable[[], float] = time.time,
         collectors: Sequence[Collector] = (),
     ) -> None:
-        self._families = {name: FamilyLines(family, shows_created=created) for name, family in families.items()}
+        self._families = {
+            name: FamilyLines(family, shows_created=created) for name, family in families.items()
+        }
         self._zeros = _InitialZeros(zero_hold, clock)
         self._collectors = collectors
         self.registry = CollectorRegistry(auto_describe=False)
@@ -171,11 +185,13 @@ class Exposition(Collector):
         self._bodies: dict[BodyRequest, bytes] = {}
         self._refresh_at = 0.0
 
-    def put(self, family: str, labels: Labels, value: float | Histogram, *, created: float | None = None) -> None:
+    def put(
+        self, family: str, labels: Labels, value: float | Histogram, *, created: float | None = None
+    ) -> None:
         """Set the value of a series.
 
-        ``created`` is the Unix time at which the series was created, None or 0 if that is unknown. A new series of a
-        family that starts at zero shows 0 until it is ``zero_hold`` seconds old.
+        ``created`` is the Unix time at which the series was created, None or 0 if that is unknown.
+        A new series of a family that starts at zero shows 0 until it is ``zero_hold`` seconds old.
         """
         if family in self._families:
             with self.changing:
@@ -184,9 +200,15 @@ class Exposition(Collector):
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar to a counter or to the bucket of ``value``, unless a newer one is attached."""
         series, observed = (family, labels), ObservedExemplar(value, exemplar)
-        if family not in self._families or not observed.is_valid or self._families[family].family.kind == "gauge":
+        if (
+            family not in self._families
+            or not observed.is_valid
+            or self._families[family].family.kind == "gauge"
+        ):
             return
-        exemplars = self._exemplars[series] = self._exemplars.pop(series, {})  # the last key is the newest
+        exemplars = self._exemplars[series] = self._exemplars.pop(
+            series, {}
+        )  # the last key is the newest
         line = bisect_left(self._families[family].family.buckets, value)
         with self.changing:
             if line not in exemplars or exemplars[line].exemplar.timestamp <= exemplar.timestamp:
@@ -207,7 +229,9 @@ class Exposition(Collector):
 
     def find_body(self, request: BodyRequest) -> bytes | None:
         """Return a body if it is cached, without waiting for other threads."""
-        is_due = any(self._changes) or self._zeros.have_expired or time.monotonic() >= self._refresh_at
+        is_due = (
+            any(self._changes) or self._zeros.have_expired or time.monotonic() >= self._refresh_at
+        )
         return None if is_due else self._bodies.get(request)
 
     def get_body(self, request: BodyRequest) -> bytes:
@@ -265,11 +289,15 @@ class Exposition(Collector):
         names, is_openmetrics = request.names, request.content_type == OPENMETRICS
         for family in self._families.values():
             if family.has_workspaces or request.includes(None):
-                yield family.lines(names if family.has_workspaces else None, is_openmetrics=is_openmetrics)
+                yield family.lines(
+                    names if family.has_workspaces else None, is_openmetrics=is_openmetrics
+                )
 
     def _render_others(self, request: BodyRequest) -> bytes:
         """Return the lines of the other collectors, and the end of the body."""
-        metrics = [_restrict(metric, request) for each in self._collectors for metric in each.collect()]
+        metrics = [
+            _restrict(metric, request) for each in self._collectors for metric in each.collect()
+        ]
         others = _Metrics([metric for metric in metrics if metric.samples])
         if request.content_type != OPENMETRICS:
             return generate_latest(others)
@@ -296,7 +324,9 @@ class _Metrics(Collector):
 def _restrict(metric: Metric, request: BodyRequest) -> Metric:
     """Return a metric with the samples that a body includes."""
     restricted = Metric(metric.name, metric.documentation, metric.type, metric.unit)
-    restricted.samples = [each for each in metric.samples if request.includes(each.labels.get("workspace"))]
+    restricted.samples = [
+        each for each in metric.samples if request.includes(each.labels.get("workspace"))
+    ]
     return restricted
 
 

@@ -40,7 +40,9 @@ class ObservedExemplar(NamedTuple):
         return len(text) <= MAX_EXEMPLAR_CHARACTERS and '"' not in text and is_finite
 
     def __str__(self) -> str:
-        labels = ",".join(f'{name}="{_escape(text)}"' for name, text in sorted(dict(self.exemplar.labels).items()))
+        labels = ",".join(
+            f'{name}="{_escape(text)}"' for name, text in sorted(dict(self.exemplar.labels).items())
+        )
         return f" # {{{labels}}} {format_number(self.value)} {self.exemplar.timestamp}"
 
 
@@ -65,7 +67,10 @@ class FamilyFormatter:
         self._le_pairs = [f'le="{format_number(bound)}"' for bound in (*family.buckets, math.inf)]
         empty = Histogram(family.buckets, (0,) * len(self._le_pairs))
         self.zero: float | Histogram = empty if family.kind == "histogram" else 0
-        text, openmetrics = family.help.replace("\\", r"\\").replace("\n", r"\n"), _escape(family.help)
+        text, openmetrics = (
+            family.help.replace("\\", r"\\").replace("\n", r"\n"),
+            _escape(family.help),
+        )
         self.header = (
             _encode([f"# HELP {self._name} {text}", f"# TYPE {self._name} {family.kind}"]),
             _encode([f"# HELP {self.stem} {openmetrics}", f"# TYPE {self.stem} {family.kind}"]),
@@ -82,7 +87,9 @@ class FamilyFormatter:
         for line, exemplar in exemplars.items():
             lines[line] += str(exemplar)
         if created:
-            lines.append(f"{self.stem}_created{_braces(self._pairs(labels))} {format_number(created)}")
+            lines.append(
+                f"{self.stem}_created{_braces(self._pairs(labels))} {format_number(created)}"
+            )
         return text, _encode(lines)
 
     def samples(self, labels: Labels, value: float | Histogram) -> list[str]:
@@ -160,7 +167,9 @@ class FamilyLines:
         if series is not None:
             series.is_zero = is_zero
             value, created, exemplars = self._visible(series)
-            series.text, series.openmetrics = self._formatter.format(labels, value, created, exemplars)
+            series.text, series.openmetrics = self._formatter.format(
+                labels, value, created, exemplars
+            )
 
     def lines(self, workspaces: Sequence[str] | None, *, is_openmetrics: bool) -> list[bytes]:
         """Return the header and the lines of some workspaces, or of all, as text or as OpenMetrics."""
@@ -168,7 +177,10 @@ class FamilyLines:
         if workspaces is None:
             series: Iterable[SeriesLines] = self._series.values()
         else:
-            ranges = ((bisect_left(order, (name,)), bisect_left(order, (f"{name}\0",))) for name in workspaces)
+            ranges = (
+                (bisect_left(order, (name,)), bisect_left(order, (f"{name}\0",)))
+                for name in workspaces
+            )
             series = (self._series[labels] for start, end in ranges for labels in order[start:end])
         lines = [each.openmetrics if is_openmetrics else each.text for each in series]
         return [self._formatter.header[is_openmetrics], *lines] if lines else []
@@ -184,12 +196,18 @@ class FamilyLines:
 
     def _visible(self, series: SeriesLines) -> tuple[float | Histogram, float | None, Exemplars]:
         created = series.created if self._shows_created else None
-        return (self._formatter.zero, created, {}) if series.is_zero else (series.value, created, series.exemplars)
+        return (
+            (self._formatter.zero, created, {})
+            if series.is_zero
+            else (series.value, created, series.exemplars)
+        )
 
     def _sort(self) -> list[Labels]:
         if self._order is None:
             self._order = sorted(self._series)
-            self._series = {labels: self._series[labels] for labels in self._order}  # so that it is sorted sooner next
+            self._series = {
+                labels: self._series[labels] for labels in self._order
+            }  # so that it is sorted sooner next
         return self._order
 
     def _add(self, metric: Metric, labels: dict[str, str], series: SeriesLines) -> None:
@@ -203,7 +221,9 @@ class FamilyLines:
             counts = list(accumulate(value.counts))
             for line, bound in enumerate((*self.family.buckets, math.inf)):
                 le = format_number(bound)
-                metric.add_sample(f"{name}_bucket", {**labels, "le": le}, counts[line], exemplar=clients.get(line))
+                metric.add_sample(
+                    f"{name}_bucket", {**labels, "le": le}, counts[line], exemplar=clients.get(line)
+                )
             metric.add_sample(f"{name}_count", labels, counts[-1])
             metric.add_sample(f"{name}_sum", labels, float(seconds(value.micros)))
         else:

@@ -1,6 +1,7 @@
 """Content negotiation: format by ``Accept`` and encoding by ``Accept-Encoding`` (RFC 9110, section 12.5).
 
-No header is an error: if it is missing, malformed or asks for something else, the response is the plain text format.
+No header is an error: if it is missing, malformed or asks for something else, the response is the
+plain text format.
 """
 
 from __future__ import annotations
@@ -14,14 +15,21 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 MAX_HEADER = 4096
 """Longer headers are ignored; Prometheus sends about 200 characters."""
 
-# Media ranges of a format, the least specific first. Wildcards do not select OpenMetrics, because clients that send
-# `*/*` need not know it. Clients of OpenMetrics 0.0.1 can read 1.0.0, and those of text 1.0.0 can read 0.0.4.
+# Media ranges of a format, the least specific first. Wildcards do not select OpenMetrics, because
+# clients that send `*/*` need not know it. Clients of OpenMetrics 0.0.1 can read 1.0.0, and those
+# of text 1.0.0 can read 0.0.4.
 _OPENMETRICS_RANGES = (
     "application/openmetrics-text;version=0.0.1",
     "application/openmetrics-text",
     "application/openmetrics-text;version=1.0.0",
 )
-_TEXT_RANGES = ("*/*", "text/*", "text/plain;version=1.0.0", "text/plain", "text/plain;version=0.0.4")
+_TEXT_RANGES = (
+    "*/*",
+    "text/*",
+    "text/plain;version=1.0.0",
+    "text/plain",
+    "text/plain;version=0.0.4",
+)
 
 _QUOTED = re.compile(r'"(?:\\.|[^"\\])*+"?', re.DOTALL)
 _WEIGHT = re.compile(r"0(\.[0-9]*)?|1(\.0*)?|\.[0-9]+")
@@ -66,5 +74,7 @@ def _remove_separators(match: re.Match[str]) -> str:
 
 def _specific_weight(format_ranges: tuple[str, ...], ranges: list[tuple[str, float]]) -> float:
     """Return the weight of the most specific range of a format, 0 if there is none."""
-    weights = [(format_ranges.index(name), weight) for name, weight in ranges if name in format_ranges]
+    weights = [
+        (format_ranges.index(name), weight) for name, weight in ranges if name in format_ranges
+    ]
     return max(weights, default=(0, 0.0))[1]

@@ -13,7 +13,9 @@ SKIPPED = "skipped"
 ACTIONS_BY_NAME: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         # Documented as actions, or as events of webhooks.
-        **dict.fromkeys(("post.published", "post.partial", "post.platform.published"), ("publish", SUCCESS)),
+        **dict.fromkeys(
+            ("post.published", "post.partial", "post.platform.published"), ("publish", SUCCESS)
+        ),
         **dict.fromkeys(("post.failed", "post.platform.failed"), ("publish", FAILED)),
         "post.scheduled": ("publish", PENDING),
         "post.cancelled": ("cancelled", SKIPPED),

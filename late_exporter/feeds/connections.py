@@ -72,7 +72,9 @@ class ConnectionRow(DocumentedObject, rename="camel", kw_only=True):
     created_at: str
 
 
-_check_values = value_checker({"eventType": EVENTS.__contains__, "connectionMethod": METHODS.__contains__})
+_check_values = value_checker(
+    {"eventType": EVENTS.__contains__, "connectionMethod": METHODS.__contains__}
+)
 
 
 def _entry(row: ConnectionRow) -> LogEntry:
@@ -99,7 +101,9 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
     platform, event = (workspace, log.platform), log.action
     yield IncCounter("late_connection_events_total", (*platform, event, log.method))
     if event.endswith("_failed"):
-        yield IncCounter("late_connection_failures_total", (*platform, event, log.error_code or UNKNOWN))
+        yield IncCounter(
+            "late_connection_failures_total", (*platform, event, log.error_code or UNKNOWN)
+        )
     if log.duration is not None:
         yield ObserveLog("late_connection_duration_seconds", (*platform, event), number="duration")
     yield SetByLog("late_connection_last_event_timestamp_seconds", (*platform, event))
@@ -113,7 +117,9 @@ def _account(account: tuple[str, str, str], log: LogKind) -> Iterator[Increment]
     if log.action in CONNECTED_AFTER:
         yield SetByLog("late_account_connected", account, value=CONNECTED_AFTER[log.action])
     if log.expires_at is not None:
-        yield SetByLog("late_account_token_expiry_timestamp_seconds", account, value=log.expires_at / 1000)
+        yield SetByLog(
+            "late_account_token_expiry_timestamp_seconds", account, value=log.expires_at / 1000
+        )
 
 
 def view(row: RawLog, entry: LogEntry) -> LogView:

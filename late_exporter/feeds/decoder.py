@@ -47,7 +47,8 @@ UNSAFE_CHARACTERS = re.compile(
 )
 """Control characters, and characters that are invisible or change the direction of the text after them.
 
-Tabs and newlines are not among them, as the exposition format escapes these, nor the joiners of emoji and scripts.
+Tabs and newlines are not among them, as the exposition format escapes these, nor the joiners of
+emoji and scripts.
 """
 
 CACHED_TEXTS = 4096
@@ -99,8 +100,8 @@ class Envelope(DocumentedObject):
 class LogListDecoder(Generic[RowT]):
     """Decoder of the responses of one log list.
 
-    A response without deviations from the documentation is decoded in one typed pass. Any other one is read field by
-    field, and a field of the wrong type counts as missing.
+    A response without deviations from the documentation is decoded in one typed pass. Any other one
+    is read field by field, and a field of the wrong type counts as missing.
 
     Args:
         row_type: Rows with their documented fields.
@@ -117,7 +118,8 @@ class LogListDecoder(Generic[RowT]):
         self._row_type = row_type
         self._to_entry = to_entry
         self._number_entries = number_entries
-        envelope = msgspec.defstruct("DocumentedPage", [("logs", list[row_type])], bases=(Envelope,), kw_only=True)  # type: ignore[valid-type]
+        logs = ("logs", list[row_type])  # type: ignore[valid-type]
+        envelope = msgspec.defstruct("DocumentedPage", [logs], bases=(Envelope,), kw_only=True)
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(envelope).decode
         self._reader = DocumentReader()
         self._recent_pages: deque[tuple[bytes, LogPage]] = deque(maxlen=CACHED_PAGES)
@@ -125,8 +127,8 @@ class LogListDecoder(Generic[RowT]):
     def parse(self, body: bytes) -> LogPage:
         """Return the page in a response body; raise BadPayload if it is not a log list.
 
-        Rows beyond the requested 100 are ignored. Recent pages are cached, because the first page does not change while
-        nothing is new.
+        Rows beyond the requested 100 are ignored. Recent pages are cached, because the first page
+        does not change while nothing is new.
         """
         body = body.replace(rb"\u0000", rb"\ufffd")  # PostgreSQL has no text with a zero byte.
         for recent_body, page in self._recent_pages:
@@ -143,7 +145,9 @@ class LogListDecoder(Generic[RowT]):
             response = self._decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        return self._page([self._to_entry(row) for row in response.logs[:PAGE_SIZE]], response.pagination)
+        return self._page(
+            [self._to_entry(row) for row in response.logs[:PAGE_SIZE]], response.pagination
+        )
 
     def _deviating_page(self, body: bytes) -> LogPage:
         response, differences = load_object(body), dict[tuple[str, str], Any]()
@@ -152,15 +156,22 @@ class LogListDecoder(Generic[RowT]):
         if isinstance(differences.get(("pagination.total", "type")), str):
             raise BadPayload("pagination.total is text, not a number")
         deviations: dict[tuple[str, str], Deviation] = {}  # one object for all rows that have it
-        return self._page([self._read_row(row, dict(differences), deviations) for row in rows], pagination)
+        return self._page(
+            [self._read_row(row, dict(differences), deviations) for row in rows], pagination
+        )
 
     def _read_row(
-        self, row: object, differences: dict[tuple[str, str], Any], deviations: dict[tuple[str, str], Deviation]
+        self,
+        row: object,
+        differences: dict[tuple[str, str], Any],
+        deviations: dict[tuple[str, str], Deviation],
     ) -> LogEntry:
         """Return the entry of a row, with the differences of the response and its own."""
         if isinstance(row, dict):
             fields = self._reader.read(row, self._row_type, differences)
-            has_no_id = self._number_entries is None and not (isinstance(row.get("_id"), str) and row["_id"])
+            has_no_id = self._number_entries is None and not (
+                isinstance(row.get("_id"), str) and row["_id"]
+            )
             entry = _rejected_entry(row, "no_id") if has_no_id else self._to_entry(fields)
         else:
             entry = _rejected_entry(row, "not_an_object")
@@ -174,7 +185,9 @@ class LogListDecoder(Generic[RowT]):
         total = pagination.total if pagination.total is not None and pagination.total >= 0 else None
         has_more = pagination.announces_more(len(entries))
         numbered = entries if self._number_entries is None else self._number_entries(entries)
-        return LogPage(tuple(map(_reject_undated, numbered)), total, has_more, self._number_entries is not None)
+        return LogPage(
+            tuple(map(_reject_undated, numbered)), total, has_more, self._number_entries is not None
+        )
 
 
 def raw_rows(body: bytes) -> Sequence[Any]:
@@ -197,10 +210,14 @@ def read_nested(body: bytes, read: Callable[[bytes], ResultT]) -> ResultT:
         return read(limit_depth(body))
 
 
-def load_object(body: bytes, select: Callable[[list[tuple[str, Any]]], object] = dict) -> Mapping[str, Any]:
+def load_object(
+    body: bytes, select: Callable[[list[tuple[str, Any]]], object] = dict
+) -> Mapping[str, Any]:
     """Return the object in a JSON text; ``select`` returns each object in it, given its members."""
     try:
-        response = json.loads(body.decode("utf-8", "replace"), parse_int=parse_integer, object_pairs_hook=select)
+        response = json.loads(
+            body.decode("utf-8", "replace"), parse_int=parse_integer, object_pairs_hook=select
+        )
     except ValueError as exc:
         raise BadPayload(f"the response is not JSON: {_excerpt(body)}") from exc
     if not isinstance(response, dict):
@@ -237,15 +254,22 @@ def _excerpt(body: bytes) -> str:
 
 
 def _json_kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null or missing"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "a boolean",
+        type(None): "null or missing",
+    }
     return names.get(type(value), "a number")
 
 
 def label_text(value: str | None, limit: int = LABEL_LENGTH) -> str:
     """Return an untrusted text as a label value: valid Unicode, truncated, ``unknown`` if empty.
 
-    Control, invisible and direction characters are replaced, because metrics are printed in terminals and shown in
-    dashboards. API keys are masked, because an API may echo the key anywhere.
+    Control, invisible and direction characters are replaced, because metrics are printed in
+    terminals and shown in dashboards. API keys are masked, because an API may echo the key
+    anywhere.
     """
     return _cached_text(value[:limit]) if value else UNKNOWN
 
@@ -290,7 +314,9 @@ def log_key(value: str) -> str:
 def text_digest(*values: object) -> str:
     """Return a digest of the texts of values, as 12 hexadecimal digits."""
     digest = _NEW_DIGEST.copy()  # faster than another one with the same parameters
-    digest.update("\0".join(["" if fact is None else str(fact) for fact in values]).encode("utf-8", "replace"))
+    digest.update(
+        "\0".join(["" if fact is None else str(fact) for fact in values]).encode("utf-8", "replace")
+    )
     return digest.hexdigest()
 
 

@@ -61,13 +61,15 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
         view: Return a log for display, given the row and its entry.
         project: Return the increments of the logs of a kind; the labels start with the workspace.
         counter: Family that counts every observation once.
-        subset_counters: Families that count the observations with one label value of ``counter``, as label and value.
+        subset_counters: Families that count the observations with one label value of ``counter``,
+            as label and value.
         post_path: Path of the logs of one post, with ``{postId}``; None if the API has none.
         generation: Name of the API generation.
         query: Query parameters that select the feed among several at ``path``.
         supports_time_filter: Whether the list can be filtered by creation time.
         counter_labels: Labels that select the feed's series among those of ``counter``.
-        number_entries: Number identical logs again if their pages are joined; None if all logs have ids.
+        number_entries: Number identical logs again if their pages are joined; None if all logs have
+            ids.
     """
 
     name: str

@@ -14,13 +14,22 @@ from late_exporter.feeds.schema import DocumentedObject, value_checker
 from late_exporter.feeds.view import common_fields, row_text
 from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES, split_words
 from late_exporter.model import DAY_MS, FAILED, PENDING, SUCCESS, UNKNOWN, LogEntry, LogKind
-from late_exporter.series import IncCounter, Increment, ObserveHistogram, ObserveLog, RecordAttempt, SetByLog, SetLatest
+from late_exporter.series import (
+    IncCounter,
+    Increment,
+    ObserveHistogram,
+    ObserveLog,
+    RecordAttempt,
+    SetByLog,
+    SetLatest,
+)
 
 ATTEMPTS = ("publish", "retry")
 """Actions that are attempts to publish."""
 
 CATEGORIES = (
-    # The first matching pattern applies, to the error code in capitals, the status code and the action.
+    # The first matching pattern applies, to the error code in capitals, the status code and the
+    # action.
     ("platform_rate_limit", "RATE_LIMIT|TOO_MANY|THROTTL"),
     ("quota_exhausted", "QUOTA|DAILY_LIMIT|SPEND_LIMIT|SPEND_CAP|CREDITS"),
     ("auth_expired", "TOKEN|AUTH|CREDENTIAL|SESSION_EXPIRED"),
@@ -34,7 +43,8 @@ CATEGORIES = (
     ("quota_exhausted", " 402 "),
     ("user_content", " 413 | 415 "),
     ("platform_rate_limit", " rate_limit_pause$"),
-    # With a status code the platform has responded; a timeout or internal error without one is the vendor's own.
+    # With a status code the platform has responded; a timeout or internal error without one is the
+    # vendor's own.
     ("platform_error", r" 408 | 5\d\d "),
     ("system_error", "TIMEOUT|TIMED_OUT|INTERNAL|NETWORK|SERVER_ERROR|SYSTEM"),
     ("user_content", " media_upload$"),
@@ -101,8 +111,13 @@ _check_values = value_checker({"action": ACTIONS.__contains__, "status": STATUSE
 def _entry(row: PublishingRow) -> LogEntry:
     post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
     action, status = decoder.label_text(row.action), decoder.label_text(row.status)
-    created, duration = decoder.parse_millis(row.created_at), decoder.to_micros(row.duration_ms, 1000)
-    scheduled_for = row.request.scheduled_for if row.request and is_published(action, status) else None
+    created, duration = (
+        decoder.parse_millis(row.created_at),
+        decoder.to_micros(row.duration_ms, 1000),
+    )
+    scheduled_for = (
+        row.request.scheduled_for if row.request and is_published(action, status) else None
+    )
     return LogEntry(
         key=decoder.log_key(row.id),
         status=status,
@@ -128,7 +143,9 @@ def is_published(action: str, status: str) -> bool:
     return status == SUCCESS and action in ATTEMPTS
 
 
-def publishing_delay(scheduled_for: str | None, created: int | None, duration: int | None) -> int | None:
+def publishing_delay(
+    scheduled_for: str | None, created: int | None, duration: int | None
+) -> int | None:
     """Return the microseconds from the scheduled time to the end of an attempt; None if one is not known."""
     scheduled = decoder.parse_millis(scheduled_for)
     if scheduled is None or created is None:
@@ -150,7 +167,9 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
     labels = (*platform, log.action, status)
     yield IncCounter("late_publishing_logs_total", labels)
     if log.duration is not None:
-        yield ObserveLog("late_publishing_duration_seconds", labels, number="duration", has_exemplar=True)
+        yield ObserveLog(
+            "late_publishing_duration_seconds", labels, number="duration", has_exemplar=True
+        )
     yield SetByLog("late_publishing_last_log_timestamp_seconds", labels)
     if status == FAILED:
         failure = (*platform, log.action, failure_category(log), status_code_label(log))
@@ -165,7 +184,9 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
 
 def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
     if log.status != PENDING and log.attempt is not None:
-        yield ObserveHistogram("late_publishing_attempts", (*platform, log.status), micros=log.attempt)
+        yield ObserveHistogram(
+            "late_publishing_attempts", (*platform, log.status), micros=log.attempt
+        )
     if log.delay is not None:
         yield ObserveLog("late_publishing_delay_seconds", platform, number="delay")
     account = (*platform, log.account_id or UNKNOWN)
@@ -177,7 +198,9 @@ def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
     else:
         yield SetByLog("late_account_info", account, value=log.username)
     if log.status in (FAILED, SUCCESS):
-        yield RecordAttempt("late_account_consecutive_failures", account, failed=log.status == FAILED)
+        yield RecordAttempt(
+            "late_account_consecutive_failures", account, failed=log.status == FAILED
+        )
     if log.status == SUCCESS:
         yield SetByLog("late_account_last_success_timestamp_seconds", account)
 

@@ -32,15 +32,17 @@ SECRET = re.compile(rf"{KEY_PATTERN}|[0-9A-Fa-f]{{8,}}|[A-Za-z0-9_]{{16,}}")
 """API keys, ids, tokens and telephone numbers; long words in error codes match too."""
 
 
-IP_ADDRESS = re.compile(r"\d{1,3}(?:[.]\d{1,3}){3}|(?<![0-9A-Za-z])[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*")
+IP_ADDRESS = re.compile(
+    r"\d{1,3}(?:[.]\d{1,3}){3}|(?<![0-9A-Za-z])[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*"
+)
 """IPv4 and IPv6 addresses, also if they are cut, and times of a day."""
 
 
 class DocumentedObject(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """An object of the API with its documented fields.
 
-    A field without a default is a text that every log has. All others may be missing or null; those of type
-    ``msgspec.Raw`` may have any value.
+    A field without a default is a text that every log has. All others may be missing or null; those
+    of type ``msgspec.Raw`` may have any value.
     """
 
 
@@ -51,7 +53,8 @@ class DocumentedField(NamedTuple):
     """A field of a DocumentedObject.
 
     Args:
-        types: Python types of its values, except objects with documented fields; empty if any value is accepted.
+        types: Python types of its values, except objects with documented fields; empty if any value
+            is accepted.
         json_types: Their names in JSON, and null.
         object_type: Type of the objects among its values.
     """
@@ -74,7 +77,9 @@ def _documented_field(field: msgspec.structs.FieldInfo) -> DocumentedField:
     types = {each for each in alternatives if isinstance(each, type)} - {NoneType}
     object_type = next((each for each in types if issubclass(each, DocumentedObject)), None)
     if msgspec.Raw in types:
-        return DocumentedField(field.name, frozenset(), frozenset(JSON_TYPES.values()), None, field.required)
+        return DocumentedField(
+            field.name, frozenset(), frozenset(JSON_TYPES.values()), None, field.required
+        )
     types -= {object_type}
     json_types = frozenset(JSON_TYPES[each] for each in (*types, NoneType))
     return DocumentedField(field.name, frozenset(types), json_types, object_type, field.required)
@@ -95,7 +100,11 @@ class DocumentReader:
         self._unknown_paths: set[str] = set()
 
     def read(
-        self, document: Mapping[str, Any], of: type[ObjectT], differences: dict[tuple[str, str], Any], prefix: str = ""
+        self,
+        document: Mapping[str, Any],
+        of: type[ObjectT],
+        differences: dict[tuple[str, str], Any],
+        prefix: str = "",
     ) -> ObjectT:
         """Return an object; add its differences from the documentation, as values by path and kind."""
         fields = documented_fields(of)
@@ -105,7 +114,9 @@ class DocumentReader:
             if field is None:
                 differences[self._bounded_path(path), "unknown"] = value
             elif field.object_type is not None and isinstance(value, dict):
-                values[field.attribute] = self.read(value, field.object_type, differences, f"{path}.")
+                values[field.attribute] = self.read(
+                    value, field.object_type, differences, f"{path}."
+                )
             elif type(value) in field.types:
                 values[field.attribute] = value
             elif JSON_TYPES[type(value)] not in field.json_types:
@@ -132,7 +143,9 @@ def mask_addresses(text: str) -> str:
 
 @lru_cache(CACHED_NAMES)
 def _masked_path(path: str) -> str:
-    return mask_keys(mask_addresses("".join(char if char.isprintable() else "\ufffd" for char in path)))
+    return mask_keys(
+        mask_addresses("".join(char if char.isprintable() else "\ufffd" for char in path))
+    )
 
 
 def deviation(path: str, kind: str, value: object) -> Deviation:
@@ -142,20 +155,28 @@ def deviation(path: str, kind: str, value: object) -> Deviation:
     return Deviation(path, kind, JSON_TYPES[type(value)], _sample(value))
 
 
-def value_checker(vocabularies: Mapping[str, Callable[[str], object]]) -> Callable[..., tuple[Deviation, ...]]:
+def value_checker(
+    vocabularies: Mapping[str, Callable[[str], object]],
+) -> Callable[..., tuple[Deviation, ...]]:
     """Return a function that returns the deviations of the values of a log that belong to vocabularies.
 
     Its arguments are short texts or None, in the order of the paths.
 
     Args:
-        vocabularies: Functions that return something true for a documented value, by the path of the field.
+        vocabularies: Functions that return something true for a documented value, by the path of
+            the field.
     """
 
     @lru_cache(CACHED_NAMES)
     def check(*values: str | None) -> tuple[Deviation, ...]:
         return tuple(
             # Anything longer than a few words can be user content or a secret.
-            Deviation(path, VALUE_DEVIATION, "string", value if NAME.fullmatch(value) else f"of length {len(value)}")
+            Deviation(
+                path,
+                VALUE_DEVIATION,
+                "string",
+                value if NAME.fullmatch(value) else f"of length {len(value)}",
+            )
             for (path, is_documented), value in zip(vocabularies.items(), values, strict=True)
             if value and value != UNKNOWN and not is_documented(value)
         )

@@ -1,7 +1,8 @@
 """Status feeds: endpoints that report what no log does, decoded to gauges of the present.
 
-A refresh is a generator without I/O: it yields the requests of a feed, receives the response bodies, and returns the
-gauges. Every field of a response may be missing, null or of another type; then only its own series is absent.
+A refresh is a generator without I/O: it yields the requests of a feed, receives the response
+bodies, and returns the gauges. Every field of a response may be missing, null or of another type;
+then only its own series is absent.
 """
 
 from __future__ import annotations
@@ -16,12 +17,28 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from late_exporter.errors import ApiError, BadPayload, BadRequest, EndpointNotFound, Forbidden
-from late_exporter.feeds.decoder import LABEL_LENGTH, id_text, label_text, load_object, parse_millis, read_nested
+from late_exporter.feeds.decoder import (
+    LABEL_LENGTH,
+    id_text,
+    label_text,
+    load_object,
+    parse_millis,
+    read_nested,
+)
 from late_exporter.health import Condition
 from late_exporter.model import UNKNOWN
 from late_exporter.series import LatestValue, Series, SetLatest
 
-POST_STATUSES = ("scheduled", "publishing", "pending_approval", "failed", "published", "partial", "draft", "cancelled")
+POST_STATUSES = (
+    "scheduled",
+    "publishing",
+    "pending_approval",
+    "failed",
+    "published",
+    "partial",
+    "draft",
+    "cancelled",
+)
 HEALTH_STATUSES = ("healthy", "warning", "error")
 BILLING_PATHS = ("/v1/billing", "/v1/usage")
 ACCOUNTS_PER_PAGE = 100
@@ -77,8 +94,10 @@ class RefreshContext(msgspec.Struct, frozen=True, kw_only=True):
         workspace: First label of the gauges.
         now: Time of the refresh in milliseconds.
         max_accounts: Maximum number of accounts with gauges.
-        rejected_values: Values of filters that the API has rejected, which are left out; the refresh adds to them.
-        previous: Gauges of the last refreshes of all feeds; one that has not changed keeps its time.
+        rejected_values: Values of filters that the API has rejected, which are left out; the
+            refresh adds to them.
+        previous: Gauges of the last refreshes of all feeds; one that has not changed keeps its
+            time.
     """
 
     workspace: str
@@ -90,11 +109,19 @@ class RefreshContext(msgspec.Struct, frozen=True, kw_only=True):
     def gauge(self, family: str, value: float | str, *labels: str) -> SetLatest:
         series = (family, (self.workspace, *labels))
         previous = self.previous.get(series)
-        return SetLatest(*series, at=previous.at if previous and previous.value == value else self.now, value=value)
+        return SetLatest(
+            *series,
+            at=previous.at if previous and previous.value == value else self.now,
+            value=value,
+        )
 
     def gauges(self, values: Mapping[str, float | str | None], *labels: str) -> list[SetLatest]:
         """Return gauges of some families, except those without a value."""
-        return [self.gauge(family, value, *labels) for family, value in values.items() if value is not None]
+        return [
+            self.gauge(family, value, *labels)
+            for family, value in values.items()
+            if value is not None
+        ]
 
 
 Report: TypeAlias = SetLatest | Condition
@@ -106,8 +133,10 @@ class StatusFeed(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         name: Value of the label ``feed``.
-        refresh: Yield the requests of a refresh, and return its gauges and conditions; an ApiError may be thrown in.
-        max_requests: Requests of a refresh that fit its interval; one that takes more is repeated later.
+        refresh: Yield the requests of a refresh, and return its gauges and conditions; an ApiError
+            may be thrown in.
+        max_requests: Requests of a refresh that fit its interval; one that takes more is repeated
+            later.
         has_profiles: Whether the API can limit it to a profile.
     """
 
@@ -124,7 +153,9 @@ def refresh_posts(context: RefreshContext) -> Refresh:
         if status in context.rejected_values:
             continue
         try:
-            body = yield StatusRequest("/v1/posts", {"status": status, "sortBy": "scheduled-asc", "limit": 1})
+            body = yield StatusRequest(
+                "/v1/posts", {"status": status, "sortBy": "scheduled-asc", "limit": 1}
+            )
         except BadRequest as exc:
             rejection = exc
             context.rejected_values.add(status)
@@ -145,11 +176,17 @@ def refresh_posts(context: RefreshContext) -> Refresh:
 
 def due_time(post: _Object, status: str) -> float | None:
     """Return when a post is due, in Unix seconds; one that is published at once is due from its creation on."""
-    return _time(post.get("scheduledFor")) or (_time(post.get("createdAt")) if status == "publishing" else None)
+    return _time(post.get("scheduledFor")) or (
+        _time(post.get("createdAt")) if status == "publishing" else None
+    )
 
 
-def _post_reports(context: RefreshContext, status: str, response: _Object, post: _Object) -> Iterator[Report]:
-    yield from context.gauges({"late_posts": _amount(_object(response.get("pagination")).get("total"))}, status)
+def _post_reports(
+    context: RefreshContext, status: str, response: _Object, post: _Object
+) -> Iterator[Report]:
+    yield from context.gauges(
+        {"late_posts": _amount(_object(response.get("pagination")).get("total"))}, status
+    )
     due_at = due_time(post, status)
     if status not in OVERDUE_SECONDS or due_at is None:
         return
@@ -161,7 +198,9 @@ def _post_reports(context: RefreshContext, status: str, response: _Object, post:
 def _overdue_post(context: RefreshContext, status: str, post: _Object, due_at: float) -> Condition:
     post_id = _text(post.get("_id")) or UNKNOWN
     title = (_text(post.get("title")) or _text(post.get("content")) or "")[:MAX_NAME_LENGTH]
-    targets = ", ".join(_target(context, each) for each in list(objects_in(post.get("platforms")))[:MAX_TARGETS])
+    targets = ", ".join(
+        _target(context, each) for each in list(objects_in(post.get("platforms")))[:MAX_TARGETS]
+    )
     name = f"{post_id}{title and f' “{title}”'}{targets and f' for {targets}'}"
     return Condition(status, name, due_at, post_id)
 
@@ -187,7 +226,11 @@ def refresh_accounts(context: RefreshContext) -> Refresh:
     reports: list[Report] = []
     for account_id, account in accounts.items():
         platform = label_text(_text(account.get("platform")))
-        if account_id is not None and account.get("enabled") is not False and platform not in INTERNAL_PLATFORMS:
+        if (
+            account_id is not None
+            and account.get("enabled") is not False
+            and platform not in INTERNAL_PLATFORMS
+        ):
             reports += _account_reports(context, (platform, account_id), account)
     return reports
 
@@ -197,9 +240,13 @@ def _read_accounts(page_count: int) -> Generator[StatusRequest, bytes, dict[str 
     accounts: dict[str | None, _Object] = {}
     cursor: Mapping[str, str] = {}  # Accounts that are removed meanwhile do not shift it.
     for _ in range(page_count):
-        response = _load((yield StatusRequest("/v1/accounts", {"limit": ACCOUNTS_PER_PAGE, **cursor})))
+        response = _load(
+            (yield StatusRequest("/v1/accounts", {"limit": ACCOUNTS_PER_PAGE, **cursor}))
+        )
         for row in islice(rows_of(response, "accounts"), ACCOUNTS_PER_PAGE):
-            accounts[_text(row.get("_id"))] = {name: value for name, value in row.items() if _is_small(value)}
+            accounts[_text(row.get("_id"))] = {
+                name: value for name, value in row.items() if _is_small(value)
+            }
         next_cursor = _object(response.get("pagination")).get("nextCursor")
         if not (isinstance(next_cursor, str) and next_cursor):
             break
@@ -211,11 +258,16 @@ def _is_small(value: object) -> bool:
     return isinstance(value, bool) or (isinstance(value, str) and len(value) <= LABEL_LENGTH)
 
 
-def _account_reports(context: RefreshContext, labels: tuple[str, str], row: _Object) -> Iterator[Report]:
+def _account_reports(
+    context: RefreshContext, labels: tuple[str, str], row: _Object
+) -> Iterator[Report]:
     health, username = _text(row.get("status")), _text(row.get("username"))
     needs_reconnect = _flag(row.get("needsReconnect"))
     can_post = 0 if row.get("platformStatus") == "suspended" else _flag(row.get("canPost"))
-    expires_at, cooldown_until = _time(row.get("tokenExpiresAt")), _time(row.get("rateLimitedUntil"))
+    expires_at, cooldown_until = (
+        _time(row.get("tokenExpiresAt")),
+        _time(row.get("rateLimitedUntil")),
+    )
     if health is not None:
         yield context.gauge("late_account_health", 1, *labels, health)
     values = {
@@ -248,7 +300,9 @@ def _is_expiring(context: RefreshContext, labels: tuple[str, str], expires_at: f
 def refresh_webhooks(context: RefreshContext) -> Refresh:
     response = _load((yield StatusRequest("/v1/webhooks/settings")))
     reports: list[Report] = []
-    for label, row in _webhooks_by_label(list(rows_of(response, "webhooks"))[:MAX_WEBHOOKS]).items():
+    for label, row in _webhooks_by_label(
+        list(rows_of(response, "webhooks"))[:MAX_WEBHOOKS]
+    ).items():
         values = {
             "late_webhook_active": _flag(row.get("isActive")),
             "late_webhook_consecutive_failures": _amount(row.get("failureCount")),
@@ -299,8 +353,18 @@ def _plan_reports(context: RefreshContext, response: _Object) -> Iterator[Report
     yield from context.gauges({"late_workspace_active": is_active})
     if is_active == 0:
         yield Condition("inactive")
-    shares = [("usage", each, each, usage.get(each), limits.get(each)) for each in ("uploads", "profiles")]
-    shares.append(("spend", "x", "spending limit for x", caps.get("xSpendUsedCents"), caps.get("xSpendLimitCents")))
+    shares = [
+        ("usage", each, each, usage.get(each), limits.get(each)) for each in ("uploads", "profiles")
+    ]
+    shares.append(
+        (
+            "spend",
+            "x",
+            "spending limit for x",
+            caps.get("xSpendUsedCents"),
+            caps.get("xSpendLimitCents"),
+        )
+    )
     for family, kind, name, used, limit in shares:
         amount, maximum = _amount(used), _amount(limit)
         if amount is not None and maximum:
@@ -310,7 +374,9 @@ def _plan_reports(context: RefreshContext, response: _Object) -> Iterator[Report
     balance = _number(_object(response.get("balance")).get("spendableCents"))
     if balance is not None:
         yield context.gauge("late_workspace_balance_cents", balance)
-        yield Condition("plan" if balance > 0 else "balance", f"{balance / 100:,.2f} USD left to spend")
+        yield Condition(
+            "plan" if balance > 0 else "balance", f"{balance / 100:,.2f} USD left to spend"
+        )
 
 
 def _load(body: bytes) -> _Object:
@@ -372,7 +438,9 @@ def _time(value: object) -> float | None:
 _FEEDS = (
     # Before the posts, which name their accounts.
     StatusFeed(name="accounts", refresh=refresh_accounts, max_requests=3, has_profiles=True),
-    StatusFeed(name="posts", refresh=refresh_posts, max_requests=len(POST_STATUSES), has_profiles=True),
+    StatusFeed(
+        name="posts", refresh=refresh_posts, max_requests=len(POST_STATUSES), has_profiles=True
+    ),
     StatusFeed(name="webhooks", refresh=refresh_webhooks),
     StatusFeed(name="billing", refresh=refresh_billing, max_requests=len(BILLING_PATHS)),
 )

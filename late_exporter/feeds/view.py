@@ -19,7 +19,9 @@ SEARCHED_LENGTH = 64 * 1024
 _decode_member = json.JSONDecoder(strict=False).decode
 
 
-def common_fields(row: RawLog, entry: LogEntry, *, created_field: str, account_field: str) -> dict[str, Any]:
+def common_fields(
+    row: RawLog, entry: LogEntry, *, created_field: str, account_field: str
+) -> dict[str, Any]:
     return {
         "key": entry.key,
         "row": row,
@@ -41,7 +43,11 @@ def row_text(row: RawLog, *path: str) -> str:
     value: Any = row
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
-    if isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf:
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and -math.inf < value < math.inf
+    ):
         value = str(value)
     return label_text(value, TEXT_LENGTH) if isinstance(value, str) and value else ""
 
@@ -51,14 +57,17 @@ def search_json_text(row: RawLog, name: str, *fields: str) -> str:
 
     The fields contain JSON objects, or JSON texts that may be cut anywhere.
     """
-    return next(filter(None, (value for field in fields for value in _members(row.get(field), name))), "")
+    return next(
+        filter(None, (value for field in fields for value in _members(row.get(field), name))), ""
+    )
 
 
 def _members(field: object, name: str) -> Iterator[str]:
     if isinstance(field, dict):
         yield row_text(field, name)
     elif isinstance(field, str):
-        # Possessive, because a text that is cut may have any number of characters after its last quote.
+        # Possessive, because a text that is cut may have any number of characters after its last
+        # quote.
         pattern = rf'"{name}"\s*+:\s*+("[^"\\]*+(?:\\.[^"\\]*+)*+"|\d{{1,100}}(?!\d))'
         for match in re.finditer(pattern, field[:SEARCHED_LENGTH]):
             try:

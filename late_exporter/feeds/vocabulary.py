@@ -13,7 +13,13 @@ PLATFORMS = (
 )  # fmt: skip
 ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
 STATUSES = ("success", "failed", "pending", "skipped")
-EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
+EVENTS = (
+    "connect_success",
+    "connect_failed",
+    "disconnect",
+    "reconnect_success",
+    "reconnect_failed",
+)
 METHODS = ("oauth", "credentials", "invitation")
 FAILURE_CATEGORIES = (
     "auth_expired", "user_content", "user_abuse", "account_issue", "platform_rejected", "platform_error",

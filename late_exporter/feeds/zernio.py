@@ -73,7 +73,11 @@ class ZernioRow(DocumentedObject, kw_only=True):
 
 _publishing_values = value_checker({"action": find_action, "status": STATUSES.__contains__})
 _connection_values = value_checker(
-    {"action": find_event, "status": STATUSES.__contains__, "metadata.connectionMethod": METHODS.__contains__}
+    {
+        "action": find_event,
+        "status": STATUSES.__contains__,
+        "metadata.connectionMethod": METHODS.__contains__,
+    }
 )
 _activity_values = value_checker({"status": STATUSES.__contains__})
 
@@ -84,8 +88,16 @@ def _read_texts(text: Any) -> RowTexts:
     """Parse a JSON text; if it is truncated, or a field has another type, return the fields that can be read."""
     try:
         return _decode_texts(text or "{}")
-    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):  # TypeError if it is an object already
-        values = {name: search_json_text({"text": text}, name, "text") for name in RowTexts.__struct_encode_fields__}
+    except (
+        msgspec.DecodeError,
+        UnicodeError,
+        RecursionError,
+        TypeError,
+    ):  # TypeError if it is an object already
+        values = {
+            name: search_json_text({"text": text}, name, "text")
+            for name in RowTexts.__struct_encode_fields__
+        }
         number = values.pop("attemptNumber")
         members: dict[str, Any] = {name: value for name, value in values.items() if value}
         if number.isdecimal():
@@ -94,9 +106,18 @@ def _read_texts(text: Any) -> RowTexts:
 
 
 def _entry(
-    row: ZernioRow, metadata: RowTexts, action: str, status: str, *, scheduled_for: str | None = None, **fields: Any
+    row: ZernioRow,
+    metadata: RowTexts,
+    action: str,
+    status: str,
+    *,
+    scheduled_for: str | None = None,
+    **fields: Any,
 ) -> LogEntry:
-    created, duration = decoder.parse_millis(row.created_at), decoder.to_micros(row.duration_ms, 1000)
+    created, duration = (
+        decoder.parse_millis(row.created_at),
+        decoder.to_micros(row.duration_ms, 1000),
+    )
     return LogEntry(
         key=row_key(row, created),
         status=status,
@@ -107,7 +128,9 @@ def _entry(
         duration=duration,
         delay=publishing.publishing_delay(scheduled_for, created, duration),
         # The API does not document the name of the field.
-        profile_id=decoder.optional_text(row.profile_id or row.camel_profile_id or metadata.profile_id),
+        profile_id=decoder.optional_text(
+            row.profile_id or row.camel_profile_id or metadata.profile_id
+        ),
         **fields,
     )
 
@@ -192,7 +215,9 @@ def _view(row: RawLog, entry: LogEntry) -> LogView:
         **common_fields(row, entry, created_field="created_at", account_field="account_id"),
         action=entry.action,
         # Connection logs are counted by their event in place of a status.
-        status=row_text(row, "status") if entry.rejection_reason or entry.status == entry.action else entry.status,
+        status=row_text(row, "status")
+        if entry.rejection_reason or entry.status == entry.action
+        else entry.status,
         method=without_unknown(entry.method),
         post_id=entry.post_id or search_json_text(row, "postId", "metadata", "request_body"),
         username=without_unknown(entry.username)
@@ -208,7 +233,9 @@ def _view(row: RawLog, entry: LogEntry) -> LogView:
 
 def _project_activity(name: str, workspace: str, log: LogKind) -> Iterator[Increment]:
     labels = (workspace, name, log.platform, log.action)
-    yield IncCounter("late_activity_logs_total", (*labels, log.status, publishing.status_code_label(log)))
+    yield IncCounter(
+        "late_activity_logs_total", (*labels, log.status, publishing.status_code_label(log))
+    )
     if log.duration is not None:
         yield ObserveLog("late_activity_duration_seconds", labels, number="duration")
 
@@ -222,7 +249,9 @@ def _zernio_feed(feed: Feed, to_entry: Callable[[ZernioRow], LogEntry]) -> Feed:
         query={"type": feed.name},
         retention=RETENTION,
         # Their number includes those of this program, which are left out.
-        parse=(lambda body: msgspec.structs.replace(parse(body), total=None)) if feed.name == API_REQUEST else parse,
+        parse=(lambda body: msgspec.structs.replace(parse(body), total=None))
+        if feed.name == API_REQUEST
+        else parse,
         view=_view,
         post_path=None,
         generation=ZERNIO,

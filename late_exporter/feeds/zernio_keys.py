@@ -1,7 +1,8 @@
 """Keys of logs of generation ``zernio``, which have no ids.
 
-A log is identified by its creation time, a digest of its immutable fields, and its ordinal among the logs of its page
-that are alike and have the same status. The account is not in it, as it vanishes if it is deleted.
+A log is identified by its creation time, a digest of its immutable fields, and its ordinal among
+the logs of its page that are alike and have the same status. The account is not in it, as it
+vanishes if it is deleted.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 def row_key(row: ZernioRow, created: int | None) -> str:
     """Return the key of a log, which sorts by time and still lacks the ordinal.
 
-    Only fields as the API writes them identify a log, so that no later version of this program finds other keys, and
-    only those that never change: a request body may appear with the final status.
+    Only fields as the API writes them identify a log, so that no later version of this program
+    finds other keys, and only those that never change: a request body may appear with the final
+    status.
     """
     digest = decoder.text_digest(row.platform, row.action, row.user_id, row.request_id)
     return f"{created or 0:013d}-{digest}"
@@ -47,7 +49,9 @@ def renumber_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
     """Return the entries of several pages with the ordinals that they would have on one."""
     return number_entries(
         [
-            entry if entry.rejection_reason else msgspec.structs.replace(entry, key=entry.key.rpartition(".")[0])
+            entry
+            if entry.rejection_reason
+            else msgspec.structs.replace(entry, key=entry.key.rpartition(".")[0])
             for entry in entries
         ]
     )

@@ -34,33 +34,48 @@ class CounterMismatch(msgspec.Struct, frozen=True, gc=False):
 def gauge_value(series_values: Mapping[Series, SeriesValue], series: Series) -> float:
     """Return the value of a stored gauge; 0 if it is not stored."""
     stored = series_values.get(series)
-    return float(stored.value.value) if stored is not None and isinstance(stored.value, LatestValue) else 0.0
+    return (
+        float(stored.value.value)
+        if stored is not None and isinstance(stored.value, LatestValue)
+        else 0.0
+    )
 
 
 def last_audit(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:
     """Return the Unix time in seconds at which the last sweep of the whole list was completed, 0 if never."""
     labels = (scope.workspace, scope.feed)
     # Until one has completed, LAST_AUDIT is the time of the first sync, without the other results.
-    return gauge_value(series_values, (LAST_AUDIT, labels)) if (AUDIT_GAUGES[0], labels) in series_values else 0.0
+    return (
+        gauge_value(series_values, (LAST_AUDIT, labels))
+        if (AUDIT_GAUGES[0], labels) in series_values
+        else 0.0
+    )
 
 
 def check_counters(scope: Scope, feed: Feed, accounting: FeedAccounting) -> list[CounterMismatch]:
     """Compare a feed's counters, its recorded observations and its stored and pruned logs.
 
-    Every observation increments the feed's counter or the counter of rejected entries once, is counted in the store's
-    own accounting, and is stored until it is pruned. The three agree only if nothing was counted twice or not at all.
+    Every observation increments the feed's counter or the counter of rejected entries once, is
+    counted in the store's own accounting, and is stored until it is pruned. The three agree only if
+    nothing was counted twice or not at all.
     """
     counter = _sum(accounting.series_values, feed.counter, scope.workspace, **feed.counter_labels)
     rejected = _sum(accounting.series_values, ENTRIES_REJECTED, scope.workspace, feed=scope.feed)
     mismatches = [
         CounterMismatch(feed.counter, accounting.observation_count - rejected, counter),
-        CounterMismatch("", accounting.observation_count, accounting.stored_count + accounting.pruned_count),
+        CounterMismatch(
+            "", accounting.observation_count, accounting.stored_count + accounting.pruned_count
+        ),
     ]
     if counter == accounting.observation_count - rejected:
         # The counters of subsets can be compared only with a counter that is right itself.
         for family, (label, value) in feed.subset_counters.items():
             share = _sum(accounting.series_values, feed.counter, scope.workspace, **{label: value})
-            mismatches.append(CounterMismatch(family, share, _sum(accounting.series_values, family, scope.workspace)))
+            mismatches.append(
+                CounterMismatch(
+                    family, share, _sum(accounting.series_values, family, scope.workspace)
+                )
+            )
     return [mismatch for mismatch in mismatches if mismatch.expected != mismatch.actual]
 
 
@@ -82,7 +97,9 @@ def count_extra(mismatches: Iterable[CounterMismatch]) -> int:
     )
 
 
-def _sum(series_values: Mapping[Series, SeriesValue], family: str, workspace: str, **filters: str) -> int:
+def _sum(
+    series_values: Mapping[Series, SeriesValue], family: str, workspace: str, **filters: str
+) -> int:
     names = CATALOGUE[family].labels
     required = {"workspace": workspace, **filters}.items()
     return sum(

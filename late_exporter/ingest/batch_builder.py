@@ -41,7 +41,9 @@ class BatchBuilder:
         deleted_keys: Keys of pending logs that the API no longer has.
     """
 
-    def __init__(self, scope: Scope, feed: Feed, label_limiter: LabelLimiter, *, is_synced: bool) -> None:
+    def __init__(
+        self, scope: Scope, feed: Feed, label_limiter: LabelLimiter, *, is_synced: bool
+    ) -> None:
         self._scope = scope
         self._feed = feed
         self._label_limiter = label_limiter
@@ -58,7 +60,11 @@ class BatchBuilder:
         """Increments that create the series of the platforms that have none in the state."""
         workspace = self._scope.workspace
         new = sorted(self._platforms - self._label_limiter.platforms(workspace))
-        series = [(family, (workspace, each, *labels)) for each in new for family, labels in PLATFORM_SERIES]
+        series = [
+            (family, (workspace, each, *labels))
+            for each in new
+            for family, labels in PLATFORM_SERIES
+        ]
         return [IncCounter(*each, amount=0) for each in series]
 
     def add(self, record: Record, now: int) -> None:
@@ -83,7 +89,10 @@ class BatchBuilder:
 
     def _project(self, log: LogKind, *, by_reconciliation: bool) -> Iterator[Increment]:
         labels = (self._scope.workspace, self._scope.feed)
-        drift = (IncCounter(SCHEMA_DRIFT, (*labels, deviation.path, deviation.kind)) for deviation in log.deviations)
+        drift = (
+            IncCounter(SCHEMA_DRIFT, (*labels, deviation.path, deviation.kind))
+            for deviation in log.deviations
+        )
         yield from self._label_limiter.apply(drift)
         if log.rejection_reason:
             yield IncCounter(ENTRIES_REJECTED, (*labels, log.rejection_reason))
@@ -91,16 +100,24 @@ class BatchBuilder:
         yield from self._label_limiter.apply(self._feed.project(self._scope.workspace, log))
         if not self._is_synced:
             return
-        yield ObserveLog(LAG, labels, once_per_log=True, number="lag", bounds=CATALOGUE[LAG].buckets)
+        yield ObserveLog(
+            LAG, labels, once_per_log=True, number="lag", bounds=CATALOGUE[LAG].buckets
+        )
         if by_reconciliation:
             yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)
 
 
-def _present_increments(entry: LogEntry, increments: tuple[Increment, ...], now: int) -> tuple[Increment, ...]:
+def _present_increments(
+    entry: LogEntry, increments: tuple[Increment, ...], now: int
+) -> tuple[Increment, ...]:
     """Return the increments of a log as if it were created now: a time in the future would stay the newest one."""
     log = msgspec.structs.replace(entry, created=now)
     return tuple(
         counted
         for increment in increments
-        for counted in ((increment,) if isinstance(increment, ObserveLog) else count_logs(increment, (log,), now))
+        for counted in (
+            (increment,)
+            if isinstance(increment, ObserveLog)
+            else count_logs(increment, (log,), now)
+        )
     )

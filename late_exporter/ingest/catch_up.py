@@ -1,7 +1,7 @@
 """Read the newest logs of a list and the gaps below them, which decide the outcome of a poll.
 
-A gap is the rest of a sweep that was interrupted, also by the end of the process; the first sync is one. Every page is
-recorded with the coverage that is true once it is durable.
+A gap is the rest of a sweep that was interrupted, also by the end of the process; the first sync is
+one. Every page is recorded with the coverage that is true once it is durable.
 """
 
 from __future__ import annotations
@@ -86,7 +86,12 @@ class CatchUp:
         if is_known or reaches(head, lower) or (head.is_last and previous.is_synced):
             has_gap, coverage = False, self._caught_up(coverage, previous.caught_up_at, head)
         else:
-            gap = Gap(_oldest(head, ListPosition(self._fetcher.now(), "")), lower, depth, previous.caught_up_at)
+            gap = Gap(
+                _oldest(head, ListPosition(self._fetcher.now(), "")),
+                lower,
+                depth,
+                previous.caught_up_at,
+            )
             has_gap, coverage = True, msgspec.structs.replace(coverage, gaps=(gap, *gaps))
         self._context.add(head, new)
         yield Record(new, coverage)
@@ -99,11 +104,14 @@ class CatchUp:
         lookback = int(config.lookback * 1000)
         floor = self._plausible_time(newest) - min(lookback, feed.retention)
         if newest is not None:
-            # If the clock is ahead by more than the lookback, new logs would otherwise be taken for old ones.
+            # If the clock is ahead by more than the lookback, new logs would otherwise be taken for
+            # old ones.
             floor = min(floor, newest - min(lookback, int(config.late_window * 1000)))
         return Coverage(retention_floor=floor, complete_since=floor, generation=feed.generation)
 
-    def _read_gap(self, coverage: Coverage, sweep: Sweep, interrupt_at: float) -> StepsTo[tuple[Coverage, bool]]:
+    def _read_gap(
+        self, coverage: Coverage, sweep: Sweep, interrupt_at: float
+    ) -> StepsTo[tuple[Coverage, bool]]:
         """Read the newest gap; every recorded page shrinks it in the coverage.
 
         Args:
@@ -132,7 +140,10 @@ class CatchUp:
                     return coverage, False
                 coverage = _shrink(coverage, page, sweep.cursor.depth, len(new))
                 yield Record(new, coverage)
-                if coverage.gaps[0].upper.created < first_upper and self._fetcher.monotonic() > interrupt_at:
+                if (
+                    coverage.gaps[0].upper.created < first_upper
+                    and self._fetcher.monotonic() > interrupt_at
+                ):
                     return coverage, True
         except REQUEST_FAILURES:
             gap, *others = coverage.gaps
@@ -154,11 +165,15 @@ class CatchUp:
         # A start after both the present and the newest log was set by a clock that was ahead.
         newest, now = coverage.newest.created if coverage.newest else None, self._fetcher.now()
         complete_since = min(coverage.complete_since, max(now, newest or 0))
-        oldest_listed = self._plausible_time(newest if page.entries else None) - self._fetcher.feed.retention
+        oldest_listed = (
+            self._plausible_time(newest if page.entries else None) - self._fetcher.feed.retention
+        )
         if since and since < oldest_listed:
             complete_since = max(complete_since, oldest_listed)
         caught_up_at = coverage.caught_up_at if coverage.gaps else now
-        return msgspec.structs.replace(coverage, complete_since=complete_since, caught_up_at=caught_up_at)
+        return msgspec.structs.replace(
+            coverage, complete_since=complete_since, caught_up_at=caught_up_at
+        )
 
     def _plausible_time(self, newest: int | None) -> int:
         """Return the API time, or that of the newest log: a clock by which even that one has expired is wrong."""
@@ -198,7 +213,9 @@ def _shrink(coverage: Coverage, page: LogPage, depth: int, new_count: int) -> Co
 
 def _median(page: LogPage) -> ListPosition | None:
     """Return the median of the logs that have a time, by time; None if none has."""
-    positions = sorted((entry.created, entry.key) for entry in page.entries if entry.created is not None)
+    positions = sorted(
+        (entry.created, entry.key) for entry in page.entries if entry.created is not None
+    )
     return ListPosition(*positions[len(positions) // 2]) if positions else None
 
 

@@ -98,7 +98,8 @@ class Fetcher:
         if coverage is None:
             self.recorder.use_list(feed)
             return True
-        # Nothing is left for a list that cannot be read. Its date shows which counted logs are from the future.
+        # Nothing is left for a list that cannot be read. Its date shows which counted logs are from
+        # the future.
         self._check_head(feed, await self._request(feed, fetch_page(self.client, feed)))
         await self.recorder.switch_list(coverage, feed, self.now())
         self.logger.warning("API generation changed", before=recorded, now=feed.generation)
@@ -139,20 +140,26 @@ class Fetcher:
         if coverage is None or coverage.newest is None:
             return False
         is_expired = self.now() > coverage.newest.created + feed.retention - DAY_MS
-        # In generation zernio, which stays, logs that were deleted are no reason to fail if none was left to read.
+        # In generation zernio, which stays, logs that were deleted are no reason to fail if none
+        # was left to read.
         return not is_expired and (feed.generation == LATE or not coverage.is_caught_up)
 
     async def fetch_post(self, request: FetchPost) -> LogPage:
         """Fetch the logs of a post; raises as ``fetch`` does."""
-        return await self._look_up(await self._request(self.feed, fetch_post(self.client, self.feed, request.post_id)))
+        return await self._look_up(
+            await self._request(self.feed, fetch_post(self.client, self.feed, request.post_id))
+        )
 
     def report_failure(self, failure: ReportFailure) -> None:
         """Count a request that failed without failing a poll; log it unless the last one of its kind failed alike."""
         self.recorder.count(FAILED_REQUESTS, 1, failure.kind)
-        # Request ids, which are in the text of an error but not in its arguments, differ in every request.
+        # Request ids, which are in the text of an error but not in its arguments, differ in every
+        # request.
         if self._last_failures.get(failure.kind) != failure.error.args:
             self._last_failures[failure.kind] = failure.error.args
-            self.logger.warning("request failed, polls go on", request=failure.kind, error=str(failure.error))
+            self.logger.warning(
+                "request failed, polls go on", request=failure.kind, error=str(failure.error)
+            )
 
     async def _read_page(self, request: FetchPage) -> LogPage:
         """Read a page, in parts if it is too large."""
@@ -179,10 +186,14 @@ class Fetcher:
         for key, row_count in skipped.items():
             if self._is_new_report(key):
                 self.recorder.count(UNREADABLE_ROWS, row_count)
-                self.logger.warning("rows skipped that the API cannot deliver", rows=row_count, next_log=key)
+                self.logger.warning(
+                    "rows skipped that the API cannot deliver", rows=row_count, next_log=key
+                )
         return page
 
-    async def _request(self, feed: Feed, requested: Awaitable[tuple[LogPage, ApiResponse]]) -> LogPage:
+    async def _request(
+        self, feed: Feed, requested: Awaitable[tuple[LogPage, ApiResponse]]
+    ) -> LogPage:
         """Wait for a response and return its page; the body, which may be large, is dropped before the look-up."""
         self.request_count += 1
         page, response = await requested
@@ -199,13 +210,21 @@ class Fetcher:
         return msgspec.structs.replace(page, statuses=statuses)
 
     def _report_deviations(self, page: LogPage) -> None:
-        for deviation in dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations):
+        for deviation in dict.fromkeys(
+            deviation for entry in page.entries for deviation in entry.deviations
+        ):
             is_value = deviation.kind == VALUE_DEVIATION
             if is_value and len(self._reported) >= MAX_VALUES:
                 continue
-            if self._is_new_report((deviation.path, deviation.kind, deviation.sample if is_value else "")):
-                details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
-                self.logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)
+            if self._is_new_report(
+                (deviation.path, deviation.kind, deviation.sample if is_value else "")
+            ):
+                details = (
+                    {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
+                )
+                self.logger.warning(
+                    "the API has changed", field=deviation.path, kind=deviation.kind, **details
+                )
 
     def _is_new_report(self, subject: object) -> bool:
         """Return whether something was not reported before, and remember it."""
@@ -218,22 +237,32 @@ class Fetcher:
 
 
 async def _read_whole_time(
-    fetch_rows: Callable[[int], Awaitable[LogPage]], number_entries: Callable[[Sequence[LogEntry]], Sequence[LogEntry]]
+    fetch_rows: Callable[[int], Awaitable[LogPage]],
+    number_entries: Callable[[Sequence[LogEntry]], Sequence[LogEntry]],
 ) -> LogPage:
     """Return a page and those below it, until all logs of its time are there, as soon as two readings agree.
 
-    If the list keeps moving, it is the page alone: alike logs on two pages count as one until it is read again.
+    If the list keeps moving, it is the page alone: alike logs on two pages count as one until it is
+    read again.
     """
     readings: list[list[LogEntry]] = []
     while True:
         first = page = await fetch_rows(0)
         entries = list(first.entries)
-        while page.is_within_time and page.times[0] == first.times[0] and len(entries) < MAX_TIME_LOGS:
+        while (
+            page.is_within_time and page.times[0] == first.times[0] and len(entries) < MAX_TIME_LOGS
+        ):
             page = await fetch_rows(len(entries))
             entries += page.entries
         if entries in readings[-1:]:
             size = len(entries) - len(page.entries) + PAGE_SIZE
-            return LogPage(tuple(number_entries(entries)), first.total, page.has_more, without_ids=True, size=size)
+            return LogPage(
+                tuple(number_entries(entries)),
+                first.total,
+                page.has_more,
+                without_ids=True,
+                size=size,
+            )
         readings.append(entries)
         if len(readings) == MAX_TIME_READINGS:
             return first

@@ -20,7 +20,9 @@ class KnownLogs:
     def add_uncommitted(self, entries: Iterable[LogEntry]) -> None:
         """Add logs that were just read."""
         for entry in entries:
-            self._uncommitted[entry.key] = with_status(self._uncommitted.get(entry.key), entry.status)
+            self._uncommitted[entry.key] = with_status(
+                self._uncommitted.get(entry.key), entry.status
+            )
 
     def drop_uncommitted(self) -> None:
         """Forget the uncommitted logs, after a commit or because they were dropped."""
@@ -29,6 +31,14 @@ class KnownLogs:
     async def look_up(self, page: LogPage) -> Mapping[str, frozenset[str]]:
         """Return the statuses of those logs of a page that are known; raise StoreError if the state cannot be read."""
         keys = [entry.key for entry in page.entries]
-        stored = await self._store_thread.offload(self._store_thread.store.lookup, self._scope, keys)
+        stored = await self._store_thread.offload(
+            self._store_thread.store.lookup, self._scope, keys
+        )
         uncommitted = self._uncommitted
-        return {**stored, **{key: stored.get(key, frozenset()) | uncommitted[key] for key in uncommitted.keys() & keys}}
+        return {
+            **stored,
+            **{
+                key: stored.get(key, frozenset()) | uncommitted[key]
+                for key in uncommitted.keys() & keys
+            },
+        }

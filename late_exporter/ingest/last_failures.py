@@ -16,10 +16,14 @@ MAX_FAILURES, MAX_ACCOUNT_FAILURES = 100, 20
 MAX_ERROR_LENGTH = 300
 
 
-def add_failures(failures: Sequence[Failure], logs: Iterable[LogEntry], since: int) -> tuple[Failure, ...]:
+def add_failures(
+    failures: Sequence[Failure], logs: Iterable[LogEntry], since: int
+) -> tuple[Failure, ...]:
     """Return failures and those among some logs, newest first; none is older than a time in milliseconds."""
     by_key = {failure.key: failure for failure in failures}
-    by_key |= {log.key: _failure(log) for log in logs if log.status == FAILED and log.action in ATTEMPTS}
+    by_key |= {
+        log.key: _failure(log) for log in logs if log.status == FAILED and log.action in ATTEMPTS
+    }
     kept: list[Failure] = []
     counts: Counter[tuple[str, str]] = Counter()
     for failure in sorted(by_key.values(), key=lambda each: each.time, reverse=True):

@@ -1,7 +1,7 @@
 """Look for logs that appear late: which polls do, how far down, and whether the API's total shows that some are left.
 
-The surplus is the total of the API less the number of counted logs. It falls as logs expire, and rises only if a log
-has appeared that was not read.
+The surplus is the total of the API less the number of counted logs. It falls as logs expire, and
+rises only if a log has appeared that was not read.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class LateWindow:
 
         Args:
             reading: What the poll has read.
-            since: API time of the last poll before this one that has read everything; 0 if there is none.
+            since: API time of the last poll before this one that has read everything; 0 if there is
+                none.
             page_count: Maximum number of pages; 0 postpones the window.
             deadline: Monotonic time from which no page is read.
             is_first_poll: Whether logs may have arrived late while no process was running.
@@ -69,7 +70,9 @@ class LateWindow:
             self._reader.scan = self._due_scan(reading, since, is_first_poll=is_first_poll)
         was_checked, has_changes = self._reader.scan is not None, context.has_changes
         yield from self._reader.advance(reading, page_count, deadline)
-        context.has_changes = has_changes  # What the window has found is no reason to read it again.
+        context.has_changes = (
+            has_changes  # What the window has found is no reason to read it again.
+        )
         if total is None or self._reader.scan is not None:
             return False
         return self._are_logs_missing(total - context.counted, was_checked=was_checked)
@@ -82,7 +85,11 @@ class LateWindow:
         self._context.has_changes, self._poll_count = False, 0
         # A clock that is ahead of all logs must not move the window.
         present = min(now, newest.created) if newest else now
-        return Scan(now, min(since - RESTART_WINDOW if was_down else present, present - self.age), reading.reach)
+        return Scan(
+            now,
+            min(since - RESTART_WINDOW if was_down else present, present - self.age),
+            reading.reach,
+        )
 
     def _are_logs_missing(self, surplus: int, *, was_checked: bool) -> bool:
         if surplus <= max(self.surplus, default=surplus):

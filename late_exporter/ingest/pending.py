@@ -1,8 +1,9 @@
 """Find the final status of pending logs that are below the pages that a poll reads.
 
-The list of pending logs shows which of them are no longer pending, at one page per poll. Each of those is looked up by
-its post, or in lists without posts by its time. One that is not found there either, twice, is gone. No request decides
-the outcome of a poll; after a look-up, a log that is still pending waits twice as many polls each time.
+The list of pending logs shows which of them are no longer pending, at one page per poll. Each of
+those is looked up by its post, or in lists without posts by its time. One that is not found there
+either, twice, is gone. No request decides the outcome of a poll; after a look-up, a log that is
+still pending waits twice as many polls each time.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ class PendingChecks:
         self._waits.start_poll(pending.keys())
         self._not_listed &= pending.keys()
         self._missed &= pending.keys()
-        logs = [log for key, log in pending.items() if key not in read_keys and log.created <= young]
+        logs = [
+            log for key, log in pending.items() if key not in read_keys and log.created <= young
+        ]
         if not logs:
             return
         if self._has_status_filter and self._waits.are_over(LIST):
@@ -128,11 +131,17 @@ class PendingChecks:
         for log in logs:
             if self._fetcher.request_count >= last_request or failure_count == MAX_FAILURES:
                 return
-            if log.key not in self._not_listed or not self._waits.are_over(log.key) or not self._can_find(log):
+            if (
+                log.key not in self._not_listed
+                or not self._waits.are_over(log.key)
+                or not self._can_find(log)
+            ):
                 continue
             self._waits.extend(log.key)
             try:
-                found = yield from (self._find_by_post if self._kind == "post" else self._find_by_time)(log, floor)
+                found = yield from (
+                    self._find_by_post if self._kind == "post" else self._find_by_time
+                )(log, floor)
             except REQUEST_FAILURES as exc:
                 yield ReportFailure(self._kind, exc.without_frames())
                 failure_count += 1

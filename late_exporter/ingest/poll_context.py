@@ -15,8 +15,8 @@ class PollContext:
     """What polls have read of a feed.
 
     Attributes:
-        fetcher: The coverage, the pending logs and the API time of the feed, also if they are not committed yet. Only
-            read here: requests are steps.
+        fetcher: The coverage, the pending logs and the API time of the feed, also if they are not
+            committed yet. Only read here: requests are steps.
         counted: Number of logs counted since the state was created.
         has_changes: Whether logs may have arrived since the late window was last read.
         read_pending: Keys of the pending logs that the poll has read.
@@ -30,7 +30,8 @@ class PollContext:
         self.read_pending: set[str] = set()
 
     def start_poll(self) -> None:
-        # Each poll tries the filter again, because a single request may be rejected for another reason.
+        # Each poll tries the filter again, because a single request may be rejected for another
+        # reason.
         self.time_filter.is_usable = self.time_filter.is_supported
         self.read_pending = set()
 
@@ -39,7 +40,9 @@ class PollContext:
         self.has_changes |= bool(new)
         self.counted += sum(entry.key not in page.statuses for entry in new)
         if self.fetcher.pending_logs:
-            self.read_pending |= self.fetcher.pending_logs.keys() & {entry.key for entry in page.entries}
+            self.read_pending |= self.fetcher.pending_logs.keys() & {
+                entry.key for entry in page.entries
+            }
 
 
 def new_entries(page: LogPage, retention_floor: int) -> tuple[LogEntry, ...]:
@@ -57,5 +60,9 @@ def new_entries(page: LogPage, retention_floor: int) -> tuple[LogEntry, ...]:
 
 def reaches(page: LogPage, mark: int) -> bool:
     """Return whether a page reaches a high-water mark: it has a known log older than the mark, or only older logs."""
-    known = [entry.created for entry in page.entries if entry.created is not None and entry.key in page.statuses]
+    known = [
+        entry.created
+        for entry in page.entries
+        if entry.created is not None and entry.key in page.statuses
+    ]
     return min(known, default=mark) < mark or max(page.times, default=mark) < mark

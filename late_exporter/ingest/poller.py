@@ -32,7 +32,10 @@ class Poller:
         self._fetcher = sync.fetcher
         self._schedule = PollSchedule(sync.fetcher.config, shared.runtime)
         self._reporter = PollReporter(
-            sync.recorder, registry=shared.registry, label_limiter=shared.label_limiter, logger=sync.fetcher.logger
+            sync.recorder,
+            registry=shared.registry,
+            label_limiter=shared.label_limiter,
+            logger=sync.fetcher.logger,
         )
         self._runtime = shared.runtime
         self._started_at = 0.0
@@ -68,7 +71,8 @@ class Poller:
     async def catch_up(self) -> PollResult:
         """Poll until nothing is left to read or a poll fails; return the last result.
 
-        Then finish, within a poll interval, a due scan; the next run continues what is not finished.
+        Then finish, within a poll interval, a due scan; the next run continues what is not
+        finished.
         """
         await self.start()
         pending_count = len(self.recorder.state.pending_logs)
@@ -76,7 +80,9 @@ class Poller:
             pass
         deadline = self._runtime.monotonic() + self._fetcher.config.interval
         while result.error is None and self._runtime.monotonic() < deadline:
-            is_settling = len(self.recorder.state.pending_logs) < pending_count  # Checks are limited per poll.
+            is_settling = (
+                len(self.recorder.state.pending_logs) < pending_count
+            )  # Checks are limited per poll.
             if not (is_settling or self._sync.has_unfinished_work):
                 break
             work_done, pending_count = self._sync.work_done, len(self.recorder.state.pending_logs)
@@ -98,7 +104,9 @@ class Poller:
         if await self._sync.commit(zeros) is not None:
             self.recorder.defer((), provisional=zeros)
         if not self._sync.has_audits:
-            self.recorder.remove_gauges(AUDIT_GAUGES)  # The results of the last audit would go stale.
+            self.recorder.remove_gauges(
+                AUDIT_GAUGES
+            )  # The results of the last audit would go stale.
         self._reporter.update_retention()
 
     async def poll(self, deadline: float = math.inf) -> PollResult:
@@ -112,8 +120,12 @@ class Poller:
             self.recorder.failure_log.finish_poll()
         duration = monotonic() - self._started_at
         self._reporter.update_gauges(result, duration, quota=fetcher.client.quota)
-        sync_seconds = self._meter.finish_poll(is_partial=result.is_partial or result.error is not None)
-        self._reporter.report(result, started_at=started_at, duration=duration, sync_seconds=sync_seconds)
+        sync_seconds = self._meter.finish_poll(
+            is_partial=result.is_partial or result.error is not None
+        )
+        self._reporter.report(
+            result, started_at=started_at, duration=duration, sync_seconds=sync_seconds
+        )
         return result
 
     async def _commit_poll(self, result: PollResult) -> PollResult:
@@ -130,7 +142,9 @@ class Poller:
         if error is None:
             return result
         # A poll that could not be committed is the one thing shown without being durable.
-        self.recorder.defer(increments, provisional=[IncCounter(POLLS, (*self.recorder.scope, error.outcome))])
+        self.recorder.defer(
+            increments, provisional=[IncCounter(POLLS, (*self.recorder.scope, error.outcome))]
+        )
         return PollResult(error.outcome, error)
 
     def _pop_increments(self) -> list[Increment]:

@@ -1,7 +1,7 @@
 """Decide what a poll reads: the newest logs, the late window, pending logs, and a part of a scan.
 
-Everything is a sweep with a start, a lower bound and a budget, and nothing is kept that is not committed: every record
-is made with the coverage and the progress that are true once it is durable.
+Everything is a sweep with a start, a lower bound and a budget, and nothing is kept that is not
+committed: every record is made with the coverage and the progress that are true once it is durable.
 """
 
 from __future__ import annotations
@@ -87,34 +87,50 @@ class FeedReader:
     def poll(self, budget: Budget) -> StepsTo[bool]:
         """Read what is new, and some of the rest; return whether the poll gave way to the newest logs within a gap.
 
-        Only the newest logs and the gaps decide the outcome: any other request that fails is reported and tried again.
+        Only the newest logs and the gaps decide the outcome: any other request that fails is
+        reported and tried again.
         """
         context, fetcher = self._context, self._fetcher
         context.start_poll()
         self.scans.completed, self.scans.is_abandoned = None, False
-        since, is_resumed = fetcher.coverage.caught_up_at if fetcher.coverage else 0, fetcher.coverage is not None
+        since, is_resumed = (
+            fetcher.coverage.caught_up_at if fetcher.coverage else 0,
+            fetcher.coverage is not None,
+        )
         reading = yield from self._catch_up.read(budget.interrupt_at)
         if reading.is_partial:
             return True
         if not reading.coverage.is_synced:
-            coverage = msgspec.structs.replace(reading.coverage, is_synced=True, published_at=fetcher.now())
+            coverage = msgspec.structs.replace(
+                reading.coverage, is_synced=True, published_at=fetcher.now()
+            )
             reading = msgspec.structs.replace(reading, coverage=coverage)
             yield Record(coverage=coverage)
-            # A first sync without an interruption has just read everything. After a resumed one, logs may have arrived
-            # late above the place where it went on, as after a restart.
+            # A first sync without an interruption has just read everything. After a resumed one,
+            # logs may have arrived late above the place where it went on, as after a restart.
             context.has_changes = False
             self.is_first_poll = is_resumed
             since = fetcher.now()
         is_missing = yield from self._late_window.check(
-            reading, since, LATE_POLLS * budget.urgent_pages, budget.deadline, is_first_poll=self.is_first_poll
+            reading,
+            since,
+            LATE_POLLS * budget.urgent_pages,
+            budget.deadline,
+            is_first_poll=self.is_first_poll,
         )
         if is_missing:
             self.scans.scan = Scan(fetcher.now(), is_urgent=True)
         # Younger logs are settled by reading the late window.
-        young = fetcher.now() - self._late_window.age if context.has_changes and budget.urgent_pages else fetcher.now()
+        young = (
+            fetcher.now() - self._late_window.age
+            if context.has_changes and budget.urgent_pages
+            else fetcher.now()
+        )
         if budget.checks:
             yield from self._pending.settle(reading.coverage.retention_floor, budget.checks, young)
         is_urgent = self.scans.scan is not None and self.scans.scan.is_urgent
-        yield from self.scans.advance(reading, budget.urgent_pages if is_urgent else budget.pages, budget.deadline)
+        yield from self.scans.advance(
+            reading, budget.urgent_pages if is_urgent else budget.pages, budget.deadline
+        )
         self.is_first_poll = False
         return False

@@ -33,7 +33,9 @@ class RecentAttempts:
     """
 
     def __init__(self, coverage: Coverage | None) -> None:
-        newest = coverage.newest.created if coverage is not None and coverage.newest is not None else 0
+        newest = (
+            coverage.newest.created if coverage is not None and coverage.newest is not None else 0
+        )
         self._known_since = max(newest, coverage.caught_up_at if coverage is not None else 0) / 1000
         self._has_page = False
         self._slots: dict[str, Counter[tuple[int, bool]]] = {}
@@ -52,12 +54,16 @@ class RecentAttempts:
                 continue
             # The clock of the API may be ahead.
             slot = min(entry.created // (SLOT_SECONDS * 1000), present)
-            if slot >= oldest and (entry.platform in self._slots or len(self._slots) < MAX_PLATFORMS):
+            if slot >= oldest and (
+                entry.platform in self._slots or len(self._slots) < MAX_PLATFORMS
+            ):
                 self._slots.setdefault(entry.platform, Counter())[slot, entry.status == FAILED] += 1
 
     def _drop_before(self, oldest: int) -> None:
         for platform, counts in list(self._slots.items()):
-            self._slots[platform] = Counter({slot: count for slot, count in counts.items() if slot[0] >= oldest})
+            self._slots[platform] = Counter(
+                {slot: count for slot, count in counts.items() if slot[0] >= oldest}
+            )
             if not self._slots[platform]:
                 del self._slots[platform]
 
@@ -66,7 +72,10 @@ class RecentAttempts:
         if self._has_page:
             return
         self._has_page = True
-        self.add((entry for entry in page.entries if entry.status in page.statuses.get(entry.key, ())), now)
+        self.add(
+            (entry for entry in page.entries if entry.status in page.statuses.get(entry.key, ())),
+            now,
+        )
         is_whole = not page.times or page.is_last
         self._known_since = 0.0 if is_whole else min(self._known_since, min(page.times) / 1000)
 
@@ -75,7 +84,11 @@ class RecentAttempts:
     ) -> tuple[PlatformHealth, ...]:
         """Return the health of platforms with their recent counts; logs of the first sync count since a Unix time."""
         return tuple(
-            replace(each, recent=self.counts(each.name, now), counted_since=each.counted_since or history_since)
+            replace(
+                each,
+                recent=self.counts(each.name, now),
+                counted_since=each.counted_since or history_since,
+            )
             for each in platforms
         )
 
@@ -83,7 +96,9 @@ class RecentAttempts:
         """Return the counts of a platform at a Unix time in seconds."""
         failed, final = self._sum(platform, now - HOUR)
         failures, attempts = self._sum(platform, now - HOUR / 2)
-        if attempts < FAILING_ATTEMPTS:  # A platform with little traffic is judged by the whole hour.
+        if (
+            attempts < FAILING_ATTEMPTS
+        ):  # A platform with little traffic is judged by the whole hour.
             failures, attempts = failed, final
         is_failing = attempts >= FAILING_ATTEMPTS and failures > FAILING_SHARE * attempts
         return RecentCounts(failed=failed, final=final, is_failing=is_failing)
@@ -91,5 +106,11 @@ class RecentAttempts:
     def _sum(self, platform: str, since: float) -> tuple[int, int]:
         """Return the number of failed and of all attempts since a Unix time."""
         slots = self._slots.get(platform, Counter()).items()
-        recent = [(count, is_failed) for (slot, is_failed), count in slots if slot >= since // SLOT_SECONDS]
-        return sum(count for count, is_failed in recent if is_failed), sum(count for count, _ in recent)
+        recent = [
+            (count, is_failed)
+            for (slot, is_failed), count in slots
+            if slot >= since // SLOT_SECONDS
+        ]
+        return sum(count for count, is_failed in recent if is_failed), sum(
+            count for count, _ in recent
+        )

@@ -22,7 +22,14 @@ from late_exporter.metrics.aggregation import lag_micros, observe_log
 from late_exporter.metrics.names import LOGS
 from late_exporter.model import MAX_CLOCK_SKEW_MS, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog
-from late_exporter.store.records import Batch, CommitResult, Coverage, FeedState, ListPosition, Observation
+from late_exporter.store.records import (
+    Batch,
+    CommitResult,
+    Coverage,
+    FeedState,
+    ListPosition,
+    Observation,
+)
 
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
 STATE_SIZE = ("late_exporter_state_logs", "late_exporter_state_bytes")
@@ -41,9 +48,11 @@ class FeedRecorder:
         state: What is committed.
         batch: What was read since the last commit.
         known_logs: Statuses of the logs that are stored, or in the batch.
-        deferred_increments: Increments that wait for the next commit, shared by the feeds of the workspace.
+        deferred_increments: Increments that wait for the next commit, shared by the feeds of the
+            workspace.
         failure_log: Writes lines about failed logs; None writes none.
-        is_shown: Whether the logs of the feed are shown: since the first poll of this process that has read everything.
+        is_shown: Whether the logs of the feed are shown: since the first poll of this process that
+            has read everything.
         last_lag: Seconds from creation to recording of the last live log.
         recent_attempts: Attempts of the last hour; None if the feed has no attempts to publish.
     """
@@ -95,7 +104,8 @@ class FeedRecorder:
     async def switch_list(self, coverage: Coverage, feed: Feed, now: int) -> None:
         """Switch to a list in which logs have other keys: only those count that are newer than every counted one.
 
-        Pending logs are dropped, because they cannot settle any more. If nothing was counted, a first sync begins.
+        Pending logs are dropped, because they cannot settle any more. If nothing was counted, a
+        first sync begins.
 
         Args:
             coverage: Coverage of the list that was read before.
@@ -106,10 +116,15 @@ class FeedRecorder:
             StoreError: That cannot be committed.
         """
         if self.state.log_count:
-            # A log dated in the future must not end the counting, and a clock that is behind must not repeat it.
-            plausible = max(now, coverage.caught_up_at, coverage.newest.created if coverage.newest else 0)
+            # A log dated in the future must not end the counting, and a clock that is behind must
+            # not repeat it.
+            plausible = max(
+                now, coverage.caught_up_at, coverage.newest.created if coverage.newest else 0
+            )
             newest: int | None = await self._shared.store_thread.offload(
-                self._shared.store_thread.store.newest_time, self.scope, until=plausible + MAX_CLOCK_SKEW_MS
+                self._shared.store_thread.store.newest_time,
+                self.scope,
+                until=plausible + MAX_CLOCK_SKEW_MS,
             )
             # The list may have times in whole seconds.
             floor = max(((newest or 0) // 1000 + 1) * 1000, coverage.retention_floor)
@@ -122,14 +137,18 @@ class FeedRecorder:
                 generation=feed.generation,
             )
         else:
-            switched = Coverage(coverage.retention_floor, coverage.complete_since, generation=feed.generation)
+            switched = Coverage(
+                coverage.retention_floor, coverage.complete_since, generation=feed.generation
+            )
         self.record(Record(coverage=switched, deleted_keys=tuple(self.state.pending_logs)), now)
         await self.commit(now, progress=b"")
         self.use_list(feed)
 
     def start_batch(self) -> None:
         """Drop what was read and not committed."""
-        self.batch = BatchBuilder(self.scope, self.feed, self._shared.label_limiter, is_synced=self.is_synced)
+        self.batch = BatchBuilder(
+            self.scope, self.feed, self._shared.label_limiter, is_synced=self.is_synced
+        )
         self.known_logs.drop_uncommitted()
         self._shared.uncommitted[self.scope] = 0
 
@@ -142,7 +161,9 @@ class FeedRecorder:
     async def check_counters(self) -> list[CounterMismatch]:
         """Compare the counters with the store's accounting, in its thread, because that has all series."""
         mismatches: list[CounterMismatch] = await self._shared.store_thread.offload(
-            lambda: check_counters(self.scope, self.feed, self._shared.store_thread.store.accounting(self.scope))
+            lambda: check_counters(
+                self.scope, self.feed, self._shared.store_thread.store.accounting(self.scope)
+            )
         )
         return mismatches
 
@@ -160,7 +181,8 @@ class FeedRecorder:
             now: API time in milliseconds.
             increments: Increments beside those of the logs.
             progress: Work that a later run continues, encoded; None leaves what is stored.
-            is_complete: Whether everything that the API has was read with it, so that it can be shown.
+            is_complete: Whether everything that the API has was read with it, so that it can be
+                shown.
 
         Raises:
             StoreError: Nothing was recorded, neither logs nor increments.
@@ -182,7 +204,9 @@ class FeedRecorder:
         """Increment one of the exporter's own counters of the feed, with the next commit."""
         self.defer([IncCounter(family, (*self.scope, *labels), amount=amount)])
 
-    def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
+    def defer(
+        self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()
+    ) -> None:
         """Leave increments to the next commit, which publishes them; provisional ones are published at once."""
         self.deferred_increments += [*increments, *provisional]
         self._shared.registry.add_uncommitted(provisional)
@@ -195,7 +219,9 @@ class FeedRecorder:
         for family in families:
             self._shared.registry.remove_gauge(family, self.scope)
 
-    def _build_batch(self, now: int, increments: Sequence[Increment], progress: bytes | None) -> Batch:
+    def _build_batch(
+        self, now: int, increments: Sequence[Increment], progress: bytes | None
+    ) -> Batch:
         committed_at = self.clock()
         coverage = self.batch.coverage
         prune_before = None
@@ -207,10 +233,16 @@ class FeedRecorder:
             retention_floor = max(retention_floor, coverage.retention_floor, prune_before)
             coverage = msgspec.structs.replace(coverage, retention_floor=retention_floor)
         # A log that was pruned, or is about to be, would be counted twice.
-        observations = [each for each in self.batch.observations if (each.entry.created or now) >= retention_floor]
+        observations = [
+            each
+            for each in self.batch.observations
+            if (each.entry.created or now) >= retention_floor
+        ]
         failures = self.state.failures
         if self.recent_attempts is not None:
-            failures = add_failures(failures, (each.entry for each in observations), retention_floor)
+            failures = add_failures(
+                failures, (each.entry for each in observations), retention_floor
+            )
         return Batch(
             scope=self.scope,
             committed_at=committed_at,
@@ -231,7 +263,8 @@ class FeedRecorder:
         The state may have been restored from a backup, so that they were shown before.
         """
         return not self.is_synced or not (
-            self.is_shown or (self.coverage is not None and now < self.coverage.caught_up_at + MAX_INTERRUPTION)
+            self.is_shown
+            or (self.coverage is not None and now < self.coverage.caught_up_at + MAX_INTERRUPTION)
         )
 
     def _add_size(self, _: Batch, result: CommitResult) -> tuple[CommitResult, Sequence[int]]:
@@ -247,7 +280,9 @@ class FeedRecorder:
         self.state = msgspec.structs.replace(self.state, log_count=result.log_count, **changes)
         self.start_batch()
         if self.recent_attempts is not None:
-            self.recent_attempts.add((observation.entry for observation in observations), self.clock())
+            self.recent_attempts.add(
+                (observation.entry for observation in observations), self.clock()
+            )
         if self.failure_log is not None and was_synced:
             self.failure_log.add(observation.entry for observation in observations)
         self._shared.label_limiter.restore(result.series_values)
@@ -260,10 +295,16 @@ class FeedRecorder:
 
     def _show_live(self, observations: Sequence[Observation], now: int) -> None:
         """Show the lag and the exemplars of logs that are no history."""
-        live = (o.entry for o in reversed(observations) if o.entry.created is not None and not o.entry.rejection_reason)
+        live = (
+            o.entry
+            for o in reversed(observations)
+            if o.entry.created is not None and not o.entry.rejection_reason
+        )
         for entry in islice(live, 1):
             self.last_lag = lag_micros(entry, now) / 1_000_000
         for observation in observations:
             for increment in observation.increments:
                 if isinstance(increment, ObserveLog) and increment.has_exemplar:
-                    self._shared.registry.add_exemplar(observe_log(increment, observation.entry, now))
+                    self._shared.registry.add_exemplar(
+                        observe_log(increment, observation.entry, now)
+                    )

@@ -17,13 +17,34 @@ from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.log import redact
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.label_limiter import LabelLimiter
-from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_POLL, LAST_RECONCILE, LOGS, OLDEST_PENDING, PENDING_LOGS
+from late_exporter.metrics.names import (
+    ENTRIES_REJECTED,
+    LAST_POLL,
+    LAST_RECONCILE,
+    LOGS,
+    OLDEST_PENDING,
+    PENDING_LOGS,
+)
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.protocols import Logger, RequestRecord
-from late_exporter.series import IncCounter, Increment, ObserveHistogram, Series, SeriesValue, SetCurrent
+from late_exporter.series import (
+    IncCounter,
+    Increment,
+    ObserveHistogram,
+    Series,
+    SeriesValue,
+    SetCurrent,
+)
 
-POLL_OUTCOMES = ("success", "unauthorized", "rate_limited", "unavailable", "bad_payload", "store_error")
+POLL_OUTCOMES = (
+    "success",
+    "unauthorized",
+    "rate_limited",
+    "unavailable",
+    "bad_payload",
+    "store_error",
+)
 
 POLLS = "late_exporter_polls_total"
 REQUESTS = "late_exporter_api_requests_total"
@@ -53,7 +74,12 @@ class PollReporter:
     """
 
     def __init__(
-        self, recorder: FeedRecorder, *, registry: SeriesRegistry, label_limiter: LabelLimiter, logger: Logger
+        self,
+        recorder: FeedRecorder,
+        *,
+        registry: SeriesRegistry,
+        label_limiter: LabelLimiter,
+        logger: Logger,
     ) -> None:
         self._labels = recorder.scope
         self._recorder = recorder
@@ -76,17 +102,31 @@ class PollReporter:
             logs=recorder.state.log_count,
             pending=len(recorder.state.pending_logs),
             gaps=len(recorder.coverage.gaps) if recorder.coverage else 0,
-            coverage_start=None if recorder.complete_since is None else recorder.complete_since / 1000,
+            coverage_start=None
+            if recorder.complete_since is None
+            else recorder.complete_since / 1000,
         )
 
     def initial_zeros(self) -> list[IncCounter]:
         """Return the exporter's own counters of the feed at 0, so that ``increase()`` sees their first increment."""
-        by_label = {POLLS: POLL_OUTCOMES, ENTRIES_REJECTED: REJECTION_REASONS, FAILED_REQUESTS: REQUEST_KINDS}
-        series: list[Series] = [(name, (*self._labels, value)) for name in by_label for value in by_label[name]]
-        series += [(UNREADABLE_ROWS, self._labels), (RECONCILED_LOGS, self._labels), (THROTTLED, self._labels[:1])]
+        by_label = {
+            POLLS: POLL_OUTCOMES,
+            ENTRIES_REJECTED: REJECTION_REASONS,
+            FAILED_REQUESTS: REQUEST_KINDS,
+        }
+        series: list[Series] = [
+            (name, (*self._labels, value)) for name in by_label for value in by_label[name]
+        ]
+        series += [
+            (UNREADABLE_ROWS, self._labels),
+            (RECONCILED_LOGS, self._labels),
+            (THROTTLED, self._labels[:1]),
+        ]
         return [IncCounter(family, labels, amount=0) for family, labels in series]
 
-    def request_increments(self, requests: Sequence[RequestRecord], wait_seconds: float) -> list[Increment]:
+    def request_increments(
+        self, requests: Sequence[RequestRecord], wait_seconds: float
+    ) -> list[Increment]:
         """Return the increments for some API requests and the time they waited for the rate limiter."""
         workspace = self._labels[0]
         bounds = CATALOGUE[REQUEST_DURATION].buckets
@@ -94,28 +134,43 @@ class PollReporter:
         for path, code, seconds in requests:
             micros = int(seconds * 1_000_000)
             increments.append(IncCounter(REQUESTS, (workspace, path, code)))
-            increments.append(ObserveHistogram(REQUEST_DURATION, (workspace, path), micros=micros, bounds=bounds))
+            increments.append(
+                ObserveHistogram(REQUEST_DURATION, (workspace, path), micros=micros, bounds=bounds)
+            )
         if wait_seconds:
             increments.append(IncCounter(THROTTLED, (workspace,), amount=wait_seconds))
         return increments
 
-    def outcome_increments(self, outcome: str, *, now: float, scan_started_at: int) -> list[Increment]:
+    def outcome_increments(
+        self, outcome: str, *, now: float, scan_started_at: int
+    ) -> list[Increment]:
         """Return the increments for the outcome of a poll at ``now``, in Unix seconds.
 
-        ``scan_started_at`` is the API time in milliseconds at which a reconciliation scan started that this poll has
-        completed; 0 if none.
+        ``scan_started_at`` is the API time in milliseconds at which a reconciliation scan started
+        that this poll has completed; 0 if none.
         """
-        times = {LAST_POLL: now if outcome == "success" else 0, LAST_RECONCILE: scan_started_at / 1000}
+        times = {
+            LAST_POLL: now if outcome == "success" else 0,
+            LAST_RECONCILE: scan_started_at / 1000,
+        }
         return [
             IncCounter(POLLS, (*self._labels, outcome)),
-            *(SetCurrent(family, self._labels, value=time) for family, time in times.items() if time),
+            *(
+                SetCurrent(family, self._labels, value=time)
+                for family, time in times.items()
+                if time
+            ),
         ]
 
     def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
         self.update_retention()
         self._registry.set_gauge("late_up", self._labels, int(result.error is None))
-        if result.error is None:  # Before that, the list may not be known, or be left for another one.
-            self._registry.set_gauge(GENERATION, (self._labels[0], self._recorder.feed.generation), 1)
+        if (
+            result.error is None
+        ):  # Before that, the list may not be known, or be left for another one.
+            self._registry.set_gauge(
+                GENERATION, (self._labels[0], self._recorder.feed.generation), 1
+            )
         self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)
         for field, family in QUOTA_GAUGES.items() if quota is not None else ():
             value = getattr(quota, field)
@@ -137,11 +192,17 @@ class PollReporter:
                 oldest[platform] = min(log.created, oldest.get(platform, log.created))
         # Series that were shown once, and those of the platforms in use, are kept at 0.
         self._pending_labels |= counts.keys()
-        self._pending_labels |= {(platform, "publish") for platform in self._label_limiter.platforms(workspace)}
+        self._pending_labels |= {
+            (platform, "publish") for platform in self._label_limiter.platforms(workspace)
+        }
         for platform, action in self._pending_labels:
-            self._registry.set_gauge(PENDING_LOGS, (workspace, platform, action), counts[platform, action])
+            self._registry.set_gauge(
+                PENDING_LOGS, (workspace, platform, action), counts[platform, action]
+            )
             if platform in oldest:
-                self._registry.set_gauge(OLDEST_PENDING, (workspace, platform), oldest[platform] / 1000)
+                self._registry.set_gauge(
+                    OLDEST_PENDING, (workspace, platform), oldest[platform] / 1000
+                )
             else:
                 self._registry.remove_gauge(OLDEST_PENDING, (workspace, platform))
 
@@ -151,7 +212,12 @@ class PollReporter:
             self._registry.set_gauge(RETENTION, self._labels, self._recorder.feed.retention / 1000)
 
     def report(
-        self, result: PollResult, *, started_at: float, duration: float, sync_seconds: float | None = None
+        self,
+        result: PollResult,
+        *,
+        started_at: float,
+        duration: float,
+        sync_seconds: float | None = None,
     ) -> None:
         """Update the health of the feed and log the result of a poll.
 
@@ -159,11 +225,15 @@ class PollReporter:
             result: The result.
             started_at: Unix time in seconds at which the poll started.
             duration: Seconds that it took.
-            sync_seconds: Time since the first sync or the catch-up began that the poll has completed, None if it has
-                completed none.
+            sync_seconds: Time since the first sync or the catch-up began that the poll has
+                completed, None if it has completed none.
         """
         error = redact(str(result.error or ""))
-        fields = {"outcome": result.outcome, "seconds": round(duration, 3), "logs": self._recorder.state.log_count}
+        fields = {
+            "outcome": result.outcome,
+            "seconds": round(duration, 3),
+            "logs": self._recorder.state.log_count,
+        }
         self._log_outcome(result, error, fields)
         is_first_sync = self._recorder.is_synced and not self._health.is_synced
         if is_first_sync or (sync_seconds or 0) >= MIN_LOGGED_SYNC:
@@ -180,7 +250,8 @@ class PollReporter:
         )
 
     def _log_outcome(self, result: PollResult, error: str, fields: Mapping[str, object]) -> None:
-        # Request ids, which are in the text of an error but not in its arguments, differ in every poll.
+        # Request ids, which are in the text of an error but not in its arguments, differ in every
+        # poll.
         failure = None if result.error is None else (result.outcome, *result.error.args)
         if failure is not None and failure != self._last_failure:
             self._logger.warning("poll failed", error=error, **fields)

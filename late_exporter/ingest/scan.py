@@ -26,7 +26,8 @@ class Scan(msgspec.Struct, frozen=True, omit_defaults=True):
         until: Creation time down to which it reads; 0 for the whole list.
         cursor: Where it continues; None for the newest page.
         found: Number of logs that polls had missed.
-        is_urgent: Whether the API has reported more logs than were read, so that it may use more requests.
+        is_urgent: Whether the API has reported more logs than were read, so that it may use more
+            requests.
     """
 
     started_at: int
@@ -49,7 +50,9 @@ class ScanReader:
         is_abandoned: Whether the current poll has given up a scan.
     """
 
-    def __init__(self, context: PollContext, scan: Scan | None = None, *, is_reconciliation: bool) -> None:
+    def __init__(
+        self, context: PollContext, scan: Scan | None = None, *, is_reconciliation: bool
+    ) -> None:
         self._context = context
         self._fetcher = context.fetcher
         self._is_reconciliation = is_reconciliation
@@ -67,12 +70,17 @@ class ScanReader:
             self.scan, self.completed = None, scan
             return
         sweep = Sweep(
-            self._context.time_filter, scan.cursor or reading.below_head, lower, failure_count=scan.failure_count
+            self._context.time_filter,
+            scan.cursor or reading.below_head,
+            lower,
+            failure_count=scan.failure_count,
         )
         try:
             while page_count > 0 and self._fetcher.monotonic() < deadline:
                 page = yield from sweep.read()
-                scan = yield from self._record(page, scan, sweep.cursor, reading.coverage.retention_floor)
+                scan = yield from self._record(
+                    page, scan, sweep.cursor, reading.coverage.retention_floor
+                )
                 page_count -= 1
                 if sweep.is_complete:
                     self.scan, self.completed = None, scan
@@ -81,9 +89,15 @@ class ScanReader:
             yield ReportFailure("scan", exc.without_frames())
             failure_count = scan.failure_count + 1
             self.is_abandoned = failure_count > MAX_FAILURES
-            self.scan = None if self.is_abandoned else msgspec.structs.replace(scan, failure_count=failure_count)
+            self.scan = (
+                None
+                if self.is_abandoned
+                else msgspec.structs.replace(scan, failure_count=failure_count)
+            )
 
-    def _record(self, page: LogPage, scan: Scan, cursor: Cursor, retention_floor: int) -> StepsTo[Scan]:
+    def _record(
+        self, page: LogPage, scan: Scan, cursor: Cursor, retention_floor: int
+    ) -> StepsTo[Scan]:
         new = new_entries(page, retention_floor)
         missed_before = self._fetcher.now() - RECONCILED_AGE if self._is_reconciliation else 0
 

@@ -16,19 +16,25 @@ class ScanSchedule:
     """Starts of the scans of one feed.
 
     Args:
-        last_scan_at: Unix time in seconds at which the last completed scan started; 0 if there is none.
-        last_audit_at: Unix time in seconds at which the last scan of the whole list was completed; 0 if there is none.
+        last_scan_at: Unix time in seconds at which the last completed scan started; 0 if there is
+            none.
+        last_audit_at: Unix time in seconds at which the last scan of the whole list was completed;
+            0 if there is none.
 
     Attributes:
         last_start: Monotonic time of the last scan.
     """
 
-    def __init__(self, config: PollConfig, runtime: Runtime, last_scan_at: float, last_audit_at: float) -> None:
+    def __init__(
+        self, config: PollConfig, runtime: Runtime, last_scan_at: float, last_audit_at: float
+    ) -> None:
         self.config = config
         self._runtime = runtime
         age = runtime.clock() - last_scan_at
         # A time in the future was set by a wrong clock.
-        self.last_start = runtime.monotonic() - age if age * 1000 > -MAX_CLOCK_SKEW_MS else -math.inf
+        self.last_start = (
+            runtime.monotonic() - age if age * 1000 > -MAX_CLOCK_SKEW_MS else -math.inf
+        )
         self.last_audit_at = last_audit_at
 
     @property
@@ -46,8 +52,13 @@ class ScanSchedule:
         """
         interval = self.config.audit_interval or DAY_MS / 1000
         # A time in the future was set by a wrong clock.
-        is_whole = not -MAX_CLOCK_SKEW_MS / 1000 <= self._runtime.clock() - self.last_audit_at < interval
-        return Scan(now, 0 if is_whole else now - int(self.config.reconcile_interval * SCAN_INTERVALS * 1000))
+        is_whole = (
+            not -MAX_CLOCK_SKEW_MS / 1000 <= self._runtime.clock() - self.last_audit_at < interval
+        )
+        return Scan(
+            now,
+            0 if is_whole else now - int(self.config.reconcile_interval * SCAN_INTERVALS * 1000),
+        )
 
     def finish(self, scan: Scan, now: int) -> None:
         """Note that a scan is complete; ``now`` is the API time in milliseconds."""

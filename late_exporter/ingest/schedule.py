@@ -94,7 +94,8 @@ class PollSchedule:
         if isinstance(result.error, RateLimited):
             return max(result.error.until - self._runtime.monotonic(), interval * jitter - elapsed)
         if result.error is not None:
-            # An error of the state is no reason to spare the API, and polls should go on soon after it.
+            # An error of the state is no reason to spare the API, and polls should go on soon after
+            # it.
             exponent = 0 if isinstance(result.error, StoreError) else min(failure_count - 1, 20)
             return min(interval * 2.0**exponent, max(interval, MAX_BACKOFF)) * jitter
         return max(interval * jitter - elapsed, interval * JITTER)

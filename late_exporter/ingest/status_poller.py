@@ -11,7 +11,13 @@ import msgspec
 
 from late_exporter.api.client import LateClient
 from late_exporter.errors import ApiError, EndpointNotFound, Forbidden
-from late_exporter.feeds.status_feeds import STATUS_FEEDS, RefreshContext, Report, StatusFeed, StatusRequest
+from late_exporter.feeds.status_feeds import (
+    STATUS_FEEDS,
+    RefreshContext,
+    Report,
+    StatusFeed,
+    StatusRequest,
+)
 from late_exporter.health import Condition, StatusFeedHealth, WorkspaceStatus
 from late_exporter.ingest.schedule import MAX_BACKOFF
 from late_exporter.ingest.shared_resources import SharedResources
@@ -75,7 +81,9 @@ class StatusConfig(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def requests_per_minute(self) -> float:
         """Requests per minute of this workspace at the configured intervals."""
-        return sum(feed.max_requests * MINUTE / self.intervals[name] for name, feed in self.feeds.items())
+        return sum(
+            feed.max_requests * MINUTE / self.intervals[name] for name, feed in self.feeds.items()
+        )
 
 
 class StatusPace:
@@ -112,11 +120,18 @@ class StatusPublisher:
 
     def show(self, feed: str, reports: Sequence[Report], now: float) -> None:
         """Replace the series of a feed after a successful refresh, which ended at a Unix time in seconds."""
-        limited = list(self.label_limiter.apply(each for each in reports if isinstance(each, SetLatest)))
+        limited = list(
+            self.label_limiter.apply(each for each in reports if isinstance(each, SetLatest))
+        )
         gauges = [each for each in limited if isinstance(each, SetLatest)]
         self.defer([each for each in limited if not isinstance(each, SetLatest)])
-        values = {(each.family, each.labels): SeriesValue(LatestValue(each.at, each.value), 0.0) for each in gauges}
-        self._replace(feed, values, [each for each in reports if isinstance(each, Condition)][:MAX_CONDITIONS])
+        values = {
+            (each.family, each.labels): SeriesValue(LatestValue(each.at, each.value), 0.0)
+            for each in gauges
+        }
+        self._replace(
+            feed, values, [each for each in reports if isinstance(each, Condition)][:MAX_CONDITIONS]
+        )
         self.registry.set_gauge(LAST_REFRESH, (self.workspace, feed), now)
         self.set_state(feed, is_up=True)
 
@@ -143,9 +158,15 @@ class StatusPublisher:
     @property
     def latest_values(self) -> Mapping[Series, LatestValue]:
         series = (each for values in self.values.values() for each in values.items())
-        return {name: current.value for name, current in series if isinstance(current.value, LatestValue)}
+        return {
+            name: current.value
+            for name, current in series
+            if isinstance(current.value, LatestValue)
+        }
 
-    def _replace(self, feed: str, values: Mapping[Series, SeriesValue], conditions: Sequence[Condition] = ()) -> None:
+    def _replace(
+        self, feed: str, values: Mapping[Series, SeriesValue], conditions: Sequence[Condition] = ()
+    ) -> None:
         self.values[feed], self.conditions[feed] = values, conditions
         self.registry.replace_status(self.workspace, feed, values)
 
@@ -202,9 +223,12 @@ class StatusPoller:
 
     @property
     def health(self) -> WorkspaceStatus:
-        conditions = (each for conditions in self._publisher.conditions.values() for each in conditions)
+        conditions = (
+            each for conditions in self._publisher.conditions.values() for each in conditions
+        )
         return WorkspaceStatus(
-            feeds=tuple(state.health for state in self._states.values()), conditions=tuple(conditions)
+            feeds=tuple(state.health for state in self._states.values()),
+            conditions=tuple(conditions),
         )
 
     def reconfigure(self, client: LateClient, config: StatusConfig, pace: StatusPace) -> None:
@@ -215,7 +239,8 @@ class StatusPoller:
             self._publisher.remove(name)
         now, states = self._runtime.monotonic(), self._states
         self._states = {
-            name: states.get(name) or _StatusFeedState(feed=feed, due_at=now, health=StatusFeedHealth(name=name))
+            name: states.get(name)
+            or _StatusFeedState(feed=feed, due_at=now, health=StatusFeedHealth(name=name))
             for name, feed in config.feeds.items()
         }
         for state in self._states.values():
@@ -264,7 +289,9 @@ class StatusPoller:
 
         async def send(request: StatusRequest) -> bytes:
             # Another workspace may take the turn during the wait.
-            while is_paced and (delay := self._pace.delay(monotonic(), self._client.rate_limit)) > 0:
+            while (
+                is_paced and (delay := self._pace.delay(monotonic(), self._client.rate_limit)) > 0
+            ):
                 await self._runtime.sleep(delay)
             self._pace.count(monotonic())
             state.request_count += 1
@@ -285,12 +312,17 @@ class StatusPoller:
             return exc.without_frames()
         self._publisher.show(state.feed.name, reports, self._runtime.clock())
         interval = self._interval(state)
-        state.due_at, state.expires_at = started_at + interval * jitter, monotonic() + STALE_INTERVALS * interval
+        state.due_at, state.expires_at = (
+            started_at + interval * jitter,
+            monotonic() + STALE_INTERVALS * interval,
+        )
         if state.failure is not None:
             self._logger.info("status feed recovered", status_feed=state.feed.name)
         if new_values := state.rejected_values - state.reported_values:
             state.reported_values |= new_values
-            self._logger.info("filter not supported", status_feed=state.feed.name, values=sorted(new_values))
+            self._logger.info(
+                "filter not supported", status_feed=state.feed.name, values=sorted(new_values)
+            )
         state.failure, state.health = None, StatusFeedHealth(name=state.feed.name, is_up=True)
         return None
 
@@ -311,7 +343,9 @@ class StatusPoller:
         if failure != state.failure:
             self._logger.warning(event, status_feed=name, error=str(error))
         state.failure = failure
-        state.health = StatusFeedHealth(name=name, is_up=False, disabled_reason=reason, error=redact(str(error)))
+        state.health = StatusFeedHealth(
+            name=name, is_up=False, disabled_reason=reason, error=redact(str(error))
+        )
         return delay
 
     def _interval(self, state: _StatusFeedState) -> float:
@@ -320,13 +354,23 @@ class StatusPoller:
         demand = config.requests_per_minute
         allowed = min(max(demand, REQUESTS_PER_MINUTE), self._client.rate_limit * KEY_SHARE)
         stretch = max(1.0, demand * config.key_users / allowed)
-        return config.intervals[state.feed.name] * stretch * max(1.0, state.request_count / state.feed.max_requests)
+        return (
+            config.intervals[state.feed.name]
+            * stretch
+            * max(1.0, state.request_count / state.feed.max_requests)
+        )
 
 
 async def fetch_status(client: LateClient, feed: StatusFeed, request: StatusRequest) -> bytes:
     """Send a request of a status feed; return the body of the response, raise ApiError if there is none."""
-    profile = {"profileId": client.profile_id} if client.profile_id is not None and feed.has_profiles else {}
-    response = await client.get(request.path, {**request.params, **profile}, path_template=request.path)
+    profile = (
+        {"profileId": client.profile_id}
+        if client.profile_id is not None and feed.has_profiles
+        else {}
+    )
+    response = await client.get(
+        request.path, {**request.params, **profile}, path_template=request.path
+    )
     if response is None:
         raise EndpointNotFound(f"404: the API has no {request.path}", status=404)
     return response.body

@@ -55,7 +55,9 @@ StepsTo: TypeAlias = Generator[Step, Any, ResultT]
 """Steps that lead to a result."""
 
 
-async def perform(steps: Generator[StepT, Any, ResultT], perform_step: Callable[[StepT], Awaitable[object]]) -> ResultT:
+async def perform(
+    steps: Generator[StepT, Any, ResultT], perform_step: Callable[[StepT], Awaitable[object]]
+) -> ResultT:
     """Perform each step, send its result back or throw the failure of a request, and return the result of all."""
     resume = partial(steps.send, None)
     while True:

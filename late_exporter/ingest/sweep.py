@@ -1,9 +1,10 @@
 """Read a log list downward from any place: the only way in which lists are read.
 
-A place is a number of rows below the newest row, or below the newest row that is not newer than a time. In lists that
-can be filtered by time, every page below the first is requested by time: rows that are inserted or deleted meanwhile
-shift nothing. Other lists are read by offset with an overlap; a page that does not connect to the one before is looked
-for further up. Everything here is pure: it yields requests, and is sent pages or errors.
+A place is a number of rows below the newest row, or below the newest row that is not newer than a
+time. In lists that can be filtered by time, every page below the first is requested by time: rows
+that are inserted or deleted meanwhile shift nothing. Other lists are read by offset with an
+overlap; a page that does not connect to the one before is looked for further up. Everything here is
+pure: it yields requests, and is sent pages or errors.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def is_ignored_by(self, page: LogPage) -> bool:
         """Return whether a page has a row that is newer than it should be, because the API ignores the bound."""
-        return self.before is not None and any(created > self.before + SECOND_MS for created in page.times)
+        return self.before is not None and any(
+            created > self.before + SECOND_MS for created in page.times
+        )
 
 
 TOP = Place()
@@ -85,7 +88,9 @@ class Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
         if not page.entries:
             return self
         place, created = self.place, page.times[-1] if page.times else self.created
-        repeated = max(PAGE_OVERLAP, sum(entry.created == page.entries[-1].created for entry in page.entries))
+        repeated = max(
+            PAGE_OVERLAP, sum(entry.created == page.entries[-1].created for entry in page.entries)
+        )
         rows = self._rows_to_skip(page, repeated)
         depth = rows + (place.skip if place.before is None else self.depth)
         keys = frozenset(entry.key for entry in page.entries[-repeated:])
@@ -101,12 +106,19 @@ class Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
         if repeated < rows:
             return rows - repeated
         is_top = page.without_ids and not self.keys
-        return 0 if is_top else rows - rows // 2  # The first page is read again with all of its time.
+        return (
+            0 if is_top else rows - rows // 2
+        )  # The first page is read again with all of its time.
 
     def connects(self, page: LogPage) -> bool:
         """Return whether no row can be between the rows above and a page."""
         is_above = bool(page.times) and page.times[0] > self.created
-        return not self.keys or self.place == TOP or is_above or any(entry.key in self.keys for entry in page.entries)
+        return (
+            not self.keys
+            or self.place == TOP
+            or is_above
+            or any(entry.key in self.keys for entry in page.entries)
+        )
 
 
 def second_above(created: int) -> int:
@@ -126,7 +138,8 @@ class TimeFilter:
     """Whether a list can be filtered by time.
 
     Attributes:
-        is_usable: Whether pages are requested by time; no longer once the API has rejected or ignored a bound.
+        is_usable: Whether pages are requested by time; no longer once the API has rejected or
+            ignored a bound.
     """
 
     def __init__(self, *, is_supported: bool) -> None:
@@ -145,7 +158,8 @@ class Sweep:
 
     Attributes:
         cursor: Where to read on.
-        is_end: Whether the last page was the end of the list, also of one that always announces more.
+        is_end: Whether the last page was the end of the list, also of one that always announces
+            more.
         is_complete: Whether it was, or the lower bound was crossed.
     """
 
@@ -244,7 +258,9 @@ class Sweep:
         If that has failed too often before, the page has to do.
         """
         try:
-            page = yield msgspec.structs.replace(self._request, place=self.cursor.place, whole_time=True)
+            page = yield msgspec.structs.replace(
+                self._request, place=self.cursor.place, whole_time=True
+            )
         except REQUEST_FAILURES:
             if self._failure_count + 1 < MAX_PAGE_FAILURES:
                 raise

@@ -54,7 +54,9 @@ class FeedSync:
         completed_scan: Scan that the last poll completed, until ``finish_poll``.
     """
 
-    def __init__(self, fetcher: Fetcher, scan_schedule: ScanSchedule, shared: SharedResources) -> None:
+    def __init__(
+        self, fetcher: Fetcher, scan_schedule: ScanSchedule, shared: SharedResources
+    ) -> None:
         self.fetcher = fetcher
         self.recorder = recorder = fetcher.recorder
         self._runtime = shared.runtime
@@ -81,7 +83,11 @@ class FeedSync:
     @property
     def work_done(self) -> object:
         """Progress of that work, to compare before and after a poll."""
-        return self._reader.scans.scan, self._scan_schedule.last_start, len(self.recorder.state.pending_logs)
+        return (
+            self._reader.scans.scan,
+            self._scan_schedule.last_start,
+            len(self.recorder.state.pending_logs),
+        )
 
     @property
     def has_audits(self) -> bool:
@@ -100,8 +106,8 @@ class FeedSync:
     async def poll(self, deadline: float = math.inf) -> PollResult:
         """Read what is new; the last logs are left for ``commit``.
 
-        ``deadline`` is the monotonic time from which no further page of a scan is read, for a poll that only finishes
-        one, in larger steps.
+        ``deadline`` is the monotonic time from which no further page of a scan is read, for a poll
+        that only finishes one, in larger steps.
         """
         error: LateError | None = None
         is_partial = False
@@ -124,7 +130,8 @@ class FeedSync:
         except (ApiError, StoreError) as exc:
             error = exc.without_frames()
         if self.recorder.batch.coverage is not None and not self.recorder.is_synced:
-            # The first sync commits its history before the poll's own counters, which belong to the present.
+            # The first sync commits its history before the poll's own counters, which belong to the
+            # present.
             error = await self.commit() or error
         if error is not None:
             return PollResult(error.outcome, error)
@@ -134,18 +141,27 @@ class FeedSync:
     async def commit(self, increments: Sequence[Increment] = ()) -> StoreError | None:
         """Commit the logs read so far and some increments; return the error if that fails.
 
-        Its outcome may be unknown then. The logs are read again, and those that were committed are known.
+        Its outcome may be unknown then. The logs are read again, and those that were committed are
+        known.
         """
         recorder = self.recorder
         coverage = self.recorder.batch.coverage
         progress = self._reader.progress
         if coverage is not None and coverage.is_synced and not recorder.is_synced:
             # Without a time, nothing would show that a check never completes.
-            families, value = CHECK_TIMES if self.has_audits else CHECK_TIMES[:1], coverage.published_at / 1000
-            increments = [*increments, *(SetCurrent(each, recorder.scope, value=value) for each in families)]
+            families, value = (
+                CHECK_TIMES if self.has_audits else CHECK_TIMES[:1],
+                coverage.published_at / 1000,
+            )
+            increments = [
+                *increments,
+                *(SetCurrent(each, recorder.scope, value=value) for each in families),
+            ]
         encoded = msgspec.json.encode(progress) if progress != self._committed else None
         try:
-            await recorder.commit(self.fetcher.now(), increments, progress=encoded, is_complete=self._is_complete)
+            await recorder.commit(
+                self.fetcher.now(), increments, progress=encoded, is_complete=self._is_complete
+            )
         except StoreError as exc:
             self._reader.restart(self._committed)
             return exc.without_frames()
@@ -165,7 +181,9 @@ class FeedSync:
     def _start_due_scan(self) -> None:
         if not self.recorder.is_synced:
             self._scan_schedule.postpone()  # The first sync reads the whole list.
-        elif self._is_scan_due and self._reader.scans.scan is None and not self._reader.is_first_poll:
+        elif (
+            self._is_scan_due and self._reader.scans.scan is None and not self._reader.is_first_poll
+        ):
             self._reader.scans.scan = self._scan_schedule.next_scan(self.fetcher.now())
 
     @property
@@ -190,7 +208,10 @@ class FeedSync:
         if not batch.observations:
             self._batch_started_at = now
         self.recorder.record(record, self.fetcher.now())
-        is_due = self._uncommitted.total() > MAX_UNCOMMITTED or now >= self._batch_started_at + COMMIT_SECONDS
+        is_due = (
+            self._uncommitted.total() > MAX_UNCOMMITTED
+            or now >= self._batch_started_at + COMMIT_SECONDS
+        )
         if len(batch.observations) >= COMMIT_SIZE or (batch.observations and is_due):
             error = await self.commit()
             if error is not None:
@@ -211,7 +232,9 @@ class FeedSync:
             warn("count is wrong", metric=metric, expected=mismatch.expected, found=mismatch.actual)
         if self.has_audits:
             gauges = zip(AUDIT_GAUGES, (missing, extra, self._runtime.clock()), strict=True)
-            self.recorder.defer([SetCurrent(family, self.recorder.scope, value=value) for family, value in gauges])
+            self.recorder.defer(
+                [SetCurrent(family, self.recorder.scope, value=value) for family, value in gauges]
+            )
 
     def _budget(self, deadline: float) -> Budget:
         interval = self.fetcher.config.interval

@@ -48,7 +48,9 @@ class SyncMeter:
             clock, unread = int(self._runtime.clock() * 1000), None
             if coverage is not None and coverage.is_synced:
                 # The high-water mark is not the newest log, so that the range ends at the present.
-                unread = _unread(coverage) + clock - (coverage.newest.created if coverage.newest else 0)
+                unread = (
+                    _unread(coverage) + clock - (coverage.newest.created if coverage.newest else 0)
+                )
             self._start = _Start(self._runtime.monotonic(), clock, read_count, unread)
 
     def finish_poll(self, *, is_partial: bool) -> float | None:
@@ -66,13 +68,18 @@ class SyncMeter:
         coverage, start = self._sync.fetcher.coverage, self._start
         if start is None or (coverage is not None and coverage.is_caught_up):
             return None
-        elapsed, read_now = self._runtime.monotonic() - start.time, self._sync.read_count - start.read_count
+        elapsed, read_now = (
+            self._runtime.monotonic() - start.time,
+            self._sync.read_count - start.read_count,
+        )
         log_count = self._sync.read_count if start.unread is None else read_now
         rest = None if coverage is None else self._estimate_rest(coverage, start, log_count)
         expected, seconds_left = None, None
         if rest is not None:
             requests = math.ceil(rest / (PAGE_SIZE - PAGE_OVERLAP)) + 1
-            seconds_left = max(elapsed * rest / read_now if read_now else 0.0, client.quota_wait(requests))
+            seconds_left = max(
+                elapsed * rest / read_now if read_now else 0.0, client.quota_wait(requests)
+            )
             expected = log_count + rest
         return SyncProgress(log_count, expected, elapsed, seconds_left, client.quota_wait())
 
@@ -80,9 +87,13 @@ class SyncMeter:
         """Return the estimated number of unread logs, by the total of the API or by the times of the logs."""
         total = self._sync.fetcher.list_total if start.unread is None else 0
         rest_of_list = max(total - self._sync.read_count, 0) if total else math.inf
-        whole_range = start.clock - coverage.retention_floor if start.unread is None else start.unread
+        whole_range = (
+            start.clock - coverage.retention_floor if start.unread is None else start.unread
+        )
         share = 1 - _unread(coverage) / whole_range if whole_range > 0 else 0.0
-        return None if share < MIN_SHARE else round(min(log_count * (1 - share) / share, rest_of_list))
+        return (
+            None if share < MIN_SHARE else round(min(log_count * (1 - share) / share, rest_of_list))
+        )
 
 
 def _unread(coverage: Coverage) -> int:

@@ -24,12 +24,12 @@ async def read_around_rows(
     """Read a page without its unreadable rows; ``number_entries`` is given for logs without ids.
 
     Returns:
-        The page, and the number of unreadable rows by the key of the log that follows them; the next page has those at
-        the end.
+        The page, and the number of unreadable rows by the key of the log that follows them; the
+        next page has those at the end.
 
     Raises:
-        ApiError: The API rather than some rows is at fault: the first and the last row, or the larger part, fail. Or
-            the list has moved, so that a row may be on two parts or on none.
+        ApiError: The API rather than some rows is at fault: the first and the last row, or the
+            larger part, fail. Or the list has moved, so that a row may be on two parts or on none.
     """
     ends = await _read_ends(fetch_rows)
     rows, total, has_more, error = await _read_parts(fetch_rows)
@@ -41,11 +41,15 @@ async def read_around_rows(
     entries = readable if number_entries is None else number_entries(readable)
     has_unreadable = len(readable) < len(rows)
     without_ids = number_entries is not None
-    page = LogPage(tuple(entries), total, has_more, without_ids=without_ids, has_unreadable=has_unreadable)
+    page = LogPage(
+        tuple(entries), total, has_more, without_ids=without_ids, has_unreadable=has_unreadable
+    )
     return page, _count_skipped(rows)
 
 
-async def _read_parts(fetch_rows: FetchRows) -> tuple[list[LogEntry | None], int | None, bool, ApiError | None]:
+async def _read_parts(
+    fetch_rows: FetchRows,
+) -> tuple[list[LogEntry | None], int | None, bool, ApiError | None]:
     """Return the rows, None for each that is unreadable; the total, whether there are more, and the last failure."""
     rows: list[LogEntry | None] = []
     error = None

@@ -56,12 +56,16 @@ def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequ
         case IncCounter(amount=amount):
             return [IncCounter(*series, amount=amount * len(logs))]
         case ObserveLog(bounds=bounds):
-            return [ObserveValues(*series, micros=tuple(_values(increment, logs, now)), bounds=bounds)]
+            return [
+                ObserveValues(*series, micros=tuple(_values(increment, logs, now)), bounds=bounds)
+            ]
         case SetByLog(value=value):
             at = max(_times(logs))
             return [SetLatest(*series, at=at, value=at / 1000 if value is None else value)]
         case RecordAttempt(at=0, failed=failed):
-            times = _times(logs) if failed else [max(_times(logs))]  # An earlier success changes nothing.
+            times = (
+                _times(logs) if failed else [max(_times(logs))]
+            )  # An earlier success changes nothing.
             return [RecordAttempt(*series, at=at, failed=failed) for at in times]
     return [increment] * len(logs)
 
@@ -84,7 +88,10 @@ def lag_micros(log: LogEntry, now: int) -> int:
 
 
 def _exemplar(log: LogEntry, now: int) -> Exemplar:
-    return Exemplar((("log_id", log.key), ("post_id", log.post_id or UNKNOWN)), min(log.created or 0, now) / 1000)
+    return Exemplar(
+        (("log_id", log.key), ("post_id", log.post_id or UNKNOWN)),
+        min(log.created or 0, now) / 1000,
+    )
 
 
 def _values(increment: ObserveLog, logs: Sequence[LogEntry], now: int) -> list[int]:
@@ -108,7 +115,9 @@ def _add(increments: Sequence[IncCounter], value: Value | None) -> Value:
 
 def _observe(increments: Sequence[ObserveHistogram | ObserveValues], value: Value | None) -> Value:
     bounds = increments[0].bounds
-    previous = value if isinstance(value, Histogram) else Histogram(bounds, (0,) * (len(bounds) + 1))
+    previous = (
+        value if isinstance(value, Histogram) else Histogram(bounds, (0,) * (len(bounds) + 1))
+    )
     counts, micros = list(rebucket(previous, bounds).counts), previous.micros
     for increment in increments:
         values = increment.micros if isinstance(increment, ObserveValues) else (increment.micros,)
@@ -128,7 +137,11 @@ def _update_streak(increments: Sequence[RecordAttempt], value: Value | None) -> 
     streak = value if isinstance(value, FailureStreak) else FailureStreak()
     for increment in increments:
         if increment.at > streak.last_success:
-            streak = _add_failure(streak, increment.at) if increment.failed else _add_success(streak, increment.at)
+            streak = (
+                _add_failure(streak, increment.at)
+                if increment.failed
+                else _add_success(streak, increment.at)
+            )
     return streak
 
 

@@ -1,7 +1,7 @@
 """Catalogue of all metric families.
 
-A new metric is a row here and a projection where its value comes from. Help texts say what the number means, without
-names of API fields, so that they hold for every generation of the API.
+A new metric is a row here and a projection where its value comes from. Help texts say what the
+number means, without names of API fields, so that they hold for every generation of the API.
 """
 
 from __future__ import annotations
@@ -44,10 +44,16 @@ def _family(
     """Return a family; the mark says that it is ``off`` by default, or ``experimental``."""
     names = ("workspace", *labels.split()) if workspace else tuple(labels.split())
     starts_at_zero = kind != "gauge" and (bool(feeds) or name in UNFORESEEN)
-    return Family(name, kind, help, names, buckets, feeds, starts_at_zero, mark == OFF, mark == EXPERIMENTAL)
+    return Family(
+        name, kind, help, names, buckets, feeds, starts_at_zero, mark == OFF, mark == EXPERIMENTAL
+    )
 
 
-_counter, _gauge, _histogram = partial(_family, "counter"), partial(_family, "gauge"), partial(_family, "histogram")
+_counter, _gauge, _histogram = (
+    partial(_family, "counter"),
+    partial(_family, "gauge"),
+    partial(_family, "histogram"),
+)
 
 _FAMILIES = (
     _counter("late_publishing_logs_total", "platform action status", feeds=PUBLISHING,
@@ -210,5 +216,8 @@ OPTIONAL_FAMILIES = frozenset(family.name for family in _FAMILIES if family.is_o
 
 def build_catalogue(buckets: Mapping[str, tuple[float, ...]]) -> Mapping[str, Family]:
     """Return the catalogue with other buckets of some histograms, by name."""
-    families = {name: msgspec.structs.replace(CATALOGUE[name], buckets=bounds) for name, bounds in buckets.items()}
+    families = {
+        name: msgspec.structs.replace(CATALOGUE[name], buckets=bounds)
+        for name, bounds in buckets.items()
+    }
     return MappingProxyType({**CATALOGUE, **families})

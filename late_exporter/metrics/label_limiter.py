@@ -12,7 +12,14 @@ import msgspec
 from late_exporter.exposition.family import Family
 from late_exporter.feeds import DOCUMENTED_PATHS
 from late_exporter.feeds.status_feeds import HEALTH_STATUSES, POST_STATUSES
-from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, FAILURE_CATEGORIES, METHODS, PLATFORMS, STATUSES
+from late_exporter.feeds.vocabulary import (
+    ACTIONS,
+    EVENTS,
+    FAILURE_CATEGORIES,
+    METHODS,
+    PLATFORMS,
+    STATUSES,
+)
 from late_exporter.metrics.names import LABEL_OVERFLOW, LOGS, SCHEMA_DRIFT
 from late_exporter.model import UNKNOWN
 from late_exporter.series import IncCounter, Increment, ObserveHistogram, ObserveLog, Series
@@ -46,12 +53,17 @@ class LabelLimiter:
     Args:
         families: Catalogue of the metric families.
         max_values: Maximum number of undocumented values per label and workspace.
-        max_accounts: Maximum number of values of ``account_id`` per workspace; 0 drops the metrics of accounts.
+        max_accounts: Maximum number of values of ``account_id`` per workspace; 0 drops the metrics
+            of accounts.
     """
 
-    def __init__(self, families: Mapping[str, Family], *, max_values: int = 50, max_accounts: int = 500) -> None:
+    def __init__(
+        self, families: Mapping[str, Family], *, max_values: int = 50, max_accounts: int = 500
+    ) -> None:
         self._families = families
-        self._limits = {label: max_accounts if label == "account_id" else max_values for label in KNOWN_VALUES}
+        self._limits = {
+            label: max_accounts if label == "account_id" else max_values for label in KNOWN_VALUES
+        }
         self._accepted_values: dict[tuple[str, str], set[str]] = {}
         self._known_platforms: dict[str, set[str]] = {}
 
@@ -68,7 +80,9 @@ class LabelLimiter:
                 self._known_platforms.setdefault(labels[0], set()).add(labels[1])
 
     def remove_workspace(self, workspace: str) -> None:
-        self._accepted_values = {key: values for key, values in self._accepted_values.items() if key[0] != workspace}
+        self._accepted_values = {
+            key: values for key, values in self._accepted_values.items() if key[0] != workspace
+        }
         self._known_platforms.pop(workspace, None)
 
     def platforms(self, workspace: str) -> AbstractSet[str]:

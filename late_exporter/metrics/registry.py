@@ -10,7 +10,14 @@ from late_exporter.exposition.family import Family
 from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.metrics.aggregation import rebucket
-from late_exporter.metrics.names import LAST_AUDIT, LAST_POLL, LAST_RECONCILE, LOGS, OLDEST_PENDING, PENDING_LOGS
+from late_exporter.metrics.names import (
+    LAST_AUDIT,
+    LAST_POLL,
+    LAST_RECONCILE,
+    LOGS,
+    OLDEST_PENDING,
+    PENDING_LOGS,
+)
 from late_exporter.model import PENDING, UNKNOWN, Scope
 from late_exporter.series import (
     FailureStreak,
@@ -59,15 +66,16 @@ class _WorkspaceSeries:
 class SeriesRegistry:
     """Current value of every series; writes the visible ones to the exposition.
 
-    The logs that exist before the first sync of a feed are history: the families of the feed are hidden until that sync
-    is complete, and then appear with their full values. Series that are created later show 0 for some time first, so
-    that Prometheus sees their first increase.
+    The logs that exist before the first sync of a feed are history: the families of the feed are
+    hidden until that sync is complete, and then appear with their full values. Series that are
+    created later show 0 for some time first, so that Prometheus sees their first increase.
 
     Values are kept by workspace, so that no call takes longer because other workspaces exist.
 
     Args:
         families: Catalogue of the metric families.
-        exposition: Receives the visible series. It may lack families: their series are counted, but not shown.
+        exposition: Receives the visible series. It may lack families: their series are counted, but
+            not shown.
     """
 
     def __init__(self, families: Mapping[str, Family], exposition: Exposition) -> None:
@@ -81,7 +89,11 @@ class SeriesRegistry:
 
     def remove_workspace(self, workspace: str) -> None:
         workspace_series = self._workspaces[workspace]
-        visible = {(family, labels) for family, values in workspace_series.values.items() for labels in values}
+        visible = {
+            (family, labels)
+            for family, values in workspace_series.values.items()
+            for labels in values
+        }
         for series in visible.union(*workspace_series.status_values.values()):
             self._exposition.remove(*_exposed(series, workspace_series.get(series)))
         del self._workspaces[workspace]
@@ -94,7 +106,10 @@ class SeriesRegistry:
 
     def apply(self, values: Mapping[Series, SeriesValue], synced: Scope | None = None) -> None:
         """Show committed values together, with the hidden ones of a feed that is synchronised from now on."""
-        if synced is not None and synced.feed not in self._workspaces[synced.workspace].synced_feeds:
+        if (
+            synced is not None
+            and synced.feed not in self._workspaces[synced.workspace].synced_feeds
+        ):
             workspace_series = self._workspaces[synced.workspace]
             workspace_series.synced_feeds.add(synced.feed)
             hidden_values, workspace_series.hidden_values = workspace_series.hidden_values, {}
@@ -113,7 +128,8 @@ class SeriesRegistry:
     def correct_times(self, workspace: str, now: float) -> Sequence[SetCurrent]:
         """Set the OWN_TIMES of a workspace that are ahead of ``now`` to it; return increments that do so in the state.
 
-        Such a time was set while the clock was ahead. Until the clock reaches it again, no alert on its age would fire.
+        Such a time was set while the clock was ahead. Until the clock reaches it again, no alert on
+        its age would fire.
         """
         corrections = [
             SetCurrent(family, labels, value=now)
@@ -129,7 +145,10 @@ class SeriesRegistry:
         """Set a gauge that is not stored; most polls change few of theirs."""
         series, current = (family, labels), SeriesValue(value, 0.0)
         workspace_series = self._series_of(series)
-        if current not in (workspace_series.get(series), workspace_series.hidden_values.get(series)):
+        if current not in (
+            workspace_series.get(series),
+            workspace_series.hidden_values.get(series),
+        ):
             self._set(series, current)
 
     def remove_gauge(self, family: str, labels: Labels) -> None:
@@ -139,7 +158,9 @@ class SeriesRegistry:
         workspace_series.values[family].pop(labels, None)
         self._exposition.remove(family, labels)
 
-    def replace_status(self, workspace: str, feed: str, values: Mapping[Series, SeriesValue]) -> None:
+    def replace_status(
+        self, workspace: str, feed: str, values: Mapping[Series, SeriesValue]
+    ) -> None:
         """Show the gauges of a status feed instead of its previous ones; they cover the values of logs."""
         workspace_series = self._workspaces[workspace]
         previous = {
@@ -153,8 +174,12 @@ class SeriesRegistry:
     def add_exemplar(self, observation: ObserveHistogram) -> None:
         """Attach the exemplar of an observation, if its series is visible."""
         series = (observation.family, observation.labels)
-        if observation.exemplar is not None and not self._is_hidden(self._series_of(series), series):
-            self._exposition.add_exemplar(*series, observation.micros / 1_000_000, observation.exemplar)
+        if observation.exemplar is not None and not self._is_hidden(
+            self._series_of(series), series
+        ):
+            self._exposition.add_exemplar(
+                *series, observation.micros / 1_000_000, observation.exemplar
+            )
 
     def platform_health(self, workspace: str) -> tuple[PlatformHealth, ...]:
         """Return the health of the platforms of a workspace by their visible publishing logs, sorted by name.
@@ -166,7 +191,11 @@ class SeriesRegistry:
             logs.setdefault(platform, []).append((action, status, current))
 
         def numbers(family: str, platform: str) -> list[float]:
-            return [number for labels, number in self._numbers(workspace, family) if labels[1] == platform]
+            return [
+                number
+                for labels, number in self._numbers(workspace, family)
+                if labels[1] == platform
+            ]
 
         def health(platform: str) -> PlatformHealth:
             attempts = Counter[str]()
@@ -184,7 +213,11 @@ class SeriesRegistry:
                 oldest_pending=min(numbers(OLDEST_PENDING, platform), default=None),
             )
 
-        return tuple(health(each) for each in sorted(logs) if any(_number(current) for *_, current in logs[each]))
+        return tuple(
+            health(each)
+            for each in sorted(logs)
+            if any(_number(current) for *_, current in logs[each])
+        )
 
     def failing_accounts(self, workspace: str) -> tuple[AccountHealth, ...]:
         """Return the accounts whose last attempt failed, most consecutive failures first."""
@@ -198,27 +231,49 @@ class SeriesRegistry:
             for labels, failures in self._numbers(workspace, STREAKS)
             if failures
         ]
-        return tuple(sorted(accounts, key=lambda each: (-each.consecutive_failures, each.platform, each.account_id)))
+        return tuple(
+            sorted(
+                accounts,
+                key=lambda each: (-each.consecutive_failures, each.platform, each.account_id),
+            )
+        )
 
     def _values_of(self, workspace: str, family: str) -> Mapping[Labels, SeriesValue]:
-        return self._workspaces[workspace].values.get(family, {}) if workspace in self._workspaces else {}
+        return (
+            self._workspaces[workspace].values.get(family, {})
+            if workspace in self._workspaces
+            else {}
+        )
 
     def _numbers(self, workspace: str, family: str) -> Iterable[tuple[Labels, float]]:
-        return ((labels, _number(current)) for labels, current in self._values_of(workspace, family).items())
+        return (
+            (labels, _number(current))
+            for labels, current in self._values_of(workspace, family).items()
+        )
 
     def _username(self, account: Labels) -> str:
         current = self._series_of((INFO, account)).get((INFO, account))
-        username = current.value.value if current is not None and isinstance(current.value, LatestValue) else ""
+        username = (
+            current.value.value
+            if current is not None and isinstance(current.value, LatestValue)
+            else ""
+        )
         return "" if username == UNKNOWN else str(username)
 
     def _series_of(self, series: Series) -> _WorkspaceSeries:
         has_workspace = self._families[series[0]].labels[:1] == ("workspace",)
-        return self._workspaces.get(series[1][0], self._without_workspace) if has_workspace else self._without_workspace
+        return (
+            self._workspaces.get(series[1][0], self._without_workspace)
+            if has_workspace
+            else self._without_workspace
+        )
 
     def _is_hidden(self, workspace_series: _WorkspaceSeries, series: Series) -> bool:
         family = self._families[series[0]]
         # The label ``type`` names the only feed that fills a series.
-        feeds = (series[1][family.labels.index("type")],) if "type" in family.labels else family.feeds
+        feeds = (
+            (series[1][family.labels.index("type")],) if "type" in family.labels else family.feeds
+        )
         return bool(feeds) and workspace_series.synced_feeds.isdisjoint(feeds)
 
     def _set(self, series: Series, value: SeriesValue) -> None:
@@ -233,7 +288,9 @@ class SeriesRegistry:
         workspace_series.values[name][labels] = value
         self._show(series, previous, workspace_series.get(series))
 
-    def _show(self, series: Series, previous: SeriesValue | None, current: SeriesValue | None) -> None:
+    def _show(
+        self, series: Series, previous: SeriesValue | None, current: SeriesValue | None
+    ) -> None:
         """Show a value instead of the previous one; None is no series."""
         family, labels = _exposed(series, current)
         if previous is not None and (current is None or labels != _exposed(series, previous)[1]):
@@ -242,8 +299,14 @@ class SeriesRegistry:
             return
         definition = self._families[family]
         value = current.value
-        number = rebucket(value, definition.buckets) if isinstance(value, Histogram) else _number(current)
-        self._exposition.put(family, labels, number, created=None if definition.kind == "gauge" else current.created)
+        number = (
+            rebucket(value, definition.buckets)
+            if isinstance(value, Histogram)
+            else _number(current)
+        )
+        self._exposition.put(
+            family, labels, number, created=None if definition.kind == "gauge" else current.created
+        )
 
 
 def _exposed(series: Series, current: SeriesValue | None) -> Series:

@@ -11,7 +11,9 @@ from late_exporter.model import UNKNOWN
 from late_exporter.series import Labels, Series, SeriesValue
 
 
-def complete_subsets(feed: Feed, values: Mapping[Series, SeriesValue]) -> Mapping[Series, SeriesValue]:
+def complete_subsets(
+    feed: Feed, values: Mapping[Series, SeriesValue]
+) -> Mapping[Series, SeriesValue]:
     """Return what counters of subsets lack of the main counter, because a version without them has counted logs.
 
     Args:
@@ -30,12 +32,16 @@ def complete_subsets(feed: Feed, values: Mapping[Series, SeriesValue]) -> Mappin
         for group, amount in (expected - actual).items():
             known = dict(zip(common, group, strict=True))
             series = family, tuple(known.get(name, UNKNOWN) for name in names)
-            current = values.get(series) or SeriesValue(0, 0.0)  # history, which is shown with its full value
+            current = values.get(series) or SeriesValue(
+                0, 0.0
+            )  # history, which is shown with its full value
             completed[series] = SeriesValue(_number(current) + amount, current.created)
     return completed
 
 
-def _sums(values: Mapping[Series, SeriesValue], family: str, names: Sequence[str], **filters: str) -> Counter[Labels]:
+def _sums(
+    values: Mapping[Series, SeriesValue], family: str, names: Sequence[str], **filters: str
+) -> Counter[Labels]:
     """Return the sums of a counter by some of its labels, of the series that have some label values."""
     sums = Counter[Labels]()
     for (name, labels), stored in values.items():

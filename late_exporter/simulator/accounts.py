@@ -25,7 +25,8 @@ CAPTIONS = (
     "Minimal poster no. 42: Nordlicht über Tromsø 🌌 archival print, edition of 50",
     "¡Último día! 20 % de descuento con el código OTOÑO20 🍂",
     "한정판 굿즈 출시! 프로필 링크에서 만나보세요 💜",
-    "Thread: why we moved our whole stack, what broke on the way, and what we would do differently next time. " * 3,
+    "Thread: why we moved our whole stack, what broke on the way, and what we would do differently next time. "
+    * 3,
 )
 
 
@@ -50,20 +51,36 @@ def hashed_id(name: str) -> str:
     return sha256(name.encode()).hexdigest()[:24]
 
 
-def _customer_accounts(handle: str, display_name: str, platforms: str) -> Iterator[SimulatedAccount]:
+def _customer_accounts(
+    handle: str, display_name: str, platforms: str
+) -> Iterator[SimulatedAccount]:
     for name in platforms.split():
-        username = display_name if name in {"facebook", "googlebusiness", "linkedin", "phone", "sms"} else f"@{handle}"
+        username = (
+            display_name
+            if name in {"facebook", "googlebusiness", "linkedin", "phone", "sms"}
+            else f"@{handle}"
+        )
         ids = hashed_id(f"account {handle} {name}"), hashed_id(f"profile {handle}")
         method = "credentials" if name in {"bluesky", "telegram"} else "oauth"
         yield SimulatedAccount(*ids, PLATFORMS[name], username, method)
 
 
 ACCOUNTS = (
-    *_customer_accounts("acmecorp", "Acme Corp", "instagram facebook linkedin twitter youtube threads"),
-    *_customer_accounts("baeckerei.mueller", "Bäckerei Müller", "instagram facebook googlebusiness tiktok telegram"),
-    *_customer_accounts("tokyo_ramen_club", "東京ラーメン部", "tiktok instagram twitter youtube snapchat threads"),
-    *_customer_accounts("nordlicht.studio", "Nordlicht Studio", "pinterest bluesky instagram reddit"),
-    *_customer_accounts("riverside_fc", "Riverside FC", "twitter facebook youtube telegram bluesky"),
+    *_customer_accounts(
+        "acmecorp", "Acme Corp", "instagram facebook linkedin twitter youtube threads"
+    ),
+    *_customer_accounts(
+        "baeckerei.mueller", "Bäckerei Müller", "instagram facebook googlebusiness tiktok telegram"
+    ),
+    *_customer_accounts(
+        "tokyo_ramen_club", "東京ラーメン部", "tiktok instagram twitter youtube snapchat threads"
+    ),
+    *_customer_accounts(
+        "nordlicht.studio", "Nordlicht Studio", "pinterest bluesky instagram reddit"
+    ),
+    *_customer_accounts(
+        "riverside_fc", "Riverside FC", "twitter facebook youtube telegram bluesky"
+    ),
 )
 INTERNAL_NUMBERS = tuple(_customer_accounts("acmecorp", "+1 202 555 0100", "phone sms"))
 """Accounts behind a phone number of the vendor, to which nothing is posted."""

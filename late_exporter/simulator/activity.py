@@ -22,8 +22,14 @@ FAILED_DELIVERY = ("webhook.failed", 503, "The endpoint answered 503")
 OUTCOMES: dict[str, dict[Outcome, float]] = {
     "webhooks": {("webhook.delivered", 200, None): 0.98, FAILED_DELIVERY: 0.02},
     "messaging": {("message.received", 200, None): 0.5, ("message.sent", 200, None): 0.5},
-    "workflow_event": {("workflow.completed", 200, None): 0.98, ("workflow.failed", 504, "A step has timed out"): 0.02},
-    "api_request": {("GET /v1/posts", 200, None): 0.98, ("GET /v1/posts/1", 404, "Not Found"): 0.02},
+    "workflow_event": {
+        ("workflow.completed", 200, None): 0.98,
+        ("workflow.failed", 504, "A step has timed out"): 0.02,
+    },
+    "api_request": {
+        ("GET /v1/posts", 200, None): 0.98,
+        ("GET /v1/posts/1", 404, "Not Found"): 0.02,
+    },
 }
 """Outcomes that logs of each type have, with their probabilities."""
 
@@ -36,7 +42,9 @@ def start_activity(world: SimulatedWorld) -> None:
         world.repeat(world.activity_random, interval, partial(_write_log, world, log_type))
 
 
-def deliver_webhook(world: SimulatedWorld, account: SimulatedAccount, post_id: str, result: str) -> None:
+def deliver_webhook(
+    world: SimulatedWorld, account: SimulatedAccount, post_id: str, result: str
+) -> None:
     """Deliver the webhook of a published or failed post of the first customer, unless it is switched off."""
     has_webhook = account.profile_id == world.accounts[0].profile_id
     if has_webhook and result != "cancelled" and not world.is_stopped("webhooks", account):
@@ -56,7 +64,10 @@ def _write_log(
     fields = dict(CUSTOMER) if log_type == "api_request" else account.owner
     fields["metadata"] = msgspec.json.encode({**metadata, "profileId": account.profile_id}).decode()
     duration = int(world.activity_random.lognormvariate(5, 0.6))
-    rows = [new_row(log_type, *outcome, world.now) | fields | {"durationMs": duration} for outcome in outcomes]
+    rows = [
+        new_row(log_type, *outcome, world.now) | fields | {"durationMs": duration}
+        for outcome in outcomes
+    ]
     for row in rows:
         world.lists[log_type].insert(row)
     return rows[-1]

@@ -15,7 +15,10 @@ ADMIN_PATH, MAX_SECONDS = "/_simulator", int(365 * DAY)
 def show_overview(request: Request) -> JsonObject:
     """Return the document of ``GET /_simulator``."""
     incidents = request.world.incidents
-    active = [{"name": i.kind.name, "accounts": len(i.accounts), "until": timestamp(i.until)} for i in incidents]
+    active = [
+        {"name": i.kind.name, "accounts": len(i.accounts), "until": timestamp(i.until)}
+        for i in incidents
+    ]
     known = {name: kind.description for name, kind in INCIDENTS.items()}
     return {"incidents": active, "known": known}
 
@@ -24,7 +27,9 @@ def start_incident(request: Request, name: str) -> JsonObject:
     """Start the incident of ``POST /_simulator/incidents/{name}``, and return the overview."""
     duration = float(request.integer("seconds", 1800, 1, MAX_SECONDS))
     try:
-        request.world.start_incident(name, platform=request.text("platform") or None, duration=duration)
+        request.world.start_incident(
+            name, platform=request.text("platform") or None, duration=duration
+        )
     except ConfigError as exc:
         raise RequestRejected(HTTPStatus.BAD_REQUEST, str(exc)) from exc
     return show_overview(request)

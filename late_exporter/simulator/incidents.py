@@ -10,7 +10,14 @@ import msgspec
 from late_exporter.simulator.accounts import INTERNAL_NUMBERS, SimulatedAccount
 from late_exporter.simulator.activity import FAILED_DELIVERY, Outcome
 from late_exporter.simulator.log_list import HOUR, MINUTE, JsonObject, timestamp
-from late_exporter.simulator.platforms import COOLDOWN, DENIED, OUTAGE, RATE_LIMITED, TOKEN_EXPIRED, PublishFailure
+from late_exporter.simulator.platforms import (
+    COOLDOWN,
+    DENIED,
+    OUTAGE,
+    RATE_LIMITED,
+    TOKEN_EXPIRED,
+    PublishFailure,
+)
 
 ANY = "any platform"
 
@@ -26,7 +33,9 @@ class Incident(msgspec.Struct, frozen=True):
     def show(self, document: str, now: float) -> JsonObject:
         """Return the fields of a document that the incident changes."""
         fields = self.kind.shown.get(document, {})
-        return {name: value(self, now) if callable(value) else value for name, value in fields.items()}
+        return {
+            name: value(self, now) if callable(value) else value for name, value in fields.items()
+        }
 
 
 class IncidentKind(msgspec.Struct, frozen=True):
@@ -41,12 +50,17 @@ class IncidentKind(msgspec.Struct, frozen=True):
         failure_rate: Share of publish attempts that fail.
         refusal: Failure of posts, without an attempt and a log.
         slowdown: Smallest and largest factor by which attempts take longer, by kind of post.
-        hold: Smallest and largest number of seconds by which scheduled posts are published late; none if empty.
-        stops: What stops until the incident ends: ``scheduled`` posts, the ``schedule`` that they are in, new posts to
-            be published ``later`` or at ``once``, ``webhooks``, or the ``connection`` of its one account.
-        activity: Action, status code and error of the logs of a type, all of which replace a usual one.
-        shown: Fields of status documents that differ, or functions of the incident and the time that return them.
-        accounts: Accounts that are listed only while it lasts, and that it affects in place of those of the world.
+        hold: Smallest and largest number of seconds by which scheduled posts are published late;
+            none if empty.
+        stops: What stops until the incident ends: ``scheduled`` posts, the ``schedule`` that they
+            are in, new posts to be published ``later`` or at ``once``, ``webhooks``, or the
+            ``connection`` of its one account.
+        activity: Action, status code and error of the logs of a type, all of which replace a usual
+            one.
+        shown: Fields of status documents that differ, or functions of the incident and the time
+            that return them.
+        accounts: Accounts that are listed only while it lasts, and that it affects in place of
+            those of the world.
     """
 
     name: str
@@ -66,15 +80,24 @@ class IncidentKind(msgspec.Struct, frozen=True):
 
 def _cooldown_end(incident: Incident, now: float) -> str:
     """Return the end of the newest cooldown. Each begins 5 minutes after the one before, and takes twice as long."""
-    ends = (incident.since + MINUTE * (10 * (2**number - 1) + 5 * (number - 1)) for number in range(1, 20))
+    ends = (
+        incident.since + MINUTE * (10 * (2**number - 1) + 5 * (number - 1))
+        for number in range(1, 20)
+    )
     return timestamp(next(end for end in ends if now < end + 5 * MINUTE))
 
 
-CANNOT_POST = {"status": "error", "canPost": False, "issues": ["The platform has suspended this account"]}
+CANNOT_POST = {
+    "status": "error",
+    "canPost": False,
+    "issues": ["The platform has suspended this account"],
+}
 DISCONNECTED = {**CANNOT_POST, "needsReconnect": True, "issues": [TOKEN_EXPIRED.message]}
 SUSPENDED = {"platformStatus": "suspended", "platformStatusReason": "Community guidelines"}
 UNPAID = {"hasAccess": False, "suspended": True, "suspensionReason": "unpaid_invoice"}
-ERRORS = [("GET /v1/posts", 429, "Too Many Requests")] * 60 + [("POST /v1/posts", 503, "Service Unavailable")] * 20
+ERRORS = [("GET /v1/posts", 429, "Too Many Requests")] * 60 + [
+    ("POST /v1/posts", 503, "Service Unavailable")
+] * 20
 _KINDS = (
     IncidentKind("platform-outage", "most attempts fail with 503", "platform", "instagram", OUTAGE, failure_rate=0.95),
     IncidentKind(

@@ -1,6 +1,7 @@
 """Log lists of both generations, as views of the same rows.
 
-All rows are stored with the names of generation ``late``, also those of types that only ``zernio`` has.
+All rows are stored with the names of generation ``late``, also those of types that only ``zernio``
+has.
 """
 
 from __future__ import annotations
@@ -32,7 +33,15 @@ ZERNIO_ACTIONS = {
 }
 """Actions of ``zernio`` by that of ``late``, in the order of STATUSES."""
 
-COMMON_FIELDS = ("userId", "accountId", "platform", "statusCode", "endpoint", "durationMs", "createdAt")
+COMMON_FIELDS = (
+    "userId",
+    "accountId",
+    "platform",
+    "statusCode",
+    "endpoint",
+    "durationMs",
+    "createdAt",
+)
 """Fields of publishing and connection logs that ``zernio`` has in snake case."""
 
 METADATA = ("profileId", "attemptNumber", "connectionMethod", "tokenExpiresAt")
@@ -52,10 +61,16 @@ def list_late_logs(log_type: str, request: Request) -> JsonObject:
 
 def list_post_logs(request: Request, wanted_id: str) -> JsonObject:
     """Return the document of ``GET /v1/posts/{postId}/logs``."""
-    rows = request.source.publishing.rows_of_post(wanted_id)[: request.integer("limit", 50, 1, MAX_LIMIT)]
+    rows = request.source.publishing.rows_of_post(wanted_id)[
+        : request.integer("limit", 50, 1, MAX_LIMIT)
+    ]
     if not rows:
         raise RequestRejected(HTTPStatus.NOT_FOUND)
-    return {"logs": [{**row, "postId": post_id(row)} for row in rows], "count": len(rows), "postId": wanted_id}
+    return {
+        "logs": [{**row, "postId": post_id(row)} for row in rows],
+        "count": len(rows),
+        "postId": wanted_id,
+    }
 
 
 def list_zernio_logs(request: Request) -> JsonObject:
@@ -65,18 +80,25 @@ def list_zernio_logs(request: Request) -> JsonObject:
     return _list_logs(request, log_list, ZERNIO_DAYS, partial(render_log, log_type))
 
 
-def _list_logs(request: Request, log_list: LogList, max_days: int, render: Callable[[LogRow], LogRow]) -> JsonObject:
+def _list_logs(
+    request: Request, log_list: LogList, max_days: int, render: Callable[[LogRow], LogRow]
+) -> JsonObject:
     """Return a page of the logs that a request selects."""
     limit, skip = request.integer("limit", 50, 1, MAX_LIMIT), request.integer("skip", 0, 0)
     oldest = request.now - DAY * request.integer("days", max_days, 1, max_days)
-    status, wanted = request.text("status"), {name: request.text(name) for name in FILTERS if request.text(name)}
+    status, wanted = (
+        request.text("status"),
+        {name: request.text(name) for name in FILTERS if request.text(name)},
+    )
 
     def matches(row: LogRow) -> bool:
         is_wanted = status in {"", _status(row)} and request.text("search") in repr(row)
         return is_wanted and (not wanted or wanted.items() <= {**row, **render(row)}.items())
 
     predicate = matches if status or wanted or request.text("search") else None
-    rows = log_list.select(max(oldest, request.time("from", -inf)), request.time("to", inf), predicate)
+    rows = log_list.select(
+        max(oldest, request.time("from", -inf)), request.time("to", inf), predicate
+    )
     total = len(rows)
     pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit)}
     logs = list(map(render, rows[skip : skip + limit]))
@@ -87,7 +109,9 @@ def render_log(log_type: str, row: LogRow) -> LogRow:
     """Return a stored row in the format of ``zernio``."""
     if log_type not in {"publishing", "connections"}:
         return {_snake_case(name): value for name, value in row.items() if name != "profileId"}
-    result: JsonObject = next((row[name] for name in RESULTS if isinstance(row.get(name), dict)), {})
+    result: JsonObject = next(
+        (row[name] for name in RESULTS if isinstance(row.get(name), dict)), {}
+    )
     metadata = {name: row.get(name, result.get(name)) for name in METADATA}
     published = {"id": result.get("platformPostId"), "url": result.get("platformPostUrl")}
     post, username = post_id(row), row.get("accountUsername", result.get("username"))
@@ -100,7 +124,9 @@ def render_log(log_type: str, row: LogRow) -> LogRow:
         "error_message": result.get("errorMessage", result.get("message")),
         "error_code": result.get("errorCode", result.get("code")),
         "request_body": _to_text(row.get("request"), MAX_REQUEST_CHARS),
-        "response_body": _to_text(published if "platformPostId" in result else result, MAX_RESPONSE_CHARS),
+        "response_body": _to_text(
+            published if "platformPostId" in result else result, MAX_RESPONSE_CHARS
+        ),
         "metadata": _to_text({**metadata, "postId": post, "accountUsername": username}),
     }
 
@@ -116,7 +142,13 @@ def _action(row: LogRow) -> Any:
 def _status(row: LogRow) -> Any:
     """Return the status of a row. That of a connection log follows from its event."""
     event = row.get("eventType")
-    return row.get("status") if event is None else "failed" if str(event).endswith("_failed") else "success"
+    return (
+        row.get("status")
+        if event is None
+        else "failed"
+        if str(event).endswith("_failed")
+        else "success"
+    )
 
 
 @cache
@@ -125,5 +157,9 @@ def _snake_case(name: str) -> str:
 
 
 def _to_text(value: Any, length: int | None = None) -> str | None:
-    known = {name: each for name, each in value.items() if each is not None} if isinstance(value, dict) else value
+    known = (
+        {name: each for name, each in value.items() if each is not None}
+        if isinstance(value, dict)
+        else value
+    )
     return msgspec.json.encode(known).decode()[:length] if known else None

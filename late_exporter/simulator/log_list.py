@@ -23,7 +23,9 @@ UNDATED = -inf
 
 def timestamp(time: float, *, whole_seconds: bool = False) -> str:
     """Return a Unix time in the format of the API, with milliseconds or in whole seconds."""
-    text = datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds" if whole_seconds else "milliseconds")
+    text = datetime.fromtimestamp(time, UTC).isoformat(
+        timespec="seconds" if whole_seconds else "milliseconds"
+    )
     return text.removesuffix("+00:00") + "Z"
 
 
@@ -51,11 +53,13 @@ def post_id(row: LogRow) -> str | None:
 class LogList:
     """Log list.
 
-    Rows may lack a usable ``_id`` or ``createdAt``. Rows without a time sort last and match every time range.
+    Rows may lack a usable ``_id`` or ``createdAt``. Rows without a time sort last and match every
+    time range.
     """
 
     def __init__(self, rows: Sequence[LogRow] = ()) -> None:
-        # Creation time, unique insertion number and row of each; the oldest first, so that a new row is appended.
+        # Creation time, unique insertion number and row of each; the oldest first, so that a new
+        # row is appended.
         self._entries: list[tuple[float, int, LogRow]] = []
         self._numbers = count()
         for row in rows:
@@ -83,7 +87,9 @@ class LogList:
     ) -> Sequence[LogRow]:
         """Return the matching rows created between two Unix times, both included, newest first."""
         entries, first_dated = self._entries, bisect_left(self._entries, (UNDATED, inf))
-        dated = slice(max(first_dated, bisect_left(entries, (since,))), bisect_left(entries, (until, inf)))
+        dated = slice(
+            max(first_dated, bisect_left(entries, (since,))), bisect_left(entries, (until, inf))
+        )
         rows = list(map(itemgetter(2), [*entries[:first_dated], *entries[dated]][::-1]))
         return rows if predicate is None else list(filter(predicate, rows))
 
@@ -91,7 +97,8 @@ class LogList:
 class StaticLogs:
     """Source of logs, whose lists change only by their own methods; a world is one whose processes change them.
 
-    ``lists`` has the list of each log type, of which all but two exist in generation ``zernio`` only.
+    ``lists`` has the list of each log type, of which all but two exist in generation ``zernio``
+    only.
     """
 
     def __init__(self, **lists: LogList) -> None:

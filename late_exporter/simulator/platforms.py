@@ -24,7 +24,8 @@ class SimulatedPlatform(msgspec.Struct, frozen=True):
         weight: Weight in the choice of a post's platforms.
         median_seconds: Median duration of a publish attempt, in seconds.
         sigma: Sigma of the log-normal duration.
-        failure_rate: Share of attempts that fail without an incident, low enough for an objective of 99 %.
+        failure_rate: Share of attempts that fail without an incident, low enough for an objective
+            of 99 %.
         post_kinds: Accepted kinds of posts.
         failures: Failures and their weights.
     """
@@ -40,13 +41,17 @@ class SimulatedPlatform(msgspec.Struct, frozen=True):
 
 RATE_LIMITED = PublishFailure(429, "RATE_LIMITED", "Rate limit exceeded", is_retryable=True)
 TOKEN_EXPIRED = PublishFailure(401, "TOKEN_EXPIRED", "The access token has expired")
-COOLDOWN = PublishFailure(429, "ACCOUNT_COOLDOWN", "Publishing to this account is paused after errors")
+COOLDOWN = PublishFailure(
+    429, "ACCOUNT_COOLDOWN", "Publishing to this account is paused after errors"
+)
 OUTAGE = PublishFailure(503, "SERVICE_UNAVAILABLE", "Service unavailable", is_retryable=True)
 SERVER_ERROR = PublishFailure(500, "INTERNAL_ERROR", "Please retry later", is_retryable=True)
 TIMEOUT = PublishFailure(504, "TIMEOUT", "The platform did not answer in time", is_retryable=True)
 STUCK = PublishFailure(504, "TIMEOUT", "The platform did not answer in time")
 DENIED = PublishFailure(403, "PERMISSION_DENIED", "The account lacks the permission to publish")
-UPLOAD_FAILED = PublishFailure(400, "MEDIA_UPLOAD_FAILED", "The media could not be processed", is_retryable=True)
+UPLOAD_FAILED = PublishFailure(
+    400, "MEDIA_UPLOAD_FAILED", "The media could not be processed", is_retryable=True
+)
 _COMMON = {SERVER_ERROR: 1.0, TIMEOUT: 0.6, DENIED: 0.6}
 _UPLOAD, _LIMIT, _OFTEN_LIMITED = {UPLOAD_FAILED: 2.0}, {RATE_LIMITED: 2.0}, {RATE_LIMITED: 4.0}
 _SPAM = {PublishFailure(403, "TOO_MANY_POSTS", "Daily post cap reached"): 3.0}
@@ -58,7 +63,9 @@ _ANY, _MEDIA, _VIDEO = ("text", "image", "video"), ("image", "video"), ("video",
 
 _PLATFORM_LIST = (
     SimulatedPlatform("tiktok", 0.9, 9.0, 0.7, 0.006, _VIDEO, _SPAM | _UPLOAD | _COMMON),
-    SimulatedPlatform("instagram", 1.6, 4.5, 0.6, 0.004, _MEDIA, _INVALID | _UPLOAD | _LIMIT | _COMMON),
+    SimulatedPlatform(
+        "instagram", 1.6, 4.5, 0.6, 0.004, _MEDIA, _INVALID | _UPLOAD | _LIMIT | _COMMON
+    ),
     SimulatedPlatform("facebook", 1.3, 2.2, 0.5, 0.003, _ANY, _INVALID | _LIMIT | _COMMON),
     SimulatedPlatform("youtube", 0.7, 24.0, 0.8, 0.005, _VIDEO, _QUOTA | _UPLOAD | _COMMON),
     SimulatedPlatform("linkedin", 1.0, 1.6, 0.4, 0.002, _ANY, _DUPLICATE | _LIMIT | _COMMON),
@@ -67,9 +74,13 @@ _PLATFORM_LIST = (
     SimulatedPlatform("pinterest", 0.5, 2.6, 0.5, 0.003, _MEDIA, _INVALID | _LIMIT | _COMMON),
     SimulatedPlatform("reddit", 0.4, 1.3, 0.6, 0.009, _ANY, _NOT_ALLOWED | _LIMIT | _COMMON),
     SimulatedPlatform("bluesky", 0.6, 0.7, 0.3, 0.002, _ANY, _INVALID | _LIMIT | _COMMON),
-    SimulatedPlatform("googlebusiness", 0.3, 2.0, 0.4, 0.004, ("text", "image"), _INVALID | _LIMIT | _COMMON),
+    SimulatedPlatform(
+        "googlebusiness", 0.3, 2.0, 0.4, 0.004, ("text", "image"), _INVALID | _LIMIT | _COMMON
+    ),
     SimulatedPlatform("telegram", 0.5, 0.5, 0.4, 0.002, _ANY, _NOT_ALLOWED | _LIMIT | _COMMON),
     SimulatedPlatform("snapchat", 0.3, 7.0, 0.6, 0.006, _MEDIA, _INVALID | _UPLOAD | _COMMON),
     *(SimulatedPlatform(name, 0.0, 1.0, 0.0, 0.0, (), {}) for name in ("phone", "sms")),
 )
-PLATFORMS: Mapping[str, SimulatedPlatform] = {platform.name: platform for platform in _PLATFORM_LIST}
+PLATFORMS: Mapping[str, SimulatedPlatform] = {
+    platform.name: platform for platform in _PLATFORM_LIST
+}

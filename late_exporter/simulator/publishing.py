@@ -11,7 +11,13 @@ import msgspec
 from late_exporter.simulator.accounts import CAPTIONS, SimulatedAccount
 from late_exporter.simulator.activity import deliver_webhook
 from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, LogRow, timestamp
-from late_exporter.simulator.platforms import RATE_LIMITED, STUCK, TOKEN_EXPIRED, UPLOAD_FAILED, PublishFailure
+from late_exporter.simulator.platforms import (
+    RATE_LIMITED,
+    STUCK,
+    TOKEN_EXPIRED,
+    UPLOAD_FAILED,
+    PublishFailure,
+)
 
 if TYPE_CHECKING:
     from late_exporter.simulator.world import SimulatedWorld
@@ -64,7 +70,9 @@ class Post(msgspec.Struct):
         self.statuses[account] = status
         results = set(self.statuses.values())
         is_active = bool(results & {"pending", "processing"})
-        self.reference["status"] = "publishing" if is_active else results.pop() if len(results) == 1 else "partial"
+        self.reference["status"] = (
+            "publishing" if is_active else results.pop() if len(results) == 1 else "partial"
+        )
 
 
 def start_publishing(world: SimulatedWorld, logs_per_day: float) -> None:
@@ -102,7 +110,9 @@ def _publish(world: SimulatedWorld, post: Post, due_at: float | None) -> Process
         if world.is_stopped("schedule", world.accounts[0]):
             post.reference["status"] = "draft"
             return
-        if hold := next(filter(None, (each.kind.hold for each in world.incidents_of(world.accounts[0]))), None):
+        if hold := next(
+            filter(None, (each.kind.hold for each in world.incidents_of(world.accounts[0]))), None
+        ):
             yield world.now + world.hold_random.uniform(*hold)
     for account in post.statuses:
         delay = world.random.uniform(0, 4) if due_at is None else 0.0
@@ -116,30 +126,55 @@ def _publish(world: SimulatedWorld, post: Post, due_at: float | None) -> Process
 def _draw_post(world: SimulatedWorld, due_at: float | None) -> Post | None:
     """Return a new post; None if the drawn customer has no account for the drawn kind."""
     kind = world.random.choices(KINDS, cum_weights=CUMULATIVE_KINDS)[0]
-    profile_id = world.random.choice(list(dict.fromkeys(account.profile_id for account in world.accounts)))
+    profile_id = world.random.choice(
+        list(dict.fromkeys(account.profile_id for account in world.accounts))
+    )
     target_count = world.random.choices(TARGET_COUNTS, cum_weights=CUMULATIVE_COUNTS)[0]
-    accounts = [each for each in world.accounts if each.profile_id == profile_id and kind in each.platform.post_kinds]
-    accounts.sort(key=lambda account: world.random.random() ** (1 / account.platform.weight), reverse=True)
+    accounts = [
+        each
+        for each in world.accounts
+        if each.profile_id == profile_id and kind in each.platform.post_kinds
+    ]
+    accounts.sort(
+        key=lambda account: world.random.random() ** (1 / account.platform.weight), reverse=True
+    )
     if not accounts:
         return None
-    media_count = 0 if kind == "text" else world.random.choice((1, 1, 1, 3)) if kind == "image" else 1
+    media_count = (
+        0 if kind == "text" else world.random.choice((1, 1, 1, 3)) if kind == "image" else 1
+    )
     content, host = world.random.choice(CAPTIONS), "https://storage.getlate.dev"
     media_urls = [f"{host}/{world.random.getrandbits(48):012x}.{kind}" for _ in range(media_count)]
-    created_at, scheduled_for = timestamp(world.now), timestamp(due_at, whole_seconds=True) if due_at else None
+    created_at, scheduled_for = (
+        timestamp(world.now),
+        timestamp(due_at, whole_seconds=True) if due_at else None,
+    )
     post_id, statuses = world.object_id(), dict.fromkeys(accounts[:target_count], "pending")
-    reference = {"_id": post_id, "content": content, "status": "scheduled" if scheduled_for else "publishing"}
-    request = {"contentPreview": content[:200], "mediaUrls": media_urls, "scheduledFor": scheduled_for}
+    reference = {
+        "_id": post_id,
+        "content": content,
+        "status": "scheduled" if scheduled_for else "publishing",
+    }
+    request = {
+        "contentPreview": content[:200],
+        "mediaUrls": media_urls,
+        "scheduledFor": scheduled_for,
+    }
     return Post(post_id, profile_id, kind, created_at, scheduled_for, statuses, reference, request)
 
 
-def _publish_to(world: SimulatedWorld, post: Post, account: SimulatedAccount, start_at: float) -> Process:
+def _publish_to(
+    world: SimulatedWorld, post: Post, account: SimulatedAccount, start_at: float
+) -> Process:
     yield start_at
     post.set_status(account, "processing")
     refusals = (incident.kind.refusal for incident in world.incidents_of(account))
     failure, draw = next(filter(None, refusals), None), world.random.random()
     if failure is None and draw < 2 * RARE_PROBABILITY:
         is_cancelled = draw < RARE_PROBABILITY  # or has been published already
-        _write_log(world, account, "cancelled" if is_cancelled else "publish", post, status="skipped")
+        _write_log(
+            world, account, "cancelled" if is_cancelled else "publish", post, status="skipped"
+        )
         result = "cancelled" if is_cancelled else "published"
     else:
         if failure is None and post.kind == "video":
@@ -160,7 +195,9 @@ def _upload(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> Pub
     return failure
 
 
-def _attempt_repeatedly(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> PublishStep:
+def _attempt_repeatedly(
+    world: SimulatedWorld, post: Post, account: SimulatedAccount
+) -> PublishStep:
     """Attempt to publish until it succeeds or fails for good."""
     number, failure = 1, (yield from _attempt(world, post, account, 1))
     while failure is not None and failure.is_retryable and number < MAX_ATTEMPTS:
@@ -174,11 +211,17 @@ def _attempt_repeatedly(world: SimulatedWorld, post: Post, account: SimulatedAcc
     return failure
 
 
-def _attempt(world: SimulatedWorld, post: Post, account: SimulatedAccount, number: int) -> PublishStep:
+def _attempt(
+    world: SimulatedWorld, post: Post, account: SimulatedAccount, number: int
+) -> PublishStep:
     """Attempt to publish; some attempts are logged only at their end."""
     action, started_at = "publish" if number == 1 else "retry", post.log_time(world.now)
     log: JsonObject = {"attemptNumber": number, "createdAt": started_at}
-    duration, failure, draw = _draw_duration(world, post, account), _draw_failure(world, account), world.random.random()
+    duration, failure, draw = (
+        _draw_duration(world, post, account),
+        _draw_failure(world, account),
+        world.random.random(),
+    )
     is_stuck, is_logged_at_end = draw >= 1 - STUCK_PROBABILITY, draw < LOGGED_AT_END_PROBABILITY
     if not is_logged_at_end:
         log = _write_log(world, account, action, post, status="pending", **log)
@@ -204,11 +247,15 @@ def _draw_failure(world: SimulatedWorld, account: SimulatedAccount) -> PublishFa
             return failure if rate == 1 or world.random.random() < rate else None
     if world.random.random() >= account.platform.failure_rate:
         return None
-    return world.random.choices(tuple(account.platform.failures), tuple(account.platform.failures.values()))[0]
+    return world.random.choices(
+        tuple(account.platform.failures), tuple(account.platform.failures.values())
+    )[0]
 
 
 def _draw_duration(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> float:
-    seconds = account.platform.median_seconds * world.random.lognormvariate(0, account.platform.sigma)
+    seconds = account.platform.median_seconds * world.random.lognormvariate(
+        0, account.platform.sigma
+    )
     for incident in world.incidents_of(account):
         if factors := incident.kind.slowdown.get(post.kind):
             seconds *= world.random.uniform(*factors)
@@ -221,12 +268,21 @@ def _refresh_tokens(world: SimulatedWorld, account: SimulatedAccount) -> Process
         failure = None if world.is_connected(account) else TOKEN_EXPIRED
         if failure is None:
             world.renew_token(account)
-        _write_log(world, account, "token_refresh", **_result_fields(failure, world.random.uniform(0.15, 1.2)))
+        _write_log(
+            world,
+            account,
+            "token_refresh",
+            **_result_fields(failure, world.random.uniform(0.15, 1.2)),
+        )
         yield world.now + world.random.uniform(4 * HOUR, 8 * HOUR)
 
 
 def _write_log(
-    world: SimulatedWorld, account: SimulatedAccount, action: str, post: Post | None = None, **fields: Any
+    world: SimulatedWorld,
+    account: SimulatedAccount,
+    action: str,
+    post: Post | None = None,
+    **fields: Any,
 ) -> LogRow:
     """Write a log, unless its post has been deleted, and return it."""
     row = {
@@ -246,7 +302,11 @@ def _write_log(
 
 def _result_fields(failure: PublishFailure | None, duration: float) -> JsonObject:
     """Return the fields that a log gets at the end of its attempt."""
-    result: JsonObject = {"status": "success", "statusCode": 200, "durationMs": int(duration * 1000)}
+    result: JsonObject = {
+        "status": "success",
+        "statusCode": 200,
+        "durationMs": int(duration * 1000),
+    }
     if failure is not None:
         response = {"errorMessage": failure.message, "errorCode": failure.code}
         result |= {"status": "failed", "statusCode": failure.status_code, "response": response}

@@ -12,7 +12,8 @@ class KeyQuota:
     """Accepted requests of one key in the last 60 seconds, each of which takes one of ``limit`` slots.
 
     Args:
-        next_call: Unix time of the next call of the customer's own software, which uses the same key.
+        next_call: Unix time of the next call of the customer's own software, which uses the same
+            key.
     """
 
     def __init__(self, next_call: float) -> None:
@@ -28,12 +29,18 @@ class KeyQuota:
 
     def headers(self, limit: int, now: float) -> dict[str, str]:
         """Return the headers of every response."""
-        headers = {"Limit": limit, "Remaining": max(0, limit - self._count(now)), "Reset": ceil(self.reset(limit, now))}
+        headers = {
+            "Limit": limit,
+            "Remaining": max(0, limit - self._count(now)),
+            "Reset": ceil(self.reset(limit, now)),
+        }
         return {f"X-RateLimit-{name}": str(value) for name, value in headers.items()}
 
     def reset(self, limit: int, now: float) -> float:
         """Return the Unix time at which the next slot frees."""
-        return self._times[max(0, len(self._times) - limit)] + WINDOW_SECONDS if self._times else now
+        return (
+            self._times[max(0, len(self._times) - limit)] + WINDOW_SECONDS if self._times else now
+        )
 
     def _count(self, now: float) -> int:
         while self._times and self._times[0] + WINDOW_SECONDS <= now:

@@ -14,7 +14,9 @@ from late_exporter.simulator.world import SimulatedWorld
 class RequestRejected(Exception):
     """Request that is answered with an error, by default the name of its status."""
 
-    def __init__(self, status: HTTPStatus, error: str = "", *, code: str = "", **fields: Any) -> None:
+    def __init__(
+        self, status: HTTPStatus, error: str = "", *, code: str = "", **fields: Any
+    ) -> None:
         error = error or status.phrase.capitalize()
         super().__init__(error)
         self.status = status
@@ -61,4 +63,6 @@ class Request:
 
 def _rejection(name: str, problem: str) -> RequestRejected:
     status, details = HTTPStatus.BAD_REQUEST, {name: problem}
-    return RequestRejected(status, "Invalid query", code="VALIDATION_ERROR", param=name, details=details)
+    return RequestRejected(
+        status, "Invalid query", code="VALIDATION_ERROR", param=name, details=details
+    )

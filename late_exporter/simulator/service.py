@@ -32,7 +32,8 @@ class Route(msgspec.Struct, frozen=True):
     Args:
         method: HTTP method.
         path: Regular expression of the path.
-        handler: Return the response document of a request and the groups of its path, or raise RequestRejected.
+        handler: Return the response document of a request and the groups of its path, or raise
+            RequestRejected.
         generation: API generation that has it, or ``both``.
     """
 
@@ -45,7 +46,9 @@ class Route(msgspec.Struct, frozen=True):
 ROUTES = (
     Route("GET", "/v1/logs", log_endpoints.list_zernio_logs, "zernio"),
     Route("GET", "/v1/posts/logs", partial(log_endpoints.list_late_logs, "publishing"), "late"),
-    Route("GET", "/v1/connections/logs", partial(log_endpoints.list_late_logs, "connections"), "late"),
+    Route(
+        "GET", "/v1/connections/logs", partial(log_endpoints.list_late_logs, "connections"), "late"
+    ),
     Route("GET", "/v1/posts/([^/]+)/logs", log_endpoints.list_post_logs, "late"),
     Route("GET", "/v1/posts", status_endpoints.list_posts),
     Route("GET", "/v1/accounts", status_endpoints.list_accounts),
@@ -71,16 +74,18 @@ class SimulatorResponse(msgspec.Struct, frozen=True):
 class SimulatedApi:
     """Endpoints of the API for logs and status, with authentication and rate limit; also an ASGI application.
 
-    The status endpoints need a SimulatedWorld as source. Requests are logged if the source has a list ``api_request``.
+    The status endpoints need a SimulatedWorld as source. Requests are logged if the source has a
+    list ``api_request``.
 
     Args:
         source: Source of the logs.
         clock: Clock that returns the API's Unix time.
         keys: Accepted API keys; None for every well-formed key.
         rate_limit: Allowed requests per key in any 60 seconds; may change.
-        customer_rate: Calls per minute of the customer's own software with each key that a client uses, from the
-            client's first request on.
-        generation: API generation whose log lists exist: ``late``, ``zernio`` or ``both``; may change.
+        customer_rate: Calls per minute of the customer's own software with each key that a client
+            uses, from the client's first request on.
+        generation: API generation whose log lists exist: ``late``, ``zernio`` or ``both``; may
+            change.
         quotas: Quotas by key.
     """
 
@@ -94,14 +99,22 @@ class SimulatedApi:
 
     async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
         """Answer an HTTP request. Date follows the clock of the API."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        response = self.handle(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers)
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        response = self.handle(
+            scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers
+        )
         fields = {**response.headers, "Content-Length": str(len(response.body))}
-        encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]
+        encoded = [
+            (name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()
+        ]
         await send({"type": "http.response.start", "status": response.status, "headers": encoded})
         await send({"type": "http.response.body", "body": response.body})
 
-    def handle(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> SimulatorResponse:
+    def handle(
+        self, method: str, path: str, query: str, headers: Mapping[str, str]
+    ) -> SimulatorResponse:
         """Return the response to a request. The path may begin with ``/api``; only those of the API need a key."""
         now, fields = self.clock(), {name.lower(): value for name, value in headers.items()}
         self.source.advance(now)
@@ -109,7 +122,10 @@ class SimulatedApi:
             return SimulatorResponse(HTTPStatus.OK, {"Content-Type": "text/plain"}, HEALTHY_TEXT)
         path, request_id = path.removeprefix("/api"), f"req_{uuid4().hex}"
         is_admin = path.startswith(admin.ADMIN_PATH)
-        key, request = self._authenticate(fields.get("authorization", "")), Request(self.source, query, now)
+        key, request = (
+            self._authenticate(fields.get("authorization", "")),
+            Request(self.source, query, now),
+        )
         quota = KeyQuota(now) if key is None else self.quotas.setdefault(key, KeyQuota(now))
         self._make_customer_calls(now)
         try:
@@ -121,7 +137,10 @@ class SimulatedApi:
         if key is not None and not is_admin:
             client = {"userAgent": fields.get("user-agent", ""), "requestId": request_id}
             self._log_call(key, f"{method} {path}", status, now, **client)
-        response_headers = {"Content-Type": "application/json", **quota.headers(self.rate_limit, now)}
+        response_headers = {
+            "Content-Type": "application/json",
+            **quota.headers(self.rate_limit, now),
+        }
         response_headers |= {"Date": formatdate(now, usegmt=True), "X-Request-Id": request_id}
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             response_headers["Retry-After"] = str(ceil(quota.reset(self.rate_limit, now) - now))
@@ -138,14 +157,18 @@ class SimulatedApi:
         if key is None:
             raise RequestRejected(HTTPStatus.UNAUTHORIZED)
         if not quota.take_slot(self.rate_limit, now):
-            raise RequestRejected(HTTPStatus.TOO_MANY_REQUESTS, QUOTA_EXCEEDED, code="rate_limit_exceeded")
+            raise RequestRejected(
+                HTTPStatus.TOO_MANY_REQUESTS, QUOTA_EXCEEDED, code="rate_limit_exceeded"
+            )
 
     def _answer(self, request: Request, method: str, path: str) -> JsonObject:
         """Return the document that answers a request, or raise RequestRejected."""
         status = HTTPStatus.NOT_FOUND
         for route in ROUTES:
             match = re.fullmatch(route.path, path)
-            if match and (self.generation == route.generation or "both" in {self.generation, route.generation}):
+            if match and (
+                self.generation == route.generation or "both" in {self.generation, route.generation}
+            ):
                 if route.method == method:
                     return route.handler(request, *match.groups())
                 status = HTTPStatus.METHOD_NOT_ALLOWED
@@ -155,11 +178,20 @@ class SimulatedApi:
         """Make the calls of the customer's software that are due."""
         for key, quota in self.quotas.items():
             while self.customer_rate and quota.next_call <= now:
-                time, quota.next_call = quota.next_call, quota.next_call + WINDOW_SECONDS / self.customer_rate
-                status = HTTPStatus.OK if quota.take_slot(self.rate_limit, time) else HTTPStatus.TOO_MANY_REQUESTS
+                time, quota.next_call = (
+                    quota.next_call,
+                    quota.next_call + WINDOW_SECONDS / self.customer_rate,
+                )
+                status = (
+                    HTTPStatus.OK
+                    if quota.take_slot(self.rate_limit, time)
+                    else HTTPStatus.TOO_MANY_REQUESTS
+                )
                 self._log_call(key, "GET /v1/posts", status, time, **CUSTOMER)
 
-    def _log_call(self, key: str, action: str, status: HTTPStatus, time: float, **fields: str) -> None:
+    def _log_call(
+        self, key: str, action: str, status: HTTPStatus, time: float, **fields: str
+    ) -> None:
         if "api_request" in self.source.lists:
             error = status.phrase if status >= HTTPStatus.BAD_REQUEST else None
             row = new_row("api_request", action, status, error, time)

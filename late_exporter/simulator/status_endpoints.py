@@ -29,16 +29,25 @@ def list_posts(request: Request) -> JsonObject:
 
     def status_of(post: Post) -> str:
         accounts = post.statuses if post.reference["status"] == "scheduled" else ()
-        shown = (each for account in accounts for each in world.shown_fields("scheduled post", account).values())
+        shown = (
+            each
+            for account in accounts
+            for each in world.shown_fields("scheduled post", account).values()
+        )
         return str(next(shown, post.reference["status"]))
 
     def render(post: Post) -> JsonObject:
-        accounts = [{"platform": a.platform.name, "accountId": a.id, "status": s} for a, s in post.statuses.items()]
+        accounts = [
+            {"platform": a.platform.name, "accountId": a.id, "status": s}
+            for a, s in post.statuses.items()
+        ]
         times = {"scheduledFor": post.scheduled_for, "createdAt": post.created_at}
         return {**post.reference, **times, "status": status_of(post), "platforms": accounts}
 
     posts = [post for post in world.posts.values() if wanted in {"", status_of(post)}]
-    page, pagination = _select_page(request, posts, lambda post: f"{post.scheduled_for or post.created_at} {post.id}")
+    page, pagination = _select_page(
+        request, posts, lambda post: f"{post.scheduled_for or post.created_at} {post.id}"
+    )
     return {"posts": list(map(render, page)), "pagination": pagination}
 
 
@@ -46,13 +55,21 @@ def list_accounts(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/accounts``, whose pages have a cursor."""
 
     def render(account: SimulatedAccount) -> JsonObject:
-        ids = {"_id": account.id, "profileId": account.profile_id, "platform": account.platform.name}
+        ids = {
+            "_id": account.id,
+            "profileId": account.profile_id,
+            "platform": account.platform.name,
+        }
         fields = {"username": account.username, "isActive": True, "rateLimitedUntil": None}
         return {**ids, **fields, **request.world.shown_fields("account", account)}
 
     page, pagination = _select_page(request, request.world.listed_accounts, attrgetter("id"))
     pagination = {name: pagination[name] for name in ("limit", "nextCursor")}
-    return {"accounts": list(map(render, page)), "pagination": pagination, "hasAnalyticsAccess": False}
+    return {
+        "accounts": list(map(render, page)),
+        "pagination": pagination,
+        "hasAnalyticsAccess": False,
+    }
 
 
 def check_accounts(request: Request) -> JsonObject:
@@ -60,10 +77,19 @@ def check_accounts(request: Request) -> JsonObject:
 
     def render(account: SimulatedAccount) -> JsonObject:
         expires_at = timestamp(request.world.token_expiries.get(account.id, request.now))
-        fields = {**account.owner, "username": account.username, "tokenExpiresAt": expires_at, **HEALTHY}
+        fields = {
+            **account.owner,
+            "username": account.username,
+            "tokenExpiresAt": expires_at,
+            **HEALTHY,
+        }
         return fields | request.world.shown_fields("health", account)
 
-    return {"accounts": list(map(render, _select_page(request, request.world.listed_accounts, attrgetter("id"))[0]))}
+    return {
+        "accounts": list(
+            map(render, _select_page(request, request.world.listed_accounts, attrgetter("id"))[0])
+        )
+    }
 
 
 def list_webhooks(request: Request) -> JsonObject:
@@ -87,16 +113,28 @@ def show_billing(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/billing``."""
     spend = _in_period(request, USUAL_SPEND_CENTS)
     credit, shown = CREDIT_CENTS - spend, request.world.shown_fields
-    balance = {"accruedThisPeriodCents": spend, "creditsRemainingCents": credit, "spendableCents": credit}
+    balance = {
+        "accruedThisPeriodCents": spend,
+        "creditsRemainingCents": credit,
+        "spendableCents": credit,
+    }
     caps = {"xSpendUsedCents": spend, "xSpendLimitCents": SPEND_LIMIT_CENTS}
     status = {"hasAccess": True, "suspended": False, "suspendedAt": None, "suspensionReason": None}
-    return {"balance": balance | shown("balance"), "caps": caps | shown("caps"), "status": status | shown("status")}
+    return {
+        "balance": balance | shown("balance"),
+        "caps": caps | shown("caps"),
+        "status": status | shown("status"),
+    }
 
 
 def show_usage(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/usage``."""
     usual = {"uploads": _in_period(request, USUAL_UPLOADS), "profiles": 5}
-    return {"hasAccess": True, "limits": PLAN_LIMITS, "usage": {**usual, **request.world.shown_fields("usage")}}
+    return {
+        "hasAccess": True,
+        "limits": PLAN_LIMITS,
+        "usage": {**usual, **request.world.shown_fields("usage")},
+    }
 
 
 def _in_period(request: Request, usual: int) -> int:
@@ -104,11 +142,16 @@ def _in_period(request: Request, usual: int) -> int:
     return int(usual * (request.now % BILLING_PERIOD) / BILLING_PERIOD)
 
 
-def _select_page(request: Request, rows: Iterable[RowT], key: Callable[[RowT], str]) -> tuple[list[RowT], JsonObject]:
+def _select_page(
+    request: Request, rows: Iterable[RowT], key: Callable[[RowT], str]
+) -> tuple[list[RowT], JsonObject]:
     """Return a page of the rows of a profile, or of all, and its pagination; a cursor is the key before a page."""
     profile_id, cursor = request.text("profileId"), request.text("cursor")
     rows = sorted((row for row in rows if profile_id in {"", row.profile_id}), key=key)
     limit, total = request.integer("limit", 100, 1, MAX_PAGE_SIZE), len(rows)
     page = rows[bisect_right(rows, cursor, key=key) :][:limit]
     pagination = {"page": 1, "limit": limit, "total": total, "pages": -(-total // limit)}
-    return page, {**pagination, "nextCursor": key(page[-1]) if page and page[-1] is not rows[-1] else None}
+    return page, {
+        **pagination,
+        "nextCursor": key(page[-1]) if page and page[-1] is not rows[-1] else None,
+    }

@@ -12,14 +12,25 @@ from late_exporter.errors import ConfigError
 from late_exporter.simulator.accounts import ACCOUNTS, SimulatedAccount
 from late_exporter.simulator.activity import OUTCOMES, start_activity
 from late_exporter.simulator.incidents import ANY, INCIDENTS, Incident
-from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, LogList, StaticLogs, timestamp
+from late_exporter.simulator.log_list import (
+    DAY,
+    HOUR,
+    MINUTE,
+    JsonObject,
+    LogList,
+    StaticLogs,
+    timestamp,
+)
 from late_exporter.simulator.publishing import Post, Process, start_publishing
 
 CONNECT_INTERVAL, TOKEN_LIFETIME = HOUR, 60 * DAY
 CONNECT_FAILURE_RATE, INVITATION_RATE, WHOLE_SECOND_RATE = 0.4, 0.2, 0.3
 CONNECT_ERRORS = (
     {"code": "oauth_denied", "message": "OAuth error: access_denied"},
-    {"code": "token_exchange_failed", "message": "The authorization code could not be exchanged: invalid_grant"},
+    {
+        "code": "token_exchange_failed",
+        "message": "The authorization code could not be exchanged: invalid_grant",
+    },
     {"code": "account_limit_reached", "message": "The plan's limit of accounts is reached"},
 )
 
@@ -27,9 +38,9 @@ CONNECT_ERRORS = (
 class SimulatedWorld(StaticLogs):
     """Simulated customers of Zernio, with their posts and accounts, and the logs of these.
 
-    The logs at a time depend on the seed and the started incidents, not on the number of calls of ``advance``: random
-    numbers are drawn only by processes, in the order of time. A history of more than two days has an outage two days
-    and a revoked token one day before its end.
+    The logs at a time depend on the seed and the started incidents, not on the number of calls of
+    ``advance``: random numbers are drawn only by processes, in the order of time. A history of more
+    than two days has an outage two days and a revoked token one day before its end.
 
     Args:
         seed: Seed of the random generators.
@@ -61,7 +72,9 @@ class SimulatedWorld(StaticLogs):
         self.hold_random = Random(f"hold {seed}")  # noqa: S311 - as above
         self.accounts = tuple(accounts)
         self.posts: dict[str, Post] = {}
-        self.token_expiries = dict.fromkeys((account.id for account in self.accounts), self.now + TOKEN_LIFETIME)
+        self.token_expiries = dict.fromkeys(
+            (account.id for account in self.accounts), self.now + TOKEN_LIFETIME
+        )
         self.incidents: tuple[Incident, ...] = ()
         self.webhook_fired_at: float | None = None
         self._machine_id = self.random.getrandbits(40)
@@ -108,7 +121,9 @@ class SimulatedWorld(StaticLogs):
     @property
     def listed_accounts(self) -> Iterable[SimulatedAccount]:
         """Accounts that the API lists, with those of incidents."""
-        return dict.fromkeys((*self.accounts, *(each for incident in self.incidents for each in incident.accounts)))
+        return dict.fromkeys(
+            (*self.accounts, *(each for incident in self.incidents for each in incident.accounts))
+        )
 
     def renew_token(self, account: SimulatedAccount) -> None:
         self.token_expiries[account.id] = self.now + TOKEN_LIFETIME
@@ -119,7 +134,10 @@ class SimulatedWorld(StaticLogs):
 
     def is_stopped(self, activity: str, *accounts: SimulatedAccount) -> bool:
         """Return whether an incident stops an activity of one of some accounts."""
-        return any(activity in each.kind.stops and not {*accounts}.isdisjoint(each.accounts) for each in self.incidents)
+        return any(
+            activity in each.kind.stops and not {*accounts}.isdisjoint(each.accounts)
+            for each in self.incidents
+        )
 
     def is_connected(self, account: SimulatedAccount) -> bool:
         return not self.is_stopped("connection", account)
@@ -133,7 +151,12 @@ class SimulatedWorld(StaticLogs):
         return fields
 
     def start_incident(
-        self, name: str, *, platform: str | None = None, duration: float = 30 * MINUTE, start_time: float = 0.0
+        self,
+        name: str,
+        *,
+        platform: str | None = None,
+        duration: float = 30 * MINUTE,
+        start_time: float = 0.0,
     ) -> None:
         """Start an incident now or at a Unix time, on its default platform or on another one.
 
@@ -146,7 +169,9 @@ class SimulatedWorld(StaticLogs):
         if platform is not None and kind.scope == "workspace":
             raise ConfigError(f"incident {name!r} affects the whole workspace, not a platform")
         platform = platform or kind.platform
-        accounts = kind.accounts or tuple(each for each in self.accounts if platform in {ANY, each.platform.name})
+        accounts = kind.accounts or tuple(
+            each for each in self.accounts if platform in {ANY, each.platform.name}
+        )
         if kind.scope == "account":
             accounts = tuple(filter(self.is_connected, accounts))[:1]
         if not accounts:
@@ -172,7 +197,9 @@ class SimulatedWorld(StaticLogs):
         if incident in self.incidents:
             self.incidents = tuple(other for other in self.incidents if other is not incident)
             if "connection" in incident.kind.stops:
-                self._log_connection(incident.accounts[0], "reconnect_failed")  # as the first try may
+                self._log_connection(
+                    incident.accounts[0], "reconnect_failed"
+                )  # as the first try may
                 self._log_connection(incident.accounts[0], "reconnect_success")
 
     def _connect_account(self) -> None:
@@ -183,7 +210,11 @@ class SimulatedWorld(StaticLogs):
     def _revoke_token(self, account: SimulatedAccount) -> None:
         if self.is_connected(account):
             until = self.now + self.random.uniform(HOUR / 2, 2 * HOUR)
-            self.start(self._run_incident(Incident(INCIDENTS["revoked-token"], self.now, until, (account,))))
+            self.start(
+                self._run_incident(
+                    Incident(INCIDENTS["revoked-token"], self.now, until, (account,))
+                )
+            )
 
     def _log_connection(self, account: SimulatedAccount, event: str) -> None:
         result: JsonObject = {}
@@ -200,7 +231,9 @@ class SimulatedWorld(StaticLogs):
             "eventType": event,
             "connectionMethod": "invitation" if is_invitation else account.method,
             "durationMs": int(self.random.lognormvariate(7.5, 0.6)),
-            "createdAt": timestamp(self.now, whole_seconds=self.random.random() < WHOLE_SECOND_RATE),
+            "createdAt": timestamp(
+                self.now, whole_seconds=self.random.random() < WHOLE_SECOND_RATE
+            ),
             **result,
         }
         self.connections.insert(row)

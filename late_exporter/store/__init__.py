@@ -1,7 +1,7 @@
 """Durable state: keys and statuses of counted logs, series values, pending logs and coverage.
 
-The URL of a state is ``sqlite:///relative/path``, ``sqlite:////absolute/path``, ``sqlite://`` for memory, or
-``postgresql://user@host/database``. Any other scheme raises ConfigError.
+The URL of a state is ``sqlite:///relative/path``, ``sqlite:////absolute/path``, ``sqlite://`` for
+memory, or ``postgresql://user@host/database``. Any other scheme raises ConfigError.
 """
 
 from __future__ import annotations
@@ -58,12 +58,16 @@ def import_postgres(module: str = "postgres") -> Any:
     except ImportError as exc:
         if (exc.name or "").partition(".")[0] not in ("psycopg", "psycopg_binary"):
             raise
-        raise ConfigError("--state.url: PostgreSQL needs the package psycopg; install late-exporter[postgres]") from exc
+        raise ConfigError(
+            "--state.url: PostgreSQL needs the package psycopg; install late-exporter[postgres]"
+        ) from exc
 
 
 def parse_url(url: str) -> Path | None:
     """Return the path of a state; None for memory."""
     scheme, _, path = url.partition("://")
     if scheme != "sqlite":
-        raise ConfigError(f"--state.url {url!r}: not a state URL; write it like sqlite:///data/late-exporter.db")
+        raise ConfigError(
+            f"--state.url {url!r}: not a state URL; write it like sqlite:///data/late-exporter.db"
+        )
     return Path(path.removeprefix("/")) if path else None

@@ -28,7 +28,8 @@ class ClusterView(NamedTuple):
     """Who owns what, and which workspaces this process should take and give away next.
 
     Args:
-        owners: Workspaces of each replica by the name of its session; its own name is that of the database's session.
+        owners: Workspaces of each replica by the name of its session; its own name is that of the
+            database's session.
         unowned: Configured workspaces without an owner.
     """
 
@@ -40,7 +41,11 @@ class ClusterView(NamedTuple):
     def health(self, own_session: str) -> ClusterHealth:
         """Return what the status page shows; the name of a replica is the last word of that of its session."""
         members = [
-            MemberHealth(name=name.rpartition(" ")[2], is_self=name == own_session, workspaces=tuple(sorted(owned)))
+            MemberHealth(
+                name=name.rpartition(" ")[2],
+                is_self=name == own_session,
+                workspaces=tuple(sorted(owned)),
+            )
             for name, owned in sorted(self.owners.items())
         ]
         return ClusterHealth(members=tuple(members), unowned_workspaces=tuple(self.unowned))

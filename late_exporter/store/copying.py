@@ -54,7 +54,8 @@ def copy_state(
 
     Raises:
         StoreInUse: An exporter has one of the states open.
-        StoreError: A workspace is missing in the source or exists in the target; nothing was copied.
+        StoreError: A workspace is missing in the source or exists in the target; nothing was
+            copied.
     """
     source, target = database_at(source_url, password_file), database_at(target_url, password_file)
     for database in (source, target):
@@ -88,23 +89,45 @@ def _names_to_copy(source: Queries, state: str, workspace: str | None) -> Sequen
     if workspace is None:
         return names
     if workspace not in names:
-        raise StoreError(f"{state}: there is no workspace {workspace}; there are {', '.join(names) or 'none'}")
+        raise StoreError(
+            f"{state}: there is no workspace {workspace}; there are {', '.join(names) or 'none'}"
+        )
     return [workspace]
 
 
 def _copy_workspace(source: Queries, target: Transaction, name: str, new_name: str) -> int:
-    row = target.execute("INSERT INTO late_workspace (name) VALUES (?) RETURNING id", (new_name,)).fetchone()
+    row = target.execute(
+        "INSERT INTO late_workspace (name) VALUES (?) RETURNING id", (new_name,)
+    ).fetchone()
     workspace_id, count = row[0], 1
     insert = _insert("late_series", ("workspace", "id", "family", "labels", "value", "created"))
-    count += _write(target, insert, (_series(workspace_id, new_name, each) for each in source.execute(SERIES, (name,))))
-    columns = ("workspace", "name", "revision", "coverage", "progress", "failures", "logs", "observations", "pruned")
+    count += _write(
+        target,
+        insert,
+        (_series(workspace_id, new_name, each) for each in source.execute(SERIES, (name,))),
+    )
+    columns = (
+        "workspace",
+        "name",
+        "revision",
+        "coverage",
+        "progress",
+        "failures",
+        "logs",
+        "observations",
+        "pruned",
+    )
     for feed_id, *values in source.execute(FEEDS, (name,)).fetchall():
-        row = target.execute(f"{_insert('late_feed', columns)} RETURNING id", (workspace_id, *values)).fetchone()
+        row = target.execute(
+            f"{_insert('late_feed', columns)} RETURNING id", (workspace_id, *values)
+        ).fetchone()
         new_id, count = row[0], count + 1
         for table, names in FEED_TABLES.items():
             query = f"SELECT {', '.join(names)} FROM {table} WHERE feed = ? ORDER BY key"  # noqa: S608 - constants
             found = source.execute(query, (feed_id,))
-            count += _write(target, _insert(table, ("feed", *names)), ((new_id, *each) for each in found))
+            count += _write(
+                target, _insert(table, ("feed", *names)), ((new_id, *each) for each in found)
+            )
     return count
 
 
@@ -125,4 +148,10 @@ def _series(workspace_id: int, workspace: str, row: Sequence[Any]) -> Sequence[A
     """Return a row of a series, which is about a workspace of another name."""
     family, encoded, *values = row
     labels = (workspace, *msgspec.json.decode(encoded, type=Labels)[1:])
-    return workspace_id, series_id((family, labels)), family, msgspec.json.encode(labels).decode(), *values
+    return (
+        workspace_id,
+        series_id((family, labels)),
+        family,
+        msgspec.json.encode(labels).decode(),
+        *values,
+    )

@@ -1,6 +1,7 @@
 """What both databases have in common: transactions, in which the same statements run.
 
-A statement has ``?`` for each parameter. Only types and the end of a table definition differ between the databases.
+A statement has ``?`` for each parameter. Only types and the end of a table definition differ
+between the databases.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ class Database(Protocol):
     def close(self) -> None: ...
 
 
-def select_in(queries: Queries, statement: str, values: Sequence[Any], *parameters: Any) -> Iterator[Any]:
+def select_in(
+    queries: Queries, statement: str, values: Sequence[Any], *parameters: Any
+) -> Iterator[Any]:
     """Run a query that contains ``IN {values}`` for all values; return the rows, which are not read yet."""
     text = statement.replace("{values}", f"({', '.join('?' * VALUES_PER_STATEMENT)})")
     cursors = []

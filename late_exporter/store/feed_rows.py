@@ -12,7 +12,14 @@ from late_exporter.health import Failure
 from late_exporter.model import PENDING
 from late_exporter.store import series_rows
 from late_exporter.store.database import VALUES_PER_STATEMENT, Queries, Transaction, select_in
-from late_exporter.store.records import Coverage, FeedAccounting, FeedState, Observation, PendingLog, with_status
+from late_exporter.store.records import (
+    Coverage,
+    FeedAccounting,
+    FeedState,
+    Observation,
+    PendingLog,
+    with_status,
+)
 
 STATUSES = "SELECT key, status FROM late_log WHERE feed = ? AND key IN {values}"
 ANY_BETWEEN = "SELECT 1 FROM late_log WHERE feed = ? AND key BETWEEN ? AND ? LIMIT 1"
@@ -37,7 +44,9 @@ def decode_state(row: Sequence[Any], pending: Mapping[str, PendingLog]) -> FeedS
     )
 
 
-def select_statuses(queries: Queries, feed_id: int, keys: Sequence[str]) -> Iterable[tuple[str, str]]:
+def select_statuses(
+    queries: Queries, feed_id: int, keys: Sequence[str]
+) -> Iterable[tuple[str, str]]:
     """Return keys and counted statuses of logs; those that are not stored are missing."""
     # None is stored of most batches of a catch-up.
     if len(keys) > VALUES_PER_STATEMENT and not _has_any(queries, feed_id, min(keys), max(keys)):
@@ -63,7 +72,8 @@ def pending_logs(queries: Queries, feed_id: int) -> dict[str, PendingLog]:
 
 def add_logs(transaction: Transaction, feed_id: int, new: Sequence[Observation], now: int) -> None:
     """Add observations; one without a time, which is rejected, has that of its commit, so that it expires."""
-    # In the order of the table: a list is read from new to old, which would split every page of the index.
+    # In the order of the table: a list is read from new to old, which would split every page of the
+    # index.
     entries = sorted((observation.entry for observation in new), key=attrgetter("key"))
     rows = [(feed_id, e.key, e.status, now if e.created is None else e.created) for e in entries]
     transaction.executemany(ADD_LOG, rows)
@@ -92,7 +102,9 @@ def update_pending(
     pending = [o.entry for o in new if statuses[o.entry.key] == {PENDING}]
     rows = [(feed_id, e.key, e.created or 0, e.platform, e.action, e.post_id) for e in pending]
     transaction.executemany(ADD_PENDING, rows)
-    if not has_pending and not rows:  # Usually none is pending, and all logs of a catch-up are final.
+    if (
+        not has_pending and not rows
+    ):  # Usually none is pending, and all logs of a catch-up are final.
         return False
     final = [o.entry.key for o in new if o.entry.status != PENDING]
     ended = [(feed_id, key) for key in (*final, *ended_keys)]

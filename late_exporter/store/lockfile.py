@@ -12,9 +12,7 @@ from late_exporter.errors import StoreError, StoreInUse
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 """Readable by the owner only, because the state contains account names."""
 
-NOT_A_STATE = (
-    "is not a state of late-exporter, or is damaged; it was not changed: restore a backup, or name another file"
-)
+NOT_A_STATE = "is not a state of late-exporter, or is damaged; it was not changed: restore a backup, or name another file"
 
 
 class StateLock:
@@ -24,20 +22,25 @@ class StateLock:
 
     Raises:
         StoreInUse: Another process has the state open.
-        StoreError: A file cannot be read or written, or the path is neither free nor that of a database.
+        StoreError: A file cannot be read or written, or the path is neither free nor that of a
+            database.
     """
 
     def __init__(self, path: Path) -> None:
         try:
             path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             # A symbolic link in a folder that others can write would have any file created.
-            self._fd = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+            self._fd = os.open(
+                _lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE
+            )
         except OSError as exc:
             if exc.errno == errno.ELOOP:
                 raise StoreError(
                     f"{path}: the state cannot be locked: {exc.filename} is a symbolic link; remove it"
                 ) from exc
-            raise StoreError(f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}") from exc
+            raise StoreError(
+                f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}"
+            ) from exc
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             require_database(path)
@@ -61,7 +64,9 @@ class StateLock:
         except FileNotFoundError:
             return False
         except OSError as exc:
-            raise StoreError(f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}") from exc
+            raise StoreError(
+                f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}"
+            ) from exc
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -85,7 +90,9 @@ def file_identity(path: Path) -> tuple[int, int]:
     try:
         stat = os.stat(path)  # noqa: PTH116 - each commit asks for it
     except OSError as exc:
-        raise StoreError(f"{path}: the state file was removed: {exc.strerror}; restart to create a new one") from exc
+        raise StoreError(
+            f"{path}: the state file was removed: {exc.strerror}; restart to create a new one"
+        ) from exc
     return stat.st_dev, stat.st_ino
 
 
@@ -108,8 +115,12 @@ def require_database(path: Path, *, writable: bool = True) -> None:
     header = b""
     try:
         if path.exists():
-            if not path.is_file():  # Creating a state would replace a device; opening a pipe would wait.
-                raise StoreError(f"{path} is not a regular file; name a file, or use sqlite:// for a state in memory")
+            if (
+                not path.is_file()
+            ):  # Creating a state would replace a device; opening a pipe would wait.
+                raise StoreError(
+                    f"{path} is not a regular file; name a file, or use sqlite:// for a state in memory"
+                )
             if writable and not os.access(path, os.W_OK):
                 raise StoreError(f"{path}: the state cannot be written: it is read-only")
             with path.open("rb") as file:

@@ -21,10 +21,12 @@ def create_tables(transaction: Transaction, types: Mapping[str, str]) -> None:
     transaction.execute("INSERT INTO late_state VALUES (0, ?)", (secrets.randbits(31),))
 
 
-# Keys begin with a time in both generations of the API, so that new logs are appended to the index. An index on the
-# time itself would double the size of a state. PostgreSQL's text has no byte order by default, and SQLite's has.
+# Keys begin with a time in both generations of the API, so that new logs are appended to the index.
+# An index on the time itself would double the size of a state. PostgreSQL's text has no byte order
+# by default, and SQLite's has.
 TABLES_OF_VERSION_1 = (
-    # lock_class is the first half of the advisory locks of a state: a database may contain several, in schemas.
+    # lock_class is the first half of the advisory locks of a state: a database may contain several,
+    # in schemas.
     "CREATE TABLE late_state (version INTEGER NOT NULL, lock_class INTEGER NOT NULL)",
     "CREATE TABLE late_workspace (id {id}, name {text} NOT NULL UNIQUE)",
     """CREATE TABLE late_feed (
@@ -52,7 +54,8 @@ TABLES = ("late_workspace", "late_feed", "late_log", "late_pending", "late_serie
 STEPS: Sequence[Step] = (create_tables,)
 """The first makes version 1 of an empty database, the second version 2 of it, and so on.
 
-A step that was released is never changed: append another one. A state is also created by all of them.
+A step that was released is never changed: append another one. A state is also created by all of
+them.
 """
 
 
@@ -93,9 +96,12 @@ def open_state(database: Database, *, is_shared: bool = False) -> None:
             _upgrade(database, transaction)
     database.lock_state(is_shared=is_shared)
     with database.transaction() as transaction:
-        version = version_of(database, transaction)  # Another process may have upgraded it before it was locked.
+        version = version_of(
+            database, transaction
+        )  # Another process may have upgraded it before it was locked.
     if version < len(STEPS):
-        # Another transaction: two that read late_state, and then want to exclude all who read it, would deadlock.
+        # Another transaction: two that read late_state, and then want to exclude all who read it,
+        # would deadlock.
         with database.transaction(seconds=math.inf) as transaction:
             database.end_other_sessions(transaction)
             _upgrade(database, transaction)
@@ -109,7 +115,9 @@ def rehearse(database: Database) -> None:
             _upgrade(database, transaction)
             for table in TABLES:
                 transaction.execute(f"DELETE FROM {table} WHERE 1 = 0")  # noqa: S608 - a constant
-            transaction.execute("SELECT version FROM late_state").fetchone()  # PostgreSQL reports errors when read.
+            transaction.execute(
+                "SELECT version FROM late_state"
+            ).fetchone()  # PostgreSQL reports errors when read.
             raise _Rollback
     finally:
         database.close()

@@ -33,8 +33,10 @@ class WorkspaceOwner:
 
     Args:
         ownership: What the session of this process owns; nothing at first.
-        poll_only: Polls and shows some workspaces, and no others; raises StoreError if their state cannot be read.
-        groups: Returns the group of each configured workspace; workspaces of one group have one owner.
+        poll_only: Polls and shows some workspaces, and no others; raises StoreError if their state
+            cannot be read.
+        groups: Returns the group of each configured workspace; workspaces of one group have one
+            owner.
         offload: Runs a call in the thread of the store, to which the session belongs.
         lease: Seconds of silence after which the sessions of other replicas are ended.
     """
@@ -101,7 +103,9 @@ class WorkspaceOwner:
         owned = await offload(ownership.take, self._view.take)
         claimed, unowned = owned - self._shown_since.keys(), {*self._view.unowned} - owned
         if claimed:
-            self._view = self._view._replace(unowned=sorted(unowned | claimed))  # until they are loaded
+            self._view = self._view._replace(
+                unowned=sorted(unowned | claimed)
+            )  # until they are loaded
             await self._poll({*self._shown_since, *claimed})
             self._shown_since |= dict.fromkeys(claimed, time.monotonic())
             self._count("claimed", claimed)
@@ -113,11 +117,16 @@ class WorkspaceOwner:
     async def shown_workspaces(self) -> AbstractSet[str]:
         """Return the workspaces that a scrape which arrives now may show: those owned before, and still owned since.
 
-        The session is asked after the scrape has arrived; scrapes that arrive meanwhile share the next question.
+        The session is asked after the scrape has arrived; scrapes that arrive meanwhile share the
+        next question.
         """
         arrived_at = time.monotonic()
         owned = await self._confirmation.owned()
-        return {name for name, since in self._shown_since.items() if name in owned and since < arrived_at}
+        return {
+            name
+            for name, since in self._shown_since.items()
+            if name in owned and since < arrived_at
+        }
 
     def unready_reason(self) -> str:
         """Return why this process is not ready; empty if it is."""
@@ -130,7 +139,9 @@ class WorkspaceOwner:
     async def _stop(self, kind: str, names: AbstractSet[str]) -> None:
         """Stop polling and showing workspaces that others may own from now on. It loads none, so it cannot fail."""
         if names:
-            self._shown_since = {name: since for name, since in self._shown_since.items() if name not in names}
+            self._shown_since = {
+                name: since for name, since in self._shown_since.items() if name not in names
+            }
             await self._poll({*self._shown_since})
             self._count(kind, names)
 
@@ -142,7 +153,10 @@ class WorkspaceOwner:
         write(f"workspaces {kind}", count=len(names), workspaces=sorted(names)[:MAX_LOGGED_NAMES])
 
     def _report(self) -> None:
-        registry, owned_count = self._registry, len(self._shown_since) if self._ownership.has_session else 0
+        registry, owned_count = (
+            self._registry,
+            len(self._shown_since) if self._ownership.has_session else 0,
+        )
         registry.set_gauge("late_exporter_cluster_members", (), len(self._view.owners))
         registry.set_gauge("late_exporter_cluster_owned_workspaces", (), owned_count)
         registry.set_gauge("late_exporter_cluster_unowned_workspaces", (), len(self._view.unowned))

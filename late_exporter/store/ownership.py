@@ -2,17 +2,23 @@
 
 The rules that make it safe:
 
-1. A process has one session, see ``PostgresDatabase``. It owns a workspace while that session has an advisory lock of
+1. A process has one session, see ``PostgresDatabase``. It owns a workspace while that session has
+an advisory lock of
    the id of the workspace's row.
-2. After the lock, in a further statement, it writes the rows of the workspace and reads its state from them; nothing of
-   that is shown before the write is acknowledged. (The snapshot of a statement is older than a lock that it takes.)
-3. All commits of a workspace run in the session: one that has ended writes nothing. Only what is acknowledged is shown.
-4. If anything fails, the session is closed, and nothing is sent again on another one. That ends what is left of the
-   previous ones, locks, and compares revisions: a workspace that another session has changed, or of which a commit is
-   durable without an answer, is loaded again.
-5. Each scrape asks the session once, after it has arrived, and shows what the session has locked before.
+2. After the lock, in a further statement, it writes the rows of the workspace and reads its state
+from them; nothing of
+   that is shown before the write is acknowledged. (The snapshot of a statement is older than a lock
+   that it takes.)
+3. All commits of a workspace run in the session: one that has ended writes nothing. Only what is
+acknowledged is shown. 4. If anything fails, the session is closed, and nothing is sent again on
+another one. That ends what is left of the
+   previous ones, locks, and compares revisions: a workspace that another session has changed, or of
+   which a commit is durable without an answer, is loaded again.
+5. Each scrape asks the session once, after it has arrived, and shows what the session has locked
+before.
 
-Everything else only decides how soon a workspace is owned again. docs/development/decisions.md has the reasons.
+Everything else only decides how soon a workspace is owned again. docs/development/decisions.md has
+the reasons.
 """
 
 from __future__ import annotations
@@ -44,10 +50,13 @@ UNLOCK = (
     " WHERE name IN {values}"
 )
 NAMES = "SELECT id, name FROM late_workspace"
-REVISIONS = "UPDATE late_feed SET revision = revision + 1 WHERE id IN {values} RETURNING id, revision"
+REVISIONS = (
+    "UPDATE late_feed SET revision = revision + 1 WHERE id IN {values} RETURNING id, revision"
+)
 
-# A process that is paused or cut off keeps its locks. All states of a session have to be covered; no timeout of the
-# server does: it may be idle, in a transaction, amid a message, or unable to send a reply.
+# A process that is paused or cut off keeps its locks. All states of a session have to be covered;
+# no timeout of the server does: it may be idle, in a transaction, amid a message, or unable to send
+# a reply.
 END_SILENT_SESSIONS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"  # noqa: S608 - constants
     f" WHERE pid IN (SELECT pid FROM ({LOCKED}) AS l) AND pid <> pg_backend_pid()"
@@ -99,7 +108,9 @@ class Ownership:
             self._database.connect()
             self._database.lock_state(is_shared=self.is_shared)
             with self._database.transaction() as session:
-                require_current(self._database, session)  # A newer version may have upgraded it, and ended the session.
+                require_current(
+                    self._database, session
+                )  # A newer version may have upgraded it, and ended the session.
             unchanged = self._unchanged(self._lock(former))
             self._unlock(former - unchanged)
         except BaseException:  # The next attempt begins with another session.
@@ -112,12 +123,15 @@ class Ownership:
         """End silent sessions; return who owns what, and the next moves.
 
         Args:
-            groups: Group of each configured workspace; workspaces of one group have one owner, as they share a key.
+            groups: Group of each configured workspace; workspaces of one group have one owner, as
+                they share a key.
         """
         with self._database.transaction() as session:
             session.execute(END_SILENT_SESSIONS, (self._lease,))
             names = dict(session.execute(NAMES).fetchall())
-            if new := groups.keys() - names.values():  # An attempt to add one uses up an id, and is a write.
+            if (
+                new := groups.keys() - names.values()
+            ):  # An attempt to add one uses up an id, and is a write.
                 session.executemany(ADD_WORKSPACE, [(name,) for name in sorted(new)])
                 names = dict(session.execute(NAMES).fetchall())
             locks = session.execute(LOCKS).fetchall()
@@ -130,7 +144,9 @@ class Ownership:
                 owned.add(names[number])
         if self._workspaces != mine:
             self._database.close()
-            raise StoreError(f"{self._database.name}: the session has other locks than it should have")
+            raise StoreError(
+                f"{self._database.name}: the session has other locks than it should have"
+            )
         free = groups.keys() - set[str]().union(*owners.values())
         take, give = self._plan(groups, free, len(owners))
         return ClusterView(owners, sorted(free), take, give | (self._workspaces - groups.keys()))
@@ -167,7 +183,9 @@ class Ownership:
 
     def _lock(self, names: Collection[str]) -> frozenset[str]:
         with self._database.reading() as session:
-            return frozenset(name for name, is_locked in select_in(session, TRY_LOCK, sorted(names)) if is_locked)
+            return frozenset(
+                name for name, is_locked in select_in(session, TRY_LOCK, sorted(names)) if is_locked
+            )
 
     def _unlock(self, names: Collection[str]) -> None:
         for name in names:
@@ -177,7 +195,11 @@ class Ownership:
 
     def _unchanged(self, names: AbstractSet[str]) -> frozenset[str]:
         """Return the workspaces whose feeds have the revisions that this process has left."""
-        feeds = {feed.id: (name, feed) for name in names for feed in self._store.feeds.get(name, {}).values()}
+        feeds = {
+            feed.id: (name, feed)
+            for name in names
+            for feed in self._store.feeds.get(name, {}).values()
+        }
         with self._database.transaction() as session:
             revisions = dict(select_in(session, REVISIONS, [*feeds]))
         changed = set[str]()

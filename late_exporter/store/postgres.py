@@ -39,9 +39,9 @@ MAX_CLEANUP_STEPS = 10
 SESSION = "late-exporter"
 """Beginning of the name of a session that uses a state; that of a command is another one."""
 
-# The server has to notice that this machine is gone, because it keeps the locks of the session until then. A commit
-# that is not durable must not be shown. No statement_timeout: it ends the wait for a synchronous standby, and the
-# commit counts as done.
+# The server has to notice that this machine is gone, because it keeps the locks of the session
+# until then. A commit that is not durable must not be shown. No statement_timeout: it ends the wait
+# for a synchronous standby, and the commit counts as done.
 SETTINGS = (
     "SELECT set_config('lock_timeout', '3s', false), set_config('idle_in_transaction_session_timeout', '60s', false),"
     " set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),"
@@ -51,7 +51,8 @@ SETTINGS = (
     " current_setting('transaction_read_only')"
 )
 
-# A pooler in transaction mode lends the session of another client, or one of this client to another.
+# A pooler in transaction mode lends the session of another client, or one of this client to
+# another.
 WHOSE_SESSION = "SELECT current_setting('late_exporter.session', true)"
 
 # So that the outcome of the last commit is certain, and its locks are free.
@@ -62,13 +63,12 @@ END_FORMER_SESSIONS = (
 LOCK_ALONE = "SELECT pg_advisory_lock(lock_class, 0) FROM late_state"
 LOCK_SHARED = "SELECT pg_advisory_lock_shared(lock_class, 0) FROM late_state"
 
-# A session reads late_state before it locks a workspace, so that none does until the transaction has ended.
+# A session reads late_state before it locks a workspace, so that none does until the transaction
+# has ended.
 LOCK_TABLE = "LOCK TABLE late_state IN ACCESS EXCLUSIVE MODE"
 
 # It reads a table, because a session notices what others have created only when it locks one.
-HAS_STATE = (
-    "SELECT current_setting('server_encoding'), EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('late_state'))"
-)
+HAS_STATE = "SELECT current_setting('server_encoding'), EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('late_state'))"
 
 LOCKED = (
     "SELECT pid, objid::bigint AS number FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted"
@@ -97,7 +97,9 @@ class DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
     deadline = float("inf")
 
     def wait(self, gen: PQGen[T], *args: Any, **keywords: Any) -> T:
-        deadline = min(self.deadline, time.monotonic() + LONG_SECONDS)  # A snapshot may be read for any time.
+        deadline = min(
+            self.deadline, time.monotonic() + LONG_SECONDS
+        )  # A snapshot may be read for any time.
         return super().wait(until_deadline(gen, deadline), *args, **keywords)
 
 
@@ -114,7 +116,8 @@ def until_deadline(gen: PQGen[T], deadline: float) -> Generator[Any, Any, T]:
         result: T = stop.value
         return result
     error = psycopg.OperationalError(NO_ANSWER)
-    # The clean-up may wait as well, and a generator that is left there prints a traceback when it is freed.
+    # The clean-up may wait as well, and a generator that is left there prints a traceback when it
+    # is freed.
     with suppress(StopIteration):
         for _ in range(MAX_CLEANUP_STEPS):
             gen.throw(error)
@@ -126,7 +129,9 @@ class _Statements(NamedTuple):
 
     connection: DeadlineConnection
 
-    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> psycopg.Cursor[tuple[Any, ...]]:
+    def execute(
+        self, statement: str, parameters: Sequence[Any] = ()
+    ) -> psycopg.Cursor[tuple[Any, ...]]:
         return self.connection.execute(_with_percent(statement), parameters)
 
     def executemany(self, statement: str, rows: Any) -> None:
@@ -136,7 +141,9 @@ class _Statements(NamedTuple):
 class _Rows:
     """Rows that stay in the server until they are read, for which the query is executed."""
 
-    def __init__(self, connection: DeadlineConnection, query: str, parameters: Sequence[Any]) -> None:
+    def __init__(
+        self, connection: DeadlineConnection, query: str, parameters: Sequence[Any]
+    ) -> None:
         self._connection = connection
         self._query = query
         self._parameters = parameters
@@ -164,7 +171,8 @@ class _SnapshotQueries(NamedTuple):
 class PostgresDatabase:
     """A PostgreSQL database, used through one session, directly or through a pooler in session mode.
 
-    A session that was lost is not replaced by itself: what it has locked has to be locked again first.
+    A session that was lost is not replaced by itself: what it has locked has to be locked again
+    first.
 
     Args:
         url: URL of the database, which may have a password.
@@ -211,14 +219,18 @@ class PostgresDatabase:
             try:
                 session.execute(LOCK_SHARED if is_shared else LOCK_ALONE).fetchall()
             except psycopg.errors.LockNotAvailable as exc:
-                other = "an exporter without --state.replicas" if is_shared else "another late-exporter"
+                other = (
+                    "an exporter without --state.replicas" if is_shared else "another late-exporter"
+                )
                 remedy = "stop it, or start all of them with --state.replicas"
                 raise StoreInUse(f"{self.name} is in use by {other}; {remedy}") from exc
 
     def end_other_sessions(self, transaction: Transaction) -> None:
         transaction.execute(LOCK_TABLE)
         if not all(is_ended for (is_ended,) in transaction.execute(END_OTHER_SESSIONS).fetchall()):
-            raise StoreInUse(f"{self.name}: an earlier version of late-exporter uses the state; stop it")
+            raise StoreInUse(
+                f"{self.name}: an earlier version of late-exporter uses the state; stop it"
+            )
 
     def attach(self) -> None:
         self.close()
@@ -243,14 +255,21 @@ class PostgresDatabase:
             with self._store_errors(), connection.pipeline():
                 yield _Statements(connection)
         finally:
-            # If a transaction may still be open, only the end of the session says what becomes of it.
-            if connection.broken or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            # If a transaction may still be open, only the end of the session says what becomes of
+            # it.
+            if (
+                connection.broken
+                or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
+            ):
                 self.close()
 
     @contextmanager
     def snapshot(self) -> Iterator[Queries]:
         with self._store_errors(), self._open("command of late-exporter") as connection:
-            connection.isolation_level, connection.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
+            connection.isolation_level, connection.read_only = (
+                psycopg.IsolationLevel.REPEATABLE_READ,
+                True,
+            )
             with connection.transaction():
                 if not self.has_state(_Statements(connection)):
                     raise StoreMissing(f"{self.name}: there is no state")
@@ -263,12 +282,16 @@ class PostgresDatabase:
         if name != self.session_name:
             self.close()
             pooler = "connect directly, or through a pooler in session mode"
-            raise StoreError(f"{self.name}: a pooler in transaction mode lends other sessions; {pooler}")
+            raise StoreError(
+                f"{self.name}: a pooler in transaction mode lends other sessions; {pooler}"
+            )
 
     def has_state(self, queries: Queries) -> bool:
         encoding, has_table = queries.execute(HAS_STATE).fetchone()
         if encoding != "UTF8":
-            raise StoreError(f"{self.name}: the database has the encoding {encoding}; create one with UTF8")
+            raise StoreError(
+                f"{self.name}: the database has the encoding {encoding}; create one with UTF8"
+            )
         if not has_table:  # Another replica may be creating it.
             queries.execute("SELECT pg_advisory_xact_lock(hashtext('late-exporter'))").fetchone()
             _, has_table = queries.execute(HAS_STATE).fetchone()
@@ -292,7 +315,9 @@ class PostgresDatabase:
             return risk_of(connection)
 
     def backup(self, target: Path) -> int:
-        raise StoreError(f"{self.name}: back up with pg_dump or as the server is, or use state copy; not to {target}")
+        raise StoreError(
+            f"{self.name}: back up with pg_dump or as the server is, or use state copy; not to {target}"
+        )
 
     def close(self) -> None:
         if self._connection is not None:
@@ -312,7 +337,9 @@ class PostgresDatabase:
                 if time.monotonic() > start + PAUSE_SECONDS:
                     self._paused_until = time.monotonic() + PAUSE_SECONDS
                 raise
-        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # whatever the default of the database is
+        connection.isolation_level = (
+            psycopg.IsolationLevel.READ_COMMITTED
+        )  # whatever the default of the database is
         return connection
 
     @contextmanager

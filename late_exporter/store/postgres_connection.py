@@ -35,9 +35,7 @@ NO_RIGHT = (
     "the user needs the right to create tables in the schema, and must own those of the state; make it the owner of"
     " both"
 )
-INCOMPLETE = (
-    "the state is incomplete; restore a backup, or drop the tables whose names begin with late_ to begin a new state"
-)
+INCOMPLETE = "the state is incomplete; restore a backup, or drop the tables whose names begin with late_ to begin a new state"
 
 REMEDIES: Mapping[str, str] = {
     "08001": "the server asks for the password in clear text, or for none: use sslmode=verify-full, or accept that with"
@@ -74,21 +72,31 @@ def connection_parameters(url: str, *, has_password_file: bool) -> Mapping[str, 
         parameters = {**DEFAULTS, **conninfo_to_dict(url)}
     except psycopg.Error as exc:
         raise ConfigError(f"--state.url {database_name(url)!r}: {_first_line(exc)}") from None
-    return {**required_authentication(parameters, has_password_file=has_password_file), **parameters}
+    return {
+        **required_authentication(parameters, has_password_file=has_password_file),
+        **parameters,
+    }
 
 
-def required_authentication(parameters: Mapping[str, Any], *, has_password_file: bool) -> Mapping[str, str]:
+def required_authentication(
+    parameters: Mapping[str, Any], *, has_password_file: bool
+) -> Mapping[str, str]:
     """Return what the server must ask for, so that one that pretends to be it does not get the password in clear text.
 
-    A verified server may ask for anything. If a password file is given, another machine must ask for it.
+    A verified server may ask for anything. If a password file is given, another machine must ask
+    for it.
     """
     mode = str(parameters.get("sslmode") or os.environ.get("PGSSLMODE", ""))
     if mode.startswith("verify-") or "PGREQUIREAUTH" in os.environ or not REFUSES_CLEAR_TEXT:
         return {}
     names = ("hostaddr", "host")
-    hosts = [parameters.get(name) for name in names] + [os.environ.get(f"PG{name.upper()}") for name in names]
+    hosts = [parameters.get(name) for name in names] + [
+        os.environ.get(f"PG{name.upper()}") for name in names
+    ]
     is_local = all(map(LOCAL_HOST.fullmatch, next(filter(None, hosts), "").split(",")))
-    return {"require_auth": "!password,!none" if has_password_file and not is_local else "!password"}
+    return {
+        "require_auth": "!password,!none" if has_password_file and not is_local else "!password"
+    }
 
 
 def database_name(url: str) -> str:

@@ -27,7 +27,8 @@ class Expired(NamedTuple):
 class LogPruner:
     """Walks over the logs of each feed, again and again, some rows with each commit; there is no index on their times.
 
-    A million logs take eight hours, in which as many more expire as the API has added in eight hours of its week.
+    A million logs take eight hours, in which as many more expire as the API has added in eight
+    hours of its week.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,10 @@ class LogPruner:
         if before is None or now < pruned_at + PRUNE_SECONDS:
             return Expired()
         part = (feed_id, after, PRUNE_LOGS)
-        last_row, expired_rows = transaction.execute(LAST_KEY, part), transaction.execute(EXPIRED, (*part, before))
+        last_row, expired_rows = (
+            transaction.execute(LAST_KEY, part),
+            transaction.execute(EXPIRED, (*part, before)),
+        )
         (last_key,) = last_row.fetchone()
         keys = [key for (key,) in expired_rows]
         self._places[feed_id] = now, last_key or ""

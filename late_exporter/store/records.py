@@ -1,7 +1,7 @@
 """Records of the state: what the store takes, and what it returns.
 
-Times are integers in milliseconds since the Unix epoch unless documented otherwise. ``gc=False`` as in
-``late_exporter.model``.
+Times are integers in milliseconds since the Unix epoch unless documented otherwise. ``gc=False`` as
+in ``late_exporter.model``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Gap(msgspec.Struct, frozen=True):
         upper: Last log read above the range.
         lower: Creation time down to which the range is unread; older logs have been read.
         depth: Last known index of ``upper`` in the list; a hint for seeking.
-        last_complete_at: Time of the last read without a gap. Logs that left the retention since then are lost.
+        last_complete_at: Time of the last read without a gap. Logs that left the retention since
+            then are lost.
         failure_count: Number of attempts to read the next page of the range that failed.
     """
 
@@ -47,11 +48,13 @@ class Coverage(msgspec.Struct, frozen=True):
     Args:
         retention_floor: Logs created before this time are never counted.
         complete_since: Start of the period without lost logs.
-        caught_up_at: API time of the last read that reached the high-water mark; 0 before the first one.
+        caught_up_at: API time of the last read that reached the high-water mark; 0 before the first
+            one.
         newest: Newest counted log, the high-water mark.
         gaps: Unread ranges, newest first.
         is_synced: Whether the first sync is complete.
-        published_at: API time at which the first sync was complete and the series were first exposed; 0 if unknown.
+        published_at: API time at which the first sync was complete and the series were first
+            exposed; 0 if unknown.
         generation: API generation of the list.
     """
 
@@ -115,11 +118,12 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         now: API time in milliseconds, from which the lag of a log is computed.
         observations: Counted if the store inserts them, ignored if it has them.
         increments: Increments that are always applied.
-        series_created_at: Creation time of the series that the batch creates, in Unix seconds; 0 if they are history.
+        series_created_at: Creation time of the series that the batch creates, in Unix seconds; 0 if
+            they are history.
         coverage: New coverage of the feed; None keeps the current one.
         deleted_keys: Keys of pending logs that the API no longer has.
-        prune_before: Logs created before this time may be deleted; the coverage's retention floor keeps them from being
-            counted again.
+        prune_before: Logs created before this time may be deleted; the coverage's retention floor
+            keeps them from being counted again.
         progress: Work that a later run continues, encoded; None keeps what is stored.
         failures: Last failed attempts to publish; None keeps those that are stored.
     """

@@ -24,17 +24,23 @@ WRITE = (
 )
 
 
-def load(queries: Queries, workspace_id: int, series: Collection[Series]) -> Mapping[Series, SeriesValue]:
+def load(
+    queries: Queries, workspace_id: int, series: Collection[Series]
+) -> Mapping[Series, SeriesValue]:
     """Return the stored values of some series of a workspace."""
     return _decode(select_in(queries, BY_ID, [series_id(each) for each in series], workspace_id))
 
 
-def load_page(queries: Queries, workspace: str, after: str, limit: int) -> tuple[Mapping[Series, SeriesValue], str]:
+def load_page(
+    queries: Queries, workspace: str, after: str, limit: int
+) -> tuple[Mapping[Series, SeriesValue], str]:
     rows = queries.execute(PAGE, (workspace, after, limit)).fetchall()
     return _decode(rows), rows[-1][0] if rows else after
 
 
-def load_families(queries: Queries, workspace_id: int, families: Collection[str]) -> Mapping[Series, SeriesValue]:
+def load_families(
+    queries: Queries, workspace_id: int, families: Collection[str]
+) -> Mapping[Series, SeriesValue]:
     """Return the stored values of some families of a workspace."""
     return _decode(select_in(queries, BY_FAMILY, [*families], workspace_id))
 
@@ -47,9 +53,18 @@ def load_all(queries: Queries) -> Mapping[Series, SeriesValue]:
     return _decode(queries.execute(COLUMNS))
 
 
-def write(transaction: Transaction, workspace_id: int, values: Mapping[Series, SeriesValue]) -> None:
+def write(
+    transaction: Transaction, workspace_id: int, values: Mapping[Series, SeriesValue]
+) -> None:
     rows = [
-        (workspace_id, series_id(series), family, _encode(labels), encode_value(each.value).decode(), each.created)
+        (
+            workspace_id,
+            series_id(series),
+            family,
+            _encode(labels),
+            encode_value(each.value).decode(),
+            each.created,
+        )
         for series, each in values.items()
         for family, labels in (series,)
     ]
@@ -70,6 +85,9 @@ def _decode(rows: Iterable[tuple[Any, ...]]) -> dict[Series, SeriesValue]:
     values: dict[Series, SeriesValue] = {}
     for _, family, labels, value, created in rows:
         # Most label values are those of many series.
-        series = (sys.intern(family), tuple(map(sys.intern, msgspec.json.decode(labels, type=Labels))))
+        series = (
+            sys.intern(family),
+            tuple(map(sys.intern, msgspec.json.decode(labels, type=Labels))),
+        )
         values[series] = SeriesValue(decode_value(value), created)
     return values

@@ -97,11 +97,15 @@ class Snapshot:
     def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
         """Yield every counted status of the stored logs, in the order of the keys."""
         query = "SELECT key, status, created FROM late_log WHERE feed = ? ORDER BY key, status"
-        yield from map(RecordedStatus._make, self._transaction.execute(query, (self._feed_ids.get(scope),)))
+        yield from map(
+            RecordedStatus._make, self._transaction.execute(query, (self._feed_ids.get(scope),))
+        )
 
     def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """Return the counted statuses of logs by key; keys that are not stored are missing."""
-        return feed_rows.decode_statuses(feed_rows.select_statuses(self._transaction, self._feed_ids[scope], keys))
+        return feed_rows.decode_statuses(
+            feed_rows.select_statuses(self._transaction, self._feed_ids[scope], keys)
+        )
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; raise KeyError if it is not in the state."""

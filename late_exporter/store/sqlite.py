@@ -13,11 +13,19 @@ import msgspec
 
 from late_exporter.errors import StoreError, StoreMissing
 from late_exporter.store.database import SECONDS, Queries, Transaction
-from late_exporter.store.lockfile import FILE_MODE, StateLock, file_identity, require_database, state_exists, wal_size
+from late_exporter.store.lockfile import (
+    FILE_MODE,
+    StateLock,
+    file_identity,
+    require_database,
+    state_exists,
+    wal_size,
+)
 
 DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
-# These share their code with errors that are no damage, such as a feature that an old version of SQLite lacks.
+# These share their code with errors that are no damage, such as a feature that an old version of
+# SQLite lacks.
 DAMAGE_MESSAGES = ("no such table", "no such column", "Could not decode to UTF-8")
 
 
@@ -32,7 +40,11 @@ class SqliteDatabase:
         path: Path of the file; None for memory.
     """
 
-    types: Mapping[str, str] = {"id": "INTEGER PRIMARY KEY", "text": "TEXT", "without_rowid": "WITHOUT ROWID"}
+    types: Mapping[str, str] = {
+        "id": "INTEGER PRIMARY KEY",
+        "text": "TEXT",
+        "without_rowid": "WITHOUT ROWID",
+    }
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -63,7 +75,10 @@ class SqliteDatabase:
     def attach(self) -> None:
         with store_errors(self.name):
             connection = sqlite3.connect(
-                self._path or ":memory:", isolation_level=None, check_same_thread=False, timeout=SECONDS
+                self._path or ":memory:",
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=SECONDS,
             )
             self._connection = connection
             self.has_state(connection)  # before anything is changed
@@ -75,7 +90,9 @@ class SqliteDatabase:
     def transaction(self, *, seconds: float | None = None) -> Iterator[Transaction]:
         with self.reading(seconds=seconds) as connection:
             if self._path and file_identity(self._path) != self._identity:
-                raise StoreError(f"{self.name}: the state was replaced by another file; restart to use that one")
+                raise StoreError(
+                    f"{self.name}: the state was replaced by another file; restart to use that one"
+                )
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -103,7 +120,9 @@ class SqliteDatabase:
         uri = f"file:{quote(str(path))}?mode=ro"
         with (
             store_errors(path),
-            closing(sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)) as connection,
+            closing(
+                sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            ) as connection,
         ):
             connection.execute("BEGIN")
             yield connection
@@ -114,10 +133,17 @@ class SqliteDatabase:
         return self._path
 
     def has_state(self, queries: Queries) -> bool:
-        tables = {name for (name,) in queries.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        tables = {
+            name
+            for (name,) in queries.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        }
         if tables and "late_state" not in tables:
             (application_id,) = queries.execute("PRAGMA application_id").fetchone()
-            owner = "a prototype of late-exporter" if application_id == PROTOTYPE_ID else "another program"
+            owner = (
+                "a prototype of late-exporter"
+                if application_id == PROTOTYPE_ID
+                else "another program"
+            )
             raise StoreError(f"{self.name} is the database of {owner}; it was not changed")
         return bool(tables)
 
@@ -145,7 +171,10 @@ class SqliteDatabase:
             except FileExistsError:
                 raise StoreError(f"{target}: the file exists already and was not changed") from None
             try:
-                with closing(sqlite3.connect(uri, uri=True)) as source, closing(sqlite3.connect(target)) as copy:
+                with (
+                    closing(sqlite3.connect(uri, uri=True)) as source,
+                    closing(sqlite3.connect(target)) as copy,
+                ):
                     self.has_state(source)
                     source.backup(copy)
                     copy.execute("PRAGMA journal_mode = DELETE")
@@ -169,12 +198,16 @@ def store_errors(name: object) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError, UnicodeDecodeError, msgspec.MsgspecError) as exc:
-        remedy = "; restore a backup, or remove the file to begin a new state" if _is_damage(exc) else ""
+        remedy = (
+            "; restore a backup, or remove the file to begin a new state" if _is_damage(exc) else ""
+        )
         raise StoreError(f"{name}: {exc}{remedy}") from exc
 
 
 def _is_damage(exc: Exception) -> bool:
     if isinstance(exc, sqlite3.Error):
-        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # An extended code has the primary one in its lowest byte.
+        code = (
+            getattr(exc, "sqlite_errorcode", 0) & 0xFF
+        )  # An extended code has the primary one in its lowest byte.
         return code in DAMAGE_CODES or str(exc).startswith(DAMAGE_MESSAGES)
     return not isinstance(exc, OSError)

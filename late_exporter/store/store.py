@@ -17,17 +17,22 @@ from late_exporter.series import Increment, Series, SeriesValue
 from late_exporter.store import feed_rows, series_rows
 from late_exporter.store.database import LONG_SECONDS, Database, Transaction
 from late_exporter.store.pruning import LogPruner
-from late_exporter.store.records import Batch, CommitResult, FeedAccounting, FeedState, Observation, with_status
+from late_exporter.store.records import (
+    Batch,
+    CommitResult,
+    FeedAccounting,
+    FeedState,
+    Observation,
+    with_status,
+)
 
 SIZE_SECONDS = 60.0
 """Seconds for which the size of the state is not queried again."""
 
 ADD_WORKSPACE = "INSERT INTO late_workspace (name) VALUES (?) ON CONFLICT DO NOTHING"
-ADD_FEED = (
-    "INSERT INTO late_feed (workspace, name) SELECT id, ? FROM late_workspace WHERE name = ? ON CONFLICT DO NOTHING"
-)
-# A write, so that what is read is replicated before it is shown: the commit of a session that was ended while it waited
-# for a synchronous standby is not.
+ADD_FEED = "INSERT INTO late_feed (workspace, name) SELECT id, ? FROM late_workspace WHERE name = ? ON CONFLICT DO NOTHING"
+# A write, so that what is read is replicated before it is shown: the commit of a session that was
+# ended while it waited for a synchronous standby is not.
 TAKE_FEED = (
     "UPDATE late_feed SET revision = revision + 1 WHERE name = ? AND workspace = (SELECT id FROM late_workspace"
     " WHERE name = ?) RETURNING id, workspace, revision, logs, coverage, progress, failures"
@@ -37,7 +42,9 @@ UPDATE_FEED = (
     " failures = coalesce(?, failures), logs = logs + ?, observations = observations + ?, pruned = pruned + ?"
     " WHERE id = ? AND revision = ? RETURNING logs"
 )
-NEWEST_TIME = "SELECT max(created) FROM late_log WHERE feed = ? AND created <= ? AND status <> 'rejected'"
+NEWEST_TIME = (
+    "SELECT max(created) FROM late_log WHERE feed = ? AND created <= ? AND status <> 'rejected'"
+)
 
 
 class FeedRow(msgspec.Struct):
@@ -61,8 +68,9 @@ class FeedRow(msgspec.Struct):
 class Store:
     """The state of all workspaces; each method is one transaction, and leaves the state unchanged if it fails.
 
-    If the connection to a database is lost during a commit, its outcome is unknown. The next session finds out by the
-    revision of the feed, see ``late_exporter.store.ownership``; no other session can commit meanwhile.
+    If the connection to a database is lost during a commit, its outcome is unknown. The next
+    session finds out by the revision of the feed, see ``late_exporter.store.ownership``; no other
+    session can commit meanwhile.
 
     A store must be used by one thread at a time.
 
@@ -88,7 +96,9 @@ class Store:
         states: dict[Scope, FeedState] = {}
         feeds: dict[Scope, FeedRow] = {}
         with self.database.transaction() as transaction:
-            transaction.executemany(ADD_WORKSPACE, [(name,) for name in sorted({scope.workspace for scope in scopes})])
+            transaction.executemany(
+                ADD_WORKSPACE, [(name,) for name in sorted({scope.workspace for scope in scopes})]
+            )
             transaction.executemany(ADD_FEED, [(scope.feed, scope.workspace) for scope in scopes])
             for scope in scopes:
                 # One at a time: SQLite keeps 100 KiB for each open cursor.
@@ -107,7 +117,9 @@ class Store:
         """Return the state of one feed."""
         return self.feed_states([scope])[scope]
 
-    def series_page(self, workspace: str, after: str, limit: int) -> tuple[Mapping[Series, SeriesValue], str]:
+    def series_page(
+        self, workspace: str, after: str, limit: int
+    ) -> tuple[Mapping[Series, SeriesValue], str]:
         """Return the values of the next series of a workspace, and the id of the last one; none at the end.
 
         ``after`` is the id that the previous page has ended with, empty for the first page.
@@ -118,7 +130,9 @@ class Store:
     def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """Return the counted statuses of logs by key; keys that are not stored are missing."""
         with self.database.reading() as transaction:
-            return feed_rows.decode_statuses(feed_rows.select_statuses(transaction, self._feed(scope).id, keys))
+            return feed_rows.decode_statuses(
+                feed_rows.select_statuses(transaction, self._feed(scope).id, keys)
+            )
 
     def newest_time(self, scope: Scope, *, until: int) -> int | None:
         """Return the creation time of the newest stored log of a feed up to a time, except rejected ones.
@@ -137,35 +151,49 @@ class Store:
     def commit_all(self, batches: Sequence[Batch]) -> Sequence[CommitResult | StoreError]:
         """Store batches of several feeds durably, together if possible; return the result or the error of each.
 
-        Each batch is stored as a whole or not at all, whatever happens to the others. One with a result is durable.
+        Each batch is stored as a whole or not at all, whatever happens to the others. One with a
+        result is durable.
         """
         try:
             return self._commit_group(batches)
         except StoreError as exc:
             if len(batches) == 1:
                 return [exc]
-        # The transaction was rolled back. One batch may be at fault, and the others must not wait for it to go away.
+        # The transaction was rolled back. One batch may be at fault, and the others must not wait
+        # for it to go away.
         return [result for batch in batches for result in self.commit_all([batch])]
 
     def _commit_group(self, batches: Sequence[Batch]) -> Sequence[CommitResult]:
         feeds = [self._feed(batch.scope) for batch in batches]
         with self.database.transaction() as transaction:
-            committed = [self._commit(transaction, *each) for each in zip(feeds, batches, strict=True)]
+            committed = [
+                self._commit(transaction, *each) for each in zip(feeds, batches, strict=True)
+            ]
         for feed, result in zip(feeds, committed, strict=True):
             feed.revision += 1
             feed.log_count = result.log_count
-            feed.has_pending = feed.has_pending if result.pending_logs is None else bool(result.pending_logs)
+            feed.has_pending = (
+                feed.has_pending if result.pending_logs is None else bool(result.pending_logs)
+            )
         return committed
 
     def _commit(self, transaction: Transaction, feed: FeedRow, batch: Batch) -> CommitResult:
         keys = [observation.entry.key for observation in batch.observations]
         status_rows = feed_rows.select_statuses(transaction, feed.id, keys)
-        kinds = {id(each.increments): each.increments for each in batch.observations}  # shared by logs of one kind
-        all_series = {(each.family, each.labels) for group in (batch.increments, *kinds.values()) for each in group}
+        kinds = {
+            id(each.increments): each.increments for each in batch.observations
+        }  # shared by logs of one kind
+        all_series = {
+            (each.family, each.labels)
+            for group in (batch.increments, *kinds.values())
+            for each in group
+        }
         stored_values = series_rows.load(transaction, feed.workspace_id, all_series)
         statuses = feed_rows.decode_statuses(status_rows)
         new, first = _select_new(batch.observations, statuses)
-        series_values = _new_values(_group_by_series(batch, new, first), stored_values, batch.series_created_at)
+        series_values = _new_values(
+            _group_by_series(batch, new, first), stored_values, batch.series_created_at
+        )
         feed_rows.add_logs(transaction, feed.id, new, batch.now)
         series_rows.write(transaction, feed.workspace_id, series_values)
         expired = self._pruner.prune(transaction, feed.id, batch.prune_before)
@@ -178,7 +206,9 @@ class Store:
             (
                 msgspec.json.encode(batch.coverage).decode() if batch.coverage else None,
                 batch.progress.decode() if batch.progress is not None else None,
-                msgspec.json.encode(batch.failures).decode() if batch.failures is not None else None,
+                msgspec.json.encode(batch.failures).decode()
+                if batch.failures is not None
+                else None,
                 len(first) - len(expired.keys),
                 len(new),
                 expired.observation_count,
@@ -202,7 +232,9 @@ class Store:
         now = time.monotonic()
         if now > self._size[0] + SIZE_SECONDS:
             with self.database.reading() as transaction:
-                (total,) = transaction.execute("SELECT coalesce(sum(logs), 0) FROM late_feed").fetchone()
+                (total,) = transaction.execute(
+                    "SELECT coalesce(sum(logs), 0) FROM late_feed"
+                ).fetchone()
                 self._size = now, self.database.size(transaction), int(total)
         _, size, total = self._size
         total = max(total, log_count)
@@ -222,11 +254,15 @@ class Store:
         return StoreFenced(f"{self.database.name}: nothing of the workspace was counted: {reason}")
 
 
-def _complete_subsets(transaction: Transaction, workspace_id: int, name: str, state: FeedState) -> None:
+def _complete_subsets(
+    transaction: Transaction, workspace_id: int, name: str, state: FeedState
+) -> None:
     """Add what an earlier version has counted without the counters of subsets that this version has."""
     feed = GENERATIONS[state.coverage.generation].get(name) if state.coverage is not None else None
     if feed is not None and feed.subset_counters:
-        values = series_rows.load_families(transaction, workspace_id, {feed.counter, *feed.subset_counters})
+        values = series_rows.load_families(
+            transaction, workspace_id, {feed.counter, *feed.subset_counters}
+        )
         series_rows.write(transaction, workspace_id, complete_subsets(feed, values))
 
 
@@ -262,7 +298,8 @@ def _group_by_series(
     Args:
         batch: Batch that is being committed.
         new: Its observations that are new.
-        first: By key those of them that are the first of their logs, for which increments once per log apply.
+        first: By key those of them that are the first of their logs, for which increments once per
+            log apply.
     """
     changes: defaultdict[Series, list[Increment]] = defaultdict(list)
     for increment in batch.increments:
@@ -284,7 +321,11 @@ def _logs_by_increment(
     by_increment: dict[int, tuple[Increment, list[LogEntry]]] = {}
     for observations in by_kind.values():
         logs = [observation.entry for observation in observations]
-        first_logs = logs if has_only_first else [o.entry for o in observations if first.get(o.entry.key) is o]
+        first_logs = (
+            logs
+            if has_only_first
+            else [o.entry for o in observations if first.get(o.entry.key) is o]
+        )
         for increment in observations[0].increments:
             _, increment_logs = by_increment.setdefault(id(increment), (increment, []))
             increment_logs += first_logs if increment.once_per_log else logs
@@ -292,7 +333,9 @@ def _logs_by_increment(
 
 
 def _new_values(
-    changes: Mapping[Series, Sequence[Increment]], stored: Mapping[Series, SeriesValue], created_at: float
+    changes: Mapping[Series, Sequence[Increment]],
+    stored: Mapping[Series, SeriesValue],
+    created_at: float,
 ) -> dict[Series, SeriesValue]:
     """Return the values of series after some changes; those that are not stored are created at a Unix time."""
     values: dict[Series, SeriesValue] = {}

@@ -60,9 +60,9 @@ class _WaitingCommit(Generic[ResultT]):
 class StoreThread:
     """Access to the store, which is used in no other way: calls run one after the other in its thread.
 
-    Feeds that wait while a transaction is written are committed together in the next one, with one fsync, so that the
-    time to commit does not grow with the number of feeds. A batch has a result only after the transaction that contains
-    it.
+    Feeds that wait while a transaction is written are committed together in the next one, with one
+    fsync, so that the time to commit does not grow with the number of feeds. A batch has a result
+    only after the transaction that contains it.
 
     Args:
         store: The store.
@@ -78,20 +78,30 @@ class StoreThread:
         """Return the state of some feeds, which is read in parts: each feed takes two answers of a database."""
         states: dict[Scope, FeedState] = {}
         for start in range(0, len(scopes), FEEDS_PER_TRANSACTION):
-            states |= await self.offload(self.store.feed_states, scopes[start : start + FEEDS_PER_TRANSACTION])
+            states |= await self.offload(
+                self.store.feed_states, scopes[start : start + FEEDS_PER_TRANSACTION]
+            )
         return states
 
-    async def series_pages(self, workspaces: Iterable[str]) -> AsyncIterator[Mapping[Series, SeriesValue]]:
+    async def series_pages(
+        self, workspaces: Iterable[str]
+    ) -> AsyncIterator[Mapping[Series, SeriesValue]]:
         """Yield the stored series of some workspaces in pages: all at once take several times the memory."""
         for workspace in workspaces:
-            page, last_id = await self.offload(self.store.series_page, workspace, "", SERIES_PER_PAGE)
+            page, last_id = await self.offload(
+                self.store.series_page, workspace, "", SERIES_PER_PAGE
+            )
             while page:
                 yield page
                 if len(page) < SERIES_PER_PAGE:
                     break
-                page, last_id = await self.offload(self.store.series_page, workspace, last_id, SERIES_PER_PAGE)
+                page, last_id = await self.offload(
+                    self.store.series_page, workspace, last_id, SERIES_PER_PAGE
+                )
 
-    async def commit(self, batch: Batch, finish: Callable[[Batch, CommitResult], ResultT]) -> ResultT:
+    async def commit(
+        self, batch: Batch, finish: Callable[[Batch, CommitResult], ResultT]
+    ) -> ResultT:
         """Store a batch durably, and return what ``finish`` makes of the result, in the thread of the store.
 
         Raises:
@@ -102,7 +112,9 @@ class StoreThread:
         try:
             result: ResultT = await self.offload(self._complete, waiting)
         except BaseException:
-            if waiting.result is None:  # The call was not made: a later one must not commit what counts as failed.
+            if (
+                waiting.result is None
+            ):  # The call was not made: a later one must not commit what counts as failed.
                 with suppress(ValueError):
                     self._waiting.remove(waiting)
             raise
@@ -118,7 +130,9 @@ class StoreThread:
 
     def _commit_group(self, group: Sequence[_WaitingCommit[Any]]) -> None:
         try:
-            results: Sequence[CommitResult | BaseException] = self.store.commit_all([each.batch for each in group])
+            results: Sequence[CommitResult | BaseException] = self.store.commit_all(
+                [each.batch for each in group]
+            )
         except BaseException as exc:  # noqa: BLE001 - raised again to each feed of the group
             results = [exc] * len(group)
         for waiting, result in zip(group, results, strict=True):

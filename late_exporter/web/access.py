@@ -26,10 +26,14 @@ def unauthorized() -> AccessError:
 
 
 def too_many_requests(retry_after: float) -> AccessError:
-    return AccessError(HTTPStatus.TOO_MANY_REQUESTS, "", ("retry-after", str(math.ceil(retry_after))))
+    return AccessError(
+        HTTPStatus.TOO_MANY_REQUESTS, "", ("retry-after", str(math.ceil(retry_after)))
+    )
 
 
-def select_workspaces(scope: Message, existing: Callable[[], Collection[str]]) -> Sequence[str] | None:
+def select_workspaces(
+    scope: Message, existing: Callable[[], Collection[str]]
+) -> Sequence[str] | None:
     """Return the workspaces whose metrics a request is about, sorted, or None if it is about everything.
 
     Args:

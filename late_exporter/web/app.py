@@ -20,7 +20,15 @@ from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web.access import AccessError
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.findings import StatusDocument
-from late_exporter.web.reply import READ_METHODS, Headers, Reply, Route, get_header, respond, text_reply
+from late_exporter.web.reply import (
+    READ_METHODS,
+    Headers,
+    Reply,
+    Route,
+    get_header,
+    respond,
+    text_reply,
+)
 from late_exporter.web.status_page import STYLE, failures_by_subject, render_page
 from late_exporter.web.verdicts import polling_state, progress_text, single_line
 
@@ -81,8 +89,8 @@ def create_app(
 ) -> App:
     """Create the application of all paths but that of the metrics, to which the status page links.
 
-    ``clock`` returns the Unix time. Without ``lifecycle`` the life cycle API rejects all requests. ``runbooks`` returns
-    the runbooks by the name of their alert.
+    ``clock`` returns the Unix time. Without ``lifecycle`` the life cycle API rejects all requests.
+    ``runbooks`` returns the runbooks by the name of their alert.
     """
     page_lock = asyncio.Lock()  # only one page at a time may take time from scrapes
 
@@ -94,7 +102,9 @@ def create_app(
                 await asyncio.sleep(0)
             return await asyncio.to_thread(render, scope, workspaces, health.cluster())
 
-    def render(scope: Message, workspaces: Sequence[WorkspaceHealth], cluster: ClusterHealth | None) -> Reply:
+    def render(
+        scope: Message, workspaces: Sequence[WorkspaceHealth], cluster: ClusterHealth | None
+    ) -> Reply:
         subject, failures = scope["path"][1:], failures_by_subject(workspaces)
         if subject and subject not in failures:
             raise AccessError(HTTPStatus.NOT_FOUND)
@@ -127,15 +137,25 @@ def create_app(
 
 
 async def _runbook(runbooks: Callable[[], Mapping[str, str]], scope: Message) -> Reply:
-    texts, name = await asyncio.to_thread(runbooks), scope["path"].removeprefix(RUNBOOK_PATH).removesuffix(".md")
-    return text_reply(texts[name]) if name in texts else text_reply("there is no such runbook", HTTPStatus.NOT_FOUND)
+    texts, name = (
+        await asyncio.to_thread(runbooks),
+        scope["path"].removeprefix(RUNBOOK_PATH).removesuffix(".md"),
+    )
+    return (
+        text_reply(texts[name])
+        if name in texts
+        else text_reply("there is no such runbook", HTTPStatus.NOT_FOUND)
+    )
 
 
 def _require_control(lifecycle: Lifecycle | None, scope: Message) -> Lifecycle:
     """Return the life cycle, which a request may control; raise AccessError if it may not."""
     if lifecycle is None:
-        raise AccessError(HTTPStatus.FORBIDDEN, "lifecycle API is disabled; start with --web.enable-lifecycle")
-    # Browsers send these with a POST: a web page must not control the exporter of someone who looks at it.
+        raise AccessError(
+            HTTPStatus.FORBIDDEN, "lifecycle API is disabled; start with --web.enable-lifecycle"
+        )
+    # Browsers send these with a POST: a web page must not control the exporter of someone who looks
+    # at it.
     if any(name.lower() in BROWSER_HEADERS for name, _ in scope["headers"]):
         raise AccessError(HTTPStatus.FORBIDDEN, "requests from web pages are not allowed")
     return lifecycle

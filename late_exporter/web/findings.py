@@ -10,7 +10,14 @@ from typing import NamedTuple, Self
 import msgspec
 
 from late_exporter.format import human_duration, plural
-from late_exporter.health import AccountHealth, Condition, FeedHealth, PlatformHealth, StatusFeedHealth, WorkspaceHealth
+from late_exporter.health import (
+    AccountHealth,
+    Condition,
+    FeedHealth,
+    PlatformHealth,
+    StatusFeedHealth,
+    WorkspaceHealth,
+)
 from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web import verdicts
 from late_exporter.web.verdicts import HOUR, TONES, PollingState, short_name, single_line
@@ -26,9 +33,11 @@ class Kind(NamedTuple):
     """Wording and severity of a kind of findings.
 
     Attributes:
-        text: Sentence about conditions of status feeds; ``{when}`` is the time of the first, ``{accounts}`` how many.
+        text: Sentence about conditions of status feeds; ``{when}`` is the time of the first,
+            ``{accounts}`` how many.
         suffix: What follows the name of each.
-        warn_after: Seconds after the time of a condition from which it is a problem, rather than only of interest.
+        warn_after: Seconds after the time of a condition from which it is a problem, rather than
+            only of interest.
         bad_after: The same for a critical one.
     """
 
@@ -38,7 +47,9 @@ class Kind(NamedTuple):
     bad_after: float = math.inf
 
 
-COOLDOWN = "in cooldown after failed posts; what was scheduled until its end has failed, schedule it again"
+COOLDOWN = (
+    "in cooldown after failed posts; what was scheduled until its end has failed, schedule it again"
+)
 OVERDUE = "a post that was due {when} is still"
 KINDS = {
     "inactive": Kind("the plan is suspended or gives no access", bad_after=-math.inf),
@@ -92,7 +103,8 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         now: Unix time in seconds.
-        workspaces: Those with the worst findings first, without failures, which would be most of it.
+        workspaces: Those with the worst findings first, without failures, which would be most of
+            it.
         findings: Everything found in the workspaces, worst first.
     """
 
@@ -104,16 +116,27 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(
-        cls, workspaces: Sequence[WorkspaceHealth], *, version: str, now: float, cluster: ClusterHealth | None = None
+        cls,
+        workspaces: Sequence[WorkspaceHealth],
+        *,
+        version: str,
+        now: float,
+        cluster: ClusterHealth | None = None,
     ) -> Self:
         """Return the document of some workspaces; ``now`` is in Unix seconds."""
         kinds, by_name = list(KINDS), {each.name: each for each in workspaces}
         replace = msgspec.structs.replace
-        findings = [replace(finding, workspace=each.name) for each in workspaces for finding in _find_in(each, now)]
+        findings = [
+            replace(finding, workspace=each.name)
+            for each in workspaces
+            for finding in _find_in(each, now)
+        ]
         findings.sort(key=lambda each: (TONES.index(each.tone), kinds.index(each.kind)))
         names = dict.fromkeys(each.workspace for each in findings)
         ordered = tuple(replace(by_name[name], failures=()) for name in names)
-        return cls(version=version, now=now, workspaces=ordered, findings=tuple(findings), cluster=cluster)
+        return cls(
+            version=version, now=now, workspaces=ordered, findings=tuple(findings), cluster=cluster
+        )
 
     def sentence(self, finding: Finding) -> str:
         """Return what a finding says, beginning with its workspace if there are several."""
@@ -132,10 +155,14 @@ def summary_of(document: StatusDocument) -> Sequence[Finding]:
 
 def working_parts(document: StatusDocument) -> Iterator[Finding]:
     """Yield how polling and publishing are if they work."""
-    polling = _polling_finding([feed for workspace in document.workspaces for feed in workspace.feeds])
+    polling = _polling_finding(
+        [feed for workspace in document.workspaces for feed in workspace.feeds]
+    )
     if polling.tone != "bad":
         yield polling
-    recent = [platform.recent for workspace in document.workspaces for platform in workspace.platforms]
+    recent = [
+        platform.recent for workspace in document.workspaces for platform in workspace.platforms
+    ]
     failed, final = sum(each.failed for each in recent), sum(each.final for each in recent)
     if final and not problems_in(document.findings):
         text = f"publishing works: {failed:,} of {final:,} attempts failed"
@@ -181,30 +208,55 @@ def _condition_finding(kind: str, conditions: Sequence[Condition], now: float) -
     )
 
 
-def _platform_findings(platform: PlatformHealth, recent_since: float | None, now: float) -> Iterator[Finding]:
-    tone, recent, name = verdicts.platform_tone(platform), platform.recent, short_name(platform.name)
+def _platform_findings(
+    platform: PlatformHealth, recent_since: float | None, now: float
+) -> Iterator[Finding]:
+    tone, recent, name = (
+        verdicts.platform_tone(platform),
+        platform.recent,
+        short_name(platform.name),
+    )
     if tone != "ok":
         window = verdicts.window_name(recent_since or 0.0, now).lower()
         text = f"{recent.failed:,} of {recent.final:,} attempts on {name} failed in the {window}"
         yield Finding(kind="platform", tone=tone, text=text)
     if verdicts.is_stuck(platform, now) and platform.oldest_pending is not None:
         age = human_duration(now - platform.oldest_pending)
-        yield Finding(kind="pending", tone="warn", text=f"a post on {name} has been pending for {age}")
+        yield Finding(
+            kind="pending", tone="warn", text=f"a post on {name} has been pending for {age}"
+        )
 
 
 def _account_findings(accounts: Sequence[AccountHealth]) -> Iterator[Finding]:
     """Yield one finding about the accounts whose alert fires, and one about others whose last attempt failed."""
-    for tone, what in ("warn", f"failed {FAILURES_IN_A_ROW} times or more in a row"), ("ok", "failed the last publish"):
-        failing = [each for each in accounts if (each.consecutive_failures >= FAILURES_IN_A_ROW) == (tone == "warn")]
-        names = (f"{short_name(each.username or each.account_id)} ({short_name(each.platform)})" for each in failing)
+    for tone, what in (
+        ("warn", f"failed {FAILURES_IN_A_ROW} times or more in a row"),
+        ("ok", "failed the last publish"),
+    ):
+        failing = [
+            each
+            for each in accounts
+            if (each.consecutive_failures >= FAILURES_IN_A_ROW) == (tone == "warn")
+        ]
+        names = (
+            f"{short_name(each.username or each.account_id)} ({short_name(each.platform)})"
+            for each in failing
+        )
         if failing:
-            text, subjects = f"{plural(len(failing), 'account')} {what}", tuple(each.account_id for each in failing)
-            yield Finding(kind="account", tone=tone, text=text, names=tuple(names), subjects=subjects)
+            text, subjects = (
+                f"{plural(len(failing), 'account')} {what}",
+                tuple(each.account_id for each in failing),
+            )
+            yield Finding(
+                kind="account", tone=tone, text=text, names=tuple(names), subjects=subjects
+            )
 
 
 def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
     """Yield one finding per cause of failures, which feeds share, or else one about how polling is."""
-    causes = _by_cause(feed for feed in workspace.feeds if verdicts.polling_state(feed) is PollingState.FAILING)
+    causes = _by_cause(
+        feed for feed in workspace.feeds if verdicts.polling_state(feed) is PollingState.FAILING
+    )
     if not causes:
         yield _polling_finding(workspace.feeds)
     for cause, names in causes.items():
@@ -212,12 +264,19 @@ def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
     yield from _status_feed_findings(workspace.status.feeds, causes)
 
 
-def _status_feed_findings(feeds: Iterable[StatusFeedHealth], known_causes: Container[str]) -> Iterator[Finding]:
-    for is_off, tone, what in (False, "warn", "failed"), (True, "ok", "switched off, and tried again hourly"):
+def _status_feed_findings(
+    feeds: Iterable[StatusFeedHealth], known_causes: Container[str]
+) -> Iterator[Finding]:
+    for is_off, tone, what in (
+        (False, "warn", "failed"),
+        (True, "ok", "switched off, and tried again hourly"),
+    ):
         matches = [feed for feed in feeds if feed.error and bool(feed.disabled_reason) == is_off]
         for cause, names in _by_cause(matches).items():
             if cause not in known_causes:
-                yield Finding(kind="status_feed", tone=tone, text=f"status feed{names} {what}: {cause}")
+                yield Finding(
+                    kind="status_feed", tone=tone, text=f"status feed{names} {what}: {cause}"
+                )
 
 
 def _polling_finding(feeds: Sequence[FeedHealth]) -> Finding:

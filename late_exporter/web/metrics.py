@@ -27,20 +27,27 @@ def create_metrics_app(
         exposition: The series.
         names: Returns the names of the workspaces.
         other_app: Application of all other paths.
-        visible_workspaces: Returns those of them whose series may be shown now; called for each scrape. None shows all.
+        visible_workspaces: Returns those of them whose series may be shown now; called for each
+            scrape. None shows all.
     """
-    # Bodies are made one at a time, those of workspaces apart, so that no number of them delays a scrape of the whole.
+    # Bodies are made one at a time, those of workspaces apart, so that no number of them delays a
+    # scrape of the whole.
     whole_lock, part_lock = asyncio.Lock(), asyncio.Lock()
 
     async def metrics(scope: Message) -> Reply:
         selected = select_workspaces(scope, names)
         visible = await visible_workspaces() if visible_workspaces is not None else None
-        request = BodyRequest.of(get_header(scope, b"accept"), get_header(scope, b"accept-encoding"), selected, visible)
+        request = BodyRequest.of(
+            get_header(scope, b"accept"), get_header(scope, b"accept-encoding"), selected, visible
+        )
         body = exposition.find_body(request)
         if body is None:
             async with whole_lock if selected is None else part_lock:
                 body = await asyncio.to_thread(exposition.get_body, request)
-        headers: Headers = (("content-type", request.content_type), ("vary", "Accept, Accept-Encoding"))
+        headers: Headers = (
+            ("content-type", request.content_type),
+            ("vary", "Accept, Accept-Encoding"),
+        )
         if request.encoding is not None:
             headers += (("content-encoding", request.encoding),)
         return Reply(body=body, headers=headers)

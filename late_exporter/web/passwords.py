@@ -1,7 +1,8 @@
 """Verify passwords against bcrypt hashes, so that guessing costs little and keeps no correct password out for long.
 
-A password that was correct once needs no further check. Others are checked one at a time, in a thread, and each client
-network may try wrong ones at a limited rate only: it is told when to retry, while other networks are not affected.
+A password that was correct once needs no further check. Others are checked one at a time, in a
+thread, and each client network may try wrong ones at a limited rate only: it is told when to retry,
+while other networks are not affected.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class PasswordVerifier:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _pending: Counter[str] = field(default_factory=Counter)
 
-    async def authenticate(self, users: Mapping[str, bytes], name: str, password: bytes, peer: str) -> None:
+    async def authenticate(
+        self, users: Mapping[str, bytes], name: str, password: bytes, peer: str
+    ) -> None:
         """Raise AccessError unless a user has this password.
 
         Args:
@@ -78,7 +81,10 @@ class PasswordVerifier:
         network = network_of(peer)
         if key in self._correct_passwords:
             return
-        if self._pending[network] >= MAX_PENDING_CHECKS or len(self._pending) >= MAX_PENDING_NETWORKS:
+        if (
+            self._pending[network] >= MAX_PENDING_CHECKS
+            or len(self._pending) >= MAX_PENDING_NETWORKS
+        ):
             raise too_many_requests(FAILED_LOGIN_RATE.interval)
         self._pending[network] += 1
         try:
@@ -103,10 +109,15 @@ class PasswordVerifier:
 
     async def _check(self, users: Mapping[str, bytes], name: str, password: bytes) -> None:
         # An unknown user takes as long as the most expensive hash.
-        password_hash = users.get(name) or b"$2b$%02d$%b" % (max(map(_cost, users.values())), DUMMY_DIGEST)
+        password_hash = users.get(name) or b"$2b$%02d$%b" % (
+            max(map(_cost, users.values())),
+            DUMMY_DIGEST,
+        )
         call = partial(self.check_password, password, password_hash)
         try:
-            is_correct = await asyncio.get_running_loop().run_in_executor(DaemonThreadExecutor(), call)
+            is_correct = await asyncio.get_running_loop().run_in_executor(
+                DaemonThreadExecutor(), call
+            )
         except OSError:  # no more threads
             raise AccessError(HTTPStatus.SERVICE_UNAVAILABLE) from None
         if not is_correct or name not in users:

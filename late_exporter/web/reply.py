@@ -40,7 +40,9 @@ async def respond(route: Route | None, scope: Message, send: Send) -> None:
     if handle is None:
         reply = text_reply("not found", HTTPStatus.NOT_FOUND)
     elif scope["method"] not in methods:
-        reply = text_reply("method not allowed", HTTPStatus.METHOD_NOT_ALLOWED, ("allow", ", ".join(methods)))
+        reply = text_reply(
+            "method not allowed", HTTPStatus.METHOD_NOT_ALLOWED, ("allow", ", ".join(methods))
+        )
     else:
         try:
             reply = await handle(scope)
@@ -54,11 +56,15 @@ def error_reply(exc: AccessError) -> Reply:
 
 
 def text_reply(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply:
-    return Reply(body=f"{text}\n".encode("utf-8", "replace"), status=status, headers=TEXT_HEADERS + headers)
+    return Reply(
+        body=f"{text}\n".encode("utf-8", "replace"), status=status, headers=TEXT_HEADERS + headers
+    )
 
 
 def get_header(scope: Message, name: bytes) -> str:
-    return ", ".join(value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name)
+    return ", ".join(
+        value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name
+    )
 
 
 async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
@@ -67,11 +73,14 @@ async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
     if has_content:
         headers.append(("content-length", str(len(reply.body))))
     if {b"content-length", b"transfer-encoding"} <= {name.lower() for name, _ in scope["headers"]}:
-        # A proxy may disagree about where the request ends: what follows may be from another client.
+        # A proxy may disagree about where the request ends: what follows may be from another
+        # client.
         headers.append(("connection", "close"))
     encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     body = reply.body if has_content and scope["method"] != "HEAD" else b""
     await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
-    for start in range(0, max(len(body), 1), PART_BYTES):  # waits until the client has read most of the parts before
+    for start in range(
+        0, max(len(body), 1), PART_BYTES
+    ):  # waits until the client has read most of the parts before
         part, has_more = body[start : start + PART_BYTES], start + PART_BYTES < len(body)
         await send({"type": "http.response.body", "body": part, "more_body": has_more})

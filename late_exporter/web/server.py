@@ -1,7 +1,7 @@
 """HTTP server for an ASGI application: uvicorn's HTTP protocol, with limits for slow, idle and many clients.
 
-Each connection is a task, which starts with the current TLS configuration; to cancel it closes the connection. Why
-uvicorn's own accept loop is not enough is in docs/development/decisions.md.
+Each connection is a task, which starts with the current TLS configuration; to cancel it closes the
+connection. Why uvicorn's own accept loop is not enough is in docs/development/decisions.md.
 """
 
 from __future__ import annotations
@@ -57,10 +57,13 @@ LOGGER = logging.getLogger("uvicorn.error")
 asyncio.sslproto.SSLProtocol.max_size = 16 * 1024
 
 
-async def serve(app: App, sockets: Sequence[socket.socket], *, web_config: Callable[[], WebConfig] = WebConfig) -> None:
+async def serve(
+    app: App, sockets: Sequence[socket.socket], *, web_config: Callable[[], WebConfig] = WebConfig
+) -> None:
     """Serve until cancelled, then let responses in progress finish for a moment.
 
-    ``web_config`` returns the current configuration, whose TLS context is used for the next connection.
+    ``web_config`` returns the current configuration, whose TLS context is used for the next
+    connection.
     """
     config = uvicorn.Config(
         app,
@@ -113,7 +116,9 @@ class _Server:
             except (BlockingIOError, ConnectionError):  # the client has disconnected already
                 pass
             except OSError as exc:
-                LOGGER.warning("cannot accept: %s; see ulimit -n, or LimitNOFILE of systemd", exc.strerror)
+                LOGGER.warning(
+                    "cannot accept: %s; see ulimit -n, or LimitNOFILE of systemd", exc.strerror
+                )
                 await asyncio.sleep(0.1)
 
     def _open(self, client: socket.socket) -> None:
@@ -196,7 +201,8 @@ class _Connection(H11Protocol):
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        # h11 limits the size of an incomplete head only, so a large head must not arrive in one piece.
+        # h11 limits the size of an incomplete head only, so a large head must not arrive in one
+        # piece.
         for start in range(0, len(data), HEADER_CHUNK_BYTES):
             if self.transport.is_closing():  # data may still arrive after the connection was closed
                 return
@@ -224,12 +230,14 @@ class _Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Respond to an invalid request if it has no response yet, and close the connection.
 
-        If its body is invalid, the application has the request already. uvicorn would log a traceback when one of both
-        sends a second response.
+        If its body is invalid, the application has the request already. uvicorn would log a
+        traceback when one of both sends a second response.
         """
         with suppress(h11.LocalProtocolError):
             super().send_400_response(msg)
-        if not self.transport.is_closing():  # abort() has no effect on a TLS connection that was closed twice
+        if (
+            not self.transport.is_closing()
+        ):  # abort() has no effect on a TLS connection that was closed twice
             self.transport.close()
         if self.cycle is not None:
             self.cycle.disconnected = True  # what the application sends is discarded
@@ -266,7 +274,9 @@ class _Connection(H11Protocol):
             self._timer.cancel()
 
     def _end_turn(self) -> None:
-        if 0 < self.transport.get_write_buffer_size() < self._unread_bytes:  # the client has read a part of a response
+        if (
+            0 < self.transport.get_write_buffer_size() < self._unread_bytes
+        ):  # the client has read a part of a response
             self._start_timer()
         elif self._find_turn() is not self.turn[0]:  # it has read the whole
             self._update_turn()

@@ -22,14 +22,22 @@ def bind_socket(address: Address | UnixPath, option: str = "--web.listen-address
         LateError: The address cannot be used.
     """
     try:
-        listener = _bind_path(address.path) if isinstance(address, UnixPath) else _bind(address.host, address.port)
+        listener = (
+            _bind_path(address.path)
+            if isinstance(address, UnixPath)
+            else _bind(address.host, address.port)
+        )
     except OSError as exc:
-        reason = (exc.strerror or str(exc)).partition(" (while ")[0]  # Python 3.11 repeats the address
+        reason = (exc.strerror or str(exc)).partition(" (while ")[
+            0
+        ]  # Python 3.11 repeats the address
         raise LateError(f"cannot listen on {address}: {reason}; choose another {option}") from exc
     return _configure(listener)
 
 
-def systemd_sockets(environ: MutableMapping[str, str] = os.environ, *, first: int = 3) -> list[socket.socket]:
+def systemd_sockets(
+    environ: MutableMapping[str, str] = os.environ, *, first: int = 3
+) -> list[socket.socket]:
     """Return the sockets that systemd passes to this process, and remove its variables from the environment.
 
     ``first`` is the number of the first file descriptor, see sd_listen_fds(3).
@@ -57,7 +65,9 @@ def _systemd_socket(number: int) -> socket.socket:
 def _bind(host: str, port: int) -> socket.socket:
     is_dual = not host and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if is_dual or ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=is_dual)
+    return socket.create_server(
+        (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=is_dual
+    )
 
 
 def _bind_path(path: Path) -> socket.socket:
@@ -83,7 +93,8 @@ def _is_stale(path: Path) -> bool:
 def _configure(listener: socket.socket) -> socket.socket:
     listener.setblocking(False)  # noqa: FBT003 - standard library
     if listener.family != socket.AF_UNIX:
-        # Inherited by connections. Without it a scrape on a kept-alive connection waits 40 ms for an acknowledgement.
+        # Inherited by connections. Without it a scrape on a kept-alive connection waits 40 ms for
+        # an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 

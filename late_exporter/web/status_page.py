@@ -1,7 +1,7 @@
 """Status page: the state of every workspace and feed as HTML without scripts, problems first.
 
-The markup is in ``status_page.html``; this module prepares its values. All functions of ``verdicts`` and ``findings``
-are filters in it.
+The markup is in ``status_page.html``; this module prepares its values. All functions of
+``verdicts`` and ``findings`` are filters in it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,13 @@ def failures_by_subject(workspaces: Iterable[WorkspaceHealth]) -> Failures:
     return failures
 
 
-def render_page(document: StatusDocument, failures: Failures, paths: Sequence[str], subject: str = "") -> str:
+def render_page(
+    document: StatusDocument, failures: Failures, paths: Sequence[str], subject: str = ""
+) -> str:
     """Render the page, which links to other paths, or the page of the failures of a subject."""
-    return load_template()(document=document, failures_by_subject=failures, paths=paths, subject=subject)
+    return load_template()(
+        document=document, failures_by_subject=failures, paths=paths, subject=subject
+    )
 
 
 @cache
@@ -46,7 +50,9 @@ def load_template() -> Callable[..., str]:
     # Imported here because a server whose page is never requested does not need it.
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
 
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
     environment.filters |= dict(getmembers(verdicts, isfunction) + getmembers(findings, isfunction))
     environment.filters |= {
         "number": "{:,}".format,
@@ -54,5 +60,11 @@ def load_template() -> Callable[..., str]:
         "round_percent": "{:.0%}".format,
         "width": "{:.1%}".format,
     }
-    environment.globals |= {"documentation": f"{__url__}#readme", "max_names": MAX_NAMES, "style": STYLE}
-    return environment.from_string(_RESOURCES.joinpath("status_page.html").read_text("utf-8")).render
+    environment.globals |= {
+        "documentation": f"{__url__}#readme",
+        "max_names": MAX_NAMES,
+        "style": STYLE,
+    }
+    return environment.from_string(
+        _RESOURCES.joinpath("status_page.html").read_text("utf-8")
+    ).render

@@ -19,7 +19,8 @@ T = TypeVar("T")
 async def run_in_thread(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
     """Run a coroutine function on an event loop in a thread of its own.
 
-    Ends with it, and raises its error. If this call is cancelled, so is the coroutine, which is awaited.
+    Ends with it, and raises its error. If this call is cancelled, so is the coroutine, which is
+    awaited.
     """
     stop = Future[None]()
 
@@ -30,7 +31,9 @@ async def run_in_thread(work: Callable[[], Coroutine[Any, Any, object]]) -> None
         with suppress(asyncio.CancelledError):
             await task
 
-    ended = asyncio.get_running_loop().run_in_executor(DaemonThreadExecutor(), lambda: asyncio.run(run()))
+    ended = asyncio.get_running_loop().run_in_executor(
+        DaemonThreadExecutor(), lambda: asyncio.run(run())
+    )
     try:
         await asyncio.shield(ended)
     except asyncio.CancelledError:
@@ -50,7 +53,12 @@ def in_loop(app: App, loop: asyncio.AbstractEventLoop) -> App:
 
 
 async def call_in_loop(
-    loop: asyncio.AbstractEventLoop, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **keywords: P.kwargs
+    loop: asyncio.AbstractEventLoop,
+    function: Callable[P, Coroutine[Any, Any, T]],
+    *args: P.args,
+    **keywords: P.kwargs,
 ) -> T:
     """Return the result of a coroutine function that runs on another event loop."""
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(function(*args, **keywords), loop))
+    return await asyncio.wrap_future(
+        asyncio.run_coroutine_threadsafe(function(*args, **keywords), loop)
+    )

@@ -46,7 +46,9 @@ class PollingState(Enum):
 def polling_state(feed: FeedHealth) -> PollingState:
     if feed.outcome not in {None, "success"}:
         return PollingState.FAILING
-    if not feed.is_synced and (feed.outcome or feed.logs or (feed.progress and feed.progress.log_count)):
+    if not feed.is_synced and (
+        feed.outcome or feed.logs or (feed.progress and feed.progress.log_count)
+    ):
         return PollingState.SYNCING
     if feed.outcome is None:
         return PollingState.WAITING
@@ -60,7 +62,11 @@ TONES = ("bad", "warn", "busy", "idle", "ok")
 def outdated_since(workspace: WorkspaceHealth) -> float | None:
     """Return the last success of a workspace whose feeds all fail; None if its figures are current."""
     is_current = any(polling_state(feed) is not PollingState.FAILING for feed in workspace.feeds)
-    return None if is_current else max((feed.last_success or 0.0 for feed in workspace.feeds), default=0.0) or None
+    return (
+        None
+        if is_current
+        else max((feed.last_success or 0.0 for feed in workspace.feeds), default=0.0) or None
+    )
 
 
 def platform_tone(platform: PlatformHealth) -> str:
@@ -68,7 +74,11 @@ def platform_tone(platform: PlatformHealth) -> str:
     recent = platform.recent
     if recent.is_failing:
         return "bad"
-    return "warn" if recent.failed >= MIN_FAILURES and recent.failed > FAILED_SHARE * recent.final else "ok"
+    return (
+        "warn"
+        if recent.failed >= MIN_FAILURES and recent.failed > FAILED_SHARE * recent.final
+        else "ok"
+    )
 
 
 def is_stuck(platform: PlatformHealth, now: float) -> bool:
@@ -112,7 +122,11 @@ def waits_for_quota(feed: FeedHealth, quota_wait: float, now: float) -> bool:
 def window_name(since: float, now: float) -> str:
     """Return what a recent time is called."""
     seconds = now - since
-    return "Last hour" if seconds > HOUR - MINUTE else f"Last {human_duration(max(seconds, MINUTE), rough=True)}"
+    return (
+        "Last hour"
+        if seconds > HOUR - MINUTE
+        else f"Last {human_duration(max(seconds, MINUTE), rough=True)}"
+    )
 
 
 def relative_time(time: float, now: float, coarse: bool = False) -> str:  # noqa: FBT001, FBT002 - a filter's argument
