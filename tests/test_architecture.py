@@ -20,4 +20,4 @@ for module in pkgutil.walk_packages(late_exporter.__path__, "late_exporter."):
         importlib.import_module(module.name)
 assert threading.active_count() == 1
 """
-    assert "" == run_command(sys.executable, "-W", "error", "-c", program, cwd=ROOT, stderr=subprocess.STDOUT)
+    assert run_command(sys.executable, "-W", "error", "-c", program, cwd=ROOT, stderr=subprocess.STDOUT) == ""

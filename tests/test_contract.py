@@ -90,12 +90,12 @@ def test_a_suite_speaks_through_the_harness() -> None:
         found |= set(inner_names(tree))
         if found:
             wrong[str(path.relative_to(TESTS))] = found
-    assert {} == wrong
+    assert wrong == {}
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.name)
 def test_each_promise_can_be_broken(promise: Promise) -> None:
     """``make promises`` finds what it replaces, and the suite that has to fail."""
     module = TESTS.parent / "late_exporter" / promise.module
-    assert 1 == module.read_text("utf-8").count(promise.text)
+    assert module.read_text("utf-8").count(promise.text) == 1
     assert (TESTS.parent / promise.suite).exists()

@@ -110,7 +110,7 @@ def test_commands_of_the_program_are_valid(path: Path, tmp_path: Path, monkeypat
 def _parse(words: Sequence[str]) -> None:
     line = parse(words)
     if line is not None:
-        assert len(words) == 1 or [] == [*check_words(line)], words
+        assert len(words) == 1 or [*check_words(line)] == [], words
         has_key = {"config.file", "api.key-file"} & line.flags.keys()
         load(line.command, line.flags, {} if has_key else {"LATE_API_KEY": "sk_example"})
 
@@ -119,7 +119,7 @@ def _parse(words: Sequence[str]) -> None:
 def test_shell_blocks_are_valid(path: Path) -> None:
     """Every shell block can be parsed, and uses known programs, make targets that exist and files that exist."""
     for script in blocks(path.read_text("utf-8"), "sh"):
-        assert "" == run_command("bash", "-n", input=script, stderr=subprocess.STDOUT), script
+        assert run_command("bash", "-n", input=script, stderr=subprocess.STDOUT) == "", script
     targets = _targets()
     for command in commands(path):
         name, *arguments = command.words
@@ -127,7 +127,7 @@ def test_shell_blocks_are_valid(path: Path) -> None:
         if name == "make":
             assert arguments[0] in targets, command
         files = [word.partition("=")[0] for word in arguments if word.startswith(FOLDERS)]
-        assert [] == [file for file in files if not (ROOT / file).exists()], command
+        assert [file for file in files if not (ROOT / file).exists()] == [], command
 
 
 def _targets() -> set[str]:
@@ -145,10 +145,10 @@ def test_names_exist(path: Path) -> None:
     targets = set(re.findall(r"\bmake ([a-z-]+)", spans(text)))
     recorded = {name.split(":")[1] for name in RECORDED}
     samples = {f"{name}{end}" for name in CATALOGUE for end in ("", "_bucket", "_sum", "_count")}
-    assert set() == metrics - samples - recorded - {*TABLES, "late_state", WORKSPACE_INFO}
-    assert set() == flags - {option.flag for option in OPTIONS}
-    assert set() == variables - {name for option in OPTIONS for name in (option.variable, option.alias)}
-    assert set() == targets - _targets()
+    assert metrics - samples - recorded - {*TABLES, "late_state", WORKSPACE_INFO} == set()
+    assert flags - {option.flag for option in OPTIONS} == set()
+    assert variables - {name for option in OPTIONS for name in (option.variable, option.alias)} == set()
+    assert targets - _targets() == set()
 
 
 def test_every_closed_set_of_label_values_is_described() -> None:
@@ -161,7 +161,7 @@ def test_every_closed_set_of_label_values_is_described() -> None:
     types = [each for each in vars(errors).values() if isinstance(each, type)]
     outcomes = {"success", *(each.outcome for each in types if issubclass(each, errors.LateError))}
     assert outcomes == rows["late_exporter_polls_total", "outcome"]
-    assert {*REQUEST_KINDS} == rows["late_exporter_failed_requests_total", "request"]
+    assert rows["late_exporter_failed_requests_total", "request"] == {*REQUEST_KINDS}
 
 
 def test_readme_is_short() -> None:
@@ -189,7 +189,7 @@ def test_configuration_file_loads(tmp_path: Path) -> None:
     """The configuration file in docs/configuration.md is valid."""
     (text,) = (block for block in blocks(document("docs/configuration.md"), "yaml") if "\nworkspaces:" in block)
     loaded = _load_file(tmp_path, text, "brand", "agency")
-    assert ["brand", "agency"] == [workspace.name for workspace in loaded.workspaces]
+    assert [workspace.name for workspace in loaded.workspaces] == ["brand", "agency"]
 
 
 def test_buckets_load(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_buckets_load(tmp_path: Path) -> None:
     (buckets,) = (text for text in blocks(document("docs/metrics.md"), "yaml") if "buckets" in text)
     workspaces = "workspaces: [{name: brand, api_key_file: brand.key}]"
     loaded = _load_file(tmp_path, f"{workspaces}\n{buckets}", "brand")
-    assert 2 == len(loaded.metrics.buckets)
+    assert len(loaded.metrics.buckets) == 2
 
 
 def _write_web_configuration(folder: Path) -> Path:
@@ -214,7 +214,7 @@ def test_web_configuration_loads(tmp_path: Path) -> None:
     """The web configuration in docs/configuration.md is valid, with the certificates that it names."""
     config = webconfig.load(_write_web_configuration(tmp_path))
     assert config.ssl_context is not None
-    assert ["prometheus"] == list(config.users)
+    assert list(config.users) == ["prometheus"]
 
 
 @pytest.mark.e2e
@@ -266,7 +266,7 @@ def test_links_lead_somewhere() -> None:
         if "://" not in link and not _leads(path, link)
     ]
     assert {ROOT / "README.md", ROOT / "docs" / "install.md"} <= {*documents}
-    assert [] == dead
+    assert dead == []
 
 
 def _links(text: str) -> list[str]:
@@ -287,7 +287,7 @@ def test_links_on_an_index_page_are_absolute() -> None:
     text = run_command(sys.executable, "-m", "hatch_fancy_pypi_readme", cwd=ROOT)
     source = PROJECT["urls"]["Source"]
     links = [link for link in _links(text) if not link.startswith("#")]
-    assert [] == [link for link in links if "://" not in link]
+    assert [link for link in links if "://" not in link] == []
     relative = [link for link in _links(README) if "://" not in link and not link.startswith("#")]
     assert len(relative) == sum(link.startswith((f"{source}/blob/v", f"{source}/raw/v")) for link in links)
     assert all(url.startswith(source) for url in PROJECT["urls"].values())
@@ -308,7 +308,7 @@ def test_invariants_have_tests() -> None:
     """Each of the ten invariants in docs/development/architecture.md names tests, and these exist."""
     rows = re.findall(r"^\| (I\d+) \| .* \| (.*) \|$", document("docs/development/architecture.md"), re.MULTILINE)
     assert [f"I{number}" for number in range(1, 11)] == [name for name, _ in rows]
-    assert [] == [name for name, tests in rows if not names_tests(tests)]
+    assert [name for name, tests in rows if not names_tests(tests)] == []
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_pins_are_what_the_project_depends_on(pins: str, wanted: list[str]) -> N
         if (version := pinned.get(canonicalize_name(requirement.name))) is None
         or not requirement.specifier.contains(version, prereleases=True)
     ]
-    assert [] == wrong
+    assert wrong == []
 
 
 @pytest.mark.parametrize("others", ["run", "build", "audit"])
@@ -342,14 +342,14 @@ def test_every_pin_has_hashes(pins: str) -> None:
     text = (ROOT / ".requirements" / f"{pins}.txt").read_text("utf-8")
     entries = [entry for entry in re.split(r"\n(?=[^\s#])", text) if entry.strip()]
     assert len(_pins(pins)) <= len(entries)
-    assert [] == [entry for entry in entries if "--hash=sha256:" not in entry]
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
 
 
 def test_no_file_names_a_registry() -> None:
     """Where packages come from is the business of the machine that installs them."""
-    assert [] == _offences(REGISTRIES)
+    assert _offences(REGISTRIES) == []
 
 
 def test_no_file_names_a_path_of_a_machine() -> None:
     """Nothing depends on where its author had it."""
-    assert [] == _offences(MACHINES)
+    assert _offences(MACHINES) == []

@@ -70,7 +70,7 @@ def test_no_two_classes_have_the_same_name() -> None:
     names = Counter(
         node.name.lstrip("_") for module in modules() for node in ast.walk(module) if isinstance(node, ast.ClassDef)
     )
-    assert {} == {name: count for name, count in names.items() if count > 1}
+    assert {name: count for name, count in names.items() if count > 1} == {}
 
 
 def test_identifiers_are_not_bare_participles() -> None:
@@ -82,4 +82,4 @@ def test_identifiers_are_not_bare_participles() -> None:
 def test_sources_and_documents_are_plain_english() -> None:
     for path in (*python_files("late_exporter", "deploy", "grafana", ".ci"), *markdown_files()):
         text = CODE_SPAN.sub("", CODE_FENCE.sub("", path.read_text(encoding="utf-8")))
-        assert [] == [line for line in text.splitlines() if DIALECT.search(line)], path
+        assert [line for line in text.splitlines() if DIALECT.search(line)] == [], path

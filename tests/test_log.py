@@ -59,8 +59,8 @@ def test_json() -> None:
     """The same entry in JSON keeps the types of its fields."""
     entry = json.loads(log_output(lambda logger: logger.warning("slow", took=1.5, feeds=["a", "b"]), format="json"))
 
-    assert ["ts", "level", "msg", "logger", "took", "feeds"] == list(entry)
-    assert ("warn", "slow", 1.5, ["a", "b"]) == (entry["level"], entry["msg"], entry["took"], entry["feeds"])
+    assert list(entry) == ["ts", "level", "msg", "logger", "took", "feeds"]
+    assert (entry["level"], entry["msg"], entry["took"], entry["feeds"]) == ("warn", "slow", 1.5, ["a", "b"])
 
 
 @pytest.mark.parametrize(("level", "lines"), [("debug", 4), ("info", 3), ("warn", 2), ("error", 1)], ids=str)
@@ -80,8 +80,8 @@ def test_fields_do_not_replace_the_head() -> None:
     """Fields cannot override level and time."""
     entry = json.loads(log_output(lambda logger: logger.info("x", level="error", ts="never"), format="json"))
 
-    assert "info" == entry["level"]
-    assert "never" != entry["ts"]
+    assert entry["level"] == "info"
+    assert entry["ts"] != "never"
 
 
 @pytest.mark.parametrize("format", ["logfmt", "json"])
@@ -95,9 +95,9 @@ def test_secrets_are_redacted_everywhere(format: str) -> None:  # noqa: A002 - t
 
     text = log_output(act, format=format)
 
-    assert 3 == len(text.splitlines())
+    assert len(text.splitlines()) == 3
     assert "[redacted]" in text
-    assert [] == [secret for secret in ("hunter22", KEY, "abc.def") if secret in text]
+    assert [secret for secret in ("hunter22", KEY, "abc.def") if secret in text] == []
 
 
 @given(text=st.text())
@@ -105,8 +105,8 @@ def test_a_traceback_forges_nothing(text: str) -> None:
     """Each line of a traceback is printable and does not look like an entry."""
     lines = redacted_traceback(ValueError(f"\nts=now level=error\n{text}")).split("\n")
 
-    assert "" == lines.pop()
-    assert [] == [line for line in lines if not line.startswith("  ") or not line.isprintable()]
+    assert lines.pop() == ""
+    assert [line for line in lines if not line.startswith("  ") or not line.isprintable()] == []
 
 
 @pytest.mark.parametrize("format", ["logfmt", "json"])
@@ -119,7 +119,7 @@ def test_foreign_text_forges_nothing(format: str, text: str) -> None:  # noqa: A
         logging.getLogger("other").info("%s", text)
     lines = stderr.getvalue().splitlines()
 
-    assert 2 == len(lines)
+    assert len(lines) == 2
     assert all(line.isprintable() and line.startswith(("ts=", '{"ts": ')) for line in lines)
 
 
@@ -142,7 +142,7 @@ def test_libraries_use_the_same_lines() -> None:
 @pytest.mark.parametrize("name", ["httpx", "httpcore.http11"])
 def test_libraries_log_no_requests(name: str) -> None:
     """The level debug does not write paths and queries, which may contain a token."""
-    assert "" == log_output(lambda _: logging.getLogger(name).debug('"GET /v1/logs?token=x'), level="debug")
+    assert log_output(lambda _: logging.getLogger(name).debug('"GET /v1/logs?token=x'), level="debug") == ""
 
 
 def test_an_entry_that_cannot_be_written_shows_no_argument(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_an_entry_that_cannot_be_written_shows_no_argument(monkeypatch: pytest.M
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     text = log_output(lambda _: logging.getLogger("other").info("%d", "hunter22"))
 
-    assert 'level=error msg="log entry could not be written" logger=other\n' == text
+    assert text == 'level=error msg="log entry could not be written" logger=other\n'
 
 
 def test_a_closed_standard_error_is_no_failure() -> None:
@@ -170,9 +170,9 @@ def test_many_secrets() -> None:
     keys = [f"whsec-{number % 10}-abcdef{number:06}" for number in range(5000)]
     log.configure(secrets=[*keys, "pass"])
     for key in keys[::500]:
-        assert "a [redacted] b [redacted]" == log.redact(f"a {key} b {key[:17]}")
-    assert "the [redacted]" == log.redact("the pass")
-    assert [] == SECRETS.candidates("poll finished whsec-1-abc of workspace w1 after 5 s")
+        assert log.redact(f"a {key} b {key[:17]}") == "a [redacted] b [redacted]"
+    assert log.redact("the pass") == "the [redacted]"
+    assert SECRETS.candidates("poll finished whsec-1-abc of workspace w1 after 5 s") == []
 
 
 @given(texts=st.lists(st.text("ab[]", max_size=14)), secrets=st.lists(st.text("ab", min_size=1, max_size=16)))

@@ -85,19 +85,19 @@ def test_the_own_key_is_masked_without_its_prefix_and_in_base64(own_key: str, en
     pieces = {echo[at : at + PIECE] for at in range(len(echo) - PIECE + 1)}
     for outputs in (mask_keys, log.redact, label_text, id_text, log_key, quote_value):
         for text in (echo, f"user {echo} end", f"cut {echo[:40]}"):
-            assert [] == [piece for piece in pieces if piece in outputs(text)], outputs
+            assert [piece for piece in pieces if piece in outputs(text)] == [], outputs
 
 
 def test_short_secrets_are_masked_in_logs_only() -> None:
     """A password that is a word keeps no platform out of the metrics."""
     SECRETS.add("instagram")
-    assert ("instagram", "[redacted]") == (label_text("instagram"), log.redact("instagram"))
+    assert (label_text("instagram"), log.redact("instagram")) == ("instagram", "[redacted]")
 
 
 @pytest.mark.parametrize("text", [":" * 31_000, "password=" * 4000, "https://user:" + "x" * MAX_SEARCHED + "@host"])
 def test_long_values_are_not_searched(text: str) -> None:
     """The time to quote a value does not grow with it, and nothing of one is shown that was not searched."""
-    assert f" of {len(text)} characters" == quote_value(text)
+    assert quote_value(text) == f" of {len(text)} characters"
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_sdist_contains_only_tracked_files(dist: Path) -> None:
     """The sdist contains tracked files only."""
     with tarfile.open(dist / f"{STEM}.tar.gz") as archive:
         sdist = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"PKG-INFO"} == sdist - {*run_command("git", "ls-files", "-z", cwd=ROOT).split("\0")}
+    assert sdist - {*run_command("git", "ls-files", "-z", cwd=ROOT).split("\0")} == {"PKG-INFO"}
 
 
 @pytest.mark.e2e
@@ -90,7 +90,7 @@ def test_build_is_reproducible(dist: Path, tmp_path: Path) -> None:
     digests = [
         {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()} for folder in (dist, again)
     ]
-    assert 2 == len(digests[0])
+    assert len(digests[0]) == 2
     assert digests[0] == digests[1]
 
 
@@ -109,7 +109,7 @@ def test_wheel_runs_with_the_pinned_packages(dist: Path, tmp_path: Path) -> None
         "from late_exporter.web.status_page import render_page; "
         "render_page(StatusDocument(version='', now=0.0, workspaces=()), {}, ['/metrics'])"
     )
-    assert "" == run_command(program.with_name("python"), "-c", code, cwd=tmp_path, stderr=subprocess.STDOUT)
+    assert run_command(program.with_name("python"), "-c", code, cwd=tmp_path, stderr=subprocess.STDOUT) == ""
     from_wheel, from_source = (
         run_command(*command, "assets", tmp_path / folder, cwd=cwd, env={}).splitlines()
         for command, folder, cwd in (
@@ -136,7 +136,7 @@ def test_archives_of_rules_and_dashboards(tmp_path: Path) -> None:
     rules = contents["rules"]
     assert {"prometheus/late-exporter.rules.yml", "alertmanager/alertmanager.yml", "LICENSE"} <= rules.keys()
     assert "prometheus/runbooks/LatePostStuck.md" in rules
-    assert [] == [name for name in rules if "secrets" in name]
+    assert [name for name in rules if "secrets" in name] == []
     dashboards = {name: json.loads(text) for name, text in contents["dashboards"].items()}
     assert {path.name for path in (ROOT / "grafana/dashboards").glob("*.json")} == dashboards.keys()
     ids = json.loads((ROOT / "grafana/grafana-com.json").read_text("utf-8"))
@@ -164,7 +164,7 @@ NOTES = f"""# Changelog
 
 def test_release_notes() -> None:
     """The release notes are the changelog section of the version."""
-    assert "### Added\n\n- Much." == release.notes(f"v{__version__}", __version__, NOTES)
+    assert release.notes(f"v{__version__}", __version__, NOTES) == "### Added\n\n- Much."
 
 
 @pytest.mark.parametrize(
@@ -217,4 +217,4 @@ def test_no_pinned_package_has_a_known_vulnerability() -> None:
     process = subprocess.run([sys.executable, ROOT / ".ci" / "audit.py"], check=False, capture_output=True, text=True)
     if process.returncode == audit.NOT_AUDITED:
         pytest.skip(process.stdout.partition("\n")[0])
-    assert (0, "") == (process.returncode, "" if not process.returncode else process.stdout)
+    assert (process.returncode, "" if not process.returncode else process.stdout) == (0, "")

@@ -85,7 +85,7 @@ def test_every_claim_has_a_test() -> None:
     rows = [line.strip("| ").split(" | ") for line in SECURITY.splitlines() if line.startswith("| ")]
     claims = [row for row in rows if len(row) > 1 and "Test" not in row[-1]]
     assert len(claims) >= 20
-    assert [] == [row for row in claims if not names_tests(row[-1])]
+    assert [row for row in claims if not names_tests(row[-1])] == []
 
 
 # Thieves of the state file.
@@ -96,9 +96,9 @@ def test_created_files_are_for_their_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with _mask(0), closing(open_store(f"sqlite:///{folder}/state.db")):
         modes = _modes(folder)
-    assert 0o700 == modes.pop("data")
-    assert {"state.db", "state.db-wal", "state.db-shm", "state.db.lock"} == modes.keys()
-    assert {0o600} == set(modes.values())
+    assert modes.pop("data") == 0o700
+    assert modes.keys() == {"state.db", "state.db-wal", "state.db-shm", "state.db.lock"}
+    assert set(modes.values()) == {0o600}
 
 
 def test_copies_are_for_their_owner_alone(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_copies_are_for_their_owner_alone(tmp_path: Path) -> None:
         copy_state(f"sqlite:///{path}", f"sqlite:///{tmp_path}/new.db")
         modes = _modes(tmp_path)
     assert {"state.db", "copy.db", "new.db"} <= modes.keys()
-    assert {0o600} == {mode for name, mode in modes.items() if name != tmp_path.name}
+    assert {mode for name, mode in modes.items() if name != tmp_path.name} == {0o600}
 
 
 def test_the_mode_of_a_state_stays(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_the_mode_of_a_state_stays(tmp_path: Path) -> None:
     open_store(f"sqlite:///{path}").close()
     path.chmod(0o640)
     open_store(f"sqlite:///{path}").close()
-    assert 0o640 == _modes(tmp_path)["state.db"]
+    assert _modes(tmp_path)["state.db"] == 0o640
 
 
 def test_what_the_state_knows(tmp_path: Path) -> None:
@@ -141,10 +141,10 @@ def test_what_the_state_knows(tmp_path: Path) -> None:
     with closing(
         ExporterHarness(QuietLate(world), tmp_path / "state.db", feeds=("publishing", "connections"))
     ) as exporter:
-        assert "success" == exporter.poll().outcome
-        assert "success" == exporter.poll(feed="connections").outcome
+        assert exporter.poll().outcome == "success"
+        assert exporter.poll(feed="connections").outcome == "success"
         content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert [] == re.findall(rb"SECRET-\w+", content)
+    assert re.findall(rb"SECRET-\w+", content) == []
     assert all(
         text in content for text in (b"POST-ID", b"ACCOUNT-ID", b"@USERNAME", b"ERROR-MESSAGE", world.ids[0].encode())
     )
@@ -160,14 +160,14 @@ def test_the_files_of_a_running_exporter_hold_no_key(start: Run, late: LateServe
     contents = {path.name: path.read_bytes() for path in folder.iterdir()}
     contents["arguments"] = Path(f"/proc/{program.pid}/cmdline").read_bytes()
     assert {"state.db", "state.db-wal"} <= contents.keys()
-    assert [] == [name for name, content in contents.items() if KEY[3:19].encode() in content]
-    assert {0o600} == {mode for name, mode in _modes(folder).items() if name != "data"}
+    assert [name for name, content in contents.items() if KEY[3:19].encode() in content] == []
+    assert {mode for name, mode in _modes(folder).items() if name != "data"} == {0o600}
 
 
 def test_no_flag_takes_a_key() -> None:
     """The key has no flag, because other users can read the arguments of a process."""
     secret = [option.name for option in OPTIONS if option.secret]
-    assert ["api.key"] == secret
+    assert secret == ["api.key"]
     assert "| `LATE_API_KEY`, `ZERNIO_API_KEY` |" in (ROOT / "docs" / "configuration.md").read_text("utf-8")
 
 
@@ -181,7 +181,7 @@ def test_the_exporter_only_reads() -> None:
     assert calls == [("build_request", '"GET"'), ("send", "request")]
     others = (ROOT / "late_exporter").rglob("*.py")
     clients = {path.name for path in others if "import httpx" in path.read_text("utf-8")}
-    assert {"body.py", "client.py", "connector.py"} == clients
+    assert clients == {"body.py", "client.py", "connector.py"}
 
 
 @pytest.mark.e2e
@@ -195,12 +195,12 @@ def test_a_stranger_with_a_certificate_gets_no_key(tmp_path: Path) -> None:
         thread.start()
         url = f"https://localhost:{listener.getsockname()[1]}/api"
         with ExporterProcess(tmp_path, "check", f"--api.base-url={url}", env={"LATE_API_KEY": KEY}) as program:
-            assert 1 == program.wait_exit()
+            assert program.wait_exit() == 1
             assert "certificate verify failed" in program.stdout.lower().replace("_", " ")
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
     assert received_data
-    assert {b""} == set(received_data)
+    assert set(received_data) == {b""}
 
 
 def _eavesdrop(listener: socket.socket, context: ssl.SSLContext, received_data: list[bytes]) -> None:
@@ -231,11 +231,11 @@ def test_hostile_texts_do_nothing(start: Run, late: LateServer, log_format: str)
     assert "alert(1)" in pages["/metrics"]
     assert "<script" not in pages["/"] + pages["failing"]
     lines = pages["/metrics"].splitlines()
-    assert [] == [line for line in lines if line == 'late_up{workspace="default"} 0']
+    assert [line for line in lines if line == 'late_up{workspace="default"} 0'] == []
     for text in (*pages.values(), program.stderr):
-        assert [] == re.findall(r"[\0-\x08\x0b-\x1f\x7f-\x9f]", text)
+        assert re.findall(r"[\0-\x08\x0b-\x1f\x7f-\x9f]", text) == []
     beginning = "{" if log_format == "json" else "ts="
-    assert [] == [line for line in program.stderr.splitlines() if not line.startswith(beginning)]
+    assert [line for line in program.stderr.splitlines() if not line.startswith(beginning)] == []
 
 
 def _json(text: str) -> str:
@@ -281,14 +281,14 @@ TARGETS = [
 def test_unauthenticated_paths_open_nothing_else(start: Run) -> None:
     """No spelling of a path gets past the password by way of one that needs none."""
     program = start(password=True)
-    assert "late-exporter is healthy\n" == program.get("/-/healthy?x=/metrics").text
+    assert program.get("/-/healthy?x=/metrics").text == "late-exporter is healthy\n"
     answers = {
         target: _raw(program.url, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         for target in TARGETS
     }
-    assert [] == [target for target, answer in answers.items() if b" 200 " in answer.partition(b"\r\n")[0]]
-    assert [] == [target for target, answer in answers.items() if b"late_" in answer]
-    assert 200 == program.get("/metrics", **LOGIN).status
+    assert [target for target, answer in answers.items() if b" 200 " in answer.partition(b"\r\n")[0]] == []
+    assert [target for target, answer in answers.items() if b"late_" in answer] == []
+    assert program.get("/metrics", **LOGIN).status == 200
 
 
 HEADERS = [
@@ -335,8 +335,8 @@ def test_a_page_of_another_site_reads_nothing(start: Run) -> None:
     program = start("--web.enable-lifecycle").wait_ready()
     for path in ("/", "/metrics", "/-/ready"):
         reply = program.get(path, Origin="https://example.org")
-        assert [] == [name for name in reply.headers if name.lower().startswith("access-control-")]
-        assert "nosniff" == reply.headers["x-content-type-options"]
+        assert [name for name in reply.headers if name.lower().startswith("access-control-")] == []
+        assert reply.headers["x-content-type-options"] == "nosniff"
     preflight = "OPTIONS /-/quit HTTP/1.1\r\nHost: x\r\nOrigin: https://example.org\r\nConnection: close\r\n\r\n"
     answer = _raw(program.url, preflight)
     assert answer.startswith(b"HTTP/1.1 405 ")

@@ -30,12 +30,12 @@ def test_release_needs_tests_and_approval() -> None:
     jobs, tests = _jobs(".github/workflows/release.yml"), _jobs(CI_WORKFLOW)
     waits = {name: set(job.get("needs", ())) for name, job in jobs.items()}
     assert {"test", "deploy", "build"} == waits["attest"] == waits["image"]
-    assert {"image"} == waits["verify"]
-    assert {"attest", "verify"} == waits["publish"]
+    assert waits["verify"] == {"image"}
+    assert waits["publish"] == {"attest", "verify"}
     assert {"publish"} <= waits["tag"] & waits["chart"] & waits["announce"]
     assert {"tag", "chart"} <= waits["announce"]
-    assert "pypi" == jobs["publish"]["environment"]
-    assert (CI_WORKFLOW, DEPLOY_WORKFLOW) == (jobs["test"]["uses"], jobs["deploy"]["uses"])
+    assert jobs["publish"]["environment"] == "pypi"
+    assert (jobs["test"]["uses"], jobs["deploy"]["uses"]) == (CI_WORKFLOW, DEPLOY_WORKFLOW)
     steps = [step for job in tests.values() for step in job.get("steps", ())]
     assert len(tests) == len([step for step in steps if step.get("run") in (".ci/run", "make versions")])
 

@@ -113,9 +113,9 @@ async def test_request() -> None:
     (request,) = api.requests
     assert ApiResponse(b'{"logs": []}', NOW - 7) == answer
     assert ("GET", f"{BASE}{PATH}?days=7&limit=100&skip=0&status=pending") == (request.method, str(request.url))
-    assert f"Bearer {SECRET}" == request.headers["Authorization"]
-    assert ("application/json", "gzip") == (request.headers["Accept"], request.headers["Accept-Encoding"])
-    assert b"" == request.content
+    assert request.headers["Authorization"] == f"Bearer {SECRET}"
+    assert (request.headers["Accept"], request.headers["Accept-Encoding"]) == ("application/json", "gzip")
+    assert request.content == b""
 
 
 async def test_quoted_path() -> None:
@@ -123,7 +123,7 @@ async def test_quoted_path() -> None:
     api = ClientHarness(respond_with())
     await api.get("/v1/posts/a%2F%3Fb%25/logs", limit=100)
 
-    assert b"/api/v1/posts/a%2F%3Fb%25/logs?limit=100" == api.requests[0].url.raw_path
+    assert api.requests[0].url.raw_path == b"/api/v1/posts/a%2F%3Fb%25/logs?limit=100"
 
 
 NETWORK = [
@@ -149,7 +149,7 @@ async def test_network_errors(exc: Exception, code: str, words: str) -> None:
 
     assert (ApiUnavailable, words) == (type(failure), str(failure))
     assert exc is failure.__cause__
-    assert [code] == api.codes
+    assert api.codes == [code]
 
 
 HTML = "<html>\n<head><title>502 Bad Gateway</title></head>\n" + "<hr>" * 100
@@ -185,7 +185,7 @@ async def test_statuses(status: int, body: str | bytes, kind: type[ApiError] | N
         failure = await api.fail()
         assert (kind, status, words) == (type(failure), failure.status, str(failure))
         assert str(failure).isprintable()
-    assert [str(status)] == api.codes
+    assert api.codes == [str(status)]
 
 
 async def test_a_failure_names_the_request() -> None:
@@ -193,8 +193,8 @@ async def test_a_failure_names_the_request() -> None:
     api = ClientHarness(respond_with(502, '{"error": "Bad Gateway"}', X_Request_Id="req_01-ab"))
     failure = await api.fail()
 
-    assert "502: Bad Gateway (request id req_01-ab)" == str(failure)
-    assert (("502: Bad Gateway",), 502, "req_01-ab") == (failure.args, failure.status, failure.request_id)
+    assert str(failure) == "502: Bad Gateway (request id req_01-ab)"
+    assert (failure.args, failure.status, failure.request_id) == (("502: Bad Gateway",), 502, "req_01-ab")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ async def test_redirects_are_not_followed(status: int, location: str, host: str)
     assert ApiUnavailable is type(failure)
     words = f"{status}: redirected to {host}; redirects are not followed, to keep the API key from other hosts"
     assert words == str(failure)
-    assert [BASE + PATH] == [str(request.url) for request in api.requests]
+    assert [str(request.url) for request in api.requests] == [BASE + PATH]
 
 
 # The key.
@@ -248,11 +248,11 @@ def test_a_key_file_is_read_when_it_changes(key_file: Path) -> None:
     """A changed file is read at once and once, and its key is reported."""
     told: list[str] = []
     key = ApiKey(SECRET, key_file, on_change=told.append)
-    assert (SECRET, 0) == (key.value(), key.reload_count)
+    assert (key.value(), key.reload_count) == (SECRET, 0)
 
     rewrite(key_file, f"  {OTHER} \n")
-    assert (1, OTHER, 1) == (key.reload_count, key.value(), key.reload_count)
-    assert [OTHER] == told
+    assert (key.reload_count, key.value(), key.reload_count) == (1, OTHER, 1)
+    assert told == [OTHER]
 
 
 @pytest.mark.parametrize("content", ["", "\n", "two words", "a\tb", "a\nb", b"sk_\xff", "sk_\u00e9", "sk_\x00", SECRET])
@@ -261,8 +261,8 @@ def test_a_key_file_without_another_key(key_file: Path, content: str | bytes) ->
     key = ApiKey(SECRET, key_file)
     rewrite(key_file, content)
 
-    assert SECRET == key.value()
-    assert 0 == key.reload_count
+    assert key.value() == SECRET
+    assert key.reload_count == 0
 
 
 def test_a_key_file_that_cannot_be_reached(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +273,7 @@ def test_a_key_file_that_cannot_be_reached(key_file: Path, monkeypatch: pytest.M
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("os.stat", refuse)
-    assert SECRET == key.value()
+    assert key.value() == SECRET
 
 
 def test_a_key_file_behind_a_link(tmp_path: Path) -> None:
@@ -286,19 +286,19 @@ def test_a_key_file_behind_a_link(tmp_path: Path) -> None:
     held = ApiKey(SECRET, link)
     link.unlink()
     link.symlink_to("new")
-    assert OTHER == held.value()
+    assert held.value() == OTHER
 
 
 async def test_a_rejected_key_is_not_sent_twice(key_file: Path) -> None:
     """A 401 is an error; the next request has the key that the file has then, even if its metadata is unchanged."""
     api = ClientHarness(respond_with(401, '{"error": "Unauthorized"}'), ApiKey(SECRET, key_file))
     assert Unauthorized is type(await api.fail())
-    assert 1 == len(api.requests)
+    assert len(api.requests) == 1
 
     rewrite(key_file, f"{OTHER}\n")
     assert Unauthorized is type(await api.fail())
     sent = [request.headers["Authorization"] for request in api.requests]
-    assert [f"Bearer {SECRET}", f"Bearer {OTHER}"] == sent
+    assert sent == [f"Bearer {SECRET}", f"Bearer {OTHER}"]
 
 
 async def test_a_pipe_is_not_read(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ async def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     key = ApiKey(SECRET, pipe)
-    assert (SECRET, 0) == (key.value(), key.reload_count)
+    assert (key.value(), key.reload_count) == (SECRET, 0)
 
 
 # The quota.
@@ -329,9 +329,9 @@ async def test_rate_limited(wait: float, headers: dict[str, str]) -> None:
     failure = await api.fail()
 
     assert isinstance(failure, RateLimited)
-    assert "429: Rate limit exceeded." == str(failure)
+    assert str(failure) == "429: Rate limit exceeded."
     assert api.clock.elapsed + wait == failure.until
-    assert ["429"] == api.codes
+    assert api.codes == ["429"]
 
 
 async def test_nothing_is_sent_before_the_end_of_a_429() -> None:
@@ -340,8 +340,8 @@ async def test_nothing_is_sent_before_the_end_of_a_429() -> None:
     await api.fail()
     await asyncio.gather(api.fail(), api.fail())
 
-    assert [1000.0, 1030.0, 1060.0] == api.times
-    assert 60.0 == api.client.pop_request_log()[1]
+    assert api.times == [1000.0, 1030.0, 1060.0]
+    assert api.client.pop_request_log()[1] == 60.0
 
 
 async def test_reported_quota() -> None:
@@ -352,7 +352,7 @@ async def test_reported_quota() -> None:
     await api.get()
 
     assert Quota(600, 588, NOW + 10, customer_requests=11) == api.client.quota
-    assert 600 == api.client.rate_limit
+    assert api.client.rate_limit == 600
 
 
 # Bodies.
@@ -393,7 +393,7 @@ async def test_endless_body() -> None:
     assert (ResponseTooLarge, "the response is larger than 2 MiB") == (type(failure), str(failure))
     assert MAX_BODY_BYTES < stream.sent <= MAX_BODY_BYTES + 1024 * 1024
     assert stream.closed
-    assert ["too_large"] == api.codes
+    assert api.codes == ["too_large"]
 
 
 async def test_a_body_in_tiny_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,7 +406,7 @@ async def test_a_body_in_tiny_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         turns += 1
         await asyncio.sleep(0)
 
-    assert "the response is larger than 1 MiB" == str(await reading)
+    assert str(await reading) == "the response is larger than 1 MiB"
     assert turns > len(pieces) / 1000
 
 
@@ -461,9 +461,9 @@ async def test_bytes_after_compressed_data() -> None:
     stream = ChunkStream(gzip.compress(b'{"logs": []}'), forever=b" ")
     api = ClientHarness(respond_with(200, stream, Content_Encoding="gzip"))
 
-    assert "the response continues after the end of its compressed data" == str(await api.fail())
+    assert str(await api.fail()) == "the response continues after the end of its compressed data"
     assert stream.sent < 1024**2
-    assert ["decoding"] == api.codes
+    assert api.codes == ["decoding"]
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
@@ -492,9 +492,9 @@ async def test_unsupported_encoding(encoding: str) -> None:
     failure = await api.fail()
 
     assert BadPayload is type(failure)
-    assert "the response has an unsupported Content-Encoding; only gzip was requested" == str(failure)
-    assert 0 == stream.sent
-    assert ["decoding"] == api.codes
+    assert str(failure) == "the response has an unsupported Content-Encoding; only gzip was requested"
+    assert stream.sent == 0
+    assert api.codes == ["decoding"]
 
 
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-8] + bytes(8)], ids=["text", "sum"])
@@ -506,7 +506,7 @@ async def test_damaged_body(body: bytes) -> None:
     assert BadPayload is type(failure)
     assert str(failure).startswith("the response cannot be decompressed: ")
     assert isinstance(failure.__cause__, zlib.error)
-    assert ["decoding"] == api.codes
+    assert api.codes == ["decoding"]
 
 
 async def test_slow_body() -> None:
@@ -517,7 +517,7 @@ async def test_slow_body() -> None:
 
     assert (ApiUnavailable, "no response within 0.02 s") == (type(failure), str(failure))
     assert stream.closed
-    assert ["timeout"] == api.codes
+    assert api.codes == ["timeout"]
 
 
 async def test_pop_request_log() -> None:
@@ -532,5 +532,5 @@ async def test_pop_request_log() -> None:
     await api.client.get("/v1/posts/gone/logs", {}, path_template="/v1/posts/{postId}/logs")
 
     requests = [RequestRecord("/v1/posts/logs", "200", 0.25), RequestRecord("/v1/posts/{postId}/logs", "404", 0.25)]
-    assert (requests, 60.0) == api.client.pop_request_log()
-    assert ([], 0.0) == api.client.pop_request_log()
+    assert api.client.pop_request_log() == (requests, 60.0)
+    assert api.client.pop_request_log() == ([], 0.0)

@@ -49,6 +49,6 @@ def test_an_unknown_ca_has_a_remedy(reason: str) -> None:
     error = httpx.ConnectError(f"certificate verify failed: {reason}")
     _, failure = network_error(error, "zernio.com", 30.0)
     remedy = "to trust it, set SSL_CERT_FILE to a file with the certificate of its CA"
-    assert f"no connection to zernio.com: certificate verify failed: {reason}; {remedy}" == str(failure)
+    assert str(failure) == f"no connection to zernio.com: certificate verify failed: {reason}; {remedy}"
     _, failure = network_error(httpx.ConnectError("Hostname mismatch"), "zernio.com", 30.0)
-    assert "no connection to zernio.com: Hostname mismatch" == str(failure)
+    assert str(failure) == "no connection to zernio.com: Hostname mismatch"

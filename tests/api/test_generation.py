@@ -51,7 +51,7 @@ class FakeListApi(FakeClient):
         return [request.path for request in self.requests]
 
     def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
-        assert 1 == params["limit"]
+        assert params["limit"] == 1
         answer = self.zernio if path == ZERNIO.path else self.late
         if isinstance(answer, ApiError):
             raise answer
@@ -75,7 +75,7 @@ async def test_the_newest_logs_decide_between_two_lists(late: bytes, zernio: byt
     """Without a state, the old list is read if it has logs and is as new as the documented one."""
     api = FakeListApi(late=late, zernio=zernio)
     assert expected is await find_feed("publishing", api)
-    assert [ZERNIO.path, LATE.path] == api.requested_paths
+    assert api.requested_paths == [ZERNIO.path, LATE.path]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ async def test_a_generation_that_is_known_costs_no_request(configured: str, reco
     """The configuration decides, then the state."""
     api = FakeListApi(late=None, zernio=None, configured=configured)
     assert expected is await find_feed("publishing", api, recorded=recorded)
-    assert [] == api.requests
+    assert api.requests == []
 
 
 async def test_without_any_list_the_error_names_both_answers() -> None:
@@ -114,7 +114,7 @@ async def test_a_feed_without_a_list() -> None:
     """A feed of one generation is read there without a detection, and is an error in the other one."""
     api = FakeListApi(late=None, zernio=None)
     assert GENERATIONS["zernio"]["webhooks"] is await find_feed("webhooks", api)
-    assert [] == api.requests
+    assert api.requests == []
     api.configured_generation = "late"
     with pytest.raises(ApiUnavailable, match=r"API generation late has no webhooks logs; remove it from --poll\.feeds"):
         await find_feed("webhooks", api)
@@ -125,4 +125,4 @@ async def test_a_profile_is_read_from_the_documented_list() -> None:
     api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
     api.profile_id = "p1"
     assert ZERNIO is await find_feed("publishing", api)
-    assert [ZERNIO.path] == api.requested_paths
+    assert api.requested_paths == [ZERNIO.path]

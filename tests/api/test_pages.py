@@ -32,8 +32,8 @@ async def parameters(api: FakeHttpApi, **options: int | Mapping[str, str]) -> Qu
 
 async def test_a_page_is_requested_over_the_whole_retention(api: FakeHttpApi) -> None:
     """The first page has the largest size and reaches as far back as the API keeps logs."""
-    assert {"days": "7", "limit": "100", "skip": "0"} == await parameters(api)
-    assert "98" == (await parameters(api, skip=98))["skip"]
+    assert await parameters(api) == {"days": "7", "limit": "100", "skip": "0"}
+    assert (await parameters(api, skip=98))["skip"] == "98"
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def profile_client(*profiles: object, field: str = "profile_id") -> FakeClient:
 async def test_a_list_is_limited_to_the_profile_of_the_workspace(field: str) -> None:
     """The request names the profile; logs that name it, or none, are accepted."""
     client = profile_client("p1", None, "", 7, field=field)
-    assert 4 == len((await fetch_page(client, ZERNIO, skip=98))[0].entries)
-    assert "p1" == client.requests[0].params["profileId"]
+    assert len((await fetch_page(client, ZERNIO, skip=98))[0].entries) == 4
+    assert client.requests[0].params["profileId"] == "p1"
     client.profile_id = None
     await fetch_page(client, ZERNIO)
     assert "profileId" not in client.requests[1].params
@@ -106,4 +106,4 @@ async def test_generation_late_has_no_profiles(api: FakeHttpApi) -> None:
     api.client.profile_id = "p1"
     with pytest.raises(ApiUnavailable, match="API generation late has no profiles: remove profile_id and use a key"):
         await fetch_page(api.client, PUBLISHING)
-    assert [] == api.requests
+    assert api.requests == []

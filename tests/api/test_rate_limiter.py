@@ -76,7 +76,7 @@ def test_a_first_sync_refuses_no_call(limit: int, rate: int, schedule: Schedule)
     quota = SharedQuota(limit)
     simulate(quota, schedule(rate, 0.0, DURATION))
 
-    assert [] == quota.refused_customer_calls
+    assert quota.refused_customer_calls == []
     assert all(requests >= limit / 30 for requests in count_per_minute(quota)), "the exporter advances"
 
 
@@ -86,7 +86,7 @@ def test_a_customer_that_begins_during_a_first_sync(limit: int, rate: int) -> No
     quota, start = SharedQuota(limit), 95.0
     simulate(quota, evenly(rate, start, start + DURATION), seconds=start + DURATION)
 
-    assert [] == quota.refused_customer_calls
+    assert quota.refused_customer_calls == []
     before, *_, after = count_per_minute(quota)
     assert limit // 2 == before
     assert 0 < after < limit - rate
@@ -156,7 +156,7 @@ class LimiterHarness:
 async def test_the_last_tenth_is_left_to_others(share: float, remaining: int, wait: float) -> None:
     """If others use nine tenths of the limit, or what the share leaves, a reset soon does not matter."""
     harness = LimiterHarness(share)
-    assert 0.0 == await harness.send(120, remaining)
+    assert await harness.send(120, remaining) == 0.0
     assert wait == await harness.send(120, remaining)
 
 
@@ -206,10 +206,10 @@ async def test_slots_are_given_in_turn() -> None:
     await asyncio.sleep(0)
     tasks.append(asyncio.ensure_future(request("small", small)))
     await asyncio.sleep(0)
-    assert [] == order
+    assert order == []
     busy.release()
     await asyncio.gather(*tasks)
-    assert ["busy", "small", "busy", "busy", "busy"] == order
+    assert order == ["busy", "small", "busy", "busy", "busy"]
 
 
 async def test_a_slot_does_not_wait_for_the_quota() -> None:

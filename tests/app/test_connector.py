@@ -19,5 +19,5 @@ async def test_a_client_is_shared() -> None:
         for cookie in ("session=of-another-key; Path=/", "name=日本"):
             headers = [(b"Set-Cookie", cookie.encode())]
             client.cookies.extract_cookies(httpx.Response(200, headers=headers, request=request))
-        assert [] == [*client.cookies.jar]
-        assert [None] * 4 == [*client.timeout.as_dict().values()]
+        assert [*client.cookies.jar] == []
+        assert [*client.timeout.as_dict().values()] == [None] * 4

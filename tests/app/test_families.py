@@ -44,7 +44,7 @@ def test_a_disabled_family_is_counted(exporter: InsideHarness) -> None:
     exporter.poll()
     disabled = exporter.scrape()
     assert not [name for name, _ in disabled if name.startswith((LOGS, DURATION, ACCOUNT))]
-    assert 4 == disabled.sum("late_publishing_failures_total")
+    assert disabled.sum("late_publishing_failures_total") == 4
 
     exporter.restart(disabled_families=NO_FAMILIES)
     exporter.poll()
@@ -61,7 +61,7 @@ def test_the_status_page_does_not_depend_on_disabled_families(exporter: InsideHa
     exporter.poll()
     assert expected == exporter.registry.platform_health("default")
     assert expected
-    assert {} == exporter.scrape()
+    assert exporter.scrape() == {}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def assert_valid(samples: Samples, bounds: tuple[float, ...]) -> None:
             histograms.setdefault(rest, {})[float(dict(labels)["le"])] = value
     assert histograms
     for labels, buckets in histograms.items():
-        assert [*bounds, float("inf")] == sorted(buckets)
+        assert sorted(buckets) == [*bounds, float("inf")]
         counts = [buckets[bound] for bound in sorted(buckets)]
         assert all(low <= high for low, high in pairwise(counts))
         assert counts[-1] == samples[f"{DURATION}_count", labels]

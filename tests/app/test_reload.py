@@ -161,7 +161,7 @@ async def test_a_feed_is_ready_once_its_first_sync_can_be_scraped(harness: Reloa
         while [*harness.exporter.unsynced_feeds()]:  # noqa: ASYNC110 - for some turns of the event loop
             await asyncio.sleep(0)
     samples = Samples.parse(read_body(harness.exporter.pipeline.exposition))
-    assert 120 == samples.sum(LOGS)
+    assert samples.sum(LOGS) == 120
     assert samples.sum("late_exporter_polls_total", outcome="success") >= 2
 
 
@@ -170,7 +170,7 @@ async def test_groups_do_not_depend_on_the_order_in_the_file(harness: ReloadHarn
     """Replicas whose files list workspaces of one key in another order agree on their owner."""
     harness.write(*names, beta="acme")
     await harness.control.reload()
-    assert {"acme": "acme", "beta": "acme"} == harness.exporter.settings.sharing_groups
+    assert harness.exporter.settings.sharing_groups == {"acme": "acme", "beta": "acme"}
 
 
 async def test_workspaces_can_be_added_and_removed(harness: ReloadHarness) -> None:
@@ -183,17 +183,17 @@ async def test_workspaces_can_be_added_and_removed(harness: ReloadHarness) -> No
     harness.write("acme")
     await harness.control.reload()
     gone = await harness.scrape()
-    assert [] == [series for series in gone if ("workspace", "beta") in series[1]]
+    assert [series for series in gone if ("workspace", "beta") in series[1]] == []
     assert {series for series in both if ("workspace", "beta") not in series[1]} <= gone.keys()
     asked = len(harness.asked)
     harness.worlds["beta"].publish(7, over=HOUR)
     await harness.wait_until(lambda _: len(harness.asked) > asked + 5)
-    assert {"acme"} == {name for name, _ in harness.asked[asked:]}
+    assert {name for name, _ in harness.asked[asked:]} == {"acme"}
 
     harness.write("beta", "acme")
     await harness.control.reload()
     await harness.wait_for_counts(acme=120, beta=37)
-    assert ["beta", "acme"] == [workspace.name for workspace in harness.exporter.health()]
+    assert [workspace.name for workspace in harness.exporter.health()] == ["beta", "acme"]
 
 
 async def test_changed_key(harness: ReloadHarness) -> None:
@@ -203,7 +203,7 @@ async def test_changed_key(harness: ReloadHarness) -> None:
     await harness.control.reload()
     asked = len(harness.asked)
     await harness.wait_until(lambda _: len(harness.asked) > asked + 2)
-    assert {("acme", KEYS["other"])} == set(harness.asked[asked:])
+    assert set(harness.asked[asked:]) == {("acme", KEYS["other"])}
     await harness.wait_for_counts(acme=120)
 
 
@@ -231,7 +231,7 @@ async def test_invalid_configuration(harness: ReloadHarness) -> None:
     harness.write("acme", "beta")
     await harness.control.reload()
     healed = await harness.wait_for_counts(acme=120, beta=30)
-    assert 1 == healed[RELOADED, ()]
+    assert healed[RELOADED, ()] == 1
     assert healed[WHEN, ()] > good[WHEN, ()]
 
 
@@ -254,7 +254,7 @@ async def test_a_reload_ends_when_the_process_is_stopped(harness: ReloadHarness,
     for late_reload in (reload, harness.control.reload_in(group)):
         with pytest.raises(ExporterStopping, match="the exporter is stopping"):
             await late_reload
-    assert ["acme"] == [name for name, pollers in harness.exporter.pipeline.workspaces.items() if pollers.tasks]
+    assert [name for name, pollers in harness.exporter.pipeline.workspaces.items() if pollers.tasks] == ["acme"]
 
 
 async def test_errors_of_a_requested_reload_stop_nothing(harness: ReloadHarness) -> None:
@@ -299,9 +299,9 @@ async def test_unreadable_state(harness: ReloadHarness, monkeypatch: pytest.Monk
             patch.setattr(harness.store, "series_page", Mock(side_effect=[*pages, StoreError("no luck")]))
             with pytest.raises(LateError, match="no luck"):
                 await harness.reload()
-        assert {"acme"} == harness.exporter.pipeline.workspaces.keys()
+        assert harness.exporter.pipeline.workspaces.keys() == {"acme"}
         assert "beta" not in harness.exporter.configuration()
-        assert [] == [series for series in await harness.scrape() if ("workspace", "beta") in series[1]]
+        assert [series for series in await harness.scrape() if ("workspace", "beta") in series[1]] == []
     await harness.control.reload()
     await harness.wait_for_counts(acme=120, beta=30)
 
@@ -323,6 +323,6 @@ async def test_reloads_at_every_step_of_a_catch_up(tmp_path: Path, monkeypatch: 
         await harness.wait_for_counts(acme=490)
         polls = (await harness.scrape()).sum("late_exporter_polls_total")
         samples = await harness.wait_until(lambda samples: samples.sum("late_exporter_polls_total") > polls + 2)
-        assert {"acme": 490} == log_counts(samples)
+        assert log_counts(samples) == {"acme": 490}
         assert samples.sum("late_exporter_api_requests_total") <= len(harness.asked)
-        assert 0 == samples.sum("late_exporter_reconciled_logs_total")
+        assert samples.sum("late_exporter_reconciled_logs_total") == 0

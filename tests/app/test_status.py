@@ -92,8 +92,8 @@ async def test_a_single_run_refreshes_every_feed_once(tmp_path: Path) -> None:
     async with harness.opened() as exporter:
         assert await exporter.catch_up()
         samples = await harness.scrape()
-    assert FEEDS == {feed for (feed,) in samples.family(UP, workspace="acme")}
-    assert 1 == samples.sum("late_posts", status="scheduled")
+    assert {feed for (feed,) in samples.family(UP, workspace="acme")} == FEEDS
+    assert samples.sum("late_posts", status="scheduled") == 1
     expected = {
         "/v1/posts": 8, "/v1/accounts/health": 1, "/v1/accounts": 1, "/v1/webhooks/settings": 1, "/v1/billing": 1,
         "/v1/usage": 1,
@@ -110,12 +110,12 @@ async def test_reload(tmp_path: Path) -> None:
         harness.configure("status: {feeds: 'posts,billing'}")
         await harness.reload()
         samples = await harness.wait_until(lambda samples: samples.sum(UP) == 4)
-        assert 0 == samples.sum("late_account_can_post")
-        assert {"name-in-logs"} == {dict(labels)["username"] for name, labels in samples if name == "late_account_info"}
+        assert samples.sum("late_account_can_post") == 0
+        assert {dict(labels)["username"] for name, labels in samples if name == "late_account_info"} == {"name-in-logs"}
         harness.configure("status: {feeds: none}", "acme")
         await harness.reload()
         samples = await harness.wait_until(lambda samples: samples.sum(UP) == 0)
-        assert {"acme"} == {dict(labels)["workspace"] for _, labels in samples if "workspace" in dict(labels)}
+        assert {dict(labels)["workspace"] for _, labels in samples if "workspace" in dict(labels)} == {"acme"}
         assert not any(name in ("late_posts", "late_workspace_active") for name, _ in samples)
         harness.configure()
         await harness.reload()
@@ -140,5 +140,5 @@ async def test_recent_attempts(tmp_path: Path, age: float, recent_count: int) ->
 def test_progress_of_several_feeds() -> None:
     """First syncs of several workspaces are measured together; without an estimate of all, there is none."""
     part = SyncProgress(log_count=10, expected_count=30, elapsed=20.0, seconds_left=40.0)
-    assert {"logs": 30, "expected": 90, "seconds_left": 40} == total_progress([part] * 3)
-    assert {"logs": 20} == total_progress([part, SyncProgress(log_count=10, seconds_left=40.0)])
+    assert total_progress([part] * 3) == {"logs": 30, "expected": 90, "seconds_left": 40}
+    assert total_progress([part, SyncProgress(log_count=10, seconds_left=40.0)]) == {"logs": 20}

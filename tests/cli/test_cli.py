@@ -70,7 +70,7 @@ def test_commands(argv: list[str]) -> None:
     """A command receives its settings; the default command is run."""
     run = ProgramRun(*argv)
 
-    assert (0, "", "") == (run.code, run.out, run.err)
+    assert (run.code, run.out, run.err) == (0, "", "")
     assert (argv or ["run"]) == [name for name, _ in run.calls]
 
 
@@ -79,7 +79,7 @@ def test_commands(argv: list[str]) -> None:
 )
 def test_flags(argv: list[str]) -> None:
     """A flag and its value are two arguments or one, before the command or after it."""
-    assert 5.0 == ProgramRun(*argv).calls[0][1].poll.interval
+    assert ProgramRun(*argv).calls[0][1].poll.interval == 5.0
 
 
 @pytest.mark.parametrize(("argv", "enabled"), [("", False), ("--X", True), ("--X run", True), ("--no-X", False)])
@@ -148,11 +148,11 @@ def test_help(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> No
     run = ProgramRun(command, "--help")
     examples = [f"  late-exporter {line}" for line, _ in COMMANDS[command].examples]
     lines = run.out.splitlines()
-    assert (0, "", []) == (run.code, run.err, run.calls)
-    assert [*COMMANDS[command].actions] == [action for action, _ in COMMANDS[command].meanings]
+    assert (run.code, run.err, run.calls) == (0, "", [])
+    assert [action for action, _ in COMMANDS[command].meanings] == [*COMMANDS[command].actions]
     assert examples
-    assert [] == [line for line in examples if line not in lines]
-    assert [] == [line for line in lines if len(line) > min(int(columns), 100) and line not in examples]
+    assert [line for line in examples if line not in lines] == []
+    assert [line for line in lines if len(line) > min(int(columns), 100) and line not in examples] == []
     names = re.findall(r"^  (?:-\w, )?(--[a-z-]+(?:\.[a-z-]+)*)(?= |$)", run.out, re.MULTILINE)
     flags = [option.flag for option in ALL_OPTIONS if option.flag and command in option.commands]
     assert {*flags, "--help"} == {*names}
@@ -169,7 +169,7 @@ def test_help_of_the_program_names_the_commands() -> None:
     """The help of the program lists all commands, and the exit codes."""
     out = ProgramRun("--help").out
     assert out.startswith("Usage: late-exporter [OPTIONS] [COMMAND]\n")
-    assert [] == [name for name, command in COMMANDS.items() if f"\n  {name:<11}  {command.help[:30]}" not in out]
+    assert [name for name, command in COMMANDS.items() if f"\n  {name:<11}  {command.help[:30]}" not in out] == []
     assert "\n  2  Wrong usage or configuration." in out
 
 
@@ -179,11 +179,11 @@ def test_version(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
     monkeypatch.setenv("PATH", "")
     lines = ProgramRun(*argv).out.splitlines()
 
-    assert [
+    assert lines == [
         f"late-exporter, version {__version__} (revision: {__revision__})",
         f"  python version:   {platform.python_version()}",
         f"  platform:         {sys.platform}/{platform.machine()}",
-    ] == lines
+    ]
 
 
 def test_the_version_of_a_clone_has_its_revision() -> None:
@@ -260,14 +260,14 @@ def test_a_bug() -> None:
     """A bug ends the command with exit code 1; its redacted traceback follows the entry, in JSON it is a field."""
     run = ProgramRun("--log.format", "json", act=failing(RuntimeError(f"oops {KEY}")))
     fields = json.loads(run.err)
-    assert (1, "this is a bug, please report it") == (run.code, fields["msg"])
+    assert (run.code, fields["msg"]) == (1, "this is a bug, please report it")
     assert fields["exception"].endswith("RuntimeError: oops [redacted]")
 
     run = ProgramRun(act=failing(RuntimeError(f"oops {KEY}")))
     entry, head, *frames, last = run.err.splitlines()
-    assert 1 == run.code
+    assert run.code == 1
     assert entry.endswith('level=error msg="this is a bug, please report it" logger=late_exporter')
-    assert ("  Traceback (most recent call last):", "  RuntimeError: oops [redacted]") == (head, last)
+    assert (head, last) == ("  Traceback (most recent call last):", "  RuntimeError: oops [redacted]")
     assert "      raise error" in frames
 
 
@@ -296,7 +296,7 @@ def test_a_key_in_the_place_of_its_file(words: str, key: str) -> None:
     """A key on the command line, which no environment tells the program about, is rejected and not repeated."""
     run = ProgramRun(*words.format(key).split())
 
-    assert (2, True) == (run.code, bool(run.problems))
+    assert (run.code, bool(run.problems)) == (2, True)
     assert key[4:16] not in run.err + run.out
 
 
@@ -321,4 +321,4 @@ def test_no_output_holds_a_key(key: str, tmp_path_factory: pytest.TempPathFactor
                 patch.setenv(name, value)
             outputs += [ProgramRun(*argv, act=failing(LateError(f"says {key}"))) for argv in lines]
 
-    assert [] == [run.err for run in outputs if key in run.out + run.err]
+    assert [run.err for run in outputs if key in run.out + run.err] == []

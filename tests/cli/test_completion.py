@@ -69,4 +69,4 @@ COMP_WORDS=(late-exporter run --log.level w); COMP_CWORD=3
 _late_exporter_completion late-exporter; printf '%s\\n' "${{COMPREPLY[@]}}"
 """
     environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    assert "warn\n" == run_command("bash", "-c", script, env=environ, stderr=subprocess.STDOUT)
+    assert run_command("bash", "-c", script, env=environ, stderr=subprocess.STDOUT) == "warn\n"

@@ -80,7 +80,7 @@ def test_a_signal_while_settings_are_loaded(line: str, code: int, number: signal
     with reading_process(tmp_path, *line.split()) as process:
         output = end(process, number)
     assert (code, (b"", b"")) == (process.returncode, output)
-    assert [tmp_path / "late.yml"] == list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [tmp_path / "late.yml"]
 
 
 @pytest.mark.e2e
@@ -91,8 +91,8 @@ def test_a_reload_while_settings_are_loaded(tmp_path: Path) -> None:
     with reading_process(tmp_path / "run", "run") as process:
         process.send_signal(signal.SIGHUP)
         end(process, signal.SIGTERM)
-    assert 0 == process.returncode
+    assert process.returncode == 0
     with reading_process(tmp_path / "logs", "logs") as process:
         process.send_signal(signal.SIGHUP)
         process.wait(DEFAULT_TIMEOUT)
-    assert -signal.SIGHUP == process.returncode
+    assert process.returncode == -signal.SIGHUP

@@ -28,20 +28,20 @@ def written_files(folder: Path) -> dict[str, bytes]:
 
 def test_all_files_for_an_installation_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Rules, dashboards, routes and units are written as they are in the source, and listed."""
-    assert 0 == main(["assets", str(tmp_path / "new" / "folder")])
+    assert main(["assets", str(tmp_path / "new" / "folder")]) == 0
     files = written_files(tmp_path / "new" / "folder")
     listed = capsys.readouterr().out.splitlines()
     assert sorted(listed) == sorted(str(tmp_path / "new" / "folder" / name) for name in files)
     for name in ("late-exporter.rules.yml", "prometheus.yml", "runbooks/LatePollStale.md"):
         assert (ROOT / "deploy" / "prometheus" / name).read_bytes() == files[f"prometheus/{name}"], name
     completions = {name: text for name, text in files.items() if name.startswith("completions/")}
-    assert {"_late-exporter", "late-exporter.bash", "late-exporter.fish"} == {Path(name).name for name in completions}
-    assert [] == [name for name, text in completions.items() if b"late-exporter" not in text]
+    assert {Path(name).name for name in completions} == {"_late-exporter", "late-exporter.bash", "late-exporter.fish"}
+    assert [name for name, text in completions.items() if b"late-exporter" not in text] == []
 
 
 def test_the_alerts_have_the_address_of_the_runbooks(tmp_path: Path) -> None:
     """Alerts link to the given address, and are unchanged otherwise."""
-    assert 0 == main(["assets", str(tmp_path), "--runbook-url", "https://wiki.example.org/"])
+    assert main(["assets", str(tmp_path), "--runbook-url", "https://wiki.example.org/"]) == 0
     text = (tmp_path / "prometheus" / "late-exporter.alerts.yml").read_text("utf-8")
     ours = "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/"
     shipped = (ROOT / "deploy" / "prometheus" / "late-exporter.alerts.yml").read_text("utf-8")
@@ -50,11 +50,11 @@ def test_the_alerts_have_the_address_of_the_runbooks(tmp_path: Path) -> None:
 
 def test_runbooks_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """A runbook is printed by the name of its alert."""
-    assert 0 == main(["runbook", "LatePollStale"])
+    assert main(["runbook", "LatePollStale"]) == 0
     assert capsys.readouterr().out.startswith("# LatePollStale\n")
-    assert 0 == main(["runbook"])
+    assert main(["runbook"]) == 0
     assert "LatePollStale" in capsys.readouterr().out.splitlines()
-    assert 2 == main(["runbook", "LatePolStale"])
+    assert main(["runbook", "LatePolStale"]) == 2
     assert "no runbook LatePolStale; the command runbook without a name lists them" in capsys.readouterr().err
 
 
@@ -67,7 +67,7 @@ def test_every_file_of_the_folders_is_an_asset(tmp_path: Path) -> None:
     contents = set(written_files(tmp_path).values())
     tracked = [name for name in output.splitlines() if name not in NOT_ASSETS and not name.endswith(".py")]
     assert len(tracked) > 5
-    assert [] == [name for name in tracked if (ROOT / name).read_bytes() not in contents]
+    assert [name for name in tracked if (ROOT / name).read_bytes() not in contents] == []
 
 
 @pytest.mark.parametrize("name", ["file", "file/folder", "occupied"])
@@ -77,7 +77,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(
     """The error names the path and the reason, without a traceback."""
     (tmp_path / "file").write_text("")
     (tmp_path / "occupied" / "prometheus" / "late-exporter.rules.yml").mkdir(parents=True)
-    assert 1 == main(["assets", str(tmp_path / name)])
+    assert main(["assets", str(tmp_path / name)]) == 1
     errors = capsys.readouterr().err
     assert errors.startswith(f"late-exporter: error: {tmp_path}{os.sep}{name.partition('/')[0]}")
     assert "cannot be written: " in errors
@@ -88,4 +88,4 @@ def test_an_installation_without_assets_is_an_error(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(resources, "files", lambda _: tmp_path / "late_exporter")
     with pytest.raises(LateError, match="this installation has no assets; install late-exporter from its wheel"):
         write_assets(tmp_path, {}, CommandFlags())
-    assert [] == list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []

@@ -69,7 +69,7 @@ def audit(exporter: InsideHarness, path: Path, *, since: float | None = None, sc
 
 def lose(path: Path, key: str) -> None:
     """Delete a log from the state."""
-    assert [(key,)] == execute(f"sqlite:///{path}", f"DELETE FROM late_log WHERE key = '{key}' RETURNING key")  # noqa: S608
+    assert execute(f"sqlite:///{path}", f"DELETE FROM late_log WHERE key = '{key}' RETURNING key") == [(key,)]  # noqa: S608
 
 
 def test_a_healthy_state_has_no_difference(exporter: InsideHarness, world: World, path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_healthy_state_has_no_difference(exporter: InsideHarness, world: World
     world.publish(2, over=5)
     report = audit(exporter, path)
     assert report.ok
-    assert (True, 247) == (report.polled, report.logs)
+    assert (report.polled, report.logs) == (True, 247)
     assert iso_time((world.clock.now - 95) * 1000) <= report.until <= iso_time((world.clock.now - 85) * 1000)
 
 
@@ -89,8 +89,8 @@ def test_uncounted_logs_are_differences(exporter: InsideHarness, world: World, p
     lose(path, lost)
     exporter.poll()
     report = audit(exporter, path)
-    assert [lost] == [difference.id for difference in report.differences]
-    assert [CounterMismatch("", 250, 249)] == report.mismatches
+    assert [difference.id for difference in report.differences] == [lost]
+    assert report.mismatches == [CounterMismatch("", 250, 249)]
     assert not report.ok
 
 
@@ -104,7 +104,7 @@ def test_without_an_exporter_only_older_logs_are_compared(exporter: InsideHarnes
     world.change(pending_id, "success")
     report = audit(exporter, path)
     assert report.ok
-    assert (False, 244) == (report.polled, report.logs)
+    assert (report.polled, report.logs) == (False, 244)
     lose(path, world.ids[200])
     assert not audit(exporter, path).ok
 
@@ -118,7 +118,7 @@ def test_since_limits_the_audit(exporter: InsideHarness, world: World, path: Pat
     report = audit(exporter, path, since=4 * DAY)
     assert (expected, 2) == (report.logs, len(exporter.api.requests) - count)
     assert 0 < expected < len(world.rows) / 2
-    assert () == tuple(report.differences)
+    assert tuple(report.differences) == ()
     with pytest.raises(ConfigError, match="--since: must be at most 7d, because generation late of the API"):
         audit(exporter, path, since=7 * DAY + 1)
     assert iso_time((world.clock.now - 4 * DAY) * 1000)[:18] == report.since[:18]
@@ -127,13 +127,13 @@ def test_since_limits_the_audit(exporter: InsideHarness, world: World, path: Pat
 def test_a_feed_without_a_complete_sync_cannot_be_audited(exporter: InsideHarness, path: Path, world: World) -> None:
     """A feed that was never read, or only in part, is reported as an error."""
     report = audit(exporter, path, scope=Scope("default", "connections"))
-    assert ("nothing has been counted yet", False) == (report.error, report.ok)
+    assert (report.error, report.ok) == ("nothing has been counted yet", False)
     beside = path.with_name("other.db")
     with closing(InsideHarness(FakeLateApi(world), beside)) as other:
         other.api.fail_request(1, unavailable)
         other.poll()
         report = audit(other, beside)
-    assert ("the first sync is not complete, so there is nothing to compare yet", False) == (report.error, report.ok)
+    assert (report.error, report.ok) == ("the first sync is not complete, so there is nothing to compare yet", False)
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -141,7 +141,7 @@ def test_a_failed_request_ends_the_audit(exporter: InsideHarness, path: Path, nu
     """An audit that cannot be completed is not ok."""
     exporter.api.fail_request(number, unauthorized)
     report = audit(exporter, path)
-    assert ("401: the API key was rejected", False) == (report.error[:29], report.ok)
+    assert (report.error[:29], report.ok) == ("401: the API key was rejected", False)
 
 
 def test_logs_without_ids_are_compared(world: World, path: Path) -> None:
@@ -156,7 +156,7 @@ def test_logs_without_ids_are_compared(world: World, path: Path) -> None:
         exporter.poll()
         report = audit(exporter, path)
         assert report.ok
-        assert 256 == report.logs
+        assert report.logs == 256
 
 
 def test_only_newer_logs_are_compared_after_a_switch(world: World, path: Path) -> None:
@@ -164,7 +164,7 @@ def test_only_newer_logs_are_compared_after_a_switch(world: World, path: Path) -
     with closing(InsideHarness(FakeLateApi(world), path, generation="auto")) as exporter:
         exporter.poll()
         exporter.generation = exporter.api.generation = "zernio"
-        assert "404: the API has no /v1/posts/logs" == audit(exporter, path).error
+        assert audit(exporter, path).error == "404: the API has no /v1/posts/logs"
         exporter.restart()
         world.clock.advance(HOUR)
         world.publish(5, over=HOUR / 2)
@@ -173,7 +173,7 @@ def test_only_newer_logs_are_compared_after_a_switch(world: World, path: Path) -
         exporter.poll()
         report = audit(exporter, path)
     assert report.ok
-    assert 5 == report.logs
+    assert report.logs == 5
 
 
 # What is printed.
@@ -231,4 +231,4 @@ def test_json() -> None:
     report = read["feeds"][1]
     (difference,) = report["differences"]
     assert {"kind": "status", "id": "!ab", "counted_statuses": ["failed", "pending"]}.items() <= difference.items()
-    assert [("", 5, 4), ("x", 5, 7)] == [tuple(each.values()) for each in report["mismatches"]]
+    assert [tuple(each.values()) for each in report["mismatches"]] == [("", 5, 4), ("x", 5, 7)]

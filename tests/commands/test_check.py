@@ -73,10 +73,10 @@ async def check_world(
 
 async def test_a_good_key_has_no_warnings(world: World) -> None:
     """Every list has a finding."""
-    assert [
+    assert list(format_findings(list((await check_world(world)).values()), Terminal())) == [
         "ok       publishing   1,234 logs in generation late (/v1/posts/logs)",
         "ok       connections  0 logs in generation late (/v1/connections/logs)",
-    ] == list(format_findings(list((await check_world(world)).values()), Terminal()))
+    ]
 
 
 def test_findings_fit_a_narrow_terminal() -> None:
@@ -85,11 +85,11 @@ def test_findings_fit_a_narrow_terminal() -> None:
         CheckResult("ok", "web", "no password"),
         CheckResult("warning", "state", "in memory", "set --state.url"),
     ]
-    assert [
+    assert list(format_findings(findings, Terminal(32))) == [
         "ok       web    no password",
         "warning  state  in memory; set",
         "                --state.url",
-    ] == list(format_findings(findings, Terminal(32)))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ async def test_a_list_that_cannot_be_read_is_an_error(
 ) -> None:
     """The message says what to do; after a rate limit no further request is sent."""
     findings = await check_world(world, **options)
-    assert "error" == findings[subject].level
+    assert findings[subject].level == "error"
     assert words in "".join(format_findings([findings[subject]], Terminal()))
     assert ("connections" in findings) == (options.get("status") != 429 and "names" not in options)
 
@@ -124,8 +124,8 @@ async def test_a_list_that_cannot_be_read_is_an_error(
 async def test_a_generation_with_newer_logs_is_an_error(world: World) -> None:
     """The list that is configured is empty, and the other one is not read."""
     finding = (await check_world(world, generation="both", configured="late", is_emptied=True))["generation"]
-    assert ("error", SWITCH_HINT) == (finding.level, finding.hint)
-    assert "generation zernio has newer logs, which are not read" == finding.message
+    assert (finding.level, finding.hint) == ("error", SWITCH_HINT)
+    assert finding.message == "generation zernio has newer logs, which are not read"
 
 
 def test_the_quota_must_be_enough_for_polling() -> None:
@@ -133,7 +133,7 @@ def test_the_quota_must_be_enough_for_polling() -> None:
     client, others = FakeClient(), "others (such as a running exporter) use about {}"
     text = f"60 requests per minute; {others}, polling about 6.0"
     client.quota = Quota(60, 5, 0.0, 40)
-    assert [CheckResult("ok", "quota", text.format(40))] == list(check_quota(client, 6.0, 0.5))
+    assert list(check_quota(client, 6.0, 0.5)) == [CheckResult("ok", "quota", text.format(40))]
     client.quota = Quota(60, 5, 0.0, 50)
     (finding,) = check_quota(client, 6.0, 0.5)
     assert ("warning", f"{text.format(50)}, more than the 3.2 that it may use") == (finding.level, finding.message)
@@ -144,7 +144,7 @@ async def test_a_wrong_clock_is_a_warning(world: World) -> None:
     """A difference of minutes is a warning, in either direction."""
     for skew, words in ((300.0, "s ahead of the API"), (-90.0, "s behind the API")):
         clock = (await check_world(world, skew=skew))["clock"]
-        assert ("warning", True) == (clock.level, clock.message.endswith(words))
+        assert (clock.level, clock.message.endswith(words)) == ("warning", True)
 
 
 LACKING = "403: the API key lacks a right: insufficient; grant the key the group accounts"
@@ -171,7 +171,7 @@ async def check_status(**documents: Any) -> list[CheckResult]:
 async def test_a_status_feed_that_cannot_be_read_is_a_warning(failure: LateError | None, message: str) -> None:
     """It says why, and logs are counted anyway; no secret of a webhook is printed."""
     findings = await check_status(accounts=failure)
-    assert [message] == [finding.message for finding in findings if finding.level == "warning"]
+    assert [finding.message for finding in findings if finding.level == "warning"] == [message]
     assert len(STATUS_FEEDS) == len(findings)
     assert "nothing to report" in [finding.message for finding in findings]
     assert "the plan: 40% of the uploads, 25% of the spending limit for x" in [finding.message for finding in findings]
@@ -186,8 +186,8 @@ async def test_what_status_feeds_report_is_a_warning() -> None:
         billing={**BILLING, "balance": {"spendableCents": -5}},
     )
     warnings = {finding.subject: finding.message for finding in findings if finding.level == "warning"}
-    assert {"status feed accounts", "status feed billing"} == set(warnings)
-    assert "1 account cannot post: acme (instagram): a text" == warnings["status feed accounts"]
+    assert set(warnings) == {"status feed accounts", "status feed billing"}
+    assert warnings["status feed accounts"] == "1 account cannot post: acme (instagram): a text"
     assert "pay-per-use has stopped: -0.05 USD left to spend" in warnings["status feed billing"]
 
 
@@ -201,8 +201,8 @@ def test_key_files_must_be_private(tmp_path: Path) -> None:
         findings.append(check_key_file(path))
     path.unlink()
     findings.append(check_key_file(path))
-    assert ["ok", "ok", "warning", "error"] == [finding.level for finding in findings]
-    assert f"chmod o= {path}" == findings[2].hint
+    assert [finding.level for finding in findings] == ["ok", "ok", "warning", "error"]
+    assert findings[2].hint == f"chmod o= {path}"
     assert KEY not in "".join(map(str, findings))
 
 
@@ -210,36 +210,36 @@ def test_a_usable_state_is_ok(tmp_path: Path) -> None:
     """A state may exist, be in use, or be created; the check changes nothing."""
     url, path = f"sqlite:///{tmp_path}/state.db", f"{tmp_path}/state.db"
     assert CheckResult("ok", "state", f"{path}: there is no state; it will be created") == check_state(url)
-    assert [] == list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
     store = open_store(url)
     commit(store, observation("log1"))
     assert CheckResult("ok", "state", f"{path}, in use by an exporter: 1 log") == check_state(url)
     store.close()
     assert CheckResult("ok", "state", f"{path}: 1 log") == check_state(url)
-    assert ("warning", "in memory") == (check_state("sqlite://").level, check_state("sqlite://").message)
+    assert (check_state("sqlite://").level, check_state("sqlite://").message) == ("warning", "in memory")
 
 
 def test_a_state_that_cannot_be_created_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The finding names the folder, and a remedy."""
     monkeypatch.setattr("os.access", lambda path, _: path != tmp_path)
     finding = check_state(f"sqlite:///{tmp_path}/new/state.db")
-    assert "error" == finding.level
+    assert finding.level == "error"
     assert finding.message.endswith(f"cannot write to {tmp_path}")
     assert "or change --state.url" in finding.hint
 
 
 def test_the_web_configuration() -> None:
     """Unencrypted passwords are a finding."""
-    assert ["plain HTTP, no password"] == [finding.message for finding in check_web(None, WebConfig())]
+    assert [finding.message for finding in check_web(None, WebConfig())] == ["plain HTTP, no password"]
     config = WebConfig(users=dict.fromkeys(("ops", "a", "b"), b""))
-    assert [
+    assert list(format_findings(list(check_web("web.yml", config)), Terminal())) == [
         "ok       web  web.yml: plain HTTP, passwords of a, b, ops",
         "warning  web  web.yml: passwords are sent unencrypted; add tls_server_config",
-    ] == list(format_findings(list(check_web("web.yml", config)), Terminal()))
+    ]
 
 
 def test_disabled_families() -> None:
     """A disabled family that rules or dashboards use is a warning that names them; any other is no finding."""
     (finding,) = check_families(["late_up", "late_exporter_cluster_handovers_total"])
-    assert "warning" == finding.level
+    assert finding.level == "warning"
     assert finding.message.startswith("late_up is disabled, but used in grafana/")

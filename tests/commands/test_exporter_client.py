@@ -113,11 +113,11 @@ def respond(*workspaces: WorkspaceHealth) -> FaultHandler:
 def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     """The terminal shows what the page shows: verdicts, feeds, platforms, accounts, progress."""
     server.fault = respond(troubled(), syncing())
-    assert 0 == main(["status"])
-    assert ["application/json"] == [request.headers["Accept"] for request in server.requests]
+    assert main(["status"]) == 0
+    assert [request.headers["Accept"] for request in server.requests] == ["application/json"]
     out = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert "FAILING acme: 19 of 22 attempts on instagram failed in the last hour" == lines[0]
+    assert lines[0] == "FAILING acme: 19 of 22 attempts on instagram failed in the last hour"
     assert lines[1].startswith("FAILING acme: feed publishing failed: evil")
     assert "acme (https://getlate.dev/api, generation late, 60 of 600 requests left)" in lines
     assert "instagram 22 19 (86.4%) 5,600 650 (11.6%) 2 (2 h)" in lines
@@ -128,7 +128,7 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in out
     assert "[bold]name[/bold]" in out
     assert not [line for line in out.splitlines() if line.endswith(" ")]
-    assert 0 == main(["status", "--format", "json"])
+    assert main(["status", "--format", "json"]) == 0
     assert document(troubled(), syncing()) == msgspec.json.decode(capsys.readouterr().out, type=StatusDocument)
 
 
@@ -141,35 +141,35 @@ def test_a_narrow_terminal(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert 0 == main(["status"])
+    assert main(["status"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert 80 >= max(map(len, lines))
+    assert max(map(len, lines)) <= 80
     assert lines[0].startswith(f"WARNING {'a' * 40}: 1 account in cooldown")
     assert lines[1].startswith("        failed posts; ")
-    assert 1 == " ".join(lines).count("in cooldown")
+    assert " ".join(lines).count("in cooldown") == 1
     assert "  the plan: 9% of posts, 9% of posts, 9% of posts, 9% of posts, 9% of posts, 9%" in lines
 
 
 def test_a_dead_api(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     """Figures that are old say so, instead of a quota that is not known."""
     server.fault = respond(unreachable_workspace())
-    assert 0 == main(["status"])
+    assert main(["status"]) == 0
     assert "agency (https://getlate.dev/api, generation late, as of 17 min ago)\n" in capsys.readouterr().out
 
 
 def test_problems(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     """The problems alone have a line each, worst first, and decide the exit code if that is asked for."""
     server.fault = respond(troubled(), syncing())
-    assert 0 == main(["status", "--problems"])
+    assert main(["status", "--problems"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [2, 5] == [sum(line.startswith(level) for line in lines) for level in ("FAILING ", "WARNING ")]
-    assert 7 == len(lines)
-    assert 1 == main(["status", "--problems", "--check"])
-    assert 1 == main(["status", "--check", "--format", "json"])
+    assert [sum(line.startswith(level) for line in lines) for level in ("FAILING ", "WARNING ")] == [2, 5]
+    assert len(lines) == 7
+    assert main(["status", "--problems", "--check"]) == 1
+    assert main(["status", "--check", "--format", "json"]) == 1
     capsys.readouterr()
     server.fault = respond(syncing())
-    assert 0 == main(["status", "--problems", "--check"])
-    assert "" == capsys.readouterr().out
+    assert main(["status", "--problems", "--check"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def answer(exchange: HttpExchange) -> None:
@@ -180,29 +180,29 @@ def answer(exchange: HttpExchange) -> None:
 def test_accounts(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     """Accounts in trouble come first, by how bad it is, with what the API says about it."""
     server.fault = answer
-    assert 0 == main(["accounts"])
-    assert ["/metrics", "/"] == [request.path for request in server.requests]
+    assert main(["accounts"]) == 0
+    assert [request.path for request in server.requests] == ["/metrics", "/"]
     out = capsys.readouterr().out
-    assert ACCOUNT_TABLE == out
+    assert out == ACCOUNT_TABLE
     assert "\x1b" not in out
 
 
 def test_accounts_as_json(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     """Programs get every field."""
     server.fault = answer
-    assert 0 == main(["accounts", "--format", "json", "--platform", "X"])
+    assert main(["accounts", "--format", "json", "--platform", "X"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [("3", "reconnect"), ("1", "failing")] == [(row["account_id"], row["state"]) for row in rows]
-    assert ["", ""] == [row["issue"] for row in rows]
-    assert 0 == main(["accounts", "--format", "json", "--workspace", "b"])
-    assert ["3"] == [json.loads(line)["account_id"] for line in capsys.readouterr().out.splitlines()]
-    assert 0 == main(["accounts", "--platform", "myspace"])
-    assert ("", "late-exporter: no account matches\n") == capsys.readouterr()
+    assert [(row["account_id"], row["state"]) for row in rows] == [("3", "reconnect"), ("1", "failing")]
+    assert [row["issue"] for row in rows] == ["", ""]
+    assert main(["accounts", "--format", "json", "--workspace", "b"]) == 0
+    assert [json.loads(line)["account_id"] for line in capsys.readouterr().out.splitlines()] == ["3"]
+    assert main(["accounts", "--platform", "myspace"]) == 0
+    assert capsys.readouterr() == ("", "late-exporter: no account matches\n")
 
 
 def test_states() -> None:
     """The worst of what is known about an account is its state, and a cooldown ends."""
-    assert "ok" == parse_accounts(ACCOUNTS, NOW + 3600)[-1]["state"]
+    assert parse_accounts(ACCOUNTS, NOW + 3600)[-1]["state"] == "ok"
     with pytest.raises(LateError, match="not that of a late-exporter"):
         parse_accounts('late_account_info{workspace="a"} 1\n', NOW)
 
@@ -217,30 +217,30 @@ def test_password(server: LateServer, tmp_path: Path, capsys: pytest.CaptureFixt
         (answer if is_known else respond_with(401, ""))(exchange)
 
     server.fault = answer_one_user
-    assert 1 == main([command])
+    assert main([command]) == 1
     assert "requires a password; give --user and --password-file\n" in capsys.readouterr().err
     arguments = [command, "--password-file", str(tmp_path / "password"), "--user"]
-    assert 0 == main([*arguments, "alice"])
+    assert main([*arguments, "alice"]) == 0
     capsys.readouterr()
-    assert 1 == main([*arguments, "mallory"])
+    assert main([*arguments, "mallory"]) == 1
     assert capsys.readouterr().err.endswith("requires a password; the password is wrong\n")
-    assert 2 == main([command, "--user", "alice"])
+    assert main([command, "--user", "alice"]) == 2
     assert "--user and --password-file: give both or none" in capsys.readouterr().err
-    assert 2 == main([command, "--user", "alice", "--password-file", "gone"])
+    assert main([command, "--user", "alice", "--password-file", "gone"]) == 2
     assert '--password-file "gone": No such file or directory\n' in capsys.readouterr().err
 
 
 def test_something_else_answers(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     for status, message in ((200, "not that of a late-exporter of this version"), (404, "/ answers 404; is it late-")):
         server.fault = respond_with(status, "<html>")
-        assert 1 == main(["status"])
+        assert main(["status"]) == 1
         assert message in capsys.readouterr().err
 
 
 def test_no_exporter(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     """The message names the address, and what to do."""
     server.stop()
-    assert 1 == main(["status"])
+    assert main(["status"]) == 1
     hint = "start the exporter, or give its --web.listen-address, and its --web.config.file if it uses TLS"
     assert capsys.readouterr().err.endswith(f": Connection refused; {hint}\n")
 
@@ -267,7 +267,7 @@ def test_another_answer_is_unhealthy(server: LateServer, fault: FaultHandler, re
     server.fault = fault
     with pytest.raises(LateError) as caught:
         check_health(address(server))
-    assert f"{address(server)} {reason}" == str(caught.value)
+    assert str(caught.value) == f"{address(server)} {reason}"
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -286,7 +286,7 @@ def test_a_server_that_limits_requests_is_healthy(server: LateServer) -> None:
 
 async def refuse(scope: Message, _receive: Receive, send: Send) -> None:
     """Ask for a password."""
-    assert "/-/healthy" == scope["path"]
+    assert scope["path"] == "/-/healthy"
     await send({"type": "http.response.start", "status": 401, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
@@ -318,15 +318,15 @@ def test_the_command_uses_the_configured_address(
     """No key is needed, and mistakes elsewhere in the configuration do not matter."""
     (tmp_path / "late.yml").write_text("workspaces: 7\npoll: {interval: x}\n")
     server.fault = respond_with(200, "late-exporter is healthy\n")
-    assert 0 == main(["healthcheck", "--config.file", str(tmp_path / "late.yml")])
+    assert main(["healthcheck", "--config.file", str(tmp_path / "late.yml")]) == 0
     server.fault = respond_with(500, "")
-    assert 1 == main(["healthcheck"])
+    assert main(["healthcheck"]) == 1
     output = capsys.readouterr()
-    assert "late-exporter is healthy\n" == output.out
-    assert f"late-exporter: error: {address(server)} answers 500\n" == output.err
+    assert output.out == "late-exporter is healthy\n"
+    assert output.err == f"late-exporter: error: {address(server)} answers 500\n"
 
 
 def test_port_0_cannot_be_checked(capsys: pytest.CaptureFixture[str]) -> None:
     """A port that is assigned at startup is a usage error."""
-    assert 2 == main(["healthcheck", "--web.listen-address=127.0.0.1:0"])
+    assert main(["healthcheck", "--web.listen-address=127.0.0.1:0"]) == 2
     assert "cannot run a health check against port 0" in capsys.readouterr().err

@@ -22,14 +22,14 @@ def test_truncated_json_texts_of_zernio_are_searched() -> None:
     """Complete members of a truncated JSON text are shown, and so are members of an object."""
     cut = {"metadata": LOG["metadata"][:-2], "response_body": '{"a": [{"platformPostUrl": "https://x/1"}, {"b'}
     log = one({**LOG, **cut, "request_body": '{"contentPreview": "Fris'}, generation="zernio")
-    assert ("p1", "@acme", "https://x/1", "") == (log.post_id, log.username, log.url, log.caption)
+    assert (log.post_id, log.username, log.url, log.caption) == ("p1", "@acme", "https://x/1", "")
     request = '{"postId": "p2", "content": "Hi"}'
     other = {"metadata": None, "request_body": request, "response_body": {"platformPostUrl": 5}}
     log = one({**LOG, **other}, generation="zernio")
-    assert ("p2", "Hi", "5", "", None) == (log.post_id, log.caption, log.url, log.username, log.attempt)
+    assert (log.post_id, log.caption, log.url, log.username, log.attempt) == ("p2", "Hi", "5", "", None)
     metadata = '{"postId": "a\\ud83d", "platformPostUrl": "\\x"}'
     odd = one({**LOG, "metadata": metadata, "response_body": None}, generation="zernio")
-    assert ("a\ufffd", "") == (odd.post_id, odd.url)
+    assert (odd.post_id, odd.url) == ("a\ufffd", "")
 
 
 @pytest.mark.parametrize(
@@ -61,5 +61,5 @@ def test_the_status_of_a_connection_log_follows_from_its_event() -> None:
     log = one(CONNECTION, "connections")
     error = CONNECTION["error"]["message"]
     assert ("failed", "oauth", "oauth_denied", error) == (log.status, log.method, log.error_code, log.error)
-    assert "success" == one({"eventType": "reconnect_success"}, "connections").status
-    assert "" == one({"eventType": "disconnect"}, "connections").status
+    assert one({"eventType": "reconnect_success"}, "connections").status == "success"
+    assert one({"eventType": "disconnect"}, "connections").status == ""

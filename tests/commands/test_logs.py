@@ -62,9 +62,9 @@ async def test_logs_are_printed_newest_first() -> None:
     harness = LogsHarness()
     harness.world.publish(250, over=HOUR)
 
-    assert "" == await harness.show()
+    assert await harness.show() == ""
     assert harness.world.ids == [row["log_id"] for row in harness.rows]
-    assert ["0", "98", "196"] == [request.params["skip"] for request in harness.api.requests]
+    assert [request.params["skip"] for request in harness.api.requests] == ["0", "98", "196"]
 
 
 @pytest.mark.parametrize(("limit", "requests"), [(1, 1), (100, 1), (101, 2)])
@@ -73,7 +73,7 @@ async def test_reading_stops_at_the_limit(limit: int, requests: int) -> None:
     harness = LogsHarness()
     harness.world.publish(500, over=HOUR)
 
-    assert f"late-exporter: stopped at --limit {limit}; --limit 0 shows all\n" == await harness.show(limit=limit)
+    assert await harness.show(limit=limit) == f"late-exporter: stopped at --limit {limit}; --limit 0 shows all\n"
     assert limit == len(harness.lines)
     assert requests == len(harness.api.requests)
 
@@ -85,15 +85,15 @@ async def test_logs_of_all_workspaces_are_merged_by_time() -> None:
         harness.worlds["a" if number % 3 else "b"].insert(harness.clock.now - number)
 
     await harness.show()
-    assert ["b", "a", "a", "b"] == [row["workspace"] for row in harness.rows[:4]]
+    assert [row["workspace"] for row in harness.rows[:4]] == ["b", "a", "a", "b"]
     assert sorted((row["time"] for row in harness.rows), reverse=True) == [row["time"] for row in harness.rows]
-    assert 250 == len(harness.rows)
+    assert len(harness.rows) == 250
     await harness.show(Terminal(80), limit=1, format="table")
-    assert [
+    assert harness.lines[:2] == [
         "TIME                  STATUS   WORKSPACE  PLATFORM   ACCOUNT     ACTION   TRY",
         "    HTTP  TOOK  POST  DETAIL",
-    ] == harness.lines[:2]
-    assert [3, 2] == [len(api.requests) for api in harness.apis.values()]
+    ]
+    assert [len(api.requests) for api in harness.apis.values()] == [3, 2]
 
 
 async def test_a_workspace_that_cannot_be_read_does_not_hide_the_others() -> None:
@@ -103,7 +103,7 @@ async def test_a_workspace_that_cannot_be_read_does_not_hide_the_others() -> Non
     harness.api.fault = lambda _: httpx.Response(403, json={"error": "no right"})
 
     assert (await harness.show()).startswith("late-exporter: error: a: 403")
-    assert (3, ["a"]) == (len(harness.rows), harness.unread)
+    assert (len(harness.rows), harness.unread) == (3, ["a"])
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,9 @@ def test_a_disconnect_has_a_status() -> None:
     """The API gives one to every event, also to those that the metrics know none of."""
     row = {"type": "connections", "action": "account.disconnected", "platform": "x", "status": "success"}
     (log,) = parse_rows(GENERATIONS["zernio"]["connections"], row)
-    assert [True, False] == [
-        matches(CommandFlags.model_validate({"status": each}), log) for each in ("success", "failed")
+    assert [matches(CommandFlags.model_validate({"status": each}), log) for each in ("success", "failed")] == [
+        True,
+        False,
     ]
 
 
@@ -199,7 +200,7 @@ async def test_csv_and_json_have_the_same_fields_for_all_generations() -> None:
         harness = LogsHarness(generation=generation)
         harness.world.insert(harness.clock.now - 1, postId="p1", durationMs=4_140_123, response=FAILURE)
         await harness.show(format="raw")
-        assert 4_140_123 == harness.rows[0]["durationMs" if generation == "late" else "duration_ms"]
+        assert harness.rows[0]["durationMs" if generation == "late" else "duration_ms"] == 4_140_123
         await harness.show()
         (log,) = harness.rows
         await harness.show(format="csv")
@@ -221,10 +222,10 @@ async def test_logs_are_counted_by_their_values() -> None:
         harness.world.insert(harness.clock.now - number, status="failed", response=failure, accountUsername=None)
 
     await harness.show(format="table")
-    assert ["LOGS  ACCOUNT  ERROR", "   3  acc1     X", "   2  acc1     no"] == harness.lines
-    assert "late-exporter: stopped at --limit 1 of 2 combinations; --limit 0 shows all\n" == await harness.show(limit=1)
-    assert [{"logs": "3", "account": "acc1", "error": "X"}] == harness.rows
-    assert "late-exporter: no log matches\n" == await harness.show(platform="myspace")
+    assert harness.lines == ["LOGS  ACCOUNT  ERROR", "   3  acc1     X", "   2  acc1     no"]
+    assert await harness.show(limit=1) == "late-exporter: stopped at --limit 1 of 2 combinations; --limit 0 shows all\n"
+    assert harness.rows == [{"logs": "3", "account": "acc1", "error": "X"}]
+    assert await harness.show(platform="myspace") == "late-exporter: no log matches\n"
 
 
 async def test_older_logs_of_zernio_cost_no_request() -> None:
@@ -233,13 +234,13 @@ async def test_older_logs_of_zernio_cost_no_request() -> None:
     harness.world.publish(270, over=3 * HOUR)
 
     await harness.show()
-    assert 90 == len(harness.rows)
-    assert ["2026-11-25T08:46:40.000Z"] == [request.params["from"] for request in harness.api.requests]
+    assert len(harness.rows) == 90
+    assert [request.params["from"] for request in harness.api.requests] == ["2026-11-25T08:46:40.000Z"]
 
 
 def test_an_unknown_workspace(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """No request is made."""
     monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
-    assert 2 == cli.main(["logs", "--workspace=b", "--api.base-url=http://127.0.0.1:1"])
+    assert cli.main(["logs", "--workspace=b", "--api.base-url=http://127.0.0.1:1"]) == 2
     reason = '--workspace "b": no such workspace; choose from default'
-    assert f"late-exporter: error: {reason}\n" == capsys.readouterr().err
+    assert capsys.readouterr().err == f"late-exporter: error: {reason}\n"

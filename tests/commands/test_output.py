@@ -39,7 +39,7 @@ def test_output_that_cannot_be_written_is_an_error() -> None:
     """Also if it is short, so that Python writes it only at exit."""
     with Path("/dev/full").open("wb") as full:
         code, errors = run("return 0", full.fileno())
-    assert (1, True) == (code, b"cannot write to standard output: No space" in errors)
+    assert (code, b"cannot write to standard output: No space" in errors) == (1, True)
 
 
 @pytest.mark.parametrize(("end", "code"), [("return 0", 0), ("return 1", 1), ("raise KeyboardInterrupt", 1)])
@@ -47,5 +47,5 @@ def test_a_command_keeps_its_exit_code_if_no_one_reads(end: str, code: int) -> N
     """Output that cannot be written at the end does not replace the exit code."""
     reader, writer = os.pipe()
     os.close(reader)
-    assert (code, b"") == run(end, writer)
+    assert run(end, writer) == (code, b"")
     os.close(writer)

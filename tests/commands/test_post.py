@@ -66,16 +66,16 @@ def test_the_newest_log_decides_the_outcome(rows: list[dict[str, Any]], outcome:
 
 def test_every_platform_and_account_has_an_outcome() -> None:
     """A log without an account belongs to the one that was tried after it."""
-    assert [
-        ["facebook", "@a", "failed", "1", "X"],
-        ["facebook", "@b", "published", "1", URL],
-        ["instagram", "acc1", "published", "1", URL],
-    ] == outcomes(
+    assert outcomes(
         failed("X", platform="facebook", accountUsername="@a"),
         SUCCESS | {"platform": "facebook", "accountId": "acc2", "accountUsername": "@b"},
         failed(action="media_upload", accountId=None),
         SUCCESS,
-    )
+    ) == [
+        ["facebook", "@a", "failed", "1", "X"],
+        ["facebook", "@b", "published", "1", URL],
+        ["instagram", "acc1", "published", "1", URL],
+    ]
 
 
 class PostHarness:
@@ -112,7 +112,7 @@ async def test_the_history_of_a_post_lists_attempts_and_outcomes() -> None:
 
     reason = "RATE_LIMITED: Slow \ufffd\ufffd[31mdown"
     heading = "TIME                  STATUS   PLATFORM   ACCOUNT     ACTION   TRY  HTTP  TOOK  DETAIL"
-    assert [
+    assert await harness.text() == [
         "Post p1: “Hi there”",
         "",
         heading,
@@ -121,7 +121,7 @@ async def test_the_history_of_a_post_lists_attempts_and_outcomes() -> None:
         "",
         "STATE      PLATFORM   ACCOUNT     TRY  SCHEDULED  RESULT",
         f"published  instagram  @baeckerei    2  -          {URL}",
-    ] == await harness.text()
+    ]
 
 
 async def test_a_post_in_zernio_is_found_by_a_search() -> None:
@@ -131,9 +131,9 @@ async def test_a_post_in_zernio_is_found_by_a_search() -> None:
     harness.log(30, action="retry")
     harness.world.insert(harness.clock.now - 10, postId="p2", response={"errorMessage": "a copy of p1"})
 
-    assert ["post.failed", "post.retried"] == [log.log.row["action"] for log in (await harness.history()).logs]
+    assert [log.log.row["action"] for log in (await harness.history()).logs] == ["post.failed", "post.retried"]
     (request,) = harness.api.requests
-    assert ("/v1/logs", "publishing", "p1") == (request.path, request.params["type"], request.params["search"])
+    assert (request.path, request.params["type"], request.params["search"]) == ("/v1/logs", "publishing", "p1")
 
 
 async def test_a_search_reads_a_limited_number_of_pages() -> None:
@@ -143,12 +143,12 @@ async def test_a_search_reads_a_limited_number_of_pages() -> None:
         harness.log(200 - number)
     line = await harness.json()
     document = json.loads(line)
-    assert (150, True, 2) == (len(document["logs"]), document["complete"], len(harness.api.requests))
+    assert (len(document["logs"]), document["complete"], len(harness.api.requests)) == (150, True, 2)
 
     for number in range(1000):
         harness.log(2000 - number, durationMs=number)
     lines = await harness.text()
-    assert INCOMPLETE == lines[2]
+    assert lines[2] == INCOMPLETE
     assert len(harness.api.requests) <= 2 + 11
 
 
@@ -158,10 +158,10 @@ async def test_json_has_outcomes_and_logs() -> None:
     harness.log(30, status="failed", response={"errorCode": "X"}, request={"contentPreview": "€\u202e"})
     line = await harness.json()
     document = json.loads(line)
-    assert ("p1", True) == (document["post_id"], document["complete"])
+    assert (document["post_id"], document["complete"]) == ("p1", True)
     ((outcome,), (log,)) = document["outcomes"], document["logs"]
-    assert ("brand", "failed", "X") == (outcome["workspace"], outcome["state"], outcome["error_code"])
-    assert ("brand", "failed", "X") == (log["workspace"], log["status"], log["error_code"])
+    assert (outcome["workspace"], outcome["state"], outcome["error_code"]) == ("brand", "failed", "X")
+    assert (log["workspace"], log["status"], log["error_code"]) == ("brand", "failed", "X")
     assert line.isprintable()
 
 
@@ -171,9 +171,9 @@ async def test_missing_logs_of_a_post_are_reported() -> None:
     for number in range(101):
         harness.log(200 - number)
 
-    assert INCOMPLETE == (await harness.text())[2]
+    assert (await harness.text())[2] == INCOMPLETE
     assert not json.loads(await harness.json())["complete"]
-    assert ["100"] == [request.params["limit"] for request in harness.api.requests[-1:]]
+    assert [request.params["limit"] for request in harness.api.requests[-1:]] == ["100"]
 
 
 @pytest.mark.parametrize("post_id", ["", ".", "..", "a\x00b"], ids=repr)
@@ -182,8 +182,8 @@ def test_an_impossible_id_is_rejected(
 ) -> None:
     """No request is sent for an id that would lead to another path."""
     monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
-    assert 2 == cli.main(["post", post_id, "--api.base-url=http://127.0.0.1:1"])
-    assert "late-exporter: error: POST_ID: not the id of a post\n" == capsys.readouterr().err
+    assert cli.main(["post", post_id, "--api.base-url=http://127.0.0.1:1"]) == 2
+    assert capsys.readouterr().err == "late-exporter: error: POST_ID: not the id of a post\n"
 
 
 def test_a_post_is_searched_in_all_workspaces(
@@ -191,7 +191,7 @@ def test_a_post_is_searched_in_all_workspaces(
 ) -> None:
     """Errors say which of them could not be read, and why."""
     monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
-    assert 1 == cli.main(["post", "p1", "--api.base-url=http://127.0.0.1:1"])
+    assert cli.main(["post", "p1", "--api.base-url=http://127.0.0.1:1"]) == 1
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("late-exporter: error: default: no connection to 127.0.0.1:1")
-    assert "late-exporter: error: no workspace could be read" == second
+    assert second == "late-exporter: error: no workspace could be read"

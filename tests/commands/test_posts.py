@@ -88,17 +88,17 @@ async def test_posts_whose_last_attempt_failed_are_printed_once_per_account() ->
     harness.log(30, "failed", "p3", accountId="acc2", accountUsername="@other")
     harness.log(7200, "failed", "p4")
 
-    assert [
+    assert await harness.show(failed="true", since="1h") == [
         "TIME                  STATE   PLATFORM   ACCOUNT     TRY  POST  RESULT, CAPTION",
         "2026-11-25T09:46:10Z  failed  instagram  @other        1  p3    X: no “Hi”",
         "2026-11-25T09:46:00Z  failed  instagram  @baeckerei    2  p1    X: no “Hi”",
-    ] == await harness.show(failed="true", since="1h")
-    assert ["p3", "p1", "p4"] == await harness.ids(failed="true")
-    assert [] == await harness.ids(failed="true", platform="tiktok")
+    ]
+    assert await harness.ids(failed="true") == ["p3", "p1", "p4"]
+    assert await harness.ids(failed="true", platform="tiktok") == []
     (row,) = csv.DictReader(await harness.show(failed="true", since="35s", format="csv"))
-    assert ("brand", "p3", "@other", "X", "no", "Hi", "2026-11-25T09:46:10Z") == tuple(
+    assert tuple(
         row[name] for name in ("workspace", "post_id", "username", "error_code", "error", "caption", "scheduled_for")
-    )
+    ) == ("brand", "p3", "@other", "X", "no", "Hi", "2026-11-25T09:46:10Z")
 
 
 async def test_overdue_posts_are_those_that_status_reports() -> None:
@@ -113,16 +113,16 @@ async def test_overdue_posts_are_those_that_status_reports() -> None:
     harness.post("waiting", "pending_approval", -20 * MINUTE)
     harness.log(30, "failed", "p1")
 
-    assert [
+    assert await harness.show(overdue="true") == [
         "TIME                  STATE             PLATFORM   ACCOUNT  TRY  POST     RESULT, CAPTION",
         "2026-11-25T07:46:40Z  publishing        instagram  @acme      -  stuck    “Hello”",
         "2026-11-25T09:26:40Z  pending_approval  instagram  @acme      -  waiting  “Hello”",
         "2026-11-25T09:36:40Z  scheduled         instagram  @acme      -  late     “Hello”",
-    ] == await harness.show(overdue="true")
-    assert ["stuck", "waiting", "late", "p1"] == await harness.ids()
-    assert ["unknown", "stuck", "waiting", "late", "running", "young", "due"] == await harness.ids(pending="true")
-    assert [] == await harness.ids(pending="true", platform="tiktok")
-    assert ["stuck", "waiting", "late"] == await harness.ids(overdue="true", platform="Instagram")
+    ]
+    assert await harness.ids() == ["stuck", "waiting", "late", "p1"]
+    assert await harness.ids(pending="true") == ["unknown", "stuck", "waiting", "late", "running", "young", "due"]
+    assert await harness.ids(pending="true", platform="tiktok") == []
+    assert await harness.ids(overdue="true", platform="Instagram") == ["stuck", "waiting", "late"]
 
 
 async def test_posts_are_printed_up_to_the_limit() -> None:
@@ -132,9 +132,9 @@ async def test_posts_are_printed_up_to_the_limit() -> None:
         harness.post(f"p{number:03}", "scheduled", number)
     assert [f"p{number:03}" for number in range(100)] == await harness.ids(pending="true", limit=0)
     lines = await harness.show(pending="true", limit=30)
-    assert "late-exporter: these are the first 30; --limit 0 shows all" == lines[-1]
+    assert lines[-1] == "late-exporter: these are the first 30; --limit 0 shows all"
     harness.posts.clear()
-    assert ["late-exporter: no post matches"] == await harness.show(pending="true")
+    assert await harness.show(pending="true") == ["late-exporter: no post matches"]
 
 
 async def test_an_older_api_and_a_restricted_key() -> None:
@@ -143,10 +143,10 @@ async def test_an_older_api_and_a_restricted_key() -> None:
     harness.post("late", "scheduled", -10 * MINUTE)
     harness.rejected_status, harness.forbidden = "pending_approval", "/v1/accounts"
     (line,) = await harness.show(overdue="true", format="json")
-    assert (ACCOUNT, "") == (json.loads(line)["account_id"], json.loads(line)["username"])
+    assert (json.loads(line)["account_id"], json.loads(line)["username"]) == (ACCOUNT, "")
     harness.forbidden = "/v1/posts"
     assert (await harness.show(overdue="true"))[0].startswith("late-exporter: error: brand: 403")
-    assert ["brand"] == harness.unread
+    assert harness.unread == ["brand"]
 
 
 async def test_csv_has_nothing_that_a_spreadsheet_runs() -> None:
@@ -157,5 +157,5 @@ async def test_csv_has_nothing_that_a_spreadsheet_runs() -> None:
         request = {"contentPreview": caption}
         harness.world.insert(harness.clock.now - age, postId=f"p{age}", status="failed", request=request)
     rows = list(csv.DictReader(await harness.show(failed="true", format="csv")))
-    assert [*(f"'{caption}" for caption in captions[:5]), "@acme.corp-1", "a b"] == [row["caption"] for row in rows]
-    assert {"@baeckerei"} == {row["username"] for row in rows}
+    assert [row["caption"] for row in rows] == [*(f"'{caption}" for caption in captions[:5]), "@acme.corp-1", "a b"]
+    assert {row["username"] for row in rows} == {"@baeckerei"}

@@ -44,13 +44,13 @@ def test_progress_is_a_line() -> None:
         progress.update(50, 100)
         progress.finish("50 logs")
         progress.close()
-    assert [
+    assert terminal.pieces == [
         "acme publishing: 25 of about 100 logs read, about 5 min left",
         "acme publishing: 50 of about 100 logs read, about 3 h left",
         "acme publishing: 50 logs\n",
         "",
-    ] == terminal.pieces
-    assert "acme publishing: 50 logs\n" == pipe.getvalue()
+    ]
+    assert pipe.getvalue() == "acme publishing: 50 logs\n"
 
 
 def test_the_time_left_knows_the_quota() -> None:

@@ -80,28 +80,28 @@ def test_info_summarizes_the_state(path: Path) -> None:
     first, since = "1970-01-01T00:00:00Z", "1970-01-01T00:00:01Z"
     of_acme = f"61 logs, 1 pending, created {first} to 1970-01-01T01:00:00Z, complete since {since}"
     of_beta = f"1 log, 1 pending, created {first} to {first}, first sync not complete"
-    assert 0 == code
-    assert [
+    assert code == 0
+    assert out.splitlines() == [
         f"{path}: {path.stat().st_size:,} bytes, schema 1, not in use",
         "acme: 2 series",
         f"  publishing: {of_acme}",
         "beta: 1 series",
         f"  publishing: {of_beta}, 1 gap to read",
-    ] == out.splitlines()
+    ]
 
 
 def test_backup_copies_a_state_in_use(store: Store, tmp_path: Path) -> None:
     """The copy is private, and never replaces another file."""
     copy = tmp_path / "copy.db"
     code, out, _ = state(tmp_path / "state.db", "backup", str(copy))
-    assert 0 == code
-    assert f"{copy}: copy of {tmp_path / 'state.db'}, {copy.stat().st_size:,} bytes\n" == out
-    assert 0o600 == copy.stat().st_mode & 0o777
+    assert code == 0
+    assert out == f"{copy}: copy of {tmp_path / 'state.db'}, {copy.stat().st_size:,} bytes\n"
+    assert copy.stat().st_mode & 0o777 == 0o600
     assert content(copy) == content(tmp_path / "state.db")
     assert "bytes, schema 1, in use by an exporter\n" in state(tmp_path / "state.db", "info").out
     again = state(tmp_path / "state.db", "backup", str(copy))
-    assert (1, "") == again[:2]
-    assert f"late-exporter: error: {copy}: the file exists already and was not changed\n" == again.err
+    assert again[:2] == (1, "")
+    assert again.err == f"late-exporter: error: {copy}: the file exists already and was not changed\n"
     store.close()
 
 
@@ -135,8 +135,8 @@ def test_a_workspace_moves_to_another_state(path: Path, tmp_path: Path) -> None:
     assert expected == copy(path, other, "--workspace", "beta", "--as", "agency")
     assert before == content(path)
     with Snapshot(f"sqlite:///{other}") as snapshot:
-        assert ["agency", "beta", "gamma"] == [scope.workspace for scope in snapshot.scopes]
-        assert 1 == snapshot.series_values()[LOGS, ("agency", "tiktok", "publish", "pending")].value
+        assert [scope.workspace for scope in snapshot.scopes] == ["agency", "beta", "gamma"]
+        assert snapshot.series_values()[LOGS, ("agency", "tiktok", "publish", "pending")].value == 1
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,9 @@ def test_invalid_arguments_are_one_line(path: Path, args: list[str], code: int, 
     """An invalid command line changes nothing."""
     before = content(path)
     result = state(path, *args)
-    assert (code, "") == result[:2]
+    assert result[:2] == (code, "")
     assert result.err.startswith(f"late-exporter: error: {message.format(path=path)}")
-    assert 1 == len(result.err.splitlines())
+    assert len(result.err.splitlines()) == 1
     assert before == content(path)
 
 
@@ -168,8 +168,8 @@ def test_a_missing_state_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixtu
     """The error names the file, which is not created."""
     path = tmp_path / "none.db"
     assert CommandResult(1, "", f"late-exporter: error: {path}: {NO_STATE}\n") == state(path, "info")
-    assert [] == list(tmp_path.iterdir())
-    assert 1 == cli.main(["state", "check", "--state.url=sqlite://"])
+    assert list(tmp_path.iterdir()) == []
+    assert cli.main(["state", "check", "--state.url=sqlite://"]) == 1
     assert "in memory" in capsys.readouterr().err
 
 

@@ -36,34 +36,34 @@ def table(*rows: Row, terminal: Terminal | None = None) -> list[str]:
 def test_a_table_is_aligned() -> None:
     """Cells stand below their headings, numbers to the right, in any script; joiners of emoji take no width."""
     emoji = "\U0001f468\u200d\U0001f4bb"
-    assert [
+    assert table(
+        row(attempt="429", detail="RATE_LIMITED: Slow down"),
+        row("ラーメン", status="success", detail="https://example.org"),
+        row("e\u0301", "7"),
+        row(emoji),
+    ) == [
         "NAME      TRY  STATUS   DETAIL",
         "@acme     429  failed   RATE_LIMITED: Slow down",
         "ラーメン    -  success  https://example.org",
         "e\u0301           7  failed",
         f"{emoji}        -  failed",
-    ] == table(
-        row(attempt="429", detail="RATE_LIMITED: Slow down"),
-        row("ラーメン", status="success", detail="https://example.org"),
-        row("e\u0301", "7"),
-        row(emoji),
-    )
+    ]
 
 
 def test_columns_widen_with_later_rows() -> None:
     """The heading is printed once, before the first row; only very long cells are cut."""
     lines = Table(Terminal(), COLUMNS).lines
-    assert [] == list(lines([]))
-    assert ["NAME   TRY  STATUS  DETAIL", "@acme    -  failed"] == list(lines([row()]))
-    assert ["@acmecorp    -  failed"] == list(lines([row("@acmecorp")]))
-    assert ["@acme        -  failed"] == list(lines([row()]))
-    assert [f"{'x' * 39}…    -  failed  {'x' * 50}"] == list(lines([row("x" * 50, detail="x" * 50)]))
+    assert list(lines([])) == []
+    assert list(lines([row()])) == ["NAME   TRY  STATUS  DETAIL", "@acme    -  failed"]
+    assert list(lines([row("@acmecorp")])) == ["@acmecorp    -  failed"]
+    assert list(lines([row()])) == ["@acme        -  failed"]
+    assert list(lines([row("x" * 50, detail="x" * 50)])) == [f"{'x' * 39}…    -  failed  {'x' * 50}"]
 
 
 def test_columns_that_do_not_fit_follow_below() -> None:
     """A detail that does not fit behind the columns follows below them, too, and nothing of it is cut."""
     rows = row(detail="one two three four"), row(detail="https://example.org/long/path")
-    assert [
+    assert table(*rows, terminal=Terminal(width=15)) == [
         "NAME   TRY",
         "    STATUS",
         "    DETAIL",
@@ -74,7 +74,7 @@ def test_columns_that_do_not_fit_follow_below() -> None:
         "@acme    -",
         "    failed",
         "    https://example.org/long/path",
-    ] == table(*rows, terminal=Terminal(width=15))
+    ]
 
 
 @given(text=any_text, width=st.none() | st.integers(1, 100))
@@ -82,8 +82,8 @@ def test_no_text_controls_the_terminal(text: str, width: int | None) -> None:
     """Any text from the API is printable in every format, and a row without a detail is one line."""
     rows = row(text, text, text, text), row(text, text, "", text)
     lines = [*table(*rows, terminal=Terminal(width)), json_line({text: [text]}), clean(text)]
-    assert [] == [line for line in lines if not line.translate(dict.fromkeys(map(ord, JOINERS))).isprintable()]
-    assert width is not None or 5 == len(lines)
+    assert [line for line in lines if not line.translate(dict.fromkeys(map(ord, JOINERS))).isprintable()] == []
+    assert width is not None or len(lines) == 5
 
 
 @given(text=any_text, number=st.floats(allow_nan=False, allow_infinity=False))
@@ -91,4 +91,4 @@ def test_json_is_exact(text: str, number: float) -> None:
     """A line of JSON parses to the value it was made of, but JSON has no infinite numbers."""
     value = {text: [text, None, True, {"a": number}]}
     assert value == json.loads(json_line(value))
-    assert '["\\u202e🥨", null, null]' == json_line(["\u202e🥨", float("inf"), float("nan")])
+    assert json_line(["\u202e🥨", float("inf"), float("nan")]) == '["\\u202e🥨", null, null]'

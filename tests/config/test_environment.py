@@ -29,7 +29,7 @@ def test_unusable_proxies(name: str, value: str) -> None:
     """An unusable variable is named with what it must be, without its value, which may contain a password."""
     with pytest.raises(ConfigError) as caught:
         check_proxies({name: value})
-    assert [f"{name}: {PROXY_RULE}"] == list(caught.value.problems)
+    assert list(caught.value.problems) == [f"{name}: {PROXY_RULE}"]
 
 
 def test_certificates(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_certificates(tmp_path: Path) -> None:
     assert certificate_context({"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}) is True
     context = certificate_context({"SSL_CERT_FILE": str(file), "SSL_CERT_DIR": "/nonexistent"})
     assert isinstance(context, ssl.SSLContext)
-    assert 1 == len(context.get_ca_certs())
+    assert len(context.get_ca_certs()) == 1
     for folder in (str(tmp_path), f"/nonexistent:{tmp_path}"):
         assert isinstance(certificate_context({"SSL_CERT_DIR": folder}), ssl.SSLContext)
 
@@ -56,4 +56,4 @@ def test_unusable_certificates(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError) as caught:
             certificate_context({name: str(tmp_path / path)})
-        assert [f"{name}: {tmp_path / path}: {reason}"] == list(caught.value.problems)
+        assert list(caught.value.problems) == [f"{name}: {tmp_path / path}: {reason}"]

@@ -21,11 +21,11 @@ def test_the_examples_are_valid_and_mistakes_are_not() -> None:
     texts = re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     files = [file for file in map(yaml.safe_load, texts) if isinstance(file, dict) and file.keys() <= {*SECTIONS}]
     assert files
-    assert [] == [error.message for file in files for error in validator.iter_errors(file)]
+    assert [error.message for file in files for error in validator.iter_errors(file)] == []
     mistakes = (
         '{"pol": {}}',
         '{"poll": {"intervall": "5s"}}',
         '{"workspaces": [{"name": "a"}]}',
         '{"log": {"level": "x"}}',
     )
-    assert [False] * 4 == [validator.is_valid(json.loads(text)) for text in mistakes]
+    assert [validator.is_valid(json.loads(text)) for text in mistakes] == [False] * 4

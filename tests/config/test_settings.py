@@ -110,8 +110,8 @@ def test_flags_win_then_environment_then_file(file: Path) -> None:
     environ["LATE_EXPORTER_CONFIG__FILE"] = str(file)
     settings = load("run", {"poll.interval": ["3s"]}, environ)
     poll = settings.poll
-    assert (3.0, 172_800.0, 3600.0) == (poll.interval, poll.lookback, poll.reconcile_interval)
-    assert (1.0, 0.5) == (settings.api.timeout, settings.api.quota_share)
+    assert (poll.interval, poll.lookback, poll.reconcile_interval) == (3.0, 172_800.0, 3600.0)
+    assert (settings.api.timeout, settings.api.quota_share) == (1.0, 0.5)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
@@ -134,14 +134,14 @@ def test_every_option_has_all_sources(file: Path, option: Option) -> None:
     ]
     for place, flags, environ in sources:
         messages = problems(flags, (WITH_KEY if option.name != "api.key-file" else {}) | environ, command)
-        assert [True] == [text.startswith(place) for text in messages]
+        assert [text.startswith(place) for text in messages] == [True]
 
 
 def test_options_are_unique_and_explained() -> None:
     """Every option has its own flag or variable, a help of whole sentences, and a row in the documentation."""
     names = [name for option in OPTIONS for name in (option.flag, option.variable, option.alias) if name]
     assert len(names) == len(set(names))
-    assert [] == [option.name for option in ALL_OPTIONS if not option.help.endswith(".")]
+    assert [option.name for option in ALL_OPTIONS if not option.help.endswith(".")] == []
     rows = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text().splitlines()
     assert ("| `--poll.interval` | `30s` (`demo`: `5s`) | Time between two polls, with jitter. |") in rows
 
@@ -158,7 +158,7 @@ def test_no_mistake_in_the_variables() -> None:
     names += ["PORT_10077_TCP_ADDR", "HEADLESS_SERVICE_HOST"]
     environ = {f"LATE_EXPORTER_{name}": "tcp://10.0.0.1:10077" for name in names}
     environ |= {"LATE_EXPORTER_POLL__INTERVAL": "", "LATE_API_KEY_FILE": ""}
-    assert 30.0 == load("run", {}, WITH_KEY | environ).poll.interval
+    assert load("run", {}, WITH_KEY | environ).poll.interval == 30.0
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_no_mistake_in_the_variables() -> None:
 )
 def test_wrong_variables(variable: str, value: str, message: str) -> None:
     """An unknown variable is a mistake, and so is one that is not UTF-8, whose bytes could not be printed."""
-    assert [f"{variable}: {message}"] == problems({}, WITH_KEY | {variable: value})
+    assert problems({}, WITH_KEY | {variable: value}) == [f"{variable}: {message}"]
 
 
 @pytest.mark.parametrize(
@@ -203,9 +203,9 @@ def test_values_of_a_file(file: Path) -> None:
     """Numbers, booleans and lists of YAML are accepted; paths of files are beside the file, other paths are not."""
     text = "metrics: {max-accounts: 7, created_timestamps: True}\nweb: {listen-address: [':1', ':2']}"
     settings = from_file(file, f"{text}\nstate: {{url: 'sqlite:///late.db'}}\nlog: {{failures: [connections]}}")
-    assert (7, True) == (settings.metrics.max_accounts, settings.metrics.created_timestamps)
-    assert (Address("", 1), Address("", 2)) == settings.web.listen_address
-    assert ("sqlite:///late.db", ("connections",)) == (settings.state.url, settings.log.failures)
+    assert (settings.metrics.max_accounts, settings.metrics.created_timestamps) == (7, True)
+    assert settings.web.listen_address == (Address("", 1), Address("", 2))
+    assert (settings.state.url, settings.log.failures) == ("sqlite:///late.db", ("connections",))
     file.write_text("api: {key-file: key}")
     loaded = load("run", {"config.file": [str(file)]}, {})
     assert (file.parent / "key", KEY) == (loaded.workspaces[0].key_file, loaded.workspaces[0].key_text)
@@ -224,9 +224,9 @@ def test_a_configuration_that_was_read_from_a_pipe_cannot_be_reloaded() -> None:
     os.close(writer)
     flags = {"config.file": [f"/dev/fd/{reader}"]}
     try:
-        assert 7.0 == load("run", flags, WITH_KEY).poll.interval
+        assert load("run", flags, WITH_KEY).poll.interval == 7.0
         place = f'--config.file "/dev/fd/{reader}"'
-        assert [f"{place}: is empty, because a pipe can be read only once"] == problems(flags)
+        assert problems(flags) == [f"{place}: is empty, because a pipe can be read only once"]
     finally:
         os.close(reader)
 
@@ -234,48 +234,48 @@ def test_a_configuration_that_was_read_from_a_pipe_cannot_be_reloaded() -> None:
 def test_each_command_reads_its_own_options(file: Path) -> None:
     """One file serves all commands: the mistakes in what others read are ignored, and so are keys and workspaces."""
     text = "poll: {interval: x}\nsimulate: {seed: 3}\nworkspaces: 7\n"
-    assert 3 == from_file(file, text, {}, "simulate").simulate.seed
+    assert from_file(file, text, {}, "simulate").simulate.seed == 3
     settings = load("demo", {}, {"LATE_API_KEY": "a b", "LATE_API_KEY_FILE": "/nowhere"})
-    assert (None, None) == (settings.workspaces[0].key, settings.workspaces[0].key_file)
-    assert ("sqlite://", 5.0, 6000) == (settings.state.url, settings.poll.interval, settings.simulate.rate_limit)
+    assert (settings.workspaces[0].key, settings.workspaces[0].key_file) == (None, None)
+    assert (settings.state.url, settings.poll.interval, settings.simulate.rate_limit) == ("sqlite://", 5.0, 6000)
 
 
 def test_a_demo_leaves_the_real_state_alone(file: Path) -> None:
     """Only a flag gives its simulated logs another state than their own."""
     environ = WITH_KEY | {"LATE_EXPORTER_STATE__URL": "sqlite:///real.db"}
     settings = from_file(file, "state: {url: 'sqlite:///real.db'}", environ, "demo")
-    assert ("sqlite://", ()) == (settings.state.url, settings.log.failures)
-    assert "sqlite:///demo.db" == load("demo", {"state.url": ["sqlite:///demo.db"]}, environ).state.url
+    assert (settings.state.url, settings.log.failures) == ("sqlite://", ())
+    assert load("demo", {"state.url": ["sqlite:///demo.db"]}, environ).state.url == "sqlite:///demo.db"
 
 
 def test_state_directory() -> None:
     """The state is in the first state directory of systemd unless --state.url is set."""
     for directories in ("/var/lib/late", "/var/lib/late/:/var/lib/other"):
         environ = WITH_KEY | {"STATE_DIRECTORY": directories}
-        assert "sqlite:////var/lib/late/late-exporter.db" == load("run", {}, environ).state.url
-        assert "sqlite://" == load("run", {"state.url": ["sqlite://"]}, environ).state.url
+        assert load("run", {}, environ).state.url == "sqlite:////var/lib/late/late-exporter.db"
+        assert load("run", {"state.url": ["sqlite://"]}, environ).state.url == "sqlite://"
 
 
 def test_another_api(file: Path) -> None:
     """A copy for another API has a single workspace and keeps everything else."""
     settings = from_file(file, "web: {config-file: web.yml}", command="demo")
     copy = settings.with_api("http://localhost:1/api", KEY)
-    assert (Workspace("default", "http://localhost:1/api", SecretStr(KEY)),) == copy.workspaces
-    assert (KEY,) == copy.secrets
+    assert copy.workspaces == (Workspace("default", "http://localhost:1/api", SecretStr(KEY)),)
+    assert copy.secrets == (KEY,)
     assert settings.web_config is copy.web_config
-    assert {"ops", "customer-a", "customer_b"} == copy.web_config.users.keys()
+    assert copy.web_config.users.keys() == {"ops", "customer-a", "customer_b"}
 
 
 def test_changes_that_take_a_restart(file: Path) -> None:
     """Changed options that take a restart are named; another content of a file with a secret takes none."""
     old, new = load_flags(), load_flags(poll__interval="1s", poll__feeds="publishing", metrics__max_accounts="3")
-    assert ["poll.feeds", "metrics.max-accounts"] == restart_only_changes(old, new)
-    assert [] == restart_only_changes(old, load_flags(poll__interval="1s", log__level="debug", status__feeds="none"))
+    assert restart_only_changes(old, new) == ["poll.feeds", "metrics.max-accounts"]
+    assert restart_only_changes(old, load_flags(poll__interval="1s", log__level="debug", status__feeds="none")) == []
     flags = {"state__url": "postgresql://db/late", "state__password_file": "secret"}
     old = load_flags(**flags)
     (file.parent / "secret").write_text("another")
-    assert [] == restart_only_changes(old, load_flags(**flags))
-    assert ["state.password-file"] == restart_only_changes(old, load_flags(**flags | {"state__password_file": "key"}))
+    assert restart_only_changes(old, load_flags(**flags)) == []
+    assert restart_only_changes(old, load_flags(**flags | {"state__password_file": "key"})) == ["state.password-file"]
 
 
 WRONG = [
@@ -323,17 +323,17 @@ WRONG = [
 def test_wrong_values(option: str, text: str, message: str) -> None:
     """A wrong value is reported with its flag and the allowed values."""
     environ = {} if option == "api.key-file" else WITH_KEY
-    assert [f"--{option} {message}"] == problems({option: [text]}, environ)
+    assert problems({option: [text]}, environ) == [f"--{option} {message}"]
 
 
 def test_wrong_values_of_the_simulator() -> None:
     """Wrong values of the simulator's options are reported like others; a history that takes long is rejected."""
     flags = {"simulate.history": ["91d"], "simulate.listen-address": ["x"], "simulate.incident": ["fire"]}
-    assert [
+    assert [problem.partition(", 'rate-limit-storm'")[0] for problem in problems(flags, {}, "simulate")] == [
         f'--simulate.listen-address "x": {TCP_ADDRESS}',
         '--simulate.history "91d": must be at least 0s and at most 90d',
         "--simulate.incident \"fire\": must be 'platform-outage', 'revoked-token'",
-    ] == [problem.partition(", 'rate-limit-storm'")[0] for problem in problems(flags, {}, "simulate")]
+    ]
     assert get_args(Incident) == tuple(INCIDENTS)
     [problem] = problems({"simulate.logs-per-day": ["10000000"]}, {}, "simulate")
     assert problem.startswith("--simulate.logs-per-day and --simulate.history: these are 70,000,000 logs at startup; ")
@@ -344,7 +344,7 @@ def test_all_mistakes_at_once(file: Path) -> None:
     """All mistakes of all sources are reported at once, each with its place."""
     file.write_text("pol: {}\npoll: {intervall: 1s, lookback: 1}\n")
     flags = {"config.file": ["late.yaml"], "web.listen-address": ["a", ":1", "b"], "log.level": ["info", "warn"]}
-    assert [
+    assert problems(flags, {"LATE_EXPORTER_POL__INTERVAL": "1s", "LATE_EXPORTER_API__TIMEOUT": "0"}) == [
         "--log.level: given 2 times",
         "LATE_EXPORTER_POL__INTERVAL: unknown variable; did you mean LATE_EXPORTER_POLL__INTERVAL?",
         "late.yaml:1: pol: unknown; did you mean poll?",
@@ -354,7 +354,7 @@ def test_all_mistakes_at_once(file: Path) -> None:
         f'--web.listen-address "a": {ADDRESS}',
         f'--web.listen-address "b": {ADDRESS}',
         NO_KEY,
-    ] == problems(flags, {"LATE_EXPORTER_POL__INTERVAL": "1s", "LATE_EXPORTER_API__TIMEOUT": "0"})
+    ]
 
 
 FILES = [
@@ -381,13 +381,13 @@ FILES = [
 @pytest.mark.parametrize(("text", "message"), FILES, ids=range(len(FILES)))
 def test_wrong_files(file: Path, text: str, message: str) -> None:
     """A mistake in the file is reported with its line, invalid YAML also with its column."""
-    assert [message] == file_problems(file, text)
+    assert file_problems(file, text) == [message]
 
 
 def test_unreadable_files() -> None:
     """A file that cannot be read is reported with the reason, and without a missing key."""
     for path, reason in (("gone", "No such file or directory"), ("/", "Is a directory")):
-        assert [f'LATE_EXPORTER_CONFIG__FILE "{path}": {reason}'] == problems({}, {"LATE_EXPORTER_CONFIG__FILE": path})
+        assert problems({}, {"LATE_EXPORTER_CONFIG__FILE": path}) == [f'LATE_EXPORTER_CONFIG__FILE "{path}": {reason}']
 
 
 @pytest.mark.parametrize("key", [KEY, "zrk_" + "4f1d8c6b" * 8])
@@ -407,7 +407,7 @@ def test_keys_in_wrong_places_are_masked(file: Path, text: str, key: str) -> Non
     """A key that was put in the wrong place of the file is not repeated by the message about it."""
     messages = file_problems(file, text.format(key), environ={"LATE_API_KEY": "other"})
     assert messages
-    assert [] == [message for message in messages if key[4:16] in message]
+    assert [message for message in messages if key[4:16] in message] == []
 
 
 @given(key=keys)
@@ -422,9 +422,9 @@ def test_key_by_its_other_name() -> None:
     """The key may be set by the API's newer name; two different keys are a mistake, and neither is shown."""
     other = "sk_" + "e" * 64
     for environ in ({"ZERNIO_API_KEY": f" {KEY}\n"}, {"ZERNIO_API_KEY": KEY, "LATE_API_KEY": KEY}):
-        assert KEY == load("run", {}, environ).workspaces[0].key_text
+        assert load("run", {}, environ).workspaces[0].key_text == KEY
     (problem,) = problems({}, {"ZERNIO_API_KEY": other, "LATE_API_KEY": KEY})
-    assert "LATE_API_KEY and ZERNIO_API_KEY: two keys are given; drop one of them" == problem
+    assert problem == "LATE_API_KEY and ZERNIO_API_KEY: two keys are given; drop one of them"
     (problem,) = problems({}, {"ZERNIO_API_KEY": other, "LATE_EXPORTER_LOG__LEVEL": other})
     assert other not in problem
 
@@ -433,9 +433,9 @@ def test_key_by_its_other_name() -> None:
 def test_one_key() -> None:
     """Setting no key, or a key and a key file, is a mistake; a flag wins over the variable of a key file."""
     for command in ("run", "check", "logs"):
-        assert [NO_KEY] == problems({}, {}, command)
+        assert problems({}, {}, command) == [NO_KEY]
     flags, drop = {"api.key-file": ["key"]}, "two keys are given; drop one of them"
-    assert [f"LATE_API_KEY and --api.key-file: {drop}"] == problems(flags, WITH_KEY)
+    assert problems(flags, WITH_KEY) == [f"LATE_API_KEY and --api.key-file: {drop}"]
     (workspace,) = load("run", flags, {"LATE_API_KEY_FILE": "/nowhere"}).workspaces
     assert (KEY, Path("key")) == (workspace.key_text, workspace.key_file)
 
@@ -445,9 +445,9 @@ def test_wrong_keys(file: Path, content: bytes) -> None:
     """A wrong key is reported without its value."""
     (file.parent / "key").write_bytes(content)
     reason = f"not a valid key (its value is not shown); {NOT_A_KEY}"
-    assert [f'LATE_API_KEY_FILE "key": {reason}'] == problems({}, {"LATE_API_KEY_FILE": "key"})
-    assert [f"LATE_API_KEY: {reason}"] == problems({}, {"LATE_API_KEY": "one two"})
-    assert [f"LATE_API_KEY: is empty; {NOT_A_KEY}"] == problems({}, {"LATE_API_KEY": " "})
+    assert problems({}, {"LATE_API_KEY_FILE": "key"}) == [f'LATE_API_KEY_FILE "key": {reason}']
+    assert problems({}, {"LATE_API_KEY": "one two"}) == [f"LATE_API_KEY: {reason}"]
+    assert problems({}, {"LATE_API_KEY": " "}) == [f"LATE_API_KEY: is empty; {NOT_A_KEY}"]
 
 
 def test_workspaces(file: Path) -> None:
@@ -457,10 +457,10 @@ def test_workspaces(file: Path) -> None:
     settings = from_file(file, "workspaces:\n" + "".join(f"- {row}\n" for row in rows), {})
     first, second, third, _ = settings.workspaces
     assert ("all", "https://zernio.com/api", Path("key"), KEY) == (*first[:2], first.key_file, first.key_text)
-    assert ("12", "http://localhost:1", "p1", (("team", "x y"),)) == (*second[:2], third.profile_id, third.labels)
-    assert [("all", "z")] == settings.workspaces_with_same_logs
-    assert [] == load_flags().workspaces_with_same_logs
-    assert "p3" == load_flags(api__profile_id="p3").workspaces[0].profile_id
+    assert (*second[:2], third.profile_id, third.labels) == ("12", "http://localhost:1", "p1", (("team", "x y"),))
+    assert settings.workspaces_with_same_logs == [("all", "z")]
+    assert load_flags().workspaces_with_same_logs == []
+    assert load_flags(api__profile_id="p3").workspaces[0].profile_id == "p3"
 
 
 WORKSPACES = [
@@ -505,7 +505,7 @@ def test_buckets(file: Path) -> None:
     """Buckets are set by histogram; an unknown one is a mistake that lists the others."""
     for buckets in (f"{{{PUBLISHING}: [0.5, 1, 2], {ATTEMPTS}: '1,3'}}", f"'{PUBLISHING}=0.5,1,2,{ATTEMPTS}=1,3'"):
         catalogue = build_catalogue(from_file(file, f"metrics: {{buckets: {buckets}}}").metrics.buckets)
-        assert ((0.5, 1.0, 2.0), (1.0, 3.0)) == (catalogue[PUBLISHING].buckets, catalogue[ATTEMPTS].buckets)
+        assert (catalogue[PUBLISHING].buckets, catalogue[ATTEMPTS].buckets) == ((0.5, 1.0, 2.0), (1.0, 3.0))
         assert CATALOGUE["late_exporter_log_lag_seconds"] == catalogue["late_exporter_log_lag_seconds"]
     [problem] = problems({"metrics.buckets": ["late_up=1"]})
     assert problem.startswith(f'--metrics.buckets "late_up": is not a histogram; these are {PUBLISHING}, ')

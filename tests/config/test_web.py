@@ -94,15 +94,15 @@ def test_a_whole_file(file: Path) -> None:
     context = tls(config)
 
     assert ssl.TLSVersion.TLSv1_3 == context.minimum_version
-    assert ssl.CERT_REQUIRED == context.verify_mode
-    assert [CA.cert_pem.bytes()] == [
-        ssl.DER_cert_to_PEM_cert(der).encode() for der in context.get_ca_certs(binary_form=True)
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert [ssl.DER_cert_to_PEM_cert(der).encode() for der in context.get_ca_certs(binary_form=True)] == [
+        CA.cert_pem.bytes()
     ]
-    assert {
+    assert config.users == {
         "alice": BCRYPT_HASH.encode(),
         "bob the builder": BCRYPT_HASH.replace("2y", "2b").encode(),
-    } == config.users
-    assert ["web.yml", "server.crt", "server.key", "ca.crt"] == [path.name for path in config.files]
+    }
+    assert [path.name for path in config.files] == ["web.yml", "server.crt", "server.key", "ca.crt"]
     assert BCRYPT_HASH[7:] not in repr(config)
 
 
@@ -117,7 +117,7 @@ def test_empty_files(file: Path, text: str) -> None:
     """Keys without a value keep the defaults: plain HTTP without passwords."""
     config = load_text(file, text)
 
-    assert [file] == list(config.files)
+    assert list(config.files) == [file]
     assert WebConfig(files=config.files) == config
 
 
@@ -125,7 +125,7 @@ def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPa
     """Relative paths do not depend on the working directory, and absolute paths are kept."""
     monkeypatch.chdir("/")
     context = tls(load_text(file, TLS))
-    assert ssl.CERT_NONE == context.verify_mode
+    assert context.verify_mode == ssl.CERT_NONE
     elsewhere = file.parent / "elsewhere"
     elsewhere.mkdir()
     absolute = TLS.replace(": server", f": {file.parent}/server")
@@ -142,7 +142,7 @@ def test_versions(file: Path) -> None:
 def test_optional_client_certificates(file: Path) -> None:
     """Clients without a certificate may connect, and one that is presented must be signed by the authority."""
     text = f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n  client_ca_file: ca.crt\n"
-    assert ssl.CERT_OPTIONAL == tls(load_text(file, text)).verify_mode
+    assert tls(load_text(file, text)).verify_mode == ssl.CERT_OPTIONAL
 
 
 NO_AUTHORITY = "contains no readable certificate: no certificate or crl found"
@@ -237,9 +237,9 @@ def test_only_regular_files(file: Path) -> None:
         for path in (file, file.parent, Path(f"/dev/fd/{reader}"), Path("/dev/null")):
             with pytest.raises(ConfigError) as caught:
                 load(path)
-            assert [f"{path}: must be a regular file, because it is read again when it changes"] == list(
-                caught.value.problems
-            )
+            assert list(caught.value.problems) == [
+                f"{path}: must be a regular file, because it is read again when it changes"
+            ]
     finally:
         os.close(reader)
 
@@ -313,10 +313,10 @@ def test_watcher_applies_users(file: Path, change: Callable[[Path, bytes], None]
     watcher = WebConfigWatcher(load_text(file, f"basic_auth_users: {{alice: {BCRYPT_HASH}}}"), logger)
 
     change(file, f"basic_auth_users: {{bob: {BCRYPT_HASH}}}".encode())
-    assert {"bob"} == watcher.current().users.keys()
+    assert watcher.current().users.keys() == {"bob"}
     change(file, b"")
-    assert {} == watcher.current().users
-    assert ["web configuration changed"] * 2 == events(logger)
+    assert watcher.current().users == {}
+    assert events(logger) == ["web configuration changed"] * 2
 
 
 @pytest.mark.parametrize("change", [Path.write_bytes, replace, relink])
@@ -333,7 +333,7 @@ def test_watcher_applies_a_certificate(file: Path, change: Callable[[Path, bytes
     after = watcher.current().ssl_context
     assert before is not after
     assert after is watcher.current().ssl_context
-    assert ["web configuration not changed", "web configuration changed"] == events(logger)
+    assert events(logger) == ["web configuration not changed", "web configuration changed"]
 
 
 @pytest.mark.parametrize("name", ["ca.crt", "server.key", "server.crt"])
@@ -355,15 +355,15 @@ def test_watcher_keeps_the_last_valid_configuration(file: Path) -> None:
     file.write_text(f"basic_auth_users: {{alice: {PASSWORD}}}\nrate_limit: {{burst: 1}}\n")
     assert [before] * 3 == [watcher.current() for _ in range(3)]
     reasons = f"{file}:1: basic_auth_users.alice: {A_HASH}; {file}:2: rate_limit: {NOT_SUPPORTED}"
-    assert [("warning", "web configuration not changed", {"error": reasons})] == logger.records
+    assert logger.records == [("warning", "web configuration not changed", {"error": reasons})]
 
     file.unlink()
     assert [before] * 3 == [watcher.current() for _ in range(3)]
-    assert ["web configuration not changed"] * 2 == events(logger)
+    assert events(logger) == ["web configuration not changed"] * 2
 
     file.write_text(f"basic_auth_users: {{bob: {BCRYPT_HASH}}}\n")
-    assert {"bob"} == watcher.current().users.keys()
-    assert ["web configuration changed"] == events(logger)[2:]
+    assert watcher.current().users.keys() == {"bob"}
+    assert events(logger)[2:] == ["web configuration changed"]
 
 
 def test_watcher_notices_changes_while_it_reads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,5 +378,5 @@ def test_watcher_notices_changes_while_it_reads(file: Path, monkeypatch: pytest.
         return load_yaml(*args, **keywords)
 
     monkeypatch.setattr(yaml, "load", slowly)
-    assert {"alice"} == watcher.current().users.keys()
-    assert {"robert"} == watcher.current().users.keys()
+    assert watcher.current().users.keys() == {"alice"}
+    assert watcher.current().users.keys() == {"robert"}

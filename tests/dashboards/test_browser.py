@@ -71,14 +71,14 @@ def test_the_day_is_simulated(day: Path) -> None:
 
 def test_no_script_or_request_fails(dashboard: DashboardFile, pages: Mapping[str, Json]) -> None:
     """No request and no script fails."""
-    assert [] == [error for theme in THEMES for error in pages[f"{dashboard.uid}-{theme}"]["errors"]]
+    assert [error for theme in THEMES for error in pages[f"{dashboard.uid}-{theme}"]["errors"]] == []
 
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_texts_can_be_read(theme: str, pages: Mapping[str, Json]) -> None:
     """The contrast of every text in a panel is at least 4.5:1, also on each color that means something."""
     contrasts = [one for uid in DASHBOARDS for one in pages[f"{uid}-{theme}"]["contrasts"]]
-    assert [] == [one for one in contrasts if one["ratio"] < MIN_CONTRAST]
+    assert [one for one in contrasts if one["ratio"] < MIN_CONTRAST] == []
     backgrounds = {one["background"] for one in contrasts}
     assert {color.lower() for color in STATUS_COLORS} - backgrounds <= {MUTED.lower()}, "every stat has a value"
 
@@ -92,7 +92,7 @@ def test_every_panel_is_drawn(dashboard: DashboardFile, panels: Mapping[int, Jso
         and all((dashboard.uid, panel["id"], target["refId"]) in EXPECTED_EMPTY_QUERIES for target in panel["targets"])
     ]
     assert {panel["id"] for panel in dashboard.panels} == panels.keys()
-    assert {} == {panel["title"]: panel["error"] for panel in panels.values() if panel["state"] == "error"}
+    assert {panel["title"]: panel["error"] for panel in panels.values() if panel["state"] == "error"} == {}
     assert empty == [panel["title"] for panel in panels.values() if panel["state"] != "done"]
 
 
@@ -113,13 +113,13 @@ def test_tables_show_every_column(dashboard: DashboardFile, panels: Mapping[int,
             assert {
                 title for *place, title in EXPECTED_MISSING_COLUMNS if place == [dashboard.uid, panel["id"]]
             } == missing
-            assert [] == panels[panel["id"]]["truncated"], panel["title"]
+            assert panels[panel["id"]]["truncated"] == [], panel["title"]
 
 
 def test_link_variables_are_filled_in(dashboard: DashboardFile, panels: Mapping[int, Json]) -> None:
     """Links have no unresolved variables."""
     links = [link for panel in panels.values() for link in panel["links"]]
-    assert [] == [link for link in links if "${" in link or "undefined" in link]
+    assert [link for link in links if "${" in link or "undefined" in link] == []
     runbooks = {link.rpartition("/")[2] for link in links if "/runbooks/" in link}
     assert ("LatePlatformFailing.md" in runbooks) == (dashboard.uid == "late-overview")
     assert bool(links) == any(

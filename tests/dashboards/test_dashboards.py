@@ -52,15 +52,15 @@ def dashboard(request: pytest.FixtureRequest) -> DashboardFile:
 @pytest.mark.parametrize("rule", RULES)
 def test_dashboard_passes_lint_rule(dashboard: DashboardFile, rule: str) -> None:
     """Every dashboard passes every lint rule."""
-    assert [] == list(RULES[rule](dashboard))
+    assert list(RULES[rule](dashboard)) == []
 
 
 def test_ids_do_not_change() -> None:
     """Uids and panel ids do not change."""
-    assert IDS == {
+    assert {
         dashboard.uid: _format_ranges(sorted(panel["id"] for panel in dashboard.panels))
         for dashboard in DASHBOARD_FILES
-    }
+    } == IDS
     assert [f"{dashboard.uid}.json" for dashboard in DASHBOARD_FILES] == [
         file.name for file in sorted(FOLDER.glob("*.json"))
     ]
@@ -86,14 +86,14 @@ def test_links_point_to_shipped_dashboards() -> None:
             uid, variables = _parse_link(url)
             assert variables <= dashboards[uid].variables.keys(), url
             link_pairs.add((dashboard.uid, uid))
-    assert {
+    assert link_pairs == {
         ("late-overview", "late-platform"),
         ("late-overview", "late-accounts"),
         ("late-overview", "late-exporter"),
         ("late-platform", "late-accounts"),
         ("late-accounts", "late-platform"),
         ("late-exporter", "late-overview"),
-    } == link_pairs
+    }
 
 
 def test_alerts_link_to_their_runbooks() -> None:
@@ -103,7 +103,7 @@ def test_alerts_link_to_their_runbooks() -> None:
     pattern = link.removeprefix(f"{__url__}/blob/main/")
     names = re.findall(r"alert: (\w+)", (ROOT / "deploy/prometheus/late-exporter.alerts.yml").read_text("utf-8"))
     runbooks = [ROOT / pattern.replace("${__data.fields.alertname:percentencode}", name) for name in names]
-    assert [] == [runbook.name for runbook in runbooks if not runbook.is_file()]
+    assert [runbook.name for runbook in runbooks if not runbook.is_file()] == []
 
 
 def test_provisioning() -> None:
@@ -111,11 +111,11 @@ def test_provisioning() -> None:
     folder = ROOT / "grafana" / "provisioning"
     source = yaml.safe_load((folder / "datasources" / "late-exporter.yml").read_text("utf-8"))
     provider = yaml.safe_load((folder / "dashboards" / "late-exporter.yml").read_text("utf-8"))
-    assert ["prometheus"] == [one["type"] for one in source["datasources"]]
+    assert [one["type"] for one in source["datasources"]] == ["prometheus"]
     (lead,) = source["datasources"][0]["jsonData"]["exemplarTraceIdDestinations"]
     assert ("post_id", f"{__url__}#when-an-alert-fired") == (lead["name"], lead["url"])
     assert "\n## When an alert fired\n" in (ROOT / "README.md").read_text("utf-8")
-    assert [("file", False)] == [(one["type"], one["allowUiUpdates"]) for one in provider["providers"]]
+    assert [(one["type"], one["allowUiUpdates"]) for one in provider["providers"]] == [("file", False)]
 
 
 def _format_ranges(numbers: list[int]) -> str:

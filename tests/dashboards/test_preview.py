@@ -20,10 +20,10 @@ def test_dependencies_are_pinned() -> None:
     """Dependencies are pinned, and the lock file has no registry URLs and no AGPL packages."""
     dependencies = json.loads((PREVIEW / "package.json").read_text("utf-8"))["dependencies"]
     lock_packages = json.loads((PREVIEW / "package-lock.json").read_text("utf-8"))["packages"]
-    assert [] == [name for name, version in dependencies.items() if not re.fullmatch(r"\d+\.\d+\.\d+", version)]
-    assert {"13.2.2"} == {version for name, version in dependencies.items() if name.startswith("@grafana/")}
-    assert [] == [name for name, package in lock_packages.items() if "resolved" in package]
-    assert [] == [name for name, package in lock_packages.items() if "AGPL" in str(package.get("license"))]
+    assert [name for name, version in dependencies.items() if not re.fullmatch(r"\d+\.\d+\.\d+", version)] == []
+    assert {version for name, version in dependencies.items() if name.startswith("@grafana/")} == {"13.2.2"}
+    assert [name for name, package in lock_packages.items() if "resolved" in package] == []
+    assert [name for name, package in lock_packages.items() if "AGPL" in str(package.get("license"))] == []
     assert "node_modules/@grafana/prometheus" not in lock_packages
 
 
@@ -31,11 +31,11 @@ def test_dependencies_are_pinned() -> None:
 def test_preview_type_checks(require_tool: Callable[[str], str]) -> None:
     """The TypeScript compiler accepts the preview."""
     compiler = require_tool(str(PREVIEW / "node_modules" / ".bin" / "tsc"))
-    assert "" == run_command(compiler, "--noEmit", cwd=PREVIEW)
+    assert run_command(compiler, "--noEmit", cwd=PREVIEW) == ""
 
 
 def test_every_dashboard_has_pictures() -> None:
     """There are a dark and a light picture of each dashboard, none too large, and no others."""
     sizes = {picture.stem: picture.stat().st_size for picture in PICTURES.iterdir()}
     assert {f"{uid}-{theme}" for uid in DASHBOARDS for theme in ("dark", "light")} == sizes.keys()
-    assert [] == [name for name, size in sizes.items() if size > MAX_PICTURE_BYTES]
+    assert [name for name, size in sizes.items() if size > MAX_PICTURE_BYTES] == []

@@ -74,21 +74,21 @@ def assert_valid(resources: Sequence[Manifest]) -> None:
 def assert_restricted(resources: Sequence[Manifest]) -> None:
     """Assert that the pod fulfils the restricted profile, writes to its own volumes only, and has no API access."""
     spec = pod_spec(resources)
-    assert POD_SECURITY == spec["securityContext"]
-    assert CONTAINER_SECURITY == container_spec(resources)["securityContext"]
-    assert set() == spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
-    assert set() == {key for volume in spec["volumes"] for key in volume} & {"hostPath", "nfs"}
+    assert spec["securityContext"] == POD_SECURITY
+    assert container_spec(resources)["securityContext"] == CONTAINER_SECURITY
+    assert spec.keys() & {"hostNetwork", "hostPID", "hostIPC"} == set()
+    assert {key for volume in spec["volumes"] for key in volume} & {"hostPath", "nfs"} == set()
     state = {"/var/lib/late-exporter"} if find_workload(resources)["kind"] == "StatefulSet" else set[str]()
-    assert {"/tmp", *state} == {  # noqa: S108 - a mount path
-        mount["mountPath"] for mount in container_spec(resources)["volumeMounts"] if not mount.get("readOnly")
-    }
-    assert (False, False) == (spec["automountServiceAccountToken"], spec["enableServiceLinks"])
+    mounts = container_spec(resources)["volumeMounts"]
+    writable_paths = {mount["mountPath"] for mount in mounts if not mount.get("readOnly")}
+    assert writable_paths == {"/tmp", *state}  # noqa: S108 - an expected value
+    assert (spec["automountServiceAccountToken"], spec["enableServiceLinks"]) == (False, False)
     assert find_resource(resources, "ServiceAccount")["automountServiceAccountToken"] is False
     assert find_resource(resources, "ServiceAccount")["metadata"]["name"] == spec["serviceAccountName"]
-    assert {"memory"} == container_spec(resources)["resources"]["limits"].keys()
+    assert container_spec(resources)["resources"]["limits"].keys() == {"memory"}
     secrets = [volume["secret"] for volume in volumes_by_path(resources).values() if "secret" in volume]
-    assert {0o440} == {secret["defaultMode"] for secret in secrets}
-    assert [] == [resource for resource in resources if resource["kind"] == "Secret"]
+    assert {secret["defaultMode"] for secret in secrets} == {0o440}
+    assert [resource for resource in resources if resource["kind"] == "Secret"] == []
 
 
 def assert_one_writer(resources: Sequence[Manifest]) -> None:
@@ -101,11 +101,11 @@ def assert_one_writer(resources: Sequence[Manifest]) -> None:
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > 5
     environment = {row["name"]: row.get("value", "") for row in container_spec(resources)["env"]}
     if workload["kind"] == "Deployment":
-        assert ("true", "RollingUpdate") == (environment["LATE_EXPORTER_STATE__REPLICAS"], spec["strategy"]["type"])
+        assert (environment["LATE_EXPORTER_STATE__REPLICAS"], spec["strategy"]["type"]) == ("true", "RollingUpdate")
         return
     (claim,) = spec["volumeClaimTemplates"]
-    assert 1 == spec["replicas"]
-    assert ("RollingUpdate", "Parallel") == (spec["updateStrategy"]["type"], spec["podManagementPolicy"])
+    assert spec["replicas"] == 1
+    assert (spec["updateStrategy"]["type"], spec["podManagementPolicy"]) == ("RollingUpdate", "Parallel")
     assert claim["spec"]["accessModes"] in (["ReadWriteOnce"], ["ReadWriteOncePod"])
 
 
@@ -144,7 +144,7 @@ def assert_selectors(resources: Sequence[Manifest]) -> None:
     assert {"metrics"} >= {
         scrape["port"] for monitor in monitors for scrape in monitor["spec"][scrapes[monitor["kind"]]]
     }
-    assert {"metrics"} == {port["targetPort"] for port in service["spec"]["ports"]}
+    assert {port["targetPort"] for port in service["spec"]["ports"]} == {"metrics"}
 
 
 def assert_scrape_config(monitor: Manifest, labels: Manifest) -> None:
@@ -154,9 +154,9 @@ def assert_scrape_config(monitor: Manifest, labels: Manifest) -> None:
     replacements = [rule["replacement"] for rule in relabelings if rule.get("targetLabel") == "job"]
     (job,) = replacements or [labels[monitor["spec"]["jobLabel"]]]
     assert re.fullmatch("late|late-.*", job)
-    assert SAME_IN_EVERY_POD == scrape["metricRelabelings"][:2]
+    assert scrape["metricRelabelings"][:2] == SAME_IN_EVERY_POD
     metric_labels = {label for family in CATALOGUE.values() for label in family.labels}
-    assert set() == metric_labels & OPERATOR_LABELS
+    assert metric_labels & OPERATOR_LABELS == set()
 
 
 def certificates() -> dict[str, str]:
@@ -174,5 +174,5 @@ def assert_web_config(resources: Sequence[Manifest], root: Path, secrets: dict[s
     """Assert that the program finds its web configuration and the certificate in it, and lets the probes in."""
     settings = load_settings(resources, root, secrets)
     assert settings.web_config.ssl_context is not None
-    assert ("/-/healthy",) == settings.web.unauthenticated_paths
+    assert settings.web.unauthenticated_paths == ("/-/healthy",)
     assert {"web.yml", "tls.crt", "tls.key"} <= {file.name for file in settings.web_config.files}

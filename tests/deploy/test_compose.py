@@ -69,11 +69,13 @@ def test_services_are_restricted() -> None:
     """Every service is pinned, restarted, health-checked and limited, and can write to its volumes only."""
     for name, service in load_compose_file()["services"].items():
         assert re.search(r":v?\d+\.\d+(\.\d+)?$", service["image"]), name
-        assert ("unless-stopped", True, ["ALL"]) == tuple(
-            service[key] for key in ("restart", "read_only", "cap_drop")
+        assert tuple(service[key] for key in ("restart", "read_only", "cap_drop")) == (
+            "unless-stopped",
+            True,
+            ["ALL"],
         ), name
-        assert ["no-new-privileges:true"] == service["security_opt"]
-        assert {"cpus", "memory", "pids"} == service["deploy"]["resources"]["limits"].keys()
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory", "pids"}
         assert "healthcheck" in service or service["image"].startswith("late-exporter:"), name
 
 
@@ -81,11 +83,11 @@ def test_ports_and_networks_are_isolated() -> None:
     """Ports are bound to loopback, and internal services have no route to the outside."""
     document = load_compose_file()
     ports = [port for service in document["services"].values() for port in service.get("ports", [])]
-    assert {"3000", "9090", "9093", "10077"} == {port.rpartition(":")[2] for port in ports}
-    assert {"3000", "9090", "9093", "10077", "10079"} == {port.split(":")[1] for port in ports}
-    assert [] == [port for port in ports if not port.startswith("127.0.0.1:")]
+    assert {port.rpartition(":")[2] for port in ports} == {"3000", "9090", "9093", "10077"}
+    assert {port.split(":")[1] for port in ports} == {"3000", "9090", "9093", "10077", "10079"}
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
     internal = {name for name, network in document["networks"].items() if network and network["internal"]}
-    assert {"alerts", "database", "scrape"} == internal
+    assert internal == {"alerts", "database", "scrape"}
     services_by_network = {
         name: {
             service
@@ -103,8 +105,8 @@ def test_ports_and_networks_are_isolated() -> None:
 def test_api_key_is_read_from_a_file() -> None:
     """The key comes from a file; the only key in the compose file is that of the simulator."""
     services = load_compose_file()["services"]
-    assert ["late-api-key"] == services["exporter"]["secrets"]
-    assert {"LATE_API_KEY_FILE": "/run/secrets/late-api-key"} == services["exporter"]["environment"]
+    assert services["exporter"]["secrets"] == ["late-api-key"]
+    assert services["exporter"]["environment"] == {"LATE_API_KEY_FILE": "/run/secrets/late-api-key"}
     password = "/run/secrets/late-database-password"
     assert password == services["exporter-postgres"]["environment"]["LATE_EXPORTER_STATE__PASSWORD_FILE"]
     assert password == services["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"]
@@ -129,7 +131,7 @@ def test_prometheus_scrapes_the_exporters_of_the_profile(profile: str) -> None:
     assert {f"{name}:10077" for name in scraped} == set(row["targets"])
     assert len(row["targets"]) == (2 if profile == "ha" else 1)
     settings = yaml.safe_load((FOLDER / "prometheus" / "prometheus.yml").read_text("utf-8"))
-    assert [{"files": [config["target"]]}] == settings["scrape_configs"][0]["file_sd_configs"]
+    assert settings["scrape_configs"][0]["file_sd_configs"] == [{"files": [config["target"]]}]
 
 
 class ComposeStack:

@@ -34,7 +34,7 @@ MEGABYTE = 1_000_000
 @pytest.fixture
 def container_engine(image: str) -> Iterator[ContainerEngine]:
     """Start an engine with the image and an isolated network."""
-    assert IMAGE == image
+    assert image == IMAGE
     with run_engine(network=True) as container_engine:
         yield container_engine
 
@@ -50,12 +50,12 @@ def test_image_metadata(container_engine: ContainerEngine) -> None:
     config, labels = details["Config"], details["Config"]["Labels"]
     kind = "org.opencontainers.image."
     version = run(sys.executable, "-m", "late_exporter", "--version", cwd=ROOT).split()[2]
-    assert "65532:65532" == config["User"]
-    assert (["late-exporter"], ["run"]) == (config["Entrypoint"], config["Cmd"])
-    assert ["/var/lib/late-exporter"] == list(config["Volumes"])
-    assert ["10077/tcp"] == list(config["ExposedPorts"])
-    assert ["CMD", "late-exporter", "healthcheck"] == details["Healthcheck"]["Test"]
-    assert (version, revision(), BASE) == tuple(labels[kind + name] for name in ("version", "revision", "base.name"))
+    assert config["User"] == "65532:65532"
+    assert (config["Entrypoint"], config["Cmd"]) == (["late-exporter"], ["run"])
+    assert list(config["Volumes"]) == ["/var/lib/late-exporter"]
+    assert list(config["ExposedPorts"]) == ["10077/tcp"]
+    assert details["Healthcheck"]["Test"] == ["CMD", "late-exporter", "healthcheck"]
+    assert tuple(labels[kind + name] for name in ("version", "revision", "base.name")) == (version, revision(), BASE)
     assert {"title", "description", "source", "documentation", "licenses", "url", "authors", "vendor"} <= {
         name.removeprefix(kind) for name in labels
     }
@@ -71,13 +71,13 @@ def test_image_contents(container_engine: ContainerEngine, capsys: pytest.Captur
         Path(line[2:]) for line in container_engine.podman("diff", IMAGE, BASE).splitlines() if line.startswith("A ")
     ]
     program = [path for path in paths if path.is_relative_to("/opt/late-exporter")]
-    assert [Path("/var/lib/late-exporter")] == [path for path in paths if path not in program]
+    assert [path for path in paths if path not in program] == [Path("/var/lib/late-exporter")]
     names = {path.name for path in program}
     assert {"late-exporter", "late_exporter", "pydantic"} <= names
-    assert set() == names & {"pip", "setuptools", "hatchling", "wheel", ".cache", "gcc"}
+    assert names & {"pip", "setuptools", "hatchling", "wheel", ".cache", "gcc"} == set()
     count = Counter(path.suffix for path in program)
     assert count[".py"] == count[".pyc"] > 300
-    assert 0 == count[".whl"]
+    assert count[".whl"] == 0
 
 
 def start_container(container_engine: ContainerEngine, name: str, *arguments: str, options: Sequence[str] = ()) -> None:
@@ -101,14 +101,14 @@ def test_restricted_container_runs(container_engine: ContainerEngine, tmp_path: 
         lambda: "is ready" in container_engine.sandbox.get(f"{EXPORTER}/-/ready"),
         describe=lambda: container_engine.podman("logs", "exporter"),
     )
-    assert "" == container_engine.podman("healthcheck", "run", "exporter")
+    assert container_engine.podman("healthcheck", "run", "exporter") == ""
     assert_restricted(container_engine, "exporter")
     before = scrape(container_engine)
     assert before.sum("late_publishing_logs_total") > 10  # at night, the simulated hour has fewer than a hundred
-    assert 1 == before.sum("late_exporter_build_info", revision=revision())
+    assert before.sum("late_exporter_build_info", revision=revision()) == 1
 
     container_engine.podman("stop", "--time=20", "exporter")
-    assert "0" == container_engine.podman("inspect", "--format={{.State.ExitCode}}", "exporter")
+    assert container_engine.podman("inspect", "--format={{.State.ExitCode}}", "exporter") == "0"
     log = container_engine.podman("logs", "exporter")
     assert KEY not in log
     assert "Traceback" not in log
@@ -148,14 +148,14 @@ def assert_restricted(container_engine: ContainerEngine, name: str) -> None:
     status = container_engine.podman("exec", name, "cat", "/proc/1/status")
     restrictions = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
     none = "0" * 16
-    assert {
+    assert restrictions == {
         "Uid": "65532",
         "Gid": "65532",
         "CapEff": none,
         "CapBnd": none,
         "NoNewPrivs": "1",
         "Seccomp": "2",
-    } == restrictions
+    }
     for path in ("/opt/late-exporter/x", "/x", "/etc/x"):
         assert "Read-only file system" in container_engine.podman("exec", name, "touch", path, check=False)
 
@@ -171,5 +171,5 @@ def test_install_commands_work(container_engine: ContainerEngine, tmp_path: Path
     script = f"cd {tmp_path} && PATH={tmp_path}:$PATH && {block}"
     container_engine.sandbox.run("sh", "-euc", script)
     wait_until(lambda: "healthy" in container_engine.sandbox.get(f"{EXPORTER}/-/healthy"))
-    assert "" == container_engine.podman("healthcheck", "run", "late-exporter")
+    assert container_engine.podman("healthcheck", "run", "late-exporter") == ""
     assert_restricted(container_engine, "late-exporter")

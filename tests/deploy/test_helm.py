@@ -59,7 +59,7 @@ def test_defaults_need_only_a_secret(helm: str) -> None:
     kinds = ["Pod", "Service", "ServiceAccount", "StatefulSet"]  # the Pod is that of helm test
     assert kinds == sorted(resource["kind"] for resource in resources)
     assert_probes(resources)
-    assert f"ghcr.io/{__url__.removeprefix('https://github.com/')}:{__version__}" == container_spec(resources)["image"]
+    assert container_spec(resources)["image"] == f"ghcr.io/{__url__.removeprefix('https://github.com/')}:{__version__}"
 
 
 @pytest.mark.e2e
@@ -67,15 +67,15 @@ def test_program_reads_workspaces_and_options(helm: str, tmp_path: Path) -> None
     """The program gets workspaces and options from the values."""
     resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["workspaces"]))
     settings = load_settings(resources, tmp_path, {"late-api-keys": {"brand": "sk_1", "agency": "sk_2"}})
-    assert [
+    assert [(each.name, each.base_url, each.profile_id, each.labels) for each in settings.workspaces] == [
         ("brand", "https://zernio.com/api", "6507a1b2c3d4e5f6a7b8c9d0", (("team", "social"),)),
         ("agency", "https://late.example.com/api", None, ()),
-    ] == [(each.name, each.base_url, each.profile_id, each.labels) for each in settings.workspaces]
-    assert (60.0, ("publishing",), 2_000_000) == (
+    ]
+    assert (
         settings.poll.interval,
         settings.poll.feeds,
         settings.metrics.max_accounts,
-    )
+    ) == (60.0, ("publishing",), 2_000_000)
     assert settings.metrics.created_timestamps
     (scrape,) = find_resource(resources, "ServiceMonitor")["spec"]["endpoints"]
     assert settings.web.telemetry_path == scrape["path"]
@@ -103,8 +103,8 @@ def test_probes_match_the_tls_settings(helm: str, settings: Sequence[str], probe
     """Probes use TLS if the exporter does, and only open the port if client certificates are required."""
     resources = render_release(helm, "webConfig.existingSecret=late-web", *settings)
     if probe == "TCP":
-        assert {"port": "metrics"} == container_spec(resources)["livenessProbe"]["tcpSocket"]
-        assert {"port": "metrics"} == container_spec(resources)["readinessProbe"]["tcpSocket"]
+        assert container_spec(resources)["livenessProbe"]["tcpSocket"] == {"port": "metrics"}
+        assert container_spec(resources)["readinessProbe"]["tcpSocket"] == {"port": "metrics"}
     else:
         assert_probes(resources, probe)
 
@@ -138,7 +138,7 @@ def test_empty_peer_list_denies_scrapes(helm: str) -> None:
     resources = render_release(helm, "networkPolicy.enabled=true", values={"networkPolicy.namespaces": []})
     (rule,) = find_resource(resources, "NetworkPolicy")["spec"]["ingress"]
     test = find_resource(resources, "Pod")["metadata"]["labels"]
-    assert [{"podSelector": {"matchLabels": test}}] == rule["from"]
+    assert rule["from"] == [{"podSelector": {"matchLabels": test}}]
     assert not find_resource(resources, "Service")["spec"]["selector"].items() <= test.items()
 
 
@@ -151,7 +151,7 @@ def test_package_contents(helm: str, tmp_path: Path) -> None:
     assert {"files/rules/late-exporter.alerts.yml", "files/dashboards/late-overview.json"} <= {
         name.removeprefix("late-exporter/") for name in names
     }
-    assert [] == [name for name in names if "/ci/" in name]
+    assert [name for name in names if "/ci/" in name] == []
 
 
 @pytest.mark.e2e
@@ -166,14 +166,14 @@ def test_install_commands_work(helm: str) -> None:
     resources = parse_documents(run_script(script, ROOT, helm))
     kinds = {resource["kind"] for resource in resources}
     assert {"StatefulSet", "Service", "ServiceMonitor", "PrometheusRule", "ConfigMap"} <= kinds
-    assert "late-exporter" == find_resource(resources, "StatefulSet")["metadata"]["name"]
+    assert find_resource(resources, "StatefulSet")["metadata"]["name"] == "late-exporter"
 
 
 def test_chart_and_program_versions_match() -> None:
     """Chart and program have the same version, and the minimum Kubernetes version is tested."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
     assert (__version__, __version__, __url__) == (chart["version"], chart["appVersion"], chart["home"])
-    assert f">={VERSIONS[0]}.0-0" == chart["kubeVersion"]
+    assert chart["kubeVersion"] == f">={VERSIONS[0]}.0-0"
 
 
 @pytest.mark.e2e

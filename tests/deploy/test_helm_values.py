@@ -35,19 +35,19 @@ def test_numbers_in_maps_are_not_abbreviated(helm: str, tmp_path: Path) -> None:
     )
     container = container_spec(parse_documents(helm_template(helm, f"--set={SECRET_SETTING}", "--values", file)))
     flags = ["--api.quota-share=0.25", "--log.level=debug", "--metrics.max-accounts=2000000"]
-    assert ["run", *flags] == container["args"]
+    assert container["args"] == ["run", *flags]
     variables = {variable["name"]: variable.get("value") for variable in container["env"]}
-    assert ("2000000", "true") == (
+    assert (
         variables["LATE_EXPORTER_METRICS__MAX_ACCOUNTS"],
         variables["LATE_EXPORTER_METRICS__CREATED_TIMESTAMPS"],
-    )
+    ) == ("2000000", "true")
 
 
 def helm_error(helm: str, *settings: str) -> str:
     """Return the error message of helm for invalid values."""
     command = [helm, "template", "late", str(CHART), *(f"--set={setting}" for setting in settings)]
     process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert 0 != process.returncode
+    assert process.returncode != 0
     return process.stderr
 
 
@@ -91,5 +91,5 @@ def test_values_in_the_readme_render(helm: str, tmp_path: Path) -> None:
 
 def test_every_value_has_a_description() -> None:
     """Each value has a sentence in values.yaml and thus a row in the table."""
-    assert [] == [value.name for value in parse_values(VALUES_YAML) if not value.description.endswith(".")]
+    assert [value.name for value in parse_values(VALUES_YAML) if not value.description.endswith(".")] == []
     assert len({value.name for value in parse_values(VALUES_YAML)}) > 50

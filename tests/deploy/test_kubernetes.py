@@ -96,7 +96,7 @@ def test_assemblies_are_restricted(build: Build, name: str) -> None:
 def test_image_has_the_program_version(build: Build) -> None:
     """The image tag is set in one place and has the version of the program."""
     project = __url__.removeprefix("https://github.com/")
-    assert f"ghcr.io/{project}:{__version__}" == container_spec(parse_documents(build()))["image"]
+    assert container_spec(parse_documents(build()))["image"] == f"ghcr.io/{project}:{__version__}"
     assert "image: late-exporter\n" in (BASE / "statefulset.yaml").read_text("utf-8")
 
 
@@ -105,15 +105,16 @@ def test_example_has_two_workspaces(build: Build, tmp_path: Path) -> None:
     """In the example the program finds two workspaces with separate keys; a changed file restarts the pod."""
     resources = parse_documents(build(of=EXAMPLE))
     settings = load_settings(resources, tmp_path / "pod", KEYS)
-    assert [("brand", "brand"), ("agency", "agency")] == [
-        (workspace.name, workspace.key_file.name) for workspace in settings.workspaces if workspace.key_file
+    assert [(workspace.name, workspace.key_file.name) for workspace in settings.workspaces if workspace.key_file] == [
+        ("brand", "brand"),
+        ("agency", "agency"),
     ]
     (config,) = (volume["configMap"]["name"] for volume in pod_spec(resources)["volumes"] if "configMap" in volume)
     assert config.startswith("late-exporter-config-")
-    assert {"late"} == {resource["metadata"].get("namespace", "late") for resource in resources}
+    assert {resource["metadata"].get("namespace", "late") for resource in resources} == {"late"}
     assert (
-        "restricted"
-        == find_resource(resources, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+        find_resource(resources, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+        == "restricted"
     )
 
 
@@ -130,22 +131,22 @@ def test_program_finds_the_web_config(build: Build, tmp_path: Path, kind: str) -
         {**KEYS, "late-exporter-web": {"web.yml": web}, "late-exporter-tls": certificates()},
     )
     (scrape,) = find_resource(resources, kind)["spec"][MONITORS[kind]]
-    assert "https" == scrape["scheme"]
-    assert {"name": "late-exporter-tls", "key": "ca.crt"} == scrape["tlsConfig"]["ca"]["secret"]
+    assert scrape["scheme"] == "https"
+    assert scrape["tlsConfig"]["ca"]["secret"] == {"name": "late-exporter-tls", "key": "ca.crt"}
 
 
 @pytest.mark.e2e
 def test_network_policy_is_minimal(build: Build) -> None:
     """Only the namespace of Prometheus can connect, and egress is limited to DNS and HTTPS to the internet."""
     spec = find_resource(parse_documents(build("network-policy")), "NetworkPolicy")["spec"]
-    assert {"Ingress", "Egress"} == set(spec["policyTypes"])
+    assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
     ((peer,),) = (rule["from"] for rule in spec["ingress"])
-    assert {"kubernetes.io/metadata.name": "monitoring"} == peer["namespaceSelector"]["matchLabels"]
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
     names, internet = spec["egress"]
     assert {(port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")} == {
         (port["port"], port["protocol"]) for port in names["ports"]
     }
-    assert [{"port": 443}] == internet["ports"]
+    assert internet["ports"] == [{"port": 443}]
     assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(internet["to"][0]["ipBlock"]["except"])
 
 
@@ -180,4 +181,4 @@ def test_install_commands_work(require_tool: Callable[[str], str], tmp_path: Pat
     }
     key = base64.b64decode(secret["data"]["api-key"]).decode()
     settings = load_settings(resources, tmp_path / "pod", {"late-api-key": {"api-key": key}})
-    assert ["default"] == [workspace.name for workspace in settings.workspaces]
+    assert [workspace.name for workspace in settings.workspaces] == ["default"]

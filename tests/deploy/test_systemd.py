@@ -45,7 +45,7 @@ def test_exposure_level_is_low(require_tool: Callable[[str], str], capsys: pytes
 def test_unit_has_no_recent_specifiers() -> None:
     """The unit finds the key by the name of the unit, because older versions of systemd ignore lines with %d."""
     lines = [line for line in SERVICE.read_text("utf-8").splitlines() if not line.startswith("#")]
-    assert {"%n"} == set(re.findall(r"%.", "\n".join(lines)))
+    assert set(re.findall(r"%.", "\n".join(lines))) == {"%n"}
 
 
 def install(root: Path, image: str) -> None:
@@ -94,8 +94,8 @@ def machine(sandbox: Sandbox, image: str, tmp_path_factory: pytest.TempPathFacto
 
 def test_service_restarts_and_stops(machine: SystemdMachine, sandbox: Sandbox) -> None:
     """Systemd accepts the units, starts the sandboxed exporter, restarts it after a kill, and stops it cleanly."""
-    assert "" == machine.run("systemd-analyze", "verify", "--man=no", "late-exporter.service", "late-exporter.socket")
-    assert "" == machine.run("systemctl", "start", "late-exporter.service")
+    assert machine.run("systemd-analyze", "verify", "--man=no", "late-exporter.service", "late-exporter.socket") == ""
+    assert machine.run("systemctl", "start", "late-exporter.service") == ""
     before = scrape_when_ready(machine, sandbox)
     assert before.sum(LOGS) > 10  # at night, the simulated hour has fewer than a hundred
     assert before["process_start_time_seconds", ()] > 1e9
@@ -107,13 +107,14 @@ def test_service_restarts_and_stops(machine: SystemdMachine, sandbox: Sandbox) -
     machine.run("systemctl", "restart", "late-exporter.service")
     after_restart = scrape_when_ready(machine, sandbox)
     assert before.sum(LOGS) <= after_kill.sum(LOGS) <= after_restart.sum(LOGS)
-    assert 1 == len(
-        {samples.sum("late_exporter_coverage_start_timestamp_seconds") for samples in (before, after_restart)}
+    assert (
+        len({samples.sum("late_exporter_coverage_start_timestamp_seconds") for samples in (before, after_restart)}) == 1
     )
 
     machine.run("systemctl", "stop", "late-exporter.service")
-    assert ("success", "0") == tuple(
-        machine.unit_property("late-exporter", name) for name in ("Result", "ExecMainStatus")
+    assert tuple(machine.unit_property("late-exporter", name) for name in ("Result", "ExecMainStatus")) == (
+        "success",
+        "0",
     )
     journal = machine.run("journalctl", "--unit=late-exporter", "--no-pager", "--output=cat")
     assert "listening" in journal
@@ -186,10 +187,10 @@ def assert_restricted(machine: SystemdMachine) -> None:
     process = f"/proc/{machine.unit_property('late-exporter', 'MainPID')}"
     status = machine.run("cat", f"{process}/status")
     restrictions = dict(re.findall(r"^(CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
-    assert {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"} == restrictions
+    assert restrictions == {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"}
     user = int(machine.run("stat", "--format=%u", process))
     assert user in DYNAMIC_USERS
-    assert f"{user} 700" == machine.run("stat", "--format=%u %a", "/var/lib/private/late-exporter")
+    assert machine.run("stat", "--format=%u %a", "/var/lib/private/late-exporter") == f"{user} 700"
     environment = machine.run("cat", f"{process}/environ")
     assert "LATE_API_KEY_FILE=/run/credentials/late-exporter.service/late-api-key" in environment.split("\0")
     assert KEY not in environment
@@ -200,6 +201,6 @@ def test_configuration_error_is_not_retried(machine: SystemdMachine) -> None:
     machine.run("sh", "-c", "echo LATE_EXPORTER_POLL__INTERVAL=often >>/etc/late-exporter/late-exporter.env")
     machine.systemctl("start", "late-exporter.service")
     wait_until(lambda: machine.unit_property("late-exporter", "ActiveState") == "failed")
-    assert "0" == machine.unit_property("late-exporter", "NRestarts")
+    assert machine.unit_property("late-exporter", "NRestarts") == "0"
     journal = machine.run("journalctl", "--unit=late-exporter", "--no-pager", "--output=cat")
     assert 'LATE_EXPORTER_POLL__INTERVAL "often": not a duration' in journal

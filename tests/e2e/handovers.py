@@ -222,7 +222,7 @@ def _counters(prometheus: PrometheusApi) -> list[str]:
 
 
 def _history_of(row: ResultRow) -> SeriesHistory:
-    assert "late-exporter" == row["metric"]["instance"]
+    assert row["metric"]["instance"] == "late-exporter"
     times = [float(at) for at, _ in row["values"]]
     pairs = itertools.pairwise(float(value) for _, value in row["values"])
     increase = sum(int(after if after < before else after - before) for before, after in pairs)

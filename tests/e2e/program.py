@@ -124,7 +124,7 @@ def run_command(*command: str | Path, check: bool = True, **options: Any) -> str
     defaults = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": DEFAULT_TIMEOUT}
     process = subprocess.run([*map(str, command)], check=False, **{**defaults, **options})
     output = f"{' '.join(map(str, command))}\n{process.stdout}{process.stderr or ''}"
-    assert not check or 0 == process.returncode, output
+    assert not check or process.returncode == 0, output
     return str(process.stdout)
 
 

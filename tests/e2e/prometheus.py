@@ -38,7 +38,7 @@ class PrometheusApi:
         response = json.loads(
             http_get(f"{self.url}/api/v1/{path}?{urlencode(parameters)}", timeout=DEFAULT_TIMEOUT).body
         )
-        assert "success" == response["status"], response
+        assert response["status"] == "success", response
         return response["data"]
 
     def query(self, expression: str) -> list[ResultRow]:

@@ -90,7 +90,7 @@ class AlertingStack:
 
     def stop(self) -> None:
         """Stop the exporter by SIGTERM."""
-        assert 0 == self._exporter.stop()
+        assert self._exporter.stop() == 0
 
     def start(self) -> None:
         """Start the exporter again on the same port."""
@@ -102,7 +102,7 @@ class AlertingStack:
         """Start an incident on the platform by POST, or stop it by DELETE."""
         query = f"?platform={PLATFORM}" if method == "POST" else ""
         url = f"{self.late}/_simulator/incidents/{name}{query}"
-        assert 200 == http_request(method, url, timeout=DEFAULT_TIMEOUT).status
+        assert http_request(method, url, timeout=DEFAULT_TIMEOUT).status == 200
 
     def busy_workspace_count(self) -> int:
         """Return the number of workspaces with enough traffic on the platform for its alert."""
@@ -177,7 +177,7 @@ def stack(tmp_path: Path, require_tool: Callable[[str], str], exit_stack: ExitSt
 def test_alerts_reach_their_receivers(stack: AlertingStack) -> None:
     """An outage, a rejected key and a stopped exporter alert their receivers and resolve; no other alert is sent."""
     wait_until(lambda: stack.busy_workspace_count() == len(WORKSPACES), timeout=LONG_WAIT, describe=stack.alerts)
-    assert [] == stack.receivers.notifications
+    assert stack.receivers.notifications == []
 
     stack.change_incident("POST", "platform-outage")
     for workspace in WORKSPACES:
@@ -210,11 +210,11 @@ def _has_expected_alerts(stack: AlertingStack) -> None:
     """Assert that only expected alerts were sent, and that only those they inhibit fired besides."""
     notified = stack.receivers.notifications
     assert {each.name for each in notified} <= EXPECTED
-    assert {PLATFORM} == {each.labels["platform"] for each in notified if "platform" in each.labels}
-    assert {"client"} == {each.labels["workspace"] for each in notified if each.name == "LateKeyRefused"}
+    assert {each.labels["platform"] for each in notified if "platform" in each.labels} == {PLATFORM}
+    assert {each.labels["workspace"] for each in notified if each.name == "LateKeyRefused"} == {"client"}
     firing = stack.prometheus.query('count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1h]))')
     assert {row["metric"]["alertname"] for row in firing} <= EXPECTED | INHIBITED
     # Each receiver gets its own workspace and severity only.
-    assert {"agency"} == {each.labels["workspace"] for each in notified if each.receiver == "agency"}
-    assert {"critical"} == {each.labels["severity"] for each in notified if each.receiver == "critical"}
+    assert {each.labels["workspace"] for each in notified if each.receiver == "agency"} == {"agency"}
+    assert {each.labels["severity"] for each in notified if each.receiver == "critical"} == {"critical"}
     assert {"warning"} >= {each.labels["severity"] for each in notified if each.receiver == "warning"}

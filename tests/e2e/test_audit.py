@@ -25,20 +25,20 @@ def test_an_audit_beside_a_running_exporter(
     program = start_exporter()
     wait_equal(250.0, lambda: program.scrape().sum(LOGS))
     good = start_command("audit")
-    assert (0, "") == (good.wait_exit(), good.stderr)
+    assert (good.wait_exit(), good.stderr) == (0, "")
     lines = good.stdout.splitlines()
-    assert ["default publishing: no difference", "default connections: no difference"] == lines[::2]
+    assert lines[::2] == ["default publishing: no difference", "default connections: no difference"]
 
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
-        assert 1 == connection.execute("DELETE FROM late_log WHERE key = ?", (late.world.ids[200],)).rowcount
+        assert connection.execute("DELETE FROM late_log WHERE key = ?", (late.world.ids[200],)).rowcount == 1
         connection.commit()  # unknown to the exporter
     bad = start_command("audit", "--format=json")
-    assert 1 == bad.wait_exit()
+    assert bad.wait_exit() == 1
     report = json.loads(bad.stdout)
     assert not report["ok"]
-    assert [late.world.ids[200]] == [difference["id"] for difference in report["feeds"][0]["differences"]]
+    assert [difference["id"] for difference in report["feeds"][0]["differences"]] == [late.world.ids[200]]
     text = start_command("audit", "--workspace=default")
-    assert 1 == text.wait_exit()
+    assert text.wait_exit() == 1
     assert late.world.ids[200] in text.stdout
     assert KEY not in text.stdout + text.stderr
-    assert 250 == program.scrape().sum(LOGS), "the audit changes no counter"
+    assert program.scrape().sum(LOGS) == 250, "the audit changes no counter"

@@ -32,18 +32,18 @@ def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
     )
     wait_until(lambda: program.get("/-/ready").status == 200, timeout=60, describe=lambda: program.stderr)
     page = program.get("/")
-    assert 200 == page.status
+    assert page.status == 200
     assert "up to date" in page.text
     samples = program.scrape()
     assert samples.sum(LOGS) > 10_000
     assert len(samples.family("late_account_info")) > 10
-    assert 2 == samples.sum("late_up")
-    assert 0 == samples.sum("late_exporter_entries_rejected_total")
+    assert samples.sum("late_up") == 2
+    assert samples.sum("late_exporter_entries_rejected_total") == 0
     variables = dict(re.findall(r"export (\w+)=(\S+)", program.stdout))
     command = (sys.executable, "-m", "late_exporter", "posts", "--failed", "--since=1h")
     posts = run_command(*command, cwd=tmp_path, env=os.environ | variables)
     assert "late-exporter posts --failed --since 1h" in program.stdout
     assert "failed" in posts
-    assert 0 == program.stop()
-    assert ["errors", "output"] == sorted(file.name.partition("-")[0] for file in tmp_path.iterdir())
+    assert program.stop() == 0
+    assert sorted(file.name.partition("-")[0] for file in tmp_path.iterdir()) == ["errors", "output"]
     assert "Traceback" not in program.stderr

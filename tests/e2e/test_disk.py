@@ -23,11 +23,11 @@ def test_disk_full(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> N
     wait_until(lambda: program.scrape().sum(POLLS, outcome="store_error") > 0, describe=lambda: program.stderr)
     wait_equal(0.0, lambda: program.scrape().sum("late_up", feed="publishing"))
     assert 200 <= program.scrape().sum(LOGS) < 3200
-    assert 200 == program.get("/-/healthy").status
+    assert program.get("/-/healthy").status == 200
     resource.prlimit(program.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     wait_equal(3200.0, lambda: program.scrape().sum(LOGS))
     wait_equal(2.0, lambda: program.scrape().sum("late_up"))
-    assert 0 == program.stop()
+    assert program.stop() == 0
     assert "Traceback" not in program.stderr
     program.start().wait_ready()
     wait_equal(3200.0, lambda: program.scrape().sum(LOGS))
@@ -38,6 +38,6 @@ def test_disk_full_at_the_start(late: LateServer, tmp_path: Path) -> None:
     program = ExporterProcess.for_api(tmp_path, late.url)
     program.wrapper = ("prlimit", "--fsize=2000:")
     with program:
-        assert 1 == program.wait_exit()
+        assert program.wait_exit() == 1
     assert str(tmp_path / "state.db") in program.stderr
     assert "Traceback" not in program.stderr

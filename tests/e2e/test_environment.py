@@ -21,10 +21,10 @@ def test_a_key_never_reaches_a_proxy_in_plain_text(late: LateServer, start_comma
         proxy.setblocking(False)  # noqa: FBT003 - standard library
         environment = {name: f"http://127.0.0.1:{proxy.getsockname()[1]}", "NO_PROXY": "127.0.0.0/8"}
         program = start_command("run", "--once", **environment)
-        assert 0 == program.wait_exit(), program.stderr
+        assert program.wait_exit() == 0, program.stderr
         with pytest.raises(BlockingIOError):
             proxy.accept()
-    assert 3 == Samples.parse(program.stdout).sum("late_publishing_logs_total")
+    assert Samples.parse(program.stdout).sum("late_publishing_logs_total") == 3
 
 
 def test_a_locale_without_unicode(late: LateServer, start_command: Run) -> None:
@@ -33,7 +33,7 @@ def test_a_locale_without_unicode(late: LateServer, start_command: Run) -> None:
     name = "caf\u00e9"
     late.world.publish(2, platform=name)
     program = start_command("run", "--once", **environment)
-    assert 0 == program.wait_exit(), program.stderr
+    assert program.wait_exit() == 0, program.stderr
     assert name in program.stdout
 
 
@@ -52,6 +52,6 @@ def test_standard_output_that_cannot_be_written(
     }
     program = ExporterProcess(tmp_path, *command.split(), env=environment)
     program.wrapper = ("bash", "-c", f'"$@" {redirection}', "bash")
-    assert 1 == program.start().wait_exit()
+    assert program.start().wait_exit() == 1
     lines = [line for line in program.stderr.splitlines() if "level=info" not in line]
-    assert [f"late-exporter: error: cannot write to standard output: {reason}"] == lines
+    assert lines == [f"late-exporter: error: cannot write to standard output: {reason}"]

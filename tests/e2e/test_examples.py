@@ -73,7 +73,7 @@ def example(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable
 def _count(folder: Path, env: Mapping[str, str]) -> None:
     """Create a state by polling once."""
     with ExporterProcess(folder, "run", "--once", env=env) as program:
-        assert 0 == program.wait_exit(), program.stderr
+        assert program.wait_exit() == 0, program.stderr
 
 
 def _prepare_state(folder: Path, words: list[str]) -> None:
@@ -91,8 +91,8 @@ def ending_by_itself(name: str, line: str) -> bool:
 
 def test_every_command_has_examples() -> None:
     """Every command has examples, and each example starts with its command."""
-    assert set(COMMANDS) == {name for name, _ in EXAMPLES}
-    assert [] == [line for name, line in EXAMPLES if shlex.split(line)[0] != name]
+    assert {name for name, _ in EXAMPLES} == set(COMMANDS)
+    assert [line for name, line in EXAMPLES if shlex.split(line)[0] != name] == []
 
 
 @pytest.mark.parametrize("line", [line for name, line in EXAMPLES if ending_by_itself(name, line)])
@@ -123,9 +123,9 @@ def test_examples_that_serve(example: Callable[[str], ExporterProcess], line: st
     """Such an example serves metrics, and exits with 0 on SIGTERM."""
     program = example(line)
 
-    assert 200 == program.get("/-/healthy").status
+    assert program.get("/-/healthy").status == 200
     assert "late_exporter_build_info" in program.get("/metrics").text
-    assert 0 == program.stop()
+    assert program.stop() == 0
 
 
 @pytest.mark.parametrize("line", [line for name, line in EXAMPLES if name == "simulate"])
@@ -136,8 +136,8 @@ def test_examples_that_simulate(example: Callable[[str], ExporterProcess], line:
     url = words[0].removeprefix("address=")
 
     path = "/v1/posts/logs" if "--generation late" in line else "/v1/logs"
-    assert 200 == http_get(f"{url}/api{path}", {"Authorization": f"Bearer {KEY}"}).status
+    assert http_get(f"{url}/api{path}", {"Authorization": f"Bearer {KEY}"}).status == 200
     assert f"export LATE_EXPORTER_API__BASE_URL={url}/api\n" in program.stdout
     (key,) = [line.partition("=")[2] for line in program.stdout.splitlines() if "LATE_API_KEY=" in line]
-    assert 200 == http_get(f"{url}/api{path}", {"Authorization": f"Bearer {key}"}).status
-    assert 0 == program.stop()
+    assert http_get(f"{url}/api{path}", {"Authorization": f"Bearer {key}"}).status == 200
+    assert program.stop() == 0

@@ -65,5 +65,5 @@ def test_replicas_follow_a_standby_that_lags(
         wait_stored(replicas, 200)
     # The counters of the exporter begin at 0, and logs that were pending cannot be counted again.
     is_expected = re.compile(r"late_exporter_|.*'pending'").match
-    assert [] == list(compare(replicas, prometheus, before, is_expected=is_expected))
-    assert [] == errors
+    assert list(compare(replicas, prometheus, before, is_expected=is_expected)) == []
+    assert errors == []

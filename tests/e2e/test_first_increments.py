@@ -113,6 +113,6 @@ def test_no_increment_is_lost_in_restarts(
         if samples[0][0] > begin and not series[0].startswith("late_exporter_")
     }
     assert len(born) > 50 * RESTARTS
-    assert {} == {series: samples[0] for series, samples in born.items() if samples[0][1]}
+    assert {series: samples[0] for series, samples in born.items() if samples[0][1]} == {}
     values = {series: [value for _, value in samples] for series, samples in counters.items()}
-    assert {} == {series: samples for series, samples in values.items() if samples != sorted(samples)}
+    assert {series: samples for series, samples in values.items() if samples != sorted(samples)} == {}

@@ -37,4 +37,4 @@ def test_promtool(late: LateServer, start_exporter: Run, require_tool: Callable[
     scrape = tmp_path / "scrape"
     scrape.write_bytes(program.get("/metrics").body)
     with scrape.open("rb") as text:
-        assert "" == run_command(promtool, "check", "metrics", stdin=text, stderr=subprocess.STDOUT)
+        assert run_command(promtool, "check", "metrics", stdin=text, stderr=subprocess.STDOUT) == ""

@@ -146,4 +146,4 @@ def test_memory_of_many_workspaces(name: str, exit_stack: ExitStack, tmp_path: P
     )
     assert program.exit_code is None
     assert program.peak_memory_bytes < MAX_MEMORY, program.peak_memory_bytes >> 20
-    assert 0 == program.stop()
+    assert program.stop() == 0

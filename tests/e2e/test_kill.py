@@ -69,9 +69,9 @@ def test_killed_again_and_again(
             connections = float(len(late.world.archives.connections.rows))
             wait_equal(connections, lambda: program.scrape().sum("late_connection_events_total"))
     final = program.scrape()
-    assert 0 == program.stop()
-    assert 1 == len(inodes)
-    assert [] == watch.falls
+    assert program.stop() == 0
+    assert len(inodes) == 1
+    assert watch.falls == []
     assert watch.scrapes > KILLS
     missing = expected_counts(late.world) - exposed_counts(final)
     assert not exposed_counts(final) - expected_counts(late.world)

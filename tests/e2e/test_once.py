@@ -15,7 +15,7 @@ def test_every_run_continues_the_counters(late: LateServer, start_command: Run) 
     late.world.publish(120, over=DAY)
     for logs in (120, 127):
         once = start_command("run", "--once")
-        assert 0 == once.wait_exit()
+        assert once.wait_exit() == 0
         assert logs == Samples.parse(once.stdout).sum(LOGS)
         late.world.publish(7)
 
@@ -23,14 +23,14 @@ def test_every_run_continues_the_counters(late: LateServer, start_command: Run) 
 def test_a_poll_that_fails(late: LateServer, start_command: Run) -> None:
     """After a failed poll the exit code is 1, and both the log and the metrics show the failure."""
     late.world.publish(5)
-    assert 0 == start_command("run", "--once").wait_exit()
+    assert start_command("run", "--once").wait_exit() == 0
     late.fault = respond_with(503, "closed")
     failing = start_command("run", "--once")
-    assert 1 == failing.wait_exit()
+    assert failing.wait_exit() == 1
     assert "late-exporter: error: a poll failed" in failing.stderr
     samples = Samples.parse(failing.stdout)
     up = {dict(labels)["feed"]: value for (name, labels), value in samples.items() if name == "late_up"}
-    assert {"publishing": 0.0, "connections": 0.0} == up
+    assert up == {"publishing": 0.0, "connections": 0.0}
 
 
 def test_a_signal_is_a_failure(late: LateServer, start_command: Run) -> None:
@@ -38,6 +38,6 @@ def test_a_signal_is_a_failure(late: LateServer, start_command: Run) -> None:
     late.fault = hang(late)
     once = start_command("run", "--once")
     wait_until(lambda: late.requests)
-    assert 1 == once.stop()
-    assert "" == once.stdout
+    assert once.stop() == 1
+    assert once.stdout == ""
     assert "Traceback" not in once.stderr

@@ -51,8 +51,8 @@ def test_a_stop_while_the_server_hangs(
         own_cluster.signal(signal.SIGSTOP)
     try:
         wait_until(lambda: program.get("/-/ready").status == 503, timeout=60)
-        assert 0 == program.scrape().sum("late_up")
-        assert 0 == program.stop()
+        assert program.scrape().sum("late_up") == 0
+        assert program.stop() == 0
     finally:
         own_cluster.signal(signal.SIGCONT)
 
@@ -68,10 +68,10 @@ def test_commands(late: LateServer, postgres: Cluster, start: Run, tmp_path: Pat
     assert "in use by an exporter\n" in in_use
     assert "publishing: 120 logs" in in_use
     assert "120" in run_command(tmp_path, url, "audit", f"--api.base-url={late.url}")
-    assert 0 == program.stop()
+    assert program.stop() == 0
 
     samples = run_command(tmp_path, url, "run", "--once", f"--api.base-url={late.url}")
-    assert 120 == Samples.parse(samples).sum("late_publishing_logs_total")
+    assert Samples.parse(samples).sum("late_publishing_logs_total") == 120
     assert "no problems found" in run_command(tmp_path, url, "state", "check")
     here, there = without_password(url), f"sqlite:///{tmp_path}/copy.db"
     assert "rows copied from" in run_command(tmp_path, url, "state", "copy", here, there)

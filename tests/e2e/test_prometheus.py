@@ -34,15 +34,15 @@ def test_prometheus_sees_what_was_counted(
             'increase(late_publishing_duration_seconds_count{platform="mastodon",status="success"}[1m])',
         ):
             wait_until(lambda: (database.value(expression) or 0) > 0.5, describe=lambda: expression)  # noqa: B023 - at once
-        assert 1 == database.value("up")
-        assert 2 == database.value("sum(late_up)")
-        assert 40 == database.value('sum(late_publishing_duration_seconds_bucket{le="+Inf",platform="instagram"})')
+        assert database.value("up") == 1
+        assert database.value("sum(late_up)") == 2
+        assert database.value('sum(late_publishing_duration_seconds_bucket{le="+Inf",platform="instagram"})') == 40
         labels = exemplar(database)
-        assert {"log_id", "post_id"} == labels.keys()
+        assert labels.keys() == {"log_id", "post_id"}
         assert labels["log_id"] in late.world.insertion_order
         assert database.query("late_publishing_logs_created")
-    assert 45 == program.scrape().sum(LOGS)
-    assert 0 == program.stop()
+    assert program.scrape().sum(LOGS) == 45
+    assert program.stop() == 0
 
 
 def exemplar(database: PrometheusApi) -> Mapping[str, str]:

@@ -69,12 +69,12 @@ def test_workspaces_come_and_go_while_logs_arrive(setting: ReloadSetup) -> None:
             setting.write("acme", *(["beta"] if turn % 2 else []))
             with setting.late.lock:
                 setting.late.world.publish(3)
-            assert 200 == setting.post("/-/reload").status
+            assert setting.post("/-/reload").status == 200
             expected = 100.0 + 3 * (turn + 1)
             wait_equal(turn + 1, lambda: setting.program.stderr.count("msg=reloaded"))
             wait_equal({"acme": expected, "beta": expected} if turn % 2 else {"acme": expected}, setting.logs)
-    assert ([], 0) == (watch.falls, watch.failures)
-    assert 1 == setting.program.scrape()[RELOADED, ()]
+    assert (watch.falls, watch.failures) == ([], 0)
+    assert setting.program.scrape()[RELOADED, ()] == 1
 
 
 def test_cross_site_requests_are_rejected(setting: ReloadSetup) -> None:
@@ -84,8 +84,8 @@ def test_cross_site_requests_are_rejected(setting: ReloadSetup) -> None:
         {"Referer": "https://example.com/"},
         {"Sec-Fetch-Site": "cross-site"},
     ):
-        assert 403 == setting.post("/-/quit", **header).status
-    assert 405 == setting.program.get("/-/reload").status
+        assert setting.post("/-/quit", **header).status == 403
+    assert setting.program.get("/-/reload").status == 405
 
 
 def test_the_lifecycle_api_needs_its_flag(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> None:
@@ -95,6 +95,6 @@ def test_the_lifecycle_api_needs_its_flag(exit_stack: ExitStack, tmp_path: Path,
     setting.program = exit_stack.enter_context(ExporterProcess(tmp_path, "run", *arguments))
     for path in ("/-/reload", "/-/quit"):
         answer = setting.post(path)
-        assert (403, True) == (answer.status, "--web.enable-lifecycle" in answer.text)
+        assert (answer.status, "--web.enable-lifecycle" in answer.text) == (403, True)
     setting.program.send_signal(signal.SIGHUP)
     wait_until(lambda: "msg=reloaded" in setting.program.stderr)

@@ -58,9 +58,9 @@ def test_every_log_counts_once_whatever_happens_to_replicas(
         wait_equal(before, lambda: scraped(prometheus))
         with in_thread(partial(replicas.write_logs, seed=SEED)):
             faults.run(FAULT_SECONDS)
-        assert [] == [*compare(replicas, prometheus, before, is_expected=UNSAVED_POLLS.match)]
+        assert [*compare(replicas, prometheus, before, is_expected=UNSAVED_POLLS.match)] == []
     faults.check_logs()
-    assert [] == faults.problems
+    assert faults.problems == []
     assert {*FAULTS, *RESTARTS} <= faults.counts.keys()
 
 
@@ -90,8 +90,8 @@ def test_a_transaction_that_is_late(create_replicas: CreateReplicas, held: bytes
     with api.lock:
         api.world.publish(2, over=1)
     wait_equal(replicas.truth(), replicas.stored)
-    assert 11 == replicas.truth().total()
-    assert [] == check_state(replicas.url, None)
+    assert replicas.truth().total() == 11
+    assert check_state(replicas.url, None) == []
 
 
 def test_a_replica_that_is_stopped_is_replaced_at_once(create_replicas: CreateReplicas) -> None:
@@ -100,5 +100,5 @@ def test_a_replica_that_is_stopped_is_replaced_at_once(create_replicas: CreateRe
     replicas.publish_history()
     replicas.start()
     stopped = replicas.processes.pop()
-    assert 0 == stopped.stop()
+    assert stopped.stop() == 0
     replicas.wait_owned()

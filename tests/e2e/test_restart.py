@@ -36,7 +36,7 @@ def test_clean_restart_changes_nothing(late: LateServer, start_exporter: Run) ->
     wait_equal(1143.0, lambda: program.scrape().sum(LOGS))
     wait_equal(4.0, lambda: program.scrape().sum("late_exporter_status_feed_up"))
     before = program.scrape()
-    assert 0 == program.stop()
+    assert program.stop() == 0
     program.start().wait_ready()
     wait_equal(4.0, lambda: program.scrape().sum("late_exporter_status_feed_up"))
     after = program.scrape()
@@ -51,7 +51,7 @@ def test_signal_during_a_slow_answer(
     late.fault = fault(late)
     program = start_exporter()
     wait_until(lambda: late.requests)
-    assert 0 == assert_stops(program, number)
+    assert assert_stops(program, number) == 0
     assert "Traceback" not in program.stderr
 
 
@@ -64,7 +64,7 @@ def test_nothing_is_lost_by_a_signal_during_a_catch_up(late: LateServer, start_e
     before = len(late.requests)
     program.start()
     wait_until(lambda: len(late.requests) - before >= 60)
-    assert 0 == assert_stops(program, signal.SIGTERM)
+    assert assert_stops(program, signal.SIGTERM) == 0
     late.api.rate_limit = 1_000_000
     before = len(late.requests)
     program.start()

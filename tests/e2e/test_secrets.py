@@ -91,10 +91,10 @@ def test_key_is_nowhere(tmp_path: Path, exit_stack: ExitStack, key: str, log_for
             send_fault(program, late, late.respond)
     wait_equal(3.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     assert any(request.headers["Authorization"] == f"Bearer {key}" for request in late.requests)
-    assert 0 == program.stop()
+    assert program.stop() == 0
     outputs += [file.read_bytes() for file in tmp_path.iterdir() if file != path]
     assert "poll failed" in program.stderr
-    assert [] == find_leaks(key, *outputs)
+    assert find_leaks(key, *outputs) == []
 
 
 def send_fault(program: ExporterProcess, late: LateServer, fault: FaultHandler) -> None:

@@ -18,21 +18,21 @@ def test_two_processes_on_one_state(late: LateServer, start_exporter: Run) -> No
     late.world.publish(10)
     first = start_exporter().wait_ready()
     second = start_exporter()
-    assert 1 == second.wait_exit()
-    assert [
+    assert second.wait_exit() == 1
+    assert second.stderr.splitlines() == [
         "late-exporter: error: " + state(first) + " is in use by another late-exporter; every process needs a state"
         " of its own"
-    ] == second.stderr.splitlines()
+    ]
     late.world.publish(5)
     wait_equal(15.0, lambda: first.scrape().sum(LOGS))
-    assert 0 == first.stop()
+    assert first.stop() == 0
     assert f"version={__version__} revision={__revision__} " in first.stderr.splitlines()[0]
 
 
 def test_port_in_use(late: LateServer, start_exporter: Run) -> None:
     """An address in use is named, the exit code is 1, and no state is created."""
     program = start_exporter(f"--web.listen-address=127.0.0.1:{late.port}")
-    assert 1 == program.wait_exit()
+    assert program.wait_exit() == 1
     assert (
         f"late-exporter: error: cannot listen on 127.0.0.1:{late.port}: Address already in use;"
         " choose another --web.listen-address\n"
@@ -46,10 +46,10 @@ def test_few_file_descriptors(late: LateServer, tmp_path: Path, limit: int) -> N
     program = ExporterProcess.for_api(tmp_path, late.url)
     program.wrapper = ("prlimit", f"--nofile={limit}:")
     with program:
-        assert 1 == program.wait_exit()
-    assert [
+        assert program.wait_exit() == 1
+    assert program.stderr.splitlines() == [
         f"late-exporter: error: RLIMIT_NOFILE is {limit}; at least 48 are needed, raise it with ulimit -n"
-    ] == program.stderr.splitlines()
+    ]
     assert not Path(state(program)).exists()
 
 

@@ -21,7 +21,7 @@ def test_a_terminal(late: LateServer, tmp_path: Path) -> None:
     assert "\x1b[31mfailed" in run_in_terminal(tmp_path, {**plain, "TERM": "xterm"})
     assert "\x1b" not in run_in_terminal(tmp_path, {**plain, "TERM": "dumb"})
     lines = run_in_terminal(tmp_path, {**plain, "TERM": "xterm", "NO_COLOR": "1"}).splitlines()
-    assert [] == [line for line in lines if len(line) > 80 or "\x1b" in line]
+    assert [line for line in lines if len(line) > 80 or "\x1b" in line] == []
     assert "tiktok" not in "".join(lines)
 
 
@@ -34,7 +34,7 @@ def run_in_terminal(folder: Path, env: dict[str, str]) -> str:
         output = b"".join(iter(lambda: _piece(ours), b""))
         process.wait(DEFAULT_TIMEOUT)
     os.close(ours)
-    assert 0 == process.returncode
+    assert process.returncode == 0
     return output.decode().replace("\r\n", "\n")
 
 

@@ -93,10 +93,10 @@ def test_prometheus(late: LateServer, start_exporter: Run, require_tool: FindToo
         wait_equal(40.0, lambda: database.value('sum(late_publishing_logs_total{job="right"})'))
         wait_equal(expected, lambda: {row["metric"]["job"]: float(row["value"][1]) for row in database.query("up")})
         wait_equal(1, lambda: len(database.query("count_over_time(up[5m]) > 4 and on(job) up == 1")))
-        assert [] == database.query('late_publishing_logs_total{job!="right"}')
-    assert 0 == program.stop()
+        assert database.query('late_publishing_logs_total{job!="right"}') == []
+    assert program.stop() == 0
     key = SERVER.private_key_pem.bytes().decode().splitlines()[1]
-    assert [] == [secret for secret in (PASSWORD_HASH[7:], PASSWORD, KEY, key) if secret in program.stderr]
+    assert [secret for secret in (PASSWORD_HASH[7:], PASSWORD, KEY, key) if secret in program.stderr] == []
     assert "Traceback" not in program.stderr
 
 
@@ -112,5 +112,5 @@ def test_thousands_of_useless_connections(start_exporter: Run, late: LateServer,
     port = int(program.url.rpartition(":")[2])
     for attack in (silent, half_open, unfinished, idle):
         with crowd(port, attack, 2 * MAX_CONNECTIONS, context):
-            assert 500 == program.scrape().sum("late_publishing_logs_total")
+            assert program.scrape().sum("late_publishing_logs_total") == 500
     assert program.peak_memory_bytes < 150 << 20

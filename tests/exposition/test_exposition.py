@@ -178,8 +178,8 @@ def test_bodies_are_cached() -> None:
 def test_created_is_off_by_default() -> None:
     """Samples of _created appear only in OpenMetrics, and only if enabled."""
     state: State = {("posts_total", ("w", "x")): SeriesState(1, 5.0)}
-    assert ['posts_total{platform="x",workspace="w"} 1.0'] == lines(build(FAMILIES, state), OPENMETRICS)
-    assert ['posts_total{platform="x",workspace="w"} 1.0'] == lines(build(FAMILIES, state, created=True))
+    assert lines(build(FAMILIES, state), OPENMETRICS) == ['posts_total{platform="x",workspace="w"} 1.0']
+    assert lines(build(FAMILIES, state, created=True)) == ['posts_total{platform="x",workspace="w"} 1.0']
 
 
 @pytest.mark.parametrize(
@@ -209,8 +209,8 @@ def test_number_of_exemplars_is_limited() -> None:
         exposition.add_exemplar("posts_total", labels, 1.0, Exemplar((), 1.0))
     exposition.add_exemplar("posts_total", names[-1], 1.0, Exemplar((), 1.0))
     series_state = lines(exposition, OPENMETRICS)
-    assert 'posts_total{platform="x",workspace="0000"} 1.0' == series_state[0]
-    assert MAX_EXEMPLARS == sum(line.endswith(" # {} 1.0 1.0") for line in series_state)
+    assert series_state[0] == 'posts_total{platform="x",workspace="0000"} 1.0'
+    assert sum(line.endswith(" # {} 1.0 1.0") for line in series_state) == MAX_EXEMPLARS
 
 
 def test_newest_exemplar_of_a_bucket_is_shown() -> None:
@@ -220,10 +220,10 @@ def test_newest_exemplar_of_a_bucket_is_shown() -> None:
     for value, at in ((2.0, 7.0), (2.1, 7.0), (2.2, 6.0)):
         exposition.add_exemplar("wait_seconds", ("w", "f"), value, Exemplar((), at))
     bucket = 'wait_seconds_bucket{feed="f",le="2.5",workspace="w"}'
-    assert f"{bucket} 4.0 # {{}} 2.1 7.0" == lines(exposition, OPENMETRICS)[2]
+    assert lines(exposition, OPENMETRICS)[2] == f"{bucket} 4.0 # {{}} 2.1 7.0"
     exposition.remove("wait_seconds", ("w", "f"))
     exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
-    assert f"{bucket} 4.0" == lines(exposition, OPENMETRICS)[2]
+    assert lines(exposition, OPENMETRICS)[2] == f"{bucket} 4.0"
 
 
 def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,4 +241,4 @@ def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) 
     exposition.put("posts_total", ("w2500", "x"), 7777)
     for media in (TEXT, OPENMETRICS):
         assert 'posts_total{platform="x",workspace="w2500"} 7777.0\n' in read_body(exposition, media)
-    assert [("w2500", "x")] == rendered
+    assert rendered == [("w2500", "x")]

@@ -152,7 +152,7 @@ def test_documented_connections_page() -> None:
     pagination = {"total": 1, "limit": 50, "skip": 0, "pages": 1, "hasMore": False}
     page = without_deviations(CONNECTIONS.parse(body(CONNECTION, pagination=pagination)))
     assert LogPage((expected,), 1, has_more=False) == page
-    assert (CONNECTED_ENTRY,) == parse(CONNECTED, feed=CONNECTIONS)
+    assert parse(CONNECTED, feed=CONNECTIONS) == (CONNECTED_ENTRY,)
 
 
 # Invalid rows.
@@ -176,15 +176,15 @@ def test_rows_without_an_id_are_rejected(feed: Feed, reason: str, row: object) -
     created = 1730455205000 if isinstance(row, dict) and "createdAt" in row else None
     assert (reason, "rejected", created) == (alone[0].rejection_reason, alone[0].status, alone[0].created)
     assert alone[0] == among[1]
-    assert [None, reason, None] == [entry.rejection_reason for entry in among]
-    assert 65 == len(alone[0].key)
+    assert [entry.rejection_reason for entry in among] == [None, reason, None]
+    assert len(alone[0].key) == 65
 
 
 def test_keys_of_rejected_rows() -> None:
     """Rejected rows have the same key if they are equal, in any field order."""
     first, same, other, number = parse({"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1, "b": 3}, {"a": "1", "b": 2})
     assert first == same
-    assert 3 == len({first.key, other.key, number.key})
+    assert len({first.key, other.key, number.key}) == 3
 
 
 @pytest.mark.parametrize("created", [MISSING, None, 7, "soon"], ids=["missing", "null", "number", "text"])
@@ -192,8 +192,8 @@ def test_keys_of_rejected_rows() -> None:
 def test_rows_without_a_time_are_rejected(feed: Feed, created: object) -> None:
     """A row whose time cannot be read is rejected with the reason; its neighbours count."""
     entries = parse(CONNECTED, with_changes(CONNECTED, _id="b", createdAt=created), CONNECTED, feed=feed)
-    assert [None, "no_time", None] == [entry.rejection_reason for entry in entries]
-    assert ("b", "rejected") == (entries[1].key, entries[1].status)
+    assert [entry.rejection_reason for entry in entries] == [None, "no_time", None]
+    assert (entries[1].key, entries[1].status) == ("b", "rejected")
 
 
 KINDS: dict[str, object] = {
@@ -310,9 +310,9 @@ def test_texts(expected: str, value: str | None) -> None:
 def test_long_ids_are_digests() -> None:
     """An id of up to 128 characters is the key; a longer one has a stable digest as key."""
     keys = [parse({"_id": "x" * length})[0].key for length in (128, 129, 130, 129)]
-    assert "x" * 128 == keys[0]
+    assert keys[0] == "x" * 128
     assert keys[1] == keys[3] != keys[2]
-    assert [65, 65] == [len(digest) for digest in keys[1:3]]
+    assert [len(digest) for digest in keys[1:3]] == [65, 65]
 
 
 def test_ids_that_look_like_keys_are_digests() -> None:
@@ -320,7 +320,7 @@ def test_ids_that_look_like_keys_are_digests() -> None:
     ids = [f"task_6650f1c2a3b4c5d6e7f8091{digit}" for digit in "ab"]
     first, second = (parse({"_id": value})[0].key for value in ids)
     assert first != second
-    assert ("#", "#", 65) == (first[0], second[0], len(first))
+    assert (first[0], second[0], len(first)) == ("#", "#", 65)
 
 
 MOMENTS = [
@@ -388,7 +388,7 @@ def test_rows_beyond_the_requested_page(feed: Feed) -> None:
     """Rows beyond those of the largest page are ignored, by the strict and by the lenient decoder."""
     rows = [{"_id": f"a{number}", "createdAt": "2024-11-01T10:00:05Z"} for number in range(250)]
     for extra in ({}, {"platform": 5}):
-        assert PAGE_SIZE == len(parse({**rows[0], **extra}, *rows[1:], feed=feed))
+        assert len(parse({**rows[0], **extra}, *rows[1:], feed=feed)) == PAGE_SIZE
 
 
 @pytest.mark.parametrize("feed", [PUBLISHING, GENERATIONS["zernio"]["publishing"]], ids=["late", "zernio"])
@@ -397,7 +397,7 @@ def test_texts_of_braces_and_commas(feed: Feed) -> None:
     text = '[{,"\\{,,' * 700
     row = {"status": "success", "request_body": text, "x": {text: text}}
     page = body(*({"_id": f"a{number}", **row} for number in range(100)))
-    assert 100 == len(feed.parse(page).entries)
+    assert len(feed.parse(page).entries) == 100
 
 
 @pytest.mark.parametrize(
@@ -468,8 +468,8 @@ def test_a_long_error_code_costs_no_memory(feed: Feed) -> None:
     """Of an error code only the beginning is kept, and gives the category."""
     code = "x" * 1_000_000 + "_QUOTA"
     (entry,) = parse({"_id": "a", "status": "failed", "response": {"errorCode": code}, "error_code": code}, feed=feed)
-    assert "x" * LABEL_LENGTH == entry.error_code
-    assert "unknown" == failure_category(entry.kind)
+    assert entry.error_code == "x" * LABEL_LENGTH
+    assert failure_category(entry.kind) == "unknown"
 
 
 def connection_increments(**changes: object) -> list[Increment]:
@@ -481,14 +481,14 @@ def connection_increments(**changes: object) -> list[Increment]:
 def test_connected_account() -> None:
     """A connection counts, has a duration, and sets name, state and token expiry of its account."""
     event, account, at = ("acme", "twitter", "connect_success"), ("acme", "twitter", "a1"), TEN - 3_600_000
-    assert [
+    assert connection_increments() == [
         IncCounter("late_connection_events_total", (*event, "oauth")),
         ObserveHistogram("late_connection_duration_seconds", event, micros=12_000),
         SetLatest("late_connection_last_event_timestamp_seconds", event, at=at, value=at / 1000),
         SetLatest("late_account_info", account, at=at, value="@acme"),
         SetLatest("late_account_connected", account, at=at, value=1),
         SetLatest("late_account_token_expiry_timestamp_seconds", account, at=at, value=TEN / 1000),
-    ] == connection_increments()
+    ]
 
 
 @pytest.mark.parametrize(

@@ -65,9 +65,9 @@ def test_documented_examples_have_no_deviations(feed: Feed, row: Row) -> None:
     fields = documented_fields(ROW_TYPES[id(feed)])
     nulls = {name: row[name] if field.is_required else None for name, field in fields.items()}
     for rows in ([row], [row, nulls], []):
-        assert [] == deviations_of(feed, *rows)
-        assert [] == deviations_of(feed, *rows, pagination=PAGINATION)
-        assert [] == deviations_of(feed, *rows, count=1, postId="65f1c0a9e2b5af0012ab34cd")
+        assert deviations_of(feed, *rows) == []
+        assert deviations_of(feed, *rows, pagination=PAGINATION) == []
+        assert deviations_of(feed, *rows, count=1, postId="65f1c0a9e2b5af0012ab34cd") == []
 
 
 def test_schemas_match_the_official_client() -> None:
@@ -125,15 +125,15 @@ def test_deviations(feed: Feed, row: Row, deviations: list[Deviation]) -> None:
     assert deviations == deviations_of(feed, row)
     good = next(good for of, good in DOCUMENTATION if of is feed)
     entries = feed.parse(body(good, row, good, pagination=PAGINATION)).entries
-    assert [(), tuple(deviations), ()] == [entry.deviations for entry in entries]
+    assert [entry.deviations for entry in entries] == [(), tuple(deviations), ()]
 
 
 def test_deviations_of_the_envelope() -> None:
     """A deviation of the response is reported for each log."""
     page = LATE_PUBLISHING.parse(body(PUBLISHED, PUBLISHED, pagination={"total": [150], "more": True}, nextCursor="a"))
-    assert [{("nextCursor", "unknown"), ("pagination.total", "type"), ("pagination.more", "unknown")}] * 2 == [
-        {(one.path, one.kind) for one in entry.deviations} for entry in page.entries
-    ]
+    assert [{(one.path, one.kind) for one in entry.deviations} for entry in page.entries] == [
+        {("nextCursor", "unknown"), ("pagination.total", "type"), ("pagination.more", "unknown")}
+    ] * 2
 
 
 EXAMPLES = {("late", "publishing"): PUBLISHED, ("late", "connections"): CONNECTED, ("zernio", "publishing"): LOGGED}
@@ -171,7 +171,7 @@ def test_unknown_paths_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = set[tuple[str, str]]().union(*(places(**{f"field{i}": 1, f"more{i}": 1, "status": 1}) for i in range(200)))
     assert 50 + len({"other", "status"}) == len(found)
-    assert {("status", "type"), ("other", "unknown")} == places(status=1, yet=1, another=2)
+    assert places(status=1, yet=1, another=2) == {("status", "type"), ("other", "unknown")}
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_documented_fields_of_requests_are_no_deviation() -> None:
     """The logs of requests to the API have five fields of their own."""
     names = ("method", "path", "ip_address", "user_agent", "api_key_id")
     row = {"type": "api_request", "action": "x", "status": "success", "created_at": "2026-11-01T10:00:05Z"}
-    assert [] == deviations_of(ZERNIO["api_request"], row | dict.fromkeys(names, "203.0.113.77"))
+    assert deviations_of(ZERNIO["api_request"], row | dict.fromkeys(names, "203.0.113.77")) == []
 
 
 @pytest.mark.parametrize(("name", "expected"), [("203.0.113.77", "***"), (f"key {KEY}", "key ***")])
@@ -243,18 +243,19 @@ def test_drift_counts_per_log_and_is_logged_once(exporter: ExporterHarness) -> N
     (waiting,) = world.publish(1, state="ok", status="pending")
     world.publish(1, over=1, state="ok")
     exporter.poll_repeatedly(3)
-    assert {("publishing", "state", "unknown"): 2} == exporter.scrape().family(DRIFTED)
+    assert exporter.scrape().family(DRIFTED) == {("publishing", "state", "unknown"): 2}
     world.change(waiting, "success")
     exporter.poll_repeatedly(2)
-    assert {("publishing", "state", "unknown"): 3} == exporter.scrape().family(DRIFTED)
-    assert [("state", "unknown", "ok")] == drift_messages(exporter)
+    assert exporter.scrape().family(DRIFTED) == {("publishing", "state", "unknown"): 3}
+    assert drift_messages(exporter) == [("state", "unknown", "ok")]
     exporter.restart()
     world.publish(1, platform=None, state="ok")
     exporter.poll()
-    assert {("publishing", "state", "unknown"): 4, ("publishing", "platform", "missing"): 1} == (
-        exporter.scrape().family(DRIFTED)
-    )
-    assert 3 == len(drift_messages(exporter)), "the process that was started has its own messages"
+    assert (exporter.scrape().family(DRIFTED)) == {
+        ("publishing", "state", "unknown"): 4,
+        ("publishing", "platform", "missing"): 1,
+    }
+    assert len(drift_messages(exporter)) == 3, "the process that was started has its own messages"
 
 
 def test_messages_about_values_are_bounded(exporter: ExporterHarness) -> None:
@@ -264,7 +265,7 @@ def test_messages_about_values_are_bounded(exporter: ExporterHarness) -> None:
     for word in (*words, "aa"):
         exporter.api.world.publish(1, over=1, action=word)
     exporter.poll_repeatedly(5)
-    assert {("publishing", "action", "value"): len(words) + 1} == exporter.scrape().family(DRIFTED)
+    assert exporter.scrape().family(DRIFTED) == {("publishing", "action", "value"): len(words) + 1}
     assert 100 == len(drift_messages(exporter)) == len({*drift_messages(exporter)})
 
 
@@ -277,9 +278,9 @@ def test_fields_are_limited() -> None:
     limiter = LabelLimiter(CATALOGUE, max_values=2)
     limiter.restore([(DRIFTED, drift("a").labels)])
     documented = [drift(path, "missing") for path in DOCUMENTED_PATHS]
-    assert [*documented, drift("a"), drift("b")] == list(limiter.apply([*documented, drift("a"), drift("b")]))
+    assert list(limiter.apply([*documented, drift("a"), drift("b")])) == [*documented, drift("a"), drift("b")]
     overflow = IncCounter("late_exporter_label_overflow_total", ("acme", DRIFTED, "field"))
-    assert [overflow, drift("other")] == list(limiter.apply([drift("c")]))
+    assert list(limiter.apply([drift("c")])) == [overflow, drift("other")]
 
 
 # Values.

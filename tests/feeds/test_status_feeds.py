@@ -73,8 +73,8 @@ def values_of(reports: Sequence[Report]) -> Values:
         family = CATALOGUE[gauge.family]
         labels = gauge.labels if isinstance(gauge.value, float | int) else (*gauge.labels, gauge.value)
         assert len(family.labels) == len(labels), gauge
-        assert "gauge" == family.kind
-        assert (NOW, "acme") == (gauge.at, labels[0])
+        assert family.kind == "gauge"
+        assert (gauge.at, labels[0]) == (NOW, "acme")
         name = gauge.family.removeprefix("late_").removesuffix("_timestamp_seconds")
         assert (name, *labels[1:]) not in values
         values[name, *labels[1:]] = gauge.value if isinstance(gauge.value, float | int) else 1
@@ -110,11 +110,11 @@ def test_posts() -> None:
     assert expected == values_of(gauges)
     statuses = {"draft", "pending_approval", "scheduled", "publishing", "published", "partial", "failed", "cancelled"}
     assert statuses == {request.params["status"] for request in requests}
-    assert {("/v1/posts", "scheduled-asc", 1)} == {
-        (request.path, request.params["sortBy"], request.params["limit"]) for request in requests
+    assert {(request.path, request.params["sortBy"], request.params["limit"]) for request in requests} == {
+        ("/v1/posts", "scheduled-asc", 1)
     }
     # The API rejects parameters that it does not know.
-    assert {"status", "sortBy", "limit"} == {name for request in requests for name in request.params}
+    assert {name for request in requests for name in request.params} == {"status", "sortBy", "limit"}
 
 
 def test_a_post_without_a_schedule() -> None:
@@ -124,7 +124,7 @@ def test_a_post_without_a_schedule() -> None:
         scheduled=post_list("scheduled", scheduledFor=None, createdAt=TIME),
     )
     values = values_of(run("posts", respond, context())[0])
-    assert SECONDS == values["posts_oldest_publishing",]
+    assert values["posts_oldest_publishing",] == SECONDS
     assert ("posts_oldest_scheduled",) not in values
 
 
@@ -146,8 +146,8 @@ def test_overdue_posts() -> None:
         circumstances = context(now=NOW + seconds * 1000, previous=known)
         return conditions_of(run("posts", respond_by_status(**documents), circumstances)[0])
 
-    assert [] == overdue(300)
-    assert ["scheduled", "pending_approval"] == [post.kind for post in overdue(301)]
+    assert overdue(300) == []
+    assert [post.kind for post in overdue(301)] == ["scheduled", "pending_approval"]
     posts = overdue(3601)
     assert list(statuses) == [post.kind for post in posts]
     name = "p1 “text” for Frieda (tiktok), a2 (x), unknown (unknown)"
@@ -166,7 +166,7 @@ def test_the_text_of_a_post_is_short() -> None:
     name = overdue_post(content=f"sk_{'4f1d8c6b' * 8} {'🥨' * 10_000}").name
     assert len(name) <= 50
     assert "4f1d8c6b" not in name
-    assert "p1 “Brezeln”" == overdue_post(title="Brezeln").name
+    assert overdue_post(title="Brezeln").name == "p1 “Brezeln”"
 
 
 def test_a_filter_that_always_fails_is_an_error() -> None:
@@ -176,7 +176,7 @@ def test_a_filter_that_always_fails_is_an_error() -> None:
     for _ in range(2):
         with pytest.raises(BadRequest, match="sortBy"):
             run("posts", lambda _: error, context(rejected_values=rejected_values))
-        assert set() == rejected_values
+        assert rejected_values == set()
 
 
 def test_accounts() -> None:
@@ -191,12 +191,12 @@ def test_accounts() -> None:
         ("account_info", *account, "acme"): 1,
         ("account_cooldown_until", *account): SECONDS,
     }
-    assert (expected, []) == accounts(HEALTH, ACCOUNT)
+    assert accounts(HEALTH, ACCOUNT) == (expected, [])
     broken = {**HEALTH, "canPost": False, "needsReconnect": True}
     values, conditions = accounts(broken)
     names = "account_can_post", "account_needs_reconnect", "account_connected"
-    assert [0, 1, 0] == [values[name, *account] for name in names]
-    assert [Condition("reconnect", "acme (instagram)", subject="acc1")] == conditions
+    assert [values[name, *account] for name in names] == [0, 1, 0]
+    assert conditions == [Condition("reconnect", "acme (instagram)", subject="acc1")]
 
 
 def test_a_wrong_row_costs_only_itself() -> None:
@@ -206,8 +206,8 @@ def test_a_wrong_row_costs_only_itself() -> None:
     reports, _ = run("accounts", lambda request: {"accounts": rows if "health" in request.path else []}, context())
     values = values_of(reports)
     names = {account: {name for name, _, each, *_ in values if each == account} for account in ("acc1", "acc2")}
-    assert 12 - 3 == len(values)
-    assert {"account_can_post", "account_token_expiry", "account_info"} == names["acc2"] - names["acc1"]
+    assert len(values) == 12 - 3
+    assert names["acc2"] - names["acc1"] == {"account_can_post", "account_token_expiry", "account_info"}
 
 
 SUSPENDED = {"platformStatus": "suspended", "platformStatusReason": "Terms of use"}
@@ -225,15 +225,15 @@ def test_an_account_that_cannot_post(health: Document, listed: Document, text: s
     """An account that lacks a right, or that its platform has suspended, is reported with what the API says."""
     row = {name: value for name, value in {**HEALTH, **health}.items() if value is not ...}
     values, conditions = accounts(row, {**ACCOUNT, **listed})
-    assert 0 == values["account_can_post", "instagram", "acc1"]
-    assert [Condition("blocked", "acme (instagram)", subject="acc1", text=text)] == conditions
+    assert values["account_can_post", "instagram", "acc1"] == 0
+    assert conditions == [Condition("blocked", "acme (instagram)", subject="acc1", text=text)]
 
 
 @pytest.mark.parametrize("listed", [{"enabled": False}, {"platform": "sms"}, {"platform": "phone"}], ids=str)
 def test_hidden_accounts_have_no_series(listed: Document) -> None:
     """Accounts that are switched off, or behind phone numbers, are not reported, and take no place of others."""
     health = {**HEALTH, "canPost": False, "platform": listed.get("platform", "instagram")}
-    assert ({}, []) == accounts(health, {**ACCOUNT, **listed})
+    assert accounts(health, {**ACCOUNT, **listed}) == ({}, [])
     assert accounts(HEALTH, ACCOUNT) == accounts(HEALTH, {**ACCOUNT, "enabled": True})
 
 
@@ -289,11 +289,11 @@ def test_cooldowns_of_all_pages(count: int, max_accounts: int, requests: int, co
 def test_webhooks(active: bool, conditions: list[Condition]) -> None:  # noqa: FBT001 - a parameter of the test
     """A webhook that the API has switched off needs attention."""
     reports, _ = run("webhooks", lambda _: {"webhooks": [{**WEBHOOK, "isActive": active}]}, context())
-    assert {
+    assert values_of(reports) == {
         ("webhook_active", "orders"): active,
         ("webhook_consecutive_failures", "orders"): 3,
         ("webhook_last_fired", "orders"): SECONDS,
-    } == values_of(reports)
+    }
     assert conditions == conditions_of(reports)
 
 
@@ -301,14 +301,14 @@ def test_webhooks_with_the_same_name_have_different_labels() -> None:
     """Webhooks of one name are distinguished by their ids, which do not depend on their order."""
     rows = [{**WEBHOOK, "_id": "1"}, {**WEBHOOK, "_id": "2"}, {**WEBHOOK, "name": "mail", "_id": "3"}]
     labels = {label for _, label in refresh("webhooks", {"webhooks": rows})}
-    assert {"orders (1)", "orders (2)", "mail"} == labels
+    assert labels == {"orders (1)", "orders (2)", "mail"}
     assert labels == {label for _, label in refresh("webhooks", {"webhooks": rows[::-1]})}
 
 
 def test_only_so_many_webhooks() -> None:
     """The number of webhooks is bounded like at the vendor."""
     rows = [{**WEBHOOK, "name": f"n{number}"} for number in range(MAX_WEBHOOKS + 9)]
-    assert 3 * MAX_WEBHOOKS == len(refresh("webhooks", {"webhooks": rows}))
+    assert len(refresh("webhooks", {"webhooks": rows})) == 3 * MAX_WEBHOOKS
 
 
 def test_no_secret_of_a_webhook_leaves_the_decoder() -> None:
@@ -333,7 +333,7 @@ def test_no_secret_of_a_webhook_leaves_the_decoder() -> None:
 )
 def test_a_webhook_named_by_its_address(name: str | None, label: str) -> None:
     """The label of a webhook whose name is a URL is the host, because the rest may be a secret."""
-    assert {label} == {label for _, label in refresh("webhooks", {"webhooks": [{**WEBHOOK, "name": name}]})}
+    assert {label for _, label in refresh("webhooks", {"webhooks": [{**WEBHOOK, "name": name}]})} == {label}
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_shares_of_the_plan() -> None:
     kinds = {each.name: each.kind for each in conditions_of(reports)}
     assert {"95% of the uploads": "limit", "20% of the profiles": "plan"}.items() <= kinds.items()
     unlimited = {"caps": {"xSpendUsedCents": 10, "xSpendLimitCents": 0}, "limits": {"uploads": -1, "profiles": "10"}}
-    assert {} == refresh("billing", {**document, **unlimited})
+    assert refresh("billing", {**document, **unlimited}) == {}
 
 
 @pytest.mark.parametrize(
@@ -382,10 +382,10 @@ def test_usage_and_billing_do_without_each_other(error: ApiError) -> None:
     """An account without billing may have a usage, and the other way round; without both the feed fails."""
     documents: dict[str, Document | ApiError] = {"/v1/billing": error, "/v1/usage": USAGE}
     reports, _ = run("billing", lambda request: documents[request.path], context())
-    assert {"workspace_active", "workspace_usage_ratio"} == {name for name, *_ in values_of(reports)}
+    assert {name for name, *_ in values_of(reports)} == {"workspace_active", "workspace_usage_ratio"}
     documents = {"/v1/billing": BILLING, "/v1/usage": error}
     reports, _ = run("billing", lambda request: documents[request.path], context())
-    assert {"workspace_active", "workspace_spend_ratio"} == {name for name, *_ in values_of(reports)}
+    assert {name for name, *_ in values_of(reports)} == {"workspace_active", "workspace_spend_ratio"}
     with pytest.raises(type(error)):
         run("billing", lambda _: error, context())
 

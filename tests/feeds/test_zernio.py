@@ -77,10 +77,10 @@ def test_actions_are_found_in_any_style(name: str) -> None:
     failed = {**LOG, "action": name, "status": "failed", "error_code": "USER_CONTENT"}
     (entry,) = parse({**failed, "metadata": '{"attemptNumber": 2}'})
     increments = {increment.family: increment.labels for increment in project_log(PUBLISHING, "acme", entry)}
-    assert ("acme", "instagram", "retry", "failed") == increments["late_publishing_logs_total"]
-    assert ("acme", "instagram", "retry", "user_content", "200") == increments["late_publishing_failures_total"]
-    assert ("acme", "instagram", "failed") == increments["late_publishing_retries_total"]
-    assert ("acme", "instagram", "a1", "failed") == increments["late_account_logs_total"]
+    assert increments["late_publishing_logs_total"] == ("acme", "instagram", "retry", "failed")
+    assert increments["late_publishing_failures_total"] == ("acme", "instagram", "retry", "user_content", "200")
+    assert increments["late_publishing_retries_total"] == ("acme", "instagram", "failed")
+    assert increments["late_account_logs_total"] == ("acme", "instagram", "a1", "failed")
     assert "late_account_consecutive_failures" in increments
 
 
@@ -115,7 +115,7 @@ def test_connection_events_depend_on_the_status() -> None:
         any(one.family == "late_connection_failures_total" for one in project_log(CONNECTIONS, "acme", entry))
         for entry in entries
     ]
-    assert [False, True, True, True, False] == failures
+    assert failures == [False, True, True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_connection_events_depend_on_the_status() -> None:
 def test_metadata_that_is_cut_or_odd(metadata: object) -> None:
     """The fields that can be read are used, and the log counts."""
     (entry,) = parse({**LOG, "metadata": metadata})
-    assert ("publish", "success") == (entry.action, entry.status)
+    assert (entry.action, entry.status) == ("publish", "success")
     assert ("p1" if isinstance(metadata, str) and "p1" in metadata else None) == entry.post_id
 
 
@@ -148,7 +148,7 @@ def test_identical_logs_are_numbered_per_status() -> None:
     """Two identical logs in one status are two logs, in any order."""
     pending = {**LOG, "status": "pending", "duration_ms": None}
     first, second, third = keys(LOG, LOG, pending)
-    assert [".0", ".1", ".0"] == [name[-2:] for name in (first, second, third)]
+    assert [name[-2:] for name in (first, second, third)] == [".0", ".1", ".0"]
     assert sorted((first, second, third)) == sorted(keys(pending, LOG, LOG))
 
 
@@ -156,7 +156,7 @@ def test_identical_logs_are_numbered_per_status() -> None:
 def test_key_depends_on_immutable_fields(field: str) -> None:
     """Logs that differ in an immutable field have different keys."""
     other = "2024-11-01T10:00:00.001Z" if field == "created_at" else "other"
-    assert 2 == len({*keys(LOG, {**LOG, field: other})})
+    assert len({*keys(LOG, {**LOG, field: other})}) == 2
 
 
 @pytest.mark.parametrize("name", ["webhooks", "messaging", "workflow_event", "api_request"])
@@ -165,8 +165,8 @@ def test_activity(name: str) -> None:
     feed = ZERNIO[name]
     (entry,) = parse({**LOG, "type": name, "action": "webhook.delivered"}, feed=feed)
     labels = ("acme", name, "instagram", "webhook.delivered")
-    assert [
+    assert list(project_log(feed, "acme", entry)) == [
         IncCounter("late_activity_logs_total", (*labels, "success", "200")),
         ObserveHistogram("late_activity_duration_seconds", labels, micros=2_340_000),
-    ] == list(project_log(feed, "acme", entry))
-    assert {"type": name} == feed.query
+    ]
+    assert feed.query == {"type": name}

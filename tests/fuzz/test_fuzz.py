@@ -182,7 +182,7 @@ def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> Non
 
     scope = {"type": "http", "method": method, "path": path, "headers": head, "client": ("127.0.0.1", 1)}
     asyncio.run(gate(scope, receive, send))
-    assert ["http.response.start", "http.response.body"] == [message["type"] for message in sent]
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     is_allowed = path == "/-/healthy" or any(name == b"authorization" for name, _ in head)
     assert is_allowed or sent[0]["status"] == 401
 

@@ -146,13 +146,13 @@ class WholePath:
         families = list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
         values = {value for family in families for sample in family.samples for value in sample.labels.values()}
         assert max(map(len, values)) <= 200
-        assert [] == [value for value in values if UNSAFE_CHARACTERS.search(value)]
+        assert [value for value in values if UNSAFE_CHARACTERS.search(value)] == []
 
     def check_log(self) -> None:
         """Read the lines about failed logs, whose texts contain no key, are short and without controls."""
         lines = [fields for _, message, fields in self._log.records if message == f"{self._rows.feed} failed"]
         texts = [value for fields in lines for value in fields.values() if isinstance(value, str)]
-        assert [] == [text for text in texts if KEY in text or len(text) > 1000 or UNSAFE_CHARACTERS.search(text)]
+        assert [text for text in texts if KEY in text or len(text) > 1000 or UNSAFE_CHARACTERS.search(text)] == []
 
     def close(self) -> None:
         """Close the state."""
@@ -209,7 +209,7 @@ def follow(rows: Rows, page: bytes, *, has_good_rows: bool = True, has_text_tota
                 assert outcome == "bad_payload" or len(rows.good) == counted_neighbours(samples, rows.feed)
             assert outcome in ("success", "bad_payload")
             path.body = page_of(rows.good).encode()
-            assert "success" == await path.poll()
+            assert await path.poll() == "success"
             samples = await path.scrape()
             assert not has_good_rows or len(rows.good) == counted_neighbours(samples, rows.feed)
         finally:

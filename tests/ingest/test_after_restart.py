@@ -60,16 +60,16 @@ def test_nothing_is_shown_before_the_first_poll(world: World, exporter: Exporter
     exporter.restart(HOUR)
     world.publish(10, over=MINUTE)
     exporter.api.fail_request(0, unavailable)
-    assert "unavailable" == exporter.poll().outcome
+    assert exporter.poll().outcome == "unavailable"
     dead = exporter.scrape()
-    assert [] == [name for name, _ in dead if name.startswith(("late_publishing", "late_account"))]
-    assert 0 == dead[UP]
-    assert 1 == dead.sum("late_exporter_polls_total", outcome="success")
+    assert [name for name, _ in dead if name.startswith(("late_publishing", "late_account"))] == []
+    assert dead[UP] == 0
+    assert dead.sum("late_exporter_polls_total", outcome="success") == 1
     exporter.poll()
     shown = exporter.scrape()
     assert not fallen(before, shown)
-    assert 310 == shown.sum(LOGS)
-    assert 1 == shown[UP]
+    assert shown.sum(LOGS) == 310
+    assert shown[UP] == 1
 
 
 def test_a_restored_backup_shows_no_lower_counter(world: World, path: Path, exporter: ExporterHarness) -> None:
@@ -85,7 +85,7 @@ def test_a_restored_backup_shows_no_lower_counter(world: World, path: Path, expo
     world.insert(world.clock.now - HOUR - 10 * MINUTE)
     exporter.poll_repeatedly(4)
     before = exporter.scrape()
-    assert 300 + 110 + 3 == before.sum(LOGS)
+    assert before.sum(LOGS) == 300 + 110 + 3
     exporter.close()
     shutil.copy(path.with_name("backup.db"), path)
     exporter.restart()

@@ -71,7 +71,7 @@ def test_a_jump_blinds_no_alert_of_a_running_process(exporter: ExporterHarness) 
     jump_and_return(exporter)
     fail_polls(exporter)
     exporter.clock.advance(30.0)
-    assert "unavailable" == exporter.poll().outcome
+    assert exporter.poll().outcome == "unavailable"
     assert dict.fromkeys(TIMES, 0.0) == ages(exporter)
     exporter.poll_repeatedly(4)
     assert dict.fromkeys(TIMES, 120.0) == ages(exporter)
@@ -111,11 +111,11 @@ def test_a_clock_that_was_behind_hides_nothing(exporter: ExporterHarness) -> Non
     """Times that were set by a clock a month behind are replaced by the next ones."""
     exporter.skew = -30 * DAY
     run(exporter, 60)
-    assert {True} == {age >= 30 * DAY - HOUR for age in ages(exporter).values()}
+    assert {age >= 30 * DAY - HOUR for age in ages(exporter).values()} == {True}
     exporter.skew = 0.0
     exporter.clock.advance(DAY)
     run(exporter, 60)
-    assert {True} == {0 <= age < HOUR for age in ages(exporter).values()}
+    assert {0 <= age < HOUR for age in ages(exporter).values()} == {True}
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -127,7 +127,7 @@ def test_checks_are_due_after_a_jump(exporter: ExporterHarness, *, restarts: boo
         exporter.restart()
     exporter.clock.advance(DAY)
     run(exporter, 60)
-    assert {True} == {0 <= age < HOUR for age in ages(exporter).values()}
+    assert {0 <= age < HOUR for age in ages(exporter).values()} == {True}
 
 
 class WrongDateApi(FakeLateApi):

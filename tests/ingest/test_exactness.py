@@ -54,7 +54,7 @@ def scanning_exporter(open_exporter: OpenExporter, late: FakeLateApi) -> Exporte
 def check(exporter: ExporterHarness, world: World, expected: Iterable[LogStatus] | None = None) -> Samples:
     """Assert that nothing was counted twice or unexpectedly, and that every family is right."""
     counted = [(each.key, each.status) for each in exporter.counted]
-    assert [] == [sighted for sighted, times in Counter(counted).items() if times > 1]
+    assert [sighted for sighted, times in Counter(counted).items() if times > 1] == []
     if expected is not None:
         assert set(expected) == set(counted)
     scrape = exporter.scrape()
@@ -68,10 +68,10 @@ def test_everything_the_api_holds_is_history_and_counted_at_first_exposure(
     """A first sync of several pages counts every log before it exposes any, and exposes no series at 0 first."""
     world.publish(450, over=6 * DAY)
     exporter.api.fail_request(3, unavailable)
-    assert "unavailable" == exporter.poll().outcome
-    assert {} == exporter.scrape().family("late_publishing_logs_total")
+    assert exporter.poll().outcome == "unavailable"
+    assert exporter.scrape().family("late_publishing_logs_total") == {}
     exporter.poll()
-    assert 450 == exporter.scrape().sum("late_publishing_logs_total")
+    assert exporter.scrape().sum("late_publishing_logs_total") == 450
     check(exporter, world, world.history)
 
 
@@ -125,7 +125,7 @@ def test_deletes_between_page_reads_pull_no_log_past_the_reader(
     """Logs deleted from the top between two pages move the others up, and none is skipped."""
     world.publish(520, over=DAY)
     exporter.api.before_request(number, partial(world.delete_top, deleted))
-    assert "success" == exporter.poll().outcome
+    assert exporter.poll().outcome == "success"
     read = 100 + 98 * (number - 1)
     unread = set(list(reversed(world.history))[read:deleted])
     check(exporter, world, set(world.history) - unread)
@@ -165,12 +165,12 @@ def test_a_scan_goes_back_to_what_could_not_be_saved(
     world.insert(world.clock.now - 1.7 * HOUR, requestId="late")
     world.clock.advance(HOUR)
     exporter.poll()
-    assert 400 == len(exporter.counted), "the scan has not come so far"
+    assert len(exporter.counted) == 400, "the scan has not come so far"
     exporter.fill_disk()
-    assert "store_error" == exporter.poll_repeatedly(1)[0].outcome
+    assert exporter.poll_repeatedly(1)[0].outcome == "store_error"
     exporter.free_disk()
     exporter.poll_repeatedly(3)
-    assert 401 == len(exporter.counted)
+    assert len(exporter.counted) == 401
 
 
 def test_logs_that_expire_during_downtime_shorten_the_coverage(world: World, exporter: ExporterHarness) -> None:
@@ -216,7 +216,7 @@ def test_a_pending_log_deep_in_the_list_settles_within_two_polls(world: World, e
     exporter.poll_repeatedly(2)
     assert len(exporter.api.requests) - request_count <= 6
     scrape = check(exporter, world, world.history)
-    assert {} == scrape.family("late_publishing_pending_logs")
+    assert scrape.family("late_publishing_pending_logs") == {}
 
 
 def test_logs_without_a_time_are_rejected_once(world: World, scanning_exporter: ExporterHarness) -> None:
@@ -232,9 +232,9 @@ def test_logs_without_a_time_are_rejected_once(world: World, scanning_exporter: 
         world.publish(20)
         scanning_exporter.poll()
     scrape = scanning_exporter.scrape()
-    assert 310 == scrape.sum("late_publishing_logs_total")
-    assert 121 == scrape.sum("late_exporter_entries_rejected_total", reason="no_time")
-    assert 0 == scrape.sum("late_publishing_pending_logs")
+    assert scrape.sum("late_publishing_logs_total") == 310
+    assert scrape.sum("late_exporter_entries_rejected_total", reason="no_time") == 121
+    assert scrape.sum("late_publishing_pending_logs") == 0
 
 
 def test_one_odd_row_costs_none_of_its_neighbours(world: World, exporter: ExporterHarness) -> None:
@@ -245,10 +245,11 @@ def test_one_odd_row_costs_none_of_its_neighbours(world: World, exporter: Export
     exporter.poll()
     exporter.poll_repeatedly(3)
     scrape = exporter.scrape()
-    assert 50 == scrape.sum("late_publishing_logs_total")
-    assert {("publishing", "no_id"): 2, ("publishing", "not_an_object"): 2} == scrape.family(
-        "late_exporter_entries_rejected_total"
-    )
+    assert scrape.sum("late_publishing_logs_total") == 50
+    assert scrape.family("late_exporter_entries_rejected_total") == {
+        ("publishing", "no_id"): 2,
+        ("publishing", "not_an_object"): 2,
+    }
 
 
 def test_late_logs_are_counted_at_any_depth(world: World, exporter: ExporterHarness) -> None:
@@ -261,7 +262,7 @@ def test_late_logs_are_counted_at_any_depth(world: World, exporter: ExporterHarn
         exporter.poll_repeatedly(2)
         check(exporter, world, world.history)
         exporter.poll_repeatedly(8)
-    assert 0 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
+    assert exporter.scrape().sum("late_exporter_reconciled_logs_total") == 0
 
 
 @pytest.mark.parametrize("restarted", [True, False])
@@ -284,11 +285,11 @@ def test_logs_that_came_late_during_an_outage_are_found(
             world.clock.advance(30 * MINUTE)
             exporter.poll()
     exporter.api.fail_request(0, unavailable)
-    assert "unavailable" == exporter.poll().outcome
+    assert exporter.poll().outcome == "unavailable"
     world.publish(60, over=MINUTE)
     exporter.poll_repeatedly(1)
     scrape = check(exporter, world, world.history)
-    assert 0 == scrape.sum("late_exporter_reconciled_logs_total")
+    assert scrape.sum("late_exporter_reconciled_logs_total") == 0
 
 
 def test_the_reconciliation_scan_finds_logs_that_are_days_late(
@@ -302,7 +303,7 @@ def test_the_reconciliation_scan_finds_logs_that_are_days_late(
     world.delete_top(2)
     scanning_exporter.settle()
     scrape = check(scanning_exporter, world, world.history)
-    assert 1 == scrape.sum("late_exporter_reconciled_logs_total")
+    assert scrape.sum("late_exporter_reconciled_logs_total") == 1
 
 
 def test_at_rest_a_poll_is_one_request(world: World, exporter: ExporterHarness) -> None:
@@ -328,7 +329,7 @@ def test_a_burst_of_more_than_a_page_starts_no_scan(world: World, exporter: Expo
     request_count = len(exporter.api.requests)
     world.publish(250)
     exporter.poll_repeatedly(1)
-    assert 5 >= len(exporter.api.requests) - request_count
+    assert len(exporter.api.requests) - request_count <= 5
     check(exporter, world, world.history)
 
 
@@ -344,11 +345,11 @@ def test_thousands_of_platforms_end_in_other_and_every_sum_is_exact(world: World
     exporter.poll_repeatedly(1)
     scrape = exporter.scrape()
     platforms = {labels[0] for labels in scrape.family("late_publishing_logs_total")}
-    assert 54 == len(platforms)
+    assert len(platforms) == 54
     assert {"other", "tiktok", "youtube", "snapchat"} <= platforms
-    assert 5006 == scrape.sum("late_publishing_logs_total")
-    assert 4950 == scrape.sum("late_publishing_logs_total", platform="other")
-    assert 4950 == scrape.sum("late_exporter_label_overflow_total", family="late_publishing_logs_total")
+    assert scrape.sum("late_publishing_logs_total") == 5006
+    assert scrape.sum("late_publishing_logs_total", platform="other") == 4950
+    assert scrape.sum("late_exporter_label_overflow_total", family="late_publishing_logs_total") == 4950
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -367,10 +368,10 @@ def test_a_state_that_cannot_be_written_counts_nothing_twice(
     if when == "after":
         exporter.restart()
     results += exporter.poll_repeatedly(2)
-    assert 1 == sum(result.outcome == "store_error" for result in results)
+    assert sum(result.outcome == "store_error" for result in results) == 1
     scrape = check(exporter, world, world.history)
     if when == "before":
-        assert 1 == scrape.sum("late_exporter_polls_total", outcome="store_error")
+        assert scrape.sum("late_exporter_polls_total", outcome="store_error") == 1
 
 
 def test_a_poll_that_could_not_be_saved_is_no_success(world: World, exporter: ExporterHarness) -> None:
@@ -380,17 +381,19 @@ def test_a_poll_that_could_not_be_saved_is_no_success(world: World, exporter: Ex
     before = exporter.scrape().sum("late_exporter_last_successful_poll_timestamp_seconds")
     exporter.fill_disk()
     for result in exporter.poll_repeatedly(10):
-        assert "store_error" == result.outcome
+        assert result.outcome == "store_error"
     scrape = exporter.scrape()
     assert before == scrape.sum("late_exporter_last_successful_poll_timestamp_seconds")
-    assert {("publishing", "success"): 1, ("publishing", "store_error"): 10} == scrape.family(
-        "late_exporter_polls_total"
-    )
+    assert scrape.family("late_exporter_polls_total") == {
+        ("publishing", "success"): 1,
+        ("publishing", "store_error"): 10,
+    }
     exporter.free_disk()
     exporter.poll_repeatedly(1)
-    assert {("publishing", "success"): 2, ("publishing", "store_error"): 10} == exporter.scrape().family(
-        "late_exporter_polls_total"
-    )
+    assert exporter.scrape().family("late_exporter_polls_total") == {
+        ("publishing", "success"): 2,
+        ("publishing", "store_error"): 10,
+    }
 
 
 @pytest.mark.exhaustive
@@ -422,14 +425,14 @@ def test_nothing_that_was_shown_falls_when_the_process_dies_on_a_full_disk(
     world.publish(20, platform="tiktok")
     exporter.poll_repeatedly(3)
     shown = exporter.scrape().counters
-    assert 3 == shown.sum("late_exporter_polls_total", outcome="store_error")
+    assert shown.sum("late_exporter_polls_total", outcome="store_error") == 3
     exporter.free_disk()
     exporter.restart()
     exporter.poll()
     found = exporter.scrape()
-    assert {} == {
+    assert {
         series: value for series, value in _without_unsaved_polls(shown).items() if found.get(series, -1) < value
-    }
+    } == {}
 
 
 def _without_unsaved_polls(shown: Samples) -> Samples:

@@ -96,9 +96,9 @@ def test_a_post_that_cannot_be_read_fails_alone(error: ApiError, world: World, s
     for log_id in (broken, healthy):
         world.change(log_id, "failed", statusCode=500)
     world.insert(world.clock.now - 3 * HOUR)
-    assert {"success": 60} == outcomes(exporter, 60)
-    assert {"pending": 2, "failed": 2, "success": 201} == statuses(exporter)  # the scan read the log of the post
-    assert 0 == pending(exporter)
+    assert outcomes(exporter, 60) == {"success": 60}
+    assert statuses(exporter) == {"pending": 2, "failed": 2, "success": 201}  # the scan read the log of the post
+    assert pending(exporter) == 0
     requests = [request for request in api.requests if request.path == "/v1/posts/p1/logs"]
     assert len(requests) == failed_requests(exporter)["post"] <= 6
 
@@ -119,8 +119,8 @@ def test_settlement_checks_that_decide_nothing_let_the_others_have_their_turn(
     for log_id in settling:
         world.change(log_id, "success")
     exporter.poll_repeatedly(3 + 40 // 10)
-    assert 30 == pending(exporter)
-    assert {"pending": 40, "success": 210} == statuses(exporter)
+    assert pending(exporter) == 30
+    assert statuses(exporter) == {"pending": 40, "success": 210}
 
 
 def _hide_pending_list(document: Document) -> Document:
@@ -145,9 +145,9 @@ def test_a_list_of_pending_logs_that_is_refused_costs_only_settlement_checks(
     api.error, api.fails = error, lambda _path, params, _body: "status" in params
     for log_id in ids[:20]:
         world.change(log_id, "success")
-    assert {"success": 20} == outcomes(exporter, 20)
-    assert 5 == pending(exporter)
-    assert {"pending": 25, "success": 220} == statuses(exporter)
+    assert outcomes(exporter, 20) == {"success": 20}
+    assert pending(exporter) == 5
+    assert statuses(exporter) == {"pending": 25, "success": 220}
     assert 4 <= failed_requests(exporter)["pending"] <= 6
 
 
@@ -163,13 +163,13 @@ def test_a_time_that_cannot_be_read_fails_alone(error: ApiError, world: World, s
     api.fails = lambda _path, params, body: "from" in params and ids[0].encode() in body
     for log_id in ids:
         world.change(log_id, "success")
-    assert {"success": 40} == outcomes(exporter, 40)
-    assert 1 == pending(exporter)
-    assert {"pending": 4, "success": 203} == statuses(exporter)
+    assert outcomes(exporter, 40) == {"success": 40}
+    assert pending(exporter) == 1
+    assert statuses(exporter) == {"pending": 4, "success": 203}
     assert failed_requests(exporter).get("window", 0) <= 7
     api.fails = lambda *_: False
     outcomes(exporter, 32)
-    assert 0 == pending(exporter)
+    assert pending(exporter) == 0
 
 
 def test_a_time_filter_that_is_always_refused_is_given_up(world: World, start: OpenExporter) -> None:
@@ -182,10 +182,10 @@ def test_a_time_filter_that_is_always_refused_is_given_up(world: World, start: O
     api.error, api.fails = FAILURES[2], lambda _path, params, _body: "from" in params
     for log_id in ids:
         world.change(log_id, "success")
-    assert {"success": 40} == outcomes(exporter, 40)
+    assert outcomes(exporter, 40) == {"success": 40}
     assert failed_requests(exporter)["window"] <= 20
-    assert 0 == pending(exporter)
-    assert {"pending": 8, "success": 208} == statuses(exporter)
+    assert pending(exporter) == 0
+    assert statuses(exporter) == {"pending": 8, "success": 208}
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -205,14 +205,14 @@ def test_a_row_that_no_scan_can_read_is_skipped(
     late_broken = world.insert(world.clock.now - 12 * HOUR, status="failed", statusCode=500)
     api.error = error
     api.fail_rows(broken, late_broken)
-    assert {"success": 60} == outcomes(exporter, 60)
-    assert {"success": 400 + len(late)} == statuses(exporter)
+    assert outcomes(exporter, 60) == {"success": 60}
+    assert statuses(exporter) == {"success": 400 + len(late)}
     assert exporter.scrape().sum("late_exporter_reconcile_last_completed_timestamp_seconds") > 0
-    assert 2 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+    assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 2
     assert failed_requests(exporter)["scan"] >= 2
     api.fails = lambda *_: False
     exporter.settle()
-    assert {"success": 400 + len(late), "failed": 1} == statuses(exporter)
+    assert statuses(exporter) == {"success": 400 + len(late), "failed": 1}
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -237,10 +237,10 @@ def test_a_row_that_cannot_be_read_does_not_block_a_catch_up(
         world.publish(1)
         if restart:
             exporter.restart()
-    assert ["unavailable"] * 2 + ["success"] * 3 == results
+    assert results == ["unavailable"] * 2 + ["success"] * 3
     exporter.poll()
-    assert {"success": 150 + 449 + 5} == statuses(exporter)
-    assert 1 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+    assert statuses(exporter) == {"success": 150 + 449 + 5}
+    assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 1
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -258,9 +258,9 @@ def test_a_row_at_the_head_that_cannot_be_read_is_skipped(generation: str, world
         world.clock.advance(30)
         world.publish(1)
         results.append(exporter.poll().outcome)
-    assert ["unavailable"] * 2 + ["success"] * 6 == results
-    assert {"success": 158} == statuses(exporter)
-    assert 1 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+    assert results == ["unavailable"] * 2 + ["success"] * 6
+    assert statuses(exporter) == {"success": 158}
+    assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 1
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -273,12 +273,12 @@ def test_a_list_that_cannot_be_read_at_all_skips_nothing(generation: str, world:
     world.clock.advance(HOUR)
     world.publish(250)
     api.fails = lambda _path, params, _body: int(params.get("skip", 0)) > 0 or "to" in params
-    assert {"unavailable": 10} == outcomes(exporter, 10)
+    assert outcomes(exporter, 10) == {"unavailable": 10}
     assert len(api.requests) < 45
     api.fails = lambda *_: False
-    assert {"success": 1} == outcomes(exporter, 1)
-    assert {"success": 400} == statuses(exporter)
-    assert 0 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+    assert outcomes(exporter, 1) == {"success": 1}
+    assert statuses(exporter) == {"success": 400}
+    assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 0
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -296,14 +296,14 @@ def test_a_list_that_moves_while_it_is_read_in_parts_loses_no_row(
     exporter.poll_repeatedly(2)
     for number in range(5, 40):
         api.before_request(number, partial(world.delete, ids[449 - number]))
-    assert {"unavailable" if generation == "late" else "success": 1} == outcomes(exporter, 1)
+    assert outcomes(exporter, 1) == {"unavailable" if generation == "late" else "success": 1}
     api.clear_events()
-    assert 1 <= outcomes(exporter, 4)["success"]
+    assert outcomes(exporter, 4)["success"] >= 1
     counted = {log_id for log_id, _ in exporter.observations}
     if generation == "late":
         assert {ids[300]} == set(world.ids) - counted
     assert len(world.ids) - 1 <= len(counted) <= 499
-    assert 1 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+    assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 1
 
 
 @pytest.mark.parametrize(
@@ -320,8 +320,8 @@ def test_a_rejected_key_and_a_rate_limit_fail_the_poll(
     world.publish(200, over=MINUTE)
     exporter.poll()
     api.error, api.fails = error, lambda _path, params, _body: "status" in params
-    assert {outcome: 1} == outcomes(exporter, 1)
-    assert {} == failed_requests(exporter)
+    assert outcomes(exporter, 1) == {outcome: 1}
+    assert failed_requests(exporter) == {}
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -333,20 +333,20 @@ def test_pages_that_are_too_large_are_read_in_parts(generation: str, world: Worl
     exporter = start(api, reconcile_interval=10 * MINUTE, audit_interval=HOUR)
     world.publish(350, over=DAY)
     pending_ids = [world.insert(world.clock.now - HOUR - n, status="pending", postId=f"p{n}") for n in range(40)]
-    assert {"success": 1} == outcomes(exporter, 1)
+    assert outcomes(exporter, 1) == {"success": 1}
     world.publish(250, over=MINUTE)
     world.insert(world.clock.now - 5 * HOUR)
     for log_id in pending_ids:
         world.change(log_id, "failed", statusCode=500)
-    assert {"success": 40} == outcomes(exporter, 40)
-    assert {"success": 601, "pending": 40, "failed": 40} == statuses(exporter)
-    assert 0 == pending(exporter)
-    assert 0 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+    assert outcomes(exporter, 40) == {"success": 40}
+    assert statuses(exporter) == {"success": 601, "pending": 40, "failed": 40}
+    assert pending(exporter) == 0
+    assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 0
     world.clock.advance(HOUR)
-    assert {"success"} == {exporter.poll().outcome for _ in range(40)}
+    assert {exporter.poll().outcome for _ in range(40)} == {"success"}
     audited_at = exporter.scrape().sum("late_exporter_audit_last_completed_timestamp_seconds")
     assert audited_at > world.clock.now - HOUR
-    assert 0 == exporter.scrape().sum("late_exporter_audit_missing_logs")
+    assert exporter.scrape().sum("late_exporter_audit_missing_logs") == 0
 
 
 def test_a_row_that_is_too_large_alone_is_skipped(world: World, start: OpenExporter) -> None:
@@ -356,6 +356,6 @@ def test_a_row_that_is_too_large_alone_is_skipped(world: World, start: OpenExpor
     ids = world.publish(150, over=DAY)
     api.error = ResponseTooLarge("the response is larger than 8 MiB")
     api.fail_rows(ids[120])
-    assert {"success": 3} == outcomes(exporter, 3)
-    assert {"success": 149} == statuses(exporter)
-    assert 1 == exporter.scrape().sum("late_exporter_unreadable_rows_total")
+    assert outcomes(exporter, 3) == {"success": 3}
+    assert statuses(exporter) == {"success": 149}
+    assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 1

@@ -28,13 +28,13 @@ def test_history_has_no_lines(world: World) -> None:
     world.publish(250, over=3600, **FAILED_LOG)
     exporter = InsideHarness(FakeLateApi(world), log_failures=True)
     exporter.poll()
-    assert [] == failures(exporter)
+    assert failures(exporter) == []
     world.publish(over=5, **FAILED_LOG)
     world.publish(over=5)
     exporter.poll_repeatedly(3)
     exporter.close()
     (fields,) = failures(exporter)
-    assert ("too large", "MEDIA") == (fields["error"], fields["error_code"])
+    assert (fields["error"], fields["error_code"]) == ("too large", "MEDIA")
 
 
 def test_a_log_that_fails_later_has_a_line(world: World) -> None:
@@ -43,11 +43,11 @@ def test_a_log_that_fails_later_has_a_line(world: World) -> None:
     exporter.poll()
     (log_id,) = world.publish(status="pending")
     exporter.poll_repeatedly(1)
-    assert [] == failures(exporter)
+    assert failures(exporter) == []
     world.change(log_id, "failed")
     exporter.poll_repeatedly(2)
     exporter.close()
-    assert 1 == len(failures(exporter))
+    assert len(failures(exporter)) == 1
 
 
 def test_many_failures_have_few_lines(world: World) -> None:
@@ -56,12 +56,12 @@ def test_many_failures_have_few_lines(world: World) -> None:
     exporter.poll()
     world.publish(MAX_LINES + 7, over=20, **FAILED_LOG)
     exporter.poll_repeatedly(2)
-    assert MAX_LINES == len(failures(exporter))
-    assert [{"logs": 7}] == failures(exporter, "further failed logs are not listed")
+    assert len(failures(exporter)) == MAX_LINES
+    assert failures(exporter, "further failed logs are not listed") == [{"logs": 7}]
     world.publish(over=5, **FAILED_LOG)
     exporter.poll_repeatedly(2)
     exporter.close()
-    assert MAX_LINES + 1 == len(failures(exporter))
+    assert len(failures(exporter)) == MAX_LINES + 1
 
 
 def test_no_lines_unless_wanted(world: World) -> None:
@@ -71,7 +71,7 @@ def test_no_lines_unless_wanted(world: World) -> None:
     world.publish(over=5, **FAILED_LOG)
     exporter.poll_repeatedly(2)
     exporter.close()
-    assert [] == failures(exporter)
+    assert failures(exporter) == []
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
@@ -89,8 +89,8 @@ def test_a_kill_at_every_step_repeats_no_line(generation: str, tmp_path: Path) -
         exporter.poll_repeatedly(4)
         lines = Counter(fields["created"] for fields in failures(exporter))
         assert {1} >= set(lines.values()), steps
-        assert 65 == exporter.scrape().sum("late_publishing_failures_total"), steps
-        assert was_killed or 65 == len(lines)
+        assert exporter.scrape().sum("late_publishing_failures_total") == 65, steps
+        assert was_killed or len(lines) == 65
         exporter.close()
         if not was_killed:
             break

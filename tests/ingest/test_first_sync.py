@@ -54,7 +54,7 @@ def test_one_short_answer_hides_no_history(
     world.publish(450, over=6 * DAY)
     exporter = start_generation(generation)
     exporter.api.fail_request(number, shape)
-    assert 450 == first_exposure(exporter)
+    assert first_exposure(exporter) == 450
     exporter.settle()
     assert 450 == exporter.scrape().sum(LOGS) == len(exporter.counted)
 
@@ -97,11 +97,11 @@ def test_pages_shorter_than_requested_do_not_end_the_list(
     """If the API returns shorter pages and announces no more, the history and a later burst are read to their end."""
     world.publish(400, over=6 * DAY)
     exporter = start_generation(generation, quirks=ListQuirks(max_page_size=50, transform=transform))
-    assert 400 == first_exposure(exporter)
+    assert first_exposure(exporter) == 400
     world.clock.advance(HOUR)
     world.publish(120, over=HOUR / 2)
     exporter.poll()
-    assert 520 == len(exporter.counted)
+    assert len(exporter.counted) == 520
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])

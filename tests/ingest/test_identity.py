@@ -38,8 +38,8 @@ def test_fields_that_change_with_the_status(depth: int, world: World, exporter: 
     scrape = exporter.scrape()
     assert 4 + depth == len(exporter.observations)
     assert 2 + depth == scrape.sum(LAG)
-    assert 1 == scrape.sum("late_publishing_rate_limit_pauses_total")
-    assert 0 == scrape.sum("late_publishing_pending_logs")
+    assert scrape.sum("late_publishing_rate_limit_pauses_total") == 1
+    assert scrape.sum("late_publishing_pending_logs") == 0
 
 
 def test_an_account_that_is_deleted(world: World, exporter: ExporterHarness) -> None:
@@ -78,7 +78,7 @@ def test_a_field_of_the_key_that_the_api_shows_in_another_form(
         world.change(row["_id"], row["status"], **fields)
     world.clock.advance(MINUTE)
     world.publish(3, over=30.0, platform="tiktok", **fields)
-    assert ["bad_payload"] * 5 == [result.outcome for result in exporter.poll_repeatedly(5)]
+    assert [result.outcome for result in exporter.poll_repeatedly(5)] == ["bad_payload"] * 5
     assert size == exporter.scrape().sum(LOGS)
     for row in list(world.rows):
         world.change(row["_id"], row["status"], zernio={})
@@ -97,7 +97,7 @@ def test_times_that_cannot_be_read_any_more(
     exporter.poll_repeatedly(2)
     for row in list(world.rows):
         world.change(row["_id"], row["status"], zernio={"created_at": created_at})
-    assert ["bad_payload"] * 5 == [result.outcome for result in exporter.poll_repeatedly(5)]
+    assert [result.outcome for result in exporter.poll_repeatedly(5)] == ["bad_payload"] * 5
     assert size == exporter.scrape().sum(LOGS)
     for row in list(world.rows):
         world.change(row["_id"], row["status"], zernio={})
@@ -127,4 +127,4 @@ def test_partly_alike_logs_of_more_than_a_page(
     assert 20 + size + above == len(exporter.observations)
     request_count = len(late.requests)
     exporter.poll_repeatedly(3)
-    assert 3 == len(late.requests) - request_count
+    assert len(late.requests) - request_count == 3

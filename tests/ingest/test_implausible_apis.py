@@ -101,10 +101,10 @@ def test_an_odd_list_fails_the_poll(oddity: str, *, is_synced: bool, world: Worl
         assert outcome == result.outcome
         assert message in (result.error or "")
         world.clock.advance(30)
-    assert 0 == exporter.scrape().sum("late_up", feed="publishing")
+    assert exporter.scrape().sum("late_up", feed="publishing") == 0
     if not is_synced:
         assert 0 == exporter.scrape().sum("late_publishing_logs_total") == before
     api.is_odd = False
     exporter.poll_repeatedly(2)
     assert ROW_COUNT == len(exporter.counted) == exporter.scrape().sum("late_publishing_logs_total")
-    assert 1 == exporter.scrape().sum("late_up", feed="publishing")
+    assert exporter.scrape().sum("late_up", feed="publishing") == 1

@@ -41,8 +41,10 @@ def test_failures_outlive_the_process(generation: str, world: World, open_export
     world.change(pending, "failed")
     exporter.poll_repeatedly(3)
     exporter.restart()
-    assert [("x", "a1"), ("instagram", "a2"), ("instagram", "a1")] == [
-        (each.platform, each.account_id) for each in exporter.failures
+    assert [(each.platform, each.account_id) for each in exporter.failures] == [
+        ("x", "a1"),
+        ("instagram", "a2"),
+        ("instagram", "a1"),
     ]
     oldest = exporter.failures[-1]
     assert oldest == Failure(
@@ -65,14 +67,14 @@ def test_failures_are_bounded(world: World, open_exporter: OpenExporter) -> None
     exporter = open_exporter(FakeLateApi(world))
     exporter.poll()
     failures = exporter.failures
-    assert MAX_FAILURES == len(failures)
-    assert MAX_ERROR_LENGTH == len(failures[-1].error)
+    assert len(failures) == MAX_FAILURES
+    assert len(failures[-1].error) == MAX_ERROR_LENGTH
     fail(world)
     for _ in range(10):
         fail(world, MINUTE / 2)
     exporter.poll()
     counts = Counter(each.account_id for each in exporter.failures)
-    assert {"a1": MAX_ACCOUNT_FAILURES, "a2": 15} == {each: counts[each] for each in ("a1", "a2")}
+    assert {each: counts[each] for each in ("a1", "a2")} == {"a1": MAX_ACCOUNT_FAILURES, "a2": 15}
     assert exporter.failures[0].time == world.clock.now
 
 
@@ -81,7 +83,7 @@ def test_failures_expire_with_their_logs(world: World, open_exporter: OpenExport
     fail(world)
     exporter = open_exporter(FakeLateApi(world))
     exporter.poll()
-    assert 1 == len(exporter.failures)
+    assert len(exporter.failures) == 1
     exporter.clock.advance(9 * DAY)
     world.publish(1)
     exporter.poll()

@@ -27,5 +27,5 @@ def test_logs_in_memory_do_not_grow_with_the_workspaces(tmp_path: Path, monkeypa
     with closing(InsideHarness(apis, tmp_path / "state.db")) as exporter:
         exporter.poll_all()
         samples = exporter.scrape()
-        assert SIZES == {name: samples.sum("late_publishing_logs_total", workspace=name) for name in SIZES}
+        assert {name: samples.sum("late_publishing_logs_total", workspace=name) for name in SIZES} == SIZES
         assert max(exporter.store.commit_sizes) <= 300

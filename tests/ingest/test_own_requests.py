@@ -74,7 +74,7 @@ def api() -> RequestLogApi:
 def exporter(api: RequestLogApi, open_exporter: OpenExporter) -> ExporterHarness:
     """Return an exporter that has completed its first sync."""
     exporter = open_exporter(api, feeds=("api_request",))
-    assert "success" == exporter.poll().outcome
+    assert exporter.poll().outcome == "success"
     return exporter
 
 
@@ -89,7 +89,7 @@ def test_only_requests_of_the_customer_count(exporter: ExporterHarness, api: Req
     api.world.clock.advance(30)
     api.log("curl/8")
     exporter.poll()
-    assert 11 == count(exporter)
+    assert count(exporter) == 11
     exporter.restart()
     for number in range(400):
         api.world.clock.advance(10)
@@ -104,11 +104,11 @@ def test_equal_requests_of_the_customer_keep_their_keys(exporter: ExporterHarnes
     for user_agent in ("curl/8", OWN, "curl/8", None):
         api.log(user_agent)
     exporter.poll()
-    assert 13 == count(exporter)
+    assert count(exporter) == 13
     for number in range(2):
         api.rows[number + 1], api.rows[number + 2] = api.rows[number + 2], api.rows[number + 1]
         exporter.poll()
-    assert 13 == count(exporter)
+    assert count(exporter) == 13
 
 
 @pytest.mark.parametrize(
@@ -123,5 +123,5 @@ def test_own_requests_are_recognised_by_their_user_agent(feed: str, user_agent: 
     """Only logs of requests are left out, and only those with the header of this program."""
     body = f'{{"logs": [{{"action": "x", "user_agent": "{user_agent}"}}], "pagination": {{"total": 7}}}}'.encode()
     page = GENERATIONS["zernio"][feed].parse(body)
-    assert [own] == [entry.is_own for entry in page.entries]
+    assert [entry.is_own for entry in page.entries] == [own]
     assert (None if feed == "api_request" else 7) == page.total

@@ -40,7 +40,7 @@ def pauses(times: list[float]) -> list[float]:
 def test_at_rest_a_request_is_sent_every_interval(exporter: ExporterHarness) -> None:
     """Besides them, two requests in an hour look whether the other generation of the API has newer logs."""
     times = exporter.run(HOUR)
-    assert 120 == len({round(at) for at in times})
+    assert len({round(at) for at in times}) == 120
     assert len(times) <= 124
 
 
@@ -49,19 +49,19 @@ def test_failures_make_polls_rarer(error: ApiError, exporter: ExporterHarness) -
     """The pause doubles up to two minutes, ``late_up`` is 0 meanwhile, and a success restores the interval."""
     fail(exporter, error)
     times = exporter.run(20 * MINUTE)
-    assert [30, 60, 120, 120] == pauses(times)[:4]
-    assert {120} == set(pauses(times)[2:])
-    assert 0 == exporter.scrape().sum(UP)
+    assert pauses(times)[:4] == [30, 60, 120, 120]
+    assert set(pauses(times)[2:]) == {120}
+    assert exporter.scrape().sum(UP) == 0
     exporter.api.clear_events()
-    assert {30} == set(pauses(exporter.run(10 * MINUTE)))
-    assert 1 == exporter.scrape().sum(UP)
+    assert set(pauses(exporter.run(10 * MINUTE))) == {30}
+    assert exporter.scrape().sum(UP) == 1
 
 
 def test_a_long_interval_is_the_shortest_pause(world: World, open_exporter: OpenExporter) -> None:
     """An interval longer than the largest pause stays the pause after failures."""
     exporter = open_exporter(FakeLateApi(world), interval=300.0)
     fail(exporter, ApiUnavailable("down"))
-    assert {300} == set(pauses(exporter.run(HOUR)))
+    assert set(pauses(exporter.run(HOUR))) == {300}
 
 
 @pytest.mark.parametrize(("seconds", "pause"), [(500.0, 500), (31.0, 31), (12.0, 30), (-5.0, 30)])
@@ -72,14 +72,14 @@ def test_nothing_is_sent_until_a_rate_limit_ends(seconds: float, pause: int, exp
         exporter.api.fail_request(number, refusal(RateLimited("429: slowly", until=until)))
     times = exporter.run(4 * pause)
     assert [pause] * 3 == pauses(times)[:3]
-    assert 3 == exporter.scrape().sum("late_exporter_polls_total", outcome="rate_limited")
+    assert exporter.scrape().sum("late_exporter_polls_total", outcome="rate_limited") == 3
 
 
 def test_a_new_key_is_tried_within_an_interval(exporter: ExporterHarness) -> None:
     """A rejected key is ``late_up`` 0 and tried less and less often, until its file has another one."""
     fail(exporter, Unauthorized("401: the key was rejected"))
-    assert [30, 60, 120] == pauses(exporter.run(5 * MINUTE))[:3]
-    assert 0 == exporter.scrape().sum(UP)
+    assert pauses(exporter.run(5 * MINUTE))[:3] == [30, 60, 120]
+    assert exporter.scrape().sum(UP) == 0
 
     def change_key() -> None:
         exporter.api.clear_events()
@@ -97,8 +97,8 @@ def test_a_new_key_is_tried_within_an_interval(exporter: ExporterHarness) -> Non
     start = exporter.clock.elapsed
     exporter.clock.sleep = change_while_waiting  # type: ignore[method-assign]
     times = exporter.run(6 * MINUTE)
-    assert 30 >= next(at for at in times if at >= moments[0]) - moments[0]
-    assert 1 == exporter.scrape().sum(UP)
+    assert next(at for at in times if at >= moments[0]) - moments[0] <= 30
+    assert exporter.scrape().sum(UP) == 1
 
 
 @pytest.mark.parametrize(
@@ -113,16 +113,16 @@ def test_a_new_key_is_tried_within_an_interval(exporter: ExporterHarness) -> Non
 def test_a_failed_poll_is_shown(outcome: str, error: ApiError, exporter: ExporterHarness) -> None:
     """It counts by its outcome, ``late_up`` is 0, the last success stays, and the first of equal failures is logged."""
     succeeded_at = exporter.scrape().sum("late_exporter_last_successful_poll_timestamp_seconds")
-    assert 1 == exporter.scrape().sum(UP)
+    assert exporter.scrape().sum(UP) == 1
     fail(exporter, error, 3)
     results = exporter.poll_repeatedly(2)
     assert [(outcome, str(error))] * 2 == [(each.outcome, each.error) for each in results]
     samples = exporter.scrape()
-    assert 2 == samples.sum("late_exporter_polls_total", outcome=outcome)
+    assert samples.sum("late_exporter_polls_total", outcome=outcome) == 2
     assert (0, succeeded_at) == (samples.sum(UP), samples.sum("late_exporter_last_successful_poll_timestamp_seconds"))
     messages: list[Any] = [event for level, event, _ in exporter.log.records if level == "warning"]
-    assert ["poll failed"] == messages
+    assert messages == ["poll failed"]
     exporter.api.clear_events()
     exporter.poll_repeatedly(1)
-    assert 1 == exporter.scrape().sum(UP)
-    assert ("info", "poll recovered") == exporter.log.above_debug[-1]
+    assert exporter.scrape().sum(UP) == 1
+    assert exporter.log.above_debug[-1] == ("info", "poll recovered")

@@ -45,7 +45,7 @@ def test_a_first_sync_of_more_rows_than_the_api_skips(world: World, start: Start
     """15,000 logs are counted although no request may skip more than 10,000, with a request per 98 of them."""
     exporter = start(world, max_skip=10_000)
     world.publish(15_000, over=6 * DAY)
-    assert "success" == exporter.poll().outcome
+    assert exporter.poll().outcome == "success"
     check(exporter, world)
     assert len(exporter.requests) <= 15_000 / 98 + 5
 
@@ -56,11 +56,11 @@ def test_any_limit_of_skip(limit: int, time_filter: str, world: World, start: St
     """First sync, catch-up and reconciliation read 800 logs with any limit, however bounds are read."""
     exporter = start(world, reconcile=10 * MINUTE, max_page_size=50, max_skip=limit, time_filter=time_filter)
     world.publish(500, over=3 * DAY)
-    assert "success" == exporter.poll().outcome
+    assert exporter.poll().outcome == "success"
     check(exporter, world)
     exporter.restart(downtime=6 * HOUR)
     world.publish(300)
-    assert "success" == exporter.poll().outcome
+    assert exporter.poll().outcome == "success"
     check(exporter, world)
     world.insert(world.clock.now - 2 * DAY)
     exporter.settle()
@@ -73,10 +73,10 @@ def test_logs_out_of_reach_are_an_error_that_says_what_to_do(time_filter: str, w
     exporter = start(world, max_skip=500, time_filter=time_filter)
     world.publish(900, over=3 * DAY)
     for result in exporter.poll_repeatedly(3):
-        assert "unavailable" == result.outcome
+        assert result.outcome == "unavailable"
         assert REJECTION in str(result.error)
         assert "a shorter --poll.lookback" in str(result.error)
-    assert {} == exporter.scrape().family("late_publishing_logs_total")
+    assert exporter.scrape().family("late_publishing_logs_total") == {}
     exporter.api.quirks = ListQuirks(max_skip=500)
     exporter.poll()
     check(exporter, world)
@@ -105,13 +105,13 @@ def test_a_gap_is_resumed_where_it_was_left(world: World, start: Start) -> None:
     exporter = start(world, commit_size=100)
     world.publish(2000, over=3 * DAY)
     exporter.api.fail_request(15, unavailable)
-    assert "unavailable" == exporter.poll().outcome
+    assert exporter.poll().outcome == "unavailable"
     exporter.restart(downtime=HOUR)
     world.publish(250)
     count = len(exporter.requests)
     exporter.poll()
     check(exporter, world)
-    assert 18 >= len(exporter.requests) - count
+    assert len(exporter.requests) - count <= 18
 
 
 @pytest.mark.parametrize("over", [0.2, 0.9, 5.0])

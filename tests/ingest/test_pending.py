@@ -74,9 +74,9 @@ def test_one_answer_that_lags_behind_gives_up_no_log(generation: str, world: Wor
     for number in (1, 2):
         api.fail_request(number, empty_list)
     exporter.poll()
-    assert 1 == pending(exporter)
+    assert pending(exporter) == 1
     exporter.poll_repeatedly(3)
-    assert 1 == pending(exporter)
+    assert pending(exporter) == 1
     world.delete(world.ids[-1])
     exporter.poll_repeatedly(6)
     assert 0 == listed_pending(world) == pending(exporter)
@@ -98,7 +98,7 @@ def test_a_deleted_log_beside_many_leaves_the_gauge(polls: int, count: int, worl
     world.change(kept, "success")
     exporter.poll_repeatedly(polls)
     exporter.settle()
-    assert 0 == pending(exporter)
+    assert pending(exporter) == 0
     assert count + 153 == len(exporter.observations)
 
 
@@ -114,11 +114,11 @@ def test_a_pending_log_that_the_api_cannot_deliver_is_not_given_up(world: World,
     exporter.poll()
     api.broken_post = "post-0-x"
     exporter.poll_repeatedly(6)
-    assert 10 == pending(exporter)
+    assert pending(exporter) == 10
     api.broken_post = ""
     world.change(broken, "success")
     exporter.poll_repeatedly(6)
-    assert 9 == pending(exporter)
+    assert pending(exporter) == 9
 
 
 def test_a_post_with_more_logs_than_a_page_is_not_requested_at_every_poll(world: World, start: OpenExporter) -> None:

@@ -60,14 +60,14 @@ def test_lag(exporter: InsideHarness, world: World) -> None:
     world.clock.now = float(int(world.clock.now))
     world.publish(1)
     exporter.poll()
-    assert (None, 0) == (exporter.poller.health.lag, exporter.scrape().sum(f"{LAG}_count"))
+    assert (exporter.poller.health.lag, exporter.scrape().sum(f"{LAG}_count")) == (None, 0)
     world.insert(world.clock.now - 5)
     exporter.poll()
-    assert 5.0 == exporter.poller.health.lag
+    assert exporter.poller.health.lag == 5.0
     world.insert(world.clock.now + 1000)
     exporter.poll()
-    assert 0.0 == exporter.poller.health.lag
-    assert (2, 5.0) == (exporter.scrape().sum(f"{LAG}_count"), exporter.scrape().sum(f"{LAG}_sum"))
+    assert exporter.poller.health.lag == 0.0
+    assert (exporter.scrape().sum(f"{LAG}_count"), exporter.scrape().sum(f"{LAG}_sum")) == (2, 5.0)
 
 
 def test_one_exemplar_per_bucket(exporter: InsideHarness, world: World) -> None:
@@ -97,11 +97,11 @@ def test_a_catch_up_is_interrupted_for_the_newest_logs(exporter: InsideHarness, 
     world.publish(950, over=HOUR)
     exporter.api.before_request(5, lambda: world.publish(1, over=1, status="failed"))
     assert exporter.poll().is_partial
-    assert (False, 1) == (exporter.poller.health.is_synced, exporter.poller.health.gaps)
-    assert {} == exporter.scrape().family(LOGS)
+    assert (exporter.poller.health.is_synced, exporter.poller.health.gaps) == (False, 1)
+    assert exporter.scrape().family(LOGS) == {}
     exporter.run(300.0)
-    assert 951 == exporter.scrape().sum(LOGS)
-    assert (True, 0) == (exporter.poller.health.is_synced, exporter.poller.health.gaps)
+    assert exporter.scrape().sum(LOGS) == 951
+    assert (exporter.poller.health.is_synced, exporter.poller.health.gaps) == (True, 0)
 
 
 def test_results_of_audits_are_removed_once_they_are_disabled(world: World, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def exporter(world: World, open_exporter: OpenExporter) -> ExporterHarness:
 def test_a_commit_that_prunes_counts_nothing_twice_if_its_outcome_is_unknown(exporter: ExporterHarness) -> None:
     """The keys of the logs that the scan reads again may be gone."""
     exporter.fail_commit(0, "after")
-    assert "store_error" == exporter.poll().outcome
+    assert exporter.poll().outcome == "store_error"
     exporter.poll_repeatedly(3)
     exporter.settle()
     assert len(exporter.observations) == len(exporter.counted)
@@ -46,5 +46,5 @@ def test_a_commit_leaves_no_log_pending_that_it_prunes(world: World, tmp_path: P
         world.insert(world.clock.now - days * DAY, status="pending")
     exporter.poll()
     exporter.settle()
-    assert 0 == exporter.scrape().sum("late_publishing_pending_logs")
-    assert [] == problems(f"sqlite:///{tmp_path / '0.db'}")
+    assert exporter.scrape().sum("late_publishing_pending_logs") == 0
+    assert problems(f"sqlite:///{tmp_path / '0.db'}") == []

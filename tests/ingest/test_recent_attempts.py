@@ -83,16 +83,16 @@ def test_platforms_are_bounded() -> None:
     """However many platforms the API names, only some of them are kept."""
     attempts = counted(*(log(platform=f"p{number}") for number in range(2 * MAX_PLATFORMS)))
     names = [f"p{number}" for number in range(2 * MAX_PLATFORMS)]
-    assert MAX_PLATFORMS == sum(attempts.counts(name, NOW).final for name in names)
+    assert sum(attempts.counts(name, NOW).final for name in names) == MAX_PLATFORMS
     attempts.add([log(-2 * HOUR, platform="late")], NOW + 2 * HOUR)
-    assert 1 == attempts.counts("late", NOW + 2 * HOUR).final
+    assert attempts.counts("late", NOW + 2 * HOUR).final == 1
 
 
 def test_known_since() -> None:
     """A first sync knows the whole hour; later on a process knows what came after the last poll of the one before."""
-    assert NOW - HOUR == RecentAttempts(None).known_since(NOW)
-    assert NOW - 60 == pytest.approx(RecentAttempts(COVERAGE).known_since(NOW))
-    assert NOW + HOUR == RecentAttempts(COVERAGE).known_since(NOW + 2 * HOUR)
+    assert RecentAttempts(None).known_since(NOW) == NOW - HOUR
+    assert pytest.approx(RecentAttempts(COVERAGE).known_since(NOW)) == NOW - 60
+    assert RecentAttempts(COVERAGE).known_since(NOW + 2 * HOUR) == NOW + HOUR
 
 
 def test_the_first_page_extends_what_is_known() -> None:
@@ -101,10 +101,10 @@ def test_the_first_page_extends_what_is_known() -> None:
     for _ in range(2):
         attempts.add_counted(page([log(10), log(1700), log(1800, "failed")]), NOW)
     assert RecentCounts(failed=0, final=2) == attempts.counts("x", NOW)
-    assert NOW - 1800 == pytest.approx(attempts.known_since(NOW))
+    assert pytest.approx(attempts.known_since(NOW)) == NOW - 1800
     whole_list = RecentAttempts(COVERAGE)
     whole_list.add_counted(page([log(10)], has_more=False), NOW)
-    assert NOW - HOUR == whole_list.known_since(NOW)
+    assert whole_list.known_since(NOW) == NOW - HOUR
 
 
 def test_a_platform_fails_on_the_page_as_in_the_alerts() -> None:

@@ -68,8 +68,8 @@ def test_a_scan_takes_several_runs(start: Start, generation: str) -> None:
         assert job.run(every=12 * MINUTE if runs else 12 * HOUR) <= 21, "a run that scans ends after a poll interval"
         runs += 1
         assert runs < 8
-    assert 2 <= runs
-    assert 1 == job.exporter.scrape().sum("late_publishing_logs_total", platform="tiktok")
+    assert runs >= 2
+    assert job.exporter.scrape().sum("late_publishing_logs_total", platform="tiktok") == 1
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -81,18 +81,18 @@ def test_more_than_a_page_of_pending_logs_settles(start: Start, generation: str,
     pending = [job.world.insert(job.world.clock.now - HOUR + number, status="pending") for number in range(150)]
     job.world.publish(300, over=30 * MINUTE)
     job.run()
-    assert 150 == job.gauge(PENDING)
+    assert job.gauge(PENDING) == 150
     for log_id in pending[:30]:
         job.world.change(log_id, "success")
     job.run()
     job.run()
-    assert 120 == job.gauge(PENDING)
+    assert job.gauge(PENDING) == 120
     for log_id in pending[30:]:
         job.world.change(log_id, "failed", statusCode=500)
     for _ in range(3):
         job.run()
-    assert 0 == job.gauge(PENDING)
-    assert 120 == job.exporter.scrape().sum("late_publishing_logs_total", status="failed")
+    assert job.gauge(PENDING) == 0
+    assert job.exporter.scrape().sum("late_publishing_logs_total", status="failed") == 120
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -109,7 +109,7 @@ def test_a_process_that_is_restarted_every_nine_minutes(start: Start, generation
         for _ in range(18):
             job.exporter.poll()
             job.world.clock.advance(30.0)
-    assert 1 == job.exporter.scrape().sum("late_publishing_logs_total", platform="tiktok")
+    assert job.exporter.scrape().sum("late_publishing_logs_total", platform="tiktok") == 1
     assert job.world.clock.now - 20 * MINUTE <= job.gauge(LAST_SCAN)
     assert synced_at < job.gauge(LAST_AUDIT)
 
@@ -118,5 +118,5 @@ def test_a_run_with_nothing_to_do_is_short(start: Start) -> None:
     """A run between two scans reads the last hour again, and the first one does not read the list twice."""
     job = start("late", audit_interval=DAY)
     job.world.publish(950, over=DAY)
-    assert 14 >= job.run()
-    assert [3, 3] == [job.run(every=MINUTE), job.run(every=MINUTE)]
+    assert job.run() <= 14
+    assert [job.run(every=MINUTE), job.run(every=MINUTE)] == [3, 3]

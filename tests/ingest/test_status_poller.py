@@ -158,7 +158,7 @@ async def test_requests_at_default_intervals(random: float, accounts: int) -> No
     assert 8 * HOUR / 330 - 8 <= posts <= 8 * HOUR / 300
     # The interval grows with the number of requests.
     assert (5 if accounts > 100 else 11) <= harness.api.paths["/v1/accounts/health"] <= 12
-    assert (1, 1) == (harness.api.paths["/v1/billing"], harness.api.paths["/v1/usage"])
+    assert (harness.api.paths["/v1/billing"], harness.api.paths["/v1/usage"]) == (1, 1)
     assert harness.value("late_posts", "draft") is not None
 
 
@@ -169,7 +169,7 @@ async def test_failing_feeds_take_no_more_requests(failure: LateError) -> None:
     harness.api.documents = dict.fromkeys(harness.api.documents, failure)
     await harness.run_until(HOUR)
     assert 40 <= len(harness.times) <= 70
-    assert 4 == len(harness.logs("status feed failed"))
+    assert len(harness.logs("status feed failed")) == 4
 
 
 @pytest.mark.exhaustive
@@ -207,26 +207,26 @@ async def test_a_forbidden_feed_is_switched_off(harness: StatusHarness) -> None:
     async with harness.running():
         await harness.clock.reach(10 * MINUTE)
         await harness.clock.reach(HOUR - 1)
-        assert 1 == harness.api.paths["/v1/accounts/health"]
-        assert {("accounts", "forbidden")} == harness.disabled()
-        assert {**dict.fromkeys(DEFAULTS, 1), "accounts": 0} == harness.ups()
+        assert harness.api.paths["/v1/accounts/health"] == 1
+        assert harness.disabled() == {("accounts", "forbidden")}
+        assert harness.ups() == {**dict.fromkeys(DEFAULTS, 1), "accounts": 0}
         assert "late_account_health" not in harness.families()
         assert "late_posts" in harness.families()
         (message,) = harness.logs("status feed switched off")
-        assert "accounts" == message["status_feed"]
+        assert message["status_feed"] == "accounts"
         assert "grant the key the group accounts" in message["error"]
-        assert ["accounts"] == [feed.name for feed in harness.poller.health.feeds if feed.disabled_reason]
+        assert [feed.name for feed in harness.poller.health.feeds if feed.disabled_reason] == ["accounts"]
 
         await harness.clock.reach(2 * HOUR - 1)
-        assert 2 == harness.api.paths["/v1/accounts/health"]
-        assert 1 == len(harness.logs("status feed switched off"))
+        assert harness.api.paths["/v1/accounts/health"] == 2
+        assert len(harness.logs("status feed switched off")) == 1
 
         harness.api.documents["/v1/accounts/health"] = {"accounts": [HEALTH]}
         await harness.clock.reach(2 * HOUR + 1)
-        assert set() == harness.disabled()
-        assert 1 == harness.ups()["accounts"]
+        assert harness.disabled() == set()
+        assert harness.ups()["accounts"] == 1
         assert "late_account_health" in harness.families()
-        assert [{"status_feed": "accounts"}] == harness.logs("status feed recovered")
+        assert harness.logs("status feed recovered") == [{"status_feed": "accounts"}]
 
 
 REJECTED = ("publishing", "partial")
@@ -239,15 +239,20 @@ async def test_a_rejected_status_does_not_switch_off_posts(harness: StatusHarnes
         error if params["status"] in REJECTED else post_list(str(params["status"]))
     )
     await harness.run_until(1)
-    assert 1 == harness.ups()["posts"]
-    assert {"draft", "pending_approval", "scheduled", "published", "failed", "cancelled"} == {
-        labels[1] for family, labels in harness.exposition.values if family == "late_posts"
+    assert harness.ups()["posts"] == 1
+    assert {labels[1] for family, labels in harness.exposition.values if family == "late_posts"} == {
+        "draft",
+        "pending_approval",
+        "scheduled",
+        "published",
+        "failed",
+        "cancelled",
     }
     await harness.run_until(3 * HOUR - 1)
     rejections = [request for request in harness.api.requests if request.status in REJECTED]
-    assert 2 * 3 == len(rejections)
-    assert [{"status_feed": "posts", "values": ["partial", "publishing"]}] == harness.logs("filter not supported")
-    assert [] == harness.logs("status feed failed")
+    assert len(rejections) == 2 * 3
+    assert harness.logs("filter not supported") == [{"status_feed": "posts", "values": ["partial", "publishing"]}]
+    assert harness.logs("status feed failed") == []
 
 
 async def test_stale_series_are_removed(harness: StatusHarness) -> None:
@@ -258,19 +263,19 @@ async def test_stale_series_are_removed(harness: StatusHarness) -> None:
         await harness.clock.reach(1)
         harness.api.documents["/v1/posts"] = ApiUnavailable("500: oops", status=500)
         await harness.clock.reach(14 * MINUTE)
-        assert 0 == harness.ups()["posts"]
-        assert 1 == harness.value("late_posts", "scheduled")
+        assert harness.ups()["posts"] == 0
+        assert harness.value("late_posts", "scheduled") == 1
         assert "scheduled" in {each.kind for each in harness.poller.health.conditions}
-        assert SECONDS == pytest.approx(harness.value(LAST_REFRESH, "posts"), abs=2.0)
+        assert pytest.approx(harness.value(LAST_REFRESH, "posts"), abs=2.0) == SECONDS
         await harness.clock.reach(16 * MINUTE)
         assert "late_posts" not in harness.families()
         assert "scheduled" not in {each.kind for each in harness.poller.health.conditions}
         assert "late_account_health" in harness.families()
-        assert 0 == harness.ups()["posts"]
+        assert harness.ups()["posts"] == 0
         harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), 9)
         await harness.clock.reach(21 * MINUTE)
-        assert 9 == harness.value("late_posts", "scheduled")
-        assert 1 == harness.ups()["posts"]
+        assert harness.value("late_posts", "scheduled") == 9
+        assert harness.ups()["posts"] == 1
 
 
 async def test_a_failed_request_changes_nothing_of_its_feed(harness: StatusHarness) -> None:
@@ -282,7 +287,7 @@ async def test_a_failed_request_changes_nothing_of_its_feed(harness: StatusHarne
             error if params["status"] == "draft" else post_list(str(params["status"]), 99)
         )
         await harness.clock.reach(5 * MINUTE + 1)
-        assert {1} == {value for (family, _), value in harness.exposition.values.items() if family == "late_posts"}
+        assert {value for (family, _), value in harness.exposition.values.items() if family == "late_posts"} == {1}
 
 
 async def test_what_disappears_loses_its_series(harness: StatusHarness) -> None:
@@ -297,15 +302,15 @@ async def test_what_disappears_loses_its_series(harness: StatusHarness) -> None:
             for family, labels in harness.exposition.values
             if family in ("late_account_health", "late_account_can_post")
         }
-        assert {("instagram", "b", "error"), ("instagram", "b")} == accounts
+        assert accounts == {("instagram", "b", "error"), ("instagram", "b")}
         assert not any(family.startswith("late_webhook") for family in harness.families())
 
 
 async def test_without_accounts_their_feeds_are_not_read() -> None:
     harness = StatusHarness(max_accounts=0)
     await harness.run_until(2 * HOUR)
-    assert {"/v1/posts", "/v1/webhooks/settings", "/v1/billing", "/v1/usage"} == set(harness.api.paths)
-    assert {"posts", "webhooks", "billing"} == set(harness.ups())
+    assert set(harness.api.paths) == {"/v1/posts", "/v1/webhooks/settings", "/v1/billing", "/v1/usage"}
+    assert set(harness.ups()) == {"posts", "webhooks", "billing"}
 
 
 async def test_a_profile_limits_posts_and_accounts() -> None:
@@ -313,14 +318,14 @@ async def test_a_profile_limits_posts_and_accounts() -> None:
     harness = StatusHarness(profile_id="p1")
     await harness.run_until(1)
     profiles = {request.path: request.params.get("profileId") for request in harness.api.requests}
-    assert {
+    assert profiles == {
         "/v1/posts": "p1",
         "/v1/accounts/health": "p1",
         "/v1/accounts": "p1",
         "/v1/webhooks/settings": None,
         "/v1/billing": None,
         "/v1/usage": None,
-    } == profiles
+    }
 
 
 async def test_a_new_key_is_tried_at_once_if_no_other_feed_is_due() -> None:
@@ -332,7 +337,7 @@ async def test_a_new_key_is_tried_at_once_if_no_other_feed_is_due() -> None:
         harness.api.documents["/v1/billing"] = BILLING
         harness.api.key_reload_count += 1
         await harness.clock.reach(MINUTE)
-    assert {"billing": 1} == harness.ups()
+    assert harness.ups() == {"billing": 1}
 
 
 async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) -> None:
@@ -349,17 +354,17 @@ async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) 
     def names() -> set[str]:
         return {labels[-1] for family, labels in harness.exposition.values if family == INFO}
 
-    assert {"old-acc1", "old-gone"} == names()
+    assert names() == {"old-acc1", "old-gone"}
     async with harness.running():
         await harness.clock.reach(1)
-        assert {"acme", "old-gone"} == names()
-        assert 1 == harness.value(CONNECTED, "instagram", "acc1")
+        assert names() == {"acme", "old-gone"}
+        assert harness.value(CONNECTED, "instagram", "acc1") == 1
         harness.registry.restore({(INFO, ("acme", "instagram", "acc1")): SeriesValue(LatestValue(2, "new"), 0.0)})
-        assert {"acme", "old-gone"} == names()
+        assert names() == {"acme", "old-gone"}
         harness.api.documents["/v1/accounts/health"] = ApiUnavailable("500: oops", status=500)
         await harness.clock.reach(16 * MINUTE)
-        assert {"new", "old-gone"} == names()
-        assert 0 == harness.value(CONNECTED, "instagram", "acc1")
+        assert names() == {"new", "old-gone"}
+        assert harness.value(CONNECTED, "instagram", "acc1") == 0
 
 
 async def test_conditions_are_bounded(harness: StatusHarness) -> None:
@@ -370,7 +375,7 @@ async def test_conditions_are_bounded(harness: StatusHarness) -> None:
     await harness.poller.refresh()
     conditions = [each for each in harness.poller.health.conditions if each.kind == "blocked"]
     assert 900 < len(conditions) <= 1000
-    assert {200} == {len(each.text) for each in conditions}
+    assert {len(each.text) for each in conditions} == {200}
 
 
 async def test_overflow_is_counted() -> None:
@@ -389,16 +394,16 @@ async def test_one_refresh(harness: StatusHarness, failure: LateError | None) ->
     """A single refresh reads every feed once, without waiting, and no failure of one keeps it from the others."""
     harness.api.documents["/v1/accounts"] = failure
     await harness.poller.refresh()
-    assert {**dict.fromkeys(DEFAULTS, 1), "accounts": 0} == harness.ups()
-    assert 12 == len(harness.api.requests)
-    assert 0 == harness.clock.elapsed
+    assert harness.ups() == {**dict.fromkeys(DEFAULTS, 1), "accounts": 0}
+    assert len(harness.api.requests) == 12
+    assert harness.clock.elapsed == 0
 
 
 async def test_one_refresh_of_an_api_that_does_not_respond(harness: StatusHarness) -> None:
     """Without any response, one timeout is enough."""
     harness.api.documents = dict.fromkeys(harness.api.documents, ApiUnavailable("no response within 30 s"))
     await harness.poller.refresh()
-    assert 1 == len(harness.api.requests)
+    assert len(harness.api.requests) == 1
 
 
 async def test_no_secret_of_a_webhook_is_shown_or_logged(harness: StatusHarness) -> None:

@@ -66,7 +66,7 @@ def switch(exporter: ExporterHarness) -> None:
     assert result.error.endswith(SWITCH_HINT)
     restart(exporter, "zernio")
     exporter.poll_repeatedly(1)
-    assert {("zernio",): 1.0} == exporter.scrape().family(GENERATION)
+    assert exporter.scrape().family(GENERATION) == {("zernio",): 1.0}
 
 
 def test_a_pending_log_whose_action_changes_with_its_status_settles(world: World, start: Start) -> None:
@@ -79,7 +79,7 @@ def test_a_pending_log_whose_action_changes_with_its_status_settles(world: World
     world.change(waiting, "failed", statusCode=500, zernio={"action": "post.platform.failed"})
     exporter.poll_repeatedly(2)
     assert expected_counts(world.rows) | {("instagram", "publish", "pending"): 1} == exposed_counts(exporter)
-    assert {} == exporter.scrape().family("late_publishing_pending_logs")
+    assert exporter.scrape().family("late_publishing_pending_logs") == {}
 
 
 def since(world: World, moment: float) -> Counter[tuple[str, ...]]:
@@ -96,7 +96,7 @@ def test_only_newer_logs_count_after_a_switch(world: World, start: Start) -> Non
     ids = world.publish(9, over=HOUR, kinds=kinds)
     exporter.poll()
     before = exposed_counts(exporter)
-    assert 3 == exporter.scrape().sum("late_publishing_pending_logs")
+    assert exporter.scrape().sum("late_publishing_pending_logs") == 3
     world.change(ids[0], "success")
     world.insert(world.clock.now - 30 * MINUTE)
     start_of_new = world.clock.now + 1
@@ -108,7 +108,7 @@ def test_only_newer_logs_count_after_a_switch(world: World, start: Start) -> Non
     exporter.poll_repeatedly(3)
     expected = before + since(world, start_of_new)
     assert expected == exposed_counts(exporter)
-    assert 1 == exporter.scrape().sum("late_publishing_pending_logs")
+    assert exporter.scrape().sum("late_publishing_pending_logs") == 1
     exporter.settle()
     exporter.restart()
     exporter.settle()
@@ -122,13 +122,13 @@ def test_no_log_is_pending_right_after_a_switch(world: World, start: Start) -> N
     world.clock.advance(HOUR)
     world.publish(150)
     exporter.poll()
-    assert 2 == exporter.scrape().sum("late_publishing_pending_logs")
+    assert exporter.scrape().sum("late_publishing_pending_logs") == 2
     exporter.api.generation = "zernio"
     restart(exporter, "zernio")
     exporter.poll_repeatedly(1)
-    assert {} == exporter.scrape().family("late_publishing_pending_logs")
-    assert {("zernio",): 1.0} == exporter.scrape().family(GENERATION)
-    assert {} == exporter.scrape().family("late_publishing_oldest_pending_timestamp_seconds")
+    assert exporter.scrape().family("late_publishing_pending_logs") == {}
+    assert exporter.scrape().family(GENERATION) == {("zernio",): 1.0}
+    assert exporter.scrape().family("late_publishing_oldest_pending_timestamp_seconds") == {}
 
 
 def whole_seconds(document: Document) -> Document:
@@ -155,7 +155,7 @@ def test_a_list_may_show_whole_seconds(
     world.insert(world.clock.now + 0.05, platform="twitter")
     switch(exporter)
     exporter.settle()
-    assert {"instagram": 3, "twitter": 1} == {labels[0]: count for labels, count in exposed_counts(exporter).items()}
+    assert {labels[0]: count for labels, count in exposed_counts(exporter).items()} == {"instagram": 3, "twitter": 1}
 
 
 def test_a_counted_log_in_the_future_does_not_end_the_counting(world: World, start: Start) -> None:
@@ -167,7 +167,7 @@ def test_a_counted_log_in_the_future_does_not_end_the_counting(world: World, sta
     switch(exporter)
     world.publish(3)
     exporter.poll_repeatedly(2)
-    assert 43 == exposed_counts(exporter)["instagram", "publish", "success"]
+    assert exposed_counts(exporter)["instagram", "publish", "success"] == 43
 
 
 def test_a_switch_amid_a_catch_up_with_a_clock_that_is_behind(world: World, start: Start) -> None:
@@ -194,15 +194,15 @@ def test_a_switch_before_anything_was_counted_is_a_first_sync(world: World, star
     """What the new list has is history, which is counted before it is exposed."""
     exporter = start(FakeLateApi(world), generation="late")
     exporter.poll()
-    assert {("late",): 1.0} == exporter.scrape().family(GENERATION)
+    assert exporter.scrape().family(GENERATION) == {("late",): 1.0}
     world.publish(30, over=DAY)
     exporter.api.generation = "zernio"
     restart(exporter, "zernio")
     exporter.poll_repeatedly(1)
-    assert 30 == exporter.scrape().sum(LOGS)
+    assert exporter.scrape().sum(LOGS) == 30
     world.publish(1)
     exporter.poll_repeatedly(1)
-    assert 31 == exposed_counts(exporter).total()
+    assert exposed_counts(exporter).total() == 31
 
 
 def test_there_is_no_way_back(world: World, start: Start) -> None:
@@ -246,7 +246,7 @@ def test_a_crash_at_any_step_of_a_switch(*, is_interrupted: bool, start: Start) 
         exporter.poll_repeatedly(3)
         exporter.settle()
         assert before + since(world, start_of_new) == exposed_counts(exporter)
-        assert {("zernio",): 1.0} == exporter.scrape().family(GENERATION)
+        assert exporter.scrape().family(GENERATION) == {("zernio",): 1.0}
     assert step > 20
 
 
@@ -257,14 +257,14 @@ OLD_LISTS = {feed: GENERATIONS["late"][feed].path for feed in ("publishing", "co
 def test_a_fresh_state_is_counted_from_the_list_that_is_there(shape: str, world: World, start: Start) -> None:
     """In whichever way the old list is gone, the first poll reads the documented one, after two requests."""
     exporter = start(FakeLateApi(world, generation="both"))
-    assert {} == exporter.scrape().family("late_exporter_retention_seconds")
+    assert exporter.scrape().family("late_exporter_retention_seconds") == {}
     exporter.api.vanished[OLD_LISTS["publishing"]] = VANISHED[shape]
     world.publish(120, over=DAY, kinds=({}, {"status": "failed"}))
     assert exporter.poll().error is None
-    assert ["/v1/logs", "/v1/posts/logs"] == [request.path for request in exporter.api.requests[:2]]
-    assert {"/v1/logs"} == {request.path for request in exporter.api.requests[2:]}
+    assert [request.path for request in exporter.api.requests[:2]] == ["/v1/logs", "/v1/posts/logs"]
+    assert {request.path for request in exporter.api.requests[2:]} == {"/v1/logs"}
     assert expected_counts(world.rows) == exposed_counts(exporter)
-    assert {("zernio",): 1.0} == exporter.scrape().family("late_exporter_api_generation_info")
+    assert exporter.scrape().family("late_exporter_api_generation_info") == {("zernio",): 1.0}
 
 
 def raising(error: ApiError) -> Fault:
@@ -301,8 +301,8 @@ def test_a_bad_answer_at_a_start_decides_nothing(answer: str, world: World, star
     world.publish(3, over=20.0)
     exporter.poll_repeatedly(2)
     exporter.settle()
-    assert 130 + 20 + 20 + 3 == exporter.scrape().sum(LOGS)
-    assert {("late",): 1.0} == exporter.scrape().family(GENERATION)
+    assert exporter.scrape().sum(LOGS) == 130 + 20 + 20 + 3
+    assert exporter.scrape().family(GENERATION) == {("late",): 1.0}
 
 
 @pytest.mark.parametrize("shape", VANISHED)
@@ -318,7 +318,7 @@ def test_a_list_that_vanishes_fails_the_polls(shape: str, world: World, start: S
     for result in exporter.poll_repeatedly(6):
         assert result.error is not None
         assert result.error.endswith(SWITCH_HINT)
-    assert [0.0] == [value for (name, _), value in exporter.scrape().items() if name == "late_up"]
+    assert [value for (name, _), value in exporter.scrape().items() if name == "late_up"] == [0.0]
     assert before == exposed_counts(exporter)
     restart(exporter, "auto")
     assert exporter.poll_repeatedly(1)[0].error is not None
@@ -328,7 +328,7 @@ def test_a_list_that_vanishes_fails_the_polls(shape: str, world: World, start: S
     exporter.poll_repeatedly(2)
     exporter.settle()
     assert expected_counts(world.rows) == exposed_counts(exporter)
-    assert {("zernio",): 1.0} == exporter.scrape().family(GENERATION)
+    assert exporter.scrape().family(GENERATION) == {("zernio",): 1.0}
 
 
 @pytest.mark.parametrize("shape", ["404", "empty"])
@@ -347,12 +347,12 @@ def test_each_list_may_go_alone(shape: str, gone: str, world: World, start: Star
     world.add_connection("disconnect")
     world.clock.advance(30)
     results = {feed: result.error for (_, feed), result in exporter.poll_all().items()}
-    assert {gone} == {feed for feed, error in results.items() if error is not None}
+    assert {feed for feed, error in results.items() if error is not None} == {gone}
     restart(exporter, "zernio")
     exporter.poll_all()
     samples = exporter.scrape()
     assert expected_counts(world.rows) == exposed_counts(exporter)
-    assert 13 == samples.sum("late_connection_events_total")
+    assert samples.sum("late_connection_events_total") == 13
     retentions = {(feed,): 90 * DAY for feed in OLD_LISTS}
     assert retentions == samples.family("late_exporter_retention_seconds")
     restart(exporter, "auto")
@@ -379,12 +379,12 @@ def test_a_list_that_cannot_be_read_is_not_switched_to(world: World, start: Star
     exporter.poll()
     restart(exporter, "zernio")
     (result,) = exporter.poll_repeatedly(1)
-    assert "404: the API has no /v1/logs" == result.error
+    assert result.error == "404: the API has no /v1/logs"
     restart(exporter, "auto")
     world.publish(3, over=10.0)
     exporter.poll_repeatedly(1)
     assert expected_counts(world.rows) == exposed_counts(exporter)
-    assert {("late",): 1.0} == exporter.scrape().family(GENERATION)
+    assert exporter.scrape().family(GENERATION) == {("late",): 1.0}
 
 
 def test_the_list_of_the_state_is_read_whatever_the_other_one_has(world: World, start: Start) -> None:
@@ -397,5 +397,5 @@ def test_the_list_of_the_state_is_read_whatever_the_other_one_has(world: World, 
     world.publish(3, over=10.0)
     exporter.api.requests.clear()
     exporter.poll_repeatedly(2)
-    assert {OLD_LISTS["publishing"]} == {request.path for request in exporter.api.requests}
+    assert {request.path for request in exporter.api.requests} == {OLD_LISTS["publishing"]}
     assert expected_counts(world.rows) == exposed_counts(exporter)

@@ -88,8 +88,8 @@ def test_a_failed_poll_is_no_catch_up(exporter: InsideHarness, world: World) -> 
     read_progress(exporter, 0)
     exporter.api.before_request(0, lambda: world.clock.advance(60))
     exporter.api.fail_request(0, refusal(ApiUnavailable("502: Bad Gateway")))
-    assert "unavailable" == exporter.poll().outcome
-    assert [] == messages(exporter, "caught up")
+    assert exporter.poll().outcome == "unavailable"
+    assert messages(exporter, "caught up") == []
 
 
 def test_catch_up(exporter: InsideHarness, world: World) -> None:

@@ -51,7 +51,7 @@ def test_a_late_log_is_counted_while_as_many_logs_are_deleted(
         world.publish(1)
         exporter.poll_repeatedly(MAX_POLLS)
         assert late in exporter.counted_ids
-    assert 0 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
+    assert exporter.scrape().sum("late_exporter_reconciled_logs_total") == 0
 
 
 @pytest.mark.parametrize(("skew", "hours_ahead"), [(1200.0, None), (None, 3)])
@@ -83,7 +83,7 @@ def test_deleted_logs_are_looked_for_once(generation: str, world: World, start: 
     exporter.poll_repeatedly(4)
     world.delete(*world.ids[150:700:50], *world.ids[20:40])
     requests_of(exporter, 6)
-    assert [1] * 5 == requests_of(exporter, 5)
+    assert requests_of(exporter, 5) == [1] * 5
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
@@ -95,7 +95,7 @@ def test_nothing_is_read_while_nothing_changes(generation: str, world: World, st
     exporter = start(generation)
     exporter.poll()
     exporter.poll_repeatedly(4)
-    assert [1] * 20 == requests_of(exporter, 20)
+    assert requests_of(exporter, 20) == [1] * 20
 
 
 @pytest.mark.parametrize("generation", ["late", "zernio"])

@@ -95,24 +95,24 @@ def test_long_streak() -> None:
     """A streak of any length is counted with bounded memory and ends with a success."""
     value = apply_increments(outcomes_at(failed=list(range(1, 3501))), None)
     assert isinstance(value, FailureStreak)
-    assert (3500, 1000, 2500) == (streak_length(value), len(value.failures), value.older_until)
+    assert (streak_length(value), len(value.failures), value.older_until) == (3500, 1000, 2500)
 
-    assert 3501 == streak_length(apply_increments([RecordAttempt("f", LABELS, at=7, failed=True)], value)), (
+    assert streak_length(apply_increments([RecordAttempt("f", LABELS, at=7, failed=True)], value)) == 3501, (
         "one that comes late"
     )
-    assert 500 == streak_length(apply_increments([RecordAttempt("f", LABELS, at=3000, failed=False)], value))
-    assert 0 == streak_length(apply_increments([RecordAttempt("f", LABELS, at=3500, failed=False)], value))
-    assert 1000 == streak_length(apply_increments([RecordAttempt("f", LABELS, at=2500, failed=False)], value)), (
+    assert streak_length(apply_increments([RecordAttempt("f", LABELS, at=3000, failed=False)], value)) == 500
+    assert streak_length(apply_increments([RecordAttempt("f", LABELS, at=3500, failed=False)], value)) == 0
+    assert streak_length(apply_increments([RecordAttempt("f", LABELS, at=2500, failed=False)], value)) == 1000, (
         "at the last one apply_one_by_one"
     )
-    assert 1 == streak_length(apply_increments(outcomes_at(successes=[3500], failed=[3501, 4]), value))
+    assert streak_length(apply_increments(outcomes_at(successes=[3500], failed=[3501, 4]), value)) == 1
 
 
 def test_late_success_among_older_failures() -> None:
     """A late success among failures without stored times removes no failure after it."""
     value = apply_increments(outcomes_at(failed=list(range(1, 1501)), successes=[300]), None)
     assert isinstance(value, FailureStreak)
-    assert 300 == value.last_success
+    assert value.last_success == 300
     assert 1200 <= streak_length(value) <= 1500
     assert streak_length(value) == streak_length(
         apply_increments([RecordAttempt("f", LABELS, at=299, failed=True)], value)

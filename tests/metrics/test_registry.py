@@ -57,7 +57,7 @@ def test_unknown_stored_series_are_ignored(registry: SeriesRegistry, exposition:
     other_polls: Series = (POLLS, ("umbrella", "publishing", "success"))
     show_feed(registry, "acme", "publishing")
     registry.restore(series_values(other_logs, other_polls, ("late_old_total", ("acme",)), SUCCESSES))
-    assert {SUCCESSES} == set(exposition.values)
+    assert set(exposition.values) == {SUCCESSES}
 
 
 def test_a_workspace_with_the_name_of_a_label_value(exposition: FakeExposition) -> None:
@@ -67,7 +67,7 @@ def test_a_workspace_with_the_name_of_a_label_value(exposition: FakeExposition) 
     registry.add_uncommitted([IncCounter(*handovers)])
     registry.add_workspace("claimed")
     registry.remove_workspace("claimed")
-    assert 1 == exposition.values[handovers]
+    assert exposition.values[handovers] == 1
 
 
 def test_uncommitted_counters(registry: SeriesRegistry, exposition: FakeExposition) -> None:
@@ -76,14 +76,14 @@ def test_uncommitted_counters(registry: SeriesRegistry, exposition: FakeExpositi
     requests: Series = ("late_exporter_api_requests_total", ("acme", "/v1/posts/logs", "200"))
     for _ in range(3):
         registry.add_uncommitted([IncCounter(*SUCCESSFUL_POLLS), IncCounter(*requests, amount=2)])
-    assert {SUCCESSFUL_POLLS: 13, requests: 6} == exposition.values
+    assert exposition.values == {SUCCESSFUL_POLLS: 13, requests: 6}
 
     registry.restore({SUCCESSFUL_POLLS: SeriesValue(12, 7.0)})
-    assert {SUCCESSFUL_POLLS: 13, requests: 6} == exposition.values
+    assert exposition.values == {SUCCESSFUL_POLLS: 13, requests: 6}
     registry.restore({SUCCESSFUL_POLLS: SeriesValue(14, 7.0), requests: SeriesValue(6, 8.0)})
-    assert {SUCCESSFUL_POLLS: 14, requests: 6} == exposition.values
+    assert exposition.values == {SUCCESSFUL_POLLS: 14, requests: 6}
     registry.add_uncommitted([IncCounter(*SUCCESSFUL_POLLS)])
-    assert 15 == exposition.values[SUCCESSFUL_POLLS]
+    assert exposition.values[SUCCESSFUL_POLLS] == 15
 
 
 def update_rows(registry: SeriesRegistry, family: str, *rows: tuple[Any, ...]) -> None:
@@ -108,13 +108,13 @@ def test_platform_health(registry: SeriesRegistry) -> None:
     update_rows(registry, "late_publishing_last_log_timestamp_seconds", last_log)
     for action, count in (("publish", 2), ("retry", 1)):
         registry.set_gauge("late_publishing_pending_logs", ("acme", "tiktok", action), count)
-    assert () == registry.platform_health("acme"), "not before the first sync is complete"
+    assert registry.platform_health("acme") == (), "not before the first sync is complete"
     show_feed(registry, "acme", "publishing")
     tiktok = PlatformHealth(
         name="tiktok", counted_since=40.0, published=5, failed=2, final=10, pending=3, last_log=0.003
     )
-    assert (tiktok,) == registry.platform_health("acme")
-    assert () == registry.platform_health("umbrella")
+    assert registry.platform_health("acme") == (tiktok,)
+    assert registry.platform_health("umbrella") == ()
 
 
 def test_failing_accounts(registry: SeriesRegistry) -> None:
@@ -142,4 +142,4 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
     assert expected == registry.failing_accounts("acme")
 
     update_rows(registry, "late_account_consecutive_failures", ("tiktok", "a2", FailureStreak(last_success=3), 1.0))
-    assert ["a3", "a1"] == [account.account_id for account in registry.failing_accounts("acme")]
+    assert [account.account_id for account in registry.failing_accounts("acme")] == ["a3", "a1"]

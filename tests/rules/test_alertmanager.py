@@ -164,7 +164,7 @@ def test_inhibitions_name_existing_alerts() -> None:
     alert_names = set(re.findall(r"alert: (\w+)", RULES.read_text("utf-8")))
     inhibited_names = set(re.findall(r"\bLate\w+(?![.\w])", CONFIG.read_text("utf-8")))
     assert "LatePollStale" in inhibited_names
-    assert set() == inhibited_names - alert_names
+    assert inhibited_names - alert_names == set()
 
 
 @pytest.mark.e2e

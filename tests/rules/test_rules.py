@@ -134,7 +134,7 @@ def test_alert_has_severity_and_annotations() -> None:
         assert not any("{{" in value for value in alert["labels"].values())
         assert " Run: late-exporter " in notes["description"], notes
         assert "$labels." in notes["description"], notes
-        assert {"summary", "description", "runbook_url"} == notes.keys()
+        assert notes.keys() == {"summary", "description", "runbook_url"}
 
 
 def test_command_is_valid() -> None:
@@ -142,24 +142,24 @@ def test_command_is_valid() -> None:
     for alert in ALERTS:
         command = alert["annotations"]["description"].partition(" Run: ")[2]
         program, *arguments = shlex.split(command.replace("{{ $labels.workspace }}", "default"))
-        assert "late-exporter" == program
+        assert program == "late-exporter"
         args = parse(arguments)
         assert args is not None
-        assert [] == [*check_words(args)]
+        assert [*check_words(args)] == []
 
 
 def test_alert_links_to_its_runbook() -> None:
     """The runbook URL of an alert points to a file with the name of the alert."""
     for alert in ALERTS:
         repository, _, path = alert["annotations"]["runbook_url"].partition("/blob/main/")
-        assert "https://github.com/late-exporter/late-exporter" == repository
+        assert repository == "https://github.com/late-exporter/late-exporter"
         assert (RUNBOOKS / f"{alert['alert']}.md").relative_to(ROOT).as_posix() == path
         assert (ROOT / path).is_file(), path
 
 
 def test_every_runbook_has_an_alert() -> None:
     """Every runbook belongs to an alert."""
-    assert NAMES == sorted(file.stem for file in RUNBOOKS.glob("*.md"))
+    assert sorted(file.stem for file in RUNBOOKS.glob("*.md")) == NAMES
 
 
 def test_runbook_has_every_section() -> None:
@@ -167,7 +167,7 @@ def test_runbook_has_every_section() -> None:
     for name in NAMES:
         text = (RUNBOOKS / f"{name}.md").read_text("utf-8")
         assert text.startswith(f"# {name}\n"), name
-        assert RUNBOOK_SECTIONS == re.findall(r"^## (.+)$", text, re.MULTILINE), name
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == RUNBOOK_SECTIONS, name
         assert "```promql\n" in text
         assert len(text.split()) <= RUNBOOK_WORDS, name
 
@@ -188,7 +188,7 @@ def test_documented_joins_keep_jobs_apart() -> None:
     """Queries to paste do not join the series of two jobs, which may have the same workspace."""
     for path in (*RUNBOOKS.glob("*.md"), *(ROOT / "docs").glob("*.md")):
         joined_labels = re.findall(r"\bon \(([^)]*)\) group_(?:left|right)", path.read_text("utf-8"))
-        assert [] == [labels for labels in joined_labels if "job" not in labels.split(", ")], path
+        assert [labels for labels in joined_labels if "job" not in labels.split(", ")] == [], path
 
 
 @pytest.mark.e2e

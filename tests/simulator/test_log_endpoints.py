@@ -149,14 +149,14 @@ def test_filters_of_zernio(logs: StaticLogs, query: str, expected: list[int]) ->
 def test_validation(logs: StaticLogs, path: str, query: str, wrong: dict[str, str]) -> None:
     """A parameter out of bounds is rejected by name, as the API does."""
     error = {"error": "Invalid query", "code": "VALIDATION_ERROR"}
-    assert {**error, "param": next(iter(wrong)), "details": wrong} == get(logs, path, query)
+    assert get(logs, path, query) == {**error, "param": next(iter(wrong)), "details": wrong}
 
 
 def test_zernio_publishing_log() -> None:
     """A publishing log has the fields of generation zernio, and no id."""
     log = render_log("publishing", PUBLISHED)
     metadata = json.loads(log.pop("metadata"))
-    assert {
+    assert log == {
         "type": "publishing",
         "action": "post.published",
         "user_id": "u1",
@@ -172,9 +172,9 @@ def test_zernio_publishing_log() -> None:
         "response_body": '{"id":"7","url":"https://x.com/7"}',
         "created_at": "2026-11-24T11:00:00.250Z",
         "request_id": "req_p1",
-    } == log
+    }
     names = {"postId": "p1", "profileId": "f1", "accountUsername": "@baeckerei"}
-    assert {**names, "attemptNumber": 1} == metadata
+    assert metadata == {**names, "attemptNumber": 1}
 
 
 def test_zernio_errors_and_bodies() -> None:
@@ -185,7 +185,7 @@ def test_zernio_errors_and_bodies() -> None:
         render_log("publishing", {**PUBLISHED, "response": failed, "request": text}),
         render_log("connections", {**CONNECTED, "error": {"message": "message", "code": "code", **text}}),
     ]
-    assert [("message", "code", 10_000)] * 2 == [
-        (log["error_message"], log["error_code"], len(log["response_body"])) for log in logs
-    ]
-    assert 5_000 == len(logs[0]["request_body"])
+    assert [(log["error_message"], log["error_code"], len(log["response_body"])) for log in logs] == [
+        ("message", "code", 10_000)
+    ] * 2
+    assert len(logs[0]["request_body"]) == 5_000

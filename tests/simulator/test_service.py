@@ -50,7 +50,7 @@ def body(response: SimulatorResponse) -> Any:
 def test_not_found(api: SimulatedApi, path: str) -> None:
     """An unknown path or post is answered as documented."""
     response = get(api, path)
-    assert (404, {"error": "Not found", "code": "not_found"}) == (response.status, body(response))
+    assert (response.status, body(response)) == (404, {"error": "Not found", "code": "not_found"})
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_unauthorized(api: SimulatedApi, authorization: str) -> None:
     response = api.handle("GET", "/v1/posts/logs", "", {"authorization": authorization})
     expected = {"error": "Unauthorized", "code": "unauthorized"}
     assert (401, expected) == (response.status, body(response))
-    assert "600" == response.headers["X-RateLimit-Remaining"]
+    assert response.headers["X-RateLimit-Remaining"] == "600"
 
 
 def test_rate_limit(logs: StaticLogs, clock: VirtualClock) -> None:
@@ -71,18 +71,20 @@ def test_rate_limit(logs: StaticLogs, clock: VirtualClock) -> None:
     for seconds in (45.5, 10, 10):
         clock.advance(seconds)
         answers.append(get(api, "/v1/posts/logs"))
-    assert [(200, "1"), (200, "0"), (429, "0")] == [
-        (response.status, response.headers["X-RateLimit-Remaining"]) for response in answers
+    assert [(response.status, response.headers["X-RateLimit-Remaining"]) for response in answers] == [
+        (200, "1"),
+        (200, "0"),
+        (429, "0"),
     ]
-    assert {"error": QUOTA_ERROR, "code": "rate_limit_exceeded"} == body(answers[2])
-    assert ["40"] == [response.headers["Retry-After"] for response in answers if "Retry-After" in response.headers]
+    assert body(answers[2]) == {"error": QUOTA_ERROR, "code": "rate_limit_exceeded"}
+    assert [response.headers["Retry-After"] for response in answers if "Retry-After" in response.headers] == ["40"]
     reset = int(answers[2].headers["X-RateLimit-Reset"])
-    assert NOON + 106 == reset, "the first slot frees, not the whole window"
-    assert 200 == get(api, "/v1/posts/logs", key=OTHER_KEY).status
+    assert reset == NOON + 106, "the first slot frees, not the whole window"
+    assert get(api, "/v1/posts/logs", key=OTHER_KEY).status == 200
     clock.now = NOON + 105.4
-    assert 429 == get(api, "/v1/posts/logs").status
+    assert get(api, "/v1/posts/logs").status == 429
     clock.now = reset
-    assert [200, 429] == [get(api, "/v1/posts/logs").status for _ in range(2)]
+    assert [get(api, "/v1/posts/logs").status for _ in range(2)] == [200, 429]
 
 
 def test_requests_are_logged(logs: StaticLogs, clock: VirtualClock) -> None:
@@ -94,9 +96,9 @@ def test_requests_are_logged(logs: StaticLogs, clock: VirtualClock) -> None:
     get(api, "/_simulator")
     rows = body(get(api, "/v1/logs", "type=api_request", key=OTHER_KEY))["logs"][::-1]
     assert ids == [row["request_id"] for row in rows]
-    assert [200, 400, 405, 200, 429] == [row["status_code"] for row in rows]
-    assert ["success", "failed", "failed", "success", "failed"] == [row["status"] for row in rows]
-    assert 1 == len({row["api_key_id"] for row in rows})
+    assert [row["status_code"] for row in rows] == [200, 400, 405, 200, 429]
+    assert [row["status"] for row in rows] == ["success", "failed", "failed", "success", "failed"]
+    assert len({row["api_key_id"] for row in rows}) == 1
     assert KEY not in str(rows), "the id of a key is not the key"
     assert {
         "action": "GET /v1/logs",
@@ -114,4 +116,4 @@ def test_incident_by_hand(clock: VirtualClock) -> None:
     for method, query, incidents in (("POST", "platform=tiktok&seconds=5400", [incident]), ("DELETE", "", [])):
         changed = api.handle(method, path, query, {})
         assert (200, incidents) == (changed.status, body(changed)["incidents"])
-        assert {"incidents": incidents, "known": known} == body(api.handle("GET", "/_simulator", "", {}))
+        assert body(api.handle("GET", "/_simulator", "", {})) == {"incidents": incidents, "known": known}

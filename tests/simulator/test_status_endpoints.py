@@ -75,7 +75,7 @@ def test_posts_agree_with_the_logs(calm: Workspace) -> None:
     compared = Counter[str]()
     for post in calm.posts():
         if post.reference["status"] == "scheduled":
-            assert [] == calm.world.publishing.rows_of_post(post.id)
+            assert calm.world.publishing.rows_of_post(post.id) == []
         for account, status in post.statuses.items():
             if (post.id, account.id) in final and status in {"published", "failed"}:
                 expected = "success" if status == "published" else "failed"
@@ -125,7 +125,7 @@ def test_incidents_are_shown_until_they_end(name: str) -> None:
     for _ in range(2):
         workspace.clock.advance(HOUR / 2 + 1)
         shown.append(is_shown())
-    assert [False, True, False] == shown
+    assert shown == [False, True, False]
 
 
 def test_a_suspended_workspace_publishes_nothing(workspace: Workspace) -> None:
@@ -148,7 +148,7 @@ def test_webhook(workspace: Workspace) -> None:
     workspace.world.start_incident("webhook-failing", duration=HOUR)
     workspace.clock.advance(HOUR - 1)
     deliveries = workspace.get("/v1/logs", "type=webhooks&from=2026-11-24T12:00:05Z")["logs"]
-    assert {("failed", 503)} == {(row["status"], row["status_code"]) for row in deliveries}
+    assert {(row["status"], row["status_code"]) for row in deliveries} == {("failed", 503)}
     workspace.world.start_incident("webhook-disabled", duration=HOUR)
     workspace.clock.advance(HOUR)
     assert deliveries == workspace.get("/v1/logs", "type=webhooks&from=2026-11-24T12:00:05Z")["logs"]

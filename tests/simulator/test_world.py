@@ -35,15 +35,24 @@ def test_same_seed_same_world() -> None:
 def test_everything_occurs(week: SimulatedWorld) -> None:
     """A week has every platform, action, status and kind of connection event."""
     publishing, connections = week.publishing.rows, week.connections.rows
-    assert 13 == len({row["platform"] for row in publishing})
-    assert {"publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled"} == {
-        row["action"] for row in publishing
+    assert len({row["platform"] for row in publishing}) == 13
+    assert {row["action"] for row in publishing} == {
+        "publish",
+        "retry",
+        "media_upload",
+        "rate_limit_pause",
+        "token_refresh",
+        "cancelled",
     }
-    assert {"success", "failed", "pending", "skipped"} == {row["status"] for row in publishing}
-    assert {"connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed"} == {
-        row["eventType"] for row in connections
+    assert {row["status"] for row in publishing} == {"success", "failed", "pending", "skipped"}
+    assert {row["eventType"] for row in connections} == {
+        "connect_success",
+        "connect_failed",
+        "disconnect",
+        "reconnect_success",
+        "reconnect_failed",
     }
-    assert {"oauth", "credentials", "invitation"} == {row["connectionMethod"] for row in connections}
+    assert {row["connectionMethod"] for row in connections} == {"oauth", "credentials", "invitation"}
 
 
 @pytest.mark.exhaustive
@@ -69,10 +78,10 @@ def test_revoked_token() -> None:
         for row in world.publishing.rows
         if row["accountId"] == account.id and row["action"] == "publish" and row["status"] == "failed"
     )
-    assert {401} == set(codes)
+    assert set(codes) == {401}
     world.stop_incident("revoked-token")
     events = [row["eventType"] for row in world.connections.rows if row.get("accountId") == account.id]
-    assert ["reconnect_success", "disconnect"] == events
+    assert events == ["reconnect_success", "disconnect"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +99,7 @@ def test_rejected_incidents(name: str, platform: str | None, message: str) -> No
     with pytest.raises(ConfigError) as error:
         world.start_incident(name, platform=platform)
     assert message == str(error.value)
-    assert () == world.incidents
+    assert world.incidents == ()
 
 
 def test_every_row_fits_the_models(week: SimulatedWorld) -> None:

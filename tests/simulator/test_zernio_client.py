@@ -96,8 +96,8 @@ def test_both_feeds(url: str, world: SimulatedWorld) -> None:
     assert [render_log("publishing", row) for row in world.publishing.rows] == [
         log for page in pages for log in page["answer"]["logs"]
     ]
-    assert {total} == {page["answer"]["pagination"]["total"] for page in pages}
-    assert [False] == [page["answer"]["pagination"]["hasMore"] for page in pages][-1:]
+    assert {page["answer"]["pagination"]["total"] for page in pages} == {total}
+    assert [page["answer"]["pagination"]["hasMore"] for page in pages][-1:] == [False]
     assert [render_log("connections", row) for row in world.connections.rows[:100]] == connections["answer"]["logs"]
 
 
@@ -111,7 +111,7 @@ def test_rejections(url: str, world: SimulatedWorld) -> None:
     assert expected == (wrong_key["raised"], wrong_key["text"])
     expected = ("LateAPIError", "[400] Invalid query (field: days; code: VALIDATION_ERROR)")
     assert expected == (out_of_bounds["raised"], out_of_bounds["text"])
-    assert "LateNotFoundError" == absent["raised"]
+    assert absent["raised"] == "LateNotFoundError"
 
 
 def test_status(url: str) -> None:
@@ -168,7 +168,7 @@ def test_every_incident() -> None:
         results = call_client(url, *calls)
     assert all("answer" in result for result in results)
     statuses = Counter(post["status"] for result in results for post in result["answer"].get("posts", ()))
-    assert {"pending_approval", "draft"} == statuses.keys()
+    assert statuses.keys() == {"pending_approval", "draft"}
 
 
 def test_posts_of_every_status(url: str) -> None:

@@ -49,4 +49,4 @@ def test_changed_bytes_of_a_file_are_reported(tmp_path_factory: pytest.TempPathF
         path.write_bytes(sound[:position] + change + sound[position + len(change) :])
         assert problems(url)
     path.write_bytes(sound)
-    assert [] == problems(url)
+    assert problems(url) == []

@@ -64,7 +64,7 @@ def test_a_copy_has_the_same_rows(source: str, target: str) -> None:
         with closing(open_store(url)) as store:
             fill(store, "acme", 21)
     assert all_rows(source) == all_rows(target)
-    assert [] == problems(target)
+    assert problems(target) == []
 
 
 def series_of(snapshot: Snapshot, workspace: str) -> dict[tuple[str, Labels], SeriesValue]:
@@ -83,7 +83,7 @@ def test_a_workspace_is_copied_beside_others(source: str, target: str) -> None:
     for table, rows in all_rows(target).items():
         assert before[table] == [row for row in rows if row[0] == "present"]
     with Snapshot(source) as here, Snapshot(target) as there:
-        assert {"present", "umbrella", "weiß-1"} == {scope.workspace for scope in there.scopes}
+        assert {scope.workspace for scope in there.scopes} == {"present", "umbrella", "weiß-1"}
         for name in ("umbrella", "weiß-1"):
             for feed in FEEDS:
                 scopes = Scope("umbrella", feed), Scope(name, feed)
@@ -92,8 +92,8 @@ def test_a_workspace_is_copied_beside_others(source: str, target: str) -> None:
             assert series_of(here, "umbrella") == series_of(there, name)
     with closing(open_store(target)) as store:
         fill(store, "weiß-1", 6)
-        assert 6 + 4 == store.feed_state(Scope("weiß-1", "publishing")).log_count
-    assert [] == problems(target)
+        assert store.feed_state(Scope("weiß-1", "publishing")).log_count == 6 + 4
+    assert problems(target) == []
 
 
 def test_a_workspace_is_copied_within_a_state(source: str, tmp_path: Path) -> None:
@@ -157,5 +157,5 @@ def test_a_state_in_use_is_not_copied(source: str, target: str) -> None:
             with pytest.raises(StoreInUse, match=r"in use by an exporter; stop it first$"):
                 copy_state(source, target)
             with suppress(StoreError), Snapshot(target) as snapshot:
-                assert [] == snapshot.scopes
-    assert 0 < copy_state(source, target)
+                assert snapshot.scopes == []
+    assert copy_state(source, target) > 0

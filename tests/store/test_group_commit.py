@@ -53,8 +53,8 @@ async def test_states_of_many_feeds_are_read_in_parts(store: Store, monkeypatch:
             return begin()
 
         monkeypatch.setattr(store.database, "transaction", transaction)
-        assert SCOPES == [*await thread.feed_states(SCOPES)]
-    assert 3 == parts
+        assert [*await thread.feed_states(SCOPES)] == SCOPES
+    assert parts == 3
 
 
 class SlowStore:
@@ -116,7 +116,7 @@ async def test_a_group_is_bounded(store: Store) -> None:
     keys = [], large[:-1], ["a"], large, *([str(number)] for number in range(2 * MAX_GROUP_COMMITS))
     await committer.start([batch_of(SCOPES[min(number, 4)], *each) for number, each in enumerate(keys)])
     await committer.finish()
-    assert [1, 2, 1, MAX_GROUP_COMMITS, MAX_GROUP_COMMITS] == committer.store.groups
+    assert committer.store.groups == [1, 2, 1, MAX_GROUP_COMMITS, MAX_GROUP_COMMITS]
 
 
 async def test_a_cancelled_commit_is_made_anyway(store: Store) -> None:
@@ -127,7 +127,7 @@ async def test_a_cancelled_commit_is_made_anyway(store: Store) -> None:
     await asyncio.sleep(0)
     assert not committer.tasks[2].done()
     await committer.finish()
-    assert [(1, 1)] * 4 == [counted(store, number) for number in range(4)]
+    assert [counted(store, number) for number in range(4)] == [(1, 1)] * 4
 
 
 async def test_an_unexpected_error_reaches_every_feed_of_the_group(store: Store) -> None:
@@ -153,5 +153,5 @@ async def test_a_commit_whose_call_was_not_made_is_not_made_later(store: Store) 
     with pytest.raises(RuntimeError):
         await thread.commit(batch_of(SCOPES[0], "a"), count_observations)
     is_broken = False
-    assert 1 == await thread.commit(batch_of(SCOPES[1], "b"), count_observations)
-    assert [(0, 0), (1, 1)] == [counted(store, number) for number in (0, 1)]
+    assert await thread.commit(batch_of(SCOPES[1], "b"), count_observations) == 1
+    assert [counted(store, number) for number in (0, 1)] == [(0, 0), (1, 1)]

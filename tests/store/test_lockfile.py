@@ -31,15 +31,15 @@ def test_a_file_in_use_is_refused_by_any_name(path: Path) -> None:
     words = "is in use by another late-exporter; every process needs a state of its own"
     with closing(open_file(path)) as store:
         commit(store, observation("a"))
-        assert f"/late.db {words}" == open_error(path)
-        assert f"/link.db {words}" == open_error(link)
+        assert open_error(path) == f"/late.db {words}"
+        assert open_error(link) == f"/link.db {words}"
         assert database_at(f"sqlite:///{link}").is_in_use()
     assert not database_at(f"sqlite:///{path}").is_in_use()
     with closing(open_file(link)) as store:
-        assert 1 == len(commit(store, observation("a"), observation("b")).observations)
+        assert len(commit(store, observation("a"), observation("b")).observations) == 1
     path.unlink()
     with closing(open_file(path)) as store:
-        assert {} == stored_series(store)
+        assert stored_series(store) == {}
 
 
 def test_a_removed_lock_file_doubles_nothing(path: Path) -> None:
@@ -48,11 +48,11 @@ def test_a_removed_lock_file_doubles_nothing(path: Path) -> None:
         commit(first, observation("a"))
         path.with_name("late.db.lock").unlink()
         with closing(open_file(path)) as second:
-            assert 1 == len(commit(second, observation("a"), observation("b")).observations)
+            assert len(commit(second, observation("a"), observation("b")).observations) == 1
             with pytest.raises(StoreFenced, match="another process has changed it; stop one of the two, and restart"):
                 commit(first, observation("c"))
-            assert 1 == len(commit(second, observation("c")).observations)
-            assert 3 == log_count(second)
+            assert len(commit(second, observation("c")).observations) == 1
+            assert log_count(second) == 3
 
 
 def test_a_file_system_without_locks_is_no_other_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_a_lock_file_is_no_symbolic_link(path: Path, *, exists: bool) -> None:
     if exists:
         victim.write_text("precious")
     lock_path.symlink_to(victim)
-    assert "/late.db: the state cannot be locked: /late.db.lock is a symbolic link; remove it" == open_error(path)
+    assert open_error(path) == "/late.db: the state cannot be locked: /late.db.lock is a symbolic link; remove it"
     assert exists == victim.exists()
 
 
@@ -99,16 +99,16 @@ def test_files_that_cannot_be_created(path: Path, monkeypatch: pytest.MonkeyPatc
             open_file(path / below)
         expected = f"{path / below}: the state cannot be written: {words}: {(path / below).parent}"
         assert expected == str(caught.value)
-    assert "a file" == path.read_text()
+    assert path.read_text() == "a file"
     other = path.with_name("other.db")
     other.with_name("other.db.lock").mkdir()
-    assert "/other.db: the state cannot be written: Is a directory: /other.db.lock" == open_error(other)
+    assert open_error(other) == "/other.db: the state cannot be written: Is a directory: /other.db.lock"
     assert not other.exists()
     third = path.with_name("third.db")
     open_file(third).close()
     before = third.read_bytes()
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anything
-    assert "/third.db: the state cannot be written: it is read-only" == open_error(third)
+    assert open_error(third) == "/third.db: the state cannot be written: it is read-only"
     assert before == third.read_bytes()
 
 
@@ -121,14 +121,14 @@ def test_what_is_left_of_a_state_is_not_replaced(path: Path, damage: Callable[[P
     damage(path)
     path.with_name("late.db-wal").write_bytes(log)
     for _ in range(2):
-        assert (
+        assert open_error(path) == (
             "/late.db is missing or empty, but an earlier run left late.db-wal; it was not changed: restore a backup,"
             " or remove late.db and late.db-wal to begin a new state"
-        ) == open_error(path)
+        )
     for name in ("late.db", "late.db-wal"):
         path.with_name(name).unlink(missing_ok=True)
     with closing(open_file(path)) as store:
-        assert {} == stored_series(store)
+        assert stored_series(store) == {}
 
 
 @pytest.mark.parametrize(
@@ -147,4 +147,4 @@ def test_nothing_is_counted_in_a_file_that_is_gone(path: Path, happening: Callab
         happening(path)
         with pytest.raises(StoreError) as caught:
             commit(store, observation("b"))
-        assert f"{path}: {words}" == str(caught.value)
+        assert str(caught.value) == f"{path}: {words}"

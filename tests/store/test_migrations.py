@@ -78,11 +78,11 @@ def test_a_state_of_each_version_is_upgraded(path: Path, version: int) -> None:
     url = f"sqlite:///{path}"
     with closing(open_store(url)) as store:
         state = store.feed_state(SCOPE)
-        assert 4 == state.log_count
-        assert 1 == len(state.pending_logs)
-        assert [] == check_counters(SCOPE, FEEDS["publishing"], store.accounting(SCOPE))
-        assert 1 == len(commit(store, observation("1759999980000-k.0"), observation("new")).observations)
-    assert [] == problems(url)
+        assert state.log_count == 4
+        assert len(state.pending_logs) == 1
+        assert check_counters(SCOPE, FEEDS["publishing"], store.accounting(SCOPE)) == []
+        assert len(commit(store, observation("1759999980000-k.0"), observation("new")).observations) == 1
+    assert problems(url) == []
     new = path.with_name("new.db")
     open_store(f"sqlite:///{new}").close()
     assert tables(new) == tables(path)
@@ -109,14 +109,14 @@ def test_a_step_runs_once(written: str) -> None:
     """When the exporter starts; earlier versions refuse the state from then on, and do not change it."""
     for _ in range(2):
         with program_with(example_step), closing(open_store(written)) as store:
-            assert {RENAMED} == {family for family, _ in stored_series(store)}
-            assert 0 == len(commit(store, observation("a")).observations)
-    assert [("",)] == execute(written, "SELECT note FROM late_feed")
+            assert {family for family, _ in stored_series(store)} == {RENAMED}
+            assert len(commit(store, observation("a")).observations) == 0
+    assert execute(written, "SELECT note FROM late_feed") == [("",)]
     refusal = r"is a state of another version of late-exporter \(schema 2, this version uses 1\); it was not changed"
     for opening in (open_store, Snapshot):
         with pytest.raises(StoreError, match=refusal):
             opening(written)
-    assert [(2,)] == execute(written, "SELECT version FROM late_state")
+    assert execute(written, "SELECT version FROM late_state") == [(2,)]
 
 
 def test_a_step_that_fails_changes_nothing(written: str) -> None:
@@ -126,7 +126,7 @@ def test_a_step_that_fails_changes_nothing(written: str) -> None:
         open_store(written)
     assert before == all_rows(written)
     with closing(open_store(written)) as store:
-        assert 1 == len(commit(store, observation("a"), observation("b")).observations)
+        assert len(commit(store, observation("a"), observation("b")).observations) == 1
 
 
 KILLED = """
@@ -152,15 +152,15 @@ def test_a_process_that_is_killed_amid_a_step_changes_nothing(written: str) -> N
     before = all_rows(written)
     with subprocess.Popen([sys.executable, "-c", KILLED, written], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert "in the middle\n" == process.stdout.readline()
+        assert process.stdout.readline() == "in the middle\n"
         process.send_signal(signal.SIGKILL)
     assert before == all_rows(written)
-    assert [] == problems(written)
+    assert problems(written) == []
     with closing(open_store(written)) as store:
-        assert 1 == log_count(store)
+        assert log_count(store) == 1
     with program_with(example_step), closing(open_store(written)) as store:
-        assert 1 == len(commit(store, observation("a"), observation("b")).observations)
-        assert [] == problems(written)
+        assert len(commit(store, observation("a"), observation("b")).observations) == 1
+        assert problems(written) == []
 
 
 # Commands
@@ -178,18 +178,18 @@ def test_commands_do_not_upgrade(written: str, target: str) -> None:
         with pytest.raises(StoreOutdated, match=outdated):
             copy_state(written, target)
         result = check_state(written)
-        assert "ok" == result.level
+        assert result.level == "ok"
         assert "schema 1, this version uses 2" in result.message
     with program_with(failing_step):
-        assert "error" == check_state(written).level
+        assert check_state(written).level == "error"
     assert before == all_rows(written)
     assert ", schema 1, not in use" in next(summarize_state(written, None))
 
 
 def test_the_check_does_not_stop_an_exporter_of_an_earlier_version(written: str) -> None:
     with closing(open_store(written)) as store, program_with(failing_step):
-        assert "ok" == check_state(written).level
-        assert 1 == len(commit(store, observation("b")).observations)
+        assert check_state(written).level == "ok"
+        assert len(commit(store, observation("b")).observations) == 1
 
 
 def test_a_backup_of_an_earlier_version_is_upgraded(path: Path, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_backup_of_an_earlier_version_is_upgraded(path: Path, tmp_path: Path) 
         database_at(f"sqlite:///{path}").backup(tmp_path / "copy.db")
     assert all_rows(f"sqlite:///{path}") == all_rows(f"sqlite:///{tmp_path}/copy.db")
     with program_with(example_step), closing(open_store(f"sqlite:///{tmp_path}/copy.db")) as store:
-        assert 4 == store.feed_state(SCOPE).log_count
+        assert store.feed_state(SCOPE).log_count == 4
 
 
 @pytest.mark.parametrize(("application_id", "owner"), [(0, "another program"), (0x4C617465, "a prototype of late-exp")])
@@ -243,7 +243,7 @@ def test_a_counter_of_a_subset_is_completed_when_it_is_loaded(url: str, family: 
     with closing(open_store(url)) as store:
         for _ in range(2):
             store.feed_state(SCOPE)
-            assert [] == check_counters(SCOPE, FEEDS["publishing"], store.accounting(SCOPE))
+            assert check_counters(SCOPE, FEEDS["publishing"], store.accounting(SCOPE)) == []
         values = stored_series(store)
     counts = [stored.value for (name, _), stored in values.items() if name == family]
     assert sum(count for count in counts if isinstance(count, int)) == 5
@@ -261,10 +261,10 @@ def test_replicas_of_an_earlier_version_end_with_the_upgrade(postgres: Any) -> N
     """They neither write nor show anything afterwards, and the new version owns all workspaces within two looks."""
     url = postgres.create_schema()
     olds = [Replica(url), Replica(url)]
-    assert [2, 2] == settle(*olds)
+    assert settle(*olds) == [2, 2]
     owned = [next(iter(sorted(old.owned))) for old in olds]
     for old, workspace in zip(olds, owned, strict=True):
-        assert 1 == old.commit(workspace, "a")
+        assert old.commit(workspace, "a") == 1
     with program_with(example_step):
         new = Replica(url)
     for _ in range(2):
@@ -276,9 +276,9 @@ def test_replicas_of_an_earlier_version_end_with_the_upgrade(postgres: Any) -> N
             with pytest.raises(StoreError, match=r"schema 2, this version uses 1"):
                 old.turn()
     with program_with(example_step):
-        assert [4] == settle(new)
-        assert [0, 0, 1, 1] == [new.commit(workspace, key) for key in ("a", "b") for workspace in owned]
-        assert [] == problems(url)
+        assert settle(new) == [4]
+        assert [new.commit(workspace, key) for key in ("a", "b") for workspace in owned] == [0, 0, 1, 1]
+        assert problems(url) == []
         new.store.close()
 
 
@@ -289,7 +289,7 @@ def test_an_exporter_alone_is_not_ended(postgres: Any) -> None:
         for is_shared in (False, True):
             with program_with(example_step), pytest.raises(StoreInUse):
                 open_store(url, is_shared=is_shared)
-        assert 1 == len(commit(store, observation("a")).observations)
+        assert len(commit(store, observation("a")).observations) == 1
 
 
 @pytest.mark.e2e
@@ -308,4 +308,4 @@ def test_replicas_that_start_together_upgrade_once(postgres: Any) -> None:
     with program_with(example_step), ThreadPoolExecutor(4) as executor:
         attempts = [*executor.map(start, range(4))]
     assert max(attempts) < 5
-    assert [(2,)] == execute(url, "SELECT version FROM late_state")
+    assert execute(url, "SELECT version FROM late_state") == [(2,)]

@@ -73,7 +73,7 @@ async def test_a_lost_workspace_is_loaded_again(
         await owner.update()
         harness.worlds["acme"].publish(2)
         await harness.wait_for_counts(acme=33, beta=30)
-        assert {"acme", "beta"} == await owner.shown_workspaces()
+        assert await owner.shown_workspaces() == {"acme", "beta"}
 
 
 async def test_a_workspace_that_cannot_be_loaded_counts_as_unowned(
@@ -89,8 +89,8 @@ async def test_a_workspace_that_cannot_be_loaded_counts_as_unowned(
             for _ in range(2):
                 with pytest.raises(StoreError, match="no luck"):
                     await owner.update()
-                assert ("beta",) == owner.health().unowned_workspaces
-        assert {"acme"} == await owner.shown_workspaces()
+                assert owner.health().unowned_workspaces == ("beta",)
+        assert await owner.shown_workspaces() == {"acme"}
         await owner.update()
-        assert () == owner.health().unowned_workspaces
-        assert {"acme", "beta"} == await owner.shown_workspaces()
+        assert owner.health().unowned_workspaces == ()
+        assert await owner.shown_workspaces() == {"acme", "beta"}

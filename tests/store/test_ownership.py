@@ -100,19 +100,19 @@ def end_session(url: str, replica: Replica) -> None:
 def test_replicas_have_equal_shares(url: str, open_replica: Callable[..., Replica]) -> None:
     """Whenever one comes or goes."""
     first, second = open_replica(), open_replica()
-    assert [2, 2] == settle(first, second)
+    assert settle(first, second) == [2, 2]
     others = [open_replica(), open_replica()]
-    assert [1, 1, 1, 1] == settle(first, second, *others)
+    assert settle(first, second, *others) == [1, 1, 1, 1]
     for replica in (second, *others):
         end_session(url, replica)
-    assert [4] == settle(first)
+    assert settle(first) == [4]
 
 
 def test_a_workspace_is_taken_that_was_free_at_two_looks(url: str, open_replica: Callable[..., Replica]) -> None:
     """Its owner may be about to lock it again on another session; a single exporter need not wait."""
     replica = open_replica()
-    assert (frozenset(), [*NAMES]) == (replica.turn().take, replica.turn().unowned)
-    assert {*NAMES} == replica.owned
+    assert (replica.turn().take, replica.turn().unowned) == (frozenset(), [*NAMES])
+    assert replica.owned == {*NAMES}
     end_session(url, replica)
     alone = open_replica(is_shared=False)
     assert {*NAMES} == alone.turn().take == alone.owned
@@ -130,8 +130,8 @@ def test_the_surplus_is_given_away_once_the_replicas_are_the_same_at_two_looks(
     assert not first.turn().give
     open_replica()
     assert not first.turn().give
-    assert 2 == len(first.turn().give)
-    assert 2 == len(first.owned)
+    assert len(first.turn().give) == 2
+    assert len(first.owned) == 2
 
 
 def test_workspaces_of_a_group_have_one_owner(open_replica: Callable[..., Replica]) -> None:
@@ -148,7 +148,7 @@ def test_workspaces_of_a_group_have_one_owner(open_replica: Callable[..., Replic
 def test_a_workspace_that_is_not_configured_any_more_is_given_away(open_replica: Callable[..., Replica]) -> None:
     replica = open_replica()
     settle(replica)
-    assert {"acme"} == replica.turn({name: name for name in NAMES[1:]}).give
+    assert replica.turn({name: name for name in NAMES[1:]}).give == {"acme"}
     assert {*NAMES[1:]} == replica.owned == replica.ownership.confirm()
 
 
@@ -160,15 +160,15 @@ def test_a_taken_workspace_continues_where_its_owner_has_ended(url: str, open_re
     first = open_replica()
     settle(first)
     second = open_replica()
-    assert 1 == first.commit("acme", "a")
+    assert first.commit("acme", "a") == 1
     first.ownership.give(["acme"])
     with pytest.raises(StoreFenced):
         first.commit("acme", "b")
-    assert {"acme"} == second.ownership.take(["acme", "beta"])
+    assert second.ownership.take(["acme", "beta"]) == {"acme"}
     second.store.feed_states([Scope("acme", "publishing")])
-    assert [0, 1] == [second.commit("acme", key) for key in "ab"]
-    assert 2 == log_count(second.store)
-    assert [] == problems(url)
+    assert [second.commit("acme", key) for key in "ab"] == [0, 1]
+    assert log_count(second.store) == 2
+    assert problems(url) == []
 
 
 def test_a_silent_replica_is_ended(url: str, open_replica: Callable[..., Replica]) -> None:
@@ -182,11 +182,11 @@ def test_a_silent_replica_is_ended(url: str, open_replica: Callable[..., Replica
     with pytest.raises(StoreError, match="the connection was lost"):
         first.ownership.confirm()
     assert frozenset() == first.ownership.reconnect() == first.ownership.confirm()
-    assert {} == first.store.feeds
+    assert first.store.feeds == {}
     with pytest.raises(StoreFenced):
         first.commit("acme", "a")
-    assert 1 == second.commit("acme", "a")
-    assert [] == problems(url)
+    assert second.commit("acme", "a") == 1
+    assert problems(url) == []
 
 
 def test_a_lost_session_that_nobody_noticed(url: str, open_replica: Callable[..., Replica]) -> None:
@@ -199,7 +199,7 @@ def test_a_lost_session_that_nobody_noticed(url: str, open_replica: Callable[...
     with pytest.raises(StoreError, match="the connection was lost"):
         replica.commit("acme", "a")
     assert {*NAMES} == replica.ownership.reconnect() == replica.ownership.confirm()
-    assert 1 == replica.commit("acme", "a")
+    assert replica.commit("acme", "a") == 1
 
 
 def test_what_is_left_of_the_former_session_is_ended(url: str, open_replica: Callable[..., Replica]) -> None:
@@ -249,9 +249,9 @@ def test_a_session_that_is_lost_in_a_commit(
     assert kept == replica.ownership.reconnect() == replica.ownership.confirm()
     settle(replica)
     new = int(lost == "request")
-    assert [new, new, 1] == [replica.commit(*log) for log in (("acme", "a"), ("beta", "a"), ("acme", "b"))]
-    assert (2, 1) == (log_count(replica.store), log_count(replica.store, workspace="beta"))
-    assert [] == problems(url)
+    assert [replica.commit(*log) for log in (("acme", "a"), ("beta", "a"), ("acme", "b"))] == [new, new, 1]
+    assert (log_count(replica.store), log_count(replica.store, workspace="beta")) == (2, 1)
+    assert problems(url) == []
 
 
 def test_a_session_that_is_lost_while_it_reconnects(
@@ -269,8 +269,8 @@ def test_a_session_that_is_lost_while_it_reconnects(
         with pytest.raises(StoreError, match="the connection was lost"):
             replica.ownership.confirm()
         settle(replica)
-    assert 1 == replica.commit("acme", "a")
-    assert [] == problems(url)
+    assert replica.commit("acme", "a") == 1
+    assert problems(url) == []
 
 
 def test_a_replica_that_cannot_come_back_owns_nothing(url: str, open_replica: Callable[..., Replica]) -> None:
@@ -310,7 +310,7 @@ def test_two_states_of_a_database_do_not_disturb_each_other(
             assert [replica.ownership.session_name] == [*view.owners]
     assert {*NAMES} == first.ownership.confirm() == second.ownership.confirm()
     with closing(open_store(postgres.create_schema())) as alone:
-        assert 1 == len(commit(alone, observation("a")).observations)
+        assert len(commit(alone, observation("a")).observations) == 1
 
 
 def test_a_single_exporter_and_replicas_exclude_each_other(url: str, open_replica: Callable[..., Replica]) -> None:

@@ -62,8 +62,8 @@ def test_a_server_that_does_not_answer(proxied: tuple[Proxy, Store], monkeypatch
     proxy.heal()
     wait_until(lambda: is_connected(store))
     store.feed_state(SCOPE)
-    assert 1 == len(commit(store, observation("b")).observations)
-    assert 2 == log_count(store)
+    assert len(commit(store, observation("b")).observations) == 1
+    assert log_count(store) == 2
 
 
 def execute_unread(store: Store) -> None:
@@ -109,10 +109,10 @@ def test_operations_end_at_the_deadline() -> None:
                 steps.append("ended")
 
     waiting = until_deadline(operation(), deadline=0.0)
-    assert "read" == next(waiting)
+    assert next(waiting) == "read"
     with pytest.raises(psycopg.OperationalError, match="no answer in time"):
         waiting.send("ready")
-    assert ["ended"] == steps
+    assert steps == ["ended"]
 
 
 def test_a_snapshot_that_is_read_for_a_long_time(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +128,8 @@ def test_a_snapshot_that_is_read_for_a_long_time(url: str, monkeypatch: pytest.M
         commit(store, *(observation(f"{number}") for number in range(250)))
     monkeypatch.setattr("time.monotonic", lambda: monotonic() + elapsed[0])
     with Snapshot(url) as snapshot:
-        assert 250 == len(list(slowly(snapshot.recorded_statuses(SCOPE))))
-        assert 250 == len(snapshot.lookup(SCOPE, [f"{number}" for number in range(250)]))
+        assert len(list(slowly(snapshot.recorded_statuses(SCOPE)))) == 250
+        assert len(snapshot.lookup(SCOPE, [f"{number}" for number in range(250)])) == 250
 
 
 # Losses
@@ -158,7 +158,7 @@ def test_a_standby_is_refused(postgres: Cluster, url: str) -> None:
         with pytest.raises(StoreError, match=READ_ONLY):
             open_store(at_standby)
         with Snapshot(at_standby) as snapshot:
-            assert [] == snapshot.scopes
+            assert snapshot.scopes == []
 
 
 def test_the_encoding_of_the_database(postgres: Cluster) -> None:
@@ -176,7 +176,7 @@ def test_an_asynchronous_commit_is_not_accepted(url: str, configured: str, expec
         closing(open_store(f"{url}%20-csynchronous_commit%3D{configured}")) as store,
         store.database.reading() as session,
     ):
-        assert (expected,) == session.execute("SHOW synchronous_commit").fetchone()
+        assert session.execute("SHOW synchronous_commit").fetchone() == (expected,)
 
 
 @pytest.mark.parametrize("isolation", ["read committed", "serializable"])
@@ -191,7 +191,7 @@ def test_simultaneous_starts_create_one_state(postgres: Cluster, url: str, isola
         thread.start()
     for thread in threads:
         thread.join()
-    assert 6 == len(stores)
-    assert 1 == len(postgres.execute(url, "SELECT * FROM late_state"))
+    assert len(stores) == 6
+    assert len(postgres.execute(url, "SELECT * FROM late_state")) == 1
     for store in stores:
         store.close()

@@ -70,7 +70,7 @@ def test_the_password_is_not_sent_in_clear_text(fake: FakeServer, password: Path
     with pytest.raises(StoreError, match=remedy):
         open_store(fake.url, password)
     finding = check_state(fake.url, password)
-    assert "error" == finding.level
+    assert finding.level == "error"
     assert remedy in finding.message
     assert fake.received
     assert SECRET.encode() not in fake.received
@@ -122,9 +122,9 @@ def test_an_unprotected_connection_is_a_warning(
 ) -> None:
     """If the server is on another machine, its certificate should be verified."""
     url = postgres.url("postgres")
-    assert [] == list(check_connection(url, None))
-    assert [] == list(check_connection("sqlite://", None))
-    assert [] == list(check_connection("postgresql://late@127.0.0.1:9/late", None))
+    assert list(check_connection(url, None)) == []
+    assert list(check_connection("sqlite://", None)) == []
+    assert list(check_connection("postgresql://late@127.0.0.1:9/late", None)) == []
     monkeypatch.setattr(postgres_connection, "LOCAL_HOST", re.compile("elsewhere"))
     monkeypatch.setattr(postgres_connection, "REFUSES_CLEAR_TEXT", refuses)
     (finding,) = check_connection(url, None)
@@ -186,7 +186,7 @@ def test_the_password_file_may_change(postgres: Cluster, tmp_path: Path) -> None
             store.database.connect()
         file.write_text(PASSWORD)
         store.database.connect()
-        assert 1 == len(commit(store, observation("b")).observations)
+        assert len(commit(store, observation("b")).observations) == 1
 
 
 @pytest.mark.e2e
@@ -195,13 +195,13 @@ def test_check_tries_to_write(postgres: Cluster, reader: str) -> None:
     url = postgres.create_schema()
     schema = url.rpartition("%3D")[2]
     with closing(open_store(url)):
-        assert ("ok", True) == (check_state(url).level, "in use by an exporter" in check_state(url).message)
-    assert ("ok", False) == (check_state(url).level, "in use by an exporter" in check_state(url).message)
+        assert (check_state(url).level, "in use by an exporter" in check_state(url).message) == ("ok", True)
+    assert (check_state(url).level, "in use by an exporter" in check_state(url).message) == ("ok", False)
     postgres.execute(
         url, f"GRANT USAGE ON SCHEMA {schema} TO reader", f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO reader"
     )
     finding = check_state(as_user(url, reader))
-    assert "error" == finding.level
+    assert finding.level == "error"
     assert "permission denied for table late_workspace; the user needs the right to create tables" in finding.message
     postgres.execute(url, f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO reader")
-    assert "ok" == check_state(as_user(url, reader)).level
+    assert check_state(as_user(url, reader)).level == "ok"

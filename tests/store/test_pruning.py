@@ -41,13 +41,13 @@ def test_a_few_logs_are_read_with_each_commit(store: Store, monkeypatch: pytest.
         log_counts = [commit(store, prune_before=NOW).log_count for _ in range(8)]
         assert log_counts[0] == 300 + 250 * turn
         assert log_counts[-1] == 250 + 250 * turn
-        assert {} == store.lookup(SCOPE, [each.entry.key for each in due])
+        assert store.lookup(SCOPE, [each.entry.key for each in due]) == {}
 
 
 def test_each_feed_is_looked_at_once_a_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at each commit, and only if it is known what has expired."""
     monkeypatch.setattr(pruning, "PRUNE_SECONDS", 3600.0)
     commit(store, observation("a", created=NOW - HOUR))
-    assert [1, 0] == [commit(store, prune_before=before).log_count for before in (None, NOW)]
-    assert 1 == commit(store, observation("b", created=NOW - HOUR), prune_before=NOW).log_count
-    assert 1 == commit(store, prune_before=NOW).log_count
+    assert [commit(store, prune_before=before).log_count for before in (None, NOW)] == [1, 0]
+    assert commit(store, observation("b", created=NOW - HOUR), prune_before=NOW).log_count == 1
+    assert commit(store, prune_before=NOW).log_count == 1

@@ -17,12 +17,12 @@ def test_a_snapshot_does_not_change(url: str, store: Store) -> None:
         before = snapshot.series_values()
         rows = snapshot.recorded_statuses(SCOPE)
         next(rows)
-        assert 1 == len(commit(store, observation("z"), prune_before=NOW + 1).observations)
-        assert 299 == len([*rows])
+        assert len(commit(store, observation("z"), prune_before=NOW + 1).observations) == 1
+        assert len([*rows]) == 299
         assert before == snapshot.series_values() != stored_series(store)
-        assert 300 == snapshot.feed_state(SCOPE).log_count
+        assert snapshot.feed_state(SCOPE).log_count == 300
     with Snapshot(url) as snapshot:
-        assert 0 == snapshot.feed_state(SCOPE).log_count
+        assert snapshot.feed_state(SCOPE).log_count == 0
 
 
 def test_reading_creates_nothing(url: str) -> None:
@@ -32,7 +32,7 @@ def test_reading_creates_nothing(url: str) -> None:
             Snapshot(url)
     open_store(url).close()
     with Snapshot(url) as snapshot:
-        assert ([], {}) == (snapshot.scopes, snapshot.series_values())
+        assert (snapshot.scopes, snapshot.series_values()) == ([], {})
 
 
 @pytest.mark.parametrize(("url", "error"), [("sqlite://", StoreError), ("mysql://localhost/late", ConfigError)])

@@ -40,7 +40,7 @@ def test_commits_are_durable(path: Path) -> None:
     """Also when the power fails."""
     with closing(open_file(path)) as store, store.database.reading() as connection:
         pragmas = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
-        assert [2, "wal"] == pragmas
+        assert pragmas == [2, "wal"]
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -88,9 +88,9 @@ def test_foreign_files_are_not_changed(path: Path, expected: str, prepare: Calla
     for opening in (open_store, Snapshot, open_store):
         with pytest.raises(StoreError) as caught:
             opening(f"sqlite:///{path}")
-        assert f"{path}{expected}" == str(caught.value)
+        assert str(caught.value) == f"{path}{expected}"
     assert before == path.read_bytes()
-    assert {"late.db", "late.db.lock"} == {file.name for file in path.parent.iterdir()}
+    assert {file.name for file in path.parent.iterdir()} == {"late.db", "late.db.lock"}
 
 
 @pytest.mark.parametrize("size", [1, 4096, -4096, 0.5])
@@ -145,7 +145,7 @@ def test_other_errors_are_no_damage(path: Path, reason: str, prepare: str, state
             other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError) as caught, store_errors(path):
             connection.execute(statement)
-    assert f"{path}: {reason}" == str(caught.value)
+    assert str(caught.value) == f"{path}: {reason}"
 
 
 # Backups
@@ -168,8 +168,8 @@ def test_a_backup_of_a_state_in_use_is_consistent(path: Path, tmp_path: Path) ->
         try:
             for _ in range(5):
                 assert database_at(url).backup(target) == target.stat().st_size
-                assert 0o600 == target.stat().st_mode & 0o777
-                assert [] == problems(f"sqlite:///{target}")
+                assert target.stat().st_mode & 0o777 == 0o600
+                assert problems(f"sqlite:///{target}") == []
                 target.unlink()
         finally:
             over.set()
@@ -178,7 +178,7 @@ def test_a_backup_of_a_state_in_use_is_consistent(path: Path, tmp_path: Path) ->
         assert all_rows(url) == all_rows(f"sqlite:///{target}")
         assert not target.with_name("copy.db-wal").exists()
         with closing(open_file(target)) as copy:
-            assert 1 == len(commit(copy, observation("first"), observation("last")).observations)
+            assert len(commit(copy, observation("first"), observation("last")).observations) == 1
 
 
 def test_a_backup_changes_no_other_file(path: Path, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_backup_changes_no_other_file(path: Path, tmp_path: Path) -> None:
     for name in (target, link):
         with pytest.raises(StoreError, match=f"^{name}: the file exists already and was not changed$"):
             database_at(f"sqlite:///{path}").backup(name)
-    assert "precious" == target.read_text()
+    assert target.read_text() == "precious"
     with pytest.raises(StoreMissing, match="there is no state"):
         database_at(f"sqlite:///{tmp_path}/nothing.db").backup(tmp_path / "new.db")
-    assert {"late.db", "late.db.lock", "copy.db", "link.db"} == {file.name for file in tmp_path.iterdir()}
+    assert {file.name for file in tmp_path.iterdir()} == {"late.db", "late.db.lock", "copy.db", "link.db"}

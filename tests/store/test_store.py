@@ -71,7 +71,7 @@ def test_a_restart_changes_nothing(url: str) -> None:
         before = content(store)
     with closing(open_store(url)) as store:
         assert before == content(store)
-        assert [] == commit(store, *logs).observations
+        assert commit(store, *logs).observations == []
         assert before == content(store)
         pending = {"b": PendingLog("b", NOW, "tiktok", "publish", "p")}
         assert FeedState(COVERAGE, pending, 2, b'{"page": 1}', FAILURES) == store.feed_state(SCOPE)
@@ -104,7 +104,7 @@ def test_the_size_of_a_workspace(store: Store) -> None:
     for scope, count in ((SCOPE, 200), (Scope("acme", "connections"), 100), (OTHER, 100)):
         commit(store, *(observation(f"{number}") for number in range(count)), scope=scope)
     acme, umbrella, nobody = store.size("acme"), store.size("umbrella"), store.size("nobody")
-    assert (300, 100, 0) == (acme[0], umbrella[0], nobody[0])
+    assert (acme[0], umbrella[0], nobody[0]) == (300, 100, 0)
     assert 400 * 20 < acme[1] + umbrella[1] < 400 * 2000
     assert acme[1] == pytest.approx(3 * umbrella[1], abs=3)
 
@@ -157,13 +157,13 @@ def test_a_commit_that_fails_at_any_statement_changes_nothing(url: str, store: S
         with pytest.raises(StoreError, match=r"disk full(; free some space; nothing is lost meanwhile)?$"):
             commit_batch(store, batch)
         assert before == (stored_series(store), store.lookup(SCOPE, keys), store.size("acme")[0])
-    assert 3 == len(commit_batch(store, batch).observations)
-    assert 1 == stored_series(store)["polls", ("acme",)].value
+    assert len(commit_batch(store, batch).observations) == 3
+    assert stored_series(store)["polls", ("acme",)].value == 1
     assert (["c"], Coverage(retention_floor=2, complete_since=2)) == (
         [*store.feed_state(SCOPE).pending_logs][-1:],
         store.feed_state(SCOPE).coverage,
     )
-    assert [] == problems(url)
+    assert problems(url) == []
 
 
 def test_the_last_value_of_a_gauge_is_stored(store: Store) -> None:
@@ -199,9 +199,9 @@ def test_each_batch_of_a_group_has_the_result_that_it_had_alone(store: Store) ->
             expected = [commit_batch(other, each) for each in group]
             assert expected == store.commit_all(group)
         assert stored_series(other) == stored_series(store)
-    assert (5, 1) == (log_count(store), log_count(store, workspace="umbrella"))
-    assert (5, 1) == (store.size("acme")[0], store.size("umbrella")[0])
-    assert [] == store.commit_all([])
+    assert (log_count(store), log_count(store, workspace="umbrella")) == (5, 1)
+    assert (store.size("acme")[0], store.size("umbrella")[0]) == (5, 1)
+    assert store.commit_all([]) == []
 
 
 def test_an_error_of_one_batch_costs_the_others_nothing(url: str, store: Store) -> None:
@@ -211,10 +211,10 @@ def test_an_error_of_one_batch_costs_the_others_nothing(url: str, store: Store) 
     commits = [batch_of(scope, "good", *(["bad"] if scope is scopes[2] else [])) for scope in scopes]
     with fault(url, "INSERT ON late_log", "NEW.key = 'bad'"):
         for new in (1, 0):
-            assert [new, new, StoreError, new, new] == new_counts(store.commit_all(commits))
-            assert [1, 1, 0, 1, 1] == [log_count(store, workspace=scope.workspace) for scope in scopes]
-    assert [0, 0, 2, 0, 0] == new_counts(store.commit_all(commits))
-    assert [] == problems(url)
+            assert new_counts(store.commit_all(commits)) == [new, new, StoreError, new, new]
+            assert [log_count(store, workspace=scope.workspace) for scope in scopes] == [1, 1, 0, 1, 1]
+    assert new_counts(store.commit_all(commits)) == [0, 0, 2, 0, 0]
+    assert problems(url) == []
 
 
 # Several processes
@@ -226,11 +226,11 @@ def test_a_feed_that_another_process_has_changed_is_not_written(url: str, store:
     changed = "UPDATE late_feed SET revision = revision + 1 WHERE workspace = {}"
     execute(url, changed.format("(SELECT id FROM late_workspace WHERE name = 'acme')"))
     commits = [batch_of(SCOPE, "a"), batch_of(OTHER, "a")]
-    assert [StoreFenced, 1] == new_counts(store.commit_all(commits))
+    assert new_counts(store.commit_all(commits)) == [StoreFenced, 1]
     with pytest.raises(StoreFenced, match="nothing of the workspace was counted: another process has changed it"):
         commit(store, observation("a"))
     store.feed_state(SCOPE)
-    assert [1, 0] == new_counts(store.commit_all(commits))
+    assert new_counts(store.commit_all(commits)) == [1, 0]
 
 
 def test_a_feed_that_is_not_loaded_is_not_used(store: Store) -> None:
@@ -238,7 +238,7 @@ def test_a_feed_that_is_not_loaded_is_not_used(store: Store) -> None:
     commit(store, observation("a"))
     commit(store, scope=OTHER)
     store.forget("acme")
-    assert [StoreFenced, 1] == new_counts(store.commit_all([batch_of(SCOPE, "b"), batch_of(OTHER, "b")]))
+    assert new_counts(store.commit_all([batch_of(SCOPE, "b"), batch_of(OTHER, "b")])) == [StoreFenced, 1]
     with pytest.raises(StoreFenced, match="this process does not own it"):
         store.lookup(SCOPE, ["a"])
 
@@ -258,7 +258,7 @@ def test_a_state_of_another_version_is_refused(url: str, version: int) -> None:
     for opening in (open_store, Snapshot):
         with pytest.raises(StoreError, match=expected):
             opening(url)
-    assert [(version,)] == execute(url, "SELECT version FROM late_state")
+    assert execute(url, "SELECT version FROM late_state") == [(version,)]
 
 
 def test_an_incomplete_state_is_refused(url: str) -> None:
@@ -268,7 +268,7 @@ def test_an_incomplete_state_is_refused(url: str) -> None:
     execute(url, "DROP TABLE late_state")
     with pytest.raises(StoreError, match=r"is the database of another program|; the state is incomplete; restore"):
         open_store(url)
-    assert [("a",)] == execute(url, "SELECT key FROM late_log")
+    assert execute(url, "SELECT key FROM late_log") == [("a",)]
 
 
 @pytest.mark.parametrize("url", ["postgres://db/late", "mysql://db", "late.db"])

@@ -289,7 +289,7 @@ class ExporterHarness:
                 self.clock.advance(1.0)
                 result = self.poll(workspace, feed)
                 # A list that has become empty is not believed.
-                assert "success" == result.outcome or not api.world.visible, result.error
+                assert result.outcome == "success" or not api.world.visible, result.error
 
     def restart(self, downtime: float = 0.0) -> None:
         """Stop the exporter and start it again."""

@@ -152,7 +152,7 @@ class FakeLateApi(FakeClient):
         response = self._service.handle("GET", f"/api{path}", urlencode(query), {"Authorization": f"Bearer {KEY}"})
         if response.status == HTTPStatus.NOT_FOUND:
             return None
-        assert HTTPStatus.OK == response.status, response.body
+        assert response.status == HTTPStatus.OK, response.body
         body = response.body
         if "skip" in query and quirks.transform:
             body = msgspec.json.encode(quirks.transform(msgspec.json.decode(body)))

@@ -41,7 +41,7 @@ async def scrape(query: str) -> Response:
 async def test_metrics(query: str, seen: Sequence[str]) -> None:
     """The metrics are those of the workspaces that are asked for, or of all and of the process."""
     response = await scrape(query)
-    assert HTTPStatus.OK == response.status
+    assert response.status == HTTPStatus.OK
     lines = [line for line in response.text.splitlines() if line.startswith("up{")]
     assert [f'up{{workspace="{name}"}} 1.0' for name in seen] == lines
     assert (query == "") == ("build_info" in response.text)
@@ -51,4 +51,4 @@ async def test_metrics(query: str, seen: Sequence[str]) -> None:
 async def test_unknown_workspace(query: str) -> None:
     """An unknown workspace is not found, beside known ones, too."""
     response = await scrape(query)
-    assert (404, "unknown workspace\n") == (response.status, response.text)
+    assert (response.status, response.text) == (404, "unknown workspace\n")

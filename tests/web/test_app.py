@@ -85,21 +85,21 @@ async def test_routes(status: int, content_type: str, start: str, path: str) -> 
 async def test_nothing_is_cached_or_guessed(path: str) -> None:
     """Responses must not be cached or interpreted as another content type."""
     headers = (await call(application(), path)).headers
-    assert ("no-store", "nosniff") == (headers["cache-control"], headers["x-content-type-options"])
+    assert (headers["cache-control"], headers["x-content-type-options"]) == ("no-store", "nosniff")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get", ""])
 async def test_wrong_method(method: str) -> None:
     """Other methods are rejected with the allowed ones, without reading the body."""
     response = await call(application(), "/metrics", method)
-    assert (405, "GET, HEAD") == (response.status, response.headers["allow"])
-    assert 404 == (await call(application(), "/nowhere", method)).status
+    assert (response.status, response.headers["allow"]) == (405, "GET, HEAD")
+    assert (await call(application(), "/nowhere", method)).status == 404
 
 
 async def test_telemetry_path() -> None:
     """The metrics move to the telemetry path, even to the root."""
     assert UP in (await call(application(telemetry_path="/late"), "/late")).body
-    assert 404 == (await call(application(telemetry_path="/late"), "/metrics")).status
+    assert (await call(application(telemetry_path="/late"), "/metrics")).status == 404
     assert b'href="./late"' in (await call(application(telemetry_path="/late"))).body
     assert UP in (await call(application(telemetry_path="/"))).body
 
@@ -108,8 +108,8 @@ async def test_negotiation() -> None:
     """Format and encoding are those of the two headers, whatever their bytes, and the response says so."""
     accepted = [(b"accept", b"a\xff"), (b"accept", b"application/openmetrics-text"), (b"Accept-Encoding", b"gzip")]
     headers = (await call(application(), "/metrics", headers=accepted)).headers
-    assert (OPENMETRICS, "gzip") == (headers["content-type"], headers["content-encoding"])
-    assert "Accept, Accept-Encoding" == headers["vary"]
+    assert (headers["content-type"], headers["content-encoding"]) == (OPENMETRICS, "gzip")
+    assert headers["vary"] == "Accept, Accept-Encoding"
     assert "content-encoding" not in (await call(application(), "/metrics")).headers
 
 
@@ -135,17 +135,17 @@ async def test_not_ready(reason: str, feed: FeedHealth) -> None:
 async def test_ready_needs_every_feed() -> None:
     """Every feed that is not synced is reported; a synced feed that fails stays ready."""
     failing = FeedHealth(name="connections", is_synced=True, outcome="unavailable", error="timeout")
-    assert 200 == (await call(application(SYNCED, failing), "/-/ready")).status
+    assert (await call(application(SYNCED, failing), "/-/ready")).status == 200
     response = await call(application(SYNCED, FeedHealth(name="a"), FeedHealth(name="b\nc")), "/-/ready")
     assert (
-        "acme/a: waiting for first poll: 0 logs read\nacme/b c: waiting for first poll: 0 logs read\n" == response.text
+        response.text == "acme/a: waiting for first poll: 0 logs read\nacme/b c: waiting for first poll: 0 logs read\n"
     )
 
 
 async def test_surrogates_are_replaced() -> None:
     """Text that UTF-8 cannot encode is replaced by question marks."""
     app = application(FeedHealth(name="f\ud800"))
-    assert "acme/f?: waiting for first poll: 0 logs read\n" == (await call(app, "/-/ready")).text
+    assert (await call(app, "/-/ready")).text == "acme/f?: waiting for first poll: 0 logs read\n"
     assert "<bdi>f?</bdi>" in (await call(app)).text
 
 
@@ -159,7 +159,7 @@ async def test_page_policy() -> None:
         f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ) == response.headers["content-security-policy"]
-    assert ("no-referrer", "DENY") == (response.headers["referrer-policy"], response.headers["x-frame-options"])
+    assert (response.headers["referrer-policy"], response.headers["x-frame-options"]) == ("no-referrer", "DENY")
 
 
 async def test_readiness_of_many_workspaces_is_short() -> None:
@@ -167,8 +167,8 @@ async def test_readiness_of_many_workspaces_is_short() -> None:
     unsynced = ((f"w{number}", FeedHealth(name="publishing")) for number in range(2000))
     app = create_app(HealthSource(workspaces=tuple, unsynced_feeds=lambda: unsynced), version="1.2.3")
     lines = (await call(app, "/-/ready")).text.splitlines()
-    assert (MAX_REASONS, "w0/publishing: waiting for first poll: 0 logs read") == (len(lines), lines[0])
-    assert f"w{MAX_REASONS}" == next(unsynced)[0]
+    assert (len(lines), lines[0]) == (MAX_REASONS, "w0/publishing: waiting for first poll: 0 logs read")
+    assert next(unsynced)[0] == f"w{MAX_REASONS}"
 
 
 async def test_a_page_of_many_workspaces_lets_others_run() -> None:
@@ -206,7 +206,7 @@ async def test_workspaces_that_may_not_be_shown() -> None:
     exposition = build_exposition("a", "b")
     app = create_metrics_app("/metrics", exposition, tuple, other_app=not_served, visible_workspaces=visible)
     texts = [(await call(app, "/metrics")).text for _ in range(3)]
-    assert [["a", "b"], ["b"], []] == [re.findall(r'workspace="(\w)"', text) for text in texts]
+    assert [re.findall(r'workspace="(\w)"', text) for text in texts] == [["a", "b"], ["b"], []]
 
 
 async def test_a_scrape_does_not_wait_for_bodies_of_workspaces() -> None:
@@ -226,22 +226,22 @@ async def test_a_scrape_does_not_wait_for_bodies_of_workspaces() -> None:
     strangers = [asyncio.ensure_future(call(app, "/metrics", query=f"workspace={name}".encode())) for name in names]
     while not requests:  # noqa: ASYNC110 - for some turns of the event loop
         await asyncio.sleep(0)
-    assert HTTPStatus.OK == (await call(app, "/metrics")).status
-    assert [True, False] == [request.workspaces is not None for request in requests]
+    assert (await call(app, "/metrics")).status == HTTPStatus.OK
+    assert [request.workspaces is not None for request in requests] == [True, False]
     may_end.set()
-    assert {HTTPStatus.OK} == {response.status for response in await asyncio.gather(*strangers)}
+    assert {response.status for response in await asyncio.gather(*strangers)} == {HTTPStatus.OK}
 
 
 async def test_the_page_as_json() -> None:
     """Clients that accept JSON, and no HTML, get the status as JSON, also with names that UTF-8 cannot encode."""
     feed = FeedHealth(name="f\ud800", outcome="unavailable", error="gone", progress=SyncProgress(log_count=1))
     response = await call(application(feed), headers=[(b"accept", b"application/json")])
-    assert "application/json" == response.headers["content-type"]
+    assert response.headers["content-type"] == "application/json"
     document = msgspec.json.decode(response.body.replace(b"\\ud800", b"?"), type=StatusDocument)
     (shown,) = document.workspaces[0].feeds
-    assert ("1.2.3", 0.0, "f?") == (document.version, document.now, shown.name)
+    assert (document.version, document.now, shown.name) == ("1.2.3", 0.0, "f?")
     assert SyncProgress(log_count=1) == shown.progress
-    assert ["feed f? failed: gone"] == [finding.text for finding in document.findings]
+    assert [finding.text for finding in document.findings] == ["feed f? failed: gone"]
     for accept in (b"application/json, text/plain, */*", b"Application/JSON;q=1, */*;q=0.5"):
         assert response.body == (await call(application(feed), headers=[(b"accept", accept)])).body
     html = await call(application(feed), headers=[(b"accept", b"text/html,application/json;q=0.9")])
@@ -260,7 +260,7 @@ async def test_a_reload_while_the_exporter_is_stopped() -> None:
         lifecycle=Lifecycle(reload=reload, quit=lambda: None),
     )
     response = await call(app, "/-/reload", "POST")
-    assert (503, "the exporter is stopping\n") == (response.status, response.text)
+    assert (response.status, response.text) == (503, "the exporter is stopping\n")
 
 
 async def test_a_replica() -> None:
@@ -281,6 +281,6 @@ async def test_runbooks_are_served_as_text() -> None:
     """The exporter serves the runbook of an alert, so that a message can link to it; others are not found."""
     app = create_app(HealthSource(workspaces=tuple), version="1.2.3", runbooks=lambda: {"LatePollStale": "# <b>"})
     found, missing = await call(app, "/runbooks/LatePollStale.md"), await call(app, "/runbooks/../late.key")
-    assert (200, "# <b>\n") == (found.status, found.text)
-    assert "text/plain; charset=utf-8" == found.headers["content-type"]
-    assert (404, "there is no such runbook\n") == (missing.status, missing.text)
+    assert (found.status, found.text) == (200, "# <b>\n")
+    assert found.headers["content-type"] == "text/plain; charset=utf-8"
+    assert (missing.status, missing.text) == (404, "there is no such runbook\n")

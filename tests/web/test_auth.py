@@ -63,22 +63,22 @@ def auth() -> AuthHarness:
 async def test_open_without_users() -> None:
     """Without users no password is needed."""
     auth = AuthHarness()
-    assert (200, b"/metrics") == ((await auth.request()).status, (await auth.request("alice", "wrong")).body)
-    assert ([], []) == (auth.bcrypt.calls, auth.log.records)
+    assert ((await auth.request()).status, (await auth.request("alice", "wrong")).body) == (200, b"/metrics")
+    assert (auth.bcrypt.calls, auth.log.records) == ([], [])
 
 
 async def test_wrong_password(auth: AuthHarness) -> None:
     """A wrong password is rejected and logged, and the request does not reach the application."""
     response = await auth.request("alice", "builder")
-    assert (401, b"unauthorized\n") == (response.status, response.body)
-    assert {
+    assert (response.status, response.body) == (401, b"unauthorized\n")
+    assert response.headers == {
         "content-type": "text/plain; charset=utf-8",
         "content-length": "13",
         "cache-control": "no-store",
         "x-content-type-options": "nosniff",
         "www-authenticate": 'Basic realm="late-exporter", charset="UTF-8"',
-    } == response.headers
-    assert [("warning", "request rejected", {"peer": PEER, "status": 401})] == auth.log.records
+    }
+    assert auth.log.records == [("warning", "request rejected", {"peer": PEER, "status": 401})]
 
 
 @pytest.mark.parametrize(
@@ -97,41 +97,41 @@ async def test_no_password(auth: AuthHarness, header: bytes | None) -> None:
     """A header without user and password is rejected without a check and is not a login attempt."""
     for _ in range(FAILED_LOGIN_RATE.burst + 1):
         response = await auth.request(authorization=header)
-        assert (401, True) == (response.status, "www-authenticate" in response.headers)
-    assert [] == auth.bcrypt.calls
+        assert (response.status, "www-authenticate" in response.headers) == (401, True)
+    assert auth.bcrypt.calls == []
     assert bool(header) == bool(auth.log.records)
 
 
 async def test_password_with_colons(auth: AuthHarness) -> None:
     """The first colon ends the user name; the password may contain colons."""
     await auth.request("alice", "a:b:")
-    assert (b"a:b:", ALICE) == auth.bcrypt.calls[0]
+    assert auth.bcrypt.calls[0] == (b"a:b:", ALICE)
 
 
 async def test_names_and_passwords_are_not_confused(auth: AuthHarness) -> None:
     """The cached password of one user is not accepted for another one."""
-    assert 200 == (await auth.request("alice", "wonderland")).status
-    assert 401 == (await auth.request("bob", "wonderland")).status
-    assert 401 == (await auth.request("alic", "ewonderland")).status
+    assert (await auth.request("alice", "wonderland")).status == 200
+    assert (await auth.request("bob", "wonderland")).status == 401
+    assert (await auth.request("alic", "ewonderland")).status == 401
 
 
 async def test_rejections_are_logged_at_a_limited_rate(auth: AuthHarness) -> None:
     """Rejected requests write a burst of lines, then few."""
     for _ in range(100):
-        assert 401 == (await auth.request(authorization=b"Basic !")).status
+        assert (await auth.request(authorization=b"Basic !")).status == 401
     assert LOG_RATE.burst == len(auth.log.records)
     auth.clock.advance(LOG_RATE.interval)
     await auth.request(authorization=b"Basic !")
-    assert {"peer": PEER, "status": 401} == auth.log.records[-1][2]
+    assert auth.log.records[-1][2] == {"peer": PEER, "status": 401}
 
 
 async def test_changed_hash(auth: AuthHarness) -> None:
     """A cached password is checked again if the hash changes, and rejected if the user is removed."""
-    assert 200 == (await auth.request("alice", "wonderland")).status
-    assert [] == auth.log.records
+    assert (await auth.request("alice", "wonderland")).status == 200
+    assert auth.log.records == []
     auth.config = WebConfig(users={"alice": BOB, "bob": BOB})
-    assert 401 == (await auth.request("alice", "wonderland")).status
+    assert (await auth.request("alice", "wonderland")).status == 401
     auth.config = WebConfig(users={"bob": BOB})
-    assert 401 == (await auth.request("alice", "wonderland")).status
+    assert (await auth.request("alice", "wonderland")).status == 401
     auth.config = WebConfig(users=USERS)
-    assert 200 == (await auth.request("alice", "wonderland")).status
+    assert (await auth.request("alice", "wonderland")).status == 200

@@ -80,25 +80,25 @@ def harness() -> Harness:
 
 async def test_attempts_of_a_network_are_limited(harness: Harness) -> None:
     """An address has a burst of wrong attempts, then one per interval; others, and known passwords, are not limited."""
-    assert 200 == await harness.status("bob", "builder")
+    assert await harness.status("bob", "builder") == 200
     for number in range(FAILED_LOGIN_RATE.burst):
-        assert 401 == await harness.status("alice", f"x{number}")
+        assert await harness.status("alice", f"x{number}") == 401
     for _ in range(2):
         checks = len(harness.bcrypt.calls)
-        assert [429, 429] == [await harness.status("alice", password) for password in ("y", "wonderland")]
+        assert [await harness.status("alice", password) for password in ("y", "wonderland")] == [429, 429]
         assert checks == len(harness.bcrypt.calls)
-        assert 200 == await harness.status("bob", "builder")
+        assert await harness.status("bob", "builder") == 200
         harness.clock.advance(FAILED_LOGIN_RATE.interval)
-        assert 401 == await harness.status("alice", "z")
-    assert 200 == await harness.status("alice", "wonderland", "192.0.2.2")
-    assert 200 == await harness.status("alice", "wonderland")
+        assert await harness.status("alice", "z") == 401
+    assert await harness.status("alice", "wonderland", "192.0.2.2") == 200
+    assert await harness.status("alice", "wonderland") == 200
 
 
 @pytest.mark.parametrize("is_cached", [True, False])
 async def test_guessing_keeps_no_correct_password_out(harness: Harness, *, is_cached: bool) -> None:
     """A password gets in at its first attempt while many addresses guess, whether it was used before or not."""
     if is_cached:
-        assert 200 == await harness.status("alice", "wonderland")
+        assert await harness.status("alice", "wonderland") == 200
     harness.bcrypt.released.clear()
     guesses = [
         harness.start("alice", f"x{number}", f"198.51.100.{number % 200}") for number in range(200 * MAX_PENDING_CHECKS)
@@ -106,10 +106,10 @@ async def test_guessing_keeps_no_correct_password_out(harness: Harness, *, is_ca
     await wait_until(lambda: bool(harness.bcrypt.calls))
     scrape = harness.start("alice", "wonderland")
     if is_cached:
-        assert 200 == await scrape
+        assert await scrape == 200
     harness.bcrypt.released.set()
-    assert 200 == await scrape
-    assert {401} == set(await asyncio.gather(*guesses))
+    assert await scrape == 200
+    assert set(await asyncio.gather(*guesses)) == {401}
 
 
 async def test_one_password_is_checked_at_a_time(harness: Harness) -> None:
@@ -117,7 +117,7 @@ async def test_one_password_is_checked_at_a_time(harness: Harness) -> None:
     harness.bcrypt.released.clear()
     tasks = [harness.start("alice", f"x{number}", f"192.0.2.{number}") for number in range(10)]
     await wait_until(lambda: bool(harness.bcrypt.calls))
-    assert 1 == len(harness.bcrypt.calls)
+    assert len(harness.bcrypt.calls) == 1
     harness.bcrypt.released.set()
     await asyncio.gather(*tasks)
 
@@ -125,8 +125,8 @@ async def test_one_password_is_checked_at_a_time(harness: Harness) -> None:
 async def test_the_same_password_is_checked_once(harness: Harness) -> None:
     """A request that waits while the same password turns out to be correct needs no check."""
     tasks = [harness.start("alice", "wonderland", f"192.0.2.{number}") for number in range(10)]
-    assert [200] * 10 == await asyncio.gather(*tasks)
-    assert [(b"wonderland", ALICE)] == harness.bcrypt.calls
+    assert await asyncio.gather(*tasks) == [200] * 10
+    assert harness.bcrypt.calls == [(b"wonderland", ALICE)]
 
 
 async def test_waiting_passwords_are_bounded(harness: Harness) -> None:
@@ -136,24 +136,24 @@ async def test_waiting_passwords_are_bounded(harness: Harness) -> None:
     waiting = [harness.start("alice", f"x{number}", peers[0]) for number in range(MAX_PENDING_CHECKS)]
     waiting += [harness.start("alice", "x", peer) for peer in peers[1:]]
     await wait_until(lambda: bool(harness.bcrypt.calls))
-    assert [429, 429] == [await harness.status("alice", "y", peer) for peer in (peers[0], "203.0.113.1")]
+    assert [await harness.status("alice", "y", peer) for peer in (peers[0], "203.0.113.1")] == [429, 429]
     harness.bcrypt.released.set()
-    assert {401} == set(await asyncio.gather(*waiting))
-    assert 200 == await harness.status("alice", "wonderland")
+    assert set(await asyncio.gather(*waiting)) == {401}
+    assert await harness.status("alice", "wonderland") == 200
 
 
 async def test_an_unknown_user_costs_as_much_as_the_most_expensive_hash(harness: Harness) -> None:
     """The time of a rejection does not tell which users exist, if all hashes have the same cost."""
     for name in ("bob", "nobody", "x" * 5000):
         before = harness.bcrypt.work
-        assert 401 == await harness.status(name, "wrong")
-        assert 1 << 11 == harness.bcrypt.work - before
+        assert await harness.status(name, "wrong") == 401
+        assert harness.bcrypt.work - before == 1 << 11
 
 
 async def test_the_hash_of_no_user_opens_nothing() -> None:
     """An unknown user is rejected even if the password matched the hash that stands in."""
     passwords = PasswordVerifier(check_password=lambda *_: True)
-    assert 401 == await status_of(passwords, USERS, "nobody", "x")
+    assert await status_of(passwords, USERS, "nobody", "x") == 401
 
 
 async def test_no_thread_for_a_check(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,8 +164,8 @@ async def test_no_thread_for_a_check(harness: Harness, monkeypatch: pytest.Monke
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
-        assert 503 == await harness.status("alice", "wonderland")
-    assert 200 == await harness.status("alice", "wonderland")
+        assert await harness.status("alice", "wonderland") == 503
+    assert await harness.status("alice", "wonderland") == 200
 
 
 def test_hashes_of_no_user_are_hashes() -> None:
@@ -191,13 +191,13 @@ def test_networks(peer: str, network: str) -> None:
 async def test_number_of_networks_is_bounded(harness: Harness) -> None:
     """Only the networks that tried a wrong password most recently are limited."""
     for _ in range(FAILED_LOGIN_RATE.burst):
-        assert 401 == await harness.status("alice", "x", "first")
+        assert await harness.status("alice", "x", "first") == 401
     for number in range(MAX_NETWORKS - 1):
-        assert 401 == await harness.status("alice", "x", str(number))
-    assert 429 == await harness.status("alice", "x", "first")
+        assert await harness.status("alice", "x", str(number)) == 401
+    assert await harness.status("alice", "x", "first") == 429
     for number in range(MAX_NETWORKS):
-        assert 401 == await harness.status("alice", "x", str(number))
-    assert 401 == await harness.status("alice", "x", "first")
+        assert await harness.status("alice", "x", str(number)) == 401
+    assert await harness.status("alice", "x", "first") == 401
 
 
 async def test_password_cache_is_bounded() -> None:
@@ -210,8 +210,8 @@ async def test_password_cache_is_bounded() -> None:
 
     passwords = PasswordVerifier(check_password=check)
     for number in range(100):
-        assert 200 == await status_of(passwords, USERS, "alice", "x" * 72 + str(number))
-    assert 1 == len(calls)
+        assert await status_of(passwords, USERS, "alice", "x" * 72 + str(number)) == 200
+    assert len(calls) == 1
 
 
 def make_hash(password: bytes) -> bytes:
@@ -226,17 +226,17 @@ async def test_bcrypt(password: str) -> None:
     for prefix in (b"$2a$", b"$2b$", b"$2y$"):
         users = {"alice": prefix + hash_text[4:]}
         passwords = PasswordVerifier()
-        assert 200 == await status_of(passwords, users, "alice", password)
-        assert 401 == await status_of(passwords, users, "alice", f"not {password}")
+        assert await status_of(passwords, users, "alice", password) == 200
+        assert await status_of(passwords, users, "alice", f"not {password}") == 401
 
 
 @pytest.mark.parametrize("password", ["wonder\0land", "\0", "wonderland\0", "x" * 10_000])
 async def test_passwords_that_bcrypt_rejects(password: str) -> None:
     """A password that bcrypt rejects or would truncate is a wrong password."""
     users = {"alice": make_hash(b"wonder")}
-    assert 401 == await status_of(PasswordVerifier(), users, "alice", password)
+    assert await status_of(PasswordVerifier(), users, "alice", password) == 401
 
 
 async def test_hashes_that_bcrypt_rejects() -> None:
     """A hash that bcrypt rejects accepts no password."""
-    assert 401 == await status_of(PasswordVerifier(), {"alice": b"$2b$04$" + b"!" * 53}, "alice", "x")
+    assert await status_of(PasswordVerifier(), {"alice": b"$2b$04$" + b"!" * 53}, "alice", "x") == 401

@@ -233,7 +233,7 @@ async def test_a_request_of_a_client_that_leaves_takes_effect(
     client.send(REQUEST % path.encode())
     await wait_until(lambda: bool(harness.app.requested_paths))
     client.abort()
-    assert 200 == (await harness.get("/", context))[0]
+    assert (await harness.get("/", context))[0] == 200
     harness.app.released.set()
     await wait_until(lambda: path in harness.app.answered_paths)
 
@@ -245,8 +245,8 @@ async def test_no_tls_on_a_tls_port(harness: ServerHarness) -> None:
         client = await harness.connect()
         client.send(noise)
         assert b"HTTP" not in await client.read_to_end()
-        assert (200, b"/") == await harness.get("/", client_context())
-    assert {"/"} == set(harness.app.requested_paths)
+        assert await harness.get("/", client_context()) == (200, b"/")
+    assert set(harness.app.requested_paths) == {"/"}
 
 
 async def is_rejected(harness: ServerHarness, context: ssl.SSLContext) -> bool:
@@ -273,11 +273,11 @@ async def test_certificates_of_clients(harness: ServerHarness, newest: ssl.TLSVe
         context = client_context(certificate)
         context.maximum_version = newest
         if is_accepted:
-            assert (200, b"/") == await harness.get("/", context)
+            assert await harness.get("/", context) == (200, b"/")
         else:
             assert await is_rejected(harness, context)
     harness.web = WebConfig()
-    assert (200, b"/") == await harness.get("/")
+    assert await harness.get("/") == (200, b"/")
 
 
 SIZED_BODY = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
@@ -303,14 +303,14 @@ async def test_slow_clients(harness: ServerHarness, context: ssl.SSLContext | No
     slow = {name: await harness.connect(context) for name in SLOW}
     for name, client in slow.items():
         client.send(SLOW[name][0])
-    await wait_until(lambda: 6 <= sum(path in {"/body", "/large"} for path in harness.app.requested_paths))
-    assert (200, b"/quick") == await harness.get("/quick", context)
+    await wait_until(lambda: sum(path in {"/body", "/large"} for path in harness.app.requested_paths) >= 6)
+    assert await harness.get("/quick", context) == (200, b"/quick")
     for _ in range(3):
-        assert [] == [name for name, client in slow.items() if client.disconnected]
+        assert [name for name, client in slow.items() if client.disconnected] == []
         await harness.advance(server.CLIENT_TIMEOUT / 3 - 0.5)
         for name, client in slow.items():
             client.send(SLOW[name][1])
-    assert (200, b"/quick") == await harness.get("/quick", context)
+    assert await harness.get("/quick", context) == (200, b"/quick")
     await harness.advance(2.5)
     for name, client in slow.items():
         if "not read" not in name:
@@ -327,12 +327,12 @@ async def test_slow_handshakes(harness: ServerHarness, drip: bytes) -> None:
     harness.web = tls_config()
     client = await harness.connect()
     client.send(drip)
-    assert (200, b"/") == await harness.get("/", client_context())
+    assert await harness.get("/", client_context()) == (200, b"/")
     await harness.advance(server.CLIENT_TIMEOUT - 1)
     assert not client.disconnected
     client.send(drip[:1])
     await harness.advance(2)
-    assert b"" == await client.read_to_end()
+    assert await client.read_to_end() == b""
 
 
 @pytest.mark.parametrize(
@@ -344,16 +344,16 @@ async def test_idle_connections_are_closed(
     """They are kept longer than slow ones; the time begins when the end of the last request has arrived."""
     client = await harness.connect(context)
     client.send(request_parts[0])
-    assert (200, b"/a") == await client.response()
+    assert await client.response() == (200, b"/a")
     for part in request_parts[1:]:
         client.send(part)
     await harness.advance(server.KEEP_ALIVE - 1)
     assert not client.disconnected
-    assert (200, b"/b") == await client.get("/b")
+    assert await client.get("/b") == (200, b"/b")
     await harness.advance(server.KEEP_ALIVE - 1)
     assert not client.disconnected
     await harness.advance(2)
-    assert b"" == await client.read_to_end()
+    assert await client.read_to_end() == b""
 
 
 @pytest.mark.parametrize("is_fast_enough", [True, False])
@@ -378,12 +378,12 @@ async def test_there_is_always_room(harness: ServerHarness, monkeypatch: pytest.
     monkeypatch.setattr(server, "CLIENT_TIMEOUT", 3600.0)  # which would make room, too
     harness.web, context = (tls_config(), client_context()) if tls else (WebConfig(), None)
     idle_clients = [await harness.connect(None if tls == "without a handshake" else context) for _ in range(20)]
-    assert (200, b"/") == await harness.get("/", context)
-    await wait_until(lambda: 15 <= sum(client.disconnected for client in idle_clients))
+    assert await harness.get("/", context) == (200, b"/")
+    await wait_until(lambda: sum(client.disconnected for client in idle_clients) >= 15)
     assert [client.disconnected for client in idle_clients] == sorted(
         (client.disconnected for client in idle_clients), reverse=True
     )
-    assert (200, b"/") == await harness.get("/", context)
+    assert await harness.get("/", context) == (200, b"/")
 
 
 async def test_waiting_clients_keep_their_connection(harness: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,14 +391,14 @@ async def test_waiting_clients_keep_their_connection(harness: ServerHarness, mon
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
     served = await harness.connect()
     served.send(REQUEST % b"/slow")
-    await wait_until(lambda: ["/slow"] == harness.app.requested_paths)
+    await wait_until(lambda: harness.app.requested_paths == ["/slow"])
     for _ in range(10):
-        assert (200, b"/") == await (await harness.connect()).get()
+        assert await (await harness.connect()).get() == (200, b"/")
     idle_clients = [await harness.connect() for _ in range(10)]
-    await wait_until(lambda: 8 <= sum(client.disconnected for client in idle_clients))
+    await wait_until(lambda: sum(client.disconnected for client in idle_clients) >= 8)
     await harness.advance(3600)
     harness.app.released.set()
-    assert (200, b"/slow") == await served.response()
+    assert await served.response() == (200, b"/slow")
 
 
 async def test_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,8 +406,8 @@ async def test_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (12, 12))
     async with running_server() as harness:
         clients = [await harness.connect() for _ in range(40)]
-        assert (200, b"/") == await harness.get("/")
-        await wait_until(lambda: 35 <= sum(client.disconnected for client in clients))
+        assert await harness.get("/") == (200, b"/")
+        await wait_until(lambda: sum(client.disconnected for client in clients) >= 35)
 
 
 class ExhaustedListener(socket.socket):
@@ -426,8 +426,8 @@ class ExhaustedListener(socket.socket):
 async def test_no_file_descriptors(caplog: pytest.LogCaptureFixture) -> None:
     """A process without a free descriptor says so, and accepts the connection when it has one again."""
     async with running_server(ExhaustedListener(fileno=bind_socket(LOOPBACK).detach())) as harness:
-        assert (200, b"/") == await harness.get("/")
-    assert ["cannot accept: Too many open files; see ulimit -n, or LimitNOFILE of systemd"] == caplog.messages
+        assert await harness.get("/") == (200, b"/")
+    assert caplog.messages == ["cannot accept: Too many open files; see ulimit -n, or LimitNOFILE of systemd"]
 
 
 async def test_a_head_ends_at_its_limit(harness: ServerHarness) -> None:
@@ -436,7 +436,7 @@ async def test_a_head_ends_at_its_limit(harness: ServerHarness) -> None:
         client = await harness.connect()
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"x" * size + b"\r\n\r\n")
         assert (await client.read_to_end()).startswith(b"HTTP/1.1 400 "), size
-    assert [] == harness.app.requested_paths
+    assert harness.app.requested_paths == []
 
 
 async def test_log_lines_of_strangers_are_limited(
@@ -457,9 +457,9 @@ async def test_another_protocol_is_not_offered(
     """A request to change the protocol is answered in HTTP/1.1, without advice to install packages in the log."""
     client = await harness.connect()
     client.send(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
-    assert (200, b"/a") == await client.response()
-    assert (200, b"/b") == await client.get("/b")
-    assert [] == caplog.messages
+    assert await client.response() == (200, b"/a")
+    assert await client.get("/b") == (200, b"/b")
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("path", ["/", "/slow", "/large"])
@@ -474,12 +474,12 @@ async def test_an_invalid_body_is_no_bug(
         await wait_until(lambda: bool(harness.app.requested_paths))
     elif moment == "after":
         harness.app.released.set()
-        assert 200 == (await client.response())[0]
+        assert (await client.response())[0] == 200
     client.send(b"zz\r\n\r\n")
     await client.read_to_end()
     harness.app.released.set()
     await harness.stop()
-    assert ["Invalid HTTP request received."] == caplog.messages
+    assert caplog.messages == ["Invalid HTTP request received."]
 
 
 async def test_bugs_are_logged_with_their_traceback(harness: ServerHarness, caplog: pytest.LogCaptureFixture) -> None:
@@ -501,19 +501,19 @@ async def test_ipv6() -> None:
     for address, hosts in ((Address("::1", 0), ["::1"]), (Address("", 0), ["::1", "127.0.0.1"])):
         async with running_server(bind_socket(address)) as harness:
             for host in hosts:
-                assert (200, b"/") == await (await harness.connect(host=host)).get()
+                assert await (await harness.connect(host=host)).get() == (200, b"/")
 
 
 async def test_shutdown_finishes_responses(harness: ServerHarness) -> None:
     """At shutdown responses in progress are finished and new connections rejected."""
     client = await harness.connect()
     client.send(REQUEST % b"/slow")
-    await wait_until(lambda: ["/slow"] == harness.app.requested_paths)
+    await wait_until(lambda: harness.app.requested_paths == ["/slow"])
     harness.serving.cancel()
     await wait_until(lambda: not can_connect(harness.port))
     harness.app.released.set()
-    assert (200, b"/slow") == await client.response()
-    assert b"" == await client.read_to_end()
+    assert await client.response() == (200, b"/slow")
+    assert await client.read_to_end() == b""
     await harness.stop()
 
 
@@ -558,6 +558,6 @@ async def test_shutdown_closes_a_connection_that_was_just_accepted(turns: int) -
             await harness.close()
             client.settimeout(DEADLINE)
             with suppress(ConnectionResetError):
-                assert b"" == client.recv(1)
+                assert client.recv(1) == b""
         gc.collect()
-    assert [] == [str(warning.message) for warning in recorded if warning.category is ResourceWarning]
+    assert [str(warning.message) for warning in recorded if warning.category is ResourceWarning] == []

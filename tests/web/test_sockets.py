@@ -42,7 +42,7 @@ def test_path_of_a_file(path: Path) -> None:
     path.write_text("precious")
     with pytest.raises(LateError, match=IN_USE):
         bind_socket(UnixPath(path))
-    assert "precious" == path.read_text()
+    assert path.read_text() == "precious"
 
 
 @pytest.fixture
@@ -74,12 +74,12 @@ async def test_systemd_sockets(descriptors: list[int], path: Path) -> None:
         pass_descriptor(descriptors, unix.fileno())
     environ = environment("2")
     sockets = systemd_sockets(environ, first=FIRST)
-    assert {"HOME": "/"} == environ
-    assert [FIRST, FIRST + 1] == [listener.fileno() for listener in sockets]
-    assert [False, False] == [listener.get_inheritable() for listener in sockets]
+    assert environ == {"HOME": "/"}
+    assert [listener.fileno() for listener in sockets] == [FIRST, FIRST + 1]
+    assert [listener.get_inheritable() for listener in sockets] == [False, False]
     async with running_server(*sockets) as harness:
-        assert (200, b"/a") == await harness.get("/a")
-        assert (200, b"/b") == await (await harness.connect(path=path)).get("/b")
+        assert await harness.get("/a") == (200, b"/a")
+        assert await (await harness.connect(path=path)).get("/b") == (200, b"/b")
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_no_systemd_sockets(descriptors: list[int], environ: dict[str, str]) -> 
     """Variables for another process are ignored and removed."""
     with socket.create_server(("127.0.0.1", 0)) as port:
         pass_descriptor(descriptors, port.fileno())
-    assert [] == systemd_sockets(environ, first=FIRST)
-    assert {} == {name: text for name, text in environ.items() if name.startswith("LISTEN")}
+    assert systemd_sockets(environ, first=FIRST) == []
+    assert {name: text for name, text in environ.items() if name.startswith("LISTEN")} == {}
     assert os.get_inheritable(FIRST)
 
 

@@ -68,7 +68,7 @@ def test_feed_values(term: str, expected: str, values: dict[str, Any]) -> None:
 def test_impossible_times(time: float) -> None:
     """Times outside the calendar are shown as unknown."""
     health = feed(last_poll=time, last_success=time, next_poll=time, coverage_start=time, lag=time)
-    assert {"unknown"} == set(PageParser(render(workspace("acme", health, quota=Quota(1, 1, time)))).titles())
+    assert set(PageParser(render(workspace("acme", health, quota=Quota(1, 1, time)))).titles()) == {"unknown"}
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_quota(text: str, width: str, tone: str, quota: Quota) -> None:
 
 def test_long_text_is_truncated() -> None:
     """Text from outside becomes one line of at most 300 characters."""
-    assert "a b" == single_line(" a\r\n\tb ")
-    assert "y" * 300 == single_line("y" * 300)
-    assert "y" * 299 + "…" == single_line("y" * 301)
+    assert single_line(" a\r\n\tb ") == "a b"
+    assert single_line("y" * 300) == "y" * 300
+    assert single_line("y" * 301) == "y" * 299 + "…"
 
 
 def test_platforms() -> None:
@@ -97,11 +97,11 @@ def test_platforms() -> None:
     recent = RecentCounts(failed=19, final=22)
     row = platform("tiktok", 1234, 66, pending=7, last_log=NOW - 3_700, recent=recent, oldest_pending=NOW - 60)
     html = render(workspace(platforms=(row,), recent_since=NOW - 3600))
-    assert [["tiktok", "22", "19 (86%)", "1,300", "66 5.1%", "7", "1 h ago"]] == rows(html)
+    assert rows(html) == [["tiktok", "22", "19 (86%)", "1,300", "66 5.1%", "7", "1 h ago"]]
     text = PageParser(html).text
     assert "Since 2025-11-23" in text
     assert "Last hour" in text
-    assert ["2025-11-23 14:03:22 UTC", "2025-11-24 13:01:42 UTC"] == PageParser(html).titles()
+    assert PageParser(html).titles() == ["2025-11-23 14:03:22 UTC", "2025-11-24 13:01:42 UTC"]
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("Last hour", 3545), ("Last 12 min", 725), ("Last 1 min", 5)])
@@ -127,7 +127,7 @@ def test_worst_platform_comes_first() -> None:
 def test_many_platforms() -> None:
     """At most 20 platforms have a row; the others are counted."""
     platforms = [platform(f"p-{number}", 1) for number in range(22)]
-    assert 20 == len(rows(render(workspace(platforms=tuple(platforms)))))
+    assert len(rows(render(workspace(platforms=tuple(platforms))))) == 20
     assert "and 2 more platforms" in render(workspace(platforms=tuple(platforms)))
     assert "and 1 more platform<" in render(workspace(platforms=tuple(platforms[:21])))
     assert "more platform" not in render(workspace(platforms=tuple(platforms[:20])))
@@ -161,7 +161,7 @@ def test_page_is_self_contained() -> None:
     assert not {"script", "img", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in elements}
     assert not [name for _, attributes in elements for name in attributes if name == "style" or name.startswith("on")]
     loads = [attributes.get("href") or attributes.get("src") for tag, attributes in elements if tag not in {"a", "use"}]
-    assert ["data:"] == [load[:5] for load in loads if load]
+    assert [load[:5] for load in loads if load] == ["data:"]
     assert not re.search(r"url\(|@import", STYLE)
 
 
@@ -199,7 +199,7 @@ def test_contrast(scheme: int) -> None:
     pairs += [(tone, "card") for tone in ("warn", "bad")]
     pairs += [("text", f"{tone}-tint") for tone in ("ok", "busy", "warn", "bad", "idle")]
     ratios = {(a, b): (max(shades[a], shades[b]) + 0.05) / (min(shades[a], shades[b]) + 0.05) for a, b in pairs}
-    assert {} == {pair: ratio for pair, ratio in ratios.items() if ratio < 4.5}
+    assert {pair: ratio for pair, ratio in ratios.items() if ratio < 4.5} == {}
 
 
 def test_hostile_text_is_escaped() -> None:
@@ -237,14 +237,16 @@ def test_the_worst_comes_first() -> None:
         "1 expiring token 5 workspaces · "
     )
     problems = html.partition('<ul class="problems"')[2].partition("</ul>")[0]
-    assert [
+    assert [(link, text_of(text)) for link, text in re.findall('<a href="(.*?)">(.*?)</a>', problems, re.DOTALL)][
+        :6
+    ] == [
         ("#s-new", "new: the plan is suspended or gives no access"),
         ("#s-new", "new: a post that was due 1 h ago is still scheduled: p"),
         ("#p-brand", "brand: 19 of 22 attempts on instagram failed in the last hour"),
         ("#w-agency", f"agency: feeds publishing, connections failed: {REFUSED}"),
         ("#s-new", "new: 1 token will expire soon: t, in 9 s"),
         ("#s-new", "new: 7 accounts must be connected again"),
-    ] == [(link, text_of(text)) for link, text in re.findall('<a href="(.*?)">(.*?)</a>', problems, re.DOTALL)][:6]
+    ]
     names = ["new", "brand", "agency", "shop", "fine"]
     assert names == re.findall(r"<h2[^>]*><bdi>(.*?)</bdi>", html)
     index = html.partition('<ul class="index">')[2].partition("</ul>")[0]
@@ -257,13 +259,13 @@ def test_the_worst_comes_first() -> None:
 def test_the_list_of_problems_is_limited() -> None:
     """At most 20 problems are listed; a single one is in the banner only, which links to its place in the card."""
     html = render(*(reporting(Condition("inactive"), name=f"w{number}") for number in range(60)))
-    assert 20 == html.partition('<ul class="problems"')[2].partition("</ul>")[0].count("<li")
+    assert html.partition('<ul class="problems"')[2].partition("</ul>")[0].count("<li") == 20
     assert "and 40 more problems" in html
     single = render(reporting(Condition("reconnect", "@a (x)")), workspace("fine"))
     assert 'class="problems"' not in single
     banner = single.partition('<div class="verdict warn">')[2].partition("</p>")[0]
-    assert "acme: 1 account must be connected again: @a (x)" == text_of(banner)
-    assert ["#s-acme"] == PageParser(banner).links()
+    assert text_of(banner) == "acme: 1 account must be connected again: @a (x)"
+    assert PageParser(banner).links() == ["#s-acme"]
 
 
 def test_a_card_has_the_details() -> None:
@@ -272,7 +274,7 @@ def test_a_card_has_the_details() -> None:
     html = render(reporting(*names, Condition("plan", "40% of the uploads")))
     section = text_of(html.partition("<h3>Accounts, queue and plan</h3>")[2].partition("</section>")[0])
     accounts = "7 accounts must be connected again: a0 (x), a1 (x), a2 (x), a3 (x), a4 (x) and 2 more"
-    assert f"{accounts} The plan: 40% of the uploads" == section
+    assert section == f"{accounts} The plan: 40% of the uploads"
     assert "Accounts, queue and plan" not in render(workspace())
 
 
@@ -282,15 +284,15 @@ def test_a_dead_api() -> None:
     card = html.partition('<article class="card stale"')[2]
     assert "as of 17 min ago" in text_of(card)
     assert "requests left" not in card
-    assert 1 == card.count(REFUSED)
+    assert card.count(REFUSED) == 1
     assert 'card stale"' not in render(workspace("a", feed(outcome="unavailable", last_success=NOW - 9), feed()))
 
 
 def test_a_feed_that_waits_for_the_quota() -> None:
     """A poll that is due but waits for the quota says so."""
     due, later = feed(next_poll=NOW - 12), feed(next_poll=NOW + 18)
-    assert "waits for the quota" == fact(render(workspace("a", due, quota_wait=23.0)), "Next poll")
-    assert "in 18 s" == fact(render(workspace("a", later, quota_wait=23.0)), "Next poll")
+    assert fact(render(workspace("a", due, quota_wait=23.0)), "Next poll") == "waits for the quota"
+    assert fact(render(workspace("a", later, quota_wait=23.0)), "Next poll") == "in 18 s"
 
 
 def test_the_last_failures_of_a_platform_and_of_an_account() -> None:
@@ -318,9 +320,9 @@ def test_the_last_failures_of_a_platform_and_of_an_account() -> None:
     assert {"./platforms/x%2Fy", "./accounts/a1"} <= set(links)
     assert not {"./platforms/tiktok", "./accounts/a2"} & set(links)
     found = rows(render(brand, other, subject="platforms/x/y"))
-    assert 20 == len(found)
-    assert ["now", "brand", "x/y", "@b", "p0", "E, HTTP 400"] == found[0]
-    assert ["30 s ago", "other"] == found[1][:2]
+    assert len(found) == 20
+    assert found[0] == ["now", "brand", "x/y", "@b", "p0", "E, HTTP 400"]
+    assert found[1][:2] == ["30 s ago", "other"]
     assert {"p1", "p3", "p5", ""} <= {row[4] for row in rows(render(brand, other, subject="accounts/a1"))}
     page = PageParser(render(brand, other, subject="accounts/a1"))
     assert {"../", "../metrics", "../platforms/x%2Fy"} <= set(page.links())

@@ -44,7 +44,7 @@ async def test_a_cancelled_call_ends_its_work_first() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert ["closed"] == steps
+    assert steps == ["closed"]
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
@@ -92,6 +92,6 @@ async def test_an_application_in_another_loop() -> None:
         await forward({"path": "/"}, receive, send)
 
     await run_in_thread(connection)
-    assert [{"path": "/", "body": b"question"}] == sent
+    assert sent == [{"path": "/", "body": b"question"}]
     assert asyncio.get_running_loop() is loops["app"] is not loops["connection"]
     assert loops["connection"] is loops["receive"] is loops["send"]

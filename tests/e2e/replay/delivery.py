@@ -194,4 +194,4 @@ def _iso_time(minute: int) -> str:
 def post_alerts(url: str, alerts: Sequence[Mapping[str, Any]]) -> None:
     """Send alerts to the Alertmanager at a URL."""
     headers, body = {"Content-Type": "application/json"}, json.dumps(alerts).encode()
-    assert 200 == http_request("POST", f"{url}/api/v2/alerts", headers, body, timeout=DEFAULT_TIMEOUT).status
+    assert http_request("POST", f"{url}/api/v2/alerts", headers, body, timeout=DEFAULT_TIMEOUT).status == 200

@@ -69,7 +69,7 @@ class RecordedExporter:
         """Poll every feed, refresh the status feeds that are due, and return what a scrape gets a minute later."""
         for feed in FEEDS:
             result = self._exporter.poll(feed=feed)
-            assert "success" == result.outcome, result.error
+            assert result.outcome == "success", result.error
         self._exporter.refresh_status()
         samples = self._exporter.scrape()
         self.clock.advance(MINUTE)
@@ -80,7 +80,7 @@ class RecordedExporter:
 
     def _respond(self, path: str, params: QueryParams) -> ApiResponse:
         response = self._api.handle("GET", path, urlencode(params), HEADERS)
-        assert 200 == response.status, (path, response.body)
+        assert response.status == 200, (path, response.body)
         return ApiResponse(response.body, self.clock.now)
 
 

@@ -63,17 +63,17 @@ def test_every_receiver_shows_title_and_text(tmp_path: Path, require_tool: Calla
                 describe=lambda: (receivers.service_messages, receivers.mails, receivers.groups),
             )
     pagerduty, opsgenie, teams = (receivers.service_messages[name][0] for name in SERVICES)
-    assert ("trigger", TITLE, "critical") == (
+    assert (
         pagerduty["event_action"],
         pagerduty["payload"]["summary"],
         pagerduty["payload"]["severity"],
-    )
+    ) == ("trigger", TITLE, "critical")
     silence = f"{EXTERNAL_URL}/#/silences/new?filter=%7Balertname%3D%22LatePlatformFailing%22"
-    assert [RUNBOOK, True] == [
+    assert [
         pagerduty["links"][0]["href"],
         pagerduty["links"][1]["href"].startswith(silence),
-    ]
-    assert ("P1", TITLE) == (opsgenie["priority"], opsgenie["message"])
+    ] == [RUNBOOK, True]
+    assert (opsgenie["priority"], opsgenie["message"]) == ("P1", TITLE)
     for text in (json.dumps(pagerduty), json.dumps(opsgenie), json.dumps(teams), *receivers.mail_texts):
         assert "66 % of 121 publish attempts on tiktok" in text
         assert "late-exporter posts --workspace acme --platform tiktok" in text

@@ -77,7 +77,7 @@ def test_one_page_for_an_incident(incident: str, messages: Sequence[Message]) ->
     pages = [message for message in messages if message.channel == "#late-critical"]
     title = PAGES.get(incident)
     if title is None:
-        assert [] == pages
+        assert pages == []
         return
     firing, resolved = pages
     assert firing.title.startswith(f"CRITICAL {title}")
