@@ -120,7 +120,7 @@ handovers: dev tools ## Run replicas under faults for HANDOVERS seconds (default
 generate: dev ## Update generated files: tables in docs, rules, dashboards, manifests.
 	$(PY) .ci/generate.py
 	$(PY) -m grafana.source
-	$(PY) -m deploy.kubernetes
+	$(PY) -m deploy.chart
 
 .PHONY: format
 format: dev ## Format the sources.
@@ -148,4 +148,4 @@ tools: venv
 drift: dev
 	$(PY) .ci/generate.py --check
 	$(PY) -m grafana.source --check
-	$(PY) -m deploy.kubernetes --check
+	$(PY) -m deploy.chart --check

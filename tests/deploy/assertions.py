@@ -1,4 +1,4 @@
-"""Assertions that hold for the kustomize manifests and for the Helm chart."""
+"""Assertions that hold for every rendered chart and for the plain manifest."""
 
 from __future__ import annotations
 
@@ -20,12 +20,6 @@ from tests.deploy.manifests import (
     pod_spec,
     volumes_by_path,
 )
-
-MONITORS = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
-"""Monitor kinds of Prometheus Operator, with the field that lists their scrapes."""
-
-OTHER_MONITORS = {"VMServiceScrape": "endpoints", "PodMonitoring": "endpoints"}
-"""Those of VictoriaMetrics and Google Cloud."""
 
 SAME_IN_EVERY_POD = [
     {"sourceLabels": ["workspace"], "regex": ".+", "targetLabel": label, "replacement": replacement}
@@ -51,7 +45,7 @@ CONTAINER_SECURITY = {
 }
 """What the restricted profile of Kubernetes needs, and that only volumes can be written."""
 
-CUSTOM_RESOURCES = {*MONITORS, *OTHER_MONITORS, "PrometheusRule", "VMRule", "HTTPRoute", "GrafanaDashboard"}
+CUSTOM_RESOURCES = {"ServiceMonitor", "PrometheusRule"}
 """Kinds whose schemas are not available offline."""
 
 
@@ -109,12 +103,11 @@ def assert_one_writer(resources: Sequence[Manifest]) -> None:
     assert claim["spec"]["accessModes"] in (["ReadWriteOnce"], ["ReadWriteOncePod"])
 
 
-def assert_probes(resources: Sequence[Manifest], scheme: str | None = None) -> None:
+def assert_probes(resources: Sequence[Manifest]) -> None:
     """Assert that probes check liveness and never readiness, so that scrapes always reach the exporter."""
     spec = container_spec(resources)
     for name in ("startupProbe", "livenessProbe", "readinessProbe"):
-        expected = {"path": "/-/healthy", "port": "metrics"} | ({"scheme": scheme} if scheme else {})
-        assert expected == spec[name]["httpGet"], name
+        assert spec[name]["httpGet"] == {"path": "/-/healthy", "port": "metrics"}, name
 
 
 def assert_selectors(resources: Sequence[Manifest]) -> None:
@@ -122,38 +115,29 @@ def assert_selectors(resources: Sequence[Manifest]) -> None:
     workload = find_workload(resources)
     spec = workload["spec"]
     labels = spec["template"]["metadata"]["labels"]
-    services = {resource["metadata"]["name"]: resource for resource in resources if resource["kind"] == "Service"}
-    service = services[spec.get("serviceName", workload["metadata"]["name"])]
+    service = find_resource(resources, "Service")
     policies = [resource for resource in resources if resource["kind"] == "NetworkPolicy"]
-    scrapes = MONITORS | OTHER_MONITORS
-    monitors = [resource for resource in resources if resource["kind"] in scrapes]
     for selector in (
         spec["selector"]["matchLabels"],
-        *(each["spec"]["selector"] for each in services.values()),
+        service["spec"]["selector"],
         *(policy["spec"]["podSelector"]["matchLabels"] for policy in policies),
-        *(monitor["spec"]["selector"]["matchLabels"] for monitor in monitors if monitor["kind"].startswith("Pod")),
     ):
         assert selector.items() <= labels.items()
-    for monitor in monitors:
-        if not monitor["kind"].startswith("Pod"):
-            assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    ports = {port["name"] for port in container_spec(resources)["ports"]}
-    assert ports == {port["targetPort"] for each in services.values() for port in each["spec"]["ports"]}
+    assert [port["name"] for port in container_spec(resources)["ports"]] == ["metrics"]
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == ["metrics"]
     for policy in policies:
-        assert ports == {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
-    assert {"metrics"} >= {
-        scrape["port"] for monitor in monitors for scrape in monitor["spec"][scrapes[monitor["kind"]]]
-    }
-    assert {port["targetPort"] for port in service["spec"]["ports"]} == {"metrics"}
+        assert {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]} == {"metrics"}
+    for monitor in resources:
+        if monitor["kind"] == "ServiceMonitor":
+            assert_scrape_config(monitor, service)
 
 
-def assert_scrape_config(monitor: Manifest, labels: Manifest) -> None:
+def assert_scrape_config(monitor: Manifest, service: Manifest) -> None:
     """Assert that the job name matches the rules, and that no target label hides a metric label."""
-    (scrape,) = monitor["spec"][MONITORS[monitor["kind"]]]
-    relabelings = scrape.get("relabelings", [])
-    replacements = [rule["replacement"] for rule in relabelings if rule.get("targetLabel") == "job"]
-    (job,) = replacements or [labels[monitor["spec"]["jobLabel"]]]
-    assert re.fullmatch("late|late-.*", job)
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    (scrape,) = monitor["spec"]["endpoints"]
+    assert scrape["port"] == "metrics"
+    assert re.fullmatch("late|late-.*", scrape["relabelings"][0]["replacement"])
     assert scrape["metricRelabelings"][:2] == SAME_IN_EVERY_POD
     metric_labels = {label for family in CATALOGUE.values() for label in family.labels}
     assert metric_labels & OPERATOR_LABELS == set()

@@ -1,26 +1,23 @@
-"""The Helm chart: rendered resources, rejected values, and documentation."""
+"""The Helm chart: rendered resources, rejected values, documentation; and the plain manifest made of it."""
 
 from __future__ import annotations
 
+import base64
+import re
+import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import yaml
 
-from deploy.kubernetes.files import CHART, ROOT
+from deploy.chart import CHART, ROOT, generated_files, parse_values
 from late_exporter import __url__, __version__
-from tests.deploy.assertions import (
-    MONITORS,
-    assert_probes,
-    assert_scrape_config,
-    assert_sound,
-    assert_web_config,
-    certificates,
-)
-from tests.deploy.golden import FOLDER, VALUES_FILES, render
+from tests.deploy.assertions import assert_probes, assert_sound, assert_web_config, certificates
+from tests.deploy.golden import FOLDER, PLAIN_MANIFEST, VALUES_FILES, render, render_plain
 from tests.deploy.manifests import (
+    SECRET_SETTING,
     VERSIONS,
     container_spec,
     find_resource,
@@ -28,6 +25,7 @@ from tests.deploy.manifests import (
     install_commands,
     load_settings,
     parse_documents,
+    pod_spec,
     render_release,
     run_script,
 )
@@ -35,29 +33,41 @@ from tests.e2e.program import run_command
 
 pytestmark = pytest.mark.helm
 
+RULES = ROOT / "deploy/prometheus"
+DASHBOARDS = sorted((ROOT / "grafana/dashboards").glob("*.json"))
+MAX_APPLY_BYTES = 1 << 18
+"""Size limit of annotations; ``kubectl apply`` stores the whole object in one."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _packaged_files() -> None:
+    """Copy rules and dashboards into the chart, as its package has them."""
+    run_command(ROOT / ".ci/chart")
+
+
+# Rendered resources
+
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", VALUES_FILES)
 def test_render_equals_golden_file(helm: str, name: str) -> None:
     """The rendered chart equals the golden files; ``python -m tests.deploy.golden`` updates them."""
-    assert (FOLDER / f"{name}.yaml").read_text("utf-8") == render(helm, name)
+    assert render(helm, name) == (FOLDER / f"{name}.yaml").read_text("utf-8")
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", VALUES_FILES)
 def test_typical_values_render_valid_resources(helm: str, name: str) -> None:
     """Typical values render valid resources of one restricted exporter with matching selectors."""
-    resources = parse_documents(helm_template(helm, "--values", VALUES_FILES[name]))
-    assert_sound(resources)
-    assert {"monitored", "monitoring"} >= {resource["metadata"]["namespace"] for resource in resources}
+    assert_sound(parse_documents(helm_template(helm, "--values", VALUES_FILES[name])))
 
 
 @pytest.mark.e2e
 def test_defaults_need_only_a_secret(helm: str) -> None:
     """Defaults need only a Secret, and use built-in resources."""
     resources = render_release(helm)
-    kinds = ["Pod", "Service", "ServiceAccount", "StatefulSet"]  # the Pod is that of helm test
-    assert kinds == sorted(resource["kind"] for resource in resources)
+    kinds = sorted(resource["kind"] for resource in resources)
+    assert kinds == ["Pod", "Service", "ServiceAccount", "StatefulSet"]  # the Pod is that of helm test
     assert_probes(resources)
     assert container_spec(resources)["image"] == f"ghcr.io/{__url__.removeprefix('https://github.com/')}:{__version__}"
 
@@ -71,14 +81,12 @@ def test_program_reads_workspaces_and_options(helm: str, tmp_path: Path) -> None
         ("brand", "https://zernio.com/api", "6507a1b2c3d4e5f6a7b8c9d0", (("team", "social"),)),
         ("agency", "https://late.example.com/api", None, ()),
     ]
-    assert (
-        settings.poll.interval,
-        settings.poll.feeds,
-        settings.metrics.max_accounts,
-    ) == (60.0, ("publishing",), 2_000_000)
+    assert settings.poll.interval == 60.0
+    assert settings.poll.feeds == ("publishing",)
+    assert settings.metrics.max_accounts == 2_000_000
     assert settings.metrics.created_timestamps
     (scrape,) = find_resource(resources, "ServiceMonitor")["spec"]["endpoints"]
-    assert settings.web.telemetry_path == scrape["path"]
+    assert scrape["path"] == settings.web.telemetry_path
 
 
 @pytest.mark.e2e
@@ -94,23 +102,19 @@ def test_program_finds_the_web_config(helm: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "probe"),
     [
-        ((), "HTTPS"),
-        (("webConfig.tls=false",), None),
-        (("webConfig.clientCertificates=true",), "TCP"),
+        ((), {"httpGet": {"path": "/-/healthy", "port": "metrics", "scheme": "HTTPS"}}),
+        (("webConfig.tls=false",), {"httpGet": {"path": "/-/healthy", "port": "metrics"}}),
+        (("webConfig.clientCertificates=true",), {"tcpSocket": {"port": "metrics"}}),
     ],
 )
-def test_probes_match_the_tls_settings(helm: str, settings: Sequence[str], probe: str | None) -> None:
+def test_probes_match_the_tls_settings(helm: str, settings: Sequence[str], probe: dict[str, object]) -> None:
     """Probes use TLS if the exporter does, and only open the port if client certificates are required."""
     resources = render_release(helm, "webConfig.existingSecret=late-web", *settings)
-    if probe == "TCP":
-        assert container_spec(resources)["livenessProbe"]["tcpSocket"] == {"port": "metrics"}
-        assert container_spec(resources)["readinessProbe"]["tcpSocket"] == {"port": "metrics"}
-    else:
-        assert_probes(resources, probe)
+    for name in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert probe.items() <= container_spec(resources)[name].items()
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("kind", MONITORS)
 @pytest.mark.parametrize(
     ("name", "settings", "job"),
     [
@@ -118,28 +122,79 @@ def test_probes_match_the_tls_settings(helm: str, settings: Sequence[str], probe
         ("late-exporter", (), "late-exporter"),
         ("metrics", (), "late-metrics-late-exporter"),
         ("metrics", ("fullnameOverride=late",), "late"),
-        ("metrics", ("fullnameOverride=latest",), "late-latest"),
-        ("metrics", ("job=late-brand",), "late-brand"),
+        ("metrics", ("serviceMonitor.job=late-brand",), "late-brand"),
     ],
 )
-def test_job_name_matches_the_rules(helm: str, kind: str, name: str, settings: Sequence[str], job: str) -> None:
+def test_job_name_matches_the_rules(helm: str, name: str, settings: Sequence[str], job: str) -> None:
     """For any release name, the job name matches the rules."""
-    value = f"{kind[0].lower()}{kind[1:]}.enabled=true"
-    resources = render_release(helm, value, *settings, name=name)
-    monitor = find_resource(resources, kind)
-    assert_scrape_config(monitor, monitor["metadata"]["labels"])
-    (scrape,) = monitor["spec"][MONITORS[kind]]
-    assert job == scrape["relabelings"][0]["replacement"]
+    resources = render_release(helm, "serviceMonitor.enabled=true", *settings, name=name)
+    (scrape,) = find_resource(resources, "ServiceMonitor")["spec"]["endpoints"]
+    assert scrape["relabelings"] == [{"targetLabel": "job", "replacement": job}]
 
 
 @pytest.mark.e2e
-def test_empty_peer_list_denies_scrapes(helm: str) -> None:
-    """Without peers the network policy allows only the pod of helm test to connect."""
+def test_network_policy_is_minimal(helm: str) -> None:
+    """Without peers only the pod of helm test can connect, and egress is limited to DNS and HTTPS to the internet."""
     resources = render_release(helm, "networkPolicy.enabled=true", values={"networkPolicy.namespaces": []})
-    (rule,) = find_resource(resources, "NetworkPolicy")["spec"]["ingress"]
+    spec = find_resource(resources, "NetworkPolicy")["spec"]
     test = find_resource(resources, "Pod")["metadata"]["labels"]
-    assert rule["from"] == [{"podSelector": {"matchLabels": test}}]
+    assert [rule["from"] for rule in spec["ingress"]] == [[{"podSelector": {"matchLabels": test}}]]
     assert not find_resource(resources, "Service")["spec"]["selector"].items() <= test.items()
+    names, internet = spec["egress"]
+    assert {port["port"] for port in names["ports"]} == {53, 5353}
+    assert internet["ports"] == [{"port": 443}]
+    assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(internet["to"][0]["ipBlock"]["except"])
+
+
+# Rules and dashboards
+
+
+@pytest.mark.e2e
+def test_rules_are_the_shipped_ones(helm: str) -> None:
+    """The PrometheusRules have the rules of the files; alerts can be left out and added."""
+    exclude = "prometheusRule.rules.exclude={LatePollStale}"
+    own = {"alert": "Own", "expr": "late_up == 0"}
+    values = {"prometheusRule.rules.additional": [own]}
+    resources = render_release(helm, "prometheusRule.enabled=true", exclude, values=values)
+
+    rules = find_resource(resources, "PrometheusRule", "late-exporter-rules")["spec"]["groups"]
+    assert rules == yaml.safe_load((RULES / "late-exporter.rules.yml").read_text("utf-8"))["groups"]
+
+    *groups, additional = find_resource(resources, "PrometheusRule", "late-exporter-alerts")["spec"]["groups"]
+    alerts = [rule for group in groups for rule in group["rules"]]
+    shipped = yaml.safe_load((RULES / "late-exporter.alerts.yml").read_text("utf-8"))["groups"]
+    all_alerts = [rule for group in shipped for rule in group["rules"]]
+    assert alerts == [rule for rule in all_alerts if rule["alert"] != "LatePollStale"]
+    assert additional["rules"] == [own]
+
+
+@pytest.mark.e2e
+def test_dashboards_are_the_shipped_ones(helm: str) -> None:
+    """Every dashboard is in a ConfigMap of its own, which the sidecar finds, and which can be applied."""
+    resources = render_release(helm, "grafanaDashboards.enabled=true")
+    maps = [resource for resource in resources if resource["kind"] == "ConfigMap"]
+    dashboards = {name: text for each in maps for name, text in each["data"].items()}
+    assert dashboards == {path.name: path.read_text("utf-8") for path in DASHBOARDS}
+    for each in maps:
+        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert all(len(text.encode()) < MAX_APPLY_BYTES for text in each["data"].values())
+
+
+@pytest.mark.e2e
+def test_a_second_release_overwrites_nothing(helm: str) -> None:
+    """Rules and dashboards have the same names in every release, so that Helm refuses to install them twice."""
+    settings = ("prometheusRule.enabled=true", "grafanaDashboards.enabled=true")
+    shared_kinds = ("PrometheusRule", "ConfigMap")
+    names = [
+        {
+            each["metadata"]["name"]
+            for each in render_release(helm, *settings, name=name)
+            if each["kind"] in shared_kinds
+        }
+        for name in ("one", "two")
+    ]
+    assert names[0] == names[1]
+    assert len(names[0]) == len(DASHBOARDS) + 2
 
 
 @pytest.mark.e2e
@@ -147,48 +202,109 @@ def test_package_contents(helm: str, tmp_path: Path) -> None:
     """The package has the program's version, the rules and the dashboards, and no examples."""
     run_command(helm, "package", CHART, "--destination", tmp_path)
     with tarfile.open(tmp_path / f"late-exporter-{__version__}.tgz") as archive:
-        names = set(archive.getnames())
-    assert {"files/rules/late-exporter.alerts.yml", "files/dashboards/late-overview.json"} <= {
-        name.removeprefix("late-exporter/") for name in names
-    }
-    assert [name for name in names if "/ci/" in name] == []
+        names = {name.removeprefix("late-exporter/") for name in archive.getnames()}
+    assert {"files/rules/late-exporter.alerts.yml", "files/dashboards/late-overview.json"} <= names
+    assert [name for name in names if name.startswith("ci/")] == []
+
+
+# Values and documents
 
 
 @pytest.mark.e2e
-def test_install_commands_work(helm: str) -> None:
-    """The install command of docs/install.md creates everything it promises."""
-    secret, install = install_commands("Helm").removesuffix("helm test late-exporter\n").split("helm install ")
-    assert install_commands("Kubernetes").startswith(secret)
-    # The chart of this version is in the registry only after its release.
-    local = install.replace(f"oci://ghcr.io/late-exporter/charts/late-exporter --version {__version__}", str(CHART))
-    assert local != install
-    script = f"helm template {local}"
-    resources = parse_documents(run_script(script, ROOT, helm))
-    kinds = {resource["kind"] for resource in resources}
-    assert {"StatefulSet", "Service", "ServiceMonitor", "PrometheusRule", "ConfigMap"} <= kinds
-    assert find_resource(resources, "StatefulSet")["metadata"]["name"] == "late-exporter"
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("apiKey.existingSecret=",), "apiKey.existingSecret has to name a Secret with the API key of Zernio"),
+        (("config.poll.intervall=1m",), "additional properties 'intervall' not allowed"),
+        (("config.poll.interval=abc",), "'/config/poll/interval': 'abc' does not match pattern"),
+        (("config.poll.feeds={publishing,conections}",), "'/config/poll/feeds/1': value must be one of"),
+        (("config.api.quota_share=80",), "'/config/api/quota_share': maximum: got 80, want 1"),
+        (("config.log.level=verbose",), "'/config/log/level': value must be one of"),
+        (("replicas=2",), "replicas share a state in PostgreSQL: set state.url"),
+        (("state.url=postgresql://late:secret@db/late",), "'/state/url'"),
+        (("state.existingSecret=late-database",), "of no use without state.url"),
+        (("webConfig.certificateSecret=late-tls",), "of no use without webConfig.existingSecret"),
+        (("podDisruptionBudget.minAvailable=1", "podDisruptionBudget.maxUnavailable=1"), "maxProperties"),
+    ],
+)
+def test_wrong_values_are_rejected(helm: str, settings: Sequence[str], message: str) -> None:
+    """Wrong values are rejected with a message that names them, before they replace a running pod."""
+    flags = [f"--set={setting}" for setting in (SECRET_SETTING, *settings)]
+    process = subprocess.run(
+        [helm, "template", "late", CHART, *flags], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert process.returncode != 0
+    assert message in process.stderr
+
+
+@pytest.mark.e2e
+def test_values_in_the_readme_render(helm: str, tmp_path: Path) -> None:
+    """Every example of the README renders, each with a resource that the defaults do not have."""
+    blocks = re.findall(r"^```yaml\n(.+?)^```$", (CHART / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(blocks) > 1
+    defaults = render_release(helm)
+    for block in blocks:
+        file = tmp_path / "values.yaml"
+        file.write_text(block, "utf-8")
+        text = helm_template(helm, f"--set={SECRET_SETTING}", "--values", file)
+        assert len(parse_documents(text)) > len(defaults)
+
+
+def test_every_value_has_a_description() -> None:
+    """Each value has a sentence in values.yaml and thus a row in the table."""
+    values = list(parse_values((CHART / "values.yaml").read_text("utf-8")))
+    assert [value.name for value in values if not value.description.endswith(".")] == []
+    assert len({value.name for value in values}) == len(values)
+
+
+def test_generated_files_are_current() -> None:
+    """Schema and README of the chart fit its values and the options of the program."""
+    for path, text in generated_files().items():
+        assert path.read_text("utf-8") == text
 
 
 def test_chart_and_program_versions_match() -> None:
     """Chart and program have the same version, and the minimum Kubernetes version is tested."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
-    assert (__version__, __version__, __url__) == (chart["version"], chart["appVersion"], chart["home"])
+    assert (chart["version"], chart["appVersion"], chart["home"]) == (__version__, __version__, __url__)
     assert chart["kubeVersion"] == f">={VERSIONS[0]}.0-0"
 
 
+# Commands of docs/install.md, and the plain manifest
+
+
 @pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("repository", "settings", "image"),
-    [
-        ("a/b", (), "ghcr.io/a/b:0.1.0"),
-        ("a/b", ("image.registry=r.example:5000", "image.tag=v2"), "r.example:5000/a/b:v2"),
-        ("a/b", ("global.imageRegistry=mirror.example",), "mirror.example/a/b:0.1.0"),
-        ("quay.io/a/b", (), "quay.io/a/b:0.1.0"),
-        ("localhost/b", (), "localhost/b:0.1.0"),
-    ],
-)
-def test_image_names(helm: str, repository: str, settings: Sequence[str], image: str) -> None:
-    """Registry, repository and tag make the name of the image, for the exporter and for helm test."""
-    resources = render_release(helm, f"image.repository={repository}", *settings)
-    (test,) = find_resource(resources, "Pod")["spec"]["containers"]
-    assert (image, image) == (container_spec(resources)["image"], test["image"])
+def test_install_command_works(helm: str) -> None:
+    """The install command of docs/install.md creates everything it promises."""
+    commands = install_commands("Helm").removesuffix("helm test late-exporter\n")
+    install = commands.partition("helm install ")[2]
+    # The chart of this version is in the registry only after its release.
+    local = install.replace(f"oci://ghcr.io/late-exporter/charts/late-exporter --version {__version__}", str(CHART))
+    assert local != install
+    resources = parse_documents(run_script(f"helm template {local}", ROOT, helm))
+    kinds = {resource["kind"] for resource in resources}
+    assert {"StatefulSet", "Service", "ServiceMonitor", "PrometheusRule", "ConfigMap"} <= kinds
+    assert find_resource(resources, "StatefulSet")["metadata"]["name"] == "late-exporter"
+
+
+@pytest.mark.e2e
+def test_plain_manifest_is_the_chart(helm: str) -> None:
+    """The plain manifest is the chart with default values; ``python -m tests.deploy.golden`` updates it."""
+    assert render_plain(helm) == PLAIN_MANIFEST.read_text("utf-8")
+    assert_sound(parse_documents(PLAIN_MANIFEST.read_text("utf-8")))
+
+
+@pytest.mark.e2e
+def test_kubectl_commands_work(require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """The kubectl commands of docs/install.md work, as far as possible without a cluster."""
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    script = install_commands("Kubernetes").replace("kubectl apply --filename", "echo ---; cat")
+    assert "echo ---" in script
+    offline = script.replace("=late-api-key\n", "=late-api-key --dry-run=client --output=yaml\n")
+    resources = parse_documents(run_script(offline, tmp_path, require_tool("kubectl")))
+    secret = find_resource(resources, "Secret")
+    keys = next(volume for volume in pod_spec(resources)["volumes"] if volume["name"] == "keys")
+    assert keys["secret"]["secretName"] == secret["metadata"]["name"]
+    key = base64.b64decode(secret["data"]["api-key"]).decode()
+    settings = load_settings(resources, tmp_path / "pod", {"late-api-key": {"api-key": key}})
+    assert [workspace.name for workspace in settings.workspaces] == ["default"]

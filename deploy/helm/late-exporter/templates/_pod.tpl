@@ -3,7 +3,7 @@
 {{- $config := include "late-exporter.config" . }}
 {{- $web := .Values.webConfig }}
 {{- $disk := .Values.persistence }}
-{{- $database := .Values.state }}
+{{- $database := .Values.state -}}
 metadata:
   labels:
     {{- toYaml (mergeOverwrite (deepCopy .Values.podLabels) (include "late-exporter.labels" . | fromYaml)) | nindent 4 }}
@@ -21,41 +21,28 @@ spec:
   automountServiceAccountToken: false
   enableServiceLinks: false # service variables could start with LATE_EXPORTER_
   terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
-  {{- with include "late-exporter.imagePullSecrets" . }}
-  {{- . | nindent 2 }}
+  {{- with .Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with .Values.priorityClassName }}
   priorityClassName: {{ . }}
-  {{- end }}
-  {{- with .Values.runtimeClassName }}
-  runtimeClassName: {{ . }}
-  {{- end }}
-  {{- if .Values.hostNetwork }}
-  hostNetwork: true
-  {{- end }}
-  {{- with .Values.hostAliases }}
-  hostAliases:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.dnsPolicy }}
-  dnsPolicy: {{ . }}
-  {{- end }}
-  {{- with .Values.dnsConfig }}
-  dnsConfig:
-    {{- toYaml . | nindent 4 }}
   {{- end }}
   securityContext:
     {{- toYaml .Values.podSecurityContext | nindent 4 }}
   {{- with .Values.initContainers }}
   initContainers:
-    {{- tpl (kindIs "string" . | ternary . (toYaml .)) $ | nindent 4 }}
+    {{- toYaml . | nindent 4 }}
   {{- end }}
   containers:
     - name: late-exporter
       image: {{ include "late-exporter.image" . }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       args:
-        {{- include "late-exporter.args" . | nindent 8 }}
+        - run
+        {{- with .Values.extraArgs }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       env:
         {{- if $database.url }}
         - name: LATE_EXPORTER_STATE__URL
@@ -91,9 +78,7 @@ spec:
         {{- end }}
       {{- with .Values.extraEnvFrom }}
       envFrom:
-        {{- range . }}
-        - {{ kindIs "string" . | ternary (dict "secretRef" (dict "name" .)) . | toJson }}
-        {{- end }}
+        {{- toYaml . | nindent 8 }}
       {{- end }}
       ports:
         - name: metrics
@@ -135,19 +120,16 @@ spec:
         {{- end }}
         - name: tmp
           mountPath: /tmp
-        {{- range concat (default list .Values.extraSecretMounts) (default list .Values.extraConfigmapMounts) }}
-        - {{ pick . "name" "mountPath" "subPath" "readOnly" | toJson }}
-        {{- end }}
         {{- with .Values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
     {{- with .Values.extraContainers }}
-    {{- tpl (kindIs "string" . | ternary . (toYaml .)) $ | nindent 4 }}
+    {{- toYaml . | nindent 4 }}
     {{- end }}
   volumes:
     - name: keys
       secret:
-        secretName: {{ include "late-exporter.secret" . }}
+        secretName: {{ .Values.apiKey.existingSecret }}
         defaultMode: 0440
     {{- if $config }}
     - name: config
@@ -185,14 +167,6 @@ spec:
     - name: state
       persistentVolumeClaim:
         claimName: {{ $disk.existingClaim }}
-    {{- end }}
-    {{- range .Values.extraSecretMounts }}
-    - name: {{ .name }}
-      secret: {{ pick . "secretName" "defaultMode" | toJson }}
-    {{- end }}
-    {{- range .Values.extraConfigmapMounts }}
-    - name: {{ .name }}
-      configMap: {{ merge (dict "name" .configMap) (pick . "defaultMode") | toJson }}
     {{- end }}
     {{- with .Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}

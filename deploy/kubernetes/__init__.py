@@ -1,1 +1,0 @@
-"""Generated Kubernetes and Helm files; ``python -m deploy.kubernetes`` writes them."""
