@@ -10,6 +10,7 @@ LateError
 │   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
 │   └── BadPayload       a response that is not what the API documents
 │       └── ResponseTooLarge  fewer rows may fit
+├── UnrecognisedLogs     keys of logs without ids have changed: only newer logs count from now on
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
 │   ├── StoreFenced      the workspace belongs to another process, or was changed by one
@@ -120,6 +121,10 @@ class BadPayload(ApiError):
 
 class ResponseTooLarge(BadPayload):
     """The response takes more memory than the exporter spends on one; a part of it may take less."""
+
+
+class UnrecognisedLogs(LateError):
+    """The API shows the fields by which logs without ids are recognised in another form."""
 
 
 REQUEST_FAILURES = (ApiUnavailable, BadPayload, Forbidden)

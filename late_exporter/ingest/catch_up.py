@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from late_exporter.errors import REQUEST_FAILURES, BadPayload
+from late_exporter.errors import REQUEST_FAILURES, UnrecognisedLogs
 from late_exporter.ingest.poll_context import PollContext, new_entries, reaches
 from late_exporter.ingest.steps import Record, StepsTo
 from late_exporter.ingest.sweep import Cursor, Place, Sweep, second_above
@@ -182,7 +182,7 @@ class CatchUp:
 
 
 def _require_recognised(page: LogPage, coverage: Coverage, mark: int) -> None:
-    """Raise BadPayload if a page without ids has logs older than the mark and in no gap, and none is known."""
+    """Raise UnrecognisedLogs if a page without ids has logs older than the mark and in no gap, and none is known."""
     if page.statuses or not page.without_ids or not coverage.is_synced:
         return
 
@@ -191,10 +191,7 @@ def _require_recognised(page: LogPage, coverage: Coverage, mark: int) -> None:
         return coverage.retention_floor <= created < mark and not is_in_gap
 
     if sum(map(is_read, page.times)) >= MIN_UNRECOGNISED:
-        raise BadPayload(
-            "none of the logs that were counted before is recognised, so all would count again: install a newer "
-            "late-exporter, or start again with another --state.url"
-        )
+        raise UnrecognisedLogs("none of the logs that were counted before is recognised")
 
 
 def _deepen(gaps: Sequence[Gap], count: int) -> tuple[Gap, ...]:

@@ -95,14 +95,13 @@ class Fetcher:
         feed = await find_feed(self.feed.name, self.client, recorded=recorded)
         if feed is self.feed:
             return False
-        if coverage is None:
-            self.recorder.use_list(feed)
-            return True
-        # Nothing is left for a list that cannot be read. Its date shows which counted logs are from
-        # the future.
-        self._check_head(feed, await self._request(feed, fetch_page(self.client, feed)))
-        await self.recorder.switch_list(coverage, feed, self.now())
-        self.logger.warning("API generation changed", before=recorded, now=feed.generation)
+        if recorded is not None:
+            # Nothing is left for a list that cannot be read. Its date shows which counted logs are
+            # from the future.
+            self._check_head(feed, await self._request(feed, fetch_page(self.client, feed)))
+        await self.recorder.switch_list(feed, self.now())
+        if recorded is not None:
+            self.logger.warning("API generation changed", before=recorded, now=feed.generation)
         return True
 
     async def fetch(self, request: FetchPage) -> LogPage:

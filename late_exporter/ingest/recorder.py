@@ -96,53 +96,52 @@ class FeedRecorder:
             return None
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
-    def use_list(self, feed: Feed) -> None:
-        """Count the logs of another list from now on."""
-        self.feed = feed
-        self.start_batch()
-
-    async def switch_list(self, coverage: Coverage, feed: Feed, now: int) -> None:
+    async def switch_list(self, feed: Feed, now: int) -> None:
         """Switch to a list in which logs have other keys: only those count that are newer than every counted one.
 
         Pending logs are dropped, because they cannot settle any more. If nothing was counted, a
         first sync begins.
 
         Args:
-            coverage: Coverage of the list that was read before.
             feed: The list.
             now: API time in milliseconds.
 
         Raises:
             StoreError: That cannot be committed.
         """
-        if self.state.log_count:
-            # A log dated in the future must not end the counting, and a clock that is behind must
-            # not repeat it.
-            plausible = max(
-                now, coverage.caught_up_at, coverage.newest.created if coverage.newest else 0
-            )
-            newest: int | None = await self._shared.store_thread.offload(
-                self._shared.store_thread.store.newest_time,
-                self.scope,
-                until=plausible + MAX_CLOCK_SKEW_MS,
-            )
-            # The list may have times in whole seconds.
-            floor = max(((newest or 0) // 1000 + 1) * 1000, coverage.retention_floor)
-            switched = msgspec.structs.replace(
-                coverage,
-                retention_floor=floor,
-                complete_since=coverage.complete_since if coverage.is_caught_up else floor,
-                newest=ListPosition(floor, ""),
-                gaps=(),
-                generation=feed.generation,
-            )
-        else:
-            switched = Coverage(
+        if self.coverage is not None:
+            switched = await self._switched_coverage(self.coverage, feed, now)
+            self.record(Record(coverage=switched, deleted_keys=tuple(self.state.pending_logs)), now)
+            await self.commit(now, progress=b"")
+        self.feed = feed
+        self.start_batch()
+
+    async def _switched_coverage(self, coverage: Coverage, feed: Feed, now: int) -> Coverage:
+        """Return the coverage from which another list is read."""
+        if not self.state.log_count:
+            return Coverage(
                 coverage.retention_floor, coverage.complete_since, generation=feed.generation
             )
-        self.record(Record(coverage=switched, deleted_keys=tuple(self.state.pending_logs)), now)
-        await self.commit(now, progress=b"")
-        self.use_list(feed)
+        # A log dated in the future must not end the counting, and a clock that is behind must not
+        # repeat it.
+        plausible = max(
+            now, coverage.caught_up_at, coverage.newest.created if coverage.newest else 0
+        )
+        newest: int | None = await self._shared.store_thread.offload(
+            self._shared.store_thread.store.newest_time,
+            self.scope,
+            until=plausible + MAX_CLOCK_SKEW_MS,
+        )
+        # The list may have times in whole seconds.
+        floor = max(((newest or 0) // 1000 + 1) * 1000, coverage.retention_floor)
+        return msgspec.structs.replace(
+            coverage,
+            retention_floor=floor,
+            complete_since=coverage.complete_since if coverage.is_caught_up else floor,
+            newest=ListPosition(floor, ""),
+            gaps=(),
+            generation=feed.generation,
+        )
 
     def start_batch(self) -> None:
         """Drop what was read and not committed."""

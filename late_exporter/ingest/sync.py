@@ -9,7 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.errors import ApiError, LateError, StoreError
+from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.reader import Budget, FeedReader, Progress
@@ -115,12 +115,9 @@ class FeedSync:
         self._is_complete = False
         try:
             if await self.fetcher.find_list():
-                # Places and totals of the former list do not apply to it.
-                self._committed = Progress()
-                self._reader = FeedReader(self.fetcher, self._committed)
+                self._start_list()
             self._start_due_scan()
-            budget = self._budget(deadline)
-            is_partial = await perform(self._reader.poll(budget), self._perform)
+            is_partial = await self._read(self._budget(deadline))
             scans = self._reader.scans
             self.completed_scan = scans.completed
             if scans.is_abandoned:
@@ -189,6 +186,22 @@ class FeedSync:
     @property
     def _is_scan_due(self) -> bool:
         return self.recorder.is_synced and self._scan_schedule.is_due
+
+    def _start_list(self) -> None:
+        """Read another list, to which places and totals of the former one do not apply."""
+        self._committed = Progress()
+        self._reader = FeedReader(self.fetcher, self._committed)
+
+    async def _read(self, budget: Budget) -> bool:
+        """Read what is new; if no log is recognised any more, go on as after a switch of the list."""
+        try:
+            return await perform(self._reader.poll(budget), self._perform)
+        except UnrecognisedLogs as exc:
+            self.fetcher.logger.warning("only newer logs count from now on", reason=str(exc))
+        self.recorder.start_batch()
+        await self.recorder.switch_list(self.fetcher.feed, self.fetcher.now())
+        self._start_list()
+        return await perform(self._reader.poll(budget), self._perform)
 
     async def _perform(self, step: Step) -> object:
         match step:
