@@ -56,6 +56,8 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
         coverage_start: Time since which every log is recorded; None before the first sync is
             complete.
         progress: Progress of a first sync or a catch-up; None if the feed is up to date.
+        is_outdated: Whether the list that is read gets no new logs any more, but that of another
+            API generation does.
     """
 
     name: str
@@ -72,6 +74,7 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
     gaps: int = 0
     coverage_start: float | None = None
     progress: SyncProgress | None = None
+    is_outdated: bool = False
 
 
 class RecentCounts(msgspec.Struct, frozen=True, gc=False):

@@ -27,7 +27,8 @@ NEWNESS_TOLERANCE = 600_000
 
 UNUSABLE_HINT = "check --api.base-url, the rights of the key and the status of the API"
 
-SWITCH_HINT = "if the API has given up this list, restart with --api.generation zernio"
+SWITCH_REMEDY = "restart with --api.generation zernio"
+SWITCH_HINT = f"if the API has given up this list, {SWITCH_REMEDY}"
 """What to do if a list of generation ``late`` fails for long."""
 
 

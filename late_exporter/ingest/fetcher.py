@@ -7,7 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import SWITCH_HINT, find_feed, refuses_list, require_ids
+from late_exporter.api.generation import (
+    SWITCH_HINT,
+    examine_lists,
+    find_feed,
+    refuses_list,
+    require_ids,
+)
 from late_exporter.api.pages import fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
 from late_exporter.feeds.feed import Feed
@@ -17,7 +23,7 @@ from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.ingest.unreadable_rows import read_around_rows
-from late_exporter.model import DAY_MS, LATE, PAGE_SIZE, VALUE_DEVIATION, LogEntry, LogPage
+from late_exporter.model import DAY_MS, LATE, PAGE_SIZE, VALUE_DEVIATION, ZERNIO, LogEntry, LogPage
 from late_exporter.protocols import ApiResponse, Logger
 from late_exporter.store.records import Coverage, PendingLog
 
@@ -103,6 +109,15 @@ class Fetcher:
         if recorded is not None:
             self.logger.warning("API generation changed", before=recorded, now=feed.generation)
         return True
+
+    async def is_list_outdated(self) -> bool:
+        """Request the newest log of both lists of the feed; return whether the other one gets the new logs.
+
+        Raises:
+            ApiError: Nothing can be said.
+        """
+        answers = await examine_lists(self.feed.name, self.client)
+        return answers[ZERNIO].is_ahead_of(answers[LATE])
 
     async def fetch(self, request: FetchPage) -> LogPage:
         """Fetch a page.

@@ -19,6 +19,7 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.names import (
     ENTRIES_REJECTED,
+    GENERATION_UNREAD,
     LAST_POLL,
     LAST_RECONCILE,
     LOGS,
@@ -26,7 +27,7 @@ from late_exporter.metrics.names import (
     PENDING_LOGS,
 )
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import Scope
+from late_exporter.model import ZERNIO, Scope
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.series import (
     IncCounter,
@@ -105,6 +106,7 @@ class PollReporter:
             coverage_start=None
             if recorder.complete_since is None
             else recorder.complete_since / 1000,
+            is_outdated=self._registry.gauge(GENERATION_UNREAD, (*self._labels, ZERNIO)) == 1,
         )
 
     def initial_zeros(self) -> list[IncCounter]:

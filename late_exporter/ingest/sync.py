@@ -9,6 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from late_exporter.api.client import LateClient
+from late_exporter.api.generation import SWITCH_REMEDY
 from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
@@ -19,7 +20,8 @@ from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
-from late_exporter.metrics.names import LAST_AUDIT, LAST_RECONCILE
+from late_exporter.metrics.names import GENERATION_UNREAD, LAST_AUDIT, LAST_RECONCILE
+from late_exporter.model import LATE, ZERNIO
 from late_exporter.series import Increment, SetCurrent
 
 COMMIT_SIZE, COMMIT_SECONDS = 2000, 2.0
@@ -191,6 +193,7 @@ class FeedSync:
         """Read another list, to which places and totals of the former one do not apply."""
         self._committed = Progress()
         self._reader = FeedReader(self.fetcher, self._committed)
+        self._show_unread(is_unread=False)
 
     async def _read(self, budget: Budget) -> bool:
         """Read what is new; if no log is recognised any more, go on as after a switch of the list."""
@@ -234,6 +237,7 @@ class FeedSync:
         """Report a scan of the whole list as the result of an audit."""
         if scan.until > self.fetcher.now() - self.fetcher.feed.retention:
             return
+        await self._compare_lists()
         mismatches = await self.recorder.check_counters()
         missing, extra = count_missing(mismatches), count_extra(mismatches)
         self._scan_schedule.last_audit_at = self._runtime.clock()
@@ -248,6 +252,25 @@ class FeedSync:
             self.recorder.defer(
                 [SetCurrent(family, self.recorder.scope, value=value) for family, value in gauges]
             )
+
+    async def _compare_lists(self) -> None:
+        """Report whether a list of generation late gets no new logs any more, though it still answers."""
+        if self.fetcher.feed.generation != LATE:
+            return
+        try:
+            is_outdated = await self.fetcher.is_list_outdated()
+        except ApiError as exc:
+            self.fetcher.logger.info("the lists cannot be compared", error=str(exc))
+            return
+        self._show_unread(is_unread=is_outdated)
+        if is_outdated:
+            self.fetcher.logger.warning(
+                "only the list of API generation zernio gets new logs", remedy=SWITCH_REMEDY
+            )
+
+    def _show_unread(self, *, is_unread: bool) -> None:
+        labels = (*self.recorder.scope, ZERNIO)
+        self.recorder.defer([SetCurrent(GENERATION_UNREAD, labels, value=int(is_unread))])
 
     def _budget(self, deadline: float) -> Budget:
         interval = self.fetcher.config.interval

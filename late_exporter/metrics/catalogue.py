@@ -152,6 +152,9 @@ _FAMILIES = (
                  "current as of this time."),
     _gauge("late_exporter_api_generation_info", "generation",
             help="1 for each generation of the API in use: late or zernio."),
+    _gauge("late_exporter_api_generation_unread", "feed generation",
+            help="1 if the last daily read found logs in that generation of the API more than 10 minutes newer than "
+                 "those of the list that is read, 0 otherwise."),
     _counter("late_exporter_api_requests_total", "path code",
             help="Requests to the Zernio API, by HTTP status code, or by kind of error if there was no response."),
     _counter("late_exporter_failed_requests_total", "feed request",

@@ -151,6 +151,11 @@ class SeriesRegistry:
         ):
             self._set(series, current)
 
+    def gauge(self, family: str, labels: Labels) -> float:
+        """Return the value of a gauge of a workspace; 0 if it does not exist."""
+        current = self._values_of(labels[0], family).get(labels)
+        return 0.0 if current is None else _number(current)
+
     def remove_gauge(self, family: str, labels: Labels) -> None:
         """Remove a gauge, if it exists."""
         workspace_series = self._series_of((family, labels))

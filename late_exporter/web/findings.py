@@ -51,6 +51,10 @@ COOLDOWN = (
     "in cooldown after failed posts; what was scheduled until its end has failed, schedule it again"
 )
 OVERDUE = "a post that was due {when} is still"
+UNREAD = (
+    "only the lists of API generation zernio get new logs, but those of late are read;"
+    " restart with --api.generation zernio"
+)
 KINDS = {
     "inactive": Kind("the plan is suspended or gives no access", bad_after=-math.inf),
     "scheduled": Kind(f"{OVERDUE} scheduled", bad_after=HOUR),
@@ -58,6 +62,7 @@ KINDS = {
     "pending_approval": Kind(f"{OVERDUE} pending approval"),
     "platform": Kind(),
     "feed": Kind(),
+    "generation": Kind(),
     "pending": Kind(),
     "blocked": Kind("{accounts} cannot post"),
     "reconnect": Kind("{accounts} must be connected again"),
@@ -261,6 +266,8 @@ def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
         yield _polling_finding(workspace.feeds)
     for cause, names in causes.items():
         yield Finding(kind="feed", tone="bad", text=f"feed{names} failed: {cause}")
+    if outdated := [short_name(feed.name) for feed in workspace.feeds if feed.is_outdated]:
+        yield Finding(kind="generation", tone="warn", text=UNREAD, names=tuple(outdated))
     yield from _status_feed_findings(workspace.status.feeds, causes)
 
 

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 import pytest
 
 from late_exporter.api.generation import SWITCH_HINT
@@ -26,6 +27,7 @@ Start: TypeAlias = Callable[..., ExporterHarness]
 
 LOGS = "late_publishing_logs_total"
 GENERATION = "late_exporter_api_generation_info"
+UNREAD = "late_exporter_api_generation_unread"
 
 
 @pytest.fixture
@@ -357,6 +359,38 @@ def test_each_list_may_go_alone(shape: str, gone: str, world: World, start: Star
     assert retentions == samples.family("late_exporter_retention_seconds")
     restart(exporter, "auto")
     assert retentions == exporter.scrape().family("late_exporter_retention_seconds")
+
+
+def stop_at(moment: float) -> Fault:
+    """Return an answer without the logs that were created after a moment: nothing writes to the list any more."""
+
+    def drop_newer(_api: FakeLateApi, body: bytes) -> bytes:
+        document = msgspec.json.decode(body)
+        return msgspec.json.encode({**document, "logs": [row for row in document["logs"] if created_at(row) <= moment]})
+
+    return drop_newer
+
+
+def test_a_list_that_is_not_written_to_any_more_is_reported(world: World, start: Start) -> None:
+    """The daily read of the list notices; nothing is switched, and the report is kept until the operator switches."""
+    exporter = start(FakeLateApi(world, generation="both"), reconcile_interval=HOUR)
+    world.publish(20, over=HOUR)
+    exporter.settle()
+    assert exporter.scrape().family(UNREAD) == {}
+    exporter.api.vanished[OLD_LISTS["publishing"]] = stop_at(world.clock.now)
+    world.clock.advance(HOUR)
+    world.publish(5, over=MINUTE)
+    exporter.settle()
+    exporter.restart()
+    (result,) = exporter.poll_repeatedly(1)
+    assert result.error is None
+    assert exporter.scrape().family(UNREAD) == {("publishing", "zernio"): 1.0}
+    assert exporter.scrape().family(GENERATION) == {("late",): 1.0}
+    assert exporter.poller.health.is_outdated
+    restart(exporter, "zernio")
+    exporter.poll_repeatedly(1)
+    assert exporter.scrape().family(UNREAD) == {}
+    assert exposed_counts(exporter) == expected_counts(world.rows)
 
 
 def test_a_list_whose_logs_have_expired_is_empty(world: World, start: Start) -> None:

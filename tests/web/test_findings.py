@@ -52,6 +52,14 @@ def test_a_single_workspace_is_not_named() -> None:
     assert summary(only) == [("warn", "7 accounts must be connected again"), polling]
 
 
+def test_a_list_that_is_not_written_to_any_more() -> None:
+    """The feeds are named, and the option that reads the other list."""
+    outdated = workspace("acme", feed(), feed("connections", is_outdated=True))
+    ((tone, line),) = lines(outdated)
+    assert tone == "warn"
+    assert line.endswith("restart with --api.generation zernio: connections")
+
+
 def test_what_status_feeds_report() -> None:
     """Everything that needs attention is a finding, worst first."""
     conditions = [
