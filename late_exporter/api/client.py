@@ -27,6 +27,8 @@ _UNKNOWN_CA = re.compile(
 )
 """OpenSSL's reasons to reject a certificate that another CA file remedies."""
 
+BILLING_PATHS = ("/v1/billing", "/v1/usage")
+"""Paths whose backend has a rate limit of its own: a 429 concerns only them if the key has requests left."""
 
 AUTO = "auto"
 """Value of ``--api.generation`` that leaves the generation to the first sync."""
@@ -162,7 +164,7 @@ class LateClient:
             async with asyncio.timeout(self._timeout):
                 response, body = await self._fetch(path, params, key)
             code = str(response.status_code)
-            return self._check_response(response, body, key)
+            return self._check_response(path, response, body, key)
         except BadPayload as exc:
             code = "too_large" if isinstance(exc, ResponseTooLarge) else "decoding"
             raise
@@ -188,7 +190,7 @@ class LateClient:
         return response, await read_body(response, self.large_bodies)
 
     def _check_response(
-        self, response: httpx.Response, body: bytes, key: str
+        self, path: str, response: httpx.Response, body: bytes, key: str
     ) -> ApiResponse | None:
         date = parse_date(response.headers.get("Date"))
         quota = parse_quota(response.headers)
@@ -203,9 +205,12 @@ class LateClient:
             return None
         error, headers = parse_error(body, key), response.headers
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            failure: ApiError = RateLimited(
-                f"429: {error}", until=self._rate_limiter.pause(retry_delay(headers))
-            )
+            delay = retry_delay(headers)
+            if path in BILLING_PATHS and quota is not None and quota.remaining > 0:
+                until = self._monotonic() + delay
+            else:
+                until = self._rate_limiter.pause(delay)
+            failure: ApiError = RateLimited(f"429: {error}", until=until)
         else:
             failure = status_error(response.status_code, error, headers.get("Location", ""))
         failure.request_id = request_id(headers)

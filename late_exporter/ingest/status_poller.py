@@ -10,7 +10,7 @@ from types import MappingProxyType
 import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.errors import ApiError, EndpointNotFound, Forbidden
+from late_exporter.errors import ApiError, EndpointNotFound, Forbidden, RateLimited
 from late_exporter.feeds.status_feeds import (
     STATUS_FEEDS,
     RefreshContext,
@@ -332,6 +332,8 @@ class StatusPoller:
         reason = disabling_reason(error)
         event = "status feed failed"
         delay = min(max(self._interval(state), MAX_BACKOFF), MAX_RETRY_SECONDS)
+        if isinstance(error, RateLimited):
+            delay = max(delay, error.until - self._runtime.monotonic())
         if reason:
             delay = DISABLED_SECONDS
             event = "status feed switched off"

@@ -344,6 +344,21 @@ async def test_nothing_is_sent_before_the_end_of_a_429() -> None:
     assert api.client.pop_request_log()[1] == 60.0
 
 
+@pytest.mark.parametrize(
+    ("path", "remaining", "wait"),
+    [("/v1/usage", 590, 0.0), ("/v1/billing", 590, 0.0), ("/v1/usage", 0, 60.0), ("/v1/posts", 590, 30.0)],
+)
+async def test_a_429_of_the_billing_backend(path: str, remaining: int, wait: float) -> None:
+    """While the key has requests left, it stops only the request that it answers."""
+    quota = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": f"{remaining}"}
+    api = ClientHarness(respond_with(429, Retry_After="30", **quota))
+    with pytest.raises(RateLimited) as caught:
+        await api.client.get(path, {}, path_template=path)
+
+    assert caught.value.until == api.clock.elapsed + 30
+    assert api.client.quota_wait() == wait
+
+
 async def test_reported_quota() -> None:
     """The reported quota is kept, with an estimate of what other users of the key send."""
     headers = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "588", "X-RateLimit-Reset": f"{NOW + 10:.0f}"}

@@ -172,6 +172,16 @@ async def test_failing_feeds_take_no_more_requests(failure: LateError) -> None:
     assert len(harness.logs("status feed failed")) == 4
 
 
+async def test_a_feed_waits_until_the_end_of_its_own_429(harness: StatusHarness) -> None:
+    """A 429 that stops only one feed is no reason to ask it sooner; the others go on."""
+    harness.api.documents["/v1/usage"] = RateLimited("429", until=0.9 * HOUR)
+    await harness.run_until(0.9 * HOUR - 1)
+    assert harness.api.paths["/v1/usage"] == 1
+    assert harness.api.paths["/v1/posts"] > 50
+    await harness.run_until(HOUR)
+    assert harness.api.paths["/v1/usage"] > 1
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("rate_limit", "per_minute"), [(10, 1), (60, 3), (600, 30)])
 async def test_no_minute_takes_more_than_a_twentieth_of_the_limit(rate_limit: int, per_minute: int) -> None:
