@@ -99,7 +99,8 @@ class Exporter:
                 for workspace in self.pipeline.workspaces.values()
                 for poller in workspace
             ]
-            parts = [each for each in progress if each is not None]
+            # A feed that has read nothing yet may never do so: the cause is logged by its polls.
+            parts = [each for each in progress if each is not None and each.log_count]
             if max((part.elapsed for part in parts), default=0.0) >= PROGRESS_INTERVAL / 2:
                 log.get_logger("late_exporter").info("reading logs", **total_progress(parts))
 

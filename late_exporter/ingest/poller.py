@@ -39,6 +39,7 @@ class Poller:
         )
         self._runtime = shared.runtime
         self._started_at = 0.0
+        self._is_reading = False
         self._meter = SyncMeter(sync, shared.runtime)
         self.discard_uncommitted = sync.discard_uncommitted
 
@@ -47,8 +48,8 @@ class Poller:
         return msgspec.structs.replace(self._reporter.health, progress=self.measure())
 
     def measure(self) -> SyncProgress | None:
-        """Return the progress of the first sync or a catch-up; None if nothing is left to read."""
-        return self._meter.progress(self._fetcher.client)
+        """Return the progress of a first sync or a catch-up; None if there is none, or if its last poll failed."""
+        return self._meter.progress(self._fetcher.client) if self._is_reading else None
 
     def reconfigure(self, client: LateClient, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
@@ -114,8 +115,10 @@ class Poller:
         fetcher, monotonic = self._fetcher, self._runtime.monotonic
         self._started_at, started_at = monotonic(), self._runtime.clock()
         self._meter.start_poll()
+        self._is_reading = True
         result = await self._sync.poll(deadline)
         result = await self._commit_poll(result)
+        self._is_reading = result.is_partial
         if self.recorder.failure_log is not None:
             self.recorder.failure_log.finish_poll()
         duration = monotonic() - self._started_at

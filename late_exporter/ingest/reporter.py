@@ -255,14 +255,19 @@ class PollReporter:
         # Request ids, which are in the text of an error but not in its arguments, differ in every
         # poll.
         failure = None if result.error is None else (result.outcome, *result.error.args)
-        if failure is not None and failure != self._last_failure:
-            self._logger.warning("poll failed", error=error, **fields)
-        elif failure is None and self.failure_count:
-            self._logger.info("poll recovered", failed_polls=self.failure_count, **fields)
+        if failure is None:
+            if self.failure_count:
+                self._logger.info("poll recovered", failed_polls=self.failure_count, **fields)
+            else:
+                self._logger.debug("poll finished", **fields)
+            self.failure_count = 0
         else:
-            self._logger.debug("poll finished", **fields)
+            self.failure_count += 1
+            is_power_of_two = self.failure_count & (self.failure_count - 1) == 0
+            if failure != self._last_failure or is_power_of_two:
+                fields = {"error": error, "failed_polls": self.failure_count, **fields}
+                self._logger.warning("poll failed", **fields)
         self._last_failure = failure
-        self.failure_count = 0 if failure is None else self.failure_count + 1
 
 
 def last_scan(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.health import FeedHealth
 from tests.support.clock import DAY, HOUR
+from tests.support.exporter import NEVER
 from tests.support.exposition import read_body
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi
@@ -25,7 +24,7 @@ LAG = "late_exporter_log_lag_seconds"
 @pytest.fixture
 def exporter(world: World, tmp_path: Path) -> Iterator[InsideHarness]:
     """Return an exporter that has not polled yet."""
-    with closing(InsideHarness(FakeLateApi(world), tmp_path / "state.db")) as exporter:
+    with closing(InsideHarness(FakeLateApi(world), tmp_path / "state.db", reconcile_interval=NEVER)) as exporter:
         yield exporter
 
 
@@ -119,12 +118,3 @@ def test_a_bug_ends_the_loop(exporter: InsideHarness) -> None:
     exporter.api.before_request(0, lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         exporter.run(HOUR)
-
-
-# Webhooks.
-
-
-async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-    """Run a call of the store after a turn of the event loop."""
-    await asyncio.sleep(0)
-    return call(*args, **keywords)
