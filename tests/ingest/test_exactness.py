@@ -152,11 +152,15 @@ def without_total(document: Document) -> Document:
     return {**document, "pagination": {"hasMore": document["pagination"]["hasMore"]}}
 
 
+@pytest.mark.parametrize("is_once", [True, False])
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_a_scan_goes_back_to_what_could_not_be_saved(
-    generation: str, world: World, open_exporter: OpenExporter
+    generation: str, *, is_once: bool, world: World, open_exporter: OpenExporter
 ) -> None:
-    """A log on pages that a scan has read while the disk was full is counted by the same scan, not by the next one."""
+    """A log on pages that a scan has read while the disk was full is counted by the same scan, not by the next one.
+
+    That also holds if the disk is full for a moment, so that the poll can commit its own counters.
+    """
     quirks = ListQuirks(max_page_size=10, transform=without_total)
     api = FakeLateApi(world, generation=generation, quirks=quirks)
     exporter = open_exporter(api, reconcile_interval=HOUR)
@@ -166,7 +170,11 @@ def test_a_scan_goes_back_to_what_could_not_be_saved(
     world.clock.advance(HOUR)
     exporter.poll()
     assert len(exporter.counted) == 400, "the scan has not come so far"
-    exporter.fill_disk()
+    if is_once:
+        exporter.commit_size = 1
+        exporter.fail_commit(0)
+    else:
+        exporter.fill_disk()
     assert exporter.poll_repeatedly(1)[0].outcome == "store_error"
     exporter.free_disk()
     exporter.poll_repeatedly(3)
@@ -372,6 +380,18 @@ def test_a_state_that_cannot_be_written_counts_nothing_twice(
     scrape = check(exporter, world, world.history)
     if when == "before":
         assert scrape.sum("late_exporter_polls_total", outcome="store_error") == 1
+
+
+def test_increments_outlast_a_commit_that_fails(world: World, exporter: ExporterHarness) -> None:
+    """A request that failed beside a poll is counted with the next commit."""
+    world.publish(1, status="pending")
+    world.clock.advance(HOUR)
+    world.publish(150)
+    exporter.poll()
+    exporter.api.fail_request(1, unavailable)
+    exporter.fail_commit(0)
+    assert [result.outcome for result in exporter.poll_repeatedly(2)] == ["store_error", "success"]
+    assert exporter.scrape().sum("late_exporter_failed_requests_total") == 1
 
 
 def test_a_poll_that_could_not_be_saved_is_no_success(world: World, exporter: ExporterHarness) -> None:
