@@ -31,6 +31,9 @@ ADD_PENDING = (
 )
 END_PENDING = "DELETE FROM late_pending WHERE feed = ? AND key = ?"
 
+NO_TIME = 253_402_300_799_999
+"""Creation time of rows that have none: the end of the year 9999 in milliseconds."""
+
 
 def decode_state(row: Sequence[Any], pending: Mapping[str, PendingLog]) -> FeedState:
     """Return the state of a feed from the columns ``logs``, ``coverage``, ``progress`` and ``failures`` of its row."""
@@ -70,12 +73,14 @@ def pending_logs(queries: Queries, feed_id: int) -> dict[str, PendingLog]:
     return {row[0]: PendingLog(*row) for row in queries.execute(PENDING_LOGS, (feed_id,))}
 
 
-def add_logs(transaction: Transaction, feed_id: int, new: Sequence[Observation], now: int) -> None:
-    """Add observations; one without a time, which is rejected, has that of its commit, so that it expires."""
+def add_logs(transaction: Transaction, feed_id: int, new: Sequence[Observation]) -> None:
+    """Add observations; one without a time, which is rejected, never expires, as it does not in the API."""
     # In the order of the table: a list is read from new to old, which would split every page of the
     # index.
     entries = sorted((observation.entry for observation in new), key=attrgetter("key"))
-    rows = [(feed_id, e.key, e.status, now if e.created is None else e.created) for e in entries]
+    rows = [
+        (feed_id, e.key, e.status, NO_TIME if e.created is None else e.created) for e in entries
+    ]
     transaction.executemany(ADD_LOG, rows)
 
 

@@ -90,7 +90,7 @@ class Snapshot:
 
     def created_range(self, scope: Scope) -> tuple[int, int] | None:
         """Return the creation times of the oldest and the newest stored log; None if there is none."""
-        query = "SELECT min(created), max(created) FROM late_log WHERE feed = ?"
+        query = "SELECT min(created), max(created) FROM late_log WHERE feed = ? AND status <> 'rejected'"
         oldest, newest = self._transaction.execute(query, (self._feed_ids.get(scope),)).fetchone()
         return None if oldest is None else (oldest, newest)
 

@@ -194,7 +194,7 @@ class Store:
         series_values = _new_values(
             _group_by_series(batch, new, first), stored_values, batch.series_created_at
         )
-        feed_rows.add_logs(transaction, feed.id, new, batch.now)
+        feed_rows.add_logs(transaction, feed.id, new)
         series_rows.write(transaction, feed.workspace_id, series_values)
         expired = self._pruner.prune(transaction, feed.id, batch.prune_before)
         ended_keys = [*batch.deleted_keys, *expired.keys]

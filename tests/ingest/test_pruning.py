@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from late_exporter.store import pruning
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR
 from tests.support.exporter import ExporterHarness
@@ -48,3 +49,20 @@ def test_a_commit_leaves_no_log_pending_that_it_prunes(world: World, tmp_path: P
     exporter.settle()
     assert exporter.scrape().sum("late_publishing_pending_logs") == 0
     assert problems(f"sqlite:///{tmp_path / '0.db'}") == []
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_row_without_a_time_is_rejected_once_for_ever(
+    generation: str, world: World, open_exporter: OpenExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API does not expire it, so that each scan finds it again, long after the logs of its time have expired."""
+    monkeypatch.setattr(pruning, "PRUNE_SECONDS", 0)
+    exporter = open_exporter(FakeLateApi(world, generation=generation))
+    world.publish(5, over=DAY)
+    world.insert(None)
+    for _ in range(3):
+        exporter.settle()
+        exporter.clock.advance(95 * DAY)
+        world.publish(5, over=DAY)
+    exporter.settle()
+    assert exporter.scrape().sum("late_exporter_entries_rejected_total") == 1
