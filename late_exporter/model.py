@@ -75,7 +75,6 @@ class LogKind(msgspec.Struct, frozen=True, gc=False):
         duration: Duration in microseconds; 0 in a kind whose logs have durations of their own.
         delay: Time from the schedule of a post to the end of its successful attempt, as the
             duration.
-        attempt: Attempt number in millionths, because histograms sum integers.
         expires_at: Expiry time of the account's token.
         rejection_reason: Reason why the row is not a log that can be counted exactly once; None if
             it is one.
@@ -92,7 +91,6 @@ class LogKind(msgspec.Struct, frozen=True, gc=False):
     username: str | None = None
     status_code: int | None = None
     error_code: str | None = None
-    attempt: int | None = None
     expires_at: int | None = None
     rejection_reason: str | None = None
     deviations: tuple[Deviation, ...] = ()
@@ -105,6 +103,7 @@ class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
         key: Identity within the feed; for a row without one, a digest of the row, so that it is
             rejected once.
         created: Creation time; None only if the row is rejected.
+        attempt: Attempt number of a log of a post.
         is_own: Whether this program caused the log, by a request to the API; such a log is left out
             of every count.
         profile_id: Profile of the log, if the row names one.
@@ -114,6 +113,7 @@ class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
     key: str
     created: int | None = None
     post_id: str | None = None
+    attempt: int | None = None
     is_own: bool = False
     profile_id: str | None = None
     error: str = ""

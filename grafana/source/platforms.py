@@ -28,7 +28,6 @@ from grafana.source.queries import (
     per_minute_nonzero,
     published_late,
     quantile,
-    rate,
     selector,
     success_ratio,
     sum_by,
@@ -47,13 +46,6 @@ PENDING = selector("late_publishing_pending_logs")
 OLDEST_PENDING = selector("late_publishing_oldest_pending_timestamp_seconds")
 FAILURE_LABELS = ("category", "action", "status_code")
 ACCOUNT = ("workspace", "platform", "account_id")
-
-
-def _attempts_up_to(bound: int) -> str:
-    """Return attempts up to a number; ``le`` matches with and without decimals."""
-    return sum_by(
-        f"60 * {rate(selector('late_publishing_attempts_bucket', le=f'~{bound}([.]0)?'))}"
-    )
 
 
 def _account_logs(status: str) -> str:
@@ -352,39 +344,14 @@ DURATION_ROW = PanelRow(
 
 RETRY_ROW = PanelRow(
     500,
-    "Attempts, retries and pending logs",
+    "Retries and pending logs",
     (
-        panels.bar_chart(
-            PanelFrame(
-                501,
-                "Attempts by number",
-                "Attempts per minute by attempt number of a post on an account. Off unless `--metrics.enable` names"
-                " `late_publishing_attempts`.",
-                8,
-                8,
-            ),
-            Query(_attempts_up_to(1), "first"),
-            Query(f"{_attempts_up_to(2)} - {_attempts_up_to(1)}", "second"),
-            Query(f"{_attempts_up_to(3)} - {_attempts_up_to(2)}", "third"),
-            Query(
-                f"60 * {sum_by(rate(selector('late_publishing_attempts_count')))} - {_attempts_up_to(3)}",
-                "later",
-            ),
-            unit=PER_MINUTE,
-            colors={
-                "first": "#7DD3FC",
-                "second": "#EAB308",
-                "third": "#F97316",
-                "later": "#BE185D",
-            },
-            no_value="Off, or no attempts",
-        ),
         panels.bar_chart(
             PanelFrame(
                 502,
                 "Retries and pauses",
                 "Finished retries and rate-limit pauses per minute.",
-                8,
+                12,
                 8,
             ),
             Query(
@@ -403,7 +370,7 @@ RETRY_ROW = PanelRow(
             no_value="No retries",
         ),
         panels.line_chart(
-            PanelFrame(503, "Pending logs", "Pending logs by action.", 8, 8),
+            PanelFrame(503, "Pending logs", "Pending logs by action.", 12, 8),
             Query(sum_by(PENDING, "action"), "{{action}}"),
             unit="short",
             colors=ACTIONS,

@@ -226,12 +226,9 @@ def add_labels(expr: str, info: str, keys: Sequence[str], *labels: str) -> str:
     )
 
 
-ATTEMPTS = selector("late_publishing_logs_total", action="~publish|retry", status="~success|failed")
-SUCCESSFUL_ATTEMPTS = selector(
-    "late_publishing_logs_total", action="~publish|retry", status="success"
-)
-FAILED_ATTEMPTS = selector("late_publishing_logs_total", action="~publish|retry", status="failed")
-"""Publish attempts in a final status. Logs are counted once per status, so pending ones are left out."""
+ATTEMPTS = selector("late_publishing_attempts_total")
+SUCCESSFUL_ATTEMPTS = selector("late_publishing_attempts_total", status="success")
+FAILED_ATTEMPTS = selector("late_publishing_attempts_total", status="failed")
 
 RULES_MARKER = "slo:late_publishing_success:objective"
 """A series that exists whenever the shipped recording rules are loaded."""

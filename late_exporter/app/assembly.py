@@ -215,6 +215,8 @@ class Pipeline:
         )  # until the first poll has found it
         feed = GENERATIONS[generation][scope.feed]
         logger = self._create_logger(scope)
+        for family, count in state.healed_counts.items():
+            logger.warning("a counter lacked logs, which were added", family=family, logs=count)
         logs_failures = scope.feed in self._config.logged_failures
         failure_log = FailureLog(scope.feed, logger) if logs_failures else None
         fetcher = Fetcher(

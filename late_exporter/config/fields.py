@@ -106,7 +106,9 @@ def _split_buckets(value: Any) -> dict[str, list[str]]:
         before, equals, after = item.rpartition("=")
         name = before.strip() if equals else name
         if not name:
-            raise ValueError("must be FAMILY=BOUND,BOUND, like late_publishing_attempts=1,2,3")
+            raise ValueError(
+                "must be FAMILY=BOUND,BOUND, like late_publishing_delay_seconds=60,300"
+            )
         pairs.setdefault(name, []).append(after.strip())
     return {name: types.split_items(items) for name, items in pairs.items()}
 

@@ -177,11 +177,11 @@ class MetricsSettings(OptionModel):
     """Section ``metrics``."""
 
     buckets: fields.FamilyBuckets = option(None, "FAMILY=LIST")
-    """Upper bounds of the buckets of one histogram, as in late_publishing_attempts=1,2,3; may be repeated."""
+    """Upper bounds of the buckets of one histogram, as in late_publishing_delay_seconds=60,300; may be repeated."""
     disable: CommaSeparated[fields.FamilyName] = option(None, "FAMILY")
     """Metric that is not exposed, for example late_account_logs_total; may be repeated. It is counted all the same."""
     enable: CommaSeparated[fields.FamilyName] = option(None, "FAMILY")
-    """Metric that is exposed only on request, for example late_publishing_attempts; may be repeated."""
+    """Metric that is exposed only on request, for example late_publishing_last_log_timestamp_seconds; may be repeated."""
     max_label_values: Annotated[int, Field(ge=1)] = option("50", "NUMBER")
     """Maximum number of unknown values per label; further ones are counted as other."""
     max_accounts: Annotated[int, Field(ge=0)] = option("500", "NUMBER")

@@ -38,9 +38,6 @@ SMALL_NUMBER = 10**9
 MAX_TIME_LENGTH = 64
 """Length of a text from which it is no time, and would only be repeated in an error message."""
 
-ONE_ATTEMPT = 1_000_000
-"""One attempt in the millionths of ``LogEntry.attempt``."""
-
 UNSAFE_CHARACTERS = re.compile(
     r"[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\U000e0001-\U000e007f]"

@@ -61,8 +61,8 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
         view: Return a log for display, given the row and its entry.
         project: Return the increments of the logs of a kind; the labels start with the workspace.
         counter: Family that counts every observation once.
-        subset_counters: Families that count the observations with one label value of ``counter``,
-            as label and value.
+        subset_counters: Families that count the observations with some label values of ``counter``,
+            by label.
         post_path: Path of the logs of one post, with ``{postId}``; None if the API has none.
         generation: Name of the API generation.
         query: Query parameters that select the feed among several at ``path``.
@@ -79,7 +79,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     view: Callable[[RawLog, LogEntry], LogView]
     project: Callable[[str, LogKind], Iterable[Increment]]
     counter: str
-    subset_counters: Mapping[str, tuple[str, str]] = msgspec.field(default_factory=dict)
+    subset_counters: Mapping[str, Mapping[str, Sequence[str]]] = msgspec.field(default_factory=dict)
     post_path: str | None = None
     generation: str = LATE
     query: Mapping[str, str] = msgspec.field(default_factory=dict)

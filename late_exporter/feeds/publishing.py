@@ -13,11 +13,10 @@ from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import DocumentedObject, value_checker
 from late_exporter.feeds.view import common_fields, row_text
 from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES, split_words
-from late_exporter.model import DAY_MS, FAILED, PENDING, SUCCESS, UNKNOWN, LogEntry, LogKind
+from late_exporter.model import DAY_MS, FAILED, SUCCESS, UNKNOWN, LogEntry, LogKind
 from late_exporter.series import (
     IncCounter,
     Increment,
-    ObserveHistogram,
     ObserveLog,
     RecordAttempt,
     SetByLog,
@@ -26,6 +25,9 @@ from late_exporter.series import (
 
 ATTEMPTS = ("publish", "retry")
 """Actions that are attempts to publish."""
+
+FINAL_STATUSES = (SUCCESS, FAILED)
+"""Statuses of attempts that have ended."""
 
 CATEGORIES = (
     # The first matching pattern applies, to the error code in capitals, the status code and the
@@ -133,7 +135,7 @@ def _entry(row: PublishingRow) -> LogEntry:
         error=decoder.error_text(row.response.error_message if row.response else None),
         duration=duration,
         delay=publishing_delay(scheduled_for, created, duration),
-        attempt=decoder.to_micros(row.attempt_number, decoder.ONE_ATTEMPT),
+        attempt=decoder.to_micros(row.attempt_number, 1),
         deviations=_check_values(action, status),
     )
 
@@ -183,10 +185,8 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
 
 
 def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
-    if log.status != PENDING and log.attempt is not None:
-        yield ObserveHistogram(
-            "late_publishing_attempts", (*platform, log.status), micros=log.attempt
-        )
+    if log.status in FINAL_STATUSES:
+        yield IncCounter("late_publishing_attempts_total", (*platform, log.status))
     if log.delay is not None:
         yield ObserveLog("late_publishing_delay_seconds", platform, number="delay")
     account = (*platform, log.account_id or UNKNOWN)
@@ -197,7 +197,7 @@ def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
         yield SetLatest("late_account_info", account, at=0, value=UNKNOWN)
     else:
         yield SetByLog("late_account_info", account, value=log.username)
-    if log.status in (FAILED, SUCCESS):
+    if log.status in FINAL_STATUSES:
         yield RecordAttempt(
             "late_account_consecutive_failures", account, failed=log.status == FAILED
         )
@@ -234,8 +234,9 @@ FEED = Feed(
     project=project,
     counter="late_publishing_logs_total",
     subset_counters={
-        "late_publishing_failures_total": ("status", FAILED),
-        "late_publishing_retries_total": ("action", "retry"),
+        "late_publishing_attempts_total": {"action": ATTEMPTS, "status": FINAL_STATUSES},
+        "late_publishing_failures_total": {"status": (FAILED,)},
+        "late_publishing_retries_total": {"action": ("retry",)},
     },
     post_path="/v1/posts/{postId}/logs",
 )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from late_exporter.feeds.decoder import ONE_ATTEMPT, TEXT_LENGTH, label_text
+from late_exporter.feeds.decoder import TEXT_LENGTH, label_text
 from late_exporter.feeds.feed import RawLog
 from late_exporter.format import iso_time
 from late_exporter.model import FAILED, SUCCESS, UNKNOWN, LogEntry
@@ -30,7 +30,7 @@ def common_fields(
         "time": (entry.created and iso_time(entry.created)) or row_text(row, created_field),
         "platform": row_text(row, "platform") or UNKNOWN,
         "account_id": row_text(row, account_field),
-        "attempt": None if entry.attempt is None else entry.attempt // ONE_ATTEMPT,
+        "attempt": entry.attempt,
         "duration": entry.duration,
         "endpoint": row_text(row, "endpoint"),
         "error": entry.error,

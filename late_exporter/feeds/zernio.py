@@ -141,8 +141,8 @@ def _publishing(row: ZernioRow) -> LogEntry:
     action, status = find_action(name) or (name, UNKNOWN)
     if row.status:
         status = row_status
-    attempt = decoder.to_micros(metadata.attempt_number, decoder.ONE_ATTEMPT)
-    if action == "publish" and attempt is not None and attempt > decoder.ONE_ATTEMPT:
+    attempt = decoder.to_micros(metadata.attempt_number, 1)
+    if action == "publish" and attempt is not None and attempt > 1:
         action = "retry"
     published_body = row.request_body if publishing.is_published(action, status) else None
     return _entry(

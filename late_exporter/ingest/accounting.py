@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from late_exporter.feeds.feed import Feed
-from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_AUDIT
+from late_exporter.metrics.subsets import sum_counter
 from late_exporter.model import Scope
 from late_exporter.series import LatestValue, Series, SeriesValue
 from late_exporter.store.records import FeedAccounting
@@ -59,23 +59,21 @@ def check_counters(scope: Scope, feed: Feed, accounting: FeedAccounting) -> list
     counted in the store's own accounting, and is stored until it is pruned. The three agree only if
     nothing was counted twice or not at all.
     """
-    counter = _sum(accounting.series_values, feed.counter, scope.workspace, **feed.counter_labels)
-    rejected = _sum(accounting.series_values, ENTRIES_REJECTED, scope.workspace, feed=scope.feed)
+    values = accounting.series_values
+    labels = {name: (value,) for name, value in feed.counter_labels.items()}
+    counter = sum_counter(values, feed.counter, filters=labels).total()
+    rejected = sum_counter(values, ENTRIES_REJECTED, filters={"feed": (scope.feed,)}).total()
+    observations = accounting.observation_count
     mismatches = [
-        CounterMismatch(feed.counter, accounting.observation_count - rejected, counter),
-        CounterMismatch(
-            "", accounting.observation_count, accounting.stored_count + accounting.pruned_count
-        ),
+        CounterMismatch(feed.counter, observations - rejected, counter),
+        CounterMismatch("", observations, accounting.stored_count + accounting.pruned_count),
     ]
-    if counter == accounting.observation_count - rejected:
+    if counter == observations - rejected:
         # The counters of subsets can be compared only with a counter that is right itself.
-        for family, (label, value) in feed.subset_counters.items():
-            share = _sum(accounting.series_values, feed.counter, scope.workspace, **{label: value})
-            mismatches.append(
-                CounterMismatch(
-                    family, share, _sum(accounting.series_values, family, scope.workspace)
-                )
-            )
+        for family, filters in feed.subset_counters.items():
+            expected = sum_counter(values, feed.counter, filters=filters).total()
+            actual = sum_counter(values, family).total()
+            mismatches.append(CounterMismatch(family, expected, actual))
     return [mismatch for mismatch in mismatches if mismatch.expected != mismatch.actual]
 
 
@@ -94,18 +92,4 @@ def count_extra(mismatches: Iterable[CounterMismatch]) -> int:
         abs(mismatch.actual - mismatch.expected)
         for mismatch in mismatches
         if not mismatch.family or mismatch.actual > mismatch.expected
-    )
-
-
-def _sum(
-    series_values: Mapping[Series, SeriesValue], family: str, workspace: str, **filters: str
-) -> int:
-    names = CATALOGUE[family].labels
-    required = {"workspace": workspace, **filters}.items()
-    return sum(
-        int(stored.value)
-        for (name, labels), stored in series_values.items()
-        if name == family
-        and isinstance(stored.value, int | float)
-        and required <= dict(zip(names, labels, strict=True)).items()
     )

@@ -8,6 +8,7 @@ from itertools import product
 import msgspec
 
 from late_exporter.feeds.feed import Feed
+from late_exporter.feeds.publishing import FINAL_STATUSES
 from late_exporter.feeds.vocabulary import ACTIONS, STATUSES
 from late_exporter.ingest.steps import Record
 from late_exporter.metrics.aggregation import count_logs
@@ -23,6 +24,7 @@ RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
 
 PLATFORM_SERIES = (
     *((LOGS, labels) for labels in product(ACTIONS, STATUSES)),
+    *(("late_publishing_attempts_total", (status,)) for status in FINAL_STATUSES),
     *(("late_publishing_retries_total", (status,)) for status in STATUSES),
     ("late_publishing_rate_limit_pauses_total", ()),
 )

@@ -17,7 +17,6 @@ from late_exporter.feeds.zernio import ACTIVITIES
 from late_exporter.metrics.names import LABEL_OVERFLOW, SCHEMA_DRIFT
 
 DURATION_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-ATTEMPT_BUCKETS = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0)
 DELAY_BUCKETS = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 21600.0)
 REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 LAG_BUCKETS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 86400.0)
@@ -64,10 +63,10 @@ _FAMILIES = (
             help="Time from the scheduled time of a post to the end of its successful attempt, in seconds."),
     _counter("late_publishing_failures_total", "platform action category status_code", feeds=PUBLISHING,
             help="Failed publishing logs, by error category and HTTP status code."),
+    _counter("late_publishing_attempts_total", "platform status", feeds=PUBLISHING,
+            help="Attempts to publish that have ended: publish and retry logs with status success or failed."),
     _counter("late_publishing_retries_total", "platform status", feeds=PUBLISHING,
             help="Retry attempts, counted once in each status they were seen in."),
-    _histogram("late_publishing_attempts", "platform status", feeds=PUBLISHING, buckets=ATTEMPT_BUCKETS, mark=OFF,
-            help="Attempt number reported by publish and retry logs in a final status."),
     _counter("late_publishing_rate_limit_pauses_total", "platform", feeds=PUBLISHING,
             help="Pauses caused by the rate limit of a platform, counted once regardless of their status."),
     _gauge("late_publishing_pending_logs", "platform action", feeds=PUBLISHING,

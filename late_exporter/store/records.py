@@ -162,6 +162,7 @@ class FeedState(msgspec.Struct, frozen=True):
         coverage: None before the first read.
         progress: Work that a later run continues, encoded; empty if there is none.
         failures: Last failed attempts to publish, newest first.
+        healed_counts: Logs by counter that it had missed when the state was loaded.
     """
 
     coverage: Coverage | None
@@ -169,6 +170,7 @@ class FeedState(msgspec.Struct, frozen=True):
     log_count: int
     progress: bytes = b""
     failures: tuple[Failure, ...] = ()
+    healed_counts: Mapping[str, int] = {}
 
 
 @lru_cache(256)

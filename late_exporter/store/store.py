@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from late_exporter.errors import StoreError, StoreFenced
 from late_exporter.feeds import GENERATIONS
@@ -107,8 +108,9 @@ class Store:
                 ).fetchone()
                 pending = feed_rows.pending_logs(transaction, feed_id)
                 feeds[scope] = FeedRow(feed_id, workspace_id, revision, row[0], bool(pending))
-                states[scope] = feed_rows.decode_state(row, pending)
-                _complete_subsets(transaction, workspace_id, scope.feed, states[scope])
+                state = feed_rows.decode_state(row, pending)
+                healed_counts = _complete_subsets(transaction, workspace_id, scope.feed, state)
+                states[scope] = replace(state, healed_counts=healed_counts)
         for scope, feed in feeds.items():
             self.feeds.setdefault(scope.workspace, {})[scope.feed] = feed
         return states
@@ -256,14 +258,18 @@ class Store:
 
 def _complete_subsets(
     transaction: Transaction, workspace_id: int, name: str, state: FeedState
-) -> None:
-    """Add what an earlier version has counted without the counters of subsets that this version has."""
-    feed = GENERATIONS[state.coverage.generation].get(name) if state.coverage is not None else None
-    if feed is not None and feed.subset_counters:
-        values = series_rows.load_families(
-            transaction, workspace_id, {feed.counter, *feed.subset_counters}
-        )
-        series_rows.write(transaction, workspace_id, complete_subsets(feed, values))
+) -> Mapping[str, int]:
+    """Derive what counters of subsets lack; return what they have missed, see Completion."""
+    if state.coverage is None:
+        return {}
+    feed = GENERATIONS[state.coverage.generation].get(name)
+    if feed is None or not feed.subset_counters:
+        return {}
+    families = {feed.counter, *feed.subset_counters}
+    values = series_rows.load_families(transaction, workspace_id, families)
+    completion = complete_subsets(feed, values)
+    series_rows.write(transaction, workspace_id, completion.values)
+    return completion.healed_counts
 
 
 def _select_new(

@@ -136,7 +136,7 @@ def test_a_workspace_moves_to_another_state(path: Path, tmp_path: Path) -> None:
     assert before == content(path)
     with Snapshot(f"sqlite:///{other}") as snapshot:
         assert [scope.workspace for scope in snapshot.scopes] == ["agency", "beta", "gamma"]
-        assert snapshot.series_values()[LOGS, ("agency", "tiktok", "publish", "pending")].value == 1
+        assert snapshot.series_values()[LOGS, ("agency", "tiktok", "media_upload", "pending")].value == 1
 
 
 @pytest.mark.parametrize(

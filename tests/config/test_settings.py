@@ -45,7 +45,7 @@ DROP = "drop it, each workspace in late.yaml:2: workspaces has its own api_key_f
 NOT_A_NUMBER = "must be a valid number, unable to parse string as a number"
 NOT_A_NAME = "must be 1 to 64 letters, digits, or _ . -"
 OUT_OF_RANGE = "not valid YAML: nested too deeply, or a character or number is out of range"
-ATTEMPTS = "late_publishing_attempts"
+DELAY = "late_publishing_delay_seconds"
 PUBLISHING = "late_publishing_duration_seconds"
 
 BCRYPT_HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
@@ -306,8 +306,8 @@ WRONG = [
     ("web.listen-address", ":1,:1", '":1,:1": :1 is given twice'),
     ("web.unauthenticated-paths", "healthy", f'"healthy": {PATH}'),
     ("web.telemetry-path", "/", f'"/": {RESERVED}'),
-    ("metrics.buckets", "1,2", '"1,2": must be FAMILY=BOUND,BOUND, like late_publishing_attempts=1,2,3'),
-    ("metrics.buckets", f"{ATTEMPTS}=2,1", '"2,1": must be in ascending order, each bound once'),
+    ("metrics.buckets", "1,2", '"1,2": must be FAMILY=BOUND,BOUND, like late_publishing_delay_seconds=60,300'),
+    ("metrics.buckets", f"{DELAY}=2,1", '"2,1": must be in ascending order, each bound once'),
     (
         "metrics.disable",
         "late_publishing_log_total",
@@ -503,9 +503,9 @@ def test_wrong_workspaces(file: Path, text: str, messages: str) -> None:
 
 def test_buckets(file: Path) -> None:
     """Buckets are set by histogram; an unknown one is a mistake that lists the others."""
-    for buckets in (f"{{{PUBLISHING}: [0.5, 1, 2], {ATTEMPTS}: '1,3'}}", f"'{PUBLISHING}=0.5,1,2,{ATTEMPTS}=1,3'"):
+    for buckets in (f"{{{PUBLISHING}: [0.5, 1, 2], {DELAY}: '1,3'}}", f"'{PUBLISHING}=0.5,1,2,{DELAY}=1,3'"):
         catalogue = build_catalogue(from_file(file, f"metrics: {{buckets: {buckets}}}").metrics.buckets)
-        assert (catalogue[PUBLISHING].buckets, catalogue[ATTEMPTS].buckets) == ((0.5, 1.0, 2.0), (1.0, 3.0))
+        assert (catalogue[PUBLISHING].buckets, catalogue[DELAY].buckets) == ((0.5, 1.0, 2.0), (1.0, 3.0))
         assert CATALOGUE["late_exporter_log_lag_seconds"] == catalogue["late_exporter_log_lag_seconds"]
     [problem] = problems({"metrics.buckets": ["late_up=1"]})
     assert problem.startswith(f'--metrics.buckets "late_up": is not a histogram; these are {PUBLISHING}, ')

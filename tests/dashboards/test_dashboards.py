@@ -27,7 +27,7 @@ IDS: Mapping[str, str] = {
     "late-accounts": "101-105 107-109 201 301-302 401-403 501 601",
     "late-exporter": "101-108 201-206 301-306 401-408 431 441 451-454 480 491-493 501-506",
     "late-overview": "101-108 201-203 301-305 401 403-404 501-502 601-609 701",
-    "late-platform": "101-108 201-203 301-303 401-405 501-503 601 701",
+    "late-platform": "101-108 201-203 301-303 401-405 502-503 601 701",
 }
 """Panel ids by dashboard. Ids may be added and removed, but never reused, because people keep links to panels."""
 

@@ -84,7 +84,7 @@ PUBLISHED_ENTRY = LogEntry(
     username="@acmecorp",
     status_code=200,
     duration=2_340_000,
-    attempt=1_000_000,
+    attempt=1,
 )
 CONNECTED_ENTRY = LogEntry(
     key="675f1c0a9e2b5af0012ab34ce",

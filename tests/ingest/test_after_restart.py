@@ -14,6 +14,7 @@ from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, unavailable
 from tests.support.samples import Samples
+from tests.support.store import execute
 from tests.support.world import World
 
 LOGS = "late_publishing_logs_total"
@@ -94,3 +95,20 @@ def test_a_restored_backup_shows_no_lower_counter(world: World, path: Path, expo
     after = exporter.scrape()
     assert not fallen(before, after)
     assert before.sum(LOGS) == after.sum(LOGS)
+
+
+def test_a_counter_that_lacks_logs_is_completed_loudly(path: Path, exporter: ExporterHarness) -> None:
+    """A version without the counter may have counted meanwhile; a counter that is new is completed quietly."""
+    before = exporter.scrape()
+    exporter.close()
+    execute(
+        f"sqlite:///{path}",
+        "UPDATE late_series SET value = '1' WHERE family = 'late_publishing_attempts_total' AND labels LIKE '%failed%'",
+        "DELETE FROM late_series WHERE family = 'late_publishing_retries_total'",
+    )
+    exporter.restart(MINUTE)
+    exporter.poll()
+    assert not fallen(before, exporter.scrape())
+    completions = [(level, fields) for level, _, fields in exporter.log.records if "family" in fields]
+    failed = before.sum("late_publishing_attempts_total", status="failed")
+    assert completions == [("warning", {"family": "late_publishing_attempts_total", "logs": failed - 1})]

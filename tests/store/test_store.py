@@ -73,7 +73,7 @@ def test_a_restart_changes_nothing(url: str) -> None:
         assert before == content(store)
         assert commit(store, *logs).observations == []
         assert before == content(store)
-        pending = {"b": PendingLog("b", NOW, "tiktok", "publish", "p")}
+        pending = {"b": PendingLog("b", NOW, "tiktok", "media_upload", "p")}
         assert FeedState(COVERAGE, pending, 2, b'{"page": 1}', FAILURES) == store.feed_state(SCOPE)
 
 

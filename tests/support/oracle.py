@@ -43,10 +43,9 @@ class Oracle:
 def _publishing(rows: Sequence[LogRow]) -> dict[str, Values]:
     attempts = [row for row in rows if row["action"] in {"publish", "retry"}]
     dated = [row for row in rows if row["createdAt"]]
-    final = [row for row in attempts if row["status"] != "pending" and row["attemptNumber"] is not None]
+    final = [row for row in attempts if row["status"] in {"success", "failed"}]
     failed = [row for row in rows if row["status"] == "failed"]
     pauses = {row["_id"]: row for row in rows if row["action"] == "rate_limit_pause"}
-    attempt_buckets = CATALOGUE["late_publishing_attempts"].buckets
     return {
         "late_publishing_logs_total": _count(rows, "platform", "action", "status"),
         **_durations("late_publishing_duration_seconds", rows, "platform", "action", "status"),
@@ -56,9 +55,7 @@ def _publishing(rows: Sequence[LogRow]) -> dict[str, Values]:
         "late_publishing_retries_total": _count(
             [row for row in rows if row["action"] == "retry"], "platform", "status"
         ),
-        "late_publishing_attempts_bucket": _buckets(
-            final, attempt_buckets, ("platform", "status"), lambda row: row["attemptNumber"]
-        ),
+        "late_publishing_attempts_total": _count(final, "platform", "status"),
         "late_publishing_rate_limit_pauses_total": _count(pauses.values(), "platform"),
         "late_publishing_last_log_timestamp_seconds": _newest(dated, "platform", "action", "status"),
         "late_account_logs_total": _count(attempts, "platform", "accountId", "status"),

@@ -29,8 +29,8 @@ def observation(
     key: str, status: str = "success", created: int | None = NOW, *, workspace: str = "acme", **facts: Any
 ) -> Observation:
     """Return an observation of a log with one increment."""
-    entry = LogEntry(key=key, status=status, created=created, platform="tiktok", action="publish", **facts)
-    return Observation(entry, (IncCounter(LOGS, (workspace, "tiktok", "publish", status)),))
+    entry = LogEntry(key=key, status=status, created=created, platform="tiktok", action="media_upload", **facts)
+    return Observation(entry, (IncCounter(LOGS, (workspace, "tiktok", "media_upload", status)),))
 
 
 def commit(
@@ -58,7 +58,7 @@ def stored_series(store: Store | ObservedStore, workspace: str = "acme") -> Mapp
 
 def log_count(store: Store, status: str = "success", workspace: str = "acme") -> object:
     """Return the counter of the observations in a status."""
-    found = stored_series(store, workspace).get((LOGS, (workspace, "tiktok", "publish", status)))
+    found = stored_series(store, workspace).get((LOGS, (workspace, "tiktok", "media_upload", status)))
     return found.value if found else 0
 
 

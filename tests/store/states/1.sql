@@ -32,7 +32,7 @@ INSERT INTO "late_series" VALUES(1,'e1d49a226cffb1a325c2df17d13a585f','late_publ
 INSERT INTO "late_series" VALUES(1,'ee0111d121a98cb69a7ac35bbbe2097e','late_publishing_logs_total','["acme","tiktok","retry","pending"]','1',0.0);
 INSERT INTO "late_series" VALUES(1,'f9dc817d29e054e153fe7673b083551d','late_publishing_retries_total','["acme","tiktok","success"]','1',0.0);
 CREATE TABLE late_state (version INTEGER NOT NULL, lock_class INTEGER NOT NULL);
-INSERT INTO "late_state" VALUES(1,267685529);
+INSERT INTO "late_state" VALUES(1,1573843568);
 CREATE TABLE late_workspace (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 INSERT INTO "late_workspace" VALUES(1,'acme');
 COMMIT;
