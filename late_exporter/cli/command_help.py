@@ -313,8 +313,6 @@ class AssetsHelp(CommandHelp):
     Examples:
         assets late-assets
             Write them, for example to copy the rules to Prometheus.
-        assets late-assets --runbook-url https://wiki.example.org/runbooks
-            Write all files, with links to your own runbooks in alerts.
     """
 
     arguments = ("DIR",)

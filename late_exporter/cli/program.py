@@ -96,9 +96,8 @@ def _offline_text(args: Arguments, flags: CommandFlags) -> str:
     if args.command == "assets":
         from late_exporter.commands.assets import COMPLETION_NAMES, write_assets  # noqa: PLC0415 - as above
 
-        paths = write_assets(
-            args.words[0], {shell: completion_script(shell) for shell in COMPLETION_NAMES}, flags
-        )
+        completions = {shell: completion_script(shell) for shell in COMPLETION_NAMES}
+        paths = write_assets(args.words[0], completions)
         return "\n".join(map(str, paths))
     return completion_script(args.words[0])
 

@@ -1,4 +1,4 @@
-"""The commands ``assets`` and ``runbook``: rules, dashboards, units and runbooks that belong to this version."""
+"""The commands ``assets`` and ``runbook``: the rules, dashboards, units and runbooks of this version."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from late_exporter import __url__
-from late_exporter.config.sections import CommandFlags
+from late_exporter.config.options import suggest
 from late_exporter.errors import ConfigError, LateError
 
 COMPLETION_NAMES = {
@@ -22,9 +21,7 @@ PACKAGE_FOLDER = "late_exporter/assets/"
 """Folder in the wheel, as in the table ``force-include`` of pyproject.toml, which lists the assets."""
 
 
-def write_assets(
-    folder: str | Path, completions: Mapping[str, str], flags: CommandFlags
-) -> list[Path]:
+def write_assets(folder: str | Path, completions: Mapping[str, str]) -> list[Path]:
     """Write all assets below a folder, which is created if necessary; return their paths.
 
     Files of the same names are replaced, others are left alone.
@@ -32,33 +29,45 @@ def write_assets(
     Args:
         folder: Folder to write to.
         completions: Completion scripts by shell.
-        flags: Address of the runbooks.
 
     Raises:
         LateError: A file or a folder cannot be written, or this installation lacks the assets.
     """
-    files = {Path(folder, name): content for name, content in find_assets()}
+    root = Path(folder)
+    files = {root / name: content for name, content in find_assets()}
     if not files:
         raise LateError(
             "this installation has no assets; install late-exporter from its wheel or its source"
         )
     for shell, text in completions.items():
-        files[Path(folder, "completions", COMPLETION_NAMES[shell])] = f"{text}\n".encode()
+        files[root / "completions" / COMPLETION_NAMES[shell]] = f"{text}\n".encode()
+
     for path, content in files.items():
+        # Through a link, someone else would choose which files are replaced.
+        for parent in (path.parent, *path.parent.parents):
+            if parent.is_symlink() and parent.is_relative_to(root):
+                raise LateError(f"{parent}: is a link; name the folder that it leads to")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_adapt(content, flags) if path.suffix == ".yml" else content)
+            _replace(path, content)
         except OSError as exc:
-            raise LateError(f"{exc.filename or path}: cannot be written: {exc.strerror}") from exc
+            raise LateError(f"{path}: cannot be written: {exc.strerror}") from exc
     return sorted(files)
 
 
-def _adapt(content: bytes, flags: CommandFlags) -> bytes:
-    """Return a file of rules with the address of the runbooks of the command line."""
-    if not flags.runbook_url:
-        return content
-    ours = f"{__url__}/blob/main/deploy/prometheus/runbooks/"
-    return content.replace(ours.encode(), f"{flags.runbook_url.rstrip('/')}/".encode())
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file beside another one and replace that, so that no reader sees half of it.
+
+    A link is replaced itself, not the file that it leads to.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    try:
+        with beside.open("xb") as file:
+            file.write(content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @cache
@@ -72,10 +81,19 @@ def runbooks() -> Mapping[str, str]:
 
 
 def runbook_text(name: str = "") -> str:
-    """Return the runbook of an alert, or without a name those of all alerts; raise ConfigError if there is none."""
-    if name and name not in runbooks():
-        raise ConfigError(f"no runbook {name}; the command runbook without a name lists them")
-    return runbooks()[name].rstrip() if name else "\n".join(sorted(runbooks()))
+    """Return the runbook of an alert, or without a name those of all alerts.
+
+    Raises:
+        ConfigError: There is no alert of this name.
+    """
+    if not name:
+        return "\n".join(sorted(runbooks()))
+    if name not in runbooks():
+        hint = (
+            suggest(name, runbooks(), "Late") or "; the command runbook without a name lists them"
+        )
+        raise ConfigError(f"no runbook {name}{hint}")
+    return runbooks()[name].rstrip()
 
 
 def find_assets() -> Iterator[tuple[str, bytes]]:
@@ -85,20 +103,20 @@ def find_assets() -> Iterator[tuple[str, bytes]]:
     if installed.is_dir():
         yield from _walk(installed, "")
         return
+
     root = Path(str(package)).parent
     try:
-        build = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"][
-            "build"
-        ]
+        project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+        included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     except (OSError, KeyError):
         return
-    for source, target in build["targets"]["wheel"]["force-include"].items():
+    for source, target in included.items():
         yield from _walk(root / source, target.removeprefix(PACKAGE_FOLDER))
 
 
 def _walk(item: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
     if item.is_file():
         yield name, item.read_bytes()
-    else:
-        for child in item.iterdir():
-            yield from _walk(child, f"{name}/{child.name}".removeprefix("/"))
+        return
+    for child in item.iterdir():
+        yield from _walk(child, f"{name}/{child.name}".removeprefix("/"))

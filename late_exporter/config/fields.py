@@ -234,7 +234,6 @@ HttpPath: TypeAlias = Annotated[
     ),
 ]
 TelemetryPath: TypeAlias = Annotated[HttpPath, AfterValidator(_not_reserved)]
-WebUrl: TypeAlias = Annotated[str, matching("https?://[!-~]+", NOT_A_URL)]
 JobName: TypeAlias = Annotated[
     str, matching("[A-Za-z0-9_./-]+", "must be letters, digits and _ . / -")
 ]

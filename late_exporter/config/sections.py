@@ -291,5 +291,3 @@ class CommandFlags(OptionModel):
     """User name for the basic authentication of the exporter."""
     password_file: fields.PasswordFile | None = _flag(None, "FILE", groups.CLIENT_COMMANDS)
     """File that holds the password of --user."""
-    runbook_url: fields.WebUrl | None = _flag(None, "URL", ("assets",))
-    """Address of the folder of runbooks."""

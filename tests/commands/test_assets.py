@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from importlib import resources
@@ -11,7 +12,6 @@ import pytest
 
 from late_exporter.cli import main
 from late_exporter.commands.assets import write_assets
-from late_exporter.config.sections import CommandFlags
 from late_exporter.errors import LateError
 
 ROOT = Path(__file__).parents[2]
@@ -39,23 +39,56 @@ def test_all_files_for_an_installation_are_written(tmp_path: Path, capsys: pytes
     assert [name for name, text in completions.items() if b"late-exporter" not in text] == []
 
 
-def test_the_alerts_have_the_address_of_the_runbooks(tmp_path: Path) -> None:
-    """Alerts link to the given address, and are unchanged otherwise."""
-    assert main(["assets", str(tmp_path), "--runbook-url", "https://wiki.example.org/"]) == 0
-    text = (tmp_path / "prometheus" / "late-exporter.alerts.yml").read_text("utf-8")
-    ours = "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks/"
-    shipped = (ROOT / "deploy" / "prometheus" / "late-exporter.alerts.yml").read_text("utf-8")
-    assert text == shipped.replace(ours, "https://wiki.example.org/")
+def test_no_link_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is a link is replaced; a folder that is one is refused, with all that would be written below it."""
+    victim = tmp_path / "victim"
+    victim.write_text("private")
+    rules = tmp_path / "assets" / "prometheus" / "late-exporter.rules.yml"
+    rules.parent.mkdir(parents=True)
+    rules.symlink_to(victim)
+    rules.with_name(f".{rules.name}.new").symlink_to(victim)
+    assert main(["assets", str(tmp_path / "assets")]) == 0
+    assert victim.read_text() == "private"
+    assert rules.read_bytes() == (ROOT / "deploy" / "prometheus" / rules.name).read_bytes()
+    assert not [path for path in rules.parent.iterdir() if path.is_symlink() or path.suffix == ".new"]
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "link").symlink_to(elsewhere)
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "prometheus").symlink_to(elsewhere)
+    for name, folder in (("link", "link"), ("below", "below/prometheus")):
+        assert main(["assets", str(tmp_path / name)]) == 1
+        reason = f"{tmp_path / folder}: is a link; name the folder that it leads to"
+        assert capsys.readouterr().err == f"late-exporter: error: {reason}\n"
+    assert not list(elsewhere.iterdir())
+
+
+def test_a_failure_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is replaced as a whole, so that Prometheus never reads half of it."""
+    write_assets(tmp_path, {})
+    before = written_files(tmp_path)
+
+    def fail(path: Path, target: Path) -> None:
+        assert path.stat().st_size == target.stat().st_size
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(LateError, match="cannot be written: No space left on device"):
+        write_assets(tmp_path, {})
+    assert written_files(tmp_path) == before
 
 
 def test_runbooks_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """A runbook is printed by the name of its alert."""
+    """A runbook is printed by the name of its alert; for another name there is a hint."""
     assert main(["runbook", "LatePollStale"]) == 0
     assert capsys.readouterr().out.startswith("# LatePollStale\n")
     assert main(["runbook"]) == 0
     assert "LatePollStale" in capsys.readouterr().out.splitlines()
     assert main(["runbook", "LatePolStale"]) == 2
-    assert "no runbook LatePolStale; the command runbook without a name lists them" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith("no runbook LatePolStale; did you mean LatePollStale?\n")
+    assert main(["runbook", "x"]) == 2
+    assert capsys.readouterr().err.endswith("no runbook x; the command runbook without a name lists them\n")
 
 
 def test_every_file_of_the_folders_is_an_asset(tmp_path: Path) -> None:
@@ -63,7 +96,7 @@ def test_every_file_of_the_folders_is_an_asset(tmp_path: Path) -> None:
     if subprocess.run(["git", "rev-parse"], cwd=ROOT, check=False, capture_output=True).returncode:
         pytest.skip("not a git repository")
     output = subprocess.run(["git", "ls-files", *FOLDERS], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    write_assets(tmp_path, {}, CommandFlags())
+    write_assets(tmp_path, {})
     contents = set(written_files(tmp_path).values())
     tracked = [name for name in output.splitlines() if name not in NOT_ASSETS and not name.endswith(".py")]
     assert len(tracked) > 5
@@ -87,5 +120,5 @@ def test_an_installation_without_assets_is_an_error(monkeypatch: pytest.MonkeyPa
     """Someone who has copied the package alone learns why there is nothing to write."""
     monkeypatch.setattr(resources, "files", lambda _: tmp_path / "late_exporter")
     with pytest.raises(LateError, match="this installation has no assets; install late-exporter from its wheel"):
-        write_assets(tmp_path, {}, CommandFlags())
+        write_assets(tmp_path, {})
     assert list(tmp_path.iterdir()) == []
