@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import ssl
 import time
 from base64 import b64encode
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException
-from typing import TYPE_CHECKING
+from http.client import HTTPException, HTTPResponse
+from typing import TYPE_CHECKING, Any
 
 from late_exporter.config.types import Address, UnixPath, read_file
 from late_exporter.errors import ConfigError, LateError
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested, not bound
 HEALTH_TIMEOUT = 3.0  # seconds; the health checks of container engines wait a little longer
 HEALTHY_TEXT = "late-exporter is healthy"  # the response of the exporter
-OK, UNAUTHORIZED, TOO_MANY_REQUESTS = 200, 401, 429
+OK = 200
+UNAUTHORIZED = 401
+TOO_MANY_REQUESTS = 429
 TIMEOUT = 30.0  # seconds, of any other page
 MAX_RESPONSE = 200_000_000  # bytes
+PART = 1 << 16  # bytes
 
 
 def check_health(
@@ -62,18 +66,25 @@ def fetch(context: CommandContext, path: str, *, accept: str) -> bytes:
         ConfigError: Only one of user and password is given.
         LateError: The exporter does not answer, or answers with an error.
     """
-    web, headers = context.settings.web, {"Accept": accept}
-    user, file = context.flags.user, context.flags.password_file
-    if (user is None) != (file is None):
+    web = context.settings.web
+    user = context.flags.user
+    password_file = context.flags.password_file
+    headers = {"Accept": accept}
+    if (user is None) != (password_file is None):
         raise ConfigError("--user and --password-file: give both or none of them")
-    if file is not None:
-        credentials = f"{user}:{file.key.get_secret_value()}"
+    if password_file is not None:
+        credentials = f"{user}:{password_file.key.get_secret_value()}"
         headers["Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
-    address, secure = web.listen_address[0], may_use_tls(web.config_file)
+
+    address = web.listen_address[0]
+    secure = may_use_tls(web.config_file)
     try:
         status, body = _request(address, path, headers, secure=secure, timeout=TIMEOUT)
     except LateError as exc:
-        hint = "start the exporter, or give its --web.listen-address, and its --web.config.file if it uses TLS"
+        hint = (
+            "start the exporter, or give its --web.listen-address, "
+            "and its --web.config.file if it uses TLS"
+        )
         raise LateError(f"{exc}; {hint}") from exc
     if status == UNAUTHORIZED:
         hint = "the password is wrong" if user else "give --user and --password-file"
@@ -81,6 +92,33 @@ def fetch(context: CommandContext, path: str, *, accept: str) -> bytes:
     if status != OK:
         raise LateError(f"{address}{path} answers {status}; is it late-exporter?")
     return body
+
+
+def _seconds_until(end: float) -> float:
+    """Return the seconds until a time of the monotonic clock; raise TimeoutError if it is over."""
+    seconds = end - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError("timed out")
+    return seconds
+
+
+class _Reader(io.RawIOBase):
+    """Reads from a socket until a time of the monotonic clock, however slowly the peer sends."""
+
+    def __init__(self, stream: socket.socket, end: float) -> None:
+        self._stream = stream
+        self._end = end
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return a buffered reader; this is all that HTTPResponse asks of a socket."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._stream.settimeout(_seconds_until(self._end))
+        return self._stream.recv_into(buffer)
 
 
 def _request(
@@ -93,58 +131,61 @@ def _request(
 ) -> tuple[int, bytes]:
     """Return status and body of a response, cut at MAX_RESPONSE.
 
-    Raises:
-        LateError: A connection, a read, or the whole body takes longer than the timeout in seconds.
-
     A status of UNAUTHORIZED may also mean that the server requires a client certificate.
+
+    Raises:
+        LateError: There is no response, or the exchange takes longer than the timeout in seconds.
     """
-    end, body, connection, stream = (
-        time.monotonic() + timeout,
-        bytearray(),
-        HTTPConnection("localhost"),
-        None,
-    )
+    end = time.monotonic() + timeout
+    lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    stream: socket.socket | None = None
     try:
-        stream = connection.sock = _connect(address, timeout, secure=secure)
-        connection.request("GET", path, headers=headers)
-        response = connection.getresponse()
-        while len(body) < MAX_RESPONSE and (piece := response.read1(1 << 16)):
-            body += piece
-            if time.monotonic() > end:
-                raise TimeoutError("timed out")
+        stream = _connect(address, end, secure=secure)
+        stream.sendall("\r\n".join([*lines, "", ""]).encode())
+        reader: Any = _Reader(stream, end)
+        response = HTTPResponse(reader)
+        response.begin()
+        body = bytearray()
+        while len(body) < MAX_RESPONSE and (part := response.read1(PART)):
+            body += part
     except OSError as exc:
         # Before 3.11.12, Python reports a reset connection as an SSLError of the library SYS
         # (python/cpython#127257).
-        is_refused = isinstance(exc, ConnectionError) or (
+        is_reset = isinstance(exc, ConnectionError) or (
             isinstance(exc, ssl.SSLError) and exc.library == "SYS"
         )
-        if isinstance(stream, ssl.SSLSocket) and (is_refused or "ALERT" in str(exc)):
+        if isinstance(stream, ssl.SSLSocket) and (is_reset or "ALERT" in str(exc)):
             return UNAUTHORIZED, b""
         raise LateError(f"{address} does not answer: {exc.strerror or exc}") from exc
     except HTTPException as exc:
         raise LateError(f"{address} does not answer in HTTP") from exc
     finally:
-        connection.close()
+        if stream is not None:
+            stream.close()
     return response.status, bytes(body)
 
 
-def _connect(address: Address | UnixPath, timeout: float, *, secure: bool) -> socket.socket:
-    """Return a connection, with TLS if the server uses it."""
+def _connect(address: Address | UnixPath, end: float, *, secure: bool) -> socket.socket:
+    """Return a connection, with TLS if the server uses it, or raise TimeoutError at the end."""
     if isinstance(address, Address):
-        connection = socket.create_connection(
-            (LOOPBACK.get(address.host, address.host), address.port), timeout
-        )
+        host = LOOPBACK.get(address.host, address.host)
+        connection = socket.create_connection((host, address.port), _seconds_until(end))
     else:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(timeout)
+        connection.settimeout(_seconds_until(end))
         connection.connect(str(address.path))
+    # Sending and the whole of a handshake end by this timeout.
+    connection.settimeout(_seconds_until(end))
     if not secure:
         return connection
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     try:
         return context.wrap_socket(connection)
     except ssl.SSLError as exc:
         if exc.reason != "WRONG_VERSION_NUMBER":
             raise
-        return _connect(address, timeout, secure=False)
+        return _connect(address, end, secure=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from late_exporter.commands.exporter_client import fetch
-from late_exporter.commands.output import write_lines
+from late_exporter.commands.output import json_line, write_lines
 from late_exporter.commands.tables import Row, Table, Terminal, clean
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
@@ -28,12 +28,19 @@ LEVEL_WIDTH, INDENT = 8, 2
 
 def status(context: CommandContext) -> int:
     """Print the status of the exporter, and return the exit code."""
-    body, flags = fetch(context, "/", accept="application/json"), context.flags
-    document, terminal = parse_status(body), Terminal.detect()
+    flags = context.flags
+    body = fetch(context, "/", accept="application/json")
+    document = parse_status(body)
     problems = problems_in(document.findings)
-    lines: Iterable[str] = [body.decode()]
-    if flags.format != "json":
-        lines = _notices(problems, terminal) if flags.problems else _lines(document, terminal)
+
+    terminal = Terminal.detect()
+    lines: Iterable[str]
+    if flags.format == "json":
+        lines = [json_line(msgspec.json.decode(body))]
+    elif flags.problems:
+        lines = _notices(problems, terminal)
+    else:
+        lines = _lines(document, terminal)
     return write_lines(lines, int(flags.check and bool(problems)))
 
 

@@ -34,7 +34,7 @@ from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond
 from tests.web.pages import NOW, account, document, feed, platform, unreachable_workspace, workspace
 
 OUTAGE = RecentCounts(19, 22, is_failing=True)
-HOSTILE = "evil \x1b[31m[bold]name[/bold]\n"
+HOSTILE = "evil \x1b[31m[bold]name[/bold]\x9b\x7f\u202e\n"
 
 ACCOUNTS = """\
 # TYPE late_account_info gauge
@@ -107,7 +107,7 @@ def syncing() -> WorkspaceHealth:
 
 def respond(*workspaces: WorkspaceHealth) -> FaultHandler:
     """Return a response with the status of some workspaces."""
-    return respond_with(200, json.dumps(msgspec.to_builtins(document(*workspaces))))
+    return respond_with(200, msgspec.json.encode(document(*workspaces)).decode())
 
 
 def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +129,9 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert "[bold]name[/bold]" in out
     assert not [line for line in out.splitlines() if line.endswith(" ")]
     assert main(["status", "--format", "json"]) == 0
-    assert document(troubled(), syncing()) == msgspec.json.decode(capsys.readouterr().out, type=StatusDocument)
+    out = capsys.readouterr().out
+    assert msgspec.json.decode(out, type=StatusDocument) == document(troubled(), syncing())
+    assert out.rstrip("\n").isprintable()
 
 
 def test_a_narrow_terminal(
@@ -271,11 +273,27 @@ def test_another_answer_is_unhealthy(server: LateServer, fault: FaultHandler, re
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_a_dripping_server_is_unhealthy(server: LateServer, *, secure: bool) -> None:
+@pytest.mark.parametrize(
+    ("beginning", "piece"),
+    [(b"HTTP/1.1 ", b"2"), (b"HTTP/1.1 200 OK\r\n", b"X"), (b"", b"HTTP/1.1 100 Continue\r\n\r\n")],
+    ids=["status line", "headers", "interim responses"],
+)
+def test_a_dripping_server_is_unhealthy(server: LateServer, beginning: bytes, piece: bytes, *, secure: bool) -> None:
     """The timeout is that of the whole exchange, however many bytes arrive in between."""
-    server.fault = drip(server, pause=0.01)
-    with pytest.raises(LateError, match=r" does not answer: timed out$"):
-        check_health(address(server), secure=secure, timeout=0.1)
+    finished = []
+
+    def drip_head(exchange: HttpExchange) -> None:
+        exchange.write(beginning)
+        for _ in range(100):
+            exchange.write(piece)
+            server.pause(0.01)
+        finished.append(piece)
+
+    for fault in (drip_head, drip(server, pause=0.01)):
+        server.fault = fault
+        with pytest.raises(LateError, match=r" does not answer: timed out$"):
+            check_health(address(server), secure=secure, timeout=0.1)
+    assert finished == []
 
 
 def test_a_server_that_limits_requests_is_healthy(server: LateServer) -> None:
