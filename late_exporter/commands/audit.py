@@ -1,72 +1,178 @@
-"""The command ``audit``: compare the counts of a state with the API, alongside a running exporter or without one."""
+"""The command ``audit``: compare the recorded logs with the API, one by one.
+
+It works beside a running exporter or without one, and reads the lists by rules of its own: the
+daily audit of the exporter counts what it finds, and this command only tells. Both compare the
+counters by the same function, as ``state check`` does.
+
+The list moves while it is read, and the exporter goes on recording, so logs are compared only up to
+a time at which everything should have been recorded. Logs without a time are not compared.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from typing import Any
 
-from msgspec.structs import replace
+import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.commands.audit_report import Audit, AuditReport, render_json, render_text
-from late_exporter.commands.connections import connect_workspaces, recorded_feed, require_retained
+from late_exporter.api.generation import find_feed
 from late_exporter.commands.event_loop import run_interruptible
-from late_exporter.commands.list_reader import ListReader
+from late_exporter.commands.log_reader import (
+    ListReader,
+    ProgressLine,
+    connect_workspaces,
+    require_retained,
+)
 from late_exporter.commands.output import json_line, printable, write_lines
-from late_exporter.commands.progress import ProgressLine
 from late_exporter.config.settings import CommandContext
-from late_exporter.errors import ApiError
-from late_exporter.format import iso_time
-from late_exporter.ingest.accounting import check_counters, gauge_value
+from late_exporter.errors import ApiError, ApiUnavailable
+from late_exporter.feeds.feed import Feed
+from late_exporter.format import iso_time, plural
+from late_exporter.ingest.accounting import CounterMismatch, check_counters, gauge_value
 from late_exporter.metrics.names import LAST_POLL
-from late_exporter.model import Scope
-from late_exporter.store.snapshot import Snapshot
+from late_exporter.model import PENDING, LogEntry, Scope
+from late_exporter.store.records import Coverage
+from late_exporter.store.snapshot import RecordedStatus, Snapshot
 
-GRACE_POLLS, MIN_GRACE = (
-    3,
-    60.0,
-)  # poll intervals and seconds within which a new log may not be recorded yet
-LATE_WRITE_WINDOW = 3_600_000  # milliseconds from creation to writing; without an exporter, later logs are not judged
-LIVENESS_POLLS, MIN_LIVENESS = (
-    5,
-    120.0,
-)  # poll intervals and seconds for which an exporter runs after its last poll
+# Within so many poll intervals, and at least seconds, a new log may not be recorded yet.
+GRACE_POLLS = 3
+MIN_GRACE = 60.0
+
+# For so many poll intervals, and at least seconds, an exporter is taken to run after its last poll.
+LIVENESS_POLLS = 5
+MIN_LIVENESS = 120.0
+
+LATE_WRITE_WINDOW = 3_600_000
+"""Milliseconds from creation to writing: without an exporter, later logs are not judged."""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A log that is not counted in its current status, and the statuses in which it is counted."""
+
+    kind: str
+    id: str
+    created: str | None
+    platform: str
+    action: str
+    status: str
+    counted_statuses: Sequence[str]
+
+
+class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of the audit of a feed, with the fields that JSON has."""
+
+    workspace: str
+    feed: str
+    ok: bool = False
+    error: str = ""
+    since: str = ""
+    until: str = ""
+    polled: bool = False
+    logs: int = 0
+    differences: Sequence[Difference] = ()
+    mismatches: Sequence[CounterMismatch] = ()
+
+
+class Comparison(msgspec.Struct, kw_only=True):
+    """State and result of the comparison of one log list.
+
+    Args:
+        coverage: Coverage last committed.
+        cutoff: Creation time in milliseconds up to which logs are compared.
+        since: Logs older than this are excluded, as are those below the coverage's retention floor.
+        compares_pending: Whether a log that is recorded as pending is compared; without an exporter
+            it may have settled since.
+        compared_keys: Keys of the logs that are recorded, or should be: not those that no poll had
+            time to record, nor those in gaps, which the exporter knows to be missing.
+        unrecorded: Logs that are not recorded in their current status, by key.
+    """
+
+    coverage: Coverage
+    cutoff: int
+    since: int = 0
+    compares_pending: bool = True
+    compared_keys: set[str] = msgspec.field(default_factory=set)
+    unrecorded: dict[str, Difference] = msgspec.field(default_factory=dict)
+
+    @property
+    def lower(self) -> int:
+        return max(self.coverage.retention_floor, self.since)
+
+    def add(self, entries: Sequence[LogEntry], statuses: Mapping[str, frozenset[str]]) -> None:
+        """Compare the logs of a page with the statuses that are recorded."""
+        for entry in entries:
+            if entry.is_own or entry.created is None or entry.created < self.lower:
+                continue
+            recorded = statuses.get(entry.key, frozenset())
+            if entry.status in recorded:
+                # Pages overlap, and it may have been recorded in between.
+                self.unrecorded.pop(entry.key, None)
+            elif self._may_be_unrecorded(entry.created, recorded):
+                continue
+            else:
+                self.unrecorded[entry.key] = Difference(
+                    kind="status" if recorded else "missing",
+                    id=entry.key,
+                    created=iso_time(entry.created) or str(entry.created),
+                    platform=entry.platform,
+                    action=entry.action,
+                    status=entry.status,
+                    counted_statuses=sorted(recorded),
+                )
+            self.compared_keys.add(entry.key)
+
+    def _may_be_unrecorded(self, created: int, recorded: frozenset[str]) -> bool:
+        if created > self.cutoff:
+            return True
+        if PENDING in recorded and not self.compares_pending:
+            return True
+        return any(gap.lower <= created <= gap.upper.created for gap in self.coverage.gaps)
+
+    def settle(self, recorded: Iterable[RecordedStatus]) -> None:
+        """Remove logs that are recorded by now.
+
+        One that was pending may have settled before it was recorded.
+        """
+        for key, status, _ in recorded:
+            if key in self.unrecorded and self.unrecorded[key].status in (status, PENDING):
+                del self.unrecorded[key]
 
 
 def audit(context: CommandContext) -> int:
-    """Print the report of each feed; the exit code does not depend on whether all of it is read."""
+    """Print the report of each feed; return 1 if anything differs or could not be compared."""
     reports = run_interruptible(_audit_feeds(context))
-    lines = (
-        [json_line(render_json(reports))]
-        if context.flags.format == "json"
-        else render_text(reports)
-    )
-    return write_lines(map(printable, lines), int(not all(report.ok for report in reports)))
+    is_ok = all(report.ok for report in reports)
+    if context.flags.format == "json":
+        lines: Iterable[str] = [json_line(render_json(reports))]
+    else:
+        lines = render_text(reports)
+    return write_lines(map(printable, lines), int(not is_ok))
 
 
 async def _audit_feeds(context: CommandContext) -> Sequence[AuditReport]:
-    settings, since, interval = (
-        context.settings,
-        context.flags.since,
-        context.settings.poll.interval,
-    )
+    settings = context.settings
     open_snapshot = partial(Snapshot, settings.state.url, settings.state.password_path)
     reports = []
     with closing(ProgressLine(sys.stderr)) as progress:
         async with connect_workspaces(context) as connections:
-            for scope in [
-                Scope(name, feed) for name in connections for feed in settings.poll.feeds
-            ]:
-                client = connections[scope.workspace]
-                progress.start(f"{scope.workspace} {scope.feed}", client.quota_wait)
-                report = audit_feed(
-                    scope, client, open_snapshot, progress, interval=interval, since=since
-                )
-                reports.append(await report)
+            for workspace, client in connections.items():
+                for feed in settings.poll.feeds:
+                    progress.start(f"{workspace} {feed}", client.quota_wait)
+                    report = await audit_feed(
+                        Scope(workspace, feed),
+                        client,
+                        open_snapshot,
+                        progress,
+                        interval=settings.poll.interval,
+                        since=context.flags.since,
+                    )
+                    reports.append(report)
     return reports
 
 
@@ -90,49 +196,95 @@ async def audit_feed(
         ConfigError: The API does not keep logs for so long.
     """
     now = clock()
-    report = AuditReport(workspace=scope.workspace, feed=scope.feed)
     with open_snapshot() as snapshot:
         coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
-        last_poll = gauge_value(
-            snapshot.series_values(), (LAST_POLL, (scope.workspace, scope.feed))
-        )
+        labels = (scope.workspace, scope.feed)
+        last_poll = gauge_value(snapshot.series_values(), (LAST_POLL, labels))
+    failed = partial(AuditReport, workspace=scope.workspace, feed=scope.feed)
     if coverage is None:
-        return replace(report, error="nothing has been counted yet")
+        return failed(error="nothing has been counted yet")
     if not coverage.is_synced:
-        return replace(
-            report, error="the first sync is not complete, so there is nothing to compare yet"
-        )
+        return failed(error="the first sync is not complete, so there is nothing to compare yet")
+
     is_running = now - last_poll <= max(LIVENESS_POLLS * interval, MIN_LIVENESS)
-    grace_period = (
-        int(max(GRACE_POLLS * interval, MIN_GRACE) * 1000) if is_running else LATE_WRITE_WINDOW
-    )
-    audit = Audit(
+    grace_period = LATE_WRITE_WINDOW
+    if is_running:
+        grace_period = int(max(GRACE_POLLS * interval, MIN_GRACE) * 1000)
+    comparison = Comparison(
         coverage=coverage,
         cutoff=coverage.caught_up_at - grace_period,
         since=0 if since is None else int((now - since) * 1000),
         compares_pending=is_running,
     )
     try:
-        feed = await recorded_feed(scope.feed, client, coverage)
+        feed = await _recorded_feed(scope.feed, client, coverage)
         require_retained(since, feed)
         reader = ListReader(client, feed, progress=progress, sleep=sleep)
-        async for page, _ in reader.pages(audit.lower):
+        async for page, _ in reader.pages(comparison.lower):
+            keys = [entry.key for entry in page.entries]
             with open_snapshot() as snapshot:
-                audit.compare(
-                    page.entries, snapshot.lookup(scope, [entry.key for entry in page.entries])
-                )
+                comparison.add(page.entries, snapshot.lookup(scope, keys))
     except ApiError as exc:
-        return replace(report, error=str(exc))
+        return failed(error=str(exc))
+
     with open_snapshot() as snapshot:
         mismatches = check_counters(scope, feed, snapshot.accounting(scope))
-        audit.settle(snapshot.recorded_statuses(scope))
-    return replace(
-        report,
-        ok=not audit.unrecorded and not mismatches,
-        since=iso_time(min(max(audit.lower, coverage.caught_up_at - feed.retention), audit.cutoff)),
-        until=iso_time(audit.cutoff),
+        comparison.settle(snapshot.recorded_statuses(scope))
+    first = max(comparison.lower, coverage.caught_up_at - feed.retention)
+    return AuditReport(
+        workspace=scope.workspace,
+        feed=scope.feed,
+        ok=not comparison.unrecorded and not mismatches,
+        since=iso_time(min(first, comparison.cutoff)),
+        until=iso_time(comparison.cutoff),
         polled=is_running,
-        logs=len(audit.compared_keys),
-        differences=list(audit.unrecorded.values()),
+        logs=len(comparison.compared_keys),
+        differences=list(comparison.unrecorded.values()),
         mismatches=mismatches,
     )
+
+
+async def _recorded_feed(name: str, client: LateClient, coverage: Coverage) -> Feed:
+    """Return the feed that the state was counted from.
+
+    Raises:
+        ApiUnavailable: Another one is configured.
+    """
+    feed = await find_feed(name, client, recorded=coverage.generation)
+    if feed.generation != coverage.generation:
+        raise ApiUnavailable(
+            f"the state was counted from API generation {coverage.generation}, but "
+            f"--api.generation is {feed.generation}; start the exporter once to switch the state"
+        )
+    return feed
+
+
+def render_json(reports: Sequence[AuditReport]) -> Mapping[str, Any]:
+    return {"ok": all(report.ok for report in reports), "feeds": msgspec.to_builtins(reports)}
+
+
+def render_text(reports: Sequence[AuditReport]) -> Iterator[str]:
+    for report in reports:
+        count = len(report.differences) + len(report.mismatches)
+        verdict = report.error or (plural(count, "difference") if count else "no difference")
+        yield f"{report.workspace} {report.feed}: {verdict}"
+        if not report.error:
+            for line in _details(report):
+                yield f"  {line}"
+
+
+def _details(report: AuditReport) -> Iterator[str]:
+    yield f"{plural(report.logs, 'log')} from {report.since} to {report.until} compared"
+    if not report.polled:
+        yield "no exporter is polling: logs that arrived or settled since its last poll are left out"
+    for log in report.differences:
+        statuses = ", ".join(log.counted_statuses)
+        counted = f"counted as {statuses}" if statuses else "not counted"
+        what = f"{log.created}  {log.platform}  {log.action}  {log.status}, {counted}: {log.id}"
+        yield f"{log.kind:<7}  {what}"
+    if report.differences:
+        yield (
+            "The next reconciliation of a running exporter should count them; audit again after it."
+        )
+    for mismatch in report.mismatches:
+        yield mismatch.text

@@ -23,8 +23,8 @@ from late_exporter.api.pages import fetch_page
 from late_exporter.api.rate_limiter import left_by_others
 from late_exporter.app.assembly import status_config
 from late_exporter.commands.assets import find_assets
-from late_exporter.commands.connections import connect_workspaces
 from late_exporter.commands.event_loop import run_interruptible
+from late_exporter.commands.log_reader import connect_workspaces
 from late_exporter.commands.output import json_line, printable, write_lines
 from late_exporter.commands.tables import Terminal
 from late_exporter.config.settings import CommandContext, Settings

@@ -7,41 +7,77 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import closing
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import find_feed
-from late_exporter.commands.connections import connect_workspaces, report_failure, require_retained
 from late_exporter.commands.event_loop import run_interruptible
-from late_exporter.commands.list_reader import ListReader
-from late_exporter.commands.log_views import (
-    LOG_COLUMNS,
-    WorkspaceLog,
-    log_fields,
-    log_row,
-    read_logs,
+from late_exporter.commands.log_reader import (
+    ListReader,
+    ProgressLine,
+    connect_workspaces,
+    report_failure,
+    require_retained,
 )
 from late_exporter.commands.output import warn, write_stdout
-from late_exporter.commands.progress import ProgressLine
-from late_exporter.commands.records import print_records
-from late_exporter.commands.tables import Row, Table, Terminal
+from late_exporter.commands.tables import Row, Table, Terminal, print_records
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
+from late_exporter.feeds.decoder import raw_rows
 from late_exporter.feeds.feed import Feed, LogView
 from late_exporter.feeds.view import row_text
-from late_exporter.model import DAY_MS, LATE
+from late_exporter.format import human_duration, iso_time
+from late_exporter.model import DAY_MS, LATE, LogPage
+from late_exporter.protocols import ApiResponse
+
+DEFAULT_SINCE = 86_400.0  # seconds
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
+ACTION_FILTERS = {"publishing": "action", "connections": "eventType"}  # in generation late
 LOCAL_ACTIONS = frozenset(
     {*(action for action, _ in ACTIONS_BY_NAME.values()), *EVENTS_BY_NAME.values(), "all"}
 )
-"""Actions that the API cannot filter by, because each of them stands for several of its own or for any."""
+"""Actions that the API cannot filter by: each of them stands for several of its own or for any."""
 
-ACTION_FILTERS = {"publishing": "action", "connections": "eventType"}  # in generation late
-DEFAULT_SINCE = 86_400.0  # seconds
+TONES = {
+    "success": "good",
+    "published": "good",
+    "failed": "bad",
+    "pending": "warn",
+    "paused": "warn",
+    "skipped": "idle",
+    "cancelled": "idle",
+}
+"""Tones of statuses, and of the outcomes of posts."""
+
+HIDDEN_FIELDS = frozenset({"key", "row", "created", "time", "duration", "is_own"})
+"""Fields of a log that CSV and JSON do not have, or have in another form."""
+
+LOG_COLUMNS = (
+    "TIME",
+    "STATUS",
+    "PLATFORM",
+    "ACCOUNT",
+    "ACTION",
+    "TRY>",
+    "HTTP>",
+    "TOOK>",
+    "POST",
+    "DETAIL",
+)
+
+
+class WorkspaceLog(NamedTuple):
+    """A log of a workspace."""
+
+    workspace: str
+    log: LogView
+
 
 LogBatches: TypeAlias = AsyncIterator[Sequence[WorkspaceLog]]
 
@@ -51,16 +87,20 @@ def logs(context: CommandContext) -> int:
 
 
 async def _show_logs(context: CommandContext) -> int:
-    flags, now, unread = context.flags, time.time(), list[str]()
+    flags = context.flags
+    now = time.time()
+    unread: list[str] = []
     async with connect_workspaces(context) as connections:
         sources = [
             matching_logs(name, client, flags, now=now, unread=unread, quiet=bool(flags.by))
             for name, client in connections.items()
         ]
-        await print_logs(
-            newest_first(sources), flags, Terminal.detect(), is_several=len(connections) > 1
-        )
+        batches = newest_first(sources)
+        await print_logs(batches, flags, Terminal.detect(), is_several=len(connections) > 1)
     return int(bool(unread))
+
+
+# Read.
 
 
 async def matching_logs(
@@ -87,8 +127,26 @@ async def matching_logs(
             yield [WorkspaceLog(workspace, log) for log in page if matches(flags, log)]
 
 
+async def read_logs(reader: ListReader, feed: Feed, lower: int) -> AsyncIterator[list[LogView]]:
+    """Yield the logs since a time in milliseconds page by page, newest first, each once."""
+    keys: set[str] = set()
+    async for page, response in reader.pages(lower, leaves_out_older=True):
+        logs = {log.key: log for log in log_views(page, response, feed) if log.key not in keys}
+        keys |= logs.keys()
+        yield [log for log in logs.values() if log.created is None or lower <= log.created]
+
+
+def log_views(page: LogPage, response: ApiResponse, feed: Feed) -> list[LogView]:
+    """Return the logs of a page for display; rows that are not objects are left out."""
+    rows = zip(raw_rows(response.body), page.entries, strict=True)
+    return [feed.view(row, entry) for row, entry in rows if isinstance(row, dict)]
+
+
 async def newest_first(sources: Sequence[LogBatches]) -> LogBatches:
-    """Yield the logs of several workspaces by time, in batches that end where the next page of one has to be read."""
+    """Yield the logs of several workspaces by time.
+
+    A batch ends where the next page of one of them has to be read.
+    """
     pages: dict[LogBatches, list[WorkspaceLog]] = {source: [] for source in sources}
     while pages:
         for source in [source for source, page in pages.items() if not page]:
@@ -104,6 +162,62 @@ async def newest_first(sources: Sequence[LogBatches]) -> LogBatches:
         yield batch
 
 
+# Select.
+
+
+def query(flags: CommandFlags, feed: Feed) -> dict[str, str | int]:
+    """Return the part of the filter that the API can apply, as parameters of a request."""
+    days = math.ceil((flags.since or DEFAULT_SINCE) * 1000 / DAY_MS)
+    parameters: dict[str, str | int] = {"days": min(days, feed.retention // DAY_MS)}
+    if flags.platform:
+        parameters["platform"] = flags.platform
+    if len(flags.status) == 1:
+        parameters["status"] = flags.status[0]
+    if feed.generation == LATE:
+        if flags.action:
+            parameters[ACTION_FILTERS[feed.name]] = flags.action
+        return parameters
+
+    if flags.action and flags.action.casefold() not in LOCAL_ACTIONS:
+        parameters["action"] = flags.action
+    if flags.account and ACCOUNT_ID.fullmatch(flags.account):
+        parameters["accountId"] = flags.account
+    return parameters
+
+
+def matches(flags: CommandFlags, log: LogView) -> bool:
+    """Return whether a log matches, also by what the API cannot filter; own requests never match.
+
+    The action is that of the metrics, or in generation ``zernio`` that of the API.
+    """
+    if log.is_own:
+        return False
+    if not _equals(flags.platform, log.platform):
+        return False
+    action = row_text(log.row, "action")
+    if not (_equals(flags.action, log.action) or _equals(flags.action, action)):
+        return False
+    if flags.status and not any(_equals(status, log.status) for status in flags.status):
+        return False
+    if flags.account is None:
+        return True
+    names = (_normalize(log.username), _normalize(log.account_id))
+    return _normalize(flags.account) in names
+
+
+def _equals(expected_value: str | None, value: str) -> bool:
+    if expected_value is None or expected_value == "all":
+        return True
+    return expected_value.casefold() == value.casefold()
+
+
+def _normalize(account: str) -> str:
+    return account.removeprefix("@").casefold()
+
+
+# Print.
+
+
 async def print_logs(
     batches: LogBatches, flags: CommandFlags, terminal: Terminal, *, is_several: bool
 ) -> None:
@@ -111,11 +225,13 @@ async def print_logs(
     if flags.by:
         await _print_counts(batches, flags, terminal)
         return
-    table, count = (
-        Table(terminal, (*LOG_COLUMNS[:2], *["WORKSPACE"] * is_several, *LOG_COLUMNS[2:])),
-        0,
-    )
-    fields = (lambda item: item.log.row) if flags.format == "raw" else log_fields
+
+    columns = list(LOG_COLUMNS)
+    if is_several:
+        columns.insert(2, "WORKSPACE")
+    table = Table(terminal, columns)
+    fields = _raw_fields if flags.format == "raw" else log_fields
+    count = 0
     async for batch in batches:
         selection = batch[: flags.limit - count] if flags.limit else batch
         print_records(selection, flags.format, table, log_row, fields, is_first=not count)
@@ -128,74 +244,65 @@ async def print_logs(
 
 
 async def _print_counts(batches: LogBatches, flags: CommandFlags, terminal: Terminal) -> None:
-    """Print how many logs have the same values in some columns of the table, the most frequent values first."""
+    """Print how many logs have the same values in some columns, the most frequent values first."""
     counts: Counter[tuple[str, ...]] = Counter()
     async for batch in batches:
-        cells = [log_row(item).cells for item in batch]
-        counts.update(tuple(each[name.upper()] for name in flags.by) for each in cells)
+        for item in batch:
+            cells = log_row(item).cells
+            counts[tuple(cells[name.upper()] for name in flags.by)] += 1
+
     rows = counts.most_common(flags.limit or None)
     records = [
         {"logs": str(number), **dict(zip(flags.by, values, strict=True))} for values, number in rows
     ]
     columns = ("LOGS>", *map(str.upper, flags.by))
-    print_records(
-        records,
-        flags.format,
-        Table(terminal),
-        lambda it: Row(dict(zip(columns, it.values(), strict=True))),
-        dict,
-    )
+
+    def count_row(record: Mapping[str, str]) -> Row:
+        return Row(dict(zip(columns, record.values(), strict=True)))
+
+    print_records(records, flags.format, Table(terminal), count_row, dict)
     if not rows:
         warn("no log matches")
     elif len(rows) < len(counts):
         warn(f"stopped at --limit {len(rows)} of {len(counts):,} combinations; --limit 0 shows all")
 
 
-def query(flags: CommandFlags, feed: Feed) -> dict[str, str | int]:
-    """Return the part of the filter that the API can apply, as parameters of a request."""
-    filters = {
-        "platform": flags.platform,
-        "status": flags.status[0] if len(flags.status) == 1 else None,
+def log_row(item: WorkspaceLog) -> Row:
+    """Return a log as a row of a table."""
+    log = item.log
+    took = ""
+    if log.duration is not None:
+        took = human_duration(log.duration / 1_000_000).replace(" ", "")
+    error = ": ".join(filter(None, (log.error_code, log.error)))
+    cells = {
+        "TIME": log.time,
+        "STATUS": log.status,
+        "WORKSPACE": item.workspace,
+        "PLATFORM": log.platform,
+        "ACCOUNT": log.username or log.account_id,
+        "ACTION": log.action,
+        "TRY>": "" if log.attempt is None else str(log.attempt),
+        "HTTP>": log.status_code,
+        "TOOK>": took,
+        "POST": log.post_id,
+        "ERROR": log.error_code or log.error,
+        "DETAIL": error or log.url or log.endpoint or log.method,
     }
-    if feed.generation == LATE:
-        filters[ACTION_FILTERS[feed.name]] = flags.action
-    else:
-        filters["action"] = (
-            None if (flags.action or "").casefold() in LOCAL_ACTIONS else flags.action
-        )
-        filters["accountId"] = flags.account if ACCOUNT_ID.fullmatch(flags.account or "") else None
-    days = math.ceil((flags.since or DEFAULT_SINCE) * 1000 / DAY_MS)
-    return {name: value for name, value in filters.items() if value} | {
-        "days": min(days, feed.retention // DAY_MS)
+    return Row(cells, TONES.get(log.status, ""))
+
+
+def log_fields(item: WorkspaceLog) -> Mapping[str, Any]:
+    """Return a log as CSV and JSON have it: the same fields for all feeds and generations."""
+    log = item.log
+    fields = msgspec.structs.asdict(log)
+    shown = {name: value for name, value in fields.items() if name not in HIDDEN_FIELDS}
+    return {
+        "workspace": item.workspace,
+        "time": log.time if log.created is None else iso_time(log.created, precise=True),
+        **shown,
+        "duration_seconds": None if log.duration is None else log.duration / 1_000_000,
     }
 
 
-def matches(flags: CommandFlags, log: LogView) -> bool:
-    """Return whether a log matches, including filters that the API does not support; own requests never match.
-
-    The action is that of the metrics, or in generation ``zernio`` that of the API.
-    """
-    return (
-        not log.is_own
-        and _equals(flags.platform, log.platform)
-        and (
-            _equals(flags.action, log.action) or _equals(flags.action, row_text(log.row, "action"))
-        )
-        and (not flags.status or any(_equals(status, log.status) for status in flags.status))
-        and (
-            flags.account is None
-            or _normalize(flags.account) in (_normalize(log.username), _normalize(log.account_id))
-        )
-    )
-
-
-def _equals(expected_value: str | None, value: str) -> bool:
-    return (
-        expected_value is None
-        or expected_value == "all"
-        or expected_value.casefold() == value.casefold()
-    )
-
-
-def _normalize(account: str) -> str:
-    return account.removeprefix("@").casefold()
+def _raw_fields(item: WorkspaceLog) -> Mapping[str, Any]:
+    return item.log.row

@@ -10,11 +10,11 @@ import msgspec
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import find_feed
 from late_exporter.api.pages import fetch_post, is_post_id
-from late_exporter.commands.connections import connect_workspaces, report_failure
 from late_exporter.commands.event_loop import run_interruptible
-from late_exporter.commands.list_reader import ListReader
-from late_exporter.commands.log_views import (
-    POST_COLUMNS,
+from late_exporter.commands.log_reader import ListReader, connect_workspaces, report_failure
+from late_exporter.commands.logs import (
+    LOG_COLUMNS,
+    TONES,
     WorkspaceLog,
     log_fields,
     log_row,
@@ -22,21 +22,95 @@ from late_exporter.commands.log_views import (
     read_logs,
 )
 from late_exporter.commands.output import json_line, write_lines
-from late_exporter.commands.post_outcomes import (
-    OUTCOME_COLUMNS,
-    OutcomeCollector,
-    PostOutcome,
-    outcome_row,
-)
-from late_exporter.commands.tables import Table, Terminal, clean, shorten
+from late_exporter.commands.tables import Row, Table, Terminal, clean, shorten
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.feeds.feed import Feed, LogView
+from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.feeds.view import row_text
-from late_exporter.model import PAGE_SIZE
+from late_exporter.model import FAILED, PAGE_SIZE, PENDING, SUCCESS
 
 SEARCH_LIMIT = 1000  # logs to read if the logs of a post have to be searched for
-CAPTION_LENGTH = 40
+TITLE_LENGTH = 40
+CAPTION_LENGTH = 60
+
+PUBLISHED = "published"
+STATES = {"rate_limit_pause": "paused", "cancelled": "cancelled"}
+"""States that follow from the action of the newest log; others are its status."""
+
+POST_COLUMNS = tuple(title for title in LOG_COLUMNS if title != "POST")
+OUTCOME_COLUMNS = ("STATE", "PLATFORM", "ACCOUNT", "TRY>", "SCHEDULED", "RESULT")
+
+
+class PostOutcome(msgspec.Struct, kw_only=True):
+    """Outcome of a post on an account, with the fields that CSV and JSON have.
+
+    Args:
+        state: ``published``, ``failed``, ``pending``, ``paused``, ``skipped``, ``cancelled``, or
+            the status of the newest log or of the post if it is not one of these.
+        time: Time of the newest log; of a post without logs, the time at which it is due.
+    """
+
+    workspace: str
+    post_id: str
+    platform: str
+    account_id: str = ""
+    username: str = ""
+    state: str
+    time: str = ""
+    scheduled_for: str = ""
+    attempts: int = 0
+    error_code: str = ""
+    error: str = ""
+    url: str = ""
+    caption: str = ""
+
+    def add(self, log: LogView) -> None:
+        """Add a log that is older than those before.
+
+        A published post stays published, whatever was tried later.
+        """
+        if log.action in ATTEMPTS and log.status in (FAILED, SUCCESS, PENDING):
+            self.attempts = max(self.attempts, log.attempt or self.attempts + 1)
+            if log.status == SUCCESS:
+                self.state = PUBLISHED
+        if log.status in (FAILED, "skipped") and not (self.error_code or self.error):
+            self.error_code = log.error_code
+            self.error = log.error or (f"HTTP {log.status_code}" if log.status_code else "")
+        self.account_id = self.account_id or log.account_id
+        self.username = self.username or log.username
+        self.scheduled_for = self.scheduled_for or log.scheduled_for
+        self.url = self.url or log.url
+        self.caption = self.caption or log.caption
+
+
+class OutcomeCollector:
+    """Determines the outcomes of posts from their logs, which are added from new to old."""
+
+    def __init__(self) -> None:
+        self._by_platform: dict[tuple[str, str, str], dict[str, PostOutcome]] = {}
+
+    def __iter__(self) -> Iterator[PostOutcome]:
+        """Iterate over the outcomes, the post of the newest log first."""
+        for by_account in self._by_platform.values():
+            yield from by_account.values()
+
+    def add(self, item: WorkspaceLog) -> None:
+        log = item.log
+        # Logs without the id of a post are not grouped.
+        post = (item.workspace, log.post_id or log.key, log.platform)
+        by_account = self._by_platform.setdefault(post, {})
+        # A log without an account belongs to the account of the next newer log.
+        account = log.account_id or log.username or next(iter(by_account), "")
+        if account not in by_account:
+            by_account[account] = PostOutcome(
+                workspace=item.workspace,
+                post_id=log.post_id,
+                platform=log.platform,
+                state=STATES.get(log.action, log.status),
+                time=log.time,
+            )
+        by_account[account].add(log)
 
 
 class PostHistory(NamedTuple):
@@ -50,24 +124,25 @@ class PostHistory(NamedTuple):
     def outcomes(self) -> list[PostOutcome]:
         collector = OutcomeCollector()
         for workspace, log in reversed(self.logs):
-            collector.add(
-                WorkspaceLog(workspace, msgspec.structs.replace(log, post_id=self.post_id))
-            )
+            own = msgspec.structs.replace(log, post_id=self.post_id)
+            collector.add(WorkspaceLog(workspace, own))
         return sorted(collector, key=lambda outcome: (outcome.platform, outcome.username))
 
 
 def post(context: CommandContext) -> int:
-    unread = list[str]()
+    unread: list[str] = []
     history = run_interruptible(_find_history(context, unread))
-    is_json = context.flags.format == "json"
-    lines = (
-        [json_line(json_document(history))] if is_json else render_text(history, Terminal.detect())
-    )
-    return write_lines(lines, int(bool(unread)))
+    if context.flags.format == "json":
+        return write_lines([json_line(json_document(history))], int(bool(unread)))
+    return write_lines(render_text(history, Terminal.detect()), int(bool(unread)))
 
 
 async def _find_history(context: CommandContext, unread: list[str]) -> PostHistory:
-    """Return the logs of the post in the first workspace that has any; raise LateError if none has."""
+    """Return the logs of the post in the first workspace that has any.
+
+    Raises:
+        LateError: No workspace has any.
+    """
     post_id = context.args[0]
     if not is_post_id(post_id):
         raise ConfigError("POST_ID: not the id of a post")
@@ -75,13 +150,16 @@ async def _find_history(context: CommandContext, unread: list[str]) -> PostHisto
         for workspace, client in connections.items():
             with report_failure(workspace, unread):
                 feed = await find_feed("publishing", client)
-                if (history := await fetch_history(client, feed, post_id, workspace)).logs:
+                history = await fetch_history(client, feed, post_id, workspace)
+                if history.logs:
                     return history
+
     names = ", ".join(name for name in connections if name not in unread)
     if not names:
         raise LateError("no workspace could be read")
     raise LateError(
-        f"no logs of a post {post_id} in {names}; the API keeps logs for 90 days, in generation late 7"
+        f"no logs of a post {post_id} in {names}; "
+        "the API keeps logs for 90 days, in generation late 7"
     )
 
 
@@ -89,12 +167,13 @@ async def fetch_history(
     client: LateClient, feed: Feed, post_id: str, workspace: str
 ) -> PostHistory:
     """Return the logs of a post in a workspace, if there are any."""
-    logs, is_complete = list[LogView](), True
+    logs: list[LogView] = []
+    is_complete = True
     if feed.post_path is None:
         # A search may also find logs of other posts whose texts contain the id.
         reader = ListReader(client, feed, {"search": post_id})
         async for page in read_logs(reader, feed, 0):
-            logs += (log for log in page if mentions(log, post_id))
+            logs += [log for log in page if mentions(log, post_id)]
             if reader.read_count >= SEARCH_LIMIT:
                 is_complete = False
                 break
@@ -110,9 +189,8 @@ def mentions(log: LogView, post_id: str) -> bool:
     """Return whether a log belongs to a post, judged by its texts if it does not name a post."""
     if log.post_id:
         return log.post_id == post_id
-    return any(
-        post_id in row_text(log.row, field) for field in ("request_id", "request_body", "metadata")
-    )
+    texts = [row_text(log.row, field) for field in ("request_id", "request_body", "metadata")]
+    return any(post_id in text for text in texts)
 
 
 def json_document(history: PostHistory) -> Mapping[str, Any]:
@@ -125,15 +203,34 @@ def json_document(history: PostHistory) -> Mapping[str, Any]:
 
 
 def render_text(history: PostHistory, terminal: Terminal) -> Iterator[str]:
-    caption = shorten(
-        next((item.log.caption for item in history.logs if item.log.caption), ""), CAPTION_LENGTH
-    )
-    yield f"Post {clean(history.post_id)}" + (f": “{caption}”" if caption else "")
+    captions = [item.log.caption for item in history.logs if item.log.caption]
+    title = f": “{shorten(captions[0], TITLE_LENGTH)}”" if captions else ""
+    yield f"Post {clean(history.post_id)}{title}"
     yield ""
     if not history.is_complete:
-        yield from ("Earlier logs may be missing: only the newest ones could be read.", "")
+        yield "Earlier logs may be missing: only the newest ones could be read."
+        yield ""
     yield from Table(terminal, POST_COLUMNS).lines(map(log_row, history.logs))
     yield ""
-    yield from Table(terminal, OUTCOME_COLUMNS, toned="STATE").lines(
-        map(outcome_row, history.outcomes)
-    )
+    outcomes = Table(terminal, OUTCOME_COLUMNS, toned="STATE")
+    yield from outcomes.lines(map(outcome_row, history.outcomes))
+
+
+def outcome_row(outcome: PostOutcome) -> Row:
+    """Return an outcome as a row of a table."""
+    error = ": ".join(filter(None, (outcome.error_code, outcome.error)))
+    result = outcome.url if outcome.state == PUBLISHED else error
+    caption = f"“{shorten(outcome.caption, CAPTION_LENGTH)}”" if outcome.caption else ""
+    cells = {
+        "TIME": outcome.time,
+        "STATE": outcome.state,
+        "WORKSPACE": outcome.workspace,
+        "PLATFORM": outcome.platform,
+        "ACCOUNT": outcome.username or outcome.account_id,
+        "TRY>": str(outcome.attempts or ""),
+        "SCHEDULED": outcome.scheduled_for,
+        "POST": outcome.post_id,
+        "RESULT": result,
+        "RESULT, CAPTION": f"{result} {caption}".strip(),
+    }
+    return Row(cells, TONES.get(outcome.state, "warn"))

@@ -11,18 +11,16 @@ from typing import Any
 from msgspec.structs import asdict
 
 from late_exporter.api.client import LateClient
-from late_exporter.commands.connections import connect_workspaces, report_failure
 from late_exporter.commands.event_loop import run_interruptible
+from late_exporter.commands.log_reader import connect_workspaces, report_failure
 from late_exporter.commands.logs import LogBatches, matching_logs
 from late_exporter.commands.output import warn, write_stdout
-from late_exporter.commands.post_outcomes import (
-    POSTS_COLUMNS,
+from late_exporter.commands.post import (
     OutcomeCollector,
     PostOutcome,
     outcome_row,
 )
-from late_exporter.commands.records import print_records
-from late_exporter.commands.tables import Table, Terminal
+from late_exporter.commands.tables import Table, Terminal, print_records
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, BadRequest, EndpointNotFound, Forbidden
@@ -39,6 +37,8 @@ from late_exporter.feeds.view import row_text
 from late_exporter.format import iso_time
 from late_exporter.ingest.status_poller import fetch_status
 from late_exporter.model import FAILED, PAGE_SIZE
+
+POSTS_COLUMNS = ("TIME", "STATE", "PLATFORM", "ACCOUNT", "TRY>", "POST", "RESULT, CAPTION")
 
 
 def posts(context: CommandContext) -> int:

@@ -25,23 +25,30 @@ from late_exporter.store.snapshot import Snapshot
 
 
 def state(context: CommandContext) -> int:
-    """Run an action on the state, print the result, and return the exit code; after an error nothing is changed."""
-    (action, *arguments), flags = context.args, context.flags
-    url, password_file = context.settings.state.url, context.settings.state.password_path
+    """Run an action on the state, print the result, and return the exit code.
+
+    After an error nothing is changed.
+    """
+    action, *arguments = context.args
+    flags = context.flags
+    url = context.settings.state.url
+    password_file = context.settings.state.password_path
     for name, value in (("workspace", flags.workspace), ("as", flags.new_name)):
         if value is not None and action != "copy":
             raise ConfigError(f"--{name}: supported by state copy only, not by state {action}")
-    exit_code, database = 0, database_at(url, password_file)
+
     raise_at_signals()
+    database = database_at(url, password_file)
+    exit_code = 0
     if action == "info":
-        lines = [*summarize_state(url, password_file)]
+        lines = list(summarize_state(url, password_file))
     elif action == "backup":
-        lines = [
-            f"{arguments[0]}: copy of {database.name}, {database.backup(Path(arguments[0])):,} bytes"
-        ]
+        size = database.backup(Path(arguments[0]))
+        lines = [f"{arguments[0]}: copy of {database.name}, {size:,} bytes"]
     elif action == "check":
         problems = check_state(url, password_file)
-        lines, exit_code = problems or [f"{database.name}: no problems found"], int(bool(problems))
+        lines = problems or [f"{database.name}: no problems found"]
+        exit_code = int(bool(problems))
     else:
         lines = [_copy(flags, password_file, *arguments)]
     return write_lines(map(printable, lines), exit_code)
@@ -50,13 +57,13 @@ def state(context: CommandContext) -> int:
 def _copy(flags: CommandFlags, password_file: Path | None, source: str, target: str) -> str:
     if flags.new_name is not None and flags.workspace is None:
         raise ConfigError("--as: needs --workspace, which names the workspace to copy")
-    source, target = _state_url("SOURCE", source), _state_url("TARGET", target)
+    source_url = _state_url("SOURCE", source)
+    target_url = _state_url("TARGET", target)
     count = copy_state(
-        source, target, password_file, workspace=flags.workspace, new_name=flags.new_name
+        source_url, target_url, password_file, workspace=flags.workspace, new_name=flags.new_name
     )
-    return (
-        f"{database_at(target).name}: {plural(count, 'row')} copied from {database_at(source).name}"
-    )
+    names = f"{database_at(target_url).name}: {plural(count, 'row')} copied"
+    return f"{names} from {database_at(source_url).name}"
 
 
 def _state_url(name: str, url: str) -> str:
@@ -70,47 +77,56 @@ def summarize_state(url: str, password_file: Path | None) -> Iterator[str]:
     """Yield the content of a state as text, by workspace and feed."""
     usage = "may be in use"
     with suppress(StoreError):  # The state may be readable, but its lock file not writable.
-        usage = (
-            "in use by an exporter" if database_at(url, password_file).is_in_use() else "not in use"
-        )
+        is_in_use = database_at(url, password_file).is_in_use()
+        usage = "in use by an exporter" if is_in_use else "not in use"
     with Snapshot(url, password_file) as snapshot:
         yield f"{snapshot.name}: {snapshot.size:,} bytes, schema {snapshot.version}, {usage}"
         series = Counter(labels[0] for _, labels in snapshot.series_values())
         for workspace in sorted({*series, *(scope.workspace for scope in snapshot.scopes)}):
             yield f"{workspace}: {series[workspace]:,} series"
-            feeds = (scope for scope in snapshot.scopes if scope.workspace == workspace)
-            yield from (_feed_line(snapshot, scope) for scope in feeds)
+            for scope in snapshot.scopes:
+                if scope.workspace == workspace:
+                    yield _feed_line(snapshot, scope)
 
 
 def _feed_line(snapshot: Snapshot, scope: Scope) -> str:
     """Return what is known of a feed; every log since the time of completeness was counted."""
-    recorded, created_range = snapshot.feed_state(scope), snapshot.created_range(scope)
-    coverage, line = recorded.coverage, f"  {scope.feed}: {plural(recorded.log_count, 'log')}"
+    recorded = snapshot.feed_state(scope)
+    created_range = snapshot.created_range(scope)
+    coverage = recorded.coverage
+
+    parts = [plural(recorded.log_count, "log")]
     if recorded.pending_logs:
-        line += f", {len(recorded.pending_logs):,} pending"
+        parts.append(f"{len(recorded.pending_logs):,} pending")
     if created_range is not None:
-        line += f", created {' to '.join(map(iso_time, created_range))}"
-    since = (
-        iso_time(coverage.complete_since) if coverage is not None and coverage.is_synced else None
+        parts.append(f"created {' to '.join(map(iso_time, created_range))}")
+    complete_since = ""
+    if coverage is not None and coverage.is_synced:
+        complete_since = iso_time(coverage.complete_since)
+    parts.append(
+        f"complete since {complete_since}" if complete_since else "first sync not complete"
     )
-    line += f", complete since {since}" if since else ", first sync not complete"
     if coverage is not None and coverage.gaps:
-        line += f", {plural(len(coverage.gaps), 'gap')} to read"
-    return line
+        parts.append(f"{plural(len(coverage.gaps), 'gap')} to read")
+    return f"  {scope.feed}: {', '.join(parts)}"
 
 
 def check_state(url: str, password_file: Path | None) -> list[str]:
-    """Return the inconsistencies of a state, or if there are none, the counters that differ from its observations."""
+    """Return the inconsistencies of a state.
+
+    If there are none, return the counters that differ from its observations.
+    """
     with Snapshot(url, password_file) as snapshot:
-        return [*inconsistencies(snapshot)] or [*_wrong_counters(snapshot)]
+        return list(inconsistencies(snapshot)) or list(_wrong_counters(snapshot))
 
 
 def _wrong_counters(snapshot: Snapshot) -> Iterator[str]:
     for scope in snapshot.scopes:
         coverage = snapshot.feed_state(scope).coverage
-        feed = GENERATIONS[coverage.generation].get(scope.feed) if coverage is not None else None
-        for mismatch in (
-            check_counters(scope, feed, snapshot.accounting(scope)) if feed is not None else ()
-        ):
-            name, expected = mismatch.family or "stored and pruned observations", mismatch.expected
-            yield f"{scope.workspace}/{scope.feed}: {name}: {mismatch.actual:,}, but {expected:,} were counted"
+        if coverage is None:
+            continue
+        feed = GENERATIONS[coverage.generation].get(scope.feed)
+        if feed is None:
+            continue
+        for mismatch in check_counters(scope, feed, snapshot.accounting(scope)):
+            yield f"{scope.workspace}/{scope.feed}: {mismatch.text}"

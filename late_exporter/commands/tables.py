@@ -1,23 +1,25 @@
-"""Tables on a terminal or in a file; text from the API never controls the terminal."""
+"""Tables, CSV and JSON; text from the API never controls the terminal."""
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
-from typing import NamedTuple, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self, TypeVar
 from unicodedata import combining, east_asian_width
 
+from late_exporter.commands.output import json_line, write_line
 from late_exporter.log import escape, redact
 
 MAX_CELL_WIDTH = 40
 INDENT = 4
 
-RESET, BOLD = "\x1b[0m", "\x1b[1m"
+RESET = "\x1b[0m"
+BOLD = "\x1b[1m"
 TONES = {
     "good": "\x1b[32m",
     "bad": "\x1b[31m",
@@ -29,6 +31,11 @@ TONES = {
 
 JOINERS = ("\u200c", "\u200d")
 """Invisible characters that emoji and scripts need, and that control nothing."""
+
+FORMULA = re.compile(r"[=+-]|@(?![\w.-]*$)")
+"""Beginning of a text that a spreadsheet would run; an @ before a name is only a text."""
+
+RecordT = TypeVar("RecordT")
 
 
 class Terminal(NamedTuple):
@@ -54,7 +61,8 @@ class Terminal(NamedTuple):
     def fold(self, text: str, indent: int, beginning: str = "") -> list[str]:
         """Return the lines of a text: the first one after its beginning, the others indented."""
         wrapper = textwrap.TextWrapper(max(self.width or sys.maxsize, 1), beginning, " " * indent)
-        wrapper.break_long_words = wrapper.break_on_hyphens = False
+        wrapper.break_long_words = False
+        wrapper.break_on_hyphens = False
         return wrapper.wrap(text)
 
 
@@ -66,9 +74,10 @@ class Row(NamedTuple):
 
 
 class Table:
-    """Rows in aligned columns, batch by batch; columns that do not fit the terminal follow below the others.
+    """Rows in aligned columns; columns that do not fit the terminal follow below the others.
 
     Args:
+        terminal: Where it is printed.
         columns: Titles of the columns, by default those of the first row; those that end with > are
             aligned right. The last one may be long.
         toned: Title of the column that has the tone of its row.
@@ -78,23 +87,27 @@ class Table:
         self, terminal: Terminal, columns: Sequence[str] = (), *, toned: str = "STATUS"
     ) -> None:
         self._terminal = terminal
-        self._columns, self._toned = columns, toned
-        self._titles: Sequence[str] = ()
+        self._columns = columns
+        self._toned = toned
+        self._titles: Sequence[str] = ()  # of the columns beside each other
         self._widths: list[int] = []
 
     def lines(self, rows: Iterable[Row]) -> Iterator[str]:
-        """Yield the lines of some rows, with a heading before the first of all; columns widen with later rows."""
+        """Yield the lines of some rows, before the first of all a heading.
+
+        Rows may come in batches; columns widen with later ones.
+        """
         batch = list(rows)
         if not batch:
             return
-        if is_first := not self._titles:
-            self._choose_titles(batch)
-        self._widths = list(map(max, _widths(self._titles, batch), self._widths or repeat(0)))
+        is_first = not self._titles
         if is_first:
-            yield from map(
-                self._terminal.bold,
-                self._row_lines({title: title.rstrip(">") for title in self._columns}),
-            )
+            self._choose_titles(batch)
+        for number, width in enumerate(_widths(self._titles, batch)):
+            self._widths[number] = max(self._widths[number], width)
+        if is_first:
+            heading = {title: title.rstrip(">") for title in self._columns}
+            yield from map(self._terminal.bold, self._row_lines(heading))
         for row in batch:
             yield from self._row_lines(row.cells, row.tone)
 
@@ -102,39 +115,76 @@ class Table:
         """Choose as many columns as fit the terminal beside each other, but not the last one."""
         self._columns = self._columns or list(rows[0].cells)
         widths = _widths(self._columns, rows)
-        count = next(
-            (count for count in range(len(widths) - 1, 1, -1) if self._fits(widths[:count])), 1
-        )
+        count = len(widths) - 1
+        while count > 1 and not self._fits(widths[:count]):
+            count -= 1
         self._titles = self._columns[:count]
+        self._widths = [0] * count
 
     def _fits(self, widths: Sequence[int]) -> bool:
-        return (
-            self._terminal.width is None
-            or sum(widths) + 2 * (len(widths) - 1) <= self._terminal.width
-        )
+        if self._terminal.width is None:
+            return True
+        return sum(widths) + 2 * (len(widths) - 1) <= self._terminal.width
 
     def _row_lines(self, cells: Mapping[str, str], tone: str = "") -> Iterator[str]:
-        line = "  ".join(self._aligned(cells, tone))
-        rest = "  ".join(
-            filter(None, (clean(cells[title]) for title in self._columns[len(self._titles) :]))
-        )
+        aligned = []
+        for title, width in zip(self._titles, self._widths, strict=True):
+            cell = _cell(cells[title])
+            padding = " " * (width - _display_width(cell))
+            text = self._terminal.toned(cell, tone) if title == self._toned else cell
+            aligned.append(padding + text if title.endswith(">") else text + padding)
+        line = "  ".join(aligned)
+
+        further = [clean(cells[title]) for title in self._columns[len(self._titles) :]]
+        rest = "  ".join(filter(None, further))
         if self._fits([*self._widths, _display_width(rest)]):
             yield f"{line}  {rest}".rstrip()
         else:
             yield line.rstrip()
             yield from self._terminal.fold(rest, INDENT, " " * INDENT)
 
-    def _aligned(self, cells: Mapping[str, str], tone: str) -> Iterator[str]:
-        """Yield the padded cells of the line."""
-        for title, width in zip(self._titles, self._widths, strict=True):
-            cell = _cell(cells[title])
-            padding = " " * (width - _display_width(cell))
-            text = self._terminal.toned(cell, tone if title == self._toned else "")
-            yield padding + text if title.endswith(">") else text + padding
+
+def print_records(
+    records: Sequence[RecordT],
+    format: str,  # noqa: A002 - the name of the flag
+    table: Table,
+    row: Callable[[RecordT], Row],
+    fields: Callable[[RecordT], Mapping[str, Any]],
+    *,
+    is_first: bool = True,
+) -> None:
+    """Print records as rows of a table, or their fields as lines of CSV or JSON.
+
+    The fields are the same for all records. ``is_first`` is whether no record was printed before,
+    so that CSV needs a heading; the table knows that itself.
+    """
+    if format == "table":
+        for line in table.lines(map(row, records)):
+            write_line(line)
+    elif format == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        rows = [fields(record) for record in records]
+        if is_first and rows:
+            writer.writerow(rows[0])
+        writer.writerows([_csv_cell(value) for value in each.values()] for each in rows)
+    else:
+        for record in records:
+            write_line(json_line(fields(record)))
+
+
+def _csv_cell(value: object) -> object:
+    """Return a value for CSV; texts have no secrets, no control characters, and nothing to run."""
+    if not isinstance(value, str):
+        return value
+    text = clean(value)
+    return f"'{text}" if FORMULA.match(text) else text
 
 
 def clean(text: str) -> str:
-    """Return a text from the API as one printable line without secrets; joiners of emoji and scripts are kept."""
+    """Return a text from the API as one printable line without secrets.
+
+    Joiners of emoji and scripts are kept.
+    """
     parts = re.split(f"([{''.join(JOINERS)}])", redact(" ".join(text.split())))
     return "".join(part if part in JOINERS else escape(part) for part in parts)
 
@@ -150,16 +200,19 @@ def _cell(text: str) -> str:
 
 
 def _widths(titles: Sequence[str], rows: Sequence[Row]) -> list[int]:
-    return [
-        max(len(title.rstrip(">")), *(_display_width(_cell(row.cells[title])) for row in rows))
-        for title in titles
-    ]
+    widths = []
+    for title in titles:
+        cell_widths = [_display_width(_cell(row.cells[title])) for row in rows]
+        widths.append(max(len(title.rstrip(">")), *cell_widths))
+    return widths
 
 
 def _display_width(text: str) -> int:
     if text.isascii():
         return len(text)
-    return sum(
-        0 if combining(char) or char in JOINERS else 2 if east_asian_width(char) in "WF" else 1
-        for char in text
-    )
+    width = 0
+    for char in text:
+        if combining(char) or char in JOINERS:
+            continue
+        width += 2 if east_asian_width(char) in "WF" else 1
+    return width

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from late_exporter.feeds.feed import Feed
+from late_exporter.format import plural
 from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_AUDIT
 from late_exporter.metrics.subsets import sum_counter
 from late_exporter.model import Scope
@@ -29,6 +30,19 @@ class CounterMismatch(msgspec.Struct, frozen=True, gc=False):
     family: str
     expected: int
     actual: int
+
+    @property
+    def text(self) -> str:
+        """Return what differs, and what it means."""
+        surplus = self.actual - self.expected
+        difference = f"{abs(surplus):,} {'more' if surplus > 0 else 'fewer'} than counted"
+        if self.family:
+            twice = "Logs were counted twice."
+            meaning = twice if surplus > 0 else "Logs are missing in this metric."
+            return f"{self.family} is {self.actual:,}, {difference}. {meaning}"
+        never = "These logs were never counted."
+        meaning = never if surplus > 0 else "Missing records would be counted again."
+        return f"{plural(self.actual, 'log')} stored or pruned, {difference}. {meaning}"
 
 
 def gauge_value(series_values: Mapping[Series, SeriesValue], series: Series) -> float:

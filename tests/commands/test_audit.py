@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from late_exporter.commands.audit import audit_feed
-from late_exporter.commands.audit_report import AuditReport, Difference, render_json, render_text
+from late_exporter.commands.audit import AuditReport, Difference, audit_feed, render_json, render_text
+from late_exporter.commands.log_reader import ProgressLine
 from late_exporter.commands.output import json_line
-from late_exporter.commands.progress import ProgressLine
 from late_exporter.errors import ConfigError
 from late_exporter.format import iso_time
 from late_exporter.ingest.accounting import CounterMismatch

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from late_exporter import cli
-from late_exporter.commands.log_views import WorkspaceLog
+from late_exporter.commands.logs import WorkspaceLog
 from late_exporter.commands.output import json_line
-from late_exporter.commands.post import PostHistory, fetch_history, json_document, render_text
-from late_exporter.commands.post_outcomes import outcome_row
+from late_exporter.commands.post import PostHistory, fetch_history, json_document, outcome_row, render_text
 from late_exporter.commands.tables import Terminal
 from late_exporter.feeds import FEEDS, GENERATIONS
 from tests.commands.views import parse_rows

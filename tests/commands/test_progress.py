@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from late_exporter.commands.progress import ProgressLine
+from late_exporter.commands.log_reader import ProgressLine
 from tests.support.client import FakeClient
 from tests.support.clock import HOUR, VirtualClock
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from late_exporter.commands.log_views import log_views
+from late_exporter.commands.logs import log_views
 from late_exporter.feeds.feed import Feed, LogView
 from late_exporter.protocols import ApiResponse
 

@@ -1,0 +1,188 @@
+"""Read the logs of workspaces for a command: clients, pages from new to old, progress."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from late_exporter.api.client import LateClient
+from late_exporter.api.pages import fetch_page
+from late_exporter.app.connector import Connector, open_client
+from late_exporter.commands.output import warn
+from late_exporter.config.quoting import quote
+from late_exporter.config.settings import CommandContext, Workspace
+from late_exporter.errors import ApiError, BadRequest, ConfigError, Unauthorized
+from late_exporter.feeds.feed import Feed
+from late_exporter.health import SyncProgress
+from late_exporter.ingest.steps import perform
+from late_exporter.ingest.sweep import FetchPage, Sweep, TimeFilter, second_below
+from late_exporter.model import DAY_MS, PAGE_OVERLAP, PAGE_SIZE, LogPage
+from late_exporter.protocols import ApiResponse
+from late_exporter.web.verdicts import progress_text
+
+CLEAR_LINE = "\r\x1b[K"
+
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds before a page is requested again that has failed, once another one could be read."""
+
+
+def selected_workspaces(context: CommandContext) -> list[Workspace]:
+    """Return the workspace of ``--workspace``, or all; raise ConfigError if there is none."""
+    workspaces = context.settings.workspaces
+    selected = context.flags.workspace
+    if selected is None:
+        return list(workspaces)
+    matches = [each for each in workspaces if each.name == selected]
+    if not matches:
+        names = ", ".join(each.name for each in workspaces)
+        raise ConfigError(f"--workspace{quote(selected)}: no such workspace; choose from {names}")
+    return matches
+
+
+@asynccontextmanager
+async def connect_workspaces(context: CommandContext) -> AsyncIterator[Mapping[str, LateClient]]:
+    """Connect to the selected workspaces; raise ConfigError."""
+    workspaces = selected_workspaces(context)
+    async with AsyncExitStack() as stack:
+        connector = Connector(await open_client(context.settings, stack))
+        yield {each.name: connector.connect(context.settings, each) for each in workspaces}
+
+
+@contextmanager
+def report_failure(workspace: str, unread: list[str]) -> Iterator[None]:
+    """Print an error of the API and add the workspace to ``unread``: others may work."""
+    try:
+        yield
+    except ApiError as exc:
+        warn(f"error: {workspace}: {exc}")
+        unread.append(workspace)
+
+
+def require_retained(since: float | None, feed: Feed) -> None:
+    """Raise ConfigError if the API does not keep logs for that many seconds."""
+    if since is not None and since * 1000 > feed.retention:
+        raise ConfigError(
+            f"--since: must be at most {feed.retention // DAY_MS}d, because generation "
+            f"{feed.generation} of the API keeps logs no longer"
+        )
+
+
+class ProgressLine:
+    """Progress of one step after another.
+
+    On a terminal it is a line that is drawn again, with the time left; otherwise a line per
+    finished step.
+    """
+
+    def __init__(self, stream: TextIO, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._start = CLEAR_LINE if stream.isatty() else ""
+        self._monotonic = monotonic
+        self._name = ""
+        self._started_at = 0.0
+        self._quota_wait: Callable[[int], float] = lambda _: 0.0
+
+    def start(self, name: str, quota_wait: Callable[[int], float] = lambda _: 0.0) -> None:
+        """Begin a step; ``quota_wait`` is that of the client that reads its logs, if it has one."""
+        self._name = name
+        self._started_at = self._monotonic()
+        self._quota_wait = quota_wait
+
+    def update(self, done: int, total: int) -> None:
+        """Draw how many logs of the step are read, and on what it waits next."""
+        if not self._start:
+            return
+        rest = total - done
+        seconds_left = None
+        if done and rest:
+            # The quota may slow down what began with a burst.
+            pages = math.ceil(rest / (PAGE_SIZE - PAGE_OVERLAP))
+            elapsed = self._monotonic() - self._started_at
+            seconds_left = max(elapsed * rest / done, self._quota_wait(pages))
+        progress = SyncProgress(
+            done, total, seconds_left=seconds_left, quota_wait=self._quota_wait(1)
+        )
+        self._write(f"{self._start}{self._name}: {progress_text(progress)}")
+
+    def finish(self, message: str) -> None:
+        self._write(f"{self._start}{self._name}: {message}\n")
+
+    def close(self) -> None:
+        """Clear the line."""
+        self._write(self._start)
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+@dataclass
+class ListReader:
+    """Reads a log list from new to old, by the same sweep as polls.
+
+    Args:
+        client: API client of the workspace.
+        feed: Feed of the list.
+        filters: Parameters of every request.
+        progress: Line that shows how far the reader is.
+        sleep: Wait for some seconds.
+    """
+
+    client: LateClient
+    feed: Feed
+    filters: Mapping[str, str | int] | None = None
+    progress: ProgressLine | None = None
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    read_count: int = field(default=0, init=False)
+    total: int = field(default=0, init=False)
+    _last: tuple[LogPage, ApiResponse] = field(init=False)
+
+    async def pages(
+        self, lower: int, *, leaves_out_older: bool = False
+    ) -> AsyncIterator[tuple[LogPage, ApiResponse]]:
+        """Yield the pages down to a time in milliseconds, each with its response.
+
+        With ``leaves_out_older`` the API filters by that time if it can, so that the last page has
+        few older logs.
+        """
+        by_time = self.feed.supports_time_filter
+        after = second_below(lower) if by_time and leaves_out_older else None
+        sweep = Sweep(TimeFilter(is_supported=by_time), None, lower, after=after)
+        while not sweep.is_complete:
+            await perform(sweep.read(), self._fetch)
+            yield self._last
+
+    async def _fetch(self, request: FetchPage) -> LogPage:
+        """Return a page; the client itself waits if the API asks to."""
+        if request.whole_time:  # Only counting needs all logs of a time.
+            return self._last[0]
+        for pause in PAUSES if self.read_count else ():
+            try:
+                return await self._fetch_once(request)
+            except (Unauthorized, BadRequest):
+                raise
+            except ApiError:
+                await self.sleep(pause)
+        return await self._fetch_once(request)
+
+    async def _fetch_once(self, request: FetchPage) -> LogPage:
+        page, response = await fetch_page(
+            self.client,
+            self.feed,
+            skip=request.place.skip,
+            filters=self.filters,
+            created_after=request.after,
+            created_before=request.place.before,
+        )
+        self._last = (page, response)
+        self.read_count += len(page.entries)
+        if self.progress is not None:
+            # Pages by time have the total of a part, and pages overlap.
+            self.total = max(self.total, self.read_count, page.total or 0)
+            self.progress.update(self.read_count, self.total)
+        return page
