@@ -1,8 +1,8 @@
 """The command ``audit``: compare the recorded logs with the API, one by one.
 
-It works beside a running exporter or without one, and reads the lists by rules of its own: the
-daily audit of the exporter counts what it finds, and this command only tells. Both compare the
-counters by the same function, as ``state check`` does.
+It works beside a running exporter or without one, and reads the lists by rules of its own. The
+exporter's daily audit counts what it finds; this command only reports it. Both compare the counters
+by the same function, as ``state check`` does.
 
 The list moves while it is read, and the exporter goes on recording, so logs are compared only up to
 a time at which everything should have been recorded. Logs without a time are not compared.

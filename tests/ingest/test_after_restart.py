@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,6 @@ from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, unavailable
 from tests.support.samples import Samples
-from tests.support.store import execute
 from tests.support.world import World
 
 LOGS = "late_publishing_logs_total"
@@ -101,11 +101,10 @@ def test_a_counter_that_lacks_logs_is_completed_loudly(path: Path, exporter: Exp
     """A version without the counter may have counted meanwhile; a counter that is new is completed quietly."""
     before = exporter.scrape()
     exporter.close()
-    execute(
-        f"sqlite:///{path}",
-        "UPDATE late_series SET value = '1' WHERE family = 'late_publishing_attempts_total' AND labels LIKE '%failed%'",
-        "DELETE FROM late_series WHERE family = 'late_publishing_retries_total'",
-    )
+    with closing(sqlite3.connect(path)) as state, state:
+        attempts = "family = 'late_publishing_attempts_total' AND labels LIKE '%failed%'"
+        state.execute(f"UPDATE late_series SET value = '1' WHERE {attempts}")  # noqa: S608 - a constant
+        state.execute("DELETE FROM late_series WHERE family = 'late_publishing_retries_total'")
     exporter.restart(MINUTE)
     exporter.poll()
     assert not fallen(before, exporter.scrape())
