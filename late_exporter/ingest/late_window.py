@@ -44,6 +44,11 @@ class LateWindow:
         """Age in milliseconds up to which logs may appear late."""
         return int(self._context.fetcher.config.late_window * 1000)
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a part of the window is still to be read."""
+        return self._reader.scan is not None
+
     def restart(self, surplus: tuple[int, ...]) -> None:
         """Continue from what is committed."""
         self._reader.scan, self.surplus = None, surplus

@@ -71,10 +71,16 @@ class PendingChecks:
         self._unseen: set[str] = set()
         self._not_listed: set[str] = set()
         self._missed: set[str] = set()
+        self._unread: set[str] = set()
 
     @property
     def is_unfinished(self) -> bool:
         return self._list_sweep is not None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a look-up failed or was postponed, so that logs may have settled that are not counted yet."""
+        return self.is_unfinished or bool(self._unread)
 
     def settle(self, floor: int, budget: int, young: int) -> StepsTo[None]:
         """Look up the logs that have settled, except those that the poll has just read.
@@ -88,6 +94,7 @@ class PendingChecks:
         self._waits.start_poll(pending.keys())
         self._not_listed &= pending.keys()
         self._missed &= pending.keys()
+        self._unread &= pending.keys()
         logs = [
             log for key, log in pending.items() if key not in read_keys and log.created <= young
         ]
@@ -129,13 +136,14 @@ class PendingChecks:
         """Look up the logs that are not on the list, up to a number of requests."""
         failure_count = 0
         for log in logs:
-            if self._fetcher.request_count >= last_request or failure_count == MAX_FAILURES:
-                return
             if (
                 log.key not in self._not_listed
                 or not self._waits.are_over(log.key)
                 or not self._can_find(log)
             ):
+                continue
+            self._unread.add(log.key)
+            if self._fetcher.request_count >= last_request or failure_count == MAX_FAILURES:
                 continue
             self._waits.extend(log.key)
             try:
@@ -146,6 +154,7 @@ class PendingChecks:
                 yield ReportFailure(self._kind, exc.without_frames())
                 failure_count += 1
                 continue
+            self._unread.discard(log.key)
             self._not_listed -= found
             self._missed -= found
             if log.key not in found:

@@ -90,10 +90,12 @@ class Poller:
             result = await self.poll(deadline)
             if work_done == self._sync.work_done:
                 break
+        if result.error is None:
+            self._sync.is_complete = True  # No later poll reads what could not be read.
         return result
 
     async def commit_increments(self) -> None:
-        """Commit what happened since the last poll, because no other poll follows."""
+        """Commit what happened since the last poll, because no other poll follows, and show what was read."""
         increments = self._pop_increments()
         if await self._sync.commit(increments) is not None:
             self.recorder.defer(increments)

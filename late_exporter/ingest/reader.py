@@ -76,6 +76,11 @@ class FeedReader:
         return self.scans.scan is not None or self._pending.is_unfinished
 
     @property
+    def has_read_all(self) -> bool:
+        """Whether the late window and the pending logs were read, with no request that failed or was postponed."""
+        return not (self._late_window.is_unfinished or self._pending.is_behind)
+
+    @property
     def progress(self) -> Progress:
         return Progress(self.scans.scan, self._context.counted, self._late_window.surplus)
 

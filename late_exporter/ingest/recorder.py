@@ -77,6 +77,7 @@ class FeedRecorder:
         self.clock = shared.runtime.clock
         self.known_logs = KnownLogs(scope, shared.store_thread)
         self._shared = shared
+        self._last_caught_up_at = state.coverage.caught_up_at if state.coverage else 0
         self.start_batch()
 
     @property
@@ -261,10 +262,8 @@ class FeedRecorder:
 
         The state may have been restored from a backup, so that they were shown before.
         """
-        return not self.is_synced or not (
-            self.is_shown
-            or (self.coverage is not None and now < self.coverage.caught_up_at + MAX_INTERRUPTION)
-        )
+        is_continued = now < self._last_caught_up_at + MAX_INTERRUPTION
+        return not self.is_synced or not (self.is_shown or is_continued)
 
     def _add_size(self, _: Batch, result: CommitResult) -> tuple[CommitResult, Sequence[int]]:
         with suppress(StoreError):  # The batch is committed and must not be committed again.

@@ -36,6 +36,9 @@ They take about 20 MB.
 CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
 """Times of the last checks, which are those of the first sync until a check has completed."""
 
+MAX_HIDDEN_SECONDS = 300.0
+"""Seconds for which series are not shown because late or pending logs cannot be read; Prometheus bridges as much."""
+
 MIN_CATCH_UP_SECONDS = 5.0
 """A catch-up is interrupted to read the newest logs after this time, or after a poll interval if that is longer."""
 
@@ -54,6 +57,8 @@ class FeedSync:
 
     Attributes:
         completed_scan: Scan that the last poll completed, until ``finish_poll``.
+        is_complete: Whether the next commit contains everything that has to be read before the
+            logs of the feed are shown.
     """
 
     def __init__(
@@ -69,8 +74,9 @@ class FeedSync:
             progress = msgspec.json.decode(recorder.state.progress, type=Progress)
         self._committed, self._reader = progress, FeedReader(fetcher, progress)
         self.completed_scan: Scan | None = None
-        self._is_complete = False
+        self.is_complete = False
         self._batch_started_at = 0.0
+        self._reads_since = math.inf
 
     @property
     def read_count(self) -> int:
@@ -114,7 +120,7 @@ class FeedSync:
         error: LateError | None = None
         is_partial = False
         self.completed_scan = None
-        self._is_complete = False
+        self.is_complete = False
         try:
             if await self.fetcher.find_list():
                 self._start_list()
@@ -134,8 +140,14 @@ class FeedSync:
             error = await self.commit() or error
         if error is not None:
             return PollResult(error.outcome, error)
-        self._is_complete = not is_partial
+        self.is_complete = not is_partial and self._has_read_enough()
         return PollResult("success", is_partial=is_partial)
+
+    def _has_read_enough(self) -> bool:
+        """Return whether what the poll has read may be shown: everything, or what could be read for some minutes."""
+        now = self._runtime.monotonic()
+        self._reads_since = min(self._reads_since, now)
+        return self._reader.has_read_all or now >= self._reads_since + MAX_HIDDEN_SECONDS
 
     async def commit(self, increments: Sequence[Increment] = ()) -> StoreError | None:
         """Commit the logs read so far and some increments; return the error if that fails.
@@ -159,13 +171,13 @@ class FeedSync:
         encoded = msgspec.json.encode(progress) if progress != self._committed else None
         try:
             await recorder.commit(
-                self.fetcher.now(), increments, progress=encoded, is_complete=self._is_complete
+                self.fetcher.now(), increments, progress=encoded, is_complete=self.is_complete
             )
         except StoreError as exc:
             self._reader.restart(self._committed)
             return exc.without_frames()
         finally:
-            self._is_complete = False
+            self.is_complete = False
         self._committed = progress
         return None
 

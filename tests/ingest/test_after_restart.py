@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from late_exporter.errors import ApiUnavailable
+from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
+from tests.support.client import ClientRequest, QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE
-from tests.support.exporter import ExporterHarness
+from tests.support.exporter import NEVER, ExporterHarness
 from tests.support.late_api import FakeLateApi, unavailable
 from tests.support.samples import Samples
 from tests.support.world import World
@@ -27,6 +30,24 @@ KINDS: tuple[LogRow, ...] = (
 )
 
 
+class FaultyApi(FakeLateApi):
+    """An API in which some requests fail.
+
+    Attributes:
+        is_failing: Returns whether a request fails; None fails none.
+        failure_count: Number of requests that have failed.
+    """
+
+    is_failing: Callable[[ClientRequest], bool] | None = None
+    failure_count = 0
+
+    def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
+        if self.is_failing is not None and self.is_failing(ClientRequest(path, params)):
+            self.failure_count += 1
+            raise ApiUnavailable("503: Service Unavailable", status=503)
+        return super()._respond(path, params)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
@@ -35,8 +56,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture(params=["late", "zernio"])
 def exporter(request: pytest.FixtureRequest, world: World, path: Path) -> Iterator[ExporterHarness]:
     """Return an exporter that has counted 300 logs of a day."""
-    api = FakeLateApi(world, generation=request.param)
-    with closing(ExporterHarness(api, path, generation=request.param)) as exporter:
+    api = FaultyApi(world, generation=request.param)
+    with closing(ExporterHarness(api, path, generation=request.param, reconcile_interval=NEVER)) as exporter:
         world.publish(300, over=DAY, kinds=KINDS)
         exporter.poll()
         yield exporter
@@ -94,7 +115,90 @@ def test_a_restored_backup_shows_no_lower_counter(world: World, path: Path, expo
     exporter.poll()
     after = exporter.scrape()
     assert not fallen(before, after)
-    assert before.sum(LOGS) == after.sum(LOGS)
+    assert after.sum(LOGS) == before.sum(LOGS)
+
+
+def is_look_up(request: ClientRequest) -> bool:
+    """Return whether a request looks a pending log up, by its post or by its time."""
+    return "from" in request.params or "skip" not in request.params
+
+
+def is_window(request: ClientRequest) -> bool:
+    """Return whether a request is for logs below the newest ones."""
+    return request.status is None and not is_look_up(request) and ("to" in request.params or request.skip > 0)
+
+
+def restore_backup(exporter: ExporterHarness, path: Path, pending_count: int) -> Samples:
+    """Restore a backup that lacks new and late logs, and outcomes of pending ones; return what was shown before."""
+    world = exporter.api.world
+    exporter.api.rate_limit = 60
+    pending = world.publish(pending_count, over=MINUTE, status="pending")
+    world.clock.advance(3 * HOUR)
+    world.publish(300, over=2 * HOUR)
+    exporter.poll_repeatedly(1)
+    exporter.close()
+    shutil.copy(path, path.with_name("backup.db"))
+    exporter.restart(HOUR)
+    world.publish(20, over=HOUR, kinds=KINDS)
+    for log_id in pending:
+        world.change(log_id, "success")
+    world.insert(world.clock.now - HOUR - 10 * MINUTE)
+    exporter.poll_repeatedly(20)
+    shown = exporter.scrape()
+    exporter.close()
+    shutil.copy(path.with_name("backup.db"), path)
+    exporter.restart()
+    return shown
+
+
+@pytest.mark.parametrize("is_failing", [is_look_up, is_window])
+def test_nothing_is_shown_before_every_request_has_succeeded(
+    is_failing: Callable[[ClientRequest], bool], path: Path, exporter: ExporterHarness
+) -> None:
+    """A request for late or pending logs that fails delays the exposition until it succeeds."""
+    before = restore_backup(exporter, path, 1)
+    api = exporter.api
+    assert isinstance(api, FaultyApi)
+    api.is_failing = is_failing
+    assert exporter.poll_repeatedly(1)[0].error is None
+    assert api.failure_count == 1
+    assert not exporter.scrape().family(LOGS)
+    api.is_failing = None
+    exporter.poll_repeatedly(2)
+    assert exporter.scrape().sum(LOGS) == before.sum(LOGS)
+    assert not fallen(before, exporter.scrape())
+
+
+def test_nothing_is_shown_before_all_pending_logs_are_looked_up(path: Path, exporter: ExporterHarness) -> None:
+    """A poll looks up a limited number of them."""
+    before = restore_backup(exporter, path, 60)
+    exporter.poll_repeatedly(1)
+    assert not exporter.scrape().family(LOGS)
+    exporter.poll_repeatedly(6)
+    assert exporter.scrape().sum(LOGS) == before.sum(LOGS)
+    assert not fallen(before, exporter.scrape())
+
+
+def test_series_are_hidden_for_minutes_only(path: Path, exporter: ExporterHarness) -> None:
+    """If some logs cannot be read for five minutes, what was read is shown."""
+    before = restore_backup(exporter, path, 1)
+    api = exporter.api
+    assert isinstance(api, FaultyApi)
+    api.is_failing = is_look_up
+    exporter.poll_repeatedly(10)
+    assert not exporter.scrape().family(LOGS)
+    exporter.poll_repeatedly(1)
+    assert exporter.scrape().sum(LOGS) == before.sum(LOGS) - 1
+
+
+def test_a_single_run_shows_what_it_could_read(path: Path, exporter: ExporterHarness) -> None:
+    """No later poll of its process could read the rest."""
+    before = restore_backup(exporter, path, 1)
+    api = exporter.api
+    assert isinstance(api, FaultyApi)
+    api.is_failing = is_look_up
+    assert exporter.run_once().error is None
+    assert exporter.scrape().sum(LOGS) == before.sum(LOGS) - 1
 
 
 def test_a_counter_that_lacks_logs_is_completed_loudly(path: Path, exporter: ExporterHarness) -> None:
