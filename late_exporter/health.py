@@ -186,7 +186,7 @@ class WorkspaceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """Health of a workspace.
+    """Health of a workspace; times are those of the API's clock.
 
     Args:
         quota: Rate limit of its key, if the API reported one.
@@ -197,6 +197,7 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
         status: State of accounts, queue and plan.
         recent_since: Start of the time of which all recent logs are known, an hour ago or later;
             None if no publishing logs are read.
+        clock_offset: Seconds by which the host's clock is ahead of the API's.
     """
 
     name: str
@@ -210,3 +211,8 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     failures: tuple[Failure, ...] = ()
     status: WorkspaceStatus = WorkspaceStatus()
     recent_since: float | None = None
+    clock_offset: float = 0.0
+
+    def api_time(self, now: float) -> float:
+        """Return the API's time at a time of the host, both in Unix seconds."""
+        return now - self.clock_offset

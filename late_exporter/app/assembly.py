@@ -19,7 +19,7 @@ from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import last_scan
 from late_exporter.ingest.scan_schedule import ScanSchedule
-from late_exporter.ingest.schedule import Runtime
+from late_exporter.ingest.schedule import ApiClock, Runtime
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.status_poller import StatusConfig, StatusPoller
 from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
@@ -172,22 +172,24 @@ class Pipeline:
         increments: list[Increment] = [
             *self.registry.correct_times(workspace, self._shared.runtime.clock())
         ]
+        clock = ApiClock(self._shared.runtime)
         pollers = {
             scope.feed: self._create_poller(
-                scope, states[scope], connection, increments, check_results
+                scope, states[scope], connection, clock, increments, check_results
             )
             for scope in (Scope(workspace, feed) for feed in self._config.feeds)
         }
+        runtime = msgspec.structs.replace(self._shared.runtime, clock=clock.time)
         status = StatusPoller(
             workspace,
-            self._shared,
+            msgspec.structs.replace(self._shared, runtime=runtime),
             increments.extend,
             client=connection.client,
             config=connection.status,
             pace=connection.pace,
             logger=self._create_logger(Scope(workspace, "status")),
         )
-        self.workspaces[workspace] = WorkspacePollers(workspace, connection, pollers, status)
+        self.workspaces[workspace] = WorkspacePollers(workspace, connection, clock, pollers, status)
 
     async def remove_workspace(self, workspace: str) -> None:
         """Stop and remove the pollers and series of a workspace; its state stays in the store."""
@@ -206,6 +208,7 @@ class Pipeline:
         scope: Scope,
         state: FeedState,
         connection: ApiConnection,
+        clock: ApiClock,
         deferred_increments: list[Increment],
         check_results: Mapping[Series, SeriesValue],
     ) -> Poller:
@@ -222,12 +225,13 @@ class Pipeline:
         fetcher = Fetcher(
             FeedRecorder(scope, feed, state, shared, deferred_increments, failure_log),
             shared,
+            clock=clock,
             client=connection.client,
             config=connection.poll,
             logger=logger,
         )
         last_times = last_scan(check_results, scope), last_audit(check_results, scope)
-        scan_schedule = ScanSchedule(connection.poll, shared.runtime, *last_times)
+        scan_schedule = ScanSchedule(connection.poll, shared.runtime, clock, *last_times)
         return Poller(FeedSync(fetcher, scan_schedule, shared), shared)
 
 

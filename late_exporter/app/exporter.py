@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import platform
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -171,11 +170,10 @@ class Exporter:
 
     def health(self) -> Iterator[WorkspaceHealth]:
         """Yield the health of each workspace, without secrets; they may change in between."""
-        now = time.time()
         for name, workspace in self._owned_workspaces.items():
             if name in self.pipeline.workspaces:
                 yield self.pipeline.workspaces[name].health(
-                    workspace.base_url, self.pipeline.registry, now
+                    workspace.base_url, self.pipeline.registry
                 )
 
     def configuration(self) -> str:

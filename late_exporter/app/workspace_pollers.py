@@ -10,7 +10,7 @@ from typing import NamedTuple
 from late_exporter.api.client import LateClient
 from late_exporter.health import WorkspaceHealth
 from late_exporter.ingest.poller import Poller
-from late_exporter.ingest.schedule import PollConfig
+from late_exporter.ingest.schedule import ApiClock, PollConfig
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.metrics.registry import SeriesRegistry
 
@@ -38,6 +38,7 @@ class WorkspacePollers:
 
     name: str
     connection: ApiConnection
+    clock: ApiClock
     by_feed: Mapping[str, Poller]
     status: StatusPoller
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -70,8 +71,9 @@ class WorkspacePollers:
             await poller.commit_increments()
         return all(result.error is None for result in results)
 
-    def health(self, base_url: str, registry: SeriesRegistry, now: float) -> WorkspaceHealth:
-        """Return the health of the workspace; ``now`` is in Unix seconds."""
+    def health(self, base_url: str, registry: SeriesRegistry) -> WorkspaceHealth:
+        """Return the health of the workspace."""
+        now = self.clock.time()
         platforms, recent_since = registry.platform_health(self.name), None
         for recorder in (poller.recorder for poller in self):
             if (recent := recorder.recent_attempts) is not None:
@@ -94,4 +96,5 @@ class WorkspacePollers:
                 failure for poller in self for failure in poller.recorder.state.failures
             ),
             status=self.status.health,
+            clock_offset=self.clock.host_offset or 0.0,
         )

@@ -39,9 +39,7 @@ from late_exporter.series import LatestValue, Series, SetLatest
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.migrations import rehearse
 from late_exporter.store.snapshot import Snapshot
-from late_exporter.web.findings import condition_findings, problems_in
-
-MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
+from late_exporter.web.findings import MAX_CLOCK_OFFSET, condition_findings, problems_in
 
 HINTS: Mapping[type[errors.ApiError], str] = {
     errors.Unauthorized: "make sure that the key is complete, belongs to this API, and may read logs",
@@ -165,7 +163,7 @@ async def check_api(
     if is_answering:
         for name in status.feeds:
             yield await _check_status_feed(client, name, status, clock(), gauges)
-    if abs(skew) > MAX_SKEW:
+    if abs(skew) > MAX_CLOCK_OFFSET:
         message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
         yield CheckResult(
             "warning",

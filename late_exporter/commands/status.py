@@ -63,7 +63,7 @@ def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
     yield from _notices([*problems_in(document.findings), *working_parts(document)], terminal)
     for workspace in document.workspaces:
         yield ""
-        yield from _workspace_lines(workspace, document.now, terminal)
+        yield from _workspace_lines(workspace, workspace.api_time(document.now), terminal)
         own = (each for each in document.findings if each.workspace == workspace.name)
         notes = [each.line for each in own if each.tone == "ok" and each.kind != "feed"]
         yield from [""] * bool(notes)

@@ -18,7 +18,7 @@ from late_exporter.api.pages import fetch_page, fetch_post
 from late_exporter.errors import ApiError, BadPayload, ResponseTooLarge
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.schedule import PollConfig
+from late_exporter.ingest.schedule import ApiClock, PollConfig
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FetchPost, ReportFailure
 from late_exporter.ingest.sweep import FetchPage
@@ -56,13 +56,14 @@ class Fetcher:
         recorder: FeedRecorder,
         shared: SharedResources,
         *,
+        clock: ApiClock,
         client: LateClient,
         config: PollConfig,
         logger: Logger,
     ) -> None:
         self.config = config
         self.monotonic = shared.runtime.monotonic
-        self._clock_offset: float | None = None
+        self.clock = clock
         self.client = client
         self.logger = logger
         self.request_count = 0
@@ -85,9 +86,8 @@ class Fetcher:
         return self.recorder.state.pending_logs
 
     def now(self) -> int:
-        """Return the API's time in milliseconds: the date of its last response, plus the time elapsed since."""
-        offset = self._clock_offset
-        return int((self.recorder.clock() if offset is None else self.monotonic() + offset) * 1000)
+        """Return the API's time in milliseconds."""
+        return int(self.clock.time() * 1000)
 
     async def find_list(self) -> bool:
         """Find the list that is read, at the first sync or if another one is configured; return whether it has changed.
@@ -137,7 +137,7 @@ class Fetcher:
             raise
         fetched = await self._look_up(page)
         if is_head and self.recorder.recent_attempts is not None:
-            self.recorder.recent_attempts.add_counted(fetched, self.recorder.clock())
+            self.recorder.recent_attempts.add_counted(fetched, self.clock.time())
         return fetched
 
     def _check_head(self, feed: Feed, page: LogPage) -> None:
@@ -211,8 +211,7 @@ class Fetcher:
         """Wait for a response and return its page; the body, which may be large, is dropped before the look-up."""
         self.request_count += 1
         page, response = await requested
-        if response.date is not None:
-            self._clock_offset = response.date - self.monotonic()
+        self.clock.adjust(response.date)
         require_ids(feed, page, response.body)
         return page
 

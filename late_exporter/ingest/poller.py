@@ -38,6 +38,7 @@ class Poller:
             logger=sync.fetcher.logger,
         )
         self._runtime = shared.runtime
+        self._clock = sync.fetcher.clock
         self._started_at = 0.0
         self._is_reading = False
         self._meter = SyncMeter(sync, shared.runtime)
@@ -66,7 +67,7 @@ class Poller:
             result = await self.poll()
             elapsed = self._runtime.monotonic() - self._started_at
             self._schedule.plan_next(result, elapsed, failure_count=self._reporter.failure_count)
-            self._reporter.next_poll = self._schedule.next_poll_time
+            self._reporter.next_poll = self._clock.time() + self._schedule.seconds_left
             await self._schedule.wait(result, client, key_reload_count)
 
     async def catch_up(self) -> PollResult:
@@ -115,7 +116,8 @@ class Poller:
     async def poll(self, deadline: float = math.inf) -> PollResult:
         """Poll once and report the result; ``deadline`` is that of ``FeedSync.poll``."""
         fetcher, monotonic = self._fetcher, self._runtime.monotonic
-        self._started_at, started_at = monotonic(), self._runtime.clock()
+        self._started_at = monotonic()
+        started_at = self._clock.time()
         self._meter.start_poll()
         self._is_reading = True
         result = await self._sync.poll(deadline)
@@ -124,7 +126,9 @@ class Poller:
         if self.recorder.failure_log is not None:
             self.recorder.failure_log.finish_poll()
         duration = monotonic() - self._started_at
-        self._reporter.update_gauges(result, duration, quota=fetcher.client.quota)
+        self._reporter.update_gauges(
+            result, duration, quota=fetcher.client.quota, clock_offset=self._clock.host_offset
+        )
         sync_seconds = self._meter.finish_poll(
             is_partial=result.is_partial or result.error is not None
         )
@@ -137,11 +141,11 @@ class Poller:
         """Commit what a poll has read, and its own counters; return its final result."""
         increments = self._pop_increments()
         scan = self._sync.completed_scan
-        now = self._runtime.clock()
+        now = self._clock.time()
         outcome_increments = self._reporter.outcome_increments(
             result.outcome, now=now, scan_started_at=scan.started_at if scan else 0
         )
-        self.recorder.correct_times()
+        self.recorder.correct_times(now)
         error = await self._sync.commit([*increments, *outcome_increments])
         self._sync.finish_poll(is_committed=error is None and result.outcome != StoreError.outcome)
         if error is None:

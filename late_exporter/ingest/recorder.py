@@ -74,7 +74,6 @@ class FeedRecorder:
         self.is_shown = False
         self.last_lag: float | None = None
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
-        self.clock = shared.runtime.clock
         self.known_logs = KnownLogs(scope, shared.store_thread)
         self._shared = shared
         self._last_caught_up_at = state.coverage.caught_up_at if state.coverage else 0
@@ -211,9 +210,9 @@ class FeedRecorder:
         self.deferred_increments += [*increments, *provisional]
         self._shared.registry.add_uncommitted(provisional)
 
-    def correct_times(self) -> None:
-        """Show no time of the workspace that is ahead of the clock."""
-        self.defer(self._shared.registry.correct_times(self.scope.workspace, self.clock()))
+    def correct_times(self, now: float) -> None:
+        """Show no time of the workspace that is ahead of the API's, in Unix seconds."""
+        self.defer(self._shared.registry.correct_times(self.scope.workspace, now))
 
     def remove_gauges(self, families: Iterable[str]) -> None:
         for family in families:
@@ -222,7 +221,7 @@ class FeedRecorder:
     def _build_batch(
         self, now: int, increments: Sequence[Increment], progress: bytes | None
     ) -> Batch:
-        committed_at = self.clock()
+        committed_at = self._shared.runtime.clock()
         coverage = self.batch.coverage
         prune_before = None
         retention_floor = self.coverage.retention_floor if self.coverage is not None else 0
@@ -279,7 +278,7 @@ class FeedRecorder:
         self.start_batch()
         if self.recent_attempts is not None:
             self.recent_attempts.add(
-                (observation.entry for observation in observations), self.clock()
+                (observation.entry for observation in observations), batch.now / 1000
             )
         if self.failure_log is not None and was_synced:
             self.failure_log.add(observation.entry for observation in observations)

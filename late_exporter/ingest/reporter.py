@@ -54,6 +54,7 @@ THROTTLED = "late_exporter_api_throttled_seconds_total"
 REJECTION_REASONS = ("no_id", "no_time", "not_an_object")
 
 GENERATION = "late_exporter_api_generation_info"
+CLOCK_OFFSET = "late_exporter_clock_offset_seconds"
 RETENTION = "late_exporter_retention_seconds"
 QUOTA_GAUGES = {
     "limit": "late_exporter_api_quota_limit",
@@ -164,7 +165,15 @@ class PollReporter:
             ),
         ]
 
-    def update_gauges(self, result: PollResult, seconds: float, *, quota: Quota | None) -> None:
+    def update_gauges(
+        self,
+        result: PollResult,
+        seconds: float,
+        *,
+        quota: Quota | None,
+        clock_offset: float | None,
+    ) -> None:
+        """Show what a poll of some seconds has found, but for what it has recorded."""
         self.update_retention()
         self._registry.set_gauge("late_up", self._labels, int(result.error is None))
         if (
@@ -174,6 +183,9 @@ class PollReporter:
                 GENERATION, (self._labels[0], self._recorder.feed.generation), 1
             )
         self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)
+        if clock_offset is not None:
+            # Dates of responses are in whole seconds.
+            self._registry.set_gauge(CLOCK_OFFSET, self._labels[:1], round(clock_offset))
         for field, family in QUOTA_GAUGES.items() if quota is not None else ():
             value = getattr(quota, field)
             if value is not None:

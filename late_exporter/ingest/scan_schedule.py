@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from late_exporter.ingest.scan import Scan
-from late_exporter.ingest.schedule import PollConfig, Runtime
+from late_exporter.ingest.schedule import ApiClock, PollConfig, Runtime
 from late_exporter.model import DAY_MS, MAX_CLOCK_SKEW_MS
 
 SCAN_INTERVALS = 24
@@ -26,11 +26,17 @@ class ScanSchedule:
     """
 
     def __init__(
-        self, config: PollConfig, runtime: Runtime, last_scan_at: float, last_audit_at: float
+        self,
+        config: PollConfig,
+        runtime: Runtime,
+        clock: ApiClock,
+        last_scan_at: float,
+        last_audit_at: float,
     ) -> None:
         self.config = config
         self._runtime = runtime
-        age = runtime.clock() - last_scan_at
+        self._clock = clock
+        age = clock.time() - last_scan_at
         # A time in the future was set by a wrong clock.
         self.last_start = (
             runtime.monotonic() - age if age * 1000 > -MAX_CLOCK_SKEW_MS else -math.inf
@@ -53,7 +59,7 @@ class ScanSchedule:
         interval = self.config.audit_interval or DAY_MS / 1000
         # A time in the future was set by a wrong clock.
         is_whole = (
-            not -MAX_CLOCK_SKEW_MS / 1000 <= self._runtime.clock() - self.last_audit_at < interval
+            not -MAX_CLOCK_SKEW_MS / 1000 <= self._clock.time() - self.last_audit_at < interval
         )
         return Scan(
             now,

@@ -43,6 +43,33 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     random: Callable[[], float] = random.random
 
 
+class ApiClock:
+    """The time of the API: that of the date of its last response, plus what has elapsed since.
+
+    Until a response has a date, it is the time of the host.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._date_offset: float | None = None
+
+    def adjust(self, date: float | None) -> None:
+        """Take the date of a response, a Unix time in seconds; None leaves the clock."""
+        if date is not None:
+            self._date_offset = date - self._runtime.monotonic()
+
+    def time(self) -> float:
+        """Return the Unix time in seconds."""
+        if self._date_offset is None:
+            return self._runtime.clock()
+        return self._runtime.monotonic() + self._date_offset
+
+    @property
+    def host_offset(self) -> float | None:
+        """Seconds by which the host's clock is ahead of the API's; None if that is unknown."""
+        return None if self._date_offset is None else self._runtime.clock() - self.time()
+
+
 class PollResult(msgspec.Struct, frozen=True):
     """Result of one poll.
 
@@ -66,9 +93,9 @@ class PollSchedule:
         self._next_poll_at = 0.0
 
     @property
-    def next_poll_time(self) -> float:
-        """Unix time of the next poll, in seconds."""
-        return self._runtime.clock() + max(0.0, self._next_poll_at - self._runtime.monotonic())
+    def seconds_left(self) -> float:
+        """Seconds until the next poll."""
+        return max(0.0, self._next_poll_at - self._runtime.monotonic())
 
     def plan_next(self, result: PollResult, elapsed: float, *, failure_count: int) -> None:
         """Set the time of the next poll; ``elapsed`` is the duration of the last one, in seconds."""

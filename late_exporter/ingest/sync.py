@@ -252,7 +252,7 @@ class FeedSync:
         await self._compare_lists()
         mismatches = await self.recorder.check_counters()
         missing, extra = count_missing(mismatches), count_extra(mismatches)
-        self._scan_schedule.last_audit_at = self._runtime.clock()
+        self._scan_schedule.last_audit_at = self.fetcher.clock.time()
         warn = self.fetcher.logger.warning
         log = warn if missing or extra else self.fetcher.logger.info
         log("audit completed", found=scan.found, missing=missing, extra=extra)
@@ -260,7 +260,7 @@ class FeedSync:
             metric = mismatch.family or "stored logs"
             warn("count is wrong", metric=metric, expected=mismatch.expected, found=mismatch.actual)
         if self.has_audits:
-            gauges = zip(AUDIT_GAUGES, (missing, extra, self._runtime.clock()), strict=True)
+            gauges = zip(AUDIT_GAUGES, (missing, extra, self.fetcher.clock.time()), strict=True)
             self.recorder.defer(
                 [SetCurrent(family, self.recorder.scope, value=value) for family, value in gauges]
             )

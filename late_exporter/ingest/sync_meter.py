@@ -45,7 +45,7 @@ class SyncMeter:
         """Take the time, unless an earlier poll has begun to read what is left."""
         coverage, read_count = self._sync.fetcher.coverage, self._sync.read_count
         if self._start is None or self._start.read_count == read_count:
-            clock, unread = int(self._runtime.clock() * 1000), None
+            clock, unread = self._sync.fetcher.now(), None
             if coverage is not None and coverage.is_synced:
                 # The high-water mark is not the newest log, so that the range ends at the present.
                 unread = (

@@ -154,6 +154,8 @@ _FAMILIES = (
     _gauge("late_exporter_api_generation_unread", "feed generation",
             help="1 if the last daily read found logs in that generation of the API more than 10 minutes newer than "
                  "those of the list that is read, 0 otherwise."),
+    _gauge("late_exporter_clock_offset_seconds", "",
+            help="Seconds by which the clock of the host is ahead of that of the API; negative if it is behind."),
     _counter("late_exporter_api_requests_total", "path code",
             help="Requests to the Zernio API, by HTTP status code, or by kind of error if there was no response."),
     _counter("late_exporter_failed_requests_total", "feed request",

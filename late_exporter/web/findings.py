@@ -25,6 +25,9 @@ from late_exporter.web.verdicts import HOUR, TONES, PollingState, short_name, si
 DAY = 24 * HOUR
 MAX_NAMES = 5
 
+MAX_CLOCK_OFFSET = 60.0
+"""Seconds by which the clocks of the host and the API may differ."""
+
 FAILURES_IN_A_ROW = 5
 """Failed attempts of an account in a row; as in LateAccountFailing."""
 
@@ -63,6 +66,7 @@ KINDS = {
     "platform": Kind(),
     "feed": Kind(),
     "generation": Kind(),
+    "clock": Kind(),
     "pending": Kind(),
     "blocked": Kind("{accounts} cannot post"),
     "reconnect": Kind("{accounts} must be connected again"),
@@ -134,7 +138,7 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
         findings = [
             replace(finding, workspace=each.name)
             for each in workspaces
-            for finding in _find_in(each, now)
+            for finding in _find_in(each, each.api_time(now))
         ]
         findings.sort(key=lambda each: (TONES.index(each.tone), kinds.index(each.kind)))
         names = dict.fromkeys(each.workspace for each in findings)
@@ -184,6 +188,11 @@ def _find_in(workspace: WorkspaceHealth, now: float) -> Iterator[Finding]:
         yield from _platform_findings(platform, workspace.recent_since, now)
     yield from _account_findings(workspace.failing_accounts)
     yield from _feed_findings(workspace)
+    if abs(workspace.clock_offset) > MAX_CLOCK_OFFSET:
+        duration = human_duration(abs(workspace.clock_offset))
+        direction = "ahead of" if workspace.clock_offset > 0 else "behind"
+        text = f"the clock of this host is {duration} {direction} that of the API; synchronize it"
+        yield Finding(kind="clock", tone="warn", text=text)
 
 
 def condition_findings(conditions: Sequence[Condition], now: float) -> Iterator[Finding]:

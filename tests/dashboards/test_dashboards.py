@@ -33,6 +33,7 @@ IDS: Mapping[str, str] = {
 
 METRICS_WITHOUT_PANEL = {
     "late_exporter_api_generation_unread",
+    "late_exporter_clock_offset_seconds",
     "late_exporter_api_quota_reset_timestamp_seconds",
     "late_connection_last_event_timestamp_seconds",
     "late_exporter_cluster_members",

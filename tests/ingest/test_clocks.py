@@ -10,7 +10,7 @@ import pytest
 from late_exporter.protocols import ApiResponse
 from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
-from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import Counted, ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
 from tests.support.samples import Samples
@@ -128,6 +128,20 @@ def test_checks_are_due_after_a_jump(exporter: ExporterHarness, *, restarts: boo
     exporter.clock.advance(DAY)
     run(exporter, 60)
     assert {0 <= age < HOUR for age in ages(exporter).values()} == {True}
+
+
+@pytest.mark.parametrize("skew", [HOUR, -HOUR])
+def test_times_are_those_of_the_api(late: FakeLateApi, open_exporter: OpenExporter, skew: float) -> None:
+    """If the clock of the host is wrong, the ages of checks and polls are right, and its error is a metric."""
+    late.sends_date = True
+    exporter = open_exporter(late, skew=skew, audit_interval=DAY)
+    exporter.settle()
+    assert dict.fromkeys(TIMES, pytest.approx(0.0, abs=MINUTE)) == ages(exporter)
+    assert exporter.scrape().family("late_exporter_clock_offset_seconds") == {(): skew}
+    fail_polls(exporter)
+    exporter.clock.advance(2 * HOUR)
+    assert exporter.poll().outcome == "unavailable"
+    assert dict.fromkeys(TIMES, pytest.approx(2 * HOUR, abs=MINUTE)) == ages(exporter)
 
 
 class WrongDateApi(FakeLateApi):

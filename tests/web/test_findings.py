@@ -60,6 +60,21 @@ def test_a_list_that_is_not_written_to_any_more() -> None:
     assert line.endswith("restart with --api.generation zernio: connections")
 
 
+@pytest.mark.parametrize(
+    ("offset", "expected"),
+    [
+        (60.0, []),
+        (3600.0, [("warn", "the clock of this host is 1 h ahead of that of the API; synchronize it")]),
+        (-90.0, [("warn", "the clock of this host is 1 min 30 s behind that of the API; synchronize it")]),
+    ],
+)
+def test_a_wrong_clock(offset: float, expected: list[tuple[str, str]]) -> None:
+    """It is a finding, and makes no post overdue that is due soon by the clock of the API."""
+    status = WorkspaceStatus(conditions=(Condition("token", "b (x)", NOW - offset + 7.01 * DAY),))
+    found = lines(workspace(status=status, clock_offset=offset))
+    assert [each for each in found if each[0] == "warn"] == expected
+
+
 def test_what_status_feeds_report() -> None:
     """Everything that needs attention is a finding, worst first."""
     conditions = [

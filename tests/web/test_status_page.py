@@ -15,6 +15,7 @@ from late_exporter.health import (
     RecentCounts,
     SyncProgress,
 )
+from late_exporter.web.findings import KINDS, Finding
 from late_exporter.web.status_page import STYLE, render_page
 from late_exporter.web.verdicts import single_line
 from tests.web.pages import (
@@ -62,6 +63,20 @@ def fact(html: str, term: str) -> str:
 def test_feed_values(term: str, expected: str, values: dict[str, Any]) -> None:
     """Every value of a feed is formatted for people."""
     assert expected == " ".join(fact(render(workspace("acme", feed(**values))), term).split())
+
+
+def test_times_are_those_of_the_api() -> None:
+    """Ages are right if the clock of the host is wrong."""
+    skewed = workspace("acme", feed(last_poll=NOW - 3612), clock_offset=3600.0)
+    assert fact(render(skewed, workspace("beta")), "Last poll") == "12 s ago"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "plan"])
+def test_problems_are_counted_by_their_kind(kind: str) -> None:
+    """The banner says what else is wrong, whatever it is."""
+    problems = tuple(Finding(kind=each, tone="warn", text="it", workspace="acme") for each in ("feed", kind))
+    html = render_page(replace(document(workspace()), findings=problems), {}, ["/metrics"])
+    assert "Also 1 " in PageParser(html).text
 
 
 @pytest.mark.parametrize("time", [1e30, -1e30, float("inf"), float("nan")])
