@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from itertools import cycle
 
 import httpx
 
@@ -19,19 +21,21 @@ from late_exporter.errors import ConfigError
 MAX_IDLE_SECONDS = 100.0
 """Seconds for which an idle connection is kept: networks drop older ones in silence, as Azure does after 240 s."""
 
+WORKSPACES_PER_CLIENT = 32
+"""Workspaces that share an HTTP client: each request looks at all idle connections of its client."""
+
 
 class Connector:
     """Connects workspaces to their APIs.
 
-    Those with the same key share its quota, and all of them the connections and the memory for
-    large responses.
+    Those with the same key share its quota, and all of them the memory for large responses.
 
     Args:
-        http: HTTP client of all workspaces.
+        clients: HTTP clients, which the workspaces use in turns.
     """
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
+    def __init__(self, clients: Sequence[httpx.AsyncClient]) -> None:
+        self._clients = cycle(clients)
         self._slots = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(MAX_SLOTS))
         self._large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
         self._rate_limiters: dict[str, RateLimiter] = {}
@@ -42,7 +46,7 @@ class Connector:
             self._rate_limiters[key] = RateLimiter(1.0, slots=self._slots[workspace.base_url])
         self._rate_limiters[key].quota_share = settings.api.quota_share
         client = LateClient(
-            self._http,
+            next(self._clients),
             base_url=workspace.base_url,
             key=ApiKey(key, workspace.key_file, on_change=log.add_secret),
             rate_limiter=self._rate_limiters[key],
@@ -54,28 +58,32 @@ class Connector:
         return client
 
 
-async def open_client(settings: Settings, stack: AsyncExitStack) -> httpx.AsyncClient:
-    """Open the HTTP client; raise ConfigError if variables of proxies or certificates are not usable."""
+async def open_clients(settings: Settings, stack: AsyncExitStack) -> Sequence[httpx.AsyncClient]:
+    """Open the HTTP clients; raise ConfigError if variables of proxies or certificates are not usable."""
     # In a thread, because it loads the certificates of all authorities.
-    return await stack.enter_async_context(await asyncio.to_thread(_create_client, settings))
+    clients = await asyncio.to_thread(_create_clients, settings)
+    return [await stack.enter_async_context(client) for client in clients]
 
 
-def _create_client(settings: Settings) -> httpx.AsyncClient:
+def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
     check_proxies()
-    idle_seconds = (
-        2 * settings.poll.interval + settings.api.timeout
-    )  # so that connections last until the next poll
+    context = httpx.create_ssl_context(certificate_context())
+    # Connections last until the next poll.
+    idle_seconds = 2 * settings.poll.interval + settings.api.timeout
     try:
-        return httpx.AsyncClient(
-            cookies=NoCookies(),
-            verify=certificate_context(),
-            follow_redirects=False,
-            timeout=None,  # noqa: S113 - that of a request may change with a reload, and covers all of it
-            limits=httpx.Limits(keepalive_expiry=min(idle_seconds, MAX_IDLE_SECONDS)),
-            headers={"User-Agent": f"late-exporter/{__version__}"},
-            # Plain http is for this machine only: a proxy would take the key to another one,
-            # unencrypted.
-            mounts={"http://": None},
-        )
+        return [
+            httpx.AsyncClient(
+                cookies=NoCookies(),
+                verify=context,
+                follow_redirects=False,
+                timeout=None,  # noqa: S113 - that of a request may change with a reload, and covers all of it
+                limits=httpx.Limits(keepalive_expiry=min(idle_seconds, MAX_IDLE_SECONDS)),
+                headers={"User-Agent": f"late-exporter/{__version__}"},
+                # Plain http is for this machine only: a proxy would take the key to another one,
+                # unencrypted.
+                mounts={"http://": None},
+            )
+            for _ in settings.workspaces[::WORKSPACES_PER_CLIENT]
+        ]
     except (ValueError, httpx.InvalidURL):
         raise ConfigError("HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY: is not usable") from None

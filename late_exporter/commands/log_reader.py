@@ -12,7 +12,7 @@ from typing import TextIO
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_page
-from late_exporter.app.connector import Connector, open_client
+from late_exporter.app.connector import Connector, open_clients
 from late_exporter.commands.output import warn
 from late_exporter.config.quoting import quote
 from late_exporter.config.settings import CommandContext, Workspace
@@ -49,7 +49,7 @@ async def connect_workspaces(context: CommandContext) -> AsyncIterator[Mapping[s
     """Connect to the selected workspaces; raise ConfigError."""
     workspaces = selected_workspaces(context)
     async with AsyncExitStack() as stack:
-        connector = Connector(await open_client(context.settings, stack))
+        connector = Connector(await open_clients(context.settings, stack))
         yield {each.name: connector.connect(context.settings, each) for each in workspaces}
 
 

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from structlog.stdlib import BoundLogger
 
 from late_exporter import __revision__, __version__, log
-from late_exporter.app.connector import Connector, open_client
+from late_exporter.app.connector import Connector, open_clients
 from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader, start_task
 from late_exporter.commands.assets import runbooks
@@ -133,7 +133,7 @@ async def _open(
     state, is_shared = settings.state, settings.state.replicas
     store = await offload(open_store, state.url, state.password_path, is_shared=is_shared)
     stack.push_async_callback(offload, store.close)
-    connector = Connector(await open_client(settings, stack))
+    connector = Connector(await open_clients(settings, stack))
     exporter = Exporter(
         settings,
         store,
