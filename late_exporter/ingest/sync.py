@@ -24,7 +24,8 @@ from late_exporter.metrics.names import GENERATION_UNREAD, LAST_AUDIT, LAST_RECO
 from late_exporter.model import LATE, ZERNIO
 from late_exporter.series import Increment, SetCurrent
 
-COMMIT_SIZE, COMMIT_SECONDS = 2000, 2.0
+COMMIT_SIZE = 10_000
+COMMIT_SECONDS = 2.0
 """Logs that a catch-up commits in one transaction, and time after which it commits fewer, because pages are slow."""
 
 MAX_UNCOMMITTED = 20_000
@@ -41,6 +42,9 @@ MAX_HIDDEN_SECONDS = 300.0
 
 MIN_CATCH_UP_SECONDS = 5.0
 """A catch-up is interrupted to read the newest logs after this time, or after a poll interval if that is longer."""
+
+FIRST_SYNC_SECONDS = 300.0
+"""The same for a first sync, before which nothing is shown that could be outdated."""
 
 SCAN_SHARE = 0.05
 URGENT_SHARE = 0.25
@@ -286,7 +290,8 @@ class FeedSync:
 
     def _budget(self, deadline: float) -> Budget:
         interval = self.fetcher.config.interval
-        interrupt_at = self._runtime.monotonic() + max(interval, MIN_CATCH_UP_SECONDS)
+        patience = MIN_CATCH_UP_SECONDS if self.recorder.is_synced else FIRST_SYNC_SECONDS
+        interrupt_at = self._runtime.monotonic() + max(interval, patience)
         requests = self.fetcher.client.rate_limit * interval / 60
         urgent = int(requests * URGENT_SHARE)
         urgent_pages, checks = max(MIN_URGENT_PAGES, urgent), max(MIN_SETTLEMENT_CHECKS, urgent)

@@ -91,16 +91,26 @@ def test_interval(latency: float, pause: float, exporter: InsideHarness) -> None
 
 
 def test_a_catch_up_is_interrupted_for_the_newest_logs(exporter: InsideHarness, world: World) -> None:
-    """One that takes longer than an interval hides the history until it is complete, and goes on at once."""
-    exporter.api.latency = 20.0
+    """A first sync that takes long hides the history until it is complete, and goes on at once."""
+    exporter.api.latency = 60.0
     world.publish(950, over=HOUR)
     exporter.api.before_request(5, lambda: world.publish(1, over=1, status="failed"))
     assert exporter.poll().is_partial
     assert (exporter.poller.health.is_synced, exporter.poller.health.gaps) == (False, 1)
     assert exporter.scrape().family(LOGS) == {}
-    exporter.run(300.0)
+    exporter.run(900.0)
     assert exporter.scrape().sum(LOGS) == 951
     assert (exporter.poller.health.is_synced, exporter.poller.health.gaps) == (True, 0)
+
+
+def test_a_first_sync_reads_the_newest_page_once(exporter: InsideHarness, world: World) -> None:
+    """While nothing is shown, newer logs can wait for minutes, whatever the interval is."""
+    exporter.api.latency = 2.0
+    world.publish(5000, over=DAY)
+    while exporter.poll().is_partial:
+        pass
+    newest = [request for request in exporter.requests if request.skip == 0]
+    assert len(newest) == 1
 
 
 def test_results_of_audits_are_removed_once_they_are_disabled(world: World, tmp_path: Path) -> None:

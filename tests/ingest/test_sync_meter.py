@@ -81,6 +81,7 @@ def test_first_sync(exporter: InsideHarness, world: World) -> None:
 def test_a_first_sync_that_is_continued(exporter: InsideHarness, world: World) -> None:
     """What an earlier process has read counts as read, but not for the speed."""
     publish_evenly(world, 5000, 6.99)
+    exporter.api.fail_request(30, refusal(ApiUnavailable("502: Bad Gateway")))
     exporter.poll()
     exporter.restart()
     stored = exporter.poller.recorder.state.log_count
