@@ -9,9 +9,9 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-from late_exporter.cli.command_help import COMMANDS
-from late_exporter.config.command_groups import FORMATS
+from late_exporter.commands.catalogue import COMMANDS
 from late_exporter.config.options import Option
+from late_exporter.config.sections import FORMATS
 from late_exporter.config.settings import COMMAND_FLAGS, OPTIONS
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
@@ -94,7 +94,7 @@ def _option_row(option: Option) -> str:
         option.variable
         == f"LATE_EXPORTER_{flag.removeprefix('--').upper().translate(VARIABLE_MARKS)}"
     )
-    names = [flag, *(() if follows else (option.variable, option.alias))]
+    names = [flag, *(() if follows else option.variables)]
     overrides = ", ".join(
         f"`{command}`: `{value}`" for command, value in option.command_defaults.items()
     )
@@ -133,7 +133,7 @@ def _metric_row(family: Family) -> str:
 
 def _commands_markdown() -> str:
     rows = (
-        f"| `{' '.join((command.name, *command.arguments))}` | {command.help} |"
+        f"| `{' '.join((command.name, *command.arguments))}` | {command.summary} |"
         for command in COMMANDS.values()
     )
     return "\n".join(["| command | |", "|---|---|", *rows])

@@ -19,8 +19,8 @@ from packaging.version import Version
 
 from late_exporter import __url__, errors
 from late_exporter.app.exporter import WORKSPACE_INFO
-from late_exporter.cli.parser import check_words, parse
-from late_exporter.config import web_file as webconfig
+from late_exporter.cli.parser import parse
+from late_exporter.config import web as webconfig
 from late_exporter.config.settings import OPTIONS, Settings
 from late_exporter.config.sources import load
 from late_exporter.ingest.steps import REQUEST_KINDS
@@ -110,9 +110,8 @@ def test_commands_of_the_program_are_valid(path: Path, tmp_path: Path, monkeypat
 def _parse(words: Sequence[str]) -> None:
     line = parse(words)
     if line is not None:
-        assert len(words) == 1 or [*check_words(line)] == [], words
         has_key = {"config.file", "api.key-file"} & line.flags.keys()
-        load(line.command, line.flags, {} if has_key else {"LATE_API_KEY": "sk_example"})
+        load(line.command, line.flags, {} if has_key else {"ZERNIO_API_KEY": "sk_example"})
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -141,13 +140,13 @@ def test_names_exist(path: Path) -> None:
     text = path.read_text("utf-8")
     metrics = {name for name in re.findall(r"\blate_[a-z_]+[a-z]\b", spans(text)) if name != "late_exporter"}
     flags = set(re.findall(rf"--(?:{SECTIONS})\.[a-z.-]*[a-z]", text))
-    variables = set(re.findall(r"\bLATE_[A-Z_]+", text))
+    variables = set(re.findall(r"\b(?:LATE|ZERNIO)_[A-Z_]+", text))
     targets = set(re.findall(r"\bmake ([a-z-]+)", spans(text)))
     recorded = {name.split(":")[1] for name in RECORDED}
     samples = {f"{name}{end}" for name in CATALOGUE for end in ("", "_bucket", "_sum", "_count")}
     assert metrics - samples - recorded - {*TABLES, "late_state", WORKSPACE_INFO} == set()
     assert flags - {option.flag for option in OPTIONS} == set()
-    assert variables - {name for option in OPTIONS for name in (option.variable, option.alias)} == set()
+    assert variables - {name for option in OPTIONS for name in option.variables} == set()
     assert targets - _targets() == set()
 
 

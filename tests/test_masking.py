@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import log
-from late_exporter.config.quoting import MAX_SEARCHED
-from late_exporter.config.quoting import quote as quote_value
+from late_exporter.config.messages import MAX_SEARCHED
+from late_exporter.config.messages import quote as quote_value
 from late_exporter.feeds.decoder import id_text, label_text, log_key
 from late_exporter.masking import SECRETS, mask_keys
 

@@ -168,7 +168,7 @@ def test_no_flag_takes_a_key() -> None:
     """The key has no flag, because other users can read the arguments of a process."""
     secret = [option.name for option in OPTIONS if option.secret]
     assert secret == ["api.key"]
-    assert "| `LATE_API_KEY`, `ZERNIO_API_KEY` |" in (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    assert "| `ZERNIO_API_KEY`, `LATE_API_KEY` |" in (ROOT / "docs" / "configuration.md").read_text("utf-8")
 
 
 # Hostile APIs and attackers on the way to the API.

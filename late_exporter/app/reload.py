@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from late_exporter import log
 from late_exporter.app.exporter import Exporter
 from late_exporter.config.settings import Settings, restart_only_changes
-from late_exporter.config.web_watcher import WebConfigWatcher
+from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, ExporterStopping, LateError
 
 T = TypeVar("T")
@@ -25,6 +25,7 @@ class Reloader:
     exporter: Exporter
     web_config_watcher: WebConfigWatcher
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    last_succeeded: bool = True
 
     async def reload(self) -> LateError | None:
         """Apply changed settings; return once the result can be scraped.
@@ -69,6 +70,14 @@ class Reloader:
             raise error
 
     def record_result(self, *, succeeded: bool) -> None:
+        self.last_succeeded = succeeded
+        self._show(succeeded)
+
+    def record_web_config(self, succeeded: bool) -> None:  # noqa: FBT001 - its only argument
+        """Show whether the web configuration, which is read again by itself, could be read."""
+        self._show(succeeded and self.last_succeeded)
+
+    def _show(self, succeeded: bool) -> None:  # noqa: FBT001 - as above
         registry = self.exporter.pipeline.registry
         registry.set_gauge("late_exporter_config_last_reload_successful", (), int(succeeded))
         if succeeded:

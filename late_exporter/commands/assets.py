@@ -9,26 +9,25 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from late_exporter.config.options import suggest
+from late_exporter.commands.output import write_lines
+from late_exporter.config.messages import suggest
+from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 
-COMPLETION_NAMES = {
-    "bash": "late-exporter.bash",
-    "zsh": "_late-exporter",
-    "fish": "late-exporter.fish",
-}
 PACKAGE_FOLDER = "late_exporter/assets/"
 """Folder in the wheel, as in the table ``force-include`` of pyproject.toml, which lists the assets."""
 
 
-def write_assets(folder: str | Path, completions: Mapping[str, str]) -> list[Path]:
+def assets(context: CommandContext) -> int:
+    """Write all assets below a folder, and print their paths."""
+    (folder,) = context.args
+    return write_lines(map(str, write_assets(folder)))
+
+
+def write_assets(folder: str | Path) -> list[Path]:
     """Write all assets below a folder, which is created if necessary; return their paths.
 
     Files of the same names are replaced, others are left alone.
-
-    Args:
-        folder: Folder to write to.
-        completions: Completion scripts by shell.
 
     Raises:
         LateError: A file or a folder cannot be written, or this installation lacks the assets.
@@ -39,9 +38,6 @@ def write_assets(folder: str | Path, completions: Mapping[str, str]) -> list[Pat
         raise LateError(
             "this installation has no assets; install late-exporter from its wheel or its source"
         )
-    for shell, text in completions.items():
-        files[root / "completions" / COMPLETION_NAMES[shell]] = f"{text}\n".encode()
-
     for path, content in files.items():
         # Through a link, someone else would choose which files are replaced.
         for parent in (path.parent, *path.parent.parents):
@@ -80,20 +76,15 @@ def runbooks() -> Mapping[str, str]:
     }
 
 
-def runbook_text(name: str = "") -> str:
-    """Return the runbook of an alert, or without a name those of all alerts.
-
-    Raises:
-        ConfigError: There is no alert of this name.
-    """
-    if not name:
-        return "\n".join(sorted(runbooks()))
+def runbook(context: CommandContext) -> int:
+    """Print the runbook of an alert, or without a name the names of all."""
+    if not context.args:
+        return write_lines(sorted(runbooks()))
+    (name,) = context.args
     if name not in runbooks():
-        hint = (
-            suggest(name, runbooks(), "Late") or "; the command runbook without a name lists them"
-        )
-        raise ConfigError(f"no runbook {name}{hint}")
-    return runbooks()[name].rstrip()
+        hint = suggest(name, runbooks(), "Late")
+        raise ConfigError(f"no runbook {name}{hint or '; without a name, runbook lists them'}")
+    return write_lines([runbooks()[name].rstrip()])
 
 
 def find_assets() -> Iterator[tuple[str, bytes]]:

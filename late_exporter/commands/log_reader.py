@@ -14,7 +14,7 @@ from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_page
 from late_exporter.app.connector import Connector, open_clients
 from late_exporter.commands.output import warn
-from late_exporter.config.quoting import quote
+from late_exporter.config.messages import quote
 from late_exporter.config.settings import CommandContext, Workspace
 from late_exporter.errors import ApiError, BadRequest, ConfigError, Unauthorized
 from late_exporter.feeds.feed import Feed

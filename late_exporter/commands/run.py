@@ -26,7 +26,7 @@ from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.output import write_stdout
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.types import Address, UnixPath
-from late_exporter.config.web_watcher import WebConfigWatcher
+from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.exposition import BodyRequest
 from late_exporter.exposition.negotiation import TEXT
@@ -77,6 +77,9 @@ async def serve_exporter(
         reloader = Reloader(reload_settings, exporter, watcher)
         reloader.record_result(succeeded=True)
         loop = asyncio.get_running_loop()
+        watcher.on_read = lambda succeeded: loop.call_soon_threadsafe(
+            reloader.record_web_config, succeeded
+        )
         loop.add_signal_handler(signal.SIGHUP, lambda: start_task(group, reloader.reload()))
         group.create_task(exporter.log_progress())
         exporter.start(group)

@@ -25,7 +25,7 @@ KEY = "sk_" + "0123456789abcdef" * 4
 INSTRUCTIONS = """\
 {about}. In another terminal:
 
-  export LATE_API_KEY={key}
+  export ZERNIO_API_KEY={key}
   export LATE_EXPORTER_API__BASE_URL={url}
   {steps}"""
 DEMO_STEPS = (

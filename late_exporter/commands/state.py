@@ -10,7 +10,7 @@ from pathlib import Path
 from late_exporter.commands.event_loop import raise_at_signals
 from late_exporter.commands.output import printable, write_lines
 from late_exporter.config.fields import parse_state_url
-from late_exporter.config.quoting import quote
+from late_exporter.config.messages import quote
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, StoreError
@@ -33,10 +33,6 @@ def state(context: CommandContext) -> int:
     flags = context.flags
     url = context.settings.state.url
     password_file = context.settings.state.password_path
-    for name, value in (("workspace", flags.workspace), ("as", flags.new_name)):
-        if value is not None and action != "copy":
-            raise ConfigError(f"--{name}: supported by state copy only, not by state {action}")
-
     raise_at_signals()
     database = database_at(url, password_file)
     exit_code = 0

@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 from pydantic import SecretStr
 
+from late_exporter.config.messages import mask_url
 from late_exporter.config.options import Option
-from late_exporter.config.quoting import mask_url
 from late_exporter.config.settings import OPTIONS, Settings
 from late_exporter.config.types import format_duration
 

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from late_exporter.config import types
-from late_exporter.config.options import suggest
+from late_exporter.config.messages import suggest
 from late_exporter.metrics.catalogue import CATALOGUE
 
 T = TypeVar("T")

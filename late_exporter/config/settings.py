@@ -1,22 +1,22 @@
-"""The settings of the program: nested, immutable models that declare every option once.
-
-A section and a field make the flag ``--poll.interval``, the variable
-``LATE_EXPORTER_POLL__INTERVAL`` and the key ``poll: {interval: 30s}`` of the configuration file.
-Every value arrives as text, so that one type per option serves all three. Durations are in seconds.
-"""
+"""The settings of a process, and its workspaces."""
 
 # Annotations are evaluated by pydantic.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import AfterValidator, Field, PrivateAttr, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    SecretStr,
+)
 
 from late_exporter.config import fields, sections
-from late_exporter.config.options import PREFIX, Option, OptionModel, options_of
+from late_exporter.config.options import Option, OptionModel, options_of
 from late_exporter.config.web import WebConfig
 
 
@@ -44,8 +44,10 @@ class Workspace(NamedTuple):
         return self.key.get_secret_value() if self.key else ""
 
 
-class WorkspaceSettings(OptionModel):
+class WorkspaceSettings(BaseModel):
     """One item of ``workspaces`` in the configuration file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: fields.WorkspaceName
     api_key_file: fields.KeyFile
@@ -79,16 +81,10 @@ def _check_workspaces(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSet
     return rows
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings, by section, with what the configuration files contain besides options."""
 
-    model_config = SettingsConfigDict(
-        extra="forbid",
-        frozen=True,
-        enable_decoding=False,
-        env_prefix=PREFIX,
-        env_nested_delimiter="__",
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     config: sections.ConfigSettings = sections.ConfigSettings()
     api: sections.ApiSettings = sections.ApiSettings()
@@ -103,18 +99,8 @@ class Settings(BaseSettings):
     workspace_list: (
         Annotated[tuple[WorkspaceSettings, ...], AfterValidator(_check_workspaces)] | None
     ) = Field(None, alias="workspaces")
-    _loaded_web_config: WebConfig = PrivateAttr(default_factory=WebConfig)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature of pydantic-settings
-        init_settings: Any,
-        *_: Any,
-        **__: Any,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Use the sources of the command instead of all variables; see ``late_exporter.config.sources``."""
-        return tuple(init_settings.init_kwargs.get("sources", ()))
+    web_config: InstanceOf[WebConfig] = WebConfig()
+    """Content of the file of ``--web.config.file``, or its defaults."""
 
     @property
     def workspaces(self) -> tuple[Workspace, ...]:
@@ -129,7 +115,7 @@ class Settings(BaseSettings):
 
     @property
     def workspaces_with_same_logs(self) -> Sequence[tuple[str, str]]:
-        """Names of workspaces that have the same key and no profile, so that both count every log of the key."""
+        """Names of workspaces that have the same key and no profile, so that both count its logs."""
         names: dict[tuple[str, str], str] = {}
         pairs = []
         for workspace in self.workspaces:
@@ -151,46 +137,36 @@ class Settings(BaseSettings):
         return {each.name: first_names.setdefault(each.key_text, each.name) for each in workspaces}
 
     @property
-    def web_config(self) -> WebConfig:
-        """Content of the file of ``--web.config.file``, or its defaults."""
-        return self._loaded_web_config
-
-    @property
     def secrets(self) -> tuple[str, ...]:
         """All texts that must never be written."""
-        keys = [workspace.key for workspace in self.workspaces]
-        keys += [
-            file.key
-            for file in (self.state.password_file, self.flags.password_file)
-            if file is not None
+        files = (self.state.password_file, self.flags.password_file)
+        keys = [
+            *(workspace.key for workspace in self.workspaces),
+            *(file.key for file in files if file is not None),
         ]
         return tuple(key.get_secret_value() for key in keys if key is not None)
 
-    def with_web_config(self, web_config: WebConfig) -> "Settings":
-        copy = self.model_copy()
-        copy._loaded_web_config = web_config  # noqa: SLF001 - of this class
-        return copy
-
-    def with_api(self, base_url: str, key: str) -> "Settings":
+    def with_api(self, base_url: str, key: str) -> Self:
+        """Return a copy with a single workspace, of another API."""
         changes = {
             "base_url": base_url,
             "key": SecretStr(key),
             "key_file": None,
             "profile_id": None,
         }
-        return self.model_copy(
-            update={"api": self.api.model_copy(update=changes), "workspace_list": None}
-        )
+        api = self.api.model_copy(update=changes)
+        return self.model_copy(update={"api": api, "workspace_list": None})
 
     def value_of(self, option: Option) -> Any:
-        return reduce(getattr, option.path, self)
+        section, key = option.path
+        return getattr(getattr(self, section), key)
 
 
 ALL_OPTIONS = tuple(
     option
-    for name, section in Settings.model_fields.items()
-    if isinstance(section.annotation, type)
-    for option in options_of(section.annotation, name)
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.default, OptionModel)
+    for option in options_of(name, type(field.default))
 )
 OPTIONS = tuple(option for option in ALL_OPTIONS if option.section)
 COMMAND_FLAGS = tuple(option for option in ALL_OPTIONS if not option.section)
@@ -208,14 +184,14 @@ class CommandContext(NamedTuple):
 
 def restart_only_changes(old: Settings, new: Settings) -> list[str]:
     """Return the names of the changed options that cannot be applied without a restart."""
-    return [
-        option.name
-        for option in OPTIONS
-        if not option.live
-        and _without_content(old.value_of(option)) != _without_content(new.value_of(option))
-    ]
-
-
-def _without_content(value: object) -> object:
-    """Return a value as it is configured; a file with a secret, which is read when it is needed, is only its path."""
-    return value.path if isinstance(value, fields.SecretFile) else value
+    changed = []
+    for option in OPTIONS:
+        before = old.value_of(option)
+        after = new.value_of(option)
+        # The content of a file with a secret is read when it is needed.
+        if isinstance(before, fields.SecretFile) and isinstance(after, fields.SecretFile):
+            before = before.path
+            after = after.path
+        if before != after and not option.live:
+            changed.append(option.name)
+    return changed

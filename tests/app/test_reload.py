@@ -19,7 +19,7 @@ from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader
 from late_exporter.config import sources
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.config.web_watcher import WebConfigWatcher
+from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ExporterStopping, LateError, StoreError
 from late_exporter.simulator import SimulatedApi
 from late_exporter.store import open_store

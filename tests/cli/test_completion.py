@@ -8,8 +8,7 @@ from typing import TypeAlias
 import pytest
 
 from late_exporter import cli
-from late_exporter.cli.command_help import COMMANDS
-from late_exporter.cli.parser import COMPLETION_VARIABLE, completion_script
+from late_exporter.commands.catalogue import COMMANDS
 from late_exporter.config.settings import ALL_OPTIONS
 from tests.e2e.program import run_command
 
@@ -21,7 +20,7 @@ def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     """Return a function that asks the program for completions of the last word, as the script of bash does."""
 
     def ask(*words: str) -> list[str]:
-        monkeypatch.setenv(COMPLETION_VARIABLE, "bash_complete")
+        monkeypatch.setenv("_LATE_EXPORTER_COMPLETE", "bash_complete")
         monkeypatch.setenv("COMP_WORDS", " ".join(("late-exporter", *words)))
         monkeypatch.setenv("COMP_CWORD", str(len(words)))
         with pytest.raises(SystemExit) as end:
@@ -36,13 +35,14 @@ def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ("words", "completions"),
     [
         (["hea"], ["healthcheck"]),
-        (["--poll.i"], ["--poll.interval"]),
+        (["run", "--poll.i"], ["--poll.interval"]),
         (["run", "--log.level", "w"], ["warn"]),
         (["metrics", "--format", ""], ["table", "json"]),
         (["state", "co"], ["copy"]),
-        (["--poll.interval", ""], []),
+        (["run", "--poll.interval", ""], []),
+        (["state", "backup", "la"], ["file,la"]),
         (["check", "--config.file", "la"], ["file,la"]),
-        (["--poll.interval", "5s", "check", "--poll.loo"], ["--poll.lookback"]),
+        (["simulate", "--simulate.incident", "slow"], ["slow-video"]),
     ],
     ids=str,
 )
@@ -55,18 +55,18 @@ def test_completions(complete: Complete, words: list[str], completions: list[str
 def test_every_flag_of_a_command_is_completed(complete: Complete, command: str) -> None:
     """The completions of a command are its flags."""
     flags = {option.flag for option in ALL_OPTIONS if option.flag and command in option.commands}
-    assert flags | {"--help"} == {flag for flag in complete(command, "--") if not flag.startswith("--no-")}
+    assert {*complete(*command.split(), "--")} == {*flags, "--help"}
 
 
 @pytest.mark.e2e
 def test_bash_completes(tmp_path: Path) -> None:
-    """A bash that has read the script completes commands, flags and values."""
+    """A bash that has read the script of the documents completes commands, flags and values."""
     program = tmp_path / "late-exporter"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m late_exporter "$@"\n')
     program.chmod(0o755)
-    script = f"""{completion_script("bash")}
+    script = """source <(_LATE_EXPORTER_COMPLETE=bash_source late-exporter)
 COMP_WORDS=(late-exporter run --log.level w); COMP_CWORD=3
-_late_exporter_completion late-exporter; printf '%s\\n' "${{COMPREPLY[@]}}"
+_late_exporter_completion late-exporter; printf '%s\\n' "${COMPREPLY[@]}"
 """
     environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     assert run_command("bash", "-c", script, env=environ, stderr=subprocess.STDOUT) == "warn\n"

@@ -34,9 +34,6 @@ def test_all_files_for_an_installation_are_written(tmp_path: Path, capsys: pytes
     assert sorted(listed) == sorted(str(tmp_path / "new" / "folder" / name) for name in files)
     for name in ("late-exporter.rules.yml", "prometheus.yml", "runbooks/LatePollStale.md"):
         assert (ROOT / "deploy" / "prometheus" / name).read_bytes() == files[f"prometheus/{name}"], name
-    completions = {name: text for name, text in files.items() if name.startswith("completions/")}
-    assert {Path(name).name for name in completions} == {"_late-exporter", "late-exporter.bash", "late-exporter.fish"}
-    assert [name for name, text in completions.items() if b"late-exporter" not in text] == []
 
 
 def test_no_link_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +63,7 @@ def test_no_link_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_a_failure_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is replaced as a whole, so that Prometheus never reads half of it."""
-    write_assets(tmp_path, {})
+    write_assets(tmp_path)
     before = written_files(tmp_path)
 
     def fail(path: Path, target: Path) -> None:
@@ -75,7 +72,7 @@ def test_a_failure_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(LateError, match="cannot be written: No space left on device"):
-        write_assets(tmp_path, {})
+        write_assets(tmp_path)
     assert written_files(tmp_path) == before
 
 
@@ -88,7 +85,7 @@ def test_runbooks_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runbook", "LatePolStale"]) == 2
     assert capsys.readouterr().err.endswith("no runbook LatePolStale; did you mean LatePollStale?\n")
     assert main(["runbook", "x"]) == 2
-    assert capsys.readouterr().err.endswith("no runbook x; the command runbook without a name lists them\n")
+    assert capsys.readouterr().err.endswith("no runbook x; without a name, runbook lists them\n")
 
 
 def test_every_file_of_the_folders_is_an_asset(tmp_path: Path) -> None:
@@ -96,7 +93,7 @@ def test_every_file_of_the_folders_is_an_asset(tmp_path: Path) -> None:
     if subprocess.run(["git", "rev-parse"], cwd=ROOT, check=False, capture_output=True).returncode:
         pytest.skip("not a git repository")
     output = subprocess.run(["git", "ls-files", *FOLDERS], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    write_assets(tmp_path, {})
+    write_assets(tmp_path)
     contents = set(written_files(tmp_path).values())
     tracked = [name for name in output.splitlines() if name not in NOT_ASSETS and not name.endswith(".py")]
     assert len(tracked) > 5
@@ -120,5 +117,5 @@ def test_an_installation_without_assets_is_an_error(monkeypatch: pytest.MonkeyPa
     """Someone who has copied the package alone learns why there is nothing to write."""
     monkeypatch.setattr(resources, "files", lambda _: tmp_path / "late_exporter")
     with pytest.raises(LateError, match="this installation has no assets; install late-exporter from its wheel"):
-        write_assets(tmp_path, {})
+        write_assets(tmp_path)
     assert list(tmp_path.iterdir()) == []

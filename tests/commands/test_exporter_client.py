@@ -14,7 +14,7 @@ import trustme
 from late_exporter.cli import main
 from late_exporter.commands.accounts import parse_accounts
 from late_exporter.commands.exporter_client import check_health
-from late_exporter.config import web_file
+from late_exporter.config import web as web_file
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
 from late_exporter.health import (

@@ -10,14 +10,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from late_exporter.cli.command_help import COMMANDS
-from late_exporter.config.checks import NO_KEY
-from late_exporter.config.command_groups import FORMATS
+from late_exporter.commands.catalogue import COMMANDS
 from late_exporter.config.fields import NOT_A_KEY
 from late_exporter.config.options import Option
-from late_exporter.config.sections import ConfigSettings, Incident
+from late_exporter.config.sections import FORMATS, ConfigSettings, Incident
 from late_exporter.config.settings import ALL_OPTIONS, OPTIONS, Settings, Workspace, restart_only_changes
-from late_exporter.config.sources import load
+from late_exporter.config.sources import NO_KEY, load
 from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
@@ -343,9 +341,8 @@ def test_wrong_values_of_the_simulator() -> None:
 def test_all_mistakes_at_once(file: Path) -> None:
     """All mistakes of all sources are reported at once, each with its place."""
     file.write_text("pol: {}\npoll: {intervall: 1s, lookback: 1}\n")
-    flags = {"config.file": ["late.yaml"], "web.listen-address": ["a", ":1", "b"], "log.level": ["info", "warn"]}
+    flags = {"config.file": ["late.yaml"], "web.listen-address": ["a", ":1", "b"]}
     assert problems(flags, {"LATE_EXPORTER_POL__INTERVAL": "1s", "LATE_EXPORTER_API__TIMEOUT": "0"}) == [
-        "--log.level: given 2 times",
         "LATE_EXPORTER_POL__INTERVAL: unknown variable; did you mean LATE_EXPORTER_POLL__INTERVAL?",
         "late.yaml:1: pol: unknown; did you mean poll?",
         "late.yaml:2: poll.intervall: unknown; did you mean poll.interval?",
@@ -424,7 +421,7 @@ def test_key_by_its_other_name() -> None:
     for environ in ({"ZERNIO_API_KEY": f" {KEY}\n"}, {"ZERNIO_API_KEY": KEY, "LATE_API_KEY": KEY}):
         assert load("run", {}, environ).workspaces[0].key_text == KEY
     (problem,) = problems({}, {"ZERNIO_API_KEY": other, "LATE_API_KEY": KEY})
-    assert problem == "LATE_API_KEY and ZERNIO_API_KEY: two keys are given; drop one of them"
+    assert problem == "ZERNIO_API_KEY and LATE_API_KEY: two keys are given; drop one of them"
     (problem,) = problems({}, {"ZERNIO_API_KEY": other, "LATE_EXPORTER_LOG__LEVEL": other})
     assert other not in problem
 

@@ -11,9 +11,7 @@ import trustme
 import yaml
 from cryptography.hazmat.primitives import serialization
 
-from late_exporter.config.web import WebConfig
-from late_exporter.config.web_file import load
-from late_exporter.config.web_watcher import WebConfigWatcher
+from late_exporter.config.web import WebConfig, WebConfigWatcher, load
 from late_exporter.errors import ConfigError
 from tests.support.loggers import RecordingLogger
 
@@ -171,10 +169,7 @@ HASHES = (
 MISTAKES = [
     # other files, keys and kinds of values
     ("[]", A_MAPPING),
-    (
-        "http_server_config: {http2: false}\nrate_limit:\n  burst: 1\n",
-        f"1: http_server_config: {NOT_SUPPORTED}\n2: rate_limit: {NOT_SUPPORTED}",
-    ),
+    ("users: {}\ntls: {}\n", f"1: users: {NOT_SUPPORTED}\n2: tls: {NOT_SUPPORTED}"),
     (
         "tls_server_config: x\nbasic_auth_users: x",
         f"1: tls_server_config: {NO_MAPPING}\n2: basic_auth_users: {NO_MAPPING}",
@@ -286,7 +281,7 @@ def test_malicious_yaml(file: Path, text: str) -> None:
 def test_watcher_reads_only_changed_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unchanged files are not read again."""
     watcher = WebConfigWatcher(load_text(file, COMPLETE), RecordingLogger())
-    monkeypatch.setattr("late_exporter.config.web_file.read_file", lambda *_: pytest.fail("the file was read"))
+    monkeypatch.setattr("late_exporter.config.web.read_file", lambda *_: pytest.fail("the file was read"))
     assert watcher.current() is watcher.current()
 
 
@@ -347,14 +342,16 @@ def test_watcher_watches_every_file(file: Path, name: str) -> None:
 
 
 def test_watcher_keeps_the_last_valid_configuration(file: Path) -> None:
-    """A broken file changes nothing, is logged once with every reason, and recovers."""
+    """A broken file changes nothing, is logged and reported once with every reason, and recovers."""
     logger = RecordingLogger()
+    results: list[bool] = []
     watcher = WebConfigWatcher(load_text(file, f"basic_auth_users: {{alice: {BCRYPT_HASH}}}"), logger)
+    watcher.on_read = results.append
     before = watcher.current()
 
-    file.write_text(f"basic_auth_users: {{alice: {PASSWORD}}}\nrate_limit: {{burst: 1}}\n")
+    file.write_text(f"basic_auth_users: {{alice: {PASSWORD}}}\nlimits: {{burst: 1}}\n")
     assert [before] * 3 == [watcher.current() for _ in range(3)]
-    reasons = f"{file}:1: basic_auth_users.alice: {A_HASH}; {file}:2: rate_limit: {NOT_SUPPORTED}"
+    reasons = f"{file}:1: basic_auth_users.alice: {A_HASH}; {file}:2: limits: {NOT_SUPPORTED}"
     assert logger.records == [("warning", "web configuration not changed", {"error": reasons})]
 
     file.unlink()
@@ -364,6 +361,17 @@ def test_watcher_keeps_the_last_valid_configuration(file: Path) -> None:
     file.write_text(f"basic_auth_users: {{bob: {BCRYPT_HASH}}}\n")
     assert watcher.current().users.keys() == {"bob"}
     assert events(logger)[2:] == ["web configuration changed"]
+    assert results == [False, False, True]
+
+
+def test_sections_for_other_exporters_are_ignored(file: Path) -> None:
+    """Headers and limits of a shared file have no effect, which is logged once."""
+    logger = RecordingLogger()
+    text = "http_server_config: {http2: true, headers: {X-Frame-Options: deny}}\nrate_limit: {burst: 1}\n"
+    watcher = WebConfigWatcher(load_text(file, text), logger)
+    assert watcher.current() is watcher.current()
+    names = "http_server_config, rate_limit"
+    assert logger.records == [("info", "web configuration has ignored sections", {"names": names})]
 
 
 def test_watcher_notices_changes_while_it_reads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

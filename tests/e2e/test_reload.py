@@ -98,3 +98,18 @@ def test_the_lifecycle_api_needs_its_flag(exit_stack: ExitStack, tmp_path: Path,
         assert (answer.status, "--web.enable-lifecycle" in answer.text) == (403, True)
     setting.program.send_signal(signal.SIGHUP)
     wait_until(lambda: "msg=reloaded" in setting.program.stderr)
+
+
+def test_a_broken_web_configuration_is_shown(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> None:
+    """The metric of reloads is 0 while the file, which is read again by itself, is broken."""
+    ReloadSetup(tmp_path, late)
+    file = tmp_path / "web.yml"
+    file.write_text("rate_limit: {burst: 9}\n")
+    arguments = ("--config.file=late.yml", "--web.listen-address=127.0.0.1:0", "--web.config.file=web.yml")
+    program = exit_stack.enter_context(ExporterProcess(tmp_path, "run", *arguments))
+    wait_equal(1.0, lambda: program.scrape().get((RELOADED, ())))
+    file.write_text("basic_auth_users: [alice]\n")
+    wait_equal(0.0, lambda: program.scrape()[RELOADED, ()])
+    file.write_text("")
+    wait_equal(1.0, lambda: program.scrape()[RELOADED, ()])
+    assert program.stderr.count("web configuration has ignored sections") == 1

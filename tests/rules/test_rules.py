@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from late_exporter.cli.parser import check_words, parse
+from late_exporter.cli.parser import parse
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -143,9 +143,7 @@ def test_command_is_valid() -> None:
         command = alert["annotations"]["description"].partition(" Run: ")[2]
         program, *arguments = shlex.split(command.replace("{{ $labels.workspace }}", "default"))
         assert program == "late-exporter"
-        args = parse(arguments)
-        assert args is not None
-        assert [*check_words(args)] == []
+        assert parse(arguments) is not None
 
 
 def test_alert_links_to_its_runbook() -> None:

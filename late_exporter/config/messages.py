@@ -1,0 +1,110 @@
+"""How messages name mistakes: quoted values without secrets, suggestions, and pydantic's errors in plain words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from late_exporter.masking import mask_keys
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+MAX_SHOWN = 100
+"""Maximum number of characters of a value that messages quote."""
+
+MAX_SEARCHED = 4096
+"""Length beyond which messages give only the length of a value: it may have a password anywhere."""
+
+MIN_SIMILARITY = 0.65  # of a name and a suggestion, where 1 is equal
+MIN_BEGINNING = 3  # characters of a name with which it suggests longer ones
+
+REASONS = {
+    "dict_type": "must be a mapping",
+    "extra_forbidden": "unknown",
+    "model_type": "must be a mapping",
+    "string_type": "must be one value",
+    "tuple_type": "must be a list",
+}
+"""Messages that are clearer than those of pydantic, by its error types."""
+
+_PASSWORD = re.compile(r"(password\s*=\s*)(?:'[^']*'|\S+)", re.IGNORECASE)
+_URL_OR_USER = re.compile("://|:.*@", re.DOTALL)
+
+
+def quote(value: object, *, url: bool = False) -> str:
+    """Return a value as messages quote it, after a space; nothing for types other than texts.
+
+    Keys and passwords are masked and long texts cut; of a very long text only the length is given.
+    """
+    import json  # noqa: PLC0415 - takes long to import
+
+    if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
+        value = ",".join(value)
+    if not isinstance(value, str):
+        return ""
+    if len(value) > MAX_SEARCHED:
+        return f" of {len(value)} characters"
+    text = _PASSWORD.sub(r"\1***", mask_keys(value))
+    if url or _URL_OR_USER.search(text):
+        text = mask_url(text)
+    if len(text) > MAX_SHOWN:
+        text = text[:MAX_SHOWN] + "..."
+    return " " + json.dumps(text, ensure_ascii=False)
+
+
+def mask_url(url: str) -> str:
+    """Mask user, password, query and fragment of a URL.
+
+    If they cannot be told apart, everything after the scheme is masked.
+    """
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        scheme = ""
+        rest = url
+    if "@" in rest and re.search(r"[?#]", rest):
+        return f"{scheme}{slashes}***"
+    rest = re.sub(r"^.*@", "***@", rest, flags=re.DOTALL)
+    return scheme + slashes + re.sub(r"([?#]).+", r"\1***", rest, flags=re.DOTALL)
+
+
+def suggest(name: str, candidates: Iterable[str], prefix: str = "", limit: int = 1) -> str:
+    """Return "; did you mean ...?" for the candidates that are closest to a name, or nothing.
+
+    If none is close, candidates that begin with the name are suggested.
+
+    Args:
+        name: What the user wrote.
+        candidates: What the user may have meant.
+        prefix: Beginning of many candidates, which is ignored: it would make all of them look close.
+        limit: Maximum number of candidates to suggest.
+    """
+    import difflib  # noqa: PLC0415 - for messages only
+
+    names = {candidate.removeprefix(prefix): candidate for candidate in sorted(candidates)}
+    rest = name.removeprefix(prefix)
+    matches = difflib.get_close_matches(rest, names, limit, MIN_SIMILARITY)
+    if not matches and len(rest) >= MIN_BEGINNING:
+        matches = [other for other in names if other.startswith(rest)][:limit]
+    if not matches:
+        return ""
+    return f"; did you mean {' or '.join(names[match] for match in matches)}?"
+
+
+def describe(error: ErrorDetails, place: str, *, with_value: bool) -> str:
+    """Return an error of pydantic as one line that begins with the place of the value.
+
+    Args:
+        error: An error of a ValidationError.
+        place: Flag, variable, or file and line.
+        with_value: Whether to quote the value, which may be a secret.
+    """
+    name = str(error["loc"][-1]) if error["loc"] else ""
+    if error["type"] == "missing":
+        return f"{place}: {name} is missing"
+    value = ""
+    if with_value and error["type"] != "extra_forbidden":
+        value = quote(error["input"], url=name.endswith("url"))
+    reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{place}{value}: {REASONS.get(error['type'], reason)}"
