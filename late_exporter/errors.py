@@ -14,7 +14,8 @@ LateError
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
 │   ├── StoreFenced      the workspace belongs to another process, or was changed by one
-│   └── StoreMissing     there is none yet; starting the exporter creates it
+│   ├── StoreMissing     there is none yet; starting the exporter creates it
+│   └── StoreOutdated    an earlier version wrote it; it has to be upgraded
 ├── ExporterStopping     the process is being stopped: a reload ends without a result
 └── ConfigError          the user has to change something; the command ends with exit code 2
 """
@@ -35,7 +36,7 @@ class LateError(Exception):
     outcome = "unavailable"
 
     def without_frames(self) -> Self:
-        """Return this error without its traceback and cause, which keep the pages of a failed poll in memory."""
+        """Return this error without its traceback and cause, which keep pages in memory."""
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
 
@@ -120,7 +121,7 @@ class BadPayload(ApiError):
 
 
 class ResponseTooLarge(BadPayload):
-    """The response takes more memory than the exporter spends on one; a part of it may take less."""
+    """The response takes more memory than the exporter spends on one; a part may take less."""
 
 
 class UnrecognisedLogs(LateError):
@@ -128,7 +129,7 @@ class UnrecognisedLogs(LateError):
 
 
 REQUEST_FAILURES = (ApiUnavailable, BadPayload, Forbidden)
-"""Errors that may concern a single request; all others concern every request of the key, or the state."""
+"""Errors that may concern a single request; others concern all of the key, or the state."""
 
 
 class StoreError(LateError):
@@ -142,7 +143,10 @@ class StoreInUse(StoreError):
 
 
 class StoreFenced(StoreError):
-    """The workspace belongs to another process, or was changed by one: its state has to be loaded again."""
+    """The workspace belongs to another process, or was changed by one.
+
+    Its state has to be loaded again.
+    """
 
 
 class StoreMissing(StoreError):

@@ -1,4 +1,4 @@
-"""Structured logs on standard error: one line per entry, without secrets and without forged lines."""
+"""Structured logs on standard error: a line per entry, without secrets and forged lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from late_exporter.masking import KEY_PATTERN, SECRETS
 
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
-    from structlog.typing import EventDict, WrappedLogger
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 _REDACTED = "[redacted]"
 _TOKENS = re.compile(rf"{KEY_PATTERN}|bearer\s+[^\s\"']+", re.IGNORECASE)
@@ -29,22 +29,25 @@ _LEVEL_NAMES = {
 
 
 def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str] = ()) -> None:  # noqa: A002 - the name of the flag
-    """Write all logs, also those of libraries, to standard error, without ``secrets``; may be called again."""
+    """Write all logs, also those of libraries, to standard error, without ``secrets``.
+
+    May be called again.
+    """
     for secret in secrets:
         SECRETS.add(secret)
     root = logging.getLogger()
-    root.handlers = [
-        _Handler(format),
-        *(handler for handler in root.handlers if not isinstance(handler, _Handler)),
-    ]
+    others = [handler for handler in root.handlers if not isinstance(handler, _Handler)]
+    root.handlers = [_Handler(format), *others]
     root.setLevel(level.upper())
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns of each write to a connection whose client has left.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     logging.getLogger("uvicorn.access").disabled = True
 
 
 def get_logger(name: str) -> BoundLogger:
-    """Return a logger whose methods take an event and fields: ``log.info("poll done", feed="publishing")``."""
+    """Return a logger whose methods take an event and fields, as in ``info("done", logs=3)``."""
     import structlog  # noqa: PLC0415 - commands that do not log start faster without it
 
     stdlib = structlog.stdlib
@@ -78,11 +81,9 @@ class _Handler(logging.StreamHandler[Any]):
         from structlog.processors import JSONRenderer, LogfmtRenderer, format_exc_info  # noqa: PLC0415 - as in get_logger
         from structlog.stdlib import ProcessorFormatter  # noqa: PLC0415
 
-        render = (
-            JSONRenderer(ensure_ascii=False)
-            if format == "json"
-            else LogfmtRenderer(bool_as_flag=False)
-        )
+        render: Processor = LogfmtRenderer(bool_as_flag=False)
+        if format == "json":
+            render = JSONRenderer(ensure_ascii=False)
         self.setFormatter(ProcessorFormatter(processors=[format_exc_info, _entry, render, _escape]))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -90,7 +91,7 @@ class _Handler(logging.StreamHandler[Any]):
         super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - overrides a method of logging
-        """Report a failure without the arguments of the entry, which the inherited method prints."""
+        """Report a failure, without the arguments of the entry that the inherited method prints."""
         if not isinstance(sys.exc_info()[1], OSError):
             sys.stderr.write(
                 f'level=error msg="log entry could not be written" logger={escape(record.name)}\n'
@@ -101,19 +102,18 @@ def _entry(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Return the fields of an entry in their order; an event cannot override time and level."""
     record = event.pop("_record")
     event.pop("_from_structlog")
+    time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     head = {
-        "ts": datetime.fromtimestamp(record.created, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z"),
+        "ts": time.replace("+00:00", "Z"),
         "level": _LEVEL_NAMES.get(record.levelname, "info"),
         "msg": _clean(event.pop("event")),
         "logger": record.name,
     }
-    fields = {key: _clean(value) for key, value in event.items() if key not in head}
-    return {
-        **head,
-        **{re.sub(r'[\s="\\]', "_", escape(key)): value for key, value in fields.items()},
-    }
+    entry = dict(head)
+    for key, value in event.items():
+        if key not in head:
+            entry[re.sub(r'[\s="\\]', "_", escape(key))] = _clean(value)
+    return entry
 
 
 def _clean(value: object) -> Any:

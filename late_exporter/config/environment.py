@@ -10,23 +10,32 @@ from urllib.parse import urlsplit
 from late_exporter.errors import ConfigError
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
-PROXY_RULE = "must be the URL of an HTTP proxy, as in http://proxy.example:3128; other kinds are not supported"
+PROXY_RULE = (
+    "must be the URL of an HTTP proxy, as in http://proxy.example:3128; other kinds are not "
+    "supported"
+)
 
 
 def check_proxies(environ: Mapping[str, str] = os.environ) -> None:
-    """Raise ConfigError if a variable of a proxy is not usable; its value may contain a password and is not shown."""
-    proxies = {
-        name: value for name, value in environ.items() if name.lower() in PROXY_VARIABLES and value
-    }
-    if problems := [
-        f"{name}: {PROXY_RULE}" for name, value in proxies.items() if not _is_proxy(value)
-    ]:
+    """Raise ConfigError if a variable of a proxy is not usable.
+
+    Its value may contain a password and is not shown.
+    """
+    problems = []
+    for name, value in environ.items():
+        if name.lower() in PROXY_VARIABLES and value and not _is_proxy(value):
+            problems.append(f"{name}: {PROXY_RULE}")
+    if problems:
         raise ConfigError(*problems)
 
 
 def certificate_context(environ: Mapping[str, str] = os.environ) -> ssl.SSLContext | bool:
-    """Return the TLS context of SSL_CERT_FILE or SSL_CERT_DIR, or True to use the default; raise ConfigError."""
-    file, folder = environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")
+    """Return the TLS context of SSL_CERT_FILE or SSL_CERT_DIR, or True to use the default.
+
+    Raises:
+        ConfigError: They lead to no certificates.
+    """
+    file = environ.get("SSL_CERT_FILE")
     if file:
         try:
             return ssl.create_default_context(cafile=file)
@@ -34,11 +43,13 @@ def certificate_context(environ: Mapping[str, str] = os.environ) -> ssl.SSLConte
             raise ConfigError(f"SSL_CERT_FILE: {file}: contains no readable certificate") from None
         except OSError as exc:
             raise ConfigError(f"SSL_CERT_FILE: {file}: {exc.strerror}") from None
-    if folder and not any(
-        map(os.path.isdir, folder.split(os.pathsep))
-    ):  # No error if one may not be read.
+    folder = environ.get("SSL_CERT_DIR")
+    if not folder:
+        return True
+    # It is no error if one of several folders may not be read.
+    if not any(map(os.path.isdir, folder.split(os.pathsep))):
         raise ConfigError(f"SSL_CERT_DIR: {folder}: there is no such folder")
-    return ssl.create_default_context(capath=folder) if folder else True
+    return ssl.create_default_context(capath=folder)
 
 
 def _is_proxy(value: str) -> bool:

@@ -97,7 +97,10 @@ def _split_items_or_none(value: Any) -> list[str]:
 
 
 def _split_buckets(value: Any) -> dict[str, list[str]]:
-    """Return the bounds of each family: of a mapping, or of ``FAMILY=BOUND,BOUND``, a family valid up to the next."""
+    """Return the bounds of each family, from a mapping or from ``FAMILY=BOUND,BOUND``.
+
+    A family is valid up to the next one.
+    """
     if isinstance(value, Mapping):
         return {name: types.split_items(items) for name, items in value.items()}
     pairs: dict[str, list[str]] = {}
@@ -139,7 +142,8 @@ def _base_url(text: str) -> str:
         raise ValueError(NOT_A_URL)
     if "@" in text:
         raise ValueError(
-            "must not contain a user or password; give the key with LATE_API_KEY or --api.key-file"
+            "must not contain a user or password; give the key with ZERNIO_API_KEY or "
+            "--api.key-file"
         )
     if re.search("[?#]", text):
         raise ValueError("must not contain a query or fragment")
@@ -169,13 +173,14 @@ def parse_state_url(text: str) -> str:
         names = dict(parse_qsl(rest.partition("?")[2], keep_blank_values=True)).keys()
         if ":" in "".join(users) or names & {"password", "sslpassword"}:
             raise ValueError(
-                "must not contain a password; name a file that holds it with --state.password-file or PGPASSFILE"
+                "must not contain a password; name a file that holds it with "
+                "--state.password-file or PGPASSFILE"
             )
         return text
     if not re.fullmatch(r"sqlite://(/[^?#]*[^?#/])?", text) or not text.isprintable():
         raise ValueError(
-            "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, sqlite:// for memory, or"
-            " postgresql://user@host/database"
+            "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, sqlite:// for "
+            "memory, or postgresql://user@host/database"
         )
     return text
 
@@ -234,9 +239,6 @@ HttpPath: TypeAlias = Annotated[
     ),
 ]
 TelemetryPath: TypeAlias = Annotated[HttpPath, AfterValidator(_not_reserved)]
-JobName: TypeAlias = Annotated[
-    str, matching("[A-Za-z0-9_./-]+", "must be letters, digits and _ . / -")
-]
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]
 StateUrl: TypeAlias = Annotated[str, AfterValidator(parse_state_url)]
 Key: TypeAlias = Annotated[SecretStr, parsed_by(_key)]

@@ -1,4 +1,4 @@
-"""How messages name mistakes: quoted values without secrets, suggestions, and pydantic's errors in plain words."""
+"""How messages name mistakes: values without secrets, suggestions, pydantic's errors in words."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def suggest(name: str, candidates: Iterable[str], prefix: str = "", limit: int =
     Args:
         name: What the user wrote.
         candidates: What the user may have meant.
-        prefix: Beginning of many candidates, which is ignored: it would make all of them look close.
+        prefix: Beginning of many candidates, which is ignored: it makes all of them look close.
         limit: Maximum number of candidates to suggest.
     """
     import difflib  # noqa: PLC0415 - for messages only

@@ -30,7 +30,7 @@ Location: TypeAlias = tuple[int | str, ...]
 
 
 class OptionModel(BaseModel):
-    """A section of the settings: each field is annotated with an Option, and its docstring is the help."""
+    """A section of the settings: each field is annotated with an Option, and has its help below."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
@@ -77,7 +77,7 @@ class Option:
 
     @property
     def section(self) -> str:
-        """Section of the configuration file, as in ``poll``; empty for a flag of single commands."""
+        """Section of the file, as in ``poll``; empty for a flag of single commands."""
         return "" if self.path[0] == FLAGS else self.path[0]
 
     @property

@@ -360,7 +360,8 @@ class CommandFlags(OptionModel):
     )
     """API to simulate: zernio with one list and 90d of logs, late with two and 7d, or both."""
     once: Annotated[bool, Option("", ("run",))] = default("false")
-    """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll failed."""
+    """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll
+    failed."""
     problems: Annotated[bool, Option("", ("status",))] = default("false")
     """Print only the problems, worst first, one per line."""
     check: Annotated[bool, Option("", ("status",))] = default("false")

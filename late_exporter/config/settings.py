@@ -65,7 +65,7 @@ class WorkspaceSettings(BaseModel):
 
 
 def _check_workspaces(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
-    """Reject equal names, and two workspaces of the same key and profile, which would count the same logs."""
+    """Reject equal names, and workspaces of the same key and profile, which count the same logs."""
     if not rows:
         raise ValueError("must list at least one workspace")
     fields.distinct(tuple(f'the name "{row.name}"' for row in rows))
@@ -75,9 +75,8 @@ def _check_workspaces(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSet
             key = row.api_key_file.key.get_secret_value()
             first = names.setdefault((row.api_base_url, key, row.profile_id), row.name)
             if first != row.name:
-                raise ValueError(
-                    f'"{first}" and "{row.name}" have the same API key and profile_id; give each its own one'
-                )
+                both = f'"{first}" and "{row.name}"'
+                raise ValueError(f"{both} have the same API key and profile_id; give each its own")
     return rows
 
 
@@ -115,7 +114,7 @@ class Settings(BaseModel):
 
     @property
     def workspaces_with_same_logs(self) -> Sequence[tuple[str, str]]:
-        """Names of workspaces that have the same key and no profile, so that both count its logs."""
+        """Names of workspaces that have the same key and no profile: both count its logs."""
         names: dict[tuple[str, str], str] = {}
         pairs = []
         for workspace in self.workspaces:

@@ -53,31 +53,37 @@ class UnixPath(NamedTuple):
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds of a Prometheus duration: units from large to small, each at most once, or a bare 0."""
-    match = re.fullmatch(_DURATION, text)
+    """Return the seconds of a Prometheus duration.
+
+    That has units from large to small, each at most once, or is a bare 0.
+    """
     if text == "0":
         return 0.0
+    match = re.fullmatch(_DURATION, text)
     if match is None or not text:
         raise ValueError("not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w")
-    return sum(
-        float(count) * size
-        for count, size in zip(match.groups(), _UNITS.values(), strict=True)
-        if count
-    )
+    counts = map(float, match.groups("0"))
+    return sum(count * size for count, size in zip(counts, _UNITS.values(), strict=True))
 
 
 def format_duration(seconds: float) -> str:
     """Return a duration as in Prometheus, for example ``1h30m``."""
-    rest, parts = round(seconds * 1000), ""
+    rest = round(seconds * 1000)
+    text = ""
     for unit, size in _UNITS.items():
-        if unit not in "yw":
-            count, rest = divmod(rest, round(size * 1000))
-            parts += f"{count}{unit}" if count else ""
-    return parts or "0s"
+        if unit in "yw":
+            continue
+        count, rest = divmod(rest, round(size * 1000))
+        if count:
+            text += f"{count}{unit}"
+    return text or "0s"
 
 
 def split_items(value: str | Sequence[str] | None) -> list[str]:
-    """Return the items of comma-separated texts, none if there is no value; raise ValueError if all are empty."""
+    """Return the items of comma-separated texts; raise ValueError if all are empty.
+
+    There are none if there is no value.
+    """
     if value is None:
         return []
     texts = [value] if isinstance(value, str) else value
@@ -127,10 +133,15 @@ def split_host_and_port(text: str) -> tuple[str, str]:
 
 
 def read_file(path: str, limit: int = MAX_FILE, *, must_be_regular: bool = False) -> bytes:
-    """Return the content of a file, cut one byte after the limit; raise ValueError if it cannot be read.
+    """Return the content of a file, cut one byte after the limit.
 
-    ``must_be_regular`` also rejects pipes and devices, whose content is gone when they are read
-    again.
+    Args:
+        path: Path of the file.
+        limit: Number of bytes.
+        must_be_regular: Whether to reject pipes and devices, which cannot be read again.
+
+    Raises:
+        ValueError: It cannot be read; the message is the reason.
     """
     if not path or "\0" in path:
         raise ValueError("must be the path of a file")

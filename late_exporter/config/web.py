@@ -233,7 +233,10 @@ def _describe(error: ErrorDetails, file: YamlFile) -> str:
 
 
 def _create_context(tls: _Tls, folder: Path) -> ssl.SSLContext:
-    """Return the context of TLS connections; raise _TlsError. Relative paths start at ``folder``."""
+    """Return the context of TLS connections; raise _TlsError.
+
+    Relative paths start at ``folder``.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION

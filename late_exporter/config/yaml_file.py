@@ -55,8 +55,9 @@ class YamlFile:
         self.values: Any = {} if values is None or values in EMPTY_VALUES else values
 
     def place(self, keys: Location) -> str:
-        """Return "path:line: name" of a value, or the line of the closest parent that the file has."""
-        node, line = self._root, 1
+        """Return "path:line: name" of a value, with the line of its closest parent in the file."""
+        node = self._root
+        line = 1
         for key in keys:
             if isinstance(node, yaml.MappingNode):
                 names = [_normalized(name.value) for name, _ in node.value]
@@ -64,11 +65,7 @@ class YamlFile:
                     break
                 name, node = node.value[names.index(_normalized(str(key)))]
                 line = name.start_mark.line + 1
-            elif (
-                isinstance(node, yaml.SequenceNode)
-                and isinstance(key, int)
-                and key < len(node.value)
-            ):
+            elif isinstance(node, yaml.SequenceNode) and isinstance(key, int):
                 node = node.value[key]
                 line = node.start_mark.line + 1
         name = "".join(f"[{key}]" if isinstance(key, int) else f".{masked(key)}" for key in keys)

@@ -28,7 +28,7 @@ DURATION = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
 TCP_ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077"
 ADDRESS = f"{TCP_ADDRESS}, or unix:/run/late.sock"
 URL = "must be a URL like https://zernio.com/api"
-USER = "must not contain a user or password; give the key with LATE_API_KEY or --api.key-file"
+USER = "must not contain a user or password; give the key with ZERNIO_API_KEY or --api.key-file"
 STATE = (
     "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, sqlite:// for memory, or"
     " postgresql://user@host/database"
@@ -483,7 +483,7 @@ WORKSPACES = [
     ),
     (
         "workspaces:\n- {name: a, api_key_file: key, profile_id: p}\n- {name: b, api_key_file: key, profile-id: p}",
-        '1: workspaces: "a" and "b" have the same API key and profile_id; give each its own one',
+        '1: workspaces: "a" and "b" have the same API key and profile_id; give each its own',
     ),
     (
         "api: {profile-id: p, key-file: key}\nworkspaces: [{name: a, api_key_file: key}]\n",

@@ -51,7 +51,7 @@ def example(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable
         if "--workspace" in words:
             env["LATE_EXPORTER_CONFIG__FILE"] = "workspaces.yml"
         elif "--api.key-file" not in words:
-            env["LATE_API_KEY"] = KEY
+            env["ZERNIO_API_KEY"] = KEY
         if "webhooks" in words:
             late.api.generation = "zernio"  # the only one that has them
             late.world.archives.lists["webhooks"] = LogList([DELIVERY])
@@ -138,6 +138,6 @@ def test_examples_that_simulate(example: Callable[[str], ExporterProcess], line:
     path = "/v1/posts/logs" if "--generation late" in line else "/v1/logs"
     assert http_get(f"{url}/api{path}", {"Authorization": f"Bearer {KEY}"}).status == 200
     assert f"export LATE_EXPORTER_API__BASE_URL={url}/api\n" in program.stdout
-    (key,) = [line.partition("=")[2] for line in program.stdout.splitlines() if "LATE_API_KEY=" in line]
+    (key,) = [line.partition("=")[2] for line in program.stdout.splitlines() if "ZERNIO_API_KEY=" in line]
     assert http_get(f"{url}/api{path}", {"Authorization": f"Bearer {key}"}).status == 200
     assert program.stop() == 0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from late_exporter import __revision__, __version__
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, Run, wait_equal
@@ -37,19 +35,6 @@ def test_port_in_use(late: LateServer, start_exporter: Run) -> None:
         f"late-exporter: error: cannot listen on 127.0.0.1:{late.port}: Address already in use;"
         " choose another --web.listen-address\n"
     ) == program.stderr
-    assert not Path(state(program)).exists()
-
-
-@pytest.mark.parametrize("limit", [5, 31])
-def test_few_file_descriptors(late: LateServer, tmp_path: Path, limit: int) -> None:
-    """A limit with which nothing could be served is one error at the start; exit code 1, and no state is created."""
-    program = ExporterProcess.for_api(tmp_path, late.url)
-    program.wrapper = ("prlimit", f"--nofile={limit}:")
-    with program:
-        assert program.wait_exit() == 1
-    assert program.stderr.splitlines() == [
-        f"late-exporter: error: RLIMIT_NOFILE is {limit}; at least 48 are needed, raise it with ulimit -n"
-    ]
     assert not Path(state(program)).exists()
 
 
