@@ -55,7 +55,7 @@ def start(tmp_path: Path, late: LateServer, exit_stack: ExitStack) -> Run:
             password_hash = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
             (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: {password_hash}}}\n")
             arguments += (f"--web.config.file={tmp_path / 'web.yml'}", "--web.unauthenticated-paths=/-/healthy")
-        env = {"LATE_API_KEY": KEY, **environ}
+        env = {"ZERNIO_API_KEY": KEY, **environ}
         state = tmp_path / "data" / "state.db"
         program = ExporterProcess.for_api(tmp_path, late.url, *arguments, interval=interval, state=state, env=env)
         return exit_stack.enter_context(program)
@@ -194,7 +194,7 @@ def test_a_stranger_with_a_certificate_gets_no_key(tmp_path: Path) -> None:
         thread = threading.Thread(target=_eavesdrop, args=(listener, context, received_data), daemon=True)
         thread.start()
         url = f"https://localhost:{listener.getsockname()[1]}/api"
-        with ExporterProcess(tmp_path, "check", f"--api.base-url={url}", env={"LATE_API_KEY": KEY}) as program:
+        with ExporterProcess(tmp_path, "check", f"--api.base-url={url}", env={"ZERNIO_API_KEY": KEY}) as program:
             assert program.wait_exit() == 1
             assert "certificate verify failed" in program.stdout.lower().replace("_", " ")
         listener.shutdown(socket.SHUT_RDWR)

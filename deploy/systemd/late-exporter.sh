@@ -18,6 +18,6 @@ exec systemd-run --quiet --collect --wait "$terminal" \
     --property=WorkingDirectory=/var/lib/late-exporter \
     --property=EnvironmentFile=-/etc/late-exporter/late-exporter.env \
     --property=LoadCredential=late-api-key:/etc/late-exporter/late-api-key \
-    /bin/sh -c 'LATE_API_KEY_FILE="$${LATE_API_KEY_FILE-$$CREDENTIALS_DIRECTORY/late-api-key}"
-        export LATE_API_KEY_FILE
+    /bin/sh -c 'ZERNIO_API_KEY_FILE="$${ZERNIO_API_KEY_FILE-$$CREDENTIALS_DIRECTORY/late-api-key}"
+        export ZERNIO_API_KEY_FILE
         exec /opt/late-exporter/bin/late-exporter "$$@"' late-exporter "$@"

@@ -17,7 +17,7 @@ MAX_SHOWN = 100
 MAX_SEARCHED = 4096
 """Length beyond which messages give only the length of a value: it may have a password anywhere."""
 
-MIN_SIMILARITY = 0.65  # of a name and a suggestion, where 1 is equal
+MIN_SIMILARITY = 0.63  # of a name and a suggestion, where 1 is equal
 MIN_BEGINNING = 3  # characters of a name with which it suggests longer ones
 
 REASONS = {

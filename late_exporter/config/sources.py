@@ -38,7 +38,7 @@ NO_KEY = (
 
 _BY_NAME = {option.name: option for option in ALL_OPTIONS}
 _BY_PATH: Mapping[Location, Option] = {option.path: option for option in ALL_OPTIONS}
-_VARIABLES = [name for option in OPTIONS for name in option.variables]
+_KNOWN_VARIABLES = {name for option in OPTIONS for name in option.variables}
 _IN_FILE = {
     f"{option.section}.{option.key}": option
     for option in OPTIONS
@@ -178,9 +178,9 @@ class _Sources:
 
     def _read_variables(self, environ: Mapping[str, str]) -> None:
         for name in sorted(environ):
-            is_known = name in _VARIABLES or not name.startswith(PREFIX)
-            if not is_known and not _SERVICE_VARIABLE.fullmatch(name):
-                hint = suggest(name, _VARIABLES, PREFIX)
+            is_ours = name.startswith(PREFIX) and not _SERVICE_VARIABLE.fullmatch(name)
+            if is_ours and name not in _KNOWN_VARIABLES:
+                hint = suggest(name, [option.variable for option in OPTIONS], PREFIX)
                 self.problems.append(f"{name}: unknown variable{hint}")
         for option in OPTIONS:
             names = [name for name in option.variables if environ.get(name)]

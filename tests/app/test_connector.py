@@ -13,7 +13,7 @@ from late_exporter.config.sources import load
 
 async def test_a_client_is_shared() -> None:
     """The client of all workspaces keeps no cookie, which would be sent with other keys, and has no timeout."""
-    settings = load("run", {}, {"LATE_API_KEY": f"sk_{0:064x}"})
+    settings = load("run", {}, {"ZERNIO_API_KEY": f"sk_{0:064x}"})
     async with AsyncExitStack() as stack:
         (client,) = await open_clients(settings, stack)
         request = httpx.Request("GET", "https://api.example/v1/logs")

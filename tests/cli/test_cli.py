@@ -31,9 +31,9 @@ keys = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=2
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test a key and 80 columns."""
-    for variable in [name for name in os.environ if name.startswith("LATE_")]:
+    for variable in [name for name in os.environ if name.startswith(("LATE_", "ZERNIO_"))]:
         monkeypatch.delenv(variable)
-    monkeypatch.setenv("LATE_API_KEY", KEY)
+    monkeypatch.setenv("ZERNIO_API_KEY", KEY)
     monkeypatch.setenv("COLUMNS", "80")
 
 
@@ -248,7 +248,7 @@ def test_a_bug() -> None:
 
 def test_keys_are_redacted_from_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The keys of all workspaces are registered before the command runs."""
-    monkeypatch.delenv("LATE_API_KEY")
+    monkeypatch.delenv("ZERNIO_API_KEY")
     (tmp_path / "a").write_text("first-key-of-two")
     (tmp_path / "b").write_text("second-key-of-two")
     (tmp_path / "late.yaml").write_text(
@@ -290,7 +290,7 @@ def test_no_output_holds_a_key(key: str, tmp_path_factory: pytest.TempPathFactor
         ["metrics", key],
     ]
     outputs = []
-    for environ in ({"LATE_API_KEY": key}, {"LATE_API_KEY": f"{key} {key}"}, {"LATE_EXPORTER_API__KEY": key}):
+    for environ in ({"ZERNIO_API_KEY": key}, {"ZERNIO_API_KEY": f"{key} {key}"}, {"LATE_EXPORTER_API__KEY": key}):
         with pytest.MonkeyPatch.context() as patch:
             for name, value in environ.items():
                 patch.setenv(name, value)

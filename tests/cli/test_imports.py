@@ -45,5 +45,5 @@ def test_the_health_check_imports_next_to_nothing(monkeypatch: pytest.MonkeyPatc
         server.fault = respond_with(200, "late-exporter is healthy")
         port = server.url.removeprefix("http://").partition("/")[0].rpartition(":")[2]
         monkeypatch.setenv("LATE_EXPORTER_WEB__LISTEN_ADDRESS", f"localhost:{port}")
-        monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
+        monkeypatch.setenv("ZERNIO_API_KEY", "sk_" + "0" * 64)
         assert heavy_imports(["healthcheck"]) == {"ssl"}

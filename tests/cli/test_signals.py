@@ -45,7 +45,7 @@ def reading_process(folder: Path, *argv: str) -> Iterator[subprocess.Popen[bytes
     with start_process(
         [sys.executable, "-m", "late_exporter", *argv, "--config.file", str(config)],
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "LATE_API_KEY": KEY},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "ZERNIO_API_KEY": KEY},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:

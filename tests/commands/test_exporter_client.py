@@ -76,7 +76,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LateServer]:
     """Return a server in the place of the exporter, at the first listen address."""
     with LateServer() as late:
         monkeypatch.setenv("LATE_EXPORTER_WEB__LISTEN_ADDRESS", str(address(late)))
-        monkeypatch.delenv("LATE_API_KEY", raising=False)
+        monkeypatch.delenv("ZERNIO_API_KEY", raising=False)
         monkeypatch.setattr("time.time", lambda: NOW)
         yield late
 

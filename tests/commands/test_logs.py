@@ -240,7 +240,7 @@ async def test_older_logs_of_zernio_cost_no_request() -> None:
 
 def test_an_unknown_workspace(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """No request is made."""
-    monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
+    monkeypatch.setenv("ZERNIO_API_KEY", "sk_" + "0" * 64)
     assert cli.main(["logs", "--workspace=b", "--api.base-url=http://127.0.0.1:1"]) == 2
     reason = '--workspace "b": no such workspace; choose from default'
     assert capsys.readouterr().err == f"late-exporter: error: {reason}\n"

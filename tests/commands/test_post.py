@@ -180,7 +180,7 @@ def test_an_impossible_id_is_rejected(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], post_id: str
 ) -> None:
     """No request is sent for an id that would lead to another path."""
-    monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
+    monkeypatch.setenv("ZERNIO_API_KEY", "sk_" + "0" * 64)
     assert cli.main(["post", post_id, "--api.base-url=http://127.0.0.1:1"]) == 2
     assert capsys.readouterr().err == "late-exporter: error: POST_ID: not the id of a post\n"
 
@@ -189,7 +189,7 @@ def test_a_post_is_searched_in_all_workspaces(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Errors say which of them could not be read, and why."""
-    monkeypatch.setenv("LATE_API_KEY", "sk_" + "0" * 64)
+    monkeypatch.setenv("ZERNIO_API_KEY", "sk_" + "0" * 64)
     assert cli.main(["post", "p1", "--api.base-url=http://127.0.0.1:1"]) == 1
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("late-exporter: error: default: no connection to 127.0.0.1:1")

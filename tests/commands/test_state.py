@@ -48,7 +48,7 @@ def fill(store: Store, workspace: str, count: int) -> None:
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Isolate the test from other configuration."""
     monkeypatch.chdir(tmp_path)
-    for name in ("LATE_API_KEY", "LATE_API_KEY_FILE", "STATE_DIRECTORY"):
+    for name in ("ZERNIO_API_KEY", "ZERNIO_API_KEY_FILE", "STATE_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
 
 

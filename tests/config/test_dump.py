@@ -40,7 +40,7 @@ def test_the_text_is_a_configuration_file(lines: Sequence[str], tmp_path: Path) 
     for name, key in (("KEY2", "cd" * 32), ("KEY", "ab" * 32)):
         (tmp_path / name).write_text(key)
         text = text.replace(f": {name}", f": {tmp_path / name}")
-    environ = {} if "workspaces" in text else {"LATE_API_KEY": KEY}
+    environ = {} if "workspaces" in text else {"ZERNIO_API_KEY": KEY}
     path = tmp_path / "late.yml"
     path.write_text(text)
     shown = format_settings(sources.load("run", {"config.file": [str(path)]}, environ=environ))
@@ -53,7 +53,7 @@ def test_the_text_is_a_configuration_file(lines: Sequence[str], tmp_path: Path) 
 
 def test_passwords_in_urls_are_masked() -> None:
     """The URL of a database may have a user and a password."""
-    settings = sources.load("run", {}, environ={"LATE_API_KEY": KEY})
+    settings = sources.load("run", {}, environ={"ZERNIO_API_KEY": KEY})
     state = settings.state.model_copy(update={"url": "postgresql://late:hunter2@db/late"})
     settings = settings.model_copy(update={"state": state})
     shown = format_settings(settings)

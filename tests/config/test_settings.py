@@ -22,7 +22,7 @@ from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.simulator import INCIDENTS
 
 KEY = "sk_" + "0123456789abcdef" * 4
-WITH_KEY = {"LATE_API_KEY": KEY}
+WITH_KEY = {"ZERNIO_API_KEY": KEY}
 SECTIONS = "sections are api, poll, status, state, web, metrics, log, simulate, workspaces"
 DURATION = "not a duration; write it like 500ms, 30s, 1h30m, 7d or 2w"
 TCP_ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077"
@@ -155,7 +155,7 @@ def test_no_mistake_in_the_variables() -> None:
     names = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP_METRICS", "PORT", "PORT_10077_TCP"]
     names += ["PORT_10077_TCP_ADDR", "HEADLESS_SERVICE_HOST"]
     environ = {f"LATE_EXPORTER_{name}": "tcp://10.0.0.1:10077" for name in names}
-    environ |= {"LATE_EXPORTER_POLL__INTERVAL": "", "LATE_API_KEY_FILE": ""}
+    environ |= {"LATE_EXPORTER_POLL__INTERVAL": "", "ZERNIO_API_KEY_FILE": ""}
     assert load("run", {}, WITH_KEY | environ).poll.interval == 30.0
 
 
@@ -163,8 +163,8 @@ def test_no_mistake_in_the_variables() -> None:
     ("variable", "value", "message"),
     [
         ("LATE_EXPORTER_POLL_INTERVAL", "1s", "unknown variable; did you mean LATE_EXPORTER_POLL__INTERVAL?"),
-        ("LATE_EXPORTER_API__KEY_FILE", "1s", "unknown variable; did you mean LATE_API_KEY_FILE?"),
-        ("LATE_EXPORTER_API__KEY", "1s", "unknown variable; did you mean LATE_API_KEY?"),
+        ("LATE_EXPORTER_API__KEY_FILE", "1s", "unknown variable; did you mean ZERNIO_API_KEY_FILE?"),
+        ("LATE_EXPORTER_API__KEY", "1s", "unknown variable; did you mean ZERNIO_API_KEY?"),
         ("LATE_EXPORTER_WEB__LISTEN_ADDRESS", "unix:\udcff", "not UTF-8"),
     ],
 )
@@ -233,7 +233,7 @@ def test_each_command_reads_its_own_options(file: Path) -> None:
     """One file serves all commands: the mistakes in what others read are ignored, and so are keys and workspaces."""
     text = "poll: {interval: x}\nsimulate: {seed: 3}\nworkspaces: 7\n"
     assert from_file(file, text, {}, "simulate").simulate.seed == 3
-    settings = load("demo", {}, {"LATE_API_KEY": "a b", "LATE_API_KEY_FILE": "/nowhere"})
+    settings = load("demo", {}, {"ZERNIO_API_KEY": "a b", "ZERNIO_API_KEY_FILE": "/nowhere"})
     assert (settings.workspaces[0].key, settings.workspaces[0].key_file) == (None, None)
     assert (settings.state.url, settings.poll.interval, settings.simulate.rate_limit) == ("sqlite://", 5.0, 6000)
 
@@ -402,7 +402,7 @@ def test_unreadable_files() -> None:
 )
 def test_keys_in_wrong_places_are_masked(file: Path, text: str, key: str) -> None:
     """A key that was put in the wrong place of the file is not repeated by the message about it."""
-    messages = file_problems(file, text.format(key), environ={"LATE_API_KEY": "other"})
+    messages = file_problems(file, text.format(key), environ={"ZERNIO_API_KEY": "other"})
     assert messages
     assert [message for message in messages if key[4:16] in message] == []
 
@@ -410,15 +410,15 @@ def test_keys_in_wrong_places_are_masked(file: Path, text: str, key: str) -> Non
 @given(key=keys)
 def test_settings_never_show_a_key(key: str) -> None:
     """No representation of settings contains a key."""
-    settings, other = (load("run", {}, {"LATE_API_KEY": value}) for value in (key, "another"))
+    settings, other = (load("run", {}, {"ZERNIO_API_KEY": value}) for value in (key, "another"))
     assume(key not in repr(other))
     assert key not in f"{settings!r} {settings} {settings.workspaces[0].key}"
 
 
 def test_key_by_its_other_name() -> None:
-    """The key may be set by the API's newer name; two different keys are a mistake, and neither is shown."""
+    """The key may be set by the older name; two different keys are a mistake, and neither is shown."""
     other = "sk_" + "e" * 64
-    for environ in ({"ZERNIO_API_KEY": f" {KEY}\n"}, {"ZERNIO_API_KEY": KEY, "LATE_API_KEY": KEY}):
+    for environ in ({"LATE_API_KEY": f" {KEY}\n"}, {"ZERNIO_API_KEY": KEY, "LATE_API_KEY": KEY}):
         assert load("run", {}, environ).workspaces[0].key_text == KEY
     (problem,) = problems({}, {"ZERNIO_API_KEY": other, "LATE_API_KEY": KEY})
     assert problem == "ZERNIO_API_KEY and LATE_API_KEY: two keys are given; drop one of them"
@@ -432,8 +432,8 @@ def test_one_key() -> None:
     for command in ("run", "check", "logs"):
         assert problems({}, {}, command) == [NO_KEY]
     flags, drop = {"api.key-file": ["key"]}, "two keys are given; drop one of them"
-    assert problems(flags, WITH_KEY) == [f"LATE_API_KEY and --api.key-file: {drop}"]
-    (workspace,) = load("run", flags, {"LATE_API_KEY_FILE": "/nowhere"}).workspaces
+    assert problems(flags, WITH_KEY) == [f"ZERNIO_API_KEY and --api.key-file: {drop}"]
+    (workspace,) = load("run", flags, {"ZERNIO_API_KEY_FILE": "/nowhere"}).workspaces
     assert (KEY, Path("key")) == (workspace.key_text, workspace.key_file)
 
 
@@ -442,9 +442,9 @@ def test_wrong_keys(file: Path, content: bytes) -> None:
     """A wrong key is reported without its value."""
     (file.parent / "key").write_bytes(content)
     reason = f"not a valid key (its value is not shown); {NOT_A_KEY}"
-    assert problems({}, {"LATE_API_KEY_FILE": "key"}) == [f'LATE_API_KEY_FILE "key": {reason}']
-    assert problems({}, {"LATE_API_KEY": "one two"}) == [f"LATE_API_KEY: {reason}"]
-    assert problems({}, {"LATE_API_KEY": " "}) == [f"LATE_API_KEY: is empty; {NOT_A_KEY}"]
+    assert problems({}, {"ZERNIO_API_KEY_FILE": "key"}) == [f'ZERNIO_API_KEY_FILE "key": {reason}']
+    assert problems({}, {"ZERNIO_API_KEY": "one two"}) == [f"ZERNIO_API_KEY: {reason}"]
+    assert problems({}, {"ZERNIO_API_KEY": " "}) == [f"ZERNIO_API_KEY: is empty; {NOT_A_KEY}"]
 
 
 def test_workspaces(file: Path) -> None:

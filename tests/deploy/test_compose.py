@@ -105,12 +105,12 @@ def test_api_key_is_read_from_a_file() -> None:
     """The key comes from a file; the only key in the compose file is that of the simulator."""
     services = load_compose_file()["services"]
     assert services["exporter"]["secrets"] == ["late-api-key"]
-    assert services["exporter"]["environment"] == {"LATE_API_KEY_FILE": "/run/secrets/late-api-key"}
+    assert services["exporter"]["environment"] == {"ZERNIO_API_KEY_FILE": "/run/secrets/late-api-key"}
     password = "/run/secrets/late-database-password"
     assert password == services["exporter-postgres"]["environment"]["LATE_EXPORTER_STATE__PASSWORD_FILE"]
     assert password == services["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"]
     keys = set(re.findall(r"sk_\w+", FILE.read_text("utf-8")))
-    assert {f"sk_{'0' * 64}"} == keys == {services["demo"]["environment"]["LATE_API_KEY"]}
+    assert {f"sk_{'0' * 64}"} == keys == {services["demo"]["environment"]["ZERNIO_API_KEY"]}
 
 
 @pytest.mark.parametrize("profile", ["live", "demo", "postgres", "ha"])

@@ -92,7 +92,7 @@ def test_restricted_container_runs(container_engine: ContainerEngine, tmp_path: 
     start_container(container_engine, "late", "simulate", "--simulate.history=1h", "--simulate.seed=3")
     options = [
         f"--volume={key}:/run/secrets/late-api-key:ro",
-        "--env=LATE_API_KEY_FILE=/run/secrets/late-api-key",
+        "--env=ZERNIO_API_KEY_FILE=/run/secrets/late-api-key",
         "--volume=state:/var/lib/late-exporter",
     ]
     arguments = ("run", f"--api.base-url={API}", "--poll.interval=1s")

@@ -192,7 +192,7 @@ def assert_restricted(machine: SystemdMachine) -> None:
     assert user in DYNAMIC_USERS
     assert machine.run("stat", "--format=%u %a", "/var/lib/private/late-exporter") == f"{user} 700"
     environment = machine.run("cat", f"{process}/environ")
-    assert "LATE_API_KEY_FILE=/run/credentials/late-exporter.service/late-api-key" in environment.split("\0")
+    assert "ZERNIO_API_KEY_FILE=/run/credentials/late-exporter.service/late-api-key" in environment.split("\0")
     assert KEY not in environment
 
 

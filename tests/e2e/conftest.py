@@ -43,7 +43,7 @@ def start_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Ru
 
     def start(*arguments: str, **environ: str) -> ExporterProcess:
         options = (f"--api.base-url={late.url}", f"--state.url=sqlite:///{tmp_path / 'state.db'}")
-        env = {"LATE_API_KEY": KEY, **environ}
+        env = {"ZERNIO_API_KEY": KEY, **environ}
         return exit_stack.enter_context(ExporterProcess(tmp_path, *arguments, *options, env=env))
 
     return start

@@ -192,7 +192,7 @@ class ExporterProcess:
             f"--state.url={path}" if isinstance(path, str) else f"--state.url=sqlite:///{path}",
             *(() if has_hold else (f"{ZERO_HOLD}=0s",)),
             *arguments,
-            env={"LATE_API_KEY": KEY} if env is None else env,
+            env={"ZERNIO_API_KEY": KEY} if env is None else env,
         )
 
     def __enter__(self) -> Self:

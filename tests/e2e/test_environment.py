@@ -46,7 +46,7 @@ def test_standard_output_that_cannot_be_written(
 ) -> None:
     """Output that cannot be written ends the command with exit code 1 and one line that says why."""
     environment = {
-        "LATE_API_KEY": KEY,
+        "ZERNIO_API_KEY": KEY,
         "LATE_EXPORTER_API__BASE_URL": late.url,
         "LATE_EXPORTER_STATE__URL": "sqlite://",
     }

@@ -84,7 +84,7 @@ def run_command(folder: Path, url: str, *arguments: str, exit_code: int = 0) -> 
     password = folder / "password-of-commands"
     password.write_text(PASSWORD)
     state = [f"--state.url={without_password(url)}", f"--state.password-file={password}"]
-    program = ExporterProcess(folder, *arguments, *state, env={"LATE_API_KEY": KEY})
+    program = ExporterProcess(folder, *arguments, *state, env={"ZERNIO_API_KEY": KEY})
     assert exit_code == program.start().wait_exit(), program.stderr
     output = program.stdout + program.stderr
     assert PASSWORD not in output

@@ -79,7 +79,7 @@ def test_key_is_nowhere(tmp_path: Path, exit_stack: ExitStack, key: str, log_for
         "--log.level=debug",
         f"--log.format={log_format}",
         "--poll.feeds=publishing",
-        env={"LATE_API_KEY_FILE": str(path)},
+        env={"ZERNIO_API_KEY_FILE": str(path)},
     )
     exit_stack.enter_context(program)
     outputs: list[bytes] = []

@@ -16,7 +16,7 @@ FAILURE = {"errorCode": "RATE_LIMITED", "errorMessage": "Rate limit exceeded"}
 def test_a_terminal(late: LateServer, tmp_path: Path) -> None:
     """On a terminal the output has colours and fits the width."""
     late.world.publish(postId="p1", status="failed", response=FAILURE)
-    plain = {"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    plain = {"ZERNIO_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
 
     assert "\x1b[31mfailed" in run_in_terminal(tmp_path, {**plain, "TERM": "xterm"})
     assert "\x1b" not in run_in_terminal(tmp_path, {**plain, "TERM": "dumb"})

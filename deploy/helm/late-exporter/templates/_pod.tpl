@@ -58,7 +58,7 @@ spec:
           value: /var/lib/late-exporter
         {{- end }}
         {{- if not .Values.workspaces }}
-        - name: LATE_API_KEY_FILE
+        - name: ZERNIO_API_KEY_FILE
           value: /etc/late-exporter/keys/{{ .Values.apiKey.key }}
         {{- end }}
         {{- if $config }}
