@@ -5,12 +5,12 @@ Also which commands have which options.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 PREFIX = "LATE_EXPORTER_"
 FLAGS = "flags"
@@ -30,35 +30,41 @@ Location: TypeAlias = tuple[int | str, ...]
 
 
 class OptionModel(BaseModel):
-    """A section of the settings: each field is annotated with an Option, and has its help below."""
+    """A section of the settings: the default of each field is an Option, with its help below."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Add the defaults, which are parsed like values that a user writes."""
+        fields = cls.model_fields.items()
+        return {name: field.default.default for name, field in fields} | values
 
 
 @dataclass(frozen=True, eq=False)
 class Option:
-    """An option, as the annotation of its field declares it and ``options_of`` completes it.
+    """An option, as ``option()`` declares it and ``options_of`` completes it.
 
     Attributes:
+        default: Default value as a user would write it, or None.
         metavar: Placeholder of the value; empty for a switch, which has none.
         commands: Commands that have the option.
         live: Whether a reload applies a new value; otherwise that takes a restart.
-        command_defaults: Defaults that differ from that of the field, by command.
+        command_defaults: Other defaults of some commands.
         name: Section and option, as in ``poll.interval``; by default that of the field.
         variable: Environment variable, by default that of section and field; empty for a flag of
             single commands.
         alias: Second environment variable with the same meaning.
         secret: Whether it has no flag and no key in the file, only a variable.
         path: Attributes that lead to the value, as in ``("poll", "interval")``.
-        default: Default value as a user would write it, or None.
         help: Help text.
         choices: Allowed values, from the Literal type of the field.
         many: Whether it may be repeated, or hold a comma-separated list.
         is_mapping: Whether it may be a mapping of names to lists in the configuration file.
     """
 
+    default: str | None
     metavar: str
     commands: tuple[str, ...] = EXPORTER_COMMANDS
     live: bool = False
@@ -69,7 +75,6 @@ class Option:
     secret: bool = False
     # The field has the rest.
     path: tuple[str, str] = ("", "")
-    default: str | None = None
     help: str = ""
     choices: tuple[str, ...] = ()
     many: bool = False
@@ -98,18 +103,14 @@ class Option:
         return self.command_defaults.get(command, self.default)
 
 
-def default(text: str | None) -> Any:
-    """Return the default of a field as a user would write it, for any type of field.
-
-    pydantic parses it like a value of a flag.
-    """
-    return text
+option: Callable[..., Any] = Option
+"""Declares a field as an option; of any type, because fields have the types of their values."""
 
 
 def options_of(section: str, model: type[BaseModel]) -> Iterator[Option]:
     """Yield the options of a section of the settings."""
     for key, field in model.model_fields.items():
-        (declared,) = (item for item in field.metadata if isinstance(item, Option))
+        declared: Option = field.default
         kind = get_origin(field.annotation)
         choices = tuple(_literals(field.annotation))
         text = " ".join((field.description or "").split())
@@ -125,7 +126,6 @@ def options_of(section: str, model: type[BaseModel]) -> Iterator[Option]:
             name=declared.name or name.replace("_", "-"),
             variable=declared.variable or variable,
             path=(section, key),
-            default=field.default,
             help=text,
             choices=choices,
             many=kind in (tuple, dict),

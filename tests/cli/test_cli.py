@@ -99,7 +99,6 @@ WRONG = [
     (["state"], "Missing command."),
     (["state", "drop"], "No such command 'drop'."),
     (["state", "backup"], "Missing argument 'FILE'."),
-    (["state", "info", "--as", "x"], "No such option '--as'."),
     (["--poll.interval"], "Option '--poll.interval' requires an argument."),
     (["--once=7"], "Option '--once' does not take a value."),
     (["--log.level="], f'--log.level "": {LEVELS}'),
