@@ -6,8 +6,7 @@ Also which commands have which options.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -38,8 +37,8 @@ class OptionModel(BaseModel):
     @classmethod
     def _set_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Add the defaults, which are parsed like values that a user writes."""
-        fields = cls.model_fields.items()
-        return {name: field.default.default for name, field in fields} | values
+        defaults = {name: info.default.default for name, info in cls.model_fields.items()}
+        return defaults | values
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +67,7 @@ class Option:
     metavar: str
     commands: tuple[str, ...] = EXPORTER_COMMANDS
     live: bool = False
-    command_defaults: Mapping[str, str] = MappingProxyType({})
+    command_defaults: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
     variable: str = ""
     alias: str = ""
@@ -109,11 +108,11 @@ option: Callable[..., Any] = Option
 
 def options_of(section: str, model: type[BaseModel]) -> Iterator[Option]:
     """Yield the options of a section of the settings."""
-    for key, field in model.model_fields.items():
-        declared: Option = field.default
-        kind = get_origin(field.annotation)
-        choices = tuple(_literals(field.annotation))
-        text = " ".join((field.description or "").split())
+    for key, info in model.model_fields.items():
+        declared: Option = info.default
+        kind = get_origin(info.annotation)
+        choices = tuple(_literals(info.annotation))
+        text = " ".join((info.description or "").split())
         if not all(choice in text for choice in choices):
             text += f" One of {', '.join(choices)}."
         name = key
