@@ -82,7 +82,7 @@ def format_duration(seconds: float) -> str:
 def split_items(value: str | Sequence[str] | None) -> list[str]:
     """Return the items of comma-separated texts; raise ValueError if all are empty.
 
-    There are none if there is no value.
+    An absent value has none.
     """
     if value is None:
         return []
