@@ -1,4 +1,4 @@
-"""Health of workspaces, feeds and accounts, for the status page and ``/-/ready``."""
+"""Health of workspaces, feeds, accounts and replicas, for the status page and ``/-/ready``."""
 
 from __future__ import annotations
 
@@ -216,3 +216,18 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     def api_time(self, now: float) -> float:
         """Return the API's time at a time of the host, both in Unix seconds."""
         return now - self.clock_offset
+
+
+class MemberHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """A replica, and the workspaces that it owns; ``is_self`` for the one that says so."""
+
+    name: str
+    is_self: bool
+    workspaces: tuple[str, ...] = ()
+
+
+class ClusterHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """The replicas that share the state, and the workspaces that none of them owns."""
+
+    members: tuple[MemberHealth, ...] = ()
+    unowned_workspaces: tuple[str, ...] = ()

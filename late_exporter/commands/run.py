@@ -30,7 +30,8 @@ from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.exposition import BodyRequest
 from late_exporter.exposition.negotiation import TEXT
-from late_exporter.store import import_postgres, is_postgres, open_store
+from late_exporter.store import Store, database_at, import_postgres, is_postgres
+from late_exporter.store.migrations import open_state
 from late_exporter.store.thread import create_offload
 from late_exporter.web.app import HealthSource, Lifecycle, create_app
 from late_exporter.web.auth import AuthMiddleware
@@ -133,8 +134,11 @@ async def _open(
 ) -> tuple[Exporter, WorkspaceOwner | None]:
     """Return the exporter with the workspaces of this process; in PostgreSQL, others may own them later."""
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
-    state, is_shared = settings.state, settings.state.replicas
-    store = await offload(open_store, state.url, state.password_path, is_shared=is_shared)
+    state = settings.state
+    database = database_at(state.url, state.password_path)
+    if not is_postgres(state.url):  # Otherwise the owner of the workspaces opens it.
+        await offload(open_state, database, logger=_logger())
+    store = Store(database)
     stack.push_async_callback(offload, store.close)
     connector = Connector(await open_clients(settings, stack))
     exporter = Exporter(
@@ -151,7 +155,11 @@ async def _open(
     from late_exporter.store.owner import WorkspaceOwner  # noqa: PLC0415 - less memory without
 
     ownership = import_postgres("ownership").Ownership(
-        store, is_shared=is_shared, lease=state.lease_duration
+        store,
+        database,
+        is_shared=state.replicas,
+        lease=state.lease_duration,
+        logger=_logger(),
     )
     owner = WorkspaceOwner(
         ownership,
@@ -163,7 +171,8 @@ async def _open(
         logger=_logger(),
     )
     stack.push_async_callback(owner.close)
-    await owner.update()
+    if not state.replicas:  # A replica waits for its database.
+        await owner.update()
     return exporter, owner
 
 

@@ -65,9 +65,8 @@ def copy_state(
         require_current(source, rows)
         names = _names_to_copy(rows, source.name, workspace)
     # An open snapshot would keep the target from switching to WAL if both are the same backup file.
-    target.connect()
+    open_state(target)
     try:
-        open_state(target)
         # In PostgreSQL, each answer has its own deadline.
         with source.snapshot() as rows, target.transaction(seconds=math.inf) as transaction:
             taken = {name for (name,) in transaction.execute(NAMES)}

@@ -1,4 +1,4 @@
-"""Poll and show the workspaces that this process owns in a PostgreSQL state, alone or as one of several replicas."""
+"""Poll and show the workspaces that this process owns in a PostgreSQL state, alone or as a replica."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from functools import partial
 
 from late_exporter.errors import StoreError
+from late_exporter.health import ClusterHealth
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.protocols import Logger, Offload
 from late_exporter.series import IncCounter
-from late_exporter.store.cluster import ClusterHealth, ClusterView
-from late_exporter.store.confirmation import Confirmation
-from late_exporter.store.ownership import Ownership
+from late_exporter.store.ownership import ClusterView, Ownership
 
 BEAT_SECONDS = 2.0
 """Seconds between two looks at who owns what; shorter if the lease is short."""
 
 BEATS_PER_LEASE = 4
+
+ANSWER_SECONDS = 3.0
+"""Seconds that a scrape waits for the session; without an answer it has no workspaces."""
 
 MAX_LOGGED_NAMES = 10
 
@@ -61,8 +62,10 @@ class WorkspaceOwner:
         self._interval = min(BEAT_SECONDS, lease / BEATS_PER_LEASE)
         self._view = ClusterView()
         self._shown_since: dict[str, float] = {}
-        self._failure = ""
-        self._confirmation = Confirmation(partial(offload, ownership.confirm))
+        self._has_updated = False
+        self._error = ""
+        self._question_lock = asyncio.Lock()
+        self._next_question: asyncio.Task[frozenset[str]] | None = None
         if ownership.is_shared:
             registry.add_uncommitted(IncCounter(HANDOVERS, (kind,), amount=0) for kind in KINDS)
 
@@ -73,18 +76,19 @@ class WorkspaceOwner:
             try:
                 await self.update()
             except StoreError as exc:
-                if str(exc) != self._failure:
+                if str(exc) != self._error:
                     self._logger.warning("workspaces cannot be owned", error=str(exc))
-                self._failure = str(exc)
-                if not self._ownership.has_session:
-                    self._view = ClusterView()  # It is not known any more.
+                self._error = str(exc)
+                if not self._ownership.has_session:  # Who owns what is not known any more.
+                    self._view = ClusterView()
             if self._ownership.is_shared:
                 self._report()
             await asyncio.sleep(max(0.0, started_at + self._interval - time.monotonic()))
 
     async def close(self) -> None:
         """Give all workspaces away, so that others own them at once; the pollers must be stopped."""
-        names, self._shown_since = [*self._shown_since], {}
+        names = [*self._shown_since]
+        self._shown_since = {}
         with suppress(StoreError):
             await self._offload(self._ownership.give, names)
 
@@ -92,58 +96,84 @@ class WorkspaceOwner:
         """Own what this process should own, and poll it.
 
         Raises:
-            StoreError: The session was lost, or the state cannot be read.
+            StoreError: There is no session, or the state cannot be read.
         """
-        ownership, offload = self._ownership, self._offload
-        await self._stop("lost", self._shown_since.keys() - await offload(ownership.reconnect))
-        self._view = await offload(ownership.look, self._groups())
+        kept = await self._offload(self._ownership.reconnect)
+        await self._stop("lost", self._shown_since.keys() - kept)
+
+        self._view = await self._offload(self._ownership.look, self._groups())
         if self._view.give:
             await self._stop("released", self._shown_since.keys() & self._view.give)
-            await offload(ownership.give, self._view.give)
-        owned = await offload(ownership.take, self._view.take)
-        claimed, unowned = owned - self._shown_since.keys(), {*self._view.unowned} - owned
+            await self._offload(self._ownership.give, self._view.give)
+
+        owned = await self._offload(self._ownership.take, self._view.take)
+        claimed = owned - self._shown_since.keys()
+        unowned = {*self._view.unowned} - owned
         if claimed:
-            self._view = self._view._replace(
-                unowned=sorted(unowned | claimed)
-            )  # until they are loaded
+            # Nobody shows them until they are loaded, which may fail.
+            self._view = self._view._replace(unowned=sorted(unowned | claimed))
             await self._poll({*self._shown_since, *claimed})
             self._shown_since |= dict.fromkeys(claimed, time.monotonic())
             self._count("claimed", claimed)
         self._view = self._view._replace(unowned=sorted(unowned))
-        if self._failure:
+
+        if self._error:
             self._logger.info("workspaces can be owned again")
-        self._failure = ""
+        self._error = ""
+        self._has_updated = True
 
     async def shown_workspaces(self) -> AbstractSet[str]:
-        """Return the workspaces that a scrape which arrives now may show: those owned before, and still owned since.
+        """Return the workspaces that a scrape which arrives now may show.
 
-        The session is asked after the scrape has arrived; scrapes that arrive meanwhile share the
-        next question.
+        These are those that were owned before, and are owned still. The session is asked after the
+        scrape has arrived; scrapes that arrive meanwhile share the next question.
         """
         arrived_at = time.monotonic()
-        owned = await self._confirmation.owned()
+        if self._next_question is None:
+            self._next_question = asyncio.create_task(self._ask())
+            # Its error is not reported as never retrieved if no scrape waits for it any more.
+            self._next_question.add_done_callback(lambda task: task.cancelled() or task.exception())
+        try:
+            question = asyncio.shield(self._next_question)
+            owned = await asyncio.wait_for(question, ANSWER_SECONDS)
+        except (StoreError, TimeoutError):
+            return frozenset()
         return {
             name
             for name, since in self._shown_since.items()
             if name in owned and since < arrived_at
         }
 
+    async def _ask(self) -> frozenset[str]:
+        async with self._question_lock:
+            self._next_question = None  # What arrives from now on needs another answer.
+            owned: frozenset[str] = await self._offload(self._ownership.confirm)
+            return owned
+
     def unready_reason(self) -> str:
         """Return why this process is not ready; empty if it is."""
-        return f"workspaces are not shown: {self._failure}" if self._failure else ""
+        if self._error:
+            return f"workspaces are not shown: {self._error}"
+        return (
+            "" if self._has_updated else "workspaces are not shown: the database was not asked yet"
+        )
 
     def health(self) -> ClusterHealth:
         """Return the replicas, and who owns what."""
         return self._view.health(self._ownership.session_name)
 
     async def _stop(self, kind: str, names: AbstractSet[str]) -> None:
-        """Stop polling and showing workspaces that others may own from now on. It loads none, so it cannot fail."""
-        if names:
-            self._shown_since = {
-                name: since for name, since in self._shown_since.items() if name not in names
-            }
-            await self._poll({*self._shown_since})
-            self._count(kind, names)
+        """Stop polling and showing workspaces that others may own from now on.
+
+        It loads none, so it cannot fail.
+        """
+        if not names:
+            return
+        self._shown_since = {
+            name: since for name, since in self._shown_since.items() if name not in names
+        }
+        await self._poll({*self._shown_since})
+        self._count(kind, names)
 
     def _count(self, kind: str, names: AbstractSet[str]) -> None:
         """Count and log workspaces that were claimed, released or lost."""
@@ -153,10 +183,9 @@ class WorkspaceOwner:
         write(f"workspaces {kind}", count=len(names), workspaces=sorted(names)[:MAX_LOGGED_NAMES])
 
     def _report(self) -> None:
-        registry, owned_count = (
-            self._registry,
-            len(self._shown_since) if self._ownership.has_session else 0,
-        )
-        registry.set_gauge("late_exporter_cluster_members", (), len(self._view.owners))
-        registry.set_gauge("late_exporter_cluster_owned_workspaces", (), owned_count)
-        registry.set_gauge("late_exporter_cluster_unowned_workspaces", (), len(self._view.unowned))
+        owned_count = len(self._shown_since) if self._ownership.has_session else 0
+        unowned_count = len(self._view.unowned)
+        set_gauge = self._registry.set_gauge
+        set_gauge("late_exporter_cluster_members", (), len(self._view.owners))
+        set_gauge("late_exporter_cluster_owned_workspaces", (), owned_count)
+        set_gauge("late_exporter_cluster_unowned_workspaces", (), unowned_count)

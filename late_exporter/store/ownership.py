@@ -3,19 +3,18 @@
 The rules that make it safe:
 
 1. A process has one session, see ``PostgresDatabase``. It owns a workspace while that session has
-an advisory lock of
-   the id of the workspace's row.
+   an advisory lock of the id of the workspace's row.
 2. After the lock, in a further statement, it writes the rows of the workspace and reads its state
-from them; nothing of
-   that is shown before the write is acknowledged. (The snapshot of a statement is older than a lock
-   that it takes.)
+   from them; nothing of that is shown before the write is acknowledged. (The snapshot of a
+   statement is older than a lock that it takes.)
 3. All commits of a workspace run in the session: one that has ended writes nothing. Only what is
-acknowledged is shown. 4. If anything fails, the session is closed, and nothing is sent again on
-another one. That ends what is left of the
-   previous ones, locks, and compares revisions: a workspace that another session has changed, or of
-   which a commit is durable without an answer, is loaded again.
+   acknowledged is shown.
+4. If anything fails, the session is closed, and nothing is sent again on another one. That ends
+   what is left of the previous ones, refuses a state that a newer version has upgraded, locks, and
+   compares revisions: a workspace that another session has changed, or of which a commit is durable
+   without an answer, is loaded again.
 5. Each scrape asks the session once, after it has arrived, and shows what the session has locked
-before.
+   before.
 
 Everything else only decides how soon a workspace is owned again. docs/development/decisions.md has
 the reasons.
@@ -26,14 +25,15 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import cast
+from typing import NamedTuple
 
 from late_exporter.errors import StoreError
-from late_exporter.store.cluster import ClusterView
-from late_exporter.store.database import select_in
-from late_exporter.store.migrations import require_current
+from late_exporter.health import ClusterHealth, MemberHealth
+from late_exporter.protocols import Logger
+from late_exporter.store.database import Transaction, select_in
+from late_exporter.store.migrations import open_state
 from late_exporter.store.postgres import LOCKED, PostgresDatabase
 from late_exporter.store.store import ADD_WORKSPACE, Store
 
@@ -42,12 +42,12 @@ LOCKS = (
     f" ({LOCKED}) AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid"
 )
 TRY_LOCK = (
-    "SELECT name, pg_try_advisory_lock((SELECT lock_class FROM late_state), id::integer) FROM late_workspace"
-    " WHERE name IN {values}"
+    "SELECT name, pg_try_advisory_lock((SELECT lock_class FROM late_state), id::integer)"
+    " FROM late_workspace WHERE name IN {values}"
 )
 UNLOCK = (
-    "SELECT pg_advisory_unlock((SELECT lock_class FROM late_state), id::integer) FROM late_workspace"
-    " WHERE name IN {values}"
+    "SELECT pg_advisory_unlock((SELECT lock_class FROM late_state), id::integer)"
+    " FROM late_workspace WHERE name IN {values}"
 )
 NAMES = "SELECT id, name FROM late_workspace"
 REVISIONS = (
@@ -64,19 +64,62 @@ END_SILENT_SESSIONS = (
 )
 
 
+class ClusterView(NamedTuple):
+    """Who owns what, and which workspaces this process should take and give away next.
+
+    Args:
+        owners: Workspaces of each replica by the name of its session; its own name is that of the
+            database's session.
+        unowned: Configured workspaces without an owner.
+    """
+
+    owners: Mapping[str, AbstractSet[str]] = {}
+    unowned: Sequence[str] = ()
+    take: AbstractSet[str] = frozenset()
+    give: AbstractSet[str] = frozenset()
+
+    def health(self, own_session: str) -> ClusterHealth:
+        """Return what the status page shows.
+
+        The name of a replica is the last word of the name of its session.
+        """
+        members = [
+            MemberHealth(
+                name=name.rpartition(" ")[2],
+                is_self=name == own_session,
+                workspaces=tuple(sorted(owned)),
+            )
+            for name, owned in sorted(self.owners.items())
+        ]
+        return ClusterHealth(members=tuple(members), unowned_workspaces=tuple(self.unowned))
+
+
 class Ownership:
     """The workspaces that this process owns; used in the thread of the store, and raises StoreError.
 
     Args:
-        store: Store in a PostgreSQL database, whose session has the locks.
+        store: Store of the database, whose session has the locks. It need not be connected.
+        database: PostgreSQL database.
         is_shared: Whether other replicas may own workspaces, too.
         lease: Seconds of silence after which the sessions of other replicas are ended.
+        logger: Logger of upgrades.
     """
 
-    def __init__(self, store: Store, *, is_shared: bool, lease: float) -> None:
-        self._store, self._database = store, cast("PostgresDatabase", store.database)
+    def __init__(
+        self,
+        store: Store,
+        database: PostgresDatabase,
+        *,
+        is_shared: bool,
+        lease: float,
+        logger: Logger | None = None,
+    ) -> None:
+        self._store = store
+        self._database = database
         self.is_shared = is_shared
         self._lease = lease
+        self._logger = logger
+        self._was_connected = database.is_connected
         self._workspaces: frozenset[str] = frozenset()
         self._free_before: AbstractSet[str] = frozenset()
         self._members_before = 0
@@ -96,7 +139,7 @@ class Ownership:
         return workspaces
 
     def reconnect(self) -> frozenset[str]:
-        """Begin another session if it was lost; return the workspaces that are still owned and unchanged.
+        """Begin a session if there is none; return the workspaces that are still owned and unchanged.
 
         Those that are missing must be loaded again before they are polled.
         """
@@ -105,17 +148,18 @@ class Ownership:
         former = self._workspaces
         self._free_before |= former
         try:
-            self._database.connect()
-            self._database.lock_state(is_shared=self.is_shared)
-            with self._database.transaction() as session:
-                require_current(
-                    self._database, session
-                )  # A newer version may have upgraded it, and ended the session.
+            open_state(
+                self._database,
+                is_shared=self.is_shared,
+                creates=not self._was_connected,
+                logger=self._logger,
+            )
             unchanged = self._unchanged(self._lock(former))
             self._unlock(former - unchanged)
         except BaseException:  # The next attempt begins with another session.
             self._database.close()
             raise
+        self._was_connected = True
         self._workspaces = unchanged
         return unchanged
 
@@ -128,18 +172,20 @@ class Ownership:
         """
         with self._database.transaction() as session:
             session.execute(END_SILENT_SESSIONS, (self._lease,))
-            names = dict(session.execute(NAMES).fetchall())
-            if (
-                new := groups.keys() - names.values()
-            ):  # An attempt to add one uses up an id, and is a write.
-                session.executemany(ADD_WORKSPACE, [(name,) for name in sorted(new)])
-                names = dict(session.execute(NAMES).fetchall())
+            names = _add_workspaces(session, groups.keys())
             locks = session.execute(LOCKS).fetchall()
-        owners: dict[str, set[str]] = defaultdict(set)
-        mine = set[str]()
+
+        mine: set[str] = set()
+        owners = {self.session_name: mine}
+        # An earlier session of this process that has not ended yet is no replica.
+        locked_by_former: set[str] = set()
         for session_name, number, is_mine in locks:
-            owned = mine if is_mine else owners[session_name or ""]
-            owners[self.session_name] = mine
+            if is_mine:
+                owned = mine
+            elif session_name == self.session_name:
+                owned = locked_by_former
+            else:
+                owned = owners.setdefault(session_name or "", set())
             if number in names:
                 owned.add(names[number])
         if self._workspaces != mine:
@@ -147,32 +193,42 @@ class Ownership:
             raise StoreError(
                 f"{self._database.name}: the session has other locks than it should have"
             )
-        free = groups.keys() - set[str]().union(*owners.values())
-        take, give = self._plan(groups, free, len(owners))
-        return ClusterView(owners, sorted(free), take, give | (self._workspaces - groups.keys()))
+
+        unowned = groups.keys() - set[str]().union(*owners.values())
+        take, give = self._plan(groups, unowned - locked_by_former, len(owners))
+        not_configured = self._workspaces - groups.keys()
+        return ClusterView(owners, sorted(unowned), take, give | not_configured)
 
     def _plan(
         self, groups: Mapping[str, str], free: AbstractSet[str], member_count: int
     ) -> tuple[AbstractSet[str], AbstractSet[str]]:
-        """Return the workspaces to take and to give away, so that no replica has more than its share of groups."""
+        """Return the workspaces to take and to give away.
+
+        No replica has more than its share of groups.
+        """
         members: dict[str, set[str]] = defaultdict(set)
         for name, group in groups.items():
             members[group].add(name)
         mine = {groups[name] for name in groups.keys() & self._workspaces}
+
         # Not what has just become free: its owner may be about to lock it again.
         settled = free & self._free_before if self.is_shared else free
         candidates = sorted({group for group, names in members.items() if names <= settled} - mine)
-        room = math.ceil(len(members) / max(1, member_count)) - len(mine)
-        excess = -room if member_count == self._members_before else 0
-        to_give = random.sample(sorted(mine), max(0, excess))
+        room = math.ceil(len(members) / member_count) - len(mine)
         to_take = random.sample(candidates, min(max(0, room), len(candidates)))
-        self._free_before, self._members_before = free, member_count
+
+        # One that restarts again and again moves nothing.
+        is_stable = member_count == self._members_before
+        to_give = random.sample(sorted(mine), max(0, -room)) if is_stable else []
+
+        self._free_before = free
+        self._members_before = member_count
         kept = mine.union(to_take).difference(to_give)
         take = free & set[str]().union(*(members[group] for group in kept))
         return take, {name for name in self._workspaces if groups.get(name) in to_give}
 
     def take(self, names: Collection[str]) -> frozenset[str]:
-        """Lock free workspaces; return all that are owned. Their state has to be loaded afterwards."""
+        """Lock free workspaces; return all that are owned. Their state has to be loaded then."""
         self._workspaces |= self._lock(names)
         return self._workspaces
 
@@ -183,9 +239,8 @@ class Ownership:
 
     def _lock(self, names: Collection[str]) -> frozenset[str]:
         with self._database.reading() as session:
-            return frozenset(
-                name for name, is_locked in select_in(session, TRY_LOCK, sorted(names)) if is_locked
-            )
+            rows = select_in(session, TRY_LOCK, sorted(names))
+            return frozenset(name for name, is_locked in rows if is_locked)
 
     def _unlock(self, names: Collection[str]) -> None:
         for name in names:
@@ -208,3 +263,14 @@ class Ownership:
             if revisions.get(feed_id) != feed.revision:
                 changed.add(name)
         return frozenset(names) - changed
+
+
+def _add_workspaces(session: Transaction, configured: AbstractSet[str]) -> Mapping[int, str]:
+    """Add the workspaces that the state lacks; return all names by id."""
+    names: dict[int, str] = dict(session.execute(NAMES).fetchall())
+    # An attempt to add one that exists uses up an id, and is a write.
+    new = configured - {*names.values()}
+    if not new:
+        return names
+    session.executemany(ADD_WORKSPACE, [(name,) for name in sorted(new)])
+    return dict(session.execute(NAMES).fetchall())

@@ -60,8 +60,9 @@ END_FORMER_SESSIONS = (
     "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE application_name = ?"
     " AND pid <> pg_backend_pid()"
 )
-LOCK_ALONE = "SELECT pg_advisory_lock(lock_class, 0) FROM late_state"
-LOCK_SHARED = "SELECT pg_advisory_lock_shared(lock_class, 0) FROM late_state"
+LOCK_CLASS = "SELECT lock_class FROM late_state"
+LOCK_ALONE = "SELECT pg_advisory_lock(?, 0)"
+LOCK_SHARED = "SELECT pg_advisory_lock_shared(?, 0)"
 
 # A session reads late_state before it locks a workspace, so that none does until the transaction
 # has ended.
@@ -216,8 +217,9 @@ class PostgresDatabase:
         """Lock the whole state for this process, or for all replicas; raise StoreInUse if that cannot be."""
         with self.reading() as session:
             session.execute(END_FORMER_SESSIONS, (self.session_name,)).fetchall()
+            (lock_class,) = session.execute(LOCK_CLASS).fetchall()
             try:
-                session.execute(LOCK_SHARED if is_shared else LOCK_ALONE).fetchall()
+                session.execute(LOCK_SHARED if is_shared else LOCK_ALONE, lock_class).fetchall()
             except psycopg.errors.LockNotAvailable as exc:
                 other = (
                     "an exporter without --state.replicas" if is_shared else "another late-exporter"

@@ -49,6 +49,8 @@ REMEDIES: Mapping[str, str] = {
     "42P01": INCOMPLETE,
     "42P07": INCOMPLETE,
     "53100": "free some space; nothing is lost meanwhile",
+    "55P03": "another process has locked the tables, such as a late-exporter that upgrades the state,"
+    " or a command that reads it and keeps this one from an upgrade: wait for its end",
     "53300": "raise max_connections or the limit of the user; each late-exporter uses one connection",
 }
 """What to do about an error, by SQLSTATE."""

@@ -15,8 +15,7 @@ from itertools import islice
 import msgspec
 
 from late_exporter.errors import ExporterStopping, LateError
-from late_exporter.health import FeedHealth, SyncProgress, WorkspaceHealth
-from late_exporter.store.cluster import ClusterHealth
+from late_exporter.health import ClusterHealth, FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.web.access import AccessError
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.findings import StatusDocument

@@ -12,13 +12,13 @@ import msgspec
 from late_exporter.format import human_duration, plural
 from late_exporter.health import (
     AccountHealth,
+    ClusterHealth,
     Condition,
     FeedHealth,
     PlatformHealth,
     StatusFeedHealth,
     WorkspaceHealth,
 )
-from late_exporter.store.cluster import ClusterHealth
 from late_exporter.web import verdicts
 from late_exporter.web.verdicts import HOUR, TONES, PollingState, short_name, single_line
 

@@ -126,14 +126,10 @@ class Faults:
         self._ends[number] = time.monotonic() + seconds, finish
 
     def _require_running(self, process: ExporterProcess) -> None:
-        """Start a process again that has ended; only one that was cut off while it started may do so by itself."""
-        if process.exit_code is None:
-            return
-        if process.exit_code == 1 and process.stderr.count("\n") == 1 and "connection" in process.stderr:
-            self.counts["failed start"] += 1
-        else:
+        """Start a process again that has ended, although none does so by itself."""
+        if process.exit_code is not None:
             self.problems.append(f"ended with exit code {process.exit_code}: {process.stderr[-2000:]}")
-        self._restart(process)
+            self._restart(process)
 
     def _restart(self, process: ExporterProcess) -> None:
         self._check_log(process)

@@ -14,7 +14,7 @@ import pytest
 
 from late_exporter.commands.state import check_state
 from tests.e2e.handovers import FAULTS, RESTARTS, Faults, compare
-from tests.e2e.program import wait_equal, wait_until
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.prometheus import run_prometheus
 from tests.e2e.replicas import WORKSPACES, Replicas, create_networks, scrape_config, scraped
 from tests.e2e.traffic import LOGS, in_thread
@@ -101,4 +101,26 @@ def test_a_replica_that_is_stopped_is_replaced_at_once(create_replicas: CreateRe
     replicas.start()
     stopped = replicas.processes.pop()
     assert stopped.stop() == 0
+    replicas.wait_owned()
+
+
+def has_text(process: ExporterProcess, text: str) -> bool:
+    return text in process.stderr
+
+
+def test_replicas_that_start_without_their_database_wait_for_it(create_replicas: CreateReplicas) -> None:
+    """They are not ready and say why; once it answers, they own the workspaces."""
+    replicas, networks = create_replicas()
+    replicas.publish_history()
+    for network in networks:
+        network.hang()
+    for process in replicas.processes:
+        process.start()
+    for process in replicas.processes:
+        wait_until(partial(has_text, process, "workspaces cannot be owned"))
+        response = process.get("/-/ready")
+        assert response.status == 503
+        assert "workspaces are not shown: " in response.text
+    for network in networks:
+        network.heal()
     replicas.wait_owned()

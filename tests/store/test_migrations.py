@@ -27,6 +27,7 @@ from late_exporter.store.migrations import STEPS, Step
 from late_exporter.store.records import Coverage
 from late_exporter.store.series_rows import series_id
 from late_exporter.store.snapshot import Snapshot
+from tests.e2e.program import wait_until
 from tests.store.test_ownership import Replica, settle
 from tests.support.states import FOLDER, load, tables
 from tests.support.store import LOGS, SCOPE, all_rows, commit, execute, log_count, observation, problems, stored_series
@@ -130,30 +131,40 @@ def test_a_step_that_fails_changes_nothing(written: str) -> None:
 
 
 KILLED = """
-import sys, time
+import os, signal, sys
 from late_exporter.store import migrations, open_store
 from tests.store.test_migrations import example_step
 
+url, place = sys.argv[1:]
+
 def step(transaction, types):
+    die_at("before", transaction)
     example_step(transaction, types)
+    die_at("in the middle", transaction)
     rows = [(f"workspace {number}" + "x" * 1000,) for number in range(10_000)]
     transaction.executemany("INSERT INTO late_workspace (name) VALUES (?)", rows)
-    transaction.execute("SELECT count(*) FROM late_workspace").fetchone()
-    print("in the middle", flush=True)
-    time.sleep(600)
+    die_at("at the end", transaction)
 
-migrations.STEPS = (*migrations.STEPS, step)
-open_store(sys.argv[1])
+def next_step(transaction, types):
+    die_at("between two steps", transaction)
+
+def die_at(this_place, transaction):
+    transaction.execute("SELECT count(*) FROM late_workspace").fetchone()
+    if place == this_place:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+migrations.STEPS = (*migrations.STEPS, step, next_step)
+open_store(url)
 """
 
 
-def test_a_process_that_is_killed_amid_a_step_changes_nothing(written: str) -> None:
+@pytest.mark.parametrize("place", ["before", "in the middle", "at the end", "between two steps"])
+def test_a_process_that_is_killed_amid_an_upgrade_changes_nothing(written: str, place: str) -> None:
     """The next start upgrades the state, and so does the version before if it is installed again."""
     before = all_rows(written)
-    with subprocess.Popen([sys.executable, "-c", KILLED, written], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "in the middle\n"
-        process.send_signal(signal.SIGKILL)
+    process = subprocess.run([sys.executable, "-c", KILLED, written, place], check=False)
+    assert process.returncode == -signal.SIGKILL
+    wait_until(lambda: not database_at(written).is_in_use())
     assert before == all_rows(written)
     assert problems(written) == []
     with closing(open_store(written)) as store:
@@ -283,6 +294,51 @@ def test_replicas_of_an_earlier_version_end_with_the_upgrade(postgres: Any) -> N
         assert [new.commit(workspace, key) for key in ("a", "b") for workspace in owned] == [0, 0, 1, 1]
         assert problems(url) == []
         new.store.close()
+
+
+@pytest.mark.e2e
+def test_an_upgrade_just_before_a_replica_locks_the_state(postgres: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that comes back looks at the version after its lock, because nobody ends its session any more."""
+    old = Replica(postgres.create_schema())
+    settle(old)
+    old.store.database.close()
+    lock_state = old.store.database.lock_state
+
+    def upgrade_first(**options: bool) -> None:
+        with program_with(example_step):
+            open_store(old.url, is_shared=True).close()
+        lock_state(**options)
+
+    monkeypatch.setattr(old.store.database, "lock_state", upgrade_first)
+    with pytest.raises(StoreError, match=r"schema 2, this version uses 1"):
+        old.ownership.reconnect()
+    with pytest.raises(StoreError, match="the connection was lost"):
+        old.commit("acme", "a")
+
+
+@pytest.mark.e2e
+def test_a_replica_that_comes_back_amid_an_upgrade_is_told_so(postgres: Any) -> None:
+    """It tries again later."""
+    url = postgres.create_schema()
+    old = Replica(url)
+    errors: list[str] = []
+
+    def slow_step(transaction: Transaction, types: Mapping[str, str]) -> None:
+        example_step(transaction, types)
+        transaction.execute("SELECT version FROM late_state").fetchone()
+        for _ in range(2):
+            with pytest.raises(StoreError) as caught:
+                old.ownership.reconnect()
+            errors.append(str(caught.value))
+
+    old.store.database.close()
+    with program_with(slow_step):
+        open_store(url, is_shared=True).close()
+    assert all(
+        "another process has locked the tables, such as a late-exporter that upgrades" in each for each in errors
+    )
+    with pytest.raises(StoreError, match=r"schema 2, this version uses 1"):
+        old.turn()
 
 
 @pytest.mark.e2e

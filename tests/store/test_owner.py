@@ -14,6 +14,7 @@ from late_exporter.errors import StoreError
 from late_exporter.store import open_store
 from late_exporter.store.owner import WorkspaceOwner
 from late_exporter.store.ownership import Ownership
+from late_exporter.store.postgres import PostgresDatabase
 from tests.app.test_reload import ReloadHarness
 from tests.support.clock import DAY, VirtualClock
 from tests.support.loggers import NullLogger
@@ -39,8 +40,10 @@ def harness(tmp_path: Path) -> ReloadHarness:
 async def running(harness: ReloadHarness, url: str, groups: dict[str, str]) -> AsyncIterator[WorkspaceOwner]:
     """Run the exporter on a state in PostgreSQL; it should own the workspaces of some groups, and owns none yet."""
     async with harness.running(frozenset(), url):
+        database = harness.store.database
+        assert isinstance(database, PostgresDatabase)
         yield WorkspaceOwner(
-            Ownership(harness.store, is_shared=False, lease=60.0),
+            Ownership(harness.store, database, is_shared=False, lease=60.0),
             poll_only=harness.exporter.own,
             groups=lambda: groups,
             registry=harness.exporter.pipeline.registry,

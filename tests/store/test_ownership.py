@@ -9,11 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from late_exporter.errors import StoreError, StoreFenced, StoreInUse
+from late_exporter.errors import StoreError, StoreFenced, StoreInUse, StoreMissing
 from late_exporter.model import Scope
 from late_exporter.store import open_store
-from late_exporter.store.cluster import ClusterView
-from late_exporter.store.ownership import Ownership
+from late_exporter.store.migrations import TABLES
+from late_exporter.store.ownership import ClusterView, Ownership
+from late_exporter.store.postgres import PostgresDatabase
 from tests.e2e.program import wait_until
 from tests.store.test_store import batch_of
 from tests.support.postgres import Cluster, running_bouncer
@@ -34,8 +35,11 @@ class Replica:
     """
 
     def __init__(self, url: str, *, is_shared: bool = True, lease: float = 60.0) -> None:
+        self.url = url
         self.store = open_store(url, is_shared=is_shared)
-        self.ownership = Ownership(self.store, is_shared=is_shared, lease=lease)
+        database = self.store.database
+        assert isinstance(database, PostgresDatabase)
+        self.ownership = Ownership(self.store, database, is_shared=is_shared, lease=lease)
         self.owned: frozenset[str] = frozenset()
 
     def turn(self, groups: Mapping[str, str] = GROUPS) -> ClusterView:
@@ -217,6 +221,23 @@ def test_what_is_left_of_the_former_session_is_ended(url: str, open_replica: Cal
     former.close()
 
 
+def test_a_former_session_that_hangs_keeps_only_what_it_has_locked(
+    url: str, open_replica: Callable[..., Replica]
+) -> None:
+    """It is no other replica; what is free is taken meanwhile, and the rest once it has ended."""
+    replica = open_replica()
+    replica.turn()
+    with psycopg.connect(url, autocommit=True) as former:  # It appears after the end of what is left of former ones.
+        former.execute("SELECT set_config('application_name', %s, false)", (replica.ownership.session_name,))
+        locks = "SELECT pg_advisory_lock(lock_class, id::integer) FROM late_state, late_workspace WHERE name = 'acme'"
+        former.execute(locks)
+        views = [replica.turn() for _ in range(3)]
+        assert replica.owned == {"beta", "gamma", "umbrella"} == replica.ownership.confirm()
+        assert [*views[-1].owners] == [replica.ownership.session_name]
+        assert views[-1].unowned == ["acme"]
+    settle(replica)
+
+
 @pytest.fixture
 def proxy(postgres: Cluster) -> Iterator[Proxy]:
     with Proxy(postgres.port) as running:
@@ -285,6 +306,19 @@ def test_a_replica_that_cannot_come_back_owns_nothing(url: str, open_replica: Ca
             with pytest.raises(StoreInUse):
                 replica.ownership.reconnect()
     assert {*NAMES} == replica.ownership.reconnect() == replica.ownership.confirm()
+
+
+def test_a_state_that_is_gone_is_not_created_again(url: str, open_replica: Callable[..., Replica]) -> None:
+    """Such as after a failover to an empty server: counters would begin at 0."""
+    replica = open_replica()
+    settle(replica)
+    execute(url, *(f"DROP TABLE {table}" for table in ("late_state", *TABLES)))
+    end_session(url, replica)
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            replica.ownership.confirm()
+        with pytest.raises(StoreMissing, match=r"the state is gone; restart to create another$"):
+            replica.ownership.reconnect()
 
 
 def test_a_lock_that_was_lost_ends_the_session(open_replica: Callable[..., Replica]) -> None:

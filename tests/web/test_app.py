@@ -16,8 +16,7 @@ from late_exporter.errors import ExporterStopping
 from late_exporter.exposition.exposition import BodyRequest, Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.negotiation import OPENMETRICS
-from late_exporter.health import FeedHealth, SyncProgress, WorkspaceHealth
-from late_exporter.store.cluster import ClusterHealth, MemberHealth
+from late_exporter.health import ClusterHealth, FeedHealth, MemberHealth, SyncProgress, WorkspaceHealth
 from late_exporter.web.app import MAX_REASONS, HealthSource, Lifecycle, create_app
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.findings import StatusDocument
@@ -265,7 +264,7 @@ async def test_a_reload_while_the_exporter_is_stopped() -> None:
 
 async def test_a_replica() -> None:
     """Page and JSON say which replica owns what, also if this one owns nothing."""
-    members = (MemberHealth(name="a", is_self=True), MemberHealth(name="b", workspaces=("acme",)))
+    members = (MemberHealth(name="a", is_self=True), MemberHealth(name="b", is_self=False, workspaces=("acme",)))
     cluster = ClusterHealth(members=members, unowned_workspaces=("beta",))
     source = HealthSource(workspaces=tuple, cluster=lambda: cluster)
     app = create_app(source, version="1.2.3", clock=lambda: 0.0)
