@@ -109,7 +109,7 @@ class Pipeline:
             },
             created=config.created_timestamps,
             zero_hold=config.zero_hold,
-            clock=runtime.clock,
+            monotonic=runtime.monotonic,
             collectors=collectors,
         )
         self.registry = SeriesRegistry(families, self.exposition)

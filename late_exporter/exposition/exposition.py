@@ -40,6 +40,9 @@ MAX_CACHED_BYTES = 16 << 20
 REFRESH_SECONDS = 15.0
 """Age up to which the metrics of the process are shown: most servers scrape as often."""
 
+CLOCK_ERROR_SECONDS = 2.0
+"""Difference of two readings of the API's clock: its responses have whole seconds, and take some time."""
+
 GZIP_FORMAT = 31
 """Window bits of zlib for a stream with a gzip header."""
 
@@ -98,47 +101,56 @@ class Changes(NamedTuple):
 
 
 class _InitialZeros:
-    """The new series that show 0 instead of their value.
+    """The new series that show 0 instead of their value, by the time until which they do.
+
+    The age of a series is measured by the API's clock, which all processes of a state share: one
+    with a slower clock would show 0 again.
 
     Args:
-        seconds: Age until which a series does.
-        clock: Returns the Unix time in seconds.
+        seconds: Age until which a series shows 0.
+        monotonic: Returns the monotonic time in seconds.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:
         self._seconds = seconds
-        self._clock = clock
-        self._created: dict[Series, float] = {}
+        self._monotonic = monotonic
+        self._until: dict[Series, float] = {}
+        self._api_offsets: dict[str, float] = {}
 
     def __contains__(self, series: Series) -> bool:
-        return series in self._created
+        return series in self._until
 
     @property
     def have_expired(self) -> bool:
         """Whether any of the series is to show its value now; may be called in any thread."""
-        return any(not self._is_young(created) for created in tuple(self._created.values()))
+        now = self._monotonic()
+        return any(now >= until for until in tuple(self._until.values()))
+
+    def set_api_time(self, workspace: str, now: float) -> None:
+        self._api_offsets[workspace] = now - self._monotonic()
 
     def add(self, series: Series, created: float) -> None:
-        """Add a series by its creation time in Unix seconds, if it is young enough."""
-        if self._is_young(created):
-            self._created[series] = created
+        """Add a series by its creation time, if it is young enough by the clock of its API."""
+        offset = self._api_offsets.get(series[1][0])
+        if offset is None or not self._seconds:
+            return
+        now = self._monotonic()
+        age = now + offset - created
+        is_created_now = abs(age) <= CLOCK_ERROR_SECONDS
+        # Another process may have shown the value of one that is about to be old enough.
+        if is_created_now or 0 < age < self._seconds - CLOCK_ERROR_SECONDS:
+            self._until[series] = now + self._seconds - max(0.0, age)
 
     def discard(self, series: Series) -> None:
-        self._created.pop(series, None)
+        self._until.pop(series, None)
 
     def pop_expired(self) -> set[Series]:
         """Remove and return the series that are to show their value now."""
-        expired = {
-            series for series, created in self._created.items() if not self._is_young(created)
-        }
+        now = self._monotonic()
+        expired = {series for series, until in self._until.items() if now >= until}
         for series in expired:
-            del self._created[series]
+            del self._until[series]
         return expired
-
-    def _is_young(self, created: float) -> bool:
-        # A time in the future means that the clock was set back: the series may have been shown
-        # with its value.
-        return 0 <= self._clock() - created < self._seconds
 
 
 class Exposition(Collector):
@@ -155,7 +167,7 @@ class Exposition(Collector):
             are ignored.
         created: Whether OpenMetrics carries ``_created`` samples of counters and histograms.
         zero_hold: Age in seconds until which a new series of a family that starts at zero shows 0.
-        clock: Returns the Unix time in seconds.
+        monotonic: Returns the monotonic time in seconds.
         collectors: Collectors of prometheus_client, whose families come last, as of REFRESH_SECONDS
             ago at most.
     """
@@ -166,13 +178,13 @@ class Exposition(Collector):
         *,
         created: bool = False,
         zero_hold: float = 0.0,
-        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         collectors: Sequence[Collector] = (),
     ) -> None:
         self._families = {
             name: FamilyLines(family, shows_created=created) for name, family in families.items()
         }
-        self._zeros = _InitialZeros(zero_hold, clock)
+        self._zeros = _InitialZeros(zero_hold, monotonic)
         self._collectors = collectors
         self.registry = CollectorRegistry(auto_describe=False)
         for collector in (self, *collectors):
@@ -185,13 +197,26 @@ class Exposition(Collector):
         self._bodies: dict[BodyRequest, bytes] = {}
         self._refresh_at = 0.0
 
+    def set_api_time(self, workspace: str, now: float) -> None:
+        """Set the clock by which the ages of a workspace's series are measured.
+
+        Until then, they show their values at once. ``now`` is in Unix seconds.
+        """
+        self._zeros.set_api_time(workspace, now)
+
     def put(
         self, family: str, labels: Labels, value: float | Histogram, *, created: float | None = None
     ) -> None:
         """Set the value of a series.
 
-        ``created`` is the Unix time at which the series was created, None or 0 if that is unknown.
         A new series of a family that starts at zero shows 0 until it is ``zero_hold`` seconds old.
+
+        Args:
+            family: Name of the family.
+            labels: Label values.
+            value: Value to show.
+            created: Unix time by the API's clock at which the series was created; None or 0 if that
+                is unknown.
         """
         if family in self._families:
             with self.changing:

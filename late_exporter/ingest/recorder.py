@@ -221,13 +221,12 @@ class FeedRecorder:
     def _build_batch(
         self, now: int, increments: Sequence[Increment], progress: bytes | None
     ) -> Batch:
-        committed_at = self._shared.runtime.clock()
         coverage = self.batch.coverage
         prune_before = None
         retention_floor = self.coverage.retention_floor if self.coverage is not None else 0
         if coverage is not None and coverage.newest is not None:
             # The time of the newest log bounds what a wrong clock can prune.
-            newest = min(now, int(committed_at * 1000), coverage.newest.created)
+            newest = min(now, int(self._shared.runtime.clock() * 1000), coverage.newest.created)
             prune_before = newest - self.feed.retention - RETENTION_MARGIN
             retention_floor = max(retention_floor, coverage.retention_floor, prune_before)
             coverage = msgspec.structs.replace(coverage, retention_floor=retention_floor)
@@ -244,11 +243,10 @@ class FeedRecorder:
             )
         return Batch(
             scope=self.scope,
-            committed_at=committed_at,
             now=now,
             observations=observations,
             increments=[*increments, *self.batch.zeros],
-            series_created_at=0.0 if self._is_history(now) else committed_at,
+            series_created_at=0.0 if self._is_history(now) else now / 1000,
             coverage=coverage,
             deleted_keys=self.batch.deleted_keys,
             prune_before=prune_before,
@@ -284,7 +282,9 @@ class FeedRecorder:
             self.failure_log.add(observation.entry for observation in observations)
         self._shared.label_limiter.restore(result.series_values)
         start = self.complete_since if self.is_shown else None
-        self._shared.registry.apply(result.series_values, None if start is None else self.scope)
+        self._shared.registry.apply(
+            self.scope, result.series_values, now=batch.now / 1000, is_synced=start is not None
+        )
         if start is not None:
             self._shared.registry.set_gauge(COVERAGE_START, self.scope, start / 1000)
         if was_synced:

@@ -104,16 +104,28 @@ class SeriesRegistry:
             if series[0] in self._families and series[1][0] in self._workspaces:
                 self._set(series, value)
 
-    def apply(self, values: Mapping[Series, SeriesValue], synced: Scope | None = None) -> None:
-        """Show committed values together, with the hidden ones of a feed that is synchronised from now on."""
-        if (
-            synced is not None
-            and synced.feed not in self._workspaces[synced.workspace].synced_feeds
-        ):
-            workspace_series = self._workspaces[synced.workspace]
-            workspace_series.synced_feeds.add(synced.feed)
-            hidden_values, workspace_series.hidden_values = workspace_series.hidden_values, {}
-            values = hidden_values | dict(values)
+    def apply(
+        self,
+        scope: Scope,
+        values: Mapping[Series, SeriesValue],
+        *,
+        now: float,
+        is_synced: bool,
+    ) -> None:
+        """Show committed values of a feed together.
+
+        Args:
+            scope: The feed, and its workspace.
+            values: New values.
+            now: API time in Unix seconds, by which the ages of series are measured.
+            is_synced: Whether the families of the feed are shown from now on.
+        """
+        self._exposition.set_api_time(scope.workspace, now)
+        workspace_series = self._workspaces[scope.workspace]
+        if is_synced and scope.feed not in workspace_series.synced_feeds:
+            workspace_series.synced_feeds.add(scope.feed)
+            values = {**workspace_series.hidden_values, **values}
+            workspace_series.hidden_values = {}
         with self._exposition.changing:
             for series, value in values.items():
                 self._set(series, value)

@@ -114,12 +114,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         scope: The feed, and its workspace.
-        committed_at: Time of the commit, in Unix seconds.
         now: API time in milliseconds, from which the lag of a log is computed.
         observations: Counted if the store inserts them, ignored if it has them.
         increments: Increments that are always applied.
-        series_created_at: Creation time of the series that the batch creates, in Unix seconds; 0 if
-            they are history.
+        series_created_at: Creation time of the series that the batch creates, in Unix seconds by
+            the API's clock; 0 if they are history.
         coverage: New coverage of the feed; None keeps the current one.
         deleted_keys: Keys of pending logs that the API no longer has.
         prune_before: Logs created before this time may be deleted; the coverage's retention floor
@@ -129,7 +128,6 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     scope: Scope
-    committed_at: float
     now: int = 0
     observations: Sequence[Observation] = ()
     increments: Sequence[Increment] = ()

@@ -104,7 +104,7 @@ def _create_series(path: Path, samples: int) -> None:
     store = open_store(f"sqlite:///{path}")
     coverage = Coverage(retention_floor=horizon, complete_since=horizon, is_synced=True)
     scope, increments = Scope("default", "publishing"), [*_increments(platforms, accounts, int(now))]
-    commit_batch(store, Batch(scope=scope, committed_at=now, increments=increments, coverage=coverage))
+    commit_batch(store, Batch(scope=scope, increments=increments, coverage=coverage))
     store.close()
 
 

@@ -359,7 +359,7 @@ async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) 
     log_values[CONNECTED, ("acme", "instagram", "acc1")] = SeriesValue(LatestValue(1, 0), 0.0)
     harness.registry.restore(log_values)
     for feed in ("publishing", "connections"):
-        harness.registry.apply({}, Scope("acme", feed))
+        harness.registry.apply(Scope("acme", feed), {}, now=0.0, is_synced=True)
 
     def names() -> set[str]:
         return {labels[-1] for family, labels in harness.exposition.values if family == INFO}

@@ -43,7 +43,7 @@ def registry(exposition: FakeExposition) -> SeriesRegistry:
 
 def show_feed(registry: SeriesRegistry, workspace: str, feed: str) -> None:
     """Make the families of a feed visible."""
-    registry.apply({}, Scope(workspace, feed))
+    registry.apply(Scope(workspace, feed), {}, now=0.0, is_synced=True)
 
 
 def series_values(*series: Series, value: Value = 1, created: float = 7.0) -> dict[Series, SeriesValue]:

@@ -36,7 +36,6 @@ def fill(store: Store, workspace: str, count: int = 20) -> None:
         logs = [Observation(entry, (counter,)) for entry in entries]
         batch = Batch(
             scope=Scope(workspace, feed),
-            committed_at=1.5,
             observations=logs,
             coverage=Coverage(retention_floor=0, complete_since=1, is_synced=True),
             increments=[ObserveHistogram("late_duration", (workspace,), micros=500_000, bounds=(1.0,))],

@@ -145,7 +145,6 @@ def test_a_commit_that_fails_at_any_statement_changes_nothing(url: str, store: S
     commit(store, observation("old", "pending", NOW - HOUR), observation("a", "pending"), coverage=COVERAGE)
     batch = Batch(
         scope=SCOPE,
-        committed_at=1.0,
         observations=[observation("a"), Observation(observation("b").entry, ()), observation("c", "pending")],
         increments=[IncCounter("polls", ("acme",))],
         coverage=Coverage(retention_floor=2, complete_since=2),
@@ -178,7 +177,7 @@ def test_the_last_value_of_a_gauge_is_stored(store: Store) -> None:
 def batch_of(scope: Scope, *keys: str, status: str = "success") -> Batch:
     """Return a batch of logs of a feed, with a counter of them."""
     logs = [observation(key, status, workspace=scope.workspace) for key in keys]
-    return Batch(scope=scope, committed_at=1.0, observations=logs)
+    return Batch(scope=scope, observations=logs)
 
 
 def new_counts(results: Sequence[CommitResult | StoreError]) -> list[object]:

@@ -61,7 +61,6 @@ def write_state(path: Path) -> None:
     gauge = SetLatest("late_publishing_last_log_timestamp_seconds", ("acme", "tiktok"), at=NOW, value=NOW / 1000)
     batch = Batch(
         scope=SCOPE,
-        committed_at=1.5,
         observations=logs,
         coverage=Coverage(retention_floor=0, complete_since=1, is_synced=True),
         increments=[failures, gauge],

@@ -37,7 +37,7 @@ def commit(
     store: Store, *observations: Observation, scope: Scope = SCOPE, at: float = 1.0, **rest: Any
 ) -> CommitResult:
     """Commit observations of a feed; raise the error if there is one."""
-    batch = Batch(scope=scope, committed_at=at, series_created_at=at, observations=observations, **rest)
+    batch = Batch(scope=scope, series_created_at=at, observations=observations, **rest)
     return commit_batch(store, batch)
 
 
