@@ -59,7 +59,7 @@ PROMISES = (
     Promise(
         "No gap after a crash",
         "tests/ingest/test_failing_requests.py",
-        "store/feed_rows.py",
+        "store/rows.py",
         "coverage=msgspec.json.decode(coverage, type=Coverage)",
         "coverage=msgspec.structs.replace(msgspec.json.decode(coverage, type=Coverage), gaps=())",
     ),

@@ -35,7 +35,7 @@ from late_exporter.errors import ApiError, ApiUnavailable
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time, plural
 from late_exporter.ingest.accounting import CounterMismatch, check_counters, gauge_value
-from late_exporter.metrics.names import LAST_POLL
+from late_exporter.metrics.catalogue import LAST_POLL
 from late_exporter.model import PENDING, LogEntry, Scope
 from late_exporter.store.records import Coverage
 from late_exporter.store.snapshot import RecordedStatus, Snapshot

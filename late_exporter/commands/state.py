@@ -19,7 +19,6 @@ from late_exporter.format import iso_time, plural
 from late_exporter.ingest.accounting import check_counters
 from late_exporter.model import Scope
 from late_exporter.store import database_at
-from late_exporter.store.checks import inconsistencies
 from late_exporter.store.copying import copy_state
 from late_exporter.store.snapshot import Snapshot
 
@@ -113,7 +112,7 @@ def check_state(url: str, password_file: Path | None) -> list[str]:
     If there are none, return the counters that differ from its observations.
     """
     with Snapshot(url, password_file) as snapshot:
-        return list(inconsistencies(snapshot)) or list(_wrong_counters(snapshot))
+        return list(snapshot.inconsistencies()) or list(_wrong_counters(snapshot))
 
 
 def _wrong_counters(snapshot: Snapshot) -> Iterator[str]:

@@ -8,7 +8,7 @@ import msgspec
 
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import plural
-from late_exporter.metrics.names import ENTRIES_REJECTED, LAST_AUDIT
+from late_exporter.metrics.catalogue import ENTRIES_REJECTED, LAST_AUDIT
 from late_exporter.metrics.subsets import sum_counter
 from late_exporter.model import Scope
 from late_exporter.series import LatestValue, Series, SeriesValue

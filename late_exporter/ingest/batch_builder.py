@@ -12,9 +12,8 @@ from late_exporter.feeds.publishing import FINAL_STATUSES
 from late_exporter.feeds.vocabulary import ACTIONS, STATUSES
 from late_exporter.ingest.steps import Record
 from late_exporter.metrics.aggregation import count_logs
-from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.catalogue import CATALOGUE, ENTRIES_REJECTED, LOGS, SCHEMA_DRIFT
 from late_exporter.metrics.label_limiter import LabelLimiter
-from late_exporter.metrics.names import ENTRIES_REJECTED, LOGS, SCHEMA_DRIFT
 from late_exporter.model import MAX_CLOCK_SKEW_MS, LogEntry, LogKind, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog
 from late_exporter.store.records import Coverage, Observation

@@ -19,7 +19,7 @@ from late_exporter.ingest.recent_attempts import RecentAttempts
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import Record
 from late_exporter.metrics.aggregation import lag_micros, observe_log
-from late_exporter.metrics.names import LOGS
+from late_exporter.metrics.catalogue import LOGS
 from late_exporter.model import MAX_CLOCK_SKEW_MS, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog
 from late_exporter.store.records import (

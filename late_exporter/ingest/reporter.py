@@ -15,9 +15,8 @@ from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.ingest.steps import REQUEST_KINDS
 from late_exporter.log import redact
-from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.label_limiter import LabelLimiter
-from late_exporter.metrics.names import (
+from late_exporter.metrics.catalogue import (
+    CATALOGUE,
     ENTRIES_REJECTED,
     GENERATION_UNREAD,
     LAST_POLL,
@@ -26,6 +25,7 @@ from late_exporter.metrics.names import (
     OLDEST_PENDING,
     PENDING_LOGS,
 )
+from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import ZERNIO, Scope
 from late_exporter.protocols import Logger, RequestRecord

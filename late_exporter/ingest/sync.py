@@ -20,7 +20,7 @@ from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
-from late_exporter.metrics.names import GENERATION_UNREAD, LAST_AUDIT, LAST_RECONCILE
+from late_exporter.metrics.catalogue import GENERATION_UNREAD, LAST_AUDIT, LAST_RECONCILE
 from late_exporter.model import LATE, ZERNIO
 from late_exporter.series import Increment, SetCurrent
 

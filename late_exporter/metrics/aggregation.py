@@ -35,7 +35,7 @@ MAX_STREAK_TIMES = 1000
 """Number of failures per account whose times are kept; older failures are only counted."""
 
 encode_value: Callable[[Value], bytes] = msgspec.json.Encoder().encode
-decode_value: Callable[[bytes], Value] = msgspec.json.Decoder(Value).decode
+decode_value: Callable[[str | bytes], Value] = msgspec.json.Decoder(Value).decode
 """Decode a value; raises msgspec.DecodeError if it is invalid."""
 
 

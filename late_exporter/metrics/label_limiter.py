@@ -20,7 +20,7 @@ from late_exporter.feeds.vocabulary import (
     PLATFORMS,
     STATUSES,
 )
-from late_exporter.metrics.names import LABEL_OVERFLOW, LOGS, SCHEMA_DRIFT
+from late_exporter.metrics.catalogue import LABEL_OVERFLOW, LOGS, SCHEMA_DRIFT
 from late_exporter.model import UNKNOWN
 from late_exporter.series import IncCounter, Increment, ObserveHistogram, ObserveLog, Series
 

@@ -10,7 +10,7 @@ from late_exporter.exposition.family import Family
 from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.metrics.aggregation import rebucket
-from late_exporter.metrics.names import (
+from late_exporter.metrics.catalogue import (
     LAST_AUDIT,
     LAST_POLL,
     LAST_RECONCILE,

@@ -8,25 +8,26 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from late_exporter.errors import StoreError, StoreInUse
-from late_exporter.series import Labels
 from late_exporter.store import database_at
 from late_exporter.store.database import Queries, Transaction
 from late_exporter.store.migrations import open_state, require_current
-from late_exporter.store.series_rows import series_id
+from late_exporter.store.rows import decode_labels, encode_labels, series_id
 
 ROWS_PER_CHUNK = 5_000
 
 NAMES = "SELECT name FROM late_workspace ORDER BY name"
-FEEDS = (
-    "SELECT id, name, revision, coverage, progress, failures, logs, observations, pruned FROM late_feed"
+SERIES_COLUMNS = ("workspace", "id", "family", "labels", "value", "created")
+SERIES = (
+    "SELECT family, labels, value, created FROM late_series"
     " WHERE workspace = (SELECT id FROM late_workspace WHERE name = ?) ORDER BY id"
 )
-SERIES = (
-    "SELECT family, labels, value, created FROM late_series WHERE workspace = (SELECT id FROM late_workspace"
-    " WHERE name = ?) ORDER BY id"
+FEED_COLUMNS = (
+    "name", "revision", "coverage", "progress", "failures", "logs", "observations", "pruned"
+)  # fmt: skip
+FEEDS = (
+    f"SELECT id, {', '.join(FEED_COLUMNS)} FROM late_feed"  # noqa: S608 - constants
+    " WHERE workspace = (SELECT id FROM late_workspace WHERE name = ?) ORDER BY id"
 )
 FEED_TABLES = {
     "late_log": ("key", "status", "created"),
@@ -57,7 +58,8 @@ def copy_state(
         StoreError: A workspace is missing in the source or exists in the target; nothing was
             copied.
     """
-    source, target = database_at(source_url, password_file), database_at(target_url, password_file)
+    source = database_at(source_url, password_file)
+    target = database_at(target_url, password_file)
     for database in (source, target):
         if database.is_in_use():
             raise StoreInUse(f"{database.name}: in use by an exporter; stop it first")
@@ -72,7 +74,8 @@ def copy_state(
             taken = {name for (name,) in transaction.execute(NAMES)}
             count = 0
             for name in names:
-                if (new := new_name or name) in taken:
+                new = new_name or name
+                if new in taken:
                     raise StoreError(
                         f"{target.name}: there is a workspace {new} already, and nothing was copied; copy one with"
                         " --workspace and --as, or into another state"
@@ -95,43 +98,30 @@ def _names_to_copy(source: Queries, state: str, workspace: str | None) -> Sequen
 
 
 def _copy_workspace(source: Queries, target: Transaction, name: str, new_name: str) -> int:
-    row = target.execute(
-        "INSERT INTO late_workspace (name) VALUES (?) RETURNING id", (new_name,)
-    ).fetchone()
-    workspace_id, count = row[0], 1
-    insert = _insert("late_series", ("workspace", "id", "family", "labels", "value", "created"))
-    count += _write(
-        target,
-        insert,
-        (_series(workspace_id, new_name, each) for each in source.execute(SERIES, (name,))),
-    )
-    columns = (
-        "workspace",
-        "name",
-        "revision",
-        "coverage",
-        "progress",
-        "failures",
-        "logs",
-        "observations",
-        "pruned",
-    )
+    """Copy a workspace under a new name; return the number of rows."""
+    added = target.execute("INSERT INTO late_workspace (name) VALUES (?) RETURNING id", (new_name,))
+    (workspace_id,) = added.fetchone()
+    count = 1
+
+    insert_series = _insert("late_series", SERIES_COLUMNS)
+    found = source.execute(SERIES, (name,))
+    count += _write(target, insert_series, (_series(workspace_id, new_name, row) for row in found))
+
+    insert_feed = f"{_insert('late_feed', ('workspace', *FEED_COLUMNS))} RETURNING id"
     for feed_id, *values in source.execute(FEEDS, (name,)).fetchall():
-        row = target.execute(
-            f"{_insert('late_feed', columns)} RETURNING id", (workspace_id, *values)
-        ).fetchone()
-        new_id, count = row[0], count + 1
-        for table, names in FEED_TABLES.items():
-            query = f"SELECT {', '.join(names)} FROM {table} WHERE feed = ? ORDER BY key"  # noqa: S608 - constants
+        (new_id,) = target.execute(insert_feed, (workspace_id, *values)).fetchone()
+        count += 1
+        for table, columns in FEED_TABLES.items():
+            query = f"SELECT {', '.join(columns)} FROM {table} WHERE feed = ? ORDER BY key"  # noqa: S608 - constants
+            insert = _insert(table, ("feed", *columns))
             found = source.execute(query, (feed_id,))
-            count += _write(
-                target, _insert(table, ("feed", *names)), ((new_id, *each) for each in found)
-            )
+            count += _write(target, insert, ((new_id, *row) for row in found))
     return count
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - constants
+    places = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608 - constants
 
 
 def _write(target: Transaction, insert: str, rows: Iterable[Sequence[Any]]) -> int:
@@ -145,12 +135,7 @@ def _write(target: Transaction, insert: str, rows: Iterable[Sequence[Any]]) -> i
 
 def _series(workspace_id: int, workspace: str, row: Sequence[Any]) -> Sequence[Any]:
     """Return a row of a series, which is about a workspace of another name."""
-    family, encoded, *values = row
-    labels = (workspace, *msgspec.json.decode(encoded, type=Labels)[1:])
-    return (
-        workspace_id,
-        series_id((family, labels)),
-        family,
-        msgspec.json.encode(labels).decode(),
-        *values,
-    )
+    family, encoded, value, created = row
+    labels = (workspace, *decode_labels(encoded)[1:])
+    number = series_id((family, labels))
+    return workspace_id, number, family, encode_labels(labels), value, created

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+
+import msgspec
 
 from late_exporter.errors import StoreMissing
 from late_exporter.model import Scope
 from late_exporter.series import Series, SeriesValue
-from late_exporter.store import database_at, feed_rows, series_rows
+from late_exporter.store import database_at, rows
 from late_exporter.store.migrations import require_current, version_of
 from late_exporter.store.records import FeedAccounting, FeedState
+
+FEEDS = (
+    "SELECT late_feed.id, late_workspace.name, late_feed.name FROM late_feed"
+    " JOIN late_workspace ON late_workspace.id = late_feed.workspace"
+    " ORDER BY late_workspace.name, late_feed.name"
+)
+FEED_STATE = "SELECT logs, coverage, progress, failures FROM late_feed WHERE id = ?"
+CREATED_RANGE = "SELECT min(created), max(created) FROM late_log WHERE feed = ?"
+STATUSES = "SELECT key, status, created FROM late_log WHERE feed = ? ORDER BY key, status"
 
 
 class RecordedStatus(NamedTuple):
@@ -40,12 +53,9 @@ class Snapshot:
         with self._stack.pop_all() as stack:
             if not require_current(self._database, self._transaction):
                 raise StoreMissing(f"{self.name}: there is no state")
-            query = (
-                "SELECT late_feed.id, late_workspace.name, late_feed.name FROM late_feed JOIN late_workspace"
-                " ON late_workspace.id = late_feed.workspace ORDER BY late_workspace.name, late_feed.name"
-            )
-            rows = self._transaction.execute(query)
-            self._feed_ids = {Scope(workspace, feed): number for number, workspace, feed in rows}
+            found = self._transaction.execute(FEEDS).fetchall()
+            feeds = msgspec.convert(found, list[tuple[int, str, str]])
+            self._feed_ids = {Scope(workspace, feed): number for number, workspace, feed in feeds}
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -79,34 +89,46 @@ class Snapshot:
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
         """Return the value of every series."""
-        return series_rows.load_all(self._transaction)
+        return rows.load_all_series(self._transaction)
 
     def feed_state(self, scope: Scope) -> FeedState:
         """Return the state of a feed; raise KeyError if it is not in the state."""
         feed_id = self._feed_ids[scope]
-        query = "SELECT logs, coverage, progress, failures FROM late_feed WHERE id = ?"
-        row = self._transaction.execute(query, (feed_id,)).fetchone()
-        return feed_rows.decode_state(row, feed_rows.pending_logs(self._transaction, feed_id))
+        row = self._transaction.execute(FEED_STATE, (feed_id,)).fetchone()
+        return rows.decode_state(row, rows.load_pending_logs(self._transaction, feed_id))
 
     def created_range(self, scope: Scope) -> tuple[int, int] | None:
-        """Return the creation times of the oldest and the newest stored log; None if there is none."""
-        query = "SELECT min(created), max(created) FROM late_log WHERE feed = ? AND status <> 'rejected'"
-        oldest, newest = self._transaction.execute(query, (self._feed_ids.get(scope),)).fetchone()
-        return None if oldest is None else (oldest, newest)
+        """Return the creation times of the oldest and the newest log; None if there is none."""
+        row = self._transaction.execute(CREATED_RANGE, (self._feed_ids.get(scope),)).fetchone()
+        oldest, newest = msgspec.convert(row, tuple[int | None, int | None])
+        return None if oldest is None or newest is None else (oldest, newest)
 
     def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
         """Yield every counted status of the stored logs, in the order of the keys."""
-        query = "SELECT key, status, created FROM late_log WHERE feed = ? ORDER BY key, status"
-        yield from map(
-            RecordedStatus._make, self._transaction.execute(query, (self._feed_ids.get(scope),))
-        )
+        for row in self._transaction.execute(STATUSES, (self._feed_ids.get(scope),)):
+            yield msgspec.convert(row, RecordedStatus)
 
     def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """Return the counted statuses of logs by key; keys that are not stored are missing."""
-        return feed_rows.decode_statuses(
-            feed_rows.select_statuses(self._transaction, self._feed_ids[scope], keys)
-        )
+        found = rows.select_statuses(self._transaction, self._feed_ids[scope], keys)
+        return rows.decode_statuses(found)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
-        return feed_rows.accounting(self._transaction, self._feed_ids[scope], scope.workspace)
+        return rows.load_accounting(self._transaction, self._feed_ids[scope], scope.workspace)
+
+    def inconsistencies(self) -> Iterator[str]:
+        """Compare the counts of every feed with the rows that they count; yield the problems.
+
+        Every series is decoded as well.
+        """
+        yield from self.damage()
+        self.series_values()
+        for scope in self.scopes:
+            feed = self.feed_state(scope)
+            keys = [key for key, _ in groupby(self.recorded_statuses(scope), attrgetter("key"))]
+            name = f"{scope.workspace}/{scope.feed}"
+            if len(keys) != feed.log_count:
+                yield f"{name}: the log count is {feed.log_count:,}, but {len(keys):,} logs are stored"
+            if unknown := len(feed.pending_logs.keys() - {*keys}):
+                yield f"{name}: {unknown:,} pending logs are not stored as counted"

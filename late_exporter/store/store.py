@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -15,9 +17,8 @@ from late_exporter.metrics.aggregation import apply_increments, count_logs
 from late_exporter.metrics.subsets import complete_subsets
 from late_exporter.model import LogEntry, Scope
 from late_exporter.series import Increment, Series, SeriesValue
-from late_exporter.store import feed_rows, series_rows
+from late_exporter.store import rows
 from late_exporter.store.database import LONG_SECONDS, Database, Transaction
-from late_exporter.store.pruning import LogPruner
 from late_exporter.store.records import (
     Batch,
     CommitResult,
@@ -28,19 +29,27 @@ from late_exporter.store.records import (
 )
 
 SIZE_SECONDS = 60.0
-"""Seconds for which the size of the state is not queried again."""
+"""Seconds for which the size of the state is not queried again, unless it has grown."""
+
+SIZE_GROWTH = 1.1
+"""Growth of the number of logs after which it is."""
 
 ADD_WORKSPACE = "INSERT INTO late_workspace (name) VALUES (?) ON CONFLICT DO NOTHING"
-ADD_FEED = "INSERT INTO late_feed (workspace, name) SELECT id, ? FROM late_workspace WHERE name = ? ON CONFLICT DO NOTHING"
+ADD_FEED = (
+    "INSERT INTO late_feed (workspace, name) SELECT id, ? FROM late_workspace WHERE name = ?"
+    " ON CONFLICT DO NOTHING"
+)
 # A write, so that what is read is replicated before it is shown: the commit of a session that was
 # ended while it waited for a synchronous standby is not.
 TAKE_FEED = (
-    "UPDATE late_feed SET revision = revision + 1 WHERE name = ? AND workspace = (SELECT id FROM late_workspace"
-    " WHERE name = ?) RETURNING id, workspace, revision, logs, coverage, progress, failures"
+    "UPDATE late_feed SET revision = revision + 1 WHERE name = ?"
+    " AND workspace = (SELECT id FROM late_workspace WHERE name = ?)"
+    " RETURNING id, workspace, revision, logs, coverage, progress, failures"
 )
 UPDATE_FEED = (
-    "UPDATE late_feed SET revision = revision + 1, coverage = coalesce(?, coverage), progress = coalesce(?, progress),"
-    " failures = coalesce(?, failures), logs = logs + ?, observations = observations + ?, pruned = pruned + ?"
+    "UPDATE late_feed SET revision = revision + 1, coverage = coalesce(?, coverage),"
+    " progress = coalesce(?, progress), failures = coalesce(?, failures), logs = logs + ?,"
+    " observations = observations + ?, pruned = pruned + ?"
     " WHERE id = ? AND revision = ? RETURNING logs"
 )
 NEWEST_TIME = (
@@ -66,8 +75,18 @@ class FeedRow(msgspec.Struct):
     has_pending: bool
 
 
+class StateSize(NamedTuple):
+    """Size of the state in bytes, and its number of logs, at a monotonic time."""
+
+    at: float = -math.inf
+    size: int = 0
+    log_count: int = 0
+
+
 class Store:
-    """The state of all workspaces; each method is one transaction, and leaves the state unchanged if it fails.
+    """The state of all workspaces.
+
+    Each method is one transaction, and leaves the state unchanged if it fails.
 
     If the connection to a database is lost during a commit, its outcome is unknown. The next
     session finds out by the revision of the feed, see ``late_exporter.store.ownership``; no other
@@ -76,7 +95,7 @@ class Store:
     A store must be used by one thread at a time.
 
     Args:
-        database: Database that is connected, with a state of this version.
+        database: Database with a state of this version.
 
     Attributes:
         feeds: Feeds of this process by workspace and name.
@@ -85,32 +104,39 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.feeds: dict[str, dict[str, FeedRow]] = {}
-        self._pruner = LogPruner()
-        self._size = (-SIZE_SECONDS, 0, 0)
+        self._pruner = rows.LogPruner()
+        self._size = StateSize()
 
     def close(self) -> None:
         """Close the state; the store cannot be used afterwards."""
         self.database.close()
 
     def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
-        """Return the state of some feeds, which this process owns; they are added if they are not in the state."""
+        """Return the state of some feeds, which this process owns.
+
+        Those that are not in the state are added.
+        """
         states: dict[Scope, FeedState] = {}
         feeds: dict[Scope, FeedRow] = {}
+        workspaces = sorted({scope.workspace for scope in scopes})
         with self.database.transaction() as transaction:
-            transaction.executemany(
-                ADD_WORKSPACE, [(name,) for name in sorted({scope.workspace for scope in scopes})]
-            )
+            transaction.executemany(ADD_WORKSPACE, [(name,) for name in workspaces])
             transaction.executemany(ADD_FEED, [(scope.feed, scope.workspace) for scope in scopes])
+            # One at a time: SQLite keeps 100 KiB for each open cursor.
             for scope in scopes:
-                # One at a time: SQLite keeps 100 KiB for each open cursor.
-                feed_id, workspace_id, revision, *row = transaction.execute(
-                    TAKE_FEED, (scope.feed, scope.workspace)
-                ).fetchone()
-                pending = feed_rows.pending_logs(transaction, feed_id)
-                feeds[scope] = FeedRow(feed_id, workspace_id, revision, row[0], bool(pending))
-                state = feed_rows.decode_state(row, pending)
+                taken = transaction.execute(TAKE_FEED, (scope.feed, scope.workspace)).fetchone()
+                feed_id, workspace_id, revision = msgspec.convert(taken[:3], tuple[int, int, int])
+                pending = rows.load_pending_logs(transaction, feed_id)
+                state = rows.decode_state(taken[3:], pending)
                 healed_counts = _complete_subsets(transaction, workspace_id, scope.feed, state)
                 states[scope] = replace(state, healed_counts=healed_counts)
+                feeds[scope] = FeedRow(
+                    id=feed_id,
+                    workspace_id=workspace_id,
+                    revision=revision,
+                    log_count=state.log_count,
+                    has_pending=bool(pending),
+                )
         for scope, feed in feeds.items():
             self.feeds.setdefault(scope.workspace, {})[scope.feed] = feed
         return states
@@ -122,39 +148,45 @@ class Store:
     def series_page(
         self, workspace: str, after: str, limit: int
     ) -> tuple[Mapping[Series, SeriesValue], str]:
-        """Return the values of the next series of a workspace, and the id of the last one; none at the end.
+        """Return the values of the next series of a workspace, and the id of the last one.
 
-        ``after`` is the id that the previous page has ended with, empty for the first page.
+        Args:
+            workspace: Name of the workspace.
+            after: Id with which the previous page ended, empty for the first page.
+            limit: Number of series of a page; the last one has fewer.
         """
         with self.database.reading() as transaction:
-            return series_rows.load_page(transaction, workspace, after, limit)
+            return rows.load_series_page(transaction, workspace, after, limit)
 
     def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """Return the counted statuses of logs by key; keys that are not stored are missing."""
+        feed = self._feed(scope)
         with self.database.reading() as transaction:
-            return feed_rows.decode_statuses(
-                feed_rows.select_statuses(transaction, self._feed(scope).id, keys)
-            )
+            return rows.decode_statuses(rows.select_statuses(transaction, feed.id, keys))
 
     def newest_time(self, scope: Scope, *, until: int) -> int | None:
-        """Return the creation time of the newest stored log of a feed up to a time, except rejected ones.
+        """Return the creation time of the newest stored log of a feed up to a time.
 
-        None if there is none. Reads all logs of the feed.
+        Rejected ones are left out; None if there is none. Reads all logs of the feed.
         """
+        feed = self._feed(scope)
         with self.database.reading(seconds=LONG_SECONDS) as transaction:
-            (newest,) = transaction.execute(NEWEST_TIME, (self._feed(scope).id, until)).fetchone()
+            (newest,) = transaction.execute(NEWEST_TIME, (feed.id, until)).fetchone()
         return None if newest is None else int(newest)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; reads all of its observations."""
+        feed = self._feed(scope)
         with self.database.reading(seconds=LONG_SECONDS) as transaction:
-            return feed_rows.accounting(transaction, self._feed(scope).id, scope.workspace)
+            return rows.load_accounting(transaction, feed.id, scope.workspace)
 
     def commit_all(self, batches: Sequence[Batch]) -> Sequence[CommitResult | StoreError]:
-        """Store batches of several feeds durably, together if possible; return the result or the error of each.
+        """Store batches of several feeds durably, together if possible.
 
-        Each batch is stored as a whole or not at all, whatever happens to the others. One with a
-        result is durable.
+        Each batch is stored as a whole or not at all, whatever happens to the others.
+
+        Returns:
+            The result or the error of each; a batch with a result is durable.
         """
         try:
             return self._commit_group(batches)
@@ -168,58 +200,51 @@ class Store:
     def _commit_group(self, batches: Sequence[Batch]) -> Sequence[CommitResult]:
         feeds = [self._feed(batch.scope) for batch in batches]
         with self.database.transaction() as transaction:
-            committed = [
-                self._commit(transaction, *each) for each in zip(feeds, batches, strict=True)
+            results = [
+                self._commit(transaction, feed, batch)
+                for feed, batch in zip(feeds, batches, strict=True)
             ]
-        for feed, result in zip(feeds, committed, strict=True):
+        for feed, result in zip(feeds, results, strict=True):
             feed.revision += 1
             feed.log_count = result.log_count
-            feed.has_pending = (
-                feed.has_pending if result.pending_logs is None else bool(result.pending_logs)
-            )
-        return committed
+            if result.pending_logs is not None:
+                feed.has_pending = bool(result.pending_logs)
+        return results
 
     def _commit(self, transaction: Transaction, feed: FeedRow, batch: Batch) -> CommitResult:
+        # Both queries are sent before the first result is read.
         keys = [observation.entry.key for observation in batch.observations]
-        status_rows = feed_rows.select_statuses(transaction, feed.id, keys)
-        kinds = {
-            id(each.increments): each.increments for each in batch.observations
-        }  # shared by logs of one kind
-        all_series = {
-            (each.family, each.labels)
-            for group in (batch.increments, *kinds.values())
-            for each in group
-        }
-        stored_values = series_rows.load(transaction, feed.workspace_id, all_series)
-        statuses = feed_rows.decode_statuses(status_rows)
+        status_rows = rows.select_statuses(transaction, feed.id, keys)
+        stored_values = rows.load_series(transaction, feed.workspace_id, _series_of(batch))
+
+        statuses = rows.decode_statuses(status_rows)
         new, first = _select_new(batch.observations, statuses)
-        series_values = _new_values(
-            _group_by_series(batch, new, first), stored_values, batch.series_created_at
-        )
-        feed_rows.add_logs(transaction, feed.id, new)
-        series_rows.write(transaction, feed.workspace_id, series_values)
+        changes = _group_by_series(batch, new, first)
+        series_values = _new_values(changes, stored_values, batch.series_created_at)
+        rows.add_logs(transaction, feed.id, new)
+        rows.write_series(transaction, feed.workspace_id, series_values)
+
         expired = self._pruner.prune(transaction, feed.id, batch.prune_before)
         ended_keys = [*batch.deleted_keys, *expired.keys]
-        pending_changed = feed_rows.update_pending(
+        pending_changed = rows.update_pending_logs(
             transaction, feed.id, new, statuses, ended_keys, has_pending=feed.has_pending
         )
+        added_count = len(first) - len(expired.keys)
+        counts = added_count, len(new), expired.observation_count
         cursor = transaction.execute(
             UPDATE_FEED,
             (
-                msgspec.json.encode(batch.coverage).decode() if batch.coverage else None,
-                batch.progress.decode() if batch.progress is not None else None,
-                msgspec.json.encode(batch.failures).decode()
-                if batch.failures is not None
-                else None,
-                len(first) - len(expired.keys),
-                len(new),
-                expired.observation_count,
+                _encode(batch.coverage),
+                None if batch.progress is None else batch.progress.decode(),
+                _encode(batch.failures),
+                *counts,
                 feed.id,
                 feed.revision,
             ),
         )
-        pending_logs = feed_rows.pending_logs(transaction, feed.id) if pending_changed else None
-        if (row := cursor.fetchone()) is None:
+        pending_logs = rows.load_pending_logs(transaction, feed.id) if pending_changed else None
+        row = cursor.fetchone()
+        if row is None:
             raise self._fenced("another process has changed it; stop one of the two, and restart")
         return CommitResult(
             observations=new,
@@ -229,18 +254,18 @@ class Store:
         )
 
     def size(self, workspace: str) -> tuple[int, int]:
-        """Return the number of stored logs of a workspace, and its share of the size of the state in bytes."""
+        """Return the number of stored logs of a workspace, and its share of the size in bytes."""
         log_count = sum(feed.log_count for feed in self.feeds.get(workspace, {}).values())
         now = time.monotonic()
-        if now > self._size[0] + SIZE_SECONDS:
+        has_grown = log_count > SIZE_GROWTH * self._size.log_count
+        if has_grown or now > self._size.at + SIZE_SECONDS:
             with self.database.reading() as transaction:
-                (total,) = transaction.execute(
-                    "SELECT coalesce(sum(logs), 0) FROM late_feed"
-                ).fetchone()
-                self._size = now, self.database.size(transaction), int(total)
-        _, size, total = self._size
-        total = max(total, log_count)
-        return log_count, size * log_count // total if total else size
+                query = "SELECT coalesce(sum(logs), 0) FROM late_feed"
+                (total,) = transaction.execute(query).fetchone()
+                self._size = StateSize(now, self.database.size(transaction), int(total))
+        total = max(self._size.log_count, log_count)
+        share = self._size.size * log_count // total if total else self._size.size
+        return log_count, share
 
     def forget(self, workspace: str) -> None:
         """Do not use the feeds of a workspace any more."""
@@ -266,16 +291,26 @@ def _complete_subsets(
     if feed is None or not feed.subset_counters:
         return {}
     families = {feed.counter, *feed.subset_counters}
-    values = series_rows.load_families(transaction, workspace_id, families)
+    values = rows.load_families(transaction, workspace_id, families)
     completion = complete_subsets(feed, values)
-    series_rows.write(transaction, workspace_id, completion.values)
+    rows.write_series(transaction, workspace_id, completion.values)
     return completion.healed_counts
+
+
+def _encode(value: object) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+def _series_of(batch: Batch) -> Collection[Series]:
+    """Return the series that a batch may change."""
+    kinds = {observation.increments for observation in batch.observations}
+    return {(each.family, each.labels) for kind in (batch.increments, *kinds) for each in kind}
 
 
 def _select_new(
     observations: Iterable[Observation], statuses: dict[str, frozenset[str]]
 ) -> tuple[list[Observation], dict[str, Observation]]:
-    """Return the observations that are new, and by key those of them that are the first of their logs.
+    """Return the observations that are new, and by key those that are the first of their logs.
 
     Args:
         observations: Observations of a batch.
@@ -284,8 +319,8 @@ def _select_new(
     new: list[Observation] = []
     first: dict[str, Observation] = {}
     for observation in observations:
-        entry = observation.entry
-        key, status = entry.key, entry.status
+        key = observation.entry.key
+        status = observation.entry.status
         stored = statuses.get(key)
         if stored is None:
             first[key] = observation
@@ -310,32 +345,28 @@ def _group_by_series(
     changes: defaultdict[Series, list[Increment]] = defaultdict(list)
     for increment in batch.increments:
         changes[increment.family, increment.labels].append(increment)
-    for increment, logs in _logs_by_increment(new, first):
+    for increment, logs in _logs_by_increment(new, first).items():
         if logs:
             changes[increment.family, increment.labels] += count_logs(increment, logs, batch.now)
     return changes
 
 
 def _logs_by_increment(
-    new: Sequence[Observation], first: Mapping[str, Observation]
-) -> Iterable[tuple[Increment, list[LogEntry]]]:
-    """Return each increment of observations, which those of one kind share, with the logs for which it applies."""
-    by_kind: dict[int, list[Observation]] = {}
+    new: Iterable[Observation], first: Mapping[str, Observation]
+) -> Mapping[Increment, Sequence[LogEntry]]:
+    """Return the logs for which each increment applies; logs of a kind have the same increments."""
+    by_kind: dict[tuple[Increment, ...], list[Observation]] = {}
     for observation in new:
-        by_kind.setdefault(id(observation.increments), []).append(observation)
-    has_only_first = len(first) == len(new)
-    by_increment: dict[int, tuple[Increment, list[LogEntry]]] = {}
-    for observations in by_kind.values():
-        logs = [observation.entry for observation in observations]
-        first_logs = (
-            logs
-            if has_only_first
-            else [o.entry for o in observations if first.get(o.entry.key) is o]
-        )
-        for increment in observations[0].increments:
-            _, increment_logs = by_increment.setdefault(id(increment), (increment, []))
-            increment_logs += first_logs if increment.once_per_log else logs
-    return by_increment.values()
+        by_kind.setdefault(observation.increments, []).append(observation)
+
+    by_increment: dict[Increment, list[LogEntry]] = {}
+    for increments, observations in by_kind.items():
+        logs = [each.entry for each in observations]
+        first_logs = [each.entry for each in observations if first.get(each.entry.key) is each]
+        for increment in increments:
+            applicable = first_logs if increment.once_per_log else logs
+            by_increment.setdefault(increment, []).extend(applicable)
+    return by_increment
 
 
 def _new_values(
@@ -343,7 +374,10 @@ def _new_values(
     stored: Mapping[Series, SeriesValue],
     created_at: float,
 ) -> dict[Series, SeriesValue]:
-    """Return the values of series after some changes; those that are not stored are created at a Unix time."""
+    """Return the values of series after some changes.
+
+    Those that are not stored are created at a Unix time.
+    """
     values: dict[Series, SeriesValue] = {}
     for series, increments in changes.items():
         current = stored.get(series)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -13,15 +13,16 @@ from late_exporter.model import Scope
 from late_exporter.protocols import Offload
 from late_exporter.series import Series, SeriesValue
 from late_exporter.store import Store
-from late_exporter.store.cancellation import PostponedCancellation
 from late_exporter.store.records import Batch, CommitResult, FeedState
 
 MAX_GROUP_COMMITS = 100
+"""Maximum number of commits in one transaction, so that look-ups need not wait long for it."""
+
 MAX_GROUP_OBSERVATIONS = 2000
-"""Maximum number of commits and of observations in one transaction, so that look-ups need not wait long for it."""
+"""Maximum number of observations in one transaction."""
 
 FEEDS_PER_TRANSACTION = 20
-"""Number of feeds whose state is read in a transaction, so that it ends in time if the database is 100 ms away."""
+"""Number of feeds whose state is read at a time: it ends in time if the database is 100 ms away."""
 
 SERIES_PER_PAGE = 1000
 """Number of series that are read at a time, in a few milliseconds; other tasks run in between."""
@@ -36,7 +37,8 @@ def create_offload(executor: Executor) -> Offload:
     """
 
     async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        loop, end_event = asyncio.get_running_loop(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        end_event = asyncio.Event()
         future = executor.submit(call, *args, **keywords)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(end_event.set))
         cancellation = PostponedCancellation()
@@ -46,6 +48,29 @@ def create_offload(executor: Executor) -> Offload:
         return future.result()
 
     return offload
+
+
+class PostponedCancellation:
+    """Postpone the cancellation of the current task.
+
+    It takes effect at the first ``await`` after ``end``.
+    """
+
+    def __init__(self) -> None:
+        self._is_cancelled = False
+
+    async def wait(self, awaitable: Awaitable[object]) -> None:
+        """Wait until something is done, or the task is cancelled."""
+        try:
+            await awaitable
+        except asyncio.CancelledError:
+            self._is_cancelled = True
+
+    def end(self) -> None:
+        """Cancel the task if that was requested meanwhile."""
+        task = asyncio.current_task() if self._is_cancelled else None
+        if task is not None:
+            task.cancel()
 
 
 class _WaitingCommit(Generic[ResultT]):
@@ -75,7 +100,10 @@ class StoreThread:
         self._waiting: deque[_WaitingCommit[Any]] = deque()
 
     async def feed_states(self, scopes: Sequence[Scope]) -> Mapping[Scope, FeedState]:
-        """Return the state of some feeds, which is read in parts: each feed takes two answers of a database."""
+        """Return the state of some feeds.
+
+        It is read in parts: each feed takes two answers of a database.
+        """
         states: dict[Scope, FeedState] = {}
         for start in range(0, len(scopes), FEEDS_PER_TRANSACTION):
             states |= await self.offload(
@@ -86,23 +114,26 @@ class StoreThread:
     async def series_pages(
         self, workspaces: Iterable[str]
     ) -> AsyncIterator[Mapping[Series, SeriesValue]]:
-        """Yield the stored series of some workspaces in pages: all at once take several times the memory."""
+        """Yield the stored series of some workspaces in pages.
+
+        All at once take several times the memory.
+        """
         for workspace in workspaces:
-            page, last_id = await self.offload(
-                self.store.series_page, workspace, "", SERIES_PER_PAGE
-            )
-            while page:
-                yield page
-                if len(page) < SERIES_PER_PAGE:
-                    break
+            last_id = ""
+            is_last = False
+            while not is_last:
                 page, last_id = await self.offload(
                     self.store.series_page, workspace, last_id, SERIES_PER_PAGE
                 )
+                is_last = len(page) < SERIES_PER_PAGE
+                yield page
 
     async def commit(
         self, batch: Batch, finish: Callable[[Batch, CommitResult], ResultT]
     ) -> ResultT:
-        """Store a batch durably, and return what ``finish`` makes of the result, in the thread of the store.
+        """Store a batch durably; return what ``finish`` makes of the result.
+
+        ``finish`` runs in the thread of the store.
 
         Raises:
             StoreError: Nothing of the batch was stored.
@@ -112,16 +143,15 @@ class StoreThread:
         try:
             result: ResultT = await self.offload(self._complete, waiting)
         except BaseException:
-            if (
-                waiting.result is None
-            ):  # The call was not made: a later one must not commit what counts as failed.
+            # If the call was not made, a later one must not commit what counts as failed.
+            if waiting.result is None:
                 with suppress(ValueError):
                     self._waiting.remove(waiting)
             raise
         return result
 
     def _complete(self, waiting: _WaitingCommit[ResultT]) -> ResultT:
-        """Commit until a waiting commit is made; most calls find that one before them has made it."""
+        """Commit until a waiting commit is made; most calls find it made by one before them."""
         while waiting.result is None:
             self._commit_group(self._next_group())
         if isinstance(waiting.result, BaseException):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.store import pruning
+from late_exporter.store import rows
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR
 from tests.support.exporter import ExporterHarness
@@ -56,7 +56,7 @@ def test_a_row_without_a_time_is_rejected_once_for_ever(
     generation: str, world: World, open_exporter: OpenExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The API does not expire it, so that each scan finds it again, long after the logs of its time have expired."""
-    monkeypatch.setattr(pruning, "PRUNE_SECONDS", 0)
+    monkeypatch.setattr(rows, "PRUNE_SECONDS", 0)
     exporter = open_exporter(FakeLateApi(world, generation=generation))
     world.publish(5, over=DAY)
     world.insert(None)

@@ -16,7 +16,7 @@ from late_exporter.store import Store, copying, database_at, open_store
 from late_exporter.store.copying import copy_state
 from late_exporter.store.database import LONG_SECONDS
 from late_exporter.store.records import Batch, Coverage, Observation
-from late_exporter.store.series_rows import series_id
+from late_exporter.store.rows import series_id
 from late_exporter.store.snapshot import Snapshot
 from tests.support.store import LOGS, NOW, all_rows, commit_batch, problems
 

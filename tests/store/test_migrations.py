@@ -25,7 +25,7 @@ from late_exporter.store.copying import copy_state
 from late_exporter.store.database import Transaction
 from late_exporter.store.migrations import STEPS, Step
 from late_exporter.store.records import Coverage
-from late_exporter.store.series_rows import series_id
+from late_exporter.store.rows import series_id
 from late_exporter.store.snapshot import Snapshot
 from tests.e2e.program import wait_until
 from tests.store.test_ownership import Replica, settle

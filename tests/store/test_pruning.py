@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from late_exporter.store import Store, pruning
+from late_exporter.store import Store, rows
 from tests.support.store import NOW, SCOPE, commit, log_count, observation
 
 HOUR = 3_600_000
@@ -14,7 +14,7 @@ HOUR = 3_600_000
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pruning, "PRUNE_SECONDS", 0.0)
+    monkeypatch.setattr(rows, "PRUNE_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("key", ["in time", "at random"])
@@ -34,7 +34,7 @@ def test_logs_that_have_expired_are_deleted(store: Store, key: str) -> None:
 
 def test_a_few_logs_are_read_with_each_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read in turn, so that all are reached behind any number that stay, again and again."""
-    monkeypatch.setattr(pruning, "PRUNE_LOGS", 100)
+    monkeypatch.setattr(rows, "PRUNE_LOGS", 100)
     for turn in range(2):
         due = [observation(f"b{turn}{number}", created=NOW - HOUR) for number in range(50)]
         commit(store, *(observation(f"a{turn}{number:03}") for number in range(250)), *due)
@@ -46,7 +46,7 @@ def test_a_few_logs_are_read_with_each_commit(store: Store, monkeypatch: pytest.
 
 def test_each_feed_is_looked_at_once_a_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at each commit, and only if it is known what has expired."""
-    monkeypatch.setattr(pruning, "PRUNE_SECONDS", 3600.0)
+    monkeypatch.setattr(rows, "PRUNE_SECONDS", 3600.0)
     commit(store, observation("a", created=NOW - HOUR))
     assert [commit(store, prune_before=before).log_count for before in (None, NOW)] == [1, 0]
     assert commit(store, observation("b", created=NOW - HOUR), prune_before=NOW).log_count == 1

@@ -1,13 +1,15 @@
-"""What commands read of a state, which an exporter may have open."""
+"""What commands read of a state, which an exporter may have open, and what they find wrong with it."""
 
 from __future__ import annotations
+
+from contextlib import closing
 
 import pytest
 
 from late_exporter.errors import ConfigError, StoreError, StoreMissing
 from late_exporter.store import Store, open_store
 from late_exporter.store.snapshot import Snapshot
-from tests.support.store import NOW, SCOPE, commit, observation, stored_series
+from tests.support.store import NOW, OTHER, SCOPE, commit, execute, observation, problems, stored_series
 
 
 def test_a_snapshot_does_not_change(url: str, store: Store) -> None:
@@ -39,3 +41,87 @@ def test_reading_creates_nothing(url: str) -> None:
 def test_what_cannot_be_read_by_another_process(url: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         Snapshot(url)
+
+
+# Inconsistencies
+
+
+@pytest.fixture
+def state(url: str) -> str:
+    """Return the URL of a state with logs of two workspaces."""
+    with closing(open_store(url)) as store:
+        for scope in (SCOPE, OTHER):
+            logs = [observation(f"log{number:03}") for number in range(150)]
+            commit(store, *logs, observation("p", "pending"), scope=scope)
+    return url
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("DELETE FROM late_log WHERE key = 'log001'", "acme/publishing: the log count is 151, but 150 logs are stored"),
+        ("UPDATE late_feed SET logs = logs + 1", "umbrella/publishing: the log count is 152, but 151 logs are stored"),
+        ("DELETE FROM late_log WHERE key = 'p'", "acme/publishing: 1 pending logs are not stored as counted"),
+    ],
+)
+def test_changes_that_bypass_the_store_are_reported(state: str, statement: str, problem: str) -> None:
+    execute(state, statement)
+    assert problem in problems(state)
+
+
+def test_changed_bytes_of_a_file_are_reported(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Of a key, of a page header, and of any page."""
+    path = tmp_path_factory.mktemp("state") / "late.db"
+    url = f"sqlite:///{path}"
+    with closing(open_store(url)) as store:
+        commit(store, *(observation(f"log{number:06}") for number in range(3000)))
+    execute(url, "PRAGMA journal_mode = DELETE")
+    sound = path.read_bytes()
+    for position, change in (
+        (sound.index(b"log001000success") + 5, b"\x04"),
+        (sound.index(b"log001000success") // 4096 * 4096 + 4, b"\x04"),
+        (len(sound) // 2, b"\xff" * 6000),
+    ):
+        path.write_bytes(sound[:position] + change + sound[position + len(change) :])
+        assert problems(url)
+    path.write_bytes(sound)
+    assert problems(url) == []
+
+
+IMPOSSIBLE = (
+    "UPDATE late_feed SET logs = 'x'",
+    "UPDATE late_feed SET coverage = x'ff'",
+    "UPDATE late_pending SET created = 'x'",
+    "UPDATE late_series SET family = x'ff'",
+    "UPDATE late_series SET labels = 'x'",
+    """UPDATE late_series SET labels = '["acme"]'""",
+    "UPDATE late_series SET value = x'ff'",
+    "UPDATE late_series SET created = 'x'",
+)
+REMEDY = "restore a backup, or remove the file to begin a new state"
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "change",
+    [*IMPOSSIBLE, "UPDATE late_workspace SET name = x'ff' WHERE id = 1", "UPDATE late_log SET created = 'x'"],
+)
+def test_a_snapshot_with_an_impossible_value_is_an_error(state: str, change: str) -> None:
+    """It names the file and the remedy."""
+    execute(state, change)
+    (problem,) = problems(state)
+    assert problem.startswith(state.removeprefix("sqlite:///"))
+    assert problem.endswith(f"; {REMEDY}")
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("change", IMPOSSIBLE)
+def test_a_start_with_an_impossible_value_is_an_error(state: str, change: str) -> None:
+    execute(state, change)
+    with closing(open_store(state)) as store, pytest.raises(StoreError, match=REMEDY):
+        read_all(store)
+
+
+def read_all(store: Store) -> None:
+    store.feed_state(SCOPE)
+    store.series_page(SCOPE.workspace, "", 100)

@@ -58,7 +58,9 @@ def write_state(path: Path) -> None:
         for number, status in enumerate(STATUSES)
     ]
     failures = IncCounter("late_publishing_failures_total", ("acme", "tiktok", "retry", "timeout", "none"), amount=2)
-    gauge = SetLatest("late_publishing_last_log_timestamp_seconds", ("acme", "tiktok"), at=NOW, value=NOW / 1000)
+    gauge = SetLatest(
+        "late_publishing_last_log_timestamp_seconds", ("acme", "tiktok", "retry", "failed"), at=NOW, value=NOW / 1000
+    )
     batch = Batch(
         scope=SCOPE,
         observations=logs,

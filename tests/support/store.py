@@ -11,7 +11,6 @@ from late_exporter.errors import StoreError
 from late_exporter.model import LogEntry, Scope
 from late_exporter.series import IncCounter, Series, SeriesValue
 from late_exporter.store import Store, parse_url
-from late_exporter.store.checks import inconsistencies
 from late_exporter.store.migrations import TABLES
 from late_exporter.store.records import Batch, CommitResult, Observation
 from late_exporter.store.snapshot import Snapshot
@@ -95,6 +94,6 @@ def problems(url: str) -> list[str]:
     """Return the inconsistencies of a state, or that it cannot be read."""
     try:
         with Snapshot(url) as snapshot:
-            return [*inconsistencies(snapshot)]
+            return [*snapshot.inconsistencies()]
     except StoreError as exc:
         return [str(exc)]
