@@ -1,4 +1,7 @@
-"""The state in a PostgreSQL database: one session, which advisory locks belong to and all commits run in."""
+"""The state in a PostgreSQL database.
+
+One session has the advisory locks, and all commits run in it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ from late_exporter.store.postgres_connection import (
 T = TypeVar("T")
 
 PAUSE_SECONDS = 1.0
-"""Time after a connection that timed out in which calls fail at once: those that wait for it must not add up."""
+"""Time after a connection that timed out in which calls fail at once.
+
+The times of calls that wait for it must not add up.
+"""
 
 MAX_CLEANUP_STEPS = 10
 """Steps that the clean-up of a psycopg generator may take after the deadline."""
@@ -43,11 +49,15 @@ SESSION = "late-exporter"
 # until then. A commit that is not durable must not be shown. No statement_timeout: it ends the wait
 # for a synchronous standby, and the commit counts as done.
 SETTINGS = (
-    "SELECT set_config('lock_timeout', '3s', false), set_config('idle_in_transaction_session_timeout', '60s', false),"
-    " set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),"
-    " set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '10000', false),"
-    " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
-    " ELSE current_setting('synchronous_commit') END, false), set_config('late_exporter.session', ?, false),"
+    "SELECT set_config('lock_timeout', '3s', false),"
+    " set_config('idle_in_transaction_session_timeout', '60s', false),"
+    " set_config('tcp_keepalives_idle', '5', false),"
+    " set_config('tcp_keepalives_interval', '3', false),"
+    " set_config('tcp_keepalives_count', '3', false),"
+    " set_config('tcp_user_timeout', '10000', false),"
+    " set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
+    " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false),"
+    " set_config('late_exporter.session', ?, false),"
     " current_setting('transaction_read_only')"
 )
 
@@ -69,10 +79,14 @@ LOCK_SHARED = "SELECT pg_advisory_lock_shared(?, 0)"
 LOCK_TABLE = "LOCK TABLE late_state IN ACCESS EXCLUSIVE MODE"
 
 # It reads a table, because a session notices what others have created only when it locks one.
-HAS_STATE = "SELECT current_setting('server_encoding'), EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('late_state'))"
+HAS_STATE = (
+    "SELECT current_setting('server_encoding'),"
+    " EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('late_state'))"
+)
 
 LOCKED = (
-    "SELECT pid, objid::bigint AS number FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted"
+    "SELECT pid, objid::bigint AS number FROM pg_locks"
+    " WHERE locktype = 'advisory' AND objsubid = 2 AND granted"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND classid::bigint = (SELECT lock_class FROM late_state)"
 )
@@ -93,14 +107,16 @@ logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 class DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection whose operations fail at a deadline; libpq itself waits for as long as the network hangs."""
+    """A connection whose operations fail at a deadline.
+
+    libpq itself waits for as long as the network hangs.
+    """
 
     deadline = float("inf")
 
     def wait(self, gen: PQGen[T], *args: Any, **keywords: Any) -> T:
-        deadline = min(
-            self.deadline, time.monotonic() + LONG_SECONDS
-        )  # A snapshot may be read for any time.
+        # A snapshot may be read for any time.
+        deadline = min(self.deadline, time.monotonic() + LONG_SECONDS)
         return super().wait(until_deadline(gen, deadline), *args, **keywords)
 
 
@@ -170,7 +186,7 @@ class _SnapshotQueries(NamedTuple):
 
 
 class PostgresDatabase:
-    """A PostgreSQL database, used through one session, directly or through a pooler in session mode.
+    """A PostgreSQL database, used through one session, directly or by a pooler in session mode.
 
     A session that was lost is not replaced by itself: what it has locked has to be locked again
     first.
@@ -207,14 +223,19 @@ class PostgresDatabase:
         self._connection = self._open(self.session_name)
         with self.reading() as session:
             (row,) = session.execute(SETTINGS, (self.session_name,))
-        if (
-            row[-1] == "on"
-        ):  # A standby does not share the locks of its primary, and no replica could poll what this one locks.
+        is_read_only = row[-1] == "on"
+        # A standby does not share the locks of its primary, and no replica could poll what this one
+        # locks.
+        if is_read_only:
             self.close()
             raise StoreError(f"{self.name}: {REMEDIES['25006']}")
 
     def lock_state(self, *, is_shared: bool = False) -> None:
-        """Lock the whole state for this process, or for all replicas; raise StoreInUse if that cannot be."""
+        """Lock the whole state for this process, or for all replicas.
+
+        Raises:
+            StoreInUse: Another process uses it in another way.
+        """
         with self.reading() as session:
             session.execute(END_FORMER_SESSIONS, (self.session_name,)).fetchall()
             (lock_class,) = session.execute(LOCK_CLASS).fetchall()
@@ -259,26 +280,26 @@ class PostgresDatabase:
         finally:
             # If a transaction may still be open, only the end of the session says what becomes of
             # it.
-            if (
-                connection.broken
-                or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
-            ):
+            status = connection.info.transaction_status
+            if connection.broken or status != psycopg.pq.TransactionStatus.IDLE:
                 self.close()
 
     @contextmanager
     def snapshot(self) -> Iterator[Queries]:
         with self._store_errors(), self._open("command of late-exporter") as connection:
-            connection.isolation_level, connection.read_only = (
-                psycopg.IsolationLevel.REPEATABLE_READ,
-                True,
-            )
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
             with connection.transaction():
                 if not self.has_state(_Statements(connection)):
                     raise StoreMissing(f"{self.name}: there is no state")
                 yield _SnapshotQueries(connection)
 
     def require_session(self) -> None:
-        """Ask the session whether it lives; raise StoreError if another one answers, or another process uses it."""
+        """Ask the session whether it lives.
+
+        Raises:
+            StoreError: It does not, another one answers, or another process uses it.
+        """
         with self.reading() as session:
             ((name,),) = session.execute(WHOSE_SESSION)
         if name != self.session_name:
@@ -294,7 +315,8 @@ class PostgresDatabase:
             raise StoreError(
                 f"{self.name}: the database has the encoding {encoding}; create one with UTF8"
             )
-        if not has_table:  # Another replica may be creating it.
+        # Another replica may be creating it.
+        if not has_table:
             queries.execute("SELECT pg_advisory_xact_lock(hashtext('late-exporter'))").fetchone()
             _, has_table = queries.execute(HAS_STATE).fetchone()
         return bool(has_table)
@@ -318,7 +340,8 @@ class PostgresDatabase:
 
     def backup(self, target: Path) -> int:
         raise StoreError(
-            f"{self.name}: back up with pg_dump or as the server is, or use state copy; not to {target}"
+            f"{self.name}: back up with pg_dump or as the server is, or use state copy; not to"
+            f" {target}"
         )
 
     def close(self) -> None:
@@ -327,7 +350,8 @@ class PostgresDatabase:
             self._connection = None
 
     def _open(self, session_name: str) -> DeadlineConnection:
-        parameters, start = {**self._parameters, "application_name": session_name}, time.monotonic()
+        parameters = {**self._parameters, "application_name": session_name}
+        start = time.monotonic()
         if start < self._paused_until:
             raise StoreError(f"{self.name}: the server does not answer")
         if self._password_file is not None:
@@ -339,14 +363,18 @@ class PostgresDatabase:
                 if time.monotonic() > start + PAUSE_SECONDS:
                     self._paused_until = time.monotonic() + PAUSE_SECONDS
                 raise
-        connection.isolation_level = (
-            psycopg.IsolationLevel.READ_COMMITTED
-        )  # whatever the default of the database is
+            except UnicodeError as exc:
+                raise StoreError(f"{self.name}: the host is not a valid name") from exc
+        # whatever the default of the database is
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
 
     @contextmanager
     def _store_errors(self) -> Iterator[None]:
-        """Raise the errors of reading and writing a state as StoreError, which names the database and a remedy."""
+        """Raise the errors of reading and writing a state as StoreError.
+
+        It names the database and a remedy.
+        """
         try:
             yield
         except psycopg.Error as exc:

@@ -1,4 +1,7 @@
-"""How a connection to PostgreSQL is made: its parameters and authentication, and what to do about its errors."""
+"""How a connection to PostgreSQL is made.
+
+This is about its parameters and authentication, and what to do about its errors.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from psycopg.conninfo import conninfo_to_dict
 from late_exporter.errors import ConfigError, StoreError
 
 DEFAULTS: dict[str, Any] = {
-    "client_encoding": "UTF8",
     "connect_timeout": 3,
     "keepalives_idle": 5,
     "keepalives_interval": 3,
@@ -26,38 +28,47 @@ DEFAULTS: dict[str, Any] = {
 LIBPQ = psycopg.pq.version() // 10_000
 
 REFUSES_CLEAR_TEXT = LIBPQ >= 16  # noqa: PLR2004 - the first version with require_auth
-"""Whether libpq can refuse to send a password in clear text: that of psycopg[binary] can, one of the system may not."""
+"""Whether libpq can refuse to send a password in clear text.
+
+That of psycopg[binary] can, one of the system may not.
+"""
 
 LOCAL_HOST = re.compile(r"|localhost|127\.[\d.]+|::1|[/@].*")
 """This machine: the default, a loopback address, or the folder of a Unix socket."""
 
 NO_RIGHT = (
-    "the user needs the right to create tables in the schema, and must own those of the state; make it the owner of"
-    " both"
+    "the user needs the right to create tables in the schema, and must own those of the state;"
+    " make it the owner of both"
 )
-INCOMPLETE = "the state is incomplete; restore a backup, or drop the tables whose names begin with late_ to begin a new state"
+INCOMPLETE = (
+    "the state is incomplete; restore a backup, or drop the tables whose names begin with late_ to"
+    " begin a new state"
+)
 
 REMEDIES: Mapping[str, str] = {
-    "08001": "the server asks for the password in clear text, or for none: use sslmode=verify-full, or accept that with"
-    " require_auth=password or require_auth=none in --state.url",
-    "25006": "the server is read-only, as a standby, during a failover or by default_transaction_read_only; name the"
-    " primary in --state.url, or several hosts with target_session_attrs=read-write",
-    "28P01": "check the user in --state.url and the password in --state.password-file or PGPASSFILE",
+    "08001": "the server asks for the password in clear text, or for none: use sslmode=verify-full,"
+    " or accept that with require_auth=password or require_auth=none in --state.url",
+    "25006": "the server is read-only, as a standby, during a failover or by"
+    " default_transaction_read_only; name the primary in --state.url, or several hosts with"
+    " target_session_attrs=read-write",
+    "28P01": "check the user in --state.url and the password in --state.password-file or"
+    " PGPASSFILE",
     "3D000": "create the database, with encoding UTF8",
     "3F000": NO_RIGHT,
     "42501": NO_RIGHT,
     "42P01": INCOMPLETE,
     "42P07": INCOMPLETE,
     "53100": "free some space; nothing is lost meanwhile",
-    "55P03": "another process has locked the tables, such as a late-exporter that upgrades the state,"
-    " or a command that reads it and keeps this one from an upgrade: wait for its end",
-    "53300": "raise max_connections or the limit of the user; each late-exporter uses one connection",
+    "55P03": "another process has locked the tables, such as a late-exporter that upgrades the"
+    " state, or a command that reads it and keeps this one from an upgrade: wait for its end",
+    "53300": "raise max_connections or the limit of the user; each late-exporter uses one"
+    " connection",
 }
 """What to do about an error, by SQLSTATE."""
 
 NO_ANSWER = "the connection gave no answer in time"
 PIPELINE_ERROR = "cannot exit pipeline mode"
-"""Beginning of the error that psycopg raises in place of NO_ANSWER if a transaction has waited at its end."""
+"""Beginning of the error that psycopg raises instead if a transaction has waited at its end."""
 
 CONNECTION_ERRORS: Mapping[str, str] = {
     "authentication method requirement": "08001",
@@ -69,21 +80,26 @@ CONNECTION_ERRORS: Mapping[str, str] = {
 
 
 def connection_parameters(url: str, *, has_password_file: bool) -> Mapping[str, Any]:
-    """Return the parameters in a URL and the defaults of the others; raise ConfigError if libpq does not know one."""
+    """Return the parameters in a URL and the defaults of the others.
+
+    Raises:
+        ConfigError: libpq does not know one.
+    """
     try:
-        parameters = {**DEFAULTS, **conninfo_to_dict(url)}
+        given = conninfo_to_dict(url)
     except psycopg.Error as exc:
         raise ConfigError(f"--state.url {database_name(url)!r}: {_first_line(exc)}") from None
-    return {
-        **required_authentication(parameters, has_password_file=has_password_file),
-        **parameters,
-    }
+    parameters = {**DEFAULTS, **given, "client_encoding": "UTF8"}
+    required = required_authentication(parameters, has_password_file=has_password_file)
+    return {**required, **parameters}
 
 
 def required_authentication(
     parameters: Mapping[str, Any], *, has_password_file: bool
 ) -> Mapping[str, str]:
-    """Return what the server must ask for, so that one that pretends to be it does not get the password in clear text.
+    """Return what the server must ask for.
+
+    One that pretends to be it must not get the password in clear text.
 
     A verified server may ask for anything. If a password file is given, another machine must ask
     for it.
@@ -91,11 +107,13 @@ def required_authentication(
     mode = str(parameters.get("sslmode") or os.environ.get("PGSSLMODE", ""))
     if mode.startswith("verify-") or "PGREQUIREAUTH" in os.environ or not REFUSES_CLEAR_TEXT:
         return {}
-    names = ("hostaddr", "host")
-    hosts = [parameters.get(name) for name in names] + [
-        os.environ.get(f"PG{name.upper()}") for name in names
-    ]
-    is_local = all(map(LOCAL_HOST.fullmatch, next(filter(None, hosts), "").split(",")))
+    hosts = (
+        parameters.get("hostaddr")
+        or parameters.get("host")
+        or os.environ.get("PGHOSTADDR")
+        or os.environ.get("PGHOST", "")
+    )
+    is_local = all(LOCAL_HOST.fullmatch(host) for host in hosts.split(","))
     return {
         "require_auth": "!password,!none" if has_password_file and not is_local else "!password"
     }
@@ -127,7 +145,10 @@ def describe(exc: psycopg.Error) -> str:
 
 
 def risk_of(connection: psycopg.Connection[Any]) -> str:
-    """Return what another machine could do to a connection; empty if nothing, or if the server is on this one."""
+    """Return what another machine could do to a connection.
+
+    Empty if nothing, or if the server is on this one.
+    """
     options = {option.keyword: option.val or b"" for option in connection.pgconn.info}
     mode = options[b"sslmode"].decode()
     if LOCAL_HOST.fullmatch(connection.info.hostaddr) or mode.startswith("verify-"):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from late_exporter.exposition.exposition import MAX_EXEMPLARS, BodyRequest, Exposition
@@ -242,3 +244,22 @@ def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) 
     for media in (TEXT, OPENMETRICS):
         assert 'posts_total{platform="x",workspace="w2500"} 7777.0\n' in read_body(exposition, media)
     assert rendered == [("w2500", "x")]
+
+
+def test_a_body_that_is_outdated_when_it_is_complete_is_not_kept() -> None:
+    """Another scrape may render a change while the lines of a body are joined."""
+
+    class OtherScrape(Collector):
+        has_begun = False
+
+        def collect(self) -> Iterator[Metric]:
+            if not self.has_begun:
+                self.has_begun = True
+                exposition.put("posts_total", ("w", "x"), 8)
+                read_body(exposition, OPENMETRICS)
+            yield from ()
+
+    exposition = Exposition(FAMILIES, collectors=[OtherScrape()])
+    exposition.put("posts_total", ("w", "x"), 7)
+    assert 'posts_total{platform="x",workspace="w"} 7.0' in lines(exposition)
+    assert 'posts_total{platform="x",workspace="w"} 8.0' in lines(exposition)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -11,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from late_exporter.errors import StoreError
+from late_exporter.health import ClusterHealth
 from late_exporter.store import open_store
 from late_exporter.store.owner import WorkspaceOwner
 from late_exporter.store.ownership import Ownership
@@ -77,6 +79,24 @@ async def test_a_lost_workspace_is_loaded_again(
         harness.worlds["acme"].publish(2)
         await harness.wait_for_counts(acme=33, beta=30)
         assert await owner.shown_workspaces() == {"acme", "beta"}
+
+
+async def test_nobody_owns_anything_as_far_as_is_known_without_a_session(
+    postgres: Cluster, harness: ReloadHarness
+) -> None:
+    """The status page shows no replicas of before."""
+    url = postgres.create_schema()
+    async with running(harness, url, {"acme": "acme"}) as owner:
+        await owner.update()
+        assert len(owner.health().members) == 1
+        sessions = "FROM pg_stat_activity WHERE application_name LIKE 'late-exporter %'"
+        execute(url, f"SELECT pg_terminate_backend(pid, 60000) {sessions}")
+        with closing(open_store(url)):
+            task = asyncio.create_task(owner.run())
+            while not owner.unready_reason():  # noqa: ASYNC110 - a thread finds out
+                await asyncio.sleep(0.01)
+            assert owner.health() == ClusterHealth()
+            task.cancel()
 
 
 async def test_a_workspace_that_cannot_be_loaded_counts_as_unowned(

@@ -164,6 +164,12 @@ def test_unusable_servers_are_named(postgres: Cluster, reader: str) -> None:
         assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["db..example", ".db", "d" * 64])
+def test_a_host_name_that_is_none_is_an_error(host: str) -> None:
+    with pytest.raises(StoreError, match=rf"^postgresql://late@{host}/late: the host is not a valid name$"):
+        open_store(f"postgresql://late@{host}/late")
+
+
 @pytest.mark.e2e
 def test_an_unknown_parameter_is_an_error_of_the_user() -> None:
     with pytest.raises(ConfigError, match=r"^--state\.url 'postgresql://late@db/late': .*sslmod") as caught:

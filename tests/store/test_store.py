@@ -100,7 +100,9 @@ def test_values_of_all_kinds_are_stored(url: str) -> None:
 
 
 def test_the_size_of_a_workspace(store: Store) -> None:
-    """A workspace has the logs of its feeds and a proportional share of the bytes."""
+    """A workspace has the logs of its feeds and a proportional share of the bytes, also of a state that grows fast."""
+    commit(store, observation("0"), scope=OTHER)
+    store.size("umbrella")
     for scope, count in ((SCOPE, 200), (Scope("acme", "connections"), 100), (OTHER, 100)):
         commit(store, *(observation(f"{number}") for number in range(count)), scope=scope)
     acme, umbrella, nobody = store.size("acme"), store.size("umbrella"), store.size("nobody")
