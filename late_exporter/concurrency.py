@@ -10,13 +10,17 @@ from typing import Any
 
 
 class DaemonThreadExecutor(ThreadPoolExecutor):
-    """Run each call, such as name resolution, in its own daemon thread, so a hung call cannot delay shutdown.
+    """Run each call, such as name resolution, in its own daemon thread.
 
-    It replaces the event loop's default executor, whose threads are joined at exit.
+    So a hung call cannot delay shutdown. It replaces the event loop's default executor, whose
+    threads are joined at exit.
     """
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **keywords: Any) -> Future[Any]:
-        """Start a call; return the future of its result, which is OSError if the system allows no more threads."""
+        """Start a call; return the future of its result.
+
+        That is OSError if the system allows no more threads.
+        """
         future = Future[Any]()
 
         def run() -> None:

@@ -10,7 +10,10 @@ UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def iso_time(millis: float, *, precise: bool = False) -> str:
-    """Return milliseconds since the Unix epoch as ISO 8601 in UTC; empty if the calendar ends before that."""
+    """Return milliseconds since the Unix epoch as ISO 8601 in UTC.
+
+    Empty if the calendar ends before that.
+    """
     try:
         time = EPOCH + timedelta(milliseconds=millis)
     except (ValueError, OverflowError):
@@ -24,7 +27,10 @@ def plural(count: int, singular: str) -> str:
 
 
 def human_duration(seconds: float, *, rough: bool = False) -> str:
-    """Return a duration in its two largest units, or only the largest, as in ``84 ms``, ``2.3 s`` and ``1 h 6 min``."""
+    """Return a duration in its two largest units, or only the largest.
+
+    Examples are ``84 ms``, ``2.3 s`` and ``1 h 6 min``.
+    """
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     for (size, unit), (next_size, next_unit) in pairwise(UNITS):

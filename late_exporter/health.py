@@ -78,7 +78,7 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecentCounts(msgspec.Struct, frozen=True, gc=False):
-    """Publish and retry logs of a platform that were created within the last hour and have a final status.
+    """Publish and retry logs of a platform in a final status, created within the last hour.
 
     Args:
         failed: Number of those with status failed.
@@ -97,7 +97,7 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Args:
         published: Number of publish and retry logs with status success.
         failed: Number of publish and retry logs with status failed.
-        final: Number of publish and retry logs with any status but pending.
+        final: Number of both.
         pending: Number of pending logs with any action.
         oldest_pending: Creation time of the oldest of them.
         recent: Counts of the last hour.

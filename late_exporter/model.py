@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
 
-PENDING, SUCCESS, FAILED = "pending", "success", "failed"
-"""Statuses of logs that the exporter interprets."""
+# Statuses of logs that the exporter interprets.
+PENDING = "pending"
+SUCCESS = "success"
+FAILED = "failed"
 
 REJECTED = "rejected"
 """Status of a row that is not counted as a log."""
@@ -28,8 +29,9 @@ VALUE_DEVIATION = "value"
 UNKNOWN = "unknown"
 """Label value of what a log does not say."""
 
-LATE, ZERNIO = "late", "zernio"
-"""Generations of the API."""
+# Generations of the API.
+LATE = "late"
+ZERNIO = "zernio"
 
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
@@ -69,7 +71,9 @@ class Deviation(msgspec.Struct, frozen=True, gc=False):
 
 
 class LogKind(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a log that decide which series it changes; logs of one kind have the same increments.
+    """The fields of a log that decide which series it changes.
+
+    Logs of one kind have the same increments.
 
     Args:
         duration: Duration in microseconds; 0 in a kind whose logs have durations of their own.
@@ -121,11 +125,20 @@ class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
     @property
     def kind(self) -> LogKind:
         return LogKind(
-            self.status, self.duration and 0, self.delay and 0, *_further_fields_of_kind(self)
+            status=self.status,
+            duration=self.duration and 0,
+            delay=self.delay and 0,
+            platform=self.platform,
+            action=self.action,
+            method=self.method,
+            account_id=self.account_id,
+            username=self.username,
+            status_code=self.status_code,
+            error_code=self.error_code,
+            expires_at=self.expires_at,
+            rejection_reason=self.rejection_reason,
+            deviations=self.deviations,
         )
-
-
-_further_fields_of_kind = attrgetter(*LogKind.__struct_fields__[3:])
 
 
 class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):

@@ -76,7 +76,10 @@ class SetCurrent(Increment, frozen=True, kw_only=True, gc=False):
 
 
 class RecordAttempt(Increment, frozen=True, kw_only=True, gc=False):
-    """Record a failed or successful publishing attempt of an account; a time of 0 is that of each log."""
+    """Record a failed or successful publishing attempt of an account.
+
+    A time of 0 is that of each log.
+    """
 
     at: int = 0
     failed: bool
@@ -97,7 +100,10 @@ class ObserveLog(Increment, frozen=True, kw_only=True, gc=False):
 
 
 class SetByLog(Increment, frozen=True, kw_only=True, gc=False):
-    """Set a gauge as of the creation of the newest log; the value is that time in seconds if it is None."""
+    """Set a gauge as of the creation of the newest log.
+
+    The value is that time in seconds if it is None.
+    """
 
     value: float | str | None = None
 
@@ -111,7 +117,10 @@ class Histogram(msgspec.Struct, frozen=True, tag="histogram", gc=False):
 
 
 class LatestValue(msgspec.Struct, frozen=True, tag="reading", gc=False):
-    """A gauge value and the time of the log that set it; the time is 0 for gauges of the exporter itself."""
+    """A gauge value and the time of the log that set it.
+
+    The time is 0 for gauges of the exporter itself.
+    """
 
     at: int
     value: float | str
@@ -137,7 +146,10 @@ Value: TypeAlias = int | float | Histogram | LatestValue | FailureStreak
 
 
 class SeriesValue(msgspec.Struct, frozen=True, gc=False):
-    """Value of a series, and its creation time in Unix seconds; 0 for history, and for what is not stored."""
+    """Value of a series, and its creation time in Unix seconds.
+
+    The time is 0 for history, and for what is not stored.
+    """
 
     value: Value
     created: float

@@ -12,6 +12,7 @@ from late_exporter.health import WorkspaceHealth
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import ApiClock, PollConfig
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
+from late_exporter.metrics.platforms import failing_accounts, platform_health
 from late_exporter.metrics.registry import SeriesRegistry
 
 
@@ -74,7 +75,8 @@ class WorkspacePollers:
     def health(self, base_url: str, registry: SeriesRegistry) -> WorkspaceHealth:
         """Return the health of the workspace."""
         now = self.clock.time()
-        platforms, recent_since = registry.platform_health(self.name), None
+        platforms = platform_health(registry, self.name)
+        recent_since = None
         for recorder in (poller.recorder for poller in self):
             if (recent := recorder.recent_attempts) is not None:
                 recent_since, history_since = (
@@ -91,7 +93,7 @@ class WorkspacePollers:
             quota_wait=self.connection.client.quota_wait(),
             platforms=platforms,
             recent_since=recent_since,
-            failing_accounts=registry.failing_accounts(self.name),
+            failing_accounts=failing_accounts(registry, self.name),
             failures=tuple(
                 failure for poller in self for failure in poller.recorder.state.failures
             ),

@@ -32,16 +32,25 @@ from late_exporter.exposition.negotiation import OPENMETRICS, accepts_gzip, sele
 from late_exporter.series import Exemplar, Histogram, Labels, Series
 
 MAX_EXEMPLARS = 2048
-"""Maximum number of series with exemplars; beyond it the least recently updated series loses its own."""
+"""Maximum number of series with exemplars.
+
+Beyond it the least recently updated series loses its own.
+"""
 
 MAX_CACHED_BYTES = 16 << 20
-"""Maximum size of a cached body, and of those of workspaces together; beyond it the oldest are dropped."""
+"""Maximum size of a cached body, and of those of workspaces together.
+
+Beyond it the oldest are dropped.
+"""
 
 REFRESH_SECONDS = 15.0
 """Age up to which the metrics of the process are shown: most servers scrape as often."""
 
 CLOCK_ERROR_SECONDS = 2.0
-"""Difference of two readings of the API's clock: its responses have whole seconds, and take some time."""
+"""Difference of two readings of the API's clock.
+
+Its responses have whole seconds, and take some time.
+"""
 
 GZIP_FORMAT = 31
 """Window bits of zlib for a stream with a gzip header."""
@@ -223,18 +232,21 @@ class Exposition(Collector):
                 self._changes.series[family, labels] = SeriesLines(value, created)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
-        """Attach an exemplar to a counter or to the bucket of ``value``, unless a newer one is attached."""
-        series, observed = (family, labels), ObservedExemplar(value, exemplar)
-        if (
-            family not in self._families
-            or not observed.is_valid
-            or self._families[family].family.kind == "gauge"
-        ):
+        """Attach an exemplar to a counter or to the bucket of ``value``.
+
+        It is ignored if a newer one is attached, or if parsers would reject it.
+        """
+        observed = ObservedExemplar(value, exemplar)
+        if family not in self._families or not observed.is_valid:
             return
-        exemplars = self._exemplars[series] = self._exemplars.pop(
-            series, {}
-        )  # the last key is the newest
-        line = bisect_left(self._families[family].family.buckets, value)
+        definition = self._families[family].family
+        if definition.kind == "gauge":
+            return
+        series = (family, labels)
+        # The last key is the newest.
+        exemplars = self._exemplars.pop(series, {})
+        self._exemplars[series] = exemplars
+        line = bisect_left(definition.buckets, value)
         with self.changing:
             if line not in exemplars or exemplars[line].exemplar.timestamp <= exemplar.timestamp:
                 exemplars[line] = observed
@@ -254,22 +266,25 @@ class Exposition(Collector):
 
     def find_body(self, request: BodyRequest) -> bytes | None:
         """Return a body if it is cached, without waiting for other threads."""
-        is_due = (
-            any(self._changes) or self._zeros.have_expired or time.monotonic() >= self._refresh_at
-        )
-        return None if is_due else self._bodies.get(request)
+        if any(self._changes) or self._zeros.have_expired or time.monotonic() >= self._refresh_at:
+            return None
+        return self._bodies.get(request)
 
     def get_body(self, request: BodyRequest) -> bytes:
         """Return the body as of now."""
         with self._render_lock:
             self._render_changes()
-            body, version = self._bodies.get(request), self._rendered_version
-            families = [] if body is not None else list(self._texts(request))
-        if body is None:
-            body = _join((*families, [self._render_others(request)]), request.encoding)
-            with self._render_lock:
-                if version == self._rendered_version and len(body) <= MAX_CACHED_BYTES:
-                    self._cache(request, body)
+            cached = self._bodies.get(request)
+            if cached is not None:
+                return cached
+            version = self._rendered_version
+            families = list(self._texts(request))
+
+        # Other scrapes need not wait while the lines are joined and compressed.
+        body = _join((*families, [self._render_others(request)]), request.encoding)
+        with self._render_lock:
+            if version == self._rendered_version and len(body) <= MAX_CACHED_BYTES:
+                self._cache(request, body)
         return body
 
     def collect(self) -> Iterator[Metric]:
@@ -282,7 +297,8 @@ class Exposition(Collector):
     def _render_changes(self) -> None:
         """Render the series that have changed, or that show 0 no more."""
         with self.changing:
-            (changes, exemplars), self._changes = self._changes, Changes({}, {})
+            changes, exemplars = self._changes
+            self._changes = Changes({}, {})
         expired_zeros = self._zeros.pop_expired()
         is_refresh = time.monotonic() >= self._refresh_at
         if not (changes or exemplars or expired_zeros or is_refresh):
@@ -300,7 +316,8 @@ class Exposition(Collector):
 
     def _set(self, series: Series, lines: SeriesLines | None) -> None:
         """Set a series, without rendering it; None removes it."""
-        family, labels = self._families[series[0]], series[1]
+        name, labels = series
+        family = self._families[name]
         if lines is None:
             family.remove(labels)
             self._zeros.discard(series)
@@ -311,12 +328,13 @@ class Exposition(Collector):
 
     def _texts(self, request: BodyRequest) -> Iterator[list[bytes]]:
         """Yield the lines of each family."""
-        names, is_openmetrics = request.names, request.content_type == OPENMETRICS
+        names = request.names
+        is_openmetrics = request.content_type == OPENMETRICS
         for family in self._families.values():
-            if family.has_workspaces or request.includes(None):
-                yield family.lines(
-                    names if family.has_workspaces else None, is_openmetrics=is_openmetrics
-                )
+            if family.has_workspaces:
+                yield family.lines(names, is_openmetrics=is_openmetrics)
+            elif request.includes(None):
+                yield family.lines(None, is_openmetrics=is_openmetrics)
 
     def _render_others(self, request: BodyRequest) -> bytes:
         """Return the lines of the other collectors, and the end of the body."""

@@ -67,19 +67,21 @@ class FamilyFormatter:
         self._le_pairs = [f'le="{format_number(bound)}"' for bound in (*family.buckets, math.inf)]
         empty = Histogram(family.buckets, (0,) * len(self._le_pairs))
         self.zero: float | Histogram = empty if family.kind == "histogram" else 0
-        text, openmetrics = (
-            family.help.replace("\\", r"\\").replace("\n", r"\n"),
-            _escape(family.help),
-        )
+        help_text = family.help.replace("\\", r"\\").replace("\n", r"\n")
         self.header = (
-            _encode([f"# HELP {self._name} {text}", f"# TYPE {self._name} {family.kind}"]),
-            _encode([f"# HELP {self.stem} {openmetrics}", f"# TYPE {self.stem} {family.kind}"]),
+            _encode([f"# HELP {self._name} {help_text}", f"# TYPE {self._name} {family.kind}"]),
+            _encode(
+                [f"# HELP {self.stem} {_escape(family.help)}", f"# TYPE {self.stem} {family.kind}"]
+            ),
         )
 
     def format(
         self, labels: Labels, value: float | Histogram, created: float | None, exemplars: Exemplars
     ) -> tuple[bytes, bytes]:
-        """Return the lines of a series as text and as OpenMetrics, which has its exemplars and creation time."""
+        """Return the lines of a series as text and as OpenMetrics.
+
+        The latter has its exemplars and creation time.
+        """
         lines = self.samples(labels, value)
         text = _encode(lines)
         if not created and not exemplars:
@@ -172,16 +174,14 @@ class FamilyLines:
             )
 
     def lines(self, workspaces: Sequence[str] | None, *, is_openmetrics: bool) -> list[bytes]:
-        """Return the header and the lines of some workspaces, or of all, as text or as OpenMetrics."""
+        """Return the header and the lines of some workspaces, or of all."""
         order = self._sort()
         if workspaces is None:
             series: Iterable[SeriesLines] = self._series.values()
         else:
-            ranges = (
-                (bisect_left(order, (name,)), bisect_left(order, (f"{name}\0",)))
-                for name in workspaces
+            series = (
+                self._series[labels] for name in workspaces for labels in _of_workspace(order, name)
             )
-            series = (self._series[labels] for start, end in ranges for labels in order[start:end])
         lines = [each.openmetrics if is_openmetrics else each.text for each in series]
         return [self._formatter.header[is_openmetrics], *lines] if lines else []
 
@@ -196,18 +196,15 @@ class FamilyLines:
 
     def _visible(self, series: SeriesLines) -> tuple[float | Histogram, float | None, Exemplars]:
         created = series.created if self._shows_created else None
-        return (
-            (self._formatter.zero, created, {})
-            if series.is_zero
-            else (series.value, created, series.exemplars)
-        )
+        if series.is_zero:
+            return self._formatter.zero, created, NO_EXEMPLARS
+        return series.value, created, series.exemplars
 
     def _sort(self) -> list[Labels]:
         if self._order is None:
             self._order = sorted(self._series)
-            self._series = {
-                labels: self._series[labels] for labels in self._order
-            }  # so that it is sorted sooner next
+            # so that it is sorted sooner next
+            self._series = {labels: self._series[labels] for labels in self._order}
         return self._order
 
     def _add(self, metric: Metric, labels: dict[str, str], series: SeriesLines) -> None:
@@ -232,16 +229,26 @@ class FamilyLines:
             metric.add_sample(f"{metric.name}_created", labels, created)
 
 
+def _of_workspace(order: Sequence[Labels], workspace: str) -> Sequence[Labels]:
+    start = bisect_left(order, (workspace,))
+    return order[start : bisect_left(order, (f"{workspace}\0",), start)]
+
+
 def format_number(value: float) -> str:
-    """Format a number like Go and prometheus_client; an integer too large for a float becomes infinite."""
+    """Format a number like Go and prometheus_client.
+
+    An integer too large for a float becomes infinite.
+    """
     if type(value) is int and 0 <= value < MIN_EXPONENT_NUMBER:
         return f"{value}.0"
     try:
         value = float(value)
     except OverflowError:
         return "+Inf" if value > 0 else "-Inf"
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
     text = repr(value)
     if value >= MIN_EXPONENT_NUMBER and "e" not in text:
         integer, _, fraction = text.partition(".")

@@ -1,4 +1,4 @@
-"""Content negotiation: format by ``Accept`` and encoding by ``Accept-Encoding`` (RFC 9110, section 12.5).
+"""Content negotiation: format by ``Accept``, encoding by ``Accept-Encoding`` (RFC 9110, 12.5).
 
 No header is an error: if it is missing, malformed or asks for something else, the response is the
 plain text format.
@@ -36,7 +36,7 @@ _WEIGHT = re.compile(r"0(\.[0-9]*)?|1(\.0*)?|\.[0-9]+")
 
 
 def select_content_type(accept: str | None) -> str:
-    """Return ``OPENMETRICS`` if the header names it and prefers nothing else, otherwise ``TEXT``."""
+    """Return ``OPENMETRICS`` if the header names it and prefers nothing else, else ``TEXT``."""
     ranges = [
         (f"{name};version={parameters['version']}" if "version" in parameters else name, weight)
         for name, parameters, weight in _elements(accept)

@@ -1,4 +1,7 @@
-"""Turn logs of one kind into increments, apply increments to the values of series, and encode values for the state."""
+"""Turn logs of one kind into increments, and apply increments to the values of series.
+
+Values are encoded for the state.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ from late_exporter.series import (
 
 MICROS_PER_SECOND = 1_000_000
 MAX_SUM_MICROS = 2**63 - 1
-"""Sums saturate here: SQLite stores 64-bit integers, and one absurd duration must not fail a poll."""
+"""Sums saturate here.
+
+SQLite stores 64-bit integers, and one absurd duration must not fail a poll.
+"""
 
 MAX_STREAK_TIMES = 1000
 """Number of failures per account whose times are kept; older failures are only counted."""
@@ -50,7 +56,10 @@ def project_log(feed: Feed, workspace: str, log: LogEntry) -> Iterator[Increment
 
 
 def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequence[Increment]:
-    """Return an increment of a kind with the numbers of its logs; ``now`` is the API time in milliseconds."""
+    """Return an increment of a kind with the numbers of its logs.
+
+    ``now`` is the API time in milliseconds.
+    """
     series = increment.family, increment.labels, increment.once_per_log
     match increment:
         case IncCounter(amount=amount):
@@ -63,9 +72,9 @@ def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequ
             at = max(_times(logs))
             return [SetLatest(*series, at=at, value=at / 1000 if value is None else value)]
         case RecordAttempt(at=0, failed=failed):
-            times = (
-                _times(logs) if failed else [max(_times(logs))]
-            )  # An earlier success changes nothing.
+            times = _times(logs)
+            if not failed:  # An earlier success changes nothing.
+                times = [max(times)]
             return [RecordAttempt(*series, at=at, failed=failed) for at in times]
     return [increment] * len(logs)
 
@@ -115,10 +124,11 @@ def _add(increments: Sequence[IncCounter], value: Value | None) -> Value:
 
 def _observe(increments: Sequence[ObserveHistogram | ObserveValues], value: Value | None) -> Value:
     bounds = increments[0].bounds
-    previous = (
-        value if isinstance(value, Histogram) else Histogram(bounds, (0,) * (len(bounds) + 1))
-    )
-    counts, micros = list(rebucket(previous, bounds).counts), previous.micros
+    previous = Histogram(bounds, (0,) * (len(bounds) + 1))
+    if isinstance(value, Histogram):
+        previous = rebucket(value, bounds)
+    counts = list(previous.counts)
+    micros = previous.micros
     for increment in increments:
         values = increment.micros if isinstance(increment, ObserveValues) else (increment.micros,)
         for each in values:
@@ -137,11 +147,8 @@ def _update_streak(increments: Sequence[RecordAttempt], value: Value | None) -> 
     streak = value if isinstance(value, FailureStreak) else FailureStreak()
     for increment in increments:
         if increment.at > streak.last_success:
-            streak = (
-                _add_failure(streak, increment.at)
-                if increment.failed
-                else _add_success(streak, increment.at)
-            )
+            add = _add_failure if increment.failed else _add_success
+            streak = add(streak, increment.at)
     return streak
 
 
@@ -176,7 +183,10 @@ def _add_success(streak: FailureStreak, at: int) -> FailureStreak:
 
 
 def rebucket(histogram: Histogram, bounds: tuple[float, ...]) -> Histogram:
-    """Return the histogram with other bounds: a bucket moves to the first new bucket that contains it entirely."""
+    """Return the histogram with other bounds.
+
+    A bucket moves to the first new bucket that contains it entirely.
+    """
     if histogram.bounds == bounds:
         return histogram
     counts = [0] * (len(bounds) + 1)

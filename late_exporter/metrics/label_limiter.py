@@ -44,7 +44,10 @@ KNOWN_VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
         "field": DOCUMENTED_PATHS,
     }
 )
-"""Labels whose values come from the API, with the documented values, which never count towards the limit."""
+"""Labels whose values come from the API, with the documented values.
+
+These never count towards the limit.
+"""
 
 
 class LabelLimiter:
@@ -100,12 +103,16 @@ class LabelLimiter:
         return value
 
     def apply(self, increments: Iterable[Increment]) -> Iterator[Increment]:
-        """Yield the increments with limited labels and the buckets of the catalogue, and count the replaced values."""
+        """Yield the increments with limited labels and the buckets of the catalogue.
+
+        Values that are replaced are counted.
+        """
         for increment in increments:
             yield from self._limit(increment)
 
     def _limit(self, increment: Increment) -> Iterator[Increment]:
-        family, original = self._families[increment.family], increment.labels
+        family = self._families[increment.family]
+        original = increment.labels
         is_per_account = "account_id" in family.labels
         if is_per_account and not self._limits["account_id"]:
             return

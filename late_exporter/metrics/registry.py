@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.feeds.publishing import ATTEMPTS
-from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.metrics.aggregation import rebucket
 from late_exporter.metrics.catalogue import (
     LAST_AUDIT,
     LAST_POLL,
     LAST_RECONCILE,
-    LOGS,
-    OLDEST_PENDING,
-    PENDING_LOGS,
 )
-from late_exporter.model import PENDING, UNKNOWN, Scope
+from late_exporter.model import Scope
 from late_exporter.series import (
     FailureStreak,
     Histogram,
@@ -31,12 +26,11 @@ from late_exporter.series import (
     SetCurrent,
 )
 
-LAST_LOG = "late_publishing_last_log_timestamp_seconds"
-STREAKS = "late_account_consecutive_failures"
-INFO = "late_account_info"
-
 OWN_TIMES = frozenset({LAST_POLL, LAST_RECONCILE, LAST_AUDIT})
-"""Stored gauges with times at which the exporter did something. Alerts compare them with the present."""
+"""Stored gauges with times at which the exporter did something.
+
+Alerts compare them with the present.
+"""
 
 
 class _WorkspaceSeries:
@@ -131,22 +125,25 @@ class SeriesRegistry:
                 self._set(series, value)
 
     def add_uncommitted(self, increments: Iterable[IncCounter]) -> None:
-        """Add increments of the exporter's own counters that could not be committed yet; later values include them."""
+        """Add increments of the exporter's own counters that could not be committed yet.
+
+        Later values include them.
+        """
         for increment in increments:
             series = (increment.family, increment.labels)
-            current = self._series_of(series).get(series) or SeriesValue(0, 0.0)
+            current = self.get(series) or SeriesValue(0, 0.0)
             self._set(series, SeriesValue(_number(current) + increment.amount, current.created))
 
     def correct_times(self, workspace: str, now: float) -> Sequence[SetCurrent]:
-        """Set the OWN_TIMES of a workspace that are ahead of ``now`` to it; return increments that do so in the state.
+        """Set the OWN_TIMES of a workspace that are ahead of ``now`` to it.
 
-        Such a time was set while the clock was ahead. Until the clock reaches it again, no alert on
-        its age would fire.
+        Return increments that do so in the state. Such a time was set while the clock was ahead.
+        Until the clock reaches it again, no alert on its age would fire.
         """
         corrections = [
             SetCurrent(family, labels, value=now)
             for family in sorted(OWN_TIMES)
-            for labels, time in self._numbers(workspace, family)
+            for labels, time in self.numbers(workspace, family).items()
             if time > now
         ]
         for each in corrections:
@@ -155,17 +152,16 @@ class SeriesRegistry:
 
     def set_gauge(self, family: str, labels: Labels, value: float) -> None:
         """Set a gauge that is not stored; most polls change few of theirs."""
-        series, current = (family, labels), SeriesValue(value, 0.0)
+        series = (family, labels)
+        current = SeriesValue(value, 0.0)
         workspace_series = self._series_of(series)
-        if current not in (
-            workspace_series.get(series),
-            workspace_series.hidden_values.get(series),
-        ):
+        shown = workspace_series.get(series)
+        if current not in (shown, workspace_series.hidden_values.get(series)):
             self._set(series, current)
 
     def gauge(self, family: str, labels: Labels) -> float:
         """Return the value of a gauge of a workspace; 0 if it does not exist."""
-        current = self._values_of(labels[0], family).get(labels)
+        current = self.values(labels[0], family).get(labels)
         return 0.0 if current is None else _number(current)
 
     def remove_gauge(self, family: str, labels: Labels) -> None:
@@ -178,7 +174,10 @@ class SeriesRegistry:
     def replace_status(
         self, workspace: str, feed: str, values: Mapping[Series, SeriesValue]
     ) -> None:
-        """Show the gauges of a status feed instead of its previous ones; they cover the values of logs."""
+        """Show the gauges of a status feed instead of its previous ones.
+
+        They cover the values of logs.
+        """
         workspace_series = self._workspaces[workspace]
         previous = {
             series: workspace_series.get(series)
@@ -198,107 +197,43 @@ class SeriesRegistry:
                 *series, observation.micros / 1_000_000, observation.exemplar
             )
 
-    def platform_health(self, workspace: str) -> tuple[PlatformHealth, ...]:
-        """Return the health of the platforms of a workspace by their visible publishing logs, sorted by name.
+    def get(self, series: Series) -> SeriesValue | None:
+        """Return what a series shows; None if it is not visible."""
+        return self._series_of(series).get(series)
 
-        A platform with logs of the first sync has no time since which they are counted, but 0.
-        """
-        logs: dict[str, list[tuple[str, str, SeriesValue]]] = {}
-        for (_, platform, action, status), current in self._values_of(workspace, LOGS).items():
-            logs.setdefault(platform, []).append((action, status, current))
+    def values(self, workspace: str, family: str) -> Mapping[Labels, SeriesValue]:
+        """Return the visible values of a family, except those of status feeds."""
+        if workspace not in self._workspaces:
+            return {}
+        return self._workspaces[workspace].values.get(family, {})
 
-        def numbers(family: str, platform: str) -> list[float]:
-            return [
-                number
-                for labels, number in self._numbers(workspace, family)
-                if labels[1] == platform
-            ]
-
-        def health(platform: str) -> PlatformHealth:
-            attempts = Counter[str]()
-            for action, status, current in logs[platform]:
-                if action in ATTEMPTS and status != PENDING:
-                    attempts[status] += int(_number(current))
-            return PlatformHealth(
-                name=platform,
-                counted_since=min(current.created for *_, current in logs[platform]),
-                published=attempts["success"],
-                failed=attempts["failed"],
-                final=attempts.total(),
-                pending=int(sum(numbers(PENDING_LOGS, platform))),
-                last_log=max(numbers(LAST_LOG, platform), default=None),
-                oldest_pending=min(numbers(OLDEST_PENDING, platform), default=None),
-            )
-
-        return tuple(
-            health(each)
-            for each in sorted(logs)
-            if any(_number(current) for *_, current in logs[each])
-        )
-
-    def failing_accounts(self, workspace: str) -> tuple[AccountHealth, ...]:
-        """Return the accounts whose last attempt failed, most consecutive failures first."""
-        accounts = [
-            AccountHealth(
-                platform=labels[1],
-                account_id=labels[2],
-                username=self._username(labels),
-                consecutive_failures=int(failures),
-            )
-            for labels, failures in self._numbers(workspace, STREAKS)
-            if failures
-        ]
-        return tuple(
-            sorted(
-                accounts,
-                key=lambda each: (-each.consecutive_failures, each.platform, each.account_id),
-            )
-        )
-
-    def _values_of(self, workspace: str, family: str) -> Mapping[Labels, SeriesValue]:
-        return (
-            self._workspaces[workspace].values.get(family, {})
-            if workspace in self._workspaces
-            else {}
-        )
-
-    def _numbers(self, workspace: str, family: str) -> Iterable[tuple[Labels, float]]:
-        return (
-            (labels, _number(current))
-            for labels, current in self._values_of(workspace, family).items()
-        )
-
-    def _username(self, account: Labels) -> str:
-        current = self._series_of((INFO, account)).get((INFO, account))
-        username = (
-            current.value.value
-            if current is not None and isinstance(current.value, LatestValue)
-            else ""
-        )
-        return "" if username == UNKNOWN else str(username)
+    def numbers(self, workspace: str, family: str) -> Mapping[Labels, float]:
+        """Return the same values as numbers."""
+        return {
+            labels: _number(current) for labels, current in self.values(workspace, family).items()
+        }
 
     def _series_of(self, series: Series) -> _WorkspaceSeries:
-        has_workspace = self._families[series[0]].labels[:1] == ("workspace",)
-        return (
-            self._workspaces.get(series[1][0], self._without_workspace)
-            if has_workspace
-            else self._without_workspace
-        )
+        family, labels = series
+        if self._families[family].labels[:1] != ("workspace",):
+            return self._without_workspace
+        return self._workspaces.get(labels[0], self._without_workspace)
 
     def _is_hidden(self, workspace_series: _WorkspaceSeries, series: Series) -> bool:
         family = self._families[series[0]]
-        # The label ``type`` names the only feed that fills a series.
-        feeds = (
-            (series[1][family.labels.index("type")],) if "type" in family.labels else family.feeds
-        )
+        feeds = family.feeds
+        if "type" in family.labels:  # the label that names the only feed that fills a series
+            feeds = (series[1][family.labels.index("type")],)
         return bool(feeds) and workspace_series.synced_feeds.isdisjoint(feeds)
 
     def _set(self, series: Series, value: SeriesValue) -> None:
-        workspace_series, (name, labels) = self._series_of(series), series
+        name, labels = series
+        workspace_series = self._series_of(series)
         if self._is_hidden(workspace_series, series):
             workspace_series.hidden_values[series] = value
             return
-        previous, family = workspace_series.get(series), self._families[name]
+        previous = workspace_series.get(series)
+        family = self._families[name]
         if previous is not None and family.kind == "counter" and not family.feeds:
             # It must not fall when its uncommitted increments are committed bit by bit.
             value = SeriesValue(max(_number(previous), _number(value)), value.created)
@@ -315,15 +250,11 @@ class SeriesRegistry:
         if current is None:
             return
         definition = self._families[family]
-        value = current.value
-        number = (
-            rebucket(value, definition.buckets)
-            if isinstance(value, Histogram)
-            else _number(current)
-        )
-        self._exposition.put(
-            family, labels, number, created=None if definition.kind == "gauge" else current.created
-        )
+        number: float | Histogram = _number(current)
+        if isinstance(current.value, Histogram):
+            number = rebucket(current.value, definition.buckets)
+        created = None if definition.kind == "gauge" else current.created
+        self._exposition.put(family, labels, number, created=created)
 
 
 def _exposed(series: Series, current: SeriesValue | None) -> Series:

@@ -55,7 +55,10 @@ def is_postgres(url: str) -> bool:
 
 
 def import_postgres(module: str = "postgres") -> Any:
-    """Return a module for PostgreSQL, whose driver is not needed otherwise and may not be installed."""
+    """Return a module for PostgreSQL.
+
+    Its driver is not needed otherwise, and may not be installed.
+    """
     try:
         return import_module(f"late_exporter.store.{module}")
     except ImportError as exc:

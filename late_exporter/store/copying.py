@@ -1,4 +1,4 @@
-"""Copy workspaces from one state to another, as streams of rows, in one transaction of the target."""
+"""Copy workspaces from one state to another, as streams of rows, in one transaction."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def copy_state(
                 new = new_name or name
                 if new in taken:
                     raise StoreError(
-                        f"{target.name}: there is a workspace {new} already, and nothing was copied; copy one with"
-                        " --workspace and --as, or into another state"
+                        f"{target.name}: there is a workspace {new} already, and nothing was"
+                        " copied; copy one with --workspace and --as, or into another state"
                     )
                 count += _copy_workspace(rows, transaction, name, new)
             return count
@@ -99,23 +99,27 @@ def _names_to_copy(source: Queries, state: str, workspace: str | None) -> Sequen
 
 def _copy_workspace(source: Queries, target: Transaction, name: str, new_name: str) -> int:
     """Copy a workspace under a new name; return the number of rows."""
-    added = target.execute("INSERT INTO late_workspace (name) VALUES (?) RETURNING id", (new_name,))
-    (workspace_id,) = added.fetchone()
+    cursor = target.execute(
+        "INSERT INTO late_workspace (name) VALUES (?) RETURNING id", (new_name,)
+    )
+    (workspace_id,) = cursor.fetchone()
     count = 1
 
     insert_series = _insert("late_series", SERIES_COLUMNS)
-    found = source.execute(SERIES, (name,))
-    count += _write(target, insert_series, (_series(workspace_id, new_name, row) for row in found))
+    series_rows = source.execute(SERIES, (name,))
+    count += _write(
+        target, insert_series, (_series(workspace_id, new_name, row) for row in series_rows)
+    )
 
     insert_feed = f"{_insert('late_feed', ('workspace', *FEED_COLUMNS))} RETURNING id"
     for feed_id, *values in source.execute(FEEDS, (name,)).fetchall():
         (new_id,) = target.execute(insert_feed, (workspace_id, *values)).fetchone()
         count += 1
         for table, columns in FEED_TABLES.items():
-            query = f"SELECT {', '.join(columns)} FROM {table} WHERE feed = ? ORDER BY key"  # noqa: S608 - constants
+            query = f"SELECT {', '.join(columns)} FROM {table}"  # noqa: S608 - constants
+            log_rows = source.execute(f"{query} WHERE feed = ? ORDER BY key", (feed_id,))
             insert = _insert(table, ("feed", *columns))
-            found = source.execute(query, (feed_id,))
-            count += _write(target, insert, ((new_id, *row) for row in found))
+            count += _write(target, insert, ((new_id, *row) for row in log_rows))
     return count
 
 

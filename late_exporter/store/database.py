@@ -12,11 +12,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-SECONDS, LONG_SECONDS = 5.0, 600.0
-"""Longest time of a transaction, and of one that reads everything; a process that is stopped waits for it."""
+SECONDS = 5.0
+"""Longest time of a transaction; a process that is stopped waits for it."""
+
+LONG_SECONDS = 600.0
+"""Longest time of a transaction that reads everything."""
 
 VALUES_PER_STATEMENT = 100
-"""Values in a list of a statement; always as many, because databases and drivers keep each different statement."""
+"""Values in a list of a statement.
+
+There are always as many, because databases and drivers keep each different statement.
+"""
 
 
 class Result(Protocol):
@@ -53,13 +59,21 @@ class Database(Protocol):
     types: Mapping[str, str]
 
     def connect(self) -> None:
-        """Open the state for an exporter; raise StoreError, also if another process has the file open."""
+        """Open the state for an exporter.
+
+        Raises:
+            StoreInUse: Another process has the file open.
+            StoreError: The database cannot be used.
+        """
 
     def lock_state(self, *, is_shared: bool = False) -> None:
         """Exclude other processes, or those that do not share the state; raise StoreInUse."""
 
     def end_other_sessions(self, transaction: Transaction) -> None:
-        """End those that share the state, and keep others from beginning one before the transaction has ended."""
+        """End the sessions that share the state.
+
+        No other can begin before the transaction has ended.
+        """
 
     def attach(self) -> None:
         """Open the state beside an exporter that may be running."""
@@ -71,7 +85,10 @@ class Database(Protocol):
         """Run queries, each of which sees what is committed."""
 
     def snapshot(self) -> AbstractContextManager[Queries]:
-        """Begin a read-only transaction of its own that sees one state; rows are read as they are needed."""
+        """Begin a read-only transaction of its own that sees one state.
+
+        Rows are read as they are needed.
+        """
 
     def has_state(self, queries: Queries) -> bool:
         """Return whether the tables exist; raise StoreError if the database cannot have them."""
@@ -94,7 +111,10 @@ class Database(Protocol):
 def select_in(
     queries: Queries, statement: str, values: Sequence[Any], *parameters: Any
 ) -> Iterator[Any]:
-    """Run a query that contains ``IN {values}`` for all values; return the rows, which are not read yet."""
+    """Run a query that contains ``IN {values}`` for all values.
+
+    Return the rows, which are not read yet.
+    """
     text = statement.replace("{values}", f"({', '.join('?' * VALUES_PER_STATEMENT)})")
     cursors = []
     for start in range(0, len(values), VALUES_PER_STATEMENT):

@@ -44,8 +44,8 @@ TABLES_OF_VERSION_1 = (
         PRIMARY KEY (feed, key, status)
     ) {without_rowid}""",
     """CREATE TABLE late_pending (
-        feed BIGINT NOT NULL, key {text} NOT NULL, created BIGINT NOT NULL, platform {text} NOT NULL,
-        action {text} NOT NULL, post_id {text}, PRIMARY KEY (feed, key)
+        feed BIGINT NOT NULL, key {text} NOT NULL, created BIGINT NOT NULL,
+        platform {text} NOT NULL, action {text} NOT NULL, post_id {text}, PRIMARY KEY (feed, key)
     ) {without_rowid}""",
     """CREATE TABLE late_series (
         workspace BIGINT NOT NULL, id {text} NOT NULL, family {text} NOT NULL,

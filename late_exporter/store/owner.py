@@ -1,4 +1,4 @@
-"""Poll and show the workspaces that this process owns in a PostgreSQL state, alone or as a replica."""
+"""Poll and show the workspaces of a PostgreSQL state that this process owns."""
 
 from __future__ import annotations
 
@@ -86,7 +86,10 @@ class WorkspaceOwner:
             await asyncio.sleep(max(0.0, started_at + self._interval - time.monotonic()))
 
     async def close(self) -> None:
-        """Give all workspaces away, so that others own them at once; the pollers must be stopped."""
+        """Give all workspaces away, so that others own them at once.
+
+        The pollers must be stopped.
+        """
         names = [*self._shown_since]
         self._shown_since = {}
         with suppress(StoreError):

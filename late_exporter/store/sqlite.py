@@ -1,7 +1,9 @@
-"""The state in a SQLite file, or in memory."""
+"""The state in a SQLite file, or in memory, and the lock and the permissions of its files."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -11,16 +13,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from late_exporter.errors import StoreError, StoreMissing
+from late_exporter.errors import StoreError, StoreInUse, StoreMissing
 from late_exporter.store.database import SECONDS, Queries, Transaction
-from late_exporter.store.lockfile import (
-    FILE_MODE,
-    StateLock,
-    file_identity,
-    require_database,
-    state_exists,
-    wal_size,
-)
 
 DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -28,13 +22,158 @@ DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # SQLite lacks.
 DAMAGE_MESSAGES = ("no such table", "no such column", "Could not decode to UTF-8")
 
-
 PROTOTYPE_ID = 0x4C617465
 """The application id of states from before the first release, which cannot be upgraded."""
 
+# Readable by the owner only, because the state contains account names.
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+
+NOT_A_STATE = (
+    "is not a state of late-exporter, or is damaged; it was not changed: restore a backup, or name"
+    " another file"
+)
+
+
+class StateLock:
+    """Exclusive use of a state, until it is closed or the process ends.
+
+    It is a lock of the file ``*.lock`` beside it. The database is created empty if it does not
+    exist, so that only its owner can read it.
+
+    Raises:
+        StoreInUse: Another process has the state open.
+        StoreError: A file cannot be read or written, or the path is neither free nor that of a
+            database.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
+            # A symbolic link in a folder that others can write would have any file created.
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._fd = os.open(_lock_path(path), flags, FILE_MODE)
+        except OSError as exc:
+            problem = f"the state cannot be written: {exc.strerror}: {exc.filename}"
+            if exc.errno == errno.ELOOP:
+                problem = (
+                    f"the state cannot be locked: {exc.filename} is a symbolic link; remove it"
+                )
+            raise StoreError(f"{path}: {problem}") from exc
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            require_database(path)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+        except BlockingIOError as exc:
+            self.close()
+            in_use = "is in use by another late-exporter; every process needs a state of its own"
+            raise StoreInUse(f"{path} {in_use}") from exc
+        except OSError as exc:
+            self.close()
+            raise StoreError(f"{path}: the state cannot be locked: {exc.strerror}") from exc
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def is_locked(path: Path) -> bool:
+        """Return whether a process has the state open.
+
+        Raises:
+            StoreError: This user may not know.
+        """
+        try:
+            fd = os.open(_lock_path(path), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        except OSError as exc:
+            raise StoreError(
+                f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}"
+            ) from exc
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def close(self) -> None:
+        """Release the lock; the database must be closed before."""
+        os.close(self._fd)
+
+
+def _lock_path(path: Path) -> Path:
+    # Symbolic links to one state share one lock.
+    path = path.resolve()
+    return path.with_name(f"{path.name}.lock")
+
+
+def file_identity(path: Path) -> tuple[int, int]:
+    """Return device and inode of the file; raise StoreError if it does not exist."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - each commit asks for it
+    except OSError as exc:
+        raise StoreError(
+            f"{path}: the state file was removed: {exc.strerror}; restart to create a new one"
+        ) from exc
+    return stat.st_dev, stat.st_ino
+
+
+def state_exists(path: Path) -> bool:
+    """Return whether the file exists; raise StoreError if this user may not know."""
+    try:
+        path.stat()  # exists() differs between Python versions
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as exc:
+        raise StoreError(f"{path}: the state cannot be read: {exc.strerror}") from exc
+    return True
+
+
+def require_database(path: Path, *, writable: bool = True) -> None:
+    """Raise StoreError if the path is neither free nor that of a database.
+
+    It is not free if the database is missing or empty, but its write-ahead log is left.
+    """
+    header = b""
+    try:
+        if path.exists():
+            # Creating a state would replace a device; opening a pipe would wait.
+            if not path.is_file():
+                raise StoreError(
+                    f"{path} is not a regular file; name a file, or use sqlite:// for a state in"
+                    " memory"
+                )
+            if writable and not os.access(path, os.W_OK):
+                raise StoreError(f"{path}: the state cannot be written: it is read-only")
+            with path.open("rb") as file:
+                header = file.read(16)
+        log_size = wal_size(path.resolve())
+    except OSError as exc:
+        raise StoreError(f"{path}: the state cannot be read: {exc.strerror}") from exc
+    if header and not header.startswith(b"SQLite format 3\0"):
+        raise StoreError(f"{path} {NOT_A_STATE}")
+    if not header and log_size:
+        raise StoreError(
+            f"{path} is missing or empty, but an earlier run left {path.name}-wal; it was not"
+            f" changed: restore a backup, or remove {path.name} and {path.name}-wal to begin a new"
+            " state"
+        )
+
+
+def wal_size(path: Path) -> int:
+    """Return the size in bytes of the write-ahead log of a database."""
+    try:
+        return os.stat(f"{path}-wal").st_size  # noqa: PTH116 - each commit asks for it
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
 
 class SqliteDatabase:
-    """A SQLite file, which one exporter uses at a time; it is created with its directories if missing.
+    """A SQLite file, which one exporter uses at a time.
+
+    It is created with its directories if missing.
 
     Args:
         path: Path of the file; None for memory.
@@ -98,7 +237,8 @@ class SqliteDatabase:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:  # SQLite itself rolls back if the disk is full.
+                # SQLite itself rolls back if the disk is full.
+                if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
 
@@ -114,8 +254,10 @@ class SqliteDatabase:
     def snapshot(self) -> Iterator[Queries]:
         path = self.require_path()
         if not state_exists(path):
-            start = "start the exporter first, or name its state with --state.url"
-            raise StoreMissing(f"{path}: there is no state; {start}")
+            raise StoreMissing(
+                f"{path}: there is no state; start the exporter first, or name its state with"
+                " --state.url"
+            )
         require_database(path, writable=False)
         uri = f"file:{quote(str(path))}?mode=ro"
         with (
@@ -139,11 +281,9 @@ class SqliteDatabase:
         }
         if tables and "late_state" not in tables:
             (application_id,) = queries.execute("PRAGMA application_id").fetchone()
-            owner = (
-                "a prototype of late-exporter"
-                if application_id == PROTOTYPE_ID
-                else "another program"
-            )
+            owner = "another program"
+            if application_id == PROTOTYPE_ID:
+                owner = "a prototype of late-exporter"
             raise StoreError(f"{self.name} is the database of {owner}; it was not changed")
         return bool(tables)
 
@@ -194,20 +334,22 @@ class SqliteDatabase:
 
 @contextmanager
 def store_errors(name: object) -> Iterator[None]:
-    """Raise the errors of reading and writing a state as StoreError, with the remedy if the state is damaged."""
+    """Raise the errors of reading and writing a state as StoreError.
+
+    It has the remedy if the state is damaged.
+    """
     try:
         yield
     except (sqlite3.Error, OSError, UnicodeDecodeError, msgspec.MsgspecError) as exc:
-        remedy = (
-            "; restore a backup, or remove the file to begin a new state" if _is_damage(exc) else ""
-        )
+        remedy = ""
+        if _is_damage(exc):
+            remedy = "; restore a backup, or remove the file to begin a new state"
         raise StoreError(f"{name}: {exc}{remedy}") from exc
 
 
 def _is_damage(exc: Exception) -> bool:
-    if isinstance(exc, sqlite3.Error):
-        code = (
-            getattr(exc, "sqlite_errorcode", 0) & 0xFF
-        )  # An extended code has the primary one in its lowest byte.
-        return code in DAMAGE_CODES or str(exc).startswith(DAMAGE_MESSAGES)
-    return not isinstance(exc, OSError)
+    if not isinstance(exc, sqlite3.Error):
+        return not isinstance(exc, OSError)
+    # An extended code has the primary one in its lowest byte.
+    code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+    return code in DAMAGE_CODES or str(exc).startswith(DAMAGE_MESSAGES)

@@ -124,10 +124,10 @@ class Store:
             transaction.executemany(ADD_FEED, [(scope.feed, scope.workspace) for scope in scopes])
             # One at a time: SQLite keeps 100 KiB for each open cursor.
             for scope in scopes:
-                taken = transaction.execute(TAKE_FEED, (scope.feed, scope.workspace)).fetchone()
-                feed_id, workspace_id, revision = msgspec.convert(taken[:3], tuple[int, int, int])
+                row = transaction.execute(TAKE_FEED, (scope.feed, scope.workspace)).fetchone()
+                feed_id, workspace_id, revision = msgspec.convert(row[:3], tuple[int, int, int])
                 pending = rows.load_pending_logs(transaction, feed_id)
-                state = rows.decode_state(taken[3:], pending)
+                state = rows.decode_state(row[3:], pending)
                 healed_counts = _complete_subsets(transaction, workspace_id, scope.feed, state)
                 states[scope] = replace(state, healed_counts=healed_counts)
                 feeds[scope] = FeedRow(

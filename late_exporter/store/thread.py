@@ -83,7 +83,9 @@ class _WaitingCommit(Generic[ResultT]):
 
 
 class StoreThread:
-    """Access to the store, which is used in no other way: calls run one after the other in its thread.
+    """Access to the store, which is used in no other way.
+
+    Calls run one after the other in its thread.
 
     Feeds that wait while a transaction is written are committed together in the next one, with one
     fsync, so that the time to commit does not grow with the number of feeds. A batch has a result

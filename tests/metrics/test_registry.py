@@ -6,6 +6,7 @@ import pytest
 
 from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.platforms import ATTEMPTS, failing_accounts, platform_health
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Scope
 from late_exporter.series import (
@@ -104,17 +105,18 @@ def test_platform_health(registry: SeriesRegistry) -> None:
         ("tiktok", "media_upload", "failed", 7, 60.0),
         ("reddit", "publish", "success", 0, 60.0),
     )
+    update_rows(registry, ATTEMPTS, ("tiktok", "success", 5, 50.0), ("tiktok", "failed", 2, 40.0))
     last_log = ("tiktok", "publish", "failed", LatestValue(3, 0.003), 1.0)
     update_rows(registry, "late_publishing_last_log_timestamp_seconds", last_log)
     for action, count in (("publish", 2), ("retry", 1)):
         registry.set_gauge("late_publishing_pending_logs", ("acme", "tiktok", action), count)
-    assert registry.platform_health("acme") == (), "not before the first sync is complete"
+    assert platform_health(registry, "acme") == (), "not before the first sync is complete"
     show_feed(registry, "acme", "publishing")
     tiktok = PlatformHealth(
-        name="tiktok", counted_since=40.0, published=5, failed=2, final=10, pending=3, last_log=0.003
+        name="tiktok", counted_since=40.0, published=5, failed=2, final=7, pending=3, last_log=0.003
     )
-    assert registry.platform_health("acme") == (tiktok,)
-    assert registry.platform_health("umbrella") == ()
+    assert platform_health(registry, "acme") == (tiktok,)
+    assert platform_health(registry, "umbrella") == ()
 
 
 def test_failing_accounts(registry: SeriesRegistry) -> None:
@@ -139,7 +141,7 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
         AccountHealth(platform="reddit", account_id="a3", username="", consecutive_failures=1),
         AccountHealth(platform="tiktok", account_id="a1", username="", consecutive_failures=1),
     )
-    assert expected == registry.failing_accounts("acme")
+    assert expected == failing_accounts(registry, "acme")
 
     update_rows(registry, "late_account_consecutive_failures", ("tiktok", "a2", FailureStreak(last_success=3), 1.0))
-    assert [account.account_id for account in registry.failing_accounts("acme")] == ["a3", "a1"]
+    assert [account.account_id for account in failing_accounts(registry, "acme")] == ["a3", "a1"]

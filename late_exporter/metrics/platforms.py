@@ -1,0 +1,84 @@
+"""Health of platforms and accounts, by the current series of publishing logs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from late_exporter.health import AccountHealth, PlatformHealth
+from late_exporter.metrics.catalogue import LOGS, OLDEST_PENDING, PENDING_LOGS
+from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.model import FAILED, SUCCESS, UNKNOWN
+from late_exporter.series import Labels, LatestValue
+
+ATTEMPTS = "late_publishing_attempts_total"
+LAST_LOG = "late_publishing_last_log_timestamp_seconds"
+STREAKS = "late_account_consecutive_failures"
+INFO = "late_account_info"
+
+
+def platform_health(registry: SeriesRegistry, workspace: str) -> tuple[PlatformHealth, ...]:
+    """Return the health of the platforms of a workspace that have logs, sorted by name.
+
+    A platform with logs of the first sync has no time since which they are counted, but 0.
+    """
+    attempts = registry.numbers(workspace, ATTEMPTS)
+    counted_since: dict[str, float] = {}
+    names: set[str] = set()
+    for labels, current in registry.values(workspace, LOGS).items():
+        platform = labels[1]
+        counted_since[platform] = min(current.created, counted_since.get(platform, current.created))
+        if current.value:
+            names.add(platform)
+    pending = _by_platform(registry, workspace, PENDING_LOGS)
+    oldest_pending = _by_platform(registry, workspace, OLDEST_PENDING)
+    last_logs = _by_platform(registry, workspace, LAST_LOG)
+
+    health = []
+    for name in sorted(names):
+        published = int(attempts.get((workspace, name, SUCCESS), 0))
+        failed = int(attempts.get((workspace, name, FAILED), 0))
+        health.append(
+            PlatformHealth(
+                name=name,
+                counted_since=counted_since[name],
+                published=published,
+                failed=failed,
+                final=published + failed,
+                pending=int(sum(pending[name])),
+                last_log=max(last_logs[name], default=None),
+                oldest_pending=min(oldest_pending[name], default=None),
+            )
+        )
+    return tuple(health)
+
+
+def failing_accounts(registry: SeriesRegistry, workspace: str) -> tuple[AccountHealth, ...]:
+    """Return the accounts whose last attempt failed, most consecutive failures first."""
+    accounts = [
+        AccountHealth(
+            platform=labels[1],
+            account_id=labels[2],
+            username=_username(registry, labels),
+            consecutive_failures=int(failures),
+        )
+        for labels, failures in registry.numbers(workspace, STREAKS).items()
+        if failures
+    ]
+    accounts.sort(key=lambda each: (-each.consecutive_failures, each.platform, each.account_id))
+    return tuple(accounts)
+
+
+def _by_platform(
+    registry: SeriesRegistry, workspace: str, family: str
+) -> defaultdict[str, list[float]]:
+    numbers = defaultdict[str, list[float]](list)
+    for labels, number in registry.numbers(workspace, family).items():
+        numbers[labels[1]].append(number)
+    return numbers
+
+
+def _username(registry: SeriesRegistry, account: Labels) -> str:
+    current = registry.get((INFO, account))
+    if current is None or not isinstance(current.value, LatestValue):
+        return ""
+    return "" if current.value.value == UNKNOWN else str(current.value.value)
