@@ -84,7 +84,7 @@ adversary: dev ## Try to make the counts wrong by random programs for ADVERSARY_
 	@exec $(PY) -m tests.adversary.run
 
 .PHONY: promises
-promises: dev ## Break each promise by one bug in a copy, and see that the suite that guards it fails.
+promises: dev ## Break each invariant by one bug in a copy, and see that the tests that guard it fail.
 	$(PY) -m tests.promises
 
 .PHONY: dist

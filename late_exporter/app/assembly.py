@@ -18,7 +18,7 @@ from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import last_scan
-from late_exporter.ingest.scan_schedule import ScanSchedule
+from late_exporter.ingest.scan import ScanSchedule
 from late_exporter.ingest.schedule import ApiClock, Runtime
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.status_poller import StatusConfig, StatusPoller

@@ -20,7 +20,7 @@ from late_exporter.errors import ApiError, BadRequest, ConfigError, Unauthorized
 from late_exporter.feeds.feed import Feed
 from late_exporter.health import SyncProgress
 from late_exporter.ingest.steps import perform
-from late_exporter.ingest.sweep import FetchPage, Sweep, TimeFilter, second_below
+from late_exporter.ingest.sweep import FetchPage, Sweep, second_below
 from late_exporter.model import DAY_MS, PAGE_OVERLAP, PAGE_SIZE, LogPage
 from late_exporter.protocols import ApiResponse
 from late_exporter.web.verdicts import progress_text
@@ -152,7 +152,7 @@ class ListReader:
         """
         by_time = self.feed.supports_time_filter
         after = second_below(lower) if by_time and leaves_out_older else None
-        sweep = Sweep(TimeFilter(is_supported=by_time), None, lower, after=after)
+        sweep = Sweep(None, lower, by_time=by_time, after=after)
         while not sweep.is_complete:
             await perform(sweep.read(), self._fetch)
             yield self._last

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, UnrecognisedLogs
-from late_exporter.ingest.poll_context import PollContext, new_entries, reaches
-from late_exporter.ingest.steps import Record, StepsTo
+from late_exporter.ingest.steps import PollContext, Record, StepsTo
 from late_exporter.ingest.sweep import Cursor, Place, Sweep, second_above
-from late_exporter.model import PAGE_OVERLAP, LogPage
+from late_exporter.model import LogEntry, LogPage
 from late_exporter.store.records import Coverage, Gap, ListPosition
 
 MIN_UNRECOGNISED = 3
@@ -47,8 +46,12 @@ class CatchUp:
         self._head_failures = 0
 
     def read(self, interrupt_at: float) -> StepsTo[Reading]:
-        """Read the newest logs, then the gaps, until a monotonic time at which the newest ones are due again."""
-        sweep = Sweep(self._context.time_filter, failure_count=self._head_failures)
+        """Read the newest logs, then the gaps.
+
+        From ``interrupt_at`` on, a monotonic time, the newest logs are due again.
+        """
+        by_time = self._fetcher.feed.supports_time_filter
+        sweep = Sweep(by_time=by_time, failure_count=self._head_failures)
         try:
             head = yield from sweep.read()
         except REQUEST_FAILURES:
@@ -57,16 +60,20 @@ class CatchUp:
         if not head.has_unreadable:  # Otherwise every poll has to read around the same row.
             self._head_failures = 0
         below_head = sweep.cursor
-        coverage, goes_on = yield from self._record_head(head, sweep.cursor.depth)
+        coverage, has_new_gap = yield from self._record_head(head, below_head.depth)
+
         is_partial = False
+        if has_new_gap:
+            coverage, is_partial = yield from self._read_gap(coverage, sweep, interrupt_at)
         while coverage.gaps and not is_partial:
-            gap_sweep = sweep if goes_on else self._resume(coverage.gaps[0])
-            coverage, is_partial = yield from self._read_gap(coverage, gap_sweep, interrupt_at)
-            goes_on = False
+            resumed = self._resume(coverage.gaps[0])
+            coverage, is_partial = yield from self._read_gap(coverage, resumed, interrupt_at)
         return Reading(head, coverage, below_head, sweep.cursor, is_partial)
 
     def _record_head(self, head: LogPage, depth: int) -> StepsTo[tuple[Coverage, bool]]:
-        """Record the first page; if it does not reach the high-water mark, what lies between becomes a gap.
+        """Record the first page.
+
+        If it does not reach the high-water mark, what lies between becomes a gap.
 
         Args:
             head: The page.
@@ -76,24 +83,23 @@ class CatchUp:
             The coverage, and whether there is such a gap.
         """
         previous = self._fetcher.coverage or self._initial_coverage(head)
-        lower = previous.newest.created if previous.newest else previous.retention_floor
-        _require_recognised(head, previous, lower)
-        new = new_entries(head, previous.retention_floor)
+        mark = previous.newest.created if previous.newest else previous.retention_floor
+        _require_recognised(head, previous, mark)
+        new = self._take(head, previous)
+        gaps = _deepen(previous.gaps, len(new))
         # A single row with a wrong time must not move the high-water mark.
-        gaps, newest = _deepen(previous.gaps, len(new)), _median(head) or previous.newest
+        newest = _median(head) or previous.newest
         coverage = msgspec.structs.replace(previous, newest=newest, gaps=gaps)
-        is_known = bool(previous.newest) and not new
-        if is_known or reaches(head, lower) or (head.is_last and previous.is_synced):
-            has_gap, coverage = False, self._caught_up(coverage, previous.caught_up_at, head)
+
+        is_known = previous.newest is not None and not new
+        is_end = head.is_last and previous.is_synced
+        has_gap = not (is_known or is_end or _reaches(head, mark))
+        if has_gap:
+            upper = _oldest(head, ListPosition(self._fetcher.now(), ""))
+            gap = Gap(upper, mark, depth, previous.caught_up_at)
+            coverage = msgspec.structs.replace(coverage, gaps=(gap, *gaps))
         else:
-            gap = Gap(
-                _oldest(head, ListPosition(self._fetcher.now(), "")),
-                lower,
-                depth,
-                previous.caught_up_at,
-            )
-            has_gap, coverage = True, msgspec.structs.replace(coverage, gaps=(gap, *gaps))
-        self._context.add(head, new)
+            coverage = self._caught_up(coverage, previous.caught_up_at, head)
         yield Record(new, coverage)
         return coverage, has_gap
 
@@ -122,28 +128,29 @@ class CatchUp:
         Returns:
             The coverage, and whether something of the gap is left.
         """
-        first_upper, may_have_more = coverage.gaps[0].upper.created, not sweep.is_end
+        first_upper = coverage.gaps[0].upper.created
+        may_have_more = not sweep.is_end
         try:
             while True:
                 page = yield from sweep.read()
-                gap = coverage.gaps[0]
+                gap, *others = coverage.gaps
                 _require_recognised(page, coverage, gap.lower)
-                new = new_entries(page, coverage.retention_floor)
-                self._context.add(page, new)
+                new = self._take(page, coverage)
+
                 # The end of the list must be seen twice before a first sync is complete.
                 is_end = sweep.is_end and (coverage.is_synced or not (new or may_have_more))
                 may_have_more = bool(new)
-                if is_end or reaches(page, gap.lower):
-                    coverage = msgspec.structs.replace(coverage, gaps=coverage.gaps[1:])
+                if is_end or _reaches(page, gap.lower):
+                    coverage = msgspec.structs.replace(coverage, gaps=tuple(others))
                     coverage = self._caught_up(coverage, gap.last_complete_at, page)
                     yield Record(new, coverage)
                     return coverage, False
-                coverage = _shrink(coverage, page, sweep.cursor.depth, len(new))
+
+                gaps = (_shrink(gap, page, sweep.cursor.depth), *_deepen(others, len(new)))
+                coverage = msgspec.structs.replace(coverage, gaps=gaps)
                 yield Record(new, coverage)
-                if (
-                    coverage.gaps[0].upper.created < first_upper
-                    and self._fetcher.monotonic() > interrupt_at
-                ):
+                has_progress = gaps[0].upper.created < first_upper
+                if has_progress and self._fetcher.monotonic() > interrupt_at:
                     return coverage, True
         except REQUEST_FAILURES:
             gap, *others = coverage.gaps
@@ -151,23 +158,33 @@ class CatchUp:
             yield Record(coverage=msgspec.structs.replace(coverage, gaps=(failed, *others)))
             raise
 
+    def _take(self, page: LogPage, coverage: Coverage) -> tuple[LogEntry, ...]:
+        """Return what is new on a page; logs of the late window may have arrived with it."""
+        new = self._context.take(page, coverage.retention_floor)
+        if new:
+            self._context.has_changes = True
+        return new
+
     def _resume(self, gap: Gap) -> Sweep:
         """Return a sweep from the upper end of a gap that an earlier poll has left."""
-        time_filter = self._context.time_filter
-        place = Place(max(0, gap.depth - PAGE_OVERLAP))
-        if time_filter.is_usable and gap.upper.created:
+        by_time = self._fetcher.feed.supports_time_filter
+        place = Place(gap.depth)
+        if by_time and gap.upper.created:
             place = Place(0, second_above(gap.upper.created))
         cursor = Cursor(place, gap.depth, gap.upper.created, frozenset((gap.upper.key,)))
-        return Sweep(time_filter, cursor, failure_count=gap.failure_count)
+        return Sweep(cursor, by_time=by_time, failure_count=gap.failure_count)
 
     def _caught_up(self, coverage: Coverage, since: int, page: LogPage) -> Coverage:
-        """Return the coverage after a gap was closed by a page; logs that expired unread since ``since`` are lost."""
+        """Return the coverage after a gap was closed by a page.
+
+        Logs that expired unread since ``since`` are lost.
+        """
+        now = self._fetcher.now()
+        newest = coverage.newest.created if coverage.newest else None
         # A start after both the present and the newest log was set by a clock that was ahead.
-        newest, now = coverage.newest.created if coverage.newest else None, self._fetcher.now()
         complete_since = min(coverage.complete_since, max(now, newest or 0))
-        oldest_listed = (
-            self._plausible_time(newest if page.entries else None) - self._fetcher.feed.retention
-        )
+        present = self._plausible_time(newest) if page.entries else now
+        oldest_listed = present - self._fetcher.feed.retention
         if since and since < oldest_listed:
             complete_since = max(complete_since, oldest_listed)
         caught_up_at = coverage.caught_up_at if coverage.gaps else now
@@ -176,22 +193,40 @@ class CatchUp:
         )
 
     def _plausible_time(self, newest: int | None) -> int:
-        """Return the API time, or that of the newest log: a clock by which even that one has expired is wrong."""
+        """Return the API time; if even the newest log has expired by it, the time of that log."""
         now = self._fetcher.now()
-        return now if newest is None or newest > now - self._fetcher.feed.retention else newest
+        if newest is None or newest > now - self._fetcher.feed.retention:
+            return now
+        return newest
 
 
 def _require_recognised(page: LogPage, coverage: Coverage, mark: int) -> None:
-    """Raise UnrecognisedLogs if a page without ids has logs older than the mark and in no gap, and none is known."""
+    """Raise UnrecognisedLogs if no log of a page without ids is known that should be.
+
+    Those are the logs older than the mark that are in no gap.
+    """
     if page.statuses or not page.without_ids or not coverage.is_synced:
         return
-
-    def is_read(created: int) -> bool:
+    read_count = 0
+    for created in page.times:
         is_in_gap = any(gap.lower <= created <= gap.upper.created for gap in coverage.gaps)
-        return coverage.retention_floor <= created < mark and not is_in_gap
-
-    if sum(map(is_read, page.times)) >= MIN_UNRECOGNISED:
+        if coverage.retention_floor <= created < mark and not is_in_gap:
+            read_count += 1
+    if read_count >= MIN_UNRECOGNISED:
         raise UnrecognisedLogs("none of the logs that were counted before is recognised")
+
+
+def _reaches(page: LogPage, mark: int) -> bool:
+    """Return whether a page reaches a high-water mark.
+
+    It has a known log older than the mark, or only older logs.
+    """
+    if max(page.times, default=mark) < mark:
+        return True
+    for entry in page.entries:
+        if entry.created is not None and entry.created < mark and entry.key in page.statuses:
+            return True
+    return False
 
 
 def _deepen(gaps: Sequence[Gap], count: int) -> tuple[Gap, ...]:
@@ -199,13 +234,12 @@ def _deepen(gaps: Sequence[Gap], count: int) -> tuple[Gap, ...]:
     return tuple([msgspec.structs.replace(gap, depth=gap.depth + count) for gap in gaps])
 
 
-def _shrink(coverage: Coverage, page: LogPage, depth: int, new_count: int) -> Coverage:
-    """Return the coverage after a page of its newest gap, below which the index in the list is ``depth``."""
-    gap, *others = coverage.gaps
+def _shrink(gap: Gap, page: LogPage, depth: int) -> Gap:
+    """Return a gap after its next page, below which the index in the list is ``depth``."""
     upper = _oldest(page, gap.upper)
-    if upper.created <= gap.upper.created:
-        gap = Gap(upper, gap.lower, depth, gap.last_complete_at)
-    return msgspec.structs.replace(coverage, gaps=(gap, *_deepen(others, new_count)))
+    if upper.created > gap.upper.created:
+        return gap
+    return Gap(upper, gap.lower, depth, gap.last_complete_at)
 
 
 def _median(page: LogPage) -> ListPosition | None:

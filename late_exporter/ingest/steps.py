@@ -1,17 +1,20 @@
-"""Steps that the pure parts of ingestion yield, and how they are performed."""
+"""What the pure parts of a poll share: the steps that they yield, and what they have read."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, ApiError
 from late_exporter.ingest.sweep import FetchPage
-from late_exporter.model import LogEntry
+from late_exporter.model import LogEntry, LogPage
 from late_exporter.store.records import Coverage
+
+if TYPE_CHECKING:
+    from late_exporter.ingest.fetcher import Fetcher
 
 RequestKind: TypeAlias = Literal["post", "pending", "window", "scan"]
 """Logs of a post, list of pending logs, logs of a time, page of a late window or a scan."""
@@ -29,7 +32,9 @@ class FetchPost(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """Logs that were read, and what is true once they are committed; recording them twice changes nothing.
+    """Logs that were read, and what is true once they are committed.
+
+    Recording them twice changes nothing.
 
     Args:
         coverage: New coverage; None leaves it.
@@ -55,10 +60,50 @@ StepsTo: TypeAlias = Generator[Step, Any, ResultT]
 """Steps that lead to a result."""
 
 
+class PollContext:
+    """What polls have read of a feed.
+
+    Attributes:
+        fetcher: The coverage, the pending logs and the API time of the feed, also if they are not
+            committed yet. Only read here: requests are steps.
+        counted: Number of logs counted since the state was created.
+        has_changes: Whether logs may have arrived since the late window was last read.
+        read_pending: Keys of the pending logs that the poll has read.
+    """
+
+    def __init__(self, fetcher: Fetcher, counted: int) -> None:
+        self.fetcher = fetcher
+        self.counted = counted
+        self.has_changes = False
+        self.read_pending: set[str] = set()
+
+    def take(self, page: LogPage, retention_floor: int) -> tuple[LogEntry, ...]:
+        """Return the observations of a page that are not counted yet; the caller records them.
+
+        Logs that are left out or too old are none of them.
+        """
+        if self.fetcher.pending_logs:
+            keys = {entry.key for entry in page.entries}
+            self.read_pending |= self.fetcher.pending_logs.keys() & keys
+        new = []
+        for entry in page.entries:
+            statuses = page.statuses.get(entry.key, frozenset())
+            is_too_old = entry.created is not None and entry.created < retention_floor
+            if entry.status in statuses or entry.is_own or is_too_old:
+                continue
+            new.append(entry)
+            if not statuses:
+                self.counted += 1
+        return tuple(new)
+
+
 async def perform(
     steps: Generator[StepT, Any, ResultT], perform_step: Callable[[StepT], Awaitable[object]]
 ) -> ResultT:
-    """Perform each step, send its result back or throw the failure of a request, and return the result of all."""
+    """Perform each step, send its result back, and return the result of all.
+
+    The failure of a request is thrown into the steps.
+    """
     resume = partial(steps.send, None)
     while True:
         try:

@@ -9,7 +9,6 @@ pure: it yields requests, and is sent pages or errors.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from typing import Any
 
@@ -20,33 +19,30 @@ from late_exporter.model import DAY_MS, PAGE_OVERLAP, PAGE_SIZE, LogPage
 
 SECOND_MS = 1000
 
-FIRST_RAISE, RAISE_GROWTH, MAX_RAISE = 60_000, 8, 90 * DAY_MS
-"""Milliseconds by which a bound is raised if no row above it is found: they may have been deleted, or have expired.
-
-If none is found again, it is raised by a multiple of that, at last by more than the API keeps logs.
-"""
-
-MAX_REPEATS = 3
+MAX_REPEATS = 10
 """Consecutive pages with the same rows after which the API is taken to ignore the offset."""
 
-MAX_SAME_TIME_REPEATS = 100
-"""The same for alike logs of one time, which commands read page by page."""
-
 MAX_PAGE_FAILURES = 3
-"""Failed attempts to read a page after which it is read without the rows that the API cannot deliver."""
+"""Failed attempts to read a page after which it is read without the rows that the API cannot
+deliver."""
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Start of a page: rows to skip, among those not newer than ``before`` if that is given, in milliseconds."""
+    """Start of a page.
+
+    Args:
+        skip: Number of rows to skip.
+        before: Time in milliseconds beyond which newer rows do not count; None for all rows.
+    """
 
     skip: int = 0
     before: int | None = None
 
     def is_ignored_by(self, page: LogPage) -> bool:
-        """Return whether a page has a row that is newer than it should be, because the API ignores the bound."""
-        return self.before is not None and any(
-            created > self.before + SECOND_MS for created in page.times
-        )
+        """Return whether a page has a newer row than it should, because the API ignores the bound."""
+        if self.before is None:
+            return False
+        return max(page.times, default=0) > self.before + SECOND_MS
 
 
 TOP = Place()
@@ -84,105 +80,108 @@ class Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
     keys: frozenset[str] = frozenset()
 
     def below(self, page: LogPage, *, by_time: bool) -> Cursor:
-        """Return the cursor after a page: it repeats the last rows, and all rows of the time of the last."""
+        """Return the cursor after a page.
+
+        The next page repeats the last rows, and all rows of the time of the last one: in lists
+        without ids, alike logs are numbered among those of their time.
+        """
         if not page.entries:
             return self
-        place, created = self.place, page.times[-1] if page.times else self.created
-        repeated = max(
-            PAGE_OVERLAP, sum(entry.created == page.entries[-1].created for entry in page.entries)
-        )
-        rows = self._rows_to_skip(page, repeated)
-        depth = rows + (place.skip if place.before is None else self.depth)
-        keys = frozenset(entry.key for entry in page.entries[-repeated:])
+        row_count = len(page.entries)
+        last_time = page.entries[-1].created
+        same_time_count = sum(entry.created == last_time for entry in page.entries)
+        repeated = max(PAGE_OVERLAP, same_time_count)
+
+        if page.is_last:
+            rows = 0  # It is read again as a whole, to confirm the end.
+        elif repeated < row_count:
+            rows = row_count - repeated
+        elif page.without_ids and not self.keys:
+            rows = 0  # The first page is read again with all logs of its time.
+        else:
+            rows = row_count - row_count // 2
+
+        created = page.times[-1] if page.times else self.created
+        place = Place(self.place.skip + rows, self.place.before)
+        depth = place.skip
+        if place.before is not None:
+            depth = self.depth + rows
         bound = second_above(created)
         if by_time and page.times and (place.before is None or bound < place.before):
-            return Cursor(Place(0, bound), depth, created, keys)
-        return Cursor(Place(place.skip + rows, place.before), depth, created, keys)
-
-    def _rows_to_skip(self, page: LogPage, repeated: int) -> int:
-        if page.is_last:
-            return 0  # It is read again as a whole, to confirm the end.
-        rows = len(page.entries)
-        if repeated < rows:
-            return rows - repeated
-        is_top = page.without_ids and not self.keys
-        return (
-            0 if is_top else rows - rows // 2
-        )  # The first page is read again with all of its time.
+            place = Place(0, bound)
+        keys = frozenset(entry.key for entry in page.entries[-repeated:])
+        return Cursor(place, depth, created, keys)
 
     def connects(self, page: LogPage) -> bool:
         """Return whether no row can be between the rows above and a page."""
-        is_above = bool(page.times) and page.times[0] > self.created
-        return (
-            not self.keys
-            or self.place == TOP
-            or is_above
-            or any(entry.key in self.keys for entry in page.entries)
-        )
+        if not self.keys or self.place == TOP:
+            return True
+        if page.times and page.times[0] > self.created:
+            return True
+        return any(entry.key in self.keys for entry in page.entries)
+
+    @property
+    def is_raised(self) -> bool:
+        """Whether the place is so far above the last row that any bound includes that row's time."""
+        before = self.place.before
+        return before is not None and before >= self.created + DAY_MS
 
 
 def second_above(created: int) -> int:
-    """Return the next whole second after a time: rows of that time are below it, however the API reads a bound.
+    """Return the next whole second after a time.
 
-    Bounds may be inclusive, exclusive or cut to seconds.
+    Rows of that time are below it, also if the API excludes the bound or cuts it to seconds.
     """
     return (created // SECOND_MS + 1) * SECOND_MS
 
 
 def second_below(created: int) -> int:
-    """Return the second before that of a time: rows of that time are above it, however the API reads a bound."""
+    """Return the second before that of a time: rows of that time are above it in the same way."""
     return (created // SECOND_MS - 1) * SECOND_MS
 
 
-class TimeFilter:
-    """Whether a list can be filtered by time.
-
-    Attributes:
-        is_usable: Whether pages are requested by time; no longer once the API has rejected or
-            ignored a bound.
-    """
-
-    def __init__(self, *, is_supported: bool) -> None:
-        self.is_supported = self.is_usable = is_supported
-
-
 class Sweep:
-    """A way down a list from a cursor, page by page, to a lower bound; after the last page, the end is read again.
+    """A way down a list from a cursor, page by page, to a lower bound.
+
+    After the last page, the end is read again.
 
     Args:
         upper: Where to begin; the top of the list by default.
         lower: Creation time in milliseconds down to which to read.
+        by_time: Whether the list can be filtered by time.
         failure_count: Earlier attempts to read the first page that failed.
         after: Lower bound of the requests, if the API is to leave out older logs.
         status: Status of the logs; None for all.
 
     Attributes:
         cursor: Where to read on.
-        is_end: Whether the last page was the end of the list, also of one that always announces
-            more.
+        by_time: Whether pages are requested by time; no longer once the API has rejected or ignored
+            a bound.
+        is_end: Whether the last page was the end of the list.
         is_complete: Whether it was, or the lower bound was crossed.
     """
 
     def __init__(
         self,
-        time_filter: TimeFilter,
         upper: Cursor | None = None,
         lower: int = 0,
         *,
+        by_time: bool,
         failure_count: int = 0,
         after: int | None = None,
         status: str | None = None,
     ) -> None:
-        self._time_filter = time_filter
+        self.cursor = upper or Cursor()
+        self.by_time = by_time
+        self.is_end = False
+        self.is_complete = False
         self._lower = lower
         self._failure_count = failure_count
         self._request = FetchPage(after=after, status=status)
         self._step = PAGE_SIZE // 2
-        self._original_bound, self._raise = math.inf, 0
+        self._was_raised = False
         self._repeat_count = 0
         self._previous_keys = frozenset[str]()
-        self.cursor = upper or Cursor()
-        self.is_end = self.is_complete = False
 
     def read(self) -> Generator[FetchPage, Any, LogPage]:
         """Return the next page; no row is between it and the one before.
@@ -195,50 +194,49 @@ class Sweep:
         page = yield from self._fetch_connected()
         if page.without_ids and page.is_within_time and self.cursor.keys:
             page = yield from self._fetch_time(page)
-        self._step = PAGE_SIZE // 2
-        self._raise = 0
         self._failure_count = 0
+        self._step = PAGE_SIZE // 2
+
         keys = frozenset(entry.key for entry in page.entries)
-        self.is_end = page.is_last or (len(keys) <= PAGE_OVERLAP and keys <= self.cursor.keys)
+        is_overlap = len(keys) <= PAGE_OVERLAP and keys <= self.cursor.keys
+        self.is_end = page.is_last or is_overlap  # A total may announce more than there is.
         self.is_complete = self.is_end or crosses(page, self._lower)
-        self._count_repeats(page, keys)
-        self.cursor = self.cursor.below(page, by_time=self._time_filter.is_usable)
+        is_repeated = keys == self._previous_keys and not self.is_end
+        self._repeat_count = self._repeat_count + 1 if is_repeated else 0
+        self._previous_keys = keys
+        if self._repeat_count >= MAX_REPEATS:
+            skip = self.cursor.place.skip
+            raise BadPayload(f"the log list repeats the same page at skip={skip}")
+        self.cursor = self.cursor.below(page, by_time=self.by_time)
         return page
 
     def _fetch_connected(self) -> Generator[FetchPage, Any, LogPage]:
-        """Fetch the page at the cursor, or one further up, so that no row is between it and the rows above."""
+        """Fetch the page at the cursor, or one further up that connects to the rows above."""
         while True:
             place = self.cursor.place
             try:
-                page = yield from self._fetch_complete()
+                page = yield from self._fetch()
             except BadRequest as exc:
                 if place == TOP:
                     raise
                 if place.before is None:
                     raise BadRequest(
-                        f"{exc}; logs below the newest {place.skip:,} cannot be read, because the API limits skip and "
-                        "a filter by time does not help; read less with a shorter --poll.lookback and a new "
-                        "--state.url, or --since",
+                        f"{exc}; logs below the newest {place.skip:,} cannot be read, because the "
+                        "API limits skip and a filter by time does not help; read less with a "
+                        "shorter --poll.lookback and a new --state.url, or --since",
                         status=exc.status,
                     ) from exc
                 self._read_by_offset()
                 continue
             if place.is_ignored_by(page):
                 self._read_by_offset()
-            elif self.cursor.connects(page) or (page.entries and self._raise > DAY_MS):
-                return page  # However the API reads a bound, no row is between one that is days higher and the page.
+            elif self.cursor.connects(page) or self.cursor.is_raised:
+                return page
             else:
                 self._go_up()
 
-    def _fetch_complete(self) -> Generator[FetchPage, Any, LogPage]:
-        """Fetch the page at the cursor; if it is shorter than the total promises, once more."""
-        page = yield from self._fetch_once()
-        if page.is_last and (page.total or 0) > self.cursor.place.skip + len(page.entries):
-            page = yield from self._fetch_once()
-        return page
-
-    def _fetch_once(self) -> Generator[FetchPage, Any, LogPage]:
-        """Fetch a page; if that has failed too often before, without the rows that the API cannot deliver."""
+    def _fetch(self) -> Generator[FetchPage, Any, LogPage]:
+        """Fetch a page; if that has failed too often, without the rows that the API cannot deliver."""
         request = msgspec.structs.replace(self._request, place=self.cursor.place)
         page: LogPage
         try:
@@ -253,45 +251,34 @@ class Sweep:
         return page
 
     def _fetch_time(self, page: LogPage) -> Generator[FetchPage, Any, LogPage]:
-        """Fetch all logs of the time that fills a page, because ordinals count the alike logs of a time.
+        """Fetch all logs of the time that fills a page, because ordinals count the alike logs of it.
 
         If that has failed too often before, the page has to do.
         """
+        request = msgspec.structs.replace(self._request, place=self.cursor.place, whole_time=True)
         try:
-            page = yield msgspec.structs.replace(
-                self._request, place=self.cursor.place, whole_time=True
-            )
+            page = yield request
         except REQUEST_FAILURES:
             if self._failure_count + 1 < MAX_PAGE_FAILURES:
                 raise
         return page
 
-    def _count_repeats(self, page: LogPage, keys: frozenset[str]) -> None:
-        is_repeated = keys == self._previous_keys and not self.is_end
-        self._repeat_count, self._previous_keys = self._repeat_count + 1 if is_repeated else 0, keys
-        is_within_time = page.without_ids and page.is_within_time
-        if self._repeat_count >= (MAX_SAME_TIME_REPEATS if is_within_time else MAX_REPEATS):
-            raise BadPayload(f"the log list repeats the same page at skip={self.cursor.place.skip}")
-
     def _go_up(self) -> None:
-        """Look further up for a page that connects: rows were deleted, or the API reads times differently."""
+        """Look further up for a page that connects, because rows were deleted."""
         place = self.cursor.place
         if place.skip:
             place = Place(max(0, place.skip - self._step), place.before)
             self._step *= 2
-        elif place.before is not None and (
-            0 < self._raise < MAX_RAISE or (not self._raise and place.before < self._original_bound)
-        ):
-            bound = place.before - self._raise  # The place has the last raise already.
-            self._original_bound, self._raise = bound, self._raise * RAISE_GROWTH or FIRST_RAISE
-            place = Place(0, bound + self._raise)
-        else:  # No row above is there, or they lead to the same bound again.
+            self.cursor = msgspec.structs.replace(self.cursor, place=place)
+        elif place.before is not None and not self._was_raised:
+            self._was_raised = True
+            place = Place(0, place.before + DAY_MS)
+            self.cursor = msgspec.structs.replace(self.cursor, place=place)
+        else:
             self._read_by_offset()
-            return
-        self.cursor = msgspec.structs.replace(self.cursor, place=place)
 
     def _read_by_offset(self) -> None:
-        self._time_filter.is_usable = False
+        self.by_time = False
         self.cursor = msgspec.structs.replace(self.cursor, place=Place(self.cursor.depth))
 
 

@@ -14,8 +14,7 @@ from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLo
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.reader import Budget, FeedReader, Progress
-from late_exporter.ingest.scan import Scan
-from late_exporter.ingest.scan_schedule import ScanSchedule
+from late_exporter.ingest.scan import Scan, ScanSchedule
 from late_exporter.ingest.schedule import PollConfig, PollResult
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform

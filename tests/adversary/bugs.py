@@ -15,7 +15,7 @@ from late_exporter.ingest import catch_up
 from late_exporter.ingest.batch_builder import BatchBuilder
 from late_exporter.ingest.pending import PendingChecks
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.scan_schedule import ScanSchedule
+from late_exporter.ingest.scan import ScanSchedule
 from late_exporter.ingest.steps import Record
 from late_exporter.ingest.sweep import Cursor
 from late_exporter.ingest.sync import FeedSync
@@ -56,7 +56,7 @@ def _forget_gaps(patch: pytest.MonkeyPatch) -> None:
 
 
 def _stop_at_any_known_log(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(catch_up, "reaches", lambda page, _: bool(page.statuses))
+    patch.setattr(catch_up, "_reaches", lambda page, _: bool(page.statuses))
 
 
 def _look_up_no_pending_log(patch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,18 @@ def test_a_slow_catch_up_commits_after_two_seconds(latency: float, page_count: i
     check(exporter, world)
 
 
+def test_alike_logs_across_a_page_edge_count_once_each(world: World, start: Start) -> None:
+    """They are numbered among all logs of their time, which the next page repeats."""
+    exporter = start(world, max_page_size=10)
+    world.publish(20, over=0.3)
+    world.clock.advance(0.2)
+    world.publish(8, over=0, requestId=None)
+    world.clock.advance(0.2)
+    world.publish(5, over=0.1)
+    exporter.poll()
+    check(exporter, world)
+
+
 def test_a_gap_is_resumed_where_it_was_left(world: World, start: Start) -> None:
     """After a restart, the logs that were read are not read again."""
     exporter = start(world, commit_size=100)

@@ -82,6 +82,56 @@ def test_one_answer_that_lags_behind_gives_up_no_log(generation: str, world: Wor
     assert 0 == listed_pending(world) == pending(exporter)
 
 
+def test_answers_that_lag_behind_hours_apart_give_up_no_log(world: World, start: OpenExporter) -> None:
+    """A log without a post, which cannot be looked up, stays in the gauge if the list has shown it in between."""
+    api = FakeLateApi(world)
+    exporter = start(api)
+    world.insert(world.clock.now - HOUR, status="pending", postId=None)
+    world.publish(150, over=MINUTE)
+    exporter.poll()
+    for _ in range(2):
+        api.fail_request(1, empty_list)
+        exporter.poll_repeatedly(5)
+        assert pending(exporter) == 1
+    world.delete(world.ids[-1])
+    exporter.poll_repeatedly(2)
+    assert pending(exporter) == 0
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_an_outdated_answer_makes_no_final_log_pending_again(
+    generation: str, world: World, start: OpenExporter
+) -> None:
+    """It counts in the status that the answer shows, but is not in the gauge."""
+    exporter = start(FakeLateApi(world, generation=generation))
+    (log_id,) = world.publish(1, status="success")
+    exporter.poll()
+    world.change(log_id, "pending")
+    exporter.poll_repeatedly(1)
+    world.change(log_id, "success")
+    exporter.poll_repeatedly(1)
+    assert pending(exporter) == 0
+    assert exporter.scrape().sum("late_publishing_logs_total") == 2
+
+
+def test_a_log_that_a_look_up_finds_starts_no_scan(world: World, start: OpenExporter) -> None:
+    """The logs that a look-up counts are among those that the total of the API is compared with."""
+    exporter = start(FakeLateApi(world))
+    world.publish(3000, over=5 * DAY)
+    exporter.poll()
+    (log_id,) = world.publish(1, status="pending", postId="post")
+    exporter.poll_repeatedly(1)
+    for _ in range(60):
+        world.publish(4)
+        exporter.poll_repeatedly(1)
+    world.change(log_id, "failed")
+    world.insert(world.clock.now - 28 * MINUTE, action="retry", postId="post")
+    before = len(exporter.api.requests)
+    exporter.poll_repeatedly(14)
+    assert len(exporter.observations) == 3243
+    assert len(exporter.api.requests) - before < 30
+
+
 @pytest.mark.parametrize(("polls", "count"), [(4, 500), (8, 1500)])
 def test_a_deleted_log_beside_many_leaves_the_gauge(polls: int, count: int, world: World, start: OpenExporter) -> None:
     """However many other logs are within two seconds of it."""
