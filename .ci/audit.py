@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 300
 
 
 def audit_file(pins: Path) -> list[dict[str, Any]] | str:
-    """Return the packages of a file with their vulnerabilities, or the reason why they are not available."""
+    """Return the packages of a file with their vulnerabilities, or why they are not available."""
     command = [
         str(ROOT / ".cache/audit/bin/pip-audit"),
         "--requirement",
@@ -66,7 +66,8 @@ def main() -> int:
         for package, vulnerability in vulnerabilities:
             fix_versions = ", ".join(vulnerability["fix_versions"]) or "no version yet"
             sys.stdout.write(
-                f"{pins.name}: {package['name']} {package['version']}: {vulnerability['id']}, fixed in {fix_versions}\n"
+                f"{pins.name}: {package['name']} {package['version']}: {vulnerability['id']}, fixed"
+                f" in {fix_versions}\n"
             )
             exit_code = VULNERABLE
         if not vulnerabilities:

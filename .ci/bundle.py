@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - a script, not a module
-"""Write the release files besides wheel and sdist: rules and dashboards as archives. Usage: bundle.py FOLDER.
+"""Write the archives of rules and dashboards of a release. Usage: bundle.py FOLDER.
 
 The dashboards are in the form that grafana.com takes, with the ids that they have there, from
 grafana/grafana-com.json: null until a dashboard has been uploaded for the first time.
@@ -59,7 +59,7 @@ def dashboard_files(root: Path) -> dict[str, bytes]:
 
 
 def for_grafana_com(dashboard: Mapping[str, Any], gnet_id: int | None) -> dict[str, Any]:
-    """Return a dashboard with what it requires; its data source is a variable, so it has no inputs."""
+    """Return a dashboard with its requirements; a variable, not an input, is its data source."""
     types = {panel["type"] for panel in _panels(dashboard)} - {"row"}
     requirements = [
         {"type": "grafana", "id": "grafana", "name": "Grafana", "version": GRAFANA_VERSION},

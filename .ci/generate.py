@@ -47,7 +47,7 @@ METRIC_GROUPS = {
     ),
     "Polls and requests": ("",),
 }
-"""Beginnings of the names after ``late_``, by the heading in the list of metrics; the first that matches applies."""
+"""Beginnings of names after ``late_`` by heading in the list of metrics; the first applies."""
 
 
 def _tables() -> dict[str, dict[str, str]]:
@@ -74,7 +74,7 @@ def _actions_markdown() -> str:
 
 
 def _options_markdown() -> str:
-    """Return a table per section; a variable that does not follow from its flag stands beside it."""
+    """Return a table per section, with variables that do not follow from their flags."""
     lines: list[str] = []
     for section, options in groupby(OPTIONS, key=attrgetter("section")):
         lines += [
@@ -99,7 +99,8 @@ def _option_row(option: Option) -> str:
         f"`{command}`: `{value}`" for command, value in option.command_defaults.items()
     )
     default = _default(option) + (f" ({overrides})" if overrides else "")
-    return f"| {', '.join(f'`{name}`' for name in names if name)} | {default} | {_escape(option.help)} |"
+    title = ", ".join(f"`{name}`" for name in names if name)
+    return f"| {title} | {default} | {_escape(option.help)} |"
 
 
 def _reloadable_markdown() -> str:
@@ -108,7 +109,7 @@ def _reloadable_markdown() -> str:
 
 
 def _metrics_markdown() -> str:
-    """Return a table per group, without what the page says once: the label workspace, units, and what counts."""
+    """Return a table per group, without what the page says once, such as the label workspace."""
     groups: dict[str, list[str]] = {title: [] for title in METRIC_GROUPS}
     for family in CATALOGUE.values():
         name = family.name.removeprefix("late_")

@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - a script, not a module
-"""Check in a running Grafana that it has the dashboards, that their queries work, and that it can draw them.
+"""Check that a running Grafana has the dashboards, can query for them, and can draw them.
 
 Usage: grafana.py URL FOLDER, for a Grafana that anonymous users may read, and a folder for the
 pictures.
@@ -89,7 +89,7 @@ def count(dashboard: dict[str, Any]) -> int:
 
 
 def queries(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield title and expression of all queries of Prometheus, with all values of every variable."""
+    """Yield title and expression of all queries, with all values of every variable."""
     for annotation in dashboard.get("annotations", {}).get("list", ()):
         if "expr" in annotation:
             yield annotation["name"], fill_in(annotation["expr"])
@@ -105,7 +105,7 @@ def fill_in(expr: str) -> str:
 
 
 def wait_for(url: str) -> bytes:
-    """Return the response once there is one: Grafana reads its dashboards shortly after it has started."""
+    """Return the response once there is one: Grafana reads its dashboards after its start."""
     for _ in range(ATTEMPTS):
         try:
             return request(url)

@@ -200,7 +200,7 @@ def _schema_of(value: ChartValue) -> Schema:
 
 
 def _config_schema() -> Schema:
-    """Return the schema of ``config``: the options of ``run`` that the chart does not set itself."""
+    """Return the schema of ``config``: options of ``run`` that the chart does not set itself."""
     sections: dict[str, Schema] = {}
     for option in OPTIONS:
         if "run" not in option.commands or option.name in MANAGED_OPTIONS or option.secret:

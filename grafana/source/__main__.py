@@ -26,7 +26,7 @@ def render(spec: DashboardSpec) -> str:
 
 
 def build(spec: DashboardSpec) -> Any:
-    """Return a dashboard as dictionaries and lists, with numbers of the classes that they have in the sources."""
+    """Return a dashboard as dictionaries and lists."""
     return without_menu_placement(to_data(build_dashboard(spec)))
 
 

@@ -9,10 +9,10 @@ from grafana.source.panels import Column, PanelFrame
 from grafana.source.queries import (
     ACCOUNT_IS_FAILING,
     Query,
+    cannot_post,
     failing_accounts,
     increase,
     or_zero,
-    quantile,
     selector,
     with_username,
 )
@@ -27,12 +27,14 @@ NEEDS_RECONNECT = selector("late_account_needs_reconnect", **ACCOUNT_MATCHER)
 CAN_POST = selector("late_account_can_post", **ACCOUNT_MATCHER)
 COOLDOWN = selector("late_account_cooldown_until_timestamp_seconds", **ACCOUNT_MATCHER)
 LAST_SUCCESS = selector("late_account_last_success_timestamp_seconds", **ACCOUNT_MATCHER)
-TOKEN_EXPIRY = f"({selector('late_account_token_expiry_timestamp_seconds', **ACCOUNT_MATCHER)} unless {CONNECTED} == 0)"
+TOKENS = selector("late_account_token_expiry_timestamp_seconds", **ACCOUNT_MATCHER)
+TOKEN_EXPIRY = f"({TOKENS} unless {CONNECTED} == 0)"
 """Token expiry of connected accounts; a revoked token is worthless before it expires."""
 
 EVENTS_TOTAL = selector("late_connection_events_total")
 FAILURES = selector("late_connection_failures_total")
 BAR_INTERVAL = "10m"
+TOKEN_DAYS_SHOWN = 60
 ACCOUNT_LEGEND = "{{username}} ({{platform}})"
 
 
@@ -63,17 +65,6 @@ STATUS_ROW = PanelRow(
     (
         panels.stat_panel(
             PanelFrame(
-                101,
-                "Accounts",
-                "Accounts seen in a log or listed by the API. The exporter reports none if --metrics.max-accounts"
-                " is 0.",
-                3,
-                4,
-            ),
-            or_zero(f"count({_max_by_account(selector('late_account_info', **ACCOUNT_MATCHER))})"),
-        ),
-        panels.stat_panel(
-            PanelFrame(
                 102,
                 "Failing",
                 ACCOUNT_IS_FAILING,
@@ -87,7 +78,8 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 103,
                 "Disconnected",
-                "Accounts that are disconnected according to the API, or else to their newest connection log.",
+                "Accounts that are disconnected according to the API, or else to their newest"
+                " connection log.",
                 3,
                 4,
             ),
@@ -110,7 +102,8 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 108,
                 "Cooling down",
-                "Accounts in cooldown, a penalty of the API for failed posts; what was scheduled for that time fails.",
+                "Accounts in cooldown, a penalty of the API for failed posts; what was scheduled"
+                " for that time fails.",
                 3,
                 4,
             ),
@@ -121,9 +114,10 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 104,
                 "Next token expiry",
-                "Time until the first known access token of a connected account expires. Zernio renews many"
+                "Time until the first known access token of a connected account expires. Zernio"
+                " renews many"
                 " tokens itself; watch for tokens in the table below that stay close to 0.",
-                3,
+                4,
                 4,
             ),
             f"min({TOKEN_EXPIRY} - time()) / {thresholds.DAY}",
@@ -134,7 +128,11 @@ STATUS_ROW = PanelRow(
         ),
         panels.stat_panel(
             PanelFrame(
-                105, "Connect failures", "Connection failures logged in the last 24 hours.", 3, 4
+                105,
+                "Connect failures, 24 h",
+                "Connection failures logged in the last 24 hours.",
+                4,
+                4,
             ),
             or_zero(increase(FAILURES, "24h")),
             decimals=0,
@@ -143,11 +141,13 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 109,
                 "Cannot post",
-                "Accounts that are connected, but to which the API cannot post. late-exporter accounts says why.",
-                3,
+                "Accounts to which the API cannot post, among them those that must be connected"
+                " again."
+                " The command late-exporter accounts says why.",
+                4,
                 4,
             ),
-            f"sum({_max_by_account(CAN_POST)} == bool 0 unless {_max_by_account(NEEDS_RECONNECT)} == 1)",
+            cannot_post(**ACCOUNT_MATCHER),
             steps=thresholds.WARNING_ABOVE_ZERO,
             no_value=("Unknown", MUTED),
         ),
@@ -167,8 +167,10 @@ ATTENTION_ROW = PanelRow(
             PanelFrame(
                 601,
                 "Needs attention",
-                "Accounts that must be connected again, cannot be posted to, are in cooldown, keep failing, or have a"
-                f" token that expires within {thresholds.TOKEN_LEFT_WARNING_SECONDS // thresholds.DAY} days and was"
+                "Accounts that must be connected again, cannot be posted to, are in cooldown, keep"
+                " failing, or have a"
+                " token that expires within"
+                f" {thresholds.TOKEN_LEFT_WARNING_SECONDS // thresholds.DAY} days and was"
                 " not renewed in the last day. Only what is wrong is shown.",
                 24,
                 7,
@@ -223,64 +225,6 @@ ATTENTION_ROW = PanelRow(
     ),
 )
 
-HEALTH_ROW = PanelRow(
-    500,
-    "Health of the accounts",
-    (
-        panels.table_panel(
-            PanelFrame(
-                501,
-                "Health",
-                "Whether each account can be published to, as the API reports it. A dash means that the API does"
-                " not say, or that the account is not in the status feed; Connected and Token left then come"
-                " from the newest connection log.",
-                24,
-                11,
-            ),
-            Column(title="Account", label="username"),
-            Column(title="Platform", label="platform", width=130),
-            Column(title="Workspace", label="workspace", width=120),
-            Column(title="Health", expr=_health(), mappings=mappings.HEALTH_MAPPINGS, width=110),
-            Column(
-                title="Can post",
-                expr=with_username(CAN_POST),
-                mappings=mappings.YES_MAPPINGS,
-                width=100,
-            ),
-            Column(
-                title="Reconnect",
-                expr=with_username(NEEDS_RECONNECT),
-                mappings=mappings.RECONNECT_MAPPINGS,
-                width=110,
-            ),
-            Column(
-                title="Connected",
-                expr=with_username(CONNECTED),
-                mappings=mappings.CONNECTED_MAPPINGS,
-                width=130,
-            ),
-            Column(
-                title="Cooldown left",
-                expr=f"{with_username(COOLDOWN)} - time() > 0",
-                unit="s",
-                decimals=0,
-                width=125,
-            ),
-            Column(
-                title="Token left",
-                expr=f"({with_username(TOKEN_EXPIRY)} - time()) / {thresholds.DAY}",
-                unit=panels.DAYS,
-                decimals=1,
-                steps=thresholds.TOKEN_DAYS_LEFT,
-                width=130,
-            ),
-            Column(title="Account id", label="account_id", width=230),
-            sort=("Health", "Cooldown left"),
-            no_value="No accounts",
-        ),
-    ),
-)
-
 TABLE_ROW = PanelRow(
     200,
     "Publishing by account",
@@ -289,41 +233,94 @@ TABLE_ROW = PanelRow(
             PanelFrame(
                 201,
                 "Accounts",
-                "Publish attempts of each account. Click a platform for details.",
+                "Publish attempts of each account, and whether it can be published to as the API"
+                " reports it. A dash"
+                " means that the API does not say. Click a platform for details.",
                 24,
-                13,
+                14,
             ),
             Column(title="Account", label="username"),
             Column(
                 title="Platform",
                 label="platform",
                 link=dashboard_url(PLATFORM, platform="${__value.raw:percentencode}"),
-                width=130,
+                width=120,
             ),
-            Column(title="Workspace", label="workspace", width=120),
+            Column(title="Workspace", label="workspace", width=110),
+            Column(title="Health", expr=_health(), mappings=mappings.HEALTH_MAPPINGS, width=90),
             Column(
-                title="Consecutive failures",
+                title="Can post",
+                expr=with_username(CAN_POST),
+                mappings=mappings.YES_MAPPINGS,
+                width=90,
+            ),
+            Column(
+                title="Reconnect",
+                expr=with_username(NEEDS_RECONNECT),
+                mappings=mappings.RECONNECT_MAPPINGS,
+                width=100,
+            ),
+            Column(
+                title="Failures in a row",
                 expr=with_username(CONSECUTIVE_FAILURES),
                 decimals=0,
                 steps=thresholds.FAILURE_STREAK,
-                width=170,
+                width=145,
             ),
             Column(
                 title="Last success",
                 expr=f"1000 * {with_username(LAST_SUCCESS)}",
                 unit="dateTimeFromNow",
                 empty_text="none seen",
-                width=140,
+                width=125,
             ),
             Column(
-                title="Succeeded, 24 h", expr=_log_increase("24h", "success"), decimals=0, width=140
+                title="Succeeded, 24 h",
+                expr=_log_increase("24h", "success"),
+                decimals=0,
+                width=130,
             ),
             Column(
-                title="Failed, 24 h", expr=_log_increase("24h", "failed"), decimals=0, width=120
+                title="Failed, 24 h",
+                expr=_log_increase("24h", "failed"),
+                decimals=0,
+                width=105,
             ),
-            Column(title="Account id", label="account_id", width=230),
-            sort="Consecutive failures",
+            Column(title="Account id", label="account_id", width=220),
+            sort="Failures in a row",
             no_value="No accounts",
+        ),
+    ),
+)
+
+TOKEN_ROW = PanelRow(
+    700,
+    "Tokens",
+    (
+        panels.table_panel(
+            PanelFrame(
+                701,
+                "Days left of tokens",
+                "Days until the known access tokens of connected accounts expire, the next one"
+                " first."
+                " Zernio renews many tokens itself; watch those that stay close to 0.",
+                24,
+                8,
+            ),
+            Column(title="Account", label="username", width=240),
+            Column(title="Platform", label="platform", width=130),
+            Column(title="Workspace", label="workspace", width=130),
+            Column(
+                title="Days left",
+                expr=f"({with_username(TOKEN_EXPIRY)} - time()) / {thresholds.DAY}",
+                unit=panels.DAYS,
+                decimals=1,
+                steps=thresholds.TOKEN_DAYS_LEFT,
+                gauge_max=TOKEN_DAYS_SHOWN,
+            ),
+            sort="Days left",
+            descending=False,
+            no_value="No expiry is known",
         ),
     ),
 )
@@ -335,11 +332,12 @@ HISTORY_ROW = PanelRow(
         panels.line_chart(
             PanelFrame(
                 301,
-                "Consecutive failures",
-                "Failed attempts since the last success, for accounts with at least two in the selected time"
+                "Failures in a row",
+                "Failed attempts since the last success, for accounts with at least two in the"
+                " selected time"
                 f" range. Dashed line: {thresholds.CONSECUTIVE_FAILURES}, the alert threshold.",
                 12,
-                9,
+                8,
             ),
             Query(
                 f"{with_username(CONSECUTIVE_FAILURES)} and on ({', '.join(ACCOUNT)})"
@@ -347,6 +345,7 @@ HISTORY_ROW = PanelRow(
                 ACCOUNT_LEGEND,
             ),
             unit="short",
+            decimals=0,
             colors={},
             threshold_lines=((None, "transparent"), (thresholds.CONSECUTIVE_FAILURES, WARNING)),
             stepped=True,
@@ -359,11 +358,11 @@ HISTORY_ROW = PanelRow(
                 "Disconnected accounts",
                 "Accounts that were disconnected at some point in the selected time range.",
                 12,
-                9,
+                8,
             ),
             Query(
                 f"{with_username(CONNECTED)} and on ({', '.join(ACCOUNT)})"
-                f" {_max_by_account(f'min_over_time({CONNECTED}[$__range])').replace('max by', 'min by')} == 0",
+                f" min by ({', '.join(ACCOUNT)}) (min_over_time({CONNECTED}[$__range])) == 0",
                 ACCOUNT_LEGEND,
             ),
             mappings.CONNECTED_MAPPINGS,
@@ -381,11 +380,12 @@ CONNECTIONS_ROW = PanelRow(
                 401,
                 "Connection events",
                 "Connection logs per bar, by event. Not filtered by account.",
-                8,
+                12,
                 8,
             ),
             Query(f"{increase(EVENTS_TOTAL, '$__interval', 'event')} > 0", "{{event}}"),
             unit="short",
+            decimals=0,
             interval=BAR_INTERVAL,
             colors=CONNECTION_EVENTS,
             no_value="No connection logs",
@@ -394,29 +394,17 @@ CONNECTIONS_ROW = PanelRow(
             PanelFrame(
                 402,
                 "Connection failures",
-                "Connection failures per bar, by API error code. oauth_denied: the user denied access.",
-                8,
+                "Connection failures per bar, by API error code. oauth_denied: the user denied"
+                " access.",
+                12,
                 8,
             ),
             Query(f"{increase(FAILURES, '$__interval', 'code')} > 0", "{{code}}"),
             unit="short",
+            decimals=0,
             interval=BAR_INTERVAL,
             colors=CONNECTION_CODES,
             no_value="No failures",
-        ),
-        panels.line_chart(
-            PanelFrame(
-                403,
-                "Connection duration, p95",
-                "95 % of connection events in the preceding six hours finished within this time. Off unless"
-                " `--metrics.enable` names `late_connection_duration_seconds`.",
-                8,
-                8,
-            ),
-            Query(quantile(0.95, "late_connection_duration_seconds", "6h", "event"), "{{event}}"),
-            unit="s",
-            colors=CONNECTION_EVENTS,
-            no_value="Off, or no connection logs",
         ),
     ),
 )
@@ -425,6 +413,13 @@ DASHBOARD = DashboardSpec(
     uid=ACCOUNTS,
     title="Late / Accounts",
     description="Failing accounts, and accounts that need to be reconnected.",
-    rows=(STATUS_ROW, ATTENTION_ROW, HEALTH_ROW, TABLE_ROW, HISTORY_ROW, CONNECTIONS_ROW),
+    rows=(
+        STATUS_ROW,
+        ATTENTION_ROW,
+        TABLE_ROW,
+        TOKEN_ROW,
+        HISTORY_ROW,
+        CONNECTIONS_ROW,
+    ),
     has_account_variable=True,
 )

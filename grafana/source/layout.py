@@ -39,7 +39,7 @@ SCHEMA = 39
 
 @dataclass(frozen=True)
 class PanelRow:
-    """Panels below a heading. The id must not change. A collapsed row loads its panels when it is opened."""
+    """Panels below a heading; a collapsed row loads its panels when it is opened."""
 
     id: int
     title: str
@@ -59,8 +59,6 @@ class DashboardSpec:
         show_platform_variable: Whether the platform variable is visible; a hidden one keeps its
             value for links.
         has_account_variable: Whether accounts can be selected.
-        has_logs: Whether there are panels with lines from Loki, so that its data source can be
-            selected.
     """
 
     uid: str
@@ -69,7 +67,6 @@ class DashboardSpec:
     rows: Sequence[PanelRow]
     show_platform_variable: bool = True
     has_account_variable: bool = False
-    has_logs: bool = False
 
 
 def build_dashboard(page: DashboardSpec) -> dashboard.Dashboard:
@@ -149,12 +146,10 @@ def _template_variables(
         else platform.hide(dashboard.VariableHide.HIDE_VARIABLE)
     )
     if page.has_account_variable:
-        account = _query_variable(
-            "account_id", "Account", f"query_result({selector('late_account_info')})"
-        )
-        yield account.regex('/account_id="(?<value>[^"]+)".*username="(?<text>[^"]+)"/')
-    if page.has_logs:
-        yield builders.DatasourceVariable("loki").label("Loki").type("loki")
+        info = selector("late_account_info")
+        titled = f'label_join({info}, "title", ", ", "username", "platform")'
+        account = _query_variable("account_id", "Account", f"query_result({titled})")
+        yield account.regex('/account_id="(?<value>[^"]+)".*title="(?<text>[^"]+)"/')
 
 
 def _query_variable(name: str, label: str, query: str) -> builders.QueryVariable:

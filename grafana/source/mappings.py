@@ -15,6 +15,7 @@ __all__ = [
     "PLAN_MAPPINGS",
     "RECONNECT_MAPPINGS",
     "RELOAD_MAPPINGS",
+    "SEVERITY_MAPPINGS",
     "STATUS_FEED_MAPPINGS",
     "SUCCESS_MAPPINGS",
     "UP_MAPPINGS",
@@ -26,14 +27,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ValueMapping:
-    """Text shown instead of a value, or instead of a range from ``value`` to ``end``."""
+    """Text shown instead of a value or of a label, or of the range from ``value`` to ``end``."""
 
-    value: float
+    value: float | str
     text: str
     color: str
     end: float | None = None
 
 
+SEVERITY_MAPPINGS = (
+    ValueMapping("critical", "critical", BAD),
+    ValueMapping("warning", "warning", WARNING),
+)
 RELOAD_MAPPINGS = (ValueMapping(0, "Failed", BAD), ValueMapping(1, "Loaded", GOOD))
 UP_MAPPINGS = (ValueMapping(0, "Down", BAD), ValueMapping(1, "Up", GOOD))
 PLAN_MAPPINGS = (ValueMapping(0, "Suspended", BAD), ValueMapping(1, "Active", GOOD))
@@ -62,4 +67,4 @@ SUCCESS_MAPPINGS = (
     ValueMapping(0, "Burning fast", WARNING, success_ratio_at(SLOW_BURN)),
     ValueMapping(PLATFORM_FAILS, "Failing", BAD),
 )
-"""Texts for the query ``platform_states``, in the words of the alerts on the error budget and on a platform."""
+"""Texts for the query ``platform_states``, in the words of the alerts."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
 from grafana.source import mappings, panels, thresholds
-from grafana.source.failed_posts import FAILED_POSTS_ROW
 from grafana.source.layout import (
     ACCOUNTS,
     EXPORTER,
@@ -15,8 +14,8 @@ from grafana.source.layout import (
     PanelRow,
     dashboard_url,
 )
-from grafana.source.palette import BAD, CATEGORIES, GOOD, MUTED, PLATFORMS, POSTS, STATUSES, WARNING
-from grafana.source.panels import PER_MINUTE, Column, PanelFrame
+from grafana.source.palette import BAD, CATEGORIES, MUTED, POSTS, STATUSES, WARNING
+from grafana.source.panels import Column, PanelFrame
 from grafana.source.queries import (
     ACCOUNT_IS_FAILING,
     ALERTS_SINCE,
@@ -26,12 +25,15 @@ from grafana.source.queries import (
     RUNBOOK_LINK,
     Query,
     age,
+    cannot_post,
     failing_accounts,
     firing_alerts,
     increase,
     or_zero,
+    per_minute,
     per_minute_nonzero,
     platform_states,
+    published_late,
     quantile,
     selector,
     success_ratio,
@@ -43,14 +45,19 @@ __all__ = ["DASHBOARD"]
 OBJECTIVE = f"{100 * thresholds.SUCCESS_OBJECTIVE:g} %"
 DURATION = "late_publishing_duration_seconds"
 FINAL_ATTEMPTS = {"action": "~publish|retry", "status": "~success|failed"}
-PLATFORM_LINK_OF_SERIES = dashboard_url(
-    PLATFORM, platform="${__field.labels.platform:percentencode}"
-)
 PLATFORM_LINK = dashboard_url(PLATFORM, platform="${__data.fields.platform:percentencode}")
 CONSECUTIVE_FAILURES = selector("late_account_consecutive_failures")
 OLDEST_SCHEDULED = selector("late_posts_oldest_scheduled_timestamp_seconds")
-COOLDOWN = selector("late_account_cooldown_until_timestamp_seconds")
+OLDEST_PENDING = selector("late_publishing_oldest_pending_timestamp_seconds")
+LAST_POLL = selector("late_exporter_last_successful_poll_timestamp_seconds")
+WORKSPACE_LINK = dashboard_url(OVERVIEW, workspace="${__value.raw:percentencode}")
 UNKNOWN = ("Unknown", MUTED)
+
+
+def _posts(statuses: str) -> str:
+    """Return the number of posts by status; exporters of the same workspace report the same."""
+    posts = f"max by (workspace, status) ({selector('late_posts', status=f'~{statuses}')})"
+    return f"sum by (status) ({posts})"
 
 
 def _firing_count(severity: str) -> str:
@@ -65,8 +72,10 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 101,
                 "Alerts firing",
-                "Firing late-exporter alerts, listed below. Critical alerts need action now, warnings during"
-                " working hours. No rules: Prometheus has not loaded the rules shipped with the exporter.",
+                "Firing late-exporter alerts, listed below. Critical alerts need action now,"
+                " warnings during"
+                " working hours. No rules: Prometheus has not loaded the rules shipped with the"
+                " exporter.",
                 3,
                 4,
             ),
@@ -84,7 +93,8 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 102,
                 "Success, 1 h",
-                f"Share of publish attempts in the last hour that succeeded. Objective: {OBJECTIVE}.",
+                "Share of publish attempts in the last hour that succeeded. Objective:"
+                f" {OBJECTIVE}.",
                 3,
                 4,
             ),
@@ -98,7 +108,8 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 103,
                 "Success, 24 h",
-                f"Share of publish attempts in the last 24 hours that succeeded. Objective: {OBJECTIVE}.",
+                "Share of publish attempts in the last 24 hours that succeeded. Objective:"
+                f" {OBJECTIVE}.",
                 3,
                 4,
             ),
@@ -109,24 +120,39 @@ STATUS_ROW = PanelRow(
             no_value=("No posts", MUTED),
         ),
         panels.stat_panel(
+            PanelFrame(
+                109,
+                "Budget left, 30 d",
+                f"Share of the failures that an objective of {OBJECTIVE} allows in 30 days and that"
+                " have not happened yet; below 0 it is overspent.",
+                3,
+                4,
+            ),
+            f"1 - (1 - {success_ratio('30d')}) / {1 - thresholds.SUCCESS_OBJECTIVE:g}",
+            unit="percentunit",
+            decimals=0,
+            steps=thresholds.BUDGET_LEFT,
+            no_value=("No posts", MUTED),
+        ),
+        panels.stat_panel(
             PanelFrame(104, "Failed, 1 h", "Publish attempts that failed in the last hour.", 3, 4),
             increase(FAILED_ATTEMPTS, "1h"),
             decimals=0,
         ),
         panels.stat_panel(
             PanelFrame(
-                105,
-                "Oldest pending",
-                "Age of the oldest pending publishing log. A log that never reaches a final status stays here"
-                " until the API deletes it, after 90 days (7 in generation late). From an hour on, it may be stuck.",
+                110,
+                "Late, 24 h",
+                "Share of the scheduled posts of the last 24 hours that were published more than"
+                " 5 minutes after their time.",
                 3,
                 4,
             ),
-            age(f"min({selector('late_publishing_oldest_pending_timestamp_seconds')})"),
-            unit="s",
-            decimals=0,
-            steps=thresholds.PENDING_AGE,
-            no_value=("None", MUTED),
+            published_late("24h"),
+            unit="percentunit",
+            decimals=1,
+            steps=thresholds.PUBLISHED_LATE,
+            no_value=("None scheduled", MUTED),
         ),
         panels.stat_panel(
             PanelFrame(
@@ -144,7 +170,8 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 107,
                 "Data age",
-                "Time since the last successful poll of the most outdated feed. All other panels are as old"
+                "Time since the last successful poll of the most outdated feed. All other panels"
+                " are as old"
                 " as this: while it grows, green means nothing.",
                 3,
                 4,
@@ -155,177 +182,6 @@ STATUS_ROW = PanelRow(
             steps=thresholds.DATA_AGE,
             no_value=("Never polled", BAD),
             link=dashboard_url(EXPORTER),
-        ),
-        panels.stat_panel(
-            PanelFrame(
-                108,
-                "API quota left",
-                "Share of the requests per minute left for the API key with the least.",
-                3,
-                4,
-            ),
-            f"min({selector('late_exporter_api_quota_remaining')} / {selector('late_exporter_api_quota_limit')})",
-            unit="percentunit",
-            decimals=0,
-            steps=thresholds.QUOTA_LEFT,
-            no_value=("Unknown", MUTED),
-            link=dashboard_url(EXPORTER),
-        ),
-    ),
-)
-
-WORKSPACE_ROW = PanelRow(
-    600,
-    "Scheduled posts, accounts and plan, as reported by the API",
-    (
-        panels.stat_panel(
-            PanelFrame(
-                601,
-                "Plan",
-                "Whether the plan of every selected workspace is active. Nothing is published while it is suspended.",
-                4,
-                4,
-            ),
-            f"min({selector('late_workspace_active')})",
-            steps=thresholds.UP,
-            mappings=mappings.PLAN_MAPPINGS,
-            no_value=UNKNOWN,
-        ),
-        panels.stat_panel(
-            PanelFrame(
-                602,
-                "Overdue by",
-                "How long ago the earliest scheduled post should have been started; 0 if it is due later. It grows"
-                " until the next refresh of the status feed.",
-                4,
-                4,
-            ),
-            age(f"min({OLDEST_SCHEDULED})"),
-            unit="s",
-            decimals=0,
-            steps=thresholds.POSTS_OVERDUE,
-            no_value=("None scheduled", MUTED),
-        ),
-        panels.stat_panel(
-            PanelFrame(
-                603,
-                "Publishing since",
-                "How long ago the earliest post that is being published now was due.",
-                4,
-                4,
-            ),
-            age(f"min({selector('late_posts_oldest_publishing_timestamp_seconds')})"),
-            unit="s",
-            decimals=0,
-            steps=thresholds.POSTS_STUCK,
-            no_value=("None", MUTED),
-        ),
-        panels.stat_panel(
-            PanelFrame(
-                609,
-                "Approval overdue by",
-                "How long ago the earliest post that waits for approval was due; 0 if it is due later. It is not"
-                " published before it is approved.",
-                4,
-                4,
-            ),
-            age(f"min({selector('late_posts_oldest_pending_approval_timestamp_seconds')})"),
-            unit="s",
-            decimals=0,
-            steps=thresholds.APPROVAL_OVERDUE,
-            no_value=("None waits", MUTED),
-        ),
-        panels.stat_panel(
-            PanelFrame(
-                604,
-                "Cannot post",
-                "Accounts to which the API cannot post, among them those that must be connected again. The command"
-                " late-exporter accounts says why.",
-                4,
-                4,
-            ),
-            f"sum(max by (workspace, platform, account_id) ({selector('late_account_can_post')}) == bool 0)",
-            steps=thresholds.WARNING_ABOVE_ZERO,
-            no_value=UNKNOWN,
-            link=dashboard_url(ACCOUNTS),
-        ),
-        panels.stat_panel(
-            PanelFrame(
-                605,
-                "Cooling down",
-                "Accounts in cooldown, a penalty of the API for failed posts; what was scheduled for that time fails.",
-                4,
-                4,
-            ),
-            or_zero(f"sum(max by (workspace, platform, account_id) ({COOLDOWN}) > bool time())"),
-            steps=thresholds.NOTICE_ABOVE_ZERO,
-            link=dashboard_url(ACCOUNTS),
-        ),
-        panels.line_chart(
-            PanelFrame(
-                607,
-                "Posts in the queue",
-                "Posts that are scheduled, wait for approval, or are being published.",
-                9,
-                8,
-            ),
-            Query(
-                f"sum by (status) ({selector('late_posts', status='~scheduled|pending_approval|publishing')})",
-                "{{status}}",
-            ),
-            unit="short",
-            colors=POSTS,
-            stepped=True,
-            no_value="Unknown: the status feed posts is not read",
-        ),
-        panels.table_panel(
-            PanelFrame(608, "Posts by status", "Current number of posts in each status.", 6, 8),
-            Column(title="Workspace", label="workspace"),
-            Column(title="Status", label="status", width=130),
-            Column(
-                title="Posts",
-                expr=f"max by (workspace, status) ({selector('late_posts')})",
-                decimals=0,
-                width=75,
-            ),
-            sort="Posts",
-            no_value="Unknown",
-        ),
-        panels.table_panel(
-            PanelFrame(
-                606,
-                "Use of the plan",
-                "Share of the plan's uploads and profiles and of the spending limit for X that is used, and what"
-                " pay-per-use can still spend. A dash: no limit, or the API does not say.",
-                9,
-                8,
-            ),
-            Column(title="Workspace", label="workspace"),
-            *(
-                Column(
-                    title=title,
-                    expr=f"max by (workspace) ({selector(family, kind=kind)})",
-                    unit="percentunit",
-                    decimals=0,
-                    steps=thresholds.PLAN_USED,
-                    width=85,
-                )
-                for title, family, kind in (
-                    ("Uploads", "late_workspace_usage_ratio", "uploads"),
-                    ("Profiles", "late_workspace_usage_ratio", "profiles"),
-                    ("Spending", "late_workspace_spend_ratio", "x"),
-                )
-            ),
-            Column(
-                title="Balance",
-                expr=f"min by (workspace) ({selector('late_workspace_balance_cents')}) / 100",
-                unit="currencyUSD",
-                decimals=2,
-                steps=thresholds.BALANCE,
-                width=100,
-            ),
-            sort="Uploads",
-            no_value="Unknown",
         ),
     ),
 )
@@ -338,10 +194,14 @@ TIMELINE_ROW = PanelRow(
             PanelFrame(
                 201,
                 "Platforms",
-                f"Good: {OBJECTIVE} or more of the attempts in the preceding hour succeeded, which is the objective."
-                f" Burning fast: so few that the monthly error budget burns at least {thresholds.SLOW_BURN:g} times as"
-                f" fast as it may. Failing: more than {100 * thresholds.PLATFORM_FAILED_SHARE:g} % of at least"
-                f" {thresholds.PLATFORM_FINAL_LOGS} attempts in 30 minutes failed, for which LatePlatformFailing fires."
+                f"Good: {OBJECTIVE} or more of the attempts in the preceding hour succeeded, which"
+                " is the objective."
+                " Burning fast: so few that the monthly error budget burns at least"
+                f" {thresholds.SLOW_BURN:g} times as"
+                f" fast as it may. Failing: more than {100 * thresholds.PLATFORM_FAILED_SHARE:g} %"
+                " of at least"
+                f" {thresholds.PLATFORM_FINAL_LOGS} attempts in 30 minutes failed, for which"
+                " LatePlatformFailing fires."
                 " Blank: no posts.",
                 11,
                 17,
@@ -353,7 +213,8 @@ TIMELINE_ROW = PanelRow(
             PanelFrame(
                 202,
                 "Alerts",
-                "Firing late-exporter alerts; click one to open its runbook. About: the account, feed, webhook or"
+                "Firing late-exporter alerts; click one to open its runbook. About: the account,"
+                " feed, webhook or"
                 " exporter. Since: when the alert became pending.",
                 13,
                 10,
@@ -361,7 +222,9 @@ TIMELINE_ROW = PanelRow(
             Column(
                 title="Alert", label="alertname", link=RUNBOOK_LINK, link_title="Open the runbook"
             ),
-            Column(title="Severity", label="severity", width=80),
+            Column(
+                title="Severity", label="severity", mappings=mappings.SEVERITY_MAPPINGS, width=80
+            ),
             Column(title="Workspace", label="workspace", width=115),
             Column(title="Platform", label="platform", width=110),
             Column(title="About", label="subject", width=160),
@@ -374,7 +237,8 @@ TIMELINE_ROW = PanelRow(
             PanelFrame(
                 203,
                 "Accounts with failures in a row",
-                "The ten accounts with the most consecutive failures. Click an account for details.",
+                "The ten accounts with the most consecutive failures. Click an account for"
+                " details.",
                 13,
                 7,
             ),
@@ -402,64 +266,211 @@ TIMELINE_ROW = PanelRow(
     ),
 )
 
-RED_METHOD_ROW = PanelRow(
-    300,
-    "Rate, errors and duration by platform",
+POSTS_ROW = PanelRow(
+    600,
+    "Scheduled posts, accounts and plan, as reported by the API",
     (
-        panels.line_chart(
+        panels.stat_panel(
             PanelFrame(
-                302,
-                "Success ratio",
-                f"Share of attempts in the preceding hour that succeeded. Dashed line: objective of {OBJECTIVE}.",
-                12,
-                11,
+                601,
+                "Plan",
+                "Whether the plan of every selected workspace is active. Nothing is published while"
+                " it"
+                " is suspended.",
+                4,
+                4,
             ),
-            Query(success_ratio("1h", "platform"), "{{platform}}"),
-            unit="percentunit",
-            colors=PLATFORMS,
-            threshold_lines=((None, "transparent"), (thresholds.SUCCESS_OBJECTIVE, GOOD)),
-            axis=panels.RATIO_AXIS,
-            calcs=(*panels.LAST_AND_MAX, "min"),
-            link=PLATFORM_LINK_OF_SERIES,
+            f"min({selector('late_workspace_active')})",
+            steps=thresholds.UP,
+            mappings=mappings.PLAN_MAPPINGS,
+            no_value=UNKNOWN,
+        ),
+        panels.stat_panel(
+            PanelFrame(610, "Scheduled", "Posts that wait for their time.", 4, 4),
+            f"sum(max by (workspace) ({selector('late_posts', status='scheduled')}))",
+            decimals=0,
+            no_value=UNKNOWN,
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                602,
+                "Overdue by",
+                "How long ago the earliest scheduled post should have been started; 0 if it is due"
+                " later. It grows until the next refresh of the status feed.",
+                4,
+                4,
+            ),
+            age(f"min({OLDEST_SCHEDULED})"),
+            unit="s",
+            decimals=0,
+            steps=thresholds.POSTS_OVERDUE,
+            no_value=("None scheduled", MUTED),
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                609,
+                "Approval late by",
+                "How long ago the earliest post that waits for approval was due; 0 if it is due"
+                " later."
+                " It is not published before it is approved.",
+                4,
+                4,
+            ),
+            age(f"min({selector('late_posts_oldest_pending_approval_timestamp_seconds')})"),
+            unit="s",
+            decimals=0,
+            steps=thresholds.APPROVAL_OVERDUE,
+            no_value=("None waits", MUTED),
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                105,
+                "Oldest pending",
+                "Age of the oldest pending publishing log. From an hour on, it may be stuck. One"
+                " that"
+                " never reaches a final status stays here until the API deletes it.",
+                4,
+                4,
+            ),
+            age(f"min({OLDEST_PENDING})"),
+            unit="s",
+            decimals=0,
+            steps=thresholds.PENDING_AGE,
+            no_value=("None", MUTED),
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                604,
+                "Cannot post",
+                "Accounts to which the API cannot post, among them those that must be connected"
+                " again."
+                " The command late-exporter accounts says why.",
+                4,
+                4,
+            ),
+            cannot_post(),
+            steps=thresholds.WARNING_ABOVE_ZERO,
+            no_value=UNKNOWN,
+            link=dashboard_url(ACCOUNTS),
         ),
         panels.line_chart(
+            PanelFrame(
+                607,
+                "Posts in progress",
+                "Posts that are being published or wait for approval.",
+                8,
+                8,
+            ),
+            Query(_posts("publishing|pending_approval"), "{{status}}"),
+            unit="short",
+            decimals=0,
+            colors=POSTS,
+            stepped=True,
+            no_value="Unknown: the status feed posts is not read",
+        ),
+        panels.line_chart(
+            PanelFrame(
+                608,
+                "Failed posts",
+                "Posts that failed on all or on some of their platforms, until they are deleted or"
+                " published again. The command late-exporter posts --failed lists them.",
+                8,
+                8,
+            ),
+            Query(_posts("failed|partial"), "{{status}}"),
+            unit="short",
+            decimals=0,
+            colors=POSTS,
+            stepped=True,
+            no_value="Unknown: the status feed posts is not read",
+        ),
+        panels.table_panel(
+            PanelFrame(
+                606,
+                "Use of the plan",
+                "Share of the plan's uploads and profiles and of the spending limit for X that is"
+                " used,"
+                " and what pay-per-use can still spend. A dash: no limit, or the API does not say.",
+                8,
+                8,
+            ),
+            Column(title="Workspace", label="workspace"),
+            *(
+                Column(
+                    title=title,
+                    expr=f"max by (workspace) ({selector(family, kind=kind)})",
+                    unit="percentunit",
+                    decimals=0,
+                    steps=thresholds.PLAN_USED,
+                    width=80,
+                )
+                for title, family, kind in (
+                    ("Uploads", "late_workspace_usage_ratio", "uploads"),
+                    ("Profiles", "late_workspace_usage_ratio", "profiles"),
+                    ("X", "late_workspace_spend_ratio", "x"),
+                )
+            ),
+            Column(
+                title="Balance",
+                expr=f"min by (workspace) ({selector('late_workspace_balance_cents')}) / 100",
+                unit="currencyUSD",
+                decimals=2,
+                steps=thresholds.BALANCE,
+                width=90,
+            ),
+            sort="Uploads",
+            no_value="Unknown",
+        ),
+    ),
+)
+
+ATTEMPTS_ROW = PanelRow(
+    300,
+    "Attempts, failures and durations",
+    (
+        panels.bar_chart(
             PanelFrame(
                 301,
-                "Attempts",
-                "Finished publish attempts per minute in the preceding ten minutes, successful or not. Logs are"
-                " counted when they are read, so a spike follows an outage of the exporter or of the Zernio API.",
-                12,
-                11,
+                "Attempts per minute",
+                "Finished attempts to publish. Logs are counted when they are read, so a spike"
+                " follows"
+                " an outage of the exporter or of the Zernio API.",
+                8,
+                9,
             ),
-            Query(f"{increase(ATTEMPTS, '10m', 'platform')} / 10", "{{platform}}"),
-            unit=PER_MINUTE,
-            colors=PLATFORMS,
-            stacked=True,
-            calcs=panels.LAST_AND_MAX,
-            link=PLATFORM_LINK_OF_SERIES,
+            Query(per_minute(ATTEMPTS, "status"), "{{status}}"),
+            unit="short",
+            decimals=1,
+            colors=STATUSES,
         ),
-        panels.line_chart(
+        panels.bar_chart(
             PanelFrame(
-                303,
-                "Duration, p95",
-                "95 % of attempts in the preceding hour finished within this time. Logarithmic scale.",
-                12,
-                11,
+                401,
+                "Failures per minute, by category",
+                "Failed logs by cause. auth_expired, account_issue: the account; user_content,"
+                " user_abuse: the post; platform_rejected, platform_error, platform_rate_limit,"
+                " quota_exhausted: the platform or its limits; system_error: the API.",
+                8,
+                9,
             ),
-            Query(quantile(0.95, DURATION, "1h", "platform", **FINAL_ATTEMPTS), "{{platform}}"),
-            unit="s",
-            colors=PLATFORMS,
-            axis=panels.LOGARITHMIC_AXIS,
-            calcs=panels.LAST_AND_MAX,
-            link=PLATFORM_LINK_OF_SERIES,
+            Query(
+                per_minute_nonzero(selector("late_publishing_failures_total"), "category"),
+                "{{category}}",
+            ),
+            unit="short",
+            decimals=1,
+            colors=CATEGORIES,
+            no_value="No failures",
         ),
         panels.heatmap_panel(
             PanelFrame(
                 304,
                 "Duration distribution",
-                "Number of attempts by duration. A band that moves up means that a platform is getting slower.",
-                12,
-                11,
+                "Number of attempts by duration. A band that moves up means that a platform is"
+                " getting"
+                " slower.",
+                8,
+                9,
             ),
             Query(
                 increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), "$__interval", "le"),
@@ -468,82 +479,12 @@ RED_METHOD_ROW = PanelRow(
             ),
             unit="s",
         ),
-        panels.line_chart(
-            PanelFrame(
-                305,
-                "Delay of scheduled posts",
-                "95 % of the scheduled posts of the preceding hour were published within this time after their"
-                " schedule. Logarithmic scale.",
-                24,
-                8,
-            ),
-            Query(
-                quantile(0.95, "late_publishing_delay_seconds", "1h", "platform"), "{{platform}}"
-            ),
-            unit="s",
-            colors=PLATFORMS,
-            axis=panels.LOGARITHMIC_AXIS,
-            no_value="No scheduled posts",
-        ),
-    ),
-)
-
-FAILURE_ROW = PanelRow(
-    400,
-    "Failures and retries",
-    (
-        panels.bar_chart(
-            PanelFrame(
-                401,
-                "Failures by category",
-                "Failed logs per minute by cause. auth_expired, account_issue: the account; user_content,"
-                " user_abuse: the post; platform_rejected, platform_error, platform_rate_limit,"
-                " quota_exhausted: the platform or its limits; system_error: the API.",
-                8,
-                8,
-            ),
-            Query(
-                per_minute_nonzero(selector("late_publishing_failures_total"), "category"),
-                "{{category}}",
-            ),
-            unit=PER_MINUTE,
-            colors=CATEGORIES,
-            no_value="No failures",
-        ),
-        panels.bar_chart(
-            PanelFrame(403, "Retries", "Finished retries per minute by status.", 8, 8),
-            Query(
-                per_minute_nonzero(
-                    selector("late_publishing_retries_total", status="~success|failed"), "status"
-                ),
-                "{{status}}",
-            ),
-            unit=PER_MINUTE,
-            colors=STATUSES,
-            no_value="No retries",
-        ),
-        panels.bar_chart(
-            PanelFrame(
-                404,
-                "Rate-limit pauses",
-                "Pauses per minute caused by the rate limit of a platform.",
-                8,
-                8,
-            ),
-            Query(
-                per_minute_nonzero(selector("late_publishing_rate_limit_pauses_total"), "platform"),
-                "{{platform}}",
-            ),
-            unit=PER_MINUTE,
-            colors=PLATFORMS,
-            no_value="No pauses",
-        ),
     ),
 )
 
 TABLE_ROW = PanelRow(
     500,
-    "Platform details",
+    "Platforms and workspaces",
     (
         panels.table_panel(
             PanelFrame(
@@ -579,6 +520,13 @@ TABLE_ROW = PanelRow(
                 decimals=1,
             ),
             Column(
+                title="Late, 24 h",
+                expr=published_late("24h", "platform"),
+                unit="percentunit",
+                decimals=1,
+                steps=thresholds.PUBLISHED_LATE,
+            ),
+            Column(
                 title="Pauses, 1 h",
                 expr=increase(
                     selector("late_publishing_rate_limit_pauses_total"), "1h", "platform"
@@ -592,23 +540,56 @@ TABLE_ROW = PanelRow(
             ),
             Column(
                 title="Oldest pending",
-                expr=age(
-                    f"min by (platform) ({selector('late_publishing_oldest_pending_timestamp_seconds')})"
-                ),
+                expr=age(f"min by (platform) ({OLDEST_PENDING})"),
                 unit="s",
                 decimals=0,
                 steps=thresholds.PENDING_AGE,
             ),
             sort="Failed, 1 h",
         ),
-        panels.text_panel(
-            PanelFrame(502, "How to read this dashboard", "Definitions and navigation.", 24, 4),
-            "An **attempt** is a log with action `publish` or `retry` in the final status `success` or `failed`."
-            " Retries count separately: a post that succeeds at the second attempt is one success and one failure."
-            " A pending log is counted again in its final status, so do not add statuses up."
-            " The menu **Late** at the top links to the other dashboards; click a platform or an account for details."
-            " If **Data age** is not green, check the exporter first."
-            " A **red** area in a chart marks a firing critical alert, a **blue** line an exporter start.",
+        panels.table_panel(
+            PanelFrame(
+                503,
+                "Workspaces",
+                "Current values by workspace, the one with the most failures first.",
+                24,
+                7,
+            ),
+            Column(title="Workspace", label="workspace", link=WORKSPACE_LINK),
+            Column(title="Attempts, 24 h", expr=increase(ATTEMPTS, "24h", "workspace"), decimals=0),
+            Column(
+                title="Success, 24 h",
+                expr=success_ratio("24h", "workspace"),
+                unit="percentunit",
+                decimals=2,
+                steps=thresholds.PLATFORM_SUCCESS,
+            ),
+            Column(
+                title="Failed, 1 h",
+                expr=increase(FAILED_ATTEMPTS, "1h", "workspace"),
+                decimals=0,
+            ),
+            Column(
+                title="Overdue by",
+                expr=age(f"min by (workspace) ({OLDEST_SCHEDULED})"),
+                unit="s",
+                decimals=0,
+                steps=thresholds.POSTS_OVERDUE,
+            ),
+            Column(
+                title="Cannot post",
+                expr=cannot_post("workspace"),
+                decimals=0,
+                steps=thresholds.WARNING_ABOVE_ZERO,
+            ),
+            Column(
+                title="Data age",
+                expr=age(f"min by (workspace) ({LAST_POLL})"),
+                unit="s",
+                decimals=0,
+                steps=thresholds.DATA_AGE,
+            ),
+            sort="Failed, 1 h",
         ),
     ),
 )
@@ -617,14 +598,5 @@ DASHBOARD = DashboardSpec(
     uid=OVERVIEW,
     title="Late / Overview",
     description="Whether publishing through Zernio works, and if not, since when, where and why.",
-    rows=(
-        STATUS_ROW,
-        TIMELINE_ROW,
-        WORKSPACE_ROW,
-        RED_METHOD_ROW,
-        FAILURE_ROW,
-        TABLE_ROW,
-        FAILED_POSTS_ROW,
-    ),
-    has_logs=True,
+    rows=(STATUS_ROW, TIMELINE_ROW, POSTS_ROW, ATTEMPTS_ROW, TABLE_ROW),
 )

@@ -37,7 +37,7 @@ brightness, but too bright for white.
 """
 
 NEUTRAL, TEXT = "blue", "text"
-"""Colors of text, of which Grafana has one for each theme: a number without a status, and everything else."""
+"""Colors of text in both themes: a number without a status, and everything else."""
 
 STATUSES: Mapping[str, str] = {
     "success": GOOD,
@@ -50,6 +50,8 @@ POSTS: Mapping[str, str] = {
     "scheduled": "#3B82F6",
     "publishing": "#A78BFA",
     "pending_approval": "#F59E0B",
+    "partial": WARNING,
+    "failed": BAD,
 }
 ACTIONS: Mapping[str, str] = {
     "publish": "#3B82F6",
@@ -83,7 +85,7 @@ STATUS_CODES: Mapping[str, str] = {
     "/^504/": "#FCA5A5",
     "/^[^0-9]/": MUTED,
 }
-"""Colors by regular expression; the last match wins. HTTP status, or error kind if there was no response."""
+"""Colors of HTTP statuses and of error kinds by regular expression; the last match wins."""
 
 OUTCOMES: Mapping[str, str] = {
     "success": GOOD,

@@ -11,13 +11,10 @@ from grafana_foundation_sdk.builders import common as parts
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import (
     heatmap,
-    logs,
-    loki,
     prometheus,
     stat,
     statetimeline,
     table,
-    text,
     timeseries,
 )
 from grafana_foundation_sdk.cog.builder import Builder
@@ -34,27 +31,22 @@ __all__ = [
     "COUNT",
     "DATASOURCE",
     "DAYS",
-    "LAST_AND_MAX",
     "LOGARITHMIC_AXIS",
     "MIN_INTERVAL",
-    "PER_MINUTE",
     "RATIO_AXIS",
+    "SECONDS",
     "Axis",
     "Column",
     "PanelFrame",
     "bar_chart",
     "heatmap_panel",
     "line_chart",
-    "logs_panel",
     "stat_panel",
     "state_timeline",
     "table_panel",
-    "text_panel",
 ]
 
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
-
-LOKI = common.DataSourceRef(type_val="loki", uid="${loki}")
 
 MIN_INTERVAL = "30s"
 """Interval of polls and scrapes; ``$__rate_interval`` is at least four times as long."""
@@ -65,17 +57,15 @@ HEATMAP_INTERVAL = "5m"
 MAX_GAP_MS = 120_000
 """Longest gap, in milliseconds, that a line bridges."""
 
-LAST_AND_MAX = ("lastNotNull", "max")
-CALC_TITLES = {"lastNotNull": "Last *", "max": "Max"}
-"""Calculations of legends, and the titles by which Grafana sorts them."""
-
 MAX_BARS = 120
 """Maximum number of bars per chart, so that each one is visible."""
 
 VALUE_SIZE, NAME_SIZE = 34, 14
 
-PER_MINUTE = "suffix: /min"
 DAYS = "suffix: days"
+SECONDS = "suffix: s"
+"""Unit of charts, whose ticks in minutes would be odd numbers."""
+
 COUNT = "locale"
 """Unit that shows all digits."""
 
@@ -86,7 +76,7 @@ EMPTY_CELL = "-"
 
 @dataclass(frozen=True)
 class PanelFrame:
-    """Id, texts and size of a panel. Links depend on the id, so it must not change; the grid has 24 columns."""
+    """Id, texts and size of a panel. Links contain the id; the grid has 24 columns."""
 
     id: int
     title: str
@@ -102,18 +92,20 @@ class Axis:
     Args:
         soft_min: Lower end, unless a value is lower.
         soft_max: Upper end, unless a value is higher.
+        hard_min: Lower limit.
         hard_max: Upper limit.
         logarithmic: Whether the scale is logarithmic, without 0.
     """
 
     soft_min: float = 0
     soft_max: float | None = None
+    hard_min: float | None = None
     hard_max: float | None = None
     logarithmic: bool = False
 
 
 ZERO_BASED_AXIS = Axis()
-RATIO_AXIS = Axis(soft_min=0.9, hard_max=1)
+RATIO_AXIS = Axis(soft_min=0.9, hard_min=0, hard_max=1)
 LOGARITHMIC_AXIS = Axis(logarithmic=True)
 
 
@@ -133,6 +125,7 @@ class Column:
         link_title: Text of the link; defaults to the title of the column.
         width: Width in pixels.
         empty_text: Text of a cell without a value.
+        gauge_max: Value of a full bar, if cells show bars; None for plain cells.
     """
 
     title: str
@@ -146,6 +139,7 @@ class Column:
     link_title: str = ""
     width: int | None = None
     empty_text: str = EMPTY_CELL
+    gauge_max: float | None = None
 
 
 class PanelBuilder(Protocol):
@@ -235,13 +229,12 @@ def line_chart(
     frame: PanelFrame,
     *queries: Query,
     unit: str,
+    decimals: int | None = None,
     colors: Mapping[str, str] | None = None,
     threshold_lines: Steps = (),
     stacked: bool = False,
     stepped: bool = False,
     axis: Axis = ZERO_BASED_AXIS,
-    calcs: Sequence[str] = (),
-    link: str = "",
     no_value: str = NO_DATA,
 ) -> dashboard.Panel:
     """Return a line chart.
@@ -250,16 +243,15 @@ def line_chart(
         frame: Id, texts and size.
         queries: Series to plot.
         unit: Unit of the values.
+        decimals: Number of decimals.
         colors: Colors by legend or ``/regular expression/``; None for shades of a single color.
         threshold_lines: Dashed horizontal lines with colors.
         stacked: Whether to stack the series.
         stepped: Whether a value holds until the next one.
         axis: Value axis.
-        calcs: Calculations shown in the legend, which is sorted by the first one.
-        link: URL opened by a click on a series.
         no_value: Text without data.
     """
-    panel = _timeseries_panel(frame, queries, unit, colors, calcs, no_value)
+    panel = _timeseries_panel(frame, queries, unit, decimals, colors, no_value)
     panel.line_width(1).fill_opacity(50 if stacked else 0)
     if axis.logarithmic:
         panel.scale_distribution(
@@ -278,10 +270,10 @@ def line_chart(
         panel.thresholds(_thresholds_config(threshold_lines)).thresholds_style(dashed)
     if axis.soft_max is not None:
         panel.axis_soft_max(axis.soft_max)
+    if axis.hard_min is not None:
+        panel.min(axis.hard_min)
     if axis.hard_max is not None:
         panel.max(axis.hard_max)
-    if link:
-        panel.data_links([_data_link("Open ${__field.displayName}", link)])
     return panel.build()
 
 
@@ -289,19 +281,19 @@ def bar_chart(
     frame: PanelFrame,
     *queries: Query,
     unit: str,
+    decimals: int | None = None,
     colors: Mapping[str, str] | None = None,
-    calcs: Sequence[str] = (),
     interval: str = MIN_INTERVAL,
     no_value: str = NO_DATA,
 ) -> dashboard.Panel:
     """Return a stacked bar chart; ``interval`` is the minimum width of a bar."""
-    panel = _timeseries_panel(frame, queries, unit, colors, calcs, no_value, interval)
+    panel = _timeseries_panel(frame, queries, unit, decimals, colors, no_value, interval)
     panel.draw_style(common.GraphDrawStyle.BARS).line_width(0).fill_opacity(85).axis_soft_min(0)
     return panel.stacking(_stacking_config()).max_data_points(MAX_BARS).build()
 
 
 def heatmap_panel(frame: PanelFrame, query: Query, *, unit: str) -> dashboard.Panel:
-    """Return a heatmap of a histogram over time; its query counts over ``$__interval``, so nothing counts twice."""
+    """Return a heatmap of a histogram over time, whose query counts over ``$__interval``."""
     color = heatmap.HeatmapColorOptions()
     color.mode(heatmaps.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64).reverse(reverse=False)
     color.scale(heatmaps.HeatmapColorScale.EXPONENTIAL).exponent(0.5).fill("dark-orange")
@@ -334,7 +326,7 @@ def state_timeline(
         "percentunit"
     )
     panel.merge_values(merge_values=True).show_value(common.VisibilityMode.NEVER).row_height(0.85)
-    panel.fill_opacity(80).line_width(0).legend(_legend_options(()))
+    panel.fill_opacity(80).line_width(0).legend(_legend_options())
     return panel.tooltip(parts.VizTooltipOptions().mode(common.TooltipDisplayMode.SINGLE)).build()
 
 
@@ -382,34 +374,6 @@ def table_panel(
     return panel.build()
 
 
-def logs_panel(frame: PanelFrame, expr: str, *, no_value: str) -> dashboard.Panel:
-    """Return a panel with lines from Loki, newest first.
-
-    Args:
-        frame: Id, texts and size.
-        expr: LogQL query.
-        no_value: Text without data.
-    """
-    panel = (
-        logs.Panel().id(frame.id).title(frame.title).description(frame.description).datasource(LOKI)
-    )
-    panel.grid_pos(dashboard.GridPos(w=frame.w, h=frame.h)).no_value(no_value)
-    panel.with_target(
-        loki.Dataquery().ref_id("A").datasource(LOKI).expr(expr).query_type("range").max_lines(200)
-    )
-    panel.show_time(show_time=True).wrap_log_message(wrap_log_message=True).enable_log_details(
-        enable_log_details=True
-    )
-    return panel.sort_order(common.LogsSortOrder.DESCENDING).build()
-
-
-def text_panel(frame: PanelFrame, content: str) -> dashboard.Panel:
-    """Return a panel with Markdown text."""
-    panel = text.Panel().id(frame.id).title(frame.title).description(frame.description)
-    panel.grid_pos(dashboard.GridPos(w=frame.w, h=frame.h)).content(content)
-    return panel.build()
-
-
 def _configure_panel(
     panel: PanelT,
     frame: PanelFrame,
@@ -437,8 +401,8 @@ def _timeseries_panel(
     frame: PanelFrame,
     queries: Sequence[Query],
     unit: str,
+    decimals: int | None,
     colors: Mapping[str, str] | None,
-    calcs: Sequence[str],
     no_value: str,
     interval: str = MIN_INTERVAL,
 ) -> timeseries.Panel:
@@ -447,7 +411,9 @@ def _timeseries_panel(
         .unit(unit)
         .no_value(no_value)
     )
-    panel.show_points(common.VisibilityMode.NEVER).legend(_legend_options(calcs))
+    panel.show_points(common.VisibilityMode.NEVER).legend(_legend_options())
+    if decimals is not None:
+        panel.decimals(decimals)
     panel.tooltip(
         parts.VizTooltipOptions()
         .mode(common.TooltipDisplayMode.MULTI)
@@ -467,16 +433,10 @@ def _timeseries_panel(
     return panel
 
 
-def _legend_options(calcs: Sequence[str]) -> parts.VizLegendOptions:
-    legend = parts.VizLegendOptions().show_legend(show_legend=True).calcs(list(calcs))
-    if calcs:
-        table = legend.display_mode(common.LegendDisplayMode.TABLE).placement(
-            common.LegendPlacement.RIGHT
-        )
-        return table.sort_by(CALC_TITLES[calcs[0]]).sort_desc(sort_desc=True)
-    return legend.display_mode(common.LegendDisplayMode.LIST).placement(
-        common.LegendPlacement.BOTTOM
-    )
+def _legend_options() -> parts.VizLegendOptions:
+    legend = parts.VizLegendOptions().show_legend(show_legend=True)
+    legend.display_mode(common.LegendDisplayMode.LIST)
+    return legend.placement(common.LegendPlacement.BOTTOM)
 
 
 def _stacking_config() -> parts.StackingConfig:
@@ -494,14 +454,14 @@ def _thresholds_config(steps: Steps) -> builders.ThresholdsConfig:
 
 def _sdk_mappings(mappings: Sequence[ValueMapping]) -> list[dashboard.ValueMapping]:
     exact = {
-        f"{word.value:g}": dashboard.ValueMappingResult(text=word.text, color=word.color)
+        _mapping_key(word.value): dashboard.ValueMappingResult(text=word.text, color=word.color)
         for word in mappings
         if word.end is None
     }
     ranges: list[dashboard.ValueMapping] = [
         dashboard.RangeMap(
             dashboard.DashboardRangeMapOptions(
-                from_val=word.value,
+                from_val=float(word.value),
                 to=word.end,
                 result=dashboard.ValueMappingResult(text=word.text, color=word.color),
             )
@@ -510,6 +470,10 @@ def _sdk_mappings(mappings: Sequence[ValueMapping]) -> list[dashboard.ValueMappi
         if word.end is not None
     ]
     return [dashboard.ValueMap(options=exact), *ranges] if exact else ranges
+
+
+def _mapping_key(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _null_mapping(text: str, color: str) -> dashboard.SpecialValueMap:
@@ -545,18 +509,22 @@ def _column_overrides(column: Column) -> list[dashboard.DynamicConfigValue]:
         settings |= {"unit": column.unit, "custom.align": "right"}
     if column.decimals is not None:
         settings["decimals"] = column.decimals
-    mappings = _sdk_mappings(
-        [replace(one, color=_cell_color(one.color)) for one in column.mappings]
-    )
-    if column.steps or column.mappings:
+    if column.gauge_max is not None:
+        settings["custom.cellOptions"] = {"type": "gauge", "mode": "basic"}
+        settings |= {"min": 0, "max": column.gauge_max}
+    elif column.steps or column.mappings:
         settings["custom.cellOptions"] = {"type": "color-background", "mode": "basic"}
     if column.steps:
-        steps = tuple((value, _cell_color(color)) for value, color in column.steps)
-        settings["thresholds"] = _thresholds_config(steps).build()
-    if column.empty_text == EMPTY_CELL:
+        is_bar = column.gauge_max is not None
+        steps = [(value, color if is_bar else _cell_color(color)) for value, color in column.steps]
+        settings["thresholds"] = _thresholds_config(tuple(steps)).build()
+    mappings = _sdk_mappings(
+        [replace(mapping, color=_cell_color(mapping.color)) for mapping in column.mappings]
+    )
+    if column.expr and column.empty_text == EMPTY_CELL:
         # Without a value there is no status, so do not use the color of the lowest step.
         mappings = [*mappings, _null_mapping(EMPTY_CELL, TRANSPARENT)]
-    if mappings and column.expr:
+    if mappings:
         settings["mappings"] = mappings
     if column.link:
         title = column.link_title or f"Open {column.title.lower()}"

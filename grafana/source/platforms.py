@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from grafana.source import panels, thresholds
-from grafana.source.failed_posts import FAILED_POSTS_ROW
 from grafana.source.layout import ACCOUNTS, PLATFORM, DashboardSpec, PanelRow, dashboard_url
 from grafana.source.palette import (
     ACTIONS,
@@ -12,14 +11,12 @@ from grafana.source.palette import (
     GOOD,
     MUTED,
     QUANTILES,
-    STATUS_CODES,
     STATUSES,
     WARNING,
 )
-from grafana.source.panels import PER_MINUTE, Column, PanelFrame
+from grafana.source.panels import Column, PanelFrame
 from grafana.source.queries import (
     ATTEMPTS,
-    FAILED_ATTEMPTS,
     Query,
     age,
     increase,
@@ -39,7 +36,6 @@ __all__ = ["DASHBOARD"]
 OBJECTIVE = f"{100 * thresholds.SUCCESS_OBJECTIVE:g} %"
 DURATION = "late_publishing_duration_seconds"
 FINAL_ATTEMPTS = {"action": "~publish|retry", "status": "~success|failed"}
-LAST_LOG = "late_publishing_last_log_timestamp_seconds"
 LOGS = selector("late_publishing_logs_total")
 FAILURES = selector("late_publishing_failures_total")
 PENDING = selector("late_publishing_pending_logs")
@@ -93,16 +89,26 @@ STATUS_ROW = PanelRow(
             decimals=0,
         ),
         panels.stat_panel(
-            PanelFrame(104, "Failed, 1 h", "Publish attempts that failed in the last hour.", 3, 4),
-            increase(FAILED_ATTEMPTS, "1h"),
-            decimals=0,
+            PanelFrame(
+                109,
+                "Late, 24 h",
+                "Share of the scheduled posts of the last 24 hours that were published more than"
+                " 5 minutes after their time.",
+                4,
+                4,
+            ),
+            published_late("24h"),
+            unit="percentunit",
+            decimals=1,
+            steps=thresholds.PUBLISHED_LATE,
+            no_value=("None scheduled", MUTED),
         ),
         panels.stat_panel(
             PanelFrame(
                 105,
                 "Duration, p95",
                 "95 % of attempts in the last hour finished within this time.",
-                3,
+                4,
                 4,
             ),
             quantile(0.95, DURATION, "1h", **FINAL_ATTEMPTS),
@@ -120,7 +126,7 @@ STATUS_ROW = PanelRow(
                 107,
                 "Oldest pending",
                 "Age of the oldest pending log. From an hour on, it may be stuck.",
-                3,
+                4,
                 4,
             ),
             age(f"min({OLDEST_PENDING})"),
@@ -129,61 +135,28 @@ STATUS_ROW = PanelRow(
             steps=thresholds.PENDING_AGE,
             no_value=("None", MUTED),
         ),
-        panels.stat_panel(
-            PanelFrame(
-                108,
-                "Last log",
-                f"Time since the newest log was created. Off unless `--metrics.enable` names `{LAST_LOG}`.",
-                3,
-                4,
-            ),
-            age(f"max({selector(LAST_LOG)})"),
-            unit="s",
-            decimals=0,
-            no_value=("Off", MUTED),
-        ),
     ),
 )
 
-THROUGHPUT_ROW = PanelRow(
+ATTEMPTS_ROW = PanelRow(
     200,
-    "Throughput",
+    "Attempts and failures",
     (
         panels.bar_chart(
-            PanelFrame(
-                201,
-                "Logs by status",
-                "Logs per minute, all actions. A log is counted once per status: one seen as pending and"
-                " later as success is counted in both.",
-                8,
-                8,
-            ),
-            Query(per_minute(LOGS, "status"), "{{status}}"),
-            unit=PER_MINUTE,
+            PanelFrame(201, "Attempts per minute", "Finished attempts to publish.", 12, 8),
+            Query(per_minute(ATTEMPTS, "status"), "{{status}}"),
+            unit="short",
+            decimals=1,
             colors=STATUSES,
-        ),
-        panels.bar_chart(
-            PanelFrame(
-                202,
-                "Logs by action",
-                "Logs per minute that are no longer pending, by action.",
-                8,
-                8,
-            ),
-            Query(
-                per_minute(selector("late_publishing_logs_total", status="!pending"), "action"),
-                "{{action}}",
-            ),
-            unit=PER_MINUTE,
-            colors=ACTIONS,
         ),
         panels.line_chart(
             PanelFrame(
                 203,
                 "Success ratio",
-                "Share of attempts that succeeded in the preceding hour, and in the preceding ten minutes to"
+                "Share of attempts that succeeded in the preceding hour, and in the preceding ten"
+                " minutes to"
                 f" show a recovery sooner. Dashed line: objective of {OBJECTIVE}.",
-                8,
+                12,
                 8,
             ),
             Query(success_ratio("10m"), "10 min"),
@@ -193,39 +166,20 @@ THROUGHPUT_ROW = PanelRow(
             threshold_lines=((None, "transparent"), (thresholds.SUCCESS_OBJECTIVE, GOOD)),
             axis=panels.RATIO_AXIS,
         ),
-    ),
-)
-
-FAILURE_ROW = PanelRow(
-    300,
-    "Failure causes",
-    (
         panels.bar_chart(
             PanelFrame(
                 301,
-                "Failures by category",
-                "Failed logs per minute by cause. auth_expired, account_issue: the account; user_content,"
+                "Failures per minute, by category",
+                "Failed logs by cause. auth_expired, account_issue: the account; user_content,"
                 " user_abuse: the post; platform_rejected, platform_error, platform_rate_limit,"
                 " quota_exhausted: the platform or its limits; system_error: the API.",
-                8,
+                12,
                 8,
             ),
             Query(per_minute_nonzero(FAILURES, "category"), "{{category}}"),
-            unit=PER_MINUTE,
+            unit="short",
+            decimals=1,
             colors=CATEGORIES,
-            no_value="No failures",
-        ),
-        panels.bar_chart(
-            PanelFrame(
-                302,
-                "Failures by status code",
-                "Failed logs per minute by HTTP status of the platform; none: no response.",
-                8,
-                8,
-            ),
-            Query(per_minute_nonzero(FAILURES, "status_code"), "{{status_code}}"),
-            unit=PER_MINUTE,
-            colors=STATUS_CODES,
             no_value="No failures",
         ),
         panels.table_panel(
@@ -233,7 +187,7 @@ FAILURE_ROW = PanelRow(
                 303,
                 "Failure details",
                 "Failed logs in the last 24 hours and in the last hour.",
-                8,
+                12,
                 8,
             ),
             Column(title="Category", label="category"),
@@ -268,7 +222,8 @@ DURATION_ROW = PanelRow(
             PanelFrame(
                 401,
                 "Duration percentiles",
-                "50, 95 and 99 % of attempts in the preceding ten minutes finished within this time. Dots are"
+                "50, 95 and 99 % of attempts in the preceding ten minutes finished within this"
+                " time. Dots are"
                 " individual logs with their log and post ids, if Prometheus stores exemplars.",
                 8,
                 8,
@@ -276,49 +231,22 @@ DURATION_ROW = PanelRow(
             Query(quantile(0.5, DURATION, "10m", **FINAL_ATTEMPTS), "p50"),
             Query(quantile(0.95, DURATION, "10m", **FINAL_ATTEMPTS), "p95"),
             Query(quantile(0.99, DURATION, "10m", **FINAL_ATTEMPTS), "p99", exemplar=True),
-            unit="s",
+            unit=panels.SECONDS,
             colors=QUANTILES,
-        ),
-        panels.heatmap_panel(
-            PanelFrame(
-                402,
-                "Duration distribution",
-                "Number of attempts by duration; dots are individual logs.",
-                8,
-                8,
-            ),
-            Query(
-                increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), "$__interval", "le"),
-                "{{le}}",
-                exemplar=True,
-            ),
-            unit="s",
-        ),
-        panels.line_chart(
-            PanelFrame(
-                403,
-                "Duration by action, p95",
-                "95th percentile of the logs that finished in the preceding hour, by action: shows whether"
-                " the upload or the platform is slow.",
-                8,
-                8,
-            ),
-            Query(quantile(0.95, DURATION, "1h", "action", status="~success|failed"), "{{action}}"),
-            unit="s",
-            colors=ACTIONS,
         ),
         panels.line_chart(
             PanelFrame(
                 404,
                 "Delay of scheduled posts",
-                "50 and 95 % of the scheduled posts of the preceding hour were published within this time after their"
+                "50 and 95 % of the scheduled posts of the preceding hour were published within"
+                " this time after their"
                 " schedule. Logarithmic scale.",
-                12,
+                8,
                 8,
             ),
             Query(quantile(0.5, "late_publishing_delay_seconds", "1h"), "p50"),
             Query(quantile(0.95, "late_publishing_delay_seconds", "1h"), "p95"),
-            unit="s",
+            unit=panels.SECONDS,
             colors=QUANTILES,
             axis=panels.LOGARITHMIC_AXIS,
             no_value="No scheduled posts",
@@ -327,16 +255,17 @@ DURATION_ROW = PanelRow(
             PanelFrame(
                 405,
                 "Published late",
-                "Share of the scheduled posts of the preceding hour that were published more than 5 minutes after their"
+                "Share of the scheduled posts of the preceding hour that were published more than 5"
+                " minutes after their"
                 " time. Dashed line: threshold of LatePublishedLate.",
-                12,
+                8,
                 8,
             ),
             Query(published_late("1h"), "late"),
             unit="percentunit",
             colors={"late": WARNING},
             threshold_lines=((None, "transparent"), (thresholds.PUBLISHED_LATE_SHARE, WARNING)),
-            axis=panels.RATIO_AXIS,
+            axis=panels.Axis(soft_max=2 * thresholds.PUBLISHED_LATE_SHARE),
             no_value="No scheduled posts",
         ),
     ),
@@ -349,8 +278,8 @@ RETRY_ROW = PanelRow(
         panels.bar_chart(
             PanelFrame(
                 502,
-                "Retries and pauses",
-                "Finished retries and rate-limit pauses per minute.",
+                "Retries and pauses per minute",
+                "Finished retries and rate-limit pauses.",
                 12,
                 8,
             ),
@@ -361,7 +290,8 @@ RETRY_ROW = PanelRow(
                 "retry: {{status}}",
             ),
             Query(per_minute_nonzero(selector("late_publishing_rate_limit_pauses_total")), "pause"),
-            unit=PER_MINUTE,
+            unit="short",
+            decimals=1,
             colors={
                 "retry: success": GOOD,
                 "retry: failed": BAD,
@@ -373,6 +303,7 @@ RETRY_ROW = PanelRow(
             PanelFrame(503, "Pending logs", "Pending logs by action.", 12, 8),
             Query(sum_by(PENDING, "action"), "{{action}}"),
             unit="short",
+            decimals=0,
             colors=ACTIONS,
             stepped=True,
             stacked=True,
@@ -389,7 +320,8 @@ ACCOUNTS_ROW = PanelRow(
             PanelFrame(
                 601,
                 "Accounts with failures",
-                "Accounts with failures in the last 24 hours, or whose last attempt failed. Click an account"
+                "Accounts with failures in the last 24 hours, or whose last attempt failed. Click"
+                " an account"
                 " for details.",
                 24,
                 9,
@@ -407,14 +339,14 @@ ACCOUNTS_ROW = PanelRow(
             Column(title="Workspace", label="workspace"),
             Column(title="Failed, 24 h", expr=f"{_account_logs('failed')} > 0.5", decimals=0),
             Column(
-                title="Consecutive failures",
+                title="Failures in a row",
                 expr=f"{with_username(selector('late_account_consecutive_failures'))} > 0",
                 decimals=0,
                 steps=thresholds.FAILURE_STREAK,
                 empty_text="0",
             ),
             Column(title="Account id", label="account_id"),
-            sort="Consecutive failures",
+            sort="Failures in a row",
             no_value="No failures",
         ),
     ),
@@ -426,12 +358,9 @@ DASHBOARD = DashboardSpec(
     description="All publishing metrics of the selected platforms. Select one for details.",
     rows=(
         STATUS_ROW,
-        THROUGHPUT_ROW,
-        FAILURE_ROW,
+        ATTEMPTS_ROW,
         DURATION_ROW,
         RETRY_ROW,
         ACCOUNTS_ROW,
-        FAILED_POSTS_ROW,
     ),
-    has_logs=True,
 )

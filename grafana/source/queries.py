@@ -33,6 +33,7 @@ __all__ = [
     "Query",
     "add_labels",
     "age",
+    "cannot_post",
     "failing_accounts",
     "firing_alerts",
     "increase",
@@ -90,7 +91,8 @@ def selector(name: str, **labels: str) -> str:
         if label in known_labels
     } | labels
     target = WORKSPACE_TARGET if "workspace" in known_labels else TARGET
-    return f"{name}{{{', '.join([target, *(_matcher(label, value) for label, value in matchers.items())])}}}"
+    conditions = [target, *(_matcher(label, value) for label, value in matchers.items())]
+    return f"{name}{{{', '.join(conditions)}}}"
 
 
 def process_metric(name: str) -> str:
@@ -99,7 +101,7 @@ def process_metric(name: str) -> str:
 
 
 def restrict_to_exporters(expr: str) -> str:
-    """Restrict an expression to exporters, because the variables match every job if nothing is selected."""
+    """Restrict an expression to exporters, because the variables may match every job."""
     return (
         f"{expr} and on (job, instance) last_over_time({selector('late_exporter_build_info')}[1d])"
     )
@@ -151,7 +153,8 @@ def increase(selector: str, window: str, *by: str) -> str:
 
 def quantile(number: float, family: str, window: str, *by: str, **labels: str) -> str:
     """Return a quantile of a histogram in a window; empty instead of NaN without observations."""
-    return f"histogram_quantile({number}, {increase(selector(f'{family}_bucket', **labels), window, 'le', *by)}) >= 0"
+    buckets = increase(selector(f"{family}_bucket", **labels), window, "le", *by)
+    return f"histogram_quantile({number}, {buckets}) >= 0"
 
 
 def firing_alerts(severity: str) -> str:
@@ -185,7 +188,10 @@ def published_late(window: str, *by: str) -> str:
 
 
 def platform_states() -> str:
-    """Return the success ratio of each platform in an hour, or PLATFORM_FAILS if LatePlatformFailing would fire."""
+    """Return the success ratio of each platform in an hour, or PLATFORM_FAILS.
+
+    The latter if LatePlatformFailing would fire.
+    """
     labels = ("job", "workspace", "platform")
     failing = (
         f"{success_ratio('30m', *labels)} < {1 - PLATFORM_FAILED_SHARE:g}"
@@ -201,15 +207,22 @@ def failing_accounts(**matchers: str) -> str:
     labels = ", ".join(("job", *ACCOUNT))
     logs = selector("late_account_logs_total", status="failed", **matchers)
     recent = " or ".join(
-        f"sum by ({labels}) (increase({logs}[{window}])) > 0 unless sum by ({labels}) (resets({logs}[{window}])) > 0"
+        f"sum by ({labels}) (increase({logs}[{window}])) > 0 unless sum by ({labels})"
+        f" (resets({logs}[{window}])) > 0"
         for window in (ACCOUNT_FAILURE_WINDOW, ACCOUNT_RECENT_WINDOW)
     )
     failures = selector("late_account_consecutive_failures", **matchers)
     return f"max by ({labels}) ({failures}) >= {CONSECUTIVE_FAILURES} and ({recent})"
 
 
+def cannot_post(*by: str, **matchers: str) -> str:
+    """Return the number of accounts to which the API cannot post, by some labels."""
+    can_post = f"max by ({', '.join(ACCOUNT)}) ({selector('late_account_can_post', **matchers)})"
+    return sum_by(f"{can_post} == bool 0", *by)
+
+
 def with_username(expr: str) -> str:
-    """Add the username label to an account expression with the other labels of ``late_account_info``."""
+    """Add the username label to an expression by account."""
     keys = ("job", "instance", *ACCOUNT)
     joined = add_labels(expr, "late_account_info", keys, "username")
     return f"max by (username, {', '.join(ACCOUNT)}) ({joined})"
@@ -239,9 +252,12 @@ ALERTS = ", ".join(
         *(f'{name}=~"${name}|"' for name in ("job", "workspace")),
     ]
 )
-"""Matchers for the alerts of late-exporter; those on a feed or on an exporter lack the platform or the workspace."""
+"""Matchers for the alerts of late-exporter; not all have a workspace."""
 
-_PENDING_SINCE = f'ALERTS{{{ALERTS}, alertstate="firing"}} * ignoring (alertstate) group_left () ALERTS_FOR_STATE{{{ALERTS}}}'
+_PENDING_SINCE = (
+    f'ALERTS{{{ALERTS}, alertstate="firing"}} * ignoring (alertstate) group_left ()'
+    f" ALERTS_FOR_STATE{{{ALERTS}}}"
+)
 SUBJECTS = ("instance", "webhook", "feed", "account_id", "username")
 """Labels for what an alert is about; the last one that it has says it best."""
 
@@ -263,6 +279,7 @@ PLATFORM_FAILS = -1
 """Value of a failing platform, outside the range of success ratios."""
 
 ACCOUNT_IS_FAILING = (
-    f"Accounts whose last {CONSECUTIVE_FAILURES} or more attempts all failed, at least one of them in the last"
+    f"Accounts whose last {CONSECUTIVE_FAILURES} or more attempts all failed, at least one of them"
+    " in the last"
     f" {ACCOUNT_FAILURE_WINDOW[:-1]} days, as in the alert LateAccountFailing."
 )

@@ -49,8 +49,6 @@ def fold(dashboard: DashboardFile) -> Iterator[str]:
     visible = [panel for panel in dashboard.document["panels"] if panel["type"] != "row"]
     if len(visible) > MAX_VISIBLE_PANELS:
         yield f"{len(visible)} panels are visible at first"
-    if any(panel["type"] == "logs" for panel in visible):
-        yield "logs are visible at first, which fails without Loki"
 
 
 def descriptions(dashboard: DashboardFile) -> Iterator[str]:
@@ -59,13 +57,13 @@ def descriptions(dashboard: DashboardFile) -> Iterator[str]:
         defaults = panel.get("fieldConfig", {}).get("defaults", {})
         if not panel.get("title") or not re.fullmatch(r"[A-Z0-9].*[.?]", panel.get("description", "")):
             yield f"{panel['title']}: no title or description"
-        if panel["type"] not in {"text", "heatmap", "logs"} and not defaults.get("unit"):
+        if panel["type"] != "heatmap" and not defaults.get("unit"):
             yield f"{panel['title']}: no unit"
-        if panel["type"] not in {"text", "heatmap"} and not defaults.get("noValue"):
+        if panel["type"] != "heatmap" and not defaults.get("noValue"):
             yield f"{panel['title']}: no text for missing data"
         if panel["type"] == "heatmap" and not panel["options"]["yAxis"]["unit"]:
             yield f"{panel['title']}: no unit"
-        if panel["type"] != "text" and not panel.get("targets"):
+        if not panel.get("targets"):
             yield f"{panel['title']}: no queries"
 
 

@@ -23,7 +23,9 @@ STEP = 60
 """Evaluation interval in seconds."""
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-RECORDED_NAME = re.compile(r"(?P<name>\b\w+:\w+:\w+\b)(?P<range>\[[^]]+\])?(?P<offset> offset \w+)?")
+RECORDED_NAME = re.compile(
+    r'(?P<name>\b\w+:\w+:\w+\b)(\{(?P<label>\w+)="(?P<value>\w+)"\})?(?P<range>\[[^]]+\])?(?P<offset> offset \w+)?'
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,12 @@ def _inline_records(expr: str) -> str:
     def inline(match: re.Match[str]) -> str:
         if match["name"] not in records:
             return match[0]
-        inner, window, offset = f"({_inline_records(records[match['name']])})", match["range"], match["offset"] or ""
+        inner = f"({_inline_records(records[match['name']])})"
+        if label := match["label"]:
+            wanted = f'label_replace(vector(1), "{label}", "{match["value"]}", "", "")'
+            inner = f"({inner} and on ({label}) {wanted})"
+        window = match["range"]
+        offset = match["offset"] or ""
         if window:
             return f"{inner}{window if ':' in window else f'{window[:-1]}:{STEP}s]'}{offset}"
         return f"last_over_time({inner}[{STEP}s:{STEP}s]{offset})" if offset else inner

@@ -11,7 +11,6 @@ import { type PanelProps } from './panels/props';
 import { Stat } from './panels/Stat';
 import { StateTimeline } from './panels/StateTimeline';
 import { Table } from './panels/Table';
-import { Text } from './panels/Text';
 import { TimeSeries } from './panels/TimeSeries';
 import { type Prometheus } from './prometheus';
 import { interpolate, type VariableValues } from './variables';
@@ -21,7 +20,6 @@ const PANEL_COMPONENTS: Record<string, ComponentType<PanelProps>> = {
   stat: Stat,
   'state-timeline': StateTimeline,
   table: Table,
-  text: Text,
   timeseries: TimeSeries,
 };
 

@@ -40,9 +40,6 @@ async function queryTarget(
   variableValues: VariableValues,
   range: TimeRange,
 ): Promise<QueryResult> {
-  if (panel.type === 'logs') {
-    return queryResultOf(target, []); // There is no Loki.
-  }
   const least = target.interval ?? panel.interval ?? '15s';
   const step = Math.round(rangeUtil.calculateInterval(range, points, least).intervalMs / 1000);
   const expr = interpolate(target.expr, variableValues, macros(step, rangeUtil.intervalToMs(least) / 1000, range));

@@ -35,7 +35,7 @@ export async function selectValues(
   for (const variable of variables) {
     const options =
       variable.type === 'datasource'
-        ? [{ text: variable.query === 'loki' ? 'Loki' : 'Prometheus', value: variable.query }]
+        ? [{ text: 'Prometheus', value: variable.query }]
         : await optionsOf(variable, variableValues, prometheus, range);
     const values = requested.get(variable.name) ?? (variable.includeAll ? [ALL] : [options[0].value]);
     const selected = values.map((value) => options.find((option) => option.value === value) ?? { text: value, value });
