@@ -48,7 +48,9 @@ class PostOutcome(msgspec.Struct, kw_only=True):
     Args:
         state: ``published``, ``failed``, ``pending``, ``paused``, ``skipped``, ``cancelled``, or
             the status of the newest log or of the post if it is not one of these.
-        time: Time of the newest log; of a post without logs, the time at which it is due.
+        time: Time of the newest log; of a post without logs, the time at which it is due, or at
+            which it failed.
+        error_source: ``user``, ``platform`` or ``system``, if the API says so.
     """
 
     workspace: str
@@ -62,6 +64,7 @@ class PostOutcome(msgspec.Struct, kw_only=True):
     attempts: int = 0
     error_code: str = ""
     error: str = ""
+    error_source: str = ""
     url: str = ""
     caption: str = ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from typing import Any
@@ -13,24 +13,24 @@ from msgspec.structs import asdict
 from late_exporter.api.client import LateClient
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.log_reader import connect_workspaces, report_failure
-from late_exporter.commands.logs import LogBatches, matching_logs
+from late_exporter.commands.logs import DEFAULT_SINCE, matching_logs
 from late_exporter.commands.output import warn, write_stdout
-from late_exporter.commands.post import (
-    OutcomeCollector,
-    PostOutcome,
-    outcome_row,
-)
+from late_exporter.commands.post import PUBLISHED, OutcomeCollector, PostOutcome, outcome_row
 from late_exporter.commands.tables import Table, Terminal, print_records
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, BadRequest, EndpointNotFound, Forbidden
-from late_exporter.feeds.decoder import load_object, read_nested
+from late_exporter.feeds.decoder import load_object, parse_millis, read_nested
+from late_exporter.feeds.posts import (
+    ENDED_STATUSES,
+    target_due_time,
+    targets_of,
+    waiting_targets,
+)
 from late_exporter.feeds.status_feeds import (
     OVERDUE_SECONDS,
     STATUS_FEEDS,
     StatusRequest,
-    due_time,
-    objects_in,
     rows_of,
 )
 from late_exporter.feeds.view import row_text
@@ -40,16 +40,22 @@ from late_exporter.model import FAILED, PAGE_SIZE
 
 POSTS_COLUMNS = ("TIME", "STATE", "PLATFORM", "ACCOUNT", "TRY>", "POST", "RESULT, CAPTION")
 
+FAILED_STATUSES = ("failed", "partial")
+"""Statuses of posts that have failed on all of their accounts, or on some."""
+
 
 def posts(context: CommandContext) -> int:
     return write_stdout(lambda: run_interruptible(_show_posts(context)))
 
 
 async def _show_posts(context: CommandContext) -> int:
-    flags, unread, outcomes = context.flags, list[str](), list[PostOutcome]()
+    flags = context.flags
+    now = time.time()
+    unread: list[str] = []
+    outcomes: list[PostOutcome] = []
     async with connect_workspaces(context) as connections:
         for workspace, client in connections.items():
-            outcomes += await find_posts(workspace, client, flags, now=time.time(), unread=unread)
+            outcomes += await find_posts(workspace, client, flags, now=now, unread=unread)
     print_posts(outcomes, flags, Terminal.detect(), is_several=len(connections) > 1)
     return int(bool(unread))
 
@@ -58,19 +64,18 @@ def print_posts(
     outcomes: Sequence[PostOutcome], flags: CommandFlags, terminal: Terminal, *, is_several: bool
 ) -> None:
     """Print posts up to a limit (0 for all): those that are due by time, then those that failed."""
-    due = sorted((each for each in outcomes if each.state != FAILED), key=attrgetter("time"))
-    failures = sorted(
-        (each for each in outcomes if each.state == FAILED), key=attrgetter("time"), reverse=True
-    )
-    outcomes = [*due, *failures]
-    table = Table(
-        terminal,
-        (*POSTS_COLUMNS[:2], *["WORKSPACE"] * is_several, *POSTS_COLUMNS[2:]),
-        toned="STATE",
-    )
-    print_records(outcomes[: flags.limit or None], flags.format, table, outcome_row, asdict)
-    if flags.limit and len(outcomes) > flags.limit:
-        warn(f"these are the first {flags.limit:,}; --limit 0 shows all")
+    by_time = sorted(outcomes, key=attrgetter("time"))
+    due = [each for each in by_time if each.state not in ENDED_STATUSES]
+    failures = [each for each in reversed(by_time) if each.state in ENDED_STATUSES]
+
+    columns = list(POSTS_COLUMNS)
+    if is_several:
+        columns.insert(2, "WORKSPACE")
+    table = Table(terminal, columns, toned="STATE")
+    shown = [*due, *failures][: flags.limit or None]
+    print_records(shown, flags.format, table, outcome_row, asdict)
+    if len(shown) < len(outcomes):
+        warn(f"these are the first {len(shown):,}; --limit 0 shows all")
     elif not outcomes:
         warn("no post matches")
 
@@ -78,85 +83,145 @@ def print_posts(
 async def find_posts(
     workspace: str, client: LateClient, flags: CommandFlags, *, now: float, unread: list[str]
 ) -> Sequence[PostOutcome]:
-    """Return the posts of a workspace that the flags ask for, by default those that failed or are overdue.
+    """Return the posts of a workspace that the flags ask for, or those that failed or are overdue.
 
-    If they cannot be read, the error is printed and the workspace added to ``unread``.
+    If some cannot be read, the error is printed and the workspace added to ``unread``.
     """
-    kinds = {name for name in ("failed", "overdue", "pending") if getattr(flags, name)} or {
-        "failed",
-        "overdue",
-    }
-    outcomes: list[PostOutcome] = []
-    if kinds != {"failed"}:
-        with report_failure(workspace, unread):
-            due_posts = _due_posts(workspace, client, now, is_pending=flags.pending)
-            outcomes += [
-                post async for post in due_posts if flags.platform in (None, post.platform)
-            ]
-    if "failed" in kinds and workspace not in unread:
-        logs = matching_logs(workspace, client, flags, now=now, unread=unread, quiet=True)
-        outcomes += await _failed_posts(logs)
-    return outcomes
+    wants_default = not (flags.failed or flags.overdue or flags.pending)
+    wants_failed = flags.failed or wants_default
+    wants_due = flags.overdue or flags.pending or wants_default
+
+    attempts = OutcomeCollector()
+    if wants_failed:
+        batches = matching_logs(workspace, client, flags, now=now, unread=unread, quiet=True)
+        async for batch in batches:
+            for log in batch:
+                attempts.add(log)
+    by_target = {(each.post_id, each.platform, each.account_id): each for each in attempts}
+    failures = [each for each in attempts if each.state == FAILED]
+    if workspace in unread:
+        return failures
+
+    others: list[PostOutcome] = []
+    with report_failure(workspace, unread):
+        reader = PostReader(workspace, client, await _usernames(client))
+        if wants_failed:
+            since = now - (flags.since or DEFAULT_SINCE)
+            others += await reader.failed_posts(since, by_target)
+        if wants_due:
+            others += await reader.due_posts(now, is_pending=flags.pending)
+
+    for post in others:
+        attempt = by_target.get((post.post_id, post.platform, post.account_id))
+        if attempt in failures:  # Zernio tries it again by itself.
+            failures.remove(attempt)
+            post.attempts = attempt.attempts
+            post.error_code = attempt.error_code
+            post.error = attempt.error
+    return [*failures, *(each for each in others if flags.platform in (None, each.platform))]
 
 
-async def _failed_posts(batches: LogBatches) -> Sequence[PostOutcome]:
-    collector = OutcomeCollector()
-    async for batch in batches:
-        for item in batch:
-            collector.add(item)
-    return [outcome for outcome in collector if outcome.state == FAILED]
+class PostReader:
+    """Reads the posts of a workspace.
 
+    Args:
+        workspace: Its name.
+        client: Its API client.
+        usernames: Names of its accounts by their ids.
+    """
 
-async def _due_posts(
-    workspace: str, client: LateClient, now: float, *, is_pending: bool
-) -> AsyncIterator[PostOutcome]:
-    """Yield the posts that are overdue, or all that are not published yet, by account."""
-    accounts = await _fetch_rows(client, "accounts", Forbidden, EndpointNotFound)
-    usernames = {row_text(row, "_id"): row_text(row, "username") for row in accounts}
-    for status, seconds in OVERDUE_SECONDS.items():
-        # An older API does not know every status.
-        for post in await _fetch_rows(
-            client, "posts", BadRequest, status=status, sortBy="scheduled-asc"
-        ):
-            due_at = due_time(post, status)
-            if row_text(post, "status") == status and (
-                is_pending or (due_at and now - due_at > seconds)
-            ):
-                for outcome in _by_account(workspace, post, usernames):
-                    yield outcome
+    def __init__(self, workspace: str, client: LateClient, usernames: Mapping[str, str]) -> None:
+        self._workspace = workspace
+        self._client = client
+        self._usernames = usernames
 
+    async def due_posts(self, now: float, *, is_pending: bool) -> Sequence[PostOutcome]:
+        """Return the posts that are overdue, or all that are still to be published, by account."""
+        outcomes = []
+        for status, seconds in OVERDUE_SECONDS.items():
+            for post in await self._read(status, "scheduled-asc"):
+                for target in waiting_targets(post):
+                    due_at = target_due_time(post, target)
+                    is_overdue = due_at is not None and now - due_at > seconds
+                    if is_pending or is_overdue:
+                        outcomes.append(self._outcome(post, target, status, due_at))
+        return outcomes
 
-def _by_account(
-    workspace: str, post: Mapping[str, Any], usernames: Mapping[str, str]
-) -> Iterator[PostOutcome]:
-    """Yield the outcome of a post on each account on which it is not published."""
-    due_at = due_time(post, row_text(post, "status"))
-    for target in list(objects_in(post.get("platforms"))) or [{}]:
+    async def failed_posts(
+        self, since: float, attempts: Mapping[tuple[str, str, str], PostOutcome]
+    ) -> Sequence[PostOutcome]:
+        """Return the posts that failed without a log, by account.
+
+        Zernio fails them when their account is disconnected, or when its cooldown begins.
+
+        Args:
+            since: Unix time before which none is returned.
+            attempts: Outcomes by post, platform and account, as logs have them.
+        """
+        outcomes = []
+        for status in FAILED_STATUSES:
+            for post in await self._read(status, "scheduled-desc"):
+                changed_at = parse_millis(row_text(post, "updatedAt"))
+                time = target_due_time(post, {}) if changed_at is None else changed_at / 1000
+                if time is None or time < since:
+                    continue
+                for target in targets_of(post):
+                    state = row_text(target, "status")
+                    outcome = self._outcome(post, target, state, time)
+                    # Without an error, somebody has cancelled it.
+                    has_error = bool(outcome.error_code or outcome.error)
+                    if state != FAILED and not (state == "cancelled" and has_error):
+                        continue
+                    known = attempts.get((outcome.post_id, outcome.platform, outcome.account_id))
+                    if known is None or known.state not in (FAILED, PUBLISHED):
+                        outcomes.append(outcome)
+        return outcomes
+
+    async def _read(self, status: str, sort: str) -> Iterator[Mapping[str, Any]]:
+        """Return the first posts with a status; none if the API does not know it."""
+        rows = await _fetch_rows(
+            self._client, "posts", BadRequest, EndpointNotFound, status=status, sortBy=sort
+        )
+        return (row for row in rows if row_text(row, "status") == status)
+
+    def _outcome(
+        self, post: Mapping[str, Any], target: Mapping[str, Any], state: str, time: float | None
+    ) -> PostOutcome:
         account_id = row_text(target, "accountId", "_id") or row_text(target, "accountId")
-        if row_text(target, "status") != "published":
-            yield PostOutcome(
-                workspace=workspace,
-                post_id=row_text(post, "_id"),
-                platform=row_text(target, "platform"),
-                account_id=account_id,
-                username=usernames.get(account_id) or row_text(target, "accountId", "username"),
-                state=row_text(post, "status"),
-                time="" if due_at is None else iso_time(due_at * 1000),
-                scheduled_for=row_text(post, "scheduledFor"),
-                caption=row_text(post, "title") or row_text(post, "content"),
-            )
+        username = row_text(target, "accountId", "username")
+        error = row_text(target, "errorMessage") or row_text(target, "platformError", "message")
+        codes = [row_text(target, "platformError", name) for name in ("code", "subcode")]
+        platform_code = "/".join(filter(None, codes))
+        if platform_code:
+            error = f"{error} (platform code {platform_code})".strip()
+        return PostOutcome(
+            workspace=self._workspace,
+            post_id=row_text(post, "_id"),
+            platform=row_text(target, "platform"),
+            account_id=account_id,
+            username=self._usernames.get(account_id) or username,
+            state=state,
+            time="" if time is None else iso_time(time * 1000),
+            scheduled_for=row_text(target, "scheduledFor") or row_text(post, "scheduledFor"),
+            error_code=row_text(target, "errorCategory"),
+            error_source=row_text(target, "errorSource"),
+            error=error,
+            caption=row_text(post, "title") or row_text(post, "content"),
+        )
+
+
+async def _usernames(client: LateClient) -> Mapping[str, str]:
+    """Return the names of accounts by their ids; none without the right to read them."""
+    rows = await _fetch_rows(client, "accounts", Forbidden, EndpointNotFound)
+    return {row_text(row, "_id"): row_text(row, "username") for row in rows}
 
 
 async def _fetch_rows(
     client: LateClient, name: str, *expected: type[ApiError], **params: str
-) -> Sequence[Any]:
+) -> Sequence[Mapping[str, Any]]:
     """Return the first rows of the list of posts or accounts; none after an expected error."""
     request = StatusRequest(f"/v1/{name}", {**params, "limit": PAGE_SIZE})
     with suppress(*expected):
-        return list(
-            rows_of(
-                read_nested(await fetch_status(client, STATUS_FEEDS[name], request), load_object),
-                name,
-            )
-        )
+        body = await fetch_status(client, STATUS_FEEDS[name], request)
+        return list(rows_of(read_nested(body, load_object), name))
     return ()

@@ -25,6 +25,7 @@ from late_exporter.feeds.decoder import (
     parse_millis,
     read_nested,
 )
+from late_exporter.feeds.posts import due_time, waiting_targets
 from late_exporter.health import Condition
 from late_exporter.model import UNKNOWN
 from late_exporter.series import LatestValue, Series, SetLatest
@@ -174,20 +175,13 @@ def refresh_posts(context: RefreshContext) -> Refresh:
     return reports
 
 
-def due_time(post: _Object, status: str) -> float | None:
-    """Return when a post is due, in Unix seconds; one that is published at once is due from its creation on."""
-    return _time(post.get("scheduledFor")) or (
-        _time(post.get("createdAt")) if status == "publishing" else None
-    )
-
-
 def _post_reports(
     context: RefreshContext, status: str, response: _Object, post: _Object
 ) -> Iterator[Report]:
     yield from context.gauges(
         {"late_posts": _amount(_object(response.get("pagination")).get("total"))}, status
     )
-    due_at = due_time(post, status)
+    due_at = due_time(post)
     if status not in OVERDUE_SECONDS or due_at is None:
         return
     yield context.gauge(f"late_posts_oldest_{status}_timestamp_seconds", due_at)
@@ -199,7 +193,7 @@ def _overdue_post(context: RefreshContext, status: str, post: _Object, due_at: f
     post_id = _text(post.get("_id")) or UNKNOWN
     title = (_text(post.get("title")) or _text(post.get("content")) or "")[:MAX_NAME_LENGTH]
     targets = ", ".join(
-        _target(context, each) for each in list(objects_in(post.get("platforms")))[:MAX_TARGETS]
+        _target(context, each) for each in waiting_targets(post)[:MAX_TARGETS] if each
     )
     name = f"{post_id}{title and f' “{title}”'}{targets and f' for {targets}'}"
     return Condition(status, name, due_at, post_id)

@@ -142,12 +142,12 @@ _FAMILIES = (
              "one."),
     _gauge("late_posts", "status", help="Posts that are in each status now."),
     _gauge("late_posts_oldest_scheduled_timestamp_seconds", "",
-        help="Scheduled time of the earliest post that is still scheduled, in Unix seconds."),
+        help="Time at which the earliest post that is still scheduled is due, in Unix seconds."),
     _gauge("late_posts_oldest_publishing_timestamp_seconds", "",
-        help="Scheduled or else creation time of the earliest post that is being published now, "
-             "in Unix seconds."),
+        help="Time at which the earliest post that is being published now was due, in Unix "
+             "seconds."),
     _gauge("late_posts_oldest_pending_approval_timestamp_seconds", "", mark=EXPERIMENTAL,
-        help="Scheduled time of the earliest post that is not approved yet, in Unix seconds."),
+        help="Time at which the earliest post that is not approved yet is due, in Unix seconds."),
     _gauge("late_webhook_active", "webhook",
         help="1 if the API delivers events to a webhook, 0 if the webhook is switched off."),
     _gauge("late_webhook_consecutive_failures", "webhook",

@@ -13,6 +13,7 @@ from late_exporter.commands.tables import Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.format import iso_time
 from tests.support.api import FakeHttpApi
+from tests.support.client import ClientRequest
 from tests.support.clock import MINUTE, VirtualClock
 from tests.support.world import World
 
@@ -48,18 +49,30 @@ class PostsHarness:
     def log(self, age: float, status: str, post_id: str = "p1", **fields: Any) -> None:
         """Insert an attempt that is some seconds old."""
         response = {"errorCode": "X", "errorMessage": "no"} if status == "failed" else {}
-        request = {"contentPreview": "Hi", "scheduledFor": iso_time((self.clock.now - age) * 1000)}
+        request = {"contentPreview": "Hi", "scheduledFor": self.time(-age)}
         self.world.insert(
             self.clock.now - age, postId=post_id, status=status, response=response, request=request, **fields
         )
 
-    def post(self, post_id: str, status: str, due_in: float | None, *statuses: str) -> None:
-        """Add a post that is due in some seconds, for an account per status."""
-        targets = [{"platform": "instagram", "accountId": ACCOUNT, "status": each} for each in statuses or (status,)]
-        row: dict[str, Any] = {"_id": post_id, "status": status, "content": "Hello", "platforms": targets}
+    def time(self, seconds: float) -> str:
+        """Return the time in some seconds as the API writes it."""
+        return iso_time((self.clock.now + seconds) * 1000)
+
+    def post(self, post_id: str, status: str, due_in: float | None, *targets: str | dict[str, Any]) -> None:
+        """Add a post that is due in some seconds, with a target per status or fields."""
+        platforms = [
+            {"platform": "instagram", "accountId": ACCOUNT, **(each if isinstance(each, dict) else {"status": each})}
+            for each in targets or (status,)
+        ]
+        row: dict[str, Any] = {"_id": post_id, "status": status, "content": "Hello", "platforms": platforms}
         if due_in is not None:
-            row["scheduledFor"] = iso_time((self.clock.now + due_in) * 1000)
+            row["scheduledFor"] = self.time(due_in)
         self.posts.append(row)
+
+    @property
+    def post_requests(self) -> list[ClientRequest]:
+        """Return the requests for posts."""
+        return [request for request in self.api.requests if request.path == "/v1/posts"]
 
     async def show(self, **flags: Any) -> list[str]:
         """Print the posts; return the lines."""
@@ -123,6 +136,78 @@ async def test_overdue_posts_are_those_that_status_reports() -> None:
     assert await harness.ids(pending="true") == ["unknown", "stuck", "waiting", "late", "running", "young", "due"]
     assert await harness.ids(pending="true", platform="tiktok") == []
     assert await harness.ids(overdue="true", platform="Instagram") == ["stuck", "waiting", "late"]
+
+
+async def test_only_targets_that_wait_are_due() -> None:
+    """Each has its own time, or that of the post, or is due since its creation; the others have ended."""
+    harness = PostsHarness()
+    held = {"status": "pending", "scheduledFor": harness.time(30 * MINUTE)}
+    harness.post("p1", "scheduled", -60 * MINUTE, "published", "failed", "cancelled", held)
+    staggered = {"status": "uploading", "scheduledFor": harness.time(-20 * MINUTE)}
+    harness.post("p2", "publishing", -120 * MINUTE, staggered)
+    harness.post("p3", "scheduled", None, "pending")
+    harness.posts[-1]["createdAt"] = harness.time(-10 * MINUTE)
+
+    assert await harness.ids(overdue="true") == ["p3"]
+    rows = [json.loads(line) for line in await harness.show(pending="true", format="json")]
+    assert [(row["post_id"], row["time"]) for row in rows] == [
+        ("p2", "2026-11-25T09:26:40Z"),
+        ("p3", "2026-11-25T09:36:40Z"),
+        ("p1", "2026-11-25T10:16:40Z"),
+    ]
+
+
+DISCONNECTED = {
+    "status": "cancelled",
+    "errorMessage": "Account was disconnected",
+    "errorCategory": "account_issue",
+    "errorSource": "user",
+}
+REJECTION = "Bad media (platform code 100/2207082)"
+REFUSED = {
+    "status": "failed",
+    "errorCategory": "platform_rejected",
+    "platformError": {"code": 100, "subcode": 2207082, "message": "Bad media"},
+}
+
+
+async def test_posts_that_failed_without_a_log_are_printed() -> None:
+    """So do those of a disconnected account; what somebody has cancelled, or logs have told, is left out."""
+    harness = PostsHarness()
+    account = {"accountId": ACCOUNT, "accountUsername": "@acme"}
+    harness.post("p1", "failed", -10 * MINUTE, DISCONNECTED)
+    harness.post("p2", "partial", -20 * MINUTE, "published", REFUSED, "cancelled")
+    harness.post("p3", "failed", -30 * MINUTE, "failed")
+    harness.log(25 * MINUTE, "failed", "p3", **account)
+    harness.post("p4", "failed", -40 * MINUTE, "failed")
+    harness.log(35 * MINUTE, "success", "p4", **account)
+    harness.post("old", "failed", -70 * MINUTE, DISCONNECTED)
+    harness.post("future", "failed", 70 * MINUTE, DISCONNECTED)
+    harness.posts[-1]["updatedAt"] = harness.time(-15 * MINUTE)
+
+    reason = "account_issue: Account was disconnected"
+    assert await harness.show(failed="true", since="1h") == [
+        "TIME                  STATE      PLATFORM   ACCOUNT  TRY  POST    RESULT, CAPTION",
+        f"2026-11-25T09:36:40Z  cancelled  instagram  @acme      -  p1      {reason} “Hello”",
+        f"2026-11-25T09:31:40Z  cancelled  instagram  @acme      -  future  {reason} “Hello”",
+        f"2026-11-25T09:26:40Z  failed     instagram  @acme      -  p2      platform_rejected: {REJECTION} “Hello”",
+        "2026-11-25T09:21:40Z  failed     instagram  @acme      1  p3      X: no “Hi”",
+    ]
+    (row,) = csv.DictReader(await harness.show(failed="true", since="12m", format="csv"))
+    assert row["error_source"] == "user"
+    assert {(request.params["status"], request.params["sortBy"]) for request in harness.post_requests} == {
+        ("failed", "scheduled-desc"),
+        ("partial", "scheduled-desc"),
+    }
+
+
+async def test_a_post_that_is_tried_again_is_not_a_failed_one() -> None:
+    """After a passing error Zernio schedules it again; its line has the error of the last attempt."""
+    harness = PostsHarness()
+    harness.post("p1", "scheduled", -10 * MINUTE, "pending")
+    harness.log(9 * MINUTE, "failed", accountId=ACCOUNT, attemptNumber=2)
+    (row,) = [json.loads(line) for line in await harness.show(format="json")]
+    assert (row["state"], row["attempts"], row["error_code"], row["error"]) == ("scheduled", 2, "X", "no")
 
 
 async def test_posts_are_printed_up_to_the_limit() -> None:
