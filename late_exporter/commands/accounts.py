@@ -22,92 +22,121 @@ from late_exporter.web.verdicts import relative_time
 
 PREFIX = "late_account_"
 COOLDOWN = "cooldown_until_timestamp_seconds"
-SOON = 14 * 86_400.0  # seconds before its expiry from which a token is worth a word
+EXPIRY = "token_expiry_timestamp_seconds"
 
-STATES = ("reconnect", "disconnected", "blocked", "cooldown", "failing", "ok")
-"""States, worst first."""
+DAY = 86_400.0
+SHOWN_SECONDS = 14 * DAY
+"""Time before its expiry from which that of a token is shown."""
 
-TONES = {"ok": "", "failing": "warn", "cooldown": "warn"}
+EXPIRING_SECONDS = 7 * DAY
+"""Time before its expiry from which a token must be renewed; as in LateTokenExpiring."""
+
+TONES = {
+    "reconnect": "bad",
+    "disconnected": "bad",
+    "blocked": "bad",
+    "cooldown": "warn",
+    "failing": "warn",
+    "expiring": "warn",
+    "ok": "",
+}
+"""Tones by state, the worst first."""
+
+STATES = tuple(TONES)
 
 Account: TypeAlias = dict[str, Any]
-"""State of an account: its labels, its attempts, and its other metrics by their names after the prefix."""
+"""Labels of an account, its attempts, and its other metrics by their names after the prefix."""
 
 
 def accounts(context: CommandContext) -> int:
     """Print the accounts, those in trouble first, and return the exit code."""
+    flags = context.flags
     body = fetch(context, context.settings.web.telemetry_path, accept="text/plain;version=0.0.4")
-    now, platform, workspace = time.time(), context.flags.platform, context.flags.workspace
-    issues = _issues(parse_status(fetch(context, "/", accept="application/json")).workspaces)
+    status = parse_status(fetch(context, "/", accept="application/json"))
+    now = time.time()
     selection = [
-        account | {"issue": issues.get((account["workspace"], account["account_id"]), "")}
-        for account in parse_accounts(body.decode("utf-8", "replace"), now)
-        if platform in (None, account["platform"])
-        if workspace in (None, account["workspace"])
+        account
+        for account in parse_accounts(body.decode("utf-8", "replace"), status.workspaces, now)
+        if flags.platform in (None, account["platform"])
+        if flags.workspace in (None, account["workspace"])
     ]
     if not selection:
-        warn(
-            "no account matches"
-            if platform or workspace
-            else "no accounts yet; the first sync may not be complete"
-        )
-    if context.flags.format == "json":
+        is_filtered = flags.platform or flags.workspace
+        none_yet = "no accounts yet; the first sync may not be complete"
+        warn("no account matches" if is_filtered else none_yet)
+    if flags.format == "json":
         return write_lines(map(json_line, selection))
     table = Table(Terminal.detect(), toned="STATE")
     return write_lines(table.lines(_row(account, now) for account in selection))
 
 
-def _issues(workspaces: Iterable[WorkspaceHealth]) -> Mapping[tuple[str, str], str]:
-    """Return what the API says about accounts, by workspace and id."""
-    return {
-        (each.name, it.subject): it.text
-        for each in workspaces
-        for it in each.status.conditions
-        if it.text
-    }
+def parse_accounts(
+    text: str, workspaces: Iterable[WorkspaceHealth], now: float
+) -> Sequence[Account]:
+    """Return the accounts of a response in the Prometheus text format, the worst first.
 
+    Args:
+        text: Body of the response.
+        workspaces: What the status page says about them.
+        now: Unix time.
 
-def parse_accounts(text: str, now: float) -> Sequence[Account]:
-    """Return the accounts of a response in the Prometheus text format, worst first; raise LateError for other texts."""
-    lines = [line for line in text.splitlines() if line.removeprefix("# TYPE ").startswith(PREFIX)]
+    Raises:
+        LateError: It is not the response of a late-exporter.
+    """
     by_identity: dict[tuple[str, ...], Account] = {}
+    lines = [line for line in text.splitlines() if line.removeprefix("# TYPE ").startswith(PREFIX)]
     try:
         for family in text_string_to_metric_families("\n".join(lines) + "\n"):
             for name, labels, value, *_ in family.samples:
-                identity = {
-                    label: labels[label] for label in ("workspace", "platform", "account_id")
-                }
-                new = {
-                    **identity,
-                    "username": "",
-                    "state": "ok",
-                    "success": 0,
-                    "failed": 0,
-                    "health": "",
-                }
-                account = by_identity.setdefault(tuple(identity.values()), new)
+                account = by_identity.setdefault(
+                    (labels["workspace"], labels["account_id"], labels["platform"]),
+                    {
+                        "workspace": labels["workspace"],
+                        "platform": labels["platform"],
+                        "account_id": labels["account_id"],
+                        "username": "",
+                        "state": "ok",
+                        "success": 0,
+                        "failed": 0,
+                        "health": "",
+                        "issue": "",
+                    },
+                )
                 _apply(account, name.removeprefix(PREFIX), labels, value)
     except (KeyError, ValueError):
         raise LateError("the response is not that of a late-exporter of this version") from None
-    for account in by_identity.values():
-        account["state"] = _state_of(account, now)
-    return [
-        account
-        for _, account in sorted(
-            by_identity.items(), key=lambda item: (*_urgency(item[1], now), item[0])
-        )
-    ]
+
+    conditions = {
+        (workspace.name, condition.subject, condition.kind): condition
+        for workspace in workspaces
+        for condition in workspace.status.conditions
+    }
+    for (workspace, account_id, _), account in by_identity.items():
+        blocked = conditions.get((workspace, account_id, "blocked"))
+        if blocked is not None:
+            account["issue"] = blocked.text
+        # The page knows the tokens that Zernio does not renew by itself.
+        token = conditions.get((workspace, account_id, "token"))
+        is_expiring = token is not None and token.at < now + EXPIRING_SECONDS
+        account["state"] = _state_of(account, now, is_expiring=is_expiring)
+    return sorted(by_identity.values(), key=lambda account: _urgency(account, now))
 
 
-def _urgency(account: Account, now: float) -> tuple[int, float]:
-    expiry = account.get("token_expiry_timestamp_seconds", math.inf)
-    return STATES.index(account["state"]), expiry if expiry < now + SOON else math.inf
+def _urgency(account: Account, now: float) -> tuple[object, ...]:
+    expiry = account.get(EXPIRY, math.inf)
+    if expiry >= now + SHOWN_SECONDS:
+        expiry = math.inf
+    names = (account["workspace"], account["platform"], account["account_id"])
+    return (STATES.index(account["state"]), expiry, names)
 
 
 def _apply(account: Account, name: str, labels: Mapping[str, str], value: float) -> None:
+    """Add a sample to its account."""
     if name == "info":
         account["username"] = "" if labels["username"] == UNKNOWN else labels["username"]
     elif name == "health":
-        account["health"] = labels["status"] if value else account["health"]
+        if value:
+            account["health"] = labels["status"]
     elif name == "logs_total":
         if labels["status"] in (SUCCESS, FAILED):
             account[labels["status"]] += int(value)
@@ -115,22 +144,25 @@ def _apply(account: Account, name: str, labels: Mapping[str, str], value: float)
         account[name] = value
 
 
-def _state_of(account: Account, now: float) -> str:
-    conditions = (
-        account.get("needs_reconnect", 0),
-        not account.get("connected", 1),
-        not account.get("can_post", 1),
-        account.get(COOLDOWN, 0) > now,
-        account.get("consecutive_failures", 0),
-    )
-    return next((state for state, holds in zip(STATES, conditions, strict=False) if holds), "ok")
+def _state_of(account: Account, now: float, *, is_expiring: bool) -> str:
+    """Return the worst state that applies."""
+    if account.get("needs_reconnect", 0):
+        return "reconnect"
+    if not account.get("connected", 1):
+        return "disconnected"
+    if not account.get("can_post", 1):
+        return "blocked"
+    if account.get(COOLDOWN, 0) > now:
+        return "cooldown"
+    if account.get("consecutive_failures", 0):
+        return "failing"
+    return "expiring" if is_expiring else "ok"
 
 
 def _row(account: Account, now: float) -> Row:
-    success, count = (
-        account.get("last_success_timestamp_seconds"),
-        account["success"] + account["failed"],
-    )
+    success = account.get("last_success_timestamp_seconds")
+    count = account["success"] + account["failed"]
+    details = (account["workspace"], account["account_id"], *_details(account, now))
     cells = {
         "STATE": account["state"],
         "PLATFORM": account["platform"],
@@ -138,9 +170,9 @@ def _row(account: Account, now: float) -> Row:
         "FAILED>": f"{account['failed']:,} of {count:,}",
         "IN A ROW>": f"{account.get('consecutive_failures', 0):,.0f}",
         "LAST SUCCESS": relative_time(success, now, coarse=True) if success else "",
-        "DETAIL": ", ".join((account["workspace"], account["account_id"], *_details(account, now))),
+        "DETAIL": ", ".join(details),
     }
-    return Row(cells, TONES.get(account["state"], "bad"))
+    return Row(cells, TONES[account["state"]])
 
 
 def _details(account: Account, now: float) -> Iterator[str]:
@@ -148,7 +180,10 @@ def _details(account: Account, now: float) -> Iterator[str]:
         yield f"health {account['health']}"
     if account["issue"]:
         yield account["issue"]
-    if (pause := account.get(COOLDOWN, 0) - now) > 0:
+    pause = account.get(COOLDOWN, 0) - now
+    if pause > 0:
         yield f"in cooldown for {human_duration(pause, rough=True)}"
-    if (expiry := account.get("token_expiry_timestamp_seconds", math.inf)) < now + SOON:
-        yield f"token {'expires' if expiry > now else 'expired'} {relative_time(expiry, now, coarse=True)}"
+    expiry = account.get(EXPIRY, math.inf)
+    if expiry < now + SHOWN_SECONDS:
+        verb = "expires" if expiry > now else "expired"
+        yield f"token {verb} {relative_time(expiry, now, coarse=True)}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from late_exporter.api.generation import SWITCH_HINT
+from late_exporter.cli import main
 from late_exporter.commands.check import (
     CheckResult,
     check_api,
@@ -90,6 +92,44 @@ def test_findings_fit_a_narrow_terminal() -> None:
         "warning  state  in memory; set",
         "                --state.url",
     ]
+
+
+def test_findings_with_one_cause_are_one_line() -> None:
+    """A dead API is one line, whatever the number of workspaces; few workspaces are named."""
+    findings = []
+    for number in range(14):
+        name = f"w{number}"
+        message = f"503: down (request id {number})"
+        findings += [CheckResult("error", each, message, workspace=name) for each in ("publishing", "connections")]
+        message = "low" if number < 2 else "enough"
+        findings += [CheckResult("warning", each, message, workspace=name) for each in ("quota", "key")]
+    findings.append(CheckResult("ok", "web", "no password"))
+    assert list(format_findings(findings, Terminal())) == [
+        "error    14 of 14 workspaces publishing, connections  503: down (request id 0)",
+        "warning  w0, w1 quota                                 low",
+        "warning  w0, w1 key                                   low",
+        "warning  12 of 14 workspaces quota                    enough",
+        "warning  12 of 14 workspaces key                      enough",
+        "ok       web                                          no password",
+    ]
+
+
+def test_one_workspace_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other workspaces cost no request and have no findings."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LATE_EXPORTER_API__BASE_URL", "http://127.0.0.1:1")
+    for name in "ab":
+        (tmp_path / name).write_text(KEY)
+    Path("late.yml").write_text("workspaces: [{name: a, api_key_file: a}, {name: b, api_key_file: b}]\n")
+    assert main(["check", "--config.file=late.yml", "--workspace=b", "--format=json"]) == 1
+    findings = json.loads(capsys.readouterr().out)
+    assert {finding["workspace"] for finding in findings} == {"b", ""}
+    assert main(["check", "--config.file=late.yml", "--workspace=c"]) == 2
+    assert '--workspace "c": no such workspace; choose from a, b' in capsys.readouterr().err
+    assert main(["check", "--config.file=late.yml"]) == 1
+    assert capsys.readouterr().out.count("no connection to 127.0.0.1:1") == 1
 
 
 @pytest.mark.parametrize(

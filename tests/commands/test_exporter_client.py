@@ -31,6 +31,7 @@ from late_exporter.web.findings import StatusDocument
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond_with
+from tests.support.clock import DAY
 from tests.web.pages import NOW, account, document, feed, platform, unreachable_workspace, workspace
 
 OUTAGE = RecentCounts(19, 22, is_failing=True)
@@ -203,10 +204,19 @@ def test_accounts_as_json(server: LateServer, capsys: pytest.CaptureFixture[str]
 
 
 def test_states() -> None:
-    """The worst of what is known about an account is its state, and a cooldown ends."""
-    assert parse_accounts(ACCOUNTS, NOW + 3600)[-1]["state"] == "ok"
+    """The worst of what is known about an account is its state; a token that the page names expires within a week."""
+    tokens = Condition("token", "@six", 1_764_000_000, subject="6"), Condition("token", "@five", NOW + 8 * DAY, "5")
+    workspaces = [workspace("a", status=WorkspaceStatus(conditions=tokens))]
+
+    def states(now: float) -> list[tuple[str, str]]:
+        return [(each["account_id"], each["state"]) for each in parse_accounts(ACCOUNTS, workspaces, now)]
+
+    worst = [("3", "reconnect"), ("4", "blocked"), ("2", "cooldown"), ("1", "failing")]
+    assert states(NOW) == [*worst, ("6", "expiring"), ("5", "ok")]
+    # The cooldown ends, and the token of another account gets old.
+    assert states(NOW + 2 * DAY)[2:] == [("1", "failing"), ("6", "expiring"), ("5", "expiring"), ("2", "ok")]
     with pytest.raises(LateError, match="not that of a late-exporter"):
-        parse_accounts('late_account_info{workspace="a"} 1\n', NOW)
+        parse_accounts('late_account_info{workspace="a"} 1\n', workspaces, NOW)
 
 
 @pytest.mark.parametrize("command", ["status", "accounts"])
