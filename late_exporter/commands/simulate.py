@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import sys
+import sysconfig
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from operator import methodcaller
+from pathlib import Path
 
 from late_exporter import log
 from late_exporter.commands.event_loop import Stop, run_until_stopped
+from late_exporter.commands.exporter_client import LOOPBACK
 from late_exporter.commands.output import write_line
 from late_exporter.commands.run import serve_exporter
 from late_exporter.config.sections import Incident, SimulateSettings
-from late_exporter.config.settings import CommandContext
+from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.types import Address
 from late_exporter.errors import LateError
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket, url_of
 
+PROGRAM = "late-exporter"
 KEY = "sk_" + "0123456789abcdef" * 4
 INSTRUCTIONS = """\
 {about}. In another terminal:
@@ -28,51 +34,98 @@ INSTRUCTIONS = """\
   export ZERNIO_API_KEY={key}
   export LATE_EXPORTER_API__BASE_URL={url}
   {steps}"""
+SIMULATOR_STEPS = ("{program} check", "{program} run")
 DEMO_STEPS = (
-    "late-exporter status",
-    "late-exporter accounts",
-    "late-exporter posts --failed --since 1h",
+    "export LATE_EXPORTER_WEB__LISTEN_ADDRESS={address}",
+    "{program} status",
+    "{program} accounts",
+    "{program} posts --failed --since 1h",
 )
 DEMO_INCIDENTS: tuple[Incident, ...] = ("platform-outage", "revoked-token")
-DEMO_LEAD = 900.0  # seconds since the demo's incidents began, so that its first minute already shows something
+DEMO_LEAD = 900.0
+"""Seconds since the demo's incidents began, so that its first minute already shows something."""
+
+
+def simulate(context: CommandContext) -> int:
+    listen_address = context.settings.simulate.listen_address
+    with bind_socket(listen_address, "--simulate.listen-address") as bound:
+        about = "It accepts any key of sk_ or zrk_ and 64 hexadecimal digits"
+        instructions = _instructions(about, f"{url_of(bound)}/api", SIMULATOR_STEPS)
+        options = context.settings.simulate
+        return asyncio.run(
+            run_until_stopped(lambda _: _serve_simulator(context, options, bound, instructions))
+        )
 
 
 def demo(context: CommandContext) -> int:
     return asyncio.run(run_until_stopped(partial(_run_demo, context)))
 
 
-def simulate(context: CommandContext) -> int:
-    with bind_socket(
-        context.settings.simulate.listen_address, "--simulate.listen-address"
-    ) as bound:
-        return asyncio.run(run_until_stopped(lambda _: _serve_simulator(context, bound)))
-
-
 async def _run_demo(context: CommandContext, stop: Stop) -> None:
-    with _bind_demo_api(context.settings.simulate.listen_address) as bound:
-        with_api = methodcaller("with_api", f"{url_of(bound)}/api", KEY)
-        settings = with_api(context.settings)
+    options = context.settings.simulate
+    lead = 0.0
+    if not options.incident:
+        options = options.model_copy(update={"incident": DEMO_INCIDENTS})
+        lead = DEMO_LEAD
+
+    with _bind_demo_api(options.listen_address) as bound:
+        url = f"{url_of(bound)}/api"
+
+        def load_settings() -> Settings:
+            return context.reload_settings().with_api(url, KEY)
+
+        settings = context.settings.with_api(url, KEY)
+        address = settings.web.listen_address[0]
+        page = str(address)
+        if isinstance(address, Address):
+            scheme = "http" if settings.web_config.ssl_context is None else "https"
+            host = LOOPBACK.get(address.host, address.host)
+            page = f"{scheme}://{Address(host, address.port)}/"
+        about = f"The status page is at {page}, the metrics at /metrics"
+        instructions = _instructions(about, url, DEMO_STEPS, address=str(address))
         async with asyncio.TaskGroup() as group:
-            group.create_task(_serve_simulator(context, bound, is_demo=True))
-            group.create_task(
-                serve_exporter(settings, lambda: with_api(context.reload_settings()), stop)
-            )
+            serving = _serve_simulator(context, options, bound, instructions, lead=lead)
+            group.create_task(serving)
+            group.create_task(serve_exporter(settings, load_settings, stop))
 
 
 def _bind_demo_api(address: Address) -> socket.socket:
-    """Return a socket of an address, or of a free port: only the demo and its commands have to know which one."""
+    """Return a socket of an address, or else of a free port.
+
+    Only the demo and the commands that it prints have to know which one.
+    """
     try:
         return bind_socket(address)
     except LateError:
         return bind_socket(Address(address.host, 0))
 
 
+def _instructions(about: str, url: str, steps: Sequence[str], *, address: str = "") -> str:
+    """Return what to do in another terminal."""
+    lines = [step.format(program=program_path(), address=address) for step in steps]
+    return INSTRUCTIONS.format(about=about, key=KEY, url=url, steps="\n  ".join(lines))
+
+
+def program_path() -> str:
+    """Return how to call this program in another terminal of the same folder."""
+    if shutil.which(PROGRAM):
+        return PROGRAM
+    script = Path(sysconfig.get_path("scripts"), PROGRAM)
+    if not script.exists():
+        return f"{sys.executable} -m late_exporter"
+    folder = Path.cwd()
+    return str(script.relative_to(folder) if script.is_relative_to(folder) else script)
+
+
 async def _serve_simulator(
-    context: CommandContext, bound: socket.socket, *, is_demo: bool = False
+    context: CommandContext,
+    options: SimulateSettings,
+    bound: socket.socket,
+    instructions: str,
+    *,
+    lead: float = 0.0,
 ) -> None:
-    options, lead = context.settings.simulate, 0.0
-    if is_demo and not options.incident:
-        options, lead = options.model_copy(update={"incident": DEMO_INCIDENTS}), DEMO_LEAD
+    """Serve the simulated API; its incidents began ``lead`` seconds ago."""
     world = await asyncio.to_thread(_create_world, options, lead)
     api = SimulatedApi(
         world,
@@ -81,25 +134,15 @@ async def _serve_simulator(
         customer_rate=options.customer_rate,
         generation=context.flags.generation,
     )
-    url = url_of(bound)
     log.get_logger("late_exporter").info(
-        "simulating the Zernio API", address=url, logs=len(world.publishing.rows)
+        "simulating the Zernio API", address=url_of(bound), logs=len(world.publishing.rows)
     )
-    about = "It accepts any key of sk_ or zrk_ and 64 hexadecimal digits"
-    steps = ["late-exporter check", "late-exporter run"]
-    if is_demo:
-        address = context.settings.web.listen_address[0]
-        about = f"The status page is at {address}, the metrics at /metrics"
-        steps = [f"export LATE_EXPORTER_WEB__LISTEN_ADDRESS={address}", *DEMO_STEPS]
     with suppress(OSError):  # No one has to read them.
-        write_line(
-            INSTRUCTIONS.format(about=about, key=KEY, url=f"{url}/api", steps="\n  ".join(steps))
-        )
+        write_line(instructions)
     await serve(api, [bound])
 
 
 def _create_world(options: SimulateSettings, lead: float) -> SimulatedWorld:
-    """Return a simulated world, in which the incidents began ``lead`` seconds ago."""
     start = time.time() - lead
     world = SimulatedWorld(
         options.seed, start, logs_per_day=options.logs_per_day, history=options.history

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import socket
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -40,9 +40,9 @@ def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
     assert samples.sum("late_up") == 2
     assert samples.sum("late_exporter_entries_rejected_total") == 0
     variables = dict(re.findall(r"export (\w+)=(\S+)", program.stdout))
-    command = (sys.executable, "-m", "late_exporter", "posts", "--failed", "--since=1h")
-    posts = run_command(*command, cwd=tmp_path, env=os.environ | variables)
-    assert "late-exporter posts --failed --since 1h" in program.stdout
+    (command,) = re.findall("^  (.+ posts --failed --since 1h)$", program.stdout, re.MULTILINE)
+    posts = run_command(*shlex.split(command), cwd=tmp_path, env=os.environ | variables)
+    assert "The status page is at http://127.0.0.1:" in program.stdout
     assert "failed" in posts
     assert program.stop() == 0
     assert sorted(file.name.partition("-")[0] for file in tmp_path.iterdir()) == ["errors", "output"]
