@@ -1,4 +1,4 @@
-"""The commands ``assets`` and ``runbook``: the rules, dashboards, units and runbooks of this version."""
+"""The commands ``assets`` and ``runbook``: rules, dashboards and runbooks of this version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 
 PACKAGE_FOLDER = "late_exporter/assets/"
-"""Folder in the wheel, as in the table ``force-include`` of pyproject.toml, which lists the assets."""
+"""Folder in the wheel, as in the table ``force-include`` of pyproject.toml, which lists all."""
 
 
 def assets(context: CommandContext) -> int:

@@ -276,7 +276,9 @@ def render_text(reports: Sequence[AuditReport]) -> Iterator[str]:
 def _details(report: AuditReport) -> Iterator[str]:
     yield f"{plural(report.logs, 'log')} from {report.since} to {report.until} compared"
     if not report.polled:
-        yield "no exporter is polling: logs that arrived or settled since its last poll are left out"
+        yield (
+            "no exporter is polling: logs that arrived or settled since its last poll are left out"
+        )
     for log in report.differences:
         statuses = ", ".join(log.counted_statuses)
         counted = f"counted as {statuses}" if statuses else "not counted"

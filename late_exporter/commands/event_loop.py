@@ -14,16 +14,19 @@ from late_exporter.concurrency import DaemonThreadExecutor
 from late_exporter.errors import LateError
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SWITCH_SECONDS = (
-    0.0001  # after which a thread that computes lets the event loop run; 5 ms would delay scrapes
-)
+
+SWITCH_SECONDS = 0.0001
+"""Time after which a thread that computes lets the event loop run; 5 ms would delay scrapes."""
 
 ResultT = TypeVar("ResultT")
 Stop: TypeAlias = Callable[[], None]  # callback that stops the command
 
 
 def raise_at_signals() -> None:
-    """Raise KeyboardInterrupt at signals: an incomplete result is no success, and no temporary file is left behind."""
+    """Raise KeyboardInterrupt at signals.
+
+    An incomplete result is no success, and no temporary file is left behind.
+    """
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
@@ -38,25 +41,31 @@ def run_interruptible(work: Coroutine[Any, Any, ResultT]) -> ResultT:
 async def run_until_stopped(
     work: Callable[[Stop], Coroutine[Any, Any, object]], *, stopped_code: int = 0
 ) -> int:
-    """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process.
+    """Run until the work ends, calls its argument, or a signal arrives.
 
-    Return 0, or ``stopped_code`` if the work was stopped before its end.
+    A second signal kills the process.
+
+    Returns:
+        0, or ``stopped_code`` if the work was stopped before its end.
     """
     # Imported objects stay: the garbage collector need not scan them again and again.
     gc.freeze()
     sys.setswitchinterval(SWITCH_SECONDS)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(DaemonThreadExecutor())
+
     stop_event = asyncio.Event()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop_event.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is something to reload
+
     work_task = asyncio.ensure_future(work(stop_event.set))
     stop_task = asyncio.ensure_future(stop_event.wait())
     await asyncio.wait((work_task, stop_task), return_when=asyncio.FIRST_COMPLETED)
     for number in STOP_SIGNALS:
         loop.remove_signal_handler(number)
     stop_task.cancel()
+
     if not work_task.done():
         log.get_logger("late_exporter").info("stopping")
         work_task.cancel()
@@ -67,6 +76,7 @@ async def run_until_stopped(
     except BaseExceptionGroup as group:
         if group.split(LateError)[1] is not None:
             raise
+        # A bug is reported as itself, rather than as the group that it ended.
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]

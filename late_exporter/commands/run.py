@@ -132,7 +132,10 @@ async def serve_exporter(
 async def _open(
     settings: Settings, stack: AsyncExitStack, collectors: Sequence[Collector] = ()
 ) -> tuple[Exporter, WorkspaceOwner | None]:
-    """Return the exporter with the workspaces of this process; in PostgreSQL, others may own them later."""
+    """Return the exporter with the workspaces of this process.
+
+    In PostgreSQL, others may own them later, as the workspace owner says.
+    """
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
     state = settings.state
     database = database_at(state.url, state.password_path)
@@ -152,6 +155,7 @@ async def _open(
     await exporter.restore()
     if not is_postgres(state.url):
         return exporter, None
+
     from late_exporter.store.owner import WorkspaceOwner  # noqa: PLC0415 - less memory without
 
     ownership = import_postgres("ownership").Ownership(
@@ -177,9 +181,12 @@ async def _open(
 
 
 async def _export_once(settings: Settings, _: Stop) -> None:
-    """Poll until every feed is caught up; print the metrics without those of the process, even if a poll fails."""
+    """Poll until every feed is caught up; print the metrics without those of the process.
+
+    They are printed even if a poll fails.
+    """
     async with AsyncExitStack() as stack:
-        exporter = (await _open(settings, stack))[0]
+        exporter, _owner = await _open(settings, stack)
         async with asyncio.TaskGroup() as group:
             progress = group.create_task(exporter.log_progress())
             succeeded = await exporter.catch_up()

@@ -23,7 +23,8 @@ from late_exporter.web.findings import (
 )
 
 LEVELS = {"bad": "FAILING", "warn": "WARNING", "busy": "BUSY", "idle": "IDLE", "ok": "OK"}
-LEVEL_WIDTH, INDENT = 8, 2
+LEVEL_WIDTH = 8
+INDENT = 2
 
 
 def status(context: CommandContext) -> int:
@@ -54,7 +55,8 @@ def parse_status(body: bytes) -> StatusDocument:
 def _notices(findings: Iterable[Finding], terminal: Terminal) -> Iterator[str]:
     for each in findings:
         text = clean(f"{each.workspace}: {each.line}" if each.workspace else as_sentence(each.line))
-        first, *rest = terminal.fold(text, LEVEL_WIDTH, f"{LEVELS[each.tone]:{LEVEL_WIDTH}}")
+        level = f"{LEVELS[each.tone]:{LEVEL_WIDTH}}"
+        first, *rest = terminal.fold(text, LEVEL_WIDTH, level)
         yield terminal.toned(first[:LEVEL_WIDTH], each.tone) + first[LEVEL_WIDTH:]
         yield from rest
 
@@ -66,7 +68,8 @@ def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
         yield from _workspace_lines(workspace, workspace.api_time(document.now), terminal)
         own = (each for each in document.findings if each.workspace == workspace.name)
         notes = [each.line for each in own if each.tone == "ok" and each.kind != "feed"]
-        yield from [""] * bool(notes)
+        if notes:
+            yield ""
         for note in notes:
             yield from terminal.fold(clean(note), 2 * INDENT, " " * INDENT)
     yield ""
@@ -74,57 +77,68 @@ def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
 
 
 def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal) -> Iterator[str]:
-    quota, as_of = workspace.quota, verdicts.outdated_since(workspace)
-    rest = f", {quota.remaining:,} of {quota.limit:,} requests left" if quota is not None else ""
-    rest = f", as of {_when(as_of, now)}" if as_of is not None else rest
-    heading = f"{workspace.name} ({workspace.base_url}, generation {workspace.generation}{rest})"
-    yield from map(terminal.bold, terminal.fold(clean(heading), INDENT))
+    # The heading, with the quota, or with the age of figures that are old.
+    facts = [workspace.base_url, f"generation {workspace.generation}"]
+    as_of = verdicts.outdated_since(workspace)
+    if as_of is not None:
+        facts.append(f"as of {_when(as_of, now)}")
+    elif workspace.quota is not None:
+        quota = workspace.quota
+        facts.append(f"{quota.remaining:,} of {quota.limit:,} requests left")
+    heading = clean(f"{workspace.name} ({', '.join(facts)})")
+    for line in terminal.fold(heading, INDENT):
+        yield terminal.bold(line)
+
     narrower = terminal._replace(width=terminal.width and terminal.width - INDENT)
-    feeds = Table(narrower, toned="STATE")
-    yield from _indented(
-        feeds.lines(_feed_row(feed, workspace.quota_wait, now) for feed in workspace.feeds)
-    )
+    feeds = [_feed_row(feed, workspace.quota_wait, now) for feed in workspace.feeds]
+    yield from _indented(Table(narrower, toned="STATE").lines(feeds))
+
     platforms = verdicts.worst_first(workspace.platforms)
     if platforms:
         since = verdicts.utc_text(min(platform.counted_since for platform in platforms))[:10]
         window = verdicts.window_name(workspace.recent_since or 0.0, now).lower()
-        yield from ("", f"  Attempts: recent ones are of the {window}, all are since {since}")
-        table = Table(narrower, toned="FAILED>")
-        yield from _indented(table.lines(_platform_row(platform, now) for platform in platforms))
+        yield ""
+        yield f"  Attempts: recent ones are of the {window}, all are since {since}"
+        rows = [_platform_row(platform, now) for platform in platforms]
+        yield from _indented(Table(narrower, toned="FAILED>").lines(rows))
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:
-    return (f"{' ' * INDENT}{line}".rstrip() for line in lines)
+    for line in lines:
+        yield f"{' ' * INDENT}{line}".rstrip()
 
 
 def _feed_row(feed: FeedHealth, quota_wait: float, now: float) -> Row:
-    status, progress = verdicts.polling_state(feed), feed.progress
-    next_poll = _when(None if feed.next_poll is None else max(feed.next_poll, now), now)
+    status = verdicts.polling_state(feed)
+    next_poll = "" if feed.next_poll is None else _when(max(feed.next_poll, now), now)
+    if verdicts.waits_for_quota(feed, quota_wait, now):
+        next_poll = "waits for the quota"
     cells = {
         "FEED": feed.name,
         "STATE": status.label,
         "LAST SUCCESS": _when(feed.last_success, now),
-        "NEXT POLL": "waits for the quota"
-        if verdicts.waits_for_quota(feed, quota_wait, now)
-        else next_poll,
+        "NEXT POLL": next_poll,
         "LAG>": "" if feed.lag is None else human_duration(feed.lag),
         "LOGS>": f"{feed.logs:,}",
         "PENDING>": f"{feed.pending:,}",
-        "DETAIL": verdicts.progress_text(progress) if progress is not None else "",
+        "DETAIL": "" if feed.progress is None else verdicts.progress_text(feed.progress),
     }
     return Row(cells, status.tone)
 
 
 def _platform_row(platform: PlatformHealth, now: float) -> Row:
-    recent, oldest = platform.recent, platform.oldest_pending
-    age = "" if oldest is None else f" ({human_duration(max(now - oldest, 0), rough=True)})"
+    recent = platform.recent
+    pending = f"{platform.pending:,}"
+    if platform.oldest_pending is not None:
+        age = max(now - platform.oldest_pending, 0)
+        pending += f" ({human_duration(age, rough=True)})"
     cells = {
         "PLATFORM": platform.name,
         "RECENT>": f"{recent.final:,}",
         "FAILED>": _failures(recent.failed, recent.final),
         "ALL>": f"{platform.final:,}",
         "ALL FAILED>": _failures(platform.failed, platform.final),
-        "PENDING>": f"{platform.pending:,}{age}",
+        "PENDING>": pending,
         "LAST LOG": _when(platform.last_log, now),
     }
     return Row(cells, verdicts.platform_tone(platform))
