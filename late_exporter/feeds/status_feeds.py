@@ -191,7 +191,7 @@ def _post_reports(
 
 def _overdue_post(context: RefreshContext, status: str, post: _Object, due_at: float) -> Condition:
     post_id = _text(post.get("_id")) or UNKNOWN
-    title = (_text(post.get("title")) or _text(post.get("content")) or "")[:MAX_NAME_LENGTH]
+    title = _short(_text(post.get("title")) or _text(post.get("content")) or "")
     targets = ", ".join(
         _target(context, each) for each in waiting_targets(post)[:MAX_TARGETS] if each
     )
@@ -209,7 +209,12 @@ def _target(context: RefreshContext, row: _Object) -> str:
 
 
 def _account_name(labels: tuple[str, str], username: str | None) -> str:
-    return f"{(username or labels[1])[:MAX_NAME_LENGTH]} ({labels[0][:MAX_NAME_LENGTH]})"
+    return f"{_short(username or labels[1])} ({_short(labels[0])})"
+
+
+def _short(name: str) -> str:
+    """Return a name or a caption, with an ellipsis in place of what is too long."""
+    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 1]}…"
 
 
 def refresh_accounts(context: RefreshContext) -> Refresh:

@@ -165,6 +165,7 @@ def test_the_text_of_a_post_is_short() -> None:
     """Only the beginning of a text is kept, and no key in it; a title comes first."""
     name = overdue_post(content=f"sk_{'4f1d8c6b' * 8} {'🥨' * 10_000}").name
     assert len(name) <= 50
+    assert name.endswith("🥨…”")
     assert "4f1d8c6b" not in name
     assert overdue_post(title="Brezeln").name == "p1 “Brezeln”"
 
