@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +19,7 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.health import SyncProgress
 from late_exporter.ingest.steps import perform
 from late_exporter.ingest.sweep import FetchPage, Sweep, second_below
-from late_exporter.model import DAY_MS, PAGE_OVERLAP, PAGE_SIZE, LogPage
+from late_exporter.model import DAY_MS, LogPage
 from late_exporter.protocols import ApiResponse
 from late_exporter.web.verdicts import progress_text
 
@@ -73,52 +71,30 @@ def require_retained(since: float | None, feed: Feed) -> None:
 
 
 class ProgressLine:
-    """Progress of one step after another.
+    """Shows on a terminal how many logs are read, in a line that is drawn again."""
 
-    On a terminal it is a line that is drawn again, with the time left; otherwise a line per
-    finished step.
-    """
-
-    def __init__(self, stream: TextIO, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._start = CLEAR_LINE if stream.isatty() else ""
-        self._monotonic = monotonic
+        self._is_shown = stream.isatty()
         self._name = ""
-        self._started_at = 0.0
-        self._quota_wait: Callable[[int], float] = lambda _: 0.0
+        self._quota_wait: Callable[[], float] = lambda: 0.0
 
-    def start(self, name: str, quota_wait: Callable[[int], float] = lambda _: 0.0) -> None:
-        """Begin a step; ``quota_wait`` is that of the client that reads its logs, if it has one."""
+    def start(self, name: str, quota_wait: Callable[[], float]) -> None:
+        """Begin a list; ``quota_wait`` returns the seconds until the next request may be sent."""
         self._name = name
-        self._started_at = self._monotonic()
         self._quota_wait = quota_wait
 
     def update(self, done: int, total: int) -> None:
-        """Draw how many logs of the step are read, and on what it waits next."""
-        if not self._start:
-            return
-        rest = total - done
-        seconds_left = None
-        if done and rest:
-            # The quota may slow down what began with a burst.
-            pages = math.ceil(rest / (PAGE_SIZE - PAGE_OVERLAP))
-            elapsed = self._monotonic() - self._started_at
-            seconds_left = max(elapsed * rest / done, self._quota_wait(pages))
-        progress = SyncProgress(
-            done, total, seconds_left=seconds_left, quota_wait=self._quota_wait(1)
-        )
-        self._write(f"{self._start}{self._name}: {progress_text(progress)}")
-
-    def finish(self, message: str) -> None:
-        self._write(f"{self._start}{self._name}: {message}\n")
+        progress = SyncProgress(done, total, quota_wait=self._quota_wait())
+        self._draw(f"{self._name}: {progress_text(progress)}")
 
     def close(self) -> None:
-        """Clear the line."""
-        self._write(self._start)
+        self._draw("")
 
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+    def _draw(self, text: str) -> None:
+        if self._is_shown:
+            self._stream.write(f"{CLEAR_LINE}{text}")
+            self._stream.flush()
 
 
 @dataclass
