@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import TypeVar
@@ -24,7 +23,7 @@ PLAN_LIMITS, USUAL_UPLOADS = {"uploads": 60_000, "profiles": 10}, 36_000
 
 
 def list_posts(request: Request) -> JsonObject:
-    """Return the document of ``GET /v1/posts``, the first scheduled one first."""
+    """Return the document of ``GET /v1/posts``, by scheduled time."""
     world, wanted = request.world, request.text("status")
 
     def status_of(post: Post) -> str:
@@ -146,10 +145,18 @@ def _select_page(
     request: Request, rows: Iterable[RowT], key: Callable[[RowT], str]
 ) -> tuple[list[RowT], JsonObject]:
     """Return a page of the rows of a profile, or of all, and its pagination; a cursor is the key before a page."""
-    profile_id, cursor = request.text("profileId"), request.text("cursor")
-    rows = sorted((row for row in rows if profile_id in {"", row.profile_id}), key=key)
-    limit, total = request.integer("limit", 100, 1, MAX_PAGE_SIZE), len(rows)
-    page = rows[bisect_right(rows, cursor, key=key) :][:limit]
+    profile_id = request.text("profileId")
+    cursor = request.text("cursor")
+    limit = request.integer("limit", 100, 1, MAX_PAGE_SIZE)
+    is_descending = request.text("sortBy").endswith("-desc")
+
+    def follows_cursor(row: RowT) -> bool:
+        return key(row) < cursor if is_descending else key(row) > cursor
+
+    selected = [row for row in rows if profile_id in {"", row.profile_id}]
+    rows = sorted(selected, key=key, reverse=is_descending)
+    total = len(rows)
+    page = [row for row in rows if not cursor or follows_cursor(row)][:limit]
     pagination = {"page": 1, "limit": limit, "total": total, "pages": -(-total // limit)}
     return page, {
         **pagination,

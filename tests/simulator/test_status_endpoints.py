@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -82,6 +83,20 @@ def test_posts_agree_with_the_logs(calm: Workspace) -> None:
                 assert expected == final[post.id, account.id]
                 compared[expected] += 1
     assert compared["success"] > compared["failed"] > 0
+
+
+def test_posts_are_sorted_as_requested(workspace: Workspace) -> None:
+    """The pages of both directions have the same posts, in the opposite order."""
+    pages: dict[str, list[str]] = {}
+    for direction in ("asc", "desc"):
+        query = f"status=scheduled&sortBy=scheduled-{direction}&limit=50"
+        cursor: str | None = ""
+        while cursor is not None:
+            document = workspace.get("/v1/posts", f"{query}&cursor={quote(cursor)}")
+            pages.setdefault(direction, []).extend(post["_id"] for post in document["posts"])
+            cursor = document["pagination"]["nextCursor"]
+    assert len(pages["asc"]) > 50
+    assert pages["desc"] == pages["asc"][::-1]
 
 
 def test_scheduled_posts_are_published_in_time(workspace: Workspace) -> None:
