@@ -117,6 +117,16 @@ def test_check_lists_inconsistencies(path: Path) -> None:
     ) == state(path, "check")
 
 
+def test_check_compares_the_counters(path: Path) -> None:
+    """If nothing else is wrong, each counter that differs from the observations is named."""
+    execute(f"sqlite:///{path}", "UPDATE late_series SET value = '2'")
+    lines = [
+        f"acme/publishing: {LOGS} is 4, 57 fewer than counted. Logs are missing in this metric.",
+        f"beta/publishing: {LOGS} is 2, 1 more than counted. Logs were counted twice.",
+    ]
+    assert state(path, "check") == CommandResult(1, "\n".join([*lines, ""]), "")
+
+
 def copy(source: Path, target: Path, *args: str) -> CommandResult:
     """Copy workspaces from a state to another one."""
     return state(source, "copy", f"sqlite:///{source}", f"sqlite:///{target}", *args)
