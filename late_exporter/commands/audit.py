@@ -281,8 +281,8 @@ def _details(report: AuditReport) -> Iterator[str]:
         )
     for log in report.differences:
         statuses = ", ".join(log.counted_statuses)
-        counted = f"counted as {statuses}" if statuses else "not counted"
-        what = f"{log.created}  {log.platform}  {log.action}  {log.status}, {counted}: {log.id}"
+        verdict = f"counted as {statuses}" if statuses else "not counted"
+        what = f"{log.created}  {log.platform}  {log.action}  {log.status}, {verdict}: {log.id}"
         yield f"{log.kind:<7}  {what}"
     if report.differences:
         yield (

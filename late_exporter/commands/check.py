@@ -105,10 +105,10 @@ async def _find(context: CommandContext) -> Sequence[CheckResult]:
 
 def format_findings(findings: Sequence[CheckResult], terminal: Terminal) -> Iterator[str]:
     """Yield a line per finding; those of several lists or workspaces with one cause share it."""
-    merged = _merge(findings)
-    subjects = [f"{finding.workspace} {finding.subject}".strip() for finding in merged]
+    lines = _merge(findings)
+    subjects = [f"{finding.workspace} {finding.subject}".strip() for finding in lines]
     width = max(map(len, subjects), default=0)
-    for finding, subject in zip(merged, subjects, strict=True):
+    for finding, subject in zip(lines, subjects, strict=True):
         beginning = f"{finding.level:<7}  {subject:<{width}}  "
         text = "; ".join(filter(None, (finding.message, finding.hint)))
         yield from terminal.fold(printable(text), len(beginning), beginning)
@@ -131,13 +131,13 @@ def _merge(findings: Sequence[CheckResult]) -> list[CheckResult]:
         by_workspace.setdefault(cause, []).append(finding)
 
     total = len({finding.workspace for finding in findings} - {""})
-    merged = []
+    lines = []
     for group in by_workspace.values():
         where = ", ".join(finding.workspace for finding in group)
         if len(group) > MAX_NAMES:
             where = f"{len(group):,} of {total:,} workspaces"
-        merged.append(replace(group[0], workspace=where))
-    return merged
+        lines.append(replace(group[0], workspace=where))
+    return lines
 
 
 def _without_request(finding: CheckResult) -> CheckResult:

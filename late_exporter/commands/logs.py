@@ -295,11 +295,11 @@ def log_fields(item: WorkspaceLog) -> Mapping[str, Any]:
     """Return a log as CSV and JSON have it: the same fields for all feeds and generations."""
     log = item.log
     fields = msgspec.structs.asdict(log)
-    shown = {name: value for name, value in fields.items() if name not in HIDDEN_FIELDS}
+    visible = {name: value for name, value in fields.items() if name not in HIDDEN_FIELDS}
     return {
         "workspace": item.workspace,
         "time": log.time if log.created is None else iso_time(log.created, precise=True),
-        **shown,
+        **visible,
         "duration_seconds": None if log.duration is None else log.duration / 1_000_000,
     }
 

@@ -72,10 +72,10 @@ def print_posts(
     if is_several:
         columns.insert(2, "WORKSPACE")
     table = Table(terminal, columns, toned="STATE")
-    shown = [*due, *failures][: flags.limit or None]
-    print_records(shown, flags.format, table, outcome_row, asdict)
-    if len(shown) < len(outcomes):
-        warn(f"these are the first {len(shown):,}; --limit 0 shows all")
+    selection = [*due, *failures][: flags.limit or None]
+    print_records(selection, flags.format, table, outcome_row, asdict)
+    if len(selection) < len(outcomes):
+        warn(f"these are the first {len(selection):,}; --limit 0 shows all")
     elif not outcomes:
         warn("no post matches")
 
@@ -112,8 +112,9 @@ async def find_posts(
             others += await reader.due_posts(now, is_pending=flags.pending)
 
     for post in others:
+        # Zernio tries a post again by itself after an error that passes: one line says both.
         attempt = by_target.get((post.post_id, post.platform, post.account_id))
-        if attempt in failures:  # Zernio tries it again by itself.
+        if attempt is not None and attempt in failures:
             failures.remove(attempt)
             post.attempts = attempt.attempts
             post.error_code = attempt.error_code
@@ -172,8 +173,8 @@ class PostReader:
                     has_error = bool(outcome.error_code or outcome.error)
                     if state != FAILED and not (state == "cancelled" and has_error):
                         continue
-                    known = attempts.get((outcome.post_id, outcome.platform, outcome.account_id))
-                    if known is None or known.state not in (FAILED, PUBLISHED):
+                    attempt = attempts.get((outcome.post_id, outcome.platform, outcome.account_id))
+                    if attempt is None or attempt.state not in (FAILED, PUBLISHED):
                         outcomes.append(outcome)
         return outcomes
 
