@@ -1,6 +1,6 @@
 """Types of the settings: what pydantic makes of the text of an option, and what it rejects."""
 
-from __future__ import annotations
+# Annotations are evaluated by pydantic.
 
 import re
 from collections.abc import Callable, Mapping
