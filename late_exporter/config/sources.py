@@ -60,25 +60,22 @@ def load(
     """
     sources = _Sources(command, flags, os.environ if environ is None else environ)
     problems = sources.problems
+    path = sources.text_of("web.config.file")
+    if path and command in EXPORTER_COMMANDS:
+        place = f"{sources.place('web', 'config_file')}{quote(path)}"
+        try:
+            sources.values["web_config"] = web.load(Path(path), place=place)
+        except ConfigError as exc:
+            problems += exc.problems
+
     settings = None
     try:
         settings = Settings.model_validate(sources.values)
     except ValidationError as exc:
         problems += [sources.describe(error) for error in exc.errors()]
-    problems += sources.check_keys()
-
-    path = sources.text_of("web.config.file")
-    if path and command in EXPORTER_COMMANDS:
-        try:
-            place = f"{sources.place('web', 'config_file')}{quote(path)}"
-            web_config = web.load(Path(path), place=place)
-        except ConfigError as exc:
-            problems += exc.problems
-        else:
-            settings = settings and settings.model_copy(update={"web_config": web_config})
-
-    if settings is not None:
+    else:
         problems += _contradictions(settings, sources)
+    problems += sources.check_keys()
     if settings is None or problems:
         raise ConfigError(*problems)
     return settings

@@ -80,9 +80,10 @@ def format_duration(seconds: float) -> str:
 
 
 def split_items(value: str | Sequence[str] | None) -> list[str]:
-    """Return the items of comma-separated texts; raise ValueError if all are empty.
+    """Return the items of comma-separated texts, an empty list for None.
 
-    An absent value has none.
+    Raises:
+        ValueError: All items are empty.
     """
     if value is None:
         return []
