@@ -64,10 +64,10 @@ BUGS = (
     Bug(
         "I10",
         "ingest/scan.py",
-        "self._runtime.monotonic() - self.last_start >= self.config.reconcile_interval",
+        "self._runtime.monotonic() - self.last_start >= self._connection.config.reconcile_interval",
         "False",
     ),
-    Bug("I11", "api/pages.py", "if late_count > len(times) / 4 or list(times) == sorted(times):", "if False:"),
+    Bug("I11", "api/plausibility.py", "if late_count > len(times) / 4 or times == sorted(times):", "if False:"),
 )
 
 

@@ -20,7 +20,8 @@ A page of 100 logs, each with 15 KB of text, has 1.5 MB; a larger one is read in
 DECODING_BYTES = 64 * 1024
 """Bytes that are decompressed at a time."""
 
-PIECE_BYTES, PIECES_AT_A_TIME = 16, 256
+PIECE_BYTES = 16
+PIECES_AT_A_TIME = 256
 """Bytes for which a piece of a response counts at least, and pieces after which other tasks run."""
 
 SMALL_BODY_BYTES = 256 * 1024
@@ -92,7 +93,8 @@ async def _decode(chunks: AsyncIterable[bytes], encoding: str) -> AsyncGenerator
         )
     gzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     async for chunk in chunks:
-        part, rest = b"-", chunk
+        rest = chunk
+        part = b"-"
         while part:
             try:
                 part = gzip.decompress(rest, DECODING_BYTES)

@@ -139,9 +139,11 @@ class LateClient:
 
     def pop_request_log(self) -> tuple[list[RequestRecord], float]:
         """Return the requests that finished since the last call, and the seconds they waited for the rate limiter."""
-        requests, self._request_log = self._request_log, []
+        requests = self._request_log
+        self._request_log = []
         total_wait = self._rate_limiter.wait_seconds
-        wait_seconds, self._reported_wait = total_wait - self._reported_wait, total_wait
+        wait_seconds = total_wait - self._reported_wait
+        self._reported_wait = total_wait
         return requests, wait_seconds
 
     def quota_wait(self, requests: int = 1) -> float:
@@ -203,7 +205,8 @@ class LateClient:
             return ApiResponse(body, date)
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
-        error, headers = parse_error(body, key), response.headers
+        error = parse_error(body, key)
+        headers = response.headers
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
             delay = retry_delay(headers)
             if path in BILLING_PATHS and quota is not None and quota.remaining > 0:

@@ -20,7 +20,7 @@ from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, Forbidden
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time
-from late_exporter.model import LATE, MAX_CLOCK_SKEW_MS, ZERNIO, LogPage
+from late_exporter.model import LATE, MAX_CLOCK_SKEW_MS, ZERNIO
 
 NEWNESS_TOLERANCE = 600_000
 """Milliseconds by which one list may be ahead of the other: the API writes the rows of both by different paths."""
@@ -128,7 +128,6 @@ async def _request_newest(feed: Feed, client: LateClient) -> ListAnswer:
     path = f"{feed.path}?{urlencode(feed.query)}" if feed.query else feed.path
     try:
         page, response = await fetch_page(client, feed, filters={"limit": 1})
-        require_ids(feed, page, response.body)
     except ApiError as exc:
         if not refuses_list(exc):
             raise
@@ -153,12 +152,3 @@ def refuses_list(error: ApiError) -> bool:
     failed network says nothing about the list.
     """
     return isinstance(error, BadPayload) or error.status not in (None, 401, 429)
-
-
-def require_ids(feed: Feed, page: LogPage, body: bytes) -> None:
-    """Raise BadPayload if a list of generation ``late`` has become an alias of the list without ids."""
-    has_no_ids = bool(page.entries) and all(
-        entry.rejection_reason == "no_id" for entry in page.entries
-    )
-    if feed.generation == LATE and has_no_ids and b'"created_at"' in body:
-        raise BadPayload("200: the logs have no _id, they are those of /v1/logs")

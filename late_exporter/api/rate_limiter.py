@@ -103,7 +103,8 @@ class RateLimiter:
 
     def wait_for(self, requests: int) -> float:
         """Return about how many seconds pass until the last of some further requests is sent."""
-        now, interval = self._monotonic(), self._interval
+        now = self._monotonic()
+        interval = self._interval
         start = max(self._paced_until, now - self._burst * interval) - now
         return max(self._delay(), start + (requests - 1) * interval, 0.0)
 
@@ -157,7 +158,8 @@ class RateLimiter:
         return self._paused_until
 
     def _delay(self) -> float:
-        now, budget = self._monotonic(), self.max_requests
+        now = self._monotonic()
+        budget = self.max_requests
         self._forget(now)
         delay = max(self._paused_until, self._paced_until) - now
         surplus = self._in_flight + len(self._end_times) - budget

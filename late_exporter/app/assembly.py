@@ -17,9 +17,9 @@ from late_exporter.ingest.failure_log import FailureLog
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.reporter import last_scan
+from late_exporter.ingest.reporter import PollReporter, ResponseReporter, last_scan
 from late_exporter.ingest.scan import ScanSchedule
-from late_exporter.ingest.schedule import ApiClock, Runtime
+from late_exporter.ingest.schedule import ApiClock, FeedConnection, Runtime
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.status_poller import StatusConfig, StatusPoller
 from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
@@ -100,7 +100,8 @@ class Pipeline:
     ) -> None:
         self._config = config
         self._create_logger = create_logger
-        runtime, families = runtime or Runtime(), config.visible_families
+        runtime = runtime or Runtime()
+        families = config.visible_families
         self.exposition = exposition or Exposition(
             {
                 name: family
@@ -213,26 +214,34 @@ class Pipeline:
         check_results: Mapping[Series, SeriesValue],
     ) -> Poller:
         shared = self._shared
-        generation = (
-            state.coverage.generation if state.coverage else ZERNIO
-        )  # until the first poll has found it
+        # Until the first poll has found the list.
+        generation = state.coverage.generation if state.coverage else ZERNIO
         feed = GENERATIONS[generation][scope.feed]
         logger = self._create_logger(scope)
         for family, count in state.healed_counts.items():
             logger.warning("a counter lacked logs, which were added", family=family, logs=count)
-        logs_failures = scope.feed in self._config.logged_failures
-        failure_log = FailureLog(scope.feed, logger) if logs_failures else None
-        fetcher = Fetcher(
-            FeedRecorder(scope, feed, state, shared, deferred_increments, failure_log),
-            shared,
-            clock=clock,
-            client=connection.client,
-            config=connection.poll,
-            logger=logger,
+        failure_log: FailureLog | None = None
+        if scope.feed in self._config.logged_failures:
+            failure_log = FailureLog(scope.feed, logger)
+
+        feed_connection = FeedConnection(connection.client, connection.poll)
+        recorder = FeedRecorder(scope, feed, state, shared, deferred_increments, failure_log)
+        responses = ResponseReporter(recorder, logger)
+        fetcher = Fetcher(feed_connection, clock, responses.report_skipped)
+        scan_schedule = ScanSchedule(
+            feed_connection,
+            shared.runtime,
+            clock,
+            last_scan(check_results, scope),
+            last_audit(check_results, scope),
         )
-        last_times = last_scan(check_results, scope), last_audit(check_results, scope)
-        scan_schedule = ScanSchedule(connection.poll, shared.runtime, clock, *last_times)
-        return Poller(FeedSync(fetcher, scan_schedule, shared), shared)
+        sync = FeedSync(
+            feed_connection, clock, fetcher, recorder, responses, scan_schedule, shared, logger
+        )
+        reporter = PollReporter(
+            recorder, registry=shared.registry, label_limiter=shared.label_limiter, logger=logger
+        )
+        return Poller(feed_connection, clock, sync, recorder, reporter, shared.runtime)
 
 
 def status_config(settings: Settings, workspace: Workspace) -> StatusConfig:

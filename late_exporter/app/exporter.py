@@ -133,7 +133,8 @@ class Exporter:
 
     async def _change(self, settings: Settings, owned: AbstractSet[str] | None) -> None:
         """Poll and show other workspaces, or the same ones with other settings; raise StoreError as ``reload`` does."""
-        polled, workspaces = self.pipeline.workspaces, _select(settings, owned)
+        polled = self.pipeline.workspaces
+        workspaces = _select(settings, owned)
         common = polled.keys() & workspaces.keys()
         changed = [
             each
@@ -146,7 +147,8 @@ class Exporter:
             if name not in polled
         }
         await self.pipeline.add_workspaces(added)
-        self.settings, self._owned = settings, owned
+        self.settings = settings
+        self._owned = owned
         await asyncio.sleep(0)  # A process that is being stopped must not start tasks.
         for name in polled.keys() - workspaces.keys():
             await self.pipeline.remove_workspace(name)

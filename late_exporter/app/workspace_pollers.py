@@ -76,14 +76,13 @@ class WorkspacePollers:
         """Return the health of the workspace."""
         now = self.clock.time()
         platforms = platform_health(registry, self.name)
-        recent_since = None
-        for recorder in (poller.recorder for poller in self):
-            if (recent := recorder.recent_attempts) is not None:
-                recent_since, history_since = (
-                    recent.known_since(now),
-                    (recorder.complete_since or 0) / 1000,
-                )
-                platforms = recent.add_counts(platforms, now, history_since)
+        recent_since: float | None = None
+        for poller in self:
+            recent_attempts = poller.recorder.recent_attempts
+            if recent_attempts is not None:
+                recent_since = recent_attempts.known_since(now)
+                history_since = (poller.recorder.complete_since or 0) / 1000
+                platforms = recent_attempts.add_counts(platforms, now, history_since)
         return WorkspaceHealth(
             name=self.name,
             base_url=base_url,

@@ -1,4 +1,4 @@
-"""The poll loop of one feed."""
+"""The poll loop of one feed, and how far it has come."""
 
 from __future__ import annotations
 
@@ -12,37 +12,51 @@ from late_exporter.health import FeedHealth, SyncProgress
 from late_exporter.ingest.accounting import AUDIT_GAUGES
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import POLLS, PollReporter
-from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule
-from late_exporter.ingest.shared_resources import SharedResources
+from late_exporter.ingest.schedule import (
+    ApiClock,
+    FeedConnection,
+    PollConfig,
+    PollResult,
+    PollSchedule,
+    Runtime,
+)
 from late_exporter.ingest.sync import FeedSync
-from late_exporter.ingest.sync_meter import SyncMeter
+from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE
 from late_exporter.series import IncCounter, Increment
+from late_exporter.store.records import Coverage
+
+MIN_SHARE = 0.01
+"""Share of the time range from which the number of logs in the rest is estimated."""
 
 
 class Poller:
     """Poll one feed of one workspace until cancelled.
 
     Attributes:
+        recorder: Recorder of the feed.
         discard_uncommitted: Drop logs that a cancelled poll has read but not committed.
     """
 
-    def __init__(self, sync: FeedSync, shared: SharedResources) -> None:
-        self.recorder: FeedRecorder = sync.recorder
+    def __init__(
+        self,
+        connection: FeedConnection,
+        clock: ApiClock,
+        sync: FeedSync,
+        recorder: FeedRecorder,
+        reporter: PollReporter,
+        runtime: Runtime,
+    ) -> None:
+        self.recorder = recorder
+        self.discard_uncommitted = sync.discard_uncommitted
+        self._connection = connection
+        self._clock = clock
         self._sync = sync
-        self._fetcher = sync.fetcher
-        self._schedule = PollSchedule(sync.fetcher.config, shared.runtime)
-        self._reporter = PollReporter(
-            sync.recorder,
-            registry=shared.registry,
-            label_limiter=shared.label_limiter,
-            logger=sync.fetcher.logger,
-        )
-        self._runtime = shared.runtime
-        self._clock = sync.fetcher.clock
+        self._reporter = reporter
+        self._runtime = runtime
+        self._schedule = PollSchedule(connection, runtime)
+        self._meter = SyncMeter(connection, clock, sync, recorder, runtime)
         self._started_at = 0.0
         self._is_reading = False
-        self._meter = SyncMeter(sync, shared.runtime)
-        self.discard_uncommitted = sync.discard_uncommitted
 
     @property
     def health(self) -> FeedHealth:
@@ -50,25 +64,24 @@ class Poller:
 
     def measure(self) -> SyncProgress | None:
         """Return the progress of a first sync or a catch-up; None if there is none, or if its last poll failed."""
-        return self._meter.progress(self._fetcher.client) if self._is_reading else None
+        return self._meter.progress() if self._is_reading else None
 
     def reconfigure(self, client: LateClient, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
         self.recorder.defer(self._pop_increments())
-        self._sync.reconfigure(client, config)
-        self._schedule.config = config
+        self._connection.client = client
+        self._connection.config = config
 
     async def run(self) -> None:
         """Poll until cancelled; only unexpected errors are raised."""
         await self.start()
         while True:
-            client = self._fetcher.client
-            key_reload_count = client.key_reload_count
+            key_reload_count = self._connection.client.key_reload_count
             result = await self.poll()
             elapsed = self._runtime.monotonic() - self._started_at
             self._schedule.plan_next(result, elapsed, failure_count=self._reporter.failure_count)
             self._reporter.next_poll = self._clock.time() + self._schedule.seconds_left
-            await self._schedule.wait(result, client, key_reload_count)
+            await self._schedule.wait(result, key_reload_count)
 
     async def catch_up(self) -> PollResult:
         """Poll until nothing is left to read or a poll fails; return the last result.
@@ -77,23 +90,30 @@ class Poller:
         finished.
         """
         await self.start()
-        pending_count = len(self.recorder.state.pending_logs)
-        while (result := await self.poll()).is_partial:
-            pass
-        deadline = self._runtime.monotonic() + self._fetcher.config.interval
+        pending_count = self._pending_count
+        result = await self.poll()
+        while result.is_partial:
+            result = await self.poll()
+
+        deadline = self._runtime.monotonic() + self._connection.config.interval
         while result.error is None and self._runtime.monotonic() < deadline:
-            is_settling = (
-                len(self.recorder.state.pending_logs) < pending_count
-            )  # Checks are limited per poll.
-            if not (is_settling or self._sync.has_unfinished_work):
+            # Look-ups of pending logs are limited per poll.
+            is_settling = self._pending_count < pending_count
+            if not is_settling and not self._sync.has_unfinished_work:
                 break
-            work_done, pending_count = self._sync.work_done, len(self.recorder.state.pending_logs)
+            work_done = self._sync.work_done
+            pending_count = self._pending_count
             result = await self.poll(deadline)
             if work_done == self._sync.work_done:
                 break
+
         if result.error is None:
             self._sync.is_complete = True  # No later poll reads what could not be read.
         return result
+
+    @property
+    def _pending_count(self) -> int:
+        return len(self.recorder.state.pending_logs)
 
     async def commit_increments(self) -> None:
         """Commit what happened since the last poll, because no other poll follows, and show what was read."""
@@ -108,30 +128,30 @@ class Poller:
         if await self._sync.commit(zeros) is not None:
             self.recorder.defer((), provisional=zeros)
         if not self._sync.has_audits:
-            self.recorder.remove_gauges(
-                AUDIT_GAUGES
-            )  # The results of the last audit would go stale.
+            # The results of the last audit would go stale.
+            self.recorder.remove_gauges(AUDIT_GAUGES)
         self._reporter.update_retention()
 
     async def poll(self, deadline: float = math.inf) -> PollResult:
         """Poll once and report the result; ``deadline`` is that of ``FeedSync.poll``."""
-        fetcher, monotonic = self._fetcher, self._runtime.monotonic
-        self._started_at = monotonic()
+        self._started_at = self._runtime.monotonic()
         started_at = self._clock.time()
         self._meter.start_poll()
         self._is_reading = True
-        result = await self._sync.poll(deadline)
-        result = await self._commit_poll(result)
+        result = await self._commit_poll(await self._sync.poll(deadline))
         self._is_reading = result.is_partial
         if self.recorder.failure_log is not None:
             self.recorder.failure_log.finish_poll()
-        duration = monotonic() - self._started_at
+
+        duration = self._runtime.monotonic() - self._started_at
         self._reporter.update_gauges(
-            result, duration, quota=fetcher.client.quota, clock_offset=self._clock.host_offset
+            result,
+            duration,
+            quota=self._connection.client.quota,
+            clock_offset=self._clock.host_offset,
         )
-        sync_seconds = self._meter.finish_poll(
-            is_partial=result.is_partial or result.error is not None
-        )
+        is_complete = result.error is None and not result.is_partial
+        sync_seconds = self._meter.finish_poll() if is_complete else None
         self._reporter.report(
             result, started_at=started_at, duration=duration, sync_seconds=sync_seconds
         )
@@ -139,23 +159,125 @@ class Poller:
 
     async def _commit_poll(self, result: PollResult) -> PollResult:
         """Commit what a poll has read, and its own counters; return its final result."""
-        increments = self._pop_increments()
-        scan = self._sync.completed_scan
         now = self._clock.time()
+        scan = self._sync.completed_scan
+        increments = self._pop_increments()
         outcome_increments = self._reporter.outcome_increments(
             result.outcome, now=now, scan_started_at=scan.started_at if scan else 0
         )
         self.recorder.correct_times(now)
         error = await self._sync.commit([*increments, *outcome_increments])
-        self._sync.finish_poll(is_committed=error is None and result.outcome != StoreError.outcome)
         if error is None:
+            if result.outcome != StoreError.outcome:
+                self._sync.finish_scan()
             return result
         # A poll that could not be committed is the one thing shown without being durable.
-        self.recorder.defer(
-            increments, provisional=[IncCounter(POLLS, (*self.recorder.scope, error.outcome))]
-        )
+        outcome_increment = IncCounter(POLLS, (*self.recorder.scope, error.outcome))
+        self.recorder.defer(increments, provisional=[outcome_increment])
         return PollResult(error.outcome, error)
 
     def _pop_increments(self) -> list[Increment]:
-        requests, wait_seconds = self._fetcher.client.pop_request_log()
+        requests, wait_seconds = self._connection.client.pop_request_log()
         return self._reporter.request_increments(requests, wait_seconds)
+
+
+class _Start(msgspec.Struct):
+    """Start of a sync.
+
+    Args:
+        time: Monotonic time.
+        clock: API time in milliseconds.
+        read_count: Logs read before.
+        unread: Milliseconds of which a catch-up has to read the logs; None for a first sync.
+    """
+
+    time: float
+    clock: int
+    read_count: int
+    unread: int | None
+
+
+class SyncMeter:
+    """Progress of the first sync, and of later catch-ups, of one feed."""
+
+    def __init__(
+        self,
+        connection: FeedConnection,
+        clock: ApiClock,
+        sync: FeedSync,
+        recorder: FeedRecorder,
+        runtime: Runtime,
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._sync = sync
+        self._recorder = recorder
+        self._runtime = runtime
+        self._start: _Start | None = None
+
+    def start_poll(self) -> None:
+        """Take the time, unless an earlier poll has begun to read what is left."""
+        read_count = self._recorder.read_count
+        if self._start is not None and self._start.read_count != read_count:
+            return
+        coverage = self._recorder.coverage_read
+        now = self._clock.now()
+        unread: int | None = None
+        if coverage is not None and coverage.is_synced:
+            # The high-water mark is not the newest log, so that the range ends at the present.
+            mark = coverage.newest.created if coverage.newest else 0
+            unread = _unread(coverage) + now - mark
+        self._start = _Start(self._runtime.monotonic(), now, read_count, unread)
+
+    def finish_poll(self) -> float | None:
+        """Return the seconds since the start if a poll has completed the first sync or a catch-up; None if not."""
+        coverage = self._recorder.coverage_read
+        start = self._start
+        if start is None or coverage is None or not coverage.is_synced:
+            return None
+        if coverage.gaps and start.unread is not None:
+            return None
+        self._start = None
+        return self._runtime.monotonic() - start.time
+
+    def progress(self) -> SyncProgress | None:
+        """Return the progress; None if there is nothing left to read."""
+        coverage = self._recorder.coverage_read
+        start = self._start
+        if start is None or (coverage is not None and coverage.is_caught_up):
+            return None
+        client = self._connection.client
+        elapsed = self._runtime.monotonic() - start.time
+        read_now = self._recorder.read_count - start.read_count
+        log_count = self._recorder.read_count if start.unread is None else read_now
+        rest = None if coverage is None else self._estimate_rest(coverage, start, log_count)
+        if rest is None:
+            return SyncProgress(log_count, elapsed=elapsed, quota_wait=client.quota_wait())
+
+        requests = math.ceil(rest / (PAGE_SIZE - PAGE_OVERLAP)) + 1
+        reading_time = elapsed * rest / read_now if read_now else 0.0
+        return SyncProgress(
+            log_count,
+            expected_count=log_count + rest,
+            elapsed=elapsed,
+            seconds_left=max(reading_time, client.quota_wait(requests)),
+            quota_wait=client.quota_wait(),
+        )
+
+    def _estimate_rest(self, coverage: Coverage, start: _Start, log_count: int) -> int | None:
+        """Return the estimated number of unread logs, by the total of the API or by the times of the logs."""
+        whole_range = start.unread
+        rest_of_list = math.inf
+        if whole_range is None:
+            whole_range = start.clock - coverage.retention_floor
+            if self._sync.list_total:
+                rest_of_list = max(self._sync.list_total - self._recorder.read_count, 0)
+        share = 1 - _unread(coverage) / whole_range if whole_range > 0 else 0.0
+        if share < MIN_SHARE:
+            return None
+        return round(min(log_count * (1 - share) / share, rest_of_list))
+
+
+def _unread(coverage: Coverage) -> int:
+    """Return the milliseconds of which the logs are still to be read."""
+    return sum(gap.upper.created - gap.lower for gap in coverage.gaps)

@@ -18,7 +18,7 @@ from late_exporter.ingest.steps import PollContext, Record, StepsTo
 from late_exporter.model import MINUTE_MS
 
 if TYPE_CHECKING:
-    from late_exporter.ingest.fetcher import Fetcher
+    from late_exporter.ingest.sync import FeedView
 
 LATE_POLLS = 3
 """Polls from one check of the late window to the next."""
@@ -74,7 +74,7 @@ class FeedReader:
         is_first_poll: Whether no poll has succeeded yet.
     """
 
-    def __init__(self, fetcher: Fetcher, progress: Progress) -> None:
+    def __init__(self, fetcher: FeedView, progress: Progress) -> None:
         self._fetcher = fetcher
         self._context = PollContext(fetcher, progress.counted)
         self._catch_up = CatchUp(self._context)

@@ -1,14 +1,15 @@
-"""Attempts to publish within the last hour, for the status page."""
+"""Attempts to publish, for the status page: counts of the last hour, and the last failures of each account."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
 from late_exporter.feeds.publishing import ATTEMPTS
-from late_exporter.health import PlatformHealth, RecentCounts
+from late_exporter.feeds.view import without_unknown
+from late_exporter.health import Failure, PlatformHealth, RecentCounts
 from late_exporter.model import FAILED, PENDING, LogEntry, LogPage
 from late_exporter.store.records import Coverage
 
@@ -24,6 +25,12 @@ The last half hour counts if it has so many attempts, otherwise the last hour.
 MAX_PLATFORMS = 100
 """Platforms that are counted, because the API chooses their names."""
 
+MAX_FAILURES = 100
+MAX_ACCOUNT_FAILURES = 20
+"""Failures that are kept in the state of a workspace, and of one account."""
+
+MAX_ERROR_LENGTH = 300
+
 
 class RecentAttempts:
     """Publish and retry logs with a final status by platform and by time of creation, in slots of five minutes.
@@ -33,10 +40,11 @@ class RecentAttempts:
     """
 
     def __init__(self, coverage: Coverage | None) -> None:
-        newest = (
-            coverage.newest.created if coverage is not None and coverage.newest is not None else 0
-        )
-        self._known_since = max(newest, coverage.caught_up_at if coverage is not None else 0) / 1000
+        known_since = 0
+        if coverage is not None:
+            newest = coverage.newest.created if coverage.newest is not None else 0
+            known_since = max(newest, coverage.caught_up_at)
+        self._known_since = known_since / 1000
         self._has_page = False
         self._slots: dict[str, Counter[tuple[int, bool]]] = {}
 
@@ -72,12 +80,14 @@ class RecentAttempts:
         if self._has_page:
             return
         self._has_page = True
-        self.add(
-            (entry for entry in page.entries if entry.status in page.statuses.get(entry.key, ())),
-            now,
-        )
-        is_whole = not page.times or page.is_last
-        self._known_since = 0.0 if is_whole else min(self._known_since, min(page.times) / 1000)
+        old_entries = [
+            entry for entry in page.entries if entry.status in page.statuses.get(entry.key, ())
+        ]
+        self.add(old_entries, now)
+        if page.is_last or not page.times:
+            self._known_since = 0.0
+        else:
+            self._known_since = min(self._known_since, min(page.times) / 1000)
 
     def add_counts(
         self, platforms: Iterable[PlatformHealth], now: float, history_since: float
@@ -96,21 +106,51 @@ class RecentAttempts:
         """Return the counts of a platform at a Unix time in seconds."""
         failed, final = self._sum(platform, now - HOUR)
         failures, attempts = self._sum(platform, now - HOUR / 2)
-        if (
-            attempts < FAILING_ATTEMPTS
-        ):  # A platform with little traffic is judged by the whole hour.
-            failures, attempts = failed, final
+        if attempts < FAILING_ATTEMPTS:
+            # A platform with little traffic is judged by the whole hour.
+            failures = failed
+            attempts = final
         is_failing = attempts >= FAILING_ATTEMPTS and failures > FAILING_SHARE * attempts
         return RecentCounts(failed=failed, final=final, is_failing=is_failing)
 
     def _sum(self, platform: str, since: float) -> tuple[int, int]:
         """Return the number of failed and of all attempts since a Unix time."""
-        slots = self._slots.get(platform, Counter()).items()
-        recent = [
-            (count, is_failed)
-            for (slot, is_failed), count in slots
-            if slot >= since // SLOT_SECONDS
-        ]
-        return sum(count for count, is_failed in recent if is_failed), sum(
-            count for count, _ in recent
-        )
+        failed = 0
+        final = 0
+        for (slot, is_failed), count in self._slots.get(platform, Counter()).items():
+            if slot >= since // SLOT_SECONDS:
+                final += count
+                failed += count if is_failed else 0
+        return failed, final
+
+
+def add_failures(
+    failures: Sequence[Failure], logs: Iterable[LogEntry], since: int
+) -> tuple[Failure, ...]:
+    """Return failures and those among some logs, newest first; none is older than a time in milliseconds."""
+    by_key = {failure.key: failure for failure in failures}
+    by_key |= {
+        log.key: _failure(log) for log in logs if log.status == FAILED and log.action in ATTEMPTS
+    }
+    kept: list[Failure] = []
+    counts: Counter[tuple[str, str]] = Counter()
+    for failure in sorted(by_key.values(), key=lambda each: each.time, reverse=True):
+        account = (failure.platform, failure.account_id)
+        counts[account] += 1
+        if counts[account] <= MAX_ACCOUNT_FAILURES and failure.time * 1000 >= since:
+            kept.append(failure)
+    return tuple(kept[:MAX_FAILURES])
+
+
+def _failure(log: LogEntry) -> Failure:
+    status_code = f"HTTP {log.status_code}" if log.status_code is not None else ""
+    code = ", ".join(filter(None, (without_unknown(log.error_code), status_code)))
+    return Failure(
+        key=log.key,
+        time=(log.created or 0) / 1000,
+        platform=log.platform,
+        account_id=log.account_id or "",
+        username=without_unknown(log.username),
+        post_id=log.post_id or "",
+        error=": ".join(filter(None, (code, log.error)))[:MAX_ERROR_LENGTH],
+    )

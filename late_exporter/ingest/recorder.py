@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from itertools import islice
 
 import msgspec
 
@@ -13,14 +12,12 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import CounterMismatch, check_counters
 from late_exporter.ingest.batch_builder import BatchBuilder
 from late_exporter.ingest.failure_log import FailureLog
-from late_exporter.ingest.known_logs import KnownLogs
-from late_exporter.ingest.last_failures import add_failures
-from late_exporter.ingest.recent_attempts import RecentAttempts
+from late_exporter.ingest.recent_attempts import RecentAttempts, add_failures
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import Record
 from late_exporter.metrics.aggregation import lag_micros, observe_log
 from late_exporter.metrics.catalogue import LOGS
-from late_exporter.model import MAX_CLOCK_SKEW_MS, Scope
+from late_exporter.model import MAX_CLOCK_SKEW_MS, LogPage, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog
 from late_exporter.store.records import (
     Batch,
@@ -29,6 +26,7 @@ from late_exporter.store.records import (
     FeedState,
     ListPosition,
     Observation,
+    with_status,
 )
 
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
@@ -47,7 +45,6 @@ class FeedRecorder:
     Attributes:
         state: What is committed.
         batch: What was read since the last commit.
-        known_logs: Statuses of the logs that are stored, or in the batch.
         deferred_increments: Increments that wait for the next commit, shared by the feeds of the
             workspace.
         failure_log: Writes lines about failed logs; None writes none.
@@ -74,8 +71,8 @@ class FeedRecorder:
         self.is_shown = False
         self.last_lag: float | None = None
         self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
-        self.known_logs = KnownLogs(scope, shared.store_thread)
         self._shared = shared
+        self._uncommitted: dict[str, frozenset[str]] = {}
         self._last_caught_up_at = state.coverage.caught_up_at if state.coverage else 0
         self.start_batch()
 
@@ -83,6 +80,16 @@ class FeedRecorder:
     def coverage(self) -> Coverage | None:
         """Coverage last committed; None before the first sync."""
         return self.state.coverage
+
+    @property
+    def coverage_read(self) -> Coverage | None:
+        """What was read, also if it is not committed yet."""
+        return self.batch.coverage or self.coverage
+
+    @property
+    def read_count(self) -> int:
+        """Number of logs read so far, also if they are not committed yet."""
+        return self.state.log_count + len(self.batch.observations)
 
     @property
     def is_synced(self) -> bool:
@@ -148,14 +155,31 @@ class FeedRecorder:
         self.batch = BatchBuilder(
             self.scope, self.feed, self._shared.label_limiter, is_synced=self.is_synced
         )
-        self.known_logs.drop_uncommitted()
+        self._uncommitted.clear()
         self._shared.uncommitted[self.scope] = 0
 
     def record(self, record: Record, now: int) -> None:
         """Take logs for the next commit, and what is true then; ``now`` is the API time in milliseconds."""
         self.batch.add(record, now)
-        self.known_logs.add_uncommitted(record.entries)
+        for entry in record.entries:
+            statuses = self._uncommitted.get(entry.key)
+            self._uncommitted[entry.key] = with_status(statuses, entry.status)
         self._shared.uncommitted[self.scope] = len(self.batch.observations)
+
+    async def mark_known(self, page: LogPage) -> LogPage:
+        """Return a page with the statuses of those of its logs that are stored, or in the batch.
+
+        Raises:
+            StoreError: The state cannot be read.
+        """
+        keys = [entry.key for entry in page.entries]
+        store = self._shared.store_thread.store
+        statuses: dict[str, frozenset[str]] = dict(
+            await self._shared.store_thread.offload(store.lookup, self.scope, keys)
+        )
+        for key in self._uncommitted.keys() & keys:
+            statuses[key] = statuses.get(key, frozenset()) | self._uncommitted[key]
+        return msgspec.structs.replace(page, statuses=statuses)
 
     async def check_counters(self) -> list[CounterMismatch]:
         """Compare the counters with the store's accounting, in its thread, because that has all series."""
@@ -186,7 +210,8 @@ class FeedRecorder:
         Raises:
             StoreError: Nothing was recorded, neither logs nor increments.
         """
-        deferred, self.deferred_increments[:] = list(self.deferred_increments), []
+        deferred = list(self.deferred_increments)
+        self.deferred_increments.clear()
         try:
             batch = self._build_batch(now, [*deferred, *increments], progress)
             result, sizes = await self._shared.store_thread.commit(batch, self._add_size)
@@ -268,40 +293,43 @@ class FeedRecorder:
         return result, ()
 
     def _apply(self, result: CommitResult, batch: Batch) -> None:
-        was_synced, observations = self.is_synced, result.observations
-        changes = {name: getattr(batch, name) for name in ("coverage", "progress", "failures")}
-        changes["pending_logs"] = result.pending_logs
-        changes = {name: value for name, value in changes.items() if value is not None}
-        self.state = msgspec.structs.replace(self.state, log_count=result.log_count, **changes)
+        """Take over and show what was committed."""
+        was_synced = self.is_synced
+        entries = [observation.entry for observation in result.observations]
+        state = self.state
+        pending_logs = result.pending_logs
+        self.state = msgspec.structs.replace(
+            state,
+            coverage=state.coverage if batch.coverage is None else batch.coverage,
+            pending_logs=state.pending_logs if pending_logs is None else pending_logs,
+            log_count=result.log_count,
+            progress=state.progress if batch.progress is None else batch.progress,
+            failures=state.failures if batch.failures is None else batch.failures,
+        )
         self.start_batch()
+
         if self.recent_attempts is not None:
-            self.recent_attempts.add(
-                (observation.entry for observation in observations), batch.now / 1000
-            )
+            self.recent_attempts.add(entries, batch.now / 1000)
         if self.failure_log is not None and was_synced:
-            self.failure_log.add(observation.entry for observation in observations)
+            self.failure_log.add(entries)
+
+        registry = self._shared.registry
         self._shared.label_limiter.restore(result.series_values)
         start = self.complete_since if self.is_shown else None
-        self._shared.registry.apply(
+        registry.apply(
             self.scope, result.series_values, now=batch.now / 1000, is_synced=start is not None
         )
         if start is not None:
-            self._shared.registry.set_gauge(COVERAGE_START, self.scope, start / 1000)
+            registry.set_gauge(COVERAGE_START, self.scope, start / 1000)
         if was_synced:
-            self._show_live(observations, batch.now)
+            self._show_live(result.observations, batch.now)
 
     def _show_live(self, observations: Sequence[Observation], now: int) -> None:
         """Show the lag and the exemplars of logs that are no history."""
-        live = (
-            o.entry
-            for o in reversed(observations)
-            if o.entry.created is not None and not o.entry.rejection_reason
-        )
-        for entry in islice(live, 1):
-            self.last_lag = lag_micros(entry, now) / 1_000_000
         for observation in observations:
+            entry = observation.entry
+            if entry.created is not None and not entry.rejection_reason:
+                self.last_lag = lag_micros(entry, now) / 1_000_000
             for increment in observation.increments:
                 if isinstance(increment, ObserveLog) and increment.has_exemplar:
-                    self._shared.registry.add_exemplar(
-                        observe_log(increment, observation.entry, now)
-                    )
+                    self._shared.registry.add_exemplar(observe_log(increment, entry, now))

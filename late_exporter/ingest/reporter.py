@@ -1,4 +1,4 @@
-"""Report the polls of a feed: metrics, health for the status page, and log messages."""
+"""Report the polls of a feed and their responses: metrics, health for the status page, and log messages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import msgspec
 from late_exporter.health import FeedHealth, Quota
 from late_exporter.ingest.accounting import gauge_value
 from late_exporter.ingest.batch_builder import RECONCILED_LOGS
-from late_exporter.ingest.fetcher import FAILED_REQUESTS, UNREADABLE_ROWS
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult
-from late_exporter.ingest.steps import REQUEST_KINDS
+from late_exporter.ingest.steps import REQUEST_KINDS, ReportFailure
 from late_exporter.log import redact
 from late_exporter.metrics.catalogue import (
     CATALOGUE,
@@ -27,7 +26,7 @@ from late_exporter.metrics.catalogue import (
 )
 from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import ZERNIO, Scope
+from late_exporter.model import VALUE_DEVIATION, ZERNIO, LogPage, Scope
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.series import (
     IncCounter,
@@ -56,12 +55,19 @@ REJECTION_REASONS = ("no_id", "no_time", "not_an_object")
 GENERATION = "late_exporter_api_generation_info"
 CLOCK_OFFSET = "late_exporter_clock_offset_seconds"
 RETENTION = "late_exporter_retention_seconds"
-QUOTA_GAUGES = {
-    "limit": "late_exporter_api_quota_limit",
-    "remaining": "late_exporter_api_quota_remaining",
-    "reset": "late_exporter_api_quota_reset_timestamp_seconds",
-    "customer_requests": "late_exporter_api_quota_customer_requests",
-}
+POLL_DURATION = "late_exporter_last_poll_duration_seconds"
+QUOTA_LIMIT = "late_exporter_api_quota_limit"
+QUOTA_REMAINING = "late_exporter_api_quota_remaining"
+QUOTA_RESET = "late_exporter_api_quota_reset_timestamp_seconds"
+CUSTOMER_REQUESTS = "late_exporter_api_quota_customer_requests"
+FAILED_REQUESTS = "late_exporter_failed_requests_total"
+UNREADABLE_ROWS = "late_exporter_unreadable_rows_total"
+
+MAX_REPORTED = 1000
+"""Deviations and unreadable rows that are remembered, so that each is logged once."""
+
+MAX_VALUES = 100
+"""Reports beyond which undocumented values are counted but no longer logged."""
 
 MIN_LOGGED_SYNC = 10.0
 """Seconds from which the end of a catch-up is logged."""
@@ -112,19 +118,14 @@ class PollReporter:
 
     def initial_zeros(self) -> list[IncCounter]:
         """Return the exporter's own counters of the feed at 0, so that ``increase()`` sees their first increment."""
-        by_label = {
-            POLLS: POLL_OUTCOMES,
-            ENTRIES_REJECTED: REJECTION_REASONS,
-            FAILED_REQUESTS: REQUEST_KINDS,
-        }
         series: list[Series] = [
-            (name, (*self._labels, value)) for name in by_label for value in by_label[name]
-        ]
-        series += [
             (UNREADABLE_ROWS, self._labels),
             (RECONCILED_LOGS, self._labels),
             (THROTTLED, self._labels[:1]),
         ]
+        series += [(POLLS, (*self._labels, outcome)) for outcome in POLL_OUTCOMES]
+        series += [(ENTRIES_REJECTED, (*self._labels, reason)) for reason in REJECTION_REASONS]
+        series += [(FAILED_REQUESTS, (*self._labels, kind)) for kind in REQUEST_KINDS]
         return [IncCounter(family, labels, amount=0) for family, labels in series]
 
     def request_increments(
@@ -152,18 +153,13 @@ class PollReporter:
         ``scan_started_at`` is the API time in milliseconds at which a reconciliation scan started
         that this poll has completed; 0 if none.
         """
-        times = {
-            LAST_POLL: now if outcome == "success" else 0,
-            LAST_RECONCILE: scan_started_at / 1000,
-        }
-        return [
-            IncCounter(POLLS, (*self._labels, outcome)),
-            *(
-                SetCurrent(family, self._labels, value=time)
-                for family, time in times.items()
-                if time
-            ),
-        ]
+        increments: list[Increment] = [IncCounter(POLLS, (*self._labels, outcome))]
+        if outcome == "success":
+            increments.append(SetCurrent(LAST_POLL, self._labels, value=now))
+        if scan_started_at:
+            time = scan_started_at / 1000
+            increments.append(SetCurrent(LAST_RECONCILE, self._labels, value=time))
+        return increments
 
     def update_gauges(
         self,
@@ -174,49 +170,50 @@ class PollReporter:
         clock_offset: float | None,
     ) -> None:
         """Show what a poll of some seconds has found, but for what it has recorded."""
+        set_gauge = self._registry.set_gauge
+        workspace = self._labels[:1]
         self.update_retention()
-        self._registry.set_gauge("late_up", self._labels, int(result.error is None))
-        if (
-            result.error is None
-        ):  # Before that, the list may not be known, or be left for another one.
-            self._registry.set_gauge(
-                GENERATION, (self._labels[0], self._recorder.feed.generation), 1
-            )
-        self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)
+        set_gauge("late_up", self._labels, int(result.error is None))
+        set_gauge(POLL_DURATION, self._labels, seconds)
+        if result.error is None:
+            # Before that, the list may not be known, or be left for another one.
+            set_gauge(GENERATION, (*workspace, self._recorder.feed.generation), 1)
         if clock_offset is not None:
             # Dates of responses are in whole seconds.
-            self._registry.set_gauge(CLOCK_OFFSET, self._labels[:1], round(clock_offset))
-        for field, family in QUOTA_GAUGES.items() if quota is not None else ():
-            value = getattr(quota, field)
-            if value is not None:
-                self._registry.set_gauge(family, self._labels[:1], value)
+            set_gauge(CLOCK_OFFSET, workspace, round(clock_offset))
+        if quota is not None:
+            set_gauge(QUOTA_LIMIT, workspace, quota.limit)
+            set_gauge(QUOTA_REMAINING, workspace, quota.remaining)
+            set_gauge(CUSTOMER_REQUESTS, workspace, quota.customer_requests)
+            if quota.reset is not None:
+                set_gauge(QUOTA_RESET, workspace, quota.reset)
 
         if self._recorder.is_shown and self._recorder.feed.counter == LOGS:
             self._update_pending()
 
     def _update_pending(self) -> None:
         """Show the pending logs by platform and action."""
-        limit_value, workspace = self._label_limiter.limit_value, self._labels[0]
+        workspace = self._labels[0]
+        limit_value = self._label_limiter.limit_value
         counts: Counter[tuple[str, str]] = Counter()
         oldest: dict[str, int] = {}
         for log in self._recorder.state.pending_logs.values():
             platform = limit_value(workspace, "platform", log.platform)
-            counts[platform, limit_value(workspace, "action", log.action)] += 1
+            action = limit_value(workspace, "action", log.action)
+            counts[platform, action] += 1
             if log.created:
                 oldest[platform] = min(log.created, oldest.get(platform, log.created))
+
         # Series that were shown once, and those of the platforms in use, are kept at 0.
         self._pending_labels |= counts.keys()
-        self._pending_labels |= {
-            (platform, "publish") for platform in self._label_limiter.platforms(workspace)
-        }
+        for platform in self._label_limiter.platforms(workspace):
+            self._pending_labels.add((platform, "publish"))
         for platform, action in self._pending_labels:
-            self._registry.set_gauge(
-                PENDING_LOGS, (workspace, platform, action), counts[platform, action]
-            )
+            count = counts[platform, action]
+            self._registry.set_gauge(PENDING_LOGS, (workspace, platform, action), count)
             if platform in oldest:
-                self._registry.set_gauge(
-                    OLDEST_PENDING, (workspace, platform), oldest[platform] / 1000
-                )
+                time = oldest[platform] / 1000
+                self._registry.set_gauge(OLDEST_PENDING, (workspace, platform), time)
             else:
                 self._registry.remove_gauge(OLDEST_PENDING, (workspace, platform))
 
@@ -280,6 +277,64 @@ class PollReporter:
                 fields = {"error": error, "failed_polls": self.failure_count, **fields}
                 self._logger.warning("poll failed", **fields)
         self._last_failure = failure
+
+
+class ResponseReporter:
+    """Counters and log messages about the responses of one feed; each thing is logged once."""
+
+    def __init__(self, recorder: FeedRecorder, logger: Logger) -> None:
+        self._recorder = recorder
+        self._logger = logger
+        self._reported: set[object] = set()
+        self._last_failures: dict[str, tuple[object, ...]] = {}
+
+    def report_page(self, page: LogPage) -> None:
+        """Log requests of the exporter itself, and what differs from the documentation."""
+        if any(entry.is_own for entry in page.entries) and self._is_new("own"):
+            feed = self._recorder.feed.name
+            self._logger.info("requests of the exporter itself are left out", feed=feed)
+
+        deviations = [deviation for entry in page.entries for deviation in entry.deviations]
+        for deviation in dict.fromkeys(deviations):
+            is_value = deviation.kind == VALUE_DEVIATION
+            if is_value and len(self._reported) >= MAX_VALUES:
+                continue
+            sample = deviation.sample if is_value else ""
+            if not self._is_new((deviation.path, deviation.kind, sample)):
+                continue
+            details: dict[str, object] = {"field": deviation.path, "kind": deviation.kind}
+            if deviation.type:
+                details |= {"type": deviation.type, "sample": deviation.sample}
+            self._logger.warning("the API has changed", **details)
+
+    def report_skipped(self, skipped: Mapping[str, int]) -> None:
+        """Count and log the rows that a page lacks, by the key of the log that follows them."""
+        for key, row_count in skipped.items():
+            if self._is_new(key):
+                self._recorder.count(UNREADABLE_ROWS, row_count)
+                self._logger.warning(
+                    "rows skipped that the API cannot deliver", rows=row_count, next_log=key
+                )
+
+    def report_failure(self, failure: ReportFailure) -> None:
+        """Count a request that failed without failing a poll; log it unless the last one of its kind failed alike."""
+        self._recorder.count(FAILED_REQUESTS, 1, failure.kind)
+        # Request ids, which are in the text of an error but not in its arguments, differ in every
+        # request.
+        if self._last_failures.get(failure.kind) != failure.error.args:
+            self._last_failures[failure.kind] = failure.error.args
+            self._logger.warning(
+                "request failed, polls go on", request=failure.kind, error=str(failure.error)
+            )
+
+    def _is_new(self, subject: object) -> bool:
+        """Return whether something was not reported before, and remember it."""
+        if subject in self._reported:
+            return False
+        if len(self._reported) >= MAX_REPORTED:
+            self._reported.clear()
+        self._reported.add(subject)
+        return True
 
 
 def last_scan(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:

@@ -8,7 +8,7 @@ import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES
 from late_exporter.ingest.catch_up import Reading
-from late_exporter.ingest.schedule import ApiClock, PollConfig, Runtime
+from late_exporter.ingest.schedule import ApiClock, FeedConnection, Runtime
 from late_exporter.ingest.steps import PollContext, Record, ReportFailure, StepsTo
 from late_exporter.ingest.sweep import Cursor, Sweep, crosses
 from late_exporter.model import DAY_MS, MAX_CLOCK_SKEW_MS, MINUTE_MS, LogEntry, LogPage
@@ -139,13 +139,13 @@ class ScanSchedule:
 
     def __init__(
         self,
-        config: PollConfig,
+        connection: FeedConnection,
         runtime: Runtime,
         clock: ApiClock,
         last_scan_at: float,
         last_audit_at: float,
     ) -> None:
-        self.config = config
+        self._connection = connection
         self._runtime = runtime
         self._clock = clock
         self.last_audit_at = last_audit_at
@@ -157,7 +157,7 @@ class ScanSchedule:
 
     @property
     def is_due(self) -> bool:
-        return self._runtime.monotonic() - self.last_start >= self.config.reconcile_interval
+        return self._runtime.monotonic() - self.last_start >= self._connection.config.reconcile_interval
 
     def postpone(self) -> None:
         """Start the next scan an interval from now."""
@@ -168,12 +168,12 @@ class ScanSchedule:
 
         ``now`` is the API time in milliseconds.
         """
-        interval = self.config.audit_interval or DAY_MS / 1000
+        interval = self._connection.config.audit_interval or DAY_MS / 1000
         age = self._clock.time() - self.last_audit_at
         # A time in the future was set by a wrong clock.
         if not -MAX_CLOCK_SKEW_MS / 1000 <= age < interval:
             return Scan(now)
-        return Scan(now, now - int(self.config.reconcile_interval * SCAN_INTERVALS * 1000))
+        return Scan(now, now - int(self._connection.config.reconcile_interval * SCAN_INTERVALS * 1000))
 
     def finish(self, scan: Scan, now: int) -> None:
         """Note that a scan is complete; ``now`` is the API time in milliseconds."""

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -34,6 +35,14 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
     audit_interval: float = 0.0
 
 
+@dataclass
+class FeedConnection:
+    """What a reload may change of a feed while it is not polled; its parts share one object."""
+
+    client: LateClient
+    config: PollConfig
+
+
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """Time and randomness: Unix and monotonic time in seconds, and a random number from 0 to 1."""
 
@@ -57,6 +66,10 @@ class ApiClock:
         """Take the date of a response, a Unix time in seconds; None leaves the clock."""
         if date is not None:
             self._date_offset = date - self._runtime.monotonic()
+
+    def now(self) -> int:
+        """Return the Unix time in milliseconds."""
+        return int(self.time() * 1000)
 
     def time(self) -> float:
         """Return the Unix time in seconds."""
@@ -87,8 +100,8 @@ class PollResult(msgspec.Struct, frozen=True):
 class PollSchedule:
     """Time of the next poll of one feed."""
 
-    def __init__(self, config: PollConfig, runtime: Runtime) -> None:
-        self.config = config
+    def __init__(self, connection: FeedConnection, runtime: Runtime) -> None:
+        self._connection = connection
         self._runtime = runtime
         self._next_poll_at = 0.0
 
@@ -101,22 +114,22 @@ class PollSchedule:
         """Set the time of the next poll; ``elapsed`` is the duration of the last one, in seconds."""
         self._next_poll_at = self._runtime.monotonic() + self._delay(result, elapsed, failure_count)
 
-    async def wait(self, result: PollResult, client: LateClient, key_reload_count: int) -> None:
+    async def wait(self, result: PollResult, key_reload_count: int) -> None:
         """Wait for the next poll; after a rejected key, another key ends the wait.
 
         ``key_reload_count`` is the count before the last poll.
         """
         while (remaining := self._next_poll_at - self._runtime.monotonic()) > 0:
             if isinstance(result.error, Unauthorized):
-                if client.key_reload_count != key_reload_count:
+                if self._connection.client.key_reload_count != key_reload_count:
                     return
-                remaining = min(remaining, self.config.interval)
+                remaining = min(remaining, self._connection.config.interval)
             await self._runtime.sleep(remaining)
 
     def _delay(self, result: PollResult, elapsed: float, failure_count: int) -> float:
         if result.is_partial:
             return 0.0
-        interval = self.config.interval
+        interval = self._connection.config.interval
         jitter = 1 + JITTER * (2 * self._runtime.random() - 1)
         if isinstance(result.error, RateLimited):
             return max(result.error.until - self._runtime.monotonic(), interval * jitter - elapsed)

@@ -14,7 +14,7 @@ from late_exporter.model import LogEntry, LogPage
 from late_exporter.store.records import Coverage
 
 if TYPE_CHECKING:
-    from late_exporter.ingest.fetcher import Fetcher
+    from late_exporter.ingest.sync import FeedView
 
 RequestKind: TypeAlias = Literal["post", "pending", "window", "scan"]
 """Logs of a post, list of pending logs, logs of a time, page of a late window or a scan."""
@@ -71,7 +71,7 @@ class PollContext:
         read_pending: Keys of the pending logs that the poll has read.
     """
 
-    def __init__(self, fetcher: Fetcher, counted: int) -> None:
+    def __init__(self, fetcher: FeedView, counted: int) -> None:
         self.fetcher = fetcher
         self.counted = counted
         self.has_changes = False

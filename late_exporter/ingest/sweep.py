@@ -14,13 +14,12 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.errors import REQUEST_FAILURES, BadPayload, BadRequest
+from late_exporter.api.plausibility import check_repeats
+from late_exporter.errors import REQUEST_FAILURES, BadRequest
 from late_exporter.model import DAY_MS, PAGE_OVERLAP, PAGE_SIZE, LogPage
 
 SECOND_MS = 1000
 
-MAX_REPEATS = 10
-"""Consecutive pages with the same rows after which the API is taken to ignore the offset."""
 
 MAX_PAGE_FAILURES = 3
 """Failed attempts to read a page after which it is read without the rows that the API cannot
@@ -204,9 +203,7 @@ class Sweep:
         is_repeated = keys == self._previous_keys and not self.is_end
         self._repeat_count = self._repeat_count + 1 if is_repeated else 0
         self._previous_keys = keys
-        if self._repeat_count >= MAX_REPEATS:
-            skip = self.cursor.place.skip
-            raise BadPayload(f"the log list repeats the same page at skip={skip}")
+        check_repeats(self._repeat_count, self.cursor.place.skip)
         self.cursor = self.cursor.below(page, by_time=self.by_time)
         return page
 

@@ -1,27 +1,38 @@
-"""Synchronise one feed: read it, and commit what was read with the coverage and the progress that are true then."""
+"""Synchronise one feed: fetch its pages, judge and record them, and commit what is true then."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
 
-from late_exporter.api.client import LateClient
-from late_exporter.api.generation import SWITCH_REMEDY
+from late_exporter.api.generation import (
+    SWITCH_HINT,
+    SWITCH_REMEDY,
+    examine_lists,
+    find_feed,
+    refuses_list,
+)
+from late_exporter.api.plausibility import check_dated, check_not_emptied
 from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
+from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.reader import Budget, FeedReader, Progress
+from late_exporter.ingest.recorder import FeedRecorder
+from late_exporter.ingest.reporter import ResponseReporter
 from late_exporter.ingest.scan import Scan, ScanSchedule
-from late_exporter.ingest.schedule import PollConfig, PollResult
+from late_exporter.ingest.schedule import ApiClock, FeedConnection, PollConfig, PollResult
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.metrics.catalogue import GENERATION_UNREAD, LAST_AUDIT, LAST_RECONCILE
-from late_exporter.model import LATE, ZERNIO
+from late_exporter.model import LATE, ZERNIO, LogPage
+from late_exporter.protocols import Logger
 from late_exporter.series import Increment, SetCurrent
+from late_exporter.store.records import Coverage, PendingLog
 
 COMMIT_SIZE = 10_000
 COMMIT_SECONDS = 2.0
@@ -55,36 +66,88 @@ MIN_SETTLEMENT_CHECKS = 10
 MIN_URGENT_PAGES = 5
 
 
+class FeedView:
+    """What the reader sees of its feed, also if it is not committed yet; requests are steps.
+
+    Attributes:
+        now: Returns the API time in milliseconds.
+        monotonic: Returns the monotonic time in seconds.
+    """
+
+    def __init__(
+        self,
+        connection: FeedConnection,
+        clock: ApiClock,
+        fetcher: Fetcher,
+        recorder: FeedRecorder,
+        shared: SharedResources,
+    ) -> None:
+        self._connection = connection
+        self._fetcher = fetcher
+        self._recorder = recorder
+        self.now = clock.now
+        self.monotonic = shared.runtime.monotonic
+
+    @property
+    def feed(self) -> Feed:
+        return self._recorder.feed
+
+    @property
+    def config(self) -> PollConfig:
+        return self._connection.config
+
+    @property
+    def coverage(self) -> Coverage | None:
+        return self._recorder.coverage_read
+
+    @property
+    def pending_logs(self) -> Mapping[str, PendingLog]:
+        return self._recorder.state.pending_logs
+
+    @property
+    def request_count(self) -> int:
+        return self._fetcher.request_count
+
+
 class FeedSync:
     """Synchronisation of one feed of one workspace.
 
     Attributes:
-        completed_scan: Scan that the last poll completed, until ``finish_poll``.
+        list_total: Number of logs of the whole list as last reported by the API; 0 if unknown.
+        completed_scan: Scan that the last poll completed, until ``finish_scan``.
         is_complete: Whether the next commit contains everything that has to be read before the
             logs of the feed are shown.
     """
 
     def __init__(
-        self, fetcher: Fetcher, scan_schedule: ScanSchedule, shared: SharedResources
+        self,
+        connection: FeedConnection,
+        clock: ApiClock,
+        fetcher: Fetcher,
+        recorder: FeedRecorder,
+        responses: ResponseReporter,
+        scan_schedule: ScanSchedule,
+        shared: SharedResources,
+        logger: Logger,
     ) -> None:
-        self.fetcher = fetcher
-        self.recorder = recorder = fetcher.recorder
-        self._runtime = shared.runtime
+        self._connection = connection
+        self._clock = clock
+        self._fetcher = fetcher
+        self._recorder = recorder
+        self._responses = responses
         self._scan_schedule = scan_schedule
-        self._uncommitted = shared.uncommitted
-        progress = Progress()
+        self._shared = shared
+        self._logger = logger
+        self._view = FeedView(connection, clock, fetcher, recorder, shared)
+        self._committed = Progress()
         with suppress(msgspec.MsgspecError):
-            progress = msgspec.json.decode(recorder.state.progress, type=Progress)
-        self._committed, self._reader = progress, FeedReader(fetcher, progress)
-        self.completed_scan: Scan | None = None
-        self.is_complete = False
+            self._committed = msgspec.json.decode(recorder.state.progress, type=Progress)
+        self._reader = FeedReader(self._view, self._committed)
         self._batch_started_at = 0.0
         self._reads_since = math.inf
-
-    @property
-    def read_count(self) -> int:
-        """Number of logs read so far, also if they are not committed yet."""
-        return self.recorder.state.log_count + len(self.recorder.batch.observations)
+        self.list_total = 0
+        self.completed_scan: Scan | None = None
+        self.is_complete = False
 
     @property
     def has_unfinished_work(self) -> bool:
@@ -97,22 +160,17 @@ class FeedSync:
         return (
             self._reader.scans.scan,
             self._scan_schedule.last_start,
-            len(self.recorder.state.pending_logs),
+            len(self._recorder.state.pending_logs),
         )
 
     @property
     def has_audits(self) -> bool:
-        return self.fetcher.config.audit_interval > 0
-
-    def reconfigure(self, client: LateClient, config: PollConfig) -> None:
-        """Use another client and other intervals; must not be called during a poll."""
-        self.fetcher.client = client
-        self.fetcher.config = self._scan_schedule.config = config
+        return self._connection.config.audit_interval > 0
 
     def discard_uncommitted(self) -> None:
         """Drop logs that a cancelled poll has read but not committed; they are read again."""
         self._reader.restart(self._committed)
-        self.recorder.start_batch()
+        self._recorder.start_batch()
 
     async def poll(self, deadline: float = math.inf) -> PollResult:
         """Read what is new; the last logs are left for ``commit``.
@@ -125,19 +183,11 @@ class FeedSync:
         self.completed_scan = None
         self.is_complete = False
         try:
-            if await self.fetcher.find_list():
-                self._start_list()
-            self._start_due_scan()
             is_partial = await self._read(self._budget(deadline))
-            scans = self._reader.scans
-            self.completed_scan = scans.completed
-            if scans.is_abandoned:
-                self._scan_schedule.postpone()
-            if self.completed_scan is not None:
-                await self._report_audit(self.completed_scan)
         except (ApiError, StoreError) as exc:
             error = exc.without_frames()
-        if self.recorder.batch.coverage is not None and not self.recorder.is_synced:
+
+        if self._recorder.batch.coverage is not None and not self._recorder.is_synced:
             # The first sync commits its history before the poll's own counters, which belong to the
             # present.
             error = await self.commit() or error
@@ -146,35 +196,20 @@ class FeedSync:
         self.is_complete = not is_partial and self._has_read_enough()
         return PollResult("success", is_partial=is_partial)
 
-    def _has_read_enough(self) -> bool:
-        """Return whether what the poll has read may be shown: everything, or what could be read for some minutes."""
-        now = self._runtime.monotonic()
-        self._reads_since = min(self._reads_since, now)
-        return self._reader.has_read_all or now >= self._reads_since + MAX_HIDDEN_SECONDS
-
     async def commit(self, increments: Sequence[Increment] = ()) -> StoreError | None:
         """Commit the logs read so far and some increments; return the error if that fails.
 
         Its outcome may be unknown then. The logs are read again, and those that were committed are
         known.
         """
-        recorder = self.recorder
-        coverage = self.recorder.batch.coverage
         progress = self._reader.progress
-        if coverage is not None and coverage.is_synced and not recorder.is_synced:
-            # Without a time, nothing would show that a check never completes.
-            families, value = (
-                CHECK_TIMES if self.has_audits else CHECK_TIMES[:1],
-                coverage.published_at / 1000,
-            )
-            increments = [
-                *increments,
-                *(SetCurrent(each, recorder.scope, value=value) for each in families),
-            ]
         encoded = msgspec.json.encode(progress) if progress != self._committed else None
         try:
-            await recorder.commit(
-                self.fetcher.now(), increments, progress=encoded, is_complete=self.is_complete
+            await self._recorder.commit(
+                self._clock.now(),
+                [*increments, *self._first_check_times()],
+                progress=encoded,
+                is_complete=self.is_complete,
             )
         except StoreError as exc:
             self._reader.restart(self._committed)
@@ -184,115 +219,218 @@ class FeedSync:
         self._committed = progress
         return None
 
-    def finish_poll(self, *, is_committed: bool) -> None:
-        """Note that the results of a poll were committed; otherwise what it found is read again."""
-        completed, self.completed_scan = self.completed_scan, None
-        if not is_committed:
-            self._reader.restart(self._committed)
-        elif completed is not None:
-            self._scan_schedule.finish(completed, self.fetcher.now())
+    def finish_scan(self) -> None:
+        """Note that the results of a poll were committed, with those of the scan that it completed."""
+        if self.completed_scan is not None:
+            self._scan_schedule.finish(self.completed_scan, self._clock.now())
+            self.completed_scan = None
+
+    async def _read(self, budget: Budget) -> bool:
+        """Read what is new; return whether the poll gave way to the newest logs within a gap."""
+        await self._choose_list()
+        self._start_due_scan()
+        try:
+            is_partial = await perform(self._reader.poll(budget), self._perform)
+        except UnrecognisedLogs as exc:
+            self._logger.warning("only newer logs count from now on", reason=str(exc))
+            self._recorder.start_batch()
+            await self._start_list(self._recorder.feed)
+            is_partial = await perform(self._reader.poll(budget), self._perform)
+
+        scans = self._reader.scans
+        if scans.is_abandoned:
+            self._scan_schedule.postpone()
+        self.completed_scan = scans.completed
+        if self.completed_scan is not None:
+            await self._report_audit(self.completed_scan)
+        return is_partial
+
+    async def _choose_list(self) -> None:
+        """Find the list that is read, at the first sync or if another one is configured.
+
+        Raises:
+            ApiError: It cannot be found or read, or does not fit the state.
+            StoreError: The switch to it cannot be committed.
+        """
+        current = self._recorder.feed
+        coverage = self._recorder.coverage
+        recorded = coverage.generation if coverage is not None else None
+        feed = await find_feed(current.name, self._connection.client, recorded=recorded)
+        if feed is current:
+            return
+        if recorded is None:
+            await self._start_list(feed)
+            return
+        # Nothing is left for a list that cannot be read. Its date shows which counted logs are from
+        # the future.
+        self._judge_head(feed, await self._fetcher.fetch(feed, FetchPage()))
+        await self._start_list(feed)
+        self._logger.warning("API generation changed", before=recorded, now=feed.generation)
+
+    async def _start_list(self, feed: Feed) -> None:
+        """Read another list, to which places and totals of the former one do not apply."""
+        await self._recorder.switch_list(feed, self._clock.now())
+        self._committed = Progress()
+        self._reader = FeedReader(self._view, self._committed)
+        self._show_unread(is_unread=False)
 
     def _start_due_scan(self) -> None:
-        if not self.recorder.is_synced:
+        if not self._recorder.is_synced:
             self._scan_schedule.postpone()  # The first sync reads the whole list.
-        elif (
-            self._is_scan_due and self._reader.scans.scan is None and not self._reader.is_first_poll
-        ):
-            self._reader.scans.scan = self._scan_schedule.next_scan(self.fetcher.now())
+            return
+        scans = self._reader.scans
+        if self._is_scan_due and scans.scan is None and not self._reader.is_first_poll:
+            scans.scan = self._scan_schedule.next_scan(self._clock.now())
 
     @property
     def _is_scan_due(self) -> bool:
-        return self.recorder.is_synced and self._scan_schedule.is_due
-
-    def _start_list(self) -> None:
-        """Read another list, to which places and totals of the former one do not apply."""
-        self._committed = Progress()
-        self._reader = FeedReader(self.fetcher, self._committed)
-        self._show_unread(is_unread=False)
-
-    async def _read(self, budget: Budget) -> bool:
-        """Read what is new; if no log is recognised any more, go on as after a switch of the list."""
-        try:
-            return await perform(self._reader.poll(budget), self._perform)
-        except UnrecognisedLogs as exc:
-            self.fetcher.logger.warning("only newer logs count from now on", reason=str(exc))
-        self.recorder.start_batch()
-        await self.recorder.switch_list(self.fetcher.feed, self.fetcher.now())
-        self._start_list()
-        return await perform(self._reader.poll(budget), self._perform)
+        return self._recorder.is_synced and self._scan_schedule.is_due
 
     async def _perform(self, step: Step) -> object:
         match step:
             case FetchPage():
-                return await self.fetcher.fetch(step)
+                return await self._fetch(step)
             case FetchPost():
-                return await self.fetcher.fetch_post(step)
+                page = await self._fetcher.fetch_post(self._recorder.feed, step)
+                return await self._mark_known(page)
             case ReportFailure():
-                self.fetcher.report_failure(step)
+                self._responses.report_failure(step)
             case Record():
                 await self._record(step)
         return None
 
+    async def _fetch(self, request: FetchPage) -> LogPage:
+        """Fetch a page, judge it, and mark which of its logs are known.
+
+        Raises:
+            ApiError: The request failed, or the page cannot be true.
+            StoreError: The known logs cannot be looked up.
+        """
+        feed = self._recorder.feed
+        is_head = request == FetchPage(in_parts=request.in_parts)
+        try:
+            page = await self._fetcher.fetch(feed, request)
+            if is_head:
+                self._judge_head(feed, page)
+        except ApiError as exc:
+            if is_head and feed.generation == LATE and refuses_list(exc):
+                exc.add_hint(SWITCH_HINT)
+            raise
+        page = await self._mark_known(page)
+        if is_head and self._recorder.recent_attempts is not None:
+            self._recorder.recent_attempts.add_counted(page, self._clock.time())
+        return page
+
+    def _judge_head(self, feed: Feed, page: LogPage) -> None:
+        """Raise BadPayload if the newest page of a list cannot be true."""
+        coverage = self._recorder.coverage_read
+        if coverage is not None:
+            check_not_emptied(
+                page,
+                feed,
+                newest=coverage.newest.created if coverage.newest else None,
+                now=self._clock.now(),
+                is_caught_up=coverage.is_caught_up,
+            )
+        check_dated(page)
+        self.list_total = page.total or 0
+
+    async def _mark_known(self, page: LogPage) -> LogPage:
+        self._responses.report_page(page)
+        return await self._recorder.mark_known(page)
+
     async def _record(self, record: Record) -> None:
         """Take logs that were read, and what is true once they are committed; commit them if they are many."""
-        batch, now = self.recorder.batch, self._runtime.monotonic()
-        if not batch.observations:
+        now = self._shared.runtime.monotonic()
+        observations = self._recorder.batch.observations
+        if not observations:
             self._batch_started_at = now
-        self.recorder.record(record, self.fetcher.now())
+        self._recorder.record(record, self._clock.now())
+
         is_due = (
-            self._uncommitted.total() > MAX_UNCOMMITTED
+            len(observations) >= COMMIT_SIZE
             or now >= self._batch_started_at + COMMIT_SECONDS
+            or self._shared.uncommitted.total() > MAX_UNCOMMITTED
         )
-        if len(batch.observations) >= COMMIT_SIZE or (batch.observations and is_due):
+        if observations and is_due:
             error = await self.commit()
             if error is not None:
                 raise error
 
+    def _has_read_enough(self) -> bool:
+        """Return whether what the poll has read may be shown: everything, or what could be read for some minutes."""
+        now = self._shared.runtime.monotonic()
+        self._reads_since = min(self._reads_since, now)
+        return self._reader.has_read_all or now >= self._reads_since + MAX_HIDDEN_SECONDS
+
+    def _first_check_times(self) -> list[Increment]:
+        """Return the times of checks once the first sync is complete.
+
+        Without a time, nothing would show that a check never completes.
+        """
+        coverage = self._recorder.batch.coverage
+        if coverage is None or not coverage.is_synced or self._recorder.is_synced:
+            return []
+        families = CHECK_TIMES if self.has_audits else (LAST_RECONCILE,)
+        time = coverage.published_at / 1000
+        return [SetCurrent(family, self._recorder.scope, value=time) for family in families]
+
     async def _report_audit(self, scan: Scan) -> None:
         """Report a scan of the whole list as the result of an audit."""
-        if scan.until > self.fetcher.now() - self.fetcher.feed.retention:
+        if scan.until > self._clock.now() - self._recorder.feed.retention:
             return
         await self._compare_lists()
-        mismatches = await self.recorder.check_counters()
-        missing, extra = count_missing(mismatches), count_extra(mismatches)
-        self._scan_schedule.last_audit_at = self.fetcher.clock.time()
-        warn = self.fetcher.logger.warning
-        log = warn if missing or extra else self.fetcher.logger.info
+        mismatches = await self._recorder.check_counters()
+        missing = count_missing(mismatches)
+        extra = count_extra(mismatches)
+        self._scan_schedule.last_audit_at = self._clock.time()
+
+        log = self._logger.warning if missing or extra else self._logger.info
         log("audit completed", found=scan.found, missing=missing, extra=extra)
         for mismatch in mismatches:
-            metric = mismatch.family or "stored logs"
-            warn("count is wrong", metric=metric, expected=mismatch.expected, found=mismatch.actual)
-        if self.has_audits:
-            gauges = zip(AUDIT_GAUGES, (missing, extra, self.fetcher.clock.time()), strict=True)
-            self.recorder.defer(
-                [SetCurrent(family, self.recorder.scope, value=value) for family, value in gauges]
+            self._logger.warning(
+                "count is wrong",
+                metric=mismatch.family or "stored logs",
+                expected=mismatch.expected,
+                found=mismatch.actual,
             )
+        if self.has_audits:
+            gauges = zip(AUDIT_GAUGES, (missing, extra, self._clock.time()), strict=True)
+            scope = self._recorder.scope
+            self._recorder.defer([SetCurrent(name, scope, value=value) for name, value in gauges])
 
     async def _compare_lists(self) -> None:
         """Report whether a list of generation late gets no new logs any more, though it still answers."""
-        if self.fetcher.feed.generation != LATE:
+        feed = self._recorder.feed
+        if feed.generation != LATE:
             return
         try:
-            is_outdated = await self.fetcher.is_list_outdated()
+            answers = await examine_lists(feed.name, self._connection.client)
         except ApiError as exc:
-            self.fetcher.logger.info("the lists cannot be compared", error=str(exc))
+            self._logger.info("the lists cannot be compared", error=str(exc))
             return
-        self._show_unread(is_unread=is_outdated)
-        if is_outdated:
-            self.fetcher.logger.warning(
+        is_unread = answers[ZERNIO].is_ahead_of(answers[LATE])
+        self._show_unread(is_unread=is_unread)
+        if is_unread:
+            self._logger.warning(
                 "only the list of API generation zernio gets new logs", remedy=SWITCH_REMEDY
             )
 
     def _show_unread(self, *, is_unread: bool) -> None:
-        labels = (*self.recorder.scope, ZERNIO)
-        self.recorder.defer([SetCurrent(GENERATION_UNREAD, labels, value=int(is_unread))])
+        labels = (*self._recorder.scope, ZERNIO)
+        self._recorder.defer([SetCurrent(GENERATION_UNREAD, labels, value=int(is_unread))])
 
     def _budget(self, deadline: float) -> Budget:
-        interval = self.fetcher.config.interval
-        patience = MIN_CATCH_UP_SECONDS if self.recorder.is_synced else FIRST_SYNC_SECONDS
-        interrupt_at = self._runtime.monotonic() + max(interval, patience)
-        requests = self.fetcher.client.rate_limit * interval / 60
+        interval = self._connection.config.interval
+        patience = MIN_CATCH_UP_SECONDS if self._recorder.is_synced else FIRST_SYNC_SECONDS
+        requests = self._connection.client.rate_limit * interval / 60
         urgent = int(requests * URGENT_SHARE)
-        urgent_pages, checks = max(MIN_URGENT_PAGES, urgent), max(MIN_SETTLEMENT_CHECKS, urgent)
-        pages = urgent_pages if deadline < math.inf else max(1, int(requests * SCAN_SHARE))
-        return Budget(pages, urgent_pages, checks, interrupt_at, deadline)
+        urgent_pages = max(MIN_URGENT_PAGES, urgent)
+        pages = max(1, int(requests * SCAN_SHARE))
+        return Budget(
+            pages=urgent_pages if deadline < math.inf else pages,
+            urgent_pages=urgent_pages,
+            checks=max(MIN_SETTLEMENT_CHECKS, urgent),
+            interrupt_at=self._shared.runtime.monotonic() + max(interval, patience),
+            deadline=deadline,
+        )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from late_exporter.health import Failure
-from late_exporter.ingest.last_failures import MAX_ACCOUNT_FAILURES, MAX_ERROR_LENGTH, MAX_FAILURES
+from late_exporter.ingest.recent_attempts import MAX_ACCOUNT_FAILURES, MAX_ERROR_LENGTH, MAX_FAILURES
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, MINUTE
 from tests.support.late_api import FakeLateApi
