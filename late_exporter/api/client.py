@@ -15,9 +15,16 @@ import httpx
 import msgspec
 
 from late_exporter.api.body import MAX_LARGE_BODIES, read_body
-from late_exporter.api.failures import MAX_MESSAGE_LENGTH, parse_error, status_error
-from late_exporter.api.headers import parse_date, parse_quota, request_id, retry_delay
 from late_exporter.api.rate_limiter import RateLimiter
+from late_exporter.api.responses import (
+    MAX_MESSAGE_LENGTH,
+    parse_date,
+    parse_error,
+    parse_quota,
+    request_id,
+    retry_delay,
+    status_error,
+)
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, ResponseTooLarge
 from late_exporter.health import Quota
 from late_exporter.protocols import ApiResponse, RequestRecord

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from late_exporter.api.headers import MINUTE
+from late_exporter.api.responses import MINUTE
 from late_exporter.health import Quota
 
 INITIAL_RATE_LIMIT = 60

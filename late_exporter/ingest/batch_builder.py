@@ -49,7 +49,7 @@ class BatchBuilder:
         self._feed = feed
         self._label_limiter = label_limiter
         self._is_synced = is_synced
-        self._kinds: dict[tuple[LogKind, bool], tuple[Increment, ...]] = {}
+        self._kinds: dict[bool, dict[LogKind, tuple[Increment, ...]]] = {False: {}, True: {}}
         self._distinct: dict[Increment, Increment] = {}
         self._platforms: set[str] = set()
         self.observations: list[Observation] = []
@@ -71,20 +71,21 @@ class BatchBuilder:
     def add(self, record: Record, now: int) -> None:
         """Add logs, and what is true once they are committed; ``now`` is the API time in milliseconds."""
         for entry in record.entries:
-            increments = self._increments(entry.kind, record.by_reconciliation)
+            increments = self._increments(entry.kind, by_reconciliation=record.by_reconciliation)
             if entry.created is not None and entry.created > now + MAX_CLOCK_SKEW_MS:
                 increments = _present_increments(entry, increments, now)
             self.observations.append(Observation(entry, increments))
         self.coverage = record.coverage or self.coverage
         self.deleted_keys += record.deleted_keys
 
-    def _increments(self, log: LogKind, by_reconciliation: bool) -> tuple[Increment, ...]:  # noqa: FBT001 - part of a key
+    def _increments(self, log: LogKind, *, by_reconciliation: bool) -> tuple[Increment, ...]:
         """Return the increments of a kind of logs; those that other kinds have, too, are the same objects."""
-        increments = self._kinds.get((log, by_reconciliation))
+        kinds = self._kinds[by_reconciliation]
+        increments = kinds.get(log)
         if increments is None:
             projected = self._project(log, by_reconciliation=by_reconciliation)
             increments = tuple(self._distinct.setdefault(one, one) for one in projected)
-            self._kinds[log, by_reconciliation] = increments
+            kinds[log] = increments
             self._platforms |= {one.labels[1] for one in increments if one.family == LOGS}
         return increments
 
@@ -113,12 +114,10 @@ def _present_increments(
 ) -> tuple[Increment, ...]:
     """Return the increments of a log as if it were created now: a time in the future would stay the newest one."""
     log = msgspec.structs.replace(entry, created=now)
-    return tuple(
-        counted
-        for increment in increments
-        for counted in (
-            (increment,)
-            if isinstance(increment, ObserveLog)
-            else count_logs(increment, (log,), now)
-        )
-    )
+    present: list[Increment] = []
+    for increment in increments:
+        if isinstance(increment, ObserveLog):
+            present.append(increment)
+        else:
+            present += count_logs(increment, (log,), now)
+    return tuple(present)
