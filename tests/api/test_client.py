@@ -366,7 +366,7 @@ async def test_reported_quota() -> None:
     assert api.client.quota is None
     await api.get()
 
-    assert Quota(600, 588, NOW + 10, customer_requests=11) == api.client.quota
+    assert api.client.quota == Quota(600, 588, NOW + 10, customer_requests=11)
     assert api.client.rate_limit == 600
 
 
@@ -464,11 +464,11 @@ async def test_few_large_responses_are_read_at_a_time(encoding: str) -> None:
         tasks.append(asyncio.ensure_future(client.get(PATH, {}, path_template=PATH)))
     for _ in range(1000):
         await asyncio.sleep(0)
-    assert [len(content)] * MAX_LARGE_BODIES == [stream.sent for stream in streams[:MAX_LARGE_BODIES]]
+    assert [stream.sent for stream in streams[:MAX_LARGE_BODIES]] == [len(content)] * MAX_LARGE_BODIES
     assert max(stream.sent for stream in streams[MAX_LARGE_BODIES:]) < SMALL_BODY_BYTES + 2 * 65_536
     may_end.set()
     answers = await asyncio.gather(*tasks)
-    assert [len(body)] * len(tasks) == [len(answer.body) for answer in answers if answer is not None]
+    assert [len(answer.body) for answer in answers if answer is not None] == [len(body)] * len(tasks)
 
 
 async def test_bytes_after_compressed_data() -> None:

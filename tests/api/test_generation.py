@@ -105,7 +105,7 @@ async def test_without_any_list_the_error_names_both_answers() -> None:
     )
     with pytest.raises(ApiUnavailable) as raised:
         await find_feed("publishing", api)
-    assert message == str(raised.value)
+    assert str(raised.value) == message
     api.zernio = zernio_list(1)
     assert ZERNIO is await find_feed("publishing", api)
 

@@ -69,7 +69,7 @@ async def test_a_missing_list_is_an_error(api: FakeHttpApi) -> None:
 )
 def test_post_ids(text: str, *, expected: bool) -> None:
     """An id that is empty, too long, unprintable or only dots is rejected."""
-    assert expected == is_post_id(text)
+    assert is_post_id(text) == expected
 
 
 def profile_client(*profiles: object, field: str = "profile_id") -> FakeClient:

@@ -46,5 +46,5 @@ def test_series_are_restored_in_pages(monkeypatch: pytest.MonkeyPatch, tmp_path:
         exporter.restart()
         stored_count = sum(len(stored_series(exporter.store.store, name)) for name in worlds)
         exporter.poll_all()
-        assert before == exporter.scrape().family("late_publishing_logs_total")
+        assert exporter.scrape().family("late_publishing_logs_total") == before
     assert (7, stored_count) == (max(sizes[: -len(worlds)]), sum(sizes[: -len(worlds)]))

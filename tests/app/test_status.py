@@ -98,7 +98,7 @@ async def test_a_single_run_refreshes_every_feed_once(tmp_path: Path) -> None:
         "/v1/posts": 8, "/v1/accounts/health": 1, "/v1/accounts": 1, "/v1/webhooks/settings": 1, "/v1/billing": 1,
         "/v1/usage": 1,
     }  # fmt: skip
-    assert expected == request_counts(samples, "acme")
+    assert request_counts(samples, "acme") == expected
     assert samples.sum(REQUESTS) == len(harness.apis["acme"].requests)
 
 

@@ -72,9 +72,9 @@ def test_a_jump_blinds_no_alert_of_a_running_process(exporter: ExporterHarness) 
     fail_polls(exporter)
     exporter.clock.advance(30.0)
     assert exporter.poll().outcome == "unavailable"
-    assert dict.fromkeys(TIMES, 0.0) == ages(exporter)
+    assert ages(exporter) == dict.fromkeys(TIMES, 0.0)
     exporter.poll_repeatedly(4)
-    assert dict.fromkeys(TIMES, 120.0) == ages(exporter)
+    assert ages(exporter) == dict.fromkeys(TIMES, 120.0)
 
 
 def test_a_jump_blinds_no_alert_after_a_restart(exporter: ExporterHarness) -> None:
@@ -83,12 +83,12 @@ def test_a_jump_blinds_no_alert_after_a_restart(exporter: ExporterHarness) -> No
     jump_and_return(exporter)
     fail_polls(exporter)
     exporter.restart()
-    assert dict.fromkeys(TIMES, 0.0) == ages(exporter)
+    assert ages(exporter) == dict.fromkeys(TIMES, 0.0)
     for number in range(1, 4):
         exporter.restart(downtime=HOUR)
-        assert dict.fromkeys(TIMES, number * HOUR) == ages(exporter)
+        assert ages(exporter) == dict.fromkeys(TIMES, number * HOUR)
         exporter.poll()
-        assert dict.fromkeys(TIMES, number * HOUR) == ages(exporter)
+        assert ages(exporter) == dict.fromkeys(TIMES, number * HOUR)
 
 
 def test_times_that_cannot_be_corrected_in_the_state_are_shown_right(exporter: ExporterHarness) -> None:
@@ -99,12 +99,12 @@ def test_times_that_cannot_be_corrected_in_the_state_are_shown_right(exporter: E
     exporter.clock.advance(30.0)
     exporter.poll()
     exporter.clock.advance(30.0)
-    assert dict.fromkeys(TIMES, 30.0) == ages(exporter)
+    assert ages(exporter) == dict.fromkeys(TIMES, 30.0)
     exporter.free_disk()
     fail_polls(exporter)
     exporter.poll()
     exporter.restart()
-    assert dict.fromkeys(TIMES, 30.0) == ages(exporter)
+    assert ages(exporter) == dict.fromkeys(TIMES, 30.0)
 
 
 def test_a_clock_that_was_behind_hides_nothing(exporter: ExporterHarness) -> None:
@@ -136,12 +136,12 @@ def test_times_are_those_of_the_api(late: FakeLateApi, open_exporter: OpenExport
     late.sends_date = True
     exporter = open_exporter(late, skew=skew, audit_interval=DAY)
     exporter.settle()
-    assert dict.fromkeys(TIMES, pytest.approx(0.0, abs=MINUTE)) == ages(exporter)
+    assert ages(exporter) == dict.fromkeys(TIMES, pytest.approx(0.0, abs=MINUTE))
     assert exporter.scrape().family("late_exporter_clock_offset_seconds") == {(): skew}
     fail_polls(exporter)
     exporter.clock.advance(2 * HOUR)
     assert exporter.poll().outcome == "unavailable"
-    assert dict.fromkeys(TIMES, pytest.approx(2 * HOUR, abs=MINUTE)) == ages(exporter)
+    assert ages(exporter) == dict.fromkeys(TIMES, pytest.approx(2 * HOUR, abs=MINUTE))
 
 
 class WrongDateApi(FakeLateApi):
@@ -189,7 +189,7 @@ def test_one_wrong_date_changes_no_count(error: float, tmp_path: Path) -> None:
     """Whichever response has it: the logs, their metrics and the coverage are those of a run without it."""
     expected = durable_state(tmp_path, -1, error)
     for number in range(30):
-        assert expected == durable_state(tmp_path, number, error), number
+        assert durable_state(tmp_path, number, error) == expected, number
 
 
 @pytest.mark.parametrize(("sends_date", "has_logs"), [(True, True), (True, False), (False, True), (False, False)])

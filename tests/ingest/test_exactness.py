@@ -323,7 +323,7 @@ def test_at_rest_a_poll_is_one_request(world: World, exporter: ExporterHarness) 
     for expected in (1, 2):
         request_count = len(exporter.api.requests)
         exporter.poll_repeatedly(5)
-        assert 5 * expected == len(exporter.api.requests) - request_count
+        assert len(exporter.api.requests) - request_count == 5 * expected
         world.publish(120)
         exporter.poll_repeatedly(2)
     check(exporter, world, world.history)
@@ -403,7 +403,7 @@ def test_a_poll_that_could_not_be_saved_is_no_success(world: World, exporter: Ex
     for result in exporter.poll_repeatedly(10):
         assert result.outcome == "store_error"
     scrape = exporter.scrape()
-    assert before == scrape.sum("late_exporter_last_successful_poll_timestamp_seconds")
+    assert scrape.sum("late_exporter_last_successful_poll_timestamp_seconds") == before
     assert scrape.family("late_exporter_polls_total") == {
         ("publishing", "success"): 1,
         ("publishing", "store_error"): 10,

@@ -70,7 +70,7 @@ def test_nothing_is_sent_until_a_rate_limit_ends(seconds: float, pause: int, exp
         until = exporter.clock.elapsed + number * max(seconds, 30.0) + seconds
         exporter.api.fail_request(number, refusal(RateLimited("429: slowly", until=until)))
     times = exporter.run(4 * pause)
-    assert [pause] * 3 == pauses(times)[:3]
+    assert pauses(times)[:3] == [pause] * 3
     assert exporter.scrape().sum("late_exporter_polls_total", outcome="rate_limited") == 3
 
 
@@ -115,7 +115,7 @@ def test_a_failed_poll_is_shown(outcome: str, error: ApiError, exporter: Exporte
     assert exporter.scrape().sum(UP) == 1
     fail(exporter, error, 2)
     results = exporter.poll_repeatedly(2)
-    assert [(outcome, str(error))] * 2 == [(each.outcome, each.error) for each in results]
+    assert [(each.outcome, each.error) for each in results] == [(outcome, str(error))] * 2
     samples = exporter.scrape()
     assert samples.sum("late_exporter_polls_total", outcome=outcome) == 2
     assert (0, succeeded_at) == (samples.sum(UP), samples.sum("late_exporter_last_successful_poll_timestamp_seconds"))

@@ -49,16 +49,16 @@ def test_only_final_attempts_of_the_last_hour_count() -> None:
         log(10), log(10, "failed"), log(3500, "skipped"), log(20, action="retry"), log(7300, "failed"),
         log(10, "pending"), log(10, "failed", "media_upload"), log(-100, "failed"),
     )  # fmt: skip
-    assert RecentCounts(failed=2, final=5) == attempts.counts("x", NOW)
-    assert RecentCounts() == attempts.counts("y", NOW)
+    assert attempts.counts("x", NOW) == RecentCounts(failed=2, final=5)
+    assert attempts.counts("y", NOW) == RecentCounts()
 
 
 def test_counts_leave_the_window() -> None:
     """An attempt is gone when it is more than an hour old, give or take one slot, without any further log."""
     attempts = counted(log(0, "failed"), log(1800))
-    assert RecentCounts(1, 2) == attempts.counts("x", NOW + HOUR - 1800 - 1)
-    assert RecentCounts(1, 1) == attempts.counts("x", NOW + HOUR - 1800 + SLOT_SECONDS)
-    assert RecentCounts() == attempts.counts("x", NOW + HOUR + SLOT_SECONDS)
+    assert attempts.counts("x", NOW + HOUR - 1800 - 1) == RecentCounts(1, 2)
+    assert attempts.counts("x", NOW + HOUR - 1800 + SLOT_SECONDS) == RecentCounts(1, 1)
+    assert attempts.counts("x", NOW + HOUR + SLOT_SECONDS) == RecentCounts()
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_first_page_extends_what_is_known() -> None:
     attempts = RecentAttempts(COVERAGE)
     for _ in range(2):
         attempts.add_counted(page([log(10), log(1700), log(1800, "failed")]), NOW)
-    assert RecentCounts(failed=0, final=2) == attempts.counts("x", NOW)
+    assert attempts.counts("x", NOW) == RecentCounts(failed=0, final=2)
     assert pytest.approx(attempts.known_since(NOW)) == NOW - 1800
     whole_list = RecentAttempts(COVERAGE)
     whole_list.add_counted(page([log(10)], has_more=False), NOW)

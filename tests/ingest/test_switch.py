@@ -80,7 +80,7 @@ def test_a_pending_log_whose_action_changes_with_its_status_settles(world: World
     exporter.poll()
     world.change(waiting, "failed", statusCode=500, zernio={"action": "post.platform.failed"})
     exporter.poll_repeatedly(2)
-    assert expected_counts(world.rows) | {("instagram", "publish", "pending"): 1} == exposed_counts(exporter)
+    assert exposed_counts(exporter) == expected_counts(world.rows) | {("instagram", "publish", "pending"): 1}
     assert exporter.scrape().family("late_publishing_pending_logs") == {}
 
 
@@ -109,12 +109,12 @@ def test_only_newer_logs_count_after_a_switch(world: World, start: Start) -> Non
     world.publish(1, platform="twitter", status="pending")
     exporter.poll_repeatedly(3)
     expected = before + since(world, start_of_new)
-    assert expected == exposed_counts(exporter)
+    assert exposed_counts(exporter) == expected
     assert exporter.scrape().sum("late_publishing_pending_logs") == 1
     exporter.settle()
     exporter.restart()
     exporter.settle()
-    assert expected == exposed_counts(exporter)
+    assert exposed_counts(exporter) == expected
 
 
 def test_no_log_is_pending_right_after_a_switch(world: World, start: Start) -> None:
@@ -189,7 +189,7 @@ def test_a_switch_amid_a_catch_up_with_a_clock_that_is_behind(world: World, star
     world.clock.advance(MINUTE)
     world.publish(3, over=MINUTE / 2)
     exporter.poll_repeatedly(3)
-    assert before + since(world, start_of_new) == exposed_counts(exporter)
+    assert exposed_counts(exporter) == before + since(world, start_of_new)
 
 
 def test_a_switch_before_anything_was_counted_is_a_first_sync(world: World, start: Start) -> None:
@@ -219,7 +219,7 @@ def test_there_is_no_way_back(world: World, start: Start) -> None:
     restart(exporter, "auto")
     world.publish(2)
     exporter.poll_repeatedly(1)
-    assert expected_counts(world.rows) == exposed_counts(exporter)
+    assert exposed_counts(exporter) == expected_counts(world.rows)
 
 
 @pytest.mark.exhaustive
@@ -247,7 +247,7 @@ def test_a_crash_at_any_step_of_a_switch(*, is_interrupted: bool, start: Start) 
         going_on = exporter.kill(step)
         exporter.poll_repeatedly(3)
         exporter.settle()
-        assert before + since(world, start_of_new) == exposed_counts(exporter)
+        assert exposed_counts(exporter) == before + since(world, start_of_new)
         assert exporter.scrape().family(GENERATION) == {("zernio",): 1.0}
     assert step > 20
 
@@ -265,7 +265,7 @@ def test_a_fresh_state_is_counted_from_the_list_that_is_there(shape: str, world:
     assert exporter.poll().error is None
     assert [request.path for request in exporter.api.requests[:2]] == ["/v1/logs", "/v1/posts/logs"]
     assert {request.path for request in exporter.api.requests[2:]} == {"/v1/logs"}
-    assert expected_counts(world.rows) == exposed_counts(exporter)
+    assert exposed_counts(exporter) == expected_counts(world.rows)
     assert exporter.scrape().family("late_exporter_api_generation_info") == {("zernio",): 1.0}
 
 
@@ -321,7 +321,7 @@ def test_a_list_that_vanishes_fails_the_polls(shape: str, world: World, start: S
         assert result.error is not None
         assert result.error.endswith(SWITCH_HINT)
     assert [value for (name, _), value in exporter.scrape().items() if name == "late_up"] == [0.0]
-    assert before == exposed_counts(exporter)
+    assert exposed_counts(exporter) == before
     restart(exporter, "auto")
     assert exporter.poll_repeatedly(1)[0].error is not None
     world.clock.advance(60 * DAY)
@@ -329,7 +329,7 @@ def test_a_list_that_vanishes_fails_the_polls(shape: str, world: World, start: S
     restart(exporter, "zernio")
     exporter.poll_repeatedly(2)
     exporter.settle()
-    assert expected_counts(world.rows) == exposed_counts(exporter)
+    assert exposed_counts(exporter) == expected_counts(world.rows)
     assert exporter.scrape().family(GENERATION) == {("zernio",): 1.0}
 
 
@@ -353,12 +353,12 @@ def test_each_list_may_go_alone(shape: str, gone: str, world: World, start: Star
     restart(exporter, "zernio")
     exporter.poll_all()
     samples = exporter.scrape()
-    assert expected_counts(world.rows) == exposed_counts(exporter)
+    assert exposed_counts(exporter) == expected_counts(world.rows)
     assert samples.sum("late_connection_events_total") == 13
     retentions = {(feed,): 90 * DAY for feed in OLD_LISTS}
-    assert retentions == samples.family("late_exporter_retention_seconds")
+    assert samples.family("late_exporter_retention_seconds") == retentions
     restart(exporter, "auto")
-    assert retentions == exporter.scrape().family("late_exporter_retention_seconds")
+    assert exporter.scrape().family("late_exporter_retention_seconds") == retentions
 
 
 def stop_at(moment: float) -> Fault:
@@ -417,7 +417,7 @@ def test_a_list_that_cannot_be_read_is_not_switched_to(world: World, start: Star
     restart(exporter, "auto")
     world.publish(3, over=10.0)
     exporter.poll_repeatedly(1)
-    assert expected_counts(world.rows) == exposed_counts(exporter)
+    assert exposed_counts(exporter) == expected_counts(world.rows)
     assert exporter.scrape().family(GENERATION) == {("late",): 1.0}
 
 
@@ -432,4 +432,4 @@ def test_the_list_of_the_state_is_read_whatever_the_other_one_has(world: World, 
     exporter.api.requests.clear()
     exporter.poll_repeatedly(2)
     assert {request.path for request in exporter.api.requests} == {OLD_LISTS["publishing"]}
-    assert expected_counts(world.rows) == exposed_counts(exporter)
+    assert exposed_counts(exporter) == expected_counts(world.rows)
