@@ -80,7 +80,7 @@ class PollContext:
     def take(self, page: LogPage, retention_floor: int) -> tuple[LogEntry, ...]:
         """Return the observations of a page that are not counted yet; the caller records them.
 
-        Logs that are left out or too old are none of them.
+        Excludes logs that are left out or too old.
         """
         if self.fetcher.pending_logs:
             keys = {entry.key for entry in page.entries}
