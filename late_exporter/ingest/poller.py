@@ -120,6 +120,7 @@ class Poller:
         increments = self._pop_increments()
         if await self._sync.commit(increments) is not None:
             self.recorder.defer(increments)
+        self._reporter.update_pending()
 
     async def start(self) -> None:
         """Create the exporter's own counters of the feed at 0."""

@@ -188,11 +188,12 @@ class PollReporter:
             if quota.reset is not None:
                 set_gauge(QUOTA_RESET, workspace, quota.reset)
 
-        if self._recorder.is_shown and self._recorder.feed.counter == LOGS:
-            self._update_pending()
+        self.update_pending()
 
-    def _update_pending(self) -> None:
-        """Show the pending logs by platform and action."""
+    def update_pending(self) -> None:
+        """Show the pending logs by platform and action, if the feed is shown."""
+        if not self._recorder.is_shown or self._recorder.feed.counter != LOGS:
+            return
         workspace = self._labels[0]
         limit_value = self._label_limiter.limit_value
         counts: Counter[tuple[str, str]] = Counter()

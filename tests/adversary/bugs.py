@@ -126,5 +126,5 @@ BUGS: Mapping[str, Bug] = {
     "a switch counts everything again": Bug("switch", frozenset({"switch"}), _count_all_after_a_switch),
     "histograms are lost in a restart": Bug("polls", frozenset({"falls", "values"}), _lose_histograms),
     "deleted logs stay pending": Bug("zernio", frozenset({"pending at rest", "requests"}), _ignore_deletions),
-    "visible logs are pruned": Bug("late", frozenset({"twice"}), _prune_visible_logs),
+    "visible logs are pruned": Bug("late", frozenset({"twice", "pending"}), _prune_visible_logs),
 }

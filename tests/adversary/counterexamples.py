@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.adversary.program import Events, Poll, Program, Setup, Switch
+from tests.adversary.program import Events, Poll, Program, Setup, ShortLives, Switch
 from tests.support.clock import DAY, HOUR
 
 COUNTEREXAMPLES: Mapping[str, Program] = {
     "history": Program(Setup(history=130), (Poll(fault=(4, "stale page")),)),
+    "gauge of a short run": Program(Setup(history=130), (Poll(), ShortLives(count=2))),
+    "list that has become empty": Program(
+        Setup(),
+        (
+            Poll(events=Events(between=((0, ("publish", 1, 0)),))),
+            Poll(events=Events(actions=(("delete", 0, 1),))),
+        ),
+    ),
     "logs of one time": Program(
         Setup(history=25),
         (

@@ -233,7 +233,7 @@ MODES: dict[str, st.SearchStrategy[Program]] = {
             Setup,
             generation=st.just("late"),
             distinct_times=st.sampled_from((True,)),
-            **{**SETUP, "history": st.sampled_from((25, 130))},
+            **{**SETUP, "history": st.sampled_from((25, 130)), "page_size": st.sampled_from((25, 100))},
         ),
         _steps(STEPS),
         st.builds(Switch, shape=st.sampled_from(sorted(VANISHED)), events=EVENTS),

@@ -245,6 +245,7 @@ class Trial:
             is_partial = any(result.is_partial for result in results.values())
             now = self._observer.scan_times()
             unscanned -= {feed for feed in FEEDS if now.get(feed) != scanned_at.get(feed)}
+            unscanned -= {feed for feed in FEEDS if not self._scene.has_rows(feed)}
             if not unscanned and count >= pending_polls:
                 break
         self._observer.expect(not unscanned, "catch-up" if is_partial else "scan", str(unscanned))

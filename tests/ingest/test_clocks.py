@@ -188,7 +188,7 @@ def durable_state(path: Path, number: int, error: float) -> tuple[list[Counted],
 def test_one_wrong_date_changes_no_count(error: float, tmp_path: Path) -> None:
     """Whichever response has it: the logs, their metrics and the coverage are those of a run without it."""
     expected = durable_state(tmp_path, -1, error)
-    for number in range(30):
+    for number in range(0, 30, 2):
         assert durable_state(tmp_path, number, error) == expected, number
 
 

@@ -189,7 +189,7 @@ def test_a_time_filter_that_is_always_refused_is_given_up(world: World, start: O
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize(
-    ("place", "error"), [(130, FAILURES[0]), (395, FAILURES[0]), *((198, error) for error in FAILURES)]
+    ("place", "error"), [(130, FAILURES[0]), (395, FAILURES[1]), (198, FAILURES[2]), (198, FAILURES[3])]
 )
 def test_a_row_that_no_scan_can_read_is_skipped(
     place: int, error: ApiError, generation: str, world: World, start: OpenExporter
@@ -237,9 +237,9 @@ def test_a_row_that_cannot_be_read_does_not_block_a_catch_up(
         if restart:
             exporter.restart()
     assert results == ["unavailable"] * 2 + ["success"] * 3
-    exporter.poll()
+    exporter.poll_repeatedly(3)  # The late window has the row as well.
     assert statuses(exporter) == {"success": 150 + 449 + 5}
-    assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 1
+    assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 1 + restart, "once per process"
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)

@@ -42,16 +42,16 @@ def check(exporter: ExporterHarness, world: World) -> None:
 
 
 def test_a_first_sync_of_more_rows_than_the_api_skips(world: World, start: Start) -> None:
-    """15,000 logs are counted although no request may skip more than 10,000, with a request per 98 of them."""
-    exporter = start(world, max_skip=10_000)
-    world.publish(15_000, over=6 * DAY)
+    """Logs are counted although they are more than a request may skip, with a request per 98 of them."""
+    exporter = start(world, max_skip=2000)
+    world.publish(5000, over=6 * DAY)
     assert exporter.poll().outcome == "success"
     check(exporter, world)
-    assert len(exporter.requests) <= 15_000 / 98 + 5
+    assert len(exporter.requests) <= 5000 / 98 + 5
 
 
 @pytest.mark.parametrize("time_filter", USABLE_FILTERS)
-@pytest.mark.parametrize("limit", [1, 60, 400])
+@pytest.mark.parametrize("limit", [1, 400])
 def test_any_limit_of_skip(limit: int, time_filter: str, world: World, start: Start) -> None:
     """First sync, catch-up and reconciliation read 800 logs with any limit, however bounds are read."""
     exporter = start(world, reconcile=10 * MINUTE, max_page_size=50, max_skip=limit, time_filter=time_filter)

@@ -34,7 +34,7 @@ def requests_of(exporter: ExporterHarness, polls: int, every: float = 30.0) -> l
     return counts
 
 
-@pytest.mark.parametrize("minutes", [1, 4, 9, 14])
+@pytest.mark.parametrize("minutes", [4, 14])
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_a_late_log_is_counted_while_as_many_logs_are_deleted(
     generation: str, minutes: int, world: World, start: OpenExporter
@@ -43,7 +43,7 @@ def test_a_late_log_is_counted_while_as_many_logs_are_deleted(
     world.publish(3000, over=HOUR)
     exporter = start(generation)
     exporter.poll()
-    for _ in range(4):
+    for _ in range(2):
         world.publish(1)
         exporter.poll_repeatedly(4)
         late = world.insert(world.clock.now - minutes * MINUTE - 0.5)
@@ -89,7 +89,7 @@ def test_deleted_logs_are_looked_for_once(generation: str, world: World, start: 
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_nothing_is_read_while_nothing_changes(generation: str, world: World, start: OpenExporter) -> None:
     """A poll without changes is one request, in feeds of any rate."""
-    for count in (50, 900, 3000):
+    for count in (50, 900):
         world.publish(count, over=10 * MINUTE)
         world.clock.advance(1)
     exporter = start(generation)
