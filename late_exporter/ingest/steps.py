@@ -78,9 +78,9 @@ class PollContext:
         self.read_pending: set[str] = set()
 
     def take(self, page: LogPage, retention_floor: int) -> tuple[LogEntry, ...]:
-        """Return the observations of a page that are not counted yet; the caller records them.
+        """Return the observations of a page that are to be counted; the caller records them.
 
-        Excludes logs that are left out or too old.
+        These are the new ones, except of logs of the exporter itself and those that are too old.
         """
         if self.fetcher.pending_logs:
             keys = {entry.key for entry in page.entries}
