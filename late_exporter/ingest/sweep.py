@@ -119,12 +119,6 @@ class Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
             return True
         return any(entry.key in self.keys for entry in page.entries)
 
-    @property
-    def is_raised(self) -> bool:
-        """Whether the place is so far above the last row that any bound includes that row's time."""
-        before = self.place.before
-        return before is not None and before >= self.created + DAY_MS
-
 
 def second_above(created: int) -> int:
     """Return the next whole second after a time.
@@ -227,7 +221,7 @@ class Sweep:
                 continue
             if place.is_ignored_by(page):
                 self._read_by_offset()
-            elif self.cursor.connects(page) or self.cursor.is_raised:
+            elif self.cursor.connects(page):
                 return page
             else:
                 self._go_up()

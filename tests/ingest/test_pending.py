@@ -10,7 +10,7 @@ from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, empty_list
+from tests.support.late_api import FakeLateApi, ListQuirks, empty_list
 from tests.support.world import World
 
 GENERATIONS = ("late", "zernio")
@@ -169,6 +169,20 @@ def test_a_pending_log_that_the_api_cannot_deliver_is_not_given_up(world: World,
     world.change(broken, "success")
     exporter.poll_repeatedly(6)
     assert pending(exporter) == 9
+
+
+def test_a_look_up_whose_time_is_ignored_gives_up_no_log(world: World, start: OpenExporter) -> None:
+    """If the API ignores ``from`` and ``to``, what is read from the top does not show that a log was deleted."""
+    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(time_filter="ignored"))
+    exporter = start(api)
+    world.insert(world.clock.now - HOUR, status="pending")
+    world.publish(1500, over=MINUTE)
+    exporter.poll()
+    exporter.poll_repeatedly(3)
+    for _ in range(4):
+        api.fail_request(1, empty_list)
+        exporter.poll_repeatedly(1)
+    assert pending(exporter) == 1
 
 
 def test_a_post_with_more_logs_than_a_page_is_not_requested_at_every_poll(world: World, start: OpenExporter) -> None:
