@@ -64,8 +64,8 @@ BUGS = (
     Bug(
         "I10",
         "ingest/scan.py",
-        "self._runtime.monotonic() - self.last_start >= self._connection.config.reconcile_interval",
-        "False",
+        "return elapsed >= self._connection.config.reconcile_interval",
+        "return False",
     ),
     Bug("I11", "api/plausibility.py", "if late_count > len(times) / 4 or times == sorted(times):", "if False:"),
 )

@@ -157,10 +157,8 @@ class ScanSchedule:
 
     @property
     def is_due(self) -> bool:
-        return (
-            self._runtime.monotonic() - self.last_start
-            >= self._connection.config.reconcile_interval
-        )
+        elapsed = self._runtime.monotonic() - self.last_start
+        return elapsed >= self._connection.config.reconcile_interval
 
     def postpone(self) -> None:
         """Start the next scan an interval from now."""
@@ -176,9 +174,8 @@ class ScanSchedule:
         # A time in the future was set by a wrong clock.
         if not -MAX_CLOCK_SKEW_MS / 1000 <= age < interval:
             return Scan(now)
-        return Scan(
-            now, now - int(self._connection.config.reconcile_interval * SCAN_INTERVALS * 1000)
-        )
+        depth = self._connection.config.reconcile_interval * SCAN_INTERVALS
+        return Scan(now, now - int(depth * 1000))
 
     def finish(self, scan: Scan, now: int) -> None:
         """Note that a scan is complete; ``now`` is the API time in milliseconds."""
