@@ -2,8 +2,7 @@
 
 The lines of a series are rendered once per change, and joined and compressed at the first scrape
 after it, in the thread of the scrape; the thread that changes series only hands the changes over.
-prometheus_client renders the same families from ``Exposition.registry``, at 18 times the cost: see
-docs/development/decisions.md.
+prometheus_client renders the same families at 18 times the cost: see docs/development/decisions.md.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
@@ -162,13 +161,12 @@ class _InitialZeros:
         return expired
 
 
-class Exposition(Collector):
+class Exposition:
     """The visible series, and the bodies rendered from them.
 
-    One thread changes the series; ``get_body`` and ``collect`` may run in any thread.
+    One thread changes the series; ``get_body`` may run in any thread.
 
     Attributes:
-        registry: Registry of this collector and the others.
         changing: Lock to hold while several series are set, so that they are never scraped in part.
 
     Args:
@@ -195,9 +193,6 @@ class Exposition(Collector):
         }
         self._zeros = _InitialZeros(zero_hold, monotonic)
         self._collectors = collectors
-        self.registry = CollectorRegistry(auto_describe=False)
-        for collector in (self, *collectors):
-            self.registry.register(collector)
         self.changing = threading.RLock()
         self._changes = Changes({}, {})
         self._exemplars: dict[Series, dict[int, ObservedExemplar]] = {}
@@ -286,13 +281,6 @@ class Exposition(Collector):
             if version == self._rendered_version and len(body) <= MAX_CACHED_BYTES:
                 self._cache(request, body)
         return body
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the families that have series."""
-        with self._render_lock:
-            self._render_changes()
-            metrics = [metric for family in self._families.values() for metric in family.collect()]
-        yield from metrics
 
     def _render_changes(self) -> None:
         """Render the series that have changed, or that show 0 no more."""

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import msgspec
-from prometheus_client.core import Exemplar as ClientExemplar
-from prometheus_client.core import Metric
 
 from late_exporter.exposition.family import Family
 from late_exporter.series import Exemplar, Histogram, Labels
@@ -185,15 +183,6 @@ class FamilyLines:
         lines = [each.openmetrics if is_openmetrics else each.text for each in series]
         return [self._formatter.header[is_openmetrics], *lines] if lines else []
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield the family in the model of prometheus_client, unless it has no series."""
-        self._sort()
-        if self._series:
-            metric = Metric(self._formatter.stem, self.family.help, self.family.kind)
-            for labels, series in self._series.items():
-                self._add(metric, dict(zip(self.family.labels, labels, strict=True)), series)
-            yield metric
-
     def _visible(self, series: SeriesLines) -> tuple[float | Histogram, float | None, Exemplars]:
         created = series.created if self._shows_created else None
         if series.is_zero:
@@ -206,27 +195,6 @@ class FamilyLines:
             # so that it is sorted sooner next
             self._series = {labels: self._series[labels] for labels in self._order}
         return self._order
-
-    def _add(self, metric: Metric, labels: dict[str, str], series: SeriesLines) -> None:
-        value, created, exemplars = self._visible(series)
-        clients = {
-            line: ClientExemplar(dict(each.labels), observed, each.timestamp)
-            for line, (observed, each) in exemplars.items()
-        }
-        name = self.family.name
-        if isinstance(value, Histogram):
-            counts = list(accumulate(value.counts))
-            for line, bound in enumerate((*self.family.buckets, math.inf)):
-                le = format_number(bound)
-                metric.add_sample(
-                    f"{name}_bucket", {**labels, "le": le}, counts[line], exemplar=clients.get(line)
-                )
-            metric.add_sample(f"{name}_count", labels, counts[-1])
-            metric.add_sample(f"{name}_sum", labels, float(seconds(value.micros)))
-        else:
-            metric.add_sample(name, labels, value, exemplar=clients.get(0))
-        if created:
-            metric.add_sample(f"{metric.name}_created", labels, created)
 
 
 def _of_workspace(order: Sequence[Labels], workspace: str) -> Sequence[Labels]:
