@@ -8,6 +8,9 @@ import sys
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from late_exporter.commands.catalogue import COMMANDS
 from late_exporter.config.options import Option
@@ -19,7 +22,9 @@ from late_exporter.metrics.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+PROMETHEUS = ROOT / "deploy" / "prometheus"
 
+LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 VARIABLE_MARKS = str.maketrans({".": "__", "-": "_"})
 SAID_ONCE = re.compile(
     r", in (Unix )?seconds(?=[.,;])|, counted once in each status they were seen in"
@@ -53,6 +58,7 @@ METRIC_GROUPS = {
 def _tables() -> dict[str, dict[str, str]]:
     """Return the tables of each page, by the name in their markers."""
     return {
+        "alerts.md": {"alerts": _alerts_markdown(), "recordings": _recordings_markdown()},
         "commands.md": {"commands": _commands_markdown(), "flags": _flags_markdown()},
         "configuration.md": {
             "options": _options_markdown(),
@@ -60,6 +66,34 @@ def _tables() -> dict[str, dict[str, str]]:
         },
         "metrics.md": {"actions": _actions_markdown(), "metrics": _metrics_markdown()},
     }
+
+
+def _rules(name: str) -> list[dict[str, Any]]:
+    """Return the rules of a file, each with the name of its group."""
+    document = yaml.safe_load((PROMETHEUS / name).read_text("utf-8"))
+    return [
+        {**rule, "group": each["name"]} for each in document["groups"] for rule in each["rules"]
+    ]
+
+
+def _alerts_markdown() -> str:
+    """Return the alerts with their severities and the first sentence of their runbooks."""
+    rows = ["| alert | group | severity | when |", "|---|---|---|---|"]
+    alerts = _rules("late-exporter.alerts.yml")
+    for name in dict.fromkeys(alert["alert"] for alert in alerts):
+        variants = [alert for alert in alerts if alert["alert"] == name]
+        groups = ", ".join(dict.fromkeys(each["group"] for each in variants))
+        severities = ", ".join(each["labels"]["severity"] for each in variants)
+        runbook = (PROMETHEUS / "runbooks" / f"{name}.md").read_text("utf-8")
+        meaning = runbook.partition("## What it means\n\n")[2].partition("\n\n")[0]
+        sentence = re.split(r"(?<=[.])\s", LINK.sub(r"\1", meaning), maxsplit=1)[0]
+        link = f"[{name}](../deploy/prometheus/runbooks/{name}.md)"
+        rows.append(f"| {link} | {groups} | {severities} | {_escape(' '.join(sentence.split()))} |")
+    return "\n".join(rows)
+
+
+def _recordings_markdown() -> str:
+    return "\n".join(f"- `{rule['record']}`" for rule in _rules("late-exporter.rules.yml"))
 
 
 def _actions_markdown() -> str:

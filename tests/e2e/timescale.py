@@ -8,13 +8,11 @@ __all__ = ["scale_duration", "scale_expr"]
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 DURATION = re.compile(r"(?<=[\[:])\d+[smhdw](?=[\]:])|(?<=\boffset )\d+[smhdw]\b")
-LONG_NUMBER = re.compile(r'(?<![\w."])\d{3,}\b(?!\.)')
-"""Numbers with three or more digits are ages in seconds; counts and ratios are smaller."""
+LONG_NUMBER = re.compile(r'(?<![\w."])\d{3,}\b(?!\.| \*)')
+"""Numbers with three or more digits are ages in seconds; counts and ratios are smaller, and 100 * makes percent."""
 
-UNSCALED_METRICS = re.compile(
-    "late_publishing_oldest_pending_timestamp_seconds|late_publishing_duration_seconds:p99_median|late_posts_oldest_"
-)
-"""Publishing takes as long as in real time, so ages compared with these metrics are not scaled."""
+UNSCALED_METRICS = re.compile("late_publishing_oldest_pending_timestamp_seconds|late_posts_oldest_")
+"""Publishing takes as long as in real time, so ages that come from these metrics are not scaled."""
 
 
 def scale_duration(duration: str, factor: int) -> str:
@@ -26,7 +24,6 @@ def scale_duration(duration: str, factor: int) -> str:
 def scale_expr(expr: str, factor: int) -> str:
     """Return an expression with its windows, offsets and ages divided by a factor; series names do not change."""
     shorter = DURATION.sub(lambda match: scale_duration(match[0], factor), expr)
-    return "".join(
-        line if UNSCALED_METRICS.search(line) else LONG_NUMBER.sub(lambda match: f"{int(match[0]) / factor:g}", line)
-        for line in shorter.splitlines(keepends=True)
-    )
+    if UNSCALED_METRICS.search(shorter):
+        return shorter
+    return LONG_NUMBER.sub(lambda match: f"{int(match[0]) / factor:g}", shorter)

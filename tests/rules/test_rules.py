@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -39,11 +39,13 @@ RULES: Sequence[Row] = [rule for file in FILES for group in load_groups(file) fo
 RECORDS: Mapping[str, str] = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
 ALERTS = tuple(rule for rule in RULES if "alert" in rule)
 NAMES = sorted({alert["alert"] for alert in ALERTS})
+DASHBOARDS = (ROOT / "grafana" / "dashboards").glob("*.json")
+PROMTOOL_3 = ROOT / ".cache" / "tools3" / "usr" / "bin" / "promtool"
 
 TARGET_METRICS = {
     "up": set[str](),
     "process_start_time_seconds": set[str](),
-    "ALERTS": {"alertname", "alertstate", "workspace", "platform", "account_id"},
+    "ALERTS": {"alertname", "alertstate", "severity", "workspace", "platform", "account_id", "cause"},
 }
 """Metrics that every target has, and the alerts that fire."""
 
@@ -115,12 +117,39 @@ def test_rule_uses_existing_series_and_labels() -> None:
         assert found_selectors or rule["expr"].startswith("vector(")
 
 
+def test_each_recording_is_read() -> None:
+    """Every recorded series is read by an alert or a panel, if need be through another recording."""
+    texts = [alert["expr"] for alert in ALERTS] + [path.read_text("utf-8") for path in DASHBOARDS]
+    unread = dict(RECORDS)
+    while read := [name for name in unread if any(name in text for text in texts)]:
+        texts = [unread.pop(name) for name in read]
+    assert [*unread] == []
+
+
+def test_each_alert_has_a_unit_test() -> None:
+    """Promtool tests the message of each alert, and a time at which it does not fire."""
+    checks = [check for file in TESTS for test in load_unit_tests(file)["tests"] for check in _alert_checks(test)]
+    assert sorted({name for name, is_firing in checks if is_firing}) == NAMES
+    assert sorted({name for name, is_firing in checks if not is_firing}) == NAMES
+
+
+def _alert_checks(test: Row) -> Iterator[tuple[str, bool]]:
+    """Yield the alerts that a unit test expects to fire, with their messages, or not to fire."""
+    for check in test.get("alert_rule_test", []):
+        yield check["alertname"], "exp_alerts" in check
+    for check in test.get("promql_expr_test", []):
+        if "exp_samples" not in check:
+            for name in re.findall(r'alertname="(\w+)"', check["expr"]):
+                yield name, False
+
+
 def test_counters_and_gauges_use_matching_functions() -> None:
-    """Counters are only used with rate, increase or resets over a range; gauges never are."""
+    """Counters are only used with rate, increase or resets over a range, or to see if they exist; gauges never are."""
     counter_functions = {"rate", "increase", "resets"}
     for rule in RULES:
         for selector in selectors(rule["expr"]):
-            assert (_metric_kind(selector) == "counter") == (selector.function in counter_functions), selector
+            if selector.function != "last_over_time":
+                assert (_metric_kind(selector) == "counter") == (selector.function in counter_functions), selector
             takes_range = selector.function in {*counter_functions, "changes"} or "_over_time" in selector.function
             assert selector.is_range == takes_range, selector
 
@@ -189,21 +218,25 @@ def test_documented_joins_keep_jobs_apart() -> None:
         assert [labels for labels in joined_labels if "job" not in labels.split(", ")] == [], path
 
 
-@pytest.mark.e2e
-def test_promtool_accepts_the_rules(require_tool: Callable[[str], str]) -> None:
-    """Promtool accepts the rules without warnings."""
-    run_command(require_tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", *FILES)
+@pytest.fixture(params=["installed", "3"])
+def promtool(request: pytest.FixtureRequest, require_tool: Callable[[str], str]) -> str:
+    """Return the installed promtool, and that of Prometheus 3."""
+    if request.param == "installed":
+        return require_tool("promtool")
+    if not PROMTOOL_3.exists():
+        pytest.skip("Prometheus 3 is not in .cache/tools3; .ci/tools fetches it if the distribution has it")
+    return str(PROMTOOL_3)
 
 
 @pytest.mark.e2e
-def test_promtool_accepts_the_example(require_tool: Callable[[str], str]) -> None:
-    """Promtool accepts the example configuration without warnings."""
-    file = FOLDER / "prometheus.yml"
-    run_command(require_tool("promtool"), "check", "config", "--lint=all", "--lint-fatal", file)
+def test_promtool_accepts_rules_and_example(promtool: str) -> None:
+    """Promtool accepts the rules and the example configuration without warnings."""
+    run_command(promtool, "check", "rules", "--lint=all", "--lint-fatal", *FILES)
+    run_command(promtool, "check", "config", "--lint=all", "--lint-fatal", FOLDER / "prometheus.yml")
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
-def test_promtool_unit_tests_pass(file: Path, require_tool: Callable[[str], str], tmp_path: Path) -> None:
+def test_promtool_unit_tests_pass(file: Path, promtool: str, tmp_path: Path) -> None:
     """The promtool unit tests of the rules pass."""
-    run_unit_tests(require_tool("promtool"), load_unit_tests(file), tmp_path)
+    run_unit_tests(promtool, load_unit_tests(file), tmp_path)

@@ -273,9 +273,17 @@ class ExporterHarness:
         return _poll(result)
 
     def refresh_status(self) -> None:
-        """Refresh the status feeds that are due."""
+        """Refresh all status feeds."""
         for pollers in self._pipeline.workspaces.values():
             drive(pollers.status.refresh())
+
+    def refresh_due_status(self) -> None:
+        """Refresh the status feeds that are due, as their loop does."""
+        for pollers in self._pipeline.workspaces.values():
+            poller = pollers.status
+            for state in poller._states.values():  # noqa: SLF001 - its loop never ends
+                if state.due_at <= self.clock.monotonic():
+                    drive(poller._refresh(state, is_paced=False))  # noqa: SLF001
 
     def settle(self, workspace: str = "default", feed: str | None = None) -> None:
         """Poll until the whole list has been read twice, in a world that does not change any more."""

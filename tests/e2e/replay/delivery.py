@@ -98,16 +98,27 @@ class _Delivery:
         self._slack_counts = {each["name"]: len(each.get("slack_configs", [])) for each in config["receivers"]}
         self._read_count = 0
         self._firing: set[Labels] = set()
+        self._muted: set[Labels] = set()
+        self._ended_muted: set[Labels] = set()
 
     def send(self, minute: int, changes: Sequence[Change]) -> None:
         """Send the changes of a minute; alerts that inhibit others begin before these and end after them."""
         for part in self._ordered(changes):
             for change in part:
-                update = self._firing.discard if change.resolved is not None else self._firing.add
-                update(pairs(change.alert.labels))
+                self._record(pairs(change.alert.labels), is_firing=change.resolved is None)
             post_alerts(self._url, [_document(change) for change in part])
             wait_until(self._is_settled, describe=lambda: (self._groups(), self._receivers.firing_by_group()))
             self._read(minute)
+
+    def _record(self, labels: Labels, *, is_firing: bool) -> None:
+        """Record what an alert does next. Alertmanager never resolves one that ends while it is inhibited."""
+        if is_firing:
+            self._firing.add(labels)
+            self._ended_muted.discard(labels)
+            return
+        self._firing.discard(labels)
+        if labels in self._muted:
+            self._ended_muted.add(labels)
 
     def _ordered(self, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
         """Yield the changes in the order in which no alert is without the one that inhibits it."""
@@ -138,9 +149,11 @@ class _Delivery:
         if len(self._receivers.slack_messages) < expected_slack_count:
             return False
         said = self._receivers.firing_by_group()
-        return muted.union(*active.values()) == self._firing and all(
-            active.get(key, set()) == said.get(key, set()) - muted for key in active.keys() | said.keys()
-        )
+        unspoken = muted | self._ended_muted
+        if muted.union(*active.values()) != self._firing:
+            return False
+        self._muted = muted
+        return all(active.get(key, set()) == said.get(key, set()) - unspoken for key in active.keys() | said.keys())
 
     def _groups(self) -> Any:
         return json.loads(http_get(f"{self._url}/api/v2/alerts/groups").body)

@@ -20,12 +20,8 @@ TARGET_LABELS = {"job": "late", "instance": "exporter.example:10077"}
 FAILED_CHECK = re.compile(r"alertname: (\w+), time: (\S+?),.*?got:\[(.*?)\n {12}\]", re.DOTALL)
 ALERT = re.compile(r"Labels:\{(.*)\}\n\s+Annotations:\{(.*)\}")
 PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*")')
-SHORTER_HISTORY = {
-    "[7d:1h]": "[7d:5m]",
-    **{f"}} offset {week}w)": f"}} offset {90 + 10 * week}m)" for week in range(1, 5)},
-}
-"""Let medians of the past week be medians of the past hours, with twelve times as many values in an hour, and let
-schedules of the past weeks be those of some minutes before the incident."""
+WEEKS_AGO = re.compile(r"(?<=scheduled\"} offset )(\d)w")
+"""Schedules of past weeks, which become those of some minutes before the incident."""
 
 
 class FiringAlert(NamedTuple):
@@ -62,11 +58,8 @@ def evaluate(rows: Sequence[SampleRow], folder: Path, promtool: str) -> Sequence
 
 
 def _adapt(rules: str) -> str:
-    """Return rules with a shorter history, and with links to a Grafana."""
-    rules = rules.replace("dashboard_path: /", "dashboard_url: https://grafana.example/")
-    for usual, shorter in SHORTER_HISTORY.items():
-        rules = rules.replace(usual, shorter)
-    return rules
+    """Return rules that look for the schedules of past weeks in the hours before the incident."""
+    return WEEKS_AGO.sub(lambda match: f"{90 + 10 * int(match[1])}m", rules)
 
 
 def _alert_names(rules: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
 from urllib.parse import urlencode
 
+from late_exporter.config.sections import StatusSettings
 from late_exporter.protocols import ApiResponse
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
@@ -24,12 +25,12 @@ TOTAL_MINUTES = LEAD_MINUTES + INCIDENT_MINUTES + 120
 START = datetime(2026, 3, 17, 9, 0, tzinfo=UTC).timestamp()
 """Unix time at which the incident starts, a Tuesday morning."""
 
-FEEDS = ("publishing", "connections", "api_request")
+FEEDS = ("publishing", "connections")
 HEADERS = {"authorization": f"Bearer {KEY}", "user-agent": "late-exporter/1"}
 PLATFORMS = frozenset({"instagram", "twitter", "youtube", "tiktok"})
 LOGS_PER_DAY = 3000
 SEED = 7
-STATUS_INTERVALS = {"posts": 60.0, "accounts": 60.0, "webhooks": 300.0, "billing": 300.0}
+STATUS_INTERVALS: Mapping[str, float] = {**StatusSettings().intervals}
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -66,17 +67,22 @@ class RecordedExporter:
         )
 
     def scrape(self) -> Samples:
-        """Poll every feed, refresh the status feeds that are due, and return what a scrape gets a minute later."""
-        for feed in FEEDS:
-            result = self._exporter.poll(feed=feed)
-            assert result.outcome == "success", result.error
-        self._exporter.refresh_status()
+        """Return what a scrape gets, and poll for a minute every 30 s, as by default."""
+        self._poll()
         samples = self._exporter.scrape()
-        self.clock.advance(MINUTE)
+        self.clock.advance(MINUTE / 2)
+        self._poll()
+        self.clock.advance(MINUTE / 2)
         return samples
 
     def close(self) -> None:
         self._exporter.close()
+
+    def _poll(self) -> None:
+        for feed in FEEDS:
+            result = self._exporter.poll(feed=feed)
+            assert result.outcome == "success", result.error
+        self._exporter.refresh_due_status()
 
     def _respond(self, path: str, params: QueryParams) -> ApiResponse:
         response = self._api.handle("GET", path, urlencode(params), HEADERS)
