@@ -30,7 +30,7 @@ HEADERS = {"authorization": f"Bearer {KEY}", "user-agent": "late-exporter/1"}
 PLATFORMS = frozenset({"instagram", "twitter", "youtube", "tiktok"})
 LOGS_PER_DAY = 3000
 SEED = 7
-STATUS_INTERVALS: Mapping[str, float] = {**StatusSettings().intervals}
+STATUS_INTERVALS = {str(name): seconds for name, seconds in StatusSettings().intervals.items()}
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
