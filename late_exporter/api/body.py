@@ -35,7 +35,9 @@ MAX_ERROR_BYTES = 16 * 1024
 
 
 async def read_body(response: httpx.Response, large_bodies: asyncio.Semaphore) -> bytes:
-    """Return the decompressed body of a streamed response; for an error, as much of its beginning as can be read.
+    """Return the decompressed body of a streamed response.
+
+    For an error, as much of its beginning as can be read.
 
     The response is closed. ``large_bodies`` limits how many with more than SMALL_BODY_BYTES are
     read at the same time.

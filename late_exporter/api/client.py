@@ -35,14 +35,18 @@ _UNKNOWN_CA = re.compile(
 """OpenSSL's reasons to reject a certificate that another CA file remedies."""
 
 BILLING_PATHS = ("/v1/billing", "/v1/usage")
-"""Paths whose backend has a rate limit of its own: a 429 concerns only them if the key has requests left."""
+"""Paths whose backend has a rate limit of its own: a 429 concerns only them if the key has requests
+left."""
 
 AUTO = "auto"
 """Value of ``--api.generation`` that leaves the generation to the first sync."""
 
 
 class NoCookies(CookieJar):
-    """Cookies that stay empty, so that several API keys can share a client: none is sent with another key."""
+    """Cookies that stay empty, so that several API keys can share a client.
+
+    None is sent with another key.
+    """
 
     def extract_cookies(self, response: object, request: object) -> None:
         """Ignore the cookies of a response."""
@@ -145,7 +149,10 @@ class LateClient:
         return self._key.reload_count
 
     def pop_request_log(self) -> tuple[list[RequestRecord], float]:
-        """Return the requests that finished since the last call, and the seconds they waited for the rate limiter."""
+        """Return the requests that finished since the last call.
+
+        Also return the seconds that they waited for the rate limiter.
+        """
         requests = self._request_log
         self._request_log = []
         total_wait = self._rate_limiter.wait_seconds
@@ -154,7 +161,7 @@ class LateClient:
         return requests, wait_seconds
 
     def quota_wait(self, requests: int = 1) -> float:
-        """Return the seconds until the quota allows the last of some further requests, as far as can be told now."""
+        """Return about how many seconds pass until the quota allows some further requests."""
         return self._rate_limiter.wait_for(requests)
 
     async def get(

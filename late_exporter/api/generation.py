@@ -23,7 +23,8 @@ from late_exporter.format import iso_time
 from late_exporter.model import LATE, MAX_CLOCK_SKEW_MS, ZERNIO
 
 NEWNESS_TOLERANCE = 600_000
-"""Milliseconds by which one list may be ahead of the other: the API writes the rows of both by different paths."""
+"""Milliseconds by which one list may be ahead of the other: the API writes the rows of both by
+different paths."""
 
 UNUSABLE_HINT = "check --api.base-url, the rights of the key and the status of the API"
 
@@ -46,7 +47,7 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
     newest: int | None = None
 
     def is_ahead_of(self, other: ListAnswer) -> bool:
-        """Return whether this list has logs, and another usable list has only older ones or none."""
+        """Return whether this list has newer logs than another usable list."""
         if self.error is not None or other.error is not None or self.newest is None:
             return False
         return other.newest is None or self.newest > other.newest + NEWNESS_TOLERANCE
@@ -54,7 +55,8 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         if self.error is not None:
             return f"{self.path} {self.error}"
-        return f"{self.path} 200, {'no logs' if self.newest is None else f'newest log {iso_time(self.newest)}'}"
+        newest = "no logs" if self.newest is None else f"newest log {iso_time(self.newest)}"
+        return f"{self.path} 200, {newest}"
 
 
 ListAnswers: TypeAlias = Mapping[str, ListAnswer]
@@ -62,7 +64,9 @@ ListAnswers: TypeAlias = Mapping[str, ListAnswer]
 
 
 async def find_feed(name: str, client: LateClient, *, recorded: str | None = None) -> Feed:
-    """Return the list of a feed to read: by ``--api.generation``, else that of the state, else by what both answer.
+    """Return the list of a feed to read.
+
+    It is that of ``--api.generation``, else that of the state, else found by what both answer.
 
     Args:
         name: Name of the feed.
@@ -77,8 +81,8 @@ async def find_feed(name: str, client: LateClient, *, recorded: str | None = Non
     generation = client.configured_generation
     if recorded == ZERNIO and generation == LATE:
         raise ApiUnavailable(
-            f"the state was counted from API generation {ZERNIO}, whose logs have no ids: use --api.generation "
-            f"{ZERNIO} or auto, or another --state.url"
+            f"the state was counted from API generation {ZERNIO}, whose logs have no ids: use"
+            f" --api.generation {ZERNIO} or auto, or another --state.url"
         )
     if generation == AUTO:
         generation = recorded or await _detect_generation(name, client)
@@ -111,7 +115,7 @@ async def _detect_generation(name: str, client: LateClient) -> str:
 
 
 async def examine_lists(name: str, client: LateClient) -> ListAnswers:
-    """Request the newest log of each list of a feed that both generations have, the documented list first.
+    """Request the newest log of each list of a feed, of the documented list first.
 
     Raises:
         ApiError: The network failed, the key was rejected, or the API is rate limiting requests, so

@@ -31,7 +31,7 @@ async def fetch_page(
     created_after: int | None = None,
     created_before: int | None = None,
 ) -> tuple[LogPage, ApiResponse]:
-    """Request one page of a log list, from all days that the API keeps unless ``filters`` has ``days``.
+    """Request one page of a log list, of all days unless ``filters`` has ``days``.
 
     If the workspace is limited to a profile, so is the list.
 
@@ -52,8 +52,8 @@ async def fetch_page(
     if client.profile_id is not None:
         if feed.generation == LATE:
             raise ApiUnavailable(
-                "API generation late has no profiles: remove profile_id and use a key that is limited to the profile, "
-                "or use --api.generation zernio",
+                "API generation late has no profiles: remove profile_id and use a key that is limited"
+                " to the profile, or use --api.generation zernio",
                 status=404,
             )
         params["profileId"] = client.profile_id

@@ -30,14 +30,18 @@ MAX_DELAY = 15 * MINUTE_MS
 """Milliseconds by which a row may be out of place."""
 
 MIN_UNDATED = 10
-"""Logs of the newest page, none of which has a time, that show that the API writes times differently."""
+"""Logs of the newest page, none of which has a time, that show that the API writes times
+differently."""
 
 MAX_REPEATS = 10
 """Consecutive pages with the same rows after which the API is taken to ignore the offset."""
 
 
 def check_profile(page: LogPage, profile_id: str | None) -> None:
-    """Raise BadPayload if the API ignored ``profileId``, so that logs of other profiles would count."""
+    """Raise BadPayload if the API ignored ``profileId``.
+
+    Logs of other profiles would count.
+    """
     if profile_id is None:
         return
     for entry in page.entries:
@@ -50,7 +54,9 @@ def check_profile(page: LogPage, profile_id: str | None) -> None:
 
 
 def check_order(page: LogPage) -> None:
-    """Raise BadPayload if a page is not sorted from new to old, so that polls would not find new logs.
+    """Raise BadPayload if a page is not sorted from new to old.
+
+    Polls would not find new logs.
 
     The order is not documented, and every example is newest first. Some rows may be out of place:
     those that were written late, in a list in order of insertion.
@@ -64,7 +70,10 @@ def check_order(page: LogPage) -> None:
 
 
 def check_ids(page: LogPage, feed: Feed, body: bytes) -> None:
-    """Raise BadPayload if a list of generation ``late`` has become an alias of the list without ids."""
+    """Raise BadPayload if a list of generation late returns logs without ids.
+
+    It has become an alias of the list of the other generation.
+    """
     if feed.generation != LATE or not page.entries:
         return
     has_no_ids = all(entry.rejection_reason == "no_id" for entry in page.entries)
@@ -73,7 +82,10 @@ def check_ids(page: LogPage, feed: Feed, body: bytes) -> None:
 
 
 def check_readable(readable_count: int, row_count: int, error: ApiError | None) -> None:
-    """Raise the last error of a page that was read in parts if the API is at fault, rather than some rows."""
+    """Raise the last error of a page read in parts if less than half of it can be read.
+
+    Then the API is at fault, rather than some rows.
+    """
     if error is not None and readable_count * 2 < row_count:
         raise error
 
@@ -105,7 +117,10 @@ def check_not_emptied(
 
 
 def check_dated(page: LogPage) -> None:
-    """Raise BadPayload if none of the newest logs has a time, so that the API writes times differently."""
+    """Raise BadPayload if none of the newest logs has a time.
+
+    The API writes times differently then.
+    """
     if len(page.entries) >= MIN_UNDATED and not page.times:
         raise BadPayload("none of the newest logs has a readable creation time")
 

@@ -24,22 +24,24 @@ BURST_SHARE = 1 / 12
 """Share of the limit that may be sent at once."""
 
 MAX_NAP = 1.0
-"""Seconds after which a waiting request considers what has been learnt about the quota meanwhile."""
+"""Seconds after which a waiting request considers what has been learnt about the quota
+meanwhile."""
 
 MAX_SLOTS = 64
-"""Requests to one API that are in flight at a time; more responses at once would wait for the processor until they time
-out. At 0.5 s per response, these are 128 requests per second."""
+"""Requests to one API that are in flight at a time; more responses at once would wait for the
+processor until they time out. At 0.5 s per response, these are 128 requests per second."""
 
 USE_SECONDS = 180.0
 """Seconds for which the highest use by others counts, because use fluctuates."""
 
 
 GROWTH_SECONDS = 20.0
-"""Seconds whose growth of the use by others is extrapolated to a minute, to notice a customer that begins."""
+"""Seconds whose growth of the use by others is extrapolated to a minute, to notice a customer that
+begins."""
 
 
 def left_by_others(limit: int, quota_share: float, others: float) -> float:
-    """Return the requests per minute that a process may send in addition to the other users of its key.
+    """Return the requests per minute that a process may send beside other users of its key.
 
     Args:
         limit: Requests per minute of the key.
@@ -122,7 +124,8 @@ class RateLimiter:
                 await self._slots.acquire()
                 if self._delay() <= 0:
                     break
-                self._slots.release()  # The quota was used meanwhile; no slot may be held while waiting for it.
+                # The quota was used meanwhile; no slot may be held while waiting for it.
+                self._slots.release()
             interval = self._interval
             self._paced_until = (
                 max(self._paced_until, self._monotonic() - self._burst * interval) + interval
@@ -153,7 +156,10 @@ class RateLimiter:
         self._growth_per_minute = (recent[-1] - recent[0]) * MINUTE / GROWTH_SECONDS
 
     def pause(self, seconds: float) -> float:
-        """Block all requests for some seconds; return the monotonic time at which the pause ends."""
+        """Block all requests for some seconds.
+
+        Return the monotonic time at which the pause ends.
+        """
         self._paused_until = max(self._paused_until, self._monotonic() + seconds)
         return self._paused_until
 

@@ -49,7 +49,10 @@ def retry_delay(headers: Mapping[str, str]) -> float:
 
 
 def request_id(headers: Mapping[str, str]) -> str:
-    """Return the id that the API gave to a request; empty if it has none, or one that is not fit for a message."""
+    """Return the id that the API gave to a request.
+
+    Empty if it has none, or one that is not fit for a message.
+    """
     text = headers.get("X-Request-Id", "").strip()
     return text if _REQUEST_ID.fullmatch(text) else ""
 
@@ -87,7 +90,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 
 def parse_error(body: bytes, key: str) -> ErrorBody:
-    """Return the texts of an error response, shortened and without keys, including others than ``key``.
+    """Return the texts of an error response, shortened and without any keys.
 
     A response that is not an error as the API documents it, such as one of a proxy, is its own
     message.
@@ -112,7 +115,10 @@ def status_error(status: int, body: ErrorBody, location: str = "") -> ApiError:
         case 301 | 302 | 303 | 307 | 308:
             host = re.match(r"(?:https?:)?//([a-z0-9.-]{1,100})(?![^:/?#])", location)
             place = host[1] if host else "elsewhere"
-            problem = f"redirected to {place}; redirects are not followed, to keep the API key from other hosts"
+            problem = (
+                f"redirected to {place}; redirects are not followed, to keep the API key from other"
+                " hosts"
+            )
         case 403 if body.required_group:
             problem = (
                 f"the API key lacks a right: {body}; grant the key the group {body.required_group}"

@@ -1,4 +1,7 @@
-"""Wire the pipeline: pollers, store, series registry and exposition; and its configuration, from the settings."""
+"""Wire the pipeline: pollers, store, series registry and exposition.
+
+The configuration of the pipeline is read from the settings.
+"""
 
 from __future__ import annotations
 

@@ -19,10 +19,12 @@ from late_exporter.config.settings import Settings, Workspace
 from late_exporter.errors import ConfigError
 
 MAX_IDLE_SECONDS = 100.0
-"""Seconds for which an idle connection is kept: networks drop older ones in silence, as Azure does after 240 s."""
+"""Seconds for which an idle connection is kept: networks drop older ones in silence, as Azure does
+after 240 s."""
 
 WORKSPACES_PER_CLIENT = 32
-"""Workspaces that share an HTTP client: each request looks at all idle connections of its client."""
+"""Workspaces that share an HTTP client: each request looks at all idle connections of its
+client."""
 
 
 class Connector:
@@ -59,7 +61,10 @@ class Connector:
 
 
 async def open_clients(settings: Settings, stack: AsyncExitStack) -> Sequence[httpx.AsyncClient]:
-    """Open the HTTP clients; raise ConfigError if variables of proxies or certificates are not usable."""
+    """Open the HTTP clients.
+
+    Raise ConfigError if variables of proxies or certificates are not usable.
+    """
     # In a thread, because it loads the certificates of all authorities.
     clients = await asyncio.to_thread(_create_clients, settings)
     return [await stack.enter_async_context(client) for client in clients]

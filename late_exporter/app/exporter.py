@@ -1,4 +1,4 @@
-"""The exporter of the ``run`` command: one pipeline, configured and reconfigured by the settings."""
+"""The exporter of the ``run`` command: one pipeline, configured by the settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from late_exporter.protocols import Logger, Offload
 from late_exporter.store import Store
 from late_exporter.store.thread import StoreThread
 
-SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
+SAME_LOGS = (
+    "the workspace has the same key as another one, and counts the same logs; give each a"
+    " profile_id"
+)
 PROGRESS_INTERVAL = 10.0
 """Seconds between two log lines about first syncs and catch-ups."""
 
@@ -90,7 +93,7 @@ class Exporter:
             pollers.start(group)
 
     async def log_progress(self) -> None:
-        """Log every ten seconds how far all first syncs and catch-ups together have come, until cancelled."""
+        """Log every ten seconds how far first syncs and catch-ups have come, until cancelled."""
         while True:
             await asyncio.sleep(PROGRESS_INTERVAL)
             progress = [
@@ -104,7 +107,10 @@ class Exporter:
                 log.get_logger("late_exporter").info("reading logs", **total_progress(parts))
 
     async def catch_up(self) -> bool:
-        """Poll every workspace until nothing is left to read; return whether all polls succeeded."""
+        """Poll every workspace until nothing is left to read.
+
+        Return whether all polls succeeded.
+        """
         results = await asyncio.gather(
             *(workspace.catch_up() for workspace in self.pipeline.workspaces.values())
         )
@@ -132,7 +138,10 @@ class Exporter:
             await self._change(self.settings, names)
 
     async def _change(self, settings: Settings, owned: AbstractSet[str] | None) -> None:
-        """Poll and show other workspaces, or the same ones with other settings; raise StoreError as ``reload`` does."""
+        """Poll and show other workspaces, or the same ones with other settings.
+
+        Raise StoreError as ``reload`` does.
+        """
         polled = self.pipeline.workspaces
         workspaces = _select(settings, owned)
         common = polled.keys() & workspaces.keys()
@@ -190,7 +199,7 @@ class Exporter:
                     yield name, health
 
     def names(self) -> Sequence[str]:
-        """Return the names of the configured workspaces, including those that other replicas own."""
+        """Return the names of all configured workspaces, also of those of other replicas."""
         return [each.name for each in self.settings.workspaces]
 
 
@@ -205,7 +214,7 @@ def total_progress(parts: Sequence[SyncProgress]) -> Mapping[str, float]:
 
 
 class WorkspaceInfo(Collector):
-    """Collector of the info metric of those workspaces that have labels in the configuration file."""
+    """Collector of the info metric of workspaces with labels in the configuration."""
 
     def __init__(self, workspaces: Callable[[], Mapping[str, Workspace]]) -> None:
         self._workspaces = workspaces

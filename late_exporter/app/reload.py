@@ -55,7 +55,9 @@ class Reloader:
         return None
 
     async def reload_in(self, group: asyncio.TaskGroup) -> None:
-        """Reload as a task of the group that runs the exporter: it ends with the process, not with its client.
+        """Reload as a task of the group that runs the exporter.
+
+        It ends with the process, not with its client.
 
         Raises:
             ExporterStopping: The process is being stopped.
@@ -87,7 +89,7 @@ class Reloader:
 
 
 def start_task(group: asyncio.TaskGroup, work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
-    """Start a task of a group and return it, or None if the group is ending and accepts no more tasks."""
+    """Start a task of a group and return it; None if the group is ending."""
     try:
         return group.create_task(work)
     except RuntimeError:

@@ -35,7 +35,7 @@ class ApiConnection(NamedTuple):
 
 @dataclass
 class WorkspacePollers:
-    """Pollers of a workspace, one per feed, the connection that they use, and their tasks while they run."""
+    """Pollers of a workspace, one per feed, their connection, and their tasks."""
 
     name: str
     connection: ApiConnection
@@ -65,7 +65,10 @@ class WorkspacePollers:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def catch_up(self) -> bool:
-        """Poll until nothing is left to read, and refresh the status feeds once; return whether all polls succeeded."""
+        """Poll until nothing is left to read, and refresh the status feeds once.
+
+        Return whether all polls succeeded.
+        """
         results = await asyncio.gather(*(poller.catch_up() for poller in self))
         await self.status.refresh()
         for poller in self:

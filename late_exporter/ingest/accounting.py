@@ -56,7 +56,7 @@ def gauge_value(series_values: Mapping[Series, SeriesValue], series: Series) -> 
 
 
 def last_audit(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:
-    """Return the Unix time in seconds at which the last sweep of the whole list was completed, 0 if never."""
+    """Return the Unix time in seconds of the last complete sweep of the list, 0 if never."""
     labels = (scope.workspace, scope.feed)
     # Until one has completed, LAST_AUDIT is the time of the first sync, without the other results.
     return (
@@ -101,7 +101,7 @@ def count_missing(mismatches: Iterable[CounterMismatch]) -> int:
 
 
 def count_extra(mismatches: Iterable[CounterMismatch]) -> int:
-    """Return how many logs are counted more than once, or will be, or are stored but not counted."""
+    """Return how many logs are counted twice, or will be, or are stored but not counted."""
     return sum(
         abs(mismatch.actual - mismatch.expected)
         for mismatch in mismatches

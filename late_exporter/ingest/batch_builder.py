@@ -1,4 +1,7 @@
-"""Collect what was read since the last commit of a feed, with increments computed once for all logs of a kind."""
+"""Collect what was read since the last commit of a feed.
+
+Increments are computed once for all logs of a kind.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,10 @@ class BatchBuilder:
         return [IncCounter(*each, amount=0) for each in series]
 
     def add(self, record: Record, now: int) -> None:
-        """Add logs, and what is true once they are committed; ``now`` is the API time in milliseconds."""
+        """Add logs, and what is true once they are committed.
+
+        ``now`` is the API time in milliseconds.
+        """
         for entry in record.entries:
             increments = self._increments(entry.kind, by_reconciliation=record.by_reconciliation)
             if entry.created is not None and entry.created > now + MAX_CLOCK_SKEW_MS:
@@ -79,7 +85,10 @@ class BatchBuilder:
         self.deleted_keys += record.deleted_keys
 
     def _increments(self, log: LogKind, *, by_reconciliation: bool) -> tuple[Increment, ...]:
-        """Return the increments of a kind of logs; those that other kinds have, too, are the same objects."""
+        """Return the increments of a kind of logs.
+
+        Those that other kinds have, too, are the same objects.
+        """
         kinds = self._kinds[by_reconciliation]
         increments = kinds.get(log)
         if increments is None:
@@ -112,7 +121,10 @@ class BatchBuilder:
 def _present_increments(
     entry: LogEntry, increments: tuple[Increment, ...], now: int
 ) -> tuple[Increment, ...]:
-    """Return the increments of a log as if it were created now: a time in the future would stay the newest one."""
+    """Return the increments of a log as if it were created now.
+
+    A time in the future would stay the newest one.
+    """
     log = msgspec.structs.replace(entry, created=now)
     present: list[Increment] = []
     for increment in increments:

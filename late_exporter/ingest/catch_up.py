@@ -17,7 +17,8 @@ from late_exporter.model import LogEntry, LogPage
 from late_exporter.store.records import Coverage, Gap, ListPosition
 
 MIN_UNRECOGNISED = 3
-"""Logs of a page that were read before, none of which is known, that show that keys have changed."""
+"""Logs of a page that were read before, none of which is known, that show that keys have
+changed."""
 
 
 class Reading(msgspec.Struct, frozen=True):

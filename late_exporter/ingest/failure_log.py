@@ -47,7 +47,10 @@ class FailureLog:
             self._logger.info("further failed logs are not listed", logs=omitted)
 
     def _fields(self, entry: LogEntry) -> Mapping[str, object]:
-        """Return the fields of a log that have a value; their texts are short and contain no key."""
+        """Return the fields of a log that have a value.
+
+        Their texts are short and contain no key.
+        """
         fields = {
             "platform": entry.platform,
             "action": entry.action,

@@ -173,7 +173,9 @@ def _count_skipped(rows: Sequence[LogEntry | None]) -> Mapping[str, int]:
 
 
 async def _read_ends(fetch_rows: FetchRows) -> list[object]:
-    """Return what changes if rows are inserted or deleted: the total, and the first and the last row of the page.
+    """Return what changes if rows are inserted or deleted.
+
+    That is the total, and the first and the last row of the page.
 
     One of the two may be unreadable.
     """
@@ -192,7 +194,9 @@ async def _read_ends(fetch_rows: FetchRows) -> list[object]:
 
 
 async def _read_whole_time(fetch_rows: FetchRows, number_entries: NumberEntries) -> LogPage:
-    """Return a page and those below it, until all logs of its time are there, as soon as two readings agree.
+    """Return a page and those below it, until all logs of its time are there.
+
+    It is believed as soon as two readings agree.
 
     If the list keeps moving, it is the page alone: alike logs on two pages count as one until it is
     read again.

@@ -140,7 +140,10 @@ class PendingChecks:
                 yield from self._miss({log.key})
 
     def _miss(self, keys: set[str]) -> StepsTo[None]:
-        """Note that logs were not found; those that were not found the last time either are gone."""
+        """Note that logs were not found.
+
+        Those that were not found the last time either are gone.
+        """
         gone = keys & self._missed
         self._missed |= keys
         if gone:

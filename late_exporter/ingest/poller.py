@@ -63,7 +63,10 @@ class Poller:
         return msgspec.structs.replace(self._reporter.health, progress=self.measure())
 
     def measure(self) -> SyncProgress | None:
-        """Return the progress of a first sync or a catch-up; None if there is none, or if its last poll failed."""
+        """Return the progress of a first sync or a catch-up.
+
+        None if there is none, or if its last poll failed.
+        """
         return self._meter.progress() if self._is_reading else None
 
     def reconfigure(self, client: LateClient, config: PollConfig) -> None:
@@ -116,7 +119,7 @@ class Poller:
         return len(self.recorder.state.pending_logs)
 
     async def commit_increments(self) -> None:
-        """Commit what happened since the last poll, because no other poll follows, and show what was read."""
+        """Commit what happened since the last poll, because no other follows; show it."""
         increments = self._pop_increments()
         if await self._sync.commit(increments) is not None:
             self.recorder.defer(increments)
@@ -231,7 +234,10 @@ class SyncMeter:
         self._start = _Start(self._runtime.monotonic(), now, read_count, unread)
 
     def finish_poll(self) -> float | None:
-        """Return the seconds since the start if a poll has completed the first sync or a catch-up; None if not."""
+        """Return the seconds since the start if a poll has completed the first sync or a catch-up.
+
+        Return None otherwise.
+        """
         coverage = self._recorder.coverage_read
         start = self._start
         if start is None or coverage is None or not coverage.is_synced:
@@ -266,7 +272,7 @@ class SyncMeter:
         )
 
     def _estimate_rest(self, coverage: Coverage, start: _Start, log_count: int) -> int | None:
-        """Return the estimated number of unread logs, by the total of the API or by the times of the logs."""
+        """Return the estimated number of unread logs, by the API's total or by their times."""
         whole_range = start.unread
         rest_of_list = math.inf
         if whole_range is None:

@@ -89,7 +89,7 @@ class FeedReader:
 
     @property
     def has_read_all(self) -> bool:
-        """Whether the late window and the pending logs were read, with no request that failed or was postponed."""
+        """Whether late and pending logs were read without a failed or postponed request."""
         return not (self._late_window.is_unfinished or self._pending.is_behind)
 
     @property
@@ -147,7 +147,10 @@ class FeedReader:
         return False
 
     def _complete_first_sync(self, reading: Reading, *, is_resumed: bool) -> StepsTo[Reading]:
-        """Record that the first sync is complete; ``is_resumed`` is whether it took several polls."""
+        """Record that the first sync is complete.
+
+        ``is_resumed`` is whether it took several polls.
+        """
         coverage = msgspec.structs.replace(
             reading.coverage, is_synced=True, published_at=self._fetcher.now()
         )
@@ -223,7 +226,7 @@ class LateWindow:
         return self._are_logs_missing(total - context.counted, was_checked=was_checked)
 
     def _was_out(self, caught_up_at: int) -> bool:
-        """Return whether no poll was complete for so long that logs may have arrived late before."""
+        """Return whether no poll was complete for so long that logs may be late."""
         outage = self._context.fetcher.now() - caught_up_at
         return caught_up_at > 0 and outage > max(self.age, MIN_OUTAGE)
 

@@ -1,4 +1,7 @@
-"""Attempts to publish, for the status page: counts of the last hour, and the last failures of each account."""
+"""Attempts to publish, for the status page.
+
+These are counts of the last hour, and the last failures of each account.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ MAX_ERROR_LENGTH = 300
 
 
 class RecentAttempts:
-    """Publish and retry logs with a final status by platform and by time of creation, in slots of five minutes.
+    """Publish and retry logs with a final status by platform and time of creation.
+
+    They are kept in slots of five minutes.
 
     Args:
         coverage: Coverage at the start; None if everything is still to be read.
@@ -49,7 +54,10 @@ class RecentAttempts:
         self._slots: dict[str, Counter[tuple[int, bool]]] = {}
 
     def known_since(self, now: float) -> float:
-        """Return the time since which all logs are known: an hour ago, or the last poll of an earlier process."""
+        """Return the time since which all logs are known.
+
+        That is an hour ago, or the last poll of an earlier process.
+        """
         return max(self._known_since, now - HOUR)
 
     def add(self, entries: Iterable[LogEntry], now: float) -> None:
@@ -76,7 +84,7 @@ class RecentAttempts:
                 del self._slots[platform]
 
     def add_counted(self, page: LogPage, now: float) -> None:
-        """Count the logs that an earlier process has recorded, if this is the first page that this one has read."""
+        """Count the logs of the first page of this process that an earlier one has recorded."""
         if self._has_page:
             return
         self._has_page = True
@@ -92,7 +100,10 @@ class RecentAttempts:
     def add_counts(
         self, platforms: Iterable[PlatformHealth], now: float, history_since: float
     ) -> tuple[PlatformHealth, ...]:
-        """Return the health of platforms with their recent counts; logs of the first sync count since a Unix time."""
+        """Return the health of platforms with their recent counts.
+
+        Logs of the first sync count since a Unix time.
+        """
         return tuple(
             replace(
                 each,
@@ -127,7 +138,10 @@ class RecentAttempts:
 def add_failures(
     failures: Sequence[Failure], logs: Iterable[LogEntry], since: int
 ) -> tuple[Failure, ...]:
-    """Return failures and those among some logs, newest first; none is older than a time in milliseconds."""
+    """Return failures and those among some logs, newest first.
+
+    None is older than a time in milliseconds.
+    """
     by_key = {failure.key: failure for failure in failures}
     by_key |= {
         log.key: _failure(log) for log in logs if log.status == FAILED and log.action in ATTEMPTS

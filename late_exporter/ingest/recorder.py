@@ -36,7 +36,8 @@ RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
 
 MAX_INTERRUPTION = 3_600_000
-"""Milliseconds after the last complete poll of an earlier process in which a new series is not taken for history."""
+"""Milliseconds after the last complete poll of an earlier process in which a new series is not
+taken for history."""
 
 
 class FeedRecorder:
@@ -97,14 +98,19 @@ class FeedRecorder:
 
     @property
     def complete_since(self) -> int | None:
-        """Time in milliseconds since which every log is recorded; None before the first sync is complete."""
+        """Time in milliseconds since which every log is recorded.
+
+        None before the first sync is complete.
+        """
         coverage = self.coverage
         if coverage is None or not coverage.is_synced:
             return None
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
     async def switch_list(self, feed: Feed, now: int) -> None:
-        """Switch to a list in which logs have other keys: only those count that are newer than every counted one.
+        """Switch to a list in which logs have other keys.
+
+        Only those count that are newer than every counted one.
 
         Pending logs are dropped, because they cannot settle any more. If nothing was counted, a
         first sync begins.
@@ -159,7 +165,10 @@ class FeedRecorder:
         self._shared.uncommitted[self.scope] = 0
 
     def record(self, record: Record, now: int) -> None:
-        """Take logs for the next commit, and what is true then; ``now`` is the API time in milliseconds."""
+        """Take logs for the next commit, and what is true then.
+
+        ``now`` is the API time in milliseconds.
+        """
         self.batch.add(record, now)
         for entry in record.entries:
             statuses = self._uncommitted.get(entry.key)
@@ -182,7 +191,10 @@ class FeedRecorder:
         return msgspec.structs.replace(page, statuses=statuses)
 
     async def check_counters(self) -> list[CounterMismatch]:
-        """Compare the counters with the store's accounting, in its thread, because that has all series."""
+        """Compare the counters with the store's accounting, in its thread.
+
+        The store has all series.
+        """
         mismatches: list[CounterMismatch] = await self._shared.store_thread.offload(
             lambda: check_counters(
                 self.scope, self.feed, self._shared.store_thread.store.accounting(self.scope)
@@ -231,7 +243,10 @@ class FeedRecorder:
     def defer(
         self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()
     ) -> None:
-        """Leave increments to the next commit, which publishes them; provisional ones are published at once."""
+        """Leave increments to the next commit, which publishes them.
+
+        Provisional ones are published at once.
+        """
         self.deferred_increments += [*increments, *provisional]
         self._shared.registry.add_uncommitted(provisional)
 
@@ -280,7 +295,9 @@ class FeedRecorder:
         )
 
     def _is_history(self, now: int) -> bool:
-        """Return whether new series have no initial 0: those of a first sync, and those after a long interruption.
+        """Return whether new series have no initial 0.
+
+        That holds for a first sync, and after a long interruption.
 
         The state may have been restored from a backup, so that they were shown before.
         """

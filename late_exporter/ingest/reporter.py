@@ -1,4 +1,7 @@
-"""Report the polls of a feed and their responses: metrics, health for the status page, and log messages."""
+"""Report the polls of a feed and their responses.
+
+Reports are metrics, health for the status page, and log messages.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +120,10 @@ class PollReporter:
         )
 
     def initial_zeros(self) -> list[IncCounter]:
-        """Return the exporter's own counters of the feed at 0, so that ``increase()`` sees their first increment."""
+        """Return the exporter's own counters of the feed at 0.
+
+        So ``increase()`` sees their first increment.
+        """
         series: list[Series] = [
             (UNREADABLE_ROWS, self._labels),
             (RECONCILED_LOGS, self._labels),
@@ -131,7 +137,7 @@ class PollReporter:
     def request_increments(
         self, requests: Sequence[RequestRecord], wait_seconds: float
     ) -> list[Increment]:
-        """Return the increments for some API requests and the time they waited for the rate limiter."""
+        """Return the increments for some API requests and their wait for the rate limiter."""
         workspace = self._labels[0]
         bounds = CATALOGUE[REQUEST_DURATION].buckets
         increments = list[Increment]()
@@ -318,7 +324,10 @@ class ResponseReporter:
                 )
 
     def report_failure(self, failure: ReportFailure) -> None:
-        """Count a request that failed without failing a poll; log it unless the last one of its kind failed alike."""
+        """Count a request that failed without failing a poll.
+
+        Log it unless the last one of its kind failed alike.
+        """
         self._recorder.count(FAILED_REQUESTS, 1, failure.kind)
         # Request ids, which are in the text of an error but not in its arguments, differ in every
         # request.
@@ -339,5 +348,8 @@ class ResponseReporter:
 
 
 def last_scan(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:
-    """Return the start of the last completed scan of a feed, or its first sync, in Unix seconds; 0 if there is none."""
+    """Return the start of the last completed scan of a feed, or of its first sync.
+
+    It is in Unix seconds; 0 if there is none.
+    """
     return gauge_value(series_values, (LAST_RECONCILE, (scope.workspace, scope.feed)))

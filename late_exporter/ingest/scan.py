@@ -165,7 +165,7 @@ class ScanSchedule:
         self.last_start = self._runtime.monotonic()
 
     def next_scan(self, now: int) -> Scan:
-        """Return a scan of the whole list once per audit interval, and of its newest part in between.
+        """Return a scan of the whole list per audit interval, of its newest part in between.
 
         ``now`` is the API time in milliseconds.
         """

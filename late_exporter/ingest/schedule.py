@@ -111,7 +111,10 @@ class PollSchedule:
         return max(0.0, self._next_poll_at - self._runtime.monotonic())
 
     def plan_next(self, result: PollResult, elapsed: float, *, failure_count: int) -> None:
-        """Set the time of the next poll; ``elapsed`` is the duration of the last one, in seconds."""
+        """Set the time of the next poll.
+
+        ``elapsed`` is the duration of the last one, in seconds.
+        """
         self._next_poll_at = self._runtime.monotonic() + self._delay(result, elapsed, failure_count)
 
     async def wait(self, result: PollResult, key_reload_count: int) -> None:

@@ -36,7 +36,8 @@ from late_exporter.store.records import Coverage, PendingLog
 
 COMMIT_SIZE = 10_000
 COMMIT_SECONDS = 2.0
-"""Logs that a catch-up commits in one transaction, and time after which it commits fewer, because pages are slow."""
+"""Logs that a catch-up commits in one transaction, and time after which it commits fewer, because
+pages are slow."""
 
 MAX_UNCOMMITTED = 20_000
 """Uncommitted logs of all feeds, beyond which each feed commits what it has after every page.
@@ -48,10 +49,12 @@ CHECK_TIMES = (LAST_RECONCILE, LAST_AUDIT)
 """Times of the last checks, which are those of the first sync until a check has completed."""
 
 MAX_HIDDEN_SECONDS = 300.0
-"""Seconds for which series are not shown because late or pending logs cannot be read; Prometheus bridges as much."""
+"""Seconds for which series are not shown because late or pending logs cannot be read; Prometheus
+bridges as much."""
 
 MIN_CATCH_UP_SECONDS = 5.0
-"""A catch-up is interrupted to read the newest logs after this time, or after a poll interval if that is longer."""
+"""A catch-up is interrupted to read the newest logs after this time, or after a poll interval if
+that is longer."""
 
 FIRST_SYNC_SECONDS = 300.0
 """The same for a first sync, before which nothing is shown that could be outdated."""
@@ -220,7 +223,7 @@ class FeedSync:
         return None
 
     def finish_scan(self) -> None:
-        """Note that the results of a poll were committed, with those of the scan that it completed."""
+        """Note that the results of a poll were committed, with those of its scan."""
         if self.completed_scan is not None:
             self._scan_schedule.finish(self.completed_scan, self._clock.now())
             self.completed_scan = None
@@ -340,7 +343,10 @@ class FeedSync:
         return await self._recorder.mark_known(page)
 
     async def _record(self, record: Record) -> None:
-        """Take logs that were read, and what is true once they are committed; commit them if they are many."""
+        """Take logs that were read, and what is true once they are committed.
+
+        Commit them if they are many.
+        """
         now = self._shared.runtime.monotonic()
         observations = self._recorder.batch.observations
         if not observations:
@@ -358,7 +364,10 @@ class FeedSync:
                 raise error
 
     def _has_read_enough(self) -> bool:
-        """Return whether what the poll has read may be shown: everything, or what could be read for some minutes."""
+        """Return whether what the poll has read may be shown.
+
+        Everything, or what could be read for some minutes.
+        """
         now = self._shared.runtime.monotonic()
         self._reads_since = min(self._reads_since, now)
         return self._reader.has_read_all or now >= self._reads_since + MAX_HIDDEN_SECONDS
@@ -400,7 +409,7 @@ class FeedSync:
             self._recorder.defer([SetCurrent(name, scope, value=value) for name, value in gauges])
 
     async def _compare_lists(self) -> None:
-        """Report whether a list of generation late gets no new logs any more, though it still answers."""
+        """Report whether a list of generation late gets no new logs, though it answers."""
         feed = self._recorder.feed
         if feed.generation != LATE:
             return
