@@ -99,26 +99,27 @@ class _Delivery:
         self._read_count = 0
         self._firing: set[Labels] = set()
         self._muted: set[Labels] = set()
-        self._ended_muted: set[Labels] = set()
+        self._ended_muted: dict[Labels, str] = {}
 
     def send(self, minute: int, changes: Sequence[Change]) -> None:
         """Send the changes of a minute; alerts that inhibit others begin before these and end after them."""
         for part in self._ordered(changes):
             for change in part:
-                self._record(pairs(change.alert.labels), is_firing=change.resolved is None)
+                self._record(change)
             post_alerts(self._url, [_document(change) for change in part])
             wait_until(self._is_settled, describe=lambda: (self._groups(), self._receivers.firing_by_group()))
             self._read(minute)
 
-    def _record(self, labels: Labels, *, is_firing: bool) -> None:
-        """Record what an alert does next. Alertmanager never resolves one that ends while it is inhibited."""
-        if is_firing:
+    def _record(self, change: Change) -> None:
+        """Record what an alert does next; if it ends while it is inhibited, Alertmanager usually never says so."""
+        labels = pairs(change.alert.labels)
+        if change.resolved is None:
             self._firing.add(labels)
-            self._ended_muted.discard(labels)
+            self._ended_muted.pop(labels, None)
             return
         self._firing.discard(labels)
         if labels in self._muted:
-            self._ended_muted.add(labels)
+            self._ended_muted[labels] = f"Resolved, was {change.alert.annotations['summary']} ["
 
     def _ordered(self, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
         """Yield the changes in the order in which no alert is without the one that inhibits it."""
@@ -149,7 +150,7 @@ class _Delivery:
         if len(self._receivers.slack_messages) < expected_slack_count:
             return False
         said = self._receivers.firing_by_group()
-        unspoken = muted | self._ended_muted
+        unspoken = muted | self._ended_muted.keys()
         if muted.union(*active.values()) != self._firing:
             return False
         self._muted = muted
@@ -163,7 +164,12 @@ class _Delivery:
         new = self._receivers.slack_messages[self._read_count :]
         self._read_count += len(new)
         attachments = [(message["channel"], *message["attachments"]) for message in new]
-        self.messages += sorted(Message(minute, channel, each["title"], each["text"]) for channel, each in attachments)
+        unsaid = tuple(self._ended_muted.values())
+        self.messages += sorted(
+            Message(minute, channel, each["title"], each["text"])
+            for channel, each in attachments
+            if not each["title"].startswith(unsaid)
+        )
 
 
 def _matches(matchers: Sequence[str], labels: Mapping[str, str]) -> bool:
