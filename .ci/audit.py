@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-VULNERABLE, NOT_AUDITED = 1, 75
+VULNERABLE = 1
+NOT_AUDITED = 75
 TIMEOUT_SECONDS = 300
 
 

@@ -83,13 +83,16 @@ def write_archive(path: Path, files: Mapping[str, bytes], time: int) -> None:
     ):
         for name, content in sorted(files.items()):
             entry = tarfile.TarInfo(f"{folder}/{name}")
-            entry.size, entry.mtime, entry.mode = len(content), time, 0o644
+            entry.size = len(content)
+            entry.mtime = time
+            entry.mode = 0o644
             archive.addfile(entry, io.BytesIO(content))
 
 
 def main() -> None:
     """Write the archives, with the time of SOURCE_DATE_EPOCH."""
-    folder, time = Path(sys.argv[1]), int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
+    folder = Path(sys.argv[1])
+    time = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
     folder.mkdir(parents=True, exist_ok=True)
     for name, files in (("rules", rule_files(ROOT)), ("dashboards", dashboard_files(ROOT))):
         write_archive(folder / f"late-exporter-{name}-{__version__}.tar.gz", files, time)

@@ -210,7 +210,8 @@ def _escape(text: str) -> str:
 
 
 def _replace(page: str, text: str, name: str, table: str) -> str:
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    begin = f"<!-- begin {name} -->"
+    end = f"<!-- end {name} -->"
     section = re.compile(f"{begin}.*{end}", re.DOTALL)
     if len(section.findall(text)) != 1:
         sys.exit(f"docs/{page}: there must be exactly one {begin} with its {end}")

@@ -30,7 +30,8 @@ VARIABLE = re.compile(r"\$(?!__)(?:\{(\w+)(?::\w+)?\}|(\w+))")
 
 def main() -> None:
     """Check every dashboard, and exit with an error that lists what is wrong."""
-    url, folder = sys.argv[1].rstrip("/"), Path(sys.argv[2])
+    url = sys.argv[1].rstrip("/")
+    folder = Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     problems = [
         problem

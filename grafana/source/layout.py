@@ -23,12 +23,10 @@ __all__ = [
     "dashboard_url",
 ]
 
-OVERVIEW, PLATFORM, ACCOUNTS, EXPORTER = (
-    "late-overview",
-    "late-platform",
-    "late-accounts",
-    "late-exporter",
-)
+OVERVIEW = "late-overview"
+PLATFORM = "late-platform"
+ACCOUNTS = "late-accounts"
+EXPORTER = "late-exporter"
 """Dashboard uids; links depend on them."""
 
 TAG = "late-exporter"

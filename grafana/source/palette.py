@@ -27,7 +27,11 @@ __all__ = [
     "WARNING",
 ]
 
-GOOD, NOTICE, WARNING, BAD, MUTED = "#2E7D32", "#FADE2A", "#FFA940", "#C62828", "#667080"
+GOOD = "#2E7D32"
+NOTICE = "#FADE2A"
+WARNING = "#FFA940"
+BAD = "#C62828"
+MUTED = "#667080"
 STATUS_COLORS = (GOOD, NOTICE, WARNING, BAD, MUTED)
 """Colors of a status, and of an unknown one; nothing else on a dashboard is green or red.
 
@@ -36,7 +40,8 @@ each of these the contrast of that text is at least 4.5:1. Its own green and ora
 brightness, but too bright for white.
 """
 
-NEUTRAL, TEXT = "blue", "text"
+NEUTRAL = "blue"
+TEXT = "text"
 """Colors of text in both themes: a number without a status, and everything else."""
 
 STATUSES: Mapping[str, str] = {

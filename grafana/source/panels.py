@@ -60,7 +60,8 @@ MAX_GAP_MS = 120_000
 MAX_BARS = 120
 """Maximum number of bars per chart, so that each one is visible."""
 
-VALUE_SIZE, NAME_SIZE = 34, 14
+VALUE_SIZE = 34
+NAME_SIZE = 14
 
 DAYS = "suffix: days"
 SECONDS = "suffix: s"
@@ -200,7 +201,8 @@ def stat_panel(
     queries = [value if isinstance(value, Query) else Query(value) for value in values]
     color_mode = common.BigValueColorMode.BACKGROUND_SOLID
     if steps == NEUTRAL_STEPS:
-        color_mode, no_value = common.BigValueColorMode.VALUE, (no_value[0], TEXT)
+        color_mode = common.BigValueColorMode.VALUE
+        no_value = (no_value[0], TEXT)
     panel = _configure_panel(stat.Panel(), frame, *queries, instant=True)
     panel.unit(unit).no_value(no_value[0]).mappings(
         [*_sdk_mappings(mappings), _null_mapping(*no_value)]
