@@ -152,12 +152,14 @@ class StatusFeedHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         is_up: Whether its last refresh succeeded; None before the first one.
         disabled_reason: Reason for which it is switched off; empty if it is not.
         error: Error of the last refresh.
+        last_success: Unix time in seconds of the last refresh that succeeded.
     """
 
     name: str
     is_up: bool | None = None
     disabled_reason: str = ""
     error: str = ""
+    last_success: float | None = None
 
 
 class Condition(msgspec.Struct, frozen=True, gc=False):
@@ -193,7 +195,6 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
         quota_wait: Seconds until the quota allows the next request; 0 if it does now.
         platforms: Platforms with publishing logs; empty before the first sync is complete.
         failing_accounts: Accounts whose last attempt failed, most consecutive failures first.
-        failures: Last failed attempts of each account, newest first.
         status: State of accounts, queue and plan.
         recent_since: Start of the time of which all recent logs are known, an hour ago or later;
             None if no publishing logs are read.
@@ -208,7 +209,6 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     quota_wait: float = 0.0
     platforms: tuple[PlatformHealth, ...] = ()
     failing_accounts: tuple[AccountHealth, ...] = ()
-    failures: tuple[Failure, ...] = ()
     status: WorkspaceStatus = WorkspaceStatus()
     recent_since: float | None = None
     clock_offset: float = 0.0

@@ -107,7 +107,7 @@ def test_wheel_runs_with_the_pinned_packages(dist: Path, tmp_path: Path) -> None
     code = (
         "import late_exporter.commands.run; from late_exporter.web.findings import StatusDocument; "
         "from late_exporter.web.status_page import render_page; "
-        "render_page(StatusDocument(version='', now=0.0, workspaces=()), {}, ['/metrics'])"
+        "render_page(StatusDocument(version='', now=0.0, workspaces=()), set(), ['/metrics'])"
     )
     assert run_command(program.with_name("python"), "-c", code, cwd=tmp_path, stderr=subprocess.STDOUT) == ""
     from_wheel, from_source = (

@@ -5,6 +5,21 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from grafana.source.palette import BAD, GOOD, NEUTRAL, NOTICE, WARNING
+from late_exporter.thresholds import (
+    CONSECUTIVE_FAILURES,
+    DAY,
+    FAST_BURN,
+    MINUTE,
+    PLATFORM_FAILED_SHARE,
+    POST_STUCK_SECONDS,
+    POSTS_OVERDUE_SECONDS,
+    POSTS_STUCK_SECONDS,
+    SUCCESS_OBJECTIVE,
+    TOKEN_LEFT_CRITICAL_SECONDS,
+    TOKEN_LEFT_WARNING_SECONDS,
+    USAGE_RATIO,
+)
+from late_exporter.thresholds import PLATFORM_ATTEMPTS as PLATFORM_FINAL_LOGS
 
 __all__ = [
     "API_ERROR_SHARE",
@@ -49,27 +64,12 @@ __all__ = [
     "success_ratio_at",
 ]
 
-MINUTE = 60
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
-
-# The numbers of the alerts in deploy/prometheus/late-exporter.alerts.yml.
-SUCCESS_OBJECTIVE = 0.99
-FAST_BURN = 14.4
+# Further numbers of the alerts in deploy/prometheus/late-exporter.alerts.yml.
 SLOW_BURN = 6
-PLATFORM_FAILED_SHARE = 0.5
-PLATFORM_FINAL_LOGS = 20
-POSTS_OVERDUE_SECONDS = 15 * MINUTE
-POSTS_STUCK_SECONDS = HOUR
 PUNCTUAL_DELAY = "300([.]0)?"
 PUBLISHED_LATE_SHARE = 0.1
-POST_STUCK_SECONDS = HOUR
-CONSECUTIVE_FAILURES = 5
 ACCOUNT_FAILURE_WINDOW = "3d"
 ACCOUNT_RECENT_WINDOW = "3h"
-TOKEN_LEFT_WARNING_SECONDS = 7 * DAY
-TOKEN_LEFT_CRITICAL_SECONDS = DAY
-USAGE_RATIO = 0.9
 API_ERROR_SHARE = 0.05
 DATA_AGE_WARNING_SECONDS = 5 * MINUTE
 DATA_AGE_CRITICAL_SECONDS = 10 * MINUTE

@@ -18,7 +18,7 @@ from late_exporter.app.assembly import Pipeline, PipelineConfig, status_config
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.config.dump import format_settings
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.health import FeedHealth, SyncProgress, WorkspaceHealth
+from late_exporter.health import Failure, FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusPace
 from late_exporter.model import Scope
@@ -186,6 +186,12 @@ class Exporter:
                 yield self.pipeline.workspaces[name].health(
                     workspace.base_url, self.pipeline.registry
                 )
+
+    def failures(self) -> Iterator[tuple[str, Sequence[Failure]]]:
+        """Yield the last failed attempts to publish of each workspace, with its name."""
+        for name in self._owned_workspaces:
+            if name in self.pipeline.workspaces:
+                yield name, self.pipeline.workspaces[name].failures
 
     def configuration(self) -> str:
         """Return the configuration in force as YAML, without secrets."""

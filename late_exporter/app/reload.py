@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from late_exporter import log
 from late_exporter.app.exporter import Exporter
@@ -14,18 +13,56 @@ from late_exporter.config.settings import Settings, restart_only_changes
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, ExporterStopping, LateError
 
-T = TypeVar("T")
 
-
-@dataclass
 class Reloader:
-    """Reloads the settings."""
+    """Reloads the settings, one time after the other.
 
-    reload_settings: Callable[[], Settings]
-    exporter: Exporter
-    web_config_watcher: WebConfigWatcher
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    last_succeeded: bool = True
+    Requests that arrive while a reload waits for its turn share it, so that any number of them
+    causes two at most.
+
+    Attributes:
+        error: Why the last reload failed; empty if it did not.
+        has_web_config: Whether the web configuration, which is read again by itself, could be read.
+    """
+
+    def __init__(
+        self,
+        reload_settings: Callable[[], Settings],
+        exporter: Exporter,
+        web_config_watcher: WebConfigWatcher,
+    ) -> None:
+        self.error = ""
+        self.has_web_config = True
+        self._reload_settings = reload_settings
+        self._exporter = exporter
+        self._web_config_watcher = web_config_watcher
+        self._lock = asyncio.Lock()
+        self._waiting: asyncio.Task[LateError | None] | None = None
+
+    def start(self, group: asyncio.TaskGroup) -> asyncio.Task[LateError | None] | None:
+        """Start a reload in the group that runs the exporter, and return the task of it.
+
+        The task ends with the process, not with the client that wants it, and returns the error.
+        Return None if the process is being stopped.
+        """
+        if self._waiting is None:
+            self._waiting = _start_task(group, self.reload())
+        return self._waiting
+
+    async def reload_in(self, group: asyncio.TaskGroup) -> None:
+        """Reload as ``start`` does, and wait for the result.
+
+        Raises:
+            ExporterStopping: The process is being stopped.
+            LateError: The settings are invalid or need a restart; nothing has changed.
+        """
+        task = self.start(group)
+        if task is not None:
+            await asyncio.wait([task])
+        if task is None or task.cancelled():
+            raise ExporterStopping
+        if (error := task.result()) is not None:
+            raise error
 
     async def reload(self) -> LateError | None:
         """Apply changed settings; return once the result can be scraped.
@@ -34,62 +71,53 @@ class Reloader:
             The error if the settings are invalid or need a restart; nothing has changed then.
         """
         logger = log.get_logger("late_exporter")
-        async with self.lock:
+        async with self._lock:
+            self._waiting = None  # what changes from now on needs another reload
             try:
-                settings = await asyncio.to_thread(self.reload_settings)
-                if changed := restart_only_changes(self.exporter.settings, settings):
+                settings = await asyncio.to_thread(self._reload_settings)
+                if changed := restart_only_changes(self._exporter.settings, settings):
                     raise ConfigError(
                         *(f"{option}: cannot be changed without a restart" for option in changed)
                     )
                 for secret in settings.secrets:
                     log.add_secret(secret)
-                await self.exporter.reload(settings)
+                await self._exporter.reload(settings)
             except LateError as exc:
-                self.record_result(succeeded=False)
-                logger.error("reload failed", error=str(exc))  # noqa: TRY400 - the settings are wrong, not the program
-                return LateError(log.redact(str(exc)))
+                error = LateError(log.redact(str(exc)))
+                self.record_result(str(error))
+                logger.error("reload failed", error=str(error))  # noqa: TRY400 - the settings are wrong, not the program
+                return error
+
             log.configure(settings.log.level, settings.log.format)
-            self.web_config_watcher.replace(settings.web_config)
-            self.record_result(succeeded=True)
+            self._web_config_watcher.replace(settings.web_config)
+            self.record_result()
             logger.info("reloaded", workspaces=len(settings.workspaces))
         return None
 
-    async def reload_in(self, group: asyncio.TaskGroup) -> None:
-        """Reload as a task of the group that runs the exporter.
-
-        It ends with the process, not with its client.
-
-        Raises:
-            ExporterStopping: The process is being stopped.
-            LateError: As returned by ``reload``.
-        """
-        task = start_task(group, self.reload())
-        if task is not None:
-            await asyncio.wait([task])
-        if task is None or task.cancelled():
-            raise ExporterStopping
-        if (error := task.result()) is not None:
-            raise error
-
-    def record_result(self, *, succeeded: bool) -> None:
-        self.last_succeeded = succeeded
-        self._show(succeeded)
+    def record_result(self, error: str = "") -> None:
+        """Show whether the last reload succeeded, and when."""
+        self.error = error
+        self._show_result()
 
     def record_web_config(self, succeeded: bool) -> None:  # noqa: FBT001 - its only argument
         """Show whether the web configuration, which is read again by itself, could be read."""
-        self._show(succeeded and self.last_succeeded)
+        self.has_web_config = succeeded
+        self._show_result()
 
-    def _show(self, succeeded: bool) -> None:  # noqa: FBT001 - as above
-        registry = self.exporter.pipeline.registry
-        registry.set_gauge("late_exporter_config_last_reload_successful", (), int(succeeded))
-        if succeeded:
+    def _show_result(self) -> None:
+        is_good = not self.error and self.has_web_config
+        registry = self._exporter.pipeline.registry
+        registry.set_gauge("late_exporter_config_last_reload_successful", (), int(is_good))
+        if is_good:
             registry.set_gauge(
                 "late_exporter_config_last_reload_success_timestamp_seconds", (), time.time()
             )
 
 
-def start_task(group: asyncio.TaskGroup, work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
-    """Start a task of a group and return it; None if the group is ending."""
+def _start_task(
+    group: asyncio.TaskGroup, work: Coroutine[Any, Any, LateError | None]
+) -> asyncio.Task[LateError | None] | None:
+    """Start a task of a group; return None if the group is ending and accepts no more tasks."""
     try:
         return group.create_task(work)
     except RuntimeError:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from late_exporter.api.client import LateClient
-from late_exporter.health import WorkspaceHealth
+from late_exporter.health import Failure, WorkspaceHealth
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import ApiClock, PollConfig
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
@@ -75,6 +75,11 @@ class WorkspacePollers:
             await poller.commit_increments()
         return all(result.error is None for result in results)
 
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """Return the last failed attempts to publish."""
+        return [failure for poller in self for failure in poller.recorder.state.failures]
+
     def health(self, base_url: str, registry: SeriesRegistry) -> WorkspaceHealth:
         """Return the health of the workspace."""
         now = self.clock.time()
@@ -96,9 +101,6 @@ class WorkspacePollers:
             platforms=platforms,
             recent_since=recent_since,
             failing_accounts=failing_accounts(registry, self.name),
-            failures=tuple(
-                failure for poller in self for failure in poller.recorder.state.failures
-            ),
             status=self.status.health,
             clock_offset=self.clock.host_offset or 0.0,
         )

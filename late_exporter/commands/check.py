@@ -39,7 +39,8 @@ from late_exporter.series import LatestValue, Series, SetLatest
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.migrations import rehearse
 from late_exporter.store.snapshot import Snapshot
-from late_exporter.web.findings import MAX_CLOCK_OFFSET, condition_findings, problems_in
+from late_exporter.thresholds import CLOCK_OFFSET_SECONDS
+from late_exporter.web.findings import condition_findings, problems_in
 
 HINTS: Mapping[type[errors.ApiError], str] = {
     errors.Unauthorized: (
@@ -205,7 +206,7 @@ async def check_api(
     gauges: dict[Series, LatestValue] = {}
     for name in status.feeds if is_answering else ():
         yield await _check_status_feed(client, name, status, clock(), gauges)
-    if abs(skew) > MAX_CLOCK_OFFSET:
+    if abs(skew) > CLOCK_OFFSET_SECONDS:
         message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
         hint = "synchronize it, otherwise alerts on age are off by as much"
         yield CheckResult("warning", "clock", message, hint)

@@ -20,7 +20,7 @@ from structlog.stdlib import BoundLogger
 from late_exporter import __revision__, __version__, log
 from late_exporter.app.connector import Connector, open_clients
 from late_exporter.app.exporter import Exporter
-from late_exporter.app.reload import Reloader, start_task
+from late_exporter.app.reload import Reloader
 from late_exporter.commands.assets import runbooks
 from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.output import write_stdout
@@ -33,13 +33,11 @@ from late_exporter.exposition.negotiation import TEXT
 from late_exporter.store import Store, database_at, import_postgres, is_postgres
 from late_exporter.store.migrations import open_state
 from late_exporter.store.thread import create_offload
-from late_exporter.web.app import HealthSource, Lifecycle, create_app
+from late_exporter.web.app import ExporterApp, HealthSource, Lifecycle
 from late_exporter.web.auth import AuthMiddleware
-from late_exporter.web.metrics import create_metrics_app
-from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket, systemd_sockets, url_of
-from late_exporter.web.thread import call_in_loop, in_loop, run_in_thread
+from late_exporter.web.thread import call_in_loop, run_in_thread
 
 if TYPE_CHECKING:
     from late_exporter.store.owner import WorkspaceOwner
@@ -76,12 +74,12 @@ async def serve_exporter(
         group = await stack.enter_async_context(asyncio.TaskGroup())
         watcher = WebConfigWatcher(settings.web_config, _logger())
         reloader = Reloader(reload_settings, exporter, watcher)
-        reloader.record_result(succeeded=True)
+        reloader.record_result()
         loop = asyncio.get_running_loop()
         watcher.on_read = lambda succeeded: loop.call_soon_threadsafe(
             reloader.record_web_config, succeeded
         )
-        loop.add_signal_handler(signal.SIGHUP, lambda: start_task(group, reloader.reload()))
+        loop.add_signal_handler(signal.SIGHUP, partial(reloader.start, group))
         group.create_task(exporter.log_progress())
         exporter.start(group)
         if owner is not None:
@@ -89,32 +87,29 @@ async def serve_exporter(
         lifecycle = Lifecycle(reload=partial(reloader.reload_in, group), quit=stop)
         health = HealthSource(
             workspaces=exporter.health,
+            failures=exporter.failures,
+            reload_error=lambda: reloader.error,
             unsynced_feeds=exporter.unsynced_feeds,
             configuration=exporter.configuration,
             cluster=owner.health if owner and settings.state.replicas else lambda: None,
             unready_reason=owner.unready_reason if owner else str,
+            names=exporter.names,
+            visible_workspaces=partial(call_in_loop, loop, owner.shown_workspaces)
+            if owner
+            else None,
         )
-        app = create_app(
+        app = ExporterApp(
             health,
+            exporter.pipeline.exposition,
             telemetry_path=settings.web.telemetry_path,
             version=__version__,
             lifecycle=lifecycle if settings.web.enable_lifecycle else None,
             runbooks=runbooks,
         )
-        app = create_metrics_app(
-            settings.web.telemetry_path,
-            exporter.pipeline.exposition,
-            exporter.names,
-            other_app=in_loop(app, loop),
-            visible_workspaces=None
-            if owner is None
-            else partial(call_in_loop, loop, owner.shown_workspaces),
-        )
         protected_app = AuthMiddleware(
             app,
             watcher.current,
-            PasswordVerifier(),
-            _logger(),
+            log=log.get_logger("late_exporter.web"),
             needs_password=lambda path: path not in settings.web.unauthenticated_paths,
         )
         # In a thread: a scrape only reads what is published, so it need not wait for this event

@@ -39,7 +39,7 @@ def status(context: CommandContext) -> int:
     if flags.format == "json":
         lines = [json_line(msgspec.json.decode(body))]
     elif flags.problems:
-        lines = _notices(problems, terminal)
+        lines = _notices(document, problems, terminal)
     else:
         lines = _lines(document, terminal)
     return write_lines(lines, int(flags.check and bool(problems)))
@@ -52,9 +52,12 @@ def parse_status(body: bytes) -> StatusDocument:
         raise LateError("the response is not that of a late-exporter of this version") from None
 
 
-def _notices(findings: Iterable[Finding], terminal: Terminal) -> Iterator[str]:
+def _notices(
+    document: StatusDocument, findings: Iterable[Finding], terminal: Terminal
+) -> Iterator[str]:
     for each in findings:
-        text = clean(f"{each.workspace}: {each.line}" if each.workspace else as_sentence(each.line))
+        place = document.place(each) or "".join(each.workspaces)
+        text = clean(f"{place}: {each.line}" if place else as_sentence(each.line))
         level = f"{LEVELS[each.tone]:{LEVEL_WIDTH}}"
         first, *rest = terminal.fold(text, LEVEL_WIDTH, level)
         yield terminal.toned(first[:LEVEL_WIDTH], each.tone) + first[LEVEL_WIDTH:]
@@ -62,11 +65,12 @@ def _notices(findings: Iterable[Finding], terminal: Terminal) -> Iterator[str]:
 
 
 def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
-    yield from _notices([*problems_in(document.findings), *working_parts(document)], terminal)
+    findings = [*problems_in(document.findings), *working_parts(document)]
+    yield from _notices(document, findings, terminal)
     for workspace in document.workspaces:
         yield ""
         yield from _workspace_lines(workspace, workspace.api_time(document.now), terminal)
-        own = (each for each in document.findings if each.workspace == workspace.name)
+        own = (each for each in document.findings if workspace.name in each.workspaces)
         notes = [each.line for each in own if each.tone == "ok" and each.kind != "feed"]
         if notes:
             yield ""

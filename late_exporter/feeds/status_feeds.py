@@ -29,6 +29,7 @@ from late_exporter.feeds.posts import due_time, waiting_targets
 from late_exporter.health import Condition
 from late_exporter.model import UNKNOWN
 from late_exporter.series import LatestValue, Series, SetLatest
+from late_exporter.thresholds import DAY, USAGE_RATIO
 
 POST_STATUSES = (
     "scheduled",
@@ -59,12 +60,8 @@ MAX_NAME_LENGTH, MAX_TEXT_LENGTH = 40, 200
 INTERNAL_PLATFORMS = ("sms", "phone")
 """Platforms whose accounts are those behind phone numbers, to which nothing is posted."""
 
-DAY = 86_400
 TOKEN_SECONDS = 14 * DAY
 """Time before its expiry from which a token is reported, unless it is a short one, which the API renews itself."""
-
-NEAR_LIMIT = 0.9
-"""Share of a limit of the plan that needs attention; as in LatePlanLimitNear."""
 
 ACCOUNT_INFO = "late_account_info"
 EXPIRY = "late_account_token_expiry_timestamp_seconds"
@@ -368,7 +365,7 @@ def _plan_reports(context: RefreshContext, response: _Object) -> Iterator[Report
         amount, maximum = _amount(used), _amount(limit)
         if amount is not None and maximum:
             yield context.gauge(f"late_workspace_{family}_ratio", amount / maximum, kind)
-            is_near = amount >= NEAR_LIMIT * maximum
+            is_near = amount >= USAGE_RATIO * maximum
             yield Condition("limit" if is_near else "plan", f"{amount / maximum:.0%} of the {name}")
     balance = _number(_object(response.get("balance")).get("spendableCents"))
     if balance is not None:

@@ -15,16 +15,9 @@ from late_exporter.feeds.view import without_unknown
 from late_exporter.health import Failure, PlatformHealth, RecentCounts
 from late_exporter.model import FAILED, PENDING, LogEntry, LogPage
 from late_exporter.store.records import Coverage
+from late_exporter.thresholds import HOUR, PLATFORM_ATTEMPTS, PLATFORM_FAILED_SHARE
 
-HOUR = 3600
 SLOT_SECONDS = 300
-FAILING_SHARE = 0.5
-FAILING_ATTEMPTS = 20
-"""Failed share, and number of attempts, above which a platform fails; as in LatePlatformFailing.
-
-The last half hour counts if it has so many attempts, otherwise the last hour.
-"""
-
 MAX_PLATFORMS = 100
 """Platforms that are counted, because the API chooses their names."""
 
@@ -117,11 +110,11 @@ class RecentAttempts:
         """Return the counts of a platform at a Unix time in seconds."""
         failed, final = self._sum(platform, now - HOUR)
         failures, attempts = self._sum(platform, now - HOUR / 2)
-        if attempts < FAILING_ATTEMPTS:
+        if attempts < PLATFORM_ATTEMPTS:
             # A platform with little traffic is judged by the whole hour.
             failures = failed
             attempts = final
-        is_failing = attempts >= FAILING_ATTEMPTS and failures > FAILING_SHARE * attempts
+        is_failing = attempts >= PLATFORM_ATTEMPTS and failures > PLATFORM_FAILED_SHARE * attempts
         return RecentCounts(failed=failed, final=final, is_failing=is_failing)
 
     def _sum(self, platform: str, since: float) -> tuple[int, int]:

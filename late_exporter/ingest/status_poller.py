@@ -323,7 +323,10 @@ class StatusPoller:
             self._logger.info(
                 "filter not supported", status_feed=state.feed.name, values=sorted(new_values)
             )
-        state.failure, state.health = None, StatusFeedHealth(name=state.feed.name, is_up=True)
+        state.failure = None
+        state.health = StatusFeedHealth(
+            name=state.feed.name, is_up=True, last_success=self._runtime.clock()
+        )
         return None
 
     def _fail(self, state: _StatusFeedState, error: ApiError) -> float:
@@ -346,7 +349,11 @@ class StatusPoller:
             self._logger.warning(event, status_feed=name, error=str(error))
         state.failure = failure
         state.health = StatusFeedHealth(
-            name=name, is_up=False, disabled_reason=reason, error=redact(str(error))
+            name=name,
+            is_up=False,
+            disabled_reason=reason,
+            error=redact(str(error)),
+            last_success=state.health.last_success,
         )
         return delay
 

@@ -1,22 +1,39 @@
-"""Middleware for basic authentication."""
+"""Basic authentication with bcrypt hashes, as in the exporter-toolkit of Prometheus."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import hmac
+import secrets
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 
 from late_exporter.config.web import WebConfig
 from late_exporter.protocols import Logger
-from late_exporter.web.access import AccessError
-from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.passwords import PasswordVerifier
-from late_exporter.web.reply import error_reply, get_header, send_reply
-from late_exporter.web.token_bucket import LOG_RATE, TokenBucket
+from late_exporter.web.replies import (
+    AccessError,
+    App,
+    Message,
+    Receive,
+    Send,
+    get_header,
+    send_reply,
+)
+
+CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
+
+BCRYPT_MAX_BYTES = 72
+"""bcrypt uses only the first bytes of a password."""
+
+MAX_WAITING = 10
+"""Maximum number of passwords that wait for their check; further requests get 503."""
+
+DUMMY_DIGEST = b"." * 53
+"""Salt and digest of a hash that no password has."""
 
 
-@dataclass(eq=False)
 class AuthMiddleware:
     """Authenticate requests before they reach the application.
 
@@ -25,37 +42,40 @@ class AuthMiddleware:
         needs_password: Returns whether a path does, if there are users.
     """
 
-    app: App
-    config: Callable[[], WebConfig]
-    passwords: PasswordVerifier
-    log: Logger
-    needs_password: Callable[[str], bool]
-    monotonic: Callable[[], float] = time.monotonic
-
-    def __post_init__(self) -> None:
-        self._log_bucket = TokenBucket(LOG_RATE, self.monotonic)
+    def __init__(
+        self,
+        app: App,
+        config: Callable[[], WebConfig],
+        *,
+        log: Logger,
+        needs_password: Callable[[str], bool],
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._log = log
+        self._needs_password = needs_password
+        self._passwords = PasswordVerifier()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        config = self.config()
-        try:
-            if config.users and self.needs_password(scope["path"]):
-                await self._authenticate(config, scope)
-        except AccessError as exc:
-            await send_reply(error_reply(exc), scope, send)
-            return
-        await self.app(scope, receive, send)
+        users = self._config().users
+        if users and self._needs_password(scope["path"]):
+            try:
+                await self._authenticate(users, scope)
+            except AccessError as exc:
+                await send_reply(exc.reply(), scope, send)
+                return
+        await self._app(scope, receive, send)
 
-    async def _authenticate(self, config: WebConfig, scope: Message) -> None:
+    async def _authenticate(self, users: Mapping[str, bytes], scope: Message) -> None:
         """Raise AccessError unless a request has a user and the correct password."""
         authorization = get_header(scope, b"authorization")
         user, password = _credentials(authorization)
-        peer = str(scope["client"][0]) if scope.get("client") else ""
-        try:
-            await self.passwords.authenticate(config.users, user, password, peer)
-        except AccessError as exc:
-            if authorization and not self._log_bucket.take():
-                self.log.warning("request rejected", peer=peer, status=int(exc.status))
-            raise
+        if user and await self._passwords.verify(users, user, password):
+            return
+        if authorization:
+            peer = str(scope["client"][0]) if scope.get("client") else ""
+            self._log.warning("request rejected", peer=peer, status=401)
+        raise AccessError(HTTPStatus.UNAUTHORIZED, "", ("www-authenticate", CHALLENGE))
 
 
 def _credentials(authorization: str) -> tuple[str, bytes]:
@@ -67,3 +87,56 @@ def _credentials(authorization: str) -> tuple[str, bytes]:
         return (name.decode(), password) if colon and scheme.lower() == "basic" else ("", b"")
     except ValueError:
         return "", b""
+
+
+class PasswordVerifier:
+    """Check passwords one at a time, in a thread, and remember the correct ones.
+
+    A check that has begun is completed and remembered even if its client has left, so that a client
+    with a short timeout gets in with its next request.
+    """
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="passwords")
+        self._secret = secrets.token_bytes(32)
+        self._correct_passwords: set[bytes] = set()
+        self._waiting = 0
+
+    async def verify(self, users: Mapping[str, bytes], name: str, password: bytes) -> bool:
+        """Return whether a user, of those with these password hashes, has a password.
+
+        Raises:
+            AccessError: Too many other passwords wait.
+        """
+        password = password[:BCRYPT_MAX_BYTES]
+        # A keyed digest, so that no password stays in memory.
+        identity = b"\0".join((name.encode(), users.get(name, b""), password))
+        key = hmac.digest(self._secret, identity, "sha256")
+        if key in self._correct_passwords:
+            return True
+        if self._waiting >= MAX_WAITING:
+            raise AccessError(HTTPStatus.SERVICE_UNAVAILABLE, "", ("retry-after", "1"))
+
+        def check() -> bool:
+            is_correct = key in self._correct_passwords or _check(users, name, password)
+            if is_correct:
+                self._correct_passwords.add(key)
+            return is_correct
+
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, check)
+        finally:
+            self._waiting -= 1
+
+
+def _check(users: Mapping[str, bytes], name: str, password: bytes) -> bool:
+    import bcrypt  # noqa: PLC0415 - not needed without users
+
+    # An unknown user takes as long as the most expensive hash.
+    cost = max(int(password_hash[4:6]) for password_hash in users.values())
+    password_hash = users.get(name) or b"$2b$%02d$%b" % (cost, DUMMY_DIGEST)
+    try:
+        return bcrypt.checkpw(password, password_hash) and name in users
+    except ValueError:  # bcrypt rejects the password or the hash
+        return False

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Self
 
 import msgspec
+from msgspec.structs import replace
 
+from late_exporter import thresholds
 from late_exporter.format import human_duration, plural
 from late_exporter.health import (
     AccountHealth,
@@ -20,22 +23,25 @@ from late_exporter.health import (
     WorkspaceHealth,
 )
 from late_exporter.web import verdicts
-from late_exporter.web.verdicts import HOUR, TONES, PollingState, short_name, single_line
+from late_exporter.web.verdicts import TONES, PollingState, short_name, single_line
 
-DAY = 24 * HOUR
 MAX_NAMES = 5
+"""Maximum number of names in a finding."""
 
-MAX_CLOCK_OFFSET = 60.0
-"""Seconds by which the clocks of the host and the API may differ."""
+MIN_FINDINGS = 10
+"""Number of findings, and of workspaces of each, that a document has however short it must be."""
 
-FAILURES_IN_A_ROW = 5
-"""Failed attempts of an account in a row; as in LateAccountFailing."""
+BILLING = "billing"
 
 
 class Kind(NamedTuple):
     """Wording and severity of a kind of findings.
 
     Attributes:
+        noun: What one of it is called where problems are counted.
+        runbook: Runbook of its alert.
+        command: Command that shows more, or empty.
+        step: What to do first, or empty.
         text: Sentence about conditions of status feeds; ``{when}`` is the time of the first,
             ``{accounts}`` how many.
         suffix: What follows the name of each.
@@ -44,6 +50,10 @@ class Kind(NamedTuple):
         bad_after: The same for a critical one.
     """
 
+    noun: str
+    runbook: str = ""
+    command: str = ""
+    step: str = ""
     text: str = ""
     suffix: str = ""
     warn_after: float = -math.inf
@@ -55,56 +65,161 @@ COOLDOWN = (
 )
 OVERDUE = "a post that was due {when} is still"
 UNREAD = (
-    "only the lists of API generation zernio get new logs, but those of late are read;"
-    " restart with --api.generation zernio"
+    "only the lists of API generation zernio get new logs, but those of late are read; "
+    "restart with --api.generation zernio"
 )
+CHECK = "late-exporter check"
+OVERDUE_POSTS = "late-exporter posts --overdue"
+FAILED_POSTS = "late-exporter posts --failed"
+ACCOUNTS = "late-exporter accounts"
+PLAN_STEP = "Open the billing page of Zernio; until then nothing is published."
+CONNECT_STEP = "Connect it again in Zernio."
 KINDS = {
-    "inactive": Kind("the plan is suspended or gives no access", bad_after=-math.inf),
-    "scheduled": Kind(f"{OVERDUE} scheduled", bad_after=HOUR),
-    "publishing": Kind(f"{OVERDUE} publishing"),
-    "pending_approval": Kind(f"{OVERDUE} pending approval"),
-    "platform": Kind(),
-    "feed": Kind(),
-    "generation": Kind(),
-    "clock": Kind(),
-    "pending": Kind(),
-    "blocked": Kind("{accounts} cannot post"),
-    "reconnect": Kind("{accounts} must be connected again"),
-    "token": Kind("{tokens} will expire soon", ", {when}", warn_after=-7 * DAY, bad_after=-DAY),
-    "cooldown": Kind(f"{{accounts}} {COOLDOWN}", ", which ends {when}"),
-    "account": Kind(),
-    "balance": Kind("pay-per-use has stopped"),
-    "limit": Kind("little or nothing is left of the plan"),
-    "webhook": Kind("{webhooks} switched off"),
-    "status_feed": Kind(),
-    "plan": Kind("the plan", warn_after=math.inf),
+    "inactive": Kind(
+        noun="suspended plan",
+        runbook="LatePlanStopsPosts",
+        command=CHECK,
+        step=PLAN_STEP,
+        text="the plan is suspended or gives no access",
+        bad_after=-math.inf,
+    ),
+    "scheduled": Kind(
+        noun="overdue post",
+        runbook="LatePostsOverdue",
+        command=OVERDUE_POSTS,
+        text=f"{OVERDUE} scheduled",
+        warn_after=thresholds.POSTS_OVERDUE_SECONDS,
+        bad_after=thresholds.POSTS_STUCK_SECONDS,
+    ),
+    "publishing": Kind(
+        noun="unfinished post",
+        runbook="LatePostStuck",
+        command=OVERDUE_POSTS,
+        text=f"{OVERDUE} publishing",
+    ),
+    "pending_approval": Kind(
+        noun="unapproved post",
+        runbook="LateApprovalOverdue",
+        step="Approve or reschedule it in Zernio.",
+        text=f"{OVERDUE} pending approval",
+    ),
+    "platform": Kind(noun="failing platform", runbook="LatePlatformFailing", command=FAILED_POSTS),
+    "key": Kind(
+        noun="rejected key",
+        runbook="LatePollStale",
+        command=CHECK,
+        step="Make a new read-only key in Zernio, and write it to the key file.",
+    ),
+    "feed": Kind(noun="polling problem", runbook="LatePollStale", command=CHECK),
+    "generation": Kind(noun="unread list", runbook="LateGenerationUnread", command=CHECK),
+    "clock": Kind(
+        noun="wrong clock",
+        runbook="LateClockSkew",
+        command=CHECK,
+        step="Synchronize the clock of this host.",
+    ),
+    "pending": Kind(
+        noun="stuck post", runbook="LatePostStuck", command="late-exporter logs --status pending"
+    ),
+    "blocked": Kind(
+        noun="blocked account",
+        runbook="LateAccountCannotPost",
+        command=ACCOUNTS,
+        text="{accounts} cannot post",
+    ),
+    "reconnect": Kind(
+        noun="disconnected account",
+        runbook="LateAccountDisconnected",
+        command=ACCOUNTS,
+        step=CONNECT_STEP,
+        text="{accounts} must be connected again",
+    ),
+    "token": Kind(
+        noun="expiring token",
+        runbook="LateTokenExpiring",
+        command=ACCOUNTS,
+        step=CONNECT_STEP,
+        text="{tokens} will expire soon",
+        suffix=", {when}",
+        warn_after=-thresholds.TOKEN_LEFT_WARNING_SECONDS,
+        bad_after=-thresholds.TOKEN_LEFT_CRITICAL_SECONDS,
+    ),
+    "cooldown": Kind(
+        noun="cooldown",
+        runbook="LateAccountCoolingDown",
+        command=FAILED_POSTS,
+        text=f"{{accounts}} {COOLDOWN}",
+        suffix=", which ends {when}",
+    ),
+    "account": Kind(noun="failing account", runbook="LateAccountFailing", command=FAILED_POSTS),
+    "balance": Kind(
+        noun="empty balance",
+        runbook="LatePlanStopsPosts",
+        step=PLAN_STEP,
+        text="pay-per-use has stopped",
+    ),
+    "limit": Kind(
+        noun="plan limit",
+        runbook="LatePlanLimitNear",
+        step="Delete what is not needed, or choose a larger plan.",
+        text="little or nothing is left of the plan",
+    ),
+    "webhook": Kind(
+        noun="disabled webhook",
+        runbook="LateWebhookFailing",
+        step="Repair its receiver, and switch it on in Zernio.",
+        text="{webhooks} switched off",
+    ),
+    "status_feed": Kind(noun="failing status feed", runbook="LateRequestsFailing", command=CHECK),
+    "reload": Kind(
+        noun="failed reload",
+        runbook="LateReloadFailed",
+        step="Correct the configuration, and reload again.",
+    ),
+    "plan": Kind(noun="plan", text="the plan", warn_after=math.inf),
 }
 """Kinds of findings; among equally severe ones, the worst first."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """Something in a workspace that needs attention.
+    """Something in one or more workspaces that needs attention.
 
     Args:
         kind: As in KINDS.
         tone: As severe as the alert: bad or warn; another one if it is only of interest.
         text: Sentence that begins in lower case.
-        names: What it is about.
+        cause: Sentence about all workspaces with the same cause, which share a finding; empty if
+            each has its own.
+        names: What it is about, at most MAX_NAMES.
         subjects: Their ids, if they have any.
+        count: Number of all names.
+        workspaces: Names of the workspaces; empty if it is about the exporter.
+        workspace_count: Number of all workspaces that it is about.
     """
 
     kind: str
     tone: str
     text: str
+    cause: str = ""
     names: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
-    workspace: str = ""
+    count: int = 0
+    workspaces: tuple[str, ...] = ()
+    workspace_count: int = 0
+
+    @property
+    def wording(self) -> Kind:
+        return KINDS[self.kind]
 
     @property
     def line(self) -> str:
         """The sentence with the first names."""
-        names, more = ", ".join(self.names[:MAX_NAMES]), len(self.names) - MAX_NAMES
-        return f"{self.text}{names and ': '}{names}{f' and {more:,} more' if more > 0 else ''}"
+        line = self.text
+        if self.names:
+            line += f": {', '.join(self.names)}"
+        if self.count > len(self.names):
+            line += f" and {self.count - len(self.names):,} more"
+        return line
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,15 +227,18 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         now: Unix time in seconds.
-        workspaces: Those with the worst findings first, without failures, which would be most of
-            it.
+        workspaces: Those with the worst findings first.
+        workspace_count: Number of all workspaces.
         findings: Everything found in the workspaces, worst first.
+        finding_count: Number of all findings.
     """
 
     version: str
     now: float
     workspaces: tuple[WorkspaceHealth, ...]
+    workspace_count: int = 0
     findings: tuple[Finding, ...] = ()
+    finding_count: int = 0
     cluster: ClusterHealth | None = None
 
     @classmethod
@@ -131,35 +249,84 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
         version: str,
         now: float,
         cluster: ClusterHealth | None = None,
+        reload_error: str = "",
     ) -> Self:
         """Return the document of some workspaces; ``now`` is in Unix seconds."""
-        kinds, by_name = list(KINDS), {each.name: each for each in workspaces}
-        replace = msgspec.structs.replace
         findings = [
-            replace(finding, workspace=each.name)
+            replace(finding, workspaces=(each.name,), workspace_count=1)
             for each in workspaces
             for finding in _find_in(each, each.api_time(now))
         ]
+        findings = _join_by_cause(findings)
+        if reload_error:
+            text = (
+                "the last reload failed, and the configuration before is in force: "
+                f"{single_line(reload_error)}"
+            )
+            findings.append(Finding(kind="reload", tone="warn", text=text))
+        kinds = list(KINDS)
         findings.sort(key=lambda each: (TONES.index(each.tone), kinds.index(each.kind)))
-        names = dict.fromkeys(each.workspace for each in findings)
-        ordered = tuple(replace(by_name[name], failures=()) for name in names)
+
+        by_name = {each.name: each for each in workspaces}
+        names = dict.fromkeys(name for each in findings for name in each.workspaces)
         return cls(
-            version=version, now=now, workspaces=ordered, findings=tuple(findings), cluster=cluster
+            version=version,
+            now=now,
+            workspaces=tuple(by_name[name] for name in names),
+            workspace_count=len(workspaces),
+            findings=tuple(findings),
+            finding_count=len(findings),
+            cluster=cluster,
         )
+
+    def shorten(self, count: int) -> StatusDocument:
+        """Return the document with the ``count`` worst workspaces, and fewer findings."""
+        names = max(count, MIN_FINDINGS)
+        findings = [
+            replace(each, workspaces=each.workspaces[:names]) for each in self.findings[: 2 * names]
+        ]
+        return replace(self, workspaces=self.workspaces[:count], findings=tuple(findings))
+
+    def to_json(self) -> bytes:
+        # Not msgspec's encoder: names of the API may contain what UTF-8 cannot encode.
+        text = json.dumps(msgspec.to_builtins(self), ensure_ascii=False)
+        return text.encode("utf-8", "replace")
 
     def sentence(self, finding: Finding) -> str:
         """Return what a finding says, beginning with its workspace if there are several."""
-        is_named = finding.workspace and len(self.workspaces) > 1
-        return f"{finding.workspace}: {finding.text}" if is_named else as_sentence(finding.text)
+        place = self.place(finding)
+        return f"{place}: {finding.text}" if place else as_sentence(finding.text)
+
+    def place(self, finding: Finding) -> str:
+        """Return the workspace of a finding, or how many it has; empty if there is only one."""
+        count = finding.workspace_count
+        if self.workspace_count <= 1 or not count:
+            return ""
+        if count == 1:
+            return finding.workspaces[0]
+        return f"{count:,} of {self.workspace_count:,} workspaces"
+
+
+def _join_by_cause(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings of which those of many workspaces with the same cause are joined."""
+    joined: dict[tuple[object, ...], Finding] = {}
+    for finding in findings:
+        key = (finding.kind, finding.tone, finding.cause or (finding.workspaces, finding.text))
+        if key in joined:
+            workspaces = joined[key].workspaces + finding.workspaces
+            joined[key] = replace(
+                finding,
+                text=finding.cause,
+                workspaces=workspaces,
+                workspace_count=len(workspaces),
+            )
+        else:
+            joined[key] = finding
+    return list(joined.values())
 
 
 def problems_in(findings: Iterable[Finding]) -> Sequence[Finding]:
     return [each for each in findings if each.tone in ("bad", "warn")]
-
-
-def summary_of(document: StatusDocument) -> Sequence[Finding]:
-    """Return the worst problem, and how polling and publishing are if they work."""
-    return [*problems_in(document.findings)[:1], *working_parts(document)]
 
 
 def working_parts(document: StatusDocument) -> Iterator[Finding]:
@@ -183,99 +350,136 @@ def as_sentence(text: str) -> str:
 
 
 def _find_in(workspace: WorkspaceHealth, now: float) -> Iterator[Finding]:
-    yield from condition_findings(workspace.status.conditions, now)
+    billing = [each for each in workspace.status.feeds if each.name == BILLING]
+    plan_as_of = billing[0].last_success if billing else None
+    yield from condition_findings(workspace.status.conditions, now, plan_as_of)
     for platform in workspace.platforms:
         yield from _platform_findings(platform, workspace.recent_since, now)
     yield from _account_findings(workspace.failing_accounts)
     yield from _feed_findings(workspace)
-    if abs(workspace.clock_offset) > MAX_CLOCK_OFFSET:
+    if abs(workspace.clock_offset) > thresholds.CLOCK_OFFSET_SECONDS:
         duration = human_duration(abs(workspace.clock_offset))
         direction = "ahead of" if workspace.clock_offset > 0 else "behind"
         text = f"the clock of this host is {duration} {direction} that of the API; synchronize it"
         yield Finding(kind="clock", tone="warn", text=text)
 
 
-def condition_findings(conditions: Sequence[Condition], now: float) -> Iterator[Finding]:
-    """Yield what the status feeds of a workspace report; ``now`` is in Unix seconds."""
+def condition_findings(
+    conditions: Sequence[Condition], now: float, plan_as_of: float | None = None
+) -> Iterator[Finding]:
+    """Yield what the status feeds of a workspace report, and how old what they say about the plan is.
+
+    Times are in Unix seconds.
+    """
     current = [each for each in conditions if each.kind != "cooldown" or each.at > now]
     current.sort(key=lambda each: each.at)
     for kind in KINDS:
-        if matches := [each for each in current if each.kind == kind]:
-            yield _condition_finding(kind, matches, now)
+        matches = [each for each in current if each.kind == kind]
+        if matches:
+            finding = _condition_finding(kind, matches, now)
+            if kind in ("inactive", "balance", "limit", "plan") and plan_as_of is not None:
+                age = verdicts.relative_time(plan_as_of, now, coarse=True)
+                finding = replace(finding, text=f"{finding.text} (as of {age})")
+            yield finding
 
 
 def _condition_finding(kind: str, conditions: Sequence[Condition], now: float) -> Finding:
     """Return what some conditions of a kind, earliest first, have in common."""
-    wording, age = KINDS[kind], now - conditions[0].at
-    times = [verdicts.relative_time(each.at, now, coarse=True) for each in conditions]
-    counts = {f"{noun}s": plural(len(conditions), noun) for noun in ("account", "token", "webhook")}
-    names = (
-        single_line(f"{each.name}: {each.text}".rstrip(": ")) + wording.suffix.format(when=when)
-        for each, when in zip(conditions, times, strict=True)
+    wording = KINDS[kind]
+    count = len(conditions)
+    first_time = verdicts.relative_time(conditions[0].at, now, coarse=True)
+    text = wording.text.format(
+        when=first_time,
+        accounts=plural(count, "account"),
+        tokens=plural(count, "token"),
+        webhooks=plural(count, "webhook"),
     )
+    names: list[str] = []
+    for each in conditions[:MAX_NAMES]:
+        suffix = wording.suffix.format(when=verdicts.relative_time(each.at, now, coarse=True))
+        name = single_line(f"{each.name}: {each.text}".rstrip(": ")) + suffix
+        if name:
+            names.append(name)
+
+    age = now - conditions[0].at
+    tone = "ok"
+    if age > wording.bad_after:
+        tone = "bad"
+    elif age > wording.warn_after:
+        tone = "warn"
     return Finding(
         kind=kind,
-        tone="bad" if age > wording.bad_after else "warn" if age > wording.warn_after else "ok",
-        text=wording.text.format(when=times[0], **counts),
-        names=tuple(filter(None, names)),
-        subjects=tuple(each.subject for each in conditions),
+        tone=tone,
+        text=text,
+        cause=text if kind == "inactive" else "",
+        names=tuple(names),
+        subjects=tuple(each.subject for each in conditions[:MAX_NAMES]),
+        count=count if names else 0,
     )
 
 
 def _platform_findings(
     platform: PlatformHealth, recent_since: float | None, now: float
 ) -> Iterator[Finding]:
-    tone, recent, name = (
-        verdicts.platform_tone(platform),
-        platform.recent,
-        short_name(platform.name),
-    )
+    tone = verdicts.platform_tone(platform)
+    recent = platform.recent
+    name = short_name(platform.name)
     if tone != "ok":
         window = verdicts.window_name(recent_since or 0.0, now).lower()
-        text = f"{recent.failed:,} of {recent.final:,} attempts on {name} failed in the {window}"
-        yield Finding(kind="platform", tone=tone, text=text)
+        share = "most" if recent.is_failing else "many"
+        yield Finding(
+            kind="platform",
+            tone=tone,
+            text=f"{recent.failed:,} of {recent.final:,} attempts on {name} failed in the {window}",
+            cause=f"{share} attempts on {name} fail",
+        )
     if verdicts.is_stuck(platform, now) and platform.oldest_pending is not None:
         age = human_duration(now - platform.oldest_pending)
-        yield Finding(
-            kind="pending", tone="warn", text=f"a post on {name} has been pending for {age}"
-        )
+        text = f"a post on {name} has been pending for {age}"
+        yield Finding(kind="pending", tone="warn", text=text)
 
 
 def _account_findings(accounts: Sequence[AccountHealth]) -> Iterator[Finding]:
-    """Yield one finding about the accounts whose alert fires, and one about others whose last attempt failed."""
-    for tone, what in (
-        ("warn", f"failed {FAILURES_IN_A_ROW} times or more in a row"),
-        ("ok", "failed the last publish"),
-    ):
-        failing = [
-            each
-            for each in accounts
-            if (each.consecutive_failures >= FAILURES_IN_A_ROW) == (tone == "warn")
-        ]
-        names = (
+    """Yield a finding about the accounts whose alert fires, and one about other failures."""
+    limit = thresholds.CONSECUTIVE_FAILURES
+    failing = [each for each in accounts if each.consecutive_failures >= limit]
+    others = [each for each in accounts if each.consecutive_failures < limit]
+    if failing:
+        yield _account_finding("warn", f"failed {limit} times or more in a row", failing)
+    if others:
+        yield _account_finding("ok", "failed the last publish", others)
+
+
+def _account_finding(tone: str, what: str, accounts: Sequence[AccountHealth]) -> Finding:
+    named = accounts[:MAX_NAMES]
+    return Finding(
+        kind="account",
+        tone=tone,
+        text=f"{plural(len(accounts), 'account')} {what}",
+        names=tuple(
             f"{short_name(each.username or each.account_id)} ({short_name(each.platform)})"
-            for each in failing
-        )
-        if failing:
-            text, subjects = (
-                f"{plural(len(failing), 'account')} {what}",
-                tuple(each.account_id for each in failing),
-            )
-            yield Finding(
-                kind="account", tone=tone, text=text, names=tuple(names), subjects=subjects
-            )
+            for each in named
+        ),
+        subjects=tuple(each.account_id for each in named),
+        count=len(accounts),
+    )
 
 
 def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
-    """Yield one finding per cause of failures, which feeds share, or else one about how polling is."""
-    causes = _by_cause(
+    """Yield one finding per cause of failures, which feeds share, or else how polling is."""
+    failing = [
         feed for feed in workspace.feeds if verdicts.polling_state(feed) is PollingState.FAILING
-    )
-    if not causes:
+    ]
+    if not failing:
         yield _polling_finding(workspace.feeds)
+    causes = _by_cause(failing)
+    outcomes = {_cause_of(feed): feed.outcome for feed in failing}
     for cause, names in causes.items():
-        yield Finding(kind="feed", tone="bad", text=f"feed{names} failed: {cause}")
-    if outdated := [short_name(feed.name) for feed in workspace.feeds if feed.is_outdated]:
+        kind = "key" if outcomes[cause] == "unauthorized" else "feed"
+        text = f"feed{names} failed: {cause}"
+        yield Finding(kind=kind, tone="bad", text=text, cause=text)
+    outdated = [short_name(feed.name) for feed in workspace.feeds if feed.is_outdated]
+    if outdated:
         yield Finding(kind="generation", tone="warn", text=UNREAD, names=tuple(outdated))
     yield from _status_feed_findings(workspace.status.feeds, causes)
 
@@ -283,16 +487,13 @@ def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
 def _status_feed_findings(
     feeds: Iterable[StatusFeedHealth], known_causes: Container[str]
 ) -> Iterator[Finding]:
-    for is_off, tone, what in (
-        (False, "warn", "failed"),
-        (True, "ok", "switched off, and tried again hourly"),
-    ):
-        matches = [feed for feed in feeds if feed.error and bool(feed.disabled_reason) == is_off]
-        for cause, names in _by_cause(matches).items():
-            if cause not in known_causes:
-                yield Finding(
-                    kind="status_feed", tone=tone, text=f"status feed{names} {what}: {cause}"
-                )
+    failed = [feed for feed in feeds if feed.error and _cause_of(feed) not in known_causes]
+    for cause, names in _by_cause(each for each in failed if not each.disabled_reason).items():
+        text = f"status feed{names} failed: {cause}"
+        yield Finding(kind="status_feed", tone="warn", text=text, cause=text)
+    for cause, names in _by_cause(each for each in failed if each.disabled_reason).items():
+        text = f"status feed{names} switched off, and tried again hourly: {cause}"
+        yield Finding(kind="status_feed", tone="ok", text=text, cause=text)
 
 
 def _polling_finding(feeds: Sequence[FeedHealth]) -> Finding:
@@ -307,9 +508,13 @@ def _polling_finding(feeds: Sequence[FeedHealth]) -> Finding:
 
 
 def _by_cause(feeds: Iterable[FeedHealth | StatusFeedHealth]) -> Mapping[str, str]:
-    """Return the names of feeds, as what follows "feed", by error without the id of a request, which always differs."""
+    """Return the names of feeds by error, as what follows "feed"."""
     names: dict[str, list[str]] = {}
     for feed in feeds:
-        cause = re.sub(r" \(request id [^()]*\)$", "", single_line(feed.error))
-        names.setdefault(cause, []).append(short_name(feed.name))
+        names.setdefault(_cause_of(feed), []).append(short_name(feed.name))
     return {cause: f"{'s' * (len(each) > 1)} {', '.join(each)}" for cause, each in names.items()}
+
+
+def _cause_of(feed: FeedHealth | StatusFeedHealth) -> str:
+    """Return the error of a feed without the id of the request, which always differs."""
+    return re.sub(r" \(request id [^()]*\)$", "", single_line(feed.error))

@@ -12,9 +12,11 @@ import logging
 import resource
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import IntEnum
+from typing import Any
 
 import h11
 import uvicorn
@@ -22,8 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from late_exporter.config.web import WebConfig
-from late_exporter.web.asgi import App
-from late_exporter.web.token_bucket import LOG_RATE, TokenBucket
+from late_exporter.web.replies import App, Message, Receive, Send
 
 SHUTDOWN_SECONDS = 2
 """Seconds that responses in progress get to finish at shutdown."""
@@ -32,13 +33,16 @@ KEEP_ALIVE = 75.0
 """Seconds after which idle connections are closed; longer than common scrape intervals."""
 
 CLIENT_TIMEOUT = 10.0
-"""Seconds within which a client has to complete its TLS handshake or its request, or read any part of a response."""
+"""Seconds within which a client has to complete its TLS handshake or its request."""
 
-RESPONSE_TIMEOUT = 120.0
-"""Seconds within which a client has to read a whole response."""
+RESPONSE_TIMEOUT = 60.0
+"""Seconds within which a client has to read a response, from its first part on."""
 
 MAX_CONNECTIONS = 256
 """Maximum number of connections; beyond it an idle or slow one is closed for a new one."""
+
+ACCEPTS_PER_TURN = 16
+"""Maximum number of connections that are accepted before requests get their turn."""
 
 DESCRIPTOR_SHARE = 0.5
 """Share of the file descriptors for connections; the state and the API need some."""
@@ -51,7 +55,13 @@ WRITE_BUFFER_BYTES = 32 * 1024
 """Unsent bytes of a connection beyond which the next part of its response waits."""
 
 LOGGER = logging.getLogger("uvicorn.error")
-"""uvicorn writes a line for every invalid request, which is limited, unlike errors of the program."""
+
+LIMITED_LOGGERS = ("uvicorn.error", "asyncio", "late_exporter.web")
+"""Loggers to which clients can write lines."""
+
+LOG_BURST = 5
+LOG_INTERVAL = 60.0
+"""Lines that clients can write at once, and the seconds after which they can write one more."""
 
 # asyncio allocates a buffer of this size for each TLS connection, by default 256 KiB.
 asyncio.sslproto.SSLProtocol.max_size = 16 * 1024
@@ -73,12 +83,10 @@ async def serve(
         proxy_headers=False,  # clients could forge their address
         ws="none",
     )
-    server, bucket = _Server(config, web_config), TokenBucket(LOG_RATE)
-
-    def is_logged(record: logging.LogRecord) -> bool:
-        return record.levelno > logging.WARNING or not bucket.take()
-
-    LOGGER.addFilter(is_logged)
+    server = _Server(config, web_config)
+    log_limit = LogLimit()
+    for name in LIMITED_LOGGERS:
+        logging.getLogger(name).addFilter(log_limit)
     try:
         async with asyncio.TaskGroup() as group:
             for listener in sockets:
@@ -87,7 +95,28 @@ async def serve(
         for listener in sockets:
             listener.close()
         await server.shutdown()
-        LOGGER.removeFilter(is_logged)
+        for name in LIMITED_LOGGERS:
+            logging.getLogger(name).removeFilter(log_limit)
+
+
+class LogLimit(logging.Filter):
+    """Limit of the lines that clients can write to the log; errors of the program are no such lines."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._full_at = monotonic()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a line is written."""
+        if record.levelno > logging.WARNING:
+            return True
+        now = self._monotonic()
+        full_at = max(now, self._full_at) + LOG_INTERVAL
+        if full_at > now + LOG_BURST * LOG_INTERVAL:
+            return False
+        self._full_at = full_at
+        return True
 
 
 def connection_limit() -> int:
@@ -112,8 +141,9 @@ class _Server:
         while True:
             await _wait_readable(listener)
             try:
-                self._open(listener.accept()[0])
-            except (BlockingIOError, ConnectionError):  # the client has disconnected already
+                for _ in range(ACCEPTS_PER_TURN):
+                    self._open(listener.accept()[0])
+            except (BlockingIOError, ConnectionError):  # no more, or one has disconnected already
                 pass
             except OSError as exc:
                 LOGGER.warning(
@@ -173,11 +203,12 @@ class _Connection(H11Protocol):
 
     def __init__(self, config: uvicorn.Config, server_state: ServerState) -> None:
         super().__init__(config, server_state, app_state={})
+        self._app: App = self.app
+        self.app = self._respond
         self.turn = (_Turn.CLIENT, self.loop.time())
         self._lost = asyncio.Event()
-        self._turn_cycle: object = None
-        self._unread_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._request: asyncio.Task[Any] | None = None
 
     async def run(self, client: socket.socket, ssl_context: ssl.SSLContext | None) -> None:
         """Serve a connection until it ends; if this is cancelled, it is closed."""
@@ -194,6 +225,17 @@ class _Connection(H11Protocol):
                 client.close()
             elif not self._lost.is_set():
                 self.transport.abort()
+
+    async def _respond(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Run the application until its client leaves; uvicorn would let it run on."""
+        self._request = asyncio.current_task()
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._lost.is_set():
+                raise
+        finally:
+            self._request = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
@@ -213,11 +255,11 @@ class _Connection(H11Protocol):
         super().pause_writing()
         self._update_turn()
 
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._start_timer()  # the client has read a part of a response, and the next part follows
-
     def on_response_complete(self) -> None:
+        # Requests that are sent before the response to the one before are not served: no client
+        # needs that, and hundreds of them would have their turns before a scrape.
+        if self.conn.trailing_data[0]:
+            self.transport.close()
         super().on_response_complete()
         self._unset_keepalive_if_required()  # the time of an idle connection is limited here
         self._update_turn()
@@ -226,6 +268,8 @@ class _Connection(H11Protocol):
         self._stop_timer()
         super().connection_lost(exc)
         self._lost.set()
+        if self._request is not None:
+            self._request.cancel()
 
     def send_400_response(self, msg: str) -> None:
         """Respond to an invalid request if it has no response yet, and close the connection.
@@ -235,50 +279,36 @@ class _Connection(H11Protocol):
         """
         with suppress(h11.LocalProtocolError):
             super().send_400_response(msg)
-        if (
-            not self.transport.is_closing()
-        ):  # abort() has no effect on a TLS connection that was closed twice
+        # abort() has no effect on a TLS connection that was closed twice.
+        if not self.transport.is_closing():
             self.transport.close()
         if self.cycle is not None:
             self.cycle.disconnected = True  # what the application sends is discarded
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Ignore a request to change the protocol, as HTTP allows; uvicorn would log how to install WebSockets."""
-
     def _update_turn(self) -> None:
         """Start the time of a turn, unless it is the turn that it was before."""
         turn = self._find_turn()
-        if (turn, self.cycle) != (self.turn[0], self._turn_cycle):
-            self.turn, self._turn_cycle = (turn, self.loop.time()), self.cycle
+        if turn is not self.turn[0]:
+            self.turn = (turn, self.loop.time())
             self._start_timer()
 
     def _find_turn(self) -> _Turn:
-        if self.transport.get_write_buffer_size() or self.conn.their_state is h11.SEND_BODY:
+        if self.cycle is None:
             return _Turn.CLIENT
-        if self.conn.their_state is not h11.IDLE:
-            return _Turn.SERVER
-        has_begun_request = bool(self.conn.trailing_data[0]) or self.cycle is None
-        return _Turn.CLIENT if has_begun_request else _Turn.NONE
+        if self.cycle.response_complete:
+            return _Turn.CLIENT if self.conn.trailing_data[0] else _Turn.NONE
+        return _Turn.CLIENT if self.cycle.response_started else _Turn.SERVER
 
     def _start_timer(self) -> None:
         self._stop_timer()
-        self._unread_bytes = self.transport.get_write_buffer_size()
         turn, began_at = self.turn
-        if turn is not _Turn.SERVER:
-            seconds = KEEP_ALIVE if turn is _Turn.NONE else CLIENT_TIMEOUT
-            end = min(self.loop.time() + seconds, began_at + RESPONSE_TIMEOUT)
-            self._timer = self.loop.call_at(end, self._end_turn)
+        is_reading = bool(self.cycle) and not self.cycle.response_complete
+        if turn is _Turn.NONE:
+            self._timer = self.loop.call_at(began_at + KEEP_ALIVE, self.transport.abort)
+        elif turn is _Turn.CLIENT:
+            seconds = RESPONSE_TIMEOUT if is_reading else CLIENT_TIMEOUT
+            self._timer = self.loop.call_at(began_at + seconds, self.transport.abort)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-
-    def _end_turn(self) -> None:
-        if (
-            0 < self.transport.get_write_buffer_size() < self._unread_bytes
-        ):  # the client has read a part of a response
-            self._start_timer()
-        elif self._find_turn() is not self.turn[0]:  # it has read the whole
-            self._update_turn()
-        else:
-            self.transport.abort()

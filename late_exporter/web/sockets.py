@@ -12,7 +12,8 @@ from pathlib import Path
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
 
-BACKLOG = 128
+BACKLOG = 1024
+"""Connections that may wait to be accepted; beyond it a client tries again after a second."""
 
 
 def bind_socket(address: Address | UnixPath, option: str = "--web.listen-address") -> socket.socket:

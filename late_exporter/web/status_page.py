@@ -1,46 +1,78 @@
-"""Status page: the state of every workspace and feed as HTML without scripts, problems first.
+"""Status page, and pages of the last failures, as HTML without scripts.
 
-The markup is in ``status_page.html``; this module prepares its values. All functions of
-``verdicts`` and ``findings`` are filters in it.
+The markup is in ``status_page.html``; this module prepares its values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cache, partial
-from inspect import getmembers, isfunction
 from pathlib import Path
-from typing import TypeAlias
 from urllib.parse import quote
 
 from late_exporter import __url__
-from late_exporter.health import Failure, WorkspaceHealth
-from late_exporter.web import findings, verdicts
-from late_exporter.web.findings import MAX_NAMES, StatusDocument
+from late_exporter.format import human_duration, plural
+from late_exporter.health import Failure
+from late_exporter.web import verdicts
+from late_exporter.web.findings import (
+    Finding,
+    StatusDocument,
+    as_sentence,
+    problems_in,
+    working_parts,
+)
 
 _RESOURCES = Path(__file__).parent
 
 STYLE = _RESOURCES.joinpath("status_page.css").read_text("utf-8")
 
-Failures: TypeAlias = Mapping[str, Sequence[tuple[str, Failure]]]
-"""Failures, each with its workspace, of ``platforms/NAME`` and ``accounts/ID``."""
 
-
-def failures_by_subject(workspaces: Iterable[WorkspaceHealth]) -> Failures:
-    failures: dict[str, list[tuple[str, Failure]]] = {}
-    for workspace in workspaces:
-        for each in workspace.failures:
-            for subject in (f"platforms/{each.platform}", f"accounts/{each.account_id}"):
-                failures.setdefault(subject, []).append((workspace.name, each))
-    return failures
-
-
-def render_page(
-    document: StatusDocument, failures: Failures, paths: Sequence[str], subject: str = ""
-) -> str:
-    """Render the page, which links to other paths, or the page of the failures of a subject."""
+def render_page(document: StatusDocument, subjects: AbstractSet[str], paths: Sequence[str]) -> str:
+    """Render the page, which links to other paths, and to the subjects that have failures."""
+    problems = problems_in(document.findings)
+    findings_of: dict[str, list[Finding]] = {each.name: [] for each in document.workspaces}
+    for finding in document.findings:
+        for name in finding.workspaces:
+            if name in findings_of:
+                findings_of[name].append(finding)
     return load_template()(
-        document=document, failures_by_subject=failures, paths=paths, subject=subject
+        document=document,
+        now=document.now,
+        version=document.version,
+        problems=problems,
+        summary=problems[:1] or list(working_parts(document)),
+        findings_of=findings_of,
+        subjects=subjects,
+        paths=paths,
+        root=".",
+    )
+
+
+def render_failures(
+    kind: str,
+    failures: Sequence[tuple[str, Failure]],
+    *,
+    now: float,
+    version: str,
+    paths: Sequence[str],
+) -> str:
+    """Render the page of the failures, each with its workspace, of ``platforms`` or ``accounts``."""
+    newest_first = sorted(failures, key=lambda each: each[1].time, reverse=True)
+    newest = newest_first[0][1]
+    name = newest.platform
+    if kind == "accounts":
+        account = verdicts.short_name(newest.username or newest.account_id)
+        name = f"{account} on {newest.platform}"
+    return load_template()(
+        document=None,
+        now=now,
+        version=version,
+        kind=kind,
+        name=name,
+        failures=newest_first,
+        paths=paths,
+        root="..",
     )
 
 
@@ -53,18 +85,29 @@ def load_template() -> Callable[..., str]:
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= dict(getmembers(verdicts, isfunction) + getmembers(findings, isfunction))
     environment.filters |= {
+        "as_sentence": as_sentence,
+        "human_duration": human_duration,
+        "is_outdated": verdicts.is_outdated,
+        "is_stuck": verdicts.is_stuck,
         "number": "{:,}".format,
+        "outdated_since": verdicts.outdated_since,
         "path_segment": partial(quote, safe="", errors="replace"),
+        "platform_tone": verdicts.platform_tone,
+        "plural": plural,
+        "polling_state": verdicts.polling_state,
+        "progress_text": verdicts.progress_text,
+        "relative_time": verdicts.relative_time,
         "round_percent": "{:.0%}".format,
+        "short_name": verdicts.short_name,
+        "single_line": verdicts.single_line,
+        "utc_text": verdicts.utc_text,
+        "waits_for_quota": verdicts.waits_for_quota,
         "width": "{:.1%}".format,
+        "window_name": verdicts.window_name,
+        "worst_first": verdicts.worst_first,
     }
-    environment.globals |= {
-        "documentation": f"{__url__}#readme",
-        "max_names": MAX_NAMES,
-        "style": STYLE,
-    }
+    environment.globals |= {"documentation": f"{__url__}#readme", "style": STYLE}
     return environment.from_string(
         _RESOURCES.joinpath("status_page.html").read_text("utf-8")
     ).render

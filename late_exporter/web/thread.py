@@ -1,4 +1,4 @@
-"""The event loop of the web server, in a thread of its own, so that a scrape need not wait for polls."""
+"""The event loop of the web server, in its own thread, so that a scrape need not wait for polls."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from late_exporter.concurrency import DaemonThreadExecutor
-from late_exporter.web.asgi import App, Message, Receive, Send
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,16 +38,6 @@ async def run_in_thread(work: Callable[[], Coroutine[Any, Any, object]]) -> None
         stop.set_result(None)
         await ended
         raise
-
-
-def in_loop(app: App, loop: asyncio.AbstractEventLoop) -> App:
-    """Return an application that runs on ``loop``, for connections that are served on another event loop."""
-
-    async def forward(scope: Message, receive: Receive, send: Send) -> None:
-        call_here = partial(call_in_loop, asyncio.get_running_loop())
-        await call_in_loop(loop, app, scope, partial(call_here, receive), partial(call_here, send))
-
-    return forward
 
 
 async def call_in_loop(

@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
+from late_exporter import thresholds
 from late_exporter.format import human_duration, iso_time
 from late_exporter.health import FeedHealth, PlatformHealth, SyncProgress, WorkspaceHealth
+from late_exporter.thresholds import HOUR, MINUTE
 
 MAX_ERROR_LENGTH = 300
 MAX_NAME_LENGTH = 40
 
-MINUTE, HOUR = 60, 3600
-
 MIN_QUOTA_WAIT = 1.0
 """Seconds from which a wait for the quota is shown."""
 
-STUCK_SECONDS = HOUR
-"""Seconds after which a pending post is stuck; as in LatePostStuck."""
-
 MIN_FAILURES = 3
-FAILED_SHARE = 0.144
-"""Failures, and share of an hour's attempts above which a platform is in trouble; as in LateErrorBudgetBurningFast."""
+"""Failures of the last hour from which a platform may be in trouble."""
 
 
 class PollingState(Enum):
@@ -40,7 +36,9 @@ class PollingState(Enum):
     OK = ("ok", "OK", "polled and up to date")
 
     def __init__(self, tone: str, label: str, predicate: str) -> None:
-        self.tone, self.label, self.predicate = tone, label, predicate
+        self.tone = tone
+        self.label = label
+        self.predicate = predicate
 
 
 def polling_state(feed: FeedHealth) -> PollingState:
@@ -59,14 +57,17 @@ TONES = ("bad", "warn", "busy", "idle", "ok")
 """Tones, worst first."""
 
 
+def is_outdated(workspace: WorkspaceHealth) -> bool:
+    """Return whether all feeds of a workspace fail, so that its figures are old."""
+    states = [polling_state(feed) for feed in workspace.feeds]
+    return bool(states) and all(state is PollingState.FAILING for state in states)
+
+
 def outdated_since(workspace: WorkspaceHealth) -> float | None:
-    """Return the last success of a workspace whose feeds all fail; None if its figures are current."""
-    is_current = any(polling_state(feed) is not PollingState.FAILING for feed in workspace.feeds)
-    return (
-        None
-        if is_current
-        else max((feed.last_success or 0.0 for feed in workspace.feeds), default=0.0) or None
-    )
+    """Return the last success of a workspace whose feeds all fail; None if there is none."""
+    if not is_outdated(workspace):
+        return None
+    return max(feed.last_success or 0.0 for feed in workspace.feeds) or None
 
 
 def platform_tone(platform: PlatformHealth) -> str:
@@ -74,15 +75,15 @@ def platform_tone(platform: PlatformHealth) -> str:
     recent = platform.recent
     if recent.is_failing:
         return "bad"
-    return (
-        "warn"
-        if recent.failed >= MIN_FAILURES and recent.failed > FAILED_SHARE * recent.final
-        else "ok"
-    )
+    allowed_share = thresholds.FAST_BURN * (1 - thresholds.SUCCESS_OBJECTIVE)
+    if recent.failed >= MIN_FAILURES and recent.failed > allowed_share * recent.final:
+        return "warn"
+    return "ok"
 
 
 def is_stuck(platform: PlatformHealth, now: float) -> bool:
-    return platform.oldest_pending is not None and now - platform.oldest_pending > STUCK_SECONDS
+    oldest = platform.oldest_pending
+    return oldest is not None and now - oldest > thresholds.POST_STUCK_SECONDS
 
 
 def single_line(text: str, length: int = MAX_ERROR_LENGTH) -> str:
@@ -98,7 +99,7 @@ def short_name(name: str) -> str:
 def worst_first(platforms: Iterable[PlatformHealth]) -> Sequence[PlatformHealth]:
     def rank(platform: PlatformHealth) -> tuple[object, ...]:
         shares = (-counts.failed / max(counts.final, 1) for counts in (platform.recent, platform))
-        return not platform.recent.is_failing, *shares, -platform.failed, platform.name
+        return (not platform.recent.is_failing, *shares, -platform.failed, platform.name)
 
     return sorted(platforms, key=rank)
 
@@ -122,11 +123,9 @@ def waits_for_quota(feed: FeedHealth, quota_wait: float, now: float) -> bool:
 def window_name(since: float, now: float) -> str:
     """Return what a recent time is called."""
     seconds = now - since
-    return (
-        "Last hour"
-        if seconds > HOUR - MINUTE
-        else f"Last {human_duration(max(seconds, MINUTE), rough=True)}"
-    )
+    if seconds > HOUR - MINUTE:
+        return "Last hour"
+    return f"Last {human_duration(max(seconds, MINUTE), rough=True)}"
 
 
 def relative_time(time: float, now: float, coarse: bool = False) -> str:  # noqa: FBT001, FBT002 - a filter's argument

@@ -104,7 +104,7 @@ class ReloadHarness:
             await self.exporter.restore()
             watcher = WebConfigWatcher(new_settings.web_config, NullLogger())
             self.control = Reloader(self.read, self.exporter, watcher)
-            self.control.record_result(succeeded=True)
+            self.control.record_result()
             yield self.exporter
 
     @asynccontextmanager
@@ -225,13 +225,14 @@ async def test_invalid_configuration(harness: ReloadHarness) -> None:
     with pytest.raises(LateError, match=r'late.yml:4: poll.interval "soon": not a duration'):
         await harness.reload()
     bad = await harness.scrape()
-    assert (0, good[WHEN, ()]) == (bad[RELOADED, ()], bad[WHEN, ()])
+    assert (bad[RELOADED, ()], bad[WHEN, ()]) == (0, good[WHEN, ()])
+    assert "not a duration" in harness.control.error
     await harness.wait_for_counts(acme=120)
 
     harness.write("acme", "beta")
     await harness.control.reload()
     healed = await harness.wait_for_counts(acme=120, beta=30)
-    assert healed[RELOADED, ()] == 1
+    assert (healed[RELOADED, ()], harness.control.error) == (1, "")
     assert healed[WHEN, ()] > good[WHEN, ()]
 
 
@@ -266,6 +267,29 @@ async def test_errors_of_a_requested_reload_stop_nothing(harness: ReloadHarness)
         harness.write("acme", "beta")
         await harness.control.reload_in(group)
     await harness.wait_for_counts(acme=120, beta=30)
+
+
+async def test_reloads_are_shared(harness: ReloadHarness) -> None:
+    """Any number of requests causes two reloads: the one in progress, and one for what changed since it began."""
+    reads = 0
+
+    def read() -> Settings:
+        nonlocal reads
+        reads += 1
+        return harness.read()
+
+    reloader = Reloader(read, harness.exporter, WebConfigWatcher(harness.read().web_config, NullLogger()))
+    async with asyncio.TaskGroup() as group:
+        first = reloader.start(group)
+        await asyncio.sleep(0)
+        harness.write("acme", "beta")
+        requests = [reloader.reload_in(group) for _ in range(100)]
+        await asyncio.gather(*requests)
+        assert first is not None
+        assert first.done()
+        assert reloader.start(group) is not first
+    assert reads == 3
+    assert harness.exporter.pipeline.workspaces.keys() == {"acme", "beta"}
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ from late_exporter.health import (
     WorkspaceHealth,
     WorkspaceStatus,
 )
-from late_exporter.web.asgi import Message, Receive, Send
 from late_exporter.web.findings import StatusDocument
+from late_exporter.web.replies import Message, Receive, Send
 from late_exporter.web.server import serve
 from late_exporter.web.sockets import bind_socket
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond_with

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 
+import bcrypt
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,11 +20,9 @@ from late_exporter.config.web import WebConfig
 from late_exporter.errors import ApiError
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.web.app import HealthSource, create_app
-from late_exporter.web.asgi import Message
+from late_exporter.web.app import ExporterApp, HealthSource
 from late_exporter.web.auth import AuthMiddleware
-from late_exporter.web.metrics import create_metrics_app
-from late_exporter.web.passwords import PasswordVerifier
+from late_exporter.web.replies import Message
 from tests.support.api import KEY, create_client
 from tests.support.clock import VirtualClock
 from tests.support.loggers import NullLogger
@@ -32,6 +31,7 @@ pytestmark = pytest.mark.fuzz
 
 
 TARGETS = 4
+PASSWORD_HASH = bcrypt.hashpw(b"b", bcrypt.gensalt(4))
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 0) / TARGETS
 
 ROUND = settings(
@@ -160,18 +160,7 @@ heads = st.lists(
 )
 @ROUND
 def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> None:
-    exposition = Exposition(CATALOGUE)
-    app = create_app(HealthSource(workspaces=tuple), version="1")
-    app = create_metrics_app("/metrics", exposition, tuple, other_app=app)
-    users = {"a": b"$2b$04$" + b"." * 53}
-    web = WebConfig(users=users)
-    gate = AuthMiddleware(
-        app,
-        lambda: web,
-        passwords=PasswordVerifier(check_password=lambda password, _: password == b"b"),
-        log=NullLogger(),
-        needs_password=lambda path: path != "/-/healthy",
-    )
+    web = WebConfig(users={"a": PASSWORD_HASH})
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -181,7 +170,17 @@ def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> Non
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": path, "headers": head, "client": ("127.0.0.1", 1)}
-    asyncio.run(gate(scope, receive, send))
+
+    async def respond() -> None:
+        gate = AuthMiddleware(
+            ExporterApp(HealthSource(), Exposition(CATALOGUE), version="1"),
+            lambda: web,
+            log=NullLogger(),
+            needs_password=lambda path: path != "/-/healthy",
+        )
+        await gate(scope, receive, send)
+
+    asyncio.run(respond())
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     is_allowed = path == "/-/healthy" or any(name == b"authorization" for name, _ in head)
     assert is_allowed or sent[0]["status"] == 401

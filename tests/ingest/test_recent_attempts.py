@@ -6,18 +6,15 @@ from collections.abc import Iterable
 
 import pytest
 
-from grafana.source import thresholds
 from late_exporter.health import RecentCounts
 from late_exporter.ingest.recent_attempts import (
-    FAILING_ATTEMPTS,
-    FAILING_SHARE,
-    HOUR,
     MAX_PLATFORMS,
     SLOT_SECONDS,
     RecentAttempts,
 )
 from late_exporter.model import LogEntry, LogPage
 from late_exporter.store.records import Coverage, ListPosition
+from late_exporter.thresholds import HOUR
 
 NOW = 1_800_000_000.0 + 42.0
 COVERAGE = Coverage(0, 0, caught_up_at=int((NOW - 60) * 1000), newest=ListPosition(int((NOW - 90) * 1000), "k"))
@@ -105,8 +102,3 @@ def test_the_first_page_extends_what_is_known() -> None:
     whole_list = RecentAttempts(COVERAGE)
     whole_list.add_counted(page([log(10)], has_more=False), NOW)
     assert whole_list.known_since(NOW) == NOW - HOUR
-
-
-def test_a_platform_fails_on_the_page_as_in_the_alerts() -> None:
-    """The thresholds are the same."""
-    assert (thresholds.PLATFORM_FAILED_SHARE, thresholds.PLATFORM_FINAL_LOGS) == (FAILING_SHARE, FAILING_ATTEMPTS)

@@ -223,7 +223,7 @@ class ExporterHarness:
     def failures(self) -> tuple[Failure, ...]:
         """Failed attempts of the first workspace that the status page lists."""
         pollers = next(iter(self._pipeline.workspaces.values()))
-        return pollers.health("", self._pipeline.registry).failures
+        return tuple(pollers.failures)
 
     @property
     def is_synced(self) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from html.parser import HTMLParser
 from typing import Any
 
 from late_exporter.health import (
     AccountHealth,
     Condition,
+    Failure,
     FeedHealth,
     PlatformHealth,
     Quota,
@@ -18,7 +20,7 @@ from late_exporter.health import (
     WorkspaceStatus,
 )
 from late_exporter.web.findings import StatusDocument
-from late_exporter.web.status_page import failures_by_subject, render_page
+from late_exporter.web.status_page import render_failures, render_page
 
 NOW = 1_763_993_002.0  # 2025-11-24 14:03:22 UTC
 HOSTILE = "<script>alert('1')</script> & \"🔥\" \u202e\ud800"
@@ -84,14 +86,20 @@ def troubled_workspace(text: str = "trouble") -> WorkspaceHealth:
     )
 
 
-def document(*workspaces: WorkspaceHealth) -> StatusDocument:
+def document(*workspaces: WorkspaceHealth, **values: Any) -> StatusDocument:
     """Return the status of some workspaces at NOW."""
-    return StatusDocument.of(workspaces, version="1.2.3", now=NOW)
+    return StatusDocument.of(workspaces, version="1.2.3", now=NOW, **values)
 
 
-def render(*workspaces: WorkspaceHealth, subject: str = "") -> str:
-    """Render the page at NOW."""
-    return render_page(document(*workspaces), failures_by_subject(workspaces), ["/metrics"], subject)
+def render(*workspaces: WorkspaceHealth, subjects: Collection[str] = ()) -> str:
+    """Render the page at NOW; the subjects have failures."""
+    return render_page(document(*workspaces), frozenset(subjects), ["/metrics"])
+
+
+def render_list(kind: str, *failures: Failure) -> str:
+    """Render a page of failures of a workspace at NOW."""
+    shown = [("brand", each) for each in failures]
+    return render_failures(kind, shown, now=NOW, version="1.2.3", paths=["/metrics"])
 
 
 def rows(html: str) -> list[list[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 import pytest
 
-from late_exporter.web.asgi import App, Message
+from late_exporter.web.replies import App, Message
 
 PEER = "192.0.2.1"
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,12 +17,21 @@ from late_exporter.errors import ExporterStopping
 from late_exporter.exposition.exposition import BodyRequest, Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.negotiation import OPENMETRICS
-from late_exporter.health import ClusterHealth, FeedHealth, MemberHealth, SyncProgress, WorkspaceHealth
-from late_exporter.web.app import MAX_REASONS, HealthSource, Lifecycle, create_app
-from late_exporter.web.asgi import App, Message, Receive, Send
+from late_exporter.health import (
+    ClusterHealth,
+    Condition,
+    Failure,
+    FeedHealth,
+    MemberHealth,
+    SyncProgress,
+    WorkspaceHealth,
+    WorkspaceStatus,
+)
+from late_exporter.web import app as web_app
+from late_exporter.web.app import MAX_REASONS, PAGE_SECONDS, ExporterApp, HealthSource, Lifecycle
 from late_exporter.web.findings import StatusDocument
-from late_exporter.web.metrics import create_metrics_app
-from tests.web.requests import call
+from tests.support.clock import VirtualClock
+from tests.web.requests import Response, call
 
 SYNCED = FeedHealth(name="publishing", is_synced=True, outcome="success")
 UP = b'late_up{workspace="acme"} 1.0\n'
@@ -35,25 +45,25 @@ def build_exposition(*workspaces: str) -> Exposition:
     return exposition
 
 
-def application(*feeds: FeedHealth, telemetry_path: str = "/metrics") -> App:
+def application(*feeds: FeedHealth, telemetry_path: str = "/metrics") -> ExporterApp:
     """Create the application with one workspace of the given feeds, by default one synced feed."""
     workspace = WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=feeds or (SYNCED,))
-    app = create_app(
+    return ExporterApp(
         HealthSource(
             workspaces=lambda: [workspace],
             configuration=lambda: "poll:\n  interval: 30s\n",
             unsynced_feeds=lambda: ((workspace.name, feed) for feed in workspace.feeds if not feed.is_synced),
         ),
+        build_exposition("acme"),
         telemetry_path=telemetry_path,
         version="1.2.3",
         clock=lambda: 0.0,
     )
-    return create_metrics_app(telemetry_path, build_exposition("acme"), tuple, other_app=app)
 
 
-async def not_served(_scope: Message, _receive: Receive, _send: Send) -> None:
-    """Serve nothing: no request of a test is for another path."""
-    raise AssertionError
+def application_of(**callbacks: Any) -> ExporterApp:
+    """Create the application of some callbacks, without metrics."""
+    return ExporterApp(HealthSource(**callbacks), build_exposition(), version="1.2.3", clock=lambda: 0.0)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +86,8 @@ async def test_routes(status: int, content_type: str, start: str, path: str) -> 
     head = await call(application(), path, "HEAD")
     assert (status, content_type) == (response.status, response.headers["content-type"])
     assert response.text.startswith(start)
-    assert str(len(response.body)) == response.headers["content-length"]
-    assert (status, response.headers, b"") == (head.status, head.headers, head.body)
+    assert response.headers["content-length"] == str(len(response.body))
+    assert (head.status, head.headers, head.body) == (status, response.headers, b"")
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nowhere"])
@@ -164,7 +174,7 @@ async def test_page_policy() -> None:
 async def test_readiness_of_many_workspaces_is_short() -> None:
     """With many feeds that are not ready, only the first are listed, and the others are not examined."""
     unsynced = ((f"w{number}", FeedHealth(name="publishing")) for number in range(2000))
-    app = create_app(HealthSource(workspaces=tuple, unsynced_feeds=lambda: unsynced), version="1.2.3")
+    app = application_of(unsynced_feeds=lambda: unsynced)
     lines = (await call(app, "/-/ready")).text.splitlines()
     assert (len(lines), lines[0]) == (MAX_REASONS, "w0/publishing: waiting for first poll: 0 logs read")
     assert next(unsynced)[0] == f"w{MAX_REASONS}"
@@ -184,7 +194,7 @@ async def test_a_page_of_many_workspaces_lets_others_run() -> None:
             turns.append("other")
             await asyncio.sleep(0)
 
-    app = create_app(HealthSource(workspaces=workspaces), version="1.2.3", clock=lambda: 0.0)
+    app = application_of(workspaces=workspaces)
     task = asyncio.ensure_future(other())
     page = await call(app)
     task.cancel()
@@ -203,7 +213,7 @@ async def test_workspaces_that_may_not_be_shown() -> None:
         return answers.pop(0)
 
     exposition = build_exposition("a", "b")
-    app = create_metrics_app("/metrics", exposition, tuple, other_app=not_served, visible_workspaces=visible)
+    app = ExporterApp(HealthSource(visible_workspaces=visible), exposition, version="1")
     texts = [(await call(app, "/metrics")).text for _ in range(3)]
     assert [re.findall(r'workspace="(\w)"', text) for text in texts] == [["a", "b"], ["b"], []]
 
@@ -221,7 +231,7 @@ async def test_a_scrape_does_not_wait_for_bodies_of_workspaces() -> None:
 
     exposition.get_body = make_body  # type: ignore[method-assign]
     names = [f"w{number}" for number in range(9)]
-    app = create_metrics_app("/metrics", exposition, lambda: names, other_app=not_served)
+    app = ExporterApp(HealthSource(names=lambda: names), exposition, version="1")
     strangers = [asyncio.ensure_future(call(app, "/metrics", query=f"workspace={name}".encode())) for name in names]
     while not requests:  # noqa: ASYNC110 - for some turns of the event loop
         await asyncio.sleep(0)
@@ -236,7 +246,7 @@ async def test_the_page_as_json() -> None:
     feed = FeedHealth(name="f\ud800", outcome="unavailable", error="gone", progress=SyncProgress(log_count=1))
     response = await call(application(feed), headers=[(b"accept", b"application/json")])
     assert response.headers["content-type"] == "application/json"
-    document = msgspec.json.decode(response.body.replace(b"\\ud800", b"?"), type=StatusDocument)
+    document = msgspec.json.decode(response.body, type=StatusDocument)
     (shown,) = document.workspaces[0].feeds
     assert (document.version, document.now, shown.name) == ("1.2.3", 0.0, "f?")
     assert SyncProgress(log_count=1) == shown.progress
@@ -253,11 +263,8 @@ async def test_a_reload_while_the_exporter_is_stopped() -> None:
     async def reload() -> None:
         raise ExporterStopping
 
-    app = create_app(
-        HealthSource(workspaces=tuple),
-        version="1",
-        lifecycle=Lifecycle(reload=reload, quit=lambda: None),
-    )
+    lifecycle = Lifecycle(reload=reload, quit=lambda: None)
+    app = ExporterApp(HealthSource(), build_exposition(), version="1", lifecycle=lifecycle)
     response = await call(app, "/-/reload", "POST")
     assert (response.status, response.text) == (503, "the exporter is stopping\n")
 
@@ -266,8 +273,7 @@ async def test_a_replica() -> None:
     """Page and JSON say which replica owns what, also if this one owns nothing."""
     members = (MemberHealth(name="a", is_self=True), MemberHealth(name="b", is_self=False, workspaces=("acme",)))
     cluster = ClusterHealth(members=members, unowned_workspaces=("beta",))
-    source = HealthSource(workspaces=tuple, cluster=lambda: cluster)
-    app = create_app(source, version="1.2.3", clock=lambda: 0.0)
+    app = application_of(cluster=lambda: cluster)
     page = (await call(app, "/")).text
     assert "<b><bdi>a</bdi></b> (this one) owns 0 workspaces" in page
     assert "<b><bdi>b</bdi></b> owns 1 workspace: <bdi>acme</bdi>" in page
@@ -278,8 +284,90 @@ async def test_a_replica() -> None:
 
 async def test_runbooks_are_served_as_text() -> None:
     """The exporter serves the runbook of an alert, so that a message can link to it; others are not found."""
-    app = create_app(HealthSource(workspaces=tuple), version="1.2.3", runbooks=lambda: {"LatePollStale": "# <b>"})
+    runbooks = {"LatePollStale": "# <b>"}
+    app = ExporterApp(HealthSource(), build_exposition(), version="1", runbooks=lambda: runbooks)
     found, missing = await call(app, "/runbooks/LatePollStale.md"), await call(app, "/runbooks/../late.key")
     assert (found.status, found.text) == (200, "# <b>\n")
     assert found.headers["content-type"] == "text/plain; charset=utf-8"
     assert (missing.status, missing.text) == (404, "there is no such runbook\n")
+
+
+NAMES = ("brand-a", "brand-b", "brand-c")
+
+
+async def scrape(query: str) -> Response:
+    """Request the metrics of an exporter with three workspaces."""
+    app = ExporterApp(HealthSource(names=lambda: NAMES), build_exposition(*NAMES), version="1")
+    return await call(app, "/metrics", query=query.encode())
+
+
+@pytest.mark.parametrize(
+    ("query", "seen"),
+    [
+        ("", [*NAMES]),
+        ("workspace=brand-b", ["brand-b"]),
+        ("workspace=brand%2Da", ["brand-a"]),
+        ("workspace=brand-c&workspace=brand-a&workspace=brand-c", ["brand-a", "brand-c"]),
+    ],
+)
+async def test_workspaces_of_a_query(query: str, seen: list[str]) -> None:
+    """The metrics are those of the workspaces that are asked for, or of all."""
+    response = await scrape(query)
+    assert response.status == HTTPStatus.OK
+    assert re.findall(r'late_up{workspace="(.*?)"}', response.text) == seen
+
+
+@pytest.mark.parametrize("query", ["workspace=", "workspace=elsewhere", "workspace=brand-a&workspace=elsewhere"])
+async def test_unknown_workspace(query: str) -> None:
+    """An unknown workspace is not found, beside known ones, too."""
+    response = await scrape(query)
+    assert (response.status, response.text) == (404, "unknown workspace\n")
+
+
+async def test_an_unknown_page_costs_no_health() -> None:
+    """A platform or account without failures is not found without a look at the health of any workspace."""
+
+    def no_health() -> Iterator[WorkspaceHealth]:
+        raise AssertionError
+
+    failures = [Failure(key="k", time=0.0, platform="x", account_id="")]
+    app = application_of(workspaces=no_health, failures=lambda: [("acme", failures)])
+    assert [(await call(app, path)).status for path in ("/platforms/y", "/accounts/x", "/accounts/")] == [404] * 3
+    assert (await call(app, "/platforms/x")).status == HTTPStatus.OK
+
+
+async def test_readers_of_a_page_share_it() -> None:
+    """Requests for a page within some seconds get the same one, however slowly each of them is read."""
+    clock, made = VirtualClock(), list[float]()
+
+    def workspaces() -> Iterator[WorkspaceHealth]:
+        made.append(clock.monotonic())
+        yield WorkspaceHealth(name="acme", base_url="", feeds=(SYNCED,))
+
+    source = HealthSource(workspaces=workspaces)
+    app = ExporterApp(source, build_exposition(), version="1", monotonic=clock.monotonic)
+    for _ in range(4):
+        assert (await call(app)).status == HTTPStatus.OK
+        clock.advance(PAGE_SECONDS / 2)
+    assert made == [0.0, PAGE_SECONDS]
+
+
+@pytest.mark.parametrize("accept", [b"text/html", b"application/json"])
+async def test_no_page_is_larger_than_two_mebibytes(monkeypatch: pytest.MonkeyPatch, accept: bytes) -> None:
+    """If the page of all workspaces is too large, the worst of them are shown."""
+    monkeypatch.setattr(web_app, "MAX_PAGE_BYTES", 100_000)
+    conditions = tuple(Condition("blocked", f"n{number}", text="🔥" * 50) for number in range(20))
+    failing = FeedHealth(name="publishing", outcome="unavailable", error="no connection")
+    workspaces = [
+        WorkspaceHealth(
+            name=f"w{number}",
+            base_url="",
+            feeds=(failing if number == 70 else SYNCED,),
+            status=WorkspaceStatus(conditions=conditions),
+        )
+        for number in range(80)
+    ]
+    response = await call(application_of(workspaces=lambda: workspaces), headers=[(b"accept", accept)])
+    assert 20_000 < len(response.body) <= 100_000
+    assert "w70" in response.text
+    assert "w60" not in response.text

@@ -1,42 +1,60 @@
+"""Basic authentication."""
+
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import bcrypt
 import pytest
 
 from late_exporter.config.web import WebConfig
-from late_exporter.web.asgi import Message
-from late_exporter.web.auth import AuthMiddleware
-from late_exporter.web.passwords import FAILED_LOGIN_RATE, PasswordVerifier
-from late_exporter.web.token_bucket import LOG_RATE
-from tests.support.clock import VirtualClock
+from late_exporter.web import auth
+from late_exporter.web.auth import MAX_WAITING, AuthMiddleware
+from late_exporter.web.replies import Message, Receive, Reply, Send, send_reply
 from tests.support.loggers import RecordingLogger
-from tests.web.requests import PEER, Response, basic_auth, call
-from tests.web.test_passwords import ALICE, BOB, USERS, FakeBcrypt
+from tests.web.requests import PEER, Response, basic_auth, call, wait_until
+
+ALICE = b"$2y$08$" + b"a" * 53
+BOB = b"$2y$11$" + b"b" * 53
+USERS: Mapping[str, bytes] = {"alice": ALICE, "bob": BOB}
+CORRECT: Mapping[bytes, bytes] = {ALICE: b"wonderland", BOB: b"builder"}
 
 
-async def application(scope: Message, _: Callable[[], Awaitable[Message]], send: Any) -> None:
+async def application(scope: Message, _: Receive, send: Send) -> None:
     """Respond with the path."""
-    headers = [(b"content-type", b"text/plain"), (b"X-Frame-Options", b"DENY"), (b"content-security-policy", b"old")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": scope["path"].encode("utf-8", "replace")})
+    await send_reply(Reply(body=scope["path"].encode()), scope, send)
+
+
+class FakeBcrypt:
+    """Replacement of bcrypt that records its calls, and waits while it is held."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[bytes, bytes]] = []
+        self.released = threading.Event()
+        self.released.set()
+
+    def checkpw(self, password: bytes, password_hash: bytes) -> bool:
+        """Return whether a password is correct."""
+        self.calls.append((password, password_hash))
+        assert self.released.wait(30)
+        return CORRECT.get(password_hash) == password
 
 
 class AuthHarness:
-    """Middleware with all its collaborators."""
+    """Middleware with two users."""
 
     def __init__(self, *, unauthenticated_paths: Sequence[str] = (), **config: Any) -> None:
-        self.clock, self.log = VirtualClock(), RecordingLogger()
-        self.bcrypt, self.config = FakeBcrypt(), WebConfig(**config)
+        self.log = RecordingLogger()
+        self.config = WebConfig(**config)
         self.middleware = AuthMiddleware(
             application,
             lambda: self.config,
-            passwords=PasswordVerifier(monotonic=self.clock.monotonic, check_password=self.bcrypt),
             log=self.log,
             needs_password=lambda path: path not in unauthenticated_paths,
-            monotonic=self.clock.monotonic,
         )
 
     async def request(
@@ -46,30 +64,42 @@ class AuthHarness:
         *,
         authorization: bytes | None = None,
         path: str = "/metrics",
-        peer: str = PEER,
     ) -> Response:
         """Send a request."""
         headers = [] if authorization is None else [(b"authorization", authorization)]
         headers += [] if user is None else [basic_auth(user, password)]
-        return await call(self.middleware, path, headers=headers, peer=peer)
+        return await call(self.middleware, path, headers=headers)
+
+    async def status(self, user: str, password: str) -> int:
+        """Return the status of the response to a request."""
+        return (await self.request(user, password)).status
 
 
 @pytest.fixture
-def auth() -> AuthHarness:
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeBcrypt:
+    """Replace bcrypt."""
+    fake = FakeBcrypt()
+    monkeypatch.setattr(bcrypt, "checkpw", fake.checkpw)
+    return fake
+
+
+@pytest.fixture
+def harness(fake: FakeBcrypt) -> AuthHarness:
     """Return a middleware with two users."""
+    assert fake.calls == []
     return AuthHarness(users=USERS)
 
 
-async def test_open_without_users() -> None:
+async def test_open_without_users(fake: FakeBcrypt) -> None:
     """Without users no password is needed."""
-    auth = AuthHarness()
-    assert ((await auth.request()).status, (await auth.request("alice", "wrong")).body) == (200, b"/metrics")
-    assert (auth.bcrypt.calls, auth.log.records) == ([], [])
+    harness = AuthHarness()
+    assert ((await harness.request()).status, (await harness.request("alice", "wrong")).body) == (200, b"/metrics")
+    assert (fake.calls, harness.log.records) == ([], [])
 
 
-async def test_wrong_password(auth: AuthHarness) -> None:
+async def test_wrong_password(harness: AuthHarness) -> None:
     """A wrong password is rejected and logged, and the request does not reach the application."""
-    response = await auth.request("alice", "builder")
+    response = await harness.request("alice", "builder")
     assert (response.status, response.body) == (401, b"unauthorized\n")
     assert response.headers == {
         "content-type": "text/plain; charset=utf-8",
@@ -78,7 +108,7 @@ async def test_wrong_password(auth: AuthHarness) -> None:
         "x-content-type-options": "nosniff",
         "www-authenticate": 'Basic realm="late-exporter", charset="UTF-8"',
     }
-    assert auth.log.records == [("warning", "request rejected", {"peer": PEER, "status": 401})]
+    assert harness.log.records == [("warning", "request rejected", {"peer": PEER, "status": 401})]
 
 
 @pytest.mark.parametrize(
@@ -93,45 +123,108 @@ async def test_wrong_password(auth: AuthHarness) -> None:
         b"Bearer " + base64.b64encode(b"alice:wonderland"),
     ],
 )
-async def test_no_password(auth: AuthHarness, header: bytes | None) -> None:
-    """A header without user and password is rejected without a check and is not a login attempt."""
-    for _ in range(FAILED_LOGIN_RATE.burst + 1):
-        response = await auth.request(authorization=header)
-        assert (response.status, "www-authenticate" in response.headers) == (401, True)
-    assert auth.bcrypt.calls == []
-    assert bool(header) == bool(auth.log.records)
+async def test_no_password(harness: AuthHarness, fake: FakeBcrypt, header: bytes | None) -> None:
+    """A header without user and password is rejected without a check."""
+    response = await harness.request(authorization=header)
+    assert (response.status, "www-authenticate" in response.headers) == (401, True)
+    assert fake.calls == []
+    assert bool(harness.log.records) == bool(header)
 
 
-async def test_password_with_colons(auth: AuthHarness) -> None:
+async def test_password_with_colons(harness: AuthHarness, fake: FakeBcrypt) -> None:
     """The first colon ends the user name; the password may contain colons."""
-    await auth.request("alice", "a:b:")
-    assert auth.bcrypt.calls[0] == (b"a:b:", ALICE)
+    await harness.request("alice", "a:b:")
+    assert fake.calls == [(b"a:b:", ALICE)]
 
 
-async def test_names_and_passwords_are_not_confused(auth: AuthHarness) -> None:
-    """The cached password of one user is not accepted for another one."""
-    assert (await auth.request("alice", "wonderland")).status == 200
-    assert (await auth.request("bob", "wonderland")).status == 401
-    assert (await auth.request("alic", "ewonderland")).status == 401
+async def test_a_correct_password_is_checked_once(harness: AuthHarness, fake: FakeBcrypt) -> None:
+    """It is remembered for its user only, also among requests that wait for it."""
+    assert await asyncio.gather(*(harness.status("alice", "wonderland") for _ in range(5))) == [200] * 5
+    assert fake.calls == [(b"wonderland", ALICE)]
+    assert await harness.status("bob", "wonderland") == 401
+    assert await harness.status("alic", "ewonderland") == 401
 
 
-async def test_rejections_are_logged_at_a_limited_rate(auth: AuthHarness) -> None:
-    """Rejected requests write a burst of lines, then few."""
-    for _ in range(100):
-        assert (await auth.request(authorization=b"Basic !")).status == 401
-    assert LOG_RATE.burst == len(auth.log.records)
-    auth.clock.advance(LOG_RATE.interval)
-    await auth.request(authorization=b"Basic !")
-    assert auth.log.records[-1][2] == {"peer": PEER, "status": 401}
+async def test_changed_hash(harness: AuthHarness) -> None:
+    """A password is checked again if the hash changes, and rejected if the user is removed."""
+    assert await harness.status("alice", "wonderland") == 200
+    harness.config = WebConfig(users={"alice": BOB, "bob": BOB})
+    assert await harness.status("alice", "wonderland") == 401
+    harness.config = WebConfig(users={"bob": BOB})
+    assert await harness.status("alice", "wonderland") == 401
+    harness.config = WebConfig(users=USERS)
+    assert await harness.status("alice", "wonderland") == 200
 
 
-async def test_changed_hash(auth: AuthHarness) -> None:
-    """A cached password is checked again if the hash changes, and rejected if the user is removed."""
-    assert (await auth.request("alice", "wonderland")).status == 200
-    assert auth.log.records == []
-    auth.config = WebConfig(users={"alice": BOB, "bob": BOB})
-    assert (await auth.request("alice", "wonderland")).status == 401
-    auth.config = WebConfig(users={"bob": BOB})
-    assert (await auth.request("alice", "wonderland")).status == 401
-    auth.config = WebConfig(users=USERS)
-    assert (await auth.request("alice", "wonderland")).status == 200
+async def test_one_password_is_checked_at_a_time(harness: AuthHarness, fake: FakeBcrypt) -> None:
+    """Few others wait, further ones are told to retry; a remembered password needs not wait."""
+    assert await harness.status("bob", "builder") == 200
+    fake.released.clear()
+    waiting = [asyncio.ensure_future(harness.status("alice", str(number))) for number in range(MAX_WAITING)]
+    await wait_until(lambda: len(fake.calls) == 2)
+    response = await harness.request("alice", "one more")
+    assert (response.status, response.headers["retry-after"]) == (503, "1")
+    assert await harness.status("bob", "builder") == 200
+    assert len(fake.calls) == 2
+    fake.released.set()
+    assert await asyncio.gather(*waiting) == [401] * MAX_WAITING
+    assert await harness.status("alice", "wonderland") == 200
+
+
+async def test_clients_that_leave(harness: AuthHarness, fake: FakeBcrypt) -> None:
+    """A check that has begun is completed and remembered; others of clients that leave are not made."""
+    fake.released.clear()
+    requests = [asyncio.ensure_future(harness.status("alice", text)) for text in ("wonderland", "x", "y")]
+    await wait_until(lambda: bool(fake.calls))
+    for request in requests:
+        request.cancel()
+    await asyncio.gather(*requests, return_exceptions=True)
+    fake.released.set()
+    assert await harness.status("alice", "wonderland") == 200
+    assert fake.calls == [(b"wonderland", ALICE)]
+
+
+async def test_an_unknown_user_costs_as_much_as_the_most_expensive_hash(harness: AuthHarness, fake: FakeBcrypt) -> None:
+    """The time of a rejection does not tell which users exist, if all hashes have the same cost."""
+    for name in ("bob", "nobody", "x" * 5000):
+        assert await harness.status(name, "wrong") == 401
+    assert [password_hash[4:6] for _, password_hash in fake.calls] == [b"11"] * 3
+
+
+async def test_the_hash_of_no_user_opens_nothing(harness: AuthHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown user is rejected even if the password matched the hash that stands in."""
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *_: True)
+    assert await harness.status("nobody", "x") == 401
+
+
+def test_the_hash_of_no_user_is_a_hash() -> None:
+    """The work of bcrypt is done for the hash that stands in for unknown users, too."""
+    assert not bcrypt.checkpw(b"x", b"$2b$04$" + auth.DUMMY_DIGEST)
+
+
+def make_hash(password: bytes) -> bytes:
+    """Return a real hash of the lowest cost."""
+    return bcrypt.hashpw(password, bcrypt.gensalt(4))
+
+
+@pytest.mark.parametrize("password", ["pass word:ö€", "x" * 100, "ö" * 60])
+async def test_bcrypt(password: str) -> None:
+    """Real hashes of every prefix are verified by the first 72 bytes of the password."""
+    password_hash = make_hash(password.encode()[:72])
+    for prefix in (b"$2a$", b"$2b$", b"$2y$"):
+        harness = AuthHarness(users={"alice": prefix + password_hash[4:]})
+        assert await harness.status("alice", password) == 200
+        assert await harness.status("alice", f"not {password}") == 401
+
+
+@pytest.mark.parametrize("password", ["wonder\0land", "\0", "wonderland\0", "x" * 10_000])
+async def test_passwords_that_bcrypt_rejects(password: str) -> None:
+    """A password that bcrypt rejects or would truncate is a wrong password."""
+    harness = AuthHarness(users={"alice": make_hash(b"wonder")})
+    assert await harness.status("alice", password) == 401
+
+
+async def test_hashes_that_bcrypt_rejects() -> None:
+    """A hash that bcrypt rejects accepts no password."""
+    harness = AuthHarness(users={"alice": b"$2b$04$" + b"!" * 53})
+    assert await harness.status("alice", "x") == 401

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from late_exporter.health import Failure, PlatformHealth, RecentCounts
-from tests.web.pages import NOW, feed, render, troubled_workspace, workspace
+from tests.web.pages import NOW, feed, render, render_list, troubled_workspace
 
 pytestmark = pytest.mark.e2e
 
@@ -73,7 +73,7 @@ def test_nothing_leaves_its_card(count: int, require_tool: Callable[[str], str],
     wide = replace(troubled_workspace(), platforms=platforms, feeds=feeds)
     workspaces = [replace(wide, name=f"{'brand-' * 9}{number}") for number in range(count)]
     found = measure(require_tool("chromium"), render(*workspaces), tmp_path)
-    assert {str(width): [] for width in WIDTHS} == found
+    assert found == {str(width): [] for width in WIDTHS}
 
 
 def test_failures_stay_inside_their_card(require_tool: Callable[[str], str], tmp_path: Path) -> None:
@@ -83,6 +83,6 @@ def test_failures_stay_inside_their_card(require_tool: Callable[[str], str], tmp
         "post_id": "6b0d5fcb912265b1f50105d2",
         "error": "E" * 40 + ", HTTP 503: The platform could not process the video, whatever it was" * 3,
     }
-    failures = (Failure(key="k", time=NOW - 1738, platform="googlebusiness", account_id="a", **texts),)
-    page = render(workspace("brand-" * 9, failures=failures), subject="accounts/a")
-    assert {str(width): [] for width in WIDTHS} == measure(require_tool("chromium"), page, tmp_path)
+    failure = Failure(key="k", time=NOW - 1738, platform="googlebusiness", account_id="a", **texts)
+    page = render_list("platforms", failure)
+    assert measure(require_tool("chromium"), page, tmp_path) == {str(width): [] for width in WIDTHS}

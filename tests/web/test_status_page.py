@@ -15,7 +15,6 @@ from late_exporter.health import (
     RecentCounts,
     SyncProgress,
 )
-from late_exporter.web.findings import KINDS, Finding
 from late_exporter.web.status_page import STYLE, render_page
 from late_exporter.web.verdicts import single_line
 from tests.web.pages import (
@@ -29,6 +28,7 @@ from tests.web.pages import (
     outage,
     platform,
     render,
+    render_list,
     reporting,
     rows,
     text_of,
@@ -69,14 +69,6 @@ def test_times_are_those_of_the_api() -> None:
     """Ages are right if the clock of the host is wrong."""
     skewed = workspace("acme", feed(last_poll=NOW - 3612), clock_offset=3600.0)
     assert fact(render(skewed, workspace("beta")), "Last poll") == "12 s ago"
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "plan"])
-def test_problems_are_counted_by_their_kind(kind: str) -> None:
-    """The banner says what else is wrong, whatever it is."""
-    problems = tuple(Finding(kind=each, tone="warn", text="it", workspace="acme") for each in ("feed", kind))
-    html = render_page(replace(document(workspace()), findings=problems), {}, ["/metrics"])
-    assert "Also 1 " in PageParser(html).text
 
 
 @pytest.mark.parametrize("time", [1e30, -1e30, float("inf"), float("nan")])
@@ -137,6 +129,12 @@ def test_worst_platform_comes_first() -> None:
         platform("reddit", 1, 1),
     )
     assert names == [row[0] for row in rows(render(workspace(platforms=platforms)))]
+
+
+def test_a_stuck_post() -> None:
+    """The number of pending logs and the age of the oldest one cannot be read as one number."""
+    stuck = platform("tiktok", 1, pending=1, oldest_pending=NOW - 17.6 * 3600)
+    assert rows(render(workspace(platforms=(stuck,))))[0][5] == "1, oldest 17 h"
 
 
 def test_many_platforms() -> None:
@@ -224,7 +222,7 @@ def test_hostile_text_is_escaped() -> None:
         workspaces = (replace(troubled_workspace(text), name=f"{text}{number}") for number in range(5))
         status = replace(document(*workspaces), version=text)
         link = text.replace("\ud800", "")
-        return PageParser(render_page(status, {}, [f"/{link}"]))
+        return PageParser(render_page(status, frozenset(), [f"/{link}"]))
 
     hostile, harmless = page(HOSTILE), page("a")
     shapes = [[(tag, list(attributes)) for tag, attributes in each.elements] for each in (hostile, harmless)]
@@ -232,8 +230,14 @@ def test_hostile_text_is_escaped() -> None:
     assert HOSTILE in hostile.text
 
 
+def problem_items(html: str) -> list[str]:
+    """Return the problems in the list below the banner."""
+    items = html.partition('<ul class="problems"')[2].partition("</ul>")[0]
+    return [text_of(f"<li{item}") for item in items.split("<li")[1:]]
+
+
 def test_the_worst_comes_first() -> None:
-    """The title and the banner have the worst problem and its workspace; a list has all of them, with links."""
+    """The title and the banner have the worst problem, a list below has the others, each with a next step."""
     accounts = (Condition("reconnect", f"a{number} (x)") for number in range(7))
     urgent = Condition("scheduled", "p", NOW - 4000), Condition("token", "t", NOW + 9)
     workspaces = (
@@ -248,59 +252,88 @@ def test_the_worst_comes_first() -> None:
     banner = text_of(html.partition('<div class="verdict bad">')[2].partition("</div></div>")[0])
     assert banner.startswith(
         "new: the plan is suspended or gives no access "
-        "Also 1 cooldown, 1 polling problem, 1 failing platform, 7 disconnected accounts, 1 overdue post, "
-        "1 expiring token 5 workspaces · "
+        "Open the billing page of Zernio; until then nothing is published. late-exporter check Runbook "
+        "Also 1 cooldown, 7 disconnected accounts, 1 expiring token, 1 failing platform, 1 overdue post, "
+        "1 polling problem 5 workspaces · "
     )
-    problems = html.partition('<ul class="problems"')[2].partition("</ul>")[0]
-    assert [(link, text_of(text)) for link, text in re.findall('<a href="(.*?)">(.*?)</a>', problems, re.DOTALL)][
-        :6
-    ] == [
-        ("#s-new", "new: the plan is suspended or gives no access"),
-        ("#s-new", "new: a post that was due 1 h ago is still scheduled: p"),
-        ("#p-brand", "brand: 19 of 22 attempts on instagram failed in the last hour"),
-        ("#w-agency", f"agency: feeds publishing, connections failed: {REFUSED}"),
-        ("#s-new", "new: 1 token will expire soon: t, in 9 s"),
-        ("#s-new", "new: 7 accounts must be connected again"),
+    assert problem_items(html)[:5] == [
+        "new: a post that was due 1 h ago is still scheduled: p late-exporter posts --overdue Runbook",
+        "brand: 19 of 22 attempts on instagram failed in the last hour late-exporter posts --failed Runbook",
+        f"agency: feeds publishing, connections failed: {REFUSED} late-exporter check Runbook",
+        "new: 1 token will expire soon: t, in 9 s Connect it again in Zernio. late-exporter accounts Runbook",
+        (
+            "new: 7 accounts must be connected again: a0 (x), a1 (x), a2 (x), a3 (x), a4 (x) and 2 more "
+            "Connect it again in Zernio. late-exporter accounts Runbook"
+        ),
     ]
+    links = PageParser(html).links()
+    assert {"#w-new", "#w-brand", "./runbooks/LatePlanStopsPosts", "./runbooks/LateTokenExpiring"} <= {*links}
     names = ["new", "brand", "agency", "shop", "fine"]
-    assert names == re.findall(r"<h2[^>]*><bdi>(.*?)</bdi>", html)
+    assert re.findall(r"<h2[^>]*><bdi>(.*?)</bdi>", html) == names
     index = html.partition('<ul class="index">')[2].partition("</ul>")[0]
-    assert names == re.findall(r"<bdi>(.*?)</bdi>", index)
-    targets = {attributes.get("id") for _, attributes in PageParser(html).elements}
-    assert {"s-new", "p-brand", "w-agency", "s-shop"} <= targets
+    assert re.findall(r"<bdi>(.*?)</bdi>", index) == names
     assert 'class="index"' not in render(*workspaces[:4])
 
 
+def test_no_problem_stands_twice() -> None:
+    """Each problem is in the banner or in the list, and the cards do not repeat it; there is no green beside red."""
+    troubles = (Condition("inactive"), Condition("reconnect", "@a (x)"), Condition("webhook", "orders"))
+    text = text_of(render(reporting(*troubles), unreachable_workspace()).partition("<body>")[2])
+    for problem in ("the plan is suspended", "must be connected again", "switched off", REFUSED):
+        assert text.count(problem) == 1
+    assert "up to date" not in text
+    assert "2 of 2 feeds are polled and up to date" in text_of(render(workspace("a"), workspace("b")))
+
+
+def test_one_cause_is_one_line() -> None:
+    """An API that is dead for all workspaces is one problem."""
+    dead = [replace(unreachable_workspace(), name=f"w{number}") for number in range(14)]
+    html = render(*dead)
+    assert f"14 of 14 workspaces: feeds publishing, connections failed: {REFUSED}" in text_of(html)
+    assert html.count(REFUSED) == 1 + 1 + 14, "banner, title of the page, and the titles of the index"
+
+
 def test_the_list_of_problems_is_limited() -> None:
-    """At most 20 problems are listed; a single one is in the banner only, which links to its place in the card."""
-    html = render(*(reporting(Condition("inactive"), name=f"w{number}") for number in range(60)))
-    assert html.partition('<ul class="problems"')[2].partition("</ul>")[0].count("<li") == 20
-    assert "and 40 more problems" in html
-    single = render(reporting(Condition("reconnect", "@a (x)")), workspace("fine"))
-    assert 'class="problems"' not in single
-    banner = single.partition('<div class="verdict warn">')[2].partition("</p>")[0]
-    assert text_of(banner) == "acme: 1 account must be connected again: @a (x)"
-    assert PageParser(banner).links() == ["#s-acme"]
+    """At most 50 problems are listed below the banner."""
+    html = render(*(reporting(Condition("reconnect", "a"), name=f"w{number}") for number in range(61)))
+    assert len(problem_items(html)) == 50
+    assert "and 10 more problems" in html
+    assert problem_items(render(reporting(Condition("reconnect", "@a (x)")), workspace("fine"))) == []
 
 
-def test_a_card_has_the_details() -> None:
-    """The names of a problem, at most five of them, stand in the card, and what is only of interest."""
-    names = [Condition("reconnect", f"a{number} (x)") for number in range(7)]
-    html = render(reporting(*names, Condition("plan", "40% of the uploads")))
-    section = text_of(html.partition("<h3>Accounts, queue and plan</h3>")[2].partition("</section>")[0])
-    accounts = "7 accounts must be connected again: a0 (x), a1 (x), a2 (x), a3 (x), a4 (x) and 2 more"
-    assert section == f"{accounts} The plan: 40% of the uploads"
-    assert "Accounts, queue and plan" not in render(workspace())
+def test_many_workspaces() -> None:
+    """A page that shows only the worst workspaces says so."""
+    status = document(*(workspace(f"w{number}") for number in range(30)))
+    html = render_page(status.shorten(20), frozenset(), [])
+    assert html.count("<article") == 20
+    assert "The worst 20 of 30 workspaces are shown." in html
+
+
+def test_a_card_has_what_is_only_of_interest() -> None:
+    """What is no problem stands in the card."""
+    tokens = [Condition("token", f"a{number} (x)", NOW + 9 * 86_400) for number in range(7)]
+    html = render(reporting(*tokens, Condition("plan", "40% of the uploads")))
+    section = text_of(html.partition("<h3>Accounts and plan</h3>")[2].partition("</section>")[0])
+    names = ", ".join(f"a{number} (x), in 9 d" for number in range(5))
+    assert section == f"7 tokens will expire soon: {names} and 2 more The plan: 40% of the uploads"
+    assert "Accounts and plan" not in render(workspace())
 
 
 def test_a_dead_api() -> None:
-    """The card says since when its figures are old, and the cause once; the quota is not shown as if it were known."""
+    """The card says since when its figures are old; what is not known any more is not claimed."""
     html = render(workspace(), unreachable_workspace())
     card = html.partition('<article class="card stale"')[2]
     assert "as of 17 min ago" in text_of(card)
     assert "requests left" not in card
-    assert card.count(REFUSED) == 1
+    assert "generation" not in card.partition("</header>")[0]
     assert 'card stale"' not in render(workspace("a", feed(outcome="unavailable", last_success=NOW - 9), feed()))
+
+
+def test_a_refused_key() -> None:
+    """A card of which nothing was ever read claims nothing."""
+    refused = workspace("a", feed(outcome="unauthorized", error="401: no"), quota=Quota(600, 600, NOW))
+    header = text_of(render(refused).partition("<header>")[2].partition("</header>")[0])
+    assert header == "a https://getlate.dev/api nothing read yet"
 
 
 def test_a_feed_that_waits_for_the_quota() -> None:
@@ -310,35 +343,40 @@ def test_a_feed_that_waits_for_the_quota() -> None:
     assert fact(render(workspace("a", later, quota_wait=23.0)), "Next poll") == "in 18 s"
 
 
-def test_the_last_failures_of_a_platform_and_of_an_account() -> None:
-    """Platforms and accounts with failures link to a list of them, newest first, of all workspaces, at most 20."""
-    failures = tuple(
-        Failure(
-            key=f"k{n}",
-            time=NOW - 60 * n,
-            platform="x/y",
-            account_id=f"a{n % 2}",
-            username="@b",
-            post_id=f"p{n}",
-            error="E, HTTP 400",
-        )
-        for n in range(30)
-    )
-    brand = workspace("brand", platforms=(platform("x/y", 1), platform("tiktok", 1)), failures=failures)
-    other = replace(
-        reporting(
-            Condition("blocked", "@b (x/y)", subject="a1"), Condition("blocked", "@c (x/y)", subject="a2"), name="other"
-        ),
-        failures=(Failure(key="k", time=NOW - 30, platform="x/y", account_id="a1", username=HOSTILE, error=HOSTILE),),
-    )
-    links = PageParser(render(brand, other)).links()
+def failure(number: int = 0, **values: Any) -> Failure:
+    """Return a failure of an account on a platform, some minutes ago."""
+    defaults = {"platform": "x/y", "account_id": "a1", "username": "@b", "post_id": f"p{number}", "error": "E"}
+    return Failure(key=f"k{number}", time=NOW - 60 * number, **defaults | values)
+
+
+def test_platforms_and_accounts_link_to_their_failures() -> None:
+    """Those without failures have no link."""
+    conditions = Condition("blocked", "@b (x/y)", subject="a1"), Condition("blocked", "@c (x/y)", subject="a2")
+    brand = replace(reporting(*conditions), platforms=(platform("x/y", 1), platform("tiktok", 1)))
+    links = PageParser(render(brand, subjects=["platforms/x/y", "accounts/a1"])).links()
     assert {"./platforms/x%2Fy", "./accounts/a1"} <= set(links)
     assert not {"./platforms/tiktok", "./accounts/a2"} & set(links)
-    found = rows(render(brand, other, subject="platforms/x/y"))
-    assert len(found) == 20
-    assert found[0] == ["now", "brand", "x/y", "@b", "p0", "E, HTTP 400"]
-    assert found[1][:2] == ["30 s ago", "other"]
-    assert {"p1", "p3", "p5", ""} <= {row[4] for row in rows(render(brand, other, subject="accounts/a1"))}
-    page = PageParser(render(brand, other, subject="accounts/a1"))
-    assert {"../", "../metrics", "../platforms/x%2Fy"} <= set(page.links())
-    assert not {"script"} & {tag for tag, _ in page.elements}
+
+
+def test_the_last_failures_of_a_platform() -> None:
+    """They are listed newest first, at most 20, with links to their accounts."""
+    html = render_list("platforms", *(failure(number) for number in reversed(range(30))))
+    assert "<h2>Last failures of <bdi>x/y</bdi></h2>" in html
+    assert rows(html)[:2] == [["now", "brand", "@b", "p0", "E"], ["1 min ago", "brand", "@b", "p1", "E"]]
+    assert len(rows(html)) == 20
+    assert {"../", "../metrics", "../accounts/a1"} <= set(PageParser(html).links())
+
+
+def test_the_last_failures_of_an_account() -> None:
+    """The page is headed by the newest name of the account, or else by its id."""
+    html = render_list("accounts", failure(1, username="@old"), failure(0))
+    assert "<h2>Last failures of <bdi>@b on x/y</bdi></h2>" in html
+    assert "<title>@b on x/y: last failures - late-exporter</title>" in html
+    assert [row[2] for row in rows(html)] == ["p0", "p1"]
+    assert "<bdi>a1 on x/y</bdi>" in render_list("accounts", failure(username=""))
+
+
+def test_hostile_failures_are_escaped() -> None:
+    """Names and errors add no element."""
+    html = render_list("platforms", failure(username=HOSTILE, error=HOSTILE, post_id=HOSTILE))
+    assert not {"script"} & {tag for tag, _ in PageParser(html).elements}

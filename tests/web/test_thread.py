@@ -7,8 +7,7 @@ import threading
 
 import pytest
 
-from late_exporter.web.asgi import Message, Receive, Send
-from late_exporter.web.thread import in_loop, run_in_thread
+from late_exporter.web.thread import call_in_loop, run_in_thread
 
 
 async def test_work_runs_beside_a_blocked_loop() -> None:
@@ -68,30 +67,30 @@ async def test_an_error_of_the_work() -> None:
         await run_in_thread(work)
 
 
-async def test_an_application_in_another_loop() -> None:
-    """An application runs on its own loop, and receives and sends on that of the connection."""
-    loops = dict[str, asyncio.AbstractEventLoop]()
-    sent = list[Message]()
+async def test_a_call_in_another_loop() -> None:
+    """A coroutine function runs on its own loop; its result is returned, and a cancelled call cancels it."""
+    loop = asyncio.get_running_loop()
+    loops, started, cancelled = list[asyncio.AbstractEventLoop](), asyncio.Event(), asyncio.Event()
 
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
-        loops["app"] = asyncio.get_running_loop()
-        await send({"path": scope["path"], **await receive()})
+    async def add(number: int) -> int:
+        loops.append(asyncio.get_running_loop())
+        return number + 1
 
-    async def receive() -> Message:
-        loops["receive"] = asyncio.get_running_loop()
-        return {"body": b"question"}
-
-    async def send(message: Message) -> None:
-        loops["send"] = asyncio.get_running_loop()
-        sent.append(message)
-
-    forward = in_loop(app, asyncio.get_running_loop())
+    async def hang() -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
 
     async def connection() -> None:
-        loops["connection"] = asyncio.get_running_loop()
-        await forward({"path": "/"}, receive, send)
+        loops.append(asyncio.get_running_loop())
+        assert await call_in_loop(loop, add, 1) == 2
+        call = asyncio.ensure_future(call_in_loop(loop, hang))
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(started.wait(), loop))
+        call.cancel()
 
     await run_in_thread(connection)
-    assert sent == [{"path": "/", "body": b"question"}]
-    assert asyncio.get_running_loop() is loops["app"] is not loops["connection"]
-    assert loops["connection"] is loops["receive"] is loops["send"]
+    await asyncio.wait_for(cancelled.wait(), 60)
+    assert loops[1] is loop
+    assert loops[0] is not loop

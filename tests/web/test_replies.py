@@ -1,0 +1,167 @@
+"""Parts of replies, and replies that requests share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from late_exporter.web.replies import (
+    PART_BYTES,
+    AccessError,
+    Message,
+    Reply,
+    SharedReplies,
+    send_reply,
+    text_reply,
+)
+
+LARGE = bytes(2 * PART_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "sizes"), [(LARGE, [PART_BYTES, PART_BYTES, 1]), (LARGE[:PART_BYTES], [PART_BYTES]), (b"", [0])]
+)
+async def test_parts_of_a_response(body: bytes, sizes: list[int]) -> None:
+    """A large body is sent in parts, after a head with the date; between two parts others have a turn."""
+    messages: list[Message] = []
+    turns = 0
+
+    async def send(message: Message) -> None:
+        messages.append({**message, "turns": turns})
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    await asyncio.sleep(0)
+    await send_reply(Reply(body=body), {"method": "GET", "headers": []}, send)
+    counting.cancel()
+    start, *parts = messages
+    assert b"date" in dict(start["headers"])
+    assert [len(part["body"]) for part in parts] == sizes
+    assert [part["more_body"] for part in parts] == [True] * (len(sizes) - 1) + [False]
+    assert len({part["turns"] for part in parts}) == len(parts)
+
+
+@pytest.mark.parametrize(
+    ("header", "closes"),
+    [
+        ((b"content-length", b"0"), False),
+        ((b"content-length", b"4"), True),
+        ((b"transfer-encoding", b"chunked"), True),
+    ],
+)
+async def test_a_request_with_a_body_is_the_last_of_its_connection(
+    header: tuple[bytes, bytes], *, closes: bool
+) -> None:
+    """No part of a body, which nothing reads, can pass for the next request, which may be another client's."""
+    messages: list[Message] = []
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    await send_reply(text_reply("ok"), {"method": "POST", "headers": [header]}, send)
+    assert ((b"connection", b"close") in messages[0]["headers"]) is closes
+
+
+class Maker:
+    """Makes replies when it is allowed to; records which."""
+
+    def __init__(self, *, seconds: float = 0.0) -> None:
+        self.now = 0.0
+        self.made: list[str] = []
+        self.may_end = asyncio.Event()
+        self.replies = SharedReplies(max_waiting=3, seconds=seconds, monotonic=lambda: self.now)
+
+    def request(self, name: str) -> asyncio.Task[Reply]:
+        """Request the reply of a name."""
+        return asyncio.ensure_future(self.replies.get(name, self._make(name)))
+
+    def _make(self, name: str) -> Callable[[], Coroutine[Any, Any, Reply]]:
+        async def make() -> Reply:
+            self.made.append(name)
+            await self.may_end.wait()
+            return text_reply(name)
+
+        return make
+
+
+async def turns() -> None:
+    """Let all tasks run until they wait."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_replies_are_made_one_at_a_time_and_shared() -> None:
+    """All requests for the same reply get one."""
+    maker = Maker()
+    requests = [maker.request(name) for name in ("a", "b", "a", "b", "a")]
+    await turns()
+    assert maker.made == ["a"]
+    maker.may_end.set()
+    replies = await asyncio.gather(*requests)
+    assert maker.made == ["a", "b"]
+    assert len({id(reply.body) for reply in replies}) == 2
+
+
+async def test_few_replies_wait() -> None:
+    """Beyond a limit requests are rejected, except for a reply that waits already."""
+    maker = Maker()
+    requests = [maker.request(name) for name in ("a", "b", "c", "c")]
+    with pytest.raises(AccessError, match="too many requests") as rejection:
+        await maker.request("d")
+    assert rejection.value.status == 503
+    maker.may_end.set()
+    await asyncio.gather(*requests)
+    assert (await maker.request("d")).body == b"d\n"
+
+
+async def test_nothing_is_made_for_clients_that_left() -> None:
+    """A reply that waits is dropped when its last client leaves; one that is being made is completed."""
+    maker = Maker()
+    requests = {name: maker.request(name) for name in ("a", "b", "c")}
+    other = maker.request("c")
+    await turns()
+    for request in requests.values():
+        request.cancel()
+    await turns()
+    maker.may_end.set()
+    assert (await other).body == b"c\n"
+    assert maker.made == ["a", "c"]
+    assert (await maker.request("b")).body == b"b\n"
+
+
+async def test_a_reply_is_kept_for_a_while() -> None:
+    """Further requests within the time get the reply that was made; few are kept."""
+    maker = Maker(seconds=3.0)
+    maker.may_end.set()
+    first = await maker.request("a")
+    maker.now = 2.9
+    assert await maker.request("a") is first
+    maker.now = 3.0
+    assert await maker.request("a") is not first
+    for number in range(10):
+        await maker.request(str(number))
+    await maker.request("a")
+    assert maker.made == ["a", "a", *map(str, range(10)), "a"]
+
+
+async def test_an_error_of_a_reply() -> None:
+    """All who wait get the error, and the next request tries again."""
+    replies = SharedReplies(max_waiting=1)
+
+    async def fail() -> Reply:
+        raise ZeroDivisionError
+
+    async def succeed() -> Reply:
+        return text_reply("ok")
+
+    results = await asyncio.gather(replies.get("a", fail), replies.get("a", fail), return_exceptions=True)
+    assert [type(result) for result in results] == [ZeroDivisionError] * 2
+    assert (await replies.get("a", succeed)).body == b"ok\n"
