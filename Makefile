@@ -53,8 +53,9 @@ test-future: dev tools ## Run the unit tests with the clock 400 days ahead.
 	HYPOTHESIS_PROFILE=default .ci/at +400d $(PYTEST) --dist worksteal -m unit -p no:cacheprovider $(ARGS)
 
 .PHONY: thorough
-thorough: dev ## Run the tests of exact counting with many more examples.
+thorough: dev ## Run the tests of exact counting with many more examples, and attack the web server.
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) --dist worksteal -o faulthandler_timeout=7200 tests/ingest tests/adversary $(ARGS)
+	HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -n 0 -s tests/e2e/test_attacks.py
 
 .PHONY: versions
 versions: ## Run the unit tests with the lowest or newest versions of all dependencies (VERSIONS=newest).

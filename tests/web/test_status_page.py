@@ -252,18 +252,18 @@ def test_the_worst_comes_first() -> None:
     banner = text_of(html.partition('<div class="verdict bad">')[2].partition("</div></div>")[0])
     assert banner.startswith(
         "new: the plan is suspended or gives no access "
-        "Open the billing page of Zernio; until then nothing is published. late-exporter check Runbook "
+        "Open the billing page of Zernio; until then nothing is published. Run late-exporter check. Runbook "
         "Also 1 cooldown, 7 disconnected accounts, 1 expiring token, 1 failing platform, 1 overdue post, "
         "1 polling problem 5 workspaces · "
     )
     assert problem_items(html)[:5] == [
-        "new: a post that was due 1 h ago is still scheduled: p late-exporter posts --overdue Runbook",
-        "brand: 19 of 22 attempts on instagram failed in the last hour late-exporter posts --failed Runbook",
-        f"agency: feeds publishing, connections failed: {REFUSED} late-exporter check Runbook",
-        "new: 1 token will expire soon: t, in 9 s Connect it again in Zernio. late-exporter accounts Runbook",
+        "new: a post that was due 1 h ago is still scheduled: p Run late-exporter posts --overdue. Runbook",
+        "brand: 19 of 22 attempts on instagram failed in the last hour Run late-exporter posts --failed. Runbook",
+        f"agency: feeds publishing, connections failed: {REFUSED} Run late-exporter check. Runbook",
+        "new: 1 token will expire soon: t, in 9 s Connect it again in Zernio. Run late-exporter accounts. Runbook",
         (
             "new: 7 accounts must be connected again: a0 (x), a1 (x), a2 (x), a3 (x), a4 (x) and 2 more "
-            "Connect it again in Zernio. late-exporter accounts Runbook"
+            "Connect it again in Zernio. Run late-exporter accounts. Runbook"
         ),
     ]
     links = PageParser(html).links()
@@ -332,8 +332,9 @@ def test_a_dead_api() -> None:
 def test_a_refused_key() -> None:
     """A card of which nothing was ever read claims nothing."""
     refused = workspace("a", feed(outcome="unauthorized", error="401: no"), quota=Quota(600, 600, NOW))
-    header = text_of(render(refused).partition("<header>")[2].partition("</header>")[0])
-    assert header == "a https://getlate.dev/api nothing read yet"
+    card = render(refused).partition("<header>")[2].partition("</article>")[0]
+    assert text_of(card).startswith("a https://getlate.dev/api nothing read yet publishing Failing Last poll")
+    assert not re.search("Lag|stored|Pending|Gaps|Coverage|requests left|generation", card)
 
 
 def test_a_feed_that_waits_for_the_quota() -> None:
