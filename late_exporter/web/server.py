@@ -56,7 +56,7 @@ WRITE_BUFFER_BYTES = 32 * 1024
 
 LOGGER = logging.getLogger("uvicorn.error")
 
-LIMITED_LOGGERS = ("uvicorn.error", "asyncio", "late_exporter.web")
+LIMITED_LOGGERS = ("uvicorn.error", "late_exporter.web")
 """Loggers to which clients can write lines."""
 
 LOG_BURST = 5

@@ -480,7 +480,7 @@ async def test_log_lines_of_strangers_are_limited(
     assert caplog.messages == ["Invalid HTTP request received."] * server.LOG_BURST
 
 
-@pytest.mark.parametrize("name", ["uvicorn.error", "asyncio", "late_exporter.web"])
+@pytest.mark.parametrize("name", ["uvicorn.error", "late_exporter.web"])
 def test_log_limit(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """The loggers to which clients can write have a burst of lines, then one a minute; errors are never dropped."""
     clock = VirtualClock()
