@@ -68,6 +68,7 @@ check: lint drift ## Check style, types, layers, and that generated files are up
 lint: dev ## Check style, types and layers.
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+	$(PY) .ci/assignments.py
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 

@@ -11,7 +11,7 @@ DAY = 24 * HOUR
 
 SUCCESS_OBJECTIVE = 0.99
 FAST_BURN = 14.4
-"""Multiple of the failures that the objective allows from which LateErrorBudgetBurningFast fires."""
+"""Multiple of the allowed failures from which LateErrorBudgetBurningFast fires."""
 
 PLATFORM_FAILED_SHARE = 0.5
 PLATFORM_ATTEMPTS = 20

@@ -52,7 +52,7 @@ async def fetch_page(
     if client.profile_id is not None:
         if feed.generation == LATE:
             raise ApiUnavailable(
-                "API generation late has no profiles: remove profile_id and use a key that is limited"
+                "generation late has no profiles: remove profile_id, use a key that is limited"
                 " to the profile, or use --api.generation zernio",
                 status=404,
             )

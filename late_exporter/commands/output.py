@@ -1,4 +1,4 @@
-"""Write the output of commands: no secrets, no control characters, no tracebacks of closed pipes."""
+"""Write the output of commands, without secrets and control characters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from late_exporter.log import escape, redact
 
 
 def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> int:
-    """Run a command that writes to standard output; return its exit code, or the other one after a broken pipe.
+    """Run a command that writes to standard output, and return its exit code.
 
     Raises:
         LateError: Standard output cannot be written.
@@ -41,7 +41,7 @@ def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> in
 
 
 def write_lines(lines: Iterable[str], exit_code: int = 0) -> int:
-    """Write lines to standard output, and return the exit code even if the reader closes the pipe early."""
+    """Write lines to standard output, and return the exit code even after a broken pipe."""
 
     def write() -> int:
         for line in lines:

@@ -1,4 +1,4 @@
-"""Translate the actions of generation ``zernio`` to those of generation ``late``, which the metrics use."""
+"""Translate actions of generation ``zernio`` to those of ``late``, which the metrics use."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ EVENTS_BY_NAME: Mapping[str, str] = MappingProxyType(
 
 
 def find_action(name: str) -> tuple[str, str] | None:
-    """Return a publishing log's action in the metrics, and the status of a log without one; None if it is unknown."""
+    """Return a publishing log's action in the metrics, and the status if the log has none."""
     return _ACTIONS_BY_WORDS.get(split_words(name))
 
 

@@ -1,4 +1,4 @@
-"""Connection logs, ``GET /v1/connections/logs``: accounts that were connected, disconnected or reconnected."""
+"""Connection logs, ``GET /v1/connections/logs``: connected and disconnected accounts."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ _check_values = value_checker(
 
 
 def _entry(row: ConnectionRow) -> LogEntry:
-    event, method = decoder.label_text(row.event_type), decoder.label_text(row.connection_method)
+    event = decoder.label_text(row.event_type)
+    method = decoder.label_text(row.connection_method)
     success = row.success or ConnectedAccount()
     return LogEntry(
         key=decoder.log_key(row.id),
@@ -98,7 +99,8 @@ def _entry(row: ConnectionRow) -> LogEntry:
 
 
 def project(workspace: str, log: LogKind) -> Iterator[Increment]:
-    platform, event = (workspace, log.platform), log.action
+    platform = (workspace, log.platform)
+    event = log.action
     yield IncCounter("late_connection_events_total", (*platform, event, log.method))
     if event.endswith("_failed"):
         yield IncCounter(

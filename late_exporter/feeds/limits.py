@@ -8,19 +8,20 @@ MAX_DEPTH = 100
 """Levels of objects and arrays; a documented response has five."""
 
 _TOKEN = re.compile(rb'[\[\]{}]|"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-"""A bracket, or a string, in which brackets mean nothing; possessive because it may have millions of escapes.
+"""A bracket, or a string; possessive because that may have millions of escapes.
 
 It may lack its end, or each escaped quote in it would be searched for one.
 """
 
 
 def limit_depth(body: bytes) -> bytes:
-    """Return a JSON text with ``null`` in place of all objects and arrays below MAX_DEPTH levels of them.
+    """Return a JSON text with ``null`` in place of objects and arrays below MAX_DEPTH levels.
 
     A value that no parser can read then costs its field, and not the whole response.
     """
     parts: list[bytes] = []
-    depth, copied_until = 0, 0
+    depth = 0
+    copied_until = 0
     for token in _TOKEN.finditer(body):
         match token[0]:
             case b"[" | b"{":

@@ -117,11 +117,10 @@ _check_values = value_checker({"action": ACTIONS.__contains__, "status": STATUSE
 
 def _entry(row: PublishingRow) -> LogEntry:
     post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
-    action, status = decoder.label_text(row.action), decoder.label_text(row.status)
-    created, duration = (
-        decoder.parse_millis(row.created_at),
-        decoder.to_micros(row.duration_ms, 1000),
-    )
+    action = decoder.label_text(row.action)
+    status = decoder.label_text(row.status)
+    created = decoder.parse_millis(row.created_at)
+    duration = decoder.to_micros(row.duration_ms, 1000)
     scheduled_for = (
         row.request.scheduled_for if row.request and is_published(action, status) else None
     )
@@ -153,7 +152,7 @@ def is_published(action: str, status: str) -> bool:
 def publishing_delay(
     scheduled_for: str | None, created: int | None, duration: int | None
 ) -> int | None:
-    """Return the microseconds from the scheduled time to the end of an attempt; None if one is not known."""
+    """Return the microseconds from the scheduled time to the end of an attempt, if known."""
     scheduled = decoder.parse_millis(scheduled_for)
     if scheduled is None or created is None:
         return None
@@ -191,7 +190,8 @@ def _contains_any(code: str, words: Iterable[str]) -> bool:
 
 
 def project(workspace: str, log: LogKind) -> Iterator[Increment]:
-    platform, status = (workspace, log.platform), log.status
+    platform = (workspace, log.platform)
+    status = log.status
     labels = (*platform, log.action, status)
     yield IncCounter("late_publishing_logs_total", labels)
     if log.duration is not None:

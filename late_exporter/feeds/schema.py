@@ -1,4 +1,4 @@
-"""Detect schema drift: fields of logs that are unknown or missing, and types and values that are not documented."""
+"""Detect schema drift: unknown and missing fields, undocumented types and values."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ OTHER = "other"
 """Path of all unknown fields of a feed beyond the first MAX_PATHS."""
 
 JSON_TYPES: Mapping[type, str] = {
-    dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number", NoneType: "null",
+    dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number",
+    NoneType: "null",
 }  # fmt: skip
 
 NAME = re.compile(r"[A-Za-z]{1,20}\d?([._:-][A-Za-z]{1,20}\d?){0,3}")
-"""A value of a few words, such as the names in a vocabulary; ids, secrets and addresses have more digits."""
+"""A value of a few words, as in a vocabulary; ids, secrets and addresses have more digits."""
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,40}")
 SECRET = re.compile(rf"{KEY_PATTERN}|[0-9A-Fa-f]{{8,}}|[A-Za-z0-9_]{{16,}}")
@@ -94,7 +95,7 @@ def documented_paths(of: type[DocumentedObject], prefix: str = "") -> Iterator[s
 
 
 class DocumentReader:
-    """Read objects that deviate from their documentation: a field of another type counts as missing."""
+    """Read objects that deviate from the documentation; a wrong type counts as missing."""
 
     def __init__(self) -> None:
         self._unknown_paths: set[str] = set()
@@ -106,11 +107,12 @@ class DocumentReader:
         differences: dict[tuple[str, str], Any],
         prefix: str = "",
     ) -> ObjectT:
-        """Return an object; add its differences from the documentation, as values by path and kind."""
+        """Return an object; add its deviations, as values by path and kind."""
         fields = documented_fields(of)
         values: dict[str, Any] = {}
         for name, value in document.items():
-            field, path = fields.get(name), f"{prefix}{name}"
+            field = fields.get(name)
+            path = f"{prefix}{name}"
             if field is None:
                 differences[self._bounded_path(path), "unknown"] = value
             elif field.object_type is not None and isinstance(value, dict):
@@ -158,7 +160,7 @@ def deviation(path: str, kind: str, value: object) -> Deviation:
 def value_checker(
     vocabularies: Mapping[str, Callable[[str], object]],
 ) -> Callable[..., tuple[Deviation, ...]]:
-    """Return a function that returns the deviations of the values of a log that belong to vocabularies.
+    """Return a function that finds values of a log that are in no vocabulary.
 
     Its arguments are short texts or None, in the order of the paths.
 

@@ -50,28 +50,30 @@ MAX_WEBHOOKS = 50
 """Webhooks that the API allows to a user."""
 
 OVERDUE_SECONDS = MappingProxyType({"scheduled": 300, "publishing": 3600, "pending_approval": 300})
-"""Statuses of posts that something still has to happen to, and the seconds after which such a post is overdue."""
+"""Statuses of unfinished posts, and the seconds after which such a post is overdue."""
 
 MAX_TARGETS = 5
 """Accounts of a post that are named."""
 
-MAX_NAME_LENGTH, MAX_TEXT_LENGTH = 40, 200
+MAX_NAME_LENGTH = 40
+MAX_TEXT_LENGTH = 200
 
 INTERNAL_PLATFORMS = ("sms", "phone")
 """Platforms whose accounts are those behind phone numbers, to which nothing is posted."""
 
 TOKEN_SECONDS = 14 * DAY
-"""Time before its expiry from which a token is reported, unless it is a short one, which the API renews itself."""
+"""Time before its expiry from which a token is reported, unless the API renews it."""
 
 ACCOUNT_INFO = "late_account_info"
 EXPIRY = "late_account_token_expiry_timestamp_seconds"
 
 FIELDS = frozenset({
-    "posts", "pagination", "total", "nextCursor", "status", "scheduledFor", "createdAt", "title", "content",
-    "platforms", "accounts", "accountId", "_id", "platform", "username", "canPost", "needsReconnect", "tokenExpiresAt",
-    "issues", "enabled", "platformStatus", "platformStatusReason", "rateLimitedUntil", "webhooks", "name", "isActive",
-    "failureCount", "lastFiredAt", "hasAccess", "suspended", "caps", "xSpendUsedCents", "xSpendLimitCents", "balance",
-    "spendableCents", "limits", "usage", "uploads", "profiles",
+    "posts", "pagination", "total", "nextCursor", "status", "scheduledFor", "createdAt", "title",
+    "content", "platforms", "accounts", "accountId", "_id", "platform", "username", "canPost",
+    "needsReconnect", "tokenExpiresAt", "issues", "enabled", "platformStatus",
+    "platformStatusReason", "rateLimitedUntil", "webhooks", "name", "isActive", "failureCount",
+    "lastFiredAt", "hasAccess", "suspended", "caps", "xSpendUsedCents", "xSpendLimitCents",
+    "balance", "spendableCents", "limits", "usage", "uploads", "profiles",
 })  # fmt: skip
 """The fields that are read; no others are kept, so that no secret of a webhook gets any further."""
 
@@ -197,7 +199,7 @@ def _overdue_post(context: RefreshContext, status: str, post: _Object, due_at: f
 
 
 def _target(context: RefreshContext, row: _Object) -> str:
-    """Return the name of an account to which a post is published; the API may embed it in place of its id."""
+    """Return the name of an account of a post; the API may embed it in place of its id."""
     account = row.get("accountId")
     account_id = _text(_object(account).get("_id")) or _text(account) or UNKNOWN
     labels = label_text(_text(row.get("platform"))), account_id
@@ -232,7 +234,7 @@ def refresh_accounts(context: RefreshContext) -> Refresh:
 
 
 def _read_accounts(page_count: int) -> Generator[StatusRequest, bytes, dict[str | None, _Object]]:
-    """Return the accounts by their ids; only what is small, as it is kept while further pages are requested."""
+    """Return the small fields of accounts by id, which are kept while pages are requested."""
     accounts: dict[str | None, _Object] = {}
     cursor: Mapping[str, str] = {}  # Accounts that are removed meanwhile do not shift it.
     for _ in range(page_count):
@@ -257,13 +259,12 @@ def _is_small(value: object) -> bool:
 def _account_reports(
     context: RefreshContext, labels: tuple[str, str], row: _Object
 ) -> Iterator[Report]:
-    health, username = _text(row.get("status")), _text(row.get("username"))
+    health = _text(row.get("status"))
+    username = _text(row.get("username"))
     needs_reconnect = _flag(row.get("needsReconnect"))
     can_post = 0 if row.get("platformStatus") == "suspended" else _flag(row.get("canPost"))
-    expires_at, cooldown_until = (
-        _time(row.get("tokenExpiresAt")),
-        _time(row.get("rateLimitedUntil")),
-    )
+    expires_at = _time(row.get("tokenExpiresAt"))
+    cooldown_until = _time(row.get("rateLimitedUntil"))
     if health is not None:
         yield context.gauge("late_account_health", 1, *labels, health)
     values = {
@@ -289,7 +290,8 @@ def _account_reports(
 
 
 def _is_expiring(context: RefreshContext, labels: tuple[str, str], expires_at: float) -> bool:
-    now, known_since = context.now / 1000, context.gauge(EXPIRY, expires_at, *labels).at / 1000
+    now = context.now / 1000
+    known_since = context.gauge(EXPIRY, expires_at, *labels).at / 1000
     return expires_at < now + TOKEN_SECONDS and (expires_at > now + DAY or known_since < now - DAY)
 
 
@@ -320,7 +322,7 @@ def _webhooks_by_label(rows: list[_Object]) -> Mapping[str, _Object]:
 
 
 def _webhook_name(row: _Object) -> str:
-    """Return the name of a webhook; if it is a URL, only its host, because the rest may be a secret."""
+    """Return the name of a webhook; of a URL only the host, because the rest may be secret."""
     name = _text(row.get("name")) or _text(row.get("_id")) or ""
     if "://" in name:
         authority = name.partition("://")[2].replace("?", "/").replace("#", "/").partition("/")[0]
@@ -342,8 +344,10 @@ def refresh_billing(context: RefreshContext) -> Refresh:
 
 
 def _plan_reports(context: RefreshContext, response: _Object) -> Iterator[Report]:
-    status, caps = _object(response.get("status")), _object(response.get("caps"))
-    limits, usage = _object(response.get("limits")), _object(response.get("usage"))
+    status = _object(response.get("status"))
+    caps = _object(response.get("caps"))
+    limits = _object(response.get("limits"))
+    usage = _object(response.get("usage"))
     has_access = _flag(status.get("hasAccess", response.get("hasAccess")))
     is_active = 0 if _flag(status.get("suspended")) else has_access
     yield from context.gauges({"late_workspace_active": is_active})
@@ -362,7 +366,8 @@ def _plan_reports(context: RefreshContext, response: _Object) -> Iterator[Report
         )
     )
     for family, kind, name, used, limit in shares:
-        amount, maximum = _amount(used), _amount(limit)
+        amount = _amount(used)
+        maximum = _amount(limit)
         if amount is not None and maximum:
             yield context.gauge(f"late_workspace_{family}_ratio", amount / maximum, kind)
             is_near = amount >= USAGE_RATIO * maximum

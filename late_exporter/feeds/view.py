@@ -77,7 +77,7 @@ def _members(field: object, name: str) -> Iterator[str]:
 
 
 def event_status(event: str) -> str:
-    """Return ``success`` or ``failed`` if the name of a connection event says so, else an empty string."""
+    """Return ``success`` or ``failed`` by the name of a connection event, or an empty text."""
     return {SUCCESS: SUCCESS, FAILED: FAILED}.get(event.rpartition("_")[2], "")
 
 

@@ -6,10 +6,11 @@ import re
 from functools import lru_cache
 
 PLATFORMS = (
-    "bluesky", "discord", "facebook", "googleads", "googleanalytics", "googlebusiness", "hubspot", "instagram",
-    "linkedin", "linkedinads", "metaads", "openaiads", "phone", "pinterest", "pinterestads", "rcs", "reddit",
-    "redditads", "shopify", "slack", "sms", "snapchat", "telegram", "threads", "tiktok", "tiktokads", "twitter",
-    "webflow", "whatsapp", "whopads", "wix", "wordpress", "xads", "youtube",
+    "bluesky", "discord", "facebook", "googleads", "googleanalytics", "googlebusiness", "hubspot",
+    "instagram", "linkedin", "linkedinads", "metaads", "openaiads", "phone", "pinterest",
+    "pinterestads", "rcs", "reddit", "redditads", "shopify", "slack", "sms", "snapchat", "telegram",
+    "threads", "tiktok", "tiktokads", "twitter", "webflow", "whatsapp", "whopads", "wix",
+    "wordpress", "xads", "youtube",
 )  # fmt: skip
 ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
 STATUSES = ("success", "failed", "pending", "skipped")
@@ -22,8 +23,8 @@ EVENTS = (
 )
 METHODS = ("oauth", "credentials", "invitation")
 FAILURE_CATEGORIES = (
-    "auth_expired", "user_content", "user_abuse", "account_issue", "platform_rejected", "platform_error",
-    "platform_rate_limit", "quota_exhausted", "system_error", "unknown",
+    "auth_expired", "user_content", "user_abuse", "account_issue", "platform_rejected",
+    "platform_error", "platform_rate_limit", "quota_exhausted", "system_error", "unknown",
 )  # fmt: skip
 
 SEPARATORS = re.compile(r"[\s._:/-]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

@@ -32,7 +32,7 @@ OWN_USER_AGENT = "late-exporter/"
 
 
 class RowTexts(msgspec.Struct, rename="camel", gc=False):
-    """The used fields of the JSON texts ``metadata`` and ``request_body``, none of which is documented."""
+    """The used fields of the undocumented JSON texts ``metadata`` and ``request_body``."""
 
     post_id: str | None = None
     account_username: str | None = None
@@ -85,7 +85,7 @@ _decode_texts = msgspec.json.Decoder(RowTexts).decode
 
 
 def _read_texts(text: Any) -> RowTexts:
-    """Parse a JSON text; if it is truncated, or a field has another type, return the fields that can be read."""
+    """Parse a JSON text; if it is truncated or wrong, return the fields that can be read."""
     try:
         return _decode_texts(text or "{}")
     except (
@@ -114,10 +114,8 @@ def _entry(
     scheduled_for: str | None = None,
     **fields: Any,
 ) -> LogEntry:
-    created, duration = (
-        decoder.parse_millis(row.created_at),
-        decoder.to_micros(row.duration_ms, 1000),
-    )
+    created = decoder.parse_millis(row.created_at)
+    duration = decoder.to_micros(row.duration_ms, 1000)
     return LogEntry(
         key=row_key(row, created),
         status=status,
@@ -137,7 +135,8 @@ def _entry(
 
 def _publishing(row: ZernioRow) -> LogEntry:
     metadata = _read_texts(row.metadata)
-    name, row_status = decoder.label_text(row.action), decoder.label_text(row.status)
+    name = decoder.label_text(row.action)
+    row_status = decoder.label_text(row.status)
     action, status = find_action(name) or (name, UNKNOWN)
     if row.status:
         status = row_status
@@ -163,7 +162,8 @@ def _publishing(row: ZernioRow) -> LogEntry:
 
 def _connection(row: ZernioRow) -> LogEntry:
     metadata = _read_texts(row.metadata)
-    name, method = decoder.label_text(row.action), decoder.label_text(metadata.connection_method)
+    name = decoder.label_text(row.action)
+    method = decoder.label_text(metadata.connection_method)
     event = find_event(name) or name
     if row.status == FAILED and not event.endswith("_failed"):
         event = f"{event.removesuffix('_success')}_failed"
@@ -203,7 +203,7 @@ def _api_request(row: ZernioRow) -> LogEntry:
 
 
 def _post_url(row: RawLog, entry: LogEntry) -> str:
-    """Return the link of a post; its name varies, because bodies come from the vendor or from the platform."""
+    """Return the link of a post, whose name differs between vendor and platforms."""
     if url := search_json_text(row, "platformPostUrl", "metadata", "response_body"):
         return url
     names = ("permalink", "url") if publishing.is_published(entry.action, entry.status) else ()

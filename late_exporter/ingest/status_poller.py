@@ -32,7 +32,7 @@ REQUESTS_PER_MINUTE = 2.5
 """Requests of the status feeds that share a key, unless shorter intervals are configured."""
 
 KEY_SHARE = 0.05
-"""Share of the key's rate limit that status feeds may use, evenly spread, so that polls of logs do not wait."""
+"""Share of the key's rate limit that status feeds may use, evenly spread."""
 
 MINUTE = 60.0
 
@@ -87,7 +87,7 @@ class StatusConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusPace:
-    """Pace of the status requests of a key, shared by all workspaces that use it; times are monotonic, in seconds."""
+    """Pace of the status requests of a key; times are monotonic, in seconds."""
 
     def __init__(self) -> None:
         self._last_request_at = -math.inf
@@ -119,7 +119,7 @@ class StatusPublisher:
     conditions: dict[str, Sequence[Condition]] = field(default_factory=dict)
 
     def show(self, feed: str, reports: Sequence[Report], now: float) -> None:
-        """Replace the series of a feed after a successful refresh, which ended at a Unix time in seconds."""
+        """Replace the series of a feed after a refresh that ended at a Unix time in seconds."""
         limited = list(
             self.label_limiter.apply(each for each in reports if isinstance(each, SetLatest))
         )
@@ -136,7 +136,7 @@ class StatusPublisher:
         self.set_state(feed, is_up=True)
 
     def clear(self, feed: str, disabled_reason: str = "") -> None:
-        """Remove the series of a feed that does not succeed any more, or that is switched off for a reason."""
+        """Remove the series of a feed that fails for long, or that is switched off for a reason."""
         self._replace(feed, {})
         self.set_state(feed, is_up=False, disabled_reason=disabled_reason)
 
@@ -147,7 +147,7 @@ class StatusPublisher:
             self.registry.remove_gauge(family, (self.workspace, feed))
 
     def set_state(self, feed: str, *, is_up: bool, disabled_reason: str = "") -> None:
-        """Show the result of a refresh; the series of a feed that has failed stay until they are stale."""
+        """Show the result of a refresh; series of a failed feed stay until they are stale."""
         self.registry.set_gauge(UP, (self.workspace, feed), int(is_up))
         for reason in DISABLING_REASONS:
             if reason == disabled_reason:
@@ -167,7 +167,8 @@ class StatusPublisher:
     def _replace(
         self, feed: str, values: Mapping[Series, SeriesValue], conditions: Sequence[Condition] = ()
     ) -> None:
-        self.values[feed], self.conditions[feed] = values, conditions
+        self.values[feed] = values
+        self.conditions[feed] = conditions
         self.registry.replace_status(self.workspace, feed, values)
 
 
@@ -233,11 +234,14 @@ class StatusPoller:
 
     def reconfigure(self, client: LateClient, config: StatusConfig, pace: StatusPace) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
-        self._client, self.config, self._pace = client, config, pace
+        self._client = client
+        self.config = config
+        self._pace = pace
         self._key_reload_count = client.key_reload_count
         for name in self._states.keys() - config.feeds.keys():
             self._publisher.remove(name)
-        now, states = self._runtime.monotonic(), self._states
+        now = self._runtime.monotonic()
+        states = self._states
         self._states = {
             name: states.get(name)
             or _StatusFeedState(feed=feed, due_at=now, health=StatusFeedHealth(name=name))
@@ -266,7 +270,7 @@ class StatusPoller:
                 break
 
     async def expire(self) -> None:
-        """Remove the series of feeds that have not succeeded for several intervals, until cancelled.
+        """Remove the series of feeds that failed for several intervals, until cancelled.
 
         A request may wait for an hour, so the loop that sends it cannot do that.
         """
@@ -312,10 +316,8 @@ class StatusPoller:
             return exc.without_frames()
         self._publisher.show(state.feed.name, reports, self._runtime.clock())
         interval = self._interval(state)
-        state.due_at, state.expires_at = (
-            started_at + interval * jitter,
-            monotonic() + STALE_INTERVALS * interval,
-        )
+        state.due_at = started_at + interval * jitter
+        state.expires_at = monotonic() + STALE_INTERVALS * interval
         if state.failure is not None:
             self._logger.info("status feed recovered", status_feed=state.feed.name)
         if new_values := state.rejected_values - state.reported_values:
@@ -358,7 +360,7 @@ class StatusPoller:
         return delay
 
     def _interval(self, state: _StatusFeedState) -> float:
-        """Return the interval of a feed, longer than configured if its requests would exceed their share."""
+        """Return the interval of a feed, longer than configured if its requests are too many."""
         config = self.config
         demand = config.requests_per_minute
         allowed = min(max(demand, REQUESTS_PER_MINUTE), self._client.rate_limit * KEY_SHARE)
@@ -371,7 +373,7 @@ class StatusPoller:
 
 
 async def fetch_status(client: LateClient, feed: StatusFeed, request: StatusRequest) -> bytes:
-    """Send a request of a status feed; return the body of the response, raise ApiError if there is none."""
+    """Send a request of a status feed; return the body of the response, or raise ApiError."""
     profile = (
         {"profileId": client.profile_id}
         if client.profile_id is not None and feed.has_profiles
@@ -386,7 +388,7 @@ async def fetch_status(client: LateClient, feed: StatusFeed, request: StatusRequ
 
 
 def disabling_reason(error: ApiError) -> str:
-    """Return the reason to switch off a status feed after an error; empty if the error is temporary."""
+    """Return the reason to switch off a feed after an error; empty if it is temporary."""
     if isinstance(error, Forbidden):
         return "forbidden"
     return "not_found" if isinstance(error, EndpointNotFound) else ""

@@ -38,7 +38,7 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     before: int | None = None
 
     def is_ignored_by(self, page: LogPage) -> bool:
-        """Return whether a page has a newer row than it should, because the API ignores the bound."""
+        """Return whether a page has too new a row, because the API ignores the bound."""
         if self.before is None:
             return False
         return max(page.times, default=0) > self.before + SECOND_MS
@@ -227,7 +227,7 @@ class Sweep:
                 self._go_up()
 
     def _fetch(self) -> Generator[FetchPage, Any, LogPage]:
-        """Fetch a page; if that has failed too often, without the rows that the API cannot deliver."""
+        """Fetch a page; after several failures without rows that the API cannot deliver."""
         request = msgspec.structs.replace(self._request, place=self.cursor.place)
         page: LogPage
         try:
@@ -242,7 +242,7 @@ class Sweep:
         return page
 
     def _fetch_time(self, page: LogPage) -> Generator[FetchPage, Any, LogPage]:
-        """Fetch all logs of the time that fills a page, because ordinals count the alike logs of it.
+        """Fetch all logs of the time that fills a page: ordinals count its alike logs.
 
         If that has failed too often before, the page has to do.
         """

@@ -1,4 +1,4 @@
-"""Accounts of five simulated customers, each with a profile of its own, and the captions of their posts."""
+"""Accounts of five simulated customers with a profile each, and captions of their posts."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ CAPTIONS = (
     "Minimal poster no. 42: Nordlicht über Tromsø 🌌 archival print, edition of 50",
     "¡Último día! 20 % de descuento con el código OTOÑO20 🍂",
     "한정판 굿즈 출시! 프로필 링크에서 만나보세요 💜",
-    "Thread: why we moved our whole stack, what broke on the way, and what we would do differently next time. "
-    * 3,
+    "Thread: why we moved our whole stack, what broke on the way, and what we would do differently"
+    " next time. " * 3,
 )
 
 

@@ -45,7 +45,7 @@ def start_activity(world: SimulatedWorld) -> None:
 def deliver_webhook(
     world: SimulatedWorld, account: SimulatedAccount, post_id: str, result: str
 ) -> None:
-    """Deliver the webhook of a published or failed post of the first customer, unless it is switched off."""
+    """Deliver the first customer's webhook of an ended post, unless it is switched off."""
     has_webhook = account.profile_id == world.accounts[0].profile_id
     if has_webhook and result != "cancelled" and not world.is_stopped("webhooks", account):
         row = _write_log(world, "webhooks", account, event=f"post.{result}", postId=post_id)
@@ -56,8 +56,9 @@ def deliver_webhook(
 def _write_log(
     world: SimulatedWorld, log_type: str, account: SimulatedAccount | None = None, **metadata: str
 ) -> LogRow:
-    """Write a log, or those of an incident, by default of any account, and return it. A request has no account."""
-    account, usual = account or world.activity_random.choice(world.accounts), OUTCOMES[log_type]
+    """Write a log, or those of an incident, by default of any account, and return it."""
+    account = account or world.activity_random.choice(world.accounts)
+    usual = OUTCOMES[log_type]
     outcomes: Sequence[Outcome] = world.activity_random.choices(tuple(usual), tuple(usual.values()))
     for incident in world.incidents_of(account):
         outcomes = incident.kind.activity.get(log_type, outcomes)
@@ -74,6 +75,6 @@ def _write_log(
 
 
 def new_row(log_type: str, action: str, status_code: int, error: str | None, time: float) -> LogRow:
-    """Return the fields that logs of all types have; that of a request has method and path as its action."""
+    """Return the fields of all logs; that of a request has method and path as its action."""
     row = {"type": log_type, "action": action, "status": "failed" if error else "success"}
     return {**row, "statusCode": status_code, "errorMessage": error, "createdAt": timestamp(time)}

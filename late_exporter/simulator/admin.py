@@ -9,7 +9,8 @@ from late_exporter.simulator.incidents import INCIDENTS
 from late_exporter.simulator.log_list import DAY, JsonObject, timestamp
 from late_exporter.simulator.request import Request, RequestRejected
 
-ADMIN_PATH, MAX_SECONDS = "/_simulator", int(365 * DAY)
+ADMIN_PATH = "/_simulator"
+MAX_SECONDS = int(365 * DAY)
 
 
 def show_overview(request: Request) -> JsonObject:

@@ -1,4 +1,4 @@
-"""Incidents that users can start, as data: what each changes in the world and in what the API shows."""
+"""Incidents that users can start, as data: what each changes in the world and in the API."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class IncidentKind(msgspec.Struct, frozen=True):
 
 
 def _cooldown_end(incident: Incident, now: float) -> str:
-    """Return the end of the newest cooldown. Each begins 5 minutes after the one before, and takes twice as long."""
+    """Return the end of the newest cooldown; each takes twice as long as the one before."""
     ends = (
         incident.since + MINUTE * (10 * (2**number - 1) + 5 * (number - 1))
         for number in range(1, 20)
@@ -99,67 +99,135 @@ ERRORS = [("GET /v1/posts", 429, "Too Many Requests")] * 60 + [
     ("POST /v1/posts", 503, "Service Unavailable")
 ] * 20
 _KINDS = (
-    IncidentKind("platform-outage", "most attempts fail with 503", "platform", "instagram", OUTAGE, failure_rate=0.95),
     IncidentKind(
-        "revoked-token", "one account is disconnected and fails with TOKEN_EXPIRED until it reconnects",
-        "account", failure=TOKEN_EXPIRED, stops=("connection",), shown={"health": DISCONNECTED},
+        "platform-outage",
+        "most attempts fail with 503",
+        "platform",
+        "instagram",
+        OUTAGE,
+        failure_rate=0.95,
     ),
     IncidentKind(
-        "rate-limit-storm", "one platform answers 429, posts pause and take long",
-        "platform", "twitter", failure=RATE_LIMITED, failure_rate=0.75,
+        "revoked-token",
+        "one account is disconnected and fails with TOKEN_EXPIRED until it reconnects",
+        "account",
+        failure=TOKEN_EXPIRED,
+        stops=("connection",),
+        shown={"health": DISCONNECTED},
+    ),
+    IncidentKind(
+        "rate-limit-storm",
+        "one platform answers 429, posts pause and take long",
+        "platform",
+        "twitter",
+        failure=RATE_LIMITED,
+        failure_rate=0.75,
         slowdown=dict.fromkeys(("text", "image", "video"), (5, 12)),
     ),
-    IncidentKind("slow-video", "videos take 10 to 20 times as long", "platform", slowdown={"video": (10, 20)}),
-    IncidentKind("late-publishing", "scheduled posts are published 6 to 40 minutes late", hold=(360, 2400)),
-    IncidentKind("scheduler-stuck", "posts that are due stay scheduled, without a log", stops=("scheduled",)),
     IncidentKind(
-        "approval-overdue", "the scheduled posts of one account wait for approval until the end",
-        "account", stops=("scheduled",), shown={"scheduled post": {"status": "pending_approval"}},
+        "slow-video", "videos take 10 to 20 times as long", "platform", slowdown={"video": (10, 20)}
     ),
     IncidentKind(
-        "empty-schedule", "all scheduled posts are drafts, and stay drafts when they are due",
-        stops=("schedule",), shown={"scheduled post": {"status": "draft"}},
+        "late-publishing", "scheduled posts are published 6 to 40 minutes late", hold=(360, 2400)
     ),
     IncidentKind(
-        "account-cooldown", "one account is in cooldowns of 10, 20, 40 ... minutes: its posts fail without a log",
-        "account", "tiktok", refusal=COOLDOWN, shown={"account": {"rateLimitedUntil": _cooldown_end}},
+        "scheduler-stuck", "posts that are due stay scheduled, without a log", stops=("scheduled",)
     ),
     IncidentKind(
-        "account-blocked", "one account is connected, but suspended by its platform, and cannot post",
-        "account", "instagram", failure=DENIED, shown={"account": SUSPENDED, "health": CANNOT_POST},
+        "approval-overdue",
+        "the scheduled posts of one account wait for approval until the end",
+        "account",
+        stops=("scheduled",),
+        shown={"scheduled post": {"status": "pending_approval"}},
     ),
     IncidentKind(
-        "account-off", "one account is switched off, and disconnected", "account",
+        "empty-schedule",
+        "all scheduled posts are drafts, and stay drafts when they are due",
+        stops=("schedule",),
+        shown={"scheduled post": {"status": "draft"}},
+    ),
+    IncidentKind(
+        "account-cooldown",
+        "one account is in cooldowns of 10, 20, 40 ... minutes: its posts fail without a log",
+        "account",
+        "tiktok",
+        refusal=COOLDOWN,
+        shown={"account": {"rateLimitedUntil": _cooldown_end}},
+    ),
+    IncidentKind(
+        "account-blocked",
+        "one account is connected, but suspended by its platform, and cannot post",
+        "account",
+        "instagram",
+        failure=DENIED,
+        shown={"account": SUSPENDED, "health": CANNOT_POST},
+    ),
+    IncidentKind(
+        "account-off",
+        "one account is switched off, and disconnected",
+        "account",
         shown={"account": {"enabled": False}, "health": DISCONNECTED},
     ),
     IncidentKind(
-        "internal-numbers", "the accounts of two internal phone numbers are listed, disconnected",
-        accounts=INTERNAL_NUMBERS, shown={"health": DISCONNECTED},
+        "internal-numbers",
+        "the accounts of two internal phone numbers are listed, disconnected",
+        accounts=INTERNAL_NUMBERS,
+        shown={"health": DISCONNECTED},
     ),
     IncidentKind(
-        "token-expiring", "the token of one account expires within a day", "account",
-        shown={"health": {"tokenExpiresAt": lambda incident, _: timestamp(incident.since + 20 * HOUR)}},
+        "token-expiring",
+        "the token of one account expires within a day",
+        "account",
+        shown={
+            "health": {"tokenExpiresAt": lambda incident, _: timestamp(incident.since + 20 * HOUR)}
+        },
     ),
     IncidentKind(
-        "suspended", "no post is published because of an unpaid invoice", stops=("scheduled", "once"),
+        "suspended",
+        "no post is published because of an unpaid invoice",
+        stops=("scheduled", "once"),
         shown={"status": {**UNPAID, "suspendedAt": lambda incident, _: timestamp(incident.since)}},
     ),
-    IncidentKind("spend-cap", "97 % of the spend cap for X is used", shown={"caps": {"xSpendUsedCents": 48_500}}),
-    IncidentKind("empty-balance", "no balance is left to spend", shown={"balance": {"spendableCents": -5}}),
-    IncidentKind("usage-near-limit", "95 % of the plan's uploads are used", shown={"usage": {"uploads": 57_000}}),
     IncidentKind(
-        "usage-at-limit", "all of the plan's uploads are used: new posts are refused with 403, without a log",
-        stops=("later", "once"), activity={"api_request": [("POST /v1/posts", 403, "Upload limit reached")]},
+        "spend-cap",
+        "97 % of the spend cap for X is used",
+        shown={"caps": {"xSpendUsedCents": 48_500}},
+    ),
+    IncidentKind(
+        "empty-balance", "no balance is left to spend", shown={"balance": {"spendableCents": -5}}
+    ),
+    IncidentKind(
+        "usage-near-limit",
+        "95 % of the plan's uploads are used",
+        shown={"usage": {"uploads": 57_000}},
+    ),
+    IncidentKind(
+        "usage-at-limit",
+        "all of the plan's uploads are used: new posts are refused with 403, without a log",
+        stops=("later", "once"),
+        activity={"api_request": [("POST /v1/posts", 403, "Upload limit reached")]},
         shown={"usage": {"uploads": 60_000}},
     ),
     IncidentKind(
-        "webhook-failing", "the webhook fails, ever more often", activity={"webhooks": [FAILED_DELIVERY]},
-        shown={"webhook": {"failureCount": lambda incident, now: int(((now - incident.since) / 300) ** 2)}},
+        "webhook-failing",
+        "the webhook fails, ever more often",
+        activity={"webhooks": [FAILED_DELIVERY]},
+        shown={
+            "webhook": {
+                "failureCount": lambda incident, now: int(((now - incident.since) / 300) ** 2)
+            }
+        },
     ),
     IncidentKind(
-        "webhook-disabled", "the webhook is switched off after 20 failed deliveries", stops=("webhooks",),
+        "webhook-disabled",
+        "the webhook is switched off after 20 failed deliveries",
+        stops=("webhooks",),
         shown={"webhook": {"isActive": False, "failureCount": 20}},
     ),
-    IncidentKind("api-errors", "most requests of the customer get 429, others 503", activity={"api_request": ERRORS}),
-)  # fmt: skip
+    IncidentKind(
+        "api-errors",
+        "most requests of the customer get 429, others 503",
+        activity={"api_request": ERRORS},
+    ),
+)
 INCIDENTS: Mapping[str, IncidentKind] = {kind.name: kind for kind in _KINDS}

@@ -19,9 +19,11 @@ from late_exporter.simulator.log_list import DAY, JsonObject, LogList, LogRow, p
 from late_exporter.simulator.request import Request, RequestRejected
 
 STATUSES = ("success", "failed", "pending", "skipped")
-LATE_DAYS, ZERNIO_DAYS = 7, 90
+LATE_DAYS = 7
+ZERNIO_DAYS = 90
 MAX_LIMIT = 100
-MAX_REQUEST_CHARS, MAX_RESPONSE_CHARS = 5_000, 10_000
+MAX_REQUEST_CHARS = 5_000
+MAX_RESPONSE_CHARS = 10_000
 
 ZERNIO_ACTIONS = {
     "publish": "post.published post.failed post.publishing post.skipped",
@@ -84,12 +86,11 @@ def _list_logs(
     request: Request, log_list: LogList, max_days: int, render: Callable[[LogRow], LogRow]
 ) -> JsonObject:
     """Return a page of the logs that a request selects."""
-    limit, skip = request.integer("limit", 50, 1, MAX_LIMIT), request.integer("skip", 0, 0)
+    limit = request.integer("limit", 50, 1, MAX_LIMIT)
+    skip = request.integer("skip", 0, 0)
     oldest = request.now - DAY * request.integer("days", max_days, 1, max_days)
-    status, wanted = (
-        request.text("status"),
-        {name: request.text(name) for name in FILTERS if request.text(name)},
-    )
+    status = request.text("status")
+    wanted = {name: request.text(name) for name in FILTERS if request.text(name)}
 
     def matches(row: LogRow) -> bool:
         is_wanted = status in {"", _status(row)} and request.text("search") in repr(row)
@@ -114,7 +115,8 @@ def render_log(log_type: str, row: LogRow) -> LogRow:
     )
     metadata = {name: row.get(name, result.get(name)) for name in METADATA}
     published = {"id": result.get("platformPostId"), "url": result.get("platformPostUrl")}
-    post, username = post_id(row), row.get("accountUsername", result.get("username"))
+    post = post_id(row)
+    username = row.get("accountUsername", result.get("username"))
     return {
         "type": log_type,
         "action": _action(row),
@@ -132,9 +134,13 @@ def render_log(log_type: str, row: LogRow) -> LogRow:
 
 
 def _action(row: LogRow) -> Any:
-    event, action, status = row.get("eventType"), str(row.get("action")), row.get("status")
+    event = row.get("eventType")
+    action = str(row.get("action"))
+    status = row.get("status")
     if isinstance(event, str):
-        return f"account.{event if event.endswith('_failed') else event.removesuffix('_success') + 'ed'}"
+        if event.endswith("_failed"):
+            return f"account.{event}"
+        return f"account.{event.removesuffix('_success')}ed"
     is_known = action in ZERNIO_ACTIONS and status in STATUSES
     return ZERNIO_ACTIONS[action].split()[STATUSES.index(status)] if is_known else row.get("action")
 

@@ -36,7 +36,7 @@ def parse_time(text: str) -> float:
 
 
 def creation_time(row: LogRow) -> float:
-    """Return the row's ``createdAt`` or ``created_at`` as a Unix time, or minus infinity if it has none."""
+    """Return the creation time of a row as a Unix time, or minus infinity if it has none."""
     try:
         return parse_time(row["createdAt"] if "createdAt" in row else row["created_at"])
     except (KeyError, TypeError, ValueError):
@@ -86,7 +86,8 @@ class LogList:
         self, since: float, until: float = inf, predicate: Callable[[LogRow], bool] | None = None
     ) -> Sequence[LogRow]:
         """Return the matching rows created between two Unix times, both included, newest first."""
-        entries, first_dated = self._entries, bisect_left(self._entries, (UNDATED, inf))
+        entries = self._entries
+        first_dated = bisect_left(self._entries, (UNDATED, inf))
         dated = slice(
             max(first_dated, bisect_left(entries, (since,))), bisect_left(entries, (until, inf))
         )
@@ -95,7 +96,7 @@ class LogList:
 
 
 class StaticLogs:
-    """Source of logs, whose lists change only by their own methods; a world is one whose processes change them.
+    """Source of logs, whose lists change only by their own methods.
 
     ``lists`` has the list of each log type, of which all but two exist in generation ``zernio``
     only.
@@ -103,7 +104,8 @@ class StaticLogs:
 
     def __init__(self, **lists: LogList) -> None:
         self.lists = {"publishing": LogList(), "connections": LogList(), **lists}
-        self.publishing, self.connections = self.lists["publishing"], self.lists["connections"]
+        self.publishing = self.lists["publishing"]
+        self.connections = self.lists["connections"]
 
     def advance(self, now: float) -> None:
         """Advance to a Unix time."""

@@ -1,4 +1,4 @@
-"""Simulated platforms: 13 social networks with their traffic, durations and failures, and phone numbers."""
+"""Simulated platforms: 13 social networks with traffic, durations and failures; phones."""
 
 from __future__ import annotations
 
@@ -53,13 +53,17 @@ UPLOAD_FAILED = PublishFailure(
     400, "MEDIA_UPLOAD_FAILED", "The media could not be processed", is_retryable=True
 )
 _COMMON = {SERVER_ERROR: 1.0, TIMEOUT: 0.6, DENIED: 0.6}
-_UPLOAD, _LIMIT, _OFTEN_LIMITED = {UPLOAD_FAILED: 2.0}, {RATE_LIMITED: 2.0}, {RATE_LIMITED: 4.0}
+_UPLOAD = {UPLOAD_FAILED: 2.0}
+_LIMIT = {RATE_LIMITED: 2.0}
+_OFTEN_LIMITED = {RATE_LIMITED: 4.0}
 _SPAM = {PublishFailure(403, "TOO_MANY_POSTS", "Daily post cap reached"): 3.0}
 _QUOTA = {PublishFailure(403, "QUOTA_EXCEEDED", "The request exceeds the daily quota"): 3.0}
 _INVALID = {PublishFailure(400, "INVALID_PARAMETER", "Unsupported content"): 3.0}
 _DUPLICATE = {PublishFailure(403, "DUPLICATE", "Content is a duplicate"): 3.0}
 _NOT_ALLOWED = {PublishFailure(403, "NOT_ALLOWED", "Posting is not allowed there"): 3.0}
-_ANY, _MEDIA, _VIDEO = ("text", "image", "video"), ("image", "video"), ("video",)
+_ANY = ("text", "image", "video")
+_MEDIA = ("image", "video")
+_VIDEO = ("video",)
 
 _PLATFORM_LIST = (
     SimulatedPlatform("tiktok", 0.9, 9.0, 0.7, 0.006, _VIDEO, _SPAM | _UPLOAD | _COMMON),

@@ -29,13 +29,19 @@ PublishStep: TypeAlias = Generator[float, None, PublishFailure | None]
 """Part of a process, which returns its failure."""
 
 LOGS_PER_POST = 2.57
-KINDS, CUMULATIVE_KINDS = ("text", "image", "video"), (0.2, 0.7, 1.0)
-TARGET_COUNTS, CUMULATIVE_COUNTS = (1, 2, 3, 4), (0.45, 0.75, 0.9, 1.0)
+KINDS = ("text", "image", "video")
+CUMULATIVE_KINDS = (0.2, 0.7, 1.0)
+TARGET_COUNTS = (1, 2, 3, 4)
+CUMULATIVE_COUNTS = (0.45, 0.75, 0.9, 1.0)
 MAX_ATTEMPTS = 4
-RARE_PROBABILITY, STUCK_PROBABILITY, LOGGED_AT_END_PROBABILITY = 0.004, 0.0001, 0.4
+RARE_PROBABILITY = 0.004
+STUCK_PROBABILITY = 0.0001
+LOGGED_AT_END_PROBABILITY = 0.4
 STUCK_SECONDS = 20 * MINUTE
-SCHEDULED_SHARE, MAX_LEAD, MAX_PLANNED_POSTS = 0.5, 6 * HOUR, 500
-"""Share of posts that are scheduled rather than published at once, for how long, and about how many may wait."""
+SCHEDULED_SHARE = 0.5
+MAX_LEAD = 6 * HOUR
+MAX_PLANNED_POSTS = 500
+"""Share of posts that are scheduled, for how long, and about how many may wait."""
 
 
 class Post(msgspec.Struct):
@@ -94,7 +100,8 @@ def _create_posts(world: SimulatedWorld, posts_per_second: float, lead: float) -
     due_at = draw_next(world.now)
     while True:
         yield due_at - lead
-        time, due_at = due_at, draw_next(due_at)
+        time = due_at
+        due_at = draw_next(due_at)
         is_stopped = world.is_stopped("later" if lead else "once", world.accounts[0])
         if not is_stopped and (post := _draw_post(world, time if lead else None)):
             world.posts[post.id] = post
@@ -143,13 +150,13 @@ def _draw_post(world: SimulatedWorld, due_at: float | None) -> Post | None:
     media_count = (
         0 if kind == "text" else world.random.choice((1, 1, 1, 3)) if kind == "image" else 1
     )
-    content, host = world.random.choice(CAPTIONS), "https://storage.getlate.dev"
+    content = world.random.choice(CAPTIONS)
+    host = "https://storage.getlate.dev"
     media_urls = [f"{host}/{world.random.getrandbits(48):012x}.{kind}" for _ in range(media_count)]
-    created_at, scheduled_for = (
-        timestamp(world.now),
-        timestamp(due_at, whole_seconds=True) if due_at else None,
-    )
-    post_id, statuses = world.object_id(), dict.fromkeys(accounts[:target_count], "pending")
+    created_at = timestamp(world.now)
+    scheduled_for = timestamp(due_at, whole_seconds=True) if due_at else None
+    post_id = world.object_id()
+    statuses = dict.fromkeys(accounts[:target_count], "pending")
     reference = {
         "_id": post_id,
         "content": content,
@@ -169,7 +176,8 @@ def _publish_to(
     yield start_at
     post.set_status(account, "processing")
     refusals = (incident.kind.refusal for incident in world.incidents_of(account))
-    failure, draw = next(filter(None, refusals), None), world.random.random()
+    failure = next(filter(None, refusals), None)
+    draw = world.random.random()
     if failure is None and draw < 2 * RARE_PROBABILITY:
         is_cancelled = draw < RARE_PROBABILITY  # or has been published already
         _write_log(
@@ -187,7 +195,8 @@ def _publish_to(
 
 
 def _upload(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> PublishStep:
-    started_at, duration = post.log_time(world.now), 0.6 * _draw_duration(world, post, account)
+    started_at = post.log_time(world.now)
+    duration = 0.6 * _draw_duration(world, post, account)
     yield world.now + duration
     failure = UPLOAD_FAILED if world.random.random() < 2 * RARE_PROBABILITY else None
     result = {"attemptNumber": 1, "createdAt": started_at, **_result_fields(failure, duration)}
@@ -199,7 +208,8 @@ def _attempt_repeatedly(
     world: SimulatedWorld, post: Post, account: SimulatedAccount
 ) -> PublishStep:
     """Attempt to publish until it succeeds or fails for good."""
-    number, failure = 1, (yield from _attempt(world, post, account, 1))
+    number = 1
+    failure = yield from _attempt(world, post, account, 1)
     while failure is not None and failure.is_retryable and number < MAX_ATTEMPTS:
         wait = 20 * 3 ** (number - 1) * world.random.uniform(0.8, 1.3)
         if failure is RATE_LIMITED:
@@ -215,14 +225,14 @@ def _attempt(
     world: SimulatedWorld, post: Post, account: SimulatedAccount, number: int
 ) -> PublishStep:
     """Attempt to publish; some attempts are logged only at their end."""
-    action, started_at = "publish" if number == 1 else "retry", post.log_time(world.now)
+    action = "publish" if number == 1 else "retry"
+    started_at = post.log_time(world.now)
     log: JsonObject = {"attemptNumber": number, "createdAt": started_at}
-    duration, failure, draw = (
-        _draw_duration(world, post, account),
-        _draw_failure(world, account),
-        world.random.random(),
-    )
-    is_stuck, is_logged_at_end = draw >= 1 - STUCK_PROBABILITY, draw < LOGGED_AT_END_PROBABILITY
+    duration = _draw_duration(world, post, account)
+    failure = _draw_failure(world, account)
+    draw = world.random.random()
+    is_stuck = draw >= 1 - STUCK_PROBABILITY
+    is_logged_at_end = draw < LOGGED_AT_END_PROBABILITY
     if not is_logged_at_end:
         log = _write_log(world, account, action, post, status="pending", **log)
     if is_stuck:
@@ -314,7 +324,7 @@ def _result_fields(failure: PublishFailure | None, duration: float) -> JsonObjec
 
 
 def _relative_load(time: float) -> float:
-    """Return the traffic relative to the weekly mean: low at night, highest in the afternoon, lower at weekends."""
+    """Return the traffic relative to the weekly mean: low at night and at weekends."""
     days, seconds = divmod(time, DAY)
     hour = seconds / HOUR
     hourly_load = 1 - 0.55 * cos(2 * pi * (hour - 2.5) / 24) - 0.2 * cos(4 * pi * (hour - 3) / 24)

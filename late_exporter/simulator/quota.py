@@ -1,4 +1,4 @@
-"""Quota of a key: requests in a sliding window of a minute, of the client and of the customer's own software."""
+"""Quota of a key: requests of a minute, of the client and of the customer's software."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WINDOW_SECONDS = 60.0
 
 
 class KeyQuota:
-    """Accepted requests of one key in the last 60 seconds, each of which takes one of ``limit`` slots.
+    """Accepted requests of a key in the last 60 seconds, each of which takes a slot.
 
     Args:
         next_call: Unix time of the next call of the customer's own software, which uses the same

@@ -24,7 +24,7 @@ class RequestRejected(Exception):
 
 
 class Request:
-    """Request for an endpoint. Its methods return query parameters, and reject the request if one is invalid.
+    """Request for an endpoint, whose methods return query parameters or reject it.
 
     Args:
         source: Source of the logs.
@@ -33,7 +33,8 @@ class Request:
     """
 
     def __init__(self, source: StaticLogs, query: str, now: float) -> None:
-        self.source, self.now = source, now
+        self.source = source
+        self.now = now
         self._values = dict(parse_qsl(query))
 
     @property
@@ -62,7 +63,8 @@ class Request:
 
 
 def _rejection(name: str, problem: str) -> RequestRejected:
-    status, details = HTTPStatus.BAD_REQUEST, {name: problem}
+    status = HTTPStatus.BAD_REQUEST
+    details = {name: problem}
     return RequestRejected(
         status, "Invalid query", code="VALIDATION_ERROR", param=name, details=details
     )

@@ -72,7 +72,7 @@ class SimulatorResponse(msgspec.Struct, frozen=True):
 
 @dataclass(kw_only=True, eq=False)
 class SimulatedApi:
-    """Endpoints of the API for logs and status, with authentication and rate limit; also an ASGI application.
+    """Endpoints of the API, with authentication and rate limit; also an ASGI application.
 
     The status endpoints need a SimulatedWorld as source. Requests are logged if the source has a
     list ``api_request``.
@@ -115,25 +115,27 @@ class SimulatedApi:
     def handle(
         self, method: str, path: str, query: str, headers: Mapping[str, str]
     ) -> SimulatorResponse:
-        """Return the response to a request. The path may begin with ``/api``; only those of the API need a key."""
-        now, fields = self.clock(), {name.lower(): value for name, value in headers.items()}
+        """Return the response to a request; paths may begin with ``/api``, and need a key then."""
+        now = self.clock()
+        fields = {name.lower(): value for name, value in headers.items()}
         self.source.advance(now)
         if path == "/-/healthy":
             return SimulatorResponse(HTTPStatus.OK, {"Content-Type": "text/plain"}, HEALTHY_TEXT)
-        path, request_id = path.removeprefix("/api"), f"req_{uuid4().hex}"
+        path = path.removeprefix("/api")
+        request_id = f"req_{uuid4().hex}"
         is_admin = path.startswith(admin.ADMIN_PATH)
-        key, request = (
-            self._authenticate(fields.get("authorization", "")),
-            Request(self.source, query, now),
-        )
+        key = self._authenticate(fields.get("authorization", ""))
+        request = Request(self.source, query, now)
         quota = KeyQuota(now) if key is None else self.quotas.setdefault(key, KeyQuota(now))
         self._make_customer_calls(now)
         try:
             if not is_admin:
                 self._admit(key, quota, now)
-            status, document = HTTPStatus.OK, self._answer(request, method, path)
+            status = HTTPStatus.OK
+            document = self._answer(request, method, path)
         except RequestRejected as rejection:
-            status, document = rejection.status, rejection.document
+            status = rejection.status
+            document = rejection.document
         if key is not None and not is_admin:
             client = {"userAgent": fields.get("user-agent", ""), "requestId": request_id}
             self._log_call(key, f"{method} {path}", status, now, **client)
@@ -178,10 +180,8 @@ class SimulatedApi:
         """Make the calls of the customer's software that are due."""
         for key, quota in self.quotas.items():
             while self.customer_rate and quota.next_call <= now:
-                time, quota.next_call = (
-                    quota.next_call,
-                    quota.next_call + WINDOW_SECONDS / self.customer_rate,
-                )
+                time = quota.next_call
+                quota.next_call = quota.next_call + WINDOW_SECONDS / self.customer_rate
                 status = (
                     HTTPStatus.OK
                     if quota.take_slot(self.rate_limit, time)

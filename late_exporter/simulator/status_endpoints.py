@@ -1,4 +1,4 @@
-"""Endpoints that show the state of the simulated workspace: posts, accounts, webhooks, billing and usage."""
+"""Endpoints of the workspace's state: posts, accounts, webhooks, billing and usage."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ RowT = TypeVar("RowT", Post, SimulatedAccount)
 MAX_PAGE_SIZE = 500
 HEALTHY = {"status": "healthy", "canPost": True, "needsReconnect": False, "issues": []}
 BILLING_PERIOD = 30 * DAY
-SPEND_LIMIT_CENTS, USUAL_SPEND_CENTS, CREDIT_CENTS = 50_000, 30_000, 40_000
+SPEND_LIMIT_CENTS = 50_000
+USUAL_SPEND_CENTS = 30_000
+CREDIT_CENTS = 40_000
 """Limit of a period, spend at the end of a usual one, and credit at its start."""
 
-PLAN_LIMITS, USUAL_UPLOADS = {"uploads": 60_000, "profiles": 10}, 36_000
+PLAN_LIMITS = {"uploads": 60_000, "profiles": 10}
+USUAL_UPLOADS = 36_000
 """Limits of the plan, and uploads at the end of a usual period."""
 
 
 def list_posts(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/posts``, by scheduled time."""
-    world, wanted = request.world, request.text("status")
+    world = request.world
+    wanted = request.text("status")
 
     def status_of(post: Post) -> str:
         accounts = post.statuses if post.reference["status"] == "scheduled" else ()
@@ -92,7 +96,7 @@ def check_accounts(request: Request) -> JsonObject:
 
 
 def list_webhooks(request: Request) -> JsonObject:
-    """Return the document of ``GET /v1/webhooks/settings``, with secrets that a client must not keep."""
+    """Return the document of ``GET /v1/webhooks/settings``, with secrets."""
     fired_at = request.world.webhook_fired_at
     webhook = {
         "_id": hashed_id("webhook"),
@@ -111,7 +115,8 @@ def list_webhooks(request: Request) -> JsonObject:
 def show_billing(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/billing``."""
     spend = _in_period(request, USUAL_SPEND_CENTS)
-    credit, shown = CREDIT_CENTS - spend, request.world.shown_fields
+    credit = CREDIT_CENTS - spend
+    shown = request.world.shown_fields
     balance = {
         "accruedThisPeriodCents": spend,
         "creditsRemainingCents": credit,
@@ -144,7 +149,7 @@ def _in_period(request: Request, usual: int) -> int:
 def _select_page(
     request: Request, rows: Iterable[RowT], key: Callable[[RowT], str]
 ) -> tuple[list[RowT], JsonObject]:
-    """Return a page of the rows of a profile, or of all, and its pagination; a cursor is the key before a page."""
+    """Return a page of rows and its pagination; a cursor is the key before a page."""
     profile_id = request.text("profileId")
     cursor = request.text("cursor")
     limit = request.integer("limit", 100, 1, MAX_PAGE_SIZE)

@@ -1,4 +1,4 @@
-"""Simulated world: accounts, their connections and incidents, reproducible by seed and start time."""
+"""Simulated world: accounts, connections and incidents, reproducible by seed and start."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from late_exporter.simulator.log_list import (
 )
 from late_exporter.simulator.publishing import Post, Process, start_publishing
 
-CONNECT_INTERVAL, TOKEN_LIFETIME = HOUR, 60 * DAY
-CONNECT_FAILURE_RATE, INVITATION_RATE, WHOLE_SECOND_RATE = 0.4, 0.2, 0.3
+CONNECT_INTERVAL = HOUR
+TOKEN_LIFETIME = 60 * DAY
+CONNECT_FAILURE_RATE = 0.4
+INVITATION_RATE = 0.2
+WHOLE_SECOND_RATE = 0.3
 CONNECT_ERRORS = (
     {"code": "oauth_denied", "message": "OAuth error: access_denied"},
     {
@@ -115,7 +118,7 @@ class SimulatedWorld(StaticLogs):
         self.now = max(self.now, now)
 
     def object_id(self) -> str:
-        """Return a new id that begins with its creation time in seconds, like an ObjectId of MongoDB."""
+        """Return a new id that begins with its creation time, like an ObjectId of MongoDB."""
         return f"{int(self.now):08x}{self._machine_id:010x}{next(self._numbers) % 0x1000000:06x}"
 
     @property
@@ -143,7 +146,7 @@ class SimulatedWorld(StaticLogs):
         return not self.is_stopped("connection", account)
 
     def shown_fields(self, document: str, account: SimulatedAccount | None = None) -> JsonObject:
-        """Return the fields of a document, of an account or the workspace, that incidents change."""
+        """Return the fields of a document that incidents change."""
         fields: JsonObject = {}
         for incident in sorted(self.incidents, key=lambda incident: incident.until):
             if account is None or account in incident.accounts:
@@ -165,7 +168,8 @@ class SimulatedWorld(StaticLogs):
         """
         if name not in INCIDENTS:
             raise ConfigError(f"unknown incident {name!r}: use one of {', '.join(INCIDENTS)}")
-        kind, since = INCIDENTS[name], max(self.now, start_time)
+        kind = INCIDENTS[name]
+        since = max(self.now, start_time)
         if platform is not None and kind.scope == "workspace":
             raise ConfigError(f"incident {name!r} affects the whole workspace, not a platform")
         platform = platform or kind.platform

@@ -1,4 +1,4 @@
-"""ASGI application of the metrics, the status page, health and life cycle. A request only reads memory."""
+"""ASGI application of metrics, status page, health and life cycle; it only reads memory."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class HealthSource(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
-    """Callbacks of ``/-/reload``, which raises LateError for a wrong configuration, and of ``/-/quit``."""
+    """Callbacks of ``/-/reload``, which may raise LateError, and of ``/-/quit``."""
 
     reload: Callable[[], Awaitable[None]]
     quit: Callable[[], None]

@@ -1,4 +1,4 @@
-"""Findings: what is wrong in the workspaces, worst first, for the status page and the command ``status``."""
+"""Findings: what is wrong in the workspaces, worst first, for page and command ``status``."""
 
 from __future__ import annotations
 
@@ -339,7 +339,8 @@ def working_parts(document: StatusDocument) -> Iterator[Finding]:
     recent = [
         platform.recent for workspace in document.workspaces for platform in workspace.platforms
     ]
-    failed, final = sum(each.failed for each in recent), sum(each.final for each in recent)
+    failed = sum(each.failed for each in recent)
+    final = sum(each.final for each in recent)
     if final and not problems_in(document.findings):
         text = f"publishing works: {failed:,} of {final:,} attempts failed"
         yield Finding(kind="platform", tone="ok", text=text)
@@ -367,7 +368,7 @@ def _find_in(workspace: WorkspaceHealth, now: float) -> Iterator[Finding]:
 def condition_findings(
     conditions: Sequence[Condition], now: float, plan_as_of: float | None = None
 ) -> Iterator[Finding]:
-    """Yield what the status feeds of a workspace report, and how old what they say about the plan is.
+    """Yield what the status feeds of a workspace report, with the age of plan data.
 
     Times are in Unix seconds.
     """
@@ -502,7 +503,8 @@ def _polling_finding(feeds: Sequence[FeedHealth]) -> Finding:
         return Finding(kind="feed", tone="idle", text="no feed is polled by this process")
     statuses = [verdicts.polling_state(feed) for feed in feeds]
     worst = min(statuses, key=list(PollingState).index)
-    count, total = statuses.count(worst), plural(len(statuses), "feed")
+    count = statuses.count(worst)
+    total = plural(len(statuses), "feed")
     text = f"{count:,} of {total} {'is' if count == 1 else 'are'} {worst.predicate}"
     return Finding(kind="feed", tone=worst.tone, text=text)
 

@@ -1,4 +1,4 @@
-"""HTTP server for an ASGI application: uvicorn's HTTP protocol, with limits for slow, idle and many clients.
+"""HTTP server: uvicorn's protocol, with limits for slow, idle and many clients.
 
 Each connection is a task, which starts with the current TLS configuration; to cancel it closes the
 connection. Why uvicorn's own accept loop is not enough is in docs/development/decisions.md.
@@ -100,7 +100,7 @@ async def serve(
 
 
 class LogLimit(logging.Filter):
-    """Limit of the lines that clients can write to the log; errors of the program are no such lines."""
+    """Limit of the lines that clients can write to the log; errors are never dropped."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class LogLimit(logging.Filter):
 
 
 def connection_limit() -> int:
-    """Return the number of connections for which there are file descriptors, at most MAX_CONNECTIONS."""
+    """Return the number of connections that file descriptors allow, up to MAX_CONNECTIONS."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     share = MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else int(limit * DESCRIPTOR_SHARE)
     return max(1, min(MAX_CONNECTIONS, share))
@@ -175,7 +175,8 @@ class _Server:
 
 
 async def _wait_readable(stream: socket.socket) -> None:
-    loop, is_readable = asyncio.get_running_loop(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    is_readable = asyncio.Event()
     loop.add_reader(stream, is_readable.set)
     try:
         await is_readable.wait()

@@ -17,7 +17,7 @@ BACKLOG = 1024
 
 
 def bind_socket(address: Address | UnixPath, option: str = "--web.listen-address") -> socket.socket:
-    """Return a socket that listens on the address of an option; an empty host means all interfaces, IPv4 and IPv6.
+    """Return a socket that listens on an address; an empty host means all interfaces.
 
     Raises:
         LateError: The address cannot be used.
@@ -39,14 +39,15 @@ def bind_socket(address: Address | UnixPath, option: str = "--web.listen-address
 def systemd_sockets(
     environ: MutableMapping[str, str] = os.environ, *, first: int = 3
 ) -> list[socket.socket]:
-    """Return the sockets that systemd passes to this process, and remove its variables from the environment.
+    """Return the sockets that systemd passes, and remove its variables from the environment.
 
     ``first`` is the number of the first file descriptor, see sd_listen_fds(3).
 
     Raises:
         LateError: A file descriptor is not a listening socket.
     """
-    pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
+    pid = environ.pop("LISTEN_PID", "")
+    count = environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not count.isdecimal():
         return []

@@ -57,7 +57,7 @@ def render_failures(
     version: str,
     paths: Sequence[str],
 ) -> str:
-    """Render the page of the failures, each with its workspace, of ``platforms`` or ``accounts``."""
+    """Render the page of failures, each with its workspace, of a platform or an account."""
     newest_first = sorted(failures, key=lambda each: each[1].time, reverse=True)
     newest = newest_first[0][1]
     name = newest.platform

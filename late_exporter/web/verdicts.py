@@ -116,7 +116,7 @@ def progress_text(progress: SyncProgress) -> str:
 
 
 def waits_for_quota(feed: FeedHealth, quota_wait: float, now: float) -> bool:
-    """Return whether the quota delays a poll that is due; ``quota_wait`` is that of the workspace."""
+    """Return whether the workspace's quota delays a poll that is due."""
     return quota_wait >= MIN_QUOTA_WAIT and (feed.next_poll is None or feed.next_poll <= now)
 
 
