@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 import re
 
 KEY_PATTERN = r"(?i:sk[_-](?=[a-z]*[0-9]|[a-z]{20})[0-9a-z]{8,}|zrk[_-][0-9a-z_-]{8,})"
@@ -46,12 +47,17 @@ class Secrets:
                 same.append(spelling)
 
     def mask(self, text: str, mask: str, *, short: bool) -> str:
-        """Replace secrets; ``short`` also those that may be words, so not in labels."""
-        found = self.candidates(text)
-        if short:
-            found += self._short
-        for spelling in sorted(found, key=len, reverse=True):
+        """Replace secrets, and the beginnings of long ones, which a text may have been cut to.
+
+        ``short`` also replaces those that may be words, so not in labels.
+        """
+        long = sorted(self.candidates(text), key=len, reverse=True)
+        found = sorted([*long, *self._short], key=len, reverse=True) if short else long
+        for spelling in found:
             text = text.replace(spelling, mask)
+        while any(spelling[:MIN_LONG] in text for spelling in long):
+            starts = [_common_start(spelling, text) for spelling in long]
+            text = text.replace(max(starts, key=len), mask)
         return text
 
     def candidates(self, text: str) -> list[str]:
@@ -60,6 +66,12 @@ class Secrets:
             return []
         starts = {text[at : at + MIN_LONG] for at in range(len(text) - MIN_LONG + 1)}
         return [spelling for start in starts for spelling in self._by_start.get(start, ())]
+
+
+def _common_start(secret: str, text: str) -> str:
+    """Return the beginning of a secret that a text contains."""
+    at = text.find(secret[:MIN_LONG])
+    return os.path.commonprefix([secret, text[at:]]) if at >= 0 else ""  # noqa: RUF071 - texts
 
 
 SECRETS = Secrets()
