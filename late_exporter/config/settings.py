@@ -14,6 +14,7 @@ from pydantic import (
     InstanceOf,
     SecretStr,
 )
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from late_exporter.config import fields, sections
 from late_exporter.config.options import Option, OptionModel, options_of
@@ -80,10 +81,10 @@ def _check_workspaces(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSet
     return rows
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """All settings, by section, with what the configuration files contain besides options."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
     config: sections.ConfigSettings = sections.ConfigSettings()
     api: sections.ApiSettings = sections.ApiSettings()
@@ -100,6 +101,18 @@ class Settings(BaseModel):
     ) = Field(None, alias="workspaces")
     web_config: InstanceOf[WebConfig] = WebConfig()
     """Content of the file of ``--web.config.file``, or its defaults."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - as above
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # Flags, variables and file are merged in sources.py, which knows the place of each value.
+        return (init_settings,)
 
     @property
     def workspaces(self) -> tuple[Workspace, ...]:

@@ -70,7 +70,7 @@ def load(
 
     settings = None
     try:
-        settings = Settings.model_validate(sources.values)
+        settings = Settings(**sources.values)
     except ValidationError as exc:
         problems += [sources.describe(error) for error in exc.errors()]
     else:
