@@ -47,6 +47,7 @@ class PendingChecks:
         self._poll = 0
         self._waits: dict[str, tuple[int, int]] = {}
         self._list_sweep: Sweep | None = None
+        self._is_list_refused = False
         self._unseen: set[str] = set()
         self._unlisted: set[str] = set()
         self._missed: set[str] = set()
@@ -93,6 +94,7 @@ class PendingChecks:
         except REQUEST_FAILURES as exc:
             yield ReportFailure("pending", exc.without_frames())
             self._list_sweep = None
+            self._is_list_refused = True
             self._note_unlisted(set(pending))  # Each is looked up in its turn.
             return
 
@@ -101,6 +103,9 @@ class PendingChecks:
             self._list_sweep = None
         elif self._list_sweep.is_end:
             self._list_sweep = None
+            if self._is_list_refused:
+                self._is_list_refused = False
+                self._waits.clear()  # Without the list, logs waited that may have settled since.
             self._note_unlisted(pending.keys() & self._unseen)
             lost = {key for key in self._unlisted if not self._can_find(pending[key])}
             yield from self._miss(lost)

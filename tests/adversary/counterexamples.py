@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.adversary.program import Events, Poll, Program, Setup, ShortLives, Switch
+from tests.adversary.program import Break, Events, Poll, Polls, Program, Setup, ShortLives, Switch
 from tests.support.clock import DAY, HOUR
 
 COUNTEREXAMPLES: Mapping[str, Program] = {
@@ -15,6 +15,17 @@ COUNTEREXAMPLES: Mapping[str, Program] = {
         (
             Poll(events=Events(between=((0, ("publish", 1, 0)),))),
             Poll(events=Events(actions=(("delete", 0, 1),))),
+        ),
+    ),
+    "wait after a refused list": Program(
+        Setup(page_size=25, reconcile_interval=6 * HOUR),
+        (
+            Poll(events=Events(seconds=6.9 * DAY, actions=(("publish", 40, 24),))),
+            Poll(),
+            Break(failure="pending 500", number=7),
+            Polls(count=6),
+            Poll(events=Events(seconds=3 * HOUR), downtime=90.0),
+            Poll(events=Events(seconds=29.0)),
         ),
     ),
     "logs of one time": Program(

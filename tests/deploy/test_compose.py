@@ -215,7 +215,7 @@ def shorten_intervals(folder: Path, image: str) -> None:
             (folder / place / "secrets" / name).write_text(text)
     for name, pattern, replacement in (
         ("compose/prometheus/prometheus.yml", "30s", "1s"),
-        ("prometheus/late-exporter.essential.yml", r"\bfor: \w+", "for: 0s"),
+        ("prometheus/late-exporter.alerts.yml", r"\bfor: \w+", "for: 0s"),
         ("alertmanager/alertmanager.yml", r"\bgroup_wait: \w+", "group_wait: 0s"),
         ("alertmanager/alertmanager.yml", r"\bgroup_interval: \w+", "group_interval: 1s"),
     ):

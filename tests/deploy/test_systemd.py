@@ -136,7 +136,7 @@ def test_commands_have_the_key_and_the_state_of_the_service(machine: SystemdMach
     assert "not in use" in info
     machine.run(*command, "state", "backup", "backup.db")
     assert machine.run("ls", "/var/lib/late-exporter/backup.db")
-    assert "unknown flag" in machine.run(*command, "logs", "--nonsense", check=False)
+    assert "No such option" in machine.run(*command, "logs", "--nonsense", check=False)
     machine.run("systemctl", "start", "late-exporter.service")
     scrape_when_ready(machine, sandbox)
     machine.run("systemctl", "stop", "late-exporter.service")

@@ -33,7 +33,7 @@ def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
     wait_until(lambda: program.get("/-/ready").status == 200, describe=lambda: program.stderr)
     page = program.get("/")
     assert page.status == 200
-    assert "up to date" in page.text
+    assert "Publishing by platform" in page.text
     samples = program.scrape()
     assert samples.sum(LOGS) > 10_000
     assert len(samples.family("late_account_info")) > 10
