@@ -42,7 +42,7 @@ image: ## Build the container image; ENGINE=podman or buildah does it without do
 .PHONY: test
 test: check tools ## Run make check, make test-future and all other tests.
 	@$(MAKE) test-future ARGS=
-	$(PYTEST) --dist loadgroup --no-loadscope-reorder -m "not unit" $(ARGS)
+	$(PYTEST) --dist loadgroup --no-loadscope-reorder -m "not unit and not thorough" $(ARGS)
 
 .PHONY: unit
 unit: dev ## Run the unit tests, with fewer Hypothesis examples than make test.
@@ -53,9 +53,9 @@ test-future: dev tools ## Run the unit tests with the clock 400 days ahead.
 	HYPOTHESIS_PROFILE=default .ci/at +400d $(PYTEST) --dist worksteal -m unit -p no:cacheprovider $(ARGS)
 
 .PHONY: thorough
-thorough: dev ## Run the tests of exact counting with many more examples, and attack the web server.
-	HYPOTHESIS_PROFILE=thorough $(PYTEST) --dist worksteal -o faulthandler_timeout=7200 tests/ingest tests/adversary $(ARGS)
-	HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -n 0 -s tests/e2e/test_attacks.py
+thorough: dev ## Run what takes long: many more examples, planted bugs, the bench, attacks on the web server.
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) --dist worksteal -o faulthandler_timeout=7200 tests/ingest tests/adversary tests/feeds/test_page_memory.py $(ARGS)
+	$(PY) -m pytest -n 0 -s -m thorough tests/bench tests/e2e
 
 .PHONY: versions
 versions: ## Run the unit tests with the lowest or newest versions of all dependencies (VERSIONS=newest).
@@ -110,8 +110,8 @@ screenshots: dev tools ## Take screenshots of the dashboards with a simulated da
 	$(PY) -m tests.dashboards.screenshots
 
 .PHONY: bench
-bench: dev ## Compare the costs of polls with those of a minimal script, and measure how they grow.
-	$(PY) -m tests.bench.run $(ARGS)
+bench: dev ## Compare the costs of polls with those of a minimal script.
+	$(PY) -m pytest -n 0 -s tests/bench $(ARGS)
 
 .PHONY: handovers
 handovers: dev tools ## Run replicas under faults for HANDOVERS seconds (default 600) and compare with Prometheus.

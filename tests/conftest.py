@@ -33,7 +33,7 @@ settings.register_profile("thorough", settings.default, deadline=None, derandomi
 settings.register_profile("fast", settings.default, deadline=None, derandomize=True, max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "default")
 
-SLOW_MARKERS = ("exhaustive", "e2e", "fuzz", "container", "compose", "systemd", "helm")
+SLOW_MARKERS = ("exhaustive", "thorough", "e2e", "fuzz", "container", "compose", "systemd", "helm")
 """Markers of the tests that are not unit tests."""
 
 SLOW_FOLDERS = ("bench", "dashboards", "deploy", "e2e", "fuzz", "rules")

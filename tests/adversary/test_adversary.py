@@ -33,6 +33,7 @@ def test_no_program_makes_the_exporter_wrong_in_postgresql(postgres: Cluster) ->
     search(MODES["late"], Totals(), seed=2, max_examples=programs, create_state=postgres.create_schema)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", BUGS)
 def test_a_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each bug that is put in on purpose makes a check fail within a few programs."""

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,7 +31,6 @@ class MeasuredProcess:
     def __init__(self, command: list[str], port: int, log: Path, env: dict[str, str]) -> None:
         self.port = port
         self._log = log
-        self._started = time.perf_counter()
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 with_default_signals(command),
@@ -75,11 +73,6 @@ class MeasuredProcess:
     def wait_serving(self) -> None:
         """Wait until it answers requests."""
         self._wait(lambda: self._get("/-/healthy"))
-
-    def wait_ready(self) -> float:
-        """Wait until an exporter has read all that was there at first; return the seconds since its start."""
-        self._wait(lambda: self._get("/-/ready").status == HTTPStatus.OK)
-        return time.perf_counter() - self._started
 
     def poll_and_request_counts(self) -> tuple[int, int]:
         """Return the number of polls and of requests, by the metrics of an exporter."""
@@ -141,25 +134,21 @@ class ProcessLauncher:
         api: ApiProcess = self._start(ApiProcess, "tests.bench.late", port, str(port), str(size))
         return api
 
-    def exporter(
-        self, api: ApiProcess, logs: int, state: Path, *options: str, interval: str = "30s"
-    ) -> MeasuredProcess:
-        """Start the exporter as a user has it, with a key or with a configuration file."""
-        port, has_file = free_port(), any(option.startswith("--config.file=") for option in options)
+    def exporter(self, api: ApiProcess, logs: int, state: Path, *, interval: str = "30s") -> MeasuredProcess:
+        """Start the exporter as a user has it."""
+        port = free_port()
         arguments = (
-            *([] if has_file else [f"--api.base-url={api.url(logs)}"]),
+            f"--api.base-url={api.url(logs)}",
             "--api.quota-share=1",
             "--poll.feeds=publishing",
             "--status.feeds=none",
             f"--poll.interval={interval}",
             f"--state.url=sqlite:///{state}",
             f"--web.listen-address=127.0.0.1:{port}",
-            "--metrics.max-label-values=1000000",
-            "--metrics.max-accounts=1000000",
-            *options,
         )
-        env = {} if has_file else {"LATE_API_KEY": KEY}
-        process: MeasuredProcess = self._start(MeasuredProcess, "late_exporter", port, "run", *arguments, **env)
+        process: MeasuredProcess = self._start(
+            MeasuredProcess, "late_exporter", port, "run", *arguments, LATE_API_KEY=KEY
+        )
         return process
 
     def requester(self, api: ApiProcess, logs: int) -> MeasuredProcess:

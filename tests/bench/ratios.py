@@ -1,6 +1,6 @@
 """Ratios that hold on a busy machine as well, because both sides of each are measured in turns or at the same time.
 
-They are of CPU time, requests and memory, never of time by the clock: make bench, and part of make test.
+They are of CPU time, requests and memory, never of time by the clock: make bench, and part of make thorough.
 """
 
 from __future__ import annotations

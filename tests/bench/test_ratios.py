@@ -11,7 +11,7 @@ from tests.bench.ratios import find_problems
 ATTEMPTS = 2
 
 
-@pytest.mark.e2e
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="CPU clocks of processes are those of Linux")
 def test_no_ratio_is_below_half_of_the_documented_one(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The exporter costs at most twice what docs/development/performance.md says, beside programs measured with it."""

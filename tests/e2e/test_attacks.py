@@ -18,10 +18,7 @@ from tests.e2e.late import LateServer
 from tests.e2e.program import ROOT, ExporterProcess, http_get
 from tests.support.attackers import ATTACKS
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(os.environ.get("HYPOTHESIS_PROFILE") != "thorough", reason="takes minutes: make thorough"),
-]
+pytestmark = pytest.mark.thorough
 
 WORKSPACES = 20
 SECONDS = 10.0
