@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.chart import CHART, ROOT, generated_files, parse_values
+from deploy.chart import CHART, ROOT, parse_values
 from late_exporter import __url__, __version__
 from tests.deploy.assertions import assert_probes, assert_sound, assert_web_config, certificates
 from tests.deploy.golden import FOLDER, PLAIN_MANIFEST, VALUES_FILES, render, render_plain
@@ -58,7 +58,7 @@ def test_render_equals_golden_file(helm: str, name: str) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", VALUES_FILES)
 def test_typical_values_render_valid_resources(helm: str, name: str) -> None:
-    """Typical values render valid resources of one restricted exporter with matching selectors."""
+    """Typical values render valid resources of a restricted exporter."""
     assert_sound(parse_documents(helm_template(helm, "--values", VALUES_FILES[name])))
 
 
@@ -255,12 +255,6 @@ def test_every_value_has_a_description() -> None:
     values = list(parse_values((CHART / "values.yaml").read_text("utf-8")))
     assert [value.name for value in values if not value.description.endswith(".")] == []
     assert len({value.name for value in values}) == len(values)
-
-
-def test_generated_files_are_current() -> None:
-    """Schema and README of the chart fit its values and the options of the program."""
-    for path, text in generated_files().items():
-        assert path.read_text("utf-8") == text
 
 
 def test_chart_and_program_versions_match() -> None:

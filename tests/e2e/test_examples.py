@@ -89,12 +89,6 @@ def ending_by_itself(name: str, line: str) -> bool:
     return "--once" in line or name not in (*SERVING, "simulate")
 
 
-def test_every_command_has_examples() -> None:
-    """Every command has examples, and each example starts with its command."""
-    assert {name for name, _ in EXAMPLES} == set(COMMANDS)
-    assert [line for name, line in EXAMPLES if not f"{line} ".startswith(f"{name} ")] == []
-
-
 @pytest.mark.parametrize("line", [line for name, line in EXAMPLES if ending_by_itself(name, line)])
 def test_examples_that_end(late: LateServer, example: Callable[[str], ExporterProcess], line: str) -> None:
     """Such an example prints something or writes a file, logs no warning, and exits with 0, or with 1 for problems."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -76,20 +75,6 @@ ATTACKS: Mapping[str, Attack] = {
 }
 
 
-def zernio_metadata(metadata: str) -> Attack:
-    """Return an attack by a failed log of generation zernio, whose metadata is JSON in a text."""
-    row = {"created_at": "2099-11-24T19:00:00Z", "action": "post.failed", "status": "failed", "metadata": metadata}
-    answer = Answer(json.dumps({"logs": [row]}, ensure_ascii=False).encode())
-    return lambda _: answer
-
-
-ZERNIO_ATTACKS: Mapping[str, Attack] = {
-    "objects in a text": zernio_metadata('{"profileId":[%s{}]}' % ("{}," * 2_700_000)),
-    "emoji": zernio_metadata("\U0001f525" + "a" * 8_000_000),
-}
-"""Attacks on the texts of generation zernio."""
-
-
 class HostileApi(LateServer):
     """A server that answers all requests with an attack, and allows any number of them."""
 
@@ -126,18 +111,17 @@ def processed_feeds(program: ExporterProcess, api: HostileApi) -> int:
     )
 
 
-@pytest.mark.parametrize("name", [*ATTACKS, *ZERNIO_ATTACKS])
+@pytest.mark.parametrize("name", list(ATTACKS))
 def test_memory_of_many_workspaces(name: str, exit_stack: ExitStack, tmp_path: Path) -> None:
     """Two feeds and the status feeds of twenty workspaces together stay below the memory limit."""
-    api = exit_stack.enter_context(HostileApi({**ATTACKS, **ZERNIO_ATTACKS}[name]))
-    options = ["--api.generation=zernio"] if name in ZERNIO_ATTACKS else []
+    api = exit_stack.enter_context(HostileApi(ATTACKS[name]))
     workspaces = []
     for number in range(WORKSPACES):
         tmp_path.joinpath(f"{number}.key").write_text(KEY % number)
         workspaces.append(f"- {{name: w{number}, api_key_file: {number}.key}}")
     tmp_path.joinpath("late.yaml").write_text("workspaces:\n" + "\n".join(workspaces))
     program = exit_stack.enter_context(
-        ExporterProcess.for_api(tmp_path, api.url, "--config.file=late.yaml", "--api.timeout=5s", *options, env={})
+        ExporterProcess.for_api(tmp_path, api.url, "--config.file=late.yaml", "--api.timeout=5s", env={})
     )
     wait_until(
         lambda: processed_feeds(program, api) == WORKSPACES * len(FEEDS),

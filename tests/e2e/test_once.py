@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from tests.e2e.late import LateServer, hang, respond_with
 from tests.e2e.program import Run, wait_until
-from tests.support.clock import DAY
 from tests.support.samples import Samples
 
 LOGS = "late_publishing_logs_total"
-
-
-def test_every_run_continues_the_counters(late: LateServer, start_command: Run) -> None:
-    """A restart between runs loses nothing."""
-    late.world.publish(120, over=DAY)
-    for logs in (120, 127):
-        once = start_command("run", "--once")
-        assert once.wait_exit() == 0
-        assert logs == Samples.parse(once.stdout).sum(LOGS)
-        late.world.publish(7)
 
 
 def test_a_poll_that_fails(late: LateServer, start_command: Run) -> None:

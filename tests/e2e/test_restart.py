@@ -9,38 +9,16 @@ import pytest
 
 from tests.e2e.late import FaultHandler, LateServer, drip, hang
 from tests.e2e.program import ExporterProcess, Run, wait_equal, wait_until
-from tests.support.samples import Samples
 
 LOGS = "late_publishing_logs_total"
 GRACE = 5.0
 """Seconds within which the program has to exit after a signal."""
 
 
-def event_counters(samples: Samples) -> Samples:
-    """Return the samples about logs, without those about the exporter."""
-    return Samples({series: value for series, value in samples.items() if series[0].startswith(("late_pub", "late_a"))})
-
-
 def assert_stops(program: ExporterProcess, signal_number: signal.Signals) -> int:
     """Send a signal, and assert that the program exits with 0 in time."""
     program.send_signal(signal_number)
     return program.wait_exit(timeout=GRACE)
-
-
-def test_clean_restart_changes_nothing(late: LateServer, start_exporter: Run) -> None:
-    """After a restart without new logs every metric of the logs is unchanged."""
-    late.world.publish(1100, over=86_400)
-    late.world.publish(40, platform='my"space\\', status="failed", response={"errorCode": "TOKEN_EXPIRED"})
-    late.world.publish(3, status="pending", durationMs=None, accountId="ünïcode")
-    program = start_exporter().wait_ready()
-    wait_equal(1143.0, lambda: program.scrape().sum(LOGS))
-    wait_equal(4.0, lambda: program.scrape().sum("late_exporter_status_feed_up"))
-    before = program.scrape()
-    assert program.stop() == 0
-    program.start().wait_ready()
-    wait_equal(4.0, lambda: program.scrape().sum("late_exporter_status_feed_up"))
-    after = program.scrape()
-    assert event_counters(before) == event_counters(after)
 
 
 @pytest.mark.parametrize(("fault", "number"), [(hang, signal.SIGTERM), (drip, signal.SIGINT)])

@@ -254,19 +254,6 @@ def test_number_of_exemplars_is_limited() -> None:
     assert sum(line.endswith(" # {} 1.0 1.0") for line in series_state) == MAX_EXEMPLARS
 
 
-def test_newest_exemplar_of_a_bucket_is_shown() -> None:
-    """An exemplar is replaced by a later one of its bucket and disappears with its series."""
-    exposition = Exposition(FAMILIES)
-    exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
-    for value, at in ((2.0, 7.0), (2.1, 7.0), (2.2, 6.0)):
-        exposition.add_exemplar("wait_seconds", ("w", "f"), value, Exemplar((), at))
-    bucket = 'wait_seconds_bucket{feed="f",le="2.5",workspace="w"}'
-    assert lines(exposition, OPENMETRICS)[2] == f"{bucket} 4.0 # {{}} 2.1 7.0"
-    exposition.remove("wait_seconds", ("w", "f"))
-    exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
-    assert lines(exposition, OPENMETRICS)[2] == f"{bucket} 4.0"
-
-
 def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scrape after a publication renders the lines of what has changed, however many series there are."""
     exposition = build(FAMILIES, {("posts_total", (f"w{index:04}", "x")): SeriesState(index) for index in range(5000)})

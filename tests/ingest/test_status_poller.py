@@ -239,26 +239,6 @@ async def test_a_forbidden_feed_is_switched_off(harness: StatusHarness) -> None:
         assert harness.logs("status feed recovered") == [{"status_feed": "accounts"}]
 
 
-async def test_the_last_success_of_a_feed(harness: StatusHarness) -> None:
-    """It says how old the figures of a feed are, also while the feed fails."""
-
-    def last_success() -> float | None:
-        return next(feed.last_success for feed in harness.poller.health.feeds if feed.name == "accounts")
-
-    async with harness.running():
-        assert last_success() is None
-        await harness.clock.reach(10 * MINUTE)
-        before = last_success()
-        assert before is not None
-        assert 0 <= harness.clock.now - before < 10 * MINUTE
-        harness.api.documents["/v1/accounts/health"] = FORBIDDEN
-        await harness.clock.reach(HOUR)
-        assert "accounts" in {name for name, _ in harness.disabled()}
-        stale = last_success()
-        assert stale is not None
-        assert HOUR - 20 * MINUTE < harness.clock.now - stale < HOUR
-
-
 REJECTED = ("publishing", "partial")
 
 

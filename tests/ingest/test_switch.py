@@ -71,19 +71,6 @@ def switch(exporter: ExporterHarness) -> None:
     assert exporter.scrape().family(GENERATION) == {("zernio",): 1.0}
 
 
-def test_a_pending_log_whose_action_changes_with_its_status_settles(world: World, start: Start) -> None:
-    """It counts once in each status: the action is part of its key."""
-    exporter = start(FakeLateApi(world, generation="zernio"))
-    (waiting,) = world.publish(1, status="pending", durationMs=None, zernio={"action": "post.platform.publishing"})
-    world.clock.advance(HOUR)
-    world.publish(260)
-    exporter.poll()
-    world.change(waiting, "failed", statusCode=500, zernio={"action": "post.platform.failed"})
-    exporter.poll_repeatedly(2)
-    assert exposed_counts(exporter) == expected_counts(world.rows) | {("instagram", "publish", "pending"): 1}
-    assert exporter.scrape().family("late_publishing_pending_logs") == {}
-
-
 def since(world: World, moment: float) -> Counter[tuple[str, ...]]:
     """Return the number of logs that were created after a second, by platform, action and status."""
     return expected_counts([row for row in world.history.values() if row["createdAt"] and created_at(row) >= moment])
@@ -115,22 +102,6 @@ def test_only_newer_logs_count_after_a_switch(world: World, start: Start) -> Non
     exporter.restart()
     exporter.settle()
     assert exposed_counts(exporter) == expected
-
-
-def test_no_log_is_pending_right_after_a_switch(world: World, start: Start) -> None:
-    """The poll that switches drops the pending logs of the old list, also if nothing is new."""
-    exporter = start(FakeLateApi(world, quirks=ListQuirks(time_filter="ignored")), generation="late")
-    world.publish(2, status="pending")
-    world.clock.advance(HOUR)
-    world.publish(150)
-    exporter.poll()
-    assert exporter.scrape().sum("late_publishing_pending_logs") == 2
-    exporter.api.generation = "zernio"
-    restart(exporter, "zernio")
-    exporter.poll_repeatedly(1)
-    assert exporter.scrape().family("late_publishing_pending_logs") == {}
-    assert exporter.scrape().family(GENERATION) == {("zernio",): 1.0}
-    assert exporter.scrape().family("late_publishing_oldest_pending_timestamp_seconds") == {}
 
 
 def whole_seconds(document: Document) -> Document:
@@ -419,17 +390,3 @@ def test_a_list_that_cannot_be_read_is_not_switched_to(world: World, start: Star
     exporter.poll_repeatedly(1)
     assert exposed_counts(exporter) == expected_counts(world.rows)
     assert exporter.scrape().family(GENERATION) == {("late",): 1.0}
-
-
-def test_the_list_of_the_state_is_read_whatever_the_other_one_has(world: World, start: Start) -> None:
-    """The lists are compared at the first sync only."""
-    exporter = start(FakeLateApi(world, generation="late"))
-    world.publish(20, over=HOUR)
-    exporter.poll()
-    exporter.api.generation = "both"
-    restart(exporter, "auto")
-    world.publish(3, over=10.0)
-    exporter.api.requests.clear()
-    exporter.poll_repeatedly(2)
-    assert {request.path for request in exporter.api.requests} == {OLD_LISTS["publishing"]}
-    assert exposed_counts(exporter) == expected_counts(world.rows)

@@ -29,7 +29,7 @@ from late_exporter.store.rows import series_id
 from late_exporter.store.snapshot import Snapshot
 from tests.e2e.program import wait_until
 from tests.store.test_ownership import Replica, settle
-from tests.support.states import FOLDER, load, tables
+from tests.support.states import load, tables
 from tests.support.store import LOGS, SCOPE, all_rows, commit, execute, log_count, observation, problems, stored_series
 
 RENAMED = "late_renamed_total"
@@ -87,11 +87,6 @@ def test_a_state_of_each_version_is_upgraded(path: Path, version: int) -> None:
     new = path.with_name("new.db")
     open_store(f"sqlite:///{new}").close()
     assert tables(new) == tables(path)
-
-
-def test_each_version_has_a_state() -> None:
-    """The file of the newest has the tables that its steps make: a step that was released is never changed."""
-    assert {f"{version}.sql" for version in range(1, len(STEPS) + 1)} == {file.name for file in FOLDER.glob("*.sql")}
 
 
 @pytest.mark.parametrize("version", range(1, len(STEPS) + 1))

@@ -15,7 +15,7 @@ from late_exporter.errors import StoreError, StoreMissing
 from late_exporter.store import Store, database_at, open_store
 from late_exporter.store.snapshot import Snapshot
 from late_exporter.store.sqlite import store_errors
-from tests.support.store import NOW, SCOPE, all_rows, commit, execute, observation, problems, stored_series
+from tests.support.store import NOW, SCOPE, all_rows, commit, execute, observation, problems
 
 REMEDY = "restore a backup, or remove the file to begin a new state"
 BYTES_PER_LOG = 70
@@ -104,24 +104,6 @@ def test_a_truncated_state_is_refused(path: Path, size: float) -> None:
     with pytest.raises(StoreError, match=f"^{path}"), closing(open_file(path)) as store:
         _ = store.feed_state(SCOPE), store.accounting(SCOPE)
     assert content == path.read_bytes()
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE late_series SET value = x'7b'",
-        "UPDATE late_series SET labels = 'acme'",
-        "UPDATE late_feed SET coverage = '{}'",
-        "DROP TABLE late_series",
-    ],
-)
-def test_corrupt_content_has_a_remedy(path: Path, statement: str) -> None:
-    """A value that is corrupt or of another type is an error that names the file."""
-    with closing(open_file(path)) as store:
-        commit(store, observation("a"))
-    execute(f"sqlite:///{path}", statement)
-    with closing(open_file(path)) as store, pytest.raises(StoreError, match=f"(?s)^{path}: .*; {REMEDY}$"):
-        _ = store.feed_state(SCOPE), stored_series(store)
 
 
 @pytest.mark.parametrize(

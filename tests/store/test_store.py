@@ -33,7 +33,6 @@ from late_exporter.store.records import (
     Observation,
     PendingLog,
 )
-from late_exporter.store.snapshot import Snapshot
 from tests.support.store import (
     NOW,
     OTHER,
@@ -245,21 +244,6 @@ def test_a_feed_that_is_not_loaded_is_not_used(store: Store) -> None:
 
 
 # What is no state
-
-
-@pytest.mark.parametrize("version", [0, 2, 99])
-def test_a_state_of_another_version_is_refused(url: str, version: int) -> None:
-    """The error names the state and the remedy, and nothing is changed."""
-    open_store(url).close()
-    execute(url, f"UPDATE late_state SET version = {version}")  # noqa: S608 - a constant
-    expected = (
-        rf"is a state of another version of late-exporter \(schema {version}, this version uses 1\); it was not"
-        " changed: use that version, or name another state with --state.url$"
-    )
-    for opening in (open_store, Snapshot):
-        with pytest.raises(StoreError, match=expected):
-            opening(url)
-    assert execute(url, "SELECT version FROM late_state") == [(version,)]
 
 
 def test_an_incomplete_state_is_refused(url: str) -> None:
