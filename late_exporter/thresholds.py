@@ -20,15 +20,14 @@ PLATFORM_ATTEMPTS = 20
 CONSECUTIVE_FAILURES = 5
 """Failed attempts of an account in a row from which LateAccountFailing fires."""
 
-POST_STUCK_SECONDS = HOUR
+POST_STUCK_SECONDS = 2 * HOUR
 """Age of a pending log above which LatePostStuck fires."""
 
 POSTS_OVERDUE_SECONDS = 15 * MINUTE
-POSTS_STUCK_SECONDS = HOUR
+POSTS_OVERDUE_CRITICAL_SECONDS = HOUR
 """Seconds after its time at which a post that is still scheduled is a warning, and critical."""
 
 TOKEN_LEFT_WARNING_SECONDS = 7 * DAY
-TOKEN_LEFT_CRITICAL_SECONDS = DAY
 """Seconds until a token expires from which LateTokenExpiring fires."""
 
 USAGE_RATIO = 0.9

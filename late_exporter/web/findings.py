@@ -89,7 +89,7 @@ KINDS = {
         command=OVERDUE_POSTS,
         text=f"{OVERDUE} scheduled",
         warn_after=thresholds.POSTS_OVERDUE_SECONDS,
-        bad_after=thresholds.POSTS_STUCK_SECONDS,
+        bad_after=thresholds.POSTS_OVERDUE_CRITICAL_SECONDS,
     ),
     "publishing": Kind(
         noun="unfinished post",
@@ -142,7 +142,6 @@ KINDS = {
         text="{tokens} will expire soon",
         suffix=", {when}",
         warn_after=-thresholds.TOKEN_LEFT_WARNING_SECONDS,
-        bad_after=-thresholds.TOKEN_LEFT_CRITICAL_SECONDS,
     ),
     "cooldown": Kind(
         noun="cooldown",

@@ -93,7 +93,7 @@ def troubled() -> WorkspaceHealth:
         "acme",
         feed(outcome="unauthorized", error=HOSTILE, next_poll=NOW + 20),
         quota=Quota(600, 60, NOW),
-        platforms=(platform("instagram", 4950, 650, pending=2, oldest_pending=NOW - 7200, recent=OUTAGE),),
+        platforms=(platform("instagram", 4950, 650, pending=2, oldest_pending=NOW - 7300, recent=OUTAGE),),
         failing_accounts=(account("@a", 9), account("@b", 9)),
         status=WorkspaceStatus(feeds=(failing,), conditions=conditions),
         recent_since=NOW - 3600,

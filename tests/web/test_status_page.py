@@ -260,11 +260,11 @@ def test_the_worst_comes_first() -> None:
         "new: a post that was due 1 h ago is still scheduled: p Run late-exporter posts --overdue. Runbook",
         "brand: 19 of 22 attempts on instagram failed in the last hour Run late-exporter posts --failed. Runbook",
         f"agency: feeds publishing, connections failed: {REFUSED} Run late-exporter check. Runbook",
-        "new: 1 token will expire soon: t, in 9 s Connect it again in Zernio. Run late-exporter accounts. Runbook",
         (
             "new: 7 accounts must be connected again: a0 (x), a1 (x), a2 (x), a3 (x), a4 (x) and 2 more "
             "Connect it again in Zernio. Run late-exporter accounts. Runbook"
         ),
+        "new: 1 token will expire soon: t, in 9 s Connect it again in Zernio. Run late-exporter accounts. Runbook",
     ]
     links = PageParser(html).links()
     assert {"#w-new", "#w-brand", "./runbooks/LatePlanStopsPosts", "./runbooks/LateTokenExpiring"} <= {*links}
