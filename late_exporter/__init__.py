@@ -1,4 +1,4 @@
-"""Prometheus exporter for the logs of Zernio (formerly Late): every log counted exactly once."""
+"""Prometheus exporter for the logs of Zernio (formerly Late), with each log counted once."""
 
 __version__ = "0.1.0"
 __revision__ = "unknown"
