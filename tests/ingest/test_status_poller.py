@@ -239,6 +239,19 @@ async def test_a_forbidden_feed_is_switched_off(harness: StatusHarness) -> None:
         assert harness.logs("status feed recovered") == [{"status_feed": "accounts"}]
 
 
+async def test_the_last_success_of_a_feed(harness: StatusHarness) -> None:
+    """It says how old the figures of a feed are, also while the feed fails."""
+    async with harness.running():
+        await harness.clock.reach(10 * MINUTE)
+        (before,) = (feed.last_success for feed in harness.poller.health.feeds if feed.name == "accounts")
+        harness.api.documents["/v1/accounts/health"] = ApiUnavailable("500: oops", status=500)
+        await harness.clock.reach(20 * MINUTE)
+        (accounts,) = (feed for feed in harness.poller.health.feeds if feed.name == "accounts")
+        assert before is not None
+        assert not accounts.is_up
+        assert before <= (accounts.last_success or 0.0) < before + 10 * MINUTE
+
+
 REJECTED = ("publishing", "partial")
 
 
