@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import skip
-from tests.deploy.container_engine import BASE, IMAGE, TOOLS, run_engine
+from tests.deploy.container_engine import BASE, IMAGE, ROOT, TOOLS, run_engine
+from tests.deploy.namespaces import run
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +24,15 @@ def require_root() -> Callable[[], None]:
 
 
 @pytest.fixture(scope="session")
-def image(require_root: Callable[[], None], require_tool: Callable[[str], str]) -> str:
+def revision() -> str:
+    """Return the commit that the image is built from; another one may be checked out while the tests run."""
+    return run("git", "-C", ROOT, "rev-parse", "HEAD").strip()
+
+
+@pytest.fixture(scope="session")
+def image(revision: str, require_root: Callable[[], None], require_tool: Callable[[str], str]) -> str:
     """Build the image with ``make image`` on a substitute base image; return its name."""
+    del revision  # It is looked up right before the build.
     require_root()
     for tool in TOOLS:
         require_tool(tool)

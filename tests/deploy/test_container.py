@@ -39,12 +39,7 @@ def container_engine(image: str) -> Iterator[ContainerEngine]:
         yield container_engine
 
 
-def revision() -> str:
-    """Return the commit that the image is built from."""
-    return run("git", "-C", ROOT, "rev-parse", "HEAD").strip()
-
-
-def test_image_metadata(container_engine: ContainerEngine) -> None:
+def test_image_metadata(container_engine: ContainerEngine, revision: str) -> None:
     """The image has a numeric user, a volume for the state, a health check, and the OCI labels."""
     details = container_engine.inspect_image(IMAGE)
     config, labels = details["Config"], details["Config"]["Labels"]
@@ -55,7 +50,7 @@ def test_image_metadata(container_engine: ContainerEngine) -> None:
     assert list(config["Volumes"]) == ["/var/lib/late-exporter"]
     assert list(config["ExposedPorts"]) == ["10077/tcp"]
     assert details["Healthcheck"]["Test"] == ["CMD", "late-exporter", "healthcheck"]
-    assert tuple(labels[kind + name] for name in ("version", "revision", "base.name")) == (version, revision(), BASE)
+    assert tuple(labels[kind + name] for name in ("version", "revision", "base.name")) == (version, revision, BASE)
     assert {"title", "description", "source", "documentation", "licenses", "url", "authors", "vendor"} <= {
         name.removeprefix(kind) for name in labels
     }
@@ -85,7 +80,7 @@ def start_container(container_engine: ContainerEngine, name: str, *arguments: st
     container_engine.podman("run", "--detach", f"--name={name}", *RESTRICTED_OPTIONS, *options, IMAGE, *arguments)
 
 
-def test_restricted_container_runs(container_engine: ContainerEngine, tmp_path: Path) -> None:
+def test_restricted_container_runs(container_engine: ContainerEngine, revision: str, tmp_path: Path) -> None:
     """A restricted container serves, is healthy, stops quickly, and continues from its volume."""
     key = tmp_path / "late-api-key"
     key.write_text(f"{KEY}\n")
@@ -105,7 +100,7 @@ def test_restricted_container_runs(container_engine: ContainerEngine, tmp_path: 
     assert_restricted(container_engine, "exporter")
     before = scrape(container_engine)
     assert before.sum("late_publishing_logs_total") > 10  # at night, the simulated hour has fewer than a hundred
-    assert before.sum("late_exporter_build_info", revision=revision()) == 1
+    assert before.sum("late_exporter_build_info", revision=revision) == 1
 
     container_engine.podman("stop", "--time=20", "exporter")
     assert container_engine.podman("inspect", "--format={{.State.ExitCode}}", "exporter") == "0"
