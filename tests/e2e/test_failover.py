@@ -40,6 +40,7 @@ def wait_stored(replicas: Replicas, amount: int) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_replicas_follow_a_standby_that_lags(
     pair: ReplicatedCluster, tmp_path: Path, require_tool: Callable[[str], str], exit_stack: ExitStack
 ) -> None:

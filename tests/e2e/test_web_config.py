@@ -100,6 +100,7 @@ def test_prometheus(late: LateServer, start_exporter: Run, require_tool: FindToo
     assert "Traceback" not in program.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 def test_thousands_of_useless_connections(start_exporter: Run, late: LateServer, file: Path, *, secure: bool) -> None:
     """Memory stays far below the limits of the deployments, and scrapes are answered, whoever connects."""

@@ -35,7 +35,7 @@ PASSWORD_HASH = bcrypt.hashpw(b"b", bcrypt.gensalt(4))
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 0) / TARGETS
 
 ROUND = settings(
-    max_examples=100 if SECONDS else 300,
+    max_examples=100,
     deadline=None,
     database=None,
     derandomize=not SECONDS,
