@@ -17,7 +17,7 @@ from late_exporter.config.options import Option
 from late_exporter.config.sections import FORMATS
 from late_exporter.config.settings import COMMAND_FLAGS, OPTIONS
 from late_exporter.exposition.family import Family
-from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
+from late_exporter.feeds.vocabulary import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.metrics.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parent.parent

@@ -79,7 +79,9 @@ class LogKind(msgspec.Struct, frozen=True, gc=False):
         duration: Duration in microseconds; 0 in a kind whose logs have durations of their own.
         delay: Time from the schedule of a post to the end of its successful attempt, as the
             duration.
+        profile_id: Profile of the account, if the row names one.
         expires_at: Expiry time of the account's token.
+        has_link: Whether a published post has a link; None if the log does not say.
         rejection_reason: Reason why the row is not a log that can be counted exactly once; None if
             it is one.
         deviations: Differences from the documented schema.
@@ -93,9 +95,11 @@ class LogKind(msgspec.Struct, frozen=True, gc=False):
     method: str = UNKNOWN
     account_id: str | None = None
     username: str | None = None
+    profile_id: str | None = None
     status_code: int | None = None
     error_code: str | None = None
     expires_at: int | None = None
+    has_link: bool | None = None
     rejection_reason: str | None = None
     deviations: tuple[Deviation, ...] = ()
 
@@ -110,7 +114,6 @@ class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
         attempt: Attempt number of a log of a post.
         is_own: Whether this program caused the log, by a request to the API; such a log is left out
             of every count.
-        profile_id: Profile of the log, if the row names one.
         error: Error message; empty if there is none.
     """
 
@@ -119,7 +122,6 @@ class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
     post_id: str | None = None
     attempt: int | None = None
     is_own: bool = False
-    profile_id: str | None = None
     error: str = ""
 
     @property
@@ -133,9 +135,11 @@ class LogEntry(LogKind, frozen=True, kw_only=True, gc=False):
             method=self.method,
             account_id=self.account_id,
             username=self.username,
+            profile_id=self.profile_id,
             status_code=self.status_code,
             error_code=self.error_code,
             expires_at=self.expires_at,
+            has_link=self.has_link,
             rejection_reason=self.rejection_reason,
             deviations=self.deviations,
         )

@@ -63,10 +63,10 @@ class ObserveValues(Increment, frozen=True, kw_only=True, gc=False):
 
 
 class SetLatest(Increment, frozen=True, kw_only=True, gc=False):
-    """Set a gauge, unless it has a value of a later time."""
+    """Set a gauge, unless it has a value of a later time; texts are the values of its last labels."""
 
     at: int
-    value: float | str
+    value: float | tuple[str, ...]
 
 
 class SetCurrent(Increment, frozen=True, kw_only=True, gc=False):
@@ -105,7 +105,7 @@ class SetByLog(Increment, frozen=True, kw_only=True, gc=False):
     The value is that time in seconds if it is None.
     """
 
-    value: float | str | None = None
+    value: float | tuple[str, ...] | None = None
 
 
 class Histogram(msgspec.Struct, frozen=True, tag="histogram", gc=False):
@@ -117,13 +117,13 @@ class Histogram(msgspec.Struct, frozen=True, tag="histogram", gc=False):
 
 
 class LatestValue(msgspec.Struct, frozen=True, tag="reading", gc=False):
-    """A gauge value and the time of the log that set it.
+    """A gauge value, or the values of its last labels, and the time of the log that set it.
 
     The time is 0 for gauges of the exporter itself.
     """
 
     at: int
-    value: float | str
+    value: float | tuple[str, ...]
 
 
 class FailureStreak(msgspec.Struct, frozen=True, tag="streak", gc=False):

@@ -29,13 +29,12 @@ from late_exporter.commands.output import json_line, printable, write_lines
 from late_exporter.commands.tables import Terminal
 from late_exporter.config.settings import CommandContext, Settings, Workspace
 from late_exporter.config.web import WebConfig
-from late_exporter.feeds.status_feeds import RefreshContext
+from late_exporter.feeds.status_feeds.refresh import AccountList, RefreshContext
 from late_exporter.format import plural
 from late_exporter.health import Condition
 from late_exporter.ingest.status_poller import StatusConfig, disabling_reason, fetch_status
 from late_exporter.ingest.steps import perform
 from late_exporter.model import LATE, ZERNIO, Scope
-from late_exporter.series import LatestValue, Series, SetLatest
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.migrations import rehearse
 from late_exporter.store.snapshot import Snapshot
@@ -203,9 +202,10 @@ async def check_api(
             message = "generation zernio has newer logs, which are not read"
             yield CheckResult("error", "generation", message, SWITCH_HINT)
 
-    gauges: dict[Series, LatestValue] = {}
+    accounts = AccountList()
     for name in status.feeds if is_answering else ():
-        yield await _check_status_feed(client, name, status, clock(), gauges)
+        result, accounts = await _check_status_feed(client, name, status, clock(), accounts)
+        yield result
     if abs(skew) > CLOCK_OFFSET_SECONDS:
         message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
         hint = "synchronize it, otherwise alerts on age are off by as much"
@@ -217,40 +217,37 @@ async def _check_status_feed(
     name: str,
     config: StatusConfig,
     now: float,
-    gauges: dict[Series, LatestValue],
-) -> CheckResult:
-    """Refresh a status feed and return what it reports; if it fails, logs are counted nevertheless.
-
-    ``gauges`` holds the gauges of earlier feeds, for the names of accounts; those of this feed are
-    added.
-    """
+    accounts: AccountList,
+) -> tuple[CheckResult, AccountList]:
+    """Refresh a status feed; return what it reports, and the accounts as far as they are known."""
     subject = f"status feed {name}"
     feed = config.feeds[name]
     context = RefreshContext(
         workspace="",
         now=int(now * 1000),
         max_accounts=config.max_accounts,
+        has_profile=client.profile_id is not None,
         rejected_values=set(),
-        previous=gauges,
+        accounts=accounts,
     )
     try:
         reports = await perform(feed.refresh(context), partial(fetch_status, client, feed))
     except errors.ApiError as exc:
         if not disabling_reason(exc):
-            return CheckResult("warning", subject, str(exc))
+            return CheckResult("warning", subject, str(exc)), accounts
         hint = "leave it out of --status.feeds, or grant the key the right"
-        return CheckResult("warning", subject, f"off: {exc}", hint)
+        return CheckResult("warning", subject, f"off: {exc}", hint), accounts
 
     conditions = []
     for report in reports:
-        if isinstance(report, SetLatest):
-            gauges[report.family, report.labels] = LatestValue(report.at, report.value)
+        if isinstance(report, AccountList):
+            accounts = report
         elif isinstance(report, Condition):
             conditions.append(report)
     findings = list(condition_findings(conditions, now))
     level: Level = "warning" if problems_in(findings) else "ok"
     message = "; ".join(finding.line for finding in findings)
-    return CheckResult(level, subject, message or "nothing to report")
+    return CheckResult(level, subject, message or "nothing to report"), accounts
 
 
 def check_quota(

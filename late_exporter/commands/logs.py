@@ -27,10 +27,10 @@ from late_exporter.commands.output import warn, write_stdout
 from late_exporter.commands.tables import Row, Table, Terminal, print_records
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
-from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.feeds.decoder import raw_rows
 from late_exporter.feeds.feed import Feed, LogView
 from late_exporter.feeds.view import row_text
+from late_exporter.feeds.vocabulary import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.format import human_duration, iso_time
 from late_exporter.model import DAY_MS, LATE, LogPage
 from late_exporter.protocols import ApiResponse

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from functools import partial
 from operator import attrgetter
-from typing import Any
 
 from msgspec.structs import asdict
 
@@ -19,23 +18,21 @@ from late_exporter.commands.post import PUBLISHED, OutcomeCollector, PostOutcome
 from late_exporter.commands.tables import Table, Terminal, print_records
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
-from late_exporter.errors import ApiError, BadRequest, EndpointNotFound, Forbidden
-from late_exporter.feeds.decoder import load_object, parse_millis, read_nested
-from late_exporter.feeds.posts import (
-    ENDED_STATUSES,
-    target_due_time,
-    targets_of,
-    waiting_targets,
-)
-from late_exporter.feeds.status_feeds import (
+from late_exporter.errors import BadRequest, EndpointNotFound, Forbidden
+from late_exporter.feeds.status_feeds import STATUS_FEEDS
+from late_exporter.feeds.status_feeds.posts import (
+    DUE_FIRST,
+    DUE_LAST,
+    ENDED,
     OVERDUE_SECONDS,
-    STATUS_FEEDS,
-    StatusRequest,
-    rows_of,
+    ListedPost,
+    PostTarget,
+    read_posts,
 )
-from late_exporter.feeds.view import row_text
+from late_exporter.feeds.status_feeds.refresh import StatusRequest, parse_response
 from late_exporter.format import iso_time
 from late_exporter.ingest.status_poller import fetch_status
+from late_exporter.ingest.steps import perform
 from late_exporter.model import FAILED, PAGE_SIZE
 
 POSTS_COLUMNS = ("TIME", "STATE", "PLATFORM", "ACCOUNT", "TRY>", "POST", "RESULT, CAPTION")
@@ -65,8 +62,8 @@ def print_posts(
 ) -> None:
     """Print posts up to a limit (0 for all): those that are due by time, then those that failed."""
     by_time = sorted(outcomes, key=attrgetter("time"))
-    due = [each for each in by_time if each.state not in ENDED_STATUSES]
-    failures = [each for each in reversed(by_time) if each.state in ENDED_STATUSES]
+    due = [each for each in by_time if each.state not in ENDED]
+    failures = [each for each in reversed(by_time) if each.state in ENDED]
 
     columns = list(POSTS_COLUMNS)
     if is_several:
@@ -135,14 +132,15 @@ class PostReader:
         self._workspace = workspace
         self._client = client
         self._usernames = usernames
+        self._rejected_values: set[str] = set()
 
     async def due_posts(self, now: float, *, is_pending: bool) -> Sequence[PostOutcome]:
         """Return the posts that are overdue, or all that are still to be published, by account."""
         outcomes = []
         for status, seconds in OVERDUE_SECONDS.items():
-            for post in await self._read(status, "scheduled-asc"):
-                for target in waiting_targets(post):
-                    due_at = target_due_time(post, target)
+            for post in await self._read(status, DUE_FIRST):
+                for target in post.waiting_targets:
+                    due_at = target.due_at
                     is_overdue = due_at is not None and now - due_at > seconds
                     if is_pending or is_overdue:
                         outcomes.append(self._outcome(post, target, status, due_at))
@@ -161,13 +159,12 @@ class PostReader:
         """
         outcomes = []
         for status in FAILED_STATUSES:
-            for post in await self._read(status, "scheduled-desc"):
-                changed_at = parse_millis(row_text(post, "updatedAt"))
-                time = target_due_time(post, {}) if changed_at is None else changed_at / 1000
+            for post in await self._read(status, DUE_LAST):
+                time = post.due_at if post.updated_at is None else post.updated_at
                 if time is None or time < since:
                     continue
-                for target in targets_of(post):
-                    state = row_text(target, "status")
+                for target in post.targets:
+                    state = target.status
                     outcome = self._outcome(post, target, state, time)
                     # Without an error, somebody has cancelled it.
                     has_error = bool(outcome.error_code or outcome.error)
@@ -178,51 +175,44 @@ class PostReader:
                         outcomes.append(outcome)
         return outcomes
 
-    async def _read(self, status: str, sort: str) -> Iterator[Mapping[str, Any]]:
+    async def _read(self, status: str, sort: str) -> Sequence[ListedPost]:
         """Return the first posts with a status; none if the API does not know it."""
-        rows = await _fetch_rows(
-            self._client, "posts", BadRequest, EndpointNotFound, status=status, sortBy=sort
-        )
-        return (row for row in rows if row_text(row, "status") == status)
+        send = partial(fetch_status, self._client, STATUS_FEEDS["posts"])
+        try:
+            page = await perform(read_posts(status, self._rejected_values, sort), send)
+        except (BadRequest, EndpointNotFound):
+            return ()
+        return [post for post in page.posts if post.status == status]
 
     def _outcome(
-        self, post: Mapping[str, Any], target: Mapping[str, Any], state: str, time: float | None
+        self, post: ListedPost, target: PostTarget, state: str, time: float | None
     ) -> PostOutcome:
-        account_id = row_text(target, "accountId", "_id") or row_text(target, "accountId")
-        username = row_text(target, "accountId", "username")
-        error = row_text(target, "errorMessage") or row_text(target, "platformError", "message")
-        codes = [row_text(target, "platformError", name) for name in ("code", "subcode")]
-        platform_code = "/".join(filter(None, codes))
-        if platform_code:
-            error = f"{error} (platform code {platform_code})".strip()
+        error = target.error
+        if target.platform_code:
+            error = f"{error} (platform code {target.platform_code})".strip()
+        scheduled_for = target.scheduled_for
         return PostOutcome(
             workspace=self._workspace,
-            post_id=row_text(post, "_id"),
-            platform=row_text(target, "platform"),
-            account_id=account_id,
-            username=self._usernames.get(account_id) or username,
+            post_id=post.id,
+            platform=target.platform,
+            account_id=target.account_id,
+            username=self._usernames.get(target.account_id) or target.username,
             state=state,
             time="" if time is None else iso_time(time * 1000),
-            scheduled_for=row_text(target, "scheduledFor") or row_text(post, "scheduledFor"),
-            error_code=row_text(target, "errorCategory"),
-            error_source=row_text(target, "errorSource"),
+            scheduled_for="" if scheduled_for is None else iso_time(scheduled_for * 1000),
+            error_code=target.error_code,
+            error_source=target.error_source,
             error=error,
-            caption=row_text(post, "title") or row_text(post, "content"),
+            caption=post.caption,
         )
 
 
 async def _usernames(client: LateClient) -> Mapping[str, str]:
     """Return the names of accounts by their ids; none without the right to read them."""
-    rows = await _fetch_rows(client, "accounts", Forbidden, EndpointNotFound)
-    return {row_text(row, "_id"): row_text(row, "username") for row in rows}
-
-
-async def _fetch_rows(
-    client: LateClient, name: str, *expected: type[ApiError], **params: str
-) -> Sequence[Mapping[str, Any]]:
-    """Return the first rows of the list of posts or accounts; none after an expected error."""
-    request = StatusRequest(f"/v1/{name}", {**params, "limit": PAGE_SIZE})
-    with suppress(*expected):
-        body = await fetch_status(client, STATUS_FEEDS[name], request)
-        return list(rows_of(read_nested(body, load_object), name))
-    return ()
+    request = StatusRequest("/v1/accounts", {"limit": PAGE_SIZE})
+    try:
+        response = parse_response(await fetch_status(client, STATUS_FEEDS["accounts"], request))
+    except (Forbidden, EndpointNotFound):
+        return {}
+    rows = response.required_objects("accounts")
+    return {row.text("_id") or "": row.text("username") or "" for row in rows}

@@ -81,6 +81,7 @@ def _entry(row: ConnectionRow) -> LogEntry:
     event = decoder.label_text(row.event_type)
     method = decoder.label_text(row.connection_method)
     success = row.success or ConnectedAccount()
+    failure = row.error or ConnectionFailure()
     return LogEntry(
         key=decoder.log_key(row.id),
         status=event,
@@ -90,8 +91,9 @@ def _entry(row: ConnectionRow) -> LogEntry:
         method=method,
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(success.username),
-        error_code=decoder.label_text(row.error.code if row.error else None),
-        error=decoder.error_text(row.error.message if row.error else None),
+        profile_id=decoder.optional_text(row.profile_id),
+        error_code=decoder.label_text(failure.code),
+        error=decoder.error_text(failure.message),
         duration=decoder.to_micros(row.duration_ms, 1000),
         expires_at=decoder.parse_millis(success.token_expires_at),
         deviations=_check_values(event, method),
@@ -114,8 +116,9 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
 
 
 def _account(account: tuple[str, str, str], log: LogKind) -> Iterator[Increment]:
-    if log.username not in (None, UNKNOWN):
-        yield SetByLog("late_account_info", account, value=log.username)
+    if log.username is not None and log.username != UNKNOWN:
+        names = (log.username, log.profile_id or UNKNOWN)
+        yield SetByLog("late_account_info", account, value=names)
     if log.action in CONNECTED_AFTER:
         yield SetByLog("late_account_connected", account, value=CONNECTED_AFTER[log.action])
     if log.expires_at is not None:

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from late_exporter.errors import BadPayload
-from late_exporter.feeds.limits import limit_depth
-from late_exporter.feeds.schema import DocumentedObject, DocumentReader, deviation, mask_addresses
+from late_exporter.feeds.json_text import json_kind, limit_depth, load_object, read_nested
+from late_exporter.feeds.schema import DocumentedObject, DocumentReader, deviation
 from late_exporter.masking import mask_keys
 from late_exporter.model import PAGE_SIZE, REJECTED, UNKNOWN, Deviation, LogEntry, LogPage
 
@@ -25,6 +25,7 @@ KEY_LENGTH = 128
 
 TEXT_LENGTH = 1000
 """Length at which texts for people are truncated, except in JSON output."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 MIN_MILLIS = 946_684_800_000
@@ -43,7 +44,7 @@ UNSAFE_CHARACTERS = re.compile(
     r"[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\U000e0001-\U000e007f]"
 )
-"""Control characters, and characters that are invisible or change the direction of text.
+"""Control characters, and characters that are invisible or change the direction of the text after them.
 
 Tabs and newlines are not among them, as the exposition format escapes these, nor the joiners of
 emoji and scripts.
@@ -60,7 +61,6 @@ Id: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
 """An id that is not empty."""
 
 RowT = TypeVar("RowT", bound=DocumentedObject)
-ResultT = TypeVar("ResultT")
 
 
 class Pagination(DocumentedObject):
@@ -143,21 +143,20 @@ class LogListDecoder(Generic[RowT]):
             response = self._decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        return self._page(
-            [self._to_entry(row) for row in response.logs[:PAGE_SIZE]], response.pagination
-        )
+        entries = [self._to_entry(row) for row in response.logs[:PAGE_SIZE]]
+        return self._page(entries, response.pagination)
 
     def _deviating_page(self, body: bytes) -> LogPage:
         response = load_object(body)
-        differences = dict[tuple[str, str], Any]()
         rows = _rows(response)
+        differences: dict[tuple[str, str], Any] = {}
         pagination = self._reader.read(response, Envelope, differences).pagination
         if isinstance(differences.get(("pagination.total", "type")), str):
             raise BadPayload("pagination.total is text, not a number")
+
         deviations: dict[tuple[str, str], Deviation] = {}  # one object for all rows that have it
-        return self._page(
-            [self._read_row(row, dict(differences), deviations) for row in rows], pagination
-        )
+        entries = [self._read_row(row, dict(differences), deviations) for row in rows]
+        return self._page(entries, pagination)
 
     def _read_row(
         self,
@@ -168,65 +167,45 @@ class LogListDecoder(Generic[RowT]):
         """Return the entry of a row, with the differences of the response and its own."""
         if isinstance(row, dict):
             fields = self._reader.read(row, self._row_type, differences)
-            has_no_id = self._number_entries is None and not (
-                isinstance(row.get("_id"), str) and row["_id"]
-            )
-            entry = _rejected_entry(row, "no_id") if has_no_id else self._to_entry(fields)
+            entry = self._to_entry(fields) if self._has_key(row) else _rejected_entry(row, "no_id")
         else:
             entry = _rejected_entry(row, "not_an_object")
+
         for place in differences.keys() - deviations.keys():
             deviations[place] = deviation(*place, differences[place])
         new = tuple(deviations[place] for place in differences)
         return msgspec.structs.replace(entry, deviations=new + entry.deviations) if new else entry
 
+    def _has_key(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a row has an id, or its key is made of other fields."""
+        row_id = row.get("_id")
+        return self._number_entries is not None or (isinstance(row_id, str) and row_id != "")
+
     def _page(self, entries: list[LogEntry], pagination: Pagination | None) -> LogPage:
         pagination = pagination or Pagination()
-        total = pagination.total if pagination.total is not None and pagination.total >= 0 else None
-        has_more = pagination.announces_more(len(entries))
+        total = pagination.total
+        if total is not None and total < 0:
+            total = None
+
         numbered = entries if self._number_entries is None else self._number_entries(entries)
         return LogPage(
-            tuple(map(_reject_undated, numbered)), total, has_more, self._number_entries is not None
+            tuple(map(_reject_undated, numbered)),
+            total=total,
+            has_more=pagination.announces_more(len(entries)),
+            without_ids=self._number_entries is not None,
         )
 
 
 def raw_rows(body: bytes) -> Sequence[Any]:
-    """Return the rows of a parsed page with all their fields, one per entry; raises BadPayload."""
+    """Return the rows of a page that was parsed before, with all their fields, one per entry; raises BadPayload."""
     return _rows(load_object(limit_depth(body)))
 
 
 def _rows(response: Mapping[str, Any]) -> Sequence[Any]:
     logs = response.get("logs")
     if not isinstance(logs, list):
-        raise BadPayload(f"the response has no list of logs: logs is {_json_kind(logs)}")
+        raise BadPayload(f"the response has no list of logs: logs is {json_kind(logs)}")
     return logs[:PAGE_SIZE]
-
-
-def read_nested(body: bytes, read: Callable[[bytes], ResultT]) -> ResultT:
-    """Return what a function reads from a JSON text, without what is nested too deeply."""
-    try:
-        return read(body)
-    except RecursionError:
-        return read(limit_depth(body))
-
-
-def load_object(
-    body: bytes, select: Callable[[list[tuple[str, Any]]], object] = dict
-) -> Mapping[str, Any]:
-    """Return the object in a JSON text; ``select`` returns each object in it, given its members."""
-    try:
-        response = json.loads(
-            body.decode("utf-8", "replace"), parse_int=parse_integer, object_pairs_hook=select
-        )
-    except ValueError as exc:
-        raise BadPayload(f"the response is not JSON: {_excerpt(body)}") from exc
-    if not isinstance(response, dict):
-        raise BadPayload(f"the response is {_json_kind(response)}, not an object")
-    return response
-
-
-def parse_integer(digits: str) -> int | float:
-    """Return an integer of JSON, as a float if it is longer than 64 bits."""
-    return int(digits) if len(digits) < 20 else float(digits)  # noqa: PLR2004 - digits of 64 bits
 
 
 def _rejected_entry(row: object, reason: str) -> LogEntry:
@@ -241,26 +220,10 @@ def _rejected_entry(row: object, reason: str) -> LogEntry:
 
 
 def _reject_undated(entry: LogEntry) -> LogEntry:
-    """Reject a log without a usable creation time: it could not be found again, nor expire."""
+    """Reject a log without a usable creation time, which could neither be found again nor expire."""
     if entry.created is not None or entry.rejection_reason:
         return entry
     return msgspec.structs.replace(entry, status=REJECTED, rejection_reason="no_time")
-
-
-def _excerpt(body: bytes) -> str:
-    start = mask_addresses(body[:60].decode("utf-8", "replace").split("\n", 1)[0].strip())
-    return f"it begins with {start!r}" if start else "it is empty"
-
-
-def _json_kind(value: object) -> str:
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "a string",
-        bool: "a boolean",
-        type(None): "null or missing",
-    }
-    return names.get(type(value), "a number")
 
 
 def label_text(value: str | None, limit: int = LABEL_LENGTH) -> str:
@@ -274,7 +237,7 @@ def label_text(value: str | None, limit: int = LABEL_LENGTH) -> str:
 
 
 def id_text(value: str, limit: int = LABEL_LENGTH) -> str:
-    """Return an untrusted id as ``label_text`` does; not cached, because few logs share one."""
+    """Return an untrusted id as ``label_text`` does, but without a cache, because few logs have the same one."""
     return _clean_text(value[:limit])
 
 
@@ -300,7 +263,7 @@ def optional_text(value: str | None) -> str | None:
 
 
 def log_key(value: str) -> str:
-    """Return the key of a log: its id, or a digest if that is long or looks like an API key."""
+    """Return the key of a log by its id: the id itself, or a digest if it is too long or looks like an API key."""
     is_printable = len(value) <= KEY_LENGTH and mask_keys(value) == value
     if is_printable and value.isascii():
         return value
@@ -312,10 +275,9 @@ def log_key(value: str) -> str:
 
 def text_digest(*values: object) -> str:
     """Return a digest of the texts of values, as 12 hexadecimal digits."""
+    texts = ["" if value is None else str(value) for value in values]
     digest = _NEW_DIGEST.copy()  # faster than another one with the same parameters
-    digest.update(
-        "\0".join(["" if fact is None else str(fact) for fact in values]).encode("utf-8", "replace")
-    )
+    digest.update("\0".join(texts).encode("utf-8", "replace"))
     return digest.hexdigest()
 
 
@@ -336,7 +298,7 @@ def parse_millis(value: str | None) -> int | None:
 
 
 def to_micros(value: float | None, scale: int) -> int | None:
-    """Return a scaled number as an integer up to MAX_MICROS; None if negative or not finite."""
+    """Return a number times a scale as an integer of at most MAX_MICROS; None if it is negative or not finite."""
     if value == 1:
         return scale  # As the number of attempts of most logs: one object for all.
     if type(value) is int and 0 <= value < SMALL_NUMBER:

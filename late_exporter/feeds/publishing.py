@@ -117,13 +117,17 @@ _check_values = value_checker({"action": ACTIONS.__contains__, "status": STATUSE
 
 def _entry(row: PublishingRow) -> LogEntry:
     post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
+    response = row.response or PlatformResponse()
     action = decoder.label_text(row.action)
     status = decoder.label_text(row.status)
     created = decoder.parse_millis(row.created_at)
     duration = decoder.to_micros(row.duration_ms, 1000)
-    scheduled_for = (
-        row.request.scheduled_for if row.request and is_published(action, status) else None
-    )
+
+    scheduled_for = None
+    has_link = None
+    if is_published(action, status):
+        scheduled_for = row.request.scheduled_for if row.request else None
+        has_link = bool(response.platform_post_url) if row.response else None
     return LogEntry(
         key=decoder.log_key(row.id),
         status=status,
@@ -134,12 +138,14 @@ def _entry(row: PublishingRow) -> LogEntry:
         post_id=decoder.id_text(post) if post and post.strip(".") else None,
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(row.account_username),
+        profile_id=decoder.optional_text(row.profile_id),
         status_code=row.status_code,
-        error_code=decoder.optional_text(row.response.error_code if row.response else None),
-        error=decoder.error_text(row.response.error_message if row.response else None),
+        error_code=decoder.optional_text(response.error_code),
+        error=decoder.error_text(response.error_message),
         duration=duration,
         delay=publishing_delay(scheduled_for, created, duration),
         attempt=decoder.to_micros(row.attempt_number, 1),
+        has_link=has_link,
         deviations=_check_values(action, status),
     )
 
@@ -152,7 +158,7 @@ def is_published(action: str, status: str) -> bool:
 def publishing_delay(
     scheduled_for: str | None, created: int | None, duration: int | None
 ) -> int | None:
-    """Return the microseconds from the scheduled time to the end of an attempt, if known."""
+    """Return the microseconds from the scheduled time to the end of an attempt; None if one is not known."""
     scheduled = decoder.parse_millis(scheduled_for)
     if scheduled is None or created is None:
         return None
@@ -206,6 +212,9 @@ def project(workspace: str, log: LogKind) -> Iterator[Increment]:
         yield IncCounter("late_publishing_rate_limit_pauses_total", platform, once_per_log=True)
     if log.action == "retry":
         yield IncCounter("late_publishing_retries_total", (*platform, status))
+    if log.action == "token_refresh":
+        account = (*platform, log.account_id or UNKNOWN)
+        yield IncCounter("late_account_token_refreshes_total", (*account, status))
     if log.action in ATTEMPTS:
         yield from _attempt(platform, log)
 
@@ -215,14 +224,17 @@ def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
         yield IncCounter("late_publishing_attempts_total", (*platform, log.status))
     if log.delay is not None:
         yield ObserveLog("late_publishing_delay_seconds", platform, number="delay")
+    if log.has_link is False:
+        yield IncCounter("late_publishing_without_link_total", platform)
     account = (*platform, log.account_id or UNKNOWN)
     yield IncCounter("late_account_logs_total", (*account, log.status))
     if log.account_id is None:
         return
+    names = (log.username or UNKNOWN, log.profile_id or UNKNOWN)
     if log.username in (None, UNKNOWN):
-        yield SetLatest("late_account_info", account, at=0, value=UNKNOWN)
+        yield SetLatest("late_account_info", account, at=0, value=names)
     else:
-        yield SetByLog("late_account_info", account, value=log.username)
+        yield SetByLog("late_account_info", account, value=names)
     if log.status in FINAL_STATUSES:
         yield RecordAttempt(
             "late_account_consecutive_failures", account, failed=log.status == FAILED

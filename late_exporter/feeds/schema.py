@@ -78,11 +78,11 @@ def _documented_field(field: msgspec.structs.FieldInfo) -> DocumentedField:
     types = {each for each in alternatives if isinstance(each, type)} - {NoneType}
     object_type = next((each for each in types if issubclass(each, DocumentedObject)), None)
     if msgspec.Raw in types:
-        return DocumentedField(
-            field.name, frozenset(), frozenset(JSON_TYPES.values()), None, field.required
-        )
-    types -= {object_type}
-    json_types = frozenset(JSON_TYPES[each] for each in (*types, NoneType))
+        types = set()
+        json_types = frozenset(JSON_TYPES.values())
+    else:
+        types -= {object_type}
+        json_types = frozenset(JSON_TYPES[each] for each in (*types, NoneType))
     return DocumentedField(field.name, frozenset(types), json_types, object_type, field.required)
 
 
@@ -98,7 +98,7 @@ class DocumentReader:
     """Read objects that deviate from the documentation; a wrong type counts as missing."""
 
     def __init__(self) -> None:
-        self._unknown_paths: set[str] = set()
+        self._unknown_paths: dict[str, str] = {}  # masked, by the path in the response
 
     def read(
         self,
@@ -131,11 +131,13 @@ class DocumentReader:
         return of(**values)
 
     def _bounded_path(self, path: str) -> str:
-        name = _masked_path(path[:PATH_LENGTH])
-        if name not in self._unknown_paths and len(self._unknown_paths) >= MAX_PATHS:
-            return OTHER
-        self._unknown_paths.add(name)
-        return name
+        """Return an unknown path without secrets, or OTHER if there were too many before."""
+        path = path[:PATH_LENGTH]
+        if path not in self._unknown_paths:
+            if len(self._unknown_paths) >= MAX_PATHS:
+                return OTHER  # A page may have 200,000 names, and masking one takes 10 us.
+            self._unknown_paths[path] = _mask_path(path)
+        return self._unknown_paths[path]
 
 
 def mask_addresses(text: str) -> str:
@@ -143,11 +145,9 @@ def mask_addresses(text: str) -> str:
     return IP_ADDRESS.sub("***", text)
 
 
-@lru_cache(CACHED_NAMES)
-def _masked_path(path: str) -> str:
-    return mask_keys(
-        mask_addresses("".join(char if char.isprintable() else "\ufffd" for char in path))
-    )
+def _mask_path(path: str) -> str:
+    printable = "".join(char if char.isprintable() else "\ufffd" for char in path)
+    return mask_keys(mask_addresses(printable))
 
 
 def deviation(path: str, kind: str, value: object) -> Deviation:
@@ -171,17 +171,13 @@ def value_checker(
 
     @lru_cache(CACHED_NAMES)
     def check(*values: str | None) -> tuple[Deviation, ...]:
-        return tuple(
-            # Anything longer than a few words can be user content or a secret.
-            Deviation(
-                path,
-                VALUE_DEVIATION,
-                "string",
-                value if NAME.fullmatch(value) else f"of length {len(value)}",
-            )
-            for (path, is_documented), value in zip(vocabularies.items(), values, strict=True)
-            if value and value != UNKNOWN and not is_documented(value)
-        )
+        deviations = []
+        for (path, is_documented), value in zip(vocabularies.items(), values, strict=True):
+            if value and value != UNKNOWN and not is_documented(value):
+                # Anything longer than a few words can be user content or a secret.
+                sample = value if NAME.fullmatch(value) else f"of length {len(value)}"
+                deviations.append(Deviation(path, VALUE_DEVIATION, "string", sample))
+        return tuple(deviations)
 
     return check
 

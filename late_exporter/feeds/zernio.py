@@ -1,8 +1,14 @@
-"""Logs of generation ``zernio``, ``GET /v1/logs``: one list per type, with rows without ids."""
+"""Logs of generation ``zernio``, ``GET /v1/logs``: one list per type, with rows without ids.
+
+A log is identified by its creation time, a digest of its immutable fields, and its ordinal among
+the logs of its page that are alike and have the same status. The account is not in it, as it
+vanishes if it is deleted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -10,13 +16,11 @@ from typing import Any
 import msgspec
 
 from late_exporter.feeds import connections, decoder, publishing
-from late_exporter.feeds.classification import find_action, find_event
 from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import DocumentedObject, value_checker
 from late_exporter.feeds.view import common_fields, row_text, search_json_text, without_unknown
-from late_exporter.feeds.vocabulary import METHODS, STATUSES
-from late_exporter.feeds.zernio_keys import number_entries, renumber_entries, row_key
-from late_exporter.model import DAY_MS, FAILED, UNKNOWN, ZERNIO, LogEntry, LogKind
+from late_exporter.feeds.vocabulary import METHODS, STATUSES, find_action, find_event
+from late_exporter.model import DAY_MS, FAILED, UNKNOWN, ZERNIO, LogEntry, LogKind, LogPage
 from late_exporter.series import IncCounter, Increment, ObserveLog
 
 RETENTION = 90 * DAY_MS
@@ -26,21 +30,24 @@ API_REQUEST = "api_request"
 ACTIVITIES = ("webhooks", "messaging", "workflow_event", API_REQUEST)
 """Log types without a counterpart in generation ``late``; each is a feed."""
 
-
 OWN_USER_AGENT = "late-exporter/"
 """Start of the header User-Agent of this program's requests."""
 
 
 class RowTexts(msgspec.Struct, rename="camel", gc=False):
-    """The used fields of the undocumented JSON texts ``metadata`` and ``request_body``."""
+    """The used fields of the JSON texts of a row, none of which is documented.
+
+    The metadata has all but the last; the bodies, which come from the platform, some of them.
+    """
 
     post_id: str | None = None
     account_username: str | None = None
     attempt_number: int | float | None = None
     connection_method: str | None = None
     token_expires_at: str | None = None
-    profile_id: str | None = None
     scheduled_for: str | None = None
+    platform_post_url: str | msgspec.UnsetType | None = msgspec.UNSET
+    url: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class ZernioRow(DocumentedObject, kw_only=True):
@@ -58,17 +65,17 @@ class ZernioRow(DocumentedObject, kw_only=True):
     duration_ms: int | float | None = None
     endpoint: str | None = None
     request_body: str | dict[str, Any] | None = None
-    response_body: msgspec.Raw = msgspec.Raw()
+    response_body: str | dict[str, Any] | None = None
     created_at: str
     metadata: str | None = None
     request_id: str | None = None
     api_key_id: str | None = None
-    method: str | None = None  # these four are in rows of type api_request
+    profile_id: str | None = None
+    method: str | None = None  # this and what follows are in rows of type api_request
     path: str | None = None
+    operation_id: str | None = None
     ip_address: str | None = None
     user_agent: str | None = None
-    profile_id: str | None = None  # implied by the parameter, so its spelling is unknown
-    camel_profile_id: str | None = msgspec.field(default=None, name="profileId")
 
 
 _publishing_values = value_checker({"action": find_action, "status": STATUSES.__contains__})
@@ -85,29 +92,27 @@ _decode_texts = msgspec.json.Decoder(RowTexts).decode
 
 
 def _read_texts(text: Any) -> RowTexts:
-    """Parse a JSON text; if it is truncated or wrong, return the fields that can be read."""
+    """Parse a JSON text; of one that is cut, or has an odd field, return the fields that can be read."""
     try:
         return _decode_texts(text or "{}")
-    except (
-        msgspec.DecodeError,
-        UnicodeError,
-        RecursionError,
-        TypeError,
-    ):  # TypeError if it is an object already
-        values = {
-            name: search_json_text({"text": text}, name, "text")
-            for name in RowTexts.__struct_encode_fields__
-        }
-        number = values.pop("attemptNumber")
-        members: dict[str, Any] = {name: value for name, value in values.items() if value}
-        if number.isdecimal():
-            members["attemptNumber"] = decoder.parse_integer(number)
-        return msgspec.convert(members, RowTexts)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    except TypeError:
+        pass  # It is an object already.
+
+    members: dict[str, Any] = {}
+    for name in RowTexts.__struct_encode_fields__:
+        value = search_json_text({"text": text}, name, "text")
+        if name == "attemptNumber":
+            if value.isdecimal():
+                members[name] = float(value)
+        elif value:
+            members[name] = value
+    return msgspec.convert(members, RowTexts)
 
 
 def _entry(
     row: ZernioRow,
-    metadata: RowTexts,
     action: str,
     status: str,
     *,
@@ -117,20 +122,53 @@ def _entry(
     created = decoder.parse_millis(row.created_at)
     duration = decoder.to_micros(row.duration_ms, 1000)
     return LogEntry(
-        key=row_key(row, created),
+        key=_row_key(row, created),
         status=status,
         created=created,
         platform=decoder.label_text(row.platform),
         action=action,
+        account_id=decoder.optional_text(row.account_id),
+        profile_id=decoder.optional_text(row.profile_id),
         error=decoder.error_text(row.error_message),
         duration=duration,
         delay=publishing.publishing_delay(scheduled_for, created, duration),
-        # The API does not document the name of the field.
-        profile_id=decoder.optional_text(
-            row.profile_id or row.camel_profile_id or metadata.profile_id
-        ),
         **fields,
     )
+
+
+def _row_key(row: ZernioRow, created: int | None) -> str:
+    """Return the key of a log, which sorts by time and still lacks the ordinal.
+
+    Only fields as the API writes them identify a log, so that no later version of this program
+    finds other keys, and only those that never change: a request body may appear with the final
+    status.
+    """
+    digest = decoder.text_digest(row.platform, row.action, row.user_id, row.request_id)
+    return f"{created or 0:013d}-{digest}"
+
+
+def number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
+    """Append the ordinals among alike logs to the keys of a page."""
+    ordinals = Counter[tuple[str, str]]()
+    numbered_entries = []
+    for entry in entries:
+        if entry.rejection_reason:
+            numbered_entries.append(entry)
+            continue
+        number = ordinals[entry.key, entry.status]
+        ordinals[entry.key, entry.status] += 1
+        numbered_entries.append(msgspec.structs.replace(entry, key=f"{entry.key}.{number}"))
+    return numbered_entries
+
+
+def renumber_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
+    """Return the entries of several pages with the ordinals that they would have on one."""
+    unnumbered = []
+    for entry in entries:
+        if not entry.rejection_reason:
+            entry = msgspec.structs.replace(entry, key=entry.key.rpartition(".")[0])  # noqa: PLW2901
+        unnumbered.append(entry)
+    return number_entries(unnumbered)
 
 
 def _publishing(row: ZernioRow) -> LogEntry:
@@ -143,21 +181,32 @@ def _publishing(row: ZernioRow) -> LogEntry:
     attempt = decoder.to_micros(metadata.attempt_number, 1)
     if action == "publish" and attempt is not None and attempt > 1:
         action = "retry"
-    published_body = row.request_body if publishing.is_published(action, status) else None
+
+    scheduled_for = None
+    has_link = None
+    if publishing.is_published(action, status):
+        scheduled_for = _read_texts(row.request_body).scheduled_for
+        has_link = _has_link(metadata, _read_texts(row.response_body))
     return _entry(
         row,
-        metadata,
         action,
         status,
+        scheduled_for=scheduled_for,
         post_id=decoder.id_text(metadata.post_id) if metadata.post_id else None,
-        account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(metadata.account_username),
         status_code=row.status_code,
         error_code=decoder.optional_text(row.error_code),
         attempt=attempt,
-        scheduled_for=_read_texts(published_body).scheduled_for,
+        has_link=has_link,
         deviations=_publishing_values(name, row_status),
     )
+
+
+def _has_link(metadata: RowTexts, response: RowTexts) -> bool | None:
+    """Return whether the link of a published post is not empty; None if no text has its field."""
+    links = (metadata.platform_post_url, response.platform_post_url, response.url)
+    known_links = [link for link in links if link is not msgspec.UNSET]
+    return any(known_links) if known_links else None
 
 
 def _connection(row: ZernioRow) -> LogEntry:
@@ -169,11 +218,9 @@ def _connection(row: ZernioRow) -> LogEntry:
         event = f"{event.removesuffix('_success')}_failed"
     return _entry(
         row,
-        metadata,
         event,
         event,
         method=method,
-        account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(metadata.account_username),
         error_code=decoder.label_text(row.error_code),
         expires_at=decoder.parse_millis(metadata.token_expires_at),
@@ -185,10 +232,8 @@ def _activity(row: ZernioRow) -> LogEntry:
     status = decoder.label_text(row.status)
     return _entry(
         row,
-        _read_texts(row.metadata),
         decoder.label_text(row.action),
         status,
-        account_id=decoder.optional_text(row.account_id),
         status_code=row.status_code,
         deviations=_activity_values(status),
     )
@@ -203,31 +248,32 @@ def _api_request(row: ZernioRow) -> LogEntry:
 
 
 def _post_url(row: RawLog, entry: LogEntry) -> str:
-    """Return the link of a post, whose name differs between vendor and platforms."""
-    if url := search_json_text(row, "platformPostUrl", "metadata", "response_body"):
-        return url
-    names = ("permalink", "url") if publishing.is_published(entry.action, entry.status) else ()
-    return next(filter(None, (search_json_text(row, name, "response_body") for name in names)), "")
+    """Return the link of a post; its name varies, because bodies come from the vendor or the platform."""
+    url = search_json_text(row, "platformPostUrl", "metadata", "response_body")
+    if not url and publishing.is_published(entry.action, entry.status):
+        url = search_json_text(row, "permalink", "response_body")
+        url = url or search_json_text(row, "url", "response_body")
+    return url
 
 
 def _view(row: RawLog, entry: LogEntry) -> LogView:
+    status = entry.status
+    if entry.rejection_reason or entry.status == entry.action:
+        status = row_text(row, "status")  # Connection logs are counted by their event instead.
+    username = without_unknown(entry.username)
+    caption = search_json_text(row, "contentPreview", "request_body")
     return LogView(
         **common_fields(row, entry, created_field="created_at", account_field="account_id"),
         action=entry.action,
-        # Connection logs are counted by their event in place of a status.
-        status=row_text(row, "status")
-        if entry.rejection_reason or entry.status == entry.action
-        else entry.status,
+        status=status,
         method=without_unknown(entry.method),
         post_id=entry.post_id or search_json_text(row, "postId", "metadata", "request_body"),
-        username=without_unknown(entry.username)
-        or search_json_text(row, "accountUsername", "metadata", "response_body"),
+        username=username or search_json_text(row, "accountUsername", "metadata", "response_body"),
         status_code=row_text(row, "status_code"),
         error_code=row_text(row, "error_code"),
         url=_post_url(row, entry),
         scheduled_for=search_json_text(row, "scheduledFor", "request_body"),
-        caption=search_json_text(row, "contentPreview", "request_body")
-        or search_json_text(row, "content", "request_body", "metadata"),
+        caption=caption or search_json_text(row, "content", "request_body", "metadata"),
     )
 
 
@@ -243,15 +289,17 @@ def _project_activity(name: str, workspace: str, log: LogKind) -> Iterator[Incre
 def _zernio_feed(feed: Feed, to_entry: Callable[[ZernioRow], LogEntry]) -> Feed:
     """Return a feed of generation ``zernio`` with the name and the metrics of another one."""
     parse = decoder.LogListDecoder(ZernioRow, to_entry, number_entries=number_entries).parse
+
+    def parse_requests(body: bytes) -> LogPage:
+        # Their number includes those of this program, which are left out.
+        return msgspec.structs.replace(parse(body), total=None)
+
     return msgspec.structs.replace(
         feed,
         path="/v1/logs",
         query={"type": feed.name},
         retention=RETENTION,
-        # Their number includes those of this program, which are left out.
-        parse=(lambda body: msgspec.structs.replace(parse(body), total=None))
-        if feed.name == API_REQUEST
-        else parse,
+        parse=parse_requests if feed.name == API_REQUEST else parse,
         view=_view,
         post_path=None,
         generation=ZERNIO,

@@ -48,11 +48,10 @@ class CounterMismatch(msgspec.Struct, frozen=True, gc=False):
 def gauge_value(series_values: Mapping[Series, SeriesValue], series: Series) -> float:
     """Return the value of a stored gauge; 0 if it is not stored."""
     stored = series_values.get(series)
-    return (
-        float(stored.value.value)
-        if stored is not None and isinstance(stored.value, LatestValue)
-        else 0.0
-    )
+    value = stored.value if stored is not None else None
+    if isinstance(value, LatestValue) and isinstance(value.value, int | float):
+        return float(value.value)
+    return 0.0
 
 
 def last_audit(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:

@@ -29,6 +29,7 @@ PLATFORM_SERIES = (
     *(("late_publishing_attempts_total", (status,)) for status in FINAL_STATUSES),
     *(("late_publishing_retries_total", (status,)) for status in STATUSES),
     ("late_publishing_rate_limit_pauses_total", ()),
+    ("late_publishing_without_link_total", ()),
 )
 """Series that a platform has from its first log on, by their labels after the platform."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import MutableMapping
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -18,6 +20,7 @@ class SharedResources(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         uncommitted: Number of uncommitted logs of each feed.
+        condition_counts: Number of conditions that the status feeds of each workspace report.
     """
 
     store_thread: StoreThread
@@ -25,3 +28,4 @@ class SharedResources(msgspec.Struct, frozen=True, kw_only=True):
     registry: SeriesRegistry
     runtime: Runtime
     uncommitted: Counter[Scope] = msgspec.field(default_factory=Counter)
+    condition_counts: MutableMapping[object, int] = msgspec.field(default_factory=WeakKeyDictionary)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import chain
 from types import MappingProxyType
 
 import msgspec
 
 from late_exporter.api.client import LateClient
 from late_exporter.errors import ApiError, EndpointNotFound, Forbidden, RateLimited
-from late_exporter.feeds.status_feeds import (
-    STATUS_FEEDS,
+from late_exporter.feeds.status_feeds import STATUS_FEEDS
+from late_exporter.feeds.status_feeds.refresh import (
+    AccountList,
     RefreshContext,
     Report,
     StatusFeed,
@@ -32,7 +35,7 @@ REQUESTS_PER_MINUTE = 2.5
 """Requests of the status feeds that share a key, unless shorter intervals are configured."""
 
 KEY_SHARE = 0.05
-"""Share of the key's rate limit that status feeds may use, evenly spread."""
+"""Share of the key's rate limit that status feeds may use, evenly spread, so that polls of logs do not wait."""
 
 MINUTE = 60.0
 
@@ -48,8 +51,13 @@ CHECK_SECONDS = 30.0
 
 JITTER = 0.1
 
-MAX_CONDITIONS = 1000
-"""Conditions of a feed that are kept for the status page."""
+MAX_CONDITIONS = 2000
+"""Conditions of all feeds and workspaces that are kept for the status page."""
+
+MIN_CONDITIONS = 10
+"""Conditions of a feed that are kept, however many others there are."""
+
+ACCOUNTS = "accounts"
 
 UP = "late_exporter_status_feed_up"
 LAST_REFRESH = "late_exporter_status_feed_last_refresh_timestamp_seconds"
@@ -87,7 +95,7 @@ class StatusConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusPace:
-    """Pace of the status requests of a key; times are monotonic, in seconds."""
+    """Pace of the status requests of a key, shared by all workspaces that use it; times are monotonic, in seconds."""
 
     def __init__(self) -> None:
         self._last_request_at = -math.inf
@@ -101,43 +109,51 @@ class StatusPace:
         self._last_request_at = now
 
 
-@dataclass
+@dataclass(eq=False)
 class StatusPublisher:
     """Write the gauges of the status feeds of one workspace to the registry.
 
     Args:
         defer: Leaves increments to the next commit.
+        condition_counts: Number of conditions of every workspace, by its publisher.
         values: The series of each feed.
         conditions: What each feed reports besides.
+        accounts: The accounts of the workspace, if they are known.
     """
 
     workspace: str
     label_limiter: LabelLimiter
     registry: SeriesRegistry
+    condition_counts: MutableMapping[object, int]
     defer: Callable[[Sequence[Increment]], object]
     values: dict[str, Mapping[Series, SeriesValue]] = field(default_factory=dict)
     conditions: dict[str, Sequence[Condition]] = field(default_factory=dict)
+    accounts: AccountList = field(default_factory=AccountList)
 
     def show(self, feed: str, reports: Sequence[Report], now: float) -> None:
-        """Replace the series of a feed after a refresh that ended at a Unix time in seconds."""
-        limited = list(
-            self.label_limiter.apply(each for each in reports if isinstance(each, SetLatest))
-        )
-        gauges = [each for each in limited if isinstance(each, SetLatest)]
-        self.defer([each for each in limited if not isinstance(each, SetLatest)])
-        values = {
-            (each.family, each.labels): SeriesValue(LatestValue(each.at, each.value), 0.0)
-            for each in gauges
-        }
-        self._replace(
-            feed, values, [each for each in reports if isinstance(each, Condition)][:MAX_CONDITIONS]
-        )
+        """Replace the series of a feed after a successful refresh, which ended at a Unix time in seconds."""
+        gauges = [each for each in reports if isinstance(each, SetLatest)]
+        values: dict[Series, SeriesValue] = {}
+        overflow: list[Increment] = []
+        for each in self.label_limiter.apply(gauges):
+            if isinstance(each, SetLatest):
+                current = LatestValue(each.at, each.value)
+                values[each.family, each.labels] = SeriesValue(current, 0.0)
+            else:
+                overflow.append(each)
+        self.defer(overflow)
+        self._replace(feed, values, [each for each in reports if isinstance(each, Condition)])
+        for account_list in reports:
+            if isinstance(account_list, AccountList):
+                self.accounts = account_list
         self.registry.set_gauge(LAST_REFRESH, (self.workspace, feed), now)
         self.set_state(feed, is_up=True)
 
     def clear(self, feed: str, disabled_reason: str = "") -> None:
-        """Remove the series of a feed that fails for long, or that is switched off for a reason."""
+        """Remove the series of a feed that does not succeed any more, or that is switched off for a reason."""
         self._replace(feed, {})
+        if feed == ACCOUNTS:
+            self.accounts = AccountList()
         self.set_state(feed, is_up=False, disabled_reason=disabled_reason)
 
     def remove(self, feed: str) -> None:
@@ -147,7 +163,7 @@ class StatusPublisher:
             self.registry.remove_gauge(family, (self.workspace, feed))
 
     def set_state(self, feed: str, *, is_up: bool, disabled_reason: str = "") -> None:
-        """Show the result of a refresh; series of a failed feed stay until they are stale."""
+        """Show the result of a refresh; the series of a feed that has failed stay until they are stale."""
         self.registry.set_gauge(UP, (self.workspace, feed), int(is_up))
         for reason in DISABLING_REASONS:
             if reason == disabled_reason:
@@ -167,8 +183,11 @@ class StatusPublisher:
     def _replace(
         self, feed: str, values: Mapping[Series, SeriesValue], conditions: Sequence[Condition] = ()
     ) -> None:
+        previous = self.conditions.get(feed, ())
+        others = sum(self.condition_counts.values()) - len(previous)
+        self.conditions[feed] = conditions[: max(MIN_CONDITIONS, MAX_CONDITIONS - others)]
+        self.condition_counts[self] = sum(map(len, self.conditions.values()))
         self.values[feed] = values
-        self.conditions[feed] = conditions
         self.registry.replace_status(self.workspace, feed, values)
 
 
@@ -216,7 +235,9 @@ class StatusPoller:
         logger: Logger,
     ) -> None:
         self._workspace = workspace
-        self._publisher = StatusPublisher(workspace, shared.label_limiter, shared.registry, defer)
+        self._publisher = StatusPublisher(
+            workspace, shared.label_limiter, shared.registry, shared.condition_counts, defer
+        )
         self._runtime = shared.runtime
         self._logger = logger
         self._states: dict[str, _StatusFeedState] = {}
@@ -224,12 +245,9 @@ class StatusPoller:
 
     @property
     def health(self) -> WorkspaceStatus:
-        conditions = (
-            each for conditions in self._publisher.conditions.values() for each in conditions
-        )
         return WorkspaceStatus(
             feeds=tuple(state.health for state in self._states.values()),
-            conditions=tuple(conditions),
+            conditions=tuple(chain.from_iterable(self._publisher.conditions.values())),
         )
 
     def reconfigure(self, client: LateClient, config: StatusConfig, pace: StatusPace) -> None:
@@ -240,15 +258,15 @@ class StatusPoller:
         self._key_reload_count = client.key_reload_count
         for name in self._states.keys() - config.feeds.keys():
             self._publisher.remove(name)
+
         now = self._runtime.monotonic()
-        states = self._states
-        self._states = {
-            name: states.get(name)
-            or _StatusFeedState(feed=feed, due_at=now, health=StatusFeedHealth(name=name))
-            for name, feed in config.feeds.items()
-        }
-        for state in self._states.values():
+        states: dict[str, _StatusFeedState] = {}
+        for name, feed in config.feeds.items():
+            health = StatusFeedHealth(name=name)
+            state = self._states.get(name, _StatusFeedState(feed=feed, due_at=now, health=health))
             state.due_at = now  # Another key may have other accounts, and other rights.
+            states[name] = state
+        self._states = states
 
     async def run(self) -> None:
         """Refresh every feed whenever it is due, until cancelled; return if there is none."""
@@ -270,7 +288,7 @@ class StatusPoller:
                 break
 
     async def expire(self) -> None:
-        """Remove the series of feeds that failed for several intervals, until cancelled.
+        """Remove the series of feeds that have not succeeded for several intervals, until cancelled.
 
         A request may wait for an hour, so the loop that sends it cannot do that.
         """
@@ -305,8 +323,10 @@ class StatusPoller:
             workspace=self._workspace,
             now=int(self._runtime.clock() * 1000),
             max_accounts=self.config.max_accounts,
+            has_profile=self._client.profile_id is not None,
             rejected_values=state.rejected_values,
             previous=self._publisher.latest_values,
+            accounts=self._publisher.accounts,
         )
         jitter = 1 + JITTER * self._runtime.random()
         try:
@@ -314,7 +334,10 @@ class StatusPoller:
         except ApiError as exc:
             state.due_at = monotonic() + self._fail(state, exc) * jitter
             return exc.without_frames()
+        known_kinds = self._condition_kinds(state)
         self._publisher.show(state.feed.name, reports, self._runtime.clock())
+        self._prompt_feeds(self._condition_kinds(state) - known_kinds)
+
         interval = self._interval(state)
         state.due_at = started_at + interval * jitter
         state.expires_at = monotonic() + STALE_INTERVALS * interval
@@ -330,6 +353,16 @@ class StatusPoller:
             name=state.feed.name, is_up=True, last_success=self._runtime.clock()
         )
         return None
+
+    def _condition_kinds(self, state: _StatusFeedState) -> set[str]:
+        return {each.kind for each in self._publisher.conditions.get(state.feed.name, ())}
+
+    def _prompt_feeds(self, new_kinds: AbstractSet[str]) -> None:
+        """Refresh the feeds at once that may explain new conditions, unless they fail."""
+        for state in self._states.values():
+            is_working = state.failure is None
+            if is_working and not state.feed.prompted_by.isdisjoint(new_kinds):
+                state.due_at = min(state.due_at, self._runtime.monotonic())
 
     def _fail(self, state: _StatusFeedState, error: ApiError) -> float:
         """Report a failed refresh; return the seconds until the next one."""
@@ -360,7 +393,7 @@ class StatusPoller:
         return delay
 
     def _interval(self, state: _StatusFeedState) -> float:
-        """Return the interval of a feed, longer than configured if its requests are too many."""
+        """Return the interval of a feed, longer than configured if its requests would exceed their share."""
         config = self.config
         demand = config.requests_per_minute
         allowed = min(max(demand, REQUESTS_PER_MINUTE), self._client.rate_limit * KEY_SHARE)
@@ -373,22 +406,18 @@ class StatusPoller:
 
 
 async def fetch_status(client: LateClient, feed: StatusFeed, request: StatusRequest) -> bytes:
-    """Send a request of a status feed; return the body of the response, or raise ApiError."""
-    profile = (
-        {"profileId": client.profile_id}
-        if client.profile_id is not None and feed.has_profiles
-        else {}
-    )
-    response = await client.get(
-        request.path, {**request.params, **profile}, path_template=request.path
-    )
+    """Send a request of a status feed; return the body of the response, raise ApiError if there is none."""
+    params = dict(request.params)
+    if client.profile_id is not None and feed.has_profiles:
+        params["profileId"] = client.profile_id
+    response = await client.get(request.path, params, path_template=request.path)
     if response is None:
         raise EndpointNotFound(f"404: the API has no {request.path}", status=404)
     return response.body
 
 
 def disabling_reason(error: ApiError) -> str:
-    """Return the reason to switch off a feed after an error; empty if it is temporary."""
+    """Return the reason to switch off a status feed after an error; empty if the error is temporary."""
     if isinstance(error, Forbidden):
         return "forbidden"
     return "not_found" if isinstance(error, EndpointNotFound) else ""

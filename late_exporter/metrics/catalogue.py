@@ -88,6 +88,9 @@ _FAMILIES = (
     _counter("late_publishing_rate_limit_pauses_total", "platform", feeds=PUBLISHING,
         help="Pauses caused by the rate limit of a platform, counted once regardless of their "
              "status."),
+    _counter("late_publishing_without_link_total", "platform", feeds=PUBLISHING, mark=EXPERIMENTAL,
+        help="Successful publish and retry logs without a link to the post; those that do not say "
+             "are not counted."),
     _gauge("late_publishing_pending_logs", "platform action", feeds=PUBLISHING,
         help="Publishing logs that are pending now."),
     _gauge("late_publishing_oldest_pending_timestamp_seconds", "platform", feeds=PUBLISHING,
@@ -113,11 +116,16 @@ _FAMILIES = (
         buckets=DURATION_BUCKETS,
         help="Duration reported by webhook, messaging, workflow and API request logs, in "
              "seconds."),
-    _gauge("late_account_info", "platform account_id username", feeds=PUBLISHING + CONNECTIONS,
+    _gauge("late_account_info", "platform account_id username profile_id",
+        feeds=PUBLISHING + CONNECTIONS,
         help="1 for each account in the API's account health or in the logs, labelled with its "
-             "newest user name."),
+             "newest user name and its profile."),
     _counter("late_account_logs_total", "platform account_id status", feeds=PUBLISHING,
         help="Publish and retry logs by account, counted once in each status they were seen in."),
+    _counter("late_account_token_refreshes_total", "platform account_id status", feeds=PUBLISHING,
+        mark=EXPERIMENTAL,
+        help="Renewals of an account's access token, counted once in each status they were seen "
+             "in."),
     _gauge("late_account_consecutive_failures", "platform account_id", feeds=PUBLISHING,
         help="Failed publish and retry logs of an account since its last success."),
     _gauge("late_account_last_success_timestamp_seconds", "platform account_id", feeds=PUBLISHING,
@@ -141,6 +149,9 @@ _FAMILIES = (
              "seconds; posts that are scheduled before it fail when it starts. Absent without "
              "one."),
     _gauge("late_posts", "status", help="Posts that are in each status now."),
+    _gauge("late_posts_at_risk", "platform reason", mark=EXPERIMENTAL,
+        help="Scheduled posts due within 24 hours whose account cannot publish them now, by "
+             "reason, of the 500 that are due first; absent if there are none."),
     _gauge("late_posts_oldest_scheduled_timestamp_seconds", "",
         help="Time at which the earliest post that is still scheduled is due, in Unix seconds."),
     _gauge("late_posts_oldest_publishing_timestamp_seconds", "",

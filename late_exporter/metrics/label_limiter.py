@@ -11,13 +11,14 @@ import msgspec
 
 from late_exporter.exposition.family import Family
 from late_exporter.feeds import DOCUMENTED_PATHS
-from late_exporter.feeds.status_feeds import HEALTH_STATUSES, POST_STATUSES
 from late_exporter.feeds.vocabulary import (
     ACTIONS,
     EVENTS,
     FAILURE_CATEGORIES,
+    HEALTH_STATUSES,
     METHODS,
     PLATFORMS,
+    POST_STATUSES,
     STATUSES,
 )
 from late_exporter.metrics.catalogue import LABEL_OVERFLOW, LOGS, SCHEMA_DRIFT

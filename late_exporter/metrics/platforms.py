@@ -81,4 +81,5 @@ def _username(registry: SeriesRegistry, account: Labels) -> str:
     current = registry.get((INFO, account))
     if current is None or not isinstance(current.value, LatestValue):
         return ""
-    return "" if current.value.value == UNKNOWN else str(current.value.value)
+    names = current.value.value
+    return names[0] if isinstance(names, tuple) and names[0] != UNKNOWN else ""

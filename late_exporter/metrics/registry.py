@@ -258,10 +258,10 @@ class SeriesRegistry:
 
 
 def _exposed(series: Series, current: SeriesValue | None) -> Series:
-    """Return how a series is exposed: a text is a label, with the value 1."""
+    """Return how a series is exposed: texts are labels, with the value 1."""
     value = current.value if current is not None else None
-    if isinstance(value, LatestValue) and isinstance(value.value, str):
-        return series[0], (*series[1], value.value)
+    if isinstance(value, LatestValue) and isinstance(value.value, tuple):
+        return series[0], (*series[1], *value.value)
     return series
 
 

@@ -305,6 +305,7 @@ def _require_labels(family: str, labels: Labels, current: SeriesValue) -> None:
     if definition is None:  # a family of another version
         return
     # A text is shown as a further label.
-    is_text = isinstance(current.value, LatestValue) and isinstance(current.value.value, str)
-    if len(labels) + is_text != len(definition.labels):
+    value = current.value.value if isinstance(current.value, LatestValue) else None
+    text_count = len(value) if isinstance(value, tuple) else 0
+    if len(labels) + text_count != len(definition.labels):
         raise msgspec.ValidationError(f"a series of {family} has {len(labels)} labels")

@@ -103,6 +103,14 @@ KINDS = {
         step="Approve or reschedule it in Zernio.",
         text=f"{OVERDUE} pending approval",
     ),
+    "at_risk": Kind(
+        noun="account with posts at risk",
+        runbook="LateAccountCannotPost",
+        command=ACCOUNTS,
+        step=CONNECT_STEP,
+        text="{accounts} cannot publish what is due within 24 h",
+        suffix=", due {when}",
+    ),
     "platform": Kind(noun="failing platform", runbook="LatePlatformFailing", command=FAILED_POSTS),
     "key": Kind(
         noun="rejected key",

@@ -211,11 +211,11 @@ async def test_a_post_that_is_tried_again_is_not_a_failed_one() -> None:
 
 
 async def test_posts_are_printed_up_to_the_limit() -> None:
-    """The first hundred of each status are read, those that are due first."""
+    """The first 500 of each status are read, those that are due first."""
     harness = PostsHarness()
-    for number in range(120):
+    for number in range(520):
         harness.post(f"p{number:03}", "scheduled", number)
-    assert [f"p{number:03}" for number in range(100)] == await harness.ids(pending="true", limit=0)
+    assert [f"p{number:03}" for number in range(500)] == await harness.ids(pending="true", limit=0)
     lines = await harness.show(pending="true", limit=30)
     assert lines[-1] == "late-exporter: these are the first 30; --limit 0 shows all"
     harness.posts.clear()

@@ -85,6 +85,7 @@ PUBLISHED_ENTRY = LogEntry(
     status_code=200,
     duration=2_340_000,
     attempt=1,
+    has_link=True,
 )
 CONNECTED_ENTRY = LogEntry(
     key="675f1c0a9e2b5af0012ab34ce",
@@ -95,6 +96,7 @@ CONNECTED_ENTRY = LogEntry(
     method="oauth",
     account_id="a1",
     username="@acme",
+    profile_id="64e1f0a9e2b5af0012ab34ef",
     error_code="unknown",
     duration=12_000,
     expires_at=TEN,
@@ -146,6 +148,7 @@ def test_documented_connections_page() -> None:
         action="connect_failed",
         method="oauth",
         username="unknown",
+        profile_id="64e1f0a9e2b5af0012ab34ef",
         error_code="oauth_denied",
         error="OAuth error: access_denied",
     )
@@ -222,7 +225,8 @@ KINDS: dict[str, object] = {
 def test_invalid_fields_of_publishing_logs(field: str, attribute: str | None, default: object, kind: str) -> None:
     """A missing, null, empty or mistyped field is unknown, and the log counts."""
     (entry,) = parse(with_changes(PUBLISHED, **{field: KINDS[kind]}))
-    assert msgspec.structs.replace(PUBLISHED_ENTRY, **({attribute: default} if attribute else {})) == entry
+    expected = msgspec.structs.replace(PUBLISHED_ENTRY, **({attribute: default} if attribute else {}))
+    assert entry == msgspec.structs.replace(expected, has_link=entry.has_link)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +252,7 @@ NUMBERS = [
     ("0.0006", 1),
     ("2340.5", 2_340_500),
     ("1e308", 10**15),
+    ("1" + "0" * 400, 10**15),
     ("1" + "0" * 5000, None),
     ("1e999", None),
     ("NaN", None),
@@ -259,11 +264,13 @@ NUMBERS = [
 
 @pytest.mark.parametrize(("raw", "duration"), NUMBERS)
 def test_numbers(raw: str, duration: int | None) -> None:
-    """Durations and attempts are finite and not negative, and capped at 31 years."""
+    """Durations and attempts are finite and not negative, and capped at 31 years, whatever else is in the page."""
     fields = f'"durationMs": {raw}, "attemptNumber": {raw}, "statusCode": {raw}'
     payload = f'{{"logs": [{{"_id": "a", "createdAt": "2024-11-01T10:00:05Z", {fields}}}]}}'
     (entry,) = PUBLISHING.parse(payload.encode()).entries
     (connection,) = CONNECTIONS.parse(payload.encode()).entries
+    (deviating,) = without_deviations(PUBLISHING.parse(payload.replace("{", '{"surprise": 1, ', 1).encode())).entries
+    assert msgspec.structs.replace(entry, deviations=()) == deviating
 
     assert ("a", None, duration) == (entry.key, entry.rejection_reason, entry.duration)
     assert duration == connection.duration
@@ -485,7 +492,7 @@ def test_connected_account() -> None:
         IncCounter("late_connection_events_total", (*event, "oauth")),
         ObserveHistogram("late_connection_duration_seconds", event, micros=12_000),
         SetLatest("late_connection_last_event_timestamp_seconds", event, at=at, value=at / 1000),
-        SetLatest("late_account_info", account, at=at, value="@acme"),
+        SetLatest("late_account_info", account, at=at, value=("@acme", "64e1f0a9e2b5af0012ab34ef")),
         SetLatest("late_account_connected", account, at=at, value=1),
         SetLatest("late_account_token_expiry_timestamp_seconds", account, at=at, value=TEN / 1000),
     ]
@@ -509,3 +516,33 @@ def test_account_state_by_event(event: str | None, value: int | None, failure: s
     assert ([] if value is None else [value]) == connections
     failures = [i.labels for i in result if i.family == "late_connection_failures_total"]
     assert ([] if failure is None else [("acme", "twitter", failure, "oauth_denied")]) == failures
+
+
+@pytest.mark.parametrize("status", ["pending", "success", "failed"])
+def test_token_refreshes(status: str) -> None:
+    """A renewal of a token counts for its account, and is no attempt to publish."""
+    (entry,) = parse(with_changes(PUBLISHED, action="token_refresh", status=status, accountId="a1"))
+    increments = list(project_log(PUBLISHING, "acme", entry))
+    expected = IncCounter("late_account_token_refreshes_total", ("acme", "instagram", "a1", status))
+    assert expected in increments
+    assert not any(each.family == "late_account_logs_total" for each in increments)
+
+
+LINK = "https://www.instagram.com/p/ABC123/"
+RESPONSES: list[tuple[bool | None, object]] = [
+    (True, {"platformPostUrl": LINK}),
+    (False, {"platformPostUrl": ""}),
+    (False, {"platformPostId": "1"}),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("has_link", "response"), RESPONSES)
+def test_published_without_a_link(has_link: bool | None, response: object) -> None:  # noqa: FBT001 - a parameter
+    """A successful attempt counts if its response has no link; one without a response does not say."""
+    (entry,) = parse(with_changes(PUBLISHED, response=response))
+    assert entry.has_link is has_link
+    expected = IncCounter("late_publishing_without_link_total", ("acme", "instagram"))
+    assert (expected in list(project_log(PUBLISHING, "acme", entry))) == (has_link is False)
+    (failed,) = parse(with_changes(PUBLISHED, response=response, status="failed"))
+    assert failed.has_link is None

@@ -174,6 +174,22 @@ def test_unknown_paths_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert places(status=1, yet=1, another=2) == {("status", "type"), ("other", "unknown")}
 
 
+def test_names_beyond_the_limit_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many unknown names are masked, of a page that may have hundreds of thousands."""
+    monkeypatch.setattr("late_exporter.feeds.schema.MAX_PATHS", MAX_PATHS)
+    masked: list[str] = []
+
+    def mask(text: str) -> str:
+        masked.append(text)
+        return text
+
+    monkeypatch.setattr("late_exporter.feeds.schema.mask_keys", mask)
+    reader = DocumentReader()
+    for _ in range(2):
+        reader.read({f"field{number}": 1 for number in range(10_000)}, PublishingRow, {})
+    assert len(masked) == MAX_PATHS
+
+
 @pytest.mark.parametrize(
     ("value", "sample"),
     [
@@ -183,7 +199,7 @@ def test_unknown_paths_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("user@example.com", "of length 16"),
         ("2026-11-01T10:00:05Z", "2026-11-01T10:00:05Z"),
         ("2001:db8::77", "***"),
-        (10**60, "1e+60"),
+        (10**60, "1" + "0" * 39),
     ],
 )
 def test_samples(value: object, sample: str) -> None:
@@ -193,8 +209,8 @@ def test_samples(value: object, sample: str) -> None:
 
 
 def test_documented_fields_of_requests_are_no_deviation() -> None:
-    """The logs of requests to the API have five fields of their own."""
-    names = ("method", "path", "ip_address", "user_agent", "api_key_id")
+    """The logs of requests to the API have six fields of their own, and a profile like all."""
+    names = ("method", "path", "operation_id", "ip_address", "user_agent", "api_key_id", "profile_id")
     row = {"type": "api_request", "action": "x", "status": "success", "created_at": "2026-11-01T10:00:05Z"}
     assert deviations_of(ZERNIO["api_request"], row | dict.fromkeys(names, "203.0.113.77")) == []
 

@@ -7,18 +7,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.errors import ApiError, BadPayload, BadRequest, EndpointNotFound, Forbidden
-from late_exporter.feeds.status_feeds import (
-    MAX_WEBHOOKS,
-    POST_STATUSES,
-    STATUS_FEEDS,
+from late_exporter.errors import (
+    ApiError,
+    BadPayload,
+    BadRequest,
+    EndpointNotFound,
+    Forbidden,
+    ResponseTooLarge,
+)
+from late_exporter.feeds.status_feeds import STATUS_FEEDS
+from late_exporter.feeds.status_feeds.posts import FIELDS, OVERDUE_SECONDS
+from late_exporter.feeds.status_feeds.refresh import (
+    AccountList,
+    AccountState,
     RefreshContext,
     Report,
     StatusRequest,
 )
+from late_exporter.feeds.status_feeds.webhooks import MAX_WEBHOOKS
+from late_exporter.feeds.vocabulary import POST_STATUSES
 from late_exporter.health import Condition
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.series import LatestValue
+from late_exporter.series import LatestValue, SetLatest
 from tests.support.status_api import (
     ACCOUNT,
     BILLING,
@@ -68,10 +78,10 @@ def values_of(reports: Sequence[Report]) -> Values:
     """Return the values by family and labels without the workspace; every series occurs once and fits its family."""
     values: Values = {}
     for gauge in reports:
-        if isinstance(gauge, Condition):
+        if not isinstance(gauge, SetLatest):
             continue
         family = CATALOGUE[gauge.family]
-        labels = gauge.labels if isinstance(gauge.value, float | int) else (*gauge.labels, gauge.value)
+        labels = gauge.labels if isinstance(gauge.value, float | int) else (*gauge.labels, *gauge.value)
         assert len(family.labels) == len(labels), gauge
         assert family.kind == "gauge"
         assert (gauge.at, labels[0]) == (NOW, "acme")
@@ -110,22 +120,161 @@ def test_posts() -> None:
     assert expected == values_of(gauges)
     statuses = {"draft", "pending_approval", "scheduled", "publishing", "published", "partial", "failed", "cancelled"}
     assert statuses == {request.params["status"] for request in requests}
-    assert {(request.path, request.params["sortBy"], request.params["limit"]) for request in requests} == {
-        ("/v1/posts", "scheduled-asc", 1)
-    }
-    # The API rejects parameters that it does not know.
-    assert {name for request in requests for name in request.params} == {"status", "sortBy", "limit"}
+    for request in requests:
+        status = request.params["status"]
+        size = {"limit": 500, "fields": FIELDS} if status in OVERDUE_SECONDS else {"limit": 1}
+        assert request == ("/v1/posts", {"status": status, "sortBy": "scheduled-asc", **size})
 
 
-def test_a_post_without_a_schedule() -> None:
-    """A post without any time is due since its creation: it is published at once, or again after an error."""
-    respond = respond_by_status(
-        publishing=post_list("publishing", scheduledFor=None, createdAt=TIME),
-        scheduled=post_list("scheduled", scheduledFor=None, createdAt=TIME),
+EARLIER, LATER = "2026-11-25T11:00:00Z", "2026-11-25T16:00:00Z"
+
+
+@pytest.mark.parametrize("status", OVERDUE_SECONDS)
+def test_a_post_without_a_schedule(status: str) -> None:
+    """A post without a time is due since its creation, and hides no post that is due earlier."""
+    first, second = (
+        post_list(status, scheduledFor=None, createdAt=TIME)["posts"][0],
+        post_list(status, scheduledFor=EARLIER)["posts"][0],
     )
+    for posts, due_at in (([first], SECONDS), ([first, second], SECONDS - 3600)):
+        respond = respond_by_status(**{status: {"posts": posts}})
+        assert values_of(run("posts", respond, context())[0])[f"posts_oldest_{status}",] == due_at
+
+
+@pytest.mark.parametrize(
+    ("hours", "targets"),
+    [
+        (0, [{"status": "pending"}]),
+        (4, [{"status": "pending", "scheduledFor": LATER}]),
+        (0, [{"status": "pending", "scheduledFor": LATER}, {"status": "processing"}]),
+        (4, [{"status": "published"}, {"status": "pending", "scheduledFor": LATER}]),
+        (4, [{"status": "cancelled"}, {"status": "failed"}, {"scheduledFor": LATER}]),
+        (None, [{"status": "published"}]),
+    ],
+)
+def test_a_post_is_due_when_its_first_target_is(hours: float | None, targets: list[Document]) -> None:
+    """A post is due at the earliest time of an account on which it still waits, which may have a time of its own."""
+    respond = respond_by_status(scheduled=post_list("scheduled", platforms=targets))
     values = values_of(run("posts", respond, context())[0])
-    assert values["posts_oldest_publishing",] == SECONDS
-    assert values["posts_oldest_scheduled",] == SECONDS
+    assert values.get(("posts_oldest_scheduled",)) == (None if hours is None else SECONDS + hours * 3600)
+
+
+def test_large_pages_that_are_refused() -> None:
+    """An API that does not know the size or the fields, or whose page is too large, is asked for smaller ones."""
+    for failure in (BadRequest("400: limit", status=400), ResponseTooLarge("too large")):
+        rejected_values: set[str] = set()
+
+        def respond(request: StatusRequest) -> Document | ApiError:
+            status = str(request.params["status"])
+            return failure if request.params["limit"] == 500 else post_list(status)  # noqa: B023 - called at once
+
+        for expected in (9, 8):
+            gauges, requests = run("posts", respond, context(rejected_values=rejected_values))
+            assert len(requests) == expected
+            assert len([name for name in values_of(gauges) if name[0] == "posts"]) == 8
+            assert {100} <= {request.params["limit"] for request in requests}
+        assert rejected_values == {"limit=500"}
+
+
+ACCOUNTS = AccountList(
+    {
+        "ok": AccountState("Anna (x)"),
+        "dead": AccountState("Bert (x)", "reconnect"),
+        "blocked": AccountState("Cleo (x)", "blocked"),
+        "cooling": AccountState("Dora (x)", "", SECONDS + 7200),
+    },
+    is_complete=True,
+)
+
+
+def at_risk(accounts: AccountList, *targets: Document, **fields: Any) -> tuple[Values, list[Condition]]:
+    """Return what is reported about the risk of a scheduled post with some targets on x."""
+    rows = [{"platform": "x", **target} for target in targets]
+    document = post_list("scheduled", platforms=rows, **{"scheduledFor": EARLIER, **fields})
+    reports, _ = run("posts", respond_by_status(scheduled=document), context(now=NOW - 7_200_000, accounts=accounts))
+    values = {name: value for name, value in values_of_any(reports).items() if name[0] == "posts_at_risk"}
+    return values, [each for each in conditions_of(reports) if each.kind == "at_risk"]
+
+
+def values_of_any(reports: Sequence[Report]) -> Values:
+    """Return the values by family and labels, whatever their time."""
+    gauges = [each for each in reports if isinstance(each, SetLatest)]
+    return {(each.family.removeprefix("late_"), *each.labels[1:]): float(str(each.value)) for each in gauges}
+
+
+@pytest.mark.parametrize(
+    ("reason", "target"),
+    [
+        (None, {"accountId": "ok"}),
+        ("reconnect", {"accountId": "dead"}),
+        ("reconnect", {"accountId": {"_id": "dead", "username": "x"}}),
+        (None, {"accountId": "dead", "status": "cancelled"}),
+        (None, {"accountId": "dead", "scheduledFor": "2026-11-26T10:00:01Z"}),
+        ("blocked", {"accountId": "blocked"}),
+        ("cooldown", {"accountId": "cooling"}),
+        (None, {"accountId": "cooling", "scheduledFor": "2026-11-25T14:00:00Z"}),
+        ("disconnected", {"accountId": "gone"}),
+        (None, {"accountId": None}),
+    ],
+)
+def test_posts_at_risk(reason: str | None, target: Document) -> None:
+    """A target that is due within a day counts if its account cannot post, or will not be able to by then."""
+    values, conditions = at_risk(ACCOUNTS, target)
+    assert values == ({} if reason is None else {("posts_at_risk", "x", reason): 1})
+    assert len(conditions) == len(values)
+
+
+def test_accounts_at_risk_are_named() -> None:
+    """A condition has the account, how many posts wait for it, and the first of them."""
+    targets = [{"accountId": "dead", "scheduledFor": LATER}, {"accountId": "dead"}, {"accountId": "gone"}]
+    values, conditions = at_risk(ACCOUNTS, *targets)
+    assert values == {("posts_at_risk", "x", "reconnect"): 2, ("posts_at_risk", "x", "disconnected"): 1}
+    bert = "must be connected again, 2 posts, the first is p1 “text”"
+    gone = "not connected any more, 1 post, the first is p1 “text”"
+    assert conditions == [
+        Condition("at_risk", "Bert (x)", SECONDS - 3600, "dead", bert),
+        Condition("at_risk", "gone (x)", SECONDS - 3600, "gone", gone),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("expected", "count", "circumstances"),
+    [(True, 1, {}), (False, 1, {"has_profile": True}), (False, 0, {}), (False, 3, {"max_accounts": 2})],
+)
+def test_only_a_complete_list_says_that_an_account_is_gone(
+    expected: bool,  # noqa: FBT001 - a parameter of the test
+    count: int,
+    circumstances: dict[str, Any],
+) -> None:
+    """A list that is empty, cut, or that of one profile says nothing about other accounts."""
+    rows = [{**ACCOUNT, "_id": f"a{number}"} for number in range(count)]
+    documents: dict[str, Document] = {"/v1/accounts": {"accounts": rows}, "/v1/accounts/health": {"accounts": []}}
+    reports, _ = run("accounts", lambda request: documents[request.path], context(**circumstances))
+    (accounts,) = [each for each in reports if isinstance(each, AccountList)]
+    assert accounts.is_complete is expected
+    assert bool(at_risk(accounts, {"accountId": "gone"})[0]) is expected
+
+
+@pytest.mark.parametrize(
+    ("risk", "health", "listed"),
+    [
+        ("", {}, {}),
+        ("disconnected", {}, {"isActive": False}),
+        ("reconnect", {"needsReconnect": True, "canPost": False}, {}),
+        ("blocked", {"canPost": False}, {}),
+        ("blocked", {}, {"platformStatus": "suspended"}),
+        ("", {"canPost": False, "needsReconnect": True}, {"enabled": False}),
+    ],
+)
+def test_the_risk_of_an_account(risk: str, health: Document, listed: Document) -> None:
+    """An account cannot publish for one reason; one that users have switched off needs no attention."""
+    documents = {
+        "/v1/accounts": {"accounts": [{**ACCOUNT, **listed}]},
+        "/v1/accounts/health": {"accounts": [{**HEALTH, **health}]},
+    }
+    reports, _ = run("accounts", lambda request: documents[request.path], context())
+    (accounts,) = [each for each in reports if isinstance(each, AccountList)]
+    assert accounts.states == {"acc1": AccountState("acme (instagram)", risk, SECONDS)}
 
 
 def test_a_filter_that_is_ignored_is_left_out() -> None:
@@ -140,10 +289,10 @@ def test_overdue_posts() -> None:
     targets = [{"platform": "tiktok", "accountId": "a1"}, {"platform": "x", "accountId": {"_id": "a2"}}, {}, 7]
     statuses = ("scheduled", "publishing", "pending_approval")
     documents = {status: post_list(status, platforms=targets) for status in (*statuses, "draft", "failed")}
-    known = {("late_account_info", ("acme", "tiktok", "a1")): LatestValue(1, "Frieda")}
+    known = AccountList({"a1": AccountState("Frieda (tiktok)")})
 
     def overdue(seconds: int) -> list[Condition]:
-        circumstances = context(now=NOW + seconds * 1000, previous=known)
+        circumstances = context(now=NOW + seconds * 1000, accounts=known)
         return conditions_of(run("posts", respond_by_status(**documents), circumstances)[0])
 
     assert overdue(300) == []
@@ -189,7 +338,7 @@ def test_accounts() -> None:
         ("account_needs_reconnect", *account): 0,
         ("account_connected", *account): 1,
         ("account_token_expiry", *account): SECONDS,
-        ("account_info", *account, "acme"): 1,
+        ("account_info", *account, "acme", "p1"): 1,
         ("account_cooldown_until", *account): SECONDS,
     }
     assert accounts(HEALTH, ACCOUNT) == (expected, [])
@@ -204,10 +353,11 @@ def test_a_wrong_row_costs_only_itself() -> None:
     """A wrong field costs only the series that come from it, and what is no account affects no other."""
     wrong = {**HEALTH, "canPost": "yes", "tokenExpiresAt": 7, "username": []}
     rows: list[object] = [None, 7, [HEALTH], {**HEALTH, "accountId": ""}, wrong, {**HEALTH, "accountId": "acc2"}]
+    rows += [{"accountId": "acc3", "username": "\ud83d" * 9}]
     reports, _ = run("accounts", lambda request: {"accounts": rows if "health" in request.path else []}, context())
     values = values_of(reports)
     names = {account: {name for name, _, each, *_ in values if each == account} for account in ("acc1", "acc2")}
-    assert len(values) == 12 - 3
+    assert len(values) == 12 - 3 + 1
     assert names["acc2"] - names["acc1"] == {"account_can_post", "account_token_expiry", "account_info"}
 
 
@@ -228,6 +378,17 @@ def test_an_account_that_cannot_post(health: Document, listed: Document, text: s
     values, conditions = accounts(row, {**ACCOUNT, **listed})
     assert values["account_can_post", "instagram", "acc1"] == 0
     assert conditions == [Condition("blocked", "acme (instagram)", subject="acc1", text=text)]
+
+
+def test_accounts_for_ads() -> None:
+    """An account for ads is watched although it is switched off, but nothing is ever posted to it."""
+    health = {**HEALTH, "platform": "metaads", "canPost": False, "needsReconnect": True}
+    values, conditions = accounts(health, {**ACCOUNT, "platform": "metaads", "enabled": False})
+    assert values["account_needs_reconnect", "metaads", "acc1"] == 1
+    assert ("account_can_post", "metaads", "acc1") not in values
+    assert conditions == [Condition("reconnect", "acme (metaads)", subject="acc1")]
+    values, conditions = accounts({**health, "needsReconnect": False}, ACCOUNT)
+    assert (values["account_connected", "metaads", "acc1"], conditions) == (1, [])
 
 
 @pytest.mark.parametrize("listed", [{"enabled": False}, {"platform": "sms"}, {"platform": "phone"}], ids=str)
@@ -267,23 +428,32 @@ def test_expiring_tokens(days_left: float, known_days: float, is_reported: bool)
 
 @pytest.mark.parametrize(
     ("count", "max_accounts", "requests", "cooldowns"),
-    [(0, 500, 1, 0), (1, 500, 1, 1), (100, 500, 1, 100), (101, 500, 2, 101), (950, 500, 5, 500), (950, 120, 2, 200)],
+    [(0, 500, 1, 0), (500, 500, 1, 500), (501, 1000, 2, 501), (1950, 1000, 2, 1000)],
 )
-def test_cooldowns_of_all_pages(count: int, max_accounts: int, requests: int, cooldowns: int) -> None:
-    """The list is read by its cursors, up to the maximum number of accounts, however many are removed meanwhile."""
+@pytest.mark.parametrize("largest", [500, 100])
+def test_cooldowns_of_all_pages(count: int, max_accounts: int, requests: int, cooldowns: int, largest: int) -> None:
+    """The list is read by its cursors, up to the maximum number of accounts, in the largest pages that the API has."""
 
-    def respond(request: StatusRequest) -> Document:
+    def respond(request: StatusRequest) -> Document | ApiError:
         if "limit" not in request.params:
             return {"accounts": []}
         limit, first = int(request.params["limit"]), int(request.params.get("cursor", 0))
+        if limit > largest:
+            return BadRequest("400: limit", status=400)
         rows = [{**ACCOUNT, "_id": f"acc{number}"} for number in range(first, min(first + limit, count))]
         cursor = str(first + limit) if first + limit < count else None
         return {"accounts": rows, "pagination": {"limit": limit, "nextCursor": cursor}}
 
-    reports, sent_requests = run("accounts", respond, context(max_accounts=max_accounts))
+    circumstances = context(max_accounts=max_accounts)
+    reports, sent_requests = run("accounts", respond, circumstances)
     values = values_of(reports)
-    assert cooldowns == sum(name == "account_cooldown_until" for name, *_ in values)
-    assert requests + 1 == len(sent_requests)
+    assert sum(name == "account_cooldown_until" for name, *_ in values) == cooldowns
+    if largest == 500:
+        assert len(sent_requests) == requests + 1
+    else:
+        assert circumstances.rejected_values == {"limit=500"}
+        again = run("accounts", respond, circumstances)[1]
+        assert len(again) == len(sent_requests) - 1, "the size that the API refuses is not tried again"
 
 
 @pytest.mark.parametrize(("active", "conditions"), [(True, []), (False, [Condition("webhook", "orders")])])
@@ -349,6 +519,15 @@ def test_a_webhook_named_by_its_address(name: str | None, label: str) -> None:
 def test_the_plan(status: object, active: int | None) -> None:
     """A plan is active if it has access and is not suspended; unknown is neither."""
     assert active == refresh("billing", with_field(BILLING, "status", status)).get(("workspace_active",))
+
+
+@pytest.mark.parametrize("field", ["suspensionReason", "declineReason"])
+def test_why_the_plan_gives_no_access(field: str) -> None:
+    """The reason is named; the address of the invoice is not kept."""
+    status = {"hasAccess": False, field: "unpaid_invoice", "openInvoiceUrl": "https://invoice.example/secret"}
+    reports, _ = run("billing", lambda _: {"status": status}, context())
+    assert conditions_of(reports) == [Condition("inactive", "unpaid_invoice")]
+    assert "secret" not in repr(reports)
 
 
 def test_shares_of_the_plan() -> None:
@@ -440,5 +619,5 @@ def test_no_response_is_more_than_a_bad_payload(document: object) -> None:
             gauges, requests = run(name, lambda _: encode(document), circumstances)
         except BadPayload:
             continue
-        assert len(requests) <= len(POST_STATUSES)
+        assert len(requests) <= 2 * len(POST_STATUSES)
         assert all(isinstance(value, int | float) and value < float("inf") for value in values_of(gauges).values())

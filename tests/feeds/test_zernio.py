@@ -9,7 +9,7 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.aggregation import project_log
 from late_exporter.model import LogEntry
-from late_exporter.series import IncCounter, ObserveHistogram
+from late_exporter.series import IncCounter, ObserveHistogram, SetLatest
 from tests.feeds.test_feeds import CONNECTED_ENTRY, PUBLISHED_ENTRY, TEN, Document
 
 ZERNIO = GENERATIONS["zernio"]
@@ -58,7 +58,7 @@ def keys(*rows: object) -> list[str]:
 def test_publishing_log() -> None:
     """A log is decoded like in the other generation, except for its key."""
     (entry,) = parse(LOG)
-    names = {"post_id": "p1", "account_id": "a1", "username": "@acme"}
+    names = {"post_id": "p1", "account_id": "a1", "username": "@acme", "has_link": None}
     assert msgspec.structs.replace(PUBLISHED_ENTRY, key=entry.key, created=TEN, **names) == entry
     assert entry.key.startswith(f"{TEN:013d}-")
 
@@ -66,7 +66,7 @@ def test_publishing_log() -> None:
 def test_connection_log() -> None:
     """An action becomes an event."""
     (entry,) = parse(EVENT, feed=CONNECTIONS)
-    assert msgspec.structs.replace(CONNECTED_ENTRY, key=entry.key, created=TEN) == entry
+    assert msgspec.structs.replace(CONNECTED_ENTRY, key=entry.key, created=TEN, profile_id=None) == entry
 
 
 @pytest.mark.parametrize(
@@ -152,6 +152,18 @@ def test_identical_logs_are_numbered_per_status() -> None:
     assert sorted((first, second, third)) == sorted(keys(pending, LOG, LOG))
 
 
+@pytest.mark.parametrize(
+    ("expected", "changes"),
+    [
+        ("1730455200000-5cc5bb44f00a.0", {}),
+        ("1730455200000-624fffaae5e1.0", {"user_id": None, "request_id": None}),
+    ],
+)
+def test_keys_stay_the_same(expected: str, changes: Document) -> None:
+    """The key of a row is the same in all versions of this program, or each visible log would count again."""
+    assert [expected] == keys({**LOG, **changes})
+
+
 @pytest.mark.parametrize("field", ["created_at", "platform", "account_id", "request_id", "request_body", "user_id"])
 def test_key_depends_on_immutable_fields(field: str) -> None:
     """Logs that differ in an immutable field have different keys."""
@@ -170,3 +182,27 @@ def test_activity(name: str) -> None:
         ObserveHistogram("late_activity_duration_seconds", labels, micros=2_340_000),
     ]
     assert feed.query == {"type": name}
+
+
+@pytest.mark.parametrize(
+    ("has_link", "texts"),
+    [
+        (True, {"response_body": '{"id":"1","url":"https://x.com/1"}'}),
+        (False, {"response_body": '{"id":"1","url":null}'}),
+        (True, {"metadata": '{"platformPostUrl":"https://x.com/1"}', "response_body": '{"url":""}'}),
+        (None, {"response_body": '{"id":"1"}'}),
+        (None, {"response_body": '{"url":"cut'}),
+        (None, {"response_body": None}),
+    ],
+)
+def test_links_of_published_posts(has_link: bool | None, texts: Document) -> None:  # noqa: FBT001 - a parameter
+    """A log says whether its post has a link if one of its texts has a field for it."""
+    (entry,) = parse({**LOG, **texts})
+    assert entry.has_link is has_link
+
+
+def test_the_profile_of_a_log() -> None:
+    """A row names its profile, which is a label of its account."""
+    (entry,) = parse({**LOG, "profile_id": "brand1"})
+    names = [one.value for one in project_log(PUBLISHING, "acme", entry) if isinstance(one, SetLatest)]
+    assert ("@acme", "brand1") in names

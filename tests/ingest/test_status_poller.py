@@ -141,24 +141,28 @@ class StatusHarness:
         return [fields for level, name, fields in self.logger.records if name == event and level != "debug"]
 
 
+EARLIER, LATER = "2026-11-25T11:00:00Z", "2026-11-25T18:00:00Z"
+
+
 @pytest.fixture
 def harness() -> StatusHarness:
     return StatusHarness()
 
 
 @pytest.mark.parametrize("random", [0.0, 1.0])
-@pytest.mark.parametrize("accounts", [1, 500])
+@pytest.mark.parametrize("accounts", [1, 1001])
 async def test_requests_at_default_intervals(random: float, accounts: int) -> None:
     """An hour takes at most 150 requests, whatever the number of accounts, and every feed is read in time."""
-    harness = StatusHarness(random=random)
+    harness = StatusHarness(random=random, max_accounts=2000)
     harness.api.documents["/v1/accounts"] = account_pages(accounts)
     await harness.run_until(HOUR - 1)
     assert 110 <= len(harness.times) <= 150
     posts = harness.api.paths["/v1/posts"]
     assert 8 * HOUR / 330 - 8 <= posts <= 8 * HOUR / 300
     # The interval grows with the number of requests.
-    assert (5 if accounts > 100 else 11) <= harness.api.paths["/v1/accounts/health"] <= 12
-    assert (harness.api.paths["/v1/billing"], harness.api.paths["/v1/usage"]) == (1, 1)
+    assert (8 if accounts > 1000 else 11) <= harness.api.paths["/v1/accounts/health"] <= 12
+    # Read again as soon as posts are overdue.
+    assert (harness.api.paths["/v1/billing"], harness.api.paths["/v1/usage"]) == (2, 2)
     assert harness.value("late_posts", "draft") is not None
 
 
@@ -273,15 +277,14 @@ async def test_a_rejected_status_does_not_switch_off_posts(harness: StatusHarnes
     }
     await harness.run_until(3 * HOUR - 1)
     rejections = [request for request in harness.api.requests if request.status in REJECTED]
-    assert len(rejections) == 2 * 3
+    assert len(rejections) == (2 + 1) * 3, "an hourly page of 100 of a status in which posts wait"
     assert harness.logs("filter not supported") == [{"status_feed": "posts", "values": ["partial", "publishing"]}]
     assert harness.logs("status feed failed") == []
 
 
 async def test_stale_series_are_removed(harness: StatusHarness) -> None:
     """A feed that fails keeps its series, and the time of its last refresh, for three intervals, and no longer."""
-    overdue = "2026-11-25T11:00:00Z"
-    harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), scheduledFor=overdue)
+    harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), scheduledFor=EARLIER)
     async with harness.running():
         await harness.clock.reach(1)
         harness.api.documents["/v1/posts"] = ApiUnavailable("500: oops", status=500)
@@ -366,7 +369,7 @@ async def test_a_new_key_is_tried_at_once_if_no_other_feed_is_due() -> None:
 async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) -> None:
     """The account feed wins over logs for the accounts it lists; when it is stale, the values of logs come back."""
     log_values: dict[Series, SeriesValue] = {
-        (INFO, ("acme", "instagram", account)): SeriesValue(LatestValue(1, f"old-{account}"), 0.0)
+        (INFO, ("acme", "instagram", account)): SeriesValue(LatestValue(1, (f"old-{account}", "p1")), 0.0)
         for account in ("acc1", "gone")
     }
     log_values[CONNECTED, ("acme", "instagram", "acc1")] = SeriesValue(LatestValue(1, 0), 0.0)
@@ -375,14 +378,16 @@ async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) 
         harness.registry.apply(Scope("acme", feed), {}, now=0.0, is_synced=True)
 
     def names() -> set[str]:
-        return {labels[-1] for family, labels in harness.exposition.values if family == INFO}
+        return {labels[-2] for family, labels in harness.exposition.values if family == INFO}
 
     assert names() == {"old-acc1", "old-gone"}
     async with harness.running():
         await harness.clock.reach(1)
         assert names() == {"acme", "old-gone"}
         assert harness.value(CONNECTED, "instagram", "acc1") == 1
-        harness.registry.restore({(INFO, ("acme", "instagram", "acc1")): SeriesValue(LatestValue(2, "new"), 0.0)})
+        harness.registry.restore(
+            {(INFO, ("acme", "instagram", "acc1")): SeriesValue(LatestValue(2, ("new", "p1")), 0.0)}
+        )
         assert names() == {"acme", "old-gone"}
         harness.api.documents["/v1/accounts/health"] = ApiUnavailable("500: oops", status=500)
         await harness.clock.reach(16 * MINUTE)
@@ -397,8 +402,57 @@ async def test_conditions_are_bounded(harness: StatusHarness) -> None:
     harness.api.documents["/v1/accounts/health"] = {"accounts": rows}
     await harness.poller.refresh()
     conditions = [each for each in harness.poller.health.conditions if each.kind == "blocked"]
-    assert 900 < len(conditions) <= 1000
+    assert len(conditions) == 499, "one of the 500 is that of the list"
     assert {len(each.text) for each in conditions} == {200}
+
+
+async def test_the_conditions_of_all_workspaces_are_bounded() -> None:
+    """However many workspaces are in trouble, little is kept, and some of each."""
+    names = [f"w{number}" for number in range(8)]
+    harness = StatusHarness(*names)
+    row = {**HEALTH, "canPost": False}
+    rows = [{**row, "accountId": f"a{number}{'x' * 99}"} for number in range(500)]
+    harness.api.documents["/v1/accounts/health"] = {"accounts": rows}
+    for _ in range(2):
+        for poller in harness.pollers.values():
+            await poller.refresh()
+    conditions = [poller.health.conditions for poller in harness.pollers.values()]
+    counts = [len([each for each in of if each.kind == "blocked"]) for of in conditions]
+    assert 1900 < sum(counts) < 2100
+    assert min(counts) >= 10
+    assert max(len(each.subject) for of in conditions for each in of) == 64
+
+    harness.api.documents["/v1/accounts/health"] = {"accounts": [HEALTH]}
+    for name in names[:4]:
+        await harness.pollers[name].refresh()
+        harness.pollers.pop(name)
+    harness.api.documents["/v1/accounts/health"] = {"accounts": rows}
+    await harness.pollers["w7"].refresh()
+    last = [each for each in harness.pollers["w7"].health.conditions if each.kind == "blocked"]
+    assert len(last) == 499, "what is gone leaves room"
+
+
+async def test_the_plan_is_read_at_once_when_a_post_is_overdue(harness: StatusHarness) -> None:
+    """The plan may explain why, so it is read once for each status in which posts become overdue."""
+    harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), scheduledFor=LATER)
+    async with harness.running():
+        await harness.clock.reach(20 * MINUTE)
+        assert harness.api.paths["/v1/billing"] == 1
+        harness.api.documents["/v1/billing"] = {"status": {"suspended": True}}
+        harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), scheduledFor=EARLIER)
+        await harness.clock.reach(26 * MINUTE)
+        assert harness.api.paths["/v1/billing"] == 2
+        assert harness.value("late_workspace_active") == 0
+        await harness.clock.reach(45 * MINUTE)
+        assert harness.api.paths["/v1/billing"] == 2
+
+
+async def test_a_plan_that_cannot_be_read_is_not_read_at_once(harness: StatusHarness) -> None:
+    """A feed that is switched off stays so for an hour."""
+    harness.api.documents |= {"/v1/billing": FORBIDDEN, "/v1/usage": FORBIDDEN}
+    await harness.run_until(30 * MINUTE)
+    assert "scheduled" in {each.kind for each in harness.poller.health.conditions}
+    assert harness.api.paths["/v1/billing"] == 1
 
 
 async def test_overflow_is_counted() -> None:
@@ -418,7 +472,8 @@ async def test_one_refresh(harness: StatusHarness, failure: LateError | None) ->
     harness.api.documents["/v1/accounts"] = failure
     await harness.poller.refresh()
     assert harness.ups() == {**dict.fromkeys(DEFAULTS, 1), "accounts": 0}
-    assert len(harness.api.requests) == 12
+    pages = 2 if isinstance(failure, BadRequest) else 1
+    assert len(harness.api.requests) == 11 + pages
     assert harness.clock.elapsed == 0
 
 

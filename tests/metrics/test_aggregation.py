@@ -52,7 +52,9 @@ observations = st.builds(
 latest_values = st.builds(
     lambda at, value: SetLatest("f", LABELS, at=at, value=value), st.integers(-5, 5), st.integers(0, 12)
 )
-names = st.builds(lambda at, value: SetLatest("f", LABELS, at=at, value=value), st.integers(-5, 5), st.text(max_size=2))
+names = st.builds(
+    lambda at, value: SetLatest("f", LABELS, at=at, value=value), st.integers(-5, 5), st.tuples(st.text(max_size=2))
+)
 results = st.builds(
     lambda at, failed: RecordAttempt("f", LABELS, at=at, failed=failed), st.integers(1, 30), st.booleans()
 )
@@ -80,11 +82,11 @@ def test_order_does_not_matter(orders: tuple[list[Increment], list[Increment]]) 
 
 def test_of_two_values_of_one_time_the_same_one_is_kept() -> None:
     """Such as two names of an account; which one comes first may differ after a restart."""
-    both = [SetLatest("f", LABELS, at=7, value="b"), SetLatest("f", LABELS, at=7, value="a")]
-    assert apply_increments(both, None) == LatestValue(7, "b")
-    assert apply_increments(both[::-1], None) == LatestValue(7, "b")
-    assert apply_one_by_one(both[::-1]) == LatestValue(7, "b")
-    assert apply_one_by_one(both) == LatestValue(7, "b")
+    both = [SetLatest("f", LABELS, at=7, value=("b",)), SetLatest("f", LABELS, at=7, value=("a",))]
+    assert apply_increments(both, None) == LatestValue(7, ("b",))
+    assert apply_increments(both[::-1], None) == LatestValue(7, ("b",))
+    assert apply_one_by_one(both[::-1]) == LatestValue(7, ("b",))
+    assert apply_one_by_one(both) == LatestValue(7, ("b",))
 
 
 def test_saturation() -> None:

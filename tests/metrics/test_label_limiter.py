@@ -116,9 +116,11 @@ def test_too_many_accounts() -> None:
         increments = list(apply(account_increments(number)))
         assert account_increments(number) == increments
     increments = list(apply(account_increments(3)))
-    assert labels_of(increments, "late_account_logs_total") == [("acme", "tiktok", "other", "success")]
+    counters = {"late_account_logs_total", "late_account_token_refreshes_total"}
+    for family in counters:
+        assert labels_of(increments, family) == [("acme", "tiktok", "other", "success")]
     assert sorted(("acme", family, "account_id") for family in ACCOUNT_FAMILIES) == sorted(overflow_labels(increments))
-    assert {increment.family for increment in increments} == {"late_account_logs_total", OVERFLOW}
+    assert {increment.family for increment in increments} == {*counters, OVERFLOW}
     assert account_increments(2) == list(apply(account_increments(2)))
 
 

@@ -133,8 +133,8 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
     update_rows(
         registry,
         INFO,
-        ("tiktok", "a2", LatestValue(1, "@acme"), 1.0),
-        ("reddit", "a3", LatestValue(1, "unknown"), 1.0),
+        ("tiktok", "a2", LatestValue(1, ("@acme", "p1")), 1.0),
+        ("reddit", "a3", LatestValue(1, ("unknown", "p1")), 1.0),
     )
     expected = (
         AccountHealth(platform="tiktok", account_id="a2", username="@acme", consecutive_failures=502),

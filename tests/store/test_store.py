@@ -82,13 +82,13 @@ def test_values_of_all_kinds_are_stored(url: str) -> None:
     increments = (
         IncCounter("part", odd, amount=0.25),
         ObserveHistogram("histogram", odd, micros=1_500_000, bounds=(1.0, 2.0)),
-        SetLatest("words", odd, at=NOW, value="@acme 🔥"),
+        SetLatest("words", odd, at=NOW, value=("@acme 🔥", "p1")),
         RecordAttempt("streak", odd, at=NOW, failed=True),
     )
     values: dict[str, Value] = {
         "part": 0.25,
         "histogram": Histogram((1.0, 2.0), (0, 1, 0), 1_500_000),
-        "words": LatestValue(NOW, "@acme 🔥"),
+        "words": LatestValue(NOW, ("@acme 🔥", "p1")),
         "streak": FailureStreak(failures=(NOW,)),
     }
     expected = {(name, odd): SeriesValue(value, 1.0) for name, value in values.items()}

@@ -145,6 +145,9 @@ def test_a_wrong_clock(offset: float, expected: list[tuple[str, str]]) -> None:
     assert [each for each in found if each[0] == "warn"] == expected
 
 
+AT_RISK = "@acme (x): must be connected again, 2 posts, the first is p1, due in 2 h"
+
+
 def test_what_status_feeds_report() -> None:
     """Everything that needs attention is a finding, worst first."""
     conditions = [
@@ -162,14 +165,16 @@ def test_what_status_feeds_report() -> None:
         Condition("scheduled", "p1 “Frische Brezeln” for acme (x)", NOW - 3000),
         Condition("limit", "100% of the profiles"),
         Condition("balance", "-0.05 USD left to spend"),
-        Condition("inactive"),
+        Condition("inactive", "unpaid_invoice"),
+        Condition("at_risk", "@acme (x)", NOW + 7200, "a1", "must be connected again, 2 posts, the first is p1"),
         Condition("unknown to this version"),
     ]
     assert lines(reporting(*conditions)) == [
-        ("bad", "the plan is suspended or gives no access"),
+        ("bad", "the plan is suspended or gives no access: unpaid_invoice"),
         ("warn", "a post that was due 50 min ago is still scheduled: p1 “Frische Brezeln” for acme (x)"),
         ("warn", "a post that was due 2 h ago is still publishing: p3"),
         ("warn", "a post that was due 6 min ago is still pending approval: p4"),
+        ("warn", f"1 account cannot publish what is due within 24 h: {AT_RISK}"),
         ("warn", "1 account cannot post: Dora (x): No scope"),
         ("warn", "3 accounts must be connected again: a0 (tiktok), a1 (tiktok), a2 (tiktok)"),
         ("warn", f"1 account {COOLDOWN}: a1 (instagram), which ends in 10 min"),

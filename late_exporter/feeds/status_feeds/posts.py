@@ -1,0 +1,308 @@
+"""Posts, ``GET /v1/posts``: how many there are, which are overdue, and which cannot be published."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from itertools import islice
+from types import MappingProxyType
+from typing import TypeAlias
+
+import msgspec
+
+from late_exporter.errors import ApiError, BadPayload, BadRequest, ResponseTooLarge
+from late_exporter.feeds.status_feeds.refresh import (
+    MAX_ID_LENGTH,
+    Fields,
+    Refresh,
+    RefreshContext,
+    Report,
+    StatusFeed,
+    StatusRequest,
+    account_name,
+    parse_response,
+    shorten,
+)
+from late_exporter.feeds.vocabulary import POST_STATUSES
+from late_exporter.format import plural
+from late_exporter.health import Condition
+from late_exporter.model import UNKNOWN
+from late_exporter.thresholds import DAY
+
+OVERDUE_SECONDS = MappingProxyType({"scheduled": 300, "publishing": 3600, "pending_approval": 300})
+"""Statuses of posts that something still has to happen to, and the seconds after which such a post is overdue."""
+
+LARGE_PAGE = 500
+SMALL_PAGE = 100
+"""Posts per page, and what is asked for if that is refused, or its response is too large."""
+
+FIELDS = "status,title,content,scheduledFor,createdAt,updatedAt,platforms"
+"""The fields of a post that are read, beside the id."""
+
+DUE_FIRST = "scheduled-asc"
+DUE_LAST = "scheduled-desc"
+"""Orders of posts."""
+
+ENDED = frozenset({"published", "failed", "cancelled"})
+"""Statuses in which a post stays on an account. A retry never resets a cancelled one."""
+
+RISK_SECONDS = DAY
+"""Time in which a post is due that is reported as at risk."""
+
+RISKS = MappingProxyType(
+    {
+        "disconnected": "not connected any more",
+        "reconnect": "must be connected again",
+        "blocked": "cannot post",
+        "cooldown": "in cooldown until later",
+    }
+)
+"""Reasons why a post cannot be published to its account, in words."""
+
+MAX_TARGETS = 100
+"""Accounts of a post that are read."""
+
+MAX_NAMED_TARGETS = 5
+"""Accounts of a post that are named."""
+
+
+class PostTarget(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A post on one of its accounts; times are in Unix seconds.
+
+    Args:
+        username: Name of the account; empty if the post has only its id.
+        scheduled_for: Its own time, or else that of the post.
+        due_at: The same, or else the creation of the post.
+        error_code: Category of the error.
+        error_source: Who has to solve it: user, platform or system.
+        platform_code: Code and subcode of the platform.
+    """
+
+    platform: str = UNKNOWN
+    account_id: str = UNKNOWN
+    username: str = ""
+    status: str = ""
+    scheduled_for: float | None = None
+    due_at: float | None = None
+    error: str = ""
+    error_code: str = ""
+    error_source: str = ""
+    platform_code: str = ""
+
+
+class ListedPost(msgspec.Struct, frozen=True, kw_only=True):
+    """A post; times are in Unix seconds.
+
+    Args:
+        caption: Title, or else the text; empty if it has neither.
+        due_at: Time for which it is scheduled, or else its creation.
+        updated_at: Time of its last change.
+    """
+
+    id: str
+    status: str
+    caption: str
+    due_at: float | None
+    updated_at: float | None
+    targets: tuple[PostTarget, ...]
+
+    @property
+    def waiting_targets(self) -> list[PostTarget]:
+        """The accounts on which it is still to be published; one without a name if it has none."""
+        if not self.targets:
+            return [PostTarget(due_at=self.due_at)]
+        return [target for target in self.targets if target.status not in ENDED]
+
+    @property
+    def first_due(self) -> float | None:
+        """When the post is due on the first account on which it waits; None if on none."""
+        times = [each.due_at for each in self.waiting_targets if each.due_at is not None]
+        return min(times, default=None)
+
+
+class PostPage(msgspec.Struct, frozen=True):
+    """The posts of a status that are due first, and how many there are in all."""
+
+    posts: Sequence[ListedPost]
+    total: float | None
+
+
+ReadPosts: TypeAlias = Generator[StatusRequest, bytes, PostPage]
+
+
+def refresh(context: RefreshContext) -> Refresh:
+    reports: list[Report] = []
+    rejection: ApiError | None = None
+    for status in POST_STATUSES:
+        if status in context.rejected_values:
+            continue
+        try:
+            if status in OVERDUE_SECONDS:
+                page = yield from read_posts(status, context.rejected_values)
+            else:
+                page = _parse_page((yield _posts_request(status, DUE_FIRST, limit=1)))
+        except BadRequest as exc:
+            rejection = exc
+            context.rejected_values.add(status)
+            continue
+        if page.posts and (page.posts[0].status or status) != status:
+            context.rejected_values.add(status)  # The API has ignored the filter.
+            continue
+        reports += context.gauges({"late_posts": page.total}, status)
+        reports += _due_reports(context, status, page.posts)
+        if status == "scheduled":
+            reports += _risk_reports(context, page.posts)
+    if context.rejected_values.issuperset(POST_STATUSES):
+        context.rejected_values.clear()
+        raise rejection or BadPayload("the API does not filter posts by status")
+    return reports
+
+
+def read_posts(status: str, rejected_values: set[str], sort: str = DUE_FIRST) -> ReadPosts:
+    """Return the first posts of a status; raise BadRequest if the API rejects it.
+
+    Args:
+        status: As in POST_STATUSES.
+        rejected_values: Parameters that the API has rejected; this adds to them.
+        sort: Order of the posts.
+    """
+    size_name = f"limit={LARGE_PAGE}"
+    if size_name not in rejected_values:
+        try:
+            return _parse_page(
+                (yield _posts_request(status, sort, limit=LARGE_PAGE, fields=FIELDS))
+            )
+        except (BadRequest, ResponseTooLarge):
+            pass  # An older API may know neither the size nor the fields, or not the status.
+    page = _parse_page((yield _posts_request(status, sort, limit=SMALL_PAGE)))
+    rejected_values.add(size_name)
+    return page
+
+
+def _posts_request(status: str, sort: str, **params: str | int) -> StatusRequest:
+    return StatusRequest("/v1/posts", {"status": status, "sortBy": sort, **params})
+
+
+def _parse_page(body: bytes) -> PostPage:
+    response = parse_response(body)
+    if "posts" not in response and "pagination" not in response:
+        raise BadPayload("the response has neither posts nor their number")
+    posts = [_parse_post(row) for row in islice(response.objects("posts"), LARGE_PAGE)]
+    return PostPage(posts, response.object("pagination").amount("total"))
+
+
+def _parse_post(row: Fields) -> ListedPost:
+    scheduled_for = row.time("scheduledFor")
+    created_at = row.time("createdAt")
+    targets = islice(row.objects("platforms"), MAX_TARGETS)
+    return ListedPost(
+        id=row.text("_id") or UNKNOWN,
+        status=row.text("status") or "",
+        caption=row.long_text("title") or row.long_text("content"),
+        due_at=created_at if scheduled_for is None else scheduled_for,
+        updated_at=row.time("updatedAt"),
+        targets=tuple(_parse_target(target, scheduled_for, created_at) for target in targets),
+    )
+
+
+def _parse_target(
+    row: Fields, post_scheduled_for: float | None, created_at: float | None
+) -> PostTarget:
+    scheduled_for = row.time("scheduledFor")
+    if scheduled_for is None:
+        scheduled_for = post_scheduled_for
+    platform_error = row.object("platformError")
+    codes = (platform_error.code("code"), platform_error.code("subcode"))
+    return PostTarget(
+        platform=row.text("platform") or UNKNOWN,
+        account_id=row.id("accountId") or UNKNOWN,
+        username=row.object("accountId").text("username") or "",
+        status=row.text("status") or "",
+        scheduled_for=scheduled_for,
+        due_at=created_at if scheduled_for is None else scheduled_for,
+        error=row.long_text("errorMessage") or platform_error.long_text("message"),
+        error_code=row.text("errorCategory") or "",
+        error_source=row.text("errorSource") or "",
+        platform_code="/".join(code for code in codes if code),
+    )
+
+
+def _due_reports(
+    context: RefreshContext, status: str, posts: Sequence[ListedPost]
+) -> Iterator[Report]:
+    """Yield when the earliest post is due, and the post itself if it is overdue."""
+    if status not in OVERDUE_SECONDS:
+        return
+    first: ListedPost | None = None
+    first_due = 0.0
+    for post in posts:
+        due_at = post.first_due
+        if due_at is not None and (first is None or due_at < first_due):
+            first = post
+            first_due = due_at
+    if first is None:
+        return
+    yield context.gauge(f"late_posts_oldest_{status}_timestamp_seconds", first_due)
+    if context.seconds - first_due > OVERDUE_SECONDS[status]:
+        name = _post_name(context, first)
+        yield Condition(status, name, first_due, first.id[:MAX_ID_LENGTH])
+
+
+def _post_name(context: RefreshContext, post: ListedPost) -> str:
+    name = _short_name(post)
+    targets = [target for target in post.waiting_targets if target.account_id != UNKNOWN]
+    targets = targets[:MAX_NAMED_TARGETS]
+    if targets:
+        name += f" for {', '.join(_target_name(context, target) for target in targets)}"
+    return name
+
+
+def _short_name(post: ListedPost) -> str:
+    post_id = post.id[:MAX_ID_LENGTH]
+    return f"{post_id} “{shorten(post.caption)}”" if post.caption else post_id
+
+
+def _target_name(context: RefreshContext, target: PostTarget) -> str:
+    state = context.accounts.states.get(target.account_id)
+    if state is not None:
+        return state.name
+    return account_name(target.platform, target.username or target.account_id)
+
+
+def _risk_reports(context: RefreshContext, posts: Sequence[ListedPost]) -> Iterator[Report]:
+    """Yield how many targets cannot be published as things stand, and the accounts for which they wait."""
+    counts = Counter[tuple[str, str]]()
+    by_account: dict[tuple[str, str], list[tuple[float, ListedPost, PostTarget]]] = {}
+    for post in posts:
+        for target in post.waiting_targets:
+            due_at = target.due_at
+            if due_at is None or due_at > context.seconds + RISK_SECONDS:
+                continue
+            reason = _risk_of(context, target, due_at)
+            if reason:
+                counts[target.platform, reason] += 1
+                waiting = by_account.setdefault((target.account_id, reason), [])
+                waiting.append((due_at, post, target))
+
+    for labels, count in counts.items():
+        yield context.gauge("late_posts_at_risk", count, *labels)
+    for (account_id, reason), waiting in by_account.items():
+        due_at, post, target = min(waiting, key=lambda each: each[0])
+        text = f"{RISKS[reason]}, {plural(len(waiting), 'post')}, the first is {_short_name(post)}"
+        name = _target_name(context, target)
+        yield Condition("at_risk", name, due_at, account_id[:MAX_ID_LENGTH], text)
+
+
+def _risk_of(context: RefreshContext, target: PostTarget, due_at: float) -> str:
+    """Return why a target cannot be published, as in RISKS; empty if it can, or its account is not known."""
+    state = context.accounts.states.get(target.account_id)
+    if state is None:
+        is_gone = context.accounts.is_complete and target.account_id != UNKNOWN
+        return "disconnected" if is_gone else ""
+    if state.risk:
+        return state.risk
+    is_cooling_down = state.cooldown_until > context.seconds
+    return "cooldown" if is_cooling_down and due_at < state.cooldown_until else ""
+
+
+FEED = StatusFeed(name="posts", refresh=refresh, max_requests=len(POST_STATUSES), has_profiles=True)
