@@ -63,7 +63,7 @@ class ObserveValues(Increment, frozen=True, kw_only=True, gc=False):
 
 
 class SetLatest(Increment, frozen=True, kw_only=True, gc=False):
-    """Set a gauge, unless it has a value of a later time; texts are the values of its last labels."""
+    """Set a gauge, unless it has a value of a later time; texts are its last labels."""
 
     at: int
     value: float | tuple[str, ...]

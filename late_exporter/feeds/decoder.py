@@ -44,7 +44,7 @@ UNSAFE_CHARACTERS = re.compile(
     r"[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\U000e0001-\U000e007f]"
 )
-"""Control characters, and characters that are invisible or change the direction of the text after them.
+"""Control characters, and characters that are invisible or change the direction of text.
 
 Tabs and newlines are not among them, as the exposition format escapes these, nor the joiners of
 emoji and scripts.
@@ -197,7 +197,7 @@ class LogListDecoder(Generic[RowT]):
 
 
 def raw_rows(body: bytes) -> Sequence[Any]:
-    """Return the rows of a page that was parsed before, with all their fields, one per entry; raises BadPayload."""
+    """Return the rows of a parsed page with all their fields, one per entry; raises BadPayload."""
     return _rows(load_object(limit_depth(body)))
 
 
@@ -220,7 +220,7 @@ def _rejected_entry(row: object, reason: str) -> LogEntry:
 
 
 def _reject_undated(entry: LogEntry) -> LogEntry:
-    """Reject a log without a usable creation time, which could neither be found again nor expire."""
+    """Reject a log without a usable creation time: it could not be found again, nor expire."""
     if entry.created is not None or entry.rejection_reason:
         return entry
     return msgspec.structs.replace(entry, status=REJECTED, rejection_reason="no_time")
@@ -237,7 +237,7 @@ def label_text(value: str | None, limit: int = LABEL_LENGTH) -> str:
 
 
 def id_text(value: str, limit: int = LABEL_LENGTH) -> str:
-    """Return an untrusted id as ``label_text`` does, but without a cache, because few logs have the same one."""
+    """Return an untrusted id as ``label_text`` does; not cached, because few logs share one."""
     return _clean_text(value[:limit])
 
 
@@ -263,7 +263,7 @@ def optional_text(value: str | None) -> str | None:
 
 
 def log_key(value: str) -> str:
-    """Return the key of a log by its id: the id itself, or a digest if it is too long or looks like an API key."""
+    """Return the key of a log: its id, or a digest if that is long or looks like an API key."""
     is_printable = len(value) <= KEY_LENGTH and mask_keys(value) == value
     if is_printable and value.isascii():
         return value
@@ -298,7 +298,7 @@ def parse_millis(value: str | None) -> int | None:
 
 
 def to_micros(value: float | None, scale: int) -> int | None:
-    """Return a number times a scale as an integer of at most MAX_MICROS; None if it is negative or not finite."""
+    """Return a scaled number as an integer up to MAX_MICROS; None if negative or not finite."""
     if value == 1:
         return scale  # As the number of attempts of most logs: one object for all.
     if type(value) is int and 0 <= value < SMALL_NUMBER:

@@ -1,4 +1,4 @@
-"""Read JSON texts of any API: deep nesting, huge numbers and bad encodings cost a field, not the text."""
+"""Read JSON texts of any API: what is nested too deeply, huge or badly encoded costs one field."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MAX_DIGITS = 4300
 ResultT = TypeVar("ResultT")
 
 _TOKEN = re.compile(rb'[\[\]{}]|"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-"""A bracket, or a string, in which brackets mean nothing; possessive because it may have millions of escapes.
+"""A bracket, or a string; possessive because that may have millions of escapes.
 
 It may lack its end, or each escaped quote in it would be searched for one.
 """
 
 
 def read_nested(body: bytes, read: Callable[[bytes], ResultT]) -> ResultT:
-    """Return what a function reads from a JSON text, or from less of it if that is nested too deeply."""
+    """Return what a function reads from a JSON text, without what is nested too deeply."""
     try:
         return read(body)
     except RecursionError:
@@ -34,7 +34,7 @@ def read_nested(body: bytes, read: Callable[[bytes], ResultT]) -> ResultT:
 
 
 def limit_depth(body: bytes) -> bytes:
-    """Return a JSON text with ``null`` in place of all objects and arrays below MAX_DEPTH levels of them.
+    """Return a JSON text with ``null`` in place of objects and arrays below MAX_DEPTH levels.
 
     A value that no parser can read then costs its field, and not the whole response.
     """

@@ -158,7 +158,7 @@ def is_published(action: str, status: str) -> bool:
 def publishing_delay(
     scheduled_for: str | None, created: int | None, duration: int | None
 ) -> int | None:
-    """Return the microseconds from the scheduled time to the end of an attempt; None if one is not known."""
+    """Return the microseconds from the scheduled time to the end of an attempt, if known."""
     scheduled = decoder.parse_millis(scheduled_for)
     if scheduled is None or created is None:
         return None

@@ -13,18 +13,21 @@ from types import MappingProxyType
 from late_exporter.model import FAILED, PENDING, SUCCESS, UNKNOWN
 
 ADS_PLATFORMS = (
-    "googleads", "linkedinads", "metaads", "openaiads", "pinterestads", "redditads", "tiktokads", "whopads", "xads",
+    "googleads", "linkedinads", "metaads", "openaiads", "pinterestads", "redditads", "tiktokads",
+    "whopads", "xads",
 )  # fmt: skip
 PLATFORMS = (
-    "bluesky", "discord", "facebook", "googleanalytics", "googlebusiness", "hubspot", "imessage", "instagram",
-    "linkedin", "phone", "pinterest", "rcs", "reddit", "shopify", "slack", "sms", "snapchat", "telegram", "threads",
-    "tiktok", "twitter", "webflow", "whatsapp", "wix", "wordpress", "youtube",
+    "bluesky", "discord", "facebook", "googleanalytics", "googlebusiness", "hubspot", "imessage",
+    "instagram", "linkedin", "phone", "pinterest", "rcs", "reddit", "shopify", "slack", "sms",
+    "snapchat", "telegram", "threads", "tiktok", "twitter", "webflow", "whatsapp", "wix",
+    "wordpress", "youtube",
     *ADS_PLATFORMS,
 )  # fmt: skip
 ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
 STATUSES = ("success", "failed", "pending", "skipped")
 POST_STATUSES = (
-    "scheduled", "publishing", "pending_approval", "failed", "published", "partial", "draft", "cancelled",
+    "scheduled", "publishing", "pending_approval", "failed", "published", "partial", "draft",
+    "cancelled",
 )  # fmt: skip
 HEALTH_STATUSES = ("healthy", "warning", "error")
 EVENTS = (
@@ -36,7 +39,7 @@ EVENTS = (
 )
 METHODS = ("oauth", "credentials", "invitation")
 FAILURE_CATEGORIES = (
-    "auth_expired", "user_content", "user_abuse", "account_issue", "platform_rejected", "platform_error",
+    "auth_expired", "user_content", "user_abuse", "account_issue", "platform_rejected",
     "platform_rate_limit", "quota_exhausted", "system_error", "unknown",
 )  # fmt: skip
 

@@ -92,7 +92,7 @@ _decode_texts = msgspec.json.Decoder(RowTexts).decode
 
 
 def _read_texts(text: Any) -> RowTexts:
-    """Parse a JSON text; of one that is cut, or has an odd field, return the fields that can be read."""
+    """Parse a JSON text; of one that is cut or odd, return the fields that can be read."""
     try:
         return _decode_texts(text or "{}")
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -248,7 +248,7 @@ def _api_request(row: ZernioRow) -> LogEntry:
 
 
 def _post_url(row: RawLog, entry: LogEntry) -> str:
-    """Return the link of a post; its name varies, because bodies come from the vendor or the platform."""
+    """Return the link of a post; its name varies with who wrote the body."""
     url = search_json_text(row, "platformPostUrl", "metadata", "response_body")
     if not url and publishing.is_published(entry.action, entry.status):
         url = search_json_text(row, "permalink", "response_body")

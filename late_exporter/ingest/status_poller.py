@@ -35,7 +35,7 @@ REQUESTS_PER_MINUTE = 2.5
 """Requests of the status feeds that share a key, unless shorter intervals are configured."""
 
 KEY_SHARE = 0.05
-"""Share of the key's rate limit that status feeds may use, evenly spread, so that polls of logs do not wait."""
+"""Share of the key's rate limit that status feeds may use, evenly spread."""
 
 MINUTE = 60.0
 
@@ -95,7 +95,7 @@ class StatusConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusPace:
-    """Pace of the status requests of a key, shared by all workspaces that use it; times are monotonic, in seconds."""
+    """Pace of the status requests of a key; times are monotonic, in seconds."""
 
     def __init__(self) -> None:
         self._last_request_at = -math.inf
@@ -131,7 +131,7 @@ class StatusPublisher:
     accounts: AccountList = field(default_factory=AccountList)
 
     def show(self, feed: str, reports: Sequence[Report], now: float) -> None:
-        """Replace the series of a feed after a successful refresh, which ended at a Unix time in seconds."""
+        """Replace the series of a feed after a refresh that ended at a Unix time in seconds."""
         gauges = [each for each in reports if isinstance(each, SetLatest)]
         values: dict[Series, SeriesValue] = {}
         overflow: list[Increment] = []
@@ -150,7 +150,7 @@ class StatusPublisher:
         self.set_state(feed, is_up=True)
 
     def clear(self, feed: str, disabled_reason: str = "") -> None:
-        """Remove the series of a feed that does not succeed any more, or that is switched off for a reason."""
+        """Remove the series of a feed that fails for long, or that is switched off for a reason."""
         self._replace(feed, {})
         if feed == ACCOUNTS:
             self.accounts = AccountList()
@@ -163,7 +163,7 @@ class StatusPublisher:
             self.registry.remove_gauge(family, (self.workspace, feed))
 
     def set_state(self, feed: str, *, is_up: bool, disabled_reason: str = "") -> None:
-        """Show the result of a refresh; the series of a feed that has failed stay until they are stale."""
+        """Show the result of a refresh; series of a failed feed stay until they are stale."""
         self.registry.set_gauge(UP, (self.workspace, feed), int(is_up))
         for reason in DISABLING_REASONS:
             if reason == disabled_reason:
@@ -288,7 +288,7 @@ class StatusPoller:
                 break
 
     async def expire(self) -> None:
-        """Remove the series of feeds that have not succeeded for several intervals, until cancelled.
+        """Remove the series of feeds that failed for several intervals, until cancelled.
 
         A request may wait for an hour, so the loop that sends it cannot do that.
         """
@@ -393,7 +393,7 @@ class StatusPoller:
         return delay
 
     def _interval(self, state: _StatusFeedState) -> float:
-        """Return the interval of a feed, longer than configured if its requests would exceed their share."""
+        """Return the interval of a feed, longer than configured if its requests are too many."""
         config = self.config
         demand = config.requests_per_minute
         allowed = min(max(demand, REQUESTS_PER_MINUTE), self._client.rate_limit * KEY_SHARE)
@@ -406,7 +406,7 @@ class StatusPoller:
 
 
 async def fetch_status(client: LateClient, feed: StatusFeed, request: StatusRequest) -> bytes:
-    """Send a request of a status feed; return the body of the response, raise ApiError if there is none."""
+    """Send a request of a status feed; return the body of the response, or raise ApiError."""
     params = dict(request.params)
     if client.profile_id is not None and feed.has_profiles:
         params["profileId"] = client.profile_id
@@ -417,7 +417,7 @@ async def fetch_status(client: LateClient, feed: StatusFeed, request: StatusRequ
 
 
 def disabling_reason(error: ApiError) -> str:
-    """Return the reason to switch off a status feed after an error; empty if the error is temporary."""
+    """Return the reason to switch off a feed after an error; empty if it is temporary."""
     if isinstance(error, Forbidden):
         return "forbidden"
     return "not_found" if isinstance(error, EndpointNotFound) else ""

@@ -1,14 +1,16 @@
-"""Accounts of five simulated customers with a profile each, and captions of their posts."""
+"""Simulated customers: their accounts, the platforms of these, and the captions of their posts.
+
+Each of the five customers has a profile of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 
 import msgspec
 
 from late_exporter.simulator.log_list import JsonObject
-from late_exporter.simulator.platforms import PLATFORMS, SimulatedPlatform
 
 CAPTIONS = (
     "Check out our new feature! 🚀",
@@ -30,6 +32,135 @@ CAPTIONS = (
 )
 
 
+class PublishFailure(msgspec.Struct, frozen=True):
+    """Failure of a publish attempt.
+
+    Args:
+        category: As the API classifies failures of posts.
+        source: Who has to solve it: user, platform or system.
+        is_retryable: Whether a later attempt can succeed.
+    """
+
+    status_code: int
+    code: str
+    message: str
+    category: str = "platform_rejected"
+    source: str = "platform"
+    is_retryable: bool = False
+
+
+class SimulatedPlatform(msgspec.Struct, frozen=True):
+    """Social network, or one of phone numbers without posts.
+
+    Args:
+        name: Name in the API.
+        weight: Weight in the choice of a post's platforms.
+        median_seconds: Median duration of a publish attempt, in seconds.
+        sigma: Sigma of the log-normal duration.
+        failure_rate: Share of attempts that fail without an incident, low enough for an objective
+            of 99 %.
+        post_kinds: Accepted kinds of posts.
+        failures: Failures and their weights.
+    """
+
+    name: str
+    weight: float
+    median_seconds: float
+    sigma: float
+    failure_rate: float
+    post_kinds: tuple[str, ...]
+    failures: Mapping[PublishFailure, float]
+
+
+RATE_LIMITED = PublishFailure(
+    429, "RATE_LIMITED", "Rate limit exceeded", "platform_rate_limit", "platform", is_retryable=True
+)
+TOKEN_EXPIRED = PublishFailure(
+    401, "TOKEN_EXPIRED", "The access token has expired", "auth_expired", "user"
+)
+COOLDOWN = PublishFailure(
+    429,
+    "ACCOUNT_COOLDOWN",
+    "Publishing to this account is paused after errors",
+    "account_issue",
+    "user",
+)
+REMOVED = PublishFailure(
+    0, "account_issue", "The account was disconnected", "account_issue", "user"
+)
+OUTAGE = PublishFailure(
+    503,
+    "SERVICE_UNAVAILABLE",
+    "Service unavailable",
+    "platform_error",
+    "platform",
+    is_retryable=True,
+)
+SERVER_ERROR = PublishFailure(
+    500, "INTERNAL_ERROR", "Please retry later", "platform_error", "platform", is_retryable=True
+)
+TIMEOUT = PublishFailure(
+    504,
+    "TIMEOUT",
+    "The platform did not answer in time",
+    "system_error",
+    "system",
+    is_retryable=True,
+)
+STUCK = PublishFailure(
+    504, "TIMEOUT", "The platform did not answer in time", "system_error", "system"
+)
+DENIED = PublishFailure(403, "PERMISSION_DENIED", "The account lacks the permission to publish")
+UPLOAD_FAILED = PublishFailure(
+    400,
+    "MEDIA_UPLOAD_FAILED",
+    "The media could not be processed",
+    "user_content",
+    "user",
+    is_retryable=True,
+)
+
+# Failures of platforms with their weights.
+_COMMON = {SERVER_ERROR: 1.0, TIMEOUT: 0.6, DENIED: 0.6}
+_UPLOAD = {UPLOAD_FAILED: 2.0}
+_LIMIT = {RATE_LIMITED: 2.0}
+_OFTEN_LIMITED = {RATE_LIMITED: 4.0}
+_SPAM = {PublishFailure(403, "TOO_MANY_POSTS", "Daily post cap reached"): 3.0}
+_QUOTA = {PublishFailure(403, "QUOTA_EXCEEDED", "The request exceeds the daily quota"): 3.0}
+_INVALID = {PublishFailure(400, "INVALID_PARAMETER", "Unsupported content"): 3.0}
+_DUPLICATE = {PublishFailure(403, "DUPLICATE", "Content is a duplicate"): 3.0}
+_NOT_ALLOWED = {PublishFailure(403, "NOT_ALLOWED", "Posting is not allowed there"): 3.0}
+
+# Kinds of posts.
+_ANY = ("text", "image", "video")
+_MEDIA = ("image", "video")
+_VIDEO = ("video",)
+
+_PLATFORM_LIST = (
+    SimulatedPlatform("tiktok", 0.9, 9.0, 0.7, 0.006, _VIDEO, _SPAM | _UPLOAD | _COMMON),
+    SimulatedPlatform(
+        "instagram", 1.6, 4.5, 0.6, 0.004, _MEDIA, _INVALID | _UPLOAD | _LIMIT | _COMMON
+    ),
+    SimulatedPlatform("facebook", 1.3, 2.2, 0.5, 0.003, _ANY, _INVALID | _LIMIT | _COMMON),
+    SimulatedPlatform("youtube", 0.7, 24.0, 0.8, 0.005, _VIDEO, _QUOTA | _UPLOAD | _COMMON),
+    SimulatedPlatform("linkedin", 1.0, 1.6, 0.4, 0.002, _ANY, _DUPLICATE | _LIMIT | _COMMON),
+    SimulatedPlatform("twitter", 1.4, 0.9, 0.5, 0.005, _ANY, _DUPLICATE | _OFTEN_LIMITED | _COMMON),
+    SimulatedPlatform("threads", 0.8, 3.2, 0.5, 0.003, _ANY, _INVALID | _LIMIT | _COMMON),
+    SimulatedPlatform("pinterest", 0.5, 2.6, 0.5, 0.003, _MEDIA, _INVALID | _LIMIT | _COMMON),
+    SimulatedPlatform("reddit", 0.4, 1.3, 0.6, 0.009, _ANY, _NOT_ALLOWED | _LIMIT | _COMMON),
+    SimulatedPlatform("bluesky", 0.6, 0.7, 0.3, 0.002, _ANY, _INVALID | _LIMIT | _COMMON),
+    SimulatedPlatform(
+        "googlebusiness", 0.3, 2.0, 0.4, 0.004, ("text", "image"), _INVALID | _LIMIT | _COMMON
+    ),
+    SimulatedPlatform("telegram", 0.5, 0.5, 0.4, 0.002, _ANY, _NOT_ALLOWED | _LIMIT | _COMMON),
+    SimulatedPlatform("snapchat", 0.3, 7.0, 0.6, 0.006, _MEDIA, _INVALID | _UPLOAD | _COMMON),
+    *(SimulatedPlatform(name, 0.0, 1.0, 0.0, 0.0, (), {}) for name in ("phone", "sms")),
+)
+PLATFORMS: Mapping[str, SimulatedPlatform] = {
+    platform.name: platform for platform in _PLATFORM_LIST
+}
+
+
 class SimulatedAccount(msgspec.Struct, frozen=True, eq=False):
     """Account of a customer on a platform. ``method`` is the connection method of its logs."""
 
@@ -42,8 +173,12 @@ class SimulatedAccount(msgspec.Struct, frozen=True, eq=False):
     @property
     def owner(self) -> JsonObject:
         """Fields of all logs of the account in generation ``late``."""
-        ids = {"userId": hashed_id("user"), "profileId": self.profile_id, "accountId": self.id}
-        return {**ids, "platform": self.platform.name}
+        return {
+            "userId": hashed_id("user"),
+            "profileId": self.profile_id,
+            "accountId": self.id,
+            "platform": self.platform.name,
+        }
 
 
 def hashed_id(name: str) -> str:
@@ -55,14 +190,14 @@ def _customer_accounts(
     handle: str, display_name: str, platforms: str
 ) -> Iterator[SimulatedAccount]:
     for name in platforms.split():
-        username = (
-            display_name
-            if name in {"facebook", "googlebusiness", "linkedin", "phone", "sms"}
-            else f"@{handle}"
+        has_display_name = name in {"facebook", "googlebusiness", "linkedin", "phone", "sms"}
+        yield SimulatedAccount(
+            id=hashed_id(f"account {handle} {name}"),
+            profile_id=hashed_id(f"profile {handle}"),
+            platform=PLATFORMS[name],
+            username=display_name if has_display_name else f"@{handle}",
+            method="credentials" if name in {"bluesky", "telegram"} else "oauth",
         )
-        ids = hashed_id(f"account {handle} {name}"), hashed_id(f"profile {handle}")
-        method = "credentials" if name in {"bluesky", "telegram"} else "oauth"
-        yield SimulatedAccount(*ids, PLATFORMS[name], username, method)
 
 
 ACCOUNTS = (

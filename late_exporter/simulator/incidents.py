@@ -1,23 +1,29 @@
-"""Incidents that users can start, as data: what each changes in the world and in the API."""
+"""Incidents that users can start: what each changes in the world and in what the API shows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from late_exporter.simulator.accounts import INTERNAL_NUMBERS, SimulatedAccount
-from late_exporter.simulator.activity import FAILED_DELIVERY, Outcome
-from late_exporter.simulator.log_list import HOUR, MINUTE, JsonObject, timestamp
-from late_exporter.simulator.platforms import (
+from late_exporter.simulator.accounts import (
     COOLDOWN,
     DENIED,
+    INTERNAL_NUMBERS,
     OUTAGE,
     RATE_LIMITED,
+    REMOVED,
     TOKEN_EXPIRED,
     PublishFailure,
+    SimulatedAccount,
 )
+from late_exporter.simulator.log_list import HOUR, MINUTE, JsonObject, timestamp
+
+Outcome: TypeAlias = tuple[str, int, str | None]
+"""Action, status code and error of a log."""
+
+FAILED_DELIVERY = ("webhook.failed", 503, "The endpoint answered 503")
 
 ANY = "any platform"
 
@@ -53,8 +59,9 @@ class IncidentKind(msgspec.Struct, frozen=True):
         hold: Smallest and largest number of seconds by which scheduled posts are published late;
             none if empty.
         stops: What stops until the incident ends: ``scheduled`` posts, the ``schedule`` that they
-            are in, new posts to be published ``later`` or at ``once``, ``webhooks``, or the
-            ``connection`` of its one account.
+            are in, ``targets`` of posts on its accounts, which get its end as their time, new posts
+            to be published ``later`` or at ``once``, ``webhooks``, the ``connection`` of its one
+            account, or the ``listing`` of its accounts.
         activity: Action, status code and error of the logs of a type, all of which replace a usual
             one.
         shown: Fields of status documents that differ, or functions of the incident and the time
@@ -79,12 +86,30 @@ class IncidentKind(msgspec.Struct, frozen=True):
 
 
 def _cooldown_end(incident: Incident, now: float) -> str:
-    """Return the end of the newest cooldown; each takes twice as long as the one before."""
-    ends = (
-        incident.since + MINUTE * (10 * (2**number - 1) + 5 * (number - 1))
-        for number in range(1, 20)
-    )
-    return timestamp(next(end for end in ends if now < end + 5 * MINUTE))
+    """Return the end of the newest cooldown.
+
+    Each begins 5 minutes after the one before, and takes twice as long.
+    """
+    end = incident.since
+    for number in range(1, 20):
+        pauses = 5 * (number - 1)
+        cooldowns = 10 * (2**number - 1)
+        end = incident.since + MINUTE * (cooldowns + pauses)
+        if now < end + 5 * MINUTE:
+            break
+    return timestamp(end)
+
+
+def _since(incident: Incident, _now: float) -> str:
+    return timestamp(incident.since)
+
+
+def _token_expiry(incident: Incident, _now: float) -> str:
+    return timestamp(incident.since + 20 * HOUR)
+
+
+def _failure_count(incident: Incident, now: float) -> int:
+    return int(((now - incident.since) / 300) ** 2)
 
 
 CANNOT_POST = {
@@ -94,140 +119,165 @@ CANNOT_POST = {
 }
 DISCONNECTED = {**CANNOT_POST, "needsReconnect": True, "issues": [TOKEN_EXPIRED.message]}
 SUSPENDED = {"platformStatus": "suspended", "platformStatusReason": "Community guidelines"}
-UNPAID = {"hasAccess": False, "suspended": True, "suspensionReason": "unpaid_invoice"}
-ERRORS = [("GET /v1/posts", 429, "Too Many Requests")] * 60 + [
-    ("POST /v1/posts", 503, "Service Unavailable")
-] * 20
+UNPAID = {
+    "hasAccess": False,
+    "suspended": True,
+    "suspensionReason": "unpaid_invoice",
+    "suspendedAt": _since,
+}
+TOO_MANY_REQUESTS = ("GET /v1/posts", 429, "Too Many Requests")
+UNAVAILABLE = ("POST /v1/posts", 503, "Service Unavailable")
+
 _KINDS = (
     IncidentKind(
-        "platform-outage",
-        "most attempts fail with 503",
-        "platform",
-        "instagram",
-        OUTAGE,
+        name="platform-outage",
+        description="most attempts fail with 503",
+        scope="platform",
+        platform="instagram",
+        failure=OUTAGE,
         failure_rate=0.95,
     ),
     IncidentKind(
-        "revoked-token",
-        "one account is disconnected and fails with TOKEN_EXPIRED until it reconnects",
-        "account",
+        name="revoked-token",
+        description="one account is disconnected and fails with TOKEN_EXPIRED until it reconnects",
+        scope="account",
         failure=TOKEN_EXPIRED,
         stops=("connection",),
         shown={"health": DISCONNECTED},
     ),
     IncidentKind(
-        "rate-limit-storm",
-        "one platform answers 429, posts pause and take long",
-        "platform",
-        "twitter",
+        name="rate-limit-storm",
+        description="one platform answers 429, posts pause and take long",
+        scope="platform",
+        platform="twitter",
         failure=RATE_LIMITED,
         failure_rate=0.75,
-        slowdown=dict.fromkeys(("text", "image", "video"), (5, 12)),
+        slowdown={"text": (5, 12), "image": (5, 12), "video": (5, 12)},
     ),
     IncidentKind(
-        "slow-video", "videos take 10 to 20 times as long", "platform", slowdown={"video": (10, 20)}
+        name="slow-video",
+        description="videos take 10 to 20 times as long",
+        scope="platform",
+        slowdown={"video": (10, 20)},
     ),
     IncidentKind(
-        "late-publishing", "scheduled posts are published 6 to 40 minutes late", hold=(360, 2400)
+        name="late-publishing",
+        description="scheduled posts are published 6 to 40 minutes late",
+        hold=(360, 2400),
     ),
     IncidentKind(
-        "scheduler-stuck", "posts that are due stay scheduled, without a log", stops=("scheduled",)
+        name="scheduler-stuck",
+        description="posts that are due stay scheduled, without a log",
+        stops=("scheduled",),
     ),
     IncidentKind(
-        "approval-overdue",
-        "the scheduled posts of one account wait for approval until the end",
-        "account",
+        name="approval-overdue",
+        description="the scheduled posts of one account wait for approval until the end",
+        scope="account",
         stops=("scheduled",),
         shown={"scheduled post": {"status": "pending_approval"}},
     ),
     IncidentKind(
-        "empty-schedule",
-        "all scheduled posts are drafts, and stay drafts when they are due",
+        name="empty-schedule",
+        description="all scheduled posts are drafts, and stay drafts when they are due",
         stops=("schedule",),
         shown={"scheduled post": {"status": "draft"}},
     ),
     IncidentKind(
-        "account-cooldown",
-        "one account is in cooldowns of 10, 20, 40 ... minutes: its posts fail without a log",
-        "account",
-        "tiktok",
+        name="posts-held",
+        description="posts over the daily limit of a platform are held until the end",
+        scope="platform",
+        platform="tiktok",
+        stops=("targets",),
+    ),
+    IncidentKind(
+        name="account-cooldown",
+        description="one account is in cooldowns of 10, 20, 40 ... minutes: its posts fail "
+        "without a log",
+        scope="account",
+        platform="tiktok",
         refusal=COOLDOWN,
         shown={"account": {"rateLimitedUntil": _cooldown_end}},
     ),
     IncidentKind(
-        "account-blocked",
-        "one account is connected, but suspended by its platform, and cannot post",
-        "account",
-        "instagram",
+        name="account-blocked",
+        description="one account is connected, but suspended by its platform, and cannot post",
+        scope="account",
+        platform="instagram",
         failure=DENIED,
         shown={"account": SUSPENDED, "health": CANNOT_POST},
     ),
     IncidentKind(
-        "account-off",
-        "one account is switched off, and disconnected",
-        "account",
+        name="account-removed",
+        description="one account is gone: its posts are cancelled when they are due, without a log",
+        scope="account",
+        platform="pinterest",
+        refusal=REMOVED,
+        stops=("listing",),
+    ),
+    IncidentKind(
+        name="account-off",
+        description="one account is switched off, and disconnected",
+        scope="account",
         shown={"account": {"enabled": False}, "health": DISCONNECTED},
     ),
     IncidentKind(
-        "internal-numbers",
-        "the accounts of two internal phone numbers are listed, disconnected",
+        name="internal-numbers",
+        description="the accounts of two internal phone numbers are listed, disconnected",
         accounts=INTERNAL_NUMBERS,
         shown={"health": DISCONNECTED},
     ),
     IncidentKind(
-        "token-expiring",
-        "the token of one account expires within a day",
-        "account",
-        shown={
-            "health": {"tokenExpiresAt": lambda incident, _: timestamp(incident.since + 20 * HOUR)}
-        },
+        name="token-expiring",
+        description="the token of one account expires within a day",
+        scope="account",
+        shown={"health": {"tokenExpiresAt": _token_expiry}},
     ),
     IncidentKind(
-        "suspended",
-        "no post is published because of an unpaid invoice",
+        name="suspended",
+        description="no post is published because of an unpaid invoice",
         stops=("scheduled", "once"),
-        shown={"status": {**UNPAID, "suspendedAt": lambda incident, _: timestamp(incident.since)}},
+        shown={"status": UNPAID},
     ),
     IncidentKind(
-        "spend-cap",
-        "97 % of the spend cap for X is used",
+        name="spend-cap",
+        description="97 % of the spend cap for X is used",
         shown={"caps": {"xSpendUsedCents": 48_500}},
     ),
     IncidentKind(
-        "empty-balance", "no balance is left to spend", shown={"balance": {"spendableCents": -5}}
+        name="empty-balance",
+        description="no balance is left to spend",
+        shown={"balance": {"spendableCents": -5}},
     ),
     IncidentKind(
-        "usage-near-limit",
-        "95 % of the plan's uploads are used",
+        name="usage-near-limit",
+        description="95 % of the plan's uploads are used",
         shown={"usage": {"uploads": 57_000}},
     ),
     IncidentKind(
-        "usage-at-limit",
-        "all of the plan's uploads are used: new posts are refused with 403, without a log",
+        name="usage-at-limit",
+        description="all of the plan's uploads are used: new posts are refused with 403, "
+        "without a log",
         stops=("later", "once"),
         activity={"api_request": [("POST /v1/posts", 403, "Upload limit reached")]},
         shown={"usage": {"uploads": 60_000}},
     ),
     IncidentKind(
-        "webhook-failing",
-        "the webhook fails, ever more often",
+        name="webhook-failing",
+        description="the webhook fails, ever more often",
         activity={"webhooks": [FAILED_DELIVERY]},
-        shown={
-            "webhook": {
-                "failureCount": lambda incident, now: int(((now - incident.since) / 300) ** 2)
-            }
-        },
+        shown={"webhook": {"failureCount": _failure_count}},
     ),
     IncidentKind(
-        "webhook-disabled",
-        "the webhook is switched off after 20 failed deliveries",
+        name="webhook-disabled",
+        description="the webhook is switched off after 20 failed deliveries",
         stops=("webhooks",),
         shown={"webhook": {"isActive": False, "failureCount": 20}},
     ),
     IncidentKind(
-        "api-errors",
-        "most requests of the customer get 429, others 503",
-        activity={"api_request": ERRORS},
+        name="api-errors",
+        description="most requests of the customer get 429, others 503",
+        activity={"api_request": [TOO_MANY_REQUESTS] * 60 + [UNAVAILABLE] * 20},
     ),
 )
 INCIDENTS: Mapping[str, IncidentKind] = {kind.name: kind for kind in _KINDS}

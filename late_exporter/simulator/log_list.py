@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from math import inf
-from operator import itemgetter
 from typing import Any, TypeAlias
 
 JsonObject: TypeAlias = dict[str, Any]
@@ -36,7 +35,7 @@ def parse_time(text: str) -> float:
 
 
 def creation_time(row: LogRow) -> float:
-    """Return the creation time of a row as a Unix time, or minus infinity if it has none."""
+    """Return the creation of a row as a Unix time; minus infinity if it has none."""
     try:
         return parse_time(row["createdAt"] if "createdAt" in row else row["created_at"])
     except (KeyError, TypeError, ValueError):
@@ -86,20 +85,19 @@ class LogList:
         self, since: float, until: float = inf, predicate: Callable[[LogRow], bool] | None = None
     ) -> Sequence[LogRow]:
         """Return the matching rows created between two Unix times, both included, newest first."""
-        entries = self._entries
         first_dated = bisect_left(self._entries, (UNDATED, inf))
-        dated = slice(
-            max(first_dated, bisect_left(entries, (since,))), bisect_left(entries, (until, inf))
-        )
-        rows = list(map(itemgetter(2), [*entries[:first_dated], *entries[dated]][::-1]))
+        first = max(first_dated, bisect_left(self._entries, (since,)))
+        end = bisect_left(self._entries, (until, inf))
+        selected = [*self._entries[:first_dated], *self._entries[first:end]]
+        rows = [row for _, _, row in reversed(selected)]
         return rows if predicate is None else list(filter(predicate, rows))
 
 
 class StaticLogs:
     """Source of logs, whose lists change only by their own methods.
 
-    ``lists`` has the list of each log type, of which all but two exist in generation ``zernio``
-    only.
+    A world is a source whose processes change them. ``lists`` has the list of each log type, of
+    which all but two exist in generation ``zernio`` only.
     """
 
     def __init__(self, **lists: LogList) -> None:

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from late_exporter.simulator.accounts import CAPTIONS, SimulatedAccount
-from late_exporter.simulator.activity import deliver_webhook
-from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, LogRow, timestamp
-from late_exporter.simulator.platforms import (
+from late_exporter.simulator.accounts import (
+    CAPTIONS,
     RATE_LIMITED,
+    REMOVED,
     STUCK,
     TOKEN_EXPIRED,
     UPLOAD_FAILED,
     PublishFailure,
+    SimulatedAccount,
 )
+from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, LogRow, timestamp
 
 if TYPE_CHECKING:
     from late_exporter.simulator.world import SimulatedWorld
@@ -38,10 +39,15 @@ RARE_PROBABILITY = 0.004
 STUCK_PROBABILITY = 0.0001
 LOGGED_AT_END_PROBABILITY = 0.4
 STUCK_SECONDS = 20 * MINUTE
+
 SCHEDULED_SHARE = 0.5
+"""Share of posts that are scheduled rather than published at once."""
+
 MAX_LEAD = 6 * HOUR
 MAX_PLANNED_POSTS = 500
-"""Share of posts that are scheduled, for how long, and about how many may wait."""
+"""For how long posts are scheduled, and about how many may wait."""
+
+STORAGE = "https://storage.getlate.dev"
 
 
 class Post(msgspec.Struct):
@@ -54,6 +60,8 @@ class Post(msgspec.Struct):
         created_at: Time of its creation, as the API shows it.
         scheduled_for: Time for which it is scheduled, if it is, as the API shows it.
         statuses: Its status on each account.
+        failures: Why it failed, by account.
+        links: Address of its publication, by account.
         reference: Field ``postId`` of its logs.
         request: Field ``request`` of its logs.
     """
@@ -66,6 +74,8 @@ class Post(msgspec.Struct):
     statuses: dict[SimulatedAccount, str]
     reference: JsonObject
     request: JsonObject
+    failures: dict[SimulatedAccount, PublishFailure] = msgspec.field(default_factory=dict)
+    links: dict[SimulatedAccount, str] = msgspec.field(default_factory=dict)
 
     def log_time(self, time: float) -> str:
         """Return a time as the logs of the post show it."""
@@ -75,10 +85,14 @@ class Post(msgspec.Struct):
         """Change the status of the post on one account, from which that of the post follows."""
         self.statuses[account] = status
         results = set(self.statuses.values())
-        is_active = bool(results & {"pending", "processing"})
-        self.reference["status"] = (
-            "publishing" if is_active else results.pop() if len(results) == 1 else "partial"
-        )
+        if not results.isdisjoint({"pending", "processing"}):
+            self.reference["status"] = "publishing"
+        elif len(results) == 1:
+            self.reference["status"] = results.pop()
+        elif results == {"failed", "cancelled"}:
+            self.reference["status"] = "failed"
+        else:
+            self.reference["status"] = "partial"
 
 
 def start_publishing(world: SimulatedWorld, logs_per_day: float) -> None:
@@ -102,10 +116,13 @@ def _create_posts(world: SimulatedWorld, posts_per_second: float, lead: float) -
         yield due_at - lead
         time = due_at
         due_at = draw_next(due_at)
-        is_stopped = world.is_stopped("later" if lead else "once", world.accounts[0])
-        if not is_stopped and (post := _draw_post(world, time if lead else None)):
+        if world.is_stopped("later" if lead else "once", world.accounts[0]):
+            continue
+        scheduled_at = time if lead else None
+        post = _draw_post(world, scheduled_at)
+        if post is not None:
             world.posts[post.id] = post
-            world.start(_publish(world, post, time if lead else None))
+            world.start(_publish(world, post, scheduled_at))
 
 
 def _publish(world: SimulatedWorld, post: Post, due_at: float | None) -> Process:
@@ -117,10 +134,9 @@ def _publish(world: SimulatedWorld, post: Post, due_at: float | None) -> Process
         if world.is_stopped("schedule", world.accounts[0]):
             post.reference["status"] = "draft"
             return
-        if hold := next(
-            filter(None, (each.kind.hold for each in world.incidents_of(world.accounts[0]))), None
-        ):
-            yield world.now + world.hold_random.uniform(*hold)
+        holds = [each.kind.hold for each in world.incidents_of(world.accounts[0]) if each.kind.hold]
+        if holds:
+            yield world.now + world.hold_random.uniform(*holds[0])
     for account in post.statuses:
         delay = world.random.uniform(0, 4) if due_at is None else 0.0
         world.start(_publish_to(world, post, account, world.now + delay))
@@ -133,65 +149,81 @@ def _publish(world: SimulatedWorld, post: Post, due_at: float | None) -> Process
 def _draw_post(world: SimulatedWorld, due_at: float | None) -> Post | None:
     """Return a new post; None if the drawn customer has no account for the drawn kind."""
     kind = world.random.choices(KINDS, cum_weights=CUMULATIVE_KINDS)[0]
-    profile_id = world.random.choice(
-        list(dict.fromkeys(account.profile_id for account in world.accounts))
-    )
+    profiles = list(dict.fromkeys(account.profile_id for account in world.accounts))
+    profile_id = world.random.choice(profiles)
     target_count = world.random.choices(TARGET_COUNTS, cum_weights=CUMULATIVE_COUNTS)[0]
-    accounts = [
-        each
-        for each in world.accounts
-        if each.profile_id == profile_id and kind in each.platform.post_kinds
-    ]
+    of_profile = [each for each in world.accounts if each.profile_id == profile_id]
+    accounts = [each for each in of_profile if kind in each.platform.post_kinds]
     accounts.sort(
         key=lambda account: world.random.random() ** (1 / account.platform.weight), reverse=True
     )
     if not accounts:
         return None
-    media_count = (
-        0 if kind == "text" else world.random.choice((1, 1, 1, 3)) if kind == "image" else 1
-    )
+
+    media_count = 1
+    if kind == "text":
+        media_count = 0
+    elif kind == "image":
+        media_count = world.random.choice((1, 1, 1, 3))
     content = world.random.choice(CAPTIONS)
-    host = "https://storage.getlate.dev"
-    media_urls = [f"{host}/{world.random.getrandbits(48):012x}.{kind}" for _ in range(media_count)]
-    created_at = timestamp(world.now)
+    names = [f"{world.random.getrandbits(48):012x}.{kind}" for _ in range(media_count)]
     scheduled_for = timestamp(due_at, whole_seconds=True) if due_at else None
     post_id = world.object_id()
-    statuses = dict.fromkeys(accounts[:target_count], "pending")
-    reference = {
-        "_id": post_id,
-        "content": content,
-        "status": "scheduled" if scheduled_for else "publishing",
-    }
-    request = {
-        "contentPreview": content[:200],
-        "mediaUrls": media_urls,
-        "scheduledFor": scheduled_for,
-    }
-    return Post(post_id, profile_id, kind, created_at, scheduled_for, statuses, reference, request)
+    return Post(
+        id=post_id,
+        profile_id=profile_id,
+        kind=kind,
+        created_at=timestamp(world.now),
+        scheduled_for=scheduled_for,
+        statuses=dict.fromkeys(accounts[:target_count], "pending"),
+        reference={
+            "_id": post_id,
+            "content": content,
+            "status": "scheduled" if scheduled_for else "publishing",
+        },
+        request={
+            "contentPreview": content[:200],
+            "mediaCount": media_count,
+            "mediaTypes": [kind] * media_count,
+            "mediaUrls": [f"{STORAGE}/{name}" for name in names],
+            "scheduledFor": scheduled_for,
+        },
+    )
 
 
 def _publish_to(
     world: SimulatedWorld, post: Post, account: SimulatedAccount, start_at: float
 ) -> Process:
     yield start_at
+    while world.held_until(account) is not None:
+        yield world.now + MINUTE
     post.set_status(account, "processing")
-    refusals = (incident.kind.refusal for incident in world.incidents_of(account))
-    failure = next(filter(None, refusals), None)
     draw = world.random.random()
-    if failure is None and draw < 2 * RARE_PROBABILITY:
-        is_cancelled = draw < RARE_PROBABILITY  # or has been published already
-        _write_log(
-            world, account, "cancelled" if is_cancelled else "publish", post, status="skipped"
-        )
-        result = "cancelled" if is_cancelled else "published"
+    failure: PublishFailure | None = None
+    for incident in world.incidents_of(account):
+        failure = failure or incident.kind.refusal
+
+    if failure is REMOVED:
+        result = "cancelled"
+    elif failure is not None:
+        result = "failed"
+    elif draw < RARE_PROBABILITY:
+        _write_log(world, account, "cancelled", post, status="skipped")
+        result = "cancelled"
+    elif draw < 2 * RARE_PROBABILITY:
+        # It has been published already.
+        _write_log(world, account, "publish", post, status="skipped")
+        result = "published"
     else:
-        if failure is None and post.kind == "video":
+        if post.kind == "video":
             failure = yield from _upload(world, post, account)
         if failure is None:
             failure = yield from _attempt_repeatedly(world, post, account)
         result = "failed" if failure else "published"
+    if failure is not None:
+        post.failures[account] = failure
     post.set_status(account, result)
-    deliver_webhook(world, account, post.id, result)
+    world.deliver_webhook(account, post.id, result)
 
 
 def _upload(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> PublishStep:
@@ -199,8 +231,10 @@ def _upload(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> Pub
     duration = 0.6 * _draw_duration(world, post, account)
     yield world.now + duration
     failure = UPLOAD_FAILED if world.random.random() < 2 * RARE_PROBABILITY else None
-    result = {"attemptNumber": 1, "createdAt": started_at, **_result_fields(failure, duration)}
-    _write_log(world, account, "media_upload", post, **result)
+    result = _result_fields(failure, duration)
+    _write_log(
+        world, account, "media_upload", post, attemptNumber=1, createdAt=started_at, **result
+    )
     return failure
 
 
@@ -213,8 +247,16 @@ def _attempt_repeatedly(
     while failure is not None and failure.is_retryable and number < MAX_ATTEMPTS:
         wait = 20 * 3 ** (number - 1) * world.random.uniform(0.8, 1.3)
         if failure is RATE_LIMITED:
-            pause = {"statusCode": 429, "attemptNumber": number, "durationMs": int(wait * 1000)}
-            _write_log(world, account, "rate_limit_pause", post, status="skipped", **pause)
+            _write_log(
+                world,
+                account,
+                "rate_limit_pause",
+                post,
+                status="skipped",
+                statusCode=429,
+                attemptNumber=number,
+                durationMs=int(wait * 1000),
+            )
         yield world.now + wait
         number += 1
         failure = yield from _attempt(world, post, account, number)
@@ -226,24 +268,26 @@ def _attempt(
 ) -> PublishStep:
     """Attempt to publish; some attempts are logged only at their end."""
     action = "publish" if number == 1 else "retry"
-    started_at = post.log_time(world.now)
-    log: JsonObject = {"attemptNumber": number, "createdAt": started_at}
+    log: JsonObject = {"attemptNumber": number, "createdAt": post.log_time(world.now)}
     duration = _draw_duration(world, post, account)
     failure = _draw_failure(world, account)
     draw = world.random.random()
-    is_stuck = draw >= 1 - STUCK_PROBABILITY
     is_logged_at_end = draw < LOGGED_AT_END_PROBABILITY
     if not is_logged_at_end:
         log = _write_log(world, account, action, post, status="pending", **log)
-    if is_stuck:
+    if draw >= 1 - STUCK_PROBABILITY:
         yield world.now + STUCK_SECONDS
         return STUCK  # The log stays pending, but the post must not be in progress for days.
+
     yield world.now + duration
     log |= _result_fields(failure, duration)
     if failure is None:
         platform_id = f"{world.random.getrandbits(56)}"
-        url = f"https://www.{account.platform.name}.com/{platform_id}"
-        log["response"] = {"platformPostId": platform_id, "platformPostUrl": url}
+        post.links[account] = f"https://www.{account.platform.name}.com/{platform_id}"
+        log["response"] = {
+            "platformPostId": platform_id,
+            "platformPostUrl": post.links[account],
+        }
     if is_logged_at_end:
         _write_log(world, account, action, post, **log)
     return failure
@@ -252,14 +296,14 @@ def _attempt(
 def _draw_failure(world: SimulatedWorld, account: SimulatedAccount) -> PublishFailure | None:
     """Return the failure of a publish attempt, or None if it succeeds."""
     for incident in world.incidents_of(account):
-        if failure := incident.kind.failure:
+        failure = incident.kind.failure
+        if failure is not None:
             rate = incident.kind.failure_rate
             return failure if rate == 1 or world.random.random() < rate else None
     if world.random.random() >= account.platform.failure_rate:
         return None
-    return world.random.choices(
-        tuple(account.platform.failures), tuple(account.platform.failures.values())
-    )[0]
+    failures = account.platform.failures
+    return world.random.choices(tuple(failures), tuple(failures.values()))[0]
 
 
 def _draw_duration(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> float:
@@ -267,7 +311,8 @@ def _draw_duration(world: SimulatedWorld, post: Post, account: SimulatedAccount)
         0, account.platform.sigma
     )
     for incident in world.incidents_of(account):
-        if factors := incident.kind.slowdown.get(post.kind):
+        factors = incident.kind.slowdown.get(post.kind)
+        if factors is not None:
             seconds *= world.random.uniform(*factors)
     return seconds
 
@@ -278,12 +323,8 @@ def _refresh_tokens(world: SimulatedWorld, account: SimulatedAccount) -> Process
         failure = None if world.is_connected(account) else TOKEN_EXPIRED
         if failure is None:
             world.renew_token(account)
-        _write_log(
-            world,
-            account,
-            "token_refresh",
-            **_result_fields(failure, world.random.uniform(0.15, 1.2)),
-        )
+        result = _result_fields(failure, world.random.uniform(0.15, 1.2))
+        _write_log(world, account, "token_refresh", **result)
         yield world.now + world.random.uniform(4 * HOUR, 8 * HOUR)
 
 
@@ -312,19 +353,21 @@ def _write_log(
 
 def _result_fields(failure: PublishFailure | None, duration: float) -> JsonObject:
     """Return the fields that a log gets at the end of its attempt."""
-    result: JsonObject = {
-        "status": "success",
-        "statusCode": 200,
+    if failure is None:
+        return {"status": "success", "statusCode": 200, "durationMs": int(duration * 1000)}
+    return {
+        "status": "failed",
+        "statusCode": failure.status_code,
         "durationMs": int(duration * 1000),
+        "response": {"errorMessage": failure.message, "errorCode": failure.code},
     }
-    if failure is not None:
-        response = {"errorMessage": failure.message, "errorCode": failure.code}
-        result |= {"status": "failed", "statusCode": failure.status_code, "response": response}
-    return result
 
 
 def _relative_load(time: float) -> float:
-    """Return the traffic relative to the weekly mean: low at night and at weekends."""
+    """Return the traffic relative to the weekly mean.
+
+    It is low at night, highest in the afternoon, and lower at weekends.
+    """
     days, seconds = divmod(time, DAY)
     hour = seconds / HOUR
     hourly_load = 1 - 0.55 * cos(2 * pi * (hour - 2.5) / 24) - 0.2 * cos(4 * pi * (hour - 3) / 24)

@@ -1,14 +1,19 @@
-"""Request to the simulated API, with its query parameters, and the rejection of a request."""
+"""Requests to the simulated API: their parameters, their rejection, and the quota of their key."""
 
 from __future__ import annotations
 
 import re
+from collections import deque
+from collections.abc import Collection
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 from urllib.parse import parse_qsl
 
 from late_exporter.simulator.log_list import StaticLogs, parse_time
 from late_exporter.simulator.world import SimulatedWorld
+
+WINDOW_SECONDS = 60.0
 
 
 class RequestRejected(Exception):
@@ -24,7 +29,7 @@ class RequestRejected(Exception):
 
 
 class Request:
-    """Request for an endpoint, whose methods return query parameters or reject it.
+    """Request for an endpoint. Its methods return query parameters, and reject invalid ones.
 
     Args:
         source: Source of the logs.
@@ -49,6 +54,13 @@ class Request:
         value = self._values.get(name, "")
         return "" if value == "all" else value
 
+    def choice(self, name: str, values: Collection[str]) -> str:
+        """Return a parameter that has one of some values; empty as ``text``."""
+        value = self.text(name)
+        if value and value not in values:
+            raise _rejection(name, f"must be one of {', '.join(values)}, all")
+        return value
+
     def integer(self, name: str, default: int, low: int, high: int = 999_999_999) -> int:
         text = self._values.get(name, str(default))
         if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
@@ -61,10 +73,57 @@ class Request:
         except ValueError:
             raise _rejection(name, "must be a time such as 2026-11-20T08:00:00Z") from None
 
+    def require_known(self, names: Collection[str]) -> None:
+        """Reject the request if it has a parameter that the endpoint does not know."""
+        for name in self._values:
+            if name not in names:
+                raise _rejection(name, f"is not one of {', '.join(names)}")
+
 
 def _rejection(name: str, problem: str) -> RequestRejected:
-    status = HTTPStatus.BAD_REQUEST
-    details = {name: problem}
     return RequestRejected(
-        status, "Invalid query", code="VALIDATION_ERROR", param=name, details=details
+        HTTPStatus.BAD_REQUEST,
+        "Invalid query",
+        code="VALIDATION_ERROR",
+        param=name,
+        details={name: problem},
     )
+
+
+class KeyQuota:
+    """Accepted requests of one key in the last 60 seconds, each of which takes one slot of a limit.
+
+    Args:
+        next_call: Unix time of the next call of the customer's own software, which uses the same
+            key.
+    """
+
+    def __init__(self, next_call: float) -> None:
+        self.next_call = next_call
+        self._times = deque[float]()
+
+    def take_slot(self, limit: int, now: float) -> bool:
+        """Take a slot for a request; return False if none is free."""
+        is_free = self._count(now) < limit
+        if is_free:
+            self._times.append(now)
+        return is_free
+
+    def headers(self, limit: int, now: float) -> dict[str, str]:
+        """Return the headers of every response."""
+        return {
+            "X-RateLimit-Limit": str(limit),
+            "X-RateLimit-Remaining": str(max(0, limit - self._count(now))),
+            "X-RateLimit-Reset": str(ceil(self.reset(limit, now))),
+        }
+
+    def reset(self, limit: int, now: float) -> float:
+        """Return the Unix time at which the next slot frees."""
+        if not self._times:
+            return now
+        return self._times[max(0, len(self._times) - limit)] + WINDOW_SECONDS
+
+    def _count(self, now: float) -> int:
+        while self._times and self._times[0] + WINDOW_SECONDS <= now:
+            self._times.popleft()
+        return len(self._times)

@@ -9,20 +9,25 @@ from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
 from math import ceil
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import msgspec
 
-from late_exporter.simulator import admin, log_endpoints, status_endpoints
+from late_exporter.errors import ConfigError
+from late_exporter.simulator import endpoints
 from late_exporter.simulator.accounts import hashed_id
-from late_exporter.simulator.activity import CUSTOMER, new_row
-from late_exporter.simulator.log_list import JsonObject, StaticLogs
-from late_exporter.simulator.quota import WINDOW_SECONDS, KeyQuota
-from late_exporter.simulator.request import Request, RequestRejected
+from late_exporter.simulator.incidents import INCIDENTS
+from late_exporter.simulator.log_list import DAY, JsonObject, StaticLogs, timestamp
+from late_exporter.simulator.request import WINDOW_SECONDS, KeyQuota, Request, RequestRejected
+from late_exporter.simulator.world import CUSTOMER, request_row
+
+ADMIN_PATH = "/_simulator"
+MAX_INCIDENT_SECONDS = int(365 * DAY)
 
 KEY_PATTERN = re.compile(r"(?:sk|zrk)_[0-9a-f]{64}")
 HEALTHY_TEXT = b"late-exporter is healthy\n"  # which late-exporter healthcheck expects
+DOCS_URL = "https://docs.zernio.com"
 QUOTA_EXCEEDED = "Rate limit exceeded. Please try again later."
 
 
@@ -43,22 +48,52 @@ class Route(msgspec.Struct, frozen=True):
     generation: str = "both"
 
 
+def show_overview(request: Request) -> JsonObject:
+    """Return the document of ``GET /_simulator``: the active and the known incidents."""
+    return {
+        "incidents": [
+            {
+                "name": incident.kind.name,
+                "accounts": len(incident.accounts),
+                "until": timestamp(incident.until),
+            }
+            for incident in request.world.incidents
+        ],
+        "known": {name: kind.description for name, kind in INCIDENTS.items()},
+    }
+
+
+def start_incident(request: Request, name: str) -> JsonObject:
+    """Start the incident of ``POST /_simulator/incidents/{name}``, and return the overview."""
+    seconds = request.integer("seconds", 1800, 1, MAX_INCIDENT_SECONDS)
+    platform = request.text("platform") or None
+    try:
+        request.world.start_incident(name, platform=platform, duration=float(seconds))
+    except ConfigError as exc:
+        raise RequestRejected(HTTPStatus.BAD_REQUEST, str(exc)) from exc
+    return show_overview(request)
+
+
+def stop_incident(request: Request, name: str) -> JsonObject:
+    """Stop the incidents of ``DELETE /_simulator/incidents/{name}``, and return the overview."""
+    request.world.stop_incident(name)
+    return show_overview(request)
+
+
 ROUTES = (
-    Route("GET", "/v1/logs", log_endpoints.list_zernio_logs, "zernio"),
-    Route("GET", "/v1/posts/logs", partial(log_endpoints.list_late_logs, "publishing"), "late"),
-    Route(
-        "GET", "/v1/connections/logs", partial(log_endpoints.list_late_logs, "connections"), "late"
-    ),
-    Route("GET", "/v1/posts/([^/]+)/logs", log_endpoints.list_post_logs, "late"),
-    Route("GET", "/v1/posts", status_endpoints.list_posts),
-    Route("GET", "/v1/accounts", status_endpoints.list_accounts),
-    Route("GET", "/v1/accounts/health", status_endpoints.check_accounts),
-    Route("GET", "/v1/webhooks/settings", status_endpoints.list_webhooks),
-    Route("GET", "/v1/billing", status_endpoints.show_billing),
-    Route("GET", "/v1/usage", status_endpoints.show_usage),
-    Route("GET", admin.ADMIN_PATH, admin.show_overview),
-    Route("POST", f"{admin.ADMIN_PATH}/incidents/(.+)", admin.start_incident),
-    Route("DELETE", f"{admin.ADMIN_PATH}/incidents/(.+)", admin.stop_incident),
+    Route("GET", "/v1/logs", endpoints.list_zernio_logs, "zernio"),
+    Route("GET", "/v1/posts/logs", partial(endpoints.list_late_logs, "publishing"), "late"),
+    Route("GET", "/v1/connections/logs", partial(endpoints.list_late_logs, "connections"), "late"),
+    Route("GET", "/v1/posts/([^/]+)/logs", endpoints.list_post_logs, "late"),
+    Route("GET", "/v1/posts", endpoints.list_posts),
+    Route("GET", "/v1/accounts", endpoints.list_accounts),
+    Route("GET", "/v1/accounts/health", endpoints.check_accounts),
+    Route("GET", "/v1/webhooks/settings", endpoints.list_webhooks),
+    Route("GET", "/v1/billing", endpoints.show_billing),
+    Route("GET", "/v1/usage", endpoints.show_usage),
+    Route("GET", ADMIN_PATH, show_overview),
+    Route("POST", f"{ADMIN_PATH}/incidents/(.+)", start_incident),
+    Route("DELETE", f"{ADMIN_PATH}/incidents/(.+)", stop_incident),
 )
 
 
@@ -72,7 +107,9 @@ class SimulatorResponse(msgspec.Struct, frozen=True):
 
 @dataclass(kw_only=True, eq=False)
 class SimulatedApi:
-    """Endpoints of the API, with authentication and rate limit; also an ASGI application.
+    """Endpoints of the API for logs and status, with authentication and rate limit.
+
+    It is an ASGI application.
 
     The status endpoints need a SimulatedWorld as source. Requests are logged if the source has a
     list ``api_request``.
@@ -115,62 +152,66 @@ class SimulatedApi:
     def handle(
         self, method: str, path: str, query: str, headers: Mapping[str, str]
     ) -> SimulatorResponse:
-        """Return the response to a request; paths may begin with ``/api``, and need a key then."""
+        """Return the response to a request. The path may begin with ``/api``.
+
+        Every path needs a key, also those of incidents: a web page cannot send it to another site.
+        """
         now = self.clock()
-        fields = {name.lower(): value for name, value in headers.items()}
         self.source.advance(now)
         if path == "/-/healthy":
             return SimulatorResponse(HTTPStatus.OK, {"Content-Type": "text/plain"}, HEALTHY_TEXT)
+
         path = path.removeprefix("/api")
+        fields = {name.lower(): value for name, value in headers.items()}
         request_id = f"req_{uuid4().hex}"
-        is_admin = path.startswith(admin.ADMIN_PATH)
-        key = self._authenticate(fields.get("authorization", ""))
-        request = Request(self.source, query, now)
+        key = self._find_key(fields.get("authorization", ""))
         quota = KeyQuota(now) if key is None else self.quotas.setdefault(key, KeyQuota(now))
         self._make_customer_calls(now)
+        is_admin = path.startswith(ADMIN_PATH)
+        status = HTTPStatus.OK
         try:
+            if key is None:
+                _reject_key(fields)
             if not is_admin:
-                self._admit(key, quota, now)
-            status = HTTPStatus.OK
-            document = self._answer(request, method, path)
+                self._take_slot(quota, now)
+            document = self._answer(Request(self.source, query, now), method, path)
         except RequestRejected as rejection:
             status = rejection.status
             document = rejection.document
+
         if key is not None and not is_admin:
-            client = {"userAgent": fields.get("user-agent", ""), "requestId": request_id}
-            self._log_call(key, f"{method} {path}", status, now, **client)
+            user_agent = fields.get("user-agent", "")
+            self._log_call(key, f"{method} {path}", status, now, user_agent, request_id)
         response_headers = {
             "Content-Type": "application/json",
+            "Date": formatdate(now, usegmt=True),
+            "X-Request-Id": request_id,
             **quota.headers(self.rate_limit, now),
         }
-        response_headers |= {"Date": formatdate(now, usegmt=True), "X-Request-Id": request_id}
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             response_headers["Retry-After"] = str(ceil(quota.reset(self.rate_limit, now) - now))
         return SimulatorResponse(status, response_headers, msgspec.json.encode(document))
 
-    def _authenticate(self, authorization: str) -> str | None:
+    def _take_slot(self, quota: KeyQuota, now: float) -> None:
+        """Count a request of a key, or reject it if no slot is free."""
+        if not quota.take_slot(self.rate_limit, now):
+            status = HTTPStatus.TOO_MANY_REQUESTS
+            raise RequestRejected(status, QUOTA_EXCEEDED, code="rate_limit_exceeded")
+
+    def _find_key(self, authorization: str) -> str | None:
         """Return the key of an Authorization header, or None if it is not accepted."""
         scheme, _, key = authorization.partition(" ")
         is_accepted = bool(KEY_PATTERN.fullmatch(key)) if self.keys is None else key in self.keys
         return key if scheme == "Bearer" and is_accepted else None
 
-    def _admit(self, key: str | None, quota: KeyQuota, now: float) -> None:
-        """Raise RequestRejected if a key is missing or has no request left."""
-        if key is None:
-            raise RequestRejected(HTTPStatus.UNAUTHORIZED)
-        if not quota.take_slot(self.rate_limit, now):
-            raise RequestRejected(
-                HTTPStatus.TOO_MANY_REQUESTS, QUOTA_EXCEEDED, code="rate_limit_exceeded"
-            )
-
     def _answer(self, request: Request, method: str, path: str) -> JsonObject:
         """Return the document that answers a request, or raise RequestRejected."""
         status = HTTPStatus.NOT_FOUND
         for route in ROUTES:
+            exists = "both" in {self.generation, route.generation}
+            exists = exists or self.generation == route.generation
             match = re.fullmatch(route.path, path)
-            if match and (
-                self.generation == route.generation or "both" in {self.generation, route.generation}
-            ):
+            if match and exists:
                 if route.method == method:
                     return route.handler(request, *match.groups())
                 status = HTTPStatus.METHOD_NOT_ALLOWED
@@ -178,22 +219,39 @@ class SimulatedApi:
 
     def _make_customer_calls(self, now: float) -> None:
         """Make the calls of the customer's software that are due."""
+        if not self.customer_rate:
+            return
         for key, quota in self.quotas.items():
-            while self.customer_rate and quota.next_call <= now:
+            while quota.next_call <= now:
                 time = quota.next_call
-                quota.next_call = quota.next_call + WINDOW_SECONDS / self.customer_rate
-                status = (
-                    HTTPStatus.OK
-                    if quota.take_slot(self.rate_limit, time)
-                    else HTTPStatus.TOO_MANY_REQUESTS
-                )
-                self._log_call(key, "GET /v1/posts", status, time, **CUSTOMER)
+                quota.next_call += WINDOW_SECONDS / self.customer_rate
+                is_admitted = quota.take_slot(self.rate_limit, time)
+                status = HTTPStatus.OK if is_admitted else HTTPStatus.TOO_MANY_REQUESTS
+                self._log_call(key, "GET /v1/posts", status, time, CUSTOMER, f"req_{uuid4().hex}")
 
     def _log_call(
-        self, key: str, action: str, status: HTTPStatus, time: float, **fields: str
+        self,
+        key: str,
+        action: str,
+        status: HTTPStatus,
+        time: float,
+        user_agent: str,
+        request_id: str,
     ) -> None:
         if "api_request" in self.source.lists:
             error = status.phrase if status >= HTTPStatus.BAD_REQUEST else None
-            row = new_row("api_request", action, status, error, time)
-            row |= {"apiKeyId": hashed_id(key), "requestId": f"req_{uuid4().hex}", **fields}
+            row = request_row(action, status, error, time)
+            row |= {"apiKeyId": hashed_id(key), "requestId": request_id, "userAgent": user_agent}
             self.source.lists["api_request"].insert(row)
+
+
+def _reject_key(fields: Mapping[str, str]) -> NoReturn:
+    """Reject a request without an accepted key."""
+    code = "invalid_credentials"
+    error = "Invalid API key."
+    if not fields.get("authorization"):
+        code = "missing_credentials"
+        error = "Missing API key. Send it as Authorization: Bearer <your API key>."
+    raise RequestRejected(
+        HTTPStatus.UNAUTHORIZED, error, code=code, type="authentication_error", docUrl=DOCS_URL
+    )

@@ -1,4 +1,4 @@
-"""Simulated world: accounts, connections and incidents, reproducible by seed and start."""
+"""Simulated world: what happens to the accounts of customers, reproducible by its seed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from heapq import heappop, heappush
 from itertools import count
 from random import Random
 
+import msgspec
+
 from late_exporter.errors import ConfigError
 from late_exporter.simulator.accounts import ACCOUNTS, SimulatedAccount
-from late_exporter.simulator.activity import OUTCOMES, start_activity
-from late_exporter.simulator.incidents import ANY, INCIDENTS, Incident
+from late_exporter.simulator.incidents import (
+    ANY,
+    FAILED_DELIVERY,
+    INCIDENTS,
+    Incident,
+    Outcome,
+)
 from late_exporter.simulator.log_list import (
     DAY,
     HOUR,
     MINUTE,
     JsonObject,
     LogList,
+    LogRow,
     StaticLogs,
     timestamp,
 )
@@ -36,6 +44,43 @@ CONNECT_ERRORS = (
     },
     {"code": "account_limit_reached", "message": "The plan's limit of accounts is reached"},
 )
+
+
+ACTIVITY_INTERVALS = {
+    "messaging": 5 * MINUTE,
+    "workflow_event": HOUR / 2,
+    "api_request": 2 * MINUTE,
+}
+"""Mean intervals of what customers do beside publishing, by the type of its logs."""
+
+OUTCOMES: dict[str, dict[Outcome, float]] = {
+    "webhooks": {("webhook.delivered", 200, None): 0.98, FAILED_DELIVERY: 0.02},
+    "messaging": {("message.received", 200, None): 0.5, ("message.sent", 200, None): 0.5},
+    "workflow_event": {
+        ("workflow.completed", 200, None): 0.98,
+        ("workflow.failed", 504, "A step has timed out"): 0.02,
+    },
+    "api_request": {
+        ("GET /v1/posts", 200, None): 0.98,
+        ("GET /v1/posts/1", 404, "Not Found"): 0.02,
+    },
+}
+"""Outcomes that logs of each type have, with their probabilities."""
+
+OPERATIONS = {
+    "GET /v1/posts": "listPosts",
+    "POST /v1/posts": "createPost",
+    "GET /v1/logs": "listLogs",
+    "GET /v1/accounts": "listAccounts",
+    "GET /v1/accounts/health": "getAllAccountsHealth",
+    "GET /v1/webhooks/settings": "getWebhookSettings",
+    "GET /v1/billing": "getBilling",
+    "GET /v1/usage": "getUsage",
+}
+"""Names of requests in the vendor's specification."""
+
+CUSTOMER = "newsroom-cms/4.2"
+"""User agent of the customer's own software."""
 
 
 class SimulatedWorld(StaticLogs):
@@ -71,7 +116,8 @@ class SimulatedWorld(StaticLogs):
         super().__init__(**{log_type: LogList() for log_type in OUTCOMES})
         self.now = start - history
         self.random = Random(seed)  # noqa: S311 - simulation, not cryptography
-        self.activity_random = Random(f"activity {seed}")  # noqa: S311 - publishing does not depend on activity
+        # Publishing does not depend on activity, nor on holds.
+        self.activity_random = Random(f"activity {seed}")  # noqa: S311 - as above
         self.hold_random = Random(f"hold {seed}")  # noqa: S311 - as above
         self.accounts = tuple(accounts)
         self.posts: dict[str, Post] = {}
@@ -87,7 +133,8 @@ class SimulatedWorld(StaticLogs):
         for account in self.accounts:
             self.repeat(self.random, TOKEN_LIFETIME, partial(self._revoke_token, account))
         start_publishing(self, logs_per_day)
-        start_activity(self)
+        for log_type, interval in ACTIVITY_INTERVALS.items():
+            self.repeat(self.activity_random, interval, partial(self._log_activity, log_type))
         if history > 2 * DAY:
             self.start_incident("platform-outage", duration=3 * HOUR, start_time=start - 2 * DAY)
             self.start_incident("revoked-token", duration=5 * HOUR, start_time=start - DAY)
@@ -95,7 +142,8 @@ class SimulatedWorld(StaticLogs):
 
     def start(self, process: Process) -> None:
         """Run a process until it waits for the first time."""
-        if (time := next(process, None)) is not None:
+        time = next(process, None)
+        if time is not None:
             heappush(self._waiting, (max(time, self.now), next(self._numbers), process))
 
     def repeat(self, random: Random, interval: float, action: Callable[[], object]) -> None:
@@ -124,9 +172,10 @@ class SimulatedWorld(StaticLogs):
     @property
     def listed_accounts(self) -> Iterable[SimulatedAccount]:
         """Accounts that the API lists, with those of incidents."""
-        return dict.fromkeys(
-            (*self.accounts, *(each for incident in self.incidents for each in incident.accounts))
-        )
+        accounts = dict.fromkeys(self.accounts)
+        for incident in self.incidents:
+            accounts |= dict.fromkeys(incident.accounts)
+        return [each for each in accounts if not self.is_stopped("listing", each)]
 
     def renew_token(self, account: SimulatedAccount) -> None:
         self.token_expiries[account.id] = self.now + TOKEN_LIFETIME
@@ -137,16 +186,22 @@ class SimulatedWorld(StaticLogs):
 
     def is_stopped(self, activity: str, *accounts: SimulatedAccount) -> bool:
         """Return whether an incident stops an activity of one of some accounts."""
-        return any(
-            activity in each.kind.stops and not {*accounts}.isdisjoint(each.accounts)
-            for each in self.incidents
-        )
+        for incident in self.incidents:
+            is_affected = not set(accounts).isdisjoint(incident.accounts)
+            if is_affected and activity in incident.kind.stops:
+                return True
+        return False
+
+    def held_until(self, account: SimulatedAccount) -> float | None:
+        """Return the Unix time until which posts to an account are held, if they are."""
+        ends = [each.until for each in self.incidents_of(account) if "targets" in each.kind.stops]
+        return max(ends, default=None)
 
     def is_connected(self, account: SimulatedAccount) -> bool:
         return not self.is_stopped("connection", account)
 
     def shown_fields(self, document: str, account: SimulatedAccount | None = None) -> JsonObject:
-        """Return the fields of a document that incidents change."""
+        """Return the fields of a document that incidents change, of an account or the workspace."""
         fields: JsonObject = {}
         for incident in sorted(self.incidents, key=lambda incident: incident.until):
             if account is None or account in incident.accounts:
@@ -188,6 +243,40 @@ class SimulatedWorld(StaticLogs):
             if incident.kind.name == name:
                 self._end_incident(incident)
 
+    def deliver_webhook(self, account: SimulatedAccount, post_id: str, result: str) -> None:
+        """Deliver the webhook of a post that ended, if the customer has one and it is active."""
+        has_webhook = account.profile_id == self.accounts[0].profile_id
+        if has_webhook and result != "cancelled" and not self.is_stopped("webhooks", account):
+            row = self._log_activity("webhooks", account, event=f"post.{result}", postId=post_id)
+            if row["status"] == "success":
+                self.webhook_fired_at = self.now
+
+    def _log_activity(
+        self, log_type: str, account: SimulatedAccount | None = None, **metadata: str
+    ) -> LogRow:
+        """Write a log, or those of an incident, by default of any account; return the last."""
+        if account is None:
+            account = self.activity_random.choice(self.accounts)
+        usual = OUTCOMES[log_type]
+        outcomes: Sequence[Outcome] = self.activity_random.choices(
+            tuple(usual), tuple(usual.values())
+        )
+        for incident in self.incidents_of(account):
+            outcomes = incident.kind.activity.get(log_type, outcomes)
+        duration = int(self.activity_random.lognormvariate(5, 0.6))
+
+        row: LogRow = {}
+        for action, status_code, error in outcomes:
+            if log_type == "api_request":
+                row = request_row(action, status_code, error, self.now)
+                row |= {"userAgent": CUSTOMER, "profileId": account.profile_id}
+            else:
+                row = activity_row(log_type, action, status_code, error, self.now) | account.owner
+            row["durationMs"] = duration
+            row["metadata"] = msgspec.json.encode(metadata).decode()
+            self.lists[log_type].insert(row)
+        return row
+
     def _run_incident(self, incident: Incident) -> Process:
         if incident.since > self.now:
             yield incident.since
@@ -226,14 +315,25 @@ class SimulatedWorld(StaticLogs):
             result = {"accountId": None, "error": self.random.choices(CONNECT_ERRORS, (5, 3, 1))[0]}
         if event.endswith("_success"):
             self.renew_token(account)
-            expires_at = timestamp(self.token_expiries[account.id])
-            result = {"success": {"username": account.username, "tokenExpiresAt": expires_at}}
+            result["success"] = {
+                "displayName": account.username.removeprefix("@"),
+                "username": account.username,
+                "permissions": ["read", "publish"],
+                "tokenExpiresAt": timestamp(self.token_expiries[account.id]),
+                "accountType": "business",
+            }
         is_invitation = event == "connect_success" and self.random.random() < INVITATION_RATE
         row = {
             "_id": self.object_id(),
             **account.owner,
             "eventType": event,
             "connectionMethod": "invitation" if is_invitation else account.method,
+            "context": {
+                "isHeadlessMode": False,
+                "hasCustomRedirectUrl": False,
+                "isReconnection": event.startswith("reconnect"),
+                "isBYOK": False,
+            },
             "durationMs": int(self.random.lognormvariate(7.5, 0.6)),
             "createdAt": timestamp(
                 self.now, whole_seconds=self.random.random() < WHOLE_SECOND_RATE
@@ -241,3 +341,27 @@ class SimulatedWorld(StaticLogs):
             **result,
         }
         self.connections.insert(row)
+
+
+def activity_row(
+    log_type: str, action: str, status_code: int, error: str | None, time: float
+) -> LogRow:
+    """Return the fields that logs of all types have."""
+    return {
+        "type": log_type,
+        "action": action,
+        "status": "failed" if error else "success",
+        "statusCode": status_code,
+        "errorMessage": error,
+        "createdAt": timestamp(time),
+    }
+
+
+def request_row(action: str, status_code: int, error: str | None, time: float) -> LogRow:
+    """Return the log of a request, whose action is its method and path."""
+    method, _, path = action.partition(" ")
+    row = activity_row("api_request", action, status_code, error, time)
+    row |= {"method": method, "path": path, "ipAddress": "203.0.113.7"}
+    if action in OPERATIONS:
+        row["operationId"] = OPERATIONS[action]
+    return row

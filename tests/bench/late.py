@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 import uvicorn
 
 from late_exporter.simulator import LogList, SimulatedApi, StaticLogs
+from late_exporter.simulator.accounts import PLATFORMS, SimulatedPlatform
 from late_exporter.simulator.log_list import LogRow
-from late_exporter.simulator.platforms import PLATFORMS, SimulatedPlatform
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]

@@ -102,7 +102,8 @@ class AlertingStack:
         """Start an incident on the platform by POST, or stop it by DELETE."""
         query = f"?platform={PLATFORM}" if method == "POST" else ""
         url = f"{self.late}/_simulator/incidents/{name}{query}"
-        assert http_request(method, url, timeout=DEFAULT_TIMEOUT).status == 200
+        headers = {"Authorization": f"Bearer {KEY}"}
+        assert http_request(method, url, headers, timeout=DEFAULT_TIMEOUT).status == 200
 
     def busy_workspace_count(self) -> int:
         """Return the number of workspaces with enough traffic on the platform for its alert."""

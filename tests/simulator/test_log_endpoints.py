@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from late_exporter.simulator import LogList, SimulatedApi, StaticLogs
-from late_exporter.simulator.log_endpoints import render_log
+from late_exporter.simulator.endpoints import render_log
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NOW = NOON.timestamp()
@@ -136,6 +136,15 @@ def test_filters_of_zernio(logs: StaticLogs, query: str, expected: list[int]) ->
     assert expected == [log["duration_ms"] for log in get(logs, "/v1/logs", query)["logs"]]
 
 
+@pytest.mark.parametrize("query", ["type=nope", "platform=nope", "status=nope"])
+def test_values_that_are_not_documented(logs: StaticLogs, query: str) -> None:
+    """A value that the specification does not have is rejected by name; unknown parameters are ignored."""
+    name = query.partition("=")[0]
+    assert get(logs, "/v1/logs", query)["param"] == name
+    assert len(get(logs, "/v1/logs", f"{name}=all")["logs"]) > 0
+    assert len(get(logs, "/v1/logs", "nope=1")["logs"]) > 0
+
+
 @pytest.mark.parametrize(
     ("path", "query", "wrong"),
     [
@@ -144,6 +153,8 @@ def test_filters_of_zernio(logs: StaticLogs, query: str, expected: list[int]) ->
         ("/v1/posts/logs", "days=8", {"days": "must be an integer between 1 and 7"}),
         ("/v1/logs", "days=91", {"days": "must be an integer between 1 and 90"}),
         ("/v1/logs", "from=yesterday", {"from": "must be a time such as 2026-11-20T08:00:00Z"}),
+        ("/v1/logs", "status=nope", {"status": "must be one of success, failed, pending, skipped, all"}),
+        ("/v1/posts/logs", "status=nope", {"status": "must be one of success, failed, pending, skipped, all"}),
     ],
 )
 def test_validation(logs: StaticLogs, path: str, query: str, wrong: dict[str, str]) -> None:
@@ -162,6 +173,7 @@ def test_zernio_publishing_log() -> None:
         "user_id": "u1",
         "platform": "twitter",
         "account_id": "a1",
+        "profile_id": "f1",
         "status": "success",
         "status_code": 200,
         "error_message": None,
@@ -173,7 +185,7 @@ def test_zernio_publishing_log() -> None:
         "created_at": "2026-11-24T11:00:00.250Z",
         "request_id": "req_p1",
     }
-    names = {"postId": "p1", "profileId": "f1", "accountUsername": "@baeckerei"}
+    names = {"postId": "p1", "accountUsername": "@baeckerei"}
     assert metadata == {**names, "attemptNumber": 1}
 
 

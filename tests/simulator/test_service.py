@@ -53,14 +53,17 @@ def test_not_found(api: SimulatedApi, path: str) -> None:
     assert (response.status, body(response)) == (404, {"error": "Not found", "code": "not_found"})
 
 
+@pytest.mark.parametrize("path", ["/v1/posts/logs", "/_simulator", "/_simulator/incidents/platform-outage"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize(
     "authorization", ["", KEY, "Bearer sk_short", f"Bearer {KEY.upper()}", f"Bearer rk_{KEY}", f"Bearer  {KEY}"]
 )
-def test_unauthorized(api: SimulatedApi, authorization: str) -> None:
-    """Without a well-formed key a request is rejected and uses no quota."""
-    response = api.handle("GET", "/v1/posts/logs", "", {"authorization": authorization})
-    expected = {"error": "Unauthorized", "code": "unauthorized"}
-    assert (401, expected) == (response.status, body(response))
+def test_unauthorized(api: SimulatedApi, authorization: str, method: str, path: str) -> None:
+    """Without a well-formed key, as from a web page, a request is rejected as documented, and uses no quota."""
+    response = api.handle(method, path, "", {"authorization": authorization})
+    document = body(response)
+    code = "invalid_credentials" if authorization else "missing_credentials"
+    assert (response.status, document["code"], document["type"]) == (401, code, "authentication_error")
     assert response.headers["X-RateLimit-Remaining"] == "600"
 
 
@@ -103,17 +106,20 @@ def test_requests_are_logged(logs: StaticLogs, clock: VirtualClock) -> None:
     assert {
         "action": "GET /v1/logs",
         "user_agent": "tests",
+        "method": "GET",
+        "path": "/v1/logs",
+        "operation_id": "listLogs",
         "created_at": "2026-11-24T12:00:00.000Z",
     }.items() <= rows[0].items()
 
 
 def test_incident_by_hand(clock: VirtualClock) -> None:
-    """An incident can be started and stopped over HTTP, without a key; the overview has the known and active ones."""
+    """An incident can be started and stopped over HTTP; the overview has the known and active ones."""
     api = SimulatedApi(SimulatedWorld(1, clock.now, history=3600), clock=clock.time)
     known = {name: kind.description for name, kind in INCIDENTS.items()}
     path = "/_simulator/incidents/platform-outage"
     incident = {"name": "platform-outage", "accounts": 2, "until": "2026-11-24T13:30:00.000Z"}
     for method, query, incidents in (("POST", "platform=tiktok&seconds=5400", [incident]), ("DELETE", "", [])):
-        changed = api.handle(method, path, query, {})
+        changed = get(api, path, query, method=method)
         assert (200, incidents) == (changed.status, body(changed)["incidents"])
-        assert body(api.handle("GET", "/_simulator", "", {})) == {"incidents": incidents, "known": known}
+        assert body(get(api, "/_simulator")) == {"incidents": incidents, "known": known}

@@ -99,6 +99,66 @@ def test_posts_are_sorted_as_requested(workspace: Workspace) -> None:
     assert pages["desc"] == pages["asc"][::-1]
 
 
+@pytest.mark.parametrize(
+    "query", ["stauts=failed", "status=nope", "sortBy=nope", "limit=501", "limit=0", "fields=content,nope"]
+)
+def test_what_the_list_of_posts_rejects(calm: Workspace, query: str) -> None:
+    """An unknown parameter, value or field is an error that names it, so that no filter is silently ignored."""
+    error = calm.get("/v1/posts", query, status=400)
+    assert query.partition("=")[0] in str(error) or "nope" in str(error)
+
+
+def test_fields_of_posts(calm: Workspace) -> None:
+    """Posts have only the requested fields, and their id."""
+    (post,) = calm.get("/v1/posts", "status=scheduled&limit=1&fields=status,scheduledFor")["posts"]
+    assert set(post) == {"_id", "status", "scheduledFor"}
+
+
+def test_targets_have_results_of_their_own(calm: Workspace) -> None:
+    """A target has its status, its link if it is published, and its error if it has failed."""
+    queries = ("status=scheduled", "status=published", "status=failed", "status=partial")
+    posts = [post for query in queries for post in calm.get("/v1/posts", f"{query}&limit=500")["posts"]]
+    targets = [target for post in posts for target in post["platforms"]]
+    statuses = {target["status"] for target in targets}
+    assert {"published", "failed", "pending"} <= statuses
+    for target in targets:
+        assert ("platformPostUrl" in target) <= (target["status"] == "published")
+        assert ("errorMessage" in target) == (target["status"] == "failed")
+
+
+def test_held_posts(workspace: Workspace) -> None:
+    """Posts over the daily limit of a platform wait until the incident ends, which is their time on it."""
+    workspace.world.start_incident("posts-held", duration=2 * HOUR)
+    workspace.clock.advance(HOUR)
+    end = "2026-11-24T14:00:00.000Z"
+    queries = ("status=scheduled", "status=publishing")
+    posts = [post for query in queries for post in workspace.get("/v1/posts", f"{query}&limit=500")["posts"]]
+    targets = [(post, each) for post in posts for each in post["platforms"] if "scheduledFor" in each]
+    assert {each["platform"] for _, each in targets} == {"tiktok"}
+    late = [post for post, each in targets if each["scheduledFor"] == end and post["scheduledFor"] < end]
+    assert late
+    workspace.clock.advance(1.5 * HOUR)
+    published = workspace.get("/v1/posts", "status=published&limit=500&sortBy=scheduled-desc")["posts"]
+    assert {post["_id"] for post in late} & {post["_id"] for post in published}
+
+
+def test_a_removed_account(workspace: Workspace) -> None:
+    """It is not listed, and its posts are cancelled when they are due, without a log."""
+    workspace.world.start_incident("account-removed", duration=2 * HOUR)
+    ((account,),) = [incident.accounts for incident in workspace.world.incidents]
+    listed = workspace.get("/v1/accounts")["accounts"]
+    assert account.id not in {each["_id"] for each in listed}
+    assert len(listed) == len(workspace.get("/v1/accounts/health")["accounts"])
+    workspace.clock.advance(HOUR)
+    posts = workspace.get("/v1/posts", "limit=500&sortBy=scheduled-desc")["posts"]
+    targets = [each for post in posts for each in post["platforms"] if each["accountId"] == account.id]
+    cancelled = [each for each in targets if each["status"] == "cancelled" and "errorMessage" in each]
+    assert cancelled
+    assert {each["errorCategory"] for each in cancelled} == {"account_issue"}
+    logged = [row for row in workspace.world.publishing.rows if row.get("accountId") == account.id]
+    assert not [row for row in logged if row["createdAt"] > "2026-11-24T12:10" and "postId" in row]
+
+
 def test_scheduled_posts_are_published_in_time(workspace: Workspace) -> None:
     """No scheduled post is overdue by more than a second, and those that were due have been published."""
     posts = workspace.get("/v1/posts", "status=scheduled&sortBy=scheduled-asc&limit=20")["posts"]

@@ -22,7 +22,7 @@ import uvicorn
 
 from late_exporter.simulator import INCIDENTS, SimulatedApi, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
-from late_exporter.simulator.log_endpoints import render_log
+from late_exporter.simulator.endpoints import render_log
 from tests.conftest import skip
 from tests.e2e.program import run_command
 
@@ -107,7 +107,7 @@ def test_rejections(url: str, world: SimulatedWorld) -> None:
     (out_of_bounds,) = list_logs(url, {"days": 91})
     with serve_api(SimulatedApi(world, clock=lambda: NOW)) as late:
         (absent,) = list_logs(late, {})
-    expected = ("LateAuthenticationError", "[401] Unauthorized (code: unauthorized)")
+    expected = ("LateAuthenticationError", "[401] Invalid API key. (code: invalid_credentials)")
     assert expected == (wrong_key["raised"], wrong_key["text"])
     expected = ("LateAPIError", "[400] Invalid query (field: days; code: VALIDATION_ERROR)")
     assert expected == (out_of_bounds["raised"], out_of_bounds["text"])

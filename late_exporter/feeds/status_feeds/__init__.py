@@ -1,4 +1,4 @@
-"""Status feeds: endpoints that report what no log does; to add one, add a module here and a row below."""
+"""Status feeds: endpoints that report what no log does; to add one, add a module and a row here."""
 
 from __future__ import annotations
 

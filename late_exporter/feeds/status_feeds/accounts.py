@@ -1,4 +1,4 @@
-"""Accounts, ``GET /v1/accounts`` and ``/v1/accounts/health``: which of them can publish, and how long."""
+"""Accounts, ``GET /v1/accounts`` and ``/v1/accounts/health``: which can publish, and how long."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PAGE_SIZES = (500, 100)
 MAX_CURSOR_LENGTH = 1024
 
 MAX_HEALTH_ROWS = 5000
-"""Accounts whose health is read; those beyond ``--metrics.max-accounts`` are only counted as overflow."""
+"""Accounts whose health is read; what exceeds ``--metrics.max-accounts`` is counted as overflow."""
 
 INTERNAL_PLATFORMS = ("phone", "sms")
 """Platforms whose accounts are those behind phone numbers, which need no attention."""
@@ -43,7 +43,7 @@ PLATFORMS_WITHOUT_POSTS = frozenset({*ADS_PLATFORMS, "googleanalytics", "hubspot
 """Platforms to which nothing is posted, whatever the API says of their accounts."""
 
 TOKEN_SECONDS = 14 * DAY
-"""Time before its expiry from which a token is reported, unless it is a short one, which the API renews itself."""
+"""Time before its expiry from which a token is reported, unless the API renews it."""
 
 EXPIRY = "late_account_token_expiry_timestamp_seconds"
 
@@ -170,7 +170,7 @@ def _with_health(account: _Account, row: Fields) -> _Account:
 
 
 def _is_hidden(account: _Account) -> bool:
-    """Return whether an account needs no attention: users have switched it off, or it is internal."""
+    """Return whether an account needs no attention: it is switched off, or internal."""
     if account.platform in INTERNAL_PLATFORMS:
         return True
     # An account for ads keeps working, whatever its switch says.
@@ -232,7 +232,7 @@ def _account_conditions(
 
 
 def _is_expiring(context: RefreshContext, labels: tuple[str, str], expires_at: float) -> bool:
-    """Return whether a token expires soon that the API does not renew: it has been the same for a day."""
+    """Return whether a token expires soon, and the API does not renew it: it is a day old."""
     if expires_at >= context.seconds + TOKEN_SECONDS:
         return False
     known_since = context.gauge(EXPIRY, expires_at, *labels).at / 1000

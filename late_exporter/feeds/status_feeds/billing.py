@@ -1,4 +1,4 @@
-"""The plan, ``GET /v1/billing`` and ``/v1/usage``: whether it gives access, and how much of it is used."""
+"""The plan, ``GET /v1/billing`` and ``/v1/usage``: whether it gives access, and what is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Posts, ``GET /v1/posts``: how many there are, which are overdue, and which cannot be published."""
+"""Posts, ``GET /v1/posts``: how many there are, what is overdue, and what cannot be published."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from late_exporter.model import UNKNOWN
 from late_exporter.thresholds import DAY
 
 OVERDUE_SECONDS = MappingProxyType({"scheduled": 300, "publishing": 3600, "pending_approval": 300})
-"""Statuses of posts that something still has to happen to, and the seconds after which such a post is overdue."""
+"""Statuses of unfinished posts, and the seconds after which such a post is overdue."""
 
 LARGE_PAGE = 500
 SMALL_PAGE = 100
@@ -270,7 +270,7 @@ def _target_name(context: RefreshContext, target: PostTarget) -> str:
 
 
 def _risk_reports(context: RefreshContext, posts: Sequence[ListedPost]) -> Iterator[Report]:
-    """Yield how many targets cannot be published as things stand, and the accounts for which they wait."""
+    """Yield how many targets cannot be published now, and the accounts for which they wait."""
     counts = Counter[tuple[str, str]]()
     by_account: dict[tuple[str, str], list[tuple[float, ListedPost, PostTarget]]] = {}
     for post in posts:
@@ -294,7 +294,7 @@ def _risk_reports(context: RefreshContext, posts: Sequence[ListedPost]) -> Itera
 
 
 def _risk_of(context: RefreshContext, target: PostTarget, due_at: float) -> str:
-    """Return why a target cannot be published, as in RISKS; empty if it can, or its account is not known."""
+    """Return why a target cannot be published, as in RISKS; empty if it can or if unknown."""
     state = context.accounts.states.get(target.account_id)
     if state is None:
         is_gone = context.accounts.is_complete and target.account_id != UNKNOWN

@@ -129,7 +129,7 @@ class StatusFeed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fields:
-    """Fields of an object in a response: one that is missing, or has another type, is None or empty."""
+    """Fields of an object in a response; what is missing, or has another type, is None or empty."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values

@@ -48,7 +48,7 @@ def _webhooks_by_label(rows: Sequence[Fields]) -> Mapping[str, Fields]:
 
 
 def _webhook_name(row: Fields) -> str:
-    """Return the name of a webhook; if it is a URL, only its host, because the rest may be a secret."""
+    """Return the name of a webhook; of a URL only the host, because the rest may be secret."""
     name = row.text("name") or row.text("_id") or ""
     if "://" in name:
         authority = name.partition("://")[2].replace("?", "/").replace("#", "/").partition("/")[0]

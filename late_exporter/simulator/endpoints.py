@@ -1,0 +1,428 @@
+"""Endpoints of the simulated API: log lists of both generations, and the state of the workspace.
+
+The lists of both generations are views of the same rows, which are stored with the names of
+generation ``late``, also those of types that only ``zernio`` has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from http import HTTPStatus
+from math import inf
+from operator import attrgetter
+from typing import Any, TypeVar
+
+import msgspec
+
+from late_exporter.simulator.accounts import SimulatedAccount, hashed_id
+from late_exporter.simulator.log_list import DAY, JsonObject, LogList, LogRow, post_id, timestamp
+from late_exporter.simulator.publishing import Post
+from late_exporter.simulator.request import Request, RequestRejected
+
+RowT = TypeVar("RowT", Post, SimulatedAccount)
+
+STATUSES = ("success", "failed", "pending", "skipped")
+LATE_ACTIONS = (
+    *("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled"),
+)
+LATE_EVENTS = (
+    *("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed"),
+)
+LOG_TYPES = (
+    *("publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"),
+)
+LOG_PLATFORMS = (
+    *("tiktok", "instagram", "whatsapp", "facebook", "youtube", "linkedin", "twitter", "threads"),
+    *("pinterest", "reddit", "bluesky", "googlebusiness", "telegram", "snapchat"),
+)
+"""Platforms by which ``GET /v1/logs`` filters."""
+
+POST_STATUSES = (
+    *("draft", "pending_approval", "scheduled", "publishing"),
+    *("published", "partial", "failed", "cancelled"),
+)
+POST_ORDERS = (
+    *("scheduled-desc", "scheduled-asc", "created-desc", "created-asc", "status", "platform"),
+)
+POST_PARAMETERS = (
+    *("page", "limit", "offset", "cursor", "fields", "source", "status", "platform", "profileId"),
+    *("createdBy", "fromDate", "toDate", "dateFrom", "dateTo", "includeHidden", "search", "tags"),
+    *("tag", "sortBy", "accountId"),
+)
+"""Parameters of ``GET /v1/posts``, which rejects all others."""
+
+POST_FIELDS = (
+    *("userId", "title", "content", "mediaItems", "platforms", "scheduledFor", "timezone"),
+    *("status", "tags", "hashtags", "mentions", "visibility", "metadata", "recycling"),
+    *("recycledFromPostId", "queuedFromProfile", "queueId", "createdAt", "updatedAt"),
+)
+"""Fields of a post that can be asked for."""
+
+LATE_DAYS = 7
+ZERNIO_DAYS = 90
+MAX_LIMIT = 100
+MAX_REQUEST_CHARS = 5_000
+MAX_RESPONSE_CHARS = 10_000
+
+ZERNIO_ACTIONS = {
+    "publish": "post.published post.failed post.publishing post.skipped",
+    "retry": "post.retried post.retry_failed post.retrying post.skipped",
+    "media_upload": "media.uploaded media.failed media.uploading media_upload",
+    "token_refresh": "token.refreshed token.refresh_failed token.refreshing token_refresh",
+    "rate_limit_pause": "post.rate_limited post.rate_limited post.rate_limited post.rate_limited",
+    "cancelled": "post.cancelled post.cancelled post.cancelled post.cancelled",
+}
+"""Actions of ``zernio`` by that of ``late``, in the order of STATUSES."""
+
+COMMON_FIELDS = (
+    "userId",
+    "accountId",
+    "profileId",
+    "platform",
+    "statusCode",
+    "endpoint",
+    "durationMs",
+    "createdAt",
+)
+"""Fields of publishing and connection logs that ``zernio`` has in snake case."""
+
+METADATA = ("attemptNumber", "connectionMethod", "tokenExpiresAt")
+"""Fields of a log or of its result that ``zernio`` has in ``metadata``."""
+
+RESULTS = ("response", "error", "success")
+"""Fields of a log of which one has its result."""
+
+FILTERS = ("platform", "action", "eventType", "accountId", "profileId")
+"""Fields of rows by which the parameters of the same names select."""
+
+
+def list_late_logs(log_type: str, request: Request) -> JsonObject:
+    """Return the document of the list of a type in generation ``late``."""
+    request.choice("status", STATUSES)
+    request.choice("action", LATE_ACTIONS)
+    request.choice("eventType", LATE_EVENTS)
+    return _list_logs(request, request.source.lists[log_type], LATE_DAYS, dict)
+
+
+def list_post_logs(request: Request, wanted_id: str) -> JsonObject:
+    """Return the document of ``GET /v1/posts/{postId}/logs``."""
+    limit = request.integer("limit", 50, 1, MAX_LIMIT)
+    rows = request.source.publishing.rows_of_post(wanted_id)[:limit]
+    if not rows:
+        raise RequestRejected(HTTPStatus.NOT_FOUND)
+    logs = [{**row, "postId": post_id(row)} for row in rows]
+    return {"logs": logs, "count": len(logs), "postId": wanted_id}
+
+
+def list_zernio_logs(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/logs``."""
+    log_type = request.choice("type", LOG_TYPES) or "publishing"
+    request.choice("status", STATUSES)
+    request.choice("platform", LOG_PLATFORMS)
+    log_list = request.source.lists.get(log_type, LogList())
+    return _list_logs(request, log_list, ZERNIO_DAYS, partial(render_log, log_type))
+
+
+def _list_logs(
+    request: Request, log_list: LogList, max_days: int, render: Callable[[LogRow], LogRow]
+) -> JsonObject:
+    """Return a page of the logs that a request selects."""
+    limit = request.integer("limit", 50, 1, MAX_LIMIT)
+    skip = request.integer("skip", 0, 0)
+    oldest = request.now - DAY * request.integer("days", max_days, 1, max_days)
+    status = request.text("status")
+    search = request.text("search")
+    wanted = {name: request.text(name) for name in FILTERS}
+    wanted = {name: value for name, value in wanted.items() if value}
+
+    def matches(row: LogRow) -> bool:
+        if status not in {"", _status(row)} or search not in repr(row):
+            return False
+        return not wanted or wanted.items() <= {**row, **render(row)}.items()
+
+    rows = log_list.select(
+        max(oldest, request.time("from", -inf)),
+        request.time("to", inf),
+        matches if status or wanted or search else None,
+    )
+    total = len(rows)
+    return {
+        "logs": [render(row) for row in rows[skip : skip + limit]],
+        "pagination": {
+            "total": total,
+            "limit": limit,
+            "skip": skip,
+            "pages": -(-total // limit),
+            "hasMore": skip + limit < total,
+        },
+    }
+
+
+def render_log(log_type: str, row: LogRow) -> LogRow:
+    """Return a stored row in the format of ``zernio``."""
+    if log_type not in {"publishing", "connections"}:
+        return {_snake_case(name): value for name, value in row.items()}
+    result: JsonObject = {}
+    for name in RESULTS:
+        if not result and isinstance(row.get(name), dict):
+            result = row[name]
+    response = result
+    if "platformPostId" in result:
+        response = {"id": result["platformPostId"], "url": result.get("platformPostUrl")}
+    post = post_id(row)
+    metadata = {name: row.get(name, result.get(name)) for name in METADATA}
+    metadata["postId"] = post
+    metadata["accountUsername"] = row.get("accountUsername", result.get("username"))
+    return {
+        "type": log_type,
+        "action": _action(row),
+        "status": _status(row),
+        **{_snake_case(name): row.get(name) for name in COMMON_FIELDS},
+        "request_id": post and f"req_{post}",
+        "error_message": result.get("errorMessage", result.get("message")),
+        "error_code": result.get("errorCode", result.get("code")),
+        "request_body": _to_text(row.get("request"), MAX_REQUEST_CHARS),
+        "response_body": _to_text(response, MAX_RESPONSE_CHARS),
+        "metadata": _to_text(metadata),
+    }
+
+
+def _action(row: LogRow) -> Any:
+    event = row.get("eventType")
+    if isinstance(event, str):
+        is_failure = event.endswith("_failed")
+        return f"account.{event if is_failure else event.removesuffix('_success') + 'ed'}"
+    action = str(row.get("action"))
+    status = row.get("status")
+    if action in ZERNIO_ACTIONS and status in STATUSES:
+        return ZERNIO_ACTIONS[action].split()[STATUSES.index(status)]
+    return row.get("action")
+
+
+def _status(row: LogRow) -> Any:
+    """Return the status of a row. That of a connection log follows from its event."""
+    event = row.get("eventType")
+    if event is None:
+        return row.get("status")
+    return "failed" if str(event).endswith("_failed") else "success"
+
+
+@cache
+def _snake_case(name: str) -> str:
+    return re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
+
+
+def _to_text(value: Any, length: int | None = None) -> str | None:
+    known = value
+    if isinstance(value, dict):
+        known = {name: each for name, each in value.items() if each is not None}
+    return msgspec.json.encode(known).decode()[:length] if known else None
+
+
+MAX_PAGE_SIZE = 500
+HEALTHY = {"status": "healthy", "canPost": True, "needsReconnect": False, "issues": []}
+
+BILLING_PERIOD = 30 * DAY
+SPEND_LIMIT_CENTS = 50_000
+USUAL_SPEND_CENTS = 30_000
+CREDIT_CENTS = 40_000
+"""Limit of a period, spend at the end of a usual one, and credit at its start."""
+
+PLAN_LIMITS = {"uploads": 60_000, "profiles": 10}
+USUAL_UPLOADS = 36_000
+"""Limits of the plan, and uploads at the end of a usual period."""
+
+
+def list_posts(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/posts``, by scheduled time."""
+    request.require_known(POST_PARAMETERS)
+    world = request.world
+    wanted = request.choice("status", POST_STATUSES)
+    request.choice("sortBy", POST_ORDERS)
+    fields = [name for name in request.text("fields").split(",") if name]
+    for name in fields:
+        if name not in (*POST_FIELDS, "_id"):
+            raise RequestRejected(HTTPStatus.BAD_REQUEST, f"Unknown field: {name}")
+
+    def status_of(post: Post) -> str:
+        status = str(post.reference["status"])
+        if status == "scheduled":
+            for account in post.statuses:
+                status = world.shown_fields("scheduled post", account).get("status", status)
+        return status
+
+    def render(post: Post) -> JsonObject:
+        document = {
+            **post.reference,
+            "status": status_of(post),
+            "scheduledFor": post.scheduled_for,
+            "createdAt": post.created_at,
+            "platforms": [_render_target(request, post, account) for account in post.statuses],
+        }
+        if fields:
+            document = {name: document[name] for name in ("_id", *fields) if name in document}
+        return document
+
+    posts = [post for post in world.posts.values() if wanted in {"", status_of(post)}]
+    page, pagination = _select_page(
+        request, posts, lambda post: f"{post.scheduled_for or post.created_at} {post.id}"
+    )
+    return {"posts": [render(post) for post in page], "pagination": pagination}
+
+
+def _render_target(request: Request, post: Post, account: SimulatedAccount) -> JsonObject:
+    target: JsonObject = {
+        "platform": account.platform.name,
+        "accountId": account.id,
+        "status": post.statuses[account],
+    }
+    held_until = request.world.held_until(account)
+    if target["status"] == "pending" and post.scheduled_for and held_until is not None:
+        held_for = timestamp(held_until)
+        target["scheduledFor"] = max(held_for, post.scheduled_for)
+    if account in post.links:
+        target["platformPostUrl"] = post.links[account]
+    if account in post.failures:
+        failure = post.failures[account]
+        target["errorMessage"] = failure.message
+        target["errorCategory"] = failure.category
+        target["errorSource"] = failure.source
+    return target
+
+
+def list_accounts(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/accounts``, whose pages have a cursor."""
+
+    def render(account: SimulatedAccount) -> JsonObject:
+        return {
+            "_id": account.id,
+            "profileId": account.profile_id,
+            "platform": account.platform.name,
+            "username": account.username,
+            "displayName": account.username.removeprefix("@"),
+            "isActive": True,
+            "rateLimitedUntil": None,
+            **request.world.shown_fields("account", account),
+        }
+
+    page, pagination = _select_page(request, request.world.listed_accounts, attrgetter("id"))
+    return {
+        "accounts": [render(account) for account in page],
+        "pagination": {name: pagination[name] for name in ("limit", "nextCursor")},
+        "hasAnalyticsAccess": False,
+    }
+
+
+def check_accounts(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/accounts/health``, which has no pages."""
+    profile_id = request.text("profileId")
+    accounts = []
+    for account in request.world.listed_accounts:
+        if profile_id in {"", account.profile_id}:
+            expires_at = request.world.token_expiries.get(account.id, request.now)
+            row = {
+                "accountId": account.id,
+                "platform": account.platform.name,
+                "username": account.username,
+                "profileId": account.profile_id,
+                "tokenExpiresAt": timestamp(expires_at),
+                **HEALTHY,
+                **request.world.shown_fields("health", account),
+            }
+            accounts.append({**row, "tokenValid": not row["needsReconnect"]})
+    statuses = [each["status"] for each in accounts]
+    return {
+        "summary": {
+            "total": len(accounts),
+            "healthy": statuses.count("healthy"),
+            "warning": statuses.count("warning"),
+            "error": statuses.count("error"),
+            "needsReconnect": sum(each["needsReconnect"] for each in accounts),
+        },
+        "accounts": accounts,
+    }
+
+
+def list_webhooks(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/webhooks/settings``.
+
+    It has secrets, which a client must not keep.
+    """
+    fired_at = request.world.webhook_fired_at
+    webhook = {
+        "_id": hashed_id("webhook"),
+        "name": "Newsroom",
+        "url": "https://hooks.example.com/late?token=simulated-url-token",
+        "secret": "whsec_simulated_signing_secret",
+        "customHeaders": {"Authorization": "Basic c2ltdWxhdGVkOmhlYWRlci1zZWNyZXQ="},
+        "events": ["post.published", "post.failed"],
+        "isActive": True,
+        "failureCount": 0,
+        "lastFiredAt": fired_at and timestamp(fired_at),
+    }
+    return {"webhooks": [webhook | request.world.shown_fields("webhook")]}
+
+
+def show_billing(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/billing``."""
+    shown = request.world.shown_fields
+    spend = _in_period(request, USUAL_SPEND_CENTS)
+    credit = CREDIT_CENTS - spend
+    balance = {
+        "accruedThisPeriodCents": spend,
+        "creditsRemainingCents": credit,
+        "spendableCents": credit,
+    }
+    caps = {"xSpendUsedCents": spend, "xSpendLimitCents": SPEND_LIMIT_CENTS}
+    status = {"hasAccess": True, "suspended": False, "suspendedAt": None, "suspensionReason": None}
+    return {
+        "balance": balance | shown("balance"),
+        "caps": caps | shown("caps"),
+        "status": status | shown("status"),
+    }
+
+
+def show_usage(request: Request) -> JsonObject:
+    """Return the document of ``GET /v1/usage``."""
+    usual = {"uploads": _in_period(request, USUAL_UPLOADS), "profiles": 5}
+    return {
+        "hasAccess": True,
+        "limits": PLAN_LIMITS,
+        "usage": {**usual, **request.world.shown_fields("usage")},
+    }
+
+
+def _in_period(request: Request, usual: int) -> int:
+    """Return the amount that is used now, of that which is used by the end of a usual period."""
+    return int(usual * (request.now % BILLING_PERIOD) / BILLING_PERIOD)
+
+
+def _select_page(
+    request: Request, rows: Iterable[RowT], key: Callable[[RowT], str]
+) -> tuple[list[RowT], JsonObject]:
+    """Return a page of the rows of a profile, or of all, and its pagination.
+
+    A cursor is the key of the row before a page.
+    """
+    profile_id = request.text("profileId")
+    cursor = request.text("cursor")
+    limit = request.integer("limit", 100, 1, MAX_PAGE_SIZE)
+    is_descending = request.text("sortBy").endswith("-desc")
+
+    def follows_cursor(row: RowT) -> bool:
+        return key(row) < cursor if is_descending else key(row) > cursor
+
+    selected = [row for row in rows if profile_id in {"", row.profile_id}]
+    selected.sort(key=key, reverse=is_descending)
+    total = len(selected)
+    following = [row for row in selected if not cursor or follows_cursor(row)]
+    page = following[:limit]
+    return page, {
+        "page": 1,
+        "limit": limit,
+        "total": total,
+        "pages": -(-total // limit),
+        "nextCursor": key(page[-1]) if len(following) > limit else None,
+    }
