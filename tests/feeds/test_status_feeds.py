@@ -129,11 +129,12 @@ def test_posts() -> None:
 EARLIER, LATER = "2026-11-25T11:00:00Z", "2026-11-25T16:00:00Z"
 
 
+@pytest.mark.parametrize("targets", [None, [{"status": "pending"}]])
 @pytest.mark.parametrize("status", OVERDUE_SECONDS)
-def test_a_post_without_a_schedule(status: str) -> None:
+def test_a_post_without_a_schedule(status: str, targets: object) -> None:
     """A post without a time is due since its creation, and hides no post that is due earlier."""
     first, second = (
-        post_list(status, scheduledFor=None, createdAt=TIME)["posts"][0],
+        post_list(status, scheduledFor=None, createdAt=TIME, platforms=targets)["posts"][0],
         post_list(status, scheduledFor=EARLIER)["posts"][0],
     )
     for posts, due_at in (([first], SECONDS), ([first, second], SECONDS - 3600)):
