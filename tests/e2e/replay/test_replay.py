@@ -42,9 +42,12 @@ PAGES = {
     "rate-limit-storm": Page("twitter: ", 15, 15),
     "revoked-token": Page("instagram: ", 20, 15),
     "usage-at-limit": Page("all uploads of the plan used", 65, 80),
-    "suspended": Page("plan suspended", 65, 80),
+    "suspended": Page("plan suspended", 15, 80),
 }
-"""What each incident pages; the others page nothing. The plan is read once an hour."""
+"""What each incident pages; the others page nothing.
+
+The plan is read once an hour, and at once when a post becomes overdue.
+"""
 
 
 def _render(messages: Sequence[Message]) -> str:
