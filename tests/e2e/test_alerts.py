@@ -34,9 +34,9 @@ SCRAPE = "500ms"
 POLL = "200ms"
 LOGS_A_SECOND = 15
 DAY = 86_400
-LONG_FORS = {"LateErrorBudgetBurningFast": "15s", "LateManyWorkspaces": "15s"}
+LONG_FORS = {"LateErrorBudgetBurningFast": "15s", "LateManyWorkspaces": "15s", "LatePollStale": "15s"}
 """Prometheus hands new targets to its scrapers every 5 s, whatever SPEED is, and on a busy machine evaluates rules
-seconds apart, so that alerts which exclude each other would fire at once."""
+seconds apart: alerts that exclude each other would fire at once, and a restart would look like failing polls."""
 
 PLATFORM = "twitter"
 TRAFFIC = "platform:late_publishing_attempts:increase30m"
