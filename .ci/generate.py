@@ -14,8 +14,7 @@ import yaml
 
 from late_exporter.commands.catalogue import COMMANDS
 from late_exporter.config.options import Option
-from late_exporter.config.sections import FORMATS
-from late_exporter.config.settings import COMMAND_FLAGS, OPTIONS
+from late_exporter.config.settings import OPTIONS
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.vocabulary import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -59,7 +58,7 @@ def _tables() -> dict[str, dict[str, str]]:
     """Return the tables of each page, by the name in their markers."""
     return {
         "alerts.md": {"alerts": _alerts_markdown(), "recordings": _recordings_markdown()},
-        "commands.md": {"commands": _commands_markdown(), "flags": _flags_markdown()},
+        "commands.md": {"commands": _commands_markdown()},
         "configuration.md": {
             "options": _options_markdown(),
             "reloadable options": _reloadable_markdown(),
@@ -172,33 +171,6 @@ def _commands_markdown() -> str:
         for command in COMMANDS.values()
     )
     return "\n".join(["| command | |", "|---|---|", *rows])
-
-
-def _flags_markdown() -> str:
-    rows = ["| flag | commands | meaning |", "|---|---|---|"]
-    for option in COMMAND_FLAGS:
-        default = f" Default: `{option.default}`." if option.default and option.metavar else ""
-        if option.name == "format":
-            default = f" {_format_names()}"
-        rows.append(
-            f"| `{option.flag}` | {', '.join(option.commands)} | {_escape(option.help)}{default} |"
-        )
-    return "\n".join(rows)
-
-
-def _format_names() -> str:
-    """Return the formats by their names, the default first, each with its commands."""
-    names = {
-        formats: [name for name in FORMATS if FORMATS[name] == formats]
-        for formats in FORMATS.values()
-    }
-    return (
-        "; ".join(
-            f"{', '.join(commands)}: `{'`, `'.join(formats)}`"
-            for formats, commands in names.items()
-        )
-        + "."
-    )
 
 
 def _default(option: Option) -> str:

@@ -109,7 +109,7 @@ class HostileApi(FakeLateApi):
         if "from" in params and "window" in self.failures:
             raise ApiUnavailable("500: oops", status=500)
         if "large pages" in self.failures and response is not None and _row_count(response) > LARGE_ROWS:
-            raise ResponseTooLarge("the response is larger than 8 MiB")
+            raise ResponseTooLarge("the response is larger than 2 MiB")
         is_deep = "limit" in params and (int(params.get("skip", 0)) > 0 or "to" in params)
         if is_deep and self.broken_row is not None and response is not None:
             row_id = self.broken_row["_id"]

@@ -327,7 +327,7 @@ def test_a_rejected_key_and_a_rate_limit_fail_the_poll(
 def test_pages_that_are_too_large_are_read_in_parts(generation: str, world: World, start: OpenExporter) -> None:
     """No poll fails: history, new logs, late logs and settled logs count once, and an audit reads all pages."""
     api = FaultyApi(world, generation=generation)
-    api.error = ResponseTooLarge("the response is larger than 8 MiB")
+    api.error = ResponseTooLarge("the response is larger than 2 MiB")
     api.fails = lambda _path, _params, body: body.count(b'"created') > 30
     exporter = start(api, reconcile_interval=10 * MINUTE, audit_interval=HOUR)
     world.publish(350, over=DAY)
@@ -353,7 +353,7 @@ def test_a_row_that_is_too_large_alone_is_skipped(world: World, start: OpenExpor
     api = FaultyApi(world)
     exporter = start(api)
     ids = world.publish(150, over=DAY)
-    api.error = ResponseTooLarge("the response is larger than 8 MiB")
+    api.error = ResponseTooLarge("the response is larger than 2 MiB")
     api.fail_rows(ids[120])
     assert outcomes(exporter, 3) == {"success": 3}
     assert statuses(exporter) == {"success": 149}
