@@ -122,10 +122,7 @@ _COMMANDS = (
     Command(
         "healthcheck",
         "Check that the exporter on this machine responds; exit 0 if it does.",
-        examples=(
-            ("healthcheck", "Use the address of the configuration."),
-            ("healthcheck --web.listen-address unix:late.sock", "Use a Unix socket."),
-        ),
+        examples=(("healthcheck", "Use the address of the configuration."),),
     ),
     Command(
         "status",
@@ -143,7 +140,6 @@ _COMMANDS = (
                 "status --problems --check",
                 "List what is wrong, worst first, and exit 1 if anything is.",
             ),
-            ("status --web.listen-address unix:late.sock", "Read it over a Unix socket."),
         ),
     ),
     Command(

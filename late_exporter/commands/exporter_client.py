@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any
 
-from late_exporter.config.types import Address, UnixPath, read_file
+from late_exporter.config.types import Address, read_file
 from late_exporter.errors import ConfigError, LateError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ PART = 1 << 16  # bytes
 
 
 def check_health(
-    address: Address | UnixPath, *, secure: bool = False, timeout: float = HEALTH_TIMEOUT
+    address: Address, *, secure: bool = False, timeout: float = HEALTH_TIMEOUT
 ) -> None:
     """Request ``/-/healthy``; raise LateError if the exporter does not answer or is not healthy.
 
@@ -122,7 +122,7 @@ class _Reader(io.RawIOBase):
 
 
 def _request(
-    address: Address | UnixPath,
+    address: Address,
     path: str,
     headers: Mapping[str, str],
     *,
@@ -166,15 +166,10 @@ def _request(
     return response.status, bytes(body)
 
 
-def _connect(address: Address | UnixPath, end: float, *, secure: bool) -> socket.socket:
+def _connect(address: Address, end: float, *, secure: bool) -> socket.socket:
     """Return a connection, with TLS if the server uses it, or raise TimeoutError at the end."""
-    if isinstance(address, Address):
-        host = LOOPBACK.get(address.host, address.host)
-        connection = socket.create_connection((host, address.port), _seconds_until(end))
-    else:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(_seconds_until(end))
-        connection.connect(str(address.path))
+    host = LOOPBACK.get(address.host, address.host)
+    connection = socket.create_connection((host, address.port), _seconds_until(end))
     # Sending and the whole of a handshake end by this timeout.
     connection.settimeout(_seconds_until(end))
     if not secure:

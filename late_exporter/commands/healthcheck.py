@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from late_exporter.commands.exporter_client import HEALTHY_TEXT, check_health, may_use_tls
 from late_exporter.commands.output import write_lines
-from late_exporter.config.types import Address, UnixPath, parse_address, split_items
+from late_exporter.config.types import Address, parse_address, split_items
 from late_exporter.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ def healthcheck(context: CommandContext) -> int:
     return check_target(web.listen_address[0], may_use_tls(web.config_file))
 
 
-def quick_target(
-    words: Sequence[str], environ: Mapping[str, str]
-) -> tuple[Address | UnixPath, bool] | None:
+def quick_target(words: Sequence[str], environ: Mapping[str, str]) -> tuple[Address, bool] | None:
     """Return the address to check and whether TLS may be in use, without loading the settings.
 
     Loading them takes six times as long, and as much memory as the exporter itself. None if the
@@ -44,8 +42,8 @@ def quick_target(
     return address, may_use_tls(environ.get("LATE_EXPORTER_WEB__CONFIG_FILE"))
 
 
-def check_target(address: Address | UnixPath, secure: bool) -> int:  # noqa: FBT001 - of quick_target
-    if isinstance(address, Address) and not address.port:
+def check_target(address: Address, secure: bool) -> int:  # noqa: FBT001 - of quick_target
+    if not address.port:
         raise ConfigError(
             "--web.listen-address: cannot run a health check against port 0, which is assigned at "
             "startup"

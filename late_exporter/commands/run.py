@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import platform
 import signal
-import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
@@ -25,7 +24,6 @@ from late_exporter.commands.assets import runbooks
 from late_exporter.commands.event_loop import Stop, run_until_stopped
 from late_exporter.commands.output import write_stdout
 from late_exporter.config.settings import CommandContext, Settings
-from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.exposition import BodyRequest
@@ -35,8 +33,7 @@ from late_exporter.store.migrations import open_state
 from late_exporter.store.thread import create_offload
 from late_exporter.web.app import ExporterApp, HealthSource, Lifecycle
 from late_exporter.web.auth import AuthMiddleware
-from late_exporter.web.server import serve
-from late_exporter.web.sockets import bind_socket, systemd_sockets, url_of
+from late_exporter.web.server import bind_socket, serve, url_of
 from late_exporter.web.thread import call_in_loop, run_in_thread
 
 if TYPE_CHECKING:
@@ -64,8 +61,9 @@ async def serve_exporter(
 ) -> None:
     """Run the exporter; resources are closed in reverse order."""
     async with AsyncExitStack() as stack:
-        bound_sockets = systemd_sockets() or _bind(settings.web.listen_address, stack)
-        sockets = [stack.enter_context(bound) for bound in bound_sockets]
+        sockets = [
+            stack.enter_context(bind_socket(address)) for address in settings.web.listen_address
+        ]
         collectors = ProcessCollector(registry=None), PlatformCollector(registry=None)
         exporter, owner = await _open(settings, stack, collectors)
         _logger().info(
@@ -189,15 +187,6 @@ async def _export_once(settings: Settings, _: Stop) -> None:
         sys.stdout.write(exporter.pipeline.exposition.get_body(BodyRequest(TEXT)).decode())
         if not succeeded:
             raise LateError("a poll failed")
-
-
-def _bind(
-    addresses: Iterable[Address | UnixPath], stack: AsyncExitStack
-) -> Iterator[socket.socket]:
-    for address in addresses:
-        yield bind_socket(address)
-        if isinstance(address, UnixPath):
-            stack.callback(address.path.unlink, missing_ok=True)
 
 
 def _logger() -> BoundLogger:

@@ -23,8 +23,7 @@ from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.types import Address
 from late_exporter.errors import LateError
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
-from late_exporter.web.server import serve
-from late_exporter.web.sockets import bind_socket, url_of
+from late_exporter.web.server import bind_socket, serve, url_of
 
 PROGRAM = "late-exporter"
 KEY = "sk_" + "0123456789abcdef" * 4
@@ -76,11 +75,9 @@ async def _run_demo(context: CommandContext, stop: Stop) -> None:
 
         settings = context.settings.with_api(url, KEY)
         address = settings.web.listen_address[0]
-        page = str(address)
-        if isinstance(address, Address):
-            scheme = "http" if settings.web_config.ssl_context is None else "https"
-            host = LOOPBACK.get(address.host, address.host)
-            page = f"{scheme}://{Address(host, address.port)}/"
+        scheme = "http" if settings.web_config.ssl_context is None else "https"
+        host = LOOPBACK.get(address.host, address.host)
+        page = f"{scheme}://{Address(host, address.port)}/"
         about = f"The status page is at {page}, the metrics at /metrics"
         instructions = _instructions(about, url, DEMO_STEPS, address=str(address))
         async with asyncio.TaskGroup() as group:

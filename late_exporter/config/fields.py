@@ -230,8 +230,7 @@ FeedNames: TypeAlias = Annotated[
 
 Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Bound: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-ListenAddress: TypeAlias = Annotated[types.Address | types.UnixPath, parsed_by(types.parse_address)]
-TcpAddress: TypeAlias = Annotated[types.Address, parsed_by(types.parse_tcp_address)]
+ListenAddress: TypeAlias = Annotated[types.Address, parsed_by(types.parse_address)]
 HttpPath: TypeAlias = Annotated[
     str,
     matching(

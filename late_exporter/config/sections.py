@@ -189,8 +189,7 @@ class WebSettings(OptionModel):
     listen_address: CommaSeparated[fields.ListenAddress] = option(
         ":10077", "ADDRESS", SERVER_COMMANDS
     )
-    """Address to serve on, or unix: and a path; may be repeated. Ignored if systemd passes
-    sockets."""
+    """Address to serve on; may be repeated."""
     telemetry_path: fields.TelemetryPath = option(
         "/metrics", "PATH", (*EXPORTER_COMMANDS, "accounts")
     )
@@ -248,7 +247,7 @@ class LogSettings(OptionModel):
 class SimulateSettings(OptionModel):
     """Section ``simulate``."""
 
-    listen_address: fields.TcpAddress = option("127.0.0.1:10078", "ADDRESS", SIMULATOR_COMMANDS)
+    listen_address: fields.ListenAddress = option("127.0.0.1:10078", "ADDRESS", SIMULATOR_COMMANDS)
     """Address to serve the simulated API on."""
     seed: Annotated[int, Field(ge=0)] = option("1", "NUMBER", SIMULATOR_COMMANDS)
     """The same seed gives the same logs."""

@@ -6,7 +6,6 @@ the types with which the settings are annotated are in ``fields``.
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from typing import NamedTuple
 
 MAX_FILE = 1 << 20
 MAX_PORT = 65_535
-MAX_SOCKET_PATH = 107
 EMPTY_VALUES = ("", "~", "null")
 INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
 WORKSPACE_NAME = r"[A-Za-z0-9_.-]{1,64}"
@@ -41,15 +39,6 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-class UnixPath(NamedTuple):
-    """A Unix socket to listen on."""
-
-    path: Path
-
-    def __str__(self) -> str:
-        return f"unix:{self.path}"
 
 
 def parse_duration(text: str) -> float:
@@ -96,21 +85,7 @@ def split_items(value: str | Sequence[str] | None) -> list[str]:
     return items
 
 
-def parse_address(text: str) -> Address | UnixPath:
-    path = text.removeprefix("unix:")
-    if path == text:
-        try:
-            return parse_tcp_address(text)
-        except ValueError as exc:
-            raise ValueError(f"{exc}, or unix:/run/late.sock") from None
-    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
-        raise ValueError(f"the path of a socket has at most {MAX_SOCKET_PATH} bytes")
-    if not path or "\0" in path:
-        raise ValueError("needs the path of a socket, as in unix:/run/late.sock")
-    return UnixPath(Path(path))
-
-
-def parse_tcp_address(text: str) -> Address:
+def parse_address(text: str) -> Address:
     host, port = split_host_and_port(text)
     if not port:
         raise ValueError("not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077")

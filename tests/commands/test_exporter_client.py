@@ -15,7 +15,7 @@ from late_exporter.cli import main
 from late_exporter.commands.accounts import parse_accounts
 from late_exporter.commands.exporter_client import check_health
 from late_exporter.config import web as web_file
-from late_exporter.config.types import Address, UnixPath
+from late_exporter.config.types import Address
 from late_exporter.errors import LateError
 from late_exporter.health import (
     Condition,
@@ -28,8 +28,7 @@ from late_exporter.health import (
 )
 from late_exporter.web.findings import StatusDocument
 from late_exporter.web.replies import Message, Receive, Send
-from late_exporter.web.server import serve
-from late_exporter.web.sockets import bind_socket
+from late_exporter.web.server import bind_socket, serve
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond_with
 from tests.support.clock import DAY
 from tests.web.pages import NOW, account, document, feed, platform, unreachable_workspace, workspace
@@ -319,9 +318,9 @@ async def refuse(scope: Message, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-@pytest.mark.parametrize("kind", ["plain", "tls", "mtls", "unix"])
-async def test_tls_and_unix_sockets_are_supported(kind: str, tmp_path: Path) -> None:
-    """TLS may require client certificates, and the address may be a path."""
+@pytest.mark.parametrize("kind", ["plain", "tls", "mtls"])
+async def test_tls_is_supported(kind: str, tmp_path: Path) -> None:
+    """TLS may require client certificates."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
@@ -329,12 +328,9 @@ async def test_tls_and_unix_sockets_are_supported(kind: str, tmp_path: Path) -> 
     tls = f"tls_server_config: {{cert_file: server.pem, key_file: server.pem, {clients}}}"
     (tmp_path / "web.yml").write_text(tls if "tls" in kind else "")
     config = web_file.load(tmp_path / "web.yml")
-    address_in_use = UnixPath(tmp_path / "socket") if kind == "unix" else Address("127.0.0.1", 0)
-    with bind_socket(address_in_use) as bound:
+    with bind_socket(Address("127.0.0.1", 0)) as bound:
         serving = asyncio.ensure_future(serve(refuse, [bound], web_config=lambda: config))
-        if isinstance(address_in_use, Address):
-            address_in_use = Address(*bound.getsockname())
-        await asyncio.to_thread(check_health, address_in_use, secure=True)
+        await asyncio.to_thread(check_health, Address(*bound.getsockname()), secure=True)
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await serving

@@ -28,7 +28,7 @@ def load_yaml(path: Path, text: str, environ: Mapping[str, str]) -> object:
         [],
         ["poll: {interval: 90s, lookback: 36h, feeds: publishing}", "status: {feeds: none}"],
         ["api: {base-url: 'http://localhost:8080/api', profile-id: 'p:1#x', quota-share: 0.25}"],
-        ["web: {listen-address: ':1,unix:/run/late exporter.sock', enable-lifecycle: true}"],
+        ["web: {listen-address: ':1,[::1]:2', enable-lifecycle: true}"],
         ["metrics: {max-accounts: 0}"],
         ["workspaces:", "- {name: a, api_key_file: KEY}", "- {name: b, api_key_file: KEY2, profile_id: '0'}"],
         ["workspaces:", "- {name: a, api_key_file: KEY, labels: {team: 'Jörg: 1', tier: 2}}"],

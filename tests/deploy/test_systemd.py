@@ -53,8 +53,7 @@ def install(root: Path, image: str) -> None:
     units, etc, local = (root / name for name in ("etc/systemd/system", "etc/late-exporter", "usr/local/bin"))
     for folder in (units, etc, local, root / "opt"):
         folder.mkdir(parents=True)
-    for unit in (SERVICE, SERVICE.with_suffix(".socket")):
-        shutil.copy(unit, units)
+    shutil.copy(SERVICE, units)
     shutil.copy(COMMAND, local / "late-exporter")
     key = etc / "late-api-key"
     key.touch(0o600)
@@ -93,8 +92,8 @@ def machine(sandbox: Sandbox, image: str, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_service_restarts_and_stops(machine: SystemdMachine, sandbox: Sandbox) -> None:
-    """Systemd accepts the units, starts the sandboxed exporter, restarts it after a kill, and stops it cleanly."""
-    assert machine.run("systemd-analyze", "verify", "--man=no", "late-exporter.service", "late-exporter.socket") == ""
+    """Systemd accepts the unit, starts the sandboxed exporter, restarts it after a kill, and stops it cleanly."""
+    assert machine.run("systemd-analyze", "verify", "--man=no", "late-exporter.service") == ""
     assert machine.run("systemctl", "start", "late-exporter.service") == ""
     before = scrape_when_ready(machine, sandbox)
     assert before.sum(LOGS) > 10  # at night, the simulated hour has fewer than a hundred
@@ -140,18 +139,6 @@ def test_commands_have_the_key_and_the_state_of_the_service(machine: SystemdMach
     machine.run("systemctl", "start", "late-exporter.service")
     scrape_when_ready(machine, sandbox)
     machine.run("systemctl", "stop", "late-exporter.service")
-
-
-def test_socket_queues_scrapes_during_restart(machine: SystemdMachine, sandbox: Sandbox) -> None:
-    """With the socket unit, a scrape during downtime waits for the service and succeeds."""
-    machine.run("systemctl", "start", "late-exporter.socket", "late-exporter.service")
-    before = scrape_when_ready(machine, sandbox)
-    machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
-    wait_until(lambda: machine.unit_property("late-exporter", "ActiveState") != "active")
-    response = sandbox.run("curl", "--silent", "--show-error", "--fail", "--max-time", "30", f"{URL}/metrics")
-    assert Samples.parse(response).sum("late_exporter_build_info") == 1
-    assert scrape_when_ready(machine, sandbox).sum(LOGS) >= before.sum(LOGS)
-    machine.run("systemctl", "stop", "late-exporter.socket", "late-exporter.service")
 
 
 def test_several_workspaces(machine: SystemdMachine, sandbox: Sandbox) -> None:

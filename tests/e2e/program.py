@@ -25,7 +25,7 @@ DEFAULT_TIMEOUT = 300.0
 """Seconds after which a test fails. Long, so that tests do not fail on a busy machine."""
 
 ROOT = Path(__file__).resolve().parents[2]
-LISTENING_PATTERN = re.compile(r"""listening\W.*?address\W+((?:https?://|unix:)[^"\s]+)""")
+LISTENING_PATTERN = re.compile(r"""listening\W.*?address\W+(https?://[^"\s]+)""")
 
 RUN_NUMBERS = itertools.count(1)
 

@@ -61,8 +61,8 @@ def example(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable
         if command == "state":
             _prepare_state(tmp_path, words)
         if command in ("healthcheck", "status", "accounts"):
-            listening = ("--web.listen-address=unix:late.sock", "--web.listen-address=127.0.0.1:0")
-            exporter = exit_stack.enter_context(ExporterProcess(tmp_path, "run", *listening, env=env))
+            listening = "--web.listen-address=127.0.0.1:0"
+            exporter = exit_stack.enter_context(ExporterProcess(tmp_path, "run", listening, env=env))
             env["LATE_EXPORTER_WEB__LISTEN_ADDRESS"] = exporter.url.removeprefix("http://")
             wait_until(lambda: exporter.stderr.count("first sync complete") == 2)
         return exit_stack.enter_context(ExporterProcess(tmp_path, *words, env=env))

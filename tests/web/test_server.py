@@ -14,7 +14,6 @@ import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +23,7 @@ from late_exporter.config.types import Address
 from late_exporter.config.web import WebConfig
 from late_exporter.web import server
 from late_exporter.web.replies import Message, Reply, send_reply
-from late_exporter.web.server import serve
-from late_exporter.web.sockets import bind_socket
+from late_exporter.web.server import bind_socket, serve
 from tests.support.clock import VirtualClock
 from tests.support.profiles import spread
 from tests.web.requests import DEADLINE, wait_until
@@ -151,7 +149,7 @@ class ServerHarness:
     def __init__(self, app: Application, sockets: list[socket.socket]) -> None:
         self.app = app
         self.web = WebConfig()
-        self.port = sockets[0].getsockname()[1] if sockets[0].family != socket.AF_UNIX else 0
+        self.port = sockets[0].getsockname()[1]
         self.serving = asyncio.ensure_future(serve(app, sockets, web_config=lambda: self.web))
         self._clients: list[Client] = []
         self._passed = 0.0
@@ -168,15 +166,10 @@ class ServerHarness:
             for _ in range(100):
                 await asyncio.sleep(0)
 
-    async def connect(
-        self, context: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", path: Path | None = None
-    ) -> Client:
-        """Open a connection, with TLS if there is a context, or to a path."""
+    async def connect(self, context: ssl.SSLContext | None = None, *, host: str = "127.0.0.1") -> Client:
+        """Open a connection, with TLS if there is a context."""
         async with asyncio.timeout(DEADLINE):
-            if path is not None:
-                streams = await asyncio.open_unix_connection(path)
-            else:
-                streams = await asyncio.open_connection(host, self.port, ssl=context)
+            streams = await asyncio.open_connection(host, self.port, ssl=context)
         client = Client(*streams)
         client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         self._clients.append(client)
