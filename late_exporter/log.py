@@ -43,7 +43,6 @@ def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str
         logging.getLogger(name).setLevel(logging.WARNING)
     # It warns of each write to a connection whose client has left.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    logging.getLogger("uvicorn.access").disabled = True
 
 
 def get_logger(name: str) -> BoundLogger:

@@ -107,7 +107,6 @@ async def serve_exporter(
         protected_app = AuthMiddleware(
             app,
             watcher.current,
-            log=log.get_logger("late_exporter.web"),
             needs_password=lambda path: path not in settings.web.unauthenticated_paths,
         )
         # In a thread: a scrape only reads what is published, so it need not wait for this event

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
 from late_exporter.config.web import WebConfig
-from late_exporter.protocols import Logger
 from late_exporter.web.replies import (
     AccessError,
     App,
@@ -30,8 +29,8 @@ BCRYPT_MAX_BYTES = 72
 MAX_WAITING = 10
 """Maximum number of passwords that wait for their check; further requests get 503."""
 
-DUMMY_DIGEST = b"." * 53
-"""Salt and digest of a hash that no password has."""
+UNKNOWN_USER_HASH = b"$2b$10$" + b"." * 53
+"""Hash that no password has, with the cost that the documentation recommends."""
 
 
 class AuthMiddleware:
@@ -46,13 +45,10 @@ class AuthMiddleware:
         self,
         app: App,
         config: Callable[[], WebConfig],
-        *,
-        log: Logger,
         needs_password: Callable[[str], bool],
     ) -> None:
         self._app = app
         self._config = config
-        self._log = log
         self._needs_password = needs_password
         self._passwords = PasswordVerifier()
 
@@ -68,14 +64,9 @@ class AuthMiddleware:
 
     async def _authenticate(self, users: Mapping[str, bytes], scope: Message) -> None:
         """Raise AccessError unless a request has a user and the correct password."""
-        authorization = get_header(scope, b"authorization")
-        user, password = _credentials(authorization)
-        if user and await self._passwords.verify(users, user, password):
-            return
-        if authorization:
-            peer = str(scope["client"][0]) if scope.get("client") else ""
-            self._log.warning("request rejected", peer=peer, status=401)
-        raise AccessError(HTTPStatus.UNAUTHORIZED, "", ("www-authenticate", CHALLENGE))
+        user, password = _credentials(get_header(scope, b"authorization"))
+        if not user or not await self._passwords.verify(users, user, password):
+            raise AccessError(HTTPStatus.UNAUTHORIZED, "", ("www-authenticate", CHALLENGE))
 
 
 def _credentials(authorization: str) -> tuple[str, bytes]:
@@ -133,10 +124,8 @@ class PasswordVerifier:
 def _check(users: Mapping[str, bytes], name: str, password: bytes) -> bool:
     import bcrypt  # noqa: PLC0415 - not needed without users
 
-    # An unknown user takes as long as the most expensive hash.
-    cost = max(int(password_hash[4:6]) for password_hash in users.values())
-    password_hash = users.get(name) or b"$2b$%02d$%b" % (cost, DUMMY_DIGEST)
     try:
-        return bcrypt.checkpw(password, password_hash) and name in users
+        # An unknown user takes as long as another one.
+        return bcrypt.checkpw(password, users.get(name, UNKNOWN_USER_HASH)) and name in users
     except ValueError:  # bcrypt rejects the password or the hash
         return False

@@ -12,7 +12,6 @@ import logging
 import resource
 import socket
 import ssl
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import IntEnum
@@ -46,6 +45,9 @@ MAX_CONNECTIONS = 256
 ACCEPTS_PER_TURN = 16
 """Maximum number of connections that are accepted before requests get their turn."""
 
+ACCEPT_RETRY_SECONDS = 1.0
+"""Seconds until connections are accepted again after the system has refused one."""
+
 DESCRIPTOR_SHARE = 0.5
 """Share of the file descriptors for connections; the state and the API need some."""
 
@@ -58,15 +60,6 @@ WRITE_BUFFER_BYTES = 32 * 1024
 
 BACKLOG = 1024
 """Connections that may wait to be accepted; beyond it a client tries again after a second."""
-
-LOGGER = logging.getLogger("uvicorn.error")
-
-LIMITED_LOGGERS = ("uvicorn.error", "late_exporter.web")
-"""Loggers to which clients can write lines."""
-
-LOG_BURST = 5
-LOG_INTERVAL = 60.0
-"""Lines that clients can write at once, and the seconds after which they can write one more."""
 
 # asyncio allocates a buffer of this size for each TLS connection, by default 256 KiB.
 asyncio.sslproto.SSLProtocol.max_size = 16 * 1024
@@ -115,13 +108,11 @@ async def serve(
         access_log=False,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES - HEADER_CHUNK_BYTES,
         log_config=None,
+        log_level=logging.ERROR,  # what strangers send must not fill the disk with warnings
         proxy_headers=False,  # clients could forge their address
         ws="none",
     )
     server = _Server(config, web_config)
-    log_limit = LogLimit()
-    for name in LIMITED_LOGGERS:
-        logging.getLogger(name).addFilter(log_limit)
     try:
         async with asyncio.TaskGroup() as group:
             for listener in sockets:
@@ -130,28 +121,6 @@ async def serve(
         for listener in sockets:
             listener.close()
         await server.shutdown()
-        for name in LIMITED_LOGGERS:
-            logging.getLogger(name).removeFilter(log_limit)
-
-
-class LogLimit(logging.Filter):
-    """Limit of the lines that clients can write to the log; errors are never dropped."""
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._monotonic = monotonic
-        self._full_at = monotonic()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a line is written."""
-        if record.levelno > logging.WARNING:
-            return True
-        now = self._monotonic()
-        full_at = max(now, self._full_at) + LOG_INTERVAL
-        if full_at > now + LOG_BURST * LOG_INTERVAL:
-            return False
-        self._full_at = full_at
-        return True
 
 
 def connection_limit() -> int:
@@ -181,10 +150,10 @@ class _Server:
             except (BlockingIOError, ConnectionError):  # no more, or one has disconnected already
                 pass
             except OSError as exc:
-                LOGGER.warning(
+                logging.getLogger("late_exporter.web").warning(
                     "cannot accept: %s; see ulimit -n, or LimitNOFILE of systemd", exc.strerror
                 )
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(ACCEPT_RETRY_SECONDS)
 
     def _open(self, client: socket.socket) -> None:
         if len(self._connections) >= connection_limit():

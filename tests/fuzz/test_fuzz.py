@@ -25,7 +25,6 @@ from late_exporter.web.auth import AuthMiddleware
 from late_exporter.web.replies import Message
 from tests.support.api import KEY, create_client
 from tests.support.clock import VirtualClock
-from tests.support.loggers import NullLogger
 
 pytestmark = pytest.mark.fuzz
 
@@ -175,7 +174,6 @@ def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> Non
         gate = AuthMiddleware(
             ExporterApp(HealthSource(), Exposition(CATALOGUE), version="1"),
             lambda: web,
-            log=NullLogger(),
             needs_password=lambda path: path != "/-/healthy",
         )
         await gate(scope, receive, send)

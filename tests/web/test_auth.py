@@ -15,8 +15,7 @@ from late_exporter.config.web import WebConfig
 from late_exporter.web import auth
 from late_exporter.web.auth import MAX_WAITING, AuthMiddleware
 from late_exporter.web.replies import Message, Receive, Reply, Send, send_reply
-from tests.support.loggers import RecordingLogger
-from tests.web.requests import PEER, Response, basic_auth, call, wait_until
+from tests.web.requests import Response, basic_auth, call, wait_until
 
 ALICE = b"$2y$08$" + b"a" * 53
 BOB = b"$2y$11$" + b"b" * 53
@@ -48,12 +47,10 @@ class AuthHarness:
     """Middleware with two users."""
 
     def __init__(self, *, unauthenticated_paths: Sequence[str] = (), **config: Any) -> None:
-        self.log = RecordingLogger()
         self.config = WebConfig(**config)
         self.middleware = AuthMiddleware(
             application,
             lambda: self.config,
-            log=self.log,
             needs_password=lambda path: path not in unauthenticated_paths,
         )
 
@@ -94,11 +91,11 @@ async def test_open_without_users(fake: FakeBcrypt) -> None:
     """Without users no password is needed."""
     harness = AuthHarness()
     assert ((await harness.request()).status, (await harness.request("alice", "wrong")).body) == (200, b"/metrics")
-    assert (fake.calls, harness.log.records) == ([], [])
+    assert fake.calls == []
 
 
 async def test_wrong_password(harness: AuthHarness) -> None:
-    """A wrong password is rejected and logged, and the request does not reach the application."""
+    """A wrong password is rejected, and the request does not reach the application."""
     response = await harness.request("alice", "builder")
     assert (response.status, response.body) == (401, b"unauthorized\n")
     assert response.headers == {
@@ -108,7 +105,6 @@ async def test_wrong_password(harness: AuthHarness) -> None:
         "x-content-type-options": "nosniff",
         "www-authenticate": 'Basic realm="late-exporter", charset="UTF-8"',
     }
-    assert harness.log.records == [("warning", "request rejected", {"peer": PEER, "status": 401})]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +124,6 @@ async def test_no_password(harness: AuthHarness, fake: FakeBcrypt, header: bytes
     response = await harness.request(authorization=header)
     assert (response.status, "www-authenticate" in response.headers) == (401, True)
     assert fake.calls == []
-    assert bool(harness.log.records) == bool(header)
 
 
 async def test_password_with_colons(harness: AuthHarness, fake: FakeBcrypt) -> None:
@@ -184,11 +179,11 @@ async def test_clients_that_leave(harness: AuthHarness, fake: FakeBcrypt) -> Non
     assert fake.calls == [(b"wonderland", ALICE)]
 
 
-async def test_an_unknown_user_costs_as_much_as_the_most_expensive_hash(harness: AuthHarness, fake: FakeBcrypt) -> None:
-    """The time of a rejection does not tell which users exist, if all hashes have the same cost."""
-    for name in ("bob", "nobody", "x" * 5000):
+async def test_an_unknown_user_costs_a_check(harness: AuthHarness, fake: FakeBcrypt) -> None:
+    """The time of a rejection does not tell which users exist, if all hashes have cost 10."""
+    for name in ("nobody", "x" * 5000):
         assert await harness.status(name, "wrong") == 401
-    assert [password_hash[4:6] for _, password_hash in fake.calls] == [b"11"] * 3
+    assert [password_hash[4:6] for _, password_hash in fake.calls] == [b"10"] * 2
 
 
 async def test_the_hash_of_no_user_opens_nothing(harness: AuthHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +194,7 @@ async def test_the_hash_of_no_user_opens_nothing(harness: AuthHarness, monkeypat
 
 def test_the_hash_of_no_user_is_a_hash() -> None:
     """The work of bcrypt is done for the hash that stands in for unknown users, too."""
-    assert not bcrypt.checkpw(b"x", b"$2b$04$" + auth.DUMMY_DIGEST)
+    assert not bcrypt.checkpw(b"x", auth.UNKNOWN_USER_HASH)
 
 
 def make_hash(password: bytes) -> bytes:
