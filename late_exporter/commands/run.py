@@ -27,7 +27,6 @@ from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.exposition.exposition import BodyRequest
-from late_exporter.exposition.negotiation import TEXT
 from late_exporter.store import Store, database_at, import_postgres, is_postgres
 from late_exporter.store.migrations import open_state
 from late_exporter.store.thread import create_offload
@@ -183,7 +182,7 @@ async def _export_once(settings: Settings, _: Stop) -> None:
             progress = group.create_task(exporter.log_progress())
             succeeded = await exporter.catch_up()
             progress.cancel()
-        sys.stdout.write(exporter.pipeline.exposition.get_body(BodyRequest(TEXT)).decode())
+        sys.stdout.write(exporter.pipeline.exposition.get_body(BodyRequest()).decode())
         if not succeeded:
             raise LateError("a poll failed")
 

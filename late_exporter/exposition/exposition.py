@@ -11,8 +11,9 @@ import threading
 import time
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import chain
 from typing import NamedTuple
 
 from prometheus_client import generate_latest
@@ -22,13 +23,16 @@ from prometheus_client.registry import Collector
 
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.family_lines import (
+    NO_EXEMPLARS,
     Exemplars,
     FamilyLines,
     ObservedExemplar,
     SeriesLines,
 )
-from late_exporter.exposition.negotiation import OPENMETRICS, accepts_gzip, select_content_type
 from late_exporter.series import Exemplar, Histogram, Labels, Series
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 MAX_EXEMPLARS = 2048
 """Maximum number of series with exemplars.
@@ -37,10 +41,7 @@ Beyond it the least recently updated series loses its own.
 """
 
 MAX_CACHED_BYTES = 16 << 20
-"""Maximum size of a cached body, and of those of workspaces together.
-
-Beyond it the oldest are dropped.
-"""
+"""Maximum size of all cached bodies, beyond which the oldest are dropped."""
 
 REFRESH_SECONDS = 15.0
 """Age up to which the metrics of the process are shown: most servers scrape as often."""
@@ -60,52 +61,55 @@ class BodyRequest(NamedTuple):
 
     Args:
         content_type: ``TEXT`` or ``OPENMETRICS``.
-        encoding: ``gzip`` or None.
-        workspaces: Sorted names of the workspaces whose series it is about, and no others; None for
-            everything.
-        visible: Workspaces whose series may be in a body; None for all.
+        is_compressed: Whether the body is compressed with gzip.
+        workspaces: Sorted names of the workspaces whose series it has; None for all.
+        is_whole: Whether it has the series without a workspace, too.
     """
 
-    content_type: str
-    encoding: str | None = None
+    content_type: str = TEXT
+    is_compressed: bool = False
     workspaces: tuple[str, ...] | None = None
-    visible: frozenset[str] | None = None
+    is_whole: bool = True
 
     @classmethod
     def of(
         cls,
-        accept: str | None,
-        accept_encoding: str | None,
-        workspaces: Sequence[str] | None = None,
+        accept: str,
+        accept_encoding: str,
+        selected: AbstractSet[str] | None = None,
         visible: AbstractSet[str] | None = None,
     ) -> BodyRequest:
-        """Return the request with the headers ``Accept`` and ``Accept-Encoding``."""
+        """Return the request with the headers ``Accept`` and ``Accept-Encoding``.
+
+        ``selected`` are the workspaces that it is about, ``visible`` those that may be shown; None
+        means all.
+        """
+        content_type = TEXT
+        if _lists(accept, "application/openmetrics-text"):
+            content_type = OPENMETRICS
+        workspaces = visible if selected is None else selected
+        if selected is not None and visible is not None:
+            workspaces = selected & visible
         return cls(
-            select_content_type(accept),
-            "gzip" if accepts_gzip(accept_encoding) else None,
-            None if workspaces is None else tuple(workspaces),
-            None if visible is None else frozenset(visible),
+            content_type,
+            _lists(accept_encoding, "gzip"),
+            None if workspaces is None else tuple(sorted(workspaces)),
+            selected is None,
         )
 
     def includes(self, workspace: str | None) -> bool:
         """Return whether the body has the series of a workspace, or those without one."""
         if workspace is None:
-            return self.workspaces is None
-        is_visible = self.visible is None or workspace in self.visible
-        return is_visible and (self.workspaces is None or workspace in self.workspaces)
-
-    @property
-    def names(self) -> Sequence[str] | None:
-        """Sorted names of the workspaces in the body; None for all."""
-        candidates = self.visible if self.workspaces is None else self.workspaces
-        return None if candidates is None else sorted(filter(self.includes, candidates))
+            return self.is_whole
+        return self.workspaces is None or workspace in self.workspaces
 
 
-class Changes(NamedTuple):
-    """Series, None for those that were removed, and their exemplars."""
+def _lists(header: str, name: str) -> bool:
+    """Return whether a header with a list of names has one.
 
-    series: dict[Series, SeriesLines | None]
-    exemplars: dict[Series, Exemplars]
+    Weights are ignored, as in prometheus_client: clients name what they can read.
+    """
+    return name in [element.partition(";")[0].strip().lower() for element in header.split(",")]
 
 
 class _InitialZeros:
@@ -194,8 +198,9 @@ class Exposition:
         self._zeros = _InitialZeros(zero_hold, monotonic)
         self._collectors = collectors
         self.changing = threading.RLock()
-        self._changes = Changes({}, {})
-        self._exemplars: dict[Series, dict[int, ObservedExemplar]] = {}
+        self._changes: dict[Series, SeriesLines | None] = {}
+        self._exemplars: dict[Series, Exemplars] = {}
+        self._changed_exemplars: set[Series] = set()
         self._render_lock = threading.Lock()
         self._rendered_version = 0
         self._bodies: dict[BodyRequest, bytes] = {}
@@ -224,7 +229,7 @@ class Exposition:
         """
         if family in self._families:
             with self.changing:
-                self._changes.series[family, labels] = SeriesLines(value, created)
+                self._changes[family, labels] = SeriesLines(value, created)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar to a counter or to the bucket of ``value``.
@@ -238,30 +243,30 @@ class Exposition:
         if definition.kind == "gauge":
             return
         series = (family, labels)
-        # The last key is the newest.
-        exemplars = self._exemplars.pop(series, {})
-        self._exemplars[series] = exemplars
         line = bisect_left(definition.buckets, value)
         with self.changing:
+            exemplars = self._exemplars.pop(series, NO_EXEMPLARS)
             if line not in exemplars or exemplars[line].exemplar.timestamp <= exemplar.timestamp:
-                exemplars[line] = observed
-                self._changes.exemplars[series] = exemplars.copy()
+                # Not changed in place: a scrape may be rendering them.
+                exemplars = {**exemplars, line: observed}
+                self._changed_exemplars.add(series)
+            self._exemplars[series] = exemplars  # the last key is the newest
             if len(self._exemplars) > MAX_EXEMPLARS:
                 oldest = next(iter(self._exemplars))
                 del self._exemplars[oldest]
-                self._changes.exemplars[oldest] = {}
+                self._changed_exemplars.add(oldest)
 
     def remove(self, family: str, labels: Labels) -> None:
         """Remove a series, if it exists."""
         if family in self._families:
-            self._exemplars.pop((family, labels), None)
             with self.changing:
-                self._changes.series[family, labels] = None
-                self._changes.exemplars[family, labels] = {}
+                self._exemplars.pop((family, labels), None)
+                self._changes[family, labels] = None
 
     def find_body(self, request: BodyRequest) -> bytes | None:
         """Return a body if it is cached, without waiting for other threads."""
-        if any(self._changes) or self._zeros.have_expired or time.monotonic() >= self._refresh_at:
+        has_changes = self._changes or self._changed_exemplars or self._zeros.have_expired
+        if has_changes or time.monotonic() >= self._refresh_at:
             return None
         return self._bodies.get(request)
 
@@ -276,20 +281,25 @@ class Exposition:
             families = list(self._texts(request))
 
         # Other scrapes need not wait while the lines are joined and compressed.
-        body = _join((*families, [self._render_others(request)]), request.encoding)
+        families.append([self._render_others(request)])
+        body = _compress(families) if request.is_compressed else b"".join(chain(*families))
         with self._render_lock:
-            if version == self._rendered_version and len(body) <= MAX_CACHED_BYTES:
-                self._cache(request, body)
+            if version == self._rendered_version:
+                self._bodies[request] = body
+            while sum(map(len, self._bodies.values())) > MAX_CACHED_BYTES:
+                del self._bodies[next(iter(self._bodies))]
         return body
 
     def _render_changes(self) -> None:
         """Render the series that have changed, or that show 0 no more."""
         with self.changing:
-            changes, exemplars = self._changes
-            self._changes = Changes({}, {})
-        expired_zeros = self._zeros.pop_expired()
+            changes = self._changes
+            changed = changes.keys() | self._changed_exemplars
+            self._changes = {}
+            self._changed_exemplars = set()
+        changed |= self._zeros.pop_expired()
         is_refresh = time.monotonic() >= self._refresh_at
-        if not (changes or exemplars or expired_zeros or is_refresh):
+        if not (changed or is_refresh):
             return
         if is_refresh:
             self._refresh_at = time.monotonic() + REFRESH_SECONDS
@@ -297,10 +307,10 @@ class Exposition:
         self._bodies.clear()
         for series, lines in changes.items():
             self._set(series, lines)
-        for (name, labels), each in exemplars.items():
-            self._families[name].set_exemplars(labels, each)
-        for series in expired_zeros | changes.keys() | exemplars.keys():
-            self._families[series[0]].render(series[1], is_zero=series in self._zeros)
+        for series in changed:
+            name, labels = series
+            exemplars = self._exemplars.get(series, NO_EXEMPLARS)
+            self._families[name].render(labels, exemplars, is_zero=series in self._zeros)
 
     def _set(self, series: Series, lines: SeriesLines | None) -> None:
         """Set a series, without rendering it; None removes it."""
@@ -316,12 +326,11 @@ class Exposition:
 
     def _texts(self, request: BodyRequest) -> Iterator[list[bytes]]:
         """Yield the lines of each family."""
-        names = request.names
         is_openmetrics = request.content_type == OPENMETRICS
         for family in self._families.values():
             if family.has_workspaces:
-                yield family.lines(names, is_openmetrics=is_openmetrics)
-            elif request.includes(None):
+                yield family.lines(request.workspaces, is_openmetrics=is_openmetrics)
+            elif request.is_whole:
                 yield family.lines(None, is_openmetrics=is_openmetrics)
 
     def _render_others(self, request: BodyRequest) -> bytes:
@@ -334,12 +343,6 @@ class Exposition:
             return generate_latest(others)
         openmetrics: bytes = generate_openmetrics(others)  # type: ignore[no-untyped-call]
         return openmetrics
-
-    def _cache(self, request: BodyRequest, body: bytes) -> None:
-        self._bodies[request] = body
-        parts = [each for each in self._bodies if each.workspaces is not None]
-        while sum(len(self._bodies[each]) for each in parts) > MAX_CACHED_BYTES:
-            del self._bodies[parts.pop(0)]
 
 
 class _Metrics(Collector):
@@ -361,8 +364,6 @@ def _restrict(metric: Metric, request: BodyRequest) -> Metric:
     return restricted
 
 
-def _join(texts: Sequence[Sequence[bytes]], encoding: str | None) -> bytes:
-    if encoding is None:
-        return b"".join([text for family in texts for text in family])
+def _compress(texts: Iterable[Sequence[bytes]]) -> bytes:
     stream = zlib.compressobj(1, zlib.DEFLATED, GZIP_FORMAT)
     return b"".join([*(stream.compress(b"".join(family)) for family in texts), stream.flush()])

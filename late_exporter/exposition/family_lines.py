@@ -13,15 +13,13 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import msgspec
+from prometheus_client.utils import floatToGoString
 
 from late_exporter.exposition.family import Family
 from late_exporter.series import Exemplar, Histogram, Labels
 
 MAX_EXEMPLAR_CHARACTERS = 128
 """Limit of OpenMetrics for the names and values of an exemplar's labels."""
-
-MIN_EXPONENT_NUMBER = 1_000_000
-"""Numbers from which Go uses an exponent; Python does so from 1e16 on."""
 
 
 class ObservedExemplar(NamedTuple):
@@ -106,7 +104,7 @@ class FamilyFormatter:
                 for le, count in zip(self._le_pairs, counts, strict=True)
             ),
             f"{self._name}_count{_braces(pairs)} {counts[-1]}",
-            f"{self._name}_sum{_braces(pairs)} {seconds(value.micros)}",
+            f"{self._name}_sum{_braces(pairs)} {format_number(value.micros / 1e6)}",
         ]
 
     def _pairs(self, labels: Labels) -> list[str]:
@@ -121,8 +119,6 @@ class SeriesLines(msgspec.Struct, gc=False):
 
     value: float | Histogram
     created: float | None
-    exemplars: Exemplars = NO_EXEMPLARS
-    is_zero: bool = False
     text: bytes = b""
     openmetrics: bytes = b""
 
@@ -146,30 +142,26 @@ class FamilyLines:
         return labels in self._series
 
     def set(self, labels: Labels, series: SeriesLines) -> None:
-        """Set a series, without rendering it; it keeps the exemplars of the one before."""
-        if labels in self._series:
-            series.exemplars = self._series[labels].exemplars
-        else:
+        """Set a series, without rendering it."""
+        if labels not in self._series:
             self._order = None
         self._series[labels] = series
-
-    def set_exemplars(self, labels: Labels, exemplars: Exemplars) -> None:
-        if labels in self._series:
-            self._series[labels].exemplars = exemplars
 
     def remove(self, labels: Labels) -> None:
         if self._series.pop(labels, None) is not None:
             self._order = None
 
-    def render(self, labels: Labels, *, is_zero: bool) -> None:
-        """Render the lines of a series, if it exists."""
+    def render(self, labels: Labels, exemplars: Exemplars, *, is_zero: bool) -> None:
+        """Render the lines of a series, if it exists; one that shows 0 has no exemplars."""
         series = self._series.get(labels)
-        if series is not None:
-            series.is_zero = is_zero
-            value, created, exemplars = self._visible(series)
-            series.text, series.openmetrics = self._formatter.format(
-                labels, value, created, exemplars
-            )
+        if series is None:
+            return
+        value = series.value
+        if is_zero:
+            value = self._formatter.zero
+            exemplars = NO_EXEMPLARS
+        created = series.created if self._shows_created else None
+        series.text, series.openmetrics = self._formatter.format(labels, value, created, exemplars)
 
     def lines(self, workspaces: Sequence[str] | None, *, is_openmetrics: bool) -> list[bytes]:
         """Return the header and the lines of some workspaces, or of all."""
@@ -182,12 +174,6 @@ class FamilyLines:
             )
         lines = [each.openmetrics if is_openmetrics else each.text for each in series]
         return [self._formatter.header[is_openmetrics], *lines] if lines else []
-
-    def _visible(self, series: SeriesLines) -> tuple[float | Histogram, float | None, Exemplars]:
-        created = series.created if self._shows_created else None
-        if series.is_zero:
-            return self._formatter.zero, created, NO_EXEMPLARS
-        return series.value, created, series.exemplars
 
     def _sort(self) -> list[Labels]:
         if self._order is None:
@@ -203,34 +189,12 @@ def _of_workspace(order: Sequence[Labels], workspace: str) -> Sequence[Labels]:
 
 
 def format_number(value: float) -> str:
-    """Format a number like Go and prometheus_client.
-
-    An integer too large for a float becomes infinite.
-    """
-    if type(value) is int and 0 <= value < MIN_EXPONENT_NUMBER:
-        return f"{value}.0"
+    """Format a number like Go; an integer that is too large for a float becomes infinite."""
     try:
-        value = float(value)
+        text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
     except OverflowError:
         return "+Inf" if value > 0 else "-Inf"
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    text = repr(value)
-    if value >= MIN_EXPONENT_NUMBER and "e" not in text:
-        integer, _, fraction = text.partition(".")
-        mantissa = f"{integer[0]}.{integer[1:]}{fraction}".rstrip("0.")
-        return f"{mantissa}e+{len(integer) - 1:02d}"
     return text
-
-
-def seconds(micros: int) -> str:
-    """Format a sum in millionths of the unit of its family."""
-    try:
-        return format_number(micros / 1e6)
-    except OverflowError:
-        return "+Inf"
 
 
 def _escape(text: str) -> str:

@@ -199,11 +199,11 @@ class ExporterApp:
         body = self._exposition.find_body(request)
         if body is not None:
             return _metrics_reply(request, body)
-        bodies = self._whole_bodies if selected is None else self._part_bodies
+        bodies = self._whole_bodies if request.is_whole else self._part_bodies
         return await bodies.get(request, make)
 
-    def _select_workspaces(self, scope: Message) -> Sequence[str] | None:
-        """Return the sorted workspaces that a query asks for, or None if it asks for everything.
+    def _select_workspaces(self, scope: Message) -> AbstractSet[str] | None:
+        """Return the workspaces that a query asks for, or None if it asks for everything.
 
         Raises:
             AccessError: One of them does not exist.
@@ -214,7 +214,7 @@ class ExporterApp:
             return None
         if not {*selected} <= {*self._health.names()}:
             raise AccessError(HTTPStatus.NOT_FOUND, "unknown workspace")
-        return sorted({*selected})
+        return {*selected}
 
     async def _status_page(self, scope: Message) -> Reply:
         accept = get_header(scope, b"accept").lower()
@@ -345,8 +345,8 @@ def _metrics_reply(request: BodyRequest, body: bytes) -> Reply:
         ("content-type", request.content_type),
         ("vary", "Accept, Accept-Encoding"),
     )
-    if request.encoding is not None:
-        headers += (("content-encoding", request.encoding),)
+    if request.is_compressed:
+        headers += (("content-encoding", "gzip"),)
     return Reply(body=body, headers=headers)
 
 

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from late_exporter.exposition.negotiation import OPENMETRICS
+from late_exporter.exposition.exposition import OPENMETRICS
 from tests.dashboards import rule_samples
 from tests.dashboards.dashboard_files import Json
 from tests.dashboards.simulated_day import DETAILED_BEGIN, END, DayOfScrapes

@@ -20,8 +20,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from late_exporter.errors import ApiUnavailable
-from late_exporter.exposition.exposition import BodyRequest
-from late_exporter.exposition.negotiation import OPENMETRICS
+from late_exporter.exposition.exposition import OPENMETRICS, BodyRequest
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
 from late_exporter.health import Quota
 from late_exporter.protocols import ApiResponse, RequestRecord

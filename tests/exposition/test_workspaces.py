@@ -9,9 +9,8 @@ import pytest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from late_exporter.exposition.exposition import MAX_CACHED_BYTES, BodyRequest, Exposition
+from late_exporter.exposition.exposition import MAX_CACHED_BYTES, OPENMETRICS, TEXT, BodyRequest, Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
 from late_exporter.series import Exemplar, Histogram
 from tests.support.exposition import read_body
 
@@ -37,7 +36,7 @@ class Others(Collector):
 
 def body(exposition: Exposition, *workspaces: str, media: str = TEXT, visible: frozenset[str] | None = None) -> str:
     """Return the uncompressed body of some workspaces."""
-    return exposition.get_body(BodyRequest(media, None, workspaces, visible)).decode()
+    return exposition.get_body(BodyRequest.of(media, "", {*workspaces}, visible)).decode()
 
 
 def fill(exposition: Exposition, workspaces: Sequence[str], platforms: int = 1) -> None:
@@ -79,7 +78,7 @@ def test_a_body_has_the_lines_of_its_workspaces_only(platforms: int, media: str)
         expected = limited(whole, chosen)
         assert 'workspace="w' in expected
         assert expected == body(exposition, *chosen, media=media)
-        assert expected == gzip.decompress(exposition.get_body(BodyRequest(media, "gzip", tuple(chosen)))).decode()
+        assert expected == gzip.decompress(exposition.get_body(BodyRequest.of(media, "gzip", {*chosen}))).decode()
 
 
 @pytest.mark.parametrize("media", [TEXT, OPENMETRICS])
@@ -87,29 +86,26 @@ def test_workspaces_that_may_not_be_shown(media: str) -> None:
     """They are in no body, whether it is about them or about everything; what has no workspace is in the latter."""
     exposition = Exposition(FAMILIES, collectors=[Others()])
     fill(exposition, NAMES)
-    whole = exposition.get_body(BodyRequest(media, None, None, frozenset(["a", "z", "unknown"]))).decode()
+    whole = exposition.get_body(BodyRequest.of(media, "", None, {"a", "z", "unknown"})).decode()
     assert limited(read_body(exposition, media), ["a", "z"]) == limited(whole, NAMES)
     assert "build_info" in whole
     assert "process_threads" in whole
     assert "brand" not in whole
     assert body(exposition, "a", media=media) == body(exposition, "a", "b", media=media, visible=frozenset("a"))
-    nothing = exposition.get_body(BodyRequest(media, None, None, frozenset())).decode()
+    nothing = exposition.get_body(BodyRequest.of(media, "", None, set())).decode()
     assert "workspace" not in nothing
     assert "build_info" in nothing
     assert ("" if media == TEXT else "# EOF\n") == body(exposition, "a", media=media, visible=frozenset())
 
 
 def test_the_cache_is_bounded() -> None:
-    """However many sets of workspaces are requested, their bodies have a limit, and the whole is not among them."""
+    """However many sets of workspaces are requested, only the last bodies are kept."""
     exposition = Exposition(FAMILIES)
     fill(exposition, ["a", "b"], platforms=300)
-    whole = BodyRequest(TEXT)
-    exposition.get_body(whole)
     size = len(body(exposition, "a"))
-    requests = [BodyRequest(TEXT, None, ("a", f"unknown{number}")) for number in range(MAX_CACHED_BYTES // size + 3)]
+    requests = [BodyRequest.of("", "", {"a", f"unknown{number}"}) for number in range(MAX_CACHED_BYTES // size + 3)]
     for request in requests:
         assert size == len(exposition.get_body(request))
     cached = [request for request in requests if exposition.find_body(request) is not None]
     assert MAX_CACHED_BYTES // size == len(cached)
     assert requests[-1] in cached
-    assert exposition.find_body(whole) is not None

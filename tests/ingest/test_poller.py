@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.exposition.negotiation import OPENMETRICS
+from late_exporter.exposition.exposition import OPENMETRICS
 from late_exporter.health import FeedHealth
 from tests.support.clock import DAY, HOUR
 from tests.support.exporter import NEVER

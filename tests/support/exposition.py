@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from late_exporter.exposition.exposition import BodyRequest, Exposition
-from late_exporter.exposition.negotiation import TEXT
+from late_exporter.exposition.exposition import TEXT, BodyRequest, Exposition
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.series import Exemplar, Histogram, Labels, Series
 
@@ -45,4 +44,4 @@ class FakeExposition(Exposition):
 
 def read_body(exposition: Exposition, media: str = TEXT) -> str:
     """Return the published body in the format that a header ``Accept`` selects."""
-    return exposition.get_body(BodyRequest.of(media, None)).decode()
+    return exposition.get_body(BodyRequest(media)).decode()

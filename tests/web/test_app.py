@@ -14,9 +14,8 @@ import msgspec
 import pytest
 
 from late_exporter.errors import ExporterStopping
-from late_exporter.exposition.exposition import BodyRequest, Exposition
+from late_exporter.exposition.exposition import OPENMETRICS, BodyRequest, Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.health import (
     ClusterHealth,
     Condition,
