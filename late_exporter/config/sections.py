@@ -54,10 +54,9 @@ DEFAULT_FORMATS = {name: formats[0] for name, formats in FORMATS.items()}
 
 Incident: TypeAlias = Literal[
     "platform-outage", "revoked-token", "rate-limit-storm", "slow-video", "late-publishing",
-    "scheduler-stuck", "approval-overdue", "empty-schedule", "posts-held", "account-cooldown",
-    "account-blocked", "account-removed", "account-off", "internal-numbers", "token-expiring",
-    "suspended", "spend-cap", "empty-balance", "usage-near-limit", "usage-at-limit",
-    "webhook-failing", "webhook-disabled", "api-errors",
+    "scheduler-stuck", "approval-overdue", "empty-schedule", "account-cooldown", "account-blocked",
+    "token-expiring", "suspended", "spend-cap", "empty-balance", "usage-near-limit",
+    "usage-at-limit", "webhook-failing", "webhook-disabled", "api-errors",
 ]  # fmt: skip
 
 LogField: TypeAlias = Literal[

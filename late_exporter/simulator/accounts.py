@@ -50,7 +50,7 @@ class PublishFailure(msgspec.Struct, frozen=True):
 
 
 class SimulatedPlatform(msgspec.Struct, frozen=True):
-    """Social network, or one of phone numbers without posts.
+    """Social network.
 
     Args:
         name: Name in the API.
@@ -84,9 +84,6 @@ COOLDOWN = PublishFailure(
     "Publishing to this account is paused after errors",
     "account_issue",
     "user",
-)
-REMOVED = PublishFailure(
-    0, "account_issue", "The account was disconnected", "account_issue", "user"
 )
 OUTAGE = PublishFailure(
     503,
@@ -154,7 +151,6 @@ _PLATFORM_LIST = (
     ),
     SimulatedPlatform("telegram", 0.5, 0.5, 0.4, 0.002, _ANY, _NOT_ALLOWED | _LIMIT | _COMMON),
     SimulatedPlatform("snapchat", 0.3, 7.0, 0.6, 0.006, _MEDIA, _INVALID | _UPLOAD | _COMMON),
-    *(SimulatedPlatform(name, 0.0, 1.0, 0.0, 0.0, (), {}) for name in ("phone", "sms")),
 )
 PLATFORMS: Mapping[str, SimulatedPlatform] = {
     platform.name: platform for platform in _PLATFORM_LIST
@@ -190,7 +186,7 @@ def _customer_accounts(
     handle: str, display_name: str, platforms: str
 ) -> Iterator[SimulatedAccount]:
     for name in platforms.split():
-        has_display_name = name in {"facebook", "googlebusiness", "linkedin", "phone", "sms"}
+        has_display_name = name in {"facebook", "googlebusiness", "linkedin"}
         yield SimulatedAccount(
             id=hashed_id(f"account {handle} {name}"),
             profile_id=hashed_id(f"profile {handle}"),
@@ -217,5 +213,3 @@ ACCOUNTS = (
         "riverside_fc", "Riverside FC", "twitter facebook youtube telegram bluesky"
     ),
 )
-INTERNAL_NUMBERS = tuple(_customer_accounts("acmecorp", "+1 202 555 0100", "phone sms"))
-"""Accounts behind a phone number of the vendor, to which nothing is posted."""

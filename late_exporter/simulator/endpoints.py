@@ -259,7 +259,7 @@ def list_posts(request: Request) -> JsonObject:
             "status": status_of(post),
             "scheduledFor": post.scheduled_for,
             "createdAt": post.created_at,
-            "platforms": [_render_target(request, post, account) for account in post.statuses],
+            "platforms": [_render_target(post, account) for account in post.statuses],
         }
         if fields:
             document = {name: document[name] for name in ("_id", *fields) if name in document}
@@ -272,16 +272,12 @@ def list_posts(request: Request) -> JsonObject:
     return {"posts": [render(post) for post in page], "pagination": pagination}
 
 
-def _render_target(request: Request, post: Post, account: SimulatedAccount) -> JsonObject:
+def _render_target(post: Post, account: SimulatedAccount) -> JsonObject:
     target: JsonObject = {
         "platform": account.platform.name,
         "accountId": account.id,
         "status": post.statuses[account],
     }
-    held_until = request.world.held_until(account)
-    if target["status"] == "pending" and post.scheduled_for and held_until is not None:
-        held_for = timestamp(held_until)
-        target["scheduledFor"] = max(held_for, post.scheduled_for)
     if account in post.links:
         target["platformPostUrl"] = post.links[account]
     if account in post.failures:
@@ -307,7 +303,7 @@ def list_accounts(request: Request) -> JsonObject:
             **request.world.shown_fields("account", account),
         }
 
-    page, pagination = _select_page(request, request.world.listed_accounts, attrgetter("id"))
+    page, pagination = _select_page(request, request.world.accounts, attrgetter("id"))
     return {
         "accounts": [render(account) for account in page],
         "pagination": {name: pagination[name] for name in ("limit", "nextCursor")},
@@ -319,15 +315,14 @@ def check_accounts(request: Request) -> JsonObject:
     """Return the document of ``GET /v1/accounts/health``, which has no pages."""
     profile_id = request.text("profileId")
     accounts = []
-    for account in request.world.listed_accounts:
+    for account in request.world.accounts:
         if profile_id in {"", account.profile_id}:
-            expires_at = request.world.token_expiries.get(account.id, request.now)
             row = {
                 "accountId": account.id,
                 "platform": account.platform.name,
                 "username": account.username,
                 "profileId": account.profile_id,
-                "tokenExpiresAt": timestamp(expires_at),
+                "tokenExpiresAt": timestamp(request.world.token_expiries[account.id]),
                 **HEALTHY,
                 **request.world.shown_fields("health", account),
             }

@@ -10,10 +10,8 @@ import msgspec
 from late_exporter.simulator.accounts import (
     COOLDOWN,
     DENIED,
-    INTERNAL_NUMBERS,
     OUTAGE,
     RATE_LIMITED,
-    REMOVED,
     TOKEN_EXPIRED,
     PublishFailure,
     SimulatedAccount,
@@ -59,15 +57,12 @@ class IncidentKind(msgspec.Struct, frozen=True):
         hold: Smallest and largest number of seconds by which scheduled posts are published late;
             none if empty.
         stops: What stops until the incident ends: ``scheduled`` posts, the ``schedule`` that they
-            are in, ``targets`` of posts on its accounts, which get its end as their time, new posts
-            to be published ``later`` or at ``once``, ``webhooks``, the ``connection`` of its one
-            account, or the ``listing`` of its accounts.
+            are in, new posts to be published ``later`` or at ``once``, ``webhooks``, or the
+            ``connection`` of its one account.
         activity: Action, status code and error of the logs of a type, all of which replace a usual
             one.
         shown: Fields of status documents that differ, or functions of the incident and the time
             that return them.
-        accounts: Accounts that are listed only while it lasts, and that it affects in place of
-            those of the world.
     """
 
     name: str
@@ -82,7 +77,6 @@ class IncidentKind(msgspec.Struct, frozen=True):
     stops: tuple[str, ...] = ()
     activity: Mapping[str, Sequence[Outcome]] = {}
     shown: Mapping[str, Mapping[str, Any]] = {}
-    accounts: tuple[SimulatedAccount, ...] = ()
 
 
 def _cooldown_end(incident: Incident, now: float) -> str:
@@ -184,13 +178,6 @@ _KINDS = (
         shown={"scheduled post": {"status": "draft"}},
     ),
     IncidentKind(
-        name="posts-held",
-        description="posts over the daily limit of a platform are held until the end",
-        scope="platform",
-        platform="tiktok",
-        stops=("targets",),
-    ),
-    IncidentKind(
         name="account-cooldown",
         description="one account is in cooldowns of 10, 20, 40 ... minutes: its posts fail "
         "without a log",
@@ -206,26 +193,6 @@ _KINDS = (
         platform="instagram",
         failure=DENIED,
         shown={"account": SUSPENDED, "health": CANNOT_POST},
-    ),
-    IncidentKind(
-        name="account-removed",
-        description="one account is gone: its posts are cancelled when they are due, without a log",
-        scope="account",
-        platform="pinterest",
-        refusal=REMOVED,
-        stops=("listing",),
-    ),
-    IncidentKind(
-        name="account-off",
-        description="one account is switched off, and disconnected",
-        scope="account",
-        shown={"account": {"enabled": False}, "health": DISCONNECTED},
-    ),
-    IncidentKind(
-        name="internal-numbers",
-        description="the accounts of two internal phone numbers are listed, disconnected",
-        accounts=INTERNAL_NUMBERS,
-        shown={"health": DISCONNECTED},
     ),
     IncidentKind(
         name="token-expiring",

@@ -11,7 +11,6 @@ import msgspec
 from late_exporter.simulator.accounts import (
     CAPTIONS,
     RATE_LIMITED,
-    REMOVED,
     STUCK,
     TOKEN_EXPIRED,
     UPLOAD_FAILED,
@@ -195,17 +194,13 @@ def _publish_to(
     world: SimulatedWorld, post: Post, account: SimulatedAccount, start_at: float
 ) -> Process:
     yield start_at
-    while world.held_until(account) is not None:
-        yield world.now + MINUTE
     post.set_status(account, "processing")
     draw = world.random.random()
     failure: PublishFailure | None = None
     for incident in world.incidents_of(account):
         failure = failure or incident.kind.refusal
 
-    if failure is REMOVED:
-        result = "cancelled"
-    elif failure is not None:
+    if failure is not None:
         result = "failed"
     elif draw < RARE_PROBABILITY:
         _write_log(world, account, "cancelled", post, status="skipped")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
@@ -169,14 +169,6 @@ class SimulatedWorld(StaticLogs):
         """Return a new id that begins with its creation time, like an ObjectId of MongoDB."""
         return f"{int(self.now):08x}{self._machine_id:010x}{next(self._numbers) % 0x1000000:06x}"
 
-    @property
-    def listed_accounts(self) -> Iterable[SimulatedAccount]:
-        """Accounts that the API lists, with those of incidents."""
-        accounts = dict.fromkeys(self.accounts)
-        for incident in self.incidents:
-            accounts |= dict.fromkeys(incident.accounts)
-        return [each for each in accounts if not self.is_stopped("listing", each)]
-
     def renew_token(self, account: SimulatedAccount) -> None:
         self.token_expiries[account.id] = self.now + TOKEN_LIFETIME
 
@@ -191,11 +183,6 @@ class SimulatedWorld(StaticLogs):
             if is_affected and activity in incident.kind.stops:
                 return True
         return False
-
-    def held_until(self, account: SimulatedAccount) -> float | None:
-        """Return the Unix time until which posts to an account are held, if they are."""
-        ends = [each.until for each in self.incidents_of(account) if "targets" in each.kind.stops]
-        return max(ends, default=None)
 
     def is_connected(self, account: SimulatedAccount) -> bool:
         return not self.is_stopped("connection", account)
@@ -228,9 +215,7 @@ class SimulatedWorld(StaticLogs):
         if platform is not None and kind.scope == "workspace":
             raise ConfigError(f"incident {name!r} affects the whole workspace, not a platform")
         platform = platform or kind.platform
-        accounts = kind.accounts or tuple(
-            each for each in self.accounts if platform in {ANY, each.platform.name}
-        )
+        accounts = tuple(each for each in self.accounts if platform in {ANY, each.platform.name})
         if kind.scope == "account":
             accounts = tuple(filter(self.is_connected, accounts))[:1]
         if not accounts:
