@@ -23,9 +23,6 @@ FAILED = "failed"
 REJECTED = "rejected"
 """Status of a row that is not counted as a log."""
 
-VALUE_DEVIATION = "value"
-"""Kind of the deviations of values, of which a field may have several."""
-
 UNKNOWN = "unknown"
 """Label value of what a log does not say."""
 
@@ -60,14 +57,12 @@ class Deviation(msgspec.Struct, frozen=True, gc=False):
         path: Dotted path, such as ``response.errorCode``.
         kind: ``unknown``, ``missing``, ``type`` if the JSON type differs, or ``value`` if the value
             is undocumented.
-        type: Actual JSON type; empty if the field is missing.
-        sample: Excerpt of the value that is safe to log.
+        type: Actual JSON type of a field that is unknown or has another one.
     """
 
     path: str
     kind: str
     type: str = ""
-    sample: str = ""
 
 
 class LogKind(msgspec.Struct, frozen=True, gc=False):

@@ -16,7 +16,7 @@ import msgspec
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds.json_text import json_kind, limit_depth, load_object, read_nested
-from late_exporter.feeds.schema import DocumentedObject, DocumentReader, deviation
+from late_exporter.feeds.schema import DocumentedObject, DocumentReader
 from late_exporter.masking import mask_keys
 from late_exporter.model import PAGE_SIZE, REJECTED, UNKNOWN, Deviation, LogEntry, LogPage
 
@@ -149,32 +149,24 @@ class LogListDecoder(Generic[RowT]):
     def _deviating_page(self, body: bytes) -> LogPage:
         response = load_object(body)
         rows = _rows(response)
-        differences: dict[tuple[str, str], Any] = {}
-        pagination = self._reader.read(response, Envelope, differences).pagination
-        if isinstance(differences.get(("pagination.total", "type")), str):
+        deviations: dict[Deviation, None] = {}
+        pagination = self._reader.read(response, Envelope, deviations).pagination
+        if Deviation("pagination.total", "type", "string") in deviations:
             raise BadPayload("pagination.total is text, not a number")
-
-        deviations: dict[tuple[str, str], Deviation] = {}  # one object for all rows that have it
-        entries = [self._read_row(row, dict(differences), deviations) for row in rows]
+        entries = [self._read_row(row, dict(deviations)) for row in rows]
         return self._page(entries, pagination)
 
-    def _read_row(
-        self,
-        row: object,
-        differences: dict[tuple[str, str], Any],
-        deviations: dict[tuple[str, str], Deviation],
-    ) -> LogEntry:
-        """Return the entry of a row, with the differences of the response and its own."""
+    def _read_row(self, row: object, deviations: dict[Deviation, None]) -> LogEntry:
+        """Return the entry of a row, with the deviations of the response and its own."""
         if isinstance(row, dict):
-            fields = self._reader.read(row, self._row_type, differences)
+            fields = self._reader.read(row, self._row_type, deviations)
             entry = self._to_entry(fields) if self._has_key(row) else _rejected_entry(row, "no_id")
         else:
             entry = _rejected_entry(row, "not_an_object")
 
-        for place in differences.keys() - deviations.keys():
-            deviations[place] = deviation(*place, differences[place])
-        new = tuple(deviations[place] for place in differences)
-        return msgspec.structs.replace(entry, deviations=new + entry.deviations) if new else entry
+        if not deviations:
+            return entry
+        return msgspec.structs.replace(entry, deviations=(*deviations, *entry.deviations))
 
     def _has_key(self, row: Mapping[str, Any]) -> bool:
         """Return whether a row has an id, or its key is made of other fields."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
@@ -12,8 +11,8 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 import msgspec
 
 from late_exporter.feeds.vocabulary import CACHED_NAMES
-from late_exporter.masking import KEY_PATTERN, mask_keys
-from late_exporter.model import UNKNOWN, VALUE_DEVIATION, Deviation
+from late_exporter.masking import mask_keys
+from late_exporter.model import UNKNOWN, Deviation
 
 MAX_PATHS = 50
 PATH_LENGTH = 64
@@ -24,14 +23,6 @@ JSON_TYPES: Mapping[type, str] = {
     dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number",
     NoneType: "null",
 }  # fmt: skip
-
-NAME = re.compile(r"[A-Za-z]{1,20}\d?([._:-][A-Za-z]{1,20}\d?){0,3}")
-"""A value of a few words, as in a vocabulary; ids, secrets and addresses have more digits."""
-
-IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,40}")
-SECRET = re.compile(rf"{KEY_PATTERN}|[0-9A-Fa-f]{{8,}}|[A-Za-z0-9_]{{16,}}")
-"""API keys, ids, tokens and telephone numbers; long words in error codes match too."""
-
 
 IP_ADDRESS = re.compile(
     r"\d{1,3}(?:[.]\d{1,3}){3}|(?<![0-9A-Za-z])[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*"
@@ -94,6 +85,10 @@ def documented_paths(of: type[DocumentedObject], prefix: str = "") -> Iterator[s
             yield from documented_paths(field.object_type, f"{prefix}{name}.")
 
 
+_deviation = lru_cache(CACHED_NAMES)(Deviation)
+"""Return the same object for all rows."""
+
+
 class DocumentReader:
     """Read objects that deviate from the documentation; a wrong type counts as missing."""
 
@@ -104,30 +99,31 @@ class DocumentReader:
         self,
         document: Mapping[str, Any],
         of: type[ObjectT],
-        differences: dict[tuple[str, str], Any],
+        deviations: dict[Deviation, None],
         prefix: str = "",
     ) -> ObjectT:
-        """Return an object; add its deviations, as values by path and kind."""
+        """Return an object; add its deviations."""
         fields = documented_fields(of)
         values: dict[str, Any] = {}
         for name, value in document.items():
             field = fields.get(name)
             path = f"{prefix}{name}"
             if field is None:
-                differences[self._bounded_path(path), "unknown"] = value
+                path = self._bounded_path(path)
+                deviations[_deviation(path, "unknown", JSON_TYPES[type(value)])] = None
             elif field.object_type is not None and isinstance(value, dict):
                 values[field.attribute] = self.read(
-                    value, field.object_type, differences, f"{path}."
+                    value, field.object_type, deviations, f"{path}."
                 )
             elif type(value) in field.types:
                 values[field.attribute] = value
             elif JSON_TYPES[type(value)] not in field.json_types:
-                differences[path, "type"] = value
+                deviations[_deviation(path, "type", JSON_TYPES[type(value)])] = None
         for name, field in fields.items():
             if field.is_required:
                 values.setdefault(field.attribute, "")
                 if document.get(name) is None:
-                    differences[f"{prefix}{name}", "missing"] = None
+                    deviations[_deviation(f"{prefix}{name}", "missing")] = None
         return of(**values)
 
     def _bounded_path(self, path: str) -> str:
@@ -150,13 +146,6 @@ def _mask_path(path: str) -> str:
     return mask_keys(mask_addresses(printable))
 
 
-def deviation(path: str, kind: str, value: object) -> Deviation:
-    """Return the deviation of a field with a value, of which only a safe excerpt is kept."""
-    if kind == "missing":
-        return Deviation(path, kind)
-    return Deviation(path, kind, JSON_TYPES[type(value)], _sample(value))
-
-
 def value_checker(
     vocabularies: Mapping[str, Callable[[str], object]],
 ) -> Callable[..., tuple[Deviation, ...]]:
@@ -174,21 +163,7 @@ def value_checker(
         deviations = []
         for (path, is_documented), value in zip(vocabularies.items(), values, strict=True):
             if value and value != UNKNOWN and not is_documented(value):
-                # Anything longer than a few words can be user content or a secret.
-                sample = value if NAME.fullmatch(value) else f"of length {len(value)}"
-                deviations.append(Deviation(path, VALUE_DEVIATION, "string", sample))
+                deviations.append(Deviation(path, "value"))
         return tuple(deviations)
 
     return check
-
-
-def _sample(value: object) -> str:
-    """Return an excerpt of a value without user content and secrets."""
-    match value:
-        case bool() | int() | float():
-            return json.dumps(value)[:40]
-        case str() if IDENTIFIER.fullmatch(value):
-            return SECRET.sub("***", mask_addresses(value))
-        case str() | list() | dict():
-            return f"of length {len(value)}"
-    return ""

@@ -29,7 +29,7 @@ from late_exporter.metrics.catalogue import (
 )
 from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import VALUE_DEVIATION, ZERNIO, LogPage, Scope
+from late_exporter.model import ZERNIO, LogPage, Scope
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.series import (
     IncCounter,
@@ -68,9 +68,6 @@ UNREADABLE_ROWS = "late_exporter_unreadable_rows_total"
 
 MAX_REPORTED = 1000
 """Deviations and unreadable rows that are remembered, so that each is logged once."""
-
-MAX_VALUES = 100
-"""Reports beyond which undocumented values are counted but no longer logged."""
 
 MIN_LOGGED_SYNC = 10.0
 """Seconds from which the end of a catch-up is logged."""
@@ -296,23 +293,16 @@ class ResponseReporter:
         self._last_failures: dict[str, tuple[object, ...]] = {}
 
     def report_page(self, page: LogPage) -> None:
-        """Log requests of the exporter itself, and what differs from the documentation."""
-        if any(entry.is_own for entry in page.entries) and self._is_new("own"):
-            feed = self._recorder.feed.name
-            self._logger.info("requests of the exporter itself are left out", feed=feed)
-
+        """Log what differs from the documentation."""
         deviations = [deviation for entry in page.entries for deviation in entry.deviations]
         for deviation in dict.fromkeys(deviations):
-            is_value = deviation.kind == VALUE_DEVIATION
-            if is_value and len(self._reported) >= MAX_VALUES:
-                continue
-            sample = deviation.sample if is_value else ""
-            if not self._is_new((deviation.path, deviation.kind, sample)):
-                continue
-            details: dict[str, object] = {"field": deviation.path, "kind": deviation.kind}
-            if deviation.type:
-                details |= {"type": deviation.type, "sample": deviation.sample}
-            self._logger.warning("the API has changed", **details)
+            if self._is_new(deviation):
+                self._logger.warning(
+                    "the API has changed",
+                    field=deviation.path,
+                    kind=deviation.kind,
+                    type=deviation.type,
+                )
 
     def report_skipped(self, skipped: Mapping[str, int]) -> None:
         """Count and log the rows that a page lacks, by the key of the log that follows them."""

@@ -90,32 +90,32 @@ def test_schemas_match_the_official_client() -> None:
 # Deviations.
 
 DEVIATIONS: tuple[tuple[Feed, Row, list[Deviation]], ...] = (
-    (LATE_PUBLISHING, {**PUBLISHED, "region": "eu-west"}, [Deviation("region", "unknown", "string", "eu-west")]),
-    (LATE_PUBLISHING, {**PUBLISHED, "meta": {"a": {"b": 1}}}, [Deviation("meta", "unknown", "object", "of length 1")]),
-    (LATE_PUBLISHING, {**PUBLISHED, "caption": CAPTION}, [Deviation("caption", "unknown", "string", "of length 38")]),
+    (LATE_PUBLISHING, {**PUBLISHED, "region": "eu-west"}, [Deviation("region", "unknown", "string")]),
+    (LATE_PUBLISHING, {**PUBLISHED, "meta": {"a": {"b": 1}}}, [Deviation("meta", "unknown", "object")]),
+    (LATE_PUBLISHING, {**PUBLISHED, "caption": CAPTION}, [Deviation("caption", "unknown", "string")]),
     (
         LATE_PUBLISHING,
         with_changes(PUBLISHED, status=MISSING, state="success"),
-        [Deviation("state", "unknown", "string", "success"), Deviation("status", "missing")],
+        [Deviation("state", "unknown", "string"), Deviation("status", "missing")],
     ),
-    (LATE_PUBLISHING, with_changes(PUBLISHED, statusCode="200"), [Deviation("statusCode", "type", "string", "200")]),
+    (LATE_PUBLISHING, with_changes(PUBLISHED, statusCode="200"), [Deviation("statusCode", "type", "string")]),
     (
         LATE_PUBLISHING,
         with_changes(PUBLISHED, response={"errorKode": "RATE_LIMITED", "errorCode": 7, "rawBody": {"x": 1}}),
         [
-            Deviation("response.errorKode", "unknown", "string", "RATE_LIMITED"),
-            Deviation("response.errorCode", "type", "number", "7"),
+            Deviation("response.errorKode", "unknown", "string"),
+            Deviation("response.errorCode", "type", "number"),
         ],
     ),
     (LATE_CONNECTIONS, with_changes(CONNECTION, metadata={"any": ["thing"]}), []),
     (
         LATE_CONNECTIONS,
         with_changes(CONNECTION, context={"isBYOK": "no"}),
-        [Deviation("context.isBYOK", "type", "string", "no")],
+        [Deviation("context.isBYOK", "type", "string")],
     ),
     (ZERNIO_LOGS, with_changes(LOGGED, created_at=MISSING), [Deviation("created_at", "missing")]),
     (ZERNIO_LOGS, with_changes(LOGGED, request_body={"now": "an object"}), []),
-    (ZERNIO_LOGS, with_changes(LOGGED, metadata={"a": 1}), [Deviation("metadata", "type", "object", "of length 1")]),
+    (ZERNIO_LOGS, with_changes(LOGGED, metadata={"a": 1}), [Deviation("metadata", "type", "object")]),
 )
 
 
@@ -165,9 +165,9 @@ def test_unknown_paths_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = DocumentReader()
 
     def places(**changes: object) -> set[tuple[str, str]]:
-        differences: dict[tuple[str, str], Any] = {}
-        reader.read({**PUBLISHED, **changes}, PublishingRow, differences)
-        return set(differences)
+        deviations: dict[Deviation, None] = {}
+        reader.read({**PUBLISHED, **changes}, PublishingRow, deviations)
+        return {(one.path, one.kind) for one in deviations}
 
     found = set[tuple[str, str]]().union(*(places(**{f"field{i}": 1, f"more{i}": 1, "status": 1}) for i in range(200)))
     assert 50 + len({"other", "status"}) == len(found)
@@ -188,24 +188,6 @@ def test_names_beyond_the_limit_cost_nothing(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(2):
         reader.read({f"field{number}": 1 for number in range(10_000)}, PublishingRow, {})
     assert len(masked) == MAX_PATHS
-
-
-@pytest.mark.parametrize(
-    ("value", "sample"),
-    [
-        (KEY, "of length 67"),
-        ("sk_0123456789abcdef", "***"),
-        ("550e8400-e29b-41d4-a716-446655440000", "***-e29b-41d4-a716-***"),
-        ("user@example.com", "of length 16"),
-        ("2026-11-01T10:00:05Z", "2026-11-01T10:00:05Z"),
-        ("2001:db8::77", "***"),
-        (10**60, "1" + "0" * 39),
-    ],
-)
-def test_samples(value: object, sample: str) -> None:
-    """Identifiers are shown, user content and secrets are not."""
-    (deviation,) = deviations_of(LATE_PUBLISHING, {**PUBLISHED, "novelty": value})
-    assert sample == deviation.sample
 
 
 def test_documented_fields_of_requests_are_no_deviation() -> None:
@@ -247,10 +229,9 @@ def exporter(tmp_path: Path) -> Iterator[ExporterHarness]:
         yield exporter
 
 
-def drift_messages(exporter: ExporterHarness) -> list[tuple[str, str, str]]:
-    """Return field, kind and sample of the log messages about schema drift."""
-    changes = [one for _, event, one in exporter.log.records if event == "the API has changed"]
-    return [(one["field"], one["kind"], one.get("sample", "")) for one in changes]
+def drift_messages(exporter: ExporterHarness) -> list[dict[str, object]]:
+    """Return the fields of the log messages about schema drift."""
+    return [one for _, event, one in exporter.log.records if event == "the API has changed"]
 
 
 def test_drift_counts_per_log_and_is_logged_once(exporter: ExporterHarness) -> None:
@@ -263,7 +244,7 @@ def test_drift_counts_per_log_and_is_logged_once(exporter: ExporterHarness) -> N
     world.change(waiting, "success")
     exporter.poll_repeatedly(2)
     assert exporter.scrape().family(DRIFTED) == {("publishing", "state", "unknown"): 3}
-    assert drift_messages(exporter) == [("state", "unknown", "ok")]
+    assert drift_messages(exporter) == [{"field": "state", "kind": "unknown", "type": "string"}]
     exporter.restart()
     world.publish(1, platform=None, state="ok")
     exporter.poll()
@@ -272,17 +253,6 @@ def test_drift_counts_per_log_and_is_logged_once(exporter: ExporterHarness) -> N
         ("publishing", "platform", "missing"): 1,
     }
     assert len(drift_messages(exporter)) == 3, "the process that was started has its own messages"
-
-
-def test_messages_about_values_are_bounded(exporter: ExporterHarness) -> None:
-    """Each value is logged once, up to a limit; all logs count, with the field only."""
-    letters = "abcdefghijklmnop"
-    words = [f"{first}{second}" for first in letters for second in letters]
-    for word in (*words, "aa"):
-        exporter.api.world.publish(1, over=1, action=word)
-    exporter.poll_repeatedly(5)
-    assert exporter.scrape().family(DRIFTED) == {("publishing", "action", "value"): len(words) + 1}
-    assert 100 == len(drift_messages(exporter)) == len({*drift_messages(exporter)})
 
 
 def test_fields_are_limited() -> None:
@@ -302,34 +272,34 @@ def test_fields_are_limited() -> None:
 # Values.
 
 
-VALUES: tuple[tuple[Feed, Row, Row, list[tuple[str, str]]], ...] = (
+VALUES: tuple[tuple[Feed, Row, Row, list[str]], ...] = (
     (
         LATE["publishing"],
         PUBLISHED,
         {"status": "exploded", "action": "dance"},
-        [("action", "dance"), ("status", "exploded")],
+        ["action", "status"],
     ),
     (LATE["publishing"], PUBLISHED, {"platform": "mastodon", "response": {"errorCode": "E1234"}}, []),
-    (LATE["connections"], CONNECTED, {"eventType": "merge_success"}, [("eventType", "merge_success")]),
-    (ZERNIO["publishing"], LOGGED, {"action": "post.teleported"}, [("action", "post.teleported")]),
+    (LATE["connections"], CONNECTED, {"eventType": "merge_success"}, ["eventType"]),
+    (ZERNIO["publishing"], LOGGED, {"action": "post.teleported"}, ["action"]),
     (ZERNIO["publishing"], LOGGED, {"action": "post.rejected"}, []),
     (ZERNIO["publishing"], LOGGED, {"action": "POST_PLATFORM_DELETED"}, []),
-    (ZERNIO["connections"], LOGGED, {"action": "account.merged"}, [("action", "account.merged")]),
+    (ZERNIO["connections"], LOGGED, {"action": "account.merged"}, ["action"]),
     (
         ZERNIO["connections"],
         LOGGED,
         {"action": "account.connected", "metadata": '{"connectionMethod": "telepathy"}', "status": "done"},
-        [("status", "done"), ("metadata.connectionMethod", "telepathy")],
+        ["status", "metadata.connectionMethod"],
     ),
     *(
-        (ZERNIO[name], LOGGED, {"action": "anything.at.all", "status": "done"}, [("status", "done")])
+        (ZERNIO[name], LOGGED, {"action": "anything.at.all", "status": "done"}, ["status"])
         for name in ("webhooks", "messaging", "workflow_event", "api_request")
     ),
 )
 
 
 @pytest.mark.parametrize(("feed", "row", "changes", "expected"), VALUES)
-def test_undocumented_values(feed: Feed, row: Row, changes: Row, expected: list[tuple[str, str]]) -> None:
+def test_undocumented_values(feed: Feed, row: Row, changes: Row, expected: list[str]) -> None:
     """Values that no vocabulary has are reported, those of open vocabularies are not."""
     found = [one for one in deviations_of(feed, with_changes(row, **changes)) if one.kind == "value"]
-    assert [(*each, "string") for each in expected] == [(one.path, one.sample, one.type) for one in found]
+    assert expected == [one.path for one in found]
