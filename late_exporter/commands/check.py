@@ -227,7 +227,6 @@ async def _check_status_feed(
         now=int(now * 1000),
         max_accounts=config.max_accounts,
         has_profile=client.profile_id is not None,
-        rejected_values=set(),
         accounts=accounts,
     )
     try:

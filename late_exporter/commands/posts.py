@@ -18,7 +18,7 @@ from late_exporter.commands.post import PUBLISHED, OutcomeCollector, PostOutcome
 from late_exporter.commands.tables import Table, Terminal, print_records
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
-from late_exporter.errors import BadRequest, EndpointNotFound, Forbidden
+from late_exporter.errors import EndpointNotFound, Forbidden
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
 from late_exporter.feeds.status_feeds.posts import (
     DUE_FIRST,
@@ -132,7 +132,6 @@ class PostReader:
         self._workspace = workspace
         self._client = client
         self._usernames = usernames
-        self._rejected_values: set[str] = set()
 
     async def due_posts(self, now: float, *, is_pending: bool) -> Sequence[PostOutcome]:
         """Return the posts that are overdue, or all that are still to be published, by account."""
@@ -176,12 +175,9 @@ class PostReader:
         return outcomes
 
     async def _read(self, status: str, sort: str) -> Sequence[ListedPost]:
-        """Return the first posts with a status; none if the API does not know it."""
+        """Return the first posts with a status."""
         send = partial(fetch_status, self._client, STATUS_FEEDS["posts"])
-        try:
-            page = await perform(read_posts(status, self._rejected_values, sort), send)
-        except (BadRequest, EndpointNotFound):
-            return ()
+        page = await perform(read_posts(status, sort), send)
         return [post for post in page.posts if post.status == status]
 
     def _outcome(

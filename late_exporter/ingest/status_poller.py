@@ -198,8 +198,6 @@ class _StatusFeedState(msgspec.Struct, kw_only=True):
         started_at: Start of the last refresh.
         request_count: Requests of the last refresh.
         expires_at: Time at which its series are removed.
-        rejected_values: Filter values that the API does not support, emptied hourly.
-        reported_values: Rejected values that were logged.
         failure: Reason and arguments of the last error, None after a success.
     """
 
@@ -209,9 +207,6 @@ class _StatusFeedState(msgspec.Struct, kw_only=True):
     started_at: float = -math.inf
     request_count: int = 0
     expires_at: float = math.inf
-    rejected_values: set[str] = msgspec.field(default_factory=set)
-    rejected_at: float = 0.0
-    reported_values: set[str] = msgspec.field(default_factory=set)
     failure: tuple[object, ...] | None = None
 
 
@@ -305,9 +300,6 @@ class StatusPoller:
         monotonic = self._runtime.monotonic
         started_at = state.started_at = monotonic()
         state.request_count = 0
-        if started_at - state.rejected_at >= DISABLED_SECONDS:
-            state.rejected_at = started_at
-            state.rejected_values.clear()
 
         async def send(request: StatusRequest) -> bytes:
             # Another workspace may take the turn during the wait.
@@ -324,7 +316,6 @@ class StatusPoller:
             now=int(self._runtime.clock() * 1000),
             max_accounts=self.config.max_accounts,
             has_profile=self._client.profile_id is not None,
-            rejected_values=state.rejected_values,
             previous=self._publisher.latest_values,
             accounts=self._publisher.accounts,
         )
@@ -343,11 +334,6 @@ class StatusPoller:
         state.expires_at = monotonic() + STALE_INTERVALS * interval
         if state.failure is not None:
             self._logger.info("status feed recovered", status_feed=state.feed.name)
-        if new_values := state.rejected_values - state.reported_values:
-            state.reported_values |= new_values
-            self._logger.info(
-                "filter not supported", status_feed=state.feed.name, values=sorted(new_values)
-            )
         state.failure = None
         state.health = StatusFeedHealth(
             name=state.feed.name, is_up=True, last_success=self._runtime.clock()

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from late_exporter.errors import ApiUnavailable, BadRequest, Forbidden, LateError, RateLimited
+from late_exporter.errors import ApiUnavailable, Forbidden, LateError, RateLimited
 from late_exporter.ingest.schedule import Runtime
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
@@ -256,32 +256,6 @@ async def test_the_last_success_of_a_feed(harness: StatusHarness) -> None:
         assert before <= (accounts.last_success or 0.0) < before + 10 * MINUTE
 
 
-REJECTED = ("publishing", "partial")
-
-
-async def test_a_rejected_status_does_not_switch_off_posts(harness: StatusHarness) -> None:
-    """A status that the filter rejects is left out, logged once, and tried again after an hour."""
-    error = BadRequest("400: bad value", status=400)
-    harness.api.documents["/v1/posts"] = lambda params: (
-        error if params["status"] in REJECTED else post_list(str(params["status"]))
-    )
-    await harness.run_until(1)
-    assert harness.ups()["posts"] == 1
-    assert {labels[1] for family, labels in harness.exposition.values if family == "late_posts"} == {
-        "draft",
-        "pending_approval",
-        "scheduled",
-        "published",
-        "failed",
-        "cancelled",
-    }
-    await harness.run_until(3 * HOUR - 1)
-    rejections = [request for request in harness.api.requests if request.status in REJECTED]
-    assert len(rejections) == (2 + 1) * 3, "an hourly page of 100 of a status in which posts wait"
-    assert harness.logs("filter not supported") == [{"status_feed": "posts", "values": ["partial", "publishing"]}]
-    assert harness.logs("status feed failed") == []
-
-
 async def test_stale_series_are_removed(harness: StatusHarness) -> None:
     """A feed that fails keeps its series, and the time of its last refresh, for three intervals, and no longer."""
     harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), scheduledFor=EARLIER)
@@ -464,16 +438,13 @@ async def test_overflow_is_counted() -> None:
     assert "acc2" not in str(harness.exposition.values)
 
 
-@pytest.mark.parametrize(
-    "failure", [None, FORBIDDEN, ApiUnavailable("500: oops", status=500), BadRequest("400: no", status=400)]
-)
+@pytest.mark.parametrize("failure", [None, FORBIDDEN, ApiUnavailable("500: oops", status=500)])
 async def test_one_refresh(harness: StatusHarness, failure: LateError | None) -> None:
     """A single refresh reads every feed once, without waiting, and no failure of one keeps it from the others."""
     harness.api.documents["/v1/accounts"] = failure
     await harness.poller.refresh()
     assert harness.ups() == {**dict.fromkeys(DEFAULTS, 1), "accounts": 0}
-    pages = 2 if isinstance(failure, BadRequest) else 1
-    assert len(harness.api.requests) == 11 + pages
+    assert len(harness.api.requests) == 12
     assert harness.clock.elapsed == 0
 
 

@@ -8,7 +8,6 @@ from itertools import islice
 
 import msgspec
 
-from late_exporter.errors import BadRequest
 from late_exporter.feeds.status_feeds.refresh import (
     MAX_ID_LENGTH,
     MAX_TEXT_LENGTH,
@@ -28,8 +27,8 @@ from late_exporter.health import Condition
 from late_exporter.model import UNKNOWN
 from late_exporter.thresholds import DAY
 
-PAGE_SIZES = (500, 100)
-"""Accounts per page, and what an older API accepts."""
+PAGE_SIZE = 500
+"""Accounts per page; the most that the API returns."""
 
 MAX_CURSOR_LENGTH = 1024
 
@@ -101,44 +100,19 @@ def _read_accounts(
     """Return the listed accounts by their ids, and whether these are all."""
     accounts: dict[str, _Account] = {}
     cursor = ""  # Accounts that are removed meanwhile do not shift it.
-    page_size = _page_size(context)
-    for _ in range(math.ceil(context.max_accounts / PAGE_SIZES[-1])):
-        try:
-            body = yield _page_request(page_size, cursor)
-        except BadRequest:
-            if cursor or page_size == PAGE_SIZES[-1]:
-                raise
-            context.rejected_values.add(_size_name(page_size))
-            page_size = PAGE_SIZES[-1]
-            body = yield _page_request(page_size, cursor)
-
-        response = parse_response(body)
-        for row in islice(response.required_objects("accounts"), page_size):
+    for _ in range(math.ceil(context.max_accounts / PAGE_SIZE)):
+        params: dict[str, str | int] = {"limit": PAGE_SIZE}
+        if cursor:
+            params["cursor"] = cursor
+        response = parse_response((yield StatusRequest("/v1/accounts", params)))
+        for row in islice(response.required_objects("accounts"), PAGE_SIZE):
             account_id = row.text("_id")
             if account_id is not None:
                 accounts[account_id] = _parse_listed(row)
         cursor = response.object("pagination").raw_text("nextCursor")[:MAX_CURSOR_LENGTH]
         if not cursor:
             return accounts, True
-        if len(accounts) >= context.max_accounts:
-            break
     return accounts, False
-
-
-def _page_size(context: RefreshContext) -> int:
-    large, small = PAGE_SIZES
-    return small if _size_name(large) in context.rejected_values else large
-
-
-def _size_name(page_size: int) -> str:
-    return f"limit={page_size}"
-
-
-def _page_request(page_size: int, cursor: str) -> StatusRequest:
-    params: dict[str, str | int] = {"limit": page_size}
-    if cursor:
-        params["cursor"] = cursor
-    return StatusRequest("/v1/accounts", params)
 
 
 def _parse_listed(row: Fields) -> _Account:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from late_exporter.errors import ApiError, BadPayload, BadRequest, ResponseTooLarge
+from late_exporter.errors import BadPayload, ResponseTooLarge
 from late_exporter.feeds.status_feeds.refresh import (
     MAX_ID_LENGTH,
     Fields,
@@ -34,7 +34,7 @@ OVERDUE_SECONDS = MappingProxyType({"scheduled": 300, "publishing": 3600, "pendi
 
 LARGE_PAGE = 500
 SMALL_PAGE = 100
-"""Posts per page, and what is asked for if that is refused, or its response is too large."""
+"""Posts per page, and what is requested if their response is too large."""
 
 FIELDS = "status,title,content,scheduledFor,createdAt,updatedAt,platforms"
 """The fields of a post that are read, beside the id."""
@@ -132,51 +132,27 @@ ReadPosts: TypeAlias = Generator[StatusRequest, bytes, PostPage]
 
 def refresh(context: RefreshContext) -> Refresh:
     reports: list[Report] = []
-    rejection: ApiError | None = None
     for status in POST_STATUSES:
-        if status in context.rejected_values:
-            continue
-        try:
-            if status in OVERDUE_SECONDS:
-                page = yield from read_posts(status, context.rejected_values)
-            else:
-                page = _parse_page((yield _posts_request(status, DUE_FIRST, limit=1)))
-        except BadRequest as exc:
-            rejection = exc
-            context.rejected_values.add(status)
-            continue
-        if page.posts and (page.posts[0].status or status) != status:
-            context.rejected_values.add(status)  # The API has ignored the filter.
-            continue
+        if status in OVERDUE_SECONDS:
+            page = yield from read_posts(status)
+        else:
+            page = _parse_page((yield _posts_request(status, DUE_FIRST, limit=1)))
+        if page.posts and page.posts[0].status not in (status, ""):
+            raise BadPayload("the API does not filter posts by status")
         reports += context.gauges({"late_posts": page.total}, status)
         reports += _due_reports(context, status, page.posts)
         if status == "scheduled":
             reports += _risk_reports(context, page.posts)
-    if context.rejected_values.issuperset(POST_STATUSES):
-        context.rejected_values.clear()
-        raise rejection or BadPayload("the API does not filter posts by status")
     return reports
 
 
-def read_posts(status: str, rejected_values: set[str], sort: str = DUE_FIRST) -> ReadPosts:
-    """Return the first posts of a status; raise BadRequest if the API rejects it.
-
-    Args:
-        status: As in POST_STATUSES.
-        rejected_values: Parameters that the API has rejected; this adds to them.
-        sort: Order of the posts.
-    """
-    size_name = f"limit={LARGE_PAGE}"
-    if size_name not in rejected_values:
-        try:
-            return _parse_page(
-                (yield _posts_request(status, sort, limit=LARGE_PAGE, fields=FIELDS))
-            )
-        except (BadRequest, ResponseTooLarge):
-            pass  # An older API may know neither the size nor the fields, or not the status.
-    page = _parse_page((yield _posts_request(status, sort, limit=SMALL_PAGE)))
-    rejected_values.add(size_name)
-    return page
+def read_posts(status: str, sort: str = DUE_FIRST) -> ReadPosts:
+    """Return the first posts of a status, as in POST_STATUSES, in some order."""
+    try:
+        body = yield _posts_request(status, sort, limit=LARGE_PAGE, fields=FIELDS)
+    except ResponseTooLarge:
+        body = yield _posts_request(status, sort, limit=SMALL_PAGE, fields=FIELDS)
+    return _parse_page(body)
 
 
 def _posts_request(status: str, sort: str, **params: str | int) -> StatusRequest:

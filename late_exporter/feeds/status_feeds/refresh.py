@@ -67,8 +67,6 @@ class RefreshContext(msgspec.Struct, frozen=True, kw_only=True):
         now: Time of the refresh in milliseconds.
         max_accounts: Maximum number of accounts with gauges.
         has_profile: Whether the workspace is limited to one profile.
-        rejected_values: Parameters that the API has rejected, which are left out; the refresh adds
-            to them.
         previous: Gauges of the last refreshes of all feeds; one that has not changed keeps its
             time.
         accounts: The accounts, if they are known.
@@ -78,7 +76,6 @@ class RefreshContext(msgspec.Struct, frozen=True, kw_only=True):
     now: int
     max_accounts: int
     has_profile: bool = False
-    rejected_values: set[str]
     previous: Mapping[Series, LatestValue] = MappingProxyType({})
     accounts: AccountList = AccountList()
 
