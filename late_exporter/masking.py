@@ -27,8 +27,8 @@ class Secrets:
     """
 
     def __init__(self) -> None:
-        self._by_start: dict[str, list[str]] = {}
-        self._short: list[str] = []
+        self._by_start: dict[str, set[str]] = {}
+        self._short: set[str] = set()
 
     def add(self, value: str) -> None:
         """Mask a text from now on, also if it is quoted, escaped, or a key without its prefix."""
@@ -40,38 +40,30 @@ class Secrets:
         if len(bare) >= MIN_LONG:
             spellings.add(bare)
         for spelling in spellings - {""}:
-            same = self._short
-            if len(spelling) >= MIN_LONG:
-                same = self._by_start.setdefault(spelling[:MIN_LONG], [])
-            if spelling not in same:
-                same.append(spelling)
+            if len(spelling) < MIN_LONG:
+                self._short.add(spelling)
+            else:
+                self._by_start.setdefault(spelling[:MIN_LONG], set()).add(spelling)
 
     def mask(self, text: str, mask: str, *, short: bool) -> str:
         """Replace secrets, and the beginnings of long ones, which a text may have been cut to.
 
         ``short`` also replaces those that may be words, so not in labels.
         """
-        long = sorted(self.candidates(text), key=len, reverse=True)
-        found = sorted([*long, *self._short], key=len, reverse=True) if short else long
-        for spelling in found:
-            text = text.replace(spelling, mask)
-        while any(spelling[:MIN_LONG] in text for spelling in long):
-            starts = [_common_start(spelling, text) for spelling in long]
-            text = text.replace(max(starts, key=len), mask)
+        at = 0
+        while self._by_start and at <= len(text) - MIN_LONG:
+            spellings = self._by_start.get(text[at : at + MIN_LONG], ())
+            if spellings:
+                rest = text[at:]
+                starts = [os.path.commonprefix([each, rest]) for each in spellings]  # noqa: RUF071 - texts
+                text = text[:at] + mask + rest[len(max(starts, key=len)) :]
+                at += len(mask)
+            else:
+                at += 1
+        if short:
+            for spelling in sorted(self._short, key=len, reverse=True):
+                text = text.replace(spelling, mask)
         return text
-
-    def candidates(self, text: str) -> list[str]:
-        """Return the long secrets that have their beginning in common with a part of a text."""
-        if not self._by_start:
-            return []
-        starts = {text[at : at + MIN_LONG] for at in range(len(text) - MIN_LONG + 1)}
-        return [spelling for start in starts for spelling in self._by_start.get(start, ())]
-
-
-def _common_start(secret: str, text: str) -> str:
-    """Return the beginning of a secret that a text contains."""
-    at = text.find(secret[:MIN_LONG])
-    return os.path.commonprefix([secret, text[at:]]) if at >= 0 else ""  # noqa: RUF071 - texts
 
 
 SECRETS = Secrets()

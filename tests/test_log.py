@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from late_exporter import log
 from late_exporter.cli.program import redacted_traceback
-from late_exporter.masking import SECRETS
 
 KEY = "sk_0123456789abcdef"
 
@@ -129,7 +128,6 @@ def test_libraries_use_the_same_lines() -> None:
 
     def act(_: structlog.stdlib.BoundLogger) -> None:
         logging.getLogger("uvicorn.error").info("listening on %s", ":10077", extra={"color_message": "x"})
-        logging.getLogger("uvicorn.access").info("GET /metrics")
         logging.getLogger("httpx").info("HTTP Request")
         logging.getLogger("httpx").warning("slow")
 
@@ -172,13 +170,12 @@ def test_a_closed_standard_error_is_no_failure() -> None:
 
 
 def test_many_secrets() -> None:
-    """Each of many secrets is redacted, also if it is cut off; a text without any is not compared with them."""
+    """Each of many secrets is redacted, also if it is cut off."""
     keys = [f"whsec-{number % 10}-abcdef{number:06}" for number in range(5000)]
     log.configure(secrets=[*keys, "pass"])
     for key in keys[::500]:
         assert log.redact(f"a {key} b {key[:17]}") == "a [redacted] b [redacted]"
     assert log.redact("the pass") == "the [redacted]"
-    assert SECRETS.candidates("poll finished whsec-1-abc of workspace w1 after 5 s") == []
 
 
 @given(texts=st.lists(st.text("ab[]", max_size=14)), secrets=st.lists(st.text("ab", min_size=1, max_size=16)))
