@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias, TypeVar
 
 from late_exporter import log
-from late_exporter.concurrency import DaemonThreadExecutor
 from late_exporter.errors import LateError
+from late_exporter.web.thread import DaemonThreadExecutor
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

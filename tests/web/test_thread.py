@@ -1,4 +1,4 @@
-"""The web server's event loop in a thread of its own."""
+"""Calls and the web server's event loop in threads of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from late_exporter.web.thread import call_in_loop, run_in_thread
+from late_exporter.web.thread import DaemonThreadExecutor, call_in_loop, run_in_thread
 
 
 async def test_work_runs_beside_a_blocked_loop() -> None:
@@ -94,3 +94,14 @@ async def test_a_call_in_another_loop() -> None:
     await asyncio.wait_for(cancelled.wait(), 60)
     assert loops[1] is loop
     assert loops[0] is not loop
+
+
+def test_a_system_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no thread can be started, the result of a call is an error of the system, as of a call that fails."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(BlockingIOError, match="can't start new thread"):
+        DaemonThreadExecutor().submit(str).result()
