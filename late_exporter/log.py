@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +18,6 @@ if TYPE_CHECKING:
 
 _REDACTED = "[redacted]"
 _TOKENS = re.compile(rf"{KEY_PATTERN}|bearer\s+[^\s\"']+", re.IGNORECASE)
-_LEVEL_NAMES = {
-    "DEBUG": "debug",
-    "INFO": "info",
-    "WARNING": "warn",
-    "ERROR": "error",
-    "CRITICAL": "error",
-}
 
 
 def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str] = ()) -> None:  # noqa: A002 - the name of the flag
@@ -98,36 +90,26 @@ class _Handler(logging.StreamHandler[Any]):
 
 
 def _entry(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Return the fields of an entry in their order; an event cannot override time and level."""
+    """Return the fields of an entry in their order; an event cannot override time and level.
+
+    Values are numbers, or texts without secrets.
+    """
     record = event.pop("_record")
     event.pop("_from_structlog")
     time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-    head = {
+    level = record.levelname.lower()
+    entry: EventDict = {
         "ts": time.replace("+00:00", "Z"),
-        "level": _LEVEL_NAMES.get(record.levelname, "info"),
-        "msg": _clean(event.pop("event")),
+        "level": "warn" if level == "warning" else level,
+        "msg": event.pop("event"),
         "logger": record.name,
     }
-    entry = dict(head)
     for key, value in event.items():
-        if key not in head:
-            entry[re.sub(r'[\s="\\]', "_", escape(key))] = _clean(value)
-    return entry
-
-
-def _clean(value: object) -> Any:
-    """Convert a value to JSON types and redact its texts."""
-    match value:
-        case None | bool() | int():
-            return value
-        case float() if math.isfinite(value):
-            return value
-        case Mapping():
-            return {redact(str(key)): _clean(item) for key, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [_clean(item) for item in value]
-        case _:
-            return redact(str(value))
+        entry.setdefault(re.sub(r'[\s="\\]', "_", escape(key)), value)
+    return {
+        key: value if isinstance(value, int | float | None) else redact(str(value))
+        for key, value in entry.items()
+    }
 
 
 def _escape(_logger: WrappedLogger, _method: str, line: Any) -> str:

@@ -6,12 +6,11 @@ Values are encoded for the state.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from late_exporter.feeds.feed import Feed
 from late_exporter.model import UNKNOWN, LogEntry
 from late_exporter.series import (
     Exemplar,
@@ -43,16 +42,6 @@ MAX_STREAK_TIMES = 1000
 encode_value: Callable[[Value], bytes] = msgspec.json.Encoder().encode
 decode_value: Callable[[str | bytes], Value] = msgspec.json.Decoder(Value).decode
 """Decode a value; raises msgspec.DecodeError if it is invalid."""
-
-
-def project_log(feed: Feed, workspace: str, log: LogEntry) -> Iterator[Increment]:
-    """Yield the increments of a single log, with its exemplars."""
-    now = log.created or 0
-    for increment in feed.project(workspace, log.kind):
-        if isinstance(increment, ObserveLog):
-            yield observe_log(increment, log, now)
-        else:
-            yield from count_logs(increment, (log,), now)
 
 
 def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequence[Increment]:

@@ -25,39 +25,39 @@ RowT = TypeVar("RowT", Post, SimulatedAccount)
 
 STATUSES = ("success", "failed", "pending", "skipped")
 LATE_ACTIONS = (
-    *("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled"),
-)
+    "publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled",
+)  # fmt: skip
 LATE_EVENTS = (
-    *("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed"),
-)
+    "connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed",
+)  # fmt: skip
 LOG_TYPES = (
-    *("publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"),
-)
+    "publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request",
+)  # fmt: skip
 LOG_PLATFORMS = (
-    *("tiktok", "instagram", "whatsapp", "facebook", "youtube", "linkedin", "twitter", "threads"),
-    *("pinterest", "reddit", "bluesky", "googlebusiness", "telegram", "snapchat"),
-)
+    "tiktok", "instagram", "whatsapp", "facebook", "youtube", "linkedin", "twitter", "threads",
+    "pinterest", "reddit", "bluesky", "googlebusiness", "telegram", "snapchat",
+)  # fmt: skip
 """Platforms by which ``GET /v1/logs`` filters."""
 
 POST_STATUSES = (
-    *("draft", "pending_approval", "scheduled", "publishing"),
-    *("published", "partial", "failed", "cancelled"),
-)
+    "draft", "pending_approval", "scheduled", "publishing",
+    "published", "partial", "failed", "cancelled",
+)  # fmt: skip
 POST_ORDERS = (
-    *("scheduled-desc", "scheduled-asc", "created-desc", "created-asc", "status", "platform"),
-)
+    "scheduled-desc", "scheduled-asc", "created-desc", "created-asc", "status", "platform",
+)  # fmt: skip
 POST_PARAMETERS = (
-    *("page", "limit", "offset", "cursor", "fields", "source", "status", "platform", "profileId"),
-    *("createdBy", "fromDate", "toDate", "dateFrom", "dateTo", "includeHidden", "search", "tags"),
-    *("tag", "sortBy", "accountId"),
-)
+    "page", "limit", "offset", "cursor", "fields", "source", "status", "platform", "profileId",
+    "createdBy", "fromDate", "toDate", "dateFrom", "dateTo", "includeHidden", "search", "tags",
+    "tag", "sortBy", "accountId",
+)  # fmt: skip
 """Parameters of ``GET /v1/posts``, which rejects all others."""
 
 POST_FIELDS = (
-    *("userId", "title", "content", "mediaItems", "platforms", "scheduledFor", "timezone"),
-    *("status", "tags", "hashtags", "mentions", "visibility", "metadata", "recycling"),
-    *("recycledFromPostId", "queuedFromProfile", "queueId", "createdAt", "updatedAt"),
-)
+    "userId", "title", "content", "mediaItems", "platforms", "scheduledFor", "timezone",
+    "status", "tags", "hashtags", "mentions", "visibility", "metadata", "recycling",
+    "recycledFromPostId", "queuedFromProfile", "queueId", "createdAt", "updatedAt",
+)  # fmt: skip
 """Fields of a post that can be asked for."""
 
 LATE_DAYS = 7

@@ -89,7 +89,7 @@ async def send_reply(reply: Reply, scope: Message, send: Send) -> None:
 class SharedReplies:
     """Replies that are made one at a time, and shared by all requests for the same one.
 
-    Those for which no client waits any more are not made, and no more than ``max_waiting`` wait.
+    No more than ``max_waiting`` wait.
 
     Args:
         seconds: Time for which further requests get a reply that was made.
@@ -107,7 +107,7 @@ class SharedReplies:
         self._seconds = seconds
         self._monotonic = monotonic
         self._lock = asyncio.Lock()
-        self._waiting: dict[Hashable, _WaitingReply] = {}
+        self._tasks: dict[Hashable, asyncio.Task[Reply]] = {}
         self._kept: dict[Hashable, tuple[float, Reply]] = {}
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[Reply]]) -> Reply:
@@ -120,42 +120,24 @@ class SharedReplies:
         if reply is not None and self._monotonic() < made_at + self._seconds:
             return reply
 
-        waiting = self._waiting.get(key)
-        if waiting is None:
-            if len(self._waiting) >= self._max_waiting:
+        if key not in self._tasks:
+            if len(self._tasks) >= self._max_waiting:
                 raise AccessError(
                     HTTPStatus.SERVICE_UNAVAILABLE, "too many requests", ("retry-after", "1")
                 )
-            waiting = self._waiting[key] = _WaitingReply()
-            waiting.task = asyncio.create_task(self._make(key, waiting, make))
+            self._tasks[key] = asyncio.create_task(self._make(key, make))
+        # Not cancelled with its client: others may share it, and a thread cannot be stopped.
+        return await asyncio.shield(self._tasks[key])
 
-        waiting.clients += 1
-        try:
-            # Not cancelled with its client: others may share it, and a thread cannot be stopped.
-            return await asyncio.shield(waiting.task)
-        finally:
-            waiting.clients -= 1
-
-    async def _make(
-        self, key: Hashable, waiting: _WaitingReply, make: Callable[[], Awaitable[Reply]]
-    ) -> Reply:
+    async def _make(self, key: Hashable, make: Callable[[], Awaitable[Reply]]) -> Reply:
         try:
             async with self._lock:
-                if not waiting.clients:
-                    return text_reply("the client has disconnected")
                 reply = await make()
         finally:
-            del self._waiting[key]
+            del self._tasks[key]
         if self._seconds:
             self._kept.pop(key, None)
             self._kept[key] = (self._monotonic(), reply)
             if len(self._kept) > MAX_KEPT_REPLIES:
                 del self._kept[next(iter(self._kept))]
         return reply
-
-
-class _WaitingReply:
-    """A reply that is being made, or waits for that, and the number of clients that wait for it."""
-
-    task: asyncio.Task[Reply]
-    clients = 0

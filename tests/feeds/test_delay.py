@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from late_exporter.feeds import GENERATIONS
-from late_exporter.metrics.aggregation import project_log
 from late_exporter.model import LogEntry
 from late_exporter.series import ObserveHistogram
+from tests.support.projection import project_log
 
 SCHEDULE = "2024-11-01T09:59:00Z"
 DELAY = "late_publishing_delay_seconds"

@@ -7,10 +7,10 @@ import pytest
 
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.metrics.aggregation import project_log
 from late_exporter.model import LogEntry
 from late_exporter.series import IncCounter, ObserveHistogram, SetLatest
 from tests.feeds.test_feeds import CONNECTED_ENTRY, PUBLISHED_ENTRY, TEN, Document
+from tests.support.projection import project_log
 
 ZERNIO = GENERATIONS["zernio"]
 PUBLISHING, CONNECTIONS = ZERNIO["publishing"], ZERNIO["connections"]
