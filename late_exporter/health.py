@@ -25,21 +25,16 @@ class Quota(msgspec.Struct, frozen=True):
 
 
 class SyncProgress(msgspec.Struct, frozen=True, gc=False):
-    """How far a first sync or a catch-up has come; times are in seconds.
+    """How far a first sync or a catch-up has come.
 
     Args:
         log_count: Logs read so far.
-        expected_count: Logs to read in all, as far as can be estimated; None if it is not known
-            yet.
-        elapsed: Time since the start, in this process.
-        seconds_left: Estimated time left, also by the quota; None if it is not known yet.
-        quota_wait: Time until the quota allows the next request; 0 if it does now.
+        share: Share that was read, from 0 to 1; None if it is not known yet.
+        quota_wait: Seconds until the quota allows the next request; 0 if it does now.
     """
 
     log_count: int
-    expected_count: int | None = None
-    elapsed: float = 0.0
-    seconds_left: float | None = None
+    share: float | None = None
     quota_wait: float = 0.0
 
 

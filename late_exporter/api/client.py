@@ -160,9 +160,9 @@ class LateClient:
         self._reported_wait = total_wait
         return requests, wait_seconds
 
-    def quota_wait(self, requests: int = 1) -> float:
-        """Return about how many seconds pass until the quota allows some further requests."""
-        return self._rate_limiter.wait_for(requests)
+    def quota_wait(self) -> float:
+        """Return the seconds until the quota allows the next request."""
+        return self._rate_limiter.delay()
 
     async def get(
         self, path: str, params: Mapping[str, str | int], *, path_template: str

@@ -103,12 +103,18 @@ class RateLimiter:
         rest = left_by_others(self.rate_limit, self.quota_share, others)
         return max(1, math.floor(min(self.rate_limit * self.quota_share, rest)))
 
-    def wait_for(self, requests: int) -> float:
-        """Return about how many seconds pass until the last of some further requests is sent."""
+    def delay(self) -> float:
+        """Return the seconds until the next request may be sent, unless others wait for it."""
         now = self._monotonic()
-        interval = self._interval
-        start = max(self._paced_until, now - self._burst * interval) - now
-        return max(self._delay(), start + (requests - 1) * interval, 0.0)
+        budget = self.max_requests
+        self._forget(now)
+        delay = max(self._paused_until, self._paced_until) - now
+        surplus = self._in_flight + len(self._end_times) - budget
+        if surplus >= 0:
+            # A request in flight ends now at the earliest.
+            end = self._end_times[surplus] if surplus < len(self._end_times) else now
+            delay = max(delay, end + MINUTE - now)
+        return max(delay, 0.0)
 
     async def acquire(self) -> None:
         """Wait until the next request may be sent; callers are served in order.
@@ -117,12 +123,12 @@ class RateLimiter:
         """
         async with self._lock:
             while True:
-                while (delay := self._delay()) > 0:
+                while (delay := self.delay()) > 0:
                     nap = min(max(delay, 0.001), MAX_NAP)
                     self.wait_seconds += nap
                     await self._sleep(nap)
                 await self._slots.acquire()
-                if self._delay() <= 0:
+                if self.delay() <= 0:
                     break
                 # The quota was used meanwhile; no slot may be held while waiting for it.
                 self._slots.release()
@@ -162,18 +168,6 @@ class RateLimiter:
         """
         self._paused_until = max(self._paused_until, self._monotonic() + seconds)
         return self._paused_until
-
-    def _delay(self) -> float:
-        now = self._monotonic()
-        budget = self.max_requests
-        self._forget(now)
-        delay = max(self._paused_until, self._paced_until) - now
-        surplus = self._in_flight + len(self._end_times) - budget
-        if surplus >= 0:
-            # A request in flight ends now at the earliest.
-            end = self._end_times[surplus] if surplus < len(self._end_times) else now
-            delay = max(delay, end + MINUTE - now)
-        return delay
 
     def _forget(self, now: float) -> None:
         while self._end_times and self._end_times[0] <= now - MINUTE:

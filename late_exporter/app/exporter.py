@@ -94,6 +94,7 @@ class Exporter:
 
     async def log_progress(self) -> None:
         """Log every ten seconds how far first syncs and catch-ups have come, until cancelled."""
+        was_reading = False
         while True:
             await asyncio.sleep(PROGRESS_INTERVAL)
             progress = [
@@ -103,8 +104,9 @@ class Exporter:
             ]
             # A feed that has read nothing yet may never do so: the cause is logged by its polls.
             parts = [each for each in progress if each is not None and each.log_count]
-            if max((part.elapsed for part in parts), default=0.0) >= PROGRESS_INTERVAL / 2:
+            if parts and was_reading:
                 log.get_logger("late_exporter").info("reading logs", **total_progress(parts))
+            was_reading = bool(parts)
 
     async def catch_up(self) -> bool:
         """Poll every workspace until nothing is left to read.
@@ -210,13 +212,9 @@ class Exporter:
 
 
 def total_progress(parts: Sequence[SyncProgress]) -> Mapping[str, float]:
-    """Return the number of logs read, and what is left if all parts have an estimate of it."""
-    total: dict[str, float] = {"logs": sum(part.log_count for part in parts)}
-    expected = [part.expected_count for part in parts if part.expected_count is not None]
-    seconds_left = [part.seconds_left for part in parts if part.seconds_left is not None]
-    if len(expected) == len(seconds_left) == len(parts):
-        total |= {"expected": sum(expected), "seconds_left": round(max(seconds_left))}
-    return total
+    """Return the number of logs read, and the share of the list that has come least far."""
+    share = min(part.share or 0.0 for part in parts)
+    return {"logs": sum(part.log_count for part in parts), "share": round(share, 2)}
 
 
 class WorkspaceInfo(Collector):

@@ -85,7 +85,7 @@ class ProgressLine:
         self._quota_wait = quota_wait
 
     def update(self, done: int, total: int) -> None:
-        progress = SyncProgress(done, total, quota_wait=self._quota_wait())
+        progress = SyncProgress(done, done / total, self._quota_wait())
         self._draw(f"{self._name}: {progress_text(progress)}")
 
     def close(self) -> None:
@@ -160,5 +160,5 @@ class ListReader:
         if self.progress is not None:
             # Pages by time have the total of a part, and pages overlap.
             self.total = max(self.total, self.read_count, page.total or 0)
-            self.progress.update(self.read_count, self.total)
+            self.progress.update(self.read_count, max(self.total, 1))
         return page

@@ -44,6 +44,7 @@ class BatchBuilder:
         observations: The logs that were read, in that order.
         coverage: Coverage once they are committed; None leaves it.
         deleted_keys: Keys of pending logs that the API no longer has.
+        started_at: Monotonic time of the first record.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class BatchBuilder:
         self.observations: list[Observation] = []
         self.coverage: Coverage | None = None
         self.deleted_keys: list[str] = []
+        self.started_at = 0.0
 
     @property
     def zeros(self) -> Sequence[Increment]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, UnrecognisedLogs
-from late_exporter.ingest.steps import PollContext, Record, StepsTo
+from late_exporter.ingest.steps import FeedView, Record, StepsTo
 from late_exporter.ingest.sweep import Cursor, Place, Sweep, second_above
 from late_exporter.model import LogEntry, LogPage
 from late_exporter.store.records import Coverage, Gap, ListPosition
@@ -41,9 +41,8 @@ class Reading(msgspec.Struct, frozen=True):
 class CatchUp:
     """Reads what is new."""
 
-    def __init__(self, context: PollContext) -> None:
-        self._context = context
-        self._fetcher = context.fetcher
+    def __init__(self, view: FeedView) -> None:
+        self._view = view
         self._head_failures = 0
 
     def read(self, interrupt_at: float) -> StepsTo[Reading]:
@@ -51,7 +50,7 @@ class CatchUp:
 
         From ``interrupt_at`` on, a monotonic time, the newest logs are due again.
         """
-        by_time = self._fetcher.feed.supports_time_filter
+        by_time = self._view.feed.supports_time_filter
         sweep = Sweep(by_time=by_time, failure_count=self._head_failures)
         try:
             head = yield from sweep.read()
@@ -83,7 +82,7 @@ class CatchUp:
         Returns:
             The coverage, and whether there is such a gap.
         """
-        previous = self._fetcher.coverage or self._initial_coverage(head)
+        previous = self._view.coverage or self._initial_coverage(head)
         mark = previous.newest.created if previous.newest else previous.retention_floor
         _require_recognised(head, previous, mark)
         new = self._take(head, previous)
@@ -96,7 +95,7 @@ class CatchUp:
         is_end = head.is_last and previous.is_synced
         has_gap = not (is_known or is_end or _reaches(head, mark))
         if has_gap:
-            upper = _oldest(head, ListPosition(self._fetcher.now(), ""))
+            upper = _oldest(head, ListPosition(self._view.now(), ""))
             gap = Gap(upper, mark, depth, previous.caught_up_at)
             coverage = msgspec.structs.replace(coverage, gaps=(gap, *gaps))
         else:
@@ -106,8 +105,8 @@ class CatchUp:
 
     def _initial_coverage(self, head: LogPage) -> Coverage:
         newest = max(head.times, default=None)
-        feed = self._fetcher.feed
-        config = self._fetcher.config
+        feed = self._view.feed
+        config = self._view.config
         lookback = int(config.lookback * 1000)
         floor = self._plausible_time(newest) - min(lookback, feed.retention)
         if newest is not None:
@@ -151,7 +150,7 @@ class CatchUp:
                 coverage = msgspec.structs.replace(coverage, gaps=gaps)
                 yield Record(new, coverage)
                 has_progress = gaps[0].upper.created < first_upper
-                if has_progress and self._fetcher.monotonic() > interrupt_at:
+                if has_progress and self._view.monotonic() > interrupt_at:
                     return coverage, True
         except REQUEST_FAILURES:
             gap, *others = coverage.gaps
@@ -161,14 +160,14 @@ class CatchUp:
 
     def _take(self, page: LogPage, coverage: Coverage) -> tuple[LogEntry, ...]:
         """Return what is new on a page; logs of the late window may have arrived with it."""
-        new = self._context.take(page, coverage.retention_floor)
+        new = self._view.take(page, coverage.retention_floor)
         if new:
-            self._context.has_changes = True
+            self._view.has_changes = True
         return new
 
     def _resume(self, gap: Gap) -> Sweep:
         """Return a sweep from the upper end of a gap that an earlier poll has left."""
-        by_time = self._fetcher.feed.supports_time_filter
+        by_time = self._view.feed.supports_time_filter
         place = Place(gap.depth)
         if by_time and gap.upper.created:
             place = Place(0, second_above(gap.upper.created))
@@ -180,12 +179,12 @@ class CatchUp:
 
         Logs that expired unread since ``since`` are lost.
         """
-        now = self._fetcher.now()
+        now = self._view.now()
         newest = coverage.newest.created if coverage.newest else None
         # A start after both the present and the newest log was set by a clock that was ahead.
         complete_since = min(coverage.complete_since, max(now, newest or 0))
         present = self._plausible_time(newest) if page.entries else now
-        oldest_listed = present - self._fetcher.feed.retention
+        oldest_listed = present - self._view.feed.retention
         if since and since < oldest_listed:
             complete_since = max(complete_since, oldest_listed)
         caught_up_at = coverage.caught_up_at if coverage.gaps else now
@@ -195,8 +194,8 @@ class CatchUp:
 
     def _plausible_time(self, newest: int | None) -> int:
         """Return the API time; if even the newest log has expired by it, the time of that log."""
-        now = self._fetcher.now()
-        if newest is None or newest > now - self._fetcher.feed.retention:
+        now = self._view.now()
+        if newest is None or newest > now - self._view.feed.retention:
             return now
         return newest
 

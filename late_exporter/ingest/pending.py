@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from late_exporter.errors import REQUEST_FAILURES, BadPayload
 from late_exporter.ingest.steps import (
+    FeedView,
     FetchPost,
-    PollContext,
     Record,
     ReportFailure,
     RequestKind,
@@ -40,10 +40,9 @@ is gone; the next scan of the whole list still counts its final status."""
 class PendingChecks:
     """Look-ups of the pending logs of a feed."""
 
-    def __init__(self, context: PollContext) -> None:
-        self._context = context
-        self._fetcher = context.fetcher
-        self._by_time = context.fetcher.feed.supports_time_filter
+    def __init__(self, view: FeedView) -> None:
+        self._view = view
+        self._by_time = view.feed.supports_time_filter
         self._poll = 0
         self._waits: dict[str, tuple[int, int]] = {}
         self._list_sweep: Sweep | None = None
@@ -71,16 +70,16 @@ class PendingChecks:
             young: Creation time after which logs are left to later polls.
         """
         self._poll += 1
-        pending = self._fetcher.pending_logs
+        pending = self._view.pending_logs
         self._unread &= pending.keys()
-        read_keys = self._context.read_pending
+        read_keys = self._view.read_pending
         logs = [
             log for key, log in pending.items() if key not in read_keys and log.created <= young
         ]
         if not logs:
             return
         yield from self._read_list(pending)
-        yield from self._look_up(logs, floor, self._fetcher.request_count + budget)
+        yield from self._look_up(logs, floor, self._view.request_count + budget)
 
     def _read_list(self, pending: Mapping[str, PendingLog]) -> StepsTo[None]:
         """Read a page of the list of pending logs; at its end, note those that are not on it."""
@@ -125,7 +124,7 @@ class PendingChecks:
             if log.key not in self._unlisted or not is_due or not self._can_find(log):
                 continue
             self._unread.add(log.key)
-            if self._fetcher.request_count >= last_request or failure_count == MAX_FAILURES:
+            if self._view.request_count >= last_request or failure_count == MAX_FAILURES:
                 continue
             self._waits[log.key] = (self._poll + delay, min(2 * delay, MAX_DELAY))
             try:
@@ -160,7 +159,7 @@ class PendingChecks:
     def _find_by_post(self, log: PendingLog, floor: int) -> StepsTo[set[str]]:
         """Record the logs of a log's post; return their keys."""
         page: LogPage = yield FetchPost(log.post_id or "")
-        yield Record(self._context.take(page, floor))
+        yield Record(self._view.take(page, floor))
         keys = {entry.key for entry in page.entries}
         if len(page.entries) >= PAGE_SIZE:
             keys.add(log.key)  # It may be below the page.
@@ -174,7 +173,7 @@ class PendingChecks:
         keys = set[str]()
         for _ in range(MAX_PAGES):
             page = yield from sweep.read()
-            yield Record(self._context.take(page, floor))
+            yield Record(self._view.take(page, floor))
             keys.update(entry.key for entry in page.entries)
             if not sweep.by_time or page.has_unreadable:
                 keys.add(log.key)  # It may be among the logs that were not read.

@@ -21,12 +21,7 @@ from late_exporter.ingest.schedule import (
     Runtime,
 )
 from late_exporter.ingest.sync import FeedSync
-from late_exporter.model import PAGE_OVERLAP, PAGE_SIZE
 from late_exporter.series import IncCounter, Increment
-from late_exporter.store.records import Coverage
-
-MIN_SHARE = 0.01
-"""Share of the time range from which the number of logs in the rest is estimated."""
 
 
 class Poller:
@@ -54,8 +49,8 @@ class Poller:
         self._reporter = reporter
         self._runtime = runtime
         self._schedule = PollSchedule(connection, runtime)
-        self._meter = SyncMeter(connection, clock, sync, recorder, runtime)
         self._started_at = 0.0
+        self._sync_started_at: float | None = None
         self._is_reading = False
 
     @property
@@ -67,7 +62,16 @@ class Poller:
 
         None if there is none, or if its last poll failed.
         """
-        return self._meter.progress() if self._is_reading else None
+        coverage = self.recorder.coverage_read
+        if not self._is_reading or (coverage is not None and coverage.is_caught_up):
+            return None
+        share: float | None = None
+        if coverage is not None and coverage.gaps:
+            whole_time = self._clock.now() - min(gap.lower for gap in coverage.gaps)
+            unread_time = sum(gap.upper.created - gap.lower for gap in coverage.gaps)
+            share = max(0.0, 1 - unread_time / max(whole_time, 1))
+        quota_wait = self._connection.client.quota_wait()
+        return SyncProgress(self.recorder.read_count, share=share, quota_wait=quota_wait)
 
     def reconfigure(self, client: LateClient, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
@@ -140,7 +144,8 @@ class Poller:
         """Poll once and report the result; ``deadline`` is that of ``FeedSync.poll``."""
         self._started_at = self._runtime.monotonic()
         started_at = self._clock.time()
-        self._meter.start_poll()
+        if self._sync_started_at is None:
+            self._sync_started_at = self._started_at
         self._is_reading = True
         result = await self._commit_poll(await self._sync.poll(deadline))
         self._is_reading = result.is_partial
@@ -154,11 +159,12 @@ class Poller:
             quota=self._connection.client.quota,
             clock_offset=self._clock.host_offset,
         )
-        is_complete = result.error is None and not result.is_partial
-        sync_seconds = self._meter.finish_poll() if is_complete else None
+        sync_seconds = duration + self._started_at - self._sync_started_at
         self._reporter.report(
             result, started_at=started_at, duration=duration, sync_seconds=sync_seconds
         )
+        if not result.is_partial:
+            self._sync_started_at = None
         return result
 
     async def _commit_poll(self, result: PollResult) -> PollResult:
@@ -183,108 +189,3 @@ class Poller:
     def _pop_increments(self) -> list[Increment]:
         requests, wait_seconds = self._connection.client.pop_request_log()
         return self._reporter.request_increments(requests, wait_seconds)
-
-
-class _Start(msgspec.Struct):
-    """Start of a sync.
-
-    Args:
-        time: Monotonic time.
-        clock: API time in milliseconds.
-        read_count: Logs read before.
-        unread: Milliseconds of which a catch-up has to read the logs; None for a first sync.
-    """
-
-    time: float
-    clock: int
-    read_count: int
-    unread: int | None
-
-
-class SyncMeter:
-    """Progress of the first sync, and of later catch-ups, of one feed."""
-
-    def __init__(
-        self,
-        connection: FeedConnection,
-        clock: ApiClock,
-        sync: FeedSync,
-        recorder: FeedRecorder,
-        runtime: Runtime,
-    ) -> None:
-        self._connection = connection
-        self._clock = clock
-        self._sync = sync
-        self._recorder = recorder
-        self._runtime = runtime
-        self._start: _Start | None = None
-
-    def start_poll(self) -> None:
-        """Take the time, unless an earlier poll has begun to read what is left."""
-        read_count = self._recorder.read_count
-        if self._start is not None and self._start.read_count != read_count:
-            return
-        coverage = self._recorder.coverage_read
-        now = self._clock.now()
-        unread: int | None = None
-        if coverage is not None and coverage.is_synced:
-            # The high-water mark is not the newest log, so that the range ends at the present.
-            mark = coverage.newest.created if coverage.newest else 0
-            unread = _unread(coverage) + now - mark
-        self._start = _Start(self._runtime.monotonic(), now, read_count, unread)
-
-    def finish_poll(self) -> float | None:
-        """Return the seconds since the start if a poll has completed the first sync or a catch-up.
-
-        Return None otherwise.
-        """
-        coverage = self._recorder.coverage_read
-        start = self._start
-        if start is None or coverage is None or not coverage.is_synced:
-            return None
-        if coverage.gaps and start.unread is not None:
-            return None
-        self._start = None
-        return self._runtime.monotonic() - start.time
-
-    def progress(self) -> SyncProgress | None:
-        """Return the progress; None if there is nothing left to read."""
-        coverage = self._recorder.coverage_read
-        start = self._start
-        if start is None or (coverage is not None and coverage.is_caught_up):
-            return None
-        client = self._connection.client
-        elapsed = self._runtime.monotonic() - start.time
-        read_now = self._recorder.read_count - start.read_count
-        log_count = self._recorder.read_count if start.unread is None else read_now
-        rest = None if coverage is None else self._estimate_rest(coverage, start, log_count)
-        if rest is None:
-            return SyncProgress(log_count, elapsed=elapsed, quota_wait=client.quota_wait())
-
-        requests = math.ceil(rest / (PAGE_SIZE - PAGE_OVERLAP)) + 1
-        reading_time = elapsed * rest / read_now if read_now else 0.0
-        return SyncProgress(
-            log_count,
-            expected_count=log_count + rest,
-            elapsed=elapsed,
-            seconds_left=max(reading_time, client.quota_wait(requests)),
-            quota_wait=client.quota_wait(),
-        )
-
-    def _estimate_rest(self, coverage: Coverage, start: _Start, log_count: int) -> int | None:
-        """Return the estimated number of unread logs, by the API's total or by their times."""
-        whole_range = start.unread
-        rest_of_list = math.inf
-        if whole_range is None:
-            whole_range = start.clock - coverage.retention_floor
-            if self._sync.list_total:
-                rest_of_list = max(self._sync.list_total - self._recorder.read_count, 0)
-        share = 1 - _unread(coverage) / whole_range if whole_range > 0 else 0.0
-        if share < MIN_SHARE:
-            return None
-        return round(min(log_count * (1 - share) / share, rest_of_list))
-
-
-def _unread(coverage: Coverage) -> int:
-    """Return the milliseconds of which the logs are still to be read."""
-    return sum(gap.upper.created - gap.lower for gap in coverage.gaps)

@@ -169,6 +169,8 @@ class FeedRecorder:
 
         ``now`` is the API time in milliseconds.
         """
+        if not self.batch.observations:
+            self.batch.started_at = self._shared.runtime.monotonic()
         self.batch.add(record, now)
         for entry in record.entries:
             statuses = self._uncommitted.get(entry.key)

@@ -232,7 +232,7 @@ class PollReporter:
         *,
         started_at: float,
         duration: float,
-        sync_seconds: float | None = None,
+        sync_seconds: float,
     ) -> None:
         """Update the health of the feed and log the result of a poll.
 
@@ -240,8 +240,7 @@ class PollReporter:
             result: The result.
             started_at: Unix time in seconds at which the poll started.
             duration: Seconds that it took.
-            sync_seconds: Time since the first sync or the catch-up began that the poll has
-                completed, None if it has completed none.
+            sync_seconds: Seconds since the first of several polls that read a gap.
         """
         error = redact(str(result.error or ""))
         fields = {
@@ -251,8 +250,9 @@ class PollReporter:
         }
         self._log_outcome(result, error, fields)
         is_first_sync = self._recorder.is_synced and not self._health.is_synced
-        if is_first_sync or (sync_seconds or 0) >= MIN_LOGGED_SYNC:
-            fields["seconds"] = round(sync_seconds or duration, 3)
+        is_caught_up = result.error is None and not result.is_partial
+        if is_first_sync or (is_caught_up and sync_seconds >= MIN_LOGGED_SYNC):
+            fields["seconds"] = round(sync_seconds, 3)
             self._logger.info("first sync complete" if is_first_sync else "caught up", **fields)
         self._health = msgspec.structs.replace(
             self._health,

@@ -9,7 +9,7 @@ import msgspec
 from late_exporter.errors import REQUEST_FAILURES
 from late_exporter.ingest.catch_up import Reading
 from late_exporter.ingest.schedule import ApiClock, FeedConnection, Runtime
-from late_exporter.ingest.steps import PollContext, Record, ReportFailure, StepsTo
+from late_exporter.ingest.steps import FeedView, Record, ReportFailure, StepsTo
 from late_exporter.ingest.sweep import Cursor, Sweep, crosses
 from late_exporter.model import DAY_MS, MAX_CLOCK_SKEW_MS, MINUTE_MS, LogEntry, LogPage
 
@@ -32,8 +32,6 @@ class Scan(msgspec.Struct, frozen=True, omit_defaults=True):
         until: Creation time down to which it reads; 0 for the whole list.
         cursor: Where it continues; None for the newest page.
         found: Number of logs that polls had missed.
-        is_urgent: Whether the API has reported more logs than were read, so that it may use more
-            requests.
     """
 
     started_at: int
@@ -41,7 +39,6 @@ class Scan(msgspec.Struct, frozen=True, omit_defaults=True):
     cursor: Cursor | None = None
     found: int = 0
     failure_count: int = 0
-    is_urgent: bool = False
 
 
 class ScanReader:
@@ -57,13 +54,17 @@ class ScanReader:
     """
 
     def __init__(
-        self, context: PollContext, scan: Scan | None = None, *, is_reconciliation: bool
+        self, view: FeedView, scan: Scan | None = None, *, is_reconciliation: bool
     ) -> None:
-        self._context = context
-        self._fetcher = context.fetcher
+        self._view = view
         self._is_reconciliation = is_reconciliation
         self.scan = scan
         self.completed: Scan | None = None
+        self.is_abandoned = False
+
+    def start_poll(self) -> None:
+        """Forget what the last poll has completed or given up."""
+        self.completed = None
         self.is_abandoned = False
 
     def advance(self, reading: Reading, page_count: int, deadline: float) -> StepsTo[None]:
@@ -80,11 +81,11 @@ class ScanReader:
         sweep = Sweep(
             scan.cursor or reading.below_head,
             lower,
-            by_time=self._fetcher.feed.supports_time_filter,
+            by_time=self._view.feed.supports_time_filter,
             failure_count=scan.failure_count,
         )
         try:
-            while page_count > 0 and self._fetcher.monotonic() < deadline:
+            while page_count > 0 and self._view.monotonic() < deadline:
                 page = yield from sweep.read()
                 scan = yield from self._record(page, scan, sweep.cursor, floor)
                 page_count -= 1
@@ -108,11 +109,11 @@ class ScanReader:
         """Record a page of a scan; return the scan after it."""
         missed_before = 0
         if self._is_reconciliation:
-            missed_before = self._fetcher.now() - RECONCILED_AGE
+            missed_before = self._view.now() - RECONCILED_AGE
 
         prompt: list[LogEntry] = []
         missed: list[LogEntry] = []
-        for entry in self._context.take(page, retention_floor):
+        for entry in self._view.take(page, retention_floor):
             is_missed = entry.created is not None and entry.created < missed_before
             (missed if is_missed else prompt).append(entry)
         found = scan.found + sum(entry.key not in page.statuses for entry in missed)

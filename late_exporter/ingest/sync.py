@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -20,19 +20,18 @@ from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLo
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
 from late_exporter.ingest.fetcher import Fetcher
-from late_exporter.ingest.reader import Budget, FeedReader, Progress
+from late_exporter.ingest.reader import Budget, FeedReader
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import ResponseReporter
 from late_exporter.ingest.scan import Scan, ScanSchedule
-from late_exporter.ingest.schedule import ApiClock, FeedConnection, PollConfig, PollResult
+from late_exporter.ingest.schedule import ApiClock, FeedConnection, PollResult
 from late_exporter.ingest.shared_resources import SharedResources
-from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
+from late_exporter.ingest.steps import FeedView, FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.metrics.catalogue import GENERATION_UNREAD, LAST_AUDIT, LAST_RECONCILE
 from late_exporter.model import LATE, ZERNIO, LogPage
 from late_exporter.protocols import Logger
 from late_exporter.series import Increment, SetCurrent
-from late_exporter.store.records import Coverage, PendingLog
 
 COMMIT_SIZE = 10_000
 COMMIT_SECONDS = 2.0
@@ -60,64 +59,19 @@ FIRST_SYNC_SECONDS = 300.0
 """The same for a first sync, before which nothing is shown that could be outdated."""
 
 SCAN_SHARE = 0.05
-URGENT_SHARE = 0.25
-"""Shares of the rate limit for a feed's scan, and for late, pending or missing logs."""
+WINDOW_SHARE = 0.25
+"""Shares of the rate limit for a feed's scan, and for late or pending logs."""
 
 MIN_SETTLEMENT_CHECKS = 10
 """Settlement checks allowed per poll, however low the rate limit is."""
 
-MIN_URGENT_PAGES = 5
-
-
-class FeedView:
-    """What the reader sees of its feed, also if it is not committed yet; requests are steps.
-
-    Attributes:
-        now: Returns the API time in milliseconds.
-        monotonic: Returns the monotonic time in seconds.
-    """
-
-    def __init__(
-        self,
-        connection: FeedConnection,
-        clock: ApiClock,
-        fetcher: Fetcher,
-        recorder: FeedRecorder,
-        shared: SharedResources,
-    ) -> None:
-        self._connection = connection
-        self._fetcher = fetcher
-        self._recorder = recorder
-        self.now = clock.now
-        self.monotonic = shared.runtime.monotonic
-
-    @property
-    def feed(self) -> Feed:
-        return self._recorder.feed
-
-    @property
-    def config(self) -> PollConfig:
-        return self._connection.config
-
-    @property
-    def coverage(self) -> Coverage | None:
-        return self._recorder.coverage_read
-
-    @property
-    def pending_logs(self) -> Mapping[str, PendingLog]:
-        return self._recorder.state.pending_logs
-
-    @property
-    def request_count(self) -> int:
-        return self._fetcher.request_count
+MIN_WINDOW_PAGES = 5
 
 
 class FeedSync:
     """Synchronisation of one feed of one workspace.
 
     Attributes:
-        list_total: Number of logs of the whole list as last reported by the API; 0 if unknown.
-        completed_scan: Scan that the last poll completed, until ``finish_scan``.
         is_complete: Whether the next commit contains everything that has to be read before the
             logs of the feed are shown.
     """
@@ -141,16 +95,18 @@ class FeedSync:
         self._scan_schedule = scan_schedule
         self._shared = shared
         self._logger = logger
-        self._view = FeedView(connection, clock, fetcher, recorder, shared)
-        self._committed = Progress()
+        self._committed: Scan | None = None
         with suppress(msgspec.MsgspecError):
-            self._committed = msgspec.json.decode(recorder.state.progress, type=Progress)
-        self._reader = FeedReader(self._view, self._committed)
-        self._batch_started_at = 0.0
+            self._committed = msgspec.json.decode(recorder.state.progress, type=Scan | None)
+        self._reader = self._new_reader()
         self._reads_since = math.inf
-        self.list_total = 0
-        self.completed_scan: Scan | None = None
         self.is_complete = False
+
+    def _new_reader(self) -> FeedReader:
+        view = FeedView(
+            self._connection, self._clock, self._fetcher, self._recorder, self._shared.runtime
+        )
+        return FeedReader(view, self._committed)
 
     @property
     def has_unfinished_work(self) -> bool:
@@ -165,6 +121,11 @@ class FeedSync:
             self._scan_schedule.last_start,
             len(self._recorder.state.pending_logs),
         )
+
+    @property
+    def completed_scan(self) -> Scan | None:
+        """Scan that the last poll has completed."""
+        return self._reader.scans.completed
 
     @property
     def has_audits(self) -> bool:
@@ -183,8 +144,8 @@ class FeedSync:
         """
         error: LateError | None = None
         is_partial = False
-        self.completed_scan = None
         self.is_complete = False
+        self._reader.scans.start_poll()
         try:
             is_partial = await self._read(self._budget(deadline))
         except (ApiError, StoreError) as exc:
@@ -205,8 +166,8 @@ class FeedSync:
         Its outcome may be unknown then. The logs are read again, and those that were committed are
         known.
         """
-        progress = self._reader.progress
-        encoded = msgspec.json.encode(progress) if progress != self._committed else None
+        scan = self._reader.scans.scan
+        encoded = msgspec.json.encode(scan) if scan != self._committed else None
         try:
             await self._recorder.commit(
                 self._clock.now(),
@@ -219,14 +180,13 @@ class FeedSync:
             return exc.without_frames()
         finally:
             self.is_complete = False
-        self._committed = progress
+        self._committed = scan
         return None
 
     def finish_scan(self) -> None:
         """Note that the results of a poll were committed, with those of its scan."""
         if self.completed_scan is not None:
             self._scan_schedule.finish(self.completed_scan, self._clock.now())
-            self.completed_scan = None
 
     async def _read(self, budget: Budget) -> bool:
         """Read what is new; return whether the poll gave way to the newest logs within a gap."""
@@ -243,9 +203,8 @@ class FeedSync:
         scans = self._reader.scans
         if scans.is_abandoned:
             self._scan_schedule.postpone()
-        self.completed_scan = scans.completed
-        if self.completed_scan is not None:
-            await self._report_audit(self.completed_scan)
+        if scans.completed is not None:
+            await self._report_audit(scans.completed)
         return is_partial
 
     async def _choose_list(self) -> None:
@@ -273,8 +232,8 @@ class FeedSync:
     async def _start_list(self, feed: Feed) -> None:
         """Read another list, to which places and totals of the former one do not apply."""
         await self._recorder.switch_list(feed, self._clock.now())
-        self._committed = Progress()
-        self._reader = FeedReader(self._view, self._committed)
+        self._committed = None
+        self._reader = self._new_reader()
         self._show_unread(is_unread=False)
 
     def _start_due_scan(self) -> None:
@@ -336,7 +295,6 @@ class FeedSync:
                 is_caught_up=coverage.is_caught_up,
             )
         check_dated(page)
-        self.list_total = page.total or 0
 
     async def _mark_known(self, page: LogPage) -> LogPage:
         self._responses.report_page(page)
@@ -347,18 +305,14 @@ class FeedSync:
 
         Commit them if they are many.
         """
-        now = self._shared.runtime.monotonic()
-        observations = self._recorder.batch.observations
-        if not observations:
-            self._batch_started_at = now
         self._recorder.record(record, self._clock.now())
-
+        batch = self._recorder.batch
         is_due = (
-            len(observations) >= COMMIT_SIZE
-            or now >= self._batch_started_at + COMMIT_SECONDS
+            len(batch.observations) >= COMMIT_SIZE
+            or self._shared.runtime.monotonic() >= batch.started_at + COMMIT_SECONDS
             or self._shared.uncommitted.total() > MAX_UNCOMMITTED
         )
-        if observations and is_due:
+        if batch.observations and is_due:
             error = await self.commit()
             if error is not None:
                 raise error
@@ -433,13 +387,13 @@ class FeedSync:
         interval = self._connection.config.interval
         patience = MIN_CATCH_UP_SECONDS if self._recorder.is_synced else FIRST_SYNC_SECONDS
         requests = self._connection.client.rate_limit * interval / 60
-        urgent = int(requests * URGENT_SHARE)
-        urgent_pages = max(MIN_URGENT_PAGES, urgent)
+        share = int(requests * WINDOW_SHARE)
+        window_pages = max(MIN_WINDOW_PAGES, share)
         pages = max(1, int(requests * SCAN_SHARE))
         return Budget(
-            pages=urgent_pages if deadline < math.inf else pages,
-            urgent_pages=urgent_pages,
-            checks=max(MIN_SETTLEMENT_CHECKS, urgent),
+            pages=window_pages if deadline < math.inf else pages,
+            window_pages=window_pages,
+            checks=max(MIN_SETTLEMENT_CHECKS, share),
             interrupt_at=self._shared.runtime.monotonic() + max(interval, patience),
             deadline=deadline,
         )

@@ -106,13 +106,12 @@ def worst_first(platforms: Iterable[PlatformHealth]) -> Sequence[PlatformHealth]
 
 def progress_text(progress: SyncProgress) -> str:
     """Return how far a first sync or a catch-up has come, as one line."""
-    expected = f" of about {progress.expected_count:,}" if progress.expected_count else ""
-    text = f"{progress.log_count:,}{expected} logs read"
+    text = f"{progress.log_count:,} logs read"
+    if progress.share is not None:
+        text += f", {progress.share:.0%} of the list"
     if progress.quota_wait >= MIN_QUOTA_WAIT:
         text += f", waiting {human_duration(progress.quota_wait)} for the quota"
-    if progress.seconds_left is None:
-        return text
-    return f"{text}, about {human_duration(max(progress.seconds_left, 1), rough=True)} left"
+    return text
 
 
 def waits_for_quota(feed: FeedHealth, quota_wait: float, now: float) -> bool:

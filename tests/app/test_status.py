@@ -138,7 +138,6 @@ async def test_recent_attempts(tmp_path: Path, age: float, recent_count: int) ->
 
 
 def test_progress_of_several_feeds() -> None:
-    """First syncs of several workspaces are measured together; without an estimate of all, there is none."""
-    part = SyncProgress(log_count=10, expected_count=30, elapsed=20.0, seconds_left=40.0)
-    assert total_progress([part] * 3) == {"logs": 30, "expected": 90, "seconds_left": 40}
-    assert total_progress([part, SyncProgress(log_count=10, seconds_left=40.0)]) == {"logs": 20}
+    """First syncs of several workspaces are measured together; the slowest one has the share."""
+    assert total_progress([SyncProgress(10, 0.5), SyncProgress(20, 0.25)]) == {"logs": 30, "share": 0.25}
+    assert total_progress([SyncProgress(10, 0.5), SyncProgress(20)]) == {"logs": 30, "share": 0}

@@ -101,7 +101,7 @@ def troubled() -> WorkspaceHealth:
 
 def syncing() -> WorkspaceHealth:
     """Return a workspace in its first sync."""
-    progress = SyncProgress(log_count=10, expected_count=50, seconds_left=70.0)
+    progress = SyncProgress(log_count=10, share=0.2)
     return workspace("brand", feed(is_synced=False, outcome=None, progress=progress, next_poll=NOW - 18))
 
 
@@ -122,7 +122,7 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert "acme (https://getlate.dev/api, generation late, 60 of 600 requests left)" in lines
     assert "instagram 22 19 (86.4%) 5,600 650 (11.6%) 2 (2 h)" in lines
     assert "publishing Failing - in 20 s - 0 0" in lines
-    assert "publishing First sync - now - 0 0 10 of about 50 logs read, about 1 min left" in lines
+    assert "publishing First sync - now - 0 0 10 logs read, 20% of the list" in lines
     assert "WARNING acme: 2 accounts failed 5 times or more in a row: @a (instagram), @b (instagram)" in lines
     assert "WARNING acme: status feed posts failed: 500: oops" in lines
     assert "\x1b" not in out

@@ -25,8 +25,8 @@ def test_progress_is_a_line_on_a_terminal() -> None:
         progress.close()
     assert terminal.getvalue().split("\r\x1b[K") == [
         "",
-        "acme publishing: 25 of about 100 logs read",
-        "acme connections: 50 of about 100 logs read, waiting 59 s for the quota",
+        "acme publishing: 25 logs read, 25% of the list",
+        "acme connections: 50 logs read, 50% of the list, waiting 59 s for the quota",
         "",
     ]
     assert pipe.getvalue() == ""
