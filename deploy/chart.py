@@ -206,7 +206,7 @@ def _config_schema() -> Schema:
         if "run" not in option.commands or option.name in MANAGED_OPTIONS or option.secret:
             continue
         options = sections.setdefault(option.section, _object_schema({}))["properties"]
-        options[option.key.replace("-", "_")] = _option_schema(option)
+        options[option.key] = _option_schema(option)
     return _object_schema(sections)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -14,7 +15,6 @@ from late_exporter import __version__, log
 from late_exporter.api.body import MAX_LARGE_BODIES
 from late_exporter.api.client import ApiKey, LateClient, NoCookies
 from late_exporter.api.rate_limiter import MAX_SLOTS, RateLimiter
-from late_exporter.config.environment import certificate_context, check_proxies
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.errors import ConfigError
 
@@ -71,8 +71,11 @@ async def open_clients(settings: Settings, stack: AsyncExitStack) -> Sequence[ht
 
 
 def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
-    check_proxies()
-    context = httpx.create_ssl_context(certificate_context())
+    try:
+        context = httpx.create_ssl_context()
+    except OSError as exc:
+        path = os.environ.get("SSL_CERT_FILE")
+        raise ConfigError(f"SSL_CERT_FILE: {path}: {exc.strerror}") from None
     # Connections last until the next poll.
     idle_seconds = 2 * settings.poll.interval + settings.api.timeout
     try:
@@ -90,5 +93,9 @@ def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
             )
             for _ in settings.workspaces[::WORKSPACES_PER_CLIENT]
         ]
-    except (ValueError, httpx.InvalidURL):
-        raise ConfigError("HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY: is not usable") from None
+    except (ImportError, ValueError, httpx.InvalidURL):
+        # The value may contain a password.
+        raise ConfigError(
+            "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY: is not usable; a proxy must be the "
+            "URL of an HTTP proxy, as in http://proxy.example:3128"
+        ) from None

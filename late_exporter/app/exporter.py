@@ -26,10 +26,6 @@ from late_exporter.protocols import Logger, Offload
 from late_exporter.store import Store
 from late_exporter.store.thread import StoreThread
 
-SAME_LOGS = (
-    "the workspace has the same key as another one, and counts the same logs; give each a"
-    " profile_id"
-)
 PROGRESS_INTERVAL = 10.0
 """Seconds between two log lines about first syncs and catch-ups."""
 
@@ -77,15 +73,11 @@ class Exporter:
 
     async def restore(self) -> None:
         """Load the state of all workspaces and publish it."""
-        logger = log.get_logger("late_exporter")
-        settings = self.settings
         registry = self.pipeline.registry
         registry.set_gauge(
             "late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1
         )
-        await self._change(settings, self._owned)
-        for first, second in settings.workspaces_with_same_logs:
-            logger.warning(SAME_LOGS, workspace=second, other=first)
+        await self._change(self.settings, self._owned)
 
     def start(self, group: asyncio.TaskGroup) -> None:
         self._task_group = group

@@ -105,7 +105,7 @@ _COMMANDS = (
     ),
     Command(
         "check",
-        "Check configuration, key, lists of the API, quota, clock, state, web file and metrics; "
+        "Check configuration, key, lists of the API, quota, clock, state and web file; "
         "exit 0 if all is well.",
         description="""
             Key files and state are tried with the rights of this user: run it as the user of the

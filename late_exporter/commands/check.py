@@ -22,7 +22,6 @@ from late_exporter.api.generation import SWITCH_HINT, examine_lists, find_feed, 
 from late_exporter.api.pages import fetch_page
 from late_exporter.api.rate_limiter import left_by_others
 from late_exporter.app.assembly import status_config
-from late_exporter.commands.assets import find_assets
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.log_reader import connect_workspaces, selected_workspaces
 from late_exporter.commands.output import json_line, printable, write_lines
@@ -105,7 +104,7 @@ async def _find(context: CommandContext) -> Sequence[CheckResult]:
 
 def format_findings(findings: Sequence[CheckResult], terminal: Terminal) -> Iterator[str]:
     """Yield a line per finding; those of several lists or workspaces with one cause share it."""
-    lines = _merge(findings)
+    lines = list(_merge(findings))
     subjects = [f"{finding.workspace} {finding.subject}".strip() for finding in lines]
     width = max(map(len, subjects), default=0)
     for finding, subject in zip(lines, subjects, strict=True):
@@ -114,35 +113,21 @@ def format_findings(findings: Sequence[CheckResult], terminal: Terminal) -> Iter
         yield from terminal.fold(printable(text), len(beginning), beginning)
 
 
-def _merge(findings: Sequence[CheckResult]) -> list[CheckResult]:
-    """Return one finding for all lists, and then for all workspaces, that fail for one cause."""
-    by_cause: dict[CheckResult, list[CheckResult]] = {}
+def _merge(findings: Sequence[CheckResult]) -> Iterator[CheckResult]:
+    """Yield one finding for all lists and workspaces that have it for the same cause."""
+    by_cause: dict[tuple[str, ...], list[CheckResult]] = {}
     for finding in findings:
-        cause = _without_request(finding)
-        if finding.level == "error":
-            cause = replace(cause, subject="")
-        by_cause.setdefault(cause, []).append(finding)
+        # The id of a request always differs.
+        message = REQUEST_ID.sub("", finding.message)
+        by_cause.setdefault((finding.level, message, finding.hint), []).append(finding)
 
-    by_workspace: dict[CheckResult, list[CheckResult]] = {}
     for group in by_cause.values():
-        subjects = ", ".join(finding.subject for finding in group)
-        finding = replace(group[0], subject=subjects)
-        cause = replace(_without_request(finding), workspace="")
-        by_workspace.setdefault(cause, []).append(finding)
-
-    total = len({finding.workspace for finding in findings} - {""})
-    lines = []
-    for group in by_workspace.values():
-        where = ", ".join(finding.workspace for finding in group)
-        if len(group) > MAX_NAMES:
-            where = f"{len(group):,} of {total:,} workspaces"
-        lines.append(replace(group[0], workspace=where))
-    return lines
-
-
-def _without_request(finding: CheckResult) -> CheckResult:
-    """Return a finding without the id of a request, which always differs."""
-    return replace(finding, message=REQUEST_ID.sub("", finding.message))
+        workspaces = dict.fromkeys(finding.workspace for finding in group)
+        subjects = dict.fromkeys(finding.subject for finding in group)
+        where = ", ".join(workspaces)
+        if len(workspaces) > MAX_NAMES:
+            where = f"{len(workspaces):,} workspaces"
+        yield replace(group[0], workspace=where, subject=", ".join(subjects))
 
 
 def _read_generations(settings: Settings) -> Mapping[Scope, str]:
@@ -274,29 +259,17 @@ def check_quota(
 def check_machine(settings: Settings, workspaces: Sequence[Workspace]) -> Iterator[CheckResult]:
     """Yield the findings about the configuration and what it names; some take long."""
     yield CheckResult("ok", "configuration", plural(len(settings.workspaces), "workspace"))
-    names = {workspace.name for workspace in workspaces}
-    for first, second in settings.workspaces_with_same_logs:
-        if second in names:
-            message = f"the same as that of workspace {first}, so both count the same logs"
-            hint = "give each workspace a profile_id, or a key of its own"
-            yield CheckResult("warning", "key", message, hint, second)
     for workspace in workspaces:
         if workspace.key_file is not None:
             yield replace(check_key_file(workspace.key_file), workspace=workspace.name)
     yield check_state(settings.state.url, settings.state.password_path)
     yield from check_connection(settings.state.url, settings.state.password_path)
     yield from check_web(settings.web.config_file, settings.web_config)
-    yield from check_families(settings.metrics.disable)
 
 
 def check_key_file(path: Path) -> CheckResult:
     """Check that other users cannot read the key."""
-    try:
-        mode = path.stat().st_mode
-    except OSError as exc:
-        hint = "give the exporter's user access to it"
-        return CheckResult("error", "key file", f"{path}: {exc.strerror}", hint)
-    if mode & stat.S_IROTH:
+    if path.stat().st_mode & stat.S_IROTH:
         message = f"{path}: every user of this machine can read it"
         return CheckResult("warning", "key file", message, f"chmod o= {path}")
     return CheckResult("ok", "key file", str(path))
@@ -361,18 +334,3 @@ def check_web(path: str | None, config: WebConfig) -> Iterator[CheckResult]:
     if config.users and config.ssl_context is None:
         message = f"{path}: passwords are sent unencrypted"
         yield CheckResult("warning", "web", message, "add tls_server_config")
-
-
-def check_families(disabled: Sequence[str]) -> Iterator[CheckResult]:
-    """Warn about disabled families that rules or dashboards use."""
-    for family in disabled:
-        pattern = re.compile(rf"\b{family}(_bucket|_count|_sum)?\b")
-        users = [
-            name
-            for name, content in find_assets()
-            if name.endswith((".yml", ".json")) and pattern.search(content.decode())
-        ]
-        if users:
-            message = f"{family} is disabled, but used in {', '.join(sorted(users))}"
-            hint = "drop it from --metrics.disable, or do without them"
-            yield CheckResult("warning", "metrics", message, hint)

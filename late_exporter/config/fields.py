@@ -3,6 +3,7 @@
 # Annotations are evaluated by pydantic.
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainSerializer,
     PlainValidator,
     SecretStr,
     StringConstraints,
@@ -25,9 +27,9 @@ from late_exporter.metrics.catalogue import CATALOGUE
 T = TypeVar("T")
 
 RESERVED_PATHS = ("/", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
-MAX_BUCKETS = 50
 MAX_PASSWORD = 1024  # characters
 MAX_SUGGESTIONS = 3
+
 NOT_NULL = r"(?!(?:~|null)$)"  # a value of YAML that stands for none
 
 NOT_A_URL = "must be a URL like https://zernio.com/api"
@@ -78,42 +80,28 @@ def matching(pattern: str, message: str) -> AfterValidator:
 
 def distinct(items: tuple[T, ...]) -> tuple[T, ...]:
     """Return the items; raise ValueError if one of them occurs twice."""
-    duplicate = next((item for index, item in enumerate(items) if item in items[:index]), None)
-    if duplicate is not None:
-        raise ValueError(f"{duplicate} is given twice")
+    for item, count in Counter(items).items():
+        if count > 1:
+            raise ValueError(f"{item} is given twice")
     return items
 
 
 def _ascending(bounds: tuple[float, ...]) -> tuple[float, ...]:
     if list(bounds) != sorted(set(bounds)):
         raise ValueError("must be in ascending order, each bound once")
-    if len(bounds) > MAX_BUCKETS:
-        raise ValueError(f"at most {MAX_BUCKETS} bounds are allowed, not {len(bounds)}")
     return bounds
 
 
-def _split_items_or_none(value: Any) -> list[str]:
-    return [] if value in ("", "none", [], [""], ["none"]) else types.split_items(value)
-
-
 def _split_buckets(value: Any) -> dict[str, list[str]]:
-    """Return the bounds of each family, from a mapping or from ``FAMILY=BOUND,BOUND``.
-
-    A family is valid up to the next one.
-    """
+    """Return the bounds of each family, from a mapping or from ``FAMILY=BOUND,BOUND``."""
     if isinstance(value, Mapping):
-        return {name: types.split_items(items) for name, items in value.items()}
-    pairs: dict[str, list[str]] = {}
-    name = ""
-    for item in types.split_items(value):
-        before, equals, after = item.rpartition("=")
-        name = before.strip() if equals else name
-        if not name:
-            raise ValueError(
-                "must be FAMILY=BOUND,BOUND, like late_publishing_delay_seconds=60,300"
-            )
-        pairs.setdefault(name, []).append(after.strip())
-    return {name: types.split_items(items) for name, items in pairs.items()}
+        return {name: types.split_items(bounds) for name, bounds in value.items()}
+    buckets = {}
+    for text in re.split(r",(?=\s*\w+=)", ",".join(types.split_items(value))):
+        if text:
+            name, _, bounds = text.partition("=")
+            buckets[name.strip()] = types.split_items(bounds)
+    return buckets
 
 
 def _histogram(name: str) -> str:
@@ -211,26 +199,19 @@ def _password_file(path: str) -> SecretFile:
 CommaSeparated: TypeAlias = Annotated[
     tuple[T, ...], BeforeValidator(types.split_items), AfterValidator(distinct)
 ]
-"""A tuple, from a comma-separated text, several texts, or both."""
+"""A tuple, from a comma-separated text, several texts, or both; empty for ``none``."""
 
 StatusFeedName: TypeAlias = Literal["posts", "accounts", "webhooks", "billing"]
-StatusFeedNames: TypeAlias = Annotated[
-    tuple[StatusFeedName, ...], BeforeValidator(_split_items_or_none), AfterValidator(distinct)
-]
-"""As CommaSeparated, but possibly ``none`` or empty."""
-
 LowerCase: TypeAlias = Annotated[str, StringConstraints(to_lower=True)]
 FeedName: TypeAlias = Literal[
     "publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"
 ]
-FeedNames: TypeAlias = Annotated[
-    tuple[FeedName, ...], BeforeValidator(_split_items_or_none), AfterValidator(distinct)
-]
-"""As CommaSeparated, but possibly ``none`` or empty."""
 
 Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Bound: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-ListenAddress: TypeAlias = Annotated[types.Address, parsed_by(types.parse_address)]
+ListenAddress: TypeAlias = Annotated[
+    types.Address, parsed_by(types.parse_address), PlainSerializer(str)
+]
 HttpPath: TypeAlias = Annotated[
     str,
     matching(
@@ -240,9 +221,9 @@ HttpPath: TypeAlias = Annotated[
 TelemetryPath: TypeAlias = Annotated[HttpPath, AfterValidator(_not_reserved)]
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]
 StateUrl: TypeAlias = Annotated[str, AfterValidator(parse_state_url)]
-Key: TypeAlias = Annotated[SecretStr, parsed_by(_key)]
-KeyFile: TypeAlias = Annotated[SecretFile, parsed_by(_key_file)]
-PasswordFile: TypeAlias = Annotated[SecretFile, parsed_by(_password_file)]
+Key: TypeAlias = Annotated[SecretStr, parsed_by(_key), PlainSerializer(str)]
+KeyFile: TypeAlias = Annotated[SecretFile, parsed_by(_key_file), PlainSerializer(str)]
+PasswordFile: TypeAlias = Annotated[SecretFile, parsed_by(_password_file), PlainSerializer(str)]
 WorkspaceName: TypeAlias = Annotated[str, matching(types.WORKSPACE_NAME, types.INVALID_NAME)]
 ProfileId: TypeAlias = Annotated[
     str,

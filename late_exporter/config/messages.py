@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from late_exporter.config.options import Location
 from late_exporter.masking import mask_keys
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ MIN_BEGINNING = 3  # characters of a name with which it suggests longer ones
 
 REASONS = {
     "dict_type": "must be a mapping",
-    "extra_forbidden": "unknown",
     "model_type": "must be a mapping",
     "string_type": "must be one value",
+    "too_short": "must name at least one",
     "tuple_type": "must be a list",
 }
 """Messages that are clearer than those of pydantic, by its error types."""
@@ -92,19 +93,26 @@ def suggest(name: str, candidates: Iterable[str], prefix: str = "", limit: int =
     return f"; did you mean {' or '.join(names[match] for match in matches)}?"
 
 
-def describe(error: ErrorDetails, place: str, *, with_value: bool) -> str:
+def describe(
+    error: ErrorDetails,
+    place: Callable[[Location], str],
+    supported: Iterable[str],
+    *,
+    with_value: bool,
+) -> str:
     """Return an error of pydantic as one line that begins with the place of the value.
 
     Args:
         error: An error of a ValidationError.
-        place: Flag, variable, or file and line.
+        place: Returns flag, variable, or file and line of a location.
+        supported: Keys beside a key that is not supported.
         with_value: Whether to quote the value, which may be a secret.
     """
-    name = str(error["loc"][-1]) if error["loc"] else ""
+    location = tuple(key for key in error["loc"] if key != "[key]")
     if error["type"] == "missing":
-        return f"{place}: {name} is missing"
-    value = ""
-    if with_value and error["type"] != "extra_forbidden":
-        value = quote(error["input"], url=name.endswith("url"))
+        return f"{place(location[:-1])}: {location[-1]} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{place(location)}: not supported; supported are {', '.join(supported)}"
+    value = quote(error["input"], url=str(location[-1]).endswith("url")) if with_value else ""
     reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    return f"{place}{value}: {REASONS.get(error['type'], reason)}"
+    return f"{place(location)}{value}: {REASONS.get(error['type'], reason)}"

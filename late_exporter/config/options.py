@@ -86,8 +86,8 @@ class Option:
 
     @property
     def key(self) -> str:
-        """Key within the section of the configuration file, as in ``audit-interval``."""
-        return self.path[1].replace("_", "-")
+        """Key within the section of the configuration file, as in ``audit_interval``."""
+        return self.path[1]
 
     @property
     def flag(self) -> str:

@@ -129,7 +129,7 @@ class PollSettings(OptionModel):
     # ten minutes.
     audit_interval: Annotated[float, duration("0s")] = option("1d", "DURATION", live=True)
     """Time between two audits, which compare every counted log with the API; 0s disables them."""
-    feeds: CommaSeparated[fields.FeedName] = option(
+    feeds: Annotated[CommaSeparated[fields.FeedName], Field(min_length=1)] = option(
         "publishing,connections", "LIST", STATEFUL_COMMANDS
     )
     """Log feeds to read; webhooks, messaging, workflow_event and api_request exist in generation
@@ -139,7 +139,9 @@ class PollSettings(OptionModel):
 class StatusSettings(OptionModel):
     """Section ``status``."""
 
-    feeds: fields.StatusFeedNames = option("posts,accounts,webhooks,billing", "LIST", live=True)
+    feeds: CommaSeparated[fields.StatusFeedName] = option(
+        "posts,accounts,webhooks,billing", "LIST", live=True
+    )
     """Status feeds to read, or none. They report what does not appear in logs."""
     interval: Annotated[float, duration("10s", "2h")] = option(
         "5m", "DURATION", live=True, command_defaults={"demo": "10s"}
@@ -156,12 +158,7 @@ class StatusSettings(OptionModel):
 class StateSettings(OptionModel):
     """Section ``state``."""
 
-    url: fields.StateUrl = option(
-        "sqlite:///data/late-exporter.db",
-        "URL",
-        (*DATABASE_COMMANDS, "demo"),
-        command_defaults={"demo": "sqlite://"},
-    )
+    url: fields.StateUrl = option("sqlite:///data/late-exporter.db", "URL", DATABASE_COMMANDS)
     """Database of the state: three slashes for a relative path, four for an absolute one, sqlite://
     for memory, or postgresql://user@host/database. By default a file in $STATE_DIRECTORY, if that
     is set, as by systemd."""
@@ -185,7 +182,7 @@ class StateSettings(OptionModel):
 class WebSettings(OptionModel):
     """Section ``web``."""
 
-    listen_address: CommaSeparated[fields.ListenAddress] = option(
+    listen_address: Annotated[CommaSeparated[fields.ListenAddress], Field(min_length=1)] = option(
         ":10077", "ADDRESS", SERVER_COMMANDS
     )
     """Address to serve on; may be repeated."""
@@ -237,7 +234,7 @@ class LogSettings(OptionModel):
     """Minimum level to log."""
     format: Literal["logfmt", "json"] = option("logfmt", "FORMAT", LOGGING_COMMANDS, live=True)
     """Format of the log."""
-    failures: fields.FeedNames = option(
+    failures: CommaSeparated[fields.FeedName] = option(
         "publishing,connections", "LIST", command_defaults={"demo": "none"}
     )
     """Log feeds whose failed logs have a line in the log each, or none."""

@@ -2,7 +2,7 @@
 
 # Annotations are evaluated by pydantic.
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -70,14 +70,13 @@ def _check_workspaces(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSet
     if not rows:
         raise ValueError("must list at least one workspace")
     fields.distinct(tuple(f'the name "{row.name}"' for row in rows))
-    names: dict[tuple[str | None, str, str], str] = {}
+    names: dict[tuple[str | None, ...], str] = {}
     for row in rows:
-        if row.profile_id is not None:
-            key = row.api_key_file.key.get_secret_value()
-            first = names.setdefault((row.api_base_url, key, row.profile_id), row.name)
-            if first != row.name:
-                both = f'"{first}" and "{row.name}"'
-                raise ValueError(f"{both} have the same API key and profile_id; give each its own")
+        key = row.api_key_file.key.get_secret_value()
+        first = names.setdefault((row.api_base_url, key, row.profile_id), row.name)
+        if first != row.name:
+            both = f'"{first}" and "{row.name}"'
+            raise ValueError(f"{both} have the same API key and profile_id; give each its own")
     return rows
 
 
@@ -126,18 +125,6 @@ class Settings(BaseSettings):
         return tuple(row._replace(key_users=users[row.key_text]) for row in rows)
 
     @property
-    def workspaces_with_same_logs(self) -> Sequence[tuple[str, str]]:
-        """Names of workspaces that have the same key and no profile: both count its logs."""
-        names: dict[tuple[str, str], str] = {}
-        pairs = []
-        for workspace in self.workspaces:
-            if workspace.profile_id is None and workspace.key is not None:
-                first = names.setdefault((workspace.base_url, workspace.key_text), workspace.name)
-                if first != workspace.name:
-                    pairs.append((first, workspace.name))
-        return pairs
-
-    @property
     def sharing_groups(self) -> Mapping[str, str]:
         """Group of each workspace: those with the same key share its quota, in one process.
 
@@ -159,7 +146,7 @@ class Settings(BaseSettings):
         return tuple(key.get_secret_value() for key in keys if key is not None)
 
     def with_api(self, base_url: str, key: str) -> Self:
-        """Return a copy with a single workspace, of another API."""
+        """Return a copy with a single workspace, of another API, and a state in memory."""
         changes = {
             "base_url": base_url,
             "key": SecretStr(key),
@@ -167,7 +154,8 @@ class Settings(BaseSettings):
             "profile_id": None,
         }
         api = self.api.model_copy(update=changes)
-        return self.model_copy(update={"api": api, "workspace_list": None})
+        state = self.state.model_copy(update={"url": "sqlite://"})
+        return self.model_copy(update={"api": api, "state": state, "workspace_list": None})
 
     def value_of(self, option: Option) -> Any:
         section, key = option.path

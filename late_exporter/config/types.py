@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 MAX_FILE = 1 << 20
 MAX_PORT = 65_535
-EMPTY_VALUES = ("", "~", "null")
 INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
 WORKSPACE_NAME = r"[A-Za-z0-9_.-]{1,64}"
 
@@ -69,20 +68,12 @@ def format_duration(seconds: float) -> str:
 
 
 def split_items(value: str | Sequence[str] | None) -> list[str]:
-    """Return the items of comma-separated texts, an empty list for None.
-
-    Raises:
-        ValueError: All items are empty.
-    """
-    if value is None:
-        return []
-    texts = [value] if isinstance(value, str) else value
+    """Return the items of comma-separated texts; None, ``none`` and an empty text have none."""
+    texts = [value] if isinstance(value, str) else value or []
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError("must be one value or a list of values")
     items = [item.strip() for text in texts for item in text.split(",")]
-    if not any(items):
-        raise ValueError("must name at least one")
-    return items
+    return [] if items in (["none"], [""]) else items
 
 
 def parse_address(text: str) -> Address:

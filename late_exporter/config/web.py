@@ -17,13 +17,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from late_exporter.config.fields import matching
 from late_exporter.config.messages import describe
-from late_exporter.config.types import EMPTY_VALUES, read_file
-from late_exporter.config.yaml_file import YamlFile
+from late_exporter.config.yaml_file import EMPTY_VALUES, YamlFile
 from late_exporter.errors import ConfigError
 from late_exporter.protocols import Logger
 
@@ -122,31 +121,6 @@ def stamp_of(file: Path) -> FileStamp:
     return status.st_ctime_ns, status.st_ino, status.st_size
 
 
-class _Section(BaseModel):
-    """A section of the file: unknown keys are rejected, keys without a value keep their default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_empty_values(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        return {
-            key: value
-            for key, value in values.items()
-            if key not in cls.model_fields or value not in EMPTY_VALUES
-        }
-
-
-class _TlsError(ValueError):
-    """An option that cannot be used, with the reason."""
-
-    def __init__(self, option: str, reason: str) -> None:
-        super().__init__(reason)
-        self.option = option
-
-
 def _check_hash(text: str) -> str:
     match = HASH.fullmatch(text)
     if match is None:
@@ -159,8 +133,10 @@ def _check_hash(text: str) -> str:
     return text
 
 
-class _Tls(_Section):
+class _Tls(BaseModel):
     """Section ``tls_server_config``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     cert_file: str
     key_file: str
@@ -171,11 +147,15 @@ class _Tls(_Section):
     min_version: Literal["TLS12", "TLS13"] = "TLS12"
 
 
-class _FileContent(_Section):
-    tls_server_config: _Tls | None = None
-    basic_auth_users: dict[UserName, Annotated[str, AfterValidator(_check_hash)]] = Field(
-        default_factory=dict
-    )
+_NONE_IF_EMPTY = BeforeValidator(lambda value: None if value in EMPTY_VALUES else value)
+Hash: TypeAlias = Annotated[str, AfterValidator(_check_hash)]
+
+
+class _FileContent(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tls_server_config: Annotated[_Tls | None, _NONE_IF_EMPTY] = None
+    basic_auth_users: Annotated[dict[UserName, Hash] | None, _NONE_IF_EMPTY] = None
     http_server_config: Any = None
     rate_limit: Any = None
 
@@ -191,13 +171,7 @@ def load(path: Path, files: dict[Path, FileStamp] | None = None, *, place: str =
     """
     files = {} if files is None else files
     files[path] = stamp_of(path)
-    try:
-        file = YamlFile(str(path), read_file(str(path), must_be_regular=True))
-    except ValueError as exc:
-        raise ConfigError(f"{place or path}: {exc}") from None
-    if not isinstance(file.values, dict):
-        example = "basic_auth_users: {alice: $2y$10$...}"
-        raise ConfigError(f"{path}: must be a mapping, as in {example}")
+    file = YamlFile(str(path), place or str(path))
     try:
         content = _FileContent.model_validate(file.values)
     except ValidationError as exc:
@@ -206,87 +180,64 @@ def load(path: Path, files: dict[Path, FileStamp] | None = None, *, place: str =
     ssl_context = None
     tls = content.tls_server_config
     if tls is not None:
+        # Relative paths start at the folder of the file.
         for name in (tls.cert_file, tls.key_file, tls.client_ca_file):
             if name:
                 files[path.parent / name] = stamp_of(path.parent / name)
-        try:
-            ssl_context = _create_context(tls, path.parent)
-        except _TlsError as exc:
-            raise ConfigError(f"{file.place(('tls_server_config', exc.option))}: {exc}") from None
+        ssl_context = _create_context(tls, path.parent, file)
     return WebConfig(
         ssl_context=ssl_context,
-        users={name: text.encode() for name, text in content.basic_auth_users.items()},
+        users={name: text.encode() for name, text in (content.basic_auth_users or {}).items()},
         files=files,
         ignored=tuple(name for name in IGNORED_SECTIONS if name in file.values),
     )
 
 
 def _describe(error: ErrorDetails, file: YamlFile) -> str:
-    keys = tuple(key for key in error["loc"] if key != "[key]")
-    if error["type"] == "missing":
-        return describe(error, file.place(keys[:-1]), with_value=False)
-    if error["type"] == "extra_forbidden":
-        section = _Tls if len(keys) > 1 else _FileContent
-        names = [name for name in section.model_fields if name not in IGNORED_SECTIONS]
-        return f"{file.place(keys)}: not supported; supported are {', '.join(names)}"
-    return describe(error, file.place(keys), with_value=error["type"] == "literal_error")
+    section = _Tls if len(error["loc"]) > 1 else _FileContent
+    supported = [name for name in section.model_fields if name not in IGNORED_SECTIONS]
+    # Anything but a choice may be a secret.
+    is_choice = error["type"] == "literal_error"
+    return describe(error, file.place, supported, with_value=is_choice)
 
 
-def _create_context(tls: _Tls, folder: Path) -> ssl.SSLContext:
-    """Return the context of TLS connections; raise _TlsError.
+def _create_context(tls: _Tls, folder: Path, file: YamlFile) -> ssl.SSLContext:
+    """Return the context of TLS connections; raise ConfigError."""
 
-    Relative paths start at ``folder``.
-    """
+    def problem(option: str, reason: str) -> ConfigError:
+        return ConfigError(f"{file.place(('tls_server_config', option))}: {reason}")
+
+    def reject_encrypted() -> str:
+        raise ValueError("encrypted private keys are not supported")
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.minimum_version = VERSIONS[tls.min_version]
-    _set_certificate(context, tls, folder)
-    _set_clients(context, tls, folder)
+    try:
+        context.load_cert_chain(
+            folder / tls.cert_file, folder / tls.key_file, password=reject_encrypted
+        )
+    except (OSError, ValueError) as exc:
+        names = f"{tls.cert_file} with the key {tls.key_file}"
+        raise problem("cert_file", f"cannot use {names}: {_reason(exc)}") from None
+
+    if tls.client_auth_type in VERIFY_MODES and tls.client_ca_file:
+        context.verify_mode = VERIFY_MODES[tls.client_auth_type]
+        try:
+            context.load_verify_locations(folder / tls.client_ca_file)
+        except (OSError, ValueError) as exc:
+            reason = f"cannot use {tls.client_ca_file}: {_reason(exc)}"
+            raise problem("client_ca_file", reason) from None
+    elif tls.client_auth_type in VERIFY_MODES or tls.client_ca_file:
+        modes = " or ".join(VERIFY_MODES)
+        raise problem("client_ca_file", f"needs a client_auth_type of {modes}, and these need it")
     return context
 
 
-def _set_certificate(context: ssl.SSLContext, tls: _Tls, folder: Path) -> None:
-    def reject_encrypted() -> str:
-        raise _TlsError("key_file", "encrypted private keys are not supported")
-
-    cert_file = _readable_file("cert_file", folder / tls.cert_file)
-    key_file = _readable_file("key_file", folder / tls.key_file)
-    try:
-        context.load_cert_chain(cert_file, key_file, password=reject_encrypted)
-    except OSError as exc:
-        raise _TlsError("cert_file", f"cannot use certificate and key: {_reason(exc)}") from None
-
-
-def _set_clients(context: ssl.SSLContext, tls: _Tls, folder: Path) -> None:
-    if tls.client_auth_type not in VERIFY_MODES:
-        if tls.client_ca_file:
-            allowed = " or ".join(VERIFY_MODES)
-            reason = f"must be {allowed}, because client_ca_file is set"
-            raise _TlsError("client_auth_type", reason)
-        return
-    if not tls.client_ca_file:
-        reason = f"is missing, but client_auth_type is {tls.client_auth_type}"
-        raise _TlsError("client_ca_file", reason)
-    client_ca_file = _readable_file("client_ca_file", folder / tls.client_ca_file)
-    context.verify_mode = VERIFY_MODES[tls.client_auth_type]
-    try:
-        context.load_verify_locations(client_ca_file)
-    except OSError as exc:
-        reason = f"contains no readable certificate: {_reason(exc)}"
-        raise _TlsError("client_ca_file", reason) from None
-
-
-def _readable_file(option: str, path: Path) -> str:
-    """Return the path of a file; raise _TlsError, with a clearer reason than OpenSSL's."""
-    try:
-        read_file(str(path), 0)
-    except ValueError as exc:
-        raise _TlsError(option, f"{path}: {exc}") from None
-    return str(path)
-
-
-def _reason(exc: OSError) -> str:
-    """Return OpenSSL's reason; it has none if the file is not in PEM format."""
-    reason = getattr(exc, "reason", None)
-    return str(reason).replace("_", " ").lower() if reason else "not in PEM format"
+def _reason(exc: OSError | ValueError) -> str:
+    """Return why a file cannot be used; OpenSSL has no reason if it is not in PEM format."""
+    if isinstance(exc, ssl.SSLError):
+        reason = getattr(exc, "reason", None)
+        return reason.replace("_", " ").lower() if reason else "not in PEM format"
+    return str(exc.strerror) if isinstance(exc, OSError) else str(exc)

@@ -3,48 +3,59 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from typing import Any
 
 import yaml
 
 from late_exporter.config.options import Location
-from late_exporter.config.types import EMPTY_VALUES, MAX_FILE
+from late_exporter.config.types import MAX_FILE, read_file
 from late_exporter.errors import ConfigError
 from late_exporter.masking import KEY_PATTERN
+
+EMPTY_VALUES = ("", "~", "null")
+"""Texts of a key that has no value."""
 
 
 class _Loader(yaml.BaseLoader):
     """A loader of texts, which rejects keys that are given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - yaml's signature
-        lines: dict[str, int] = {}
+        values = super().construct_mapping(node, deep)
+        known = set[str]()
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a key must be one word", key.start_mark
-                )
-            if key.value in lines:
-                problem = f"{masked(key.value)} is given twice, first in line {lines[key.value]}"
+            if key.value in known:
+                problem = f"{masked(key.value)} is given twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            lines[key.value] = key.start_mark.line + 1
-        return super().construct_mapping(node, deep)
+            known.add(key.value)
+        return values
 
 
 class YamlFile:
-    """A parsed YAML file.
+    """A YAML file of sections, with the places of its values.
+
+    Args:
+        path: Path of the file, which is read again at a reload.
+        place: What names the file, in an error about a file that cannot be read.
 
     Attributes:
         values: The content; an empty file is an empty dict.
+
+    Raises:
+        ConfigError: It cannot be read, or is no mapping.
     """
 
-    def __init__(self, path: str, content: bytes) -> None:
+    def __init__(self, path: str, place: str) -> None:
         self._path = path
+        try:
+            content = read_file(path, must_be_regular=True)
+        except ValueError as exc:
+            raise ConfigError(f"{place}: {exc}") from None
         if len(content) > MAX_FILE:
             raise ConfigError(f"{path}: larger than 1 MiB")
         try:
-            self._text = content.decode("utf-8-sig")
-            values = yaml.load(self._text, Loader=_Loader)  # noqa: S506 - makes texts only
+            loader = _Loader(content.decode("utf-8-sig"))
+            self._root = loader.get_single_node()
+            values: Any = "" if self._root is None else loader.construct_document(self._root)
         except yaml.MarkedYAMLError as exc:
             raise ConfigError(self._syntax_error(exc)) from None
         except (UnicodeDecodeError, yaml.YAMLError):
@@ -52,7 +63,9 @@ class YamlFile:
         except (RecursionError, ValueError, OverflowError):
             reason = "nested too deeply, or a character or number is out of range"
             raise ConfigError(f"{path}: not valid YAML: {reason}") from None
-        self.values: Any = {} if values is None or values in EMPTY_VALUES else values
+        self.values: dict[str, Any] = {} if values in EMPTY_VALUES else values
+        if not isinstance(self.values, dict):
+            raise ConfigError(f"{path}: must be a mapping of sections")
 
     def place(self, keys: Location) -> str:
         """Return "path:line: name" of a value, with the line of its closest parent in the file."""
@@ -60,20 +73,16 @@ class YamlFile:
         line = 1
         for key in keys:
             if isinstance(node, yaml.MappingNode):
-                names = [_normalized(name.value) for name, _ in node.value]
-                if _normalized(str(key)) not in names:
+                members = {name.value: (name, value) for name, value in node.value}
+                if key not in members:
                     break
-                name, node = node.value[names.index(_normalized(str(key)))]
+                name, node = members[key]
                 line = name.start_mark.line + 1
             elif isinstance(node, yaml.SequenceNode) and isinstance(key, int):
                 node = node.value[key]
                 line = node.start_mark.line + 1
-        name = "".join(f"[{key}]" if isinstance(key, int) else f".{masked(key)}" for key in keys)
-        return f"{self._path}:{line}: {name.removeprefix('.')}"
-
-    @cached_property
-    def _root(self) -> yaml.Node | None:
-        return yaml.compose(self._text, Loader=_Loader)
+        path = "".join(f"[{key}]" if isinstance(key, int) else f".{masked(key)}" for key in keys)
+        return f"{self._path}:{line}: {path.removeprefix('.')}"
 
     def _syntax_error(self, error: yaml.MarkedYAMLError) -> str:
         mark = error.problem_mark
@@ -90,7 +99,3 @@ class YamlFile:
 def masked(key: str) -> str:
     """Mask what follows a colon, or looks like a hash or a key: it may be a misplaced secret."""
     return re.sub(rf":.*|\$2.*|{KEY_PATTERN}", "***", key, flags=re.DOTALL)
-
-
-def _normalized(key: str) -> str:
-    return key.replace("-", "_")

@@ -296,9 +296,9 @@ async def test_reloads_are_shared(harness: ReloadHarness) -> None:
     ("text", "option"),
     [
         ("poll: {interval: 100ms, feeds: publishing}", "poll.feeds"),
-        ("web: {listen-address: ':1'}", "web.listen-address"),
-        ("web: {telemetry-path: /other}", "web.telemetry-path"),
-        ("metrics: {max-accounts: 3}", "metrics.max-accounts"),
+        ("web: {listen_address: ':1'}", "web.listen-address"),
+        ("web: {telemetry_path: /other}", "web.telemetry-path"),
+        ("metrics: {max_accounts: 3}", "metrics.max-accounts"),
     ],
 )
 async def test_options_that_need_a_restart(harness: ReloadHarness, text: str, option: str) -> None:

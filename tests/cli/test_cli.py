@@ -279,7 +279,7 @@ def test_no_output_holds_a_key(key: str, tmp_path_factory: pytest.TempPathFactor
     """No output contains a key, wherever it was set by mistake."""
     folder = tmp_path_factory.mktemp("keys")
     (folder / "key").write_text(f"{key} {key}")
-    (folder / "late.yaml").write_text(f"api: {{key: {json.dumps(key)}, key-file: {json.dumps(key)}}}\n")
+    (folder / "late.yaml").write_text(f"api: {{key: {json.dumps(key)}, key_file: {json.dumps(key)}}}\n")
     lines = [
         [],
         ["run", f"--api.kye={key}"],

@@ -4,13 +4,12 @@ import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
-import yaml
 from cryptography.hazmat.primitives import serialization
 
+from late_exporter.config.types import read_file
 from late_exporter.config.web import WebConfig, WebConfigWatcher, load
 from late_exporter.errors import ConfigError
 from tests.support.loggers import RecordingLogger
@@ -143,7 +142,7 @@ def test_optional_client_certificates(file: Path) -> None:
     assert tls(load_text(file, text)).verify_mode == ssl.CERT_OPTIONAL
 
 
-NO_AUTHORITY = "contains no readable certificate: no certificate or crl found"
+NO_AUTHORITY = "cannot use text.txt: no certificate or crl found"
 A_HASH = "must be a bcrypt hash, as htpasswd -nBC 10 makes it"
 TOO_COSTLY = (
     "the cost of the bcrypt hash is 15, and must be at most 14, because anyone can have one computed; "
@@ -152,12 +151,11 @@ TOO_COSTLY = (
 NOT_SUPPORTED = "not supported; supported are tls_server_config, basic_auth_users"
 NO_MAPPING = "must be a mapping"
 A_NAME = "a user name must be printable and must not contain a colon"
-A_MAPPING = "must be a mapping, as in basic_auth_users: {alice: $2y$10$...}"
+A_MAPPING = "must be a mapping of sections"
 VERIFY = "  client_auth_type: RequireAndVerifyClientCert\n"
-VERIFIED = "VerifyClientCertIfGiven or RequireAndVerifyClientCert"
+VERIFIED = "needs a client_auth_type of VerifyClientCertIfGiven or RequireAndVerifyClientCert, and these need it"
 NOT_SUPPORTED_IN_TLS = "not supported; supported are cert_file, key_file, client_ca_file, client_auth_type, min_version"
 ENCRYPTED_KEY = "encrypted private keys are not supported"
-UNUSABLE = "cannot use certificate and key"
 
 HASHES = (
     BCRYPT_HASH[:-1],
@@ -200,15 +198,27 @@ TLS_MISTAKES = [
     (TLS + "  cipher_suites: [TLS_AES_128_GCM_SHA256]\n", f"4: cipher_suites: {NOT_SUPPORTED_IN_TLS}"),
     (TLS + "  client_allowed_sans: [a]\n", f"4: client_allowed_sans: {NOT_SUPPORTED_IN_TLS}"),
     # certificates
-    (TLS.replace("server.crt", "none.crt"), "2: cert_file: none.crt: No such file or directory"),
-    (TLS.replace("server.key", '"a\\0b"'), "3: key_file: a\0b: must be the path of a file"),
-    (TLS.replace("server.key", "other.key"), f"2: cert_file: {UNUSABLE}: key values mismatch"),
-    (TLS.replace("server.crt", "text.txt"), f"2: cert_file: {UNUSABLE}: not in PEM format"),
-    (TLS.replace("server.key", "encrypted.key"), f"3: key_file: {ENCRYPTED_KEY}"),
+    (
+        TLS.replace("server.crt", "none.crt"),
+        "2: cert_file: cannot use none.crt with the key server.key: No such file or directory",
+    ),
+    (TLS.replace("server.key", '"a\\0b"'), "2: cert_file: cannot use server.crt with the key a\0b: embedded null byte"),
+    (
+        TLS.replace("server.key", "other.key"),
+        "2: cert_file: cannot use server.crt with the key other.key: key values mismatch",
+    ),
+    (
+        TLS.replace("server.crt", "text.txt"),
+        "2: cert_file: cannot use text.txt with the key server.key: not in PEM format",
+    ),
+    (
+        TLS.replace("server.key", "encrypted.key"),
+        f"2: cert_file: cannot use server.crt with the key encrypted.key: {ENCRYPTED_KEY}",
+    ),
     # clients' certificates
-    (TLS + "  client_ca_file: ca.crt\n", f"1: client_auth_type: must be {VERIFIED}, because client_ca_file is set"),
+    (TLS + "  client_ca_file: ca.crt\n", f"4: client_ca_file: {VERIFIED}"),
     (TLS + VERIFY + "  client_ca_file: text.txt\n", f"5: client_ca_file: {NO_AUTHORITY}"),
-    (TLS + VERIFY, "1: client_ca_file: is missing, but client_auth_type is RequireAndVerifyClientCert"),
+    (TLS + VERIFY, f"1: client_ca_file: {VERIFIED}"),
     (
         TLS + "  client_auth_type: RequireClientCert\n",
         "4: client_auth_type \"RequireClientCert\": must be 'NoClientCert', ",
@@ -281,7 +291,7 @@ def test_malicious_yaml(file: Path, text: str) -> None:
 def test_watcher_reads_only_changed_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unchanged files are not read again."""
     watcher = WebConfigWatcher(load_text(file, COMPLETE), RecordingLogger())
-    monkeypatch.setattr("late_exporter.config.web.read_file", lambda *_: pytest.fail("the file was read"))
+    monkeypatch.setattr("late_exporter.config.yaml_file.read_file", lambda *_: pytest.fail("the file was read"))
     assert watcher.current() is watcher.current()
 
 
@@ -378,13 +388,13 @@ def test_watcher_notices_changes_while_it_reads(file: Path, monkeypatch: pytest.
     """A change between stat and read is noticed."""
     watcher = WebConfigWatcher(load_text(file, ""), RecordingLogger())
     file.write_text(f"basic_auth_users: {{alice: {BCRYPT_HASH}}}")
-    load_yaml = yaml.load
 
-    def slowly(*args: Any, **keywords: Any) -> Any:
-        monkeypatch.setattr(yaml, "load", load_yaml)
+    def slowly(path: str, *, must_be_regular: bool) -> bytes:
+        content = read_file(path, must_be_regular=must_be_regular)
+        monkeypatch.undo()
         file.write_text(f"basic_auth_users: {{robert: {BCRYPT_HASH}}}")
-        return load_yaml(*args, **keywords)
+        return content
 
-    monkeypatch.setattr(yaml, "load", slowly)
+    monkeypatch.setattr("late_exporter.config.yaml_file.read_file", slowly)
     assert watcher.current().users.keys() == {"alice"}
     assert watcher.current().users.keys() == {"robert"}
