@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import sys
-import sysconfig
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,11 +19,10 @@ from late_exporter.commands.run import serve_exporter
 from late_exporter.config.sections import Incident, SimulateSettings
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.types import Address
-from late_exporter.errors import LateError
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.web.server import bind_socket, serve, url_of
 
-PROGRAM = "late-exporter"
+LISTEN_FLAG = "--simulate.listen-address"
 KEY = "sk_" + "0123456789abcdef" * 4
 INSTRUCTIONS = """\
 {about}. In another terminal:
@@ -47,7 +44,7 @@ DEMO_LEAD = 900.0
 
 def simulate(context: CommandContext) -> int:
     listen_address = context.settings.simulate.listen_address
-    with bind_socket(listen_address, "--simulate.listen-address") as bound:
+    with bind_socket(listen_address, LISTEN_FLAG) as bound:
         about = "It accepts any key of sk_ or zrk_ and 64 hexadecimal digits"
         instructions = _instructions(about, f"{url_of(bound)}/api", SIMULATOR_STEPS)
         options = context.settings.simulate
@@ -67,7 +64,7 @@ async def _run_demo(context: CommandContext, stop: Stop) -> None:
         options = options.model_copy(update={"incident": DEMO_INCIDENTS})
         lead = DEMO_LEAD
 
-    with _bind_demo_api(options.listen_address) as bound:
+    with bind_socket(options.listen_address, LISTEN_FLAG) as bound:
         url = f"{url_of(bound)}/api"
 
         def load_settings() -> Settings:
@@ -86,32 +83,13 @@ async def _run_demo(context: CommandContext, stop: Stop) -> None:
             group.create_task(serve_exporter(settings, load_settings, stop))
 
 
-def _bind_demo_api(address: Address) -> socket.socket:
-    """Return a socket of an address, or else of a free port.
-
-    Only the demo and the commands that it prints have to know which one.
-    """
-    try:
-        return bind_socket(address)
-    except LateError:
-        return bind_socket(Address(address.host, 0))
-
-
 def _instructions(about: str, url: str, steps: Sequence[str], *, address: str = "") -> str:
     """Return what to do in another terminal."""
-    lines = [step.format(program=program_path(), address=address) for step in steps]
+    program = sys.argv[0]
+    if Path(program).name != "late-exporter":
+        program = f"{sys.executable} -m late_exporter"
+    lines = [step.format(program=program, address=address) for step in steps]
     return INSTRUCTIONS.format(about=about, key=KEY, url=url, steps="\n  ".join(lines))
-
-
-def program_path() -> str:
-    """Return how to call this program in another terminal of the same folder."""
-    if shutil.which(PROGRAM):
-        return PROGRAM
-    script = Path(sysconfig.get_path("scripts"), PROGRAM)
-    if not script.exists():
-        return f"{sys.executable} -m late_exporter"
-    folder = Path.cwd()
-    return str(script.relative_to(folder) if script.is_relative_to(folder) else script)
 
 
 async def _serve_simulator(

@@ -29,7 +29,7 @@ from late_exporter.health import (
 from late_exporter.web.findings import StatusDocument
 from late_exporter.web.replies import Message, Receive, Send
 from late_exporter.web.server import bind_socket, serve
-from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond_with
+from tests.e2e.late import FaultHandler, HttpExchange, LateServer, respond_with
 from tests.support.clock import DAY
 from tests.web.pages import NOW, account, document, feed, platform, unreachable_workspace, workspace
 
@@ -281,36 +281,6 @@ def test_another_answer_is_unhealthy(server: LateServer, fault: FaultHandler, re
     assert str(caught.value) == f"{address(server)} {reason}"
 
 
-@pytest.mark.parametrize("secure", [False, True])
-@pytest.mark.parametrize(
-    ("beginning", "piece"),
-    [(b"HTTP/1.1 ", b"2"), (b"HTTP/1.1 200 OK\r\n", b"X"), (b"", b"HTTP/1.1 100 Continue\r\n\r\n")],
-    ids=["status line", "headers", "interim responses"],
-)
-def test_a_dripping_server_is_unhealthy(server: LateServer, beginning: bytes, piece: bytes, *, secure: bool) -> None:
-    """The timeout is that of the whole exchange, however many bytes arrive in between."""
-    finished = []
-
-    def drip_head(exchange: HttpExchange) -> None:
-        exchange.write(beginning)
-        for _ in range(100):
-            exchange.write(piece)
-            server.pause(0.01)
-        finished.append(piece)
-
-    for fault in (drip_head, drip(server, pause=0.01)):
-        server.fault = fault
-        with pytest.raises(LateError, match=r" does not answer: timed out$"):
-            check_health(address(server), secure=secure, timeout=0.1)
-    assert finished == []
-
-
-def test_a_server_that_limits_requests_is_healthy(server: LateServer) -> None:
-    """It is running."""
-    server.fault = respond_with(429, "")
-    check_health(address(server))
-
-
 async def refuse(scope: Message, _receive: Receive, send: Send) -> None:
     """Ask for a password."""
     assert scope["path"] == "/-/healthy"
@@ -330,7 +300,8 @@ async def test_tls_is_supported(kind: str, tmp_path: Path) -> None:
     config = web_file.load(tmp_path / "web.yml")
     with bind_socket(Address("127.0.0.1", 0)) as bound:
         serving = asyncio.ensure_future(serve(refuse, [bound], web_config=lambda: config))
-        await asyncio.to_thread(check_health, Address(*bound.getsockname()), secure=True)
+        address_in_use = Address(*bound.getsockname())
+        await asyncio.to_thread(check_health, address_in_use, secure="tls" in kind)
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await serving
