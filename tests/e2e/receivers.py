@@ -9,22 +9,9 @@ from email import message_from_bytes
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import BaseServer, StreamRequestHandler, ThreadingTCPServer
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
-
-
-class Notification(NamedTuple):
-    """Alert in a webhook of Alertmanager; ``receiver`` is the path of the webhook."""
-
-    receiver: str
-    status: str
-    labels: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        """Return the name of the alert."""
-        return self.labels["alertname"]
 
 
 class WebhookHandler(BaseHTTPRequestHandler):
@@ -87,7 +74,6 @@ class AlertReceivers:
     """
 
     def __init__(self) -> None:
-        self.notifications: list[Notification] = []
         self.service_messages: dict[str, list[Mapping[str, Any]]] = {"slack": []}
         self.groups: list[Mapping[str, Any]] = []
         self.mails: list[Message] = []
@@ -123,10 +109,8 @@ class AlertReceivers:
         """Record a posted document."""
         if path.startswith("services/"):
             self.service_messages.setdefault(path.split("/")[1], []).append(document)
-            return
-        self.groups.append(document)
-        for alert in document["alerts"]:
-            self.notifications.append(Notification(path, alert["status"], alert["labels"]))
+        else:
+            self.groups.append(document)
 
     @property
     def slack_messages(self) -> list[Mapping[str, Any]]:
@@ -146,15 +130,6 @@ class AlertReceivers:
             }
             for document in tuple(self.groups)
         }
-
-    def find_notifications(self, name: str, status: str, **labels: str) -> list[Notification]:
-        """Return the notifications of an alert in a status, with at least these labels."""
-        expected_labels = {"alertname": name, **labels}.items()
-        return [
-            notification
-            for notification in self.notifications
-            if notification.status == status and expected_labels <= notification.labels.items()
-        ]
 
 
 def _plain_text(mail: Message) -> str:

@@ -13,9 +13,9 @@ import yaml
 
 from tests.e2e.program import run_command
 from tests.e2e.replay.recording import LEAD_MINUTES, TOTAL_MINUTES, SampleRow
-from tests.e2e.rule_files import render
 from tests.rules.promql import selectors
 
+RULES = Path(__file__).parents[3] / "deploy" / "prometheus"
 TARGET_LABELS = {"job": "late", "instance": "exporter.example:10077"}
 FAILED_CHECK = re.compile(r"alertname: (\w+), time: (\S+?),.*?got:\[(.*?)\n {12}\]", re.DOTALL)
 ALERT = re.compile(r"Labels:\{(.*)\}\n\s+Annotations:\{(.*)\}")
@@ -37,7 +37,8 @@ def evaluate(rows: Sequence[SampleRow], folder: Path, promtool: str) -> Sequence
 
     Promtool prints the alerts that a unit test does not expect, so the unit test expects none.
     """
-    documents = {name: yaml.safe_load(_adapt(text)) for name, text in render().items()}
+    files = sorted(RULES.glob("late-exporter.*.yml"))
+    documents = {file.name: yaml.safe_load(_adapt(file.read_text("utf-8"))) for file in files}
     rules = [rule for document in documents.values() for group in document["groups"] for rule in group["rules"]]
     needed_names = _needed_series(rules)
     for name, document in documents.items():
