@@ -1,4 +1,4 @@
-"""Names of what the adversary checks, and those that do not hold yet."""
+"""Names of what the adversary checks."""
 
 from __future__ import annotations
 
@@ -23,18 +23,12 @@ CHECKS: Mapping[str, str] = {
     "requests": "At rest, a poll is one request, or two if a pending log is below the first page.",
     "audit": "The background audit finds no difference.",
     "coverage": "The coverage does not start in the future.",
-    "pending alike logs": "The gauge of pending logs is right for logs that cannot be distinguished.",
     "switch": "After a switch of the generation, the exporter counts only what is newer than all counted.",
 }
 """What each check asserts."""
 
 ALIKE_PENDING = frozenset({"pending", "pending at rest"})
-"""Checks that are called 'pending alike logs' once there are logs that cannot be distinguished."""
-
-NOT_YET: Mapping[str, str] = {
-    "pending alike logs": "of alike logs in two statuses, it is unknown whether one has settled",
-}
-"""Checks that do not hold yet, each with the reason; a test asserts that they fail, so that none stays for long."""
+"""Checks that do not hold for logs that cannot be distinguished: it is unknown which of them has settled."""
 
 
 class Wrong(AssertionError):

@@ -33,12 +33,11 @@ LogStatuses: TypeAlias = set[tuple[str, str, str]]
 
 @dataclasses.dataclass
 class Totals:
-    """Numbers of what was tried, and how often each check that is not expected to hold did not."""
+    """Numbers of what was tried."""
 
     programs: int = 0
     requests: int = 0
     observations: int = 0
-    not_yet: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def __str__(self) -> str:
         return f"{self.programs:,} programs, {self.requests:,} requests, {self.observations:,} observations"

@@ -57,7 +57,7 @@ def run_program(program: Program, totals: Totals, url: str | None = None) -> Non
 class Trial:
     """One run of a program.
 
-    Raises Wrong at the first check that does not hold, except those that are not expected to hold yet.
+    Raises Wrong at the first check that does not hold.
     """
 
     def __init__(self, scene: Scene) -> None:
