@@ -19,7 +19,7 @@ from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.prometheus import PrometheusApi, scrape_with_prometheus
 from tests.e2e.traffic import in_thread
 
-RESTARTS = 5
+RESTARTS = 3
 SEED = 20261125
 LOGS = "late_publishing_logs_total"
 EVENTS = "late_connection_events_total"
@@ -84,7 +84,7 @@ def test_no_increment_is_lost_in_restarts(
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     # Longer than a scrape may be late on a busy machine.
-    limits = ("--metrics.max-label-values=100000", "--metrics.max-accounts=100000", "--metrics.zero-hold=40s")
+    limits = ("--metrics.max-label-values=100000", "--metrics.max-accounts=100000", "--metrics.zero-hold=20s")
     program = ExporterProcess.for_api(tmp_path, late.url, f"--web.listen-address={address}", *limits, interval="500ms")
     exit_stack.enter_context(program).wait_ready()
     random = Random(SEED)

@@ -74,6 +74,9 @@ ATTACKS: Mapping[str, Attack] = {
     "large pages that stall": lambda _: Answer(LARGE, announced_size=len(LARGE) + 1, stalls=True),
 }
 
+QUICK = ("as many values as are accepted", "large texts")
+"""Those that make test tries; make thorough tries all."""
+
 
 class HostileApi(LateServer):
     """A server that answers all requests with an attack, and allows any number of them."""
@@ -111,7 +114,9 @@ def processed_feeds(program: ExporterProcess, api: HostileApi) -> int:
     )
 
 
-@pytest.mark.parametrize("name", list(ATTACKS))
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.thorough) for name in ATTACKS]
+)
 def test_memory_of_many_workspaces(name: str, exit_stack: ExitStack, tmp_path: Path) -> None:
     """Two feeds and the status feeds of twenty workspaces together stay below the memory limit."""
     api = exit_stack.enter_context(HostileApi(ATTACKS[name]))

@@ -10,7 +10,7 @@ import pytest
 
 from late_exporter.model import LATE, ZERNIO
 
-pytestmark = pytest.mark.exhaustive
+pytestmark = [pytest.mark.exhaustive, pytest.mark.thorough]
 
 
 @pytest.mark.parametrize("generation", [LATE, ZERNIO])

@@ -28,6 +28,9 @@ INCIDENTS = {
 """Incidents that happen at once, of which none explains another, and their duration in minutes: an empty schedule and
 a failing webhook are reported after an hour."""
 
+QUICK = ("platform-outage", "revoked-token", "suspended", "accounts-and-plan")
+"""Those that make test replays; make thorough replays all."""
+
 
 class Page(NamedTuple):
     """Beginning of a page, and the minutes within which it is sent, and resolved after the incident."""
@@ -58,7 +61,10 @@ def _render(messages: Sequence[Message]) -> str:
     )
 
 
-@pytest.fixture(scope="module", params=INCIDENTS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[] if name in QUICK else [pytest.mark.thorough]) for name in INCIDENTS],
+)
 def incident(request: pytest.FixtureRequest) -> str:
     """Return the name of an incident."""
     name: str = request.param
