@@ -24,7 +24,7 @@ from late_exporter.errors import ExporterStopping, LateError, StoreError
 from late_exporter.simulator import SimulatedApi
 from late_exporter.store import open_store
 from late_exporter.store.thread import create_offload
-from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.clock import DAY, VirtualClock
 from tests.support.exposition import read_body
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples
@@ -171,29 +171,6 @@ async def test_groups_do_not_depend_on_the_order_in_the_file(harness: ReloadHarn
     harness.write(*names, beta="acme")
     await harness.control.reload()
     assert harness.exporter.settings.sharing_groups == {"acme": "acme", "beta": "acme"}
-
-
-async def test_workspaces_can_be_added_and_removed(harness: ReloadHarness) -> None:
-    """A new workspace is read, a removed one has no series, and has its totals when it is added again."""
-    await harness.wait_for_counts(acme=120)
-    harness.write("acme", "beta")
-    await harness.control.reload()
-    both = await harness.wait_for_counts(acme=120, beta=30)
-
-    harness.write("acme")
-    await harness.control.reload()
-    gone = await harness.scrape()
-    assert [series for series in gone if ("workspace", "beta") in series[1]] == []
-    assert {series for series in both if ("workspace", "beta") not in series[1]} <= gone.keys()
-    asked = len(harness.asked)
-    harness.worlds["beta"].publish(7, over=HOUR)
-    await harness.wait_until(lambda _: len(harness.asked) > asked + 5)
-    assert {name for name, _ in harness.asked[asked:]} == {"acme"}
-
-    harness.write("beta", "acme")
-    await harness.control.reload()
-    await harness.wait_for_counts(acme=120, beta=37)
-    assert [workspace.name for workspace in harness.exporter.health()] == ["beta", "acme"]
 
 
 async def test_changed_key(harness: ReloadHarness) -> None:

@@ -49,27 +49,6 @@ async def test_parts_of_a_response(body: bytes, sizes: list[int]) -> None:
     assert len({part["turns"] for part in parts}) == len(parts)
 
 
-@pytest.mark.parametrize(
-    ("header", "closes"),
-    [
-        ((b"content-length", b"0"), False),
-        ((b"content-length", b"4"), True),
-        ((b"transfer-encoding", b"chunked"), True),
-    ],
-)
-async def test_a_request_with_a_body_is_the_last_of_its_connection(
-    header: tuple[bytes, bytes], *, closes: bool
-) -> None:
-    """No part of a body, which nothing reads, can pass for the next request, which may be another client's."""
-    messages: list[Message] = []
-
-    async def send(message: Message) -> None:
-        messages.append(message)
-
-    await send_reply(text_reply("ok"), {"method": "POST", "headers": [header]}, send)
-    assert ((b"connection", b"close") in messages[0]["headers"]) is closes
-
-
 class Maker:
     """Makes replies when it is allowed to; records which."""
 
@@ -98,18 +77,6 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_replies_are_made_one_at_a_time_and_shared() -> None:
-    """All requests for the same reply get one."""
-    maker = Maker()
-    requests = [maker.request(name) for name in ("a", "b", "a", "b", "a")]
-    await turns()
-    assert maker.made == ["a"]
-    maker.may_end.set()
-    replies = await asyncio.gather(*requests)
-    assert maker.made == ["a", "b"]
-    assert len({id(reply.body) for reply in replies}) == 2
-
-
 async def test_few_replies_wait() -> None:
     """Beyond a limit requests are rejected, except for a reply that waits already."""
     maker = Maker()
@@ -131,21 +98,6 @@ async def test_a_client_that_leaves_takes_the_reply_from_no_other() -> None:
     maker.may_end.set()
     assert {reply.body for reply in await asyncio.gather(*requests)} == {b"a\n"}
     assert maker.made == ["a"]
-
-
-async def test_a_reply_is_kept_for_a_while() -> None:
-    """Further requests within the time get the reply that was made; few are kept."""
-    maker = Maker(seconds=3.0)
-    maker.may_end.set()
-    first = await maker.request("a")
-    maker.now = 2.9
-    assert await maker.request("a") is first
-    maker.now = 3.0
-    assert await maker.request("a") is not first
-    for number in range(10):
-        await maker.request(str(number))
-    await maker.request("a")
-    assert maker.made == ["a", "a", *map(str, range(10)), "a"]
 
 
 async def test_an_error_of_a_reply() -> None:

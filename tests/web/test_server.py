@@ -42,7 +42,6 @@ CHUNKED_POST = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r
 CA, STRANGER = trustme.CA(), trustme.CA()
 SERVER = CA.issue_cert("localhost", "127.0.0.1")
 PROMETHEUS = CA.issue_cert("prometheus.example", "10.0.0.1", "2001:db8::1", "ops@example.org")
-MALLORY = CA.issue_cert("mallory.example")
 FOREIGN = STRANGER.issue_cert("prometheus.example")
 
 

@@ -22,7 +22,6 @@ from tests.web.pages import (
     NOW,
     REFUSED,
     PageParser,
-    account,
     document,
     feed,
     outage,
@@ -63,19 +62,6 @@ def fact(html: str, term: str) -> str:
 def test_feed_values(term: str, expected: str, values: dict[str, Any]) -> None:
     """Every value of a feed is formatted for people."""
     assert expected == " ".join(fact(render(workspace("acme", feed(**values))), term).split())
-
-
-def test_times_are_those_of_the_api() -> None:
-    """Ages are right if the clock of the host is wrong."""
-    skewed = workspace("acme", feed(last_poll=NOW - 3612), clock_offset=3600.0)
-    assert fact(render(skewed, workspace("beta")), "Last poll") == "12 s ago"
-
-
-@pytest.mark.parametrize("time", [1e30, -1e30, float("inf"), float("nan")])
-def test_impossible_times(time: float) -> None:
-    """Times outside the calendar are shown as unknown."""
-    health = feed(last_poll=time, last_success=time, next_poll=time, coverage_start=time, lag=time)
-    assert set(PageParser(render(workspace("acme", health, quota=Quota(1, 1, time)))).titles()) == {"unknown"}
 
 
 @pytest.mark.parametrize(
@@ -178,22 +164,6 @@ def test_page_is_self_contained() -> None:
     assert not re.search(r"url\(|@import", STYLE)
 
 
-def test_sizes() -> None:
-    """The page is small: below 24 kB for one workspace with 13 platforms, below 360 kB for thirty."""
-    platforms = [platform("googlebusiness", 12_345, 678, pending=9, last_log=NOW - 99)] * 13
-    full = workspace(
-        "acme",
-        feed(error="x" * 300, last_poll=NOW),
-        feed("connections"),
-        quota=Quota(600, 60, NOW),
-        platforms=tuple(platforms),
-        failing_accounts=(account("u" * 128, 10, on="p" * 128),) * 500,
-    )
-    assert len(render(full).encode()) < 24_000
-    assert len(render(*(replace(full, name=f"w{number}") for number in range(30))).encode()) < 360_000
-    assert len(render(*(workspace(f"w{number}") for number in range(30))).encode()) < 50_000
-
-
 def luminance(colour: str) -> float:
     """The relative luminance of WCAG 2."""
     digits = colour if len(colour) == 6 else "".join(digit * 2 for digit in colour)
@@ -283,14 +253,6 @@ def test_no_problem_stands_twice() -> None:
         assert text.count(problem) == 1
     assert "up to date" not in text
     assert "2 of 2 feeds are polled and up to date" in text_of(render(workspace("a"), workspace("b")))
-
-
-def test_one_cause_is_one_line() -> None:
-    """An API that is dead for all workspaces is one problem."""
-    dead = [replace(unreachable_workspace(), name=f"w{number}") for number in range(14)]
-    html = render(*dead)
-    assert f"14 of 14 workspaces: feeds publishing, connections failed: {REFUSED}" in text_of(html)
-    assert html.count(REFUSED) == 1 + 1 + 14, "banner, title of the page, and the titles of the index"
 
 
 def test_the_list_of_problems_is_limited() -> None:
