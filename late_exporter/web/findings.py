@@ -105,7 +105,7 @@ KINDS = {
     ),
     "at_risk": Kind(
         noun="account with posts at risk",
-        runbook="LateAccountCannotPost",
+        runbook="LatePostsAtRisk",
         command=ACCOUNTS,
         step=CONNECT_STEP,
         text="{accounts} cannot publish what is due within 24 h",

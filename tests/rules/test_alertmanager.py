@@ -26,8 +26,6 @@ FEED = {"job": "late", "workspace": "acme", "feed": "publishing"}
 WORKSPACE = {"job": "late", "workspace": "acme"}
 LIMIT = {**WORKSPACE, "kind": "uploads"}
 
-URGENT = {**ACCOUNT, "severity": "critical"}
-
 Alert: TypeAlias = Mapping[str, Any]
 
 NO_RECEIVERS = {"route": {"receiver": "none"}, "receivers": [{"name": "none"}]}
@@ -52,9 +50,10 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LatePlatformFailing", PLATFORM, "LateRateLimited", PLATFORM, SUPPRESSED),
     ("LateAccountDisconnected", ACCOUNT, "LateTokenExpiring", ACCOUNT, SUPPRESSED),
     ("LateAccountDisconnected", ACCOUNT, "LateErrorBudgetBurningFast", WORKSPACE, ACTIVE),
-    ("LateAccountDisconnected", URGENT, "LateErrorBudgetBurningFast", WORKSPACE, SUPPRESSED),
+    ("LatePostsAtRisk", PLATFORM, "LateErrorBudgetBurningFast", WORKSPACE, SUPPRESSED),
+    ("LatePostsAtRisk", PLATFORM, "LateAccountDisconnected", ACCOUNT, SUPPRESSED),
+    ("LatePostsAtRisk", {**PLATFORM, "platform": "x"}, "LateAccountCannotPost", ACCOUNT, ACTIVE),
     ("LateAccountCannotPost", ACCOUNT, "LateAccountFailing", ACCOUNT, SUPPRESSED),
-    ("LateAccountDisconnected", URGENT, "LateAccountDisconnected", {**ACCOUNT, "severity": "warning"}, SUPPRESSED),
     ("LateErrorBudgetBurningFast", WORKSPACE, "LateErrorBudgetBurningSlowly", WORKSPACE, SUPPRESSED),
     ("LatePlanStopsPosts", LIMIT, "LatePlanLimitNear", LIMIT, SUPPRESSED),
 ]

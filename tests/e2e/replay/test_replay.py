@@ -43,7 +43,7 @@ class Page(NamedTuple):
 PAGES = {
     "platform-outage": Page("instagram: ", 15, 15),
     "rate-limit-storm": Page("twitter: ", 15, 15),
-    "revoked-token": Page("instagram: ", 20, 15),
+    "revoked-token": Page("instagram: ", 15, 20),
     "usage-at-limit": Page("all uploads of the plan used", 65, 80),
     "suspended": Page("plan suspended", 15, 80),
 }
