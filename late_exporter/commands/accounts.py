@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -16,20 +17,17 @@ from late_exporter.commands.tables import Row, Table, Terminal
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
 from late_exporter.format import human_duration
-from late_exporter.health import WorkspaceHealth
+from late_exporter.health import Condition, WorkspaceHealth
 from late_exporter.model import FAILED, SUCCESS, UNKNOWN
+from late_exporter.thresholds import DAY, TOKEN_LEFT_WARNING_SECONDS
 from late_exporter.web.verdicts import relative_time
 
 PREFIX = "late_account_"
 COOLDOWN = "cooldown_until_timestamp_seconds"
 EXPIRY = "token_expiry_timestamp_seconds"
 
-DAY = 86_400.0
 SHOWN_SECONDS = 14 * DAY
 """Time before its expiry from which that of a token is shown."""
-
-EXPIRING_SECONDS = 7 * DAY
-"""Time before its expiry from which a token must be renewed; as in LateTokenExpiring."""
 
 TONES = {
     "reconnect": "bad",
@@ -106,19 +104,13 @@ def parse_accounts(
     except (KeyError, ValueError):
         raise LateError("the response is not that of a late-exporter of this version") from None
 
-    conditions = {
-        (workspace.name, condition.subject, condition.kind): condition
-        for workspace in workspaces
-        for condition in workspace.status.conditions
-    }
-    for (workspace, account_id, _), account in by_identity.items():
-        blocked = conditions.get((workspace, account_id, "blocked"))
-        if blocked is not None:
-            account["issue"] = blocked.text
-        # The page knows the tokens that Zernio does not renew by itself.
-        token = conditions.get((workspace, account_id, "token"))
-        is_expiring = token is not None and token.at < now + EXPIRING_SECONDS
-        account["state"] = _state_of(account, now, is_expiring=is_expiring)
+    conditions = defaultdict[tuple[str, str], dict[str, Condition]](dict)
+    for workspace in workspaces:
+        for condition in workspace.status.conditions:
+            conditions[workspace.name, condition.subject][condition.kind] = condition
+    for (name, account_id, _), account in by_identity.items():
+        account["issue"] = "; ".join(_issues(conditions[name, account_id], now))
+        account["state"] = _state_of(account, conditions[name, account_id], now)
     return sorted(by_identity.values(), key=lambda account: _urgency(account, now))
 
 
@@ -144,18 +136,31 @@ def _apply(account: Account, name: str, labels: Mapping[str, str], value: float)
         account[name] = value
 
 
-def _state_of(account: Account, now: float, *, is_expiring: bool) -> str:
+def _issues(conditions: Mapping[str, Condition], now: float) -> Iterator[str]:
+    """Yield what the page says about an account."""
+    if "blocked" in conditions and conditions["blocked"].text:
+        yield conditions["blocked"].text
+    if "at_risk" in conditions:
+        at_risk = conditions["at_risk"]
+        yield f"{at_risk.text}, due {relative_time(at_risk.at, now, coarse=True)}"
+
+
+def _state_of(account: Account, conditions: Mapping[str, Condition], now: float) -> str:
     """Return the worst state that applies."""
     if account.get("needs_reconnect", 0):
         return "reconnect"
-    if not account.get("connected", 1):
-        return "disconnected"
     if not account.get("can_post", 1):
         return "blocked"
+    # An account that the API does not list any more is only known by the posts that wait for it.
+    if not account.get("connected", 1) or "at_risk" in conditions:
+        return "disconnected"
     if account.get(COOLDOWN, 0) > now:
         return "cooldown"
     if account.get("consecutive_failures", 0):
         return "failing"
+    # The page knows the tokens that Zernio does not renew by itself.
+    token = conditions.get("token")
+    is_expiring = token is not None and token.at < now + TOKEN_LEFT_WARNING_SECONDS
     return "expiring" if is_expiring else "ok"
 
 

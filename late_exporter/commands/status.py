@@ -11,7 +11,7 @@ from late_exporter.commands.output import json_line, write_lines
 from late_exporter.commands.tables import Row, Table, Terminal, clean
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
-from late_exporter.format import human_duration
+from late_exporter.format import human_duration, plural
 from late_exporter.health import FeedHealth, PlatformHealth, WorkspaceHealth
 from late_exporter.web import verdicts
 from late_exporter.web.findings import (
@@ -24,6 +24,9 @@ from late_exporter.web.findings import (
 
 LEVELS = {"bad": "FAILING", "warn": "WARNING", "busy": "BUSY", "idle": "IDLE", "ok": "OK"}
 LEVEL_WIDTH = 8
+MANY_WORKSPACES = 5
+"""Number of workspaces from which only those with problems are shown, if there are any."""
+
 INDENT = 2
 
 
@@ -53,7 +56,11 @@ def parse_status(body: bytes) -> StatusDocument:
 
 
 def _notices(
-    document: StatusDocument, findings: Iterable[Finding], terminal: Terminal
+    document: StatusDocument,
+    findings: Iterable[Finding],
+    terminal: Terminal,
+    *,
+    has_steps: bool = False,
 ) -> Iterator[str]:
     for each in findings:
         place = document.place(each) or "".join(each.workspaces)
@@ -62,12 +69,31 @@ def _notices(
         first, *rest = terminal.fold(text, LEVEL_WIDTH, level)
         yield terminal.toned(first[:LEVEL_WIDTH], each.tone) + first[LEVEL_WIDTH:]
         yield from rest
+        if has_steps and each.tone in ("bad", "warn"):
+            step = _next_step(document, each)
+            yield from terminal.fold(clean(step), LEVEL_WIDTH, " " * LEVEL_WIDTH)
+
+
+def _next_step(document: StatusDocument, finding: Finding) -> str:
+    """Return what to do about a problem, as on the page."""
+    command = document.command(finding)
+    text = finding.wording.step
+    if command:
+        text += f" Run {command}."
+    return f"{text} See late-exporter runbook {finding.wording.runbook}.".lstrip()
 
 
 def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
-    findings = [*problems_in(document.findings), *working_parts(document)]
-    yield from _notices(document, findings, terminal)
-    for workspace in document.workspaces:
+    problems = problems_in(document.findings)
+    findings = [*problems, *working_parts(document)]
+    yield from _notices(document, findings, terminal, has_steps=True)
+
+    # Cards of many workspaces would push the problems out of the terminal.
+    shown = list(document.workspaces)
+    if problems and len(shown) >= MANY_WORKSPACES:
+        troubled = {name for each in problems for name in each.workspaces}
+        shown = [each for each in shown if each.name in troubled]
+    for workspace in shown:
         yield ""
         yield from _workspace_lines(workspace, workspace.api_time(document.now), terminal)
         own = (each for each in document.findings if workspace.name in each.workspaces)
@@ -76,19 +102,26 @@ def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
             yield ""
         for note in notes:
             yield from terminal.fold(clean(note), 2 * INDENT, " " * INDENT)
+    if len(shown) < document.workspace_count:
+        yield ""
+        yield f"{plural(document.workspace_count - len(shown), 'more workspace')}, not shown"
     yield ""
     yield f"late-exporter {clean(document.version)}, {verdicts.utc_text(document.now)}"
 
 
 def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal) -> Iterator[str]:
     # The heading, with the quota, or with the age of figures that are old.
-    facts = [workspace.base_url, f"generation {workspace.generation}"]
+    facts = [workspace.base_url]
     as_of = verdicts.outdated_since(workspace)
     if as_of is not None:
         facts.append(f"as of {_when(as_of, now)}")
-    elif workspace.quota is not None:
-        quota = workspace.quota
-        facts.append(f"{quota.remaining:,} of {quota.limit:,} requests left")
+    elif verdicts.is_outdated(workspace):
+        facts.append("nothing read yet")
+    else:
+        facts.append(f"generation {workspace.generation}")
+        if workspace.quota is not None:
+            quota = workspace.quota
+            facts.append(f"{quota.remaining:,} of {quota.limit:,} requests left")
     heading = clean(f"{workspace.name} ({', '.join(facts)})")
     for line in terminal.fold(heading, INDENT):
         yield terminal.bold(line)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import re
+from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Self
 
@@ -45,6 +47,7 @@ class Kind(NamedTuple):
         text: Sentence about conditions of status feeds; ``{when}`` is the time of the first,
             ``{accounts}`` how many.
         suffix: What follows the name of each.
+        unless: Kinds of conditions of the same account that say more.
         warn_after: Seconds after the time of a condition from which it is a problem, rather than
             only of interest.
         bad_after: The same for a critical one.
@@ -56,6 +59,7 @@ class Kind(NamedTuple):
     step: str = ""
     text: str = ""
     suffix: str = ""
+    unless: tuple[str, ...] = ()
     warn_after: float = -math.inf
     bad_after: float = math.inf
 
@@ -72,6 +76,7 @@ CHECK = "late-exporter check"
 OVERDUE_POSTS = "late-exporter posts --overdue"
 FAILED_POSTS = "late-exporter posts --failed"
 ACCOUNTS = "late-exporter accounts"
+KEYS_URL = "https://zernio.com/dashboard/api-keys"
 PLAN_STEP = "Open the billing page of Zernio; until then nothing is published."
 CONNECT_STEP = "Connect it again in Zernio."
 KINDS = {
@@ -110,13 +115,14 @@ KINDS = {
         step=CONNECT_STEP,
         text="{accounts} cannot publish what is due within 24 h",
         suffix=", due {when}",
+        bad_after=-math.inf,
     ),
     "platform": Kind(noun="failing platform", runbook="LatePlatformFailing", command=FAILED_POSTS),
     "key": Kind(
         noun="rejected key",
         runbook="LatePollStale",
         command=CHECK,
-        step="Make a new read-only key in Zernio, and write it to the key file.",
+        step=f"Make a new read-only key at {KEYS_URL}, and write it to the key file.",
     ),
     "feed": Kind(noun="polling problem", runbook="LatePollStale", command=CHECK),
     "generation": Kind(noun="unread list", runbook="LateGenerationUnread", command=CHECK),
@@ -127,7 +133,9 @@ KINDS = {
         step="Synchronize the clock of this host.",
     ),
     "pending": Kind(
-        noun="stuck post", runbook="LatePostStuck", command="late-exporter logs --status pending"
+        noun="stuck post",
+        runbook="LatePostStuck",
+        command="late-exporter logs --status pending --since 7d",
     ),
     "blocked": Kind(
         noun="blocked account",
@@ -141,14 +149,16 @@ KINDS = {
         command=ACCOUNTS,
         step=CONNECT_STEP,
         text="{accounts} must be connected again",
+        unless=("at_risk",),
     ),
     "token": Kind(
         noun="expiring token",
         runbook="LateTokenExpiring",
         command=ACCOUNTS,
         step=CONNECT_STEP,
-        text="{tokens} will expire soon",
-        suffix=", {when}",
+        text="{tokens} must be renewed",
+        suffix=", expiry {when}",
+        unless=("at_risk", "reconnect"),
         warn_after=-thresholds.TOKEN_LEFT_WARNING_SECONDS,
     ),
     "cooldown": Kind(
@@ -198,6 +208,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         cause: Sentence about all workspaces with the same cause, which share a finding; empty if
             each has its own.
         names: What it is about, at most MAX_NAMES.
+        details: What follows each name.
         subjects: Their ids, if they have any.
         count: Number of all names.
         workspaces: Names of the workspaces; empty if it is about the exporter.
@@ -209,6 +220,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     cause: str = ""
     names: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
     count: int = 0
     workspaces: tuple[str, ...] = ()
@@ -223,7 +235,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         """The sentence with the first names."""
         line = self.text
         if self.names:
-            line += f": {', '.join(self.names)}"
+            details = self.details or [""] * len(self.names)
+            line += f": {', '.join(map(operator.add, self.names, details))}"
         if self.count > len(self.names):
             line += f" and {self.count - len(self.names):,} more"
         return line
@@ -304,6 +317,13 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
         place = self.place(finding)
         return f"{place}: {finding.text}" if place else as_sentence(finding.text)
 
+    def command(self, finding: Finding) -> str:
+        """Return the command that shows more about a finding; empty if there is none."""
+        command = finding.wording.command
+        if command and self.workspace_count > 1 and finding.workspace_count == 1:
+            command += f" --workspace {finding.workspaces[0]}"
+        return command
+
     def place(self, finding: Finding) -> str:
         """Return the workspace of a finding, or how many it has; empty if there is only one."""
         count = finding.workspace_count
@@ -379,10 +399,15 @@ def condition_findings(
 
     Times are in Unix seconds.
     """
+    kinds_of = defaultdict[str, set[str]](set)
+    for each in conditions:
+        kinds_of[each.subject].add(each.kind)
     current = [each for each in conditions if each.kind != "cooldown" or each.at > now]
     current.sort(key=lambda each: each.at)
-    for kind in KINDS:
+    for kind, wording in KINDS.items():
         matches = [each for each in current if each.kind == kind]
+        if wording.unless:
+            matches = [e for e in matches if kinds_of[e.subject].isdisjoint(wording.unless)]
         if matches:
             finding = _condition_finding(kind, matches, now)
             if kind in ("inactive", "balance", "limit", "plan") and plan_as_of is not None:
@@ -402,12 +427,12 @@ def _condition_finding(kind: str, conditions: Sequence[Condition], now: float) -
         tokens=plural(count, "token"),
         webhooks=plural(count, "webhook"),
     )
-    names: list[str] = []
-    for each in conditions[:MAX_NAMES]:
-        suffix = wording.suffix.format(when=verdicts.relative_time(each.at, now, coarse=True))
-        name = single_line(f"{each.name}: {each.text}".rstrip(": ")) + suffix
-        if name:
-            names.append(name)
+    named = [each for each in conditions if each.name][:MAX_NAMES]
+    details = []
+    for each in named:
+        detail = f": {single_line(each.text)}" if each.text else ""
+        when = verdicts.relative_time(each.at, now, coarse=True)
+        details.append(detail + wording.suffix.format(when=when))
 
     age = now - conditions[0].at
     tone = "ok"
@@ -420,9 +445,10 @@ def _condition_finding(kind: str, conditions: Sequence[Condition], now: float) -
         tone=tone,
         text=text,
         cause=text if kind == "inactive" else "",
-        names=tuple(names),
-        subjects=tuple(each.subject for each in conditions[:MAX_NAMES]),
-        count=count if names else 0,
+        names=tuple(single_line(each.name) for each in named),
+        details=tuple(details),
+        subjects=tuple(each.subject for each in named),
+        count=count if named else 0,
     )
 
 
@@ -484,7 +510,8 @@ def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
     outcomes = {_cause_of(feed): feed.outcome for feed in failing}
     for cause, names in causes.items():
         kind = "key" if outcomes[cause] == "unauthorized" else "feed"
-        text = f"feed{names} failed: {cause}"
+        is_workspace = len(causes) == 1 and len(failing) == len(workspace.feeds)
+        text = cause if is_workspace else f"feed{names} failed: {cause}"
         yield Finding(kind=kind, tone="bad", text=text, cause=text)
     outdated = [short_name(feed.name) for feed in workspace.feeds if feed.is_outdated]
     if outdated:

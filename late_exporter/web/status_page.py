@@ -5,6 +5,7 @@ The markup is in ``status_page.html``; this module prepares its values.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cache, partial
@@ -36,11 +37,15 @@ def render_page(document: StatusDocument, subjects: AbstractSet[str], paths: Seq
         for name in finding.workspaces:
             if name in findings_of:
                 findings_of[name].append(finding)
+    counts = Counter[str]()
+    for finding in problems[1:]:
+        counts[finding.wording.noun] += max(finding.count, 1)
     return load_template()(
         document=document,
         now=document.now,
         version=document.version,
         problems=problems,
+        other_kinds=", ".join(plural(count, noun) for noun, count in counts.items()),
         summary=problems[:1] or list(working_parts(document)),
         findings_of=findings_of,
         subjects=subjects,

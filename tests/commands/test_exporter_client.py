@@ -102,7 +102,9 @@ def troubled() -> WorkspaceHealth:
 def syncing() -> WorkspaceHealth:
     """Return a workspace in its first sync."""
     progress = SyncProgress(log_count=10, share=0.2)
-    return workspace("brand", feed(is_synced=False, outcome=None, progress=progress, next_poll=NOW - 18))
+    return workspace(
+        "brand", feed(is_synced=False, outcome=None, progress=progress, next_poll=NOW - 18), quota=Quota(600, 60, NOW)
+    )
 
 
 def respond(*workspaces: WorkspaceHealth) -> FaultHandler:
@@ -118,8 +120,11 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0] == "FAILING acme: 19 of 22 attempts on instagram failed in the last hour"
-    assert lines[1].startswith("FAILING acme: feed publishing failed: evil")
-    assert "acme (https://getlate.dev/api, generation late, 60 of 600 requests left)" in lines
+    assert (
+        lines[1] == "Run late-exporter posts --failed --workspace acme. See late-exporter runbook LatePlatformFailing."
+    )
+    assert lines[2].startswith("FAILING acme: evil")
+    assert "brand (https://getlate.dev/api, generation late, 60 of 600 requests left)" in lines
     assert "instagram 22 19 (86.4%) 5,600 650 (11.6%) 2 (2 h)" in lines
     assert "publishing Failing - in 20 s - 0 0" in lines
     assert "publishing First sync - now - 0 0 10 logs read, 20% of the list" in lines
@@ -153,10 +158,25 @@ def test_a_narrow_terminal(
 
 
 def test_a_dead_api(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """Figures that are old say so, instead of a quota that is not known."""
-    server.fault = respond(unreachable_workspace())
+    """Figures that are old say so, instead of a quota and a generation that are not known."""
+    server.fault = respond(unreachable_workspace(), troubled())
     assert main(["status"]) == 0
-    assert "agency (https://getlate.dev/api, generation late, as of 17 min ago)\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "agency (https://getlate.dev/api, as of 17 min ago)\n" in out
+    assert "acme (https://getlate.dev/api, nothing read yet)\n" in out
+
+
+def test_many_workspaces(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """If some of many workspaces have problems, the others do not push these out of the terminal."""
+    healthy = [workspace(f"w{number}") for number in range(4)]
+    server.fault = respond(*healthy, troubled())
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert ("acme (" in out, "w0 (" in out) == (True, False)
+    assert "\n4 more workspaces, not shown\n" in out
+    server.fault = respond(*healthy, workspace("w4"))
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out.count("getlate.dev") == 5
 
 
 def test_problems(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,6 +234,10 @@ def test_states() -> None:
     assert states(NOW) == [*worst, ("6", "expiring"), ("5", "ok")]
     # The cooldown ends, and the token of another account gets old.
     assert states(NOW + 2 * DAY)[2:] == [("1", "failing"), ("6", "expiring"), ("5", "expiring"), ("2", "ok")]
+    at_risk = Condition("at_risk", "5 (bluesky)", NOW + 7200, "5", "not connected any more, 2 posts")
+    gone = [workspace("a", status=WorkspaceStatus(conditions=(at_risk,)))]
+    account = next(each for each in parse_accounts(ACCOUNTS, gone, NOW) if each["account_id"] == "5")
+    assert (account["state"], account["issue"]) == ("disconnected", "not connected any more, 2 posts, due in 2 h")
     with pytest.raises(LateError, match="not that of a late-exporter"):
         parse_accounts('late_account_info{workspace="a"} 1\n', workspaces, NOW)
 

@@ -233,7 +233,7 @@ async def test_the_page_as_json() -> None:
     (shown,) = document.workspaces[0].feeds
     assert (document.version, document.now, shown.name) == ("1.2.3", 0.0, "f?")
     assert SyncProgress(log_count=1) == shown.progress
-    assert [finding.text for finding in document.findings] == ["feed f? failed: gone"]
+    assert [finding.text for finding in document.findings] == ["gone"]
     for accept in (b"application/json, text/plain, */*", b"Application/JSON;q=1, */*;q=0.5"):
         assert response.body == (await call(application(feed), headers=[(b"accept", accept)])).body
     html = await call(application(feed), headers=[(b"accept", b"text/html,application/json;q=0.9")])

@@ -71,7 +71,7 @@ def test_workspaces_with_one_cause_share_a_finding() -> None:
     own = [reporting(Condition("reconnect", f"a{number}"), name=f"y{number}") for number in range(2)]
     assert places(*dead, *outages, *own) == [
         "2 of 7 workspaces: most attempts on instagram fail",
-        "3 of 7 workspaces: feed publishing failed: no connection",
+        "3 of 7 workspaces: no connection",
         "y0: 1 account must be connected again",
         "y1: 1 account must be connected again",
     ]
@@ -82,8 +82,35 @@ def test_workspaces_with_one_cause_share_a_finding() -> None:
 def test_a_rejected_key_has_its_own_next_step() -> None:
     """Who sees that a key was rejected is told to make a new one."""
     (found,) = document(workspace("a", feed(outcome="unauthorized", error="401: no"))).findings
-    assert (found.kind, found.text) == ("key", "feed publishing failed: 401: no")
-    assert "Make a new read-only key" in found.wording.step
+    assert (found.kind, found.text) == ("key", "401: no")
+    assert "Make a new read-only key at https://zernio.com/dashboard/api-keys" in found.wording.step
+
+
+def test_the_command_reads_the_workspace() -> None:
+    """The command of a problem of one workspace among several reads only that one."""
+    outages = [workspace(f"x{number}", platforms=(outage(),)) for number in range(2)]
+    status = document(*outages, reporting(Condition("inactive"), name="y"))
+    commands = [status.command(each) for each in problems_in(status.findings)]
+    assert commands == ["late-exporter check --workspace y", "late-exporter posts --failed"]
+    only = document(outages[0])
+    assert only.command(problems_in(only.findings)[0]) == "late-exporter posts --failed"
+
+
+def test_an_account_is_named_once_for_one_cause() -> None:
+    """Its lost connection is not said again beside its posts at risk, nor its token beside its lost connection."""
+    conditions = [
+        Condition("at_risk", "a", NOW + 7200, "a1", "must be connected again, 2 posts"),
+        Condition("reconnect", "a", subject="a1"),
+        Condition("token", "a", NOW - 60, "a1"),
+        Condition("reconnect", "b", subject="b1"),
+        Condition("token", "b", NOW - 60, "b1"),
+        Condition("token", "c", NOW - 60, "c1"),
+    ]
+    assert [line for _, line in lines(reporting(*conditions))] == [
+        "1 account cannot publish what is due within 24 h: a: must be connected again, 2 posts, due in 2 h",
+        "1 account must be connected again: b",
+        "1 token must be renewed: c, expiry 1 min ago",
+    ]
 
 
 def test_every_problem_has_a_runbook_and_a_next_step() -> None:
@@ -153,7 +180,7 @@ def test_what_status_feeds_report() -> None:
     conditions = [
         Condition("plan", "40% of the uploads"),
         Condition("plan", "12.34 USD left to spend"),
-        Condition("token", "b (x)", NOW + 9 * DAY),
+        Condition("token", "b (x)", NOW + 9 * DAY, "b1"),
         Condition("webhook", "orders"),
         Condition("webhook", "alerts"),
         Condition("cooldown", "a1 (instagram)", NOW + 600),
@@ -171,17 +198,17 @@ def test_what_status_feeds_report() -> None:
     ]
     assert lines(reporting(*conditions)) == [
         ("bad", "the plan is suspended or gives no access: unpaid_invoice"),
+        ("bad", f"1 account cannot publish what is due within 24 h: {AT_RISK}"),
         ("warn", "a post that was due 50 min ago is still scheduled: p1 “Frische Brezeln” for acme (x)"),
         ("warn", "a post that was due 2 h ago is still publishing: p3"),
         ("warn", "a post that was due 6 min ago is still pending approval: p4"),
-        ("warn", f"1 account cannot publish what is due within 24 h: {AT_RISK}"),
         ("warn", "1 account cannot post: Dora (x): No scope"),
         ("warn", "3 accounts must be connected again: a0 (tiktok), a1 (tiktok), a2 (tiktok)"),
         ("warn", f"1 account {COOLDOWN}: a1 (instagram), which ends in 10 min"),
         ("warn", "pay-per-use has stopped: -0.05 USD left to spend"),
         ("warn", "little or nothing is left of the plan: 100% of the profiles"),
         ("warn", "2 webhooks switched off: orders, alerts"),
-        ("ok", "1 token will expire soon: b (x), in 9 d"),
+        ("ok", "1 token must be renewed: b (x), expiry in 9 d"),
         ("ok", "the plan: 40% of the uploads, 12.34 USD left to spend"),
     ]
 
@@ -236,7 +263,7 @@ def test_accounts() -> None:
 
 def test_a_dead_api_is_one_finding() -> None:
     """Feeds that fail for one cause are one finding, which also stands for the status feeds with that cause."""
-    assert lines(unreachable_workspace()) == [("bad", f"feeds publishing, connections failed: {REFUSED}")]
+    assert lines(unreachable_workspace()) == [("bad", REFUSED)]
     assert working(unreachable_workspace()) == []
 
 

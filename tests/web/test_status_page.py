@@ -209,7 +209,7 @@ def problem_items(html: str) -> list[str]:
 def test_the_worst_comes_first() -> None:
     """The title and the banner have the worst problem, a list below has the others, each with a next step."""
     accounts = (Condition("reconnect", f"a{number} (x)") for number in range(7))
-    urgent = Condition("scheduled", "p", NOW - 4000), Condition("token", "t", NOW + 9)
+    urgent = Condition("scheduled", "p", NOW - 4000), Condition("token", "t", NOW + 9, "t1")
     workspaces = (
         reporting(Condition("cooldown", "acme (x)", at=NOW + 600), name="shop"),
         workspace("fine"),
@@ -222,19 +222,28 @@ def test_the_worst_comes_first() -> None:
     banner = text_of(html.partition('<div class="verdict bad">')[2].partition("</div></div>")[0])
     assert banner.startswith(
         "new: the plan is suspended or gives no access "
-        "Open the billing page of Zernio; until then nothing is published. Run late-exporter check. Runbook "
-        "Also 1 cooldown, 7 disconnected accounts, 1 expiring token, 1 failing platform, 1 overdue post, "
-        "1 polling problem 5 workspaces · "
+        "Open the billing page of Zernio; until then nothing is published. Run late-exporter check --workspace new. "
+        "Runbook Also 1 overdue post, 1 failing platform, 1 polling problem, 7 disconnected accounts, "
+        "1 expiring token, 1 cooldown 5 workspaces · "
     )
     assert problem_items(html)[:5] == [
-        "new: a post that was due 1 h ago is still scheduled: p Run late-exporter posts --overdue. Runbook",
-        "brand: 19 of 22 attempts on instagram failed in the last hour Run late-exporter posts --failed. Runbook",
-        f"agency: feeds publishing, connections failed: {REFUSED} Run late-exporter check. Runbook",
+        (
+            "new: a post that was due 1 h ago is still scheduled: p "
+            "Run late-exporter posts --overdue --workspace new. Runbook"
+        ),
+        (
+            "brand: 19 of 22 attempts on instagram failed in the last hour "
+            "Run late-exporter posts --failed --workspace brand. Runbook"
+        ),
+        f"agency: {REFUSED} Run late-exporter check --workspace agency. Runbook",
         (
             "new: 7 accounts must be connected again: a0 (x), a1 (x), a2 (x), a3 (x), a4 (x) and 2 more "
-            "Connect it again in Zernio. Run late-exporter accounts. Runbook"
+            "Connect it again in Zernio. Run late-exporter accounts --workspace new. Runbook"
         ),
-        "new: 1 token will expire soon: t, in 9 s Connect it again in Zernio. Run late-exporter accounts. Runbook",
+        (
+            "new: 1 token must be renewed: t, expiry in 9 s "
+            "Connect it again in Zernio. Run late-exporter accounts --workspace new. Runbook"
+        ),
     ]
     links = PageParser(html).links()
     assert {"#w-new", "#w-brand", "./runbooks/LatePlanStopsPosts", "./runbooks/LateTokenExpiring"} <= {*links}
@@ -253,6 +262,14 @@ def test_no_problem_stands_twice() -> None:
         assert text.count(problem) == 1
     assert "up to date" not in text
     assert "2 of 2 feeds are polled and up to date" in text_of(render(workspace("a"), workspace("b")))
+
+
+def test_one_cause_is_one_line() -> None:
+    """An API that is dead for all workspaces is one problem."""
+    dead = [replace(unreachable_workspace(), name=f"w{number}") for number in range(14)]
+    html = render(*dead)
+    assert f"14 of 14 workspaces: {REFUSED}" in text_of(html)
+    assert html.lower().count(REFUSED) == 1 + 1 + 14, "banner, title of the page, and the titles of the index"
 
 
 def test_the_list_of_problems_is_limited() -> None:
@@ -276,8 +293,8 @@ def test_a_card_has_what_is_only_of_interest() -> None:
     tokens = [Condition("token", f"a{number} (x)", NOW + 9 * 86_400) for number in range(7)]
     html = render(reporting(*tokens, Condition("plan", "40% of the uploads")))
     section = text_of(html.partition("<h3>Accounts and plan</h3>")[2].partition("</section>")[0])
-    names = ", ".join(f"a{number} (x), in 9 d" for number in range(5))
-    assert section == f"7 tokens will expire soon: {names} and 2 more The plan: 40% of the uploads"
+    names = ", ".join(f"a{number} (x), expiry in 9 d" for number in range(5))
+    assert section == f"7 tokens must be renewed: {names} and 2 more The plan: 40% of the uploads"
     assert "Accounts and plan" not in render(workspace())
 
 

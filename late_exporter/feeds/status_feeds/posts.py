@@ -54,7 +54,6 @@ RISKS = MappingProxyType(
         "disconnected": "not connected any more",
         "reconnect": "must be connected again",
         "blocked": "cannot post",
-        "cooldown": "in cooldown until later",
     }
 )
 """Reasons why a post cannot be published to its account, in words."""
@@ -246,7 +245,7 @@ def _target_name(context: RefreshContext, target: PostTarget) -> str:
 
 
 def _risk_reports(context: RefreshContext, posts: Sequence[ListedPost]) -> Iterator[Report]:
-    """Yield how many targets cannot be published now, and the accounts for which they wait."""
+    """Yield how many targets cannot be published now, and the lost accounts that they wait for."""
     counts = Counter[tuple[str, str]]()
     by_account: dict[tuple[str, str], list[tuple[float, ListedPost, PostTarget]]] = {}
     for post in posts:
@@ -263,6 +262,8 @@ def _risk_reports(context: RefreshContext, posts: Sequence[ListedPost]) -> Itera
     for labels, count in counts.items():
         yield context.gauge("late_posts_at_risk", count, *labels)
     for (account_id, reason), waiting in by_account.items():
+        if reason == "cooldown":
+            continue  # The accounts feed reports it.
         due_at, post, target = min(waiting, key=lambda each: each[0])
         text = f"{RISKS[reason]}, {plural(len(waiting), 'post')}, the first is {_short_name(post)}"
         name = _target_name(context, target)
