@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-import msgspec
-
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.publishing import FINAL_STATUSES
 from late_exporter.feeds.vocabulary import ACTIONS, STATUSES
 from late_exporter.ingest.steps import Record
-from late_exporter.metrics.aggregation import count_logs
 from late_exporter.metrics.catalogue import CATALOGUE, ENTRIES_REJECTED, LOGS, SCHEMA_DRIFT
 from late_exporter.metrics.label_limiter import LabelLimiter
-from late_exporter.model import MAX_CLOCK_SKEW_MS, LogEntry, LogKind, Scope
+from late_exporter.model import LogKind, Scope
 from late_exporter.series import IncCounter, Increment, ObserveLog
 from late_exporter.store.records import Coverage, Observation
 
@@ -74,15 +71,10 @@ class BatchBuilder:
         ]
         return [IncCounter(*each, amount=0) for each in series]
 
-    def add(self, record: Record, now: int) -> None:
-        """Add logs, and what is true once they are committed.
-
-        ``now`` is the API time in milliseconds.
-        """
+    def add(self, record: Record) -> None:
+        """Add logs, and what is true once they are committed."""
         for entry in record.entries:
             increments = self._increments(entry.kind, by_reconciliation=record.by_reconciliation)
-            if entry.created is not None and entry.created > now + MAX_CLOCK_SKEW_MS:
-                increments = _present_increments(entry, increments, now)
             self.observations.append(Observation(entry, increments))
         self.coverage = record.coverage or self.coverage
         self.deleted_keys += record.deleted_keys
@@ -119,20 +111,3 @@ class BatchBuilder:
         )
         if by_reconciliation:
             yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)
-
-
-def _present_increments(
-    entry: LogEntry, increments: tuple[Increment, ...], now: int
-) -> tuple[Increment, ...]:
-    """Return the increments of a log as if it were created now.
-
-    A time in the future would stay the newest one.
-    """
-    log = msgspec.structs.replace(entry, created=now)
-    present: list[Increment] = []
-    for increment in increments:
-        if isinstance(increment, ObserveLog):
-            present.append(increment)
-        else:
-            present += count_logs(increment, (log,), now)
-    return tuple(present)

@@ -13,13 +13,13 @@ from msgspec.structs import replace
 from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.feeds.view import without_unknown
 from late_exporter.health import Failure, PlatformHealth, RecentCounts
-from late_exporter.model import FAILED, PENDING, LogEntry, LogPage
+from late_exporter.model import FAILED, PENDING, LogEntry
 from late_exporter.store.records import Coverage
 from late_exporter.thresholds import HOUR, PLATFORM_ATTEMPTS, PLATFORM_FAILED_SHARE
 
 SLOT_SECONDS = 300
-MAX_PLATFORMS = 100
-"""Platforms that are counted, because the API chooses their names."""
+MAX_COUNTS = 2600
+"""Counts that are kept, of about a hundred platforms, because the API chooses their names."""
 
 MAX_FAILURES = 100
 MAX_ACCOUNT_FAILURES = 20
@@ -38,57 +38,33 @@ class RecentAttempts:
     """
 
     def __init__(self, coverage: Coverage | None) -> None:
-        known_since = 0
+        self._known_since = 0
         if coverage is not None:
             newest = coverage.newest.created if coverage.newest is not None else 0
-            known_since = max(newest, coverage.caught_up_at)
-        self._known_since = known_since / 1000
-        self._has_page = False
-        self._slots: dict[str, Counter[tuple[int, bool]]] = {}
+            self._known_since = max(newest, coverage.caught_up_at)
+        self._counts = Counter[tuple[str, int, bool]]()
 
     def known_since(self, now: float) -> float:
         """Return the time since which all logs are known.
 
         That is an hour ago, or the last poll of an earlier process.
         """
-        return max(self._known_since, now - HOUR)
+        return max(self._known_since / 1000, now - HOUR)
 
     def add(self, entries: Iterable[LogEntry], now: float) -> None:
         """Count new observations at a Unix time in seconds."""
         present = int(now // SLOT_SECONDS)
         oldest = present - HOUR // SLOT_SECONDS
-        self._drop_before(oldest)
+        for place in [place for place in self._counts if place[1] < oldest]:
+            del self._counts[place]
         for entry in entries:
             if entry.created is None or entry.action not in ATTEMPTS or entry.status == PENDING:
                 continue
             # The clock of the API may be ahead.
             slot = min(entry.created // (SLOT_SECONDS * 1000), present)
-            if slot >= oldest and (
-                entry.platform in self._slots or len(self._slots) < MAX_PLATFORMS
-            ):
-                self._slots.setdefault(entry.platform, Counter())[slot, entry.status == FAILED] += 1
-
-    def _drop_before(self, oldest: int) -> None:
-        for platform, counts in list(self._slots.items()):
-            self._slots[platform] = Counter(
-                {slot: count for slot, count in counts.items() if slot[0] >= oldest}
-            )
-            if not self._slots[platform]:
-                del self._slots[platform]
-
-    def add_counted(self, page: LogPage, now: float) -> None:
-        """Count the logs of the first page of this process that an earlier one has recorded."""
-        if self._has_page:
-            return
-        self._has_page = True
-        old_entries = [
-            entry for entry in page.entries if entry.status in page.statuses.get(entry.key, ())
-        ]
-        self.add(old_entries, now)
-        if page.is_last or not page.times:
-            self._known_since = 0.0
-        else:
-            self._known_since = min(self._known_since, min(page.times) / 1000)
+            place = (entry.platform, slot, entry.status == FAILED)
+            if slot >= oldest and (place in self._counts or len(self._counts) < MAX_COUNTS):
+                self._counts[place] += 1
 
     def add_counts(
         self, platforms: Iterable[PlatformHealth], now: float, history_since: float
@@ -121,10 +97,10 @@ class RecentAttempts:
         """Return the number of failed and of all attempts since a Unix time."""
         failed = 0
         final = 0
-        for (slot, is_failed), count in self._slots.get(platform, Counter()).items():
-            if slot >= since // SLOT_SECONDS:
+        for (name, slot, is_failed), count in self._counts.items():
+            if name == platform and slot >= since // SLOT_SECONDS:
                 final += count
-                failed += count if is_failed else 0
+                failed += count * is_failed
         return failed, final
 
 

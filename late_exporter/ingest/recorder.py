@@ -124,7 +124,7 @@ class FeedRecorder:
         """
         if self.coverage is not None:
             switched = await self._switched_coverage(self.coverage, feed, now)
-            self.record(Record(coverage=switched, deleted_keys=tuple(self.state.pending_logs)), now)
+            self.record(Record(coverage=switched, deleted_keys=tuple(self.state.pending_logs)))
             await self.commit(now, progress=b"")
         self.feed = feed
         self.start_batch()
@@ -164,14 +164,11 @@ class FeedRecorder:
         self._uncommitted.clear()
         self._shared.uncommitted[self.scope] = 0
 
-    def record(self, record: Record, now: int) -> None:
-        """Take logs for the next commit, and what is true then.
-
-        ``now`` is the API time in milliseconds.
-        """
+    def record(self, record: Record) -> None:
+        """Take logs for the next commit, and what is true then."""
         if not self.batch.observations:
             self.batch.started_at = self._shared.runtime.monotonic()
-        self.batch.add(record, now)
+        self.batch.add(record)
         for entry in record.entries:
             statuses = self._uncommitted.get(entry.key)
             self._uncommitted[entry.key] = with_status(statuses, entry.status)

@@ -278,10 +278,7 @@ class FeedSync:
             if is_head and feed.generation == LATE and refuses_list(exc):
                 exc.add_hint(SWITCH_HINT)
             raise
-        page = await self._mark_known(page)
-        if is_head and self._recorder.recent_attempts is not None:
-            self._recorder.recent_attempts.add_counted(page, self._clock.time())
-        return page
+        return await self._mark_known(page)
 
     def _judge_head(self, feed: Feed, page: LogPage) -> None:
         """Raise BadPayload if the newest page of a list cannot be true."""
@@ -305,7 +302,7 @@ class FeedSync:
 
         Commit them if they are many.
         """
-        self._recorder.record(record, self._clock.now())
+        self._recorder.record(record)
         batch = self._recorder.batch
         is_due = (
             len(batch.observations) >= COMMIT_SIZE

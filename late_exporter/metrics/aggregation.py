@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.model import UNKNOWN, LogEntry
+from late_exporter.model import MAX_CLOCK_SKEW_MS, UNKNOWN, LogEntry
 from late_exporter.series import (
     Exemplar,
     FailureStreak,
@@ -58,18 +58,20 @@ def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequ
                 ObserveValues(*series, micros=tuple(_values(increment, logs, now)), bounds=bounds)
             ]
         case SetByLog(value=value):
-            at = max(_times(logs))
+            at = max(_times(logs, now))
             return [SetLatest(*series, at=at, value=at / 1000 if value is None else value)]
         case RecordAttempt(at=0, failed=failed):
-            times = _times(logs)
+            times = _times(logs, now)
             if not failed:  # An earlier success changes nothing.
                 times = [max(times)]
             return [RecordAttempt(*series, at=at, failed=failed) for at in times]
     return [increment] * len(logs)
 
 
-def _times(logs: Sequence[LogEntry]) -> list[int]:
-    return [log.created or 0 for log in logs]
+def _times(logs: Sequence[LogEntry], now: int) -> list[int]:
+    # A time that is further ahead is wrong, and would stay the newest one.
+    latest = now + MAX_CLOCK_SKEW_MS
+    return [min(log.created or 0, latest) for log in logs]
 
 
 def observe_log(increment: ObserveLog, log: LogEntry, now: int) -> ObserveHistogram:

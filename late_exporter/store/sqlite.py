@@ -22,9 +22,6 @@ DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # SQLite lacks.
 DAMAGE_MESSAGES = ("no such table", "no such column", "Could not decode to UTF-8")
 
-PROTOTYPE_ID = 0x4C617465
-"""The application id of states from before the first release, which cannot be upgraded."""
-
 # Readable by the owner only, because the state contains account names.
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
@@ -280,11 +277,7 @@ class SqliteDatabase:
             for (name,) in queries.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
         }
         if tables and "late_state" not in tables:
-            (application_id,) = queries.execute("PRAGMA application_id").fetchone()
-            owner = "another program"
-            if application_id == PROTOTYPE_ID:
-                owner = "a prototype of late-exporter"
-            raise StoreError(f"{self.name} is the database of {owner}; it was not changed")
+            raise StoreError(f"{self.name} is the database of another program; it was not changed")
         return bool(tables)
 
     def size(self, queries: Queries) -> int:

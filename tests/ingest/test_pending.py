@@ -114,24 +114,6 @@ def test_an_outdated_answer_makes_no_final_log_pending_again(
     assert exporter.scrape().sum("late_publishing_logs_total") == 2
 
 
-def test_a_log_that_a_look_up_finds_starts_no_scan(world: World, start: OpenExporter) -> None:
-    """The logs that a look-up counts are among those that the total of the API is compared with."""
-    exporter = start(FakeLateApi(world))
-    world.publish(3000, over=5 * DAY)
-    exporter.poll()
-    (log_id,) = world.publish(1, status="pending", postId="post")
-    exporter.poll_repeatedly(1)
-    for _ in range(60):
-        world.publish(4)
-        exporter.poll_repeatedly(1)
-    world.change(log_id, "failed")
-    world.insert(world.clock.now - 28 * MINUTE, action="retry", postId="post")
-    before = len(exporter.api.requests)
-    exporter.poll_repeatedly(14)
-    assert len(exporter.observations) == 3243
-    assert len(exporter.api.requests) - before < 30
-
-
 @pytest.mark.parametrize(("polls", "count"), [(4, 500), (8, 1500)])
 def test_a_deleted_log_beside_many_leaves_the_gauge(polls: int, count: int, world: World, start: OpenExporter) -> None:
     """However many other logs are within two seconds of it."""
