@@ -77,6 +77,11 @@ def _count_once_per_status(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(BatchBuilder, "_project", project_per_status)
 
 
+def _count_all_after_a_switch(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Store, "newest_time", lambda *_, **__: None)
+    patch.setattr(catch_up, "_require_recognised", lambda *_: None)
+
+
 def _lose_histograms(patch: pytest.MonkeyPatch) -> None:
     series_page = Store.series_page
 
@@ -118,6 +123,7 @@ BUGS: Mapping[str, Bug] = {
     "pending logs are not looked up": Bug("polls", frozenset({"pending at rest", "requests"}), _look_up_no_pending_log),
     "no scan starts": Bug("polls", frozenset({"scan"}), _never_scan),
     "a pause counts once per status": Bug("polls", frozenset({"values"}), _count_once_per_status),
+    "a switch counts everything again": Bug("switch", frozenset({"switch"}), _count_all_after_a_switch),
     "histograms are lost in a restart": Bug("polls", frozenset({"falls", "values"}), _lose_histograms),
     "deleted logs stay pending": Bug("zernio", frozenset({"pending at rest", "requests"}), _ignore_deletions),
     "visible logs are pruned": Bug("late", frozenset({"twice", "pending"}), _prune_visible_logs),

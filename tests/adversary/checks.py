@@ -23,6 +23,7 @@ CHECKS: Mapping[str, str] = {
     "requests": "At rest, a poll is one request, or two if a pending log is below the first page.",
     "audit": "The background audit finds no difference.",
     "coverage": "The coverage does not start in the future.",
+    "switch": "After a switch of the generation, the exporter counts only what is newer than all counted.",
 }
 """What each check asserts."""
 

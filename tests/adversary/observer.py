@@ -47,7 +47,7 @@ class Observer:
         self._scene = scene
         self._exporter, self._world = scene.exporter, scene.world
         self._history = history
-        self._truth = Truth(scene.world, by_id=scene.setup.has_ids)
+        self._truth = Truth(scene.world, by_id=not scene.setup.can_lack_ids)
         self._counted: Counter[Sighting] = Counter()
         self._keys: set[Counted] = set()
         self._commit_count = 0
@@ -55,6 +55,8 @@ class Observer:
         self._visible: dict[str, float] = {}
         self.is_misled = False
         self.has_alike_logs = False
+        self._newest: dict[str, int] = {}
+        self._is_switched = False
 
     def report(self, check: str, detail: str) -> None:
         """Raise Wrong, unless the check cannot hold."""
@@ -67,16 +69,30 @@ class Observer:
             self.report(check, detail)
 
     def require(self, logs: Iterable[tuple[str, str, str]], check: str) -> None:
-        """Report a check unless logs, by feed, id and status, are counted."""
+        """Report a check unless logs, by feed, id and status, are counted, or lost in a switch."""
         self._read_commits()
-        missing = Counter(self._truth.of(*log) for log in logs) - self._counted
+        missing = Counter(self._truth.of(*log) for log in logs if not self.is_lost(log[1])) - self._counted
         self.expect(not missing, check, f"{missing.total()} logs, {next(iter(missing), None)}")
 
     def uncounted_ids(self, log_ids: Iterable[str]) -> set[str]:
-        """Return the ids of the logs that are counted in no status."""
+        """Return the ids of the logs that are counted in no status, except those that are lost in a switch."""
         self._read_commits()
         logs = {sighting.log for sighting in self._counted}
-        return {log_id for log_id in log_ids if self._truth.log_of(log_id) not in logs}
+        return {log_id for log_id in log_ids if self._truth.log_of(log_id) not in logs and not self.is_lost(log_id)}
+
+    def note_switch(self) -> None:
+        """The lists of generation late are gone: of each feed, only logs newer than all counted ones count."""
+        self._read_commits()
+        self._is_switched = True
+
+    def is_lost(self, log_id: str) -> bool:
+        """Return whether a log must not count because of a switch, unless it was counted before."""
+        feed, created = self._truth.place_of(log_id) or ("", None)
+        return self._is_switched and feed in self._newest and (created or 0) < self._floor(feed)
+
+    def _floor(self, feed: str) -> int:
+        """Return the next second after the newest log of a feed that was counted from generation late."""
+        return (self._newest[feed] // 1000 + 1) * 1000
 
     def scan_times(self) -> dict[str, float]:
         """Return when the last reconciliation scan of each feed was complete."""
@@ -99,7 +115,7 @@ class Observer:
         scrape = self._scrape()
         if self._finds_deleted_logs():
             waiting = Counter(scrape.family("late_publishing_pending_logs"))
-            least, most = (expected_pending(self._world, grace) for grace in (0.0, 3 * HOUR))
+            least, most = (expected_pending(self._world, grace, lost=self.is_lost) for grace in (0.0, 3 * HOUR))
             self.expect(least <= waiting <= most, "pending at rest", f"{waiting}, {least}")
         if is_steady and not self.is_misled:
             found = scrape.sum("late_exporter_reconciled_logs_total")
@@ -117,7 +133,7 @@ class Observer:
     def _check_requests(self) -> None:
         top = set(self._world.ids[: self._exporter.api.quirks.max_page_size])
         pending = [row["_id"] for row in self._world.rows if row["status"] == "pending"]
-        deep = any(log_id not in top for log_id in pending)
+        deep = any(log_id not in top and not self.is_lost(log_id) for log_id in pending)
         for feed, expected in (("publishing", 1 + deep), ("connections", 1)):
             if not self._scene.has_rows(feed):
                 continue  # A list that has become empty fails the polls.
@@ -141,6 +157,11 @@ class Observer:
         for commit in commits:
             self.expect(commit not in self._keys, "twice", str(commit))
             self._keys.add(commit)
+            place = self._truth.place_of(commit.key)
+            if place is not None:
+                self._newest[commit.feed] = max(self._newest.get(commit.feed, 0), place[1] or 0)
+            elif commit.feed in self._newest:
+                self.expect(int(commit.key[:13]) >= self._floor(commit.feed), "switch", f"{commit.key} is not newer")
         self._counted += self._truth.counted(commits)
 
     def _scrape(self) -> Samples:
@@ -189,7 +210,7 @@ class Observer:
         pending = Counter(
             (self._truth.of("publishing", log_id, status), row["platform"], row["action"])
             for (log_id, status), row in self._world.visible.items()
-            if status == "pending"
+            if status == "pending" and not self.is_lost(log_id)
         )
         known: Counter[tuple[str, ...]] = Counter()
         for (sighting, platform, action), log_count in pending.items():

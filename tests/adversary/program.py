@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.adversary.api import FAILURES, FAULTS
 from tests.adversary.events import ACTIONS, MOVES, NUMBERS, Action
 from tests.support.clock import DAY, HOUR, MINUTE
-from tests.support.late_api import TIME_FILTERS
+from tests.support.late_api import TIME_FILTERS, VANISHED
 
 
 class _Value:
@@ -28,6 +28,7 @@ class Setup(_Value):
 
     Args:
         generation: API generation, ``late`` or ``zernio``.
+        distinct_times: Whether no two logs have the same time.
         page_size: Maximum number of rows per page.
         latency: Duration of a request in seconds.
         has_dates: Whether responses have a date.
@@ -41,6 +42,7 @@ class Setup(_Value):
     """
 
     generation: str = "late"
+    distinct_times: bool = False
     page_size: int = 10
     latency: float = 0.0
     has_dates: bool = True
@@ -53,9 +55,9 @@ class Setup(_Value):
     time_filter: str = "inclusive"
 
     @property
-    def has_ids(self) -> bool:
-        """Whether logs have ids."""
-        return self.generation == "late"
+    def can_lack_ids(self) -> bool:
+        """Whether logs have no ids, or may lose them."""
+        return self.generation != "late" or self.distinct_times
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -130,11 +132,23 @@ class Break(_Value):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
+class Switch(_Value):
+    """Take the lists of generation late away.
+
+    Args:
+        shape: How they answer from then on.
+    """
+
+    shape: str = "404"
+    events: Events = Events()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Rest(_Value):
     """Let nothing happen until two reconciliation scans are complete; all failures end."""
 
 
-Step: TypeAlias = Poll | Polls | Restart | ShortLives | MoveClock | Break | Rest
+Step: TypeAlias = Poll | Polls | Restart | ShortLives | MoveClock | Break | Switch | Rest
 
 
 @dataclass(frozen=True)
@@ -213,5 +227,17 @@ MODES: dict[str, st.SearchStrategy[Program]] = {
         ),
         _steps(STEPS),
     ),
+    "switch": st.builds(
+        lambda setup, before, switch, after: Program(setup, (*before, switch, *after)),
+        st.builds(
+            Setup,
+            generation=st.just("late"),
+            distinct_times=st.sampled_from((True,)),
+            **{**SETUP, "history": st.sampled_from((25, 130)), "page_size": st.sampled_from((25, 100))},
+        ),
+        _steps(STEPS),
+        st.builds(Switch, shape=st.sampled_from(sorted(VANISHED)), events=EVENTS),
+        _steps(STEPS),
+    ),
 }
-"""Programs by generation of the API; those of ``polls`` are cheap, because they do little else."""
+"""Programs by what the API does about its generations; those of ``polls`` are cheap, because they do little else."""

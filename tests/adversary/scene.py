@@ -54,7 +54,7 @@ class Scene:
     def __init__(self, setup: Setup, path: Path | str, totals: Totals) -> None:
         self.setup = setup
         self.totals = totals
-        self.world = World(VirtualClock())
+        self.world = World(VirtualClock(), distinct_times=setup.distinct_times)
         self._insert_history()
         # Without a filter by time, nothing leads beyond a limit of skip.
         is_filtered = setup.time_filter not in ("ignored", "rejected")
@@ -162,6 +162,13 @@ class Scene:
     def is_synced(self, feed: str) -> bool:
         """Return whether the logs of a feed are shown."""
         return bool(self.exporter.scrape().family("late_exporter_coverage_start_timestamp_seconds", feed=feed))
+
+    def reads_new_logs(self, feed: str) -> bool:
+        """Return whether a feed is read from the list that has its logs."""
+        if not self.api.vanished:
+            return True
+        retention = self.exporter.scrape().family("late_exporter_retention_seconds", feed=feed)
+        return max(retention.values(), default=0.0) > RETENTION
 
     def can_read_new_logs(self, new_count: int) -> bool:
         """Return whether a poll finds what is new without the broken row."""

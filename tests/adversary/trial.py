@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,14 @@ from tests.adversary.program import (
     Restart,
     ShortLives,
     Step,
+    Switch,
 )
 from tests.adversary.scene import FEEDS, LogStatuses, Scene, Totals
 from tests.support.clock import MINUTE
+from tests.support.exporter import Poll as PollResult
+from tests.support.late_api import VANISHED
 
+LATE_LISTS = ("/v1/posts/logs", "/v1/connections/logs")
 MEMORY = Path("/dev/shm")  # noqa: S108 - for files of a test, where there is such a place
 
 PROMPT_AGE = 15 * MINUTE
@@ -35,6 +39,9 @@ PROMPT_AGE = 15 * MINUTE
 
 MAX_SCAN_POLLS = 80
 """Polls within which a scan of the lists of a program is complete, unless many logs are pending."""
+
+SWITCH_POLLS = 3
+"""Polls for which the lists of generation late are gone, and within which the other ones are read after a restart."""
 
 
 def run_program(program: Program, totals: Totals, url: str | None = None) -> None:
@@ -72,6 +79,7 @@ class Trial:
             ShortLives: self._live_shortly,
             MoveClock: self._move_clock,
             Break: self._break,
+            Switch: self._switch,
             Rest: self._rest,
         }
         steps: tuple[Step, ...] = (*program.steps, Rest())
@@ -118,6 +126,8 @@ class Trial:
         fresh &= self._world.appended_ids | self._world.connection_history.keys()
         may_fail = has_trouble or not self._scene.can_read_new_logs(len(fresh))
         may_fail |= "large pages" in self._api.failures  # if the list moves while a page is read in parts
+        # A list that is empty, although it should have logs, is not switched to.
+        unswitched_feeds = {feed for feed in FEEDS if not self._scene.reads_new_logs(feed)}
         inserted_count = len(self._world.insertion_order)
         results = self._scene.poll()
         # If the list has moved by more than a page, the search for its place reads pages far below, maybe with the row.
@@ -131,10 +141,10 @@ class Trial:
         for feed, result in results.items():
             if result.error is not None:
                 check = "one request" if self._api.failures else "outcome"
-                is_expected = may_fail or not self._scene.has_rows(feed)
+                is_expected = may_fail or feed in unswitched_feeds or not self._scene.has_rows(feed)
                 self._observer.expect(is_expected, check, f"{feed}: {result.error}")
                 continue
-            if not result.is_partial and not may_miss:
+            if not result.is_partial and not may_miss and self._scene.reads_new_logs(feed):
                 due = {(feed, log_id, status) for log_id, (name, status) in steady if name == feed and log_id in fresh}
                 self._observer.require(self._readable(due & self._scene.lasting), "missed by poll")
         is_regular = not has_trouble and not self._api.failures
@@ -172,6 +182,34 @@ class Trial:
         self._api.broken_post = (posts[step.number % len(posts)] or "") if posts else ""
         self._api.failures.add(step.failure)
 
+    def _switch(self, step: Switch) -> None:
+        """Take the lists of generation late away, and restart with the other generation."""
+        known_feeds = {feed for feed, _, _ in self._scene.lasting}
+        self._foresee(step.events)
+        self._api.heal()
+        self._is_steady = False
+        self._late_rows.forget()
+        self._api.generation = "both"
+        self._api.vanished = dict.fromkeys(LATE_LISTS, VANISHED[step.shape])
+        self._observer.note_switch()
+        for _ in range(SWITCH_POLLS):
+            self._poll_quietly()
+        self._exporter.generation = "zernio"
+        self._exporter.restart()
+        for _ in range(SWITCH_POLLS):
+            self._poll_quietly()
+        for feed in FEEDS:
+            is_empty = feed not in known_feeds or all(name != feed for name, _, _ in self._scene.lasting)
+            if is_empty or self._scene.reads_new_logs(feed):
+                continue
+            self._observer.report("switch", f"{feed} is not switched")
+
+    def _poll_quietly(self) -> Mapping[str, PollResult]:
+        self._world.clock.advance(30)
+        results = self._scene.poll()
+        self._observer.compare()
+        return results
+
     def _rest(self, _step: Rest) -> None:
         """Let two scans of the whole list complete; everything must be counted then."""
         self._api.heal()
@@ -201,7 +239,8 @@ class Trial:
             self._world.clock.advance(1)
             results = self._scene.poll()
             for feed, result in results.items():
-                is_expected = result.error is None or not self._scene.has_rows(feed)
+                is_expected = result.error is None or not self._scene.reads_new_logs(feed)
+                is_expected |= not self._scene.has_rows(feed)
                 self._observer.expect(is_expected, "outcome", f"{feed}: {result.error}")
             is_partial = any(result.is_partial for result in results.values())
             now = self._observer.scan_times()
@@ -225,4 +264,5 @@ class Trial:
         if name == "late" and is_prompt:
             self._late_rows.add(next(reversed(self._world.insertion_order)))
         self._is_steady &= name != "delete" and is_prompt
-        self._observer.has_alike_logs |= name == "alike" and not self._scene.setup.has_ids
+        setup = self._scene.setup
+        self._observer.has_alike_logs |= name == "alike" and setup.can_lack_ids and not setup.distinct_times

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from late_exporter.simulator.log_list import LogRow
 from tests.support.exporter import Counted, log_key, without_ordinal
+from tests.support.oracle import created_at
 from tests.support.world import World
 
 
 class Sighting(NamedTuple):
-    """A log in a status, as the API identifies it: identical logs without ids are one.
+    """A log in a status, as it is identified in both generations of the API: identical logs without ids are one.
 
     Args:
         log: Key of the log in generation zernio, without the number among identical logs, or its id.
@@ -38,6 +39,7 @@ class Truth:
         self._by_id = by_id
         self._rows: dict[Sighting, list[LogRow]] = {}
         self._logs: dict[str, str] = {}
+        self._places: dict[str, tuple[str, int | None]] = {}
         self._row_counts = [0, 0]
 
     @property
@@ -55,6 +57,11 @@ class Truth:
         """Return the key of a log of the world, as in its sightings."""
         self._update()
         return self._logs[log_id]
+
+    def place_of(self, log_id: str) -> tuple[str, int | None] | None:
+        """Return feed and creation time in milliseconds of a log of the world by its id; None if it has no such log."""
+        self._update()
+        return self._places.get(log_id)
 
     def counted(self, commits: Iterable[Counted]) -> Counter[Sighting]:
         """Return how often each sighting was committed; keys of unknown logs stay as they are."""
@@ -96,5 +103,6 @@ class Truth:
         self._row_counts = [len(world.history), len(world.connection_history)]
         for feed, row in new_rows:
             self._logs[row["_id"]] = log = row["_id"] if self._by_id else log_key(feed, row)
+            self._places[row["_id"]] = feed, row["createdAt"] and round(created_at(row) * 1000)
             sighting = Sighting(feed, log, row.get("status") or row["eventType"])
             self._rows.setdefault(sighting, []).append(row)

@@ -162,10 +162,17 @@ CAUSES = {
 """What a failure with this ``statusCode`` and error code is counted as."""
 
 
-def expected_pending(world: World, grace: float = 0.0) -> Counter[tuple[str, ...]]:
-    """Return the number of logs that are pending, or expired a moment ago, by platform and action."""
+def expected_pending(
+    world: World, grace: float = 0.0, *, lost: Callable[[str], bool] = lambda _: False
+) -> Counter[tuple[str, ...]]:
+    """Return the number of logs that are pending, or expired a moment ago, by platform and action.
+
+    ``lost`` tells by their ids which logs cannot be known.
+    """
     edge = world.clock.now - 7 * DAY
     recent = [row for row in world.history.values() if row["createdAt"] and edge - grace <= created_at(row) < edge]
     return Counter(
-        (row["platform"], row["action"]) for row in (*world.visible.values(), *recent) if row["status"] == "pending"
+        (row["platform"], row["action"])
+        for row in (*world.visible.values(), *recent)
+        if row["status"] == "pending" and not lost(row["_id"])
     )
