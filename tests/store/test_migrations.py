@@ -220,7 +220,7 @@ def test_the_database_of_another_program(path: Path, tmp_path: Path) -> None:
         lambda: copy_state(url, f"sqlite:///{tmp_path}/new.db"),
     ]
     for attempt in attempts:
-        with pytest.raises(StoreError, match="is the database of another program; it was not changed$"):
+        with pytest.raises(StoreError, match=r"is the database of another program; it was not changed$"):
             attempt()
     assert before == path.read_bytes()
 
