@@ -15,28 +15,31 @@ from late_exporter.config.settings import Settings, Workspace
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.accounting import AUDIT_GAUGES, last_audit
+from late_exporter.ingest.accounting import AUDIT_GAUGES
 from late_exporter.ingest.failure_log import FailureLog
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.reporter import PollReporter, ResponseReporter, last_scan
+from late_exporter.ingest.reporter import PollReporter, ResponseReporter
 from late_exporter.ingest.scan import ScanSchedule
 from late_exporter.ingest.schedule import ApiClock, FeedConnection, Runtime
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.status_poller import StatusConfig, StatusPoller
-from late_exporter.ingest.sync import CHECK_TIMES, FeedSync
-from late_exporter.metrics.catalogue import CATALOGUE, OPTIONAL_FAMILIES, build_catalogue
+from late_exporter.ingest.sync import FeedSync
+from late_exporter.metrics.catalogue import (
+    CATALOGUE,
+    LAST_AUDIT,
+    LAST_RECONCILE,
+    OPTIONAL_FAMILIES,
+    build_catalogue,
+)
 from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import ZERNIO, Scope
 from late_exporter.protocols import Logger
-from late_exporter.series import Increment, Series, SeriesValue
+from late_exporter.series import Increment
 from late_exporter.store.records import FeedState
 from late_exporter.store.thread import StoreThread
-
-CHECK_FAMILIES = frozenset({*AUDIT_GAUGES, *CHECK_TIMES})
-"""Stored results of scans, which determine when the next ones are due."""
 
 
 class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,42 +150,26 @@ class Pipeline:
         for workspace in connections:
             self.registry.add_workspace(workspace)
         try:
-            check_results = await self._restore_series(sorted(connections))
+            async for restored in thread.series_pages(sorted(connections)):
+                self._shared.label_limiter.restore(restored)
+                self.registry.restore(restored)
         except BaseException:
             for workspace in connections:
                 self._remove_series(workspace)
             raise
         for workspace, connection in connections.items():
-            self._add_workspace(workspace, connection, states, check_results)
-
-    async def _restore_series(self, workspaces: Sequence[str]) -> Mapping[Series, SeriesValue]:
-        """Show the stored series of some workspaces; return the results of their last scans."""
-        check_results: dict[Series, SeriesValue] = {}
-        async for restored in self._shared.store_thread.series_pages(workspaces):
-            self._shared.label_limiter.restore(restored)
-            self.registry.restore(restored)
-            check_results |= {
-                series: value for series, value in restored.items() if series[0] in CHECK_FAMILIES
-            }
-        return check_results
+            self._add_workspace(workspace, connection, states)
 
     def _add_workspace(
-        self,
-        workspace: str,
-        connection: ApiConnection,
-        states: Mapping[Scope, FeedState],
-        check_results: Mapping[Series, SeriesValue],
+        self, workspace: str, connection: ApiConnection, states: Mapping[Scope, FeedState]
     ) -> None:
-        increments: list[Increment] = [
-            *self.registry.correct_times(workspace, self._shared.runtime.clock())
-        ]
         clock = ApiClock(self._shared.runtime)
+        increments: list[Increment] = []
         pollers = {
-            scope.feed: self._create_poller(
-                scope, states[scope], connection, clock, increments, check_results
-            )
+            scope.feed: self._create_poller(scope, states[scope], connection, clock, increments)
             for scope in (Scope(workspace, feed) for feed in self._config.feeds)
         }
+        increments += self.registry.correct_times(workspace, self._shared.runtime.clock())
         runtime = msgspec.structs.replace(self._shared.runtime, clock=clock.time)
         status = StatusPoller(
             workspace,
@@ -214,7 +201,6 @@ class Pipeline:
         connection: ApiConnection,
         clock: ApiClock,
         deferred_increments: list[Increment],
-        check_results: Mapping[Series, SeriesValue],
     ) -> Poller:
         shared = self._shared
         # Until the first poll has found the list.
@@ -231,13 +217,12 @@ class Pipeline:
         recorder = FeedRecorder(scope, feed, state, shared, deferred_increments, failure_log)
         responses = ResponseReporter(recorder, logger)
         fetcher = Fetcher(feed_connection, clock, responses.report_skipped)
-        scan_schedule = ScanSchedule(
-            feed_connection,
-            shared.runtime,
-            clock,
-            last_scan(check_results, scope),
-            last_audit(check_results, scope),
-        )
+        last_audit = 0.0
+        # Until an audit has completed, its time is that of the first sync, without other results.
+        if scope in self.registry.values(scope.workspace, AUDIT_GAUGES[0]):
+            last_audit = self.registry.gauge(LAST_AUDIT, scope)
+        last_scan = self.registry.gauge(LAST_RECONCILE, scope)
+        scan_schedule = ScanSchedule(feed_connection, shared.runtime, clock, last_scan, last_audit)
         sync = FeedSync(
             feed_connection, clock, fetcher, recorder, responses, scan_schedule, shared, logger
         )

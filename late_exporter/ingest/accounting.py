@@ -54,17 +54,6 @@ def gauge_value(series_values: Mapping[Series, SeriesValue], series: Series) -> 
     return 0.0
 
 
-def last_audit(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:
-    """Return the Unix time in seconds of the last complete sweep of the list, 0 if never."""
-    labels = (scope.workspace, scope.feed)
-    # Until one has completed, LAST_AUDIT is the time of the first sync, without the other results.
-    return (
-        gauge_value(series_values, (LAST_AUDIT, labels))
-        if (AUDIT_GAUGES[0], labels) in series_values
-        else 0.0
-    )
-
-
 def check_counters(scope: Scope, feed: Feed, accounting: FeedAccounting) -> list[CounterMismatch]:
     """Compare a feed's counters, its recorded observations and its stored and pruned logs.
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from late_exporter.health import FeedHealth, Quota
-from late_exporter.ingest.accounting import gauge_value
 from late_exporter.ingest.batch_builder import RECONCILED_LOGS
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult
@@ -29,14 +28,13 @@ from late_exporter.metrics.catalogue import (
 )
 from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import ZERNIO, LogPage, Scope
+from late_exporter.model import ZERNIO, LogPage
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.series import (
     IncCounter,
     Increment,
     ObserveHistogram,
     Series,
-    SeriesValue,
     SetCurrent,
 )
 
@@ -335,11 +333,3 @@ class ResponseReporter:
             self._reported.clear()
         self._reported.add(subject)
         return True
-
-
-def last_scan(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:
-    """Return the start of the last completed scan of a feed, or of its first sync.
-
-    It is in Unix seconds; 0 if there is none.
-    """
-    return gauge_value(series_values, (LAST_RECONCILE, (scope.workspace, scope.feed)))
