@@ -232,23 +232,17 @@ class Exposition:
                 self._changes[family, labels] = SeriesLines(value, created)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
-        """Attach an exemplar to a counter or to the bucket of ``value``.
-
-        It is ignored if a newer one is attached, or if parsers would reject it.
-        """
-        observed = ObservedExemplar(value, exemplar)
-        if family not in self._families or not observed.is_valid:
-            return
-        definition = self._families[family].family
-        if definition.kind == "gauge":
+        """Attach an exemplar to the bucket of ``value``, unless a newer one is attached."""
+        if family not in self._families:
             return
         series = (family, labels)
-        line = bisect_left(definition.buckets, value)
+        bucket = bisect_left(self._families[family].family.buckets, value)
         with self.changing:
             exemplars = self._exemplars.pop(series, NO_EXEMPLARS)
-            if line not in exemplars or exemplars[line].exemplar.timestamp <= exemplar.timestamp:
+            last = exemplars.get(bucket)
+            if last is None or last.exemplar.timestamp <= exemplar.timestamp:
                 # Not changed in place: a scrape may be rendering them.
-                exemplars = {**exemplars, line: observed}
+                exemplars = {**exemplars, bucket: ObservedExemplar(value, exemplar)}
                 self._changed_exemplars.add(series)
             self._exemplars[series] = exemplars  # the last key is the newest
             if len(self._exemplars) > MAX_EXEMPLARS:

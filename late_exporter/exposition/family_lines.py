@@ -18,9 +18,6 @@ from prometheus_client.utils import floatToGoString
 from late_exporter.exposition.family import Family
 from late_exporter.series import Exemplar, Histogram, Labels
 
-MAX_EXEMPLAR_CHARACTERS = 128
-"""Limit of OpenMetrics for the names and values of an exemplar's labels."""
-
 
 class ObservedExemplar(NamedTuple):
     """An exemplar, and the value to which it is attached."""
@@ -28,22 +25,13 @@ class ObservedExemplar(NamedTuple):
     value: float
     exemplar: Exemplar
 
-    @property
-    def is_valid(self) -> bool:
-        """Whether parsers accept it; prometheus_client's rejects an escaped quote."""
-        text = "".join(name + value for name, value in dict(self.exemplar.labels).items())
-        is_finite = math.isfinite(self.exemplar.timestamp) and not math.isnan(self.value)
-        return len(text) <= MAX_EXEMPLAR_CHARACTERS and '"' not in text and is_finite
-
     def __str__(self) -> str:
-        labels = ",".join(
-            f'{name}="{_escape(text)}"' for name, text in sorted(dict(self.exemplar.labels).items())
-        )
+        labels = ",".join(f'{name}="{_escape(text)}"' for name, text in self.exemplar.labels)
         return f" # {{{labels}}} {format_number(self.value)} {self.exemplar.timestamp}"
 
 
 Exemplars: TypeAlias = Mapping[int, ObservedExemplar]
-"""Exemplars of a series by the index of the line: of the bucket, or 0 for a counter."""
+"""Exemplars of a series by the index of their bucket."""
 
 
 class FamilyFormatter:
@@ -82,8 +70,8 @@ class FamilyFormatter:
         text = _encode(lines)
         if not created and not exemplars:
             return text, text
-        for line, exemplar in exemplars.items():
-            lines[line] += str(exemplar)
+        for bucket, exemplar in exemplars.items():
+            lines[bucket] += str(exemplar)
         if created:
             lines.append(
                 f"{self.stem}_created{_braces(self._pairs(labels))} {format_number(created)}"

@@ -36,6 +36,9 @@ MAX_SUM_MICROS = 2**63 - 1
 SQLite stores 64-bit integers, and one absurd duration must not fail a poll.
 """
 
+MAX_EXEMPLAR_CHARACTERS = 128
+"""Limit of OpenMetrics for the names and values of an exemplar's labels."""
+
 MAX_STREAK_TIMES = 1000
 """Number of failures per account whose times are kept; older failures are only counted."""
 
@@ -87,11 +90,12 @@ def lag_micros(log: LogEntry, now: int) -> int:
     return max(0, now - (log.created or 0)) * 1000
 
 
-def _exemplar(log: LogEntry, now: int) -> Exemplar:
-    return Exemplar(
-        (("log_id", log.key), ("post_id", log.post_id or UNKNOWN)),
-        min(log.created or 0, now) / 1000,
-    )
+def _exemplar(log: LogEntry, now: int) -> Exemplar | None:
+    labels = (("log_id", log.key), ("post_id", log.post_id or UNKNOWN))
+    text = "".join(name + value for name, value in labels)
+    if len(text) > MAX_EXEMPLAR_CHARACTERS or '"' in text:  # parsers reject an escaped quote
+        return None
+    return Exemplar(labels, min(log.created or 0, now) / 1000)
 
 
 def _values(increment: ObserveLog, logs: Sequence[LogEntry], now: int) -> list[int]:

@@ -117,13 +117,13 @@ class LabelLimiter:
         is_per_account = "account_id" in family.labels
         if is_per_account and not self._limits["account_id"]:
             return
-        labels = tuple(  # interned, because most values are those of many series
-            sys.intern(self.limit_value(original[0], label, value))
-            for label, value in zip(family.labels, original, strict=False)
-        )
-        for label, old, new in zip(family.labels, original, labels, strict=False):
-            if old != new:
+        limited: list[str] = []
+        for label, value in zip(family.labels, original, strict=False):
+            # Interned, because most values are those of many series.
+            limited.append(sys.intern(self.limit_value(original[0], label, value)))
+            if limited[-1] != value:
                 yield IncCounter(LABEL_OVERFLOW, (original[0], family.name, label))
+        labels = tuple(limited)
         if is_per_account and labels[2] == OTHER and family.kind == "gauge":
             return
         if isinstance(increment, ObserveHistogram | ObserveLog):

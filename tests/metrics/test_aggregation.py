@@ -3,6 +3,7 @@ from __future__ import annotations
 from functools import reduce
 from typing import TypeVar
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,3 +138,11 @@ def test_an_exemplar_names_the_log_and_its_post() -> None:
     increment = ObserveLog("f", (), number="duration", has_exemplar=True)
     exemplar = Exemplar((("log_id", "k"), ("post_id", "p")), NOW / 1000)
     assert ObserveHistogram("f", (), micros=7, exemplar=exemplar) == observe_log(increment, log, NOW)
+
+
+@pytest.mark.parametrize("key", ["x" * 110, 'x"'], ids=["too long", "a quote"])
+def test_an_exemplar_that_parsers_reject_is_omitted(key: str) -> None:
+    """Ids may have 128 characters with their names, and no quote, which prometheus_client's parser rejects."""
+    log = LogEntry(key=key, status="success", post_id="postid", created=NOW, duration=7)
+    increment = ObserveLog("f", (), number="duration", has_exemplar=True)
+    assert ObserveHistogram("f", (), micros=7) == observe_log(increment, log, NOW)
