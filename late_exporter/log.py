@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from late_exporter.masking import KEY_PATTERN, SECRETS
 
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 
 _REDACTED = "[redacted]"
 _TOKENS = re.compile(rf"{KEY_PATTERN}|bearer\s+[^\s\"']+", re.IGNORECASE)
+
+
+class Logger(Protocol):
+    """Logger of events with fields."""
+
+    def debug(self, event: str, **fields: Any) -> object:
+        """Log an event of interest in troubleshooting."""
+
+    def info(self, event: str, **fields: Any) -> object:
+        """Log a normal event."""
+
+    def warning(self, event: str, **fields: Any) -> object:
+        """Log an event that may need action."""
 
 
 def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str] = ()) -> None:  # noqa: A002 - the name of the flag

@@ -18,6 +18,8 @@ from late_exporter.api.body import MAX_LARGE_BODIES, read_body
 from late_exporter.api.rate_limiter import RateLimiter
 from late_exporter.api.responses import (
     MAX_MESSAGE_LENGTH,
+    ApiResponse,
+    RequestRecord,
     parse_date,
     parse_error,
     parse_quota,
@@ -27,7 +29,6 @@ from late_exporter.api.responses import (
 )
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, ResponseTooLarge
 from late_exporter.health import Quota
-from late_exporter.protocols import ApiResponse, RequestRecord
 
 _UNKNOWN_CA = re.compile(
     "self.signed certificate|unable to get local issuer|unable to verify the first certificate"

@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.plausibility import check_ids, check_order, check_profile
+from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import ApiUnavailable, BadPayload, EndpointNotFound
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time
 from late_exporter.model import DAY_MS, LATE, PAGE_SIZE, LogPage
-from late_exporter.protocols import ApiResponse
 
 MAX_ID_LENGTH = 200
 

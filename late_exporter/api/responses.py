@@ -1,4 +1,4 @@
-"""Read what a response says beside its body: headers, and the error of an unsuccessful one."""
+"""Responses: their headers, and the error of an unsuccessful one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -30,6 +30,31 @@ _MAX_INPUT_LENGTH = 4096
 """Characters of a text that are searched for keys; more than can be left of it after redaction."""
 
 _ERRORS: Mapping[int, type[ApiError]] = {400: BadRequest, 401: Unauthorized}
+
+
+class ApiResponse(NamedTuple):
+    """A successful response of the API.
+
+    Args:
+        body: Response body.
+        date: Clock of the API as a Unix time in seconds, None if the response has no date.
+    """
+
+    body: bytes
+    date: float | None
+
+
+class RequestRecord(NamedTuple):
+    """A finished request, as it is counted.
+
+    Args:
+        path_template: Path without ids.
+        code: HTTP status, or the kind of error if there was no response.
+    """
+
+    path_template: str
+    code: str
+    seconds: float
 
 
 def parse_quota(headers: Mapping[str, str]) -> Quota | None:

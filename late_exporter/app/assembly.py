@@ -26,6 +26,7 @@ from late_exporter.ingest.schedule import ApiClock, FeedConnection, Runtime
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.status_poller import StatusConfig, StatusPoller
 from late_exporter.ingest.sync import FeedSync
+from late_exporter.log import Logger
 from late_exporter.metrics.catalogue import (
     CATALOGUE,
     LAST_AUDIT,
@@ -35,9 +36,7 @@ from late_exporter.metrics.catalogue import (
 )
 from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import ZERNIO, Scope
-from late_exporter.protocols import Logger
-from late_exporter.series import Increment
+from late_exporter.model import ZERNIO, Increment, Scope
 from late_exporter.store.records import FeedState
 from late_exporter.store.thread import StoreThread
 

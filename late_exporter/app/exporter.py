@@ -21,10 +21,10 @@ from late_exporter.config.settings import Settings, Workspace
 from late_exporter.health import Failure, FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusPace
+from late_exporter.log import Logger
 from late_exporter.model import Scope
-from late_exporter.protocols import Logger, Offload
 from late_exporter.store import Store
-from late_exporter.store.thread import StoreThread
+from late_exporter.store.thread import Offload, StoreThread
 
 PROGRESS_INTERVAL = 10.0
 """Seconds between two log lines about first syncs and catch-ups."""

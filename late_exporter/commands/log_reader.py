@@ -10,6 +10,7 @@ from typing import TextIO
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_page
+from late_exporter.api.responses import ApiResponse
 from late_exporter.app.connector import Connector, open_clients
 from late_exporter.commands.output import warn
 from late_exporter.config.messages import quote
@@ -20,7 +21,6 @@ from late_exporter.health import SyncProgress
 from late_exporter.ingest.steps import perform
 from late_exporter.ingest.sweep import FetchPage, Sweep, second_below
 from late_exporter.model import DAY_MS, LogPage
-from late_exporter.protocols import ApiResponse
 from late_exporter.web.verdicts import progress_text
 
 CLEAR_LINE = "\r\x1b[K"

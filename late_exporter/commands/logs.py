@@ -15,6 +15,7 @@ import msgspec
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import find_feed
+from late_exporter.api.responses import ApiResponse
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.log_reader import (
     ListReader,
@@ -33,7 +34,6 @@ from late_exporter.feeds.view import row_text
 from late_exporter.feeds.vocabulary import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.format import human_duration, iso_time
 from late_exporter.model import DAY_MS, LATE, LogPage
-from late_exporter.protocols import ApiResponse
 
 DEFAULT_SINCE = 86_400.0  # seconds
 

@@ -24,7 +24,7 @@ from late_exporter.config.fields import matching
 from late_exporter.config.messages import describe
 from late_exporter.config.yaml_file import EMPTY_VALUES, YamlFile
 from late_exporter.errors import ConfigError
-from late_exporter.protocols import Logger
+from late_exporter.log import Logger
 
 UserName: TypeAlias = Annotated[
     str, matching(r"[^:]+", "a user name must be printable and must not contain a colon")

@@ -29,7 +29,7 @@ from late_exporter.exposition.family_lines import (
     ObservedExemplar,
     SeriesLines,
 )
-from late_exporter.series import Exemplar, Histogram, Labels, Series
+from late_exporter.model import Exemplar, Histogram, Labels, Series
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

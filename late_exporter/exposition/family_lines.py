@@ -16,7 +16,7 @@ import msgspec
 from prometheus_client.utils import floatToGoString
 
 from late_exporter.exposition.family import Family
-from late_exporter.series import Exemplar, Histogram, Labels
+from late_exporter.model import Exemplar, Histogram, Labels
 
 
 class ObservedExemplar(NamedTuple):

@@ -12,8 +12,16 @@ from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import DocumentedObject, value_checker
 from late_exporter.feeds.view import common_fields, event_status, row_text
 from late_exporter.feeds.vocabulary import EVENTS, METHODS
-from late_exporter.model import DAY_MS, UNKNOWN, LogEntry, LogKind
-from late_exporter.series import IncCounter, Increment, ObserveLog, SetByLog
+from late_exporter.model import (
+    DAY_MS,
+    UNKNOWN,
+    IncCounter,
+    Increment,
+    LogEntry,
+    LogKind,
+    ObserveLog,
+    SetByLog,
+)
 
 CONNECTED_AFTER = {
     "connect_success": 1,

@@ -7,8 +7,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from late_exporter.model import LATE, LogEntry, LogKind, LogPage
-from late_exporter.series import Increment
+from late_exporter.model import LATE, Increment, LogEntry, LogKind, LogPage
 
 RawLog: TypeAlias = Mapping[str, Any]
 """A log as the API sent it, with all its fields."""

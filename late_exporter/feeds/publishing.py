@@ -13,10 +13,15 @@ from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import DocumentedObject, value_checker
 from late_exporter.feeds.view import common_fields, row_text
 from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES, split_words
-from late_exporter.model import DAY_MS, FAILED, SUCCESS, UNKNOWN, LogEntry, LogKind
-from late_exporter.series import (
+from late_exporter.model import (
+    DAY_MS,
+    FAILED,
+    SUCCESS,
+    UNKNOWN,
     IncCounter,
     Increment,
+    LogEntry,
+    LogKind,
     ObserveLog,
     RecordAttempt,
     SetByLog,

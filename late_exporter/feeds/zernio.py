@@ -20,8 +20,18 @@ from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import DocumentedObject, value_checker
 from late_exporter.feeds.view import common_fields, row_text, search_json_text, without_unknown
 from late_exporter.feeds.vocabulary import METHODS, STATUSES, find_action, find_event
-from late_exporter.model import DAY_MS, FAILED, UNKNOWN, ZERNIO, LogEntry, LogKind, LogPage
-from late_exporter.series import IncCounter, Increment, ObserveLog
+from late_exporter.model import (
+    DAY_MS,
+    FAILED,
+    UNKNOWN,
+    ZERNIO,
+    IncCounter,
+    Increment,
+    LogEntry,
+    LogKind,
+    LogPage,
+    ObserveLog,
+)
 
 RETENTION = 90 * DAY_MS
 

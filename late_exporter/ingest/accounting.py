@@ -10,8 +10,7 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.format import plural
 from late_exporter.metrics.catalogue import ENTRIES_REJECTED, LAST_AUDIT
 from late_exporter.metrics.subsets import sum_counter
-from late_exporter.model import Scope
-from late_exporter.series import LatestValue, Series, SeriesValue
+from late_exporter.model import LatestValue, Scope, Series, SeriesValue
 from late_exporter.store.records import FeedAccounting
 
 AUDIT_GAUGES = ("late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs", LAST_AUDIT)

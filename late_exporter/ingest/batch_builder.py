@@ -14,8 +14,7 @@ from late_exporter.feeds.vocabulary import ACTIONS, STATUSES
 from late_exporter.ingest.steps import Record
 from late_exporter.metrics.catalogue import CATALOGUE, ENTRIES_REJECTED, LOGS, SCHEMA_DRIFT
 from late_exporter.metrics.label_limiter import LabelLimiter
-from late_exporter.model import LogKind, Scope
-from late_exporter.series import IncCounter, Increment, ObserveLog
+from late_exporter.model import IncCounter, Increment, LogKind, ObserveLog, Scope
 from late_exporter.store.records import Coverage, Observation
 
 LAG = "late_exporter_log_lag_seconds"

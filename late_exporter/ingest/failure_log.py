@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from late_exporter.feeds.publishing import FEED, failure_category
 from late_exporter.feeds.view import event_status, without_unknown
 from late_exporter.format import iso_time
+from late_exporter.log import Logger
 from late_exporter.model import FAILED, LogEntry
-from late_exporter.protocols import Logger
 
 MAX_LINES = 100
 """Failed logs of one poll that have lines of their own."""

@@ -7,13 +7,13 @@ from typing import TypeAlias
 
 from late_exporter.api.pages import fetch_page, fetch_post
 from late_exporter.api.plausibility import check_readable, check_unmoved
+from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import REQUEST_FAILURES, ApiError, ResponseTooLarge
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.schedule import ApiClock, FeedConnection
 from late_exporter.ingest.steps import FetchPost
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.model import PAGE_SIZE, LogEntry, LogPage
-from late_exporter.protocols import ApiResponse
 
 MAX_FAILURES = 60
 """Failed requests for one page, with which far too many of its rows are unreadable."""

@@ -21,7 +21,7 @@ from late_exporter.ingest.schedule import (
     Runtime,
 )
 from late_exporter.ingest.sync import FeedSync
-from late_exporter.series import IncCounter, Increment
+from late_exporter.model import IncCounter, Increment
 
 
 class Poller:

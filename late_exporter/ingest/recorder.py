@@ -17,8 +17,7 @@ from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import Record
 from late_exporter.metrics.aggregation import lag_micros, observe_log
 from late_exporter.metrics.catalogue import LOGS
-from late_exporter.model import MAX_CLOCK_SKEW_MS, LogPage, Scope
-from late_exporter.series import IncCounter, Increment, ObserveLog
+from late_exporter.model import MAX_CLOCK_SKEW_MS, IncCounter, Increment, LogPage, ObserveLog, Scope
 from late_exporter.store.records import (
     Batch,
     CommitResult,

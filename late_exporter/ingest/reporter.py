@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from late_exporter.api.responses import RequestRecord
 from late_exporter.health import FeedHealth, Quota
 from late_exporter.ingest.batch_builder import RECONCILED_LOGS
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.ingest.steps import REQUEST_KINDS, ReportFailure
-from late_exporter.log import redact
+from late_exporter.log import Logger, redact
 from late_exporter.metrics.catalogue import (
     CATALOGUE,
     ENTRIES_REJECTED,
@@ -28,11 +29,11 @@ from late_exporter.metrics.catalogue import (
 )
 from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import ZERNIO, LogPage
-from late_exporter.protocols import Logger, RequestRecord
-from late_exporter.series import (
+from late_exporter.model import (
+    ZERNIO,
     IncCounter,
     Increment,
+    LogPage,
     ObserveHistogram,
     Series,
     SetCurrent,

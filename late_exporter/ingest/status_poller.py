@@ -25,11 +25,10 @@ from late_exporter.health import Condition, StatusFeedHealth, WorkspaceStatus
 from late_exporter.ingest.schedule import MAX_BACKOFF
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import perform
-from late_exporter.log import redact
+from late_exporter.log import Logger, redact
 from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.protocols import Logger
-from late_exporter.series import Increment, LatestValue, Series, SeriesValue, SetLatest
+from late_exporter.model import Increment, LatestValue, Series, SeriesValue, SetLatest
 
 REQUESTS_PER_MINUTE = 2.5
 """Requests of the status feeds that share a key, unless shorter intervals are configured."""

@@ -28,10 +28,9 @@ from late_exporter.ingest.schedule import ApiClock, FeedConnection, PollResult
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import FeedView, FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
+from late_exporter.log import Logger
 from late_exporter.metrics.catalogue import GENERATION_UNREAD, LAST_AUDIT, LAST_RECONCILE
-from late_exporter.model import LATE, ZERNIO, LogPage
-from late_exporter.protocols import Logger
-from late_exporter.series import Increment, SetCurrent
+from late_exporter.model import LATE, ZERNIO, Increment, LogPage, SetCurrent
 
 COMMIT_SIZE = 10_000
 COMMIT_SECONDS = 2.0

@@ -11,14 +11,16 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.model import MAX_CLOCK_SKEW_MS, UNKNOWN, LogEntry
-from late_exporter.series import (
+from late_exporter.model import (
+    MAX_CLOCK_SKEW_MS,
+    UNKNOWN,
     Exemplar,
     FailureStreak,
     Histogram,
     IncCounter,
     Increment,
     LatestValue,
+    LogEntry,
     ObserveHistogram,
     ObserveLog,
     ObserveValues,

@@ -22,8 +22,7 @@ from late_exporter.feeds.vocabulary import (
     STATUSES,
 )
 from late_exporter.metrics.catalogue import LABEL_OVERFLOW, LOGS, SCHEMA_DRIFT
-from late_exporter.model import UNKNOWN
-from late_exporter.series import IncCounter, Increment, ObserveHistogram, ObserveLog, Series
+from late_exporter.model import UNKNOWN, IncCounter, Increment, ObserveHistogram, ObserveLog, Series
 
 CODES = (
     "MEDIA_UPLOAD_FAILED", "PERMISSION_DENIED", "RATE_LIMITED", "TOKEN_EXPIRED",

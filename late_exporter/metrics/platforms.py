@@ -7,8 +7,7 @@ from collections import defaultdict
 from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.metrics.catalogue import LOGS, OLDEST_PENDING, PENDING_LOGS
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import FAILED, SUCCESS, UNKNOWN
-from late_exporter.series import Labels, LatestValue
+from late_exporter.model import FAILED, SUCCESS, UNKNOWN, Labels, LatestValue
 
 ATTEMPTS = "late_publishing_attempts_total"
 LAST_LOG = "late_publishing_last_log_timestamp_seconds"

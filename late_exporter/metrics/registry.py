@@ -13,14 +13,14 @@ from late_exporter.metrics.catalogue import (
     LAST_POLL,
     LAST_RECONCILE,
 )
-from late_exporter.model import Scope
-from late_exporter.series import (
+from late_exporter.model import (
     FailureStreak,
     Histogram,
     IncCounter,
     Labels,
     LatestValue,
     ObserveHistogram,
+    Scope,
     Series,
     SeriesValue,
     SetCurrent,

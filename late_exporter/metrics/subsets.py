@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import UNKNOWN
-from late_exporter.series import Labels, Series, SeriesValue
+from late_exporter.model import UNKNOWN, Labels, Series, SeriesValue
 
 
 class Completion(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from late_exporter.errors import ConfigError
-from late_exporter.protocols import Logger
+from late_exporter.log import Logger
 from late_exporter.store.database import Database
 from late_exporter.store.migrations import open_state
 from late_exporter.store.sqlite import SqliteDatabase

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from late_exporter.errors import StoreError, StoreMissing, StoreOutdated
-from late_exporter.protocols import Logger
+from late_exporter.log import Logger
 from late_exporter.store.database import Database, Queries, Transaction
 
 Step = Callable[[Transaction, Mapping[str, str]], None]

@@ -10,10 +10,11 @@ from contextlib import suppress
 
 from late_exporter.errors import StoreError
 from late_exporter.health import ClusterHealth
+from late_exporter.log import Logger
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.protocols import Logger, Offload
-from late_exporter.series import IncCounter
+from late_exporter.model import IncCounter
 from late_exporter.store.ownership import ClusterView, Ownership
+from late_exporter.store.thread import Offload
 
 BEAT_SECONDS = 2.0
 """Seconds between two looks at who owns what; shorter if the lease is short."""

@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 from late_exporter.errors import StoreError
 from late_exporter.health import ClusterHealth, MemberHealth
-from late_exporter.protocols import Logger
+from late_exporter.log import Logger
 from late_exporter.store.database import Transaction, select_in
 from late_exporter.store.migrations import open_state
 from late_exporter.store.postgres import LOCKED, PostgresDatabase

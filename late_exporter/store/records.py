@@ -12,8 +12,7 @@ from functools import lru_cache
 import msgspec
 
 from late_exporter.health import Failure
-from late_exporter.model import LATE, LogEntry, Scope
-from late_exporter.series import Increment, Series, SeriesValue
+from late_exporter.model import LATE, Increment, LogEntry, Scope, Series, SeriesValue
 
 
 class ListPosition(msgspec.Struct, frozen=True, gc=False):

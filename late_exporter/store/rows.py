@@ -17,8 +17,7 @@ import msgspec
 from late_exporter.health import Failure
 from late_exporter.metrics.aggregation import decode_value, encode_value
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import PENDING
-from late_exporter.series import Labels, LatestValue, Series, SeriesValue
+from late_exporter.model import PENDING, Labels, LatestValue, Series, SeriesValue
 from late_exporter.store.database import VALUES_PER_STATEMENT, Queries, Transaction, select_in
 from late_exporter.store.records import (
     Coverage,

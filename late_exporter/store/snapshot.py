@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from late_exporter.errors import StoreMissing
-from late_exporter.model import Scope
-from late_exporter.series import Series, SeriesValue
+from late_exporter.model import Scope, Series, SeriesValue
 from late_exporter.store import database_at, rows
 from late_exporter.store.migrations import require_current, version_of
 from late_exporter.store.records import FeedAccounting, FeedState

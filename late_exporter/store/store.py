@@ -15,8 +15,7 @@ from late_exporter.errors import StoreError, StoreFenced
 from late_exporter.feeds import GENERATIONS
 from late_exporter.metrics.aggregation import apply_increments, count_logs
 from late_exporter.metrics.subsets import complete_subsets
-from late_exporter.model import LogEntry, Scope
-from late_exporter.series import Increment, Series, SeriesValue
+from late_exporter.model import Increment, LogEntry, Scope, Series, SeriesValue
 from late_exporter.store import rows
 from late_exporter.store.database import LONG_SECONDS, Database, Transaction
 from late_exporter.store.records import (

@@ -7,11 +7,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from late_exporter.model import Scope
-from late_exporter.protocols import Offload
-from late_exporter.series import Series, SeriesValue
+from late_exporter.model import Scope, Series, SeriesValue
 from late_exporter.store import Store
 from late_exporter.store.records import Batch, CommitResult, FeedState
 
@@ -28,6 +26,9 @@ SERIES_PER_PAGE = 1000
 """Number of series that are read at a time, in a few milliseconds; other tasks run in between."""
 
 ResultT = TypeVar("ResultT")
+
+Offload: TypeAlias = Callable[..., Awaitable[Any]]
+"""Runs a call in the store's thread and returns its result."""
 
 
 def create_offload(executor: Executor) -> Offload:

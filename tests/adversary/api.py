@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import ApiUnavailable, BadRequest, Forbidden, ResponseTooLarge
-from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
 from tests.support.client import QueryParams
 from tests.support.late_api import (

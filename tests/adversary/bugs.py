@@ -19,7 +19,7 @@ from late_exporter.ingest.scan import ScanSchedule
 from late_exporter.ingest.steps import Record
 from late_exporter.ingest.sweep import Cursor
 from late_exporter.ingest.sync import FeedSync
-from late_exporter.series import Histogram, Increment, Series, SeriesValue
+from late_exporter.model import Histogram, Increment, Series, SeriesValue
 from late_exporter.store import Store
 from late_exporter.store.records import Batch
 

@@ -24,6 +24,7 @@ from late_exporter.api.body import (
 )
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.rate_limiter import RateLimiter
+from late_exporter.api.responses import ApiResponse, RequestRecord
 from late_exporter.errors import (
     ApiError,
     ApiUnavailable,
@@ -35,7 +36,6 @@ from late_exporter.errors import (
     Unauthorized,
 )
 from late_exporter.health import Quota
-from late_exporter.protocols import ApiResponse, RequestRecord
 from tests.support.clock import LoopClock
 
 NOW = 1_763_993_002.0

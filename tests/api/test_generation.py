@@ -8,10 +8,10 @@ import pytest
 
 from late_exporter.api.client import AUTO
 from late_exporter.api.generation import find_feed
+from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import ApiError, ApiUnavailable, BadRequest
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.protocols import ApiResponse
 from tests.support.client import FakeClient, QueryParams
 from tests.support.world import iso_time
 

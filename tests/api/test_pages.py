@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import pytest
 
 from late_exporter.api.pages import fetch_page, is_post_id
+from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import ApiUnavailable, BadPayload, EndpointNotFound
 from late_exporter.feeds import FEEDS, GENERATIONS
-from late_exporter.protocols import ApiResponse
 from tests.support.api import FakeHttpApi
 from tests.support.client import FakeClient, QueryParams
 from tests.support.clock import VirtualClock

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from late_exporter.app.assembly import PipelineConfig
-from late_exporter.series import Series, SeriesValue
+from late_exporter.model import Series, SeriesValue
 from late_exporter.store import Store
 from tests.support.clock import HOUR, VirtualClock
 from tests.support.inside import InsideHarness

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from late_exporter.api.client import LateClient
+from late_exporter.api.responses import ApiResponse
 from late_exporter.app.exporter import total_progress
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.format import iso_time
 from late_exporter.health import SyncProgress
-from late_exporter.protocols import ApiResponse
 from tests.app.test_reload import KEYS, ReloadHarness
 from tests.support.client import Handler, QueryParams
 from tests.support.samples import Samples

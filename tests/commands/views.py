@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+from late_exporter.api.responses import ApiResponse
 from late_exporter.commands.logs import log_views
 from late_exporter.feeds.feed import Feed, LogView
-from late_exporter.protocols import ApiResponse
 
 
 def parse_rows(feed: Feed, *rows: object) -> list[LogView]:

@@ -19,11 +19,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
+from late_exporter.api.responses import ApiResponse, RequestRecord
 from late_exporter.errors import ApiUnavailable
 from late_exporter.exposition.exposition import OPENMETRICS, BodyRequest
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
 from late_exporter.health import Quota
-from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from late_exporter.exposition.exposition import MAX_EXEMPLARS, OPENMETRICS, TEXT, BodyRequest, Exposition
 from late_exporter.exposition.family import Family, FamilyKind
 from late_exporter.exposition.family_lines import Exemplars, FamilyLines, format_number
-from late_exporter.series import Exemplar, Histogram, Labels, Series
+from late_exporter.model import Exemplar, Histogram, Labels, Series
 from tests.exposition.test_workspaces import POSTS, UP
 from tests.support.exposition import read_body
 

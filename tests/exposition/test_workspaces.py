@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from late_exporter.exposition.exposition import MAX_CACHED_BYTES, OPENMETRICS, TEXT, BodyRequest, Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.series import Exemplar, Histogram
+from late_exporter.model import Exemplar, Histogram
 from tests.support.exposition import read_body
 
 POSTS = Family("posts_total", "counter", "Posts.", ("workspace", "platform"))

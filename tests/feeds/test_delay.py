@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from late_exporter.feeds import GENERATIONS
-from late_exporter.model import LogEntry
-from late_exporter.series import ObserveHistogram
+from late_exporter.model import LogEntry, ObserveHistogram
 from tests.support.projection import project_log
 
 SCHEDULE = "2024-11-01T09:59:00Z"

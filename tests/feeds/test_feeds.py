@@ -17,8 +17,7 @@ from late_exporter.feeds.decoder import (
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.publishing import failure_category
 from late_exporter.feeds.vocabulary import FAILURE_CATEGORIES
-from late_exporter.model import PAGE_SIZE, LogEntry, LogPage
-from late_exporter.series import IncCounter, Increment, ObserveHistogram, SetLatest
+from late_exporter.model import PAGE_SIZE, IncCounter, Increment, LogEntry, LogPage, ObserveHistogram, SetLatest
 from tests.support.profiles import spread
 from tests.support.projection import project_log
 

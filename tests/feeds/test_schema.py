@@ -18,8 +18,7 @@ from late_exporter.feeds.schema import MAX_PATHS, DocumentReader, documented_fie
 from late_exporter.feeds.zernio import ZernioRow
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.label_limiter import LabelLimiter
-from late_exporter.model import Deviation
-from late_exporter.series import IncCounter
+from late_exporter.model import Deviation, IncCounter
 from tests.feeds.test_feeds import CONNECTED, CONNECTION, MISSING, PUBLISHED, body, with_changes
 from tests.feeds.test_zernio import LOG as LOGGED
 from tests.support.clock import VirtualClock

@@ -28,7 +28,7 @@ from late_exporter.feeds.status_feeds.webhooks import MAX_WEBHOOKS
 from late_exporter.feeds.vocabulary import POST_STATUSES
 from late_exporter.health import Condition
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.series import LatestValue, SetLatest
+from late_exporter.model import LatestValue, SetLatest
 from tests.support.status_api import (
     ACCOUNT,
     BILLING,

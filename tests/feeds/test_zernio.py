@@ -7,8 +7,7 @@ import pytest
 
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.model import LogEntry
-from late_exporter.series import IncCounter, ObserveHistogram, SetLatest
+from late_exporter.model import IncCounter, LogEntry, ObserveHistogram, SetLatest
 from tests.feeds.test_feeds import CONNECTED_ENTRY, PUBLISHED_ENTRY, TEN, Document
 from tests.support.projection import project_log
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import ApiUnavailable
-from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
 from tests.support.client import ClientRequest, QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.protocols import ApiResponse
+from late_exporter.api.responses import ApiResponse
 from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock

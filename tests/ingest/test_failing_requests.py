@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import (
     ApiError,
     ApiUnavailable,
@@ -19,7 +20,6 @@ from late_exporter.errors import (
     ResponseTooLarge,
     Unauthorized,
 )
-from late_exporter.protocols import ApiResponse
 from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE

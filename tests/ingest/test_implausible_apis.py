@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import ApiUnavailable, ResponseTooLarge
-from late_exporter.protocols import ApiResponse
 from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
 from tests.support.clock import DAY

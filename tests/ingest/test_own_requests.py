@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from late_exporter.api.responses import ApiResponse
 from late_exporter.feeds import GENERATIONS
-from late_exporter.protocols import ApiResponse
 from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
 from tests.support.clock import MINUTE, VirtualClock

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import ApiUnavailable, ResponseTooLarge
-from late_exporter.protocols import ApiResponse
 from tests.ingest.conftest import OpenExporter
 from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE

@@ -15,8 +15,7 @@ from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusP
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.label_limiter import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import Scope
-from late_exporter.series import Increment, LatestValue, Series, SeriesValue
+from late_exporter.model import Increment, LatestValue, Scope, Series, SeriesValue
 from late_exporter.store.thread import StoreThread
 from tests.support.client import QueryParams
 from tests.support.clock import HOUR, MINUTE, SleepingClock

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value, observe_log
-from late_exporter.model import LogEntry
-from late_exporter.series import (
+from late_exporter.model import (
     Exemplar,
     FailureStreak,
     Histogram,
@@ -17,6 +16,7 @@ from late_exporter.series import (
     Increment,
     Labels,
     LatestValue,
+    LogEntry,
     ObserveHistogram,
     ObserveLog,
     RecordAttempt,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from late_exporter.feeds.vocabulary import ACTIONS, PLATFORMS, STATUSES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.label_limiter import LabelLimiter
-from late_exporter.series import (
+from late_exporter.model import (
     IncCounter,
     Increment,
     Labels,

@@ -8,11 +8,11 @@ from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.platforms import ATTEMPTS, failing_accounts, platform_health
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import Scope
-from late_exporter.series import (
+from late_exporter.model import (
     FailureStreak,
     IncCounter,
     LatestValue,
+    Scope,
     Series,
     SeriesValue,
     Value,

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from late_exporter.errors import StoreError, StoreInUse
-from late_exporter.model import LogEntry, Scope
-from late_exporter.series import IncCounter, Labels, ObserveHistogram, Series, SeriesValue
+from late_exporter.model import IncCounter, Labels, LogEntry, ObserveHistogram, Scope, Series, SeriesValue
 from late_exporter.store import Store, copying, database_at, open_store
 from late_exporter.store.copying import copy_state
 from late_exporter.store.database import LONG_SECONDS

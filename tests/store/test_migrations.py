@@ -19,7 +19,7 @@ from late_exporter.commands.state import summarize_state
 from late_exporter.errors import StoreError, StoreInUse, StoreOutdated
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.accounting import check_counters
-from late_exporter.series import SeriesValue
+from late_exporter.model import SeriesValue
 from late_exporter.store import database_at, migrations, open_store
 from late_exporter.store.copying import copy_state
 from late_exporter.store.database import Transaction

@@ -9,14 +9,14 @@ import pytest
 
 from late_exporter.errors import ConfigError, StoreError, StoreFenced
 from late_exporter.health import Failure
-from late_exporter.model import Scope
-from late_exporter.series import (
+from late_exporter.model import (
     FailureStreak,
     Histogram,
     IncCounter,
     LatestValue,
     ObserveHistogram,
     RecordAttempt,
+    Scope,
     SeriesValue,
     SetCurrent,
     SetLatest,

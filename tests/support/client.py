@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from late_exporter.api.client import LateClient
+from late_exporter.api.responses import ApiResponse, RequestRecord
 from late_exporter.health import Quota
-from late_exporter.protocols import ApiResponse, RequestRecord
 
 QueryParams: TypeAlias = Mapping[str, str | int]
 Handler: TypeAlias = Callable[[str, QueryParams], ApiResponse | Awaitable[ApiResponse | None] | None]

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import msgspec
 
+from late_exporter.api.responses import ApiResponse
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.errors import StoreError
@@ -24,7 +25,6 @@ from late_exporter.ingest import sync
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
-from late_exporter.protocols import ApiResponse
 from late_exporter.simulator.log_list import LogRow
 from late_exporter.store import Store, open_store
 from late_exporter.store.records import Batch, CommitResult

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from late_exporter.exposition.exposition import TEXT, BodyRequest, Exposition
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.series import Exemplar, Histogram, Labels, Series
+from late_exporter.model import Exemplar, Histogram, Labels, Series
 
 
 class FakeExposition(Exposition):

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from late_exporter.api.responses import ApiResponse, RequestRecord
 from late_exporter.errors import (
     ApiError,
     ApiUnavailable,
@@ -22,7 +23,6 @@ from late_exporter.errors import (
     RateLimited,
     Unauthorized,
 )
-from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi
 from late_exporter.simulator.log_list import LogRow
 from tests.support.client import ClientRequest, FakeClient, QueryParams

@@ -14,11 +14,11 @@ from typing import TypeAlias
 
 from late_exporter.api.body import MAX_BODY_BYTES
 from late_exporter.api.pages import fetch_page
+from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
 from late_exporter.model import LATE, ZERNIO
-from late_exporter.protocols import ApiResponse
 from tests.support.client import FakeClient
 
 MAX_MEMORY = 120

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from late_exporter.feeds.feed import Feed
 from late_exporter.metrics.aggregation import count_logs, observe_log
-from late_exporter.model import LogEntry
-from late_exporter.series import Increment, ObserveLog
+from late_exporter.model import Increment, LogEntry, ObserveLog
 
 
 def project_log(feed: Feed, workspace: str, log: LogEntry) -> Iterator[Increment]:

@@ -10,8 +10,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from late_exporter.model import LogEntry
-from late_exporter.series import IncCounter, SetLatest
+from late_exporter.model import IncCounter, LogEntry, SetLatest
 from late_exporter.store import open_store
 from late_exporter.store.migrations import STEPS
 from late_exporter.store.records import Batch, Coverage, Observation

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from late_exporter.protocols import ApiResponse
+from late_exporter.api.responses import ApiResponse
 from tests.support.client import FakeClient, QueryParams
 
 Document: TypeAlias = dict[str, Any]

@@ -8,8 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from late_exporter.errors import StoreError
-from late_exporter.model import LogEntry, Scope
-from late_exporter.series import IncCounter, Series, SeriesValue
+from late_exporter.model import IncCounter, LogEntry, Scope, Series, SeriesValue
 from late_exporter.store import Store, parse_url
 from late_exporter.store.migrations import TABLES
 from late_exporter.store.records import Batch, CommitResult, Observation

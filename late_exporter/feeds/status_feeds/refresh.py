@@ -16,7 +16,7 @@ from late_exporter.errors import BadPayload
 from late_exporter.feeds.decoder import error_text, label_text, parse_millis
 from late_exporter.feeds.json_text import load_object, read_nested
 from late_exporter.health import Condition
-from late_exporter.series import LatestValue, Series, SetLatest
+from late_exporter.model import LatestValue, Series, SetLatest
 
 MAX_NAME_LENGTH = 40
 MAX_ID_LENGTH = 64

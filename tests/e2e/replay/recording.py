@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
 from urllib.parse import urlencode
 
+from late_exporter.api.responses import ApiResponse
 from late_exporter.config.sections import StatusSettings
-from late_exporter.protocols import ApiResponse
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
 from tests.e2e.late import KEY
