@@ -6,11 +6,10 @@ import math
 from collections.abc import Generator, Iterator
 from itertools import islice
 
-import msgspec
-
 from late_exporter.feeds.status_feeds.refresh import (
     MAX_ID_LENGTH,
     MAX_TEXT_LENGTH,
+    NO_FIELDS,
     AccountList,
     AccountState,
     Fields,
@@ -47,22 +46,58 @@ TOKEN_SECONDS = 14 * DAY
 EXPIRY = "late_account_token_expiry_timestamp_seconds"
 
 
-class _Account(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An account, as far as one of the two lists knows it; times are in Unix seconds."""
+class _Account:
+    """An account by the two lists, of which one may lack it.
 
-    platform: str | None = None
-    username: str | None = None
-    profile_id: str | None = None
-    is_active: bool | None = None
-    is_enabled: bool | None = None
-    is_suspended: bool = False
-    suspension_reason: str | None = None
-    cooldown_until: float | None = None
-    health: str | None = None
-    can_post: bool | None = None
-    needs_reconnect: bool | None = None
-    token_expires_at: float | None = None
-    issues: tuple[str, ...] = ()
+    Attributes:
+        listed: Its row in the list of accounts.
+        health: Its row in the list of their health, which has newer names.
+    """
+
+    def __init__(self, listed: Fields = NO_FIELDS) -> None:
+        self.listed = listed
+        self.health = NO_FIELDS
+
+    @property
+    def platform(self) -> str:
+        return self.health.text("platform") or self.listed.text("platform") or UNKNOWN
+
+    @property
+    def username(self) -> str | None:
+        return self.health.text("username") or self.listed.text("username")
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it needs no attention: it is switched off, or internal."""
+        if self.platform in INTERNAL_PLATFORMS:
+            return True
+        # An account for ads keeps working, whatever its switch says.
+        return self.listed.flag("enabled") is False and self.platform not in ADS_PLATFORMS
+
+    @property
+    def can_post(self) -> bool | None:
+        if self.platform in PLATFORMS_WITHOUT_POSTS:
+            return None
+        if self.listed.text("platformStatus") == "suspended":
+            return False
+        return self.health.flag("canPost")
+
+    @property
+    def needs_reconnect(self) -> bool | None:
+        return self.health.flag("needsReconnect")
+
+    @property
+    def cooldown_until(self) -> float | None:
+        return self.listed.time("rateLimitedUntil")
+
+    @property
+    def risk(self) -> str:
+        """Why nothing can be published to it, as in ``posts.RISKS``; empty if it can."""
+        if self.listed.flag("isActive") is False:
+            return "disconnected"
+        if self.needs_reconnect:
+            return "reconnect"
+        return "blocked" if self.can_post is False else ""
 
 
 def refresh(context: RefreshContext) -> Refresh:
@@ -71,23 +106,22 @@ def refresh(context: RefreshContext) -> Refresh:
     for row in islice(response.required_objects("accounts"), MAX_HEALTH_ROWS):
         account_id = row.text("accountId")
         if account_id is not None:
-            accounts[account_id] = _with_health(accounts.get(account_id, _Account()), row)
+            accounts.setdefault(account_id, _Account()).health = row
 
     reports: list[Report] = []
     states: dict[str, AccountState] = {}
     for account_id, account in accounts.items():
-        platform = account.platform or UNKNOWN
-        name = account_name(platform, account.username or account_id)
-        is_hidden = _is_hidden(account)
+        labels = (account.platform, account_id)
+        name = account_name(account.platform, account.username or account_id)
         is_known = len(states) < context.max_accounts
         if is_known:
-            risk = "" if is_hidden else _risk(account)
+            risk = "" if account.is_hidden else account.risk
             states[account_id] = AccountState(name, risk, account.cooldown_until or 0.0)
-        if is_hidden:
+        if account.is_hidden:
             continue
-        reports += _account_gauges(context, account, platform, account_id)
+        reports += _account_gauges(context, account, labels)
         if is_known:
-            reports += _account_conditions(context, account, (platform, account_id), name)
+            reports += _account_conditions(context, account, labels, name)
 
     # Posts may have targets of other profiles, whose accounts are not in the list.
     is_complete = has_all and 0 < len(accounts) == len(states) and not context.has_profile
@@ -108,82 +142,33 @@ def _read_accounts(
         for row in islice(response.required_objects("accounts"), PAGE_SIZE):
             account_id = row.text("_id")
             if account_id is not None:
-                accounts[account_id] = _parse_listed(row)
+                accounts[account_id] = _Account(row)
         cursor = response.object("pagination").raw_text("nextCursor")[:MAX_CURSOR_LENGTH]
         if not cursor:
             return accounts, True
     return accounts, False
 
 
-def _parse_listed(row: Fields) -> _Account:
-    return _Account(
-        platform=row.text("platform"),
-        username=row.text("username"),
-        profile_id=row.id("profileId"),
-        is_active=row.flag("isActive"),
-        is_enabled=row.flag("enabled"),
-        is_suspended=row.text("platformStatus") == "suspended",
-        suspension_reason=row.text("platformStatusReason"),
-        cooldown_until=row.time("rateLimitedUntil"),
-    )
-
-
-def _with_health(account: _Account, row: Fields) -> _Account:
-    """Return an account with its health, which has newer names."""
-    return msgspec.structs.replace(
-        account,
-        platform=row.text("platform") or account.platform,
-        username=row.text("username") or account.username,
-        profile_id=row.id("profileId") or account.profile_id,
-        health=row.text("status"),
-        can_post=row.flag("canPost"),
-        needs_reconnect=row.flag("needsReconnect"),
-        token_expires_at=row.time("tokenExpiresAt"),
-        issues=tuple(row.texts("issues")),
-    )
-
-
-def _is_hidden(account: _Account) -> bool:
-    """Return whether an account needs no attention: it is switched off, or internal."""
-    if account.platform in INTERNAL_PLATFORMS:
-        return True
-    # An account for ads keeps working, whatever its switch says.
-    return account.is_enabled is False and account.platform not in ADS_PLATFORMS
-
-
-def _can_post(account: _Account) -> bool | None:
-    if account.platform in PLATFORMS_WITHOUT_POSTS:
-        return None
-    return False if account.is_suspended else account.can_post
-
-
-def _risk(account: _Account) -> str:
-    """Return why nothing can be published to an account, as in ``posts.RISKS``; empty if it can."""
-    if account.is_active is False:
-        return "disconnected"
-    if account.needs_reconnect:
-        return "reconnect"
-    return "blocked" if _can_post(account) is False else ""
-
-
-def _account_gauges(context: RefreshContext, account: _Account, *labels: str) -> Iterator[Report]:
-    if account.health is not None:
-        yield context.gauge("late_account_health", 1, *labels, account.health)
+def _account_gauges(
+    context: RefreshContext, account: _Account, labels: tuple[str, str]
+) -> Iterator[Report]:
+    health = account.health
+    status = health.text("status")
+    if status is not None:
+        yield context.gauge("late_account_health", 1, *labels, status)
     if account.username is not None:
-        names = (account.username, account.profile_id or UNKNOWN)
-        yield context.gauge("late_account_info", names, *labels)
+        profile_id = health.id("profileId") or account.listed.id("profileId") or UNKNOWN
+        yield context.gauge("late_account_info", (account.username, profile_id), *labels)
     # The documentation says that an invalid token alone does not disconnect an account.
     is_connected = None if account.needs_reconnect is None else not account.needs_reconnect
-    flags = {
-        "late_account_can_post": _can_post(account),
+    values = {
+        "late_account_can_post": account.can_post,
         "late_account_needs_reconnect": account.needs_reconnect,
         "late_account_connected": is_connected,
-    }
-    times = {
-        EXPIRY: account.token_expires_at,
+        EXPIRY: health.time("tokenExpiresAt"),
         "late_account_cooldown_until_timestamp_seconds": account.cooldown_until,
     }
-    yield from context.gauges({**flags, **times}, *labels)
+    yield from context.gauges(values, *labels)
 
 
 def _account_conditions(
@@ -192,15 +177,15 @@ def _account_conditions(
     account_id = labels[1][:MAX_ID_LENGTH]
     if account.needs_reconnect:
         yield Condition("reconnect", name, subject=account_id)
-    elif _can_post(account) is False:
-        reasons = [text for text in (account.suspension_reason, *account.issues) if text]
-        text = "; ".join(reasons)[:MAX_TEXT_LENGTH]
+    elif account.can_post is False:
+        reasons = [account.listed.text("platformStatusReason"), *account.health.texts("issues")]
+        text = "; ".join(filter(None, reasons))[:MAX_TEXT_LENGTH]
         yield Condition("blocked", name, subject=account_id, text=text)
 
     cooldown_until = account.cooldown_until
     if cooldown_until is not None and cooldown_until > context.seconds:
         yield Condition("cooldown", name, cooldown_until, account_id)
-    expires_at = account.token_expires_at
+    expires_at = account.health.time("tokenExpiresAt")
     if expires_at is not None and _is_expiring(context, labels, expires_at):
         yield Condition("token", name, expires_at, account_id)
 

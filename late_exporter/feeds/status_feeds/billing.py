@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from late_exporter.errors import ApiError, EndpointNotFound, Forbidden
 from late_exporter.feeds.status_feeds.posts import OVERDUE_SECONDS
 from late_exporter.feeds.status_feeds.refresh import (
+    NO_FIELDS,
     Fields,
     Refresh,
     RefreshContext,
@@ -29,9 +30,8 @@ def refresh(context: RefreshContext) -> Refresh:
             errors.append(exc)
     if not documents:
         raise errors[0]
-    nothing = Fields({})
-    billing = documents.get("/v1/billing", nothing)
-    usage = documents.get("/v1/usage", nothing)
+    billing = documents.get("/v1/billing", NO_FIELDS)
+    usage = documents.get("/v1/usage", NO_FIELDS)
     return [
         *_access_reports(context, billing.object("status"), usage),
         *_limit_reports(context, billing.object("caps"), usage),

@@ -199,6 +199,9 @@ class Fields:
         return self.objects(name)
 
 
+NO_FIELDS = Fields({})
+
+
 def parse_response(body: bytes) -> Fields:
     """Return the fields of a response; raise BadPayload, without an excerpt, if it is no object."""
     try:
