@@ -178,13 +178,13 @@ class Poller:
         self.recorder.correct_times(now)
         error = await self._sync.commit([*increments, *outcome_increments])
         if error is None:
-            if result.outcome != StoreError.outcome:
+            if not isinstance(result.error, StoreError):
                 self._sync.finish_scan()
             return result
         # A poll that could not be committed is the one thing shown without being durable.
         outcome_increment = IncCounter(POLLS, (*self.recorder.scope, error.outcome))
         self.recorder.defer(increments, provisional=[outcome_increment])
-        return PollResult(error.outcome, error)
+        return PollResult(error)
 
     def _pop_increments(self) -> list[Increment]:
         requests, wait_seconds = self._connection.client.pop_request_log()

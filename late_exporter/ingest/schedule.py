@@ -87,14 +87,17 @@ class PollResult(msgspec.Struct, frozen=True):
     """Result of one poll.
 
     Args:
-        outcome: Value of the label ``outcome`` of ``late_exporter_polls_total``.
         error: Error that ended the poll.
         is_partial: Whether the poll ended inside a gap, to let the newest logs go first.
     """
 
-    outcome: str
     error: LateError | None = None
     is_partial: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """Value of the label ``outcome`` of ``late_exporter_polls_total``."""
+        return "success" if self.error is None else self.error.outcome
 
 
 class PollSchedule:

@@ -155,9 +155,9 @@ class FeedSync:
             # present.
             error = await self.commit() or error
         if error is not None:
-            return PollResult(error.outcome, error)
+            return PollResult(error)
         self.is_complete = not is_partial and self._has_read_enough()
-        return PollResult("success", is_partial=is_partial)
+        return PollResult(is_partial=is_partial)
 
     async def commit(self, increments: Sequence[Increment] = ()) -> StoreError | None:
         """Commit the logs read so far and some increments; return the error if that fails.
