@@ -283,19 +283,16 @@ _COMMANDS = (
     ),
     Command(
         "state copy",
-        "Copy all workspaces, or that of --workspace, to another state in SQLite or PostgreSQL, "
-        "and compare the copy row by row.",
+        "Copy all workspaces to another state in SQLite or PostgreSQL.",
         arguments=("SOURCE", "TARGET"),
         description="""
-            It needs no API key. The exporter must be stopped.
-
-            The copy of --workspace has the name of --as if given. The target may have other
+            It needs no API key. The exporter must be stopped. The target may have other
             workspaces.
         """,
         examples=(
             (
-                "state copy sqlite:///late.db sqlite:///other.db --workspace agency",
-                "Copy one workspace, to move it to another state.",
+                "state copy sqlite:///late.db postgresql://late@db/late",
+                "Move to PostgreSQL.",
             ),
         ),
     ),

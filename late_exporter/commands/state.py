@@ -1,4 +1,4 @@
-"""The command ``state``: show, back up and check a state, and copy workspaces to another one."""
+"""The command ``state``: show, back up and check a state, and copy it to another one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from late_exporter.commands.event_loop import raise_at_signals
 from late_exporter.commands.output import printable, write_lines
 from late_exporter.config.fields import parse_state_url
 from late_exporter.config.messages import quote
-from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, StoreError
 from late_exporter.feeds import GENERATIONS
@@ -29,7 +28,6 @@ def state(context: CommandContext) -> int:
     After an error nothing is changed.
     """
     action, *arguments = context.args
-    flags = context.flags
     url = context.settings.state.url
     password_file = context.settings.state.password_path
     raise_at_signals()
@@ -45,18 +43,14 @@ def state(context: CommandContext) -> int:
         lines = problems or [f"{database.name}: no problems found"]
         exit_code = int(bool(problems))
     else:
-        lines = [_copy(flags, password_file, *arguments)]
+        lines = [_copy(password_file, *arguments)]
     return write_lines(map(printable, lines), exit_code)
 
 
-def _copy(flags: CommandFlags, password_file: Path | None, source: str, target: str) -> str:
-    if flags.new_name is not None and flags.workspace is None:
-        raise ConfigError("--as: needs --workspace, which names the workspace to copy")
+def _copy(password_file: Path | None, source: str, target: str) -> str:
     source_url = _state_url("SOURCE", source)
     target_url = _state_url("TARGET", target)
-    count = copy_state(
-        source_url, target_url, password_file, workspace=flags.workspace, new_name=flags.new_name
-    )
+    count = copy_state(source_url, target_url, password_file)
     names = f"{database_at(target_url).name}: {plural(count, 'row')} copied"
     return f"{names} from {database_at(source_url).name}"
 

@@ -276,12 +276,8 @@ class CommandFlags(OptionModel):
 
     format: str = option("", "FORMAT", tuple(FORMATS), command_defaults=DEFAULT_FORMATS)
     """Output format."""
-    workspace: str | None = option(
-        None, "NAME", (*QUERY_COMMANDS, "check", "state copy", "accounts")
-    )
-    """Workspace to read, check or copy, by default all of them."""
-    new_name: fields.WorkspaceName | None = option(None, "NAME", ("state copy",), name="as")
-    """Name of the workspace of --workspace in the target of a copy."""
+    workspace: str | None = option(None, "NAME", (*QUERY_COMMANDS, "check", "accounts"))
+    """Workspace to read or check, by default all of them."""
     feed: fields.FeedName = option("publishing", "FEED", ("logs",))
     """Log feed to read: publishing, connections, or in generation zernio webhooks, messaging,
     workflow_event or api_request."""

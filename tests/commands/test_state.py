@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import closing, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,6 @@ from late_exporter import cli
 from late_exporter.model import Scope
 from late_exporter.store import Store, open_store
 from late_exporter.store.records import Coverage, Gap, ListPosition
-from late_exporter.store.snapshot import Snapshot
 from tests.support.store import LOGS, all_rows, commit, execute, observation
 
 
@@ -127,34 +126,24 @@ def test_check_compares_the_counters(path: Path) -> None:
     assert state(path, "check") == CommandResult(1, "\n".join([*lines, ""]), "")
 
 
-def copy(source: Path, target: Path, *args: str) -> CommandResult:
-    """Copy workspaces from a state to another one."""
-    return state(source, "copy", f"sqlite:///{source}", f"sqlite:///{target}", *args)
+def copy(source: Path, target: Path) -> CommandResult:
+    """Copy the workspaces of a state to another one."""
+    return state(source, "copy", f"sqlite:///{source}", f"sqlite:///{target}")
 
 
-def test_a_workspace_moves_to_another_state(path: Path, tmp_path: Path) -> None:
-    """All workspaces, or one under its name or another one; the number of rows is printed."""
-    other, before = tmp_path / "other.db", content(path)
-    all_of_it = CommandResult(0, f"{tmp_path / 'copy.db'}: 71 rows copied from {path}\n", "")
-    assert all_of_it == copy(path, tmp_path / "copy.db")
-    assert before == content(tmp_path / "copy.db")
-    with closing(open_store(f"sqlite:///{other}")) as store:
-        fill(store, "gamma", 2)
-    expected = CommandResult(0, f"{other}: 5 rows copied from {path}\n", "")
-    assert expected == copy(path, other, "--workspace", "beta")
-    assert expected == copy(path, other, "--workspace", "beta", "--as", "agency")
-    assert before == content(path)
-    with Snapshot(f"sqlite:///{other}") as snapshot:
-        assert [scope.workspace for scope in snapshot.scopes] == ["agency", "beta", "gamma"]
-        assert snapshot.series_values()[LOGS, ("agency", "tiktok", "media_upload", "pending")].value == 1
+def test_a_state_is_copied(path: Path, tmp_path: Path) -> None:
+    """The number of rows is printed."""
+    before = content(path)
+    assert CommandResult(0, f"{tmp_path / 'copy.db'}: 71 rows copied from {path}\n", "") == copy(
+        path, tmp_path / "copy.db"
+    )
+    assert before == content(tmp_path / "copy.db") == content(path)
 
 
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
         (["erase", "acme"], 2, "No such command 'erase'."),
-        (["copy", "a", "b", "--as", "new"], 2, "--as: needs --workspace, which names the workspace to copy"),
-        (["copy", "a", "b", "--as", "Große Firma"], 2, '--as "Große Firma": must be 1 to 64 letters, digits, or _ . -'),
         (["copy", "late.db", "sqlite:///b.db"], 2, 'SOURCE "late.db": '),
     ],
     ids=str,
@@ -184,5 +173,5 @@ def test_a_missing_state_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_name_does_not_control_the_terminal(path: Path) -> None:
     """The name of a workspace is printed without control characters."""
     execute(f"sqlite:///{path}", "UPDATE late_workspace SET name = char(27) || '[31m' WHERE name = 'beta'")
-    for result in (state(path, "info"), copy(path, path.with_name("b.db"), "--workspace", "none")):
+    for result in (state(path, "info"), copy(path, path)):
         assert "\x1b" not in result.out + result.err

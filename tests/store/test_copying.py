@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from late_exporter.errors import StoreError, StoreInUse
-from late_exporter.model import IncCounter, Labels, LogEntry, ObserveHistogram, Scope, Series, SeriesValue
+from late_exporter.model import IncCounter, LogEntry, ObserveHistogram, Scope
 from late_exporter.store import Store, copying, database_at, open_store
 from late_exporter.store.copying import copy_state
 from late_exporter.store.database import LONG_SECONDS
 from late_exporter.store.records import Batch, Coverage, Observation
-from late_exporter.store.rows import series_id
 from late_exporter.store.snapshot import Snapshot
 from tests.support.store import LOGS, NOW, all_rows, commit_batch, problems
 
@@ -65,54 +64,29 @@ def test_a_copy_has_the_same_rows(source: str, target: str) -> None:
     assert problems(target) == []
 
 
-def series_of(snapshot: Snapshot, workspace: str) -> dict[tuple[str, Labels], SeriesValue]:
-    """Return the values of a workspace by family and further labels."""
-    series = snapshot.series_values().items()
-    return {(family, labels[1:]): value for (family, labels), value in series if labels[0] == workspace}
-
-
-def test_a_workspace_is_copied_beside_others(source: str, target: str) -> None:
-    """Under its name or another one; it keeps everything, and the others do not change."""
+def test_workspaces_are_copied_beside_others(source: str, target: str) -> None:
+    """They keep everything, and the others do not change."""
     with closing(open_store(target)) as store:
         fill(store, "present", 3)
     before = all_rows(target)
-    for new_name in (None, "weiß-1"):
-        copy_state(source, target, workspace="umbrella", new_name=new_name)
+    copy_state(source, target)
     for table, rows in all_rows(target).items():
         assert before[table] == [row for row in rows if row[0] == "present"]
-    with Snapshot(source) as here, Snapshot(target) as there:
-        assert {scope.workspace for scope in there.scopes} == {"present", "umbrella", "weiß-1"}
-        for name in ("umbrella", "weiß-1"):
-            for feed in FEEDS:
-                scopes = Scope("umbrella", feed), Scope(name, feed)
-                assert here.feed_state(scopes[0]) == there.feed_state(scopes[1])
-                assert [*here.recorded_statuses(scopes[0])] == [*there.recorded_statuses(scopes[1])]
-            assert series_of(here, "umbrella") == series_of(there, name)
-    with closing(open_store(target)) as store:
-        fill(store, "weiß-1", 6)
-        assert store.feed_state(Scope("weiß-1", "publishing")).log_count == 6 + 4
+        assert all_rows(source)[table] == [row for row in rows if row[0] != "present"]
     assert problems(target) == []
-
-
-def test_a_workspace_is_copied_within_a_state(source: str, tmp_path: Path) -> None:
-    """Also within a backup, which no exporter has opened yet."""
-    if source.startswith("sqlite:"):
-        database_at(source).backup(tmp_path / "backup.db")
-        source = f"sqlite:///{tmp_path}/backup.db"
-    copy_state(source, source, workspace="umbrella", new_name="agency")
-    with Snapshot(source) as snapshot:
-        assert series_of(snapshot, "umbrella") == series_of(snapshot, "agency") != {}
 
 
 def test_a_copy_may_take_any_time(source: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline is that of each answer."""
     elapsed, monotonic = [0.0], time.monotonic
 
-    def slow_id(series: Series) -> str:
-        elapsed[0] += LONG_SECONDS
-        return series_id(series)
+    insert = copying._insert  # noqa: SLF001
 
-    monkeypatch.setattr(copying, "series_id", slow_id)
+    def insert_slowly(name: str, columns: Sequence[str]) -> str:
+        elapsed[0] += LONG_SECONDS
+        return insert(name, columns)
+
+    monkeypatch.setattr(copying, "_insert", insert_slowly)
     monkeypatch.setattr("time.monotonic", lambda: monotonic() + elapsed[0])
     copy_state(source, target)
     assert all_rows(source) == all_rows(target)
@@ -120,14 +94,20 @@ def test_a_copy_may_take_any_time(source: str, target: str, monkeypatch: pytest.
 
 def test_a_workspace_of_the_target_is_not_changed(source: str, target: str) -> None:
     """The error names it, and nothing is copied."""
-    copy_state(source, target, workspace="umbrella")
+    with closing(open_store(target)) as store:
+        fill(store, "umbrella", 3)
     before = all_rows(target)
-    for workspace, new_name in ((None, None), ("umbrella", None), ("acme", "umbrella")):
-        with pytest.raises(StoreError, match="there is a workspace umbrella already, and nothing was copied; copy one"):
-            copy_state(source, target, workspace=workspace, new_name=new_name)
-    with pytest.raises(StoreError, match=r"there is no workspace acne; there are acme, umbrella$"):
-        copy_state(source, target, workspace="acne")
+    with pytest.raises(StoreError, match=r"there is a workspace umbrella already, and nothing was copied; copy into"):
+        copy_state(source, target)
     assert before == all_rows(target)
+
+
+def test_a_copy_of_a_backup(source: str, target: str, tmp_path: Path) -> None:
+    """No exporter has opened it yet."""
+    if source.startswith("sqlite:"):
+        database_at(source).backup(tmp_path / "backup.db")
+        copy_state(f"sqlite:///{tmp_path}/backup.db", target)
+        assert all_rows(source) == all_rows(target)
 
 
 @pytest.mark.parametrize("table", ["late_series", "late_log", "late_pending"])
