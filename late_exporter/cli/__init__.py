@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from late_exporter import log
 from late_exporter.commands.output import write_stdout
@@ -31,7 +31,8 @@ def main(
 
     Tests replace the arguments of the process and the functions of the commands.
     """
-    _open_streams()
+    if None in (sys.stdout, sys.stderr):
+        sys.exit("late-exporter: error: standard output and standard error must be open")
     if argv is None:
         argv = sys.argv[1:]
         _handle_signals(argv)
@@ -70,15 +71,6 @@ def _handle_signals(argv: Sequence[str]) -> None:
             signal.signal(number, lambda *_: os._exit(exit_code))
     if exit_code == 0:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # There is nothing to reload yet.
-
-
-def _open_streams() -> None:
-    """Replace closed standard streams, so that writing to standard output is an error."""
-    streams: dict[str, TextIO | None] = vars(sys)
-    if streams["stdout"] is None:
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
-    if streams["stderr"] is None:
-        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def _run(

@@ -8,7 +8,6 @@ a command is on the command line.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from inspect import cleandoc
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
 PROGRAM = "late-exporter"
 FLAGS_OF_PROGRAM = ("-h", "--help", "-V", "--version")
 CONTEXT = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
-MAX_SHOWN = 24
-"""Length up to which errors repeat a word of the command line; a longer one may be a key."""
-
 HELP = """\
 Prometheus exporter for the logs of Zernio (formerly Late). The default command is run; COMMAND
 --help explains a command and its options.
@@ -36,17 +32,6 @@ Prometheus exporter for the logs of Zernio (formerly Late). The default command 
 Flags override environment variables, and these the file of --config.file. The flag
 --poll.audit-interval is the variable LATE_EXPORTER_POLL__AUDIT_INTERVAL and the key audit_interval
 below poll. The API key is in ZERNIO_API_KEY, or in the file that ZERNIO_API_KEY_FILE names."""
-
-COMMON_OPTIONS = (
-    "config.file",
-    "api.key-file",
-    "poll.interval",
-    "state.url",
-    "web.listen-address",
-    "web.config.file",
-    "log.level",
-)
-"""Options that the help shows first."""
 
 
 class Arguments(NamedTuple):
@@ -59,16 +44,13 @@ class Arguments(NamedTuple):
 
 def parse(argv: Sequence[str]) -> Arguments | None:
     """Return the arguments of a command line, or None if help was printed; raise ConfigError."""
-    for number, word in enumerate(argv, 1):
-        if re.search("[\ud800-\udfff]", word):  # as Python keeps bytes that are not UTF-8
-            raise ConfigError(f"argument {number}: not UTF-8")
     words = list(argv)
     if not words or (words[0].startswith("-") and words[0] not in FLAGS_OF_PROGRAM):
         words = ["run", *words]
     try:
         result = _Program().main(words, PROGRAM, standalone_mode=False)
     except click.ClickException as exc:
-        raise ConfigError(_without_keys(exc.format_message(), argv)) from None
+        raise ConfigError(exc.format_message()) from None
     return result if isinstance(result, Arguments) else None
 
 
@@ -85,20 +67,8 @@ class _Program(click.Group):
     """The program, whose commands are created when they are needed."""
 
     def __init__(self) -> None:
-        def print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
-            if value:
-                click.echo(version_text())
-                ctx.exit()
-
-        version = click.Option(
-            ["-V", "--version"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=print_version,
-            help="Print the version.",
-        )
-        super().__init__(PROGRAM, help=HELP, params=[version], context_settings=CONTEXT)
+        super().__init__(PROGRAM, help=HELP, context_settings=CONTEXT)
+        click.version_option(__version__, "-V", "--version", message=version_text())(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS))
@@ -148,39 +118,18 @@ class _ClickCommand(click.Command):
             short_help=command.summary,
         )
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         with formatter.section("Examples"):
             for arguments, meaning in self._command.examples:
                 formatter.write(f"  {PROGRAM} {arguments}\n")
                 formatter.write_text(f"    {meaning}")
 
-        records: dict[str, list[tuple[str, str]]] = {"Options": [], "Common options": []}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if isinstance(param, click.Argument) or record is None:
-                continue
-            option = self._options.get(param.name or "")
-            heading = "Options"
-            if option is not None and option.name in COMMON_OPTIONS:
-                heading = "Common options"
-            elif option is not None and option.section:
-                heading = f"Options of section {option.section}"
-            records.setdefault(heading, []).append(record)
-        for heading, rows in records.items():
-            if rows:
-                with formatter.section(heading):
-                    formatter.write_dl(rows)
-
     def _collect(self, **values: Any) -> Arguments:
         flags = {}
         for key, option in self._options.items():
             value = values[key]
-            if value is True:
-                flags[option.name] = ["true"]
-            elif isinstance(value, str):
-                flags[option.name] = [value]
-            elif value:
-                flags[option.name] = list(value)
+            if value not in (None, False, ()):
+                flags[option.name] = value if option.many else [str(value)]
         words = [values[name.strip("[]").lower()] for name in self._command.arguments]
         return Arguments(
             self._command.name, flags, tuple(word for word in words if word is not None)
@@ -190,33 +139,19 @@ class _ClickCommand(click.Command):
 def _click_option(key: str, option: Option, command: str) -> click.Option:
     from late_exporter.config.sections import FORMATS  # noqa: PLC0415 - imports pydantic
 
-    text = option.help
-    default = option.default_for(command)
-    if default and option.metavar:
-        text += f"  [default: {default}]"
     if not option.metavar:
-        return click.Option([key, option.flag], is_flag=True, help=text)
-    if option.name == "format":
-        return click.Option([key, option.flag], type=click.Choice(FORMATS[command]), help=text)
-
-    def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-        return [choice for choice in option.choices if choice.startswith(incomplete)]
-
-    is_file = option.metavar == "FILE"
+        return click.Option([key, option.flag], is_flag=True, help=option.help)
+    kind: click.ParamType[Any] = click.STRING
+    choices = FORMATS[command] if option.name == "format" else option.choices
+    if choices and not option.many:  # which may be separated by commas
+        kind = click.Choice(choices)
+    elif option.metavar == "FILE":
+        kind = click.Path(readable=False)
+    default = option.default_for(command)
     return click.Option(
         [key, option.flag],
         metavar=option.metavar,
-        type=click.Path(readable=False) if is_file else str,
+        type=kind,
         multiple=option.many,
-        help=text,
-        shell_complete=complete if option.choices else None,
+        help=f"{option.help}  [default: {default}]" if default else option.help,
     )
-
-
-def _without_keys(message: str, argv: Sequence[str]) -> str:
-    """Mask words of the command line that may be a key."""
-    for word in argv:
-        for part in word.split("=", 1):
-            if len(part) > MAX_SHOWN and not re.fullmatch("--[a-z.-]+", part):
-                message = message.replace(part, "***").replace(repr(part)[1:-1], "***")
-    return message

@@ -89,11 +89,11 @@ def test_switches() -> None:
     ]
 
 
-LEVELS = "must be 'debug', 'info', 'warn' or 'error'"
+LEVELS = "'debug', 'info', 'warn', 'error'"
 WRONG = [
     (["rnu"], "No such command 'rnu'."),
     (["run", "away"], "Got unexpected extra argument (away)"),
-    (["run", "x" * 25], "Got unexpected extra argument (***)"),
+    (["run", KEY], "Got unexpected extra argument ([redacted])"),
     (["run", "--config.file", "a", "--poll.interval", "5s", "run"], "Got unexpected extra argument (run)"),
     (["post"], "Missing argument 'POST_ID'."),
     (["state"], "Missing command."),
@@ -101,11 +101,10 @@ WRONG = [
     (["state", "backup"], "Missing argument 'FILE'."),
     (["--poll.interval"], "Option '--poll.interval' requires an argument."),
     (["--once=7"], "Option '--once' does not take a value."),
-    (["--log.level="], f'--log.level "": {LEVELS}'),
+    (["--log.level="], f"Invalid value for '--log.level': '' is not one of {LEVELS}."),
     (["logs", "--limit", "-1"], '--limit "-1": must be greater than or equal to 0'),
     (["logs", "--since", "91d"], '--since "91d": must be at least 1s and at most 90d'),
     (["post", "a", "--format", "table"], "Invalid value for '--format': 'table' is not one of 'text', 'json'."),
-    (["check", "--web.listen-address=\udcff"], "argument 2: not UTF-8"),
 ]
 
 

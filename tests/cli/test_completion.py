@@ -42,7 +42,6 @@ def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         (["run", "--poll.interval", ""], []),
         (["state", "backup", "la"], ["file,la"]),
         (["check", "--config.file", "la"], ["file,la"]),
-        (["simulate", "--simulate.incident", "slow"], ["slow-video"]),
     ],
     ids=str,
 )

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from late_exporter.cli import interrupted_code
-from tests.e2e.late import KEY
 from tests.e2e.program import DEFAULT_TIMEOUT, start_process, wait_until
 
 RESIDENT = [
@@ -39,18 +38,18 @@ def test_only_commands_that_run_until_a_signal_succeed(line: str, code: int) -> 
 
 @contextmanager
 def reading_process(folder: Path, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a command that reads a configuration file which does not end."""
-    config = folder / "late.yml"
-    os.mkfifo(config)
+    """Start a command that reads a key file which does not end."""
+    key_file = folder / "late.key"
+    os.mkfifo(key_file)
     with start_process(
-        [sys.executable, "-m", "late_exporter", *argv, "--config.file", str(config)],
+        [sys.executable, "-m", "late_exporter", *argv, "--api.key-file", str(key_file)],
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "ZERNIO_API_KEY": KEY},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
         # Opening succeeds once the file is being read, which lasts until the test closes it.
-        held = wait_until(lambda: os.open(config, os.O_WRONLY | os.O_NONBLOCK))
+        held = wait_until(lambda: os.open(key_file, os.O_WRONLY | os.O_NONBLOCK))
         yield process
         os.close(held)
 
@@ -79,7 +78,7 @@ def test_a_signal_while_settings_are_loaded(line: str, code: int, number: signal
     with reading_process(tmp_path, *line.split()) as process:
         output = end(process, number)
     assert (code, (b"", b"")) == (process.returncode, output)
-    assert list(tmp_path.iterdir()) == [tmp_path / "late.yml"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "late.key"]
 
 
 @pytest.mark.e2e
