@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
@@ -70,12 +70,6 @@ def run_prometheus(binary: str, folder: Path, config: str, *arguments: str) -> I
         finally:
             process.terminate()
             process.wait(DEFAULT_TIMEOUT)
-
-
-def scrape_with_prometheus(binary: str, folder: Path, target: str) -> AbstractContextManager[PrometheusApi]:
-    """Run a Prometheus that scrapes one target once a second."""
-    config = CONFIG % target.removeprefix("http://")
-    return run_prometheus(binary, folder, config, f"--enable-feature={FEATURES}")
 
 
 def _find_url(log: str) -> str:

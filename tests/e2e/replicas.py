@@ -177,15 +177,6 @@ def shown(process: ExporterProcess) -> set[str]:
     return set()
 
 
-def supervise(processes: Sequence[ExporterProcess], errors: list[str], stop: threading.Event) -> None:
-    """Start processes again that end with an error, as systemd does, until an event is set, and add their errors."""
-    while not stop.wait(0.2):
-        for process in processes:
-            if process.exit_code == 1:
-                errors.append(process.stderr)
-                process.start()
-
-
 def _settle(api: LateServer, log_id: str) -> None:
     with api.lock:
         api.world.change(log_id, "success", durationMs=700)

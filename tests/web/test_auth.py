@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import bcrypt
@@ -46,12 +46,12 @@ class FakeBcrypt:
 class AuthHarness:
     """Middleware with two users."""
 
-    def __init__(self, *, unauthenticated_paths: Sequence[str] = (), **config: Any) -> None:
+    def __init__(self, **config: Any) -> None:
         self.config = WebConfig(**config)
         self.middleware = AuthMiddleware(
             application,
             lambda: self.config,
-            needs_password=lambda path: path not in unauthenticated_paths,
+            needs_password=lambda _: True,
         )
 
     async def request(
@@ -60,12 +60,11 @@ class AuthHarness:
         password: str = "",
         *,
         authorization: bytes | None = None,
-        path: str = "/metrics",
     ) -> Response:
         """Send a request."""
         headers = [] if authorization is None else [(b"authorization", authorization)]
         headers += [] if user is None else [basic_auth(user, password)]
-        return await call(self.middleware, path, headers=headers)
+        return await call(self.middleware, "/metrics", headers=headers)
 
     async def status(self, user: str, password: str) -> int:
         """Return the status of the response to a request."""
