@@ -63,7 +63,11 @@ async def serve_exporter(
         sockets = [
             stack.enter_context(bind_socket(address)) for address in settings.web.listen_address
         ]
-        collectors = ProcessCollector(registry=None), PlatformCollector(registry=None)
+        collectors: list[Collector] = []
+        if "process_*" not in settings.metrics.disable:
+            collectors.append(ProcessCollector(registry=None))
+        if "python_*" not in settings.metrics.disable:
+            collectors.append(PlatformCollector(registry=None))
         exporter, owner = await _open(settings, stack, collectors)
         _logger().info(
             "starting", version=__version__, revision=__revision__, python=platform.python_version()

@@ -29,7 +29,7 @@ T = TypeVar("T")
 RESERVED_PATHS = ("/", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
 MAX_PASSWORD = 1024  # characters
 MAX_SUGGESTIONS = 3
-
+PROCESS_FAMILIES = ("process_*", "python_*")  # those of prometheus_client, not in the catalogue
 NOT_NULL = r"(?!(?:~|null)$)"  # a value of YAML that stands for none
 
 NOT_A_URL = "must be a URL like https://zernio.com/api"
@@ -117,6 +117,10 @@ def _family_name(name: str) -> str:
             f"is not a family of the exporter{suggest(name, CATALOGUE, 'late_', MAX_SUGGESTIONS)}"
         )
     return name
+
+
+def _exposed_name(name: str) -> str:
+    return name if name in PROCESS_FAMILIES else _family_name(name)
 
 
 def _not_reserved(path: str) -> str:
@@ -244,6 +248,7 @@ LabelValue: TypeAlias = Annotated[
 ]
 WorkspaceLabels: TypeAlias = dict[LabelName, LabelValue]
 FamilyName: TypeAlias = Annotated[str, AfterValidator(_family_name)]
+ExposedName: TypeAlias = Annotated[str, AfterValidator(_exposed_name)]
 FamilyBuckets: TypeAlias = Annotated[
     dict[
         Annotated[str, AfterValidator(_histogram)],

@@ -207,9 +207,9 @@ class MetricsSettings(OptionModel):
     buckets: fields.FamilyBuckets = option(None, "FAMILY=LIST")
     """Upper bounds of the buckets of one histogram, as in late_publishing_delay_seconds=60,300; may
     be repeated."""
-    disable: CommaSeparated[fields.FamilyName] = option(None, "FAMILY")
-    """Metric that is not exposed, for example late_account_logs_total; may be repeated. It is
-    counted all the same."""
+    disable: CommaSeparated[fields.ExposedName] = option(None, "FAMILY")
+    """Metric that is not exposed, for example late_account_logs_total, or process_* or python_*;
+    may be repeated. It is counted all the same."""
     enable: CommaSeparated[fields.FamilyName] = option(None, "FAMILY")
     """Metric that is exposed only on request, for example
     late_publishing_last_log_timestamp_seconds; may be repeated."""

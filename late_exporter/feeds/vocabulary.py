@@ -76,6 +76,11 @@ ACTIONS_BY_NAME: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Action in the metrics, and default status, by action of generation ``zernio``."""
 
+KNOWN_OUTCOMES = sorted(
+    outcome for outcome in set(ACTIONS_BY_NAME.values()) if outcome[1] in STATUSES
+)
+"""Actions in the metrics with the statuses that they are known to have."""
+
 EVENTS_BY_NAME: Mapping[str, str] = MappingProxyType(
     {
         "account.connected": "connect_success",

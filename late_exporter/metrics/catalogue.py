@@ -69,7 +69,7 @@ _histogram = partial(_family, "histogram")
 
 _FAMILIES = (
     _counter("late_publishing_logs_total", "platform action status", feeds=PUBLISHING,
-        help="Publishing logs, counted once in each status they were seen in."),
+        help="Publishing logs as of the last poll, counted once in each status they were seen in."),
     _histogram("late_publishing_duration_seconds", "platform action status", feeds=PUBLISHING,
         buckets=DURATION_BUCKETS,
         help="Duration reported by publishing logs, in seconds."),
@@ -92,14 +92,15 @@ _FAMILIES = (
         help="Successful publish and retry logs without a link to the post; those that do not say "
              "are not counted."),
     _gauge("late_publishing_pending_logs", "platform action", feeds=PUBLISHING,
-        help="Publishing logs that are pending now."),
+        help="Publishing logs that were pending at the last poll."),
     _gauge("late_publishing_oldest_pending_timestamp_seconds", "platform", feeds=PUBLISHING,
-        help="Creation time of the oldest publishing log that is pending now, in Unix seconds."),
+        help="Creation time of the oldest publishing log that was pending at the last poll, in "
+             "Unix seconds."),
     _gauge("late_publishing_last_log_timestamp_seconds", "platform action status", feeds=PUBLISHING,
         mark=OFF,
         help="Creation time of the newest counted publishing log, in Unix seconds."),
     _counter("late_connection_events_total", "platform event method", feeds=CONNECTIONS,
-        help="Connection events, by event type and connection method."),
+        help="Connection events as of the last poll, by event type and connection method."),
     _counter("late_connection_failures_total", "platform event code", feeds=CONNECTIONS,
         help="Failed connection events, by error code."),
     _histogram("late_connection_duration_seconds", "platform event", feeds=CONNECTIONS,
@@ -110,8 +111,8 @@ _FAMILIES = (
         help="Creation time of the newest counted connection log, in Unix seconds."),
     _counter("late_activity_logs_total", "type platform action status status_code",
         feeds=ACTIVITIES,
-        help="Webhook, messaging, workflow and API request logs, by HTTP status code, counted "
-             "once in each status they were seen in."),
+        help="Webhook, messaging, workflow and API request logs as of the last poll, by HTTP "
+             "status code, counted once in each status they were seen in."),
     _histogram("late_activity_duration_seconds", "type platform action", feeds=ACTIVITIES,
         buckets=DURATION_BUCKETS,
         help="Duration reported by webhook, messaging, workflow and API request logs, in "
@@ -148,17 +149,19 @@ _FAMILIES = (
         help="End of an account's cooldown, a penalty of the API for failed posts, in Unix "
              "seconds; posts that are scheduled before it fail when it starts. Absent without "
              "one."),
-    _gauge("late_posts", "status", help="Posts that are in each status now."),
+    _gauge("late_posts", "status", help="Posts in each status at the last refresh."),
     _gauge("late_posts_at_risk", "platform reason", mark=EXPERIMENTAL,
-        help="Scheduled posts due within 24 hours whose account cannot publish them now, by "
-             "reason, of the 500 that are due first; absent if there are none."),
+        help="Scheduled posts due within 24 hours whose account could not publish them at the "
+             "last refresh, by reason, of the 500 that are due first; absent if there are none."),
     _gauge("late_posts_oldest_scheduled_timestamp_seconds", "",
-        help="Time at which the earliest post that is still scheduled is due, in Unix seconds."),
+        help="Time at which the earliest post that was scheduled at the last refresh is due, in "
+             "Unix seconds."),
     _gauge("late_posts_oldest_publishing_timestamp_seconds", "",
-        help="Time at which the earliest post that is being published now was due, in Unix "
-             "seconds."),
+        help="Time at which the earliest post that was being published at the last refresh was "
+             "due, in Unix seconds."),
     _gauge("late_posts_oldest_pending_approval_timestamp_seconds", "", mark=EXPERIMENTAL,
-        help="Time at which the earliest post that is not approved yet is due, in Unix seconds."),
+        help="Time at which the earliest post that was not approved at the last refresh is due, "
+             "in Unix seconds."),
     _gauge("late_webhook_active", "webhook",
         help="1 if the API delivers events to a webhook, 0 if the webhook is switched off."),
     _gauge("late_webhook_consecutive_failures", "webhook",
@@ -189,7 +192,7 @@ _FAMILIES = (
         help="Workspaces that this replica exposes."),
     _gauge("late_exporter_cluster_unowned_workspaces", "", workspace=False,
         help="Workspaces of the configuration that no replica owns."),
-    _counter("late_exporter_cluster_handovers_total", "kind", workspace=False,
+    _counter("late_exporter_cluster_handovers_total", "change", workspace=False,
         help="Workspaces that this replica has claimed, released, or lost with its database "
              "session."),
     _counter("late_exporter_polls_total", "feed outcome", help="Polls of a feed, by outcome."),
@@ -217,7 +220,7 @@ _FAMILIES = (
              "fails, counted once per run of the exporter."),
     _histogram("late_exporter_api_request_duration_seconds", "path", buckets=REQUEST_BUCKETS,
         help="Duration of requests to the Zernio API, in seconds."),
-    _gauge("late_exporter_api_quota_limit", "",
+    _gauge("late_exporter_api_quota_limit_per_minute", "",
         help="Requests per minute that the API allows for the key (X-RateLimit-Limit)."),
     _gauge("late_exporter_api_quota_remaining", "",
         help="Requests left for the key at the time of the last response (X-RateLimit-"
@@ -225,7 +228,7 @@ _FAMILIES = (
     _gauge("late_exporter_api_quota_reset_timestamp_seconds", "",
         help="Time at which the API frees the next request of the quota (X-RateLimit-Reset), in "
              "Unix seconds."),
-    _gauge("late_exporter_api_quota_customer_requests", "",
+    _gauge("late_exporter_api_quota_customer_requests_per_minute", "",
         help="Requests per minute by other users of the key, the highest of the last 3 minutes, "
              "estimated from the quota that the API reports."),
     _counter("late_exporter_api_throttled_seconds_total", "",

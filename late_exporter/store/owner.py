@@ -27,7 +27,7 @@ ANSWER_SECONDS = 3.0
 MAX_LOGGED_NAMES = 10
 
 HANDOVERS = "late_exporter_cluster_handovers_total"
-KINDS = ("claimed", "released", "lost")
+CHANGES = ("claimed", "released", "lost")
 
 
 class WorkspaceOwner:
@@ -68,7 +68,8 @@ class WorkspaceOwner:
         self._question_lock = asyncio.Lock()
         self._next_question: asyncio.Task[frozenset[str]] | None = None
         if ownership.is_shared:
-            registry.add_uncommitted(IncCounter(HANDOVERS, (kind,), amount=0) for kind in KINDS)
+            zeros = [IncCounter(HANDOVERS, (change,), amount=0) for change in CHANGES]
+            registry.add_uncommitted(zeros)
 
     async def run(self) -> None:
         """Look who owns what, again and again, until cancelled."""
@@ -166,7 +167,7 @@ class WorkspaceOwner:
         """Return the replicas, and who owns what."""
         return self._view.health(self._ownership.session_name)
 
-    async def _stop(self, kind: str, names: AbstractSet[str]) -> None:
+    async def _stop(self, change: str, names: AbstractSet[str]) -> None:
         """Stop polling and showing workspaces that others may own from now on.
 
         It loads none, so it cannot fail.
@@ -177,14 +178,14 @@ class WorkspaceOwner:
             name: since for name, since in self._shown_since.items() if name not in names
         }
         await self._poll({*self._shown_since})
-        self._count(kind, names)
+        self._count(change, names)
 
-    def _count(self, kind: str, names: AbstractSet[str]) -> None:
+    def _count(self, change: str, names: AbstractSet[str]) -> None:
         """Count and log workspaces that were claimed, released or lost."""
         if self._ownership.is_shared:
-            self._registry.add_uncommitted([IncCounter(HANDOVERS, (kind,), amount=len(names))])
-        write = self._logger.warning if kind == "lost" else self._logger.info
-        write(f"workspaces {kind}", count=len(names), workspaces=sorted(names)[:MAX_LOGGED_NAMES])
+            self._registry.add_uncommitted([IncCounter(HANDOVERS, (change,), amount=len(names))])
+        write = self._logger.warning if change == "lost" else self._logger.info
+        write(f"workspaces {change}", count=len(names), workspaces=sorted(names)[:MAX_LOGGED_NAMES])
 
     def _report(self) -> None:
         owned_count = len(self._shown_since) if self._ownership.has_session else 0

@@ -202,7 +202,8 @@ class DayOfScrapes:
         ):
             exporter.registry.set_gauge(family, labels, gauge)
         customer_requests = CUSTOMER_REQUESTS + self._random.randrange(-6, 7)
-        exporter.registry.set_gauge("late_exporter_api_quota_customer_requests", ("default",), customer_requests)
+        quota_family = "late_exporter_api_quota_customer_requests_per_minute"
+        exporter.registry.set_gauge(quota_family, ("default",), customer_requests)
         body = exporter.exposition.get_body(BodyRequest(OPENMETRICS))
         process_body: bytes = generate_openmetrics(self._process)  # type: ignore[no-untyped-call]
         self.last_body = body.removesuffix(b"# EOF\n") + process_body

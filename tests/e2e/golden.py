@@ -30,7 +30,7 @@ CLIENT_LIBRARY_LINES = re.compile(r"(?:# \w+ )?(?:process_|python_)")
 
 VARYING_VALUES = re.compile(
     r"^(late_\w*(?:_timestamp_seconds|_created|_request_duration_seconds_(?:bucket|sum)|_poll_duration_seconds|_state_bytes"
-    r"|_clock_offset_seconds|_quota_remaining|_quota_customer_requests|_log_lag_seconds_(?:bucket|sum)|_delay_seconds_sum)"
+    r"|_clock_offset_seconds|_quota_remaining|_quota_customer_requests_per_minute|_log_lag_seconds_(?:bucket|sum)|_delay_seconds_sum)"
     r"(?:\{.*?\})?) [^ ]+(?= #|$)",
     re.MULTILINE,
 )

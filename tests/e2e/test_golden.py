@@ -26,6 +26,13 @@ def test_golden(scraped: Mapping[str, str], name: str) -> None:
     assert (FOLDER / name).read_text("utf-8") == scraped[name]
 
 
+def test_metrics_of_the_process_can_be_disabled(start_exporter: Run) -> None:
+    """``process_*`` and ``python_*`` name what the exporter does not count itself, each on its own."""
+    program = start_exporter("--metrics.disable=process_*").wait_ready()
+    names = {name for name, _ in program.scrape()}
+    assert {name for name in names if name.startswith(("process_", "python_"))} == {"python_info"}
+
+
 def test_promtool(late: LateServer, start_exporter: Run, require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """The linter of Prometheus accepts a scrape without a warning; what is off by default is not in it."""
     promtool = require_tool("promtool")
