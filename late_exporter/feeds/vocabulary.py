@@ -40,7 +40,7 @@ EVENTS = (
 METHODS = ("oauth", "credentials", "invitation")
 FAILURE_CATEGORIES = (
     "auth_expired", "user_content", "user_abuse", "account_issue", "platform_rejected",
-    "platform_rate_limit", "quota_exhausted", "system_error", "unknown",
+    "platform_error", "platform_rate_limit", "quota_exhausted", "system_error", "unknown",
 )  # fmt: skip
 
 ACTIONS_BY_NAME: Mapping[str, tuple[str, str]] = MappingProxyType(

@@ -447,6 +447,7 @@ CATEGORIES = [
     ("user_content", None, 422, "retry"),
     ("user_content", None, None, "media_upload"),
     ("platform_rejected", "PERMISSION_DENIED", None, "publish"),
+    ("platform_error", "platform_error", None, "publish"),
     ("platform_error", "SERVICE_UNAVAILABLE", None, "publish"),
     ("platform_error", None, 408, "publish"),
     ("system_error", "TIMEOUT", 400, "publish"),
