@@ -73,9 +73,9 @@ lint: dev ## Check style, types and layers.
 	.venv/bin/lint-imports
 
 .PHONY: audit
-audit: dev ## Check pinned dependencies for known vulnerabilities.
+audit: dev ## Check dependencies for vulnerabilities, and the program against the specification of the API.
 	@.ci/venv audit
-	$(PY) .ci/audit.py
+	@status=0; $(PY) .ci/audit.py || status=$$?; $(PY) -m tests.specification || status=$$?; exit $$status
 
 .PHONY: fuzz
 fuzz: dev ## Feed parsers and the whole path to the metrics with random input for FUZZ_SECONDS (default 60).

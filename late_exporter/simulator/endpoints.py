@@ -161,9 +161,9 @@ def _list_logs(
 
 
 def render_log(log_type: str, row: LogRow) -> LogRow:
-    """Return a stored row in the format of ``zernio``."""
+    """Return a stored row in the format of ``zernio``, without the fields that have no value."""
     if log_type not in {"publishing", "connections"}:
-        return {_snake_case(name): value for name, value in row.items()}
+        return _without_nulls({_snake_case(name): value for name, value in row.items()})
     result: JsonObject = {}
     for name in RESULTS:
         if not result and isinstance(row.get(name), dict):
@@ -175,7 +175,7 @@ def render_log(log_type: str, row: LogRow) -> LogRow:
     metadata = {name: row.get(name, result.get(name)) for name in METADATA}
     metadata["postId"] = post
     metadata["accountUsername"] = row.get("accountUsername", result.get("username"))
-    return {
+    document = {
         "type": log_type,
         "action": _action(row),
         "status": _status(row),
@@ -187,6 +187,7 @@ def render_log(log_type: str, row: LogRow) -> LogRow:
         "response_body": _to_text(response, MAX_RESPONSE_CHARS),
         "metadata": _to_text(metadata),
     }
+    return _without_nulls(document)
 
 
 def _action(row: LogRow) -> Any:
@@ -214,10 +215,12 @@ def _snake_case(name: str) -> str:
     return re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
 
 
+def _without_nulls(document: JsonObject) -> JsonObject:
+    return {name: each for name, each in document.items() if each is not None}
+
+
 def _to_text(value: Any, length: int | None = None) -> str | None:
-    known = value
-    if isinstance(value, dict):
-        known = {name: each for name, each in value.items() if each is not None}
+    known = _without_nulls(value) if isinstance(value, dict) else value
     return msgspec.json.encode(known).decode()[:length] if known else None
 
 
@@ -261,6 +264,7 @@ def list_posts(request: Request) -> JsonObject:
             "createdAt": post.created_at,
             "platforms": [_render_target(post, account) for account in post.statuses],
         }
+        document = _without_nulls(document)
         if fields:
             document = {name: document[name] for name in ("_id", *fields) if name in document}
         return document
