@@ -100,8 +100,8 @@ class ApiSettings(OptionModel):
     """Generation of the API: late, zernio, or auto for that of the state, which the first sync has
     detected."""
     profile_id: fields.ProfileId | None = option(None, "ID", API_COMMANDS, live=True)
-    """Profile whose logs are read; by default all that the key can read. API generation late has no
-    profiles."""
+    """Profile whose logs are read; by default all that the key can read. API generation late cannot
+    filter by it."""
     timeout: Annotated[float, duration("1ms")] = option(
         "30s", "DURATION", REQUESTING_COMMANDS, live=True
     )

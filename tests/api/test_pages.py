@@ -101,6 +101,6 @@ async def test_a_list_with_logs_of_another_profile_is_rejected() -> None:
 async def test_generation_late_has_no_profiles(api: FakeHttpApi) -> None:
     """A profile is an error that names the remedy, and no request is sent."""
     api.client.profile_id = "p1"
-    with pytest.raises(ApiUnavailable, match="generation late has no profiles: remove profile_id, use a key"):
+    with pytest.raises(ApiUnavailable, match="generation late have no filter by profile: remove profile_id, use a key"):
         await fetch_page(api.client, PUBLISHING)
     assert api.requests == []
