@@ -228,7 +228,7 @@ def compare_names(specification: Specification) -> Iterator[Difference]:
         "logs per page": ([PAGE_SIZE], highest(logs.get("limit", {}))),
         "statuses of posts": (vocabulary.POST_STATUSES, values(listed_posts.get("status", {}))),
         "posts per page": ([posts.LARGE_PAGE], highest(listed_posts.get("limit", {}))),
-        "accounts per page": ([accounts.PAGE_SIZES[0]], highest(listed_accounts.get("limit", {}))),
+        "accounts per page": ([accounts.PAGE_SIZE], highest(listed_accounts.get("limit", {}))),
         "platforms": (vocabulary.PLATFORMS, values(specification.field(account, "platform"))),
         "statuses of accounts": (vocabulary.HEALTH_STATUSES, values(specification.field(health, "status"))),
         "error categories": (vocabulary.FAILURE_CATEGORIES, values(specification.field(target, "errorCategory"))),
@@ -379,11 +379,11 @@ def _requests(client: LateClient, feeds: Collection[Feed]) -> Iterator[tuple[str
         yield feed.path, fetch_page(client, feed, skip=1, filters=filters, created_after=0, created_before=now)
     for client.profile_id in (None, "profile"):
         for name, status_feed in STATUS_FEEDS.items():
-            context = refresh.RefreshContext(workspace="", now=now, max_accounts=500, rejected_values=set())
+            context = refresh.RefreshContext(workspace="", now=now, max_accounts=500)
             yield name, perform(status_feed.refresh(context), partial(fetch_status, client, status_feed))
     for status in vocabulary.POST_STATUSES:
         send = partial(fetch_status, client, STATUS_FEEDS["posts"])
-        yield "posts", perform(posts.read_posts(status, set(), posts.DUE_LAST), send)
+        yield "posts", perform(posts.read_posts(status, posts.DUE_LAST), send)
 
 
 def main() -> int:

@@ -52,8 +52,8 @@ async def fetch_page(
     if client.profile_id is not None:
         if feed.generation == LATE:
             raise ApiUnavailable(
-                "the lists of generation late have no filter by profile: remove profile_id, use a key"
-                " that is limited to the profile, or use --api.generation zernio",
+                "the lists of generation late have no filter by profile: remove profile_id,"
+                " use a key that is limited to the profile, or use --api.generation zernio",
                 status=404,
             )
         params["profileId"] = client.profile_id
