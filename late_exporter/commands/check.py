@@ -29,7 +29,7 @@ from late_exporter.commands.tables import Terminal
 from late_exporter.config.settings import CommandContext, Settings, Workspace
 from late_exporter.config.web import WebConfig
 from late_exporter.feeds.status_feeds.refresh import AccountList, RefreshContext
-from late_exporter.format import plural
+from late_exporter.format import human_duration, plural
 from late_exporter.health import Condition
 from late_exporter.ingest.status_poller import StatusConfig, disabling_reason, fetch_status
 from late_exporter.ingest.steps import perform
@@ -38,11 +38,12 @@ from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.migrations import rehearse
 from late_exporter.store.snapshot import Snapshot
 from late_exporter.thresholds import CLOCK_OFFSET_SECONDS
-from late_exporter.web.findings import condition_findings, problems_in
+from late_exporter.web.findings import KEYS_URL, condition_findings, problems_in
 
 HINTS: Mapping[type[errors.ApiError], str] = {
     errors.Unauthorized: (
-        "make sure that the key is complete, belongs to this API, and may read logs"
+        "make sure that the key is complete, belongs to this API, and may read logs, or make a new "
+        f"one at {KEYS_URL}"
     ),
     errors.Forbidden: "grant the key the right to read logs, or use another key",
     errors.RateLimited: "wait a minute; other programs use the same key",
@@ -57,6 +58,8 @@ REQUEST_ID = re.compile(r" \(request id [^()]*\)$")
 
 Level: TypeAlias = Literal["ok", "warning", "error"]
 """Severity of a finding; only an error keeps the exporter from working."""
+
+LEVELS: Sequence[Level] = ("error", "warning", "ok")
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -103,8 +106,11 @@ async def _find(context: CommandContext) -> Sequence[CheckResult]:
 
 
 def format_findings(findings: Sequence[CheckResult], terminal: Terminal) -> Iterator[str]:
-    """Yield a line per finding; those of several lists or workspaces with one cause share it."""
-    lines = list(_merge(findings))
+    """Yield a line per finding, worst first.
+
+    Those of several lists or workspaces with one cause share it.
+    """
+    lines = _merge(findings)
     subjects = [f"{finding.workspace} {finding.subject}".strip() for finding in lines]
     width = max(map(len, subjects), default=0)
     for finding, subject in zip(lines, subjects, strict=True):
@@ -113,21 +119,34 @@ def format_findings(findings: Sequence[CheckResult], terminal: Terminal) -> Iter
         yield from terminal.fold(printable(text), len(beginning), beginning)
 
 
-def _merge(findings: Sequence[CheckResult]) -> Iterator[CheckResult]:
-    """Yield one finding for all lists and workspaces that have it for the same cause."""
+def _merge(findings: Sequence[CheckResult]) -> Sequence[CheckResult]:
+    """Return one finding for all lists and workspaces that have it for the same cause, worst first.
+
+    What is well in many workspaces differs only in numbers and names.
+    """
+    total = len({finding.workspace for finding in findings} - {""})
     by_cause: dict[tuple[str, ...], list[CheckResult]] = {}
     for finding in findings:
         # The id of a request always differs.
         message = REQUEST_ID.sub("", finding.message)
-        by_cause.setdefault((finding.level, message, finding.hint), []).append(finding)
+        cause: tuple[str, ...] = (finding.level, message, finding.hint)
+        if finding.level == "ok" and total > MAX_NAMES:
+            cause = (finding.level, finding.subject)
+        by_cause.setdefault(cause, []).append(finding)
 
-    for group in by_cause.values():
+    lines = []
+    for group in sorted(by_cause.values(), key=lambda each: LEVELS.index(each[0].level)):
         workspaces = dict.fromkeys(finding.workspace for finding in group)
         subjects = dict.fromkeys(finding.subject for finding in group)
         where = ", ".join(workspaces)
         if len(workspaces) > MAX_NAMES:
-            where = f"{len(workspaces):,} workspaces"
-        yield replace(group[0], workspace=where, subject=", ".join(subjects))
+            where = f"{len(workspaces):,} of {total:,} workspaces"
+        message = group[0].message
+        if group[0].level == "ok" and any(each.message != message for each in group):
+            message += ", others alike"
+        subject = ", ".join(subjects)
+        lines.append(replace(group[0], workspace=where, subject=subject, message=message))
+    return lines
 
 
 def _read_generations(settings: Settings) -> Mapping[Scope, str]:
@@ -192,7 +211,8 @@ async def check_api(
         result, accounts = await _check_status_feed(client, name, status, clock(), accounts)
         yield result
     if abs(skew) > CLOCK_OFFSET_SECONDS:
-        message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
+        direction = "behind" if skew > 0 else "ahead of"
+        message = f"{human_duration(abs(skew), rough=True)} {direction} the API"
         hint = "synchronize it, otherwise alerts on age are off by as much"
         yield CheckResult("warning", "clock", message, hint)
 
@@ -229,9 +249,11 @@ async def _check_status_feed(
         elif isinstance(report, Condition):
             conditions.append(report)
     findings = list(condition_findings(conditions, now))
-    level: Level = "warning" if problems_in(findings) else "ok"
-    message = "; ".join(finding.line for finding in findings)
-    return CheckResult(level, subject, message or "nothing to report"), accounts
+    problems = problems_in(findings)
+    level: Level = "warning" if problems else "ok"
+    message = "; ".join(finding.line for finding in findings) or "nothing to report"
+    steps = dict.fromkeys(finding.wording.step for finding in problems)
+    return CheckResult(level, subject, message, " ".join(filter(None, steps))), accounts
 
 
 def check_quota(

@@ -87,27 +87,28 @@ def test_findings_fit_a_narrow_terminal() -> None:
         CheckResult("warning", "state", "in memory", "set --state.url"),
     ]
     assert list(format_findings(findings, Terminal(32))) == [
-        "ok       web    no password",
         "warning  state  in memory; set",
         "                --state.url",
+        "ok       web    no password",
     ]
 
 
 def test_findings_with_one_cause_are_one_line() -> None:
-    """A dead API is one line, whatever the number of workspaces; few workspaces are named."""
-    findings = []
+    """A dead API is one line, whatever the number of workspaces; few workspaces are named. The worst comes first."""
+    findings = [CheckResult("ok", "web", "no password")]
     for number in range(14):
         name = f"w{number}"
         message = f"503: down (request id {number})"
         findings += [CheckResult("error", each, message, workspace=name) for each in ("publishing", "connections")]
         message = "low" if number < 2 else "enough"
         findings += [CheckResult("warning", each, message, workspace=name) for each in ("quota", "key")]
-    findings.append(CheckResult("ok", "web", "no password"))
+        findings.append(CheckResult("ok", "key file", f"key{number}", workspace=name))
     assert list(format_findings(findings, Terminal())) == [
-        "error    14 workspaces publishing, connections  503: down (request id 0)",
-        "warning  w0, w1 quota, key                      low",
-        "warning  12 workspaces quota, key               enough",
-        "ok       web                                    no password",
+        "error    14 of 14 workspaces publishing, connections  503: down (request id 0)",
+        "warning  w0, w1 quota, key                            low",
+        "warning  12 of 14 workspaces quota, key               enough",
+        "ok       web                                          no password",
+        "ok       14 of 14 workspaces key file                 key0, others alike",
     ]
 
 
@@ -141,7 +142,7 @@ def test_one_workspace_is_checked(
         ({"generation": "late", "recorded": "zernio"}, "publishing", "404: the API has no /v1/logs"),
         ({"generation": "both", "names": ["webhooks"], "configured": "late"}, "webhooks", "has no webhooks logs"),
         ({"status": 410}, "publishing", "no log list can be read"),
-        ({"status": 401}, "connections", "make sure that the key is complete, belongs to this API, and may read logs"),
+        ({"status": 401}, "connections", "or make a new one at https://zernio.com/dashboard/api-keys"),
         ({"status": 403}, "publishing", "the rights of the key"),
         ({"status": 429}, "publishing", "wait a minute; other programs use the same key"),
         ({"status": 502}, "publishing", "502: no"),
@@ -179,9 +180,9 @@ def test_the_quota_must_be_enough_for_polling() -> None:
 
 async def test_a_wrong_clock_is_a_warning(world: World) -> None:
     """A difference of minutes is a warning, in either direction."""
-    for skew, words in ((300.0, "s ahead of the API"), (-90.0, "s behind the API")):
+    for skew, message in ((300.0, "5 min ahead of the API"), (-90.0, "1 min behind the API")):
         clock = (await check_world(world, skew=skew))["clock"]
-        assert (clock.level, clock.message.endswith(words)) == ("warning", True)
+        assert (clock.level, clock.message) == ("warning", message)
 
 
 LACKING = "403: the API key lacks a right: insufficient; grant the key the group accounts"
@@ -216,15 +217,16 @@ async def test_a_status_feed_that_cannot_be_read_is_a_warning(failure: LateError
 
 
 async def test_what_status_feeds_report_is_a_warning() -> None:
-    """The check names accounts that cannot post, and what stops with the plan."""
+    """The check names accounts that cannot post, and what stops with the plan, with what to do."""
     findings = await check_status(
         accounts={"accounts": [{**ACCOUNT, "platformStatus": "suspended"}]},
         accounts_health={"accounts": [HEALTH]},
         billing={**BILLING, "balance": {"spendableCents": -5}},
     )
-    warnings = {finding.subject: finding.message for finding in findings if finding.level == "warning"}
+    warnings = {finding.subject: f"{finding.message}; {finding.hint}" for finding in findings if finding.level != "ok"}
     assert set(warnings) == {"status feed accounts", "status feed billing"}
-    assert warnings["status feed accounts"] == "1 account cannot post: acme (instagram): a text"
+    assert warnings["status feed accounts"] == "1 account cannot post: acme (instagram): a text; "
+    assert warnings["status feed billing"].endswith("Open the billing page of Zernio; until then nothing is published.")
     assert "pay-per-use has stopped: -0.05 USD left to spend" in warnings["status feed billing"]
 
 
@@ -268,6 +270,6 @@ def test_the_web_configuration() -> None:
     assert [finding.message for finding in check_web(None, WebConfig())] == ["plain HTTP, no password"]
     config = WebConfig(users=dict.fromkeys(("ops", "a", "b"), b""))
     assert list(format_findings(list(check_web("web.yml", config)), Terminal())) == [
-        "ok       web  web.yml: plain HTTP, passwords of a, b, ops",
         "warning  web  web.yml: passwords are sent unencrypted; add tls_server_config",
+        "ok       web  web.yml: plain HTTP, passwords of a, b, ops",
     ]
