@@ -27,6 +27,7 @@ from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import perform
 from late_exporter.log import Logger, redact
 from late_exporter.metrics.label_limiter import LabelLimiter
+from late_exporter.metrics.platforms import username
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Increment, LatestValue, Series, SeriesValue, SetLatest
 
@@ -169,6 +170,10 @@ class StatusPublisher:
                 self.registry.set_gauge(DISABLED, (self.workspace, feed, reason), 1)
             else:
                 self.registry.remove_gauge(DISABLED, (self.workspace, feed, reason))
+
+    def logged_username(self, platform: str, account_id: str) -> str:
+        """Return the name of an account as logs have it; empty if unknown."""
+        return username(self.registry, (self.workspace, platform, account_id))
 
     @property
     def latest_values(self) -> Mapping[Series, LatestValue]:
@@ -317,6 +322,7 @@ class StatusPoller:
             has_profile=self._client.profile_id is not None,
             previous=self._publisher.latest_values,
             accounts=self._publisher.accounts,
+            logged_username=self._publisher.logged_username,
         )
         jitter = 1 + JITTER * self._runtime.random()
         try:

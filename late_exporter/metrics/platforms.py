@@ -57,7 +57,7 @@ def failing_accounts(registry: SeriesRegistry, workspace: str) -> tuple[AccountH
         AccountHealth(
             platform=labels[1],
             account_id=labels[2],
-            username=_username(registry, labels),
+            username=username(registry, labels),
             consecutive_failures=int(failures),
         )
         for labels, failures in registry.numbers(workspace, STREAKS).items()
@@ -76,7 +76,8 @@ def _by_platform(
     return numbers
 
 
-def _username(registry: SeriesRegistry, account: Labels) -> str:
+def username(registry: SeriesRegistry, account: Labels) -> str:
+    """Return the name of an account, by the labels of its series; empty if unknown."""
     current = registry.get((INFO, account))
     if current is None or not isinstance(current.value, LatestValue):
         return ""

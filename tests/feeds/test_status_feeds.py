@@ -183,11 +183,15 @@ ACCOUNTS = AccountList(
 )
 
 
-def at_risk(accounts: AccountList, *targets: Document, **fields: Any) -> tuple[Values, list[Condition]]:
+def at_risk(
+    accounts: AccountList, *targets: Document, circumstances: Mapping[str, Any] = {}, **fields: Any
+) -> tuple[Values, list[Condition]]:
     """Return what is reported about the risk of a scheduled post with some targets on x."""
     rows = [{"platform": "x", **target} for target in targets]
     document = post_list("scheduled", platforms=rows, **{"scheduledFor": EARLIER, **fields})
-    reports, _ = run("posts", respond_by_status(scheduled=document), context(now=NOW - 7_200_000, accounts=accounts))
+    reports, _ = run(
+        "posts", respond_by_status(scheduled=document), context(now=NOW - 7_200_000, accounts=accounts, **circumstances)
+    )
     values = {name: value for name, value in values_of_any(reports).items() if name[0] == "posts_at_risk"}
     return values, [each for each in conditions_of(reports) if each.kind == "at_risk"]
 
@@ -224,15 +228,17 @@ def test_posts_at_risk(reason: str | None, target: Document) -> None:
 
 
 def test_accounts_at_risk_are_named() -> None:
-    """A condition has the account, how many posts wait for it, and the first of them."""
+    """A condition has the account, by its name in logs if it is gone, how many posts wait for it, and the first."""
     targets = [{"accountId": "dead", "scheduledFor": LATER}, {"accountId": "dead"}, {"accountId": "gone"}]
-    values, conditions = at_risk(ACCOUNTS, *targets)
+    names = {("x", "gone"): "@carl"}
+    logged = {"logged_username": lambda *account: names[account]}
+    values, conditions = at_risk(ACCOUNTS, *targets, circumstances=logged)
     assert values == {("posts_at_risk", "x", "reconnect"): 2, ("posts_at_risk", "x", "disconnected"): 1}
     bert = "must be connected again, 2 posts, the first is p1 “text”"
     gone = "not connected any more, 1 post, the first is p1 “text”"
     assert conditions == [
         Condition("at_risk", "Bert (x)", SECONDS - 3600, "dead", bert),
-        Condition("at_risk", "gone (x)", SECONDS - 3600, "gone", gone),
+        Condition("at_risk", "@carl (x)", SECONDS - 3600, "gone", gone),
     ]
 
 

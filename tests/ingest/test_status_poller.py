@@ -368,6 +368,22 @@ async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) 
         assert harness.value(CONNECTED, "instagram", "acc1") == 0
 
 
+async def test_an_account_that_is_gone_has_its_name_from_logs(harness: StatusHarness) -> None:
+    """The API lists neither the account nor its name, but posts wait for it."""
+    logged = SeriesValue(LatestValue(1, ("@carl", "p1")), 0.0)
+    harness.registry.restore({(INFO, ("acme", "x", "gone")): logged})
+    for feed in ("publishing", "connections"):
+        harness.registry.apply(Scope("acme", feed), {}, now=0.0, is_synced=True)
+    targets = [{"platform": "x", "accountId": "gone"}]
+    harness.api.documents["/v1/posts"] = lambda params: post_list(
+        str(params["status"]), scheduledFor=EARLIER, platforms=targets
+    )
+    async with harness.running():
+        await harness.clock.reach(10 * MINUTE)
+        names = {each.name for each in harness.poller.health.conditions if each.kind == "at_risk"}
+        assert names == {"@carl (x)"}
+
+
 async def test_conditions_are_bounded(harness: StatusHarness) -> None:
     """However many accounts are in trouble, and however much the API says about each, little of it is kept."""
     row = {**HEALTH, "canPost": False, "issues": ["x" * 99] * 9}

@@ -241,7 +241,9 @@ def _target_name(context: RefreshContext, target: PostTarget) -> str:
     state = context.accounts.states.get(target.account_id)
     if state is not None:
         return state.name
-    return account_name(target.platform, target.username or target.account_id)
+    # The API does not list an account that is gone.
+    username = target.username or context.logged_username(target.platform, target.account_id)
+    return account_name(target.platform, username or target.account_id)
 
 
 def _risk_reports(context: RefreshContext, posts: Sequence[ListedPost]) -> Iterator[Report]:

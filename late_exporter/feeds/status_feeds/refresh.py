@@ -70,6 +70,8 @@ class RefreshContext(msgspec.Struct, frozen=True, kw_only=True):
         previous: Gauges of the last refreshes of all feeds; one that has not changed keeps its
             time.
         accounts: The accounts, if they are known.
+        logged_username: Returns the name of an account by its platform and id, as logs have it;
+            empty if unknown.
     """
 
     workspace: str
@@ -78,6 +80,7 @@ class RefreshContext(msgspec.Struct, frozen=True, kw_only=True):
     has_profile: bool = False
     previous: Mapping[Series, LatestValue] = MappingProxyType({})
     accounts: AccountList = AccountList()
+    logged_username: Callable[[str, str], str] = lambda _platform, _account_id: ""
 
     @property
     def seconds(self) -> float:
