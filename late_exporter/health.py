@@ -95,6 +95,7 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         final: Number of both.
         pending: Number of pending logs with any action.
         oldest_pending: Creation time of the oldest of them.
+        oldest_post: Id of the post of the oldest; empty if unknown.
         recent: Counts of the last hour.
     """
 
@@ -106,6 +107,7 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     pending: int = 0
     last_log: float | None = None
     oldest_pending: float | None = None
+    oldest_post: str = ""
     recent: RecentCounts = RecentCounts()
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from late_exporter.api.client import LateClient
-from late_exporter.health import Failure, WorkspaceHealth
+from late_exporter.health import Failure, PlatformHealth, WorkspaceHealth
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import ApiClock, PollConfig
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.metrics.platforms import failing_accounts, platform_health
 from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.store.records import PendingLog
 
 
 class ApiConnection(NamedTuple):
@@ -91,6 +94,8 @@ class WorkspacePollers:
                 recent_since = recent_attempts.known_since(now)
                 history_since = (poller.recorder.complete_since or 0) / 1000
                 platforms = recent_attempts.add_counts(platforms, now, history_since)
+                pending_logs = poller.recorder.state.pending_logs
+                platforms = _with_oldest_posts(platforms, pending_logs.values())
         return WorkspaceHealth(
             name=self.name,
             base_url=base_url,
@@ -104,3 +109,17 @@ class WorkspacePollers:
             status=self.status.health,
             clock_offset=self.clock.host_offset or 0.0,
         )
+
+
+def _with_oldest_posts(
+    platforms: Iterable[PlatformHealth], pending_logs: Iterable[PendingLog]
+) -> tuple[PlatformHealth, ...]:
+    """Return the health of platforms with the posts of their oldest pending logs."""
+    oldest: dict[str, PendingLog] = {}
+    for log in pending_logs:
+        if log.platform not in oldest or log.created < oldest[log.platform].created:
+            oldest[log.platform] = log
+    return tuple(
+        replace(each, oldest_post=oldest[each.name].post_id or "") if each.name in oldest else each
+        for each in platforms
+    )

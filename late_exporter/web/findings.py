@@ -470,7 +470,8 @@ def _platform_findings(
     if verdicts.is_stuck(platform, now) and platform.oldest_pending is not None:
         age = human_duration(now - platform.oldest_pending)
         text = f"a post on {name} has been pending for {age}"
-        yield Finding(kind="pending", tone="warn", text=text)
+        names = (platform.oldest_post,) if platform.oldest_post else ()
+        yield Finding(kind="pending", tone="warn", text=text, names=names, count=len(names))
 
 
 def _account_findings(accounts: Sequence[AccountHealth]) -> Iterator[Finding]:

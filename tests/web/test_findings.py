@@ -229,7 +229,10 @@ def test_tokens(tone: str, left: float) -> None:
             [("bad", "19 of 22 attempts on tiktok failed in the last hour")],
             {"recent": RecentCounts(19, 22, is_failing=True)},
         ),
-        ([("warn", "a post on tiktok has been pending for 3 h")], {"oldest_pending": NOW - 3 * 3600}),
+        (
+            [("warn", "a post on tiktok has been pending for 3 h: p1")],
+            {"oldest_pending": NOW - 3 * 3600, "oldest_post": "p1"},
+        ),
     ],
 )
 def test_platforms(found: list[tuple[str, str]], values: dict[str, Any]) -> None:

@@ -339,11 +339,12 @@ def test_platforms_and_accounts_link_to_their_failures() -> None:
 
 
 def test_the_last_failures_of_a_platform() -> None:
-    """They are listed newest first, at most 20, with links to their accounts."""
+    """They are listed newest first, at most 20, with links to their accounts, and the command that prints captions."""
     html = render_list("platforms", *(failure(number) for number in reversed(range(30))))
     assert "<h2>Last failures of <bdi>x/y</bdi></h2>" in html
     assert rows(html)[:2] == [["now", "brand", "@b", "p0", "E"], ["1 min ago", "brand", "@b", "p1", "E"]]
     assert len(rows(html)) == 20
+    assert "<code>late-exporter posts --failed --platform x/y</code>" in html
     assert {"../", "../metrics", "../accounts/a1"} <= set(PageParser(html).links())
 
 
