@@ -29,7 +29,7 @@ from late_exporter.commands.tables import Terminal
 from late_exporter.config.settings import CommandContext, Settings, Workspace
 from late_exporter.config.web import WebConfig
 from late_exporter.feeds.status_feeds.refresh import AccountList, RefreshContext
-from late_exporter.format import human_duration, plural
+from late_exporter.format import plural
 from late_exporter.health import Condition
 from late_exporter.ingest.status_poller import StatusConfig, disabling_reason, fetch_status
 from late_exporter.ingest.steps import perform
@@ -39,6 +39,7 @@ from late_exporter.store.migrations import rehearse
 from late_exporter.store.snapshot import Snapshot
 from late_exporter.thresholds import CLOCK_OFFSET_SECONDS
 from late_exporter.web.findings import KEYS_URL, condition_findings, problems_in
+from late_exporter.web.verdicts import clock_difference
 
 HINTS: Mapping[type[errors.ApiError], str] = {
     errors.Unauthorized: (
@@ -211,8 +212,7 @@ async def check_api(
         result, accounts = await _check_status_feed(client, name, status, clock(), accounts)
         yield result
     if abs(skew) > CLOCK_OFFSET_SECONDS:
-        direction = "behind" if skew > 0 else "ahead of"
-        message = f"{human_duration(abs(skew), rough=True)} {direction} the API"
+        message = f"{clock_difference(-skew)} the API"
         hint = "synchronize it, otherwise alerts on age are off by as much"
         yield CheckResult("warning", "clock", message, hint)
 

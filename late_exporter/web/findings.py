@@ -386,10 +386,9 @@ def _find_in(workspace: WorkspaceHealth, now: float) -> Iterator[Finding]:
     yield from _account_findings(workspace.failing_accounts)
     yield from _feed_findings(workspace)
     if abs(workspace.clock_offset) > thresholds.CLOCK_OFFSET_SECONDS:
-        duration = human_duration(abs(workspace.clock_offset))
-        direction = "ahead of" if workspace.clock_offset > 0 else "behind"
-        text = f"the clock of this host is {duration} {direction} that of the API; synchronize it"
-        yield Finding(kind="clock", tone="warn", text=text)
+        difference = verdicts.clock_difference(workspace.clock_offset)
+        text = f"the clock of this host is {difference} the API"
+        yield Finding(kind="clock", tone="warn", text=text, cause=text)
 
 
 def condition_findings(

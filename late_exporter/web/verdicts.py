@@ -135,5 +135,11 @@ def relative_time(time: float, now: float, coarse: bool = False) -> str:  # noqa
     return f"in {duration}" if seconds > 0 else f"{duration} ago"
 
 
+def clock_difference(offset: float) -> str:
+    """Return by how many minutes a clock is wrong, which is the same for all workspaces."""
+    duration = human_duration(MINUTE * round(abs(offset) / MINUTE))
+    return f"{duration} {'ahead of' if offset > 0 else 'behind'}"
+
+
 def utc_text(time: float) -> str:
     return iso_time(time * 1000).replace("T", " ").replace("Z", " UTC") or "unknown"

@@ -68,10 +68,12 @@ def test_workspaces_with_one_cause_share_a_finding() -> None:
         for number in range(3)
     ]
     outages = [workspace(f"x{number}", platforms=(outage(),)) for number in range(2)]
+    early = [workspace(f"z{number}", clock_offset=3600 - number) for number in range(2)]
     own = [reporting(Condition("reconnect", f"a{number}"), name=f"y{number}") for number in range(2)]
-    assert places(*dead, *outages, *own) == [
-        "2 of 7 workspaces: most attempts on instagram fail",
-        "3 of 7 workspaces: no connection",
+    assert places(*dead, *outages, *early, *own) == [
+        "2 of 9 workspaces: most attempts on instagram fail",
+        "3 of 9 workspaces: no connection",
+        "2 of 9 workspaces: the clock of this host is 1 h ahead of the API",
         "y0: 1 account must be connected again",
         "y1: 1 account must be connected again",
     ]
@@ -161,8 +163,8 @@ def test_a_list_that_is_not_written_to_any_more() -> None:
     ("offset", "expected"),
     [
         (60.0, []),
-        (3600.0, [("warn", "the clock of this host is 1 h ahead of that of the API; synchronize it")]),
-        (-90.0, [("warn", "the clock of this host is 1 min 30 s behind that of the API; synchronize it")]),
+        (3600.0, [("warn", "the clock of this host is 1 h ahead of the API")]),
+        (-119.0, [("warn", "the clock of this host is 2 min behind the API")]),
     ],
 )
 def test_a_wrong_clock(offset: float, expected: list[tuple[str, str]]) -> None:
