@@ -90,9 +90,8 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Publishing logs of a platform; times are Unix times in seconds.
 
     Args:
-        published: Number of publish and retry logs with status success.
         failed: Number of publish and retry logs with status failed.
-        final: Number of both.
+        final: Number of those with status failed or success.
         pending: Number of pending logs with any action.
         oldest_pending: Creation time of the oldest of them.
         oldest_post: Id of the post of the oldest; empty if unknown.
@@ -101,7 +100,6 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     name: str
     counted_since: float
-    published: int = 0
     failed: int = 0
     final: int = 0
     pending: int = 0

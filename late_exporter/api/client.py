@@ -127,7 +127,7 @@ class LateClient:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
-        self._base_url = base_url
+        self.base_url = base_url
         self._key = key
         self._rate_limiter = rate_limiter
         self._timeout = timeout
@@ -186,7 +186,7 @@ class LateClient:
             code = "too_large" if isinstance(exc, ResponseTooLarge) else "decoding"
             raise
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as exc:
-            code, error = network_error(exc, urlsplit(self._base_url).netloc, self._timeout)
+            code, error = network_error(exc, urlsplit(self.base_url).netloc, self._timeout)
             raise error from exc
         finally:
             self._rate_limiter.release()
@@ -201,7 +201,7 @@ class LateClient:
             "Accept-Encoding": "gzip",
         }
         request = self._http.build_request(
-            "GET", f"{self._base_url}{path}", params=params, headers=headers
+            "GET", f"{self.base_url}{path}", params=params, headers=headers
         )
         response = await self._http.send(request, stream=True)
         return response, await read_body(response, self.large_bodies)

@@ -175,17 +175,13 @@ class Exporter:
 
     def health(self) -> Iterator[WorkspaceHealth]:
         """Yield the health of each workspace, without secrets; they may change in between."""
-        for name, workspace in self._owned_workspaces.items():
-            if name in self.pipeline.workspaces:
-                yield self.pipeline.workspaces[name].health(
-                    workspace.base_url, self.pipeline.registry
-                )
+        for pollers in tuple(self.pipeline.workspaces.values()):
+            yield pollers.health(self.pipeline.registry)
 
     def failures(self) -> Iterator[tuple[str, Sequence[Failure]]]:
         """Yield the last failed attempts to publish of each workspace, with its name."""
-        for name in self._owned_workspaces:
-            if name in self.pipeline.workspaces:
-                yield name, self.pipeline.workspaces[name].failures
+        for name, pollers in tuple(self.pipeline.workspaces.items()):
+            yield name, pollers.failures
 
     def configuration(self) -> str:
         """Return the configuration in force as YAML, without secrets."""

@@ -83,7 +83,7 @@ class WorkspacePollers:
         """Return the last failed attempts to publish."""
         return [failure for poller in self for failure in poller.recorder.state.failures]
 
-    def health(self, base_url: str, registry: SeriesRegistry) -> WorkspaceHealth:
+    def health(self, registry: SeriesRegistry) -> WorkspaceHealth:
         """Return the health of the workspace."""
         now = self.clock.time()
         platforms = platform_health(registry, self.name)
@@ -98,7 +98,7 @@ class WorkspacePollers:
                 platforms = _with_oldest_posts(platforms, pending_logs.values())
         return WorkspaceHealth(
             name=self.name,
-            base_url=base_url,
+            base_url=self.connection.client.base_url,
             generation=", ".join(sorted({poller.recorder.feed.generation for poller in self})),
             feeds=tuple(poller.health for poller in self),
             quota=self.connection.client.quota,

@@ -34,15 +34,13 @@ def platform_health(registry: SeriesRegistry, workspace: str) -> tuple[PlatformH
 
     health = []
     for name in sorted(names):
-        published = int(attempts.get((workspace, name, SUCCESS), 0))
         failed = int(attempts.get((workspace, name, FAILED), 0))
         health.append(
             PlatformHealth(
                 name=name,
                 counted_since=counted_since[name],
-                published=published,
                 failed=failed,
-                final=published + failed,
+                final=failed + int(attempts.get((workspace, name, SUCCESS), 0)),
                 pending=int(sum(pending[name])),
                 last_log=max(last_logs[name], default=None),
                 oldest_pending=min(oldest_pending[name], default=None),

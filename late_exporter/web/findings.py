@@ -250,7 +250,6 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
         workspaces: Those with the worst findings first.
         workspace_count: Number of all workspaces.
         findings: Everything found in the workspaces, worst first.
-        finding_count: Number of all findings.
     """
 
     version: str
@@ -258,7 +257,6 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     workspaces: tuple[WorkspaceHealth, ...]
     workspace_count: int = 0
     findings: tuple[Finding, ...] = ()
-    finding_count: int = 0
     cluster: ClusterHealth | None = None
 
     @classmethod
@@ -295,7 +293,6 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
             workspaces=tuple(by_name[name] for name in names),
             workspace_count=len(workspaces),
             findings=tuple(findings),
-            finding_count=len(findings),
             cluster=cluster,
         )
 

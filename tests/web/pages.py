@@ -55,7 +55,7 @@ def unreachable_workspace() -> WorkspaceHealth:
 def platform(name: str = "tiktok", published: int = 0, failed: int = 0, **more: Any) -> PlatformHealth:
     """Return a platform whose final attempts were published or failed."""
     defaults = {"counted_since": NOW - 86_400, "final": published + failed, **more}
-    return PlatformHealth(name=name, published=published, failed=failed, **defaults)
+    return PlatformHealth(name=name, failed=failed, **defaults)
 
 
 def outage(name: str = "instagram") -> PlatformHealth:
