@@ -217,15 +217,7 @@ class IncCounter(Increment, frozen=True, kw_only=True, gc=False):
 
 
 class ObserveHistogram(Increment, frozen=True, kw_only=True, gc=False):
-    """Observe a histogram; ``micros`` is the value in millionths of the family's unit."""
-
-    micros: int
-    bounds: tuple[float, ...] = ()
-    exemplar: Exemplar | None = None
-
-
-class ObserveValues(Increment, frozen=True, kw_only=True, gc=False):
-    """Observe a histogram with the values of several logs, in millionths of the family's unit."""
+    """Observe values of a histogram, in millionths of the family's unit."""
 
     micros: tuple[int, ...]
     bounds: tuple[float, ...] = ()

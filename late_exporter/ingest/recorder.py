@@ -15,7 +15,7 @@ from late_exporter.ingest.failure_log import FailureLog
 from late_exporter.ingest.recent_attempts import RecentAttempts, add_failures
 from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import Record
-from late_exporter.metrics.aggregation import lag_micros, observe_log
+from late_exporter.metrics.aggregation import lag_micros
 from late_exporter.metrics.catalogue import LOGS
 from late_exporter.model import MAX_CLOCK_SKEW_MS, IncCounter, Increment, LogPage, ObserveLog, Scope
 from late_exporter.store.records import (
@@ -347,4 +347,4 @@ class FeedRecorder:
                 self.last_lag = lag_micros(entry, now) / 1_000_000
             for increment in observation.increments:
                 if isinstance(increment, ObserveLog) and increment.has_exemplar:
-                    self._shared.registry.add_exemplar(observe_log(increment, entry, now))
+                    self._shared.registry.add_exemplar(increment, entry, now)

@@ -138,7 +138,7 @@ class PollReporter:
         bounds = CATALOGUE[REQUEST_DURATION].buckets
         increments = list[Increment]()
         for path, code, seconds in requests:
-            micros = int(seconds * 1_000_000)
+            micros = (int(seconds * 1_000_000),)
             increments.append(IncCounter(REQUESTS, (workspace, path, code)))
             increments.append(
                 ObserveHistogram(REQUEST_DURATION, (workspace, path), micros=micros, bounds=bounds)

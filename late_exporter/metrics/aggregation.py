@@ -23,7 +23,6 @@ from late_exporter.model import (
     LogEntry,
     ObserveHistogram,
     ObserveLog,
-    ObserveValues,
     RecordAttempt,
     SetByLog,
     SetCurrent,
@@ -59,9 +58,8 @@ def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequ
         case IncCounter(amount=amount):
             return [IncCounter(*series, amount=amount * len(logs))]
         case ObserveLog(bounds=bounds):
-            return [
-                ObserveValues(*series, micros=tuple(_values(increment, logs, now)), bounds=bounds)
-            ]
+            micros = tuple(observed_micros(increment, log, now) for log in logs)
+            return [ObserveHistogram(*series, micros=micros, bounds=bounds)]
         case SetByLog(value=value):
             at = max(_times(logs, now))
             return [SetLatest(*series, at=at, value=at / 1000 if value is None else value)]
@@ -79,20 +77,13 @@ def _times(logs: Sequence[LogEntry], now: int) -> list[int]:
     return [min(log.created or 0, latest) for log in logs]
 
 
-def observe_log(increment: ObserveLog, log: LogEntry, now: int) -> ObserveHistogram:
-    """Return the observation of one log, with its exemplar if its ids are short enough."""
-    (micros,) = _values(increment, (log,), now)
-    exemplar = _exemplar(log, now) if increment.has_exemplar else None
-    series = increment.family, increment.labels, increment.once_per_log
-    return ObserveHistogram(*series, micros=micros, bounds=increment.bounds, exemplar=exemplar)
-
-
 def lag_micros(log: LogEntry, now: int) -> int:
     """Return the time from the creation of a log to its count, in microseconds."""
     return max(0, now - (log.created or 0)) * 1000
 
 
-def _exemplar(log: LogEntry, now: int) -> Exemplar | None:
+def exemplar_of(log: LogEntry, now: int) -> Exemplar | None:
+    """Return the exemplar of a log; None if parsers would reject its ids."""
     labels = (("log_id", log.key), ("post_id", log.post_id or UNKNOWN))
     text = "".join(name + value for name, value in labels)
     if len(text) > MAX_EXEMPLAR_CHARACTERS or '"' in text:  # parsers reject an escaped quote
@@ -100,10 +91,11 @@ def _exemplar(log: LogEntry, now: int) -> Exemplar | None:
     return Exemplar(labels, min(log.created or 0, now) / 1000)
 
 
-def _values(increment: ObserveLog, logs: Sequence[LogEntry], now: int) -> list[int]:
+def observed_micros(increment: ObserveLog, log: LogEntry, now: int) -> int:
+    """Return the number of a log that an increment observes, in microseconds."""
     if increment.number == "lag":
-        return [lag_micros(log, now) for log in logs]
-    return [getattr(log, increment.number) or 0 for log in logs]
+        return lag_micros(log, now)
+    return (log.delay if increment.number == "delay" else log.duration) or 0
 
 
 def apply_increments(increments: Sequence[Increment], value: Value | None) -> Value:
@@ -119,7 +111,7 @@ def _add(increments: Sequence[IncCounter], value: Value | None) -> Value:
     return previous + sum(increment.amount for increment in increments)
 
 
-def _observe(increments: Sequence[ObserveHistogram | ObserveValues], value: Value | None) -> Value:
+def _observe(increments: Sequence[ObserveHistogram], value: Value | None) -> Value:
     bounds = increments[0].bounds
     previous = Histogram(bounds, (0,) * (len(bounds) + 1))
     if isinstance(value, Histogram):
@@ -127,10 +119,9 @@ def _observe(increments: Sequence[ObserveHistogram | ObserveValues], value: Valu
     counts = list(previous.counts)
     micros = previous.micros
     for increment in increments:
-        values = increment.micros if isinstance(increment, ObserveValues) else (increment.micros,)
-        for each in values:
+        for each in increment.micros:
             counts[bisect_left(bounds, each / MICROS_PER_SECOND)] += 1
-        micros += sum(values)
+        micros += sum(increment.micros)
     return Histogram(bounds, tuple(counts), min(micros, MAX_SUM_MICROS))
 
 
@@ -152,7 +143,6 @@ def _update_streak(increments: Sequence[RecordAttempt], value: Value | None) -> 
 _AGGREGATORS: Mapping[type[Increment], Callable[[Any, Value | None], Value]] = {
     IncCounter: _add,
     ObserveHistogram: _observe,
-    ObserveValues: _observe,
     SetLatest: _set_latest,
     SetCurrent: lambda increments, _: LatestValue(0, increments[-1].value),
     RecordAttempt: _update_streak,

@@ -7,7 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.metrics.aggregation import rebucket
+from late_exporter.metrics.aggregation import (
+    MICROS_PER_SECOND,
+    exemplar_of,
+    observed_micros,
+    rebucket,
+)
 from late_exporter.metrics.catalogue import (
     LAST_AUDIT,
     LAST_POLL,
@@ -19,7 +24,8 @@ from late_exporter.model import (
     IncCounter,
     Labels,
     LatestValue,
-    ObserveHistogram,
+    LogEntry,
+    ObserveLog,
     Scope,
     Series,
     SeriesValue,
@@ -187,15 +193,16 @@ class SeriesRegistry:
         for series, value in previous.items():
             self._show(series, value, workspace_series.get(series))
 
-    def add_exemplar(self, observation: ObserveHistogram) -> None:
-        """Attach the exemplar of an observation, if its series is visible."""
-        series = (observation.family, observation.labels)
-        if observation.exemplar is not None and not self._is_hidden(
-            self._series_of(series), series
-        ):
-            self._exposition.add_exemplar(
-                *series, observation.micros / 1_000_000, observation.exemplar
-            )
+    def add_exemplar(self, increment: ObserveLog, log: LogEntry, now: int) -> None:
+        """Attach a log to the bucket of its observation, if the series is visible.
+
+        ``now`` is the API time in milliseconds.
+        """
+        series = (increment.family, increment.labels)
+        exemplar = exemplar_of(log, now)
+        if exemplar is not None and not self._is_hidden(self._series_of(series), series):
+            value = observed_micros(increment, log, now) / MICROS_PER_SECOND
+            self._exposition.add_exemplar(*series, value, exemplar)
 
     def get(self, series: Series) -> SeriesValue | None:
         """Return what a series shows; None if it is not visible."""

@@ -52,7 +52,7 @@ def test_delay(generation: str, fields: dict[str, Any], expected: float | None) 
     increments = project_log(GENERATIONS[generation]["publishing"], "acme", entry)
     delays = [each for each in increments if each.family == DELAY]
     micros = [] if entry.delay is None else [entry.delay]
-    assert [ObserveHistogram(DELAY, ("acme", "tiktok"), micros=each) for each in micros] == delays
+    assert [ObserveHistogram(DELAY, ("acme", "tiktok"), micros=(each,)) for each in micros] == delays
 
 
 @pytest.mark.parametrize(

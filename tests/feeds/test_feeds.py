@@ -490,7 +490,7 @@ def test_connected_account() -> None:
     event, account, at = ("acme", "twitter", "connect_success"), ("acme", "twitter", "a1"), TEN - 3_600_000
     assert connection_increments() == [
         IncCounter("late_connection_events_total", (*event, "oauth")),
-        ObserveHistogram("late_connection_duration_seconds", event, micros=12_000),
+        ObserveHistogram("late_connection_duration_seconds", event, micros=(12_000,)),
         SetLatest("late_connection_last_event_timestamp_seconds", event, at=at, value=at / 1000),
         SetLatest("late_account_info", account, at=at, value=("@acme", "64e1f0a9e2b5af0012ab34ef")),
         SetLatest("late_account_connected", account, at=at, value=1),

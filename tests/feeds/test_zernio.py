@@ -178,7 +178,7 @@ def test_activity(name: str) -> None:
     labels = ("acme", name, "instagram", "webhook.delivered")
     assert list(project_log(feed, "acme", entry)) == [
         IncCounter("late_activity_logs_total", (*labels, "success", "200")),
-        ObserveHistogram("late_activity_duration_seconds", labels, micros=2_340_000),
+        ObserveHistogram("late_activity_duration_seconds", labels, micros=(2_340_000,)),
     ]
     assert feed.query == {"type": name}
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value, observe_log
+from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value, exemplar_of
 from late_exporter.model import (
     Exemplar,
     FailureStreak,
@@ -18,7 +18,6 @@ from late_exporter.model import (
     LatestValue,
     LogEntry,
     ObserveHistogram,
-    ObserveLog,
     RecordAttempt,
     SetLatest,
     Value,
@@ -47,7 +46,7 @@ def streak_length(value: Value | None) -> int:
 
 adds = st.builds(lambda amount: IncCounter("f", LABELS, amount=amount), st.integers(0, 10**6))
 observations = st.builds(
-    lambda micros: ObserveHistogram("f", LABELS, micros=micros, bounds=BOUNDS),
+    lambda micros: ObserveHistogram("f", LABELS, micros=(micros,), bounds=BOUNDS),
     st.integers(0, 10**15) | st.sampled_from([0, 100_000, 100_001, 10_000_000]),
 )
 latest_values = st.builds(
@@ -92,7 +91,7 @@ def test_of_two_values_of_one_time_the_same_one_is_kept() -> None:
 
 def test_saturation() -> None:
     """A sum saturates at 64 bits; observations are still counted, and the value can be encoded."""
-    absurd = [ObserveHistogram("f", LABELS, micros=10**15, bounds=BOUNDS)] * 3
+    absurd = [ObserveHistogram("f", LABELS, micros=(10**15,), bounds=BOUNDS)] * 3
     full = Histogram(BOUNDS, (0, 0, 0, 5), MOST - 2 * 10**15)
     assert Histogram(BOUNDS, (0, 0, 0, 8), MOST) == apply_increments(absurd, full) == apply_one_by_one(absurd, full)
 
@@ -134,15 +133,11 @@ def test_late_success_among_older_failures() -> None:
 
 def test_an_exemplar_names_the_log_and_its_post() -> None:
     """It has no time of the future."""
-    log = LogEntry(key="k", status="success", post_id="p", created=NOW + 5, duration=7)
-    increment = ObserveLog("f", (), number="duration", has_exemplar=True)
-    exemplar = Exemplar((("log_id", "k"), ("post_id", "p")), NOW / 1000)
-    assert ObserveHistogram("f", (), micros=7, exemplar=exemplar) == observe_log(increment, log, NOW)
+    log = LogEntry(key="k", status="success", post_id="p", created=NOW + 5)
+    assert exemplar_of(log, NOW) == Exemplar((("log_id", "k"), ("post_id", "p")), NOW / 1000)
 
 
 @pytest.mark.parametrize("key", ["x" * 110, 'x"'], ids=["too long", "a quote"])
 def test_an_exemplar_that_parsers_reject_is_omitted(key: str) -> None:
     """Ids may have 128 characters with their names, and no quote, which prometheus_client's parser rejects."""
-    log = LogEntry(key=key, status="success", post_id="postid", created=NOW, duration=7)
-    increment = ObserveLog("f", (), number="duration", has_exemplar=True)
-    assert ObserveHistogram("f", (), micros=7) == observe_log(increment, log, NOW)
+    assert exemplar_of(LogEntry(key=key, status="success", post_id="postid", created=NOW), NOW) is None

@@ -36,7 +36,7 @@ def fill(store: Store, workspace: str, count: int = 20) -> None:
             scope=Scope(workspace, feed),
             observations=logs,
             coverage=Coverage(retention_floor=0, complete_since=1, is_synced=True),
-            increments=[ObserveHistogram("late_duration", (workspace,), micros=500_000, bounds=(1.0,))],
+            increments=[ObserveHistogram("late_duration", (workspace,), micros=(500_000,), bounds=(1.0,))],
             progress=b'{"page": 1}',
         )
         commit_batch(store, batch)

@@ -81,7 +81,7 @@ def test_values_of_all_kinds_are_stored(url: str) -> None:
     odd = ("acme", '"\\,\n\x7f', "\u2028🔥", "\ufffd", "", "x" * 20_000)
     increments = (
         IncCounter("part", odd, amount=0.25),
-        ObserveHistogram("histogram", odd, micros=1_500_000, bounds=(1.0, 2.0)),
+        ObserveHistogram("histogram", odd, micros=(1_500_000,), bounds=(1.0, 2.0)),
         SetLatest("words", odd, at=NOW, value=("@acme 🔥", "p1")),
         RecordAttempt("streak", odd, at=NOW, failed=True),
     )
