@@ -40,6 +40,8 @@ def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str
     """
     for secret in secrets:
         SECRETS.add(secret)
+    # An entry that cannot be written is dropped: a report of it would print its arguments.
+    logging.raiseExceptions = False
     root = logging.getLogger()
     others = [handler for handler in root.handlers if not isinstance(handler, _Handler)]
     root.handlers = [_Handler(format), *others]
@@ -78,7 +80,7 @@ def escape(text: str) -> str:
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Writes to the current standard error, and drops entries that cannot be written."""
+    """Writes to standard error."""
 
     def __init__(self, format: str) -> None:  # noqa: A002 - as in configure
         super().__init__(sys.stderr)
@@ -89,17 +91,6 @@ class _Handler(logging.StreamHandler[Any]):
         if format == "json":
             render = JSONRenderer(ensure_ascii=False)
         self.setFormatter(ProcessorFormatter(processors=[format_exc_info, _entry, render, _escape]))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
-        super().emit(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - overrides a method of logging
-        """Report a failure, without the arguments of the entry that the inherited method prints."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            sys.stderr.write(
-                f'level=error msg="log entry could not be written" logger={escape(record.name)}\n'
-            )
 
 
 def _entry(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

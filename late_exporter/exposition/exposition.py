@@ -328,10 +328,15 @@ class Exposition:
                 yield family.lines(None, is_openmetrics=is_openmetrics)
 
     def _render_others(self, request: BodyRequest) -> bytes:
-        """Return the lines of the other collectors, and the end of the body."""
-        metrics = [
-            _restrict(metric, request) for each in self._collectors for metric in each.collect()
-        ]
+        """Return the lines of the other collectors, and the end of the body.
+
+        They make their metrics anew for each body.
+        """
+        metrics = [metric for each in self._collectors for metric in each.collect()]
+        for metric in metrics:
+            metric.samples = [
+                each for each in metric.samples if request.includes(each.labels.get("workspace"))
+            ]
         others = _Metrics([metric for metric in metrics if metric.samples])
         if request.content_type != OPENMETRICS:
             return generate_latest(others)
@@ -347,15 +352,6 @@ class _Metrics(Collector):
 
     def collect(self) -> Sequence[Metric]:
         return self._metrics
-
-
-def _restrict(metric: Metric, request: BodyRequest) -> Metric:
-    """Return a metric with the samples that a body includes."""
-    restricted = Metric(metric.name, metric.documentation, metric.type, metric.unit)
-    restricted.samples = [
-        each for each in metric.samples if request.includes(each.labels.get("workspace"))
-    ]
-    return restricted
 
 
 def _compress(texts: Iterable[Sequence[bytes]]) -> bytes:
