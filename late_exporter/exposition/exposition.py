@@ -259,10 +259,7 @@ class Exposition:
 
     def find_body(self, request: BodyRequest) -> bytes | None:
         """Return a body if it is cached, without waiting for other threads."""
-        has_changes = self._changes or self._changed_exemplars or self._zeros.have_expired
-        if has_changes or time.monotonic() >= self._refresh_at:
-            return None
-        return self._bodies.get(request)
+        return None if self._is_outdated else self._bodies.get(request)
 
     def get_body(self, request: BodyRequest) -> bytes:
         """Return the body as of now."""
@@ -284,19 +281,23 @@ class Exposition:
                 del self._bodies[next(iter(self._bodies))]
         return body
 
+    @property
+    def _is_outdated(self) -> bool:
+        """Whether a series has changed, or the metrics of the process are old."""
+        has_changes = self._changes or self._changed_exemplars or self._zeros.have_expired
+        return bool(has_changes) or time.monotonic() >= self._refresh_at
+
     def _render_changes(self) -> None:
         """Render the series that have changed, or that show 0 no more."""
+        if not self._is_outdated:
+            return
         with self.changing:
             changes = self._changes
             changed = changes.keys() | self._changed_exemplars
             self._changes = {}
             self._changed_exemplars = set()
         changed |= self._zeros.pop_expired()
-        is_refresh = time.monotonic() >= self._refresh_at
-        if not (changed or is_refresh):
-            return
-        if is_refresh:
-            self._refresh_at = time.monotonic() + REFRESH_SECONDS
+        self._refresh_at = time.monotonic() + REFRESH_SECONDS
         self._rendered_version += 1
         self._bodies.clear()
         for series, lines in changes.items():

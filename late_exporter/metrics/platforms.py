@@ -21,24 +21,21 @@ def platform_health(registry: SeriesRegistry, workspace: str) -> tuple[PlatformH
     A platform with logs of the first sync has no time since which they are counted, but 0.
     """
     attempts = registry.numbers(workspace, ATTEMPTS)
-    counted_since: dict[str, float] = {}
-    names: set[str] = set()
+    created = defaultdict[str, list[float]](list)
     for labels, current in registry.values(workspace, LOGS).items():
-        platform = labels[1]
-        counted_since[platform] = min(current.created, counted_since.get(platform, current.created))
-        if current.value:
-            names.add(platform)
+        created[labels[1]].append(current.created)
+    logs = _by_platform(registry, workspace, LOGS)
     pending = _by_platform(registry, workspace, PENDING_LOGS)
     oldest_pending = _by_platform(registry, workspace, OLDEST_PENDING)
     last_logs = _by_platform(registry, workspace, LAST_LOG)
 
     health = []
-    for name in sorted(names):
+    for name in sorted(name for name, counts in logs.items() if any(counts)):
         failed = int(attempts.get((workspace, name, FAILED), 0))
         health.append(
             PlatformHealth(
                 name=name,
-                counted_since=counted_since[name],
+                counted_since=min(created[name]),
                 failed=failed,
                 final=failed + int(attempts.get((workspace, name, SUCCESS), 0)),
                 pending=int(sum(pending[name])),
