@@ -100,14 +100,13 @@ class Pipeline:
         store_thread: StoreThread,
         create_logger: Callable[[Scope], Logger],
         runtime: Runtime | None = None,
-        exposition: Exposition | None = None,
         collectors: Sequence[Collector] = (),
     ) -> None:
         self._config = config
         self._create_logger = create_logger
         runtime = runtime or Runtime()
         families = config.visible_families
-        self.exposition = exposition or Exposition(
+        self.exposition = Exposition(
             {
                 name: family
                 for name, family in families.items()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from late_exporter import log
 from late_exporter.app.exporter import Exporter
@@ -46,7 +45,11 @@ class Reloader:
         Return None if the process is being stopped.
         """
         if self._waiting is None:
-            self._waiting = _start_task(group, self.reload())
+            reload = self.reload()
+            try:
+                self._waiting = group.create_task(reload)
+            except RuntimeError:  # the group is ending and accepts no more tasks
+                reload.close()
         return self._waiting
 
     async def reload_in(self, group: asyncio.TaskGroup) -> None:
@@ -112,14 +115,3 @@ class Reloader:
             registry.set_gauge(
                 "late_exporter_config_last_reload_success_timestamp_seconds", (), time.time()
             )
-
-
-def _start_task(
-    group: asyncio.TaskGroup, work: Coroutine[Any, Any, LateError | None]
-) -> asyncio.Task[LateError | None] | None:
-    """Start a task of a group; return None if the group is ending and accepts no more tasks."""
-    try:
-        return group.create_task(work)
-    except RuntimeError:
-        work.close()
-        return None

@@ -24,12 +24,6 @@ from late_exporter.simulator.request import Request, RequestRejected
 RowT = TypeVar("RowT", Post, SimulatedAccount)
 
 STATUSES = ("success", "failed", "pending", "skipped")
-LATE_ACTIONS = (
-    "publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled",
-)  # fmt: skip
-LATE_EVENTS = (
-    "connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed",
-)  # fmt: skip
 LOG_TYPES = (
     "publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request",
 )  # fmt: skip
@@ -101,8 +95,6 @@ FILTERS = ("platform", "action", "eventType", "accountId", "profileId")
 def list_late_logs(log_type: str, request: Request) -> JsonObject:
     """Return the document of the list of a type in generation ``late``."""
     request.choice("status", STATUSES)
-    request.choice("action", LATE_ACTIONS)
-    request.choice("eventType", LATE_EVENTS)
     return _list_logs(request, request.source.lists[log_type], LATE_DAYS, dict)
 
 
