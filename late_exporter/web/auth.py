@@ -36,6 +36,10 @@ UNKNOWN_USER_HASH = b"$2b$10$" + b"." * 53
 class AuthMiddleware:
     """Authenticate requests before they reach the application.
 
+    Passwords are checked one at a time, in a thread, and the correct ones are remembered. A check
+    that has begun is completed and remembered even if its client has left, so that a client with a
+    short timeout gets in with its next request.
+
     Args:
         config: Returns the current configuration of the web server.
         needs_password: Returns whether a path does, if there are users.
@@ -50,7 +54,10 @@ class AuthMiddleware:
         self._app = app
         self._config = config
         self._needs_password = needs_password
-        self._passwords = PasswordVerifier()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="passwords")
+        self._secret = secrets.token_bytes(32)
+        self._correct_passwords: set[bytes] = set()
+        self._waiting = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         users = self._config().users
@@ -65,35 +72,10 @@ class AuthMiddleware:
     async def _authenticate(self, users: Mapping[str, bytes], scope: Message) -> None:
         """Raise AccessError unless a request has a user and the correct password."""
         user, password = _credentials(get_header(scope, b"authorization"))
-        if not user or not await self._passwords.verify(users, user, password):
+        if not user or not await self._verify(users, user, password):
             raise AccessError(HTTPStatus.UNAUTHORIZED, "", ("www-authenticate", CHALLENGE))
 
-
-def _credentials(authorization: str) -> tuple[str, bytes]:
-    """Return user and password, with an empty user if the header is invalid."""
-    scheme, _, base64_text = authorization.partition(" ")
-    try:
-        credentials = base64.b64decode(base64_text.strip(), validate=True)
-        name, colon, password = credentials.partition(b":")
-        return (name.decode(), password) if colon and scheme.lower() == "basic" else ("", b"")
-    except ValueError:
-        return "", b""
-
-
-class PasswordVerifier:
-    """Check passwords one at a time, in a thread, and remember the correct ones.
-
-    A check that has begun is completed and remembered even if its client has left, so that a client
-    with a short timeout gets in with its next request.
-    """
-
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="passwords")
-        self._secret = secrets.token_bytes(32)
-        self._correct_passwords: set[bytes] = set()
-        self._waiting = 0
-
-    async def verify(self, users: Mapping[str, bytes], name: str, password: bytes) -> bool:
+    async def _verify(self, users: Mapping[str, bytes], name: str, password: bytes) -> bool:
         """Return whether a user, of those with these password hashes, has a password.
 
         Raises:
@@ -119,6 +101,17 @@ class PasswordVerifier:
             return await asyncio.get_running_loop().run_in_executor(self._executor, check)
         finally:
             self._waiting -= 1
+
+
+def _credentials(authorization: str) -> tuple[str, bytes]:
+    """Return user and password, with an empty user if the header is invalid."""
+    scheme, _, base64_text = authorization.partition(" ")
+    try:
+        credentials = base64.b64decode(base64_text.strip(), validate=True)
+        name, colon, password = credentials.partition(b":")
+        return (name.decode(), password) if colon and scheme.lower() == "basic" else ("", b"")
+    except ValueError:
+        return "", b""
 
 
 def _check(users: Mapping[str, bytes], name: str, password: bytes) -> bool:
