@@ -31,19 +31,12 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.feeds.decoder import raw_rows
 from late_exporter.feeds.feed import Feed, LogView
 from late_exporter.feeds.view import row_text
-from late_exporter.feeds.vocabulary import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.format import human_duration, iso_time
-from late_exporter.model import DAY_MS, LATE, LogPage
+from late_exporter.model import DAY_MS, ZERNIO, LogPage
 
 DEFAULT_SINCE = 86_400.0  # seconds
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
-ACTION_FILTERS = {"publishing": "action", "connections": "eventType"}  # in generation late
-LOCAL_ACTIONS = frozenset(
-    {*(action for action, _ in ACTIONS_BY_NAME.values()), *EVENTS_BY_NAME.values(), "all"}
-)
-"""Actions that the API cannot filter by: each of them stands for several of its own or for any."""
-
 TONES = {
     "success": "good",
     "published": "good",
@@ -166,21 +159,14 @@ async def newest_first(sources: Sequence[LogBatches]) -> LogBatches:
 
 
 def query(flags: CommandFlags, feed: Feed) -> dict[str, str | int]:
-    """Return the part of the filter that the API can apply, as parameters of a request."""
+    """Return the part of the filter that saves most requests, as parameters of the API."""
     days = math.ceil((flags.since or DEFAULT_SINCE) * 1000 / DAY_MS)
     parameters: dict[str, str | int] = {"days": min(days, feed.retention // DAY_MS)}
     if flags.platform:
         parameters["platform"] = flags.platform
     if len(flags.status) == 1:
         parameters["status"] = flags.status[0]
-    if feed.generation == LATE:
-        if flags.action:
-            parameters[ACTION_FILTERS[feed.name]] = flags.action
-        return parameters
-
-    if flags.action and flags.action.casefold() not in LOCAL_ACTIONS:
-        parameters["action"] = flags.action
-    if flags.account and ACCOUNT_ID.fullmatch(flags.account):
+    if feed.generation == ZERNIO and flags.account and ACCOUNT_ID.fullmatch(flags.account):
         parameters["accountId"] = flags.account
     return parameters
 

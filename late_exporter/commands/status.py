@@ -126,9 +126,8 @@ def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal)
     for line in terminal.fold(heading, INDENT):
         yield terminal.bold(line)
 
-    narrower = terminal._replace(width=terminal.width and terminal.width - INDENT)
     feeds = [_feed_row(feed, workspace.quota_wait, now) for feed in workspace.feeds]
-    yield from _indented(Table(narrower, toned="STATE").lines(feeds))
+    yield from _indented(Table(terminal, toned="STATE").lines(feeds))
 
     platforms = verdicts.worst_first(workspace.platforms)
     if platforms:
@@ -137,7 +136,7 @@ def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal)
         yield ""
         yield f"  Attempts: recent ones are of the {window}, all are since {since}"
         rows = [_platform_row(platform, now) for platform in platforms]
-        yield from _indented(Table(narrower, toned="FAILED>").lines(rows))
+        yield from _indented(Table(terminal, toned="FAILED>").lines(rows))
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:

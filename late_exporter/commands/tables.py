@@ -16,7 +16,6 @@ from late_exporter.commands.output import json_line, write_line
 from late_exporter.log import escape, redact
 
 MAX_CELL_WIDTH = 40
-INDENT = 4
 
 RESET = "\x1b[0m"
 BOLD = "\x1b[1m"
@@ -74,7 +73,7 @@ class Row(NamedTuple):
 
 
 class Table:
-    """Rows in aligned columns; columns that do not fit the terminal follow below the others.
+    """Rows in aligned columns.
 
     Args:
         terminal: Where it is printed.
@@ -89,8 +88,7 @@ class Table:
         self._terminal = terminal
         self._columns = columns
         self._toned = toned
-        self._titles: Sequence[str] = ()  # of the columns beside each other
-        self._widths: list[int] = []
+        self._widths: dict[str, int] = {}
 
     def lines(self, rows: Iterable[Row]) -> Iterator[str]:
         """Yield the lines of some rows, before the first of all a heading.
@@ -100,48 +98,27 @@ class Table:
         batch = list(rows)
         if not batch:
             return
-        is_first = not self._titles
-        if is_first:
-            self._choose_titles(batch)
-        for number, width in enumerate(_widths(self._titles, batch)):
-            self._widths[number] = max(self._widths[number], width)
+        self._columns = self._columns or list(batch[0].cells)
+        is_first = not self._widths
+        for title in self._columns:
+            widths = [_display_width(_cell(row.cells[title])) for row in batch]
+            known = self._widths.get(title, len(title.rstrip(">")))
+            self._widths[title] = max(known, *widths)
         if is_first:
             heading = {title: title.rstrip(">") for title in self._columns}
-            yield from map(self._terminal.bold, self._row_lines(heading))
+            yield self._terminal.bold(self._line(heading))
         for row in batch:
-            yield from self._row_lines(row.cells, row.tone)
+            yield self._line(row.cells, row.tone)
 
-    def _choose_titles(self, rows: Sequence[Row]) -> None:
-        """Choose as many columns as fit the terminal beside each other, but not the last one."""
-        self._columns = self._columns or list(rows[0].cells)
-        widths = _widths(self._columns, rows)
-        count = len(widths) - 1
-        while count > 1 and not self._fits(widths[:count]):
-            count -= 1
-        self._titles = self._columns[:count]
-        self._widths = [0] * count
-
-    def _fits(self, widths: Sequence[int]) -> bool:
-        if self._terminal.width is None:
-            return True
-        return sum(widths) + 2 * (len(widths) - 1) <= self._terminal.width
-
-    def _row_lines(self, cells: Mapping[str, str], tone: str = "") -> Iterator[str]:
+    def _line(self, cells: Mapping[str, str], tone: str = "") -> str:
         aligned = []
-        for title, width in zip(self._titles, self._widths, strict=True):
+        *titles, last = self._columns
+        for title in titles:
             cell = _cell(cells[title])
-            padding = " " * (width - _display_width(cell))
+            padding = " " * (self._widths[title] - _display_width(cell))
             text = self._terminal.toned(cell, tone) if title == self._toned else cell
             aligned.append(padding + text if title.endswith(">") else text + padding)
-        line = "  ".join(aligned)
-
-        further = [clean(cells[title]) for title in self._columns[len(self._titles) :]]
-        rest = "  ".join(filter(None, further))
-        if self._fits([*self._widths, _display_width(rest)]):
-            yield f"{line}  {rest}".rstrip()
-        else:
-            yield line.rstrip()
-            yield from self._terminal.fold(rest, INDENT, " " * INDENT)
+        return "  ".join([*aligned, clean(cells[last])]).rstrip()
 
 
 def print_records(
@@ -197,14 +174,6 @@ def shorten(text: str, length: int) -> str:
 
 def _cell(text: str) -> str:
     return shorten(text, MAX_CELL_WIDTH) or "-"
-
-
-def _widths(titles: Sequence[str], rows: Sequence[Row]) -> list[int]:
-    widths = []
-    for title in titles:
-        cell_widths = [_display_width(_cell(row.cells[title])) for row in rows]
-        widths.append(max(len(title.rstrip(">")), *cell_widths))
-    return widths
 
 
 def _display_width(text: str) -> int:

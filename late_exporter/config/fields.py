@@ -28,7 +28,6 @@ T = TypeVar("T")
 
 RESERVED_PATHS = ("/", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
 MAX_PASSWORD = 1024  # characters
-MAX_SUGGESTIONS = 3
 PROCESS_FAMILIES = ("process_*", "python_*")  # those of prometheus_client, not in the catalogue
 NOT_NULL = r"(?!(?:~|null)$)"  # a value of YAML that stands for none
 
@@ -113,9 +112,7 @@ def _histogram(name: str) -> str:
 
 def _family_name(name: str) -> str:
     if name not in CATALOGUE:
-        raise ValueError(
-            f"is not a family of the exporter{suggest(name, CATALOGUE, 'late_', MAX_SUGGESTIONS)}"
-        )
+        raise ValueError(f"is not a family of the exporter{suggest(name, CATALOGUE, 'late_')}")
     return name
 
 

@@ -19,7 +19,6 @@ MAX_SEARCHED = 4096
 """Length beyond which messages give only the length of a value: it may have a password anywhere."""
 
 MIN_SIMILARITY = 0.63  # of a name and a suggestion, where 1 is equal
-MIN_BEGINNING = 3  # characters of a name with which it suggests longer ones
 
 REASONS = {
     "dict_type": "must be a mapping",
@@ -70,27 +69,19 @@ def mask_url(url: str) -> str:
     return scheme + slashes + re.sub(r"([?#]).+", r"\1***", rest, flags=re.DOTALL)
 
 
-def suggest(name: str, candidates: Iterable[str], prefix: str = "", limit: int = 1) -> str:
-    """Return "; did you mean ...?" for the candidates that are closest to a name, or nothing.
-
-    If none is close, candidates that begin with the name are suggested.
+def suggest(name: str, candidates: Iterable[str], prefix: str = "") -> str:
+    """Return "; did you mean ...?" for the candidate that is closest to a name, or nothing.
 
     Args:
         name: What the user wrote.
         candidates: What the user may have meant.
         prefix: Beginning of many candidates, which is ignored: it makes all of them look close.
-        limit: Maximum number of candidates to suggest.
     """
     import difflib  # noqa: PLC0415 - for messages only
 
     names = {candidate.removeprefix(prefix): candidate for candidate in sorted(candidates)}
-    rest = name.removeprefix(prefix)
-    matches = difflib.get_close_matches(rest, names, limit, MIN_SIMILARITY)
-    if not matches and len(rest) >= MIN_BEGINNING:
-        matches = [other for other in names if other.startswith(rest)][:limit]
-    if not matches:
-        return ""
-    return f"; did you mean {' or '.join(names[match] for match in matches)}?"
+    matches = difflib.get_close_matches(name.removeprefix(prefix), names, 1, MIN_SIMILARITY)
+    return f"; did you mean {names[matches[0]]}?" if matches else ""
 
 
 def describe(

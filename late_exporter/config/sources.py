@@ -28,8 +28,6 @@ from late_exporter.config.settings import ALL_OPTIONS, OPTIONS, Settings, Worksp
 from late_exporter.config.yaml_file import EMPTY_VALUES, YamlFile
 from late_exporter.errors import ConfigError
 
-DAY = 86_400.0
-MAX_SIMULATED_LOGS = 2_000_000  # at startup; they take two minutes and 4 GB of memory
 NO_KEY = (
     "no API key: set ZERNIO_API_KEY, or name a file that holds it with ZERNIO_API_KEY_FILE or "
     "--api.key-file, or list workspaces in --config.file; the demo command needs no key"
@@ -162,7 +160,8 @@ class _Sources:
         for section, content in self._file.values.items():
             if section not in _FILE_SECTIONS:
                 place = self._file.place((section,))
-                self.problems.append(f"{place}: unknown; sections are {', '.join(_FILE_SECTIONS)}")
+                supported = ", ".join(_FILE_SECTIONS)
+                self.problems.append(f"{place}: not supported; supported are {supported}")
             elif section == "workspaces":
                 if self._command in API_COMMANDS:
                     self.values["workspaces"] = content
@@ -182,9 +181,8 @@ class _Sources:
         for key, value in content.items():
             option = known.get(key)
             if option is None:
-                # Without a space after the colon the value belongs to the key.
-                hint = suggest(key.partition(":")[0], known)
-                self.problems.append(f"{file.place((section, key))}: unknown{hint}")
+                place = file.place((section, key))
+                self.problems.append(f"{place}: not supported; supported are {', '.join(known)}")
             else:
                 is_file = option.metavar == "FILE"
                 self._put(option, _relative(folder, value) if is_file else value)
@@ -203,12 +201,6 @@ def _contradictions(settings: Settings, sources: _Sources) -> Iterator[str]:
         remedy = "name its database with --state.url postgresql://user@host/database"
         place = sources.place(("state", "replicas"))
         yield f'{place} "true": replicas share a state in PostgreSQL; {remedy}'
-    count = settings.simulate.logs_per_day * settings.simulate.history / DAY
-    if count > MAX_SIMULATED_LOGS:
-        yield (
-            f"--simulate.logs-per-day and --simulate.history: these are {count:,.0f} logs at "
-            f"startup; reduce one of them, at most {MAX_SIMULATED_LOGS:,} are possible"
-        )
 
 
 def _relative(folder: Path, path: object) -> object:
