@@ -24,7 +24,7 @@ from late_exporter.commands.log_reader import (
     report_failure,
     require_retained,
 )
-from late_exporter.commands.output import warn, write_stdout
+from late_exporter.commands.output import warn
 from late_exporter.commands.tables import Row, Table, Terminal, print_records
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
@@ -76,7 +76,7 @@ LogBatches: TypeAlias = AsyncIterator[Sequence[WorkspaceLog]]
 
 
 def logs(context: CommandContext) -> int:
-    return write_stdout(lambda: run_interruptible(_show_logs(context)))
+    return run_interruptible(_show_logs(context))
 
 
 async def _show_logs(context: CommandContext) -> int:

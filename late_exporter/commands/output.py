@@ -13,20 +13,21 @@ from late_exporter.errors import LateError
 from late_exporter.log import escape, redact
 
 
-def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> int:
+def write_stdout(command: Callable[[], int]) -> int:
     """Run a command that writes to standard output, and return its exit code.
+
+    That is 1 if whoever reads the output has left, as ``head`` does.
 
     Raises:
         LateError: Standard output cannot be written.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    exit_code = 0
     try:
         exit_code = command()
         sys.stdout.flush()
     except BrokenPipeError:
-        return max(exit_code, broken_pipe_code)
+        return 1
     except OSError as exc:
         if exc.filename is not None:
             raise
@@ -41,14 +42,10 @@ def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> in
 
 
 def write_lines(lines: Iterable[str], exit_code: int = 0) -> int:
-    """Write lines to standard output, and return the exit code even after a broken pipe."""
-
-    def write() -> int:
-        for line in lines:
-            write_line(line)
-        return exit_code
-
-    return write_stdout(write, broken_pipe_code=exit_code)
+    """Write lines to standard output, and return the exit code."""
+    for line in lines:
+        write_line(line)
+    return exit_code
 
 
 def write_line(line: str) -> None:

@@ -13,7 +13,7 @@ from late_exporter.api.client import LateClient
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.log_reader import connect_workspaces, report_failure
 from late_exporter.commands.logs import DEFAULT_SINCE, matching_logs
-from late_exporter.commands.output import warn, write_stdout
+from late_exporter.commands.output import warn
 from late_exporter.commands.post import PUBLISHED, OutcomeCollector, PostOutcome, outcome_row
 from late_exporter.commands.tables import Table, Terminal, print_records
 from late_exporter.config.sections import CommandFlags
@@ -42,7 +42,7 @@ FAILED_STATUSES = ("failed", "partial")
 
 
 def posts(context: CommandContext) -> int:
-    return write_stdout(lambda: run_interruptible(_show_posts(context)))
+    return run_interruptible(_show_posts(context))
 
 
 async def _show_posts(context: CommandContext) -> int:

@@ -22,7 +22,6 @@ from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import Reloader
 from late_exporter.commands.assets import runbooks
 from late_exporter.commands.event_loop import Stop, run_until_stopped
-from late_exporter.commands.output import write_stdout
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
@@ -47,9 +46,7 @@ def run(context: CommandContext) -> int:
                 "--once: drop it, or drop --state.replicas: replicas run all the time"
             )
         export = partial(_export_once, context.settings)
-        return write_stdout(
-            lambda: asyncio.run(run_until_stopped(export, stopped_code=1)), broken_pipe_code=1
-        )
+        return asyncio.run(run_until_stopped(export, stopped_code=1))
     return asyncio.run(
         run_until_stopped(partial(serve_exporter, context.settings, context.reload_settings))
     )
