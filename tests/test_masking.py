@@ -72,22 +72,23 @@ def test_short_secrets_are_masked_in_logs_only() -> None:
 
 
 @pytest.mark.parametrize("text", [":" * 31_000, "password=" * 4000, "https://user:" + "x" * MAX_SEARCHED + "@host"])
-def test_long_values_are_not_searched(text: str) -> None:
-    """The time to quote a value does not grow with it, and nothing of one is shown that was not searched."""
-    assert quote_value(text) == f" of {len(text)} characters"
+def test_long_values_are_not_quoted(text: str) -> None:
+    """The time to quote a value does not grow with it."""
+    assert quote_value(text) == ""
 
 
 @pytest.mark.parametrize(
     ("text", "quoted"),
     [
-        ("user:secret@host", ' "***@host"'),
-        ("a:b:c@host", ' "***@host"'),
-        ("user@host:1", ' "user@host:1"'),
+        ("user:secret@host", ""),
+        ("host=db PASSWORD = 'a secret'", ""),
+        ("https://host/?key=secret", ""),
+        ("host:1", ' "host:1"'),
         ("x" * MAX_SEARCHED, f' "{"x" * 100}..."'),
     ],
 )
 def test_quoted_values(text: str, quoted: str) -> None:
-    """Passwords are masked, and long texts cut."""
+    """What may contain a password is not quoted, and long texts are cut."""
     assert quoted == quote_value(text)
 
 

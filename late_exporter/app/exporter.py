@@ -16,8 +16,7 @@ from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import LateClient
 from late_exporter.app.assembly import Pipeline, PipelineConfig, status_config
 from late_exporter.app.workspace_pollers import ApiConnection
-from late_exporter.config.dump import format_settings
-from late_exporter.config.settings import Settings, Workspace
+from late_exporter.config.settings import Settings, Workspace, format_settings
 from late_exporter.health import Failure, FeedHealth, SyncProgress, WorkspaceHealth
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusPace

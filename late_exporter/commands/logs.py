@@ -192,9 +192,7 @@ def matches(flags: CommandFlags, log: LogView) -> bool:
 
 
 def _equals(expected_value: str | None, value: str) -> bool:
-    if expected_value is None or expected_value == "all":
-        return True
-    return expected_value.casefold() == value.casefold()
+    return expected_value is None or expected_value.casefold() == value.casefold()
 
 
 def _normalize(account: str) -> str:

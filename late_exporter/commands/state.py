@@ -59,7 +59,7 @@ def _state_url(name: str, url: str) -> str:
     try:
         return parse_state_url(url)
     except ValueError as exc:
-        raise ConfigError(f"{name}{quote(url, url=True)}: {exc}") from None
+        raise ConfigError(f"{name}{quote(url)}: {exc}") from None
 
 
 def summarize_state(url: str, password_file: Path | None) -> Iterator[str]:

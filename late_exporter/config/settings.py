@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,7 +19,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from late_exporter.config import fields, sections
 from late_exporter.config.options import Option, OptionModel, options_of
+from late_exporter.config.types import format_duration
 from late_exporter.config.web import WebConfig
+
+NOT_SHOWN = {"config", "simulate", "flags", "web_config"}
+"""Sections that ``/config`` does not show."""
 
 
 class Workspace(NamedTuple):
@@ -195,3 +200,16 @@ def restart_only_changes(old: Settings, new: Settings) -> list[str]:
         if before != after and not option.live:
             changed.append(option.name)
     return changed
+
+
+def format_settings(settings: Settings) -> str:
+    """Return the settings of an exporter as YAML of a configuration file.
+
+    pydantic masks the API key; other files are named but not shown.
+    """
+    content = settings.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=NOT_SHOWN)
+    for option in OPTIONS:
+        if option.metavar == "DURATION" and option.section in content:
+            section = content[option.section]
+            section[option.key] = format_duration(section[option.key])
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000)

@@ -131,11 +131,10 @@ class _Sources:
         keys = [self.place(("api", name)) for name in ("key", "key_file") if name in api]
         if "workspaces" in self.values:
             workspaces = self.place(("workspaces",))
-            for key in keys:
-                yield f"{key}: drop it, each workspace in {workspaces} has its own api_key_file"
             if "profile_id" in api:
-                profile = self.place(("api", "profile_id"))
-                yield f"{profile}: drop it, workspaces in {workspaces} have their own"
+                keys.append(self.place(("api", "profile_id")))
+            for place in keys:
+                yield f"{place}: drop it, each workspace in {workspaces} has its own"
         elif len(keys) > 1:
             yield f"{' and '.join(keys)}: two keys are given; drop one of them"
         elif not keys and self._command in API_COMMANDS and not self._is_file_broken:

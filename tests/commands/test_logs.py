@@ -123,7 +123,6 @@ def test_the_api_filters_by_what_it_knows(feed: Feed, flags: dict[str, str], par
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ({"platform": "all", "status": "all", "action": "all"}, True),
         ({"status": "success"}, False),
         ({"status": "success,failed"}, True),
         ({"action": "retry"}, False),

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from late_exporter.config import sources
-from late_exporter.config.dump import format_settings
 from late_exporter.config.sections import ConfigSettings
+from late_exporter.config.settings import format_settings
 
 KEY = "sk_" + "ab" * 32
 MASKED_KEY = "  key: '**********'\n"
