@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from late_exporter.commands.exporter_client import HEALTHY_TEXT, check_health, may_use_tls
 from late_exporter.commands.output import write_lines
 from late_exporter.config.types import Address, parse_address, split_items
-from late_exporter.errors import ConfigError
 
 if TYPE_CHECKING:
     from late_exporter.config.settings import CommandContext
@@ -37,16 +36,11 @@ def quick_target(words: Sequence[str], environ: Mapping[str, str]) -> tuple[Addr
         return None
     try:
         address = parse_address(split_items(text)[0])
-    except ValueError:
+    except (ValueError, IndexError):
         return None
     return address, may_use_tls(environ.get("LATE_EXPORTER_WEB__CONFIG_FILE"))
 
 
 def check_target(address: Address, secure: bool) -> int:  # noqa: FBT001 - of quick_target
-    if not address.port:
-        raise ConfigError(
-            "--web.listen-address: cannot run a health check against port 0, which is assigned at "
-            "startup"
-        )
     check_health(address, secure=secure)
     return write_lines([HEALTHY_TEXT])

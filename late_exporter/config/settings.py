@@ -61,24 +61,16 @@ class WorkspaceSettings(BaseModel):
     profile_id: fields.ProfileId | None = None
     labels: fields.WorkspaceLabels = Field(default_factory=dict)
 
-    def workspace(self, base_url: str) -> Workspace:
-        """Return the workspace, with the URL of all workspaces if it has none of its own."""
-        path, key = self.api_key_file
-        labels = tuple(self.labels.items())
-        return Workspace(
-            self.name, self.api_base_url or base_url, key, path, self.profile_id, labels
-        )
-
 
 def _check_workspaces(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
     """Reject equal names, and workspaces of the same key and profile, which count the same logs."""
     if not rows:
         raise ValueError("must list at least one workspace")
     fields.distinct(tuple(f'the name "{row.name}"' for row in rows))
-    names: dict[tuple[str | None, ...], str] = {}
+    names: dict[tuple[str | SecretStr | None, ...], str] = {}
     for row in rows:
-        key = row.api_key_file.key.get_secret_value()
-        first = names.setdefault((row.api_base_url, key, row.profile_id), row.name)
+        identity = (row.api_base_url, row.api_key_file.key, row.profile_id)
+        first = names.setdefault(identity, row.name)
         if first != row.name:
             both = f'"{first}" and "{row.name}"'
             raise ValueError(f"{both} have the same API key and profile_id; give each its own")
@@ -125,9 +117,19 @@ class Settings(BaseSettings):
         if self.workspace_list is None:
             path, key = api.key_file or (None, api.key)
             return (Workspace("default", api.base_url, key, path, api.profile_id),)
-        rows = [row.workspace(api.base_url) for row in self.workspace_list]
-        users = Counter(row.key_text for row in rows)
-        return tuple(row._replace(key_users=users[row.key_text]) for row in rows)
+        users = Counter(row.api_key_file.key for row in self.workspace_list)
+        return tuple(
+            Workspace(
+                row.name,
+                row.api_base_url or api.base_url,
+                row.api_key_file.key,
+                row.api_key_file.path,
+                row.profile_id,
+                tuple(row.labels.items()),
+                key_users=users[row.api_key_file.key],
+            )
+            for row in self.workspace_list
+        )
 
     @property
     def sharing_groups(self) -> Mapping[str, str]:

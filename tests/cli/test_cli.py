@@ -188,6 +188,7 @@ def test_metrics(capsys: pytest.CaptureFixture[str]) -> None:
         (["--web.listen-address", "[::1]:1"], {"LATE_EXPORTER_WEB__CONFIG_FILE": "tls.yml"}, (Address("::1", 1), True)),
         ([], {"LATE_EXPORTER_WEB__CONFIG_FILE": "users.yml"}, (Address("", 10077), False)),
         (["--web.listen-address", "1"], {}, None),
+        (["--web.listen-address", ""], {}, None),
         (["--web.config.file", "tls.yml"], {}, None),
         ([], {FILE: "late.yml"}, None),
     ],
