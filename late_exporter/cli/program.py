@@ -11,6 +11,7 @@ from typing import TypeAlias
 from late_exporter import log
 from late_exporter.cli.parser import Arguments
 from late_exporter.commands.catalogue import COMMANDS
+from late_exporter.commands.output import write_stdout
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.sources import load
 from late_exporter.errors import LateError
@@ -30,7 +31,7 @@ def run_command(args: Arguments, commands: Mapping[str, CommandFunction] | None)
     context = CommandContext(settings, load_settings, settings.flags, (*action, *args.words))
     try:
         function = COMMANDS[args.command].load() if commands is None else commands[args.command]
-        return function(context)
+        return write_stdout(lambda: function(context))
     except LateError:
         raise
     except Exception as exc:  # noqa: BLE001 - the traceback of a bug must be redacted

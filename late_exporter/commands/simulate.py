@@ -72,10 +72,8 @@ async def _run_demo(context: CommandContext, stop: Stop) -> None:
 
         settings = context.settings.with_api(url, KEY)
         address = settings.web.listen_address[0]
-        scheme = "http" if settings.web_config.ssl_context is None else "https"
-        host = LOOPBACK.get(address.host, address.host)
-        page = f"{scheme}://{Address(host, address.port)}/"
-        about = f"The status page is at {page}, the metrics at /metrics"
+        page = Address(LOOPBACK.get(address.host, address.host), address.port)
+        about = f"The status page is at http://{page}/, the metrics at /metrics"
         instructions = _instructions(about, url, DEMO_STEPS, address=str(address))
         async with asyncio.TaskGroup() as group:
             serving = _serve_simulator(context, options, bound, instructions, lead=lead)

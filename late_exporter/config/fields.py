@@ -18,6 +18,7 @@ from pydantic import (
     PlainValidator,
     SecretStr,
     StringConstraints,
+    ValidationInfo,
 )
 
 from late_exporter.config import types
@@ -31,6 +32,7 @@ MAX_PASSWORD = 1024  # characters
 PROCESS_FAMILIES = ("process_*", "python_*")  # those of prometheus_client, not in the catalogue
 NOT_NULL = r"(?!(?:~|null)$)"  # a value of YAML that stands for none
 
+POSTGRES = "postgresql://"
 NOT_A_URL = "must be a URL like https://zernio.com/api"
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
@@ -154,8 +156,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def parse_state_url(text: str) -> str:
-    if re.fullmatch(r"postgresql://[!-~]+", text):
-        rest = text.removeprefix("postgresql://")
+    if re.fullmatch(f"{POSTGRES}[!-~]+", text):
+        rest = text.removeprefix(POSTGRES)
         # A password that is not quoted may have a slash or a question mark, at which the host seems
         # to end.
         users = [rest.partition(sign)[0].rpartition("@")[0] for sign in "/?"]
@@ -172,6 +174,15 @@ def parse_state_url(text: str) -> str:
             "memory, or postgresql://user@host/database"
         )
     return text
+
+
+def _require_postgres(replicas: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+    if replicas and not info.data.get("url", POSTGRES).startswith(POSTGRES):
+        raise ValueError(
+            "replicas share a state in PostgreSQL; name its database with --state.url "
+            "postgresql://user@host/database"
+        )
+    return replicas
 
 
 def _key(text: str) -> SecretStr:
@@ -222,6 +233,7 @@ HttpPath: TypeAlias = Annotated[
 TelemetryPath: TypeAlias = Annotated[HttpPath, AfterValidator(_not_reserved)]
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]
 StateUrl: TypeAlias = Annotated[str, AfterValidator(parse_state_url)]
+Replicas: TypeAlias = Annotated[bool, AfterValidator(_require_postgres)]
 Key: TypeAlias = Annotated[SecretStr, parsed_by(_key), PlainSerializer(str)]
 KeyFile: TypeAlias = Annotated[SecretFile, parsed_by(_key_file), PlainSerializer(str)]
 PasswordFile: TypeAlias = Annotated[SecretFile, parsed_by(_password_file), PlainSerializer(str)]

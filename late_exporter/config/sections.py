@@ -165,7 +165,7 @@ class StateSettings(OptionModel):
     password_file: fields.PasswordFile | None = option(None, "FILE", DATABASE_COMMANDS)
     """File with the password of the PostgreSQL user, read at each connection. PGPASSFILE works,
     too."""
-    replicas: bool = option("false", "", ("run", "check"))
+    replicas: fields.Replicas = option("false", "", ("run", "check"))
     """Share a state in PostgreSQL with other replicas: each polls and shows a part of the
     workspaces."""
     lease_duration: Annotated[float, duration("2s", "10m")] = option(

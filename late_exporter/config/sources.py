@@ -64,8 +64,6 @@ def load(
         settings = Settings(**sources.values)
     except ValidationError as exc:
         problems += [sources.describe(error) for error in exc.errors()]
-    else:
-        problems += _contradictions(settings, sources)
     problems += sources.check_keys()
     if settings is None or problems:
         raise ConfigError(*problems)
@@ -192,14 +190,6 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(environ.keys() - set(known)):
         if name.startswith(PREFIX) and not _SERVICE_VARIABLE.fullmatch(name):
             yield f"{name}: unknown variable{suggest(name, known, PREFIX)}"
-
-
-def _contradictions(settings: Settings, sources: _Sources) -> Iterator[str]:
-    """Yield the mistakes in valid options that do not go together."""
-    if settings.state.replicas and not settings.state.url.startswith("postgresql://"):
-        remedy = "name its database with --state.url postgresql://user@host/database"
-        place = sources.place(("state", "replicas"))
-        yield f'{place} "true": replicas share a state in PostgreSQL; {remedy}'
 
 
 def _relative(folder: Path, path: object) -> object:

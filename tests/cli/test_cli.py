@@ -230,6 +230,12 @@ def test_failures_have_no_traceback(error: BaseException, code: int, messages: l
     assert (code, messages) == (run.code, run.problems)
 
 
+def test_nobody_reads_the_output() -> None:
+    """A command whose reader has left fails without a message."""
+    run = ProgramRun(act=failing(BrokenPipeError()))
+    assert (run.code, run.err) == (1, "")
+
+
 def test_a_bug() -> None:
     """A bug ends the command with exit code 1; its redacted traceback follows the entry, in JSON it is a field."""
     run = ProgramRun("--log.format", "json", act=failing(RuntimeError(f"oops {KEY}")))

@@ -36,7 +36,10 @@ class ReloadSetup:
 
     def write(self, *names: str) -> None:
         """Write the configuration."""
-        rows = [f"  - {{name: {name}, api_key_file: key, api_base_url: '{self.late.url}'}}" for name in names]
+        # Workspaces of one key need different profiles or APIs.
+        hosts = {"acme": "127.0.0.1", "beta": "localhost"}
+        urls = {name: self.late.url.replace("127.0.0.1", hosts[name]) for name in names}
+        rows = [f"  - {{name: {name}, api_key_file: key, api_base_url: '{url}'}}" for name, url in urls.items()]
         lines = ["workspaces:", *rows, "poll: {interval: 100ms}", "state: {url: 'sqlite:///state.db'}"]
         (self.folder / "late.yml").write_text("\n".join(lines) + "\n")
 
