@@ -91,7 +91,8 @@ class CatchUp:
         newest = _median(head) or previous.newest
         coverage = msgspec.structs.replace(previous, newest=newest, gaps=gaps)
 
-        is_known = previous.newest is not None and not new
+        # Of a page above the mark, a look-up may have counted all logs, but none below it.
+        is_known = previous.newest is not None and not new and min(head.times, default=0) <= mark
         is_end = head.is_last and previous.is_synced
         has_gap = not (is_known or is_end or _reaches(head, mark))
         if has_gap:

@@ -167,6 +167,23 @@ def test_a_look_up_whose_time_is_ignored_gives_up_no_log(world: World, start: Op
     assert pending(exporter) == 1
 
 
+@pytest.mark.parametrize("request_number", [2, 3])
+def test_a_look_up_of_the_newest_logs_hides_none_below(request_number: int, world: World, start: OpenExporter) -> None:
+    """If the API ignores ``from`` and ``to``, a look-up may count a whole page of new logs before the next poll."""
+    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(time_filter="ignored"))
+    exporter = start(api)
+    waiting = world.insert(world.clock.now - HOUR, status="pending")
+    world.publish(150, over=MINUTE)
+    exporter.poll()
+    for _ in range(2):
+        world.publish(1)
+        exporter.poll_repeatedly(1)  # The second one reads the late window.
+    world.change(waiting, "success")
+    api.before_request(request_number, lambda: world.publish(250, over=1))
+    exporter.poll_repeatedly(2)
+    assert set(world.ids) == exporter.counted_ids
+
+
 def test_a_post_with_more_logs_than_a_page_is_not_requested_at_every_poll(world: World, start: OpenExporter) -> None:
     """If the logs of a post that the API returns lack the pending one, the requests become less and less frequent."""
     exporter = start(FakeLateApi(world))
