@@ -5,7 +5,6 @@ This is about its parameters and authentication, and what to do about its errors
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,14 +24,6 @@ DEFAULTS: dict[str, Any] = {
 }
 """Connection parameters that the URL may override."""
 
-LIBPQ = psycopg.pq.version() // 10_000
-
-REFUSES_CLEAR_TEXT = LIBPQ >= 16  # noqa: PLR2004 - the first version with require_auth
-"""Whether libpq can refuse to send a password in clear text.
-
-That of psycopg[binary] can, one of the system may not.
-"""
-
 LOCAL_HOST = re.compile(r"|localhost|127\.[\d.]+|::1|[/@].*")
 """This machine: the default, a loopback address, or the folder of a Unix socket."""
 
@@ -46,8 +37,8 @@ INCOMPLETE = (
 )
 
 REMEDIES: Mapping[str, str] = {
-    "08001": "the server asks for the password in clear text, or for none: use sslmode=verify-full,"
-    " or accept that with require_auth=password or require_auth=none in --state.url",
+    "08001": "the server asks for the password in clear text, or for none: use scram-sha-256, or"
+    " accept that with sslmode=verify-full and require_auth=password or none in --state.url",
     "25006": "the server is read-only, as a standby, during a failover or by"
     " default_transaction_read_only; name the primary in --state.url, or several hosts with"
     " target_session_attrs=read-write",
@@ -82,6 +73,9 @@ CONNECTION_ERRORS: Mapping[str, str] = {
 def connection_parameters(url: str, *, has_password_file: bool) -> Mapping[str, Any]:
     """Return the parameters in a URL and the defaults of the others.
 
+    A server that pretends to be the database must not get a password in clear text, nor be one
+    that asks for no password although it is given.
+
     Raises:
         ConfigError: libpq does not know one.
     """
@@ -89,34 +83,8 @@ def connection_parameters(url: str, *, has_password_file: bool) -> Mapping[str, 
         url_parameters = conninfo_to_dict(url)
     except psycopg.Error as exc:
         raise ConfigError(f"--state.url {database_name(url)!r}: {_first_line(exc)}") from None
-    parameters = {**DEFAULTS, **url_parameters, "client_encoding": "UTF8"}
-    required = required_authentication(parameters, has_password_file=has_password_file)
-    return {**required, **parameters}
-
-
-def required_authentication(
-    parameters: Mapping[str, Any], *, has_password_file: bool
-) -> Mapping[str, str]:
-    """Return what the server must ask for.
-
-    One that pretends to be it must not get the password in clear text.
-
-    A verified server may ask for anything. If a password file is given, another machine must ask
-    for it.
-    """
-    mode = str(parameters.get("sslmode") or os.environ.get("PGSSLMODE", ""))
-    if mode.startswith("verify-") or "PGREQUIREAUTH" in os.environ or not REFUSES_CLEAR_TEXT:
-        return {}
-    hosts = (
-        parameters.get("hostaddr")
-        or parameters.get("host")
-        or os.environ.get("PGHOSTADDR")
-        or os.environ.get("PGHOST", "")
-    )
-    is_local = all(LOCAL_HOST.fullmatch(host) for host in hosts.split(","))
-    return {
-        "require_auth": "!password,!none" if has_password_file and not is_local else "!password"
-    }
+    required = "!password,!none" if has_password_file else "!password"
+    return {"require_auth": required, **DEFAULTS, **url_parameters, "client_encoding": "UTF8"}
 
 
 def database_name(url: str) -> str:
@@ -153,8 +121,7 @@ def risk_of(connection: psycopg.Connection[Any]) -> str:
     mode = options[b"sslmode"].decode()
     if LOCAL_HOST.fullmatch(connection.info.hostaddr) or mode.startswith("verify-"):
         return ""
-    data = "the state" if REFUSES_CLEAR_TEXT else f"the state and, with libpq {LIBPQ}, the password"
-    return f"with sslmode={mode}, others on the network can read and change {data}"
+    return f"with sslmode={mode}, others on the network can read and change the state"
 
 
 def _first_line(exc: BaseException) -> str:

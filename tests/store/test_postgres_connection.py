@@ -15,16 +15,18 @@ import pytest
 from late_exporter.commands.check import check_connection, check_state
 from late_exporter.errors import ConfigError, StoreError
 from late_exporter.store import open_store, postgres_connection
-from late_exporter.store.postgres_connection import LIBPQ, required_authentication
 from tests.support.postgres import PASSWORD, USER, Cluster, without_password
 from tests.support.store import commit, observation
 
 SECRET = "Pg-pass-word-12345"
 ASK_FOR_CLEAR_TEXT = struct.pack("!cII", b"R", 8, 3)
+ACCEPT_EVERYONE = struct.pack("!cII", b"R", 8, 0)
 
 
 class FakeServer:
-    """Server that refuses encryption and asks for the password in clear text; records what it is sent."""
+    """Server that refuses encryption, and by default asks for the password in clear text; records what it is sent."""
+
+    authentication = ASK_FOR_CLEAR_TEXT
 
     def __init__(self) -> None:
         self.received = bytearray()
@@ -40,7 +42,7 @@ class FakeServer:
                     self._answer(connection)
 
     def _answer(self, connection: socket.socket) -> None:
-        for answer in (b"N", ASK_FOR_CLEAR_TEXT):  # to the request of encryption, and to the name of the user
+        for answer in (b"N", self.authentication):  # to the request of encryption, and to the name of the user
             self.received += connection.recv(10_000)
             connection.sendall(answer)
         self.received += connection.recv(10_000)
@@ -66,7 +68,7 @@ def password(tmp_path: Path) -> Path:
 
 def test_the_password_is_not_sent_in_clear_text(fake: FakeServer, password: Path) -> None:
     """A server that asks for that gets no password, and the error says what to do."""
-    remedy = "use sslmode=verify-full, or accept that with require_auth=password"
+    remedy = "use scram-sha-256, or accept that with sslmode=verify-full and require_auth=password or none"
     with pytest.raises(StoreError, match=remedy):
         open_store(fake.url, password)
     finding = check_state(fake.url, password)
@@ -76,6 +78,13 @@ def test_the_password_is_not_sent_in_clear_text(fake: FakeServer, password: Path
     assert SECRET.encode() not in fake.received
 
 
+def test_a_server_that_accepts_everyone_is_refused(fake: FakeServer, password: Path) -> None:
+    """If there is a password, the server must ask for it."""
+    fake.authentication = ACCEPT_EVERYONE
+    with pytest.raises(StoreError, match="or for none: use scram-sha-256"):
+        open_store(fake.url, password)
+
+
 def test_a_password_in_clear_text_can_be_accepted(fake: FakeServer, password: Path) -> None:
     """What the URL requires is what is required."""
     with pytest.raises(StoreError):
@@ -83,55 +92,19 @@ def test_a_password_in_clear_text_can_be_accepted(fake: FakeServer, password: Pa
     assert SECRET.encode() in fake.received
 
 
-@pytest.mark.parametrize(
-    ("parameters", "variables", "expected"),
-    [
-        ({"host": "db.example"}, {}, "!password,!none"),
-        ({"host": "db.example", "sslmode": "verify-full"}, {}, ""),
-        ({"host": "db.example"}, {"PGSSLMODE": "verify-ca"}, ""),
-        ({"host": "db.example", "sslmode": "prefer"}, {"PGSSLMODE": "verify-ca"}, "!password,!none"),
-        ({"host": "db.example"}, {"PGREQUIREAUTH": "none"}, ""),
-        ({"host": "127.0.0.1"}, {}, "!password"),
-        ({}, {"PGHOST": "db.example"}, "!password,!none"),
-        ({"host": "localhost,db.example"}, {}, "!password,!none"),
-        ({"host": "localhost", "hostaddr": "192.0.2.1"}, {}, "!password,!none"),
-    ],
-)
-def test_required_authentication(
-    monkeypatch: pytest.MonkeyPatch, parameters: dict[str, str], variables: dict[str, str], expected: str
-) -> None:
-    """A server without a verified certificate must not ask for a password in clear text.
-
-    Another machine must ask for the password that was given. On this one, trust and peer may do without.
-    """
-    for name in ("PGHOST", "PGHOSTADDR", "PGSSLMODE", "PGREQUIREAUTH"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert expected == required_authentication(parameters, has_password_file=True).get("require_auth", "")
-    without_file = required_authentication(parameters, has_password_file=False).get("require_auth", "")
-    assert expected.removesuffix(",!none") == without_file
-
-
 @pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("refuses", "data"), [(True, "the state"), (False, f"the state and, with libpq {LIBPQ}, the password")]
-)
-def test_an_unprotected_connection_is_a_warning(
-    postgres: Cluster, monkeypatch: pytest.MonkeyPatch, *, refuses: bool, data: str
-) -> None:
+def test_an_unprotected_connection_is_a_warning(postgres: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the server is on another machine, its certificate should be verified."""
     url = postgres.url("postgres")
     assert list(check_connection(url, None)) == []
     assert list(check_connection("sqlite://", None)) == []
     assert list(check_connection("postgresql://late@127.0.0.1:9/late", None)) == []
     monkeypatch.setattr(postgres_connection, "LOCAL_HOST", re.compile("elsewhere"))
-    monkeypatch.setattr(postgres_connection, "REFUSES_CLEAR_TEXT", refuses)
     (finding,) = check_connection(url, None)
-    assert ("warning", f"with sslmode=prefer, others on the network can read and change {data}") == (
+    assert (
         finding.level,
         finding.message,
-    )
+    ) == ("warning", "with sslmode=prefer, others on the network can read and change the state")
     assert "sslmode=verify-full" in finding.hint
 
 
