@@ -34,7 +34,7 @@ REQUESTING_COMMANDS = (*EXPORTER_COMMANDS, *QUERY_COMMANDS)
 DATABASE_COMMANDS = ("run", "check", "audit", *STATE_COMMANDS)
 
 STATUS_INTERVALS: Mapping[fields.StatusFeedName, int] = MappingProxyType(
-    {"posts": 1, "accounts": 1, "webhooks": 2, "billing": 12}
+    {"posts": 1, "accounts": 1, "webhooks": 2, "billing": 2}
 )
 """Intervals of the status feeds, in those of --status.interval."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
@@ -330,9 +329,7 @@ class StatusPoller:
         except ApiError as exc:
             state.due_at = monotonic() + self._fail(state, exc) * jitter
             return exc.without_frames()
-        known_kinds = self._condition_kinds(state)
         self._publisher.show(state.feed.name, reports, self._runtime.clock())
-        self._prompt_feeds(self._condition_kinds(state) - known_kinds)
 
         interval = self._interval(state)
         state.due_at = started_at + interval * jitter
@@ -344,16 +341,6 @@ class StatusPoller:
             name=state.feed.name, is_up=True, last_success=self._runtime.clock()
         )
         return None
-
-    def _condition_kinds(self, state: _StatusFeedState) -> set[str]:
-        return {each.kind for each in self._publisher.conditions.get(state.feed.name, ())}
-
-    def _prompt_feeds(self, new_kinds: AbstractSet[str]) -> None:
-        """Refresh the feeds at once that may explain new conditions, unless they fail."""
-        for state in self._states.values():
-            is_working = state.failure is None
-            if is_working and not state.feed.prompted_by.isdisjoint(new_kinds):
-                state.due_at = min(state.due_at, self._runtime.monotonic())
 
     def _fail(self, state: _StatusFeedState, error: ApiError) -> float:
         """Report a failed refresh; return the seconds until the next one."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from late_exporter.errors import ApiError, EndpointNotFound, Forbidden
-from late_exporter.feeds.status_feeds.posts import OVERDUE_SECONDS
 from late_exporter.feeds.status_feeds.refresh import (
     NO_FIELDS,
     Fields,
@@ -81,6 +80,4 @@ def _balance_reports(context: RefreshContext, balance: Fields) -> Iterator[Repor
         yield Condition(kind, f"{cents / 100:,.2f} USD left to spend")
 
 
-FEED = StatusFeed(
-    name="billing", refresh=refresh, max_requests=2, prompted_by=frozenset(OVERDUE_SECONDS)
-)
+FEED = StatusFeed(name="billing", refresh=refresh, max_requests=2)

@@ -117,15 +117,12 @@ class StatusFeed(msgspec.Struct, frozen=True, kw_only=True):
         max_requests: Requests of a refresh that fit its interval; one that takes more is repeated
             later.
         has_profiles: Whether the API can limit it to a profile.
-        prompted_by: Kinds of conditions of other feeds that this feed may explain: it is refreshed
-            at once if there is a new one.
     """
 
     name: str
     refresh: Callable[[RefreshContext], Refresh]
     max_requests: int = 1
     has_profiles: bool = False
-    prompted_by: frozenset[str] = frozenset()
 
 
 class Fields:

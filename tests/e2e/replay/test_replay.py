@@ -44,13 +44,10 @@ PAGES = {
     "platform-outage": Page("instagram: ", 15, 15),
     "rate-limit-storm": Page("twitter: ", 15, 15),
     "revoked-token": Page("instagram: ", 15, 20),
-    "usage-at-limit": Page("all uploads of the plan used", 65, 80),
-    "suspended": Page("plan suspended", 15, 80),
+    "usage-at-limit": Page("all uploads of the plan used", 15, 20),
+    "suspended": Page("plan suspended", 15, 20),
 }
-"""What each incident pages; the others page nothing.
-
-The plan is read once an hour, and at once when a post becomes overdue.
-"""
+"""What each incident pages; the others page nothing."""
 
 
 def _render(messages: Sequence[Message]) -> str:
