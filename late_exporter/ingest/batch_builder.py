@@ -53,7 +53,7 @@ class BatchBuilder:
         self._feed = feed
         self._label_limiter = label_limiter
         self._is_synced = is_synced
-        self._kinds: dict[bool, dict[LogKind, tuple[Increment, ...]]] = {False: {}, True: {}}
+        self._kinds: dict[tuple[LogKind, bool], tuple[Increment, ...]] = {}
         self._distinct: dict[Increment, Increment] = {}
         self._platforms: set[str] = set()
         self.observations: list[Observation] = []
@@ -86,12 +86,11 @@ class BatchBuilder:
 
         Those that other kinds have, too, are the same objects.
         """
-        kinds = self._kinds[by_reconciliation]
-        increments = kinds.get(log)
+        increments = self._kinds.get((log, by_reconciliation))
         if increments is None:
             projected = self._project(log, by_reconciliation=by_reconciliation)
             increments = tuple(self._distinct.setdefault(one, one) for one in projected)
-            kinds[log] = increments
+            self._kinds[log, by_reconciliation] = increments
             self._platforms |= {one.labels[1] for one in increments if one.family == LOGS}
         return increments
 

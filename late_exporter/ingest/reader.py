@@ -6,8 +6,6 @@ committed: every record is made with the coverage and the progress that are true
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
 from late_exporter.ingest.catch_up import CatchUp, Reading
@@ -38,11 +36,11 @@ class Budget(msgspec.Struct, frozen=True):
         deadline: Time from which nothing is read that a later run can read.
     """
 
-    pages: int = 1
-    window_pages: int = 5
-    checks: int = 10
-    interrupt_at: float = 0.0
-    deadline: float = math.inf
+    pages: int
+    window_pages: int
+    checks: int
+    interrupt_at: float
+    deadline: float
 
 
 class FeedReader:
@@ -100,13 +98,12 @@ class FeedReader:
         yield from self._late_window.check(
             reading, budget, caught_up_at, is_first_poll=self.is_first_poll
         )
-        if budget.checks:
-            young = self._view.now()
-            if self._view.has_changes and budget.window_pages:
-                # Younger logs are settled by reading the late window.
-                young -= self._late_window.age
-            floor = reading.coverage.retention_floor
-            yield from self._pending.settle(floor, budget.checks, young)
+        young = self._view.now()
+        if self._view.has_changes:
+            # Younger logs are settled by reading the late window.
+            young -= self._late_window.age
+        floor = reading.coverage.retention_floor
+        yield from self._pending.settle(floor, budget.checks, young)
         yield from self.scans.advance(reading, budget.pages, budget.deadline)
         self.is_first_poll = False
         return False
@@ -162,7 +159,7 @@ class LateWindow:
 
         Args:
             reading: What the poll has read.
-            budget: Without pages of the window, it is postponed.
+            budget: Pages of the window, and the deadline.
             caught_up_at: API time of the last poll before this one that has read everything; 0 if
                 there is none.
             is_first_poll: Whether logs may have arrived late while no process was running.
@@ -174,12 +171,11 @@ class LateWindow:
             view.has_changes = True
 
         self._poll_count += 1
-        page_count = LATE_POLLS * budget.window_pages
-        if self._reader.scan is None and page_count:
+        if self._reader.scan is None:
             was_down = is_first_poll or self._was_out(caught_up_at)
             if was_down or (view.has_changes and self._poll_count >= LATE_POLLS):
                 self._reader.scan = self._start(reading, caught_up_at, was_down=was_down)
-        yield from self._reader.advance(reading, page_count, budget.deadline)
+        yield from self._reader.advance(reading, LATE_POLLS * budget.window_pages, budget.deadline)
         self._uncounted = None if total is None else total - view.counted
 
     def _was_out(self, caught_up_at: int) -> bool:

@@ -117,25 +117,15 @@ def file_identity(path: Path) -> tuple[int, int]:
     return stat.st_dev, stat.st_ino
 
 
-def state_exists(path: Path) -> bool:
-    """Return whether the file exists; raise StoreError if this user may not know."""
-    try:
-        path.stat()  # exists() differs between Python versions
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as exc:
-        raise StoreError(f"{path}: the state cannot be read: {exc.strerror}") from exc
-    return True
+def require_database(path: Path, *, writable: bool = True) -> bool:
+    """Return whether the file exists; raise StoreError if it is not that of a database.
 
-
-def require_database(path: Path, *, writable: bool = True) -> None:
-    """Raise StoreError if the path is neither free nor that of a database.
-
-    It is not free if the database is missing or empty, but its write-ahead log is left.
+    A write-ahead log without a database is an error as well.
     """
     header = b""
     try:
-        if path.exists():
+        exists = _exists(path)
+        if exists:
             # Creating a state would replace a device; opening a pipe would wait.
             if not path.is_file():
                 raise StoreError(
@@ -157,6 +147,15 @@ def require_database(path: Path, *, writable: bool = True) -> None:
             f" changed: restore a backup, or remove {path.name} and {path.name}-wal to begin a new"
             " state"
         )
+    return exists
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()  # exists() differs between Python versions
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def wal_size(path: Path) -> int:
@@ -250,12 +249,11 @@ class SqliteDatabase:
     @contextmanager
     def snapshot(self) -> Iterator[Queries]:
         path = self.require_path()
-        if not state_exists(path):
+        if not require_database(path, writable=False):
             raise StoreMissing(
                 f"{path}: there is no state; start the exporter first, or name its state with"
                 " --state.url"
             )
-        require_database(path, writable=False)
         uri = f"file:{quote(str(path))}?mode=ro"
         with (
             store_errors(path),

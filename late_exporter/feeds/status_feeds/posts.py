@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -208,15 +209,10 @@ def _due_reports(
     """Yield when the earliest post is due, and the post itself if it is overdue."""
     if status not in OVERDUE_SECONDS:
         return
-    first: ListedPost | None = None
-    first_due = 0.0
-    for post in posts:
-        due_at = post.first_due
-        if due_at is not None and (first is None or due_at < first_due):
-            first = post
-            first_due = due_at
-    if first is None:
+    due_posts = [(post.first_due, post) for post in posts if post.first_due is not None]
+    if not due_posts:
         return
+    first_due, first = min(due_posts, key=itemgetter(0))
     yield context.gauge(f"late_posts_oldest_{status}_timestamp_seconds", first_due)
     if context.seconds - first_due > OVERDUE_SECONDS[status]:
         name = _post_name(context, first)
@@ -266,7 +262,7 @@ def _risk_reports(context: RefreshContext, posts: Sequence[ListedPost]) -> Itera
     for (account_id, reason), waiting in by_account.items():
         if reason == "cooldown":
             continue  # The accounts feed reports it.
-        due_at, post, target = min(waiting, key=lambda each: each[0])
+        due_at, post, target = min(waiting, key=itemgetter(0))
         text = f"{RISKS[reason]}, {plural(len(waiting), 'post')}, the first is {_short_name(post)}"
         name = _target_name(context, target)
         yield Condition("at_risk", name, due_at, account_id[:MAX_ID_LENGTH], text)
