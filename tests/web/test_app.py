@@ -27,7 +27,7 @@ from late_exporter.health import (
     WorkspaceStatus,
 )
 from late_exporter.web import app as web_app
-from late_exporter.web.app import PAGE_SECONDS, ExporterApp, HealthSource, Lifecycle
+from late_exporter.web.app import MAX_REASONS, PAGE_SECONDS, ExporterApp, HealthSource, Lifecycle
 from late_exporter.web.findings import StatusDocument
 from tests.support.clock import VirtualClock
 from tests.web.requests import Response, call
@@ -150,6 +150,13 @@ async def test_ready_needs_every_feed() -> None:
     )
 
 
+async def test_surrogates_are_replaced() -> None:
+    """Text that UTF-8 cannot encode is replaced by question marks."""
+    app = application(FeedHealth(name="f\ud800"))
+    assert (await call(app, "/-/ready")).text == "acme/f?: waiting for first poll: 0 logs read\n"
+    assert "<bdi>f?</bdi>" in (await call(app)).text
+
+
 async def test_page_policy() -> None:
     """The page may use its own style, by hash, and its icon: no script, frame, form or referrer."""
     response = await call(application())
@@ -161,6 +168,15 @@ async def test_page_policy() -> None:
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ) == response.headers["content-security-policy"]
     assert (response.headers["referrer-policy"], response.headers["x-frame-options"]) == ("no-referrer", "DENY")
+
+
+async def test_readiness_of_many_workspaces_is_short() -> None:
+    """With many feeds that are not ready, only the first are listed, and the others are not examined."""
+    unsynced = ((f"w{number}", FeedHealth(name="publishing")) for number in range(2000))
+    app = application_of(unsynced_feeds=lambda: unsynced)
+    lines = (await call(app, "/-/ready")).text.splitlines()
+    assert (len(lines), lines[0]) == (MAX_REASONS, "w0/publishing: waiting for first poll: 0 logs read")
+    assert next(unsynced)[0] == f"w{MAX_REASONS}"
 
 
 async def test_a_page_of_many_workspaces_lets_others_run() -> None:

@@ -178,6 +178,12 @@ async def test_clients_that_leave(harness: AuthHarness, fake: FakeBcrypt) -> Non
     assert fake.calls == [(b"wonderland", ALICE)]
 
 
+async def test_the_hash_of_no_user_opens_nothing(harness: AuthHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown user is rejected even if the password matched the hash that stands in."""
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *_: True)
+    assert await harness.status("nobody", "x") == 401
+
+
 async def test_an_unknown_user_costs_a_check(harness: AuthHarness, fake: FakeBcrypt) -> None:
     """The time of a rejection does not tell which users exist, if all hashes have cost 10."""
     for name in ("nobody", "x" * 5000):
@@ -210,3 +216,9 @@ async def test_passwords_that_bcrypt_rejects(password: str) -> None:
     """A password that bcrypt rejects or would truncate is a wrong password."""
     harness = AuthHarness(users={"alice": make_hash(b"wonder")})
     assert await harness.status("alice", password) == 401
+
+
+async def test_hashes_that_bcrypt_rejects() -> None:
+    """A hash that bcrypt rejects accepts no password."""
+    harness = AuthHarness(users={"alice": b"$2b$04$" + b"!" * 53})
+    assert await harness.status("alice", "x") == 401

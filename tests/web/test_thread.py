@@ -57,6 +57,16 @@ async def test_a_call_that_is_cancelled_at_its_start(turns: int) -> None:
         await asyncio.wait_for(task, 60)
 
 
+async def test_an_error_of_the_work() -> None:
+    """An error in the thread is raised by the call."""
+
+    async def work() -> None:
+        raise OSError("too many open files")
+
+    with pytest.raises(OSError, match="too many open files"):
+        await run_in_thread(work)
+
+
 async def test_a_call_in_another_loop() -> None:
     """A coroutine function runs on its own loop; its result is returned, and a cancelled call cancels it."""
     loop = asyncio.get_running_loop()
