@@ -47,16 +47,6 @@ def messages(exporter: InsideHarness, event: str) -> list[dict[str, object]]:
     return [fields for _, name, fields in exporter.log.records if name == event]
 
 
-def test_a_failed_poll_reads_nothing(exporter: InsideHarness) -> None:
-    """Until the next poll there is no progress to tell of."""
-    during = list[SyncProgress | None]()
-    exporter.api.before_request(0, lambda: during.append(exporter.poller.measure()))
-    exporter.api.fail_request(0, refusal(ApiUnavailable("no connection")))
-    assert exporter.poll().outcome == "unavailable"
-    assert during == [SyncProgress(log_count=0)]
-    assert exporter.poller.measure() is None
-
-
 @pytest.mark.parametrize("exporter", [3.5 * DAY], indirect=True)
 def test_first_sync(exporter: InsideHarness, world: World) -> None:
     """The share of a first sync is known early, also if it does not read the whole list."""

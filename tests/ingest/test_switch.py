@@ -13,13 +13,12 @@ import msgspec
 import pytest
 
 from late_exporter.api.generation import SWITCH_HINT
-from late_exporter.errors import ApiError, ApiUnavailable, EndpointNotFound, RateLimited, Unauthorized
 from late_exporter.feeds import GENERATIONS
 from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import NEVER
 from tests.support.inside import InsideHarness as ExporterHarness
-from tests.support.late_api import VANISHED, Document, FakeLateApi, Fault, ListQuirks, cut_off, empty, unavailable
+from tests.support.late_api import VANISHED, Document, FakeLateApi, Fault, ListQuirks, unavailable
 from tests.support.oracle import created_at
 from tests.support.world import World
 
@@ -238,44 +237,6 @@ def test_a_fresh_state_is_counted_from_the_list_that_is_there(shape: str, world:
     assert {request.path for request in exporter.api.requests[2:]} == {"/v1/logs"}
     assert exposed_counts(exporter) == expected_counts(world.rows)
     assert exporter.scrape().family("late_exporter_api_generation_info") == {("zernio",): 1.0}
-
-
-def raising(error: ApiError) -> Fault:
-    def fail(*_: object) -> bytes:
-        raise error
-
-    return fail
-
-
-BAD_ANSWERS: dict[str, Fault] = {
-    **{name: fault for name, fault in VANISHED.items() if fault is not None and name != "new shape"},
-    "cut off": cut_off,
-    "nothing": empty,
-    "404": raising(EndpointNotFound("404: not found", status=404)),
-    "401": raising(Unauthorized("401: no")),
-    "429": raising(RateLimited("429", until=0.0)),
-    "timeout": raising(ApiUnavailable("no response within 30 s")),
-}
-
-
-@pytest.mark.parametrize("answer", BAD_ANSWERS)
-def test_a_bad_answer_at_a_start_decides_nothing(answer: str, world: World, start: Start) -> None:
-    """The list of the state is read on, and the outcomes of its pending logs count, whatever the other list has."""
-    exporter = start(FakeLateApi(world, generation="both"))
-    world.publish(130, over=DAY)
-    exporter.poll()
-    ids = world.publish(20, status="pending", over=20.0)
-    exporter.poll_repeatedly(1)
-    exporter.restart()
-    exporter.api.fail_request(0, BAD_ANSWERS[answer])
-    assert exporter.poll_repeatedly(1)[0].error is not None
-    for log_id in ids:
-        world.change(log_id, "success")
-    world.publish(3, over=20.0)
-    exporter.poll_repeatedly(2)
-    exporter.settle()
-    assert exporter.scrape().sum(LOGS) == 130 + 20 + 20 + 3
-    assert exporter.scrape().family(GENERATION) == {("late",): 1.0}
 
 
 @pytest.mark.parametrize("shape", VANISHED)
