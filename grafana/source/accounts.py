@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from grafana.source import mappings, panels, thresholds
 from grafana.source.layout import ACCOUNTS, PLATFORM, DashboardSpec, PanelRow, dashboard_url
-from grafana.source.palette import CONNECTION_CODES, CONNECTION_EVENTS, MUTED, WARNING
+from grafana.source.palette import CONNECTION_CODES, CONNECTION_EVENTS, WARNING
 from grafana.source.panels import Column, PanelFrame
 from grafana.source.queries import (
-    ACCOUNT_IS_FAILING,
+    ACCOUNT,
     Query,
-    cannot_post,
-    failing_accounts,
+    account_increase,
     increase,
     or_zero,
+    posts_at_risk,
     selector,
     with_username,
 )
+from grafana.source.shared_panels import UNKNOWN, cannot_post_stat, failing_accounts_stat
+from late_exporter.thresholds import CONSECUTIVE_FAILURES, DAY, TOKEN_LEFT_WARNING_SECONDS
 
-__all__ = ["DASHBOARD"]
-
-ACCOUNT = ("workspace", "platform", "account_id")
 ACCOUNT_MATCHER = {"account_id": "~$account_id"}
-CONSECUTIVE_FAILURES = selector("late_account_consecutive_failures", **ACCOUNT_MATCHER)
+FAILURE_STREAK = selector("late_account_consecutive_failures", **ACCOUNT_MATCHER)
 CONNECTED = selector("late_account_connected", **ACCOUNT_MATCHER)
 NEEDS_RECONNECT = selector("late_account_needs_reconnect", **ACCOUNT_MATCHER)
 CAN_POST = selector("late_account_can_post", **ACCOUNT_MATCHER)
@@ -33,6 +32,8 @@ TOKEN_EXPIRY = f"({TOKENS} unless {CONNECTED} == 0)"
 
 EVENTS_TOTAL = selector("late_connection_events_total")
 FAILURES = selector("late_connection_failures_total")
+LOGS = "late_account_logs_total"
+REFRESHES = "late_account_token_refreshes_total"
 BAR_INTERVAL = "10m"
 TOKEN_DAYS_SHOWN = 60
 ACCOUNT_LEGEND = "{{username}} ({{platform}})"
@@ -52,35 +53,29 @@ def _health() -> str:
     return with_username(f"max by (job, instance, {', '.join(ACCOUNT)}) ({' or '.join(states)})")
 
 
-def _log_increase(window: str, status: str) -> str:
-    logs_total = selector("late_account_logs_total", status=status, **ACCOUNT_MATCHER)
-    return with_username(
-        f"sum by (job, instance, {', '.join(ACCOUNT)}) (increase({logs_total}[{window}]))"
-    )
+def _increase(family: str, window: str, status: str) -> str:
+    return account_increase(family, window, status=status, **ACCOUNT_MATCHER)
+
+
+def _token_refreshes(status: str) -> str:
+    """Return the renewals of tokens whose expiry is known, 0 for a status that never occurred."""
+    refreshes = _increase(REFRESHES, "7d", status)
+    any_status = _increase(REFRESHES, "7d", "~.+")
+    return f"({refreshes} or 0 * {any_status}) and on ({', '.join(ACCOUNT)}) {TOKEN_EXPIRY}"
 
 
 STATUS_ROW = PanelRow(
     100,
     "Current status",
     (
-        panels.stat_panel(
-            PanelFrame(
-                102,
-                "Failing",
-                ACCOUNT_IS_FAILING,
-                3,
-                4,
-            ),
-            or_zero(f"count({failing_accounts(**ACCOUNT_MATCHER)})"),
-            steps=thresholds.WARNING_ABOVE_ZERO,
-        ),
+        failing_accounts_stat(102, 4, **ACCOUNT_MATCHER),
         panels.stat_panel(
             PanelFrame(
                 103,
                 "Disconnected",
                 "Accounts that are disconnected according to the API, or else to their newest"
                 " connection log.",
-                3,
+                4,
                 4,
             ),
             f"sum({_max_by_account(CONNECTED)} == bool 0)",
@@ -91,40 +86,24 @@ STATUS_ROW = PanelRow(
                 107,
                 "To reconnect",
                 "Accounts that must be connected again according to the API.",
-                3,
+                4,
                 4,
             ),
             f"sum({_max_by_account(NEEDS_RECONNECT)})",
             steps=thresholds.WARNING_ABOVE_ZERO,
-            no_value=("Unknown", MUTED),
+            no_value=UNKNOWN,
         ),
         panels.stat_panel(
             PanelFrame(
                 108,
                 "Cooling down",
-                "Accounts in cooldown, a penalty of the API for failed posts; what was scheduled"
-                " for that time fails.",
-                3,
+                "Accounts in cooldown, a penalty of the API for failed posts; what was"
+                " scheduled for that time fails.",
+                4,
                 4,
             ),
             or_zero(f"sum({_max_by_account(COOLDOWN)} > bool time())"),
             steps=thresholds.NOTICE_ABOVE_ZERO,
-        ),
-        panels.stat_panel(
-            PanelFrame(
-                104,
-                "Next token expiry",
-                "Time until the first known access token of a connected account expires. Zernio"
-                " renews many"
-                " tokens itself; watch for tokens in the table below that stay close to 0.",
-                4,
-                4,
-            ),
-            f"min({TOKEN_EXPIRY} - time()) / {thresholds.DAY}",
-            unit=panels.DAYS,
-            decimals=1,
-            steps=thresholds.TOKEN_DAYS_LEFT,
-            no_value=("Unknown", MUTED),
         ),
         panels.stat_panel(
             PanelFrame(
@@ -135,188 +114,177 @@ STATUS_ROW = PanelRow(
                 4,
             ),
             or_zero(increase(FAILURES, "24h")),
-            decimals=0,
         ),
-        panels.stat_panel(
-            PanelFrame(
-                109,
-                "Cannot post",
-                "Accounts to which the API cannot post, among them those that must be connected"
-                " again."
-                " The command late-exporter accounts says why.",
-                4,
-                4,
-            ),
-            cannot_post(**ACCOUNT_MATCHER),
-            steps=thresholds.WARNING_ABOVE_ZERO,
-            no_value=("Unknown", MUTED),
-        ),
+        cannot_post_stat(109, 4, **ACCOUNT_MATCHER),
     ),
 )
 
 RENEWED = (
     f"changes({selector('late_account_token_expiry_timestamp_seconds', **ACCOUNT_MATCHER)}[1d]) > 0"
 )
-EXPIRING = f"({TOKEN_EXPIRY} - time() < {thresholds.TOKEN_LEFT_WARNING_SECONDS} unless {RENEWED})"
+EXPIRING = f"({TOKEN_EXPIRY} - time() < {TOKEN_LEFT_WARNING_SECONDS} unless {RENEWED})"
 
-ATTENTION_ROW = PanelRow(
+ACCOUNTS_ROW = PanelRow(
     600,
-    "Accounts that need attention",
+    "Accounts",
     (
         panels.table_panel(
             PanelFrame(
                 601,
                 "Needs attention",
-                "Accounts that must be connected again, cannot be posted to, are in cooldown, keep"
-                " failing, or have a"
-                " token that expires within"
-                f" {thresholds.TOKEN_LEFT_WARNING_SECONDS // thresholds.DAY} days and was"
-                " not renewed in the last day. Only what is wrong is shown.",
+                "Accounts that must be connected again, cannot be posted to, are in cooldown,"
+                " keep failing, or have a token that expires within"
+                f" {TOKEN_LEFT_WARNING_SECONDS // DAY} days and was not"
+                " renewed in the last day. Only what is wrong is shown.",
                 24,
                 7,
             ),
-            Column(title="Account", label="username"),
-            Column(title="Platform", label="platform", width=130),
-            Column(title="Workspace", label="workspace", width=120),
+            Column("Account", label="username"),
+            Column("Platform", label="platform", width=130),
+            Column("Workspace", label="workspace", width=120),
             Column(
-                title="Reconnect",
+                "Reconnect",
                 expr=f"{with_username(NEEDS_RECONNECT)} == 1",
                 mappings=mappings.RECONNECT_MAPPINGS,
                 width=110,
             ),
             Column(
-                title="Connected",
+                "Connected",
                 expr=f"{with_username(CONNECTED)} == 0",
                 mappings=mappings.CONNECTED_MAPPINGS,
                 width=130,
             ),
             Column(
-                title="Can post",
+                "Can post",
                 expr=f"{with_username(CAN_POST)} == 0",
                 mappings=mappings.YES_MAPPINGS,
                 width=100,
             ),
             Column(
-                title="Failures in a row",
-                expr=f"{with_username(CONSECUTIVE_FAILURES)} >= {thresholds.CONSECUTIVE_FAILURES}",
-                decimals=0,
+                "Failures in a row",
+                expr=f"{with_username(FAILURE_STREAK)} >= {CONSECUTIVE_FAILURES}",
                 steps=thresholds.FAILURE_STREAK,
                 width=140,
             ),
             Column(
-                title="Cooldown left",
+                "Cooldown left",
                 expr=f"{with_username(COOLDOWN)} - time() > 0",
-                unit="s",
-                decimals=0,
+                unit=panels.DURATION,
                 width=125,
             ),
             Column(
-                title="Token left",
-                expr=f"{with_username(EXPIRING)} / {thresholds.DAY}",
+                "Token left",
+                expr=f"{with_username(EXPIRING)} / {DAY}",
                 unit=panels.DAYS,
-                decimals=1,
                 steps=thresholds.TOKEN_DAYS_LEFT,
                 width=110,
             ),
-            Column(title="Account id", label="account_id", width=230),
+            Column("Account id", label="account_id", width=230),
             sort="Failures in a row",
             no_value="No account needs attention",
         ),
-    ),
-)
-
-TABLE_ROW = PanelRow(
-    200,
-    "Publishing by account",
-    (
         panels.table_panel(
             PanelFrame(
                 201,
                 "Accounts",
-                "Publish attempts of each account, and whether it can be published to as the API"
-                " reports it. A dash"
-                " means that the API does not say. Click a platform for details.",
+                "Publish attempts of each account, and whether it can be published to as the"
+                " API reports it. A dash means that the API does not say. Click a platform for"
+                " details.",
                 24,
                 14,
             ),
-            Column(title="Account", label="username"),
+            Column("Account", label="username"),
             Column(
-                title="Platform",
+                "Platform",
                 label="platform",
                 link=dashboard_url(PLATFORM, platform="${__value.raw:percentencode}"),
                 width=120,
             ),
-            Column(title="Workspace", label="workspace", width=110),
-            Column(title="Health", expr=_health(), mappings=mappings.HEALTH_MAPPINGS, width=90),
+            Column("Workspace", label="workspace", width=110),
+            Column("Health", expr=_health(), mappings=mappings.HEALTH_MAPPINGS, width=90),
             Column(
-                title="Can post",
-                expr=with_username(CAN_POST),
-                mappings=mappings.YES_MAPPINGS,
-                width=90,
+                "Can post", expr=with_username(CAN_POST), mappings=mappings.YES_MAPPINGS, width=90
             ),
             Column(
-                title="Reconnect",
+                "Reconnect",
                 expr=with_username(NEEDS_RECONNECT),
                 mappings=mappings.RECONNECT_MAPPINGS,
                 width=100,
             ),
             Column(
-                title="Failures in a row",
-                expr=with_username(CONSECUTIVE_FAILURES),
-                decimals=0,
+                "Failures in a row",
+                expr=with_username(FAILURE_STREAK),
                 steps=thresholds.FAILURE_STREAK,
                 width=145,
             ),
             Column(
-                title="Last success",
+                "Last success",
                 expr=f"1000 * {with_username(LAST_SUCCESS)}",
-                unit="dateTimeFromNow",
+                unit=panels.SINCE,
                 empty_text="none seen",
                 width=125,
             ),
-            Column(
-                title="Succeeded, 24 h",
-                expr=_log_increase("24h", "success"),
-                decimals=0,
-                width=130,
-            ),
-            Column(
-                title="Failed, 24 h",
-                expr=_log_increase("24h", "failed"),
-                decimals=0,
-                width=105,
-            ),
-            Column(title="Account id", label="account_id", width=220),
+            Column("Succeeded, 24 h", expr=_increase(LOGS, "24h", "success"), width=130),
+            Column("Failed, 24 h", expr=_increase(LOGS, "24h", "failed"), width=105),
+            Column("Account id", label="account_id", width=220),
             sort="Failures in a row",
             no_value="No accounts",
         ),
     ),
 )
 
-TOKEN_ROW = PanelRow(
+RISK_AND_TOKEN_ROW = PanelRow(
     700,
-    "Tokens",
+    "Posts at risk, and tokens",
     (
+        panels.table_panel(
+            PanelFrame(
+                702,
+                "Posts at risk, next 24 h",
+                "Scheduled posts due within 24 hours that would fail now: their account must be"
+                " connected again, is blocked, disconnected, or in cooldown. Not filtered by"
+                " account: late-exporter posts --at-risk names the accounts.",
+                9,
+                9,
+            ),
+            Column("Platform", label="platform"),
+            Column("Reason", label="reason", width=120),
+            Column("Workspace", label="workspace", width=115),
+            Column(
+                "Posts",
+                expr=posts_at_risk("workspace", "platform", "reason"),
+                steps=thresholds.WARNING_ABOVE_ZERO,
+                width=70,
+            ),
+            sort="Posts",
+            no_value="Unknown: the status feed posts is not read",
+        ),
         panels.table_panel(
             PanelFrame(
                 701,
                 "Days left of tokens",
                 "Days until the known access tokens of connected accounts expire, the next one"
-                " first."
-                " Zernio renews many tokens itself; watch those that stay close to 0.",
-                24,
-                8,
+                " first, and how often Zernio has renewed them or failed to do so in 7 days. Watch"
+                " those that stay close to 0.",
+                15,
+                9,
             ),
-            Column(title="Account", label="username", width=240),
-            Column(title="Platform", label="platform", width=130),
-            Column(title="Workspace", label="workspace", width=130),
+            Column("Account", label="username", width=190),
+            Column("Platform", label="platform", width=120),
+            Column("Workspace", label="workspace", width=115),
             Column(
-                title="Days left",
-                expr=f"({with_username(TOKEN_EXPIRY)} - time()) / {thresholds.DAY}",
+                "Days left",
+                expr=f"({with_username(TOKEN_EXPIRY)} - time()) / {DAY}",
                 unit=panels.DAYS,
-                decimals=1,
                 steps=thresholds.TOKEN_DAYS_LEFT,
                 gauge_max=TOKEN_DAYS_SHOWN,
+            ),
+            *(
+                Column(title, expr=_token_refreshes(status), steps=steps, width=95)
+                for title, status, steps in (
+                    ("Renewed", "success", None),
+                    ("Not renewed", "failed", thresholds.WARNING_ABOVE_ZERO),
+                )
             ),
             sort="Days left",
             descending=False,
@@ -333,23 +301,21 @@ HISTORY_ROW = PanelRow(
             PanelFrame(
                 301,
                 "Failures in a row",
-                "Failed attempts since the last success, for accounts with at least two in the"
-                " selected time"
-                f" range. Dashed line: {thresholds.CONSECUTIVE_FAILURES}, the alert threshold.",
+                "Failed attempts since the last success, for accounts with at least two in"
+                f" the selected time range. Dashed line: {CONSECUTIVE_FAILURES}, the"
+                " alert threshold.",
                 12,
                 8,
             ),
             Query(
-                f"{with_username(CONSECUTIVE_FAILURES)} and on ({', '.join(ACCOUNT)})"
-                f" {_max_by_account(f'max_over_time({CONSECUTIVE_FAILURES}[$__range])')} > 1",
+                f"{with_username(FAILURE_STREAK)} and on ({', '.join(ACCOUNT)})"
+                f" {_max_by_account(f'max_over_time({FAILURE_STREAK}[$__range])')} > 1",
                 ACCOUNT_LEGEND,
             ),
-            unit="short",
-            decimals=0,
             colors={},
-            threshold_lines=((None, "transparent"), (thresholds.CONSECUTIVE_FAILURES, WARNING)),
+            threshold_lines=((None, "transparent"), (CONSECUTIVE_FAILURES, WARNING)),
             stepped=True,
-            axis=panels.Axis(soft_max=thresholds.CONSECUTIVE_FAILURES + 1),
+            axis=panels.Axis(soft_max=CONSECUTIVE_FAILURES + 1),
             no_value="No account failed twice in a row",
         ),
         panels.state_timeline(
@@ -366,6 +332,7 @@ HISTORY_ROW = PanelRow(
                 ACCOUNT_LEGEND,
             ),
             mappings.CONNECTED_MAPPINGS,
+            row_height=0.4,
             no_value="No account was disconnected",
         ),
     ),
@@ -384,8 +351,6 @@ CONNECTIONS_ROW = PanelRow(
                 8,
             ),
             Query(f"{increase(EVENTS_TOTAL, '$__interval', 'event')} > 0", "{{event}}"),
-            unit="short",
-            decimals=0,
             interval=BAR_INTERVAL,
             colors=CONNECTION_EVENTS,
             no_value="No connection logs",
@@ -394,14 +359,12 @@ CONNECTIONS_ROW = PanelRow(
             PanelFrame(
                 402,
                 "Connection failures",
-                "Connection failures per bar, by API error code. oauth_denied: the user denied"
-                " access.",
+                "Connection failures per bar, by API error code. oauth_denied: the user"
+                " denied access.",
                 12,
                 8,
             ),
             Query(f"{increase(FAILURES, '$__interval', 'code')} > 0", "{{code}}"),
-            unit="short",
-            decimals=0,
             interval=BAR_INTERVAL,
             colors=CONNECTION_CODES,
             no_value="No failures",
@@ -413,13 +376,6 @@ DASHBOARD = DashboardSpec(
     uid=ACCOUNTS,
     title="Late / Accounts",
     description="Failing accounts, and accounts that need to be reconnected.",
-    rows=(
-        STATUS_ROW,
-        ATTENTION_ROW,
-        TABLE_ROW,
-        TOKEN_ROW,
-        HISTORY_ROW,
-        CONNECTIONS_ROW,
-    ),
+    rows=(STATUS_ROW, ACCOUNTS_ROW, RISK_AND_TOKEN_ROW, HISTORY_ROW, CONNECTIONS_ROW),
     has_account_variable=True,
 )

@@ -30,12 +30,11 @@ from grafana.source.queries import (
     selector,
     sum_by,
 )
-
-__all__ = ["DASHBOARD"]
+from grafana.source.shared_panels import LAST_POLL, UNKNOWN, data_age_stat
+from late_exporter.thresholds import CLOCK_OFFSET_SECONDS
 
 FEED = ("workspace", "feed")
 FEED_LEGEND = "{{workspace}} / {{feed}}"
-LAST_POLL = selector("late_exporter_last_successful_poll_timestamp_seconds")
 COVERAGE = selector("late_exporter_coverage_start_timestamp_seconds")
 REQUESTS = selector("late_exporter_api_requests_total")
 QUOTA_LIMIT = selector("late_exporter_api_quota_limit_per_minute")
@@ -50,10 +49,8 @@ LAST_AUDIT = selector("late_exporter_audit_last_completed_timestamp_seconds")
 SCHEMA_DRIFT = selector("late_exporter_api_schema_drift_total")
 FAILED_REQUESTS = selector("late_exporter_failed_requests_total")
 UNREADABLE_ROWS = selector("late_exporter_unreadable_rows_total")
+CLOCK_OFFSET = selector("late_exporter_clock_offset_seconds")
 LAG = "late_exporter_log_lag_seconds"
-NO_API_REQUESTS = "Unknown: the feed api_request is not read"
-REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
-LAST_REFRESH = selector("late_exporter_status_feed_last_refresh_timestamp_seconds")
 
 
 def _data_age() -> str:
@@ -83,26 +80,11 @@ STATUS_ROW = PanelRow(
         panels.stat_panel(
             PanelFrame(102, "Feeds up", "Share of feeds whose last poll succeeded.", 4, 4),
             f"avg({selector('late_up')})",
-            unit="percentunit",
-            decimals=0,
+            unit=panels.PERCENT,
             steps=thresholds.UP,
             no_value=("Never polled", BAD),
         ),
-        panels.stat_panel(
-            PanelFrame(
-                103,
-                "Data age",
-                "Time since the last successful poll of the most outdated feed.",
-                4,
-                4,
-            ),
-            age(f"min({LAST_POLL})"),
-            unit="s",
-            decimals=0,
-            steps=thresholds.DATA_AGE,
-            no_value=("Never polled", BAD),
-            link=dashboard_url(OVERVIEW),
-        ),
+        data_age_stat(103, 4, dashboard_url(OVERVIEW)),
         panels.stat_panel(
             PanelFrame(
                 105,
@@ -112,24 +94,21 @@ STATUS_ROW = PanelRow(
                 4,
             ),
             f"min({QUOTA_REMAINING} / {QUOTA_LIMIT})",
-            unit="percentunit",
-            decimals=0,
+            unit=panels.PERCENT,
             steps=thresholds.QUOTA_LEFT,
-            no_value=("Unknown", MUTED),
+            no_value=UNKNOWN,
         ),
         panels.stat_panel(
             PanelFrame(
                 106,
                 "Coverage",
-                "Time for which every log of every feed has been counted without a gap. A sudden"
-                " drop means"
-                " that logs were lost or that a gap is open.",
+                "Time for which every log of every feed has been counted without a gap. A"
+                " sudden drop means that logs were lost or that a gap is open.",
                 4,
                 4,
             ),
             age(f"max({COVERAGE})"),
-            unit="s",
-            decimals=1,
+            unit=panels.DURATION_1,
             no_value=("First sync", MUTED),
         ),
         panels.stat_panel(
@@ -153,9 +132,8 @@ POLL_ROW = PanelRow(
             PanelFrame(
                 203,
                 "Data age by feed",
-                "Longest time since the last successful poll of each feed. Dashed lines: thresholds"
-                " of colors"
-                " and alert.",
+                "Longest time since the last successful poll of each feed. Dashed lines:"
+                " thresholds of colors and alert.",
                 12,
                 8,
             ),
@@ -179,25 +157,24 @@ POLL_DETAIL_ROW = PanelRow(
             PanelFrame(
                 202,
                 "Polls per minute, by outcome",
-                "Outcomes: unauthorized: the API key; rate_limited, unavailable, bad_payload: the"
-                " API; store_error: the state file.",
+                "Outcomes: unauthorized: the API key; rate_limited, unavailable, bad_payload:"
+                " the API; store_error: the state file.",
                 12,
                 8,
             ),
             Query(
                 per_minute_nonzero(selector("late_exporter_polls_total"), "outcome"), "{{outcome}}"
             ),
-            unit="short",
-            decimals=1,
+            unit=panels.PER_MINUTE,
             colors=OUTCOMES,
         ),
         panels.line_chart(
             PanelFrame(
                 205,
                 "Log lag, p50 and p95",
-                "Time from the creation of a log until it was counted, over the preceding hour."
-                " More than an"
-                " hour means that the exporter is catching up after an outage.",
+                "Time from the creation of a log until it was counted, over the preceding"
+                " hour. More than an hour means that the exporter is catching up after an"
+                " outage.",
                 12,
                 8,
             ),
@@ -223,17 +200,16 @@ API_ROW = PanelRow(
                 8,
             ),
             Query(per_minute_nonzero(REQUESTS, "code"), "{{code}}"),
-            unit="short",
-            decimals=1,
+            unit=panels.PER_MINUTE,
             colors=STATUS_CODES,
         ),
         panels.line_chart(
             PanelFrame(
                 303,
                 "Quota and throttling",
-                "Share of the API key's requests per minute that is left, share that other users of"
-                " the key take,"
-                " and share of the time that requests of the exporter waited.",
+                "Share of the API key's requests per minute that is left, share that other"
+                " users of the key take, and share of the time that requests of the exporter"
+                " waited.",
                 8,
                 8,
             ),
@@ -243,7 +219,7 @@ API_ROW = PanelRow(
                 "{{workspace}}: other users",
             ),
             Query(sum_by(rate(THROTTLED_SECONDS), "workspace"), "{{workspace}}: throttled"),
-            unit="percentunit",
+            unit=panels.RATIO,
             colors={
                 "/: left$/": "#3B82F6",
                 "/: other users$/": "#94A3B8",
@@ -256,10 +232,9 @@ API_ROW = PanelRow(
             PanelFrame(
                 304,
                 "Status feeds",
-                "Whether the last refresh of each status feed succeeded. A feed is switched off if"
-                " the key lacks the"
-                " right to it (forbidden) or the API does not have it (not found), and tried again"
-                " hourly.",
+                "Whether the last refresh of each status feed succeeded. A feed is switched"
+                " off if the key lacks the right to it (forbidden) or the API does not have it"
+                " (not found), and tried again hourly.",
                 8,
                 8,
             ),
@@ -270,6 +245,38 @@ API_ROW = PanelRow(
             ),
             mappings.STATUS_FEED_MAPPINGS,
             no_value="Status feeds are not read",
+        ),
+        panels.table_panel(
+            PanelFrame(
+                480,
+                "Webhooks at the API",
+                "Webhooks that are set up at the API, for this exporter or for others. One"
+                " that keeps failing is switched off after three days.",
+                24,
+                6,
+            ),
+            Column("Workspace", label="workspace", width=160),
+            Column("Webhook", label="webhook"),
+            Column(
+                "State",
+                expr=f"max by (workspace, webhook) ({selector('late_webhook_active')})",
+                mappings=mappings.WEBHOOK_MAPPINGS,
+                width=130,
+            ),
+            Column(
+                "Failed deliveries in a row",
+                expr=f"max by (workspace, webhook) ({FAILED_DELIVERIES})",
+                steps=thresholds.NOTICE_ABOVE_ZERO,
+                width=200,
+            ),
+            Column(
+                "Last event",
+                expr=f"1000 * max by (workspace, webhook) ({LAST_FIRED})",
+                unit=panels.SINCE,
+                width=160,
+            ),
+            sort="Failed deliveries in a row",
+            no_value="None, or the status feed webhooks is not read",
         ),
     ),
     collapsed=True,
@@ -283,43 +290,41 @@ COUNTING_ROW = PanelRow(
             PanelFrame(
                 407,
                 "Coverage by feed",
-                "Start of gap-free coverage by feed, retention of its logs, and anomalies in the"
-                " last 24 hours.",
+                "Start of gap-free coverage by feed, retention of its logs, and anomalies in"
+                " the last 24 hours.",
                 24,
                 7,
             ),
-            Column(title="Workspace", label="workspace"),
-            Column(title="Feed", label="feed", width=105),
+            Column("Workspace", label="workspace"),
+            Column("Feed", label="feed", width=105),
             Column(
-                title="Coverage start",
+                "Coverage start",
                 expr=f"1000 * max by (workspace, feed) ({COVERAGE})",
-                unit="dateTimeAsIso",
+                unit=panels.TIME,
                 width=165,
             ),
             Column(
-                title="Retention",
+                "Retention",
                 expr=f"max by (workspace, feed) ({RETENTION}) / 86400",
-                unit="suffix: days",
+                unit=panels.Unit("suffix: days", 0),
                 width=88,
             ),
             Column(
-                title="Last poll",
+                "Last poll",
                 expr=f"1000 * max by (workspace, feed) ({LAST_POLL})",
-                unit="dateTimeFromNow",
+                unit=panels.SINCE,
                 width=148,
             ),
             Column(
-                title="Rejected",
+                "Rejected",
                 expr=increase(selector("late_exporter_entries_rejected_total"), "24h", *FEED),
-                decimals=0,
                 empty_text="0",
                 steps=thresholds.WARNING_ABOVE_ZERO,
                 width=88,
             ),
             Column(
-                title="Reconciled",
+                "Reconciled",
                 expr=increase(selector("late_exporter_reconciled_logs_total"), "24h", *FEED),
-                decimals=0,
                 empty_text="0",
                 steps=thresholds.WARNING_ABOVE_ZERO,
                 width=88,
@@ -334,32 +339,30 @@ COUNTING_ROW = PanelRow(
                 24,
                 6,
             ),
-            Column(title="Workspace", label="workspace"),
-            Column(title="Feed", label="feed", width=105),
+            Column("Workspace", label="workspace"),
+            Column("Feed", label="feed", width=105),
             Column(
-                title="Missing",
+                "Missing",
                 expr=sum_by(selector("late_exporter_audit_missing_logs"), *FEED),
-                decimals=0,
                 steps=thresholds.BAD_ABOVE_ZERO,
                 width=88,
             ),
             Column(
-                title="Extra",
+                "Extra",
                 expr=sum_by(selector("late_exporter_audit_extra_logs"), *FEED),
-                decimals=0,
                 steps=thresholds.BAD_ABOVE_ZERO,
                 width=88,
             ),
             Column(
-                title="Last audit",
+                "Last audit",
                 expr=f"1000 * max by (workspace, feed) ({LAST_AUDIT})",
-                unit="dateTimeFromNow",
+                unit=panels.SINCE,
                 width=148,
             ),
             Column(
-                title="Last scan",
+                "Last scan",
                 expr=f"1000 * max by (workspace, feed) ({LAST_SCAN})",
-                unit="dateTimeFromNow",
+                unit=panels.SINCE,
                 width=148,
             ),
         ),
@@ -367,20 +370,19 @@ COUNTING_ROW = PanelRow(
             PanelFrame(
                 431,
                 "Fields that differ from the documentation",
-                "Logs in the last 24 hours with an unknown or missing field, or with a field of"
-                " another type"
-                " or value than documented. Expected: none. The exporter logs a sample of each.",
+                "Logs in the last 24 hours with an unknown or missing field, or with a field"
+                " of another type or value than documented. Expected: none. The exporter logs"
+                " a sample of each.",
                 12,
                 6,
             ),
-            Column(title="Workspace", label="workspace"),
-            Column(title="Feed", label="feed", width=105),
-            Column(title="Field", label="field"),
-            Column(title="Kind", label="kind", width=105),
+            Column("Workspace", label="workspace"),
+            Column("Feed", label="feed", width=105),
+            Column("Field", label="field"),
+            Column("Kind", label="kind", width=105),
             Column(
-                title="Logs, 24 h",
+                "Logs, 24 h",
                 expr=f"{increase(SCHEMA_DRIFT, '24h', *FEED, 'field', 'kind')} > 0",
-                decimals=0,
                 steps=thresholds.WARNING_ABOVE_ZERO,
                 width=105,
             ),
@@ -391,26 +393,24 @@ COUNTING_ROW = PanelRow(
             PanelFrame(
                 441,
                 "Failed requests and unreadable rows",
-                "Requests in the last 24 hours that failed although the poll succeeded, by kind,"
-                " and rows that were"
-                " skipped because the API cannot deliver them. Expected: none.",
+                "Requests in the last 24 hours that failed although the poll succeeded, by"
+                " kind, and rows that were skipped because the API cannot deliver them."
+                " Expected: none.",
                 12,
                 6,
             ),
-            Column(title="Workspace", label="workspace"),
-            Column(title="Feed", label="feed", width=105),
-            Column(title="Request", label="request", width=105),
+            Column("Workspace", label="workspace"),
+            Column("Feed", label="feed", width=105),
+            Column("Request", label="request", width=105),
             Column(
-                title="Failed, 24 h",
+                "Failed, 24 h",
                 expr=f"{increase(FAILED_REQUESTS, '24h', *FEED, 'request')} > 0",
-                decimals=0,
                 steps=thresholds.WARNING_ABOVE_ZERO,
                 width=105,
             ),
             Column(
-                title="Unreadable rows, 24 h",
+                "Unreadable rows, 24 h",
                 expr=f"{increase(UNREADABLE_ROWS, '24h', *FEED)} > 0",
-                decimals=0,
                 steps=thresholds.WARNING_ABOVE_ZERO,
                 width=165,
             ),
@@ -421,73 +421,49 @@ COUNTING_ROW = PanelRow(
     collapsed=True,
 )
 
-WEBHOOK_ROW = PanelRow(
-    475,
-    "Webhooks at the API",
-    (
-        panels.table_panel(
-            PanelFrame(
-                480,
-                "Webhooks at the API",
-                "Webhooks that are set up at the API, for this exporter or for others. One that"
-                " keeps failing is"
-                " switched off after three days.",
-                24,
-                6,
-            ),
-            Column(title="Workspace", label="workspace", width=160),
-            Column(title="Webhook", label="webhook"),
-            Column(
-                title="State",
-                expr=f"max by (workspace, webhook) ({selector('late_webhook_active')})",
-                mappings=mappings.WEBHOOK_MAPPINGS,
-                width=130,
-            ),
-            Column(
-                title="Failed deliveries in a row",
-                expr=f"max by (workspace, webhook) ({FAILED_DELIVERIES})",
-                decimals=0,
-                steps=thresholds.NOTICE_ABOVE_ZERO,
-                width=200,
-            ),
-            Column(
-                title="Last event",
-                expr=f"1000 * max by (workspace, webhook) ({LAST_FIRED})",
-                unit="dateTimeFromNow",
-                width=160,
-            ),
-            sort="Failed deliveries in a row",
-            no_value="None, or the status feed webhooks is not read",
-        ),
-    ),
-    collapsed=True,
-)
-
 PROCESS_ROW = PanelRow(
     500,
     "Process",
     (
         panels.line_chart(
-            PanelFrame(501, "CPU", "CPU usage as a share of one core.", 8, 7),
+            PanelFrame(501, "CPU", "CPU usage as a share of one core.", 6, 7),
             Query(
                 restrict_to_exporters(f"rate(process_cpu_seconds_total{{{TARGET}}}[{RATE}])"),
                 "{{instance}}",
             ),
-            unit="percentunit",
+            unit=panels.RATIO,
         ),
         panels.line_chart(
-            PanelFrame(502, "Memory", "Resident memory.", 8, 7),
+            PanelFrame(502, "Memory", "Resident memory.", 6, 7),
             Query(process_metric("process_resident_memory_bytes"), "{{instance}}"),
-            unit="bytes",
+            unit=panels.Unit("bytes"),
+        ),
+        panels.line_chart(
+            PanelFrame(
+                507,
+                "Clock offset",
+                "Seconds by which the clock of the host is ahead of that of the API. Dashed lines:"
+                " threshold of LateClockSkew; a wrong clock makes ages and delays wrong.",
+                6,
+                7,
+            ),
+            Query(f"max by (workspace) ({CLOCK_OFFSET})", "{{workspace}}"),
+            unit=panels.SECONDS,
+            threshold_lines=(
+                (None, WARNING),
+                (-CLOCK_OFFSET_SECONDS, "transparent"),
+                (CLOCK_OFFSET_SECONDS, WARNING),
+            ),
+            axis=panels.Axis(soft_min=-CLOCK_OFFSET_SECONDS, soft_max=CLOCK_OFFSET_SECONDS),
+            no_value="Unknown",
         ),
         panels.stat_panel(
             PanelFrame(
                 505,
-                "Configuration reload",
-                "Whether the last reload succeeded on every exporter. After a failed reload the"
-                " previous"
-                " configuration stays active.",
-                4,
+                "Last reload",
+                "Whether the last reload succeeded on every exporter. After a failed reload"
+                " the previous configuration stays active.",
+                3,
                 7,
             ),
             f"min({selector('late_exporter_config_last_reload_successful')})",
@@ -495,10 +471,9 @@ PROCESS_ROW = PanelRow(
             mappings=mappings.RELOAD_MAPPINGS,
         ),
         panels.stat_panel(
-            PanelFrame(405, "State size", "Size on disk, about 100 bytes per log.", 4, 7),
+            PanelFrame(405, "State size", "Size on disk, about 100 bytes per log.", 3, 7),
             sum_by(selector("late_exporter_state_bytes")),
-            unit="bytes",
-            decimals=1,
+            unit=panels.BYTES,
         ),
     ),
     collapsed=True,
@@ -508,14 +483,6 @@ DASHBOARD = DashboardSpec(
     uid=EXPORTER,
     title="Late / Exporter",
     description="Health of the exporter: whether it reads every log in time.",
-    rows=(
-        STATUS_ROW,
-        POLL_ROW,
-        POLL_DETAIL_ROW,
-        API_ROW,
-        COUNTING_ROW,
-        WEBHOOK_ROW,
-        PROCESS_ROW,
-    ),
+    rows=(STATUS_ROW, POLL_ROW, POLL_DETAIL_ROW, API_ROW, COUNTING_ROW, PROCESS_ROW),
     show_platform_variable=False,
 )

@@ -12,17 +12,6 @@ from grafana.source.palette import BAD, NEUTRAL, WARNING
 from grafana.source.panels import DATASOURCE
 from grafana.source.queries import TARGET, WORKSPACE_TARGET, add_labels, firing_alerts, selector
 
-__all__ = [
-    "ACCOUNTS",
-    "EXPORTER",
-    "OVERVIEW",
-    "PLATFORM",
-    "DashboardSpec",
-    "PanelRow",
-    "build_dashboard",
-    "dashboard_url",
-]
-
 OVERVIEW = "late-overview"
 PLATFORM = "late-platform"
 ACCOUNTS = "late-accounts"

@@ -4,25 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grafana.source.palette import BAD, GOOD, MUTED, NEUTRAL, NOTICE, WARNING
+from grafana.source.palette import BAD, GOOD, MUTED, NOTICE, WARNING
 from grafana.source.queries import PLATFORM_FAILS
-from grafana.source.thresholds import SLOW_BURN, SUCCESS_OBJECTIVE, success_ratio_at
-
-__all__ = [
-    "CONNECTED_MAPPINGS",
-    "GENERATION_MAPPINGS",
-    "HEALTH_MAPPINGS",
-    "PLAN_MAPPINGS",
-    "RECONNECT_MAPPINGS",
-    "RELOAD_MAPPINGS",
-    "SEVERITY_MAPPINGS",
-    "STATUS_FEED_MAPPINGS",
-    "SUCCESS_MAPPINGS",
-    "UP_MAPPINGS",
-    "WEBHOOK_MAPPINGS",
-    "YES_MAPPINGS",
-    "ValueMapping",
-]
+from grafana.source.thresholds import SLOW_BURN, success_ratio_at
+from late_exporter.thresholds import SUCCESS_OBJECTIVE
 
 
 @dataclass(frozen=True)
@@ -49,7 +34,6 @@ HEALTH_MAPPINGS = (
     ValueMapping(1, "Warning", NOTICE),
     ValueMapping(2, "Error", WARNING),
 )
-GENERATION_MAPPINGS = (ValueMapping(0, "No", MUTED), ValueMapping(1, "Yes", NEUTRAL))
 WEBHOOK_MAPPINGS = (ValueMapping(0, "Switched off", WARNING), ValueMapping(1, "Active", GOOD))
 STATUS_FEED_MAPPINGS = (
     ValueMapping(0, "Failed", BAD),

@@ -14,44 +14,53 @@ from grafana.source.layout import (
     PanelRow,
     dashboard_url,
 )
-from grafana.source.palette import BAD, CATEGORIES, MUTED, POSTS, STATUSES, WARNING
+from grafana.source.palette import MUTED, POSTS, WARNING
 from grafana.source.panels import Column, PanelFrame
 from grafana.source.queries import (
-    ACCOUNT_IS_FAILING,
     ALERTS_SINCE,
-    ATTEMPTS,
     FAILED_ATTEMPTS,
     RULES_MARKER,
     RUNBOOK_LINK,
     Query,
     age,
     cannot_post,
-    failing_accounts,
     firing_alerts,
     increase,
-    or_zero,
-    per_minute,
-    per_minute_nonzero,
     platform_states,
+    posts_at_risk,
     published_late,
     quantile,
     selector,
     success_ratio,
+    sum_by,
     with_username,
 )
+from grafana.source.shared_panels import (
+    LAST_POLL,
+    OBJECTIVE,
+    UNKNOWN,
+    attempt_columns,
+    attempts_chart,
+    cannot_post_stat,
+    data_age_stat,
+    failing_accounts_stat,
+    failures_chart,
+    late_stat,
+    oldest_pending_stat,
+    success_stats,
+)
+from late_exporter.thresholds import PLATFORM_ATTEMPTS, PLATFORM_FAILED_SHARE, SUCCESS_OBJECTIVE
 
-__all__ = ["DASHBOARD"]
-
-OBJECTIVE = f"{100 * thresholds.SUCCESS_OBJECTIVE:g} %"
 DURATION = "late_publishing_duration_seconds"
 FINAL_ATTEMPTS = {"action": "~publish|retry", "status": "~success|failed"}
 PLATFORM_LINK = dashboard_url(PLATFORM, platform="${__data.fields.platform:percentencode}")
 CONSECUTIVE_FAILURES = selector("late_account_consecutive_failures")
 OLDEST_SCHEDULED = selector("late_posts_oldest_scheduled_timestamp_seconds")
 OLDEST_PENDING = selector("late_publishing_oldest_pending_timestamp_seconds")
-LAST_POLL = selector("late_exporter_last_successful_poll_timestamp_seconds")
 WORKSPACE_LINK = dashboard_url(OVERVIEW, workspace="${__value.raw:percentencode}")
-UNKNOWN = ("Unknown", MUTED)
+PAUSES = selector("late_publishing_rate_limit_pauses_total")
+PENDING = selector("late_publishing_pending_logs")
+WITHOUT_LINK = selector("late_publishing_without_link_total")
 
 
 def _posts(statuses: str) -> str:
@@ -73,9 +82,8 @@ STATUS_ROW = PanelRow(
                 101,
                 "Alerts firing",
                 "Firing late-exporter alerts, listed below. Critical alerts need action now,"
-                " warnings during"
-                " working hours. No rules: Prometheus has not loaded the rules shipped with the"
-                " exporter.",
+                " warnings during working hours. No rules: Prometheus has not loaded the rules"
+                " shipped with the exporter.",
                 3,
                 4,
             ),
@@ -89,100 +97,28 @@ STATUS_ROW = PanelRow(
             text_mode=BigValueTextMode.VALUE_AND_NAME,
             no_value=("No rules", WARNING),
         ),
-        panels.stat_panel(
-            PanelFrame(
-                102,
-                "Success, 1 h",
-                "Share of publish attempts in the last hour that succeeded. Objective:"
-                f" {OBJECTIVE}.",
-                3,
-                4,
-            ),
-            success_ratio("1h"),
-            unit="percentunit",
-            decimals=1,
-            steps=thresholds.SUCCESS,
-            no_value=("No posts", MUTED),
-        ),
-        panels.stat_panel(
-            PanelFrame(
-                103,
-                "Success, 24 h",
-                "Share of publish attempts in the last 24 hours that succeeded. Objective:"
-                f" {OBJECTIVE}.",
-                3,
-                4,
-            ),
-            success_ratio("24h"),
-            unit="percentunit",
-            decimals=2,
-            steps=thresholds.SUCCESS,
-            no_value=("No posts", MUTED),
-        ),
+        *success_stats(102, thresholds.SUCCESS),
         panels.stat_panel(
             PanelFrame(
                 109,
                 "Budget left, 30 d",
-                f"Share of the failures that an objective of {OBJECTIVE} allows in 30 days and that"
-                " have not happened yet; below 0 it is overspent.",
+                f"Share of the failures that an objective of {OBJECTIVE} allows in 30 days and"
+                " that have not happened yet; below 0 it is overspent.",
                 3,
                 4,
             ),
-            f"1 - (1 - {success_ratio('30d')}) / {1 - thresholds.SUCCESS_OBJECTIVE:g}",
-            unit="percentunit",
-            decimals=0,
+            f"1 - (1 - {success_ratio('30d')}) / {1 - SUCCESS_OBJECTIVE:g}",
+            unit=panels.PERCENT,
             steps=thresholds.BUDGET_LEFT,
             no_value=("No posts", MUTED),
         ),
         panels.stat_panel(
             PanelFrame(104, "Failed, 1 h", "Publish attempts that failed in the last hour.", 3, 4),
             increase(FAILED_ATTEMPTS, "1h"),
-            decimals=0,
         ),
-        panels.stat_panel(
-            PanelFrame(
-                110,
-                "Late, 24 h",
-                "Share of the scheduled posts of the last 24 hours that were published more than"
-                " 5 minutes after their time.",
-                3,
-                4,
-            ),
-            published_late("24h"),
-            unit="percentunit",
-            decimals=1,
-            steps=thresholds.PUBLISHED_LATE,
-            no_value=("None scheduled", MUTED),
-        ),
-        panels.stat_panel(
-            PanelFrame(
-                106,
-                "Failing accounts",
-                ACCOUNT_IS_FAILING,
-                3,
-                4,
-            ),
-            or_zero(f"count({failing_accounts()})"),
-            steps=thresholds.WARNING_ABOVE_ZERO,
-            link=dashboard_url(ACCOUNTS),
-        ),
-        panels.stat_panel(
-            PanelFrame(
-                107,
-                "Data age",
-                "Time since the last successful poll of the most outdated feed. All other panels"
-                " are as old"
-                " as this: while it grows, green means nothing.",
-                3,
-                4,
-            ),
-            age(f"min({selector('late_exporter_last_successful_poll_timestamp_seconds')})"),
-            unit="s",
-            decimals=0,
-            steps=thresholds.DATA_AGE,
-            no_value=("Never polled", BAD),
-            link=dashboard_url(EXPORTER),
-        ),
+        late_stat(110, 3),
+        failing_accounts_stat(106, 3, dashboard_url(ACCOUNTS)),
+        data_age_stat(107, 3, dashboard_url(EXPORTER)),
     ),
 )
 
@@ -194,15 +130,12 @@ TIMELINE_ROW = PanelRow(
             PanelFrame(
                 201,
                 "Platforms",
-                f"Good: {OBJECTIVE} or more of the attempts in the preceding hour succeeded, which"
-                " is the objective."
-                " Burning fast: so few that the monthly error budget burns at least"
-                f" {thresholds.SLOW_BURN:g} times as"
-                f" fast as it may. Failing: more than {100 * thresholds.PLATFORM_FAILED_SHARE:g} %"
-                " of at least"
-                f" {thresholds.PLATFORM_FINAL_LOGS} attempts in 30 minutes failed, for which"
-                " LatePlatformFailing fires."
-                " Blank: no posts.",
+                f"Good: {OBJECTIVE} or more of the attempts in the preceding hour succeeded,"
+                " which is the objective. Burning fast: so few that the monthly error budget"
+                f" burns at least {thresholds.SLOW_BURN:g} times as fast as it may. Failing:"
+                f" more than {100 * PLATFORM_FAILED_SHARE:g} % of at least"
+                f" {PLATFORM_ATTEMPTS} attempts in 30 minutes failed, for which"
+                " LatePlatformFailing fires. Blank: no posts.",
                 11,
                 17,
             ),
@@ -213,22 +146,17 @@ TIMELINE_ROW = PanelRow(
             PanelFrame(
                 202,
                 "Alerts",
-                "Firing late-exporter alerts; click one to open its runbook. About: the account,"
-                " feed, webhook or"
-                " exporter. Since: when the alert became pending.",
+                "Firing late-exporter alerts; click one to open its runbook. About: the"
+                " account, feed, webhook or exporter. Since: when the alert became pending.",
                 13,
                 10,
             ),
-            Column(
-                title="Alert", label="alertname", link=RUNBOOK_LINK, link_title="Open the runbook"
-            ),
-            Column(
-                title="Severity", label="severity", mappings=mappings.SEVERITY_MAPPINGS, width=80
-            ),
-            Column(title="Workspace", label="workspace", width=115),
-            Column(title="Platform", label="platform", width=110),
-            Column(title="About", label="subject", width=160),
-            Column(title="Since", expr=f"1000 * {ALERTS_SINCE}", unit="dateTimeFromNow", width=120),
+            Column("Alert", label="alertname", link=RUNBOOK_LINK, link_title="Open the runbook"),
+            Column("Severity", label="severity", mappings=mappings.SEVERITY_MAPPINGS, width=80),
+            Column("Workspace", label="workspace", width=115),
+            Column("Platform", label="platform", width=110),
+            Column("About", label="subject", width=160),
+            Column("Since", expr=f"1000 * {ALERTS_SINCE}", unit=panels.SINCE, width=120),
             sort="Severity",
             descending=False,
             no_value="No alert is firing",
@@ -243,7 +171,7 @@ TIMELINE_ROW = PanelRow(
                 7,
             ),
             Column(
-                title="Account",
+                "Account",
                 label="username",
                 link=dashboard_url(
                     ACCOUNTS,
@@ -251,15 +179,14 @@ TIMELINE_ROW = PanelRow(
                     account_id="${__data.fields.account_id:percentencode}",
                 ),
             ),
-            Column(title="Platform", label="platform", width=100),
+            Column("Platform", label="platform", width=100),
             Column(
-                title="Failures",
+                "Failures",
                 expr=f"topk(10, {with_username(CONSECUTIVE_FAILURES)} > 0)",
-                decimals=0,
                 steps=thresholds.FAILURE_STREAK,
                 width=95,
             ),
-            Column(title="Account id", label="account_id", width=210),
+            Column("Account id", label="account_id", width=210),
             sort="Failures",
             no_value="No failures",
         ),
@@ -274,10 +201,9 @@ POSTS_ROW = PanelRow(
             PanelFrame(
                 601,
                 "Plan",
-                "Whether the plan of every selected workspace is active. Nothing is published while"
-                " it"
-                " is suspended.",
-                4,
+                "Whether the plan of every selected workspace is active. Nothing is published"
+                " while it is suspended.",
+                3,
                 4,
             ),
             f"min({selector('late_workspace_active')})",
@@ -286,23 +212,38 @@ POSTS_ROW = PanelRow(
             no_value=UNKNOWN,
         ),
         panels.stat_panel(
-            PanelFrame(610, "Scheduled", "Posts that wait for their time.", 4, 4),
+            PanelFrame(610, "Scheduled", "Posts that wait for their time.", 3, 4),
             f"sum(max by (workspace) ({selector('late_posts', status='scheduled')}))",
-            decimals=0,
             no_value=UNKNOWN,
+        ),
+        panels.stat_panel(
+            PanelFrame(
+                611,
+                "At risk, next 24 h",
+                "Scheduled posts due within 24 hours that would fail now: their account must be"
+                " connected again, is blocked, disconnected, or in cooldown. The command"
+                " late-exporter posts --at-risk lists them.",
+                6,
+                4,
+            ),
+            Query(posts_at_risk("reason"), "{{reason}}"),
+            steps=thresholds.BAD_ABOVE_ZERO,
+            steps_by_name={"cooldown": thresholds.WARNING_ABOVE_ZERO},
+            text_mode=BigValueTextMode.VALUE_AND_NAME,
+            no_value=UNKNOWN,
+            link=dashboard_url(ACCOUNTS),
         ),
         panels.stat_panel(
             PanelFrame(
                 602,
                 "Overdue by",
-                "How long ago the earliest scheduled post should have been started; 0 if it is due"
-                " later. It grows until the next refresh of the status feed.",
-                4,
+                "How long ago the earliest scheduled post should have been started; 0 if it"
+                " is due later. It grows until the next refresh of the status feed.",
+                3,
                 4,
             ),
             age(f"min({OLDEST_SCHEDULED})"),
-            unit="s",
-            decimals=0,
+            unit=panels.DURATION,
             steps=thresholds.POSTS_OVERDUE,
             no_value=("None scheduled", MUTED),
         ),
@@ -310,49 +251,18 @@ POSTS_ROW = PanelRow(
             PanelFrame(
                 609,
                 "Approval late by",
-                "How long ago the earliest post that waits for approval was due; 0 if it is due"
-                " later."
-                " It is not published before it is approved.",
-                4,
+                "How long ago the earliest post that waits for approval was due; 0 if it is"
+                " due later. It is not published before it is approved.",
+                3,
                 4,
             ),
             age(f"min({selector('late_posts_oldest_pending_approval_timestamp_seconds')})"),
-            unit="s",
-            decimals=0,
+            unit=panels.DURATION,
             steps=thresholds.APPROVAL_OVERDUE,
             no_value=("None waits", MUTED),
         ),
-        panels.stat_panel(
-            PanelFrame(
-                105,
-                "Oldest pending",
-                "Age of the oldest pending publishing log. From an hour on, it may be stuck. One"
-                " that"
-                " never reaches a final status stays here until the API deletes it.",
-                4,
-                4,
-            ),
-            age(f"min({OLDEST_PENDING})"),
-            unit="s",
-            decimals=0,
-            steps=thresholds.PENDING_AGE,
-            no_value=("None", MUTED),
-        ),
-        panels.stat_panel(
-            PanelFrame(
-                604,
-                "Cannot post",
-                "Accounts to which the API cannot post, among them those that must be connected"
-                " again."
-                " The command late-exporter accounts says why.",
-                4,
-                4,
-            ),
-            cannot_post(),
-            steps=thresholds.WARNING_ABOVE_ZERO,
-            no_value=UNKNOWN,
-            link=dashboard_url(ACCOUNTS),
-        ),
+        oldest_pending_stat(105, 3),
+        cannot_post_stat(604, 3, dashboard_url(ACCOUNTS)),
         panels.line_chart(
             PanelFrame(
                 607,
@@ -362,8 +272,6 @@ POSTS_ROW = PanelRow(
                 8,
             ),
             Query(_posts("publishing|pending_approval"), "{{status}}"),
-            unit="short",
-            decimals=0,
             colors=POSTS,
             stepped=True,
             no_value="Unknown: the status feed posts is not read",
@@ -372,14 +280,13 @@ POSTS_ROW = PanelRow(
             PanelFrame(
                 608,
                 "Failed posts",
-                "Posts that failed on all or on some of their platforms, until they are deleted or"
-                " published again. The command late-exporter posts --failed lists them.",
+                "Posts that failed on all or on some of their platforms, until they are"
+                " deleted or published again. The command late-exporter posts --failed lists"
+                " them.",
                 8,
                 8,
             ),
             Query(_posts("failed|partial"), "{{status}}"),
-            unit="short",
-            decimals=0,
             colors=POSTS,
             stepped=True,
             no_value="Unknown: the status feed posts is not read",
@@ -388,19 +295,18 @@ POSTS_ROW = PanelRow(
             PanelFrame(
                 606,
                 "Use of the plan",
-                "Share of the plan's uploads and profiles and of the spending limit for X that is"
-                " used,"
-                " and what pay-per-use can still spend. A dash: no limit, or the API does not say.",
+                "Share of the plan's uploads and profiles and of the spending limit for X"
+                " that is used, and what pay-per-use can still spend. A dash: no limit, or the"
+                " API does not say.",
                 8,
                 8,
             ),
-            Column(title="Workspace", label="workspace"),
+            Column("Workspace", label="workspace"),
             *(
                 Column(
-                    title=title,
+                    title,
                     expr=f"max by (workspace) ({selector(family, kind=kind)})",
-                    unit="percentunit",
-                    decimals=0,
+                    unit=panels.PERCENT,
                     steps=thresholds.PLAN_USED,
                     width=80,
                 )
@@ -411,10 +317,9 @@ POSTS_ROW = PanelRow(
                 )
             ),
             Column(
-                title="Balance",
+                "Balance",
                 expr=f"min by (workspace) ({selector('late_workspace_balance_cents')}) / 100",
-                unit="currencyUSD",
-                decimals=2,
+                unit=panels.DOLLARS,
                 steps=thresholds.BALANCE,
                 width=90,
             ),
@@ -428,47 +333,14 @@ ATTEMPTS_ROW = PanelRow(
     300,
     "Attempts, failures and durations",
     (
-        panels.bar_chart(
-            PanelFrame(
-                301,
-                "Attempts per minute",
-                "Finished attempts to publish. Logs are counted when they are read, so a spike"
-                " follows"
-                " an outage of the exporter or of the Zernio API.",
-                8,
-                9,
-            ),
-            Query(per_minute(ATTEMPTS, "status"), "{{status}}"),
-            unit="short",
-            decimals=1,
-            colors=STATUSES,
-        ),
-        panels.bar_chart(
-            PanelFrame(
-                401,
-                "Failures per minute, by category",
-                "Failed logs by cause. auth_expired, account_issue: the account; user_content,"
-                " user_abuse: the post; platform_rejected, platform_error, platform_rate_limit,"
-                " quota_exhausted: the platform or its limits; system_error: the API.",
-                8,
-                9,
-            ),
-            Query(
-                per_minute_nonzero(selector("late_publishing_failures_total"), "category"),
-                "{{category}}",
-            ),
-            unit="short",
-            decimals=1,
-            colors=CATEGORIES,
-            no_value="No failures",
-        ),
+        attempts_chart(301, 8, 9),
+        failures_chart(401, 8, 9),
         panels.heatmap_panel(
             PanelFrame(
                 304,
                 "Duration distribution",
-                "Number of attempts by duration. A band that moves up means that a platform is"
-                " getting"
-                " slower.",
+                "Number of attempts by duration. A band that moves up means that a platform"
+                " is getting slower.",
                 8,
                 9,
             ),
@@ -477,7 +349,7 @@ ATTEMPTS_ROW = PanelRow(
                 "{{le}}",
                 exemplar=True,
             ),
-            unit="s",
+            unit=panels.DURATION,
         ),
     ),
 )
@@ -494,56 +366,30 @@ TABLE_ROW = PanelRow(
                 24,
                 15,
             ),
-            Column(title="Platform", label="platform", link=PLATFORM_LINK),
-            Column(title="Attempts, 24 h", expr=increase(ATTEMPTS, "24h", "platform"), decimals=0),
+            Column("Platform", label="platform", link=PLATFORM_LINK),
+            *attempt_columns("platform"),
             Column(
-                title="Success, 24 h",
-                expr=success_ratio("24h", "platform"),
-                unit="percentunit",
-                decimals=2,
-                steps=thresholds.PLATFORM_SUCCESS,
-            ),
-            Column(
-                title="Success, 1 h",
-                expr=success_ratio("1h", "platform"),
-                unit="percentunit",
-                decimals=1,
-                steps=thresholds.PLATFORM_SUCCESS,
-            ),
-            Column(
-                title="Failed, 1 h", expr=increase(FAILED_ATTEMPTS, "1h", "platform"), decimals=0
-            ),
-            Column(
-                title="p95, 1 h",
+                "p95, 1 h",
                 expr=quantile(0.95, DURATION, "1h", "platform", **FINAL_ATTEMPTS),
-                unit="s",
-                decimals=1,
+                unit=panels.DURATION_1,
+                width=95,
             ),
             Column(
-                title="Late, 24 h",
+                "Late, 24 h",
                 expr=published_late("24h", "platform"),
-                unit="percentunit",
-                decimals=1,
+                unit=panels.PERCENT_1,
                 steps=thresholds.PUBLISHED_LATE,
+                width=105,
             ),
+            Column("Without link, 24 h", expr=increase(WITHOUT_LINK, "24h", "platform"), width=145),
+            Column("Pauses, 1 h", expr=increase(PAUSES, "1h", "platform"), width=110),
+            Column("Pending", expr=sum_by(PENDING, "platform"), width=90),
             Column(
-                title="Pauses, 1 h",
-                expr=increase(
-                    selector("late_publishing_rate_limit_pauses_total"), "1h", "platform"
-                ),
-                decimals=0,
-            ),
-            Column(
-                title="Pending",
-                expr=f"sum by (platform) ({selector('late_publishing_pending_logs')})",
-                decimals=0,
-            ),
-            Column(
-                title="Oldest pending",
+                "Oldest pending",
                 expr=age(f"min by (platform) ({OLDEST_PENDING})"),
-                unit="s",
-                decimals=0,
+                unit=panels.DURATION,
                 steps=thresholds.PENDING_AGE,
+                width=130,
             ),
             sort="Failed, 1 h",
         ),
@@ -553,41 +399,29 @@ TABLE_ROW = PanelRow(
                 "Workspaces",
                 "Current values by workspace, the one with the most failures first.",
                 24,
-                7,
+                5,
             ),
-            Column(title="Workspace", label="workspace", link=WORKSPACE_LINK),
-            Column(title="Attempts, 24 h", expr=increase(ATTEMPTS, "24h", "workspace"), decimals=0),
+            Column("Workspace", label="workspace", link=WORKSPACE_LINK),
+            *attempt_columns("workspace"),
             Column(
-                title="Success, 24 h",
-                expr=success_ratio("24h", "workspace"),
-                unit="percentunit",
-                decimals=2,
-                steps=thresholds.PLATFORM_SUCCESS,
-            ),
-            Column(
-                title="Failed, 1 h",
-                expr=increase(FAILED_ATTEMPTS, "1h", "workspace"),
-                decimals=0,
-            ),
-            Column(
-                title="Overdue by",
+                "Overdue by",
                 expr=age(f"min by (workspace) ({OLDEST_SCHEDULED})"),
-                unit="s",
-                decimals=0,
+                unit=panels.DURATION,
                 steps=thresholds.POSTS_OVERDUE,
+                width=110,
             ),
             Column(
-                title="Cannot post",
+                "Cannot post",
                 expr=cannot_post("workspace"),
-                decimals=0,
                 steps=thresholds.WARNING_ABOVE_ZERO,
+                width=115,
             ),
             Column(
-                title="Data age",
+                "Data age",
                 expr=age(f"min by (workspace) ({LAST_POLL})"),
-                unit="s",
-                decimals=0,
+                unit=panels.DURATION,
                 steps=thresholds.DATA_AGE,
+                width=95,
             ),
             sort="Failed, 1 h",
         ),

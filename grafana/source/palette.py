@@ -4,29 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = [
-    "ACTIONS",
-    "BAD",
-    "CATEGORIES",
-    "CONNECTION_CODES",
-    "CONNECTION_EVENTS",
-    "FEEDS",
-    "FEED_QUANTILES",
-    "GOOD",
-    "MUTED",
-    "NEUTRAL",
-    "NOTICE",
-    "OUTCOMES",
-    "PLATFORMS",
-    "POSTS",
-    "QUANTILES",
-    "STATUSES",
-    "STATUS_CODES",
-    "STATUS_COLORS",
-    "TEXT",
-    "WARNING",
-]
-
 GOOD = "#2E7D32"
 NOTICE = "#FADE2A"
 WARNING = "#FFA940"
@@ -120,18 +97,3 @@ FEED_QUANTILES: Mapping[str, str] = {
     "connections p95": "#A78BFA",
 }
 QUANTILES: Mapping[str, str] = {"p50": "#7DD3FC", "p95": "#3B82F6", "p99": "#A78BFA"}
-PLATFORMS: Mapping[str, str] = {
-    "bluesky": "#7DD3FC",
-    "facebook": "#3B82F6",
-    "googlebusiness": "#84CC16",
-    "instagram": "#F472B6",
-    "linkedin": "#0EA5E9",
-    "pinterest": "#BE185D",
-    "reddit": "#FB923C",
-    "snapchat": "#EAB308",
-    "telegram": "#6366F1",
-    "threads": "#A78BFA",
-    "tiktok": "#5EEAD4",
-    "twitter": "#94A3B8",
-    "youtube": "#B45309",
-}

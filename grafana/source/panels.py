@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from string import ascii_uppercase
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from grafana_foundation_sdk.builders import common as parts
 from grafana_foundation_sdk.builders import dashboard as builders
@@ -27,25 +27,6 @@ from grafana.source.palette import GOOD, MUTED, NEUTRAL, TEXT
 from grafana.source.queries import Query
 from grafana.source.thresholds import NEUTRAL_STEPS, Steps
 
-__all__ = [
-    "COUNT",
-    "DATASOURCE",
-    "DAYS",
-    "LOGARITHMIC_AXIS",
-    "MIN_INTERVAL",
-    "RATIO_AXIS",
-    "SECONDS",
-    "Axis",
-    "Column",
-    "PanelFrame",
-    "bar_chart",
-    "heatmap_panel",
-    "line_chart",
-    "stat_panel",
-    "state_timeline",
-    "table_panel",
-]
-
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 MIN_INTERVAL = "30s"
@@ -63,16 +44,37 @@ MAX_BARS = 120
 VALUE_SIZE = 34
 NAME_SIZE = 14
 
-DAYS = "suffix: days"
-SECONDS = "suffix: s"
-"""Unit of charts, whose ticks in minutes would be odd numbers."""
-
-COUNT = "locale"
-"""Unit that shows all digits."""
-
 TRANSPARENT = "transparent"
 NO_DATA = "No data"
 EMPTY_CELL = "-"
+
+
+class Unit(NamedTuple):
+    """Unit of Grafana and number of decimals."""
+
+    name: str
+    decimals: int | None = None
+
+
+COUNT = Unit("locale", 0)
+"""Shows all digits; increase() returns fractions."""
+
+PER_MINUTE = Unit("short", 1)
+RATIO = Unit("percentunit")
+"""Unit of charts: with decimals, Grafana draws no tick between 0 and 100 %."""
+
+PERCENT = Unit("percentunit", 0)
+PERCENT_1 = Unit("percentunit", 1)
+PERCENT_2 = Unit("percentunit", 2)
+DURATION = Unit("s", 0)
+DURATION_1 = Unit("s", 1)
+DAYS = Unit("suffix: days", 1)
+SINCE = Unit("dateTimeFromNow")
+TIME = Unit("dateTimeAsIso")
+BYTES = Unit("bytes", 1)
+DOLLARS = Unit("currencyUSD", 2)
+SECONDS = Unit("suffix: s")
+"""Unit of charts, whose ticks in minutes would be odd numbers."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ RATIO_AXIS = Axis(soft_min=0.9, hard_min=0, hard_max=1)
 LOGARITHMIC_AXIS = Axis(logarithmic=True)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Column:
     """A column of a table.
 
@@ -119,7 +121,6 @@ class Column:
         label: Label to show; empty for a value column.
         expr: Query of a value column. All queries of a table need the same labels.
         unit: Unit of the value.
-        decimals: Number of decimals.
         steps: Threshold colors of the value.
         mappings: Texts shown instead of values.
         link: URL opened by a click.
@@ -132,8 +133,7 @@ class Column:
     title: str
     label: str = ""
     expr: str = ""
-    unit: str = COUNT
-    decimals: int | None = None
+    unit: Unit = COUNT
     steps: Steps | None = None
     mappings: Sequence[ValueMapping] = ()
     link: str = ""
@@ -174,8 +174,7 @@ PanelT = TypeVar("PanelT", bound=PanelBuilder)
 def stat_panel(
     frame: PanelFrame,
     *values: str | Query,
-    unit: str = COUNT,
-    decimals: int | None = None,
+    unit: Unit = COUNT,
     steps: Steps = NEUTRAL_STEPS,
     steps_by_name: Mapping[str, Steps] | None = None,
     mappings: Sequence[ValueMapping] = (),
@@ -189,7 +188,6 @@ def stat_panel(
         frame: Id, texts and size.
         values: One query, or several with legends.
         unit: Unit of the values.
-        decimals: Number of decimals.
         steps: Threshold colors of the background; neutral ones color the text.
         steps_by_name: Threshold colors by legend.
         mappings: Texts shown instead of values.
@@ -204,7 +202,7 @@ def stat_panel(
         color_mode = common.BigValueColorMode.VALUE
         no_value = (no_value[0], TEXT)
     panel = _configure_panel(stat.Panel(), frame, *queries, instant=True)
-    panel.unit(unit).no_value(no_value[0]).mappings(
+    panel.unit(unit.name).no_value(no_value[0]).mappings(
         [*_sdk_mappings(mappings), _null_mapping(*no_value)]
     )
     panel.thresholds(_thresholds_config(steps)).color_scheme(_threshold_colors())
@@ -215,8 +213,8 @@ def stat_panel(
         parts.VizTextDisplayOptions().value_size(VALUE_SIZE).title_size(NAME_SIZE)
     )
     panel.reduce_options(parts.ReduceDataOptions().calcs(["lastNotNull"]))
-    if decimals is not None:
-        panel.decimals(decimals)
+    if unit.decimals is not None:
+        panel.decimals(unit.decimals)
     for name, name_steps in (steps_by_name or {}).items():
         panel.override_by_name(
             name,
@@ -230,8 +228,7 @@ def stat_panel(
 def line_chart(
     frame: PanelFrame,
     *queries: Query,
-    unit: str,
-    decimals: int | None = None,
+    unit: Unit = COUNT,
     colors: Mapping[str, str] | None = None,
     threshold_lines: Steps = (),
     stacked: bool = False,
@@ -245,7 +242,6 @@ def line_chart(
         frame: Id, texts and size.
         queries: Series to plot.
         unit: Unit of the values.
-        decimals: Number of decimals.
         colors: Colors by legend or ``/regular expression/``; None for shades of a single color.
         threshold_lines: Dashed horizontal lines with colors.
         stacked: Whether to stack the series.
@@ -253,7 +249,7 @@ def line_chart(
         axis: Value axis.
         no_value: Text without data.
     """
-    panel = _timeseries_panel(frame, queries, unit, decimals, colors, no_value)
+    panel = _timeseries_panel(frame, queries, unit, colors, no_value)
     panel.line_width(1).fill_opacity(50 if stacked else 0)
     if axis.logarithmic:
         panel.scale_distribution(
@@ -282,19 +278,18 @@ def line_chart(
 def bar_chart(
     frame: PanelFrame,
     *queries: Query,
-    unit: str,
-    decimals: int | None = None,
+    unit: Unit = COUNT,
     colors: Mapping[str, str] | None = None,
     interval: str = MIN_INTERVAL,
     no_value: str = NO_DATA,
 ) -> dashboard.Panel:
     """Return a stacked bar chart; ``interval`` is the minimum width of a bar."""
-    panel = _timeseries_panel(frame, queries, unit, decimals, colors, no_value, interval)
+    panel = _timeseries_panel(frame, queries, unit, colors, no_value, interval)
     panel.draw_style(common.GraphDrawStyle.BARS).line_width(0).fill_opacity(85).axis_soft_min(0)
     return panel.stacking(_stacking_config()).max_data_points(MAX_BARS).build()
 
 
-def heatmap_panel(frame: PanelFrame, query: Query, *, unit: str) -> dashboard.Panel:
+def heatmap_panel(frame: PanelFrame, query: Query, *, unit: Unit) -> dashboard.Panel:
     """Return a heatmap of a histogram over time, whose query counts over ``$__interval``."""
     color = heatmap.HeatmapColorOptions()
     color.mode(heatmaps.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64).reverse(reverse=False)
@@ -306,7 +301,7 @@ def heatmap_panel(frame: PanelFrame, query: Query, *, unit: str) -> dashboard.Pa
     panel.filter_values(heatmap.FilterValueRange().le(1e-9)).cell_values(
         heatmap.CellValues().unit("short")
     )
-    panel.y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(common.AxisPlacement.LEFT))
+    panel.y_axis(heatmap.YAxisConfig().unit(unit.name).axis_placement(common.AxisPlacement.LEFT))
     panel.tooltip(
         heatmap.HeatmapTooltip()
         .mode(common.TooltipDisplayMode.SINGLE)
@@ -316,7 +311,12 @@ def heatmap_panel(frame: PanelFrame, query: Query, *, unit: str) -> dashboard.Pa
 
 
 def state_timeline(
-    frame: PanelFrame, query: Query, mappings: Sequence[ValueMapping], *, no_value: str = NO_DATA
+    frame: PanelFrame,
+    query: Query,
+    mappings: Sequence[ValueMapping],
+    *,
+    row_height: float = 0.85,
+    no_value: str = NO_DATA,
 ) -> dashboard.Panel:
     """Return a timeline of the states of each series."""
     panel = (
@@ -327,7 +327,9 @@ def state_timeline(
     panel.color_scheme(_threshold_colors()).thresholds(_thresholds_config(NEUTRAL_STEPS)).unit(
         "percentunit"
     )
-    panel.merge_values(merge_values=True).show_value(common.VisibilityMode.NEVER).row_height(0.85)
+    panel.merge_values(merge_values=True).show_value(common.VisibilityMode.NEVER).row_height(
+        row_height
+    )
     panel.fill_opacity(80).line_width(0).legend(_legend_options())
     return panel.tooltip(parts.VizTooltipOptions().mode(common.TooltipDisplayMode.SINGLE)).build()
 
@@ -402,20 +404,19 @@ def _configure_panel(
 def _timeseries_panel(
     frame: PanelFrame,
     queries: Sequence[Query],
-    unit: str,
-    decimals: int | None,
+    unit: Unit,
     colors: Mapping[str, str] | None,
     no_value: str,
     interval: str = MIN_INTERVAL,
 ) -> timeseries.Panel:
     panel = (
         _configure_panel(timeseries.Panel(), frame, *queries, interval=interval)
-        .unit(unit)
+        .unit(unit.name)
         .no_value(no_value)
     )
     panel.show_points(common.VisibilityMode.NEVER).legend(_legend_options())
-    if decimals is not None:
-        panel.decimals(decimals)
+    if unit.decimals is not None:
+        panel.decimals(unit.decimals)
     panel.tooltip(
         parts.VizTooltipOptions()
         .mode(common.TooltipDisplayMode.MULTI)
@@ -508,9 +509,9 @@ def _column_overrides(column: Column) -> list[dashboard.DynamicConfigValue]:
     # An empty cell would otherwise show the text for an empty table.
     settings: dict[str, object] = {"noValue": column.empty_text}
     if column.expr:
-        settings |= {"unit": column.unit, "custom.align": "right"}
-    if column.decimals is not None:
-        settings["decimals"] = column.decimals
+        settings |= {"unit": column.unit.name, "custom.align": "right"}
+    if column.expr and column.unit.decimals is not None:
+        settings["decimals"] = column.unit.decimals
     if column.gauge_max is not None:
         settings["custom.cellOptions"] = {"type": "gauge", "mode": "basic"}
         settings |= {"min": 0, "max": column.gauge_max}

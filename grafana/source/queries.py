@@ -5,53 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from grafana.source.thresholds import (
-    ACCOUNT_FAILURE_WINDOW,
-    ACCOUNT_RECENT_WINDOW,
-    CONSECUTIVE_FAILURES,
-    PLATFORM_FAILED_SHARE,
-    PLATFORM_FINAL_LOGS,
-    PUNCTUAL_DELAY,
-)
+from grafana.source.thresholds import ACCOUNT_FAILURE_WINDOW, ACCOUNT_RECENT_WINDOW, PUNCTUAL_DELAY
 from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.thresholds import CONSECUTIVE_FAILURES, PLATFORM_ATTEMPTS, PLATFORM_FAILED_SHARE
 
 ALERT_LABELS = {"exporter": "late"}
 RUNBOOKS_URL = "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks"
 
-__all__ = [
-    "ACCOUNT_IS_FAILING",
-    "ALERTS_SINCE",
-    "ATTEMPTS",
-    "FAILED_ATTEMPTS",
-    "PLATFORM_FAILS",
-    "RATE",
-    "RULES_MARKER",
-    "RUNBOOK_LINK",
-    "SUCCESSFUL_ATTEMPTS",
-    "TARGET",
-    "WORKSPACE_TARGET",
-    "Query",
-    "add_labels",
-    "age",
-    "cannot_post",
-    "failing_accounts",
-    "firing_alerts",
-    "increase",
-    "or_zero",
-    "per_minute",
-    "per_minute_nonzero",
-    "platform_states",
-    "process_metric",
-    "published_late",
-    "quantile",
-    "rate",
-    "restrict_to_exporters",
-    "safe_ratio",
-    "selector",
-    "success_ratio",
-    "sum_by",
-    "with_username",
-]
 
 RATE = "$__rate_interval"
 TARGET = 'job=~"$job", instance=~"$instance"'
@@ -195,7 +155,7 @@ def platform_states() -> str:
     labels = ("job", "workspace", "platform")
     failing = (
         f"{success_ratio('30m', *labels)} < {1 - PLATFORM_FAILED_SHARE:g}"
-        f" and {increase(ATTEMPTS, '30m', *labels)} >= {PLATFORM_FINAL_LOGS}"
+        f" and {increase(ATTEMPTS, '30m', *labels)} >= {PLATFORM_ATTEMPTS}"
     )
     return (
         f"0 * max by (platform) ({failing}) + {PLATFORM_FAILS} or {success_ratio('1h', 'platform')}"
@@ -219,6 +179,23 @@ def cannot_post(*by: str, **matchers: str) -> str:
     """Return the number of accounts to which the API cannot post, by some labels."""
     can_post = f"max by ({', '.join(ACCOUNT)}) ({selector('late_account_can_post', **matchers)})"
     return sum_by(f"{can_post} == bool 0", *by)
+
+
+def posts_at_risk(*by: str) -> str:
+    """Return the scheduled posts that would fail, by some labels; 0 for the reason "none" if none.
+
+    A post counts per platform; without the status feed of posts the result is empty.
+    """
+    risks = f"max by (workspace, platform, reason) ({selector('late_posts_at_risk')})"
+    read = f"count({selector('late_posts', status='scheduled')})"
+    none = f'label_replace(0 * {read}, "reason", "none", "", "")'
+    return f"{sum_by(risks, *by)} or on () {none}"
+
+
+def account_increase(family: str, window: str, **matchers: str) -> str:
+    """Return how much a counter has grown, by account."""
+    grown = f"increase({selector(family, **matchers)}[{window}])"
+    return with_username(f"sum by (job, instance, {', '.join(ACCOUNT)}) ({grown})")
 
 
 def with_username(expr: str) -> str:
@@ -277,9 +254,3 @@ RUNBOOK_LINK = f"{RUNBOOKS_URL}/${{__data.fields.alertname:percentencode}}.md"
 
 PLATFORM_FAILS = -1
 """Value of a failing platform, outside the range of success ratios."""
-
-ACCOUNT_IS_FAILING = (
-    f"Accounts whose last {CONSECUTIVE_FAILURES} or more attempts all failed, at least one of them"
-    " in the last"
-    f" {ACCOUNT_FAILURE_WINDOW[:-1]} days, as in the alert LateAccountFailing."
-)

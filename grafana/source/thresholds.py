@@ -18,49 +18,6 @@ from late_exporter.thresholds import (
     TOKEN_LEFT_WARNING_SECONDS,
     USAGE_RATIO,
 )
-from late_exporter.thresholds import PLATFORM_ATTEMPTS as PLATFORM_FINAL_LOGS
-
-__all__ = [
-    "API_ERROR_SHARE",
-    "APPROVAL_OVERDUE",
-    "AUDIT_AGE",
-    "AUDIT_AGE_SECONDS",
-    "BAD_ABOVE_ZERO",
-    "BALANCE",
-    "CONNECTED",
-    "CONSECUTIVE_FAILURES",
-    "DATA_AGE",
-    "DATA_AGE_CRITICAL_SECONDS",
-    "DATA_AGE_WARNING_SECONDS",
-    "DAY",
-    "FAILURE_STREAK",
-    "FAST_BURN",
-    "NEUTRAL_STEPS",
-    "NOTICE_ABOVE_ZERO",
-    "PENDING_AGE",
-    "PLAN_USED",
-    "PLATFORM_FAILED_SHARE",
-    "PLATFORM_FINAL_LOGS",
-    "PLATFORM_SUCCESS",
-    "POSTS_OVERDUE",
-    "POSTS_OVERDUE_CRITICAL_SECONDS",
-    "POSTS_OVERDUE_SECONDS",
-    "POSTS_STUCK",
-    "POST_STUCK_SECONDS",
-    "PUBLISHED_LATE_SHARE",
-    "QUOTA_LEFT",
-    "QUOTA_LEFT_WARNING",
-    "SLOW_BURN",
-    "SUCCESS",
-    "SUCCESS_OBJECTIVE",
-    "TOKEN_DAYS_LEFT",
-    "TOKEN_LEFT_WARNING_SECONDS",
-    "UP",
-    "USAGE_RATIO",
-    "WARNING_ABOVE_ZERO",
-    "Steps",
-    "success_ratio_at",
-]
 
 # Further numbers of the alerts in deploy/prometheus/late-exporter.alerts.yml.
 SLOW_BURN = 6
@@ -68,11 +25,9 @@ PUNCTUAL_DELAY = "300([.]0)?"
 PUBLISHED_LATE_SHARE = 0.1
 ACCOUNT_FAILURE_WINDOW = "3d"
 ACCOUNT_RECENT_WINDOW = "3h"
-API_ERROR_SHARE = 0.05
 DATA_AGE_WARNING_SECONDS = 5 * MINUTE
 DATA_AGE_CRITICAL_SECONDS = 10 * MINUTE
 QUOTA_LEFT_WARNING = 0.2
-AUDIT_AGE_SECONDS = 3 * DAY
 
 Steps: TypeAlias = tuple[tuple[float | None, str], ...]
 """Color steps: each color applies from its value up; the first one applies below all others."""
@@ -87,7 +42,6 @@ NEUTRAL_STEPS: Steps = ((None, NEUTRAL),)
 """Color of a value that is neither good nor bad."""
 
 UP: Steps = ((None, BAD), (1, GOOD))
-CONNECTED: Steps = ((None, WARNING), (1, GOOD))
 SUCCESS: Steps = (
     (None, BAD),
     (success_ratio_at(FAST_BURN), WARNING),
@@ -102,7 +56,6 @@ PLATFORM_SUCCESS: Steps = (
 )
 """Red as soon as the alert on a platform fires, which knows no error budget."""
 
-AUDIT_AGE: Steps = ((None, GOOD), (AUDIT_AGE_SECONDS, WARNING))
 DATA_AGE: Steps = (
     (None, GOOD),
     (DATA_AGE_WARNING_SECONDS, WARNING),
@@ -115,18 +68,13 @@ POSTS_OVERDUE: Steps = (
     (POSTS_OVERDUE_SECONDS, WARNING),
     (POSTS_OVERDUE_CRITICAL_SECONDS, BAD),
 )
-POSTS_STUCK: Steps = ((None, GOOD), (POSTS_OVERDUE_CRITICAL_SECONDS, WARNING))
 PLAN_USED: Steps = ((None, GOOD), (USAGE_RATIO, WARNING), (1, BAD))
 BALANCE: Steps = ((None, BAD), (0.01, GOOD))
 PUBLISHED_LATE: Steps = ((None, GOOD), (PUBLISHED_LATE_SHARE, WARNING))
 BUDGET_LEFT: Steps = ((None, BAD), (0, WARNING), (0.25, GOOD))
 QUOTA_LEFT: Steps = ((None, WARNING), (QUOTA_LEFT_WARNING, GOOD))
 FAILURE_STREAK: Steps = ((None, GOOD), (1, NOTICE), (CONSECUTIVE_FAILURES, WARNING))
-TOKEN_DAYS_LEFT: Steps = (
-    (None, BAD),
-    (0, WARNING),
-    (TOKEN_LEFT_WARNING_SECONDS / DAY, GOOD),
-)
+TOKEN_DAYS_LEFT: Steps = ((None, BAD), (0, WARNING), (TOKEN_LEFT_WARNING_SECONDS / DAY, GOOD))
 WARNING_ABOVE_ZERO: Steps = ((None, GOOD), (1, WARNING))
 """For counts that deserve attention above 0."""
 

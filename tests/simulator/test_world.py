@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 from late.models._generated.models import ConnectionLog, PostLog  # type: ignore[import-untyped]
 
-from grafana.source.thresholds import SUCCESS_OBJECTIVE
 from late_exporter.errors import ConfigError
 from late_exporter.simulator import INCIDENTS, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
+from late_exporter.thresholds import SUCCESS_OBJECTIVE
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 HOUR = 3600.0

@@ -9,7 +9,6 @@ const NAME_SPACE = 10;
 const FONT_SIZE = 12;
 const AXIS_HEIGHT = 22;
 const LEGEND_HEIGHT = 26;
-const ROW_SHARE = 0.85;
 const OPACITY = 0.8;
 
 interface Period {
@@ -25,12 +24,13 @@ interface Line {
 }
 
 /** Replaces Grafana's component, which is not part of @grafana/ui. */
-export function StateTimeline({ frames, events, range, width, height }: PanelProps) {
+export function StateTimeline({ panel, frames, events, range, width, height }: PanelProps) {
   const theme = useTheme2();
   const lines = frames.map((frame) => lineOf(frame, frames));
   const left = 2 * NAME_SPACE + Math.max(...lines.map((line) => measureText(line.name, FONT_SIZE).width));
   const [plotWidth, plotHeight] = [width - left - NAME_SPACE, height - AXIS_HEIGHT - LEGEND_HEIGHT];
   const row = plotHeight / lines.length;
+  const rowShare = Number(panel.options.rowHeight);
   const x = (time: number) => left + place(time, range, plotWidth);
   const colors = new Map(lines.flatMap((line) => line.periods).map(({ text, color }) => [text, color]));
   return (
@@ -45,9 +45,9 @@ export function StateTimeline({ frames, events, range, width, height }: PanelPro
               <rect
                 key={begin}
                 x={x(begin)}
-                y={(row * (1 - ROW_SHARE)) / 2}
+                y={(row * (1 - rowShare)) / 2}
                 width={Math.max(1, x(end) - x(begin))}
-                height={row * ROW_SHARE}
+                height={row * rowShare}
                 fill={color}
                 fillOpacity={OPACITY}
               >
