@@ -2,6 +2,9 @@
 //
 //   local late = import 'github.com/late-exporter/late-exporter/grafana/mixin.libsonnet';
 //   late { _config+:: { exclude: ['LateScheduleEmpty'], labels: { team: 'social' } } }
+//
+// There is no selector: the rules are plain PromQL, which Jsonnet cannot parse. They match what is called late_ in every
+// job; docs/alerts.md says how to leave a job out.
 {
   _config:: {
     // Names of alerts to leave out.

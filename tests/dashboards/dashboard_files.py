@@ -20,16 +20,8 @@ Json: TypeAlias = dict[str, Any]
 
 MACROS = {"__rate_interval": "2m", "__interval": "1m", "__range": "6h"}
 VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::\w+)?\})")
-
 TARGET = {"job", "instance"}
-UNTARGETED_SERIES = {
-    "ALERTS": "an alert on an exporter lacks the workspace, one on a workspace the platform",
-    "ALERTS_FOR_STATE": "as ALERTS",
-    "slo:late_publishing_success:objective": "a constant that recording rules make, without labels",
-}
-"""Series that belong to no target, with the reason why variables cannot filter them."""
-
-PROCESS_SERIES = re.compile(r"up|process_\w+|scrape_\w+")
+PROCESS_SERIES = re.compile(r"up|process_\w+")
 """Series that every target has."""
 
 
@@ -55,30 +47,19 @@ class DashboardFile:
         inner = [panel for row in self.rows for panel in row.get("panels", [])]
         return [panel for panel in self.document["panels"] if panel["type"] != "row"] + inner
 
-    @cached_property
-    def variables(self) -> dict[str, Json]:
-        """Return the variables by name."""
-        return {variable["name"]: variable for variable in self.document["templating"]["list"]}
-
     @property
     def expressions(self) -> Iterator[tuple[str, str]]:
-        """Yield the PromQL of panels, annotations and variables, each with its location."""
+        """Yield the PromQL of panels and annotations, each with its location."""
         for panel in self.panels:
-            if panel["type"] != "logs":
-                yield from ((panel["title"], target["expr"]) for target in panel.get("targets", []))
+            yield from ((panel["title"], target["expr"]) for target in panel["targets"])
         for annotation in self.document["annotations"]["list"]:
             yield f"annotation {annotation['name']}", annotation["expr"]
-        for name, variable in self.variables.items():
-            if variable["type"] == "query":
-                match = re.fullmatch(r"query_result\((.+)\)|label_values\((.+), \w+\)", variable["query"])
-                assert match, variable["query"]
-                yield f"variable {name}", match[1] or match[2]
 
     @property
-    def links(self) -> Iterator[str]:
-        """Yield the URLs of all links, but for those that are the value itself."""
-        urls = (match[1] for match in re.finditer(r'"url": "([^"]+)"', json.dumps(self.document)) if match[1])
-        return (url for url in urls if url != "${__value.raw}")
+    def selectors(self) -> Iterator[tuple[str, Selector]]:
+        """Yield the series selectors of panels and annotations, each with its location."""
+        for place, expr in self.expressions:
+            yield from ((place, selector) for selector in selectors(expr))
 
 
 def load_dashboards() -> list[DashboardFile]:
@@ -88,12 +69,7 @@ def load_dashboards() -> list[DashboardFile]:
 
 def expand_variables(expr: str) -> str:
     """Replace Grafana variables in PromQL: a macro by a duration, a variable by its name."""
-
-    def replacement(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        return MACROS.get(name, name)
-
-    return VARIABLE.sub(replacement, expr)
+    return VARIABLE.sub(lambda match: MACROS.get(match[1] or match[2], match[1] or match[2]), expr)
 
 
 def selectors(expr: str) -> list[Selector]:
@@ -101,16 +77,11 @@ def selectors(expr: str) -> list[Selector]:
     return promql.selectors(expand_variables(expr))
 
 
-def labels_of(name: str) -> set[str] | None:
-    """Return the labels of a series, or None if it is unknown."""
+def labels_of(name: str) -> set[str]:
+    """Return the labels of a series; those of rules have none that every one of them has."""
     if PROCESS_SERIES.fullmatch(name):
         return TARGET
-    if name in UNTARGETED_SERIES:
+    family = CATALOGUE.get(name) or CATALOGUE.get(re.sub(r"_(bucket|count|sum)$", "", name))
+    if family is None:
         return set()
-    family = CATALOGUE.get(name)
-    if family is not None and family.kind != "histogram":
-        return {*family.labels, *TARGET}
-    family = CATALOGUE.get(re.sub(r"_(bucket|count|sum)$", "", name))
-    if family is None or family.kind != "histogram":
-        return None
-    return {*family.labels, *TARGET} | ({"le"} if name.endswith("_bucket") else set())
+    return {*family.labels, *TARGET, *(["le"] if name.endswith("_bucket") else [])}

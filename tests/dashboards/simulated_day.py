@@ -1,223 +1,195 @@
-"""A simulated day of scrapes, with incidents at its end.
+"""A simulated day of scrapes, with incidents at its end, in the database of a Prometheus.
 
 The samples come from production code: the simulator on a virtual clock, read by the pollers and recorded as usual. Only
-process metrics, the use of the key by others, and the metrics that Prometheus adds to a scrape are made up.
+process metrics and alerts are made up: `tests/e2e/replay` evaluates the rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
+from itertools import chain, islice
 from pathlib import Path
-from random import Random
+from typing import NamedTuple, TypeAlias
 from urllib.parse import urlencode
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-from prometheus_client.registry import Collector
-
-from late_exporter.api.responses import ApiResponse, RequestRecord
+from late_exporter.api.responses import ApiResponse
+from late_exporter.config.sections import StatusSettings
 from late_exporter.errors import ApiUnavailable
-from late_exporter.exposition.exposition import OPENMETRICS, BodyRequest
-from late_exporter.feeds.status_feeds import STATUS_FEEDS
 from late_exporter.health import Quota
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
+from tests.e2e.program import run_command
+from tests.support.client import FakeClient, QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
-from tests.support.inside import InsideHarness
-from tests.support.late_api import KEY, FakeLateApi
-from tests.support.world import World
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import KEY
 
 SEED = 2
-FEEDS = ("publishing", "connections", "api_request")
-HEADERS = {"Authorization": f"Bearer {KEY}", "User-Agent": "late-exporter/0.1.0"}
+FEEDS = ("publishing", "connections")
+HEADERS = {"authorization": f"Bearer {KEY}", "user-agent": "late-exporter/1"}
+RATE_LIMIT = 600
+CUSTOMER_REQUESTS = 45
+"""Requests per minute of the key, and how many of them others send."""
+
 END = datetime(2026, 11, 19, 16, 12, tzinfo=UTC).timestamp()
 BEGIN = END - 30 * HOUR
-"""An alert on a token compares its expiry with that of the day before."""
-
 DETAILED_BEGIN = END - 8 * HOUR
 """Time since which there is a scrape per minute: the default dashboard range and its rate windows."""
 
-RATE_LIMIT = 600
-"""Requests per minute of the key; a team with some accounts has that many."""
-
-POLL_LEAD = 12.0
-"""Seconds from the start of a poll to the scrape that includes its results."""
-
-STATUS_INTERVAL = 5 * MINUTE
-
+POLL_INTERVAL = 30.0
 RECONCILE_INTERVAL = 3 * HOUR
 """Interval of reconciliation scans and audits; the default would take most of the run time, or would not come."""
 
-TARGET = 'job="late",instance="localhost:10077"'
-
-CUSTOMER_REQUESTS = 45
-"""Requests per minute that other users of the key are made up to send."""
-
 API_OUTAGE = (END - 200 * MINUTE, END - 193 * MINUTE)
-"""Period in which the API returns 503."""
-
 SCHEMA_DRIFT = (END - 170 * MINUTE, END - 110 * MINUTE)
-"""Period in which the API returns an undocumented field."""
-
-
 RESTART = END - 110 * MINUTE
-RESTART_SECONDS = 8.0
+
+INCIDENTS = (
+    ("revoked-token", "facebook", 150 * MINUTE, 9 * HOUR),
+    ("platform-outage", "instagram", 36 * MINUTE, 2 * HOUR),
+    ("rate-limit-storm", None, 4 * HOUR, 20 * MINUTE),
+    ("approval-overdue", None, 2 * HOUR, 3 * HOUR),
+    ("slow-video", "instagram", 30 * MINUTE, HOUR),
+    ("account-cooldown", "tiktok", 70 * MINUTE, 2 * HOUR),
+    ("api-errors", None, 5 * HOUR, 20 * MINUTE),
+    ("webhook-disabled", None, 100 * MINUTE, DAY),
+)
+"""Incidents with platform, time from their start to the end of the day, and duration."""
+
+BLOCK_DURATION = "162h"
+"""Maximum duration of a block; promtool reads the whole file for each block that it creates."""
+
+SCRAPES_PER_BLOCK = 150
+
+FindTool: TypeAlias = Callable[[str], str]
+"""Returns the path of a program, or does not return if it is missing."""
 
 
-def build_world() -> SimulatedWorld:
-    """Return a world with five customers that starts a day before the exporter."""
-    world = SimulatedWorld(SEED, BEGIN, history=DAY)
-    world.start_incident("revoked-token", platform="facebook", duration=9 * HOUR, start_time=END - 150 * MINUTE)
-    world.start_incident("platform-outage", platform="instagram", duration=2 * HOUR, start_time=END - 36 * MINUTE)
-    world.start_incident("rate-limit-storm", duration=20 * MINUTE, start_time=END - 4 * HOUR)
-    world.start_incident("approval-overdue", duration=3 * HOUR, start_time=END - 2 * HOUR)
-    world.start_incident("slow-video", platform="instagram", duration=HOUR, start_time=END - 30 * MINUTE)
-    world.start_incident("account-cooldown", platform="tiktok", duration=2 * HOUR, start_time=END - 70 * MINUTE)
-    world.start_incident("api-errors", duration=20 * MINUTE, start_time=END - 5 * HOUR)
-    world.start_incident("webhook-disabled", duration=DAY, start_time=END - 100 * MINUTE)
-    return world
+class FiringAlert(NamedTuple):
+    """An alert that fires at the end of the day."""
+
+    name: str
+    severity: str
+    age: float
+    labels: Mapping[str, str]
 
 
-def expire_token(world: SimulatedWorld) -> None:
-    """Let the token of an account expire within days, even if it was just renewed."""
-    account = next(account for account in world.accounts if account.platform.name == "linkedin")
-    world.token_expiries[account.id] = END + 3.4 * DAY
-
-
-class TroubledApi(FakeLateApi):
-    """Simulated Late API with latency, quota headers and an outage.
-
-    Args:
-        world: World whose logs are returned.
-        clock: Virtual clock.
-    """
-
-    def __init__(self, world: SimulatedWorld, clock: VirtualClock) -> None:
-        super().__init__(World(clock))
-        self._service = SimulatedApi(world, clock=clock.time, rate_limit=RATE_LIMIT, generation="zernio")
-        self._random = Random(SEED)
-
-    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
-        """Return the response to a request."""
-        seconds = self._random.lognormvariate(-1.9, 0.4)
-        self._clock.advance(seconds)
-        if API_OUTAGE[0] <= self._clock.now < API_OUTAGE[1]:
-            self._request_log.append(RequestRecord(path_template, "503", seconds))
-            raise ApiUnavailable("503: the simulated API is down")
-        response = self._service.handle("GET", f"/api{path}", urlencode(params), HEADERS)
-        self._request_log.append(RequestRecord(path_template, str(response.status), seconds))
-        limit, remaining, reset = (response.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset"))
-        self.quota = Quota(limit=int(limit), remaining=int(remaining) - CUSTOMER_REQUESTS, reset=float(reset))
-        if response.status == HTTPStatus.NOT_FOUND:
-            return None
-        body = response.body
-        if SCHEMA_DRIFT[0] <= self._clock.now < SCHEMA_DRIFT[1]:
-            body = body.replace(b'"platform":', b'"region":"eu","platform":')
-        return ApiResponse(body, parsedate_to_datetime(response.headers["Date"]).timestamp())
-
-
-@dataclass
-class ProcessMetrics(Collector):
-    """Made-up process metrics of realistic size.
-
-    Args:
-        start_time: Unix time of the start.
-    """
-
-    start_time: float
-    random: Random
-    cpu_seconds: float = 0.6
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics."""
-        random = self.random
-        self.cpu_seconds += MINUTE * random.uniform(0.003, 0.006)
-        yield CounterMetricFamily("process_cpu_seconds", "User and system CPU time spent.", value=self.cpu_seconds)
-        for name, value in (
-            ("process_start_time_seconds", self.start_time),
-            ("process_resident_memory_bytes", 62e6 + 4096 * random.randrange(400)),
-            ("process_open_fds", 14 + random.randrange(3)),
-            ("process_max_fds", 1024),
-        ):
-            yield GaugeMetricFamily(name, name, value=value)
+ALERTS = (
+    FiringAlert("LatePlatformFailing", "critical", 26 * MINUTE, {"platform": "instagram"}),
+    FiringAlert("LatePostsAtRisk", "critical", 140 * MINUTE, {"platform": "facebook"}),
+    FiringAlert("LateAccountDisconnected", "warning", 140 * MINUTE, {"platform": "facebook", "username": "Acme Corp"}),
+    FiringAlert("LateAccountFailing", "warning", 90 * MINUTE, {"platform": "facebook", "username": "Acme Corp"}),
+    FiringAlert("LateTokenExpiring", "warning", 6 * HOUR, {"platform": "linkedin", "username": "Acme Corp"}),
+    FiringAlert("LateApprovalOverdue", "warning", 110 * MINUTE, {}),
+)
 
 
 class DayOfScrapes:
-    """A day of scrapes as OpenMetrics lines with timestamps.
-
-    Args:
-        folder: Folder for the state of the exporter.
-    """
+    """The scrapes of a day, as lines of OpenMetrics with timestamps, by an exporter with its state in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.last_body = b""
-        self._clock = VirtualClock(BEGIN - POLL_LEAD)
-        self._world = build_world()
-        self._exporter = InsideHarness(
-            TroubledApi(self._world, self._clock),
+        self._clock = VirtualClock(BEGIN)
+        self._world = SimulatedWorld(SEED, BEGIN, history=DAY)
+        for name, platform, age, duration in INCIDENTS:
+            self._world.start_incident(name, platform=platform, duration=duration, start_time=END - age)
+        self._expiring_account = next(each.id for each in self._world.accounts if each.platform.name == "linkedin")
+        self._api = SimulatedApi(self._world, clock=self._clock.time, rate_limit=RATE_LIMIT, generation="zernio")
+        self._client = FakeClient(self._respond, rate_limit=RATE_LIMIT)
+        self._exporter = ExporterHarness(
+            self._client,
             folder / "state.db",
+            clock=self._clock,
             feeds=FEEDS,
+            generation="zernio",
             reconcile_interval=RECONCILE_INTERVAL,
             audit_interval=RECONCILE_INTERVAL,
-            generation="zernio",
-            status=dict.fromkeys(STATUS_FEEDS, STATUS_INTERVAL),
+            status={str(name): seconds for name, seconds in StatusSettings().intervals.items()},
             zero_hold=75.0,
         )
-        self._event_random = Random(SEED)
-        self._random = Random(SEED)
-        self._process = ProcessMetrics(BEGIN - POLL_LEAD, self._random)
-        self._series_names: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[list[str]]:
-        """Yield the lines of each scrape in time order; ``last_body`` is the last response body afterwards."""
-        scheduled_calls: list[tuple[float, Callable[[], None]]] = [(RESTART, self._restart)]
-        timestamp, last_refresh = BEGIN, 0.0
+        """Yield the lines of each scrape in time order."""
+        started_at = BEGIN
+        timestamp = BEGIN
         while timestamp < END:
             timestamp += MINUTE if timestamp >= DETAILED_BEGIN else 15 * MINUTE
-            self._clock.advance(timestamp - POLL_LEAD - self._clock.now)
-            while scheduled_calls and scheduled_calls[0][0] <= timestamp:
-                scheduled_calls.pop(0)[1]()
-            for feed in FEEDS:
-                self._exporter.poll(feed=feed)
-            if timestamp - last_refresh >= STATUS_INTERVAL:
-                expire_token(self._world)
-                self._exporter.refresh_status()
-                last_refresh = timestamp
-            yield [*self._scrape(timestamp)]
+            if started_at == BEGIN and timestamp > RESTART:
+                self._exporter.restart()
+                started_at = RESTART
+            for before in (POLL_INTERVAL + 12, 12):
+                self._clock.advance(timestamp - before - self._clock.now)
+                self._poll()
+            self._clock.advance(timestamp - self._clock.now)
+            scraped = [line for line in self._exporter.scrape().text.splitlines() if not line.startswith("#")]
+            yield [
+                f"{_with_target(series)} {value} {timestamp:.0f}\n"
+                for series, _, value in (line.rpartition(" ") for line in [*scraped, *_made_up(started_at, timestamp)])
+            ]
         self._exporter.close()
 
-    def _restart(self) -> None:
-        self._exporter.restart(RESTART_SECONDS)
-        self._process = ProcessMetrics(self._clock.now, self._random)
+    def _poll(self) -> None:
+        for feed in FEEDS:
+            self._exporter.poll(feed=feed)
+        # This token expires within days, even if it was just renewed.
+        self._world.token_expiries[self._expiring_account] = END + 3.4 * DAY
+        self._exporter.refresh_due_status()
 
-    def _scrape(self, timestamp: float) -> Iterator[str]:
-        exporter = self._exporter
-        for family, labels, gauge in (
-            ("late_exporter_build_info", ("0.1.0", "5d41402", "3.13.5"), 1.0),
-            ("late_exporter_config_last_reload_successful", (), 1.0),
-            ("late_exporter_config_last_reload_success_timestamp_seconds", (), self._process.start_time),
-        ):
-            exporter.registry.set_gauge(family, labels, gauge)
-        customer_requests = CUSTOMER_REQUESTS + self._random.randrange(-6, 7)
-        quota_family = "late_exporter_api_quota_customer_requests_per_minute"
-        exporter.registry.set_gauge(quota_family, ("default",), customer_requests)
-        body = exporter.exposition.get_body(BodyRequest(OPENMETRICS))
-        process_body: bytes = generate_openmetrics(self._process)  # type: ignore[no-untyped-call]
-        self.last_body = body.removesuffix(b"# EOF\n") + process_body
-        lines = [line for line in self.last_body.decode().splitlines() if not line.startswith("#")]
-        scrape_metrics = {
-            "up": 1.0,
-            "scrape_duration_seconds": self._random.uniform(0.004, 0.009),
-            "scrape_samples_scraped": float(len(lines)),
-        }
-        for line in (*lines, *(f"{name} {value!r}" for name, value in scrape_metrics.items())):
-            head, _, value = line.partition(" # ")[0].rpartition(" ")
-            yield f"{self._series_names.get(head) or self._with_target_labels(head)} {value} {timestamp:.0f}\n"
+    def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
+        now = self._clock.now
+        if API_OUTAGE[0] <= now < API_OUTAGE[1]:
+            raise ApiUnavailable("503: the simulated API is down")
+        response = self._api.handle("GET", f"/api{path}", urlencode(params), HEADERS)
+        self._client.quota = Quota(
+            limit=RATE_LIMIT,
+            remaining=int(response.headers["X-RateLimit-Remaining"]) - CUSTOMER_REQUESTS,
+            reset=float(response.headers["X-RateLimit-Reset"]),
+            customer_requests=CUSTOMER_REQUESTS,
+        )
+        if response.status != 200:
+            return None
+        body = response.body
+        if SCHEMA_DRIFT[0] <= now < SCHEMA_DRIFT[1]:
+            body = body.replace(b'"platform":', b'"region":"eu","platform":')
+        return ApiResponse(body, now)
 
-    def _with_target_labels(self, head: str) -> str:
-        name, brace, labels = head.partition("{")
-        self._series_names[head] = f"{name}{{{TARGET},{labels}" if brace else f"{name}{{{TARGET}}}"
-        return self._series_names[head]
+
+def write_day(find: FindTool, folder: Path) -> None:
+    """Write the day into the database of a Prometheus in a folder."""
+    scrapes = iter(DayOfScrapes(folder))
+    while part := [*islice(scrapes, SCRAPES_PER_BLOCK)]:
+        _add_blocks(find, folder, chain.from_iterable(part))
+
+
+def _add_blocks(find: FindTool, folder: Path, lines: Iterable[str]) -> None:
+    file = folder / "part.om"
+    with file.open("w", encoding="utf-8") as stream:
+        stream.writelines(lines)
+        stream.write("# EOF\n")
+    options = (f"--max-block-duration={BLOCK_DURATION}", "--quiet")
+    run_command(find("promtool"), "tsdb", "create-blocks-from", *options, "openmetrics", file, folder / "tsdb")
+    file.unlink()
+
+
+def _made_up(started_at: float, now: float) -> Iterator[str]:
+    """Yield the samples that do not come from the exporter's own code."""
+    yield "up 1"
+    yield f"process_start_time_seconds {started_at}"
+    yield f"process_cpu_seconds_total {0.0001 * (now - started_at)}"
+    yield f"process_resident_memory_bytes {62e6 + now % 1009 * 4096}"
+    yield 'late_exporter_build_info{version="0.1.0",revision="5d41402",python="3.13.5"} 1'
+    yield "late_exporter_config_last_reload_successful 1"
+    yield "slo:late_publishing_success:objective 0.99"
+    for alert in ALERTS:
+        if now >= END - alert.age:
+            labels = {"alertname": alert.name, "severity": alert.severity, "exporter": "late", "workspace": "default"}
+            pairs = ",".join(f'{name}="{value}"' for name, value in {**labels, **alert.labels}.items())
+            yield f'ALERTS{{{pairs},alertstate="firing"}} 1'
+            yield f"ALERTS_FOR_STATE{{{pairs}}} {END - alert.age:.0f}"
+
+
+def _with_target(series: str) -> str:
+    """Return a series with the labels of its target, or of the job for those of rules."""
+    name, _, labels = series.removesuffix("}").partition("{")
+    target = 'job="late"' if re.match("ALERTS|slo:", name) else 'job="late",instance="localhost:10077"'
+    return f"{name}{{{','.join(filter(None, (target, labels)))}}}"

@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.dashboards.rendering import DASHBOARDS, PREVIEW, ROOT
+from tests.dashboards.screenshots import DASHBOARDS, PICTURES, PREVIEW, THEMES
 from tests.e2e.program import run_command
 
-PICTURES = ROOT / "grafana" / "screenshots"
 MAX_PICTURE_BYTES = 300_000
 """Maximum size of a picture; the repository keeps every version of it."""
 
@@ -21,10 +20,8 @@ def test_dependencies_are_pinned() -> None:
     dependencies = json.loads((PREVIEW / "package.json").read_text("utf-8"))["dependencies"]
     lock_packages = json.loads((PREVIEW / "package-lock.json").read_text("utf-8"))["packages"]
     assert [name for name, version in dependencies.items() if not re.fullmatch(r"\d+\.\d+\.\d+", version)] == []
-    assert {version for name, version in dependencies.items() if name.startswith("@grafana/")} == {"13.2.2"}
     assert [name for name, package in lock_packages.items() if "resolved" in package] == []
     assert [name for name, package in lock_packages.items() if "AGPL" in str(package.get("license"))] == []
-    assert "node_modules/@grafana/prometheus" not in lock_packages
 
 
 @pytest.mark.e2e
@@ -37,5 +34,5 @@ def test_preview_type_checks(require_tool: Callable[[str], str]) -> None:
 def test_every_dashboard_has_pictures() -> None:
     """There are a dark and a light picture of each dashboard, none too large, and no others."""
     sizes = {picture.stem: picture.stat().st_size for picture in PICTURES.iterdir()}
-    assert {f"{uid}-{theme}" for uid in DASHBOARDS for theme in ("dark", "light")} == sizes.keys()
+    assert sizes.keys() == {f"{uid}-{theme}" for uid in DASHBOARDS for theme in THEMES}
     assert [name for name, size in sizes.items() if size > MAX_PICTURE_BYTES] == []
