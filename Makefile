@@ -53,9 +53,11 @@ test-future: dev tools ## Run the unit tests with the clock 400 days ahead.
 	HYPOTHESIS_PROFILE=default .ci/at +400d $(PYTEST) --dist worksteal -m unit -p no:cacheprovider $(ARGS)
 
 .PHONY: thorough
+thorough: PROMETHEUS_TESTS = tests/e2e/replay tests/e2e/test_replicas.py tests/e2e/test_web_config.py
 thorough: dev tools ## Run what takes long: many more examples, planted bugs, the bench, attacks on the web server.
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) --dist worksteal -o faulthandler_timeout=7200 tests/ingest tests/adversary tests/feeds/test_page_memory.py $(ARGS)
 	$(PY) -m pytest -n 0 -s -m thorough tests/bench tests/e2e
+	PATH="$(CURDIR)/.cache/tools3/usr/bin:$$PATH" $(PY) -m pytest -n 0 $(PROMETHEUS_TESTS)
 
 .PHONY: versions
 versions: ## Run the unit tests with the lowest or newest versions of all dependencies (VERSIONS=newest).
