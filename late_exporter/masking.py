@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 import re
 
 KEY_PATTERN = r"(?i:sk[_-](?=[a-z]*[0-9]|[a-z]{20})[0-9a-z]{8,}|zrk[_-][0-9a-z_-]{8,})"
@@ -55,8 +54,8 @@ class Secrets:
             spellings = self._by_start.get(text[at : at + MIN_LONG], ())
             if spellings:
                 rest = text[at:]
-                starts = [os.path.commonprefix([each, rest]) for each in spellings]  # noqa: RUF071 - texts
-                text = text[:at] + mask + rest[len(max(starts, key=len)) :]
+                length = max(_shared_length(each, rest) for each in spellings)
+                text = text[:at] + mask + rest[length:]
                 at += len(mask)
             else:
                 at += 1
@@ -64,6 +63,14 @@ class Secrets:
             for spelling in sorted(self._short, key=len, reverse=True):
                 text = text.replace(spelling, mask)
         return text
+
+
+def _shared_length(first: str, second: str) -> int:
+    """Return how many characters two texts have in common at their start."""
+    pairs = zip(first, second, strict=False)
+    return next(
+        (at for at, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second))
+    )
 
 
 SECRETS = Secrets()

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import pytest
+
+pytest.importorskip("promql_parser", reason="promql-parser does not load in this version of Python")
+
 from promql_parser import (
     AggregateExpr,
     BinaryExpr,
