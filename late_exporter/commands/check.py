@@ -130,9 +130,9 @@ def _merge(findings: Sequence[CheckResult]) -> Sequence[CheckResult]:
     for finding in findings:
         # The id of a request always differs.
         message = REQUEST_ID.sub("", finding.message)
-        cause: tuple[str, ...] = (finding.level, message, finding.hint)
-        if finding.level == "ok" and total > MAX_NAMES:
-            cause = (finding.level, finding.subject)
+        cause = (finding.level, "", message, finding.hint)
+        if finding.level == "ok":
+            cause = (finding.level, finding.subject, "" if total > MAX_NAMES else message, "")
         by_cause.setdefault(cause, []).append(finding)
 
     lines = []

@@ -25,7 +25,10 @@ from late_exporter.web.findings import (
 LEVELS = {"bad": "FAILING", "warn": "WARNING", "busy": "BUSY", "idle": "IDLE", "ok": "OK"}
 LEVEL_WIDTH = 8
 MANY_WORKSPACES = 5
-"""Number of workspaces from which only those with problems are shown, if there are any."""
+"""Number of workspaces from which only those with problems are shown, if there are any.
+
+Problems of as many do not count.
+"""
 
 INDENT = 2
 
@@ -88,10 +91,11 @@ def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
     findings = [*problems, *working_parts(document)]
     yield from _notices(document, findings, terminal, has_steps=True)
 
-    # Cards of many workspaces would push the problems out of the terminal.
+    # Many workspaces would push the problems out of the terminal.
     shown = list(document.workspaces)
     if problems and len(shown) >= MANY_WORKSPACES:
-        troubled = {name for each in problems for name in each.workspaces}
+        few = [each for each in problems if each.workspace_count < MANY_WORKSPACES]
+        troubled = {name for each in few for name in each.workspaces}
         shown = [each for each in shown if each.name in troubled]
     for workspace in shown:
         yield ""

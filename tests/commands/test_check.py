@@ -81,14 +81,16 @@ async def test_a_good_key_has_no_warnings(world: World) -> None:
 
 
 def test_findings_fit_a_narrow_terminal() -> None:
-    """A long finding goes on below its beginning."""
+    """A long finding goes on below its beginning; what is well has a line each, which stays short."""
     findings = [
+        CheckResult("ok", "key", "no password"),
         CheckResult("ok", "web", "no password"),
         CheckResult("warning", "state", "in memory", "set --state.url"),
     ]
     assert list(format_findings(findings, Terminal(32))) == [
         "warning  state  in memory; set",
         "                --state.url",
+        "ok       key    no password",
         "ok       web    no password",
     ]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trustme
+from msgspec.structs import replace
 
 from late_exporter.cli import main
 from late_exporter.commands.accounts import parse_accounts
@@ -31,7 +32,7 @@ from late_exporter.web.replies import Message, Receive, Send
 from late_exporter.web.server import bind_socket, serve
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, respond_with
 from tests.support.clock import DAY
-from tests.web.pages import NOW, account, document, feed, platform, unreachable_workspace, workspace
+from tests.web.pages import NOW, REFUSED, account, document, feed, platform, unreachable_workspace, workspace
 
 OUTAGE = RecentCounts(19, 22, is_failing=True)
 HOSTILE = "evil \x1b[31m[bold]name[/bold]\x9b\x7f\u202e\n"
@@ -174,6 +175,12 @@ def test_many_workspaces(server: LateServer, capsys: pytest.CaptureFixture[str])
     out = capsys.readouterr().out
     assert ("acme (" in out, "w0 (" in out) == (True, False)
     assert "\n4 more workspaces, not shown\n" in out
+    dead = [replace(unreachable_workspace(), name=f"w{number}") for number in range(5)]
+    server.fault = respond(*dead)
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"FAILING 5 of 5 workspaces: {REFUSED}\n")
+    assert "w0 (" not in out
     server.fault = respond(*healthy, workspace("w4"))
     assert main(["status"]) == 0
     assert capsys.readouterr().out.count("getlate.dev") == 5
