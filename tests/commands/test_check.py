@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from late_exporter.api.generation import SWITCH_HINT
+from late_exporter.api.responses import ApiResponse
 from late_exporter.cli import main
 from late_exporter.commands.check import (
     CheckResult,
@@ -24,13 +25,14 @@ from late_exporter.config.web import WebConfig
 from late_exporter.errors import ApiUnavailable, Forbidden, LateError
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
+from late_exporter.format import iso_time
 from late_exporter.health import Quota
 from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.store import open_store
 from tests.support.api import FakeHttpApi
-from tests.support.client import FakeClient
+from tests.support.client import FakeClient, QueryParams
 from tests.support.clock import DAY, VirtualClock
-from tests.support.status_api import ACCOUNT, BILLING, HEALTH, SECONDS, SECRETS, StatusApi
+from tests.support.status_api import ACCOUNT, BILLING, HEALTH, SECONDS, SECRETS, StatusApi, post_list
 from tests.support.store import commit, observation
 from tests.support.world import World
 
@@ -185,6 +187,27 @@ async def test_a_wrong_clock_is_a_warning(world: World) -> None:
     for skew, message in ((300.0, "5 min ahead of the API"), (-119.0, "2 min behind the API")):
         clock = (await check_world(world, skew=skew))["clock"]
         assert (clock.level, clock.message) == ("warning", message)
+
+
+async def test_a_wrong_clock_makes_no_post_overdue() -> None:
+    """What is overdue is decided by the time of the API."""
+    api = StatusApi()
+    api.documents["/v1/posts"] = lambda params: post_list(
+        str(params["status"]), scheduledFor=iso_time((SECONDS + 1800) * 1000)
+    )
+    handle_status = api.handler
+    assert handle_status is not None
+
+    def answer(path: str, params: QueryParams) -> ApiResponse | Awaitable[ApiResponse | None] | None:
+        logs = ApiResponse(b'{"logs": [], "pagination": {"total": 0, "hasMore": false}}', SECONDS)
+        return logs if path.endswith("/logs") else handle_status(path, params)
+
+    api.handler = answer
+    client: Any = api
+    config = StatusConfig(intervals={"posts": 300.0})
+    findings = check_api(client, ["publishing"], {}, config, clock=lambda: SECONDS + 3600)
+    messages = {finding.subject: finding.message async for finding in findings}
+    assert (messages["status feed posts"], messages["clock"]) == ("nothing to report", "1 h ahead of the API")
 
 
 LACKING = "403: the API key lacks a right: insufficient; grant the key the group accounts"
