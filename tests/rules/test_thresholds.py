@@ -31,7 +31,7 @@ def expressions(name: str) -> str:
         ("LatePostStuck", f"> {thresholds.POST_STUCK_SECONDS} "),
         ("LatePostsOverdue", f"> {thresholds.POSTS_OVERDUE_SECONDS} "),
         ("LatePostsOverdue", f"> {thresholds.POSTS_OVERDUE_CRITICAL_SECONDS} "),
-        ("LateTokenExpiring", f"< {thresholds.TOKEN_LEFT_WARNING_SECONDS // thresholds.DAY} "),
+        ("LateTokenExpiring", f"< {thresholds.TOKEN_LEFT_WARNING_SECONDS} "),
         ("LatePlanLimitNear", f">= {100 * thresholds.USAGE_RATIO:g} "),
         ("LateClockSkew", f"> {thresholds.CLOCK_OFFSET_SECONDS} "),
     ],
