@@ -140,6 +140,10 @@ def _issues(conditions: Mapping[str, Condition], now: float) -> Iterator[str]:
     """Yield what the page says about an account."""
     if "blocked" in conditions and conditions["blocked"].text:
         yield conditions["blocked"].text
+    if "messaging" in conditions:
+        yield f"messages restricted: {conditions['messaging'].text}".rstrip(": ")
+    if "analytics" in conditions:
+        yield f"analytics sync {conditions['analytics'].text.replace('_', ' ')}"
     if "at_risk" in conditions:
         at_risk = conditions["at_risk"]
         yield f"{at_risk.text}, due {relative_time(at_risk.at, now, coarse=True)}"

@@ -167,6 +167,10 @@ _COMMANDS = (
             By default those of --failed and --overdue of all workspaces. TIME is that of the last
             attempt, or that at which the post is due, in UTC.
 
+            A post at risk comes with the reason: its account must be connected again (reconnect),
+            is gone (disconnected, not known with a profile_id), cannot post (blocked), or is in a
+            cooldown.
+
             It needs no state and does not affect a running exporter, but uses its quota: one
             request per 98 logs for --failed.
         """,
@@ -176,6 +180,7 @@ _COMMANDS = (
                 "Posts whose last attempt failed, after an outage of a platform.",
             ),
             ("posts --overdue", "Posts that should have been published or approved by now."),
+            ("posts --at-risk", "Posts that will fail within a day unless somebody acts."),
             (
                 "posts --failed --since 1d --limit 0 --format csv",
                 "The failed posts of a day for a spreadsheet.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 
@@ -20,23 +20,27 @@ from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import EndpointNotFound, Forbidden
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
+from late_exporter.feeds.status_feeds.accounts import MAX_HEALTH_ROWS
 from late_exporter.feeds.status_feeds.posts import (
     DUE_FIRST,
     DUE_LAST,
     ENDED,
     OVERDUE_SECONDS,
+    RISKS,
     ListedPost,
     PostTarget,
+    find_risk,
     read_posts,
 )
-from late_exporter.feeds.status_feeds.refresh import StatusRequest, parse_response
+from late_exporter.feeds.status_feeds.refresh import AccountList, RefreshContext
 from late_exporter.format import iso_time
 from late_exporter.ingest.status_poller import fetch_status
 from late_exporter.ingest.steps import perform
-from late_exporter.model import FAILED, PAGE_SIZE
+from late_exporter.model import FAILED
 
 POSTS_COLUMNS = ("TIME", "STATE", "PLATFORM", "ACCOUNT", "TRY>", "POST", "RESULT, CAPTION")
 
+SCHEDULED = "scheduled"
 FAILED_STATUSES = ("failed", "partial")
 """Statuses of posts that have failed on all of their accounts, or on some."""
 
@@ -84,12 +88,11 @@ async def find_posts(
 
     If some cannot be read, the error is printed and the workspace added to ``unread``.
     """
-    wants_default = not (flags.failed or flags.overdue or flags.pending)
-    wants_failed = flags.failed or wants_default
-    wants_due = flags.overdue or flags.pending or wants_default
+    if not (flags.failed or flags.overdue or flags.pending or flags.at_risk):
+        flags = flags.model_copy(update={"failed": True, "overdue": True})
 
     attempts = OutcomeCollector()
-    if wants_failed:
+    if flags.failed:
         batches = matching_logs(workspace, client, flags, now=now, unread=unread, quiet=True)
         async for batch in batches:
             for log in batch:
@@ -101,12 +104,12 @@ async def find_posts(
 
     others: list[PostOutcome] = []
     with report_failure(workspace, unread):
-        reader = PostReader(workspace, client, await _usernames(client))
-        if wants_failed:
+        accounts = await _read_accounts(client, now, is_required=flags.at_risk)
+        reader = PostReader(workspace, client, accounts)
+        if flags.failed:
             since = now - (flags.since or DEFAULT_SINCE)
             others += await reader.failed_posts(since, by_target)
-        if wants_due:
-            others += await reader.due_posts(now, is_pending=flags.pending)
+        others += await reader.due_posts(now, flags)
 
     for post in others:
         # Zernio tries a post again by itself after an error that passes: one line says both.
@@ -125,24 +128,37 @@ class PostReader:
     Args:
         workspace: Its name.
         client: Its API client.
-        usernames: Names of its accounts by their ids.
+        accounts: Its accounts, as far as they are known.
     """
 
-    def __init__(self, workspace: str, client: LateClient, usernames: Mapping[str, str]) -> None:
+    def __init__(self, workspace: str, client: LateClient, accounts: AccountList) -> None:
         self._workspace = workspace
         self._client = client
-        self._usernames = usernames
+        self._accounts = accounts
 
-    async def due_posts(self, now: float, *, is_pending: bool) -> Sequence[PostOutcome]:
-        """Return the posts that are overdue, or all that are still to be published, by account."""
+    async def due_posts(self, now: float, flags: CommandFlags) -> Sequence[PostOutcome]:
+        """Return the posts to be published that the flags ask for, by account."""
+        statuses: Collection[str] = ()
+        if flags.overdue or flags.pending:
+            statuses = OVERDUE_SECONDS.keys()
+        elif flags.at_risk:
+            statuses = (SCHEDULED,)
+
         outcomes = []
-        for status, seconds in OVERDUE_SECONDS.items():
+        for status in statuses:
             for post in await self._read(status, DUE_FIRST):
                 for target in post.waiting_targets:
                     due_at = target.due_at
-                    is_overdue = due_at is not None and now - due_at > seconds
-                    if is_pending or is_overdue:
-                        outcomes.append(self._outcome(post, target, status, due_at))
+                    is_overdue = due_at is not None and now - due_at > OVERDUE_SECONDS[status]
+                    risk = find_risk(target, self._accounts, now) if status == SCHEDULED else ""
+                    is_wanted = flags.pending or (flags.overdue and is_overdue)
+                    if not is_wanted and not (flags.at_risk and risk):
+                        continue
+                    outcome = self._outcome(post, target, status, due_at)
+                    if risk:
+                        outcome.error_code = risk
+                        outcome.error = RISKS[risk]
+                    outcomes.append(outcome)
         return outcomes
 
     async def failed_posts(
@@ -187,12 +203,13 @@ class PostReader:
         if target.platform_code:
             error = f"{error} (platform code {target.platform_code})".strip()
         scheduled_for = target.scheduled_for
+        account = self._accounts.states.get(target.account_id)
         return PostOutcome(
             workspace=self._workspace,
             post_id=post.id,
             platform=target.platform,
             account_id=target.account_id,
-            username=self._usernames.get(target.account_id) or target.username,
+            username=target.username if account is None else account.username,
             state=state,
             time="" if time is None else iso_time(time * 1000),
             scheduled_for="" if scheduled_for is None else iso_time(scheduled_for * 1000),
@@ -203,12 +220,20 @@ class PostReader:
         )
 
 
-async def _usernames(client: LateClient) -> Mapping[str, str]:
-    """Return the names of accounts by their ids; none without the right to read them."""
-    request = StatusRequest("/v1/accounts", {"limit": PAGE_SIZE})
+async def _read_accounts(client: LateClient, now: float, *, is_required: bool) -> AccountList:
+    """Return the accounts; none without the right to read them, unless they are required."""
+    feed = STATUS_FEEDS["accounts"]
+    context = RefreshContext(
+        workspace="",
+        now=int(now * 1000),
+        max_accounts=MAX_HEALTH_ROWS,
+        has_profile=client.profile_id is not None,
+    )
     try:
-        response = parse_response(await fetch_status(client, STATUS_FEEDS["accounts"], request))
+        reports = await perform(feed.refresh(context), partial(fetch_status, client, feed))
     except (Forbidden, EndpointNotFound):
-        return {}
-    rows = response.required_objects("accounts")
-    return {row.text("_id") or "": row.text("username") or "" for row in rows}
+        if is_required:
+            raise
+        reports = []
+    lists = [report for report in reports if isinstance(report, AccountList)]
+    return lists[0] if lists else AccountList()

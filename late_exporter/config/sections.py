@@ -305,6 +305,8 @@ class CommandFlags(OptionModel):
     """Posts that should have been published or approved by now."""
     pending: bool = option("false", "", ("posts",))
     """Posts that are scheduled, being published, or wait for approval."""
+    at_risk: bool = option("false", "", ("posts",))
+    """Posts scheduled for the next 24 hours whose account cannot publish them now."""
     generation: Literal["zernio", "late", "both"] = option("zernio", "NAME", SIMULATOR_COMMANDS)
     """API to simulate: zernio with one list and 90d of logs, late with two and 7d, or both."""
     once: bool = option("false", "", ("run",))

@@ -149,6 +149,8 @@ _FAMILIES = (
         help="End of an account's cooldown, a penalty of the API for failed posts, in Unix "
              "seconds; posts that are scheduled before it fail when it starts. Absent without "
              "one."),
+    _gauge("late_account_messaging_restricted", "platform account_id", mark=EXPERIMENTAL,
+        help="1 if the platform restricts the messages that an account sends; absent otherwise."),
     _gauge("late_posts", "status", help="Posts in each status at the last refresh."),
     _gauge("late_posts_at_risk", "platform reason", mark=EXPERIMENTAL,
         help="Scheduled posts due within 24 hours whose account could not publish them at the "

@@ -75,6 +75,7 @@ UNREAD = (
 CHECK = "late-exporter check"
 OVERDUE_POSTS = "late-exporter posts --overdue"
 FAILED_POSTS = "late-exporter posts --failed"
+POSTS_AT_RISK = "late-exporter posts --at-risk"
 ACCOUNTS = "late-exporter accounts"
 KEYS_URL = "https://zernio.com/dashboard/api-keys"
 PLAN_STEP = "Open the billing page of Zernio; until then nothing is published."
@@ -100,6 +101,7 @@ KINDS = {
         noun="unfinished post",
         runbook="LatePostStuck",
         command=OVERDUE_POSTS,
+        step="On Instagram, Zernio may try again for 8.5 hours.",
         text=f"{OVERDUE} publishing",
     ),
     "pending_approval": Kind(
@@ -111,8 +113,8 @@ KINDS = {
     "at_risk": Kind(
         noun="account with posts at risk",
         runbook="LatePostsAtRisk",
-        command=ACCOUNTS,
-        step="Connect it again in Zernio, or reschedule its posts.",
+        command=POSTS_AT_RISK,
+        step=CONNECT_STEP,
         text="{accounts} cannot publish what is due within 24 h",
         suffix=", due {when}",
         bad_after=-math.inf,
@@ -169,6 +171,13 @@ KINDS = {
         suffix=", which ends {when}",
     ),
     "account": Kind(noun="failing account", runbook="LateAccountFailing", command=FAILED_POSTS),
+    "messaging": Kind(
+        noun="restricted account",
+        runbook="LateAccountCannotPost",
+        command=ACCOUNTS,
+        step="Resolve it at the platform, such as in the WhatsApp Manager.",
+        text="messages of {accounts} are restricted by the platform",
+    ),
     "balance": Kind(
         noun="empty balance",
         runbook="LatePlanStopsPosts",
@@ -192,6 +201,12 @@ KINDS = {
         noun="failed reload",
         runbook="LateReloadFailed",
         step="Correct the configuration, and reload again.",
+    ),
+    "analytics": Kind(
+        noun="account without analytics",
+        command=ACCOUNTS,
+        text="analytics of {accounts} are not up to date; posts are not affected",
+        warn_after=math.inf,
     ),
     "plan": Kind(noun="plan", text="the plan", warn_after=math.inf),
 }

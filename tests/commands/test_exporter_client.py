@@ -245,6 +245,10 @@ def test_states() -> None:
     gone = [workspace("a", status=WorkspaceStatus(conditions=(at_risk,)))]
     account = next(each for each in parse_accounts(ACCOUNTS, gone, NOW) if each["account_id"] == "5")
     assert (account["state"], account["issue"]) == ("disconnected", "not connected any more, 2 posts, due in 2 h")
+    restricted = Condition("messaging", subject="5", text="131042"), Condition("analytics", subject="5", text="stalled")
+    gone = [workspace("a", status=WorkspaceStatus(conditions=restricted))]
+    account = next(each for each in parse_accounts(ACCOUNTS, gone, NOW) if each["account_id"] == "5")
+    assert (account["state"], account["issue"]) == ("ok", "messages restricted: 131042; analytics sync stalled")
     with pytest.raises(LateError, match="not that of a late-exporter"):
         parse_accounts('late_account_info{workspace="a"} 1\n', workspaces, NOW)
 

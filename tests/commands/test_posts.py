@@ -31,6 +31,7 @@ class PostsHarness:
         self.posts: list[dict[str, Any]] = []
         self.unread: list[str] = []
         self.forbidden = ""
+        self.account: dict[str, Any] = {}
 
     def _answer(self, request: httpx.Request) -> httpx.Response | None:
         """Return the page of posts or the accounts that a request selects, None for logs."""
@@ -38,7 +39,10 @@ class PostsHarness:
         if path == self.forbidden:
             return httpx.Response(403, json={"error": "no right"})
         if path == "/v1/accounts":
-            return httpx.Response(200, json={"accounts": [{"_id": ACCOUNT, "username": "@acme"}, 5]})
+            rows = [{"_id": ACCOUNT, "username": "@acme", **self.account}, 5]
+            return httpx.Response(200, json={"accounts": rows})
+        if path == "/v1/accounts/health":
+            return httpx.Response(200, json={"accounts": []})
         if path != "/v1/posts":
             return None
         posts = [each for each in self.posts if each["status"] == query["status"]]
@@ -153,6 +157,49 @@ async def test_only_targets_that_wait_are_due() -> None:
         ("p3", "2026-11-25T09:36:40Z"),
         ("p1", "2026-11-25T10:16:40Z"),
     ]
+
+
+async def test_posts_at_risk() -> None:
+    """They are due within a day, on an account that cannot publish them now, or that is gone."""
+    harness = PostsHarness()
+    harness.account = {"isActive": False}
+    harness.post("p1", "scheduled", 60 * MINUTE, "pending", "published")
+    harness.post("p2", "scheduled", 25 * 60 * MINUTE, "pending")
+    harness.post("p3", "scheduled", 30 * MINUTE, {"status": "pending", "accountId": "gone"})
+    harness.post("p4", "publishing", 30 * MINUTE, "pending")
+
+    reason = "disconnected: not connected any more"
+    assert await harness.show(at_risk="true") == [
+        "TIME                  STATE      PLATFORM   ACCOUNT  TRY  POST  RESULT, CAPTION",
+        f"2026-11-25T10:16:40Z  scheduled  instagram  gone       -  p3    {reason} “Hello”",
+        f"2026-11-25T10:46:40Z  scheduled  instagram  @acme      -  p1    {reason} “Hello”",
+    ]
+    assert {request.params["status"] for request in harness.post_requests} == {"scheduled"}
+    rows = [json.loads(line) for line in await harness.show(pending="true", format="json")]
+    assert [(row["post_id"], row["error_code"]) for row in rows] == [
+        ("p3", "disconnected"),
+        ("p4", ""),
+        ("p1", "disconnected"),
+        ("p2", ""),
+    ]
+
+
+async def test_with_a_profile_no_account_is_gone() -> None:
+    """It may be one of another profile."""
+    harness = PostsHarness()
+    harness.post("p1", "scheduled", 60 * MINUTE, {"status": "pending", "accountId": "gone"})
+    assert await harness.ids(at_risk="true") == ["p1"]
+    harness.api.client.profile_id = "brand"
+    assert await harness.ids(at_risk="true") == []
+
+
+async def test_posts_at_risk_need_the_accounts() -> None:
+    """Without the right to read them, nothing can be said: that is an error."""
+    harness = PostsHarness()
+    harness.post("p1", "scheduled", 60 * MINUTE, "pending")
+    harness.forbidden = "/v1/accounts"
+    assert (await harness.show(at_risk="true"))[0].startswith("late-exporter: error: brand: 403")
+    assert harness.unread == ["brand"]
 
 
 DISCONNECTED = {

@@ -117,6 +117,7 @@ class LateServer:
     Attributes:
         world: Source of the logs, which is empty at first.
         delay: Delay of every normal response, in seconds.
+        status_documents: Responses of the status endpoints by path.
         fault: Function that responds to all requests, if there is one.
         requests: All requests.
     """
@@ -130,7 +131,7 @@ class LateServer:
         self.requests: list[HttpExchange] = []
         self.connections: set[socket.socket] = set()
         self.lock = threading.RLock()
-        self._status_documents = StatusApi().documents
+        self.status_documents = StatusApi().documents
         self._stopping = threading.Event()
         self._server = HttpServer(("127.0.0.1", 0), RequestHandler)
         self._server.owner = self
@@ -169,7 +170,7 @@ class LateServer:
         with self.lock:
             response = self.api.handle("GET", exchange.path, exchange.query, exchange.headers)
         status, body = response.status, response.body
-        document = self._status_documents.get(exchange.path.removeprefix("/api"))
+        document = self.status_documents.get(exchange.path.removeprefix("/api"))
         if status == HTTPStatus.NOT_FOUND and document is not None:
             # A world of logs has no status endpoints.
             document = document(dict(parse_qsl(exchange.query))) if callable(document) else document

@@ -18,6 +18,7 @@ from late_exporter.commands.catalogue import COMMANDS
 from late_exporter.simulator import LogList
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, http_get, wait_until
+from tests.support.status_api import post_list
 
 EXAMPLES = [(command.name, line) for command in COMMANDS.values() for line, _ in command.examples]
 SERVING = ("run", "demo")
@@ -96,6 +97,8 @@ def test_examples_that_end(late: LateServer, example: Callable[[str], ExporterPr
     kind: dict[str, Any] = {"postId": post, "accountUsername": "@acmecorp", "status": "failed"}
     late.world.publish(3, over=60, **kind)
     late.world.add_connection("disconnect")
+    targets = [{"platform": "instagram", "accountId": "gone"}]
+    late.status_documents["/v1/posts"] = lambda params: post_list(str(params["status"]), platforms=targets)
     program = example(line)
 
     assert int("--check" in line) == program.wait_exit(), program.stderr

@@ -174,10 +174,10 @@ def test_large_pages_that_are_too_large() -> None:
 
 ACCOUNTS = AccountList(
     {
-        "ok": AccountState("Anna (x)"),
-        "dead": AccountState("Bert (x)", "reconnect"),
-        "blocked": AccountState("Cleo (x)", "blocked"),
-        "cooling": AccountState("Dora (x)", "", SECONDS + 7200),
+        "ok": AccountState("x", "Anna"),
+        "dead": AccountState("x", "Bert", "reconnect"),
+        "blocked": AccountState("x", "Cleo", "blocked"),
+        "cooling": AccountState("x", "Dora", "", SECONDS + 7200),
     },
     is_complete=True,
 )
@@ -279,7 +279,7 @@ def test_the_risk_of_an_account(risk: str, health: Document, listed: Document) -
     }
     reports, _ = run("accounts", lambda request: documents[request.path], context())
     (accounts,) = [each for each in reports if isinstance(each, AccountList)]
-    assert accounts.states == {"acc1": AccountState("acme (instagram)", risk, SECONDS)}
+    assert accounts.states == {"acc1": AccountState("instagram", "acme", risk, SECONDS)}
 
 
 def test_overdue_posts() -> None:
@@ -287,7 +287,7 @@ def test_overdue_posts() -> None:
     targets = [{"platform": "tiktok", "accountId": "a1"}, {"platform": "x", "accountId": {"_id": "a2"}}, {}, 7]
     statuses = ("scheduled", "publishing", "pending_approval")
     documents = {status: post_list(status, platforms=targets) for status in (*statuses, "draft", "failed")}
-    known = AccountList({"a1": AccountState("Frieda (tiktok)")})
+    known = AccountList({"a1": AccountState("tiktok", "Frieda")})
 
     def overdue(seconds: int) -> list[Condition]:
         circumstances = context(now=NOW + seconds * 1000, accounts=known)
@@ -375,6 +375,24 @@ def test_an_account_that_cannot_post(health: Document, listed: Document, text: s
     values, conditions = accounts(row, {**ACCOUNT, **listed})
     assert values["account_can_post", "instagram", "acc1"] == 0
     assert conditions == [Condition("blocked", "acme (instagram)", subject="acc1", text=text)]
+
+
+def test_restricted_messages_and_stale_analytics() -> None:
+    """Both are named with what the API says; analytics only if they may be why the health is a warning."""
+    restriction = {"code": 131042, "message": "Payment issue", "firstSeenAt": TIME, "pausedUntil": None}
+    stalled = {"analyticsSync": {"status": "never_synced"}, "messagingRestriction": restriction}
+    values, conditions = accounts({**HEALTH, **stalled}, ACCOUNT)
+    assert values["account_messaging_restricted", "instagram", "acc1"] == 1
+    assert conditions == [
+        Condition("messaging", "acme (instagram)", subject="acc1", text="131042: Payment issue"),
+        Condition("analytics", "acme (instagram)", subject="acc1", text="never_synced"),
+    ]
+    for health in (
+        {**HEALTH, "analyticsSync": {"status": "ok"}, "messagingRestriction": None},
+        {**HEALTH, "status": "healthy", "analyticsSync": {"status": "failing"}},
+    ):
+        values, conditions = accounts(health, ACCOUNT)
+        assert (("account_messaging_restricted", "instagram", "acc1") in values, conditions) == (False, [])
 
 
 def test_accounts_for_ads() -> None:

@@ -196,6 +196,8 @@ def test_what_status_feeds_report() -> None:
         Condition("balance", "-0.05 USD left to spend"),
         Condition("inactive", "unpaid_invoice"),
         Condition("at_risk", "@acme (x)", NOW + 7200, "a1", "must be connected again, 2 posts, the first is p1"),
+        Condition("messaging", "Wanda (whatsapp)", text="131042: Payment issue"),
+        Condition("analytics", "Otto (x)", text="stalled"),
         Condition("unknown to this version"),
     ]
     assert lines(reporting(*conditions)) == [
@@ -207,10 +209,12 @@ def test_what_status_feeds_report() -> None:
         ("warn", "1 account cannot post: Dora (x): No scope"),
         ("warn", "3 accounts must be connected again: a0 (tiktok), a1 (tiktok), a2 (tiktok)"),
         ("warn", f"1 account {COOLDOWN}: a1 (instagram), which ends in 10 min"),
+        ("warn", "messages of 1 account are restricted by the platform: Wanda (whatsapp): 131042: Payment issue"),
         ("warn", "pay-per-use has stopped: -0.05 USD left to spend"),
         ("warn", "little or nothing is left of the plan: 100% of the profiles"),
         ("warn", "2 webhooks switched off: orders, alerts"),
         ("ok", "1 token must be renewed: b (x), expiry in 9 d"),
+        ("ok", "analytics of 1 account are not up to date; posts are not affected: Otto (x): stalled"),
         ("ok", "the plan: 40% of the uploads, 12.34 USD left to spend"),
     ]
 

@@ -18,7 +18,6 @@ from late_exporter.feeds.status_feeds.refresh import (
     Report,
     StatusFeed,
     StatusRequest,
-    account_name,
     parse_response,
 )
 from late_exporter.feeds.vocabulary import ADS_PLATFORMS
@@ -91,6 +90,11 @@ class _Account:
         return self.listed.time("rateLimitedUntil")
 
     @property
+    def is_restricted(self) -> bool:
+        """Whether its platform restricts the messages that it sends."""
+        return "messagingRestriction" in self.health
+
+    @property
     def risk(self) -> str:
         """Why nothing can be published to it, as in ``posts.RISKS``; empty if it can."""
         if self.listed.flag("isActive") is False:
@@ -112,16 +116,21 @@ def refresh(context: RefreshContext) -> Refresh:
     states: dict[str, AccountState] = {}
     for account_id, account in accounts.items():
         labels = (account.platform, account_id)
-        name = account_name(account.platform, account.username or account_id)
+        is_hidden = account.is_hidden
         is_known = len(states) < context.max_accounts
+        state = AccountState(
+            platform=account.platform,
+            username=account.username or account_id,
+            risk="" if is_hidden else account.risk,
+            cooldown_until=account.cooldown_until or 0.0,
+        )
         if is_known:
-            risk = "" if account.is_hidden else account.risk
-            states[account_id] = AccountState(name, risk, account.cooldown_until or 0.0)
-        if account.is_hidden:
+            states[account_id] = state
+        if is_hidden:
             continue
         reports += _account_gauges(context, account, labels)
         if is_known:
-            reports += _account_conditions(context, account, labels, name)
+            reports += _account_conditions(context, account, labels, state.name)
 
     # Posts may have targets of other profiles, whose accounts are not in the list.
     is_complete = has_all and 0 < len(accounts) == len(states) and not context.has_profile
@@ -165,6 +174,7 @@ def _account_gauges(
         "late_account_can_post": account.can_post,
         "late_account_needs_reconnect": account.needs_reconnect,
         "late_account_connected": is_connected,
+        "late_account_messaging_restricted": account.is_restricted or None,
         EXPIRY: health.time("tokenExpiresAt"),
         "late_account_cooldown_until_timestamp_seconds": account.cooldown_until,
     }
@@ -181,6 +191,14 @@ def _account_conditions(
         reasons = [account.listed.text("platformStatusReason"), *account.health.texts("issues")]
         text = "; ".join(filter(None, reasons))[:MAX_TEXT_LENGTH]
         yield Condition("blocked", name, subject=account_id, text=text)
+    if account.is_restricted:
+        restriction = account.health.object("messagingRestriction")
+        code = restriction.code("code") or restriction.code("subcode")
+        text = ": ".join(filter(None, (code, restriction.long_text("message"))))
+        yield Condition("messaging", name, subject=account_id, text=text[:MAX_TEXT_LENGTH])
+    analytics = account.health.object("analyticsSync").text("status")
+    if analytics not in (None, "ok") and account.health.text("status") == "warning":
+        yield Condition("analytics", name, subject=account_id, text=analytics or "")
 
     cooldown_until = account.cooldown_until
     if cooldown_until is not None and cooldown_until > context.seconds:

@@ -14,6 +14,7 @@ import msgspec
 from late_exporter.errors import BadPayload, ResponseTooLarge
 from late_exporter.feeds.status_feeds.refresh import (
     MAX_ID_LENGTH,
+    AccountList,
     Fields,
     Refresh,
     RefreshContext,
@@ -248,14 +249,11 @@ def _risk_reports(context: RefreshContext, posts: Sequence[ListedPost]) -> Itera
     by_account: dict[tuple[str, str], list[tuple[float, ListedPost, PostTarget]]] = {}
     for post in posts:
         for target in post.waiting_targets:
-            due_at = target.due_at
-            if due_at is None or due_at > context.seconds + RISK_SECONDS:
-                continue
-            reason = _risk_of(context, target, due_at)
-            if reason:
+            reason = find_risk(target, context.accounts, context.seconds)
+            if reason and target.due_at is not None:
                 counts[target.platform, reason] += 1
                 waiting = by_account.setdefault((target.account_id, reason), [])
-                waiting.append((due_at, post, target))
+                waiting.append((target.due_at, post, target))
 
     for labels, count in counts.items():
         yield context.gauge("late_posts_at_risk", count, *labels)
@@ -268,15 +266,21 @@ def _risk_reports(context: RefreshContext, posts: Sequence[ListedPost]) -> Itera
         yield Condition("at_risk", name, due_at, account_id[:MAX_ID_LENGTH], text)
 
 
-def _risk_of(context: RefreshContext, target: PostTarget, due_at: float) -> str:
-    """Return why a target cannot be published, as in RISKS; empty if it can or if unknown."""
-    state = context.accounts.states.get(target.account_id)
+def find_risk(target: PostTarget, accounts: AccountList, now: float) -> str:
+    """Return why a target that is due soon cannot be published, as in RISKS.
+
+    It is empty if it can be, if it is due later, or if that is unknown. ``now`` is in Unix seconds.
+    """
+    due_at = target.due_at
+    if due_at is None or due_at > now + RISK_SECONDS:
+        return ""
+    state = accounts.states.get(target.account_id)
     if state is None:
-        is_gone = context.accounts.is_complete and target.account_id != UNKNOWN
+        is_gone = accounts.is_complete and target.account_id != UNKNOWN
         return "disconnected" if is_gone else ""
     if state.risk:
         return state.risk
-    is_cooling_down = state.cooldown_until > context.seconds
+    is_cooling_down = state.cooldown_until > now
     return "cooldown" if is_cooling_down and due_at < state.cooldown_until else ""
 
 

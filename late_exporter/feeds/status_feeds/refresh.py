@@ -38,14 +38,20 @@ class AccountState(msgspec.Struct, frozen=True, gc=False):
     """Whether posts can be published to an account.
 
     Args:
-        name: Name for people.
+        username: Its name, or else its id.
         risk: Reason why they cannot, as in ``posts.RISKS``; empty if they can.
         cooldown_until: End of its cooldown in Unix seconds; 0 without one.
     """
 
-    name: str
+    platform: str
+    username: str
     risk: str = ""
     cooldown_until: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        return account_name(self.platform, self.username)
 
 
 class AccountList(msgspec.Struct, frozen=True):
