@@ -337,6 +337,8 @@ def compare_reads(specification: Specification) -> Iterator[Difference]:
         nonlocal path
         path = request.url.path.removeprefix("/api")
         document = specification.sample(specification.response(path, 200) or {})
+        if "posts" in document:
+            document = {"posts": [{**post, "status": request.url.params["status"]} for post in document["posts"]]}
         return httpx.Response(200, stream=httpx.ByteStream(json.dumps(document).encode()))
 
     def load(body: bytes) -> Document:
