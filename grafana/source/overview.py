@@ -201,8 +201,8 @@ POSTS_ROW = PanelRow(
             PanelFrame(
                 601,
                 "Plan",
-                "Whether the plan of every selected workspace is active. Nothing is published"
-                " while it is suspended.",
+                "Whether the plan of every selected workspace is active, as of the last ten"
+                " minutes. Nothing is published while it is suspended.",
                 3,
                 4,
             ),
