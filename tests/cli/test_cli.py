@@ -81,14 +81,6 @@ def test_flags(argv: list[str]) -> None:
     assert ProgramRun(*argv).calls[0][1].poll.interval == 5.0
 
 
-def test_switches() -> None:
-    """A switch needs no value."""
-    assert [ProgramRun(*argv).calls[0][1].web.enable_lifecycle for argv in ([], ["--web.enable-lifecycle"])] == [
-        False,
-        True,
-    ]
-
-
 LEVELS = "'debug', 'info', 'warn', 'error'"
 WRONG = [
     (["rnu"], "No such command 'rnu'."),

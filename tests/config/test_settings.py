@@ -50,7 +50,6 @@ PUBLISHING = "late_publishing_duration_seconds"
 
 BCRYPT_HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 USERS = f"basic_auth_users: {{ops: {BCRYPT_HASH}, customer-a: {BCRYPT_HASH}, customer_b: {BCRYPT_HASH}}}"
-BRANDS = "".join(f"- {{name: {name}, api_key_file: {name}.key}}\n" for name in ("brand-a", "brand_a", "brand-b"))
 
 visible = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
 # What ends with :// at the beginning of a URL is its scheme.

@@ -31,13 +31,3 @@ def test_disk_full(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> N
     assert "Traceback" not in program.stderr
     program.start().wait_ready()
     wait_equal(3200.0, lambda: program.scrape().sum(LOGS))
-
-
-def test_disk_full_at_the_start(late: LateServer, tmp_path: Path) -> None:
-    """A state that cannot be created is an error that names it, with exit code 1 and no traceback."""
-    program = ExporterProcess.for_api(tmp_path, late.url)
-    program.wrapper = ("prlimit", "--fsize=2000:")
-    with program:
-        assert program.wait_exit() == 1
-    assert str(tmp_path / "state.db") in program.stderr
-    assert "Traceback" not in program.stderr

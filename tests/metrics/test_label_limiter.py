@@ -102,13 +102,6 @@ def account_increments(number: int) -> list[Increment]:
     ]
 
 
-def test_accounts_disabled() -> None:
-    """Without accounts their metrics are dropped, and nothing else is."""
-    apply = create_limiter(max_accounts=0).apply
-    assert list(apply(account_increments(1))) == []
-    assert labels_of(apply([count_log("tiktok")])) == [("acme", "tiktok", "publish", "success")]
-
-
 def test_too_many_accounts() -> None:
     """Accounts beyond the limit are counted as other, and their gauges are dropped."""
     apply = create_limiter(max_accounts=2).apply
