@@ -54,7 +54,7 @@ test-future: dev tools ## Run the unit tests with the clock 400 days ahead.
 
 .PHONY: thorough
 thorough: PROMETHEUS_TESTS = tests/e2e/replay tests/e2e/test_replicas.py tests/e2e/test_web_config.py
-thorough: dev tools ## Run what takes long: many more examples, planted bugs, the bench, attacks on the web server.
+thorough: dev tools ## Run what takes long: many more examples, planted bugs, the bench, all incidents, attacks.
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) --dist worksteal -o faulthandler_timeout=7200 tests/ingest tests/adversary tests/feeds/test_page_memory.py $(ARGS)
 	$(PY) -m pytest -n 0 -s -m thorough tests/bench tests/e2e
 	PATH="$(CURDIR)/.cache/tools3/usr/bin:$$PATH" $(PY) -m pytest -n 0 $(PROMETHEUS_TESTS)

@@ -23,7 +23,7 @@ from tests.support.proxy import Proxy
 
 SEED = 20261128
 
-FAULT_SECONDS = float(os.environ.get("HANDOVERS", "25"))
+FAULT_SECONDS = float(os.environ.get("HANDOVERS", "15"))
 """Duration of the faults; make handovers sets a longer one."""
 
 UNSAVED_POLLS = re.compile(r"late_exporter_polls_total.*'store_error'.* fell")
