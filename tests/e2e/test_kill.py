@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
-import pytest
-
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
 from tests.e2e.traffic import (
-    DELETED_LOG,
     CounterWatch,
     Traffic,
     expected_counts,
     exposed_counts,
     in_thread,
-    labels,
 )
-from tests.support.samples import Samples
-from tests.support.world import World
 
 KILLS = 9
 SEED = 20261124
@@ -55,20 +48,3 @@ def test_killed_again_and_again(late: LateServer, tmp_path: Path, exit_stack: Ex
     assert watch.falls == []
     assert watch.scrapes > KILLS
     assert exposed_counts(final) == expected_counts(late.world)
-    assert_consistent(final, late.world)
-
-
-def assert_consistent(samples: Samples, world: World) -> None:
-    """Assert that durations and pending logs are those of the same logs; deleted ones may be counted or not."""
-    rows = [row for row in world.rows if row["action"] != DELETED_LOG["action"]]
-    timed = [row for row in rows if row["status"] != "pending" and row["durationMs"] is not None]
-    seconds: dict[tuple[str, ...], float] = defaultdict(float)
-    for row in timed:
-        seconds[labels(row)] += row["durationMs"] / 1000
-    for name, expected in (
-        ("late_publishing_duration_seconds_count", Counter(map(labels, timed))),
-        ("late_publishing_duration_seconds_sum", seconds),
-    ):
-        found = samples.family(name)
-        assert expected == pytest.approx({key: found[key] for key in expected})
-    assert len([row for row in world.rows if row["status"] == "pending"]) == samples.sum("late_publishing_pending_logs")
