@@ -295,10 +295,7 @@ _COMMANDS = (
             workspaces.
         """,
         examples=(
-            (
-                "state copy sqlite:///late.db postgresql://late@db/late",
-                "Move to PostgreSQL.",
-            ),
+            ("state copy sqlite:///late.db sqlite:///other.db", "Add the workspaces to a state."),
         ),
     ),
     Command(
