@@ -15,6 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from late_exporter.app.assembly import Pipeline, PipelineConfig
 from late_exporter.app.workspace_pollers import ApiConnection
+from late_exporter.exposition.exposition import OPENMETRICS
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
 from late_exporter.ingest.schedule import Runtime
@@ -32,8 +33,6 @@ from tests.support.world import World
 LISTS = [(generation, feed) for generation in ("late", "zernio") for feed in ("publishing", "connections")]
 GOOD_PLATFORM = "tiktok"
 """Platform of the neighbours, by which they are found in the metrics."""
-
-OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def encode(value: object) -> str:
