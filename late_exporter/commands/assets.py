@@ -39,12 +39,31 @@ def write_assets(folder: str | Path) -> list[Path]:
             "this installation has no assets; install late-exporter from its wheel or its source"
         )
     for path, content in files.items():
+        # Through a link, someone else would choose which files are replaced.
+        for parent in (path.parent, *path.parent.parents):
+            if parent.is_symlink() and parent.is_relative_to(root):
+                raise LateError(f"{parent}: is a link; name the folder that it leads to")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            _replace(path, content)
         except OSError as exc:
             raise LateError(f"{path}: cannot be written: {exc.strerror}") from exc
     return sorted(files)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file beside another one and replace that, so that no reader sees half of it.
+
+    A link is replaced itself, not the file that it leads to.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    try:
+        with beside.open("xb") as file:
+            file.write(content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @cache

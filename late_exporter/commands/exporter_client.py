@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING
 
@@ -24,12 +27,14 @@ TIMEOUT = 30.0  # seconds, of any other page
 MAX_RESPONSE = 200_000_000  # bytes
 
 
-def check_health(address: Address, *, secure: bool = False) -> None:
+def check_health(
+    address: Address, *, secure: bool = False, timeout: float = HEALTH_TIMEOUT
+) -> None:
     """Request ``/-/healthy``; raise LateError if the exporter does not answer or is not healthy.
 
-    A server that asks for a password is running.
+    The timeout is in seconds. A server that asks for a password is running.
     """
-    status, body = _request(address, "/-/healthy", {}, secure=secure, timeout=HEALTH_TIMEOUT)
+    status, body = _request(address, "/-/healthy", {}, secure=secure, timeout=timeout)
     if status not in (OK, UNAUTHORIZED):
         raise LateError(f"{address} answers {status}")
     if status == OK and HEALTHY_TEXT.encode() not in body:
@@ -100,7 +105,7 @@ def _request(
     A status of UNAUTHORIZED may also mean that the server requires a client certificate.
 
     Raises:
-        LateError: There is no response.
+        LateError: There is no response, or it takes longer than the timeout in seconds.
     """
     host = LOOPBACK.get(address.host, address.host)
     connection = HTTPConnection(host, address.port, timeout=timeout)
@@ -109,19 +114,37 @@ def _request(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         connection = HTTPSConnection(host, address.port, timeout=timeout, context=context)
+    # The timeout of a connection begins anew with each byte that the peer sends.
+    is_over = threading.Event()
+    timer = threading.Timer(timeout, _end, (connection, is_over))
+    timer.start()
     is_connected = False
     try:
         connection.connect()
         is_connected = True
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
-        return response.status, response.read(MAX_RESPONSE)
-    except OSError as exc:
-        # A server that requires a certificate of the client ends the connection.
-        if secure and is_connected and not isinstance(exc, TimeoutError):
-            return UNAUTHORIZED, b""
-        raise LateError(f"{address} does not answer: {exc.strerror or exc}") from exc
-    except HTTPException as exc:
-        raise LateError(f"{address} does not answer in HTTP") from exc
+        body = response.read(MAX_RESPONSE)
+        if not is_over.is_set():
+            return response.status, body
+        reason = ": timed out"
+    except (OSError, HTTPException) as exc:
+        reason = " in HTTP"
+        if is_over.is_set():
+            reason = ": timed out"
+        elif isinstance(exc, OSError):
+            # A server that requires a certificate of the client ends the connection.
+            if secure and is_connected and not isinstance(exc, TimeoutError):
+                return UNAUTHORIZED, b""
+            reason = f": {exc.strerror or exc}"
     finally:
+        timer.cancel()
         connection.close()
+    raise LateError(f"{address} does not answer{reason}")
+
+
+def _end(connection: HTTPConnection, is_over: threading.Event) -> None:
+    """End a connection, which wakes up whoever reads from it."""
+    is_over.set()
+    with suppress(OSError):
+        connection.sock.shutdown(socket.SHUT_RDWR)

@@ -176,8 +176,6 @@ ALL_OPTIONS = tuple(
     for option in options_of(name, type(field.default))
 )
 OPTIONS = tuple(option for option in ALL_OPTIONS if option.section)
-COMMAND_FLAGS = tuple(option for option in ALL_OPTIONS if not option.section)
-"""Options of single commands."""
 
 
 class CommandContext(NamedTuple):

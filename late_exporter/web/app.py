@@ -133,7 +133,6 @@ class ExporterApp:
         self._health = health
         self._exposition = exposition
         self._version = version
-        self._telemetry_path = telemetry_path
         self._clock = clock
         self._lifecycle = lifecycle
         self._runbooks = runbooks

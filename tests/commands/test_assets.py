@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from importlib import resources
@@ -33,6 +34,46 @@ def test_all_files_for_an_installation_are_written(tmp_path: Path, capsys: pytes
     assert sorted(listed) == sorted(str(tmp_path / "new" / "folder" / name) for name in files)
     for name in ("late-exporter.rules.yml", "prometheus.yml", "runbooks/LatePollStale.md"):
         assert (ROOT / "deploy" / "prometheus" / name).read_bytes() == files[f"prometheus/{name}"], name
+
+
+def test_no_link_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is a link is replaced; a folder that is one is refused, with all that would be written below it."""
+    victim = tmp_path / "victim"
+    victim.write_text("private")
+    rules = tmp_path / "assets" / "prometheus" / "late-exporter.rules.yml"
+    rules.parent.mkdir(parents=True)
+    rules.symlink_to(victim)
+    rules.with_name(f".{rules.name}.new").symlink_to(victim)
+    assert main(["assets", str(tmp_path / "assets")]) == 0
+    assert victim.read_text() == "private"
+    assert rules.read_bytes() == (ROOT / "deploy" / "prometheus" / rules.name).read_bytes()
+    assert not [path for path in rules.parent.iterdir() if path.is_symlink() or path.suffix == ".new"]
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "link").symlink_to(elsewhere)
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "prometheus").symlink_to(elsewhere)
+    for name, folder in (("link", "link"), ("below", "below/prometheus")):
+        assert main(["assets", str(tmp_path / name)]) == 1
+        reason = f"{tmp_path / folder}: is a link; name the folder that it leads to"
+        assert capsys.readouterr().err == f"late-exporter: error: {reason}\n"
+    assert not list(elsewhere.iterdir())
+
+
+def test_a_failure_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is replaced as a whole, so that Prometheus never reads half of it."""
+    write_assets(tmp_path)
+    before = written_files(tmp_path)
+
+    def fail(path: Path, target: Path) -> None:
+        assert path.stat().st_size == target.stat().st_size
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(LateError, match="cannot be written: No space left on device"):
+        write_assets(tmp_path)
+    assert written_files(tmp_path) == before
 
 
 def test_runbooks_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ from late_exporter.health import (
 from late_exporter.web.findings import StatusDocument
 from late_exporter.web.replies import Message, Receive, Send
 from late_exporter.web.server import bind_socket, serve
-from tests.e2e.late import FaultHandler, HttpExchange, LateServer, respond_with
+from tests.e2e.late import FaultHandler, HttpExchange, LateServer, drip, respond_with
 from tests.support.clock import DAY
 from tests.web.pages import NOW, REFUSED, account, document, feed, platform, unreachable_workspace, workspace
 
@@ -314,6 +314,29 @@ def test_another_answer_is_unhealthy(server: LateServer, fault: FaultHandler, re
     with pytest.raises(LateError) as caught:
         check_health(address(server))
     assert str(caught.value) == f"{address(server)} {reason}"
+
+
+@pytest.mark.parametrize(
+    ("beginning", "piece"),
+    [(b"HTTP/1.1 ", b"2"), (b"HTTP/1.1 200 OK\r\n", b"X"), (b"", b"HTTP/1.1 100 Continue\r\n\r\n")],
+    ids=["status line", "headers", "interim responses"],
+)
+def test_a_dripping_server_is_unhealthy(server: LateServer, beginning: bytes, piece: bytes) -> None:
+    """The timeout is that of the whole exchange, however many bytes arrive in between."""
+    finished = []
+
+    def drip_head(exchange: HttpExchange) -> None:
+        exchange.write(beginning)
+        for _ in range(100):
+            exchange.write(piece)
+            server.pause(0.01)
+        finished.append(piece)
+
+    for fault in (drip_head, drip(server, pause=0.01)):
+        server.fault = fault
+        with pytest.raises(LateError, match=r" does not answer: timed out$"):
+            check_health(address(server), timeout=0.1)
+    assert finished == []
 
 
 async def refuse(scope: Message, _receive: Receive, send: Send) -> None:
