@@ -35,6 +35,9 @@ MIN_FINDINGS = 10
 
 BILLING = "billing"
 
+ACCOUNT_LOST = ("at_risk", "reconnect", "blocked")
+"""Kinds of conditions that explain why the posts of an account fail."""
+
 
 class Kind(NamedTuple):
     """Wording and severity of a kind of findings.
@@ -395,7 +398,7 @@ def _find_in(workspace: WorkspaceHealth, now: float) -> Iterator[Finding]:
     yield from condition_findings(workspace.status.conditions, now, plan_as_of)
     for platform in workspace.platforms:
         yield from _platform_findings(platform, workspace.recent_since, now)
-    yield from _account_findings(workspace.failing_accounts)
+    yield from _account_findings(workspace)
     yield from _feed_findings(workspace)
     if abs(workspace.clock_offset) > thresholds.CLOCK_OFFSET_SECONDS:
         difference = verdicts.clock_difference(workspace.clock_offset)
@@ -485,8 +488,20 @@ def _platform_findings(
         yield Finding(kind="pending", tone="warn", text=text, names=names, count=len(names))
 
 
-def _account_findings(accounts: Sequence[AccountHealth]) -> Iterator[Finding]:
-    """Yield a finding about the accounts whose alert fires, and one about other failures."""
+def _account_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
+    """Yield a finding about the accounts whose alert fires, and one about other failures.
+
+    As with the alerts, there is none if most attempts on their platform fail, or if they cannot
+    post anyway.
+    """
+    explained = {each.name for each in workspace.platforms if each.recent.is_failing}
+    explained |= {each.subject for each in workspace.status.conditions if each.kind in ACCOUNT_LOST}
+    accounts = [
+        each
+        for each in workspace.failing_accounts
+        if explained.isdisjoint((each.platform, each.account_id))
+    ]
+
     limit = thresholds.CONSECUTIVE_FAILURES
     failing = [each for each in accounts if each.consecutive_failures >= limit]
     others = [each for each in accounts if each.consecutive_failures < limit]

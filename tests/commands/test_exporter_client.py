@@ -94,7 +94,7 @@ def troubled() -> WorkspaceHealth:
         feed(outcome="unauthorized", error=HOSTILE, next_poll=NOW + 20),
         quota=Quota(600, 60, NOW),
         platforms=(platform("instagram", 4950, 650, pending=2, oldest_pending=NOW - 7300, recent=OUTAGE),),
-        failing_accounts=(account("@a", 9), account("@b", 9)),
+        failing_accounts=(account("@a", 9, on="x"), account("@b", 9, on="x")),
         status=WorkspaceStatus(feeds=(failing,), conditions=conditions),
         recent_since=NOW - 3600,
     )
@@ -129,7 +129,7 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert "instagram 22 19 (86.4%) 5,600 650 (11.6%) 2 (2 h)" in lines
     assert "publishing Failing - in 20 s - 0 0" in lines
     assert "publishing First sync - now - 0 0 10 logs read, 20% of the list" in lines
-    assert "WARNING acme: 2 accounts failed 5 times or more in a row: @a (instagram), @b (instagram)" in lines
+    assert "WARNING acme: 2 accounts failed 5 times or more in a row: @a (x), @b (x)" in lines
     assert "WARNING acme: status feed posts failed: 500: oops" in lines
     assert "\x1b" not in out
     assert "[bold]name[/bold]" in out

@@ -81,7 +81,7 @@ def troubled_workspace(text: str = "trouble") -> WorkspaceHealth:
         feeds=(failed, feed("connections")),
         quota=Quota(600, 60, NOW),
         platforms=(outage(text),),
-        failing_accounts=(account(text, 2, on=text), account("", 9, on=text)),
+        failing_accounts=(account(text, 2, on=f"{text} 2"), account("", 9, on=f"{text} 2")),
         status=status,
     )
 

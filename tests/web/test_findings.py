@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from late_exporter import thresholds
 from late_exporter.commands.assets import runbooks
@@ -113,6 +114,17 @@ def test_an_account_is_named_once_for_one_cause() -> None:
         "1 account must be connected again: b",
         "1 token must be renewed: c, expiry 1 min ago",
     ]
+
+
+def test_an_account_that_fails_for_a_known_reason_is_not_named_again() -> None:
+    """Failures in a row are not said beside the outage of the platform, nor beside the account's own trouble."""
+    accounts = (account(failures=9), account(failures=9, on="tiktok"))
+    (down,) = lines(workspace(platforms=(outage(),), failing_accounts=accounts[:1]))
+    assert down == ("bad", "19 of 22 attempts on instagram failed in the last hour")
+    lost = reporting(Condition("reconnect", "@acme", subject="a1"))
+    assert lines(replace(lost, failing_accounts=accounts)) == [("warn", "1 account must be connected again: @acme")]
+    other = workspace(platforms=(outage(),), failing_accounts=accounts[1:])
+    assert lines(other)[1] == ("warn", "1 account failed 5 times or more in a row: @acme (tiktok)")
 
 
 def test_every_problem_has_a_runbook_and_a_next_step() -> None:
