@@ -253,7 +253,7 @@ async def _check_status_feed(
     findings = list(condition_findings(conditions, now))
     problems = problems_in(findings)
     level: Level = "warning" if problems else "ok"
-    message = "; ".join(finding.line for finding in findings) or "nothing to report"
+    message = "; ".join(finding.line for finding in problems or findings) or "nothing to report"
     steps = dict.fromkeys(finding.wording.step for finding in problems)
     return CheckResult(level, subject, message, " ".join(filter(None, steps))), accounts
 
