@@ -26,6 +26,7 @@ from late_exporter.feeds.status_feeds.refresh import (
 )
 from late_exporter.feeds.status_feeds.webhooks import MAX_WEBHOOKS
 from late_exporter.feeds.vocabulary import POST_STATUSES
+from late_exporter.format import iso_time
 from late_exporter.health import Condition
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import LatestValue, SetLatest
@@ -299,6 +300,14 @@ def test_overdue_posts() -> None:
     assert list(statuses) == [post.kind for post in posts]
     name = "p1 “text” for Frieda (tiktok), a2 (x)"
     assert Condition("scheduled", name, SECONDS, "p1") == posts[0]
+
+
+def test_overdue_posts_are_counted() -> None:
+    """Whether one post or the whole schedule is late is said with the earliest one."""
+    late = [{"_id": f"p{number}", "scheduledFor": iso_time(NOW - 1000 * number)} for number in range(7)]
+    respond = respond_by_status(scheduled={**post_list("scheduled"), "posts": late})
+    (condition,) = conditions_of(run("posts", respond, context(now=NOW + 297_000))[0])
+    assert (condition.name, condition.text) == ("p6", "the first of 3")
 
 
 def overdue_post(**fields: Any) -> Condition:

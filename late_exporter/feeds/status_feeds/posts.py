@@ -215,9 +215,13 @@ def _due_reports(
         return
     first_due, first = min(due_posts, key=itemgetter(0))
     yield context.gauge(f"late_posts_oldest_{status}_timestamp_seconds", first_due)
-    if context.seconds - first_due > OVERDUE_SECONDS[status]:
+
+    latest = context.seconds - OVERDUE_SECONDS[status]
+    count = sum(due < latest for due, _ in due_posts)
+    if count:
+        text = f"the first of {count:,}" if count > 1 else ""
         name = _post_name(context, first)
-        yield Condition(status, name, first_due, first.id[:MAX_ID_LENGTH])
+        yield Condition(status, name, first_due, first.id[:MAX_ID_LENGTH], text)
 
 
 def _post_name(context: RefreshContext, post: ListedPost) -> str:
