@@ -267,7 +267,7 @@ def compare_traffic(
     for name in incidents:
         world.start_incident(name, duration=HOUR)
         yield from _request_all(answer, feeds)
-        world.stop_incident(name)
+        world.incidents = ()
 
     headers = {"Authorization": f"Bearer {KEY}"}
     refused = [(query, 400, headers) for query in INVALID_QUERIES]

@@ -47,7 +47,6 @@ class IncidentKind(msgspec.Struct, frozen=True):
 
     Args:
         name: Name, by which users start it.
-        description: What it does, for users.
         scope: What it affects: the accounts of a platform, one account, or the whole workspace.
         platform: Platform that it affects by default.
         failure: Failure of publish attempts.
@@ -66,7 +65,6 @@ class IncidentKind(msgspec.Struct, frozen=True):
     """
 
     name: str
-    description: str
     scope: Literal["platform", "account", "workspace"] = "workspace"
     platform: str = ANY
     failure: PublishFailure | None = None
@@ -125,7 +123,7 @@ UNAVAILABLE = ("POST /v1/posts", 503, "Service Unavailable")
 _KINDS = (
     IncidentKind(
         name="platform-outage",
-        description="most attempts fail with 503",
+        # Most attempts fail with 503.
         scope="platform",
         platform="instagram",
         failure=OUTAGE,
@@ -133,7 +131,7 @@ _KINDS = (
     ),
     IncidentKind(
         name="revoked-token",
-        description="one account is disconnected and fails with TOKEN_EXPIRED until it reconnects",
+        # One account is disconnected and fails with TOKEN_EXPIRED until it reconnects.
         scope="account",
         failure=TOKEN_EXPIRED,
         stops=("connection",),
@@ -141,7 +139,7 @@ _KINDS = (
     ),
     IncidentKind(
         name="rate-limit-storm",
-        description="one platform answers 429, posts pause and take long",
+        # One platform answers 429, posts pause and take long.
         scope="platform",
         platform="twitter",
         failure=RATE_LIMITED,
@@ -150,37 +148,37 @@ _KINDS = (
     ),
     IncidentKind(
         name="slow-video",
-        description="videos take 10 to 20 times as long",
+        # Videos take 10 to 20 times as long.
         scope="platform",
         slowdown={"video": (10, 20)},
     ),
     IncidentKind(
         name="late-publishing",
-        description="scheduled posts are published 6 to 40 minutes late",
+        # Scheduled posts are published 6 to 40 minutes late.
         hold=(360, 2400),
     ),
     IncidentKind(
         name="scheduler-stuck",
-        description="posts that are due stay scheduled, without a log",
+        # Posts that are due stay scheduled, without a log.
         stops=("scheduled",),
     ),
     IncidentKind(
         name="approval-overdue",
-        description="the scheduled posts of one account wait for approval until the end",
+        # The scheduled posts of one account wait for approval until the end.
         scope="account",
         stops=("scheduled",),
         shown={"scheduled post": {"status": "pending_approval"}},
     ),
     IncidentKind(
         name="empty-schedule",
-        description="all scheduled posts are drafts, and stay drafts when they are due",
+        # All scheduled posts are drafts, and stay drafts when they are due.
         stops=("schedule",),
         shown={"scheduled post": {"status": "draft"}},
     ),
     IncidentKind(
         name="account-cooldown",
-        description="one account is in cooldowns of 10, 20, 40 ... minutes: its posts fail "
-        "without a log",
+        # One account is in cooldowns of 10, 20, 40 ... minutes: its posts fail
+        # without a log.
         scope="account",
         platform="tiktok",
         refusal=COOLDOWN,
@@ -188,7 +186,7 @@ _KINDS = (
     ),
     IncidentKind(
         name="account-blocked",
-        description="one account is connected, but suspended by its platform, and cannot post",
+        # One account is connected, but suspended by its platform, and cannot post.
         scope="account",
         platform="instagram",
         failure=DENIED,
@@ -196,54 +194,54 @@ _KINDS = (
     ),
     IncidentKind(
         name="token-expiring",
-        description="the token of one account expires within a day",
+        # The token of one account expires within a day.
         scope="account",
         shown={"health": {"tokenExpiresAt": _token_expiry}},
     ),
     IncidentKind(
         name="suspended",
-        description="no post is published because of an unpaid invoice",
+        # No post is published because of an unpaid invoice.
         stops=("scheduled", "once"),
         shown={"status": UNPAID},
     ),
     IncidentKind(
         name="spend-cap",
-        description="97 % of the spend cap for X is used",
+        # 97 % of the spend cap for X is used.
         shown={"caps": {"xSpendUsedCents": 48_500}},
     ),
     IncidentKind(
         name="empty-balance",
-        description="no balance is left to spend",
+        # No balance is left to spend.
         shown={"balance": {"spendableCents": -5}},
     ),
     IncidentKind(
         name="usage-near-limit",
-        description="95 % of the plan's uploads are used",
+        # 95 % of the plan's uploads are used.
         shown={"usage": {"uploads": 57_000}},
     ),
     IncidentKind(
         name="usage-at-limit",
-        description="all of the plan's uploads are used: new posts are refused with 403, "
-        "without a log",
+        # All of the plan's uploads are used: new posts are refused with 403,
+        # without a log.
         stops=("later", "once"),
         activity={"api_request": [("POST /v1/posts", 403, "Upload limit reached")]},
         shown={"usage": {"uploads": 60_000}},
     ),
     IncidentKind(
         name="webhook-failing",
-        description="the webhook fails, ever more often",
+        # The webhook fails, ever more often.
         activity={"webhooks": [FAILED_DELIVERY]},
         shown={"webhook": {"failureCount": _failure_count}},
     ),
     IncidentKind(
         name="webhook-disabled",
-        description="the webhook is switched off after 20 failed deliveries",
+        # The webhook is switched off after 20 failed deliveries.
         stops=("webhooks",),
         shown={"webhook": {"isActive": False, "failureCount": 20}},
     ),
     IncidentKind(
         name="api-errors",
-        description="most requests of the customer get 429, others 503",
+        # Most requests of the customer get 429, others 503.
         activity={"api_request": [TOO_MANY_REQUESTS] * 60 + [UNAVAILABLE] * 20},
     ),
 )

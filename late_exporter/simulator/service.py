@@ -14,16 +14,11 @@ from uuid import uuid4
 
 import msgspec
 
-from late_exporter.errors import ConfigError
 from late_exporter.simulator import endpoints
 from late_exporter.simulator.accounts import hashed_id
-from late_exporter.simulator.incidents import INCIDENTS
-from late_exporter.simulator.log_list import DAY, JsonObject, StaticLogs, timestamp
+from late_exporter.simulator.log_list import JsonObject, StaticLogs
 from late_exporter.simulator.request import WINDOW_SECONDS, KeyQuota, Request, RequestRejected
 from late_exporter.simulator.world import CUSTOMER, request_row
-
-ADMIN_PATH = "/_simulator"
-MAX_INCIDENT_SECONDS = int(365 * DAY)
 
 KEY_PATTERN = re.compile(r"(?:sk|zrk)_[0-9a-f]{64}")
 HEALTHY_TEXT = b"late-exporter is healthy\n"  # which late-exporter healthcheck expects
@@ -48,38 +43,6 @@ class Route(msgspec.Struct, frozen=True):
     generation: str = "both"
 
 
-def show_overview(request: Request) -> JsonObject:
-    """Return the document of ``GET /_simulator``: the active and the known incidents."""
-    return {
-        "incidents": [
-            {
-                "name": incident.kind.name,
-                "accounts": len(incident.accounts),
-                "until": timestamp(incident.until),
-            }
-            for incident in request.world.incidents
-        ],
-        "known": {name: kind.description for name, kind in INCIDENTS.items()},
-    }
-
-
-def start_incident(request: Request, name: str) -> JsonObject:
-    """Start the incident of ``POST /_simulator/incidents/{name}``, and return the overview."""
-    seconds = request.integer("seconds", 1800, 1, MAX_INCIDENT_SECONDS)
-    platform = request.text("platform") or None
-    try:
-        request.world.start_incident(name, platform=platform, duration=float(seconds))
-    except ConfigError as exc:
-        raise RequestRejected(HTTPStatus.BAD_REQUEST, str(exc)) from exc
-    return show_overview(request)
-
-
-def stop_incident(request: Request, name: str) -> JsonObject:
-    """Stop the incidents of ``DELETE /_simulator/incidents/{name}``, and return the overview."""
-    request.world.stop_incident(name)
-    return show_overview(request)
-
-
 ROUTES = (
     Route("GET", "/v1/logs", endpoints.list_zernio_logs, "zernio"),
     Route("GET", "/v1/posts/logs", partial(endpoints.list_late_logs, "publishing"), "late"),
@@ -91,9 +54,6 @@ ROUTES = (
     Route("GET", "/v1/webhooks/settings", endpoints.list_webhooks),
     Route("GET", "/v1/billing", endpoints.show_billing),
     Route("GET", "/v1/usage", endpoints.show_usage),
-    Route("GET", ADMIN_PATH, show_overview),
-    Route("POST", f"{ADMIN_PATH}/incidents/(.+)", start_incident),
-    Route("DELETE", f"{ADMIN_PATH}/incidents/(.+)", stop_incident),
 )
 
 
@@ -152,10 +112,7 @@ class SimulatedApi:
     def handle(
         self, method: str, path: str, query: str, headers: Mapping[str, str]
     ) -> SimulatorResponse:
-        """Return the response to a request. The path may begin with ``/api``.
-
-        Every path needs a key, also those of incidents: a web page cannot send it to another site.
-        """
+        """Return the response to a request. The path may begin with ``/api``."""
         now = self.clock()
         self.source.advance(now)
         if path == "/-/healthy":
@@ -167,19 +124,17 @@ class SimulatedApi:
         key = self._find_key(fields.get("authorization", ""))
         quota = KeyQuota(now) if key is None else self.quotas.setdefault(key, KeyQuota(now))
         self._make_customer_calls(now)
-        is_admin = path.startswith(ADMIN_PATH)
         status = HTTPStatus.OK
         try:
             if key is None:
                 _reject_key(fields)
-            if not is_admin:
-                self._take_slot(quota, now)
+            self._take_slot(quota, now)
             document = self._answer(Request(self.source, query, now), method, path)
         except RequestRejected as rejection:
             status = rejection.status
             document = rejection.document
 
-        if key is not None and not is_admin:
+        if key is not None:
             user_agent = fields.get("user-agent", "")
             self._log_call(key, f"{method} {path}", status, now, user_agent, request_id)
         response_headers = {

@@ -1,4 +1,4 @@
-"""Tests of keys, quotas, routes and administration of the simulated API, without a network."""
+"""Tests of keys, quotas and routes of the simulated API, without a network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from late_exporter.simulator import INCIDENTS, LogList, SimulatedApi, SimulatedWorld, StaticLogs
+from late_exporter.simulator import LogList, SimulatedApi, StaticLogs
 from late_exporter.simulator.service import SimulatorResponse
 from tests.support.clock import VirtualClock
 
@@ -53,14 +53,13 @@ def test_not_found(api: SimulatedApi, path: str) -> None:
     assert (response.status, body(response)) == (404, {"error": "Not found", "code": "not_found"})
 
 
-@pytest.mark.parametrize("path", ["/v1/posts/logs", "/_simulator", "/_simulator/incidents/platform-outage"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize(
     "authorization", ["", KEY, "Bearer sk_short", f"Bearer {KEY.upper()}", f"Bearer rk_{KEY}", f"Bearer  {KEY}"]
 )
-def test_unauthorized(api: SimulatedApi, authorization: str, method: str, path: str) -> None:
-    """Without a well-formed key, as from a web page, a request is rejected as documented, and uses no quota."""
-    response = api.handle(method, path, "", {"authorization": authorization})
+def test_unauthorized(api: SimulatedApi, authorization: str, method: str) -> None:
+    """Without a well-formed key a request is rejected as documented, and uses no quota."""
+    response = api.handle(method, "/v1/posts/logs", "", {"authorization": authorization})
     document = body(response)
     code = "invalid_credentials" if authorization else "missing_credentials"
     assert (response.status, document["code"], document["type"]) == (401, code, "authentication_error")
@@ -96,7 +95,6 @@ def test_requests_are_logged(logs: StaticLogs, clock: VirtualClock) -> None:
     requests = (("GET", ""), ("GET", "limit=101"), ("POST", ""), ("GET", ""), ("GET", ""))
     ids = [get(api, "/api/v1/logs", query, method=method).headers["X-Request-Id"] for method, query in requests]
     get(api, "/v1/logs", key="sk_wrong")
-    get(api, "/_simulator")
     rows = body(get(api, "/v1/logs", "type=api_request", key=OTHER_KEY))["logs"][::-1]
     assert ids == [row["request_id"] for row in rows]
     assert [row["status_code"] for row in rows] == [200, 400, 405, 200, 429]
@@ -110,15 +108,3 @@ def test_requests_are_logged(logs: StaticLogs, clock: VirtualClock) -> None:
         "path": "/v1/logs",
         "created_at": "2026-11-24T12:00:00.000Z",
     }.items() <= rows[0].items()
-
-
-def test_incident_by_hand(clock: VirtualClock) -> None:
-    """An incident can be started and stopped over HTTP; the overview has the known and active ones."""
-    api = SimulatedApi(SimulatedWorld(1, clock.now, history=3600), clock=clock.time)
-    known = {name: kind.description for name, kind in INCIDENTS.items()}
-    path = "/_simulator/incidents/platform-outage"
-    incident = {"name": "platform-outage", "accounts": 2, "until": "2026-11-24T13:30:00.000Z"}
-    for method, query, incidents in (("POST", "platform=tiktok&seconds=5400", [incident]), ("DELETE", "", [])):
-        changed = get(api, path, query, method=method)
-        assert (200, incidents) == (changed.status, body(changed)["incidents"])
-        assert body(get(api, "/_simulator")) == {"incidents": incidents, "known": known}

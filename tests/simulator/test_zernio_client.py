@@ -8,7 +8,6 @@ import re
 import socket
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -159,16 +158,18 @@ def test_every_incident() -> None:
         ("usage.get_billing", {}),
         ("usage.get_usage", {}),
     ]
-    calls = []
-    for name in INCIDENTS:
-        path = f"/_simulator/incidents/{name}"
-        calls += [("_post", {"path": path}), *reads, ("_delete", {"path": path})]
-    world, times = SimulatedWorld(1, NOW, history=DAY, logs_per_day=2000), count(NOW, 30)
+    world = SimulatedWorld(1, NOW, history=DAY, logs_per_day=2000)
+    times = count(NOW, 30)
+    statuses: set[str] = set()
     with serve_api(SimulatedApi(world, clock=times.__next__, generation="zernio")) as url:
-        results = call_client(url, *calls)
-    assert all("answer" in result for result in results)
-    statuses = Counter(post["status"] for result in results for post in result["answer"].get("posts", ()))
-    assert statuses.keys() == {"pending_approval", "draft"}
+        # All posts are drafts in the second round, so that none waits for approval.
+        for names in (INCIDENTS.keys() - {"empty-schedule"}, {"empty-schedule"}):
+            for name in names:
+                world.start_incident(name, duration=DAY)
+            for result in call_client(url, *reads):
+                statuses.update(post["status"] for post in result["answer"].get("posts", ()))
+            world.incidents = ()
+    assert statuses == {"pending_approval", "draft"}
 
 
 def test_posts_of_every_status(url: str) -> None:
