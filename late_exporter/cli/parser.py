@@ -137,14 +137,11 @@ class _ClickCommand(click.Command):
 
 
 def _click_option(key: str, option: Option, command: str) -> click.Option:
-    from late_exporter.config.sections import FORMATS  # noqa: PLC0415 - imports pydantic
-
     if not option.metavar:
         return click.Option([key, option.flag], is_flag=True, help=option.help)
     kind: click.ParamType[Any] = click.STRING
-    choices = FORMATS[command] if option.name == "format" else option.choices
-    if choices and not option.many:  # which may be separated by commas
-        kind = click.Choice(choices)
+    if option.choices and not option.many:  # which may be separated by commas
+        kind = click.Choice(option.choices)
     elif option.metavar == "FILE":
         kind = click.Path(readable=False)
     default = option.default_for(command)

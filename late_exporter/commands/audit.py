@@ -11,10 +11,8 @@ a time at which everything should have been recorded. Logs without a time are no
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -25,7 +23,6 @@ from late_exporter.api.generation import find_feed
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.log_reader import (
     ListReader,
-    ProgressLine,
     connect_workspaces,
     require_retained,
 )
@@ -159,20 +156,17 @@ async def _audit_feeds(context: CommandContext) -> Sequence[AuditReport]:
     settings = context.settings
     open_snapshot = partial(Snapshot, settings.state.url, settings.state.password_path)
     reports = []
-    with closing(ProgressLine(sys.stderr)) as progress:
-        async with connect_workspaces(context) as connections:
-            for workspace, client in connections.items():
-                for feed in settings.poll.feeds:
-                    progress.start(f"{workspace} {feed}", client.quota_wait)
-                    report = await audit_feed(
-                        Scope(workspace, feed),
-                        client,
-                        open_snapshot,
-                        progress,
-                        interval=settings.poll.interval,
-                        since=context.flags.since,
-                    )
-                    reports.append(report)
+    async with connect_workspaces(context) as connections:
+        for workspace, client in connections.items():
+            for feed in settings.poll.feeds:
+                report = await audit_feed(
+                    Scope(workspace, feed),
+                    client,
+                    open_snapshot,
+                    interval=settings.poll.interval,
+                    since=context.flags.since,
+                )
+                reports.append(report)
     return reports
 
 
@@ -180,7 +174,6 @@ async def audit_feed(
     scope: Scope,
     client: LateClient,
     open_snapshot: Callable[[], Snapshot],
-    progress: ProgressLine,
     *,
     interval: float,
     since: float | None,
@@ -219,7 +212,7 @@ async def audit_feed(
     try:
         feed = await _recorded_feed(scope.feed, client, coverage)
         require_retained(since, feed)
-        reader = ListReader(client, feed, progress=progress, sleep=sleep)
+        reader = ListReader(client, feed, title=" ".join(scope), sleep=sleep)
         async for page, _ in reader.pages(comparison.lower):
             keys = [entry.key for entry in page.entries]
             with open_snapshot() as snapshot:

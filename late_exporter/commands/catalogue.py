@@ -182,8 +182,8 @@ _COMMANDS = (
             ("posts --overdue", "Posts that should have been published or approved by now."),
             ("posts --at-risk", "Posts that will fail within a day unless somebody acts."),
             (
-                "posts --failed --since 1d --limit 0 --format csv",
-                "The failed posts of a day for a spreadsheet.",
+                "posts --failed --since 1d --limit 0 --format json",
+                "The failed posts of a day for a program.",
             ),
         ),
     ),
@@ -211,8 +211,7 @@ _COMMANDS = (
         "logs",
         "Print matching logs of all workspaces, newest first, or count them.",
         description="""
-            Times are UTC. CSV and JSON have the same fields for all feeds; raw is the row of the
-            API.
+            Times are UTC. JSON has the same fields for all feeds.
 
             In generation zernio --action accepts the action of the metrics or that of the API, as
             in post.published.
@@ -231,8 +230,8 @@ _COMMANDS = (
                 "Posts of one account in a week.",
             ),
             (
-                "logs --status failed,pending --since 1h --limit 0 --format csv",
-                "Everything of an hour that did not succeed, for a spreadsheet.",
+                "logs --status failed,pending --since 1h --limit 0 --format json",
+                "Everything of an hour that did not succeed, for a program.",
             ),
             ("logs --feed connections --action disconnect", "Accounts that were disconnected."),
             (

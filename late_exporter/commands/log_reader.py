@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import TextIO
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_page
@@ -70,33 +70,6 @@ def require_retained(since: float | None, feed: Feed) -> None:
         )
 
 
-class ProgressLine:
-    """Shows on a terminal how many logs are read, in a line that is drawn again."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._is_shown = stream.isatty()
-        self._name = ""
-        self._quota_wait: Callable[[], float] = lambda: 0.0
-
-    def start(self, name: str, quota_wait: Callable[[], float]) -> None:
-        """Begin a list; ``quota_wait`` returns the seconds until the next request may be sent."""
-        self._name = name
-        self._quota_wait = quota_wait
-
-    def update(self, done: int, total: int) -> None:
-        progress = SyncProgress(done, done / total, self._quota_wait())
-        self._draw(f"{self._name}: {progress_text(progress)}")
-
-    def close(self) -> None:
-        self._draw("")
-
-    def _draw(self, text: str) -> None:
-        if self._is_shown:
-            self._stream.write(f"{CLEAR_LINE}{text}")
-            self._stream.flush()
-
-
 @dataclass
 class ListReader:
     """Reads a log list from new to old, by the same sweep as polls.
@@ -105,14 +78,14 @@ class ListReader:
         client: API client of the workspace.
         feed: Feed of the list.
         filters: Parameters of every request.
-        progress: Line that shows how far the reader is.
+        title: What the progress of the reader is shown with; empty to show none.
         sleep: Wait for some seconds.
     """
 
     client: LateClient
     feed: Feed
     filters: Mapping[str, str | int] | None = None
-    progress: ProgressLine | None = None
+    title: str = ""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     read_count: int = field(default=0, init=False)
     total: int = field(default=0, init=False)
@@ -129,9 +102,12 @@ class ListReader:
         by_time = self.feed.supports_time_filter
         after = second_below(lower) if by_time and leaves_out_older else None
         sweep = Sweep(None, lower, by_time=by_time, after=after)
-        while not sweep.is_complete:
-            await perform(sweep.read(), self._fetch)
-            yield self._last
+        try:
+            while not sweep.is_complete:
+                await perform(sweep.read(), self._fetch)
+                yield self._last
+        finally:
+            self._show_progress("")
 
     async def _fetch(self, request: FetchPage) -> LogPage:
         """Return a page; the client itself waits if the API asks to."""
@@ -157,8 +133,15 @@ class ListReader:
         )
         self._last = (page, response)
         self.read_count += len(page.entries)
-        if self.progress is not None:
-            # Pages by time have the total of a part, and pages overlap.
-            self.total = max(self.total, self.read_count, page.total or 0)
-            self.progress.update(self.read_count, max(self.total, 1))
+        # Pages by time have the total of a part, and pages overlap.
+        self.total = max(self.total, self.read_count, page.total or 0, 1)
+        share = self.read_count / self.total
+        progress = SyncProgress(self.read_count, share, self.client.quota_wait())
+        self._show_progress(f"{self.title}: {progress_text(progress)}")
         return page
+
+    def _show_progress(self, text: str) -> None:
+        """Draw the line that shows how far the reader is, if somebody looks."""
+        if self.title and sys.stderr.isatty():
+            sys.stderr.write(f"{CLEAR_LINE}{text}")
+            sys.stderr.flush()

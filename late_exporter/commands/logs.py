@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import closing
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -19,7 +17,6 @@ from late_exporter.api.responses import ApiResponse
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.log_reader import (
     ListReader,
-    ProgressLine,
     connect_workspaces,
     report_failure,
     require_retained,
@@ -49,7 +46,7 @@ TONES = {
 """Tones of statuses, and of the outcomes of posts."""
 
 HIDDEN_FIELDS = frozenset({"key", "row", "created", "time", "duration", "is_own"})
-"""Fields of a log that CSV and JSON do not have, or have in another form."""
+"""Fields of a log that JSON does not have, or has in another form."""
 
 LOG_COLUMNS = (
     "TIME",
@@ -85,7 +82,7 @@ async def _show_logs(context: CommandContext) -> int:
     unread: list[str] = []
     async with connect_workspaces(context) as connections:
         sources = [
-            matching_logs(name, client, flags, now=now, unread=unread, quiet=bool(flags.by))
+            matching_logs(name, client, flags, now=now, unread=unread, is_silent=bool(flags.by))
             for name, client in connections.items()
         ]
         batches = newest_first(sources)
@@ -103,19 +100,19 @@ async def matching_logs(
     *,
     now: float,
     unread: list[str],
-    quiet: bool,
+    is_silent: bool,
 ) -> LogBatches:
     """Yield the logs of a workspace that match, newest first.
 
     If they cannot be read, the error is printed and the workspace added to ``unread``: others may
-    work. ``quiet`` is whether nothing is printed meanwhile, so that progress is shown.
+    work. ``is_silent`` is whether nothing is printed meanwhile, so that progress is shown.
     """
     lower = int((now - (flags.since or DEFAULT_SINCE)) * 1000)
-    with report_failure(workspace, unread), closing(ProgressLine(sys.stderr)) as progress:
-        progress.start(workspace, client.quota_wait)
+    with report_failure(workspace, unread):
         feed = await find_feed(flags.feed, client)
         require_retained(flags.since, feed)
-        reader = ListReader(client, feed, query(flags, feed), progress if quiet else None)
+        title = workspace if is_silent else ""
+        reader = ListReader(client, feed, query(flags, feed), title=title)
         async for page in read_logs(reader, feed, lower):
             yield [WorkspaceLog(workspace, log) for log in page if matches(flags, log)]
 
@@ -214,11 +211,10 @@ async def print_logs(
     if is_several:
         columns.insert(2, "WORKSPACE")
     table = Table(terminal, columns)
-    fields = _raw_fields if flags.format == "raw" else log_fields
     count = 0
     async for batch in batches:
         selection = batch[: flags.limit - count] if flags.limit else batch
-        print_records(selection, flags.format, table, log_row, fields, is_first=not count)
+        print_records(selection, flags.format, table, log_row, log_fields)
         count += len(selection)
         if flags.limit and count >= flags.limit:
             warn(f"stopped at --limit {count}; --limit 0 shows all")
@@ -276,7 +272,7 @@ def log_row(item: WorkspaceLog) -> Row:
 
 
 def log_fields(item: WorkspaceLog) -> Mapping[str, Any]:
-    """Return a log as CSV and JSON have it: the same fields for all feeds and generations."""
+    """Return a log as JSON has it: the same fields for all feeds and generations."""
     log = item.log
     fields = msgspec.structs.asdict(log)
     visible = {name: value for name, value in fields.items() if name not in HIDDEN_FIELDS}
@@ -286,7 +282,3 @@ def log_fields(item: WorkspaceLog) -> Mapping[str, Any]:
         **visible,
         "duration_seconds": None if log.duration is None else log.duration / 1_000_000,
     }
-
-
-def _raw_fields(item: WorkspaceLog) -> Mapping[str, Any]:
-    return item.log.row

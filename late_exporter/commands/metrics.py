@@ -15,7 +15,7 @@ HEAD = ("NAME", "TYPE", "STABILITY", "LABELS", "MEANING")
 
 
 def metrics(context: CommandContext) -> int:
-    """Print JSON, or a table with a line per family, for grep and less."""
+    """Print JSON, or a line per family, for grep and less."""
     if context.flags.format == "json":
         families = [msgspec.to_builtins(family) for family in CATALOGUE.values()]
         return write_lines([json.dumps(families, indent=2)])

@@ -43,7 +43,7 @@ OUTCOME_COLUMNS = ("STATE", "PLATFORM", "ACCOUNT", "TRY>", "SCHEDULED", "RESULT"
 
 
 class PostOutcome(msgspec.Struct, kw_only=True):
-    """Outcome of a post on an account, with the fields that CSV and JSON have.
+    """Outcome of a post on an account, with the fields that JSON has.
 
     Args:
         state: ``published``, ``failed``, ``pending``, ``paused``, ``skipped``, ``cancelled``, or

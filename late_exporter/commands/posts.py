@@ -93,7 +93,7 @@ async def find_posts(
 
     attempts = OutcomeCollector()
     if flags.failed:
-        batches = matching_logs(workspace, client, flags, now=now, unread=unread, quiet=True)
+        batches = matching_logs(workspace, client, flags, now=now, unread=unread, is_silent=True)
         async for batch in batches:
             for log in batch:
                 attempts.add(log)

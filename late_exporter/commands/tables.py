@@ -1,8 +1,7 @@
-"""Tables, CSV and JSON; text from the API never controls the terminal."""
+"""Tables; text from the API never controls the terminal."""
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import shutil
@@ -30,9 +29,6 @@ TONES = {
 
 JOINERS = ("\u200c", "\u200d")
 """Invisible characters that emoji and scripts need, and that control nothing."""
-
-FORMULA = re.compile(r"[=+-]|@(?![\w.-]*$)")
-"""Beginning of a text that a spreadsheet would run; an @ before a name is only a text."""
 
 RecordT = TypeVar("RecordT")
 
@@ -127,34 +123,13 @@ def print_records(
     table: Table,
     row: Callable[[RecordT], Row],
     fields: Callable[[RecordT], Mapping[str, Any]],
-    *,
-    is_first: bool = True,
 ) -> None:
-    """Print records as rows of a table, or their fields as lines of CSV or JSON.
-
-    The fields are the same for all records. ``is_first`` is whether no record was printed before,
-    so that CSV needs a heading; the table knows that itself.
-    """
-    if format == "table":
-        for line in table.lines(map(row, records)):
-            write_line(line)
-    elif format == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        rows = [fields(record) for record in records]
-        if is_first and rows:
-            writer.writerow(rows[0])
-        writer.writerows([_csv_cell(value) for value in each.values()] for each in rows)
-    else:
-        for record in records:
-            write_line(json_line(fields(record)))
-
-
-def _csv_cell(value: object) -> object:
-    """Return a value for CSV; texts have no secrets, no control characters, and nothing to run."""
-    if not isinstance(value, str):
-        return value
-    text = clean(value)
-    return f"'{text}" if FORMULA.match(text) else text
+    """Print records as rows of a table, or their fields as lines of JSON."""
+    lines: Iterable[str] = table.lines(map(row, records))
+    if format == "json":
+        lines = (json_line(fields(record)) for record in records)
+    for line in lines:
+        write_line(line)
 
 
 def clean(text: str) -> str:

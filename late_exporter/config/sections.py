@@ -38,20 +38,6 @@ STATUS_INTERVALS: Mapping[fields.StatusFeedName, int] = MappingProxyType(
 )
 """Intervals of the status feeds, in those of --status.interval."""
 
-FORMATS = {
-    "check": ("text", "json"),
-    "status": ("text", "json"),
-    "accounts": ("table", "json"),
-    "posts": ("table", "json", "csv"),
-    "post": ("text", "json"),
-    "logs": ("table", "json", "csv", "raw"),
-    "audit": ("text", "json"),
-    "metrics": ("table", "json"),
-}
-"""Output formats of the commands that have a choice, the default first."""
-
-DEFAULT_FORMATS = {name: formats[0] for name, formats in FORMATS.items()}
-
 Incident: TypeAlias = Literal[
     "platform-outage", "revoked-token", "rate-limit-storm", "slow-video", "late-publishing",
     "scheduler-stuck", "approval-overdue", "empty-schedule", "account-cooldown", "account-blocked",
@@ -274,8 +260,10 @@ class CommandFlags(OptionModel):
     Those of other commands than the one that runs keep their defaults.
     """
 
-    format: str = option("", "FORMAT", tuple(FORMATS), command_defaults=DEFAULT_FORMATS)
-    """Output format."""
+    format: Literal["text", "json"] = option(
+        "text", "FORMAT", ("check", "metrics", *CLIENT_COMMANDS, *QUERY_COMMANDS)
+    )
+    """Output format: text or json."""
     workspace: str | None = option(None, "NAME", (*QUERY_COMMANDS, "check", "accounts"))
     """Workspace to read or check, by default all of them."""
     feed: fields.FeedName = option("publishing", "FEED", ("logs",))

@@ -96,7 +96,7 @@ WRONG = [
     (["--log.level="], f"Invalid value for '--log.level': '' is not one of {LEVELS}."),
     (["logs", "--limit", "-1"], '--limit "-1": must be greater than or equal to 0'),
     (["logs", "--since", "91d"], '--since "91d": must be at least 1s and at most 90d'),
-    (["post", "a", "--format", "table"], "Invalid value for '--format': 'table' is not one of 'text', 'json'."),
+    (["post", "a", "--format", "csv"], "Invalid value for '--format': 'csv' is not one of 'text', 'json'."),
 ]
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,7 +10,6 @@ import pytest
 from msgspec.structs import replace
 
 from late_exporter.commands.audit import AuditReport, Difference, audit_feed, render_json, render_text
-from late_exporter.commands.log_reader import ProgressLine
 from late_exporter.commands.output import json_line
 from late_exporter.errors import ConfigError
 from late_exporter.format import iso_time
@@ -58,7 +56,6 @@ def audit(exporter: InsideHarness, path: Path, *, since: float | None = None, sc
         scope,
         exporter.api,
         partial(Snapshot, f"sqlite:///{path}"),
-        ProgressLine(io.StringIO()),
         interval=30.0,
         since=since,
         clock=exporter.clock.time,

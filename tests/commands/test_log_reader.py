@@ -1,8 +1,15 @@
 from __future__ import annotations
 
 import io
+import sys
 
-from late_exporter.commands.log_reader import ProgressLine
+import pytest
+
+from late_exporter.commands.log_reader import ListReader
+from late_exporter.feeds import FEEDS
+from tests.support.api import FakeHttpApi
+from tests.support.clock import HOUR, VirtualClock
+from tests.support.world import World
 
 
 class TtyStream(io.StringIO):
@@ -13,20 +20,21 @@ class TtyStream(io.StringIO):
         return True
 
 
-def test_progress_is_a_line_on_a_terminal() -> None:
-    """It is drawn again and cleared in the end, says what is waited for, and does not end up in files."""
-    terminal, pipe = TtyStream(), io.StringIO()
+async def test_progress_is_a_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is drawn again and cleared in the end, and does not end up in files."""
+    world = World(VirtualClock())
+    world.publish(150, over=HOUR)
+    terminal = TtyStream()
+    pipe = io.StringIO()
     for stream in (terminal, pipe):
-        progress = ProgressLine(stream)
-        progress.start("acme publishing", lambda: 0.0)
-        progress.update(25, 100)
-        progress.start("acme connections", lambda: 59.4)
-        progress.update(50, 100)
-        progress.close()
+        monkeypatch.setattr(sys, "stderr", stream)
+        reader = ListReader(FakeHttpApi(world).client, FEEDS["publishing"], title="acme")
+        async for _ in reader.pages(0):
+            pass
     assert terminal.getvalue().split("\r\x1b[K") == [
         "",
-        "acme publishing: 25 logs read, 25% of the list",
-        "acme connections: 50 logs read, 50% of the list, waiting 59 s for the quota",
+        "acme: 100 logs read, 67% of the list",
+        "acme: 152 logs read, 100% of the list",
         "",
     ]
     assert pipe.getvalue() == ""
