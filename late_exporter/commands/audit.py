@@ -1,8 +1,8 @@
 """The command ``audit``: compare the recorded logs with the API, one by one.
 
 It works beside a running exporter or without one, and reads the lists by rules of its own. The
-exporter's daily audit counts what it finds; this command only reports it. Both compare the counters
-by the same function, as ``state check`` does.
+exporter's daily audit counts what it finds; this command only reports it. The counters are compared
+with the recorded logs by ``state check``.
 
 The list moves while it is read, and the exporter goes on recording, so logs are compared only up to
 a time at which everything should have been recorded. Logs without a time are not compared.
@@ -14,7 +14,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 
@@ -31,7 +30,7 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, ApiUnavailable
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time, plural
-from late_exporter.ingest.accounting import CounterMismatch, check_counters, gauge_value
+from late_exporter.ingest.accounting import gauge_value
 from late_exporter.metrics.catalogue import LAST_POLL
 from late_exporter.model import PENDING, LogEntry, Scope
 from late_exporter.store.records import Coverage
@@ -52,7 +51,6 @@ LATE_WRITE_WINDOW = 3_600_000
 class Difference(msgspec.Struct, frozen=True):
     """A log that is not counted in its current status, and the statuses in which it is counted."""
 
-    kind: str
     id: str
     created: str | None
     platform: str
@@ -73,7 +71,6 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     polled: bool = False
     logs: int = 0
     differences: Sequence[Difference] = ()
-    mismatches: Sequence[CounterMismatch] = ()
 
 
 class Comparison(msgspec.Struct, kw_only=True):
@@ -114,7 +111,6 @@ class Comparison(msgspec.Struct, kw_only=True):
                 continue
             else:
                 self.unrecorded[entry.key] = Difference(
-                    kind="status" if recorded else "missing",
                     id=entry.key,
                     created=iso_time(entry.created) or str(entry.created),
                     platform=entry.platform,
@@ -145,10 +141,9 @@ def audit(context: CommandContext) -> int:
     """Print the report of each feed; return 1 if anything differs or could not be compared."""
     reports = run_interruptible(_audit_feeds(context))
     is_ok = all(report.ok for report in reports)
+    lines: Iterable[str] = render_text(reports)
     if context.flags.format == "json":
-        lines: Iterable[str] = [json_line(render_json(reports))]
-    else:
-        lines = render_text(reports)
+        lines = [json_line({"ok": is_ok, "feeds": msgspec.to_builtins(reports)})]
     return write_lines(map(printable, lines), int(not is_ok))
 
 
@@ -221,19 +216,17 @@ async def audit_feed(
         return failed(error=str(exc))
 
     with open_snapshot() as snapshot:
-        mismatches = check_counters(scope, feed, snapshot.accounting(scope))
         comparison.settle(snapshot.recorded_statuses(scope))
     first = max(comparison.lower, coverage.caught_up_at - feed.retention)
     return AuditReport(
         workspace=scope.workspace,
         feed=scope.feed,
-        ok=not comparison.unrecorded and not mismatches,
+        ok=not comparison.unrecorded,
         since=iso_time(min(first, comparison.cutoff)),
         until=iso_time(comparison.cutoff),
         polled=is_running,
         logs=len(comparison.compared_keys),
         differences=list(comparison.unrecorded.values()),
-        mismatches=mismatches,
     )
 
 
@@ -252,13 +245,9 @@ async def _recorded_feed(name: str, client: LateClient, coverage: Coverage) -> F
     return feed
 
 
-def render_json(reports: Sequence[AuditReport]) -> Mapping[str, Any]:
-    return {"ok": all(report.ok for report in reports), "feeds": msgspec.to_builtins(reports)}
-
-
 def render_text(reports: Sequence[AuditReport]) -> Iterator[str]:
     for report in reports:
-        count = len(report.differences) + len(report.mismatches)
+        count = len(report.differences)
         verdict = report.error or (plural(count, "difference") if count else "no difference")
         yield f"{report.workspace} {report.feed}: {verdict}"
         if not report.error:
@@ -275,11 +264,8 @@ def _details(report: AuditReport) -> Iterator[str]:
     for log in report.differences:
         statuses = ", ".join(log.counted_statuses)
         verdict = f"counted as {statuses}" if statuses else "not counted"
-        what = f"{log.created}  {log.platform}  {log.action}  {log.status}, {verdict}: {log.id}"
-        yield f"{log.kind:<7}  {what}"
+        yield f"{log.created}  {log.platform}  {log.action}  {log.status}, {verdict}: {log.id}"
     if report.differences:
         yield (
             "The next reconciliation of a running exporter should count them; audit again after it."
         )
-    for mismatch in report.mismatches:
-        yield mismatch.text

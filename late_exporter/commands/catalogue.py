@@ -242,8 +242,7 @@ _COMMANDS = (
     ),
     Command(
         "audit",
-        "Compare the counted logs with the API, log by log, and the counters with the state; exit "
-        "1 on any difference.",
+        "Compare the counted logs with the API, log by log; exit 1 on any difference.",
         description="""
             It reads the API generation that the state was counted from.
 
