@@ -21,13 +21,13 @@ SEEDS, MAX_PROGRAMS = (14, 3, 1, 2, 6, 8, 13), 12
 @pytest.mark.parametrize("mode", MODES)
 def test_no_program_makes_the_exporter_wrong(mode: str) -> None:
     """Random programs find no check that does not hold."""
-    search(MODES[mode], Totals(), seed=1, max_examples=example_count(6, thorough=400))
+    search(MODES[mode], Totals(), seed=1, max_examples=example_count(4, thorough=400))
 
 
 @pytest.mark.e2e
 def test_no_program_makes_the_exporter_wrong_in_postgresql(postgres: Cluster) -> None:
     """Nor with the state in PostgreSQL."""
-    programs = example_count(3, thorough=100)
+    programs = example_count(2, thorough=100)
     search(MODES["late"], Totals(), seed=2, max_examples=programs, create_state=postgres.create_schema)
 
 

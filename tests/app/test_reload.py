@@ -315,15 +315,15 @@ async def test_reloads_at_every_step_of_a_catch_up(tmp_path: Path, monkeypatch: 
     harness.worlds["acme"].publish(430, over=DAY)
     harness.write("acme")
     async with harness.running():
-        for step in range(60):
+        for step in range(0, 60, 4):
             for _ in range(step):
                 await asyncio.sleep(0.001)
             harness.write("acme", text=f"poll: {{interval: {100 + step % 2}ms}}")
             await harness.control.reload()
             harness.worlds["acme"].publish(1)
-        await harness.wait_for_counts(acme=490)
+        await harness.wait_for_counts(acme=445)
         polls = (await harness.scrape()).sum("late_exporter_polls_total")
         samples = await harness.wait_until(lambda samples: samples.sum("late_exporter_polls_total") > polls + 2)
-        assert log_counts(samples) == {"acme": 490}
+        assert log_counts(samples) == {"acme": 445}
         assert samples.sum("late_exporter_api_requests_total") <= len(harness.asked)
         assert samples.sum("late_exporter_reconciled_logs_total") == 0

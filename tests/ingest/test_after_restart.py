@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import ApiUnavailable
 from late_exporter.simulator.log_list import LogRow
-from tests.support.client import ClientRequest, QueryParams
+from tests.support.client import ClientRequest
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import NEVER, ExporterHarness
 from tests.support.late_api import FakeLateApi, unavailable
@@ -21,6 +20,7 @@ from tests.support.samples import Samples
 from tests.support.world import World
 
 LOGS = "late_publishing_logs_total"
+DOWN = ApiUnavailable("503: Service Unavailable", status=503)
 UP = "late_up", (("feed", "publishing"), ("workspace", "default"))
 KINDS: tuple[LogRow, ...] = (
     {},
@@ -28,24 +28,6 @@ KINDS: tuple[LogRow, ...] = (
     {"action": "retry", "platform": "tiktok"},
     {"platform": "bluesky"},
 )
-
-
-class FaultyApi(FakeLateApi):
-    """An API in which some requests fail.
-
-    Attributes:
-        is_failing: Returns whether a request fails; None fails none.
-        failure_count: Number of requests that have failed.
-    """
-
-    is_failing: Callable[[ClientRequest], bool] | None = None
-    failure_count = 0
-
-    def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
-        if self.is_failing is not None and self.is_failing(ClientRequest(path, params)):
-            self.failure_count += 1
-            raise ApiUnavailable("503: Service Unavailable", status=503)
-        return super()._respond(path, params)
 
 
 @pytest.fixture
@@ -56,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture(params=["late", "zernio"])
 def exporter(request: pytest.FixtureRequest, world: World, path: Path) -> Iterator[ExporterHarness]:
     """Return an exporter that has counted 300 logs of a day."""
-    api = FaultyApi(world, generation=request.param)
+    api = FakeLateApi(world, generation=request.param)
     with closing(ExporterHarness(api, path, generation=request.param, reconcile_interval=NEVER)) as exporter:
         world.publish(300, over=DAY, kinds=KINDS)
         exporter.poll()
@@ -157,13 +139,11 @@ def test_nothing_is_shown_before_every_request_has_succeeded(
 ) -> None:
     """A request for late or pending logs that fails delays the exposition until it succeeds."""
     before = restore_backup(exporter, path, 1)
-    api = exporter.api
-    assert isinstance(api, FaultyApi)
-    api.is_failing = is_failing
+    exporter.api.refuse = lambda request, _: DOWN if is_failing(request) else None
     assert exporter.poll_repeatedly(1)[0].error is None
-    assert api.failure_count == 1
+    assert exporter.scrape().sum("late_exporter_failed_requests_total") == 1
     assert not exporter.scrape().family(LOGS)
-    api.is_failing = None
+    exporter.api.refuse = lambda *_: None
     exporter.poll_repeatedly(2)
     assert exporter.scrape().sum(LOGS) == before.sum(LOGS)
     assert not fallen(before, exporter.scrape())
@@ -182,9 +162,7 @@ def test_nothing_is_shown_before_all_pending_logs_are_looked_up(path: Path, expo
 def test_series_are_hidden_for_minutes_only(path: Path, exporter: ExporterHarness) -> None:
     """If some logs cannot be read for five minutes, what was read is shown."""
     before = restore_backup(exporter, path, 1)
-    api = exporter.api
-    assert isinstance(api, FaultyApi)
-    api.is_failing = is_look_up
+    exporter.api.refuse = lambda request, _: DOWN if is_look_up(request) else None
     exporter.poll_repeatedly(10)
     assert not exporter.scrape().family(LOGS)
     exporter.poll_repeatedly(1)
@@ -194,9 +172,7 @@ def test_series_are_hidden_for_minutes_only(path: Path, exporter: ExporterHarnes
 def test_a_single_run_shows_what_it_could_read(path: Path, exporter: ExporterHarness) -> None:
     """No later poll of its process could read the rest."""
     before = restore_backup(exporter, path, 1)
-    api = exporter.api
-    assert isinstance(api, FaultyApi)
-    api.is_failing = is_look_up
+    exporter.api.refuse = lambda request, _: DOWN if is_look_up(request) else None
     assert exporter.run_once().error is None
     assert exporter.scrape().sum(LOGS) == before.sum(LOGS) - 1
 

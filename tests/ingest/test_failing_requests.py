@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pytest
 
-from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import (
     ApiError,
     ApiUnavailable,
@@ -21,7 +18,6 @@ from late_exporter.errors import (
     Unauthorized,
 )
 from tests.ingest.conftest import OpenExporter
-from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import Document, FakeLateApi, ListQuirks
@@ -36,30 +32,12 @@ FAILURES = (
     BadRequest("400: Invalid query", status=400),
     Forbidden("403: the key may not use this path"),
 )
+TOO_LARGE = ResponseTooLarge("the response is larger than 2 MiB")
 
 
-class FaultyApi(FakeLateApi):
-    """An API that fails the requests that a test selects.
-
-    Attributes:
-        fails: Selects requests by path, query and response.
-        error: Error of these requests.
-    """
-
-    def __init__(self, world: World, **options: Any) -> None:
-        super().__init__(world, **options)
-        self.fails: Callable[[str, QueryParams, bytes], bool] = lambda *_: False
-        self.error: ApiError = FAILURES[0]
-
-    def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
-        response = super()._respond(path, params)
-        if self.fails(path, params, response.body if response else b""):
-            raise self.error
-        return response
-
-    def fail_rows(self, *log_ids: str) -> None:
-        """Fail every request whose response has one of some logs."""
-        self.fails = lambda _path, _params, body: any(log_id.encode() in body for log_id in log_ids)
+def fail_rows(api: FakeLateApi, *log_ids: str, error: ApiError = FAILURES[0]) -> None:
+    """Fail every request whose response has one of some logs."""
+    api.refuse = lambda _, body: error if any(log_id.encode() in body for log_id in log_ids) else None
 
 
 def outcomes(exporter: ExporterHarness, polls: int) -> Counter[str]:
@@ -87,12 +65,12 @@ def pending(exporter: ExporterHarness) -> float:
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 def test_a_post_that_cannot_be_read_fails_alone(error: ApiError, world: World, start: OpenExporter) -> None:
     """Every poll succeeds, other logs settle, late logs are found, and the post is asked for at growing intervals."""
-    api = FaultyApi(world)
+    api = FakeLateApi(world)
     exporter = start(api, reconcile_interval=10 * MINUTE)
     broken, healthy = (world.insert(world.clock.now - HOUR, status="pending", postId=post) for post in ("p1", "p2"))
     world.publish(200, over=MINUTE)
     exporter.poll()
-    api.error, api.fails = error, lambda path, *_: path == "/v1/posts/p1/logs"
+    api.refuse = lambda request, _: error if request.path == "/v1/posts/p1/logs" else None
     for log_id in (broken, healthy):
         world.change(log_id, "failed", statusCode=500)
     world.insert(world.clock.now - 3 * HOUR)
@@ -108,7 +86,7 @@ def test_settlement_checks_that_decide_nothing_let_the_others_have_their_turn(
     generation: str, world: World, start: OpenExporter
 ) -> None:
     """Posts, or moments, whose logs are unlisted but still pending do not starve those that have settled."""
-    api = FaultyApi(world, generation=generation)
+    api = FakeLateApi(world, generation=generation)
     exporter = start(api)
     for number in range(30):
         world.insert(world.clock.now - 2 * HOUR - number, status="pending", postId=f"s{number}")
@@ -137,12 +115,12 @@ def test_a_list_of_pending_logs_that_is_refused_costs_only_settlement_checks(
     error: ApiError, generation: str, world: World, start: OpenExporter
 ) -> None:
     """If ``status=pending`` is refused, polls succeed and pending logs settle, each in its turn."""
-    api = FaultyApi(world, generation=generation)
+    api = FakeLateApi(world, generation=generation)
     exporter = start(api)
     ids = [world.insert(world.clock.now - HOUR - n, status="pending", postId=f"p{n}") for n in range(25)]
     world.publish(200, over=MINUTE)
     exporter.poll()
-    api.error, api.fails = error, lambda _path, params, _body: "status" in params
+    api.refuse = lambda request, _: error if "status" in request.params else None
     for log_id in ids[:20]:
         world.change(log_id, "success")
     assert outcomes(exporter, 20) == {"success": 20}
@@ -154,32 +132,31 @@ def test_a_list_of_pending_logs_that_is_refused_costs_only_settlement_checks(
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 def test_a_time_that_cannot_be_read_fails_alone(error: ApiError, world: World, start: OpenExporter) -> None:
     """In generation zernio, a moment that fails is looked up at growing intervals, and the others settle."""
-    api = FaultyApi(world, generation="zernio")
+    api = FakeLateApi(world, generation="zernio")
     exporter = start(api)
     ids = [world.insert(world.clock.now - HOUR - 60 * n, status="pending", postId=f"p{n}") for n in range(4)]
     world.publish(200, over=MINUTE)
     exporter.poll()
-    api.error = error
-    api.fails = lambda _path, params, body: "from" in params and ids[0].encode() in body
+    api.refuse = lambda request, body: error if "from" in request.params and ids[0].encode() in body else None
     for log_id in ids:
         world.change(log_id, "success")
     assert outcomes(exporter, 40) == {"success": 40}
     assert pending(exporter) == 1
     assert statuses(exporter) == {"pending": 4, "success": 203}
     assert failed_requests(exporter).get("window", 0) <= 7
-    api.fails = lambda *_: False
+    api.refuse = lambda *_: None
     outcomes(exporter, 32)
     assert pending(exporter) == 0
 
 
 def test_a_time_filter_that_is_always_refused_is_given_up(world: World, start: OpenExporter) -> None:
     """If ``from`` and ``to`` are rejected, polls succeed, and a scan settles the logs."""
-    api = FaultyApi(world, generation="zernio")
+    api = FakeLateApi(world, generation="zernio")
     exporter = start(api, reconcile_interval=10 * MINUTE)
     ids = [world.insert(world.clock.now - HOUR - 60 * n, status="pending", postId=f"p{n}") for n in range(8)]
     world.publish(200, over=MINUTE)
     exporter.poll()
-    api.error, api.fails = FAILURES[2], lambda _path, params, _body: "from" in params
+    api.refuse = lambda request, _: FAILURES[2] if "from" in request.params else None
     for log_id in ids:
         world.change(log_id, "success")
     assert outcomes(exporter, 40) == {"success": 40}
@@ -195,21 +172,20 @@ def test_a_row_that_no_scan_can_read_is_skipped(
     place: int, error: ApiError, generation: str, world: World, start: OpenExporter
 ) -> None:
     """Polls succeed, and late logs below the row are counted; only the row itself is not."""
-    api = FaultyApi(world, generation=generation)
+    api = FakeLateApi(world, generation=generation)
     exporter = start(api, reconcile_interval=10 * MINUTE)
     world.publish(400, over=DAY)
     exporter.poll()
     broken = world.ids[place]
     late = [world.insert(world.clock.now - age) for age in (2 * HOUR, 8 * HOUR, 20 * HOUR, DAY - 60)]
     late_broken = world.insert(world.clock.now - 12 * HOUR, status="failed", statusCode=500)
-    api.error = error
-    api.fail_rows(broken, late_broken)
+    fail_rows(api, broken, late_broken, error=error)
     assert outcomes(exporter, 60) == {"success": 60}
     assert statuses(exporter) == {"success": 400 + len(late)}
     assert exporter.scrape().sum("late_exporter_reconcile_last_completed_timestamp_seconds") > 0
     assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 2
     assert failed_requests(exporter)["scan"] >= 2
-    api.fails = lambda *_: False
+    api.refuse = lambda *_: None
     exporter.settle()
     assert statuses(exporter) == {"success": 400 + len(late), "failed": 1}
 
@@ -223,13 +199,13 @@ def test_a_row_that_cannot_be_read_does_not_block_a_catch_up(
     start: OpenExporter,
 ) -> None:
     """The gap decides the outcome until the third failure, also across restarts; then all other logs are counted."""
-    api = FaultyApi(world, generation=generation)
+    api = FakeLateApi(world, generation=generation)
     exporter = start(api)
     world.publish(150, over=DAY)
     exporter.poll()
     world.clock.advance(HOUR)
     broken = world.publish(450, over=50 * MINUTE)[100]
-    api.fail_rows(broken)
+    fail_rows(api, broken)
     results = []
     for _ in range(5):
         results.append(exporter.poll_repeatedly(1)[0].outcome)
@@ -245,13 +221,13 @@ def test_a_row_that_cannot_be_read_does_not_block_a_catch_up(
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_row_at_the_head_that_cannot_be_read_is_skipped(generation: str, world: World, start: OpenExporter) -> None:
     """After three failed polls, polls succeed although the row is among the newest; it is reported once."""
-    api = FaultyApi(world, generation=generation)
+    api = FakeLateApi(world, generation=generation)
     exporter = start(api)
     world.publish(150, over=DAY)
     exporter.poll()
     world.clock.advance(MINUTE)
     (broken,) = world.publish(1)
-    api.fail_rows(broken)
+    fail_rows(api, broken)
     results = []
     for _ in range(8):
         world.clock.advance(30)
@@ -265,16 +241,16 @@ def test_a_row_at_the_head_that_cannot_be_read_is_skipped(generation: str, world
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_list_that_cannot_be_read_at_all_skips_nothing(generation: str, world: World, start: OpenExporter) -> None:
     """If every request fails, no row is skipped, few requests are added, and everything is counted afterwards."""
-    api = FaultyApi(world, generation=generation)
+    api = FakeLateApi(world, generation=generation)
     exporter = start(api)
     world.publish(150, over=DAY)
     exporter.poll()
     world.clock.advance(HOUR)
     world.publish(250)
-    api.fails = lambda _path, params, _body: int(params.get("skip", 0)) > 0 or "to" in params
+    api.refuse = lambda request, _: FAILURES[0] if request.skip > 0 or "to" in request.params else None
     assert outcomes(exporter, 10) == {"unavailable": 10}
     assert len(api.requests) < 45
-    api.fails = lambda *_: False
+    api.refuse = lambda *_: None
     assert outcomes(exporter, 1) == {"success": 1}
     assert statuses(exporter) == {"success": 400}
     assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 0
@@ -285,13 +261,13 @@ def test_a_list_that_moves_while_it_is_read_in_parts_loses_no_row(
     generation: str, world: World, start: OpenExporter
 ) -> None:
     """Rows that are deleted between two parts make the exporter read the page again, unless it is read by time."""
-    api = FaultyApi(world, generation=generation)
+    api = FakeLateApi(world, generation=generation)
     exporter = start(api)
     world.publish(50, over=DAY)
     exporter.poll()
     world.clock.advance(HOUR)
     ids = world.publish(450)
-    api.fail_rows(ids[300])
+    fail_rows(api, ids[300])
     exporter.poll_repeatedly(2)
     for number in range(5, 40):
         api.before_request(number, partial(world.delete, ids[449 - number]))
@@ -313,12 +289,12 @@ def test_a_rejected_key_and_a_rate_limit_fail_the_poll(
     error: ApiError, outcome: str, world: World, start: OpenExporter
 ) -> None:
     """Errors that concern every request are not taken for a failure of one."""
-    api = FaultyApi(world)
+    api = FakeLateApi(world)
     exporter = start(api)
     world.insert(world.clock.now - HOUR, status="pending", postId="p1")
     world.publish(200, over=MINUTE)
     exporter.poll()
-    api.error, api.fails = error, lambda _path, params, _body: "status" in params
+    api.refuse = lambda request, _: error if "status" in request.params else None
     assert outcomes(exporter, 1) == {outcome: 1}
     assert failed_requests(exporter) == {}
 
@@ -326,9 +302,8 @@ def test_a_rejected_key_and_a_rate_limit_fail_the_poll(
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_pages_that_are_too_large_are_read_in_parts(generation: str, world: World, start: OpenExporter) -> None:
     """No poll fails: history, new logs, late logs and settled logs count once, and an audit reads all pages."""
-    api = FaultyApi(world, generation=generation)
-    api.error = ResponseTooLarge("the response is larger than 2 MiB")
-    api.fails = lambda _path, _params, body: body.count(b'"created') > 30
+    api = FakeLateApi(world, generation=generation)
+    api.refuse = lambda _, body: TOO_LARGE if body.count(b'"created') > 30 else None
     exporter = start(api, reconcile_interval=10 * MINUTE, audit_interval=HOUR)
     world.publish(350, over=DAY)
     pending_ids = [world.insert(world.clock.now - HOUR - n, status="pending", postId=f"p{n}") for n in range(40)]
@@ -350,11 +325,10 @@ def test_pages_that_are_too_large_are_read_in_parts(generation: str, world: Worl
 
 def test_a_row_that_is_too_large_alone_is_skipped(world: World, start: OpenExporter) -> None:
     """A single row beyond the limit of a response costs itself only."""
-    api = FaultyApi(world)
+    api = FakeLateApi(world)
     exporter = start(api)
     ids = world.publish(150, over=DAY)
-    api.error = ResponseTooLarge("the response is larger than 2 MiB")
-    api.fail_rows(ids[120])
+    fail_rows(api, ids[120], error=TOO_LARGE)
     assert outcomes(exporter, 3) == {"success": 3}
     assert statuses(exporter) == {"success": 149}
     assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 1

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TypeAlias
 
-import msgspec
 import pytest
 
-from late_exporter.api.responses import ApiResponse
-from late_exporter.errors import ApiUnavailable, ResponseTooLarge
+from late_exporter.errors import ApiError, ApiUnavailable, ResponseTooLarge
 from tests.ingest.conftest import OpenExporter
-from tests.support.client import QueryParams
+from tests.support.client import ClientRequest
 from tests.support.clock import DAY
-from tests.support.late_api import FakeLateApi, ListQuirks, zernio_row
+from tests.support.late_api import Document, FakeLateApi, ListQuirks, zernio_row
 from tests.support.world import World
 
 ROW_COUNT = 350
@@ -21,122 +19,123 @@ SHORT_ROW_COUNT = 40
 """Logs of a list of which more than half can be tried one by one before a page is given up."""
 
 
-class OddApi(FakeLateApi):
-    """An API whose lists are odd in one way while ``is_odd`` is true.
-
-    Args:
-        change_query: Returns the query that the API reads in place of that of a request; may raise an error.
-        change_page: Returns the page that the API sends in place of the right one.
-        profile_id: Profile to which the workspace is limited.
-        moves: Whether a log appears with each request.
-    """
-
-    def __init__(
-        self,
-        world: World,
-        *,
-        change_query: Callable[[dict[str, Any]], QueryParams] = dict,
-        change_page: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
-        profile_id: str | None = None,
-        moves: bool = False,
-        **options: Any,
-    ) -> None:
-        super().__init__(world, **options)
-        self.is_odd = True
-        self.profile_id = profile_id
-        self._moves = moves
-        self._change_query = change_query
-        self._change_page = change_page
-
-    def _list_logs(self, path: str, params: QueryParams) -> ApiResponse | None:
-        if self._moves and self.is_odd:
-            self.world.publish(1)
-        response = super()._list_logs(path, self._change_query(dict(params)) if self.is_odd else params)
-        if response is None or not self.is_odd:
-            return response
-        page = self._change_page(msgspec.json.decode(response.body))
-        return response._replace(body=msgspec.json.encode(page))
+Oddity: TypeAlias = Callable[[FakeLateApi], None]
+"""Makes an API odd in one way."""
 
 
-def ignore_skip(query: dict[str, Any]) -> QueryParams:
+def change_page(transform: Callable[[Document], Document]) -> Oddity:
+    """Return an oddity that sends another page in place of the right one."""
+
+    def make_odd(api: FakeLateApi) -> None:
+        api.quirks = ListQuirks(transform=transform)
+
+    return make_odd
+
+
+def with_rows(change: Callable[[list[Document]], list[Document]]) -> Oddity:
+    """Return an oddity that sends other rows."""
+    return change_page(lambda page: {**page, "logs": change(page["logs"])})
+
+
+def with_fields(**fields: object) -> Oddity:
+    """Return an oddity that sends each row with other fields."""
+    return with_rows(lambda rows: [{**row, **fields} for row in rows])
+
+
+def name_other_profile(api: FakeLateApi) -> None:
+    """Show the logs of another profile than that of the workspace."""
+    api.profile_id = "mine"
+    with_fields(profile_id="other")(api)
+
+
+def repeat_first_page(api: FakeLateApi) -> None:
     """Show the first page for ever."""
-    return {**query, "skip": 0}
+    pages: list[Document] = []
+
+    def repeat(page: Document) -> Document:
+        pages.append(page)
+        return pages[0]
+
+    api.quirks = ListQuirks(transform=repeat)
 
 
-def ignore_bound(query: dict[str, Any]) -> QueryParams:
-    """Ignore ``to``."""
-    return {name: value for name, value in query.items() if name != "to"}
-
-
-def reverse_rows(page: dict[str, Any]) -> Mapping[str, Any]:
-    return {**page, "logs": page["logs"][::-1]}
-
-
-def write_total_as_text(page: dict[str, Any]) -> Mapping[str, Any]:
+def write_total_as_text(page: Document) -> Document:
     return {**page, "pagination": {**page["pagination"], "total": str(page["pagination"]["total"])}}
 
 
-def name_other_profile(page: dict[str, Any]) -> Mapping[str, Any]:
-    return {**page, "logs": [{**row, "profile_id": "other"} for row in page["logs"]]}
-
-
-def drop_times(page: dict[str, Any]) -> Mapping[str, Any]:
-    return {**page, "logs": [{**row, "created_at": None} for row in page["logs"]]}
-
-
-def drop_rows(page: dict[str, Any]) -> Mapping[str, Any]:
-    return {**page, "logs": []}
-
-
-def show_zernio_rows(page: dict[str, Any]) -> Mapping[str, Any]:
-    """Show the rows of the other generation, which have no ids."""
-    return {**page, "logs": [zernio_row(row) for row in page["logs"]]}
-
-
-def refuse_most_rows(query: dict[str, Any]) -> QueryParams:
+def refuse_most_rows(api: FakeLateApi) -> None:
     """Fail every request that includes one of most rows of a short list."""
-    if query["skip"] < SHORT_ROW_COUNT * 2 // 3 and query["skip"] + query["limit"] > 1:
-        raise ApiUnavailable("500: oops", status=500)
-    return query
+
+    def refuse(request: ClientRequest, _: bytes) -> ApiError | None:
+        is_readable = request.skip >= SHORT_ROW_COUNT * 2 // 3 or request.skip + int(request.params["limit"]) == 1
+        return None if is_readable else ApiUnavailable("500: oops", status=500)
+
+    api.refuse = refuse
 
 
-def refuse_whole_pages(query: dict[str, Any]) -> QueryParams:
-    """Fail requests for a whole page, as a response that is too large does."""
-    if query["limit"] == 100:
-        raise ResponseTooLarge("the response is larger than 2 MiB")
-    return query
+def refuse_whole_pages(api: FakeLateApi) -> None:
+    """Fail requests for a whole page, as a response that is too large does, of a list that grows."""
+
+    def refuse(request: ClientRequest, _: bytes) -> ApiError | None:
+        api.world.publish(1)
+        return ResponseTooLarge("the response is larger than 2 MiB") if request.params["limit"] == 100 else None
+
+    api.refuse = refuse
 
 
-ODDITIES: Mapping[str, tuple[Mapping[str, Any], str, str]] = {
-    "check_order": ({"change_page": reverse_rows}, "bad_payload", "the list is not sorted from new to old"),
+def limit_skip(api: FakeLateApi) -> None:
+    """Refuse what is far below the newest logs, and ignore bounds of time."""
+    api.quirks = ListQuirks(max_skip=200, time_filter="ignored")
+
+
+ODDITIES: Mapping[str, tuple[str, Oddity, str, str]] = {
+    "check_order": (
+        "zernio",
+        with_rows(lambda rows: rows[::-1]),
+        "bad_payload",
+        "the list is not sorted from new to old",
+    ),
     "check_profile": (
-        {"change_page": name_other_profile, "profile_id": "mine"},
+        "zernio",
+        name_other_profile,
         "bad_payload",
         "it returned a log of profile other, but profile_id is mine",
     ),
-    "check_ids": ({"change_page": show_zernio_rows, "generation": "late"}, "bad_payload", "the logs have no _id"),
-    "check_dated": ({"change_page": drop_times}, "bad_payload", "none of the newest logs has a readable creation time"),
-    "check_repeats": (
-        {"change_query": ignore_skip, "generation": "late"},
+    "check_ids": (
+        "late",
+        with_rows(lambda rows: [zernio_row(row) for row in rows]),
         "bad_payload",
-        "the log list repeats the same page",
+        "the logs have no _id",
     ),
-    "check_readable": ({"change_query": refuse_most_rows}, "unavailable", "500: oops"),
+    "check_dated": (
+        "zernio",
+        with_fields(created_at=None),
+        "bad_payload",
+        "none of the newest logs has a readable creation time",
+    ),
+    "check_repeats": ("late", repeat_first_page, "bad_payload", "the log list repeats the same page"),
+    "check_readable": ("zernio", refuse_most_rows, "unavailable", "500: oops"),
     "check_unmoved": (
-        {"change_query": refuse_whole_pages, "moves": True},
+        "zernio",
+        refuse_whole_pages,
         "bad_payload",
         "the list has moved while a page was read in parts",
     ),
-    "check_not_emptied": ({"change_page": drop_rows, "generation": "late"}, "bad_payload", "the list is empty"),
-    "a total that is text": ({"change_page": write_total_as_text}, "bad_payload", "pagination.total is text"),
+    "check_not_emptied": ("late", with_rows(lambda _: []), "bad_payload", "the list is empty"),
+    "a total that is text": (
+        "zernio",
+        change_page(write_total_as_text),
+        "bad_payload",
+        "pagination.total is text",
+    ),
     "skip is limited, and to is ignored": (
-        {"change_query": ignore_bound, "quirks": ListQuirks(max_skip=200)},
+        "zernio",
+        limit_skip,
         "unavailable",
         "400: skip must be <= 200; logs below the newest",
     ),
 }
-"""By the check of ``api.plausibility`` that notices it, or what it is: the oddity, the outcome of a poll, its error."""
-
+"""By the check of ``api.plausibility`` that notices it, or by what it is: generation, oddity, outcome and error."""
 CASES = [(oddity, True) for oddity in ODDITIES] + [
     (oddity, False)
     for oddity in ODDITIES
@@ -147,15 +146,14 @@ CASES = [(oddity, True) for oddity in ODDITIES] + [
 @pytest.mark.parametrize(("oddity", "is_synced"), CASES)
 def test_an_odd_list_fails_the_poll(oddity: str, *, is_synced: bool, world: World, open_exporter: OpenExporter) -> None:
     """The error says what is wrong, late_up is 0, and once the list is right again, all logs are counted."""
-    options, outcome, message = ODDITIES[oddity]
-    api = OddApi(world, **{"generation": "zernio", **options})
+    generation, make_odd, outcome, message = ODDITIES[oddity]
+    api = FakeLateApi(world, generation=generation)
     exporter = open_exporter(api)
     if is_synced:
-        api.is_odd = False
         world.publish(1)
         exporter.poll()
         world.clock.advance(DAY)
-        api.is_odd = True
+    make_odd(api)
     before = exporter.scrape().sum("late_publishing_logs_total")
     world.publish(SHORT_ROW_COUNT if oddity == "check_readable" else ROW_COUNT, over=DAY)
     for _ in range(3):
@@ -166,7 +164,8 @@ def test_an_odd_list_fails_the_poll(oddity: str, *, is_synced: bool, world: Worl
     assert exporter.scrape().sum("late_up", feed="publishing") == 0
     if not is_synced:
         assert exporter.scrape().sum("late_publishing_logs_total") == before
-    api.is_odd = False
+    api.quirks = ListQuirks()
+    api.refuse = lambda *_: None
     exporter.poll_repeatedly(2)
     assert exporter.scrape().sum("late_publishing_logs_total") == len(world.rows)
     assert len(exporter.counted) == len(world.rows)

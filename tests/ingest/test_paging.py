@@ -43,11 +43,11 @@ def check(exporter: ExporterHarness, world: World) -> None:
 
 def test_a_first_sync_of_more_rows_than_the_api_skips(world: World, start: Start) -> None:
     """Logs are counted although they are more than a request may skip, with a request per 98 of them."""
-    exporter = start(world, max_skip=2000)
-    world.publish(5000, over=6 * DAY)
+    exporter = start(world, max_skip=600)
+    world.publish(1500, over=6 * DAY)
     assert exporter.poll().outcome == "success"
     check(exporter, world)
-    assert len(exporter.requests) <= 5000 / 98 + 5
+    assert len(exporter.requests) <= 1500 / 98 + 5
 
 
 @pytest.mark.parametrize("time_filter", USABLE_FILTERS)
@@ -100,18 +100,6 @@ def test_a_slow_catch_up_commits_after_two_seconds(latency: float, page_count: i
     check(exporter, world)
 
 
-def test_alike_logs_across_a_page_edge_count_once_each(world: World, start: Start) -> None:
-    """They are numbered among all logs of their time, which the next page repeats."""
-    exporter = start(world, max_page_size=10)
-    world.publish(20, over=0.3)
-    world.clock.advance(0.2)
-    world.publish(8, over=0, requestId=None)
-    world.clock.advance(0.2)
-    world.publish(5, over=0.1)
-    exporter.poll()
-    check(exporter, world)
-
-
 def test_a_gap_is_resumed_where_it_was_left(world: World, start: Start) -> None:
     """After a restart, the logs that were read are not read again."""
     exporter = start(world, commit_size=100)
@@ -140,7 +128,7 @@ def test_a_gap_whose_upper_end_was_deleted_is_read_by_time(world: World, start: 
     assert set(world.ids) - exporter.counted_ids == set()
 
 
-@pytest.mark.parametrize("over", [0.2, 0.9, 5.0])
+@pytest.mark.parametrize("over", [0.2, 5.0])
 def test_each_poll_of_a_slow_catch_up_gets_further(over: float, world: World, start: Start) -> None:
     """A gap within a second is read to its end, although a poll is interrupted before it has read the second again."""
     exporter = start(world, max_page_size=10)
@@ -148,7 +136,7 @@ def test_each_poll_of_a_slow_catch_up_gets_further(over: float, world: World, st
     exporter.poll()
     world.clock.advance(HOUR)
     exporter.api.latency = 4.0
-    world.publish(300, over=over)
+    world.publish(200, over=over)
     counts = [len(exporter.counted)]
     while exporter.poll().is_partial:
         counts.append(len(exporter.counted))

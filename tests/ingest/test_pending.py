@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from late_exporter.api.responses import ApiResponse
-from late_exporter.errors import ApiUnavailable, ResponseTooLarge
+from late_exporter.errors import ApiError, ApiUnavailable, ResponseTooLarge
 from tests.ingest.conftest import OpenExporter
-from tests.support.client import QueryParams
+from tests.support.client import ClientRequest
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, empty_list
 from tests.support.world import World
 
 GENERATIONS = ("late", "zernio")
-
-
-class BrokenRowApi(FakeLateApi):
-    """API that cannot deliver the log of a post.
-
-    Attributes:
-        broken_post: Id of the post; empty if all logs can be delivered.
-    """
-
-    broken_post = ""
-
-    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
-        """Answer a request; a page with the log is too large, and the log alone an error."""
-        response = await super().get(path, params, path_template=path_template)
-        if self.broken_post and response is not None and self.broken_post.encode() in response.body:
-            raise ResponseTooLarge("too large") if params["limit"] != 1 else ApiUnavailable("500: oops")
-        return response
 
 
 def pending(exporter: ExporterHarness) -> float:
@@ -137,7 +119,7 @@ def test_a_deleted_log_beside_many_leaves_the_gauge(world: World, start: OpenExp
 
 def test_a_pending_log_that_the_api_cannot_deliver_is_not_given_up(world: World, start: OpenExporter) -> None:
     """A page that was read without it does not show that it was deleted."""
-    api = BrokenRowApi(world, generation="zernio")
+    api = FakeLateApi(world, generation="zernio")
     exporter = start(api)
     second = world.clock.now - HOUR
     broken = world.insert(second, status="pending", postId="post-0-x")
@@ -145,10 +127,16 @@ def test_a_pending_log_that_the_api_cannot_deliver_is_not_given_up(world: World,
         world.insert(second + n / 100, status="pending", postId=f"post-{n}-x")
     world.publish(150, over=HOUR / 2)
     exporter.poll()
-    api.broken_post = "post-0-x"
+
+    def refuse(request: ClientRequest, body: bytes) -> ApiError | None:
+        if b"post-0-x" not in body:
+            return None
+        return ResponseTooLarge("too large") if request.params["limit"] != 1 else ApiUnavailable("500: oops")
+
+    api.refuse = refuse
     exporter.poll_repeatedly(6)
     assert pending(exporter) == 10
-    api.broken_post = ""
+    api.refuse = lambda *_: None
     world.change(broken, "success")
     exporter.poll_repeatedly(6)
     assert pending(exporter) == 9

@@ -198,7 +198,7 @@ def test_a_crash_at_any_step_of_a_switch(*, is_interrupted: bool, start: Start) 
     """No log counts twice and every newer one counts, wherever the process ends, also in the middle of a catch-up."""
     step, going_on = 0, True
     while going_on:
-        step += 3
+        step += 7
         world = World(VirtualClock())
         exporter = start(FakeLateApi(world, quirks=ListQuirks(max_page_size=10)))
         world.publish(30, over=DAY, kinds=({}, {"status": "pending"}))

@@ -37,6 +37,8 @@ Callback: TypeAlias = Callable[[], object]
 Fault: TypeAlias = Callable[["FakeLateApi", bytes], bytes]
 """Replaces the body of a response, or raises an ApiError."""
 
+Refusal: TypeAlias = Callable[[ClientRequest, bytes], ApiError | None]
+
 
 TIME_FILTERS = ("inclusive", "exclusive", "seconds", "exclusive seconds", "ignored", "rejected")
 """How an API may read a bound: with or without the bound itself, truncated to seconds, or not at all."""
@@ -70,6 +72,7 @@ class FakeLateApi(FakeClient):
 
     Attributes:
         vanished: How paths of generation late that are gone answer; None is 404.
+        refuse: Returns the error of a request with some response, or None.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class FakeLateApi(FakeClient):
         self.world = world
         self.generation = generation
         self.vanished: dict[str, Fault | None] = {}
+        self.refuse: Refusal = lambda *_: None
         self.latency = latency
         self.sends_date = sends_date
         self.quirks = quirks or ListQuirks()
@@ -134,6 +138,9 @@ class FakeLateApi(FakeClient):
 
     def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
         response = self._list_logs(path, params)
+        error = self.refuse(ClientRequest(path, params), response.body if response else b"")
+        if error is not None:
+            raise error
         if response is None or path not in self.vanished:
             return response
         fault = self.vanished[path]
