@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import late_exporter
@@ -21,3 +23,11 @@ for module in pkgutil.walk_packages(late_exporter.__path__, "late_exporter."):
 assert threading.active_count() == 1
 """
     assert run_command(sys.executable, "-W", "error", "-c", program, cwd=ROOT, stderr=subprocess.STDOUT) == ""
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    """A name has one meaning, wherever it is read."""
+    modules = [ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")]
+    nodes = [node for module in modules for node in ast.walk(module)]
+    names = Counter(node.name.lstrip("_") for node in nodes if isinstance(node, ast.ClassDef))
+    assert {name: count for name, count in names.items() if count > 1} == {}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from late_exporter.app.assembly import PipelineConfig
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.metrics.platforms import platform_health
 from tests.support.clock import VirtualClock
@@ -107,3 +108,10 @@ def assert_valid(samples: Samples, bounds: tuple[float, ...]) -> None:
         counts = [buckets[bound] for bound in sorted(buckets)]
         assert all(low <= high for low, high in pairwise(counts))
         assert counts[-1] == samples[f"{DURATION}_count", labels]
+
+
+def test_families_of_accounts_are_hidden_by_a_limit_of_0() -> None:
+    """No account is shown if none may be."""
+    config = PipelineConfig(feeds=(), max_accounts=0)
+    assert {"late_account_info", "late_account_logs_total"} <= config.families.keys() - config.visible_families.keys()
+    assert "late_publishing_logs_total" in config.visible_families

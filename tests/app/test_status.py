@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.responses import ApiResponse
-from late_exporter.app.exporter import total_progress
+from late_exporter.app.exporter import WorkspaceInfo, total_progress
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.format import iso_time
 from late_exporter.health import SyncProgress
@@ -157,3 +158,14 @@ def test_progress_of_several_feeds() -> None:
     """First syncs of several workspaces are measured together; the slowest one has the share."""
     assert total_progress([SyncProgress(10, 0.5), SyncProgress(20, 0.25)]) == {"logs": 30, "share": 0.25}
     assert total_progress([SyncProgress(10, 0.5), SyncProgress(20)]) == {"logs": 30, "share": 0}
+
+
+@pytest.mark.parametrize(
+    ("labels", "lines"),
+    [((), []), ((("team", 'b"x'),), [r'late_workspace_info{team="b\"x",workspace="a"} 1.0'])],
+)
+def test_labels_of_workspaces(labels: tuple[tuple[str, str], ...], lines: list[str]) -> None:
+    """A workspace with labels has a series; without any there is no metric."""
+    workspace = Workspace("a", "https://zernio.com/api", labels=labels)
+    text = generate_latest(WorkspaceInfo(lambda: {"a": workspace})).decode()
+    assert lines == [line for line in text.splitlines() if not line.startswith("#")]

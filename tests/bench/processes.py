@@ -94,9 +94,10 @@ class MeasuredProcess:
 class ApiProcess(MeasuredProcess):
     """Process of tests.bench.late."""
 
-    def url(self, logs: int) -> str:
-        """Return the base URL of the list of a size."""
-        return f"http://127.0.0.1:{self.port}/{logs}/api"
+    @property
+    def url(self) -> str:
+        """Base URL of the list."""
+        return f"http://127.0.0.1:{self.port}/api"
 
     def hold_requests(self) -> None:
         """Make requests wait."""
@@ -134,11 +135,11 @@ class ProcessLauncher:
         api: ApiProcess = self._start(ApiProcess, "tests.bench.late", port, str(port), str(size))
         return api
 
-    def exporter(self, api: ApiProcess, logs: int, state: Path, *, interval: str = "30s") -> MeasuredProcess:
+    def exporter(self, api: ApiProcess, state: Path, *, interval: str = "30s") -> MeasuredProcess:
         """Start the exporter as a user has it."""
         port = free_port()
         arguments = (
-            f"--api.base-url={api.url(logs)}",
+            f"--api.base-url={api.url}",
             "--api.quota-share=1",
             "--poll.feeds=publishing",
             "--status.feeds=none",
@@ -151,9 +152,9 @@ class ProcessLauncher:
         )
         return process
 
-    def requester(self, api: ApiProcess, logs: int) -> MeasuredProcess:
+    def requester(self, api: ApiProcess) -> MeasuredProcess:
         """Start a program that only requests the newest page, as often as the exporter polls."""
-        process: MeasuredProcess = self._start(MeasuredProcess, "tests.bench.request", 0, api.url(logs), KEY)
+        process: MeasuredProcess = self._start(MeasuredProcess, "tests.bench.request", 0, api.url, KEY)
         return process
 
     def cpu_seconds_of(self, arguments: Sequence[str]) -> float:
@@ -165,9 +166,9 @@ class ProcessLauncher:
         assert not process.returncode, arguments
         return usage.ru_utime + usage.ru_stime
 
-    def script(self, api: ApiProcess, logs: int, *, interval: float = 30) -> MeasuredProcess:
+    def script(self, api: ApiProcess, *, interval: float = 30) -> MeasuredProcess:
         """Start the script of afternoon.py."""
         port = free_port()
-        env = {"LATE_API_URL": api.url(logs), "LATE_API_KEY": KEY, "PORT": str(port), "INTERVAL": str(interval)}
+        env = {"LATE_API_URL": api.url, "LATE_API_KEY": KEY, "PORT": str(port), "INTERVAL": str(interval)}
         process: MeasuredProcess = self._start(MeasuredProcess, "tests.bench.afternoon", port, **env)
         return process

@@ -66,10 +66,10 @@ class RatioBench:
         """Measure the first sync of a list; return the state."""
         pairs, states = [], [self._launcher.folder / f"ratios{turn}.db" for turn in range(TURNS)]
         for state in states:
-            with self._launcher.exporter(self._api, LOGS, state) as exporter:
+            with self._launcher.exporter(self._api, state) as exporter:
                 exporter_cost = self._catch_up(exporter, "first sync complete")
                 exporter.stop()
-            with self._launcher.script(self._api, LOGS) as script:
+            with self._launcher.script(self._api) as script:
                 pairs.append((exporter_cost, self._catch_up(script, "polled,")))
         best, script_cost = min(pairs, key=lambda pair: pair[0].cpu_seconds / pair[1].cpu_seconds)
         per_log = US_PER_SECOND / LOGS
@@ -92,9 +92,9 @@ class RatioBench:
     def measure_polls(self, state: Path) -> None:
         """Measure polls that find nothing new, beside polls of the script and requests of a bare client."""
         with (
-            self._launcher.exporter(self._api, LOGS, state, interval="100ms") as exporter,
-            self._launcher.requester(self._api, LOGS) as requester,
-            self._launcher.script(self._api, LOGS, interval=0.2) as script,
+            self._launcher.exporter(self._api, state, interval="100ms") as exporter,
+            self._launcher.requester(self._api) as requester,
+            self._launcher.script(self._api, interval=0.2) as script,
         ):
             exporter.wait_serving()
             requester.wait_for_log("requested")
@@ -126,7 +126,7 @@ class RatioBench:
 
     def measure_commands(self) -> None:
         """Measure commands that a user or a container engine waits for, beside an interpreter that does nothing."""
-        with self._launcher.exporter(self._api, 0, self._launcher.folder / "commands.db") as exporter:
+        with self._launcher.exporter(self._api, self._launcher.folder / "commands.db") as exporter:
             exporter.wait_serving()
             commands = {
                 "python -c pass": ("-c", "pass"),

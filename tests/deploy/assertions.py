@@ -72,13 +72,6 @@ def assert_restricted(resources: Sequence[Manifest]) -> None:
     assert [resource for resource in resources if resource["kind"] == "Secret"] == []
 
 
-def assert_probes(resources: Sequence[Manifest]) -> None:
-    """Assert that probes check liveness and never readiness, so that scrapes always reach the exporter."""
-    spec = container_spec(resources)
-    for name in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert spec[name]["httpGet"] == {"path": "/-/healthy", "port": "metrics"}, name
-
-
 def certificates() -> dict[str, str]:
     """Return the contents of a Secret created by cert-manager."""
     authority = trustme.CA()

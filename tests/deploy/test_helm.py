@@ -14,7 +14,7 @@ import yaml
 
 from deploy.chart import CHART, ROOT, parse_values
 from late_exporter import __url__, __version__
-from tests.deploy.assertions import assert_probes, assert_sound, assert_web_config, certificates
+from tests.deploy.assertions import assert_sound, assert_web_config, certificates
 from tests.deploy.golden import FOLDER, PLAIN_MANIFEST, VALUES_FILES, render, render_plain
 from tests.deploy.manifests import (
     SECRET_SETTING,
@@ -60,16 +60,6 @@ def test_render_equals_golden_file(helm: str, name: str) -> None:
 def test_typical_values_render_valid_resources(helm: str, name: str) -> None:
     """Typical values render valid resources of a restricted exporter."""
     assert_sound(parse_documents(helm_template(helm, "--values", VALUES_FILES[name])))
-
-
-@pytest.mark.e2e
-def test_defaults_need_only_a_secret(helm: str) -> None:
-    """Defaults need only a Secret, and use built-in resources."""
-    resources = render_release(helm)
-    kinds = sorted(resource["kind"] for resource in resources)
-    assert kinds == ["Pod", "Service", "ServiceAccount", "StatefulSet"]  # the Pod is that of helm test
-    assert_probes(resources)
-    assert container_spec(resources)["image"] == f"ghcr.io/{__url__.removeprefix('https://github.com/')}:{__version__}"
 
 
 @pytest.mark.e2e
@@ -178,23 +168,6 @@ def test_dashboards_are_the_shipped_ones(helm: str) -> None:
     for each in maps:
         assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
         assert all(len(text.encode()) < MAX_APPLY_BYTES for text in each["data"].values())
-
-
-@pytest.mark.e2e
-def test_a_second_release_overwrites_nothing(helm: str) -> None:
-    """Rules and dashboards have the same names in every release, so that Helm refuses to install them twice."""
-    settings = ("prometheusRule.enabled=true", "grafanaDashboards.enabled=true")
-    shared_kinds = ("PrometheusRule", "ConfigMap")
-    names = [
-        {
-            each["metadata"]["name"]
-            for each in render_release(helm, *settings, name=name)
-            if each["kind"] in shared_kinds
-        }
-        for name in ("one", "two")
-    ]
-    assert names[0] == names[1]
-    assert len(names[0]) == len(DASHBOARDS) + 2
 
 
 @pytest.mark.e2e

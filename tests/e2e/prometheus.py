@@ -12,7 +12,6 @@ from urllib.parse import urlencode
 
 from tests.e2e.program import DEFAULT_TIMEOUT, http_get, start_process, wait_until
 
-FEATURES = "exemplar-storage,created-timestamp-zero-ingestion"
 CONFIG = """\
 global: {scrape_interval: 1s, scrape_timeout: 1s}
 scrape_configs:

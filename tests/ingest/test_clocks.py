@@ -107,22 +107,15 @@ def test_times_that_cannot_be_corrected_in_the_state_are_shown_right(exporter: E
     assert ages(exporter) == dict.fromkeys(TIMES, 30.0)
 
 
-def test_a_clock_that_was_behind_hides_nothing(exporter: ExporterHarness) -> None:
-    """Times that were set by a clock a month behind are replaced by the next ones."""
-    exporter.skew = -30 * DAY
+@pytest.mark.parametrize(
+    ("jump", "restarts"),
+    [(30 * DAY, False), (30 * DAY, True), (-30 * DAY, False)],
+    ids=["ahead", "ahead and restarted", "behind"],
+)
+def test_checks_are_due_after_a_jump(exporter: ExporterHarness, jump: float, *, restarts: bool) -> None:
+    """Scans and audits that a wrong clock has dated do not put off the next ones, and the next ones replace them."""
     run(exporter, 60)
-    assert {age >= 30 * DAY - HOUR for age in ages(exporter).values()} == {True}
-    exporter.skew = 0.0
-    exporter.clock.advance(DAY)
-    run(exporter, 60)
-    assert {0 <= age < HOUR for age in ages(exporter).values()} == {True}
-
-
-@pytest.mark.parametrize("restarts", [False, True])
-def test_checks_are_due_after_a_jump(exporter: ExporterHarness, *, restarts: bool) -> None:
-    """Scans and audits that a wrong clock has dated in the future do not put off the next ones."""
-    run(exporter, 60)
-    jump_and_return(exporter)
+    jump_and_return(exporter, jump)
     if restarts:
         exporter.restart()
     exporter.clock.advance(DAY)
@@ -188,7 +181,7 @@ def durable_state(path: Path, number: int, error: float) -> tuple[list[Counted],
 def test_one_wrong_date_changes_no_count(error: float, tmp_path: Path) -> None:
     """Whichever response has it: the logs, their metrics and the coverage are those of a run without it."""
     expected = durable_state(tmp_path, -1, error)
-    for number in range(0, 30, 2):
+    for number in range(0, 30, 5):
         assert durable_state(tmp_path, number, error) == expected, number
 
 

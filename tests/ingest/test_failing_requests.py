@@ -149,21 +149,6 @@ def test_a_time_that_cannot_be_read_fails_alone(error: ApiError, world: World, s
     assert pending(exporter) == 0
 
 
-def test_a_time_filter_that_is_always_refused_is_given_up(world: World, start: OpenExporter) -> None:
-    """If ``from`` and ``to`` are rejected, polls succeed, and a scan settles the logs."""
-    api = FakeLateApi(world, generation="zernio")
-    exporter = start(api, reconcile_interval=10 * MINUTE)
-    ids = [world.insert(world.clock.now - HOUR - 60 * n, status="pending", postId=f"p{n}") for n in range(8)]
-    world.publish(200, over=MINUTE)
-    exporter.poll()
-    api.refuse = lambda request, _: FAILURES[2] if "from" in request.params else None
-    for log_id in ids:
-        world.change(log_id, "success")
-    assert outcomes(exporter, 40) == {"success": 40}
-    assert pending(exporter) == 0
-    assert statuses(exporter) == {"pending": 8, "success": 208}
-
-
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize(
     ("place", "error"), [(130, FAILURES[0]), (395, FAILURES[1]), (198, FAILURES[2]), (198, FAILURES[3])]

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from late_exporter.errors import ApiUnavailable
 from late_exporter.exposition.exposition import OPENMETRICS
-from late_exporter.health import FeedHealth
-from tests.support.clock import DAY, HOUR
+from late_exporter.health import FeedHealth, SyncProgress
+from late_exporter.ingest import sync
+from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.exporter import NEVER
 from tests.support.exposition import read_body
 from tests.support.inside import InsideHarness
-from tests.support.late_api import FakeLateApi
+from tests.support.late_api import FakeLateApi, refusal
 from tests.support.world import World
 
 LOGS = "late_publishing_logs_total"
@@ -125,3 +127,113 @@ def test_a_bug_ends_the_loop(exporter: InsideHarness) -> None:
     exporter.api.before_request(0, lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         exporter.run(HOUR)
+
+
+SIZES = {"acme": 730, "umbrella": 730, "initech": 20}
+
+
+def test_logs_in_memory_do_not_grow_with_the_workspaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If all feeds together have read too many logs, each commits after every page."""
+    monkeypatch.setattr(sync, "MAX_UNCOMMITTED", 250)
+    clock = VirtualClock()
+    worlds = {name: World(clock) for name in SIZES}
+    for name, world in worlds.items():
+        world.publish(SIZES[name], over=HOUR)
+    apis = {name: FakeLateApi(world) for name, world in worlds.items()}
+    with closing(InsideHarness(apis, tmp_path / "state.db")) as exporter:
+        exporter.poll_all()
+        samples = exporter.scrape()
+        assert {name: samples.sum("late_publishing_logs_total", workspace=name) for name in SIZES} == SIZES
+        assert max(exporter.store.commit_sizes) <= 300
+
+
+# Progress of first syncs and catch-ups: what is read, and of how much
+
+LATENCY = 2.0  # the quota allows a request per second, so that it is not what limits the speed
+
+
+@pytest.fixture
+def slow_exporter(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Iterator[InsideHarness]:
+    """Return an exporter whose requests take two seconds."""
+    api = FakeLateApi(world, latency=LATENCY)
+    lookback = getattr(request, "param", 7 * DAY)
+    with closing(InsideHarness(api, tmp_path / "state.db", lookback=lookback)) as exporter:
+        yield exporter
+
+
+def publish_evenly(world: World, count: int, days: float) -> None:
+    """Insert logs at equal distances in some last days."""
+    for number in range(count):
+        world.insert(world.clock.now - (number + 0.5) * days * DAY / count)
+
+
+def read_progress(slow_exporter: InsideHarness, requests: int) -> list[SyncProgress | None]:
+    """Poll until the exporter has caught up; return the progress before each of the first so many requests."""
+    progress: list[SyncProgress | None] = []
+    for number in range(requests):
+        slow_exporter.api.before_request(number, lambda: progress.append(slow_exporter.poller.measure()))
+    while slow_exporter.poll().is_partial or slow_exporter.poller.measure() is not None:
+        pass
+    return progress
+
+
+def messages(slow_exporter: InsideHarness, event: str) -> list[dict[str, object]]:
+    """Return the fields of the messages of an event."""
+    return [fields for _, name, fields in slow_exporter.log.records if name == event]
+
+
+@pytest.mark.parametrize("slow_exporter", [3.5 * DAY], indirect=True)
+def test_first_sync(slow_exporter: InsideHarness, world: World) -> None:
+    """The share of a first sync is known early, also if it does not read the whole list."""
+    count = 1500
+    publish_evenly(world, 2 * count, 6.99)
+    began_at = world.clock.time()
+    progress = read_progress(slow_exporter, count // 100)
+    seconds = world.clock.time() - began_at
+    assert progress[0] == SyncProgress(log_count=0, quota_wait=progress[0].quota_wait if progress[0] else 0)
+    for number, part in enumerate(progress[5:], 5):
+        assert part is not None
+        assert 90 * number <= part.log_count <= 100 * number
+        assert part.share == pytest.approx(part.log_count / count, abs=0.05)
+    assert slow_exporter.poller.measure() is None
+    (fields,) = messages(slow_exporter, "first sync complete")
+    assert fields["seconds"] == pytest.approx(seconds, abs=3 * LATENCY), "all its polls"
+
+
+def test_a_first_sync_that_is_continued(slow_exporter: InsideHarness, world: World) -> None:
+    """What an earlier process has read counts as read."""
+    publish_evenly(world, 5000, 6.99)
+    slow_exporter.api.fail_request(30, refusal(ApiUnavailable("502: Bad Gateway")))
+    slow_exporter.poll()
+    slow_exporter.restart()
+    stored = slow_exporter.poller.recorder.state.log_count
+    assert 0 < stored < 5000
+    first, second, *_ = read_progress(slow_exporter, 3)
+    assert first is not None
+    assert first.log_count == stored
+    assert second is not None
+    assert second.share == pytest.approx(second.log_count / 5000, abs=0.05)
+
+
+def test_a_failed_poll_is_no_catch_up(slow_exporter: InsideHarness, world: World) -> None:
+    """However long it took, the log does not say that the feed has caught up."""
+    publish_evenly(world, 10, 1)
+    read_progress(slow_exporter, 0)
+    slow_exporter.api.before_request(0, lambda: world.clock.advance(60))
+    slow_exporter.api.fail_request(0, refusal(ApiUnavailable("502: Bad Gateway")))
+    assert slow_exporter.poll().outcome == "unavailable"
+    assert messages(slow_exporter, "caught up") == []
+
+
+def test_catch_up(slow_exporter: InsideHarness, world: World) -> None:
+    """The share of a catch-up counts from where it began."""
+    publish_evenly(world, 500, 1)
+    read_progress(slow_exporter, 0)
+    world.clock.advance(3 * DAY)
+    publish_evenly(world, 1500, 2.99)
+    progress = read_progress(slow_exporter, 12)
+    assert progress[0] is None, "nothing is known to be missing before the first page"
+    for number, part in enumerate(progress[3:], 3):
+        assert part is not None
+        assert 500 + 90 * number <= part.log_count <= 500 + 100 * number
+        assert part.share == pytest.approx((part.log_count - 500) / 1500, abs=0.05)

@@ -34,14 +34,18 @@ def requests_of(exporter: ExporterHarness, polls: int, every: float = 30.0) -> l
     return counts
 
 
-@pytest.mark.parametrize("minutes", [8, 14])
+@pytest.mark.parametrize(
+    ("minutes", "options"),
+    [(8, {}), (14, {}), (50, {"late_window": HOUR})],
+    ids=["8 minutes", "14 minutes", "with a longer window"],
+)
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_a_late_log_is_counted_while_as_many_logs_are_deleted(
-    generation: str, minutes: int, world: World, start: OpenExporter
+    generation: str, minutes: int, options: dict[str, float], world: World, start: OpenExporter
 ) -> None:
     """Even if a deletion hides a late log from the total, it counts within three polls."""
     world.publish(1200, over=HOUR)
-    exporter = start(generation)
+    exporter = start(generation, **options)
     exporter.poll()
     for _ in range(2):
         world.publish(1)
@@ -84,20 +88,6 @@ def test_deleted_logs_are_looked_for_once(generation: str, world: World, start: 
     world.delete(*world.ids[150:700:50], *world.ids[20:40])
     requests_of(exporter, 6)
     assert requests_of(exporter, 5) == [1] * 5
-
-
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_a_longer_late_window_finds_older_logs(generation: str, world: World, start: OpenExporter) -> None:
-    """Logs within ``--poll.late-window`` count within three polls although the total does not show them."""
-    world.publish(1200, over=2 * HOUR)
-    exporter = start(generation, late_window=HOUR)
-    exporter.poll()
-    exporter.poll_repeatedly(4)
-    late = world.insert(world.clock.now - 50 * MINUTE)
-    world.delete(world.ids[-1])
-    world.publish(1)
-    exporter.poll_repeatedly(MAX_POLLS)
-    assert late in exporter.counted_ids
 
 
 @pytest.mark.parametrize("fault", [unavailable, rejected])

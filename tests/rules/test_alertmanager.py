@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -92,7 +92,6 @@ MESSAGE: Mapping[str, Any] = {
     "externalURL": "http://am:9093",
 }
 RESOLVED = {**MESSAGE, "status": "resolved", "alerts": MESSAGE["alerts"][1:]}
-SEVERAL = {**MESSAGE, "alerts": [MESSAGE["alerts"][0]] * 3}
 DOWN = {
     **MESSAGE,
     "alerts": [{**MESSAGE["alerts"][0], "annotations": {**ANNOTATIONS, "summary": "no scrape of host:1 for 5m"}}],
@@ -209,7 +208,6 @@ def test_alerts_are_routed_by_severity_and_workspace(
     ("template", "message", "text"),
     [
         ("title", MESSAGE, "CRITICAL tiktok: token of !channel expires in 2d [east/late-two/default]"),
-        ("title", SEVERAL, "CRITICAL tiktok: token of !channel expires in 2d (1 of 3 alerts) [east/late-two/default]"),
         ("title", RESOLVED, "Resolved, was tiktok: token of Bakery expires in 3d [east/late-two/default]"),
         ("title", DOWN, "Warning no scrape of host:1 for 5m [late]"),
         ("title", ABSENT, "CRITICAL no exporter to scrape"),
@@ -226,6 +224,24 @@ def test_message_templates(
     """Messages are readable as plain text, and account names are not interpreted as markup."""
     template_text = f'{{{{ template "late.{template}" . }}}}'
     assert text == render(require_tool("amtool"), template_text, message, tmp_path)
+
+
+def _templates(node: Any) -> Iterator[str]:
+    """Yield the texts with templates in a part of the configuration."""
+    if isinstance(node, str) and "{{" in node:
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _templates(child)
+
+
+@pytest.mark.e2e
+def test_every_receiver_has_title_text_and_links(tmp_path: Path, require_tool: Callable[[str], str]) -> None:
+    """Each receiver of the example but a plain webhook shows title, text, runbook and a link to silence the alert."""
+    for receiver in yaml.safe_load(CONFIG.read_text("utf-8"))["receivers"]:
+        shown = [render(require_tool("amtool"), text, MESSAGE, tmp_path) for text in _templates(receiver)]
+        assert [text for text in shown if re.search(r"<no value>|\{\{|%!", text)] == []
+        for part in ("token of !channel expires", "co expires.", "LateTokenExpiring.md", "/silences/new?"):
+            assert receiver["name"] == "webhook" or any(part in text for text in shown), (receiver["name"], part)
 
 
 @pytest.mark.e2e

@@ -41,22 +41,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-async def test_states_of_many_feeds_are_read_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that no transaction takes long, however far away a database is."""
-    monkeypatch.setattr("late_exporter.store.thread.FEEDS_PER_TRANSACTION", 5)
-    with ThreadPoolExecutor(1) as executor:
-        thread, begin, parts = StoreThread(store, create_offload(executor)), store.database.transaction, 0
-
-        def transaction() -> Any:
-            nonlocal parts
-            parts += 1
-            return begin()
-
-        monkeypatch.setattr(store.database, "transaction", transaction)
-        assert [*await thread.feed_states(SCOPES)] == SCOPES
-    assert parts == 3
-
-
 class SlowStore:
     """A store of which the first commit waits until it may go on."""
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import psycopg
 import pytest
 
 from late_exporter.errors import StoreError
 from late_exporter.store import Store, open_store
 from late_exporter.store.database import LONG_SECONDS
-from late_exporter.store.postgres import until_deadline
 from late_exporter.store.snapshot import Snapshot
 from tests.e2e.program import wait_until
 from tests.support.postgres import Cluster, find_programs, running_cluster
@@ -95,26 +93,6 @@ def is_connected(store: Store) -> bool:
     return True
 
 
-def test_operations_end_at_the_deadline() -> None:
-    """A generator of psycopg that waits in its clean-up, too, is ended, so that it prints nothing when it is freed."""
-    steps: list[str] = []
-
-    def operation() -> Generator[Any, Any, None]:
-        try:
-            yield "read"
-        finally:
-            try:
-                yield "clean up"
-            finally:
-                steps.append("ended")
-
-    waiting = until_deadline(operation(), deadline=0.0)
-    assert next(waiting) == "read"
-    with pytest.raises(psycopg.OperationalError, match="no answer in time"):
-        waiting.send("ready")
-    assert steps == ["ended"]
-
-
 def test_a_snapshot_that_is_read_for_a_long_time(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline is that of each answer: a command may read the API meanwhile."""
     elapsed, monotonic = [0.0], time.monotonic
@@ -130,9 +108,6 @@ def test_a_snapshot_that_is_read_for_a_long_time(url: str, monkeypatch: pytest.M
     with Snapshot(url) as snapshot:
         assert len(list(slowly(snapshot.recorded_statuses(SCOPE)))) == 250
         assert len(snapshot.lookup(SCOPE, [f"{number}" for number in range(250)])) == 250
-
-
-# Losses
 
 
 # What the server must be

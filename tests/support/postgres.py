@@ -113,14 +113,6 @@ class Cluster:
         """File with the messages of the server."""
         return self._folder / "log"
 
-    def cpu_seconds(self) -> float:
-        """Return the CPU time of the server since its start, in ticks of the kernel; that of all its processes."""
-        assert self._process is not None
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-        # Those that have ended are in the times of the first one, which is therefore the last one to look at.
-        return sum(_cpu_seconds(int(child), 2) for child in children) + _cpu_seconds(pid, 4)
-
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """Stop the server: SIGINT ends its sessions, SIGQUIT is a crash."""
         if self._process is not None:
@@ -161,15 +153,6 @@ class Cluster:
                 rows = cursor.fetchall() if cursor.description else []
         connection.close()
         return rows
-
-
-def _cpu_seconds(pid: int, count: int) -> float:
-    """Return the sum of the first times of a process: user and system time, and both of its children that ended."""
-    try:
-        times = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[11 : 11 + count]
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

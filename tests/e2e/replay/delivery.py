@@ -56,12 +56,7 @@ def shipped_config(receivers: AlertReceivers, folder: Path) -> dict[str, Any]:
         (secrets / name).write_text("secret")
     text = json.dumps(config).replace("/etc/alertmanager/secrets", str(secrets))
     config = json.loads(text)
-    config["global"] |= {
-        "pagerduty_url": f"{receivers.url}/services/pagerduty",
-        "opsgenie_api_url": f"{receivers.url}/services/opsgenie/",
-        "smtp_smarthost": receivers.smarthost,
-        "smtp_require_tls": False,
-    }
+    config["global"]["pagerduty_url"] = f"{receivers.url}/services/pagerduty"
     config["templates"] = [f"{DEPLOY / 'alertmanager'}/{name}" for name in config["templates"]]
     for receiver in config["receivers"]:
         own = receiver.get("webhook_configs", [])

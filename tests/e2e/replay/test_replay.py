@@ -29,7 +29,7 @@ INCIDENTS = {
 """Incidents that happen at once, of which none explains another, and their duration in minutes: an empty schedule and
 a failing webhook are reported after an hour."""
 
-QUICK = ("platform-outage", "revoked-token", "suspended", "accounts-and-plan")
+QUICK = ("platform-outage", "suspended", "accounts-and-plan")
 """Those that make test replays; make thorough replays all."""
 
 
