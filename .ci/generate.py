@@ -8,7 +8,6 @@ import sys
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -57,7 +56,10 @@ METRIC_GROUPS = {
 def _tables() -> dict[str, dict[str, str]]:
     """Return the tables of each page, by the name in their markers."""
     return {
-        "alerts.md": {"alerts": _alerts_markdown(), "recordings": _recordings_markdown()},
+        "alerts.md": {
+            "essential alerts": _alerts_markdown("essential"),
+            "further alerts": _alerts_markdown("further"),
+        },
         "commands.md": {"commands": _commands_markdown()},
         "configuration.md": {
             "options": _options_markdown(),
@@ -67,32 +69,20 @@ def _tables() -> dict[str, dict[str, str]]:
     }
 
 
-def _rules(name: str) -> list[dict[str, Any]]:
-    """Return the rules of a file, each with the name of its group."""
-    document = yaml.safe_load((PROMETHEUS / name).read_text("utf-8"))
-    return [
-        {**rule, "group": each["name"]} for each in document["groups"] for rule in each["rules"]
-    ]
-
-
-def _alerts_markdown() -> str:
-    """Return the alerts with their severities and the first sentence of their runbooks."""
-    rows = ["| alert | group | severity | when |", "|---|---|---|---|"]
-    alerts = _rules("late-exporter.alerts.yml")
-    for name in dict.fromkeys(alert["alert"] for alert in alerts):
-        variants = [alert for alert in alerts if alert["alert"] == name]
-        groups = ", ".join(dict.fromkeys(each["group"] for each in variants))
-        severities = ", ".join(each["labels"]["severity"] for each in variants)
+def _alerts_markdown(group: str) -> str:
+    """Return the alerts of a group with the first sentence of their runbooks."""
+    rows = ["| alert | severity | when |", "|---|---|---|"]
+    document = yaml.safe_load((PROMETHEUS / "late-exporter.alerts.yml").read_text("utf-8"))
+    (rules,) = (each["rules"] for each in document["groups"] if each["name"] == group)
+    for rule in rules:
+        name = rule["alert"]
         runbook = (PROMETHEUS / "runbooks" / f"{name}.md").read_text("utf-8")
         meaning = runbook.partition("## What it means\n\n")[2].partition("\n\n")[0]
         sentence = re.split(r"(?<=[.])\s", LINK.sub(r"\1", meaning), maxsplit=1)[0]
         link = f"[{name}](../deploy/prometheus/runbooks/{name}.md)"
-        rows.append(f"| {link} | {groups} | {severities} | {_escape(' '.join(sentence.split()))} |")
+        severity = rule["labels"]["severity"]
+        rows.append(f"| {link} | {severity} | {_escape(' '.join(sentence.split()))} |")
     return "\n".join(rows)
-
-
-def _recordings_markdown() -> str:
-    return "\n".join(f"- `{rule['record']}`" for rule in _rules("late-exporter.rules.yml"))
 
 
 def _actions_markdown() -> str:
@@ -107,9 +97,14 @@ def _actions_markdown() -> str:
 
 
 def _options_markdown() -> str:
-    """Return a table per section, with variables that do not follow from their flags."""
+    """Return a table per section, with variables that do not follow from their flags.
+
+    Those of the simulator are in the help of demo and simulate only.
+    """
     lines: list[str] = []
     for section, options in groupby(OPTIONS, key=attrgetter("section")):
+        if section == "simulate":
+            continue
         lines += [
             "",
             f"### {section}",

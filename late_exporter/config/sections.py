@@ -132,8 +132,7 @@ class StatusSettings(OptionModel):
     interval: Annotated[float, duration("10s", "2h")] = option(
         "5m", "DURATION", live=True, command_defaults={"demo": "10s"}
     )
-    """Time between refreshes of posts and accounts; twice that for webhooks, twelve times for the
-    plan."""
+    """Time between refreshes of posts and accounts; twice that for webhooks and the plan."""
 
     @property
     def intervals(self) -> Mapping[fields.StatusFeedName, float]:

@@ -89,8 +89,7 @@ _FAMILIES = (
         help="Pauses caused by the rate limit of a platform, counted once regardless of their "
              "status."),
     _counter("late_publishing_without_link_total", "platform", feeds=PUBLISHING, mark=EXPERIMENTAL,
-        help="Successful publish and retry logs without a link to the post; those that do not say "
-             "are not counted."),
+        help="Successful publish and retry logs that say that the post has no link."),
     _gauge("late_publishing_pending_logs", "platform action", feeds=PUBLISHING,
         help="Publishing logs that were pending at the last poll."),
     _gauge("late_publishing_oldest_pending_timestamp_seconds", "platform", feeds=PUBLISHING,
@@ -146,15 +145,14 @@ _FAMILIES = (
     _gauge("late_account_needs_reconnect", "platform account_id",
         help="1 if the API says that an account must be connected again, 0 otherwise."),
     _gauge("late_account_cooldown_until_timestamp_seconds", "platform account_id",
-        help="End of an account's cooldown, a penalty of the API for failed posts, in Unix "
-             "seconds; posts that are scheduled before it fail when it starts. Absent without "
+        help="End of an account's cooldown after failed posts, in Unix seconds; absent without "
              "one."),
     _gauge("late_account_messaging_restricted", "platform account_id", mark=EXPERIMENTAL,
         help="1 if the platform restricts the messages that an account sends; absent otherwise."),
     _gauge("late_posts", "status", help="Posts in each status at the last refresh."),
     _gauge("late_posts_at_risk", "platform reason", mark=EXPERIMENTAL,
-        help="Scheduled posts due within 24 hours whose account could not publish them at the "
-             "last refresh, by reason, of the 500 that are due first; absent if there are none."),
+        help="Scheduled posts due within 24 hours whose account cannot publish them, by reason; "
+             "absent if there are none."),
     _gauge("late_posts_oldest_scheduled_timestamp_seconds", "",
         help="Time at which the earliest post that was scheduled at the last refresh is due, in "
              "Unix seconds."),
@@ -206,8 +204,8 @@ _FAMILIES = (
     _gauge("late_exporter_api_generation_info", "generation",
         help="1 for each generation of the API in use: late or zernio."),
     _gauge("late_exporter_api_generation_unread", "feed generation",
-        help="1 if the last daily read found logs in that generation of the API more than 10 "
-             "minutes newer than those of the list that is read, 0 otherwise."),
+        help="1 if the last daily read found newer logs in a generation of the API that is not "
+             "read, 0 otherwise."),
     _gauge("late_exporter_clock_offset_seconds", "",
         help="Seconds by which the clock of the host is ahead of that of the API; negative if it is"
              " behind."),
@@ -215,11 +213,10 @@ _FAMILIES = (
         help="Requests to the Zernio API, by HTTP status code, or by kind of error if there was "
              "no response."),
     _counter("late_exporter_failed_requests_total", "feed request",
-        help="Requests that failed without failing a poll, by kind: the logs of a post, the list"
-             " of pending logs, a range of times, or a page of a reconciliation scan."),
+        help="Requests that failed without failing a poll, by kind."),
     _counter("late_exporter_unreadable_rows_total", "feed",
         help="Rows of a log list that were skipped because every request that includes them "
-             "fails, counted once per run of the exporter."),
+             "fails."),
     _histogram("late_exporter_api_request_duration_seconds", "path", buckets=REQUEST_BUCKETS,
         help="Duration of requests to the Zernio API, in seconds."),
     _gauge("late_exporter_api_quota_limit_per_minute", "",
@@ -231,11 +228,10 @@ _FAMILIES = (
         help="Time at which the API frees the next request of the quota (X-RateLimit-Reset), in "
              "Unix seconds."),
     _gauge("late_exporter_api_quota_customer_requests_per_minute", "",
-        help="Requests per minute by other users of the key, the highest of the last 3 minutes, "
-             "estimated from the quota that the API reports."),
+        help="Requests per minute by other users of the key, estimated from the quota that the API "
+             "reports."),
     _counter("late_exporter_api_throttled_seconds_total", "",
-        help="Time that requests waited to stay within the part of the API quota that the "
-             "exporter may use, in seconds."),
+        help="Time that requests waited to stay within the quota share, in seconds."),
     _histogram("late_exporter_log_lag_seconds", "feed", buckets=LAG_BUCKETS,
         help="Time from the creation of a log until it was counted, in seconds, excluding the "
              "first sync."),
@@ -271,8 +267,7 @@ _FAMILIES = (
         help="1 if the last refresh of the status feed succeeded, 0 if it failed or the feed is "
              "switched off."),
     _gauge("late_exporter_status_feed_last_refresh_timestamp_seconds", "feed",
-        help="Time of the last successful refresh of the status feed, in Unix seconds; metrics "
-             "derived from it are current as of this time."),
+        help="Time of the last successful refresh of the status feed, in Unix seconds."),
     _gauge("late_exporter_status_feed_disabled", "feed reason",
         help="1 while a status feed is switched off because the API refuses it to the key or "
              "does not have it, by reason."),
