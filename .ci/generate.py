@@ -37,7 +37,6 @@ METRIC_GROUPS = {
         "exporter_config_",
         "exporter_cluster_",
     ),
-    "Status feeds": ("exporter_status_",),
     "Completeness and state": (
         *(
             "exporter_api_schema_",
@@ -86,10 +85,11 @@ def _alerts_markdown(group: str) -> str:
 
 
 def _actions_markdown() -> str:
-    """Return the actions of generation zernio by their names in the metrics."""
+    """Return the actions of generation zernio that have another name in the metrics."""
     names: dict[str, list[str]] = {}
     for name, (action, _) in ACTIONS_BY_NAME.items():
-        names.setdefault(f"action `{action}`", []).append(f"`{name}`")
+        if name != action:
+            names.setdefault(f"action `{action}`", []).append(f"`{name}`")
     for name, event in EVENTS_BY_NAME.items():
         names.setdefault(f"event `{event}`", []).append(f"`{name}`")
     rows = [f"| {label} | {', '.join(actions)} |" for label, actions in names.items()]

@@ -69,8 +69,7 @@ class ApiSettings(OptionModel):
         alias="LATE_API_KEY",
         secret=True,
     )
-    """API key of Zernio. It has no flag, because all users of a machine can read the arguments of
-    processes."""
+    """API key of Zernio. It has no flag, because others can read the arguments of processes."""
     key_file: fields.KeyFile | None = option(
         None,
         "FILE",
@@ -118,8 +117,8 @@ class PollSettings(OptionModel):
     feeds: Annotated[CommaSeparated[fields.FeedName], Field(min_length=1)] = option(
         "publishing,connections", "LIST", STATEFUL_COMMANDS
     )
-    """Log feeds to read; webhooks, messaging, workflow_event and api_request exist in generation
-    zernio only."""
+    """Log feeds to read: publishing, connections, or in generation zernio webhooks, messaging,
+    workflow_event and api_request."""
 
 
 class StatusSettings(OptionModel):
@@ -128,7 +127,7 @@ class StatusSettings(OptionModel):
     feeds: CommaSeparated[fields.StatusFeedName] = option(
         "posts,accounts,webhooks,billing", "LIST", live=True
     )
-    """Status feeds to read, or none. They report what does not appear in logs."""
+    """Status feeds to read: posts, accounts, webhooks, billing, or none."""
     interval: Annotated[float, duration("10s", "2h")] = option(
         "5m", "DURATION", live=True, command_defaults={"demo": "10s"}
     )

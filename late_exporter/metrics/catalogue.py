@@ -69,7 +69,7 @@ _histogram = partial(_family, "histogram")
 
 _FAMILIES = (
     _counter("late_publishing_logs_total", "platform action status", feeds=PUBLISHING,
-        help="Publishing logs as of the last poll, counted once in each status they were seen in."),
+        help="Publishing logs, counted once in each status they were seen in."),
     _histogram("late_publishing_duration_seconds", "platform action status", feeds=PUBLISHING,
         buckets=DURATION_BUCKETS,
         help="Duration reported by publishing logs, in seconds."),
@@ -91,15 +91,14 @@ _FAMILIES = (
     _counter("late_publishing_without_link_total", "platform", feeds=PUBLISHING, mark=EXPERIMENTAL,
         help="Successful publish and retry logs that say that the post has no link."),
     _gauge("late_publishing_pending_logs", "platform action", feeds=PUBLISHING,
-        help="Publishing logs that were pending at the last poll."),
+        help="Pending publishing logs."),
     _gauge("late_publishing_oldest_pending_timestamp_seconds", "platform", feeds=PUBLISHING,
-        help="Creation time of the oldest publishing log that was pending at the last poll, in "
-             "Unix seconds."),
+        help="Creation time of the oldest pending publishing log, in Unix seconds."),
     _gauge("late_publishing_last_log_timestamp_seconds", "platform action status", feeds=PUBLISHING,
         mark=OFF,
         help="Creation time of the newest counted publishing log, in Unix seconds."),
     _counter("late_connection_events_total", "platform event method", feeds=CONNECTIONS,
-        help="Connection events as of the last poll, by event type and connection method."),
+        help="Connection events, by event type and connection method."),
     _counter("late_connection_failures_total", "platform event code", feeds=CONNECTIONS,
         help="Failed connection events, by error code."),
     _histogram("late_connection_duration_seconds", "platform event", feeds=CONNECTIONS,
@@ -110,16 +109,15 @@ _FAMILIES = (
         help="Creation time of the newest counted connection log, in Unix seconds."),
     _counter("late_activity_logs_total", "type platform action status status_code",
         feeds=ACTIVITIES,
-        help="Webhook, messaging, workflow and API request logs as of the last poll, by HTTP "
-             "status code, counted once in each status they were seen in."),
+        help="Webhook, messaging, workflow and API request logs, by HTTP status code, counted "
+             "once in each status they were seen in."),
     _histogram("late_activity_duration_seconds", "type platform action", feeds=ACTIVITIES,
         buckets=DURATION_BUCKETS,
         help="Duration reported by webhook, messaging, workflow and API request logs, in "
              "seconds."),
     _gauge("late_account_info", "platform account_id username profile_id",
         feeds=PUBLISHING + CONNECTIONS,
-        help="1 for each account in the API's account health or in the logs, labelled with its "
-             "newest user name and its profile."),
+        help="1 for each known account, labelled with its newest user name and its profile."),
     _counter("late_account_logs_total", "platform account_id status", feeds=PUBLISHING,
         help="Publish and retry logs by account, counted once in each status they were seen in."),
     _counter("late_account_token_refreshes_total", "platform account_id status", feeds=PUBLISHING,
@@ -132,43 +130,36 @@ _FAMILIES = (
         help="Creation time of the newest successful publish or retry log of an account, in Unix"
              " seconds."),
     _gauge("late_account_connected", "platform account_id", feeds=CONNECTIONS,
-        help="1 if an account is connected, 0 otherwise, by the API's account health or else by "
-             "its newest connection event."),
+        help="1 if an account is connected, 0 otherwise."),
     _gauge("late_account_token_expiry_timestamp_seconds", "platform account_id", feeds=CONNECTIONS,
-        help="Expiry time of an account's access token, by the API's account health or else by "
-             "its newest connection event, in Unix seconds."),
+        help="Expiry time of an account's access token, in Unix seconds."),
     _gauge("late_account_health", "platform account_id status",
         help="1 for the health of an account as the API judges it: healthy, warning or error."),
     _gauge("late_account_can_post", "platform account_id",
-        help="1 if the API says that it can post to an account, 0 otherwise, also if the "
-             "platform suspended it."),
+        help="1 if an account can be posted to, 0 otherwise."),
     _gauge("late_account_needs_reconnect", "platform account_id",
-        help="1 if the API says that an account must be connected again, 0 otherwise."),
+        help="1 if an account must be connected again, 0 otherwise."),
     _gauge("late_account_cooldown_until_timestamp_seconds", "platform account_id",
         help="End of an account's cooldown after failed posts, in Unix seconds; absent without "
              "one."),
     _gauge("late_account_messaging_restricted", "platform account_id", mark=EXPERIMENTAL,
         help="1 if the platform restricts the messages that an account sends; absent otherwise."),
-    _gauge("late_posts", "status", help="Posts in each status at the last refresh."),
+    _gauge("late_posts", "status", help="Posts in each status."),
     _gauge("late_posts_at_risk", "platform reason", mark=EXPERIMENTAL,
         help="Scheduled posts due within 24 hours whose account cannot publish them, by reason; "
              "absent if there are none."),
     _gauge("late_posts_oldest_scheduled_timestamp_seconds", "",
-        help="Time at which the earliest post that was scheduled at the last refresh is due, in "
-             "Unix seconds."),
+        help="Due time of the earliest post that is scheduled, in Unix seconds."),
     _gauge("late_posts_oldest_publishing_timestamp_seconds", "",
-        help="Time at which the earliest post that was being published at the last refresh was "
-             "due, in Unix seconds."),
+        help="Due time of the earliest post that is being published, in Unix seconds."),
     _gauge("late_posts_oldest_pending_approval_timestamp_seconds", "", mark=EXPERIMENTAL,
-        help="Time at which the earliest post that was not approved at the last refresh is due, "
-             "in Unix seconds."),
+        help="Due time of the earliest post that waits for approval, in Unix seconds."),
     _gauge("late_webhook_active", "webhook",
         help="1 if the API delivers events to a webhook, 0 if the webhook is switched off."),
     _gauge("late_webhook_consecutive_failures", "webhook",
-        help="Failed deliveries of a webhook since its last success, as the API reports them."),
+        help="Failed deliveries of a webhook since its last success."),
     _gauge("late_webhook_last_fired_timestamp_seconds", "webhook",
-        help="Time at which the API last delivered an event to a webhook, to within minutes, in "
-             "Unix seconds."),
+        help="Time of the last delivery to a webhook, to within minutes, in Unix seconds."),
     _gauge("late_workspace_active", "",
         help="1 if the plan of the workspace has access and is not suspended, 0 otherwise."),
     _gauge("late_workspace_spend_ratio", "kind", mark=EXPERIMENTAL,
@@ -199,8 +190,7 @@ _FAMILIES = (
     _gauge("late_exporter_last_poll_duration_seconds", "feed",
         help="Duration of the last poll of the feed, in seconds."),
     _gauge("late_exporter_last_successful_poll_timestamp_seconds", "feed",
-        help="Time of the last successful poll of the feed, in Unix seconds; metrics derived "
-             "from its logs are current as of this time."),
+        help="Time of the last successful poll of the feed, in Unix seconds."),
     _gauge("late_exporter_api_generation_info", "generation",
         help="1 for each generation of the API in use: late or zernio."),
     _gauge("late_exporter_api_generation_unread", "feed generation",
@@ -210,8 +200,7 @@ _FAMILIES = (
         help="Seconds by which the clock of the host is ahead of that of the API; negative if it is"
              " behind."),
     _counter("late_exporter_api_requests_total", "path code",
-        help="Requests to the Zernio API, by HTTP status code, or by kind of error if there was "
-             "no response."),
+        help="Requests to the Zernio API, by HTTP status code or kind of error."),
     _counter("late_exporter_failed_requests_total", "feed request",
         help="Requests that failed without failing a poll, by kind."),
     _counter("late_exporter_unreadable_rows_total", "feed",
@@ -236,8 +225,7 @@ _FAMILIES = (
         help="Time from the creation of a log until it was counted, in seconds, excluding the "
              "first sync."),
     _counter("late_exporter_entries_rejected_total", "feed reason",
-        help="Logs that could not be counted because they have no usable id or time, counted "
-             "once each."),
+        help="Logs that could not be counted because they have no usable id or time."),
     _counter("late_exporter_api_schema_drift_total", "feed field kind",
         help="Logs with a field that is undocumented or missing, or has an undocumented type or "
              "value, counted once in each status they were seen in."),
@@ -246,16 +234,16 @@ _FAMILIES = (
     _counter("late_exporter_reconciled_logs_total", "feed",
         help="Logs that polls had missed and a reconciliation scan found."),
     _gauge("late_exporter_reconcile_last_completed_timestamp_seconds", "feed",
-        help="Start time of the last completed reconciliation scan, or the time of the first "
-             "sync if there was none, in Unix seconds."),
+        help="Start time of the last completed reconciliation scan, or else the time of the first "
+             "sync, in Unix seconds."),
     _gauge("late_exporter_audit_missing_logs", "feed",
         help="Logs the last audit found in the state but not in the counters."),
     _gauge("late_exporter_audit_extra_logs", "feed",
         help="Logs the last audit found counted more than once, or counted but not stored, or "
              "stored but not counted."),
     _gauge("late_exporter_audit_last_completed_timestamp_seconds", "feed",
-        help="Time at which the last audit completed, or the time of the first sync if none did,"
-             " in Unix seconds."),
+        help="Time at which the last audit completed, or else the time of the first sync, in Unix "
+             "seconds."),
     _gauge("late_exporter_coverage_start_timestamp_seconds", "feed",
         help="Time since which every log of the feed has been counted without a gap, in Unix "
              "seconds."),
@@ -269,8 +257,7 @@ _FAMILIES = (
     _gauge("late_exporter_status_feed_last_refresh_timestamp_seconds", "feed",
         help="Time of the last successful refresh of the status feed, in Unix seconds."),
     _gauge("late_exporter_status_feed_disabled", "feed reason",
-        help="1 while a status feed is switched off because the API refuses it to the key or "
-             "does not have it, by reason."),
+        help="1 while a status feed is switched off because the API refuses it, by reason."),
 )  # fmt: skip
 
 CATALOGUE: Mapping[str, Family] = MappingProxyType({family.name: family for family in _FAMILIES})
