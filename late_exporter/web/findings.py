@@ -395,7 +395,13 @@ def as_sentence(text: str) -> str:
 def _find_in(workspace: WorkspaceHealth, now: float) -> Iterator[Finding]:
     billing = [each for each in workspace.status.feeds if each.name == BILLING]
     plan_as_of = billing[0].last_success if billing else None
-    yield from condition_findings(workspace.status.conditions, now, plan_as_of)
+    has_attempts = any(each.recent.final for each in workspace.platforms)
+    for finding in condition_findings(workspace.status.conditions, now, plan_as_of):
+        if finding.kind == "scheduled" and finding.tone == "bad" and has_attempts:
+            # The alert is critical only if nothing is published at all.
+            yield replace(finding, tone="warn")
+        else:
+            yield finding
     for platform in workspace.platforms:
         yield from _platform_findings(platform, workspace.recent_since, now)
     yield from _account_findings(workspace)

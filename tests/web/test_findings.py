@@ -127,6 +127,14 @@ def test_an_account_that_fails_for_a_known_reason_is_not_named_again() -> None:
     assert lines(other)[1] == ("warn", "1 account failed 5 times or more in a row: @acme (tiktok)")
 
 
+def test_an_overdue_post_is_as_severe_as_its_alert() -> None:
+    """It is critical after an hour only if no other attempt has ended since."""
+    late = reporting(Condition("scheduled", "p", NOW - 7200))
+    publishing = platform(published=9, recent=RecentCounts(0, 9, is_failing=False))
+    tones = [lines(replace(late, platforms=platforms))[0][0] for platforms in ((), (publishing,))]
+    assert tones == ["bad", "warn"]
+
+
 def test_every_problem_has_a_runbook_and_a_next_step() -> None:
     """The exporter serves the runbook of each kind of problems, and says what to do or which command shows more."""
     kinds = {name: kind for name, kind in KINDS.items() if kind.warn_after != math.inf}
