@@ -9,6 +9,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from late_exporter import __url__
 from late_exporter.commands.output import write_lines
 from late_exporter.config.messages import suggest
 from late_exporter.config.settings import CommandContext
@@ -68,9 +69,9 @@ def _replace(path: Path, content: bytes) -> None:
 
 @cache
 def runbooks() -> Mapping[str, str]:
-    """Return the runbooks by the name of their alert."""
+    """Return the runbooks by the name of their alert, with links that work anywhere."""
     return {
-        Path(name).stem: text.decode()
+        Path(name).stem: text.decode().replace("](../../../", f"]({__url__}/blob/main/")
         for name, text in find_assets()
         if name.startswith("prometheus/runbooks/")
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from late_exporter import __url__
 from late_exporter.cli import main
 from late_exporter.commands.assets import write_assets
 from late_exporter.errors import LateError
@@ -79,7 +80,9 @@ def test_a_failure_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest
 def test_runbooks_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """A runbook is printed by the name of its alert; for another name there is a hint."""
     assert main(["runbook", "LatePollStale"]) == 0
-    assert capsys.readouterr().out.startswith("# LatePollStale\n")
+    out = capsys.readouterr().out
+    assert out.startswith("# LatePollStale\n")
+    assert f"({__url__}/blob/main/docs/commands.md#where-to-run-commands)" in out
     assert main(["runbook"]) == 0
     assert "LatePollStale" in capsys.readouterr().out.splitlines()
     assert main(["runbook", "LatePolStale"]) == 2
