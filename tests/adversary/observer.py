@@ -113,15 +113,22 @@ class Observer:
     def check_rest(self, *, is_steady: bool) -> None:
         """Check what must hold once nothing has happened for two scans."""
         scrape = self._scrape()
-        if self._finds_deleted_logs():
-            waiting = Counter(scrape.family("late_publishing_pending_logs"))
-            least, most = (expected_pending(self._world, grace, lost=self.is_lost) for grace in (0.0, 3 * HOUR))
-            self.expect(least <= waiting <= most, "pending at rest", f"{waiting}, {least}")
+        least, waiting, most = self._pending(scrape)
+        self.expect(self.has_exact_pending(), "pending at rest", f"{waiting}, {least} to {most}")
         if is_steady and not self.is_misled:
             found = scrape.sum("late_exporter_reconciled_logs_total")
             self.expect(not found, "reconciled", f"{found} logs")
         if self._finds_deleted_logs():
             self._check_requests()
+
+    def has_exact_pending(self) -> bool:
+        """Return whether the gauge of pending logs is exact, or cannot be."""
+        least, waiting, most = self._pending(self._scrape())
+        return least <= waiting <= most or not self._finds_deleted_logs()
+
+    def _pending(self, scrape: Samples) -> tuple[Counter[tuple[str, ...]], ...]:
+        least, most = (expected_pending(self._world, grace, lost=self.is_lost) for grace in (0.0, 3 * HOUR))
+        return least, Counter(scrape.family("late_publishing_pending_logs")), most
 
     def _finds_deleted_logs(self) -> bool:
         """Return whether logs can be looked up by time, if they can be by nothing else."""

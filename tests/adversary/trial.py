@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from late_exporter.ingest.pending import MAX_DELAY
 from late_exporter.simulator.log_list import post_id
 from tests.adversary.api import FAULTS, MISLEADING
 from tests.adversary.events import Action, act
@@ -39,6 +40,9 @@ PROMPT_AGE = 15 * MINUTE
 
 MAX_SCAN_POLLS = 80
 """Polls within which a scan of the lists of a program is complete, unless many logs are pending."""
+
+LOOK_UP_POLLS = 2 * MAX_DELAY
+"""Polls within which a log that was looked up in vain is looked up twice again."""
 
 SWITCH_POLLS = 3
 """Polls for which the lists of generation late are gone, and within which the other ones are read after a restart."""
@@ -220,6 +224,10 @@ class Trial:
         for _ in range(2):
             self._world.clock.advance(self._scene.scan_interval + 1)
             self._scan()
+        for _ in range(LOOK_UP_POLLS):
+            if self._observer.has_exact_pending():
+                break
+            self._poll_quietly()
         self._doubtful_ids.clear()
         self._observer.require(due & self._scene.lasting, "missed")
         self._observer.compare()
