@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -12,7 +12,7 @@ from late_exporter.commands.tables import Row, Table, Terminal, clean
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
 from late_exporter.format import human_duration, plural
-from late_exporter.health import FeedHealth, PlatformHealth, WorkspaceHealth
+from late_exporter.health import FeedHealth, PlatformHealth
 from late_exporter.web import verdicts
 from late_exporter.web.findings import (
     Finding,
@@ -29,8 +29,6 @@ MANY_WORKSPACES = 5
 
 Problems of as many do not count.
 """
-
-INDENT = 2
 
 
 def status(context: CommandContext) -> int:
@@ -73,20 +71,16 @@ def _notices(
         yield terminal.toned(first[:LEVEL_WIDTH], each.tone) + first[LEVEL_WIDTH:]
         yield from rest
         if has_steps and each.tone in ("bad", "warn"):
-            step = _next_step(document, each)
+            step = each.wording.step
+            command = document.command(each)
+            if command:
+                step += f" Run {command}."
+            step += f" See late-exporter runbook {each.wording.runbook}."
             yield from terminal.fold(clean(step), LEVEL_WIDTH, " " * LEVEL_WIDTH)
 
 
-def _next_step(document: StatusDocument, finding: Finding) -> str:
-    """Return what to do about a problem, as on the page."""
-    command = document.command(finding)
-    text = finding.wording.step
-    if command:
-        text += f" Run {command}."
-    return f"{text} See late-exporter runbook {finding.wording.runbook}.".lstrip()
-
-
 def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
+    """Yield the findings, then the feeds and the platforms as tables."""
     problems = problems_in(document.findings)
     findings = [*problems, *working_parts(document)]
     yield from _notices(document, findings, terminal, has_steps=True)
@@ -97,95 +91,68 @@ def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
         few = [each for each in problems if each.workspace_count < MANY_WORKSPACES]
         troubled = {name for each in few for name in each.workspaces}
         shown = [each for each in shown if each.name in troubled]
+    names = {workspace.name for workspace in shown}
+    notes = [each for each in document.findings if each.tone == "ok" and each.kind != "feed"]
+    yield from _notices(
+        document, [each for each in notes if not names.isdisjoint(each.workspaces)], terminal
+    )
+
+    feeds: list[Row] = []
+    platforms: list[Row] = []
     for workspace in shown:
-        yield ""
-        yield from _workspace_lines(workspace, workspace.api_time(document.now), terminal)
-        own = (each for each in document.findings if workspace.name in each.workspaces)
-        notes = [each.line for each in own if each.tone == "ok" and each.kind != "feed"]
-        if notes:
+        now = workspace.api_time(document.now)
+        place = {"WORKSPACE": workspace.name} if document.workspace_count > 1 else {}
+        feeds += [_feed_row(place, feed, workspace.quota_wait, now) for feed in workspace.feeds]
+        # Figures of an API that cannot be read are old.
+        if not verdicts.is_outdated(workspace):
+            by_rank = verdicts.worst_first(workspace.platforms)
+            platforms += [_platform_row(place, platform, now) for platform in by_rank]
+    for toned, rows in (("STATE", feeds), ("FAILED>", platforms)):
+        if rows:
             yield ""
-        for note in notes:
-            yield from terminal.fold(clean(note), 2 * INDENT, " " * INDENT)
-    if len(shown) < document.workspace_count:
-        yield ""
-        yield f"{plural(document.workspace_count - len(shown), 'more workspace')}, not shown"
+            yield from Table(terminal, toned=toned).lines(rows)
+
     yield ""
+    if len(shown) < document.workspace_count:
+        yield f"{plural(document.workspace_count - len(shown), 'more workspace')}, not shown"
     yield f"late-exporter {clean(document.version)}, {verdicts.utc_text(document.now)}"
 
 
-def _workspace_lines(workspace: WorkspaceHealth, now: float, terminal: Terminal) -> Iterator[str]:
-    # The heading, with the quota, or with the age of figures that are old.
-    facts = [workspace.base_url]
-    as_of = verdicts.outdated_since(workspace)
-    if as_of is not None:
-        facts.append(f"as of {_when(as_of, now)}")
-    elif verdicts.is_outdated(workspace):
-        facts.append("nothing read yet")
-    else:
-        facts.append(f"generation {workspace.generation}")
-        if workspace.quota is not None:
-            quota = workspace.quota
-            facts.append(f"{quota.remaining:,} of {quota.limit:,} requests left")
-    heading = clean(f"{workspace.name} ({', '.join(facts)})")
-    for line in terminal.fold(heading, INDENT):
-        yield terminal.bold(line)
-
-    feeds = [_feed_row(feed, workspace.quota_wait, now) for feed in workspace.feeds]
-    yield from _indented(Table(terminal, toned="STATE").lines(feeds))
-
-    platforms = verdicts.worst_first(workspace.platforms)
-    if platforms:
-        since = verdicts.utc_text(min(platform.counted_since for platform in platforms))[:10]
-        window = verdicts.window_name(workspace.recent_since or 0.0, now).lower()
-        yield ""
-        yield f"  Attempts: recent ones are of the {window}, all are since {since}"
-        rows = [_platform_row(platform, now) for platform in platforms]
-        yield from _indented(Table(terminal, toned="FAILED>").lines(rows))
-
-
-def _indented(lines: Iterable[str]) -> Iterator[str]:
-    for line in lines:
-        yield f"{' ' * INDENT}{line}".rstrip()
-
-
-def _feed_row(feed: FeedHealth, quota_wait: float, now: float) -> Row:
+def _feed_row(place: Mapping[str, str], feed: FeedHealth, quota_wait: float, now: float) -> Row:
     status = verdicts.polling_state(feed)
     next_poll = "" if feed.next_poll is None else _when(max(feed.next_poll, now), now)
     if verdicts.waits_for_quota(feed, quota_wait, now):
         next_poll = "waits for the quota"
     cells = {
+        **place,
         "FEED": feed.name,
         "STATE": status.label,
         "LAST SUCCESS": _when(feed.last_success, now),
         "NEXT POLL": next_poll,
-        "LAG>": "" if feed.lag is None else human_duration(feed.lag),
         "LOGS>": f"{feed.logs:,}",
-        "PENDING>": f"{feed.pending:,}",
         "DETAIL": "" if feed.progress is None else verdicts.progress_text(feed.progress),
     }
     return Row(cells, status.tone)
 
 
-def _platform_row(platform: PlatformHealth, now: float) -> Row:
+def _platform_row(place: Mapping[str, str], platform: PlatformHealth, now: float) -> Row:
     recent = platform.recent
     pending = f"{platform.pending:,}"
     if platform.oldest_pending is not None:
         age = max(now - platform.oldest_pending, 0)
         pending += f" ({human_duration(age, rough=True)})"
+    failed = f"{recent.failed:,}"
+    if recent.failed:
+        failed += f" ({recent.failed / recent.final:.1%})"
     cells = {
+        **place,
         "PLATFORM": platform.name,
-        "RECENT>": f"{recent.final:,}",
-        "FAILED>": _failures(recent.failed, recent.final),
-        "ALL>": f"{platform.final:,}",
-        "ALL FAILED>": _failures(platform.failed, platform.final),
+        "LAST HOUR>": f"{recent.final:,}",
+        "FAILED>": failed,
         "PENDING>": pending,
         "LAST LOG": _when(platform.last_log, now),
     }
     return Row(cells, verdicts.platform_tone(platform))
-
-
-def _failures(failed: int, final: int) -> str:
-    return f"{failed:,} ({failed / final:.1%})" if failed else "0"
 
 
 def _when(time: float | None, now: float) -> str:

@@ -125,10 +125,9 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
         lines[1] == "Run late-exporter posts --failed --workspace acme. See late-exporter runbook LatePlatformFailing."
     )
     assert lines[2].startswith("FAILING acme: evil")
-    assert "brand (https://getlate.dev/api, generation late, 60 of 600 requests left)" in lines
-    assert "instagram 22 19 (86.4%) 5,600 650 (11.6%) 2 (2 h)" in lines
-    assert "publishing Failing - in 20 s - 0 0" in lines
-    assert "publishing First sync - now - 0 0 10 logs read, 20% of the list" in lines
+    assert "WORKSPACE FEED STATE LAST SUCCESS NEXT POLL LOGS DETAIL" in lines
+    assert "acme publishing Failing - in 20 s 0" in lines
+    assert "brand publishing First sync - now 0 10 logs read, 20% of the list" in lines
     assert "WARNING acme: 2 accounts failed 5 times or more in a row: @a (x), @b (x)" in lines
     assert "WARNING acme: status feed posts failed: 500: oops" in lines
     assert "\x1b" not in out
@@ -145,7 +144,9 @@ def test_a_narrow_terminal(
 ) -> None:
     """Every line fits, and a problem is printed once, even the worst or only one."""
     conditions = Condition("cooldown", "@baeckerei.mueller (tiktok)", NOW + 540), Condition("plan", "9% of posts, " * 9)
-    server.fault = respond(workspace("a" * 40, status=WorkspaceStatus(conditions=conditions)))
+    attempts = platform("instagram", 4950, 650, pending=2, oldest_pending=NOW - 3600, recent=RecentCounts(1, 22))
+    status = WorkspaceStatus(conditions=conditions)
+    server.fault = respond(workspace("a" * 40, platforms=(attempts,), status=status))
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
@@ -155,16 +156,20 @@ def test_a_narrow_terminal(
     assert lines[0].startswith(f"WARNING {'a' * 40}: 1 account in cooldown")
     assert lines[1].startswith("        failed posts; ")
     assert " ".join(lines).count("in cooldown") == 1
-    assert "  the plan: 9% of posts, 9% of posts, 9% of posts, 9% of posts, 9% of posts, 9%" in lines
+    assert f"OK      {'a' * 40}: the plan: 9% of posts, 9% of" in lines
+    assert "PLATFORM   LAST HOUR    FAILED  PENDING  LAST LOG" in lines
+    assert "instagram         22  1 (4.5%)  2 (1 h)" in lines
 
 
 def test_a_dead_api(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """Figures that are old say so, instead of a quota and a generation that are not known."""
-    server.fault = respond(unreachable_workspace(), troubled())
+    """Its feeds say when they were last read, and old figures of platforms are left out."""
+    attempts = (platform("instagram", 4950, 650, recent=OUTAGE),)
+    server.fault = respond(replace(unreachable_workspace(), platforms=attempts), troubled())
     assert main(["status"]) == 0
-    out = capsys.readouterr().out
-    assert "agency (https://getlate.dev/api, as of 17 min ago)\n" in out
-    assert "acme (https://getlate.dev/api, nothing read yet)\n" in out
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "agency publishing Failing 17 min ago - 0" in lines
+    assert "acme publishing Failing - in 20 s 0" in lines
+    assert not [line for line in lines if line.startswith("WORKSPACE PLATFORM")]
 
 
 def test_many_workspaces(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,17 +178,17 @@ def test_many_workspaces(server: LateServer, capsys: pytest.CaptureFixture[str])
     server.fault = respond(*healthy, troubled())
     assert main(["status"]) == 0
     out = capsys.readouterr().out
-    assert ("acme (" in out, "w0 (" in out) == (True, False)
+    assert ("acme       publishing" in out, "w0 " in out) == (True, False)
     assert "\n4 more workspaces, not shown\n" in out
     dead = [replace(unreachable_workspace(), name=f"w{number}") for number in range(5)]
     server.fault = respond(*dead)
     assert main(["status"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"FAILING 5 of 5 workspaces: {REFUSED}\n")
-    assert "w0 (" not in out
+    assert "w0 " not in out
     server.fault = respond(*healthy, workspace("w4"))
     assert main(["status"]) == 0
-    assert capsys.readouterr().out.count("getlate.dev") == 5
+    assert capsys.readouterr().out.count("publishing  OK") == 5
 
 
 def test_problems(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
