@@ -6,6 +6,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -39,8 +40,6 @@ TONES = {
     "ok": "",
 }
 """Tones by state, the worst first."""
-
-STATES = tuple(TONES)
 
 Account: TypeAlias = dict[str, Any]
 """Labels of an account, its attempts, and its other metrics by their names after the prefix."""
@@ -111,15 +110,9 @@ def parse_accounts(
     for (name, account_id, _), account in by_identity.items():
         account["issue"] = "; ".join(_issues(conditions[name, account_id], now))
         account["state"] = _state_of(account, conditions[name, account_id], now)
-    return sorted(by_identity.values(), key=lambda account: _urgency(account, now))
-
-
-def _urgency(account: Account, now: float) -> tuple[object, ...]:
-    expiry = account.get(EXPIRY, math.inf)
-    if expiry >= now + SHOWN_SECONDS:
-        expiry = math.inf
-    names = (account["workspace"], account["platform"], account["account_id"])
-    return (STATES.index(account["state"]), expiry, names)
+    states = list(TONES)
+    names = itemgetter("workspace", "platform", "account_id")
+    return sorted(by_identity.values(), key=lambda each: (states.index(each["state"]), names(each)))
 
 
 def _apply(account: Account, name: str, labels: Mapping[str, str], value: float) -> None:

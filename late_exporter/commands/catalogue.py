@@ -299,10 +299,7 @@ _COMMANDS = (
     Command(
         "metrics",
         "Print the catalogue of metrics.",
-        examples=(
-            ("metrics", "List all metrics with their labels."),
-            ("metrics --format json", "Print the list for a program, with buckets."),
-        ),
+        examples=(("metrics", "List all metrics with their labels."),),
     ),
     Command(
         "assets",

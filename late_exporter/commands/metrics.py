@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-import msgspec
-
 from late_exporter.commands.output import write_lines
 from late_exporter.config.settings import CommandContext
 from late_exporter.exposition.family import Family
@@ -14,11 +10,8 @@ from late_exporter.metrics.catalogue import CATALOGUE
 HEAD = ("NAME", "TYPE", "STABILITY", "LABELS", "MEANING")
 
 
-def metrics(context: CommandContext) -> int:
-    """Print JSON, or a line per family, for grep and less."""
-    if context.flags.format == "json":
-        families = [msgspec.to_builtins(family) for family in CATALOGUE.values()]
-        return write_lines([json.dumps(families, indent=2)])
+def metrics(_: CommandContext) -> int:
+    """Print a line per family, for grep and less."""
     rows = [HEAD, *map(_cells, CATALOGUE.values())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     widths[-1] = 0

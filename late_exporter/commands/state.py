@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,6 @@ from late_exporter.errors import ConfigError, StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.format import iso_time, plural
 from late_exporter.ingest.accounting import check_counters
-from late_exporter.model import Scope
 from late_exporter.store import database_at
 from late_exporter.store.copying import copy_state
 from late_exporter.store.snapshot import Snapshot
@@ -70,34 +68,20 @@ def summarize_state(url: str, password_file: Path | None) -> Iterator[str]:
         usage = "in use by an exporter" if is_in_use else "not in use"
     with Snapshot(url, password_file) as snapshot:
         yield f"{snapshot.name}: {snapshot.size:,} bytes, schema {snapshot.version}, {usage}"
-        series = Counter(labels[0] for _, labels in snapshot.series_values())
-        for workspace in sorted({*series, *(scope.workspace for scope in snapshot.scopes)}):
-            yield f"{workspace}: {series[workspace]:,} series"
-            for scope in snapshot.scopes:
-                if scope.workspace == workspace:
-                    yield _feed_line(snapshot, scope)
-
-
-def _feed_line(snapshot: Snapshot, scope: Scope) -> str:
-    """Return what is known of a feed; every log since the time of completeness was counted."""
-    recorded = snapshot.feed_state(scope)
-    created_range = snapshot.created_range(scope)
-    coverage = recorded.coverage
-
-    parts = [plural(recorded.log_count, "log")]
-    if recorded.pending_logs:
-        parts.append(f"{len(recorded.pending_logs):,} pending")
-    if created_range is not None:
-        parts.append(f"created {' to '.join(map(iso_time, created_range))}")
-    complete_since = ""
-    if coverage is not None and coverage.is_synced:
-        complete_since = iso_time(coverage.complete_since)
-    parts.append(
-        f"complete since {complete_since}" if complete_since else "first sync not complete"
-    )
-    if coverage is not None and coverage.gaps:
-        parts.append(f"{plural(len(coverage.gaps), 'gap')} to read")
-    return f"  {scope.feed}: {', '.join(parts)}"
+        for scope in sorted(snapshot.scopes):
+            recorded = snapshot.feed_state(scope)
+            coverage = recorded.coverage
+            parts = [plural(recorded.log_count, "log")]
+            if recorded.pending_logs:
+                parts.append(f"{len(recorded.pending_logs):,} pending")
+            if coverage is not None and coverage.is_synced:
+                # Every log since then was counted.
+                parts.append(f"complete since {iso_time(coverage.complete_since)}")
+            else:
+                parts.append("first sync not complete")
+            if coverage is not None and coverage.gaps:
+                parts.append(f"{plural(len(coverage.gaps), 'gap')} to read")
+            yield f"{scope.workspace}/{scope.feed}: {', '.join(parts)}"
 
 
 def check_state(url: str, password_file: Path | None) -> list[str]:

@@ -259,7 +259,7 @@ class CommandFlags(OptionModel):
     """
 
     format: Literal["text", "json"] = option(
-        "text", "FORMAT", ("check", "metrics", *CLIENT_COMMANDS, *QUERY_COMMANDS)
+        "text", "FORMAT", ("check", *CLIENT_COMMANDS, *QUERY_COMMANDS)
     )
     """Output format: text or json."""
     workspace: str | None = option(None, "NAME", (*QUERY_COMMANDS, "check", "accounts"))

@@ -23,7 +23,6 @@ FEEDS = (
     " ORDER BY late_workspace.name, late_feed.name"
 )
 FEED_STATE = "SELECT logs, coverage, progress, failures FROM late_feed WHERE id = ?"
-CREATED_RANGE = "SELECT min(created), max(created) FROM late_log WHERE feed = ?"
 STATUSES = "SELECT key, status, created FROM late_log WHERE feed = ? ORDER BY key, status"
 
 
@@ -95,12 +94,6 @@ class Snapshot:
         feed_id = self._feed_ids[scope]
         row = self._transaction.execute(FEED_STATE, (feed_id,)).fetchone()
         return rows.decode_state(row, rows.load_pending_logs(self._transaction, feed_id))
-
-    def created_range(self, scope: Scope) -> tuple[int, int] | None:
-        """Return the creation times of the oldest and the newest log; None if there is none."""
-        row = self._transaction.execute(CREATED_RANGE, (self._feed_ids.get(scope),)).fetchone()
-        oldest, newest = msgspec.convert(row, tuple[int | None, int | None])
-        return None if oldest is None or newest is None else (oldest, newest)
 
     def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
         """Yield every counted status of the stored logs, in the order of the keys."""

@@ -19,7 +19,6 @@ from late_exporter.commands.healthcheck import quick_target
 from late_exporter.config.settings import ALL_OPTIONS, CommandContext, Settings
 from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError, LateError, StoreError
-from late_exporter.exposition.family import Family
 from late_exporter.metrics.catalogue import CATALOGUE
 
 KEY = "sk_" + "0123456789abcdef" * 4
@@ -160,11 +159,7 @@ def test_version(argv: list[str]) -> None:
 
 
 def test_metrics(capsys: pytest.CaptureFixture[str]) -> None:
-    """The catalogue in JSON has every family with all of its fields; the columns of the table are aligned."""
-    assert cli.main(["metrics", "--format", "json"]) == 0
-    families = json.loads(capsys.readouterr().out)
-    assert [family["name"] for family in families] == list(CATALOGUE)
-    assert set(families[0]) == set(Family.__struct_fields__)
+    """The catalogue has a line per family, whose columns are aligned."""
     assert cli.main(["metrics"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert [row[head.index("MEANING") :] for row in rows] == [family.help for family in CATALOGUE.values()]

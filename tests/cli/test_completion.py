@@ -37,7 +37,7 @@ def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         (["hea"], ["healthcheck"]),
         (["run", "--poll.i"], ["--poll.interval"]),
         (["run", "--log.level", "w"], ["warn"]),
-        (["metrics", "--format", ""], ["text", "json"]),
+        (["status", "--format", ""], ["text", "json"]),
         (["state", "co"], ["copy"]),
         (["run", "--poll.interval", ""], []),
         (["state", "backup", "la"], ["file,la"]),

@@ -67,8 +67,8 @@ reconnect  x         @\u001b[31m      0 of 0         0  -             b, 3
 blocked    linkedin  4                0 of 0         0  -             acme, 4, Missing scope w_organization
 cooldown   tiktok    2                0 of 0         0  -             a, 2, in cooldown for 10 min
 failing    x         @one         7 of 1,207         5  1 min ago     a, 1
-ok         threads   @six             0 of 0         0  -             a, 6, token expires in 1 h
 ok         bluesky   @five            0 of 0         0  -             a, 5
+ok         threads   @six             0 of 0         0  -             a, 6, token expires in 1 h
 """
 
 
@@ -245,7 +245,7 @@ def test_states() -> None:
     worst = [("3", "reconnect"), ("4", "blocked"), ("2", "cooldown"), ("1", "failing")]
     assert states(NOW) == [*worst, ("6", "expiring"), ("5", "ok")]
     # The cooldown ends, and the token of another account gets old.
-    assert states(NOW + 2 * DAY)[2:] == [("1", "failing"), ("6", "expiring"), ("5", "expiring"), ("2", "ok")]
+    assert states(NOW + 2 * DAY)[2:] == [("1", "failing"), ("5", "expiring"), ("6", "expiring"), ("2", "ok")]
     at_risk = Condition("at_risk", "5 (bluesky)", NOW + 7200, "5", "not connected any more, 2 posts")
     gone = [workspace("a", status=WorkspaceStatus(conditions=(at_risk,)))]
     account = next(each for each in parse_accounts(ACCOUNTS, gone, NOW) if each["account_id"] == "5")
