@@ -24,7 +24,7 @@ KEY = "sk_" + "0" * 64
 class Workspace:
     """A world, its API and its clock."""
 
-    def __init__(self, history: float = 2 * DAY) -> None:
+    def __init__(self, history: float = DAY / 2) -> None:
         self.clock = VirtualClock(NOON)
         self.world = SimulatedWorld(1, NOON, history=history, logs_per_day=3000)
         self.api = SimulatedApi(self.world, clock=self.clock.time, generation="zernio")
@@ -35,9 +35,15 @@ class Workspace:
         assert status == response.status, response.body
         return msgspec.json.decode(response.body)
 
-    def total(self, status: str) -> int:
-        """Return the number of posts with a status."""
-        return int(self.get("/v1/posts", f"status={status}&limit=1")["pagination"]["total"])
+    def ids(self, path: str, query: str) -> list[str]:
+        """Return the ids of a list of posts or accounts, page by page."""
+        found: list[str] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            document = self.get(path, f"{query}&cursor={quote(cursor)}")
+            found += [row["_id"] for row in document[path.removeprefix("/v1/")]]
+            cursor = document["pagination"]["nextCursor"]
+        return found
 
     def posts(self) -> Sequence[Post]:
         """Return all posts."""
@@ -73,10 +79,11 @@ def test_posts_agree_with_the_logs(calm: Workspace) -> None:
     for row in reversed(calm.world.publishing.rows):
         if row["action"] in {"publish", "retry"} and row["status"] in {"success", "failed"}:
             final[row["postId"]["_id"], row["accountId"]] = row["status"]
+    logged = {row["postId"]["_id"] for row in calm.world.publishing.rows if "postId" in row}
     compared = Counter[str]()
     for post in calm.posts():
         if post.reference["status"] == "scheduled":
-            assert calm.world.publishing.rows_of_post(post.id) == []
+            assert post.id not in logged
         for account, status in post.statuses.items():
             if (post.id, account.id) in final and status in {"published", "failed"}:
                 expected = "success" if status == "published" else "failed"
@@ -85,18 +92,16 @@ def test_posts_agree_with_the_logs(calm: Workspace) -> None:
     assert compared["success"] > compared["failed"] > 0
 
 
-def test_posts_are_sorted_as_requested(workspace: Workspace) -> None:
-    """The pages of both directions have the same posts, in the opposite order."""
-    pages: dict[str, list[str]] = {}
-    for direction in ("asc", "desc"):
-        query = f"status=scheduled&sortBy=scheduled-{direction}&limit=50"
-        cursor: str | None = ""
-        while cursor is not None:
-            document = workspace.get("/v1/posts", f"{query}&cursor={quote(cursor)}")
-            pages.setdefault(direction, []).extend(post["_id"] for post in document["posts"])
-            cursor = document["pagination"]["nextCursor"]
-    assert len(pages["asc"]) > 50
-    assert pages["desc"] == pages["asc"][::-1]
+def test_lists_have_pages(calm: Workspace) -> None:
+    """Pages of both orders have the same posts, those of any size the same accounts."""
+    earliest, latest = (
+        calm.ids("/v1/posts", f"status=scheduled&sortBy=scheduled-{each}&limit=50") for each in ("asc", "desc")
+    )
+    assert len(earliest) > 50
+    assert latest == earliest[::-1]
+    accounts = calm.ids("/v1/accounts", "limit=10")
+    assert accounts == calm.ids("/v1/accounts", "limit=500")
+    assert len(accounts) == len(set(accounts)) > 10
 
 
 @pytest.mark.parametrize(
@@ -181,7 +186,7 @@ def test_a_suspended_workspace_publishes_nothing(workspace: Workspace) -> None:
 
 
 def test_webhook(workspace: Workspace) -> None:
-    """The webhook has secrets and fires with posts, but not successfully while it fails, or is switched off."""
+    """The webhook has secrets and fires with posts, but not successfully while it fails."""
     (before,) = workspace.get("/v1/webhooks/settings")["webhooks"]
     assert all(secret in str(before) for secret in ("simulated-url-token", "whsec_simulated", "Basic "))
     assert "2026-11-24T11" < before["lastFiredAt"] < "2026-11-24T12:00:01"
@@ -189,8 +194,5 @@ def test_webhook(workspace: Workspace) -> None:
     workspace.clock.advance(HOUR - 1)
     deliveries = workspace.get("/v1/logs", "type=webhooks&from=2026-11-24T12:00:05Z")["logs"]
     assert {(row["status"], row["status_code"]) for row in deliveries} == {("failed", 503)}
-    workspace.world.start_incident("webhook-disabled", duration=HOUR)
-    workspace.clock.advance(HOUR)
-    assert deliveries == workspace.get("/v1/logs", "type=webhooks&from=2026-11-24T12:00:05Z")["logs"]
     (after,) = workspace.get("/v1/webhooks/settings")["webhooks"]
     assert before["lastFiredAt"] == after["lastFiredAt"]
