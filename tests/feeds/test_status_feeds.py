@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import pytest
@@ -469,6 +470,21 @@ def test_cooldowns_of_all_pages(count: int, max_accounts: int, requests: int, co
     values = values_of(reports)
     assert sum(name == "account_cooldown_until" for name, *_ in values) == cooldowns
     assert len(sent_requests) == requests + 1
+
+
+def test_an_api_with_smaller_pages_of_accounts() -> None:
+    """An API that rejects pages of 500 accounts, as until October 2026, is asked for 100; another 400 is an error."""
+
+    def respond(request: StatusRequest, largest: int = 100) -> Document | ApiError:
+        if int(request.params.get("limit", 0)) > largest:
+            return BadRequest("400: limit", status=400)
+        return {"accounts": [{**ACCOUNT, "_id": "acc1"}]}
+
+    reports, requests = run("accounts", respond, context())
+    assert [request.params["limit"] for request in requests if "limit" in request.params] == [500, 100]
+    assert "account_cooldown_until" in {name for name, *_ in values_of(reports)}
+    with pytest.raises(BadRequest, match="limit"):
+        run("accounts", partial(respond, largest=99), context())
 
 
 @pytest.mark.parametrize(("active", "conditions"), [(True, []), (False, [Condition("webhook", "orders")])])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Generator, Iterator
 from itertools import islice
 
+from late_exporter.errors import BadRequest
 from late_exporter.feeds.status_feeds.refresh import (
     MAX_ID_LENGTH,
     MAX_TEXT_LENGTH,
@@ -26,7 +27,8 @@ from late_exporter.model import UNKNOWN
 from late_exporter.thresholds import DAY
 
 PAGE_SIZE = 500
-"""Accounts per page; the most that the API returns."""
+SMALL_PAGE_SIZE = 100
+"""Accounts per page; the most that the API returns, and that it returned until October 2026."""
 
 MAX_CURSOR_LENGTH = 1024
 
@@ -141,14 +143,23 @@ def _read_accounts(
     context: RefreshContext,
 ) -> Generator[StatusRequest, bytes, tuple[dict[str, _Account], bool]]:
     """Return the listed accounts by their ids, and whether these are all."""
+    try:
+        return (yield from _read_pages(PAGE_SIZE, context.max_accounts))
+    except BadRequest:
+        return (yield from _read_pages(SMALL_PAGE_SIZE, context.max_accounts))
+
+
+def _read_pages(
+    page_size: int, max_accounts: int
+) -> Generator[StatusRequest, bytes, tuple[dict[str, _Account], bool]]:
     accounts: dict[str, _Account] = {}
     cursor = ""  # Accounts that are removed meanwhile do not shift it.
-    for _ in range(math.ceil(context.max_accounts / PAGE_SIZE)):
-        params: dict[str, str | int] = {"limit": PAGE_SIZE}
+    for _ in range(math.ceil(max_accounts / page_size)):
+        params: dict[str, str | int] = {"limit": page_size}
         if cursor:
             params["cursor"] = cursor
         response = parse_response((yield StatusRequest("/v1/accounts", params)))
-        for row in islice(response.required_objects("accounts"), PAGE_SIZE):
+        for row in islice(response.required_objects("accounts"), page_size):
             account_id = row.text("_id")
             if account_id is not None:
                 accounts[account_id] = _Account(row)
