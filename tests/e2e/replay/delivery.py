@@ -23,6 +23,9 @@ FAR_FUTURE = "2100-01-01T00:00:00Z"
 WAITS = {"group_wait": "0s", "group_interval": "50ms"}
 """Alertmanager does not wait for alerts that began long ago, as these did; so what inhibits others is sent before."""
 
+GROUP = "{{ .GroupLabels.SortedPairs.Values }}"
+"""Template of the group that a message is about, which its texts need not name."""
+
 
 class Message(NamedTuple):
     """A message in Slack, with the minute after the start of the incident."""
@@ -74,6 +77,8 @@ def deliver(alerts: Sequence[FiringAlert], binary: str, folder: Path) -> Sequenc
         config = shipped_config(receivers, folder)
         for route in (config["route"], *config["route"]["routes"]):
             route |= {name: wait for name, wait in WAITS.items() if name in route}
+        for slack in (slack for receiver in config["receivers"] for slack in receiver.get("slack_configs", [])):
+            slack["username"] = GROUP
         options = (f"--web.external-url={EXTERNAL_URL}", "--web.route-prefix=/")
         with run_alertmanager(binary, folder, yaml.safe_dump(config), *options) as url:
             delivery = _Delivery(url, receivers, config)
@@ -117,15 +122,30 @@ class _Delivery:
             self._ended_muted[labels] = f"Resolved, was {change.alert.annotations['summary']} ["
 
     def _ordered(self, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
-        """Yield the changes in the order in which no alert is without the one that inhibits it."""
-        inhibiting = [
-            change
-            for change in changes
-            if any(_matches(rule["source_matchers"], change.alert.labels) for rule in self._inhibit_rules)
-        ]
-        first = [change for change in inhibiting if change.resolved is None]
-        last = [change for change in inhibiting if change.resolved is not None]
-        yield from filter(None, (first, [change for change in changes if change not in inhibiting], last))
+        """Yield the changes in the order in which no alert is without those that inhibit it.
+
+        One part has no alert and its cause, because Alertmanager may look at the alert before it knows the cause.
+        """
+        ended = [change for change in changes if change.resolved is not None]
+        yield from self._from_causes([change for change in changes if change.resolved is None])
+        yield from reversed([*self._from_causes(ended)])
+
+    def _from_causes(self, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+        """Yield the alerts that no other one inhibits, then those that only these inhibit, and so on."""
+        while changes:
+            inhibited = [change for change in changes if any(self._inhibits(cause, change) for cause in changes)]
+            yield [change for change in changes if change not in inhibited]
+            changes = inhibited
+
+    def _inhibits(self, cause: Change, change: Change) -> bool:
+        """Return whether an alert inhibits another one."""
+        source, target = cause.alert.labels, change.alert.labels
+        return any(
+            _matches(rule["source_matchers"], source)
+            and _matches(rule["target_matchers"], target)
+            and all(source.get(name) == target.get(name) for name in rule["equal"])
+            for rule in self._inhibit_rules
+        )
 
     def _is_settled(self) -> bool:
         """Return whether Alertmanager knows all alerts, and has said of each group what fires and is not inhibited.
@@ -155,10 +175,14 @@ class _Delivery:
         return json.loads(http_get(f"{self._url}/api/v2/alerts/groups").body)
 
     def _read(self, minute: int) -> None:
-        """Add the new messages; those of several groups come in any order."""
+        """Add the new messages; those of several groups come in any order.
+
+        Of a group only the last one counts: Alertmanager may send the first alert of a group before it has the others.
+        """
         new = self._receivers.slack_messages[self._read_count :]
         self._read_count += len(new)
-        attachments = [(message["channel"], *message["attachments"]) for message in new]
+        last_messages = {(message["channel"], message["username"]): message for message in new}
+        attachments = [(message["channel"], *message["attachments"]) for message in last_messages.values()]
         unsaid = tuple(self._ended_muted.values())
         self.messages += sorted(
             Message(minute, channel, each["title"], each["text"])

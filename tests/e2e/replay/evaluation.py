@@ -81,9 +81,9 @@ def _needed_series(rules: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def _unit_test(rows: Sequence[SampleRow], alert_names: Sequence[str]) -> Mapping[str, Any]:
-    up_series = {"series": _series("up", {}), "values": f"1x{TOTAL_MINUTES}"}
+    up_series = {"series": _series("up", {}), "values": f"1x{2 * TOTAL_MINUTES}"}
     return {
-        "interval": "1m",
+        "interval": "30s",
         "input_series": [
             up_series,
             *({"series": _series(row.name, dict(row.labels)), "values": _values(row)} for row in rows),
@@ -103,7 +103,11 @@ def _series(name: str, labels: Mapping[str, str]) -> str:
 
 
 def _values(row: SampleRow) -> str:
-    return " ".join("_" if value is None else f"{value!r}" for value in row.values)
+    """Return the values, each half a minute before the evaluation of its minute.
+
+    So none is at the edge of a window, where Prometheus 2 includes it and Prometheus 3 does not.
+    """
+    return " ".join("_ _" if value is None else f"_ {value!r}" for value in row.values[1:])
 
 
 def _parse_alerts(output: str) -> Iterator[FiringAlert]:
