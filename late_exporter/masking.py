@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from os.path import commonprefix
 
 KEY_PATTERN = r"(?i:sk[_-](?=[a-z]*[0-9]|[a-z]{20})[0-9a-z]{8,}|zrk[_-][0-9a-z_-]{8,})"
 """Regular expression of an API key, or of the beginning of one.
@@ -55,7 +54,7 @@ class Secrets:
             spellings = self._by_start.get(text[at : at + MIN_LONG], ())
             if spellings:
                 rest = text[at:]
-                length = max(len(commonprefix((each, rest))) for each in spellings)  # noqa: RUF071
+                length = max(_shared_length(each, rest) for each in spellings)
                 text = text[:at] + mask + rest[length:]
                 at += len(mask)
             else:
@@ -64,6 +63,14 @@ class Secrets:
             for spelling in sorted(self._short, key=len, reverse=True):
                 text = text.replace(spelling, mask)
         return text
+
+
+def _shared_length(first: str, second: str) -> int:
+    """Return the length of the beginning that two texts have in common."""
+    for length, (left, right) in enumerate(zip(first, second, strict=False)):
+        if left != right:
+            return length
+    return min(len(first), len(second))
 
 
 SECRETS = Secrets()
