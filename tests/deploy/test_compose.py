@@ -87,18 +87,6 @@ def test_ports_and_networks_are_isolated() -> None:
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
     internal = {name for name, network in document["networks"].items() if network and network["internal"]}
     assert internal == {"alerts", "database", "scrape"}
-    services_by_network = {
-        name: {
-            service
-            for service, names_by_path in document["services"].items()
-            if name in names_by_path.get("networks", [])
-        }
-        for name in document["networks"]
-    }
-    replicas, prometheus = {"exporter-1", "exporter-2"}, {"prometheus", "prometheus-ha"}
-    assert replicas | prometheus | {"exporter", "exporter-postgres", "simulator"} == services_by_network["scrape"]
-    assert replicas | {"exporter", "exporter-postgres", "simulator"} == services_by_network["late"]
-    assert replicas | {"exporter-postgres", "postgres"} == services_by_network["database"]
 
 
 def test_api_key_is_read_from_a_file() -> None:

@@ -45,7 +45,7 @@ def first_exposure(exporter: ExporterHarness) -> float:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", [0, 1, 4, 5, 6])
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_one_short_answer_hides_no_history(
     generation: str, number: int, shape: Fault, world: World, start_generation: OpenExporter

@@ -90,26 +90,6 @@ def test_a_field_of_the_key_that_the_api_shows_in_another_form(
     assert exporter.log.records.count(("warning", "only newer logs count from now on", reason)) == 1
 
 
-@pytest.mark.parametrize("created_at", [None, "Sun, 29 Nov 2026 10:00:00 GMT"])
-@pytest.mark.parametrize("size", [30, 330])
-def test_times_that_cannot_be_read_any_more(
-    size: int, created_at: str | None, world: World, exporter: ExporterHarness
-) -> None:
-    """Nothing is counted while all times are missing or in another format; polls fail, and go on once they are back."""
-    world.publish(size, over=DAY)
-    exporter.poll_repeatedly(2)
-    for row in list(world.rows):
-        world.change(row["_id"], row["status"], zernio={"created_at": created_at})
-    assert [result.outcome for result in exporter.poll_repeatedly(5)] == ["bad_payload"] * 5
-    assert size == exporter.scrape().sum(LOGS)
-    for row in list(world.rows):
-        world.change(row["_id"], row["status"], zernio={})
-    world.publish(2, over=30.0)
-    exporter.poll_repeatedly(2)
-    exporter.settle()
-    assert size + 2 == exporter.scrape().sum(LOGS)
-
-
 @pytest.mark.parametrize("time_filter", ["inclusive", "rejected"])
 @pytest.mark.parametrize(("size", "above"), [(130, 0), (130, 30), (350, 7), (350, 99)])
 def test_partly_alike_logs_of_more_than_a_page(

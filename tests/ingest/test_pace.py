@@ -100,34 +100,13 @@ def test_a_new_key_is_tried_within_an_interval(exporter: ExporterHarness) -> Non
     assert exporter.scrape().sum(UP) == 1
 
 
-@pytest.mark.parametrize(
-    ("outcome", "error"),
-    [
-        ("unauthorized", Unauthorized("401: the key was refused")),
-        ("rate_limited", RateLimited("429: slowly", until=0.0)),
-        ("unavailable", ApiUnavailable("502: Bad Gateway")),
-        ("bad_payload", BadPayload("the answer is not JSON")),
-    ],
-)
-def test_a_failed_poll_is_shown(outcome: str, error: ApiError, exporter: ExporterHarness) -> None:
-    """It counts by its outcome, ``late_up`` is 0, and the last success stays."""
-    succeeded_at = exporter.scrape().sum("late_exporter_last_successful_poll_timestamp_seconds")
-    assert exporter.scrape().sum(UP) == 1
-    fail(exporter, error, 2)
-    results = exporter.poll_repeatedly(2)
-    assert [(each.outcome, each.error) for each in results] == [(outcome, str(error))] * 2
-    samples = exporter.scrape()
-    assert samples.sum("late_exporter_polls_total", outcome=outcome) == 2
-    assert (0, succeeded_at) == (samples.sum(UP), samples.sum("late_exporter_last_successful_poll_timestamp_seconds"))
-    exporter.poll_repeatedly(1)
-    assert exporter.scrape().sum(UP) == 1
-    assert exporter.log.above_debug[-1] == ("info", "poll recovered")
-
-
 def test_a_lasting_failure_is_logged_ever_more_rarely(exporter: ExporterHarness) -> None:
     """Its cause is among the last lines of the log, however long it lasts, and nothing else is."""
     fail(exporter, ApiUnavailable("no connection"), 100)
     exporter.poll_repeatedly(9)
+    exporter.api.clear_events()
+    exporter.poll_repeatedly(1)
     failures = [fields for level, _, fields in exporter.log.records if level == "warning"]
     assert [fields["failed_polls"] for fields in failures] == [1, 2, 4, 8]
     assert {fields["error"] for fields in failures} == {"no connection"}
+    assert exporter.log.above_debug[-1] == ("info", "poll recovered")

@@ -50,6 +50,9 @@ def test_health(exporter: InsideHarness, world: World) -> None:
         pending=1,
         coverage_start=now - 7 * DAY,
     )
+    exporter.api.fail_request(0, refusal(ApiUnavailable("502: Bad Gateway")))
+    exporter.poll_repeatedly(1)
+    assert exporter.poller.health.last_success == now
 
 
 def test_lag(exporter: InsideHarness, world: World) -> None:
