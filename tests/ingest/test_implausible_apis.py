@@ -18,6 +18,8 @@ ROW_COUNT = 350
 SHORT_ROW_COUNT = 40
 """Logs of a list of which more than half can be tried one by one before a page is given up."""
 
+MAX_REPEATS = 100
+"""Requests after which a list that repeats itself should have been noticed."""
 
 Oddity: TypeAlias = Callable[[FakeLateApi], None]
 """Makes an API odd in one way."""
@@ -54,6 +56,7 @@ def repeat_first_page(api: FakeLateApi) -> None:
 
     def repeat(page: Document) -> Document:
         pages.append(page)
+        assert len(pages) <= MAX_REPEATS, "the list is read for ever"
         return pages[0]
 
     api.quirks = ListQuirks(transform=repeat)
