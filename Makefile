@@ -112,8 +112,8 @@ screenshots: dev tools ## Take screenshots of the dashboards with a simulated da
 	$(PY) -m tests.dashboards.screenshots
 
 .PHONY: bench
-bench: dev ## Compare the costs of polls with those of a minimal script.
-	$(PY) -m pytest -n 0 -s tests/bench $(ARGS)
+bench: dev ## Print the costs of the exporter beside those of a minimal script.
+	$(PY) -m tests.bench.run
 
 .PHONY: handovers
 handovers: dev tools ## Run replicas under faults for HANDOVERS seconds (default 600) and compare with Prometheus.

@@ -1,6 +1,6 @@
 """Late API as a process, so that its CPU time is not measured: python -m tests.bench.late PORT ROWS.
 
-``/api`` serves a fixed list of that many logs of the last days. ``/_bench`` returns how many requests wait.
+``/api`` serves a fixed list of that many logs of the last days. ``/_bench/waiting`` returns how many requests wait.
 ``/_bench/hold`` makes all requests wait until ``/_bench/release``, so that a measurement has an exact start.
 """
 
@@ -45,7 +45,7 @@ class BenchApi:
         self._is_open = asyncio.Event()
         self._is_open.set()
         logs = StaticLogs(publishing=LogList(create_rows(size)))
-        self._app = SimulatedApi(logs, clock=time.time, rate_limit=RATE_LIMIT)
+        self._app = SimulatedApi(logs, clock=time.time, rate_limit=RATE_LIMIT, generation="both")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Respond to a request."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -74,9 +75,17 @@ class MeasuredProcess:
         """Wait until it answers requests."""
         self._wait(lambda: self._get("/-/healthy"))
 
+    def wait_ready(self) -> None:
+        """Wait until an exporter has completed its first sync."""
+        self._wait(lambda: self._get("/-/ready").status == HTTPStatus.OK)
+
+    def samples(self) -> Samples:
+        """Return what a scrape gets."""
+        return Samples.parse(self._get("/metrics").text)
+
     def poll_and_request_counts(self) -> tuple[int, int]:
         """Return the number of polls and of requests, by the metrics of an exporter."""
-        samples = Samples.parse(self._get("/metrics").text)
+        samples = self.samples()
         polls, requests = (samples.sum(f"late_exporter_{name}_total") for name in ("polls", "api_requests"))
         return int(polls), int(requests)
 
@@ -96,7 +105,7 @@ class ApiProcess(MeasuredProcess):
 
     @property
     def url(self) -> str:
-        """Base URL of the list."""
+        """Base URL."""
         return f"http://127.0.0.1:{self.port}/api"
 
     def hold_requests(self) -> None:
@@ -109,7 +118,7 @@ class ApiProcess(MeasuredProcess):
 
     def wait_for_request(self) -> None:
         """Wait until a request is waiting."""
-        self._wait(lambda: self._get("/_bench/").body != b"0")
+        self._wait(lambda: self._get("/_bench/waiting").body != b"0")
 
 
 class ProcessLauncher:
@@ -135,22 +144,35 @@ class ProcessLauncher:
         api: ApiProcess = self._start(ApiProcess, "tests.bench.late", port, str(port), str(size))
         return api
 
-    def exporter(self, api: ApiProcess, state: Path, *, interval: str = "30s") -> MeasuredProcess:
+    def exporter(
+        self, api: ApiProcess, state: Path, *options: str, generation: str = "zernio", interval: str = "30s"
+    ) -> MeasuredProcess:
         """Start the exporter as a user has it."""
         port = free_port()
         arguments = (
             f"--api.base-url={api.url}",
+            f"--api.generation={generation}",
             "--api.quota-share=1",
             "--poll.feeds=publishing",
             "--status.feeds=none",
             f"--poll.interval={interval}",
             f"--state.url=sqlite:///{state}",
             f"--web.listen-address=127.0.0.1:{port}",
+            *options,
         )
-        process: MeasuredProcess = self._start(
-            MeasuredProcess, "late_exporter", port, "run", *arguments, LATE_API_KEY=KEY
-        )
+        key = {} if options else {"ZERNIO_API_KEY": KEY}
+        process: MeasuredProcess = self._start(MeasuredProcess, "late_exporter", port, "run", *arguments, **key)
         return process
+
+    def exporter_of_workspaces(self, api: ApiProcess, count: int) -> MeasuredProcess:
+        """Start the exporter with a number of workspaces, each of a key of its own."""
+        rows = ["workspaces:"]
+        for number in range(count):
+            (self.folder / f"{number}.key").write_text(f"sk_{number:064x}")
+            rows.append(f"- {{name: w{number}, api_key_file: {number}.key}}")
+        file = self.folder / f"{count}.yml"
+        file.write_text("\n".join(rows))
+        return self.exporter(api, self.folder / f"{count}-workspaces.db", f"--config.file={file}")
 
     def requester(self, api: ApiProcess) -> MeasuredProcess:
         """Start a program that only requests the newest page, as often as the exporter polls."""
