@@ -314,7 +314,7 @@ def test_pins_agree(others: str) -> None:
     assert {name: developing[name] for name in shared} == {name: other[name] for name in shared}
 
 
-@pytest.mark.parametrize("pins", ["run", "build", "dev", "audit"])
+@pytest.mark.parametrize("pins", ["run", "build", "dev", "audit", "uv"])
 def test_every_pin_has_hashes(pins: str) -> None:
     """No package is installed whose bytes were not seen when it was pinned."""
     text = (ROOT / ".requirements" / f"{pins}.txt").read_text("utf-8")
@@ -331,3 +331,13 @@ def test_no_file_names_a_registry() -> None:
 def test_no_file_names_a_path_of_a_machine() -> None:
     """Nothing depends on where its author had it."""
     assert _offences(MACHINES) == []
+
+
+def test_scripts_install_only_what_is_pinned() -> None:
+    """A script that runs pip installs what a file pins with hashes."""
+    lines = [
+        line for path in (ROOT / ".ci").iterdir() if path.is_file() for line in path.read_text("utf-8").splitlines()
+    ]
+    installs = [line.strip() for line in lines if "bin/pip install" in line]
+    assert installs
+    assert [line for line in installs if "--require-hashes" not in line] == []
