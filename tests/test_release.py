@@ -183,6 +183,20 @@ def test_release_is_refused(tag: str, changelog: str, message: str) -> None:
         release.notes(tag, __version__, changelog)
 
 
+@pytest.mark.parametrize(
+    ("tag", "tags"),
+    [
+        ("v1.10.0", ["1.10.0", "1.10", "latest"]),
+        ("v1.9.3", ["1.9.3", "1.9"]),
+        ("v1.9.1", ["1.9.1"]),
+        ("v2.0.0rc1", ["2.0.0rc1"]),
+    ],
+)
+def test_tags_of_an_image(tag: str, tags: list[str]) -> None:
+    """Only the newest release is the latest one, and the newest of a series has its tag; no candidate has either."""
+    assert release.image_tags(tag, ["v1.9.0", "v1.9.2", "v1.10.0", "v2.0.0rc1", tag]) == tags
+
+
 def _package(**fields: Any) -> dict[str, Any]:
     return {"name": "yarn", "version": "1.0", "vulns": [], **fields}
 
