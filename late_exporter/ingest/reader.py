@@ -128,15 +128,14 @@ class LateWindow:
     """Looks for logs that appear late.
 
     Every few polls in which something has changed, the newest part of the list is read again. The
-    API's total, less the number of counted logs, shows a log that has appeared below the newest
-    page.
+    API's total shows a log that has appeared below the newest page.
     """
 
     def __init__(self, view: FeedView) -> None:
         self._view = view
         self._reader = ScanReader(view, is_reconciliation=False)
         self._poll_count = 0
-        self._uncounted: int | None = None
+        self._total: int | None = None
 
     @property
     def age(self) -> int:
@@ -166,9 +165,9 @@ class LateWindow:
         """
         view = self._view
         total = reading.head.total
-        uncounted = None if total is None else total - view.counted
-        if self._uncounted is not None and uncounted != self._uncounted:
+        if self._total is not None and total != self._total:
             view.has_changes = True
+        self._total = total
 
         self._poll_count += 1
         if self._reader.scan is None:
@@ -176,7 +175,6 @@ class LateWindow:
             if was_down or (view.has_changes and self._poll_count >= LATE_POLLS):
                 self._reader.scan = self._start(reading, caught_up_at, was_down=was_down)
         yield from self._reader.advance(reading, LATE_POLLS * budget.window_pages, budget.deadline)
-        self._uncounted = None if total is None else total - view.counted
 
     def _was_out(self, caught_up_at: int) -> bool:
         """Return whether no poll was complete for so long that logs may be late."""

@@ -69,7 +69,6 @@ class FeedView:
     Attributes:
         now: Returns the API time in milliseconds.
         monotonic: Returns the monotonic time in seconds.
-        counted: Number of logs counted by this reader.
         has_changes: Whether logs may have arrived since the late window was last read.
         read_pending: Keys of the pending logs that the poll has read.
     """
@@ -87,7 +86,6 @@ class FeedView:
         self._recorder = recorder
         self.now = clock.now
         self.monotonic = runtime.monotonic
-        self.counted = 0
         self.has_changes = False
         self.read_pending: set[str] = set()
 
@@ -121,13 +119,10 @@ class FeedView:
             self.read_pending |= self.pending_logs.keys() & keys
         new = []
         for entry in page.entries:
-            statuses = page.statuses.get(entry.key, frozenset())
+            is_known = entry.status in page.statuses.get(entry.key, frozenset())
             is_too_old = entry.created is not None and entry.created < retention_floor
-            if entry.status in statuses or entry.is_own or is_too_old:
-                continue
-            new.append(entry)
-            if not statuses:
-                self.counted += 1
+            if not (is_known or entry.is_own or is_too_old):
+                new.append(entry)
         return tuple(new)
 
 

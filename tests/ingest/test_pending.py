@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from late_exporter.errors import ApiError, ApiUnavailable, ResponseTooLarge
@@ -189,3 +191,22 @@ def test_a_post_with_more_logs_than_a_page_is_not_requested_at_every_poll(world:
     exporter.poll_repeatedly(40)
     requests = [request for request in exporter.api.requests[before:] if request.path.endswith("/post/logs")]
     assert 1 <= len(requests) <= 8
+
+
+def test_a_look_up_that_counts_another_log_starts_no_other_request(world: World, start: OpenExporter) -> None:
+    """The total of the list has changed once, when that log appeared."""
+    exporter = start(FakeLateApi(world))
+    world.publish(300, over=5 * DAY)
+    exporter.poll()
+    settled = world.publish(1, status="pending", postId="post-1")
+    world.clock.advance(HOUR)
+    world.publish(300, over=HOUR)
+    exporter.poll_repeatedly(8)
+    world.change(settled[0], "failed")
+    world.insert(world.clock.now - HOUR, action="retry", postId="post-1")
+    requests = [len(exporter.api.requests)]
+    for _ in range(14):
+        exporter.poll_repeatedly(1)
+        requests.append(len(exporter.api.requests))
+    assert exporter.scrape().sum("late_publishing_logs_total") == 603
+    assert [after - before for before, after in itertools.pairwise(requests)] == [4, *[1] * 13]

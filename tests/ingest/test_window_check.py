@@ -58,6 +58,17 @@ def test_a_late_log_is_counted_while_as_many_logs_are_deleted(
     assert exporter.scrape().sum("late_exporter_reconciled_logs_total") == 0
 
 
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_late_log_of_a_quiet_list_is_counted(generation: str, world: World, start: OpenExporter) -> None:
+    """The total of the list shows it: nothing else has changed."""
+    world.publish(900, over=HOUR)
+    exporter = start(generation)
+    exporter.poll_repeatedly(8)
+    late = world.insert(world.clock.now - 14 * MINUTE - 0.5)
+    exporter.poll_repeatedly(MAX_POLLS)
+    assert late in exporter.counted_ids
+
+
 @pytest.mark.parametrize(("skew", "hours_ahead"), [(1200.0, None), (None, 3)])
 @pytest.mark.parametrize("generation", ["late", "zernio"])
 def test_a_time_ahead_does_not_move_the_late_window(
