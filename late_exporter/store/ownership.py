@@ -180,15 +180,10 @@ class Ownership:
 
         mine: set[str] = set()
         owners = {self.session_name: mine}
-        # An earlier session of this process that has not ended yet is no replica.
-        locked_by_former: set[str] = set()
         for session_name, number, is_mine in locks:
-            if is_mine:
-                owned = mine
-            elif session_name == self.session_name:
-                owned = locked_by_former
-            else:
-                owned = owners.setdefault(session_name or "", set())
+            if session_name == self.session_name and not is_mine:
+                continue  # An earlier session of this process that has not ended is no replica.
+            owned = mine if is_mine else owners.setdefault(session_name or "", set())
             if number in names:
                 owned.add(names[number])
         if self._workspaces != mine:
@@ -198,7 +193,7 @@ class Ownership:
             )
 
         unowned = groups.keys() - set[str]().union(*owners.values())
-        take, give = self._plan(groups, unowned - locked_by_former, len(owners))
+        take, give = self._plan(groups, unowned, len(owners))
         not_configured = self._workspaces - groups.keys()
         return ClusterView(owners, sorted(unowned), take, give | not_configured)
 

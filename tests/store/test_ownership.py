@@ -235,6 +235,7 @@ def test_a_former_session_that_hangs_keeps_only_what_it_has_locked(
         assert replica.owned == {"beta", "gamma", "umbrella"} == replica.ownership.confirm()
         assert [*views[-1].owners] == [replica.ownership.session_name]
         assert views[-1].unowned == ["acme"]
+        assert [each.is_self for each in views[-1].health("late-exporter other").members] == [False]
     settle(replica)
 
 
