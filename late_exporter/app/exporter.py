@@ -93,11 +93,10 @@ class Exporter:
                 for workspace in self.pipeline.workspaces.values()
                 for poller in workspace
             ]
-            # A feed that has read nothing yet may never do so: the cause is logged by its polls.
-            parts = [each for each in progress if each is not None and each.log_count]
-            if parts and was_reading:
-                log.get_logger("late_exporter").info("reading logs", **total_progress(parts))
-            was_reading = bool(parts)
+            total = total_progress([each for each in progress if each is not None])
+            if total and was_reading:
+                log.get_logger("late_exporter").info("reading logs", **total)
+            was_reading = bool(total)
 
     async def catch_up(self) -> bool:
         """Poll every workspace until nothing is left to read.
@@ -199,9 +198,15 @@ class Exporter:
 
 
 def total_progress(parts: Sequence[SyncProgress]) -> Mapping[str, float]:
-    """Return the number of logs read, and the share of the list that has come least far."""
-    share = min(part.share or 0.0 for part in parts)
-    return {"logs": sum(part.log_count for part in parts), "share": round(share, 2)}
+    """Return the number of logs read, and the share of the list that has come least far.
+
+    Nothing if none was read yet: maybe none can be, and the polls log the cause.
+    """
+    reading = [part for part in parts if part.log_count]
+    if not reading:
+        return {}
+    share = min(part.share or 0.0 for part in reading)
+    return {"logs": sum(part.log_count for part in reading), "share": round(share, 2)}
 
 
 class WorkspaceInfo(Collector):

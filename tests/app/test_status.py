@@ -169,3 +169,9 @@ def test_labels_of_workspaces(labels: tuple[tuple[str, str], ...], lines: list[s
     workspace = Workspace("a", "https://zernio.com/api", labels=labels)
     text = generate_latest(WorkspaceInfo(lambda: {"a": workspace})).decode()
     assert lines == [line for line in text.splitlines() if not line.startswith("#")]
+
+
+def test_nothing_is_said_of_feeds_that_have_read_nothing() -> None:
+    """A rejected key would be hidden by lines that look healthy."""
+    assert total_progress([SyncProgress(10, 0.5), SyncProgress(0)]) == {"logs": 10, "share": 0.5}
+    assert total_progress([SyncProgress(0), SyncProgress(0)]) == {}
