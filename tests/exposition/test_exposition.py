@@ -275,6 +275,16 @@ def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) 
     assert rendered == [("w2500", "x")]
 
 
+@pytest.mark.parametrize(("age", "value"), [(-60, 2), (-1, 0), (0, 0), (72, 0), (74, 2)])
+def test_the_age_of_a_new_series(age: float, value: float) -> None:
+    """Within two seconds of its end, another process may have ended the hold by its reading of the API's clock."""
+    counter = Family("posts_total", "counter", "Posts.", ("workspace", "platform"), starts_at_zero=True)
+    exposition = Exposition({"posts_total": counter}, zero_hold=75, monotonic=lambda: 1000.0)
+    exposition.set_api_time("acme", 5000.0)
+    exposition.put("posts_total", ("acme", "x"), 2, created=5000.0 - age)
+    assert lines(exposition) == [f'posts_total{{platform="x",workspace="acme"}} {value:.1f}']
+
+
 def test_a_body_that_is_outdated_when_it_is_complete_is_not_kept() -> None:
     """Another scrape may render a change while the lines of a body are joined."""
 

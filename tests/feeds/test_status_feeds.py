@@ -19,6 +19,7 @@ from late_exporter.errors import (
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
 from late_exporter.feeds.status_feeds.posts import FIELDS, OVERDUE_SECONDS
 from late_exporter.feeds.status_feeds.refresh import (
+    MAX_TEXT_LENGTH,
     AccountList,
     AccountState,
     RefreshContext,
@@ -385,6 +386,12 @@ def test_an_account_that_cannot_post(health: Document, listed: Document, text: s
     values, conditions = accounts(row, {**ACCOUNT, **listed})
     assert values["account_can_post", "instagram", "acc1"] == 0
     assert conditions == [Condition("blocked", "acme (instagram)", subject="acc1", text=text)]
+
+
+def test_what_the_api_says_is_cut() -> None:
+    """Conditions of many accounts take little memory."""
+    (condition,) = accounts({**HEALTH, "canPost": False, "issues": ["x" * 150, "y" * 150]}, ACCOUNT)[1]
+    assert len(condition.text) == MAX_TEXT_LENGTH == 200
 
 
 def test_restricted_messages_and_stale_analytics() -> None:

@@ -149,9 +149,13 @@ def test_nothing_is_shown_before_every_request_has_succeeded(
     assert not fallen(before, exporter.scrape())
 
 
-def test_nothing_is_shown_before_all_pending_logs_are_looked_up(path: Path, exporter: ExporterHarness) -> None:
-    """A poll looks up a limited number of them."""
-    before = restore_backup(exporter, path, 60)
+@pytest.mark.parametrize(("settled", "waiting"), [(60, 0), (1, 150)])
+def test_nothing_is_shown_before_all_pending_logs_are_looked_up(
+    settled: int, waiting: int, path: Path, exporter: ExporterHarness
+) -> None:
+    """A poll looks up a limited number of them, and reads one page of the list of those that still wait."""
+    exporter.api.world.publish(waiting, over=MINUTE, status="pending")
+    before = restore_backup(exporter, path, settled)
     exporter.poll_repeatedly(1)
     assert not exporter.scrape().family(LOGS)
     exporter.poll_repeatedly(6)

@@ -95,6 +95,7 @@ IMPOSSIBLE = (
     "UPDATE late_series SET family = x'ff'",
     "UPDATE late_series SET labels = 'x'",
     """UPDATE late_series SET labels = '["acme"]'""",
+    "UPDATE late_series SET labels = replace(labels, '\"acme\"', '7')",
     "UPDATE late_series SET value = x'ff'",
     "UPDATE late_series SET created = 'x'",
 )

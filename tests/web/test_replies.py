@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from late_exporter.web.replies import (
+    MAX_KEPT_REPLIES,
     PART_BYTES,
     AccessError,
     Message,
@@ -113,3 +114,17 @@ async def test_an_error_of_a_reply() -> None:
     results = await asyncio.gather(replies.get("a", fail), replies.get("a", fail), return_exceptions=True)
     assert [type(result) for result in results] == [ZeroDivisionError] * 2
     assert (await replies.get("a", succeed)).body == b"ok\n"
+
+
+async def test_few_replies_are_kept() -> None:
+    """Strangers who ask for many different pages fill no memory."""
+    made: list[int] = []
+    replies = SharedReplies(max_waiting=1, seconds=1.0, monotonic=lambda: 0.0)
+
+    async def make() -> Reply:
+        made.append(1)
+        return text_reply("a page")
+
+    for number in (*range(MAX_KEPT_REPLIES + 1), MAX_KEPT_REPLIES, 0):
+        await replies.get(number, make)
+    assert len(made) == MAX_KEPT_REPLIES + 2

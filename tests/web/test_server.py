@@ -11,7 +11,7 @@ import ssl
 import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -441,6 +441,13 @@ class ExhaustedListener(socket.socket):
             self.failures -= 1
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return super().accept()
+
+
+def test_a_burst_of_connections_waits_in_the_queue() -> None:
+    """None is refused for a second, as without a queue."""
+    with bind_socket(LOOPBACK) as listener, ExitStack() as clients:
+        for _ in range(300):
+            clients.enter_context(socket.create_connection(listener.getsockname()[:2], timeout=DEADLINE))
 
 
 async def test_no_file_descriptors(caplog: pytest.LogCaptureFixture) -> None:
