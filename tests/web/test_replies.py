@@ -82,8 +82,11 @@ async def test_few_replies_wait() -> None:
     """Beyond a limit requests are rejected, except for a reply that waits already."""
     maker = Maker()
     requests = [maker.request(name) for name in ("a", "b", "c", "c")]
+    rejected = maker.request("d")
+    await turns()
+    assert rejected.done()
     with pytest.raises(AccessError, match="too many requests") as rejection:
-        await maker.request("d")
+        rejected.result()
     assert rejection.value.status == 503
     maker.may_end.set()
     await asyncio.gather(*requests)
