@@ -14,22 +14,24 @@ from typing import NamedTuple
 from tests.bench.processes import ApiProcess, MeasuredProcess, ProcessLauncher
 from tests.bench.report import Cost
 
-TURNS = 2
-"""Pairs of first syncs, of which the one with the best ratio counts: what disturbs one makes it no better."""
-
-SCRIPT_POLLS = 3
 MIN_POLL_SECONDS = 6.0
 COMMAND_RUNS = 3
 # As the console script of an installation does.
 PROGRAM = ("-c", "import re, sys; from late_exporter.cli import main; sys.exit(main())")
 
 
-def measure_costs(launcher: ProcessLauncher, *, size: int) -> Iterator[Cost]:
-    """Measure the exporter beside the script, with a list of a size."""
+def measure_costs(launcher: ProcessLauncher, *, size: int, turns: int) -> Iterator[Cost]:
+    """Measure the exporter beside the script, with a list of a size.
+
+    Args:
+        launcher: Launcher of the measured processes.
+        size: Number of logs.
+        turns: Pairs of first syncs, of which the one with the best ratio counts: what disturbs one makes it no better.
+    """
     with launcher.api(size) as api:
         api.wait_serving()
-        yield from _measure_first_syncs(launcher, api, size)
-        yield from _measure_polls(launcher, api, size)
+        yield from _measure_first_syncs(launcher, api, size, turns)
+        yield from _measure_polls(launcher, api, size, script_polls=turns)
 
 
 def measure_commands(launcher: ProcessLauncher) -> Iterator[Cost]:
@@ -53,11 +55,11 @@ def measure_commands(launcher: ProcessLauncher) -> Iterator[Cost]:
         yield Cost(f"CPU of {name}, beside an interpreter", milliseconds, floor, "ms")
 
 
-def _measure_first_syncs(launcher: ProcessLauncher, api: ApiProcess, size: int) -> Iterator[Cost]:
+def _measure_first_syncs(launcher: ProcessLauncher, api: ApiProcess, size: int, turns: int) -> Iterator[Cost]:
     memory: tuple[float, float] = (0.0, 0.0)
     for generation in ("late", "zernio"):
         pairs: list[tuple[_SyncCost, _SyncCost]] = []
-        for turn in range(TURNS):
+        for turn in range(turns):
             state = launcher.folder / f"{generation}{size}-{turn}.db"
             with launcher.exporter(api, state, generation=generation) as exporter:
                 exporter_cost = _measure_first_sync(api, exporter, "first sync complete")
@@ -91,7 +93,7 @@ def _measure_first_sync(api: ApiProcess, process: MeasuredProcess, log_message: 
     return _SyncCost(process.cpu_seconds() - before, process.memory_mb())
 
 
-def _measure_polls(launcher: ProcessLauncher, api: ApiProcess, size: int) -> Iterator[Cost]:
+def _measure_polls(launcher: ProcessLauncher, api: ApiProcess, size: int, *, script_polls: int) -> Iterator[Cost]:
     """Measure polls that find nothing new, beside polls of the script and requests of a bare client."""
     state: Path = launcher.folder / f"zernio{size}-0.db"
     with (
@@ -102,27 +104,27 @@ def _measure_polls(launcher: ProcessLauncher, api: ApiProcess, size: int) -> Ite
         exporter.wait_serving()
         requester.wait_for_log("requested")
         _wait_for_rest(exporter)
-        script_polls = script.count_in_log("polled,") + 1
-        script.wait_for_log("polled,", script_polls)
+        done_polls = script.count_in_log("polled,") + 1
+        script.wait_for_log("polled,", done_polls)
 
         # Nothing else is asked of the exporter while its CPU time is measured.
         polls, requests = exporter.poll_and_request_counts()
         bare_requests = requester.count_in_log("requested")
         cpu_seconds = [process.cpu_seconds() for process in (exporter, requester, script)]
         time.sleep(MIN_POLL_SECONDS)
-        script.wait_for_log("polled,", script_polls + SCRIPT_POLLS)
+        script.wait_for_log("polled,", done_polls + script_polls)
         exporter_seconds, bare_seconds, script_seconds = (
             process.cpu_seconds() - before
             for process, before in zip((exporter, requester, script), cpu_seconds, strict=True)
         )
         bare_requests = requester.count_in_log("requested") - bare_requests
-        script_polls = script.count_in_log("polled,") - script_polls
+        done_polls = script.count_in_log("polled,") - done_polls
         last_polls, last_requests = exporter.poll_and_request_counts()
 
     polls = last_polls - polls
     poll_ms = exporter_seconds / polls * 1e3
     yield Cost(f"requests of a poll at {size:,} logs", (last_requests - requests) / polls, size / 100, "")
-    yield Cost(f"CPU of a poll at {size:,} logs", poll_ms, script_seconds / script_polls * 1e3, "ms")
+    yield Cost(f"CPU of a poll at {size:,} logs", poll_ms, script_seconds / done_polls * 1e3, "ms")
     bare_ms = bare_seconds / bare_requests * 1e3
     yield Cost(f"the same, beside one request of a bare client, {size:,} logs", poll_ms, bare_ms, "ms")
 

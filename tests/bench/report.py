@@ -28,8 +28,13 @@ class Cost(NamedTuple):
         return self.exporter / self.baseline
 
     def __str__(self) -> str:
-        exporter, baseline = (f"{value:,.3g} {self.unit}".strip() for value in (self.exporter, self.baseline))
-        return f"| {self.name} | {exporter} | {baseline} | {self.ratio:.2f}x |"
+        exporter, baseline = (_quantity(value, self.unit) for value in (self.exporter, self.baseline))
+        return f"| {self.name} | {exporter} | {baseline} | {self.ratio:.2g}x |"
+
+
+def _quantity(value: float, unit: str) -> str:
+    digits = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{digits} {unit}".strip()
 
 
 def cost_table(costs: Iterable[Cost]) -> str:

@@ -22,8 +22,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         launcher = ProcessLauncher(Path(folder))
         costs = [
-            *measure_costs(launcher, size=10_000),
-            *measure_costs(launcher, size=100_000),
+            *measure_costs(launcher, size=10_000, turns=3),
+            *measure_costs(launcher, size=100_000, turns=1),
             *measure_commands(launcher),
         ]
         _say(cost_table(costs))

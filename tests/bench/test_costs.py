@@ -24,7 +24,7 @@ def test_no_cost_is_twice_the_documented_one(tmp_path: Path) -> None:
         folder = tmp_path / str(attempt)
         folder.mkdir()
         launcher = ProcessLauncher(folder)
-        costs = [*measure_costs(launcher, size=10_000), *measure_commands(launcher)]
+        costs = [*measure_costs(launcher, size=10_000, turns=2), *measure_commands(launcher)]
         sys.stdout.write(f"{cost_table(costs)}\n")
         problems = list(find_risen(costs))
         if not problems:
