@@ -16,6 +16,10 @@ from contextlib import suppress
 GET = "GET {} HTTP/1.1\r\nHost: x\r\nAccept: {}\r\nX: {}\r\n\r\n"
 READERS = 120
 BURST = 100
+RATE = 850
+LARGE_RATE = 250
+"""Connections per second of a stranger who leaves at once: with small requests, and with requests of 27 kB. A server in
+one thread cannot accept thousands, and more would measure its queue."""
 
 
 def connect(port: int) -> socket.socket:
@@ -31,10 +35,13 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-def leaving(paths: Iterator[str], *, padding: int = 0, reads: int = 0) -> Callable[[int], None]:
+def leaving(paths: Iterator[str], *, rate: int = RATE, padding: int = 0, reads: int = 0) -> Callable[[int], None]:
     """Return an attack that sends a request and leaves, at once or after it has read something."""
+    started_at = time.monotonic()
+    numbers = itertools.count()
 
     def attack(port: int) -> None:
+        time.sleep(max(0.0, started_at + next(numbers) / rate - time.monotonic()))
         connection = connect(port)
         with suppress(OSError):
             connection.sendall(GET.format(next(paths), "*/*", "x" * padding).encode())
@@ -108,9 +115,9 @@ def bursting(port: int) -> None:
 
 
 ATTACKS: Mapping[str, Callable[[int], None]] = {
-    "pages": leaving(itertools.repeat("/"), padding=27_000),
+    "pages": leaving(itertools.repeat("/"), rate=LARGE_RATE, padding=27_000),
     "unknown pages": leaving(f"/platforms/nosuch{number}" for number in itertools.count()),
-    "combinations": leaving(combinations()),
+    "combinations": leaving(combinations(), rate=LARGE_RATE),
     "half responses": leaving(itertools.repeat("/metrics"), reads=4096),
     "slow readers": reading_slowly("/", "application/json"),
     "slow scrapers": reading_slowly("/metrics", "*/*"),
