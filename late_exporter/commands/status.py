@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -12,7 +12,7 @@ from late_exporter.commands.tables import Row, Table, Terminal, clean
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
 from late_exporter.format import human_duration, plural
-from late_exporter.health import FeedHealth, PlatformHealth
+from late_exporter.health import FeedHealth, PlatformHealth, WorkspaceHealth
 from late_exporter.web import verdicts
 from late_exporter.web.findings import (
     Finding,
@@ -85,18 +85,38 @@ def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
     findings = [*problems, *working_parts(document)]
     yield from _notices(document, findings, terminal, has_steps=True)
 
-    # Many workspaces would push the problems out of the terminal.
-    shown = list(document.workspaces)
-    if problems and len(shown) >= MANY_WORKSPACES:
-        few = [each for each in problems if each.workspace_count < MANY_WORKSPACES]
-        troubled = {name for each in few for name in each.workspaces}
-        shown = [each for each in shown if each.name in troubled]
+    shown = _shown_workspaces(document, problems)
     names = {workspace.name for workspace in shown}
-    notes = [each for each in document.findings if each.tone == "ok" and each.kind != "feed"]
-    yield from _notices(
-        document, [each for each in notes if not names.isdisjoint(each.workspaces)], terminal
-    )
+    for note in document.findings:
+        is_note = note.tone == "ok" and note.kind != "feed"
+        if is_note and not names.isdisjoint(note.workspaces):
+            yield from _notices(document, [note], terminal)
 
+    yield from _tables(document, shown, terminal)
+
+    yield ""
+    if len(shown) < document.workspace_count:
+        yield f"{plural(document.workspace_count - len(shown), 'more workspace')}, not shown"
+    yield f"late-exporter {clean(document.version)}, {verdicts.utc_text(document.now)}"
+
+
+def _shown_workspaces(
+    document: StatusDocument, problems: Sequence[Finding]
+) -> Sequence[WorkspaceHealth]:
+    """Return the workspaces whose feeds and platforms are shown.
+
+    Many would push the problems out of the terminal.
+    """
+    if not problems or len(document.workspaces) < MANY_WORKSPACES:
+        return document.workspaces
+    few = [each for each in problems if each.workspace_count < MANY_WORKSPACES]
+    troubled = {name for each in few for name in each.workspaces}
+    return [each for each in document.workspaces if each.name in troubled]
+
+
+def _tables(
+    document: StatusDocument, shown: Sequence[WorkspaceHealth], terminal: Terminal
+) -> Iterator[str]:
     feeds: list[Row] = []
     platforms: list[Row] = []
     for workspace in shown:
@@ -107,15 +127,11 @@ def _lines(document: StatusDocument, terminal: Terminal) -> Iterator[str]:
         if not verdicts.is_outdated(workspace):
             by_rank = verdicts.worst_first(workspace.platforms)
             platforms += [_platform_row(place, platform, now) for platform in by_rank]
+
     for toned, rows in (("STATE", feeds), ("FAILED>", platforms)):
         if rows:
             yield ""
             yield from Table(terminal, toned=toned).lines(rows)
-
-    yield ""
-    if len(shown) < document.workspace_count:
-        yield f"{plural(document.workspace_count - len(shown), 'more workspace')}, not shown"
-    yield f"late-exporter {clean(document.version)}, {verdicts.utc_text(document.now)}"
 
 
 def _feed_row(place: Mapping[str, str], feed: FeedHealth, quota_wait: float, now: float) -> Row:
@@ -147,7 +163,7 @@ def _platform_row(place: Mapping[str, str], platform: PlatformHealth, now: float
     cells = {
         **place,
         "PLATFORM": platform.name,
-        "LAST HOUR>": f"{recent.final:,}",
+        "RECENT>": f"{recent.final:,}",
         "FAILED>": failed,
         "PENDING>": pending,
         "LAST LOG": _when(platform.last_log, now),

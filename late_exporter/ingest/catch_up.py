@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, UnrecognisedLogs
-from late_exporter.ingest.steps import FeedView, Record, StepsTo
+from late_exporter.ingest.feed_view import FeedView
+from late_exporter.ingest.steps import Record, StepsTo
 from late_exporter.ingest.sweep import Cursor, Place, Sweep, second_above
 from late_exporter.model import LogEntry, LogPage
 from late_exporter.store.records import Coverage, Gap, ListPosition

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from late_exporter.errors import REQUEST_FAILURES, BadPayload
+from late_exporter.ingest.feed_view import FeedView
 from late_exporter.ingest.steps import (
-    FeedView,
     FetchPost,
     Record,
     ReportFailure,

@@ -9,9 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from late_exporter.ingest.catch_up import CatchUp, Reading
+from late_exporter.ingest.feed_view import FeedView
 from late_exporter.ingest.pending import PendingChecks
 from late_exporter.ingest.scan import Scan, ScanReader
-from late_exporter.ingest.steps import FeedView, Record, StepsTo
+from late_exporter.ingest.steps import Record, StepsTo
 from late_exporter.model import MINUTE_MS
 
 LATE_POLLS = 3

@@ -8,8 +8,9 @@ import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES
 from late_exporter.ingest.catch_up import Reading
+from late_exporter.ingest.feed_view import FeedView
 from late_exporter.ingest.schedule import ApiClock, FeedConnection, Runtime
-from late_exporter.ingest.steps import FeedView, Record, ReportFailure, StepsTo
+from late_exporter.ingest.steps import Record, ReportFailure, StepsTo
 from late_exporter.ingest.sweep import Cursor, Sweep, crosses
 from late_exporter.model import DAY_MS, MAX_CLOCK_SKEW_MS, MINUTE_MS, LogEntry, LogPage
 

@@ -19,6 +19,7 @@ from late_exporter.api.plausibility import check_dated, check_not_emptied
 from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
+from late_exporter.ingest.feed_view import FeedView
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.reader import Budget, FeedReader
 from late_exporter.ingest.recorder import FeedRecorder
@@ -26,7 +27,7 @@ from late_exporter.ingest.reporter import ResponseReporter
 from late_exporter.ingest.scan import Scan, ScanSchedule
 from late_exporter.ingest.schedule import ApiClock, FeedConnection, PollResult
 from late_exporter.ingest.shared_resources import SharedResources
-from late_exporter.ingest.steps import FeedView, FetchPost, Record, ReportFailure, Step, perform
+from late_exporter.ingest.steps import FetchPost, Record, ReportFailure, Step, perform
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.log import Logger
 from late_exporter.metrics.catalogue import GENERATION_UNREAD, LAST_AUDIT, LAST_RECONCILE

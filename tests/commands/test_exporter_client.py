@@ -157,8 +157,8 @@ def test_a_narrow_terminal(
     assert lines[1].startswith("        failed posts; ")
     assert " ".join(lines).count("in cooldown") == 1
     assert f"OK      {'a' * 40}: the plan: 9% of posts, 9% of" in lines
-    assert "PLATFORM   LAST HOUR    FAILED  PENDING  LAST LOG" in lines
-    assert "instagram         22  1 (4.5%)  2 (1 h)" in lines
+    assert "PLATFORM   RECENT    FAILED  PENDING  LAST LOG" in lines
+    assert "instagram      22  1 (4.5%)  2 (1 h)" in lines
 
 
 def test_a_dead_api(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
