@@ -69,7 +69,7 @@ _histogram = partial(_family, "histogram")
 
 _FAMILIES = (
     _counter("late_publishing_logs_total", "platform action status", feeds=PUBLISHING,
-        help="Publishing logs, counted once in each status they were seen in."),
+        help="Publishing logs as of the last poll, counted once in each status they were seen in."),
     _histogram("late_publishing_duration_seconds", "platform action status", feeds=PUBLISHING,
         buckets=DURATION_BUCKETS,
         help="Duration reported by publishing logs, in seconds."),
@@ -91,14 +91,15 @@ _FAMILIES = (
     _counter("late_publishing_without_link_total", "platform", feeds=PUBLISHING, mark=EXPERIMENTAL,
         help="Successful publish and retry logs that say that the post has no link."),
     _gauge("late_publishing_pending_logs", "platform action", feeds=PUBLISHING,
-        help="Pending publishing logs."),
+        help="Publishing logs that were pending at the last poll."),
     _gauge("late_publishing_oldest_pending_timestamp_seconds", "platform", feeds=PUBLISHING,
-        help="Creation time of the oldest pending publishing log, in Unix seconds."),
+        help="Creation time of the oldest publishing log that was pending at the last poll, in "
+             "Unix seconds."),
     _gauge("late_publishing_last_log_timestamp_seconds", "platform action status", feeds=PUBLISHING,
         mark=OFF,
         help="Creation time of the newest counted publishing log, in Unix seconds."),
     _counter("late_connection_events_total", "platform event method", feeds=CONNECTIONS,
-        help="Connection events, by event type and connection method."),
+        help="Connection events as of the last poll, by event type and connection method."),
     _counter("late_connection_failures_total", "platform event code", feeds=CONNECTIONS,
         help="Failed connection events, by error code."),
     _histogram("late_connection_duration_seconds", "platform event", feeds=CONNECTIONS,
@@ -109,8 +110,8 @@ _FAMILIES = (
         help="Creation time of the newest counted connection log, in Unix seconds."),
     _counter("late_activity_logs_total", "type platform action status status_code",
         feeds=ACTIVITIES,
-        help="Webhook, messaging, workflow and API request logs, by HTTP status code, counted "
-             "once in each status they were seen in."),
+        help="Webhook, messaging, workflow and API request logs as of the last poll, by HTTP "
+             "status code, counted once in each status they were seen in."),
     _histogram("late_activity_duration_seconds", "type platform action", feeds=ACTIVITIES,
         buckets=DURATION_BUCKETS,
         help="Duration reported by webhook, messaging, workflow and API request logs, in "
@@ -144,16 +145,19 @@ _FAMILIES = (
              "one."),
     _gauge("late_account_messaging_restricted", "platform account_id", mark=EXPERIMENTAL,
         help="1 if the platform restricts the messages that an account sends; absent otherwise."),
-    _gauge("late_posts", "status", help="Posts in each status."),
+    _gauge("late_posts", "status", help="Posts in each status at the last refresh."),
     _gauge("late_posts_at_risk", "platform reason", mark=EXPERIMENTAL,
-        help="Scheduled posts due within 24 hours whose account cannot publish them, by reason; "
-             "absent if there are none."),
+        help="Scheduled posts due within 24 hours whose account could not publish them at the "
+             "last refresh, by reason, of the 500 that are due first; absent if there are none."),
     _gauge("late_posts_oldest_scheduled_timestamp_seconds", "",
-        help="Due time of the earliest post that is scheduled, in Unix seconds."),
+        help="Due time of the earliest post that was scheduled at the last refresh, in Unix "
+             "seconds."),
     _gauge("late_posts_oldest_publishing_timestamp_seconds", "",
-        help="Due time of the earliest post that is being published, in Unix seconds."),
+        help="Due time of the earliest post that was being published at the last refresh, in Unix "
+             "seconds."),
     _gauge("late_posts_oldest_pending_approval_timestamp_seconds", "", mark=EXPERIMENTAL,
-        help="Due time of the earliest post that waits for approval, in Unix seconds."),
+        help="Due time of the earliest post that was not approved at the last refresh, in Unix "
+             "seconds."),
     _gauge("late_webhook_active", "webhook",
         help="1 if the API delivers events to a webhook, 0 if the webhook is switched off."),
     _gauge("late_webhook_consecutive_failures", "webhook",
@@ -190,7 +194,8 @@ _FAMILIES = (
     _gauge("late_exporter_last_poll_duration_seconds", "feed",
         help="Duration of the last poll of the feed, in seconds."),
     _gauge("late_exporter_last_successful_poll_timestamp_seconds", "feed",
-        help="Time of the last successful poll of the feed, in Unix seconds."),
+        help="Time of the last successful poll of the feed, in Unix seconds; metrics derived "
+             "from its logs are current as of this time."),
     _gauge("late_exporter_api_generation_info", "generation",
         help="1 for each generation of the API in use: late or zernio."),
     _gauge("late_exporter_api_generation_unread", "feed generation",
@@ -217,15 +222,16 @@ _FAMILIES = (
         help="Time at which the API frees the next request of the quota (X-RateLimit-Reset), in "
              "Unix seconds."),
     _gauge("late_exporter_api_quota_customer_requests_per_minute", "",
-        help="Requests per minute by other users of the key, estimated from the quota that the API "
-             "reports."),
+        help="Requests per minute by other users of the key, the highest of the last 3 minutes, "
+             "estimated from the quota that the API reports."),
     _counter("late_exporter_api_throttled_seconds_total", "",
         help="Time that requests waited to stay within the quota share, in seconds."),
     _histogram("late_exporter_log_lag_seconds", "feed", buckets=LAG_BUCKETS,
         help="Time from the creation of a log until it was counted, in seconds, excluding the "
              "first sync."),
     _counter("late_exporter_entries_rejected_total", "feed reason",
-        help="Logs that could not be counted because they have no usable id or time."),
+        help="Logs that could not be counted because they have no usable id or time, counted "
+             "once each."),
     _counter("late_exporter_api_schema_drift_total", "feed field kind",
         help="Logs with a field that is undocumented or missing, or has an undocumented type or "
              "value, counted once in each status they were seen in."),
@@ -255,7 +261,8 @@ _FAMILIES = (
         help="1 if the last refresh of the status feed succeeded, 0 if it failed or the feed is "
              "switched off."),
     _gauge("late_exporter_status_feed_last_refresh_timestamp_seconds", "feed",
-        help="Time of the last successful refresh of the status feed, in Unix seconds."),
+        help="Time of the last successful refresh of the status feed, in Unix seconds; metrics "
+             "derived from it are current as of this time."),
     _gauge("late_exporter_status_feed_disabled", "feed reason",
         help="1 while a status feed is switched off because the API refuses it, by reason."),
 )  # fmt: skip
