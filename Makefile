@@ -1,5 +1,5 @@
 # Needs make and Python 3.11 or later with venv. Everything else is installed below .venv, .cache and
-# grafana/preview/node_modules, except a browser and npm for the dashboards, which .ci/tools installs in the system.
+# grafana/preview/node_modules, except a browser, npm and PostgreSQL, which .ci/tools installs in the system.
 # PYTHON=python3.12 chooses the interpreter, ARGS="--poll.interval 10s" goes to late-exporter, pytest or the build.
 
 SHELL := bash
@@ -40,7 +40,8 @@ image: ## Build the container image; ENGINE=podman or buildah does it without do
 	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" $(ARGS) .
 
 .PHONY: test
-test: check tools ## Run make check, make test-future and all other tests.
+test: dev ## Run make check, make test-future and all other tests.
+	@$(MAKE) --jobs=2 --output-sync=recurse check tools
 	@$(MAKE) test-future ARGS=
 	$(PYTEST) --dist loadgroup --no-loadscope-reorder -m "not unit and not thorough" $(ARGS)
 
@@ -54,9 +55,9 @@ test-future: dev tools ## Run the unit tests with the clock 400 days ahead.
 
 .PHONY: thorough
 thorough: PROMETHEUS_TESTS = tests/e2e/replay tests/e2e/test_replicas.py tests/e2e/test_web_config.py
-thorough: dev tools ## Run what takes long: many more examples, planted bugs, the bench, all incidents, attacks.
+thorough: dev preview ## Run what takes long: many more examples, planted bugs, the bench, all incidents, attacks, pictures.
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) --dist worksteal -o faulthandler_timeout=7200 tests/ingest tests/adversary tests/feeds/test_page_memory.py $(ARGS)
-	$(PY) -m pytest -n 0 -s -m thorough tests/bench tests/e2e
+	$(PY) -m pytest -n 0 -s -m thorough tests/bench tests/dashboards tests/e2e
 	PATH="$(CURDIR)/.cache/tools3/usr/bin:$$PATH" $(PY) -m pytest -n 0 $(PROMETHEUS_TESTS)
 
 .PHONY: versions
@@ -108,7 +109,7 @@ bundle: dev ## Write chart, rules and dashboards of a release into build/bundle.
 	.ci/bundle
 
 .PHONY: screenshots
-screenshots: dev tools ## Take screenshots of the dashboards with a simulated day.
+screenshots: dev preview ## Take screenshots of the dashboards with a simulated day.
 	$(PY) -m tests.dashboards.screenshots
 
 .PHONY: bench
@@ -141,7 +142,7 @@ clean: ## Remove everything that make creates, except the state below data/.
 	rm -rf .venv .cache .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find late_exporter tests -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: venv dev tools drift
+.PHONY: venv dev tools preview drift
 venv:
 	@.ci/venv run
 dev:
@@ -149,6 +150,8 @@ dev:
 tools: venv
 	@.ci/tools
 	@if [ "$${CI:-}" = true ]; then .ci/machine; fi
+preview: tools
+	@.ci/tools preview
 drift: dev
 	$(PY) .ci/generate.py --check
 	$(PY) -m grafana.source --check

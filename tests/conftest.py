@@ -44,7 +44,7 @@ E2E = Path(__file__).with_name("e2e")
 SYSTEM_FILES = ("test_compose.py", "test_container.py", "test_systemd.py")
 """Files of tests that share the machine's container storage, networks and control groups."""
 
-LONG_FILES = ("test_replay.py", "test_browser.py", "test_rules.py", "test_kill.py", *SYSTEM_FILES)
+LONG_FILES = ("test_replay.py", "test_rules.py", "test_kill.py", *SYSTEM_FILES)
 """Files that take longest. They start right after the unit tests, so that no worker has one left at the end."""
 
 

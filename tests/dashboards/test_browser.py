@@ -11,7 +11,7 @@ from grafana.source.palette import MUTED, STATUS_COLORS
 from tests.dashboards.dashboard_files import Json, load_dashboards
 from tests.dashboards.screenshots import DASHBOARDS, THEMES, draw_dashboards, simulated_day
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.thorough]
 
 MIN_CONTRAST = 4.5
 """Least contrast of text, by WCAG 2.2, level AA."""

@@ -25,6 +25,7 @@ def test_dependencies_are_pinned() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.thorough
 def test_preview_type_checks(require_tool: Callable[[str], str]) -> None:
     """The TypeScript compiler accepts the preview."""
     compiler = require_tool(str(PREVIEW / "node_modules" / ".bin" / "tsc"))
