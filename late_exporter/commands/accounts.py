@@ -2,73 +2,68 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, TypeAlias
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from late_exporter.commands.exporter_client import fetch
-from late_exporter.commands.output import json_line, warn, write_lines
+from late_exporter.commands.output import warn
 from late_exporter.commands.status import parse_status
-from late_exporter.commands.tables import Row, Table, Terminal
+from late_exporter.commands.tables import Row, Table, print_records
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import LateError
-from late_exporter.format import human_duration
 from late_exporter.health import Condition, WorkspaceHealth
-from late_exporter.model import FAILED, SUCCESS, UNKNOWN
-from late_exporter.thresholds import DAY, TOKEN_LEFT_WARNING_SECONDS
+from late_exporter.model import UNKNOWN
+from late_exporter.thresholds import TOKEN_LEFT_WARNING_SECONDS
 from late_exporter.web.verdicts import relative_time
 
 PREFIX = "late_account_"
-COOLDOWN = "cooldown_until_timestamp_seconds"
-EXPIRY = "token_expiry_timestamp_seconds"
+IDENTITY = ("workspace", "platform", "account_id")
+LAST_SUCCESS = "last_success_timestamp_seconds"
 
-SHOWN_SECONDS = 14 * DAY
-"""Time before its expiry from which that of a token is shown."""
+COLUMNS = ("STATE", "PLATFORM", "ACCOUNT", "IN A ROW>", "LAST SUCCESS", "DETAIL")
+STATES = ("reconnect", "blocked", "disconnected", "cooldown", "failing", "expiring", "ok")
+"""The worst first."""
 
-TONES = {
-    "reconnect": "bad",
-    "disconnected": "bad",
-    "blocked": "bad",
-    "cooldown": "warn",
-    "failing": "warn",
-    "expiring": "warn",
-    "ok": "",
+DETAILS = {
+    "blocked": "{text}",
+    "at_risk": "{text}, due {when}",
+    "cooldown": "cooldown ends {when}",
+    "token": "token expires {when}",
+    "messaging": "messages restricted {text}",
+    "analytics": "analytics sync {text}",
 }
-"""Tones by state, the worst first."""
+"""What conditions of the status page say about an account, by their kinds."""
 
 Account: TypeAlias = dict[str, Any]
-"""Labels of an account, its attempts, and its other metrics by their names after the prefix."""
+"""An account as JSON has it: labels, state, details, and metrics by their names after PREFIX."""
 
 
 def accounts(context: CommandContext) -> int:
     """Print the accounts, those in trouble first, and return the exit code."""
     flags = context.flags
     body = fetch(context, context.settings.web.telemetry_path, accept="text/plain;version=0.0.4")
-    status = parse_status(fetch(context, "/", accept="application/json"))
-    now = time.time()
-    selection = [
-        account
-        for account in parse_accounts(body.decode("utf-8", "replace"), status.workspaces, now)
-        if flags.platform in (None, account["platform"])
-        if flags.workspace in (None, account["workspace"])
-    ]
+    document = parse_status(fetch(context, "/", accept="application/json"))
+    known = parse_accounts(body.decode("utf-8", "replace"), document.workspaces, document.now)
+    selection = []
+    for account in known:
+        is_workspace = flags.workspace in (None, account["workspace"])
+        if is_workspace and flags.platform in (None, account["platform"]):
+            selection.append(account)
     if not selection:
-        is_filtered = flags.platform or flags.workspace
-        none_yet = "no accounts yet; the first sync may not be complete"
-        warn("no account matches" if is_filtered else none_yet)
-    if flags.format == "json":
-        return write_lines(map(json_line, selection))
-    table = Table(Terminal.detect(), toned="STATE")
-    return write_lines(table.lines(_row(account, now) for account in selection))
+        warn("no account matches; before the first sync is complete, none is known")
+
+    def row(account: Account) -> Row:
+        return _row(account, document.now)
+
+    print_records(selection, flags.format, Table(COLUMNS), row, dict)
+    return 0
 
 
 def parse_accounts(
-    text: str, workspaces: Iterable[WorkspaceHealth], now: float
+    text: str, workspaces: Sequence[WorkspaceHealth], now: float
 ) -> Sequence[Account]:
     """Return the accounts of a response in the Prometheus text format, the worst first.
 
@@ -80,66 +75,32 @@ def parse_accounts(
     Raises:
         LateError: It is not the response of a late-exporter.
     """
-    by_identity: dict[tuple[str, ...], Account] = {}
+    found: dict[tuple[str, ...], Account] = {}
     lines = [line for line in text.splitlines() if line.removeprefix("# TYPE ").startswith(PREFIX)]
     try:
         for family in text_string_to_metric_families("\n".join(lines) + "\n"):
             for name, labels, value, *_ in family.samples:
-                account = by_identity.setdefault(
-                    (labels["workspace"], labels["account_id"], labels["platform"]),
-                    {
-                        "workspace": labels["workspace"],
-                        "platform": labels["platform"],
-                        "account_id": labels["account_id"],
-                        "username": "",
-                        "state": "ok",
-                        "success": 0,
-                        "failed": 0,
-                        "health": "",
-                        "issue": "",
-                    },
-                )
-                _apply(account, name.removeprefix(PREFIX), labels, value)
+                identity = {label: labels[label] for label in IDENTITY}
+                account = found.setdefault(tuple(identity.values()), {**identity, "username": ""})
+                if name == f"{PREFIX}info" and labels["username"] != UNKNOWN:
+                    account["username"] = labels["username"]
+                elif labels.keys() == identity.keys():
+                    account[name.removeprefix(PREFIX)] = value
     except (KeyError, ValueError):
         raise LateError("the response is not that of a late-exporter of this version") from None
 
-    conditions = defaultdict[tuple[str, str], dict[str, Condition]](dict)
+    conditions: dict[tuple[str, str], dict[str, Condition]] = {}
     for workspace in workspaces:
         for condition in workspace.status.conditions:
-            conditions[workspace.name, condition.subject][condition.kind] = condition
-    for (name, account_id, _), account in by_identity.items():
-        account["issue"] = "; ".join(_issues(conditions[name, account_id], now))
-        account["state"] = _state_of(account, conditions[name, account_id], now)
-    states = list(TONES)
-    names = itemgetter("workspace", "platform", "account_id")
-    return sorted(by_identity.values(), key=lambda each: (states.index(each["state"]), names(each)))
-
-
-def _apply(account: Account, name: str, labels: Mapping[str, str], value: float) -> None:
-    """Add a sample to its account."""
-    if name == "info":
-        account["username"] = "" if labels["username"] == UNKNOWN else labels["username"]
-    elif name == "health":
-        if value:
-            account["health"] = labels["status"]
-    elif name == "logs_total":
-        if labels["status"] in (SUCCESS, FAILED):
-            account[labels["status"]] += int(value)
-    else:
-        account[name] = value
-
-
-def _issues(conditions: Mapping[str, Condition], now: float) -> Iterator[str]:
-    """Yield what the page says about an account."""
-    if "blocked" in conditions and conditions["blocked"].text:
-        yield conditions["blocked"].text
-    if "messaging" in conditions:
-        yield f"messages restricted: {conditions['messaging'].text}".rstrip(": ")
-    if "analytics" in conditions:
-        yield f"analytics sync {conditions['analytics'].text.replace('_', ' ')}"
-    if "at_risk" in conditions:
-        at_risk = conditions["at_risk"]
-        yield f"{at_risk.text}, due {relative_time(at_risk.at, now, coarse=True)}"
+            subject = (workspace.name, condition.subject)
+            conditions.setdefault(subject, {})[condition.kind] = condition
+    for account in found.values():
+        subject = (account["workspace"], account["account_id"])
+        reported = conditions.get(subject, {})
+        account["state"] = _state_of(account, reported, now)
+        account["details"] = list(_details(reported, now))
+    names = itemgetter(*IDENTITY)
+    return sorted(found.values(), key=lambda each: (STATES.index(each["state"]), names(each)))
 
 
 def _state_of(account: Account, conditions: Mapping[str, Condition], now: float) -> str:
@@ -151,7 +112,7 @@ def _state_of(account: Account, conditions: Mapping[str, Condition], now: float)
     # An account that the API does not list any more is only known by the posts that wait for it.
     if not account.get("connected", 1) or "at_risk" in conditions:
         return "disconnected"
-    if account.get(COOLDOWN, 0) > now:
+    if account.get("cooldown_until_timestamp_seconds", 0) > now:
         return "cooldown"
     if account.get("consecutive_failures", 0):
         return "failing"
@@ -161,31 +122,22 @@ def _state_of(account: Account, conditions: Mapping[str, Condition], now: float)
     return "expiring" if is_expiring else "ok"
 
 
+def _details(conditions: Mapping[str, Condition], now: float) -> Iterator[str]:
+    for kind, wording in DETAILS.items():
+        if kind in conditions:
+            condition = conditions[kind]
+            when = relative_time(condition.at, now, coarse=True)
+            yield wording.format(text=condition.text, when=when)
+
+
 def _row(account: Account, now: float) -> Row:
-    success = account.get("last_success_timestamp_seconds")
-    count = account["success"] + account["failed"]
-    details = (account["workspace"], account["account_id"], *_details(account, now))
-    cells = {
+    success = account.get(LAST_SUCCESS)
+    details = (account["workspace"], account["account_id"], *account["details"])
+    return {
         "STATE": account["state"],
         "PLATFORM": account["platform"],
         "ACCOUNT": account["username"] or account["account_id"],
-        "FAILED>": f"{account['failed']:,} of {count:,}",
         "IN A ROW>": f"{account.get('consecutive_failures', 0):,.0f}",
         "LAST SUCCESS": relative_time(success, now, coarse=True) if success else "",
-        "DETAIL": ", ".join(details),
+        "DETAIL": ", ".join(filter(None, details)),
     }
-    return Row(cells, TONES[account["state"]])
-
-
-def _details(account: Account, now: float) -> Iterator[str]:
-    if account["health"] not in ("", "healthy"):
-        yield f"health {account['health']}"
-    if account["issue"]:
-        yield account["issue"]
-    pause = account.get(COOLDOWN, 0) - now
-    if pause > 0:
-        yield f"in cooldown for {human_duration(pause, rough=True)}"
-    expiry = account.get(EXPIRY, math.inf)
-    if expiry < now + SHOWN_SECONDS:
-        verb = "expires" if expiry > now else "expired"
-        yield f"token {verb} {relative_time(expiry, now, coarse=True)}"

@@ -25,7 +25,7 @@ from late_exporter.app.assembly import status_config
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.log_reader import connect_workspaces, selected_workspaces
 from late_exporter.commands.output import json_line, printable, write_lines
-from late_exporter.commands.tables import Terminal
+from late_exporter.commands.tables import fold
 from late_exporter.config.settings import CommandContext, Settings, Workspace
 from late_exporter.config.web import WebConfig
 from late_exporter.feeds.status_feeds.refresh import AccountList, RefreshContext
@@ -79,7 +79,7 @@ def check(context: CommandContext) -> int:
     exit_code = int(any(finding.level == "error" for finding in findings))
     if context.flags.format == "json":
         return write_lines([json_line(msgspec.to_builtins(findings))], exit_code)
-    return write_lines(format_findings(findings, Terminal.detect()), exit_code)
+    return write_lines(format_findings(findings), exit_code)
 
 
 async def _find(context: CommandContext) -> Sequence[CheckResult]:
@@ -106,7 +106,7 @@ async def _find(context: CommandContext) -> Sequence[CheckResult]:
     return findings
 
 
-def format_findings(findings: Sequence[CheckResult], terminal: Terminal) -> Iterator[str]:
+def format_findings(findings: Sequence[CheckResult]) -> Iterator[str]:
     """Yield a line per finding, worst first.
 
     Those of several lists or workspaces with one cause share it.
@@ -117,7 +117,7 @@ def format_findings(findings: Sequence[CheckResult], terminal: Terminal) -> Iter
     for finding, subject in zip(lines, subjects, strict=True):
         beginning = f"{finding.level:<7}  {subject:<{width}}  "
         text = "; ".join(filter(None, (finding.message, finding.hint)))
-        yield from terminal.fold(printable(text), len(beginning), beginning)
+        yield from fold(beginning, printable(text))
 
 
 def _merge(findings: Sequence[CheckResult]) -> Sequence[CheckResult]:

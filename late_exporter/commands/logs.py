@@ -22,7 +22,7 @@ from late_exporter.commands.log_reader import (
     require_retained,
 )
 from late_exporter.commands.output import warn
-from late_exporter.commands.tables import Row, Table, Terminal, print_records
+from late_exporter.commands.tables import Row, Table, print_records
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.feeds.decoder import raw_rows
@@ -34,17 +34,6 @@ from late_exporter.model import DAY_MS, ZERNIO, LogPage
 DEFAULT_SINCE = 86_400.0  # seconds
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
-TONES = {
-    "success": "good",
-    "published": "good",
-    "failed": "bad",
-    "pending": "warn",
-    "paused": "warn",
-    "skipped": "idle",
-    "cancelled": "idle",
-}
-"""Tones of statuses, and of the outcomes of posts."""
-
 HIDDEN_FIELDS = frozenset({"key", "row", "created", "time", "duration", "is_own"})
 """Fields of a log that JSON does not have, or has in another form."""
 
@@ -86,7 +75,7 @@ async def _show_logs(context: CommandContext) -> int:
             for name, client in connections.items()
         ]
         batches = newest_first(sources)
-        await print_logs(batches, flags, Terminal.detect(), is_several=len(connections) > 1)
+        await print_logs(batches, flags, is_several=len(connections) > 1)
     return int(bool(unread))
 
 
@@ -199,18 +188,16 @@ def _normalize(account: str) -> str:
 # Print.
 
 
-async def print_logs(
-    batches: LogBatches, flags: CommandFlags, terminal: Terminal, *, is_several: bool
-) -> None:
+async def print_logs(batches: LogBatches, flags: CommandFlags, *, is_several: bool) -> None:
     """Print the newest logs up to a limit (0 for all), or the counts of ``--by``."""
     if flags.by:
-        await _print_counts(batches, flags, terminal)
+        await _print_counts(batches, flags)
         return
 
     columns = list(LOG_COLUMNS)
     if is_several:
         columns.insert(2, "WORKSPACE")
-    table = Table(terminal, columns)
+    table = Table(columns)
     count = 0
     async for batch in batches:
         selection = batch[: flags.limit - count] if flags.limit else batch
@@ -223,12 +210,12 @@ async def print_logs(
         warn("no log matches")
 
 
-async def _print_counts(batches: LogBatches, flags: CommandFlags, terminal: Terminal) -> None:
+async def _print_counts(batches: LogBatches, flags: CommandFlags) -> None:
     """Print how many logs have the same values in some columns, the most frequent values first."""
     counts: Counter[tuple[str, ...]] = Counter()
     async for batch in batches:
         for item in batch:
-            cells = log_row(item).cells
+            cells = log_row(item)
             counts[tuple(cells[name.upper()] for name in flags.by)] += 1
 
     rows = counts.most_common(flags.limit or None)
@@ -238,9 +225,9 @@ async def _print_counts(batches: LogBatches, flags: CommandFlags, terminal: Term
     columns = ("LOGS>", *map(str.upper, flags.by))
 
     def count_row(record: Mapping[str, str]) -> Row:
-        return Row(dict(zip(columns, record.values(), strict=True)))
+        return dict(zip(columns, record.values(), strict=True))
 
-    print_records(records, flags.format, Table(terminal), count_row, dict)
+    print_records(records, flags.format, Table(columns), count_row, dict)
     if not rows:
         warn("no log matches")
     elif len(rows) < len(counts):
@@ -254,7 +241,7 @@ def log_row(item: WorkspaceLog) -> Row:
     if log.duration is not None:
         took = human_duration(log.duration / 1_000_000).replace(" ", "")
     error = ": ".join(filter(None, (log.error_code, log.error)))
-    cells = {
+    return {
         "TIME": log.time,
         "STATUS": log.status,
         "WORKSPACE": item.workspace,
@@ -268,7 +255,6 @@ def log_row(item: WorkspaceLog) -> Row:
         "ERROR": log.error_code or log.error,
         "DETAIL": error or log.url or log.endpoint or log.method,
     }
-    return Row(cells, TONES.get(log.status, ""))
 
 
 def log_fields(item: WorkspaceLog) -> Mapping[str, Any]:

@@ -14,7 +14,6 @@ from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.log_reader import ListReader, connect_workspaces, report_failure
 from late_exporter.commands.logs import (
     LOG_COLUMNS,
-    TONES,
     WorkspaceLog,
     log_fields,
     log_row,
@@ -22,7 +21,7 @@ from late_exporter.commands.logs import (
     read_logs,
 )
 from late_exporter.commands.output import json_line, write_lines
-from late_exporter.commands.tables import Row, Table, Terminal, clean, shorten
+from late_exporter.commands.tables import Row, Table, clean, shorten
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.feeds.feed import Feed, LogView
@@ -137,7 +136,7 @@ def post(context: CommandContext) -> int:
     history = run_interruptible(_find_history(context, unread))
     if context.flags.format == "json":
         return write_lines([json_line(json_document(history))], int(bool(unread)))
-    return write_lines(render_text(history, Terminal.detect()), int(bool(unread)))
+    return write_lines(render_text(history), int(bool(unread)))
 
 
 async def _find_history(context: CommandContext, unread: list[str]) -> PostHistory:
@@ -205,7 +204,7 @@ def json_document(history: PostHistory) -> Mapping[str, Any]:
     }
 
 
-def render_text(history: PostHistory, terminal: Terminal) -> Iterator[str]:
+def render_text(history: PostHistory) -> Iterator[str]:
     captions = [item.log.caption for item in history.logs if item.log.caption]
     title = f": “{shorten(captions[0], TITLE_LENGTH)}”" if captions else ""
     yield f"Post {clean(history.post_id)}{title}"
@@ -213,10 +212,9 @@ def render_text(history: PostHistory, terminal: Terminal) -> Iterator[str]:
     if not history.is_complete:
         yield "Earlier logs may be missing: only the newest ones could be read."
         yield ""
-    yield from Table(terminal, POST_COLUMNS).lines(map(log_row, history.logs))
+    yield from Table(POST_COLUMNS).lines(map(log_row, history.logs))
     yield ""
-    outcomes = Table(terminal, OUTCOME_COLUMNS, toned="STATE")
-    yield from outcomes.lines(map(outcome_row, history.outcomes))
+    yield from Table(OUTCOME_COLUMNS).lines(map(outcome_row, history.outcomes))
 
 
 def outcome_row(outcome: PostOutcome) -> Row:
@@ -224,7 +222,7 @@ def outcome_row(outcome: PostOutcome) -> Row:
     error = ": ".join(filter(None, (outcome.error_code, outcome.error)))
     result = outcome.url if outcome.state == PUBLISHED else error
     caption = f"“{shorten(outcome.caption, CAPTION_LENGTH)}”" if outcome.caption else ""
-    cells = {
+    return {
         "TIME": outcome.time,
         "STATE": outcome.state,
         "WORKSPACE": outcome.workspace,
@@ -236,4 +234,3 @@ def outcome_row(outcome: PostOutcome) -> Row:
         "RESULT": result,
         "RESULT, CAPTION": f"{result} {caption}".strip(),
     }
-    return Row(cells, TONES.get(outcome.state, "warn"))

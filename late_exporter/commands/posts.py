@@ -15,7 +15,7 @@ from late_exporter.commands.log_reader import connect_workspaces, report_failure
 from late_exporter.commands.logs import DEFAULT_SINCE, matching_logs
 from late_exporter.commands.output import warn
 from late_exporter.commands.post import PUBLISHED, OutcomeCollector, PostOutcome, outcome_row
-from late_exporter.commands.tables import Table, Terminal, print_records
+from late_exporter.commands.tables import Table, print_records
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import EndpointNotFound, Forbidden
@@ -57,13 +57,11 @@ async def _show_posts(context: CommandContext) -> int:
     async with connect_workspaces(context) as connections:
         for workspace, client in connections.items():
             outcomes += await find_posts(workspace, client, flags, now=now, unread=unread)
-    print_posts(outcomes, flags, Terminal.detect(), is_several=len(connections) > 1)
+    print_posts(outcomes, flags, is_several=len(connections) > 1)
     return int(bool(unread))
 
 
-def print_posts(
-    outcomes: Sequence[PostOutcome], flags: CommandFlags, terminal: Terminal, *, is_several: bool
-) -> None:
+def print_posts(outcomes: Sequence[PostOutcome], flags: CommandFlags, *, is_several: bool) -> None:
     """Print posts up to a limit (0 for all): those that are due by time, then those that failed."""
     by_time = sorted(outcomes, key=attrgetter("time"))
     due = [each for each in by_time if each.state not in ENDED]
@@ -72,9 +70,8 @@ def print_posts(
     columns = list(POSTS_COLUMNS)
     if is_several:
         columns.insert(2, "WORKSPACE")
-    table = Table(terminal, columns, toned="STATE")
     selection = [*due, *failures][: flags.limit or None]
-    print_records(selection, flags.format, table, outcome_row, asdict)
+    print_records(selection, flags.format, Table(columns), outcome_row, asdict)
     if len(selection) < len(outcomes):
         warn(f"these are the first {len(selection):,}; --limit 0 shows all")
     elif not outcomes:

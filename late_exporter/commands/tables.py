@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from unicodedata import combining, east_asian_width
 
 from late_exporter.commands.output import json_line, write_line
@@ -16,105 +15,48 @@ from late_exporter.log import escape, redact
 
 MAX_CELL_WIDTH = 40
 
-RESET = "\x1b[0m"
-BOLD = "\x1b[1m"
-TONES = {
-    "good": "\x1b[32m",
-    "bad": "\x1b[31m",
-    "warn": "\x1b[33m",
-    "busy": "\x1b[34m",
-    "idle": "\x1b[2m",
-}
-"""Colours, by the tones of the status page."""
-
 JOINERS = ("\u200c", "\u200d")
 """Invisible characters that emoji and scripts need, and that control nothing."""
 
+Row: TypeAlias = Mapping[str, str]  # texts by the titles of the columns
 RecordT = TypeVar("RecordT")
-
-
-class Terminal(NamedTuple):
-    """Width and colours of the output; no width for a file or a pipe."""
-
-    width: int | None = None
-    colour: bool = False
-
-    @classmethod
-    def detect(cls) -> Self:
-        """Return what standard output supports; NO_COLOR and a dumb terminal switch colours off."""
-        if not sys.stdout.isatty():
-            return cls()
-        colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in (None, "", "dumb")
-        return cls(shutil.get_terminal_size().columns, colour)
-
-    def toned(self, text: str, tone: str) -> str:
-        return f"{TONES[tone]}{text}{RESET}" if self.colour and tone in TONES else text
-
-    def bold(self, text: str) -> str:
-        return f"{BOLD}{text}{RESET}" if self.colour else text
-
-    def fold(self, text: str, indent: int, beginning: str = "") -> list[str]:
-        """Return the lines of a text: the first one after its beginning, the others indented."""
-        wrapper = textwrap.TextWrapper(max(self.width or sys.maxsize, 1), beginning, " " * indent)
-        wrapper.break_long_words = False
-        wrapper.break_on_hyphens = False
-        return wrapper.wrap(text)
-
-
-class Row(NamedTuple):
-    """Texts of a row by the titles of the columns, and the tone of its status."""
-
-    cells: Mapping[str, str]
-    tone: str = ""
 
 
 class Table:
     """Rows in aligned columns.
 
     Args:
-        terminal: Where it is printed.
-        columns: Titles of the columns, by default those of the first row; those that end with > are
-            aligned right. The last one may be long.
-        toned: Title of the column that has the tone of its row.
+        columns: Titles; columns whose title ends with > are aligned right. The last one may have
+            long texts.
     """
 
-    def __init__(
-        self, terminal: Terminal, columns: Sequence[str] = (), *, toned: str = "STATUS"
-    ) -> None:
-        self._terminal = terminal
+    def __init__(self, columns: Sequence[str]) -> None:
         self._columns = columns
-        self._toned = toned
-        self._widths: dict[str, int] = {}
+        self._widths = [0] * len(columns)
 
     def lines(self, rows: Iterable[Row]) -> Iterator[str]:
         """Yield the lines of some rows, before the first of all a heading.
 
         Rows may come in batches; columns widen with later ones.
         """
-        batch = list(rows)
-        if not batch:
-            return
-        self._columns = self._columns or list(batch[0].cells)
-        is_first = not self._widths
-        for title in self._columns:
-            widths = [_display_width(_cell(row.cells[title])) for row in batch]
-            known = self._widths.get(title, len(title.rstrip(">")))
-            self._widths[title] = max(known, *widths)
-        if is_first:
-            heading = {title: title.rstrip(">") for title in self._columns}
-            yield self._terminal.bold(self._line(heading))
-        for row in batch:
-            yield self._line(row.cells, row.tone)
+        lines = []
+        for row in rows:
+            *cells, last = [row[title] for title in self._columns]
+            lines.append([*map(_cell, cells), clean(last)])
+        if lines and not any(self._widths):
+            lines.insert(0, [title.rstrip(">") for title in self._columns])
 
-    def _line(self, cells: Mapping[str, str], tone: str = "") -> str:
+        for cells in lines:
+            self._widths = [*map(max, self._widths, map(_display_width, cells))]
+        for cells in lines:
+            yield self._aligned(cells)
+
+    def _aligned(self, cells: Sequence[str]) -> str:
         aligned = []
-        *titles, last = self._columns
-        for title in titles:
-            cell = _cell(cells[title])
-            padding = " " * (self._widths[title] - _display_width(cell))
-            text = self._terminal.toned(cell, tone) if title == self._toned else cell
-            aligned.append(padding + text if title.endswith(">") else text + padding)
-        return "  ".join([*aligned, clean(cells[last])]).rstrip()
+        for title, cell, width in zip(self._columns, cells, self._widths, strict=True):
+            padding = " " * (width - _display_width(cell))
+            aligned.append(padding + cell if title.endswith(">") else cell + padding)
+        return "  ".join(aligned).rstrip()
 
 
 def print_records(
@@ -130,6 +72,15 @@ def print_records(
         lines = (json_line(fields(record)) for record in records)
     for line in lines:
         write_line(line)
+
+
+def fold(beginning: str, text: str) -> Sequence[str]:
+    """Return a text after its beginning; what does not fit the terminal is indented below it."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    wrapper = textwrap.TextWrapper(width, beginning, " " * len(beginning))
+    wrapper.break_long_words = False
+    wrapper.break_on_hyphens = False
+    return wrapper.wrap(text)
 
 
 def clean(text: str) -> str:

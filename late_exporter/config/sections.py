@@ -299,7 +299,7 @@ class CommandFlags(OptionModel):
     """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll
     failed."""
     problems: bool = option("false", "", ("status",))
-    """Print only the problems, worst first, one per line."""
+    """Print only the problems, worst first."""
     check: bool = option("false", "", ("status",))
     """Exit 1 if there is a problem."""
     user: str | None = option(None, "NAME", CLIENT_COMMANDS)

@@ -20,7 +20,6 @@ from late_exporter.commands.check import (
     check_web,
     format_findings,
 )
-from late_exporter.commands.tables import Terminal
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import ApiUnavailable, Forbidden, LateError
 from late_exporter.feeds import FEEDS
@@ -76,20 +75,22 @@ async def check_world(
 
 async def test_a_good_key_has_no_warnings(world: World) -> None:
     """Every list has a finding."""
-    assert list(format_findings(list((await check_world(world)).values()), Terminal())) == [
+    assert list(format_findings(list((await check_world(world)).values()))) == [
         "ok       publishing   1,234 logs in generation late (/v1/posts/logs)",
         "ok       connections  0 logs in generation late (/v1/connections/logs)",
     ]
 
 
-def test_findings_fit_a_narrow_terminal() -> None:
+def test_findings_fit_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long finding goes on below its beginning; what is well has a line each, which stays short."""
     findings = [
         CheckResult("ok", "key", "no password"),
         CheckResult("ok", "web", "no password"),
         CheckResult("warning", "state", "in memory", "set --state.url"),
     ]
-    assert list(format_findings(findings, Terminal(32))) == [
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "32")
+    assert list(format_findings(findings)) == [
         "warning  state  in memory; set",
         "                --state.url",
         "ok       key    no password",
@@ -107,7 +108,7 @@ def test_findings_with_one_cause_are_one_line() -> None:
         message = "low" if number < 2 else "enough"
         findings += [CheckResult("warning", each, message, workspace=name) for each in ("quota", "key")]
         findings.append(CheckResult("ok", "key file", f"key{number}", workspace=name))
-    assert list(format_findings(findings, Terminal())) == [
+    assert list(format_findings(findings)) == [
         "error    14 of 14 workspaces publishing, connections  503: down (request id 0)",
         "warning  w0, w1 quota, key                            low",
         "warning  12 of 14 workspaces quota, key               enough",
@@ -159,7 +160,7 @@ async def test_a_list_that_cannot_be_read_is_an_error(
     """The message says what to do; after a rate limit no further request is sent."""
     findings = await check_world(world, **options)
     assert findings[subject].level == "error"
-    assert words in "".join(format_findings([findings[subject]], Terminal()))
+    assert words in "".join(format_findings([findings[subject]]))
     assert ("connections" in findings) == (options.get("status") != 429 and "names" not in options)
 
 
@@ -238,7 +239,7 @@ async def test_a_status_feed_that_cannot_be_read_is_a_warning(failure: LateError
     assert len(STATUS_FEEDS) == len(findings)
     assert "nothing to report" in [finding.message for finding in findings]
     assert "the plan: 40% of the uploads, 25% of the spending limit for x" in [finding.message for finding in findings]
-    assert not any(secret in "\n".join(format_findings(findings, Terminal())) for secret in SECRETS)
+    assert not any(secret in "\n".join(format_findings(findings)) for secret in SECRETS)
 
 
 async def test_what_status_feeds_report_is_a_warning() -> None:
@@ -295,7 +296,7 @@ def test_the_web_configuration() -> None:
     """Unencrypted passwords are a finding."""
     assert [finding.message for finding in check_web(None, WebConfig())] == ["plain HTTP, no password"]
     config = WebConfig(users=dict.fromkeys(("ops", "a", "b"), b""))
-    assert list(format_findings(list(check_web("web.yml", config)), Terminal())) == [
+    assert list(format_findings(list(check_web("web.yml", config)))) == [
         "warning  web  web.yml: passwords are sent unencrypted; add tls_server_config",
         "ok       web  web.yml: plain HTTP, passwords of a, b, ops",
     ]

@@ -11,7 +11,6 @@ import pytest
 
 from late_exporter import cli
 from late_exporter.commands.logs import matches, matching_logs, newest_first, print_logs, query
-from late_exporter.commands.tables import Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.feed import Feed
@@ -48,7 +47,7 @@ class LogsHarness:
                 sources.append(
                     matching_logs(name, client, flags, now=self.clock.now, unread=self.unread, is_silent=False)
                 )
-            await print_logs(newest_first(sources), flags, Terminal(), is_several=len(sources) > 1)
+            await print_logs(newest_first(sources), flags, is_several=len(sources) > 1)
         self.lines = out.getvalue().splitlines()
         return err.getvalue()
 

@@ -9,7 +9,6 @@ from late_exporter import cli
 from late_exporter.commands.logs import WorkspaceLog
 from late_exporter.commands.output import json_line
 from late_exporter.commands.post import PostHistory, fetch_history, json_document, outcome_row, render_text
-from late_exporter.commands.tables import Terminal
 from late_exporter.feeds import FEEDS, GENERATIONS
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
@@ -29,7 +28,7 @@ def outcomes(*rows: dict[str, Any]) -> list[list[str]]:
     times = (f"2026-11-24T10:00:{number:02}Z" for number in range(60))
     full_rows = [{"_id": time, "createdAt": time, **ATTEMPT, **row} for time, row in zip(times, rows, strict=False)]
     history = PostHistory("p1", [WorkspaceLog("brand", log) for log in parse_rows(FEED, *full_rows)])
-    cells = (outcome_row(outcome).cells for outcome in history.outcomes)
+    cells = (outcome_row(outcome) for outcome in history.outcomes)
     return [[each[name] for name in ("PLATFORM", "ACCOUNT", "STATE", "TRY>", "RESULT")] for each in cells]
 
 
@@ -91,7 +90,7 @@ class PostHarness:
 
     async def text(self) -> list[str]:
         """Return the lines of text."""
-        return list(render_text(await self.history(), Terminal()))
+        return list(render_text(await self.history()))
 
     async def json(self) -> str:
         """Return the line of JSON."""

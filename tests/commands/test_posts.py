@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 
 from late_exporter.commands.posts import find_posts, print_posts
-from late_exporter.commands.tables import Terminal
 from late_exporter.config.sections import CommandFlags
 from late_exporter.format import iso_time
 from tests.support.api import FakeHttpApi
@@ -82,7 +81,7 @@ class PostsHarness:
         client.configured_generation = "late"
         with redirect_stdout(io.StringIO()) as out, redirect_stderr(out):
             found = await find_posts("brand", client, settings, now=self.clock.now, unread=self.unread)
-            print_posts(found, settings, Terminal(), is_several=False)
+            print_posts(found, settings, is_several=False)
         return out.getvalue().splitlines()
 
     async def ids(self, **flags: Any) -> list[str]:
