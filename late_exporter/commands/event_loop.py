@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias, TypeVar
 
 from late_exporter import log
-from late_exporter.errors import LateError
 from late_exporter.web.thread import DaemonThreadExecutor
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -54,29 +53,26 @@ async def run_until_stopped(
     loop = asyncio.get_running_loop()
     loop.set_default_executor(DaemonThreadExecutor())
 
-    stop_event = asyncio.Event()
+    stopped = asyncio.Event()
     for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop_event.set)
+        loop.add_signal_handler(number, stopped.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is something to reload
 
-    work_task = asyncio.ensure_future(work(stop_event.set))
-    stop_task = asyncio.ensure_future(stop_event.wait())
-    await asyncio.wait((work_task, stop_task), return_when=asyncio.FIRST_COMPLETED)
+    task = asyncio.ensure_future(work(stopped.set))
+    task.add_done_callback(lambda _: stopped.set())
+    await stopped.wait()
     for number in STOP_SIGNALS:
         loop.remove_signal_handler(number)
-    stop_task.cancel()
 
-    if not work_task.done():
+    if not task.done():
         log.get_logger("late_exporter").info("stopping")
-        work_task.cancel()
+        task.cancel()
     try:
-        await work_task
+        await task
     except asyncio.CancelledError:
         return stopped_code
     except BaseExceptionGroup as group:
-        if group.split(LateError)[1] is not None:
-            raise
-        # A bug is reported as itself, rather than as the group that it ended.
+        # The first error is the one that ended the other tasks.
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
@@ -115,8 +116,8 @@ def _request(
         context.verify_mode = ssl.CERT_NONE
         connection = HTTPSConnection(host, address.port, timeout=timeout, context=context)
     # The timeout of a connection begins anew with each byte that the peer sends.
-    is_over = threading.Event()
-    timer = threading.Timer(timeout, _end, (connection, is_over))
+    end = time.monotonic() + timeout
+    timer = threading.Timer(timeout, _shut_down, (connection,))
     timer.start()
     is_connected = False
     try:
@@ -125,16 +126,16 @@ def _request(
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         body = response.read(MAX_RESPONSE)
-        if not is_over.is_set():
+        if time.monotonic() < end:
             return response.status, body
         reason = ": timed out"
     except (OSError, HTTPException) as exc:
         reason = " in HTTP"
-        if is_over.is_set():
+        if time.monotonic() >= end:
             reason = ": timed out"
         elif isinstance(exc, OSError):
             # A server that requires a certificate of the client ends the connection.
-            if secure and is_connected and not isinstance(exc, TimeoutError):
+            if secure and is_connected:
                 return UNAUTHORIZED, b""
             reason = f": {exc.strerror or exc}"
     finally:
@@ -143,8 +144,7 @@ def _request(
     raise LateError(f"{address} does not answer{reason}")
 
 
-def _end(connection: HTTPConnection, is_over: threading.Event) -> None:
-    """End a connection, which wakes up whoever reads from it."""
-    is_over.set()
-    with suppress(OSError):
+def _shut_down(connection: HTTPConnection) -> None:
+    """Wake up whoever reads from a connection, which has no socket until the peer accepts it."""
+    with suppress(OSError, AttributeError):
         connection.sock.shutdown(socket.SHUT_RDWR)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -340,6 +341,15 @@ def test_a_dripping_server_is_unhealthy(server: LateServer, beginning: bytes, pi
         with pytest.raises(LateError, match=r" does not answer: timed out$"):
             check_health(address(server), timeout=0.1)
     assert finished == []
+
+
+def test_a_server_that_accepts_no_connection_is_unhealthy() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        socket.create_connection(server.getsockname()),
+        pytest.raises(LateError, match=r" does not answer: timed out$"),
+    ):
+        check_health(Address(*server.getsockname()), timeout=0.1)
 
 
 async def refuse(scope: Message, _receive: Receive, send: Send) -> None:
