@@ -17,12 +17,12 @@ import msgspec
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import find_feed
-from late_exporter.commands.event_loop import run_interruptible
-from late_exporter.commands.log_reader import (
+from late_exporter.commands.api_reader import (
     ListReader,
     connect_workspaces,
     require_retained,
 )
+from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.output import json_line, printable, write_lines
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, ApiUnavailable
@@ -117,7 +117,7 @@ async def audit_feed(
     try:
         feed = await _recorded_feed(scope.feed, client, coverage)
         require_retained(since, feed)
-        reader = ListReader(client, feed, title=" ".join(scope), sleep=sleep)
+        reader = ListReader(client, feed, " ".join(scope), sleep=sleep)
         async for page, _ in reader.pages(lower):
             entries = [each for each in page.entries if _is_compared(each, lower, upper, coverage)]
             with open_snapshot() as snapshot:

@@ -9,7 +9,6 @@ import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -22,17 +21,20 @@ from late_exporter.api.generation import SWITCH_HINT, examine_lists, find_feed, 
 from late_exporter.api.pages import fetch_page
 from late_exporter.api.rate_limiter import left_by_others
 from late_exporter.app.assembly import status_config
+from late_exporter.commands.api_reader import (
+    connect_workspaces,
+    refresh_status,
+    selected_workspaces,
+)
 from late_exporter.commands.event_loop import run_interruptible
-from late_exporter.commands.log_reader import connect_workspaces, selected_workspaces
 from late_exporter.commands.output import json_line, printable, write_lines
 from late_exporter.commands.tables import fold
 from late_exporter.config.settings import CommandContext, Settings, Workspace
 from late_exporter.config.web import WebConfig
-from late_exporter.feeds.status_feeds.refresh import AccountList, RefreshContext
+from late_exporter.feeds.status_feeds.refresh import AccountList
 from late_exporter.format import plural
 from late_exporter.health import Condition
-from late_exporter.ingest.status_poller import StatusConfig, disabling_reason, fetch_status
-from late_exporter.ingest.steps import perform
+from late_exporter.ingest.status_poller import StatusConfig, disabling_reason
 from late_exporter.model import LATE, ZERNIO, Scope
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.migrations import rehearse
@@ -229,15 +231,10 @@ async def _check_status_feed(
     """Refresh a status feed; return what it reports, and the accounts as far as they are known."""
     subject = f"status feed {name}"
     feed = config.feeds[name]
-    context = RefreshContext(
-        workspace="",
-        now=int(now * 1000),
-        max_accounts=config.max_accounts,
-        has_profile=client.profile_id is not None,
-        accounts=accounts,
-    )
     try:
-        reports = await perform(feed.refresh(context), partial(fetch_status, client, feed))
+        reports = await refresh_status(
+            client, feed, now, max_accounts=config.max_accounts, accounts=accounts
+        )
     except errors.ApiError as exc:
         if not disabling_reason(exc):
             return CheckResult("warning", subject, str(exc)), accounts

@@ -7,22 +7,22 @@ import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
-import msgspec
+from msgspec.structs import asdict, replace
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import find_feed
 from late_exporter.api.responses import ApiResponse
-from late_exporter.commands.event_loop import run_interruptible
-from late_exporter.commands.log_reader import (
+from late_exporter.commands.api_reader import (
     ListReader,
     connect_workspaces,
     report_failure,
     require_retained,
 )
+from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.output import warn
-from late_exporter.commands.tables import Row, Table, print_records
+from late_exporter.commands.tables import Row, Table, print_records, print_selection
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.feeds.decoder import raw_rows
@@ -34,7 +34,7 @@ from late_exporter.model import DAY_MS, ZERNIO, LogPage
 DEFAULT_SINCE = 86_400.0  # seconds
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
-HIDDEN_FIELDS = frozenset({"key", "row", "created", "time", "duration", "is_own"})
+HIDDEN_FIELDS = ("key", "row", "created", "duration", "is_own")
 """Fields of a log that JSON does not have, or has in another form."""
 
 LOG_COLUMNS = (
@@ -51,14 +51,7 @@ LOG_COLUMNS = (
 )
 
 
-class WorkspaceLog(NamedTuple):
-    """A log of a workspace."""
-
-    workspace: str
-    log: LogView
-
-
-LogBatches: TypeAlias = AsyncIterator[Sequence[WorkspaceLog]]
+LogBatches: TypeAlias = AsyncIterator[Sequence[LogView]]
 
 
 def logs(context: CommandContext) -> int:
@@ -71,7 +64,7 @@ async def _show_logs(context: CommandContext) -> int:
     unread: list[str] = []
     async with connect_workspaces(context) as connections:
         sources = [
-            matching_logs(name, client, flags, now=now, unread=unread, is_silent=bool(flags.by))
+            matching_logs(name, client, flags, now=now, unread=unread)
             for name, client in connections.items()
         ]
         batches = newest_first(sources)
@@ -83,42 +76,42 @@ async def _show_logs(context: CommandContext) -> int:
 
 
 async def matching_logs(
-    workspace: str,
-    client: LateClient,
-    flags: CommandFlags,
-    *,
-    now: float,
-    unread: list[str],
-    is_silent: bool,
+    workspace: str, client: LateClient, flags: CommandFlags, *, now: float, unread: list[str]
 ) -> LogBatches:
     """Yield the logs of a workspace that match, newest first.
 
     If they cannot be read, the error is printed and the workspace added to ``unread``: others may
-    work. ``is_silent`` is whether nothing is printed meanwhile, so that progress is shown.
+    work.
     """
     lower = int((now - (flags.since or DEFAULT_SINCE)) * 1000)
     with report_failure(workspace, unread):
         feed = await find_feed(flags.feed, client)
         require_retained(flags.since, feed)
-        title = workspace if is_silent else ""
-        reader = ListReader(client, feed, query(flags, feed), title=title)
-        async for page in read_logs(reader, feed, lower):
-            yield [WorkspaceLog(workspace, log) for log in page if matches(flags, log)]
+        reader = ListReader(client, feed, workspace, query(flags, feed))
+        async for page in read_logs(reader, lower):
+            yield [log for log in page if matches(flags, log)]
 
 
-async def read_logs(reader: ListReader, feed: Feed, lower: int) -> AsyncIterator[list[LogView]]:
+async def read_logs(reader: ListReader, lower: int) -> AsyncIterator[list[LogView]]:
     """Yield the logs since a time in milliseconds page by page, newest first, each once."""
     keys: set[str] = set()
-    async for page, response in reader.pages(lower, leaves_out_older=True):
-        logs = {log.key: log for log in log_views(page, response, feed) if log.key not in keys}
+    async for page, response in reader.pages(lower):
+        views = log_views(page, response, reader.feed, reader.title)
+        logs = {log.key: log for log in views if log.key not in keys}
         keys |= logs.keys()
         yield [log for log in logs.values() if log.created is None or lower <= log.created]
 
 
-def log_views(page: LogPage, response: ApiResponse, feed: Feed) -> list[LogView]:
+def log_views(
+    page: LogPage, response: ApiResponse, feed: Feed, workspace: str
+) -> Sequence[LogView]:
     """Return the logs of a page for display; rows that are not objects are left out."""
     rows = zip(raw_rows(response.body), page.entries, strict=True)
-    return [feed.view(row, entry) for row, entry in rows if isinstance(row, dict)]
+    return [
+        replace(feed.view(row, entry), workspace=workspace)
+        for row, entry in rows
+        if isinstance(row, dict)
+    ]
 
 
 async def newest_first(sources: Sequence[LogBatches]) -> LogBatches:
@@ -126,7 +119,7 @@ async def newest_first(sources: Sequence[LogBatches]) -> LogBatches:
 
     A batch ends where the next page of one of them has to be read.
     """
-    pages: dict[LogBatches, list[WorkspaceLog]] = {source: [] for source in sources}
+    pages: dict[LogBatches, list[LogView]] = {source: [] for source in sources}
     while pages:
         for source in [source for source, page in pages.items() if not page]:
             page = await anext(source, None)
@@ -136,7 +129,7 @@ async def newest_first(sources: Sequence[LogBatches]) -> LogBatches:
                 pages[source] = [*reversed(page)]
         batch = []
         while pages and all(pages.values()):
-            newest = max(pages.values(), key=lambda page: page[-1].log.created or math.inf)
+            newest = max(pages.values(), key=lambda page: page[-1].created or math.inf)
             batch.append(newest.pop())
         yield batch
 
@@ -214,29 +207,24 @@ async def _print_counts(batches: LogBatches, flags: CommandFlags) -> None:
     """Print how many logs have the same values in some columns, the most frequent values first."""
     counts: Counter[tuple[str, ...]] = Counter()
     async for batch in batches:
-        for item in batch:
-            cells = log_row(item)
+        for log in batch:
+            cells = log_row(log)
             counts[tuple(cells[name.upper()] for name in flags.by)] += 1
 
-    rows = counts.most_common(flags.limit or None)
-    records = [
-        {"logs": str(number), **dict(zip(flags.by, values, strict=True))} for values, number in rows
+    titles = ("LOGS>", *map(str.upper, flags.by))
+    rows = [
+        dict(zip(titles, (str(count), *values), strict=True))
+        for values, count in counts.most_common()
     ]
-    columns = ("LOGS>", *map(str.upper, flags.by))
 
-    def count_row(record: Mapping[str, str]) -> Row:
-        return dict(zip(columns, record.values(), strict=True))
+    def fields(row: Row) -> Mapping[str, str]:
+        return {title.rstrip(">").lower(): text for title, text in row.items()}
 
-    print_records(records, flags.format, Table(columns), count_row, dict)
-    if not rows:
-        warn("no log matches")
-    elif len(rows) < len(counts):
-        warn(f"stopped at --limit {len(rows)} of {len(counts):,} combinations; --limit 0 shows all")
+    print_selection(rows, "log", flags, titles, dict, fields)
 
 
-def log_row(item: WorkspaceLog) -> Row:
+def log_row(log: LogView) -> Row:
     """Return a log as a row of a table."""
-    log = item.log
     took = ""
     if log.duration is not None:
         took = human_duration(log.duration / 1_000_000).replace(" ", "")
@@ -244,7 +232,7 @@ def log_row(item: WorkspaceLog) -> Row:
     return {
         "TIME": log.time,
         "STATUS": log.status,
-        "WORKSPACE": item.workspace,
+        "WORKSPACE": log.workspace,
         "PLATFORM": log.platform,
         "ACCOUNT": log.username or log.account_id,
         "ACTION": log.action,
@@ -257,14 +245,12 @@ def log_row(item: WorkspaceLog) -> Row:
     }
 
 
-def log_fields(item: WorkspaceLog) -> Mapping[str, Any]:
+def log_fields(log: LogView) -> Mapping[str, Any]:
     """Return a log as JSON has it: the same fields for all feeds and generations."""
-    log = item.log
-    fields = msgspec.structs.asdict(log)
-    visible = {name: value for name, value in fields.items() if name not in HIDDEN_FIELDS}
-    return {
-        "workspace": item.workspace,
-        "time": log.time if log.created is None else iso_time(log.created, precise=True),
-        **visible,
-        "duration_seconds": None if log.duration is None else log.duration / 1_000_000,
-    }
+    fields = asdict(log)
+    for name in HIDDEN_FIELDS:
+        del fields[name]
+    if log.created is not None:
+        fields["time"] = iso_time(log.created, precise=True)
+    fields["duration_seconds"] = None if log.duration is None else log.duration / 1_000_000
+    return fields

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import asdict, replace
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.generation import find_feed
 from late_exporter.api.pages import fetch_post, is_post_id
+from late_exporter.commands.api_reader import ListReader, connect_workspaces, report_failure
 from late_exporter.commands.event_loop import run_interruptible
-from late_exporter.commands.log_reader import ListReader, connect_workspaces, report_failure
 from late_exporter.commands.logs import (
     LOG_COLUMNS,
-    WorkspaceLog,
     log_fields,
     log_row,
     log_views,
@@ -97,16 +98,15 @@ class OutcomeCollector:
         for by_account in self._by_platform.values():
             yield from by_account.values()
 
-    def add(self, item: WorkspaceLog) -> None:
-        log = item.log
+    def add(self, log: LogView) -> None:
         # Logs without the id of a post are not grouped.
-        post = (item.workspace, log.post_id or log.key, log.platform)
+        post = (log.workspace, log.post_id or log.key, log.platform)
         by_account = self._by_platform.setdefault(post, {})
         # A log without an account belongs to the account of the next newer log.
         account = log.account_id or log.username or next(iter(by_account), "")
         if account not in by_account:
             by_account[account] = PostOutcome(
-                workspace=item.workspace,
+                workspace=log.workspace,
                 post_id=log.post_id,
                 platform=log.platform,
                 state=STATES.get(log.action, log.status),
@@ -119,16 +119,15 @@ class PostHistory(NamedTuple):
     """Logs of a post, oldest first, and whether these are all."""
 
     post_id: str
-    logs: Sequence[WorkspaceLog]
+    logs: Sequence[LogView]
     is_complete: bool = True
 
     @property
-    def outcomes(self) -> list[PostOutcome]:
+    def outcomes(self) -> Sequence[PostOutcome]:
         collector = OutcomeCollector()
-        for workspace, log in reversed(self.logs):
-            own = msgspec.structs.replace(log, post_id=self.post_id)
-            collector.add(WorkspaceLog(workspace, own))
-        return sorted(collector, key=lambda outcome: (outcome.platform, outcome.username))
+        for log in reversed(self.logs):
+            collector.add(replace(log, post_id=self.post_id))
+        return sorted(collector, key=attrgetter("platform", "username"))
 
 
 def post(context: CommandContext) -> int:
@@ -173,18 +172,18 @@ async def fetch_history(
     is_complete = True
     if feed.post_path is None:
         # A search may also find logs of other posts whose texts contain the id.
-        reader = ListReader(client, feed, {"search": post_id})
-        async for page in read_logs(reader, feed, 0):
+        reader = ListReader(client, feed, workspace, {"search": post_id})
+        async for page in read_logs(reader, 0):
             logs += [log for log in page if mentions(log, post_id)]
             if reader.read_count >= SEARCH_LIMIT:
                 is_complete = False
                 break
     else:
-        logs = log_views(*await fetch_post(client, feed, post_id), feed)
+        logs += log_views(*await fetch_post(client, feed, post_id), feed, workspace)
         is_complete = len(logs) < PAGE_SIZE
     logs.reverse()  # Logs of the same time are newest first, too.
     logs.sort(key=lambda log: log.created or 0)
-    return PostHistory(post_id, [WorkspaceLog(workspace, log) for log in logs], is_complete)
+    return PostHistory(post_id, logs, is_complete)
 
 
 def mentions(log: LogView, post_id: str) -> bool:
@@ -199,13 +198,13 @@ def json_document(history: PostHistory) -> Mapping[str, Any]:
     return {
         "post_id": history.post_id,
         "complete": history.is_complete,
-        "outcomes": [msgspec.structs.asdict(outcome) for outcome in history.outcomes],
+        "outcomes": [*map(asdict, history.outcomes)],
         "logs": [*map(log_fields, history.logs)],
     }
 
 
 def render_text(history: PostHistory) -> Iterator[str]:
-    captions = [item.log.caption for item in history.logs if item.log.caption]
+    captions = [log.caption for log in history.logs if log.caption]
     title = f": “{shorten(captions[0], TITLE_LENGTH)}”" if captions else ""
     yield f"Post {clean(history.post_id)}{title}"
     yield ""

@@ -10,17 +10,15 @@ from operator import attrgetter
 from msgspec.structs import asdict
 
 from late_exporter.api.client import LateClient
+from late_exporter.commands.api_reader import connect_workspaces, refresh_status, report_failure
 from late_exporter.commands.event_loop import run_interruptible
-from late_exporter.commands.log_reader import connect_workspaces, report_failure
 from late_exporter.commands.logs import DEFAULT_SINCE, matching_logs
-from late_exporter.commands.output import warn
 from late_exporter.commands.post import PUBLISHED, OutcomeCollector, PostOutcome, outcome_row
-from late_exporter.commands.tables import Table, print_records
+from late_exporter.commands.tables import print_selection
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import EndpointNotFound, Forbidden
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
-from late_exporter.feeds.status_feeds.accounts import MAX_HEALTH_ROWS
 from late_exporter.feeds.status_feeds.posts import (
     DUE_FIRST,
     DUE_LAST,
@@ -32,7 +30,7 @@ from late_exporter.feeds.status_feeds.posts import (
     find_risk,
     read_posts,
 )
-from late_exporter.feeds.status_feeds.refresh import AccountList, RefreshContext
+from late_exporter.feeds.status_feeds.refresh import AccountList
 from late_exporter.format import iso_time
 from late_exporter.ingest.status_poller import fetch_status
 from late_exporter.ingest.steps import perform
@@ -70,12 +68,7 @@ def print_posts(outcomes: Sequence[PostOutcome], flags: CommandFlags, *, is_seve
     columns = list(POSTS_COLUMNS)
     if is_several:
         columns.insert(2, "WORKSPACE")
-    selection = [*due, *failures][: flags.limit or None]
-    print_records(selection, flags.format, Table(columns), outcome_row, asdict)
-    if len(selection) < len(outcomes):
-        warn(f"these are the first {len(selection):,}; --limit 0 shows all")
-    elif not outcomes:
-        warn("no post matches")
+    print_selection([*due, *failures], "post", flags, columns, outcome_row, asdict)
 
 
 async def find_posts(
@@ -90,8 +83,7 @@ async def find_posts(
 
     attempts = OutcomeCollector()
     if flags.failed:
-        batches = matching_logs(workspace, client, flags, now=now, unread=unread, is_silent=True)
-        async for batch in batches:
+        async for batch in matching_logs(workspace, client, flags, now=now, unread=unread):
             for log in batch:
                 attempts.add(log)
     by_target = {(each.post_id, each.platform, each.account_id): each for each in attempts}
@@ -219,18 +211,11 @@ class PostReader:
 
 async def _read_accounts(client: LateClient, now: float, *, is_required: bool) -> AccountList:
     """Return the accounts; none without the right to read them, unless they are required."""
-    feed = STATUS_FEEDS["accounts"]
-    context = RefreshContext(
-        workspace="",
-        now=int(now * 1000),
-        max_accounts=MAX_HEALTH_ROWS,
-        has_profile=client.profile_id is not None,
-    )
     try:
-        reports = await perform(feed.refresh(context), partial(fetch_status, client, feed))
+        reports = await refresh_status(client, STATUS_FEEDS["accounts"], now)
     except (Forbidden, EndpointNotFound):
         if is_required:
             raise
-        reports = []
+        reports = ()
     lists = [report for report in reports if isinstance(report, AccountList)]
     return lists[0] if lists else AccountList()

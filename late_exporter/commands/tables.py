@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 from unicodedata import combining, east_asian_width
 
-from late_exporter.commands.output import json_line, write_line
+from late_exporter.commands.output import json_line, warn, write_line
+from late_exporter.config.sections import CommandFlags
 from late_exporter.log import escape, redact
 
 MAX_CELL_WIDTH = 40
@@ -72,6 +73,23 @@ def print_records(
         lines = (json_line(fields(record)) for record in records)
     for line in lines:
         write_line(line)
+
+
+def print_selection(
+    records: Sequence[RecordT],
+    noun: str,
+    flags: CommandFlags,
+    columns: Sequence[str],
+    row: Callable[[RecordT], Row],
+    fields: Callable[[RecordT], Mapping[str, Any]],
+) -> None:
+    """Print records up to ``--limit``, and say if that leaves out any, or if there are none."""
+    selection = records[: flags.limit or None]
+    print_records(selection, flags.format, Table(columns), row, fields)
+    if not records:
+        warn(f"no {noun} matches")
+    elif len(selection) < len(records):
+        warn(f"stopped at --limit {len(selection)} of {len(records):,}; --limit 0 shows all")
 
 
 def fold(beginning: str, text: str) -> Sequence[str]:

@@ -47,6 +47,7 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True):
     scheduled_for: str = ""
     method: str = ""
     is_own: bool = False
+    workspace: str = ""
 
 
 class Feed(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,9 +44,7 @@ class LogsHarness:
             for name, api in self.apis.items():
                 client = api.client
                 client.configured_generation = self.generation
-                sources.append(
-                    matching_logs(name, client, flags, now=self.clock.now, unread=self.unread, is_silent=False)
-                )
+                sources.append(matching_logs(name, client, flags, now=self.clock.now, unread=self.unread))
             await print_logs(newest_first(sources), flags, is_several=len(sources) > 1)
         self.lines = out.getvalue().splitlines()
         return err.getvalue()
@@ -210,7 +208,7 @@ async def test_logs_are_counted_by_their_values() -> None:
 
     await harness.show(format="text")
     assert harness.lines == ["LOGS  ACCOUNT  ERROR", "   3  acc1     X", "   2  acc1     no"]
-    assert await harness.show(limit=1) == "late-exporter: stopped at --limit 1 of 2 combinations; --limit 0 shows all\n"
+    assert await harness.show(limit=1) == "late-exporter: stopped at --limit 1 of 2; --limit 0 shows all\n"
     assert harness.rows == [{"logs": "3", "account": "acc1", "error": "X"}]
     assert await harness.show(platform="myspace") == "late-exporter: no log matches\n"
 

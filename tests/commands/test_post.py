@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from late_exporter import cli
-from late_exporter.commands.logs import WorkspaceLog
 from late_exporter.commands.output import json_line
 from late_exporter.commands.post import PostHistory, fetch_history, json_document, outcome_row, render_text
 from late_exporter.feeds import FEEDS, GENERATIONS
@@ -27,7 +26,7 @@ def outcomes(*rows: dict[str, Any]) -> list[list[str]]:
     """Return platform, account, state, tries and result of each outcome of a post, given its logs oldest first."""
     times = (f"2026-11-24T10:00:{number:02}Z" for number in range(60))
     full_rows = [{"_id": time, "createdAt": time, **ATTEMPT, **row} for time, row in zip(times, rows, strict=False)]
-    history = PostHistory("p1", [WorkspaceLog("brand", log) for log in parse_rows(FEED, *full_rows)])
+    history = PostHistory("p1", parse_rows(FEED, *full_rows))
     cells = (outcome_row(outcome) for outcome in history.outcomes)
     return [[each[name] for name in ("PLATFORM", "ACCOUNT", "STATE", "TRY>", "RESULT")] for each in cells]
 
@@ -129,7 +128,7 @@ async def test_a_post_in_zernio_is_found_by_a_search() -> None:
     harness.log(30, action="retry")
     harness.world.insert(harness.clock.now - 10, postId="p2", response={"errorMessage": "a copy of p1"})
 
-    assert [log.log.row["action"] for log in (await harness.history()).logs] == ["post.failed", "post.retried"]
+    assert [log.row["action"] for log in (await harness.history()).logs] == ["post.failed", "post.retried"]
     (request,) = harness.api.requests
     assert (request.path, request.params["type"], request.params["search"]) == ("/v1/logs", "publishing", "p1")
 

@@ -260,7 +260,7 @@ async def test_posts_are_printed_up_to_the_limit() -> None:
         harness.post(f"p{number:03}", "scheduled", number)
     assert [f"p{number:03}" for number in range(500)] == await harness.ids(pending="true", limit=0)
     lines = await harness.show(pending="true", limit=30)
-    assert lines[-1] == "late-exporter: these are the first 30; --limit 0 shows all"
+    assert lines[-1] == "late-exporter: stopped at --limit 30 of 500; --limit 0 shows all"
     harness.posts.clear()
     assert await harness.show(pending="true") == ["late-exporter: no post matches"]
 

@@ -1,12 +1,13 @@
-"""Read the logs of workspaces for a command: clients, pages from new to old, progress."""
+"""Read from the API for a command: the workspaces, pages of logs, status feeds."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_page
@@ -17,13 +18,21 @@ from late_exporter.config.messages import quote
 from late_exporter.config.settings import CommandContext, Workspace
 from late_exporter.errors import ApiError, BadRequest, ConfigError, Unauthorized
 from late_exporter.feeds.feed import Feed
-from late_exporter.health import SyncProgress
+from late_exporter.feeds.status_feeds.accounts import MAX_HEALTH_ROWS
+from late_exporter.feeds.status_feeds.refresh import (
+    AccountList,
+    RefreshContext,
+    Report,
+    StatusFeed,
+)
+from late_exporter.format import plural
+from late_exporter.ingest.status_poller import fetch_status
 from late_exporter.ingest.steps import perform
 from late_exporter.ingest.sweep import FetchPage, Sweep, second_below
 from late_exporter.model import DAY_MS, LogPage
-from late_exporter.web.verdicts import progress_text
 
 CLEAR_LINE = "\r\x1b[K"
+NO_ACCOUNTS = AccountList()
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before a page is requested again that has failed, once another one could be read."""
@@ -70,6 +79,33 @@ def require_retained(since: float | None, feed: Feed) -> None:
         )
 
 
+async def refresh_status(
+    client: LateClient,
+    feed: StatusFeed,
+    now: float,
+    *,
+    max_accounts: int = MAX_HEALTH_ROWS,
+    accounts: AccountList = NO_ACCOUNTS,
+) -> Sequence[Report]:
+    """Return what a status feed reports at a Unix time; raise ApiError.
+
+    Args:
+        client: API client of the workspace.
+        feed: The status feed.
+        now: Unix time of the API.
+        max_accounts: Maximum number of accounts to read.
+        accounts: The accounts, as far as they are known.
+    """
+    context = RefreshContext(
+        workspace="",
+        now=int(now * 1000),
+        max_accounts=max_accounts,
+        has_profile=client.profile_id is not None,
+        accounts=accounts,
+    )
+    return await perform(feed.refresh(context), partial(fetch_status, client, feed))
+
+
 @dataclass
 class ListReader:
     """Reads a log list from new to old, by the same sweep as polls.
@@ -77,37 +113,34 @@ class ListReader:
     Args:
         client: API client of the workspace.
         feed: Feed of the list.
+        title: What the progress of the reader is shown with.
         filters: Parameters of every request.
-        title: What the progress of the reader is shown with; empty to show none.
         sleep: Wait for some seconds.
     """
 
     client: LateClient
     feed: Feed
+    title: str
     filters: Mapping[str, str | int] | None = None
-    title: str = ""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     read_count: int = field(default=0, init=False)
-    total: int = field(default=0, init=False)
     _last: tuple[LogPage, ApiResponse] = field(init=False)
 
-    async def pages(
-        self, lower: int, *, leaves_out_older: bool = False
-    ) -> AsyncIterator[tuple[LogPage, ApiResponse]]:
+    async def pages(self, lower: int) -> AsyncIterator[tuple[LogPage, ApiResponse]]:
         """Yield the pages down to a time in milliseconds, each with its response.
 
-        With ``leaves_out_older`` the API filters by that time if it can, so that the last page has
-        few older logs.
+        The API leaves out older logs if it can filter by time.
         """
         by_time = self.feed.supports_time_filter
-        after = second_below(lower) if by_time and leaves_out_older else None
+        after = second_below(lower) if by_time else None
         sweep = Sweep(None, lower, by_time=by_time, after=after)
-        try:
-            while not sweep.is_complete:
+        while not sweep.is_complete:
+            self._show_progress(f"{self.title}: {plural(self.read_count, 'log')} read")
+            try:
                 await perform(sweep.read(), self._fetch)
-                yield self._last
-        finally:
-            self._show_progress("")
+            finally:
+                self._show_progress("")
+            yield self._last
 
     async def _fetch(self, request: FetchPage) -> LogPage:
         """Return a page; the client itself waits if the API asks to."""
@@ -123,7 +156,7 @@ class ListReader:
         return await self._fetch_once(request)
 
     async def _fetch_once(self, request: FetchPage) -> LogPage:
-        page, response = await fetch_page(
+        self._last = await fetch_page(
             self.client,
             self.feed,
             skip=request.place.skip,
@@ -131,17 +164,12 @@ class ListReader:
             created_after=request.after,
             created_before=request.place.before,
         )
-        self._last = (page, response)
+        page, _ = self._last
         self.read_count += len(page.entries)
-        # Pages by time have the total of a part, and pages overlap.
-        self.total = max(self.total, self.read_count, page.total or 0, 1)
-        share = self.read_count / self.total
-        progress = SyncProgress(self.read_count, share, self.client.quota_wait())
-        self._show_progress(f"{self.title}: {progress_text(progress)}")
         return page
 
     def _show_progress(self, text: str) -> None:
-        """Draw the line that shows how far the reader is, if somebody looks."""
-        if self.title and sys.stderr.isatty():
+        """Draw a line that shows how far the reader is, if somebody looks."""
+        if sys.stderr.isatty():
             sys.stderr.write(f"{CLEAR_LINE}{text}")
             sys.stderr.flush()
