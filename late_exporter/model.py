@@ -187,9 +187,10 @@ Series: TypeAlias = tuple[str, Labels]
 
 
 class Exemplar(msgspec.Struct, frozen=True, gc=False):
-    """An exemplar: label pairs of at most 128 characters in total, and a Unix time in seconds."""
+    """An exemplar: label pairs of at most 128 characters, a value, and a Unix time in seconds."""
 
     labels: tuple[tuple[str, str], ...]
+    value: float
     timestamp: float
 
 
@@ -293,14 +294,10 @@ class FailureStreak(msgspec.Struct, frozen=True, tag="streak", gc=False):
     Args:
         last_success: Time of the newest success.
         failures: Times of the newest failures since then, oldest first.
-        older_failures: Number of older failures since then, of which only the count is kept.
-        older_until: Time of the newest of the older failures.
     """
 
     last_success: int = 0
     failures: tuple[int, ...] = ()
-    older_failures: int = 0
-    older_until: int = 0
 
 
 Value: TypeAlias = int | float | Histogram | LatestValue | FailureStreak

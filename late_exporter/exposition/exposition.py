@@ -26,7 +26,6 @@ from late_exporter.exposition.family_lines import (
     NO_EXEMPLARS,
     Exemplars,
     FamilyLines,
-    ObservedExemplar,
     SeriesLines,
 )
 from late_exporter.model import Exemplar, Histogram, Labels, Series
@@ -193,7 +192,7 @@ class Exposition:
         collectors: Sequence[Collector] = (),
     ) -> None:
         self._families = {
-            name: FamilyLines(family, shows_created=created) for name, family in families.items()
+            name: FamilyLines(family, has_created=created) for name, family in families.items()
         }
         self._zeros = _InitialZeros(zero_hold, monotonic)
         self._collectors = collectors
@@ -231,18 +230,18 @@ class Exposition:
             with self.changing:
                 self._changes[family, labels] = SeriesLines(value, created)
 
-    def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
-        """Attach an exemplar to the bucket of ``value``, unless a newer one is attached."""
+    def add_exemplar(self, family: str, labels: Labels, exemplar: Exemplar) -> None:
+        """Attach an exemplar to the bucket of its value, unless a newer one is attached."""
         if family not in self._families:
             return
         series = (family, labels)
-        bucket = bisect_left(self._families[family].family.buckets, value)
+        bucket = bisect_left(self._families[family].family.buckets, exemplar.value)
         with self.changing:
             exemplars = self._exemplars.pop(series, NO_EXEMPLARS)
             last = exemplars.get(bucket)
-            if last is None or last.exemplar.timestamp <= exemplar.timestamp:
+            if last is None or last.timestamp <= exemplar.timestamp:
                 # Not changed in place: a scrape may be rendering them.
-                exemplars = {**exemplars, bucket: ObservedExemplar(value, exemplar)}
+                exemplars = {**exemplars, bucket: exemplar}
                 self._changed_exemplars.add(series)
             self._exemplars[series] = exemplars  # the last key is the newest
             if len(self._exemplars) > MAX_EXEMPLARS:

@@ -5,7 +5,7 @@ Values are encoded for the state.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,7 +41,7 @@ MAX_EXEMPLAR_CHARACTERS = 128
 """Limit of OpenMetrics for the names and values of an exemplar's labels."""
 
 MAX_STREAK_TIMES = 1000
-"""Number of failures per account whose times are kept; older failures are only counted."""
+"""Number of failures of an account that are kept, the newest ones; a longer streak has no more."""
 
 encode_value: Callable[[Value], bytes] = msgspec.json.Encoder().encode
 decode_value: Callable[[str | bytes], Value] = msgspec.json.Decoder(Value).decode
@@ -58,16 +58,13 @@ def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequ
         case IncCounter(amount=amount):
             return [IncCounter(*series, amount=amount * len(logs))]
         case ObserveLog(bounds=bounds):
-            micros = tuple(observed_micros(increment, log, now) for log in logs)
+            micros = tuple(_observed_micros(increment, log, now) for log in logs)
             return [ObserveHistogram(*series, micros=micros, bounds=bounds)]
         case SetByLog(value=value):
             at = max(_times(logs, now))
             return [SetLatest(*series, at=at, value=at / 1000 if value is None else value)]
         case RecordAttempt(at=0, failed=failed):
-            times = _times(logs, now)
-            if not failed:  # An earlier success changes nothing.
-                times = [max(times)]
-            return [RecordAttempt(*series, at=at, failed=failed) for at in times]
+            return [RecordAttempt(*series, at=at, failed=failed) for at in _times(logs, now)]
     return [increment] * len(logs)
 
 
@@ -82,16 +79,17 @@ def lag_micros(log: LogEntry, now: int) -> int:
     return max(0, now - (log.created or 0)) * 1000
 
 
-def exemplar_of(log: LogEntry, now: int) -> Exemplar | None:
-    """Return the exemplar of a log; None if parsers would reject its ids."""
+def exemplar_of(increment: ObserveLog, log: LogEntry, now: int) -> Exemplar | None:
+    """Return the exemplar of an observed log; None if parsers would reject its ids."""
     labels = (("log_id", log.key), ("post_id", log.post_id or UNKNOWN))
     text = "".join(name + value for name, value in labels)
     if len(text) > MAX_EXEMPLAR_CHARACTERS or '"' in text:  # parsers reject an escaped quote
         return None
-    return Exemplar(labels, min(log.created or 0, now) / 1000)
+    value = _observed_micros(increment, log, now) / MICROS_PER_SECOND
+    return Exemplar(labels, value, min(log.created or 0, now) / 1000)
 
 
-def observed_micros(increment: ObserveLog, log: LogEntry, now: int) -> int:
+def _observed_micros(increment: ObserveLog, log: LogEntry, now: int) -> int:
     """Return the number of a log that an increment observes, in microseconds."""
     if increment.number == "lag":
         return lag_micros(log, now)
@@ -133,11 +131,11 @@ def _set_latest(increments: Sequence[SetLatest], value: Value | None) -> Value:
 
 def _update_streak(increments: Sequence[RecordAttempt], value: Value | None) -> Value:
     streak = value if isinstance(value, FailureStreak) else FailureStreak()
-    for increment in increments:
-        if increment.at > streak.last_success:
-            add = _add_failure if increment.failed else _add_success
-            streak = add(streak, increment.at)
-    return streak
+    successes = [each.at for each in increments if not each.failed]
+    last_success = max([streak.last_success, *successes])
+    failures = sorted([*streak.failures, *(each.at for each in increments if each.failed)])
+    failures = failures[bisect_right(failures, last_success) :]
+    return FailureStreak(last_success, tuple(failures[-MAX_STREAK_TIMES:]))
 
 
 _AGGREGATORS: Mapping[type[Increment], Callable[[Any, Value | None], Value]] = {
@@ -147,26 +145,6 @@ _AGGREGATORS: Mapping[type[Increment], Callable[[Any, Value | None], Value]] = {
     SetCurrent: lambda increments, _: LatestValue(0, increments[-1].value),
     RecordAttempt: _update_streak,
 }
-
-
-def _add_failure(streak: FailureStreak, at: int) -> FailureStreak:
-    failures = list(streak.failures)
-    insort(failures, at)
-    if len(failures) <= MAX_STREAK_TIMES:
-        return msgspec.structs.replace(streak, failures=tuple(failures))
-    return msgspec.structs.replace(
-        streak,
-        failures=tuple(failures[1:]),
-        older_failures=streak.older_failures + 1,
-        older_until=max(streak.older_until, failures[0]),
-    )
-
-
-def _add_success(streak: FailureStreak, at: int) -> FailureStreak:
-    later = streak.failures[bisect_right(streak.failures, at) :]
-    if at < streak.older_until:
-        return FailureStreak(at, later, streak.older_failures, streak.older_until)
-    return FailureStreak(at, later)
 
 
 def rebucket(histogram: Histogram, bounds: tuple[float, ...]) -> Histogram:

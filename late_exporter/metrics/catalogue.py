@@ -126,7 +126,7 @@ _FAMILIES = (
         help="Renewals of an account's access token, counted once in each status they were seen "
              "in."),
     _gauge("late_account_consecutive_failures", "platform account_id", feeds=PUBLISHING,
-        help="Failed publish and retry logs of an account since its last success."),
+        help="Failed publish and retry logs of an account since its last success, at most 1,000."),
     _gauge("late_account_last_success_timestamp_seconds", "platform account_id", feeds=PUBLISHING,
         help="Creation time of the newest successful publish or retry log of an account, in Unix"
              " seconds."),
@@ -187,9 +187,6 @@ _FAMILIES = (
         help="Workspaces that this replica exposes."),
     _gauge("late_exporter_cluster_unowned_workspaces", "", workspace=False,
         help="Workspaces of the configuration that no replica owns."),
-    _counter("late_exporter_cluster_handovers_total", "change", workspace=False,
-        help="Workspaces that this replica has claimed, released, or lost with its database "
-             "session."),
     _counter("late_exporter_polls_total", "feed outcome", help="Polls of a feed, by outcome."),
     _gauge("late_exporter_last_poll_duration_seconds", "feed",
         help="Duration of the last poll of the feed, in seconds."),

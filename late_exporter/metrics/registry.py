@@ -7,17 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.family import Family
-from late_exporter.metrics.aggregation import (
-    MICROS_PER_SECOND,
-    exemplar_of,
-    observed_micros,
-    rebucket,
-)
-from late_exporter.metrics.catalogue import (
-    LAST_AUDIT,
-    LAST_POLL,
-    LAST_RECONCILE,
-)
+from late_exporter.metrics.aggregation import exemplar_of, rebucket
+from late_exporter.metrics.catalogue import LAST_AUDIT, LAST_POLL, LAST_RECONCILE
 from late_exporter.model import (
     FailureStreak,
     Histogram,
@@ -199,10 +190,9 @@ class SeriesRegistry:
         ``now`` is the API time in milliseconds.
         """
         series = (increment.family, increment.labels)
-        exemplar = exemplar_of(log, now)
+        exemplar = exemplar_of(increment, log, now)
         if exemplar is not None and not self._is_hidden(self._series_of(series), series):
-            value = observed_micros(increment, log, now) / MICROS_PER_SECOND
-            self._exposition.add_exemplar(*series, value, exemplar)
+            self._exposition.add_exemplar(*series, exemplar)
 
     def get(self, series: Series) -> SeriesValue | None:
         """Return what a series shows; None if it is not visible."""
@@ -275,5 +265,5 @@ def _exposed(series: Series, current: SeriesValue | None) -> Series:
 def _number(current: SeriesValue) -> float:
     value = current.value.value if isinstance(current.value, LatestValue) else current.value
     if isinstance(value, FailureStreak):
-        return value.older_failures + len(value.failures)
+        return len(value.failures)
     return value if isinstance(value, int | float) else 1

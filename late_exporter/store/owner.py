@@ -12,7 +12,6 @@ from late_exporter.errors import StoreError
 from late_exporter.health import ClusterHealth
 from late_exporter.log import Logger
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import IncCounter
 from late_exporter.store.ownership import ClusterView, Ownership
 from late_exporter.store.thread import Offload
 
@@ -25,9 +24,6 @@ ANSWER_SECONDS = 3.0
 """Seconds that a scrape waits for the session; without an answer it has no workspaces."""
 
 MAX_LOGGED_NAMES = 10
-
-HANDOVERS = "late_exporter_cluster_handovers_total"
-CHANGES = ("claimed", "released", "lost")
 
 
 class WorkspaceOwner:
@@ -67,9 +63,6 @@ class WorkspaceOwner:
         self._error = ""
         self._question_lock = asyncio.Lock()
         self._next_question: asyncio.Task[frozenset[str]] | None = None
-        if ownership.is_shared:
-            zeros = [IncCounter(HANDOVERS, (change,), amount=0) for change in CHANGES]
-            registry.add_uncommitted(zeros)
 
     async def run(self) -> None:
         """Look who owns what, again and again, until cancelled."""
@@ -119,7 +112,7 @@ class WorkspaceOwner:
             self._view = self._view._replace(unowned=sorted(unowned | claimed))
             await self._poll({*self._shown_since, *claimed})
             self._shown_since |= dict.fromkeys(claimed, time.monotonic())
-            self._count("claimed", claimed)
+            self._log("claimed", claimed)
         self._view = self._view._replace(unowned=sorted(unowned))
 
         if self._error:
@@ -178,12 +171,10 @@ class WorkspaceOwner:
             name: since for name, since in self._shown_since.items() if name not in names
         }
         await self._poll({*self._shown_since})
-        self._count(change, names)
+        self._log(change, names)
 
-    def _count(self, change: str, names: AbstractSet[str]) -> None:
-        """Count and log workspaces that were claimed, released or lost."""
-        if self._ownership.is_shared:
-            self._registry.add_uncommitted([IncCounter(HANDOVERS, (change,), amount=len(names))])
+    def _log(self, change: str, names: AbstractSet[str]) -> None:
+        """Log workspaces that were claimed, released or lost."""
         write = self._logger.warning if change == "lost" else self._logger.info
         write(f"workspaces {change}", count=len(names), workspaces=sorted(names)[:MAX_LOGGED_NAMES])
 

@@ -32,7 +32,7 @@ class SeriesState:
     def __init__(self, value: float | Histogram, created_at: float | None = None) -> None:
         self.value = value
         self.created_at = created_at
-        self.exemplars: list[tuple[float, Exemplar]] = []
+        self.exemplars: list[Exemplar] = []
 
 
 State: TypeAlias = dict[Series, SeriesState]
@@ -58,31 +58,31 @@ def build(families: Mapping[str, Family], state: State, **options: Any) -> Expos
     exposition = Exposition(families, **options)
     for series, series_state in state.items():
         exposition.put(*series, series_state.value, created=series_state.created_at)
-        for value, exemplar in series_state.exemplars:
-            exposition.add_exemplar(*series, value, exemplar)
+        for exemplar in series_state.exemplars:
+            exposition.add_exemplar(*series, exemplar)
     return exposition
 
 
 LABEL_TEXTS = st.text(max_size=5) | st.text(alphabet='\\"\n,{}#= le\r\u2028é', max_size=5)
-LABEL_NAMES = st.lists(
-    st.sampled_from(["action", "feed", "le_", "lf", "platform", "workspace"]), unique=True, max_size=4
-)
+LABEL_NAMES = st.sets(st.sampled_from(["action", "feed", "kind", "l"]), max_size=4).map(sorted)
+"""In the order in which prometheus_client has them, le after them."""
+
 BOUNDS = st.lists(st.floats(0, 1e9, exclude_min=True), unique=True, max_size=4).map(sorted)
 COUNTS = st.integers(0, 1000) | st.integers(0, 10**8) | st.integers(0, 2**70)
 TIMES = st.floats(1, 2e9)
 
 
-def observed_exemplars() -> st.SearchStrategy[list[tuple[float, Exemplar]]]:
-    """Generate observed values with exemplars."""
+def observed_exemplars() -> st.SearchStrategy[list[Exemplar]]:
+    """Generate exemplars."""
     texts = LABEL_TEXTS.map(lambda text: text.replace('"', ""))
     pairs = st.tuples(texts, texts).map(lambda ids: (("log_id", ids[0]), ("post_id", ids[1])))
-    return st.lists(st.tuples(st.floats(0, 1e9), st.builds(Exemplar, pairs, TIMES)), max_size=3)
+    return st.lists(st.builds(Exemplar, pairs, st.floats(0, 1e9), TIMES), max_size=3)
 
 
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[Mapping[str, Family], State]:
     """Generate families with series."""
-    numbers = st.floats() | st.integers(-(2**1000), 2**1000) | st.integers(0, 2**70)
+    numbers = st.floats() | st.integers(0, 2**70)
     micros = st.integers(0, 2**63 - 1)
     state: State = {}
     kinds: dict[str, FamilyKind] = {"c_total": "counter", "g": "gauge", "h_seconds": "histogram", "d_total": "counter"}
@@ -90,7 +90,7 @@ def worlds(draw: st.DrawFn) -> tuple[Mapping[str, Family], State]:
     for name, kind in kinds.items():
         labels = tuple(draw(LABEL_NAMES))
         buckets = tuple(draw(BOUNDS)) if kind == "histogram" else ()
-        families[name] = Family(name, kind, draw(LABEL_TEXTS), labels, buckets)
+        families[name] = Family(name, kind, "Help.", labels, buckets)
         for values in draw(st.lists(st.tuples(*[LABEL_TEXTS] * len(labels)), unique=True, max_size=4)):
             series_state = state[name, values] = SeriesState(0)
             if kind == "histogram":
@@ -125,11 +125,11 @@ class Reference(Collector):
     def _add(self, metric: Metric, family: Family, labels: dict[str, str], series: SeriesState) -> None:
         exemplars: dict[int, ClientExemplar] = {}
         newest: dict[int, float] = {}
-        for value, exemplar in series.exemplars:
-            line = bisect_left(family.buckets, value)
+        for exemplar in series.exemplars:
+            line = bisect_left(family.buckets, exemplar.value)
             if newest.get(line, 0.0) <= exemplar.timestamp:
                 newest[line] = exemplar.timestamp
-                exemplars[line] = ClientExemplar(dict(exemplar.labels), value, exemplar.timestamp)
+                exemplars[line] = ClientExemplar(dict(exemplar.labels), exemplar.value, exemplar.timestamp)
         if isinstance(series.value, Histogram):
             counts = [*accumulate(series.value.counts)]
             for line, bound in enumerate((*family.buckets, math.inf)):
@@ -188,20 +188,14 @@ def test_changes_give_the_bodies_of_a_fresh_start(steps: list[tuple[str, Series,
             state.pop((name, labels), None)
             exposition.remove(name, labels)
         elif step == "exemplar" and series_state is not None and FAMILIES[name].kind == "histogram":
-            observed = float(amount), Exemplar((("log_id", str(amount)),), float(amount))
+            observed = Exemplar((("log_id", str(amount)),), float(amount), float(amount))
             series_state.exemplars.append(observed)
-            exposition.add_exemplar(name, labels, *observed)
+            exposition.add_exemplar(name, labels, observed)
         elif step == "scrape":
             exposition.get_body(BodyRequest(OPENMETRICS, is_compressed=True))
     fresh = build(FAMILIES, state, created=True)
     assert bodies(fresh) == bodies(exposition)
     assert gzip.decompress(exposition.get_body(BodyRequest(is_compressed=True))).decode() == read_body(exposition)
-
-
-def test_numbers_too_large_for_a_float() -> None:
-    """An integer that no float can hold does not fail a scrape."""
-    exposition = build(FAMILIES, {("up", ("a",)): SeriesState(10**400), ("up", ("b",)): SeriesState(-(10**400))})
-    assert lines(exposition) == ['up{workspace="a"} +Inf', 'up{workspace="b"} -Inf']
 
 
 PROMETHEUS_3 = (
@@ -241,8 +235,8 @@ def test_bodies_are_cached() -> None:
 def test_created_is_off_by_default() -> None:
     """Samples of _created appear only in OpenMetrics, and only if enabled."""
     state: State = {("posts_total", ("w", "x")): SeriesState(1, 5.0)}
-    assert lines(build(FAMILIES, state), OPENMETRICS) == ['posts_total{platform="x",workspace="w"} 1.0']
-    assert lines(build(FAMILIES, state, created=True)) == ['posts_total{platform="x",workspace="w"} 1.0']
+    assert lines(build(FAMILIES, state), OPENMETRICS) == ['posts_total{workspace="w",platform="x"} 1.0']
+    assert lines(build(FAMILIES, state, created=True)) == ['posts_total{workspace="w",platform="x"} 1.0']
 
 
 def test_number_of_exemplars_is_limited() -> None:
@@ -251,7 +245,7 @@ def test_number_of_exemplars_is_limited() -> None:
     for index in range(MAX_EXEMPLARS + 1):
         labels = (f"{index:04}", "x")
         exposition.put("wait_seconds", labels, Histogram(SECONDS.buckets, (1, 0, 0, 0)))
-        exposition.add_exemplar("wait_seconds", labels, 0.1, Exemplar((), 1.0))
+        exposition.add_exemplar("wait_seconds", labels, Exemplar((), 0.1, 1.0))
     buckets = [line for line in lines(exposition, OPENMETRICS) if 'le="0.5"' in line]
     assert " # " not in buckets[0]
     assert all(line.endswith(" # {} 0.1 1.0") for line in buckets[1:])
@@ -271,7 +265,7 @@ def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(FamilyLines, "render", count)
     exposition.put("posts_total", ("w2500", "x"), 7777)
     for media in (TEXT, OPENMETRICS):
-        assert 'posts_total{platform="x",workspace="w2500"} 7777.0\n' in read_body(exposition, media)
+        assert 'posts_total{workspace="w2500",platform="x"} 7777.0\n' in read_body(exposition, media)
     assert rendered == [("w2500", "x")]
 
 
@@ -282,7 +276,7 @@ def test_the_age_of_a_new_series(age: float, value: float) -> None:
     exposition = Exposition({"posts_total": counter}, zero_hold=75, monotonic=lambda: 1000.0)
     exposition.set_api_time("acme", 5000.0)
     exposition.put("posts_total", ("acme", "x"), 2, created=5000.0 - age)
-    assert lines(exposition) == [f'posts_total{{platform="x",workspace="acme"}} {value:.1f}']
+    assert lines(exposition) == [f'posts_total{{workspace="acme",platform="x"}} {value:.1f}']
 
 
 def test_a_body_that_is_outdated_when_it_is_complete_is_not_kept() -> None:
@@ -300,5 +294,5 @@ def test_a_body_that_is_outdated_when_it_is_complete_is_not_kept() -> None:
 
     exposition = Exposition(FAMILIES, collectors=[OtherScrape()])
     exposition.put("posts_total", ("w", "x"), 7)
-    assert 'posts_total{platform="x",workspace="w"} 7.0' in lines(exposition)
-    assert 'posts_total{platform="x",workspace="w"} 8.0' in lines(exposition)
+    assert 'posts_total{workspace="w",platform="x"} 7.0' in lines(exposition)
+    assert 'posts_total{workspace="w",platform="x"} 8.0' in lines(exposition)

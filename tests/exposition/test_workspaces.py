@@ -58,7 +58,7 @@ def limited(text: str, workspaces: Sequence[str]) -> str:
             lines.append(line)
         elif line.startswith("#"):
             header = [*header, line] if line.startswith("# TYPE") else [line]
-        elif any(f'workspace="{name}"}}' in line or f'workspace="{name}"}} ' in line for name in workspaces):
+        elif any(f'{{workspace="{name}"' in line for name in workspaces):
             lines += [*header, line]
             header = []
     return "".join(lines)
@@ -72,7 +72,7 @@ def test_a_body_has_the_lines_of_its_workspaces_only(platforms: int, media: str)
     names = [f"w{number}" for number in range(5)]
     fill(exposition, names, platforms)
     exposition.put("posts_total", ("w2", "p0"), 7, created=9.5)
-    exposition.add_exemplar("wait_seconds", ("w3", "f0"), 0.7, Exemplar((("log_id", "4"),), 1.5))
+    exposition.add_exemplar("wait_seconds", ("w3", "f0"), Exemplar((("log_id", "4"),), 0.7, 1.5))
     whole = read_body(exposition, media)
     for chosen in (["w0"], ["w2"], ["w3"], ["w4"], ["w1", "w3"], names):
         expected = limited(whole, chosen)

@@ -18,6 +18,7 @@ from late_exporter.model import (
     LatestValue,
     LogEntry,
     ObserveHistogram,
+    ObserveLog,
     RecordAttempt,
     SetLatest,
     Value,
@@ -27,6 +28,7 @@ LABELS: Labels = ("acme",)
 NOW = 1_763_993_002_000
 MOST = 2**63 - 1
 BOUNDS = (0.1, 1.0, 10.0)
+OBSERVE = ObserveLog("f", LABELS, number="duration")
 
 IncrementT = TypeVar("IncrementT", bound=Increment)
 
@@ -36,12 +38,6 @@ def apply_one_by_one(increments: list[IncrementT], value: Value | None = None) -
     return reduce(
         lambda before, increment: decode_value(encode_value(apply_increments([increment], before))), increments, value
     )
-
-
-def streak_length(value: Value | None) -> int:
-    """Return the number of consecutive failures."""
-    assert isinstance(value, FailureStreak)
-    return value.older_failures + len(value.failures)
 
 
 adds = st.builds(lambda amount: IncCounter("f", LABELS, amount=amount), st.integers(0, 10**6))
@@ -96,48 +92,23 @@ def test_saturation() -> None:
     assert Histogram(BOUNDS, (0, 0, 0, 8), MOST) == apply_increments(absurd, full) == apply_one_by_one(absurd, full)
 
 
-def outcomes_at(**at: list[int]) -> list[RecordAttempt]:
-    """Return attempt outcomes at the given times."""
-    return [
-        RecordAttempt("f", LABELS, at=time, failed=kind == "failed") for kind, times in at.items() for time in times
-    ]
-
-
 def test_long_streak() -> None:
-    """A streak of any length is counted with bounded memory and ends with a success."""
-    value = apply_increments(outcomes_at(failed=list(range(1, 3501))), None)
-    assert isinstance(value, FailureStreak)
-    assert (streak_length(value), len(value.failures), value.older_until) == (3500, 1000, 2500)
-
-    assert streak_length(apply_increments([RecordAttempt("f", LABELS, at=7, failed=True)], value)) == 3501, (
-        "one that comes late"
-    )
-    assert streak_length(apply_increments([RecordAttempt("f", LABELS, at=3000, failed=False)], value)) == 500
-    assert streak_length(apply_increments([RecordAttempt("f", LABELS, at=3500, failed=False)], value)) == 0
-    assert streak_length(apply_increments([RecordAttempt("f", LABELS, at=2500, failed=False)], value)) == 1000, (
-        "at the last one apply_one_by_one"
-    )
-    assert streak_length(apply_increments(outcomes_at(successes=[3500], failed=[3501, 4]), value)) == 1
-
-
-def test_late_success_among_older_failures() -> None:
-    """A late success among failures without stored times removes no failure after it."""
-    value = apply_increments(outcomes_at(failed=list(range(1, 1501)), successes=[300]), None)
-    assert isinstance(value, FailureStreak)
-    assert value.last_success == 300
-    assert 1200 <= streak_length(value) <= 1500
-    assert streak_length(value) == streak_length(
-        apply_increments([RecordAttempt("f", LABELS, at=299, failed=True)], value)
-    ), "before the success"
+    """The newest thousand failures of a streak are kept, and end with a success."""
+    failures = [RecordAttempt("f", LABELS, at=at, failed=True) for at in range(1, 3501)]
+    value = apply_increments(failures, None)
+    for late, failed, length in ((7, True, 1000), (2000, False, 1000), (3000, False, 500), (3500, False, 0)):
+        after = apply_increments([RecordAttempt("f", LABELS, at=late, failed=failed)], value)
+        assert isinstance(after, FailureStreak)
+        assert length == len(after.failures)
 
 
 def test_an_exemplar_names_the_log_and_its_post() -> None:
     """It has no time of the future."""
-    log = LogEntry(key="k", status="success", post_id="p", created=NOW + 5)
-    assert exemplar_of(log, NOW) == Exemplar((("log_id", "k"), ("post_id", "p")), NOW / 1000)
+    log = LogEntry(key="k", status="success", post_id="p", created=NOW + 5, duration=1_500_000)
+    assert exemplar_of(OBSERVE, log, NOW) == Exemplar((("log_id", "k"), ("post_id", "p")), 1.5, NOW / 1000)
 
 
 @pytest.mark.parametrize("key", ["x" * 110, 'x"'], ids=["too long", "a quote"])
 def test_an_exemplar_that_parsers_reject_is_omitted(key: str) -> None:
     """Ids may have 128 characters with their names, and no quote, which prometheus_client's parser rejects."""
-    assert exemplar_of(LogEntry(key=key, status="success", post_id="postid", created=NOW), NOW) is None
+    assert exemplar_of(OBSERVE, LogEntry(key=key, status="success", post_id="postid", created=NOW), NOW) is None

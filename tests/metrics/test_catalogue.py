@@ -23,7 +23,7 @@ def test_family_follows_conventions(family: Family) -> None:
     assert (family.kind == "counter") == family.name.endswith("_total")
     assert not re.search(r"_(count|sum|bucket|created|ms|minutes|hours|milliseconds|kb)(_|$)", family.name)
     assert not family.name.endswith("_info") or family.help.startswith("1")
-    assert re.fullmatch(r"[^\n\\]+\.", family.help)
+    assert re.fullmatch(r'[^\n\\"]+\.', family.help)
     assert len(family.help) < 200
     assert family.help == family.help.strip()
     assert family.help[0].isupper() or family.help[0].isdigit()

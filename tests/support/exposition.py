@@ -34,12 +34,12 @@ class FakeExposition(Exposition):
         self.values.pop((family, labels), None)
         super().remove(family, labels)
 
-    def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
+    def add_exemplar(self, family: str, labels: Labels, exemplar: Exemplar) -> None:
         assert (family, labels) in self.values
-        assert value >= 0
+        assert exemplar.value >= 0
         assert exemplar.labels
         self.exemplars.append(labels)
-        super().add_exemplar(family, labels, value, exemplar)
+        super().add_exemplar(family, labels, exemplar)
 
 
 def read_body(exposition: Exposition, media: str = TEXT) -> str:
