@@ -201,7 +201,6 @@ class Exposition:
         self._exemplars: dict[Series, Exemplars] = {}
         self._changed_exemplars: set[Series] = set()
         self._render_lock = threading.Lock()
-        self._rendered_version = 0
         self._bodies: dict[BodyRequest, bytes] = {}
         self._refresh_at = 0.0
 
@@ -261,24 +260,18 @@ class Exposition:
         return None if self._is_outdated else self._bodies.get(request)
 
     def get_body(self, request: BodyRequest) -> bytes:
-        """Return the body as of now."""
+        """Return the body as of now; other threads wait for it."""
         with self._render_lock:
             self._render_changes()
-            cached = self._bodies.get(request)
-            if cached is not None:
-                return cached
-            version = self._rendered_version
-            families = list(self._texts(request))
-
-        # Other scrapes need not wait while the lines are joined and compressed.
-        families.append([self._render_others(request)])
-        body = _compress(families) if request.is_compressed else b"".join(chain(*families))
-        with self._render_lock:
-            if version == self._rendered_version:
-                self._bodies[request] = body
+            body = self._bodies.get(request)
+            if body is not None:
+                return body
+            families = [*self._texts(request), [self._render_others(request)]]
+            body = _compress(families) if request.is_compressed else b"".join(chain(*families))
+            self._bodies[request] = body
             while sum(map(len, self._bodies.values())) > MAX_CACHED_BYTES:
                 del self._bodies[next(iter(self._bodies))]
-        return body
+            return body
 
     @property
     def _is_outdated(self) -> bool:
@@ -297,7 +290,6 @@ class Exposition:
             self._changed_exemplars = set()
         changed |= self._zeros.pop_expired()
         self._refresh_at = time.monotonic() + REFRESH_SECONDS
-        self._rendered_version += 1
         self._bodies.clear()
         for series, lines in changes.items():
             self._set(series, lines)
@@ -332,26 +324,29 @@ class Exposition:
 
         They make their metrics anew for each body.
         """
-        metrics = [metric for each in self._collectors for metric in each.collect()]
-        for metric in metrics:
-            metric.samples = [
-                each for each in metric.samples if request.includes(each.labels.get("workspace"))
-            ]
-        others = _Metrics([metric for metric in metrics if metric.samples])
+        others = _Others(self._collectors, request)
         if request.content_type != OPENMETRICS:
             return generate_latest(others)
         openmetrics: bytes = generate_openmetrics(others)  # type: ignore[no-untyped-call]
         return openmetrics
 
 
-class _Metrics(Collector):
-    """Metrics that have been collected already."""
+class _Others(Collector):
+    """Metrics of some collectors, without the samples that a request does not include."""
 
-    def __init__(self, metrics: Sequence[Metric]) -> None:
-        self._metrics = metrics
+    def __init__(self, collectors: Sequence[Collector], request: BodyRequest) -> None:
+        self._collectors = collectors
+        self._request = request
 
-    def collect(self) -> Sequence[Metric]:
-        return self._metrics
+    def collect(self) -> Iterator[Metric]:
+        for metric in chain.from_iterable(each.collect() for each in self._collectors):
+            metric.samples = [
+                each
+                for each in metric.samples
+                if self._request.includes(each.labels.get("workspace"))
+            ]
+            if metric.samples:
+                yield metric
 
 
 def _compress(texts: Iterable[Sequence[bytes]]) -> bytes:

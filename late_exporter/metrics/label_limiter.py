@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from types import MappingProxyType
 
 import msgspec
 
@@ -32,18 +32,16 @@ CODES = (
 
 OTHER = "other"
 
-KNOWN_VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
-    {
-        "platform": frozenset(PLATFORMS),
-        "action": frozenset(ACTIONS),
-        "status": frozenset({*STATUSES, *HEALTH_STATUSES, *POST_STATUSES}),
-        "event": frozenset(EVENTS),
-        "method": frozenset(METHODS),
-        "code": frozenset(CODES),
-        "account_id": frozenset[str](),
-        "field": DOCUMENTED_PATHS,
-    }
-)
+KNOWN_VALUES: Mapping[str, frozenset[str]] = {
+    "platform": frozenset(PLATFORMS),
+    "action": frozenset(ACTIONS),
+    "status": frozenset({*STATUSES, *HEALTH_STATUSES, *POST_STATUSES}),
+    "event": frozenset(EVENTS),
+    "method": frozenset(METHODS),
+    "code": frozenset(CODES),
+    "account_id": frozenset(),
+    "field": DOCUMENTED_PATHS,
+}
 """Labels whose values come from the API, with the documented values.
 
 These never count towards the limit.
@@ -67,8 +65,8 @@ class LabelLimiter:
         self._limits = {
             label: max_accounts if label == "account_id" else max_values for label in KNOWN_VALUES
         }
-        self._accepted_values: dict[tuple[str, str], set[str]] = {}
-        self._known_platforms: dict[str, set[str]] = {}
+        self._accepted_values = defaultdict[tuple[str, str], set[str]](set)
+        self._known_platforms = defaultdict[str, set[str]](set)
 
     def restore(self, series: Iterable[Series]) -> None:
         """Accept the label values of stored series, so that a restart changes no label."""
@@ -77,15 +75,14 @@ class LabelLimiter:
             if family is None or not (family.feeds or name == SCHEMA_DRIFT):
                 continue
             for label, value in zip(family.labels, labels, strict=False):
-                if value not in KNOWN_VALUES.get(label, (value,)) and value not in (UNKNOWN, OTHER):
-                    self._accepted_values.setdefault((labels[0], label), set()).add(value)
+                if _is_limited(label, value):
+                    self._accepted_values[labels[0], label].add(value)
             if name == LOGS:
-                self._known_platforms.setdefault(labels[0], set()).add(labels[1])
+                self._known_platforms[labels[0]].add(labels[1])
 
     def remove_workspace(self, workspace: str) -> None:
-        self._accepted_values = {
-            key: values for key, values in self._accepted_values.items() if key[0] != workspace
-        }
+        for label in KNOWN_VALUES:
+            self._accepted_values.pop((workspace, label), None)
         self._known_platforms.pop(workspace, None)
 
     def platforms(self, workspace: str) -> AbstractSet[str]:
@@ -94,9 +91,9 @@ class LabelLimiter:
 
     def limit_value(self, workspace: str, label: str, value: str) -> str:
         """Return the value, or ``other`` if the label has reached its limit."""
-        if label not in KNOWN_VALUES or value in KNOWN_VALUES[label] or value in (UNKNOWN, OTHER):
+        if not _is_limited(label, value):
             return value
-        accepted_values = self._accepted_values.setdefault((workspace, label), set())
+        accepted_values = self._accepted_values[workspace, label]
         if value not in accepted_values and len(accepted_values) >= self._limits[label]:
             return OTHER
         accepted_values.add(value)
@@ -108,24 +105,25 @@ class LabelLimiter:
         Values that are replaced are counted.
         """
         for increment in increments:
-            yield from self._limit(increment)
+            family = self._families[increment.family]
+            is_per_account = "account_id" in family.labels
+            if is_per_account and not self._limits["account_id"]:
+                continue
+            workspace = increment.labels[0]
+            limited: list[str] = []
+            for label, value in zip(family.labels, increment.labels, strict=False):
+                # Interned, because most values are those of many series.
+                limited.append(sys.intern(self.limit_value(workspace, label, value)))
+                if limited[-1] != value:
+                    yield IncCounter(LABEL_OVERFLOW, (workspace, family.name, label))
+            if is_per_account and limited[2] == OTHER and family.kind == "gauge":
+                continue
+            changes: dict[str, object] = {"labels": tuple(limited)}
+            if isinstance(increment, ObserveHistogram | ObserveLog):
+                changes["bounds"] = family.buckets
+            yield msgspec.structs.replace(increment, **changes)
 
-    def _limit(self, increment: Increment) -> Iterator[Increment]:
-        family = self._families[increment.family]
-        original = increment.labels
-        is_per_account = "account_id" in family.labels
-        if is_per_account and not self._limits["account_id"]:
-            return
-        limited: list[str] = []
-        for label, value in zip(family.labels, original, strict=False):
-            # Interned, because most values are those of many series.
-            limited.append(sys.intern(self.limit_value(original[0], label, value)))
-            if limited[-1] != value:
-                yield IncCounter(LABEL_OVERFLOW, (original[0], family.name, label))
-        labels = tuple(limited)
-        if is_per_account and labels[2] == OTHER and family.kind == "gauge":
-            return
-        if isinstance(increment, ObserveHistogram | ObserveLog):
-            yield msgspec.structs.replace(increment, labels=labels, bounds=family.buckets)
-        else:
-            yield msgspec.structs.replace(increment, labels=labels)
+
+def _is_limited(label: str, value: str) -> bool:
+    """Return whether a value counts towards the limit of its label, if it has one."""
+    return value not in KNOWN_VALUES.get(label, (value,)) and value not in (UNKNOWN, OTHER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.metrics.catalogue import LOGS, OLDEST_PENDING, PENDING_LOGS
@@ -21,13 +22,12 @@ def platform_health(registry: SeriesRegistry, workspace: str) -> tuple[PlatformH
     A platform with logs of the first sync has no time since which they are counted, but 0.
     """
     attempts = registry.numbers(workspace, ATTEMPTS)
-    created = defaultdict[str, list[float]](list)
-    for labels, current in registry.values(workspace, LOGS).items():
-        created[labels[1]].append(current.created)
-    logs = _by_platform(registry, workspace, LOGS)
-    pending = _by_platform(registry, workspace, PENDING_LOGS)
-    oldest_pending = _by_platform(registry, workspace, OLDEST_PENDING)
-    last_logs = _by_platform(registry, workspace, LAST_LOG)
+    logs = _by_platform(registry.numbers(workspace, LOGS))
+    times = {labels: each.created for labels, each in registry.values(workspace, LOGS).items()}
+    created = _by_platform(times)
+    pending = _by_platform(registry.numbers(workspace, PENDING_LOGS))
+    oldest_pending = _by_platform(registry.numbers(workspace, OLDEST_PENDING))
+    last_logs = _by_platform(registry.numbers(workspace, LAST_LOG))
 
     health = []
     for name in sorted(name for name, counts in logs.items() if any(counts)):
@@ -62,13 +62,11 @@ def failing_accounts(registry: SeriesRegistry, workspace: str) -> tuple[AccountH
     return tuple(accounts)
 
 
-def _by_platform(
-    registry: SeriesRegistry, workspace: str, family: str
-) -> defaultdict[str, list[float]]:
-    numbers = defaultdict[str, list[float]](list)
-    for labels, number in registry.numbers(workspace, family).items():
-        numbers[labels[1]].append(number)
-    return numbers
+def _by_platform(numbers: Mapping[Labels, float]) -> defaultdict[str, list[float]]:
+    by_platform = defaultdict[str, list[float]](list)
+    for labels, number in numbers.items():
+        by_platform[labels[1]].append(number)
+    return by_platform
 
 
 def username(registry: SeriesRegistry, account: Labels) -> str:

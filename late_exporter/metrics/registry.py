@@ -80,13 +80,11 @@ class SeriesRegistry:
 
     def remove_workspace(self, workspace: str) -> None:
         workspace_series = self._workspaces[workspace]
-        visible = {
-            (family, labels)
-            for family, values in workspace_series.values.items()
-            for labels in values
-        }
-        for series in visible.union(*workspace_series.status_values.values()):
-            self._exposition.remove(*_exposed(series, workspace_series.get(series)))
+        for feed in workspace_series.status_values:
+            self.replace_status(workspace, feed, {})
+        for family, values in workspace_series.values.items():
+            for labels, current in values.items():
+                self._exposition.remove(*_exposed((family, labels), current))
         del self._workspaces[workspace]
 
     def restore(self, values: Mapping[Series, SeriesValue]) -> None:
@@ -158,8 +156,7 @@ class SeriesRegistry:
 
     def gauge(self, family: str, labels: Labels) -> float:
         """Return the value of a gauge of a workspace; 0 if it does not exist."""
-        current = self.values(labels[0], family).get(labels)
-        return 0.0 if current is None else _number(current)
+        return self.numbers(labels[0], family).get(labels, 0.0)
 
     def remove_gauge(self, family: str, labels: Labels) -> None:
         """Remove a gauge, if it exists."""
@@ -241,25 +238,23 @@ class SeriesRegistry:
         self, series: Series, previous: SeriesValue | None, current: SeriesValue | None
     ) -> None:
         """Show a value instead of the previous one; None is no series."""
-        family, labels = _exposed(series, current)
-        if previous is not None and (current is None or labels != _exposed(series, previous)[1]):
+        exposed = None if current is None else _exposed(series, current)
+        if previous is not None and _exposed(series, previous) != exposed:
             self._exposition.remove(*_exposed(series, previous))
-        if current is None:
+        if current is None or exposed is None:
             return
-        definition = self._families[family]
+        family = self._families[series[0]]
         number: float | Histogram = _number(current)
         if isinstance(current.value, Histogram):
-            number = rebucket(current.value, definition.buckets)
-        created = None if definition.kind == "gauge" else current.created
-        self._exposition.put(family, labels, number, created=created)
+            number = rebucket(current.value, family.buckets)
+        created = None if family.kind == "gauge" else current.created
+        self._exposition.put(*exposed, number, created=created)
 
 
-def _exposed(series: Series, current: SeriesValue | None) -> Series:
+def _exposed(series: Series, current: SeriesValue) -> Series:
     """Return how a series is exposed: texts are labels, with the value 1."""
-    value = current.value if current is not None else None
-    if isinstance(value, LatestValue) and isinstance(value.value, tuple):
-        return series[0], (*series[1], *value.value)
-    return series
+    value = current.value.value if isinstance(current.value, LatestValue) else None
+    return (series[0], (*series[1], *value)) if isinstance(value, tuple) else series
 
 
 def _number(current: SeriesValue) -> float:

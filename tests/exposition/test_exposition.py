@@ -277,22 +277,3 @@ def test_the_age_of_a_new_series(age: float, value: float) -> None:
     exposition.set_api_time("acme", 5000.0)
     exposition.put("posts_total", ("acme", "x"), 2, created=5000.0 - age)
     assert lines(exposition) == [f'posts_total{{workspace="acme",platform="x"}} {value:.1f}']
-
-
-def test_a_body_that_is_outdated_when_it_is_complete_is_not_kept() -> None:
-    """Another scrape may render a change while the lines of a body are joined."""
-
-    class OtherScrape(Collector):
-        has_begun = False
-
-        def collect(self) -> Iterator[Metric]:
-            if not self.has_begun:
-                self.has_begun = True
-                exposition.put("posts_total", ("w", "x"), 8)
-                read_body(exposition, OPENMETRICS)
-            yield from ()
-
-    exposition = Exposition(FAMILIES, collectors=[OtherScrape()])
-    exposition.put("posts_total", ("w", "x"), 7)
-    assert 'posts_total{workspace="w",platform="x"} 7.0' in lines(exposition)
-    assert 'posts_total{workspace="w",platform="x"} 8.0' in lines(exposition)
