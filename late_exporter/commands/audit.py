@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager
 from functools import partial
 
 import msgspec
@@ -30,7 +31,7 @@ from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time, plural
 from late_exporter.model import LogEntry, Scope
 from late_exporter.store.records import Coverage
-from late_exporter.store.snapshot import Snapshot
+from late_exporter.store.snapshot import Snapshot, open_snapshot
 
 GRACE_PERIOD = 3_600_000
 """Milliseconds before the last poll: later logs may not be written, settled or recorded yet."""
@@ -72,21 +73,21 @@ def audit(context: CommandContext) -> int:
 
 async def _audit_feeds(context: CommandContext) -> Sequence[AuditReport]:
     settings = context.settings
-    open_snapshot = partial(Snapshot, settings.state.url, settings.state.password_path)
+    read_state = partial(open_snapshot, settings.state.url, settings.state.password_path)
     reports = []
     async with connect_workspaces(context) as connections:
         for workspace, client in connections.items():
             for feed in settings.poll.feeds:
                 scope = Scope(workspace, feed)
                 since = context.flags.since
-                reports.append(await audit_feed(scope, client, open_snapshot, since=since))
+                reports.append(await audit_feed(scope, client, read_state, since=since))
     return reports
 
 
 async def audit_feed(
     scope: Scope,
     client: LateClient,
-    open_snapshot: Callable[[], Snapshot],
+    read_state: Callable[[], AbstractContextManager[Snapshot]],
     *,
     since: float | None,
     clock: Callable[[], float] = time.time,
@@ -101,7 +102,7 @@ async def audit_feed(
         ConfigError: The API does not keep logs for so long.
     """
     now = clock()
-    with open_snapshot() as snapshot:
+    with read_state() as snapshot:
         coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
     failed = partial(AuditReport, workspace=scope.workspace, feed=scope.feed)
     if coverage is None:
@@ -120,7 +121,7 @@ async def audit_feed(
         reader = ListReader(client, feed, " ".join(scope), sleep=sleep)
         async for page, _ in reader.pages(lower):
             entries = [each for each in page.entries if _is_compared(each, lower, upper, coverage)]
-            with open_snapshot() as snapshot:
+            with read_state() as snapshot:
                 statuses = snapshot.lookup(scope, [entry.key for entry in entries])
             # Pages overlap: a log may be recorded when it is read again.
             for entry in entries:

@@ -38,7 +38,7 @@ from late_exporter.ingest.status_poller import StatusConfig, disabling_reason
 from late_exporter.model import LATE, ZERNIO, Scope
 from late_exporter.store import database_at, import_postgres, is_postgres
 from late_exporter.store.migrations import rehearse
-from late_exporter.store.snapshot import Snapshot
+from late_exporter.store.snapshot import open_snapshot
 from late_exporter.thresholds import CLOCK_OFFSET_SECONDS
 from late_exporter.web.findings import KEYS_URL, condition_findings, problems_in
 from late_exporter.web.verdicts import clock_difference
@@ -157,7 +157,7 @@ def _read_generations(settings: Settings) -> Mapping[Scope, str]:
     generations = {}
     with (
         suppress(errors.StoreError),
-        Snapshot(settings.state.url, settings.state.password_path) as snapshot,
+        open_snapshot(settings.state.url, settings.state.password_path) as snapshot,
     ):
         for scope in snapshot.scopes:
             coverage = snapshot.feed_state(scope).coverage
@@ -308,7 +308,7 @@ def check_state(url: str, password_file: Path | None = None) -> CheckResult:
     database = database_at(url, password_file)
     try:
         try:
-            with Snapshot(url, password_file) as snapshot:
+            with open_snapshot(url, password_file) as snapshot:
                 # The exporter reads them at its start, as the state of each feed.
                 snapshot.series_values()
                 log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)

@@ -17,7 +17,7 @@ from late_exporter.format import iso_time, plural
 from late_exporter.ingest.accounting import check_counters
 from late_exporter.store import database_at
 from late_exporter.store.copying import copy_state
-from late_exporter.store.snapshot import Snapshot
+from late_exporter.store.snapshot import Snapshot, open_snapshot
 
 
 def state(context: CommandContext) -> int:
@@ -66,8 +66,8 @@ def summarize_state(url: str, password_file: Path | None) -> Iterator[str]:
     with suppress(StoreError):  # The state may be readable, but its lock file not writable.
         is_in_use = database_at(url, password_file).is_in_use()
         usage = "in use by an exporter" if is_in_use else "not in use"
-    with Snapshot(url, password_file) as snapshot:
-        yield f"{snapshot.name}: {snapshot.size:,} bytes, schema {snapshot.version}, {usage}"
+    with open_snapshot(url, password_file) as snapshot:
+        yield f"{snapshot.name}: {snapshot.size:,} bytes, {usage}"
         for scope in sorted(snapshot.scopes):
             recorded = snapshot.feed_state(scope)
             coverage = recorded.coverage
@@ -89,7 +89,7 @@ def check_state(url: str, password_file: Path | None) -> list[str]:
 
     If there are none, return the counters that differ from its observations.
     """
-    with Snapshot(url, password_file) as snapshot:
+    with open_snapshot(url, password_file) as snapshot:
         return list(snapshot.inconsistencies()) or list(_wrong_counters(snapshot))
 
 

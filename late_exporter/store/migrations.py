@@ -79,16 +79,17 @@ def version_of(database: Database, queries: Queries) -> int:
     )
 
 
-def require_current(database: Database, queries: Queries) -> bool:
-    """Return whether there is a state; raise StoreError if it has not this program's version."""
+def require_current(database: Database, queries: Queries) -> None:
+    """Raise StoreError if there is no state of this program's version."""
     version = version_of(database, queries)
-    if 0 < version < len(STEPS):
+    if not version:
+        raise StoreMissing(f"{database.name}: there is no state")
+    if version < len(STEPS):
         raise StoreOutdated(
             f"{database.name} is a state of an earlier version of late-exporter (schema {version},"
             f" this version uses {len(STEPS)}); an exporter of this version upgrades it when it"
             " starts: back it up before, with state backup or pg_dump"
         )
-    return version > 0
 
 
 def open_state(

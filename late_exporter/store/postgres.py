@@ -19,7 +19,7 @@ import msgspec
 import psycopg
 from psycopg.abc import PQGen
 
-from late_exporter.errors import StoreError, StoreInUse, StoreMissing
+from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.store.database import LONG_SECONDS, SECONDS, Queries, Transaction
 from late_exporter.store.postgres_connection import (
     NO_ANSWER,
@@ -290,8 +290,6 @@ class PostgresDatabase:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             with connection.transaction():
-                if not self.has_state(_Statements(connection)):
-                    raise StoreMissing(f"{self.name}: there is no state")
                 yield _SnapshotQueries(connection)
 
     def require_session(self) -> None:

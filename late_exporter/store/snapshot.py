@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import msgspec
 
-from late_exporter.errors import StoreMissing
 from late_exporter.model import Scope, Series, SeriesValue
 from late_exporter.store import database_at, rows
-from late_exporter.store.migrations import require_current, version_of
+from late_exporter.store.database import Database, Queries
+from late_exporter.store.migrations import require_current
 from late_exporter.store.records import FeedAccounting, FeedState
 
 FEEDS = (
@@ -34,47 +34,35 @@ class RecordedStatus(NamedTuple):
     created: int
 
 
-class Snapshot:
-    """A snapshot of a state, as of the time at which it was opened.
+@contextmanager
+def open_snapshot(url: str, password_file: Path | None = None) -> Iterator[Snapshot]:
+    """Open a snapshot of a state, as of now.
 
     Raises:
         StoreMissing: There is no state.
         StoreOutdated: An earlier version has written it.
         StoreError: A newer version has written it, it is damaged, or cannot be read.
     """
+    database = database_at(url, password_file)
+    with database.snapshot() as queries:
+        require_current(database, queries)
+        yield Snapshot(database, queries)
 
-    def __init__(self, url: str, password_file: Path | None = None) -> None:
-        self._database = database_at(url, password_file)
-        self.name = self._database.name
-        self._stack = ExitStack()
-        self._transaction = self._stack.enter_context(self._database.snapshot())
-        with self._stack.pop_all() as stack:
-            if not require_current(self._database, self._transaction):
-                raise StoreMissing(f"{self.name}: there is no state")
-            feed_rows = self._transaction.execute(FEEDS).fetchall()
-            feeds = msgspec.convert(feed_rows, list[tuple[int, str, str]])
-            self._feed_ids = {Scope(workspace, feed): number for number, workspace, feed in feeds}
-            self._stack = stack.pop_all()
 
-    def __enter__(self) -> Self:
-        return self
+class Snapshot:
+    """A state at one time."""
 
-    def __exit__(self, *details: Any) -> None:  # noqa: PYI036 - those of ExitStack
-        self._stack.__exit__(*details)
-
-    def close(self) -> None:
-        """End the snapshot."""
-        self._stack.close()
+    def __init__(self, database: Database, queries: Queries) -> None:
+        self.name = database.name
+        self._database = database
+        self._queries = queries
+        feeds = msgspec.convert(queries.execute(FEEDS).fetchall(), list[tuple[int, str, str]])
+        self._feed_ids = {Scope(workspace, feed): number for number, workspace, feed in feeds}
 
     @property
     def size(self) -> int:
         """Size in bytes."""
-        return self._database.size(self._transaction)
-
-    @property
-    def version(self) -> int:
-        """Version of the schema."""
-        return version_of(self._database, self._transaction)
+        return self._database.size(self._queries)
 
     @property
     def scopes(self) -> Sequence[Scope]:
@@ -83,31 +71,31 @@ class Snapshot:
 
     def damage(self) -> Iterator[str]:
         """Yield what the database itself finds damaged."""
-        return self._database.damage(self._transaction)
+        return self._database.damage(self._queries)
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
         """Return the value of every series."""
-        return rows.load_all_series(self._transaction)
+        return rows.load_all_series(self._queries)
 
     def feed_state(self, scope: Scope) -> FeedState:
         """Return the state of a feed; raise KeyError if it is not in the state."""
         feed_id = self._feed_ids[scope]
-        row = self._transaction.execute(FEED_STATE, (feed_id,)).fetchone()
-        return rows.decode_state(row, rows.load_pending_logs(self._transaction, feed_id))
+        row = self._queries.execute(FEED_STATE, (feed_id,)).fetchone()
+        return rows.decode_state(row, rows.load_pending_logs(self._queries, feed_id))
 
     def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
         """Yield every counted status of the stored logs, in the order of the keys."""
-        for row in self._transaction.execute(STATUSES, (self._feed_ids.get(scope),)):
+        for row in self._queries.execute(STATUSES, (self._feed_ids.get(scope),)):
             yield msgspec.convert(row, RecordedStatus)
 
     def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """Return the counted statuses of logs by key; keys that are not stored are missing."""
-        status_rows = rows.select_statuses(self._transaction, self._feed_ids[scope], keys)
+        status_rows = rows.select_statuses(self._queries, self._feed_ids[scope], keys)
         return rows.decode_statuses(status_rows)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
-        return rows.load_accounting(self._transaction, self._feed_ids[scope], scope.workspace)
+        return rows.load_accounting(self._queries, self._feed_ids[scope], scope.workspace)
 
     def inconsistencies(self) -> Iterator[str]:
         """Compare the counts of every feed with the rows that they count; yield the problems.

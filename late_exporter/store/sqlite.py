@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,81 +25,32 @@ DAMAGE_MESSAGES = ("no such table", "no such column", "Could not decode to UTF-8
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 
-NOT_A_STATE = (
-    "is not a state of late-exporter, or is damaged; it was not changed: restore a backup, or name"
-    " another file"
-)
+REMEDY = "restore a backup, or name another file"
 
 
-class StateLock:
-    """Exclusive use of a state, until it is closed or the process ends.
+def lock(path: Path, flags: int = 0) -> int:
+    """Lock a state for this process by the file ``*.lock`` beside it.
 
-    It is a lock of the file ``*.lock`` beside it. The database is created empty if it does not
-    exist, so that only its owner can read it.
+    Args:
+        path: Path of the state.
+        flags: Further flags with which the lock file is opened.
+
+    Returns:
+        Descriptor of the lock file. The lock ends when it is closed, or the process ends.
 
     Raises:
         StoreInUse: Another process has the state open.
-        StoreError: A file cannot be read or written, or the path is neither free nor that of a
-            database.
+        StoreError: The lock file cannot be opened or locked.
     """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
-            # A symbolic link in a folder that others can write would have any file created.
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._fd = os.open(_lock_path(path), flags, FILE_MODE)
-        except OSError as exc:
-            problem = f"the state cannot be written: {exc.strerror}: {exc.filename}"
-            if exc.errno == errno.ELOOP:
-                problem = (
-                    f"the state cannot be locked: {exc.filename} is a symbolic link; remove it"
-                )
-            raise StoreError(f"{path}: {problem}") from exc
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            require_database(path)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
-        except BlockingIOError as exc:
-            self.close()
-            in_use = "is in use by another late-exporter; every process needs a state of its own"
-            raise StoreInUse(f"{path} {in_use}") from exc
-        except OSError as exc:
-            self.close()
-            raise StoreError(f"{path}: the state cannot be locked: {exc.strerror}") from exc
-        except BaseException:
-            self.close()
-            raise
-
-    @staticmethod
-    def is_locked(path: Path) -> bool:
-        """Return whether a process has the state open.
-
-        Raises:
-            StoreError: This user may not know.
-        """
-        try:
-            fd = os.open(_lock_path(path), os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        except OSError as exc:
-            raise StoreError(
-                f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}"
-            ) from exc
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
-
-    def close(self) -> None:
-        """Release the lock; the database must be closed before."""
-        os.close(self._fd)
+    with ExitStack() as stack, file_errors(path):
+        descriptor = os.open(lock_path(path), os.O_RDWR | os.O_CLOEXEC | flags, FILE_MODE)
+        stack.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        stack.pop_all()
+    return descriptor
 
 
-def _lock_path(path: Path) -> Path:
+def lock_path(path: Path) -> Path:
     # Symbolic links to one state share one lock.
     path = path.resolve()
     return path.with_name(f"{path.name}.lock")
@@ -117,53 +67,34 @@ def file_identity(path: Path) -> tuple[int, int]:
     return stat.st_dev, stat.st_ino
 
 
-def require_database(path: Path, *, writable: bool = True) -> bool:
-    """Return whether the file exists; raise StoreError if it is not that of a database.
+def file_size(path: str) -> int | None:
+    """Return the size of a file in bytes; None if there is none."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - each commit asks for it
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def require_database(path: Path) -> bool:
+    """Return whether the file exists; raise StoreError if it cannot be that of a database.
 
     A write-ahead log without a database is an error as well.
     """
-    header = b""
-    try:
-        exists = _exists(path)
-        if exists:
-            # Creating a state would replace a device; opening a pipe would wait.
-            if not path.is_file():
-                raise StoreError(
-                    f"{path} is not a regular file; name a file, or use sqlite:// for a state in"
-                    " memory"
-                )
-            if writable and not os.access(path, os.W_OK):
-                raise StoreError(f"{path}: the state cannot be written: it is read-only")
-            with path.open("rb") as file:
-                header = file.read(16)
-        log_size = wal_size(path.resolve())
-    except OSError as exc:
-        raise StoreError(f"{path}: the state cannot be read: {exc.strerror}") from exc
-    if header and not header.startswith(b"SQLite format 3\0"):
-        raise StoreError(f"{path} {NOT_A_STATE}")
-    if not header and log_size:
+    with file_errors(path):
+        size = file_size(str(path))
+        log_size = file_size(f"{path.resolve()}-wal")
+    # Creating a state would replace a device; opening a pipe would wait.
+    if size is not None and not path.is_file():
+        raise StoreError(
+            f"{path} is not a regular file; name a file, or use sqlite:// for a state in memory"
+        )
+    if not size and log_size:
         raise StoreError(
             f"{path} is missing or empty, but an earlier run left {path.name}-wal; it was not"
             f" changed: restore a backup, or remove {path.name} and {path.name}-wal to begin a new"
             " state"
         )
-    return exists
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.stat()  # exists() differs between Python versions
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
-
-
-def wal_size(path: Path) -> int:
-    """Return the size in bytes of the write-ahead log of a database."""
-    try:
-        return os.stat(f"{path}-wal").st_size  # noqa: PTH116 - each commit asks for it
-    except (FileNotFoundError, NotADirectoryError):
-        return 0
+    return size is not None
 
 
 class SqliteDatabase:
@@ -184,7 +115,7 @@ class SqliteDatabase:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self.name = str(path) if path else "the state in memory"
-        self._lock: StateLock | None = None
+        self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
 
     def connect(self) -> None:
@@ -194,12 +125,23 @@ class SqliteDatabase:
             StoreInUse: Another process has it open.
             StoreError: It cannot be written, is damaged, or belongs to another program.
         """
-        self._lock = StateLock(self._path) if self._path else None
         try:
+            if self._path:
+                self._create_files(self._path)
             self.attach()
         except BaseException:
             self.close()
             raise
+
+    def _create_files(self, path: Path) -> None:
+        """Lock the state, and create an empty file if there is none, which only its owner reads."""
+        with file_errors(path):
+            path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
+        # A symbolic link in a folder that others can write would have any file created.
+        self._lock = lock(path, os.O_CREAT | os.O_NOFOLLOW)
+        require_database(path)
+        with file_errors(path):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
 
     def lock_state(self, *, is_shared: bool = False) -> None:
         """Do nothing: a file is locked before it is opened."""
@@ -247,9 +189,9 @@ class SqliteDatabase:
             yield self._connection
 
     @contextmanager
-    def snapshot(self) -> Iterator[Queries]:
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
         path = self.require_path()
-        if not require_database(path, writable=False):
+        if not require_database(path):
             raise StoreMissing(
                 f"{path}: there is no state; start the exporter first, or name its state with"
                 " --state.url"
@@ -282,7 +224,7 @@ class SqliteDatabase:
         """Return the size on disk in bytes, with the write-ahead log."""
         query = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
         (size,) = queries.execute(query).fetchone()
-        return int(size) + (wal_size(self._path) if self._path else 0)
+        return int(size) + (file_size(f"{self._path}-wal") or 0)
 
     def damage(self, queries: Queries) -> Iterator[str]:
         for (problem,) in queries.execute("PRAGMA integrity_check(20)"):
@@ -290,22 +232,23 @@ class SqliteDatabase:
                 yield f"database: {problem}"
 
     def is_in_use(self) -> bool:
-        return StateLock.is_locked(self.require_path())
+        path = self.require_path()
+        if not lock_path(path).exists():
+            return False
+        try:
+            os.close(lock(path))
+        except StoreInUse:
+            return True
+        return False
 
     def backup(self, target: Path) -> int:
-        with self.snapshot():  # There must be a state.
-            pass
-        uri = f"file:{quote(str(self.require_path()))}?mode=ro"
-        with store_errors(target):
+        with self.snapshot() as source, store_errors(target):
             try:
                 os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
             except FileExistsError:
                 raise StoreError(f"{target}: the file exists already and was not changed") from None
             try:
-                with (
-                    closing(sqlite3.connect(uri, uri=True)) as source,
-                    closing(sqlite3.connect(target)) as copy,
-                ):
+                with closing(sqlite3.connect(target)) as copy:
                     self.has_state(source)
                     source.backup(copy)
                     copy.execute("PRAGMA journal_mode = DELETE")
@@ -318,9 +261,22 @@ class SqliteDatabase:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        if self._lock is not None:
-            self._lock.close()
+        if self._lock is not None:  # It ends after the database is closed.
+            os.close(self._lock)
             self._lock = None
+
+
+@contextmanager
+def file_errors(path: Path) -> Iterator[None]:
+    """Raise errors of the files of a state as StoreError, and that of a lock as StoreInUse."""
+    try:
+        yield
+    except BlockingIOError as exc:
+        in_use = "is in use by another late-exporter; every process needs a state of its own"
+        raise StoreInUse(f"{path} {in_use}") from exc
+    except OSError as exc:
+        place = f": {exc.filename}" if exc.filename else ""
+        raise StoreError(f"{path}: the state cannot be used: {exc.strerror}{place}") from exc
 
 
 @contextmanager
@@ -332,9 +288,7 @@ def store_errors(name: object) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError, UnicodeDecodeError, msgspec.MsgspecError) as exc:
-        remedy = ""
-        if _is_damage(exc):
-            remedy = "; restore a backup, or remove the file to begin a new state"
+        remedy = f"; {REMEDY}" if _is_damage(exc) else ""
         raise StoreError(f"{name}: {exc}{remedy}") from exc
 
 

@@ -12,7 +12,7 @@ from late_exporter.commands.audit import AuditReport, Difference, audit_feed, re
 from late_exporter.errors import ConfigError
 from late_exporter.format import iso_time
 from late_exporter.model import Scope
-from late_exporter.store.snapshot import Snapshot
+from late_exporter.store.snapshot import open_snapshot
 from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi, unauthorized, unavailable
@@ -52,7 +52,7 @@ def audit(exporter: InsideHarness, path: Path, *, since: float | None = None, sc
     report = audit_feed(
         scope,
         exporter.api,
-        partial(Snapshot, f"sqlite:///{path}"),
+        partial(open_snapshot, f"sqlite:///{path}"),
         since=since,
         clock=exporter.clock.time,
     )

@@ -78,7 +78,7 @@ def test_info_summarizes_the_state(path: Path) -> None:
     code, out, _ = state(path, "info")
     assert code == 0
     assert out.splitlines() == [
-        f"{path}: {path.stat().st_size:,} bytes, schema 1, not in use",
+        f"{path}: {path.stat().st_size:,} bytes, not in use",
         "acme/publishing: 61 logs, 1 pending, complete since 1970-01-01T00:00:01Z",
         "beta/publishing: 1 log, 1 pending, first sync not complete, 1 gap to read",
     ]
@@ -92,7 +92,7 @@ def test_backup_copies_a_state_in_use(store: Store, tmp_path: Path) -> None:
     assert out == f"{copy}: copy of {tmp_path / 'state.db'}, {copy.stat().st_size:,} bytes\n"
     assert copy.stat().st_mode & 0o777 == 0o600
     assert content(copy) == content(tmp_path / "state.db")
-    assert "bytes, schema 1, in use by an exporter\n" in state(tmp_path / "state.db", "info").out
+    assert "bytes, in use by an exporter\n" in state(tmp_path / "state.db", "info").out
     again = state(tmp_path / "state.db", "backup", str(copy))
     assert again[:2] == (1, "")
     assert again.err == f"late-exporter: error: {copy}: the file exists already and was not changed\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeAlias
 
-from late_exporter.store.snapshot import Snapshot
+from late_exporter.store.snapshot import open_snapshot
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.prometheus import PrometheusApi
@@ -139,7 +139,7 @@ class Replicas:
 
     def stored(self) -> Totals:
         """Return the counters in the state."""
-        with Snapshot(self.url) as snapshot:
+        with open_snapshot(self.url) as snapshot:
             values = snapshot.series_values()
         return Counter(
             {

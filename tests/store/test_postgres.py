@@ -13,11 +13,11 @@ import pytest
 from late_exporter.errors import StoreError
 from late_exporter.store import Store, open_store
 from late_exporter.store.database import LONG_SECONDS
-from late_exporter.store.snapshot import Snapshot
+from late_exporter.store.snapshot import open_snapshot
 from tests.e2e.program import wait_until
 from tests.support.postgres import Cluster, find_programs, running_cluster
 from tests.support.proxy import Proxy
-from tests.support.store import SCOPE, commit, log_count, observation
+from tests.support.store import SCOPE, commit, log_count, observation, read_scopes
 
 pytestmark = pytest.mark.e2e
 
@@ -105,7 +105,7 @@ def test_a_snapshot_that_is_read_for_a_long_time(url: str, monkeypatch: pytest.M
     with closing(open_store(url)) as store:
         commit(store, *(observation(f"{number}") for number in range(250)))
     monkeypatch.setattr("time.monotonic", lambda: monotonic() + elapsed[0])
-    with Snapshot(url) as snapshot:
+    with open_snapshot(url) as snapshot:
         assert len(list(slowly(snapshot.recorded_statuses(SCOPE)))) == 250
         assert len(snapshot.lookup(SCOPE, [f"{number}" for number in range(250)])) == 250
 
@@ -132,8 +132,7 @@ def test_a_standby_is_refused(postgres: Cluster, url: str) -> None:
         at_standby = url.replace(f":{postgres.port}/", f":{standby.port}/")
         with pytest.raises(StoreError, match=READ_ONLY):
             open_store(at_standby)
-        with Snapshot(at_standby) as snapshot:
-            assert snapshot.scopes == []
+        assert read_scopes(at_standby) == []
 
 
 def test_the_encoding_of_the_database(postgres: Cluster) -> None:

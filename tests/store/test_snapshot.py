@@ -8,14 +8,14 @@ import pytest
 
 from late_exporter.errors import ConfigError, StoreError, StoreMissing
 from late_exporter.store import Store, open_store
-from late_exporter.store.snapshot import Snapshot
-from tests.support.store import NOW, OTHER, SCOPE, commit, execute, observation, problems, stored_series
+from late_exporter.store.snapshot import open_snapshot
+from tests.support.store import NOW, OTHER, SCOPE, commit, execute, observation, problems, read_scopes, stored_series
 
 
 def test_a_snapshot_does_not_change(url: str, store: Store) -> None:
     """Later commits are neither visible to it nor blocked by it, also while its rows are read."""
     commit(store, *(observation(f"{number:03}") for number in range(300)))
-    with Snapshot(url) as snapshot:
+    with open_snapshot(url) as snapshot:
         before = snapshot.series_values()
         rows = snapshot.recorded_statuses(SCOPE)
         next(rows)
@@ -23,7 +23,7 @@ def test_a_snapshot_does_not_change(url: str, store: Store) -> None:
         assert len([*rows]) == 299
         assert before == snapshot.series_values() != stored_series(store)
         assert snapshot.feed_state(SCOPE).log_count == 300
-    with Snapshot(url) as snapshot:
+    with open_snapshot(url) as snapshot:
         assert snapshot.feed_state(SCOPE).log_count == 0
 
 
@@ -31,16 +31,16 @@ def test_reading_creates_nothing(url: str) -> None:
     """A state that does not exist is an error."""
     for _ in range(2):
         with pytest.raises(StoreMissing, match="there is no state"):
-            Snapshot(url)
+            read_scopes(url)
     open_store(url).close()
-    with Snapshot(url) as snapshot:
+    with open_snapshot(url) as snapshot:
         assert (snapshot.scopes, snapshot.series_values()) == ([], {})
 
 
 @pytest.mark.parametrize(("url", "error"), [("sqlite://", StoreError), ("mysql://localhost/late", ConfigError)])
 def test_what_cannot_be_read_by_another_process(url: str, error: type[Exception]) -> None:
     with pytest.raises(error):
-        Snapshot(url)
+        read_scopes(url)
 
 
 # Inconsistencies
@@ -99,7 +99,7 @@ IMPOSSIBLE = (
     "UPDATE late_series SET value = x'ff'",
     "UPDATE late_series SET created = 'x'",
 )
-REMEDY = "restore a backup, or remove the file to begin a new state"
+REMEDY = "restore a backup, or name another file"
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -12,7 +12,7 @@ from late_exporter.model import IncCounter, LogEntry, Scope, Series, SeriesValue
 from late_exporter.store import Store, parse_url
 from late_exporter.store.migrations import TABLES
 from late_exporter.store.records import Batch, CommitResult, Observation
-from late_exporter.store.snapshot import Snapshot
+from late_exporter.store.snapshot import open_snapshot
 from tests.support.exporter import ObservedStore
 
 SCOPE = Scope("acme", "publishing")
@@ -89,10 +89,16 @@ def all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
     return {table: sorted(execute(url, f"SELECT {each}"), key=repr) for table, each in columns.items()}
 
 
+def read_scopes(url: str) -> Sequence[Scope]:
+    """Return the feeds of a state."""
+    with open_snapshot(url) as snapshot:
+        return snapshot.scopes
+
+
 def problems(url: str) -> list[str]:
     """Return the inconsistencies of a state, or that it cannot be read."""
     try:
-        with Snapshot(url) as snapshot:
+        with open_snapshot(url) as snapshot:
             return [*snapshot.inconsistencies()]
     except StoreError as exc:
         return [str(exc)]
