@@ -36,7 +36,7 @@ from late_exporter.format import plural
 from late_exporter.health import Condition
 from late_exporter.ingest.status_poller import StatusConfig, disabling_reason
 from late_exporter.model import LATE, ZERNIO, Scope
-from late_exporter.store import database_at, import_postgres, is_postgres
+from late_exporter.store import database_at, is_postgres
 from late_exporter.store.migrations import rehearse
 from late_exporter.store.snapshot import open_snapshot
 from late_exporter.thresholds import CLOCK_OFFSET_SECONDS
@@ -284,7 +284,6 @@ def check_machine(settings: Settings, workspaces: Sequence[Workspace]) -> Iterat
         if workspace.key_file is not None:
             yield replace(check_key_file(workspace.key_file), workspace=workspace.name)
     yield check_state(settings.state.url, settings.state.password_path)
-    yield from check_connection(settings.state.url, settings.state.password_path)
     yield from check_web(settings.web.config_file, settings.web_config)
 
 
@@ -336,16 +335,6 @@ def _check_folder(path: str) -> CheckResult:
         return CheckResult("ok", "state", f"{path}: {TO_BE_CREATED}")
     message = f"{path}: this user cannot write to {folder}"
     return CheckResult("error", "state", message, ACCESS_HINT)
-
-
-def check_connection(url: str, password_file: Path | None) -> Iterator[CheckResult]:
-    """Warn if the connection to a database on another machine is not protected."""
-    if not is_postgres(url):
-        return
-    with suppress(errors.StoreError):  # check_state reports that it cannot be reached
-        if risk := import_postgres().PostgresDatabase(url, password_file).connection_risk():
-            hint = "add sslmode=verify-full and sslrootcert=PATH to --state.url"
-            yield CheckResult("warning", "state", risk, hint)
 
 
 def check_web(path: str | None, config: WebConfig) -> Iterator[CheckResult]:

@@ -48,9 +48,8 @@ def state(context: CommandContext) -> int:
 def _copy(password_file: Path | None, source: str, target: str) -> str:
     source_url = _state_url("SOURCE", source)
     target_url = _state_url("TARGET", target)
-    count = copy_state(source_url, target_url, password_file)
-    names = f"{database_at(target_url).name}: {plural(count, 'row')} copied"
-    return f"{names} from {database_at(source_url).name}"
+    copy_state(source_url, target_url, password_file)
+    return f"{database_at(target_url).name}: copied from {database_at(source_url).name}"
 
 
 def _state_url(name: str, url: str) -> str:

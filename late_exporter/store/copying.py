@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.store import database_at
@@ -19,16 +18,16 @@ WORKSPACES = "SELECT id, name FROM late_workspace ORDER BY name"
 FEED_COLUMNS = (
     "name", "revision", "coverage", "progress", "failures", "logs", "observations", "pruned"
 )  # fmt: skip
-SERIES_TABLES = {"late_series": ("id", "family", "labels", "value", "created")}
+SERIES_COLUMNS = ("id", "family", "labels", "value", "created")
 FEED_TABLES = {
     "late_log": ("key", "status", "created"),
     "late_pending": ("key", "created", "platform", "action", "post_id"),
 }
-"""Columns of the tables that belong to a workspace, and to a feed."""
+"""Columns of the tables whose rows belong to a feed."""
 
 
-def copy_state(source_url: str, target_url: str, password_file: Path | None = None) -> int:
-    """Copy all workspaces; return the number of rows.
+def copy_state(source_url: str, target_url: str, password_file: Path | None = None) -> None:
+    """Copy all workspaces.
 
     Args:
         source_url: State to read.
@@ -52,61 +51,47 @@ def copy_state(source_url: str, target_url: str, password_file: Path | None = No
         # In PostgreSQL, each answer has its own deadline.
         with source.snapshot() as rows, target.transaction(seconds=math.inf) as transaction:
             taken = {name for _, name in transaction.execute(WORKSPACES)}
-            count = 0
             for workspace_id, name in rows.execute(WORKSPACES).fetchall():
                 if name in taken:
                     raise StoreError(
                         f"{target.name}: there is a workspace {name} already, and nothing was"
                         " copied; copy into another state"
                     )
-                count += _copy_workspace(rows, transaction, workspace_id, name)
-            return count
+                _copy_workspace(rows, transaction, workspace_id, name)
     finally:
         target.close()
 
 
-def _copy_workspace(source: Queries, target: Transaction, workspace_id: int, name: str) -> int:
-    """Copy a workspace; return the number of rows."""
+def _copy_workspace(source: Queries, target: Transaction, workspace_id: int, name: str) -> None:
     insert = f"{_insert('late_workspace', ('name',))} RETURNING id"
     (new_workspace_id,) = target.execute(insert, (name,)).fetchone()
-    count = 1 + _copy_tables(
-        source, target, SERIES_TABLES, "workspace", workspace_id, new_workspace_id
-    )
+    ids = ("workspace", workspace_id, new_workspace_id)
+    _copy_rows(source, target, "late_series", SERIES_COLUMNS, ids)
+
     query = f"SELECT id, {', '.join(FEED_COLUMNS)} FROM late_feed WHERE workspace = ? ORDER BY id"  # noqa: S608 - constants
     insert = f"{_insert('late_feed', ('workspace', *FEED_COLUMNS))} RETURNING id"
     for feed_id, *values in source.execute(query, (workspace_id,)).fetchall():
         (new_feed_id,) = target.execute(insert, (new_workspace_id, *values)).fetchone()
-        count += 1 + _copy_tables(source, target, FEED_TABLES, "feed", feed_id, new_feed_id)
-    return count
+        for table, columns in FEED_TABLES.items():
+            _copy_rows(source, target, table, columns, ("feed", feed_id, new_feed_id))
 
 
-def _copy_tables(
+def _copy_rows(
     source: Queries,
     target: Transaction,
-    tables: Mapping[str, Sequence[str]],
-    owner: str,
-    old_id: int,
-    new_id: int,
-) -> int:
-    """Copy the rows of a workspace or a feed, which has another id; return their number."""
-    count = 0
-    for table, columns in tables.items():
-        query = f"SELECT {', '.join(columns)} FROM {table} WHERE {owner} = ? ORDER BY {columns[0]}"  # noqa: S608 - constants
-        rows = source.execute(query, (old_id,))
-        insert = _insert(table, (owner, *columns))
-        count += _write(target, insert, ((new_id, *row) for row in rows))
-    return count
+    table: str,
+    columns: Sequence[str],
+    owner: tuple[str, int, int],
+) -> None:
+    """Copy the rows of a workspace or a feed: the column of its id, the old and the new id."""
+    column, old_id, new_id = owner
+    query = f"SELECT {', '.join(columns)} FROM {table} WHERE {column} = ? ORDER BY {columns[0]}"  # noqa: S608 - constants
+    rows = iter(source.execute(query, (old_id,)))
+    insert = _insert(table, (column, *columns))
+    while chunk := [(new_id, *row) for row in islice(rows, ROWS_PER_CHUNK)]:
+        target.executemany(insert, chunk)
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
     places = ", ".join("?" * len(columns))
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608 - constants
-
-
-def _write(target: Transaction, insert: str, rows: Iterable[Sequence[Any]]) -> int:
-    iterator: Iterator[Sequence[Any]] = iter(rows)
-    count = 0
-    while chunk := list(islice(iterator, ROWS_PER_CHUNK)):
-        target.executemany(insert, chunk)
-        count += len(chunk)
-    return count

@@ -124,7 +124,6 @@ class Ownership:
         self._was_connected = database.is_connected
         self._workspaces: frozenset[str] = frozenset()
         self._free_before: AbstractSet[str] = frozenset()
-        self._members_before = 0
 
     @property
     def session_name(self) -> str:
@@ -215,12 +214,9 @@ class Ownership:
         room = math.ceil(len(members) / member_count) - len(mine)
         to_take = random.sample(candidates, min(max(0, room), len(candidates)))
 
-        # One that restarts again and again moves nothing.
-        is_stable = member_count == self._members_before
-        to_give = random.sample(sorted(mine), max(0, -room)) if is_stable else []
+        to_give = random.sample(sorted(mine), max(0, -room))
 
         self._free_before = free
-        self._members_before = member_count
         kept = mine.union(to_take).difference(to_give)
         take = free & set[str]().union(*(members[group] for group in kept))
         return take, {name for name in self._workspaces if groups.get(name) in to_give}

@@ -28,16 +28,9 @@ from late_exporter.store.postgres_connection import (
     database_name,
     describe,
     read_password,
-    risk_of,
 )
 
 T = TypeVar("T")
-
-PAUSE_SECONDS = 1.0
-"""Time after a connection that timed out in which calls fail at once.
-
-The times of calls that wait for it must not add up.
-"""
 
 MAX_CLEANUP_STEPS = 10
 """Steps that the clean-up of a psycopg generator may take after the deadline."""
@@ -211,7 +204,6 @@ class PostgresDatabase:
         self._password_file = password_file
         self._parameters = connection_parameters(url, has_password_file=password_file is not None)
         self._connection: DeadlineConnection | None = None
-        self._paused_until = 0.0
 
     def connect(self) -> None:
         """Begin another session.
@@ -331,11 +323,6 @@ class PostgresDatabase:
             session = _Statements(connection)
             return self.has_state(session) and bool(session.execute(LOCKED).fetchall())
 
-    def connection_risk(self) -> str:
-        """Return what another machine could do to the connection; empty if nothing."""
-        with self._store_errors(), self._open("command of late-exporter") as connection:
-            return risk_of(connection)
-
     def backup(self, target: Path) -> int:
         raise StoreError(
             f"{self.name}: back up with pg_dump or as the server is, or use state copy; not to"
@@ -349,18 +336,11 @@ class PostgresDatabase:
 
     def _open(self, session_name: str) -> DeadlineConnection:
         parameters = {**self._parameters, "application_name": session_name}
-        start = time.monotonic()
-        if start < self._paused_until:
-            raise StoreError(f"{self.name}: the server does not answer")
         if self._password_file is not None:
             parameters["password"] = read_password(self._password_file)
         with self._store_errors():
             try:
                 connection = DeadlineConnection.connect("", autocommit=True, **parameters)
-            except psycopg.OperationalError:
-                if time.monotonic() > start + PAUSE_SECONDS:
-                    self._paused_until = time.monotonic() + PAUSE_SECONDS
-                raise
             except UnicodeError as exc:
                 raise StoreError(f"{self.name}: the host is not a valid name") from exc
         # whatever the default of the database is

@@ -24,9 +24,6 @@ DEFAULTS: dict[str, Any] = {
 }
 """Connection parameters that the URL may override."""
 
-LOCAL_HOST = re.compile(r"|localhost|127\.[\d.]+|::1|[/@].*")
-"""This machine: the default, a loopback address, or the folder of a Unix socket."""
-
 NO_RIGHT = (
     "the user needs the right to create tables in the schema, and must own those of the state;"
     " make it the owner of both"
@@ -110,18 +107,6 @@ def describe(exc: psycopg.Error) -> str:
     found = (state for pattern, state in CONNECTION_ERRORS.items() if re.search(pattern, str(exc)))
     remedy = REMEDIES.get(exc.sqlstate or next(found, ""), "")
     return f"{_first_line(exc)}{'; ' if remedy else ''}{remedy}"
-
-
-def risk_of(connection: psycopg.Connection[Any]) -> str:
-    """Return what another machine could do to a connection.
-
-    Empty if nothing, or if the server is on this one.
-    """
-    options = {option.keyword: option.val or b"" for option in connection.pgconn.info}
-    mode = options[b"sslmode"].decode()
-    if LOCAL_HOST.fullmatch(connection.info.hostaddr) or mode.startswith("verify-"):
-        return ""
-    return f"with sslmode={mode}, others on the network can read and change the state"
 
 
 def _first_line(exc: BaseException) -> str:

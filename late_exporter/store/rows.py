@@ -10,14 +10,13 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from late_exporter.health import Failure
 from late_exporter.metrics.aggregation import decode_value, encode_value
-from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import PENDING, Labels, LatestValue, Series, SeriesValue
+from late_exporter.model import PENDING, Labels, Series, SeriesValue
 from late_exporter.store.database import VALUES_PER_STATEMENT, Queries, Transaction, select_in
 from late_exporter.store.records import (
     Coverage,
@@ -141,13 +140,6 @@ def add_logs(transaction: Transaction, feed_id: int, new: Sequence[Observation])
     transaction.executemany(ADD_LOG, rows)
 
 
-class Expired(NamedTuple):
-    """Logs that were deleted, and the number of their observations."""
-
-    keys: Collection[str] = ()
-    observation_count: int = 0
-
-
 class LogPruner:
     """Walks over the logs of each feed, again and again, some rows with each commit.
 
@@ -158,8 +150,8 @@ class LogPruner:
     def __init__(self) -> None:
         self._places: dict[int, tuple[float, str]] = {}
 
-    def prune(self, transaction: Transaction, feed_id: int, before: int | None) -> Expired:
-        """Delete expired logs if that is due.
+    def prune(self, transaction: Transaction, feed_id: int, before: int | None) -> Sequence[str]:
+        """Delete expired logs if that is due; return the key of each of their observations.
 
         Args:
             transaction: Transaction of a commit.
@@ -169,14 +161,14 @@ class LogPruner:
         now = time.monotonic()
         pruned_at, after = self._places.get(feed_id, (now - PRUNE_SECONDS, ""))
         if before is None or now < pruned_at + PRUNE_SECONDS:
-            return Expired()
+            return []
         part = (feed_id, after, PRUNE_LOGS)
         last_row = transaction.execute(LAST_KEY, part)
         expired_rows = transaction.execute(EXPIRED, (*part, before))
         (last_key,) = last_row.fetchone()
         keys = [key for (key,) in expired_rows]
         self._places[feed_id] = now, last_key or ""
-        return Expired(keys, sum(1 for _ in select_in(transaction, DELETE, keys, feed_id)))
+        return [key for (key,) in select_in(transaction, DELETE, keys, feed_id)]
 
 
 # Pending logs
@@ -292,19 +284,5 @@ def _decode_series(rows: Iterable[Sequence[Any]]) -> dict[Series, SeriesValue]:
     for row in rows:
         _, family, encoded, text, created = msgspec.convert(row, SeriesColumns)
         labels = decode_labels(encoded)
-        current = SeriesValue(decode_value(text), created)
-        _require_labels(family, labels, current)
-        values[sys.intern(family), labels] = current
+        values[sys.intern(family), labels] = SeriesValue(decode_value(text), created)
     return values
-
-
-def _require_labels(family: str, labels: Labels, current: SeriesValue) -> None:
-    """Raise ValidationError if a series has not as many labels as its family."""
-    definition = CATALOGUE.get(family)
-    if definition is None:  # a family of another version
-        return
-    # A text is shown as a further label.
-    value = current.value.value if isinstance(current.value, LatestValue) else None
-    text_count = len(value) if isinstance(value, tuple) else 0
-    if len(labels) + text_count != len(definition.labels):
-        raise msgspec.ValidationError(f"a series of {family} has {len(labels)} labels")

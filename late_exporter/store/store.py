@@ -224,19 +224,19 @@ class Store:
         rows.write_series(transaction, feed.workspace_id, series_values)
 
         expired = self._pruner.prune(transaction, feed.id, batch.prune_before)
-        ended_keys = [*batch.deleted_keys, *expired.keys]
+        ended_keys = [*batch.deleted_keys, *expired]
         pending_changed = rows.update_pending_logs(
             transaction, feed.id, new, statuses, ended_keys, has_pending=feed.has_pending
         )
-        added_count = len(first) - len(expired.keys)
-        counts = added_count, len(new), expired.observation_count
         cursor = transaction.execute(
             UPDATE_FEED,
             (
                 _encode(batch.coverage),
                 None if batch.progress is None else batch.progress.decode(),
                 _encode(batch.failures),
-                *counts,
+                len(first) - len({*expired}),
+                len(new),
+                len(expired),
                 feed.id,
                 feed.revision,
             ),

@@ -129,9 +129,7 @@ def copy(source: Path, target: Path) -> CommandResult:
 def test_a_state_is_copied(path: Path, tmp_path: Path) -> None:
     """The number of rows is printed."""
     before = content(path)
-    assert CommandResult(0, f"{tmp_path / 'copy.db'}: 71 rows copied from {path}\n", "") == copy(
-        path, tmp_path / "copy.db"
-    )
+    assert CommandResult(0, f"{tmp_path / 'copy.db'}: copied from {path}\n", "") == copy(path, tmp_path / "copy.db")
     assert before == content(tmp_path / "copy.db") == content(path)
 
 

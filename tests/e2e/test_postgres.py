@@ -74,7 +74,7 @@ def test_commands(late: LateServer, postgres: Cluster, start: Run, tmp_path: Pat
     assert Samples.parse(samples).sum("late_publishing_logs_total") == 120
     assert "no problems found" in run_command(tmp_path, url, "state", "check")
     here, there = without_password(url), f"sqlite:///{tmp_path}/copy.db"
-    assert "rows copied from" in run_command(tmp_path, url, "state", "copy", here, there)
+    assert "copied from" in run_command(tmp_path, url, "state", "copy", here, there)
     assert "already" in run_command(tmp_path, url, "state", "copy", here, there, exit_code=1)
     assert "pg_dump" in run_command(tmp_path, url, "state", "backup", "copy.db", exit_code=1)
 

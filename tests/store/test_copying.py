@@ -54,7 +54,7 @@ def source(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_copy_has_the_same_rows(source: str, target: str) -> None:
     """An exporter counts on there as it would have done here."""
     before = all_rows(source)
-    assert sum(map(len, before.values())) == copy_state(source, target)
+    copy_state(source, target)
     assert before == all_rows(source) == all_rows(target)
     for url in (source, target):
         with closing(open_store(url)) as store:
@@ -124,7 +124,8 @@ def test_a_copy_that_fails_leaves_nothing(
         with pytest.raises(StoreError, match="late_missing"):
             copy_state(source, target)
     assert not any(all_rows(target).values())
-    assert sum(map(len, all_rows(source).values())) == copy_state(source, target)
+    copy_state(source, target)
+    assert all_rows(source) == all_rows(target)
 
 
 def test_a_state_in_use_is_not_copied(source: str, target: str) -> None:
@@ -135,4 +136,4 @@ def test_a_state_in_use_is_not_copied(source: str, target: str) -> None:
                 copy_state(source, target)
             with suppress(StoreError):
                 assert read_scopes(target) == []
-    assert copy_state(source, target) > 0
+    copy_state(source, target)

@@ -122,18 +122,11 @@ def test_a_workspace_is_taken_that_was_free_at_two_looks(url: str, open_replica:
     assert {*NAMES} == alone.turn().take == alone.owned
 
 
-def test_the_surplus_is_given_away_once_the_replicas_are_the_same_at_two_looks(
-    url: str, open_replica: Callable[..., Replica]
-) -> None:
-    """One that restarts again and again moves nothing."""
+def test_the_surplus_is_given_away(open_replica: Callable[..., Replica]) -> None:
+    """Without being polled meanwhile by two."""
     first = open_replica()
     settle(first)
-    second = open_replica()
-    assert not first.turn().give
-    end_session(url, second)
-    assert not first.turn().give
     open_replica()
-    assert not first.turn().give
     assert len(first.turn().give) == 2
     assert len(first.owned) == 2
 

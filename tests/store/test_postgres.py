@@ -54,9 +54,8 @@ def test_a_server_that_does_not_answer(proxied: tuple[Proxy, Store], monkeypatch
     monkeypatch.setattr("late_exporter.store.postgres.SECONDS", 120.0)
     with pytest.raises(StoreError, match="the connection was lost"):
         commit(store, observation("b"))
-    for error in ("time", "the server does not answer", "the server does not answer"):
-        with pytest.raises(StoreError, match=error):
-            store.database.connect()
+    with pytest.raises(StoreError, match="time"):
+        store.database.connect()
     proxy.heal()
     wait_until(lambda: is_connected(store))
     store.feed_state(SCOPE)

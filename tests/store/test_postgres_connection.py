@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import struct
 import threading
@@ -12,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.commands.check import check_connection, check_state
+from late_exporter.commands.check import check_state
 from late_exporter.errors import ConfigError, StoreError
-from late_exporter.store import open_store, postgres_connection
+from late_exporter.store import open_store
 from tests.support.postgres import PASSWORD, USER, Cluster, without_password
 from tests.support.store import commit, observation
 
@@ -90,22 +89,6 @@ def test_a_password_in_clear_text_can_be_accepted(fake: FakeServer, password: Pa
     with pytest.raises(StoreError):
         open_store(f"{fake.url}?require_auth=password", password)
     assert SECRET.encode() in fake.received
-
-
-@pytest.mark.e2e
-def test_an_unprotected_connection_is_a_warning(postgres: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the server is on another machine, its certificate should be verified."""
-    url = postgres.url("postgres")
-    assert list(check_connection(url, None)) == []
-    assert list(check_connection("sqlite://", None)) == []
-    assert list(check_connection("postgresql://late@127.0.0.1:9/late", None)) == []
-    monkeypatch.setattr(postgres_connection, "LOCAL_HOST", re.compile("elsewhere"))
-    (finding,) = check_connection(url, None)
-    assert (
-        finding.level,
-        finding.message,
-    ) == ("warning", "with sslmode=prefer, others on the network can read and change the state")
-    assert "sslmode=verify-full" in finding.hint
 
 
 def as_user(url: str, name: str) -> str:

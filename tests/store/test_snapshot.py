@@ -94,7 +94,6 @@ IMPOSSIBLE = (
     "UPDATE late_pending SET created = 'x'",
     "UPDATE late_series SET family = x'ff'",
     "UPDATE late_series SET labels = 'x'",
-    """UPDATE late_series SET labels = '["acme"]'""",
     "UPDATE late_series SET labels = replace(labels, '\"acme\"', '7')",
     "UPDATE late_series SET value = x'ff'",
     "UPDATE late_series SET created = 'x'",
