@@ -14,9 +14,8 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from late_exporter.errors import BadPayload
-from late_exporter.feeds.json_text import json_kind, limit_depth, load_object, read_nested
-from late_exporter.feeds.schema import DocumentedObject, DocumentReader
+from late_exporter.errors import BadPayload, ResponseTooLarge
+from late_exporter.feeds.schema import JSON_TYPES, DocumentedObject, DocumentReader, mask_addresses
 from late_exporter.masking import mask_keys
 from late_exporter.model import PAGE_SIZE, REJECTED, UNKNOWN, Deviation, LogEntry, LogPage
 
@@ -52,7 +51,8 @@ emoji and scripts.
 
 CACHED_TEXTS = 4096
 
-_NEW_DIGEST = hashlib.blake2b(digest_size=6)
+MAX_DIGITS = 4300
+"""Digits of the longest integer that msgspec and Python read."""
 
 CACHED_PAGES = 4
 MAX_CACHED_BYTES = 2**18
@@ -123,16 +123,23 @@ class LogListDecoder(Generic[RowT]):
         self._recent_pages: deque[tuple[bytes, LogPage]] = deque(maxlen=CACHED_PAGES)
 
     def parse(self, body: bytes) -> LogPage:
-        """Return the page in a response body; raise BadPayload if it is not a log list.
+        """Return the page in a response body.
 
         Rows beyond the requested 100 are ignored. Recent pages are cached, because the first page
         does not change while nothing is new.
+
+        Raises:
+            ResponseTooLarge: It is nested so deeply that no parser reads it.
+            BadPayload: It is not a log list.
         """
         body = body.replace(rb"\u0000", rb"\ufffd")  # PostgreSQL has no text with a zero byte.
         for recent_body, page in self._recent_pages:
             if recent_body == body:  # Other bodies differ early, so this costs less than a hash.
                 return page
-        page = self._documented_page(body) or read_nested(body, self._deviating_page)
+        try:
+            page = self._documented_page(body) or self._deviating_page(body)
+        except RecursionError:
+            raise ResponseTooLarge("the response is nested too deeply") from None
         if len(body) < MAX_CACHED_BYTES:
             self._recent_pages.append((body, page))
         return page
@@ -141,7 +148,7 @@ class LogListDecoder(Generic[RowT]):
         """Return the page in a response without deviations; None if it has some."""
         try:
             response = self._decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return None
         entries = [self._to_entry(row) for row in response.logs[:PAGE_SIZE]]
         return self._page(entries, response.pagination)
@@ -159,19 +166,16 @@ class LogListDecoder(Generic[RowT]):
     def _read_row(self, row: object, deviations: dict[Deviation, None]) -> LogEntry:
         """Return the entry of a row, with the deviations of the response and its own."""
         if isinstance(row, dict):
-            fields = self._reader.read(row, self._row_type, deviations)
-            entry = self._to_entry(fields) if self._has_key(row) else _rejected_entry(row, "no_id")
+            entry = self._to_entry(self._reader.read(row, self._row_type, deviations))
+            if not entry.key:
+                entry = msgspec.structs.replace(
+                    entry, key=_row_digest(row), status=REJECTED, rejection_reason="no_id"
+                )
         else:
-            entry = _rejected_entry(row, "not_an_object")
-
-        if not deviations:
-            return entry
+            entry = LogEntry(
+                key=_row_digest(row), status=REJECTED, rejection_reason="not_an_object"
+            )
         return msgspec.structs.replace(entry, deviations=(*deviations, *entry.deviations))
-
-    def _has_key(self, row: Mapping[str, Any]) -> bool:
-        """Return whether a row has an id, or its key is made of other fields."""
-        row_id = row.get("_id")
-        return self._number_entries is not None or (isinstance(row_id, str) and row_id != "")
 
     def _page(self, entries: list[LogEntry], pagination: Pagination | None) -> LogPage:
         pagination = pagination or Pagination()
@@ -190,25 +194,41 @@ class LogListDecoder(Generic[RowT]):
 
 def raw_rows(body: bytes) -> Sequence[Any]:
     """Return the rows of a parsed page with all their fields, one per entry; raises BadPayload."""
-    return _rows(load_object(limit_depth(body)))
+    return _rows(load_object(body))
 
 
 def _rows(response: Mapping[str, Any]) -> Sequence[Any]:
     logs = response.get("logs")
     if not isinstance(logs, list):
-        raise BadPayload(f"the response has no list of logs: logs is {json_kind(logs)}")
+        kind = JSON_TYPES[type(logs)]
+        raise BadPayload(f"the response has no list of logs: logs has the type {kind}")
     return logs[:PAGE_SIZE]
 
 
-def _rejected_entry(row: object, reason: str) -> LogEntry:
-    encoded = json.dumps(row, sort_keys=True).encode()
-    created = row.get("createdAt") if isinstance(row, dict) else None
-    return LogEntry(
-        key=f"!{hashlib.sha256(encoded).hexdigest()}",
-        status=REJECTED,
-        created=parse_millis(created) if isinstance(created, str) else None,
-        rejection_reason=reason,
-    )
+def load_object(body: bytes) -> Mapping[str, Any]:
+    """Return the object in a JSON text, however it is encoded; raise BadPayload if there is none.
+
+    RecursionError is raised if it is nested too deeply.
+    """
+    try:
+        response = json.loads(body.decode("utf-8", "replace"), parse_int=_parse_integer)
+    except ValueError as exc:
+        start = body[:60].decode("utf-8", "replace").split("\n", 1)[0].strip()
+        excerpt = f"it begins with {mask_addresses(start)!r}" if start else "it is empty"
+        raise BadPayload(f"the response is not JSON: {excerpt}") from exc
+    if not isinstance(response, dict):
+        raise BadPayload(f"the response is not an object, but {JSON_TYPES[type(response)]}")
+    return response
+
+
+def _parse_integer(digits: str) -> int | float:
+    """Return an integer of JSON; infinity if it has more digits than msgspec reads."""
+    return int(digits) if len(digits.lstrip("-")) <= MAX_DIGITS else float(digits)
+
+
+def _row_digest(row: object) -> str:
+    """Return the key of a row without one, so that it is rejected once."""
+    return f"!{hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()}"
 
 
 def _reject_undated(entry: LogEntry) -> LogEntry:
@@ -256,21 +276,10 @@ def optional_text(value: str | None) -> str | None:
 
 def log_key(value: str) -> str:
     """Return the key of a log: its id, or a digest if that is long or looks like an API key."""
-    is_printable = len(value) <= KEY_LENGTH and mask_keys(value) == value
-    if is_printable and value.isascii():
-        return value
     encoded = value.encode("utf-8", "backslashreplace")
-    if is_printable and len(encoded) <= KEY_LENGTH:
+    if len(encoded) <= KEY_LENGTH and mask_keys(value) == value:
         return encoded.decode()
     return f"#{hashlib.sha256(encoded).hexdigest()}"
-
-
-def text_digest(*values: object) -> str:
-    """Return a digest of the texts of values, as 12 hexadecimal digits."""
-    texts = ["" if value is None else str(value) for value in values]
-    digest = _NEW_DIGEST.copy()  # faster than another one with the same parameters
-    digest.update("\0".join(texts).encode("utf-8", "replace"))
-    return digest.hexdigest()
 
 
 def parse_millis(value: str | None) -> int | None:
@@ -291,8 +300,6 @@ def parse_millis(value: str | None) -> int | None:
 
 def to_micros(value: float | None, scale: int) -> int | None:
     """Return a scaled number as an integer up to MAX_MICROS; None if negative or not finite."""
-    if value == 1:
-        return scale  # As the number of attempts of most logs: one object for all.
     if type(value) is int and 0 <= value < SMALL_NUMBER:
         return value * scale
     # math.isfinite() raises for integers above the range of floats.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any
 
@@ -153,8 +154,9 @@ def _row_key(row: ZernioRow, created: int | None) -> str:
     finds other keys, and only those that never change: a request body may appear with the final
     status.
     """
-    digest = decoder.text_digest(row.platform, row.action, row.user_id, row.request_id)
-    return f"{created or 0:013d}-{digest}"
+    texts = [value or "" for value in (row.platform, row.action, row.user_id, row.request_id)]
+    text = "\0".join(texts).encode("utf-8", "replace")
+    return f"{created or 0:013d}-{blake2b(text, digest_size=6).hexdigest()}"
 
 
 def number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
@@ -162,23 +164,18 @@ def number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
     ordinals = Counter[tuple[str, str]]()
     numbered_entries = []
     for entry in entries:
-        if entry.rejection_reason:
-            numbered_entries.append(entry)
-            continue
-        number = ordinals[entry.key, entry.status]
-        ordinals[entry.key, entry.status] += 1
-        numbered_entries.append(msgspec.structs.replace(entry, key=f"{entry.key}.{number}"))
+        alike = (entry.key, entry.status)
+        key = f"{entry.key}.{ordinals[alike]}"
+        ordinals[alike] += 1
+        numbered_entries.append(msgspec.structs.replace(entry, key=key))
     return numbered_entries
 
 
 def renumber_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
     """Return the entries of several pages with the ordinals that they would have on one."""
-    unnumbered = []
-    for entry in entries:
-        if not entry.rejection_reason:
-            entry = msgspec.structs.replace(entry, key=entry.key.rpartition(".")[0])  # noqa: PLW2901
-        unnumbered.append(entry)
-    return number_entries(unnumbered)
+    return number_entries(
+        [msgspec.structs.replace(entry, key=entry.key.rpartition(".")[0]) for entry in entries]
+    )
 
 
 def _publishing(row: ZernioRow) -> LogEntry:

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from late_exporter.errors import BadPayload
-from late_exporter.feeds.decoder import error_text, label_text, parse_millis
-from late_exporter.feeds.json_text import load_object, read_nested
+from late_exporter.feeds.decoder import error_text, label_text, load_object, parse_millis
 from late_exporter.health import Condition
 from late_exporter.model import LatestValue, Series, SetLatest
 
@@ -211,8 +210,8 @@ NO_FIELDS = Fields({})
 def parse_response(body: bytes) -> Fields:
     """Return the fields of a response; raise BadPayload, without an excerpt, if it is no object."""
     try:
-        return Fields(read_nested(body, load_object))
-    except BadPayload:  # An excerpt may have the secret of a webhook.
+        return Fields(load_object(body))
+    except (BadPayload, RecursionError):  # An excerpt may have the secret of a webhook.
         raise BadPayload("the response is not an object in JSON") from None
 
 
