@@ -11,24 +11,17 @@ CHECKS: Mapping[str, str] = {
     "missed by poll": "A new log counts with the first complete poll that lists it.",
     "missed": "Every log counts within one reconciliation.",
     "late row": "A log that arrives up to 15 minutes late counts within three polls.",
-    "short lives": "Every log counts although no process lives as long as the reconciliation interval.",
     "history": "What the API holds when it is first read is counted before it is exposed.",
     "pending": "The gauge of pending logs has every log that was counted as pending and is.",
     "pending at rest": "At rest, the gauge of pending logs is exact.",
     "outcome": "A poll without trouble succeeds.",
     "one request": "One request that fails forever, other than for new logs, fails no poll.",
-    "catch-up": "A catch-up that is interrupted goes on where it was.",
     "scan": "A reconciliation scan completes.",
-    "reconciled": "Logs that polls must find are not found by a scan.",
     "requests": "At rest, a poll is one request, or two if a pending log is below the first page.",
     "audit": "The background audit finds no difference.",
-    "coverage": "The coverage does not start in the future.",
     "switch": "After a switch of the generation, the exporter counts only what is newer than all counted.",
 }
 """What each check asserts."""
-
-ALIKE_PENDING = frozenset({"pending", "pending at rest"})
-"""Checks that do not hold for logs that cannot be distinguished: it is unknown which of them has settled."""
 
 
 class Wrong(AssertionError):

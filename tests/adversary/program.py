@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import TypeAlias
 
+import msgspec
 from hypothesis import strategies as st
 
 from tests.adversary.api import FAILURES, FAULTS
@@ -13,17 +13,11 @@ from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.late_api import TIME_FILTERS, VANISHED
 
 
-class _Value:
+class _Value(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """A value whose text leaves out what is as usual."""
 
-    def __repr__(self) -> str:
-        named = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}  # type: ignore[arg-type]  # a subclass is a dataclass
-        changed = [f"{name}={value!r}" for name, (value, usual) in named.items() if value != usual]
-        return f"{type(self).__name__}({', '.join(changed)})"
 
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Setup(_Value):
+class Setup(_Value, frozen=True):
     """The API and the exporter at the beginning.
 
     Args:
@@ -31,7 +25,6 @@ class Setup(_Value):
         distinct_times: Whether no two logs have the same time.
         page_size: Maximum number of rows per page.
         latency: Duration of a request in seconds.
-        has_dates: Whether responses have a date.
         history: Publishing logs of the last days.
         connections: Connection logs of the last hours.
         reconcile_interval: Seconds between two reconciliation scans.
@@ -45,9 +38,8 @@ class Setup(_Value):
     distinct_times: bool = False
     page_size: int = 10
     latency: float = 0.0
-    has_dates: bool = True
-    history: int = 0
-    connections: int = 0
+    history: int = 1
+    connections: int = 1
     reconcile_interval: float = 10 * MINUTE
     audit_interval: float = 0.0
     commit_size: int = 1000
@@ -60,8 +52,7 @@ class Setup(_Value):
         return self.generation != "late" or self.distinct_times
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Events(_Value):
+class Events(_Value, frozen=True):
     """What happens in the world around a poll.
 
     Args:
@@ -75,8 +66,7 @@ class Events(_Value):
     between: tuple[tuple[int, Action], ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Poll(_Value):
+class Poll(_Value, frozen=True):
     """Poll all feeds at once, with at most one kind of trouble.
 
     Args:
@@ -93,46 +83,26 @@ class Poll(_Value):
     downtime: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Polls(_Value):
+class Polls(_Value, frozen=True):
     """Poll all feeds several times, every 30 seconds, with the same events around each poll."""
 
     count: int
     events: Events = Events()
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Restart(_Value):
+class Restart(_Value, frozen=True):
     """Stop the exporter and start it again."""
 
     downtime: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class ShortLives(_Value):
-    """Let processes read what is new and end, as a timer that starts them every few minutes does."""
-
-    count: int
-    seconds: float = 2 * MINUTE
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class MoveClock(_Value):
-    """Move the exporter's clock, but not that of the API."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Break(_Value):
+class Break(_Value, frozen=True):
     """Let one request fail until the next rest."""
 
     failure: str
-    number: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Switch(_Value):
+class Switch(_Value, frozen=True):
     """Take the lists of generation late away.
 
     Args:
@@ -143,16 +113,14 @@ class Switch(_Value):
     events: Events = Events()
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Rest(_Value):
+class Rest(_Value, frozen=True):
     """Let nothing happen until two reconciliation scans are complete; all failures end."""
 
 
-Step: TypeAlias = Poll | Polls | Restart | ShortLives | MoveClock | Break | Switch | Rest
+Step: TypeAlias = Poll | Polls | Restart | Break | Switch | Rest
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(msgspec.Struct, frozen=True):
     """A setup, and steps that end with a rest."""
 
     setup: Setup
@@ -186,17 +154,14 @@ STEPS = st.one_of(
     TROUBLES,
     st.builds(Polls, count=st.integers(2, 6), events=STEADY_EVENTS),
     st.builds(Restart, downtime=SECONDS),
-    st.builds(ShortLives, count=st.integers(2, 12)),
-    st.builds(MoveClock, seconds=st.sampled_from((-30 * DAY, -2 * HOUR, 2 * HOUR, 30 * DAY, 400 * DAY))),
-    st.builds(Break, failure=st.sampled_from(sorted(FAILURES)), number=NUMBERS),
+    st.builds(Break, failure=st.sampled_from(sorted(FAILURES))),
     st.just(Rest()),
 )
 SETUP = {
     "page_size": st.sampled_from((10, 10, 10, 25, 100)),
     "latency": st.sampled_from((0.0, 0.0, 2.0)),
-    "has_dates": st.sampled_from((True, True, False)),
-    "history": st.sampled_from((0, 3, 25, 130)),
-    "connections": st.sampled_from((0, 2, 25)),
+    "history": st.sampled_from((1, 3, 25, 130)),
+    "connections": st.sampled_from((1, 2, 25)),
     "reconcile_interval": st.sampled_from((10 * MINUTE, 6 * HOUR)),
     "audit_interval": st.sampled_from((0.0, HOUR, DAY)),
     "commit_size": st.sampled_from((1, 15, 1000)),
@@ -212,7 +177,7 @@ def _steps(step: st.SearchStrategy[Step]) -> st.SearchStrategy[tuple[Step, ...]]
 MODES: dict[str, st.SearchStrategy[Program]] = {
     "polls": st.builds(
         Program,
-        st.builds(Setup, history=st.sampled_from((0, 25)), commit_size=st.sampled_from((1, 15, 1000))),
+        st.builds(Setup, history=st.sampled_from((1, 25)), commit_size=st.sampled_from((1, 15, 1000))),
         _steps(TROUBLES),
     ),
     "late": st.builds(Program, st.builds(Setup, generation=st.just("late"), **SETUP), _steps(STEPS)),
@@ -222,7 +187,7 @@ MODES: dict[str, st.SearchStrategy[Program]] = {
             Setup,
             generation=st.just("zernio"),
             max_skip=st.sampled_from((300, None)),
-            time_filter=st.sampled_from(TIME_FILTERS),
+            time_filter=st.sampled_from(TIME_FILTERS[:4]),
             **SETUP,
         ),
         _steps(STEPS),

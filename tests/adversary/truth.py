@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from late_exporter.simulator.log_list import LogRow
 from tests.support.exporter import Counted, log_key, without_ordinal
@@ -32,77 +32,45 @@ class Truth:
     Args:
         world: The world.
         by_id: Whether all logs have ids, so that even identical ones are distinguished.
+
+    Attributes:
+        logs: Key of each log of the world, as in its sightings, by its id.
+        places: Feed and creation time in milliseconds of each log of the world, by its id.
     """
 
     def __init__(self, world: World, *, by_id: bool) -> None:
-        self._world = world
+        self._histories: Mapping[str, Mapping[Any, LogRow]] = {
+            "publishing": world.history,
+            "connections": world.connection_history,
+        }
         self._by_id = by_id
         self._rows: dict[Sighting, list[LogRow]] = {}
-        self._logs: dict[str, str] = {}
-        self._places: dict[str, tuple[str, int | None]] = {}
-        self._row_counts = [0, 0]
+        self._row_counts = dict.fromkeys(self._histories, 0)
+        self.logs: dict[str, str] = {}
+        self.places: dict[str, tuple[str, int]] = {}
 
     @property
     def sightings(self) -> Counter[Sighting]:
         """Number of logs that ever were in the world, by sighting."""
-        self._update()
         return Counter({sighting: len(rows) for sighting, rows in self._rows.items()})
-
-    def of(self, feed: str, log_id: str, status: str) -> Sighting:
-        """Return the sighting of a log of the world."""
-        self._update()
-        return Sighting(feed, self._logs[log_id], status)
-
-    def log_of(self, log_id: str) -> str:
-        """Return the key of a log of the world, as in its sightings."""
-        self._update()
-        return self._logs[log_id]
-
-    def place_of(self, log_id: str) -> tuple[str, int | None] | None:
-        """Return feed and creation time in milliseconds of a log of the world by its id; None if it has no such log."""
-        self._update()
-        return self._places.get(log_id)
 
     def counted(self, commits: Iterable[Counted]) -> Counter[Sighting]:
         """Return how often each sighting was committed; keys of unknown logs stay as they are."""
-        self._update()
         return Counter(
-            Sighting(each.feed, self._logs.get(each.key) or without_ordinal(each.key), each.status) for each in commits
+            Sighting(each.feed, self.logs.get(each.key) or without_ordinal(each.key), each.status) for each in commits
         )
 
-    def rows(self, counted: Counter[Sighting], feed: str, *, final_first: bool) -> list[LogRow]:
-        """Return a row for each counted sighting of a feed.
+    def rows(self, counted: Counter[Sighting], feed: str) -> list[LogRow]:
+        """Return a row for each counted sighting of a feed; those of identical logs have the same labels and values."""
+        return [row for each in counted if each.feed == feed for row in self._rows[each][: counted[each]]]
 
-        Which of some alike logs were counted as pending cannot be known: those that were counted in another status if
-        ``final_first``, so that they are as few logs as possible, otherwise the others, so that they are as many.
-        """
-        return [
-            row
-            for sighting in counted
-            if sighting.feed == feed
-            for row in self._counted_rows(counted, sighting, final_first=final_first)
-        ]
-
-    def _counted_rows(self, counted: Counter[Sighting], sighting: Sighting, *, final_first: bool) -> list[LogRow]:
-        rows = self._rows[sighting]
-        if sighting.status == "pending" and counted[sighting] < len(rows):
-            final_ids = {
-                row["_id"]
-                for other, others in self._rows.items()
-                if other.feed == sighting.feed and other.log == sighting.log and other.status != "pending"
-                for row in others[: counted[other]]
-            }
-            rows = sorted(rows, key=lambda row: (row["_id"] in final_ids) != final_first)
-        return rows[: counted[sighting]]
-
-    def _update(self) -> None:
-        world = self._world
-        publishing_count, connection_count = self._row_counts
-        new_rows = [("publishing", row) for row in islice(world.history.values(), publishing_count, None)]
-        new_rows += [("connections", row) for row in islice(world.connection_history.values(), connection_count, None)]
-        self._row_counts = [len(world.history), len(world.connection_history)]
-        for feed, row in new_rows:
-            self._logs[row["_id"]] = log = row["_id"] if self._by_id else log_key(feed, row)
-            self._places[row["_id"]] = feed, row["createdAt"] and round(created_at(row) * 1000)
-            sighting = Sighting(feed, log, row.get("status") or row["eventType"])
-            self._rows.setdefault(sighting, []).append(row)
+    def update(self) -> None:
+        """Read what is new in the world."""
+        for feed, history in self._histories.items():
+            for row in islice(history.values(), self._row_counts[feed], None):
+                log = row["_id"] if self._by_id else log_key(feed, row)
+                self.logs[row["_id"]] = log
+                self.places[row["_id"]] = feed, round(created_at(row) * 1000)
+                sighting = Sighting(feed, log, row.get("status") or row["eventType"])
+                self._rows.setdefault(sighting, []).append(row)
+            self._row_counts[feed] = len(history)
