@@ -54,9 +54,7 @@ objects_in_texts = st.lists(members, min_size=1, max_size=3).map(text_of).map(en
 texts = (
     json_texts
     | objects_in_texts
-    | st.builds(
-        nested, scalars, st.sampled_from([1, 50, 100]), st.sampled_from(["[", '{"a":'])
-    )
+    | st.builds(nested, scalars, st.sampled_from([1, 50, 100]), st.sampled_from(["[", '{"a":']))
 )
 changes = st.lists(st.tuples(st.integers(0, 20), texts), max_size=6)
 
