@@ -148,19 +148,18 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
         has_more: Whether the list continues after this page; None if not reported.
         without_ids: Identical logs are distinguished by an ordinal, which is only correct if the
             page contains all logs of that time.
-        size: Number of logs that were requested.
         statuses: Statuses in which its logs were read before, by key; a missing key is a new log.
             Empty unless a poll has fetched the page.
-        has_unreadable: Whether rows are left out that the API cannot deliver.
+        skipped: Number of rows that the API cannot deliver, by the key of the log that follows
+            them; the key is empty at the end of the page.
     """
 
     entries: tuple[LogEntry, ...]
     total: int | None = None
     has_more: bool | None = None
     without_ids: bool = False
-    size: int = PAGE_SIZE
     statuses: Mapping[str, frozenset[str]] = msgspec.field(default_factory=dict)
-    has_unreadable: bool = False
+    skipped: Mapping[str, int] = msgspec.field(default_factory=dict)
 
     @cached_property
     def times(self) -> tuple[int, ...]:
@@ -170,7 +169,7 @@ class LogPage(msgspec.Struct, frozen=True, weakref=True, dict=True):
     @property
     def is_last(self) -> bool:
         """Whether the page is empty, or shorter than requested without an announcement of more."""
-        return not self.entries or (len(self.entries) < self.size and self.has_more is not True)
+        return not self.entries or (len(self.entries) < PAGE_SIZE and self.has_more is not True)
 
     @property
     def is_within_time(self) -> bool:

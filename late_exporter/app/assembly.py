@@ -20,7 +20,7 @@ from late_exporter.ingest.failure_log import FailureLog
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.reporter import PollReporter, ResponseReporter
+from late_exporter.ingest.reporter import PollReporter
 from late_exporter.ingest.scan import ScanSchedule
 from late_exporter.ingest.schedule import ApiClock, FeedConnection, Runtime
 from late_exporter.ingest.shared_resources import SharedResources
@@ -213,8 +213,8 @@ class Pipeline:
 
         feed_connection = FeedConnection(connection.client, connection.poll)
         recorder = FeedRecorder(scope, feed, state, shared, deferred_increments, failure_log)
-        responses = ResponseReporter(recorder, logger)
-        fetcher = Fetcher(feed_connection, clock, responses.report_skipped)
+        reporter = PollReporter(recorder, shared, logger)
+        fetcher = Fetcher(feed_connection, clock)
         last_audit = 0.0
         # Until an audit has completed, its time is that of the first sync, without other results.
         if scope in self.registry.values(scope.workspace, AUDIT_GAUGES[0]):
@@ -222,10 +222,7 @@ class Pipeline:
         last_scan = self.registry.gauge(LAST_RECONCILE, scope)
         scan_schedule = ScanSchedule(feed_connection, shared.runtime, clock, last_scan, last_audit)
         sync = FeedSync(
-            feed_connection, clock, fetcher, recorder, responses, scan_schedule, shared, logger
-        )
-        reporter = PollReporter(
-            recorder, registry=shared.registry, label_limiter=shared.label_limiter, logger=logger
+            feed_connection, clock, fetcher, recorder, reporter, scan_schedule, shared, logger
         )
         return Poller(feed_connection, clock, sync, recorder, reporter, shared.runtime)
 

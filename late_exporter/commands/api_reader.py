@@ -144,7 +144,7 @@ class ListReader:
 
     async def _fetch(self, request: FetchPage) -> LogPage:
         """Return a page; the client itself waits if the API asks to."""
-        if request.whole_time:  # Only counting needs all logs of a time.
+        if request.in_parts:  # Only counting needs all logs of a time.
             return self._last[0]
         for pause in PAUSES if self.read_count else ():
             try:

@@ -58,7 +58,7 @@ class CatchUp:
         except REQUEST_FAILURES:
             self._head_failures += 1
             raise
-        if not head.has_unreadable:  # Otherwise every poll has to read around the same row.
+        if not head.skipped:  # Otherwise every poll has to read around the same row.
             self._head_failures = 0
         below_head = sweep.cursor
         coverage, has_new_gap = yield from self._record_head(head, below_head.depth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -15,14 +16,14 @@ from late_exporter.ingest.steps import FetchPost
 from late_exporter.ingest.sweep import FetchPage
 from late_exporter.model import PAGE_SIZE, LogEntry, LogPage
 
+PART_SIZE = PAGE_SIZE // 2
+"""Rows of the first part of a page that is read in parts."""
+
 MAX_FAILURES = 60
 """Failed requests for one page, with which far too many of its rows are unreadable."""
 
 MAX_TIME_LOGS = 10_000
 """Logs without ids of one time that are read together."""
-
-MAX_TIME_READINGS = 4
-"""Readings of these, of which two have to agree."""
 
 FetchRows: TypeAlias = Callable[[int, int], Awaitable[LogPage]]
 """Request some rows of a page, given their offset and number."""
@@ -34,23 +35,13 @@ NumberEntries: TypeAlias = Callable[[Sequence[LogEntry]], Sequence[LogEntry]]
 class Fetcher:
     """Requests the pages of one feed.
 
-    Args:
-        report_skipped: Called with the numbers of rows that a page lacks because the API cannot
-            deliver them, by the key of the log that follows them.
-
     Attributes:
         request_count: Number of requests sent.
     """
 
-    def __init__(
-        self,
-        connection: FeedConnection,
-        clock: ApiClock,
-        report_skipped: Callable[[Mapping[str, int]], None],
-    ) -> None:
+    def __init__(self, connection: FeedConnection, clock: ApiClock) -> None:
         self._connection = connection
         self._clock = clock
-        self._report_skipped = report_skipped
         self.request_count = 0
 
     async def fetch(self, feed: Feed, request: FetchPage) -> LogPage:
@@ -74,18 +65,13 @@ class Fetcher:
             )
             return await self._receive(requested)
 
-        if request.whole_time and feed.number_entries is not None:
-            return await _read_whole_time(fetch_rows, feed.number_entries)
-
         if not request.in_parts:
             try:
                 return await fetch_rows(0, PAGE_SIZE)
             except ResponseTooLarge:
                 pass  # It will be as large the next time, but the parts may be small enough.
 
-        page, skipped = await _read_around_rows(fetch_rows, feed.number_entries)
-        self._report_skipped(skipped)
-        return page
+        return await _read_around_rows(fetch_rows, feed.number_entries)
 
     async def fetch_post(self, feed: Feed, request: FetchPost) -> LogPage:
         """Fetch the logs of a post; raises as ``fetch`` does."""
@@ -99,22 +85,20 @@ class Fetcher:
         return page
 
 
-async def _read_around_rows(
-    fetch_rows: FetchRows, number_entries: NumberEntries | None
-) -> tuple[LogPage, Mapping[str, int]]:
-    """Read a page in ever smaller parts, to leave out only unreadable rows.
+async def _read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries | None) -> LogPage:
+    """Read a page in parts, to leave out only unreadable rows.
+
+    A page of logs without ids goes on until their time ends, because their ordinals number alike
+    logs of one time.
 
     Args:
         fetch_rows: Requests a part.
         number_entries: Given for logs without ids.
 
-    Returns:
-        The page, and the number of unreadable rows by the key of the log that follows them; the
-        next page has those at the end.
-
     Raises:
         ApiError: The API rather than some rows is at fault: the first and the last row, or the
-            larger part, fail. Or the list has moved, so that a row may be on two parts or on none.
+            larger part of all rows, fail. Or the list has moved, so that a row may be on two parts
+            or on none.
     """
     ends = await _read_ends(fetch_rows)
     rows: list[LogEntry | None] = []  # None for each that is unreadable
@@ -123,12 +107,11 @@ async def _read_around_rows(
     total: int | None = None
     has_more = True
 
-    # Each part that fails is halved, down to single rows; parts are read from the top.
-    parts = [(PAGE_SIZE // 2, PAGE_SIZE // 2), (0, PAGE_SIZE // 2)]
-    while parts and has_more:
-        offset, size = parts.pop()
+    # A part that fails is halved, down to a single row; after that they grow again.
+    size = PART_SIZE
+    while has_more and (len(rows) < PAGE_SIZE or (number_entries and _have_one_time(rows))):
         try:
-            part = await fetch_rows(offset, size)
+            part = await fetch_rows(len(rows), size)
         except REQUEST_FAILURES as exc:
             error = exc
             failure_count += 1
@@ -136,39 +119,40 @@ async def _read_around_rows(
                 raise
             if size == 1:
                 rows.append(None)
-            else:
-                half = size // 2
-                parts += [(offset + half, size - half), (offset, half)]
+            size = max(1, size // 2)
             continue
-        count = len(part.entries)
         rows += part.entries
         total = part.total
-        has_more = part.has_more is True or count >= size
-        if 0 < count < size:  # The API returns fewer rows than requested.
-            parts.append((offset + count, size - count))
+        # The API may return fewer rows than requested, or announce more at the end.
+        row_count = len(part.entries)
+        has_more = row_count > 0 and (part.has_more is True or row_count >= size)
+        size = min(2 * size, PART_SIZE)
 
     readable = [row for row in rows if row is not None]
     check_readable(len(readable), len(rows), error)
     check_unmoved(ends, await _read_ends(fetch_rows))
-    page = LogPage(
+    return LogPage(
         tuple(readable if number_entries is None else number_entries(readable)),
         total,
         has_more,
         without_ids=number_entries is not None,
-        has_unreadable=len(readable) < len(rows),
+        skipped=_count_skipped(rows),
     )
-    return page, _count_skipped(rows)
+
+
+def _have_one_time(rows: Sequence[LogEntry | None]) -> bool:
+    """Return whether all rows have one time, of which there may be more below."""
+    return len(rows) < MAX_TIME_LOGS and len({row.created for row in rows if row is not None}) == 1
 
 
 def _count_skipped(rows: Sequence[LogEntry | None]) -> Mapping[str, int]:
-    skipped: dict[str, int] = {}
-    count = 0
-    for row in rows:
+    skipped = Counter[str]()
+    next_key = ""
+    for row in reversed(rows):
         if row is None:
-            count += 1
-        elif count:
-            skipped[row.key] = count
-            count = 0
+            skipped[next_key] += 1
+        else:
+            next_key = row.key
     return skipped
 
 
@@ -191,40 +175,3 @@ async def _read_ends(fetch_rows: FetchRows) -> list[object]:
         else:
             ends.append(([entry.key for entry in page.entries], page.total))
     return ends
-
-
-async def _read_whole_time(fetch_rows: FetchRows, number_entries: NumberEntries) -> LogPage:
-    """Return a page and those below it, until all logs of its time are there.
-
-    It is believed as soon as two readings agree.
-
-    If the list keeps moving, it is the page alone: alike logs on two pages count as one until it is
-    read again.
-    """
-    previous: list[LogEntry] | None = None
-    reading_count = 0
-    while True:
-        first = await fetch_rows(0, PAGE_SIZE)
-        page = first
-        entries = list(first.entries)
-        while _goes_on(page, first) and len(entries) < MAX_TIME_LOGS:
-            page = await fetch_rows(len(entries), PAGE_SIZE)
-            entries += page.entries
-
-        if entries == previous:
-            return LogPage(
-                tuple(number_entries(entries)),
-                first.total,
-                page.has_more,
-                without_ids=True,
-                size=len(entries) - len(page.entries) + PAGE_SIZE,
-            )
-        previous = entries
-        reading_count += 1
-        if reading_count == MAX_TIME_READINGS:
-            return first
-
-
-def _goes_on(page: LogPage, first: LogPage) -> bool:
-    """Return whether there may be logs of the time of the first page below another one."""
-    return page.is_within_time and page.times[0] == first.times[0]

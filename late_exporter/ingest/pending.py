@@ -98,7 +98,7 @@ class PendingChecks:
             return
 
         self._unseen -= {entry.key for entry in page.entries}
-        if page.has_unreadable:
+        if page.skipped:
             self._list_sweep = None
         elif self._list_sweep.is_end:
             self._list_sweep = None
@@ -175,7 +175,7 @@ class PendingChecks:
             page = yield from sweep.read()
             yield Record(self._view.take(page, floor))
             keys.update(entry.key for entry in page.entries)
-            if not sweep.by_time or page.has_unreadable:
+            if not sweep.by_time or page.skipped:
                 keys.add(log.key)  # It may be among the logs that were not read.
                 break
             if sweep.is_complete:

@@ -15,6 +15,7 @@ from late_exporter.health import FeedHealth, Quota
 from late_exporter.ingest.batch_builder import RECONCILED_LOGS
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult
+from late_exporter.ingest.shared_resources import SharedResources
 from late_exporter.ingest.steps import REQUEST_KINDS, ReportFailure
 from late_exporter.log import Logger, redact
 from late_exporter.metrics.catalogue import (
@@ -27,8 +28,6 @@ from late_exporter.metrics.catalogue import (
     OLDEST_PENDING,
     PENDING_LOGS,
 )
-from late_exporter.metrics.label_limiter import LabelLimiter
-from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
     ZERNIO,
     IncCounter,
@@ -66,36 +65,31 @@ FAILED_REQUESTS = "late_exporter_failed_requests_total"
 UNREADABLE_ROWS = "late_exporter_unreadable_rows_total"
 
 MAX_REPORTED = 1000
-"""Deviations and unreadable rows that are remembered, so that each is logged once."""
+"""Deviations, unreadable rows and failed requests that are remembered, so that each is logged
+once."""
 
 MIN_LOGGED_SYNC = 10.0
 """Seconds from which the end of a catch-up is logged."""
 
 
 class PollReporter:
-    """Metrics, health and log messages about the polls of one feed.
+    """Metrics, health and log messages about the polls and the responses of one feed.
 
     Attributes:
         failure_count: Number of consecutive polls that failed.
         next_poll: Unix time of the next poll, in seconds.
     """
 
-    def __init__(
-        self,
-        recorder: FeedRecorder,
-        *,
-        registry: SeriesRegistry,
-        label_limiter: LabelLimiter,
-        logger: Logger,
-    ) -> None:
+    def __init__(self, recorder: FeedRecorder, shared: SharedResources, logger: Logger) -> None:
         self._labels = recorder.scope
         self._recorder = recorder
-        self._registry = registry
-        self._label_limiter = label_limiter
+        self._registry = shared.registry
+        self._label_limiter = shared.label_limiter
         self._logger = logger
         self._pending_labels: set[tuple[str, str]] = set()
         self._health = FeedHealth(name=recorder.feed.name, is_synced=recorder.is_synced)
         self._last_failure: tuple[object, ...] | None = None
+        self._reported: set[object] = set()
         self.failure_count = 0
         self.next_poll: float | None = None
 
@@ -281,18 +275,8 @@ class PollReporter:
                 self._logger.warning("poll failed", **fields)
         self._last_failure = failure
 
-
-class ResponseReporter:
-    """Counters and log messages about the responses of one feed; each thing is logged once."""
-
-    def __init__(self, recorder: FeedRecorder, logger: Logger) -> None:
-        self._recorder = recorder
-        self._logger = logger
-        self._reported: set[object] = set()
-        self._last_failures: dict[str, tuple[object, ...]] = {}
-
     def report_page(self, page: LogPage) -> None:
-        """Log what differs from the documentation."""
+        """Log what differs from the documentation, and the rows that cannot be read, once each."""
         deviations = [deviation for entry in page.entries for deviation in entry.deviations]
         for deviation in dict.fromkeys(deviations):
             if self._is_new(deviation):
@@ -303,25 +287,19 @@ class ResponseReporter:
                     type=deviation.type,
                 )
 
-    def report_skipped(self, skipped: Mapping[str, int]) -> None:
-        """Count and log the rows that a page lacks, by the key of the log that follows them."""
-        for key, row_count in skipped.items():
-            if self._is_new(key):
+        for key, row_count in page.skipped.items():
+            if key and self._is_new(key):  # The next page has those at the end.
                 self._recorder.count(UNREADABLE_ROWS, row_count)
                 self._logger.warning(
                     "rows skipped that the API cannot deliver", rows=row_count, next_log=key
                 )
 
     def report_failure(self, failure: ReportFailure) -> None:
-        """Count a request that failed without failing a poll.
-
-        Log it unless the last one of its kind failed alike.
-        """
+        """Count a request that failed without failing a poll, and log it unless it did before."""
         self._recorder.count(FAILED_REQUESTS, 1, failure.kind)
         # Request ids, which are in the text of an error but not in its arguments, differ in every
         # request.
-        if self._last_failures.get(failure.kind) != failure.error.args:
-            self._last_failures[failure.kind] = failure.error.args
+        if self._is_new((failure.kind, *failure.error.args)):
             self._logger.warning(
                 "request failed, polls go on", request=failure.kind, error=str(failure.error)
             )

@@ -53,15 +53,14 @@ class FetchPage(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         after: Time in milliseconds, about which the oldest logs are to be created; None for all.
         status: Status of the logs; None for all.
-        in_parts: Whether to leave out the rows that the API cannot deliver.
-        whole_time: Whether to go on until all logs of the time of the first one are there.
+        in_parts: Whether to leave out the rows that the API cannot deliver, and to go on while all
+            logs without ids have one time.
     """
 
     place: Place = TOP
     after: int | None = None
     status: str | None = None
     in_parts: bool = False
-    whole_time: bool = False
 
 
 class Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -186,7 +185,12 @@ class Sweep:
         """
         page = yield from self._fetch_connected()
         if page.without_ids and page.is_within_time and self.cursor.keys:
-            page = yield from self._fetch_time(page)
+            try:
+                page = yield self._request_at_cursor(in_parts=True)
+            except REQUEST_FAILURES:
+                # After several failures, the page without the rest of its time has to do.
+                if self._failure_count + 1 < MAX_PAGE_FAILURES:
+                    raise
         self._failure_count = 0
         self._step = PAGE_SIZE // 2
 
@@ -228,31 +232,21 @@ class Sweep:
 
     def _fetch(self) -> Generator[FetchPage, Any, LogPage]:
         """Fetch a page; after several failures without rows that the API cannot deliver."""
-        request = msgspec.structs.replace(self._request, place=self.cursor.place)
         page: LogPage
         try:
-            page = yield request
+            page = yield self._request_at_cursor()
         except REQUEST_FAILURES as exc:
             if self._failure_count + 1 < MAX_PAGE_FAILURES:
                 raise
             try:
-                page = yield msgspec.structs.replace(request, in_parts=True)
+                page = yield self._request_at_cursor(in_parts=True)
             except REQUEST_FAILURES:
                 raise exc from None
         return page
 
-    def _fetch_time(self, page: LogPage) -> Generator[FetchPage, Any, LogPage]:
-        """Fetch all logs of the time that fills a page: ordinals count its alike logs.
-
-        If that has failed too often before, the page has to do.
-        """
-        request = msgspec.structs.replace(self._request, place=self.cursor.place, whole_time=True)
-        try:
-            page = yield request
-        except REQUEST_FAILURES:
-            if self._failure_count + 1 < MAX_PAGE_FAILURES:
-                raise
-        return page
+    def _request_at_cursor(self, *, in_parts: bool = False) -> FetchPage:
+        place = self.cursor.place
+        return msgspec.structs.replace(self._request, place=place, in_parts=in_parts)
 
     def _go_up(self) -> None:
         """Look further up for a page that connects, because rows were deleted."""

@@ -23,7 +23,7 @@ from late_exporter.ingest.feed_view import FeedView
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.reader import Budget, FeedReader
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.reporter import ResponseReporter
+from late_exporter.ingest.reporter import PollReporter
 from late_exporter.ingest.scan import Scan, ScanSchedule
 from late_exporter.ingest.schedule import ApiClock, FeedConnection, PollResult
 from late_exporter.ingest.shared_resources import SharedResources
@@ -82,7 +82,7 @@ class FeedSync:
         clock: ApiClock,
         fetcher: Fetcher,
         recorder: FeedRecorder,
-        responses: ResponseReporter,
+        reporter: PollReporter,
         scan_schedule: ScanSchedule,
         shared: SharedResources,
         logger: Logger,
@@ -91,7 +91,7 @@ class FeedSync:
         self._clock = clock
         self._fetcher = fetcher
         self._recorder = recorder
-        self._responses = responses
+        self._reporter = reporter
         self._scan_schedule = scan_schedule
         self._shared = shared
         self._logger = logger
@@ -256,7 +256,7 @@ class FeedSync:
                 page = await self._fetcher.fetch_post(self._recorder.feed, step)
                 return await self._mark_known(page)
             case ReportFailure():
-                self._responses.report_failure(step)
+                self._reporter.report_failure(step)
             case Record():
                 await self._record(step)
         return None
@@ -294,7 +294,7 @@ class FeedSync:
         check_dated(page)
 
     async def _mark_known(self, page: LogPage) -> LogPage:
-        self._responses.report_page(page)
+        self._reporter.report_page(page)
         return await self._recorder.mark_known(page)
 
     async def _record(self, record: Record) -> None:
