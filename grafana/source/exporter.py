@@ -234,7 +234,7 @@ API_ROW = PanelRow(
                 "Status feeds",
                 "Whether the last refresh of each status feed succeeded. A feed is switched"
                 " off if the key lacks the right to it (forbidden) or the API does not have it"
-                " (not found), and tried again hourly.",
+                " (not found), and tried again every few minutes.",
                 8,
                 8,
             ),

@@ -71,23 +71,15 @@ class ApiKey:
         self._value = value
         self._file = file
         self._on_change = on_change
-        self._reload_count = 0
 
     def value(self) -> str:
         """Return the current key; if the file has none, the last one stays in use."""
         value = self._read()
         if value != self._value:
             self._value = value
-            self._reload_count += 1
             if self._on_change is not None:
                 self._on_change(value)
         return value
-
-    @property
-    def reload_count(self) -> int:
-        """Number of times that the file had another key, also now."""
-        self.value()
-        return self._reload_count
 
     def _read(self) -> str:
         text = ""
@@ -143,11 +135,6 @@ class LateClient:
     def rate_limit(self) -> int:
         """Requests per minute that the key allows."""
         return self._rate_limiter.rate_limit
-
-    @property
-    def key_reload_count(self) -> int:
-        """Number of times that the key file had another key, also now."""
-        return self._key.reload_count
 
     def pop_request_log(self) -> tuple[list[RequestRecord], float]:
         """Return the requests that finished since the last call.

@@ -58,7 +58,7 @@ class WorkspacePollers:
         self.status.reconfigure(connection.client, connection.status, connection.pace)
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        loops = [*(poller.run() for poller in self), self.status.run(), self.status.expire()]
+        loops = [*(poller.run() for poller in self), self.status.run()]
         self.tasks = [group.create_task(loop) for loop in loops]
 
     async def stop(self) -> None:

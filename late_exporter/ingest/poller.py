@@ -9,7 +9,6 @@ import msgspec
 from late_exporter.api.client import LateClient
 from late_exporter.errors import StoreError
 from late_exporter.health import FeedHealth, SyncProgress
-from late_exporter.ingest.accounting import AUDIT_GAUGES
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import POLLS, PollReporter
 from late_exporter.ingest.schedule import (
@@ -17,8 +16,8 @@ from late_exporter.ingest.schedule import (
     FeedConnection,
     PollConfig,
     PollResult,
-    PollSchedule,
     Runtime,
+    poll_delay,
 )
 from late_exporter.ingest.sync import FeedSync
 from late_exporter.model import IncCounter, Increment
@@ -48,7 +47,6 @@ class Poller:
         self._sync = sync
         self._reporter = reporter
         self._runtime = runtime
-        self._schedule = PollSchedule(connection, runtime)
         self._started_at = 0.0
         self._sync_started_at: float | None = None
         self._is_reading = False
@@ -83,12 +81,16 @@ class Poller:
         """Poll until cancelled; only unexpected errors are raised."""
         await self.start()
         while True:
-            key_reload_count = self._connection.client.key_reload_count
             result = await self.poll()
-            elapsed = self._runtime.monotonic() - self._started_at
-            self._schedule.plan_next(result, elapsed, failure_count=self._reporter.failure_count)
-            self._reporter.next_poll = self._clock.time() + self._schedule.seconds_left
-            await self._schedule.wait(result, key_reload_count)
+            delay = poll_delay(
+                result,
+                self._runtime.monotonic() - self._started_at,
+                self._reporter.failure_count,
+                interval=self._connection.config.interval,
+                runtime=self._runtime,
+            )
+            self._reporter.next_poll = self._clock.time() + delay
+            await self._runtime.sleep(delay)
 
     async def catch_up(self) -> PollResult:
         """Poll until nothing is left to read or a poll fails; return the last result.
@@ -135,9 +137,6 @@ class Poller:
         zeros = self._reporter.initial_zeros()
         if await self._sync.commit(zeros) is not None:
             self.recorder.defer((), provisional=zeros)
-        if not self._sync.has_audits:
-            # The results of the last audit would go stale.
-            self.recorder.remove_gauges(AUDIT_GAUGES)
         self._reporter.update_retention()
 
     async def poll(self, deadline: float = math.inf) -> PollResult:

@@ -12,7 +12,7 @@ from late_exporter.ingest.feed_view import FeedView
 from late_exporter.ingest.schedule import ApiClock, FeedConnection, Runtime
 from late_exporter.ingest.steps import Record, ReportFailure, StepsTo
 from late_exporter.ingest.sweep import Cursor, Sweep, crosses
-from late_exporter.model import DAY_MS, MAX_CLOCK_SKEW_MS, MINUTE_MS, LogEntry, LogPage
+from late_exporter.model import MAX_CLOCK_SKEW_MS, MINUTE_MS, LogEntry, LogPage
 
 MAX_FAILURES = 6
 """Failed attempts to read a page, also in parts, after which a scan ends until the next one is
@@ -171,12 +171,12 @@ class ScanSchedule:
 
         ``now`` is the API time in milliseconds.
         """
-        interval = self._connection.config.audit_interval or DAY_MS / 1000
+        config = self._connection.config
         age = self._clock.time() - self.last_audit_at
         # A time in the future was set by a wrong clock.
-        if not -MAX_CLOCK_SKEW_MS / 1000 <= age < interval:
+        if not -MAX_CLOCK_SKEW_MS / 1000 <= age < config.audit_interval:
             return Scan(now)
-        depth = self._connection.config.reconcile_interval * SCAN_INTERVALS
+        depth = config.reconcile_interval * SCAN_INTERVALS
         return Scan(now, now - int(depth * 1000))
 
     def finish(self, scan: Scan, now: int) -> None:

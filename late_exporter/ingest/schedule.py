@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.errors import LateError, RateLimited, StoreError, Unauthorized
+from late_exporter.errors import LateError, RateLimited, StoreError
 
 MAX_BACKOFF = 120.0
 JITTER = 0.1
@@ -25,14 +25,14 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
         lookback: Depth of the first sync.
         reconcile_interval: Time between the starts of two reconciliation scans.
         late_window: Age up to which logs that appear late are looked for in every few polls.
-        audit_interval: Time between two audits; 0 disables them.
+        audit_interval: Time between two audits.
     """
 
     interval: float = 30.0
     lookback: float = 604_800.0
     reconcile_interval: float = 600.0
     late_window: float = 900.0
-    audit_interval: float = 0.0
+    audit_interval: float = 86_400.0
 
 
 @dataclass
@@ -100,48 +100,29 @@ class PollResult(msgspec.Struct, frozen=True):
         return "success" if self.error is None else self.error.outcome
 
 
-class PollSchedule:
-    """Time of the next poll of one feed."""
+def poll_delay(
+    result: PollResult, elapsed: float, failure_count: int, *, interval: float, runtime: Runtime
+) -> float:
+    """Return the seconds until the next poll.
 
-    def __init__(self, connection: FeedConnection, runtime: Runtime) -> None:
-        self._connection = connection
-        self._runtime = runtime
-        self._next_poll_at = 0.0
-
-    @property
-    def seconds_left(self) -> float:
-        """Seconds until the next poll."""
-        return max(0.0, self._next_poll_at - self._runtime.monotonic())
-
-    def plan_next(self, result: PollResult, elapsed: float, *, failure_count: int) -> None:
-        """Set the time of the next poll.
-
-        ``elapsed`` is the duration of the last one, in seconds.
-        """
-        self._next_poll_at = self._runtime.monotonic() + self._delay(result, elapsed, failure_count)
-
-    async def wait(self, result: PollResult, key_reload_count: int) -> None:
-        """Wait for the next poll; after a rejected key, another key ends the wait.
-
-        ``key_reload_count`` is the count before the last poll.
-        """
-        while (remaining := self._next_poll_at - self._runtime.monotonic()) > 0:
-            if isinstance(result.error, Unauthorized):
-                if self._connection.client.key_reload_count != key_reload_count:
-                    return
-                remaining = min(remaining, self._connection.config.interval)
-            await self._runtime.sleep(remaining)
-
-    def _delay(self, result: PollResult, elapsed: float, failure_count: int) -> float:
-        if result.is_partial:
-            return 0.0
-        interval = self._connection.config.interval
-        jitter = 1 + JITTER * (2 * self._runtime.random() - 1)
-        if isinstance(result.error, RateLimited):
-            return max(result.error.until - self._runtime.monotonic(), interval * jitter - elapsed)
-        if result.error is not None:
-            # An error of the state is no reason to spare the API, and polls should go on soon after
-            # it.
-            exponent = 0 if isinstance(result.error, StoreError) else min(failure_count - 1, 20)
-            return min(interval * 2.0**exponent, max(interval, MAX_BACKOFF)) * jitter
-        return max(interval * jitter - elapsed, interval * JITTER)
+    Args:
+        result: Result of the last poll.
+        elapsed: Seconds that it took.
+        failure_count: Number of consecutive polls that failed.
+        interval: Configured seconds between two polls.
+        runtime: Clock and randomness.
+    """
+    if result.is_partial:
+        return 0.0
+    jitter = 1 + JITTER * (2 * runtime.random() - 1)
+    rest = interval * jitter - elapsed
+    match result.error:
+        case None:
+            return max(rest, interval * JITTER)
+        case RateLimited(until=until):
+            return max(rest, until - runtime.monotonic())
+        case StoreError():
+            # That is no reason to spare the API, and polls should go on soon after it.
+            return interval * jitter
+    backoff = interval * 2.0 ** min(failure_count - 1, 20)
+    return min(backoff, max(interval, MAX_BACKOFF)) * jitter

@@ -42,11 +42,7 @@ STALE_INTERVALS = 3
 """Intervals without a success after which the series of a feed are removed."""
 
 MAX_RETRY_SECONDS = 300.0
-DISABLED_SECONDS = 3600.0
-"""Seconds before a feed that failed, or is switched off, is tried again."""
-
-CHECK_SECONDS = 30.0
-"""Interval at which expired feeds are looked for, and a new key while no feed is due."""
+"""Seconds after which a feed that failed, or is switched off, is tried again at the latest."""
 
 JITTER = 0.1
 
@@ -93,19 +89,11 @@ class StatusConfig(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+@dataclass
 class StatusPace:
-    """Pace of the status requests of a key; times are monotonic, in seconds."""
+    """Monotonic time in seconds of the next status request of a key."""
 
-    def __init__(self) -> None:
-        self._last_request_at = -math.inf
-
-    def delay(self, now: float, rate_limit: int) -> float:
-        """Return the seconds until the next request of a key with a rate limit per minute."""
-        return self._last_request_at + MINUTE / (rate_limit * KEY_SHARE) - now
-
-    def count(self, now: float) -> None:
-        """Report that a request is sent now."""
-        self._last_request_at = now
+    next_request_at: float = -math.inf
 
 
 @dataclass(eq=False)
@@ -200,7 +188,7 @@ class _StatusFeedState(msgspec.Struct, kw_only=True):
     Args:
         started_at: Start of the last refresh.
         request_count: Requests of the last refresh.
-        expires_at: Time at which its series are removed.
+        expires_at: Time from which a failure removes its series.
         failure: Reason and arguments of the last error, None after a success.
     """
 
@@ -253,7 +241,6 @@ class StatusPoller:
         self._client = client
         self.config = config
         self._pace = pace
-        self._key_reload_count = client.key_reload_count
         for name in self._states.keys() - config.feeds.keys():
             self._publisher.remove(name)
 
@@ -269,14 +256,9 @@ class StatusPoller:
     async def run(self) -> None:
         """Refresh every feed whenever it is due, until cancelled; return if there is none."""
         while self._states:
-            if self._client.key_reload_count != self._key_reload_count:
-                self.reconfigure(self._client, self.config, self._pace)
             state = min(self._states.values(), key=lambda state: state.due_at)
-            delay = state.due_at - self._runtime.monotonic()
-            if delay > 0:
-                await self._runtime.sleep(min(delay, CHECK_SECONDS))
-            if delay <= CHECK_SECONDS:
-                await self._refresh(state, is_paced=True)
+            await self._runtime.sleep(max(0.0, state.due_at - self._runtime.monotonic()))
+            await self._refresh(state, is_paced=True)
 
     async def refresh(self) -> None:
         """Refresh every feed once, unless the API does not respond at all."""
@@ -284,19 +266,6 @@ class StatusPoller:
             error = await self._refresh(state, is_paced=False)
             if error is not None and error.status is None:
                 break
-
-    async def expire(self) -> None:
-        """Remove the series of feeds that failed for several intervals, until cancelled.
-
-        A request may wait for an hour, so the loop that sends it cannot do that.
-        """
-        while self._states:
-            for name, state in self._states.items():
-                if state.expires_at <= self._runtime.monotonic():
-                    state.expires_at = math.inf
-                    state.health = msgspec.structs.replace(state.health, is_up=False)
-                    self._publisher.clear(name)
-            await self._runtime.sleep(CHECK_SECONDS)
 
     async def _refresh(self, state: _StatusFeedState, *, is_paced: bool) -> ApiError | None:
         """Refresh a feed, at the pace of its key or at once; return the error if that failed."""
@@ -306,11 +275,10 @@ class StatusPoller:
 
         async def send(request: StatusRequest) -> bytes:
             # Another workspace may take the turn during the wait.
-            while (
-                is_paced and (delay := self._pace.delay(monotonic(), self._client.rate_limit)) > 0
-            ):
-                await self._runtime.sleep(delay)
-            self._pace.count(monotonic())
+            while is_paced and self._pace.next_request_at > monotonic():
+                await self._runtime.sleep(self._pace.next_request_at - monotonic())
+            pause = MINUTE / (self._client.rate_limit * KEY_SHARE)
+            self._pace.next_request_at = monotonic() + pause
             state.request_count += 1
             return await fetch_status(self._client, state.feed, request)
 
@@ -346,19 +314,15 @@ class StatusPoller:
         """Report a failed refresh; return the seconds until the next one."""
         name = state.feed.name
         reason = disabling_reason(error)
-        event = "status feed failed"
-        delay = min(max(self._interval(state), MAX_BACKOFF), MAX_RETRY_SECONDS)
-        if isinstance(error, RateLimited):
-            delay = max(delay, error.until - self._runtime.monotonic())
-        if reason:
-            delay = DISABLED_SECONDS
-            event = "status feed switched off"
-            state.expires_at = math.inf
+        now = self._runtime.monotonic()
+        if reason or now >= state.expires_at:
             self._publisher.clear(name, reason)
         else:
             self._publisher.set_state(name, is_up=False)
+
         failure = (reason, *error.args)
         if failure != state.failure:
+            event = "status feed switched off" if reason else "status feed failed"
             self._logger.warning(event, status_feed=name, error=str(error))
         state.failure = failure
         state.health = StatusFeedHealth(
@@ -368,6 +332,9 @@ class StatusPoller:
             error=redact(str(error)),
             last_success=state.health.last_success,
         )
+        delay = min(max(self._interval(state), MAX_BACKOFF), MAX_RETRY_SECONDS)
+        if isinstance(error, RateLimited):
+            delay = max(delay, error.until - now)
         return delay
 
     def _interval(self, state: _StatusFeedState) -> float:

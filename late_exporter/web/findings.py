@@ -560,7 +560,7 @@ def _status_feed_findings(
         text = f"status feed{names} failed: {cause}"
         yield Finding(kind="status_feed", tone="warn", text=text, cause=text)
     for cause, names in _by_cause(each for each in failed if each.disabled_reason).items():
-        text = f"status feed{names} switched off, and tried again hourly: {cause}"
+        text = f"status feed{names} switched off, and tried again every few minutes: {cause}"
         yield Finding(kind="status_feed", tone="ok", text=text, cause=text)
 
 

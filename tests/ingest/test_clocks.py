@@ -33,7 +33,7 @@ def late(world: World) -> FakeLateApi:
 @pytest.fixture
 def exporter(late: FakeLateApi, open_exporter: OpenExporter) -> ExporterHarness:
     """Return an exporter with the first sync and the first scan behind it."""
-    exporter = open_exporter(late, audit_interval=DAY)
+    exporter = open_exporter(late)
     exporter.settle()
     return exporter
 
@@ -127,7 +127,7 @@ def test_checks_are_due_after_a_jump(exporter: ExporterHarness, jump: float, *, 
 def test_times_are_those_of_the_api(late: FakeLateApi, open_exporter: OpenExporter, skew: float) -> None:
     """If the clock of the host is wrong, the ages of checks and polls are right, and its error is a metric."""
     late.sends_date = True
-    exporter = open_exporter(late, skew=skew, audit_interval=DAY)
+    exporter = open_exporter(late, skew=skew)
     exporter.settle()
     assert ages(exporter) == dict.fromkeys(TIMES, pytest.approx(0.0, abs=MINUTE))
     assert exporter.scrape().family("late_exporter_clock_offset_seconds") == {(): skew}

@@ -43,7 +43,9 @@ def test_at_rest_a_request_is_sent_every_interval(exporter: ExporterHarness) -> 
     assert len(times) <= 124
 
 
-@pytest.mark.parametrize("error", [ApiUnavailable("502: Bad Gateway"), BadPayload("odd")])
+@pytest.mark.parametrize(
+    "error", [ApiUnavailable("502: Bad Gateway"), BadPayload("odd"), Unauthorized("401: the key was rejected")]
+)
 def test_failures_make_polls_rarer(error: ApiError, exporter: ExporterHarness) -> None:
     """The pause doubles up to two minutes, ``late_up`` is 0 meanwhile, and a success restores the interval."""
     fail(exporter, error)
@@ -72,32 +74,6 @@ def test_nothing_is_sent_until_a_rate_limit_ends(seconds: float, pause: int, exp
     times = exporter.run(4 * pause)
     assert pauses(times)[:3] == [pause] * 3
     assert exporter.scrape().sum("late_exporter_polls_total", outcome="rate_limited") == 3
-
-
-def test_a_new_key_is_tried_within_an_interval(exporter: ExporterHarness) -> None:
-    """A rejected key is ``late_up`` 0 and tried less and less often, until its file has another one."""
-    fail(exporter, Unauthorized("401: the key was rejected"))
-    assert pauses(exporter.run(5 * MINUTE))[:3] == [30, 60, 120]
-    assert exporter.scrape().sum(UP) == 0
-
-    def change_key() -> None:
-        exporter.api.clear_events()
-        exporter.api.key_reload_count += 1
-
-    sleep = exporter.clock.sleep
-    moments: list[float] = []
-
-    async def change_while_waiting(seconds: float) -> None:
-        await sleep(seconds)
-        if not moments and exporter.clock.elapsed >= start + 4 * MINUTE:
-            moments.append(exporter.clock.elapsed - start)
-            change_key()
-
-    start = exporter.clock.elapsed
-    exporter.clock.sleep = change_while_waiting  # type: ignore[method-assign]
-    times = exporter.run(6 * MINUTE)
-    assert next(at for at in times if at >= moments[0]) - moments[0] <= 30
-    assert exporter.scrape().sum(UP) == 1
 
 
 def test_a_lasting_failure_is_logged_ever_more_rarely(exporter: ExporterHarness) -> None:

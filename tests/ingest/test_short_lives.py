@@ -98,7 +98,7 @@ def test_more_than_a_page_of_pending_logs_settles(start: Start, generation: str,
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_process_that_is_restarted_every_nine_minutes(start: Start, generation: str) -> None:
     """Scans and audits complete although no process lives for ten minutes; each is killed without a last commit."""
-    job = start(generation, audit_interval=DAY)
+    job = start(generation)
     job.world.publish(1000, over=3 * DAY)
     job.run()
     job.world.insert(job.world.clock.now - 3 * HOUR, platform="tiktok")
@@ -116,7 +116,7 @@ def test_a_process_that_is_restarted_every_nine_minutes(start: Start, generation
 
 def test_a_run_with_nothing_to_do_is_short(start: Start) -> None:
     """A run between two scans is one request, and the first one does not read the list twice."""
-    job = start("late", audit_interval=DAY)
+    job = start("late")
     job.world.publish(950, over=DAY)
     assert job.run() <= 14
     assert [job.run(every=MINUTE), job.run(every=MINUTE)] == [1, 1]

@@ -39,7 +39,6 @@ class FakeClient(LateClient):
 
     rate_limit = 60
     base_url = "http://127.0.0.1/api"
-    key_reload_count = 0
 
     def __init__(self, handler: Handler | None = None, *, rate_limit: int = 60, seconds: float = 0.25) -> None:
         self.handler = handler

@@ -315,7 +315,7 @@ def test_feeds_that_fail_for_different_reasons() -> None:
         ("bad", "feeds publishing, connections failed: 500: oops"),
         ("bad", "feed webhooks failed: not JSON"),
         ("warn", "status feeds posts, accounts failed: 503: no"),
-        ("ok", "status feed billing switched off, and tried again hourly: 403: no"),
+        ("ok", "status feed billing switched off, and tried again every few minutes: 403: no"),
     ]
 
 
