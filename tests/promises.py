@@ -64,7 +64,7 @@ BUGS = (
     Bug(
         "I10",
         "ingest/scan.py",
-        "return elapsed >= self._connection.config.reconcile_interval",
+        "return self._has_passed(self._connection.config.reconcile_interval, self.last_scan_at)",
         "return False",
     ),
     Bug("I11", "api/plausibility.py", "if late_count > len(times) / 4 or times == sorted(times):", "if False:"),

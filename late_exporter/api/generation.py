@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from typing import TypeAlias
-from urllib.parse import urlencode
 
 import msgspec
 
@@ -19,8 +18,7 @@ from late_exporter.api.pages import fetch_page
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, Forbidden
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import Feed
-from late_exporter.format import iso_time
-from late_exporter.model import LATE, MAX_CLOCK_SKEW_MS, ZERNIO
+from late_exporter.model import LATE, MAX_CLOCK_SKEW_MS, ZERNIO, LogPage
 
 NEWNESS_TOLERANCE = 600_000
 """Milliseconds by which one list may be ahead of the other: the API writes the rows of both by
@@ -37,12 +35,10 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of a log list to a request for its newest log.
 
     Args:
-        path: Path and query of the list.
         error: Reason why the list cannot be used; None if it can.
         newest: Creation time in milliseconds of the newest log that can be counted, if any.
     """
 
-    path: str
     error: ApiError | None = None
     newest: int | None = None
 
@@ -51,12 +47,6 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
         if self.error is not None or other.error is not None or self.newest is None:
             return False
         return other.newest is None or self.newest > other.newest + NEWNESS_TOLERANCE
-
-    def __str__(self) -> str:
-        if self.error is not None:
-            return f"{self.path} {self.error}"
-        newest = "no logs" if self.newest is None else f"newest log {iso_time(self.newest)}"
-        return f"{self.path} 200, {newest}"
 
 
 ListAnswers: TypeAlias = Mapping[str, ListAnswer]
@@ -105,7 +95,8 @@ async def _detect_generation(name: str, client: LateClient) -> str:
     late = answers[LATE]
     zernio = answers[ZERNIO]
     if zernio.error is not None and late.error is not None:
-        message = f"no log list can be read: {zernio}; {late}; {UNUSABLE_HINT}"
+        causes = f"generation {ZERNIO}: {zernio.error}; generation {LATE}: {late.error}"
+        message = f"no log list can be read: {causes}; {UNUSABLE_HINT}"
         if isinstance(zernio.error, Forbidden):
             raise Forbidden(message, code=zernio.error.code)
         raise ApiUnavailable(message)
@@ -129,23 +120,16 @@ async def examine_lists(name: str, client: LateClient) -> ListAnswers:
 
 
 async def _request_newest(feed: Feed, client: LateClient) -> ListAnswer:
-    path = f"{feed.path}?{urlencode(feed.query)}" if feed.query else feed.path
     try:
         page, response = await fetch_page(client, feed, filters={"limit": 1})
     except ApiError as exc:
         if not refuses_list(exc):
             raise
-        return ListAnswer(path=path, error=exc.without_frames())
+        return ListAnswer(error=exc.without_frames())
     # A single log with a wrong time decides nothing.
     latest = math.inf if response.date is None else response.date * 1000 + MAX_CLOCK_SKEW_MS
-    times = (
-        entry.created
-        for entry in page.entries
-        if entry.created is not None and not entry.rejection_reason
-    )
-    return ListAnswer(
-        path=path, newest=max((time for time in times if time <= latest), default=None)
-    )
+    counted = LogPage(tuple(entry for entry in page.entries if not entry.rejection_reason))
+    return ListAnswer(newest=max((time for time in counted.times if time <= latest), default=None))
 
 
 def refuses_list(error: ApiError) -> bool:

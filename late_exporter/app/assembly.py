@@ -220,7 +220,7 @@ class Pipeline:
         if scope in self.registry.values(scope.workspace, AUDIT_GAUGES[0]):
             last_audit = self.registry.gauge(LAST_AUDIT, scope)
         last_scan = self.registry.gauge(LAST_RECONCILE, scope)
-        scan_schedule = ScanSchedule(feed_connection, shared.runtime, clock, last_scan, last_audit)
+        scan_schedule = ScanSchedule(feed_connection, clock, last_scan, last_audit)
         sync = FeedSync(
             feed_connection, clock, fetcher, recorder, reporter, scan_schedule, shared, logger
         )

@@ -101,4 +101,4 @@ def _wrong_counters(snapshot: Snapshot) -> Iterator[str]:
         if feed is None:
             continue
         for mismatch in check_counters(scope, feed, snapshot.accounting(scope)):
-            yield f"{scope.workspace}/{scope.feed}: {mismatch.text}"
+            yield f"{scope.workspace}/{scope.feed}: {mismatch}"

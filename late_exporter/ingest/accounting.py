@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 
 from late_exporter.feeds.feed import Feed
-from late_exporter.format import plural
 from late_exporter.metrics.catalogue import ENTRIES_REJECTED, LAST_AUDIT
 from late_exporter.metrics.subsets import sum_counter
-from late_exporter.model import LatestValue, Scope, Series, SeriesValue
+from late_exporter.model import Scope
 from late_exporter.store.records import FeedAccounting
 
 AUDIT_GAUGES = ("late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs", LAST_AUDIT)
@@ -31,26 +30,13 @@ class CounterMismatch(msgspec.Struct, frozen=True, gc=False):
     actual: int
 
     @property
-    def text(self) -> str:
-        """Return what differs, and what it means."""
-        surplus = self.actual - self.expected
-        difference = f"{abs(surplus):,} {'more' if surplus > 0 else 'fewer'} than counted"
-        if self.family:
-            twice = "Logs were counted twice."
-            meaning = twice if surplus > 0 else "Logs are missing in this metric."
-            return f"{self.family} is {self.actual:,}, {difference}. {meaning}"
-        never = "These logs were never counted."
-        meaning = never if surplus > 0 else "Missing records would be counted again."
-        return f"{plural(self.actual, 'log')} stored or pruned, {difference}. {meaning}"
+    def surplus(self) -> int:
+        return self.actual - self.expected
 
-
-def gauge_value(series_values: Mapping[Series, SeriesValue], series: Series) -> float:
-    """Return the value of a stored gauge; 0 if it is not stored."""
-    stored = series_values.get(series)
-    value = stored.value if stored is not None else None
-    if isinstance(value, LatestValue) and isinstance(value.value, int | float):
-        return float(value.value)
-    return 0.0
+    def __str__(self) -> str:
+        name = self.family or "the number of stored and pruned logs"
+        comparison = "more" if self.surplus > 0 else "fewer"
+        return f"{name} is {self.actual:,}, {abs(self.surplus):,} {comparison} than counted"
 
 
 def check_counters(scope: Scope, feed: Feed, accounting: FeedAccounting) -> list[CounterMismatch]:
@@ -78,19 +64,16 @@ def check_counters(scope: Scope, feed: Feed, accounting: FeedAccounting) -> list
     return [mismatch for mismatch in mismatches if mismatch.expected != mismatch.actual]
 
 
-def count_missing(mismatches: Iterable[CounterMismatch]) -> int:
-    """Return how many logs the counters lack."""
-    return sum(
-        mismatch.expected - mismatch.actual
-        for mismatch in mismatches
-        if mismatch.family and mismatch.actual < mismatch.expected
-    )
+def count_differences(mismatches: Iterable[CounterMismatch]) -> tuple[int, int]:
+    """Return how many logs the counters lack, and how many are wrong otherwise.
 
-
-def count_extra(mismatches: Iterable[CounterMismatch]) -> int:
-    """Return how many logs are counted twice, or will be, or are stored but not counted."""
-    return sum(
-        abs(mismatch.actual - mismatch.expected)
-        for mismatch in mismatches
-        if not mismatch.family or mismatch.actual > mismatch.expected
-    )
+    The latter are counted twice, or will be, or are stored but not counted.
+    """
+    missing = 0
+    extra = 0
+    for mismatch in mismatches:
+        if mismatch.family and mismatch.surplus < 0:
+            missing -= mismatch.surplus
+        else:
+            extra += abs(mismatch.surplus)
+    return missing, extra

@@ -76,25 +76,26 @@ class BatchBuilder:
     def add(self, record: Record) -> None:
         """Add logs, and what is true once they are committed."""
         for entry in record.entries:
-            increments = self._increments(entry.kind, by_reconciliation=record.by_reconciliation)
+            was_missed = entry.created is not None and entry.created < record.missed_before
+            increments = self._increments(entry.kind, was_missed=was_missed)
             self.observations.append(Observation(entry, increments))
         self.coverage = record.coverage or self.coverage
         self.deleted_keys += record.deleted_keys
 
-    def _increments(self, log: LogKind, *, by_reconciliation: bool) -> tuple[Increment, ...]:
+    def _increments(self, log: LogKind, *, was_missed: bool) -> tuple[Increment, ...]:
         """Return the increments of a kind of logs.
 
         Those that other kinds have, too, are the same objects.
         """
-        increments = self._kinds.get((log, by_reconciliation))
+        increments = self._kinds.get((log, was_missed))
         if increments is None:
-            projected = self._project(log, by_reconciliation=by_reconciliation)
+            projected = self._project(log, was_missed=was_missed)
             increments = tuple(self._distinct.setdefault(one, one) for one in projected)
-            self._kinds[log, by_reconciliation] = increments
+            self._kinds[log, was_missed] = increments
             self._platforms |= {one.labels[1] for one in increments if one.family == LOGS}
         return increments
 
-    def _project(self, log: LogKind, *, by_reconciliation: bool) -> Iterator[Increment]:
+    def _project(self, log: LogKind, *, was_missed: bool) -> Iterator[Increment]:
         labels = (self._scope.workspace, self._scope.feed)
         drift = (
             IncCounter(SCHEMA_DRIFT, (*labels, deviation.path, deviation.kind))
@@ -110,5 +111,5 @@ class BatchBuilder:
         yield ObserveLog(
             LAG, labels, once_per_log=True, number="lag", bounds=CATALOGUE[LAG].buckets
         )
-        if by_reconciliation:
+        if was_missed:
             yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)

@@ -6,8 +6,6 @@ one. Every page is recorded with the coverage that is true once it is durable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES, UnrecognisedLogs
@@ -87,10 +85,9 @@ class CatchUp:
         mark = previous.newest.created if previous.newest else previous.retention_floor
         _require_recognised(head, previous, mark)
         new = self._take(head, previous)
-        gaps = _deepen(previous.gaps, len(new))
         # A single row with a wrong time must not move the high-water mark.
         newest = _median(head) or previous.newest
-        coverage = msgspec.structs.replace(previous, newest=newest, gaps=gaps)
+        coverage = msgspec.structs.replace(previous, newest=newest)
 
         # Of a page above the mark, a look-up may have counted all logs, but none below it.
         is_known = previous.newest is not None and not new and min(head.times, default=0) <= mark
@@ -99,7 +96,7 @@ class CatchUp:
         if has_gap:
             upper = _oldest(head, ListPosition(self._view.now(), ""))
             gap = Gap(upper, mark, depth, previous.caught_up_at)
-            coverage = msgspec.structs.replace(coverage, gaps=(gap, *gaps))
+            coverage = msgspec.structs.replace(coverage, gaps=(gap, *coverage.gaps))
         else:
             coverage = self._caught_up(coverage, previous.caught_up_at, head)
         yield Record(new, coverage)
@@ -148,7 +145,7 @@ class CatchUp:
                     yield Record(new, coverage)
                     return coverage, False
 
-                gaps = (_shrink(gap, page, sweep.cursor.depth), *_deepen(others, len(new)))
+                gaps = (_shrink(gap, page, sweep.cursor.depth), *others)
                 coverage = msgspec.structs.replace(coverage, gaps=gaps)
                 yield Record(new, coverage)
                 has_progress = gaps[0].upper.created < first_upper
@@ -205,12 +202,15 @@ class CatchUp:
 def _require_recognised(page: LogPage, coverage: Coverage, mark: int) -> None:
     """Raise UnrecognisedLogs if no log of a page without ids is known that should be.
 
-    Those are the logs older than the mark that are in no gap.
+    Those are the logs older than the mark that are in no gap, except those of the exporter itself.
     """
     if page.statuses or not page.without_ids or not coverage.is_synced:
         return
     read_count = 0
-    for created in page.times:
+    for entry in page.entries:
+        created = entry.created
+        if created is None or entry.is_own:
+            continue
         is_in_gap = any(gap.lower <= created <= gap.upper.created for gap in coverage.gaps)
         if coverage.retention_floor <= created < mark and not is_in_gap:
             read_count += 1
@@ -229,11 +229,6 @@ def _reaches(page: LogPage, mark: int) -> bool:
         if entry.created is not None and entry.created < mark and entry.key in page.statuses:
             return True
     return False
-
-
-def _deepen(gaps: Sequence[Gap], count: int) -> tuple[Gap, ...]:
-    """Return gaps below a number of new logs."""
-    return tuple([msgspec.structs.replace(gap, depth=gap.depth + count) for gap in gaps])
 
 
 def _shrink(gap: Gap, page: LogPage, depth: int) -> Gap:

@@ -24,7 +24,7 @@ from late_exporter.model import PAGE_SIZE, PENDING, LogPage
 from late_exporter.store.records import PendingLog
 
 NO_WAIT = (0, 1)
-MAX_DELAY = 64
+MAX_DELAY = 16
 """Number of the next poll that may look a log up, with the polls to wait after that; and the most
 of them."""
 
@@ -46,20 +46,15 @@ class PendingChecks:
         self._poll = 0
         self._waits: dict[str, tuple[int, int]] = {}
         self._list_sweep: Sweep | None = None
-        self._is_list_refused = False
         self._unseen: set[str] = set()
         self._unlisted: set[str] = set()
         self._missed: set[str] = set()
         self._unread: set[str] = set()
 
     @property
-    def is_unfinished(self) -> bool:
-        return self._list_sweep is not None
-
-    @property
     def is_behind(self) -> bool:
         """Whether a look-up failed or was postponed, so that logs may have settled meanwhile."""
-        return self.is_unfinished or bool(self._unread)
+        return self._list_sweep is not None or bool(self._unread)
 
     def settle(self, floor: int, budget: int, young: int) -> StepsTo[None]:
         """Look up the logs that have settled, except those that the poll has just read.
@@ -93,7 +88,6 @@ class PendingChecks:
         except REQUEST_FAILURES as exc:
             yield ReportFailure("pending", exc.without_frames())
             self._list_sweep = None
-            self._is_list_refused = True
             self._note_unlisted(set(pending))  # Each is looked up in its turn.
             return
 
@@ -102,9 +96,6 @@ class PendingChecks:
             self._list_sweep = None
         elif self._list_sweep.is_end:
             self._list_sweep = None
-            if self._is_list_refused:
-                self._is_list_refused = False
-                self._waits.clear()  # Without the list, logs waited that may have settled since.
             self._note_unlisted(pending.keys() & self._unseen)
             lost = {key for key in self._unlisted if not self._can_find(pending[key])}
             yield from self._miss(lost)

@@ -20,7 +20,7 @@ from late_exporter.ingest.schedule import (
     poll_delay,
 )
 from late_exporter.ingest.sync import FeedSync
-from late_exporter.model import IncCounter, Increment
+from late_exporter.model import IncCounter
 
 
 class Poller:
@@ -48,7 +48,6 @@ class Poller:
         self._reporter = reporter
         self._runtime = runtime
         self._started_at = 0.0
-        self._sync_started_at: float | None = None
         self._is_reading = False
 
     @property
@@ -73,7 +72,7 @@ class Poller:
 
     def reconfigure(self, client: LateClient, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
-        self.recorder.defer(self._pop_increments())
+        self._defer_requests()
         self._connection.client = client
         self._connection.config = config
 
@@ -99,36 +98,27 @@ class Poller:
         finished.
         """
         await self.start()
-        pending_count = self._pending_count
         result = await self.poll()
         while result.is_partial:
             result = await self.poll()
 
         deadline = self._runtime.monotonic() + self._connection.config.interval
-        while result.error is None and self._runtime.monotonic() < deadline:
-            # Look-ups of pending logs are limited per poll.
-            is_settling = self._pending_count < pending_count
-            if not is_settling and not self._sync.has_unfinished_work:
+        work_done: object = None
+        while result.error is None and self._sync.has_unfinished_work:
+            has_stopped = work_done == self._sync.work_done
+            if has_stopped or self._runtime.monotonic() >= deadline:
                 break
             work_done = self._sync.work_done
-            pending_count = self._pending_count
             result = await self.poll(deadline)
-            if work_done == self._sync.work_done:
-                break
 
         if result.error is None:
             self._sync.is_complete = True  # No later poll reads what could not be read.
         return result
 
-    @property
-    def _pending_count(self) -> int:
-        return len(self.recorder.state.pending_logs)
-
     async def commit_increments(self) -> None:
         """Commit what happened since the last poll, because no other follows; show it."""
-        increments = self._pop_increments()
-        if await self._sync.commit(increments) is not None:
-            self.recorder.defer(increments)
+        self._defer_requests()
+        await self._sync.commit()
         self._reporter.update_pending()
 
     async def start(self) -> None:
@@ -143,8 +133,6 @@ class Poller:
         """Poll once and report the result; ``deadline`` is that of ``FeedSync.poll``."""
         self._started_at = self._runtime.monotonic()
         started_at = self._clock.time()
-        if self._sync_started_at is None:
-            self._sync_started_at = self._started_at
         self._is_reading = True
         result = await self._commit_poll(await self._sync.poll(deadline))
         self._is_reading = result.is_partial
@@ -158,33 +146,29 @@ class Poller:
             quota=self._connection.client.quota,
             clock_offset=self._clock.host_offset,
         )
-        sync_seconds = duration + self._started_at - self._sync_started_at
-        self._reporter.report(
-            result, started_at=started_at, duration=duration, sync_seconds=sync_seconds
-        )
-        if not result.is_partial:
-            self._sync_started_at = None
+        self._reporter.report(result, started_at=started_at, duration=duration)
         return result
 
     async def _commit_poll(self, result: PollResult) -> PollResult:
         """Commit what a poll has read, and its own counters; return its final result."""
         now = self._clock.time()
         scan = self._sync.completed_scan
-        increments = self._pop_increments()
-        outcome_increments = self._reporter.outcome_increments(
+        self._defer_requests()
+        increments = self._reporter.outcome_increments(
             result.outcome, now=now, scan_started_at=scan.started_at if scan else 0
         )
         self.recorder.correct_times(now)
-        error = await self._sync.commit([*increments, *outcome_increments])
+        error = await self._sync.commit(increments)
         if error is None:
             if not isinstance(result.error, StoreError):
                 self._sync.finish_scan()
             return result
         # A poll that could not be committed is the one thing shown without being durable.
         outcome_increment = IncCounter(POLLS, (*self.recorder.scope, error.outcome))
-        self.recorder.defer(increments, provisional=[outcome_increment])
+        self.recorder.defer((), provisional=[outcome_increment])
         return PollResult(error)
 
-    def _pop_increments(self) -> list[Increment]:
+    def _defer_requests(self) -> None:
+        """Leave the increments for the requests since the last call to the next commit."""
         requests, wait_seconds = self._connection.client.pop_request_log()
-        return self._reporter.request_increments(requests, wait_seconds)
+        self.recorder.defer(self._reporter.request_increments(requests, wait_seconds))

@@ -62,7 +62,7 @@ class FeedReader:
 
     @property
     def is_unfinished(self) -> bool:
-        return self.scans.scan is not None or self._pending.is_unfinished
+        return self.scans.scan is not None or not self.has_read_all
 
     @property
     def has_read_all(self) -> bool:

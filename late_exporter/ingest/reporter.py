@@ -68,9 +68,6 @@ MAX_REPORTED = 1000
 """Deviations, unreadable rows and failed requests that are remembered, so that each is logged
 once."""
 
-MIN_LOGGED_SYNC = 10.0
-"""Seconds from which the end of a catch-up is logged."""
-
 
 class PollReporter:
     """Metrics, health and log messages about the polls and the responses of one feed.
@@ -225,7 +222,6 @@ class PollReporter:
         *,
         started_at: float,
         duration: float,
-        sync_seconds: float,
     ) -> None:
         """Update the health of the feed and log the result of a poll.
 
@@ -233,7 +229,6 @@ class PollReporter:
             result: The result.
             started_at: Unix time in seconds at which the poll started.
             duration: Seconds that it took.
-            sync_seconds: Seconds since the first of several polls that read a gap.
         """
         error = redact(str(result.error or ""))
         fields = {
@@ -242,11 +237,8 @@ class PollReporter:
             "logs": self._recorder.state.log_count,
         }
         self._log_outcome(result, error, fields)
-        is_first_sync = self._recorder.is_synced and not self._health.is_synced
-        is_caught_up = result.error is None and not result.is_partial
-        if is_first_sync or (is_caught_up and sync_seconds >= MIN_LOGGED_SYNC):
-            fields["seconds"] = round(sync_seconds, 3)
-            self._logger.info("first sync complete" if is_first_sync else "caught up", **fields)
+        if self._recorder.is_synced and not self._health.is_synced:
+            self._logger.info("first sync complete", logs=fields["logs"])
         self._health = msgspec.structs.replace(
             self._health,
             is_synced=self._recorder.is_synced,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
 from late_exporter.errors import REQUEST_FAILURES
 from late_exporter.ingest.catch_up import Reading
 from late_exporter.ingest.feed_view import FeedView
-from late_exporter.ingest.schedule import ApiClock, FeedConnection, Runtime
+from late_exporter.ingest.schedule import ApiClock, FeedConnection
 from late_exporter.ingest.steps import Record, ReportFailure, StepsTo
 from late_exporter.ingest.sweep import Cursor, Sweep, crosses
-from late_exporter.model import MAX_CLOCK_SKEW_MS, MINUTE_MS, LogEntry, LogPage
+from late_exporter.model import MAX_CLOCK_SKEW_MS, MINUTE_MS
 
 MAX_FAILURES = 6
 """Failed attempts to read a page, also in parts, after which a scan ends until the next one is
@@ -32,13 +30,11 @@ class Scan(msgspec.Struct, frozen=True, omit_defaults=True):
         started_at: API time in milliseconds.
         until: Creation time down to which it reads; 0 for the whole list.
         cursor: Where it continues; None for the newest page.
-        found: Number of logs that polls had missed.
     """
 
     started_at: int
     until: int = 0
     cursor: Cursor | None = None
-    found: int = 0
     failure_count: int = 0
 
 
@@ -79,6 +75,9 @@ class ScanReader:
             self._complete(scan)
             return
 
+        missed_before = 0
+        if self._is_reconciliation:
+            missed_before = self._view.now() - RECONCILED_AGE
         sweep = Sweep(
             scan.cursor or reading.below_head,
             lower,
@@ -88,7 +87,11 @@ class ScanReader:
         try:
             while page_count > 0 and self._view.monotonic() < deadline:
                 page = yield from sweep.read()
-                scan = yield from self._record(page, scan, sweep.cursor, floor)
+                entries = self._view.take(page, floor)
+                # Recording may commit, and then the cursor has to be below the page.
+                scan = msgspec.structs.replace(scan, cursor=sweep.cursor, failure_count=0)
+                self.scan = scan
+                yield Record(entries, missed_before=missed_before)
                 page_count -= 1
                 if sweep.is_complete:
                     self._complete(scan)
@@ -104,81 +107,50 @@ class ScanReader:
         self.scan = None
         self.completed = scan
 
-    def _record(
-        self, page: LogPage, scan: Scan, cursor: Cursor, retention_floor: int
-    ) -> StepsTo[Scan]:
-        """Record a page of a scan; return the scan after it."""
-        missed_before = 0
-        if self._is_reconciliation:
-            missed_before = self._view.now() - RECONCILED_AGE
-
-        prompt: list[LogEntry] = []
-        missed: list[LogEntry] = []
-        for entry in self._view.take(page, retention_floor):
-            is_missed = entry.created is not None and entry.created < missed_before
-            (missed if is_missed else prompt).append(entry)
-        found = scan.found + sum(entry.key not in page.statuses for entry in missed)
-
-        yield Record(tuple(prompt))
-        # A record may commit, so the cursor moves with the last one.
-        self.scan = msgspec.structs.replace(scan, cursor=cursor, found=found, failure_count=0)
-        yield Record(tuple(missed), by_reconciliation=True)
-        return self.scan
-
 
 class ScanSchedule:
     """Starts of the reconciliation scans of one feed, and how far down they read.
 
-    Args:
+    Attributes:
         last_scan_at: Unix time in seconds at which the last completed scan started; 0 if there is
             none.
         last_audit_at: Unix time in seconds at which the last scan of the whole list was completed;
             0 if there is none.
-
-    Attributes:
-        last_start: Monotonic time of the last scan.
     """
 
     def __init__(
         self,
         connection: FeedConnection,
-        runtime: Runtime,
         clock: ApiClock,
         last_scan_at: float,
         last_audit_at: float,
     ) -> None:
         self._connection = connection
-        self._runtime = runtime
         self._clock = clock
+        self.last_scan_at = last_scan_at
         self.last_audit_at = last_audit_at
-        self.last_start = -math.inf
-        age = clock.time() - last_scan_at
-        # A time in the future was set by a wrong clock.
-        if age * 1000 > -MAX_CLOCK_SKEW_MS:
-            self.last_start = runtime.monotonic() - age
 
     @property
     def is_due(self) -> bool:
-        elapsed = self._runtime.monotonic() - self.last_start
-        return elapsed >= self._connection.config.reconcile_interval
+        return self._has_passed(self._connection.config.reconcile_interval, self.last_scan_at)
 
     def postpone(self) -> None:
         """Start the next scan an interval from now."""
-        self.last_start = self._runtime.monotonic()
+        self.last_scan_at = self._clock.time()
 
-    def next_scan(self, now: int) -> Scan:
-        """Return a scan of the whole list per audit interval, of its newest part in between.
-
-        ``now`` is the API time in milliseconds.
-        """
+    def next_scan(self) -> Scan:
+        """Return a scan of the whole list per audit interval, of its newest part in between."""
+        now = self._clock.now()
         config = self._connection.config
-        age = self._clock.time() - self.last_audit_at
-        # A time in the future was set by a wrong clock.
-        if not -MAX_CLOCK_SKEW_MS / 1000 <= age < config.audit_interval:
+        if self._has_passed(config.audit_interval, self.last_audit_at):
             return Scan(now)
-        depth = config.reconcile_interval * SCAN_INTERVALS
-        return Scan(now, now - int(depth * 1000))
+        return Scan(now, now - int(config.reconcile_interval * SCAN_INTERVALS * 1000))
 
-    def finish(self, scan: Scan, now: int) -> None:
-        """Note that a scan is complete; ``now`` is the API time in milliseconds."""
-        self.last_start = self._runtime.monotonic() - (now - scan.started_at) / 1000
+    def finish(self, scan: Scan) -> None:
+        """Note that a scan is complete."""
+        self.last_scan_at = scan.started_at / 1000
+
+    def _has_passed(self, interval: float, since: float) -> bool:
+        """Return whether an interval has passed since a time, or a wrong clock set the time."""
+        age = self._clock.time() - since
+        return age >= interval or age * 1000 < -MAX_CLOCK_SKEW_MS

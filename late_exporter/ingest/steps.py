@@ -36,13 +36,13 @@ class Record(msgspec.Struct, frozen=True):
     Args:
         coverage: New coverage; None leaves it.
         deleted_keys: Keys of pending logs that the API no longer has.
-        by_reconciliation: Whether polls had missed the logs.
+        missed_before: Creation time in milliseconds; polls had missed the older ones of the logs.
     """
 
     entries: tuple[LogEntry, ...] = ()
     coverage: Coverage | None = None
     deleted_keys: tuple[str, ...] = ()
-    by_reconciliation: bool = False
+    missed_before: int = 0
 
 
 class ReportFailure(msgspec.Struct, frozen=True):

@@ -170,7 +170,6 @@ class Sweep:
         self._lower = lower
         self._failure_count = failure_count
         self._request = FetchPage(after=after, status=status)
-        self._step = PAGE_SIZE // 2
         self._was_raised = False
         self._repeat_count = 0
         self._previous_keys = frozenset[str]()
@@ -192,7 +191,6 @@ class Sweep:
                 if self._failure_count + 1 < MAX_PAGE_FAILURES:
                     raise
         self._failure_count = 0
-        self._step = PAGE_SIZE // 2
 
         keys = frozenset(entry.key for entry in page.entries)
         is_overlap = len(keys) <= PAGE_OVERLAP and keys <= self.cursor.keys
@@ -252,8 +250,7 @@ class Sweep:
         """Look further up for a page that connects, because rows were deleted."""
         place = self.cursor.place
         if place.skip:
-            place = Place(max(0, place.skip - self._step), place.before)
-            self._step *= 2
+            place = Place(max(0, place.skip - PAGE_SIZE), place.before)
             self.cursor = msgspec.structs.replace(self.cursor, place=place)
         elif place.before is not None and not self._was_raised:
             self._was_raised = True

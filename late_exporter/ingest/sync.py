@@ -18,7 +18,7 @@ from late_exporter.api.generation import (
 from late_exporter.api.plausibility import check_dated, check_not_emptied
 from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
 from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.accounting import AUDIT_GAUGES, count_extra, count_missing
+from late_exporter.ingest.accounting import AUDIT_GAUGES, count_differences
 from late_exporter.ingest.feed_view import FeedView
 from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.reader import Budget, FeedReader
@@ -118,7 +118,7 @@ class FeedSync:
         """Progress of that work, to compare before and after a poll."""
         return (
             self._reader.scans.scan,
-            self._scan_schedule.last_start,
+            self._scan_schedule.last_scan_at,
             len(self._recorder.state.pending_logs),
         )
 
@@ -182,7 +182,7 @@ class FeedSync:
     def finish_scan(self) -> None:
         """Note that the results of a poll were committed, with those of its scan."""
         if self.completed_scan is not None:
-            self._scan_schedule.finish(self.completed_scan, self._clock.now())
+            self._scan_schedule.finish(self.completed_scan)
 
     async def _read(self, budget: Budget) -> bool:
         """Read what is new; return whether the poll gave way to the newest logs within a gap."""
@@ -238,7 +238,7 @@ class FeedSync:
             return
         scans = self._reader.scans
         if self._is_scan_due and scans.scan is None and not self._reader.is_first_poll:
-            scans.scan = self._scan_schedule.next_scan(self._clock.now())
+            scans.scan = self._scan_schedule.next_scan()
 
     @property
     def _is_scan_due(self) -> bool:
@@ -336,19 +336,13 @@ class FeedSync:
             return
         await self._compare_lists()
         mismatches = await self._recorder.check_counters()
-        missing = count_missing(mismatches)
-        extra = count_extra(mismatches)
+        missing, extra = count_differences(mismatches)
         self._scan_schedule.last_audit_at = self._clock.time()
 
         log = self._logger.warning if missing or extra else self._logger.info
-        log("audit completed", found=scan.found, missing=missing, extra=extra)
+        log("audit completed", missing=missing, extra=extra)
         for mismatch in mismatches:
-            self._logger.warning(
-                "count is wrong",
-                metric=mismatch.family or "stored logs",
-                expected=mismatch.expected,
-                found=mismatch.actual,
-            )
+            self._logger.warning("count is wrong", found=str(mismatch))
         gauges = zip(AUDIT_GAUGES, (missing, extra, self._clock.time()), strict=True)
         scope = self._recorder.scope
         self._recorder.defer([SetCurrent(name, scope, value=value) for name, value in gauges])

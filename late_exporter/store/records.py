@@ -28,7 +28,8 @@ class Gap(msgspec.Struct, frozen=True):
     Args:
         upper: Last log read above the range.
         lower: Creation time down to which the range is unread; older logs have been read.
-        depth: Last known index of ``upper`` in the list; a hint for seeking.
+        depth: Index of ``upper`` in the list when it was read, to seek in lists without a filter by
+            time.
         last_complete_at: Time of the last read without a gap. Logs that left the retention since
             then are lost.
         failure_count: Number of attempts to read the next page of the range that failed.

@@ -100,8 +100,8 @@ async def test_without_any_list_the_error_names_both_answers() -> None:
     """The next call examines both lists again."""
     api = FakeListApi(late=BadRequest("400: Invalid post ID", status=400), zernio=None)
     message = (
-        "no log list can be read: /v1/logs?type=publishing 404: the API has no /v1/logs; /v1/posts/logs 400: Invalid "
-        "post ID; check --api.base-url, the rights of the key and the status of the API"
+        "no log list can be read: generation zernio: 404: the API has no /v1/logs; generation late: 400: Invalid post "
+        "ID; check --api.base-url, the rights of the key and the status of the API"
     )
     with pytest.raises(ApiUnavailable) as raised:
         await find_feed("publishing", api)

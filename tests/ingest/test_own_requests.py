@@ -98,6 +98,18 @@ def test_only_requests_of_the_customer_count(exporter: ExporterHarness, api: Req
     assert 15 == count(exporter) == len(set(exporter.counted)) == len(exporter.counted)
 
 
+def test_own_requests_are_not_expected_to_be_known(exporter: ExporterHarness, api: RequestLogApi) -> None:
+    """While the customer is quiet, own requests fill the newest pages, and every poll is short."""
+    for _ in range(600):
+        api.world.clock.advance(30)
+        api.log(OWN)
+    exporter.poll_repeatedly(2)
+    request_count = len(api.requests)
+    exporter.poll_repeatedly(3)
+    assert [each for each in exporter.log.above_debug if each[0] == "warning"] == []
+    assert len(api.requests) - request_count <= 9
+
+
 def test_equal_requests_of_the_customer_keep_their_keys(exporter: ExporterHarness, api: RequestLogApi) -> None:
     """Own requests of the same time do not change the ordinals of equal logs, whatever their order."""
     api.world.clock.advance(60)
