@@ -136,6 +136,11 @@ class LateClient:
         """Requests per minute that the key allows."""
         return self._rate_limiter.rate_limit
 
+    @property
+    def key(self) -> str:
+        """The current key, from its file if it has one."""
+        return self._key.value()
+
     def pop_request_log(self) -> tuple[list[RequestRecord], float]:
         """Return the requests that finished since the last call.
 

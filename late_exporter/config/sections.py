@@ -112,8 +112,8 @@ class PollSettings(OptionModel):
     older ones."""
     # Daily by default: an audit costs fewer requests in a day than the reconciliation scan does in
     # ten minutes.
-    audit_interval: Annotated[float, duration("1m")] = option("1d", "DURATION", live=True)
-    """Time between two audits, which compare every counted log with the API."""
+    audit_interval: Annotated[float, duration("0s")] = option("1d", "DURATION", live=True)
+    """Time between two audits, which compare every counted log with the API; 0s disables them."""
     feeds: Annotated[CommaSeparated[fields.FeedName], Field(min_length=1)] = option(
         "publishing,connections", "LIST", STATEFUL_COMMANDS
     )

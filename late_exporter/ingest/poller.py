@@ -9,6 +9,7 @@ import msgspec
 from late_exporter.api.client import LateClient
 from late_exporter.errors import StoreError
 from late_exporter.health import FeedHealth, SyncProgress
+from late_exporter.ingest.accounting import AUDIT_GAUGES
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import POLLS, PollReporter
 from late_exporter.ingest.schedule import (
@@ -80,6 +81,7 @@ class Poller:
         """Poll until cancelled; only unexpected errors are raised."""
         await self.start()
         while True:
+            key = self._connection.client.key
             result = await self.poll()
             delay = poll_delay(
                 result,
@@ -89,7 +91,15 @@ class Poller:
                 runtime=self._runtime,
             )
             self._reporter.next_poll = self._clock.time() + delay
-            await self._runtime.sleep(delay)
+            await self._wait(delay, key)
+
+    async def _wait(self, seconds: float, key: str) -> None:
+        """Wait for the next poll, or until a poll interval has passed and another key is there."""
+        end = self._runtime.monotonic() + seconds
+        while (rest := end - self._runtime.monotonic()) > 0:
+            await self._runtime.sleep(min(rest, self._connection.config.interval))
+            if self._connection.client.key != key:
+                return
 
     async def catch_up(self) -> PollResult:
         """Poll until nothing is left to read or a poll fails; return the last result.
@@ -127,6 +137,9 @@ class Poller:
         zeros = self._reporter.initial_zeros()
         if await self._sync.commit(zeros) is not None:
             self.recorder.defer((), provisional=zeros)
+        if not self._sync.has_audits:
+            # The results of the last audit would go stale.
+            self.recorder.remove_gauges(AUDIT_GAUGES)
         self._reporter.update_retention()
 
     async def poll(self, deadline: float = math.inf) -> PollResult:

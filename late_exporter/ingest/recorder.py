@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -251,6 +251,10 @@ class FeedRecorder:
     def correct_times(self, now: float) -> None:
         """Show no time of the workspace that is ahead of the API's, in Unix seconds."""
         self.defer(self._shared.registry.correct_times(self.scope.workspace, now))
+
+    def remove_gauges(self, families: Iterable[str]) -> None:
+        for family in families:
+            self._shared.registry.remove_gauge(family, self.scope)
 
     def _build_batch(
         self, now: int, increments: Sequence[Increment], progress: bytes | None

@@ -10,7 +10,7 @@ from late_exporter.ingest.feed_view import FeedView
 from late_exporter.ingest.schedule import ApiClock, FeedConnection
 from late_exporter.ingest.steps import Record, ReportFailure, StepsTo
 from late_exporter.ingest.sweep import Cursor, Sweep, crosses
-from late_exporter.model import MAX_CLOCK_SKEW_MS, MINUTE_MS
+from late_exporter.model import DAY_MS, MAX_CLOCK_SKEW_MS, MINUTE_MS
 
 MAX_FAILURES = 6
 """Failed attempts to read a page, also in parts, after which a scan ends until the next one is
@@ -142,7 +142,7 @@ class ScanSchedule:
         """Return a scan of the whole list per audit interval, of its newest part in between."""
         now = self._clock.now()
         config = self._connection.config
-        if self._has_passed(config.audit_interval, self.last_audit_at):
+        if self._has_passed(config.audit_interval or DAY_MS / 1000, self.last_audit_at):
             return Scan(now)
         return Scan(now, now - int(config.reconcile_interval * SCAN_INTERVALS * 1000))
 

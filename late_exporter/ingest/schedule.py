@@ -25,7 +25,7 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
         lookback: Depth of the first sync.
         reconcile_interval: Time between the starts of two reconciliation scans.
         late_window: Age up to which logs that appear late are looked for in every few polls.
-        audit_interval: Time between two audits.
+        audit_interval: Time between two audits; 0 disables them.
     """
 
     interval: float = 30.0

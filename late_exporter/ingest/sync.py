@@ -127,6 +127,10 @@ class FeedSync:
         """Scan that the last poll has completed."""
         return self._reader.scans.completed
 
+    @property
+    def has_audits(self) -> bool:
+        return self._connection.config.audit_interval > 0
+
     def discard_uncommitted(self) -> None:
         """Drop logs that a cancelled poll has read but not committed; they are read again."""
         self._reader.restart(self._committed)
@@ -327,8 +331,9 @@ class FeedSync:
         coverage = self._recorder.batch.coverage
         if coverage is None or not coverage.is_synced or self._recorder.is_synced:
             return []
+        families = CHECK_TIMES if self.has_audits else (LAST_RECONCILE,)
         time = coverage.published_at / 1000
-        return [SetCurrent(family, self._recorder.scope, value=time) for family in CHECK_TIMES]
+        return [SetCurrent(family, self._recorder.scope, value=time) for family in families]
 
     async def _report_audit(self, scan: Scan) -> None:
         """Report a scan of the whole list as the result of an audit."""
@@ -343,9 +348,10 @@ class FeedSync:
         log("audit completed", missing=missing, extra=extra)
         for mismatch in mismatches:
             self._logger.warning("count is wrong", found=str(mismatch))
-        gauges = zip(AUDIT_GAUGES, (missing, extra, self._clock.time()), strict=True)
-        scope = self._recorder.scope
-        self._recorder.defer([SetCurrent(name, scope, value=value) for name, value in gauges])
+        if self.has_audits:
+            gauges = zip(AUDIT_GAUGES, (missing, extra, self._clock.time()), strict=True)
+            scope = self._recorder.scope
+            self._recorder.defer([SetCurrent(name, scope, value=value) for name, value in gauges])
 
     async def _compare_lists(self) -> None:
         """Report whether a list of generation late gets no new logs, though it answers."""

@@ -28,7 +28,7 @@ class Setup(_Value, frozen=True):
         history: Publishing logs of the last days.
         connections: Connection logs of the last hours.
         reconcile_interval: Seconds between two reconciliation scans.
-        audit_interval: Seconds between two background audits.
+        audit_interval: Seconds between two background audits; 0 disables them.
         commit_size: Logs that a catch-up commits together.
         max_skip: Largest ``skip`` that the API accepts, in generation zernio; None accepts any.
         time_filter: How the API reads ``from`` and ``to``.
@@ -163,7 +163,7 @@ SETUP = {
     "history": st.sampled_from((1, 3, 25, 130)),
     "connections": st.sampled_from((1, 2, 25)),
     "reconcile_interval": st.sampled_from((10 * MINUTE, 6 * HOUR)),
-    "audit_interval": st.sampled_from((HOUR, DAY)),
+    "audit_interval": st.sampled_from((0.0, HOUR, DAY)),
     "commit_size": st.sampled_from((1, 15, 1000)),
 }
 

@@ -76,6 +76,23 @@ def test_nothing_is_sent_until_a_rate_limit_ends(seconds: float, pause: int, exp
     assert exporter.scrape().sum("late_exporter_polls_total", outcome="rate_limited") == 3
 
 
+def test_a_new_key_is_tried_within_an_interval(exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rejected key is tried less and less often, until its file has another one."""
+    moment = 340.0  # Without another key, polls would be at 330 and 450 s.
+    changed_at = exporter.clock.elapsed + moment
+
+    def is_new(*_: object) -> bool:
+        return exporter.clock.elapsed >= changed_at
+
+    rejection = Unauthorized("401: the key was rejected")
+    exporter.api.refuse = lambda *_: None if is_new() else rejection
+    monkeypatch.setattr(FakeLateApi, "key", property(lambda _: "new" if is_new() else "old"))
+    times = exporter.run(moment + 31)
+    assert pauses(times)[:4] == [30, 60, 120, 120]
+    assert times[-1] >= moment
+    assert exporter.scrape().sum(UP) == 1
+
+
 def test_a_lasting_failure_is_logged_ever_more_rarely(exporter: ExporterHarness) -> None:
     """Its cause is among the last lines of the log, however long it lasts, and nothing else is."""
     fail(exporter, ApiUnavailable("no connection"), 100)

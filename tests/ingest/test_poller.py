@@ -115,6 +115,16 @@ def test_a_first_sync_reads_the_newest_page_once(exporter: InsideHarness, world:
     assert len(newest) == 1
 
 
+def test_results_of_audits_are_removed_once_they_are_disabled(world: World, tmp_path: Path) -> None:
+    """An alert about an audit that is not made any more could never end."""
+    last = "late_exporter_audit_last_completed_timestamp_seconds"
+    for audit_interval, has_results in ((HOUR, True), (0.0, False)):
+        api = FakeLateApi(world)
+        with closing(InsideHarness(api, tmp_path / "a.db", audit_interval=audit_interval)) as exporter:
+            exporter.settle()
+            assert has_results == bool(exporter.scrape().family(last))
+
+
 def test_a_bug_ends_the_loop(exporter: InsideHarness) -> None:
     """An unexpected exception is raised by the loop."""
     exporter.api.before_request(0, lambda: 1 // 0)

@@ -39,6 +39,7 @@ class FakeClient(LateClient):
 
     rate_limit = 60
     base_url = "http://127.0.0.1/api"
+    key = "sk_fake"
 
     def __init__(self, handler: Handler | None = None, *, rate_limit: int = 60, seconds: float = 0.25) -> None:
         self.handler = handler
