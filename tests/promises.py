@@ -47,8 +47,8 @@ BUGS = (
     Bug(
         "I3",
         "ingest/reader.py",
-        "yield from self._pending.settle(floor, budget.checks, young)",
-        "self._pending.settle(floor, budget.checks, young)",
+        "yield from self._pending.settle(floor, budget.requests, young)",
+        "self._pending.settle(floor, budget.requests, young)",
     ),
     Bug("I4", "ingest/recorder.py", "self.is_shown |= is_complete", "self.is_shown = True"),
     Bug(

@@ -5,8 +5,8 @@
 | `check_profile` | it has logs of another profile than the one asked for | `api.pages` |
 | `check_order` | it is not sorted from new to old | `api.pages` |
 | `check_ids` | the list with ids returns logs without ids | `api.pages` |
-| `check_readable` | less than half of its rows can be read | `ingest.fetcher` |
-| `check_unmoved` | the list has moved while the page was read in parts | `ingest.fetcher` |
+| `check_readable` | less than half of its rows can be read | `ingest.pages_in_parts` |
+| `check_unmoved` | the list has moved while the page was read in parts | `ingest.pages_in_parts` |
 | `check_not_emptied` | the list is empty, but should have the newest counted log | `ingest.sync` |
 | `check_dated` | none of its logs has a readable time | `ingest.sync` |
 | `check_repeats` | the list shows the same rows again and again | `ingest.sweep` |

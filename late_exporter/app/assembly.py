@@ -17,7 +17,6 @@ from late_exporter.exposition.family import Family
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.accounting import AUDIT_GAUGES
 from late_exporter.ingest.failure_log import FailureLog
-from late_exporter.ingest.fetcher import Fetcher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import PollReporter
@@ -214,16 +213,13 @@ class Pipeline:
         feed_connection = FeedConnection(connection.client, connection.poll)
         recorder = FeedRecorder(scope, feed, state, shared, deferred_increments, failure_log)
         reporter = PollReporter(recorder, shared, logger)
-        fetcher = Fetcher(feed_connection, clock)
         last_audit = 0.0
         # Until an audit has completed, its time is that of the first sync, without other results.
         if scope in self.registry.values(scope.workspace, AUDIT_GAUGES[0]):
             last_audit = self.registry.gauge(LAST_AUDIT, scope)
         last_scan = self.registry.gauge(LAST_RECONCILE, scope)
         scan_schedule = ScanSchedule(feed_connection, clock, last_scan, last_audit)
-        sync = FeedSync(
-            feed_connection, clock, fetcher, recorder, reporter, scan_schedule, shared, logger
-        )
+        sync = FeedSync(feed_connection, clock, recorder, reporter, scan_schedule, shared, logger)
         return Poller(feed_connection, clock, sync, recorder, reporter, shared.runtime)
 
 

@@ -11,7 +11,6 @@ from late_exporter.model import LogEntry, LogPage
 from late_exporter.store.records import Coverage, PendingLog
 
 if TYPE_CHECKING:
-    from late_exporter.ingest.fetcher import Fetcher
     from late_exporter.ingest.recorder import FeedRecorder
 
 
@@ -29,12 +28,10 @@ class FeedView:
         self,
         connection: FeedConnection,
         clock: ApiClock,
-        fetcher: Fetcher,
         recorder: FeedRecorder,
         runtime: Runtime,
     ) -> None:
         self._connection = connection
-        self._fetcher = fetcher
         self._recorder = recorder
         self.now = clock.now
         self.monotonic = runtime.monotonic
@@ -56,10 +53,6 @@ class FeedView:
     @property
     def pending_logs(self) -> Mapping[str, PendingLog]:
         return self._recorder.state.pending_logs
-
-    @property
-    def request_count(self) -> int:
-        return self._fetcher.request_count
 
     def take(self, page: LogPage, retention_floor: int) -> tuple[LogEntry, ...]:
         """Return the observations of a page that are to be counted; the caller records them.

@@ -50,6 +50,7 @@ class PendingChecks:
         self._unlisted: set[str] = set()
         self._missed: set[str] = set()
         self._unread: set[str] = set()
+        self._requests_left = 0
 
     @property
     def is_behind(self) -> bool:
@@ -74,7 +75,8 @@ class PendingChecks:
         if not logs:
             return
         yield from self._read_list(pending)
-        yield from self._look_up(logs, floor, self._view.request_count + budget)
+        self._requests_left = budget
+        yield from self._look_up(logs, floor)
 
     def _read_list(self, pending: Mapping[str, PendingLog]) -> StepsTo[None]:
         """Read a page of the list of pending logs; at its end, note those that are not on it."""
@@ -106,7 +108,7 @@ class PendingChecks:
         self._missed &= keys
         self._waits = {key: self._waits[key] for key in self._waits.keys() & keys}
 
-    def _look_up(self, logs: Sequence[PendingLog], floor: int, last_request: int) -> StepsTo[None]:
+    def _look_up(self, logs: Sequence[PendingLog], floor: int) -> StepsTo[None]:
         """Look up the logs that are not on the list, up to a number of requests."""
         failure_count = 0
         for log in logs:
@@ -115,7 +117,7 @@ class PendingChecks:
             if log.key not in self._unlisted or not is_due or not self._can_find(log):
                 continue
             self._unread.add(log.key)
-            if self._view.request_count >= last_request or failure_count == MAX_FAILURES:
+            if self._requests_left <= 0 or failure_count == MAX_FAILURES:
                 continue
             self._waits[log.key] = (self._poll + delay, min(2 * delay, MAX_DELAY))
             try:
@@ -149,6 +151,7 @@ class PendingChecks:
 
     def _find_by_post(self, log: PendingLog, floor: int) -> StepsTo[set[str]]:
         """Record the logs of a log's post; return their keys."""
+        self._requests_left -= 1
         page: LogPage = yield FetchPost(log.post_id or "")
         yield Record(self._view.take(page, floor))
         keys = {entry.key for entry in page.entries}
@@ -163,6 +166,7 @@ class PendingChecks:
         sweep = Sweep(upper, after, by_time=True, after=after)
         keys = set[str]()
         for _ in range(MAX_PAGES):
+            self._requests_left -= 1
             page = yield from sweep.read()
             yield Record(self._view.take(page, floor))
             keys.update(entry.key for entry in page.entries)

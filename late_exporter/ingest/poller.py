@@ -7,7 +7,6 @@ import math
 import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.errors import StoreError
 from late_exporter.health import FeedHealth, SyncProgress
 from late_exporter.ingest.accounting import AUDIT_GAUGES
 from late_exporter.ingest.recorder import FeedRecorder
@@ -173,8 +172,6 @@ class Poller:
         self.recorder.correct_times(now)
         error = await self._sync.commit(increments)
         if error is None:
-            if not isinstance(result.error, StoreError):
-                self._sync.finish_scan()
             return result
         # A poll that could not be committed is the one thing shown without being durable.
         outcome_increment = IncCounter(POLLS, (*self.recorder.scope, error.outcome))

@@ -30,16 +30,14 @@ class Budget(msgspec.Struct, frozen=True):
     """Requests that a poll may add to those for new logs, and monotonic times.
 
     Args:
-        pages: Pages of a scan.
-        window_pages: Pages of the late window per poll, on average.
-        checks: Checks of pending logs.
+        scan_pages: Pages of a scan.
+        requests: Pages of the late window, on average, and requests for pending logs.
         interrupt_at: Time from which a catch-up gives way to the newest logs.
         deadline: Time from which nothing is read that a later run can read.
     """
 
-    pages: int
-    window_pages: int
-    checks: int
+    scan_pages: int
+    requests: int
     interrupt_at: float
     deadline: float
 
@@ -86,6 +84,7 @@ class FeedReader:
         """
         before = self._view.coverage
         self._view.read_pending.clear()
+        self.scans.completed = None
 
         reading = yield from self._catch_up.read(budget.interrupt_at)
         if reading.is_partial:
@@ -104,8 +103,8 @@ class FeedReader:
             # Younger logs are settled by reading the late window.
             young -= self._late_window.age
         floor = reading.coverage.retention_floor
-        yield from self._pending.settle(floor, budget.checks, young)
-        yield from self.scans.advance(reading, budget.pages, budget.deadline)
+        yield from self._pending.settle(floor, budget.requests, young)
+        yield from self.scans.advance(reading, budget.scan_pages, budget.deadline)
         self.is_first_poll = False
         return False
 
@@ -175,7 +174,7 @@ class LateWindow:
             was_down = is_first_poll or self._was_out(caught_up_at)
             if was_down or (view.has_changes and self._poll_count >= LATE_POLLS):
                 self._reader.scan = self._start(reading, caught_up_at, was_down=was_down)
-        yield from self._reader.advance(reading, LATE_POLLS * budget.window_pages, budget.deadline)
+        yield from self._reader.advance(reading, LATE_POLLS * budget.requests, budget.deadline)
 
     def _was_out(self, caught_up_at: int) -> bool:
         """Return whether no poll was complete for so long that logs may be late."""

@@ -32,6 +32,7 @@ from late_exporter.model import (
     ZERNIO,
     IncCounter,
     Increment,
+    Labels,
     LogPage,
     ObserveHistogram,
     Series,
@@ -83,7 +84,6 @@ class PollReporter:
         self._registry = shared.registry
         self._label_limiter = shared.label_limiter
         self._logger = logger
-        self._pending_labels: set[tuple[str, str]] = set()
         self._health = FeedHealth(name=recorder.feed.name, is_synced=recorder.is_synced)
         self._last_failure: tuple[object, ...] | None = None
         self._reported: set[object] = set()
@@ -189,27 +189,26 @@ class PollReporter:
             return
         workspace = self._labels[0]
         limit_value = self._label_limiter.limit_value
-        counts: Counter[tuple[str, str]] = Counter()
-        oldest: dict[str, int] = {}
+        counts: Counter[Labels] = Counter()
+        oldest: dict[Labels, int] = {}
         for log in self._recorder.state.pending_logs.values():
             platform = limit_value(workspace, "platform", log.platform)
             action = limit_value(workspace, "action", log.action)
-            counts[platform, action] += 1
+            counts[workspace, platform, action] += 1
             if log.created:
-                oldest[platform] = min(log.created, oldest.get(platform, log.created))
+                place = (workspace, platform)
+                oldest[place] = min(log.created, oldest.get(place, log.created))
 
         # Series that were shown once, and those of the platforms in use, are kept at 0.
-        self._pending_labels |= counts.keys()
-        for platform in self._label_limiter.platforms(workspace):
-            self._pending_labels.add((platform, "publish"))
-        for platform, action in self._pending_labels:
-            count = counts[platform, action]
-            self._registry.set_gauge(PENDING_LOGS, (workspace, platform, action), count)
-            if platform in oldest:
-                time = oldest[platform] / 1000
-                self._registry.set_gauge(OLDEST_PENDING, (workspace, platform), time)
-            else:
-                self._registry.remove_gauge(OLDEST_PENDING, (workspace, platform))
+        in_use = self._label_limiter.platforms(workspace)
+        kept: set[Labels] = {(workspace, platform, "publish") for platform in in_use}
+        kept.update(self._registry.values(workspace, PENDING_LOGS))
+        for labels in kept.union(counts):
+            self._registry.set_gauge(PENDING_LOGS, labels, counts[labels])
+        for labels in self._registry.values(workspace, OLDEST_PENDING).keys() - oldest.keys():
+            self._registry.remove_gauge(OLDEST_PENDING, labels)
+        for labels, created in oldest.items():
+            self._registry.set_gauge(OLDEST_PENDING, labels, created / 1000)
 
     def update_retention(self) -> None:
         """Show the retention of the list that is read, from the first poll that has read one."""

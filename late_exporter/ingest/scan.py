@@ -47,7 +47,6 @@ class ScanReader:
     Attributes:
         scan: Scan in progress, as read; None if there is none.
         completed: Scan that the current poll has completed.
-        is_abandoned: Whether the current poll has given up a scan.
     """
 
     def __init__(
@@ -57,12 +56,6 @@ class ScanReader:
         self._is_reconciliation = is_reconciliation
         self.scan = scan
         self.completed: Scan | None = None
-        self.is_abandoned = False
-
-    def start_poll(self) -> None:
-        """Forget what the last poll has completed or given up."""
-        self.completed = None
-        self.is_abandoned = False
 
     def advance(self, reading: Reading, page_count: int, deadline: float) -> StepsTo[None]:
         """Read some pages of the scan, none after a monotonic time."""
@@ -98,10 +91,9 @@ class ScanReader:
                     return
         except REQUEST_FAILURES as exc:
             yield ReportFailure("scan", exc.without_frames())
-            self.is_abandoned = scan.failure_count >= MAX_FAILURES
-            self.scan = msgspec.structs.replace(scan, failure_count=scan.failure_count + 1)
-            if self.is_abandoned:
-                self.scan = None
+            self.scan = None
+            if scan.failure_count < MAX_FAILURES:
+                self.scan = msgspec.structs.replace(scan, failure_count=scan.failure_count + 1)
 
     def _complete(self, scan: Scan) -> None:
         self.scan = None
@@ -112,8 +104,7 @@ class ScanSchedule:
     """Starts of the reconciliation scans of one feed, and how far down they read.
 
     Attributes:
-        last_scan_at: Unix time in seconds at which the last completed scan started; 0 if there is
-            none.
+        last_scan_at: Unix time in seconds at which the last scan started; 0 if there is none.
         last_audit_at: Unix time in seconds at which the last scan of the whole list was completed;
             0 if there is none.
     """
@@ -138,17 +129,14 @@ class ScanSchedule:
         """Start the next scan an interval from now."""
         self.last_scan_at = self._clock.time()
 
-    def next_scan(self) -> Scan:
-        """Return a scan of the whole list per audit interval, of its newest part in between."""
+    def start_scan(self) -> Scan:
+        """Start a scan: of the whole list once per audit interval, else of its newest part."""
+        self.postpone()
         now = self._clock.now()
         config = self._connection.config
         if self._has_passed(config.audit_interval or DAY_MS / 1000, self.last_audit_at):
             return Scan(now)
         return Scan(now, now - int(config.reconcile_interval * SCAN_INTERVALS * 1000))
-
-    def finish(self, scan: Scan) -> None:
-        """Note that a scan is complete."""
-        self.last_scan_at = scan.started_at / 1000
 
     def _has_passed(self, interval: float, since: float) -> bool:
         """Return whether an interval has passed since a time, or a wrong clock set the time."""

@@ -15,12 +15,13 @@ from late_exporter.api.generation import (
     find_feed,
     refuses_list,
 )
+from late_exporter.api.pages import fetch_page, fetch_post
 from late_exporter.api.plausibility import check_dated, check_not_emptied
 from late_exporter.errors import ApiError, LateError, StoreError, UnrecognisedLogs
 from late_exporter.feeds.feed import Feed
 from late_exporter.ingest.accounting import AUDIT_GAUGES, count_differences
 from late_exporter.ingest.feed_view import FeedView
-from late_exporter.ingest.fetcher import Fetcher
+from late_exporter.ingest.pages_in_parts import read_page
 from late_exporter.ingest.reader import Budget, FeedReader
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import PollReporter
@@ -59,13 +60,11 @@ FIRST_SYNC_SECONDS = 300.0
 """The same for a first sync, before which nothing is shown that could be outdated."""
 
 SCAN_SHARE = 0.05
-WINDOW_SHARE = 0.25
+REQUEST_SHARE = 0.25
 """Shares of the rate limit for a feed's scan, and for late or pending logs."""
 
-MIN_SETTLEMENT_CHECKS = 10
-"""Settlement checks allowed per poll, however low the rate limit is."""
-
-MIN_WINDOW_PAGES = 5
+MIN_REQUESTS = 10
+"""Requests for late or pending logs per poll, however low the rate limit is."""
 
 
 class FeedSync:
@@ -80,7 +79,6 @@ class FeedSync:
         self,
         connection: FeedConnection,
         clock: ApiClock,
-        fetcher: Fetcher,
         recorder: FeedRecorder,
         reporter: PollReporter,
         scan_schedule: ScanSchedule,
@@ -89,7 +87,6 @@ class FeedSync:
     ) -> None:
         self._connection = connection
         self._clock = clock
-        self._fetcher = fetcher
         self._recorder = recorder
         self._reporter = reporter
         self._scan_schedule = scan_schedule
@@ -103,9 +100,7 @@ class FeedSync:
         self.is_complete = False
 
     def _new_reader(self) -> FeedReader:
-        view = FeedView(
-            self._connection, self._clock, self._fetcher, self._recorder, self._shared.runtime
-        )
+        view = FeedView(self._connection, self._clock, self._recorder, self._shared.runtime)
         return FeedReader(view, self._committed)
 
     @property
@@ -145,7 +140,6 @@ class FeedSync:
         error: LateError | None = None
         is_partial = False
         self.is_complete = False
-        self._reader.scans.start_poll()
         try:
             is_partial = await self._read(self._budget(deadline))
         except (ApiError, StoreError) as exc:
@@ -183,11 +177,6 @@ class FeedSync:
         self._committed = scan
         return None
 
-    def finish_scan(self) -> None:
-        """Note that the results of a poll were committed, with those of its scan."""
-        if self.completed_scan is not None:
-            self._scan_schedule.finish(self.completed_scan)
-
     async def _read(self, budget: Budget) -> bool:
         """Read what is new; return whether the poll gave way to the newest logs within a gap."""
         await self._choose_list()
@@ -200,11 +189,8 @@ class FeedSync:
             await self._start_list(self._recorder.feed)
             is_partial = await perform(self._reader.poll(budget), self._perform)
 
-        scans = self._reader.scans
-        if scans.is_abandoned:
-            self._scan_schedule.postpone()
-        if scans.completed is not None:
-            await self._report_audit(scans.completed)
+        if self.completed_scan is not None:
+            await self._report_audit(self.completed_scan)
         return is_partial
 
     async def _choose_list(self) -> None:
@@ -225,7 +211,7 @@ class FeedSync:
             return
         # Nothing is left for a list that cannot be read. Its date shows which counted logs are from
         # the future.
-        self._judge_head(feed, await self._fetcher.fetch(feed, FetchPage()))
+        self._judge_head(feed, await self._request_page(feed, FetchPage()))
         await self._start_list(feed)
         self._logger.warning("API generation changed", before=recorded, now=feed.generation)
 
@@ -242,7 +228,7 @@ class FeedSync:
             return
         scans = self._reader.scans
         if self._is_scan_due and scans.scan is None and not self._reader.is_first_poll:
-            scans.scan = self._scan_schedule.next_scan()
+            scans.scan = self._scan_schedule.start_scan()
 
     @property
     def _is_scan_due(self) -> bool:
@@ -253,7 +239,9 @@ class FeedSync:
             case FetchPage():
                 return await self._fetch(step)
             case FetchPost():
-                page = await self._fetcher.fetch_post(self._recorder.feed, step)
+                client = self._connection.client
+                page, response = await fetch_post(client, self._recorder.feed, step.post_id)
+                self._clock.adjust(response.date)
                 return await self._mark_known(page)
             case ReportFailure():
                 self._reporter.report_failure(step)
@@ -271,7 +259,7 @@ class FeedSync:
         feed = self._recorder.feed
         is_head = request == FetchPage(in_parts=request.in_parts)
         try:
-            page = await self._fetcher.fetch(feed, request)
+            page = await self._request_page(feed, request)
             if is_head:
                 self._judge_head(feed, page)
         except ApiError as exc:
@@ -279,6 +267,30 @@ class FeedSync:
                 exc.add_hint(SWITCH_HINT)
             raise
         return await self._mark_known(page)
+
+    async def _request_page(self, feed: Feed, request: FetchPage) -> LogPage:
+        """Request a page, in several requests if one cannot deliver it.
+
+        Raises:
+            ApiError: It cannot be read.
+        """
+
+        async def fetch_rows(offset: int, limit: int) -> LogPage:
+            filters: dict[str, str | int] = {"limit": limit}
+            if request.status:
+                filters["status"] = request.status
+            page, response = await fetch_page(
+                self._connection.client,
+                feed,
+                skip=request.place.skip + offset,
+                filters=filters,
+                created_after=request.after,
+                created_before=request.place.before,
+            )
+            self._clock.adjust(response.date)
+            return page
+
+        return await read_page(fetch_rows, feed.number_entries, in_parts=request.in_parts)
 
     def _judge_head(self, feed: Feed, page: LogPage) -> None:
         """Raise BadPayload if the newest page of a list cannot be true."""
@@ -377,14 +389,12 @@ class FeedSync:
     def _budget(self, deadline: float) -> Budget:
         interval = self._connection.config.interval
         patience = MIN_CATCH_UP_SECONDS if self._recorder.is_synced else FIRST_SYNC_SECONDS
-        requests = self._connection.client.rate_limit * interval / 60
-        share = int(requests * WINDOW_SHARE)
-        window_pages = max(MIN_WINDOW_PAGES, share)
-        pages = max(1, int(requests * SCAN_SHARE))
+        allowed = self._connection.client.rate_limit * interval / 60
+        requests = max(MIN_REQUESTS, int(allowed * REQUEST_SHARE))
+        scan_pages = max(1, int(allowed * SCAN_SHARE))
         return Budget(
-            pages=window_pages if deadline < math.inf else pages,
-            window_pages=window_pages,
-            checks=max(MIN_SETTLEMENT_CHECKS, share),
+            scan_pages=requests if deadline < math.inf else scan_pages,
+            requests=requests,
             interrupt_at=self._shared.runtime.monotonic() + max(interval, patience),
             deadline=deadline,
         )

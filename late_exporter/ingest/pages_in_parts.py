@@ -1,4 +1,4 @@
-"""Fetch pages of a log list, by several requests if one cannot deliver them."""
+"""Read a page of a log list, by several requests if one cannot deliver it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from late_exporter.api.pages import fetch_page, fetch_post
 from late_exporter.api.plausibility import check_readable, check_unmoved
-from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import REQUEST_FAILURES, ApiError, ResponseTooLarge
-from late_exporter.feeds.feed import Feed
-from late_exporter.ingest.schedule import ApiClock, FeedConnection
-from late_exporter.ingest.steps import FetchPost
-from late_exporter.ingest.sweep import FetchPage
 from late_exporter.model import PAGE_SIZE, LogEntry, LogPage
 
 PART_SIZE = PAGE_SIZE // 2
@@ -32,57 +26,25 @@ NumberEntries: TypeAlias = Callable[[Sequence[LogEntry]], Sequence[LogEntry]]
 """Number identical logs of several parts."""
 
 
-class Fetcher:
-    """Requests the pages of one feed.
+async def read_page(
+    fetch_rows: FetchRows, number_entries: NumberEntries | None, *, in_parts: bool
+) -> LogPage:
+    """Read a page; one that is too large is read in parts.
 
-    Attributes:
-        request_count: Number of requests sent.
+    Args:
+        fetch_rows: Requests some of its rows.
+        number_entries: Given for logs without ids.
+        in_parts: Whether to read it in parts in any case.
+
+    Raises:
+        ApiError: The request failed, or the response cannot be right.
     """
-
-    def __init__(self, connection: FeedConnection, clock: ApiClock) -> None:
-        self._connection = connection
-        self._clock = clock
-        self.request_count = 0
-
-    async def fetch(self, feed: Feed, request: FetchPage) -> LogPage:
-        """Fetch a page; one that is too large is read in parts.
-
-        Raises:
-            ApiError: The request failed, or the response cannot be right.
-        """
-
-        async def fetch_rows(offset: int, limit: int) -> LogPage:
-            filters: dict[str, str | int] = {"limit": limit}
-            if request.status:
-                filters["status"] = request.status
-            requested = fetch_page(
-                self._connection.client,
-                feed,
-                skip=request.place.skip + offset,
-                filters=filters,
-                created_after=request.after,
-                created_before=request.place.before,
-            )
-            return await self._receive(requested)
-
-        if not request.in_parts:
-            try:
-                return await fetch_rows(0, PAGE_SIZE)
-            except ResponseTooLarge:
-                pass  # It will be as large the next time, but the parts may be small enough.
-
-        return await _read_around_rows(fetch_rows, feed.number_entries)
-
-    async def fetch_post(self, feed: Feed, request: FetchPost) -> LogPage:
-        """Fetch the logs of a post; raises as ``fetch`` does."""
-        return await self._receive(fetch_post(self._connection.client, feed, request.post_id))
-
-    async def _receive(self, requested: Awaitable[tuple[LogPage, ApiResponse]]) -> LogPage:
-        """Wait for a response, and return its page without the body, which may be large."""
-        self.request_count += 1
-        page, response = await requested
-        self._clock.adjust(response.date)
-        return page
+    if not in_parts:
+        try:
+            return await fetch_rows(0, PAGE_SIZE)
+        except ResponseTooLarge:
+            pass  # It will be as large the next time, but the parts may be small enough.
+    return await _read_around_rows(fetch_rows, number_entries)
 
 
 async def _read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries | None) -> LogPage:
