@@ -87,11 +87,10 @@ def _alerts_markdown(group: str) -> str:
 def _actions_markdown() -> str:
     """Return the actions of generation zernio that have another name in the metrics."""
     names: dict[str, list[str]] = {}
-    for name, (action, _) in ACTIONS_BY_NAME.items():
-        if name != action:
-            names.setdefault(f"action `{action}`", []).append(f"`{name}`")
-    for name, event in EVENTS_BY_NAME.items():
-        names.setdefault(f"event `{event}`", []).append(f"`{name}`")
+    for kind, actions_by_name in (("action", ACTIONS_BY_NAME), ("event", EVENTS_BY_NAME)):
+        for name, action in actions_by_name.items():
+            if name != action:
+                names.setdefault(f"{kind} `{action}`", []).append(f"`{name}`")
     rows = [f"| {label} | {', '.join(actions)} |" for label, actions in names.items()]
     return "\n".join(["| in the metrics | actions of zernio |", "|---|---|", *rows])
 

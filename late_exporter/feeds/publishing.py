@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
@@ -12,7 +13,7 @@ from late_exporter.feeds import decoder
 from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import DocumentedObject, value_checker
 from late_exporter.feeds.view import common_fields, row_text
-from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES, split_words
+from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES
 from late_exporter.model import (
     DAY_MS,
     FAILED,
@@ -33,6 +34,9 @@ ATTEMPTS = ("publish", "retry")
 
 FINAL_STATUSES = (SUCCESS, FAILED)
 """Statuses of attempts that have ended."""
+
+WORD_BREAKS = re.compile(r"\W+|(?<=[a-z0-9])(?=[A-Z])")
+"""What separates the words of an error code, in whatever style it is written."""
 
 CATEGORIES_BY_CODE = (
     ("platform_rate_limit", ("RATE_LIMIT", "TOO_MANY", "THROTTL")),
@@ -172,10 +176,9 @@ def publishing_delay(
 
 def failure_category(log: LogKind) -> str:  # noqa: PLR0911 - the first rule that matches
     """Return why a log failed: by its error code, else its status code, else its action."""
-    code = "_".join(split_words(log.error_code or ""))
-    if code in FAILURE_CATEGORIES:
-        return code
-    code = code.upper()
+    code = WORD_BREAKS.sub("_", log.error_code or "").upper()
+    if code.lower() in FAILURE_CATEGORIES:
+        return code.lower()
     for category, words in CATEGORIES_BY_CODE:
         if _contains_any(code, words):
             return category

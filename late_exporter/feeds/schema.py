@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
 
-from late_exporter.feeds.vocabulary import CACHED_NAMES
 from late_exporter.masking import mask_keys
 from late_exporter.model import UNKNOWN, Deviation
+
+CACHED_NAMES = 1024
 
 MAX_PATHS = 50
 PATH_LENGTH = 64

@@ -20,11 +20,10 @@ from late_exporter.feeds import connections, decoder, publishing
 from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import DocumentedObject, value_checker
 from late_exporter.feeds.view import common_fields, row_text, search_json_text, without_unknown
-from late_exporter.feeds.vocabulary import METHODS, STATUSES, find_action, find_event
+from late_exporter.feeds.vocabulary import ACTIONS_BY_NAME, EVENTS_BY_NAME, METHODS, STATUSES
 from late_exporter.model import (
     DAY_MS,
     FAILED,
-    UNKNOWN,
     ZERNIO,
     IncCounter,
     Increment,
@@ -89,10 +88,12 @@ class ZernioRow(DocumentedObject, kw_only=True):
     user_agent: str | None = None
 
 
-_publishing_values = value_checker({"action": find_action, "status": STATUSES.__contains__})
+_publishing_values = value_checker(
+    {"action": ACTIONS_BY_NAME.__contains__, "status": STATUSES.__contains__}
+)
 _connection_values = value_checker(
     {
-        "action": find_event,
+        "action": EVENTS_BY_NAME.__contains__,
         "status": STATUSES.__contains__,
         "metadata.connectionMethod": METHODS.__contains__,
     }
@@ -181,10 +182,8 @@ def renumber_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
 def _publishing(row: ZernioRow) -> LogEntry:
     metadata = _read_texts(row.metadata)
     name = decoder.label_text(row.action)
-    row_status = decoder.label_text(row.status)
-    action, status = find_action(name) or (name, UNKNOWN)
-    if row.status:
-        status = row_status
+    status = decoder.label_text(row.status)
+    action = ACTIONS_BY_NAME.get(name, name)
     attempt = decoder.to_micros(metadata.attempt_number, 1)
     if action == "publish" and attempt is not None and attempt > 1:
         action = "retry"
@@ -205,7 +204,7 @@ def _publishing(row: ZernioRow) -> LogEntry:
         error_code=decoder.optional_text(row.error_code),
         attempt=attempt,
         has_link=has_link,
-        deviations=_publishing_values(name, row_status),
+        deviations=_publishing_values(name, status),
     )
 
 
@@ -220,7 +219,7 @@ def _connection(row: ZernioRow) -> LogEntry:
     metadata = _read_texts(row.metadata)
     name = decoder.label_text(row.action)
     method = decoder.label_text(metadata.connection_method)
-    event = find_event(name) or name
+    event = EVENTS_BY_NAME.get(name, name)
     if row.status == FAILED and not event.endswith("_failed"):
         event = f"{event.removesuffix('_success')}_failed"
     return _entry(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.publishing import FINAL_STATUSES
-from late_exporter.feeds.vocabulary import KNOWN_OUTCOMES
+from late_exporter.feeds.vocabulary import ACTIONS
 from late_exporter.ingest.steps import Record
 from late_exporter.metrics.catalogue import CATALOGUE, ENTRIES_REJECTED, LOGS, SCHEMA_DRIFT
 from late_exporter.metrics.label_limiter import LabelLimiter
@@ -20,13 +20,9 @@ LAG = "late_exporter_log_lag_seconds"
 RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
 
 PLATFORM_SERIES = (
-    *((LOGS, labels) for labels in KNOWN_OUTCOMES),
+    *((LOGS, (action, status)) for action in ACTIONS for status in ACTIONS[action]),
     *(("late_publishing_attempts_total", (status,)) for status in FINAL_STATUSES),
-    *(
-        ("late_publishing_retries_total", (status,))
-        for action, status in KNOWN_OUTCOMES
-        if action == "retry"
-    ),
+    *(("late_publishing_retries_total", (status,)) for status in ACTIONS["retry"]),
     ("late_publishing_rate_limit_pauses_total", ()),
     ("late_publishing_without_link_total", ()),
 )

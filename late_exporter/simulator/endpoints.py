@@ -61,14 +61,14 @@ MAX_REQUEST_CHARS = 5_000
 MAX_RESPONSE_CHARS = 10_000
 
 ZERNIO_ACTIONS = {
-    "publish": "post.published post.failed post.publishing post.skipped",
-    "retry": "post.retried post.retry_failed post.retrying post.skipped",
-    "media_upload": "media.uploaded media.failed media.uploading media_upload",
-    "token_refresh": "token.refreshed token.refresh_failed token.refreshing token_refresh",
-    "rate_limit_pause": "post.rate_limited post.rate_limited post.rate_limited post.rate_limited",
-    "cancelled": "post.cancelled post.cancelled post.cancelled post.cancelled",
+    "publish": "post.published",
+    "retry": "post.published",
+    "cancelled": "post.cancelled",
+    "connect_success": "account.connected",
+    "connect_failed": "account.connected",
+    "disconnect": "account.disconnected",
 }
-"""Actions of ``zernio`` by that of ``late``, in the order of STATUSES."""
+"""Documented actions of ``zernio`` by action or event of ``late``; others have the same name."""
 
 COMMON_FIELDS = (
     "userId",
@@ -164,12 +164,13 @@ def render_log(log_type: str, row: LogRow) -> LogRow:
     if "platformPostId" in result:
         response = {"id": result["platformPostId"], "url": result.get("platformPostUrl")}
     post = post_id(row)
+    action = str(row.get("action", row.get("eventType")))
     metadata = {name: row.get(name, result.get(name)) for name in METADATA}
     metadata["postId"] = post
     metadata["accountUsername"] = row.get("accountUsername", result.get("username"))
     document = {
         "type": log_type,
-        "action": _action(row),
+        "action": ZERNIO_ACTIONS.get(action, action),
         "status": _status(row),
         **{_snake_case(name): row.get(name) for name in COMMON_FIELDS},
         "request_id": post and f"req_{post}",
@@ -180,18 +181,6 @@ def render_log(log_type: str, row: LogRow) -> LogRow:
         "metadata": _to_text(metadata),
     }
     return _without_nulls(document)
-
-
-def _action(row: LogRow) -> Any:
-    event = row.get("eventType")
-    if isinstance(event, str):
-        is_failure = event.endswith("_failed")
-        return f"account.{event if is_failure else event.removesuffix('_success') + 'ed'}"
-    action = str(row.get("action"))
-    status = row.get("status")
-    if action in ZERNIO_ACTIONS and status in STATUSES:
-        return ZERNIO_ACTIONS[action].split()[STATUSES.index(status)]
-    return row.get("action")
 
 
 def _status(row: LogRow) -> Any:

@@ -281,8 +281,7 @@ VALUES: tuple[tuple[Feed, Row, Row, list[str]], ...] = (
     (LATE["publishing"], PUBLISHED, {"platform": "mastodon", "response": {"errorCode": "E1234"}}, []),
     (LATE["connections"], CONNECTED, {"eventType": "merge_success"}, ["eventType"]),
     (ZERNIO["publishing"], LOGGED, {"action": "post.teleported"}, ["action"]),
-    (ZERNIO["publishing"], LOGGED, {"action": "post.rejected"}, []),
-    (ZERNIO["publishing"], LOGGED, {"action": "POST_PLATFORM_DELETED"}, []),
+    (ZERNIO["publishing"], LOGGED, {"action": "post.platform.deleted"}, []),
     (ZERNIO["connections"], LOGGED, {"action": "account.merged"}, ["action"]),
     (
         ZERNIO["connections"],

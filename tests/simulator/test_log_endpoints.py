@@ -80,7 +80,7 @@ def test_filters_of_late(logs: StaticLogs, path: str, query: str, expected: list
     [
         ("", [11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]),
         ("status=failed&platform=tiktok", [3]),
-        ("action=post.retry_failed", [3]),
+        ("type=connections&action=account.disconnected", [101]),
         ("search=Rate+limit", [3]),
         ("accountId=a2", [11, 8, 5, 2]),
         ("days=1", [11, 10]),

@@ -24,6 +24,7 @@ from late_exporter.errors import (
     Unauthorized,
 )
 from late_exporter.simulator import SimulatedApi
+from late_exporter.simulator.endpoints import ZERNIO_ACTIONS
 from late_exporter.simulator.log_list import LogRow
 from tests.support.client import ClientRequest, FakeClient, QueryParams
 from tests.support.steps import Checkpoint
@@ -192,23 +193,10 @@ class FakeLateApi(FakeClient):
         return [row for row in rows if row["createdAt"] and first <= _millis(row["createdAt"]) // unit <= last]
 
 
-ACTIONS = {
-    "publish": "post.published",
-    "retry": "post.retried",
-    "rate_limit_pause": "post.rate_limited",
-    "media_upload": "media.uploaded",
-}
-EVENTS = {
-    "connect_success": "account.connected",
-    "connect_failed": "account.connect_failed",
-    "disconnect": "account.disconnected",
-    "reconnect_success": "account.connected",
-}
-
-
 def zernio_row(row: LogRow) -> LogRow:
     """Return a log as generation zernio shows it; the request id tells equal logs apart."""
     event = row.get("eventType")
+    action = event or row["action"]
     failed = str(event).endswith("_failed")
     metadata = {
         "postId": row.get("postId"),
@@ -217,7 +205,7 @@ def zernio_row(row: LogRow) -> LogRow:
         "connectionMethod": row.get("connectionMethod"),
     }
     return {
-        "action": EVENTS.get(str(event)) or ACTIONS[row["action"]],
+        "action": ZERNIO_ACTIONS.get(action, action),
         "platform": row["platform"],
         "account_id": row.get("accountId"),
         "status": row.get("status") or ("failed" if failed else "success"),
