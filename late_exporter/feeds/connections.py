@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from late_exporter.feeds import decoder
-from late_exporter.feeds.feed import Feed, LogView, RawLog
+from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.schema import DocumentedObject, value_checker
-from late_exporter.feeds.view import common_fields, event_status, row_text
+from late_exporter.feeds.view import log_view
 from late_exporter.feeds.vocabulary import EVENTS, METHODS
 from late_exporter.model import (
     DAY_MS,
@@ -135,24 +135,12 @@ def _account(account: tuple[str, str, str], log: LogKind) -> Iterator[Increment]
         )
 
 
-def view(row: RawLog, entry: LogEntry) -> LogView:
-    event = row_text(row, "eventType") or UNKNOWN
-    return LogView(
-        **common_fields(row, entry, created_field="createdAt", account_field="accountId"),
-        action=event,
-        status=event_status(event),
-        username=row_text(row, "success", "username"),
-        error_code=row_text(row, "error", "code"),
-        method=row_text(row, "connectionMethod"),
-    )
-
-
 FEED = Feed(
     name="connections",
     path="/v1/connections/logs",
     retention=7 * DAY_MS,
     parse=decoder.LogListDecoder(ConnectionRow, _entry).parse,
-    view=view,
+    view=log_view,
     project=project,
     counter="late_connection_events_total",
 )

@@ -19,7 +19,7 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         key: Key of its LogEntry.
         row: The log as the API sent it.
-        time: ``created`` in ISO 8601, or the text of the API if that is not a time.
+        time: ``created`` in ISO 8601.
         duration: Duration in microseconds.
         error: Error message.
         is_own: Whether this program caused the log.

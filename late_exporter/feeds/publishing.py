@@ -12,7 +12,7 @@ import msgspec
 from late_exporter.feeds import decoder
 from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import DocumentedObject, value_checker
-from late_exporter.feeds.view import common_fields, row_text
+from late_exporter.feeds.view import log_view, row_text
 from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES
 from late_exporter.model import (
     DAY_MS,
@@ -257,14 +257,8 @@ def status_code_label(log: LogKind) -> str:
 
 
 def view(row: RawLog, entry: LogEntry) -> LogView:
-    return LogView(
-        **common_fields(row, entry, created_field="createdAt", account_field="accountId"),
-        action=row_text(row, "action") or UNKNOWN,
-        status=row_text(row, "status") or UNKNOWN,
-        post_id=row_text(row, "postId") or row_text(row, "postId", "_id"),
-        username=row_text(row, "accountUsername"),
-        status_code=row_text(row, "statusCode"),
-        error_code=row_text(row, "response", "errorCode"),
+    return msgspec.structs.replace(
+        log_view(row, entry),
         url=row_text(row, "response", "platformPostUrl"),
         scheduled_for=row_text(row, "request", "scheduledFor"),
         caption=row_text(row, "request", "contentPreview") or row_text(row, "postId", "content"),

@@ -7,8 +7,11 @@ vanishes if it is deleted.
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from types import MappingProxyType
@@ -19,7 +22,7 @@ import msgspec
 from late_exporter.feeds import connections, decoder, publishing
 from late_exporter.feeds.feed import Feed, LogView, RawLog
 from late_exporter.feeds.schema import DocumentedObject, value_checker
-from late_exporter.feeds.view import common_fields, row_text, search_json_text, without_unknown
+from late_exporter.feeds.view import log_view, row_text
 from late_exporter.feeds.vocabulary import ACTIONS_BY_NAME, EVENTS_BY_NAME, METHODS, STATUSES
 from late_exporter.model import (
     DAY_MS,
@@ -40,6 +43,9 @@ API_REQUEST = "api_request"
 ACTIVITIES = ("webhooks", "messaging", "workflow_event", API_REQUEST)
 """Log types without a counterpart in generation ``late``; each is a feed."""
 
+SEARCHED_LENGTH = 64 * 1024
+"""Length up to which the JSON text of a field is searched."""
+
 OWN_USER_AGENT = "late-exporter/"
 """Start of the header User-Agent of this program's requests."""
 
@@ -47,7 +53,7 @@ OWN_USER_AGENT = "late-exporter/"
 class RowTexts(msgspec.Struct, rename="camel", gc=False):
     """The used fields of the JSON texts of a row, none of which is documented.
 
-    The metadata has all but the last; the bodies, which come from the platform, some of them.
+    The metadata has the first ones, the body of the request or of the platform's response the last.
     """
 
     post_id: str | None = None
@@ -56,6 +62,8 @@ class RowTexts(msgspec.Struct, rename="camel", gc=False):
     connection_method: str | None = None
     token_expires_at: str | None = None
     scheduled_for: str | None = None
+    content_preview: Any = None
+    content: Any = None
     platform_post_url: str | msgspec.UnsetType | None = msgspec.UNSET
     url: str | msgspec.UnsetType | None = msgspec.UNSET
 
@@ -100,27 +108,37 @@ _connection_values = value_checker(
 )
 _activity_values = value_checker({"status": STATUSES.__contains__})
 
+_decode_member = json.JSONDecoder(strict=False).decode
 _decode_texts = msgspec.json.Decoder(RowTexts).decode
 
 
 def _read_texts(text: Any) -> RowTexts:
-    """Parse a JSON text; of one that is cut or odd, return the fields that can be read."""
+    """Parse a JSON text; of one that is cut or odd, return the texts that can be read."""
     try:
         return _decode_texts(text or "{}")
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        pass
-    except TypeError:
-        pass  # It is an object already.
+    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
+        pass  # A TypeError if it is an object already.
 
-    members: dict[str, Any] = {}
+    members = {}
     for name in RowTexts.__struct_encode_fields__:
-        value = search_json_text({"text": text}, name, "text")
-        if name == "attemptNumber":
-            if value.isdecimal():
-                members[name] = float(value)
-        elif value:
+        value = _search_member(text, name)
+        if value and name != "attemptNumber":
             members[name] = value
     return msgspec.convert(members, RowTexts)
+
+
+def _search_member(text: Any, name: str) -> str:
+    """Return a member of an object, or of a JSON text that may be cut anywhere; empty if none."""
+    if isinstance(text, dict):
+        return row_text(text, name)
+    if isinstance(text, str):
+        # Possessive, because a text that is cut may have any number of characters after its last
+        # quote.
+        pattern = rf'"{name}"\s*+:\s*+("[^"\\]*+(?:\\.[^"\\]*+)*+"|\d{{1,100}}(?!\d))'
+        for match in re.finditer(pattern, text[:SEARCHED_LENGTH]):
+            with suppress(ValueError):
+                return row_text({name: _decode_member(match[1])}, name)
+    return ""
 
 
 def _entry(
@@ -192,7 +210,8 @@ def _publishing(row: ZernioRow) -> LogEntry:
     has_link = None
     if publishing.is_published(action, status):
         scheduled_for = _read_texts(row.request_body).scheduled_for
-        has_link = _has_link(metadata, _read_texts(row.response_body))
+        links = _links(metadata, _read_texts(row.response_body))
+        has_link = any(links) if links else None
     return _entry(
         row,
         action,
@@ -208,11 +227,13 @@ def _publishing(row: ZernioRow) -> LogEntry:
     )
 
 
-def _has_link(metadata: RowTexts, response: RowTexts) -> bool | None:
-    """Return whether the link of a published post is not empty; None if no text has its field."""
+def _links(metadata: RowTexts, response: RowTexts) -> list[str | None]:
+    """Return the links of a published post, some of which may be empty, by the texts that have one.
+
+    The name of the field varies with who wrote the text.
+    """
     links = (metadata.platform_post_url, response.platform_post_url, response.url)
-    known_links = [link for link in links if link is not msgspec.UNSET]
-    return any(known_links) if known_links else None
+    return [link for link in links if link is not msgspec.UNSET]
 
 
 def _connection(row: ZernioRow) -> LogEntry:
@@ -253,34 +274,23 @@ def _api_request(row: ZernioRow) -> LogEntry:
     return entry
 
 
-def _post_url(row: RawLog, entry: LogEntry) -> str:
-    """Return the link of a post; its name varies with who wrote the body."""
-    url = search_json_text(row, "platformPostUrl", "metadata", "response_body")
-    if not url and publishing.is_published(entry.action, entry.status):
-        url = search_json_text(row, "permalink", "response_body")
-        url = url or search_json_text(row, "url", "response_body")
-    return url
-
-
 def _view(row: RawLog, entry: LogEntry) -> LogView:
-    status = entry.status
-    if entry.rejection_reason or entry.status == entry.action:
-        status = row_text(row, "status")  # Connection logs are counted by their event instead.
-    username = without_unknown(entry.username)
-    caption = search_json_text(row, "contentPreview", "request_body")
-    return LogView(
-        **common_fields(row, entry, created_field="created_at", account_field="account_id"),
-        action=entry.action,
-        status=status,
-        method=without_unknown(entry.method),
-        post_id=entry.post_id or search_json_text(row, "postId", "metadata", "request_body"),
-        username=username or search_json_text(row, "accountUsername", "metadata", "response_body"),
-        status_code=row_text(row, "status_code"),
-        error_code=row_text(row, "error_code"),
-        url=_post_url(row, entry),
-        scheduled_for=search_json_text(row, "scheduledFor", "request_body"),
-        caption=caption or search_json_text(row, "content", "request_body", "metadata"),
+    request = _read_texts(row.get("request_body"))
+    link = None
+    if publishing.is_published(entry.action, entry.status):
+        metadata = _read_texts(row.get("metadata"))
+        link = next(filter(None, _links(metadata, _read_texts(row.get("response_body")))), None)
+    return msgspec.structs.replace(
+        log_view(row, entry),
+        post_id=entry.post_id or decoder.error_text(request.post_id),
+        url=decoder.error_text(link),
+        scheduled_for=decoder.error_text(request.scheduled_for),
+        caption=_text(request.content_preview) or _text(request.content),
     )
+
+
+def _text(value: object) -> str:
+    return decoder.error_text(value) if isinstance(value, str) else ""
 
 
 def _project_activity(name: str, workspace: str, log: LogKind) -> Iterator[Increment]:

@@ -133,15 +133,16 @@ def test_the_api_filters_by_what_it_knows(feed: Feed, flags: dict[str, str], par
 )
 def test_values_match_as_a_whole(flags: dict[str, Any], *, expected: bool) -> None:
     """Values are matched whole, in whatever letters, and a name with or without its sign."""
-    row = {"platform": "instagram", "status": "failed", "action": "publish", "accountId": "acc1"}
-    (log,) = parse_rows(FEED, row | {"accountUsername": "@acme"})
+    row = {"_id": "a", "createdAt": "2026-11-24T10:00:00Z", "platform": "instagram", "status": "failed"}
+    row |= {"action": "publish", "accountId": "acc1", "accountUsername": "@acme"}
+    (log,) = parse_rows(FEED, row)
 
     assert expected == matches(CommandFlags.model_validate(flags), log)
 
 
 def test_a_disconnect_has_a_status() -> None:
     """The API gives one to every event, also to those that the metrics know none of."""
-    row = {"type": "connections", "action": "account.disconnected", "platform": "x", "status": "success"}
+    row = {"action": "account.disconnected", "status": "success", "created_at": "2026-11-24T10:00:00Z"}
     (log,) = parse_rows(GENERATIONS["zernio"]["connections"], row)
     assert [matches(CommandFlags.model_validate({"status": each}), log) for each in ("success", "failed")] == [
         True,
@@ -161,10 +162,10 @@ TIME                  STATUS  PLATFORM   ACCOUNT  ACTION          TRY  HTTP   TO
 2026-11-25T09:46:40Z  failed  instagram  acc1     connect_failed    -     -  900ms  -     denied: no
 """,
     ("webhooks", "zernio"): """\
-TIME  STATUS  PLATFORM  ACCOUNT  ACTION             TRY  HTTP  TOOK  POST  DETAIL
--     -       unknown   -        unknown              -     -     -  -
-soon  -       unknown   -        unknown              -     -     -  -
--     failed  unknown   -        webhook.delivered    -   500     -  -     a/b
+TIME  STATUS    PLATFORM  ACCOUNT  ACTION             TRY  HTTP  TOOK  POST  DETAIL
+-     rejected  unknown   -        unknown              -     -     -  -
+-     rejected  unknown   -        unknown              -     -     -  -
+-     rejected  unknown   -        webhook.delivered    -   500     -  -     a/b
 """,
 }
 

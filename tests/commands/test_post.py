@@ -47,7 +47,7 @@ OUTCOMES = [
     ([failed(None, statusCode=503)], "failed 1 HTTP 503"),
     ([failed("X", response={"errorMessage": "no"})], "failed 1 no"),
     ([failed(), PAUSE], "paused 1 RATE_LIMITED"),
-    ([{"status": "pending", "createdAt": None}], "pending 1 "),
+    ([{"status": "pending"}], "pending 1 "),
     ([{"action": "cancelled", "status": "skipped"}], "cancelled  "),
     ([{"status": "skipped", "response": {"errorMessage": "Already published"}}], "skipped  Already published"),
     ([failed("MEDIA", action="media_upload", accountId=None)], "failed  MEDIA"),
