@@ -1,33 +1,25 @@
-"""The whole path of a response: from its bytes through client, decoder, recorder and store to the metrics.
+"""The whole path of a response: from its bytes through decoder, recorder and store to the metrics.
 
 A page is put together from JSON texts instead of values, so that a value may be anything that an API can send.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 
-import httpx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from late_exporter.app.assembly import Pipeline, PipelineConfig
-from late_exporter.app.workspace_pollers import ApiConnection
+from late_exporter.api.responses import ApiResponse
 from late_exporter.exposition.exposition import OPENMETRICS
 from late_exporter.feeds.decoder import UNSAFE_CHARACTERS
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
-from late_exporter.ingest.schedule import Runtime
-from late_exporter.ingest.status_poller import StatusConfig, StatusPace
-from late_exporter.store import open_store
-from late_exporter.store.thread import StoreThread
-from tests.support.api import KEY, create_client
+from tests.support.client import FakeClient
 from tests.support.clock import VirtualClock
 from tests.support.exposition import read_body
+from tests.support.inside import InsideHarness
 from tests.support.late_api import zernio_row
-from tests.support.loggers import RecordingLogger
-from tests.support.samples import Samples
 from tests.support.world import World
 
 LISTS = [(generation, feed) for generation in ("late", "zernio") for feed in ("publishing", "connections")]
@@ -89,77 +81,21 @@ class Rows:
         return text_of([(encode(name), value), *row, (encode(name), value)])
 
 
-class WholePath:
-    """An exporter over an API that sends the same body to all requests."""
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-        self._clock = rows.clock
-        self.body = b""
-        self._log = RecordingLogger()
-        self._store = open_store("sqlite://")
-        self._client = create_client(self._answer, monotonic=self._clock.monotonic, sleep=self._clock.sleep)
-        self._pipeline = Pipeline(
-            PipelineConfig(feeds=(rows.feed,), zero_hold=0.0, logged_failures=frozenset({rows.feed})),
-            store_thread=StoreThread(self._store, _call),
-            create_logger=lambda _: self._log,
-            runtime=Runtime(
-                clock=self._clock.time,
-                monotonic=self._clock.monotonic,
-                sleep=self._clock.sleep,
-                random=lambda: 0.5,
-            ),
-        )
-
-    def _answer(self, _: httpx.Request) -> httpx.Response:
-        headers = {f"X-RateLimit-{name}": "100000000" for name in ("Limit", "Remaining")}
-        return httpx.Response(200, headers=headers, stream=httpx.ByteStream(self.body))
-
-    async def start(self) -> None:
-        """Load the empty state."""
-        self._client.configured_generation = self._rows.generation
-        status = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, 300.0))
-        connection = ApiConnection(self._client, StatusPace(), status=status)
-        await self._pipeline.add_workspaces({"default": connection})
-
-    async def poll(self) -> str:
-        """Poll once; return the outcome."""
-        self._clock.advance(30)
-        (poller,) = self._pipeline.workspaces["default"]
-        return (await poller.poll()).outcome
-
-    async def refresh_status(self) -> None:
-        """Read the status feeds from the same body."""
-        await self._pipeline.workspaces["default"].status.refresh()
-
-    async def scrape(self) -> Samples:
-        """Publish the metrics; return the samples."""
-        exposition = self._pipeline.exposition
-        text = read_body(exposition)
-        assert KEY not in text
-        return Samples.parse(text)
-
-    def check_metrics(self) -> None:
-        """Read the metrics in the format with the stricter parser; their labels are short and without controls."""
-        text = read_body(self._pipeline.exposition, OPENMETRICS)
-        families = list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
-        values = {value for family in families for sample in family.samples for value in sample.labels.values()}
-        assert max(map(len, values)) <= 200
-        assert [value for value in values if UNSAFE_CHARACTERS.search(value)] == []
-
-    def check_log(self) -> None:
-        """Read the lines about failed logs, whose texts contain no key, are short and without controls."""
-        lines = [fields for _, message, fields in self._log.records if message == f"{self._rows.feed} failed"]
-        texts = [value for fields in lines for value in fields.values() if isinstance(value, str)]
-        assert [text for text in texts if KEY in text or len(text) > 1000 or UNSAFE_CHARACTERS.search(text)] == []
-
-    def close(self) -> None:
-        """Close the state."""
-        self._store.close()
+def check_metrics(exporter: InsideHarness) -> None:
+    """Read the metrics in the format with the stricter parser; their labels are short and without controls."""
+    text = read_body(exporter.exposition, OPENMETRICS)
+    families = list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
+    values = {value for family in families for sample in family.samples for value in sample.labels.values()}
+    assert max(map(len, values)) <= 200
+    assert [value for value in values if UNSAFE_CHARACTERS.search(value)] == []
 
 
-async def _call(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-    return call(*args, **keywords)
+def check_log(exporter: InsideHarness) -> None:
+    """Read the lines about failed logs, whose texts are short and without controls."""
+    (feed,) = exporter.feeds
+    lines = [fields for _, message, fields in exporter.log.records if message == f"{feed} failed"]
+    texts = [value for fields in lines for value in fields.values() if isinstance(value, str)]
+    assert [text for text in texts if len(text) > 1000 or UNSAFE_CHARACTERS.search(text)] == []
 
 
 def is_json(body: bytes) -> bool:
@@ -171,10 +107,11 @@ def is_json(body: bytes) -> bool:
     return True
 
 
-def counted_neighbours(samples: Samples, feed: str) -> float:
+def counted_neighbours(exporter: InsideHarness) -> float:
     """Return how many of the good rows are in the metrics."""
-    family = "late_connection_events_total" if feed == "connections" else "late_publishing_logs_total"
-    return samples.sum(family, platform=GOOD_PLATFORM)
+    is_connection = exporter.feeds == ("connections",)
+    family = "late_connection_events_total" if is_connection else "late_publishing_logs_total"
+    return exporter.scrape().sum(family, platform=GOOD_PLATFORM)
 
 
 def follow(rows: Rows, page: bytes, *, has_good_rows: bool = True, has_text_total: bool = False) -> None:
@@ -188,28 +125,27 @@ def follow(rows: Rows, page: bytes, *, has_good_rows: bool = True, has_text_tota
         has_good_rows: Whether the good rows are as they should be, if the page has them.
         has_text_total: Whether the page gives its total as text.
     """
-
-    async def run() -> None:
-        path = WholePath(rows)
-        try:
-            await path.start()
-            path.body = page_of([], '{"total":0,"hasMore":false}').encode()
-            await path.poll()  # What the first sync reads has no lines in the log.
-            path.body = page
-            outcome = await path.poll()
-            await path.refresh_status()
-            samples = await path.scrape()
-            path.check_metrics()
-            path.check_log()
-            if has_good_rows and is_json(page) and all(row.encode() in page for row in rows.good):
-                assert outcome == ("bad_payload" if has_text_total else "success")
-                assert outcome == "bad_payload" or len(rows.good) == counted_neighbours(samples, rows.feed)
-            assert outcome in ("success", "bad_payload")
-            path.body = page_of(rows.good).encode()
-            assert await path.poll() == "success"
-            samples = await path.scrape()
-            assert not has_good_rows or len(rows.good) == counted_neighbours(samples, rows.feed)
-        finally:
-            path.close()
-
-    asyncio.run(run())
+    body = page_of([], '{"total":0,"hasMore":false}').encode()
+    exporter = InsideHarness(
+        FakeClient(lambda *_: ApiResponse(body, None)),
+        clock=rows.clock,
+        feeds=[rows.feed],
+        generation=rows.generation,
+        log_failures=True,
+        status=dict.fromkeys(STATUS_FEEDS, 300.0),
+    )
+    with closing(exporter):
+        exporter.poll_repeatedly(1)  # What the first sync reads has no lines in the log.
+        body = page
+        (result,) = exporter.poll_repeatedly(1)
+        exporter.refresh_status()
+        check_metrics(exporter)
+        check_log(exporter)
+        assert result.outcome in ("success", "bad_payload")
+        if has_good_rows and is_json(page) and all(row.encode() in page for row in rows.good):
+            assert result.outcome == ("bad_payload" if has_text_total else "success")
+            assert has_text_total or len(rows.good) == counted_neighbours(exporter)
+        body = page_of(rows.good).encode()
+        (result,) = exporter.poll_repeatedly(1)
+        assert result.outcome == "success"
+        assert not has_good_rows or len(rows.good) == counted_neighbours(exporter)
