@@ -77,7 +77,7 @@ def conditions_of(reports: Sequence[Report]) -> list[Condition]:
     return [each for each in reports if isinstance(each, Condition)]
 
 
-def values_of(reports: Sequence[Report]) -> Values:
+def values_of(reports: Sequence[Report], at: int = NOW) -> Values:
     """Return the values by family and labels without the workspace; every series occurs once and fits its family."""
     values: Values = {}
     for gauge in reports:
@@ -87,7 +87,7 @@ def values_of(reports: Sequence[Report]) -> Values:
         labels = gauge.labels if isinstance(gauge.value, float | int) else (*gauge.labels, *gauge.value)
         assert len(family.labels) == len(labels), gauge
         assert family.kind == "gauge"
-        assert (gauge.at, labels[0]) == (NOW, "acme")
+        assert (gauge.at, labels[0]) == (at, "acme")
         name = gauge.family.removeprefix("late_").removesuffix("_timestamp_seconds")
         assert (name, *labels[1:]) not in values
         values[name, *labels[1:]] = gauge.value if isinstance(gauge.value, float | int) else 1
@@ -99,13 +99,20 @@ def refresh(name: str, document: Document | bytes, **circumstances: Any) -> Valu
     return values_of(run(name, lambda _: document, context(**circumstances))[0])
 
 
-def accounts(health: object, *listed: object, **circumstances: Any) -> tuple[Values, list[Condition]]:
-    """Return the values and conditions of accounts with one health, of those that are listed."""
+def account_reports(health: object, *listed: object, **circumstances: Any) -> tuple[Sequence[Report], AccountList]:
+    """Return the reports about accounts with one health, of those that are listed, and the list among them."""
     documents: Mapping[str, Document] = {
         "/v1/accounts/health": {"accounts": [health]},
         "/v1/accounts": {"accounts": list(listed)},
     }
     reports, _ = run("accounts", lambda request: documents[request.path], context(**circumstances))
+    (accounts,) = (each for each in reports if isinstance(each, AccountList))
+    return reports, accounts
+
+
+def accounts(health: object, *listed: object) -> tuple[Values, list[Condition]]:
+    """Return the values and conditions of accounts with one health, of those that are listed."""
+    reports, _ = account_reports(health, *listed)
     return values_of(reports), conditions_of(reports)
 
 
@@ -192,17 +199,11 @@ def at_risk(
     """Return what is reported about the risk of a scheduled post with some targets on x."""
     rows = [{"platform": "x", **target} for target in targets]
     document = post_list("scheduled", platforms=rows, **{"scheduledFor": EARLIER, **fields})
-    reports, _ = run(
-        "posts", respond_by_status(scheduled=document), context(now=NOW - 7_200_000, accounts=accounts, **circumstances)
-    )
-    values = {name: value for name, value in values_of_any(reports).items() if name[0] == "posts_at_risk"}
+    now = NOW - 7_200_000
+    respond = respond_by_status(scheduled=document)
+    reports, _ = run("posts", respond, context(now=now, accounts=accounts, **circumstances))
+    values = {name: value for name, value in values_of(reports, now).items() if name[0] == "posts_at_risk"}
     return values, [each for each in conditions_of(reports) if each.kind == "at_risk"]
-
-
-def values_of_any(reports: Sequence[Report]) -> Values:
-    """Return the values by family and labels, whatever their time."""
-    gauges = [each for each in reports if isinstance(each, SetLatest)]
-    return {(each.family.removeprefix("late_"), *each.labels[1:]): float(str(each.value)) for each in gauges}
 
 
 @pytest.mark.parametrize(
@@ -255,34 +256,10 @@ def test_only_a_complete_list_says_that_an_account_is_gone(
     circumstances: dict[str, Any],
 ) -> None:
     """A list that is empty, cut, or that of one profile says nothing about other accounts."""
-    rows = [{**ACCOUNT, "_id": f"a{number}"} for number in range(count)]
-    documents: dict[str, Document] = {"/v1/accounts": {"accounts": rows}, "/v1/accounts/health": {"accounts": []}}
-    reports, _ = run("accounts", lambda request: documents[request.path], context(**circumstances))
-    (accounts,) = [each for each in reports if isinstance(each, AccountList)]
+    rows = ({**ACCOUNT, "_id": f"a{number}"} for number in range(count))
+    _, accounts = account_reports(None, *rows, **circumstances)
     assert accounts.is_complete is expected
     assert bool(at_risk(accounts, {"accountId": "gone"})[0]) is expected
-
-
-@pytest.mark.parametrize(
-    ("risk", "health", "listed"),
-    [
-        ("", {}, {}),
-        ("disconnected", {}, {"isActive": False}),
-        ("reconnect", {"needsReconnect": True, "canPost": False}, {}),
-        ("blocked", {"canPost": False}, {}),
-        ("blocked", {}, {"platformStatus": "suspended"}),
-        ("", {"canPost": False, "needsReconnect": True}, {"enabled": False}),
-    ],
-)
-def test_the_risk_of_an_account(risk: str, health: Document, listed: Document) -> None:
-    """An account cannot publish for one reason; one that users have switched off needs no attention."""
-    documents = {
-        "/v1/accounts": {"accounts": [{**ACCOUNT, **listed}]},
-        "/v1/accounts/health": {"accounts": [{**HEALTH, **health}]},
-    }
-    reports, _ = run("accounts", lambda request: documents[request.path], context())
-    (accounts,) = [each for each in reports if isinstance(each, AccountList)]
-    assert accounts.states == {"acc1": AccountState("instagram", "acme", risk, SECONDS)}
 
 
 def test_overdue_posts() -> None:
@@ -350,11 +327,9 @@ def test_accounts() -> None:
         ("account_cooldown_until", *account): SECONDS,
     }
     assert accounts(HEALTH, ACCOUNT) == (expected, [])
-    broken = {**HEALTH, "canPost": False, "needsReconnect": True}
-    values, conditions = accounts(broken)
-    names = "account_can_post", "account_needs_reconnect", "account_connected"
-    assert [values[name, *account] for name in names] == [0, 1, 0]
-    assert conditions == [Condition("reconnect", "acme (instagram)", subject="acc1")]
+    values, conditions = accounts({**HEALTH, "needsReconnect": True})
+    assert [values[name, *account] for name in ("account_needs_reconnect", "account_connected")] == [1, 0]
+    assert conditions == [RECONNECT]
 
 
 def test_a_wrong_row_costs_only_itself() -> None:
@@ -369,23 +344,40 @@ def test_a_wrong_row_costs_only_itself() -> None:
     assert names["acc2"] - names["acc1"] == {"account_can_post", "account_token_expiry", "account_info"}
 
 
+RECONNECT = Condition("reconnect", "acme (instagram)", subject="acc1")
 SUSPENDED = {"platformStatus": "suspended", "platformStatusReason": "Terms of use"}
 
 
+def blocked(text: str) -> list[Condition]:
+    return [Condition("blocked", "acme (instagram)", subject="acc1", text=text)]
+
+
 @pytest.mark.parametrize(
-    ("health", "listed", "text"),
+    ("risk", "conditions", "health", "listed"),
     [
-        ({"canPost": False, "issues": ["No scope", 7, "", "Personal account"]}, {}, "No scope; Personal account"),
-        ({"canPost": True, "issues": []}, SUSPENDED, "Terms of use"),
-        ({"canPost": ..., "issues": ...}, {"platformStatus": "suspended"}, ""),
+        ("", [], {}, {}),
+        ("disconnected", [], {}, {"isActive": False}),
+        ("reconnect", [RECONNECT], {"needsReconnect": True, "canPost": False}, {}),
+        ("blocked", blocked("No scope; No page"), {"canPost": False, "issues": ["No scope", 7, "", "No page"]}, {}),
+        ("blocked", blocked("Terms of use"), {"issues": []}, SUSPENDED),
+        ("blocked", blocked(""), {"canPost": ..., "issues": ...}, {"platformStatus": "suspended"}),
+        # Accounts that are switched off, or behind phone numbers, need no attention, and take no place of others.
+        (None, [], {"canPost": False, "needsReconnect": True}, {"enabled": False}),
+        (None, [], {"canPost": False, "platform": "sms"}, {"platform": "sms"}),
+        (None, [], {"canPost": False, "platform": "phone"}, {"platform": "phone"}),
     ],
+    ids=str,
 )
-def test_an_account_that_cannot_post(health: Document, listed: Document, text: str) -> None:
-    """An account that lacks a right, or that its platform has suspended, is reported with what the API says."""
+def test_an_account_that_cannot_post(
+    risk: str | None, conditions: list[Condition], health: Document, listed: Document
+) -> None:
+    """An account cannot publish for one reason, which is reported with what the API says."""
     row = {name: value for name, value in {**HEALTH, **health}.items() if value is not ...}
-    values, conditions = accounts(row, {**ACCOUNT, **listed})
-    assert values["account_can_post", "instagram", "acc1"] == 0
-    assert conditions == [Condition("blocked", "acme (instagram)", subject="acc1", text=text)]
+    reports, accounts = account_reports(row, {**ACCOUNT, **listed})
+    assert (accounts.states["acc1"].risk, conditions_of(reports)) == (risk or "", conditions)
+    expected = {None: None, "reconnect": 0, "blocked": 0}.get(risk, 1)
+    assert values_of(reports).get(("account_can_post", "instagram", "acc1")) == expected
+    assert bool(values_of(reports)) == (risk is not None)
 
 
 def test_what_the_api_says_is_cut() -> None:
@@ -421,14 +413,6 @@ def test_accounts_for_ads() -> None:
     assert conditions == [Condition("reconnect", "acme (metaads)", subject="acc1")]
     values, conditions = accounts({**health, "needsReconnect": False}, ACCOUNT)
     assert (values["account_connected", "metaads", "acc1"], conditions) == (1, [])
-
-
-@pytest.mark.parametrize("listed", [{"enabled": False}, {"platform": "sms"}, {"platform": "phone"}], ids=str)
-def test_hidden_accounts_have_no_series(listed: Document) -> None:
-    """Accounts that are switched off, or behind phone numbers, are not reported, and take no place of others."""
-    health = {**HEALTH, "canPost": False, "platform": listed.get("platform", "instagram")}
-    assert accounts(health, {**ACCOUNT, **listed}) == ({}, [])
-    assert accounts(HEALTH, ACCOUNT) == accounts(HEALTH, {**ACCOUNT, "enabled": True})
 
 
 def test_cooldowns_are_reported_until_they_end() -> None:
@@ -506,12 +490,19 @@ def test_webhooks(active: bool, conditions: list[Condition]) -> None:  # noqa: F
     assert conditions == conditions_of(reports)
 
 
-def test_webhooks_with_the_same_name_have_different_labels() -> None:
-    """Webhooks of one name are distinguished by their ids, which do not depend on their order."""
-    rows = [{**WEBHOOK, "_id": "1"}, {**WEBHOOK, "_id": "2"}, {**WEBHOOK, "name": "mail", "_id": "3"}]
-    labels = {label for _, label in refresh("webhooks", {"webhooks": rows})}
-    assert labels == {"orders (1)", "orders (2)", "mail"}
-    assert labels == {label for _, label in refresh("webhooks", {"webhooks": rows[::-1]})}
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["orders", "orders", "mail"], {"orders (1)", "orders (2)", "mail"}),
+        (["https://user:topsecret@hooks.example.org/in/urlsecret?token=headersecret"], {"hooks.example.org"}),
+        (["", None], {"1", "2"}),
+    ],
+)
+def test_names_of_webhooks(names: list[str | None], labels: set[str]) -> None:
+    """Labels have ids if names are missing or the same; the label of a URL is its host: the rest may be a secret."""
+    rows = [{**WEBHOOK, "name": name, "_id": str(number)} for number, name in enumerate(names, 1)]
+    for ordered in (rows, rows[::-1]):
+        assert {label for _, label in refresh("webhooks", {"webhooks": ordered})} == labels
 
 
 def test_only_so_many_webhooks() -> None:
@@ -532,39 +523,25 @@ def test_no_secret_of_a_webhook_leaves_the_decoder() -> None:
         assert not any(secret in text for secret in SECRETS)
 
 
-@pytest.mark.parametrize(
-    ("name", "label"),
-    [
-        ("https://user:topsecret@hooks.example.org/in/urlsecret?token=headersecret", "hooks.example.org"),
-        ("", "wh1"),
-        (None, "wh1"),
-    ],
-)
-def test_a_webhook_named_by_its_address(name: str | None, label: str) -> None:
-    """The label of a webhook whose name is a URL is the host, because the rest may be a secret."""
-    assert {label for _, label in refresh("webhooks", {"webhooks": [{**WEBHOOK, "name": name}]})} == {label}
+UNPAID = {"hasAccess": False, "suspensionReason": "unpaid"}
+DECLINED = {"hasAccess": False, "declineReason": "stolen", "openInvoiceUrl": "https://invoice.example/secret"}
 
 
 @pytest.mark.parametrize(
-    ("status", "active"),
+    ("status", "active", "reasons"),
     [
-        ({"hasAccess": True, "suspended": False}, 1),
-        ({"hasAccess": True, "suspended": True}, 0),
-        ({"hasAccess": False, "suspended": False}, 0),
-        ({"suspended": False}, None),
+        ({"hasAccess": True, "suspended": False}, 1, []),
+        ({"hasAccess": True, "suspended": True}, 0, [""]),
+        (UNPAID, 0, ["unpaid"]),
+        (DECLINED, 0, ["stolen"]),
+        ({"suspended": False}, None, []),
     ],
 )
-def test_the_plan(status: object, active: int | None) -> None:
-    """A plan is active if it has access and is not suspended; unknown is neither."""
-    assert active == refresh("billing", with_field(BILLING, "status", status)).get(("workspace_active",))
-
-
-@pytest.mark.parametrize("field", ["suspensionReason", "declineReason"])
-def test_why_the_plan_gives_no_access(field: str) -> None:
-    """The reason is named; the address of the invoice is not kept."""
-    status = {"hasAccess": False, field: "unpaid_invoice", "openInvoiceUrl": "https://invoice.example/secret"}
+def test_the_plan(status: object, active: int | None, reasons: list[str]) -> None:
+    """A plan is active if it has access and is not suspended, else the reason is named, without an address."""
     reports, _ = run("billing", lambda _: {"status": status}, context())
-    assert conditions_of(reports) == [Condition("inactive", "unpaid_invoice")]
+    assert values_of(reports).get(("workspace_active",)) == active
+    assert conditions_of(reports) == [Condition("inactive", reason) for reason in reasons]
     assert "secret" not in repr(reports)
 
 
@@ -596,14 +573,13 @@ def test_the_balance(balance: object, cents: float | None, kind: str | None) -> 
 
 
 @pytest.mark.parametrize("error", [EndpointNotFound("404", status=404), Forbidden("403")])
-def test_usage_and_billing_do_without_each_other(error: ApiError) -> None:
+@pytest.mark.parametrize(
+    ("path", "document", "ratio"), [("/v1/usage", USAGE, "usage"), ("/v1/billing", BILLING, "spend")]
+)
+def test_usage_and_billing_do_without_each_other(error: ApiError, path: str, document: Document, ratio: str) -> None:
     """An account without billing may have a usage, and the other way round; without both the feed fails."""
-    documents: dict[str, Document | ApiError] = {"/v1/billing": error, "/v1/usage": USAGE}
-    reports, _ = run("billing", lambda request: documents[request.path], context())
-    assert {name for name, *_ in values_of(reports)} == {"workspace_active", "workspace_usage_ratio"}
-    documents = {"/v1/billing": BILLING, "/v1/usage": error}
-    reports, _ = run("billing", lambda request: documents[request.path], context())
-    assert {name for name, *_ in values_of(reports)} == {"workspace_active", "workspace_spend_ratio"}
+    reports, _ = run("billing", lambda request: document if request.path == path else error, context())
+    assert {name for name, *_ in values_of(reports)} == {"workspace_active", f"workspace_{ratio}_ratio"}
     with pytest.raises(type(error)):
         run("billing", lambda _: error, context())
 
