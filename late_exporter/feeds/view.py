@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from late_exporter.feeds.decoder import TEXT_LENGTH, label_text
+from late_exporter.feeds.decoder import error_text
 from late_exporter.feeds.feed import LogView, RawLog
 from late_exporter.format import iso_time
 from late_exporter.model import FAILED, SUCCESS, UNKNOWN, LogEntry
@@ -40,17 +39,11 @@ def log_view(row: RawLog, entry: LogEntry) -> LogView:
 
 
 def row_text(row: RawLog, *path: str) -> str:
-    """Return the text or number at a path of nested objects, or an empty string."""
+    """Return the text at a path of nested objects, or an empty string."""
     value: Any = row
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
-    if (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and -math.inf < value < math.inf
-    ):
-        value = str(value)
-    return label_text(value, TEXT_LENGTH) if isinstance(value, str) and value else ""
+    return error_text(value) if isinstance(value, str) else ""
 
 
 def event_status(event: str) -> str:

@@ -134,7 +134,7 @@ def _search_member(text: Any, name: str) -> str:
     if isinstance(text, str):
         # Possessive, because a text that is cut may have any number of characters after its last
         # quote.
-        pattern = rf'"{name}"\s*+:\s*+("[^"\\]*+(?:\\.[^"\\]*+)*+"|\d{{1,100}}(?!\d))'
+        pattern = rf'"{name}"\s*+:\s*+("[^"\\]*+(?:\\.[^"\\]*+)*+")'
         for match in re.finditer(pattern, text[:SEARCHED_LENGTH]):
             with suppress(ValueError):
                 return row_text({name: _decode_member(match[1])}, name)

@@ -24,9 +24,9 @@ def test_truncated_json_texts_of_zernio_are_searched() -> None:
     log = one({**LOG, **cut, "request_body": '{"contentPreview": "Fris'}, generation="zernio")
     assert (log.post_id, log.username, log.url, log.caption) == ("p1", "@acme", "https://x/1", "")
     request = '{"postId": "p2", "content": "Hi"}'
-    other = {"metadata": None, "request_body": request, "response_body": {"platformPostUrl": 5}}
+    other = {"metadata": None, "request_body": request, "response_body": {"platformPostUrl": "https://x/2"}}
     log = one({**LOG, **other}, generation="zernio")
-    assert (log.post_id, log.caption, log.url, log.username, log.attempt) == ("p2", "Hi", "5", "", None)
+    assert (log.post_id, log.caption, log.url, log.username, log.attempt) == ("p2", "Hi", "https://x/2", "", None)
     metadata = '{"postId": "a\\ud83d", "platformPostUrl": "\\x"}'
     odd = one({**LOG, "metadata": metadata, "response_body": None}, generation="zernio")
     assert (odd.post_id, odd.url) == ("a\ufffd", "")

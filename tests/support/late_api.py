@@ -24,7 +24,7 @@ from late_exporter.errors import (
     Unauthorized,
 )
 from late_exporter.simulator import SimulatedApi
-from late_exporter.simulator.endpoints import ZERNIO_ACTIONS
+from late_exporter.simulator.endpoints import render_log
 from late_exporter.simulator.log_list import LogRow
 from tests.support.client import ClientRequest, FakeClient, QueryParams
 from tests.support.steps import Checkpoint
@@ -195,28 +195,9 @@ class FakeLateApi(FakeClient):
 
 def zernio_row(row: LogRow) -> LogRow:
     """Return a log as generation zernio shows it; the request id tells equal logs apart."""
-    event = row.get("eventType")
-    action = event or row["action"]
-    failed = str(event).endswith("_failed")
-    metadata = {
-        "postId": row.get("postId"),
-        "accountUsername": row.get("accountUsername"),
-        "attemptNumber": row.get("attemptNumber"),
-        "connectionMethod": row.get("connectionMethod"),
-    }
-    return {
-        "action": ZERNIO_ACTIONS.get(action, action),
-        "platform": row["platform"],
-        "account_id": row.get("accountId"),
-        "status": row.get("status") or ("failed" if failed else "success"),
-        "status_code": row.get("statusCode"),
-        "error_code": (row.get("response") or row.get("error") or {}).get("code" if event else "errorCode"),
-        "duration_ms": row.get("durationMs"),
-        "created_at": row["createdAt"],
-        "metadata": msgspec.json.encode(metadata).decode(),
-        "request_id": row.get("requestId", row["_id"]),
-        **row.get("zernio", {}),
-    }
+    log_type = "connections" if "eventType" in row else "publishing"
+    request_id = row.get("requestId", row["_id"])
+    return {**render_log(log_type, row), "request_id": request_id, **row.get("zernio", {})}
 
 
 @lru_cache(maxsize=50_000)
