@@ -205,19 +205,27 @@ def _millis(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def unavailable(api: FakeLateApi, body: bytes) -> bytes:
-    """Time out."""
-    raise ApiUnavailable(f"no response within 30 s: {len(api.requests)} requests, {len(body)} bytes")
+def refusal(error: ApiError) -> Fault:
+    """Return a fault that raises an error."""
+
+    def raise_error(_api: FakeLateApi, _body: bytes) -> bytes:
+        raise error
+
+    return raise_error
 
 
-def unauthorized(api: FakeLateApi, body: bytes) -> bytes:
-    """Reject the key."""
-    raise Unauthorized(f"401: the API key was rejected: {len(api.requests)} requests, {len(body)} bytes")
+def replacement(body: bytes) -> Fault:
+    """Return a fault that responds with 200 and another body."""
+    return lambda _api, _body: body
 
 
-def rejected(api: FakeLateApi, body: bytes) -> bytes:
-    """Reject the request as invalid."""
-    raise BadRequest(f"400: Invalid query: {len(api.requests)} requests, {len(body)} bytes")
+unavailable = refusal(ApiUnavailable("no response within 30 s"))
+unauthorized = refusal(Unauthorized("401: the API key was rejected"))
+rejected = refusal(BadRequest("400: Invalid query"))
+bad_gateway = refusal(BadPayload("the answer is not JSON: it begins with '<html>'"))
+empty = replacement(b"")
+no_logs = replacement(b'{"logs": null}')
+empty_list = replacement(b'{"logs": [], "pagination": {"total": 0, "hasMore": false}}')
 
 
 def rate_limited(api: FakeLateApi, body: bytes) -> bytes:
@@ -228,30 +236,6 @@ def rate_limited(api: FakeLateApi, body: bytes) -> bytes:
 def cut_off(_: FakeLateApi, body: bytes) -> bytes:
     """Respond with half of the body."""
     return body[: len(body) // 2]
-
-
-def empty(_api: FakeLateApi, _body: bytes) -> bytes:
-    """Respond with 200 and no body."""
-    return b""
-
-
-def no_logs(_api: FakeLateApi, _body: bytes) -> bytes:
-    """Respond with 200 and null in place of the list."""
-    return b'{"logs": null}'
-
-
-def refusal(error: ApiError) -> Fault:
-    """Return a fault that raises an error."""
-
-    def raise_error(_api: FakeLateApi, _body: bytes) -> bytes:
-        raise error
-
-    return raise_error
-
-
-def empty_list(_api: FakeLateApi, _body: bytes) -> bytes:
-    """Respond with a list without logs."""
-    return b'{"logs": [], "pagination": {"total": 0, "hasMore": false}}'
 
 
 def zernio_shape(_api: FakeLateApi, body: bytes) -> bytes:
@@ -265,13 +249,8 @@ VANISHED: Mapping[str, Fault | None] = {
     "400": refusal(BadRequest("400: Invalid post ID", status=400)),
     "403": refusal(Forbidden("403: a restricted API key cannot use this path", code="unclassified_resource")),
     "500": refusal(ApiUnavailable("500: oops", status=500)),
-    "html": lambda *_: b"<html>Not found</html>",
+    "html": replacement(b"<html>Not found</html>"),
     "empty": empty_list,
     "new shape": zernio_shape,
 }
 """Answers of a list of generation late that the API does not provide any more."""
-
-
-def bad_gateway(_api: FakeLateApi, _body: bytes) -> bytes:
-    """Respond with a proxy's page."""
-    raise BadPayload("the answer is not JSON: it begins with '<html>'")
