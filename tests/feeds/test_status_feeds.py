@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, TypeAlias
 
 import pytest
@@ -601,25 +602,16 @@ def test_a_response_without_its_list(name: str, value: object) -> None:
         refresh("posts", {"error": "oops"})
 
 
-NAMES = {
-    *HEALTH,
-    *ACCOUNT,
-    *WEBHOOK,
-    *BILLING,
-    *BILLING["status"],
-    *BILLING["caps"],
-    *USAGE,
-    *USAGE["usage"],
-    *SUSPENDED,
-}
-NAMES |= {"posts", "accounts", "webhooks", "pagination", "total", "pages", "scheduledFor", "createdAt", "nextCursor"}
-NAMES |= {"title", "content", "platforms", "enabled", "balance", "spendableCents"}
+OBJECTS = (HEALTH, ACCOUNT, WEBHOOK, BILLING, BILLING["status"], BILLING["caps"], USAGE, USAGE["usage"], SUSPENDED)
+OTHER_NAMES = (
+    "posts accounts webhooks pagination total pages nextCursor scheduledFor createdAt title content platforms enabled"
+    " balance spendableCents"
+)
+NAMES = sorted({*chain.from_iterable(OBJECTS), *OTHER_NAMES.split()})
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([TIME, "orders", "a://b?c"]),
-    lambda children: (
-        st.lists(children, max_size=4) | st.dictionaries(st.sampled_from(sorted(NAMES)), children, max_size=6)
-    ),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.sampled_from(NAMES), children, max_size=6),
     max_leaves=40,
 )
 
