@@ -117,11 +117,8 @@ def _options_markdown() -> str:
 
 def _option_row(option: Option) -> str:
     flag = option.flag or ""
-    follows = (
-        option.variable
-        == f"LATE_EXPORTER_{flag.removeprefix('--').upper().translate(VARIABLE_MARKS)}"
-    )
-    names = [flag, *(() if follows else option.variables)]
+    name = f"LATE_EXPORTER_{flag.removeprefix('--').upper().translate(VARIABLE_MARKS)}"
+    names = [flag, *(() if option.variables == (name,) else option.variables)]
     overrides = ", ".join(
         f"`{command}`: `{value}`" for command, value in option.command_defaults.items()
     )

@@ -218,7 +218,7 @@ def _option_schema(option: Option) -> Schema:
         listed = "|".join(map(re.escape, option.choices)) or "[^,]+"
         text = {"type": "string", "pattern": f"^(({listed})(, *({listed}))*|none)$"}
         alternatives = [{"type": "array", "items": items}, text]
-        if option.is_mapping:
+        if option.metavar == "FAMILY=LIST":
             alternatives.append({"type": "object"})
         return {**schema, "anyOf": alternatives}
     if option.choices:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -43,8 +42,7 @@ def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str
     # An entry that cannot be written is dropped: a report of it would print its arguments.
     logging.raiseExceptions = False
     root = logging.getLogger()
-    others = [handler for handler in root.handlers if not isinstance(handler, _Handler)]
-    root.handlers = [_Handler(format), *others]
+    root.handlers = [_create_handler(format)]  # At once: other threads may be logging.
     root.setLevel(level.upper())
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -79,18 +77,16 @@ def escape(text: str) -> str:
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
-class _Handler(logging.StreamHandler[Any]):
-    """Writes to standard error."""
+def _create_handler(format: str) -> logging.Handler:  # noqa: A002 - as in configure
+    from structlog.processors import JSONRenderer, LogfmtRenderer, format_exc_info  # noqa: PLC0415 - as in get_logger
+    from structlog.stdlib import ProcessorFormatter  # noqa: PLC0415
 
-    def __init__(self, format: str) -> None:  # noqa: A002 - as in configure
-        super().__init__(sys.stderr)
-        from structlog.processors import JSONRenderer, LogfmtRenderer, format_exc_info  # noqa: PLC0415 - as in get_logger
-        from structlog.stdlib import ProcessorFormatter  # noqa: PLC0415
-
-        render: Processor = LogfmtRenderer(bool_as_flag=False)
-        if format == "json":
-            render = JSONRenderer(ensure_ascii=False)
-        self.setFormatter(ProcessorFormatter(processors=[format_exc_info, _entry, render, _escape]))
+    render: Processor = LogfmtRenderer(bool_as_flag=False)
+    if format == "json":
+        render = JSONRenderer(ensure_ascii=False)
+    handler = logging.StreamHandler()
+    handler.setFormatter(ProcessorFormatter(processors=[format_exc_info, _entry, render, _escape]))
+    return handler
 
 
 def _entry(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -158,7 +158,7 @@ def _load_file(folder: Path, text: str, *keys: str) -> Settings:
     for name in keys:
         (folder / f"{name}.key").write_text(f"sk_{name}")
     (folder / "late.yml").write_text(text)
-    return load("run", {"config.file": [str(folder / "late.yml")]}, {})
+    return load("run", {"config.file": str(folder / "late.yml")}, {})
 
 
 def test_configuration_file_loads(tmp_path: Path) -> None:

@@ -7,15 +7,11 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from late_exporter import log
 from late_exporter.commands.output import write_stdout
 from late_exporter.errors import ConfigError, LateError
-
-if TYPE_CHECKING:
-    from late_exporter.config.settings import CommandContext
 
 SERVERS = ("run", "demo", "simulate")
 KEY_VARIABLES = ("ZERNIO_API_KEY", "LATE_API_KEY")
@@ -23,14 +19,8 @@ MIN_MASKED = 8
 """Length from which a key is masked in errors: masking a shorter one would hide too much."""
 
 
-def main(
-    argv: Sequence[str] | None = None,
-    commands: Mapping[str, Callable[[CommandContext], int]] | None = None,
-) -> int:
-    """Run a command and return its exit code.
-
-    Tests replace the arguments of the process and the functions of the commands.
-    """
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; ``argv`` is that of the process by default."""
     if None in (sys.stdout, sys.stderr):
         sys.exit("late-exporter: error: standard output and standard error must be open")
     if argv is None:
@@ -39,7 +29,7 @@ def main(
     # The process ends soon: searching for garbage first would take as long as a short command.
     atexit.register(gc.freeze)
     try:
-        return write_stdout(lambda: _run(argv, commands))
+        return write_stdout(lambda: _run(argv))
     except ConfigError as exc:
         return _print_errors(exc.problems, 2)
     except LateError as exc:
@@ -73,10 +63,8 @@ def _handle_signals(argv: Sequence[str]) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # There is nothing to reload yet.
 
 
-def _run(
-    argv: Sequence[str], commands: Mapping[str, Callable[[CommandContext], int]] | None
-) -> int:
-    if argv[:1] == ["healthcheck"] and commands is None:
+def _run(argv: Sequence[str]) -> int:
+    if argv[:1] == ["healthcheck"]:
         from late_exporter.commands import healthcheck  # noqa: PLC0415 - no other command needs it
 
         target = healthcheck.quick_target(argv[1:], os.environ)
@@ -89,7 +77,7 @@ def _run(
         return 0
     from late_exporter.cli.program import run_command  # noqa: PLC0415 - help does not need it
 
-    return run_command(args, commands)
+    return run_command(args)
 
 
 def _print_errors(problems: Iterable[str], code: int) -> int:

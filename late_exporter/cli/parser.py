@@ -38,7 +38,7 @@ class Arguments(NamedTuple):
     """A command line: the values of flags by option name, as texts, and the other words."""
 
     command: str
-    flags: Mapping[str, Sequence[str]]
+    flags: Mapping[str, str | Sequence[str]]
     words: tuple[str, ...]
 
 
@@ -99,7 +99,7 @@ class _ClickCommand(click.Command):
 
         self._command = command
         self._options = {
-            "__".join(option.path): option
+            f"{option.section}__{option.key}": option
             for option in ALL_OPTIONS
             if option.flag and command.name in option.commands
         }
@@ -129,7 +129,7 @@ class _ClickCommand(click.Command):
         for key, option in self._options.items():
             value = values[key]
             if value not in (None, False, ()):
-                flags[option.name] = value if option.many else [str(value)]
+                flags[option.name] = list(value) if option.many else str(value)
         words = [values[name.strip("[]").lower()] for name in self._command.arguments]
         return Arguments(
             self._command.name, flags, tuple(word for word in words if word is not None)

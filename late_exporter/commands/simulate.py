@@ -17,7 +17,7 @@ from late_exporter.commands.exporter_client import LOOPBACK
 from late_exporter.commands.output import write_line
 from late_exporter.commands.run import serve_exporter
 from late_exporter.config.sections import Incident, SimulateSettings
-from late_exporter.config.settings import CommandContext, Settings
+from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import Address
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.web.server import bind_socket, serve, url_of
@@ -66,11 +66,9 @@ async def _run_demo(context: CommandContext, stop: Stop) -> None:
 
     with bind_socket(options.listen_address, LISTEN_FLAG) as bound:
         url = f"{url_of(bound)}/api"
-
-        def load_settings() -> Settings:
-            return context.reload_settings().with_api(url, KEY)
-
-        settings = context.settings.with_api(url, KEY)
+        defaults = {"api.base-url": url, "api.key": KEY, "state.url": "sqlite://"}
+        load_settings = partial(context.reload_settings, defaults=defaults)
+        settings = load_settings()
         address = settings.web.listen_address[0]
         page = Address(LOOPBACK.get(address.host, address.host), address.port)
         about = f"The status page is at http://{page}/, the metrics at /metrics"

@@ -5,19 +5,23 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    HttpUrl,
     PlainSerializer,
     PlainValidator,
     SecretStr,
     StringConstraints,
+    TypeAdapter,
+    ValidationError,
     ValidationInfo,
 )
 
@@ -30,18 +34,17 @@ T = TypeVar("T")
 RESERVED_PATHS = ("/", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
 MAX_PASSWORD = 1024  # characters
 PROCESS_FAMILIES = ("process_*", "python_*")  # those of prometheus_client, not in the catalogue
-NOT_NULL = r"(?!(?:~|null)$)"  # a value of YAML that stands for none
-
 POSTGRES = "postgresql://"
-NOT_A_URL = "must be a URL like https://zernio.com/api"
+_HTTP_URL = TypeAdapter(HttpUrl)
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
 
-class SecretFile(NamedTuple):
-    """The content of a file that holds an API key or a password."""
+@dataclass(frozen=True)
+class SecretFile:
+    """A file that holds an API key or a password, and its content, which may change."""
 
     path: Path
-    key: SecretStr
+    key: SecretStr = field(compare=False)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -95,14 +98,11 @@ def _ascending(bounds: tuple[float, ...]) -> tuple[float, ...]:
 
 def _split_buckets(value: Any) -> dict[str, list[str]]:
     """Return the bounds of each family, from a mapping or from ``FAMILY=BOUND,BOUND``."""
-    if isinstance(value, Mapping):
-        return {name: types.split_items(bounds) for name, bounds in value.items()}
-    buckets = {}
-    for text in re.split(r",(?=\s*\w+=)", ",".join(types.split_items(value))):
-        if text:
-            name, _, bounds = text.partition("=")
-            buckets[name.strip()] = types.split_items(bounds)
-    return buckets
+    buckets = value
+    if not isinstance(value, Mapping):
+        texts = re.split(r",(?=\s*\w+=)", ",".join(types.split_items(value)))
+        buckets = dict(text.partition("=")[::2] for text in texts if text)
+    return {name.strip(): types.split_items(bounds) for name, bounds in buckets.items()}
 
 
 def _histogram(name: str) -> str:
@@ -113,13 +113,9 @@ def _histogram(name: str) -> str:
 
 
 def _family_name(name: str) -> str:
-    if name not in CATALOGUE:
+    if name not in CATALOGUE and name not in PROCESS_FAMILIES:
         raise ValueError(f"is not a family of the exporter{suggest(name, CATALOGUE, 'late_')}")
     return name
-
-
-def _exposed_name(name: str) -> str:
-    return name if name in PROCESS_FAMILIES else _family_name(name)
 
 
 def _not_reserved(path: str) -> str:
@@ -129,8 +125,6 @@ def _not_reserved(path: str) -> str:
 
 
 def _base_url(text: str) -> str:
-    if not re.fullmatch(r"https?://[!-\[\]-~]+", text):  # visible ASCII, but no backslash
-        raise ValueError(NOT_A_URL)
     if "@" in text:
         raise ValueError(
             "must not contain a user or password; give the key with ZERNIO_API_KEY or "
@@ -138,14 +132,15 @@ def _base_url(text: str) -> str:
         )
     if re.search("[?#]", text):
         raise ValueError("must not contain a query or fragment")
-    host, port = types.split_host_and_port(text.partition("://")[2].partition("/")[0])
-    if not host or "%" in host or int(port or 443) == 0:
-        raise ValueError(NOT_A_URL)
-    if text.startswith("http:") and not _is_loopback(host):
+    try:
+        url = _HTTP_URL.validate_python(text)
+    except ValidationError:
+        raise ValueError("must be a URL like https://zernio.com/api") from None
+    if url.scheme == "http" and not _is_loopback(str(url.host).strip("[]")):
         raise ValueError(
             "must begin with https://; plain http is allowed for loopback addresses only"
         )
-    return re.sub("(?<!/)/v1$", "", text.rstrip("/"))  # The vendor's own node writes it so.
+    return re.sub("(?<!/)/v1$", "", str(url).rstrip("/"))  # The vendor's own node writes it so.
 
 
 def _is_loopback(host: str) -> bool:
@@ -157,12 +152,9 @@ def _is_loopback(host: str) -> bool:
 
 def parse_state_url(text: str) -> str:
     if re.fullmatch(f"{POSTGRES}[!-~]+", text):
-        rest = text.removeprefix(POSTGRES)
-        # A password that is not quoted may have a slash or a question mark, at which the host seems
-        # to end.
-        users = [rest.partition(sign)[0].rpartition("@")[0] for sign in "/?"]
-        names = dict(parse_qsl(rest.partition("?")[2], keep_blank_values=True)).keys()
-        if ":" in "".join(users) or names & {"password", "sslpassword"}:
+        user = text.removeprefix(POSTGRES).rpartition("@")[0]
+        names = dict(parse_qsl(text.partition("?")[2], keep_blank_values=True)).keys()
+        if ":" in user or names & {"password", "sslpassword"}:
             raise ValueError(
                 "must not contain a password; name a file that holds it with "
                 "--state.password-file or PGPASSFILE"
@@ -185,17 +177,18 @@ def _require_postgres(replicas: bool, info: ValidationInfo) -> bool:  # noqa: FB
     return replicas
 
 
-def _key(text: str) -> SecretStr:
+def _key(text: str) -> str:
     key = text.strip()
     if not key:
         raise ValueError("is empty; " + NOT_A_KEY)
     if not re.fullmatch(r"[!-~]{1,512}", key):
         raise ValueError("not a valid key (its value is not shown); " + NOT_A_KEY)
-    return SecretStr(key)
+    return key
 
 
 def _key_file(path: str) -> SecretFile:
-    return SecretFile(Path(path), _key(types.read_file(path, 4096).decode("latin-1")))
+    key = _key(types.read_file(path, 4096).decode("latin-1"))
+    return SecretFile(Path(path), SecretStr(key))
 
 
 def _password_file(path: str) -> SecretFile:
@@ -234,16 +227,13 @@ TelemetryPath: TypeAlias = Annotated[HttpPath, AfterValidator(_not_reserved)]
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]
 StateUrl: TypeAlias = Annotated[str, AfterValidator(parse_state_url)]
 Replicas: TypeAlias = Annotated[bool, AfterValidator(_require_postgres)]
-Key: TypeAlias = Annotated[SecretStr, parsed_by(_key), PlainSerializer(str)]
+Key: TypeAlias = Annotated[SecretStr, BeforeValidator(_key)]
 KeyFile: TypeAlias = Annotated[SecretFile, parsed_by(_key_file), PlainSerializer(str)]
 PasswordFile: TypeAlias = Annotated[SecretFile, parsed_by(_password_file), PlainSerializer(str)]
 WorkspaceName: TypeAlias = Annotated[str, matching(types.WORKSPACE_NAME, types.INVALID_NAME)]
 ProfileId: TypeAlias = Annotated[
     str,
-    matching(
-        f"{NOT_NULL}[!-~]{{1,200}}",
-        "must be 1 to 200 visible ASCII characters; leave it out to read all",
-    ),
+    matching("[!-~]{1,200}", "must be 1 to 200 visible ASCII characters; leave it out to read all"),
 ]
 LabelName: TypeAlias = Annotated[
     str,
@@ -253,11 +243,10 @@ LabelName: TypeAlias = Annotated[
     ),
 ]
 LabelValue: TypeAlias = Annotated[
-    str, matching(f"{NOT_NULL}.{{1,100}}", "must be 1 to 100 printable characters, not null")
+    str, matching(".{1,100}", "must be 1 to 100 printable characters")
 ]
 WorkspaceLabels: TypeAlias = dict[LabelName, LabelValue]
 FamilyName: TypeAlias = Annotated[str, AfterValidator(_family_name)]
-ExposedName: TypeAlias = Annotated[str, AfterValidator(_exposed_name)]
 FamilyBuckets: TypeAlias = Annotated[
     dict[
         Annotated[str, AfterValidator(_histogram)],

@@ -65,6 +65,10 @@ def suggest(name: str, candidates: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {names[matches[0]]}?" if matches else ""
 
 
+def not_supported(place: str, supported: Iterable[str]) -> str:
+    return f"{place}: not supported; supported are {', '.join(supported)}"
+
+
 def describe(
     error: ErrorDetails,
     place: Callable[[Location], str],
@@ -84,7 +88,7 @@ def describe(
     if error["type"] == "missing":
         return f"{place(location[:-1])}: {location[-1]} is missing"
     if error["type"] == "extra_forbidden":
-        return f"{place(location)}: not supported; supported are {', '.join(supported)}"
+        return not_supported(place(location), supported)
     value = quote(error["input"]) if with_value else ""
     reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     return f"{place(location)}{value}: {REASONS.get(error['type'], reason)}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict
 
 PREFIX = "LATE_EXPORTER_"
 FLAGS = "flags"
@@ -19,6 +19,7 @@ EXPORTER_COMMANDS = ("run", "check", "demo")
 QUERY_COMMANDS = ("posts", "post", "logs", "audit")  # that read from the API and exit
 API_COMMANDS = ("run", "check", *QUERY_COMMANDS)  # that need an API key
 STATE_COMMANDS = ("state info", "state backup", "state check", "state copy")
+DATABASE_COMMANDS = ("run", "check", "audit", *STATE_COMMANDS)  # that read or write the state
 SIMULATOR_COMMANDS = ("demo", "simulate")
 CLIENT_COMMANDS = ("status", "accounts")  # that read from the exporter on this machine
 SERVER_COMMANDS = (*EXPORTER_COMMANDS, "healthcheck", *CLIENT_COMMANDS)
@@ -29,16 +30,9 @@ Location: TypeAlias = tuple[int | str, ...]
 
 
 class OptionModel(BaseModel):
-    """A section of the settings: the default of each field is an Option, with its help below."""
+    """A section of the settings; each field is declared by an option, which has its default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _set_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Add the defaults, which are parsed like values that a user writes."""
-        defaults = {name: info.default.default for name, info in cls.model_fields.items()}
-        return defaults | values
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,55 +42,39 @@ class Option:
     Attributes:
         default: Default value as a user would write it, or None.
         metavar: Placeholder of the value; empty for a switch, which has none.
+        help: Help text.
         commands: Commands that have the option.
         live: Whether a reload applies a new value; otherwise that takes a restart.
         command_defaults: Other defaults of some commands.
         name: Section and option, as in ``poll.interval``; by default that of the field.
-        variable: Environment variable, by default that of section and field; empty for a flag of
-            single commands.
-        alias: Second environment variable with the same meaning.
+        variables: Environment variables, by default that of section and field; a flag of single
+            commands has none.
         secret: Whether it has no flag and no key in the file, only a variable.
-        path: Attributes that lead to the value, as in ``("poll", "interval")``.
-        help: Help text.
+        section: Section of the settings.
+        key: Field of the section, and key in the configuration file, as in ``audit_interval``.
         choices: Allowed values, from the Literal type of the field.
         many: Whether it may be repeated, or hold a comma-separated list.
-        is_mapping: Whether it may be a mapping of names to lists in the configuration file.
     """
 
     default: str | None
     metavar: str
+    help: str
     commands: tuple[str, ...] = EXPORTER_COMMANDS
     live: bool = False
     command_defaults: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
-    variable: str = ""
-    alias: str = ""
+    variables: tuple[str, ...] = ()
     secret: bool = False
     # The field has the rest.
-    path: tuple[str, str] = ("", "")
-    help: str = ""
+    section: str = ""
+    key: str = ""
     choices: tuple[str, ...] = ()
     many: bool = False
-    is_mapping: bool = False
-
-    @property
-    def section(self) -> str:
-        """Section of the file, as in ``poll``; empty for a flag of single commands."""
-        return "" if self.path[0] == FLAGS else self.path[0]
-
-    @property
-    def key(self) -> str:
-        """Key within the section of the configuration file, as in ``audit_interval``."""
-        return self.path[1]
 
     @property
     def flag(self) -> str:
         """Flag, as in ``--poll.interval``; empty for a secret."""
         return "" if self.secret else f"--{self.name}"
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.variable, self.alias) if name)
 
     def default_for(self, command: str) -> str | None:
         return self.command_defaults.get(command, self.default)
@@ -110,25 +88,24 @@ def options_of(section: str, model: type[BaseModel]) -> Iterator[Option]:
     """Yield the options of a section of the settings."""
     for key, info in model.model_fields.items():
         declared: Option = info.default
-        kind = get_origin(info.annotation)
         choices = tuple(_literals(info.annotation))
-        text = " ".join((info.description or "").split())
+        text = declared.help
         if not all(choice in text for choice in choices):
             text += f" One of {', '.join(choices)}."
         name = key
-        variable = ""
+        variables: tuple[str, ...] = ()
         if section != FLAGS:
             name = f"{section}.{key}"
-            variable = f"{PREFIX}{section}__{key}".upper()
+            variables = (f"{PREFIX}{section}__{key}".upper(),)
         yield replace(
             declared,
             name=declared.name or name.replace("_", "-"),
-            variable=declared.variable or variable,
-            path=(section, key),
+            variables=declared.variables or variables,
+            section=section,
+            key=key,
             help=text,
             choices=choices,
-            many=kind in (tuple, dict),
-            is_mapping=kind is dict,
+            many=get_origin(info.annotation) in (tuple, dict),
         )
 
 

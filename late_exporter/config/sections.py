@@ -3,7 +3,7 @@
 A section and a field make the flag ``--poll.interval``, the variable
 ``LATE_EXPORTER_POLL__INTERVAL`` and the key ``poll: {interval: 30s}`` of the configuration file.
 Every value arrives as text, the default too, so that one type per option serves all of them.
-Durations are in seconds. The string below an option is its help.
+Durations are in seconds.
 """
 
 # Annotations are evaluated by pydantic.
@@ -19,19 +19,18 @@ from late_exporter.config.fields import CommaSeparated, duration
 from late_exporter.config.options import (
     API_COMMANDS,
     CLIENT_COMMANDS,
+    DATABASE_COMMANDS,
     EXPORTER_COMMANDS,
     LOGGING_COMMANDS,
     QUERY_COMMANDS,
     SERVER_COMMANDS,
     SIMULATOR_COMMANDS,
-    STATE_COMMANDS,
     OptionModel,
     option,
 )
 
 STATEFUL_COMMANDS = (*EXPORTER_COMMANDS, "audit")
 REQUESTING_COMMANDS = (*EXPORTER_COMMANDS, *QUERY_COMMANDS)
-DATABASE_COMMANDS = ("run", "check", "audit", *STATE_COMMANDS)
 
 STATUS_INTERVALS: Mapping[fields.StatusFeedName, int] = MappingProxyType(
     {"posts": 1, "accounts": 1, "webhooks": 2, "billing": 2}
@@ -53,8 +52,12 @@ LogField: TypeAlias = Literal[
 class ConfigSettings(OptionModel):
     """Section ``config``."""
 
-    file: str | None = option(None, "FILE", (*LOGGING_COMMANDS, "healthcheck", *CLIENT_COMMANDS))
-    """YAML file with options and workspaces."""
+    file: str | None = option(
+        None,
+        "FILE",
+        "YAML file with options and workspaces.",
+        (*LOGGING_COMMANDS, "healthcheck", *CLIENT_COMMANDS),
+    )
 
 
 class ApiSettings(OptionModel):
@@ -63,75 +66,115 @@ class ApiSettings(OptionModel):
     key: fields.Key | None = option(
         None,
         "KEY",
+        "API key of Zernio. It has no flag, because others can read the arguments of processes.",
         API_COMMANDS,
         live=True,
-        variable="ZERNIO_API_KEY",
-        alias="LATE_API_KEY",
         secret=True,
+        variables=("ZERNIO_API_KEY", "LATE_API_KEY"),
     )
-    """API key of Zernio. It has no flag, because others can read the arguments of processes."""
     key_file: fields.KeyFile | None = option(
         None,
         "FILE",
+        "File that holds the API key, instead of ZERNIO_API_KEY. It is read again when it changes.",
         API_COMMANDS,
         live=True,
-        variable="ZERNIO_API_KEY_FILE",
-        alias="LATE_API_KEY_FILE",
+        variables=("ZERNIO_API_KEY_FILE", "LATE_API_KEY_FILE"),
     )
-    """File that holds the API key, instead of ZERNIO_API_KEY. It is read again when it changes."""
-    base_url: fields.BaseUrl = option("https://zernio.com/api", "URL", API_COMMANDS, live=True)
-    """Base URL of the Zernio API. Plain http is allowed for loopback addresses only."""
-    generation: Literal["auto", "late", "zernio"] = option("auto", "NAME", API_COMMANDS)
-    """Generation of the API: late, zernio, or auto for that of the state, which the first sync has
-    detected."""
-    profile_id: fields.ProfileId | None = option(None, "ID", API_COMMANDS, live=True)
-    """Profile whose logs are read; by default all that the key can read. API generation late cannot
-    filter by it."""
+    base_url: fields.BaseUrl = option(
+        "https://zernio.com/api",
+        "URL",
+        "Base URL of the Zernio API. Plain http is allowed for loopback addresses only.",
+        API_COMMANDS,
+        live=True,
+    )
+    generation: Literal["auto", "late", "zernio"] = option(
+        "auto",
+        "NAME",
+        "Generation of the API: late, zernio, or auto for that of the state, which the first "
+        "sync has detected.",
+        API_COMMANDS,
+    )
+    profile_id: fields.ProfileId | None = option(
+        None,
+        "ID",
+        "Profile whose logs are read; by default all that the key can read. API generation "
+        "late cannot filter by it.",
+        API_COMMANDS,
+        live=True,
+    )
     timeout: Annotated[float, duration("1ms")] = option(
-        "30s", "DURATION", REQUESTING_COMMANDS, live=True
+        "30s", "DURATION", "Timeout of a request.", REQUESTING_COMMANDS, live=True
     )
-    """Timeout of a request."""
-    quota_share: fields.Share = option("0.5", "SHARE", REQUESTING_COMMANDS, live=True)
-    """Largest share of the key's requests per minute to use, above 0 and at most 1; less if other
-    users need more."""
+    quota_share: fields.Share = option(
+        "0.5",
+        "SHARE",
+        "Largest share of the key's requests per minute to use, above 0 and at most 1; less "
+        "if other users need more.",
+        REQUESTING_COMMANDS,
+        live=True,
+    )
 
 
 class PollSettings(OptionModel):
     """Section ``poll``."""
 
     interval: Annotated[float, duration("100ms")] = option(
-        "30s", "DURATION", STATEFUL_COMMANDS, live=True, command_defaults={"demo": "5s"}
+        "30s",
+        "DURATION",
+        "Time between two polls, with jitter.",
+        STATEFUL_COMMANDS,
+        live=True,
+        command_defaults={"demo": "5s"},
     )
-    """Time between two polls, with jitter."""
-    lookback: Annotated[float, duration("1m", "90d")] = option("7d", "DURATION", live=True)
-    """How far back the first sync reads, 1m to 90d."""
-    reconcile_interval: Annotated[float, duration("100ms")] = option("10m", "DURATION", live=True)
-    """Time between two reconciliation scans, which find logs that polls missed."""
-    late_window: Annotated[float, duration("1m", "1d")] = option("15m", "DURATION", live=True)
-    """Age up to which logs that appear late are found within three polls, 1m to 1d; scans find
-    older ones."""
+    lookback: Annotated[float, duration("1m", "90d")] = option(
+        "7d", "DURATION", "How far back the first sync reads, 1m to 90d.", live=True
+    )
+    reconcile_interval: Annotated[float, duration("100ms")] = option(
+        "10m",
+        "DURATION",
+        "Time between two reconciliation scans, which find logs that polls missed.",
+        live=True,
+    )
+    late_window: Annotated[float, duration("1m", "1d")] = option(
+        "15m",
+        "DURATION",
+        "Age up to which logs that appear late are found within three polls, 1m to 1d; scans "
+        "find older ones.",
+        live=True,
+    )
     # Daily by default: an audit costs fewer requests in a day than the reconciliation scan does in
     # ten minutes.
-    audit_interval: Annotated[float, duration("0s")] = option("1d", "DURATION", live=True)
-    """Time between two audits, which compare every counted log with the API; 0s disables them."""
-    feeds: Annotated[CommaSeparated[fields.FeedName], Field(min_length=1)] = option(
-        "publishing,connections", "LIST", STATEFUL_COMMANDS
+    audit_interval: Annotated[float, duration("0s")] = option(
+        "1d",
+        "DURATION",
+        "Time between two audits, which compare every counted log with the API; 0s disables them.",
+        live=True,
     )
-    """Log feeds to read: publishing, connections, or in generation zernio webhooks, messaging,
-    workflow_event and api_request."""
+    feeds: Annotated[CommaSeparated[fields.FeedName], Field(min_length=1)] = option(
+        "publishing,connections",
+        "LIST",
+        "Log feeds to read: publishing, connections, or in generation zernio webhooks, "
+        "messaging, workflow_event and api_request.",
+        STATEFUL_COMMANDS,
+    )
 
 
 class StatusSettings(OptionModel):
     """Section ``status``."""
 
     feeds: CommaSeparated[fields.StatusFeedName] = option(
-        "posts,accounts,webhooks,billing", "LIST", live=True
+        "posts,accounts,webhooks,billing",
+        "LIST",
+        "Status feeds to read: posts, accounts, webhooks, billing, or none.",
+        live=True,
     )
-    """Status feeds to read: posts, accounts, webhooks, billing, or none."""
     interval: Annotated[float, duration("10s", "2h")] = option(
-        "5m", "DURATION", live=True, command_defaults={"demo": "10s"}
+        "5m",
+        "DURATION",
+        "Time between refreshes of posts and accounts; twice that for webhooks and the plan.",
+        live=True,
+        command_defaults={"demo": "10s"},
     )
-    """Time between refreshes of posts and accounts; twice that for webhooks and the plan."""
 
     @property
     def intervals(self) -> Mapping[fields.StatusFeedName, float]:
@@ -142,21 +185,35 @@ class StatusSettings(OptionModel):
 class StateSettings(OptionModel):
     """Section ``state``."""
 
-    url: fields.StateUrl = option("sqlite:///data/late-exporter.db", "URL", DATABASE_COMMANDS)
-    """Database of the state: three slashes for a relative path, four for an absolute one, sqlite://
-    for memory, or postgresql://user@host/database. By default a file in $STATE_DIRECTORY, if that
-    is set, as by systemd."""
-    password_file: fields.PasswordFile | None = option(None, "FILE", DATABASE_COMMANDS)
-    """File with the password of the PostgreSQL user, read at each connection. PGPASSFILE works,
-    too."""
-    replicas: fields.Replicas = option("false", "", ("run", "check"))
-    """Share a state in PostgreSQL with other replicas: each polls and shows a part of the
-    workspaces."""
-    lease_duration: Annotated[float, duration("2s", "10m")] = option(
-        "30s", "DURATION", ("run", "check")
+    url: fields.StateUrl = option(
+        "sqlite:///data/late-exporter.db",
+        "URL",
+        "Database of the state: three slashes for a relative path, four for an absolute one, "
+        "sqlite:// for memory, or postgresql://user@host/database. By default a file in "
+        "$STATE_DIRECTORY, if that is set, as by systemd.",
+        DATABASE_COMMANDS,
     )
-    """Silence after which others end the session of a replica, 2s to 10m; the same for all
-    replicas."""
+    password_file: fields.PasswordFile | None = option(
+        None,
+        "FILE",
+        "File with the password of the PostgreSQL user, read at each connection. PGPASSFILE "
+        "works, too.",
+        DATABASE_COMMANDS,
+    )
+    replicas: fields.Replicas = option(
+        "false",
+        "",
+        "Share a state in PostgreSQL with other replicas: each polls and shows a part of the "
+        "workspaces.",
+        ("run", "check"),
+    )
+    lease_duration: Annotated[float, duration("2s", "10m")] = option(
+        "30s",
+        "DURATION",
+        "Silence after which others end the session of a replica, 2s to 10m; the same for all "
+        "replicas.",
+        ("run", "check"),
+    )
 
     @property
     def password_path(self) -> Path | None:
@@ -167,89 +224,131 @@ class WebSettings(OptionModel):
     """Section ``web``."""
 
     listen_address: Annotated[CommaSeparated[fields.ListenAddress], Field(min_length=1)] = option(
-        ":10077", "ADDRESS", SERVER_COMMANDS
+        ":10077", "ADDRESS", "Address to serve on; may be repeated.", SERVER_COMMANDS
     )
-    """Address to serve on; may be repeated."""
     telemetry_path: fields.TelemetryPath = option(
-        "/metrics", "PATH", (*EXPORTER_COMMANDS, "accounts")
+        "/metrics", "PATH", "Path of the metrics.", (*EXPORTER_COMMANDS, "accounts")
     )
-    """Path of the metrics."""
     config_file: str | None = option(
-        None, "FILE", SERVER_COMMANDS, live=True, name="web.config.file"
+        None,
+        "FILE",
+        "YAML file with TLS and users, in the format of the exporter-toolkit. It is read "
+        "again when it or a certificate changes.",
+        SERVER_COMMANDS,
+        live=True,
+        name="web.config.file",
     )
-    """YAML file with TLS and users, in the format of the exporter-toolkit. It is read again when it
-    or a certificate changes."""
-    unauthenticated_paths: CommaSeparated[fields.HttpPath] = option(None, "PATH", SERVER_COMMANDS)
-    """Path that needs no password, for example /-/healthy for probes; may be repeated."""
-    enable_lifecycle: bool = option("false", "")
-    """Enable POST /-/reload and POST /-/quit. SIGHUP reloads in either case."""
+    unauthenticated_paths: CommaSeparated[fields.HttpPath] = option(
+        None,
+        "PATH",
+        "Path that needs no password, for example /-/healthy for probes; may be repeated.",
+        SERVER_COMMANDS,
+    )
+    enable_lifecycle: bool = option(
+        "false", "", "Enable POST /-/reload and POST /-/quit. SIGHUP reloads in either case."
+    )
 
 
 class MetricsSettings(OptionModel):
     """Section ``metrics``."""
 
-    buckets: fields.FamilyBuckets = option(None, "FAMILY=LIST")
-    """Upper bounds of the buckets of one histogram, as in late_publishing_delay_seconds=60,300; may
-    be repeated."""
-    disable: CommaSeparated[fields.ExposedName] = option(None, "FAMILY")
-    """Metric that is not exposed, for example late_account_logs_total, or process_* or python_*;
-    may be repeated. It is counted all the same."""
-    enable: CommaSeparated[fields.FamilyName] = option(None, "FAMILY")
-    """Metric that is exposed only on request, for example
-    late_publishing_last_log_timestamp_seconds; may be repeated."""
-    max_label_values: Annotated[int, Field(ge=1)] = option("50", "NUMBER")
-    """Maximum number of unknown values per label; further ones are counted as other."""
-    max_accounts: Annotated[int, Field(ge=0)] = option("500", "NUMBER")
-    """Maximum number of accounts with their own metrics; further ones are counted as other. 0
-    disables them."""
-    zero_hold: Annotated[float, duration("0s", "1h")] = option("75s", "DURATION")
-    """How long a new counter or histogram shows 0 before its value; at least twice the scrape
-    interval."""
-    created_timestamps: bool = option("false", "")
-    """Add a _created series to counters and histograms in OpenMetrics."""
+    buckets: fields.FamilyBuckets = option(
+        None,
+        "FAMILY=LIST",
+        "Upper bounds of the buckets of one histogram, as in "
+        "late_publishing_delay_seconds=60,300; may be repeated.",
+    )
+    disable: CommaSeparated[fields.FamilyName] = option(
+        None,
+        "FAMILY",
+        "Metric that is not exposed, for example late_account_logs_total, or process_* or "
+        "python_*; may be repeated. It is counted all the same.",
+    )
+    enable: CommaSeparated[fields.FamilyName] = option(
+        None,
+        "FAMILY",
+        "Metric that is exposed only on request, for example "
+        "late_publishing_last_log_timestamp_seconds; may be repeated.",
+    )
+    max_label_values: Annotated[int, Field(ge=1)] = option(
+        "50",
+        "NUMBER",
+        "Maximum number of unknown values per label; further ones are counted as other.",
+    )
+    max_accounts: Annotated[int, Field(ge=0)] = option(
+        "500",
+        "NUMBER",
+        "Maximum number of accounts with their own metrics; further ones are counted as "
+        "other. 0 disables them.",
+    )
+    zero_hold: Annotated[float, duration("0s", "1h")] = option(
+        "75s",
+        "DURATION",
+        "How long a new counter or histogram shows 0 before its value; at least twice the "
+        "scrape interval.",
+    )
+    created_timestamps: bool = option(
+        "false", "", "Add a _created series to counters and histograms in OpenMetrics."
+    )
 
 
 class LogSettings(OptionModel):
     """Section ``log``."""
 
     level: Literal["debug", "info", "warn", "error"] = option(
-        "info", "LEVEL", LOGGING_COMMANDS, live=True
+        "info", "LEVEL", "Minimum level to log.", LOGGING_COMMANDS, live=True
     )
-    """Minimum level to log."""
-    format: Literal["logfmt", "json"] = option("logfmt", "FORMAT", LOGGING_COMMANDS, live=True)
-    """Format of the log."""
+    format: Literal["logfmt", "json"] = option(
+        "logfmt", "FORMAT", "Format of the log.", LOGGING_COMMANDS, live=True
+    )
     failures: CommaSeparated[fields.FeedName] = option(
-        "publishing,connections", "LIST", command_defaults={"demo": "none"}
+        "publishing,connections",
+        "LIST",
+        "Log feeds whose failed logs have a line in the log each, or none.",
+        command_defaults={"demo": "none"},
     )
-    """Log feeds whose failed logs have a line in the log each, or none."""
 
 
 class SimulateSettings(OptionModel):
     """Section ``simulate``."""
 
-    listen_address: fields.ListenAddress = option("127.0.0.1:10078", "ADDRESS", SIMULATOR_COMMANDS)
-    """Address to serve the simulated API on."""
-    seed: Annotated[int, Field(ge=0)] = option("1", "NUMBER", SIMULATOR_COMMANDS)
-    """The same seed gives the same logs."""
-    logs_per_day: Annotated[int, Field(ge=1, le=10_000_000)] = option(
-        "5000", "NUMBER", SIMULATOR_COMMANDS, command_defaults={"demo": "20000"}
+    listen_address: fields.ListenAddress = option(
+        "127.0.0.1:10078", "ADDRESS", "Address to serve the simulated API on.", SIMULATOR_COMMANDS
     )
-    """Publishing logs per day, at most 10000000."""
+    seed: Annotated[int, Field(ge=0)] = option(
+        "1", "NUMBER", "The same seed gives the same logs.", SIMULATOR_COMMANDS
+    )
+    logs_per_day: Annotated[int, Field(ge=1, le=10_000_000)] = option(
+        "5000",
+        "NUMBER",
+        "Publishing logs per day, at most 10000000.",
+        SIMULATOR_COMMANDS,
+        command_defaults={"demo": "20000"},
+    )
     # By default the demo begins more than two days ago, to include the incidents of the history.
     history: Annotated[float, duration("0s", "90d")] = option(
-        "7d", "DURATION", SIMULATOR_COMMANDS, command_defaults={"demo": "50h"}
+        "7d",
+        "DURATION",
+        "Age of the oldest log at startup, at most 90d.",
+        SIMULATOR_COMMANDS,
+        command_defaults={"demo": "50h"},
     )
-    """Age of the oldest log at startup, at most 90d."""
     rate_limit: Annotated[int, Field(ge=1)] = option(
-        "600", "LIMIT", SIMULATOR_COMMANDS, command_defaults={"demo": "6000"}
+        "600",
+        "LIMIT",
+        "Requests per minute allowed per key; the tiers of the API are 60, 600 and 1200.",
+        SIMULATOR_COMMANDS,
+        command_defaults={"demo": "6000"},
     )
-    """Requests per minute allowed per key; the tiers of the API are 60, 600 and 1200."""
     customer_rate: Annotated[int, Field(ge=0, le=100_000)] = option(
-        "0", "NUMBER", SIMULATOR_COMMANDS
+        "0",
+        "NUMBER",
+        "Calls per minute of the customer's own software, which share the quota of every key.",
+        SIMULATOR_COMMANDS,
     )
-    """Calls per minute of the customer's own software, which share the quota of every key."""
-    incident: CommaSeparated[Incident] = option(None, "NAME", SIMULATOR_COMMANDS)
-    """Incident to start with; may be repeated."""
+    incident: CommaSeparated[Incident] = option(
+        None, "NAME", "Incident to start with; may be repeated.", SIMULATOR_COMMANDS
+    )
 
 
 class CommandFlags(OptionModel):
@@ -259,50 +358,92 @@ class CommandFlags(OptionModel):
     """
 
     format: Literal["text", "json"] = option(
-        "text", "FORMAT", ("check", *CLIENT_COMMANDS, *QUERY_COMMANDS)
+        "text",
+        "FORMAT",
+        "Output format: text or json.",
+        ("check", *CLIENT_COMMANDS, *QUERY_COMMANDS),
     )
-    """Output format: text or json."""
-    workspace: str | None = option(None, "NAME", (*QUERY_COMMANDS, "check", "accounts"))
-    """Workspace to read or check, by default all of them."""
-    feed: fields.FeedName = option("publishing", "FEED", ("logs",))
-    """Log feed to read: publishing, connections, or in generation zernio webhooks, messaging,
-    workflow_event or api_request."""
-    platform: fields.LowerCase | None = option(None, "NAME", ("logs", "posts", "accounts"))
-    """Filter by platform, for example instagram."""
-    status: CommaSeparated[fields.LowerCase] = option(None, "STATUS", ("logs",))
-    """Filter by status, for example failed; may be repeated."""
-    action: str | None = option(None, "ACTION", ("logs",))
-    """Filter by action, for example publish, or by connection event, for example disconnect."""
-    account: str | None = option(None, "ACCOUNT", ("logs",))
-    """Filter by account id or user name. Filtered locally, so all logs are fetched, except for ids
-    in generation zernio."""
+    workspace: str | None = option(
+        None,
+        "NAME",
+        "Workspace to read or check, by default all of them.",
+        (*QUERY_COMMANDS, "check", "accounts"),
+    )
+    feed: fields.FeedName = option(
+        "publishing",
+        "FEED",
+        "Log feed to read: publishing, connections, or in generation zernio webhooks, "
+        "messaging, workflow_event or api_request.",
+        ("logs",),
+    )
+    platform: fields.LowerCase | None = option(
+        None, "NAME", "Filter by platform, for example instagram.", ("logs", "posts", "accounts")
+    )
+    status: CommaSeparated[fields.LowerCase] = option(
+        None, "STATUS", "Filter by status, for example failed; may be repeated.", ("logs",)
+    )
+    action: str | None = option(
+        None,
+        "ACTION",
+        "Filter by action, for example publish, or by connection event, for example disconnect.",
+        ("logs",),
+    )
+    account: str | None = option(
+        None,
+        "ACCOUNT",
+        "Filter by account id or user name. Filtered locally, so all logs are fetched, except "
+        "for ids in generation zernio.",
+        ("logs",),
+    )
     since: Annotated[float, duration("1s", "90d")] | None = option(
-        None, "DURATION", ("logs", "posts", "audit")
+        None,
+        "DURATION",
+        "How far back to read, at most 90d, in generation late 7d; by default a day, for "
+        "audit everything.",
+        ("logs", "posts", "audit"),
     )
-    """How far back to read, at most 90d, in generation late 7d; by default a day, for audit
-    everything."""
-    limit: Annotated[int, Field(ge=0)] = option("100", "NUMBER", ("logs", "posts"))
-    """Maximum number of lines to print, 0 for all."""
-    by: CommaSeparated[LogField] = option(None, "FIELD", ("logs",))
-    """Count the logs by the values of some fields, as in account,error."""
-    failed: bool = option("false", "", ("posts",))
-    """Posts whose last attempt failed within --since."""
-    overdue: bool = option("false", "", ("posts",))
-    """Posts that should have been published or approved by now."""
-    pending: bool = option("false", "", ("posts",))
-    """Posts that are scheduled, being published, or wait for approval."""
-    at_risk: bool = option("false", "", ("posts",))
-    """Posts scheduled for the next 24 hours whose account cannot publish them now."""
-    generation: Literal["zernio", "late", "both"] = option("zernio", "NAME", SIMULATOR_COMMANDS)
-    """API to simulate: zernio with one list and 90d of logs, late with two and 7d, or both."""
-    once: bool = option("false", "", ("run",))
-    """Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll
-    failed."""
-    problems: bool = option("false", "", ("status",))
-    """Print only the problems, worst first."""
-    check: bool = option("false", "", ("status",))
-    """Exit 1 if there is a problem."""
-    user: str | None = option(None, "NAME", CLIENT_COMMANDS)
-    """User name for the basic authentication of the exporter."""
-    password_file: fields.PasswordFile | None = option(None, "FILE", CLIENT_COMMANDS)
-    """File that holds the password of --user."""
+    limit: Annotated[int, Field(ge=0)] = option(
+        "100", "NUMBER", "Maximum number of lines to print, 0 for all.", ("logs", "posts")
+    )
+    by: CommaSeparated[LogField] = option(
+        None,
+        "FIELD",
+        "Count the logs by the values of some fields, as in account,error.",
+        ("logs",),
+    )
+    failed: bool = option(
+        "false", "", "Posts whose last attempt failed within --since.", ("posts",)
+    )
+    overdue: bool = option(
+        "false", "", "Posts that should have been published or approved by now.", ("posts",)
+    )
+    pending: bool = option(
+        "false", "", "Posts that are scheduled, being published, or wait for approval.", ("posts",)
+    )
+    at_risk: bool = option(
+        "false",
+        "",
+        "Posts scheduled for the next 24 hours whose account cannot publish them now.",
+        ("posts",),
+    )
+    generation: Literal["zernio", "late", "both"] = option(
+        "zernio",
+        "NAME",
+        "API to simulate: zernio with one list and 90d of logs, late with two and 7d, or both.",
+        SIMULATOR_COMMANDS,
+    )
+    once: bool = option(
+        "false",
+        "",
+        "Poll every feed until it is caught up, print the metrics and exit; exit 1 if a poll "
+        "failed.",
+        ("run",),
+    )
+    problems: bool = option("false", "", "Print only the problems, worst first.", ("status",))
+    check: bool = option("false", "", "Exit 1 if there is a problem.", ("status",))
+    user: str | None = option(
+        None, "NAME", "User name for the basic authentication of the exporter.", CLIENT_COMMANDS
+    )
+    password_file: fields.PasswordFile | None = option(
+        None, "FILE", "File that holds the password of --user.", CLIENT_COMMANDS
+    )

@@ -4,21 +4,14 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    InstanceOf,
-    SecretStr,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, InstanceOf, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from late_exporter.config import fields, sections
-from late_exporter.config.options import Option, OptionModel, options_of
+from late_exporter.config.options import FLAGS, Option, OptionModel, options_of
 from late_exporter.config.types import format_duration
 from late_exporter.config.web import WebConfig
 
@@ -64,8 +57,6 @@ class WorkspaceSettings(BaseModel):
 
 def _check_workspaces(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
     """Reject equal names, and workspaces of the same key and profile, which count the same logs."""
-    if not rows:
-        raise ValueError("must list at least one workspace")
     fields.distinct(tuple(f'the name "{row.name}"' for row in rows))
     names: dict[tuple[str | SecretStr | None, ...], str] = {}
     for row in rows:
@@ -77,35 +68,37 @@ def _check_workspaces(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSet
     return rows
 
 
+WorkspaceList: TypeAlias = Annotated[
+    tuple[WorkspaceSettings, ...], AfterValidator(_check_workspaces), Field(min_length=1)
+]
+
+
 class Settings(BaseSettings):
     """All settings, by section, with what the configuration files contain besides options."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
-    config: sections.ConfigSettings = sections.ConfigSettings()
-    api: sections.ApiSettings = sections.ApiSettings()
-    poll: sections.PollSettings = sections.PollSettings()
-    status: sections.StatusSettings = sections.StatusSettings()
-    state: sections.StateSettings = sections.StateSettings()
-    web: sections.WebSettings = sections.WebSettings()
-    metrics: sections.MetricsSettings = sections.MetricsSettings()
-    log: sections.LogSettings = sections.LogSettings()
-    simulate: sections.SimulateSettings = sections.SimulateSettings()
-    flags: sections.CommandFlags = sections.CommandFlags()
-    workspace_list: (
-        Annotated[tuple[WorkspaceSettings, ...], AfterValidator(_check_workspaces)] | None
-    ) = Field(None, alias="workspaces")
-    web_config: InstanceOf[WebConfig] = WebConfig()
-    """Content of the file of ``--web.config.file``, or its defaults."""
+    config: sections.ConfigSettings
+    api: sections.ApiSettings
+    poll: sections.PollSettings
+    status: sections.StatusSettings
+    state: sections.StateSettings
+    web: sections.WebSettings
+    metrics: sections.MetricsSettings
+    log: sections.LogSettings
+    simulate: sections.SimulateSettings
+    flags: sections.CommandFlags
+    workspace_list: WorkspaceList | None = Field(None, alias="workspaces")
+    web_config: InstanceOf[WebConfig]
+    """Content of the file of ``--web.config.file``."""
 
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - as above
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - signature of pydantic-settings
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        *_args: Any,
+        **_others: Any,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # Flags, variables and file are merged in sources.py, which knows the place of each value.
         return (init_settings,)
@@ -115,7 +108,9 @@ class Settings(BaseSettings):
         """The workspaces of the configuration file, or the one of the API key."""
         api = self.api
         if self.workspace_list is None:
-            path, key = api.key_file or (None, api.key)
+            file = api.key_file
+            key = file.key if file else api.key
+            path = file.path if file else None
             return (Workspace("default", api.base_url, key, path, api.profile_id),)
         users = Counter(row.api_key_file.key for row in self.workspace_list)
         return tuple(
@@ -145,61 +140,39 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """All texts that must never be written."""
-        files = (self.state.password_file, self.flags.password_file)
-        keys = [
-            *(workspace.key for workspace in self.workspaces),
-            *(file.key for file in files if file is not None),
-        ]
-        return tuple(key.get_secret_value() for key in keys if key is not None)
-
-    def with_api(self, base_url: str, key: str) -> Self:
-        """Return a copy with a single workspace, of another API, and a state in memory."""
-        changes = {
-            "base_url": base_url,
-            "key": SecretStr(key),
-            "key_file": None,
-            "profile_id": None,
-        }
-        api = self.api.model_copy(update=changes)
-        state = self.state.model_copy(update={"url": "sqlite://"})
-        return self.model_copy(update={"api": api, "state": state, "workspace_list": None})
+        keys = [workspace.key for workspace in self.workspaces]
+        keys += [file.key for file in (self.state.password_file, self.flags.password_file) if file]
+        return tuple(key.get_secret_value() for key in keys if key)
 
     def value_of(self, option: Option) -> Any:
-        section, key = option.path
-        return getattr(getattr(self, section), key)
+        return getattr(getattr(self, option.section), option.key)
 
 
 ALL_OPTIONS = tuple(
     option
     for name, field in Settings.model_fields.items()
-    if isinstance(field.default, OptionModel)
-    for option in options_of(name, type(field.default))
+    if isinstance(field.annotation, type) and issubclass(field.annotation, OptionModel)
+    for option in options_of(name, field.annotation)
 )
-OPTIONS = tuple(option for option in ALL_OPTIONS if option.section)
+OPTIONS = tuple(option for option in ALL_OPTIONS if option.section != FLAGS)
 
 
 class CommandContext(NamedTuple):
-    """Everything a command needs to run; ``reload_settings`` raises ConfigError."""
+    """Everything a command needs to run.
+
+    ``reload_settings`` takes other ``defaults``, as ``sources.load`` does; it raises ConfigError.
+    """
 
     settings: Settings
-    reload_settings: Callable[[], Settings]
+    reload_settings: Callable[..., Settings]
     flags: sections.CommandFlags
     args: tuple[str, ...] = ()
 
 
 def restart_only_changes(old: Settings, new: Settings) -> list[str]:
     """Return the names of the changed options that cannot be applied without a restart."""
-    changed = []
-    for option in OPTIONS:
-        before = old.value_of(option)
-        after = new.value_of(option)
-        # The content of a file with a secret is read when it is needed.
-        if isinstance(before, fields.SecretFile) and isinstance(after, fields.SecretFile):
-            before = before.path
-            after = after.path
-        if before != after and not option.live:
-            changed.append(option.name)
-    return changed
+    fixed = [option for option in OPTIONS if not option.live]
+    return [option.name for option in fixed if old.value_of(option) != new.value_of(option)]
 
 
 def format_settings(settings: Settings) -> str:

@@ -9,23 +9,27 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from late_exporter.config import web
-from late_exporter.config.messages import describe, quote, suggest
+from late_exporter.config.messages import describe, not_supported, quote, suggest
 from late_exporter.config.options import (
     API_COMMANDS,
+    DATABASE_COMMANDS,
     EXPORTER_COMMANDS,
     PREFIX,
     Location,
     Option,
 )
 from late_exporter.config.settings import ALL_OPTIONS, OPTIONS, Settings, WorkspaceSettings
-from late_exporter.config.yaml_file import EMPTY_VALUES, YamlFile
+from late_exporter.config.yaml_file import YamlFile
 from late_exporter.errors import ConfigError
 
 NO_KEY = (
@@ -33,9 +37,14 @@ NO_KEY = (
     "--api.key-file, or list workspaces in --config.file; the demo command needs no key"
 )
 
-_BY_PATH: Mapping[Location, Option] = {option.path: option for option in ALL_OPTIONS}
-_IN_FILE = [option for option in OPTIONS if not option.secret and option.section != "config"]
-_FILE_SECTIONS = [*dict.fromkeys(option.section for option in _IN_FILE), "workspaces"]
+NO_DEFAULTS: Mapping[str, str] = MappingProxyType({})
+
+_FILE_OPTIONS = {
+    section: {option.key: option for option in options if not option.secret}
+    for section, options in groupby(OPTIONS, key=attrgetter("section"))
+    if section != "config"
+}
+"""Options by section and key of the configuration file."""
 
 # Kubernetes sets variables for every Service in every pod; a Service named late-exporter must not
 # stop the exporter.
@@ -43,29 +52,42 @@ _SERVICE_VARIABLE = re.compile(rf"{PREFIX}(?!.*__)(\w+_)?(SERVICE_HOST|SERVICE_P
 
 
 def load(
-    command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str] | None = None
+    command: str,
+    flags: Mapping[str, str | Sequence[str]],
+    environ: Mapping[str, str] | None = None,
+    *,
+    defaults: Mapping[str, str] = NO_DEFAULTS,
 ) -> Settings:
     """Return the settings and flags of a command; raise ConfigError with every mistake.
 
-    Flags are named as in ``{"poll.interval": ["30s"]}``.
+    Args:
+        command: Name of the command.
+        flags: Values by the name of the option, as in ``{"poll.interval": "30s"}``.
+        environ: Environment variables, by default those of the process.
+        defaults: Values by the name of the option instead of its default.
     """
     sources = _Sources(command, flags, os.environ if environ is None else environ)
+    values = sources.values
     problems = sources.problems
-    web_file = sources.values.get("web", {}).get("config_file")
+    for option in ALL_OPTIONS:
+        default = defaults.get(option.name, option.default_for(command))
+        values[option.section].setdefault(option.key, default)
+
+    web_config = web.WebConfig()
+    web_file = values["web"]["config_file"]
     if web_file and command in EXPORTER_COMMANDS:
         place = f"{sources.place(('web', 'config_file'))}{quote(web_file)}"
         try:
-            sources.values["web_config"] = web.load(Path(web_file), place=place)
+            web_config = web.load(Path(web_file), place=place)
         except ConfigError as exc:
             problems += exc.problems
 
-    settings = None
-    try:
-        settings = Settings(**sources.values)
-    except ValidationError as exc:
-        problems += [sources.describe(error) for error in exc.errors()]
     problems += sources.check_keys()
-    if settings is None or problems:
+    try:
+        settings = Settings(**values, web_config=web_config)
+    except ValidationError as exc:
+        raise ConfigError(*problems, *map(sources.describe, exc.errors())) from None
+    if problems:
         raise ConfigError(*problems)
     return settings
 
@@ -76,37 +98,35 @@ class _Sources:
     Options of other commands are ignored, so that one file and one environment serve all commands.
 
     Attributes:
-        values: Values by section and field, for pydantic.
+        values: Values by section and key, for pydantic; of the first source that has one.
         problems: Mistakes found while reading.
     """
 
     def __init__(
-        self, command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]
+        self,
+        command: str,
+        flags: Mapping[str, str | Sequence[str]],
+        environ: Mapping[str, str],
     ) -> None:
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, Any] = {option.section: {} for option in ALL_OPTIONS}
         self.problems = list(_unknown_variables(environ))
         self._command = command
         self._places: dict[Location, str] = {}  # flags and variables
         self._file: YamlFile | None = None
         self._is_file_broken = False  # it may have more values
 
-        # The first source that has a value wins.
         for option in ALL_OPTIONS:
-            texts = flags.get(option.name)
-            if texts:
-                self._put(option, list(texts) if option.many else texts[-1], option.flag)
+            if option.name in flags:
+                self._put(option, flags[option.name], option.flag)
             for name in option.variables:
                 if environ.get(name):
                     self._put(option, environ[name], name)
-        path = self.values.get("config", {}).get("file")
+        path = self.values["config"].get("file")
         if path:
             self._read_file(path)
-        directory = environ.get("STATE_DIRECTORY", "").partition(":")[0].rstrip("/")
-        for option in ALL_OPTIONS:
-            if command in option.command_defaults:
-                self._put(option, option.command_defaults[command])
-            elif option.name == "state.url" and directory:  # of the unit of systemd
-                self._put(option, f"sqlite:///{directory}/late-exporter.db")
+        directory = environ.get("STATE_DIRECTORY")  # of the unit of systemd, or the image
+        if directory and command in DATABASE_COMMANDS:
+            self.values["state"].setdefault("url", f"sqlite:///{directory}/late-exporter.db")
 
     def place(self, location: Location) -> str:
         """Return the flag, the variable, or the file and line of a value or of what contains it."""
@@ -118,18 +138,17 @@ class _Sources:
         return place or ".".join(map(str, location))
 
     def describe(self, error: ErrorDetails) -> str:
-        option = _BY_PATH.get(error["loc"][:2])
-        is_secret = option is not None and option.secret
+        is_secret = error["loc"][:2] == ("api", "key")
         supported = WorkspaceSettings.model_fields
         return describe(error, self.place, supported, with_value=not is_secret)
 
     def check_keys(self) -> Iterator[str]:
         """Yield too many or too few API keys."""
-        api = self.values.get("api", {})
-        keys = [self.place(("api", name)) for name in ("key", "key_file") if name in api]
+        given = [name for name, value in self.values["api"].items() if value is not None]
+        keys = [self.place(("api", name)) for name in given if name in ("key", "key_file")]
         if "workspaces" in self.values:
             workspaces = self.place(("workspaces",))
-            if "profile_id" in api:
+            if "profile_id" in given:
                 keys.append(self.place(("api", "profile_id")))
             for place in keys:
                 yield f"{place}: drop it, each workspace in {workspaces} has its own"
@@ -140,53 +159,53 @@ class _Sources:
 
     def _put(self, option: Option, value: object, place: str = "") -> None:
         """Set a value if the command has the option and no earlier source has a value."""
-        section, key = option.path
-        if self._command in option.commands and key not in self.values.get(section, {}):
-            self.values.setdefault(section, {})[key] = value
+        section = self.values[option.section]
+        if self._command in option.commands and option.key not in section:
+            section[option.key] = value
             if place:
-                self._places[option.path] = place
+                self._places[option.section, option.key] = place
 
     def _read_file(self, path: str) -> None:
         try:
-            self._file = YamlFile(path, place=f"{self.place(('config', 'file'))}{quote(path)}")
+            file = YamlFile(path, place=f"{self.place(('config', 'file'))}{quote(path)}")
         except ConfigError as exc:
             self._is_file_broken = True
             self.problems += exc.problems
             return
+        self._file = file
         folder = Path(path).parent
-        for section, content in self._file.values.items():
-            if section not in _FILE_SECTIONS:
-                place = self._file.place((section,))
-                supported = ", ".join(_FILE_SECTIONS)
-                self.problems.append(f"{place}: not supported; supported are {supported}")
-            elif section == "workspaces":
+        for section, content in file.values.items():
+            if section == "workspaces":
                 if self._command in API_COMMANDS:
-                    self.values["workspaces"] = content
-                    for row in content if isinstance(content, list) else ():
-                        if isinstance(row, dict) and row.get("api_key_file"):
-                            row["api_key_file"] = _relative(folder, row["api_key_file"])
+                    self._read_workspaces(content, folder)
+            elif section not in _FILE_OPTIONS:
+                supported = (*_FILE_OPTIONS, "workspaces")
+                self.problems.append(not_supported(file.place((section,)), supported))
             elif isinstance(content, dict):
-                self._read_section(section, content, self._file, folder)
-            elif content not in EMPTY_VALUES:
-                place = self._file.place((section,))
-                self.problems.append(f"{place}: must be a mapping of options")
+                self._read_section(section, content, folder, file)
+            elif content is not None:
+                self.problems.append(f"{file.place((section,))}: must be a mapping of options")
+
+    def _read_workspaces(self, rows: object, folder: Path) -> None:
+        self.values["workspaces"] = rows
+        for row in rows if isinstance(rows, list) else ():
+            if isinstance(row, dict) and "api_key_file" in row:
+                row["api_key_file"] = _relative(folder, row["api_key_file"])
 
     def _read_section(
-        self, section: str, content: Mapping[str, object], file: YamlFile, folder: Path
+        self, section: str, content: Mapping[str, object], folder: Path, file: YamlFile
     ) -> None:
-        known = {option.key: option for option in _IN_FILE if option.section == section}
+        options = _FILE_OPTIONS[section]
         for key, value in content.items():
-            option = known.get(key)
-            if option is None:
-                place = file.place((section, key))
-                self.problems.append(f"{place}: not supported; supported are {', '.join(known)}")
-            else:
-                is_file = option.metavar == "FILE"
-                self._put(option, _relative(folder, value) if is_file else value)
+            if key not in options:
+                self.problems.append(not_supported(file.place((section, key)), options))
+            elif value is not None:
+                is_file = options[key].metavar == "FILE"
+                self._put(options[key], _relative(folder, value) if is_file else value)
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    known = [option.variable for option in OPTIONS]
+    known = [option.variables[0] for option in OPTIONS]
     for name in sorted(environ.keys() - set(known)):
         if name.startswith(PREFIX) and not _SERVICE_VARIABLE.fullmatch(name):
             yield f"{name}: unknown variable{suggest(name, known, PREFIX)}"

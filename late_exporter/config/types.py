@@ -27,7 +27,9 @@ _UNITS = {
     "ms": 0.001,
 }
 _DURATION = "".join(rf"(?:([0-9]+){unit})?" for unit in _UNITS)
-_HOST_AND_PORT = r"(?:\[(?P<six>[^\[\]\s]+)\]|(?P<host>[A-Za-z0-9._-]*))(?::(?P<port>[0-9]{1,5}))?"
+_ADDRESS = (
+    r"(?:\[(?P<six>[0-9a-fA-F:.]+(?:%\w+)?)\]|(?P<host>[A-Za-z0-9._-]*)):(?P<port>[0-9]{1,5})"
+)
 
 
 class Address(NamedTuple):
@@ -77,26 +79,10 @@ def split_items(value: str | Sequence[str] | None) -> list[str]:
 
 
 def parse_address(text: str) -> Address:
-    host, port = split_host_and_port(text)
-    if not port:
+    match = re.fullmatch(_ADDRESS, text)
+    if match is None or int(match["port"]) > MAX_PORT:
         raise ValueError("not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077")
-    return Address(host, int(port))
-
-
-def split_host_and_port(text: str) -> tuple[str, str]:
-    """Return host and port, each empty if it is missing, both empty if either is invalid."""
-    match = re.fullmatch(_HOST_AND_PORT, text)
-    if match is None or int(match["port"] or 0) > MAX_PORT:
-        return "", ""
-    host = match["six"] or match["host"]
-    if match["six"] or re.fullmatch(r"[0-9.]+", host):
-        import ipaddress  # noqa: PLC0415 - the usual addresses have no host
-
-        try:
-            (ipaddress.IPv6Address if match["six"] else ipaddress.IPv4Address)(host)
-        except ValueError:
-            return "", ""
-    return host, match["port"] or ""
+    return Address(match["six"] or match["host"], int(match["port"]))
 
 
 def read_file(path: str, limit: int = MAX_FILE, *, must_be_regular: bool = False) -> bytes:

@@ -17,12 +17,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from late_exporter.config.fields import matching
 from late_exporter.config.messages import describe
-from late_exporter.config.yaml_file import EMPTY_VALUES, YamlFile
+from late_exporter.config.yaml_file import YamlFile
 from late_exporter.errors import ConfigError
 from late_exporter.log import Logger
 
@@ -147,15 +147,14 @@ class _Tls(BaseModel):
     min_version: Literal["TLS12", "TLS13"] = "TLS12"
 
 
-_NONE_IF_EMPTY = BeforeValidator(lambda value: None if value in EMPTY_VALUES else value)
 Hash: TypeAlias = Annotated[str, AfterValidator(_check_hash)]
 
 
 class _FileContent(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tls_server_config: Annotated[_Tls | None, _NONE_IF_EMPTY] = None
-    basic_auth_users: Annotated[dict[UserName, Hash] | None, _NONE_IF_EMPTY] = None
+    tls_server_config: _Tls | None = None
+    basic_auth_users: dict[UserName, Hash] | None = None
     http_server_config: Any = None
     rate_limit: Any = None
 

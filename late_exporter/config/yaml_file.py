@@ -12,12 +12,11 @@ from late_exporter.config.types import MAX_FILE, read_file
 from late_exporter.errors import ConfigError
 from late_exporter.masking import KEY_PATTERN
 
-EMPTY_VALUES = ("", "~", "null")
-"""Texts of a key that has no value."""
+NULL = "tag:yaml.org,2002:null"
 
 
 class _Loader(yaml.BaseLoader):
-    """A loader of texts, which rejects keys that are given twice."""
+    """A loader of texts and nulls, which rejects keys that are given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - yaml's signature
         values = super().construct_mapping(node, deep)
@@ -30,6 +29,10 @@ class _Loader(yaml.BaseLoader):
         return values
 
 
+_Loader.add_implicit_resolver(NULL, re.compile("(~|null)?$"), ["~", "n", ""])
+_Loader.add_constructor(NULL, lambda *_: None)
+
+
 class YamlFile:
     """A YAML file of sections, with the places of its values.
 
@@ -38,7 +41,7 @@ class YamlFile:
         place: What names the file, in an error about a file that cannot be read.
 
     Attributes:
-        values: The content; an empty file is an empty dict.
+        values: The content, with texts and None; an empty file is an empty dict.
 
     Raises:
         ConfigError: It cannot be read, or is no mapping.
@@ -55,7 +58,7 @@ class YamlFile:
         try:
             loader = _Loader(content.decode("utf-8-sig"))
             self._root = loader.get_single_node()
-            values: Any = "" if self._root is None else loader.construct_document(self._root)
+            values = None if self._root is None else loader.construct_document(self._root)
         except yaml.MarkedYAMLError as exc:
             raise ConfigError(self._syntax_error(exc)) from None
         except (UnicodeDecodeError, yaml.YAMLError):
@@ -63,7 +66,7 @@ class YamlFile:
         except (RecursionError, ValueError, OverflowError):
             reason = "nested too deeply, or a character or number is out of range"
             raise ConfigError(f"{path}: not valid YAML: {reason}") from None
-        self.values: dict[str, Any] = {} if values in EMPTY_VALUES else values
+        self.values: dict[str, Any] = {} if values is None else values
         if not isinstance(self.values, dict):
             raise ConfigError(f"{path}: must be a mapping of sections")
 

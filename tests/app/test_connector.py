@@ -52,6 +52,6 @@ async def test_many_workspaces_have_several_clients(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"sk_{0:064x}")
     rows = [f"- {{name: w{n}, api_key_file: key, profile_id: p{n}}}" for n in range(2 * WORKSPACES_PER_CLIENT + 1)]
     (tmp_path / "late.yml").write_text("\n".join(["workspaces:", *rows]))
-    settings = load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
+    settings = load("run", {"config.file": str(tmp_path / "late.yml")}, {})
     async with AsyncExitStack() as stack:
         assert len(await open_clients(settings, stack)) == 3

@@ -75,7 +75,7 @@ class ReloadHarness:
 
     def read(self) -> Settings:
         """Read the settings."""
-        return sources.load("run", {"config.file": [str(self.folder / "late.yml")], "metrics.zero-hold": ["0s"]}, {})
+        return sources.load("run", {"config.file": str(self.folder / "late.yml"), "metrics.zero-hold": "0s"}, {})
 
     def connect(self, new_settings: Settings, workspace: Workspace) -> LateClient:
         """Return the client of a workspace."""

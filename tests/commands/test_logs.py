@@ -11,12 +11,12 @@ import pytest
 
 from late_exporter import cli
 from late_exporter.commands.logs import matches, matching_logs, newest_first, print_logs, query
-from late_exporter.config.sections import CommandFlags
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.feed import Feed
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
 from tests.support.clock import HOUR, VirtualClock
+from tests.support.settings import flags_of
 from tests.support.world import World
 
 ZERNIO = GENERATIONS["zernio"]["publishing"]
@@ -38,7 +38,7 @@ class LogsHarness:
 
     async def show(self, **changes: Any) -> str:
         """Print the newest logs; return the warnings."""
-        flags = CommandFlags(**self.flags | changes)
+        flags = flags_of("logs", **self.flags | changes)
         with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
             sources = []
             for name, api in self.apis.items():
@@ -115,7 +115,7 @@ async def test_a_workspace_that_cannot_be_read_does_not_hide_the_others() -> Non
 )
 def test_the_api_filters_by_what_it_knows(feed: Feed, flags: dict[str, str], parameters: dict[str, object]) -> None:
     """Several statuses, actions and names of accounts are filtered locally."""
-    assert {"days": 1} | parameters == query(CommandFlags.model_validate(flags), feed)
+    assert {"days": 1} | parameters == query(flags_of("logs", **flags), feed)
 
 
 @pytest.mark.parametrize(
@@ -137,14 +137,14 @@ def test_values_match_as_a_whole(flags: dict[str, Any], *, expected: bool) -> No
     row |= {"action": "publish", "accountId": "acc1", "accountUsername": "@acme"}
     (log,) = parse_rows(FEED, row)
 
-    assert expected == matches(CommandFlags.model_validate(flags), log)
+    assert expected == matches(flags_of("logs", **flags), log)
 
 
 def test_a_disconnect_has_a_status() -> None:
     """The API gives one to every event, also to those that the metrics know none of."""
     row = {"action": "account.disconnected", "status": "success", "created_at": "2026-11-24T10:00:00Z"}
     (log,) = parse_rows(GENERATIONS["zernio"]["connections"], row)
-    assert [matches(CommandFlags.model_validate({"status": each}), log) for each in ("success", "failed")] == [
+    assert [matches(flags_of("logs", status=each), log) for each in ("success", "failed")] == [
         True,
         False,
     ]

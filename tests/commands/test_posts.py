@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 
 from late_exporter.commands.posts import find_posts, print_posts
-from late_exporter.config.sections import CommandFlags
 from late_exporter.format import iso_time
 from tests.support.api import FakeHttpApi
 from tests.support.client import ClientRequest
 from tests.support.clock import MINUTE, VirtualClock
+from tests.support.settings import flags_of
 from tests.support.world import World
 
 ACCOUNT = "64e1f0a9e2b5af0012ab34ef"
@@ -76,7 +76,7 @@ class PostsHarness:
 
     async def show(self, **flags: Any) -> list[str]:
         """Print the posts; return the lines."""
-        settings = CommandFlags.model_validate({"format": "text", **flags})
+        settings = flags_of("posts", **flags)
         client = self.api.client
         client.configured_generation = "late"
         with redirect_stdout(io.StringIO()) as out, redirect_stderr(out):

@@ -19,7 +19,7 @@ MASKED_KEY = "  key: '**********'\n"
 def load_yaml(path: Path, text: str, environ: Mapping[str, str]) -> object:
     """Return the settings of a configuration file, without the path of the file."""
     path.write_text(text)
-    settings = sources.load("run", {"config.file": [str(path)]}, environ=environ)
+    settings = sources.load("run", {"config.file": str(path)}, environ=environ)
     return settings.model_copy(update={"config": ConfigSettings()})
 
 
@@ -44,7 +44,7 @@ def test_the_text_is_a_configuration_file(lines: Sequence[str], tmp_path: Path) 
     environ = {} if "workspaces" in text else {"ZERNIO_API_KEY": KEY}
     path = tmp_path / "late.yml"
     path.write_text(text)
-    shown = format_settings(sources.load("run", {"config.file": [str(path)]}, environ=environ))
+    shown = format_settings(sources.load("run", {"config.file": str(path)}, environ=environ))
     assert "ab" * 8 not in shown
     assert bool(environ) == (MASKED_KEY in shown)
     expected = load_yaml(path, text, environ)

@@ -15,7 +15,6 @@ from typing import NamedTuple, TypeAlias
 from urllib.parse import urlencode
 
 from late_exporter.api.responses import ApiResponse
-from late_exporter.config.sections import StatusSettings
 from late_exporter.errors import ApiUnavailable
 from late_exporter.health import Quota
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
@@ -24,6 +23,7 @@ from tests.support.client import FakeClient, QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import KEY
+from tests.support.settings import settings_of
 
 SEED = 2
 FEEDS = ("publishing", "connections")
@@ -104,7 +104,7 @@ class DayOfScrapes:
             generation="zernio",
             reconcile_interval=RECONCILE_INTERVAL,
             audit_interval=RECONCILE_INTERVAL,
-            status={str(name): seconds for name, seconds in StatusSettings().intervals.items()},
+            status={str(name): seconds for name, seconds in settings_of("run").status.intervals.items()},
             zero_hold=75.0,
         )
 

@@ -9,7 +9,6 @@ from typing import NamedTuple, TypeAlias
 from urllib.parse import urlencode
 
 from late_exporter.api.responses import ApiResponse
-from late_exporter.config.sections import StatusSettings
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
 from tests.e2e.late import KEY
@@ -17,6 +16,7 @@ from tests.support.client import FakeClient, QueryParams
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.samples import Samples
+from tests.support.settings import settings_of
 
 MINUTE, HOUR = 60.0, 3600.0
 LEAD_MINUTES = 150
@@ -30,7 +30,7 @@ HEADERS = {"authorization": f"Bearer {KEY}", "user-agent": "late-exporter/1"}
 PLATFORMS = frozenset({"instagram", "twitter", "youtube", "tiktok"})
 LOGS_PER_DAY = 3000
 SEED = 7
-STATUS_INTERVALS = {str(name): seconds for name, seconds in StatusSettings().intervals.items()}
+STATUS_INTERVALS = {str(name): seconds for name, seconds in settings_of("run").status.intervals.items()}
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
