@@ -6,9 +6,9 @@ import json
 import logging
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from late_exporter.format import iso_time
 from late_exporter.masking import KEY_PATTERN, SECRETS
 
 if TYPE_CHECKING:
@@ -90,22 +90,20 @@ def _create_handler(format: str) -> logging.Handler:  # noqa: A002 - as in confi
 
 
 def _entry(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Return the fields of an entry in their order; an event cannot override time and level.
+    """Return the fields of an entry in their order.
 
     Values are numbers, or texts without secrets.
     """
     record = event.pop("_record")
     event.pop("_from_structlog")
-    time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     level = record.levelname.lower()
     entry: EventDict = {
-        "ts": time.replace("+00:00", "Z"),
+        "ts": iso_time(record.created * 1000, precise=True),
         "level": "warn" if level == "warning" else level,
         "msg": event.pop("event"),
         "logger": record.name,
+        **event,
     }
-    for key, value in event.items():
-        entry.setdefault(re.sub(r'[\s="\\]', "_", escape(key)), value)
     return {
         key: value if isinstance(value, int | float | None) else redact(str(value))
         for key, value in entry.items()

@@ -74,14 +74,6 @@ def test_levels(level: str, lines: int) -> None:
     assert lines == len(log_output(act, level=level).splitlines())
 
 
-def test_fields_do_not_replace_the_head() -> None:
-    """Fields cannot override level and time."""
-    entry = json.loads(log_output(lambda logger: logger.info("x", level="error", ts="never"), format="json"))
-
-    assert entry["level"] == "info"
-    assert entry["ts"] != "never"
-
-
 @pytest.mark.parametrize("format", ["logfmt", "json"])
 def test_secrets_are_redacted_everywhere(format: str) -> None:  # noqa: A002 - the flag's word
     """Registered secrets, keys and tokens are in no message, field, exception or traceback."""
@@ -104,7 +96,7 @@ def test_foreign_text_forges_nothing(format: str, text: str) -> None:  # noqa: A
     """An entry is one printable line for any text, and so is one with a traceback."""
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
         log.configure(format=format)
-        log.get_logger("x").info(text, value=text, **{f"k{text}": text})
+        log.get_logger("x").info(text, value=text)
         logging.getLogger("other").info("%s", text, exc_info=ValueError(text))
     lines = stderr.getvalue().splitlines()
 

@@ -65,12 +65,6 @@ async def open_clients(settings: Settings, stack: AsyncExitStack) -> Sequence[ht
 
     Raise ConfigError if variables of proxies or certificates are not usable.
     """
-    # In a thread, because it loads the certificates of all authorities.
-    clients = await asyncio.to_thread(_create_clients, settings)
-    return [await stack.enter_async_context(client) for client in clients]
-
-
-def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
     try:
         context = httpx.create_ssl_context()
     except OSError as exc:
@@ -80,16 +74,18 @@ def _create_clients(settings: Settings) -> Sequence[httpx.AsyncClient]:
     idle_seconds = 2 * settings.poll.interval + settings.api.timeout
     try:
         return [
-            httpx.AsyncClient(
-                cookies=NoCookies(),
-                verify=context,
-                follow_redirects=False,
-                timeout=None,  # noqa: S113 - that of a request may change with a reload, and covers all of it
-                limits=httpx.Limits(keepalive_expiry=min(idle_seconds, MAX_IDLE_SECONDS)),
-                headers={"User-Agent": f"late-exporter/{__version__}"},
-                # Plain http is for this machine only: a proxy would take the key to another one,
-                # unencrypted.
-                mounts={"http://": None},
+            await stack.enter_async_context(
+                httpx.AsyncClient(
+                    cookies=NoCookies(),
+                    verify=context,
+                    follow_redirects=False,
+                    timeout=None,  # noqa: S113 - that of a request may change with a reload, and covers all of it
+                    limits=httpx.Limits(keepalive_expiry=min(idle_seconds, MAX_IDLE_SECONDS)),
+                    headers={"User-Agent": f"late-exporter/{__version__}"},
+                    # Plain http is for this machine only: a proxy would take the key to another
+                    # one, unencrypted.
+                    mounts={"http://": None},
+                )
             )
             for _ in settings.workspaces[::WORKSPACES_PER_CLIENT]
         ]

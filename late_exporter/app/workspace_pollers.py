@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -115,11 +116,6 @@ def _with_oldest_posts(
     platforms: Iterable[PlatformHealth], pending_logs: Iterable[PendingLog]
 ) -> tuple[PlatformHealth, ...]:
     """Return the health of platforms with the posts of their oldest pending logs."""
-    oldest: dict[str, PendingLog] = {}
-    for log in pending_logs:
-        if log.platform not in oldest or log.created < oldest[log.platform].created:
-            oldest[log.platform] = log
-    return tuple(
-        replace(each, oldest_post=oldest[each.name].post_id or "") if each.name in oldest else each
-        for each in platforms
-    )
+    from_new_to_old = sorted(pending_logs, key=attrgetter("created"), reverse=True)
+    oldest = {log.platform: log.post_id for log in from_new_to_old}
+    return tuple(replace(each, oldest_post=oldest.get(each.name) or "") for each in platforms)

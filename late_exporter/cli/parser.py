@@ -7,8 +7,6 @@ a command is on the command line.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "late-exporter"
 FLAGS_OF_PROGRAM = ("-h", "--help", "-V", "--version")
+VERSION = f"{PROGRAM}, version {__version__} (revision: {__revision__})"
 CONTEXT = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 HELP = """\
 Prometheus exporter for the logs of Zernio (formerly Late). The default command is run; COMMAND
@@ -54,21 +53,12 @@ def parse(argv: Sequence[str]) -> Arguments | None:
     return result if isinstance(result, Arguments) else None
 
 
-def version_text() -> str:
-    """Return version, revision, Python and platform, in the layout of Prometheus and its tools."""
-    return (
-        f"{PROGRAM}, version {__version__} (revision: {__revision__})\n"
-        f"  python version:   {sys.version.split()[0]}\n"
-        f"  platform:         {sys.platform}/{os.uname().machine}"
-    )
-
-
 class _Program(click.Group):
     """The program, whose commands are created when they are needed."""
 
     def __init__(self) -> None:
         super().__init__(PROGRAM, help=HELP, context_settings=CONTEXT)
-        click.version_option(__version__, "-V", "--version", message=version_text())(self)
+        click.version_option(__version__, "-V", "--version", message=VERSION)(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS))
@@ -125,11 +115,11 @@ class _ClickCommand(click.Command):
                 formatter.write_text(f"    {meaning}")
 
     def _collect(self, **values: Any) -> Arguments:
-        flags = {}
-        for key, option in self._options.items():
-            value = values[key]
-            if value not in (None, False, ()):
-                flags[option.name] = list(value) if option.many else str(value)
+        flags = {
+            option.name: values[key]
+            for key, option in self._options.items()
+            if values[key] not in (None, False, ())
+        }
         words = [values[name.strip("[]").lower()] for name in self._command.arguments]
         return Arguments(
             self._command.name, flags, tuple(word for word in words if word is not None)

@@ -3,7 +3,6 @@
 # Annotations are evaluated by pydantic.
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -32,11 +31,13 @@ from late_exporter.metrics.catalogue import CATALOGUE
 T = TypeVar("T")
 
 RESERVED_PATHS = ("/", "/config", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
-MAX_PASSWORD = 1024  # characters
 PROCESS_FAMILIES = ("process_*", "python_*")  # those of prometheus_client, not in the catalogue
 POSTGRES = "postgresql://"
 _HTTP_URL = TypeAdapter(HttpUrl)
-NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
+NOT_A_KEY = (
+    "not a valid key (its value is not shown); a key is 1 to 512 visible ASCII characters without "
+    "whitespace"
+)
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def matching(pattern: str, message: str) -> AfterValidator:
 
 def distinct(items: tuple[T, ...]) -> tuple[T, ...]:
     """Return the items; raise ValueError if one of them occurs twice."""
-    for item, count in Counter(items).items():
-        if count > 1:
+    for item in items:
+        if items.count(item) > 1:
             raise ValueError(f"{item} is given twice")
     return items
 
@@ -179,24 +180,22 @@ def _require_postgres(replicas: bool, info: ValidationInfo) -> bool:  # noqa: FB
 
 def _key(text: str) -> str:
     key = text.strip()
-    if not key:
-        raise ValueError("is empty; " + NOT_A_KEY)
     if not re.fullmatch(r"[!-~]{1,512}", key):
-        raise ValueError("not a valid key (its value is not shown); " + NOT_A_KEY)
+        raise ValueError(NOT_A_KEY)
     return key
 
 
 def _key_file(path: str) -> SecretFile:
-    key = _key(types.read_file(path, 4096).decode("latin-1"))
+    key = _key(types.read_file(path).decode("latin-1"))
     return SecretFile(Path(path), SecretStr(key))
 
 
 def _password_file(path: str) -> SecretFile:
     try:
-        text = types.read_file(path, MAX_PASSWORD).decode("utf-8").strip("\r\n")
+        text = types.read_file(path).decode("utf-8").strip("\r\n")
     except UnicodeDecodeError:
         raise ValueError("the file is not UTF-8") from None
-    if not text or len(text) > MAX_PASSWORD or "\0" in text or "\n" in text:
+    if not re.fullmatch(r"[^\0\n]{1,1024}", text):
         raise ValueError("the file must contain one password")
     return SecretFile(Path(path), SecretStr(text))
 

@@ -88,10 +88,6 @@ def options_of(section: str, model: type[BaseModel]) -> Iterator[Option]:
     """Yield the options of a section of the settings."""
     for key, info in model.model_fields.items():
         declared: Option = info.default
-        choices = tuple(_literals(info.annotation))
-        text = declared.help
-        if not all(choice in text for choice in choices):
-            text += f" One of {', '.join(choices)}."
         name = key
         variables: tuple[str, ...] = ()
         if section != FLAGS:
@@ -103,8 +99,7 @@ def options_of(section: str, model: type[BaseModel]) -> Iterator[Option]:
             variables=declared.variables or variables,
             section=section,
             key=key,
-            help=text,
-            choices=choices,
+            choices=tuple(_literals(info.annotation)),
             many=get_origin(info.annotation) in (tuple, dict),
         )
 

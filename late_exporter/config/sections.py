@@ -10,7 +10,7 @@ Durations are in seconds.
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import Field
 
@@ -296,10 +296,14 @@ class LogSettings(OptionModel):
     """Section ``log``."""
 
     level: Literal["debug", "info", "warn", "error"] = option(
-        "info", "LEVEL", "Minimum level to log.", LOGGING_COMMANDS, live=True
+        "info",
+        "LEVEL",
+        "Minimum level to log: debug, info, warn or error.",
+        LOGGING_COMMANDS,
+        live=True,
     )
     format: Literal["logfmt", "json"] = option(
-        "logfmt", "FORMAT", "Format of the log.", LOGGING_COMMANDS, live=True
+        "logfmt", "FORMAT", "Format of the log: logfmt or json.", LOGGING_COMMANDS, live=True
     )
     failures: CommaSeparated[fields.FeedName] = option(
         "publishing,connections",
@@ -347,7 +351,10 @@ class SimulateSettings(OptionModel):
         SIMULATOR_COMMANDS,
     )
     incident: CommaSeparated[Incident] = option(
-        None, "NAME", "Incident to start with; may be repeated.", SIMULATOR_COMMANDS
+        None,
+        "NAME",
+        f"Incident to start with; may be repeated. One of {', '.join(get_args(Incident))}.",
+        SIMULATOR_COMMANDS,
     )
 
 

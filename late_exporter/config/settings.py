@@ -57,14 +57,15 @@ class WorkspaceSettings(BaseModel):
 
 def _check_workspaces(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
     """Reject equal names, and workspaces of the same key and profile, which count the same logs."""
-    fields.distinct(tuple(f'the name "{row.name}"' for row in rows))
-    names: dict[tuple[str | SecretStr | None, ...], str] = {}
+    names: dict[object, str] = {}
     for row in rows:
-        identity = (row.api_base_url, row.api_key_file.key, row.profile_id)
-        first = names.setdefault(identity, row.name)
-        if first != row.name:
-            both = f'"{first}" and "{row.name}"'
-            raise ValueError(f"{both} have the same API key and profile_id; give each its own")
+        for identity in (row.name, (row.api_base_url, row.api_key_file.key, row.profile_id)):
+            if identity in names:
+                raise ValueError(
+                    f'"{names[identity]}" and "{row.name}" have the same name, or the same API key '
+                    "and profile_id; give each its own"
+                )
+            names[identity] = row.name
     return rows
 
 

@@ -71,8 +71,8 @@ def format_duration(seconds: float) -> str:
 
 def split_items(value: str | Sequence[str] | None) -> list[str]:
     """Return the items of comma-separated texts; None, ``none`` and an empty text have none."""
-    texts = [value] if isinstance(value, str) else value or []
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+    texts = [value] if isinstance(value, str) else value or ()
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise ValueError("must be one value or a list of values")
     items = [item.strip() for text in texts for item in text.split(",")]
     return [] if items in (["none"], [""]) else items
@@ -85,12 +85,11 @@ def parse_address(text: str) -> Address:
     return Address(match["six"] or match["host"], int(match["port"]))
 
 
-def read_file(path: str, limit: int = MAX_FILE, *, must_be_regular: bool = False) -> bytes:
-    """Return the content of a file, cut one byte after the limit.
+def read_file(path: str, *, must_be_regular: bool = False) -> bytes:
+    """Return the content of a file, cut one byte after MAX_FILE.
 
     Args:
         path: Path of the file.
-        limit: Number of bytes.
         must_be_regular: Whether to reject pipes and devices, which cannot be read again.
 
     Raises:
@@ -102,6 +101,6 @@ def read_file(path: str, limit: int = MAX_FILE, *, must_be_regular: bool = False
         if must_be_regular and not stat.S_ISREG(Path(path).stat().st_mode):
             raise ValueError("must be a regular file, because it is read again when it changes")
         with Path(path).open("rb") as file:
-            return file.read(limit + 1)
+            return file.read(MAX_FILE + 1)
     except OSError as exc:
         raise ValueError(exc.strerror or type(exc).__name__) from exc

@@ -90,13 +90,9 @@ class YamlFile:
     def _syntax_error(self, error: yaml.MarkedYAMLError) -> str:
         mark = error.problem_mark
         place = f"{self._path}:{mark.line + 1}:{mark.column + 1}" if mark else self._path
-        problem = str(error.problem).replace(
-            r"character '\t' that cannot start any token", "a tab; use spaces"
-        )
         # A quoted token may be part of a secret.
-        return f"{place}: not valid YAML: " + re.sub(
-            r"'[^'\s]{2,}'|\"[^\"\s]{2,}\"", "...", problem
-        )
+        problem = re.sub(r"'[^'\s]{3,}'|\"[^\"\s]{2,}\"", "...", str(error.problem))
+        return f"{place}: not valid YAML: {problem}"
 
 
 def masked(key: str) -> str:

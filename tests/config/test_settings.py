@@ -43,6 +43,7 @@ NOT_A_LABEL = "must be 1 to 64 letters, digits or _, and not workspace, job, ins
 NOT_A_VALUE = "must be 1 to 100 printable characters"
 NOT_SUPPORTED = "not supported; supported are name, api_key_file, api_base_url, profile_id, labels"
 DROP = "drop it, each workspace in late.yaml:2: workspaces has its own"
+ALIKE = "have the same name, or the same API key and profile_id; give each its own"
 NOT_A_NUMBER = "must be a valid number, unable to parse string as a number"
 NOT_A_NAME = "must be 1 to 64 letters, digits, or _ . -"
 NOT_REGULAR = "must be a regular file, because it is read again when it changes"
@@ -258,7 +259,7 @@ WRONG = [
     ("api.base-url", "https://me:secret@getlate.dev", f": {USER}"),
     ("api.base-url", "https://late.dev?key=secret", ": must not contain a query or fragment"),
     ("api.key-file", "/nowhere/key", ' "/nowhere/key": No such file or directory'),
-    ("api.key-file", "/dev/null", f' "/dev/null": is empty; {NOT_A_KEY}'),
+    ("api.key-file", "/dev/null", f' "/dev/null": {NOT_A_KEY}'),
     ("state.url", "postgres://me:secret@db/late", f": {STATE}"),
     ("state.url", "postgresql://me:sec/ret@db/late", f": {PASSWORD}"),
     ("state.url", "postgresql://db/late?p%61ssword=secret", f": {PASSWORD}"),
@@ -323,7 +324,7 @@ FILES = [
     ("poll: {}\npoll: {}", "late.yaml:2:1: not valid YAML: poll is given twice"),
     ("api:\n  key-file: 1", f"late.yaml:2: api.key-file: {API_OPTIONS}"),
     ("poll: {interval: 1s", "late.yaml:1:20: not valid YAML: expected ',' or '}', but got '<stream end>'"),
-    ("poll:\n\tinterval: 1s", "late.yaml:2:1: not valid YAML: found a tab; use spaces"),
+    ("poll:\n\tinterval: 1s", "late.yaml:2:1: not valid YAML: found character '\\t' that cannot start any token"),
     ("[" * 1000, f"late.yaml: {OUT_OF_RANGE}"),
     ("# " + "x" * (1 << 20), "late.yaml: larger than 1 MiB"),
 ]
@@ -394,10 +395,8 @@ def test_one_key() -> None:
 def test_wrong_keys(file: Path, content: bytes) -> None:
     """A wrong key is reported without its value."""
     (file.parent / "key").write_bytes(content)
-    reason = f"not a valid key (its value is not shown); {NOT_A_KEY}"
-    assert problems({}, {"ZERNIO_API_KEY_FILE": "key"}) == [f'ZERNIO_API_KEY_FILE "key": {reason}']
-    assert problems({}, {"ZERNIO_API_KEY": "one two"}) == [f"ZERNIO_API_KEY: {reason}"]
-    assert problems({}, {"ZERNIO_API_KEY": " "}) == [f"ZERNIO_API_KEY: is empty; {NOT_A_KEY}"]
+    assert problems({}, {"ZERNIO_API_KEY_FILE": "key"}) == [f'ZERNIO_API_KEY_FILE "key": {NOT_A_KEY}']
+    assert problems({}, {"ZERNIO_API_KEY": "one two"}) == [f"ZERNIO_API_KEY: {NOT_A_KEY}"]
 
 
 def test_workspaces(file: Path) -> None:
@@ -431,15 +430,15 @@ WORKSPACES = [
     ),
     (
         "workspaces:\n- {name: a, api_key_file: key}\n- {name: a, api_key_file: key}",
-        '1: workspaces: the name "a" is given twice',
+        f'1: workspaces: "a" and "a" {ALIKE}',
     ),
     (
         "workspaces:\n- {name: a, api_key_file: key, profile_id: p}\n- {name: b, api_key_file: key, profile_id: p}",
-        '1: workspaces: "a" and "b" have the same API key and profile_id; give each its own',
+        f'1: workspaces: "a" and "b" {ALIKE}',
     ),
     (
         "workspaces:\n- {name: a, api_key_file: key}\n- {name: b, api_key_file: key}",
-        '1: workspaces: "a" and "b" have the same API key and profile_id; give each its own',
+        f'1: workspaces: "a" and "b" {ALIKE}',
     ),
     (
         "api: {profile_id: p, key_file: key}\nworkspaces: [{name: a, api_key_file: key}]\n",
