@@ -139,18 +139,6 @@ def test_an_entry_that_cannot_be_written_shows_no_argument(monkeypatch: pytest.M
     assert text == ""
 
 
-def test_a_closed_standard_error_is_no_failure() -> None:
-    """A closed standard error does not raise."""
-
-    class ClosedStream(io.StringIO):
-        def write(self, _: str) -> int:
-            raise BrokenPipeError
-
-    with contextlib.redirect_stderr(ClosedStream()):
-        log.configure()
-        log.get_logger("x").info("x")
-
-
 def test_many_secrets() -> None:
     """Each of many secrets is redacted, also if it is cut off."""
     keys = [f"whsec-{number % 10}-abcdef{number:06}" for number in range(5000)]

@@ -71,12 +71,6 @@ def test_short_secrets_are_masked_in_logs_only() -> None:
     assert (label_text("instagram"), log.redact("instagram")) == ("instagram", "[redacted]")
 
 
-@pytest.mark.parametrize("text", [":" * 31_000, "password=" * 4000, "https://user:" + "x" * MAX_SEARCHED + "@host"])
-def test_long_values_are_not_quoted(text: str) -> None:
-    """The time to quote a value does not grow with it."""
-    assert quote_value(text) == ""
-
-
 @pytest.mark.parametrize(
     ("text", "quoted"),
     [
@@ -85,6 +79,7 @@ def test_long_values_are_not_quoted(text: str) -> None:
         ("https://host/?key=secret", ""),
         ("host:1", ' "host:1"'),
         ("x" * MAX_SEARCHED, f' "{"x" * 100}..."'),
+        ("x" * (MAX_SEARCHED + 1), ""),  # it would take long to search it for a password
     ],
 )
 def test_quoted_values(text: str, quoted: str) -> None:

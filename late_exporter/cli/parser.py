@@ -34,11 +34,11 @@ below poll. The API key is in ZERNIO_API_KEY, or in the file that ZERNIO_API_KEY
 
 
 class Arguments(NamedTuple):
-    """A command line: the values of flags by option name, as texts, and the other words."""
+    """A command line: the values of flags by option name, and the action and other arguments."""
 
     command: str
     flags: Mapping[str, str | Sequence[str]]
-    words: tuple[str, ...]
+    args: tuple[str, ...]
 
 
 def parse(argv: Sequence[str]) -> Arguments | None:
@@ -120,10 +120,11 @@ class _ClickCommand(click.Command):
             for key, option in self._options.items()
             if values[key] not in (None, False, ())
         }
-        words = [values[name.strip("[]").lower()] for name in self._command.arguments]
-        return Arguments(
-            self._command.name, flags, tuple(word for word in words if word is not None)
-        )
+        _, *args = self._command.name.split()
+        for name in self._command.arguments:
+            if (word := values[name.strip("[]").lower()]) is not None:
+                args.append(word)
+        return Arguments(self._command.name, flags, tuple(args))
 
 
 def _click_option(key: str, option: Option, command: str) -> click.Option:

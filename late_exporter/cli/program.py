@@ -18,8 +18,7 @@ def run_command(args: Arguments) -> int:
     load_settings = partial(load, args.command, args.flags)
     settings = load_settings()
     log.configure(settings.log.level, settings.log.format, settings.secrets)
-    _, *action = args.command.split()
-    context = CommandContext(settings, load_settings, settings.flags, (*action, *args.words))
+    context = CommandContext(settings, load_settings, settings.flags, args.args)
     try:
         function = COMMANDS[args.command].load()
         return write_stdout(lambda: function(context))

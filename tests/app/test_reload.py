@@ -269,19 +269,10 @@ async def test_reloads_are_shared(harness: ReloadHarness) -> None:
     assert harness.exporter.pipeline.workspaces.keys() == {"acme", "beta"}
 
 
-@pytest.mark.parametrize(
-    ("text", "option"),
-    [
-        ("poll: {interval: 100ms, feeds: publishing}", "poll.feeds"),
-        ("web: {listen_address: ':1'}", "web.listen-address"),
-        ("web: {telemetry_path: /other}", "web.telemetry-path"),
-        ("metrics: {max_accounts: 3}", "metrics.max-accounts"),
-    ],
-)
-async def test_options_that_need_a_restart(harness: ReloadHarness, text: str, option: str) -> None:
+async def test_options_that_need_a_restart(harness: ReloadHarness) -> None:
     """An option that needs a restart is reported, and nothing is applied."""
-    harness.write("acme", "beta", text=text)
-    with pytest.raises(LateError, match=f"{option}: cannot be changed without a restart"):
+    harness.write("acme", "beta", text="metrics: {max_accounts: 3}")
+    with pytest.raises(LateError, match=r"metrics\.max-accounts: cannot be changed without a restart"):
         await harness.reload()
     await harness.wait_for_counts(acme=120)
 

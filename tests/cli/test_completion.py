@@ -8,8 +8,6 @@ from typing import TypeAlias
 import pytest
 
 from late_exporter import cli
-from late_exporter.commands.catalogue import COMMANDS
-from late_exporter.config.settings import ALL_OPTIONS
 from tests.e2e.program import run_command
 
 Complete: TypeAlias = Callable[..., list[str]]
@@ -48,13 +46,6 @@ def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 def test_completions(complete: Complete, words: list[str], completions: list[str]) -> None:
     """Commands, their flags and the values of these are completed, files by the shell."""
     assert completions == complete(*words)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_flag_of_a_command_is_completed(complete: Complete, command: str) -> None:
-    """The completions of a command are its flags."""
-    flags = {option.flag for option in ALL_OPTIONS if option.flag and command in option.commands}
-    assert {*complete(*command.split(), "--")} == {*flags, "--help"}
 
 
 @pytest.mark.e2e

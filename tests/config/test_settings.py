@@ -21,8 +21,8 @@ from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.simulator import INCIDENTS
+from tests.support.settings import KEY, settings_of
 
-KEY = "sk_" + "0123456789abcdef" * 4
 WITH_KEY = {"ZERNIO_API_KEY": KEY}
 SECTIONS = "not supported; supported are api, poll, status, state, web, metrics, log, simulate, workspaces"
 POLL_OPTIONS = "not supported; supported are interval, lookback, reconcile_interval, late_window, audit_interval, feeds"
@@ -54,12 +54,6 @@ PUBLISHING = "late_publishing_duration_seconds"
 visible = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
 # What ends with :// at the beginning of a URL is its scheme.
 keys = st.text(visible, min_size=16, max_size=80).filter(lambda key: "://" not in key)
-
-
-def load_flags(command: str = "run", **flags: str) -> Settings:
-    """Return settings of a key and flags, ``poll__interval="1s"`` for ``--poll.interval 1s``."""
-    given = {name.replace("__", ".").replace("_", "-"): value for name, value in flags.items()}
-    return load(command, given, WITH_KEY)
 
 
 def problems(
@@ -204,7 +198,7 @@ def test_values_of_a_file(file: Path) -> None:
 @pytest.mark.parametrize("text", ["", "# nothing\n", "poll:\n", "poll: ~\nweb: null\n", "\ufeffpoll: {}\n"])
 def test_empty_files(file: Path, text: str) -> None:
     """An empty file or section keeps the defaults."""
-    assert from_file(file, text) == load_flags().model_copy(update={"config": ANY})
+    assert from_file(file, text) == settings_of("run").model_copy(update={"config": ANY})
 
 
 def test_each_command_reads_its_own_options(file: Path) -> None:
@@ -234,14 +228,12 @@ def test_defaults_of_the_demo() -> None:
 
 def test_changes_that_take_a_restart(file: Path) -> None:
     """Changed options that take a restart are named; another content of a file with a secret takes none."""
-    old, new = load_flags(), load_flags(poll__interval="1s", poll__feeds="publishing", metrics__max_accounts="3")
-    assert restart_only_changes(old, new) == ["poll.feeds", "metrics.max-accounts"]
-    assert restart_only_changes(old, load_flags(poll__interval="1s", log__level="debug", status__feeds="none")) == []
-    flags = {"state__url": "postgresql://db/late", "state__password_file": "secret"}
-    old = load_flags(**flags)
+    old = settings_of("run", state__url="postgresql://db/late", state__password_file="secret")
     (file.parent / "secret").write_text("another")
-    assert restart_only_changes(old, load_flags(**flags)) == []
-    assert restart_only_changes(old, load_flags(**flags | {"state__password_file": "key"})) == ["state.password-file"]
+    flags = {"state__url": "postgresql://db/late", "poll__interval": "1s", "log__level": "debug"}
+    assert restart_only_changes(old, settings_of("run", state__password_file="secret", **flags)) == []
+    new = settings_of("run", state__password_file="key", poll__feeds="publishing", **flags)
+    assert restart_only_changes(old, new) == ["poll.feeds", "state.password-file"]
 
 
 WRONG = [
@@ -286,14 +278,10 @@ def test_wrong_values(option: str, text: str, message: str) -> None:
     assert problems({option: text}, environ) == [f"--{option}{message}"]
 
 
-def test_wrong_values_of_the_simulator() -> None:
-    """Wrong values of the simulator's options are reported like others."""
-    flags = {"simulate.history": "91d", "simulate.listen-address": "x", "simulate.incident": "fire"}
-    assert [problem.partition(", 'rate-limit-storm'")[0] for problem in problems(flags, {}, "simulate")] == [
-        f'--simulate.listen-address "x": {ADDRESS}',
-        '--simulate.history "91d": must be at least 0s and at most 90d',
-        "--simulate.incident \"fire\": must be 'platform-outage', 'revoked-token'",
-    ]
+def test_incidents() -> None:
+    """The incidents are those of the simulator."""
+    (problem,) = problems({"simulate.incident": "fire"}, {}, "simulate")
+    assert problem.startswith("--simulate.incident \"fire\": must be 'platform-outage', 'revoked-token', ")
     assert get_args(Incident) == tuple(INCIDENTS)
 
 
@@ -407,7 +395,7 @@ def test_workspaces(file: Path) -> None:
     first, second, third = settings.workspaces
     assert ("all", "https://zernio.com/api", Path("key"), KEY) == (*first[:2], first.key_file, first.key_text)
     assert (*second[:2], third.profile_id, third.labels) == ("12", "http://localhost:1", "p1", (("team", "x y"),))
-    assert load_flags(api__profile_id="p3").workspaces[0].profile_id == "p3"
+    assert settings_of("run", api__profile_id="p3").workspaces[0].profile_id == "p3"
 
 
 WORKSPACES = [

@@ -57,7 +57,6 @@ def file(tmp_path: Path) -> Path:
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    (tmp_path / "folder").mkdir()
     return tmp_path / "web.yml"
 
 
@@ -103,13 +102,7 @@ def test_a_whole_file(file: Path) -> None:
     assert BCRYPT_HASH[7:] not in repr(config)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "tls_server_config:\nbasic_auth_users: ~\n",
-    ],
-)
+@pytest.mark.parametrize("text", ["", "tls_server_config:\nbasic_auth_users: ~\n"])
 def test_empty_files(file: Path, text: str) -> None:
     """Keys without a value keep the defaults: plain HTTP without passwords."""
     config = load_text(file, text)
@@ -119,21 +112,14 @@ def test_empty_files(file: Path, text: str) -> None:
 
 
 def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Relative paths do not depend on the working directory, and absolute paths are kept."""
+    """Relative paths do not depend on the working directory, and absolute paths are kept; TLS is 1.2 at least."""
     monkeypatch.chdir("/")
     context = tls(load_text(file, TLS))
-    assert context.verify_mode == ssl.CERT_NONE
+    assert (context.verify_mode, context.minimum_version) == (ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2)
     elsewhere = file.parent / "elsewhere"
     elsewhere.mkdir()
     absolute = TLS.replace(": server", f": {file.parent}/server")
     assert load_text(elsewhere / "web.yml", absolute).ssl_context is not None
-    assert load_text(elsewhere / "web.yml", TLS.replace(": server", ": ../server")).ssl_context is not None
-
-
-def test_versions(file: Path) -> None:
-    """The minimum is TLS 1.2, or 1.3."""
-    assert ssl.TLSVersion.TLSv1_2 == tls(load_text(file, TLS)).minimum_version
-    assert ssl.TLSVersion.TLSv1_3 == tls(load_text(file, f"{TLS}  min_version: TLS13\n")).minimum_version
 
 
 def test_optional_client_certificates(file: Path) -> None:
@@ -143,11 +129,7 @@ def test_optional_client_certificates(file: Path) -> None:
 
 
 NO_AUTHORITY = "cannot use text.txt: no certificate or crl found"
-A_HASH = "must be a bcrypt hash, as htpasswd -nBC 10 makes it"
-TOO_COSTLY = (
-    "the cost of the bcrypt hash is 15, and must be at most 14, because anyone can have one computed; "
-    "make another one with htpasswd -nBC 10"
-)
+A_HASH = "must be a bcrypt hash with a cost of at most 14, as htpasswd -nBC 10 makes it"
 NOT_SUPPORTED = "not supported; supported are tls_server_config, basic_auth_users"
 NO_MAPPING = "must be a mapping"
 A_NAME = "a user name must be printable and must not contain a colon"
@@ -155,11 +137,13 @@ A_MAPPING = "must be a mapping of sections"
 VERIFY = "  client_auth_type: RequireAndVerifyClientCert\n"
 VERIFIED = "needs a client_auth_type of VerifyClientCertIfGiven or RequireAndVerifyClientCert, and these need it"
 NOT_SUPPORTED_IN_TLS = "not supported; supported are cert_file, key_file, client_ca_file, client_auth_type, min_version"
+AUTH_TYPES = "'NoClientCert', 'VerifyClientCertIfGiven' or 'RequireAndVerifyClientCert'"
 ENCRYPTED_KEY = "encrypted private keys are not supported"
 
 HASHES = (
     BCRYPT_HASH[:-1],
     BCRYPT_HASH.replace("$10$", "$03$"),
+    BCRYPT_HASH.replace("$10$", "$15$"),
     BCRYPT_HASH.replace("2y", "2z"),
     BCRYPT_HASH.replace("zoub", "zozb"),  # a salt of too many bits
     "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
@@ -173,7 +157,6 @@ MISTAKES = [
         f"1: tls_server_config: {NO_MAPPING}\n2: basic_auth_users: {NO_MAPPING}",
     ),
     # users
-    (f"basic_auth_users:\n  alice: {'$2y$15$' + BCRYPT_HASH[7:]}\n", f"2: basic_auth_users.alice: {TOO_COSTLY}"),
     (f'basic_auth_users:\n  "": {BCRYPT_HASH}\n', f"2: basic_auth_users.: {A_NAME}"),
     *((f"basic_auth_users:\n  alice: '{wrong}'\n", f"2: basic_auth_users.alice: {A_HASH}") for wrong in HASHES),
     # all mistakes at once
@@ -181,20 +164,11 @@ MISTAKES = [
         "tls_server_config:\n  cert_file: a\n  min_version: TLS11\nbasic_auth_users:\n  a: b\n",
         (
             "1: tls_server_config: key_file is missing\n"
-            "3: tls_server_config.min_version \"TLS11\": must be 'TLS12' or 'TLS13'\n"
+            "3: min_version \"TLS11\": must be 'TLS12' or 'TLS13'\n"
             f"5: basic_auth_users.a: {A_HASH}"
         ),
     ),
-]
-
-
-@pytest.mark.parametrize(("text", "expected"), MISTAKES, ids=range(len(MISTAKES)))
-def test_mistakes(file: Path, text: str, expected: str) -> None:
-    """Every mistake is reported with its line, its key and the allowed value."""
-    assert expected.splitlines() == [each.removeprefix("web.yml:").lstrip() for each in problems(file, text)]
-
-
-TLS_MISTAKES = [
+    # TLS
     (TLS + "  cipher_suites: [TLS_AES_128_GCM_SHA256]\n", f"4: cipher_suites: {NOT_SUPPORTED_IN_TLS}"),
     (TLS + "  client_allowed_sans: [a]\n", f"4: client_allowed_sans: {NOT_SUPPORTED_IN_TLS}"),
     # certificates
@@ -219,18 +193,15 @@ TLS_MISTAKES = [
     (TLS + "  client_ca_file: ca.crt\n", f"4: client_ca_file: {VERIFIED}"),
     (TLS + VERIFY + "  client_ca_file: text.txt\n", f"5: client_ca_file: {NO_AUTHORITY}"),
     (TLS + VERIFY, f"1: client_ca_file: {VERIFIED}"),
-    (
-        TLS + "  client_auth_type: RequireClientCert\n",
-        "4: client_auth_type \"RequireClientCert\": must be 'NoClientCert', ",
-    ),
+    (TLS + "  client_auth_type: RequireClientCert\n", f'4: client_auth_type "RequireClientCert": must be {AUTH_TYPES}'),
 ]
 
 
-@pytest.mark.parametrize(("text", "start"), TLS_MISTAKES, ids=range(len(TLS_MISTAKES)))
-def test_mistakes_in_tls(file: Path, text: str, start: str) -> None:
-    """Every mistake in the configuration of TLS is reported with its line and its key."""
-    (message,) = problems(file, text)
-    assert message.replace("tls_server_config.", "").removeprefix("web.yml:").startswith(start)
+@pytest.mark.parametrize(("text", "expected"), MISTAKES, ids=range(len(MISTAKES)))
+def test_mistakes(file: Path, text: str, expected: str) -> None:
+    """Every mistake is reported with its line, its key and the allowed value."""
+    messages = [each.removeprefix("web.yml:").lstrip() for each in problems(file, text)]
+    assert [each.replace("tls_server_config.", "") for each in messages] == expected.splitlines()
 
 
 def test_only_regular_files(file: Path) -> None:
