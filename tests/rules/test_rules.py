@@ -1,16 +1,17 @@
-"""The Prometheus rules refer to existing series, are unit-tested, and link to existing pages."""
+"""The Prometheus rules refer to existing series, are unit-tested, link to existing pages, and are in the mixin."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import pytest
 
+from late_exporter import thresholds
 from late_exporter.cli.parser import parse
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
@@ -18,28 +19,24 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.label_limiter import KNOWN_VALUES
 from tests.e2e.program import run_command
 from tests.rules.promql import Selector, named_labels, selectors
-from tests.rules.unit_tests import load_groups, load_unit_tests, run_unit_tests
+from tests.rules.rule_files import FILES, FOLDER, Json, load_yaml, needed_groups, rule_name
 from tests.support.clock import VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi
 from tests.support.world import World
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "deploy" / "prometheus"
-FILES = sorted(FOLDER.glob("late-exporter.*.yml"))
 TESTS = sorted(Path(__file__).parent.glob("*.yml"))
 RUNBOOKS = FOLDER / "runbooks"
 RUNBOOK_SECTIONS = ["What it means", "Is it real?", "What to do"]
 RUNBOOK_WORDS = 150
 
-Row: TypeAlias = Mapping[str, Any]
-
-
-RULES: Sequence[Row] = [rule for file in FILES for group in load_groups(file) for rule in group["rules"]]
+GROUPS: Sequence[Json] = [group for file in FILES for group in load_yaml(file.read_text("utf-8"))["groups"]]
+RULES: Sequence[Json] = [rule for group in GROUPS for rule in group["rules"]]
 RECORDS: Mapping[str, str] = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
 ALERTS = tuple(rule for rule in RULES if "alert" in rule)
 NAMES = sorted({alert["alert"] for alert in ALERTS})
-DASHBOARDS = (ROOT / "grafana" / "dashboards").glob("*.json")
+DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
 PROMTOOL_3 = ROOT / ".cache" / "tools3" / "usr" / "bin" / "promtool"
 
 TARGET_METRICS = {
@@ -128,12 +125,14 @@ def test_each_recording_is_read() -> None:
 
 def test_each_alert_has_a_unit_test() -> None:
     """Promtool tests the message of each alert, and a time at which it does not fire."""
-    checks = [check for file in TESTS for test in load_unit_tests(file)["tests"] for check in _alert_checks(test)]
+    checks = [
+        check for file in TESTS for test in load_yaml(file.read_text("utf-8"))["tests"] for check in _alert_checks(test)
+    ]
     assert sorted({name for name, is_firing in checks if is_firing}) == NAMES
     assert sorted({name for name, is_firing in checks if not is_firing}) == NAMES
 
 
-def _alert_checks(test: Row) -> Iterator[tuple[str, bool]]:
+def _alert_checks(test: Json) -> Iterator[tuple[str, bool]]:
     """Yield the alerts that a unit test expects to fire, with their messages, or not to fire."""
     for check in test.get("alert_rule_test", []):
         yield check["alertname"], "exp_alerts" in check
@@ -233,5 +232,53 @@ def test_promtool_accepts_rules_and_example(promtool: str) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
 def test_promtool_unit_tests_pass(file: Path, promtool: str, tmp_path: Path) -> None:
-    """The promtool unit tests of the rules pass."""
-    run_unit_tests(promtool, load_unit_tests(file), tmp_path)
+    """The promtool unit tests of the rules pass, each with the rules that it needs."""
+    text = file.read_text("utf-8")
+    (tmp_path / "tests.yml").write_text(re.sub(r"(?m)^rule_files:\n(  - .+\n)+", "rule_files: [rules.yml]\n", text))
+    for test in load_yaml(text)["tests"]:
+        cases = [test.get(kind, []) for kind in ("alert_rule_test", "promql_expr_test")]
+        (tmp_path / "rules.yml").write_text(json.dumps({"groups": needed_groups(GROUPS, json.dumps(cases))}))
+        run_command(promtool, "test", "rules", f"--run=^{re.escape(test['name'])}$", "tests.yml", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "condition"),
+    [
+        ("slo:late_publishing_success:objective", f"vector({thresholds.SUCCESS_OBJECTIVE})"),
+        ("LateErrorBudgetBurningFast", f"> {thresholds.FAST_BURN} * {1 - thresholds.SUCCESS_OBJECTIVE:.2g} "),
+        ("LatePlatformFailing", f"increase30m > {100 * thresholds.PLATFORM_FAILED_SHARE:g} "),
+        ("LatePlatformFailing", f"attempts:increase30m >= {thresholds.PLATFORM_ATTEMPTS} "),
+        ("LateAccountFailing", f"(late_account_consecutive_failures) >= {thresholds.CONSECUTIVE_FAILURES} "),
+        ("LatePostStuck", f"> {thresholds.POST_STUCK_SECONDS} "),
+        ("LatePostsOverdue", f"> {thresholds.POSTS_OVERDUE_SECONDS} "),
+        ("LatePostsOverdue", f"> {thresholds.POSTS_OVERDUE_CRITICAL_SECONDS} "),
+        ("LateTokenExpiring", f"< {thresholds.TOKEN_LEFT_WARNING_SECONDS} "),
+        ("LatePlanLimitNear", f">= {100 * thresholds.USAGE_RATIO:g} "),
+        ("LateClockSkew", f"> {thresholds.CLOCK_OFFSET_SECONDS} "),
+    ],
+)
+def test_alerts_have_the_numbers_of_the_package(name: str, condition: str) -> None:
+    """The status page, the commands and the dashboards judge by the numbers of the alerts."""
+    expressions = [" ".join(str(rule["expr"]).split()) for rule in RULES if rule_name(rule) == name]
+    assert condition in " ".join([*expressions, ""])
+
+
+MIXIN = """
+local late = (import 'grafana/mixin.libsonnet') {
+  _config+:: { exclude: ['LateScheduleEmpty'], labels: { team: 'social' } },
+};
+[late.prometheusAlerts, late.prometheusRules, late.grafanaDashboards]
+"""
+
+
+@pytest.mark.e2e
+def test_mixin(require_tool: Callable[[str], str]) -> None:
+    """The mixin has the files as they are, but for an excluded alert and a label of the others."""
+    *rules, dashboards = json.loads(run_command(require_tool("jsonnet"), "-e", MIXIN, cwd=ROOT))
+    alerts, recordings = (load_yaml(file.read_text("utf-8")) for file in FILES)
+    for group in alerts["groups"]:
+        group["rules"] = [rule for rule in group["rules"] if rule["alert"] != "LateScheduleEmpty"]
+        for rule in group["rules"]:
+            rule["labels"]["team"] = "social"
+    assert rules == [alerts, recordings]
+    assert dashboards == {file.name: json.loads(file.read_text("utf-8")) for file in DASHBOARDS}

@@ -9,13 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from tests.e2e.program import run_command
 from tests.e2e.replay.recording import LEAD_MINUTES, TOTAL_MINUTES, SampleRow
-from tests.rules.promql import selectors
+from tests.rules.rule_files import FILES, load_yaml, needed_groups
 
-RULES = Path(__file__).parents[3] / "deploy" / "prometheus"
 TARGET_LABELS = {"job": "late", "instance": "exporter.example:10077"}
 FAILED_CHECK = re.compile(r"alertname: (\w+), time: (\S+?),.*?got:\[(.*?)\n {12}\]", re.DOTALL)
 ALERT = re.compile(r"Labels:\{(.*)\}\n\s+Annotations:\{(.*)\}")
@@ -37,19 +34,15 @@ def evaluate(rows: Sequence[SampleRow], folder: Path, promtool: str) -> Sequence
 
     Promtool prints the alerts that a unit test does not expect, so the unit test expects none.
     """
-    files = sorted(RULES.glob("late-exporter.*.yml"))
-    documents = {file.name: yaml.safe_load(_adapt(file.read_text("utf-8"))) for file in files}
-    rules = [rule for document in documents.values() for group in document["groups"] for rule in group["rules"]]
-    needed_names = _needed_series(rules)
-    for name, document in documents.items():
-        for group in document["groups"]:
-            group["rules"] = [rule for rule in group["rules"] if rule.get("record") in {None, *needed_names}]
-        (folder / name).write_text(yaml.safe_dump(document), "utf-8")
+    groups = [group for file in FILES for group in load_yaml(_adapt(file.read_text("utf-8")))["groups"]]
+    alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
+    rules = json.dumps({"groups": needed_groups(groups, json.dumps(alerts))})
+    (folder / "rules.yml").write_text(rules, "utf-8")
     test = {
-        "rule_files": [*documents],
+        "rule_files": ["rules.yml"],
         "evaluation_interval": "1m",
-        "group_eval_order": [group["name"] for document in documents.values() for group in document["groups"]],
-        "tests": [_unit_test([row for row in rows if row.name in needed_names], sorted(_alert_names(rules)))],
+        "group_eval_order": [group["name"] for group in groups],
+        "tests": [_unit_test([row for row in rows if row.name in rules], sorted({rule["alert"] for rule in alerts}))],
     }
     (folder / "replay.yml").write_text(json.dumps(test), "utf-8")
     command = (promtool, "test", "rules", "replay.yml")
@@ -61,23 +54,6 @@ def evaluate(rows: Sequence[SampleRow], folder: Path, promtool: str) -> Sequence
 def _adapt(rules: str) -> str:
     """Return rules that look for the schedules of past weeks in the hours before the incident."""
     return WEEKS_AGO.sub(lambda match: f"{90 + 10 * int(match[1])}m", rules)
-
-
-def _alert_names(rules: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {rule["alert"] for rule in rules if "alert" in rule}
-
-
-def _needed_series(rules: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the names of all series from which alerts and their annotations follow."""
-    records = {rule["record"]: rule["expr"] for rule in rules if "record" in rule}
-    names = {name for rule in rules if "alert" in rule for name in re.findall(r"[\w:]+", str(rule["annotations"]))}
-    open_exprs = [rule["expr"] for rule in rules if "alert" in rule]
-    open_exprs += [records[name] for name in names if name in records]
-    while open_exprs:
-        found = {selector.name for selector in selectors(open_exprs.pop())} - names
-        open_exprs += [records[name] for name in found if name in records]
-        names |= found
-    return names
 
 
 def _unit_test(rows: Sequence[SampleRow], alert_names: Sequence[str]) -> Mapping[str, Any]:
