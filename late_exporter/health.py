@@ -29,12 +29,10 @@ class SyncProgress(msgspec.Struct, frozen=True, gc=False):
 
     Args:
         log_count: Logs read so far.
-        share: Share that was read, from 0 to 1; None if it is not known yet.
         quota_wait: Seconds until the quota allows the next request; 0 if it does now.
     """
 
     log_count: int
-    share: float | None = None
     quota_wait: float = 0.0
 
 

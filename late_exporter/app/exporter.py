@@ -17,7 +17,7 @@ from late_exporter.api.client import LateClient
 from late_exporter.app.assembly import Pipeline, PipelineConfig, status_config
 from late_exporter.app.workspace_pollers import ApiConnection
 from late_exporter.config.settings import Settings, Workspace, format_settings
-from late_exporter.health import Failure, FeedHealth, SyncProgress, WorkspaceHealth
+from late_exporter.health import Failure, FeedHealth, WorkspaceHealth
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.status_poller import StatusPace
 from late_exporter.log import Logger
@@ -88,15 +88,15 @@ class Exporter:
         was_reading = False
         while True:
             await asyncio.sleep(PROGRESS_INTERVAL)
-            progress = [
-                poller.measure()
-                for workspace in self.pipeline.workspaces.values()
-                for poller in workspace
-            ]
-            total = total_progress([each for each in progress if each is not None])
-            if total and was_reading:
-                log.get_logger("late_exporter").info("reading logs", **total)
-            was_reading = bool(total)
+            read_count = 0
+            for workspace in self.pipeline.workspaces.values():
+                for poller in workspace:
+                    progress = poller.measure()
+                    read_count += progress.log_count if progress is not None else 0
+            # Nothing if none was read yet: maybe none can be, and the polls log the cause.
+            if read_count and was_reading:
+                log.get_logger("late_exporter").info("reading logs", logs=read_count)
+            was_reading = read_count > 0
 
     async def catch_up(self) -> bool:
         """Poll every workspace until nothing is left to read.
@@ -195,18 +195,6 @@ class Exporter:
     def names(self) -> Sequence[str]:
         """Return the names of all configured workspaces, also of those of other replicas."""
         return [each.name for each in self.settings.workspaces]
-
-
-def total_progress(parts: Sequence[SyncProgress]) -> Mapping[str, float]:
-    """Return the number of logs read, and the share of the list that has come least far.
-
-    Nothing if none was read yet: maybe none can be, and the polls log the cause.
-    """
-    reading = [part for part in parts if part.log_count]
-    if not reading:
-        return {}
-    share = min(part.share or 0.0 for part in reading)
-    return {"logs": sum(part.log_count for part in reading), "share": round(share, 2)}
 
 
 class WorkspaceInfo(Collector):

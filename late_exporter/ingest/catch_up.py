@@ -27,14 +27,12 @@ class Reading(msgspec.Struct, frozen=True):
         head: Page of the newest logs.
         below_head: Cursor below that page.
         reach: Cursor below all that was read from the top.
-        is_partial: Whether the poll gave way to the newest logs within a gap.
     """
 
     head: LogPage
     coverage: Coverage
     below_head: Cursor
     reach: Cursor
-    is_partial: bool
 
 
 class CatchUp:
@@ -61,13 +59,13 @@ class CatchUp:
         below_head = sweep.cursor
         coverage, has_new_gap = yield from self._record_head(head, below_head.depth)
 
-        is_partial = False
+        is_interrupted = False
         if has_new_gap:
-            coverage, is_partial = yield from self._read_gap(coverage, sweep, interrupt_at)
-        while coverage.gaps and not is_partial:
+            coverage, is_interrupted = yield from self._read_gap(coverage, sweep, interrupt_at)
+        while coverage.gaps and not is_interrupted:
             resumed = self._resume(coverage.gaps[0])
-            coverage, is_partial = yield from self._read_gap(coverage, resumed, interrupt_at)
-        return Reading(head, coverage, below_head, sweep.cursor, is_partial)
+            coverage, is_interrupted = yield from self._read_gap(coverage, resumed, interrupt_at)
+        return Reading(head, coverage, below_head, sweep.cursor)
 
     def _record_head(self, head: LogPage, depth: int) -> StepsTo[tuple[Coverage, bool]]:
         """Record the first page.

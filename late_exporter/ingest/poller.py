@@ -62,13 +62,7 @@ class Poller:
         coverage = self.recorder.coverage_read
         if not self._is_reading or (coverage is not None and coverage.is_caught_up):
             return None
-        share: float | None = None
-        if coverage is not None and coverage.gaps:
-            whole_time = self._clock.now() - min(gap.lower for gap in coverage.gaps)
-            unread_time = sum(gap.upper.created - gap.lower for gap in coverage.gaps)
-            share = max(0.0, 1 - unread_time / max(whole_time, 1))
-        quota_wait = self._connection.client.quota_wait()
-        return SyncProgress(self.recorder.read_count, share=share, quota_wait=quota_wait)
+        return SyncProgress(self.recorder.read_count, self._connection.client.quota_wait())
 
     def reconfigure(self, client: LateClient, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""

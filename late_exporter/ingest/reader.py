@@ -87,7 +87,7 @@ class FeedReader:
         self.scans.completed = None
 
         reading = yield from self._catch_up.read(budget.interrupt_at)
-        if reading.is_partial:
+        if reading.coverage.gaps:
             return True
         if reading.coverage.is_synced:
             caught_up_at = before.caught_up_at if before else 0

@@ -106,7 +106,7 @@ class FeedSync:
     @property
     def has_unfinished_work(self) -> bool:
         """Whether something is left that later polls would read."""
-        return self._reader.is_unfinished or self._is_scan_due
+        return self._reader.is_unfinished or self._scan_schedule.is_due
 
     @property
     def work_done(self) -> object:
@@ -227,12 +227,9 @@ class FeedSync:
             self._scan_schedule.postpone()  # The first sync reads the whole list.
             return
         scans = self._reader.scans
-        if self._is_scan_due and scans.scan is None and not self._reader.is_first_poll:
+        is_due = self._scan_schedule.is_due and not self._reader.is_first_poll
+        if is_due and scans.scan is None:
             scans.scan = self._scan_schedule.start_scan()
-
-    @property
-    def _is_scan_due(self) -> bool:
-        return self._recorder.is_synced and self._scan_schedule.is_due
 
     async def _perform(self, step: Step) -> object:
         match step:

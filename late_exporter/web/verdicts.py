@@ -107,8 +107,6 @@ def worst_first(platforms: Iterable[PlatformHealth]) -> Sequence[PlatformHealth]
 def progress_text(progress: SyncProgress) -> str:
     """Return how far a first sync or a catch-up has come, as one line."""
     text = f"{progress.log_count:,} logs read"
-    if progress.share is not None:
-        text += f", {progress.share:.0%} of the list"
     if progress.quota_wait >= MIN_QUOTA_WAIT:
         text += f", waiting {human_duration(progress.quota_wait)} for the quota"
     return text

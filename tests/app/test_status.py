@@ -9,10 +9,9 @@ from prometheus_client import generate_latest
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.responses import ApiResponse
-from late_exporter.app.exporter import WorkspaceInfo, total_progress
+from late_exporter.app.exporter import WorkspaceInfo
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.format import iso_time
-from late_exporter.health import SyncProgress
 from tests.app.test_reload import KEYS, ReloadHarness
 from tests.support.client import Handler, QueryParams
 from tests.support.samples import Samples
@@ -154,12 +153,6 @@ async def test_the_oldest_pending_post_is_named(tmp_path: Path) -> None:
     assert [each.oldest_post for each in health.platforms] == ["oldest"]
 
 
-def test_progress_of_several_feeds() -> None:
-    """First syncs of several workspaces are measured together; the slowest one has the share."""
-    assert total_progress([SyncProgress(10, 0.5), SyncProgress(20, 0.25)]) == {"logs": 30, "share": 0.25}
-    assert total_progress([SyncProgress(10, 0.5), SyncProgress(20)]) == {"logs": 30, "share": 0}
-
-
 @pytest.mark.parametrize(
     ("labels", "lines"),
     [((), []), ((("team", 'b"x'),), [r'late_workspace_info{team="b\"x",workspace="a"} 1.0'])],
@@ -169,9 +162,3 @@ def test_labels_of_workspaces(labels: tuple[tuple[str, str], ...], lines: list[s
     workspace = Workspace("a", "https://zernio.com/api", labels=labels)
     text = generate_latest(WorkspaceInfo(lambda: {"a": workspace})).decode()
     assert lines == [line for line in text.splitlines() if not line.startswith("#")]
-
-
-def test_nothing_is_said_of_feeds_that_have_read_nothing() -> None:
-    """A rejected key would be hidden by lines that look healthy."""
-    assert total_progress([SyncProgress(10, 0.5), SyncProgress(0)]) == {"logs": 10, "share": 0.5}
-    assert total_progress([SyncProgress(0), SyncProgress(0)]) == {}

@@ -102,7 +102,7 @@ def troubled() -> WorkspaceHealth:
 
 def syncing() -> WorkspaceHealth:
     """Return a workspace in its first sync."""
-    progress = SyncProgress(log_count=10, share=0.2)
+    progress = SyncProgress(log_count=10)
     return workspace(
         "brand", feed(is_synced=False, outcome=None, progress=progress, next_poll=NOW - 18), quota=Quota(600, 60, NOW)
     )
@@ -127,7 +127,7 @@ def test_status(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[2].startswith("FAILING acme: evil")
     assert "WORKSPACE FEED STATE LAST SUCCESS LOGS DETAIL" in lines
     assert "acme publishing Failing - 0" in lines
-    assert "brand publishing First sync - 0 10 logs read, 20% of the list" in lines
+    assert "brand publishing First sync - 0 10 logs read" in lines
     assert "WARNING acme: 2 accounts failed 5 times or more in a row: @a (x), @b (x)" in lines
     assert "WARNING acme: status feed posts failed: 500: oops" in lines
     assert "\x1b" not in out

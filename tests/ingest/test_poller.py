@@ -150,75 +150,25 @@ def test_logs_in_memory_do_not_grow_with_the_workspaces(tmp_path: Path, monkeypa
         assert max(exporter.store.commit_sizes) <= 300
 
 
-# Progress of first syncs and catch-ups: what is read, and of how much
+def test_progress(exporter: InsideHarness, world: World) -> None:
+    """A first sync and a catch-up tell how many logs were read, also by earlier processes."""
 
-LATENCY = 2.0  # the quota allows a request per second, so that it is not what limits the speed
+    def progress_before(request_number: int) -> list[SyncProgress | None]:
+        progress: list[SyncProgress | None] = []
+        exporter.api.before_request(request_number, lambda: progress.append(exporter.poller.measure()))
+        exporter.poll()
+        return progress
 
-
-@pytest.fixture
-def slow_exporter(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Iterator[InsideHarness]:
-    """Return an exporter whose requests take two seconds."""
-    api = FakeLateApi(world, latency=LATENCY)
-    lookback = getattr(request, "param", 7 * DAY)
-    with closing(InsideHarness(api, tmp_path / "state.db", lookback=lookback)) as exporter:
-        yield exporter
-
-
-def publish_evenly(world: World, count: int, days: float) -> None:
-    """Insert logs at equal distances in some last days."""
-    for number in range(count):
-        world.insert(world.clock.now - (number + 0.5) * days * DAY / count)
-
-
-def read_progress(slow_exporter: InsideHarness, requests: int) -> list[SyncProgress | None]:
-    """Poll until the exporter has caught up; return the progress before each of the first so many requests."""
-    progress: list[SyncProgress | None] = []
-    for number in range(requests):
-        slow_exporter.api.before_request(number, lambda: progress.append(slow_exporter.poller.measure()))
-    while slow_exporter.poll().is_partial or slow_exporter.poller.measure() is not None:
-        pass
-    return progress
-
-
-@pytest.mark.parametrize("slow_exporter", [3.5 * DAY], indirect=True)
-def test_first_sync(slow_exporter: InsideHarness, world: World) -> None:
-    """The share of a first sync is known early, also if it does not read the whole list."""
-    count = 1500
-    publish_evenly(world, 2 * count, 6.99)
-    progress = read_progress(slow_exporter, count // 100)
-    assert progress[0] == SyncProgress(log_count=0, quota_wait=progress[0].quota_wait if progress[0] else 0)
-    for number, part in enumerate(progress[5:], 5):
-        assert part is not None
-        assert 90 * number <= part.log_count <= 100 * number
-        assert part.share == pytest.approx(part.log_count / count, abs=0.05)
-    assert slow_exporter.poller.measure() is None
-    assert slow_exporter.log.above_debug == [("info", "first sync complete")]
-
-
-def test_a_first_sync_that_is_continued(slow_exporter: InsideHarness, world: World) -> None:
-    """What an earlier process has read counts as read."""
-    publish_evenly(world, 5000, 6.99)
-    slow_exporter.api.fail_request(30, refusal(ApiUnavailable("502: Bad Gateway")))
-    slow_exporter.poll()
-    slow_exporter.restart()
-    stored = slow_exporter.poller.recorder.state.log_count
-    assert 0 < stored < 5000
-    first, second, *_ = read_progress(slow_exporter, 3)
-    assert first is not None
-    assert first.log_count == stored
-    assert second is not None
-    assert second.share == pytest.approx(second.log_count / 5000, abs=0.05)
-
-
-def test_catch_up(slow_exporter: InsideHarness, world: World) -> None:
-    """The share of a catch-up counts from where it began."""
-    publish_evenly(world, 500, 1)
-    read_progress(slow_exporter, 0)
+    world.publish(500, over=DAY)
+    exporter.api.fail_request(4, refusal(ApiUnavailable("502: Bad Gateway")))
+    (failing,) = progress_before(4)
+    assert failing is not None
+    assert 300 <= failing.log_count <= 400
+    assert exporter.poller.measure() is None
+    exporter.restart()
+    assert progress_before(0) == [failing]
+    assert exporter.log.above_debug[-1] == ("info", "first sync complete")
     world.clock.advance(3 * DAY)
-    publish_evenly(world, 1500, 2.99)
-    progress = read_progress(slow_exporter, 12)
-    assert progress[0] is None, "nothing is known to be missing before the first page"
-    for number, part in enumerate(progress[3:], 3):
-        assert part is not None
-        assert 500 + 90 * number <= part.log_count <= 500 + 100 * number
-        assert part.share == pytest.approx((part.log_count - 500) / 1500, abs=0.05)
+    world.publish(500)
+    assert progress_before(0) == [None], "nothing is known to be missing before the first page"
+    assert exporter.scrape().sum(LOGS) == 1000
