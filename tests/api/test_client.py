@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import gzip
-import json
 import os
 import random
 import tracemalloc
@@ -436,18 +435,6 @@ async def test_decompression_bomb(chunk_size: int) -> None:
 
     assert (ResponseTooLarge, "the response is larger than 2 MiB") == (type(failure), str(failure))
     assert stream.sent < 2 * MAX_BODY_BYTES / 1000 + chunk_size
-
-
-@pytest.mark.parametrize(
-    ("repetitions", "unit"), [(1, "aaaa"), (300, "aaaa"), (2500, "aaaa"), (20, "lorem ipsum dolor ")]
-)
-async def test_pages_that_compress_well(repetitions: int, unit: str) -> None:
-    """A page of logs with equal texts is read up to 1 MiB, however well it compresses: users choose the texts."""
-    rows = [{"_id": f"65f1c0{number:018x}", "text": unit * repetitions} for number in range(100)]
-    body = json.dumps({"logs": rows}).encode()
-    answer = await ClientHarness(respond_with(200, gzip.compress(body), Content_Encoding="gzip")).get()
-    assert answer is not None
-    assert body == answer.body
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])

@@ -7,7 +7,7 @@ import pytest
 
 from late_exporter.api.pages import fetch_page, is_post_id
 from late_exporter.api.responses import ApiResponse
-from late_exporter.errors import ApiUnavailable, BadPayload, EndpointNotFound
+from late_exporter.errors import ApiUnavailable, EndpointNotFound
 from late_exporter.feeds import FEEDS, GENERATIONS
 from tests.support.api import FakeHttpApi
 from tests.support.client import FakeClient, QueryParams
@@ -89,13 +89,6 @@ async def test_a_list_is_limited_to_the_profile_of_the_workspace(field: str) -> 
     client.profile_id = None
     await fetch_page(client, ZERNIO)
     assert "profileId" not in client.requests[1].params
-
-
-async def test_a_list_with_logs_of_another_profile_is_rejected() -> None:
-    """If the API ignores the profile, no log of another one may count."""
-    client = profile_client(None, "p2")
-    with pytest.raises(BadPayload, match="it returned a log of profile p2, but profile_id is p1; check profile_id"):
-        await fetch_page(client, ZERNIO)
 
 
 async def test_generation_late_has_no_profiles(api: FakeHttpApi) -> None:

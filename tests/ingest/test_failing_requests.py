@@ -18,6 +18,7 @@ from late_exporter.errors import (
     Unauthorized,
 )
 from tests.ingest.conftest import OpenExporter
+from tests.support.client import ClientRequest
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import Document, FakeLateApi, ListQuirks
@@ -62,23 +63,32 @@ def pending(exporter: ExporterHarness) -> float:
     return exporter.scrape().sum("late_publishing_pending_logs")
 
 
+@pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-def test_a_post_that_cannot_be_read_fails_alone(error: ApiError, world: World, start: OpenExporter) -> None:
-    """Every poll succeeds, other logs settle, late logs are found, and the post is asked for at growing intervals."""
-    api = FakeLateApi(world)
-    exporter = start(api, reconcile_interval=10 * MINUTE)
-    broken, healthy = (world.insert(world.clock.now - HOUR, status="pending", postId=post) for post in ("p1", "p2"))
+def test_a_post_that_cannot_be_read_fails_alone(
+    error: ApiError, generation: str, world: World, start: OpenExporter
+) -> None:
+    """Every poll succeeds, other logs settle, and the post, or its moment, is asked for at growing intervals."""
+    api = FakeLateApi(world, generation=generation)
+    exporter = start(api)
+    ids = [world.insert(world.clock.now - HOUR - 60 * n, status="pending", postId=f"p{n}") for n in range(4)]
     world.publish(200, over=MINUTE)
     exporter.poll()
-    api.refuse = lambda request, _: error if request.path == "/v1/posts/p1/logs" else None
-    for log_id in (broken, healthy):
+
+    def refuse(request: ClientRequest, body: bytes) -> ApiError | None:
+        is_moment = "from" in request.params and ids[0].encode() in body
+        return error if is_moment or request.path == "/v1/posts/p0/logs" else None
+
+    api.refuse = refuse
+    for log_id in ids:
         world.change(log_id, "failed", statusCode=500)
-    world.insert(world.clock.now - 3 * HOUR)
     assert outcomes(exporter, 60) == {"success": 60}
-    assert statuses(exporter) == {"pending": 2, "failed": 2, "success": 201}  # the scan read the log of the post
+    assert pending(exporter) == 1
+    assert statuses(exporter) == {"pending": 4, "failed": 3, "success": 200}
+    assert sum(failed_requests(exporter).values()) <= 8
+    api.refuse = lambda *_: None
+    outcomes(exporter, 17)
     assert pending(exporter) == 0
-    requests = [request for request in api.requests if request.path == "/v1/posts/p1/logs"]
-    assert len(requests) == failed_requests(exporter)["post"] <= 8
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -127,26 +137,6 @@ def test_a_list_of_pending_logs_that_is_refused_costs_only_settlement_checks(
     assert pending(exporter) == 5
     assert statuses(exporter) == {"pending": 25, "success": 220}
     assert failed_requests(exporter)["pending"] == 20
-
-
-@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-def test_a_time_that_cannot_be_read_fails_alone(error: ApiError, world: World, start: OpenExporter) -> None:
-    """In generation zernio, a moment that fails is looked up at growing intervals, and the others settle."""
-    api = FakeLateApi(world, generation="zernio")
-    exporter = start(api)
-    ids = [world.insert(world.clock.now - HOUR - 60 * n, status="pending", postId=f"p{n}") for n in range(4)]
-    world.publish(200, over=MINUTE)
-    exporter.poll()
-    api.refuse = lambda request, body: error if "from" in request.params and ids[0].encode() in body else None
-    for log_id in ids:
-        world.change(log_id, "success")
-    assert outcomes(exporter, 40) == {"success": 40}
-    assert pending(exporter) == 1
-    assert statuses(exporter) == {"pending": 4, "success": 203}
-    assert failed_requests(exporter).get("window", 0) <= 7
-    api.refuse = lambda *_: None
-    outcomes(exporter, 32)
-    assert pending(exporter) == 0
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -306,14 +296,3 @@ def test_pages_that_are_too_large_are_read_in_parts(generation: str, world: Worl
     audited_at = exporter.scrape().sum("late_exporter_audit_last_completed_timestamp_seconds")
     assert audited_at > world.clock.now - HOUR
     assert exporter.scrape().sum("late_exporter_audit_missing_logs") == 0
-
-
-def test_a_row_that_is_too_large_alone_is_skipped(world: World, start: OpenExporter) -> None:
-    """A single row beyond the limit of a response costs itself only."""
-    api = FakeLateApi(world)
-    exporter = start(api)
-    ids = world.publish(150, over=DAY)
-    fail_rows(api, ids[120], error=TOO_LARGE)
-    assert outcomes(exporter, 3) == {"success": 3}
-    assert statuses(exporter) == {"success": 149}
-    assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 1

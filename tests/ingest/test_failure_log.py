@@ -24,30 +24,19 @@ def failures(exporter: InsideHarness, message: str = "publishing failed") -> lis
 
 
 def test_history_has_no_lines(world: World) -> None:
-    """What the first sync reads has none; what fails afterwards has one, with its message."""
+    """What the first sync reads has none; what fails afterwards, or once it is final, has one with its message."""
     world.publish(250, over=3600, **FAILED_LOG)
     exporter = InsideHarness(FakeLateApi(world), log_failures=True)
     exporter.poll()
     assert failures(exporter) == []
     world.publish(over=5, **FAILED_LOG)
-    world.publish(over=5)
+    (pending,) = world.publish(over=5, status="pending")
+    exporter.poll_repeatedly(3)
+    assert [(each["error"], each["error_code"]) for each in failures(exporter)] == [("too large", "MEDIA")]
+    world.change(pending, "failed")
     exporter.poll_repeatedly(3)
     exporter.close()
-    (fields,) = failures(exporter)
-    assert (fields["error"], fields["error_code"]) == ("too large", "MEDIA")
-
-
-def test_a_log_that_fails_later_has_a_line(world: World) -> None:
-    """A log has none while it is pending, and one once it has failed."""
-    exporter = InsideHarness(FakeLateApi(world), log_failures=True)
-    exporter.poll()
-    (log_id,) = world.publish(status="pending")
-    exporter.poll_repeatedly(1)
-    assert failures(exporter) == []
-    world.change(log_id, "failed")
-    exporter.poll_repeatedly(2)
-    exporter.close()
-    assert len(failures(exporter)) == 1
+    assert len(failures(exporter)) == 2
 
 
 def test_many_failures_have_few_lines(world: World) -> None:

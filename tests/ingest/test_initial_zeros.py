@@ -130,14 +130,6 @@ def test_after_an_interruption(world: World, start: Start, downtime: float, show
     assert shown == new_platform(exporter.scrape())
 
 
-def test_no_time_at_all(world: World, start: Start) -> None:
-    """With 0 seconds, new series show their values at once."""
-    exporter = start(zero_hold=0.0)
-    world.publish(2, **FAILURE)
-    exporter.poll()
-    assert new_platform(exporter.scrape()) == VALUES
-
-
 @pytest.mark.parametrize("skew", [-5000.0, -60.0, -1.0, 60.0, 5000.0])
 def test_another_clock_changes_nothing(world: World, start: Start, skew: float) -> None:
     """The clock of the API decides: a process on another machine holds a series as long as the one before."""

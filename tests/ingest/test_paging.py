@@ -41,15 +41,6 @@ def check(exporter: ExporterHarness, world: World) -> None:
     assert len(world.rows) == exporter.scrape().sum("late_publishing_logs_total")
 
 
-def test_a_first_sync_of_more_rows_than_the_api_skips(world: World, start: Start) -> None:
-    """Logs are counted although they are more than a request may skip, with a request per 98 of them."""
-    exporter = start(world, max_skip=600)
-    world.publish(1500, over=6 * DAY)
-    assert exporter.poll().outcome == "success"
-    check(exporter, world)
-    assert len(exporter.requests) <= 1500 / 98 + 5
-
-
 @pytest.mark.parametrize("time_filter", USABLE_FILTERS)
 @pytest.mark.parametrize("limit", [1, 400])
 def test_any_limit_of_skip(limit: int, time_filter: str, world: World, start: Start) -> None:

@@ -120,14 +120,3 @@ def test_a_run_with_nothing_to_do_is_short(start: Start) -> None:
     job.world.publish(950, over=DAY)
     assert job.run() <= 14
     assert [job.run(every=MINUTE), job.run(every=MINUTE)] == [1, 1]
-
-
-def test_a_run_reads_the_hour_before_the_last_one_again(start: Start) -> None:
-    """A log that was written while no process ran is found, although it is an hour older than the last run."""
-    job = start("late", reconcile_interval=DAY)
-    job.world.publish(950, over=2 * HOUR)
-    job.run()
-    late = job.world.insert(job.world.clock.now - HOUR)
-    job.world.delete(job.world.ids[-1])
-    job.run(every=MINUTE)
-    assert late in job.exporter.counted_ids

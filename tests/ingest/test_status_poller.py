@@ -350,17 +350,6 @@ async def test_an_account_that_is_gone_has_its_name_from_logs(harness: StatusHar
         assert names == {"@carl (x)"}
 
 
-async def test_conditions_are_bounded(harness: StatusHarness) -> None:
-    """However many accounts are in trouble, and however much the API says about each, little of it is kept."""
-    row = {**HEALTH, "canPost": False, "issues": ["x" * 99] * 9}
-    rows = [{**row, "accountId": f"a{number}"} for number in range(1500)]
-    harness.api.documents["/v1/accounts/health"] = {"accounts": rows}
-    await harness.poller.refresh()
-    conditions = [each for each in harness.poller.health.conditions if each.kind == "blocked"]
-    assert len(conditions) == 499, "one of the 500 is that of the list"
-    assert {len(each.text) for each in conditions} == {200}
-
-
 async def test_the_conditions_of_all_workspaces_are_bounded() -> None:
     """However many workspaces are in trouble, little is kept, and some of each."""
     names = [f"w{number}" for number in range(8)]

@@ -206,7 +206,7 @@ def test_a_crash_at_any_step_of_a_switch(*, is_interrupted: bool, start: Start) 
     assert step > 20
 
 
-OLD_LISTS = {feed: GENERATIONS["late"][feed].path for feed in ("publishing", "connections")}
+OLD_LIST = GENERATIONS["late"]["publishing"].path
 
 
 @pytest.mark.parametrize("shape", VANISHED)
@@ -214,7 +214,7 @@ def test_a_fresh_state_is_counted_from_the_list_that_is_there(shape: str, world:
     """In whichever way the old list is gone, the first poll reads the documented one, after two requests."""
     exporter = start(FakeLateApi(world, generation="both"))
     assert exporter.scrape().family("late_exporter_retention_seconds") == {}
-    exporter.api.vanished[OLD_LISTS["publishing"]] = VANISHED[shape]
+    exporter.api.vanished[OLD_LIST] = VANISHED[shape]
     world.publish(120, over=DAY, kinds=({}, {"status": "failed"}))
     assert exporter.poll().error is None
     assert [request.path for request in exporter.api.requests[:2]] == ["/v1/logs", "/v1/posts/logs"]
@@ -231,7 +231,7 @@ def test_a_list_that_vanishes_fails_the_polls(shape: str, world: World, start: S
     exporter.poll()
     before = exposed_counts(exporter)
     world.clock.advance(MINUTE)
-    exporter.api.vanished[OLD_LISTS["publishing"]] = VANISHED[shape]
+    exporter.api.vanished[OLD_LIST] = VANISHED[shape]
     world.publish(12, over=MINUTE / 2)
     for result in exporter.poll_repeatedly(6):
         assert result.error is not None
@@ -247,34 +247,7 @@ def test_a_list_that_vanishes_fails_the_polls(shape: str, world: World, start: S
     exporter.settle()
     assert exposed_counts(exporter) == expected_counts(world.rows)
     assert exporter.scrape().family(GENERATION) == {("zernio",): 1.0}
-
-
-@pytest.mark.parametrize("shape", ["404", "empty"])
-@pytest.mark.parametrize("gone", OLD_LISTS)
-def test_each_list_may_go_alone(shape: str, gone: str, world: World, start: Start) -> None:
-    """The other feed goes on; a restart reads both from the documented list."""
-    exporter = start(FakeLateApi(world, generation="both"), feeds=tuple(OLD_LISTS))
-    for _ in range(12):
-        world.clock.advance(MINUTE)
-        world.publish(5)
-        world.add_connection()
-    exporter.poll_all()
-    exporter.api.vanished[OLD_LISTS[gone]] = VANISHED[shape]
-    world.clock.advance(10)
-    world.publish(5)
-    world.add_connection("disconnect")
-    world.clock.advance(30)
-    results = {feed: result.error for (_, feed), result in exporter.poll_all().items()}
-    assert {feed for feed, error in results.items() if error is not None} == {gone}
-    restart(exporter, "zernio")
-    exporter.poll_all()
-    samples = exporter.scrape()
-    assert exposed_counts(exporter) == expected_counts(world.rows)
-    assert samples.sum("late_connection_events_total") == 13
-    retentions = {(feed,): 90 * DAY for feed in OLD_LISTS}
-    assert samples.family("late_exporter_retention_seconds") == retentions
-    restart(exporter, "auto")
-    assert exporter.scrape().family("late_exporter_retention_seconds") == retentions
+    assert exporter.scrape().family("late_exporter_retention_seconds") == {("publishing",): 90 * DAY}
 
 
 def stop_at(moment: float) -> Fault:
@@ -293,7 +266,7 @@ def test_a_list_that_is_not_written_to_any_more_is_reported(world: World, start:
     world.publish(20, over=HOUR)
     exporter.settle()
     assert exporter.scrape().family(UNREAD) == {}
-    exporter.api.vanished[OLD_LISTS["publishing"]] = stop_at(world.clock.now)
+    exporter.api.vanished[OLD_LIST] = stop_at(world.clock.now)
     world.clock.advance(HOUR)
     world.publish(5, over=MINUTE)
     exporter.settle()

@@ -7,10 +7,9 @@ from functools import partial
 import pytest
 
 from tests.ingest.conftest import OpenExporter
-from tests.support.clock import DAY, HOUR, MINUTE
+from tests.support.clock import HOUR, MINUTE
 from tests.support.exporter import NEVER, ExporterHarness
 from tests.support.late_api import Fault, rejected, unavailable
-from tests.support.oracle import created_at
 from tests.support.world import World
 
 pytestmark = pytest.mark.exhaustive
@@ -117,29 +116,3 @@ def test_a_check_that_fails_is_made_up_for(generation: str, fault: Fault, world:
     exporter.api.clear_events()
     exporter.poll_repeatedly(2 * MAX_POLLS)
     assert late in exporter.counted_ids
-
-
-def scan_requests(exporter: ExporterHarness) -> int:
-    """Let the next reconciliation scan run, with a new log in each poll; return its number of requests."""
-    exporter.clock.advance(10 * MINUTE)
-    total = 0
-    for _ in range(15):
-        exporter.api.world.publish(1)
-        total += sum(requests_of(exporter, 1)) - 1
-    return total
-
-
-def test_the_list_is_read_once_a_day(world: World, start: OpenExporter) -> None:
-    """A late log in a window from which another one has disappeared is found by a scan a day after the last reading."""
-    world.publish(300, over=5 * DAY)
-    exporter = start("zernio", reconcile_interval=20 * MINUTE)
-    exporter.poll()
-    scan_requests(exporter)
-    read_at = world.clock.now
-    deleted = world.ids[150]
-    late = world.insert(created_at(world.rows[150]) + 1)
-    world.delete(deleted)
-    while late not in exporter.counted_ids:
-        assert world.clock.now < read_at + 1.1 * DAY
-        world.clock.advance(4 * HOUR)
-        scan_requests(exporter)
