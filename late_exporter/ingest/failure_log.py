@@ -11,7 +11,7 @@ from late_exporter.log import Logger
 from late_exporter.model import FAILED, LogEntry
 
 MAX_LINES = 100
-"""Failed logs of one poll that have lines of their own."""
+"""Failed logs of one commit that have lines of their own."""
 
 
 class FailureLog:
@@ -27,23 +27,15 @@ class FailureLog:
     def __init__(self, feed: str, logger: Logger) -> None:
         self._feed = feed
         self._logger = logger
-        self._message = f"{feed} failed"
-        self._failure_count = 0
 
     def add(self, entries: Iterable[LogEntry]) -> None:
-        """Write a line about each log that failed, unless the poll has had enough of them."""
-        for entry in entries:
-            if not _has_failed(entry):
-                continue
-            self._failure_count += 1
-            if self._failure_count <= MAX_LINES:
-                self._logger.info(self._message, **self._fields(entry))
-
-    def finish_poll(self) -> None:
-        """Write how many failed logs of the poll have no line."""
-        omitted = self._failure_count - MAX_LINES
-        self._failure_count = 0
-        if omitted > 0:
+        """Write a line about each log that failed; of many, one line about the rest."""
+        message = f"{self._feed} failed"
+        failed = [entry for entry in entries if _has_failed(entry)]
+        for entry in failed[:MAX_LINES]:
+            self._logger.info(message, **self._fields(entry))
+        if len(failed) > MAX_LINES:
+            omitted = len(failed) - MAX_LINES
             self._logger.info("further failed logs are not listed", logs=omitted)
 
     def _fields(self, entry: LogEntry) -> Mapping[str, object]:

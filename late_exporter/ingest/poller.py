@@ -133,7 +133,6 @@ class Poller:
         if not self._sync.has_audits:
             # The results of the last audit would go stale.
             self.recorder.remove_gauges(AUDIT_GAUGES)
-        self._reporter.update_retention()
 
     async def poll(self, deadline: float = math.inf) -> PollResult:
         """Poll once and report the result; ``deadline`` is that of ``FeedSync.poll``."""
@@ -142,8 +141,6 @@ class Poller:
         self._is_reading = True
         result = await self._commit_poll(await self._sync.poll(deadline))
         self._is_reading = result.is_partial
-        if self.recorder.failure_log is not None:
-            self.recorder.failure_log.finish_poll()
 
         duration = self._runtime.monotonic() - self._started_at
         self._reporter.update_gauges(

@@ -165,12 +165,12 @@ class PollReporter:
         """Show what a poll of some seconds has found, but for what it has recorded."""
         set_gauge = self._registry.set_gauge
         workspace = self._labels[:1]
-        self.update_retention()
         set_gauge("late_up", self._labels, int(result.error is None))
         set_gauge(POLL_DURATION, self._labels, seconds)
         if result.error is None:
             # Before that, the list may not be known, or be left for another one.
             set_gauge(GENERATION, (*workspace, self._recorder.feed.generation), 1)
+            set_gauge(RETENTION, self._labels, self._recorder.feed.retention / 1000)
         if clock_offset is not None:
             # Dates of responses are in whole seconds.
             set_gauge(CLOCK_OFFSET, workspace, round(clock_offset))
@@ -209,11 +209,6 @@ class PollReporter:
             self._registry.remove_gauge(OLDEST_PENDING, labels)
         for labels, created in oldest.items():
             self._registry.set_gauge(OLDEST_PENDING, labels, created / 1000)
-
-    def update_retention(self) -> None:
-        """Show the retention of the list that is read, from the first poll that has read one."""
-        if self._recorder.coverage is not None:
-            self._registry.set_gauge(RETENTION, self._labels, self._recorder.feed.retention / 1000)
 
     def report(
         self,

@@ -186,7 +186,6 @@ class _StatusFeedState(msgspec.Struct, kw_only=True):
     """State of a feed; times are monotonic, in seconds.
 
     Args:
-        started_at: Start of the last refresh.
         request_count: Requests of the last refresh.
         expires_at: Time from which a failure removes its series.
         failure: Reason and arguments of the last error, None after a success.
@@ -195,7 +194,6 @@ class _StatusFeedState(msgspec.Struct, kw_only=True):
     feed: StatusFeed
     due_at: float
     health: StatusFeedHealth
-    started_at: float = -math.inf
     request_count: int = 0
     expires_at: float = math.inf
     failure: tuple[object, ...] | None = None
@@ -270,7 +268,7 @@ class StatusPoller:
     async def _refresh(self, state: _StatusFeedState, *, is_paced: bool) -> ApiError | None:
         """Refresh a feed, at the pace of its key or at once; return the error if that failed."""
         monotonic = self._runtime.monotonic
-        started_at = state.started_at = monotonic()
+        started_at = monotonic()
         state.request_count = 0
 
         async def send(request: StatusRequest) -> bytes:
