@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -103,7 +104,7 @@ class StatusPublisher:
     Args:
         defer: Leaves increments to the next commit.
         condition_counts: Number of conditions of every workspace, by its publisher.
-        values: The series of each feed.
+        values: The values of each feed.
         conditions: What each feed reports besides.
         accounts: The accounts of the workspace, if they are known.
     """
@@ -113,19 +114,18 @@ class StatusPublisher:
     registry: SeriesRegistry
     condition_counts: MutableMapping[object, int]
     defer: Callable[[Sequence[Increment]], object]
-    values: dict[str, Mapping[Series, SeriesValue]] = field(default_factory=dict)
+    values: dict[str, dict[Series, LatestValue]] = field(default_factory=dict)
     conditions: dict[str, Sequence[Condition]] = field(default_factory=dict)
     accounts: AccountList = field(default_factory=AccountList)
 
     def show(self, feed: str, reports: Sequence[Report], now: float) -> None:
         """Replace the series of a feed after a refresh that ended at a Unix time in seconds."""
         gauges = [each for each in reports if isinstance(each, SetLatest)]
-        values: dict[Series, SeriesValue] = {}
+        values: dict[Series, LatestValue] = {}
         overflow: list[Increment] = []
         for each in self.label_limiter.apply(gauges):
             if isinstance(each, SetLatest):
-                current = LatestValue(each.at, each.value)
-                values[each.family, each.labels] = SeriesValue(current, 0.0)
+                values[each.family, each.labels] = LatestValue(each.at, each.value)
             else:
                 overflow.append(each)
         self.defer(overflow)
@@ -164,22 +164,18 @@ class StatusPublisher:
 
     @property
     def latest_values(self) -> Mapping[Series, LatestValue]:
-        series = (each for values in self.values.values() for each in values.items())
-        return {
-            name: current.value
-            for name, current in series
-            if isinstance(current.value, LatestValue)
-        }
+        return ChainMap(*self.values.values())
 
     def _replace(
-        self, feed: str, values: Mapping[Series, SeriesValue], conditions: Sequence[Condition] = ()
+        self, feed: str, values: dict[Series, LatestValue], conditions: Sequence[Condition] = ()
     ) -> None:
         previous = self.conditions.get(feed, ())
         others = sum(self.condition_counts.values()) - len(previous)
         self.conditions[feed] = conditions[: max(MIN_CONDITIONS, MAX_CONDITIONS - others)]
         self.condition_counts[self] = sum(map(len, self.conditions.values()))
         self.values[feed] = values
-        self.registry.replace_status(self.workspace, feed, values)
+        series_values = {series: SeriesValue(value, 0.0) for series, value in values.items()}
+        self.registry.replace_status(self.workspace, feed, series_values)
 
 
 class _StatusFeedState(msgspec.Struct, kw_only=True):
