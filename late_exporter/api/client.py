@@ -27,7 +27,14 @@ from late_exporter.api.responses import (
     retry_delay,
     status_error,
 )
-from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, ResponseTooLarge
+from late_exporter.errors import (
+    ApiError,
+    ApiUnavailable,
+    BadPayload,
+    EndpointNotFound,
+    RateLimited,
+    ResponseTooLarge,
+)
 from late_exporter.health import Quota
 
 _UNKNOWN_CA = re.compile(
@@ -159,10 +166,11 @@ class LateClient:
 
     async def get(
         self, path: str, params: Mapping[str, str | int], *, path_template: str
-    ) -> ApiResponse | None:
-        """Send a GET request; return None for 404.
+    ) -> ApiResponse:
+        """Send a GET request.
 
         Raises:
+            EndpointNotFound: 404.
             ApiError: The request failed.
         """
         await self._rate_limiter.acquire()
@@ -200,7 +208,7 @@ class LateClient:
 
     def _check_response(
         self, path: str, response: httpx.Response, body: bytes, key: str
-    ) -> ApiResponse | None:
+    ) -> ApiResponse:
         date = parse_date(response.headers.get("Date"))
         quota = parse_quota(response.headers)
         if quota is not None:
@@ -211,7 +219,7 @@ class LateClient:
         if response.is_success:
             return ApiResponse(body, date)
         if response.status_code == httpx.codes.NOT_FOUND:
-            return None
+            raise EndpointNotFound(f"404: the API has no {path}", status=404)
         error = parse_error(body, key)
         headers = response.headers
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:

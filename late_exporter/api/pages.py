@@ -62,8 +62,6 @@ async def fetch_page(
             params[name] = iso_time(min(millis, LAST_TIME), precise=True)
 
     response = await client.get(feed.path, params, path_template=feed.path)
-    if response is None:
-        raise EndpointNotFound(f"404: the API has no {feed.path}", status=404)
     try:
         page = feed.parse(response.body)
         check_ids(page, feed, response.body)
@@ -84,7 +82,10 @@ async def fetch_post(client: LateClient, feed: Feed, post_id: str) -> tuple[LogP
     """
     path_template = feed.post_path or ""
     path = path_template.replace("{postId}", quote(post_id, safe=""))
-    response = await client.get(path, {"limit": PAGE_SIZE}, path_template=path_template) or NO_LOGS
+    try:
+        response = await client.get(path, {"limit": PAGE_SIZE}, path_template=path_template)
+    except EndpointNotFound:
+        response = NO_LOGS
     page = feed.parse(response.body)
     check_ids(page, feed, response.body)
     return page, response

@@ -50,7 +50,6 @@ class BatchBuilder:
         self._label_limiter = label_limiter
         self._is_synced = is_synced
         self._kinds: dict[tuple[LogKind, bool], tuple[Increment, ...]] = {}
-        self._distinct: dict[Increment, Increment] = {}
         self._platforms: set[str] = set()
         self.observations: list[Observation] = []
         self.coverage: Coverage | None = None
@@ -79,14 +78,10 @@ class BatchBuilder:
         self.deleted_keys += record.deleted_keys
 
     def _increments(self, log: LogKind, *, was_missed: bool) -> tuple[Increment, ...]:
-        """Return the increments of a kind of logs.
-
-        Those that other kinds have, too, are the same objects.
-        """
+        """Return the increments of a kind of logs."""
         increments = self._kinds.get((log, was_missed))
         if increments is None:
-            projected = self._project(log, was_missed=was_missed)
-            increments = tuple(self._distinct.setdefault(one, one) for one in projected)
+            increments = tuple(self._project(log, was_missed=was_missed))
             self._kinds[log, was_missed] = increments
             self._platforms |= {one.labels[1] for one in increments if one.family == LOGS}
         return increments

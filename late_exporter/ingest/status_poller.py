@@ -350,8 +350,6 @@ async def fetch_status(client: LateClient, feed: StatusFeed, request: StatusRequ
     if client.profile_id is not None and feed.has_profiles:
         params["profileId"] = client.profile_id
     response = await client.get(request.path, params, path_template=request.path)
-    if response is None:
-        raise EndpointNotFound(f"404: the API has no {request.path}", status=404)
     return response.body
 
 

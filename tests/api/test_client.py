@@ -29,6 +29,7 @@ from late_exporter.errors import (
     ApiUnavailable,
     BadPayload,
     BadRequest,
+    EndpointNotFound,
     Forbidden,
     RateLimited,
     ResponseTooLarge,
@@ -75,7 +76,7 @@ class ClientHarness:
         self.times.append(self.clock.elapsed)
         return self._handler(request)
 
-    async def get(self, path: str = PATH, **params: str | int) -> ApiResponse | None:
+    async def get(self, path: str = PATH, **params: str | int) -> ApiResponse:
         """Send a request."""
         return await self.client.get(path, params, path_template=path)
 
@@ -456,7 +457,7 @@ async def test_few_large_responses_are_read_at_a_time(encoding: str) -> None:
     assert max(stream.sent for stream in streams[MAX_LARGE_BODIES:]) < SMALL_BODY_BYTES + 2 * 65_536
     may_end.set()
     answers = await asyncio.gather(*tasks)
-    assert [len(answer.body) for answer in answers if answer is not None] == [len(body)] * len(tasks)
+    assert [len(answer.body) for answer in answers] == [len(body)] * len(tasks)
 
 
 async def test_bytes_after_compressed_data() -> None:
@@ -532,7 +533,8 @@ async def test_pop_request_log() -> None:
 
     api = ClientHarness(answer, share=0.02)
     await api.get("/v1/posts/logs")
-    await api.client.get("/v1/posts/gone/logs", {}, path_template="/v1/posts/{postId}/logs")
+    with pytest.raises(EndpointNotFound, match="404: the API has no /v1/posts/gone/logs"):
+        await api.client.get("/v1/posts/gone/logs", {}, path_template="/v1/posts/{postId}/logs")
 
     requests = [RequestRecord("/v1/posts/logs", "200", 0.25), RequestRecord("/v1/posts/{postId}/logs", "404", 0.25)]
     assert api.client.pop_request_log() == (requests, 60.0)

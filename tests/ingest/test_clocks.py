@@ -150,10 +150,10 @@ class WrongDateApi(FakeLateApi):
         self._number = number
         self._error = error
 
-    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
+    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse:
         number = len(self.requests)
         response = await super().get(path, params, path_template=path_template)
-        if response is None or response.date is None or number != self._number:
+        if response.date is None or number != self._number:
             return response
         return response._replace(date=response.date + self._error)
 

@@ -296,3 +296,14 @@ def test_pages_that_are_too_large_are_read_in_parts(generation: str, world: Worl
     audited_at = exporter.scrape().sum("late_exporter_audit_last_completed_timestamp_seconds")
     assert audited_at > world.clock.now - HOUR
     assert exporter.scrape().sum("late_exporter_audit_missing_logs") == 0
+
+
+def test_a_row_that_is_too_large_alone_is_skipped(world: World, start: OpenExporter) -> None:
+    """A single row beyond the limit of a response costs itself only."""
+    api = FakeLateApi(world)
+    exporter = start(api)
+    ids = world.publish(150, over=DAY)
+    fail_rows(api, ids[120], error=TOO_LARGE)
+    assert outcomes(exporter, 3) == {"success": 3}
+    assert statuses(exporter) == {"success": 149}
+    assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 1

@@ -45,7 +45,7 @@ class RequestLogApi(FakeLateApi):
         }
         self.rows.insert(0, row)
 
-    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
+    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse:
         """Answer a request and log it."""
         response = await super().get(path, params, path_template=path_template)
         self.log(OWN)

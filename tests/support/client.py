@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.responses import ApiResponse, RequestRecord
+from late_exporter.errors import EndpointNotFound
 from late_exporter.health import Quota
 
 QueryParams: TypeAlias = Mapping[str, str | int]
@@ -60,7 +61,7 @@ class FakeClient(LateClient):
     def quota_wait(self, requests: int = 1) -> float:
         return 60.0 * (requests - 1) / self.rate_limit
 
-    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
+    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse:
         self.requests.append(ClientRequest(path, params))
         code = "error"
         try:
@@ -72,4 +73,6 @@ class FakeClient(LateClient):
             code = "200" if response else "404"
         finally:
             self._request_log.append(RequestRecord(path_template, code, self._seconds))
+        if response is None:
+            raise EndpointNotFound(f"404: the API has no {path}", status=404)
         return response

@@ -256,7 +256,7 @@ class ExporterHarness:
         api, times = self.apis[workspace], list[float]()
         get = api.get
 
-        async def timed_get(path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
+        async def timed_get(path: str, params: QueryParams, *, path_template: str) -> ApiResponse:
             times.append(self.clock.elapsed - start)
             return await get(path, params, path_template=path_template)
 

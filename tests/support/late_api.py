@@ -19,6 +19,7 @@ from late_exporter.errors import (
     ApiUnavailable,
     BadPayload,
     BadRequest,
+    EndpointNotFound,
     Forbidden,
     RateLimited,
     Unauthorized,
@@ -113,7 +114,7 @@ class FakeLateApi(FakeClient):
         self._callbacks.clear()
         self._faults.clear()
 
-    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
+    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse:
         number = len(self.requests)
         for callback in self._callbacks.pop(number, ()):
             callback()
@@ -135,6 +136,8 @@ class FakeLateApi(FakeClient):
         finally:
             self._request_log.append(RequestRecord(path_template, code, self.latency))
         await Checkpoint()
+        if response is None:
+            raise EndpointNotFound(f"404: the API has no {path}", status=404)
         return response
 
     def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
