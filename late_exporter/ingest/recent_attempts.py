@@ -14,7 +14,6 @@ from late_exporter.feeds.publishing import ATTEMPTS
 from late_exporter.feeds.view import without_unknown
 from late_exporter.health import Failure, PlatformHealth, RecentCounts
 from late_exporter.model import FAILED, PENDING, LogEntry
-from late_exporter.store.records import Coverage
 from late_exporter.thresholds import HOUR, PLATFORM_ATTEMPTS, PLATFORM_FAILED_SHARE
 
 SLOT_SECONDS = 300
@@ -34,14 +33,11 @@ class RecentAttempts:
     They are kept in slots of five minutes.
 
     Args:
-        coverage: Coverage at the start; None if everything is still to be read.
+        known_since: Time in milliseconds until which an earlier process has counted; 0 if none has.
     """
 
-    def __init__(self, coverage: Coverage | None) -> None:
-        self._known_since = 0
-        if coverage is not None:
-            newest = coverage.newest.created if coverage.newest is not None else 0
-            self._known_since = max(newest, coverage.caught_up_at)
+    def __init__(self, known_since: int) -> None:
+        self._known_since = known_since
         self._counts = Counter[tuple[str, int, bool]]()
 
     def known_since(self, now: float) -> float:

@@ -70,10 +70,12 @@ class FeedRecorder:
         self.failure_log = failure_log
         self.is_shown = False
         self.last_lag: float | None = None
-        self.recent_attempts = RecentAttempts(state.coverage) if feed.counter == LOGS else None
         self._shared = shared
         self._uncommitted: dict[str, frozenset[str]] = {}
         self._last_caught_up_at = state.coverage.caught_up_at if state.coverage else 0
+        self.recent_attempts: RecentAttempts | None = None
+        if feed.counter == LOGS:
+            self.recent_attempts = RecentAttempts(self._last_caught_up_at)
         self.start_batch()
 
     @property

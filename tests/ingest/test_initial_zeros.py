@@ -64,11 +64,27 @@ def new_platform(samples: Samples) -> dict[str, float]:
     return {family: round(samples.sum(family, platform="tiktok"), 3) for family in VALUES}
 
 
+def values(samples: Samples, family: str, **labels: str) -> list[float]:
+    """Return the values of the series of a family with some labels."""
+    return [
+        value for (name, pairs), value in samples.items() if name == family and labels.items() <= dict(pairs).items()
+    ]
+
+
 def test_a_new_series_shows_zero_for_some_time(world: World, start: Start) -> None:
-    """It shows 0 to every scrape until it is 75 seconds old, and then its value, although no poll follows."""
+    """It shows 0 to every scrape until it is 75 seconds old, and then its value, although no poll follows.
+
+    Gauges, and the exporter's own metrics, show their values at once.
+    """
     exporter = start()
     world.publish(2, **FAILURE)
     exporter.poll()
+    samples = exporter.scrape()
+    assert len(values(samples, LOGS, platform="tiktok")) > 10, "also actions and statuses without a log"
+    assert samples.sum("late_publishing_last_log_timestamp_seconds", platform="tiktok") > 0
+    assert samples.sum("late_account_consecutive_failures", platform="tiktok") / 2 == 1
+    assert samples.sum("late_exporter_polls_total", outcome="success") == 2
+    assert samples.sum("late_exporter_log_lag_seconds_count") == 2
     for seconds in (0, 30, 44.9):
         world.clock.advance(seconds)
         assert new_platform(exporter.scrape()) == ZEROS
@@ -78,35 +94,6 @@ def test_a_new_series_shows_zero_for_some_time(world: World, start: Start) -> No
     world.publish(2, **FAILURE)
     exporter.poll()
     assert {family: 2 * value for family, value in VALUES.items()} == new_platform(exporter.scrape())
-
-
-def values(samples: Samples, family: str, **labels: str) -> list[float]:
-    """Return the values of the series of a family with some labels."""
-    return [
-        value for (name, pairs), value in samples.items() if name == family and labels.items() <= dict(pairs).items()
-    ]
-
-
-def test_all_series_of_a_new_platform_appear_together(world: World, start: Start) -> None:
-    """Also those of actions and statuses without a log."""
-    exporter = start()
-    world.publish(1, **FAILURE)
-    exporter.poll()
-    counts = values(exporter.scrape(), LOGS, platform="tiktok")
-    assert set(counts) == {0.0}
-    assert len(counts) > 10
-
-
-def test_gauges_and_own_metrics_show_their_values_at_once(world: World, start: Start) -> None:
-    """Only what is counted of logs begins with 0."""
-    exporter = start()
-    world.publish(2, **FAILURE)
-    exporter.poll()
-    samples = exporter.scrape()
-    assert samples.sum("late_publishing_last_log_timestamp_seconds", platform="tiktok") > 0
-    assert samples.sum("late_account_consecutive_failures", platform="tiktok") / 2 == 1
-    assert samples.sum("late_exporter_polls_total", outcome="success") == 2
-    assert samples.sum("late_exporter_log_lag_seconds_count") == 2
 
 
 def test_own_counters_that_nobody_can_foresee_begin_with_zero(world: World, start: Start) -> None:

@@ -17,7 +17,6 @@ from late_exporter.ingest.recent_attempts import (
     RecentAttempts,
 )
 from late_exporter.model import LogEntry
-from late_exporter.store.records import Coverage
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.late_api import FakeLateApi
@@ -102,7 +101,7 @@ def test_failures_expire_with_their_logs(world: World, open_exporter: OpenExport
 # Attempts of the last hour
 
 NOW = 1_800_000_000.0 + 42.0
-COVERAGE = Coverage(0, 0, caught_up_at=int((NOW - 60) * 1000))
+CAUGHT_UP_AT = int((NOW - 60) * 1000)
 
 
 def log(age: float = 0.0, status: str = "success", action: str = "publish", platform: str = "x") -> LogEntry:
@@ -114,7 +113,7 @@ def log(age: float = 0.0, status: str = "success", action: str = "publish", plat
 
 def counted(*entries: LogEntry) -> RecentAttempts:
     """Return the attempts after some logs were counted."""
-    attempts = RecentAttempts(None)
+    attempts = RecentAttempts(0)
     attempts.add(entries, NOW)
     return attempts
 
@@ -166,6 +165,6 @@ def test_platforms_are_bounded() -> None:
 
 def test_known_since() -> None:
     """A first sync knows the whole hour; later on a process knows what came after the last poll of the one before."""
-    assert RecentAttempts(None).known_since(NOW) == NOW - HOUR
-    assert pytest.approx(RecentAttempts(COVERAGE).known_since(NOW)) == NOW - 60
-    assert RecentAttempts(COVERAGE).known_since(NOW + 2 * HOUR) == NOW + HOUR
+    assert RecentAttempts(0).known_since(NOW) == NOW - HOUR
+    assert pytest.approx(RecentAttempts(CAUGHT_UP_AT).known_since(NOW)) == NOW - 60
+    assert RecentAttempts(CAUGHT_UP_AT).known_since(NOW + 2 * HOUR) == NOW + HOUR
