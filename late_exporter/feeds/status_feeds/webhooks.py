@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
@@ -16,6 +17,9 @@ from late_exporter.feeds.status_feeds.refresh import (
     parse_response,
 )
 from late_exporter.health import Condition
+
+URL = re.compile(r".*?://(?:[^/?#]*@)?([^/?#]*).*", re.DOTALL)
+"""A text with an address, and the host in it."""
 
 MAX_WEBHOOKS = 50
 """Webhooks that the API allows to a user."""
@@ -49,11 +53,7 @@ def _webhooks_by_label(rows: Sequence[Fields]) -> Mapping[str, Fields]:
 
 def _webhook_name(row: Fields) -> str:
     """Return the name of a webhook; of a URL only the host, because the rest may be secret."""
-    name = row.text("name") or row.text("_id") or ""
-    if "://" in name:
-        authority = name.partition("://")[2].replace("?", "/").replace("#", "/").partition("/")[0]
-        name = authority.rpartition("@")[2]
-    return label_text(name)
+    return label_text(URL.sub(r"\1", row.text("name") or row.text("_id") or ""))
 
 
 FEED = StatusFeed(name="webhooks", refresh=refresh)
