@@ -95,9 +95,12 @@ def values_of(reports: Sequence[Report], at: int = NOW) -> Values:
     return values
 
 
-def refresh(name: str, document: Document | bytes, **circumstances: Any) -> Values:
-    """Return the values of a feed whose requests all have the same response."""
-    return values_of(run(name, lambda _: document, context(**circumstances))[0])
+def report(
+    name: str, answer: Respond | Document | bytes, at: int = NOW, **circumstances: Any
+) -> tuple[Values, list[Condition]]:
+    """Return the values and conditions of a feed, whose requests may all have the same response."""
+    reports, _ = run(name, answer if callable(answer) else lambda _: answer, context(now=at, **circumstances))
+    return values_of(reports, at), conditions_of(reports)
 
 
 def account_reports(health: object, *listed: object, **circumstances: Any) -> tuple[Sequence[Report], AccountList]:
@@ -149,8 +152,8 @@ def test_a_post_without_a_schedule(status: str, targets: object) -> None:
         post_list(status, scheduledFor=EARLIER)["posts"][0],
     )
     for posts, due_at in (([first], SECONDS), ([first, second], SECONDS - 3600)):
-        respond = respond_by_status(**{status: {"posts": posts}})
-        assert values_of(run("posts", respond, context())[0])[f"posts_oldest_{status}",] == due_at
+        values, _ = report("posts", respond_by_status(**{status: {"posts": posts}}))
+        assert values[f"posts_oldest_{status}",] == due_at
 
 
 @pytest.mark.parametrize(
@@ -166,8 +169,7 @@ def test_a_post_without_a_schedule(status: str, targets: object) -> None:
 )
 def test_a_post_is_due_when_its_first_target_is(hours: float | None, targets: list[Document]) -> None:
     """A post is due at the earliest time of an account on which it still waits, which may have a time of its own."""
-    respond = respond_by_status(scheduled=post_list("scheduled", platforms=targets))
-    values = values_of(run("posts", respond, context())[0])
+    values, _ = report("posts", respond_by_status(scheduled=post_list("scheduled", platforms=targets)))
     assert values.get(("posts_oldest_scheduled",)) == (None if hours is None else SECONDS + hours * 3600)
 
 
@@ -200,11 +202,10 @@ def at_risk(
     """Return what is reported about the risk of a scheduled post with some targets on x."""
     rows = [{"platform": "x", **target} for target in targets]
     document = post_list("scheduled", platforms=rows, **{"scheduledFor": EARLIER, **fields})
-    now = NOW - 7_200_000
     respond = respond_by_status(scheduled=document)
-    reports, _ = run("posts", respond, context(now=now, accounts=accounts, **circumstances))
-    values = {name: value for name, value in values_of(reports, now).items() if name[0] == "posts_at_risk"}
-    return values, [each for each in conditions_of(reports) if each.kind == "at_risk"]
+    values, conditions = report("posts", respond, NOW - 7_200_000, accounts=accounts, **circumstances)
+    at_risk = {name: value for name, value in values.items() if name[0] == "posts_at_risk"}
+    return at_risk, [each for each in conditions if each.kind == "at_risk"]
 
 
 @pytest.mark.parametrize(
@@ -271,8 +272,7 @@ def test_overdue_posts() -> None:
     known = AccountList({"a1": AccountState("tiktok", "Frieda")})
 
     def overdue(seconds: int) -> list[Condition]:
-        circumstances = context(now=NOW + seconds * 1000, accounts=known)
-        return conditions_of(run("posts", respond_by_status(**documents), circumstances)[0])
+        return report("posts", respond_by_status(**documents), NOW + seconds * 1000, accounts=known)[1]
 
     assert overdue(300) == []
     assert [post.kind for post in overdue(301)] == ["scheduled", "pending_approval"]
@@ -286,24 +286,20 @@ def test_overdue_posts_are_counted() -> None:
     """Whether one post or the whole schedule is late is said with the earliest one."""
     late = [{"_id": f"p{number}", "scheduledFor": iso_time(NOW - 1000 * number)} for number in range(7)]
     respond = respond_by_status(scheduled={**post_list("scheduled"), "posts": late})
-    (condition,) = conditions_of(run("posts", respond, context(now=NOW + 297_000))[0])
+    _, (condition,) = report("posts", respond, NOW + 297_000)
     assert (condition.name, condition.text) == ("p6", "the first of 3")
-
-
-def overdue_post(**fields: Any) -> Condition:
-    """Return what is reported about an overdue post with some fields."""
-    respond = respond_by_status(scheduled=post_list("scheduled", **fields))
-    (post,) = conditions_of(run("posts", respond, context(now=NOW + 10**9))[0])
-    return post
 
 
 def test_the_text_of_a_post_is_short() -> None:
     """Only the beginning of a text is kept, and no key in it; a title comes first."""
-    name = overdue_post(content=f"sk_{'4f1d8c6b' * 8} {'🥨' * 10_000}").name
-    assert len(name) <= 50
-    assert name.endswith("🥨…”")
-    assert "4f1d8c6b" not in name
-    assert overdue_post(title="Brezeln").name == "p1 “Brezeln”"
+
+    def name(**fields: Any) -> str:
+        respond = respond_by_status(scheduled=post_list("scheduled", **fields))
+        _, (overdue,) = report("posts", respond, NOW + 10**9)
+        return overdue.name
+
+    assert name(content=f"sk_{'4f1d8c6b' * 8} {'🥨' * 10_000}") == f"p1 “*** {'🥨' * 35}…”"
+    assert name(title="Brezeln") == "p1 “Brezeln”"
 
 
 @pytest.mark.parametrize(
@@ -338,8 +334,7 @@ def test_a_wrong_row_costs_only_itself() -> None:
     wrong = {**HEALTH, "canPost": "yes", "tokenExpiresAt": 7, "username": []}
     rows: list[object] = [None, 7, [HEALTH], {**HEALTH, "accountId": ""}, wrong, {**HEALTH, "accountId": "acc2"}]
     rows += [{"accountId": "acc3", "username": "\ud83d" * 9}]
-    reports, _ = run("accounts", lambda request: {"accounts": rows if "health" in request.path else []}, context())
-    values = values_of(reports)
+    values, _ = report("accounts", lambda request: {"accounts": rows if "health" in request.path else []})
     names = {account: {name for name, _, each, *_ in values if each == account} for account in ("acc1", "acc2")}
     assert len(values) == 12 - 3 + 1
     assert names["acc2"] - names["acc1"] == {"account_can_post", "account_token_expiry", "account_info"}
@@ -419,8 +414,8 @@ def test_accounts_for_ads() -> None:
 def test_cooldowns_are_reported_until_they_end() -> None:
     """A cooldown whose end has passed is shown as a time, and needs no attention."""
     for seconds, kinds in ((-1, ["cooldown"]), (0, []), (1, [])):
-        reports, _ = run("accounts", lambda _: {"accounts": [ACCOUNT]}, context(now=NOW + seconds * 1000))
-        assert kinds == [each.kind for each in conditions_of(reports)]
+        _, conditions = report("accounts", {"accounts": [ACCOUNT]}, NOW + seconds * 1000)
+        assert [each.kind for each in conditions] == kinds
 
 
 @pytest.mark.parametrize(
@@ -438,9 +433,10 @@ def test_expiring_tokens(days_left: float, known_days: float, is_reported: bool)
     now = NOW - int(days_left * day)
     series = "late_account_token_expiry_timestamp_seconds", ("acme", "instagram", "acc1")
     previous = {series: LatestValue(now - int(known_days * day), SECONDS)}
-    refresh = run("accounts", lambda _: {"accounts": [{**HEALTH, "_id": "acc1"}]}, context(now=now, previous=previous))
+    document = {"accounts": [{**HEALTH, "_id": "acc1"}]}
+    reports, _ = run("accounts", lambda _: document, context(now=now, previous=previous))
     expected = [Condition("token", "acme (instagram)", SECONDS, "acc1")] if is_reported else []
-    assert expected == conditions_of(refresh[0])
+    assert conditions_of(reports) == expected
 
 
 @pytest.mark.parametrize(
@@ -482,13 +478,12 @@ def test_an_api_with_smaller_pages_of_accounts() -> None:
 @pytest.mark.parametrize(("active", "conditions"), [(True, []), (False, [Condition("webhook", "orders")])])
 def test_webhooks(active: bool, conditions: list[Condition]) -> None:  # noqa: FBT001 - a parameter of the test
     """A webhook that the API has switched off needs attention."""
-    reports, _ = run("webhooks", lambda _: {"webhooks": [{**WEBHOOK, "isActive": active}]}, context())
-    assert values_of(reports) == {
+    values = {
         ("webhook_active", "orders"): active,
         ("webhook_consecutive_failures", "orders"): 3,
         ("webhook_last_fired", "orders"): SECONDS,
     }
-    assert conditions == conditions_of(reports)
+    assert report("webhooks", {"webhooks": [{**WEBHOOK, "isActive": active}]}) == (values, conditions)
 
 
 @pytest.mark.parametrize(
@@ -503,13 +498,13 @@ def test_names_of_webhooks(names: list[str | None], labels: set[str]) -> None:
     """Labels have ids if names are missing or the same; the label of a URL is its host: the rest may be a secret."""
     rows = [{**WEBHOOK, "name": name, "_id": str(number)} for number, name in enumerate(names, 1)]
     for ordered in (rows, rows[::-1]):
-        assert {label for _, label in refresh("webhooks", {"webhooks": ordered})} == labels
+        assert {label for _, label in report("webhooks", {"webhooks": ordered})[0]} == labels
 
 
 def test_only_so_many_webhooks() -> None:
     """The number of webhooks is bounded like at the vendor."""
     rows = [{**WEBHOOK, "name": f"n{number}"} for number in range(MAX_WEBHOOKS + 9)]
-    assert len(refresh("webhooks", {"webhooks": rows})) == 3 * MAX_WEBHOOKS
+    assert len(report("webhooks", {"webhooks": rows})[0]) == 3 * MAX_WEBHOOKS
 
 
 def test_no_secret_of_a_webhook_leaves_the_decoder() -> None:
@@ -540,10 +535,9 @@ DECLINED = {"hasAccess": False, "declineReason": "stolen", "openInvoiceUrl": "ht
 )
 def test_the_plan(status: object, active: int | None, reasons: list[str]) -> None:
     """A plan is active if it has access and is not suspended, else the reason is named, without an address."""
-    reports, _ = run("billing", lambda _: {"status": status}, context())
-    assert values_of(reports).get(("workspace_active",)) == active
-    assert conditions_of(reports) == [Condition("inactive", reason) for reason in reasons]
-    assert "secret" not in repr(reports)
+    values, conditions = report("billing", {"status": status})
+    assert values.get(("workspace_active",)) == active
+    assert conditions == [Condition("inactive", reason) for reason in reasons]
 
 
 def test_shares_of_the_plan() -> None:
@@ -553,13 +547,13 @@ def test_shares_of_the_plan() -> None:
         "limits": {"uploads": 120, "profiles": 10},
         "usage": {"uploads": 114, "profiles": 2},
     }
-    reports, _ = run("billing", lambda _: document, context())
+    values, conditions = report("billing", document)
     shares = {("spend", "x"): 1.5, ("usage", "uploads"): 0.95, ("usage", "profiles"): 0.2}
-    assert {(f"workspace_{name}_ratio", kind): value for (name, kind), value in shares.items()} == values_of(reports)
-    kinds = {each.name: each.kind for each in conditions_of(reports)}
+    assert values == {(f"workspace_{name}_ratio", kind): value for (name, kind), value in shares.items()}
+    kinds = {each.name: each.kind for each in conditions}
     assert {"95% of the uploads": "limit", "20% of the profiles": "plan"}.items() <= kinds.items()
     unlimited = {"caps": {"xSpendUsedCents": 10, "xSpendLimitCents": 0}, "limits": {"uploads": -1, "profiles": "10"}}
-    assert refresh("billing", {**document, **unlimited}) == {}
+    assert report("billing", {**document, **unlimited})[0] == {}
 
 
 @pytest.mark.parametrize(
@@ -568,9 +562,9 @@ def test_shares_of_the_plan() -> None:
 )
 def test_the_balance(balance: object, cents: float | None, kind: str | None) -> None:
     """What can be spent may be negative; one that the API does not send is no empty one."""
-    reports, _ = run("billing", lambda _: {"balance": {"spendableCents": balance}}, context())
-    assert cents == values_of(reports).get(("workspace_balance_cents",))
-    assert [kind] * (kind is not None) == [each.kind for each in conditions_of(reports)]
+    values, conditions = report("billing", {"balance": {"spendableCents": balance}})
+    assert values.get(("workspace_balance_cents",)) == cents
+    assert [each.kind for each in conditions] == [kind] * (kind is not None)
 
 
 @pytest.mark.parametrize("error", [EndpointNotFound("404", status=404), Forbidden("403")])
@@ -579,8 +573,8 @@ def test_the_balance(balance: object, cents: float | None, kind: str | None) -> 
 )
 def test_usage_and_billing_do_without_each_other(error: ApiError, path: str, document: Document, ratio: str) -> None:
     """An account without billing may have a usage, and the other way round; without both the feed fails."""
-    reports, _ = run("billing", lambda request: document if request.path == path else error, context())
-    assert {name for name, *_ in values_of(reports)} == {"workspace_active", f"workspace_{ratio}_ratio"}
+    values, _ = report("billing", lambda request: document if request.path == path else error)
+    assert {name for name, *_ in values} == {"workspace_active", f"workspace_{ratio}_ratio"}
     with pytest.raises(type(error)):
         run("billing", lambda _: error, context())
 
@@ -589,7 +583,7 @@ def test_usage_and_billing_do_without_each_other(error: ApiError, path: str, doc
 @pytest.mark.parametrize("name", STATUS_FEEDS)
 def test_a_response_that_is_no_object(name: str, body: bytes) -> None:
     with pytest.raises(BadPayload):
-        refresh(name, body)
+        report(name, body)
 
 
 @pytest.mark.parametrize("value", [..., None, 7, "text", {}], ids=repr)
@@ -597,9 +591,9 @@ def test_a_response_that_is_no_object(name: str, body: bytes) -> None:
 def test_a_response_without_its_list(name: str, value: object) -> None:
     """A list that is missing is a failed refresh; otherwise everything would vanish without a word."""
     with pytest.raises(BadPayload, match=f"no list of {name}"):
-        refresh(name, with_field({}, name, value))
+        report(name, with_field({}, name, value))
     with pytest.raises(BadPayload, match="neither posts"):
-        refresh("posts", {"error": "oops"})
+        report("posts", {"error": "oops"})
 
 
 OBJECTS = (HEALTH, ACCOUNT, WEBHOOK, BILLING, BILLING["status"], BILLING["caps"], USAGE, USAGE["usage"], SUSPENDED)
