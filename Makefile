@@ -57,7 +57,7 @@ test-future: dev tools ## Run the unit tests with the clock 400 days ahead.
 thorough: PROMETHEUS_TESTS = tests/e2e/replay tests/e2e/test_replicas.py tests/e2e/test_web_config.py
 thorough: dev preview ## Run what takes long: many more examples, planted bugs, the bench, all incidents, attacks, pictures.
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) --dist worksteal -o faulthandler_timeout=7200 tests/ingest tests/adversary tests/feeds/test_page_memory.py $(ARGS)
-	$(PY) -m pytest -n 0 -s -m thorough tests/bench tests/dashboards tests/e2e
+	$(PY) -m pytest -n 0 -s -m thorough tests/bench tests/dashboards tests/deploy tests/e2e
 	PATH="$(CURDIR)/.cache/tools3/usr/bin:$$PATH" $(PY) -m pytest -n 0 $(PROMETHEUS_TESTS)
 
 .PHONY: versions

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import kubernetes_validate  # type: ignore[import-untyped]
-import trustme
 
 from tests.deploy.manifests import (
     VERSIONS,
@@ -14,7 +12,6 @@ from tests.deploy.manifests import (
     container_spec,
     find_resource,
     find_workload,
-    load_settings,
     pod_spec,
     volumes_by_path,
 )
@@ -39,21 +36,14 @@ CUSTOM_RESOURCES = {"ServiceMonitor", "PrometheusRule"}
 
 
 def assert_sound(resources: Sequence[Manifest]) -> None:
-    """Assert that a deployment is a restricted exporter that Kubernetes accepts; golden files pin the rest."""
-    assert_valid(resources)
-    assert_restricted(resources)
+    """Assert that the oldest and the newest Kubernetes accept the resources, and that the pod is restricted.
 
-
-def assert_valid(resources: Sequence[Manifest]) -> None:
-    """Assert that built-in resources match the schemas of the oldest and the newest version, without unknown fields."""
+    The pod fulfils the restricted profile, writes to its own volumes only, and has no access to the API of Kubernetes.
+    """
     for resource in resources:
         if resource["kind"] not in CUSTOM_RESOURCES:
             for version in VERSIONS:
                 kubernetes_validate.validate(resource, version, strict=True)
-
-
-def assert_restricted(resources: Sequence[Manifest]) -> None:
-    """Assert that the pod fulfils the restricted profile, writes to its own volumes only, and has no API access."""
     spec = pod_spec(resources)
     assert spec["securityContext"] == POD_SECURITY
     assert container_spec(resources)["securityContext"] == CONTAINER_SECURITY
@@ -70,22 +60,3 @@ def assert_restricted(resources: Sequence[Manifest]) -> None:
     secrets = [volume["secret"] for volume in volumes_by_path(resources).values() if "secret" in volume]
     assert {secret["defaultMode"] for secret in secrets} == {0o440}
     assert [resource for resource in resources if resource["kind"] == "Secret"] == []
-
-
-def certificates() -> dict[str, str]:
-    """Return the contents of a Secret created by cert-manager."""
-    authority = trustme.CA()
-    certificate = authority.issue_cert("late-exporter")
-    return {
-        "ca.crt": authority.cert_pem.bytes().decode(),
-        "tls.crt": "".join(part.bytes().decode() for part in certificate.cert_chain_pems),
-        "tls.key": certificate.private_key_pem.bytes().decode(),
-    }
-
-
-def assert_web_config(resources: Sequence[Manifest], root: Path, secrets: dict[str, dict[str, str]]) -> None:
-    """Assert that the program finds its web configuration and the certificate in it, and lets the probes in."""
-    settings = load_settings(resources, root, secrets)
-    assert settings.web_config.ssl_context is not None
-    assert settings.web.unauthenticated_paths == ("/-/healthy",)
-    assert {"web.yml", "tls.crt", "tls.key"} <= {file.name for file in settings.web_config.files}

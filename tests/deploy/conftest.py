@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import skip
-from tests.deploy.container_engine import BASE, IMAGE, ROOT, TOOLS, run_engine
+from tests.deploy.container_engine import IMAGE, ROOT, TOOLS, run_engine
 from tests.deploy.namespaces import run
 
 
@@ -37,7 +37,8 @@ def image(revision: str, require_root: Callable[[], None], require_tool: Callabl
     for tool in TOOLS:
         require_tool(tool)
     with run_engine(network=False) as engine:
-        engine.build_base_image(BASE)
+        engine.build_debian()
+        engine.build_base_image()
         engine.build_image()
     return IMAGE
 

@@ -27,13 +27,16 @@ TOOLS = ("buildah", "podman", "runc", "mmdebstrap", "curl", "nsenter", "unshare"
 CERTIFICATES = Path("/etc/ssl/certs")
 # Trust the CA certificates of this machine, which a package proxy may need.
 BUILD_OPTIONS = ("--isolation=chroot", "--pull=never", f"--volume={CERTIFICATES}:{CERTIFICATES}:ro")
-PACKAGES = ("python3", "python3-pip", "ca-certificates")
+DEBIAN = CACHE / "debian"
+# Those of the public Python image that the build needs, and those of a machine that boots.
+PACKAGES = ("python3", "python3-pip", "ca-certificates", "systemd", "systemd-sysv", "dbus")
 EXCLUDED_PATHS = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
 # Paths of the public Python image, without the marker that keeps pip from installing packages.
 CUSTOMIZE_SCRIPT = """
 for name in python python3; do ln -s /usr/bin/python3 "$1/usr/local/bin/$name"; done
 ln -s /usr/bin/pip3 "$1/usr/local/bin/pip"
 rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED
+touch "$1/made"
 """
 # Settings of podman and buildah for this machine.
 CONFIGURATION = """
@@ -97,30 +100,29 @@ class ContainerEngine:
         command = ("make", f"--directory={ROOT}", "image", f"ENGINE={tool}", f"ARGS={' '.join(options)}")
         return self.sandbox.run(*command)
 
-    def build_base_image(self, image: str) -> None:
-        """Build a substitute for the public base image from Debian packages, unless it exists."""
-        if self.has_image(image):
+    def build_debian(self) -> None:
+        """Build the root file system of a small Debian, unless it exists."""
+        if (DEBIAN / "made").exists():
             return
-        archive = CACHE / "base.tar"
+        self.sandbox.run("rm", "-rf", DEBIAN)
         dpkg_options = ["force-unsafe-io", *(f"path-exclude={path}" for path in EXCLUDED_PATHS)]
-        options = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
+        options = ["--variant=minbase", f"--include={','.join(PACKAGES)}", f"--customize-hook={CUSTOMIZE_SCRIPT}"]
         options += [f"--dpkgopt={option}" for option in dpkg_options]
-        hook = f"--customize-hook={CUSTOMIZE_SCRIPT}"
-        self.sandbox.run("mmdebstrap", "--quiet", "--mode=root", *options, hook, "trixie", archive)
+        self.sandbox.run("mmdebstrap", "--quiet", "--mode=root", *options, "trixie", DEBIAN)
+
+    def build_base_image(self) -> None:
+        """Build a substitute for the public base image from Debian, unless it exists."""
+        if self.buildah("images", "--quiet", BASE, check=False).isalnum():
+            return
         container = self.buildah("from", "scratch")
-        self.buildah("add", "--quiet", container, archive, "/")
-        archive.unlink()
+        self.buildah("add", "--quiet", container, DEBIAN, "/")
         self.buildah("config", "--env=PATH=/usr/local/bin:/usr/bin:/bin", "--env=LANG=C.UTF-8", container)
-        self.buildah("commit", "--quiet", "--rm", container, image)
+        self.buildah("commit", "--quiet", "--rm", container, BASE)
 
     def inspect_image(self, image: str) -> Mapping[str, Any]:
         """Return the metadata of an image."""
         (details,) = json.loads(self.podman("image", "inspect", image))
         return dict(details)
-
-    def has_image(self, image: str) -> bool:
-        """Return whether an image exists."""
-        return self.buildah("images", "--quiet", image, check=False).isalnum()
 
 
 @contextmanager

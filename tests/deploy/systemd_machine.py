@@ -8,33 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.deploy.container_engine import CACHE, EXCLUDED_PATHS
+from tests.deploy.container_engine import DEBIAN
 from tests.deploy.namespaces import Sandbox, children, remove_cgroups, run
 from tests.e2e.program import wait_until
 
-TOOLS = ("mmdebstrap", "systemd-nspawn", "systemd-analyze", "nsenter", "unshare", "curl")
+TOOLS = ("systemd-nspawn", "systemd-analyze")
 
-ROOT = CACHE / "debian"
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3")
 # Boot with cgroup v2, even if this machine also has v1.
 BOOT_SCRIPT = """
 umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup &&
 mkdir "/sys/fs/cgroup/$2" && echo $$ >"/sys/fs/cgroup/$2/cgroup.procs" &&
 exec systemd-nspawn --quiet --register=no --keep-unit --console=pipe --directory="$1" --boot
 """
-
-
-def build_root() -> None:
-    """Build the Debian root file system, unless it exists."""
-    marker = ROOT / "made"
-    if marker.exists():
-        return
-    excludes = [f"--dpkgopt=path-exclude={path}" for path in EXCLUDED_PATHS]
-    options = ["--variant=minbase", f"--include={','.join(PACKAGES)}", *excludes]
-    with Sandbox(network=False) as sandbox:
-        sandbox.run("rm", "-rf", ROOT)
-        sandbox.run("mmdebstrap", "--quiet", "--mode=root", *options, "trixie", ROOT)
-    marker.touch()
 
 
 class SystemdMachine:
@@ -63,11 +48,10 @@ class SystemdMachine:
 @contextmanager
 def boot(sandbox: Sandbox, changes: Path) -> Iterator[SystemdMachine]:
     """Boot in a sandbox with an overlay: ``changes`` is laid over Debian and receives all writes."""
-    build_root()
     root, work = (changes.with_name(f"{changes.name}-{name}") for name in ("root", "work"))
     for folder in (root, work):
         folder.mkdir()
-    layers = f"lowerdir={ROOT},upperdir={changes},workdir={work}"
+    layers = f"lowerdir={DEBIAN},upperdir={changes},workdir={work}"
     sandbox.run("mount", "-t", "overlay", "-o", layers, "overlay", root)
     log = changes.with_name("boot.log")
     group = f"late-exporter-{os.getpid()}"

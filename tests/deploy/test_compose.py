@@ -1,11 +1,11 @@
-"""The compose file is valid, restricts its services, and delivers an alert."""
+"""The compose file is valid, restricts its services, and connects them."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import yaml
 
 from tests.deploy.container_engine import BASE, CACHE, ROOT, ContainerEngine, run_engine
 from tests.deploy.namespaces import run
-from tests.e2e.late import KEY
 from tests.e2e.program import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.compose]
@@ -36,10 +35,10 @@ RUN mkdir -m 777 /{name}
 USER 65534
 ENTRYPOINT ["/bin/{name}"]
 """
-DEMO = ("simulator", "demo", "prometheus", "alertmanager", "receiver")
-RECEIVER = Path(__file__).parent / "webhook_receiver.py"
+DEMO = ("simulator", "demo", "prometheus", "alertmanager")
 EXPORTER = "http://127.0.0.1:10077"
 PROMETHEUS = "http://127.0.0.1:9090"
+ALERTMANAGER = "http://127.0.0.1:9093"
 
 
 def load_compose_file() -> dict[str, Any]:
@@ -122,21 +121,17 @@ def test_prometheus_scrapes_the_exporters_of_the_profile(profile: str) -> None:
 
 
 class ComposeStack:
-    """A copy of the compose project, run by podman's Docker-compatible API.
+    """The compose project, run by podman's Docker-compatible API.
 
     Args:
         engine: Engine with the images.
-        folder: Folder for the copy.
+        folder: Folder with the project.
         exit_stack: Stops background processes.
     """
 
     def __init__(self, engine: ContainerEngine, folder: Path, exit_stack: ExitStack) -> None:
         self.engine = engine
-        # Do not copy local secrets.
-        ignore_secrets = shutil.ignore_patterns("secrets", "compose.override.yml")
-        for part in ("deploy", "grafana"):
-            shutil.copytree(ROOT / part, folder / part, ignore=ignore_secrets)
-        self.folder = folder
+        self.file = folder / "deploy" / "compose" / "compose.yml"
         log = folder / "background.log"
         serve = engine.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
         exit_stack.enter_context(engine.sandbox.run_in_background(*serve, log=log))
@@ -148,9 +143,8 @@ class ComposeStack:
 
     def compose(self, *arguments: str) -> str:
         """Run docker-compose and return its output."""
-        names = ("compose.yml", "compose.override.yml")
-        files = (f"--file={self.folder / 'deploy' / 'compose' / name}" for name in names)
-        return self.engine.sandbox.run("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", *files, *arguments)
+        command = ("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", f"--file={self.file}", *arguments)
+        return self.engine.sandbox.run(*command)
 
     def health(self) -> set[str]:
         """Return the health states of the running services."""
@@ -168,69 +162,46 @@ def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
     return context
 
 
-@pytest.fixture(scope="module")
-def stack(
-    image: str, require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ComposeStack]:
-    """Build all images and yield a project with short intervals."""
+def copy_project(folder: Path) -> None:
+    """Copy the project without local secrets, with short intervals."""
+    ignore_secrets = shutil.ignore_patterns("secrets", "compose.override.yml")
+    for part in ("deploy", "grafana"):
+        shutil.copytree(ROOT / part, folder / part, ignore=ignore_secrets)
+    for name, pattern, replacement in (
+        ("compose/prometheus/prometheus.yml", "30s", "1s"),
+        ("prometheus/late-exporter.alerts.yml", r"\bfor: \w+", "for: 0s"),
+    ):
+        file = folder / "deploy" / name
+        file.write_text(re.sub(pattern, replacement, file.read_text("utf-8")))
+
+
+@pytest.mark.thorough
+def test_demo_alerts(image: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """The demo becomes healthy, is isolated, is scraped by Prometheus, and its alerts reach Alertmanager."""
     require_tool("docker-compose")
-    folder, services = tmp_path_factory.mktemp("compose"), load_compose_file()["services"]
+    services = load_compose_file()["services"]
     with run_engine(network=False) as engine:
         engine.buildah("tag", image, f"docker.io/library/{services['demo']['image']}")
         for service, programs in STAND_INS.items():
             names_by_path = {require_tool(program): name for program, name in programs.items()}
-            engine.build(f"docker.io/{services[service]['image']}", stand_in(service, names_by_path, folder))
+            engine.build(f"docker.io/{services[service]['image']}", stand_in(service, names_by_path, tmp_path))
+    copy_project(tmp_path / "project")
     with run_engine(network=True) as engine, ExitStack() as exit_stack:
-        project = ComposeStack(engine, folder / "project", exit_stack)
-        shorten_intervals(folder / "project" / "deploy", services["demo"]["image"])
-        yield project
+        stack = ComposeStack(engine, tmp_path / "project", exit_stack)
+        get = engine.sandbox.get
+        stack.compose("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
+        wait_until(lambda: stack.health() == {"healthy"}, describe=lambda: stack.compose("ps", "--all"))
+        wait_until(lambda: "late_publishing_logs_total" in get(f"{EXPORTER}/metrics"))
+        query = f"{PROMETHEUS}/api/v1/query?query=sum(late_publishing_logs_total)"
+        wait_until(lambda: json.loads(get(query))["data"]["result"], describe=lambda: get(query))
+        rules = json.loads(get(f"{PROMETHEUS}/api/v1/rules"))["data"]["groups"]
+        rule_files = {path.name for path in (ROOT / "deploy/prometheus").glob("late-exporter.*.yml")}
+        assert {Path(group["file"]).name for group in rules} == rule_files
+        reach = "import socket; socket.create_connection(('exporter', 10077), 5)"
+        with pytest.raises(AssertionError, match="gaierror"):
+            stack.compose("exec", "-T", "alertmanager", "python", "-c", reach)
 
-
-def shorten_intervals(folder: Path, image: str) -> None:
-    """Shorten the intervals in the copy of the project and add the webhook receiver."""
-    receiver = {
-        "image": image,
-        "entrypoint": ["python", "/receiver.py"],
-        "volumes": [f"{RECEIVER}:/receiver.py:ro"],
-        "healthcheck": {"disable": True},
-        "networks": ["notify"],
-        "profiles": ["demo"],
-    }
-    (folder / "compose/compose.override.yml").write_text(yaml.safe_dump({"services": {"receiver": receiver}}))
-    for place, secret in (("alertmanager", {"slack.url": "http://receiver:8080/"}), ("compose", {"late-api-key": KEY})):
-        (folder / place / "secrets").mkdir()
-        for name, text in secret.items():
-            (folder / place / "secrets" / name).write_text(text)
-    for name, pattern, replacement in (
-        ("compose/prometheus/prometheus.yml", "30s", "1s"),
-        ("prometheus/late-exporter.alerts.yml", r"\bfor: \w+", "for: 0s"),
-        ("alertmanager/alertmanager.yml", r"\bgroup_wait: \w+", "group_wait: 0s"),
-        ("alertmanager/alertmanager.yml", r"\bgroup_interval: \w+", "group_interval: 1s"),
-    ):
-        file = folder / name
-        file.write_text(re.sub(pattern, replacement, file.read_text("utf-8")))
-
-
-def test_demo_delivers_an_alert(stack: ComposeStack) -> None:
-    """The demo becomes healthy, is isolated, is scraped by Prometheus, and delivers an alert."""
-    get = stack.engine.sandbox.get
-    stack.compose("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
-    wait_until(lambda: stack.health() <= {"healthy", ""}, describe=lambda: stack.compose("ps", "--all"))
-    wait_until(lambda: "late_publishing_logs_total" in get(f"{EXPORTER}/metrics"))
-    query = f"{PROMETHEUS}/api/v1/query?query=sum(late_publishing_logs_total)"
-    wait_until(lambda: json.loads(get(query))["data"]["result"], describe=lambda: get(query))
-    rules = json.loads(get(f"{PROMETHEUS}/api/v1/rules"))["data"]["groups"]
-    rule_files = {path.name for path in (ROOT / "deploy/prometheus").glob("late-exporter.*.yml")}
-    assert {Path(group["file"]).name for group in rules} == rule_files
-    reach = "import socket; socket.create_connection(('exporter', 10077), 5)"
-    with pytest.raises(AssertionError, match="gaierror"):
-        stack.compose("exec", "-T", "receiver", "python", "-c", reach)
-
-    stack.compose("stop", "demo")
-    messages = wait_until(
-        lambda: [line for line in stack.compose("logs", "receiver").splitlines() if "LateExporterDown" in line],
-        timeout=60,
-        describe=lambda: stack.compose("logs", "receiver", "alertmanager"),
-    )
-    assert "#late-critical" in messages[0]
-    stack.compose("--profile=demo", "down", "--volumes", "--timeout=1")
+        stack.compose("stop", "demo")
+        alerts = f"{ALERTMANAGER}/api/v2/alerts"
+        wait_until(lambda: "LateExporterDown" in get(alerts), timeout=60, describe=lambda: get(alerts))
+        stack.compose("--profile=demo", "down", "--volumes", "--timeout=1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,20 +18,29 @@ from tests.support.samples import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.container]
 
-API = "http://127.0.0.1:10078/api"
 EXPORTER = "http://127.0.0.1:10077"
-RESTRICTED_OPTIONS = (
-    "--read-only",
+OPTIONS = (
     "--read-only-tmpfs=false",  # as in Docker, which lets nothing be written but volumes
-    "--cap-drop=all",
-    "--security-opt=no-new-privileges",
     "--memory=256m",
     "--network=host",
+    "--env=LATE_EXPORTER_API__BASE_URL=http://127.0.0.1:10078/api",
+    "--env=LATE_EXPORTER_POLL__INTERVAL=1s",
 )
+"""Options of the tests beside those of docs/install.md."""
+
+DOCKER = """\
+#!/bin/sh
+[ "$1" != run ] || {{ shift && set -- run {options} "$@"; }}
+exec {podman} "$@"
+"""
+"""Podman under the name docker."""
+
+LOGS = "late_publishing_logs_total"
+COVERAGE = "late_exporter_coverage_start_timestamp_seconds"
 MEGABYTE = 1_000_000
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def container_engine(image: str) -> Iterator[ContainerEngine]:
     """Start an engine with the image and an isolated network."""
     assert image == IMAGE
@@ -75,46 +84,36 @@ def test_image_contents(container_engine: ContainerEngine, capsys: pytest.Captur
     assert count[".whl"] == 0
 
 
-def start_container(container_engine: ContainerEngine, name: str, *arguments: str, options: Sequence[str] = ()) -> None:
-    """Start a container with minimal privileges."""
-    container_engine.podman("run", "--detach", f"--name={name}", *RESTRICTED_OPTIONS, *options, IMAGE, *arguments)
+def test_install_commands_work(container_engine: ContainerEngine, revision: str, tmp_path: Path) -> None:
+    """By docs/install.md, a restricted container serves, is healthy, stops quickly, and continues from its volume."""
+    page = (ROOT / "docs" / "install.md").read_text("utf-8")
+    (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert IMAGE.rpartition("/")[2] in block
+    docker = tmp_path / "docker"
+    docker.write_text(DOCKER.format(options=" ".join(OPTIONS), podman=" ".join(container_engine.command("podman"))))
+    docker.chmod(0o700)
+    script = f"cd {tmp_path} && PATH={tmp_path}:$PATH && {block.replace('zrk_...', KEY)}"
+    simulate = ("simulate", "--simulate.history=1h", "--simulate.seed=3")
+    container_engine.podman("run", "--detach", "--network=host", IMAGE, *simulate)
 
-
-def test_restricted_container_runs(container_engine: ContainerEngine, revision: str, tmp_path: Path) -> None:
-    """A restricted container serves, is healthy, stops quickly, and continues from its volume."""
-    key = tmp_path / "late-api-key"
-    key.write_text(f"{KEY}\n")
-    start_container(container_engine, "late", "simulate", "--simulate.history=1h", "--simulate.seed=3")
-    options = [
-        f"--volume={key}:/run/secrets/late-api-key:ro",
-        "--env=ZERNIO_API_KEY_FILE=/run/secrets/late-api-key",
-        "--volume=state:/var/lib/late-exporter",
-    ]
-    arguments = ("run", f"--api.base-url={API}", "--poll.interval=1s")
-    start_container(container_engine, "exporter", *arguments, options=options)
-    wait_until(
-        lambda: "is ready" in container_engine.sandbox.get(f"{EXPORTER}/-/ready"),
-        describe=lambda: container_engine.podman("logs", "exporter"),
-    )
-    assert container_engine.podman("healthcheck", "run", "exporter") == ""
-    assert_restricted(container_engine, "exporter")
-    before = scrape(container_engine)
-    assert before.sum("late_publishing_logs_total") > 10  # at night, the simulated hour has fewer than a hundred
+    container_engine.sandbox.run("sh", "-euc", script)
+    before = scrape_when_ready(container_engine)
+    assert container_engine.podman("healthcheck", "run", "late-exporter") == ""
+    assert_restricted(container_engine, "late-exporter")
+    assert before.sum(LOGS) > 10  # at night, the simulated hour has fewer than a hundred
     assert before.sum("late_exporter_build_info", revision=revision) == 1
 
-    container_engine.podman("stop", "--time=20", "exporter")
-    assert container_engine.podman("inspect", "--format={{.State.ExitCode}}", "exporter") == "0"
-    log = container_engine.podman("logs", "exporter")
+    container_engine.podman("stop", "--time=20", "late-exporter")
+    assert container_engine.podman("inspect", "--format={{.State.ExitCode}}", "late-exporter") == "0"
+    log = container_engine.podman("logs", "late-exporter")
     assert KEY not in log
     assert "Traceback" not in log
 
-    start_container(container_engine, "again", *arguments, options=options)
-    wait_until(lambda: "late_publishing_logs_total{" in container_engine.sandbox.get(f"{EXPORTER}/metrics"))
-    again = scrape(container_engine)
-    assert again.sum("late_publishing_logs_total") >= before.sum("late_publishing_logs_total")
-    assert again.sum("late_exporter_coverage_start_timestamp_seconds") == before.sum(
-        "late_exporter_coverage_start_timestamp_seconds"
-    )
+    container_engine.podman("rm", "late-exporter")
+    container_engine.sandbox.run("sh", "-euc", script)
+    again = scrape_when_ready(container_engine)
+    assert again.sum(LOGS) >= before.sum(LOGS)
+    assert again.sum(COVERAGE) == before.sum(COVERAGE)
 
 
 VACUUM_SCRIPT = """
@@ -129,13 +128,18 @@ state.execute("VACUUM")
 
 def test_sqlite_finds_room_for_temporary_files(container_engine: ContainerEngine) -> None:
     """A state that does not fit into SQLite's cache can be compacted in a container that can write its volume only."""
-    options = (*RESTRICTED_OPTIONS, "--rm", "--entrypoint=/opt/late-exporter/bin/python")
+    options = ("--read-only", "--read-only-tmpfs=false", "--rm", "--entrypoint=/opt/late-exporter/bin/python")
     container_engine.podman("run", *options, IMAGE, "-c", VACUUM_SCRIPT)
 
 
-def scrape(container_engine: ContainerEngine) -> Samples:
-    """Return the metrics of the exporter."""
-    return Samples.parse(container_engine.sandbox.get(f"{EXPORTER}/metrics"))
+def scrape_when_ready(container_engine: ContainerEngine) -> Samples:
+    """Return the metrics of the exporter once it is ready and shows logs."""
+    get = container_engine.sandbox.get
+    wait_until(
+        lambda: "is ready" in get(f"{EXPORTER}/-/ready") and f"{LOGS}{{" in get(f"{EXPORTER}/metrics"),
+        describe=lambda: container_engine.podman("logs", "late-exporter"),
+    )
+    return Samples.parse(get(f"{EXPORTER}/metrics"))
 
 
 def assert_restricted(container_engine: ContainerEngine, name: str) -> None:
@@ -153,18 +157,3 @@ def assert_restricted(container_engine: ContainerEngine, name: str) -> None:
     }
     for path in ("/opt/late-exporter/x", "/x", "/etc/x"):
         assert "Read-only file system" in container_engine.podman("exec", name, "touch", path, check=False)
-
-
-def test_install_commands_work(container_engine: ContainerEngine, tmp_path: Path) -> None:
-    """The container commands of docs/install.md work, with podman under the name docker."""
-    page = (ROOT / "docs" / "install.md").read_text("utf-8")
-    (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", page, re.DOTALL | re.MULTILINE)
-    assert IMAGE.rpartition("/")[2] in block
-    docker = tmp_path / "docker"
-    docker.write_text(f'#!/bin/sh\nexec {" ".join(container_engine.command("podman"))} "$@"\n')
-    docker.chmod(0o700)
-    script = f"cd {tmp_path} && PATH={tmp_path}:$PATH && {block}"
-    container_engine.sandbox.run("sh", "-euc", script)
-    wait_until(lambda: "healthy" in container_engine.sandbox.get(f"{EXPORTER}/-/healthy"))
-    assert container_engine.podman("healthcheck", "run", "late-exporter") == ""
-    assert_restricted(container_engine, "late-exporter")

@@ -60,7 +60,6 @@ def install(root: Path, image: str) -> None:
     key.write_text(f"{KEY}\n")
     options = {"LATE_EXPORTER_API__BASE_URL": API, "LATE_EXPORTER_POLL__INTERVAL": "1s"}
     (etc / "late-exporter.env").write_text("".join(f"{name}={value}\n" for name, value in options.items()))
-    (local / "python").symlink_to("/usr/bin/python3")
     with run_engine(network=False) as engine:
         container = engine.buildah("from", image)
         mount_point = engine.buildah("mount", container)

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,12 @@ from late_exporter import thresholds
 from late_exporter.cli.parser import parse
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
+from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.label_limiter import KNOWN_VALUES
 from tests.e2e.program import run_command
 from tests.rules.promql import Selector, named_labels, selectors
 from tests.rules.rule_files import FILES, FOLDER, Json, load_yaml, needed_groups, rule_name
-from tests.support.clock import VirtualClock
-from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi
-from tests.support.world import World
 
 ROOT = Path(__file__).parents[2]
 TESTS = sorted(Path(__file__).parent.glob("*.yml"))
@@ -55,17 +51,9 @@ LEVEL_LABELS = {
 }
 """Labels of a recorded series, in addition to cluster and job."""
 
-
-def _poll_outcomes() -> frozenset[str]:
-    """Return the outcomes of polls, each of which has a series from the start."""
-    with closing(ExporterHarness(FakeLateApi(World(VirtualClock())))) as exporter:
-        samples = exporter.scrape()
-    return frozenset(dict(labels)["outcome"] for name, labels in samples if name == "late_exporter_polls_total")
-
-
 LABEL_VALUES = {
     **KNOWN_VALUES,
-    "outcome": _poll_outcomes(),
+    "outcome": frozenset(POLL_OUTCOMES),
     "feed": frozenset(FEEDS) | frozenset(STATUS_FEEDS),
     "generation": frozenset(GENERATIONS),
     "le": frozenset(str(bound) for family in CATALOGUE.values() for bound in family.buckets),
