@@ -270,8 +270,7 @@ OPTIONAL_FAMILIES = frozenset(family.name for family in _FAMILIES if family.is_o
 
 def build_catalogue(buckets: Mapping[str, tuple[float, ...]]) -> Mapping[str, Family]:
     """Return the catalogue with other buckets of some histograms, by name."""
-    families = {
-        name: msgspec.structs.replace(CATALOGUE[name], buckets=bounds)
-        for name, bounds in buckets.items()
-    }
-    return MappingProxyType({**CATALOGUE, **families})
+    families = dict(CATALOGUE)
+    for name, bounds in buckets.items():
+        families[name] = msgspec.structs.replace(families[name], buckets=bounds)
+    return families

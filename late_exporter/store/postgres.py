@@ -357,7 +357,7 @@ class PostgresDatabase:
             yield
         except psycopg.Error as exc:
             raise StoreError(f"{self.name}: {describe(exc)}") from exc
-        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as exc:
+        except msgspec.MsgspecError as exc:
             raise StoreError(f"{self.name}: {exc}") from exc
 
 

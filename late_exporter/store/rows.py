@@ -118,6 +118,11 @@ def _has_any(queries: Queries, feed_id: int, first: str, last: str) -> bool:
     return queries.execute(ANY_BETWEEN, (feed_id, first, last)).fetchone() is not None
 
 
+def load_statuses(queries: Queries, feed_id: int, keys: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return the counted statuses of logs by key."""
+    return decode_statuses(select_statuses(queries, feed_id, keys))
+
+
 def decode_statuses(rows: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
     """Return the statuses of logs by key."""
     statuses: dict[str, frozenset[str]] = {}

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -23,15 +20,7 @@ FEEDS = (
     " ORDER BY late_workspace.name, late_feed.name"
 )
 FEED_STATE = "SELECT logs, coverage, progress, failures FROM late_feed WHERE id = ?"
-STATUSES = "SELECT key, status, created FROM late_log WHERE feed = ? ORDER BY key, status"
-
-
-class RecordedStatus(NamedTuple):
-    """A counted status of a log, and the creation time of the log."""
-
-    key: str
-    status: str
-    created: int
+LOGS = "SELECT key, status, created FROM late_log WHERE feed = ?"
 
 
 @contextmanager
@@ -83,15 +72,9 @@ class Snapshot:
         row = self._queries.execute(FEED_STATE, (feed_id,)).fetchone()
         return rows.decode_state(row, rows.load_pending_logs(self._queries, feed_id))
 
-    def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
-        """Yield every counted status of the stored logs, in the order of the keys."""
-        for row in self._queries.execute(STATUSES, (self._feed_ids.get(scope),)):
-            yield msgspec.convert(row, RecordedStatus)
-
     def lookup(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """Return the counted statuses of logs by key; keys that are not stored are missing."""
-        status_rows = rows.select_statuses(self._queries, self._feed_ids[scope], keys)
-        return rows.decode_statuses(status_rows)
+        return rows.load_statuses(self._queries, self._feed_ids[scope], keys)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
@@ -100,17 +83,18 @@ class Snapshot:
     def inconsistencies(self) -> Iterator[str]:
         """Compare the counts of every feed with the rows that they count; yield the problems.
 
-        Every series is decoded as well.
+        Every row is decoded as well.
         """
         yield from self.damage()
         self.series_values()
         for scope in self.scopes:
             feed = self.feed_state(scope)
-            keys = [key for key, _ in groupby(self.recorded_statuses(scope), attrgetter("key"))]
+            logs = self._queries.execute(LOGS, (self._feed_ids[scope],))
+            keys = {msgspec.convert(row, tuple[str, str, int])[0] for row in logs}
             name = f"{scope.workspace}/{scope.feed}"
             count = len(keys)
             if count != feed.log_count:
                 yield f"{name}: the log count is {feed.log_count:,}, but {count:,} logs are stored"
-            unknown = feed.pending_logs.keys() - {*keys}
+            unknown = feed.pending_logs.keys() - keys
             if unknown:
                 yield f"{name}: {len(unknown):,} pending logs are not stored as counted"

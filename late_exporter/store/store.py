@@ -15,7 +15,7 @@ from late_exporter.errors import StoreError, StoreFenced
 from late_exporter.feeds import GENERATIONS
 from late_exporter.metrics.aggregation import apply_increments, count_logs
 from late_exporter.metrics.subsets import complete_subsets
-from late_exporter.model import Increment, LogEntry, Scope, Series, SeriesValue
+from late_exporter.model import Increment, Scope, Series, SeriesValue
 from late_exporter.store import rows
 from late_exporter.store.database import LONG_SECONDS, Database, Transaction
 from late_exporter.store.records import (
@@ -161,7 +161,7 @@ class Store:
         """Return the counted statuses of logs by key; keys that are not stored are missing."""
         feed = self._feed(scope)
         with self.database.reading() as transaction:
-            return rows.decode_statuses(rows.select_statuses(transaction, feed.id, keys))
+            return rows.load_statuses(transaction, feed.id, keys)
 
     def newest_time(self, scope: Scope, *, until: int) -> int | None:
         """Return the creation time of the newest stored log of a feed up to a time.
@@ -344,28 +344,19 @@ def _group_by_series(
     changes: defaultdict[Series, list[Increment]] = defaultdict(list)
     for increment in batch.increments:
         changes[increment.family, increment.labels].append(increment)
-    for increment, logs in _logs_by_increment(new, first).items():
-        if logs:
-            changes[increment.family, increment.labels] += count_logs(increment, logs, batch.now)
-    return changes
-
-
-def _logs_by_increment(
-    new: Iterable[Observation], first: Mapping[str, Observation]
-) -> Mapping[Increment, Sequence[LogEntry]]:
-    """Return the logs for which each increment applies; logs of a kind have the same increments."""
-    by_kind: dict[tuple[Increment, ...], list[Observation]] = {}
+    # Logs of a kind share their tuple of increments.
+    by_kind = defaultdict[tuple[Increment, ...], list[Observation]](list)
     for observation in new:
-        by_kind.setdefault(observation.increments, []).append(observation)
-
-    by_increment: dict[Increment, list[LogEntry]] = {}
+        by_kind[observation.increments].append(observation)
     for increments, observations in by_kind.items():
         logs = [each.entry for each in observations]
         first_logs = [each.entry for each in observations if first.get(each.entry.key) is each]
         for increment in increments:
-            applicable = first_logs if increment.once_per_log else logs
-            by_increment.setdefault(increment, []).extend(applicable)
-    return by_increment
+            counted = first_logs if increment.once_per_log else logs
+            if counted:
+                series = increment.family, increment.labels
+                changes[series] += count_logs(increment, counted, batch.now)
+    return changes
 
 
 def _new_values(

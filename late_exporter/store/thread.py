@@ -42,36 +42,18 @@ def create_offload(executor: Executor) -> Offload:
         end_event = asyncio.Event()
         future = executor.submit(call, *args, **keywords)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(end_event.set))
-        cancellation = PostponedCancellation()
+        is_cancelled = False
         while not end_event.is_set():
-            await cancellation.wait(end_event.wait())
-        cancellation.end()
+            try:
+                await end_event.wait()
+            except asyncio.CancelledError:
+                is_cancelled = True
+        task = asyncio.current_task()
+        if is_cancelled and task is not None:
+            task.cancel()  # It takes effect at the next await.
         return future.result()
 
     return offload
-
-
-class PostponedCancellation:
-    """Postpone the cancellation of the current task.
-
-    It takes effect at the first ``await`` after ``end``.
-    """
-
-    def __init__(self) -> None:
-        self._is_cancelled = False
-
-    async def wait(self, awaitable: Awaitable[object]) -> None:
-        """Wait until something is done, or the task is cancelled."""
-        try:
-            await awaitable
-        except asyncio.CancelledError:
-            self._is_cancelled = True
-
-    def end(self) -> None:
-        """Cancel the task if that was requested meanwhile."""
-        task = asyncio.current_task() if self._is_cancelled else None
-        if task is not None:
-            task.cancel()
 
 
 class _WaitingCommit(Generic[ResultT]):
