@@ -93,7 +93,8 @@ def _observed_micros(increment: ObserveLog, log: LogEntry, now: int) -> int:
     """Return the number of a log that an increment observes, in microseconds."""
     if increment.number == "lag":
         return lag_micros(log, now)
-    return (log.delay if increment.number == "delay" else log.duration) or 0
+    number = log.delay if increment.number == "delay" else log.duration
+    return number or 0
 
 
 def apply_increments(increments: Sequence[Increment], value: Value | None) -> Value:

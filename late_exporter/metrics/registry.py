@@ -254,7 +254,9 @@ class SeriesRegistry:
 def _exposed(series: Series, current: SeriesValue) -> Series:
     """Return how a series is exposed: texts are labels, with the value 1."""
     value = current.value.value if isinstance(current.value, LatestValue) else None
-    return (series[0], (*series[1], *value)) if isinstance(value, tuple) else series
+    if isinstance(value, tuple):
+        return series[0], (*series[1], *value)
+    return series
 
 
 def _number(current: SeriesValue) -> float:

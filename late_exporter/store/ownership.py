@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
@@ -203,23 +202,20 @@ class Ownership:
 
         No replica has more than its share of groups.
         """
-        members: dict[str, set[str]] = defaultdict(set)
-        for name, group in groups.items():
-            members[group].add(name)
+        all_groups = {*groups.values()}
         mine = {groups[name] for name in groups.keys() & self._workspaces}
 
         # Not what has just become free: its owner may be about to lock it again.
         settled = free & self._free_before if self.is_shared else free
-        candidates = sorted({group for group, names in members.items() if names <= settled} - mine)
-        room = math.ceil(len(members) / member_count) - len(mine)
-        to_take = random.sample(candidates, min(max(0, room), len(candidates)))
-
-        to_give = random.sample(sorted(mine), max(0, -room))
-
         self._free_before = free
-        kept = mine.union(to_take).difference(to_give)
-        take = free & set[str]().union(*(members[group] for group in kept))
-        return take, {name for name in self._workspaces if groups.get(name) in to_give}
+        candidates = sorted(all_groups - {groups[name] for name in groups.keys() - settled})
+        room = math.ceil(len(all_groups) / member_count) - len(mine)
+        chosen = random.sample(candidates, len(candidates))[: max(0, room)]
+        surplus = random.sample(sorted(mine), max(0, -room))
+
+        kept = mine.union(chosen).difference(surplus)
+        take = {name for name in free if groups[name] in kept}
+        return take, {name for name in self._workspaces if groups.get(name) in surplus}
 
     def take(self, names: Collection[str]) -> frozenset[str]:
         """Lock free workspaces; return all that are owned. Their state has to be loaded then."""

@@ -20,8 +20,8 @@ from prometheus_client.registry import Collector
 
 from late_exporter.exposition.exposition import MAX_EXEMPLARS, OPENMETRICS, TEXT, BodyRequest, Exposition
 from late_exporter.exposition.family import Family, FamilyKind
-from late_exporter.exposition.family_lines import Exemplars, FamilyLines, format_number
-from late_exporter.model import Exemplar, Histogram, Labels, Series
+from late_exporter.exposition.family_lines import format_number
+from late_exporter.model import Exemplar, Histogram, Series
 from tests.exposition.test_workspaces import POSTS, UP
 from tests.support.exposition import read_body
 
@@ -249,24 +249,6 @@ def test_number_of_exemplars_is_limited() -> None:
     buckets = [line for line in lines(exposition, OPENMETRICS) if 'le="0.5"' in line]
     assert " # " not in buckets[0]
     assert all(line.endswith(" # {} 0.1 1.0") for line in buckets[1:])
-
-
-def test_only_series_that_changed_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scrape after a publication renders the lines of what has changed, however many series there are."""
-    exposition = build(FAMILIES, {("posts_total", (f"w{index:04}", "x")): SeriesState(index) for index in range(5000)})
-    read_body(exposition)
-    rendered: list[Labels] = []
-    render = FamilyLines.render
-
-    def count(family_lines: FamilyLines, labels: Labels, exemplars: Exemplars, *, is_zero: bool) -> None:
-        rendered.append(labels)
-        render(family_lines, labels, exemplars, is_zero=is_zero)
-
-    monkeypatch.setattr(FamilyLines, "render", count)
-    exposition.put("posts_total", ("w2500", "x"), 7777)
-    for media in (TEXT, OPENMETRICS):
-        assert 'posts_total{workspace="w2500",platform="x"} 7777.0\n' in read_body(exposition, media)
-    assert rendered == [("w2500", "x")]
 
 
 @pytest.mark.parametrize(("age", "value"), [(-60, 2), (-1, 0), (0, 0), (72, 0), (74, 2)])

@@ -15,7 +15,6 @@ from late_exporter.model import (
     IncCounter,
     Increment,
     Labels,
-    LatestValue,
     LogEntry,
     ObserveHistogram,
     ObserveLog,
@@ -74,15 +73,6 @@ def test_order_does_not_matter(orders: tuple[list[Increment], list[Increment]]) 
     assert (
         apply_one_by_one(one) == apply_one_by_one(other) == apply_increments(one, None) == apply_increments(other, None)
     )
-
-
-def test_of_two_values_of_one_time_the_same_one_is_kept() -> None:
-    """Such as two names of an account; which one comes first may differ after a restart."""
-    both = [SetLatest("f", LABELS, at=7, value=("b",)), SetLatest("f", LABELS, at=7, value=("a",))]
-    assert apply_increments(both, None) == LatestValue(7, ("b",))
-    assert apply_increments(both[::-1], None) == LatestValue(7, ("b",))
-    assert apply_one_by_one(both[::-1]) == LatestValue(7, ("b",))
-    assert apply_one_by_one(both) == LatestValue(7, ("b",))
 
 
 def test_saturation() -> None:

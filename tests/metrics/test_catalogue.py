@@ -42,11 +42,6 @@ def test_buckets(family: Family) -> None:
     assert all(0 < bound < float("inf") and isinstance(bound, float) for bound in family.buckets)
 
 
-def test_the_delay_is_measured_from_a_second_to_six_hours() -> None:
-    bounds = CATALOGUE["late_publishing_delay_seconds"].buckets
-    assert (bounds[0], bounds[-1]) == (1.0, 6 * 3600.0)
-
-
 @pytest.mark.parametrize("family", CATALOGUE.values(), ids=CATALOGUE)
 def test_help_names_no_field_of_the_api(family: Family) -> None:
     """The help holds for every generation of the API: it names no field and no path."""

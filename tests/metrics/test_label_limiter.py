@@ -27,9 +27,9 @@ def count_log(platform: str, action: str = "publish", status: str = "success", w
     return IncCounter(LOGS, (workspace, platform, action, status))
 
 
-def labels_of(increments: Iterable[Increment], family: str = LOGS, *, zeros: bool = False) -> list[Labels]:
-    """Return the labels of a family's increments, either those that count or the initial zeros."""
-    return [i.labels for i in increments if i.family == family and (getattr(i, "amount", 1) == 0) == zeros]
+def labels_of(increments: Iterable[Increment], family: str = LOGS) -> list[Labels]:
+    """Return the labels of a family's increments."""
+    return [each.labels for each in increments if each.family == family]
 
 
 def overflow_labels(increments: Iterable[Increment]) -> list[Labels]:

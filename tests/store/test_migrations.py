@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -166,23 +166,6 @@ def test_a_backup_of_an_earlier_version_is_upgraded(path: Path, tmp_path: Path) 
     assert all_rows(f"sqlite:///{path}") == all_rows(f"sqlite:///{tmp_path}/copy.db")
     with program_with(example_step), closing(open_store(f"sqlite:///{tmp_path}/copy.db")) as store:
         assert store.feed_state(SCOPE).log_count == 4
-
-
-def test_the_database_of_another_program(path: Path, tmp_path: Path) -> None:
-    """No command reads, copies or changes it."""
-    url = f"sqlite:///{path}"
-    execute(url, "CREATE TABLE scope (id)", "PRAGMA user_version = 8")
-    before = path.read_bytes()
-    attempts: list[Callable[[], Any]] = [
-        lambda: open_store(url),
-        lambda: read_scopes(url),
-        lambda: database_at(url).backup(tmp_path / "copy.db"),
-        lambda: copy_state(url, f"sqlite:///{tmp_path}/new.db"),
-    ]
-    for attempt in attempts:
-        with pytest.raises(StoreError, match=r"is the database of another program; it was not changed$"):
-            attempt()
-    assert before == path.read_bytes()
 
 
 # Counters of subsets

@@ -158,6 +158,13 @@ def test_a_backup_of_a_state_in_use_is_consistent(path: Path, tmp_path: Path) ->
             assert len(commit(copy, observation("first"), observation("last")).observations) == 1
 
 
+def test_the_database_of_another_program_is_not_backed_up(path: Path, tmp_path: Path) -> None:
+    other_program(path)
+    with pytest.raises(StoreError, match=r"is the database of another program; it was not changed$"):
+        database_at(f"sqlite:///{path}").backup(tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
 def test_a_backup_changes_no_other_file(path: Path, tmp_path: Path) -> None:
     """Neither one that exists nor what a symbolic link names; one that fails leaves none."""
     target, link = tmp_path / "copy.db", tmp_path / "link.db"
