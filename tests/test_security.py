@@ -20,13 +20,13 @@ import pytest
 import trustme
 
 from late_exporter.config.settings import OPTIONS
-from late_exporter.store import database_at, open_store
+from late_exporter.store import database_at
 from late_exporter.store.copying import copy_state
 from tests.e2e.conftest import exit_stack, late
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, Run, wait_equal
 from tests.support.clock import VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.exporter import ExporterHarness, open_store
 from tests.support.late_api import FakeLateApi as QuietLate
 from tests.support.world import World
 from tests.test_documents import names_tests

@@ -11,36 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from late_exporter.errors import ConfigError
-from late_exporter.log import Logger
 from late_exporter.store.database import Database
-from late_exporter.store.migrations import open_state
 from late_exporter.store.sqlite import SqliteDatabase
 from late_exporter.store.store import Store
 
-__all__ = ["Store", "database_at", "import_postgres", "is_postgres", "open_store", "parse_url"]
-
-
-def open_store(
-    url: str,
-    password_file: Path | None = None,
-    *,
-    is_shared: bool = False,
-    logger: Logger | None = None,
-) -> Store:
-    """Open the state at a URL, which is created or upgraded if necessary.
-
-    Args:
-        url: URL of the state.
-        password_file: File with the password of the database.
-        is_shared: Whether replicas share the state; otherwise other processes are excluded.
-        logger: Logger of an upgrade.
-
-    Raises:
-        StoreError: The state cannot be used; the message names it and the reason.
-    """
-    database = database_at(url, password_file)
-    open_state(database, is_shared=is_shared, logger=logger)
-    return Store(database)
+__all__ = ["Store", "database_at", "import_postgres", "is_postgres", "parse_url"]
 
 
 def database_at(url: str, password_file: Path | None = None) -> Database:

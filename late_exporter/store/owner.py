@@ -158,7 +158,9 @@ class WorkspaceOwner:
 
     def health(self) -> ClusterHealth:
         """Return the replicas, and who owns what."""
-        return self._view.health(self._ownership.session_name)
+        return ClusterHealth(
+            members=tuple(self._view.members), unowned_workspaces=tuple(self._view.unowned)
+        )
 
     async def _stop(self, change: str, names: AbstractSet[str]) -> None:
         """Stop polling and showing workspaces that others may own from now on.
@@ -182,6 +184,6 @@ class WorkspaceOwner:
         owned_count = len(self._shown_since) if self._ownership.has_session else 0
         unowned_count = len(self._view.unowned)
         set_gauge = self._registry.set_gauge
-        set_gauge("late_exporter_cluster_members", (), len(self._view.owners))
+        set_gauge("late_exporter_cluster_members", (), len(self._view.members))
         set_gauge("late_exporter_cluster_owned_workspaces", (), owned_count)
         set_gauge("late_exporter_cluster_unowned_workspaces", (), unowned_count)

@@ -29,7 +29,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from late_exporter.errors import StoreError
-from late_exporter.health import ClusterHealth, MemberHealth
+from late_exporter.health import MemberHealth
 from late_exporter.log import Logger
 from late_exporter.store.database import Transaction, select_in
 from late_exporter.store.migrations import open_state
@@ -67,30 +67,14 @@ class ClusterView(NamedTuple):
     """Who owns what, and which workspaces this process should take and give away next.
 
     Args:
-        owners: Workspaces of each replica by the name of its session; its own name is that of the
-            database's session.
+        members: The replicas.
         unowned: Configured workspaces without an owner.
     """
 
-    owners: Mapping[str, AbstractSet[str]] = {}
+    members: Sequence[MemberHealth] = ()
     unowned: Sequence[str] = ()
     take: AbstractSet[str] = frozenset()
     give: AbstractSet[str] = frozenset()
-
-    def health(self, own_session: str) -> ClusterHealth:
-        """Return what the status page shows.
-
-        The name of a replica is the last word of the name of its session.
-        """
-        members = [
-            MemberHealth(
-                name=name.rpartition(" ")[2],
-                is_self=name == own_session,
-                workspaces=tuple(sorted(owned)),
-            )
-            for name, owned in sorted(self.owners.items())
-        ]
-        return ClusterHealth(members=tuple(members), unowned_workspaces=tuple(self.unowned))
 
 
 class Ownership:
@@ -123,10 +107,6 @@ class Ownership:
         self._was_connected = database.is_connected
         self._workspaces: frozenset[str] = frozenset()
         self._free_before: AbstractSet[str] = frozenset()
-
-    @property
-    def session_name(self) -> str:
-        return self._database.session_name
 
     @property
     def has_session(self) -> bool:
@@ -177,9 +157,10 @@ class Ownership:
             locks = session.execute(LOCKS).fetchall()
 
         mine: set[str] = set()
-        owners = {self.session_name: mine}
+        own_name = self._database.session_name
+        owners = {own_name: mine}
         for session_name, number, is_mine in locks:
-            if session_name == self.session_name and not is_mine:
+            if session_name == own_name and not is_mine:
                 continue  # An earlier session of this process that has not ended is no replica.
             owned = mine if is_mine else owners.setdefault(session_name or "", set())
             if number in names:
@@ -193,7 +174,15 @@ class Ownership:
         unowned = groups.keys() - set[str]().union(*owners.values())
         take, give = self._plan(groups, unowned, len(owners))
         not_configured = self._workspaces - groups.keys()
-        return ClusterView(owners, sorted(unowned), take, give | not_configured)
+        members = [
+            MemberHealth(
+                name=name.rpartition(" ")[2],
+                is_self=name == own_name,
+                workspaces=tuple(sorted(owned)),
+            )
+            for name, owned in sorted(owners.items())
+        ]
+        return ClusterView(members, sorted(unowned), take, give | not_configured)
 
     def _plan(
         self, groups: Mapping[str, str], free: AbstractSet[str], member_count: int

@@ -262,9 +262,8 @@ class Store:
                 query = "SELECT coalesce(sum(logs), 0) FROM late_feed"
                 (total,) = transaction.execute(query).fetchone()
                 self._size = StateSize(now, self.database.size(transaction), int(total))
-        total = max(self._size.log_count, log_count)
-        share = self._size.size * log_count // total if total else self._size.size
-        return log_count, share
+        total = max(self._size.log_count, log_count, 1)
+        return log_count, self._size.size * log_count // total
 
     def forget(self, workspace: str) -> None:
         """Do not use the feeds of a workspace any more."""

@@ -22,9 +22,9 @@ from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ExporterStopping, LateError, StoreError
 from late_exporter.simulator import SimulatedApi
-from late_exporter.store import open_store
 from late_exporter.store.thread import create_offload
 from tests.support.clock import DAY, VirtualClock
+from tests.support.exporter import open_store
 from tests.support.exposition import read_body
 from tests.support.loggers import NullLogger
 from tests.support.samples import Samples

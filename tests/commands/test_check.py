@@ -27,10 +27,10 @@ from late_exporter.feeds.status_feeds import STATUS_FEEDS
 from late_exporter.format import iso_time
 from late_exporter.health import Quota
 from late_exporter.ingest.status_poller import StatusConfig
-from late_exporter.store import open_store
 from tests.support.api import FakeHttpApi
 from tests.support.client import FakeClient, QueryParams
 from tests.support.clock import DAY, VirtualClock
+from tests.support.exporter import open_store
 from tests.support.status_api import ACCOUNT, BILLING, HEALTH, SECONDS, SECRETS, StatusApi, post_list
 from tests.support.store import commit, observation
 from tests.support.world import World

@@ -12,8 +12,9 @@ import pytest
 
 from late_exporter import cli
 from late_exporter.model import Scope
-from late_exporter.store import Store, open_store
+from late_exporter.store import Store
 from late_exporter.store.records import Coverage, Gap, ListPosition
+from tests.support.exporter import open_store
 from tests.support.store import LOGS, all_rows, commit, execute, observation
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.store import Store, open_store
+from late_exporter.store import Store
+from tests.support.exporter import open_store
 
 BACKENDS = ("sqlite", pytest.param("postgres", marks=pytest.mark.e2e))
 

@@ -11,10 +11,11 @@ import pytest
 
 from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.model import IncCounter, LogEntry, ObserveHistogram, Scope
-from late_exporter.store import Store, copying, database_at, open_store
+from late_exporter.store import Store, copying, database_at
 from late_exporter.store.copying import copy_state
 from late_exporter.store.database import LONG_SECONDS
 from late_exporter.store.records import Batch, Coverage, Observation
+from tests.support.exporter import open_store
 from tests.support.store import LOGS, NOW, all_rows, commit_batch, problems, read_scopes
 
 DAY = 86_400_000

@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from late_exporter.errors import StoreError
 from late_exporter.model import Scope
-from late_exporter.store import Store, open_store
+from late_exporter.store import Store
 from late_exporter.store.records import Batch, CommitResult
 from late_exporter.store.thread import MAX_GROUP_COMMITS, MAX_GROUP_OBSERVATIONS, StoreThread, create_offload
 from tests.store.test_store import batch_of
+from tests.support.exporter import open_store
 from tests.support.store import log_count
 
 FEEDS = 12
@@ -41,48 +42,24 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-class SlowStore:
-    """A store of which the first commit waits until it may go on."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.started, self.may_go_on = threading.Event(), threading.Event()
-        self.groups: list[int] = []
-        self.error: BaseException | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def commit_all(self, batches: Sequence[Batch]) -> Sequence[CommitResult | StoreError]:
-        """Commit; raise the error if there is one."""
-        self.groups.append(len(batches))
-        self.started.set()
-        self.may_go_on.wait()
-        if self.error is not None and len(self.groups) > 1:
-            raise self.error
-        return self._store.commit_all(batches)
-
-
 class Committer:
-    """Feeds that commit at the same time, while the first commit of the store is in progress."""
+    """Feeds whose commits wait for a call that is in progress in the thread of the store."""
 
     def __init__(self, store: Store) -> None:
-        self.store = SlowStore(store)
         self.executor = ThreadPoolExecutor(1)
-        self.thread = StoreThread(cast("Store", self.store), create_offload(self.executor))
+        self.may_go_on = threading.Event()
+        self.executor.submit(self.may_go_on.wait)
+        self.thread = StoreThread(store, create_offload(self.executor))
         self.tasks: list[asyncio.Task[int]] = []
 
     async def start(self, batches: Sequence[Batch]) -> None:
-        """Start commits, the first of which is in progress and the others wait."""
-        for number, each in enumerate(batches):
-            self.tasks.append(asyncio.ensure_future(self.thread.commit(each, count_observations)))
-            await asyncio.sleep(0)
-            if not number:
-                await asyncio.to_thread(self.store.started.wait)
+        """Start commits."""
+        self.tasks = [asyncio.ensure_future(self.thread.commit(each, count_observations)) for each in batches]
+        await asyncio.sleep(0)
 
     async def finish(self) -> list[int | BaseException]:
         """Let the commits go on, and return their results."""
-        self.store.may_go_on.set()
+        self.may_go_on.set()
         results = await asyncio.gather(*self.tasks, return_exceptions=True)
         self.executor.shutdown()
         return results
@@ -93,14 +70,21 @@ def count_observations(_: Batch, result: CommitResult) -> int:
     return len(result.observations)
 
 
-async def test_a_group_is_bounded(store: Store) -> None:
+async def test_a_group_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group has a maximum number of feeds and of observations, but at least one feed."""
+    groups: list[int] = []
+
+    def record(batches: Sequence[Batch]) -> Sequence[StoreError]:
+        groups.append(len(batches))
+        return [StoreError()] * len(batches)
+
+    monkeypatch.setattr(store, "commit_all", record)
     committer = Committer(store)
     large = [str(number) for number in range(MAX_GROUP_OBSERVATIONS)]
     keys = [], large[:-1], ["a"], large, *([str(number)] for number in range(2 * MAX_GROUP_COMMITS))
-    await committer.start([batch_of(SCOPES[min(number, 4)], *each) for number, each in enumerate(keys)])
+    await committer.start([batch_of(SCOPES[0], *each) for each in keys])
     await committer.finish()
-    assert committer.store.groups == [1, 2, 1, MAX_GROUP_COMMITS, MAX_GROUP_COMMITS]
+    assert groups == [3, 1, MAX_GROUP_COMMITS, MAX_GROUP_COMMITS]
 
 
 async def test_a_cancelled_commit_is_made_anyway(store: Store) -> None:
@@ -114,14 +98,18 @@ async def test_a_cancelled_commit_is_made_anyway(store: Store) -> None:
     assert [counted(store, number) for number in range(4)] == [(1, 1)] * 4
 
 
-async def test_an_unexpected_error_reaches_every_feed_of_the_group(store: Store) -> None:
-    """No feed waits forever, and the next commits go on."""
+async def test_an_unexpected_error_reaches_every_feed_of_the_group(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No feed waits forever."""
+
+    def fail(_: Sequence[Batch]) -> Sequence[StoreError]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(store, "commit_all", fail)
     committer = Committer(store)
-    committer.store.error = ZeroDivisionError()
     await committer.start([batch_of(scope, "a") for scope in SCOPES[:3]])
-    first, *others = await committer.finish()
-    assert first == 1
-    assert [ZeroDivisionError] * 2 == [type(each) for each in others]
+    assert [ZeroDivisionError] * 3 == [type(each) for each in await committer.finish()]
 
 
 async def test_a_commit_whose_call_was_not_made_is_not_made_later(store: Store) -> None:

@@ -16,13 +16,14 @@ from late_exporter.errors import StoreError, StoreInUse, StoreOutdated
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.accounting import check_counters
 from late_exporter.model import SeriesValue
-from late_exporter.store import database_at, migrations, open_store
+from late_exporter.store import database_at, migrations
 from late_exporter.store.copying import copy_state
 from late_exporter.store.database import Transaction
 from late_exporter.store.migrations import STEPS, Step
 from late_exporter.store.records import Coverage
 from late_exporter.store.rows import series_id
 from tests.store.test_ownership import Replica, settle
+from tests.support.exporter import open_store
 from tests.support.states import load, tables
 from tests.support.store import (
     LOGS,

@@ -13,12 +13,12 @@ import pytest
 
 from late_exporter.errors import StoreError
 from late_exporter.health import ClusterHealth
-from late_exporter.store import open_store
 from late_exporter.store.owner import WorkspaceOwner
 from late_exporter.store.ownership import Ownership
 from late_exporter.store.postgres import PostgresDatabase
 from tests.app.test_reload import ReloadHarness
 from tests.support.clock import DAY, VirtualClock
+from tests.support.exporter import open_store
 from tests.support.loggers import NullLogger
 from tests.support.postgres import Cluster
 from tests.support.store import commit, execute, observation

@@ -11,12 +11,12 @@ import pytest
 
 from late_exporter.errors import StoreError, StoreFenced, StoreInUse, StoreMissing
 from late_exporter.model import Scope
-from late_exporter.store import open_store
 from late_exporter.store.migrations import TABLES
 from late_exporter.store.ownership import ClusterView, Ownership
 from late_exporter.store.postgres import PostgresDatabase
 from tests.e2e.program import wait_until
 from tests.store.test_store import batch_of
+from tests.support.exporter import open_store
 from tests.support.postgres import Cluster, running_bouncer
 from tests.support.proxy import Proxy
 from tests.support.store import commit, execute, log_count, observation, problems
@@ -39,6 +39,7 @@ class Replica:
         self.store = open_store(url, is_shared=is_shared)
         database = self.store.database
         assert isinstance(database, PostgresDatabase)
+        self.session_name = database.session_name
         self.ownership = Ownership(self.store, database, is_shared=is_shared, lease=lease)
         self.owned: frozenset[str] = frozenset()
 
@@ -94,7 +95,7 @@ def settle(*replicas: Replica, groups: Mapping[str, str] = GROUPS) -> list[int]:
 
 def end_session(url: str, replica: Replica) -> None:
     """End the session of a replica, as a restart of the server does, and wait until its locks are free."""
-    name = replica.ownership.session_name
+    name = replica.session_name
     execute(url, f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = '{name}'")  # noqa: S608 - a constant
 
 
@@ -105,6 +106,7 @@ def test_replicas_have_equal_shares(url: str, open_replica: Callable[..., Replic
     """Whenever one comes or goes."""
     first, second = open_replica(), open_replica()
     assert settle(first, second) == [2, 2]
+    assert sorted(each.is_self for each in first.turn().members) == [False, True]
     others = [open_replica(), open_replica()]
     assert settle(first, second, *others) == [1, 1, 1, 1]
     for replica in (second, *others):
@@ -204,7 +206,7 @@ def test_what_is_left_of_the_former_session_is_ended(url: str, open_replica: Cal
     replica = open_replica()
     settle(replica)
     end_session(url, replica)
-    with psycopg.connect(url, application_name=replica.ownership.session_name, autocommit=True) as former:
+    with psycopg.connect(url, application_name=replica.session_name, autocommit=True) as former:
         former.execute("SELECT pg_advisory_lock(lock_class, id::integer) FROM late_state, late_workspace")
         with pytest.raises(StoreError):
             replica.ownership.confirm()
@@ -221,14 +223,13 @@ def test_a_former_session_that_hangs_keeps_only_what_it_has_locked(
     replica = open_replica()
     replica.turn()
     with psycopg.connect(url, autocommit=True) as former:  # It appears after the end of what is left of former ones.
-        former.execute("SELECT set_config('application_name', %s, false)", (replica.ownership.session_name,))
+        former.execute("SELECT set_config('application_name', %s, false)", (replica.session_name,))
         locks = "SELECT pg_advisory_lock(lock_class, id::integer) FROM late_state, late_workspace WHERE name = 'acme'"
         former.execute(locks)
         views = [replica.turn() for _ in range(3)]
         assert replica.owned == {"beta", "gamma", "umbrella"} == replica.ownership.confirm()
-        assert [*views[-1].owners] == [replica.ownership.session_name]
+        assert [each.is_self for each in views[-1].members] == [True]
         assert views[-1].unowned == ["acme"]
-        assert [each.is_self for each in views[-1].health("late-exporter other").members] == [False]
     settle(replica)
 
 
@@ -335,7 +336,7 @@ def test_two_states_of_a_database_do_not_disturb_each_other(
     for _ in range(3):
         for replica in (first, second):
             view = replica.turn()
-            assert [replica.ownership.session_name] == [*view.owners]
+            assert [each.is_self for each in view.members] == [True]
     assert {*NAMES} == first.ownership.confirm() == second.ownership.confirm()
     with closing(open_store(postgres.create_schema())) as alone:
         assert len(commit(alone, observation("a")).observations) == 1

@@ -10,10 +10,11 @@ from contextlib import closing
 import pytest
 
 from late_exporter.errors import StoreError
-from late_exporter.store import Store, open_store
+from late_exporter.store import Store
 from late_exporter.store.database import LONG_SECONDS
 from late_exporter.store.snapshot import open_snapshot
 from tests.e2e.program import wait_until
+from tests.support.exporter import open_store
 from tests.support.postgres import Cluster, find_programs, running_cluster
 from tests.support.proxy import Proxy
 from tests.support.store import SCOPE, commit, log_count, observation, read_scopes

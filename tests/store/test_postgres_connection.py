@@ -13,7 +13,7 @@ import pytest
 
 from late_exporter.commands.check import check_state
 from late_exporter.errors import ConfigError, StoreError
-from late_exporter.store import open_store
+from tests.support.exporter import open_store
 from tests.support.postgres import PASSWORD, USER, Cluster, without_password
 from tests.support.store import commit, observation
 

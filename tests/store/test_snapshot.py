@@ -7,8 +7,9 @@ from contextlib import closing
 import pytest
 
 from late_exporter.errors import ConfigError, StoreError, StoreMissing
-from late_exporter.store import Store, open_store
+from late_exporter.store import Store
 from late_exporter.store.snapshot import open_snapshot
+from tests.support.exporter import open_store
 from tests.support.store import NOW, OTHER, SCOPE, commit, execute, observation, problems, read_scopes, stored_series
 
 
@@ -87,6 +88,8 @@ def test_changed_bytes_of_a_file_are_reported(tmp_path_factory: pytest.TempPathF
 
 
 IMPOSSIBLE = (
+    "UPDATE late_workspace SET name = x'ff' WHERE id = 1",
+    "UPDATE late_log SET created = 'x'",
     "UPDATE late_feed SET logs = 'x'",
     "UPDATE late_feed SET coverage = x'ff'",
     "UPDATE late_pending SET created = 'x'",
@@ -100,26 +103,10 @@ REMEDY = "restore a backup, or name another file"
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize(
-    "change",
-    [*IMPOSSIBLE, "UPDATE late_workspace SET name = x'ff' WHERE id = 1", "UPDATE late_log SET created = 'x'"],
-)
+@pytest.mark.parametrize("change", IMPOSSIBLE)
 def test_a_snapshot_with_an_impossible_value_is_an_error(state: str, change: str) -> None:
     """It names the file and the remedy."""
     execute(state, change)
     (problem,) = problems(state)
     assert problem.startswith(state.removeprefix("sqlite:///"))
     assert problem.endswith(f"; {REMEDY}")
-
-
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("change", IMPOSSIBLE)
-def test_a_start_with_an_impossible_value_is_an_error(state: str, change: str) -> None:
-    execute(state, change)
-    with closing(open_store(state)) as store, pytest.raises(StoreError, match=REMEDY):
-        read_all(store)
-
-
-def read_all(store: Store) -> None:
-    store.feed_state(SCOPE)
-    store.series_page(SCOPE.workspace, "", 100)

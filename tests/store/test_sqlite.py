@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from late_exporter.errors import StoreError, StoreMissing
-from late_exporter.store import Store, database_at, open_store
+from late_exporter.store import Store, database_at
 from late_exporter.store.sqlite import store_errors
+from tests.support.exporter import open_store
 from tests.support.store import NOW, SCOPE, all_rows, commit, execute, observation, problems, read_scopes
 
 REMEDY = "restore a backup, or name another file"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.errors import StoreError, StoreFenced, StoreInUse
+from late_exporter.errors import StoreError, StoreInUse
 from late_exporter.store import database_at
 from tests.store.test_sqlite import open_file
-from tests.support.store import commit, log_count, observation, stored_series
+from tests.support.store import commit, observation, stored_series
 
 
 def open_error(path: Path) -> str:
@@ -40,19 +40,6 @@ def test_a_file_in_use_is_refused_by_any_name(path: Path) -> None:
     path.unlink()
     with closing(open_file(path)) as store:
         assert stored_series(store) == {}
-
-
-def test_a_removed_lock_file_doubles_nothing(path: Path) -> None:
-    """Of two processes that use one file, the one that was started first counts nothing any more."""
-    with closing(open_file(path)) as first:
-        commit(first, observation("a"))
-        path.with_name("late.db.lock").unlink()
-        with closing(open_file(path)) as second:
-            assert len(commit(second, observation("a"), observation("b")).observations) == 1
-            with pytest.raises(StoreFenced, match="another process has changed it; stop one of the two, and restart"):
-                commit(first, observation("c"))
-            assert len(commit(second, observation("c")).observations) == 1
-            assert log_count(second) == 3
 
 
 def test_a_file_system_without_locks_is_no_other_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from late_exporter.model import (
     SetLatest,
     Value,
 )
-from late_exporter.store import Store, open_store
+from late_exporter.store import Store
 from late_exporter.store.records import (
     Batch,
     CommitResult,
@@ -33,6 +33,7 @@ from late_exporter.store.records import (
     Observation,
     PendingLog,
 )
+from tests.support.exporter import open_store
 from tests.support.store import (
     NOW,
     OTHER,

@@ -26,7 +26,8 @@ from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.simulator.log_list import LogRow
-from late_exporter.store import Store, open_store
+from late_exporter.store import Store, database_at
+from late_exporter.store.migrations import open_state
 from late_exporter.store.records import Batch, CommitResult
 from late_exporter.store.thread import StoreThread
 from tests.support.client import ClientRequest, FakeClient, QueryParams
@@ -42,6 +43,13 @@ NEVER = 10 * 365 * DAY
 
 ORDINAL = re.compile(r"\.\d+$")
 """End of the key of a log without an id: its number among alike logs."""
+
+
+def open_store(url: str, password_file: Path | None = None, *, is_shared: bool = False) -> Store:
+    """Open the state at a URL, which is created or upgraded if necessary."""
+    database = database_at(url, password_file)
+    open_state(database, is_shared=is_shared)
+    return Store(database)
 
 
 class Counted(NamedTuple):

@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 from late_exporter.model import IncCounter, LogEntry, SetLatest
-from late_exporter.store import open_store
 from late_exporter.store.migrations import STEPS
 from late_exporter.store.records import Batch, Coverage, Observation
+from tests.support.exporter import open_store
 from tests.support.store import LOGS, NOW, SCOPE, commit_batch
 
 FOLDER = Path(__file__).parents[1] / "store" / "states"
