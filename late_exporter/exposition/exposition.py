@@ -131,11 +131,10 @@ class _InitialZeros:
     def __contains__(self, series: Series) -> bool:
         return series in self._until
 
-    @property
-    def have_expired(self) -> bool:
-        """Whether any of the series is to show its value now; may be called in any thread."""
+    def expired(self) -> set[Series]:
+        """Return the series that are to show their value now; may be called in any thread."""
         now = self._monotonic()
-        return any(now >= until for until in tuple(self._until.values()))
+        return {series for series, until in tuple(self._until.items()) if now >= until}
 
     def set_api_time(self, workspace: str, now: float) -> None:
         self._api_offsets[workspace] = now - self._monotonic()
@@ -154,14 +153,6 @@ class _InitialZeros:
 
     def discard(self, series: Series) -> None:
         self._until.pop(series, None)
-
-    def pop_expired(self) -> set[Series]:
-        """Remove and return the series that are to show their value now."""
-        now = self._monotonic()
-        expired = {series for series, until in self._until.items() if now >= until}
-        for series in expired:
-            del self._until[series]
-        return expired
 
 
 class Exposition:
@@ -276,7 +267,7 @@ class Exposition:
     @property
     def _is_outdated(self) -> bool:
         """Whether a series has changed, or the metrics of the process are old."""
-        has_changes = self._changes or self._changed_exemplars or self._zeros.have_expired
+        has_changes = self._changes or self._changed_exemplars or self._zeros.expired()
         return bool(has_changes) or time.monotonic() >= self._refresh_at
 
     def _render_changes(self) -> None:
@@ -288,12 +279,14 @@ class Exposition:
             changed = changes.keys() | self._changed_exemplars
             self._changes = {}
             self._changed_exemplars = set()
-        changed |= self._zeros.pop_expired()
+        expired = self._zeros.expired()
+        for series in expired:
+            self._zeros.discard(series)
         self._refresh_at = time.monotonic() + REFRESH_SECONDS
         self._bodies.clear()
         for series, lines in changes.items():
             self._set(series, lines)
-        for series in changed:
+        for series in changed | expired:
             name, labels = series
             exemplars = self._exemplars.get(series, NO_EXEMPLARS)
             self._families[name].render(labels, exemplars, is_zero=series in self._zeros)

@@ -53,7 +53,7 @@ def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequ
 
     ``now`` is the API time in milliseconds.
     """
-    series = increment.family, increment.labels, increment.once_per_log
+    series = increment.family, increment.labels
     match increment:
         case IncCounter(amount=amount):
             return [IncCounter(*series, amount=amount * len(logs))]
