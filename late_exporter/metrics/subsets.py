@@ -34,7 +34,7 @@ def complete_subsets(feed: Feed, values: Mapping[Series, SeriesValue]) -> Comple
         values: All series of the feed's counters in a workspace.
     """
     completed: dict[Series, SeriesValue] = {}
-    healed_counts = Counter[str]()
+    healed_counts: dict[str, int] = {}
     for family, filters in feed.subset_counters.items():
         names = CATALOGUE[family].labels
         common = [name for name in names if name in CATALOGUE[feed.counter].labels]
@@ -42,15 +42,17 @@ def complete_subsets(feed: Feed, values: Mapping[Series, SeriesValue]) -> Comple
         actual = sum_counter(values, family, common)
         for group, count in expected.items():
             amount = count - actual[group]
-            if amount <= 0:
+            # A series that is 0 is as good as any if the main counter has all of its labels.
+            is_missing = group not in actual and len(common) == len(names)
+            if amount <= 0 and not is_missing:
                 continue
             known = dict(zip(common, group, strict=True))
             series = family, tuple(known.get(name, UNKNOWN) for name in names)
             # New series are history, which is shown with its full value.
             current = values.get(series) or SeriesValue(0, 0.0)
             completed[series] = SeriesValue(_number(current) + amount, current.created)
-            if actual:
-                healed_counts[family] += amount
+            if actual and amount:
+                healed_counts[family] = healed_counts.get(family, 0) + amount
     return Completion(completed, healed_counts)
 
 
