@@ -65,7 +65,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, settings: Settings) -> PipelineConfig:
         metrics = settings.metrics
         return cls(
-            feeds=tuple(settings.poll.feeds),
+            feeds=settings.poll.feeds,
             families=build_catalogue(metrics.buckets),
             disabled_families=OPTIONAL_FAMILIES.difference(metrics.enable).union(metrics.disable),
             max_label_values=metrics.max_label_values,

@@ -229,7 +229,9 @@ Replicas: TypeAlias = Annotated[bool, AfterValidator(_require_postgres)]
 Key: TypeAlias = Annotated[SecretStr, BeforeValidator(_key)]
 KeyFile: TypeAlias = Annotated[SecretFile, parsed_by(_key_file), PlainSerializer(str)]
 PasswordFile: TypeAlias = Annotated[SecretFile, parsed_by(_password_file), PlainSerializer(str)]
-WorkspaceName: TypeAlias = Annotated[str, matching(types.WORKSPACE_NAME, types.INVALID_NAME)]
+WorkspaceName: TypeAlias = Annotated[
+    str, matching(r"[A-Za-z0-9_.-]{1,64}", "must be 1 to 64 letters, digits, or _ . -")
+]
 ProfileId: TypeAlias = Annotated[
     str,
     matching("[!-~]{1,200}", "must be 1 to 200 visible ASCII characters; leave it out to read all"),

@@ -14,8 +14,6 @@ from typing import NamedTuple
 
 MAX_FILE = 1 << 20
 MAX_PORT = 65_535
-INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
-WORKSPACE_NAME = r"[A-Za-z0-9_.-]{1,64}"
 
 _UNITS = {
     "y": 31_536_000.0,

@@ -185,8 +185,7 @@ def _describe(error: ErrorDetails, file: YamlFile) -> str:
     section = _Tls if len(error["loc"]) > 1 else _FileContent
     supported = [name for name in section.model_fields if name not in IGNORED_SECTIONS]
     # Anything but a choice may be a secret.
-    is_choice = error["type"] == "literal_error"
-    return describe(error, file.place, supported, with_value=is_choice)
+    return describe(error, file.place, supported, with_value=error["type"] == "literal_error")
 
 
 def _create_context(tls: _Tls, folder: Path, file: YamlFile) -> ssl.SSLContext:

@@ -64,21 +64,21 @@ class ProgramRun:
         return [line.removeprefix("late-exporter: error: ") for line in lines]
 
 
-@pytest.mark.parametrize("argv", [[], ["run"], ["demo"], ["simulate"], ["check"], ["logs"]], ids=str)
-def test_commands(argv: list[str]) -> None:
-    """A command receives its settings; the default command is run."""
-    run = ProgramRun(*argv)
+@pytest.mark.parametrize(
+    ("line", "name", "interval"),
+    [
+        ("", "run", 30.0),
+        ("demo", "demo", 5.0),
+        ("run --poll.interval 5s", "run", 5.0),
+        ("--poll.interval=5s", "run", 5.0),
+    ],
+)
+def test_commands(line: str, name: str, interval: float) -> None:
+    """A command receives its settings; without a command it is run. A flag and its value are two words or one."""
+    run = ProgramRun(*line.split())
 
     assert (run.code, run.out, run.err) == (0, "", "")
-    assert (argv or ["run"]) == [name for name, _ in run.calls]
-
-
-@pytest.mark.parametrize(
-    "argv", [["run", "--poll.interval", "5s"], ["run", "--poll.interval=5s"], ["--poll.interval=5s"]]
-)
-def test_flags(argv: list[str]) -> None:
-    """A flag and its value are two arguments or one, and flags alone are those of run."""
-    assert ProgramRun(*argv).calls[0][1].poll.interval == 5.0
+    assert [(each, settings.poll.interval) for each, settings in run.calls] == [(name, interval)]
 
 
 LEVELS = "'debug', 'info', 'warn', 'error'"
