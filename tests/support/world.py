@@ -90,7 +90,7 @@ class World:
             "statusCode": 200,
             "response": {"errorCode": None},
             "durationMs": 1200,
-            "attemptNumber": 1,
+            "attemptNumber": 2 if fields.get("action") == "retry" else 1,
             "createdAt": None if created is None else iso_time(created, precise=precise),
             **fields,
         }
