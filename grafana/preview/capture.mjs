@@ -1,9 +1,9 @@
 /**
- * Render dashboards in a headless Chromium: write a picture of each and print the page contents as JSON.
+ * Render dashboards in a headless Chromium: print the page contents as JSON, and write a picture of each if asked for.
  *
  * The only argument is JSON: `browser` (a path), `prometheus` (a URL), `to` (Unix time in milliseconds, the current time
- * for the page), `pictures` (a folder), `themes`, `dashboards` (uids), `variables` (values by name by dashboard), `rows`
- * (`open` to open those that are collapsed).
+ * for the page), `pictures` (a folder or null), `themes`, `dashboards` (uids), `variables` (values by name by dashboard),
+ * `rows` (`open` to open those that are collapsed).
  */
 
 import { join } from 'node:path';
@@ -59,9 +59,11 @@ async function capture(dashboard, theme) {
   const height = await page.evaluate(() => document.documentElement.scrollHeight);
   await page.setViewportSize({ ...VIEWPORT, height });
   await settle(page);
-  await sharp(await page.screenshot())
-    .png(PNG_OPTIONS)
-    .toFile(join(request.pictures, `${dashboard}-${theme}.png`));
+  if (request.pictures) {
+    await sharp(await page.screenshot())
+      .png(PNG_OPTIONS)
+      .toFile(join(request.pictures, `${dashboard}-${theme}.png`));
+  }
   const content = await page.evaluate(report);
   const contrasts = await page.evaluate(measureContrasts);
   await page.close();

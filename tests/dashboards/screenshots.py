@@ -45,9 +45,9 @@ def simulated_day(find: FindTool, folder: Path) -> Iterator[PrometheusApi]:
 
 
 def draw_dashboards(
-    find: FindTool, database: PrometheusApi, pictures: Path, *, rows: Literal["open", "as shipped"]
+    find: FindTool, database: PrometheusApi, pictures: Path | None, *, rows: Literal["open", "as shipped"]
 ) -> Mapping[str, Json]:
-    """Draw the dashboards at the end of the day, as one PNG per dashboard and theme in a folder.
+    """Draw the dashboards at the end of the day, if there is a folder as one PNG per dashboard and theme.
 
     Returns:
         What the browser rendered, by ``uid-theme``.
@@ -56,7 +56,7 @@ def draw_dashboards(
         "browser": find("chromium"),
         "prometheus": database.url,
         "to": int(END * 1000),
-        "pictures": str(pictures),
+        "pictures": str(pictures) if pictures else None,
         "themes": THEMES,
         "rows": rows,
         "dashboards": DASHBOARDS,

@@ -7,34 +7,24 @@ process metrics and alerts are made up: `tests/e2e/replay` evaluates the rules.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
-from urllib.parse import urlencode
 
 from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import ApiUnavailable
-from late_exporter.health import Quota
-from late_exporter.simulator import SimulatedApi, SimulatedWorld
+from late_exporter.simulator import SimulatedWorld
 from tests.e2e.program import run_command
-from tests.support.client import FakeClient, QueryParams
+from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
-from tests.support.exporter import ExporterHarness
-from tests.support.late_api import KEY
-from tests.support.settings import settings_of
+from tests.support.simulated_exporter import SimulatedExporter
 
 SEED = 2
-FEEDS = ("publishing", "connections")
-HEADERS = {"authorization": f"Bearer {KEY}", "user-agent": "late-exporter/1"}
-RATE_LIMIT = 600
-CUSTOMER_REQUESTS = 45
-"""Requests per minute of the key, and how many of them others send."""
-
 END = datetime(2026, 11, 19, 16, 12, tzinfo=UTC).timestamp()
 BEGIN = END - 30 * HOUR
-DETAILED_BEGIN = END - 8 * HOUR
+DETAILED_BEGIN = END - 7 * HOUR
 """Time since which there is a scrape per minute: the default dashboard range and its rate windows."""
 
 POLL_INTERVAL = 30.0
@@ -85,78 +75,61 @@ ALERTS = (
 )
 
 
-class DayOfScrapes:
-    """The scrapes of a day, as lines of OpenMetrics with timestamps, by an exporter with its state in a folder."""
+class ExporterWithTrouble(SimulatedExporter):
+    """An exporter whose API is down for some minutes and has a field more for an hour, and that shares its key."""
 
-    def __init__(self, folder: Path) -> None:
-        self._clock = VirtualClock(BEGIN)
-        self._world = SimulatedWorld(SEED, BEGIN, history=DAY)
-        for name, platform, age, duration in INCIDENTS:
-            self._world.start_incident(name, platform=platform, duration=duration, start_time=END - age)
-        self._expiring_account = next(each.id for each in self._world.accounts if each.platform.name == "linkedin")
-        self._api = SimulatedApi(self._world, clock=self._clock.time, rate_limit=RATE_LIMIT, generation="zernio")
-        self._client = FakeClient(self._respond, rate_limit=RATE_LIMIT)
-        self._exporter = ExporterHarness(
-            self._client,
-            folder / "state.db",
-            clock=self._clock,
-            feeds=FEEDS,
-            generation="zernio",
-            reconcile_interval=RECONCILE_INTERVAL,
-            audit_interval=RECONCILE_INTERVAL,
-            status={str(name): seconds for name, seconds in settings_of("run").status.intervals.items()},
-            zero_hold=75.0,
-        )
+    customer_requests = 45
 
-    def __iter__(self) -> Iterator[list[str]]:
-        """Yield the lines of each scrape in time order."""
-        started_at = BEGIN
-        timestamp = BEGIN
-        while timestamp < END:
-            timestamp += MINUTE if timestamp >= DETAILED_BEGIN else 15 * MINUTE
-            if started_at == BEGIN and timestamp > RESTART:
-                self._exporter.restart()
-                started_at = RESTART
-            for before in (POLL_INTERVAL + 12, 12):
-                self._clock.advance(timestamp - before - self._clock.now)
-                self._poll()
-            self._clock.advance(timestamp - self._clock.now)
-            scraped = [line for line in self._exporter.scrape().text.splitlines() if not line.startswith("#")]
-            yield [
-                f"{_with_target(series)} {value} {timestamp:.0f}\n"
-                for series, _, value in (line.rpartition(" ") for line in [*scraped, *_made_up(started_at, timestamp)])
-            ]
-        self._exporter.close()
-
-    def _poll(self) -> None:
-        for feed in FEEDS:
-            self._exporter.poll(feed=feed)
-        # This token expires within days, even if it was just renewed.
-        self._world.token_expiries[self._expiring_account] = END + 3.4 * DAY
-        self._exporter.refresh_due_status()
-
-    def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
-        now = self._clock.now
+    def respond(self, path: str, params: QueryParams) -> ApiResponse | None:
+        now = self.clock.now
         if API_OUTAGE[0] <= now < API_OUTAGE[1]:
             raise ApiUnavailable("503: the simulated API is down")
-        response = self._api.handle("GET", f"/api{path}", urlencode(params), HEADERS)
-        self._client.quota = Quota(
-            limit=RATE_LIMIT,
-            remaining=int(response.headers["X-RateLimit-Remaining"]) - CUSTOMER_REQUESTS,
-            reset=float(response.headers["X-RateLimit-Reset"]),
-            customer_requests=CUSTOMER_REQUESTS,
-        )
-        if response.status != 200:
-            return None
-        body = response.body
-        if SCHEMA_DRIFT[0] <= now < SCHEMA_DRIFT[1]:
-            body = body.replace(b'"platform":', b'"region":"eu","platform":')
-        return ApiResponse(body, now)
+        response = super().respond(path, params)
+        if response and SCHEMA_DRIFT[0] <= now < SCHEMA_DRIFT[1]:
+            return ApiResponse(response.body.replace(b'"platform":', b'"region":"eu","platform":'), now)
+        return response
+
+    def refresh_due_status(self) -> None:
+        # This token expires within days, even if it was just renewed.
+        account = next(each.id for each in self.world.accounts if each.platform.name == "linkedin")
+        self.world.token_expiries[account] = END + 3.4 * DAY
+        super().refresh_due_status()
+
+
+def scrapes_of_the_day(folder: Path) -> Iterator[Sequence[str]]:
+    """Yield the lines of each scrape in time order, in OpenMetrics with timestamps; the state is in a folder."""
+    clock = VirtualClock(BEGIN)
+    world = SimulatedWorld(SEED, BEGIN, history=DAY)
+    for name, platform, age, duration in INCIDENTS:
+        world.start_incident(name, platform=platform, duration=duration, start_time=END - age)
+    exporter = ExporterWithTrouble(
+        world,
+        clock,
+        folder / "state.db",
+        reconcile_interval=RECONCILE_INTERVAL,
+        audit_interval=RECONCILE_INTERVAL,
+    )
+    started_at = BEGIN
+    while clock.now < END:
+        timestamp = clock.now + (MINUTE if clock.now >= DETAILED_BEGIN else HOUR)
+        if started_at == BEGIN and timestamp > RESTART:
+            exporter.restart()
+            started_at = RESTART
+        for before in (POLL_INTERVAL + 12, 12):
+            clock.advance(timestamp - before - clock.now)
+            exporter.poll_feeds()
+        clock.advance(timestamp - clock.now)
+        scraped = [line for line in exporter.scrape().text.splitlines() if not line.startswith("#")]
+        yield [
+            f"{_with_target(series)} {value} {timestamp:.0f}\n"
+            for series, _, value in (line.rpartition(" ") for line in [*scraped, *_made_up(started_at, timestamp)])
+        ]
+    exporter.close()
 
 
 def write_day(find: FindTool, folder: Path) -> None:
     """Write the day into the database of a Prometheus in a folder."""
-    scrapes = iter(DayOfScrapes(folder))
+    scrapes = scrapes_of_the_day(folder)
     while part := [*islice(scrapes, SCRAPES_PER_BLOCK)]:
         _add_blocks(find, folder, chain.from_iterable(part))
 

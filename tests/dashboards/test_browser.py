@@ -33,7 +33,7 @@ def pages(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathF
     """Return what the browser rendered, by dashboard and theme, with all rows open."""
     folder = tmp_path_factory.mktemp("day")
     with simulated_day(require_tool, folder) as database:
-        return draw_dashboards(require_tool, database, folder, rows="open")
+        return draw_dashboards(require_tool, database, None, rows="open")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -11,14 +12,28 @@ import pytest
 import yaml
 
 from late_exporter import __url__
-from tests.dashboards.dashboard_files import PROCESS_SERIES, DashboardFile, Json, labels_of, load_dashboards, selectors
+from tests.dashboards import screenshots
+from tests.dashboards.dashboard_files import (
+    PROCESS_SERIES,
+    DashboardFile,
+    Json,
+    expand_variables,
+    labels_of,
+    load_dashboards,
+    selectors,
+)
+from tests.dashboards.screenshots import PICTURES, PREVIEW, THEMES
 from tests.dashboards.simulated_day import ALERTS
+from tests.e2e.program import run_command
 from tests.rules.promql import Matcher
 
 ROOT = Path(__file__).parents[2]
 DASHBOARDS = load_dashboards()
 COLUMNS = 24
 MAX_PANELS = 80
+MAX_PICTURE_BYTES = 300_000
+"""Maximum size of a picture; the repository keeps every version of it."""
+
 COUNTER_FUNCTIONS = {"rate", "increase", "resets"}
 FILTERS = {"job": "job", "instance": "instance", "workspace": "workspace", "platform": "platform"}
 ALERT_MATCHERS = {
@@ -135,6 +150,49 @@ def test_provisioning() -> None:
     (lead,) = source["datasources"][0]["jsonData"]["exemplarTraceIdDestinations"]
     assert ("post_id", f"{__url__}#when-an-alert-fired") == (lead["name"], lead["url"])
     assert [(one["type"], one["allowUiUpdates"]) for one in provider["providers"]] == [("file", False)]
+
+
+@pytest.mark.e2e
+def test_joins_keep_clusters_apart(require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """Queries succeed with exporters of one job and instance in two clusters."""
+    exprs = [expand_variables(expr) for dashboard in DASHBOARDS for _, expr in dashboard.expressions]
+    joins = [expr for expr in exprs if "group_left" in expr and "ALERTS" not in expr]
+    assert len(joins) > 10
+    series = [
+        {"series": f'{name}{{cluster="{cluster}", {labels}}}', "values": "1x10"}
+        for name in sorted({selector.name for expr in joins for selector in selectors(expr)})
+        # A label has the value that replaces its variable.
+        for labels in [", ".join(f'{label}="{label}"' for label in sorted(labels_of(name)))]
+        for cluster in ("eu", "us")
+    ]
+    result = [{"labels": "{}", "value": 0}]
+    cases = [{"expr": f"0 * count({join}) or vector(0)", "eval_time": "5m", "exp_samples": result} for join in joins]
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": cases}
+    (tmp_path / "test.yml").write_text(json.dumps({"tests": [test]}), "utf-8")
+    run_command(require_tool("promtool"), "test", "rules", tmp_path / "test.yml")
+
+
+def test_dependencies_of_the_preview_are_pinned() -> None:
+    """Dependencies are pinned, and the lock file has no registry URLs and no AGPL packages."""
+    dependencies = json.loads((PREVIEW / "package.json").read_text("utf-8"))["dependencies"]
+    lock_packages = json.loads((PREVIEW / "package-lock.json").read_text("utf-8"))["packages"]
+    assert [name for name, version in dependencies.items() if not re.fullmatch(r"\d+\.\d+\.\d+", version)] == []
+    assert [name for name, package in lock_packages.items() if "resolved" in package] == []
+    assert [name for name, package in lock_packages.items() if "AGPL" in str(package.get("license"))] == []
+
+
+@pytest.mark.thorough
+def test_preview_type_checks(require_tool: Callable[[str], str]) -> None:
+    """The TypeScript compiler accepts the preview."""
+    compiler = require_tool(str(PREVIEW / "node_modules" / ".bin" / "tsc"))
+    assert run_command(compiler, "--noEmit", cwd=PREVIEW) == ""
+
+
+def test_every_dashboard_has_pictures() -> None:
+    """There are a dark and a light picture of each dashboard, none too large, and no others."""
+    sizes = {picture.stem: picture.stat().st_size for picture in PICTURES.iterdir()}
+    assert sizes.keys() == {f"{uid}-{theme}" for uid in screenshots.DASHBOARDS for theme in THEMES}
+    assert [name for name, size in sizes.items() if size > MAX_PICTURE_BYTES] == []
 
 
 def _units(panel: Json) -> list[tuple[str | None, int | None]]:

@@ -15,7 +15,8 @@ from tests.e2e.alertmanager import run_alertmanager
 from tests.e2e.program import DEFAULT_TIMEOUT, http_get, http_request, wait_until
 from tests.e2e.receivers import AlertReceivers, Labels, pairs
 from tests.e2e.replay.evaluation import FiringAlert
-from tests.e2e.replay.recording import MINUTE, START
+from tests.e2e.replay.recording import START
+from tests.support.clock import MINUTE
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 EXTERNAL_URL = "https://alertmanager.example"

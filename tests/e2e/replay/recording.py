@@ -6,31 +6,22 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
-from urllib.parse import urlencode
 
-from late_exporter.api.responses import ApiResponse
-from late_exporter.simulator import SimulatedApi, SimulatedWorld
+from late_exporter.simulator import SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
-from tests.e2e.late import KEY
-from tests.support.client import FakeClient, QueryParams
-from tests.support.clock import VirtualClock
-from tests.support.exporter import ExporterHarness
+from tests.support.clock import HOUR, MINUTE, VirtualClock
 from tests.support.samples import Samples
-from tests.support.settings import settings_of
+from tests.support.simulated_exporter import SimulatedExporter
 
-MINUTE, HOUR = 60.0, 3600.0
 LEAD_MINUTES = 150
 INCIDENT_MINUTES = 60
 TOTAL_MINUTES = LEAD_MINUTES + INCIDENT_MINUTES + 120
 START = datetime(2026, 3, 17, 9, 0, tzinfo=UTC).timestamp()
 """Unix time at which the incident starts, a Tuesday morning."""
 
-FEEDS = ("publishing", "connections")
-HEADERS = {"authorization": f"Bearer {KEY}", "user-agent": "late-exporter/1"}
 PLATFORMS = frozenset({"instagram", "twitter", "youtube", "tiktok"})
 LOGS_PER_DAY = 3000
 SEED = 7
-STATUS_INTERVALS = {str(name): seconds for name, seconds in settings_of("run").status.intervals.items()}
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -43,72 +34,33 @@ class SampleRow(NamedTuple):
     values: list[float | None]
 
 
-class RecordedExporter:
-    """An exporter of a simulated world without processes and network; its clock advances by a minute per scrape."""
-
-    def __init__(self) -> None:
-        self.clock = VirtualClock(START - LEAD_MINUTES * MINUTE)
-        accounts = [account for account in ACCOUNTS if account.platform.name in PLATFORMS]
-        self.world = SimulatedWorld(
-            SEED,
-            self.clock.now,
-            logs_per_day=LOGS_PER_DAY,
-            history=2 * HOUR,
-            accounts=accounts,
-        )
-        self._api = SimulatedApi(self.world, clock=self.clock.time, rate_limit=10**6, generation="zernio")
-        self._exporter = ExporterHarness(
-            FakeClient(self._respond, rate_limit=600),
-            clock=self.clock,
-            feeds=FEEDS,
-            generation="zernio",
-            status=STATUS_INTERVALS,
-            zero_hold=75.0,
-        )
-
-    def scrape(self) -> Samples:
-        """Return what a scrape gets, and poll for a minute every 30 s, as by default."""
-        self._poll()
-        samples = self._exporter.scrape()
-        self.clock.advance(MINUTE / 2)
-        self._poll()
-        self.clock.advance(MINUTE / 2)
-        return samples
-
-    def close(self) -> None:
-        self._exporter.close()
-
-    def _poll(self) -> None:
-        for feed in FEEDS:
-            result = self._exporter.poll(feed=feed)
-            assert result.outcome == "success", result.error
-        self._exporter.refresh_due_status()
-
-    def _respond(self, path: str, params: QueryParams) -> ApiResponse:
-        response = self._api.handle("GET", path, urlencode(params), HEADERS)
-        assert response.status == 200, (path, response.body)
-        return ApiResponse(response.body, self.clock.now)
-
-
 def record_incidents(names: Sequence[str], minutes: int) -> Sequence[SampleRow]:
     """Return the series of simulated incidents, with the hours before and after them."""
-    with closing(RecordedExporter()) as exporter:
-        return _record(exporter, names, minutes * MINUTE)
-
-
-def _record(exporter: RecordedExporter, incidents: Sequence[str], duration: float) -> Sequence[SampleRow]:
-    start = exporter.clock.now
+    start = START - LEAD_MINUTES * MINUTE
+    accounts = [account for account in ACCOUNTS if account.platform.name in PLATFORMS]
+    world = SimulatedWorld(SEED, start, logs_per_day=LOGS_PER_DAY, history=2 * HOUR, accounts=accounts)
     rows: dict[tuple[str, Labels], list[float | None]] = {}
-    for minute in range(TOTAL_MINUTES):
-        if minute == LEAD_MINUTES:
-            for incident in incidents:
-                exporter.world.start_incident(incident, duration=duration)
-        for series, value in _relative_times(exporter.scrape(), start).items():
-            rows.setdefault(series, [None] * minute).append(value)
-        for values in rows.values():
-            if len(values) == minute:
-                values.append(None)
+    with closing(SimulatedExporter(world, VirtualClock(start))) as exporter:
+        for minute in range(TOTAL_MINUTES):
+            if minute == LEAD_MINUTES:
+                for name in names:
+                    world.start_incident(name, duration=minutes * MINUTE)
+            for series, value in _relative_times(_scrape(exporter), start).items():
+                rows.setdefault(series, [None] * minute).append(value)
+            for values in rows.values():
+                if len(values) == minute:
+                    values.append(None)
     return [SampleRow(name, labels, values) for (name, labels), values in rows.items()]
+
+
+def _scrape(exporter: SimulatedExporter) -> Samples:
+    """Return what a scrape gets, and poll for a minute every 30 s, as by default."""
+    assert exporter.poll_feeds() == ["success", "success"]
+    samples = exporter.scrape()
+    exporter.clock.advance(MINUTE / 2)
+    assert exporter.poll_feeds() == ["success", "success"]
+    exporter.clock.advance(MINUTE / 2)
+    return samples
 
 
 def _relative_times(samples: Samples, start: float) -> Mapping[tuple[str, Labels], float]:

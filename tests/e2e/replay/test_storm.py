@@ -65,6 +65,7 @@ def test_a_dead_api_is_one_page(replay: Replay) -> None:
     assert replay(rows) == [("#late-critical", f"CRITICAL {title}"), ("#late-critical", f"Resolved, was {title}")]
 
 
+@pytest.mark.thorough
 def test_a_few_workspaces_page_each(replay: Replay) -> None:
     """Three of 40 workspaces, less than a tenth, page on their own."""
     names = [f"brand-{number:02}" for number in range(40)]
@@ -73,6 +74,7 @@ def test_a_few_workspaces_page_each(replay: Replay) -> None:
     assert environments == {f"late/{name}]" for name in names[:3]}
 
 
+@pytest.mark.thorough
 def test_a_platform_that_is_down_is_one_page(replay: Replay) -> None:
     """A platform that fails in all workspaces pages once, although each also publishes to another one."""
     rows = [row for workspace in WORKSPACES for row in _polls(workspace, is_dead=False)]
