@@ -139,6 +139,29 @@ def start_process(command: Sequence[str], **options: Any) -> Iterator[subprocess
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+@contextmanager
+def run_server(command: Sequence[str], log: Path, pattern: str, **options: Any) -> Iterator[str]:
+    """Run a process until the end of the block; yield its address, the group of a pattern that its log matches."""
+
+    def find_address() -> str:
+        match = re.search(pattern, log.read_text("utf-8"), re.DOTALL)
+        return match[1] if match else ""
+
+    with log.open("wb") as output, start_process(command, stdout=output, stderr=output, **options):
+        yield wait_until(find_address, describe=log.read_text)
+
+
+def write_workspaces(folder: Path, count: int) -> list[str]:
+    """Write ``late.yml`` with workspaces ``w0``, ``w1`` and so on, and their key files; return their keys."""
+    keys = [f"sk_{number:064x}" for number in range(count)]
+    rows = ["workspaces:"]
+    for number, key in enumerate(keys):
+        (folder / f"{number}.key").write_text(key)
+        rows.append(f"- {{name: w{number}, api_key_file: {number}.key}}")
+    (folder / "late.yml").write_text("\n".join(rows))
+    return keys
+
+
 ZERO_HOLD = "--metrics.zero-hold"
 
 

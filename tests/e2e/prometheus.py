@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
-from tests.e2e.program import DEFAULT_TIMEOUT, http_get, start_process, wait_until
+from tests.e2e.program import DEFAULT_TIMEOUT, http_get, run_server
 
 CONFIG = """\
 global: {scrape_interval: 1s, scrape_timeout: 1s}
@@ -18,6 +17,9 @@ scrape_configs:
   - job_name: late
     static_configs: [{targets: ["%s"]}]
 """
+
+LISTENING = r'msg="?Listening on"? .*?address=([\d.]+:\d+)'
+"""Log of a server of the Prometheus project that listens; the group is its address."""
 
 ResultRow: TypeAlias = Mapping[str, Any]
 
@@ -54,7 +56,7 @@ class PrometheusApi:
 @contextmanager
 def run_prometheus(binary: str, folder: Path, config: str, *arguments: str) -> Iterator[PrometheusApi]:
     """Run a Prometheus on a free port, with its database in ``folder/tsdb``."""
-    file, log = folder / "prometheus.yml", folder / "prometheus.log"
+    file = folder / "prometheus.yml"
     file.write_text(config)
     command = [
         binary,
@@ -63,15 +65,6 @@ def run_prometheus(binary: str, folder: Path, config: str, *arguments: str) -> I
         "--web.listen-address=127.0.0.1:0",
         *arguments,
     ]
-    with log.open("wb") as errors, start_process(command, stderr=errors, stdout=errors, cwd=folder) as process:
-        try:
-            yield PrometheusApi(wait_until(lambda: _find_url(log.read_text()), describe=log.read_text))
-        finally:
-            process.terminate()
-            process.wait(DEFAULT_TIMEOUT)
-
-
-def _find_url(log: str) -> str:
-    """Return the URL in the log of a Prometheus that is ready, or an empty text."""
-    match = re.search(r'msg="?Listening on"? .*?address=([\d.]+:\d+)', log)
-    return f"http://{match[1]}" if match and "Server is ready" in log else ""
+    pattern = f"{LISTENING}.*Server is ready"
+    with run_server(command, folder / "prometheus.log", pattern, cwd=folder) as address:
+        yield PrometheusApi(f"http://{address}")

@@ -14,11 +14,11 @@ Labels: TypeAlias = tuple[tuple[str, str], ...]
 class WebhookHandler(BaseHTTPRequestHandler):
     """Records each posted document."""
 
-    server: WebhookServer
+    server: AlertReceivers
 
     def do_POST(self) -> None:
         document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.owner.record(self.path.strip("/"), document)
+        self.server.record(self.path.strip("/"), document)
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -28,51 +28,40 @@ class WebhookHandler(BaseHTTPRequestHandler):
         pass
 
 
-class WebhookServer(ThreadingHTTPServer):
-    """Server of webhooks and services."""
-
-    daemon_threads = True
-    owner: AlertReceivers
-
-
-class AlertReceivers:
+class AlertReceivers(ThreadingHTTPServer):
     """A server on the loopback interface: services such as Slack, and webhooks.
 
     Services are at ``/services/NAME``; all other paths are webhooks, whose names may be those of services.
     """
 
+    daemon_threads = True
+
     def __init__(self) -> None:
-        self.service_messages: dict[str, list[Mapping[str, Any]]] = {"slack": []}
+        super().__init__(("127.0.0.1", 0), WebhookHandler)
+        self.slack_messages: list[Mapping[str, Any]] = []
         self.groups: list[Mapping[str, Any]] = []
-        self._server = WebhookServer(("127.0.0.1", 0), WebhookHandler)
-        self._server.owner = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
+        self.shutdown()
         self._thread.join()
-        self._server.server_close()
+        self.server_close()
 
     @property
     def url(self) -> str:
         """Return the base URL of the webhooks."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def record(self, path: str, document: Mapping[str, Any]) -> None:
         """Record a posted document."""
-        if path.startswith("services/"):
-            self.service_messages.setdefault(path.split("/")[1], []).append(document)
-        else:
+        if path == "services/slack":
+            self.slack_messages.append(document)
+        elif not path.startswith("services/"):
             self.groups.append(document)
-
-    @property
-    def slack_messages(self) -> list[Mapping[str, Any]]:
-        """Return the messages to Slack."""
-        return self.service_messages["slack"]
 
     def firing_by_group(self) -> Mapping[tuple[str, Labels], set[Labels]]:
         """Return what the last webhook of each receiver and group says is firing."""

@@ -14,10 +14,9 @@ import pytest
 
 from late_exporter.api.body import MAX_BODY_BYTES
 from tests.e2e.late import HttpExchange, LateServer
-from tests.e2e.program import ExporterProcess, wait_until
+from tests.e2e.program import ExporterProcess, wait_until, write_workspaces
 
 WORKSPACES, FEEDS = 20, ("publishing", "connections")
-KEY = "sk_%064x"
 MAX_MEMORY = 200 * 1024**2
 """Bytes; the compose file, the manifests and the chart of the project allow 256 MiB."""
 
@@ -120,7 +119,7 @@ def processed_feeds(program: ExporterProcess, api: HostileApi) -> int:
             labels = dict(pairs)
             polls[labels["workspace"], labels["feed"]] += int(value)
     return sum(
-        polls[f"w{number}", feed] >= ROUNDS or api.answer_counts[f"Bearer {KEY % number}", feed] > ROUNDS
+        polls[f"w{number}", feed] >= ROUNDS or api.answer_counts[f"Bearer sk_{number:064x}", feed] > ROUNDS
         for number in range(WORKSPACES)
         for feed in FEEDS
     )
@@ -132,13 +131,9 @@ def processed_feeds(program: ExporterProcess, api: HostileApi) -> int:
 def test_memory_of_many_workspaces(name: str, exit_stack: ExitStack, tmp_path: Path) -> None:
     """Two feeds and the status feeds of twenty workspaces together stay below the memory limit."""
     api = exit_stack.enter_context(HostileApi(ATTACKS[name]))
-    workspaces = []
-    for number in range(WORKSPACES):
-        tmp_path.joinpath(f"{number}.key").write_text(KEY % number)
-        workspaces.append(f"- {{name: w{number}, api_key_file: {number}.key}}")
-    tmp_path.joinpath("late.yaml").write_text("workspaces:\n" + "\n".join(workspaces))
+    write_workspaces(tmp_path, WORKSPACES)
     program = exit_stack.enter_context(
-        ExporterProcess.for_api(tmp_path, api.url, "--config.file=late.yaml", "--api.timeout=5s", env={})
+        ExporterProcess.for_api(tmp_path, api.url, "--config.file=late.yml", "--api.timeout=5s", env={})
     )
     wait_until(
         lambda: processed_feeds(program, api) == WORKSPACES * len(FEEDS),

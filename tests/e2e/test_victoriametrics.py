@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from tests.e2e.late import LateServer
-from tests.e2e.program import Run, run_command, start_process, wait_equal, wait_until
+from tests.e2e.program import Run, run_command, run_server, wait_equal
 from tests.e2e.prometheus import CONFIG, PrometheusApi
 
 RULES = sorted((Path(__file__).parents[2] / "deploy" / "prometheus").glob("late-exporter.*.yml"))
 LOGS = "late_publishing_logs_total"
-
-
-def find_url(log: str) -> str:
-    """Return the URL in the log of a VictoriaMetrics that is ready, or an empty text."""
-    match = re.search(r"started server at (http://[\d.:]+)/", log)
-    return match[1] if match else ""
 
 
 def increases(database: PrometheusApi, function: str) -> Mapping[str, float]:
@@ -47,9 +40,9 @@ def test_increases_are_exact(
         f"-promscrape.config={config}",
         "-search.latencyOffset=0s",
     )
-    log = tmp_path / "victoria-metrics.log"
-    exit_stack.enter_context(start_process(command, stderr=exit_stack.enter_context(log.open("wb"))))
-    database = PrometheusApi(wait_until(lambda: find_url(log.read_text()), describe=log.read_text) + "/prometheus")
+    listening = r"started server at (http://[\d.:]+)/"
+    url = exit_stack.enter_context(run_server(command, tmp_path / "victoria-metrics.log", listening))
+    database = PrometheusApi(f"{url}/prometheus")
     wait_equal(44.0, lambda: database.value(f"sum({LOGS})"))
 
     late.world.publish(3, platform="tiktok", status="failed")

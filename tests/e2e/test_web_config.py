@@ -1,23 +1,18 @@
-"""Tests of TLS and passwords, with a real Prometheus and with clients that only take connections."""
+"""Tests of TLS and passwords with a real Prometheus."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 import bcrypt
 import pytest
 import trustme
 
-from late_exporter.web.server import MAX_CONNECTIONS
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import Run, wait_equal
 from tests.e2e.prometheus import run_prometheus
-from tests.support.crowd import crowd, half_open, idle, silent, unfinished
-
-FindTool: TypeAlias = Callable[[str], str]
 
 PASSWORD = "correct horse battery"
 PASSWORD_HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode().replace("$2b$", "$2y$")
@@ -25,9 +20,10 @@ CA, OTHER_CA = trustme.CA(), trustme.CA()
 SERVER, CLIENT = CA.issue_cert("127.0.0.1"), CA.issue_cert("prometheus.example")
 FOREIGN = OTHER_CA.issue_cert("prometheus.example")
 
-TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
-MUTUAL = f"""\
-{TLS}\
+MUTUAL = """\
+tls_server_config:
+  cert_file: server.crt
+  key_file: server.key
   client_ca_file: ca.crt
   client_auth_type: RequireAndVerifyClientCert
 """
@@ -58,21 +54,14 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "web.yml"
 
 
-def client_context(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
-    """Return the TLS context of a client."""
-    context = ssl.create_default_context()
-    CA.configure_trust(context)
-    if certificate is not None:
-        certificate.configure_cert(context)
-    return context
-
-
-def test_prometheus(late: LateServer, start_exporter: Run, require_tool: FindTool, file: Path) -> None:
+def test_prometheus(late: LateServer, start_exporter: Run, require_tool: Callable[[str], str], file: Path) -> None:
     """A Prometheus with the right password, CA and certificate can scrape over TLS; others are rejected."""
     late.world.publish(40, over=600)
     file.write_text(MUTUAL + USERS)
     program = start_exporter(f"--web.config.file={file}", UNAUTHENTICATED)
-    program.tls = client_context(CLIENT)
+    program.tls = ssl.create_default_context()
+    CA.configure_trust(program.tls)
+    CLIENT.configure_cert(program.tls)
     program.wait_ready()
     own, foreign = (
         {"certificate": f", cert_file: {file.parent / name}.crt, key_file: {file.parent / name}.key"}
@@ -98,20 +87,3 @@ def test_prometheus(late: LateServer, start_exporter: Run, require_tool: FindToo
     key = SERVER.private_key_pem.bytes().decode().splitlines()[1]
     assert [secret for secret in (PASSWORD_HASH[7:], PASSWORD, KEY, key) if secret in program.stderr] == []
     assert "Traceback" not in program.stderr
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-def test_thousands_of_useless_connections(start_exporter: Run, late: LateServer, file: Path, *, secure: bool) -> None:
-    """Memory stays far below the limits of the deployments, and scrapes are answered, whoever connects."""
-    late.world.publish(500)
-    file.write_text(TLS if secure else "")
-    program = start_exporter(f"--web.config.file={file}", UNAUTHENTICATED)
-    context = client_context() if secure else None
-    program.tls = context
-    program.wait_ready()
-    port = int(program.url.rpartition(":")[2])
-    for attack in (silent, half_open, unfinished, idle):
-        with crowd(port, attack, 2 * MAX_CONNECTIONS, context):
-            assert program.scrape().sum("late_publishing_logs_total") == 500
-    assert program.peak_memory_bytes < 150 << 20

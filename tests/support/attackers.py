@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import itertools
 import socket
+import ssl
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 GET = "GET {} HTTP/1.1\r\nHost: x\r\nAccept: {}\r\nX: {}\r\n\r\n"
 READERS = 120
 BURST = 100
+MAX_OPEN = 300
 RATE = 850
 LARGE_RATE = 250
-"""Connections per second of a stranger who leaves at once: with small requests, and with requests of 27 kB. A server in
+"""Connections per second of a stranger: who leaves at once after a small request, and all others. A server in
 one thread cannot accept thousands, and more would measure its queue."""
 
 
@@ -101,6 +104,29 @@ def pipelining(path: str) -> Callable[[int], None]:
     return attack
 
 
+def idling(*texts: bytes) -> Callable[[int], None]:
+    """Return an attack by connections that send too little for an answer, of which the newest stay open."""
+    clients: deque[socket.socket] = deque()
+
+    def attack(port: int) -> None:
+        for text in texts:
+            clients.append(connect(port))
+            clients[-1].sendall(text)
+        while len(clients) > MAX_OPEN:
+            clients.popleft().close()
+        time.sleep(len(texts) / LARGE_RATE)
+
+    return attack
+
+
+def client_hello() -> bytes:
+    """Return the first message of a TLS client."""
+    outgoing = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="127.0.0.1").do_handshake()
+    return outgoing.read()
+
+
 def bursting(port: int) -> None:
     """Open many connections at once, send nothing, and leave."""
     connections = []
@@ -123,6 +149,8 @@ ATTACKS: Mapping[str, Callable[[int], None]] = {
     "slow scrapers": reading_slowly("/metrics", "*/*"),
     "pipelines": pipelining("/metrics"),
     "bursts": bursting,
+    "idle clients": idling(b"", b"GET /metr", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"),
+    "handshakes": idling(b"", client_hello()[:100], client_hello()),
 }
 
 
