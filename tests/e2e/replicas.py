@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
-import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from random import Random
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from late_exporter.store.snapshot import open_snapshot
 from tests.e2e.late import LateServer
@@ -23,7 +20,6 @@ from tests.support.proxy import Proxy
 
 LEASE = 3.0
 SCRAPE_SECONDS = 1.0
-PLATFORMS = ("instagram", "tiktok", "mastodon")
 WORKSPACES = [f"w{number:02}" for number in range(12)]
 
 OBSERVATIONS = 30
@@ -90,10 +86,10 @@ class Replicas:
         stack.callback(process.kill)
         return process
 
-    def publish_history(self, platforms: Sequence[str] = PLATFORMS[:1]) -> None:
-        """Let each workspace have a few logs of some platforms, whose series begin at 0 from the start."""
+    def publish_history(self) -> None:
+        """Let each workspace have a few logs of one platform, whose series begin at 0 from the start."""
         for number, api in enumerate(self.apis.values()):
-            api.world.publish(5 + number, over=3600, kinds=[{"platform": platform} for platform in platforms])
+            api.world.publish(5 + number, over=3600)
 
     def start(self) -> None:
         for process in self.processes:
@@ -149,37 +145,12 @@ class Replicas:
             }
         )
 
-    def write_logs(self, stop: threading.Event, seed: int) -> None:
-        """Write logs to all workspaces, of which some are pending for a while, until an event is set."""
-        draw, pending, apis = Random(seed), [], list(self.apis.values())
-        while not stop.wait(0.03):
-            api = draw.choice(apis)
-            fields: dict[str, Any] = {
-                "platform": draw.choice(PLATFORMS),
-                "status": draw.choice(("success", "failed", "pending")),
-                "action": draw.choice(("publish", "retry")),
-                "durationMs": draw.randrange(50, 9000),
-            }
-            with api.lock:
-                log_id = api.world.insert(time.time() - draw.choice((0, 0, 20)), **fields)
-            if fields["status"] == "pending":
-                pending.append((api, log_id))
-            if len(pending) > 20:
-                _settle(*pending.pop(0))
-        for each in pending:
-            _settle(*each)
-
 
 def shown(process: ExporterProcess) -> set[str]:
     """Return the workspaces that a process shows, none if it does not answer."""
     with suppress(OSError, http.client.HTTPException, RuntimeError):
         return {dict(labels).get("workspace", "") for _, labels in process.scrape()} - {""}
     return set()
-
-
-def _settle(api: LateServer, log_id: str) -> None:
-    with api.lock:
-        api.world.change(log_id, "success", durationMs=700)
 
 
 def create_networks(url: str, port: int, stack: ExitStack) -> tuple[list[Proxy], list[str]]:

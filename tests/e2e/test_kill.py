@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
-from tests.e2e.traffic import (
-    CounterWatch,
-    Traffic,
-    expected_counts,
-    exposed_counts,
-    in_thread,
-)
+from tests.e2e.traffic import CounterWatch, expected_counts, exposed_counts, in_thread, write_logs
 
 KILLS = 6
 SEED = 20261124
@@ -25,12 +20,14 @@ def test_killed_again_and_again(late: LateServer, tmp_path: Path, exit_stack: Ex
     """After many kills at random times every log was counted exactly once, and no counter has fallen."""
     late.delay = 0.005
     late.world.publish(1000, over=86_400)
-    program, watch, random = ExporterProcess.for_api(tmp_path, late.url), CounterWatch(), Random(SEED)
+    program = ExporterProcess.for_api(tmp_path, late.url)
+    watch = CounterWatch()
+    random = Random(SEED)
     exit_stack.callback(program.kill)
     state = tmp_path / "state.db"
     inodes = set()
-    with in_thread(lambda stop: watch.run(program, stop)):
-        with in_thread(Traffic(late, SEED).run):
+    with in_thread(partial(watch.run, program)):
+        with in_thread(partial(write_logs, [late], seed=SEED, most=130)):
             for number in range(KILLS):
                 program.start()
                 if number % 3:
