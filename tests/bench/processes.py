@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, TypeVar
 
-from tests.e2e.program import HttpResponse, http_get, wait_until, with_default_signals
+from tests.e2e.program import HttpResponse, http_get, wait_until, with_default_signals, write_workspaces
 from tests.support.postgres import free_port
 from tests.support.samples import Samples
 
@@ -121,6 +121,9 @@ class ApiProcess(MeasuredProcess):
         self._wait(lambda: self._get("/_bench/waiting").body != b"0")
 
 
+ProcessT = TypeVar("ProcessT", bound=MeasuredProcess)
+
+
 class ProcessLauncher:
     """Launcher of the processes of a bench.
 
@@ -132,7 +135,7 @@ class ProcessLauncher:
         self.folder = folder
         self._process_count = 0
 
-    def _start(self, kind: type[MeasuredProcess], module: str, port: int, *arguments: str, **env: str) -> Any:
+    def _start(self, kind: type[ProcessT], module: str, port: int, *arguments: str, **env: str) -> ProcessT:
         self._process_count += 1
         log = self.folder / f"{self._process_count:03}-{module.rpartition('.')[2]}.log"
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **env}
@@ -141,8 +144,7 @@ class ProcessLauncher:
     def api(self, size: int) -> ApiProcess:
         """Start a Late API with a list of a size."""
         port = free_port()
-        api: ApiProcess = self._start(ApiProcess, "tests.bench.late", port, str(port), str(size))
-        return api
+        return self._start(ApiProcess, "tests.bench.late", port, str(port), str(size))
 
     def exporter(
         self, api: ApiProcess, state: Path, *options: str, generation: str = "zernio", interval: str = "30s"
@@ -161,23 +163,16 @@ class ProcessLauncher:
             *options,
         )
         key = {} if options else {"ZERNIO_API_KEY": KEY}
-        process: MeasuredProcess = self._start(MeasuredProcess, "late_exporter", port, "run", *arguments, **key)
-        return process
+        return self._start(MeasuredProcess, "late_exporter", port, "run", *arguments, **key)
 
     def exporter_of_workspaces(self, api: ApiProcess, count: int) -> MeasuredProcess:
         """Start the exporter with a number of workspaces, each of a key of its own."""
-        rows = ["workspaces:"]
-        for number in range(count):
-            (self.folder / f"{number}.key").write_text(f"sk_{number:064x}")
-            rows.append(f"- {{name: w{number}, api_key_file: {number}.key}}")
-        file = self.folder / f"{count}.yml"
-        file.write_text("\n".join(rows))
-        return self.exporter(api, self.folder / f"{count}-workspaces.db", f"--config.file={file}")
+        write_workspaces(self.folder, count)
+        return self.exporter(api, self.folder / f"{count}-workspaces.db", "--config.file=late.yml")
 
     def requester(self, api: ApiProcess) -> MeasuredProcess:
         """Start a program that only requests the newest page, as often as the exporter polls."""
-        process: MeasuredProcess = self._start(MeasuredProcess, "tests.bench.request", 0, api.url, KEY)
-        return process
+        return self._start(MeasuredProcess, "tests.bench.request", 0, api.url, KEY)
 
     def cpu_seconds_of(self, arguments: Sequence[str]) -> float:
         """Run Python with some arguments, and return its CPU time."""
@@ -192,5 +187,4 @@ class ProcessLauncher:
         """Start the script of afternoon.py."""
         port = free_port()
         env = {"LATE_API_URL": api.url, "LATE_API_KEY": KEY, "PORT": str(port), "INTERVAL": str(interval)}
-        process: MeasuredProcess = self._start(MeasuredProcess, "tests.bench.afternoon", port, **env)
-        return process
+        return self._start(MeasuredProcess, "tests.bench.afternoon", port, **env)

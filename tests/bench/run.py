@@ -27,7 +27,7 @@ def main() -> None:
             *measure_commands(launcher),
         ]
         _say(cost_table(costs))
-        _say(growth_table(list(measure_growth(launcher))))
+        _say(growth_table(measure_growth(launcher)))
 
 
 def _say(text: str) -> None:
