@@ -59,14 +59,6 @@ def _files() -> Iterator[Path]:
             yield ROOT / name
 
 
-def _offences(pattern: re.Pattern[str]) -> list[str]:
-    return [
-        f"{path.relative_to(ROOT)}: {found[0]}"
-        for path in _files()
-        for found in pattern.finditer(path.read_text("utf-8", "replace"))
-    ]
-
-
 def _pins(name: str) -> dict[str, Version]:
     lines = (ROOT / ".requirements" / f"{name}.txt").read_text("utf-8").splitlines()
     pins = [Requirement(line.rstrip(" \\")) for line in lines if line and line[0] not in " #"]
@@ -323,14 +315,15 @@ def test_every_pin_has_hashes(pins: str) -> None:
     assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
 
 
-def test_no_file_names_a_registry() -> None:
-    """Where packages come from is the business of the machine that installs them."""
-    assert _offences(REGISTRIES) == []
-
-
-def test_no_file_names_a_path_of_a_machine() -> None:
-    """Nothing depends on where its author had it."""
-    assert _offences(MACHINES) == []
+@pytest.mark.parametrize("pattern", [REGISTRIES, MACHINES])
+def test_no_file_depends_on_a_machine(pattern: re.Pattern[str]) -> None:
+    """No file names where packages come from, which is the business of the machine, or where its author had it."""
+    offences = [
+        f"{path.relative_to(ROOT)}: {found[0]}"
+        for path in _files()
+        for found in pattern.finditer(path.read_text("utf-8", "replace"))
+    ]
+    assert offences == []
 
 
 def test_scripts_install_only_what_is_pinned() -> None:
