@@ -29,12 +29,13 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, ApiUnavailable
 from late_exporter.feeds.feed import Feed
 from late_exporter.format import iso_time, plural
-from late_exporter.model import LogEntry, Scope
+from late_exporter.model import MINUTE_MS, LogEntry, Scope
 from late_exporter.store.records import Coverage
 from late_exporter.store.snapshot import Snapshot, open_snapshot
 
-GRACE_PERIOD = 3_600_000
-"""Milliseconds before the last poll: later logs may not be written, settled or recorded yet."""
+GRACE_PERIOD = 20 * MINUTE_MS
+"""Milliseconds before the last poll within which logs may not be counted yet: the late window of
+fifteen minutes, and the polls after it."""
 
 
 class Difference(msgspec.Struct, frozen=True):

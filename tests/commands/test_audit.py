@@ -13,7 +13,7 @@ from late_exporter.errors import ConfigError
 from late_exporter.format import iso_time
 from late_exporter.model import Scope
 from late_exporter.store.snapshot import open_snapshot
-from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi, unauthorized, unavailable
 from tests.support.oracle import created_at
@@ -65,17 +65,17 @@ def lose(path: Path, key: str) -> None:
 
 
 def test_a_healthy_state_has_no_difference(exporter: InsideHarness, world: World, path: Path) -> None:
-    """Deleted logs are no difference, nor are those that were younger than an hour at the last poll."""
+    """Deleted logs are no difference, nor are those that were younger than 20 minutes at the last poll."""
     world.delete(*world.ids[10:13])
     exporter.poll()
     polled_at = world.clock.now
-    world.insert(polled_at - HOUR / 2)
+    world.insert(polled_at - 15 * MINUTE)
     world.publish(2, over=5)
     world.clock.advance(3 * HOUR)
     report = audit(exporter, path)
     assert report.ok
-    assert report.logs == sum(created_at(row) <= polled_at - HOUR for row in world.rows)
-    assert report.until == iso_time((polled_at - HOUR) * 1000)
+    assert report.logs == sum(created_at(row) <= polled_at - 20 * MINUTE for row in world.rows)
+    assert report.until == iso_time((polled_at - 20 * MINUTE) * 1000)
 
 
 def test_uncounted_logs_are_differences(exporter: InsideHarness, world: World, path: Path) -> None:
