@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import msgspec
-
 from late_exporter.api.client import LateClient
 from late_exporter.health import FeedHealth, SyncProgress
 from late_exporter.ingest.accounting import AUDIT_GAUGES
@@ -20,7 +18,8 @@ from late_exporter.ingest.schedule import (
     poll_delay,
 )
 from late_exporter.ingest.sync import FeedSync
-from late_exporter.model import IncCounter
+from late_exporter.metrics.catalogue import LAST_POLL
+from late_exporter.model import IncCounter, Increment, SetCurrent
 
 
 class Poller:
@@ -47,12 +46,11 @@ class Poller:
         self._sync = sync
         self._reporter = reporter
         self._runtime = runtime
-        self._started_at = 0.0
         self._is_reading = False
 
     @property
     def health(self) -> FeedHealth:
-        return msgspec.structs.replace(self._reporter.health, progress=self.measure())
+        return self._reporter.health(self.measure())
 
     def measure(self) -> SyncProgress | None:
         """Return the progress of a first sync or a catch-up.
@@ -75,10 +73,11 @@ class Poller:
         await self.start()
         while True:
             key = self._connection.client.key
+            started_at = self._runtime.monotonic()
             result = await self.poll()
             delay = poll_delay(
                 result,
-                self._runtime.monotonic() - self._started_at,
+                self._runtime.monotonic() - started_at,
                 self._reporter.failure_count,
                 interval=self._connection.config.interval,
                 runtime=self._runtime,
@@ -136,13 +135,13 @@ class Poller:
 
     async def poll(self, deadline: float = math.inf) -> PollResult:
         """Poll once and report the result; ``deadline`` is that of ``FeedSync.poll``."""
-        self._started_at = self._runtime.monotonic()
+        start = self._runtime.monotonic()
         started_at = self._clock.time()
         self._is_reading = True
         result = await self._commit_poll(await self._sync.poll(deadline))
         self._is_reading = result.is_partial
 
-        duration = self._runtime.monotonic() - self._started_at
+        duration = self._runtime.monotonic() - start
         self._reporter.update_gauges(
             result,
             duration,
@@ -155,18 +154,17 @@ class Poller:
     async def _commit_poll(self, result: PollResult) -> PollResult:
         """Commit what a poll has read, and its own counters; return its final result."""
         now = self._clock.time()
-        scan = self._sync.completed_scan
+        scope = self.recorder.scope
         self._defer_requests()
-        increments = self._reporter.outcome_increments(
-            result.outcome, now=now, scan_started_at=scan.started_at if scan else 0
-        )
+        increments: list[Increment] = [IncCounter(POLLS, (*scope, result.outcome))]
+        if result.error is None:
+            increments.append(SetCurrent(LAST_POLL, scope, value=now))
         self.recorder.correct_times(now)
         error = await self._sync.commit(increments)
         if error is None:
             return result
         # A poll that could not be committed is the one thing shown without being durable.
-        outcome_increment = IncCounter(POLLS, (*self.recorder.scope, error.outcome))
-        self.recorder.defer((), provisional=[outcome_increment])
+        self.recorder.defer((), provisional=[IncCounter(POLLS, (*scope, error.outcome))])
         return PollResult(error)
 
     def _defer_requests(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from late_exporter.api.responses import RequestRecord
-from late_exporter.health import FeedHealth, Quota
+from late_exporter.health import FeedHealth, Quota, SyncProgress
 from late_exporter.ingest.batch_builder import RECONCILED_LOGS
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.schedule import PollResult
@@ -22,8 +22,6 @@ from late_exporter.metrics.catalogue import (
     CATALOGUE,
     ENTRIES_REJECTED,
     GENERATION_UNREAD,
-    LAST_POLL,
-    LAST_RECONCILE,
     LOGS,
     OLDEST_PENDING,
     PENDING_LOGS,
@@ -36,7 +34,6 @@ from late_exporter.model import (
     LogPage,
     ObserveHistogram,
     Series,
-    SetCurrent,
 )
 
 POLL_OUTCOMES = (
@@ -90,12 +87,13 @@ class PollReporter:
         self.failure_count = 0
         self.next_poll: float | None = None
 
-    @property
-    def health(self) -> FeedHealth:
+    def health(self, progress: SyncProgress | None) -> FeedHealth:
+        """Return the health of the feed, with the progress of a first sync or a catch-up."""
         recorder = self._recorder
         return msgspec.structs.replace(
             self._health,
             next_poll=self.next_poll,
+            progress=progress,
             lag=recorder.last_lag,
             logs=recorder.state.log_count,
             pending=len(recorder.state.pending_logs),
@@ -136,22 +134,6 @@ class PollReporter:
             )
         if wait_seconds:
             increments.append(IncCounter(THROTTLED, (workspace,), amount=wait_seconds))
-        return increments
-
-    def outcome_increments(
-        self, outcome: str, *, now: float, scan_started_at: int
-    ) -> list[Increment]:
-        """Return the increments for the outcome of a poll at ``now``, in Unix seconds.
-
-        ``scan_started_at`` is the API time in milliseconds at which a reconciliation scan started
-        that this poll has completed; 0 if none.
-        """
-        increments: list[Increment] = [IncCounter(POLLS, (*self._labels, outcome))]
-        if outcome == "success":
-            increments.append(SetCurrent(LAST_POLL, self._labels, value=now))
-        if scan_started_at:
-            time = scan_started_at / 1000
-            increments.append(SetCurrent(LAST_RECONCILE, self._labels, value=time))
         return increments
 
     def update_gauges(

@@ -118,11 +118,6 @@ class FeedSync:
         )
 
     @property
-    def completed_scan(self) -> Scan | None:
-        """Scan that the last poll has completed."""
-        return self._reader.scans.completed
-
-    @property
     def has_audits(self) -> bool:
         return self._connection.config.audit_interval > 0
 
@@ -189,8 +184,13 @@ class FeedSync:
             await self._start_list(self._recorder.feed)
             is_partial = await perform(self._reader.poll(budget), self._perform)
 
-        if self.completed_scan is not None:
-            await self._report_audit(self.completed_scan)
+        scan = self._reader.scans.completed
+        if scan is not None:
+            started_at = scan.started_at / 1000
+            self._recorder.defer(
+                [SetCurrent(LAST_RECONCILE, self._recorder.scope, value=started_at)]
+            )
+            await self._report_audit(scan)
         return is_partial
 
     async def _choose_list(self) -> None:
