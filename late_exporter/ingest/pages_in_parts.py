@@ -59,10 +59,23 @@ async def _read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries
 
     Raises:
         ApiError: The API rather than some rows is at fault: the first and the last row, or the
-            larger part of all rows, fail. Or the list has moved, so that a row may be on two parts
-            or on none.
+            larger part of all rows, fail. Or the list moves during every reading, so that a row may
+            be on two parts or on none.
     """
-    ends = await _read_ends(fetch_rows)
+    before = await _read_ends(fetch_rows)
+    move_count = 0
+    while True:
+        page = await _read_rows(fetch_rows, number_entries)
+        after = await _read_ends(fetch_rows)
+        if after == before:
+            return page
+        move_count += 1
+        check_unmoved(move_count)
+        before = after
+
+
+async def _read_rows(fetch_rows: FetchRows, number_entries: NumberEntries | None) -> LogPage:
+    """Read a page in parts, of a list that does not move."""
     rows: list[LogEntry | None] = []  # None for each that is unreadable
     error: ApiError | None = None
     failure_count = 0
@@ -92,7 +105,6 @@ async def _read_around_rows(fetch_rows: FetchRows, number_entries: NumberEntries
 
     readable = [row for row in rows if row is not None]
     check_readable(len(readable), len(rows), error)
-    check_unmoved(ends, await _read_ends(fetch_rows))
     return LogPage(
         tuple(readable if number_entries is None else number_entries(readable)),
         total,
