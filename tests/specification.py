@@ -33,7 +33,7 @@ from late_exporter.feeds.status_feeds import STATUS_FEEDS, accounts, posts, refr
 from late_exporter.ingest.status_poller import fetch_status
 from late_exporter.ingest.steps import perform
 from late_exporter.model import DAY_MS, FAILED, PAGE_SIZE
-from late_exporter.simulator import INCIDENTS, SimulatedApi, SimulatedWorld, endpoints
+from late_exporter.simulator import INCIDENTS, SimulatedApi, endpoints, simulate_world
 from tests.support.api import KEY, create_client
 from tests.support.clock import VirtualClock
 
@@ -250,7 +250,7 @@ def compare_traffic(
 ) -> Iterator[Difference]:
     """Compare the requests of the program, and the simulator's responses to them in some incidents, one by one."""
     found: list[Difference] = []
-    world = SimulatedWorld(1, NOW.timestamp(), history=48 * HOUR, logs_per_day=500)
+    world = simulate_world(1, NOW.timestamp(), history=48 * HOUR, logs_per_day=500)
     api = SimulatedApi(world, clock=NOW.timestamp, rate_limit=10**6, generation="zernio")
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -19,7 +19,7 @@ from late_exporter.commands.run import serve_exporter
 from late_exporter.config.sections import Incident, SimulateSettings
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import Address
-from late_exporter.simulator import SimulatedApi, SimulatedWorld
+from late_exporter.simulator import SimulatedApi, SimulatedWorld, simulate_world
 from late_exporter.web.server import bind_socket, serve, url_of
 
 LISTEN_FLAG = "--simulate.listen-address"
@@ -115,7 +115,7 @@ async def _serve_simulator(
 
 def _create_world(options: SimulateSettings, lead: float) -> SimulatedWorld:
     start = time.time() - lead
-    world = SimulatedWorld(
+    world = simulate_world(
         options.seed, start, logs_per_day=options.logs_per_day, history=options.history
     )
     for incident in options.incident:

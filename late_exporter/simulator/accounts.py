@@ -54,22 +54,15 @@ class SimulatedPlatform(msgspec.Struct, frozen=True):
 
     Args:
         name: Name in the API.
-        weight: Weight in the choice of a post's platforms.
         median_seconds: Median duration of a publish attempt, in seconds.
-        sigma: Sigma of the log-normal duration.
-        failure_rate: Share of attempts that fail without an incident, low enough for an objective
-            of 99 %.
         post_kinds: Accepted kinds of posts.
-        failures: Failures and their weights.
+        failure: Failure that occurs beside those of all platforms.
     """
 
     name: str
-    weight: float
     median_seconds: float
-    sigma: float
-    failure_rate: float
     post_kinds: tuple[str, ...]
-    failures: Mapping[PublishFailure, float]
+    failure: PublishFailure
 
 
 RATE_LIMITED = PublishFailure(
@@ -104,9 +97,6 @@ TIMEOUT = PublishFailure(
     "system",
     is_retryable=True,
 )
-STUCK = PublishFailure(
-    504, "TIMEOUT", "The platform did not answer in time", "system_error", "system"
-)
 DENIED = PublishFailure(403, "PERMISSION_DENIED", "The account lacks the permission to publish")
 UPLOAD_FAILED = PublishFailure(
     400,
@@ -117,16 +107,12 @@ UPLOAD_FAILED = PublishFailure(
     is_retryable=True,
 )
 
-# Failures of platforms with their weights.
-_COMMON = {SERVER_ERROR: 1.0, TIMEOUT: 0.6, DENIED: 0.6}
-_UPLOAD = {UPLOAD_FAILED: 2.0}
-_LIMIT = {RATE_LIMITED: 2.0}
-_OFTEN_LIMITED = {RATE_LIMITED: 4.0}
-_SPAM = {PublishFailure(403, "TOO_MANY_POSTS", "Daily post cap reached"): 3.0}
-_QUOTA = {PublishFailure(403, "QUOTA_EXCEEDED", "The request exceeds the daily quota"): 3.0}
-_INVALID = {PublishFailure(400, "INVALID_PARAMETER", "Unsupported content"): 3.0}
-_DUPLICATE = {PublishFailure(403, "DUPLICATE", "Content is a duplicate"): 3.0}
-_NOT_ALLOWED = {PublishFailure(403, "NOT_ALLOWED", "Posting is not allowed there"): 3.0}
+COMMON_FAILURES = (RATE_LIMITED, SERVER_ERROR, TIMEOUT, DENIED)
+_SPAM = PublishFailure(403, "TOO_MANY_POSTS", "Daily post cap reached")
+_QUOTA = PublishFailure(403, "QUOTA_EXCEEDED", "The request exceeds the daily quota")
+_INVALID = PublishFailure(400, "INVALID_PARAMETER", "Unsupported content")
+_DUPLICATE = PublishFailure(403, "DUPLICATE", "Content is a duplicate")
+_NOT_ALLOWED = PublishFailure(403, "NOT_ALLOWED", "Posting is not allowed there")
 
 # Kinds of posts.
 _ANY = ("text", "image", "video")
@@ -134,23 +120,19 @@ _MEDIA = ("image", "video")
 _VIDEO = ("video",)
 
 _PLATFORM_LIST = (
-    SimulatedPlatform("tiktok", 0.9, 9.0, 0.7, 0.006, _VIDEO, _SPAM | _UPLOAD | _COMMON),
-    SimulatedPlatform(
-        "instagram", 1.6, 4.5, 0.6, 0.004, _MEDIA, _INVALID | _UPLOAD | _LIMIT | _COMMON
-    ),
-    SimulatedPlatform("facebook", 1.3, 2.2, 0.5, 0.003, _ANY, _INVALID | _LIMIT | _COMMON),
-    SimulatedPlatform("youtube", 0.7, 24.0, 0.8, 0.005, _VIDEO, _QUOTA | _UPLOAD | _COMMON),
-    SimulatedPlatform("linkedin", 1.0, 1.6, 0.4, 0.002, _ANY, _DUPLICATE | _LIMIT | _COMMON),
-    SimulatedPlatform("twitter", 1.4, 0.9, 0.5, 0.005, _ANY, _DUPLICATE | _OFTEN_LIMITED | _COMMON),
-    SimulatedPlatform("threads", 0.8, 3.2, 0.5, 0.003, _ANY, _INVALID | _LIMIT | _COMMON),
-    SimulatedPlatform("pinterest", 0.5, 2.6, 0.5, 0.003, _MEDIA, _INVALID | _LIMIT | _COMMON),
-    SimulatedPlatform("reddit", 0.4, 1.3, 0.6, 0.009, _ANY, _NOT_ALLOWED | _LIMIT | _COMMON),
-    SimulatedPlatform("bluesky", 0.6, 0.7, 0.3, 0.002, _ANY, _INVALID | _LIMIT | _COMMON),
-    SimulatedPlatform(
-        "googlebusiness", 0.3, 2.0, 0.4, 0.004, ("text", "image"), _INVALID | _LIMIT | _COMMON
-    ),
-    SimulatedPlatform("telegram", 0.5, 0.5, 0.4, 0.002, _ANY, _NOT_ALLOWED | _LIMIT | _COMMON),
-    SimulatedPlatform("snapchat", 0.3, 7.0, 0.6, 0.006, _MEDIA, _INVALID | _UPLOAD | _COMMON),
+    SimulatedPlatform("tiktok", 9.0, _VIDEO, _SPAM),
+    SimulatedPlatform("instagram", 4.5, _MEDIA, _INVALID),
+    SimulatedPlatform("facebook", 2.2, _ANY, _INVALID),
+    SimulatedPlatform("youtube", 24.0, _VIDEO, _QUOTA),
+    SimulatedPlatform("linkedin", 1.6, _ANY, _DUPLICATE),
+    SimulatedPlatform("twitter", 0.9, _ANY, _DUPLICATE),
+    SimulatedPlatform("threads", 3.2, _ANY, _INVALID),
+    SimulatedPlatform("pinterest", 2.6, _MEDIA, _INVALID),
+    SimulatedPlatform("reddit", 1.3, _ANY, _NOT_ALLOWED),
+    SimulatedPlatform("bluesky", 0.7, _ANY, _INVALID),
+    SimulatedPlatform("googlebusiness", 2.0, ("text", "image"), _INVALID),
+    SimulatedPlatform("telegram", 0.5, _ANY, _NOT_ALLOWED),
+    SimulatedPlatform("snapchat", 7.0, _MEDIA, _INVALID),
 )
 PLATFORMS: Mapping[str, SimulatedPlatform] = {
     platform.name: platform for platform in _PLATFORM_LIST

@@ -25,6 +25,8 @@ FAILED_DELIVERY = ("webhook.failed", 503, "The endpoint answered 503")
 
 ANY = "any platform"
 
+COOLDOWN_SECONDS = 20 * MINUTE
+
 
 class Incident(msgspec.Struct, frozen=True):
     """Incident, with the Unix times of its start and end, and the accounts that it affects."""
@@ -52,14 +54,14 @@ class IncidentKind(msgspec.Struct, frozen=True):
         failure: Failure of publish attempts.
         failure_rate: Share of publish attempts that fail.
         refusal: Failure of posts, without an attempt and a log.
-        slowdown: Smallest and largest factor by which attempts take longer, by kind of post.
+        video_slowdown: Factor by which attempts with a video take longer.
         hold: Smallest and largest number of seconds by which scheduled posts are published late;
             none if empty.
         stops: What stops until the incident ends: ``scheduled`` posts, the ``schedule`` that they
             are in, new posts to be published ``later`` or at ``once``, ``webhooks``, or the
             ``connection`` of its one account.
-        activity: Action, status code and error of the logs of a type, all of which replace a usual
-            one.
+        activity: Action, status code and error of the logs of a type, all of which replace the
+            usual ones.
         shown: Fields of status documents that differ, or functions of the incident and the time
             that return them.
     """
@@ -70,7 +72,7 @@ class IncidentKind(msgspec.Struct, frozen=True):
     failure: PublishFailure | None = None
     failure_rate: float = 1.0
     refusal: PublishFailure | None = None
-    slowdown: Mapping[str, tuple[float, float]] = {}
+    video_slowdown: float = 1.0
     hold: tuple[float, ...] = ()
     stops: tuple[str, ...] = ()
     activity: Mapping[str, Sequence[Outcome]] = {}
@@ -78,18 +80,9 @@ class IncidentKind(msgspec.Struct, frozen=True):
 
 
 def _cooldown_end(incident: Incident, now: float) -> str:
-    """Return the end of the newest cooldown.
-
-    Each begins 5 minutes after the one before, and takes twice as long.
-    """
-    end = incident.since
-    for number in range(1, 20):
-        pauses = 5 * (number - 1)
-        cooldowns = 10 * (2**number - 1)
-        end = incident.since + MINUTE * (cooldowns + pauses)
-        if now < end + 5 * MINUTE:
-            break
-    return timestamp(end)
+    """Return the end of the newest cooldown, each of which follows the one before."""
+    number = (now - incident.since) // COOLDOWN_SECONDS + 1
+    return timestamp(incident.since + number * COOLDOWN_SECONDS)
 
 
 def _since(incident: Incident, _now: float) -> str:
@@ -139,23 +132,22 @@ _KINDS = (
     ),
     IncidentKind(
         name="rate-limit-storm",
-        # One platform answers 429, posts pause and take long.
+        # One platform answers 429, and posts pause.
         scope="platform",
         platform="twitter",
         failure=RATE_LIMITED,
-        failure_rate=0.75,
-        slowdown={"text": (5, 12), "image": (5, 12), "video": (5, 12)},
+        failure_rate=0.9,
     ),
     IncidentKind(
         name="slow-video",
-        # Videos take 10 to 20 times as long.
+        # Videos take 15 times as long.
         scope="platform",
-        slowdown={"video": (10, 20)},
+        video_slowdown=15,
     ),
     IncidentKind(
         name="late-publishing",
-        # Scheduled posts are published 6 to 40 minutes late.
-        hold=(360, 2400),
+        # Scheduled posts are published 20 to 40 minutes late.
+        hold=(1200, 2400),
     ),
     IncidentKind(
         name="scheduler-stuck",
@@ -177,7 +169,7 @@ _KINDS = (
     ),
     IncidentKind(
         name="account-cooldown",
-        # One account is in cooldowns of 10, 20, 40 ... minutes: its posts fail
+        # One account is in one cooldown of 20 minutes after the other: its posts fail
         # without a log.
         scope="account",
         platform="tiktok",

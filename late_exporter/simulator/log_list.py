@@ -20,11 +20,9 @@ DAY = 24 * HOUR
 UNDATED = -inf
 
 
-def timestamp(time: float, *, whole_seconds: bool = False) -> str:
-    """Return a Unix time in the format of the API, with milliseconds or in whole seconds."""
-    text = datetime.fromtimestamp(time, UTC).isoformat(
-        timespec="seconds" if whole_seconds else "milliseconds"
-    )
+def timestamp(time: float) -> str:
+    """Return a Unix time in the format of the API."""
+    text = datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
     return text.removesuffix("+00:00") + "Z"
 
 

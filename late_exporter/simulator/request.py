@@ -6,7 +6,6 @@ import re
 from collections import deque
 from collections.abc import Collection
 from http import HTTPStatus
-from math import ceil
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -91,39 +90,26 @@ def _rejection(name: str, problem: str) -> RequestRejected:
 
 
 class KeyQuota:
-    """Accepted requests of one key in the last 60 seconds, each of which takes one slot of a limit.
+    """Accepted requests of a key in the last 60 seconds, each of which takes a slot of a limit."""
 
-    Args:
-        next_call: Unix time of the next call of the customer's own software, which uses the same
-            key.
-    """
-
-    def __init__(self, next_call: float) -> None:
-        self.next_call = next_call
+    def __init__(self) -> None:
         self._times = deque[float]()
 
-    def take_slot(self, limit: int, now: float) -> bool:
-        """Take a slot for a request; return False if none is free."""
-        is_free = self._count(now) < limit
-        if is_free:
-            self._times.append(now)
-        return is_free
+    def take_slot(self, limit: int, now: float) -> None:
+        """Take a slot for a request, which is rejected if none is free."""
+        if not self.remaining(limit, now):
+            error = "Rate limit exceeded. Please try again later."
+            raise RequestRejected(HTTPStatus.TOO_MANY_REQUESTS, error, code="rate_limit_exceeded")
+        self._times.append(now)
 
-    def headers(self, limit: int, now: float) -> dict[str, str]:
-        """Return the headers of every response."""
-        return {
-            "X-RateLimit-Limit": str(limit),
-            "X-RateLimit-Remaining": str(max(0, limit - self._count(now))),
-            "X-RateLimit-Reset": str(ceil(self.reset(limit, now))),
-        }
+    def remaining(self, limit: int, now: float) -> int:
+        """Return the number of free slots."""
+        while self._times and self._times[0] + WINDOW_SECONDS <= now:
+            self._times.popleft()
+        return max(0, limit - len(self._times))
 
     def reset(self, limit: int, now: float) -> float:
         """Return the Unix time at which the next slot frees."""
         if not self._times:
             return now
         return self._times[max(0, len(self._times) - limit)] + WINDOW_SECONDS
-
-    def _count(self, now: float) -> int:
-        while self._times and self._times[0] + WINDOW_SECONDS <= now:
-            self._times.popleft()
-        return len(self._times)

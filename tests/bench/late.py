@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import uvicorn
 
-from late_exporter.simulator import LogList, SimulatedApi, SimulatedWorld, StaticLogs
+from late_exporter.simulator import LogList, SimulatedApi, StaticLogs, simulate_world
 from late_exporter.simulator.log_list import LogRow
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -31,7 +31,7 @@ RATE_LIMIT = 1_000_000_000
 
 def create_rows(size: int) -> list[LogRow]:
     """Return the newest final publishing logs of a simulated world."""
-    world = SimulatedWorld(1, time.time() - 60, history=DAYS * 86_400, logs_per_day=SURPLUS * size / DAYS)
+    world = simulate_world(1, time.time() - 60, history=DAYS * 86_400, logs_per_day=SURPLUS * size / DAYS)
     rows = [row for row in world.publishing.rows if row["status"] != "pending"]
     assert len(rows) >= size
     return rows[:size]

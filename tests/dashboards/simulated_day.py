@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from late_exporter.api.responses import ApiResponse
 from late_exporter.errors import ApiUnavailable
-from late_exporter.simulator import SimulatedWorld
+from late_exporter.simulator import simulate_world
 from tests.e2e.program import run_command
 from tests.support.client import QueryParams
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
@@ -99,7 +99,7 @@ class ExporterWithTrouble(SimulatedExporter):
 def scrapes_of_the_day(folder: Path) -> Iterator[Sequence[str]]:
     """Yield the lines of each scrape in time order, in OpenMetrics with timestamps; the state is in a folder."""
     clock = VirtualClock(BEGIN)
-    world = SimulatedWorld(SEED, BEGIN, history=DAY)
+    world = simulate_world(SEED, BEGIN, history=DAY)
     for name, platform, age, duration in INCIDENTS:
         world.start_incident(name, platform=platform, duration=duration, start_time=END - age)
     exporter = ExporterWithTrouble(

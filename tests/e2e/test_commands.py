@@ -25,7 +25,6 @@ def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
             "--web.listen-address=127.0.0.1:0",
             "--simulate.listen-address=127.0.0.1:0",
             "--poll.interval=1s",
-            "--simulate.incident=platform-outage",
         )
     )
     wait_until(lambda: program.get("/-/ready").status == 200, describe=lambda: program.stderr)

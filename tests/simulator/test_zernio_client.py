@@ -19,7 +19,7 @@ import httpx
 import pytest
 import uvicorn
 
-from late_exporter.simulator import INCIDENTS, SimulatedApi, SimulatedWorld
+from late_exporter.simulator import INCIDENTS, SimulatedApi, SimulatedWorld, simulate_world
 from late_exporter.simulator.accounts import ACCOUNTS
 from late_exporter.simulator.endpoints import render_log
 from tests.conftest import skip
@@ -60,7 +60,7 @@ def sdk() -> None:
 @pytest.fixture(scope="module")
 def world() -> SimulatedWorld:
     """Return a world with a history of ten days, more than generation late shows, that does not advance."""
-    return SimulatedWorld(1, NOW, history=10 * DAY, logs_per_day=500)
+    return simulate_world(1, NOW, history=10 * DAY, logs_per_day=500)
 
 
 @pytest.fixture(scope="module")
@@ -135,19 +135,6 @@ def test_status(url: str) -> None:
     assert len(ACCOUNTS) == len(answers[1]["accounts"]) == len(answers[2]["accounts"])
 
 
-def test_pages_by_cursor(url: str) -> None:
-    """The client walks accounts and posts by cursor."""
-    lists = {"accounts": "accounts.list_accounts", "posts": "posts.list_posts"}
-    results = call_client(url, *((method, {"limit": limit}) for limit in (40, 20) for method in lists.values()))
-    whole, first = results[:2], results[2:]
-    cursors = [result["answer"]["pagination"]["nextCursor"] for result in first]
-    pages = zip(lists.values(), cursors, strict=True)
-    second = call_client(url, *((method, {"limit": 20, "cursor": cursor}) for method, cursor in pages))
-    for name, *answers in zip(lists, whole, first, second, strict=True):
-        complete, *parts = (result["answer"][name] for result in answers)
-        assert complete == [*parts[0], *parts[1]]
-
-
 def test_every_incident() -> None:
     """The client's models accept what the status endpoints answer during each incident."""
     reads: list[tuple[str, dict[str, Any]]] = [
@@ -158,7 +145,7 @@ def test_every_incident() -> None:
         ("usage.get_billing", {}),
         ("usage.get_usage", {}),
     ]
-    world = SimulatedWorld(1, NOW, history=DAY, logs_per_day=2000)
+    world = simulate_world(1, NOW, history=DAY, logs_per_day=2000)
     times = count(NOW, 30)
     statuses: set[str] = set()
     with serve_api(SimulatedApi(world, clock=times.__next__, generation="zernio")) as url:

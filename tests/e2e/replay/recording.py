@@ -7,7 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
 
-from late_exporter.simulator import SimulatedWorld
+from late_exporter.simulator import simulate_world
 from late_exporter.simulator.accounts import ACCOUNTS
 from tests.support.clock import HOUR, MINUTE, VirtualClock
 from tests.support.samples import Samples
@@ -20,7 +20,7 @@ START = datetime(2026, 3, 17, 9, 0, tzinfo=UTC).timestamp()
 """Unix time at which the incident starts, a Tuesday morning."""
 
 PLATFORMS = frozenset({"instagram", "twitter", "youtube", "tiktok"})
-LOGS_PER_DAY = 3000
+LOGS_PER_DAY = 7000
 SEED = 7
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
@@ -38,7 +38,7 @@ def record_incidents(names: Sequence[str], minutes: int) -> Sequence[SampleRow]:
     """Return the series of simulated incidents, with the hours before and after them."""
     start = START - LEAD_MINUTES * MINUTE
     accounts = [account for account in ACCOUNTS if account.platform.name in PLATFORMS]
-    world = SimulatedWorld(SEED, start, logs_per_day=LOGS_PER_DAY, history=2 * HOUR, accounts=accounts)
+    world = simulate_world(SEED, start, logs_per_day=LOGS_PER_DAY, history=2 * HOUR, accounts=accounts)
     rows: dict[tuple[str, Labels], list[float | None]] = {}
     with closing(SimulatedExporter(world, VirtualClock(start))) as exporter:
         for minute in range(TOTAL_MINUTES):
