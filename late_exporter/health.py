@@ -187,7 +187,7 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
         quota: Rate limit of its key, if the API reported one.
         quota_wait: Seconds until the quota allows the next request; 0 if it does now.
         platforms: Platforms with publishing logs; empty before the first sync is complete.
-        failing_accounts: Accounts whose last attempt failed, most consecutive failures first.
+        failing_accounts: Accounts that failed again and again, most consecutive failures first.
         status: State of accounts, queue and plan.
         recent_since: Start of the time of which all recent logs are known, an hour ago or later;
             None if no publishing logs are read.

@@ -9,6 +9,7 @@ from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.metrics.catalogue import LOGS, OLDEST_PENDING, PENDING_LOGS
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import FAILED, SUCCESS, UNKNOWN, Labels, LatestValue
+from late_exporter.thresholds import CONSECUTIVE_FAILURES
 
 ATTEMPTS = "late_publishing_attempts_total"
 LAST_LOG = "late_publishing_last_log_timestamp_seconds"
@@ -47,7 +48,7 @@ def platform_health(registry: SeriesRegistry, workspace: str) -> tuple[PlatformH
 
 
 def failing_accounts(registry: SeriesRegistry, workspace: str) -> tuple[AccountHealth, ...]:
-    """Return the accounts whose last attempt failed, most consecutive failures first."""
+    """Return the accounts that failed again and again, most consecutive failures first."""
     accounts = [
         AccountHealth(
             platform=labels[1],
@@ -56,7 +57,7 @@ def failing_accounts(registry: SeriesRegistry, workspace: str) -> tuple[AccountH
             consecutive_failures=int(failures),
         )
         for labels, failures in registry.numbers(workspace, STREAKS).items()
-        if failures
+        if failures >= CONSECUTIVE_FAILURES
     ]
     accounts.sort(key=lambda each: (-each.consecutive_failures, each.platform, each.account_id))
     return tuple(accounts)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import re
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Self, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -16,7 +15,6 @@ from msgspec.structs import replace
 from late_exporter import thresholds
 from late_exporter.format import human_duration, plural
 from late_exporter.health import (
-    AccountHealth,
     ClusterHealth,
     Condition,
     FeedHealth,
@@ -27,13 +25,15 @@ from late_exporter.health import (
 from late_exporter.web import verdicts
 from late_exporter.web.verdicts import TONES, PollingState, short_name, single_line
 
-MAX_NAMES = 5
-"""Maximum number of names in a finding."""
+MAX_SUBJECTS = 5
+"""Maximum number of subjects that a finding names."""
 
 MIN_FINDINGS = 10
 """Number of findings, and of workspaces of each, that a document has however short it must be."""
 
 BILLING = "billing"
+
+FeedT = TypeVar("FeedT", FeedHealth, StatusFeedHealth)
 
 ACCOUNT_LOST = ("at_risk", "reconnect", "blocked")
 """Kinds of conditions that explain why the posts of an account fail."""
@@ -48,7 +48,8 @@ class Kind(NamedTuple):
         command: Command that shows more, or empty.
         step: What to do first, or empty.
         text: Sentence about conditions of status feeds; ``{when}`` is the time of the first,
-            ``{accounts}`` how many.
+            ``{subjects}`` how many.
+        subject: What they are about.
         suffix: What follows the name of each.
         unless: Kinds of conditions of the same account that say more.
         warn_after: Seconds after the time of a condition from which it is a problem, rather than
@@ -61,6 +62,7 @@ class Kind(NamedTuple):
     command: str = ""
     step: str = ""
     text: str = ""
+    subject: str = "account"
     suffix: str = ""
     unless: tuple[str, ...] = ()
     warn_after: float = -math.inf
@@ -118,7 +120,7 @@ KINDS = {
         runbook="LatePostsAtRisk",
         command=POSTS_AT_RISK,
         step=CONNECT_STEP,
-        text="{accounts} cannot publish what is due within 24 h",
+        text="{subjects} cannot publish what is due within 24 h",
         suffix=", due {when}",
         bad_after=-math.inf,
     ),
@@ -146,14 +148,14 @@ KINDS = {
         noun="blocked account",
         runbook="LateAccountCannotPost",
         command=ACCOUNTS,
-        text="{accounts} cannot post",
+        text="{subjects} cannot post",
     ),
     "reconnect": Kind(
         noun="disconnected account",
         runbook="LateAccountDisconnected",
         command=ACCOUNTS,
         step=CONNECT_STEP,
-        text="{accounts} must be connected again",
+        text="{subjects} must be connected again",
         unless=("at_risk",),
     ),
     "token": Kind(
@@ -161,7 +163,8 @@ KINDS = {
         runbook="LateTokenExpiring",
         command=ACCOUNTS,
         step=CONNECT_STEP,
-        text="{tokens} must be renewed",
+        text="{subjects} must be renewed",
+        subject="token",
         suffix=", expiry {when}",
         unless=("at_risk", "reconnect"),
         warn_after=-thresholds.TOKEN_LEFT_WARNING_SECONDS,
@@ -170,7 +173,7 @@ KINDS = {
         noun="cooldown",
         runbook="LateAccountCoolingDown",
         command=FAILED_POSTS,
-        text=f"{{accounts}} {COOLDOWN}",
+        text=f"{{subjects}} {COOLDOWN}",
         suffix=", which ends {when}",
     ),
     "account": Kind(noun="failing account", runbook="LateAccountFailing", command=FAILED_POSTS),
@@ -179,7 +182,7 @@ KINDS = {
         runbook="LateAccountCannotPost",
         command=ACCOUNTS,
         step="Resolve it at the platform, such as in the WhatsApp Manager.",
-        text="messages of {accounts} are restricted by the platform",
+        text="messages of {subjects} are restricted by the platform",
     ),
     "balance": Kind(
         noun="empty balance",
@@ -197,7 +200,8 @@ KINDS = {
         noun="disabled webhook",
         runbook="LateWebhookFailing",
         step="Repair its receiver, and switch it on in Zernio.",
-        text="{webhooks} switched off",
+        text="{subjects} switched off",
+        subject="webhook",
     ),
     "status_feed": Kind(noun="failing status feed", runbook="LateRequestsFailing", command=CHECK),
     "reload": Kind(
@@ -208,12 +212,20 @@ KINDS = {
     "analytics": Kind(
         noun="account without analytics",
         command=ACCOUNTS,
-        text="analytics of {accounts} are not up to date; posts are not affected",
+        text="analytics of {subjects} are not up to date; posts are not affected",
         warn_after=math.inf,
     ),
     "plan": Kind(noun="plan", text="the plan", warn_after=math.inf),
 }
 """Kinds of findings; among equally severe ones, the worst first."""
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What a finding is about: its name, what follows the name, and its id if it is an account."""
+
+    name: str
+    detail: str = ""
+    id: str = ""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,10 +237,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         text: Sentence that begins in lower case.
         cause: Sentence about all workspaces with the same cause, which share a finding; empty if
             each has its own.
-        names: What it is about, at most MAX_NAMES.
-        details: What follows each name.
-        subjects: Their ids, if they have any.
-        count: Number of all names.
+        subjects: What it is about, at most MAX_SUBJECTS.
+        count: Number of all subjects.
         workspaces: Names of the workspaces; empty if it is about the exporter.
         workspace_count: Number of all workspaces that it is about.
     """
@@ -237,9 +247,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     tone: str
     text: str
     cause: str = ""
-    names: tuple[str, ...] = ()
-    details: tuple[str, ...] = ()
-    subjects: tuple[str, ...] = ()
+    subjects: tuple[Subject, ...] = ()
     count: int = 0
     workspaces: tuple[str, ...] = ()
     workspace_count: int = 0
@@ -250,13 +258,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def line(self) -> str:
-        """The sentence with the first names."""
+        """The sentence with the first subjects."""
         line = self.text
-        if self.names:
-            details = self.details or [""] * len(self.names)
-            line += f": {', '.join(map(operator.add, self.names, details))}"
-        if self.count > len(self.names):
-            line += f" and {self.count - len(self.names):,} more"
+        if self.subjects:
+            line += f": {', '.join(each.name + each.detail for each in self.subjects)}"
+        if self.count > len(self.subjects):
+            line += f" and {self.count - len(self.subjects):,} more"
         return line
 
 
@@ -439,20 +446,17 @@ def condition_findings(
 def _condition_finding(kind: str, conditions: Sequence[Condition], now: float) -> Finding:
     """Return what some conditions of a kind, earliest first, have in common."""
     wording = KINDS[kind]
-    count = len(conditions)
-    first_time = verdicts.relative_time(conditions[0].at, now, coarse=True)
     text = wording.text.format(
-        when=first_time,
-        accounts=plural(count, "account"),
-        tokens=plural(count, "token"),
-        webhooks=plural(count, "webhook"),
+        when=verdicts.relative_time(conditions[0].at, now, coarse=True),
+        subjects=plural(len(conditions), wording.subject),
     )
-    named = [each for each in conditions if each.name][:MAX_NAMES]
-    details = []
-    for each in named:
-        detail = f": {single_line(each.text)}" if each.text else ""
-        when = verdicts.relative_time(each.at, now, coarse=True)
-        details.append(detail + wording.suffix.format(when=when))
+    subjects: list[Subject] = []
+    for each in conditions:
+        if each.name and len(subjects) < MAX_SUBJECTS:
+            detail = f": {single_line(each.text)}" if each.text else ""
+            when = verdicts.relative_time(each.at, now, coarse=True)
+            detail += wording.suffix.format(when=when)
+            subjects.append(Subject(single_line(each.name), detail, each.subject))
 
     age = now - conditions[0].at
     tone = "ok"
@@ -465,10 +469,8 @@ def _condition_finding(kind: str, conditions: Sequence[Condition], now: float) -
         tone=tone,
         text=text,
         cause=text if kind == "inactive" else "",
-        names=tuple(single_line(each.name) for each in named),
-        details=tuple(details),
-        subjects=tuple(each.subject for each in named),
-        count=count if named else 0,
+        subjects=tuple(subjects),
+        count=len(conditions) if subjects else 0,
     )
 
 
@@ -490,14 +492,14 @@ def _platform_findings(
     if verdicts.is_stuck(platform, now) and platform.oldest_pending is not None:
         age = human_duration(now - platform.oldest_pending)
         text = f"a post on {name} has been pending for {age}"
-        names = (platform.oldest_post,) if platform.oldest_post else ()
-        yield Finding(kind="pending", tone="warn", text=text, names=names, count=len(names))
+        subjects = (Subject(platform.oldest_post),) if platform.oldest_post else ()
+        yield Finding(kind="pending", tone="warn", text=text, subjects=subjects)
 
 
 def _account_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
-    """Yield a finding about the accounts whose alert fires, and one about other failures.
+    """Yield a finding about the accounts whose alert fires.
 
-    As with the alerts, there is none if most attempts on their platform fail, or if they cannot
+    As with the alert, there is none if most attempts on their platform fail, or if they cannot
     post anyway.
     """
     explained = {each.name for each in workspace.platforms if each.recent.is_failing}
@@ -507,29 +509,22 @@ def _account_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
         for each in workspace.failing_accounts
         if explained.isdisjoint((each.platform, each.account_id))
     ]
-
-    limit = thresholds.CONSECUTIVE_FAILURES
-    failing = [each for each in accounts if each.consecutive_failures >= limit]
-    others = [each for each in accounts if each.consecutive_failures < limit]
-    if failing:
-        yield _account_finding("warn", f"failed {limit} times or more in a row", failing)
-    if others:
-        yield _account_finding("ok", "failed the last publish", others)
-
-
-def _account_finding(tone: str, what: str, accounts: Sequence[AccountHealth]) -> Finding:
-    named = accounts[:MAX_NAMES]
-    return Finding(
-        kind="account",
-        tone=tone,
-        text=f"{plural(len(accounts), 'account')} {what}",
-        names=tuple(
-            f"{short_name(each.username or each.account_id)} ({short_name(each.platform)})"
-            for each in named
-        ),
-        subjects=tuple(each.account_id for each in named),
-        count=len(accounts),
-    )
+    if accounts:
+        count = plural(len(accounts), "account")
+        yield Finding(
+            kind="account",
+            tone="warn",
+            text=f"{count} failed {thresholds.CONSECUTIVE_FAILURES} times or more in a row",
+            subjects=tuple(
+                Subject(
+                    short_name(each.username or each.account_id),
+                    f" ({short_name(each.platform)})",
+                    each.account_id,
+                )
+                for each in accounts[:MAX_SUBJECTS]
+            ),
+            count=len(accounts),
+        )
 
 
 def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
@@ -540,28 +535,24 @@ def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
     if not failing:
         yield _polling_finding(workspace.feeds)
     causes = _by_cause(failing)
-    outcomes = {_cause_of(feed): feed.outcome for feed in failing}
-    for cause, names in causes.items():
-        kind = "key" if outcomes[cause] == "unauthorized" else "feed"
-        is_workspace = len(causes) == 1 and len(failing) == len(workspace.feeds)
-        text = cause if is_workspace else f"feed{names} failed: {cause}"
+    for cause, feeds in causes.items():
+        kind = "key" if feeds[0].outcome == "unauthorized" else "feed"
+        is_workspace = len(feeds) == len(workspace.feeds)
+        text = cause if is_workspace else f"{_names_of('feed', feeds)} failed: {cause}"
         yield Finding(kind=kind, tone="bad", text=text, cause=text)
-    outdated = [short_name(feed.name) for feed in workspace.feeds if feed.is_outdated]
+    outdated = [Subject(short_name(feed.name)) for feed in workspace.feeds if feed.is_outdated]
     if outdated:
-        yield Finding(kind="generation", tone="warn", text=UNREAD, names=tuple(outdated))
-    yield from _status_feed_findings(workspace.status.feeds, causes)
+        yield Finding(kind="generation", tone="warn", text=UNREAD, subjects=tuple(outdated))
 
-
-def _status_feed_findings(
-    feeds: Iterable[StatusFeedHealth], known_causes: Container[str]
-) -> Iterator[Finding]:
-    failed = [feed for feed in feeds if feed.error and _cause_of(feed) not in known_causes]
-    for cause, names in _by_cause(each for each in failed if not each.disabled_reason).items():
-        text = f"status feed{names} failed: {cause}"
-        yield Finding(kind="status_feed", tone="warn", text=text, cause=text)
-    for cause, names in _by_cause(each for each in failed if each.disabled_reason).items():
-        text = f"status feed{names} switched off, and tried again every few minutes: {cause}"
-        yield Finding(kind="status_feed", tone="ok", text=text, cause=text)
+    failed = [feed for feed in workspace.status.feeds if feed.error]
+    for cause, status_feeds in _by_cause(failed).items():
+        if cause not in causes:
+            text = f"{_names_of('status feed', status_feeds)} failed: {cause}"
+            tone = "warn"
+            if all(feed.disabled_reason for feed in status_feeds):
+                text += "; tried again every few minutes"
+                tone = "ok"
+            yield Finding(kind="status_feed", tone=tone, text=text, cause=text)
 
 
 def _polling_finding(feeds: Sequence[FeedHealth]) -> Finding:
@@ -576,14 +567,15 @@ def _polling_finding(feeds: Sequence[FeedHealth]) -> Finding:
     return Finding(kind="feed", tone=worst.tone, text=text)
 
 
-def _by_cause(feeds: Iterable[FeedHealth | StatusFeedHealth]) -> Mapping[str, str]:
-    """Return the names of feeds by error, as what follows "feed"."""
-    names: dict[str, list[str]] = {}
+def _by_cause(feeds: Iterable[FeedT]) -> Mapping[str, list[FeedT]]:
+    """Return feeds by their error, without the id of the request, which always differs."""
+    found: dict[str, list[FeedT]] = {}
     for feed in feeds:
-        names.setdefault(_cause_of(feed), []).append(short_name(feed.name))
-    return {cause: f"{'s' * (len(each) > 1)} {', '.join(each)}" for cause, each in names.items()}
+        cause = re.sub(r" \(request id [^()]*\)$", "", single_line(feed.error))
+        found.setdefault(cause, []).append(feed)
+    return found
 
 
-def _cause_of(feed: FeedHealth | StatusFeedHealth) -> str:
-    """Return the error of a feed without the id of the request, which always differs."""
-    return re.sub(r" \(request id [^()]*\)$", "", single_line(feed.error))
+def _names_of(noun: str, feeds: Sequence[FeedHealth | StatusFeedHealth]) -> str:
+    names = ", ".join(short_name(feed.name) for feed in feeds)
+    return f"{noun}s {names}" if len(feeds) > 1 else f"{noun} {names}"

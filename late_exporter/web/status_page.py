@@ -93,26 +93,20 @@ def load_template() -> Callable[..., str]:
     environment.filters |= {
         "as_sentence": as_sentence,
         "human_duration": human_duration,
-        "is_outdated": verdicts.is_outdated,
-        "is_stuck": verdicts.is_stuck,
         "number": "{:,}".format,
-        "outdated_since": verdicts.outdated_since,
         "path_segment": partial(quote, safe="", errors="replace"),
-        "platform_tone": verdicts.platform_tone,
         "plural": plural,
-        "polling_state": verdicts.polling_state,
-        "progress_text": verdicts.progress_text,
-        "relative_time": verdicts.relative_time,
         "round_percent": "{:.0%}".format,
         "short_name": verdicts.short_name,
         "single_line": verdicts.single_line,
         "utc_text": verdicts.utc_text,
-        "waits_for_quota": verdicts.waits_for_quota,
         "width": "{:.1%}".format,
-        "window_name": verdicts.window_name,
-        "worst_first": verdicts.worst_first,
     }
-    environment.globals |= {"documentation": f"{__url__}#readme", "style": STYLE}
+    environment.globals |= {
+        "documentation": f"{__url__}#readme",
+        "style": STYLE,
+        "verdicts": verdicts,
+    }
     return environment.from_string(
         _RESOURCES.joinpath("status_page.html").read_text("utf-8")
     ).render

@@ -97,9 +97,11 @@ def short_name(name: str) -> str:
 
 
 def worst_first(platforms: Iterable[PlatformHealth]) -> Sequence[PlatformHealth]:
+    """Return platforms by their failures, of the last hour first."""
+
     def rank(platform: PlatformHealth) -> tuple[object, ...]:
-        shares = (-counts.failed / max(counts.final, 1) for counts in (platform.recent, platform))
-        return (not platform.recent.is_failing, *shares, -platform.failed, platform.name)
+        recent = platform.recent
+        return (not recent.is_failing, -recent.failed, -platform.failed, platform.name)
 
     return sorted(platforms, key=rank)
 

@@ -116,15 +116,15 @@ def test_platform_health(registry: SeriesRegistry) -> None:
 
 
 def test_failing_accounts(registry: SeriesRegistry) -> None:
-    """Failing accounts are sorted by their number of consecutive failures."""
+    """Accounts with at least five consecutive failures are sorted by their number."""
     show_feed(registry, "acme", "publishing")
     update_rows(
         registry,
         "late_account_consecutive_failures",
-        ("tiktok", "a1", FailureStreak(failures=(1,)), 1.0),
-        ("tiktok", "a2", FailureStreak(failures=(1, 2)), 1.0),
-        ("reddit", "a3", FailureStreak(failures=(1,)), 1.0),
-        ("reddit", "a4", FailureStreak(last_success=1), 1.0),
+        ("tiktok", "a1", FailureStreak(failures=(1, 2, 3, 4, 5)), 1.0),
+        ("tiktok", "a2", FailureStreak(failures=(1, 2, 3, 4, 5, 6)), 1.0),
+        ("reddit", "a3", FailureStreak(failures=(1, 2, 3, 4, 5)), 1.0),
+        ("reddit", "a4", FailureStreak(failures=(1, 2, 3, 4)), 1.0),
     )
     update_rows(
         registry,
@@ -133,9 +133,9 @@ def test_failing_accounts(registry: SeriesRegistry) -> None:
         ("reddit", "a3", LatestValue(1, ("unknown", "p1")), 1.0),
     )
     expected = (
-        AccountHealth(platform="tiktok", account_id="a2", username="@acme", consecutive_failures=2),
-        AccountHealth(platform="reddit", account_id="a3", username="", consecutive_failures=1),
-        AccountHealth(platform="tiktok", account_id="a1", username="", consecutive_failures=1),
+        AccountHealth(platform="tiktok", account_id="a2", username="@acme", consecutive_failures=6),
+        AccountHealth(platform="reddit", account_id="a3", username="", consecutive_failures=5),
+        AccountHealth(platform="tiktok", account_id="a1", username="", consecutive_failures=5),
     )
     assert expected == failing_accounts(registry, "acme")
 

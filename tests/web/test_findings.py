@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from late_exporter import thresholds
 from late_exporter.commands.assets import runbooks
 from late_exporter.health import (
     Condition,
@@ -278,15 +277,13 @@ def test_publishing_works(sentence: str, recent: RecentCounts) -> None:
 
 
 def test_accounts() -> None:
-    """Accounts that fail again and again are a problem; others whose last publish failed are of interest."""
-    accounts = (
-        account("@a", 1200),
-        account("", thresholds.CONSECUTIVE_FAILURES, on="x"),
-        account("u" * 128, on="p" * 128),
-    )
+    """Accounts that fail again and again are a problem; their names are cut."""
+    accounts = (account("@a", 1200), account("", 9, on="x"), account("u" * 128, 9, on="p" * 128))
     assert lines(workspace(failing_accounts=accounts)) == [
-        ("warn", "2 accounts failed 5 times or more in a row: @a (instagram), a1 (x)"),
-        ("ok", f"1 account failed the last publish: {'u' * 39}… ({'p' * 39}…)"),
+        (
+            "warn",
+            f"3 accounts failed 5 times or more in a row: @a (instagram), a1 (x), {'u' * 39}… ({'p' * 39}…)",
+        ),
     ]
 
 
@@ -309,13 +306,14 @@ def test_feeds_that_fail_for_different_reasons() -> None:
             StatusFeedHealth(name="billing", is_up=False, disabled_reason="forbidden", error="403: no"),
             StatusFeedHealth(name="posts", is_up=False, error="503: no (request id 1)"),
             StatusFeedHealth(name="accounts", is_up=False, error="503: no (request id 2)"),
+            StatusFeedHealth(name="usage", is_up=False, disabled_reason="forbidden", error="503: no"),
         )
     )
     assert lines(workspace("a", *feeds, status=status)) == [
         ("bad", "feeds publishing, connections failed: 500: oops"),
         ("bad", "feed webhooks failed: not JSON"),
-        ("warn", "status feeds posts, accounts failed: 503: no"),
-        ("ok", "status feed billing switched off, and tried again every few minutes: 403: no"),
+        ("warn", "status feeds posts, accounts, usage failed: 503: no"),
+        ("ok", "status feed billing failed: 403: no; tried again every few minutes"),
     ]
 
 

@@ -118,15 +118,15 @@ def test_recent_time(name: str, seconds: float) -> None:
 
 
 def test_worst_platform_comes_first() -> None:
-    """Platforms are sorted by share of failures, then by number of failures, then by name."""
-    names = ["reddit", "twitter", "tiktok", "bluesky", "threads"]
+    """Platforms are sorted by failures of the last hour, then by all failures, then by name."""
     platforms = (
         platform("threads", 9000),
-        platform("tiktok", 90, 10),
+        platform("tiktok", 1, 10),
         platform("bluesky", 1),
         platform("twitter", 900, 100),
-        platform("reddit", 1, 1),
+        platform("reddit", 1, 1, recent=RecentCounts(1, 1)),
     )
+    names = ["reddit", "twitter", "tiktok", "bluesky", "threads"]
     assert names == [row[0] for row in rows(render(workspace(platforms=platforms)))]
 
 
