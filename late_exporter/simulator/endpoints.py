@@ -91,10 +91,10 @@ def list_late_logs(log_type: str, request: Request) -> JsonObject:
 def list_post_logs(request: Request, wanted_id: str) -> JsonObject:
     """Return the document of ``GET /v1/posts/{postId}/logs``."""
     limit = request.integer("limit", 50, 1, MAX_LIMIT)
-    rows = request.source.publishing.rows_of_post(wanted_id)[:limit]
-    if not rows:
+    rows = request.source.publishing.rows
+    logs = [{**row, "postId": wanted_id} for row in rows if post_id(row) == wanted_id][:limit]
+    if not logs:
         raise RequestRejected(HTTPStatus.NOT_FOUND)
-    logs = [{**row, "postId": post_id(row)} for row in rows]
     return {"logs": logs, "count": len(logs), "postId": wanted_id}
 
 

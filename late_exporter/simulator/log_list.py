@@ -67,10 +67,6 @@ class LogList:
         """Rows, newest first."""
         return [row for _, _, row in reversed(self._entries)]
 
-    def rows_of_post(self, wanted_id: str) -> list[LogRow]:
-        """Return the rows of a post, newest first."""
-        return [row for row in self.rows if post_id(row) == wanted_id]
-
     def insert(self, row: LogRow) -> None:
         """Insert a row by its time, ahead of rows with the same time."""
         insort(self._entries, (creation_time(row), next(self._numbers), row))

@@ -211,14 +211,9 @@ async def test_bcrypt(password: str) -> None:
         assert await harness.status("alice", f"not {password}") == 401
 
 
-@pytest.mark.parametrize("password", ["wonder\0land", "\0", "wonderland\0", "x" * 10_000])
-async def test_passwords_that_bcrypt_rejects(password: str) -> None:
-    """A password that bcrypt rejects or would truncate is a wrong password."""
-    harness = AuthHarness(users={"alice": make_hash(b"wonder")})
-    assert await harness.status("alice", password) == 401
-
-
-async def test_hashes_that_bcrypt_rejects() -> None:
-    """A hash that bcrypt rejects accepts no password."""
-    harness = AuthHarness(users={"alice": b"$2b$04$" + b"!" * 53})
-    assert await harness.status("alice", "x") == 401
+@pytest.mark.parametrize("password", ["x", "wonder\0land", "\0", "wonderland\0", "x" * 10_000])
+async def test_what_bcrypt_rejects(password: str) -> None:
+    """A password that bcrypt rejects or would truncate is wrong, and a hash that it rejects accepts none."""
+    for password_hash in (make_hash(b"wonder"), b"$2b$04$" + b"!" * 53):
+        harness = AuthHarness(users={"alice": password_hash})
+        assert await harness.status("alice", password) == 401
