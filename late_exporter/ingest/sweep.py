@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from late_exporter.api.plausibility import check_repeats
-from late_exporter.errors import REQUEST_FAILURES, BadRequest
+from late_exporter.errors import REQUEST_FAILURES, BadPayload, BadRequest
 from late_exporter.model import DAY_MS, PAGE_OVERLAP, PAGE_SIZE, LogPage
 
 SECOND_MS = 1000
@@ -186,9 +186,11 @@ class Sweep:
         if page.without_ids and page.is_within_time and self.cursor.keys:
             try:
                 page = yield self._request_at_cursor(in_parts=True)
-            except REQUEST_FAILURES:
-                # After several failures, the page without the rest of its time has to do.
-                if self._failure_count + 1 < MAX_PAGE_FAILURES:
+            except REQUEST_FAILURES as exc:
+                # If the list keeps moving, or after several failures, the page alone has to do:
+                # alike logs on two pages are left to the next reading.
+                is_moving = isinstance(exc, BadPayload)
+                if not is_moving and self._failure_count + 1 < MAX_PAGE_FAILURES:
                     raise
         self._failure_count = 0
 
