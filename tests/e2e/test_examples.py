@@ -33,10 +33,11 @@ DELIVERY = {
 ANYWHERE = {
     "LATE_EXPORTER_WEB__LISTEN_ADDRESS": "127.0.0.1:0",
     "LATE_EXPORTER_SIMULATE__LISTEN_ADDRESS": "127.0.0.1:0",
+    "LATE_EXPORTER_SIMULATE__HISTORY": "1d",
     "LATE_EXPORTER_STATE__URL": "sqlite://",
     "LATE_EXPORTER_WEB__UNAUTHENTICATED_PATHS": "/metrics,/-/healthy",
 }
-"""Replaces ports and states that another process may use."""
+"""Replaces ports and states that another process may use, and a history that takes seconds to simulate."""
 
 
 @pytest.fixture
