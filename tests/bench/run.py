@@ -23,7 +23,7 @@ def main() -> None:
         launcher = ProcessLauncher(Path(folder))
         costs = [
             *measure_costs(launcher, size=10_000, turns=3),
-            *measure_costs(launcher, size=100_000, turns=1),
+            *measure_costs(launcher, size=100_000, turns=3),
             *measure_commands(launcher),
         ]
         _say(cost_table(costs))
