@@ -143,6 +143,7 @@ class Trial:
         self._api.vanished = dict.fromkeys(LATE_LISTS, VANISHED[step.shape])
         self._observer.note_switch()
         self._poll_quietly(SWITCH_POLLS)
+        self._observer.note_switch()  # A look-up of a pending log may have counted a new log of its post.
         self._exporter.generation = "zernio"
         self._exporter.restart()
         self._poll_quietly(SWITCH_POLLS)
