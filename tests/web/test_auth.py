@@ -6,7 +6,6 @@ import asyncio
 import base64
 import threading
 from collections.abc import Mapping
-from typing import Any
 
 import bcrypt
 import pytest
@@ -46,29 +45,17 @@ class FakeBcrypt:
 class AuthHarness:
     """Middleware with two users."""
 
-    def __init__(self, **config: Any) -> None:
-        self.config = WebConfig(**config)
-        self.middleware = AuthMiddleware(
-            application,
-            lambda: self.config,
-            needs_password=lambda _: True,
-        )
+    def __init__(self, users: Mapping[str, bytes] = USERS) -> None:
+        self.config = WebConfig(users=users)
+        self.middleware = AuthMiddleware(application, lambda: self.config, needs_password=lambda _: True)
 
-    async def request(
-        self,
-        user: str | None = None,
-        password: str = "",
-        *,
-        authorization: bytes | None = None,
-    ) -> Response:
-        """Send a request."""
-        headers = [] if authorization is None else [(b"authorization", authorization)]
-        headers += [] if user is None else [basic_auth(user, password)]
+    async def request(self, *headers: tuple[bytes, bytes]) -> Response:
+        """Send a request with some headers."""
         return await call(self.middleware, "/metrics", headers=headers)
 
     async def status(self, user: str, password: str) -> int:
         """Return the status of the response to a request."""
-        return (await self.request(user, password)).status
+        return (await self.request(basic_auth(user, password))).status
 
 
 @pytest.fixture
@@ -83,33 +70,20 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeBcrypt:
 def harness(fake: FakeBcrypt) -> AuthHarness:
     """Return a middleware with two users."""
     assert fake.calls == []
-    return AuthHarness(users=USERS)
-
-
-async def test_open_without_users(fake: FakeBcrypt) -> None:
-    """Without users no password is needed."""
-    harness = AuthHarness()
-    assert ((await harness.request()).status, (await harness.request("alice", "wrong")).body) == (200, b"/metrics")
-    assert fake.calls == []
+    return AuthHarness()
 
 
 async def test_wrong_password(harness: AuthHarness) -> None:
     """A wrong password is rejected, and the request does not reach the application."""
-    response = await harness.request("alice", "builder")
+    response = await harness.request(basic_auth("alice", "builder"))
     assert (response.status, response.body) == (401, b"unauthorized\n")
-    assert response.headers == {
-        "content-type": "text/plain; charset=utf-8",
-        "content-length": "13",
-        "cache-control": "no-store",
-        "x-content-type-options": "nosniff",
-        "www-authenticate": 'Basic realm="late-exporter", charset="UTF-8"',
-    }
+    assert response.headers["www-authenticate"] == 'Basic realm="late-exporter", charset="UTF-8"'
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        None,
+        b"",
         b"Basic !!!",
         b"Basic YWxpY2U=",
         b"Basic YWxpY2U6d29uZGVybGFuZA==\x00",
@@ -118,17 +92,11 @@ async def test_wrong_password(harness: AuthHarness) -> None:
         b"Bearer " + base64.b64encode(b"alice:wonderland"),
     ],
 )
-async def test_no_password(harness: AuthHarness, fake: FakeBcrypt, header: bytes | None) -> None:
+async def test_no_password(harness: AuthHarness, fake: FakeBcrypt, header: bytes) -> None:
     """A header without user and password is rejected without a check."""
-    response = await harness.request(authorization=header)
+    response = await harness.request((b"authorization", header))
     assert (response.status, "www-authenticate" in response.headers) == (401, True)
     assert fake.calls == []
-
-
-async def test_password_with_colons(harness: AuthHarness, fake: FakeBcrypt) -> None:
-    """The first colon ends the user name; the password may contain colons."""
-    await harness.request("alice", "a:b:")
-    assert fake.calls == [(b"a:b:", ALICE)]
 
 
 async def test_a_correct_password_is_checked_once(harness: AuthHarness, fake: FakeBcrypt) -> None:
@@ -156,7 +124,7 @@ async def test_one_password_is_checked_at_a_time(harness: AuthHarness, fake: Fak
     fake.released.clear()
     waiting = [asyncio.ensure_future(harness.status("alice", str(number))) for number in range(MAX_WAITING)]
     await wait_until(lambda: len(fake.calls) == 2)
-    response = await harness.request("alice", "one more")
+    response = await harness.request(basic_auth("alice", "one more"))
     assert (response.status, response.headers["retry-after"]) == (503, "1")
     assert await harness.status("bob", "builder") == 200
     assert len(fake.calls) == 2
@@ -201,12 +169,12 @@ def make_hash(password: bytes) -> bytes:
     return bcrypt.hashpw(password, bcrypt.gensalt(4))
 
 
-@pytest.mark.parametrize("password", ["pass word:ö€", "x" * 100, "ö" * 60])
+@pytest.mark.parametrize("password", ["pass:word ö€", "x" * 100, "ö" * 60])
 async def test_bcrypt(password: str) -> None:
     """Real hashes of every prefix are verified by the first 72 bytes of the password."""
     password_hash = make_hash(password.encode()[:72])
     for prefix in (b"$2a$", b"$2b$", b"$2y$"):
-        harness = AuthHarness(users={"alice": prefix + password_hash[4:]})
+        harness = AuthHarness({"alice": prefix + password_hash[4:]})
         assert await harness.status("alice", password) == 200
         assert await harness.status("alice", f"not {password}") == 401
 
@@ -215,5 +183,5 @@ async def test_bcrypt(password: str) -> None:
 async def test_what_bcrypt_rejects(password: str) -> None:
     """A password that bcrypt rejects or would truncate is wrong, and a hash that it rejects accepts none."""
     for password_hash in (make_hash(b"wonder"), b"$2b$04$" + b"!" * 53):
-        harness = AuthHarness(users={"alice": password_hash})
+        harness = AuthHarness({"alice": password_hash})
         assert await harness.status("alice", password) == 401

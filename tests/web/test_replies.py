@@ -53,11 +53,10 @@ async def test_parts_of_a_response(body: bytes, sizes: list[int]) -> None:
 class Maker:
     """Makes replies when it is allowed to; records which."""
 
-    def __init__(self, *, seconds: float = 0.0) -> None:
-        self.now = 0.0
+    def __init__(self) -> None:
         self.made: list[str] = []
         self.may_end = asyncio.Event()
-        self.replies = SharedReplies(max_waiting=3, seconds=seconds, monotonic=lambda: self.now)
+        self.replies = SharedReplies(max_waiting=3)
 
     def request(self, name: str) -> asyncio.Task[Reply]:
         """Request the reply of a name."""
