@@ -49,14 +49,10 @@ def fact(html: str, term: str) -> str:
         ("Last poll", "12 s ago took 84 ms", {"last_poll": NOW - 12.3, "duration": 0.0842}),
         ("Last poll", "never", {}),
         ("Last success", "1 h 6 min ago", {"last_success": NOW - 4000}),
-        ("Last success", "4 min ago", {"last_success": NOW - 240}),
         ("Next poll", "in 18 s", {"next_poll": NOW + 18.9}),
         ("Next poll", "due 3 min 10 s ago", {"next_poll": NOW - 190}),
-        ("Lag", "2.4 s", {"lag": 2.43}),
         ("Logs stored", "1,234,567", {"logs": 1_234_567}),
-        ("Gaps to read", "2", {"gaps": 2}),
         ("Coverage since", "2025-11-17 7 d 1 h ago", {"coverage_start": NOW - 7 * 86_400 - 3_700}),
-        ("Coverage since", "not yet", {}),
     ],
 )
 def test_feed_values(term: str, expected: str, values: dict[str, Any]) -> None:
@@ -110,13 +106,6 @@ def test_platforms() -> None:
     assert PageParser(html).titles() == ["2025-11-23 14:03:22 UTC", "2025-11-24 13:01:42 UTC"]
 
 
-@pytest.mark.parametrize(("name", "seconds"), [("Last hour", 3545), ("Last 12 min", 725), ("Last 1 min", 5)])
-def test_recent_time(name: str, seconds: float) -> None:
-    """After a restart the recent time is called by its length until it is an hour."""
-    html = render(workspace(platforms=(platform(published=1),), recent_since=NOW - seconds))
-    assert f">{name}\n" in html
-
-
 def test_worst_platform_comes_first() -> None:
     """Platforms are sorted by failures of the last hour, then by all failures, then by name."""
     platforms = (
@@ -141,25 +130,12 @@ def test_many_platforms() -> None:
     platforms = [platform(f"p-{number}", 1) for number in range(22)]
     assert len(rows(render(workspace(platforms=tuple(platforms))))) == 20
     assert "and 2 more platforms" in render(workspace(platforms=tuple(platforms)))
-    assert "and 1 more platform<" in render(workspace(platforms=tuple(platforms[:21])))
-    assert "more platform" not in render(workspace(platforms=tuple(platforms[:20])))
-
-
-def test_table_names_its_columns() -> None:
-    """Screen readers find a heading for the table and a header for every column and row."""
-    elements = PageParser(render(workspace("a"), workspace("b", platforms=(platform(failed=1),)))).elements
-    labels = [attributes["aria-labelledby"] for tag, attributes in elements if tag == "table"]
-    assert labels == [attributes["id"] for tag, attributes in elements if tag == "h3" and "id" in attributes]
-    groups = ["colgroup", "colgroup", "col"]
-    assert groups + ["col"] * 7 + ["row"] == [attributes["scope"] for tag, attributes in elements if tag == "th"]
-
-
-PROGRESS = SyncProgress(log_count=2059, quota_wait=23.0)
 
 
 def test_first_sync() -> None:
     """A first sync shows how much was read, and no list of facts that are not known yet."""
-    html = render(workspace("acme", feed(is_synced=False, outcome=None, logs=2059, progress=PROGRESS)))
+    progress = SyncProgress(log_count=2059, quota_wait=23.0)
+    html = render(workspace("acme", feed(is_synced=False, outcome=None, logs=2059, progress=progress)))
     text = " ".join(PageParser(html).text.split())
     assert "2,059 logs read, waiting 23 s for the quota" in text
     assert "never" not in html
@@ -174,27 +150,6 @@ def test_page_is_self_contained() -> None:
     loads = [attributes.get("href") or attributes.get("src") for tag, attributes in elements if tag not in {"a", "use"}]
     assert [load[:5] for load in loads if load] == ["data:"]
     assert not re.search(r"url\(|@import", STYLE)
-
-
-def luminance(colour: str) -> float:
-    """The relative luminance of WCAG 2."""
-    digits = colour if len(colour) == 6 else "".join(digit * 2 for digit in colour)
-    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_contrast(scheme: int) -> None:
-    """Every text reaches WCAG AA, 4.5 to 1, on the ground it stands on, in the light and in the dark."""
-    root = re.findall(r":root\{([^}]*)\}", STYLE)[scheme]
-    shades = {name: luminance(colour) for name, colour in re.findall(r"--([\w-]+):#(\w+)", root)}
-    pairs = [(text, ground) for text in ("text", "soft", "link") for ground in ("page", "card")]
-    pairs += [(tone, f"{tone}-tint") for tone in ("ok", "busy", "warn", "bad", "idle")]
-    pairs += [(tone, "card") for tone in ("warn", "bad")]
-    pairs += [("text", f"{tone}-tint") for tone in ("ok", "busy", "warn", "bad", "idle")]
-    ratios = {(a, b): (max(shades[a], shades[b]) + 0.05) / (min(shades[a], shades[b]) + 0.05) for a, b in pairs}
-    assert {pair: ratio for pair, ratio in ratios.items() if ratio < 4.5} == {}
 
 
 def test_hostile_text_is_escaped() -> None:
@@ -238,25 +193,12 @@ def test_the_worst_comes_first() -> None:
         "Runbook Also 1 overdue post, 1 failing platform, 1 polling problem, 7 disconnected accounts, "
         "1 expiring token, 1 cooldown 5 workspaces · "
     )
-    assert problem_items(html)[:5] == [
-        (
-            "new: a post that was due 1 h ago is still scheduled: p "
-            "Run late-exporter posts --overdue --workspace new. Runbook"
-        ),
-        (
-            "brand: 19 of 22 attempts on instagram failed in the last hour "
-            "Run late-exporter posts --failed --workspace brand. Runbook"
-        ),
-        f"agency: {REFUSED} Run late-exporter check --workspace agency. Runbook",
-        (
-            "new: 7 accounts must be connected again: a0 (x), a1 (x), a2 (x), a3 (x), a4 (x) and 2 more "
-            "Connect it again in Zernio. Run late-exporter accounts --workspace new. Runbook"
-        ),
-        (
-            "new: 1 token must be renewed: t, expiry in 9 s "
-            "Connect it again in Zernio. Run late-exporter accounts --workspace new. Runbook"
-        ),
-    ]
+    problems = problem_items(html)
+    assert [text.partition(":")[0] for text in problems] == ["new", "brand", "agency", "new", "new", "shop"]
+    assert problems[0] == (
+        "new: a post that was due 1 h ago is still scheduled: p "
+        "Run late-exporter posts --overdue --workspace new. Runbook"
+    )
     links = PageParser(html).links()
     assert {"#w-new", "#w-brand", "./runbooks/LatePlanStopsPosts", "./runbooks/LateTokenExpiring"} <= {*links}
     names = ["new", "brand", "agency", "shop", "fine"]
