@@ -68,7 +68,7 @@ def test_the_status_page_does_not_depend_on_disabled_families(exporter: InsideHa
 
 @pytest.mark.parametrize(
     "bounds",
-    [(1.0,), (0.5, 1.0, 2.0, 4.0), (100.0, 200.0), (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)],
+    [(1.0,), (0.5, 1.0, 2.0, 4.0)],
 )
 def test_other_buckets_lose_nothing(exporter: InsideHarness, bounds: tuple[float, ...]) -> None:
     """After a change of buckets the histogram is valid, has the same count and sum, and goes on from there."""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 
 import pytest
@@ -28,13 +28,11 @@ class LogApi(StatusApi):
 
     Attributes:
         created: Creation time of the log, in Unix seconds.
-        pending_posts: Posts with a pending log before it, the newest first.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.created = time.time() - 2 * HOUR
-        self.pending_posts: Sequence[str] = ()
         assert self.handler is not None
         self._handle_status: Handler = self.handler
         self.handler = self._handle
@@ -53,10 +51,6 @@ class LogApi(StatusApi):
                 "createdAt": iso_time(self.created * 1000),
             }
         ]
-        for age, post_id in enumerate(self.pending_posts, start=1):
-            created_at = iso_time((self.created - age) * 1000)
-            pending = {"_id": f"{post_id}-log", "postId": post_id, "status": "pending", "createdAt": created_at}
-            rows.append({**rows[0], **pending})
         skip = int(params.get("skip", 0))
         rows = [row for row in rows if params.get("status") in {None, row["status"]}][skip:]
         return ApiResponse(encode({"logs": rows, "pagination": {"total": len(rows), "hasMore": False}}), None)
@@ -141,16 +135,6 @@ async def test_recent_attempts(tmp_path: Path, age: float, recent_count: int) ->
     (platform,) = health.platforms
     assert ("instagram", 1, recent_count) == (platform.name, platform.final, platform.recent.final)
     assert health.recent_since == pytest.approx(time.time() - HOUR, abs=60)
-
-
-async def test_the_oldest_pending_post_is_named(tmp_path: Path) -> None:
-    """The page names the post that has been pending for longest."""
-    harness = ExporterOfStatus(tmp_path, "acme")
-    harness.apis["acme"].pending_posts = ("newer", "oldest")
-    async with harness.opened() as exporter:
-        assert await exporter.catch_up()
-        (health,) = exporter.health()
-    assert [each.oldest_post for each in health.platforms] == ["oldest"]
 
 
 @pytest.mark.parametrize(
