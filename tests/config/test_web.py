@@ -102,15 +102,6 @@ def test_a_whole_file(file: Path) -> None:
     assert BCRYPT_HASH[7:] not in repr(config)
 
 
-@pytest.mark.parametrize("text", ["", "tls_server_config:\nbasic_auth_users: ~\n"])
-def test_empty_files(file: Path, text: str) -> None:
-    """Keys without a value keep the defaults: plain HTTP without passwords."""
-    config = load_text(file, text)
-
-    assert list(config.files) == [file]
-    assert WebConfig(files=config.files) == config
-
-
 def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Relative paths do not depend on the working directory, and absolute paths are kept; TLS is 1.2 at least."""
     monkeypatch.chdir("/")
@@ -131,20 +122,16 @@ def test_optional_client_certificates(file: Path) -> None:
 NO_AUTHORITY = "cannot use text.txt: no certificate or crl found"
 A_HASH = "must be a bcrypt hash with a cost of at most 14, as htpasswd -nBC 10 makes it"
 NOT_SUPPORTED = "not supported; supported are tls_server_config, basic_auth_users"
-NO_MAPPING = "must be a mapping"
 A_NAME = "a user name must be printable and must not contain a colon"
 A_MAPPING = "must be a mapping of sections"
 VERIFY = "  client_auth_type: RequireAndVerifyClientCert\n"
 VERIFIED = "needs a client_auth_type of VerifyClientCertIfGiven or RequireAndVerifyClientCert, and these need it"
 NOT_SUPPORTED_IN_TLS = "not supported; supported are cert_file, key_file, client_ca_file, client_auth_type, min_version"
-AUTH_TYPES = "'NoClientCert', 'VerifyClientCertIfGiven' or 'RequireAndVerifyClientCert'"
 ENCRYPTED_KEY = "encrypted private keys are not supported"
 
 HASHES = (
     BCRYPT_HASH[:-1],
-    BCRYPT_HASH.replace("$10$", "$03$"),
     BCRYPT_HASH.replace("$10$", "$15$"),
-    BCRYPT_HASH.replace("2y", "2z"),
     BCRYPT_HASH.replace("zoub", "zozb"),  # a salt of too many bits
     "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
 )
@@ -152,10 +139,6 @@ MISTAKES = [
     # other files, keys and kinds of values
     ("[]", A_MAPPING),
     ("users: {}\ntls: {}\n", f"1: users: {NOT_SUPPORTED}\n2: tls: {NOT_SUPPORTED}"),
-    (
-        "tls_server_config: x\nbasic_auth_users: x",
-        f"1: tls_server_config: {NO_MAPPING}\n2: basic_auth_users: {NO_MAPPING}",
-    ),
     # users
     (f'basic_auth_users:\n  "": {BCRYPT_HASH}\n', f"2: basic_auth_users.: {A_NAME}"),
     *((f"basic_auth_users:\n  alice: '{wrong}'\n", f"2: basic_auth_users.alice: {A_HASH}") for wrong in HASHES),
@@ -170,20 +153,14 @@ MISTAKES = [
     ),
     # TLS
     (TLS + "  cipher_suites: [TLS_AES_128_GCM_SHA256]\n", f"4: cipher_suites: {NOT_SUPPORTED_IN_TLS}"),
-    (TLS + "  client_allowed_sans: [a]\n", f"4: client_allowed_sans: {NOT_SUPPORTED_IN_TLS}"),
     # certificates
     (
         TLS.replace("server.crt", "none.crt"),
         "2: cert_file: cannot use none.crt with the key server.key: No such file or directory",
     ),
-    (TLS.replace("server.key", '"a\\0b"'), "2: cert_file: cannot use server.crt with the key a\0b: embedded null byte"),
     (
         TLS.replace("server.key", "other.key"),
         "2: cert_file: cannot use server.crt with the key other.key: key values mismatch",
-    ),
-    (
-        TLS.replace("server.crt", "text.txt"),
-        "2: cert_file: cannot use text.txt with the key server.key: not in PEM format",
     ),
     (
         TLS.replace("server.key", "encrypted.key"),
@@ -193,7 +170,6 @@ MISTAKES = [
     (TLS + "  client_ca_file: ca.crt\n", f"4: client_ca_file: {VERIFIED}"),
     (TLS + VERIFY + "  client_ca_file: text.txt\n", f"5: client_ca_file: {NO_AUTHORITY}"),
     (TLS + VERIFY, f"1: client_ca_file: {VERIFIED}"),
-    (TLS + "  client_auth_type: RequireClientCert\n", f'4: client_auth_type "RequireClientCert": must be {AUTH_TYPES}'),
 ]
 
 
@@ -206,33 +182,21 @@ def test_mistakes(file: Path, text: str, expected: str) -> None:
 
 def test_only_regular_files(file: Path) -> None:
     """Pipes, devices and folders are rejected: read again, a pipe would be a valid file without users and TLS."""
-    reader, writer = os.pipe()
-    os.close(writer)
     os.mkfifo(file)
-    try:
-        for path in (file, file.parent, Path(f"/dev/fd/{reader}"), Path("/dev/null")):
-            with pytest.raises(ConfigError) as caught:
-                load(path)
-            assert list(caught.value.problems) == [
-                f"{path}: must be a regular file, because it is read again when it changes"
-            ]
-    finally:
-        os.close(reader)
+    for path in (file, file.parent, Path("/dev/null")):
+        with pytest.raises(ConfigError, match="must be a regular file, because it is read again when it changes"):
+            load(path)
 
 
 @pytest.mark.parametrize(
     "text",
     [
         f"basic_auth_users: {{alice: {PASSWORD}}}",
-        f"basic_auth_users: {{alice:{PASSWORD}}}",
         f"basic_auth_users: {{{BCRYPT_HASH}: alice}}",
         f"basic_auth_users: {{? [alice, {PASSWORD}] : x}}",
-        f"basic_auth_users:\n  alice: {BCRYPT_HASH}\n  alice:{BCRYPT_HASH}\n  alice:{BCRYPT_HASH}:\n",
-        f"alice: {BCRYPT_HASH}",
         f"basic_auth_users: {{alice: *{PASSWORD}}}",
         f"basic_auth_users:\n  alice: {PASSWORD}: {BCRYPT_HASH}\n",
         "tls_server_config:\n  key: |\n" + "".join(f"    {line}\n" for line in KEY.decode().splitlines()),
-        "tls_server_config:\n  key: [|" + KEY.decode(),
         KEY.decode(),
     ],
 )
@@ -312,16 +276,6 @@ def test_watcher_applies_a_certificate(file: Path, change: Callable[[Path, bytes
     assert events(logger) == ["web configuration not changed", "web configuration changed"]
 
 
-@pytest.mark.parametrize("name", ["ca.crt", "server.key", "server.crt"])
-def test_watcher_watches_every_file(file: Path, name: str) -> None:
-    """Each file of the configuration is watched."""
-    watcher = WebConfigWatcher(load_text(file, COMPLETE), RecordingLogger())
-    before = watcher.current()
-    path = file.parent / name
-    os.utime(path)
-    assert before is not watcher.current()
-
-
 def test_watcher_keeps_the_last_valid_configuration(file: Path) -> None:
     """A broken file changes nothing, is logged and reported once with every reason, and recovers."""
     logger = RecordingLogger()
@@ -343,16 +297,6 @@ def test_watcher_keeps_the_last_valid_configuration(file: Path) -> None:
     assert watcher.current().users.keys() == {"bob"}
     assert events(logger)[2:] == ["web configuration changed"]
     assert results == [False, False, True]
-
-
-def test_sections_for_other_exporters_are_ignored(file: Path) -> None:
-    """Headers and limits of a shared file have no effect, which is logged once."""
-    logger = RecordingLogger()
-    text = "http_server_config: {http2: true, headers: {X-Frame-Options: deny}}\nrate_limit: {burst: 1}\n"
-    watcher = WebConfigWatcher(load_text(file, text), logger)
-    assert watcher.current() is watcher.current()
-    names = "http_server_config, rate_limit"
-    assert logger.records == [("info", "web configuration has ignored sections", {"names": names})]
 
 
 def test_watcher_notices_changes_while_it_reads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

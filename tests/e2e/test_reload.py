@@ -95,11 +95,11 @@ def test_the_lifecycle_api_needs_its_flag(start: Run) -> None:
 def test_a_broken_web_configuration_is_shown(start: Run, tmp_path: Path) -> None:
     """The metric of reloads is 0 while the file, which is read again by itself, is broken."""
     file = tmp_path / "web.yml"
-    file.write_text("rate_limit: {burst: 9}\n")
+    file.write_text("http_server_config: {http2: true}\nrate_limit: {burst: 9}\n")
     program = start("--web.config.file=web.yml")
     wait_equal(1.0, lambda: program.scrape().get((RELOADED, ())))
     file.write_text("basic_auth_users: [alice]\n")
     wait_equal(0.0, lambda: program.scrape()[RELOADED, ()])
     file.write_text("")
     wait_equal(1.0, lambda: program.scrape()[RELOADED, ()])
-    assert program.stderr.count("web configuration has ignored sections") == 1
+    assert program.stderr.count("web configuration has ignored sections") == 1, "those for other exporters"
