@@ -15,8 +15,6 @@ from late_exporter import log
 
 KEY = "sk_0123456789abcdef"
 
-texts = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=16, max_size=80)
-
 
 def log_output(act: Callable[[structlog.stdlib.BoundLogger], None], **options: str) -> str:
     """Return the output of a logger on standard error."""
@@ -24,22 +22,6 @@ def log_output(act: Callable[[structlog.stdlib.BoundLogger], None], **options: s
         log.configure(**options, secrets=["hunter22"])
         act(log.get_logger("poller"))
     return stderr.getvalue()
-
-
-def fail(message: str) -> None:
-    """Fail two levels deep."""
-    try:
-        _ = os.environ[message]
-    except KeyError as exc:
-        raise ValueError(f"because of {message}") from exc
-
-
-def log_failure(logger: structlog.stdlib.BoundLogger, message: str) -> None:
-    """Log the failure with its traceback."""
-    try:
-        fail(message)
-    except ValueError:
-        logger.exception("it failed")
 
 
 def test_logfmt() -> None:
@@ -80,7 +62,10 @@ def test_secrets_are_redacted_everywhere(format: str) -> None:  # noqa: A002 - t
 
     def act(logger: structlog.stdlib.BoundLogger) -> None:
         logger.info("key hunter22", header="Bearer abc.def", nested={"hunter22": [KEY, b"hunter22", {"k": KEY}]})
-        log_failure(logger, f"hunter22 {KEY}")
+        try:
+            _ = os.environ[f"hunter22 {KEY}"]
+        except KeyError:
+            logger.exception("it failed")
         logging.getLogger("uvicorn.error").error("key %s", KEY, exc_info=ValueError("hunter22"))
 
     text = log_output(act, format=format)
@@ -132,15 +117,6 @@ def test_an_entry_that_cannot_be_written_shows_no_argument(monkeypatch: pytest.M
     text = log_output(lambda _: logging.getLogger("other").info("%d", "hunter22"))
 
     assert text == ""
-
-
-def test_many_secrets() -> None:
-    """Each of many secrets is redacted, also if it is cut off."""
-    keys = [f"whsec-{number % 10}-abcdef{number:06}" for number in range(5000)]
-    log.configure(secrets=[*keys, "pass"])
-    for key in keys[::500]:
-        assert log.redact(f"a {key} b {key[:17]}") == "a [redacted] b [redacted]"
-    assert log.redact("the pass") == "the [redacted]"
 
 
 @given(texts=st.lists(st.text("ab[]", max_size=14)), secrets=st.lists(st.text("ab", min_size=1, max_size=16)))

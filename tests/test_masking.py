@@ -15,26 +15,8 @@ from late_exporter.masking import SECRETS, mask_keys
 
 UNRESTRICTED = "sk_" + "0123456789abcdef" * 4
 RESTRICTED = "zrk_" + "4f1d8c6b" * 8
-KEYS = [
-    UNRESTRICTED,
-    "sk_" + "a" * 64,
-    "SK_0123456789ABCDEF",
-    "sk-0123456789abcdef",
-    RESTRICTED,
-    "zrk_" + "e" * 64,
-    "zrk_Qm-9_vX2-tR",
-    "ZRK-0123456789abcdef",
-]
-CONTEXTS = [
-    "{}",
-    "a {} b",
-    "key={}",
-    '{{"key": "{}"}}',
-    "https://example.org/?key={}&a=b",
-    "Bearer {}",
-    "a%3D{}",
-    "\\n{}",
-]
+KEYS = [UNRESTRICTED, "SK_0123456789ABCDEF", "sk-0123456789abcdef", RESTRICTED, "zrk_Qm-9_vX2-tR"]
+CONTEXTS = ["a {} b", '{{"key": "{}"}}', "https://example.org/?key={}&a=b", "a%3D{}", "\\n{}"]
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -8,18 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.late import FaultHandler, LateServer, drip, hang, respond_with
-from tests.e2e.program import ExporterProcess, Run, wait_until
+from tests.e2e.program import Run, wait_until
 from tests.support.samples import Samples
 
 LOGS = "late_publishing_logs_total"
-GRACE = 5.0
-"""Seconds within which the program has to exit after a signal."""
-
-
-def assert_stops(program: ExporterProcess, signal_number: signal.Signals) -> int:
-    """Send a signal, and assert that the program exits with 0 in time."""
-    program.send_signal(signal_number)
-    return program.wait_exit(timeout=GRACE)
+GRACE_SECONDS = 5.0
+"""Time within which the program has to exit after a signal."""
 
 
 @pytest.mark.parametrize(("fault", "number"), [(hang, signal.SIGTERM), (drip, signal.SIGINT)])
@@ -30,7 +24,8 @@ def test_signal_during_a_slow_answer(
     late.fault = fault(late)
     program = start_exporter()
     wait_until(lambda: late.requests)
-    assert assert_stops(program, number) == 0
+    program.send_signal(number)
+    assert program.wait_exit(timeout=GRACE_SECONDS) == 0
     assert "Traceback" not in program.stderr
 
 
