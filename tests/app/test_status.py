@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -13,45 +12,34 @@ from late_exporter.app.exporter import WorkspaceInfo
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.format import iso_time
 from tests.app.test_reload import KEYS, ReloadHarness
-from tests.support.client import Handler, QueryParams
+from tests.support.client import QueryParams
+from tests.support.clock import VirtualClock
 from tests.support.status_api import StatusApi, encode
+from tests.support.world import World
 
 REQUESTS = "late_exporter_api_requests_total"
 UP = "late_exporter_status_feed_up"
 HOUR = 3600.0
 FEEDS = {"posts", "accounts", "webhooks", "billing"}
 
+LOG = {
+    "_id": "log1",
+    "platform": "instagram",
+    "action": "publish",
+    "status": "success",
+    "accountId": "acc1",
+    "accountUsername": "name-in-logs",
+    "createdAt": iso_time((time.time() - 2 * HOUR) * 1000),
+}
+
 
 class LogApi(StatusApi):
-    """LateClient of an API with one publishing log, and with status endpoints.
+    """Client of an API with one publishing log, and with status endpoints."""
 
-    Attributes:
-        created: Creation time of the log, in Unix seconds.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.created = time.time() - 2 * HOUR
-        assert self.handler is not None
-        self._handle_status: Handler = self.handler
-        self.handler = self._handle
-
-    def _handle(self, path: str, params: QueryParams) -> ApiResponse | Awaitable[ApiResponse | None] | None:
+    def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
         if not path.endswith("/logs"):
-            return self._handle_status(path, params)
-        rows = [
-            {
-                "_id": "log1",
-                "platform": "instagram",
-                "action": "publish",
-                "status": "success",
-                "accountId": "acc1",
-                "accountUsername": "name-in-logs",
-                "createdAt": iso_time(self.created * 1000),
-            }
-        ]
-        skip = int(params.get("skip", 0))
-        rows = [row for row in rows if params.get("status") in {None, row["status"]}][skip:]
+            return super()._respond(path, params)
+        rows = [] if "status" in params or params.get("skip") else [LOG]
         return ApiResponse(encode({"logs": rows, "pagination": {"total": len(rows), "hasMore": False}}), None)
 
 
@@ -59,7 +47,7 @@ class ExporterOfStatus(ReloadHarness):
     """An exporter of some workspaces with status feeds.
 
     Attributes:
-        apis: LateClient of each workspace.
+        apis: Client of each workspace.
     """
 
     def __init__(self, folder: Path, *names: str) -> None:
@@ -109,9 +97,13 @@ async def test_reload(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("age", "recent_count"), [(HOUR / 2, 1), (2 * HOUR, 0), (-HOUR / 2, 1)])
 async def test_recent_attempts(tmp_path: Path, age: float, recent_count: int) -> None:
-    """The page has the attempts of the last hour, by the creation of the logs, and the configuration has no key."""
-    harness = ExporterOfStatus(tmp_path, "acme")
-    harness.apis["acme"].created = time.time() - age
+    """The page has the attempts of the last hour, by creation, and the post that is pending for longest, but no key."""
+    world = World(VirtualClock(time.time()))
+    world.insert(time.time() - age)
+    world.insert(time.time() - 60, status="pending", postId="oldest")
+    world.insert(time.time() - 30, status="pending", postId="newer")
+    harness = ReloadHarness(tmp_path, {"acme": world})
+    harness.write("acme")
     async with harness.opened() as exporter:
         assert await exporter.catch_up()
         (health,) = exporter.health()
@@ -119,6 +111,7 @@ async def test_recent_attempts(tmp_path: Path, age: float, recent_count: int) ->
         assert KEYS["acme"] not in exporter.configuration()
     (platform,) = health.platforms
     assert ("instagram", 1, recent_count) == (platform.name, platform.final, platform.recent.final)
+    assert platform.oldest_post == "oldest"
     assert health.recent_since == pytest.approx(time.time() - HOUR, abs=60)
 
 
