@@ -22,9 +22,9 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.web.app import ExporterApp, HealthSource
 from late_exporter.web.auth import AuthMiddleware
-from late_exporter.web.replies import Message
 from tests.support.api import KEY, create_client
 from tests.support.clock import VirtualClock
+from tests.web.requests import Response, call
 
 pytestmark = pytest.mark.fuzz
 
@@ -160,28 +160,18 @@ heads = st.lists(
 @ROUND
 def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> None:
     web = WebConfig(users={"a": PASSWORD_HASH})
-    sent: list[Message] = []
 
-    async def receive() -> Message:
-        return {"type": "http.request"}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": method, "path": path, "headers": head, "client": ("127.0.0.1", 1)}
-
-    async def respond() -> None:
+    async def respond() -> Response:
         gate = AuthMiddleware(
             ExporterApp(HealthSource(), Exposition(CATALOGUE), version="1"),
             lambda: web,
             needs_password=lambda path: path != "/-/healthy",
         )
-        await gate(scope, receive, send)
+        return await call(gate, path, method, headers=head)
 
-    asyncio.run(respond())
-    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    response = asyncio.run(respond())
     is_allowed = path == "/-/healthy" or any(name == b"authorization" for name, _ in head)
-    assert is_allowed or sent[0]["status"] == 401
+    assert is_allowed or response.status == 401
 
 
 def test_any_request() -> None:
