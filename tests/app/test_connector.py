@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import httpx
 import pytest
 
-from late_exporter.app.connector import open_clients
+from late_exporter.app.connector import WORKSPACES_PER_CLIENT, open_clients
 from late_exporter.config.sources import load
 from late_exporter.errors import ConfigError
 
@@ -44,3 +45,13 @@ async def test_unusable_variables(monkeypatch: pytest.MonkeyPatch, name: str, va
     assert name in problem
     assert message in problem
     assert "hunter2" not in problem
+
+
+async def test_many_workspaces_have_several_clients(tmp_path: Path) -> None:
+    """A request looks at all idle connections of its client, of which there are more for more workspaces."""
+    (tmp_path / "key").write_text(f"sk_{0:064x}")
+    rows = [f"- {{name: w{n}, api_key_file: key, profile_id: p{n}}}" for n in range(2 * WORKSPACES_PER_CLIENT + 1)]
+    (tmp_path / "late.yml").write_text("\n".join(["workspaces:", *rows]))
+    settings = load("run", {"config.file": str(tmp_path / "late.yml")}, {})
+    async with AsyncExitStack() as stack:
+        assert len(await open_clients(settings, stack)) == 3

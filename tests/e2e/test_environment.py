@@ -1,4 +1,4 @@
-"""Tests of what the environment of the process says wrongly: proxies, standard output."""
+"""Tests of what the environment of the process says wrongly: proxies, locale, standard output."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ def test_a_key_never_reaches_a_proxy_in_plain_text(late: LateServer, start_comma
         with pytest.raises(BlockingIOError):
             proxy.accept()
     assert Samples.parse(program.stdout).sum("late_publishing_logs_total") == 3
+
+
+def test_a_locale_without_unicode(late: LateServer, start_command: Run) -> None:
+    """Output is UTF-8 in every locale."""
+    environment = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "POSIX"}
+    name = "caf\u00e9"
+    late.world.publish(2, platform=name)
+    program = start_command("run", "--once", **environment)
+    assert program.wait_exit() == 0, program.stderr
+    assert name in program.stdout
 
 
 @pytest.mark.parametrize(

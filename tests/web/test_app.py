@@ -26,7 +26,7 @@ from late_exporter.health import (
     WorkspaceStatus,
 )
 from late_exporter.web import app as web_app
-from late_exporter.web.app import PAGE_SECONDS, ExporterApp, HealthSource
+from late_exporter.web.app import MAX_REASONS, PAGE_SECONDS, ExporterApp, HealthSource
 from late_exporter.web.findings import StatusDocument
 from tests.support.clock import VirtualClock
 from tests.web.requests import Response, call
@@ -148,6 +148,37 @@ async def test_page_policy() -> None:
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ) == response.headers["content-security-policy"]
     assert (response.headers["referrer-policy"], response.headers["x-frame-options"]) == ("no-referrer", "DENY")
+
+
+async def test_readiness_of_many_workspaces_is_short() -> None:
+    """With many feeds that are not ready, only the first are listed, and the others are not examined."""
+    unsynced = ((f"w{number}", FeedHealth(name="publishing")) for number in range(2000))
+    app = application_of(unsynced_feeds=lambda: unsynced)
+    lines = (await call(app, "/-/ready")).text.splitlines()
+    assert (len(lines), lines[0]) == (MAX_REASONS, "w0/publishing: waiting for first poll: 0 logs read")
+    assert next(unsynced)[0] == f"w{MAX_REASONS}"
+
+
+async def test_a_page_of_many_workspaces_lets_others_run() -> None:
+    """Between two workspaces of the status page other tasks have a turn."""
+    turns = 0
+    turns_before: list[int] = []
+
+    def workspaces() -> Iterator[WorkspaceHealth]:
+        for number in range(5):
+            turns_before.append(turns)
+            yield WorkspaceHealth(name=f"w{number}", base_url="", feeds=(SYNCED,))
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    assert "w4" in (await call(application_of(workspaces=workspaces))).text
+    counting.cancel()
+    assert len({*turns_before}) == 5
 
 
 async def test_workspaces_that_may_not_be_shown() -> None:

@@ -70,6 +70,7 @@ def test_workspaces_with_one_cause_share_a_finding() -> None:
     ]
     (joined,) = [each for each in document(*dead).findings if each.kind == "feed"]
     assert (joined.workspaces, joined.workspace_count) == (("w0", "w1", "w2"), 3)
+    assert document(*dead).command(joined) == "late-exporter check", "of all workspaces"
 
 
 def test_a_rejected_key_has_its_own_next_step() -> None:

@@ -320,6 +320,17 @@ async def test_idle_connections_are_closed(harness: ServerHarness, context: ssl.
     assert await client.read_to_end() == b""
 
 
+async def test_half_a_second_request(harness: ServerHarness, context: ssl.SSLContext | None) -> None:
+    """A client has as little time for its second request as for its first one."""
+    client = await harness.connect(context)
+    assert await client.get("/a") == (200, b"/a")
+    client.send(b"GET /b")
+    await harness.advance(server.CLIENT_TIMEOUT - 1)
+    assert not client.disconnected
+    await harness.advance(2)
+    assert await client.read_to_end() == b""
+
+
 @pytest.mark.parametrize("parts", [(SIZED_POST, b"body"), (CHUNKED_POST % b"/a", b"4\r\nbody\r\n0\r\n\r\n")])
 async def test_a_request_with_a_body_is_the_last(harness: ServerHarness, parts: tuple[bytes, bytes]) -> None:
     """It gets its response, whether its body arrives or not, and no request after it is served."""
@@ -423,11 +434,12 @@ async def test_a_head_ends_at_its_limit(harness: ServerHarness) -> None:
 async def test_strangers_write_no_log_lines(
     harness: ServerHarness, context: ssl.SSLContext | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Invalid requests, and upgrades that are not supported, are not logged."""
-    for request in (b"\0\r\n\r\n", UPGRADE):
-        client = await harness.connect(context)
-        client.send(request)
-        await client.read_to_end()
+    """Invalid requests, upgrades that are not supported, and requests without TLS to a TLS port are not logged."""
+    for request in (b"\0\r\n\r\n", UPGRADE, REQUEST % b"/a"):
+        for client in (await harness.connect(context), await harness.connect()):
+            client.send(request)
+            await client.read_to_end(size=1)
+    assert await harness.get("/", context) == (200, b"/")
     assert caplog.messages == []
 
 

@@ -132,6 +132,15 @@ def test_many_platforms() -> None:
     assert "and 2 more platforms" in render(workspace(platforms=tuple(platforms)))
 
 
+def test_table_names_its_columns() -> None:
+    """Screen readers find a heading for the table and a header for every column and row."""
+    elements = PageParser(render(workspace("a"), workspace("b", platforms=(platform(failed=1),)))).elements
+    labels = [attributes["aria-labelledby"] for tag, attributes in elements if tag == "table"]
+    assert labels == [attributes["id"] for tag, attributes in elements if tag == "h3" and "id" in attributes]
+    groups = ["colgroup", "colgroup", "col"]
+    assert groups + ["col"] * 7 + ["row"] == [attributes["scope"] for tag, attributes in elements if tag == "th"]
+
+
 def test_first_sync() -> None:
     """A first sync shows how much was read, and no list of facts that are not known yet."""
     progress = SyncProgress(log_count=2059, quota_wait=23.0)
@@ -150,6 +159,27 @@ def test_page_is_self_contained() -> None:
     loads = [attributes.get("href") or attributes.get("src") for tag, attributes in elements if tag not in {"a", "use"}]
     assert [load[:5] for load in loads if load] == ["data:"]
     assert not re.search(r"url\(|@import", STYLE)
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of WCAG 2."""
+    digits = colour if len(colour) == 6 else "".join(digit * 2 for digit in colour)
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_contrast(scheme: int) -> None:
+    """Every text reaches WCAG AA, 4.5 to 1, on the ground it stands on, in the light and in the dark."""
+    root = re.findall(r":root\{([^}]*)\}", STYLE)[scheme]
+    shades = {name: luminance(colour) for name, colour in re.findall(r"--([\w-]+):#(\w+)", root)}
+    pairs = [(text, ground) for text in ("text", "soft", "link") for ground in ("page", "card")]
+    pairs += [(tone, f"{tone}-tint") for tone in ("ok", "busy", "warn", "bad", "idle")]
+    pairs += [(tone, "card") for tone in ("warn", "bad")]
+    pairs += [("text", f"{tone}-tint") for tone in ("ok", "busy", "warn", "bad", "idle")]
+    ratios = {(a, b): (max(shades[a], shades[b]) + 0.05) / (min(shades[a], shades[b]) + 0.05) for a, b in pairs}
+    assert {pair: ratio for pair, ratio in ratios.items() if ratio < 4.5} == {}
 
 
 def test_hostile_text_is_escaped() -> None:

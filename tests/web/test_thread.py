@@ -46,6 +46,17 @@ async def test_a_cancelled_call_ends_its_work_first() -> None:
     assert steps == ["closed"]
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3])
+async def test_a_call_that_is_cancelled_at_its_start(turns: int) -> None:
+    """A call that is cancelled before its work has begun ends, too."""
+    task = asyncio.ensure_future(run_in_thread(asyncio.Event().wait))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 60)
+
+
 async def test_an_error_of_the_work() -> None:
     """An error in the thread is raised by the call."""
 
