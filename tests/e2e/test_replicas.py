@@ -48,7 +48,7 @@ def test_every_log_counts_once_whatever_happens_to_replicas(
     own_cluster: Cluster, tmp_path: Path, require_tool: Callable[[str], str], exit_stack: ExitStack
 ) -> None:
     """In the state and in Prometheus all totals are exact, and no counter is reset by any handover."""
-    url = own_cluster.create_database()
+    url = own_cluster.create_schema()
     networks, state_urls = create_networks(url, own_cluster.port, exit_stack)
     replicas = Replicas(tmp_path, url, state_urls, exit_stack)
     replicas.publish_history()

@@ -17,7 +17,7 @@ from late_exporter.store.postgres import PostgresDatabase
 from tests.e2e.program import wait_until
 from tests.store.test_store import batch_of
 from tests.support.exporter import open_store
-from tests.support.postgres import Cluster, running_bouncer
+from tests.support.postgres import Cluster
 from tests.support.proxy import Proxy
 from tests.support.store import commit, execute, log_count, observation, problems
 
@@ -240,7 +240,7 @@ def proxy(postgres: Cluster) -> Iterator[Proxy]:
 
 
 def through(port: int, postgres: Cluster, url: str) -> str:
-    """Return the URL of a state through a proxy or a pooler."""
+    """Return the URL of a state through a proxy."""
     return url.replace(f":{postgres.port}/", f":{port}/")
 
 
@@ -316,14 +316,27 @@ def test_a_state_that_is_gone_is_not_created_again(url: str, open_replica: Calla
             replica.ownership.reconnect()
 
 
-def test_a_lock_that_was_lost_ends_the_session(open_replica: Callable[..., Replica]) -> None:
-    """Such as by a function that releases all locks of the session."""
+@pytest.mark.parametrize(
+    ("change", "use", "error"),
+    [
+        ("pg_advisory_unlock_all()", Replica.turn, "the session has other locks than it should have"),
+        (
+            "set_config('late_exporter.session', 'another', false)",
+            lambda replica: replica.ownership.confirm(),
+            "a pooler in transaction mode lends other sessions",
+        ),
+    ],
+)
+def test_a_session_of_others_is_not_used(
+    open_replica: Callable[..., Replica], change: str, use: Callable[[Replica], object], error: str
+) -> None:
+    """A pooler in transaction mode lends the sessions of other clients, or this one to others."""
     replica = open_replica()
     settle(replica)
     with replica.store.database.reading() as session:
-        session.execute("SELECT pg_advisory_unlock_all()")
-    with pytest.raises(StoreError, match="the session has other locks than it should have"):
-        replica.ownership.look(GROUPS)
+        session.execute(f"SELECT {change}")
+    with pytest.raises(StoreError, match=error):
+        use(replica)
     with pytest.raises(StoreError, match="the connection was lost"):
         replica.ownership.confirm()
 
@@ -352,32 +365,3 @@ def test_a_single_exporter_and_replicas_exclude_each_other(url: str, open_replic
     with closing(open_store(url)), pytest.raises(StoreInUse, match=r"in use by an exporter without --state.replicas"):
         open_replica()
     open_replica()
-
-
-def test_transaction_pooling_is_refused(
-    postgres: Cluster, open_replica: Callable[..., Replica], require_tool: Callable[[str], str]
-) -> None:
-    """Replicas that a pooler lends one session, by turns or always the same, never show the same workspace."""
-    with running_bouncer(require_tool("pgbouncer"), postgres) as port:
-        url = through(port, postgres, postgres.create_database())
-        replicas = [open_replica(url) for _ in range(2)]
-        errors = []
-        for number in range(10):
-            shown: list[str] = []
-            for replica in replicas:
-                try:
-                    replica.turn()
-                    if number % 2:
-                        replica.ownership.look(GROUPS)
-                except StoreError as exc:
-                    errors.append(str(exc))
-            for replica in replicas:
-                try:
-                    shown += replica.ownership.confirm()
-                except StoreError as exc:
-                    errors.append(str(exc))
-            assert len({*shown}) == len(shown)
-        words = "a pooler in transaction mode lends other sessions; connect directly, or through a pooler in session"
-        assert [error for error in errors if words in error]
-        for replica in replicas:
-            replica.store.close()

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -51,15 +51,17 @@ class Cluster:
     """
 
     def __init__(self, programs: Path, folder: Path) -> None:
-        self._programs, self._folder = programs, folder
+        self._programs = programs
+        self._folder = folder
+        self._data = folder / "data"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def initialise(self) -> None:
         password_file = self._folder / "password"
         password_file.write_text(PASSWORD)
-        self._run(
-            "initdb",
+        command = [
+            str(self._programs / "initdb"),
             f"--pgdata={self._data}",
             "--auth=scram-sha-256",
             f"--username={USER}",
@@ -67,38 +69,20 @@ class Cluster:
             "--encoding=UTF8",
             "--no-locale",
             "--no-sync",
-        )
-
-    def copy(self, port: int) -> None:
-        """Become a copy of the cluster at a port, and a standby that streams from it."""
-        source = self.url("postgres", port=port)
-        self._run(
-            "pg_basebackup",
-            f"--pgdata={self._data}",
-            f"--dbname={source}",
-            "--write-recovery-conf",
-            "--no-sync",
-            "--checkpoint=fast",
-        )
-
-    @property
-    def _data(self) -> Path:
-        return self._folder / "data"
-
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self._programs / program), *arguments]
+        ]
         subprocess.run(command, check=True, capture_output=True, **unprivileged())
 
-    def start(self, **settings: str) -> None:
+    def start(self) -> None:
         """Start the server and wait until it accepts connections."""
-        options = {**SETTINGS, "port": str(self.port), "unix_socket_directories": str(self._folder), **settings}
+        options = {**SETTINGS, "port": str(self.port), "unix_socket_directories": str(self._folder)}
         arguments = [f"--{name}={value}" for name, value in options.items()]
         command = [str(self._programs / "postgres"), "-D", str(self._data), *arguments]
-        with self.log.open("ab") as log:
+        log_path = self._folder / "log"
+        with log_path.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, **unprivileged())
         while not self._accepts_connections():
             if self._process.poll() is not None:
-                raise RuntimeError(self.log.read_text())
+                raise RuntimeError(log_path.read_text())
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.05)
 
@@ -108,11 +92,6 @@ class Cluster:
             return True
         return False
 
-    @property
-    def log(self) -> Path:
-        """File with the messages of the server."""
-        return self._folder / "log"
-
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """Stop the server: SIGINT ends its sessions, SIGQUIT is a crash."""
         if self._process is not None:
@@ -120,22 +99,8 @@ class Cluster:
             self._process.wait(60)
             self._process = None
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to every process of the server."""
-        assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        for pid in (self._process.pid, *map(int, children)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    def url(self, database: str, *, port: int | None = None) -> str:
-        return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{port or self.port}/{database}"
-
-    def create_database(self) -> str:
-        """Create an empty database and return its URL."""
-        name = f"late_{secrets.token_hex(6)}"
-        self.execute(self.url("postgres"), f"CREATE DATABASE {name} TEMPLATE template0")
-        return self.url(name)
+    def url(self, database: str) -> str:
+        return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
     def create_schema(self) -> str:
         """Create an empty schema, which takes less time than a database, and return the URL of a state in it."""
@@ -156,69 +121,21 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(
-    programs: Path, settings: Mapping[str, str] | None = None, *, primary_port: int | None = None
-) -> Iterator[Cluster]:
-    """Start a cluster in a folder of its own; stop it and delete the folder at the end.
-
-    Args:
-        programs: Folder with the programs of PostgreSQL.
-        settings: Settings of the server besides the usual ones.
-        primary_port: Port of a cluster of which this one is a standby; None if it is none.
-    """
+def running_cluster(programs: Path) -> Iterator[Cluster]:
+    """Start a cluster in a folder of its own; stop it and delete the folder at the end."""
     folder = Path(tempfile.mkdtemp(prefix="late-postgres-"))
     try:
         if user := unprivileged().get("user"):
             shutil.chown(folder, user)
         cluster = Cluster(programs, folder)
-        if primary_port is None:
-            cluster.initialise()
-        else:
-            cluster.copy(primary_port)
-        cluster.start(**(settings or {}))
+        cluster.initialise()
+        cluster.start()
         try:
             yield cluster
         finally:
             cluster.stop(signal.SIGQUIT)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def running_bouncer(program: str, cluster: Cluster) -> Iterator[int]:
-    """Run pgbouncer in transaction mode in front of a cluster, with two server connections; yield its port."""
-    with tempfile.TemporaryDirectory(prefix="late-pgbouncer-") as name:
-        folder, port = Path(name), free_port()
-        if user := unprivileged().get("user"):
-            shutil.chown(folder, user)
-        (folder / "users").write_text(f'"{USER}" "{PASSWORD}"\n')
-        (folder / "pgbouncer.ini").write_text(
-            f"[databases]\n* = host=127.0.0.1 port={cluster.port}\n"
-            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-            f"auth_type = scram-sha-256\nauth_file = {folder}/users\npool_mode = transaction\n"
-            f"default_pool_size = 2\nlogfile = {folder}/log\n"
-        )
-        libraries = ":".join(str(path) for path in (ROOT / ".cache/tools/usr/lib").glob("*-linux-gnu"))
-        environ = {**os.environ, "LD_LIBRARY_PATH": libraries}
-        command = [program, "--quiet", str(folder / "pgbouncer.ini")]
-        process = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL, **unprivileged())
-        try:
-            while not _listens(port):
-                if process.poll() is not None:
-                    raise RuntimeError((folder / "log").read_text())
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(0.05)
-            yield port
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _listens(port: int) -> bool:
-    with suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), timeout=10).close()
-        return True
-    return False
 
 
 def without_password(url: str) -> str:
