@@ -20,21 +20,10 @@ FOLDER = Path(__file__).parents[1] / "store" / "states"
 STATUSES = ("success", "failed", "failed", "pending")
 
 
-def state_of_version(version: int) -> str:
-    """Return the SQL text of a state that a version has written."""
-    return (FOLDER / f"{version}.sql").read_text()
-
-
 def load(version: int, path: Path) -> None:
     """Create a SQLite file with the state of a version."""
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(state_of_version(version))
-
-
-def dump(path: Path) -> str:
-    """Return a SQLite file as SQL text."""
-    with closing(sqlite3.connect(path)) as connection:
-        return "\n".join(connection.iterdump()) + "\n"
+        connection.executescript((FOLDER / f"{version}.sql").read_text())
 
 
 def tables(path: Path) -> dict[str, list[tuple[object, ...]]]:
@@ -74,4 +63,6 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder, "late.db")
         write_state(state)
-        (FOLDER / f"{len(STEPS)}.sql").write_text(dump(state))
+        with closing(sqlite3.connect(state)) as connection:
+            text = "\n".join(connection.iterdump())
+        (FOLDER / f"{len(STEPS)}.sql").write_text(f"{text}\n")
