@@ -42,12 +42,3 @@ def test_a_few_logs_are_read_with_each_commit(store: Store, monkeypatch: pytest.
         assert log_counts[0] == 300 + 250 * turn
         assert log_counts[-1] == 250 + 250 * turn
         assert store.lookup(SCOPE, [each.entry.key for each in due]) == {}
-
-
-def test_each_feed_is_looked_at_once_a_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not at each commit, and only if it is known what has expired."""
-    monkeypatch.setattr(rows, "PRUNE_SECONDS", 3600.0)
-    commit(store, observation("a", created=NOW - HOUR))
-    assert [commit(store, prune_before=before).log_count for before in (None, NOW)] == [1, 0]
-    assert commit(store, observation("b", created=NOW - HOUR), prune_before=NOW).log_count == 1
-    assert commit(store, prune_before=NOW).log_count == 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -13,9 +13,9 @@ import pytest
 
 from late_exporter.errors import StoreError, StoreMissing
 from late_exporter.store import Store, database_at
-from late_exporter.store.sqlite import store_errors
+from tests.e2e.traffic import in_thread
 from tests.support.exporter import open_store
-from tests.support.store import NOW, SCOPE, all_rows, commit, execute, observation, problems, read_scopes
+from tests.support.store import NOW, SCOPE, commit, execute, observation, problems, read_scopes
 
 REMEDY = "restore a backup, or name another file"
 BYTES_PER_LOG = 70
@@ -78,13 +78,15 @@ STRANGE = f": file is not a database; {REMEDY}"
     ],
 )
 def test_foreign_files_are_not_changed(path: Path, expected: str, prepare: Callable[[Path], object]) -> None:
-    """Each attempt names the file, and so does each reading command."""
+    """Each attempt names the file, and so does each reading command; nor are they backed up."""
     prepare(path)
     before = path.read_bytes()
-    for opening in (open_store, read_scopes, open_store):
+    for use in (open_store, read_scopes, open_store):
         with pytest.raises(StoreError) as caught:
-            opening(f"sqlite:///{path}")
+            use(f"sqlite:///{path}")
         assert str(caught.value) == f"{path}{expected}"
+    with pytest.raises(StoreError):
+        database_at(f"sqlite:///{path}").backup(path.with_name("copy.db"))
     assert before == path.read_bytes()
     assert {file.name for file in path.parent.iterdir()} == {"late.db", "late.db.lock"}
 
@@ -102,68 +104,29 @@ def test_a_truncated_state_is_refused(path: Path, size: float) -> None:
     assert content == path.read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("reason", "prepare", "statement"),
-    [
-        ("attempt to write a readonly database", "PRAGMA query_only = ON", "CREATE TABLE more (a)"),
-        ("database or disk is full", "PRAGMA max_page_count = 1", "CREATE TABLE more (a)"),
-        ("database is locked", "BEGIN", "CREATE TABLE more (a)"),
-        ('near "NONSENSE": syntax error', "BEGIN", "NONSENSE"),
-    ],
-)
-def test_other_errors_are_no_damage(path: Path, reason: str, prepare: str, statement: str) -> None:
-    """No advice to remove the state is given if it cannot be written at present, or SQLite lacks a feature."""
-    open_file(path).close()
-    with (
-        closing(sqlite3.connect(path)) as other,
-        closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection,
-    ):
-        connection.execute(prepare)
-        if reason == "database is locked":
-            other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError) as caught, store_errors(path):
-            connection.execute(statement)
-    assert str(caught.value) == f"{path}: {reason}"
-
-
 # Backups
 
 
-def test_a_backup_of_a_state_in_use_is_consistent(path: Path, tmp_path: Path) -> None:
-    """During commits, too; it is one file that only its owner can read, and an exporter can continue from it."""
-    url, target, over = f"sqlite:///{path}", tmp_path / "copy.db", threading.Event()
+def test_a_backup_during_commits_is_consistent(path: Path, tmp_path: Path) -> None:
+    """It is one file, from which an exporter can continue."""
+    target = tmp_path / "copy.db"
+
+    def write(stop: threading.Event) -> None:
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            commit(store, *(observation(f"{number}-{key}") for key in range(50)))
+
     with closing(open_file(path)) as store:
         commit(store, observation("first"))
-
-        def write() -> None:
-            number = 0
-            while not over.is_set():
-                commit(store, *(observation(f"{number + key}") for key in range(50)))
-                number += 50
-
-        writing = threading.Thread(target=write)
-        writing.start()
-        try:
+        with in_thread(write):
             for _ in range(5):
-                assert database_at(url).backup(target) == target.stat().st_size
-                assert target.stat().st_mode & 0o777 == 0o600
+                target.unlink(missing_ok=True)
+                assert database_at(f"sqlite:///{path}").backup(target) == target.stat().st_size
                 assert problems(f"sqlite:///{target}") == []
-                target.unlink()
-        finally:
-            over.set()
-            writing.join()
-        database_at(url).backup(target)
-        assert all_rows(url) == all_rows(f"sqlite:///{target}")
-        assert not target.with_name("copy.db-wal").exists()
-        with closing(open_file(target)) as copy:
-            assert len(commit(copy, observation("first"), observation("last")).observations) == 1
-
-
-def test_the_database_of_another_program_is_not_backed_up(path: Path, tmp_path: Path) -> None:
-    other_program(path)
-    with pytest.raises(StoreError, match=r"is the database of another program; it was not changed$"):
-        database_at(f"sqlite:///{path}").backup(tmp_path / "copy.db")
-    assert not (tmp_path / "copy.db").exists()
+                assert not target.with_name("copy.db-wal").exists()
+    with closing(open_file(target)) as copy:
+        assert len(commit(copy, observation("first"), observation("last")).observations) == 1
 
 
 def test_a_backup_changes_no_other_file(path: Path, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.errors import StoreError, StoreInUse
+from late_exporter.errors import StoreError
 from late_exporter.store import database_at
 from tests.store.test_sqlite import open_file
 from tests.support.store import commit, observation, stored_series
@@ -42,18 +40,6 @@ def test_a_file_in_use_is_refused_by_any_name(path: Path) -> None:
         assert stored_series(store) == {}
 
 
-def test_a_file_system_without_locks_is_no_other_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock that cannot be had for another reason is reported with that reason."""
-
-    def refuse(_: int, __: int) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(StoreError, match=f"^{path}: the state cannot be used: No locks available$") as caught:
-        open_file(path)
-    assert not isinstance(caught.value, StoreInUse)
-
-
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_lock_file_is_no_symbolic_link(path: Path, *, exists: bool) -> None:
     """In a folder that others can write, a link could have any file created or locked."""
@@ -78,19 +64,12 @@ def test_only_a_regular_file_is_a_state(path: Path, create: Callable[[Path], obj
     assert before.st_ino == path.stat().st_ino
 
 
-def test_files_that_cannot_be_created(path: Path) -> None:
-    """The folder or the lock file is named, and nothing is changed."""
+def test_a_file_that_cannot_be_created(path: Path) -> None:
+    """The folder is named, and nothing is changed."""
     path.write_text("a file")
-    for below, words in (("x.db", "File exists"), ("deeper/x.db", "Not a directory")):
-        with pytest.raises(StoreError) as caught:
-            open_file(path / below)
-        expected = f"{path / below}: the state cannot be used: {words}: {(path / below).parent}"
-        assert expected == str(caught.value)
+    with pytest.raises(StoreError, match=f"^{path}/x.db: the state cannot be used: File exists: {path}$"):
+        open_file(path / "x.db")
     assert path.read_text() == "a file"
-    other = path.with_name("other.db")
-    other.with_name("other.db.lock").mkdir()
-    assert open_error(other) == "/other.db: the state cannot be used: Is a directory: /other.db.lock"
-    assert not other.exists()
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b""), lambda path: path.unlink()])

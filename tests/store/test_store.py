@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from late_exporter.errors import ConfigError, StoreError, StoreFenced
+from late_exporter.errors import StoreError, StoreFenced
 from late_exporter.health import Failure
 from late_exporter.model import (
     FailureStreak,
@@ -18,7 +18,6 @@ from late_exporter.model import (
     RecordAttempt,
     Scope,
     SeriesValue,
-    SetCurrent,
     SetLatest,
     Value,
 )
@@ -154,12 +153,6 @@ def test_a_commit_that_fails_at_any_statement_changes_nothing(url: str, store: S
     assert problems(url) == []
 
 
-def test_the_last_value_of_a_gauge_is_stored(store: Store) -> None:
-    """A batch applies the increments of the exporter itself in their order."""
-    commit(store, increments=[SetCurrent("g", ("acme",), value=value) for value in (2.0, 3.0, 1.0)])
-    assert LatestValue(0, 1.0) == stored_series(store)["g", ("acme",)].value
-
-
 # Commits of several feeds
 
 
@@ -221,16 +214,6 @@ def test_a_feed_that_another_process_has_changed_is_not_written(url: str, store:
     assert new_counts(store.commit_all(commits)) == [1, 0]
 
 
-def test_a_feed_that_is_not_loaded_is_not_used(store: Store) -> None:
-    """Nor after it was forgotten, when its workspace was given away."""
-    commit(store, observation("a"))
-    commit(store, scope=OTHER)
-    store.forget("acme")
-    assert new_counts(store.commit_all([batch_of(SCOPE, "b"), batch_of(OTHER, "b")])) == [StoreFenced, 1]
-    with pytest.raises(StoreFenced, match="this process does not own it"):
-        store.lookup(SCOPE, ["a"])
-
-
 # What is no state
 
 
@@ -242,9 +225,3 @@ def test_an_incomplete_state_is_refused(url: str) -> None:
     with pytest.raises(StoreError, match=r"is the database of another program|; the state is incomplete; restore"):
         open_store(url)
     assert execute(url, "SELECT key FROM late_log") == [("a",)]
-
-
-@pytest.mark.parametrize("url", ["postgres://db/late", "mysql://db", "late.db"])
-def test_an_unknown_scheme_is_an_error_of_the_user(url: str) -> None:
-    with pytest.raises(ConfigError, match=f"^--state.url '{url}': not a state URL; write it like sqlite:///data/"):
-        open_store(url)
