@@ -11,7 +11,6 @@ import pytest
 
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, Run
-from tests.support.postgres import Cluster, find_programs, running_cluster
 
 
 @pytest.fixture
@@ -47,13 +46,3 @@ def start_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Ru
         return exit_stack.enter_context(ExporterProcess(tmp_path, *arguments, *options, env=env))
 
     return start
-
-
-@pytest.fixture
-def own_cluster(postgres: Cluster) -> Iterator[Cluster]:
-    """Start a server that the test may stop."""
-    del postgres  # It skips the test if PostgreSQL is missing.
-    programs = find_programs()
-    assert programs is not None
-    with running_cluster(programs) as cluster:
-        yield cluster

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -21,9 +21,6 @@ from tests.support.proxy import Proxy
 LEASE = 3.0
 SCRAPE_SECONDS = 1.0
 WORKSPACES = [f"w{number:02}" for number in range(12)]
-
-OBSERVATIONS = 30
-"""Consecutive scrapes, over several heartbeats, after which a workspace is taken to stay with its owner."""
 
 HOST = "127.0.0.2"
 """Address of the replicas. No connection on this machine begins there, so none takes the port of one that is down."""
@@ -42,22 +39,17 @@ class Replicas:
         url: URL by which the tests read the state.
         state_urls: URL by which each process reads the state.
         stack: Stack that ends the processes and the APIs.
-        workspaces: Names of the workspaces.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        url: str,
-        state_urls: Sequence[str],
-        stack: ExitStack,
-        workspaces: Sequence[str] = WORKSPACES,
-    ) -> None:
+    def __init__(self, folder: Path, url: str, state_urls: Sequence[str], stack: ExitStack) -> None:
         # The machine of the tests may be busy.
         self.url = f"{url}{'&' if '?' in url else '?'}connect_timeout=60"
         self.apis = {
-            name: stack.enter_context(LateServer(key=f"sk_{number:064x}")) for number, name in enumerate(workspaces)
+            name: stack.enter_context(LateServer(key=f"sk_{number:064x}")) for number, name in enumerate(WORKSPACES)
         }
+        # A few logs of one platform, whose series begin at 0 from the start.
+        for number, api in enumerate(self.apis.values()):
+            api.world.publish(5 + number, over=3600)
         self.processes = [
             self._create(folder / f"replica-{number}", each, stack) for number, each in enumerate(state_urls, 1)
         ]
@@ -86,20 +78,6 @@ class Replicas:
         stack.callback(process.kill)
         return process
 
-    def publish_history(self) -> None:
-        """Let each workspace have a few logs of one platform, whose series begin at 0 from the start."""
-        for number, api in enumerate(self.apis.values()):
-            api.world.publish(5 + number, over=3600)
-
-    def start(self) -> None:
-        for process in self.processes:
-            process.start()
-        self.wait_owned()
-
-    def owners(self) -> dict[str, int]:
-        """Return the number of the process that shows each workspace."""
-        return {name: number for number, process in enumerate(self.processes) for name in shown(process)}
-
     def wait_owned(self) -> None:
         """Wait until all replicas know each other, and all workspaces are shown and synced."""
         wait_until(
@@ -108,20 +86,9 @@ class Replicas:
                 for process in self.processes
             )
         )
-        wait_equal(self.apis.keys(), lambda: self.owners().keys())
+        wait_equal({*self.apis}, lambda: {name for process in self.processes for name in shown(process)})
         for process in self.processes:
             process.wait_ready()
-
-    def wait_settled(self, workspace: str) -> int:
-        """Wait until a workspace stays where it is, and return the number of its owner."""
-        recent: deque[int | None] = deque(maxlen=OBSERVATIONS)
-
-        def is_settled() -> bool:
-            recent.append(self.owners().get(workspace))
-            return len(recent) == OBSERVATIONS and len(set(recent)) == 1 and recent[0] is not None
-
-        wait_until(is_settled)
-        return recent[0] or 0
 
     def truth(self) -> Totals:
         """Return the final logs of the APIs."""
