@@ -1,6 +1,6 @@
 """Baseline of the bench: a minimal exporter that reads every page at every poll and keeps ids in memory.
 
-It serves by prometheus_client. LATE_API_URL, LATE_API_KEY, PORT and INTERVAL configure it.
+It serves by prometheus_client. LATE_API_URL, LATE_API_KEY and INTERVAL configure it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def main() -> None:
     """Serve and poll until killed."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    start_http_server(int(os.environ["PORT"]), addr="127.0.0.1")
+    server, _ = start_http_server(0, addr="127.0.0.1")
+    log.info("listening, address=http://127.0.0.1:%d", server.server_port)
     headers = {"Authorization": f"Bearer {os.environ['LATE_API_KEY']}"}
     with httpx.Client(base_url=os.environ["LATE_API_URL"], headers=headers, timeout=30) as client:
         while True:

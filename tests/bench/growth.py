@@ -21,7 +21,6 @@ def growth_table(rows: Iterable[str]) -> str:
 def measure_growth(launcher: ProcessLauncher) -> Iterator[str]:
     """Measure exporters of 10, 100 and 1,000 workspaces; yield a row for each."""
     with launcher.api(LOGS) as api:
-        api.wait_serving()
         for workspaces in (10, 100, 1000):
             started_at = time.monotonic()
             with launcher.exporter_of_workspaces(api, workspaces) as exporter:
@@ -36,6 +35,6 @@ def measure_growth(launcher: ProcessLauncher) -> Iterator[str]:
                 last_polls, _ = exporter.poll_and_request_counts()
                 poll_ms = poll_seconds / (last_polls - polls) * 1e3
                 yield (
-                    f"| {workspaces:,} | {len(exporter.samples()):,} | {ready_seconds:.1f} s "
+                    f"| {workspaces:,} | {len(exporter.scrape()):,} | {ready_seconds:.1f} s "
                     f"| {ready_cpu_seconds:.1f} s | {poll_ms:.1f} ms | {exporter.memory_mb():.0f} MB |"
                 )

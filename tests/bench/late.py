@@ -1,4 +1,4 @@
-"""Late API as a process, so that its CPU time is not measured: python -m tests.bench.late PORT ROWS.
+"""Late API as a process, so that its CPU time is not measured: python -m tests.bench.late ROWS.
 
 ``/api`` serves a fixed list of that many logs of the last days. ``/_bench/waiting`` returns how many requests wait.
 ``/_bench/hold`` makes all requests wait until ``/_bench/release``, so that a measurement has an exact start.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -70,8 +71,9 @@ class BenchApi:
 
 
 if __name__ == "__main__":
-    app = BenchApi(int(sys.argv[2]))
+    app = BenchApi(int(sys.argv[1]))
     gc.freeze()
-    uvicorn.run(
-        app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", lifespan="off", date_header=False, ws="none"
-    )
+    config = uvicorn.Config(app, log_level="warning", lifespan="off", date_header=False, ws="none")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sys.stderr.write(f"listening, address=http://127.0.0.1:{listener.getsockname()[1]}\n")
+        uvicorn.Server(config).run(sockets=[listener])

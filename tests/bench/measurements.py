@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from tests.bench.processes import ApiProcess, MeasuredProcess, ProcessLauncher
 from tests.bench.report import Cost
@@ -29,7 +30,6 @@ def measure_costs(launcher: ProcessLauncher, *, size: int, turns: int) -> Iterat
         turns: Pairs of first syncs, of which the one with the best ratio counts: what disturbs one makes it no better.
     """
     with launcher.api(size) as api:
-        api.wait_serving()
         yield from _measure_first_syncs(launcher, api, size, turns)
         yield from _measure_polls(launcher, api, size, script_polls=turns)
 
@@ -37,10 +37,9 @@ def measure_costs(launcher: ProcessLauncher, *, size: int, turns: int) -> Iterat
 def measure_commands(launcher: ProcessLauncher) -> Iterator[Cost]:
     """Measure commands that a user or a container engine waits for, beside an interpreter that does nothing."""
     with launcher.api(100) as api, launcher.exporter(api, launcher.folder / "commands.db") as exporter:
-        exporter.wait_serving()
         commands = {
             "nothing": ("-c", "pass"),
-            "`healthcheck`": (*PROGRAM, "healthcheck", f"--web.listen-address=:{exporter.port}"),
+            "`healthcheck`": (*PROGRAM, "healthcheck", f"--web.listen-address={urlsplit(exporter.url).netloc}"),
             "`--version`": (*PROGRAM, "--version"),
             "`--help`": (*PROGRAM, "--help"),
         }
@@ -83,13 +82,12 @@ class _SyncCost(NamedTuple):
     memory_mb: float
 
 
-def _measure_first_sync(api: ApiProcess, process: MeasuredProcess, log_message: str) -> _SyncCost:
+def _measure_first_sync(api: ApiProcess, process: MeasuredProcess, message: str) -> _SyncCost:
     api.hold_requests()
-    process.wait_serving()
     api.wait_for_request()
     before = process.cpu_seconds()
     api.release_requests()
-    process.wait_for_log(log_message)
+    process.wait_for_output(message)
     return _SyncCost(process.cpu_seconds() - before, process.memory_mb())
 
 
@@ -101,24 +99,23 @@ def _measure_polls(launcher: ProcessLauncher, api: ApiProcess, size: int, *, scr
         launcher.requester(api) as requester,
         launcher.script(api, interval=0.2) as script,
     ):
-        exporter.wait_serving()
-        requester.wait_for_log("requested")
+        requester.wait_for_output("requested")
         _wait_for_rest(exporter)
-        done_polls = script.count_in_log("polled,") + 1
-        script.wait_for_log("polled,", done_polls)
+        done_polls = script.count_in_output("polled,") + 1
+        script.wait_for_output("polled,", done_polls)
 
         # Nothing else is asked of the exporter while its CPU time is measured.
         polls, requests = exporter.poll_and_request_counts()
-        bare_requests = requester.count_in_log("requested")
+        bare_requests = requester.count_in_output("requested")
         cpu_seconds = [process.cpu_seconds() for process in (exporter, requester, script)]
         time.sleep(MIN_POLL_SECONDS)
-        script.wait_for_log("polled,", done_polls + script_polls)
+        script.wait_for_output("polled,", done_polls + script_polls)
         exporter_seconds, bare_seconds, script_seconds = (
             process.cpu_seconds() - before
             for process, before in zip((exporter, requester, script), cpu_seconds, strict=True)
         )
-        bare_requests = requester.count_in_log("requested") - bare_requests
-        done_polls = script.count_in_log("polled,") - done_polls
+        bare_requests = requester.count_in_output("requested") - bare_requests
+        done_polls = script.count_in_output("polled,") - done_polls
         last_polls, last_requests = exporter.poll_and_request_counts()
 
     polls = last_polls - polls

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tests.bench.growth import growth_table, measure_growth
 from tests.bench.measurements import measure_commands, measure_costs
-from tests.bench.processes import ROOT, ProcessLauncher
+from tests.bench.processes import ProcessLauncher
 from tests.bench.report import cost_table
+from tests.e2e.program import ROOT
 
 
 def main() -> None:

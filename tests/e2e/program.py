@@ -175,9 +175,13 @@ class ExporterProcess:
 
     Attributes:
         wrapper: Command that runs the process, with its arguments.
+        program: What Python runs.
+        timeout: Seconds that it has to respond to a request.
     """
 
     wrapper: Sequence[str] = ()
+    program: Sequence[str] = ("-m", "late_exporter")
+    timeout = 10.0
 
     def __init__(self, folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
         self.folder = folder
@@ -226,7 +230,7 @@ class ExporterProcess:
 
     def start(self) -> Self:
         """Start the process. It can be started again after it has ended."""
-        command = [*self.wrapper, sys.executable, "-m", "late_exporter", *self.arguments]
+        command = [*self.wrapper, sys.executable, *self.program, *self.arguments]
         self._url = ""
         with self._stdout_path.open("wb") as output, self._stderr_path.open("wb") as errors:
             self._process = subprocess.Popen(
@@ -292,7 +296,7 @@ class ExporterProcess:
     def get(self, path: str, **headers: str) -> HttpResponse:
         """Send a GET request to it."""
         header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        return http_get(self.url + path, header_fields, tls=self.tls)
+        return http_get(self.url + path, header_fields, timeout=self.timeout, tls=self.tls)
 
     def scrape(self) -> Samples:
         """Return its metrics."""
