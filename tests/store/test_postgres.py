@@ -85,7 +85,7 @@ def test_a_read_only_session_is_refused(url: str) -> None:
     """Such as that of a standby: it would lock workspaces that it cannot poll, and keep them from other replicas."""
     open_store(url).close()
     with pytest.raises(StoreError, match="the server is read-only, as a standby, during a failover or by"):
-        open_store(f"{url}{'&' if '?' in url else '?'}options=-c%20default_transaction_read_only%3Don", is_shared=True)
+        open_store(f"{url}%20-cdefault_transaction_read_only%3Don", is_shared=True)
 
 
 def test_the_encoding_of_the_database(postgres: Cluster) -> None:
