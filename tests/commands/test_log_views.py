@@ -9,7 +9,7 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.feed import LogView
 from tests.commands.views import parse_rows
 from tests.feeds.test_feeds import CONNECTION
-from tests.feeds.test_zernio import LOG
+from tests.feeds.test_zernio import EVENT, LOG
 
 
 def one(row: object, feed: str = "publishing", generation: str = "late") -> LogView:
@@ -19,14 +19,10 @@ def one(row: object, feed: str = "publishing", generation: str = "late") -> LogV
 
 
 def test_truncated_json_texts_of_zernio_are_searched() -> None:
-    """Complete members of a truncated JSON text are shown, and so are members of an object."""
+    """Complete members of a truncated JSON text are shown."""
     cut = {"metadata": LOG["metadata"][:-2], "response_body": '{"a": [{"platformPostUrl": "https://x/1"}, {"b'}
     log = one({**LOG, **cut, "request_body": '{"contentPreview": "Fris'}, generation="zernio")
     assert (log.post_id, log.username, log.url, log.caption) == ("p1", "@acme", "https://x/1", "")
-    request = '{"postId": "p2", "content": "Hi"}'
-    other = {"metadata": None, "request_body": request, "response_body": {"platformPostUrl": "https://x/2"}}
-    log = one({**LOG, **other}, generation="zernio")
-    assert (log.post_id, log.caption, log.url, log.username, log.attempt) == ("p2", "Hi", "https://x/2", "", None)
     metadata = '{"postId": "a\\ud83d", "platformPostUrl": "\\x"}'
     odd = one({**LOG, "metadata": metadata, "response_body": None}, generation="zernio")
     assert (odd.post_id, odd.url) == ("a\ufffd", "")
@@ -37,7 +33,6 @@ def test_truncated_json_texts_of_zernio_are_searched() -> None:
     [
         ({"response_body": '{"id": "1", "url": "https://x/1"}'}, "https://x/1"),
         ({"response_body": '{"url": "https://x/1", "platformPostUrl": "https://x/3"}'}, "https://x/3"),
-        ({"response_body": '{"url": "https://x/1"}', "action": "retry"}, "https://x/1"),
         ({"response_body": '{"url": "https://docs/errors"}', "status": "failed"}, ""),
         ({"response_body": '{"url": "https://cdn/video"}', "action": "media.uploaded"}, ""),
     ],
@@ -62,3 +57,5 @@ def test_the_status_of_a_connection_log_follows_from_its_event() -> None:
     assert ("failed", "oauth", "oauth_denied", error) == (log.status, log.method, log.error_code, log.error)
     assert one(CONNECTION | {"eventType": "reconnect_success"}, "connections").status == "success"
     assert one(CONNECTION | {"eventType": "disconnect"}, "connections").status == ""
+    # Generation zernio gives one to every event.
+    assert one(EVENT | {"action": "account.disconnected"}, "connections", "zernio").status == "success"
