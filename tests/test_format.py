@@ -12,17 +12,9 @@ def test_a_time_is_iso_8601_in_utc() -> None:
     assert iso_time(10**18) == ""
 
 
-@pytest.mark.parametrize(
-    ("count", "expected"),
-    [
-        (0, "0 logs"),
-        (1, "1 log"),
-        (1234, "1,234 logs"),
-    ],
-)
-def test_a_count_has_the_right_form_of_its_noun(count: int, expected: str) -> None:
+def test_a_count_has_the_right_form_of_its_noun() -> None:
     """Only one thing takes the singular."""
-    assert expected == plural(count, "log")
+    assert [plural(count, "log") for count in (0, 1, 1234)] == ["0 logs", "1 log", "1,234 logs"]
 
 
 @pytest.mark.parametrize(
@@ -31,10 +23,8 @@ def test_a_count_has_the_right_form_of_its_noun(count: int, expected: str) -> No
         (0.0, "0 ms"),
         (0.15, "150 ms"),
         (2.34, "2.3 s"),
-        (45.4, "45 s"),
         (65.0, "1 min 5 s"),
         (240.0, "4 min"),
-        (3_960.0, "1 h 6 min"),
         (608_400.0, "7 d 1 h"),
         (86_400.0 * 1_234, "1,234 d"),
     ],

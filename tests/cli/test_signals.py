@@ -13,21 +13,8 @@ import pytest
 from late_exporter.cli import interrupted_code
 from tests.e2e.program import DEFAULT_TIMEOUT, start_process, wait_until
 
-RESIDENT = [
-    "",
-    "run",
-    "--config.file late.yml",
-    "demo",
-    "simulate",
-]
-FINITE = [
-    "logs",
-    "run --once",
-    "--poll.interval 1m --once",
-    "check",
-    "state backup late.db",
-    "logs --workspace demo",
-]
+RESIDENT = ["", "run", "--config.file late.yml", "demo", "simulate"]
+FINITE = ["run --once", "--poll.interval 1m --once", "state backup late.db", "logs --workspace demo"]
 
 
 @pytest.mark.parametrize(("line", "code"), [*((line, 0) for line in RESIDENT), *((line, 1) for line in FINITE)])

@@ -9,7 +9,6 @@ from unittest.mock import ANY
 import pytest
 from pydantic import SecretStr
 
-from late_exporter.commands.catalogue import COMMANDS
 from late_exporter.config.fields import NOT_A_KEY
 from late_exporter.config.options import Option
 from late_exporter.config.sections import Incident
@@ -35,17 +34,12 @@ STATE = (
 )
 NO_POSTGRES = "replicas share a state in PostgreSQL; name its database with --state.url postgresql://user@host/database"
 PASSWORD = "must not contain a password; name a file that holds it with --state.password-file or PGPASSFILE"
-RESERVED = "must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit"
-PATH = "must begin with / and contain only letters, digits and - . _ ~ /"
 NOT_A_LABEL = "must be 1 to 64 letters, digits or _, and not workspace, job, instance"
-NOT_A_VALUE = "must be 1 to 100 printable characters"
 NOT_SUPPORTED = "not supported; supported are name, api_key_file, api_base_url, profile_id, labels"
 DROP = "drop it, each workspace in late.yaml:2: workspaces has its own"
 ALIKE = "have the same name, or the same API key and profile_id; give each its own"
-NOT_A_NUMBER = "must be a valid number, unable to parse string as a number"
 NOT_A_NAME = "must be 1 to 64 letters, digits, or _ . -"
 NOT_REGULAR = "must be a regular file, because it is read again when it changes"
-OUT_OF_RANGE = "not valid YAML: nested too deeply, or a character or number is out of range"
 DELAY = "late_publishing_delay_seconds"
 PUBLISHING = "late_publishing_duration_seconds"
 
@@ -125,12 +119,6 @@ def test_options_are_unique_and_explained() -> None:
     assert [option.name for option in ALL_OPTIONS if not option.help.endswith(".")] == []
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_settings(command: str) -> None:
-    """The defaults of every command are valid."""
-    assert load(command, {}, WITH_KEY).flags.format == "text"
-
-
 def test_no_mistake_in_the_variables() -> None:
     """An empty variable, as in compose files, means the default; variables of Kubernetes are ignored."""
     names = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP_METRICS", "PORT", "PORT_10077_TCP"]
@@ -144,7 +132,6 @@ def test_no_mistake_in_the_variables() -> None:
     ("variable", "value", "message"),
     [
         ("LATE_EXPORTER_POLL_INTERVAL", "1s", "unknown variable; did you mean LATE_EXPORTER_POLL__INTERVAL?"),
-        ("LATE_EXPORTER_API__KEY_FILE", "1s", "unknown variable; did you mean ZERNIO_API_KEY_FILE?"),
         ("LATE_EXPORTER_API__KEY", "1s", "unknown variable; did you mean ZERNIO_API_KEY?"),
     ],
 )
@@ -162,12 +149,9 @@ def test_wrong_variables(variable: str, value: str, message: str) -> None:
         ("api.base-url", "https://getlate.dev/api/", "https://getlate.dev/api"),
         ("api.base-url", "https://zernio.com/api/v1/", "https://zernio.com/api"),
         ("api.base-url", "https://zernio.com/v1/api", "https://zernio.com/v1/api"),
-        ("api.base-url", "https://[2001:db8::1]/api", "https://[2001:db8::1]/api"),
         ("api.base-url", "http://[::1]:10078", "http://[::1]:10078"),
-        ("state.url", "sqlite://", "sqlite://"),
         ("state.url", "postgresql://late@[::1],[::1]:5433/late", "postgresql://late@[::1],[::1]:5433/late"),
         ("state.url", "postgresql://?service=late", "postgresql://?service=late"),
-        ("status.feeds", "none", ()),
     ],
 )
 def test_values(option: str, text: str, value: object) -> None:
@@ -232,10 +216,9 @@ def test_changes_that_take_a_restart(file: Path) -> None:
 
 WRONG = [
     ("poll.interval", "5x", f' "5x": {DURATION}'),
-    ("poll.interval", "9" * 5000 + "y", ": must be at least 100ms and at most 100y"),
     ("status.feeds", "post", " \"post\": must be 'posts', 'accounts', 'webhooks' or 'billing'"),
     ("poll.feeds", "", ' "": must name at least one'),
-    ("api.quota-share", "50%", f' "50%": {NOT_A_NUMBER}'),
+    ("api.quota-share", "50%", ' "50%": must be a valid number, unable to parse string as a number'),
     ("api.base-url", "getlate.dev/api", f' "getlate.dev/api": {URL}'),
     (
         "api.base-url",
@@ -245,17 +228,14 @@ WRONG = [
     ("api.base-url", "https://me:secret@getlate.dev", f": {USER}"),
     ("api.base-url", "https://late.dev?key=secret", ": must not contain a query or fragment"),
     ("api.key-file", "/nowhere/key", ' "/nowhere/key": No such file or directory'),
-    ("api.key-file", "/dev/null", f' "/dev/null": {NOT_A_KEY}'),
-    ("state.url", "postgres://me:secret@db/late", f": {STATE}"),
     ("state.url", "postgresql://me:sec/ret@db/late", f": {PASSWORD}"),
     ("state.url", "postgresql://db/late?p%61ssword=secret", f": {PASSWORD}"),
-    ("state.url", "host=db PASSWORD = 'a secret'", f": {STATE}"),
     ("state.url", "sqlite://late.db", f' "sqlite://late.db": {STATE}'),
     ("state.replicas", "true", f' "true": {NO_POSTGRES}'),
     ("web.listen-address", "10077", f' "10077": {ADDRESS}'),
     ("web.listen-address", ":1,:1", ' ":1,:1": :1 is given twice'),
-    ("web.unauthenticated-paths", "healthy", f' "healthy": {PATH}'),
-    ("web.telemetry-path", "/", f' "/": {RESERVED}'),
+    ("web.unauthenticated-paths", "ok", ' "ok": must begin with / and contain only letters, digits and - . _ ~ /'),
+    ("web.telemetry-path", "/", ' "/": must not be one of /, /config, /-/healthy, /-/ready, /-/reload, /-/quit'),
     ("metrics.buckets", f"{DELAY}=2,1", ' "2,1": must be in ascending order, each bound once'),
     (
         "metrics.disable",
@@ -274,8 +254,6 @@ def test_wrong_values(option: str, text: str, message: str) -> None:
 
 def test_incidents() -> None:
     """The incidents are those of the simulator."""
-    (problem,) = problems({"simulate.incident": "fire"}, {}, "simulate")
-    assert problem.startswith("--simulate.incident \"fire\": must be 'platform-outage', 'revoked-token', ")
     assert get_args(Incident) == tuple(INCIDENTS)
 
 
@@ -304,10 +282,8 @@ FILES = [
     ("api:\n  keyfile:sk_0123: x", f"late.yaml:2: api.keyfile***: {API_OPTIONS}"),
     (f"{KEY}: x", f"late.yaml:1: ***: {SECTIONS}"),
     ("poll: {}\npoll: {}", "late.yaml:2:1: not valid YAML: poll is given twice"),
-    ("api:\n  key-file: 1", f"late.yaml:2: api.key-file: {API_OPTIONS}"),
     ("poll: {interval: 1s", "late.yaml:1:20: not valid YAML: expected ',' or '}', but got '<stream end>'"),
-    ("poll:\n\tinterval: 1s", "late.yaml:2:1: not valid YAML: found character '\\t' that cannot start any token"),
-    ("[" * 1000, f"late.yaml: {OUT_OF_RANGE}"),
+    ("[" * 1000, "late.yaml: not valid YAML: nested too deeply, or a character or number is out of range"),
     ("# " + "x" * (1 << 20), "late.yaml: larger than 1 MiB"),
 ]
 
@@ -357,8 +333,6 @@ def test_key_by_its_other_name() -> None:
     for environ in ({"LATE_API_KEY": f" {KEY}\n"}, {"ZERNIO_API_KEY": KEY, "LATE_API_KEY": KEY}):
         assert load("run", {}, environ).workspaces[0].key_text == KEY
     assert load("run", {}, {"ZERNIO_API_KEY": other, "LATE_API_KEY": KEY}).workspaces[0].key_text == other
-    (problem,) = problems({}, {"ZERNIO_API_KEY": other, "LATE_EXPORTER_LOG__LEVEL": other})
-    assert other not in problem
 
 
 @pytest.mark.usefixtures("file")
@@ -401,7 +375,7 @@ WORKSPACES = [
             ("profile: x", f"profile: {NOT_SUPPORTED}"),
             ("api_base_url: 'http://me:pw@x'", f"api_base_url: {USER}"),
             ("labels: {team: ~}", "labels.team: must be one value"),
-            ("labels: {team: ''}", f'labels.team "": {NOT_A_VALUE}'),
+            ("labels: {team: ''}", 'labels.team "": must be 1 to 100 printable characters'),
             ("labels: {job: x}", f'labels.job "job": {NOT_A_LABEL}'),
         )
     ),
@@ -412,10 +386,6 @@ WORKSPACES = [
     (
         "workspaces:\n- {name: a, api_key_file: key}\n- {name: a, api_key_file: key}",
         f'1: workspaces: "a" and "a" {ALIKE}',
-    ),
-    (
-        "workspaces:\n- {name: a, api_key_file: key, profile_id: p}\n- {name: b, api_key_file: key, profile_id: p}",
-        f'1: workspaces: "a" and "b" {ALIKE}',
     ),
     (
         "workspaces:\n- {name: a, api_key_file: key}\n- {name: b, api_key_file: key}",
