@@ -171,7 +171,6 @@ def test_release_notes() -> None:
     ("tag", "changelog", "message"),
     [
         ("v9.9.9", NOTES, "the tag is v9.9.9"),
-        (__version__, NOTES, "the tag is"),
         (f"v{__version__}", "## [Unreleased]\n", "must have exactly one section"),
         (f"v{__version__}", NOTES + NOTES, "must have exactly one section"),
         (f"v{__version__}", f"## [{__version__}] - 2026-11-24\n\n## [0.0.1] - 2026-01-01\n", "is empty"),

@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = "late-exporter"
@@ -26,23 +25,6 @@ DOCUMENTS = (
 """The documents whose commands are checked."""
 
 
-class Command(NamedTuple):
-    """One command of a document, without assignments before it and redirections after it."""
-
-    path: Path
-    words: tuple[str, ...]
-
-    @property
-    def is_program(self) -> bool:
-        """Whether it starts the exporter."""
-        return self.words[0] == PROGRAM
-
-    @property
-    def arguments(self) -> str:
-        """What follows the program, as one line."""
-        return shlex.join(self.words[1:])
-
-
 def document(name: str) -> str:
     return (ROOT / name).read_text("utf-8")
 
@@ -58,18 +40,19 @@ def spans(text: str) -> str:
     return "\n".join(re.findall(r"^ *```.*?^ *```|`[^`\n]+`", text, re.DOTALL | re.MULTILINE))
 
 
-def commands(path: Path) -> Iterator[Command]:
-    """Yield the commands in the shell and console blocks of a document."""
-    text = path.read_text("utf-8")
+def commands(text: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of the commands in shell and console blocks, without assignments and redirections."""
     prompted = (line for block in blocks(text, "console") for line in re.findall(r"^\$ (.*)$", block, re.MULTILINE))
     for script in (*blocks(text, "sh"), *prompted):
-        yield from (Command(path, words) for words in _simple_commands(script))
+        yield from _simple_commands(script)
 
 
-def inline_commands(path: Path) -> Iterator[Command]:
-    """Yield the commands of the exporter between backticks."""
-    for span in re.findall(rf"`({PROGRAM} [^`\n]+)`", path.read_text("utf-8")):
-        yield Command(path, tuple(shlex.split(span)))
+def program_commands(text: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words after the name of the exporter of its commands in blocks and between backticks."""
+    inline = re.findall(rf"`({PROGRAM} [^`\n]+)`", text)
+    for words in (*commands(text), *map(shlex.split, inline)):
+        if words[0] == PROGRAM and len(words) > 1:
+            yield tuple(words[1:])
 
 
 def _simple_commands(script: str) -> Iterator[tuple[str, ...]]:
