@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[1]
 Document: TypeAlias = dict[Any, Any]
 
 CI_WORKFLOW = "./.github/workflows/ci.yml"
-DEPLOY_WORKFLOW = "./.github/workflows/deploy.yml"
 
 
 def _jobs(workflow: str) -> dict[str, Document]:
@@ -35,7 +34,7 @@ def test_release_needs_tests_and_approval() -> None:
     assert {"publish"} <= waits["tag"] & waits["chart"] & waits["announce"]
     assert {"tag", "chart"} <= waits["announce"]
     assert jobs["publish"]["environment"] == "pypi"
-    assert (jobs["test"]["uses"], jobs["deploy"]["uses"]) == (CI_WORKFLOW, DEPLOY_WORKFLOW)
+    assert (jobs["test"]["uses"], jobs["deploy"]["uses"]) == (CI_WORKFLOW, "./.github/workflows/deploy.yml")
     steps = [step for job in tests.values() for step in job.get("steps", ())]
     assert len(tests) == len([step for step in steps if step.get("run") in (".ci/run", "make versions")])
 

@@ -1,32 +1,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
 from late_exporter import cli
 from tests.e2e.program import run_command
-
-Complete: TypeAlias = Callable[..., list[str]]
-
-
-@pytest.fixture
-def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complete:
-    """Return a function that asks the program for completions of the last word, as the script of bash does."""
-
-    def ask(*words: str) -> list[str]:
-        monkeypatch.setenv("_LATE_EXPORTER_COMPLETE", "bash_complete")
-        monkeypatch.setenv("COMP_WORDS", " ".join(("late-exporter", *words)))
-        monkeypatch.setenv("COMP_CWORD", str(len(words)))
-        with pytest.raises(SystemExit) as end:
-            cli.main([])
-        assert not end.value.code
-        return [item.removeprefix("plain,") for item in capsys.readouterr().out.split()]
-
-    return ask
 
 
 @pytest.mark.parametrize(
@@ -40,9 +20,17 @@ def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ],
     ids=str,
 )
-def test_completions(complete: Complete, words: list[str], completions: list[str]) -> None:
+def test_completions(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], completions: list[str]
+) -> None:
     """Commands, their flags and the values of these are completed, files by the shell."""
-    assert completions == complete(*words)
+    monkeypatch.setenv("_LATE_EXPORTER_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", " ".join(("late-exporter", *words)))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    with pytest.raises(SystemExit) as end:
+        cli.main([])
+    assert not end.value.code
+    assert [item.removeprefix("plain,") for item in capsys.readouterr().out.split()] == completions
 
 
 @pytest.mark.e2e

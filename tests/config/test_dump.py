@@ -29,10 +29,12 @@ def load_yaml(path: Path, text: str, environ: Mapping[str, str]) -> object:
         [],
         ["poll: {interval: 90s, lookback: 36h, feeds: publishing}", "status: {feeds: none}"],
         ["api: {base_url: 'http://localhost:8080/api', profile_id: 'p:1#x', quota_share: 0.25}"],
-        ["web: {listen_address: ':1,[::1]:2', enable_lifecycle: true}"],
-        ["metrics: {max_accounts: 0}"],
-        ["workspaces:", "- {name: a, api_key_file: KEY}", "- {name: b, api_key_file: KEY2, profile_id: '0'}"],
-        ["workspaces:", "- {name: a, api_key_file: KEY, labels: {team: 'Jörg: 1', tier: 2}}"],
+        ["web: {listen_address: ':1,[::1]:2', enable_lifecycle: true}", "metrics: {max_accounts: 0}"],
+        [
+            "workspaces:",
+            "- {name: a, api_key_file: KEY, labels: {team: 'Jörg: 1', tier: 2}}",
+            "- {name: b, api_key_file: KEY2, profile_id: '0'}",
+        ],
     ],
 )
 def test_the_text_is_a_configuration_file(lines: Sequence[str], tmp_path: Path) -> None:

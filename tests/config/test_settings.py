@@ -68,10 +68,10 @@ def from_file(file: Path, text: str, environ: dict[str, str] | None = None, comm
     return load(command, {"config.file": "late.yaml"}, WITH_KEY if environ is None else environ)
 
 
-def file_problems(file: Path, text: str, environ: dict[str, str] | None = None, command: str = "run") -> list[str]:
+def file_problems(file: Path, text: str, environ: dict[str, str] | None = None) -> list[str]:
     """Return the problems of a file."""
     with pytest.raises(ConfigError) as caught:
-        from_file(file, text, environ, command)
+        from_file(file, text, environ)
     return list(caught.value.problems)
 
 
