@@ -31,7 +31,6 @@ from tests.promises import BUGS
 from tests.support.documents import DOCUMENTS, ROOT, blocks, commands, document, program_commands, spans
 
 README = (ROOT / "README.md").read_text("utf-8")
-CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PROJECT = PYPROJECT["project"]
 RECORDED = re.findall(r"record: (\S+)", (ROOT / "deploy/prometheus/late-exporter.rules.yml").read_text("utf-8"))

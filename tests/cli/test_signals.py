@@ -61,23 +61,10 @@ def end(process: subprocess.Popen[bytes], number: signal.Signals) -> tuple[bytes
     [("run", 0, signal.SIGTERM), ("run", 0, signal.SIGINT), ("run --once", 1, signal.SIGTERM)],
 )
 def test_a_signal_while_settings_are_loaded(line: str, code: int, number: signal.Signals, tmp_path: Path) -> None:
-    """The program ends at once, with the right code and without a message."""
+    """The program ends at once, with the right code and without a message; an exporter has nothing to reload yet."""
     with reading_process(tmp_path, *line.split()) as process:
+        if line == "run":
+            process.send_signal(signal.SIGHUP)
         output = end(process, number)
     assert (code, (b"", b"")) == (process.returncode, output)
     assert list(tmp_path.iterdir()) == [tmp_path / "late.key"]
-
-
-@pytest.mark.e2e
-def test_a_reload_while_settings_are_loaded(tmp_path: Path) -> None:
-    """The exporter does not end if it is to reload before it has started, other commands end with their terminal."""
-    for name in ("run", "logs"):
-        (tmp_path / name).mkdir()
-    with reading_process(tmp_path / "run", "run") as process:
-        process.send_signal(signal.SIGHUP)
-        end(process, signal.SIGTERM)
-    assert process.returncode == 0
-    with reading_process(tmp_path / "logs", "logs") as process:
-        process.send_signal(signal.SIGHUP)
-        process.wait(DEFAULT_TIMEOUT)
-    assert process.returncode == -signal.SIGHUP
