@@ -23,6 +23,7 @@ def test_a_count_has_the_right_form_of_its_noun() -> None:
         (0.0, "0 ms"),
         (0.15, "150 ms"),
         (2.34, "2.3 s"),
+        (45.4, "45 s"),
         (65.0, "1 min 5 s"),
         (240.0, "4 min"),
         (608_400.0, "7 d 1 h"),

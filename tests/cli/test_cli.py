@@ -87,8 +87,10 @@ WRONG = [
     (["run", "--config.file", "a", "--poll.interval", "5s", "run"], "Got unexpected extra argument (run)"),
     (["post"], "Missing argument 'POST_ID'."),
     (["state"], "Missing command."),
+    (["state", "drop"], "No such command 'drop'."),
     (["--poll.interval"], "Option '--poll.interval' requires an argument."),
     (["--once=7"], "Option '--once' does not take a value."),
+    (["logs", "--limit", "-1"], '--limit "-1": must be greater than or equal to 0'),
     (["logs", "--since", "91d"], '--since "91d": must be at least 1s and at most 90d'),
     (["post", "a", "--format", "csv"], "Invalid value for '--format': 'csv' is not one of 'text', 'json'."),
 ]

@@ -58,7 +58,12 @@ def end(process: subprocess.Popen[bytes], number: signal.Signals) -> tuple[bytes
 @pytest.mark.e2e
 @pytest.mark.parametrize(
     ("line", "code", "number"),
-    [("run", 0, signal.SIGTERM), ("run", 0, signal.SIGINT), ("run --once", 1, signal.SIGTERM)],
+    [
+        ("run", 0, signal.SIGTERM),
+        ("run", 0, signal.SIGINT),
+        ("run --once", 1, signal.SIGTERM),
+        ("logs", -signal.SIGHUP, signal.SIGHUP),  # with its terminal
+    ],
 )
 def test_a_signal_while_settings_are_loaded(line: str, code: int, number: signal.Signals, tmp_path: Path) -> None:
     """The program ends at once, with the right code and without a message; an exporter has nothing to reload yet."""

@@ -64,6 +64,8 @@ def test_a_failure_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest
     """A file is replaced as a whole, so that Prometheus never reads half of it."""
     write_assets(tmp_path)
     before = written_files(tmp_path)
+    with pytest.raises(LateError, match="cannot be written: Not a directory"):
+        write_assets(tmp_path / "prometheus" / "prometheus.yml")
 
     def fail(path: Path, target: Path) -> None:
         assert path.stat().st_size == target.stat().st_size

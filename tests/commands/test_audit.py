@@ -130,7 +130,7 @@ def test_only_newer_logs_are_compared_after_a_switch(world: World, path: Path) -
         exporter.restart()
         world.clock.advance(HOUR)
         for _ in range(3):
-            world.insert(world.clock.now - MINUTE, postId="p1")
+            world.insert(world.clock.now - MINUTE, zernio={"request_id": "r1"})
         exporter.poll_repeatedly(3)
         world.clock.advance(HOUR)
         exporter.poll()

@@ -23,13 +23,14 @@ from late_exporter.config.web import WebConfig
 from late_exporter.errors import ApiUnavailable, Forbidden, LateError
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
+from late_exporter.format import iso_time
 from late_exporter.health import Quota
 from late_exporter.ingest.status_poller import StatusConfig
 from tests.support.api import FakeHttpApi, Fault
 from tests.support.client import FakeClient
 from tests.support.clock import DAY, VirtualClock
 from tests.support.exporter import open_store
-from tests.support.status_api import BILLING, SECONDS, StatusApi
+from tests.support.status_api import BILLING, SECONDS, StatusApi, post_list
 from tests.support.store import commit, observation
 from tests.support.world import World
 
@@ -52,6 +53,7 @@ async def check_world(
     configured: str = "auto",
     recorded: str | None = None,
     fault: Fault | None = None,
+    status: StatusConfig | None = None,
 ) -> Mapping[str, CheckResult]:
     """Return the findings about the API by subject."""
     api = FakeHttpApi(world, generation=generation)
@@ -59,7 +61,8 @@ async def check_world(
     client = api.client
     client.configured_generation = configured
     generations = dict.fromkeys(FEEDS, recorded) if recorded else {}
-    findings = check_api(client, [*FEEDS], generations, StatusConfig(), clock=lambda: world.clock.now + skew)
+    status = status or StatusConfig()
+    findings = check_api(client, [*FEEDS], generations, status, clock=lambda: world.clock.now + skew)
     return {finding.subject: finding async for finding in findings}
 
 
@@ -157,6 +160,18 @@ async def test_a_wrong_clock_is_a_warning(world: World) -> None:
     for skew, message in ((300.0, "5 min ahead of the API"), (-119.0, "2 min behind the API")):
         clock = (await check_world(world, skew=skew))["clock"]
         assert (clock.level, clock.message) == ("warning", message)
+
+
+async def test_a_wrong_clock_makes_no_post_overdue(world: World) -> None:
+    """What is overdue is decided by the time of the API."""
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        in_half_an_hour = iso_time((world.clock.now + 1800) * 1000)
+        posts = post_list(request.url.params.get("status", ""), scheduledFor=in_half_an_hour)
+        return httpx.Response(200, json=posts) if request.url.path == "/api/v1/posts" else None
+
+    findings = await check_world(world, skew=3600, fault=answer, status=StatusConfig(intervals={"posts": 300.0}))
+    assert findings["status feed posts"].message == "nothing to report"
 
 
 LACKING = "403: the API key lacks a right: insufficient; grant the key the group accounts"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -233,13 +234,22 @@ def test_states() -> None:
     assert states(NOW) == [*worst, ("6", "expiring"), ("5", "ok")]
     # The cooldown ends, and the token of another account gets old.
     assert states(NOW + 2 * DAY)[2:] == [("1", "failing"), ("5", "expiring"), ("6", "expiring"), ("2", "ok")]
-    risk = Condition("at_risk", "", NOW + 7200, "5", "gone, 2 posts")
-    at_risk = workspace("a", status=WorkspaceStatus(conditions=(risk, *tokens)))
-    account = next(each for each in parse_accounts(ACCOUNTS, [at_risk], NOW) if each["account_id"] == "5")
-    assert (account["state"], account["details"]) == (
-        "disconnected",
-        ["gone, 2 posts, due in 2 h", "token expires in 8 d"],
+    conditions = (
+        Condition("at_risk", "", NOW + 7200, "5", "gone, 2 posts"),
+        Condition("cooldown", "", NOW + 600, "5"),
+        Condition("messaging", subject="5", text="131042"),
+        Condition("analytics", subject="5", text="stalled"),
     )
+    at_risk = workspace("a", status=WorkspaceStatus(conditions=(*conditions, *tokens)))
+    account = next(each for each in parse_accounts(ACCOUNTS, [at_risk], NOW) if each["account_id"] == "5")
+    assert account["state"] == "disconnected"
+    assert account["details"] == [
+        "gone, 2 posts, due in 2 h",
+        "cooldown ends in 10 min",
+        "token expires in 8 d",
+        "messages restricted 131042",
+        "analytics sync stalled",
+    ]
     with pytest.raises(LateError, match="not that of a late-exporter"):
         parse_accounts('late_account_info{workspace="a"} 1\n', workspaces, NOW)
 
@@ -325,6 +335,15 @@ def test_a_dripping_server_is_unhealthy(server: LateServer, beginning: bytes, pi
         with pytest.raises(LateError, match=r" does not answer: timed out$"):
             check_health(address(server), timeout=0.1)
     assert finished == []
+
+
+def test_a_server_that_accepts_no_connection_is_unhealthy() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        socket.create_connection(server.getsockname()),
+        pytest.raises(LateError, match=r" does not answer: timed out$"),
+    ):
+        check_health(Address(*server.getsockname()), timeout=0.1)
 
 
 async def refuse(scope: Message, _receive: Receive, send: Send) -> None:

@@ -19,10 +19,14 @@ def one(row: object, feed: str = "publishing", generation: str = "late") -> LogV
 
 
 def test_truncated_json_texts_of_zernio_are_searched() -> None:
-    """Complete members of a truncated JSON text are shown."""
+    """Complete members of a truncated JSON text are shown, and so are members of an object."""
     cut = {"metadata": LOG["metadata"][:-2], "response_body": '{"a": [{"platformPostUrl": "https://x/1"}, {"b'}
     log = one({**LOG, **cut, "request_body": '{"contentPreview": "Fris'}, generation="zernio")
     assert (log.post_id, log.username, log.url, log.caption) == ("p1", "@acme", "https://x/1", "")
+    request = '{"postId": "p2", "content": "Hi"}'
+    other = {"metadata": None, "request_body": request, "response_body": {"platformPostUrl": "https://x/2"}}
+    log = one({**LOG, **other}, generation="zernio")
+    assert (log.post_id, log.caption, log.url, log.username, log.attempt) == ("p2", "Hi", "https://x/2", "", None)
     metadata = '{"postId": "a\\ud83d", "platformPostUrl": "\\x"}'
     odd = one({**LOG, "metadata": metadata, "response_body": None}, generation="zernio")
     assert (odd.post_id, odd.url) == ("a\ufffd", "")

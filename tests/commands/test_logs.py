@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from late_exporter import cli
 from late_exporter.commands.logs import matches, matching_logs, newest_first, print_logs, query
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.feed import Feed
@@ -213,3 +214,11 @@ async def test_older_logs_of_zernio_cost_no_request() -> None:
     await harness.show()
     assert len(harness.rows) == 90
     assert [request.params["from"] for request in harness.api.requests] == ["2026-11-25T08:46:40.000Z"]
+
+
+def test_an_unknown_workspace(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """No request is made."""
+    monkeypatch.setenv("ZERNIO_API_KEY", "sk_" + "0" * 64)
+    assert cli.main(["logs", "--workspace=b", "--api.base-url=http://127.0.0.1:1"]) == 2
+    reason = '--workspace "b": no such workspace; choose from default'
+    assert capsys.readouterr().err == f"late-exporter: error: {reason}\n"

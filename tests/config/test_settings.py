@@ -345,7 +345,7 @@ def test_one_key() -> None:
     assert (KEY, Path("key")) == (workspace.key_text, workspace.key_file)
 
 
-@pytest.mark.parametrize("content", [b"one two", b"k\xc3\xa9y", b"k" * 513, b"k" * 5_000_000], ids=range(4))
+@pytest.mark.parametrize("content", [b"", b"one two", b"k\xc3\xa9y", b"k" * 513, b"k" * 5_000_000], ids=range(5))
 def test_wrong_keys(file: Path, content: bytes) -> None:
     """A wrong key is reported without its value."""
     (file.parent / "key").write_bytes(content)
