@@ -1,4 +1,4 @@
-"""Compare the program and its simulator with the vendor's newest specification of the API.
+"""Compare the program with the vendor's newest specification of the API.
 
 ``python -m tests.specification`` fetches it, and prints what differs. Exit codes: 0 for no difference, 1 for at least
 one, 75 if the specification could not be fetched.
@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tarfile
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Collection, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,20 +21,18 @@ from unittest import mock
 
 import httpx
 import yaml
-from jsonschema import Draft202012Validator, validators
+from jsonschema import Draft202012Validator
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_page
 from late_exporter.errors import ApiError
 from late_exporter.feeds import vocabulary, zernio
-from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.schema import documented_paths
 from late_exporter.feeds.status_feeds import STATUS_FEEDS, accounts, posts, refresh
 from late_exporter.ingest.status_poller import fetch_status
 from late_exporter.ingest.steps import perform
 from late_exporter.model import DAY_MS, FAILED, PAGE_SIZE
-from late_exporter.simulator import INCIDENTS, SimulatedApi, endpoints, simulate_world
-from tests.support.api import KEY, create_client
+from tests.support.api import create_client
 from tests.support.clock import VirtualClock
 
 Document: TypeAlias = dict[str, Any]
@@ -44,7 +42,6 @@ NOT_FETCHED = 75
 TIMEOUT_SECONDS = 600
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-HOUR = 3600.0
 
 PACKAGE = "zernio-sdk"
 """The vendor's client for Python, whose source distribution has the specification."""
@@ -52,26 +49,9 @@ PACKAGE = "zernio-sdk"
 KNOWN = {
     "balance.spendableCents": "the vendor's client for Rust has it, which is newer than the one for Python",
     "accounts.platformStatus": "responses that customers have published have it",
-    "accounts.platformStatusReason": "as platformStatus",
     "imessage": "the logs of messages have it; there are no such accounts",
-    "tag": "the text about the parameter tags has it",
 }
 """Fields and values that the program knows and the specification does not, with the reason."""
-
-INVALID_QUERIES = (
-    "/v1/logs?type=nope",
-    "/v1/logs?days=91",
-    "/v1/logs?limit=101",
-    "/v1/posts?stauts=failed",
-    "/v1/posts?status=nope",
-    "/v1/posts?limit=501",
-    "/v1/accounts?limit=501",
-)
-"""Requests that are answered by 400."""
-
-
-_Validator = validators.extend(Draft202012Validator, {"oneOf": Draft202012Validator.VALIDATORS["anyOf"]})
-"""Accepts a value of several variants, because those of the specification require no fields that tell them apart."""
 
 
 class Difference(NamedTuple):
@@ -128,12 +108,12 @@ class Specification:
         found = map(self.resolve, self.operation(path).get("parameters", ()))
         return {each["name"]: self.resolve(each.get("schema", {})) for each in found}
 
-    def response(self, path: str, status: int) -> Document | None:
-        """Return the schema of a response; None if the operation does not have its status."""
+    def response(self, path: str) -> Document | None:
+        """Return the schema of a successful response; None if the operation has none."""
         responses = self.operation(path).get("responses", {})
-        if str(status) not in responses:
+        if "200" not in responses:
             return None
-        content = self.resolve(responses[str(status)]).get("content", {})
+        content = self.resolve(responses["200"]).get("content", {})
         return self.resolve(content.get("application/json", {}).get("schema", {}))
 
     def properties(self, schema: Document) -> dict[str, Document] | None:
@@ -157,27 +137,6 @@ class Specification:
             found = self.items(found) or self.resolve(found)
         return found
 
-    def problems(self, schema: Document, value: object) -> set[str]:
-        """Return where a value does not have its schema, without the numbers of list items."""
-        whole = {"components": self._document.get("components", {}), **schema}
-        errors = _Validator(whole).iter_errors(value)
-        return {f"{_dotted(error.absolute_path)}: {error.message[:100]}" for error in errors}
-
-    def unknown_fields(self, schema: Document, value: object, prefix: str = "") -> Iterator[str]:
-        """Yield the paths of fields of a value that its schema does not have."""
-        if isinstance(value, list):
-            for item in value:
-                yield from self.unknown_fields(self.items(schema), item, prefix)
-        elif isinstance(value, dict):
-            known = self.properties(schema)
-            if known is None:
-                return
-            for name, field in value.items():
-                if name in known:
-                    yield from self.unknown_fields(known[name], field, f"{prefix}{name}.")
-                else:
-                    yield f"{prefix}{name}"
-
     def sample(self, schema: Document) -> Any:
         """Return a value that has every field of its schema."""
         schema = self.resolve(schema)
@@ -192,13 +151,9 @@ class Specification:
         return {"boolean": True, "object": {}}.get(types if isinstance(types, str) else types[0], 1)
 
 
-def _dotted(path: Collection[str | int]) -> str:
-    return ".".join(part for part in path if isinstance(part, str)) or "response"
-
-
 def compare(specification: Specification) -> list[Difference]:
     """Return everything that differs, and the known differences that do not exist any more."""
-    found = [*compare_names(specification), *compare_traffic(specification), *compare_reads(specification)]
+    found = [*compare_names(specification), *compare_requests(specification)]
     unknown = dict.fromkeys(each for each in found if each.ours not in KNOWN)
     obsolete = sorted(KNOWN.keys() - {each.ours for each in found})
     return [*unknown, *(Difference("known difference", name, "the same") for name in obsolete)]
@@ -209,10 +164,10 @@ def compare_names(specification: Specification) -> Iterator[Difference]:
     logs = specification.parameters("/v1/logs")
     listed_posts = specification.parameters("/v1/posts")
     listed_accounts = specification.parameters("/v1/accounts")
-    log = specification.field(specification.response("/v1/logs", 200), "logs")
-    target = specification.field(specification.response("/v1/posts", 200), "posts", "platforms")
-    account = specification.field(specification.response("/v1/accounts", 200), "accounts")
-    health = specification.field(specification.response("/v1/accounts/health", 200), "accounts")
+    log = specification.field(specification.response("/v1/logs"), "logs")
+    target = specification.field(specification.response("/v1/posts"), "posts", "platforms")
+    account = specification.field(specification.response("/v1/accounts"), "accounts")
+    health = specification.field(specification.response("/v1/accounts/health"), "accounts")
 
     def values(schema: Document) -> Collection[object]:
         return [value for value in schema.get("enum", ()) if value != "all"]
@@ -232,83 +187,12 @@ def compare_names(specification: Specification) -> Iterator[Difference]:
         "platforms": (vocabulary.PLATFORMS, values(specification.field(account, "platform"))),
         "statuses of accounts": (vocabulary.HEALTH_STATUSES, values(specification.field(health, "status"))),
         "error categories": (vocabulary.FAILURE_CATEGORIES, values(specification.field(target, "errorCategory"))),
-        "simulated types of logs": (endpoints.LOG_TYPES, values(logs.get("type", {}))),
-        "simulated platforms of logs": (endpoints.LOG_PLATFORMS, values(logs.get("platform", {}))),
-        "simulated statuses of posts": (endpoints.POST_STATUSES, values(listed_posts.get("status", {}))),
-        "simulated orders of posts": (endpoints.POST_ORDERS, values(listed_posts.get("sortBy", {}))),
-        "simulated parameters of posts": (endpoints.POST_PARAMETERS, listed_posts.keys()),
     }
     for subject, (ours, theirs) in pairs.items():
         for name in sorted(set(map(str, ours)) - set(map(str, theirs))):
             yield Difference(subject, name, "missing")
         for name in sorted(set(map(str, theirs)) - set(map(str, ours))):
             yield Difference(subject, "missing", name)
-
-
-def compare_traffic(
-    specification: Specification, incidents: Collection[str] = tuple(INCIDENTS)
-) -> Iterator[Difference]:
-    """Compare the requests of the program, and the simulator's responses to them in some incidents, one by one."""
-    found: list[Difference] = []
-    world = simulate_world(1, NOW.timestamp(), history=48 * HOUR, logs_per_day=500)
-    api = SimulatedApi(world, clock=NOW.timestamp, rate_limit=10**6, generation="zernio")
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        path = request.url.path.removeprefix("/api")
-        found.extend(_request_differences(specification, path, request.url.params))
-        answered = api.handle("GET", path, request.url.query.decode(), dict(request.headers))
-        document = json.loads(answered.body)
-        found.extend(_response_differences(specification, path, answered.status, document))
-        stream = httpx.ByteStream(answered.body)
-        return httpx.Response(answered.status, headers=answered.headers, stream=stream)
-
-    feeds = zernio.FEEDS.values()
-    yield from _request_all(answer, feeds)
-    for name in incidents:
-        world.start_incident(name, duration=HOUR)
-        yield from _request_all(answer, feeds)
-        world.incidents = ()
-
-    headers = {"Authorization": f"Bearer {KEY}"}
-    refused = [(query, 400, headers) for query in INVALID_QUERIES]
-    refused += [("/v1/logs", 401, {}), ("/v1/logs", 401, {"Authorization": "Bearer sk_nope"})]
-    for query, status, fields in refused:
-        path, _, parameters = query.partition("?")
-        answered = api.handle("GET", path, parameters, fields)
-        if answered.status != status:
-            yield Difference(f"{query} of the simulator", str(answered.status), str(status))
-        yield from _response_differences(specification, path, answered.status, json.loads(answered.body))
-    yield from found
-
-
-def _request_differences(
-    specification: Specification, path: str, parameters: httpx.QueryParams
-) -> Iterator[Difference]:
-    operation = specification.operation(path)
-    if not operation or operation.get("deprecated"):
-        yield Difference(path, "requested", "deprecated" if operation else "missing")
-        return
-    known = specification.parameters(path)
-    for name, text in parameters.items():
-        if name not in known:
-            yield Difference(f"parameter of {path}", name, "missing")
-            continue
-        is_number = known[name].get("type") == "integer"
-        for problem in specification.problems(known[name], int(text) if is_number else text):
-            yield Difference(f"parameter {name} of {path}", text, problem)
-
-
-def _response_differences(
-    specification: Specification, path: str, status: int, document: object
-) -> Iterator[Difference]:
-    schema = specification.response(path, status)
-    if schema is None:
-        yield Difference(f"response of the simulator to {path}", str(status), "missing")
-        return
-    for problem in sorted(specification.problems(schema, document)):
-        yield Difference(f"{status} of the simulator to {path}", "invalid", problem)
-    for name in sorted(set(specification.unknown_fields(schema, document))):
-        yield Difference(f"field of the simulator's {path}", name, "missing")
 
 
 class _ReadObject(dict[str, Any]):
@@ -328,15 +212,17 @@ class _ReadObject(dict[str, Any]):
         return wrap(value) if isinstance(value, dict) else value
 
 
-def compare_reads(specification: Specification) -> Iterator[Difference]:
-    """Compare the fields that the status feeds read, if responses have all fields of the specification."""
+def compare_requests(specification: Specification) -> Iterator[Difference]:
+    """Compare the requests of the program, and what it reads if responses have all fields of the specification."""
+    found: list[Difference] = []
     reads: dict[str, set[str]] = {}
     path = ""
 
     def answer(request: httpx.Request) -> httpx.Response:
         nonlocal path
         path = request.url.path.removeprefix("/api")
-        document = specification.sample(specification.response(path, 200) or {})
+        found.extend(_request_differences(specification, path, request.url.params))
+        document = specification.sample(specification.response(path) or {})
         if "posts" in document:
             document = {"posts": [{**post, "status": request.url.params["status"]} for post in document["posts"]]}
         return httpx.Response(200, stream=httpx.ByteStream(json.dumps(document).encode()))
@@ -344,11 +230,20 @@ def compare_reads(specification: Specification) -> Iterator[Difference]:
     def load(body: bytes) -> Document:
         return _ReadObject(json.loads(body), reads.setdefault(path, set()))
 
+    async def request_all() -> None:
+        clock = VirtualClock(NOW.timestamp())
+        client = create_client(answer, monotonic=clock.monotonic, sleep=clock.sleep)
+        for subject, request in _requests(client):
+            try:
+                await request
+            except ApiError as exc:
+                found.append(Difference(f"response of {subject}", "unreadable", str(exc)))
+
     with mock.patch.object(refresh, "load_object", load):
-        unreadable = _request_all(answer)
-    yield from unreadable
+        asyncio.run(request_all())
+    yield from found
     for each, names in reads.items():
-        schema = specification.response(each, 200)
+        schema = specification.response(each)
         for name in sorted(names):
             *parents, last = name.split(".")
             known = specification.properties(specification.field(schema, *parents))
@@ -356,27 +251,28 @@ def compare_reads(specification: Specification) -> Iterator[Difference]:
                 yield Difference(f"field that is read of {each}", name, "missing")
 
 
-def _request_all(answer: Callable[[httpx.Request], httpx.Response], feeds: Collection[Feed] = ()) -> list[Difference]:
-    """Send each kind of request about the status and some feeds once; return what cannot be read of the responses."""
-    clock = VirtualClock(NOW.timestamp())
-    client = create_client(answer, monotonic=clock.monotonic, sleep=clock.sleep)
-    unreadable: list[Difference] = []
+def _request_differences(
+    specification: Specification, path: str, parameters: httpx.QueryParams
+) -> Iterator[Difference]:
+    operation = specification.operation(path)
+    if not operation or operation.get("deprecated"):
+        yield Difference(path, "requested", "deprecated" if operation else "missing")
+        return
+    known = specification.parameters(path)
+    for name, text in parameters.items():
+        if name not in known:
+            yield Difference(f"parameter of {path}", name, "missing")
+            continue
+        value = int(text) if known[name].get("type") == "integer" else text
+        for error in Draft202012Validator(known[name]).iter_errors(value):
+            yield Difference(f"parameter {name} of {path}", text, error.message)
 
-    async def request_all() -> None:
-        for subject, request in _requests(client, feeds):
-            try:
-                await request
-            except ApiError as exc:
-                unreadable.append(Difference(f"response of {subject}", "unreadable", str(exc)))
 
-    asyncio.run(request_all())
-    return unreadable
-
-
-def _requests(client: LateClient, feeds: Collection[Feed]) -> Iterator[tuple[str, Awaitable[object]]]:
+def _requests(client: LateClient) -> Iterator[tuple[str, Awaitable[object]]]:
+    """Yield each kind of request, to be awaited before the next one."""
     now = round(NOW.timestamp() * 1000)
     filters = {"status": FAILED, "platform": "instagram", "action": "post.failed", "search": "a", "accountId": "a"}
-    for feed in feeds:
+    for feed in zernio.FEEDS.values():
         yield feed.path, fetch_page(client, feed)
         yield feed.path, fetch_page(client, feed, skip=1, filters=filters, created_after=0, created_before=now)
     for client.profile_id in (None, "profile"):
