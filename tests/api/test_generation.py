@@ -84,8 +84,6 @@ async def test_the_newest_logs_decide_between_two_lists(late: bytes, zernio: byt
         (AUTO, "late", LATE),
         (AUTO, "zernio", ZERNIO),
         ("late", None, LATE),
-        ("late", "late", LATE),
-        ("zernio", None, ZERNIO),
         ("zernio", "late", ZERNIO),
     ],
 )

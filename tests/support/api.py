@@ -27,14 +27,16 @@ def create_client(
     monotonic: Callable[[], float],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     share: float = 1.0,
+    key: ApiKey | None = None,
+    timeout: float = 600.0,
 ) -> LateClient:
     """Return a client of an API whose responses a function gives."""
     return LateClient(
         httpx.AsyncClient(transport=httpx.MockTransport(answer), cookies=NoCookies()),
         base_url="https://zernio.com/api",
-        key=ApiKey(KEY),
+        key=key or ApiKey(KEY),
         rate_limiter=RateLimiter(share, monotonic=monotonic, sleep=sleep),
-        timeout=600.0,
+        timeout=timeout,
         monotonic=monotonic,
     )
 
