@@ -1,4 +1,4 @@
-"""Compare the program with the vendor's newest specification of the API.
+"""Compare the program and its simulator with the vendor's newest specification of the API.
 
 ``python -m tests.specification`` fetches it, and prints what differs. Exit codes: 0 for no difference, 1 for at least
 one, 75 if the specification could not be fetched.
@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tarfile
-from collections.abc import Awaitable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from unittest import mock
 
 import httpx
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_page
@@ -32,6 +32,7 @@ from late_exporter.feeds.status_feeds import STATUS_FEEDS, accounts, posts, refr
 from late_exporter.ingest.status_poller import fetch_status
 from late_exporter.ingest.steps import perform
 from late_exporter.model import DAY_MS, FAILED, PAGE_SIZE
+from late_exporter.simulator import INCIDENTS, SimulatedApi, simulate_world
 from tests.support.api import create_client
 from tests.support.clock import VirtualClock
 
@@ -42,6 +43,7 @@ NOT_FETCHED = 75
 TIMEOUT_SECONDS = 600
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+HOUR = 3600.0
 
 PACKAGE = "zernio-sdk"
 """The vendor's client for Python, whose source distribution has the specification."""
@@ -49,9 +51,14 @@ PACKAGE = "zernio-sdk"
 KNOWN = {
     "balance.spendableCents": "the vendor's client for Rust has it, which is newer than the one for Python",
     "accounts.platformStatus": "responses that customers have published have it",
+    "accounts.platformStatusReason": "as platformStatus",
     "imessage": "the logs of messages have it; there are no such accounts",
 }
 """Fields and values that the program knows and the specification does not, with the reason."""
+
+
+_Validator = validators.extend(Draft202012Validator, {"oneOf": Draft202012Validator.VALIDATORS["anyOf"]})
+"""Accepts a value of several variants, because those of the specification require no fields that tell them apart."""
 
 
 class Difference(NamedTuple):
@@ -137,6 +144,28 @@ class Specification:
             found = self.items(found) or self.resolve(found)
         return found
 
+    def problems(self, schema: Document, value: object) -> Iterator[str]:
+        """Yield where a value does not have its schema, without the numbers of list items."""
+        whole = {"components": self._document.get("components", {}), **schema}
+        for error in _Validator(whole).iter_errors(value):
+            path = ".".join(part for part in error.absolute_path if isinstance(part, str))
+            yield f"{path or 'value'}: {error.message[:100]}"
+
+    def unknown_fields(self, schema: Document, value: object, prefix: str = "") -> Iterator[str]:
+        """Yield the paths of fields of a value that its schema does not have."""
+        if isinstance(value, list):
+            for item in value:
+                yield from self.unknown_fields(self.items(schema), item, prefix)
+        elif isinstance(value, dict):
+            known = self.properties(schema)
+            if known is None:
+                return
+            for name, field in value.items():
+                if name in known:
+                    yield from self.unknown_fields(known[name], field, f"{prefix}{name}.")
+                else:
+                    yield f"{prefix}{name}"
+
     def sample(self, schema: Document) -> Any:
         """Return a value that has every field of its schema."""
         schema = self.resolve(schema)
@@ -153,7 +182,11 @@ class Specification:
 
 def compare(specification: Specification) -> list[Difference]:
     """Return everything that differs, and the known differences that do not exist any more."""
-    found = [*compare_names(specification), *compare_requests(specification)]
+    found = [
+        *compare_names(specification),
+        *compare_requests(specification),
+        *compare_simulator(specification),
+    ]
     unknown = dict.fromkeys(each for each in found if each.ours not in KNOWN)
     obsolete = sorted(KNOWN.keys() - {each.ours for each in found})
     return [*unknown, *(Difference("known difference", name, "the same") for name in obsolete)]
@@ -230,17 +263,8 @@ def compare_requests(specification: Specification) -> Iterator[Difference]:
     def load(body: bytes) -> Document:
         return _ReadObject(json.loads(body), reads.setdefault(path, set()))
 
-    async def request_all() -> None:
-        clock = VirtualClock(NOW.timestamp())
-        client = create_client(answer, monotonic=clock.monotonic, sleep=clock.sleep)
-        for subject, request in _requests(client):
-            try:
-                await request
-            except ApiError as exc:
-                found.append(Difference(f"response of {subject}", "unreadable", str(exc)))
-
     with mock.patch.object(refresh, "load_object", load):
-        asyncio.run(request_all())
+        found.extend(_request_all(answer))
     yield from found
     for each, names in reads.items():
         schema = specification.response(each)
@@ -264,8 +288,51 @@ def _request_differences(
             yield Difference(f"parameter of {path}", name, "missing")
             continue
         value = int(text) if known[name].get("type") == "integer" else text
-        for error in Draft202012Validator(known[name]).iter_errors(value):
-            yield Difference(f"parameter {name} of {path}", text, error.message)
+        for problem in specification.problems(known[name], value):
+            yield Difference(f"parameter {name} of {path}", text, problem)
+
+
+def compare_simulator(specification: Specification) -> Iterator[Difference]:
+    """Compare the responses of the simulator to the requests of the program, without and in each incident."""
+    found: list[Difference] = []
+    world = simulate_world(1, NOW.timestamp(), history=48 * HOUR, logs_per_day=500)
+    api = SimulatedApi(world, clock=NOW.timestamp, rate_limit=10**6, generation="zernio")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        path = request.url.path.removeprefix("/api")
+        answered = api.handle("GET", path, request.url.query.decode(), dict(request.headers))
+        schema = specification.response(path) or {}
+        document = json.loads(answered.body)
+        problems = specification.problems(schema, document)
+        unknown = specification.unknown_fields(schema, document)
+        found.extend(Difference(f"the simulator's {path}", "invalid", problem) for problem in problems)
+        found.extend(Difference(f"field of the simulator's {path}", name, "missing") for name in unknown)
+        stream = httpx.ByteStream(answered.body)
+        return httpx.Response(answered.status, headers=answered.headers, stream=stream)
+
+    yield from _request_all(answer)
+    for name in INCIDENTS:
+        world.start_incident(name, duration=HOUR)
+        yield from _request_all(answer)
+        world.incidents = ()
+    yield from found
+
+
+def _request_all(answer: Callable[[httpx.Request], httpx.Response]) -> list[Difference]:
+    """Send each kind of request once; return what cannot be read of the responses."""
+    clock = VirtualClock(NOW.timestamp())
+    client = create_client(answer, monotonic=clock.monotonic, sleep=clock.sleep)
+    unreadable: list[Difference] = []
+
+    async def request_all() -> None:
+        for subject, request in _requests(client):
+            try:
+                await request
+            except ApiError as exc:
+                unreadable.append(Difference(f"response of {subject}", "unreadable", str(exc)))
+
+    asyncio.run(request_all())
+    return unreadable
 
 
 def _requests(client: LateClient) -> Iterator[tuple[str, Awaitable[object]]]:

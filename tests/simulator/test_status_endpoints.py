@@ -56,6 +56,18 @@ def test_posts(workspace: Workspace) -> None:
     assert set(earliest[0]) == {"_id", "scheduledFor"}
 
 
+def test_accounts_have_pages(workspace: Workspace) -> None:
+    """Cursors lead through all accounts, each of which is on one page."""
+    found: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        document = msgspec.json.decode(workspace.get("/v1/accounts", f"limit=10&cursor={cursor}"))
+        found += [row["_id"] for row in document["accounts"]]
+        cursor = document["pagination"]["nextCursor"]
+    assert found == sorted(account.id for account in workspace.world.accounts)
+    assert len(found) > 10
+
+
 @pytest.mark.parametrize(
     ("name", "path", "fields"),
     [
