@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from late_exporter.api.responses import ApiResponse
@@ -106,8 +106,3 @@ class StatusApi(FakeClient):
         if isinstance(document, Exception):
             raise document
         return None if document is None else ApiResponse(encode(document), None)
-
-
-def with_field(document: Mapping[str, Any], name: str, value: object) -> Document:
-    """Return a document with one field replaced, or removed if the value is ``...``."""
-    return {key: old for key, old in {**document, name: value}.items() if old is not ...}
