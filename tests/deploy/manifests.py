@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -41,13 +40,9 @@ def helm_template(helm: str, *arguments: str | Path, name: str = "late") -> str:
     return run_command(helm, "template", name, CHART, "--namespace", "monitored", *arguments)
 
 
-def render_release(
-    helm: str, *settings: str, name: str = "late", values: Mapping[str, object] | None = None
-) -> list[Manifest]:
-    """Return the resources of a release with the given values and the name of the Secret."""
-    flags = [f"--set={setting}" for setting in (SECRET_SETTING, *settings)]
-    flags += [f"--set-json={key}={json.dumps(value)}" for key, value in (values or {}).items()]
-    return parse_documents(helm_template(helm, *flags, name=name))
+def render_release(helm: str, *flags: str | Path) -> list[Manifest]:
+    """Return the resources of a release with the name of the Secret and further flags."""
+    return parse_documents(helm_template(helm, f"--set={SECRET_SETTING}", *flags))
 
 
 def parse_documents(text: str) -> list[Manifest]:

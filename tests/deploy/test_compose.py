@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ import pytest
 import yaml
 
 from tests.deploy.container_engine import BASE, CACHE, ROOT, ContainerEngine, run_engine
-from tests.deploy.namespaces import run
-from tests.e2e.program import wait_until
+from tests.e2e.program import run_command, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.compose]
 
@@ -36,7 +35,6 @@ USER 65534
 ENTRYPOINT ["/bin/{name}"]
 """
 DEMO = ("simulator", "demo", "prometheus", "alertmanager")
-EXPORTER = "http://127.0.0.1:10077"
 PROMETHEUS = "http://127.0.0.1:9090"
 ALERTMANAGER = "http://127.0.0.1:9093"
 
@@ -47,7 +45,7 @@ def load_compose_file() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("profiles", "exporters"),
+    ("options", "names"),
     [
         ([], {"exporter", "prometheus"}),
         (["--profile", "demo"], {"demo", "simulator", "prometheus"}),
@@ -55,24 +53,27 @@ def load_compose_file() -> dict[str, Any]:
         (["--profile", "ha"], {"exporter-1", "exporter-2", "postgres", "prometheus-ha"}),
     ],
 )
-def test_profile_selects_the_services(
-    profiles: list[str], exporters: set[str], require_tool: Callable[[str], str]
+def test_prometheus_scrapes_the_exporters_of_the_profile(
+    options: list[str], names: set[str], require_tool: Callable[[str], str]
 ) -> None:
-    """Without a profile the exporter starts, with one those of the profile and a Prometheus; the others always do."""
-    services = run(require_tool("docker-compose"), "-f", FILE, *profiles, "config", "--services").split()
-    assert {"alertmanager", "grafana"} | exporters == set(services)
+    """A profile starts its services, and a Prometheus whose targets are its exporters; the default is one exporter."""
+    document = json.loads(run_command(require_tool("docker-compose"), "-f", FILE, *options, "config", "--format=json"))
+    assert document["services"].keys() == {"alertmanager", "grafana", *names}
+    scraped = set[str]()
+    for name, service in document["services"].items():
+        if "scrape" in service.get("networks", {}) and "configs" not in service:
+            scraped.update((service["networks"]["scrape"] or {}).get("aliases", [name]))
+    (config,) = document["configs"].values()
+    (row,) = yaml.safe_load(Path(config["file"]).read_text("utf-8"))
+    assert set(row["targets"]) == {f"{name}:10077" for name in scraped}
 
 
 def test_services_are_restricted() -> None:
     """Every service is pinned, restarted, health-checked and limited, and can write to its volumes only."""
     for name, service in load_compose_file()["services"].items():
         assert re.search(r":v?\d+\.\d+(\.\d+)?$", service["image"]), name
-        assert tuple(service[key] for key in ("restart", "read_only", "cap_drop")) == (
-            "unless-stopped",
-            True,
-            ["ALL"],
-        ), name
-        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert (service["restart"], service["read_only"]) == ("unless-stopped", True), name
+        assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"]), name
         assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory", "pids"}
         assert "healthcheck" in service or service["image"].startswith("late-exporter:"), name
 
@@ -81,74 +82,36 @@ def test_ports_and_networks_are_isolated() -> None:
     """Ports are bound to loopback, and internal services have no route to the outside."""
     document = load_compose_file()
     ports = [port for service in document["services"].values() for port in service.get("ports", [])]
-    assert {port.rpartition(":")[2] for port in ports} == {"3000", "9090", "9093", "10077"}
-    assert {port.split(":")[1] for port in ports} == {"3000", "9090", "9093", "10077", "10079"}
+    assert len(ports) > 5
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
     internal = {name for name, network in document["networks"].items() if network and network["internal"]}
     assert internal == {"alerts", "database", "scrape"}
 
 
-def test_api_key_is_read_from_a_file() -> None:
-    """The key comes from a file; the only key in the compose file is that of the simulator."""
-    services = load_compose_file()["services"]
-    assert services["exporter"]["secrets"] == ["late-api-key"]
-    assert services["exporter"]["environment"] == {"ZERNIO_API_KEY_FILE": "/run/secrets/late-api-key"}
-    password = "/run/secrets/late-database-password"
-    assert password == services["exporter-postgres"]["environment"]["LATE_EXPORTER_STATE__PASSWORD_FILE"]
-    assert password == services["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"]
-    keys = set(re.findall(r"sk_\w+", FILE.read_text("utf-8")))
-    assert {f"sk_{'0' * 64}"} == keys == {services["demo"]["environment"]["ZERNIO_API_KEY"]}
-
-
-@pytest.mark.parametrize("profile", ["live", "demo", "postgres", "ha"])
-def test_prometheus_scrapes_the_exporters_of_the_profile(profile: str) -> None:
-    """The targets are the containers of the profile that listen for scrapes, by name or alias, and no others."""
-    document = load_compose_file()
-    services = {name: each for name, each in document["services"].items() if profile in each.get("profiles", [profile])}
-    (prometheus,) = (each for each in services.values() if each["image"].startswith("prom/prometheus:"))
-    (config,) = prometheus["configs"]
-    (row,) = yaml.safe_load((FOLDER / document["configs"][config["source"]]["file"]).read_text("utf-8"))
-    scraped = {
-        alias
-        for name, service in services.items()
-        if service is not prometheus and "scrape" in (networks := service.get("networks", []))
-        for alias in (networks["scrape"]["aliases"] if isinstance(networks, dict) else [name])
+def test_secrets_are_read_from_files() -> None:
+    """Key and password come from files; the only key in the compose file is that of the simulator."""
+    environments = [service.get("environment", {}) for service in load_compose_file()["services"].values()]
+    pairs = [pair for environment in environments for pair in environment.items()]
+    assert {value for name, value in pairs if re.search("KEY|PASSWORD", name)} == {
+        "/run/secrets/late-api-key",
+        "/run/secrets/late-database-password",
+        f"sk_{'0' * 64}",
     }
-    assert {f"{name}:10077" for name in scraped} == set(row["targets"])
-    assert len(row["targets"]) == (2 if profile == "ha" else 1)
-    settings = yaml.safe_load((FOLDER / "prometheus" / "prometheus.yml").read_text("utf-8"))
-    assert settings["scrape_configs"][0]["file_sd_configs"] == [{"files": [config["target"]]}]
 
 
-class ComposeStack:
-    """The compose project, run by podman's Docker-compatible API.
-
-    Args:
-        engine: Engine with the images.
-        folder: Folder with the project.
-        exit_stack: Stops background processes.
-    """
-
-    def __init__(self, engine: ContainerEngine, folder: Path, exit_stack: ExitStack) -> None:
-        self.engine = engine
-        self.file = folder / "deploy" / "compose" / "compose.yml"
-        log = folder / "background.log"
-        serve = engine.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
-        exit_stack.enter_context(engine.sandbox.run_in_background(*serve, log=log))
+@contextmanager
+def run_compose(engine: ContainerEngine, folder: Path) -> Iterator[Callable[..., str]]:
+    """Serve podman's Docker-compatible API; yield a function that runs docker-compose with the project in a folder."""
+    log = folder / "background.log"
+    serve = engine.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
+    # Podman relies on systemd timers for health checks, which are not available here.
+    podman = " ".join(engine.command("podman"))
+    look = f"while sleep 1; do for id in $({podman} ps -q); do {podman} healthcheck run $id; done; done"
+    compose = ("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", f"--file={folder}/deploy/compose/compose.yml")
+    run_in_background = engine.sandbox.run_in_background
+    with run_in_background(*serve, log=log), run_in_background("sh", "-c", look, log=log):
         wait_until(lambda: engine.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
-        # Podman relies on systemd timers for health checks, which are not available here.
-        podman = " ".join(engine.command("podman"))
-        look = f"while sleep 1; do for id in $({podman} ps -q); do {podman} healthcheck run $id; done; done"
-        exit_stack.enter_context(engine.sandbox.run_in_background("sh", "-c", look, log=log))
-
-    def compose(self, *arguments: str) -> str:
-        """Run docker-compose and return its output."""
-        command = ("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", f"--file={self.file}", *arguments)
-        return self.engine.sandbox.run(*command)
-
-    def health(self) -> set[str]:
-        """Return the health states of the running services."""
-        return {json.loads(line)["Health"] for line in self.compose("ps", "--format=json").splitlines()}
+        yield lambda *arguments: engine.sandbox.run(*compose, *arguments)
 
 
 def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
@@ -186,12 +149,15 @@ def test_demo_alerts(image: str, require_tool: Callable[[str], str], tmp_path: P
             names_by_path = {require_tool(program): name for program, name in programs.items()}
             engine.build(f"docker.io/{services[service]['image']}", stand_in(service, names_by_path, tmp_path))
     copy_project(tmp_path / "project")
-    with run_engine(network=True) as engine, ExitStack() as exit_stack:
-        stack = ComposeStack(engine, tmp_path / "project", exit_stack)
+    with run_engine(network=True) as engine, run_compose(engine, tmp_path / "project") as compose:
         get = engine.sandbox.get
-        stack.compose("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
-        wait_until(lambda: stack.health() == {"healthy"}, describe=lambda: stack.compose("ps", "--all"))
-        wait_until(lambda: "late_publishing_logs_total" in get(f"{EXPORTER}/metrics"))
+
+        def is_healthy() -> bool:
+            services = [json.loads(line) for line in compose("ps", "--format=json").splitlines()]
+            return {service["Health"] for service in services} == {"healthy"}
+
+        compose("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
+        wait_until(is_healthy, describe=lambda: compose("ps", "--all"))
         query = f"{PROMETHEUS}/api/v1/query?query=sum(late_publishing_logs_total)"
         wait_until(lambda: json.loads(get(query))["data"]["result"], describe=lambda: get(query))
         rules = json.loads(get(f"{PROMETHEUS}/api/v1/rules"))["data"]["groups"]
@@ -199,9 +165,9 @@ def test_demo_alerts(image: str, require_tool: Callable[[str], str], tmp_path: P
         assert {Path(group["file"]).name for group in rules} == rule_files
         reach = "import socket; socket.create_connection(('exporter', 10077), 5)"
         with pytest.raises(AssertionError, match="gaierror"):
-            stack.compose("exec", "-T", "alertmanager", "python", "-c", reach)
+            compose("exec", "-T", "alertmanager", "python", "-c", reach)
 
-        stack.compose("stop", "demo")
+        compose("stop", "demo")
         alerts = f"{ALERTMANAGER}/api/v2/alerts"
         wait_until(lambda: "LateExporterDown" in get(alerts), timeout=60, describe=lambda: get(alerts))
-        stack.compose("--profile=demo", "down", "--volumes", "--timeout=1")
+        compose("--profile=demo", "down", "--volumes", "--timeout=1")
