@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from late_exporter import __version__
 from tests.deploy.namespaces import Sandbox, remove_cgroups
 from tests.e2e.program import wait_until
+from tests.support.samples import Samples
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "containers"
@@ -119,10 +118,9 @@ class ContainerEngine:
         self.buildah("config", "--env=PATH=/usr/local/bin:/usr/bin:/bin", "--env=LANG=C.UTF-8", container)
         self.buildah("commit", "--quiet", "--rm", container, BASE)
 
-    def inspect_image(self, image: str) -> Mapping[str, Any]:
-        """Return the metadata of an image."""
-        (details,) = json.loads(self.podman("image", "inspect", image))
-        return dict(details)
+    def scrape_when_ready(self) -> Samples:
+        """Return the metrics of the container of the exporter, after its first complete poll."""
+        return self.sandbox.scrape_when_ready(lambda: self.podman("logs", "late-exporter"))
 
 
 @contextmanager

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from tests.e2e.program import DEFAULT_TIMEOUT, run_command, wait_until
+from tests.support.samples import Samples
 
 # PID 1 adopts orphans; bash reaps them.
 INIT_SCRIPT = "sleep infinity & wait"
+
+EXPORTER = "http://127.0.0.1:10077"
+LOGS = "late_publishing_logs_total"
 
 
 def run(*command: str | Path, **options: Any) -> str:
@@ -24,6 +29,12 @@ def run(*command: str | Path, **options: Any) -> str:
 def children(pid: int) -> list[int]:
     """Return the child processes of a single-threaded process."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+
+
+def assert_confined(status: str) -> None:
+    """Assert by its /proc/PID/status that a process has no capabilities, cannot get any, and has a filter of calls."""
+    restrictions = dict(re.findall(r"^(CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
+    assert restrictions == {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"}
 
 
 def remove_cgroups(name: str) -> bool:
@@ -108,3 +119,11 @@ class Sandbox:
             return self.run("curl", "--silent", "--show-error", "--fail", "--max-time", "5", url)
         except AssertionError as exc:
             raise ConnectionError(str(exc)) from None
+
+    def scrape_when_ready(self, describe: Callable[[], object]) -> Samples:
+        """Return the metrics of the exporter in the sandbox, after its first complete poll."""
+        wait_until(
+            lambda: "is ready" in self.get(f"{EXPORTER}/-/ready") and f"{LOGS}{{" in self.get(f"{EXPORTER}/metrics"),
+            describe=describe,
+        )
+        return Samples.parse(self.get(f"{EXPORTER}/metrics"))

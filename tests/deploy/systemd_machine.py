@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.deploy.container_engine import DEBIAN
 from tests.deploy.namespaces import Sandbox, children, remove_cgroups, run
 from tests.e2e.program import wait_until
+from tests.support.samples import Samples
 
 TOOLS = ("systemd-nspawn", "systemd-analyze")
 
@@ -26,10 +27,12 @@ class SystemdMachine:
     """A running systemd.
 
     Args:
+        sandbox: Sandbox in which it runs.
         pid: PID of its init process, seen from outside.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, sandbox: Sandbox, pid: int) -> None:
+        self._sandbox = sandbox
         self._pid = pid
 
     def run(self, *command: str, check: bool = True) -> str:
@@ -43,6 +46,10 @@ class SystemdMachine:
     def unit_property(self, unit: str, name: str) -> str:
         """Return a property of a unit."""
         return self.systemctl("show", "--value", f"--property={name}", unit)
+
+    def scrape_when_ready(self) -> Samples:
+        """Return the metrics of the exporter, after its first complete poll."""
+        return self._sandbox.scrape_when_ready(lambda: self.systemctl("status", "late-exporter"))
 
 
 @contextmanager
@@ -59,20 +66,17 @@ def boot(sandbox: Sandbox, changes: Path) -> Iterator[SystemdMachine]:
         with sandbox.run_in_background("sh", "-c", BOOT_SCRIPT, "boot", root, group, log=log) as nspawn_pid:
             pid = wait_until(lambda: _systemd_pid(nspawn_pid), describe=log.read_text)
             try:
-                yield _wait_until_running(SystemdMachine(pid), log)
+                machine = SystemdMachine(sandbox, pid)
+                wait_until(
+                    lambda: machine.systemctl("is-system-running") in ("running", "degraded"),
+                    describe=lambda: log.read_text() + machine.systemctl("list-jobs"),
+                )
+                yield machine
             finally:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
     finally:
         wait_until(lambda: remove_cgroups(group))
-
-
-def _wait_until_running(machine: SystemdMachine, log: Path) -> SystemdMachine:
-    wait_until(
-        lambda: machine.systemctl("is-system-running") in ("running", "degraded"),
-        describe=lambda: log.read_text() + machine.systemctl("list-jobs"),
-    )
-    return machine
 
 
 def _systemd_pid(pid: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.container_engine import BASE, IMAGE, ROOT, ContainerEngine, run_engine
-from tests.deploy.namespaces import run
+from tests.deploy.namespaces import LOGS, assert_confined
 from tests.e2e.late import KEY
-from tests.e2e.program import wait_until
-from tests.support.samples import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.container]
 
-EXPORTER = "http://127.0.0.1:10077"
 OPTIONS = (
     "--read-only-tmpfs=false",  # as in Docker, which lets nothing be written but volumes
     "--memory=256m",
@@ -35,9 +31,7 @@ exec {podman} "$@"
 """
 """Podman under the name docker."""
 
-LOGS = "late_publishing_logs_total"
 COVERAGE = "late_exporter_coverage_start_timestamp_seconds"
-MEGABYTE = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -48,40 +42,18 @@ def container_engine(image: str) -> Iterator[ContainerEngine]:
         yield container_engine
 
 
-def test_image_metadata(container_engine: ContainerEngine, revision: str) -> None:
-    """The image has a numeric user, a volume for the state, a health check, and the OCI labels."""
-    details = container_engine.inspect_image(IMAGE)
-    config, labels = details["Config"], details["Config"]["Labels"]
-    kind = "org.opencontainers.image."
-    version = run(sys.executable, "-m", "late_exporter", "--version", cwd=ROOT).split()[2]
-    assert config["User"] == "65532:65532"
-    assert (config["Entrypoint"], config["Cmd"]) == (["late-exporter"], ["run"])
-    assert list(config["Volumes"]) == ["/var/lib/late-exporter"]
-    assert list(config["ExposedPorts"]) == ["10077/tcp"]
-    assert details["Healthcheck"]["Test"] == ["CMD", "late-exporter", "healthcheck"]
-    assert tuple(labels[kind + name] for name in ("version", "revision", "base.name")) == (version, revision, BASE)
-    assert {"title", "description", "source", "documentation", "licenses", "url", "authors", "vendor"} <= {
-        name.removeprefix(kind) for name in labels
-    }
-
-
-def test_image_contents(container_engine: ContainerEngine, capsys: pytest.CaptureFixture[str]) -> None:
-    """The image adds the program, its bytecode and an empty state folder to its base, but no build tools."""
-    own = container_engine.inspect_image(IMAGE)["Size"] - container_engine.inspect_image(BASE)["Size"]
-    with capsys.disabled():
-        sys.stdout.write(f"\nthe image adds {own / MEGABYTE:.0f} MB to its base\n")
-    assert own < 45 * MEGABYTE
-    paths = [
-        Path(line[2:]) for line in container_engine.podman("diff", IMAGE, BASE).splitlines() if line.startswith("A ")
-    ]
-    program = [path for path in paths if path.is_relative_to("/opt/late-exporter")]
-    assert [path for path in paths if path not in program] == [Path("/var/lib/late-exporter")]
-    names = {path.name for path in program}
-    assert {"late-exporter", "late_exporter", "pydantic"} <= names
-    assert names & {"pip", "setuptools", "hatchling", "wheel", ".cache", "gcc"} == set()
-    count = Counter(path.suffix for path in program)
+def test_image_contents(container_engine: ContainerEngine) -> None:
+    """The image adds the program and its bytecode to its base, but no build tools."""
+    assert _size(container_engine, IMAGE) - _size(container_engine, BASE) < 45_000_000
+    lines = container_engine.podman("diff", IMAGE, BASE).splitlines()
+    paths = [Path(line[2:]) for line in lines if line.startswith("A ")]
+    assert {path.name for path in paths} & {"pip", "setuptools", "hatchling", "wheel", ".cache", "gcc"} == set()
+    count = Counter(path.suffix for path in paths)
     assert count[".py"] == count[".pyc"] > 300
-    assert count[".whl"] == 0
+
+
+def _size(container_engine: ContainerEngine, image: str) -> int:
+    return int(container_engine.podman("image", "inspect", "--format={{.Size}}", image))
 
 
 def test_install_commands_work(container_engine: ContainerEngine, revision: str, tmp_path: Path) -> None:
@@ -97,9 +69,9 @@ def test_install_commands_work(container_engine: ContainerEngine, revision: str,
     container_engine.podman("run", "--detach", "--network=host", IMAGE, *simulate)
 
     container_engine.sandbox.run("sh", "-euc", script)
-    before = scrape_when_ready(container_engine)
+    before = container_engine.scrape_when_ready()
     assert container_engine.podman("healthcheck", "run", "late-exporter") == ""
-    assert_restricted(container_engine, "late-exporter")
+    assert_restricted(container_engine)
     assert before.sum(LOGS) > 10  # at night, the simulated hour has fewer than a hundred
     assert before.sum("late_exporter_build_info", revision=revision) == 1
 
@@ -111,7 +83,7 @@ def test_install_commands_work(container_engine: ContainerEngine, revision: str,
 
     container_engine.podman("rm", "late-exporter")
     container_engine.sandbox.run("sh", "-euc", script)
-    again = scrape_when_ready(container_engine)
+    again = container_engine.scrape_when_ready()
     assert again.sum(LOGS) >= before.sum(LOGS)
     assert again.sum(COVERAGE) == before.sum(COVERAGE)
 
@@ -132,28 +104,11 @@ def test_sqlite_finds_room_for_temporary_files(container_engine: ContainerEngine
     container_engine.podman("run", *options, IMAGE, "-c", VACUUM_SCRIPT)
 
 
-def scrape_when_ready(container_engine: ContainerEngine) -> Samples:
-    """Return the metrics of the exporter once it is ready and shows logs."""
-    get = container_engine.sandbox.get
-    wait_until(
-        lambda: "is ready" in get(f"{EXPORTER}/-/ready") and f"{LOGS}{{" in get(f"{EXPORTER}/metrics"),
-        describe=lambda: container_engine.podman("logs", "late-exporter"),
-    )
-    return Samples.parse(get(f"{EXPORTER}/metrics"))
-
-
-def assert_restricted(container_engine: ContainerEngine, name: str) -> None:
+def assert_restricted(container_engine: ContainerEngine) -> None:
     """Assert that the kernel restricts the container, and that only the state is writable."""
-    status = container_engine.podman("exec", name, "cat", "/proc/1/status")
-    restrictions = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
-    none = "0" * 16
-    assert restrictions == {
-        "Uid": "65532",
-        "Gid": "65532",
-        "CapEff": none,
-        "CapBnd": none,
-        "NoNewPrivs": "1",
-        "Seccomp": "2",
-    }
+    status = container_engine.podman("exec", "late-exporter", "cat", "/proc/1/status")
+    assert_confined(status)
+    assert re.findall(r"^[UG]id:\s+(\d+)", status, re.MULTILINE) == ["65532", "65532"]
     for path in ("/opt/late-exporter/x", "/x", "/etc/x"):
-        assert "Read-only file system" in container_engine.podman("exec", name, "touch", path, check=False)
+        touched = container_engine.podman("exec", "late-exporter", "touch", path, check=False)
+        assert "Read-only file system" in touched

@@ -11,35 +11,25 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.container_engine import ROOT, run_engine
-from tests.deploy.namespaces import Sandbox, run
+from tests.deploy.namespaces import LOGS, Sandbox, assert_confined, run
 from tests.deploy.systemd_machine import TOOLS, SystemdMachine, boot
 from tests.e2e.late import KEY
 from tests.e2e.program import wait_until
 from tests.support.documents import blocks, document
-from tests.support.samples import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.systemd]
 
 FOLDER = ROOT / "deploy" / "systemd"
 SERVICE = FOLDER / "late-exporter.service"
 COMMAND = FOLDER / "late-exporter.sh"
-MAX_EXPOSURE = 1.5
-URL = "http://127.0.0.1:10077"
 API = "http://127.0.0.1:10078/api"
 DYNAMIC_USERS = range(61184, 65520)
-LOGS = "late_publishing_logs_total"
+COVERAGE = "late_exporter_coverage_start_timestamp_seconds"
 
 
-def test_exposure_level_is_low(require_tool: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The exposure level reported by systemd-analyze is below 1.5 of 10."""
-    analyze = require_tool("systemd-analyze")
-    output = run(
-        analyze, "security", "--offline=true", "--no-pager", SERVICE, env={"SYSTEMD_EMOJI": "0", "LANG": "C.UTF-8"}
-    )
-    (exposure,) = re.findall(r"Overall exposure level for late-exporter.service: ([\d.]+)", output)
-    with capsys.disabled():
-        sys.stdout.write(f"\nthe exposure of the unit is {exposure} of 10\n")
-    assert float(exposure) < MAX_EXPOSURE, output
+def test_exposure_level_is_low(require_tool: Callable[[str], str]) -> None:
+    """The exposure level reported by systemd-analyze is at most 1.5 of 10."""
+    run(require_tool("systemd-analyze"), "security", "--offline=true", "--threshold=15", SERVICE)
 
 
 def test_unit_has_no_recent_specifiers() -> None:
@@ -67,63 +57,54 @@ def install(root: Path, image: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def sandbox(require_root: Callable[[], None], require_tool: Callable[[str], str]) -> Iterator[Sandbox]:
-    """Create the sandbox in which the machine boots and the simulator runs."""
-    require_root()
+def machine(
+    image: str, require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SystemdMachine]:
+    """Boot a machine with the exporter installed and a simulated API; each test leaves the service stopped."""
     for tool in TOOLS:
         require_tool(tool)
-    with Sandbox(volatile=[Path("/run/systemd")]) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-def machine(sandbox: Sandbox, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemdMachine]:
-    """Boot a machine with the exporter installed and a simulated API; each test leaves the service stopped."""
     folder = tmp_path_factory.mktemp("machine")
     changes = folder / "changes"
     install(changes, image)
     simulate = (sys.executable, "-m", "late_exporter", "simulate", "--simulate.history=1h", "--simulate.seed=3")
     with (
+        Sandbox(volatile=[Path("/run/systemd")]) as sandbox,
         sandbox.run_in_background(*simulate, log=folder / "simulator.log", env={"PYTHONPATH": str(ROOT)}),
         boot(sandbox, changes) as machine,
     ):
         yield machine
 
 
-def test_service_restarts_and_stops(machine: SystemdMachine, sandbox: Sandbox) -> None:
+def test_service_restarts_and_stops(machine: SystemdMachine) -> None:
     """Systemd accepts the unit, starts the sandboxed exporter, restarts it after a kill, and stops it cleanly."""
     assert machine.run("systemd-analyze", "verify", "--man=no", "late-exporter.service") == ""
     assert machine.run("systemctl", "start", "late-exporter.service") == ""
-    before = scrape_when_ready(machine, sandbox)
+    before = machine.scrape_when_ready()
     assert before.sum(LOGS) > 10  # at night, the simulated hour has fewer than a hundred
     assert before["process_start_time_seconds", ()] > 1e9
     assert_restricted(machine)
 
     machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
     wait_until(lambda: machine.unit_property("late-exporter", "NRestarts") == "1")
-    after_kill = scrape_when_ready(machine, sandbox)
+    after_kill = machine.scrape_when_ready()
     machine.run("systemctl", "restart", "late-exporter.service")
-    after_restart = scrape_when_ready(machine, sandbox)
+    after_restart = machine.scrape_when_ready()
     assert before.sum(LOGS) <= after_kill.sum(LOGS) <= after_restart.sum(LOGS)
-    assert (
-        len({samples.sum("late_exporter_coverage_start_timestamp_seconds") for samples in (before, after_restart)}) == 1
-    )
+    assert after_restart.sum(COVERAGE) == before.sum(COVERAGE)
 
     machine.run("systemctl", "stop", "late-exporter.service")
-    assert tuple(machine.unit_property("late-exporter", name) for name in ("Result", "ExecMainStatus")) == (
-        "success",
-        "0",
-    )
+    assert machine.unit_property("late-exporter", "Result") == "success"
+    assert machine.unit_property("late-exporter", "ExecMainStatus") == "0"
     journal = machine.run("journalctl", "--unit=late-exporter", "--no-pager", "--output=cat")
     assert "listening" in journal
     assert "Traceback" not in journal
     assert KEY not in journal
 
 
-def test_commands_have_the_key_and_the_state_of_the_service(machine: SystemdMachine, sandbox: Sandbox) -> None:
+def test_commands_have_the_key_and_the_state_of_the_service(machine: SystemdMachine) -> None:
     """An administrator's commands read the API with the key of the service, and its state, also while it is stopped."""
     machine.run("systemctl", "start", "late-exporter.service")
-    scrape_when_ready(machine, sandbox)
+    machine.scrape_when_ready()
     command = ("env", "PATH=/usr/local/bin:/usr/bin:/bin", "late-exporter")
     assert "success" in machine.run(*command, "logs", "--workspace", "default", "--limit", "5", "--since", "1h")
     assert ", in use by an exporter" in machine.run(*command, "state", "info")
@@ -134,13 +115,12 @@ def test_commands_have_the_key_and_the_state_of_the_service(machine: SystemdMach
     assert "not in use" in info
     machine.run(*command, "state", "backup", "backup.db")
     assert machine.run("ls", "/var/lib/late-exporter/backup.db")
-    assert "No such option" in machine.run(*command, "logs", "--nonsense", check=False)
     machine.run("systemctl", "start", "late-exporter.service")
-    scrape_when_ready(machine, sandbox)
+    machine.scrape_when_ready()
     machine.run("systemctl", "stop", "late-exporter.service")
 
 
-def test_several_workspaces(machine: SystemdMachine, sandbox: Sandbox) -> None:
+def test_several_workspaces(machine: SystemdMachine) -> None:
     """With the user that docs/install.md creates, service and commands read the key files of several workspaces."""
     lines = ["workspaces:", *(f"  - {{name: {name}, api_key_file: {name}.key}}" for name in ("brand", "agency"))]
     files = {"late.yml": "\n".join(lines), "brand.key": KEY, "agency.key": f"sk_{'1' * 64}", "late-api-key": ""}
@@ -151,7 +131,7 @@ def test_several_workspaces(machine: SystemdMachine, sandbox: Sandbox) -> None:
     section = document("docs/install.md").partition("\n### Several workspaces\n")[2].partition("\n## ")[0]
     (script,) = blocks(section, "sh")
     machine.run("sh", "-euc", script.replace("sudo ", ""))
-    samples = scrape_when_ready(machine, sandbox)
+    samples = machine.scrape_when_ready()
     assert samples.sum(LOGS, workspace="brand") > 10
     assert samples.sum(LOGS, workspace="agency") > 10
     command = ("env", "PATH=/usr/local/bin:/usr/bin:/bin", "late-exporter")
@@ -159,21 +139,10 @@ def test_several_workspaces(machine: SystemdMachine, sandbox: Sandbox) -> None:
     machine.run("systemctl", "stop", "late-exporter.service")
 
 
-def scrape_when_ready(machine: SystemdMachine, sandbox: Sandbox) -> Samples:
-    """Return the metrics of the exporter once it is ready and shows logs, after its first complete poll."""
-    wait_until(
-        lambda: "is ready" in sandbox.get(f"{URL}/-/ready") and f"{LOGS}{{" in sandbox.get(f"{URL}/metrics"),
-        describe=lambda: machine.systemctl("status", "late-exporter"),
-    )
-    return Samples.parse(sandbox.get(f"{URL}/metrics"))
-
-
 def assert_restricted(machine: SystemdMachine) -> None:
     """Assert that the kernel restricts the service, its state is private, and its environment lacks the key."""
     process = f"/proc/{machine.unit_property('late-exporter', 'MainPID')}"
-    status = machine.run("cat", f"{process}/status")
-    restrictions = dict(re.findall(r"^(CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
-    assert restrictions == {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"}
+    assert_confined(machine.run("cat", f"{process}/status"))
     user = int(machine.run("stat", "--format=%u", process))
     assert user in DYNAMIC_USERS
     assert machine.run("stat", "--format=%u %a", "/var/lib/private/late-exporter") == f"{user} 700"

@@ -37,14 +37,12 @@ class Selector(NamedTuple):
     Args:
         name: Metric name, empty if the selector has none.
         matchers: Matchers by label.
-        function: Function that takes the selector as its argument, if any.
-        is_range: Whether the selector has a range or is the expression of a subquery.
+        function: Function that takes the selector, or a range of it, as its argument, if any.
     """
 
     name: str
     matchers: Mapping[str, Matcher]
     function: str = ""
-    is_range: bool = False
 
 
 def selectors(expr: str) -> list[Selector]:
@@ -54,11 +52,10 @@ def selectors(expr: str) -> list[Selector]:
 
     def enter(node: Expr) -> None:
         if isinstance(node, VectorSelector):
-            is_range = bool(ancestors) and isinstance(ancestors[-1], MatrixSelector | SubqueryExpr)
-            parent = ancestors[-1 - is_range] if len(ancestors) > is_range else None
-            function = parent.func.name if isinstance(parent, Call) else ""
+            outer = [each for each in ancestors if not isinstance(each, MatrixSelector | SubqueryExpr)]
+            function = outer[-1].func.name if outer and isinstance(outer[-1], Call) else ""
             matchers = {each.name: Matcher(OPERATORS[str(each.op)], each.value) for each in node.matchers.matchers}
-            result.append(Selector(node.name or "", matchers, function, is_range))
+            result.append(Selector(node.name or "", matchers, function))
         ancestors.append(node)
 
     def leave(_: Expr) -> None:

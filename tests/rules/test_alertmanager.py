@@ -38,21 +38,16 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LateManyWorkspaces", {"job": "late", "cause": "LatePostsOverdue"}, "LatePostsOverdue", WORKSPACE, SUPPRESSED),
     ("LateManyWorkspaces", {"job": "late", "cause": "LatePlanStopsPosts"}, "LatePlanStopsPosts", LIMIT, SUPPRESSED),
     ("LateExporterDown", {"job": "late", "instance": "a:1"}, "LatePollStale", FEED, SUPPRESSED),
-    ("LateExporterDown", {"job": "late", "instance": "a:1"}, "LatePlatformFailing", PLATFORM, ACTIVE),
     ("LatePlatformDown", {"job": "late", "platform": "tiktok"}, "LatePlatformFailing", PLATFORM, SUPPRESSED),
     ("LatePlatformDown", {"job": "late", "platform": "twitter"}, "LatePlatformFailing", PLATFORM, ACTIVE),
     ("LatePollStale", FEED, "LatePostStuck", PLATFORM, SUPPRESSED),
     ("LatePollStale", {**FEED, "feed": "connections"}, "LatePostStuck", PLATFORM, ACTIVE),
     ("LatePlanStopsPosts", WORKSPACE, "LatePostsOverdue", WORKSPACE, SUPPRESSED),
-    ("LatePlanStopsPosts", WORKSPACE, "LatePollStale", FEED, ACTIVE),
     ("LatePlatformFailing", PLATFORM, "LateErrorBudgetBurningFast", WORKSPACE, SUPPRESSED),
     ("LatePlatformFailing", PLATFORM, "LateAccountFailing", ACCOUNT, SUPPRESSED),
-    ("LatePlatformFailing", PLATFORM, "LateRateLimited", PLATFORM, SUPPRESSED),
     ("LateAccountDisconnected", ACCOUNT, "LateTokenExpiring", ACCOUNT, SUPPRESSED),
-    ("LateAccountDisconnected", ACCOUNT, "LateErrorBudgetBurningFast", WORKSPACE, ACTIVE),
     ("LatePostsAtRisk", PLATFORM, "LateErrorBudgetBurningFast", WORKSPACE, SUPPRESSED),
     ("LatePostsAtRisk", PLATFORM, "LateAccountDisconnected", ACCOUNT, SUPPRESSED),
-    ("LatePostsAtRisk", {**PLATFORM, "platform": "x"}, "LateAccountCannotPost", ACCOUNT, ACTIVE),
     ("LateAccountCannotPost", ACCOUNT, "LateAccountFailing", ACCOUNT, SUPPRESSED),
     ("LateErrorBudgetBurningFast", WORKSPACE, "LateErrorBudgetBurningSlowly", WORKSPACE, SUPPRESSED),
     ("LatePlanStopsPosts", LIMIT, "LatePlanLimitNear", LIMIT, SUPPRESSED),
@@ -78,23 +73,22 @@ RESOLVED: Alert = {
     "startsAt": "2026-11-24T15:00:00Z",
     "endsAt": "2026-11-24T15:30:00Z",
 }
-COMMON = {"cluster": "east", "job": "late-two", "workspace": "default", "platform": "tiktok", "severity": "critical"}
-
-
-def message(*alerts: Alert, **common_labels: str) -> Mapping[str, Any]:
-    """Return what Alertmanager passes to a template."""
-    return {
-        "receiver": "critical",
-        "status": alerts[0]["status"],
-        "alerts": alerts,
-        "groupLabels": {"alertname": NAME},
-        "commonLabels": common_labels,
-        "commonAnnotations": {"runbook_url": f"http://r/{NAME}.md"},
-        "externalURL": "http://am:9093",
-    }
-
-
-MESSAGE = message(FIRING, RESOLVED, **COMMON)
+MESSAGE: Mapping[str, Any] = {
+    "receiver": "critical",
+    "status": "firing",
+    "alerts": [FIRING, RESOLVED],
+    "groupLabels": {"alertname": NAME},
+    "commonLabels": {
+        "cluster": "east",
+        "job": "late-two",
+        "workspace": "default",
+        "platform": "tiktok",
+        "severity": "critical",
+    },
+    "commonAnnotations": {"runbook_url": f"http://r/{NAME}.md"},
+    "externalURL": "http://am:9093",
+}
+"""What Alertmanager passes to a template."""
 
 SILENCE = "http://am:9093/#/silences/new?filter=%7Balertname%3D%22LateTokenExpiring%22"
 
@@ -108,17 +102,6 @@ Resolved at 15:30 UTC, firing since 2026-11-24 15:00 UTC
 
 <http://r/LateTokenExpiring.md|What to do>"""
 
-TEXT = f"""\
-
-- The token of <!channel> & co expires.
-  Since 2026-11-24 16:00 UTC
-  Silence: {SILENCE}%2Cwebhook%3D%22A%2BB%20%26%20co%22%7D
-
-- Last report: The token of [Bakery](http://x) expires.
-  Resolved at 15:30 UTC, firing since 2026-11-24 15:00 UTC
-
-What to do: http://r/LateTokenExpiring.md"""
-
 TEAMS = f"""\
 
 - The token of !channel & co expires. Since 2026-11-24 16:00 UTC. \
@@ -129,10 +112,10 @@ TEAMS = f"""\
 [What to do](http://r/LateTokenExpiring.md)"""
 
 
-def render(amtool: str, text: str, data: Mapping[str, Any], folder: Path) -> str:
-    """Return a text with templates, filled in with a message."""
+def render(amtool: str, text: str, folder: Path) -> str:
+    """Return a text with templates, filled in with the message."""
     file = folder / "data.json"
-    file.write_text(json.dumps(data))
+    file.write_text(json.dumps(MESSAGE))
     options = ("--template.glob=templates/*.tmpl", f"--template.data={file}", f"--template.text={text}")
     return run_command(amtool, "template", "render", *options, cwd=FOLDER)
 
@@ -163,14 +146,13 @@ def test_inhibitions_name_existing_alerts() -> None:
 
 
 @pytest.mark.e2e
-def test_amtool_accepts_the_example(require_tool: Callable[[str], str], tmp_path: Path) -> None:
-    """Amtool accepts the configuration and its templates, also with the quiet hours that are commented out."""
+def test_quiet_hours_can_be_switched_on(require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """Amtool accepts the configuration and its templates with the quiet hours that are commented out."""
     folder = tmp_path / "alertmanager"
     shutil.copytree(FOLDER, folder)
-    text = CONFIG.read_text("utf-8")
-    for name, config in (("default", text), ("quiet", text.replace("# mute_time_intervals", "mute_time_intervals"))):
-        (folder / f"{name}.yml").write_text(config, "utf-8")
-        assert "SUCCESS" in run_command(require_tool("amtool"), "check-config", folder / f"{name}.yml")
+    config = folder / CONFIG.name
+    config.write_text(config.read_text("utf-8").replace("# mute_time_intervals", "mute_time_intervals"), "utf-8")
+    run_command(require_tool("amtool"), "check-config", config)
 
 
 @pytest.mark.e2e
@@ -180,8 +162,6 @@ def test_amtool_accepts_the_example(require_tool: Callable[[str], str], tmp_path
         ("severity=critical workspace=acme", "critical"),
         ("severity=warning workspace=acme", "warning"),
         ("severity=critical workspace=agency", "agency,critical"),
-        ("severity=warning workspace=agency", "agency,warning"),
-        ("severity=critical", "critical"),
         ("severity=info", "warning"),
     ],
 )
@@ -195,23 +175,16 @@ def test_alerts_are_routed_by_severity_and_workspace(
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    ("template", "data", "text"),
+    ("template", "text"),
     [
-        ("title", MESSAGE, "CRITICAL tiktok: token of !channel expires in 2d [east/late-two/default]"),
-        ("title", message(RESOLVED), "Resolved, was tiktok: token of Bakery expires in 3d"),
-        ("title", message(FIRING, job="late"), "Warning tiktok: token of !channel expires in 2d [late]"),
-        ("color", MESSAGE, "danger"),
-        ("color", message(RESOLVED), "good"),
-        ("slack", MESSAGE, SLACK),
-        ("text", MESSAGE, TEXT),
-        ("teams", MESSAGE, TEAMS),
+        ("title", "CRITICAL tiktok: token of !channel expires in 2d [east/late-two/default]"),
+        ("slack", SLACK),
+        ("teams", TEAMS),
     ],
 )
-def test_message_templates(
-    template: str, data: Mapping[str, Any], text: str, tmp_path: Path, require_tool: Callable[[str], str]
-) -> None:
+def test_message_templates(template: str, text: str, tmp_path: Path, require_tool: Callable[[str], str]) -> None:
     """Messages are readable as plain text, and account names are not interpreted as markup."""
-    assert render(require_tool("amtool"), f'{{{{ template "late.{template}" . }}}}', data, tmp_path) == text
+    assert render(require_tool("amtool"), f'{{{{ template "late.{template}" . }}}}', tmp_path) == text
 
 
 def _templates(node: Any) -> Iterator[str]:
@@ -226,7 +199,7 @@ def _templates(node: Any) -> Iterator[str]:
 def test_every_receiver_has_title_text_and_links(tmp_path: Path, require_tool: Callable[[str], str]) -> None:
     """Each receiver of the example but a plain webhook shows title, text, runbook and a link to silence the alert."""
     for receiver in yaml.safe_load(CONFIG.read_text("utf-8"))["receivers"]:
-        shown = [render(require_tool("amtool"), text, MESSAGE, tmp_path) for text in _templates(receiver)]
+        shown = [render(require_tool("amtool"), text, tmp_path) for text in _templates(receiver)]
         assert [text for text in shown if re.search(r"<no value>|\{\{|%!", text)] == []
         for part in ("token of !channel expires", "co expires.", "LateTokenExpiring.md", "/silences/new?"):
             assert receiver["name"] == "webhook" or any(part in text for text in shown), (receiver["name"], part)

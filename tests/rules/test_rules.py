@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from late_exporter import thresholds
+from late_exporter import __url__, thresholds
 from late_exporter.cli.parser import parse
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
@@ -18,7 +18,7 @@ from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.label_limiter import KNOWN_VALUES
 from tests.e2e.program import run_command
-from tests.rules.promql import Selector, named_labels, selectors
+from tests.rules.promql import named_labels, selectors
 from tests.rules.rule_files import FILES, FOLDER, Json, load_yaml, needed_groups, rule_name
 
 ROOT = Path(__file__).parents[2]
@@ -64,11 +64,6 @@ def _family_name(name: str) -> str:
     return name if name in CATALOGUE else re.sub(r"_(bucket|count|sum)$", "", name)
 
 
-def _check_exists(selector: Selector) -> None:
-    known = {*RECORDS, *TARGET_METRICS, *CATALOGUE}
-    assert selector.name in known or _family_name(selector.name) in CATALOGUE, selector
-
-
 def _series_labels(name: str) -> set[str]:
     if name in RECORDS:
         level = name.partition(":")[0]
@@ -77,20 +72,12 @@ def _series_labels(name: str) -> set[str]:
     return known_labels | {"cluster", "job", "instance"} | ({"le"} if name.endswith("_bucket") else set())
 
 
-def _metric_kind(selector: Selector) -> str:
-    if selector.name in RECORDS or selector.name in TARGET_METRICS:
-        return "gauge"
-    kind = CATALOGUE[_family_name(selector.name)].kind
-    return "counter" if kind == "histogram" else kind
-
-
 def test_rule_uses_existing_series_and_labels() -> None:
     """Series in a rule exist, have the labels used, and can have the label values used."""
     for rule in RULES:
         found_selectors = selectors(rule["expr"])
         known_labels = set[str]()
         for selector in found_selectors:
-            _check_exists(selector)
             known_labels |= _series_labels(selector.name)
             for label, (operator, value) in selector.matchers.items():
                 assert label in _series_labels(selector.name), selector
@@ -102,53 +89,19 @@ def test_rule_uses_existing_series_and_labels() -> None:
         assert found_selectors or rule["expr"].startswith("vector(")
 
 
-def test_each_recording_is_read() -> None:
-    """Every recorded series is read by an alert or a panel, if need be through another recording."""
-    texts = [alert["expr"] for alert in ALERTS] + [path.read_text("utf-8") for path in DASHBOARDS]
-    unread = dict(RECORDS)
-    while read := [name for name in unread if any(name in text for text in texts)]:
-        texts = [unread.pop(name) for name in read]
-    assert [*unread] == []
-
-
 def test_each_alert_has_a_unit_test() -> None:
-    """Promtool tests the message of each alert, and a time at which it does not fire."""
-    checks = [
-        check for file in TESTS for test in load_yaml(file.read_text("utf-8"))["tests"] for check in _alert_checks(test)
-    ]
-    assert sorted({name for name, is_firing in checks if is_firing}) == NAMES
-    assert sorted({name for name, is_firing in checks if not is_firing}) == NAMES
-
-
-def _alert_checks(test: Json) -> Iterator[tuple[str, bool]]:
-    """Yield the alerts that a unit test expects to fire, with their messages, or not to fire."""
-    for check in test.get("alert_rule_test", []):
-        yield check["alertname"], "exp_alerts" in check
-    for check in test.get("promql_expr_test", []):
-        if "exp_samples" not in check:
-            for name in re.findall(r'alertname="(\w+)"', check["expr"]):
-                yield name, False
-
-
-def test_counters_and_gauges_use_matching_functions() -> None:
-    """Counters are only used with rate, increase or resets over a range, or to see if they exist; gauges never are."""
-    counter_functions = {"rate", "increase", "resets"}
-    for rule in RULES:
-        for selector in selectors(rule["expr"]):
-            if selector.function != "last_over_time":
-                assert (_metric_kind(selector) == "counter") == (selector.function in counter_functions), selector
-            takes_range = selector.function in {*counter_functions, "changes"} or "_over_time" in selector.function
-            assert selector.is_range == takes_range, selector
+    """Promtool tests the message of each alert."""
+    tests = [test for file in TESTS for test in load_yaml(file.read_text("utf-8"))["tests"]]
+    checks = [check for test in tests for check in test.get("alert_rule_test", [])]
+    assert sorted({check["alertname"] for check in checks if "exp_alerts" in check}) == NAMES
 
 
 def test_alert_has_severity_and_annotations() -> None:
     """An alert has a routed severity, a static summary, and a description that names the affected labels."""
     for alert in ALERTS:
         notes = alert["annotations"]
-        assert re.fullmatch(r"Late[A-Z]\w+", alert["alert"])
         assert alert["labels"]["severity"] in {"critical", "warning", "info"}
         assert not any("{{" in value for value in alert["labels"].values())
-        assert " Run: late-exporter " in notes["description"], notes
         assert "$labels." in notes["description"], notes
         assert notes.keys() == {"summary", "description", "runbook_url"}
 
@@ -163,34 +116,16 @@ def test_command_is_valid() -> None:
 
 
 def test_alert_links_to_its_runbook() -> None:
-    """The runbook URL of an alert points to a file with the name of the alert, and there are no other files."""
+    """An alert links to its runbook, which says what it means, whether it is real and what to do, within a minute."""
     for alert in ALERTS:
-        repository, _, path = alert["annotations"]["runbook_url"].partition("/blob/main/")
-        assert repository == "https://github.com/late-exporter/late-exporter"
-        assert (RUNBOOKS / f"{alert['alert']}.md").relative_to(ROOT).as_posix() == path
-    assert sorted(file.stem for file in RUNBOOKS.glob("*.md")) == NAMES
-
-
-def test_runbook_has_every_section() -> None:
-    """A runbook says what the alert means, whether it is real and what to do, and is read within a minute."""
-    for name in NAMES:
+        name = alert["alert"]
+        assert alert["annotations"]["runbook_url"] == f"{__url__}/blob/main/{RUNBOOKS.relative_to(ROOT)}/{name}.md"
         text = (RUNBOOKS / f"{name}.md").read_text("utf-8")
         assert text.startswith(f"# {name}\n"), name
         assert re.findall(r"^## (.+)$", text, re.MULTILINE) == RUNBOOK_SECTIONS, name
-        assert "```promql\n" in text
+        assert "```promql\n" in text, name
         assert len(text.split()) <= RUNBOOK_WORDS, name
-
-
-def test_runbook_queries_use_existing_series() -> None:
-    """Queries in the runbooks use existing series and labels."""
-    texts = [file.read_text("utf-8") for file in RUNBOOKS.glob("*.md")]
-    queries = [
-        query for text in texts for query in re.findall(r"^```promql\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    ]
-    assert len(queries) >= len(NAMES)
-    for selector in (selector for query in queries for selector in selectors(query)):
-        _check_exists(selector)
-        assert selector.matchers.keys() <= _series_labels(selector.name), selector
+    assert sorted(file.stem for file in RUNBOOKS.glob("*.md")) == NAMES
 
 
 def test_documented_joins_keep_jobs_apart() -> None:
