@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value, exemplar_of
 from late_exporter.model import (
-    Exemplar,
     FailureStreak,
     Histogram,
     IncCounter,
@@ -90,12 +89,6 @@ def test_long_streak() -> None:
         after = apply_increments([RecordAttempt("f", LABELS, at=late, failed=failed)], value)
         assert isinstance(after, FailureStreak)
         assert length == len(after.failures)
-
-
-def test_an_exemplar_names_the_log_and_its_post() -> None:
-    """It has no time of the future."""
-    log = LogEntry(key="k", status="success", post_id="p", created=NOW + 5, duration=1_500_000)
-    assert exemplar_of(OBSERVE, log, NOW) == Exemplar((("log_id", "k"), ("post_id", "p")), 1.5, NOW / 1000)
 
 
 @pytest.mark.parametrize("key", ["x" * 110, 'x"'], ids=["too long", "a quote"])
