@@ -9,21 +9,17 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-import yaml
 
 from late_exporter import __url__
-from tests.dashboards import screenshots
 from tests.dashboards.dashboard_files import (
     PROCESS_SERIES,
     DashboardFile,
-    Json,
     expand_variables,
     labels_of,
     load_dashboards,
     selectors,
 )
-from tests.dashboards.screenshots import PICTURES, PREVIEW, THEMES
-from tests.dashboards.simulated_day import ALERTS
+from tests.dashboards.screenshots import PREVIEW
 from tests.e2e.program import run_command
 from tests.rules.promql import Matcher
 
@@ -31,9 +27,6 @@ ROOT = Path(__file__).parents[2]
 DASHBOARDS = load_dashboards()
 COLUMNS = 24
 MAX_PANELS = 80
-MAX_PICTURE_BYTES = 300_000
-"""Maximum size of a picture; the repository keeps every version of it."""
-
 COUNTER_FUNCTIONS = {"rate", "increase", "resets"}
 FILTERS = {"job": "job", "instance": "instance", "workspace": "workspace", "platform": "platform"}
 ALERT_MATCHERS = {
@@ -66,28 +59,19 @@ def test_panels_say_what_they_show(dashboard: DashboardFile) -> None:
     """Every panel has a title, a description, a unit and a text for missing data, and every series a legend."""
     for panel in dashboard.panels:
         defaults = panel["fieldConfig"]["defaults"]
-        is_heatmap = panel["type"] == "heatmap"
         assert panel["title"]
         assert re.fullmatch(r"[A-Z0-9].*[.?]", panel["description"]), panel["title"]
-        assert panel["options"]["yAxis"]["unit"] if is_heatmap else defaults["unit"], panel["title"]
-        assert is_heatmap or defaults["noValue"], panel["title"]
+        if panel["type"] == "heatmap":
+            assert panel["options"]["yAxis"]["unit"], panel["title"]
+        else:
+            assert defaults["unit"], panel["title"]
+            assert defaults["noValue"], panel["title"]
         if panel["type"] in {"timeseries", "state-timeline"}:
             assert panel["options"]["legend"]["showLegend"], panel["title"]
             for target in panel["targets"]:
                 labels = {label for selector in selectors(target["expr"]) for label in labels_of(selector.name)}
                 assert target["legendFormat"], panel["title"]
                 assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= labels, panel["title"]
-
-
-@each_dashboard
-def test_numbers_are_round(dashboard: DashboardFile) -> None:
-    """Counts are whole although increase() is not; charts of ratios have no decimals, which would cost their ticks."""
-    for panel in dashboard.panels:
-        for unit, decimals in _units(panel):
-            if unit == "locale":
-                assert decimals == 0, panel["title"]
-            if unit == "percentunit" and panel["type"] == "timeseries":
-                assert decimals is None, panel["title"]
 
 
 @each_dashboard
@@ -134,24 +118,6 @@ def test_links_point_to_shipped_dashboards_and_runbooks() -> None:
     assert [path for path in runbooks if not (ROOT / path).is_file()] == []
 
 
-def test_pictures_show_alerts_that_exist() -> None:
-    """The alerts of the simulated day have the names and severities of shipped ones."""
-    groups = yaml.safe_load((ROOT / "deploy/prometheus/late-exporter.alerts.yml").read_text("utf-8"))["groups"]
-    shipped = {(rule["alert"], rule["labels"]["severity"]) for group in groups for rule in group["rules"]}
-    assert {(alert.name, alert.severity) for alert in ALERTS} <= shipped
-
-
-def test_provisioning() -> None:
-    """Provisioning sets up the data source and read-only dashboards."""
-    folder = ROOT / "grafana" / "provisioning"
-    source = yaml.safe_load((folder / "datasources" / "late-exporter.yml").read_text("utf-8"))
-    provider = yaml.safe_load((folder / "dashboards" / "late-exporter.yml").read_text("utf-8"))
-    assert [one["type"] for one in source["datasources"]] == ["prometheus"]
-    (lead,) = source["datasources"][0]["jsonData"]["exemplarTraceIdDestinations"]
-    assert ("post_id", f"{__url__}#when-an-alert-fired") == (lead["name"], lead["url"])
-    assert [(one["type"], one["allowUiUpdates"]) for one in provider["providers"]] == [("file", False)]
-
-
 @pytest.mark.e2e
 def test_joins_keep_clusters_apart(require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """Queries succeed with exporters of one job and instance in two clusters."""
@@ -179,28 +145,3 @@ def test_dependencies_of_the_preview_are_pinned() -> None:
     assert [name for name, version in dependencies.items() if not re.fullmatch(r"\d+\.\d+\.\d+", version)] == []
     assert [name for name, package in lock_packages.items() if "resolved" in package] == []
     assert [name for name, package in lock_packages.items() if "AGPL" in str(package.get("license"))] == []
-
-
-@pytest.mark.thorough
-def test_preview_type_checks(require_tool: Callable[[str], str]) -> None:
-    """The TypeScript compiler accepts the preview."""
-    compiler = require_tool(str(PREVIEW / "node_modules" / ".bin" / "tsc"))
-    assert run_command(compiler, "--noEmit", cwd=PREVIEW) == ""
-
-
-def test_every_dashboard_has_pictures() -> None:
-    """There are a dark and a light picture of each dashboard, none too large, and no others."""
-    sizes = {picture.stem: picture.stat().st_size for picture in PICTURES.iterdir()}
-    assert sizes.keys() == {f"{uid}-{theme}" for uid in screenshots.DASHBOARDS for theme in THEMES}
-    assert [name for name, size in sizes.items() if size > MAX_PICTURE_BYTES] == []
-
-
-def _units(panel: Json) -> list[tuple[str | None, int | None]]:
-    """Return the units of a panel, with their decimals: that of all values, or those of the columns of a table."""
-    if panel["type"] != "table":
-        defaults = panel["fieldConfig"]["defaults"]
-        return [(defaults.get("unit"), defaults.get("decimals"))]
-    columns = [
-        {each["id"]: each["value"] for each in override["properties"]} for override in panel["fieldConfig"]["overrides"]
-    ]
-    return [(column.get("unit"), column.get("decimals")) for column in columns]
