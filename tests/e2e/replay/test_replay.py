@@ -7,15 +7,15 @@ depends on how long a step takes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from tests.e2e.replay.delivery import Message, deliver
 from tests.e2e.replay.evaluation import evaluate
-from tests.e2e.replay.recording import INCIDENT_MINUTES, record_incidents
+from tests.e2e.replay.recording import INCIDENT_MINUTES, LEAD_MINUTES, TOTAL_MINUTES, SampleRow, record_incidents
 
 GOLDEN = Path(__file__).parent / "messages"
 SINGLE = ("platform-outage", "rate-limit-storm", "revoked-token", "slow-video", "late-publishing", "scheduler-stuck")
@@ -32,22 +32,10 @@ QUICK = ("platform-outage", "suspended", "accounts-and-plan")
 """Those that make test replays; make thorough replays all."""
 
 
-class Page(NamedTuple):
-    """Beginning of a page, and the minutes within which it is sent, and resolved after the incident."""
+PAGING = ("platform-outage", "rate-limit-storm", "revoked-token", "usage-at-limit", "suspended")
+"""Incidents that page; the others page nothing."""
 
-    title: str
-    minutes: int
-    resolved_minutes: int
-
-
-PAGES = {
-    "platform-outage": Page("instagram: ", 15, 15),
-    "rate-limit-storm": Page("twitter: ", 15, 15),
-    "revoked-token": Page("instagram: ", 15, 20),
-    "usage-at-limit": Page("all uploads of the plan used", 15, 20),
-    "suspended": Page("plan suspended", 15, 20),
-}
-"""What each incident pages; the others page nothing."""
+WORKSPACES = tuple(f"brand-{number:02}" for number in range(1, 15))
 
 
 def _render(messages: Sequence[Message]) -> str:
@@ -90,12 +78,34 @@ def test_messages_equal_the_golden_ones(incident: str, messages: Sequence[Messag
 def test_one_page_for_an_incident(incident: str, messages: Sequence[Message]) -> None:
     """A failing platform, or a limit of the plan, pages once, soon, and is resolved once; nothing else pages."""
     pages = [message for message in messages if message.channel == "#late-critical"]
-    page = PAGES.get(incident)
-    if page is None:
+    if incident not in PAGING:
         assert pages == []
         return
     firing, resolved = pages
-    assert firing.title.startswith(f"CRITICAL {page.title}")
-    assert 0 < firing.minute <= page.minutes
-    assert resolved.title.startswith(f"Resolved, was {page.title}")
-    assert INCIDENT_MINUTES < resolved.minute <= INCIDENT_MINUTES + page.resolved_minutes
+    assert firing.title.startswith("CRITICAL ")
+    assert 0 < firing.minute <= 15
+    assert resolved.title.startswith("Resolved, ")
+    assert INCIDENT_MINUTES < resolved.minute <= INCIDENT_MINUTES + 20
+
+
+def _polls(workspace: str) -> Iterator[SampleRow]:
+    """Yield the series of a workspace whose API is dead during the incident."""
+    yield SampleRow("late_up", (("workspace", workspace), ("feed", "publishing")), [1.0] * TOTAL_MINUTES)
+    for feed in ("publishing", "connections"):
+        for outcome, is_of_incident in (("success", False), ("unavailable", True)):
+            labels = (("workspace", workspace), ("feed", feed), ("outcome", outcome))
+            minutes = range(-LEAD_MINUTES, TOTAL_MINUTES - LEAD_MINUTES)
+            polls = [2.0 * ((0 <= minute < INCIDENT_MINUTES) == is_of_incident) for minute in minutes]
+            yield SampleRow("late_exporter_polls_total", labels, [*accumulate(polls)])
+
+
+def test_a_dead_api_is_one_page(require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """A dead API of many workspaces pages once, and is resolved once."""
+    rows = [row for workspace in WORKSPACES for row in _polls(workspace)]
+    alerts = evaluate(rows, tmp_path, require_tool("promtool"))
+    messages = deliver(alerts, require_tool("prometheus-alertmanager"), tmp_path)
+    title = "14 of 14 workspaces: the API cannot be read [late]"
+    assert [(message.channel, message.title) for message in messages] == [
+        ("#late-critical", f"CRITICAL {title}"),
+        ("#late-critical", f"Resolved, was {title}"),
+    ]
