@@ -1,4 +1,4 @@
-"""Prometheus as a process that ends with its test."""
+"""Prometheus and Alertmanager as processes that end with their test."""
 
 from __future__ import annotations
 
@@ -68,3 +68,22 @@ def run_prometheus(binary: str, folder: Path, config: str, *arguments: str) -> I
     pattern = f"{LISTENING}.*Server is ready"
     with run_server(command, folder / "prometheus.log", pattern, cwd=folder) as address:
         yield PrometheusApi(f"http://{address}")
+
+
+@contextmanager
+def run_alertmanager(binary: str, folder: Path, config: str, *arguments: str) -> Iterator[str]:
+    """Run an Alertmanager without peers on a free port and yield its URL."""
+    file = folder / "alertmanager.yml"
+    file.write_text(config)
+    command = [
+        binary,
+        f"--config.file={file}",
+        f"--storage.path={folder / 'alertmanager'}",
+        "--web.listen-address=127.0.0.1:0",
+        "--cluster.listen-address=",
+        *arguments,
+    ]
+    # If it was unpacked rather than installed, it finds its own templates only from the folder above usr/bin.
+    working_directory = Path(binary).resolve().parents[2]
+    with run_server(command, folder / "alertmanager.log", LISTENING, cwd=working_directory) as address:
+        yield f"http://{address}"

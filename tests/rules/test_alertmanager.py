@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import pytest
 import yaml
 
-from tests.e2e.alertmanager import run_alertmanager
 from tests.e2e.program import http_get, run_command, wait_equal, wait_until
+from tests.e2e.prometheus import run_alertmanager
 from tests.e2e.replay.delivery import FAR_FUTURE, post_alerts
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "alertmanager"

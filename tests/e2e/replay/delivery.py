@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tests.e2e.alertmanager import run_alertmanager
 from tests.e2e.program import DEFAULT_TIMEOUT, http_get, http_request, wait_until
+from tests.e2e.prometheus import run_alertmanager
 from tests.e2e.receivers import AlertReceivers, Labels, pairs
 from tests.e2e.replay.evaluation import FiringAlert
 from tests.e2e.replay.recording import START
