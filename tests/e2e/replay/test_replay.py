@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, product
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -35,7 +36,13 @@ QUICK = ("platform-outage", "suspended", "accounts-and-plan")
 PAGING = ("platform-outage", "rate-limit-storm", "revoked-token", "usage-at-limit", "suspended")
 """Incidents that page; the others page nothing."""
 
-WORKSPACES = tuple(f"brand-{number:02}" for number in range(1, 15))
+FindTool: TypeAlias = Callable[[str], str]
+
+
+def _replay(rows: Sequence[SampleRow], folder: Path, find: FindTool) -> Sequence[Message]:
+    """Return the messages about series."""
+    alerts = evaluate(rows, folder, find("promtool"))
+    return deliver(alerts, find("prometheus-alertmanager"), folder)
 
 
 def _render(messages: Sequence[Message]) -> str:
@@ -57,13 +64,9 @@ def incident(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def messages(
-    incident: str, require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Sequence[Message]:
+def messages(incident: str, require_tool: FindTool, tmp_path_factory: pytest.TempPathFactory) -> Sequence[Message]:
     """Return the messages about an incident."""
-    folder = tmp_path_factory.mktemp(incident)
-    alerts = evaluate(record_incidents(*INCIDENTS[incident]), folder, require_tool("promtool"))
-    return deliver(alerts, require_tool("prometheus-alertmanager"), folder)
+    return _replay(record_incidents(*INCIDENTS[incident]), tmp_path_factory.mktemp(incident), require_tool)
 
 
 def test_messages_equal_the_golden_ones(incident: str, messages: Sequence[Message]) -> None:
@@ -88,24 +91,33 @@ def test_one_page_for_an_incident(incident: str, messages: Sequence[Message]) ->
     assert INCIDENT_MINUTES < resolved.minute <= INCIDENT_MINUTES + 20
 
 
-def _polls(workspace: str) -> Iterator[SampleRow]:
-    """Yield the series of a workspace whose API is dead during the incident."""
-    yield SampleRow("late_up", (("workspace", workspace), ("feed", "publishing")), [1.0] * TOTAL_MINUTES)
-    for feed in ("publishing", "connections"):
-        for outcome, is_of_incident in (("success", False), ("unavailable", True)):
-            labels = (("workspace", workspace), ("feed", feed), ("outcome", outcome))
-            minutes = range(-LEAD_MINUTES, TOTAL_MINUTES - LEAD_MINUTES)
-            polls = [2.0 * ((0 <= minute < INCIDENT_MINUTES) == is_of_incident) for minute in minutes]
+def _polls(workspaces: int, *, dead: int) -> Iterator[SampleRow]:
+    """Yield the series of workspaces, for some of which the API is dead during the incident."""
+    for number in range(workspaces):
+        workspace = ("workspace", f"brand-{number:02}")
+        yield SampleRow("late_up", (workspace, ("feed", "publishing")), [1.0] * TOTAL_MINUTES)
+        for feed, outcome in product(("publishing", "connections"), ("success", "unavailable")):
+            polls = []
+            for minute in range(-LEAD_MINUTES, TOTAL_MINUTES - LEAD_MINUTES):
+                is_dead = number < dead and 0 <= minute < INCIDENT_MINUTES
+                polls.append(2.0 if is_dead == (outcome == "unavailable") else 0.0)
+            labels = (workspace, ("feed", feed), ("outcome", outcome))
             yield SampleRow("late_exporter_polls_total", labels, [*accumulate(polls)])
 
 
-def test_a_dead_api_is_one_page(require_tool: Callable[[str], str], tmp_path: Path) -> None:
+def test_a_dead_api_is_one_page(require_tool: FindTool, tmp_path: Path) -> None:
     """A dead API of many workspaces pages once, and is resolved once."""
-    rows = [row for workspace in WORKSPACES for row in _polls(workspace)]
-    alerts = evaluate(rows, tmp_path, require_tool("promtool"))
-    messages = deliver(alerts, require_tool("prometheus-alertmanager"), tmp_path)
+    messages = _replay([*_polls(14, dead=14)], tmp_path, require_tool)
     title = "14 of 14 workspaces: the API cannot be read [late]"
     assert [(message.channel, message.title) for message in messages] == [
         ("#late-critical", f"CRITICAL {title}"),
         ("#late-critical", f"Resolved, was {title}"),
     ]
+
+
+@pytest.mark.thorough
+def test_a_few_workspaces_page_each(require_tool: FindTool, tmp_path: Path) -> None:
+    """Three of 40 workspaces, less than a tenth, page on their own."""
+    messages = _replay([*_polls(40, dead=3)], tmp_path, require_tool)
+    names = {message.title.partition(" [")[2] for message in messages}
+    assert names == {f"late/brand-{number:02}]" for number in range(3)}
