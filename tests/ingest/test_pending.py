@@ -6,12 +6,10 @@ import itertools
 
 import pytest
 
-from late_exporter.errors import ApiError, ApiUnavailable, ResponseTooLarge
 from tests.ingest.conftest import OpenExporter
-from tests.support.client import ClientRequest
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, ListQuirks, empty_list
+from tests.support.late_api import FakeLateApi, empty_list
 from tests.support.world import World
 
 GENERATIONS = ("late", "zernio")
@@ -25,26 +23,6 @@ def pending(exporter: ExporterHarness) -> float:
 def listed_pending(world: World) -> int:
     """Return the number of logs that are pending in the API."""
     return sum(row["status"] == "pending" for row in world.rows)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_log_that_became_pending_during_a_scan_is_not_judged_by_it(
-    generation: str, world: World, start: OpenExporter
-) -> None:
-    """A scan over several pages does not list logs that were written above its first page."""
-    api = FakeLateApi(world, generation=generation)
-    exporter = start(api)
-    world.publish(250, over=DAY, status="pending")
-    world.publish(101, over=HOUR)
-    exporter.poll()
-    exporter.poll_repeatedly(1)
-    for _ in range(12):
-        world.clock.advance(30)
-        world.publish(1, status="pending", postId=None)
-        world.publish(101)
-        exporter.poll()
-        assert listed_pending(world) == pending(exporter)
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -96,101 +74,6 @@ def test_an_outdated_answer_makes_no_final_log_pending_again(
     exporter.poll_repeatedly(1)
     assert pending(exporter) == 0
     assert exporter.scrape().sum("late_publishing_logs_total") == 2
-
-
-def test_a_deleted_log_beside_many_leaves_the_gauge(world: World, start: OpenExporter) -> None:
-    """However many other logs are within two seconds of it."""
-    polls = 4
-    count = 500
-    exporter = start(FakeLateApi(world, generation="zernio"), reconcile_interval=10 * MINUTE)
-    moment = float(int(world.clock.now - HOUR))
-    waiting, kept = (world.insert(moment, status="pending") for _ in range(2))
-    for number in range(count):
-        world.insert(moment + number / count)
-    world.publish(150, over=MINUTE)
-    exporter.poll()
-    world.delete(waiting)
-    exporter.poll_repeatedly(polls)
-    assert 1 == listed_pending(world) == pending(exporter)
-    world.change(kept, "success")
-    exporter.poll_repeatedly(polls)
-    exporter.settle()
-    assert pending(exporter) == 0
-    assert count + 153 == len(exporter.observations)
-
-
-def test_a_pending_log_that_the_api_cannot_deliver_is_not_given_up(world: World, start: OpenExporter) -> None:
-    """A page that was read without it does not show that it was deleted."""
-    api = FakeLateApi(world, generation="zernio")
-    exporter = start(api)
-    second = world.clock.now - HOUR
-    broken = world.insert(second, status="pending", postId="post-0-x")
-    for n in range(1, 10):
-        world.insert(second + n / 100, status="pending", postId=f"post-{n}-x")
-    world.publish(150, over=HOUR / 2)
-    exporter.poll()
-
-    def refuse(request: ClientRequest, body: bytes) -> ApiError | None:
-        if b"post-0-x" not in body:
-            return None
-        return ResponseTooLarge("too large") if request.params["limit"] != 1 else ApiUnavailable("500: oops")
-
-    api.refuse = refuse
-    exporter.poll_repeatedly(6)
-    assert pending(exporter) == 10
-    api.refuse = lambda *_: None
-    world.change(broken, "success")
-    exporter.poll_repeatedly(6)
-    assert pending(exporter) == 9
-
-
-def test_a_look_up_whose_time_is_ignored_gives_up_no_log(world: World, start: OpenExporter) -> None:
-    """If the API ignores ``from`` and ``to``, what is read from the top does not show that a log was deleted."""
-    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(time_filter="ignored"))
-    exporter = start(api)
-    world.insert(world.clock.now - HOUR, status="pending")
-    world.publish(1500, over=MINUTE)
-    exporter.poll()
-    exporter.poll_repeatedly(3)
-    for _ in range(4):
-        api.fail_request(1, empty_list)
-        exporter.poll_repeatedly(1)
-    assert pending(exporter) == 1
-
-
-@pytest.mark.parametrize("request_number", [2, 3])
-def test_a_look_up_of_the_newest_logs_hides_none_below(request_number: int, world: World, start: OpenExporter) -> None:
-    """If the API ignores ``from`` and ``to``, a look-up may count a whole page of new logs before the next poll."""
-    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(time_filter="ignored"))
-    exporter = start(api)
-    waiting = world.insert(world.clock.now - HOUR, status="pending")
-    world.publish(150, over=MINUTE)
-    exporter.poll()
-    for _ in range(2):
-        world.publish(1)
-        exporter.poll_repeatedly(1)  # The second one reads the late window.
-    world.change(waiting, "success")
-    api.before_request(request_number, lambda: world.publish(250, over=1))
-    exporter.poll_repeatedly(2)
-    assert set(world.ids) == exporter.counted_ids
-
-
-def test_a_post_with_more_logs_than_a_page_is_not_requested_at_every_poll(world: World, start: OpenExporter) -> None:
-    """If the logs of a post that the API returns lack the pending one, the requests become less and less frequent."""
-    exporter = start(FakeLateApi(world))
-    log_id = world.insert(world.clock.now, status="pending", postId="post")
-    exporter.poll()
-    for _ in range(150):
-        world.clock.advance(1)
-        world.insert(world.clock.now, status="failed", postId="post")
-    exporter.poll_repeatedly(1)
-    world.publish(300, over=1)
-    exporter.poll_repeatedly(3)
-    world.change(log_id, "success")
-    before = len(exporter.api.requests)
-    exporter.poll_repeatedly(40)
-    requests = [request for request in exporter.api.requests[before:] if request.path.endswith("/post/logs")]
-    assert 1 <= len(requests) <= 8
 
 
 def test_a_look_up_that_counts_another_log_starts_no_other_request(world: World, start: OpenExporter) -> None:
