@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 
 import pytest
 
@@ -13,15 +12,13 @@ from late_exporter.errors import (
     BadPayload,
     BadRequest,
     Forbidden,
-    RateLimited,
     ResponseTooLarge,
-    Unauthorized,
 )
 from tests.ingest.conftest import OpenExporter
 from tests.support.client import ClientRequest
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import Document, FakeLateApi, ListQuirks
+from tests.support.late_api import FakeLateApi
 from tests.support.world import World
 
 pytestmark = pytest.mark.exhaustive
@@ -89,34 +86,6 @@ def test_a_post_that_cannot_be_read_fails_alone(
     api.refuse = lambda *_: None
     outcomes(exporter, 17)
     assert pending(exporter) == 0
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
-def test_settlement_checks_that_decide_nothing_let_the_others_have_their_turn(
-    generation: str, world: World, start: OpenExporter
-) -> None:
-    """Posts, or moments, whose logs are unlisted but still pending do not starve those that have settled."""
-    api = FakeLateApi(world, generation=generation)
-    exporter = start(api)
-    for number in range(30):
-        world.insert(world.clock.now - 2 * HOUR - number, status="pending", postId=f"s{number}")
-    settling = [world.insert(world.clock.now - HOUR - n, status="pending", postId=f"p{n}") for n in range(10)]
-    world.publish(200, over=MINUTE)
-    exporter.poll()
-    api.quirks = ListQuirks(transform=_hide_pending_list)
-    for log_id in settling:
-        world.change(log_id, "success")
-    exporter.poll_repeatedly(3 + 40 // 10)
-    assert pending(exporter) == 30
-    assert statuses(exporter) == {"pending": 40, "success": 210}
-
-
-def _hide_pending_list(document: Document) -> Document:
-    """Return an empty page in place of one that has only pending logs of several posts."""
-    logs = document["logs"]
-    if len(logs) > 5 and all(row["status"] == "pending" for row in logs):
-        return {"logs": [], "pagination": {"total": 0, "hasMore": False}}
-    return document
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -211,67 +180,6 @@ def test_a_row_at_the_head_that_cannot_be_read_is_skipped(generation: str, world
     assert results == ["unavailable"] * 2 + ["success"] * 6
     assert statuses(exporter) == {"success": 158}
     assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 1
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_list_that_cannot_be_read_at_all_skips_nothing(generation: str, world: World, start: OpenExporter) -> None:
-    """If every request fails, no row is skipped, few requests are added, and everything is counted afterwards."""
-    api = FakeLateApi(world, generation=generation)
-    exporter = start(api)
-    world.publish(150, over=DAY)
-    exporter.poll()
-    world.clock.advance(HOUR)
-    world.publish(250)
-    api.refuse = lambda request, _: FAILURES[0] if request.skip > 0 or "to" in request.params else None
-    assert outcomes(exporter, 10) == {"unavailable": 10}
-    assert len(api.requests) < 45
-    api.refuse = lambda *_: None
-    assert outcomes(exporter, 1) == {"success": 1}
-    assert statuses(exporter) == {"success": 400}
-    assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 0
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_list_that_moves_while_it_is_read_in_parts_loses_no_row(
-    generation: str, world: World, start: OpenExporter
-) -> None:
-    """Rows that are deleted between two parts make the exporter read the page again, unless it is read by time."""
-    api = FakeLateApi(world, generation=generation)
-    exporter = start(api)
-    world.publish(50, over=DAY)
-    exporter.poll()
-    world.clock.advance(HOUR)
-    ids = world.publish(450)
-    fail_rows(api, ids[300])
-    exporter.poll_repeatedly(2)
-    for number in range(5, 40):
-        api.before_request(number, partial(world.delete, ids[449 - number]))
-    assert outcomes(exporter, 1) == {"unavailable" if generation == "late" else "success": 1}
-    api.clear_events()
-    assert outcomes(exporter, 4)["success"] >= 1
-    counted = {log_id for log_id, _ in exporter.observations}
-    if generation == "late":
-        assert {ids[300]} == set(world.ids) - counted
-    assert len(world.ids) - 1 <= len(counted) <= 499
-    assert exporter.scrape().sum("late_exporter_unreadable_rows_total") == 1
-
-
-@pytest.mark.parametrize(
-    ("error", "outcome"),
-    [(Unauthorized("401: rejected"), "unauthorized"), (RateLimited("429: wait", until=0.0), "rate_limited")],
-)
-def test_a_rejected_key_and_a_rate_limit_fail_the_poll(
-    error: ApiError, outcome: str, world: World, start: OpenExporter
-) -> None:
-    """Errors that concern every request are not taken for a failure of one."""
-    api = FakeLateApi(world)
-    exporter = start(api)
-    world.insert(world.clock.now - HOUR, status="pending", postId="p1")
-    world.publish(200, over=MINUTE)
-    exporter.poll()
-    api.refuse = lambda request, _: error if "status" in request.params else None
-    assert outcomes(exporter, 1) == {outcome: 1}
-    assert failed_requests(exporter) == {}
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
