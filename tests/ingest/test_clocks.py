@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from pathlib import Path
-
 import pytest
 
-from late_exporter.api.responses import ApiResponse
 from tests.ingest.conftest import OpenExporter
-from tests.support.client import QueryParams
-from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
-from tests.support.exporter import Counted, ExporterHarness
-from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
-from tests.support.samples import Samples
+from tests.support.clock import DAY, HOUR, MINUTE
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, unavailable
 from tests.support.world import World
 
 SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
@@ -91,22 +85,6 @@ def test_a_jump_blinds_no_alert_after_a_restart(exporter: ExporterHarness) -> No
         assert ages(exporter) == dict.fromkeys(TIMES, number * HOUR)
 
 
-def test_times_that_cannot_be_corrected_in_the_state_are_shown_right(exporter: ExporterHarness) -> None:
-    """If the state cannot be written, the correction waits for a commit, and the page does not."""
-    run(exporter, 60)
-    jump_and_return(exporter)
-    exporter.fill_disk()
-    exporter.clock.advance(30.0)
-    exporter.poll()
-    exporter.clock.advance(30.0)
-    assert ages(exporter) == dict.fromkeys(TIMES, 30.0)
-    exporter.free_disk()
-    fail_polls(exporter)
-    exporter.poll()
-    exporter.restart()
-    assert ages(exporter) == dict.fromkeys(TIMES, 30.0)
-
-
 @pytest.mark.parametrize(
     ("jump", "restarts"),
     [(30 * DAY, False), (30 * DAY, True), (-30 * DAY, False)],
@@ -135,54 +113,6 @@ def test_times_are_those_of_the_api(late: FakeLateApi, open_exporter: OpenExport
     exporter.clock.advance(2 * HOUR)
     assert exporter.poll().outcome == "unavailable"
     assert ages(exporter) == dict.fromkeys(TIMES, pytest.approx(2 * HOUR, abs=MINUTE))
-
-
-class WrongDateApi(FakeLateApi):
-    """An API with a wrong date in one response.
-
-    Args:
-        number: Number of the response.
-        error: Seconds by which its date is ahead.
-    """
-
-    def __init__(self, world: World, number: int, error: float) -> None:
-        super().__init__(world, quirks=ListQuirks(max_page_size=50))
-        self._number = number
-        self._error = error
-
-    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse:
-        number = len(self.requests)
-        response = await super().get(path, params, path_template=path_template)
-        if response.date is None or number != self._number:
-            return response
-        return response._replace(date=response.date + self._error)
-
-
-def durable_state(path: Path, number: int, error: float) -> tuple[list[Counted], Samples]:
-    """Return what a sync, a catch-up and a scan have counted and left for a restart."""
-    world = World(VirtualClock())
-    world.publish(120, over=5 * DAY)
-    late = WrongDateApi(world, number, error)
-    with closing(ExporterHarness(late, path / f"{number}.db")) as exporter:
-        exporter.poll_repeatedly(2)
-        world.clock.advance(2 * HOUR)
-        world.publish(120)
-        exporter.poll_repeatedly(20)
-        assert number < len(late.requests)
-        exporter.restart()
-        shown = {
-            at: value for at, value in exporter.scrape().items() if at[0].startswith(("late_publishing", COVERAGE))
-        }
-        return exporter.counted, Samples(shown)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("error", [400 * DAY, -400 * DAY])
-def test_one_wrong_date_changes_no_count(error: float, tmp_path: Path) -> None:
-    """Whichever response has it: the logs, their metrics and the coverage are those of a run without it."""
-    expected = durable_state(tmp_path, -1, error)
-    for number in range(0, 30, 5):
-        assert durable_state(tmp_path, number, error) == expected, number
 
 
 @pytest.mark.parametrize(("sends_date", "has_logs"), [(True, True), (True, False), (False, True), (False, False)])
