@@ -12,11 +12,12 @@ from typing import Any, TypeAlias
 import pytest
 
 from tests.support.clock import VirtualClock
-from tests.support.exporter import NEVER, ExporterHarness
-from tests.support.late_api import FakeLateApi, ListQuirks
+from tests.support.exporter import NEVER
+from tests.support.inside import InsideHarness
+from tests.support.late_api import FakeLateApi
 from tests.support.world import World
 
-OpenExporter: TypeAlias = Callable[..., ExporterHarness]
+OpenExporter: TypeAlias = Callable[..., InsideHarness]
 
 
 @pytest.fixture
@@ -32,12 +33,10 @@ def open_exporter(tmp_path: Path) -> Iterator[OpenExporter]:
 
     with ExitStack() as stack:
 
-        def open_exporter(
-            apis: FakeLateApi | Mapping[str, FakeLateApi], *, in_memory: bool = False, **options: Any
-        ) -> ExporterHarness:
-            path = None if in_memory else tmp_path / f"{next(numbers)}.db"
+        def open_exporter(apis: FakeLateApi | Mapping[str, FakeLateApi], **options: Any) -> InsideHarness:
+            path = tmp_path / f"{next(numbers)}.db"
             generation = apis.generation if isinstance(apis, FakeLateApi) else "late"
-            return stack.enter_context(closing(ExporterHarness(apis, path, **{"generation": generation, **options})))
+            return stack.enter_context(closing(InsideHarness(apis, path, **{"generation": generation, **options})))
 
         yield open_exporter
 
@@ -46,16 +45,3 @@ def open_exporter(tmp_path: Path) -> Iterator[OpenExporter]:
 def start(open_exporter: OpenExporter) -> OpenExporter:
     """Return a function that starts an exporter, by default without scheduled reconciliation scans."""
     return partial(open_exporter, reconcile_interval=NEVER)
-
-
-@pytest.fixture
-def start_generation(world: World, open_exporter: OpenExporter) -> OpenExporter:
-    """Return a function that starts an exporter of a generation of the API, which sends no date if there is a skew."""
-
-    def start(
-        generation: str, *, quirks: ListQuirks | None = None, skew: float | None = None, **options: Any
-    ) -> ExporterHarness:
-        api = FakeLateApi(world, generation=generation, quirks=quirks, sends_date=skew is None)
-        return open_exporter(api, in_memory=True, skew=skew or 0.0, **options)
-
-    return start

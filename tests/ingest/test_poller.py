@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from late_exporter.errors import ApiUnavailable
-from late_exporter.exposition.exposition import OPENMETRICS
 from late_exporter.health import FeedHealth, SyncProgress
 from late_exporter.ingest import sync
+from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, VirtualClock
-from tests.support.exporter import NEVER
-from tests.support.exposition import read_body
 from tests.support.inside import InsideHarness
 from tests.support.late_api import FakeLateApi, refusal
 from tests.support.world import World
@@ -24,10 +21,9 @@ LAG = "late_exporter_log_lag_seconds"
 
 
 @pytest.fixture
-def exporter(world: World, tmp_path: Path) -> Iterator[InsideHarness]:
+def exporter(world: World, start: OpenExporter) -> InsideHarness:
     """Return an exporter that has not polled yet."""
-    with closing(InsideHarness(FakeLateApi(world), tmp_path / "state.db", reconcile_interval=NEVER)) as exporter:
-        yield exporter
+    return start(FakeLateApi(world))
 
 
 def test_health(exporter: InsideHarness, world: World) -> None:
@@ -71,18 +67,6 @@ def test_lag(exporter: InsideHarness, world: World) -> None:
     assert (exporter.scrape().sum(f"{LAG}_count"), exporter.scrape().sum(f"{LAG}_sum")) == (2, 5.0)
 
 
-def test_one_exemplar_per_bucket(exporter: InsideHarness, world: World) -> None:
-    """Of many logs in one commit, each bucket of a series gets one exemplar: that of the newest log."""
-    exporter.poll()
-    world.clock.advance(HOUR)
-    newest = world.publish(300, kinds=({"durationMs": 700}, {"durationMs": 70_000}))[-2:]
-    exporter.poll()
-    exporter.scrape()
-    body = read_body(exporter.exposition, OPENMETRICS)
-    exemplars = [line.partition(" # ")[2].split()[0] for line in body.splitlines() if " # {" in line]
-    assert [log_id in exemplar for log_id, exemplar in zip(newest, exemplars, strict=True)]
-
-
 @pytest.mark.parametrize(("latency", "pause"), [(7.0, 30), (500.0, 503)])
 def test_interval(latency: float, pause: float, exporter: InsideHarness) -> None:
     """Polls start an interval apart whatever they take, but never without a pause."""
@@ -105,16 +89,6 @@ def test_a_catch_up_is_interrupted_for_the_newest_logs(exporter: InsideHarness, 
     assert (exporter.poller.health.is_synced, exporter.poller.health.gaps) == (True, 0)
 
 
-def test_a_first_sync_reads_the_newest_page_once(exporter: InsideHarness, world: World) -> None:
-    """While nothing is shown, newer logs can wait for minutes, whatever the interval is."""
-    exporter.api.latency = 2.0
-    world.publish(5000, over=DAY)
-    while exporter.poll().is_partial:
-        pass
-    newest = [request for request in exporter.requests if request.skip == 0]
-    assert len(newest) == 1
-
-
 def test_results_of_audits_are_removed_once_they_are_disabled(world: World, tmp_path: Path) -> None:
     """An alert about an audit that is not made any more could never end."""
     last = "late_exporter_audit_last_completed_timestamp_seconds"
@@ -135,19 +109,20 @@ def test_a_bug_ends_the_loop(exporter: InsideHarness) -> None:
 SIZES = {"acme": 730, "umbrella": 730, "initech": 20}
 
 
-def test_logs_in_memory_do_not_grow_with_the_workspaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logs_in_memory_do_not_grow_with_the_workspaces(
+    open_exporter: OpenExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If all feeds together have read too many logs, each commits after every page."""
     monkeypatch.setattr(sync, "MAX_UNCOMMITTED", 250)
     clock = VirtualClock()
     worlds = {name: World(clock) for name in SIZES}
     for name, world in worlds.items():
         world.publish(SIZES[name], over=HOUR)
-    apis = {name: FakeLateApi(world) for name, world in worlds.items()}
-    with closing(InsideHarness(apis, tmp_path / "state.db")) as exporter:
-        exporter.poll_all()
-        samples = exporter.scrape()
-        assert {name: samples.sum("late_publishing_logs_total", workspace=name) for name in SIZES} == SIZES
-        assert max(exporter.store.commit_sizes) <= 300
+    exporter = open_exporter({name: FakeLateApi(world) for name, world in worlds.items()})
+    exporter.poll_all()
+    samples = exporter.scrape()
+    assert {name: samples.sum(LOGS, workspace=name) for name in SIZES} == SIZES
+    assert max(exporter.store.commit_sizes) <= 300
 
 
 def test_progress(exporter: InsideHarness, world: World) -> None:

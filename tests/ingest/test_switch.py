@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
-from itertools import count
-from pathlib import Path
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import pytest
@@ -15,14 +12,12 @@ import pytest
 from late_exporter.api.generation import SWITCH_HINT
 from late_exporter.feeds import GENERATIONS
 from late_exporter.simulator.log_list import LogRow
+from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
-from tests.support.exporter import NEVER
-from tests.support.inside import InsideHarness as ExporterHarness
-from tests.support.late_api import VANISHED, Document, FakeLateApi, Fault, ListQuirks, unavailable
+from tests.support.inside import InsideHarness
+from tests.support.late_api import VANISHED, FakeLateApi, Fault, ListQuirks, unavailable
 from tests.support.oracle import created_at
 from tests.support.world import World
-
-Start: TypeAlias = Callable[..., ExporterHarness]
 
 LOGS = "late_publishing_logs_total"
 GENERATION = "late_exporter_api_generation_info"
@@ -30,17 +25,9 @@ UNREAD = "late_exporter_api_generation_unread"
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Return a function that starts an exporter that detects the generation, with a state of its own."""
-    numbers = count()
-
-    with ExitStack() as stack:
-
-        def start(late: FakeLateApi, **options: Any) -> ExporterHarness:
-            options = {"generation": "auto", "reconcile_interval": NEVER, **options}
-            return stack.enter_context(closing(ExporterHarness(late, tmp_path / f"{next(numbers)}.db", **options)))
-
-        yield start
+def start(start: OpenExporter) -> OpenExporter:
+    """Return a function that starts an exporter that detects the generation."""
+    return partial(start, generation="auto")
 
 
 def expected_counts(rows: Sequence[LogRow]) -> Counter[tuple[str, ...]]:
@@ -48,18 +35,18 @@ def expected_counts(rows: Sequence[LogRow]) -> Counter[tuple[str, ...]]:
     return Counter((row["platform"], row["action"], row["status"]) for row in rows)
 
 
-def exposed_counts(exporter: ExporterHarness) -> Counter[tuple[str, ...]]:
+def exposed_counts(exporter: InsideHarness) -> Counter[tuple[str, ...]]:
     """Return the exposed number of logs by platform, action and status."""
     return Counter({labels: int(value) for labels, value in exporter.scrape().family(LOGS).items()})
 
 
-def restart(exporter: ExporterHarness, generation: str) -> None:
+def restart(exporter: InsideHarness, generation: str) -> None:
     """Restart the exporter with another ``--api.generation``."""
     exporter.generation = generation
     exporter.restart()
 
 
-def switch(exporter: ExporterHarness) -> None:
+def switch(exporter: InsideHarness) -> None:
     """Take the list of generation late away, and restart as the error of the next poll says."""
     exporter.api.generation = "zernio"
     (result,) = exporter.poll_repeatedly(1)
@@ -75,7 +62,7 @@ def since(world: World, moment: float) -> Counter[tuple[str, ...]]:
     return expected_counts([row for row in world.history.values() if row["createdAt"] and created_at(row) >= moment])
 
 
-def test_only_newer_logs_count_after_a_switch(world: World, start: Start) -> None:
+def test_only_newer_logs_count_after_a_switch(world: World, start: OpenExporter) -> None:
     """Those of the old list count no second time; its pending logs, and logs that it had not shown yet, are lost."""
     exporter = start(FakeLateApi(world))
     world.publish(150, over=5 * DAY)
@@ -103,46 +90,7 @@ def test_only_newer_logs_count_after_a_switch(world: World, start: Start) -> Non
     assert exposed_counts(exporter) == expected
 
 
-def whole_seconds(document: Document) -> Document:
-    """Cut the creation times of a list of generation zernio."""
-    for row in document["logs"]:
-        if "created_at" in row:
-            row["created_at"] = f"{row['created_at'][:19]}Z"
-    return document
-
-
-@pytest.mark.parametrize("transform", [None, whole_seconds])
-def test_a_list_may_show_whole_seconds(
-    transform: Callable[[Document], Document] | None, world: World, start: Start
-) -> None:
-    """Logs count from the second after the newest counted one on, whatever the precision of the list."""
-    exporter = start(FakeLateApi(world))
-    world.clock.now = float(int(world.clock.now))
-    for millis in (100, 500, 900):
-        world.insert(world.clock.now + millis / 1000)
-    world.clock.advance(0.95)
-    exporter.poll()
-    exporter.api.quirks = ListQuirks(transform=transform)
-    world.insert(world.clock.now + 0.04, platform="tiktok")
-    world.insert(world.clock.now + 0.05, platform="twitter")
-    switch(exporter)
-    exporter.settle()
-    assert {labels[0]: count for labels, count in exposed_counts(exporter).items()} == {"instagram": 3, "twitter": 1}
-
-
-def test_a_counted_log_in_the_future_does_not_end_the_counting(world: World, start: Start) -> None:
-    """What counts after a switch is newer than the newest log that is not in the future."""
-    exporter = start(FakeLateApi(world))
-    world.publish(40, over=DAY)
-    world.insert(world.clock.now + 300 * DAY, platform="tiktok")
-    exporter.poll()
-    switch(exporter)
-    world.publish(3)
-    exporter.poll_repeatedly(2)
-    assert exposed_counts(exporter)["instagram", "publish", "success"] == 43
-
-
-def test_a_switch_before_anything_was_counted_is_a_first_sync(world: World, start: Start) -> None:
+def test_a_switch_before_anything_was_counted_is_a_first_sync(world: World, start: OpenExporter) -> None:
     """What the new list has is history, which is counted before it is exposed."""
     exporter = start(FakeLateApi(world), generation="late")
     exporter.poll()
@@ -157,7 +105,7 @@ def test_a_switch_before_anything_was_counted_is_a_first_sync(world: World, star
     assert exposed_counts(exporter).total() == 31
 
 
-def test_there_is_no_way_back(world: World, start: Start) -> None:
+def test_there_is_no_way_back(world: World, start: OpenExporter) -> None:
     """A state that was counted without ids is not read with ids again."""
     exporter = start(FakeLateApi(world, generation="both"), generation="zernio")
     world.publish(30, over=DAY)
@@ -174,7 +122,7 @@ def test_there_is_no_way_back(world: World, start: Start) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("is_interrupted", [False, True])
-def test_a_crash_at_any_step_of_a_switch(*, is_interrupted: bool, start: Start) -> None:
+def test_a_crash_at_any_step_of_a_switch(*, is_interrupted: bool, start: OpenExporter) -> None:
     """No log counts twice and every newer one counts, wherever the process ends.
 
     That also holds amid a catch-up, with a clock that is behind.
@@ -210,7 +158,7 @@ OLD_LIST = GENERATIONS["late"]["publishing"].path
 
 
 @pytest.mark.parametrize("shape", VANISHED)
-def test_a_fresh_state_is_counted_from_the_list_that_is_there(shape: str, world: World, start: Start) -> None:
+def test_a_fresh_state_is_counted_from_the_list_that_is_there(shape: str, world: World, start: OpenExporter) -> None:
     """In whichever way the old list is gone, the first poll reads the documented one, after two requests."""
     exporter = start(FakeLateApi(world, generation="both"))
     assert exporter.scrape().family("late_exporter_retention_seconds") == {}
@@ -224,7 +172,7 @@ def test_a_fresh_state_is_counted_from_the_list_that_is_there(shape: str, world:
 
 
 @pytest.mark.parametrize("shape", VANISHED)
-def test_a_list_that_vanishes_fails_the_polls(shape: str, world: World, start: Start) -> None:
+def test_a_list_that_vanishes_fails_the_polls(shape: str, world: World, start: OpenExporter) -> None:
     """In whichever way it goes, the error names the remedy, after which all logs count that were missed meanwhile."""
     exporter = start(FakeLateApi(world, generation="both", quirks=ListQuirks(never_expires=True)))
     world.publish(20, over=HOUR)
@@ -260,7 +208,7 @@ def stop_at(moment: float) -> Fault:
     return drop_newer
 
 
-def test_a_list_that_is_not_written_to_any_more_is_reported(world: World, start: Start) -> None:
+def test_a_list_that_is_not_written_to_any_more_is_reported(world: World, start: OpenExporter) -> None:
     """The daily read of the list notices; nothing is switched, and the report is kept until the operator switches."""
     exporter = start(FakeLateApi(world, generation="both"), reconcile_interval=HOUR)
     world.publish(20, over=HOUR)
@@ -282,7 +230,7 @@ def test_a_list_that_is_not_written_to_any_more_is_reported(world: World, start:
     assert exposed_counts(exporter) == expected_counts(world.rows)
 
 
-def test_a_list_whose_logs_have_expired_is_empty(world: World, start: Start) -> None:
+def test_a_list_whose_logs_have_expired_is_empty(world: World, start: OpenExporter) -> None:
     """That is no failure, also a little before the last log is due to expire."""
     exporter = start(FakeLateApi(world))
     world.delete(*world.publish(2))
@@ -295,7 +243,7 @@ def test_a_list_whose_logs_have_expired_is_empty(world: World, start: Start) -> 
     assert exporter.poll().error is None
 
 
-def test_a_list_that_cannot_be_read_is_not_switched_to(world: World, start: Start) -> None:
+def test_a_list_that_cannot_be_read_is_not_switched_to(world: World, start: OpenExporter) -> None:
     """The old one can still be read after that."""
     exporter = start(FakeLateApi(world))
     world.publish(20, over=HOUR)
