@@ -13,7 +13,6 @@ from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import NEVER, ExporterHarness
 from tests.support.late_api import (
-    Document,
     FakeLateApi,
     Fault,
     ListQuirks,
@@ -43,12 +42,6 @@ def late(world: World) -> FakeLateApi:
 def exporter(open_exporter: OpenExporter, late: FakeLateApi) -> ExporterHarness:
     """Return an exporter before its first poll, without scheduled reconciliation scans."""
     return open_exporter(late, reconcile_interval=NEVER)
-
-
-@pytest.fixture
-def scanning_exporter(open_exporter: OpenExporter, late: FakeLateApi) -> ExporterHarness:
-    """Return an exporter before its first poll, with a reconciliation scan every ten minutes."""
-    return open_exporter(late)
 
 
 def check(exporter: ExporterHarness, world: World, expected: Iterable[LogStatus] | None = None) -> Samples:
@@ -147,40 +140,6 @@ def test_a_log_from_the_future_does_not_move_the_high_water_mark(world: World, e
     assert len(world.history) == len(exporter.counted)
 
 
-def without_total(document: Document) -> Document:
-    """Return a list that does not say how many logs it has."""
-    return {**document, "pagination": {"hasMore": document["pagination"]["hasMore"]}}
-
-
-@pytest.mark.parametrize("is_once", [True, False])
-@pytest.mark.parametrize("generation", ["late", "zernio"])
-def test_a_scan_goes_back_to_what_could_not_be_saved(
-    generation: str, *, is_once: bool, world: World, open_exporter: OpenExporter
-) -> None:
-    """A log on pages that a scan has read while the disk was full is counted by the same scan, not by the next one.
-
-    That also holds if the disk is full for a moment, so that the poll can commit its own counters.
-    """
-    quirks = ListQuirks(max_page_size=10, transform=without_total)
-    api = FakeLateApi(world, generation=generation, quirks=quirks)
-    exporter = open_exporter(api, reconcile_interval=HOUR)
-    world.publish(400, over=3 * HOUR)
-    exporter.poll_repeatedly(4)
-    world.insert(world.clock.now - 1.7 * HOUR, requestId="late")
-    world.clock.advance(HOUR)
-    exporter.poll()
-    assert len(exporter.counted) == 400, "the scan has not come so far"
-    if is_once:
-        exporter.commit_size = 1
-        exporter.fail_commit(0)
-    else:
-        exporter.fill_disk()
-    assert exporter.poll_repeatedly(1)[0].outcome == "store_error"
-    exporter.free_disk()
-    exporter.poll_repeatedly(3)
-    assert len(exporter.counted) == 401
-
-
 def test_logs_that_expire_during_downtime_shorten_the_coverage(world: World, exporter: ExporterHarness) -> None:
     """After a downtime longer than the retention, the coverage starts where the API's list starts."""
     world.publish(250, over=DAY)
@@ -227,21 +186,25 @@ def test_a_pending_log_deep_in_the_list_settles_within_two_polls(world: World, e
     assert scrape.family("late_publishing_pending_logs") == {}
 
 
-def test_logs_without_a_time_are_rejected_once(world: World, scanning_exporter: ExporterHarness) -> None:
-    """Logs without createdAt are last in the list, never expire, and are counted as rejected."""
-    for _ in range(120):
+@pytest.mark.parametrize(("generation", "count"), [("late", 121), ("zernio", 21)])
+def test_logs_without_a_time_are_rejected_once(
+    generation: str, count: int, world: World, open_exporter: OpenExporter
+) -> None:
+    """They never expire, so each scan finds them, long after the logs of their time have expired and are pruned."""
+    exporter = open_exporter(FakeLateApi(world, generation=generation))
+    for _ in range(count - 1):
         world.insert(None)
     world.publish(250, over=DAY)
-    scanning_exporter.poll()
+    exporter.poll()
     world.insert(None, status="pending")
     for _ in range(3):
-        scanning_exporter.settle()
-        world.clock.advance(DAY)
-        world.publish(20)
-        scanning_exporter.poll()
-    scrape = scanning_exporter.scrape()
+        exporter.settle()
+        exporter.restart(95 * DAY)  # The first commit of a process prunes.
+        world.publish(20, over=DAY)
+        exporter.poll()
+    scrape = exporter.scrape()
     assert scrape.sum("late_publishing_logs_total") == 310
-    assert scrape.sum("late_exporter_entries_rejected_total", reason="no_time") == 121
+    assert scrape.sum("late_exporter_entries_rejected_total", reason="no_time") == count
     assert scrape.sum("late_publishing_pending_logs") == 0
 
 
@@ -301,16 +264,17 @@ def test_logs_that_came_late_during_an_outage_are_found(
 
 
 def test_the_reconciliation_scan_finds_logs_that_are_days_late(
-    world: World, scanning_exporter: ExporterHarness
+    world: World, late: FakeLateApi, open_exporter: OpenExporter
 ) -> None:
     """A log that appears days late while others disappear is found by the scan and counted as reconciled."""
+    exporter = open_exporter(late)
     world.publish(900, over=5 * DAY)
-    scanning_exporter.poll()
-    scanning_exporter.poll_repeatedly(8)
+    exporter.poll()
+    exporter.poll_repeatedly(8)
     world.insert(world.clock.now - 3 * DAY)
     world.delete_top(2)
-    scanning_exporter.settle()
-    scrape = check(scanning_exporter, world, world.history)
+    exporter.settle()
+    scrape = check(exporter, world, world.history)
     assert scrape.sum("late_exporter_reconciled_logs_total") == 1
 
 
@@ -326,18 +290,6 @@ def test_at_rest_a_poll_is_one_request(world: World, exporter: ExporterHarness) 
         assert len(exporter.api.requests) - request_count == 5 * expected
         world.publish(120)
         exporter.poll_repeatedly(2)
-    check(exporter, world, world.history)
-
-
-def test_a_burst_of_more_than_a_page_starts_no_scan(world: World, exporter: ExporterHarness) -> None:
-    """Logs that the catch-up itself reads are not searched for again."""
-    world.publish(900, over=DAY)
-    exporter.poll()
-    exporter.poll_repeatedly(3)
-    request_count = len(exporter.api.requests)
-    world.publish(250)
-    exporter.poll_repeatedly(1)
-    assert len(exporter.api.requests) - request_count <= 5
     check(exporter, world, world.history)
 
 

@@ -62,10 +62,6 @@ def repeat_first_page(api: FakeLateApi) -> None:
     api.quirks = ListQuirks(transform=repeat)
 
 
-def write_total_as_text(page: Document) -> Document:
-    return {**page, "pagination": {**page["pagination"], "total": str(page["pagination"]["total"])}}
-
-
 def refuse_most_rows(api: FakeLateApi) -> None:
     """Fail every request that includes one of most rows of a short list."""
 
@@ -86,59 +82,17 @@ def refuse_whole_pages(api: FakeLateApi) -> None:
     api.refuse = refuse
 
 
-def limit_skip(api: FakeLateApi) -> None:
-    """Refuse what is far below the newest logs, and ignore bounds of time."""
-    api.quirks = ListQuirks(max_skip=200, time_filter="ignored")
-
-
-ODDITIES: Mapping[str, tuple[str, Oddity, str, str]] = {
-    "check_order": (
-        "zernio",
-        with_rows(lambda rows: rows[::-1]),
-        "bad_payload",
-        "the list is not sorted from new to old",
-    ),
-    "check_profile": (
-        "zernio",
-        name_other_profile,
-        "bad_payload",
-        "it returned a log of profile other, but profile_id is mine",
-    ),
-    "check_ids": (
-        "late",
-        with_rows(lambda rows: [zernio_row(row) for row in rows]),
-        "bad_payload",
-        "the logs have no _id",
-    ),
-    "check_dated": (
-        "zernio",
-        with_fields(created_at=None),
-        "bad_payload",
-        "none of the newest logs has a readable creation time",
-    ),
-    "check_repeats": ("late", repeat_first_page, "bad_payload", "the log list repeats the same page"),
-    "check_readable": ("zernio", refuse_most_rows, "unavailable", "500: oops"),
-    "check_unmoved": (
-        "zernio",
-        refuse_whole_pages,
-        "bad_payload",
-        "the list has moved while a page was read in parts",
-    ),
-    "check_not_emptied": ("late", with_rows(lambda _: []), "bad_payload", "the list is empty"),
-    "a total that is text": (
-        "zernio",
-        change_page(write_total_as_text),
-        "bad_payload",
-        "pagination.total is text",
-    ),
-    "skip is limited, and to is ignored": (
-        "zernio",
-        limit_skip,
-        "unavailable",
-        "400: skip must be <= 200; logs below the newest",
-    ),
+ODDITIES: Mapping[str, tuple[str, Oddity, str]] = {
+    "check_order": ("zernio", with_rows(lambda rows: rows[::-1]), "the list is not sorted from new to old"),
+    "check_profile": ("zernio", name_other_profile, "it returned a log of profile other, but profile_id is mine"),
+    "check_ids": ("late", with_rows(lambda rows: [zernio_row(row) for row in rows]), "the logs have no _id"),
+    "check_dated": ("zernio", with_fields(created_at=None), "none of the newest logs has a readable creation time"),
+    "check_repeats": ("late", repeat_first_page, "the log list repeats the same page"),
+    "check_readable": ("zernio", refuse_most_rows, "500: oops"),
+    "check_unmoved": ("zernio", refuse_whole_pages, "the list has moved while a page was read in parts"),
+    "check_not_emptied": ("late", with_rows(lambda _: []), "the list is empty"),
 }
-"""By the check of ``api.plausibility`` that notices it, or by what it is: generation, oddity, outcome and error."""
+"""By the check of ``api.plausibility`` that notices it: generation, oddity and error."""
 CASES = [(oddity, True) for oddity in ODDITIES] + [
     (oddity, False)
     for oddity in ODDITIES
@@ -149,7 +103,7 @@ CASES = [(oddity, True) for oddity in ODDITIES] + [
 @pytest.mark.parametrize(("oddity", "is_synced"), CASES)
 def test_an_odd_list_fails_the_poll(oddity: str, *, is_synced: bool, world: World, open_exporter: OpenExporter) -> None:
     """The error says what is wrong, late_up is 0, and once the list is right again, all logs are counted."""
-    generation, make_odd, outcome, message = ODDITIES[oddity]
+    generation, make_odd, message = ODDITIES[oddity]
     api = FakeLateApi(world, generation=generation)
     exporter = open_exporter(api)
     if is_synced:
@@ -161,7 +115,6 @@ def test_an_odd_list_fails_the_poll(oddity: str, *, is_synced: bool, world: Worl
     world.publish(SHORT_ROW_COUNT if oddity == "check_readable" else ROW_COUNT, over=DAY)
     for _ in range(3):
         result = exporter.poll()
-        assert result.outcome == outcome
         assert message in (result.error or "")
         world.clock.advance(30)
     assert exporter.scrape().sum("late_up", feed="publishing") == 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -34,8 +34,6 @@ VALUES = {
 HOLD = 75.0
 ZEROS = dict.fromkeys(VALUES, 0.0)
 
-Start: TypeAlias = Callable[..., ExporterHarness]
-
 
 @pytest.fixture
 def world() -> World:
@@ -46,17 +44,12 @@ def world() -> World:
 
 
 @pytest.fixture
-def start(world: World, open_exporter: OpenExporter) -> Start:
-    """Return a function that starts an exporter, which has counted its history."""
-
-    def start(**options: Any) -> ExporterHarness:
-        exporter = open_exporter(FakeLateApi(world), **{"zero_hold": HOLD, **options})
-        for feed in options.get("feeds", ("publishing",)):
-            exporter.poll(feed=feed)
-        world.clock.advance(30)
-        return exporter
-
-    return start
+def exporter(world: World, open_exporter: OpenExporter) -> ExporterHarness:
+    """Return an exporter that has counted its history."""
+    exporter = open_exporter(FakeLateApi(world), zero_hold=HOLD)
+    exporter.poll()
+    world.clock.advance(30)
+    return exporter
 
 
 def new_platform(samples: Samples) -> dict[str, float]:
@@ -71,12 +64,11 @@ def values(samples: Samples, family: str, **labels: str) -> list[float]:
     ]
 
 
-def test_a_new_series_shows_zero_for_some_time(world: World, start: Start) -> None:
+def test_a_new_series_shows_zero_for_some_time(world: World, exporter: ExporterHarness) -> None:
     """It shows 0 to every scrape until it is 75 seconds old, and then its value, although no poll follows.
 
     Gauges, and the exporter's own metrics, show their values at once.
     """
-    exporter = start()
     world.publish(2, **FAILURE)
     exporter.poll()
     samples = exporter.scrape()
@@ -96,10 +88,9 @@ def test_a_new_series_shows_zero_for_some_time(world: World, start: Start) -> No
     assert {family: 2 * value for family, value in VALUES.items()} == new_platform(exporter.scrape())
 
 
-def test_own_counters_that_nobody_can_foresee_begin_with_zero(world: World, start: Start) -> None:
+def test_own_counters_that_nobody_can_foresee_begin_with_zero(world: World, exporter: ExporterHarness) -> None:
     """An alert sees the first increment of a counter whose labels are not known before."""
     drift = "late_exporter_api_schema_drift_total"
-    exporter = start()
     world.publish(1, status="abandoned")
     exporter.poll()
     assert values(exporter.scrape(), drift, field="status") == [0.0]
@@ -108,9 +99,10 @@ def test_own_counters_that_nobody_can_foresee_begin_with_zero(world: World, star
 
 
 @pytest.mark.parametrize(("downtime", "shown"), [(1800, ZEROS), (7200, VALUES)])
-def test_after_an_interruption(world: World, start: Start, downtime: float, shown: Mapping[str, float]) -> None:
+def test_after_an_interruption(
+    world: World, exporter: ExporterHarness, downtime: float, shown: Mapping[str, float]
+) -> None:
     """New series begin with 0, but not after hours: the state may be a restored one, so that a value would fall."""
-    exporter = start()
     exporter.restart(downtime)
     world.publish(2, **FAILURE)
     exporter.poll()
@@ -118,9 +110,8 @@ def test_after_an_interruption(world: World, start: Start, downtime: float, show
 
 
 @pytest.mark.parametrize("skew", [-5000.0, -60.0, -1.0, 60.0, 5000.0])
-def test_another_clock_changes_nothing(world: World, start: Start, skew: float) -> None:
+def test_another_clock_changes_nothing(world: World, exporter: ExporterHarness, skew: float) -> None:
     """The clock of the API decides: a process on another machine holds a series as long as the one before."""
-    exporter = start()
     world.publish(2, **FAILURE)
     exporter.poll()
     exporter.skew = skew

@@ -16,8 +16,6 @@ from tests.support.world import World
 pytestmark = pytest.mark.exhaustive
 
 LAST_SCAN = "late_exporter_reconcile_last_completed_timestamp_seconds"
-MISSING = "late_exporter_audit_missing_logs"
-LAST_AUDIT = "late_exporter_audit_last_completed_timestamp_seconds"
 PENDING = "late_publishing_pending_logs"
 GENERATIONS = ("late", "zernio")
 
@@ -93,25 +91,6 @@ def test_more_than_a_page_of_pending_logs_settles(start: Start, generation: str,
         job.run()
     assert job.gauge(PENDING) == 0
     assert job.exporter.scrape().sum("late_publishing_logs_total", status="failed") == 120
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_process_that_is_restarted_every_nine_minutes(start: Start, generation: str) -> None:
-    """Scans and audits complete although no process lives for ten minutes; each is killed without a last commit."""
-    job = start(generation)
-    job.world.publish(1000, over=3 * DAY)
-    job.run()
-    job.world.insert(job.world.clock.now - 3 * HOUR, platform="tiktok")
-    job.world.delete(job.world.ids[-1])
-    synced_at = job.gauge(LAST_AUDIT)
-    for _ in range(8):
-        job.exporter.restart(10.0)
-        for _ in range(18):
-            job.exporter.poll()
-            job.world.clock.advance(30.0)
-    assert job.exporter.scrape().sum("late_publishing_logs_total", platform="tiktok") == 1
-    assert job.world.clock.now - 20 * MINUTE <= job.gauge(LAST_SCAN)
-    assert synced_at < job.gauge(LAST_AUDIT)
 
 
 def test_a_run_with_nothing_to_do_is_short(start: Start) -> None:
