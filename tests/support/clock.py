@@ -16,13 +16,11 @@ class VirtualClock:
     Attributes:
         now: Unix time.
         elapsed: Monotonic time.
-        sleeps: Durations of all sleeps.
     """
 
     def __init__(self, now: float = START, *, elapsed: float = 0.0) -> None:
         self.now = now
         self.elapsed = elapsed
-        self.sleeps: list[float] = []
 
     def time(self) -> float:
         return self.now
@@ -35,7 +33,6 @@ class VirtualClock:
         self.elapsed += seconds
 
     async def sleep(self, seconds: float) -> None:
-        self.sleeps.append(seconds)
         self.advance(seconds)
 
 

@@ -171,7 +171,6 @@ class ExporterHarness:
         generation: str = "late",
         skew: float = 0.0,
         commit_size: int | None = None,
-        max_label_values: int = 50,
         zero_hold: float = 0.0,
         log_failures: bool = False,
         status: Mapping[str, float] | None = None,
@@ -187,7 +186,6 @@ class ExporterHarness:
         self.commit_size = commit_size
         self._config = PipelineConfig(
             feeds=tuple(feeds),
-            max_label_values=max_label_values,
             zero_hold=zero_hold,
             logged_failures=frozenset(feeds) if log_failures else frozenset(),
         )
@@ -368,11 +366,8 @@ class ExporterHarness:
         with patch.object(sync, "COMMIT_SIZE", self.commit_size or sync.COMMIT_SIZE):
             yield
 
-    def _open_store(self) -> ObservedStore:
-        return ObservedStore(open_store(self._url), self.counted)
-
     def _start(self) -> None:
-        self._store = self._open_store()
+        self._store = ObservedStore(open_store(self._url), self.counted)
         self._pipeline = Pipeline(
             self._config,
             store_thread=StoreThread(cast("Store", self._store), offload_in_steps),

@@ -6,11 +6,9 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.app.assembly import Pipeline
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.ingest.poller import Poller
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import Scope
 from tests.support.exporter import ExporterHarness, ObservedStore
 
 
@@ -22,20 +20,12 @@ class InsideHarness(ExporterHarness):
         return self._store
 
     @property
-    def pipeline(self) -> Pipeline:
-        return self._pipeline
-
-    @property
     def exposition(self) -> Exposition:
         return self._pipeline.exposition
 
     @property
     def registry(self) -> SeriesRegistry:
         return self._pipeline.registry
-
-    @property
-    def pollers(self) -> dict[Scope, Poller]:
-        return {Scope(*scope): poller for scope, poller in self._pollers.items()}
 
     @property
     def poller(self) -> Poller:

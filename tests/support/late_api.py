@@ -224,7 +224,6 @@ def replacement(body: bytes) -> Fault:
 
 unavailable = refusal(ApiUnavailable("no response within 30 s"))
 unauthorized = refusal(Unauthorized("401: the API key was rejected"))
-rejected = refusal(BadRequest("400: Invalid query"))
 bad_gateway = refusal(BadPayload("the answer is not JSON: it begins with '<html>'"))
 empty = replacement(b"")
 no_logs = replacement(b'{"logs": null}')
