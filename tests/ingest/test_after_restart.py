@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -179,19 +178,3 @@ def test_a_single_run_shows_what_it_could_read(path: Path, exporter: ExporterHar
     exporter.api.refuse = lambda request, _: DOWN if is_look_up(request) else None
     assert exporter.run_once().error is None
     assert exporter.scrape().sum(LOGS) == before.sum(LOGS) - 1
-
-
-def test_a_counter_that_lacks_logs_is_completed_loudly(path: Path, exporter: ExporterHarness) -> None:
-    """A version without the counter may have counted meanwhile; a counter that is new is completed quietly."""
-    before = exporter.scrape()
-    exporter.close()
-    with closing(sqlite3.connect(path)) as state, state:
-        attempts = "family = 'late_publishing_attempts_total' AND labels LIKE '%failed%'"
-        state.execute(f"UPDATE late_series SET value = '1' WHERE {attempts}")  # noqa: S608 - a constant
-        state.execute("DELETE FROM late_series WHERE family = 'late_publishing_retries_total'")
-    exporter.restart(MINUTE)
-    exporter.poll()
-    assert not fallen(before, exporter.scrape())
-    completions = [(level, fields) for level, _, fields in exporter.log.records if "family" in fields]
-    failed = before.sum("late_publishing_attempts_total", status="failed")
-    assert completions == [("warning", {"family": "late_publishing_attempts_total", "logs": failed - 1})]

@@ -105,20 +105,6 @@ def test_a_gap_is_resumed_where_it_was_left(world: World, start: Start) -> None:
     assert len(exporter.requests) - count <= 18
 
 
-def test_a_gap_whose_upper_end_was_deleted_is_read_by_time(world: World, start: Start) -> None:
-    """The place is looked for further up, not by an offset that the API does not accept."""
-    exporter = start(world, commit_size=1, max_page_size=50, max_skip=100)
-    world.publish(30, over=DAY)
-    exporter.poll()
-    world.clock.advance(HOUR)
-    world.publish(400)
-    exporter.api.fail_request(5, unavailable)
-    assert exporter.poll().outcome == "unavailable"
-    world.delete(*world.ids[200:300])
-    assert exporter.poll().outcome == "success"
-    assert set(world.ids) - exporter.counted_ids == set()
-
-
 @pytest.mark.parametrize("over", [0.2, 5.0])
 def test_each_poll_of_a_slow_catch_up_gets_further(over: float, world: World, start: Start) -> None:
     """A gap within a second is read to its end, although a poll is interrupted before it has read the second again."""

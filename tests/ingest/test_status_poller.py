@@ -334,22 +334,6 @@ async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) 
         assert harness.value(CONNECTED, "instagram", "acc1") == 0
 
 
-async def test_an_account_that_is_gone_has_its_name_from_logs(harness: StatusHarness) -> None:
-    """The API lists neither the account nor its name, but posts wait for it."""
-    logged = SeriesValue(LatestValue(1, ("@carl", "p1")), 0.0)
-    harness.registry.restore({(INFO, ("acme", "x", "gone")): logged})
-    for feed in ("publishing", "connections"):
-        harness.registry.apply(Scope("acme", feed), {}, now=0.0, is_synced=True)
-    targets = [{"platform": "x", "accountId": "gone"}]
-    harness.api.documents["/v1/posts"] = lambda params: post_list(
-        str(params["status"]), scheduledFor=EARLIER, platforms=targets
-    )
-    async with harness.running():
-        await harness.clock.reach(10 * MINUTE)
-        names = {each.name for each in harness.poller.health.conditions if each.kind == "at_risk"}
-        assert names == {"@carl (x)"}
-
-
 async def test_the_conditions_of_all_workspaces_are_bounded() -> None:
     """However many workspaces are in trouble, little is kept, and some of each."""
     names = [f"w{number}" for number in range(8)]
@@ -366,15 +350,6 @@ async def test_the_conditions_of_all_workspaces_are_bounded() -> None:
     assert min(counts) >= 10
     assert max(len(each.subject) for of in conditions for each in of) == 64
 
-    harness.api.documents["/v1/accounts/health"] = {"accounts": [HEALTH]}
-    for name in names[:4]:
-        await harness.pollers[name].refresh()
-        harness.pollers.pop(name)
-    harness.api.documents["/v1/accounts/health"] = {"accounts": rows}
-    await harness.pollers["w7"].refresh()
-    last = [each for each in harness.pollers["w7"].health.conditions if each.kind == "blocked"]
-    assert len(last) == 499, "what is gone leaves room"
-
 
 async def test_overflow_is_counted() -> None:
     """Accounts beyond the limit are dropped, and counted, as for logs."""
@@ -383,16 +358,6 @@ async def test_overflow_is_counted() -> None:
     await harness.poller.refresh()
     assert ("acme", "late_account_health", "account_id") in {increment.labels for increment in harness.saved}
     assert "acc2" not in str(harness.exposition.values)
-
-
-@pytest.mark.parametrize("failure", [None, FORBIDDEN, ApiUnavailable("500: oops", status=500)])
-async def test_one_refresh(harness: StatusHarness, failure: LateError | None) -> None:
-    """A single refresh reads every feed once, without waiting, and no failure of one keeps it from the others."""
-    harness.api.documents["/v1/accounts"] = failure
-    await harness.poller.refresh()
-    assert harness.ups() == {**dict.fromkeys(DEFAULTS, 1), "accounts": 0}
-    assert len(harness.api.requests) == 12
-    assert harness.clock.elapsed == 0
 
 
 async def test_one_refresh_of_an_api_that_does_not_respond(harness: StatusHarness) -> None:
