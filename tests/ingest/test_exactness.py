@@ -140,6 +140,22 @@ def test_a_log_from_the_future_does_not_move_the_high_water_mark(world: World, e
     assert len(world.history) == len(exporter.counted)
 
 
+def test_a_scan_goes_back_to_what_could_not_be_saved(world: World, open_exporter: OpenExporter) -> None:
+    """A log on pages that a scan has read while the disk was full is counted by the same scan, not by the next one."""
+    exporter = open_exporter(FakeLateApi(world, quirks=ListQuirks(max_page_size=10)), reconcile_interval=HOUR)
+    world.publish(400, over=3 * HOUR)
+    exporter.poll_repeatedly(4)
+    world.insert(world.clock.now - 1.7 * HOUR)
+    world.clock.advance(HOUR)
+    exporter.poll()
+    assert len(exporter.counted) == 400, "the scan has not come so far"
+    exporter.fill_disk()
+    assert exporter.poll_repeatedly(1)[0].outcome == "store_error"
+    exporter.free_disk()
+    exporter.poll_repeatedly(3)
+    assert len(exporter.counted) == 401
+
+
 def test_logs_that_expire_during_downtime_shorten_the_coverage(world: World, exporter: ExporterHarness) -> None:
     """After a downtime longer than the retention, the coverage starts where the API's list starts."""
     world.publish(250, over=DAY)
