@@ -9,7 +9,7 @@ import pytest
 from tests.ingest.conftest import OpenExporter
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, empty_list
+from tests.support.late_api import FakeLateApi, ListQuirks, empty_list
 from tests.support.world import World
 
 GENERATIONS = ("late", "zernio")
@@ -74,6 +74,22 @@ def test_an_outdated_answer_makes_no_final_log_pending_again(
     exporter.poll_repeatedly(1)
     assert pending(exporter) == 0
     assert exporter.scrape().sum("late_publishing_logs_total") == 2
+
+
+def test_a_look_up_of_the_newest_logs_hides_none_below(world: World, start: OpenExporter) -> None:
+    """If the API ignores ``from`` and ``to``, a look-up may count a whole page of new logs before the next poll."""
+    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(time_filter="ignored"))
+    exporter = start(api)
+    waiting = world.insert(world.clock.now - HOUR, status="pending")
+    world.publish(150, over=MINUTE)
+    exporter.poll()
+    for _ in range(2):
+        world.publish(1)
+        exporter.poll_repeatedly(1)  # The second one reads the late window.
+    world.change(waiting, "success")
+    api.before_request(2, lambda: world.publish(250, over=1))
+    exporter.poll_repeatedly(2)
+    assert set(world.ids) == exporter.counted_ids
 
 
 def test_a_look_up_that_counts_another_log_starts_no_other_request(world: World, start: OpenExporter) -> None:
