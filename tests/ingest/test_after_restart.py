@@ -16,6 +16,7 @@ from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import NEVER, ExporterHarness
 from tests.support.late_api import FakeLateApi, unavailable
 from tests.support.samples import Samples
+from tests.support.store import execute
 from tests.support.world import World
 
 LOGS = "late_publishing_logs_total"
@@ -178,3 +179,16 @@ def test_a_single_run_shows_what_it_could_read(path: Path, exporter: ExporterHar
     exporter.api.refuse = lambda request, _: DOWN if is_look_up(request) else None
     assert exporter.run_once().error is None
     assert exporter.scrape().sum(LOGS) == before.sum(LOGS) - 1
+
+
+def test_a_counter_that_lacks_logs_is_completed_loudly(path: Path, exporter: ExporterHarness) -> None:
+    """A version without the counter may have counted meanwhile."""
+    before = exporter.scrape()
+    exporter.close()
+    execute(f"sqlite:///{path}", "UPDATE late_series SET value = '1' WHERE family = 'late_publishing_retries_total'")
+    exporter.restart(MINUTE)
+    exporter.poll()
+    assert not fallen(before, exporter.scrape())
+    assert [message for level, message in exporter.log.above_debug if level == "warning"] == [
+        "a counter lacked logs, which were added"
+    ]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.ingest.conftest import OpenExporter
-from tests.support.clock import DAY
+from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import Document, FakeLateApi, Fault, ListQuirks, empty_list
 from tests.support.world import World
@@ -69,3 +69,38 @@ def test_a_wrong_total_does_not_prevent_a_first_sync(
     assert exporter.is_synced
     assert count == len(exporter.counted)
     assert len(exporter.api.requests) <= 14
+
+
+def _without_hint(document: Document) -> Document:
+    """Return a list with the page size of the API, and no other hint that more follows."""
+    return document | {"pagination": {"limit": 50}}
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_pages_shorter_than_requested_do_not_end_the_list(
+    generation: str, world: World, open_exporter: OpenExporter
+) -> None:
+    """The history and a later burst are read to their end."""
+    world.publish(400, over=6 * DAY)
+    quirks = ListQuirks(max_page_size=50, transform=_without_hint)
+    exporter = open_exporter(FakeLateApi(world, generation=generation, quirks=quirks))
+    assert first_exposure(exporter) == 400
+    world.publish(120)
+    exporter.poll()
+    assert len(exporter.counted) == 520
+
+
+@pytest.mark.parametrize("generation", ["late", "zernio"])
+def test_a_clock_ahead_by_more_than_the_lookback_hides_no_new_log(
+    generation: str, world: World, open_exporter: OpenExporter
+) -> None:
+    """Without a clock of the API, logs newer than those listed at the first sync count."""
+    world.publish(50, over=DAY)
+    api = FakeLateApi(world, generation=generation, sends_date=False)
+    exporter = open_exporter(api, skew=2 * HOUR, lookback=HOUR)
+    exporter.poll()
+    history = len(exporter.counted)
+    world.clock.advance(10 * MINUTE)
+    world.publish(20)
+    exporter.poll()
+    assert len(exporter.counted) == history + 20

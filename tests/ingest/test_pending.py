@@ -92,6 +92,20 @@ def test_a_look_up_of_the_newest_logs_hides_none_below(world: World, start: Open
     assert set(world.ids) == exporter.counted_ids
 
 
+def test_a_post_with_more_logs_than_a_page_is_not_requested_at_every_poll(world: World, start: OpenExporter) -> None:
+    """If the logs of a post that the API returns lack the pending one, it stays, and is looked up ever more rarely."""
+    exporter = start(FakeLateApi(world))
+    log_id = world.insert(world.clock.now, status="pending", postId="post")
+    world.clock.advance(HOUR)
+    world.publish(150, postId="post", status="failed")
+    world.publish(300, over=1)
+    exporter.poll_repeatedly(3)
+    world.change(log_id, "success")
+    exporter.poll_repeatedly(40)
+    assert pending(exporter) == 1
+    assert 1 <= [request.path for request in exporter.requests].count("/v1/posts/post/logs") <= 8
+
+
 def test_a_look_up_that_counts_another_log_starts_no_other_request(world: World, start: OpenExporter) -> None:
     """The total of the list has changed once, when that log appeared."""
     exporter = start(FakeLateApi(world))

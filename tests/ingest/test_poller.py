@@ -89,6 +89,15 @@ def test_a_catch_up_is_interrupted_for_the_newest_logs(exporter: InsideHarness, 
     assert (exporter.poller.health.is_synced, exporter.poller.health.gaps) == (True, 0)
 
 
+def test_a_first_sync_reads_the_newest_page_once(exporter: InsideHarness, world: World) -> None:
+    """While nothing is shown, newer logs can wait for minutes, whatever the interval is."""
+    exporter.api.latency = 2.0
+    world.publish(5000, over=DAY)
+    while exporter.poll().is_partial:
+        pass
+    assert [request.skip for request in exporter.requests].count(0) == 1
+
+
 def test_results_of_audits_are_removed_once_they_are_disabled(world: World, tmp_path: Path) -> None:
     """An alert about an audit that is not made any more could never end."""
     last = "late_exporter_audit_last_completed_timestamp_seconds"

@@ -91,6 +91,18 @@ def test_only_newer_logs_count_after_a_switch(world: World, start: OpenExporter)
     assert exposed_counts(exporter) == expected
 
 
+def test_a_counted_log_in_the_future_does_not_end_the_counting(world: World, start: OpenExporter) -> None:
+    """What counts after a switch is newer than the newest log that is not in the future."""
+    exporter = start(FakeLateApi(world))
+    world.publish(40, over=DAY)
+    world.insert(world.clock.now + 300 * DAY, platform="tiktok")
+    exporter.poll()
+    switch(exporter)
+    world.publish(3)
+    exporter.poll_repeatedly(2)
+    assert exposed_counts(exporter)["instagram", "publish", "success"] == 43
+
+
 def test_a_switch_before_anything_was_counted_is_a_first_sync(world: World, start: OpenExporter) -> None:
     """What the new list has is history, which is counted before it is exposed."""
     exporter = start(FakeLateApi(world), generation="late")
