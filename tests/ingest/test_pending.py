@@ -76,6 +76,20 @@ def test_an_outdated_answer_makes_no_final_log_pending_again(
     assert exporter.scrape().sum("late_publishing_logs_total") == 2
 
 
+def test_a_look_up_whose_time_is_ignored_gives_up_no_log(world: World, start: OpenExporter) -> None:
+    """If the API ignores ``from`` and ``to``, what is read from the top does not show that a log was deleted."""
+    api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(time_filter="ignored"))
+    exporter = start(api)
+    world.insert(world.clock.now - HOUR, status="pending")
+    world.publish(1500, over=MINUTE)
+    exporter.poll()
+    exporter.poll_repeatedly(3)
+    for _ in range(4):
+        api.fail_request(1, empty_list)
+        exporter.poll_repeatedly(1)
+    assert pending(exporter) == 1
+
+
 def test_a_look_up_of_the_newest_logs_hides_none_below(world: World, start: OpenExporter) -> None:
     """If the API ignores ``from`` and ``to``, a look-up may count a whole page of new logs before the next poll."""
     api = FakeLateApi(world, generation="zernio", quirks=ListQuirks(time_filter="ignored"))
