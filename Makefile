@@ -10,10 +10,12 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 LATE_EXPORTER := .venv/bin/late-exporter
 ARGS ?=
+FUTURE_ARGS = $(ARGS)
 ENGINE ?= docker
 # One more than the cores of CI, because some tests wait for sockets and processes.
 WORKERS ?= 3
-PYTEST := $(PY) -m pytest -n $(WORKERS)
+# Some tests run make themselves, which is no part of this one.
+PYTEST := env -u MAKEFLAGS $(PY) -m pytest -n $(WORKERS)
 
 # Without bytecode each process compiles the program and each worker of pytest all tests, which doubles the time of
 # make unit. An empty value turns the setting of the environment off.
@@ -42,8 +44,7 @@ image: ## Build the container image; ENGINE=podman or buildah does it without do
 .PHONY: test
 test: dev ## Run make check, make test-future and all other tests.
 	@$(MAKE) --jobs=2 --output-sync=recurse check tools
-	@$(MAKE) --old-file=tools test-future ARGS=
-	$(PYTEST) --dist loadgroup --no-loadscope-reorder -m "not unit and not thorough" $(ARGS)
+	@$(MAKE) --jobs=2 --output-sync=target --old-file=tools test-future test-rest FUTURE_ARGS=
 
 .PHONY: unit
 unit: dev ## Run the unit tests, with fewer Hypothesis examples than make test.
@@ -51,7 +52,7 @@ unit: dev ## Run the unit tests, with fewer Hypothesis examples than make test.
 
 .PHONY: test-future
 test-future: dev tools ## Run the unit tests with the clock 400 days ahead.
-	HYPOTHESIS_PROFILE=default .ci/at +400d $(PYTEST) --dist worksteal -m unit -p no:cacheprovider $(ARGS)
+	HYPOTHESIS_PROFILE=default .ci/at +400d $(PYTEST) --dist worksteal -m unit -p no:cacheprovider $(FUTURE_ARGS)
 
 .PHONY: thorough
 thorough: PROMETHEUS_TESTS = tests/e2e/replay tests/e2e/test_replicas.py tests/e2e/test_web_config.py
@@ -142,7 +143,7 @@ clean: ## Remove everything that make creates, except the state below data/.
 	rm -rf .venv .cache .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find late_exporter tests -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: venv dev tools preview drift
+.PHONY: venv dev tools preview drift test-rest
 venv:
 	@.ci/venv run
 dev:
@@ -152,6 +153,9 @@ tools: venv
 	@if [ "$${CI:-}" = true ]; then .ci/machine; fi
 preview: tools
 	@.ci/tools preview
+# The sign shows its progress while the unit tests run beside it, because many of these tests wait.
+test-rest: dev tools
+	+$(PYTEST) --dist loadgroup --no-loadscope-reorder -m "not unit and not thorough" $(ARGS)
 drift: dev
 	$(PY) .ci/generate.py --check
 	$(PY) -m grafana.source --check
