@@ -20,7 +20,7 @@ PYTEST := env -u MAKEFLAGS $(PY) -m pytest -n $(WORKERS)
 # Without bytecode each process compiles the program and each worker of pytest all tests, which doubles the time of
 # make unit. An empty value turns the setting of the environment off.
 export PYTHONDONTWRITEBYTECODE :=
-export PATH := $(CURDIR)/.cache/tools/pinned:$(PATH):$(CURDIR)/.cache/tools/usr/bin:$(CURDIR)/.cache/tools/usr/sbin
+export PATH := $(CURDIR)/.cache/tools/pinned:$(PATH):$(CURDIR)/.cache/tools/usr/bin
 
 .PHONY: help
 help: ## Show this help.

@@ -274,6 +274,13 @@ def test_password(server: LateServer, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "--user and --password-file: give both or none" in capsys.readouterr().err
 
 
+def test_status_speaks_tls_if_the_exporter_does(server: LateServer, tmp_path: Path) -> None:
+    """Only by TLS is it asked then, so that no password is sent in clear."""
+    (tmp_path / "web.yml").write_text("tls_server_config: {cert_file: server.pem, key_file: server.pem}\n")
+    assert main(["status", "--web.config.file", str(tmp_path / "web.yml")]) == 1
+    assert server.requests == []
+
+
 def test_something_else_answers(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     for status, message in ((200, "not that of a late-exporter of this version"), (404, "/ answers 404; is it late-")):
         server.fault = respond_with(status, "<html>")

@@ -121,6 +121,7 @@ def test_optional_client_certificates(file: Path) -> None:
 
 A_HASH = "must be a bcrypt hash with a cost of at most 14, as htpasswd -nBC 10 makes it"
 NOT_SUPPORTED = "not supported; supported are tls_server_config, basic_auth_users"
+AUTH_TYPES = "'NoClientCert', 'VerifyClientCertIfGiven' or 'RequireAndVerifyClientCert'"
 VERIFY = "  client_auth_type: RequireAndVerifyClientCert\n"
 VERIFIED = "needs a client_auth_type of VerifyClientCertIfGiven or RequireAndVerifyClientCert, and these need it"
 NOT_SUPPORTED_IN_TLS = "not supported; supported are cert_file, key_file, client_ca_file, client_auth_type, min_version"
@@ -165,6 +166,10 @@ MISTAKES = [
         TLS.replace("server.key", "encrypted.key"),
         "2: cert_file: cannot use server.crt with the key encrypted.key: encrypted private keys are not supported",
     ),
+    (
+        TLS.replace("server.crt", "text.txt"),
+        "2: cert_file: cannot use text.txt with the key server.key: not in PEM format",
+    ),
     # clients' certificates
     (TLS + "  client_ca_file: ca.crt\n", f"4: client_ca_file: {VERIFIED}"),
     (
@@ -172,6 +177,10 @@ MISTAKES = [
         "5: client_ca_file: cannot use text.txt: no certificate or crl found",
     ),
     (TLS + VERIFY, f"1: client_ca_file: {VERIFIED}"),
+    (
+        TLS + "  client_auth_type: RequireClientCert\n",
+        f'4: client_auth_type "RequireClientCert": must be {AUTH_TYPES}',
+    ),
 ]
 
 

@@ -65,11 +65,23 @@ def large_texts(number: int) -> Answer:
     return Answer(f'{{"logs":[{rows}],"pagination":{{"total":1000000,"hasMore":true}}}}'.encode())
 
 
+def accounts() -> bytes:
+    """Return as many accounts as fit, all of which need attention, with the longest names and reasons."""
+    name = "\\ud83d\\ude00" * 60
+    rows = []
+    for number in range(500):
+        identity = f'"_id":"{number:024}","accountId":"{number:024}","platform":"instagram","username":"{number}{name}"'
+        state = f'"enabled":true,"canPost":false,"platformStatus":"suspended","platformStatusReason":"{name}{name}"'
+        rows.append(f"{{{identity},{state}}}")
+    return f'{{"logs":[],"accounts":[{",".join(rows)}]}}'.encode()
+
+
 LARGE = filled(b'{"logs":[],"x":"', b"x", b"", MAX_BODY_BYTES - 10)
 ATTACKS: Mapping[str, Attack] = {
     "32 MiB of empty lists": packed(filled(b'{"logs":[],"x":[', b"[],", b"[]]}", 4 * MAX_BODY_BYTES)),
     "as many values as are accepted": packed(costly_values()),
     "large texts": large_texts,
+    "accounts that need attention": packed(accounts()),
     "large pages that stall": lambda _: Answer(LARGE, announced_size=len(LARGE) + 1, stalls=True),
 }
 
@@ -128,6 +140,12 @@ def test_memory_of_many_workspaces(name: str, exit_stack: ExitStack, tmp_path: P
         timeout=400,
         describe=lambda: (processed_feeds(program, api), program.stderr[-3000:]),
     )
+    if "accounts" in name:
+        wait_until(
+            lambda: program.scrape().sum("late_exporter_status_feed_up", feed="accounts") == WORKSPACES, timeout=400
+        )
+        page = program.get("/", Accept="application/json").body
+        assert 1 << 20 < len(page) < 2 << 20
     assert program.exit_code is None
     assert program.peak_memory_bytes < MAX_MEMORY, program.peak_memory_bytes >> 20
     assert program.stop() == 0

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from late.models._generated import models  # type: ignore[import-untyped]
 
 from late_exporter.feeds import DOCUMENTED_PATHS, GENERATIONS
 from late_exporter.feeds.connections import ConnectionRow
@@ -70,6 +71,23 @@ def test_documented_examples_have_no_deviations(feed: Feed, row: Row) -> None:
         assert deviations_of(feed, *rows) == []
         assert deviations_of(feed, *rows, pagination=PAGINATION) == []
         assert deviations_of(feed, *rows, count=1, postId="65f1c0a9e2b5af0012ab34cd") == []
+
+
+def test_schemas_match_the_official_client() -> None:
+    """The fields are those of late-sdk, including nested objects."""
+    for row_type, model in ((PublishingRow, models.PostLog), (ConnectionRow, models.ConnectionLog)):
+        assert {field.alias or name for name, field in model.model_fields.items()} == set(documented_fields(row_type))
+    nested = {
+        "request": models.Request,
+        "response": models.Response,
+        "error": models.Error,
+        "success": models.Success,
+        "context": models.Context,
+    }
+    for name, model in nested.items():
+        object_type = {**documented_fields(PublishingRow), **documented_fields(ConnectionRow)}[name].object_type
+        assert object_type is not None
+        assert set(model.model_fields) == set(documented_fields(object_type))
 
 
 # Deviations.

@@ -88,6 +88,20 @@ def test_a_post_that_cannot_be_read_fails_alone(
     assert pending(exporter) == 0
 
 
+def test_look_ups_of_many_posts_that_fail_end_after_three(world: World, start: OpenExporter) -> None:
+    """Each may take until its timeout, while new logs wait."""
+    api = FakeLateApi(world)
+    exporter = start(api)
+    ids = [world.insert(world.clock.now - HOUR - n, status="pending", postId=f"p{n}") for n in range(10)]
+    world.publish(200, over=MINUTE)
+    exporter.poll()
+    for log_id in ids:
+        world.change(log_id, "success")
+    api.refuse = lambda request, _: FAILURES[0] if request.path.startswith("/v1/posts/p") else None
+    assert outcomes(exporter, 1) == {"success": 1}
+    assert failed_requests(exporter) == {"post": 3}
+
+
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 def test_a_list_of_pending_logs_that_is_refused_costs_only_settlement_checks(

@@ -6,7 +6,9 @@ import itertools
 
 import pytest
 
+from late_exporter.errors import ApiError, ApiUnavailable, ResponseTooLarge
 from tests.ingest.conftest import OpenExporter
+from tests.support.client import ClientRequest
 from tests.support.clock import DAY, HOUR, MINUTE
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, empty_list
@@ -137,3 +139,28 @@ def test_a_look_up_that_counts_another_log_starts_no_other_request(world: World,
         requests.append(len(exporter.api.requests))
     assert exporter.scrape().sum("late_publishing_logs_total") == 603
     assert [after - before for before, after in itertools.pairwise(requests)] == [4, *[1] * 13]
+
+
+def test_a_pending_log_that_the_api_cannot_deliver_is_not_given_up(world: World, start: OpenExporter) -> None:
+    """A page that was read without it does not show that it was deleted."""
+    api = FakeLateApi(world, generation="zernio")
+    exporter = start(api)
+    second = world.clock.now - HOUR
+    broken = world.insert(second, status="pending", postId="post-0-x")
+    for n in range(1, 10):
+        world.insert(second + n / 100, status="pending", postId=f"post-{n}-x")
+    world.publish(150, over=HOUR / 2)
+    exporter.poll()
+
+    def refuse(request: ClientRequest, body: bytes) -> ApiError | None:
+        if b"post-0-x" not in body:
+            return None
+        return ResponseTooLarge("too large") if request.params["limit"] != 1 else ApiUnavailable("500: oops")
+
+    api.refuse = refuse
+    exporter.poll_repeatedly(6)
+    assert pending(exporter) == 10
+    api.refuse = lambda *_: None
+    world.change(broken, "success")
+    exporter.poll_repeatedly(6)
+    assert pending(exporter) == 9

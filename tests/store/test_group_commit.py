@@ -98,6 +98,20 @@ async def test_a_cancelled_commit_is_made_anyway(store: Store) -> None:
     assert [counted(store, number) for number in range(4)] == [(1, 1)] * 4
 
 
+async def test_an_unexpected_error_reaches_every_feed_of_the_group(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No feed waits forever."""
+
+    def fail(_: Sequence[Batch]) -> Sequence[StoreError]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(store, "commit_all", fail)
+    committer = Committer(store)
+    await committer.start([batch_of(scope, "a") for scope in SCOPES[:3]])
+    assert [ZeroDivisionError] * 3 == [type(each) for each in await committer.finish()]
+
+
 async def test_a_commit_whose_call_was_not_made_is_not_made_later(store: Store) -> None:
     """What a feed was told to have failed must not be committed with another feed: it commits its increments again."""
     is_broken = True
