@@ -128,10 +128,11 @@ def test_one_workspace_is_checked(
         ({"generation": "both", "configured": "late", "recorded": "zernio"}, "publishing", "logs have no ids: use"),
         ({"fault": respond_with(410)}, "publishing", "no log list can be read"),
         ({"fault": respond_with(401)}, "connections", "or make a new one at https://zernio.com/dashboard/api-keys"),
+        ({"fault": respond_with(403)}, "publishing", "the rights of the key"),
         ({"fault": respond_with(429)}, "publishing", "wait a minute; other programs use the same key"),
         ({"generation": "both", "configured": "late", "fault": empty_old_list}, "generation", SWITCH_HINT),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 async def test_a_list_that_cannot_be_read_is_an_error(
     world: World, options: Mapping[str, Any], subject: str, words: str

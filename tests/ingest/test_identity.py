@@ -111,3 +111,19 @@ def test_partly_alike_logs_of_more_than_a_page(
     request_count = len(late.requests)
     exporter.poll_repeatedly(3)
     assert len(late.requests) - request_count == 3
+
+
+@pytest.mark.parametrize("moves", [1, 60])
+def test_a_list_that_moves_while_a_millisecond_is_read(moves: int, world: World, exporter: ExporterHarness) -> None:
+    """Its logs are read again, at once or by the next polls, and each counts once."""
+    world.publish(20, over=DAY)
+    exporter.poll()
+    world.clock.advance(HOUR)
+    for _ in range(150):
+        world.insert(world.clock.now)
+    for number in range(moves):
+        exporter.api.before_request(4 + number, lambda: world.insert(world.clock.now))
+    assert exporter.poll().outcome == "success"
+    exporter.api.clear_events()
+    exporter.poll_repeatedly(3)
+    assert len(exporter.observations) == len(world.rows)
