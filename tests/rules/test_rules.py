@@ -128,6 +128,14 @@ def test_alert_links_to_its_runbook() -> None:
     assert sorted(file.stem for file in RUNBOOKS.glob("*.md")) == NAMES
 
 
+def test_queries_of_runbooks_use_existing_series_and_labels() -> None:
+    """Queries to paste find something."""
+    for path in RUNBOOKS.glob("*.md"):
+        for query in re.findall(r"^```promql\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE):
+            for selector in selectors(query):
+                assert selector.matchers.keys() <= _series_labels(selector.name), selector
+
+
 def test_documented_joins_keep_jobs_apart() -> None:
     """Queries to paste do not join the series of two jobs, which may have the same workspace."""
     for path in (*RUNBOOKS.glob("*.md"), *(ROOT / "docs").glob("*.md")):
