@@ -66,9 +66,11 @@ class Observer:
         return {log_id for log_id in log_ids if self._truth.logs[log_id] not in counted and not self.is_lost(log_id)}
 
     def note_switch(self) -> None:
-        """The lists of generation late are gone: of each feed, only logs newer than all counted ones count."""
+        """The lists of generation late are gone: of each feed, only logs newer than all read from them count."""
         self._read_commits()
         for commit in self._commits:
+            if commit.key not in self._truth.places:  # It was read from a list without ids, after the switch.
+                continue
             feed, created = self._truth.places[commit.key]
             next_second = (created // 1000 + 1) * 1000
             self._floors[feed] = max(self._floors.get(feed, 0), next_second)
