@@ -105,6 +105,19 @@ def test_a_gap_is_resumed_where_it_was_left(world: World, start: Start) -> None:
     assert len(exporter.requests) - count <= 18
 
 
+def test_a_gap_whose_logs_have_expired(world: World, start: Start) -> None:
+    """After a long absence, what is left of the list is read, although ``skip`` does not lead to its end."""
+    exporter = start(world, commit_size=100, max_skip=400)
+    world.publish(300, over=3 * DAY)
+    exporter.api.fail_request(2, unavailable)
+    assert exporter.poll().outcome == "unavailable"
+    before = len(exporter.counted)
+    exporter.restart(downtime=8 * DAY)
+    world.publish(800, over=HOUR)
+    assert exporter.poll().outcome == "success"
+    assert len(exporter.counted) == len(set(exporter.counted)) == before + 800
+
+
 @pytest.mark.parametrize("over", [0.2, 5.0])
 def test_each_poll_of_a_slow_catch_up_gets_further(over: float, world: World, start: Start) -> None:
     """A gap within a second is read to its end, although a poll is interrupted before it has read the second again."""
