@@ -21,7 +21,7 @@ from late_exporter.store.records import PendingLog
 
 
 class ApiConnection(NamedTuple):
-    """What the pollers of a workspace work with.
+    """Everything that the pollers of a workspace need.
 
     Args:
         pace: Pace of the status feeds that share its key.

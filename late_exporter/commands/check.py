@@ -66,7 +66,7 @@ LEVELS: Sequence[Level] = ("error", "warning", "ok")
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """What one check has found; the workspace is empty if it concerns the whole exporter."""
+    """The finding of one check; the workspace is empty if it concerns the whole exporter."""
 
     level: Level
     subject: str

@@ -1,4 +1,4 @@
-"""What an option is: a field of a settings model, with what its users need to know of it.
+"""Options: fields of a settings model, with what their users need to know of them.
 
 Also which commands have which options.
 """

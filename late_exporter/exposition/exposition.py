@@ -56,7 +56,7 @@ GZIP_FORMAT = 31
 
 
 class BodyRequest(NamedTuple):
-    """What a scrape asks for.
+    """The workspaces and the format that a scrape asks for.
 
     Args:
         content_type: ``TEXT`` or ``OPENMETRICS``.

@@ -1,4 +1,4 @@
-"""What a feed is, and a log as commands show it."""
+"""The interface of a feed, and a log as commands show it."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ changed."""
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What a poll has read.
+    """The newest logs that a poll has read, and how far it came.
 
     Args:
         head: Page of the newest logs.

@@ -1,4 +1,4 @@
-"""What the pollers of all feeds and workspaces share."""
+"""Resources that the pollers of all feeds and workspaces share."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from late_exporter.model import DAY_MS, PAGE_OVERLAP, PAGE_SIZE, LogPage
 SECOND_MS = 1000
 
 MAX_RAISE = 100 * DAY_MS
-"""Milliseconds by which a bound is raised at most: more than any list keeps its logs."""
+"""Milliseconds of the last raise of a bound: longer than any list keeps its logs."""
 
 MAX_PAGE_FAILURES = 3
 """Failed attempts to read a page after which it is read without the rows that the API cannot
@@ -172,7 +172,7 @@ class Sweep:
         self._lower = lower
         self._failure_count = failure_count
         self._request = FetchPage(after=after, status=status)
-        self._raise = DAY_MS
+        self._next_raise = DAY_MS
         self._repeat_count = 0
         self._previous_keys = frozenset[str]()
 
@@ -256,9 +256,9 @@ class Sweep:
         if place.skip:
             place = Place(max(0, place.skip - PAGE_SIZE), place.before)
             self.cursor = msgspec.structs.replace(self.cursor, place=place)
-        elif place.before is not None and self._raise <= MAX_RAISE:
-            place = Place(0, place.before + self._raise)
-            self._raise *= 10
+        elif place.before is not None and self._next_raise <= MAX_RAISE:
+            place = Place(0, place.before + self._next_raise)
+            self._next_raise *= 10
             self.cursor = msgspec.structs.replace(self.cursor, place=place)
         else:
             self._read_by_offset()

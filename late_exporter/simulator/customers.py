@@ -1,4 +1,4 @@
-"""What customers do: publish, refresh tokens, connect accounts, call the API."""
+"""Customers, who publish, refresh tokens, connect accounts and call the API."""
 
 from __future__ import annotations
 

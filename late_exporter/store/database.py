@@ -1,4 +1,4 @@
-"""What both databases have in common: transactions, in which the same statements run.
+"""The common part of both databases: transactions, in which the same statements run.
 
 A statement has ``?`` for each parameter. Only types and the end of a table definition differ
 between the databases.

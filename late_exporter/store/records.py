@@ -114,7 +114,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """What is committed of one feed.
+    """Changes of one feed that are committed together.
 
     Args:
         scope: The feed, and its workspace.
