@@ -237,7 +237,7 @@ class SetCurrent(Increment, frozen=True, kw_only=True, gc=False):
 
 
 class RecordAttempt(Increment, frozen=True, kw_only=True, gc=False):
-    """Record a failed or successful publishing attempt of an account.
+    """Record a failed or successful publishing attempt on an account or a platform.
 
     A time of 0 is that of each log.
     """

@@ -23,6 +23,7 @@ from late_exporter.feeds.status_feeds.posts import (
     DUE_FIRST,
     DUE_LAST,
     ENDED,
+    FAILED_STATUSES,
     OVERDUE_SECONDS,
     RISKS,
     ListedPost,
@@ -39,8 +40,6 @@ from late_exporter.model import FAILED
 POSTS_COLUMNS = ("TIME", "STATE", "PLATFORM", "ACCOUNT", "TRY>", "POST", "RESULT, CAPTION")
 
 SCHEDULED = "scheduled"
-FAILED_STATUSES = ("failed", "partial")
-"""Statuses of posts that have failed on all of their accounts, or on some."""
 
 
 def posts(context: CommandContext) -> int:
@@ -85,7 +84,8 @@ async def find_posts(
     if flags.failed:
         async for batch in matching_logs(workspace, client, flags, now=now, unread=unread):
             for log in batch:
-                attempts.add(log)
+                if log.action != "token_refresh":  # It concerns an account, not a post.
+                    attempts.add(log)
     by_target = {(each.post_id, each.platform, each.account_id): each for each in attempts}
     failures = [each for each in attempts if each.state == FAILED]
     if workspace in unread:
@@ -158,22 +158,20 @@ class PostReader:
         Zernio fails them when their account is disconnected, or when its cooldown begins.
 
         Args:
-            since: Unix time before which none is returned.
+            since: Unix time; a post that neither changed nor was due since then is left out.
             attempts: Outcomes by post, platform and account, as logs have them.
         """
         outcomes = []
         for status in FAILED_STATUSES:
             for post in await self._read(status, DUE_LAST):
-                time = post.due_at if post.updated_at is None else post.updated_at
-                if time is None or time < since:
-                    continue
                 for target in post.targets:
-                    state = target.status
-                    outcome = self._outcome(post, target, state, time)
-                    # Without an error, somebody has cancelled it.
-                    has_error = bool(outcome.error_code or outcome.error)
-                    if state != FAILED and not (state == "cancelled" and has_error):
+                    # A post may fail long before it is due; without any time, it may be recent.
+                    times = [each for each in (post.updated_at, target.due_at) if each is not None]
+                    is_old = bool(times) and max(times) < since
+                    if is_old or not target.has_failed:
                         continue
+                    time = times[0] if times else None
+                    outcome = self._outcome(post, target, target.status, time)
                     attempt = attempts.get((outcome.post_id, outcome.platform, outcome.account_id))
                     if attempt is None or attempt.state not in (FAILED, PUBLISHED):
                         outcomes.append(outcome)

@@ -234,6 +234,10 @@ def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
         yield ObserveLog("late_publishing_delay_seconds", platform, number="delay")
     if log.has_link is False:
         yield IncCounter("late_publishing_without_link_total", platform)
+    is_success = log.status == SUCCESS
+    if is_success or (log.status == FAILED and log.action == "publish"):
+        # Retries repeat the failure of one post, so they do not count as further ones.
+        yield RecordAttempt("late_publishing_consecutive_failures", platform, failed=not is_success)
     account = (*platform, log.account_id or UNKNOWN)
     yield IncCounter("late_account_logs_total", (*account, log.status))
     if log.account_id is None:
@@ -244,10 +248,8 @@ def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
     else:
         yield SetByLog("late_account_info", account, value=names)
     if log.status in FINAL_STATUSES:
-        yield RecordAttempt(
-            "late_account_consecutive_failures", account, failed=log.status == FAILED
-        )
-    if log.status == SUCCESS:
+        yield RecordAttempt("late_account_consecutive_failures", account, failed=not is_success)
+    if is_success:
         yield SetByLog("late_account_last_success_timestamp_seconds", account)
 
 

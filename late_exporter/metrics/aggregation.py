@@ -41,7 +41,7 @@ MAX_EXEMPLAR_CHARACTERS = 128
 """Limit of OpenMetrics for the names and values of an exemplar's labels."""
 
 MAX_STREAK_TIMES = 1000
-"""Number of failures of an account that are kept, the newest ones; a longer streak has no more."""
+"""Number of failures that are kept, the newest ones; a longer streak has no more."""
 
 encode_value: Callable[[Value], bytes] = msgspec.json.Encoder().encode
 decode_value: Callable[[str | bytes], Value] = msgspec.json.Decoder(Value).decode

@@ -95,6 +95,9 @@ _FAMILIES = (
     _gauge("late_publishing_oldest_pending_timestamp_seconds", "platform", feeds=PUBLISHING,
         help="Creation time of the oldest publishing log that was pending at the last poll, in "
              "Unix seconds."),
+    _gauge("late_publishing_consecutive_failures", "platform", feeds=PUBLISHING,
+        help="Failed publish logs on a platform since its last success, at most 1,000; failed "
+             "retries do not count, successful ones do."),
     _gauge("late_publishing_last_log_timestamp_seconds", "platform action status", feeds=PUBLISHING,
         mark=OFF,
         help="Creation time of the newest counted publishing log, in Unix seconds."),
@@ -145,6 +148,13 @@ _FAMILIES = (
              "one."),
     _gauge("late_account_messaging_restricted", "platform account_id", mark=EXPERIMENTAL,
         help="1 if the platform restricts the messages that an account sends; absent otherwise."),
+    _gauge("late_account_failed_posts", "platform account_id",
+        help="Posts due within the last 24 hours that failed on an account, with or without a log, "
+             "and were not published since, of the 500 in each status that were due last; absent "
+             "if there are none."),
+    _gauge("late_account_last_failed_post_timestamp_seconds", "platform account_id",
+        help="Due time of the newest failed post of an account, in Unix seconds; absent if no post "
+             "due within the last 24 hours failed."),
     _gauge("late_posts", "status", help="Posts in each status at the last refresh."),
     _gauge("late_posts_at_risk", "platform reason", mark=EXPERIMENTAL,
         help="Scheduled posts due within 24 hours whose account could not publish them at the "

@@ -193,9 +193,40 @@ async def test_posts_that_failed_without_a_log_are_printed() -> None:
         f"2026-11-25T09:26:40Z  failed     instagram  @acme      -  p2      platform_rejected: {REJECTION} “Hello”",
         "2026-11-25T09:21:40Z  failed     instagram  @acme      1  p3      X: no “Hi”",
     ]
-    (row,) = [json.loads(line) for line in await harness.show(failed="true", since="12m", format="json")]
-    assert row["error_source"] == "user"
     assert {request.params["sortBy"] for request in harness.post_requests} == {"scheduled-desc"}
+    first = json.loads((await harness.show(failed="true", format="json"))[0])
+    assert first["error_source"] == "user"
+
+
+async def test_posts_that_were_due_or_changed_in_time_are_printed() -> None:
+    """A post may fail long before it is due, and the list has posts without any time."""
+    harness = PostsHarness()
+    harness.post("due", "failed", -10 * MINUTE, DISCONNECTED)
+    harness.posts[-1]["updatedAt"] = harness.time(-30 * 60 * MINUTE)
+    harness.post("edited", "failed", -30 * 60 * MINUTE, DISCONNECTED)
+    harness.posts[-1]["updatedAt"] = harness.time(-20 * MINUTE)
+    harness.post("future", "failed", 70 * MINUTE, DISCONNECTED)
+    harness.posts[-1]["updatedAt"] = harness.time(-90 * MINUTE)
+    harness.post("old", "failed", -30 * 60 * MINUTE, DISCONNECTED)
+    harness.post("undated", "failed", None, DISCONNECTED)
+    assert await harness.ids(failed="true", since="1h") == ["edited", "future", "due", "undated"]
+
+
+async def test_posts_that_were_unpublished_have_not_failed() -> None:
+    """A target that a person has taken down is cancelled, and may keep the error of an earlier attempt."""
+    harness = PostsHarness()
+    unpublished = {**DISCONNECTED, "platformPostUrl": "https://www.instagram.com/p/ABC123/"}
+    harness.post("p1", "partial", -10 * MINUTE, "published", unpublished)
+    harness.post("p2", "failed", -20 * MINUTE, unpublished)
+    assert await harness.ids(failed="true") == []
+
+
+async def test_renewals_of_tokens_are_no_posts() -> None:
+    """A log of an account, without a post, is left out; what failed before the attempt is not."""
+    harness = PostsHarness()
+    harness.log(30, "failed", "", action="token_refresh")
+    harness.log(40, "failed", "p1", action="media_upload")
+    assert await harness.ids(failed="true") == ["p1"]
 
 
 async def test_a_post_that_is_tried_again_is_not_a_failed_one() -> None:

@@ -131,12 +131,20 @@ def test_posts() -> None:
     expected: Values = {("posts", status): number for number, status in enumerate(POST_STATUSES, 1)}
     expected |= {(f"posts_oldest_{status}",): SECONDS for status in ("scheduled", "publishing", "pending_approval")}
     assert expected == values_of(gauges)
-    statuses = {"draft", "pending_approval", "scheduled", "publishing", "published", "partial", "failed", "cancelled"}
-    assert statuses == {request.params["status"] for request in requests}
-    for request in requests:
-        status = request.params["status"]
-        size = {"limit": 500, "fields": FIELDS} if status in OVERDUE_SECONDS else {"limit": 1}
-        assert request == ("/v1/posts", {"status": status, "sortBy": "scheduled-asc", **size})
+    one = {"sortBy": "scheduled-asc", "limit": 1}
+    due_first = {"sortBy": "scheduled-asc", "limit": 500, "fields": FIELDS}
+    due_last = {"sortBy": "scheduled-desc", "limit": 500, "fields": FIELDS}
+    assert {str(request.params["status"]): dict(request.params) for request in requests} == {
+        "draft": {"status": "draft", **one},
+        "pending_approval": {"status": "pending_approval", **due_first},
+        "scheduled": {"status": "scheduled", **due_first},
+        "publishing": {"status": "publishing", **due_first},
+        "published": {"status": "published", **one},
+        "partial": {"status": "partial", **due_last},
+        "failed": {"status": "failed", **due_last},
+        "cancelled": {"status": "cancelled", **one},
+    }
+    assert len(requests) == len(POST_STATUSES)
 
 
 EARLIER, LATER = "2026-11-25T11:00:00Z", "2026-11-25T16:00:00Z"
@@ -179,7 +187,7 @@ def test_large_pages_that_are_too_large() -> None:
         return ResponseTooLarge("too large") if is_large else post_list(str(request.params["status"]))
 
     gauges, requests = run("posts", respond, context())
-    assert [request.params["limit"] for request in requests if request.params["limit"] != 1] == [500, 100] * 3
+    assert [request.params["limit"] for request in requests if request.params["limit"] != 1] == [500, 100] * 5
     assert len([name for name in values_of(gauges) if name[0] == "posts"]) == 8
 
 
@@ -255,6 +263,136 @@ def test_only_a_complete_list_says_that_an_account_is_gone(
     _, accounts = account_reports(None, *rows, **circumstances)
     assert accounts.is_complete is expected
     assert bool(at_risk(accounts, {"accountId": "gone"})[0]) is expected
+
+
+REFUSED: Document = {
+    "platform": "x",
+    "accountId": "ok",
+    "status": "failed",
+    "errorMessage": "The video is too long",
+    "errorCategory": "user_content",
+}
+DISCONNECTED: Document = {
+    "platform": "x",
+    "accountId": "dead",
+    "status": "cancelled",
+    "errorMessage": "Account was disconnected",
+}
+UNPUBLISHED: Document = {**DISCONNECTED, "platformPostUrl": "https://x.com/acme/1"}
+FAILED_POSTS = "account_failed_posts"
+LAST_FAILED_POST = "account_last_failed_post"
+
+
+def failed_post(post_id: str, hours_ago: float | None, *targets: Document, **fields: Any) -> Document:
+    """Return a post that was due some hours ago, or that has no time."""
+    scheduled_for = None if hours_ago is None else iso_time(NOW - hours_ago * 3_600_000)
+    return {"_id": post_id, "content": "text", "scheduledFor": scheduled_for, "platforms": list(targets), **fields}
+
+
+def failures(
+    failed: Sequence[Document], partial: Sequence[Document] = (), **circumstances: Any
+) -> tuple[Values, list[Condition]]:
+    """Return what is reported about posts that failed, and about posts that failed in part."""
+    respond = respond_by_status(failed={"posts": failed}, partial={"posts": partial})
+    values, conditions = report("posts", respond, accounts=ACCOUNTS, **circumstances)
+    values = {name: value for name, value in values.items() if name[0] in (FAILED_POSTS, LAST_FAILED_POST)}
+    return values, [each for each in conditions if each.kind == "failed_posts"]
+
+
+@pytest.mark.parametrize(
+    ("count", "target"),
+    [
+        (1, REFUSED),
+        (1, {"platform": "x", "accountId": "ok", "status": "failed"}),
+        (1, DISCONNECTED),
+        (1, {"platform": "x", "accountId": "ok", "status": "cancelled", "errorCategory": "account_issue"}),
+        (1, {"platform": "x", "accountId": "ok", "status": "cancelled", "platformError": {"code": 190}}),
+        (1, {**DISCONNECTED, "platformPostUrl": ""}),
+        (1, {**REFUSED, "platformPostUrl": "https://x.com/acme/1"}),
+        (0, {"platform": "x", "accountId": "ok", "status": "cancelled"}),
+        (0, UNPUBLISHED),
+        (0, {**DISCONNECTED, "platformPostId": "17895695668004550"}),
+        (0, {**REFUSED, "status": "published"}),
+        (0, {**REFUSED, "status": "pending"}),
+        (0, {**REFUSED, "status": None}),
+    ],
+)
+@pytest.mark.parametrize("status", ["failed", "partial"])
+def test_which_posts_failed(status: str, count: int, target: Document) -> None:
+    """A target has failed, or was cancelled with an error; what somebody cancelled or unpublished has not."""
+    values, conditions = failures(**{"failed": [], status: [failed_post("p1", 1, target)]})
+    assert sum(value for name, value in values.items() if name[0] == FAILED_POSTS) == count
+    assert len(conditions) == count
+
+
+def test_failed_posts_are_counted_by_account() -> None:
+    """Each account has the number of its failed posts, and the due time of the newest, which is named."""
+    other = {**REFUSED, "accountId": "gone", "errorMessage": None}
+    values, conditions = failures(
+        [failed_post("p1", 3, REFUSED), failed_post("p2", 5, REFUSED, DISCONNECTED), failed_post("p3", 9, other)],
+        [failed_post("p4", 2, {**REFUSED, "status": "published"}, DISCONNECTED), failed_post("p5", 4, REFUSED)],
+    )
+    assert values == {
+        (FAILED_POSTS, "x", "ok"): 3,
+        (FAILED_POSTS, "x", "dead"): 2,
+        (FAILED_POSTS, "x", "gone"): 1,
+        (LAST_FAILED_POST, "x", "ok"): SECONDS - 3 * 3600,
+        (LAST_FAILED_POST, "x", "dead"): SECONDS - 2 * 3600,
+        (LAST_FAILED_POST, "x", "gone"): SECONDS - 9 * 3600,
+    }
+    anna = "3 posts, the last is p1 “text”: The video is too long"
+    bert = "2 posts, the last is p4 “text”: Account was disconnected"
+    gone = "1 post, the last is p3 “text”: user_content"
+    assert conditions == [
+        Condition("failed_posts", "Anna (x)", SECONDS - 3 * 3600, "ok", anna),
+        Condition("failed_posts", "Bert (x)", SECONDS - 2 * 3600, "dead", bert),
+        Condition("failed_posts", "gone (x)", SECONDS - 9 * 3600, "gone", gone),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hours_ago", "post"),
+    [
+        (0, failed_post("p1", 0, REFUSED)),
+        (23.9, failed_post("p1", 23.9, REFUSED)),
+        (1, failed_post("p1", None, REFUSED, createdAt="2026-11-25T11:00:00Z")),
+        (1, failed_post("p1", 30, {**REFUSED, "scheduledFor": "2026-11-25T11:00:00Z"})),
+        (None, failed_post("p1", 24, REFUSED)),
+        (None, failed_post("p1", 24, REFUSED, updatedAt=TIME)),
+        (None, failed_post("p1", 1, {**REFUSED, "scheduledFor": "2026-11-24T11:00:00Z"})),
+        (None, failed_post("p1", -1, REFUSED, updatedAt=TIME)),
+        (None, failed_post("p1", None, REFUSED)),
+        (None, failed_post("p1", None, REFUSED, updatedAt=TIME)),
+    ],
+)
+def test_failed_posts_of_a_day(hours_ago: float | None, post: Document) -> None:
+    """A failure is reported for a day since the post was due, or else created; an edit does not prolong that."""
+    values, _ = failures([post])
+    assert values.get((LAST_FAILED_POST, "x", "ok")) == (None if hours_ago is None else SECONDS - hours_ago * 3600)
+
+
+def test_failed_posts_are_bounded() -> None:
+    """The newest page of each status is read, and the accounts of the newest failures come first."""
+    rows = [failed_post(f"p{number}", number / 100, {**REFUSED, "accountId": f"a{number}"}) for number in range(520)]
+    page: Document = {"posts": rows, "pagination": {"total": 700}}
+    respond = respond_by_status(failed=page, partial=page)
+    values, conditions = report("posts", respond, max_accounts=500)
+    assert values["posts", "failed"] == 700
+    assert values[FAILED_POSTS, "x", "a499"] == 2
+    assert (FAILED_POSTS, "x", "a500") not in values
+
+    values, conditions = failures(rows, max_accounts=2)
+    assert [name for name in values if name[0] == FAILED_POSTS] == [
+        (FAILED_POSTS, "x", "a0"),
+        (FAILED_POSTS, "x", "a1"),
+    ]
+    assert [each.subject for each in conditions] == ["a0", "a1"]
+
+
+def test_a_long_error_of_a_failed_post_is_cut() -> None:
+    """The text of a condition is bounded like the others."""
+    _, (condition,) = failures([failed_post("p1", 1, {**REFUSED, "errorMessage": "x" * 1000})])
+    assert len(condition.text) == MAX_TEXT_LENGTH
 
 
 def test_overdue_posts() -> None:

@@ -58,6 +58,7 @@ def _publishing(rows: Sequence[LogRow]) -> dict[str, Values]:
         "late_publishing_attempts_total": _count(final, "platform", "status"),
         "late_publishing_rate_limit_pauses_total": _count(pauses.values(), "platform"),
         "late_publishing_last_log_timestamp_seconds": _newest(dated, "platform", "action", "status"),
+        "late_publishing_consecutive_failures": _platform_streaks(attempts),
         "late_account_logs_total": _count(attempts, "platform", "accountId", "status"),
         "late_account_last_success_timestamp_seconds": _last_success(attempts),
         "late_account_consecutive_failures": _streaks(attempts),
@@ -148,6 +149,17 @@ def _streaks(rows: Iterable[LogRow]) -> Values:
         account: sum(row["status"] == "failed" and created_at(row) > successes[account] for row in results)
         for account, results in _by_account(rows).items()
     }
+
+
+def _platform_streaks(attempts: Iterable[LogRow]) -> Values:
+    """Return the failed ``publish`` logs of each platform since its last success."""
+    streaks: dict[tuple[str, ...], float] = {}
+    for platform, rows in _group([row for row in attempts if row["createdAt"]], "platform").items():
+        successes = [created_at(row) for row in rows if row["status"] == "success"]
+        last_success = max(successes, default=0)
+        failed = [row for row in rows if row["status"] == "failed" and row["action"] == "publish"]
+        streaks[platform] = sum(created_at(row) > last_success for row in failed)
+    return streaks
 
 
 CAUSES = {

@@ -14,6 +14,7 @@ import msgspec
 from late_exporter.errors import BadPayload, ResponseTooLarge
 from late_exporter.feeds.status_feeds.refresh import (
     MAX_ID_LENGTH,
+    MAX_TEXT_LENGTH,
     AccountList,
     Fields,
     Refresh,
@@ -28,11 +29,14 @@ from late_exporter.feeds.status_feeds.refresh import (
 from late_exporter.feeds.vocabulary import POST_STATUSES
 from late_exporter.format import plural
 from late_exporter.health import Condition
-from late_exporter.model import UNKNOWN
+from late_exporter.model import FAILED, UNKNOWN
 from late_exporter.thresholds import DAY
 
 OVERDUE_SECONDS = MappingProxyType({"scheduled": 300, "publishing": 3600, "pending_approval": 300})
 """Statuses of unfinished posts, and the seconds after which such a post is overdue."""
+
+FAILED_STATUSES = ("failed", "partial")
+"""Statuses of posts that failed on all of their accounts, or on some."""
 
 LARGE_PAGE = 500
 SMALL_PAGE = 100
@@ -47,6 +51,9 @@ DUE_LAST = "scheduled-desc"
 
 ENDED = frozenset({"published", "failed", "cancelled"})
 """Statuses in which a post stays on an account. A retry never resets a cancelled one."""
+
+FAILED_SECONDS = DAY
+"""Time since a post was due for which its failure is reported."""
 
 RISK_SECONDS = DAY
 """Time in which a post is due that is reported as at risk."""
@@ -77,6 +84,7 @@ class PostTarget(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         error_code: Category of the error.
         error_source: Who has to solve it: user, platform or system.
         platform_code: Code and subcode of the platform.
+        was_published: Whether the platform gave it an address or an id, now or before.
     """
 
     platform: str = UNKNOWN
@@ -89,6 +97,19 @@ class PostTarget(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     error_code: str = ""
     error_source: str = ""
     platform_code: str = ""
+    was_published: bool = False
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the post failed on this account for good.
+
+        Zernio cancels a target with an error if its account is disconnected. A target that a person
+        has unpublished is cancelled, too, and may keep the error of an earlier attempt.
+        """
+        if self.status == "cancelled":
+            has_error = bool(self.error or self.error_code or self.platform_code)
+            return has_error and not self.was_published
+        return self.status == FAILED
 
 
 class ListedPost(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +143,7 @@ class ListedPost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PostPage(msgspec.Struct, frozen=True):
-    """The posts of a status that are due first, and how many there are in all."""
+    """The posts of a status that are due first or last, and how many there are in all."""
 
     posts: Sequence[ListedPost]
     total: float | None
@@ -133,9 +154,13 @@ ReadPosts: TypeAlias = Generator[StatusRequest, bytes, PostPage]
 
 def refresh(context: RefreshContext) -> Refresh:
     reports: list[Report] = []
+    failed_posts: list[ListedPost] = []
     for status in POST_STATUSES:
         if status in OVERDUE_SECONDS:
             page = yield from read_posts(status)
+        elif status in FAILED_STATUSES:
+            page = yield from read_posts(status, DUE_LAST)
+            failed_posts += page.posts
         else:
             page = _parse_page((yield _posts_request(status, DUE_FIRST, limit=1)))
         if page.posts and page.posts[0].status not in (status, ""):
@@ -144,6 +169,7 @@ def refresh(context: RefreshContext) -> Refresh:
         reports += _due_reports(context, status, page.posts)
         if status == "scheduled":
             reports += _risk_reports(context, page.posts)
+    reports += _failure_reports(context, failed_posts)
     return reports
 
 
@@ -188,6 +214,8 @@ def _parse_target(
     scheduled_for = row.time("scheduledFor")
     if scheduled_for is None:
         scheduled_for = post_scheduled_for
+    # TikTok's address is empty for hours.
+    published_as = row.text("platformPostUrl") or row.text("platformPostId")
     platform_error = row.object("platformError")
     codes = (platform_error.code("code"), platform_error.code("subcode"))
     return PostTarget(
@@ -201,6 +229,7 @@ def _parse_target(
         error_code=row.text("errorCategory") or "",
         error_source=row.text("errorSource") or "",
         platform_code="/".join(code for code in codes if code),
+        was_published=published_as is not None,
     )
 
 
@@ -286,6 +315,36 @@ def find_risk(target: PostTarget, accounts: AccountList, now: float) -> str:
         return state.risk
     is_cooling_down = state.cooldown_until > now
     return "cooldown" if is_cooling_down and due_at < state.cooldown_until else ""
+
+
+def _failure_reports(context: RefreshContext, posts: Sequence[ListedPost]) -> Iterator[Report]:
+    """Yield how many posts failed on each account within a day, and the newest of them.
+
+    Their due times do not change when somebody edits a post, so that an alert can tell by the
+    newest one whether a further post failed.
+    """
+    since = context.seconds - FAILED_SECONDS
+    by_account: dict[tuple[str, str], list[tuple[float, ListedPost, PostTarget]]] = {}
+    for post in posts:
+        for target in post.targets:
+            due_at = target.due_at
+            if due_at is None or not since < due_at <= context.seconds:
+                continue
+            if target.has_failed:
+                failures = by_account.setdefault((target.platform, target.account_id), [])
+                failures.append((due_at, post, target))
+
+    for account, failures in islice(by_account.items(), context.max_accounts):
+        due_at, post, target = max(failures, key=itemgetter(0))
+        yield context.gauge("late_account_failed_posts", len(failures), *account)
+        yield context.gauge("late_account_last_failed_post_timestamp_seconds", due_at, *account)
+        text = f"{plural(len(failures), 'post')}, the last is {_short_name(post)}"
+        error = target.error or target.error_code
+        if error:
+            text += f": {error}"
+        name = _target_name(context, target)
+        subject = target.account_id[:MAX_ID_LENGTH]
+        yield Condition("failed_posts", name, due_at, subject, text[:MAX_TEXT_LENGTH])
 
 
 FEED = StatusFeed(name="posts", refresh=refresh, max_requests=len(POST_STATUSES), has_profiles=True)
