@@ -16,7 +16,16 @@ from late_exporter.feeds.decoder import (
 from late_exporter.feeds.feed import Feed
 from late_exporter.feeds.publishing import failure_category
 from late_exporter.feeds.vocabulary import FAILURE_CATEGORIES
-from late_exporter.model import PAGE_SIZE, IncCounter, Increment, LogEntry, LogPage, ObserveHistogram, SetLatest
+from late_exporter.model import (
+    PAGE_SIZE,
+    IncCounter,
+    Increment,
+    LogEntry,
+    LogPage,
+    ObserveHistogram,
+    RecordAttempt,
+    SetLatest,
+)
 from tests.support.projection import project_log
 
 PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
@@ -471,6 +480,31 @@ def test_token_refreshes(status: str) -> None:
     expected = IncCounter("late_account_token_refreshes_total", ("acme", "instagram", "a1", status))
     assert expected in increments
     assert not any(each.family == "late_account_logs_total" for each in increments)
+
+
+STREAK = "late_publishing_consecutive_failures"
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "failed"),
+    [
+        ("publish", "failed", True),
+        ("publish", "success", False),
+        ("retry", "success", False),
+        ("retry", "failed", None),
+        ("publish", "pending", None),
+        ("publish", "skipped", None),
+        ("media_upload", "failed", None),
+        ("media_upload", "success", None),
+    ],
+)
+def test_streaks_of_platforms(action: str, status: str, failed: bool | None) -> None:  # noqa: FBT001 - a parameter
+    """A failed first attempt is a further failed post, and any success ends the streak; a failed retry is neither."""
+    (entry,) = parse(with_changes(PUBLISHED, action=action, status=status, accountId=None))
+    increments = [each for each in project_log(PUBLISHING, "acme", entry) if each.family == STREAK]
+    labels = ("acme", "instagram")
+    expected = [] if failed is None else [RecordAttempt(STREAK, labels, at=entry.created or 0, failed=failed)]
+    assert increments == expected
 
 
 LINK = "https://www.instagram.com/p/ABC123/"

@@ -76,6 +76,11 @@ def test_an_attempt_after_the_first_one_is_a_retry() -> None:
     assert increments["late_publishing_logs_total"] == ("acme", "instagram", "retry", "failed")
     assert increments["late_publishing_failures_total"] == ("acme", "instagram", "retry", "user_content", "200")
     assert increments["late_account_logs_total"] == ("acme", "instagram", "a1", "failed")
+    assert "late_publishing_consecutive_failures" not in increments
+
+    (entry,) = parse({**failed, "metadata": '{"attemptNumber": 1}'})
+    families = {increment.family for increment in project_log(PUBLISHING, "acme", entry)}
+    assert "late_publishing_consecutive_failures" in families
 
 
 @pytest.mark.parametrize("name", ["post.platform.deleted", "story.publish.error"])

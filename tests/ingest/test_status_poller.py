@@ -231,6 +231,34 @@ async def test_a_forbidden_feed_is_switched_off(harness: StatusHarness) -> None:
         assert harness.logs("status feed recovered") == [{"status_feed": "accounts"}]
 
 
+async def test_failed_posts_vanish_when_they_are_published(harness: StatusHarness) -> None:
+    """The gauges of an account exist as long as it has failed posts, and the key may read posts."""
+    targets = [{"platform": "x", "accountId": "a1", "status": "failed"}]
+
+    def one_failed(params: QueryParams) -> Document:
+        total = int(params["status"] == "failed")
+        return post_list(str(params["status"]), total, scheduledFor=EARLIER, platforms=targets)
+
+    gauges = {"late_account_failed_posts", "late_account_last_failed_post_timestamp_seconds"}
+    harness.api.documents["/v1/posts"] = one_failed
+    async with harness.running():
+        await harness.clock.reach(1)
+        assert harness.value("late_account_failed_posts", "x", "a1") == 1
+        assert harness.value("late_account_last_failed_post_timestamp_seconds", "x", "a1") == SECONDS - HOUR
+
+        harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), 0)
+        await harness.clock.reach(6 * MINUTE)
+        assert harness.families().isdisjoint(gauges)
+
+        harness.api.documents["/v1/posts"] = one_failed
+        await harness.clock.reach(12 * MINUTE)
+        assert gauges <= harness.families()
+
+        harness.api.documents["/v1/posts"] = FORBIDDEN
+        await harness.clock.reach(18 * MINUTE)
+        assert harness.families().isdisjoint(gauges)
+
+
 async def test_stale_series_are_removed(harness: StatusHarness) -> None:
     """A feed that fails keeps its series, and the time of its last refresh, for three intervals, and no longer."""
     harness.api.documents["/v1/posts"] = lambda params: post_list(str(params["status"]), scheduledFor=EARLIER)
