@@ -73,13 +73,15 @@ def _alerts_markdown(group: str) -> str:
     rows = ["| alert | severity | when |", "|---|---|---|"]
     document = yaml.safe_load((PROMETHEUS / "late-exporter.alerts.yml").read_text("utf-8"))
     (rules,) = (each["rules"] for each in document["groups"] if each["name"] == group)
+    severities: dict[str, list[str]] = {}
     for rule in rules:
-        name = rule["alert"]
+        severities.setdefault(rule["alert"], []).append(rule["labels"]["severity"])
+    for name, found in severities.items():
         runbook = (PROMETHEUS / "runbooks" / f"{name}.md").read_text("utf-8")
         meaning = runbook.partition("## What it means\n\n")[2].partition("\n\n")[0]
         sentence = re.split(r"(?<=[.])\s", LINK.sub(r"\1", meaning), maxsplit=1)[0]
         link = f"[{name}](../deploy/prometheus/runbooks/{name}.md)"
-        severity = rule["labels"]["severity"]
+        severity = " or ".join(dict.fromkeys(found))
         rows.append(f"| {link} | {severity} | {_escape(' '.join(sentence.split()))} |")
     return "\n".join(rows)
 

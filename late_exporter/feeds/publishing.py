@@ -237,7 +237,9 @@ def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
     is_success = log.status == SUCCESS
     if is_success or (log.status == FAILED and log.action == "publish"):
         # Retries repeat the failure of one post, so they do not count as further ones.
-        yield RecordAttempt("late_publishing_consecutive_failures", platform, failed=not is_success)
+        has_failed = not is_success
+        yield RecordAttempt("late_publishing_consecutive_failures", platform, failed=has_failed)
+        yield RecordAttempt("late_workspace_consecutive_failures", platform[:1], failed=has_failed)
     account = (*platform, log.account_id or UNKNOWN)
     yield IncCounter("late_account_logs_total", (*account, log.status))
     if log.account_id is None:

@@ -482,7 +482,10 @@ def test_token_refreshes(status: str) -> None:
     assert not any(each.family == "late_account_logs_total" for each in increments)
 
 
-STREAK = "late_publishing_consecutive_failures"
+STREAKS = {
+    "late_publishing_consecutive_failures": ("acme", "instagram"),
+    "late_workspace_consecutive_failures": ("acme",),
+}
 
 
 @pytest.mark.parametrize(
@@ -501,9 +504,13 @@ STREAK = "late_publishing_consecutive_failures"
 def test_streaks_of_platforms(action: str, status: str, failed: bool | None) -> None:  # noqa: FBT001 - a parameter
     """A failed first attempt is a further failed post, and any success ends the streak; a failed retry is neither."""
     (entry,) = parse(with_changes(PUBLISHED, action=action, status=status, accountId=None))
-    increments = [each for each in project_log(PUBLISHING, "acme", entry) if each.family == STREAK]
-    labels = ("acme", "instagram")
-    expected = [] if failed is None else [RecordAttempt(STREAK, labels, at=entry.created or 0, failed=failed)]
+    created = entry.created or 0
+    increments = [each for each in project_log(PUBLISHING, "acme", entry) if each.family in STREAKS]
+    expected = [
+        RecordAttempt(family, labels, at=created, failed=failed)
+        for family, labels in STREAKS.items()
+        if failed is not None
+    ]
     assert increments == expected
 
 

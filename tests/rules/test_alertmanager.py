@@ -25,6 +25,8 @@ PLATFORM = {"job": "late", "workspace": "acme", "platform": "tiktok"}
 FEED = {"job": "late", "workspace": "acme", "feed": "publishing"}
 WORKSPACE = {"job": "late", "workspace": "acme"}
 LIMIT = {**WORKSPACE, "kind": "uploads"}
+PLATFORM_OF_JOB = {"job": "late", "platform": "tiktok"}
+NOTHING_PUBLISHED = {"job": "late", "cause": "LateNothingPublished"}
 
 Alert: TypeAlias = Mapping[str, Any]
 
@@ -37,13 +39,23 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LateManyWorkspaces", {"job": "late", "cause": "LatePostsOverdue"}, "LatePollStale", FEED, ACTIVE),
     ("LateManyWorkspaces", {"job": "late", "cause": "LatePostsOverdue"}, "LatePostsOverdue", WORKSPACE, SUPPRESSED),
     ("LateManyWorkspaces", {"job": "late", "cause": "LatePlanStopsPosts"}, "LatePlanStopsPosts", LIMIT, SUPPRESSED),
-    ("LateExporterDown", {"job": "late", "instance": "a:1"}, "LatePollStale", FEED, SUPPRESSED),
+    ("LateExporterDown", {"job": "late", "severity": "critical"}, "LatePollStale", FEED, SUPPRESSED),
     ("LatePlatformDown", {"job": "late", "platform": "tiktok"}, "LatePlatformFailing", PLATFORM, SUPPRESSED),
     ("LatePlatformDown", {"job": "late", "platform": "twitter"}, "LatePlatformFailing", PLATFORM, ACTIVE),
     ("LatePollStale", FEED, "LatePostStuck", PLATFORM, SUPPRESSED),
     ("LatePollStale", {**FEED, "feed": "connections"}, "LatePostStuck", PLATFORM, ACTIVE),
     ("LatePlanStopsPosts", WORKSPACE, "LatePostsOverdue", WORKSPACE, SUPPRESSED),
     ("LatePlatformFailing", PLATFORM, "LateErrorBudgetBurningFast", WORKSPACE, SUPPRESSED),
+    ("LateNothingPublished", WORKSPACE, "LateNothingPublished", PLATFORM, SUPPRESSED),
+    ("LateNothingPublished", WORKSPACE, "LatePlatformFailing", PLATFORM, SUPPRESSED),
+    ("LateNothingPublished", PLATFORM, "LateNothingPublished", WORKSPACE, ACTIVE),
+    ("LateNothingPublished", PLATFORM, "LateErrorBudgetBurningFast", WORKSPACE, SUPPRESSED),
+    ("LateNothingPublished", PLATFORM, "LateAccountFailing", ACCOUNT, SUPPRESSED),
+    ("LateNothingPublished", PLATFORM, "LatePostFailed", ACCOUNT, ACTIVE),
+    ("LatePlatformDown", PLATFORM_OF_JOB, "LateNothingPublished", PLATFORM, SUPPRESSED),
+    ("LateManyWorkspaces", NOTHING_PUBLISHED, "LateNothingPublished", WORKSPACE, SUPPRESSED),
+    ("LateAccountDisconnected", ACCOUNT, "LateNothingPublished", PLATFORM, ACTIVE),
+    ("LatePollStale", FEED, "LatePollStale", {**FEED, "feed": "connections"}, SUPPRESSED),
     ("LatePlatformFailing", PLATFORM, "LateAccountFailing", ACCOUNT, SUPPRESSED),
     ("LateAccountDisconnected", ACCOUNT, "LateTokenExpiring", ACCOUNT, SUPPRESSED),
     ("LatePostsAtRisk", PLATFORM, "LateErrorBudgetBurningFast", WORKSPACE, SUPPRESSED),
@@ -129,12 +141,12 @@ def test_secrets_are_read_from_files() -> None:
 
 
 def test_alerts_of_two_exporters_are_distinguished() -> None:
-    """Messages and inhibitions are about one exporter, by cluster and job, whatever its workspace is called."""
+    """Messages and inhibitions are about one exporter, by the labels of its target."""
     config = yaml.safe_load(CONFIG.read_text("utf-8"))
-    assert {"cluster", "job", "instance", "workspace"} < set(config["route"]["group_by"])
+    target_labels = {"cluster", "namespace", "job"}
+    assert target_labels | {"instance", "workspace"} < set(config["route"]["group_by"])
     for rule in config["inhibit_rules"]:
-        assert "cluster" in rule["equal"], rule
-        assert "job" in rule["equal"]
+        assert target_labels <= set(rule["equal"]), rule
 
 
 def test_inhibitions_name_existing_alerts() -> None:
@@ -163,6 +175,7 @@ def test_quiet_hours_can_be_switched_on(require_tool: Callable[[str], str], tmp_
         ("severity=warning workspace=acme", "warning"),
         ("severity=critical workspace=agency", "agency,critical"),
         ("severity=info", "warning"),
+        ("severity=warning workspace=acme alertname=LatePostFailed", "failed-posts"),
     ],
 )
 def test_alerts_are_routed_by_severity_and_workspace(

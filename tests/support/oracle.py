@@ -58,7 +58,8 @@ def _publishing(rows: Sequence[LogRow]) -> dict[str, Values]:
         "late_publishing_attempts_total": _count(final, "platform", "status"),
         "late_publishing_rate_limit_pauses_total": _count(pauses.values(), "platform"),
         "late_publishing_last_log_timestamp_seconds": _newest(dated, "platform", "action", "status"),
-        "late_publishing_consecutive_failures": _platform_streaks(attempts),
+        "late_publishing_consecutive_failures": _post_streaks(attempts, "platform"),
+        "late_workspace_consecutive_failures": _post_streaks(attempts),
         "late_account_logs_total": _count(attempts, "platform", "accountId", "status"),
         "late_account_last_success_timestamp_seconds": _last_success(attempts),
         "late_account_consecutive_failures": _streaks(attempts),
@@ -151,14 +152,15 @@ def _streaks(rows: Iterable[LogRow]) -> Values:
     }
 
 
-def _platform_streaks(attempts: Iterable[LogRow]) -> Values:
-    """Return the failed ``publish`` logs of each platform since its last success."""
+def _post_streaks(attempts: Iterable[LogRow], *fields: str) -> Values:
+    """Return the failed ``publish`` logs since the last success, by some fields."""
+    final = [row for row in attempts if row["createdAt"] and row["status"] in {"failed", "success"}]
     streaks: dict[tuple[str, ...], float] = {}
-    for platform, rows in _group([row for row in attempts if row["createdAt"]], "platform").items():
+    for labels, rows in _group(final, *fields).items():
         successes = [created_at(row) for row in rows if row["status"] == "success"]
         last_success = max(successes, default=0)
         failed = [row for row in rows if row["status"] == "failed" and row["action"] == "publish"]
-        streaks[platform] = sum(created_at(row) > last_success for row in failed)
+        streaks[labels] = sum(created_at(row) > last_success for row in failed)
     return streaks
 
 
