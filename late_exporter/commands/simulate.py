@@ -20,6 +20,7 @@ from late_exporter.config.sections import Incident, SimulateSettings
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import Address
 from late_exporter.simulator import SimulatedApi, SimulatedWorld, simulate_world
+from late_exporter.simulator.profiles import PROFILES
 from late_exporter.web.server import bind_socket, serve, url_of
 
 LISTEN_FLAG = "--simulate.listen-address"
@@ -60,7 +61,7 @@ def demo(context: CommandContext) -> int:
 async def _run_demo(context: CommandContext, stop: Stop) -> None:
     options = context.settings.simulate
     lead = 0.0
-    if not options.incident:
+    if not options.incident and not options.profile:
         options = options.model_copy(update={"incident": DEMO_INCIDENTS})
         lead = DEMO_LEAD
 
@@ -115,8 +116,13 @@ async def _serve_simulator(
 
 def _create_world(options: SimulateSettings, lead: float) -> SimulatedWorld:
     start = time.time() - lead
+    profile = PROFILES[options.profile] if options.profile else None
     world = simulate_world(
-        options.seed, start, logs_per_day=options.logs_per_day, history=options.history
+        options.seed,
+        start,
+        logs_per_day=options.logs_per_day,
+        history=options.history,
+        profile=profile,
     )
     for incident in options.incident:
         world.start_incident(incident)

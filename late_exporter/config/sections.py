@@ -37,7 +37,9 @@ STATUS_INTERVALS: Mapping[fields.StatusFeedName, int] = MappingProxyType(
 )
 """Intervals of the status feeds, in those of --status.interval."""
 
+Profile: TypeAlias = Literal["weekly", "bakery", "shop", "agency", "platform", "large"]
 Incident: TypeAlias = Literal[
+    "one-post-fails", "healed-retry", "account-dead", "everything-fails",
     "platform-outage", "revoked-token", "rate-limit-storm", "slow-video", "late-publishing",
     "scheduler-stuck", "approval-overdue", "empty-schedule", "account-cooldown", "account-blocked",
     "token-expiring", "suspended", "spend-cap", "empty-balance", "usage-near-limit",
@@ -322,10 +324,16 @@ class SimulateSettings(OptionModel):
     seed: Annotated[int, Field(ge=0)] = option(
         "1", "NUMBER", "The same seed gives the same logs.", SIMULATOR_COMMANDS
     )
+    profile: Profile | None = option(
+        None,
+        "NAME",
+        f"Customers to simulate: {', '.join(get_args(Profile))}. By default, a lively mix.",
+        SIMULATOR_COMMANDS,
+    )
     logs_per_day: Annotated[int, Field(ge=1, le=10_000_000)] = option(
         "5000",
         "NUMBER",
-        "Publishing logs per day, at most 10000000.",
+        "Publishing logs per day without a profile, at most 10000000.",
         SIMULATOR_COMMANDS,
         command_defaults={"demo": "20000"},
     )

@@ -98,6 +98,12 @@ TIMEOUT = PublishFailure(
     is_retryable=True,
 )
 DENIED = PublishFailure(403, "PERMISSION_DENIED", "The account lacks the permission to publish")
+BANNED = PublishFailure(
+    403, "ACCOUNT_BANNED", "The account is banned from publishing", "account_issue", "user"
+)
+REJECTED = PublishFailure(
+    500, "INTERNAL_ERROR", "The post could not be processed", "system_error", "system"
+)
 UPLOAD_FAILED = PublishFailure(
     400,
     "MEDIA_UPLOAD_FAILED",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from math import cos, pi
 from typing import Any, TypeAlias
@@ -20,6 +20,7 @@ from late_exporter.simulator.accounts import (
 )
 from late_exporter.simulator.incidents import Outcome
 from late_exporter.simulator.log_list import DAY, HOUR, MINUTE, JsonObject, LogRow, timestamp
+from late_exporter.simulator.profiles import CustomerProfile
 from late_exporter.simulator.world import Post, Process, SimulatedWorld
 
 PublishStep: TypeAlias = Generator[float, None, PublishFailure | None]
@@ -32,8 +33,14 @@ OUTCOMES: Mapping[str, Sequence[Outcome]] = {
 """Usual logs of what customers do beside publishing, by the type of the logs."""
 
 CONNECT_FAILURE_RATE = 0.4
+CONNECT_INTERVAL = 30 * DAY
+"""Average time after which an account of a profile is connected again."""
+
 LOGS_PER_POST = 2.94
 MAX_TARGETS = 3
+MAX_LOAD = 1.6
+"""Traffic at its highest, relative to the mean."""
+
 CANCELLED_PROBABILITY = 0.004
 FAILURE_PROBABILITY = 0.004
 """Probability that an attempt fails without an incident, low enough for an objective of 99 %."""
@@ -55,19 +62,27 @@ def simulate_world(
     logs_per_day: float = 5000,
     history: float = 7 * DAY,
     accounts: Sequence[SimulatedAccount] = ACCOUNTS,
+    profile: CustomerProfile | None = None,
 ) -> SimulatedWorld:
     """Return a world with a history, whose customers go on.
 
-    A history of more than two days has an outage two days and a revoked token one day before its
-    end.
+    Without a profile, a history of more than two days has an outage two days and a revoked token
+    one day before its end.
 
     Args:
         seed: Seed of the random generator.
         start: Unix time of the end of the history.
-        logs_per_day: Approximate number of publishing logs per day.
+        logs_per_day: Approximate number of publishing logs per day, without a profile.
         history: Length of the history, in seconds.
-        accounts: Accounts of all customers.
+        accounts: Accounts of all customers, without a profile.
+        profile: Profile of the customers.
     """
+    if profile is not None:
+        world = SimulatedWorld(seed, start - history, profile.accounts, profile)
+        _start_profile(world, profile)
+        world.advance(start)
+        return world
+
     world = SimulatedWorld(seed, start - history, accounts)
     # Half of the posts are scheduled, the others are published at once.
     posts_per_second = logs_per_day / LOGS_PER_POST / DAY / 2
@@ -86,11 +101,36 @@ def simulate_world(
     return world
 
 
+def _start_profile(world: SimulatedWorld, profile: CustomerProfile) -> None:
+    """Start the processes of the customers of a profile, all of whose posts are scheduled."""
+    posts_per_second = profile.posts_per_day / DAY
+    lead = min(MAX_LEAD, MAX_PLANNED_POSTS / posts_per_second)
+    world.start(_create_posts(world, posts_per_second, lead))
+    world.repeat(CONNECT_INTERVAL / len(world.accounts), partial(_connect_account, world))
+    world.repeat(1 / posts_per_second, partial(_call_api, world))
+    for account in world.accounts:
+        world.repeat(6 * HOUR, partial(_refresh_token, world, account))
+
+
+def _due_times(world: SimulatedWorld, posts_per_second: float) -> Iterator[float]:
+    """Yield when posts are due: at the hours of the profile, or at random by the time of day."""
+    due_at = world.now
+    if world.profile is not None and world.profile.hours:
+        hours = world.profile.hours
+        pause = DAY * len(hours) / world.profile.posts_per_day
+        midnight = due_at // DAY * DAY
+        while True:
+            yield from (midnight + hour * HOUR for hour in hours if midnight + hour * HOUR > due_at)
+            midnight += pause
+    while True:
+        due_at += world.random.expovariate(posts_per_second * MAX_LOAD)
+        if world.random.random() * MAX_LOAD < _relative_load(due_at):
+            yield due_at
+
+
 def _create_posts(world: SimulatedWorld, posts_per_second: float, lead: float) -> Process:
     """Create posts that are scheduled some seconds before they are due, or published at once."""
-    due_at = world.now
-    while True:
-        due_at += world.random.expovariate(posts_per_second * _relative_load(due_at))
+    for due_at in _due_times(world, posts_per_second):
         yield due_at - lead
         if not world.is_stopped("later" if lead else "once", world.accounts[0]):
             post = _create_post(world, due_at if lead else None)
@@ -101,10 +141,18 @@ def _create_posts(world: SimulatedWorld, posts_per_second: float, lead: float) -
 def _create_post(world: SimulatedWorld, due_at: float | None) -> Post:
     """Return a new post of a customer to some of the accounts that accept its kind."""
     first = world.random.choice(world.accounts)
-    kind = world.random.choice(first.platform.post_kinds)
+    kinds = first.platform.post_kinds
+    min_targets = 1
+    max_targets = MAX_TARGETS
+    if world.profile is not None:
+        kinds = world.profile.post_kinds or kinds
+        min_targets = world.profile.min_targets
+        max_targets = world.profile.max_targets
+    kind = world.random.choice(kinds)
     of_customer = [each for each in world.accounts if each.profile_id == first.profile_id]
     accounts = [each for each in of_customer if kind in each.platform.post_kinds]
-    target_count = world.random.randint(1, min(MAX_TARGETS, len(accounts)))
+    most = min(max_targets, len(accounts))
+    target_count = world.random.randint(min(min_targets, most), most)
     content = world.random.choice(CAPTIONS)
     post_id = world.object_id()
     media = [] if kind == "text" else [kind]
@@ -143,13 +191,14 @@ def _publish(world: SimulatedWorld, post: Post, due_at: float) -> Process:
         for incident in world.incidents:
             if incident.kind.hold:
                 yield world.now + world.random.uniform(*incident.kind.hold)
+    world.draw_fates(post)
     for account in post.statuses:
         world.start(_publish_to(world, post, account))
 
 
 def _publish_to(world: SimulatedWorld, post: Post, account: SimulatedAccount) -> Process:
     post.set_status(account, "processing")
-    if world.random.random() < CANCELLED_PROBABILITY:
+    if world.profile is None and world.random.random() < CANCELLED_PROBABILITY:
         _write_log(world, account, "cancelled", post, status="skipped")
         post.set_status(account, "cancelled")
         return
@@ -197,7 +246,7 @@ def _attempt(
     log = _write_log(world, account, action, post, status="pending", attemptNumber=number)
     duration = _draw_duration(world, post, account)
     yield world.now + duration
-    failure = _draw_failure(world, account)
+    failure = _draw_failure(world, post, account, number)
     log |= _result_fields(failure, duration)
     if failure is None:
         platform_id = world.object_id()
@@ -209,13 +258,18 @@ def _attempt(
     return failure
 
 
-def _draw_failure(world: SimulatedWorld, account: SimulatedAccount) -> PublishFailure | None:
-    """Return the failure of a publish attempt, or None if it succeeds."""
+def _draw_failure(
+    world: SimulatedWorld, post: Post, account: SimulatedAccount, number: int
+) -> PublishFailure | None:
+    """Return the failure of an attempt to publish, of which the first is 1; None if it succeeds."""
+    fate = post.fates.get(account)
+    if fate is not None and number <= fate.attempt_count:
+        return fate.failure
     draw = world.random.random()
     for incident in world.incidents_of(account):
         if incident.kind.failure is not None:
             return incident.kind.failure if draw < incident.kind.failure_rate else None
-    if draw < FAILURE_PROBABILITY:
+    if world.profile is None and draw < FAILURE_PROBABILITY:
         return world.random.choice((account.platform.failure, *COMMON_FAILURES))
     return None
 
@@ -316,4 +370,4 @@ def _result_fields(failure: PublishFailure | None, duration: float) -> JsonObjec
 
 def _relative_load(time: float) -> float:
     """Return the traffic relative to the mean: highest at 13:00 UTC, lowest at 01:00."""
-    return 1 - 0.6 * cos(2 * pi * (time - HOUR) / DAY)
+    return 1 - (MAX_LOAD - 1) * cos(2 * pi * (time - HOUR) / DAY)

@@ -8,15 +8,19 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from late_exporter.simulator.accounts import (
+    BANNED,
     COOLDOWN,
     DENIED,
     OUTAGE,
     RATE_LIMITED,
+    REJECTED,
+    TIMEOUT,
     TOKEN_EXPIRED,
     PublishFailure,
     SimulatedAccount,
 )
 from late_exporter.simulator.log_list import HOUR, MINUTE, JsonObject, timestamp
+from late_exporter.simulator.profiles import Fate
 
 Outcome: TypeAlias = tuple[str, int, str | None]
 """Action, status code and error of a log."""
@@ -54,6 +58,7 @@ class IncidentKind(msgspec.Struct, frozen=True):
         failure: Failure of publish attempts.
         failure_rate: Share of publish attempts that fail.
         refusal: Failure of posts, without an attempt and a log.
+        fate: What fails of the next post on its first account. Then the incident is over.
         video_slowdown: Factor by which attempts with a video take longer.
         hold: Smallest and largest number of seconds by which scheduled posts are published late;
             none if empty.
@@ -72,6 +77,7 @@ class IncidentKind(msgspec.Struct, frozen=True):
     failure: PublishFailure | None = None
     failure_rate: float = 1.0
     refusal: PublishFailure | None = None
+    fate: Fate | None = None
     video_slowdown: float = 1.0
     hold: tuple[float, ...] = ()
     stops: tuple[str, ...] = ()
@@ -114,6 +120,27 @@ TOO_MANY_REQUESTS = ("GET /v1/posts", 429, "Too Many Requests")
 UNAVAILABLE = ("POST /v1/posts", 503, "Service Unavailable")
 
 _KINDS = (
+    IncidentKind(
+        name="one-post-fails",
+        # The next post is refused on one of its accounts.
+        fate=Fate(DENIED, 1),
+    ),
+    IncidentKind(
+        name="healed-retry",
+        # The next post fails twice on one of its accounts, then a retry publishes it.
+        fate=Fate(TIMEOUT, 2),
+    ),
+    IncidentKind(
+        name="account-dead",
+        # All posts of one account are refused, although the API calls it healthy.
+        scope="account",
+        failure=BANNED,
+    ),
+    IncidentKind(
+        name="everything-fails",
+        # All posts of all accounts are refused.
+        failure=REJECTED,
+    ),
     IncidentKind(
         name="platform-outage",
         # Most attempts fail with 503.

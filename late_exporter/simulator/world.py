@@ -20,6 +20,7 @@ from late_exporter.simulator.log_list import (
     StaticLogs,
     timestamp,
 )
+from late_exporter.simulator.profiles import CustomerProfile, Fate
 
 TOKEN_LIFETIME = 60 * DAY
 CONNECT_ERRORS = (
@@ -46,6 +47,7 @@ class Post(msgspec.Struct):
         scheduled_for: Time for which it is scheduled, if it is, as the API shows it.
         statuses: Its status on each account.
         failures: Why it failed, by account.
+        fates: What fails of it, by account, whatever the incidents.
         links: Address of its publication, by account.
         reference: Field ``postId`` of its logs.
         request: Field ``request`` of its logs.
@@ -60,6 +62,7 @@ class Post(msgspec.Struct):
     reference: JsonObject
     request: JsonObject
     failures: dict[SimulatedAccount, PublishFailure] = msgspec.field(default_factory=dict)
+    fates: dict[SimulatedAccount, Fate] = msgspec.field(default_factory=dict)
     links: dict[SimulatedAccount, str] = msgspec.field(default_factory=dict)
 
     def set_status(self, account: SimulatedAccount, status: str) -> None:
@@ -84,6 +87,7 @@ class SimulatedWorld(StaticLogs):
         seed: Seed of the random generator.
         now: Unix time at which the world begins.
         accounts: Accounts of all customers.
+        profile: Profile of the customers; None for the lively mix of the demo.
 
     Attributes:
         posts: Posts by id, in the order of their creation.
@@ -92,8 +96,15 @@ class SimulatedWorld(StaticLogs):
         webhook_fired_at: Unix time of the last successful delivery of the webhook.
     """
 
-    def __init__(self, seed: int, now: float, accounts: Sequence[SimulatedAccount]) -> None:
+    def __init__(
+        self,
+        seed: int,
+        now: float,
+        accounts: Sequence[SimulatedAccount],
+        profile: CustomerProfile | None = None,
+    ) -> None:
         super().__init__(webhooks=LogList(), api_request=LogList())
+        self.profile = profile
         self.now = now
         self.random = Random(seed)  # noqa: S311 - simulation, not cryptography
         self.accounts = tuple(accounts)
@@ -167,10 +178,15 @@ class SimulatedWorld(StaticLogs):
         duration: float = 30 * MINUTE,
         start_time: float = 0.0,
     ) -> None:
-        """Start an incident now or at a Unix time, on its default platform or on another one."""
+        """Start an incident now or at a Unix time, on its default platform or on another one.
+
+        Customers without an account on the platform have it on that of their first account.
+        """
         kind = INCIDENTS[name]
         since = max(self.now, start_time)
         platform = platform or kind.platform
+        if platform not in {ANY, *(account.platform.name for account in self.accounts)}:
+            platform = self.accounts[0].platform.name
         accounts = tuple(each for each in self.accounts if platform in {ANY, each.platform.name})
         if kind.scope == "account":
             accounts = tuple(filter(self.is_connected, accounts))[:1]
@@ -184,10 +200,26 @@ class SimulatedWorld(StaticLogs):
             self.log_connection(incident.accounts[0], "disconnect")
         self.incidents += (incident,)
         yield incident.until
-        self.incidents = tuple(other for other in self.incidents if other is not incident)
+        self._end_incident(incident)
         if is_disconnected:
             self.log_connection(incident.accounts[0], "reconnect_failed")  # as the first try may
             self.log_connection(incident.accounts[0], "reconnect_success")
+
+    def _end_incident(self, incident: Incident) -> None:
+        self.incidents = tuple(other for other in self.incidents if other is not incident)
+
+    def draw_fates(self, post: Post) -> None:
+        """Draw what will fail of a post, by the profile and by the incidents that hit one post."""
+        if self.profile is not None:
+            for account in post.statuses:
+                fate = self.profile.draw_fate(self.random)
+                if fate is not None:
+                    post.fates[account] = fate
+        for incident in self.incidents:
+            if incident.kind.fate is not None:
+                account = next(iter(post.statuses))
+                post.fates[account] = incident.kind.fate
+                self._end_incident(incident)
 
     def log_connection(self, account: SimulatedAccount, event: str) -> None:
         result: JsonObject = {}
