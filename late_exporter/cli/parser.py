@@ -53,7 +53,23 @@ def parse(argv: Sequence[str]) -> Arguments | None:
     return result if isinstance(result, Arguments) else None
 
 
-class _Program(click.Group):
+class _Group(click.Group):
+    """Commands; a mistyped name gets a suggestion, in every version of click."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        commands = self.list_commands(ctx)
+        if name not in commands and not name.startswith("-") and not ctx.resilient_parsing:
+            from late_exporter.config.messages import suggest  # noqa: PLC0415 - imports pydantic
+
+            hint = suggest(name, commands)
+            ctx.fail(f"No such command {name!r}{hint or '; --help lists the commands'}")
+        return super().resolve_command(ctx, args)
+
+
+class _Program(_Group):
     """The program, whose commands are created when they are needed."""
 
     def __init__(self) -> None:
@@ -68,7 +84,7 @@ class _Program(click.Group):
             return _ClickCommand(COMMANDS[cmd_name])
         if cmd_name not in GROUPS:
             return None
-        group = click.Group(cmd_name, help=GROUPS[cmd_name], no_args_is_help=False)
+        group = _Group(cmd_name, help=GROUPS[cmd_name], no_args_is_help=False)
         for name, command in COMMANDS.items():
             if name.startswith(f"{cmd_name} "):
                 group.add_command(_ClickCommand(command))

@@ -20,6 +20,9 @@ MAX_SEARCHED = 4096
 
 MIN_SIMILARITY = 0.63  # of a name and a suggestion, where 1 is equal
 
+KEY_NAMES = ("key", "api_key", "api.key", "ZERNIO_API_KEY", "LATE_API_KEY")
+"""Keys of the configuration file by which users try to set an API key."""
+
 REASONS = {
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
@@ -67,6 +70,19 @@ def suggest(name: str, candidates: Iterable[str], prefix: str = "") -> str:
 
 def not_supported(place: str, supported: Iterable[str]) -> str:
     return f"{place}: not supported; supported are {', '.join(supported)}"
+
+
+def key_in_file(place: str, remedy: str) -> str:
+    """Return the error about an API key within the configuration file.
+
+    Args:
+        place: File, line and name of the key.
+        remedy: How to name the file that has the API key instead.
+    """
+    return (
+        f"{place}: API keys are not read from this file, which others may read; write the key to "
+        f"a file of its own, and {remedy}"
+    )
 
 
 def describe(

@@ -19,7 +19,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from late_exporter.config import web
-from late_exporter.config.messages import describe, not_supported, quote, suggest
+from late_exporter.config.messages import (
+    KEY_NAMES,
+    describe,
+    key_in_file,
+    not_supported,
+    quote,
+    suggest,
+)
 from late_exporter.config.options import (
     API_COMMANDS,
     DATABASE_COMMANDS,
@@ -36,6 +43,8 @@ NO_KEY = (
     "no API key: set ZERNIO_API_KEY, or name a file that holds it with ZERNIO_API_KEY_FILE or "
     "--api.key-file, or list workspaces in --config.file; the demo command needs no key"
 )
+
+KEY_REMEDY = "name that file with key_file below api, or set ZERNIO_API_KEY"
 
 NO_DEFAULTS: Mapping[str, str] = MappingProxyType({})
 
@@ -138,7 +147,10 @@ class _Sources:
         return place or ".".join(map(str, location))
 
     def describe(self, error: ErrorDetails) -> str:
-        is_secret = error["loc"][:2] == ("api", "key")
+        location = error["loc"]
+        if error["type"] == "extra_forbidden" and location[-1] in KEY_NAMES:
+            return key_in_file(self.place(location), "name that file with api_key_file")
+        is_secret = location[:2] == ("api", "key")
         supported = WorkspaceSettings.model_fields
         return describe(error, self.place, supported, with_value=not is_secret)
 
@@ -179,8 +191,7 @@ class _Sources:
                 if self._command in API_COMMANDS:
                     self._read_workspaces(content, folder)
             elif section not in _FILE_OPTIONS:
-                supported = (*_FILE_OPTIONS, "workspaces")
-                self.problems.append(not_supported(file.place((section,)), supported))
+                self.problems.append(_unknown_section(file.place((section,)), section))
             elif isinstance(content, dict):
                 self._read_section(section, content, folder, file)
             elif content is not None:
@@ -197,11 +208,24 @@ class _Sources:
     ) -> None:
         options = _FILE_OPTIONS[section]
         for key, value in content.items():
-            if key not in options:
+            if section == "api" and key in KEY_NAMES:
+                self.problems.append(key_in_file(file.place((section, key)), KEY_REMEDY))
+            elif key not in options:
                 self.problems.append(not_supported(file.place((section, key)), options))
             elif value is not None:
                 is_file = options[key].metavar == "FILE"
                 self._put(options[key], _relative(folder, value) if is_file else value)
+
+
+def _unknown_section(place: str, section: str) -> str:
+    if section in KEY_NAMES:
+        return key_in_file(place, KEY_REMEDY)
+    # An option may be written as its flag: poll.audit-interval.
+    parent, _, name = section.partition(".")
+    for key, option in _FILE_OPTIONS.get(parent, {}).items():
+        if name == key or section == option.name:
+            return f"{place}: not supported; write {key} below {parent}"
+    return not_supported(place, (*_FILE_OPTIONS, "workspaces"))
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:

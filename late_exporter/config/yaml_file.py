@@ -16,12 +16,15 @@ NULL = "tag:yaml.org,2002:null"
 
 
 class _Loader(yaml.BaseLoader):
-    """A loader of texts and nulls, which rejects keys that are given twice."""
+    """A loader of texts and nulls, which rejects keys that are empty or given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - yaml's signature
         values = super().construct_mapping(node, deep)
         known = set[str]()
         for key, _ in node.value:
+            if key.tag == NULL:
+                problem = "a name is missing before the colon"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             if key.value in known:
                 problem = f"{masked(key.value)} is given twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)

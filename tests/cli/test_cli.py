@@ -82,12 +82,17 @@ def test_commands(line: str, name: str, interval: float) -> None:
 
 
 WRONG = [
-    (["rnu"], "No such command 'rnu'."),
+    (["statuss"], "No such command 'statuss'; did you mean status?"),
+    (["chek"], "No such command 'chek'; did you mean check?"),
+    (["acounts"], "No such command 'acounts'; did you mean accounts?"),
+    (["rnu"], "No such command 'rnu'; did you mean run?"),
+    (["publish"], "No such command 'publish'; --help lists the commands"),
     (["run", "away"], "Got unexpected extra argument (away)"),
     (["run", "--config.file", "a", "--poll.interval", "5s", "run"], "Got unexpected extra argument (run)"),
     (["post"], "Missing argument 'POST_ID'."),
     (["state"], "Missing command."),
-    (["state", "drop"], "No such command 'drop'."),
+    (["state", "inf"], "No such command 'inf'; did you mean info?"),
+    (["state", "drop"], "No such command 'drop'; --help lists the commands"),
     (["--poll.interval"], "Option '--poll.interval' requires an argument."),
     (["--once=7"], "Option '--once' does not take a value."),
     (["logs", "--limit", "-1"], '--limit "-1": must be greater than or equal to 0'),

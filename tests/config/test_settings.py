@@ -35,6 +35,11 @@ STATE = (
 NO_POSTGRES = "replicas share a state in PostgreSQL; name its database with --state.url postgresql://user@host/database"
 PASSWORD = "must not contain a password; name a file that holds it with --state.password-file or PGPASSFILE"
 NOT_A_LABEL = "must be 1 to 64 letters, digits or _, and not workspace, job, instance"
+OWN_FILE = (
+    "API keys are not read from this file, which others may read; write the key to a file of its"
+    " own, and name that file with"
+)
+KEY_IN_FILE = f"{OWN_FILE} key_file below api, or set ZERNIO_API_KEY"
 NOT_SUPPORTED = "not supported; supported are name, api_key_file, api_base_url, profile_id, labels"
 DROP = "drop it, each workspace in late.yaml:2: workspaces has its own"
 ALIKE = "have the same name, or the same API key and profile_id; give each its own"
@@ -277,10 +282,26 @@ FILES = [
     ("poll: 30s", "late.yaml:1: poll: must be a mapping of options"),
     ("poll:\n  interval: [30s]", 'late.yaml:2: poll.interval "30s": must be one value'),
     ("poll:\n  feeds: {a: b}", "late.yaml:2: poll.feeds: must be one value or a list of values"),
-    ("api:\n  key: sk_0123", f"late.yaml:2: api.key: {API_OPTIONS}"),
+    ("api:\n  key: sk_0123", f"late.yaml:2: api.key: {KEY_IN_FILE}"),
+    ("api:\n  api_key: sk_0123", f"late.yaml:2: api.api_key: {KEY_IN_FILE}"),
+    ("api.key: sk_0123", f"late.yaml:1: api.key: {KEY_IN_FILE}"),
+    ("api_key: sk_0123", f"late.yaml:1: api_key: {KEY_IN_FILE}"),
+    ("ZERNIO_API_KEY: sk_0123", f"late.yaml:1: ZERNIO_API_KEY: {KEY_IN_FILE}"),
+    ("poll.interval: 60s", "late.yaml:1: poll.interval: not supported; write interval below poll"),
+    (
+        "poll.audit-interval: 1h",
+        "late.yaml:1: poll.audit-interval: not supported; write audit_interval below poll",
+    ),
+    (
+        "web.config.file: web.yml",
+        "late.yaml:1: web.config.file: not supported; write config_file below web",
+    ),
+    ("poll.intervall: 60s", f"late.yaml:1: poll.intervall: {SECTIONS}"),
+    ("config.file: a.yml", f"late.yaml:1: config.file: {SECTIONS}"),
     ("api:\n  keyfile:sk_0123: x", f"late.yaml:2: api.keyfile***: {API_OPTIONS}"),
     (f"{KEY}: x", f"late.yaml:1: ***: {SECTIONS}"),
     ("poll: {}\npoll: {}", "late.yaml:2:1: not valid YAML: poll is given twice"),
+    ("poll: {~: 60s}", "late.yaml:1:8: not valid YAML: a name is missing before the colon"),
     ("poll: {interval: 1s", "late.yaml:1:20: not valid YAML: expected ',' or '}', but got '<stream end>'"),
     ("[" * 1000, "late.yaml: not valid YAML: nested too deeply, or a character or number is out of range"),
     ("# " + "x" * (1 << 20), "late.yaml: larger than 1 MiB"),
@@ -372,6 +393,7 @@ WORKSPACES = [
         (f"workspaces:\n- {{name: a, api_key_file: key, {more}}}", f"2: workspaces[0].{message}")
         for more, message in (
             ("profile: x", f"profile: {NOT_SUPPORTED}"),
+            ("api_key: sk_0123", f"api_key: {OWN_FILE} api_key_file"),
             ("api_base_url: 'http://me:pw@x'", f"api_base_url: {USER}"),
             ("labels: {team: ~}", "labels.team: must be one value"),
             ("labels: {team: ''}", 'labels.team "": must be 1 to 100 printable characters'),
