@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import stat
 import time
@@ -39,6 +38,7 @@ from late_exporter.model import LATE, ZERNIO, Scope
 from late_exporter.store import database_at, is_postgres
 from late_exporter.store.migrations import rehearse
 from late_exporter.store.snapshot import open_snapshot
+from late_exporter.store.sqlite import check_creation
 from late_exporter.thresholds import CLOCK_OFFSET_SECONDS
 from late_exporter.web.findings import KEYS_URL, condition_findings, problems_in
 from late_exporter.web.verdicts import clock_difference
@@ -314,9 +314,10 @@ def check_state(url: str, password_file: Path | None = None) -> CheckResult:
             usage = ", in use by an exporter" if database.is_in_use() else ""
             message = f"{database.name}{usage}: {plural(log_count, 'log')}"
         except errors.StoreMissing:
-            if not is_postgres(url):
-                return _check_folder(database.name)
             message = f"{database.name}: {TO_BE_CREATED}"
+            if not is_postgres(url):
+                check_creation(Path(database.name))
+                return CheckResult("ok", "state", message)
         except errors.StoreOutdated as exc:
             message = str(exc)
             if database.is_in_use():  # Its exporter would have to wait.
@@ -326,15 +327,6 @@ def check_state(url: str, password_file: Path | None = None) -> CheckResult:
         hint = ACCESS_HINT if isinstance(exc.__cause__, OSError) else ""
         return CheckResult("error", "state", str(exc), hint)
     return CheckResult("ok", "state", message)
-
-
-def _check_folder(path: str) -> CheckResult:
-    """Check that a file that does not exist yet can be created."""
-    folder = next(parent for parent in Path(path).absolute().parents if parent.exists())
-    if folder.is_dir() and os.access(folder, os.W_OK):
-        return CheckResult("ok", "state", f"{path}: {TO_BE_CREATED}")
-    message = f"{path}: this user cannot write to {folder}"
-    return CheckResult("error", "state", message, ACCESS_HINT)
 
 
 def check_web(path: str | None, config: WebConfig) -> Iterator[CheckResult]:

@@ -6,8 +6,9 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from urllib.parse import quote
 
 import msgspec
@@ -95,6 +96,27 @@ def require_database(path: Path) -> bool:
             " state"
         )
     return size is not None
+
+
+def check_creation(path: Path) -> None:
+    """Raise the StoreError of an exporter's start if a missing state cannot be created.
+
+    What is created is removed again. The state and its lock are left alone: an exporter that
+    starts meanwhile may create them.
+    """
+    folder = lock_path(path).parent
+    with file_errors(path):
+        missing = [each for each in path.absolute().parents if not each.exists()]
+        try:
+            path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
+            try:
+                TemporaryFile(dir=folder).close()
+            except OSError as exc:
+                raise OSError(exc.errno, exc.strerror, str(lock_path(path))) from exc
+        finally:
+            for each in missing:
+                with suppress(OSError):  # It may be in use by now, or was not created.
+                    each.rmdir()
 
 
 class SqliteDatabase:

@@ -20,7 +20,7 @@ from late_exporter.commands.check import (
     format_findings,
 )
 from late_exporter.config.web import WebConfig
-from late_exporter.errors import ApiUnavailable, Forbidden, LateError
+from late_exporter.errors import ApiUnavailable, Forbidden, LateError, StoreError
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status_feeds import STATUS_FEEDS
 from late_exporter.format import iso_time
@@ -239,13 +239,30 @@ def test_a_usable_state_is_ok(tmp_path: Path) -> None:
     assert (check_state("sqlite://").level, check_state("sqlite://").message) == ("warning", "in memory")
 
 
-def test_a_state_that_cannot_be_created_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The finding names the folder, and a remedy."""
-    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path)
-    finding = check_state(f"sqlite:///{tmp_path}/new/state.db")
+@pytest.mark.parametrize("name", ["/proc/x/late.db", "/proc/late.db", "file/new/late.db", "link"])
+def test_a_state_that_cannot_be_created_is_an_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finding is the error of an exporter's start, with a remedy, also for root."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("link").symlink_to("missing/late.db")
+    url = f"sqlite:///{name}"
+    finding = check_state(url)
+    with pytest.raises(StoreError) as caught:
+        open_store(url)
     assert finding.level == "error"
-    assert finding.message.endswith(f"cannot write to {tmp_path}")
-    assert "or change --state.url" in finding.hint
+    assert finding.message == str(caught.value)
+    assert finding.hint == "give the exporter's user write access, or change --state.url"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_the_check_of_a_missing_state_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Folders that it creates are removed again; those that existed are kept."""
+    (tmp_path / "old").mkdir()
+    path = f"{tmp_path}/old/new/newer/state.db"
+    finding = check_state(f"sqlite:///{path}")
+    assert finding.message == f"{path}: there is no state; it will be created"
+    assert list(tmp_path.iterdir()) == [tmp_path / "old"]
+    assert list((tmp_path / "old").iterdir()) == []
 
 
 def test_the_web_configuration() -> None:
