@@ -7,6 +7,7 @@ LateError
 │   ├── RateLimited      429: no request before ``until``
 │   ├── ApiUnavailable   no usable response: network, timeout, 5xx, redirect, 4xx
 │   │   ├── EndpointNotFound  404: the API does not have the endpoint
+│   │   ├── CertificateRejected  TLS: the message has the remedy, and not that of the network
 │   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
 │   └── BadPayload       a response that is not what the API documents
 │       └── ResponseTooLarge  fewer rows may fit
@@ -108,6 +109,10 @@ class ApiUnavailable(ApiError):
 
 class EndpointNotFound(ApiUnavailable):
     """The API does not have the endpoint."""
+
+
+class CertificateRejected(ApiUnavailable):
+    """The certificate of the API, or of a proxy in between, is not accepted."""
 
 
 class BadRequest(ApiUnavailable):

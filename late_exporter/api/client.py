@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.cookiejar import CookieJar
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import httpx
@@ -31,16 +31,31 @@ from late_exporter.errors import (
     ApiError,
     ApiUnavailable,
     BadPayload,
+    CertificateRejected,
     EndpointNotFound,
     RateLimited,
     ResponseTooLarge,
 )
 from late_exporter.health import Quota
 
-_UNKNOWN_CA = re.compile(
-    "self.signed certificate|unable to get local issuer|unable to verify the first certificate"
+CERTIFICATE_REMEDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "certificate has expired": (
+            "if the clock of this machine is right, the owner of the certificate must renew it: "
+            "that of the API, or of a proxy in between"
+        ),
+        "certificate is not yet valid": "set the clock of this machine",
+        "certificate is not valid for": "check --api.base-url, DNS, and a proxy in between",
+        "": (
+            "to trust it, for example that of a proxy, set SSL_CERT_FILE to a file with the "
+            "certificate of its CA"
+        ),
+    }
 )
-"""OpenSSL's reasons to reject a certificate that another CA file remedies."""
+"""What to do about a certificate, by the reason of OpenSSL; the last entry is for all others.
+
+Every version of OpenSSL has words of its own for an unknown CA.
+"""
 
 BILLING_PATHS = ("/v1/billing", "/v1/usage")
 """Paths whose backend has a rate limit of its own: a 429 concerns only them if the key has requests
@@ -248,6 +263,8 @@ def network_error(exc: Exception, place: str, timeout: float) -> tuple[str, ApiU
         return "timeout", ApiUnavailable(f"no response within {timeout:g} s")
     if not isinstance(exc, httpx.ConnectError):
         return "network", ApiUnavailable(f"the connection failed: {reason}")
-    if _UNKNOWN_CA.search(reason):
-        reason += "; to trust it, set SSL_CERT_FILE to a file with the certificate of its CA"
-    return "connect", ApiUnavailable(f"no connection to {place}: {reason}")
+    message = f"no connection to {place}: {reason}"
+    if "CERTIFICATE_VERIFY_FAILED" not in reason:
+        return "connect", ApiUnavailable(message)
+    remedy = next(text for words, text in CERTIFICATE_REMEDIES.items() if words in reason)
+    return "connect", CertificateRejected(f"{message}; {remedy}")

@@ -27,6 +27,7 @@ from late_exporter.errors import (
     ApiUnavailable,
     BadPayload,
     BadRequest,
+    CertificateRejected,
     EndpointNotFound,
     Forbidden,
     RateLimited,
@@ -118,17 +119,50 @@ async def test_quoted_path() -> None:
     assert api.requests[0].url.raw_path == b"/api/v1/posts/a%2F%3Fb%25/logs?limit=100"
 
 
-REMEDY = "to trust it, set SSL_CERT_FILE to a file with the certificate of its CA"
-UNKNOWN_CAS = [  # Every version of OpenSSL has words of its own.
-    "self-signed certificate (_ssl.c:1028)",
-    "unable to get local issuer certificate (_ssl.c:1028)",
-    "unable to verify the first certificate (_ssl.c:1028)",
+REMEDY = (
+    "to trust it, for example that of a proxy, set SSL_CERT_FILE to a file with the certificate of"
+    " its CA"
+)
+RENEW = (
+    "if the clock of this machine is right, the owner of the certificate must renew it: that of the"
+    " API, or of a proxy in between"
+)
+CERTIFICATES = [  # Every version of OpenSSL has words of its own for an unknown CA.
+    ("self-signed certificate", REMEDY),
+    ("unable to get local issuer certificate", REMEDY),
+    ("unable to verify the first certificate", REMEDY),
+    ("certificate has expired", RENEW),
+    ("certificate is not yet valid", "set the clock of this machine"),
+    (
+        "Hostname mismatch, certificate is not valid for 'zernio.com'.",
+        "check --api.base-url, DNS, and a proxy in between",
+    ),
+    (
+        "IP address mismatch, certificate is not valid for '127.0.0.1'.",
+        "check --api.base-url, DNS, and a proxy in between",
+    ),
 ]
+
+
+@pytest.mark.parametrize(("reason", "remedy"), CERTIFICATES)
+async def test_rejected_certificates(reason: str, remedy: str) -> None:
+    """The message has the reason and what to do about the certificate."""
+    words = f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {reason} (_ssl.c:1028)"
+
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError(words)
+
+    api = ClientHarness(fail)
+    failure = await api.fail()
+
+    assert type(failure) is CertificateRejected
+    assert str(failure) == f"no connection to zernio.com: {words}; {remedy}"
+    assert api.codes == ["connect"]
+
+
 NETWORK = [
     (httpx.ConnectError("[Errno -2] Name or service not known"), "connect",
      "no connection to zernio.com: [Errno -2] Name or service not known"),
-    *((httpx.ConnectError(reason), "connect", f"no connection to zernio.com: {reason}; {REMEDY}")
-      for reason in UNKNOWN_CAS),
     (TimeoutError(), "timeout", "no response within 30 s"),
     (httpx.ReadError("reset"), "network", "the connection failed: reset"),
     (httpx.InvalidURL("x" * 500), "network", f"the connection failed: {'x' * 200}"),

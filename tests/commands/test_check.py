@@ -144,6 +144,17 @@ async def test_a_list_that_cannot_be_read_is_an_error(
     assert ("connections" in findings) == ("wait" not in words)
 
 
+async def test_a_rejected_certificate_is_no_matter_of_the_network(world: World) -> None:
+    """The error has the remedy of the certificate only."""
+
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate is not yet valid")
+
+    finding = (await check_world(world, configured="late", fault=fail))["publishing"]
+    assert finding.message.endswith("certificate is not yet valid; set the clock of this machine")
+    assert finding.hint == ""
+
+
 def test_the_quota_must_be_enough_for_polling() -> None:
     """A customer that needs the quota itself is a warning, before polls are late."""
     client, others = FakeClient(), "others (such as a running exporter) use about {}"
