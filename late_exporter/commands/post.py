@@ -23,6 +23,7 @@ from late_exporter.commands.logs import (
 )
 from late_exporter.commands.output import json_line, write_lines
 from late_exporter.commands.tables import Row, Table, clean, shorten
+from late_exporter.config.messages import quote
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.feeds.feed import Feed, LogView
@@ -37,6 +38,11 @@ CAPTION_LENGTH = 60
 PUBLISHED = "published"
 STATES = {"rate_limit_pause": "paused", "cancelled": "cancelled"}
 """States that follow from the action of the newest log; others are its status."""
+
+NOT_AN_ID = (
+    "not the id of a post, which is like 65f1c0a9e2b5af0012ab34cd; posts and logs print it in the "
+    "column POST"
+)
 
 POST_COLUMNS = tuple(title for title in LOG_COLUMNS if title != "POST")
 OUTCOME_COLUMNS = ("STATE", "PLATFORM", "ACCOUNT", "TRY>", "SCHEDULED", "RESULT")
@@ -145,8 +151,8 @@ async def _find_history(context: CommandContext, unread: list[str]) -> PostHisto
         LateError: No workspace has any.
     """
     post_id = context.args[0]
-    if not is_post_id(post_id):
-        raise ConfigError("POST_ID: not the id of a post")
+    if not is_post_id(post_id) or "/" in post_id:
+        raise ConfigError(f"POST_ID{quote(post_id)}: {NOT_AN_ID}")
     async with connect_workspaces(context) as connections:
         for workspace, client in connections.items():
             with report_failure(workspace, unread):

@@ -163,14 +163,27 @@ async def test_missing_logs_of_a_post_are_reported() -> None:
     assert [request.params["limit"] for request in harness.api.requests[-1:]] == ["100"]
 
 
-@pytest.mark.parametrize("post_id", ["", "..", "a\x00b"], ids=repr)
+NOT_AN_ID = (
+    "not the id of a post, which is like 65f1c0a9e2b5af0012ab34cd; posts and logs print it in the"
+    " column POST"
+)
+IMPOSSIBLE_IDS = [
+    ("", f'POST_ID "": {NOT_AN_ID}'),
+    ("..", f'POST_ID "..": {NOT_AN_ID}'),
+    ("a\x00b", f'POST_ID "a\\u0000b": {NOT_AN_ID}'),
+    ("https://zernio.com/p/1", f'POST_ID "https://zernio.com/p/1": {NOT_AN_ID}'),
+    ("https://x.com/p?key=secret", f"POST_ID: {NOT_AN_ID}"),
+]
+
+
+@pytest.mark.parametrize(("post_id", "message"), IMPOSSIBLE_IDS)
 def test_an_impossible_id_is_rejected(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], post_id: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], post_id: str, message: str
 ) -> None:
-    """No request is sent for an id that would lead to another path."""
+    """No request is sent for an id that would lead to another path, or for the URL of a post."""
     monkeypatch.setenv("ZERNIO_API_KEY", "sk_" + "0" * 64)
     assert cli.main(["post", post_id, "--api.base-url=http://127.0.0.1:1"]) == 2
-    assert capsys.readouterr().err == "late-exporter: error: POST_ID: not the id of a post\n"
+    assert capsys.readouterr().err == f"late-exporter: error: {message}\n"
 
 
 def test_a_post_is_searched_in_all_workspaces(
