@@ -269,6 +269,7 @@ _COMMANDS = (
                 "state info",
                 "See what is counted, since when, and whether an exporter is using it.",
             ),
+            ("state info --format json", "Print one JSON object."),
         ),
     ),
     Command(
@@ -282,7 +283,10 @@ _COMMANDS = (
         "state check",
         "Check the state for corruption and inconsistencies; exit 1 if any are found.",
         description="It needs no API key, and works beside a running exporter.",
-        examples=(("state check --state.url sqlite:///late-backup.db", "Check a copy."),),
+        examples=(
+            ("state check --state.url sqlite:///late-backup.db", "Check a copy."),
+            ("state check --format json", "Print every problem for a program."),
+        ),
     ),
     Command(
         "state copy",

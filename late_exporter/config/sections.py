@@ -376,7 +376,7 @@ class CommandFlags(OptionModel):
         "text",
         "FORMAT",
         "Output format: text or json.",
-        ("check", *CLIENT_COMMANDS, *QUERY_COMMANDS),
+        ("check", *CLIENT_COMMANDS, *QUERY_COMMANDS, "state info", "state check"),
     )
     workspace: str | None = option(
         None,

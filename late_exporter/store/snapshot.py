@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from late_exporter.format import plural
 from late_exporter.model import Scope, Series, SeriesValue
 from late_exporter.store import database_at, rows
 from late_exporter.store.database import Database, Queries
@@ -94,7 +95,8 @@ class Snapshot:
             name = f"{scope.workspace}/{scope.feed}"
             count = len(keys)
             if count != feed.log_count:
-                yield f"{name}: the log count is {feed.log_count:,}, but {count:,} logs are stored"
+                stored = plural(count, "log")
+                yield f"{name}: the log count is {feed.log_count:,}, but the state stores {stored}"
             unknown = feed.pending_logs.keys() - keys
             if unknown:
-                yield f"{name}: {len(unknown):,} pending logs are not stored as counted"
+                yield f"{name}: {plural(len(unknown), 'pending log')} not stored as counted"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -85,6 +86,45 @@ def test_info_summarizes_the_state(path: Path) -> None:
     ]
 
 
+def test_info_is_one_object_of_json(path: Path) -> None:
+    """The object has what the text has, by workspace and feed."""
+    result = state(path, "info", "--format=json")
+    assert result.code == 0
+    assert json.loads(result.out) == {
+        "state": str(path),
+        "size_bytes": path.stat().st_size,
+        "in_use": False,
+        "feeds": [
+            {
+                "workspace": "acme",
+                "feed": "publishing",
+                "logs": 61,
+                "pending": 1,
+                "gaps": 0,
+                "complete_since": "1970-01-01T00:00:01Z",
+            },
+            {
+                "workspace": "beta",
+                "feed": "publishing",
+                "logs": 1,
+                "pending": 1,
+                "gaps": 1,
+                "complete_since": "",
+            },
+        ],
+    }
+
+
+def test_check_is_one_object_of_json(path: Path) -> None:
+    """The object has the problems, and whether there are none; the exit code is that of the text."""
+    result = state(path, "check", "--format=json")
+    assert result == CommandResult(0, '{"ok": true, "problems": []}\n', "")
+    execute(f"sqlite:///{path}", "DELETE FROM late_log WHERE key = 'log000007'")
+    problem = "acme/publishing: the log count is 61, but the state stores 60 logs"
+    result = state(path, "check", "--format=json")
+    assert result == CommandResult(1, f'{{"ok": false, "problems": ["{problem}"]}}\n', "")
+
+
 def test_backup_copies_a_state_in_use(store: Store, tmp_path: Path) -> None:
     """The copy never replaces another file."""
     copy = tmp_path / "copy.db"
@@ -109,7 +149,7 @@ def test_check_lists_what_is_wrong(path: Path) -> None:
     ]
     assert state(path, "check") == CommandResult(1, "\n".join([*lines, ""]), "")
     execute(f"sqlite:///{path}", "DELETE FROM late_log WHERE key = 'log000007'")
-    assert state(path, "check").out == "acme/publishing: the log count is 61, but 60 logs are stored\n"
+    assert state(path, "check").out == "acme/publishing: the log count is 61, but the state stores 60 logs\n"
 
 
 def copy(source: Path, target: Path) -> CommandResult:

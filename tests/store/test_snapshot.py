@@ -41,8 +41,11 @@ def state(url: str) -> str:
 @pytest.mark.parametrize(
     ("statement", "problem"),
     [
-        ("DELETE FROM late_log WHERE key = 'log001'", "acme/publishing: the log count is 151, but 150 logs are stored"),
-        ("DELETE FROM late_log WHERE key = 'p'", "acme/publishing: 1 pending logs are not stored as counted"),
+        (
+            "DELETE FROM late_log WHERE key = 'log001'",
+            "acme/publishing: the log count is 151, but the state stores 150 logs",
+        ),
+        ("DELETE FROM late_log WHERE key = 'p'", "acme/publishing: 1 pending log not stored as counted"),
     ],
 )
 def test_changes_that_bypass_the_store_are_reported(state: str, statement: str, problem: str) -> None:
