@@ -22,7 +22,7 @@ from late_exporter.commands.api_reader import (
 )
 from late_exporter.commands.event_loop import run_interruptible
 from late_exporter.commands.output import warn
-from late_exporter.commands.tables import Row, Table, print_records, print_selection
+from late_exporter.commands.tables import Row, Table, no_match, print_records, print_selection
 from late_exporter.config.sections import CommandFlags
 from late_exporter.config.settings import CommandContext
 from late_exporter.feeds.decoder import raw_rows
@@ -68,7 +68,7 @@ async def _show_logs(context: CommandContext) -> int:
             for name, client in connections.items()
         ]
         batches = newest_first(sources)
-        await print_logs(batches, flags, is_several=len(connections) > 1)
+        await print_logs(batches, flags, is_several=len(connections) > 1, unread=unread)
     return int(bool(unread))
 
 
@@ -181,10 +181,15 @@ def _normalize(account: str) -> str:
 # Print.
 
 
-async def print_logs(batches: LogBatches, flags: CommandFlags, *, is_several: bool) -> None:
-    """Print the newest logs up to a limit (0 for all), or the counts of ``--by``."""
+async def print_logs(
+    batches: LogBatches, flags: CommandFlags, *, is_several: bool, unread: Sequence[str]
+) -> None:
+    """Print the newest logs up to a limit (0 for all), or the counts of ``--by``.
+
+    ``unread`` has the workspaces that cannot be read, once the batches are read.
+    """
     if flags.by:
-        await _print_counts(batches, flags)
+        await _print_counts(batches, flags, unread)
         return
 
     columns = list(LOG_COLUMNS)
@@ -200,10 +205,10 @@ async def print_logs(batches: LogBatches, flags: CommandFlags, *, is_several: bo
             warn(f"stopped at --limit {count}; --limit 0 shows all")
             return
     if not count:
-        warn("no log matches")
+        warn(no_match("log", unread))
 
 
-async def _print_counts(batches: LogBatches, flags: CommandFlags) -> None:
+async def _print_counts(batches: LogBatches, flags: CommandFlags, unread: Sequence[str]) -> None:
     """Print how many logs have the same values in some columns, the most frequent values first."""
     counts: Counter[tuple[str, ...]] = Counter()
     async for batch in batches:
@@ -220,7 +225,7 @@ async def _print_counts(batches: LogBatches, flags: CommandFlags) -> None:
     def fields(row: Row) -> Mapping[str, str]:
         return {title.rstrip(">").lower(): text for title, text in row.items()}
 
-    print_selection(rows, "log", flags, titles, dict, fields)
+    print_selection(rows, "log", flags, titles, dict, fields, unread)
 
 
 def log_row(log: LogView) -> Row:

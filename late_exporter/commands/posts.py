@@ -54,11 +54,17 @@ async def _show_posts(context: CommandContext) -> int:
     async with connect_workspaces(context) as connections:
         for workspace, client in connections.items():
             outcomes += await find_posts(workspace, client, flags, now=now, unread=unread)
-    print_posts(outcomes, flags, is_several=len(connections) > 1)
+    print_posts(outcomes, flags, is_several=len(connections) > 1, unread=unread)
     return int(bool(unread))
 
 
-def print_posts(outcomes: Sequence[PostOutcome], flags: CommandFlags, *, is_several: bool) -> None:
+def print_posts(
+    outcomes: Sequence[PostOutcome],
+    flags: CommandFlags,
+    *,
+    is_several: bool,
+    unread: Sequence[str] = (),
+) -> None:
     """Print posts up to a limit (0 for all): those that are due by time, then those that failed."""
     by_time = sorted(outcomes, key=attrgetter("time"))
     due = [each for each in by_time if each.state not in ENDED]
@@ -67,7 +73,7 @@ def print_posts(outcomes: Sequence[PostOutcome], flags: CommandFlags, *, is_seve
     columns = list(POSTS_COLUMNS)
     if is_several:
         columns.insert(2, "WORKSPACE")
-    print_selection([*due, *failures], "post", flags, columns, outcome_row, asdict)
+    print_selection([*due, *failures], "post", flags, columns, outcome_row, asdict, unread)
 
 
 async def find_posts(

@@ -12,6 +12,7 @@ from unicodedata import combining, east_asian_width
 
 from late_exporter.commands.output import json_line, warn, write_line
 from late_exporter.config.sections import CommandFlags
+from late_exporter.format import plural
 from late_exporter.log import escape, redact
 
 MAX_CELL_WIDTH = 40
@@ -82,14 +83,25 @@ def print_selection(
     columns: Sequence[str],
     row: Callable[[RecordT], Row],
     fields: Callable[[RecordT], Mapping[str, Any]],
+    unread: Sequence[str] = (),
 ) -> None:
-    """Print records up to ``--limit``, and say if that leaves out any, or if there are none."""
+    """Print records up to ``--limit``, and say if that leaves out any, or if there are none.
+
+    ``unread`` are the workspaces that could not be read.
+    """
     selection = records[: flags.limit or None]
     print_records(selection, flags.format, Table(columns), row, fields)
     if not records:
-        warn(f"no {noun} matches")
+        warn(no_match(noun, unread))
     elif len(selection) < len(records):
         warn(f"stopped at --limit {len(selection)} of {len(records):,}; --limit 0 shows all")
+
+
+def no_match(noun: str, unread: Sequence[str]) -> str:
+    """Return the message that nothing was found, which says if not all workspaces were read."""
+    if unread:
+        return f"no {noun} matches, but {plural(len(unread), 'workspace')} could not be read"
+    return f"no {noun} matches"
 
 
 def fold(beginning: str, text: str) -> Sequence[str]:

@@ -46,7 +46,9 @@ class LogsHarness:
                 client = api.client
                 client.configured_generation = self.generation
                 sources.append(matching_logs(name, client, flags, now=self.clock.now, unread=self.unread))
-            await print_logs(newest_first(sources), flags, is_several=len(sources) > 1)
+            is_several = len(sources) > 1
+            batches = newest_first(sources)
+            await print_logs(batches, flags, is_several=is_several, unread=self.unread)
         self.lines = out.getvalue().splitlines()
         return err.getvalue()
 
@@ -120,6 +122,17 @@ async def test_a_workspace_that_cannot_be_read_does_not_hide_the_others() -> Non
 
     assert (await harness.show()).startswith("late-exporter: error: a: 403")
     assert (len(harness.rows), harness.unread) == (3, ["a"])
+
+
+@pytest.mark.parametrize("by", ["", "platform"])
+async def test_no_match_is_not_said_of_a_workspace_that_cannot_be_read(by: str) -> None:
+    """The message tells "nothing" from "not known"."""
+    harness = LogsHarness(workspaces=("a", "b"), by=by)
+    harness.api.fault = lambda _: httpx.Response(403, json={"error": "no right"})
+
+    messages = (await harness.show()).splitlines()
+    assert messages[-1] == "late-exporter: no log matches, but 1 workspace could not be read"
+    assert harness.lines == []
 
 
 @pytest.mark.parametrize(
