@@ -38,6 +38,23 @@ DURATION = "([0-9]+(ms|[smhdwy]))"
 STRINGS: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
 FILE_NAME: Schema = {"type": "string", "pattern": "^[-._a-zA-Z0-9]+$"}
 SCRAPE_TIME: Schema = {"type": "string", "pattern": f"^{DURATION}*$"}
+STRING_MAP: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+RULE: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "alert": {"type": "string", "minLength": 1},
+        "record": {"type": "string", "minLength": 1},
+        "expr": {"type": ["string", "number"], "minLength": 1},
+        "for": {"type": "string", "pattern": f"^{DURATION}+$"},
+        "keep_firing_for": {"type": "string", "pattern": f"^{DURATION}+$"},
+        "labels": STRING_MAP,
+        "annotations": STRING_MAP,
+    },
+    "required": ["expr"],
+    "oneOf": [{"required": ["alert"]}, {"required": ["record"]}],
+}
+"""A rule of a PrometheusRule."""
 
 STRING_MAPS = re.compile(r"(^|\.)([a-z]+Labels|labels|[a-z]+Annotations|annotations|nodeSelector)$")
 
@@ -56,7 +73,7 @@ REFINEMENTS: Mapping[str, Schema] = {
                 "key": FILE_NAME,
                 "apiBaseUrl": {"type": "string", "pattern": "^https?://"},
                 "profileId": {"type": "string", "minLength": 1},
-                "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                "labels": STRING_MAP,
             },
             "required": ["name", "key"],
         },
@@ -77,6 +94,7 @@ REFINEMENTS: Mapping[str, Schema] = {
     "serviceMonitor.interval": {"type": "string", "pattern": f"^{DURATION}+$"},
     "serviceMonitor.scrapeTimeout": SCRAPE_TIME,
     "prometheusRule.rules.exclude": STRINGS,
+    "prometheusRule.rules.additional": {"type": "array", "items": RULE},
     "grafanaDashboards.label": {"type": "string", "minLength": 1},
     "networkPolicy.namespaces": STRINGS,
     "extraArgs": STRINGS,
@@ -194,7 +212,7 @@ def _schema_of(value: ChartValue) -> Schema:
         case list():
             return {"type": "array", "items": {"type": "object"}}
         case _ if STRING_MAPS.search(value.name):
-            return {"type": "object", "additionalProperties": {"type": "string"}}
+            return STRING_MAP
         case _:
             return {"type": "object"}
 

@@ -166,16 +166,49 @@ def test_network_policy_is_minimal(helm: str) -> None:
 
 @pytest.mark.e2e
 def test_rules_are_the_shipped_ones(workspaces: Sequence[Manifest]) -> None:
-    """The PrometheusRules have the rules of the files; alerts can be left out and added."""
+    """The PrometheusRules have the rules of the files; alerts can be left out and added, and get labels."""
     rules = find_resource(workspaces, "PrometheusRule", "late-exporter-rules")["spec"]["groups"]
     assert rules == yaml.safe_load((RULES / "late-exporter.rules.yml").read_text("utf-8"))["groups"]
 
     *groups, additional = find_resource(workspaces, "PrometheusRule", "late-exporter-alerts")["spec"]["groups"]
-    shipped = yaml.safe_load((RULES / "late-exporter.alerts.yml").read_text("utf-8"))["groups"]
+    text = (RULES / "late-exporter.alerts.yml").read_text("utf-8")
+    shipped = yaml.safe_load(text.replace("/blob/main/", f"/blob/v{__version__}/"))["groups"]
     for group in shipped:
         group["rules"] = [rule for rule in group["rules"] if rule["alert"] != "LateScheduleEmpty"]
+        for rule in group["rules"]:
+            rule["labels"]["team"] = "social"
     assert groups == shipped
     assert additional["rules"] == [{"alert": "Own", "expr": "late_up == 0"}]
+
+
+def scrape_labels(resources: Sequence[Manifest]) -> dict[str, list[object]]:
+    """Return the labels that the ServiceMonitor sets on the target, and on its metrics."""
+    (endpoint,) = find_resource(resources, "ServiceMonitor")["spec"]["endpoints"]
+    return {
+        kind: [rule["targetLabel"] for rule in endpoint.get(kind, ()) if "targetLabel" in rule]
+        for kind in ("relabelings", "metricRelabelings")
+    }
+
+
+@pytest.mark.e2e
+def test_instance_is_constant_only_for_pods_that_share_workspaces(helm: str) -> None:
+    """Messages about the pod of a StatefulSet name it; series of a Deployment continue in its next pod."""
+    scrape = "--set=serviceMonitor.enabled=true"
+    single = render_release(helm, scrape)
+    shared = render_release(helm, scrape, "--set=state.url=postgresql://late@db/late")
+    target = ["job", "instance"]
+    assert scrape_labels(single) == {"relabelings": target, "metricRelabelings": []}
+    assert scrape_labels(shared) == {"relabelings": target, "metricRelabelings": ["instance", "pod"]}
+
+
+@pytest.mark.e2e
+def test_job_is_the_name_of_the_release(helm: str) -> None:
+    """The rules know no job by its name, so it is that of the release."""
+    resources = parse_documents(
+        helm_template(helm, f"--set={SECRET_SETTING}", "--set=serviceMonitor.enabled=true", name="social")
+    )
+    (endpoint,) = find_resource(resources, "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["relabelings"][0] == {"targetLabel": "job", "replacement": "social-late-exporter"}
 
 
 @pytest.mark.e2e
@@ -183,7 +216,8 @@ def test_dashboards_are_the_shipped_ones(workspaces: Sequence[Manifest]) -> None
     """Every dashboard is in a ConfigMap of its own, which the sidecar finds, and which can be applied."""
     maps = [each for each in workspaces if "grafana_dashboard" in each["metadata"]["labels"]]
     dashboards = {name: text for each in maps for name, text in each["data"].items()}
-    assert dashboards == {path.name: path.read_text("utf-8") for path in DASHBOARDS}
+    links = ("/blob/main/", f"/blob/v{__version__}/")
+    assert dashboards == {path.name: path.read_text("utf-8").replace(*links) for path in DASHBOARDS}
     assert all(len(text.encode()) < MAX_APPLY_BYTES for text in dashboards.values())
 
 
@@ -202,6 +236,22 @@ def test_dashboards_are_the_shipped_ones(workspaces: Sequence[Manifest]) -> None
         ("replicas=2", "replicas share a state in PostgreSQL: set state.url"),
         ("state.url=postgresql://late:secret@db/late", "'/state/url'"),
         ("state.existingSecret=late-database", "of no use without state.url"),
+        (
+            "workspaces[0].name=a,workspaces[0].key=b,workspaces[1].name=a,workspaces[1].key=c",
+            "workspaces: two are called a; give each another name",
+        ),
+        (
+            "prometheusRule.enabled=true,prometheusRule.rules.exclude={LatePostOverdue}",
+            "prometheusRule.rules.exclude: there is no alert LatePostOverdue; the alerts are Late",
+        ),
+        (
+            "prometheusRule.rules.additional[0].alert=Own",
+            "'/prometheusRule/rules/additional/0': missing property 'expr'",
+        ),
+        (
+            "prometheusRule.rules.additional[0].expr=late_up == 0",
+            "'/prometheusRule/rules/additional/0': missing property 'alert'",
+        ),
     ],
 )
 def test_wrong_values_are_rejected(helm: str, setting: str, message: str) -> None:

@@ -50,13 +50,6 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- and .Values.webConfig.existingSecret .Values.webConfig.tls | empty | ternary "" "true" -}}
 {{- end -}}
 
-{{/* The rules know the jobs late and late-*, so the default is such a name. */}}
-{{- define "late-exporter.job" -}}
-{{- $name := include "late-exporter.fullname" . -}}
-{{- $isKnown := or (eq "late" $name) (hasPrefix "late-" $name) -}}
-{{- default (ternary $name (printf "late-%s" $name) $isKnown) .Values.serviceMonitor.job -}}
-{{- end -}}
-
 {{/* Contents of the file of --config.file; empty if it is not needed. */}}
 {{- define "late-exporter.config" -}}
 {{- $config := deepCopy .Values.config -}}
@@ -104,6 +97,13 @@ httpGet:
 {{- end -}}
 {{- if and (gt (int .replicas) 1) (not .state.url) -}}
 {{- fail "replicas share a state in PostgreSQL: set state.url" -}}
+{{- end -}}
+{{- $names := list -}}
+{{- range .workspaces -}}
+{{- if has .name $names -}}
+{{- fail (printf "workspaces: two are called %s; give each another name" .name) -}}
+{{- end -}}
+{{- $names = append $names .name -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
