@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,19 +46,26 @@ def load_compose_file() -> dict[str, Any]:
     return dict(yaml.safe_load(FILE.read_text("utf-8")))
 
 
+CHECK = "alertmanager-check"
+"""The service that ends with an error if a secret of Alertmanager is missing."""
+
+
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ([], {"exporter", "prometheus"}),
+        ([], {CHECK, "exporter", "prometheus"}),
         (["--profile", "demo"], {"demo", "simulator", "prometheus"}),
-        (["--profile", "postgres"], {"exporter-postgres", "postgres", "prometheus"}),
-        (["--profile", "ha"], {"exporter-1", "exporter-2", "postgres", "prometheus-ha"}),
+        (["--profile", "postgres"], {CHECK, "exporter-postgres", "postgres", "prometheus"}),
+        (["--profile", "ha"], {CHECK, "exporter-1", "exporter-2", "postgres", "prometheus-ha"}),
     ],
 )
 def test_prometheus_scrapes_the_exporters_of_the_profile(
     options: list[str], names: set[str], require_tool: Callable[[str], str]
 ) -> None:
-    """A profile starts its services, and a Prometheus whose targets are its exporters; the default is one exporter."""
+    """A profile starts its services, and a Prometheus whose targets are its exporters.
+
+    The default profile has one exporter. Without secrets, the demo has no check of them.
+    """
     document = json.loads(run_command(require_tool("docker-compose"), "-f", FILE, *options, "config", "--format=json"))
     assert document["services"].keys() == {"alertmanager", "grafana", *names}
     scraped = set[str]()
@@ -64,13 +73,95 @@ def test_prometheus_scrapes_the_exporters_of_the_profile(
         if "scrape" in service.get("networks", {}) and "configs" not in service:
             scraped.update((service["networks"]["scrape"] or {}).get("aliases", [name]))
     (config,) = document["configs"].values()
-    (row,) = yaml.safe_load(Path(config["file"]).read_text("utf-8"))
-    assert set(row["targets"]) == {f"{name}:10077" for name in scraped}
+    (job,) = yaml.safe_load(Path(config["file"]).read_text("utf-8"))["scrape_configs"]
+    (targets,) = job["static_configs"]
+    assert set(targets["targets"]) == {f"{name}:10077" for name in scraped}
+
+
+@pytest.mark.parametrize(("profile", "is_constant"), [("exporter", False), ("replicas", True)])
+def test_instance_is_constant_only_for_replicas(profile: str, is_constant: bool) -> None:  # noqa: FBT001
+    """Messages name the address of a single exporter; the series of replicas have a constant instance."""
+    text = (FOLDER / "prometheus/scrape" / f"{profile}.yml").read_text("utf-8")
+    (job,) = yaml.safe_load(text)["scrape_configs"]
+    assert ("metric_relabel_configs" in job) == is_constant
+
+
+@pytest.mark.parametrize("profile", ["exporter", "replicas"])
+def test_promtool_accepts_the_configuration(profile: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """Prometheus accepts the configuration of each profile, with the files at their mounts."""
+    text = (FOLDER / "prometheus/prometheus.yml").read_text("utf-8")
+    scrape = FOLDER / "prometheus/scrape" / f"{profile}.yml"
+    text = text.replace("/scrape.yml", str(scrape)).replace("/rules/", f"{ROOT}/deploy/prometheus/")
+    config = tmp_path / "prometheus.yml"
+    config.write_text(text, "utf-8")
+    run_command(require_tool("promtool"), "check", "config", config)
+
+
+def write_alertmanager_config(folder: Path, receiver: str) -> Path:
+    """Write the example with one receiver in all routes; return its path."""
+    text = (ROOT / "deploy/alertmanager/alertmanager.yml").read_text("utf-8")
+    text = re.sub(r"( receiver:) \w+", rf"\1 {receiver}", text)
+    config = folder / "alertmanager.yml"
+    config.write_text(text.replace("/etc/alertmanager", str(folder)), "utf-8")
+    (folder / "secrets").mkdir()
+    return config
+
+
+def check_secrets(config: Path) -> subprocess.CompletedProcess[str]:
+    """Run the script of the service that checks the secrets."""
+    script = FOLDER / "alertmanager/check-secrets.sh"
+    command = ["sh", str(script), str(config)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("receiver", "secrets"),
+    [
+        ("critical", ["pagerduty.key", "slack.url"]),
+        ("warning", ["slack.url"]),
+        ("opsgenie", ["opsgenie.key"]),
+        ("msteams", ["msteams.url"]),
+        ("email", ["smtp.password"]),
+        ("webhook", ["webhook.url"]),
+    ],
+)
+def test_alertmanager_needs_the_secrets_of_its_receivers(receiver: str, secrets: list[str], tmp_path: Path) -> None:
+    """Without a secret of a receiver in use, the check fails and names it; no other is needed."""
+    config = write_alertmanager_config(tmp_path, receiver)
+    process = check_secrets(config)
+    assert process.returncode == 1
+    line = rf"^Receiver {receiver}: {tmp_path}/secrets/(\S+) is missing"
+    named = re.findall(line, process.stderr, re.MULTILINE)
+    assert named == secrets
+
+    for secret in secrets:
+        (tmp_path / "secrets" / secret).write_text("secret\n")
+    process = check_secrets(config)
+    assert process.stderr == ""
+    assert process.returncode == 0
+
+
+def test_an_empty_secret_is_missing(tmp_path: Path) -> None:
+    """The check names user and remedy, also for an empty file."""
+    config = write_alertmanager_config(tmp_path, "warning")
+    (tmp_path / "secrets/slack.url").touch()
+    process = check_secrets(config)
+    assert process.stderr == (
+        f"Receiver warning: {tmp_path}/secrets/slack.url is missing, empty, or not readable"
+        f" by user {os.geteuid()}.\n"
+        "Write these files to deploy/alertmanager/secrets,"
+        " or choose other receivers in deploy/alertmanager/alertmanager.yml.\n"
+    )
 
 
 def test_services_are_restricted() -> None:
     """Every service is pinned, restarted, health-checked and limited, and can write to its volumes only."""
-    for name, service in load_compose_file()["services"].items():
+    services = load_compose_file()["services"]
+    check = services.pop(CHECK)
+    assert check["restart"] == "no"
+    assert check["read_only"]
+    assert check["network_mode"] == "none"
+    for name, service in services.items():
         assert re.search(r":v?\d+\.\d+(\.\d+)?$", service["image"]), name
         assert (service["restart"], service["read_only"]) == ("unless-stopped", True), name
         assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"]), name
