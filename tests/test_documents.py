@@ -179,7 +179,7 @@ def _prometheus_configs(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield a configuration of Prometheus, and the one inside a configuration of the OpenTelemetry Collector."""
     if {"scrape_configs", "remote_write"} & document.keys():
         yield document
-    if "receivers" in document:
+    if "exporters" in document:
         yield document["receivers"]["prometheus"]["config"]
 
 
