@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from late_exporter import __version__
+from late_exporter.commands.assets import link_version
 
 ROOT = Path(__file__).parent.parent
 GRAFANA_VERSION = "11.0.0"
@@ -74,14 +75,18 @@ def _panels(dashboard: Mapping[str, Any]) -> list[Any]:
 
 
 def write_archive(path: Path, files: Mapping[str, bytes], time: int) -> None:
-    """Write a tar archive that depends on the files and on the time only."""
+    """Write a tar archive that depends on the files and on the time only.
+
+    Its links lead to the documents of this version.
+    """
     folder = path.name.removesuffix(".tar.gz")
     with (
         path.open("wb") as target,
         gzip.GzipFile("", "wb", fileobj=target, mtime=time) as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for name, content in sorted(files.items()):
+        for name, file in sorted(files.items()):
+            content = link_version(file)
             entry = tarfile.TarInfo(f"{folder}/{name}")
             entry.size = len(content)
             entry.mtime = time

@@ -123,7 +123,10 @@ def test_wheel_runs_with_the_pinned_packages(dist: Path, tmp_path: Path) -> None
 
 
 def test_archives_of_rules_and_dashboards(tmp_path: Path) -> None:
-    """The archives have all rules with their runbooks, and all dashboards with their ids, and are reproducible."""
+    """The archives have all rules with their runbooks, and all dashboards with their ids.
+
+    They are reproducible, and link the documents of their version.
+    """
     for folder in ("first", "second"):
         environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
         run_command(sys.executable, ".ci/bundle.py", tmp_path / folder, cwd=ROOT, env=environment)
@@ -137,11 +140,15 @@ def test_archives_of_rules_and_dashboards(tmp_path: Path) -> None:
     assert {"prometheus/late-exporter.rules.yml", "alertmanager/alertmanager.yml", "LICENSE"} <= rules.keys()
     assert "prometheus/runbooks/LatePostStuck.md" in rules
     assert [name for name in rules if "secrets" in name] == []
+    links = ("/blob/main/", f"/blob/v{__version__}/")
+    alerts = (ROOT / "deploy/prometheus/late-exporter.alerts.yml").read_text("utf-8")
+    assert rules["prometheus/late-exporter.alerts.yml"].decode() == alerts.replace(*links)
     dashboards = {name: json.loads(text) for name, text in contents["dashboards"].items()}
     assert {path.name for path in (ROOT / "grafana/dashboards").glob("*.json")} == dashboards.keys()
     ids = json.loads((ROOT / "grafana/grafana-com.json").read_text("utf-8"))
     for name, dashboard in dashboards.items():
-        original = json.loads((ROOT / "grafana/dashboards" / name).read_text("utf-8"))
+        text = (ROOT / "grafana/dashboards" / name).read_text("utf-8")
+        original = json.loads(text.replace(*links))
         assert original == {key: dashboard[key] for key in original}
         assert (ids[original["uid"]], None) == (dashboard["gnetId"], dashboard["id"])
         required = {row["id"] for row in dashboard["__requires"]}

@@ -9,7 +9,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from late_exporter import __url__
+from late_exporter import __url__, __version__
 from late_exporter.commands.output import write_lines
 from late_exporter.config.messages import suggest
 from late_exporter.config.settings import CommandContext
@@ -17,6 +17,9 @@ from late_exporter.errors import ConfigError, LateError
 
 PACKAGE_FOLDER = "late_exporter/assets/"
 """Folder in the wheel, as in the table ``force-include`` of pyproject.toml, which lists all."""
+
+BRANCH_URL = f"{__url__}/blob/main/"
+VERSION_URL = f"{__url__}/blob/v{__version__}/"
 
 
 def assets(context: CommandContext) -> int:
@@ -71,7 +74,7 @@ def _replace(path: Path, content: bytes) -> None:
 def runbooks() -> Mapping[str, str]:
     """Return the runbooks by the name of their alert, with links that work anywhere."""
     return {
-        Path(name).stem: text.decode().replace("](../../../", f"]({__url__}/blob/main/")
+        Path(name).stem: text.decode().replace("](../../../", f"]({VERSION_URL}")
         for name, text in find_assets()
         if name.startswith("prometheus/runbooks/")
     }
@@ -88,8 +91,21 @@ def runbook(context: CommandContext) -> int:
     return write_lines([runbooks()[name].rstrip()])
 
 
+def link_version(content: bytes) -> bytes:
+    """Return a file with links to the documents of this version.
+
+    Files in the repository link its branch, whose documents may be those of a later version.
+    """
+    return content.replace(BRANCH_URL.encode(), VERSION_URL.encode())
+
+
 def find_assets() -> Iterator[tuple[str, bytes]]:
     """Yield name and content of the assets, in the installed package or else in the source tree."""
+    for name, content in _find_files():
+        yield name, link_version(content)
+
+
+def _find_files() -> Iterator[tuple[str, bytes]]:
     package = resources.files("late_exporter")
     installed = package / "assets"
     if installed.is_dir():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter import __url__
+from late_exporter import __url__, __version__
 from late_exporter.cli import main
 from late_exporter.commands.assets import write_assets
 from late_exporter.errors import LateError
@@ -16,6 +16,9 @@ from late_exporter.errors import LateError
 ROOT = Path(__file__).parents[2]
 NOT_ASSETS = {"deploy/alertmanager/secrets/.gitignore"}
 """Tracked files below the folders of the assets that are of use in the source tree only, as Python files are."""
+
+BRANCH = f"{__url__}/blob/main/".encode()
+VERSION = f"{__url__}/blob/v{__version__}/".encode()
 
 FOLDERS = ("deploy/alertmanager", "deploy/systemd", "grafana/dashboards")
 
@@ -26,13 +29,26 @@ def written_files(folder: Path) -> dict[str, bytes]:
 
 
 def test_all_files_for_an_installation_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Rules, dashboards, routes and units are written as they are in the source, and listed."""
+    """Rules, dashboards, routes and units are written and listed.
+
+    They are those of the source, but link the documents of the version.
+    """
     assert main(["assets", str(tmp_path / "new" / "folder")]) == 0
     files = written_files(tmp_path / "new" / "folder")
     listed = capsys.readouterr().out.splitlines()
     assert sorted(listed) == sorted(str(tmp_path / "new" / "folder" / name) for name in files)
-    for name in ("late-exporter.rules.yml", "prometheus.yml", "runbooks/LatePollStale.md"):
-        assert (ROOT / "deploy" / "prometheus" / name).read_bytes() == files[f"prometheus/{name}"], name
+    for name in ("late-exporter.alerts.yml", "prometheus.yml", "runbooks/LatePollStale.md"):
+        source = (ROOT / "deploy" / "prometheus" / name).read_bytes()
+        assert files[f"prometheus/{name}"] == source.replace(BRANCH, VERSION), name
+
+
+def test_no_asset_links_the_branch(tmp_path: Path) -> None:
+    """The branch may have other alerts than this version, and so no runbook of one."""
+    write_assets(tmp_path)
+    files = written_files(tmp_path)
+    assert VERSION in files["prometheus/late-exporter.alerts.yml"]
+    assert VERSION in files["grafana/late-overview.json"]
+    assert [name for name, content in files.items() if BRANCH in content] == []
 
 
 def test_no_link_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +98,7 @@ def test_runbooks_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runbook", "LatePollStale"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("# LatePollStale\n")
-    assert f"({__url__}/blob/main/docs/commands.md#where-to-run-commands)" in out
+    assert f"({__url__}/blob/v{__version__}/docs/commands.md#where-to-run-commands)" in out
     assert main(["runbook"]) == 0
     assert "LatePollStale" in capsys.readouterr().out.splitlines()
     assert main(["runbook", "LatePolStale"]) == 2
@@ -96,6 +112,7 @@ def test_every_file_of_the_folders_is_an_asset(tmp_path: Path) -> None:
     output = subprocess.run(["git", "ls-files", *FOLDERS], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     write_assets(tmp_path)
     contents = set(written_files(tmp_path).values())
-    tracked = [name for name in output.splitlines() if name not in NOT_ASSETS and not name.endswith(".py")]
+    tracked = [ROOT / name for name in output.splitlines() if name not in NOT_ASSETS and not name.endswith(".py")]
     assert len(tracked) > 5
-    assert [name for name in tracked if (ROOT / name).read_bytes() not in contents] == []
+    missing = [path for path in tracked if path.read_bytes().replace(BRANCH, VERSION) not in contents]
+    assert missing == []
