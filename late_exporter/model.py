@@ -237,13 +237,16 @@ class SetCurrent(Increment, frozen=True, kw_only=True, gc=False):
 
 
 class RecordAttempt(Increment, frozen=True, kw_only=True, gc=False):
-    """Record a failed or successful publishing attempt on an account or a platform.
+    """Record a failed or successful publishing attempt of an account, a platform or a workspace.
 
-    A time of 0 is that of each log.
+    Args:
+        at: Its time; 0 for that of each log.
+        spacing: Milliseconds within which several failures count as one.
     """
 
     at: int = 0
     failed: bool
+    spacing: int = 0
 
 
 class ObserveLog(Increment, frozen=True, kw_only=True, gc=False):
@@ -293,10 +296,25 @@ class FailureStreak(msgspec.Struct, frozen=True, tag="streak", gc=False):
     Args:
         last_success: Time of the newest success.
         failures: Times of the newest failures since then, oldest first.
+        spacing: Milliseconds within which several failures count as one.
     """
 
     last_success: int = 0
     failures: tuple[int, ...] = ()
+    spacing: int = 0
+
+    @property
+    def length(self) -> int:
+        """The number of failures."""
+        if not self.spacing:
+            return len(self.failures)
+        count = 0
+        next_time = 0
+        for time in self.failures:
+            if time >= next_time:
+                count += 1
+                next_time = time + self.spacing
+        return count
 
 
 Value: TypeAlias = int | float | Histogram | LatestValue | FailureStreak

@@ -17,6 +17,7 @@ from late_exporter.feeds.vocabulary import ACTIONS, FAILURE_CATEGORIES, STATUSES
 from late_exporter.model import (
     DAY_MS,
     FAILED,
+    MINUTE_MS,
     SUCCESS,
     UNKNOWN,
     IncCounter,
@@ -31,6 +32,12 @@ from late_exporter.model import (
 
 ATTEMPTS = ("publish", "retry")
 """Actions that are attempts to publish."""
+
+POST_SPACING_MS = 5 * MINUTE_MS
+"""Time within which failures may be those of one post, on its accounts or by its retries.
+
+Failed retries do not count anyway, but generation ``zernio`` does not document their number.
+"""
 
 FINAL_STATUSES = (SUCCESS, FAILED)
 """Statuses of attempts that have ended."""
@@ -236,10 +243,11 @@ def _attempt(platform: tuple[str, str], log: LogKind) -> Iterator[Increment]:
         yield IncCounter("late_publishing_without_link_total", platform)
     is_success = log.status == SUCCESS
     if is_success or (log.status == FAILED and log.action == "publish"):
-        # Retries repeat the failure of one post, so they do not count as further ones.
-        has_failed = not is_success
-        yield RecordAttempt("late_publishing_consecutive_failures", platform, failed=has_failed)
-        yield RecordAttempt("late_workspace_consecutive_failures", platform[:1], failed=has_failed)
+        for family, labels in (
+            ("late_publishing_consecutive_failures", platform),
+            ("late_workspace_consecutive_failures", platform[:1]),
+        ):
+            yield RecordAttempt(family, labels, failed=not is_success, spacing=POST_SPACING_MS)
     account = (*platform, log.account_id or UNKNOWN)
     yield IncCounter("late_account_logs_total", (*account, log.status))
     if log.account_id is None:

@@ -63,8 +63,8 @@ def count_logs(increment: Increment, logs: Sequence[LogEntry], now: int) -> Sequ
         case SetByLog(value=value):
             at = max(_times(logs, now))
             return [SetLatest(*series, at=at, value=at / 1000 if value is None else value)]
-        case RecordAttempt(at=0, failed=failed):
-            return [RecordAttempt(*series, at=at, failed=failed) for at in _times(logs, now)]
+        case RecordAttempt(at=0):
+            return [msgspec.structs.replace(increment, at=at) for at in _times(logs, now)]
     return [increment] * len(logs)
 
 
@@ -136,7 +136,8 @@ def _update_streak(increments: Sequence[RecordAttempt], value: Value | None) -> 
     last_success = max([streak.last_success, *successes])
     failures = sorted([*streak.failures, *(each.at for each in increments if each.failed)])
     failures = failures[bisect_right(failures, last_success) :]
-    return FailureStreak(last_success, tuple(failures[-MAX_STREAK_TIMES:]))
+    spacing = increments[-1].spacing
+    return FailureStreak(last_success, tuple(failures[-MAX_STREAK_TIMES:]), spacing)
 
 
 _AGGREGATORS: Mapping[type[Increment], Callable[[Any, Value | None], Value]] = {

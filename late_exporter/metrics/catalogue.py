@@ -96,11 +96,11 @@ _FAMILIES = (
         help="Creation time of the oldest publishing log that was pending at the last poll, in "
              "Unix seconds."),
     _gauge("late_publishing_consecutive_failures", "platform", feeds=PUBLISHING,
-        help="Failed publish logs on a platform since its last success, at most 1,000; failed "
-             "retries do not count, successful ones do."),
+        help="Posts whose publish logs on a platform failed since its last success; failures "
+             "within 5 minutes count as one post."),
     _gauge("late_workspace_consecutive_failures", "", feeds=PUBLISHING,
-        help="Failed publish logs of the workspace since its last success on any platform, at most "
-             "1,000; failed retries do not count, successful ones do."),
+        help="Posts whose publish logs failed since the last success on any platform; failures "
+             "within 5 minutes count as one post."),
     _gauge("late_publishing_last_log_timestamp_seconds", "platform action status", feeds=PUBLISHING,
         mark=OFF,
         help="Creation time of the newest counted publishing log, in Unix seconds."),

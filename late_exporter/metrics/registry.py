@@ -262,5 +262,5 @@ def _exposed(series: Series, current: SeriesValue) -> Series:
 def _number(current: SeriesValue) -> float:
     value = current.value.value if isinstance(current.value, LatestValue) else current.value
     if isinstance(value, FailureStreak):
-        return len(value.failures)
+        return value.length
     return value if isinstance(value, int | float) else 1

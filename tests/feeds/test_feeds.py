@@ -507,7 +507,7 @@ def test_streaks_of_platforms(action: str, status: str, failed: bool | None) -> 
     created = entry.created or 0
     increments = [each for each in project_log(PUBLISHING, "acme", entry) if each.family in STREAKS]
     expected = [
-        RecordAttempt(family, labels, at=created, failed=failed)
+        RecordAttempt(family, labels, at=created, failed=failed, spacing=300_000)
         for family, labels in STREAKS.items()
         if failed is not None
     ]

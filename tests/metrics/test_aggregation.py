@@ -91,6 +91,18 @@ def test_long_streak() -> None:
         assert length == len(after.failures)
 
 
+@pytest.mark.parametrize(
+    ("times", "length"),
+    [((1, 2, 5), 1), ((1, 6), 1), ((1, 11), 2), ((1, 8, 15), 2), ((1, 11, 12, 21), 3)],
+)
+def test_failures_of_one_post(times: tuple[int, ...], length: int) -> None:
+    """With a spacing of ten, a failure within ten after a counted one is no further one."""
+    increments = [RecordAttempt("f", LABELS, at=at, failed=True, spacing=10) for at in times]
+    streak = apply_increments(increments, None)
+    assert isinstance(streak, FailureStreak)
+    assert streak.length == length
+
+
 @pytest.mark.parametrize("key", ["x" * 110, 'x"'], ids=["too long", "a quote"])
 def test_an_exemplar_that_parsers_reject_is_omitted(key: str) -> None:
     """Ids may have 128 characters with their names, and no quote, which prometheus_client's parser rejects."""

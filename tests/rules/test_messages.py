@@ -24,7 +24,7 @@ PAGE = (ROOT / "docs" / "alerts.md").read_text("utf-8")
 LABELS = {
     "account_id": "acc1",
     "alertname": "LatePostFailed",
-    "failed_at": "2026-11-24T15:59:00Z",
+    "due_at": "2026-11-24T15:59:00Z",
     "job": "late",
     "namespace": "social",
     "username": "@acme",

@@ -153,14 +153,21 @@ def _streaks(rows: Iterable[LogRow]) -> Values:
 
 
 def _post_streaks(attempts: Iterable[LogRow], *fields: str) -> Values:
-    """Return the failed ``publish`` logs since the last success, by some fields."""
+    """Return the failed ``publish`` logs since the last success, by some fields.
+
+    Those within five minutes after a counted one do not count.
+    """
     final = [row for row in attempts if row["createdAt"] and row["status"] in {"failed", "success"}]
     streaks: dict[tuple[str, ...], float] = {}
     for labels, rows in _group(final, *fields).items():
         successes = [created_at(row) for row in rows if row["status"] == "success"]
         last_success = max(successes, default=0)
         failed = [row for row in rows if row["status"] == "failed" and row["action"] == "publish"]
-        streaks[labels] = sum(created_at(row) > last_success for row in failed)
+        counted: list[float] = []
+        for time in sorted(created_at(row) for row in failed if created_at(row) > last_success):
+            if not counted or time >= counted[-1] + 300:
+                counted.append(time)
+        streaks[labels] = len(counted)
     return streaks
 
 
