@@ -39,7 +39,7 @@ STATUS_INTERVALS: Mapping[fields.StatusFeedName, int] = MappingProxyType(
 
 Profile: TypeAlias = Literal["weekly", "bakery", "shop", "agency", "platform", "large"]
 Incident: TypeAlias = Literal[
-    "one-post-fails", "healed-retry", "account-dead", "everything-fails",
+    "one-post-fails", "healed-retry", "account-dead", "platform-fails", "everything-fails",
     "platform-outage", "revoked-token", "rate-limit-storm", "slow-video", "late-publishing",
     "scheduler-stuck", "approval-overdue", "empty-schedule", "account-cooldown", "account-blocked",
     "token-expiring", "suspended", "spend-cap", "empty-balance", "usage-near-limit",

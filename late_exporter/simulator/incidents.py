@@ -137,6 +137,13 @@ _KINDS = (
         failure=BANNED,
     ),
     IncidentKind(
+        name="platform-fails",
+        # All posts on one platform are refused.
+        scope="platform",
+        platform="instagram",
+        failure=REJECTED,
+    ),
+    IncidentKind(
         name="everything-fails",
         # All posts of all accounts are refused.
         failure=REJECTED,

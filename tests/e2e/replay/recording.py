@@ -45,7 +45,7 @@ def record_incidents(names: Sequence[str], minutes: int) -> Sequence[SampleRow]:
             if minute == LEAD_MINUTES:
                 for name in names:
                     world.start_incident(name, duration=minutes * MINUTE)
-            for series, value in _relative_times(_scrape(exporter), start).items():
+            for series, value in relative_times(_scrape(exporter), start).items():
                 rows.setdefault(series, [None] * minute).append(value)
             for values in rows.values():
                 if len(values) == minute:
@@ -63,7 +63,7 @@ def _scrape(exporter: SimulatedExporter) -> Samples:
     return samples
 
 
-def _relative_times(samples: Samples, start: float) -> Mapping[tuple[str, Labels], float]:
+def relative_times(samples: Samples, start: float) -> Mapping[tuple[str, Labels], float]:
     """Return samples whose Unix times are seconds since the start, where the clock of promtool begins."""
     return {
         series: value - start if series[0].endswith("_timestamp_seconds") and value > start - 1e9 else value
