@@ -79,15 +79,22 @@ def test_prometheus_scrapes_the_exporters_of_the_profile(
 
 
 @pytest.mark.parametrize(("profile", "is_constant"), [("exporter", False), ("replicas", True)])
-def test_instance_is_constant_only_for_replicas(profile: str, is_constant: bool) -> None:  # noqa: FBT001
-    """Messages name the address of a single exporter; the series of replicas have a constant instance."""
+def test_instance_is_constant_only_for_replicas(
+    profile: str,
+    is_constant: bool,  # noqa: FBT001
+) -> None:
+    """Messages name the address of a single exporter; series continue in another replica."""
     text = (FOLDER / "prometheus/scrape" / f"{profile}.yml").read_text("utf-8")
     (job,) = yaml.safe_load(text)["scrape_configs"]
     assert ("metric_relabel_configs" in job) == is_constant
 
 
 @pytest.mark.parametrize("profile", ["exporter", "replicas"])
-def test_promtool_accepts_the_configuration(profile: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
+def test_promtool_accepts_the_configuration(
+    profile: str,
+    require_tool: Callable[[str], str],
+    tmp_path: Path,
+) -> None:
     """Prometheus accepts the configuration of each profile, with the files at their mounts."""
     text = (FOLDER / "prometheus/prometheus.yml").read_text("utf-8")
     scrape = FOLDER / "prometheus/scrape" / f"{profile}.yml"
@@ -125,7 +132,11 @@ def check_secrets(config: Path) -> subprocess.CompletedProcess[str]:
         ("webhook", ["webhook.url"]),
     ],
 )
-def test_alertmanager_needs_the_secrets_of_its_receivers(receiver: str, secrets: list[str], tmp_path: Path) -> None:
+def test_alertmanager_needs_the_secrets_of_its_receivers(
+    receiver: str,
+    secrets: list[str],
+    tmp_path: Path,
+) -> None:
     """Without a secret of a receiver in use, the check fails and names it; no other is needed."""
     config = write_alertmanager_config(tmp_path, receiver)
     process = check_secrets(config)
@@ -139,6 +150,15 @@ def test_alertmanager_needs_the_secrets_of_its_receivers(receiver: str, secrets:
     process = check_secrets(config)
     assert process.stderr == ""
     assert process.returncode == 0
+
+
+def test_values_of_the_configuration_may_have_quotes(tmp_path: Path) -> None:
+    """Names and paths are found with and without quotes."""
+    config = write_alertmanager_config(tmp_path, "webhook")
+    text = config.read_text("utf-8").replace("receiver: webhook", "receiver: 'webhook'")
+    text = re.sub(r"url_file: (\S+)", r'url_file: "\1"', text)
+    config.write_text(text, "utf-8")
+    assert f"Receiver webhook: {tmp_path}/secrets/webhook.url is" in check_secrets(config).stderr
 
 
 def test_an_empty_secret_is_missing(tmp_path: Path) -> None:

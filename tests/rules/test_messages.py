@@ -1,4 +1,4 @@
-"""Messages of alerts and what docs/alerts.md says about them: dashboard, test message, heartbeat."""
+"""Messages of alerts, and what docs/alerts.md says about them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,10 @@ def render(require_tool: Callable[[str], str], tmp_path: Path) -> Callable[[str]
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", ["slack", "text", "teams"])
-def test_messages_have_no_dashboard_without_an_address(name: str, render: Callable[[str], str]) -> None:
+def test_messages_have_no_dashboard_without_an_address(
+    name: str,
+    render: Callable[[str], str],
+) -> None:
     """The address of Grafana is not known by default."""
     assert "late-overview" not in render(name)
     assert "Dashboard" not in render(name)

@@ -22,7 +22,7 @@ late.prometheusAlerts
 def test_an_unknown_alert_cannot_be_excluded(require_tool: Callable[[str], str]) -> None:
     """A misspelt name is an error that lists the alerts, because its alert would fire on."""
     command = [require_tool("jsonnet"), "-e", MISSPELT]
-    process = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
+    process = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     assert process.returncode == 1
-    message = "_config.exclude: there is no alert LatePostOverdue; the alerts are LateAccountCannotPost, "
+    message = "_config.exclude: there is no alert LatePostOverdue; the alerts are LateAccount"
     assert message in process.stderr

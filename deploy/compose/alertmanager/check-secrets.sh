@@ -14,6 +14,7 @@ missing=$(
     }
 
     /^ *#/ { next }
+    { gsub(/["\047]/, "") } # quotes
     /^[a-z]/ { section = $1 }
 
     section == "global:" && $1 ~ /_file:$/ { shared[$1] = $2 }
