@@ -119,10 +119,8 @@ async def test_quoted_path() -> None:
     assert api.requests[0].url.raw_path == b"/api/v1/posts/a%2F%3Fb%25/logs?limit=100"
 
 
-REMEDY = (
-    "to trust it, for example that of a proxy, set SSL_CERT_FILE to a file with the certificate of"
-    " its CA"
-)
+CA_FILE = "set SSL_CERT_FILE to a file with the certificate of its CA"
+REMEDY = f"to trust it, for example that of a proxy, {CA_FILE}"
 RENEW = (
     "if the clock of this machine is right, the owner of the certificate must renew it: that of the"
     " API, or of a proxy in between"

@@ -250,10 +250,16 @@ def test_a_usable_state_is_ok(tmp_path: Path) -> None:
     assert (check_state("sqlite://").level, check_state("sqlite://").message) == ("warning", "in memory")
 
 
-@pytest.mark.parametrize("name", ["/proc/x/late.db", "/proc/late.db", "file/new/late.db", "link"])
-def test_a_state_that_cannot_be_created_is_an_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The finding is the error of an exporter's start, with a remedy, also for root."""
+@pytest.fixture
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the test in its own folder."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["/proc/x/late.db", "/proc/late.db", "file/new/late.db", "link"])
+@pytest.mark.usefixtures("in_tmp_path")
+def test_a_state_that_cannot_be_created_is_an_error(name: str, tmp_path: Path) -> None:
+    """The finding is the error of an exporter's start, with a remedy, also for root."""
     Path("file").touch()
     Path("link").symlink_to("missing/late.db")
     url = f"sqlite:///{name}"

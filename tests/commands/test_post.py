@@ -163,10 +163,8 @@ async def test_missing_logs_of_a_post_are_reported() -> None:
     assert [request.params["limit"] for request in harness.api.requests[-1:]] == ["100"]
 
 
-NOT_AN_ID = (
-    "not the id of a post, which is like 65f1c0a9e2b5af0012ab34cd; posts and logs print it in the"
-    " column POST"
-)
+WHERE = "posts and logs print it in the column POST"
+NOT_AN_ID = f"not the id of a post, which is like 65f1c0a9e2b5af0012ab34cd; {WHERE}"
 IMPOSSIBLE_IDS = [
     ("", f'POST_ID "": {NOT_AN_ID}'),
     ("..", f'POST_ID "..": {NOT_AN_ID}'),

@@ -116,7 +116,7 @@ def test_info_is_one_object_of_json(path: Path) -> None:
 
 
 def test_check_is_one_object_of_json(path: Path) -> None:
-    """The object has the problems, and whether there are none; the exit code is that of the text."""
+    """The object has the problems and whether there are none; the exit code is unchanged."""
     result = state(path, "check", "--format=json")
     assert result == CommandResult(0, '{"ok": true, "problems": []}\n', "")
     execute(f"sqlite:///{path}", "DELETE FROM late_log WHERE key = 'log000007'")
@@ -149,7 +149,8 @@ def test_check_lists_what_is_wrong(path: Path) -> None:
     ]
     assert state(path, "check") == CommandResult(1, "\n".join([*lines, ""]), "")
     execute(f"sqlite:///{path}", "DELETE FROM late_log WHERE key = 'log000007'")
-    assert state(path, "check").out == "acme/publishing: the log count is 61, but the state stores 60 logs\n"
+    line = "acme/publishing: the log count is 61, but the state stores 60 logs\n"
+    assert state(path, "check").out == line
 
 
 def copy(source: Path, target: Path) -> CommandResult:

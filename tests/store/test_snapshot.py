@@ -45,7 +45,10 @@ def state(url: str) -> str:
             "DELETE FROM late_log WHERE key = 'log001'",
             "acme/publishing: the log count is 151, but the state stores 150 logs",
         ),
-        ("DELETE FROM late_log WHERE key = 'p'", "acme/publishing: 1 pending log not stored as counted"),
+        (
+            "DELETE FROM late_log WHERE key = 'p'",
+            "acme/publishing: 1 pending log not stored as counted",
+        ),
     ],
 )
 def test_changes_that_bypass_the_store_are_reported(state: str, statement: str, problem: str) -> None:
