@@ -90,6 +90,9 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Args:
         failed: Number of publish and retry logs with status failed.
         final: Number of those with status failed or success.
+        consecutive_failures: Number of posts that failed since the last one was published, of which
+            retries are no posts of their own.
+        last_failure: Creation time of the last failed attempt.
         pending: Number of pending logs with any action.
         oldest_pending: Creation time of the oldest of them.
         oldest_post: Id of the post of the oldest; empty if unknown.
@@ -100,6 +103,8 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     counted_since: float
     failed: int = 0
     final: int = 0
+    consecutive_failures: int = 0
+    last_failure: float | None = None
     pending: int = 0
     last_log: float | None = None
     oldest_pending: float | None = None
@@ -188,6 +193,12 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
         quota_wait: Seconds until the quota allows the next request; 0 if it does now.
         platforms: Platforms with publishing logs; empty before the first sync is complete.
         failing_accounts: Accounts that failed again and again, most consecutive failures first.
+        unhealed_failures: Last failure of each account that has failed within the last day and
+            published nothing since, newest first.
+        daily_attempts: Number of publish and retry logs in a final status of the last day, or of an
+            average day if that is not known.
+        other_attempts: Counts of the platforms on which not most attempts fail; whether they fail
+            so often that the error budget is soon used up.
         status: State of accounts, queue and plan.
         recent_since: Start of the time of which all recent logs are known, an hour ago or later;
             None if no publishing logs are read.
@@ -202,6 +213,9 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     quota_wait: float = 0.0
     platforms: tuple[PlatformHealth, ...] = ()
     failing_accounts: tuple[AccountHealth, ...] = ()
+    unhealed_failures: tuple[Failure, ...] = ()
+    daily_attempts: float = 0.0
+    other_attempts: RecentCounts = RecentCounts()
     status: WorkspaceStatus = WorkspaceStatus()
     recent_since: float | None = None
     clock_offset: float = 0.0

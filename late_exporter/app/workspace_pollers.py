@@ -11,11 +11,11 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from late_exporter.api.client import LateClient
-from late_exporter.health import Failure, PlatformHealth, WorkspaceHealth
+from late_exporter.health import Failure, PlatformHealth, RecentCounts, WorkspaceHealth
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.schedule import ApiClock, PollConfig
 from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
-from late_exporter.metrics.platforms import failing_accounts, platform_health
+from late_exporter.metrics.platforms import failing_accounts, platform_health, unhealed_failures
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.store.records import PendingLog
 
@@ -89,12 +89,16 @@ class WorkspacePollers:
         now = self.clock.time()
         platforms = platform_health(registry, self.name)
         recent_since: float | None = None
+        daily_attempts = 0.0
+        other_attempts = RecentCounts()
         for poller in self:
             recent_attempts = poller.recorder.recent_attempts
             if recent_attempts is not None:
                 recent_since = recent_attempts.known_since(now)
                 history_since = (poller.recorder.complete_since or 0) / 1000
                 platforms = recent_attempts.add_counts(platforms, now, history_since)
+                daily_attempts = recent_attempts.per_day(platforms, now)
+                other_attempts = recent_attempts.other_counts(now)
                 pending_logs = poller.recorder.state.pending_logs
                 platforms = _with_oldest_posts(platforms, pending_logs.values())
         return WorkspaceHealth(
@@ -107,6 +111,9 @@ class WorkspacePollers:
             platforms=platforms,
             recent_since=recent_since,
             failing_accounts=failing_accounts(registry, self.name),
+            unhealed_failures=unhealed_failures(registry, self.name, self.failures, now),
+            daily_attempts=daily_attempts,
+            other_attempts=other_attempts,
             status=self.status.health,
             clock_offset=self.clock.host_offset or 0.0,
         )

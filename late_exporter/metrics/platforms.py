@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from late_exporter.health import AccountHealth, PlatformHealth
+from late_exporter.feeds.publishing import ATTEMPTS as ATTEMPT_ACTIONS
+from late_exporter.health import AccountHealth, Failure, PlatformHealth
 from late_exporter.metrics.catalogue import LOGS, OLDEST_PENDING, PENDING_LOGS
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import FAILED, SUCCESS, UNKNOWN, Labels, LatestValue
-from late_exporter.thresholds import CONSECUTIVE_FAILURES
+from late_exporter.thresholds import CONSECUTIVE_FAILURES, DAY
 
 ATTEMPTS = "late_publishing_attempts_total"
 LAST_LOG = "late_publishing_last_log_timestamp_seconds"
 STREAKS = "late_account_consecutive_failures"
+PLATFORM_STREAKS = "late_publishing_consecutive_failures"
 INFO = "late_account_info"
 
 
@@ -28,7 +30,16 @@ def platform_health(registry: SeriesRegistry, workspace: str) -> tuple[PlatformH
     created = _by_platform(times)
     pending = _by_platform(registry.numbers(workspace, PENDING_LOGS))
     oldest_pending = _by_platform(registry.numbers(workspace, OLDEST_PENDING))
-    last_logs = _by_platform(registry.numbers(workspace, LAST_LOG))
+    streaks = registry.numbers(workspace, PLATFORM_STREAKS)
+    log_times = registry.numbers(workspace, LAST_LOG)
+    last_logs = _by_platform(log_times)
+    last_failures = _by_platform(
+        {
+            labels: time
+            for labels, time in log_times.items()
+            if labels[2] in ATTEMPT_ACTIONS and labels[3] == FAILED
+        }
+    )
 
     health = []
     for name in sorted(name for name, counts in logs.items() if any(counts)):
@@ -39,6 +50,8 @@ def platform_health(registry: SeriesRegistry, workspace: str) -> tuple[PlatformH
                 counted_since=min(created[name]),
                 failed=failed,
                 final=failed + int(attempts.get((workspace, name, SUCCESS), 0)),
+                consecutive_failures=int(streaks.get((workspace, name), 0)),
+                last_failure=max(last_failures[name], default=None),
                 pending=int(sum(pending[name])),
                 last_log=max(last_logs[name], default=None),
                 oldest_pending=min(oldest_pending[name], default=None),
@@ -61,6 +74,23 @@ def failing_accounts(registry: SeriesRegistry, workspace: str) -> tuple[AccountH
     ]
     accounts.sort(key=lambda each: (-each.consecutive_failures, each.platform, each.account_id))
     return tuple(accounts)
+
+
+def unhealed_failures(
+    registry: SeriesRegistry, workspace: str, failures: Iterable[Failure], now: float
+) -> tuple[Failure, ...]:
+    """Return the last failure of each account that has published nothing since.
+
+    Of the failures of the workspace, newest first, those of more than a day before a Unix time in
+    seconds are left out.
+    """
+    streaks = registry.numbers(workspace, STREAKS)
+    newest: dict[Labels, Failure] = {}
+    for failure in failures:
+        account = (workspace, failure.platform, failure.account_id)
+        if failure.time > now - DAY and streaks.get(account, 0):
+            newest.setdefault(account, failure)
+    return tuple(newest.values())
 
 
 def _by_platform(numbers: Mapping[Labels, float]) -> defaultdict[str, list[float]]:

@@ -16,7 +16,7 @@ from late_exporter.feeds.status_feeds.refresh import (
     parse_response,
 )
 from late_exporter.health import Condition
-from late_exporter.thresholds import USAGE_RATIO
+from late_exporter.thresholds import USAGE_RATIO, USED_UP_RATIO
 
 
 def refresh(context: RefreshContext) -> Refresh:
@@ -68,8 +68,15 @@ def _limit_reports(context: RefreshContext, caps: Fields, usage: Fields) -> Iter
         if amount is not None and limit:
             share = amount / limit
             yield context.gauge(f"late_workspace_{family}_ratio", share, kind)
-            condition = "limit" if share >= USAGE_RATIO else "plan"
-            yield Condition(condition, f"{share:.0%} of the {name}")
+            yield Condition(_limit_kind(kind, share), f"{share:.0%} of the {name}")
+
+
+def _limit_kind(kind: str, share: float) -> str:
+    """Return the kind of condition that a used share of a limit is."""
+    # Only without uploads left are posts refused.
+    if kind == "uploads" and share >= USED_UP_RATIO:
+        return "used_up"
+    return "limit" if share >= USAGE_RATIO else "plan"
 
 
 def _balance_reports(context: RefreshContext, balance: Fields) -> Iterator[Report]:

@@ -17,9 +17,13 @@ from late_exporter.feeds.status_feeds.refresh import (
     parse_response,
 )
 from late_exporter.health import Condition
+from late_exporter.model import SetLatest
+from late_exporter.thresholds import WEBHOOK_FAILING_SECONDS, WEBHOOK_FAILURES
 
 URL = re.compile(r".*?://(?:[^/?#]*@)?([^/?#]*).*", re.DOTALL)
 """A text with an address, and the host in it."""
+
+FAILURES = "late_webhook_consecutive_failures"
 
 MAX_WEBHOOKS = 50
 """Webhooks that the API allows to a user."""
@@ -32,13 +36,38 @@ def refresh(context: RefreshContext) -> Refresh:
     for label, row in _webhooks_by_label(rows).items():
         values = {
             "late_webhook_active": row.flag("isActive"),
-            "late_webhook_consecutive_failures": row.amount("failureCount"),
             "late_webhook_last_fired_timestamp_seconds": row.time("lastFiredAt"),
         }
         reports += context.gauges(values, label)
-        if row.flag("isActive") is False:
+        is_active = row.flag("isActive")
+        if is_active is False:
             reports.append(Condition("webhook", label))
+        failure_count = row.amount("failureCount")
+        if failure_count is not None:
+            failures = _failures_gauge(context, label, failure_count)
+            reports.append(failures)
+            if is_active is not False and _is_failing_for_long(context, failures):
+                reports.append(Condition("webhook_failing", label, failures.at / 1000))
     return reports
+
+
+def _failures_gauge(context: RefreshContext, label: str, count: float) -> SetLatest:
+    """Return the failures in a row, whose time is that of the first refresh with many of them."""
+    labels = (context.workspace, label)
+    previous = context.previous.get((FAILURES, labels))
+    at = context.now
+    if previous is not None and _is_many(previous.value) and _is_many(count):
+        at = previous.at
+    return SetLatest(FAILURES, labels, at=at, value=count)
+
+
+def _is_failing_for_long(context: RefreshContext, failures: SetLatest) -> bool:
+    latest_start = context.seconds - WEBHOOK_FAILING_SECONDS
+    return _is_many(failures.value) and failures.at / 1000 <= latest_start
+
+
+def _is_many(count: float | tuple[str, ...]) -> bool:
+    return not isinstance(count, tuple) and count >= WEBHOOK_FAILURES
 
 
 def _webhooks_by_label(rows: Sequence[Fields]) -> Mapping[str, Fields]:
