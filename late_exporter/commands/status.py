@@ -89,7 +89,7 @@ def _notices(document: StatusDocument, findings: Iterable[Finding]) -> Iterator[
             command = document.command(each)
             if command:
                 step += f" Run {command}."
-            step += f" See late-exporter runbook {each.wording.runbook}."
+            step += f" See late-exporter runbook {document.runbook(each)}."
             yield from fold(INDENT, clean(step))
 
 

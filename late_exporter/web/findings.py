@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Self, TypeVar
 
@@ -17,6 +16,7 @@ from late_exporter.format import human_duration, plural
 from late_exporter.health import (
     ClusterHealth,
     Condition,
+    Failure,
     FeedHealth,
     PlatformHealth,
     StatusFeedHealth,
@@ -32,8 +32,12 @@ MIN_FINDINGS = 10
 """Number of findings, and of workspaces of each, that a document has however short it must be."""
 
 BILLING = "billing"
+POSTS = "posts"
 
 FeedT = TypeVar("FeedT", FeedHealth, StatusFeedHealth)
+
+PLAN_KINDS = ("inactive", "used_up", "balance", "limit", "plan")
+"""Kinds of conditions of the plan, whose age is said."""
 
 ACCOUNT_LOST = ("at_risk", "reconnect", "blocked")
 """Kinds of conditions that explain why the posts of an account fail."""
@@ -44,7 +48,9 @@ class Kind(NamedTuple):
 
     Attributes:
         noun: What one of it is called where problems are counted.
+        tone: As severe as its alert, bad or warn; ok if it is only of interest.
         runbook: Runbook of its alert.
+        runbook_of_many: Runbook of the alert about many workspaces with the same cause.
         command: Command that shows more, or empty.
         step: What to do first, or empty.
         text: Sentence about conditions of status feeds; ``{when}`` is the time of the first,
@@ -52,21 +58,23 @@ class Kind(NamedTuple):
         subject: What they are about.
         suffix: What follows the name of each.
         unless: Kinds of conditions of the same account that say more.
-        warn_after: Seconds after the time of a condition from which it is a problem, rather than
-            only of interest.
-        bad_after: The same for a critical one.
+        warn_after: Seconds after the time of a condition from which it is a problem; None if it is
+            one at any time.
+        bad_after: Seconds after its time from which it is critical; None if it never is.
     """
 
     noun: str
+    tone: str = "warn"
     runbook: str = ""
+    runbook_of_many: str = ""
     command: str = ""
     step: str = ""
     text: str = ""
     subject: str = "account"
     suffix: str = ""
     unless: tuple[str, ...] = ()
-    warn_after: float = -math.inf
-    bad_after: float = math.inf
+    warn_after: float | None = None
+    bad_after: float | None = None
 
 
 COOLDOWN = (
@@ -88,11 +96,24 @@ CONNECT_STEP = "Connect it again in Zernio."
 KINDS = {
     "inactive": Kind(
         noun="suspended plan",
+        tone="bad",
         runbook="LatePlanStopsPosts",
+        runbook_of_many="LateManyWorkspaces",
         command=CHECK,
         step=PLAN_STEP,
         text="the plan is suspended or gives no access",
-        bad_after=-math.inf,
+    ),
+    "used_up": Kind(
+        noun="used-up plan",
+        tone="bad",
+        runbook="LatePlanStopsPosts",
+        runbook_of_many="LateManyWorkspaces",
+        command=CHECK,
+        step=PLAN_STEP,
+        text="all uploads of the plan are used, so posts are refused",
+    ),
+    "unpolled": Kind(
+        noun="unpolled workspace", tone="bad", runbook="LateWorkspacesUnpolled", command=CHECK
     ),
     "scheduled": Kind(
         noun="overdue post",
@@ -108,36 +129,80 @@ KINDS = {
         command=OVERDUE_POSTS,
         step="On Instagram, Zernio may try again for 8.5 hours.",
         text=f"{OVERDUE} publishing",
+        warn_after=thresholds.POST_STUCK_SECONDS,
     ),
     "pending_approval": Kind(
         noun="unapproved post",
         runbook="LateApprovalOverdue",
         step="Approve or reschedule it in Zernio.",
         text=f"{OVERDUE} pending approval",
+        warn_after=thresholds.APPROVAL_OVERDUE_SECONDS,
     ),
     "at_risk": Kind(
         noun="account with posts at risk",
+        tone="bad",
         runbook="LatePostsAtRisk",
         command=POSTS_AT_RISK,
         step=CONNECT_STEP,
         text="{subjects} cannot publish what is due within 24 h",
         suffix=", due {when}",
-        bad_after=-math.inf,
     ),
-    "platform": Kind(noun="failing platform", runbook="LatePlatformFailing", command=FAILED_POSTS),
+    "platform_down": Kind(
+        noun="platform that is down", tone="bad", runbook="LatePlatformDown", command=FAILED_POSTS
+    ),
+    "platform": Kind(
+        noun="failing platform", tone="bad", runbook="LatePlatformFailing", command=FAILED_POSTS
+    ),
+    "budget": Kind(
+        noun="error budget soon used up",
+        tone="bad",
+        runbook="LateErrorBudgetBurningFast",
+        command=FAILED_POSTS,
+    ),
     "key": Kind(
         noun="rejected key",
+        tone="bad",
         runbook="LatePollStale",
+        runbook_of_many="LateManyWorkspaces",
         command=CHECK,
         step=f"Make a new read-only key at {KEYS_URL}, and write it to the key file.",
     ),
-    "feed": Kind(noun="polling problem", runbook="LatePollStale", command=CHECK),
+    "feed": Kind(
+        noun="polling problem",
+        tone="bad",
+        runbook="LatePollStale",
+        runbook_of_many="LateManyWorkspaces",
+        command=CHECK,
+    ),
+    "failed_posts": Kind(
+        noun="account with failed posts",
+        runbook="LatePostFailed",
+        command=f"{FAILED_POSTS} --since 1d",
+        text="posts of {subjects} failed, and were not published since",
+        suffix=", due {when}",
+    ),
+    "unhealed": Kind(
+        noun="account with a failed attempt",
+        runbook="LatePostFailed",
+        command=f"{FAILED_POSTS} --since 1d",
+    ),
+    "platform_attempts": Kind(
+        noun="platform without a published post",
+        runbook="LatePostFailed",
+        command=f"{FAILED_POSTS} --since 1d",
+    ),
     "generation": Kind(noun="unread list", runbook="LateGenerationUnread", command=CHECK),
     "clock": Kind(
         noun="wrong clock",
         runbook="LateClockSkew",
         command=CHECK,
         step="Synchronize the clock of this host.",
+    ),
+    "api_clock": Kind(
+        noun="wrong clock of the API",
+        runbook="LateClockSkew",
+        command=CHECK,
+        step="Contact Zernio's support: the API of another workspace has another time.",
     ),
     "pending": Kind(
         noun="stuck post",
@@ -171,7 +236,8 @@ KINDS = {
     ),
     "cooldown": Kind(
         noun="cooldown",
-        runbook="LateAccountCoolingDown",
+        tone="ok",
+        runbook="LateAccountCannotPost",
         command=FAILED_POSTS,
         text=f"{{subjects}} {COOLDOWN}",
         suffix=", which ends {when}",
@@ -186,7 +252,7 @@ KINDS = {
     ),
     "balance": Kind(
         noun="empty balance",
-        runbook="LatePlanStopsPosts",
+        runbook="LatePlanLimitNear",
         step=PLAN_STEP,
         text="pay-per-use has stopped",
     ),
@@ -203,6 +269,15 @@ KINDS = {
         text="{subjects} switched off",
         subject="webhook",
     ),
+    "webhook_failing": Kind(
+        noun="failing webhook",
+        runbook="LateWebhookFailing",
+        command="late-exporter logs --feed webhooks --status failed --since 1d",
+        step="Repair its receiver.",
+        text="{subjects} failed "
+        f"{thresholds.WEBHOOK_FAILURES} times or more in a row for over an hour",
+        subject="webhook",
+    ),
     "status_feed": Kind(noun="failing status feed", runbook="LateRequestsFailing", command=CHECK),
     "reload": Kind(
         noun="failed reload",
@@ -211,11 +286,11 @@ KINDS = {
     ),
     "analytics": Kind(
         noun="account without analytics",
+        tone="ok",
         command=ACCOUNTS,
         text="analytics of {subjects} are not up to date; posts are not affected",
-        warn_after=math.inf,
     ),
-    "plan": Kind(noun="plan", text="the plan", warn_after=math.inf),
+    "plan": Kind(noun="plan", tone="ok", text="the plan"),
 }
 """Kinds of findings; among equally severe ones, the worst first."""
 
@@ -241,6 +316,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         count: Number of all subjects.
         workspaces: Names of the workspaces; empty if it is about the exporter.
         workspace_count: Number of all workspaces that it is about.
+        platforms: Platforms on which the attempts fail, if it is about that.
     """
 
     kind: str
@@ -251,6 +327,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 0
     workspaces: tuple[str, ...] = ()
     workspace_count: int = 0
+    platforms: tuple[str, ...] = ()
 
     @property
     def wording(self) -> Kind:
@@ -300,13 +377,16 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
             for each in workspaces
             for finding in _find_in(each, each.api_time(now))
         ]
-        findings = _join_by_cause(findings)
+        findings = _join_by_cause([*_join_platforms(findings, workspaces), *_clocks(workspaces)])
+        if cluster is not None and cluster.unowned_workspaces:
+            count = plural(len(cluster.unowned_workspaces), "workspace")
+            findings.append(_finding("unpolled", f"no replica polls {count}"))
         if reload_error:
             text = (
                 "the last reload failed, and the configuration before is in force: "
                 f"{single_line(reload_error)}"
             )
-            findings.append(Finding(kind="reload", tone="warn", text=text))
+            findings.append(_finding("reload", text))
         kinds = list(KINDS)
         findings.sort(key=lambda each: (TONES.index(each.tone), kinds.index(each.kind)))
 
@@ -346,6 +426,17 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
             command += f" --workspace {finding.workspaces[0]}"
         return command
 
+    def runbook(self, finding: Finding) -> str:
+        """Return the runbook of the alert of a finding, or of the one that holds it back."""
+        wording = finding.wording
+        count = finding.workspace_count
+        is_many = (
+            finding.tone == "bad"
+            and count >= thresholds.MANY_WORKSPACES
+            and count > thresholds.MANY_WORKSPACES_SHARE * self.workspace_count
+        )
+        return (is_many and wording.runbook_of_many) or wording.runbook
+
     def place(self, finding: Finding) -> str:
         """Return the workspace of a finding, or how many it has; empty if there is only one."""
         count = finding.workspace_count
@@ -374,6 +465,70 @@ def _join_by_cause(findings: Iterable[Finding]) -> list[Finding]:
     return list(joined.values())
 
 
+def _join_platforms(
+    findings: Sequence[Finding], workspaces: Sequence[WorkspaceHealth]
+) -> Iterator[Finding]:
+    """Yield findings, with one for each platform that is down in place of those of workspaces."""
+    down = dict(_platforms_down(workspaces))
+    for platform, names in down.items():
+        text = f"most attempts on {short_name(platform)} fail"
+        yield replace(_finding("platform_down", text), workspaces=names, workspace_count=len(names))
+    for finding in findings:
+        is_of_platform = finding.kind in ("platform", "platform_attempts")
+        if not (is_of_platform and {*finding.platforms} <= down.keys()):
+            yield finding
+
+
+def _platforms_down(
+    workspaces: Sequence[WorkspaceHealth],
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the platforms on which most attempts fail in some workspaces, with their names."""
+    failing = defaultdict[str, list[str]](list)
+    failed = Counter[str]()
+    final = Counter[str]()
+    for workspace in workspaces:
+        for platform in workspace.platforms:
+            recent = platform.recent
+            failed[platform.name] += recent.failed
+            final[platform.name] += recent.final
+            is_small = recent.final < thresholds.PLATFORM_ATTEMPTS
+            if recent.is_failing or (is_small and _is_most(recent.failed, recent.final)):
+                failing[platform.name].append(workspace.name)
+    for name, places in failing.items():
+        is_most = _is_most(failed[name], final[name])
+        has_attempts = final[name] >= thresholds.PLATFORM_ATTEMPTS
+        if is_most and has_attempts and len(places) >= thresholds.PLATFORM_DOWN_WORKSPACES:
+            yield name, tuple(places)
+
+
+def _is_most(failed: int, final: int) -> bool:
+    return failed > thresholds.PLATFORM_FAILED_SHARE * final
+
+
+def _clocks(workspaces: Sequence[WorkspaceHealth]) -> Iterator[Finding]:
+    """Yield a finding about each workspace whose API has another time than this host.
+
+    If the APIs of two workspaces have different times, one of them is wrong rather than the host.
+    """
+    offsets = [
+        each.clock_offset
+        for each in workspaces
+        if each.clock_offset or any(feed.last_success is not None for feed in each.feeds)
+    ]
+    limit = thresholds.CLOCK_OFFSET_SECONDS
+    is_same = bool(offsets) and max(offsets) - min(offsets) <= limit
+    for each in workspaces:
+        if abs(each.clock_offset) <= limit:
+            continue
+        if is_same:
+            difference = verdicts.clock_difference(each.clock_offset)
+            finding = _finding("clock", f"the clock of this host is {difference} the API")
+        else:
+            difference = verdicts.clock_difference(-each.clock_offset)
+            finding = _finding("api_clock", f"the clock of the API is {difference} this host")
+        yield replace(finding, cause=finding.text, workspaces=(each.name,), workspace_count=1)
+
+
 def problems_in(findings: Iterable[Finding]) -> Sequence[Finding]:
     return [each for each in findings if each.tone in ("bad", "warn")]
 
@@ -385,14 +540,25 @@ def working_parts(document: StatusDocument) -> Iterator[Finding]:
     )
     if polling.tone != "bad":
         yield polling
-    recent = [
-        platform.recent for workspace in document.workspaces for platform in workspace.platforms
-    ]
+    failed, final = _recent_attempts(document.workspaces)
+    if final > failed and not problems_in(document.findings):
+        text = f"publishing works: {failed:,} of {final:,} attempts failed"
+        if failed and all(_is_small(each) for each in document.workspaces):
+            text += ", and each account has published since"
+        yield Finding(kind="platform", tone="ok", text=text)
+
+
+def _recent_attempts(workspaces: Iterable[WorkspaceHealth]) -> tuple[int, int]:
+    """Return how many attempts failed within the last hour, and how many there were."""
+    recent = [platform.recent for workspace in workspaces for platform in workspace.platforms]
     failed = sum(each.failed for each in recent)
     final = sum(each.final for each in recent)
-    if final and not problems_in(document.findings):
-        text = f"publishing works: {failed:,} of {final:,} attempts failed"
-        yield Finding(kind="platform", tone="ok", text=text)
+    return failed, final
+
+
+def _is_small(workspace: WorkspaceHealth) -> bool:
+    """Return whether each failed post of a workspace is a problem, rather than the share."""
+    return workspace.daily_attempts <= thresholds.SMALL_WORKSPACE_ATTEMPTS
 
 
 def as_sentence(text: str) -> str:
@@ -407,16 +573,21 @@ def _find_in(workspace: WorkspaceHealth, now: float) -> Iterator[Finding]:
         if finding.kind == "scheduled" and finding.tone == "bad" and has_attempts:
             # The alert is critical only if nothing is published at all.
             yield replace(finding, tone="warn")
+        elif finding.kind == "failed_posts" and not _is_small(workspace):
+            yield replace(finding, tone="ok")
         else:
             yield finding
+    yield from _publishing_findings(workspace, now)
     for platform in workspace.platforms:
-        yield from _platform_findings(platform, workspace.recent_since, now)
+        yield from _stuck_post_findings(platform, now)
     yield from _account_findings(workspace)
+    yield from _unhealed_findings(workspace, now)
     yield from _feed_findings(workspace)
-    if abs(workspace.clock_offset) > thresholds.CLOCK_OFFSET_SECONDS:
-        difference = verdicts.clock_difference(workspace.clock_offset)
-        text = f"the clock of this host is {difference} the API"
-        yield Finding(kind="clock", tone="warn", text=text, cause=text)
+
+
+def _finding(kind: str, text: str, cause: str = "") -> Finding:
+    """Return a finding as severe as its kind."""
+    return Finding(kind=kind, tone=KINDS[kind].tone, text=text, cause=cause)
 
 
 def condition_findings(
@@ -437,7 +608,7 @@ def condition_findings(
             matches = [e for e in matches if kinds_of[e.subject].isdisjoint(wording.unless)]
         if matches:
             finding = _condition_finding(kind, matches, now)
-            if kind in ("inactive", "balance", "limit", "plan") and plan_as_of is not None:
+            if kind in PLAN_KINDS and plan_as_of is not None:
                 age = verdicts.relative_time(plan_as_of, now, coarse=True)
                 finding = replace(finding, text=f"{finding.text} (as of {age})")
             yield finding
@@ -458,15 +629,9 @@ def _condition_finding(kind: str, conditions: Sequence[Condition], now: float) -
             detail += wording.suffix.format(when=when)
             subjects.append(Subject(single_line(each.name), detail, each.subject))
 
-    age = now - conditions[0].at
-    tone = "ok"
-    if age > wording.bad_after:
-        tone = "bad"
-    elif age > wording.warn_after:
-        tone = "warn"
     return Finding(
         kind=kind,
-        tone=tone,
+        tone=_condition_tone(wording, now - conditions[0].at),
         text=text,
         cause=text if kind == "inactive" else "",
         subjects=tuple(subjects),
@@ -474,26 +639,83 @@ def _condition_finding(kind: str, conditions: Sequence[Condition], now: float) -
     )
 
 
+def _condition_tone(wording: Kind, age: float) -> str:
+    """Return how severe a condition of a kind is, some seconds after its time."""
+    if wording.bad_after is not None and age > wording.bad_after:
+        return "bad"
+    if wording.warn_after is not None and age <= wording.warn_after:
+        return "ok"
+    return wording.tone
+
+
+def _publishing_findings(workspace: WorkspaceHealth, now: float) -> Iterator[Finding]:
+    """Yield one finding per platform on which posts fail, or one if nothing was published."""
+    found = [
+        finding
+        for platform in workspace.platforms
+        for finding in _platform_findings(platform, workspace.recent_since, now)
+    ]
+    failed, final = _recent_attempts([workspace])
+    oldest = now - thresholds.HOUR
+    named = {each.platform for each in workspace.unhealed_failures if each.time > oldest}
+    is_bad = any(each.tone == "bad" for each in found)
+    if failed == final >= thresholds.PLATFORM_CONSECUTIVE_FAILURES and not is_bad:
+        yield _nothing_published(workspace, found, now)
+        return
+
+    for finding in found:
+        # Its accounts are named with their errors.
+        is_named = _is_small(workspace) and named.issuperset(finding.platforms)
+        if finding.tone == "bad" or not is_named:
+            yield finding
+    others = workspace.other_attempts
+    if others.is_failing and not is_bad:
+        window = verdicts.window_name(workspace.recent_since or 0.0, now).lower()
+        text = f"{others.failed:,} of {others.final:,} attempts failed in the {window}"
+        yield _finding("budget", text, "too many attempts fail")
+
+
+def _nothing_published(workspace: WorkspaceHealth, found: Sequence[Finding], now: float) -> Finding:
+    """Return a finding about all attempts of a workspace, of which each has failed."""
+    _, final = _recent_attempts([workspace])
+    platforms = tuple(name for each in found for name in each.platforms)
+    names = ", ".join(map(short_name, platforms[:MAX_SUBJECTS]))
+    window = verdicts.window_name(workspace.recent_since or 0.0, now).lower()
+    finding = _finding(
+        "platform",
+        f"{final:,} of {final:,} attempts on {names} failed in the {window}",
+        f"all attempts on {names} fail",
+    )
+    return replace(finding, platforms=platforms)
+
+
 def _platform_findings(
     platform: PlatformHealth, recent_since: float | None, now: float
 ) -> Iterator[Finding]:
-    tone = verdicts.platform_tone(platform)
+    """Yield what is wrong with the attempts on a platform, at most one finding."""
     recent = platform.recent
     name = short_name(platform.name)
-    if tone != "ok":
-        window = verdicts.window_name(recent_since or 0.0, now).lower()
-        share = "most" if recent.is_failing else "many"
-        yield Finding(
-            kind="platform",
-            tone=tone,
-            text=f"{recent.failed:,} of {recent.final:,} attempts on {name} failed in the {window}",
-            cause=f"{share} attempts on {name} fail",
-        )
+    window = verdicts.window_name(recent_since or 0.0, now).lower()
+    text = f"{recent.failed:,} of {recent.final:,} attempts on {name} failed in the {window}"
+    if recent.is_failing:
+        finding = _finding("platform", text, f"most attempts on {name} fail")
+    elif verdicts.is_without_success(platform, now):
+        text = f"the last {platform.consecutive_failures:,} posts on {name} failed"
+        finding = _finding("platform", text, f"nothing is published on {name}")
+    elif recent.failed and recent.failed == recent.final:
+        finding = _finding("platform_attempts", text, f"all attempts on {name} fail")
+    else:
+        return
+    yield replace(finding, platforms=(platform.name,))
+
+
+def _stuck_post_findings(platform: PlatformHealth, now: float) -> Iterator[Finding]:
+    name = short_name(platform.name)
     if verdicts.is_stuck(platform, now) and platform.oldest_pending is not None:
         age = human_duration(now - platform.oldest_pending)
         text = f"a post on {name} has been pending for {age}"
         subjects = (Subject(platform.oldest_post),) if platform.oldest_post else ()
-        yield Finding(kind="pending", tone="warn", text=text, subjects=subjects)
+        yield replace(_finding("pending", text), subjects=subjects)
 
 
 def _account_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
@@ -511,10 +733,9 @@ def _account_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
     ]
     if accounts:
         count = plural(len(accounts), "account")
-        yield Finding(
-            kind="account",
-            tone="warn",
-            text=f"{count} failed {thresholds.CONSECUTIVE_FAILURES} times or more in a row",
+        text = f"{count} failed {thresholds.CONSECUTIVE_FAILURES} times or more in a row"
+        yield replace(
+            _finding("account", text),
             subjects=tuple(
                 Subject(
                     short_name(each.username or each.account_id),
@@ -525,6 +746,40 @@ def _account_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
             ),
             count=len(accounts),
         )
+
+
+def _unhealed_findings(workspace: WorkspaceHealth, now: float) -> Iterator[Finding]:
+    """Yield a finding about the accounts of a small workspace whose last attempt failed.
+
+    The list of posts says more, but only after its next refresh, and not to every key.
+    """
+    if not _is_small(workspace):
+        return
+    kinds = (*ACCOUNT_LOST, "failed_posts")
+    explained = {each.subject for each in workspace.status.conditions if each.kind in kinds}
+    explained |= {each.account_id for each in workspace.failing_accounts}
+    has_posts = any(each.name == POSTS and each.is_up for each in workspace.status.feeds)
+    oldest = now - (thresholds.HOUR if has_posts else thresholds.DAY)
+    failures = [
+        each
+        for each in workspace.unhealed_failures
+        if each.time > oldest and each.account_id not in explained
+    ]
+    if failures:
+        count = plural(len(failures), "account")
+        yield replace(
+            _finding("unhealed", f"the last attempt of {count} failed"),
+            subjects=tuple(_failure_subject(each) for each in failures[:MAX_SUBJECTS]),
+            count=len(failures),
+        )
+
+
+def _failure_subject(failure: Failure) -> Subject:
+    name = short_name(failure.username or failure.account_id)
+    post = f" post {short_name(failure.post_id)}," if failure.post_id else ""
+    error = single_line(failure.error) or "unknown error"
+    detail = f" ({short_name(failure.platform)}):{post} {error}"
+    return Subject(name, detail, failure.account_id)
 
 
 def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
@@ -539,20 +794,20 @@ def _feed_findings(workspace: WorkspaceHealth) -> Iterator[Finding]:
         kind = "key" if feeds[0].outcome == "unauthorized" else "feed"
         is_workspace = len(feeds) == len(workspace.feeds)
         text = cause if is_workspace else f"{_names_of('feed', feeds)} failed: {cause}"
-        yield Finding(kind=kind, tone="bad", text=text, cause=text)
+        yield _finding(kind, text, text)
     outdated = [Subject(short_name(feed.name)) for feed in workspace.feeds if feed.is_outdated]
     if outdated:
-        yield Finding(kind="generation", tone="warn", text=UNREAD, subjects=tuple(outdated))
+        yield replace(_finding("generation", UNREAD), subjects=tuple(outdated))
 
     failed = [feed for feed in workspace.status.feeds if feed.error]
     for cause, status_feeds in _by_cause(failed).items():
         if cause not in causes:
             text = f"{_names_of('status feed', status_feeds)} failed: {cause}"
-            tone = "warn"
+            finding = _finding("status_feed", text, text)
             if all(feed.disabled_reason for feed in status_feeds):
                 text += "; tried again every few minutes"
-                tone = "ok"
-            yield Finding(kind="status_feed", tone=tone, text=text, cause=text)
+                finding = replace(finding, tone="ok", text=text, cause=text)
+            yield finding
 
 
 def _polling_finding(feeds: Sequence[FeedHealth]) -> Finding:

@@ -16,9 +16,6 @@ MAX_NAME_LENGTH = 40
 MIN_QUOTA_WAIT = 1.0
 """Seconds from which a wait for the quota is shown."""
 
-MIN_FAILURES = 3
-"""Failures of the last hour from which a platform may be in trouble."""
-
 
 class PollingState(Enum):
     """Status of a feed, worst first.
@@ -70,15 +67,18 @@ def outdated_since(workspace: WorkspaceHealth) -> float | None:
     return max(feed.last_success or 0.0 for feed in workspace.feeds) or None
 
 
-def platform_tone(platform: PlatformHealth) -> str:
-    """Return ``bad`` if most attempts fail, ``warn`` if many do, or else ``ok``."""
+def platform_tone(platform: PlatformHealth, now: float) -> str:
+    """Return ``bad`` if most attempts fail, ``warn`` if all of a few do, or else ``ok``."""
     recent = platform.recent
-    if recent.is_failing:
+    if recent.is_failing or is_without_success(platform, now):
         return "bad"
-    allowed_share = thresholds.FAST_BURN * (1 - thresholds.SUCCESS_OBJECTIVE)
-    if recent.failed >= MIN_FAILURES and recent.failed > allowed_share * recent.final:
-        return "warn"
-    return "ok"
+    return "warn" if recent.failed and recent.failed == recent.final else "ok"
+
+
+def is_without_success(platform: PlatformHealth, now: float) -> bool:
+    """Return whether so many posts have failed lately, and none was published since."""
+    is_streak = platform.consecutive_failures >= thresholds.PLATFORM_CONSECUTIVE_FAILURES
+    return is_streak and (platform.last_failure or 0.0) > now - thresholds.DAY
 
 
 def is_stuck(platform: PlatformHealth, now: float) -> bool:
