@@ -32,7 +32,13 @@ from late_exporter.web.replies import (
     send_reply,
     text_reply,
 )
-from late_exporter.web.status_page import STYLE, render_failures, render_page
+from late_exporter.web.status_page import (
+    REFRESH_SECONDS,
+    STYLE,
+    render_failures,
+    render_page,
+    render_runbook,
+)
 from late_exporter.web.thread import call_in_loop
 from late_exporter.web.verdicts import polling_state, progress_text, single_line
 
@@ -40,6 +46,7 @@ READ_METHODS = ("GET", "HEAD")
 LIFECYCLE_METHODS = ("POST", "PUT")
 BROWSER_HEADERS = (b"origin", b"referer", b"sec-fetch-site")
 JSON_TYPE = "application/json"
+HTML_TYPE = "text/html"
 
 MAX_REASONS = 50
 """Maximum number of feeds that are listed as not ready."""
@@ -60,6 +67,12 @@ CONTENT_SECURITY_POLICY = (
     f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+REFRESH_HEADER = ("refresh", str(REFRESH_SECONDS))
+"""Reload of a page, unless its address says ``refresh=off``.
+
+A header works without a script, which the policy of the pages does not allow.
+"""
+
 PAGE_HEADERS: Headers = (
     ("content-type", "text/html; charset=utf-8"),
     ("content-security-policy", CONTENT_SECURITY_POLICY),
@@ -217,10 +230,15 @@ class ExporterApp:
 
     async def _status_page(self, scope: Message) -> Reply:
         accept = get_header(scope, b"accept").lower()
-        as_json = JSON_TYPE in accept and "text/html" not in accept
-        return await self._pages.get(("/", as_json), partial(self._make_status_page, as_json))
+        as_json = JSON_TYPE in accept and HTML_TYPE not in accept
+        if as_json:
+            return await self._pages.get(("/", "json"), partial(self._make_status_page, None))
+        reloads = _is_reloading(scope)
+        return await self._pages.get(("/", reloads), partial(self._make_status_page, reloads))
 
-    async def _make_status_page(self, as_json: bool) -> Reply:  # noqa: FBT001 - half of the key
+    async def _make_status_page(self, reloads: bool | None) -> Reply:  # noqa: FBT001 - half of the key
+        """Return the page, which reloads itself or not, or None for the same as JSON."""
+
         async def gather() -> tuple[StatusDocument, AbstractSet[str]]:
             workspaces: list[WorkspaceHealth] = []
             for workspace in self._health.workspaces():
@@ -246,15 +264,17 @@ class ExporterApp:
             count = MAX_WORKSPACES
             while True:
                 shown = document.shorten(count)
-                if as_json:
+                if reloads is None:
                     body = shown.to_json()
                 else:
-                    body = render_page(shown, subjects, self._paths).encode("utf-8", "replace")
+                    html = render_page(shown, subjects, self._paths, reloads=reloads)
+                    body = html.encode("utf-8", "replace")
                 if len(body) <= MAX_PAGE_BYTES or not count:
                     break
                 count //= 2
-            headers = (("content-type", JSON_TYPE),) if as_json else PAGE_HEADERS
-            return Reply(body=body, headers=headers)
+            if reloads is None:
+                return Reply(body=body, headers=(("content-type", JSON_TYPE),))
+            return _page_reply(body, reloads=reloads)
 
         return await asyncio.to_thread(render)
 
@@ -276,6 +296,8 @@ class ExporterApp:
         if not name or not failures:
             raise AccessError(HTTPStatus.NOT_FOUND)
 
+        reloads = _is_reloading(scope)
+
         async def make() -> Reply:
             html = await asyncio.to_thread(
                 render_failures,
@@ -284,17 +306,32 @@ class ExporterApp:
                 now=self._clock(),
                 version=self._version,
                 paths=self._paths,
+                reloads=reloads,
             )
-            return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
+            return _page_reply(html.encode("utf-8", "replace"), reloads=reloads)
 
-        return await self._pages.get((kind, name), make)
+        return await self._pages.get((kind, name, reloads), make)
 
     async def _runbook(self, scope: Message) -> Reply:
         texts = await asyncio.to_thread(self._runbooks)
         name = scope["path"].removeprefix("/runbooks/").removesuffix(".md")
         if name not in texts:
             raise AccessError(HTTPStatus.NOT_FOUND, "there is no such runbook")
-        return text_reply(texts[name])
+        if HTML_TYPE not in get_header(scope, b"accept").lower():
+            return text_reply(texts[name])
+
+        async def make() -> Reply:
+            html = await asyncio.to_thread(
+                render_runbook,
+                name,
+                texts,
+                now=self._clock(),
+                version=self._version,
+                paths=self._paths,
+            )
+            return _page_reply(html.encode("utf-8", "replace"), reloads=False)
+
+        return await self._pages.get(("runbooks", name), make)
 
     async def _configuration(self, _: Message) -> Reply:
         return Reply(body=self._health.configuration().encode())
@@ -337,6 +374,17 @@ class ExporterApp:
     async def _quit(self, scope: Message) -> Reply:
         self._require_lifecycle(scope).quit()  # responses in progress are completed
         return text_reply("stopping")
+
+
+def _is_reloading(scope: Message) -> bool:
+    """Return whether a page may reload itself, which a person can switch off in its address."""
+    query = scope.get("query_string", b"").decode("latin-1")
+    return parse_qs(query).get("refresh") != ["off"]
+
+
+def _page_reply(body: bytes, *, reloads: bool) -> Reply:
+    headers = (*PAGE_HEADERS, REFRESH_HEADER) if reloads else PAGE_HEADERS
+    return Reply(body=body, headers=headers)
 
 
 def _metrics_reply(request: BodyRequest, body: bytes) -> Reply:

@@ -6,7 +6,7 @@ The markup is in ``status_page.html``; this module prepares its values.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cache, partial
 from pathlib import Path
@@ -23,14 +23,27 @@ from late_exporter.web.findings import (
     problems_in,
     working_parts,
 )
+from late_exporter.web.markdown import render_markdown
 
 _RESOURCES = Path(__file__).parent
+
+REFRESH_SECONDS = 15
+"""Seconds after which a page reloads itself."""
 
 STYLE = _RESOURCES.joinpath("status_page.css").read_text("utf-8")
 
 
-def render_page(document: StatusDocument, subjects: AbstractSet[str], paths: Sequence[str]) -> str:
-    """Render the page, which links to other paths, and to the subjects that have failures."""
+def render_page(
+    document: StatusDocument,
+    subjects: AbstractSet[str],
+    paths: Sequence[str],
+    *,
+    reloads: bool = True,
+) -> str:
+    """Render the page, which links to other paths, and to the subjects that have failures.
+
+    It says whether it reloads itself.
+    """
     problems = problems_in(document.findings)
     findings_of: dict[str, list[Finding]] = {each.name: [] for each in document.workspaces}
     for finding in document.findings:
@@ -51,6 +64,8 @@ def render_page(document: StatusDocument, subjects: AbstractSet[str], paths: Seq
         subjects=subjects,
         paths=paths,
         root=".",
+        page="status",
+        reloads=reloads,
     )
 
 
@@ -61,6 +76,7 @@ def render_failures(
     now: float,
     version: str,
     paths: Sequence[str],
+    reloads: bool = True,
 ) -> str:
     """Render the page of failures, each with its workspace, of a platform or an account."""
     newest_first = sorted(failures, key=lambda each: each[1].time, reverse=True)
@@ -78,6 +94,31 @@ def render_failures(
         failures=newest_first,
         paths=paths,
         root="..",
+        page="failures",
+        reloads=reloads,
+    )
+
+
+def render_runbook(
+    name: str, texts: Mapping[str, str], *, now: float, version: str, paths: Sequence[str]
+) -> str:
+    """Render a runbook, whose links lead to other ones or out of the exporter."""
+
+    def link_target(target: str) -> str:
+        if target.startswith("https://"):
+            return target
+        return target.removesuffix(".md") if target.removesuffix(".md") in texts else ""
+
+    return load_template()(
+        document=None,
+        now=now,
+        version=version,
+        name=name,
+        content=render_markdown(texts[name], link_target),
+        paths=paths,
+        root="..",
+        page="runbook",
+        reloads=False,
     )
 
 
@@ -104,6 +145,7 @@ def load_template() -> Callable[..., str]:
     }
     environment.globals |= {
         "documentation": f"{__url__}#readme",
+        "refresh_seconds": REFRESH_SECONDS,
         "style": STYLE,
         "verdicts": verdicts,
     }

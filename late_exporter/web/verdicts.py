@@ -50,8 +50,16 @@ def polling_state(feed: FeedHealth) -> PollingState:
     return PollingState.CATCHING_UP if feed.gaps else PollingState.OK
 
 
-TONES = ("bad", "warn", "busy", "idle", "ok")
-"""Tones, worst first."""
+TONE_NAMES = {
+    "bad": "failing",
+    "warn": "warning",
+    "busy": "busy",
+    "idle": "idle",
+    "ok": "OK",
+}
+"""Names of the tones, worst first."""
+
+TONES = tuple(TONE_NAMES)
 
 
 def is_outdated(workspace: WorkspaceHealth) -> bool:
