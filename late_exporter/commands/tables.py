@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 from unicodedata import combining, east_asian_width
@@ -107,10 +106,37 @@ def no_match(noun: str, unread: Sequence[str]) -> str:
 def fold(beginning: str, text: str) -> Sequence[str]:
     """Return a text after its beginning; what does not fit the terminal is indented below it."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    wrapper = textwrap.TextWrapper(width, beginning, " " * len(beginning))
-    wrapper.break_long_words = False
-    wrapper.break_on_hyphens = False
-    return wrapper.wrap(text)
+    indent = " " * _display_width(beginning)
+    lines: list[str] = []
+    line = beginning
+    is_empty = True  # but for its beginning
+    for word in text.split():
+        for part, separator in _parts(word, width - len(indent)):
+            space = "" if is_empty else separator
+            if not is_empty and _display_width(line + space + part) > width:
+                lines.append(line)
+                line = indent
+                space = ""
+            line += space + part
+            is_empty = False
+    return [*lines, line.rstrip()]
+
+
+def _parts(word: str, width: int) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a word between which a line may end, with what precedes each on a line.
+
+    Only a word that does not fit a line, and only before its wide characters: scripts that have
+    these write without spaces.
+    """
+    if _display_width(word) <= width:
+        yield word, " "
+        return
+    start = 0
+    for at in range(1, len(word)):
+        if east_asian_width(word[at]) in "WF":
+            yield word[start:at], " " if start == 0 else ""
+            start = at
+    yield word[start:], " " if start == 0 else ""
 
 
 def clean(text: str) -> str:
