@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from late_exporter.health import Failure, RecentCounts
+from late_exporter.health import Failure, PlatformHealth, RecentCounts
 from late_exporter.ingest.recent_attempts import (
     MAX_ACCOUNT_FAILURES,
     MAX_COUNTS,
@@ -168,3 +168,27 @@ def test_known_since() -> None:
     assert RecentAttempts(0).known_since(NOW) == NOW - HOUR
     assert pytest.approx(RecentAttempts(CAUGHT_UP_AT).known_since(NOW)) == NOW - 60
     assert RecentAttempts(CAUGHT_UP_AT).known_since(NOW + 2 * HOUR) == NOW + HOUR
+
+
+def test_attempts_of_a_day() -> None:
+    """They are counted once a whole day is known, and leave the count after a day."""
+    attempts = counted(log(10), log(20 * HOUR, "failed"), log(30 * HOUR))
+    assert attempts.per_day((), NOW) == 2
+    assert attempts.per_day((), NOW + 5 * HOUR) == 1
+
+
+def test_attempts_of_a_day_after_a_restart() -> None:
+    """Until then, the counters tell how many an average day has."""
+    attempts = RecentAttempts(CAUGHT_UP_AT)
+    platforms = (
+        PlatformHealth(name="x", counted_since=NOW - 10 * DAY, final=300),
+        PlatformHealth(name="y", counted_since=NOW - 2 * DAY, final=100),
+    )
+    assert attempts.per_day(platforms, NOW) == 40
+
+
+@pytest.mark.parametrize(("failed", "age", "is_failing"), [(9, 0, False), (10, 0, True), (10, 1800, False)])
+def test_a_budget_that_is_soon_used_up(failed: int, age: float, *, is_failing: bool) -> None:
+    """At least ten failures burn it, as long as they go on."""
+    attempts = counted(*[log(age, "failed")] * failed, *[log()] * 20)
+    assert attempts.other_counts(NOW) == RecentCounts(failed, failed + 20, is_failing)

@@ -254,6 +254,38 @@ async def test_runbooks_are_served_as_text() -> None:
     assert (missing.status, missing.text) == (404, "there is no such runbook\n")
 
 
+async def test_browsers_get_runbooks_as_html() -> None:
+    """Headings, code and links are elements; a link that leads nowhere is text."""
+    text = (
+        "# LateA\n\nSee [the\nother](LateB.md), [none](LateC.md), `a<b`.\n\n"
+        "```sh\nlate-exporter <x>\n```\n\n- one\n  line\n- [docs](https://e.example/)\n"
+    )
+    runbooks = {"LateA": text, "LateB": "# LateB"}
+    app = ExporterApp(HealthSource(), build_exposition(), version="1", runbooks=lambda: runbooks)
+    response = await call(app, "/runbooks/LateA", headers=[(b"accept", b"text/html,*/*")])
+    content = response.text.partition('<article class="runbook">')[2].partition("</article>")[0]
+    assert content.split("\n") == [
+        "",
+        "<h2>LateA</h2>",
+        '<p>See <a href="LateB">the other</a>, none, <code>a&lt;b</code>.</p>',
+        "<pre><code>late-exporter &lt;x&gt;</code></pre>",
+        '<ul><li>one line</li><li><a href="https://e.example/">docs</a></li></ul>',
+        "",
+    ]
+
+
+async def test_a_person_can_stop_the_reload() -> None:
+    """A page reloads itself by a header, unless its address says that it should not."""
+    app = application()
+    page = await call(app)
+    still = await call(app, query=b"refresh=off")
+    assert page.headers["refresh"] == "15"
+    assert 'href="?refresh=off"' in page.text
+    assert "refresh" not in still.headers
+    assert 'href="?refresh=on"' in still.text
+    assert "http-equiv" not in page.text
+
+
 NAMES = ("brand-a", "brand-b", "brand-c")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -10,7 +9,9 @@ from msgspec.structs import replace
 
 from late_exporter.commands.assets import runbooks
 from late_exporter.health import (
+    ClusterHealth,
     Condition,
+    Failure,
     FeedHealth,
     RecentCounts,
     StatusFeedHealth,
@@ -118,7 +119,7 @@ def test_an_overdue_post_is_as_severe_as_its_alert() -> None:
 
 def test_every_problem_has_a_runbook_and_a_next_step() -> None:
     """The exporter serves the runbook of each kind of problems, and says what to do or which command shows more."""
-    kinds = {name: kind for name, kind in KINDS.items() if kind.warn_after != math.inf}
+    kinds = {name: kind for name, kind in KINDS.items() if kind.tone != "ok"}
     assert {kind.runbook for kind in kinds.values()} <= runbooks().keys()
     assert [name for name, kind in kinds.items() if not (kind.step or kind.command)] == []
 
@@ -207,12 +208,12 @@ def test_what_status_feeds_report() -> None:
         ("warn", "a post that was due 6 min ago is still pending approval: p4"),
         ("warn", "1 account cannot post: Dora (x): No scope"),
         ("warn", "3 accounts must be connected again: a0 (tiktok), a1 (tiktok), a2 (tiktok)"),
-        ("warn", f"1 account {COOLDOWN}: a1 (instagram), which ends in 10 min"),
         ("warn", "messages of 1 account are restricted by the platform: Wanda (whatsapp): 131042: Payment issue"),
         ("warn", "pay-per-use has stopped: -0.05 USD left to spend"),
         ("warn", "little or nothing is left of the plan: 100% of the profiles"),
         ("warn", "2 webhooks switched off: orders, alerts"),
         ("ok", "1 token must be renewed: b (x), expiry in 9 d"),
+        ("ok", f"1 account {COOLDOWN}: a1 (instagram), which ends in 10 min"),
         ("ok", "analytics of 1 account are not up to date; posts are not affected: Otto (x): stalled"),
         ("ok", "the plan: 40% of the uploads, 12.34 USD left to spend"),
     ]
@@ -221,9 +222,10 @@ def test_what_status_feeds_report() -> None:
 @pytest.mark.parametrize(
     ("found", "values"),
     [
-        ([], {"recent": RecentCounts(2, 2)}),
+        ([], {"recent": RecentCounts(2, 3)}),
+        ([("warn", "2 of 2 attempts on tiktok failed in the last hour")], {"recent": RecentCounts(2, 2)}),
         ([], {"recent": RecentCounts(4, 30), "oldest_pending": NOW - 7199}),
-        ([("warn", "3 of 3 attempts on tiktok failed in the last hour")], {"recent": RecentCounts(3, 3)}),
+        ([("bad", "3 of 3 attempts on tiktok failed in the last hour")], {"recent": RecentCounts(3, 3)}),
         (
             [("bad", "19 of 22 attempts on tiktok failed in the last hour")],
             {"recent": RecentCounts(19, 22, is_failing=True)},
@@ -245,9 +247,126 @@ def test_platforms(found: list[tuple[str, str]], values: dict[str, Any]) -> None
 )
 def test_publishing_works(sentence: str, recent: RecentCounts) -> None:
     """If something was published, and nothing is wrong, that is said."""
-    texts = [text for _, text in working(workspace(platforms=(platform(recent=recent),)))]
+    large = workspace(platforms=(platform(recent=recent),), daily_attempts=51)
+    texts = [text for _, text in working(large)]
     assert (f"Publishing works: {sentence} attempts failed" in texts) == bool(sentence)
     assert len(texts) == 1 + bool(sentence)
+
+
+def failure(account_id: str = "a1", age: float = 600.0) -> Failure:
+    """Return a failure of an account of some seconds ago."""
+    return Failure(
+        key=account_id,
+        time=NOW - age,
+        platform="instagram",
+        account_id=account_id,
+        username="@acme",
+        post_id="p1",
+        error="MEDIA_UPLOAD_FAILED: too large",
+    )
+
+
+UNHEALED = (
+    "warn",
+    "the last attempt of 1 account failed: @acme (instagram): post p1, MEDIA_UPLOAD_FAILED: too large",
+)
+
+
+def test_the_only_post_of_a_small_workspace_failed() -> None:
+    """Its post and its error are said once, and nothing is green beside them."""
+    only = platform("instagram", 0, 1, recent=RecentCounts(1, 1))
+    small = workspace(platforms=(only,), unhealed_failures=(failure(),))
+    assert lines(small) == [UNHEALED]
+    assert "Publishing works" not in str(working(small))
+
+
+def test_a_healed_retry_is_no_problem() -> None:
+    """Whoever published after two failures has nothing to do."""
+    healed = platform("instagram", 1, 2, recent=RecentCounts(2, 3))
+    sentence = "Publishing works: 2 of 3 attempts failed, and each account has published since"
+    assert lines(workspace(platforms=(healed,))) == []
+    assert ("ok", sentence) in working(workspace(platforms=(healed,)))
+
+
+def test_a_failed_attempt_beside_published_ones() -> None:
+    """Another account that published heals nothing."""
+    mixed = platform("instagram", 2, 1, recent=RecentCounts(1, 3))
+    assert lines(workspace(platforms=(mixed,), unhealed_failures=(failure(),))) == [UNHEALED]
+
+
+def test_an_old_failure_is_left_to_the_list_of_posts() -> None:
+    """Once the posts are read, they decide what is still to be done about a failure of hours ago."""
+    old = failure(age=2 * 3600)
+    posts = WorkspaceStatus(feeds=(StatusFeedHealth(name="posts", is_up=True),))
+    assert lines(workspace(unhealed_failures=(old,))) == [UNHEALED]
+    assert lines(workspace(unhealed_failures=(old,), status=posts)) == []
+
+
+@pytest.mark.parametrize(("daily_attempts", "tone"), [(50, "warn"), (51, "ok")])
+def test_failed_posts(daily_attempts: int, tone: str) -> None:
+    """They are a problem of a small workspace; in a larger one shares decide."""
+    reported = Condition("failed_posts", "@acme (instagram)", NOW - 7200, "a1", "1 post: no")
+    few = replace(reporting(reported), unhealed_failures=(failure(),), daily_attempts=daily_attempts)
+    text = "posts of 1 account failed, and were not published since"
+    assert lines(few) == [(tone, f"{text}: @acme (instagram): 1 post: no, due 2 h ago")]
+
+
+@pytest.mark.parametrize(("age", "expected"), [(3600, 1), (2 * DAY, 0)])
+def test_a_platform_on_which_nothing_is_published(age: float, expected: int) -> None:
+    """Three failed posts in a row are critical at any volume, for a day."""
+    silent = platform("x", 0, 3, consecutive_failures=3, last_failure=NOW - age)
+    found = lines(workspace(platforms=(silent,)))
+    assert found == [("bad", "the last 3 posts on x failed")] * expected
+
+
+def test_nothing_was_published() -> None:
+    """It is one finding if all attempts of an hour failed, on whichever platforms."""
+    platforms = (
+        platform("x", 0, 1, recent=RecentCounts(1, 1)),
+        platform("tiktok", 0, 2, recent=RecentCounts(2, 2)),
+    )
+    expected = [("bad", "3 of 3 attempts on x, tiktok failed in the last hour")]
+    assert lines(workspace(platforms=platforms)) == expected
+
+
+def test_a_budget_that_is_soon_used_up() -> None:
+    """Failures of many accounts on platforms that do not fail as a whole are critical."""
+    burning = RecentCounts(40, 100, is_failing=True)
+    found = lines(workspace(other_attempts=burning, daily_attempts=2400))
+    assert found == [("bad", "40 of 100 attempts failed in the last hour")]
+
+
+def test_a_platform_that_is_down_in_small_workspaces() -> None:
+    """It is one finding with the runbook of its alert, although each has few attempts."""
+    small = platform("x", 0, 7, recent=RecentCounts(7, 7))
+    status = document(*(workspace(f"w{number}", platforms=(small,)) for number in range(3)))
+    (found,) = problems_in(status.findings)
+    assert status.sentence(found) == "3 of 3 workspaces: most attempts on x fail"
+    assert status.runbook(found) == "LatePlatformDown"
+
+
+@pytest.mark.parametrize(("count", "runbook"), [(2, "LatePollStale"), (3, "LateManyWorkspaces")])
+def test_the_runbook_of_many_workspaces(count: int, runbook: str) -> None:
+    """Page and alert name one runbook for one cause in many workspaces."""
+    dead = [workspace(f"w{number}", feed(outcome="unavailable", error="gone")) for number in range(count)]
+    status = document(*dead)
+    assert status.runbook(status.findings[0]) == runbook
+
+
+def test_a_wrong_clock_of_one_api() -> None:
+    """The host is not blamed if another API agrees with it."""
+    right = workspace("right", feed(last_success=NOW))
+    found = document(workspace("wrong", clock_offset=-2400.0), right).findings
+    (clock,) = problems_in(found)
+    assert clock.text == "the clock of the API is 40 min ahead of this host"
+    assert "Synchronize" not in clock.wording.step
+
+
+def test_workspaces_without_a_replica() -> None:
+    """Nobody polls them, so nothing is green."""
+    status = document(workspace(), cluster=ClusterHealth(unowned_workspaces=("beta",)))
+    (found,) = problems_in(status.findings)
+    assert (found.tone, found.text) == ("bad", "no replica polls 1 workspace")
 
 
 def test_feeds_that_fail_for_different_reasons() -> None:
