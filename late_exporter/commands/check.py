@@ -56,6 +56,9 @@ HINTS: Mapping[type[errors.ApiError], str] = {
 TO_BE_CREATED = "there is no state; it will be created"
 ACCESS_HINT = "give the exporter's user write access, or change --state.url"
 
+CLOCK = "clock"
+API_CLOCK_HINT = "the API of another workspace agrees with this host: contact Zernio's support"
+
 MAX_NAMES = 3  # workspaces that are named rather than counted
 REQUEST_ID = re.compile(r" \(request id [^()]*\)$")
 
@@ -104,8 +107,22 @@ async def _find(context: CommandContext) -> Sequence[CheckResult]:
             required_rate = (len(feeds) + 1) * polls_per_minute + status.requests_per_minute
             results += check_quota(client, required_rate, settings.api.quota_share)
             findings += [replace(finding, workspace=name) for finding in results]
+    findings = _explain_clocks(findings, feeds)
     findings += await asyncio.to_thread(lambda: list(check_machine(settings, workspaces)))
     return findings
+
+
+def _explain_clocks(findings: Sequence[CheckResult], feeds: Sequence[str]) -> list[CheckResult]:
+    """Return findings that do not blame the clock of the host if an API agrees with it."""
+    answering = {
+        each.workspace for each in findings if each.level == "ok" and each.subject in feeds
+    }
+    wrong = {each.workspace for each in findings if each.subject == CLOCK}
+    if answering <= wrong:
+        return list(findings)
+    return [
+        replace(each, hint=API_CLOCK_HINT) if each.subject == CLOCK else each for each in findings
+    ]
 
 
 def format_findings(findings: Sequence[CheckResult]) -> Iterator[str]:
@@ -218,7 +235,7 @@ async def check_api(
     if abs(skew) > CLOCK_OFFSET_SECONDS:
         message = f"{clock_difference(-skew)} the API"
         hint = "synchronize it, otherwise alerts on age are off by as much"
-        yield CheckResult("warning", "clock", message, hint)
+        yield CheckResult("warning", CLOCK, message, hint)
 
 
 async def _check_status_feed(

@@ -11,7 +11,9 @@ import pytest
 from late_exporter.api.generation import SWITCH_HINT
 from late_exporter.cli import main
 from late_exporter.commands.check import (
+    API_CLOCK_HINT,
     CheckResult,
+    _explain_clocks,
     check_api,
     check_key_file,
     check_quota,
@@ -290,3 +292,12 @@ def test_the_web_configuration() -> None:
         "warning  web  web.yml: passwords are sent unencrypted; add tls_server_config",
         "ok       web  web.yml: plain HTTP, passwords of a, b, ops",
     ]
+
+
+@pytest.mark.parametrize(("others", "is_api"), [((), False), (("b",), True)])
+def test_a_clock_with_which_another_api_agrees(others: tuple[str, ...], *, is_api: bool) -> None:
+    """The host is not blamed then."""
+    ok = [CheckResult("ok", "publishing", "", workspace=name) for name in ("a", *others)]
+    wrong = CheckResult("warning", "clock", "40 min behind the API", "synchronize it", "a")
+    (*_, clock) = _explain_clocks([*ok, wrong], ["publishing"])
+    assert (clock.hint == API_CLOCK_HINT) == is_api

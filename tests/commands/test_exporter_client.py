@@ -160,6 +160,24 @@ def test_a_narrow_terminal(
     assert "instagram      22  1 (4.5%)  2 (1 h)" in lines
 
 
+def test_wide_characters_in_a_narrow_terminal(
+    server: LateServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A caption of characters that are two columns wide fits, although it has no spaces."""
+    caption = "新しいパンが焼き上がりました"
+    conditions = (Condition("blocked", "@パン", text=caption * 4),)
+    server.fault = respond(workspace(status=WorkspaceStatus(conditions=conditions)))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["status", "--problems"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "WARNING 1 account cannot post: @パン:",
+        "        新しいパンが焼き上がりました新しいパンが焼き上がりました新しいパンが焼き",
+        "        上がりました新しいパンが焼き上がりました",
+    ]
+
+
 def test_many_workspaces(server: LateServer, capsys: pytest.CaptureFixture[str]) -> None:
     """Of many workspaces only the worst are shown."""
     server.fault = respond(*(workspace(f"w{number}") for number in range(9)), troubled())

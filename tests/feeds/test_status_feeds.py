@@ -632,6 +632,31 @@ def test_names_of_webhooks(names: list[str | None], labels: set[str]) -> None:
         assert {label for _, label in report("webhooks", {"webhooks": ordered})[0]} == labels
 
 
+@pytest.mark.parametrize(("minutes", "expected"), [(59, []), (60, ["webhook_failing"])])
+def test_a_webhook_that_fails_for_an_hour(minutes: int, expected: list[str]) -> None:
+    """The first refresh with three failures in a row begins the hour, however many follow."""
+    first, _ = run("webhooks", lambda _: {"webhooks": [WEBHOOK]}, context())
+    previous = {
+        (each.family, each.labels): LatestValue(each.at, each.value)
+        for each in first
+        if isinstance(each, SetLatest)
+    }
+    later = NOW + minutes * 60_000
+    more = {"webhooks": [{**WEBHOOK, "isActive": True, "failureCount": 9}]}
+    reports, _ = run("webhooks", lambda _: more, context(now=later, previous=previous))
+    assert [each.kind for each in conditions_of(reports)] == expected
+
+
+@pytest.mark.parametrize(
+    ("used", "kind"), [(89, "plan"), (90, "limit"), (99, "limit"), (100, "used_up")]
+)
+def test_used_up_uploads(used: int, kind: str) -> None:
+    """Only a plan without uploads left refuses posts."""
+    usage = {"usage": {"uploads": used}, "limits": {"uploads": 100}}
+    _, conditions = report("billing", usage)
+    assert [each.kind for each in conditions] == [kind]
+
+
 def test_only_so_many_webhooks() -> None:
     """The number of webhooks is bounded like at the vendor."""
     rows = [{**WEBHOOK, "name": f"n{number}"} for number in range(MAX_WEBHOOKS + 9)]
