@@ -637,9 +637,7 @@ def test_a_webhook_that_fails_for_an_hour(minutes: int, expected: list[str]) -> 
     """The first refresh with three failures in a row begins the hour, however many follow."""
     first, _ = run("webhooks", lambda _: {"webhooks": [WEBHOOK]}, context())
     previous = {
-        (each.family, each.labels): LatestValue(each.at, each.value)
-        for each in first
-        if isinstance(each, SetLatest)
+        (each.family, each.labels): LatestValue(each.at, each.value) for each in first if isinstance(each, SetLatest)
     }
     later = NOW + minutes * 60_000
     more = {"webhooks": [{**WEBHOOK, "isActive": True, "failureCount": 9}]}
@@ -647,9 +645,7 @@ def test_a_webhook_that_fails_for_an_hour(minutes: int, expected: list[str]) -> 
     assert [each.kind for each in conditions_of(reports)] == expected
 
 
-@pytest.mark.parametrize(
-    ("used", "kind"), [(89, "plan"), (90, "limit"), (99, "limit"), (100, "used_up")]
-)
+@pytest.mark.parametrize(("used", "kind"), [(89, "plan"), (90, "limit"), (99, "limit"), (100, "used_up")])
 def test_used_up_uploads(used: int, kind: str) -> None:
     """Only a plan without uploads left refuses posts."""
     usage = {"usage": {"uploads": used}, "limits": {"uploads": 100}}

@@ -99,7 +99,9 @@ def test_platform_health(registry: SeriesRegistry) -> None:
         registry.set_gauge("late_publishing_pending_logs", ("acme", "tiktok", action), count)
     assert platform_health(registry, "acme") == (), "not before the first sync is complete"
     show_logs(registry)
-    tiktok = PlatformHealth(name="tiktok", counted_since=40.0, failed=2, final=7, pending=3, last_log=0.003, last_failure=0.003)
+    tiktok = PlatformHealth(
+        name="tiktok", counted_since=40.0, failed=2, final=7, pending=3, last_log=0.003, last_failure=0.003
+    )
     assert platform_health(registry, "acme") == (tiktok,)
 
 
