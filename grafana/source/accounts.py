@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from grafana_foundation_sdk.models.common import BigValueTextMode
+
 from grafana.source import mappings, panels, thresholds
 from grafana.source.layout import ACCOUNTS, PLATFORM, DashboardSpec, PanelRow, dashboard_url
 from grafana.source.palette import CONNECTION_CODES, CONNECTION_EVENTS, WARNING
 from grafana.source.panels import Column, PanelFrame
 from grafana.source.queries import (
     ACCOUNT,
+    COOLING_DOWN,
+    DISCONNECTED,
+    NO_POSTING,
+    TO_RECONNECT,
     Query,
     account_increase,
+    account_states,
     increase,
     or_zero,
     posts_at_risk,
     selector,
     with_username,
 )
-from grafana.source.shared_panels import UNKNOWN, cannot_post_stat, failing_accounts_stat
+from grafana.source.shared_panels import UNKNOWN, failed_posts_stat, failing_accounts_stat
 from late_exporter.thresholds import CONSECUTIVE_FAILURES, DAY, TOKEN_LEFT_WARNING_SECONDS
 
 ACCOUNT_MATCHER = {"account_id": "~$account_id"}
@@ -26,7 +33,10 @@ NEEDS_RECONNECT = selector("late_account_needs_reconnect", **ACCOUNT_MATCHER)
 CAN_POST = selector("late_account_can_post", **ACCOUNT_MATCHER)
 COOLDOWN = selector("late_account_cooldown_until_timestamp_seconds", **ACCOUNT_MATCHER)
 LAST_SUCCESS = selector("late_account_last_success_timestamp_seconds", **ACCOUNT_MATCHER)
+FAILED_POSTS = selector("late_account_failed_posts", **ACCOUNT_MATCHER)
+LAST_FAILED_POST = selector("late_account_last_failed_post_timestamp_seconds", **ACCOUNT_MATCHER)
 TOKENS = selector("late_account_token_expiry_timestamp_seconds", **ACCOUNT_MATCHER)
+STATES = account_states(**ACCOUNT_MATCHER)
 TOKEN_EXPIRY = f"({TOKENS} unless {CONNECTED} == 0)"
 """Token expiry of connected accounts; a revoked token is worthless before it expires."""
 
@@ -53,6 +63,11 @@ def _health() -> str:
     return with_username(f"max by (job, instance, {', '.join(ACCOUNT)}) ({' or '.join(states)})")
 
 
+def _accounts_in(state: int) -> str:
+    """Return the number of accounts in a state of ``account_states``."""
+    return or_zero(f"count({STATES} == {state})")
+
+
 def _increase(family: str, window: str, status: str) -> str:
     return account_increase(family, window, status=status, **ACCOUNT_MATCHER)
 
@@ -68,42 +83,33 @@ STATUS_ROW = PanelRow(
     100,
     "Current status",
     (
+        failed_posts_stat(110, 4, **ACCOUNT_MATCHER),
         failing_accounts_stat(102, 4, **ACCOUNT_MATCHER),
         panels.stat_panel(
             PanelFrame(
                 103,
-                "Disconnected",
-                "Accounts that are disconnected according to the API, or else to their newest"
-                " connection log.",
-                4,
-                4,
-            ),
-            f"sum({_max_by_account(CONNECTED)} == bool 0)",
-            steps=thresholds.WARNING_ABOVE_ZERO,
-        ),
-        panels.stat_panel(
-            PanelFrame(
-                107,
-                "To reconnect",
-                "Accounts that must be connected again according to the API.",
-                4,
+                "Accounts that cannot publish",
+                "Each account once, by the first state that applies. To reconnect: the API wants"
+                " it connected again. Disconnected: according to the API, or else to the newest"
+                " connection log. Cannot post: blocked for another reason. Cooling down: a"
+                " penalty of the API for failed posts, which ends. The command late-exporter"
+                " accounts says why.",
+                12,
                 4,
             ),
-            f"sum({_max_by_account(NEEDS_RECONNECT)})",
+            *(
+                Query(_accounts_in(state), legend)
+                for state, legend in (
+                    (TO_RECONNECT, "to reconnect"),
+                    (DISCONNECTED, "disconnected"),
+                    (NO_POSTING, "cannot post"),
+                    (COOLING_DOWN, "cooling down"),
+                )
+            ),
+            steps_by_name={"cooling down": thresholds.NOTICE_ABOVE_ZERO},
             steps=thresholds.WARNING_ABOVE_ZERO,
+            text_mode=BigValueTextMode.VALUE_AND_NAME,
             no_value=UNKNOWN,
-        ),
-        panels.stat_panel(
-            PanelFrame(
-                108,
-                "Cooling down",
-                "Accounts in cooldown, a penalty of the API for failed posts; what was"
-                " scheduled for that time fails.",
-                4,
-                4,
-            ),
-            or_zero(f"sum({_max_by_account(COOLDOWN)} > bool time())"),
-            steps=thresholds.NOTICE_ABOVE_ZERO,
         ),
         panels.stat_panel(
             PanelFrame(
@@ -115,7 +121,6 @@ STATUS_ROW = PanelRow(
             ),
             or_zero(increase(FAILURES, "24h")),
         ),
-        cannot_post_stat(109, 4, **ACCOUNT_MATCHER),
     ),
 )
 
@@ -132,33 +137,29 @@ ACCOUNTS_ROW = PanelRow(
             PanelFrame(
                 601,
                 "Needs attention",
-                "Accounts that must be connected again, cannot be posted to, are in cooldown,"
-                " keep failing, or have a token that expires within"
+                "Accounts that cannot publish, had failed posts in the last 24 hours, keep"
+                " failing, or have a token that expires within"
                 f" {TOKEN_LEFT_WARNING_SECONDS // DAY} days and was not"
-                " renewed in the last day. Only what is wrong is shown.",
+                " renewed in the last day. Only what is wrong is shown. Last failed: due time of"
+                " the newest failed post.",
                 24,
                 7,
             ),
             Column("Account", label="username"),
             Column("Platform", label="platform", width=130),
             Column("Workspace", label="workspace", width=120),
+            Column("State", expr=STATES, mappings=mappings.ACCOUNT_STATE_MAPPINGS, width=125),
             Column(
-                "Reconnect",
-                expr=f"{with_username(NEEDS_RECONNECT)} == 1",
-                mappings=mappings.RECONNECT_MAPPINGS,
-                width=110,
+                "Failed posts, 24 h",
+                expr=with_username(FAILED_POSTS),
+                steps=thresholds.NOTICE_ABOVE_ZERO,
+                width=145,
             ),
             Column(
-                "Connected",
-                expr=f"{with_username(CONNECTED)} == 0",
-                mappings=mappings.CONNECTED_MAPPINGS,
-                width=130,
-            ),
-            Column(
-                "Can post",
-                expr=f"{with_username(CAN_POST)} == 0",
-                mappings=mappings.YES_MAPPINGS,
-                width=100,
+                "Last failed",
+                expr=f"1000 * {with_username(LAST_FAILED_POST)}",
+                unit=panels.SINCE,
+                width=125,
             ),
             Column(
                 "Failures in a row",
@@ -180,7 +181,7 @@ ACCOUNTS_ROW = PanelRow(
                 width=110,
             ),
             Column("Account id", label="account_id", width=230),
-            sort="Failures in a row",
+            sort=("Failed posts, 24 h", "Failures in a row"),
             no_value="No account needs attention",
         ),
         panels.table_panel(
@@ -224,8 +225,15 @@ ACCOUNTS_ROW = PanelRow(
                 empty_text="none seen",
                 width=125,
             ),
-            Column("Succeeded, 24 h", expr=_increase(LOGS, "24h", "success"), width=130),
-            Column("Failed, 24 h", expr=_increase(LOGS, "24h", "failed"), width=105),
+            Column(
+                "Succeeded, 24 h",
+                expr=_increase(LOGS, "24h", "success"),
+                width=130,
+                empty_text="0",
+            ),
+            Column(
+                "Failed, 24 h", expr=_increase(LOGS, "24h", "failed"), width=105, empty_text="0"
+            ),
             Column("Account id", label="account_id", width=220),
             sort="Failures in a row",
             no_value="No accounts",

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grafana.source.palette import BAD, GOOD, MUTED, NOTICE, WARNING
-from grafana.source.queries import PLATFORM_FAILS
+from grafana.source.queries import (
+    COOLING_DOWN,
+    DISCONNECTED,
+    NO_POSTING,
+    PLATFORM_FAILS,
+    SOME_ATTEMPTS_FAIL,
+    TO_RECONNECT,
+)
 from grafana.source.thresholds import SLOW_BURN, success_ratio_at
 from late_exporter.thresholds import SUCCESS_OBJECTIVE
 
@@ -43,12 +50,21 @@ STATUS_FEED_MAPPINGS = (
 )
 """States of a status feed; a feed that the API refuses or lacks is switched off."""
 
+ACCOUNT_STATE_MAPPINGS = (
+    ValueMapping(TO_RECONNECT, "To reconnect", WARNING),
+    ValueMapping(DISCONNECTED, "Disconnected", WARNING),
+    ValueMapping(NO_POSTING, "Cannot post", WARNING),
+    ValueMapping(COOLING_DOWN, "Cooling down", NOTICE),
+)
+"""Texts for the query ``account_states``."""
+
 CONNECTED_MAPPINGS = (ValueMapping(0, "Disconnected", WARNING), ValueMapping(1, "Connected", GOOD))
 SUCCESS_MAPPINGS = (
     # The first range wins at a shared boundary.
     ValueMapping(SUCCESS_OBJECTIVE, "Good", GOOD, 1.0),
     ValueMapping(success_ratio_at(SLOW_BURN), "Below objective", NOTICE, SUCCESS_OBJECTIVE),
     ValueMapping(0, "Burning fast", WARNING, success_ratio_at(SLOW_BURN)),
+    ValueMapping(SOME_ATTEMPTS_FAIL, "Some failed", NOTICE),
     ValueMapping(PLATFORM_FAILS, "Failing", BAD),
 )
 """Texts for the query ``platform_states``, in the words of the alerts."""

@@ -18,7 +18,7 @@ from grafana.source.palette import MUTED, POSTS, WARNING
 from grafana.source.panels import Column, PanelFrame
 from grafana.source.queries import (
     ALERTS_SINCE,
-    FAILED_ATTEMPTS,
+    ATTEMPTS,
     RULES_MARKER,
     RUNBOOK_LINK,
     Query,
@@ -36,16 +36,20 @@ from grafana.source.queries import (
     with_username,
 )
 from grafana.source.shared_panels import (
+    FEW_POSTS,
     LAST_POLL,
+    NO_POSTS,
+    NO_SUCH_LOG,
     OBJECTIVE,
     UNKNOWN,
     attempt_columns,
     attempts_chart,
     cannot_post_stat,
     data_age_stat,
+    failed_attempts_stat,
+    failed_posts_stat,
     failing_accounts_stat,
     failures_chart,
-    late_stat,
     oldest_pending_stat,
     success_stats,
 )
@@ -54,7 +58,10 @@ from late_exporter.thresholds import PLATFORM_ATTEMPTS, PLATFORM_FAILED_SHARE, S
 DURATION = "late_publishing_duration_seconds"
 FINAL_ATTEMPTS = {"action": "~publish|retry", "status": "~success|failed"}
 PLATFORM_LINK = dashboard_url(PLATFORM, platform="${__data.fields.platform:percentencode}")
-CONSECUTIVE_FAILURES = selector("late_account_consecutive_failures")
+FAILURE_STREAK = with_username(selector("late_account_consecutive_failures"))
+FAILED_POSTS = with_username(selector("late_account_failed_posts"))
+LAST_FAILED_POST = with_username(selector("late_account_last_failed_post_timestamp_seconds"))
+WORST_ACCOUNTS = f"topk(10, {FAILED_POSTS} or {FAILURE_STREAK} > 0)"
 OLDEST_SCHEDULED = selector("late_posts_oldest_scheduled_timestamp_seconds")
 OLDEST_PENDING = selector("late_publishing_oldest_pending_timestamp_seconds")
 WORKSPACE_LINK = dashboard_url(OVERVIEW, workspace="${__value.raw:percentencode}")
@@ -97,26 +104,25 @@ STATUS_ROW = PanelRow(
             text_mode=BigValueTextMode.VALUE_AND_NAME,
             no_value=("No rules", WARNING),
         ),
+        failed_posts_stat(112, 3, dashboard_url(ACCOUNTS)),
         *success_stats(102, thresholds.SUCCESS),
+        failed_attempts_stat(104, 3),
         panels.stat_panel(
             PanelFrame(
                 109,
                 "Budget left, 30 d",
                 f"Share of the failures that an objective of {OBJECTIVE} allows in 30 days and"
-                " that have not happened yet; below 0 it is overspent.",
+                " that have not happened yet; below 0 it is overspent. Unknown for fewer than"
+                f" {thresholds.BUDGET_ATTEMPTS:,} attempts, of which each would be much of it.",
                 3,
                 4,
             ),
-            f"1 - (1 - {success_ratio('30d')}) / {1 - SUCCESS_OBJECTIVE:g}",
+            f"1 - (1 - {success_ratio('30d')}) / {1 - SUCCESS_OBJECTIVE:g}"
+            f" and {increase(ATTEMPTS, '30d')} >= {thresholds.BUDGET_ATTEMPTS}",
             unit=panels.PERCENT,
             steps=thresholds.BUDGET_LEFT,
-            no_value=("No posts", MUTED),
+            no_value=FEW_POSTS,
         ),
-        panels.stat_panel(
-            PanelFrame(104, "Failed, 1 h", "Publish attempts that failed in the last hour.", 3, 4),
-            increase(FAILED_ATTEMPTS, "1h"),
-        ),
-        late_stat(110, 3),
         failing_accounts_stat(106, 3, dashboard_url(ACCOUNTS)),
         data_age_stat(107, 3, dashboard_url(EXPORTER)),
     ),
@@ -132,15 +138,18 @@ TIMELINE_ROW = PanelRow(
                 "Platforms",
                 f"Good: {OBJECTIVE} or more of the attempts in the preceding hour succeeded,"
                 " which is the objective. Burning fast: so few that the monthly error budget"
-                f" burns at least {thresholds.SLOW_BURN:g} times as fast as it may. Failing:"
-                f" more than {100 * PLATFORM_FAILED_SHARE:g} % of at least"
-                f" {PLATFORM_ATTEMPTS} attempts in 30 minutes failed, for which"
-                " LatePlatformFailing fires. Blank: no posts.",
+                f" burns at least {thresholds.SLOW_BURN:g} times as fast as it may. Some failed:"
+                f" the same with fewer than {thresholds.SHARE_ATTEMPTS} attempts. Failing: more"
+                f" than {100 * PLATFORM_FAILED_SHARE:g} % of at least {PLATFORM_ATTEMPTS} attempts"
+                " in 30 minutes failed, or at least"
+                f" {thresholds.PLATFORM_CONSECUTIVE_FAILURES} posts and nothing was published"
+                " since, for which LatePlatformFailing fires. Blank: no posts.",
                 11,
                 17,
             ),
             Query(platform_states(), "{{platform}}"),
             mappings.SUCCESS_MAPPINGS,
+            no_value=NO_POSTS,
         ),
         panels.table_panel(
             PanelFrame(
@@ -164,9 +173,10 @@ TIMELINE_ROW = PanelRow(
         panels.table_panel(
             PanelFrame(
                 203,
-                "Accounts with failures in a row",
-                "The ten accounts with the most consecutive failures. Click an account for"
-                " details.",
+                "Accounts that fail",
+                "The ten accounts with the most failed posts of the last 24 hours or, if they"
+                " have none, attempts that failed in a row. Last failed: due time of the newest"
+                " of these posts. Click an account for details.",
                 13,
                 7,
             ),
@@ -180,14 +190,21 @@ TIMELINE_ROW = PanelRow(
                 ),
             ),
             Column("Platform", label="platform", width=100),
+            Column("Failed posts", expr=f"{FAILED_POSTS} and {WORST_ACCOUNTS}", width=115),
             Column(
-                "Failures",
-                expr=f"topk(10, {with_username(CONSECUTIVE_FAILURES)} > 0)",
+                "Last failed",
+                expr=f"1000 * ({LAST_FAILED_POST} and {WORST_ACCOUNTS})",
+                unit=panels.SINCE,
+                width=120,
+            ),
+            Column(
+                "In a row",
+                expr=f"{FAILURE_STREAK} and {WORST_ACCOUNTS}",
                 steps=thresholds.FAILURE_STREAK,
-                width=95,
+                width=85,
             ),
             Column("Account id", label="account_id", width=210),
-            sort="Failures",
+            sort=("Failed posts", "In a row"),
             no_value="No failures",
         ),
     ),
@@ -350,6 +367,7 @@ ATTEMPTS_ROW = PanelRow(
                 exemplar=True,
             ),
             unit=panels.DURATION,
+            no_value="No attempt ended",
         ),
     ),
 )
@@ -362,7 +380,8 @@ TABLE_ROW = PanelRow(
             PanelFrame(
                 501,
                 "Platforms",
-                "Current values by platform. Click a platform for details.",
+                "Current values by platform. A dash: too few attempts for a share, or unknown."
+                " Click a platform for details.",
                 24,
                 15,
             ),
@@ -381,9 +400,16 @@ TABLE_ROW = PanelRow(
                 steps=thresholds.PUBLISHED_LATE,
                 width=105,
             ),
-            Column("Without link, 24 h", expr=increase(WITHOUT_LINK, "24h", "platform"), width=145),
-            Column("Pauses, 1 h", expr=increase(PAUSES, "1h", "platform"), width=110),
-            Column("Pending", expr=sum_by(PENDING, "platform"), width=90),
+            Column(
+                "Without link, 24 h",
+                expr=increase(WITHOUT_LINK, "24h", "platform"),
+                width=145,
+                empty_text="0",
+            ),
+            Column(
+                "Pauses, 1 h", expr=increase(PAUSES, "1h", "platform"), width=110, empty_text="0"
+            ),
+            Column("Pending", expr=sum_by(PENDING, "platform"), width=90, empty_text="0"),
             Column(
                 "Oldest pending",
                 expr=age(f"min by (platform) ({OLDEST_PENDING})"),
@@ -392,12 +418,14 @@ TABLE_ROW = PanelRow(
                 width=130,
             ),
             sort="Failed, 1 h",
+            no_value=NO_SUCH_LOG,
         ),
         panels.table_panel(
             PanelFrame(
                 503,
                 "Workspaces",
-                "Current values by workspace, the one with the most failures first.",
+                "Current values by workspace, the one with the most failed posts first. A dash:"
+                " too few attempts for a share, or unknown.",
                 24,
                 5,
             ),
@@ -423,7 +451,8 @@ TABLE_ROW = PanelRow(
                 steps=thresholds.DATA_AGE,
                 width=95,
             ),
-            sort="Failed, 1 h",
+            sort=("Failed posts, 24 h", "Failed, 1 h"),
+            no_value="No workspace was scraped",
         ),
     ),
 )

@@ -289,7 +289,7 @@ def bar_chart(
     return panel.stacking(_stacking_config()).max_data_points(MAX_BARS).build()
 
 
-def heatmap_panel(frame: PanelFrame, query: Query, *, unit: Unit) -> dashboard.Panel:
+def heatmap_panel(frame: PanelFrame, query: Query, *, unit: Unit, no_value: str) -> dashboard.Panel:
     """Return a heatmap of a histogram over time, whose query counts over ``$__interval``."""
     color = heatmap.HeatmapColorOptions()
     color.mode(heatmaps.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64).reverse(reverse=False)
@@ -297,7 +297,7 @@ def heatmap_panel(frame: PanelFrame, query: Query, *, unit: Unit) -> dashboard.P
     panel = _configure_panel(
         heatmap.Panel(), frame, query, layout=PromQueryFormat.HEATMAP, interval=HEATMAP_INTERVAL
     )
-    panel.calculate(calculate=False).cell_gap(1).color(color).show_legend()
+    panel.no_value(no_value).calculate(calculate=False).cell_gap(1).color(color).show_legend()
     panel.filter_values(heatmap.FilterValueRange().le(1e-9)).cell_values(
         heatmap.CellValues().unit("short")
     )

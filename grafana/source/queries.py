@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from grafana.source.thresholds import ACCOUNT_FAILURE_WINDOW, ACCOUNT_RECENT_WINDOW, PUNCTUAL_DELAY
+from grafana.source.thresholds import (
+    ACCOUNT_FAILURE_WINDOW,
+    ACCOUNT_RECENT_WINDOW,
+    NOTHING_PUBLISHED_ATTEMPTS,
+    PLATFORM_CONSECUTIVE_FAILURES,
+    PUBLISHED_LATE_POSTS,
+    PUNCTUAL_DELAY,
+    SHARE_ATTEMPTS,
+    SMALL_WORKSPACE_ATTEMPTS,
+)
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.thresholds import CONSECUTIVE_FAILURES, PLATFORM_ATTEMPTS, PLATFORM_FAILED_SHARE
 
@@ -127,38 +136,60 @@ def age(expr: str) -> str:
     return f"clamp_min(time() - {expr}, 0)"
 
 
-def safe_ratio(numerator: str, denominator: str) -> str:
-    """Return a ratio; empty if the denominator is 0."""
-    return f"{numerator} / ({denominator} > 0)"
-
-
 def success_ratio(window: str, *by: str) -> str:
     """Return the share of final publish attempts that succeeded."""
-    return safe_ratio(increase(SUCCESSFUL_ATTEMPTS, window, *by), increase(ATTEMPTS, window, *by))
+    attempts = increase(ATTEMPTS, window, *by)
+    return f"{increase(SUCCESSFUL_ATTEMPTS, window, *by)} / ({attempts} > 0)"
+
+
+def rated_success(window: str, *by: str) -> str:
+    """Return the success ratio; empty with few attempts, unless all of at least three failed."""
+    attempts = increase(ATTEMPTS, window, *by)
+    return (
+        f"{success_ratio(window, *by)} and ({attempts} >= {SHARE_ATTEMPTS}"
+        f" or {attempts} >= {NOTHING_PUBLISHED_ATTEMPTS}"
+        f" unless {increase(SUCCESSFUL_ATTEMPTS, window, *by)} > 0)"
+    )
+
+
+def failed_of_attempts(window: str) -> str:
+    """Return a series whose labels ``failed`` and ``attempts`` are the numbers of a window."""
+    attempts = increase(ATTEMPTS, window)
+    failed = f"{increase(FAILED_ATTEMPTS, window)} or 0 * {attempts}"
+    return (
+        f'count_values("attempts", round({attempts}) > 0)'
+        f' * on () group_left (failed) count_values("failed", round({failed}))'
+    )
 
 
 def published_late(window: str, *by: str) -> str:
-    """Return the share of the scheduled posts that were published late, as in LatePublishedLate."""
+    """Return the share of the scheduled posts that were published late, as in LatePublishedLate.
+
+    Like the alert, the result is empty with few posts.
+    """
     punctual = selector("late_publishing_delay_seconds_bucket", le=f"~{PUNCTUAL_DELAY}")
-    share = safe_ratio(
-        increase(punctual, window, *by),
-        increase(selector("late_publishing_delay_seconds_count"), window, *by),
-    )
-    return f"1 - {share}"
+    scheduled = increase(selector("late_publishing_delay_seconds_count"), window, *by)
+    return f"1 - {increase(punctual, window, *by)} / ({scheduled} >= {PUBLISHED_LATE_POSTS})"
 
 
 def platform_states() -> str:
-    """Return the success ratio of each platform in an hour, or PLATFORM_FAILS.
+    """Return the success ratio of each platform in an hour, or a number for another state.
 
-    The latter if LatePlatformFailing would fire.
+    PLATFORM_FAILS if LatePlatformFailing would fire, SOME_ATTEMPTS_FAIL if some of few failed.
     """
     labels = ("job", "workspace", "platform")
+    streak = f"max by ({', '.join(labels)}) ({selector('late_publishing_consecutive_failures')})"
     failing = (
         f"{success_ratio('30m', *labels)} < {1 - PLATFORM_FAILED_SHARE:g}"
         f" and {increase(ATTEMPTS, '30m', *labels)} >= {PLATFORM_ATTEMPTS}"
+        f" or {streak} >= {PLATFORM_CONSECUTIVE_FAILURES}"
+        f" and {increase(FAILED_ATTEMPTS, '1d', *labels)} > 0"
     )
+    ratio = success_ratio("1h", "platform")
+    some = f"{ratio} < 1 and {increase(ATTEMPTS, '1h', 'platform')} < {SHARE_ATTEMPTS}"
     return (
-        f"0 * max by (platform) ({failing}) + {PLATFORM_FAILS} or {success_ratio('1h', 'platform')}"
+        f"0 * max by (platform) ({failing}) + {PLATFORM_FAILS}"
+        f" or 0 * ({some}) + {SOME_ATTEMPTS_FAIL} or {ratio}"
     )
 
 
@@ -179,6 +210,40 @@ def cannot_post(*by: str, **matchers: str) -> str:
     """Return the number of accounts to which the API cannot post, by some labels."""
     can_post = f"max by ({', '.join(ACCOUNT)}) ({selector('late_account_can_post', **matchers)})"
     return sum_by(f"{can_post} == bool 0", *by)
+
+
+def account_states(**matchers: str) -> str:
+    """Return the worst of the states in which an account cannot publish, for accounts in one."""
+    reconnect = selector("late_account_needs_reconnect", **matchers)
+    connected = selector("late_account_connected", **matchers)
+    can_post = selector("late_account_can_post", **matchers)
+    cooldown = selector("late_account_cooldown_until_timestamp_seconds", **matchers)
+    states = (
+        f"{TO_RECONNECT} + 0 * ({reconnect} == 1)",
+        f"{DISCONNECTED} + 0 * ({connected} == 0)",
+        f"{NO_POSTING} + 0 * ({can_post} == 0)",
+        f"{COOLING_DOWN} + 0 * ({cooldown} > time())",
+    )
+    return with_username(f"max by (job, instance, {', '.join(ACCOUNT)}) ({' or '.join(states)})")
+
+
+def failed_posts(*by: str, of: str = "", **matchers: str) -> str:
+    """Return the failed posts of the last 24 hours, by some labels of accounts.
+
+    The result is empty for workspaces whose posts are not read.
+
+    Args:
+        by: Labels to keep.
+        of: Set operation that selects workspaces: OF_SMALL_WORKSPACES or OF_LARGE_WORKSPACES.
+        matchers: Further matchers.
+    """
+    accounts = ", ".join(("job", *ACCOUNT))
+    failed = f"max by ({accounts}) ({selector('late_account_failed_posts', **matchers)})"
+    known = (
+        f"{selector('late_account_info', **matchers)}"
+        f" and on (job, workspace) {selector('late_posts', status='scheduled')}"
+    )
+    return sum_by(f"({failed} or 0 * max by ({accounts}) ({known})){of}", *by)
 
 
 def posts_at_risk(*by: str) -> str:
@@ -220,6 +285,13 @@ ATTEMPTS = selector("late_publishing_attempts_total")
 SUCCESSFUL_ATTEMPTS = selector("late_publishing_attempts_total", status="success")
 FAILED_ATTEMPTS = selector("late_publishing_attempts_total", status="failed")
 
+_DAILY_ATTEMPTS = increase(
+    selector("late_publishing_attempts_total", platform="~.+"), "24h", "job", "workspace"
+)
+OF_SMALL_WORKSPACES = f" unless on (job, workspace) {_DAILY_ATTEMPTS} > {SMALL_WORKSPACE_ATTEMPTS}"
+OF_LARGE_WORKSPACES = f" and on (job, workspace) {_DAILY_ATTEMPTS} > {SMALL_WORKSPACE_ATTEMPTS}"
+"""Operations that restrict a result to workspaces for which LatePostFailed fires, or the others."""
+
 RULES_MARKER = "slo:late_publishing_success:objective"
 """A series that exists whenever the shipped recording rules are loaded."""
 
@@ -253,4 +325,11 @@ ALERTS_SINCE = (
 RUNBOOK_LINK = f"{RUNBOOKS_URL}/${{__data.fields.alertname:percentencode}}.md"
 
 PLATFORM_FAILS = -1
-"""Value of a failing platform, outside the range of success ratios."""
+SOME_ATTEMPTS_FAIL = -2
+"""Values of ``platform_states`` outside the range of success ratios."""
+
+TO_RECONNECT = 4
+DISCONNECTED = 3
+NO_POSTING = 2
+COOLING_DOWN = 1
+"""Values of ``account_states``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from grafana_foundation_sdk.models.common import BigValueTextMode
 from grafana_foundation_sdk.models.dashboard import Panel
 
 from grafana.source import panels, thresholds
@@ -10,23 +11,30 @@ from grafana.source.panels import Column, PanelFrame
 from grafana.source.queries import (
     ATTEMPTS,
     FAILED_ATTEMPTS,
+    OF_LARGE_WORKSPACES,
+    OF_SMALL_WORKSPACES,
     Query,
     age,
     cannot_post,
+    failed_of_attempts,
+    failed_posts,
     failing_accounts,
     increase,
     or_zero,
     per_minute,
     per_minute_nonzero,
     published_late,
+    rated_success,
     selector,
-    success_ratio,
 )
 from grafana.source.thresholds import Steps
 from late_exporter.thresholds import CONSECUTIVE_FAILURES, SUCCESS_OBJECTIVE
 
 OBJECTIVE = f"{100 * SUCCESS_OBJECTIVE:g} %"
 UNKNOWN = ("Unknown", MUTED)
+FEW_POSTS = ("Few posts", MUTED)
+NO_POSTS = "No posts"
+NO_SUCH_LOG = "No publish attempt has been seen yet"
 STAT_HEIGHT = 4
 LAST_POLL = selector("late_exporter_last_successful_poll_timestamp_seconds")
 
@@ -38,19 +46,62 @@ def success_stats(first_id: int, steps: Steps) -> tuple[Panel, Panel]:
             PanelFrame(
                 first_id + offset,
                 f"Success, {hours} h",
-                f"Share of publish attempts that succeeded. Objective: {OBJECTIVE}.",
+                f"Share of publish attempts that succeeded. Objective: {OBJECTIVE}. Fewer than"
+                f" {thresholds.SHARE_ATTEMPTS} attempts are only counted, unless all of at least"
+                f" {thresholds.NOTHING_PUBLISHED_ATTEMPTS} failed.",
                 3,
                 STAT_HEIGHT,
             ),
-            success_ratio(f"{hours}h"),
+            rated_success(f"{hours}h"),
             unit=unit,
             steps=steps,
-            no_value=("No posts", MUTED),
+            no_value=FEW_POSTS,
         )
         for offset, (hours, unit) in enumerate(((1, panels.PERCENT_1), (24, panels.PERCENT_2)))
     )
     hour, day = stats
     return hour, day
+
+
+def failed_attempts_stat(panel_id: int, width: int) -> Panel:
+    """Return how many of the attempts of an hour failed."""
+    return panels.stat_panel(
+        PanelFrame(
+            panel_id,
+            "Failed, 1 h",
+            "Publish attempts that failed in the last hour, of all that ended. A retry may have"
+            " published the post since.",
+            width,
+            STAT_HEIGHT,
+        ),
+        Query(failed_of_attempts("1h"), "{{failed}} of {{attempts}}"),
+        text_mode=BigValueTextMode.NAME,
+        no_value=(NO_POSTS, MUTED),
+    )
+
+
+def failed_posts_stat(panel_id: int, width: int, link: str = "", **matchers: str) -> Panel:
+    """Return the posts that failed for good, apart for the workspaces where each is a warning."""
+    return panels.stat_panel(
+        PanelFrame(
+            panel_id,
+            "Failed posts, 24 h",
+            "Posts due in the last 24 hours that failed on an account and were not published"
+            " there since, with or without a log. Small: workspaces with at most"
+            f" {thresholds.SMALL_WORKSPACE_ATTEMPTS} publish attempts in 24 hours, for which"
+            " LatePostFailed fires. Large: the others, where shares decide. The command"
+            " late-exporter posts --failed lists them.",
+            width,
+            STAT_HEIGHT,
+        ),
+        Query(failed_posts(of=OF_SMALL_WORKSPACES, **matchers), "small"),
+        Query(failed_posts(of=OF_LARGE_WORKSPACES, **matchers), "large"),
+        steps_by_name={"large": thresholds.UNRATED_ABOVE_ZERO},
+        steps=thresholds.WARNING_ABOVE_ZERO,
+        text_mode=BigValueTextMode.VALUE_AND_NAME,
+        no_value=UNKNOWN,
+        link=link,
+    )
 
 
 def late_stat(panel_id: int, width: int) -> Panel:
@@ -60,14 +111,14 @@ def late_stat(panel_id: int, width: int) -> Panel:
             panel_id,
             "Late, 24 h",
             "Share of the scheduled posts of the last 24 hours that were published more than"
-            " 5 minutes after their time.",
+            f" 5 minutes after their time, of at least {thresholds.PUBLISHED_LATE_POSTS}.",
             width,
             STAT_HEIGHT,
         ),
         published_late("24h"),
         unit=panels.PERCENT_1,
         steps=thresholds.PUBLISHED_LATE,
-        no_value=("None scheduled", MUTED),
+        no_value=FEW_POSTS,
     )
 
 
@@ -159,6 +210,7 @@ def attempts_chart(panel_id: int, width: int, height: int) -> Panel:
         Query(per_minute(ATTEMPTS, "status"), "{{status}}"),
         unit=panels.PER_MINUTE,
         colors=STATUSES,
+        no_value=NO_SUCH_LOG,
     )
 
 
@@ -188,17 +240,18 @@ def attempt_columns(by: str) -> tuple[Column, ...]:
         Column("Attempts, 24 h", expr=increase(ATTEMPTS, "24h", by), width=125),
         Column(
             "Success, 24 h",
-            expr=success_ratio("24h", by),
+            expr=rated_success("24h", by),
             unit=panels.PERCENT_2,
             steps=thresholds.PLATFORM_SUCCESS,
             width=125,
         ),
         Column(
             "Success, 1 h",
-            expr=success_ratio("1h", by),
+            expr=rated_success("1h", by),
             unit=panels.PERCENT_1,
             steps=thresholds.PLATFORM_SUCCESS,
             width=115,
         ),
-        Column("Failed, 1 h", expr=increase(FAILED_ATTEMPTS, "1h", by), width=105),
+        Column("Failed, 1 h", expr=increase(FAILED_ATTEMPTS, "1h", by), width=105, empty_text="0"),
+        Column("Failed posts, 24 h", expr=failed_posts(by), width=140),
     )

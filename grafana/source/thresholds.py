@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from grafana.source.palette import BAD, GOOD, NEUTRAL, NOTICE, WARNING
+from grafana.source.palette import BAD, GOOD, MUTED, NEUTRAL, NOTICE, WARNING
 from late_exporter.thresholds import (
     CONSECUTIVE_FAILURES,
     DAY,
     FAST_BURN,
     MINUTE,
+    PLATFORM_ATTEMPTS,
     PLATFORM_FAILED_SHARE,
     POST_STUCK_SECONDS,
     POSTS_OVERDUE_CRITICAL_SECONDS,
@@ -23,11 +24,23 @@ from late_exporter.thresholds import (
 SLOW_BURN = 6
 PUNCTUAL_DELAY = "300([.]0)?"
 PUBLISHED_LATE_SHARE = 0.1
+PUBLISHED_LATE_POSTS = 10
+PLATFORM_CONSECUTIVE_FAILURES = 3
+SMALL_WORKSPACE_ATTEMPTS = 50
 ACCOUNT_FAILURE_WINDOW = "3d"
 ACCOUNT_RECENT_WINDOW = "3h"
 DATA_AGE_WARNING_SECONDS = 5 * MINUTE
 DATA_AGE_CRITICAL_SECONDS = 10 * MINUTE
 QUOTA_LEFT_WARNING = 0.2
+
+SHARE_ATTEMPTS = PLATFORM_ATTEMPTS
+"""Attempts below which a share says less than the numbers: one failure of one would be 0 %."""
+
+NOTHING_PUBLISHED_ATTEMPTS = 3
+"""Failed attempts from which a success of 0 % is shown all the same, as on the status page."""
+
+BUDGET_ATTEMPTS = 1000
+"""Attempts in 30 days below which one failure takes more than a tenth of the error budget."""
 
 Steps: TypeAlias = tuple[tuple[float | None, str], ...]
 """Color steps: each color applies from its value up; the first one applies below all others."""
@@ -80,6 +93,9 @@ WARNING_ABOVE_ZERO: Steps = ((None, GOOD), (1, WARNING))
 
 NOTICE_ABOVE_ZERO: Steps = ((None, GOOD), (1, NOTICE))
 """For counts that are ordinary for a while."""
+
+UNRATED_ABOVE_ZERO: Steps = ((None, GOOD), (1, MUTED))
+"""For counts that are only good or bad as a share of something."""
 
 BAD_ABOVE_ZERO: Steps = ((None, GOOD), (1, BAD))
 """For counts that must be 0."""

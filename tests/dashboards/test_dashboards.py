@@ -29,6 +29,7 @@ COLUMNS = 24
 MAX_PANELS = 80
 COUNTER_FUNCTIONS = {"rate", "increase", "resets"}
 FILTERS = {"job": "job", "instance": "instance", "workspace": "workspace", "platform": "platform"}
+EVERY_PLATFORM = Matcher("=~", ".+")
 ALERT_MATCHERS = {
     "exporter": Matcher("=", "late"),
     "job": Matcher("=~", "job|"),
@@ -82,6 +83,9 @@ def test_variables_filter_every_query(dashboard: DashboardFile) -> None:
         if expected.keys() >= {"instance", "workspace"}:
             # Scrapes may give families with a workspace a constant instance.
             expected["instance"] = Matcher("=~", "instance|late-exporter")
+        if selector.matchers.get("platform") == EVERY_PLATFORM:
+            # A workspace stays small or large, whatever platform is selected.
+            expected["platform"] = EVERY_PLATFORM
         if selector.name in {"ALERTS", "ALERTS_FOR_STATE"}:
             expected = ALERT_MATCHERS
         assert {name: selector.matchers.get(name) for name in expected} == expected, place
