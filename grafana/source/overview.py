@@ -53,7 +53,12 @@ from grafana.source.shared_panels import (
     oldest_pending_stat,
     success_stats,
 )
-from late_exporter.thresholds import PLATFORM_ATTEMPTS, PLATFORM_FAILED_SHARE, SUCCESS_OBJECTIVE
+from late_exporter.thresholds import (
+    PLATFORM_ATTEMPTS,
+    PLATFORM_CONSECUTIVE_FAILURES,
+    PLATFORM_FAILED_SHARE,
+    SUCCESS_OBJECTIVE,
+)
 
 DURATION = "late_publishing_duration_seconds"
 FINAL_ATTEMPTS = {"action": "~publish|retry", "status": "~success|failed"}
@@ -142,7 +147,7 @@ TIMELINE_ROW = PanelRow(
                 f" the same with fewer than {thresholds.SHARE_ATTEMPTS} attempts. Failing: more"
                 f" than {100 * PLATFORM_FAILED_SHARE:g} % of at least {PLATFORM_ATTEMPTS} attempts"
                 " in 30 minutes failed, or at least"
-                f" {thresholds.PLATFORM_CONSECUTIVE_FAILURES} posts and nothing was published"
+                f" {PLATFORM_CONSECUTIVE_FAILURES} posts and nothing was published"
                 " since, for which LatePlatformFailing fires. Blank: no posts.",
                 11,
                 17,

@@ -9,14 +9,18 @@ from grafana.source.thresholds import (
     ACCOUNT_FAILURE_WINDOW,
     ACCOUNT_RECENT_WINDOW,
     NOTHING_PUBLISHED_ATTEMPTS,
-    PLATFORM_CONSECUTIVE_FAILURES,
     PUBLISHED_LATE_POSTS,
     PUNCTUAL_DELAY,
     SHARE_ATTEMPTS,
-    SMALL_WORKSPACE_ATTEMPTS,
 )
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.thresholds import CONSECUTIVE_FAILURES, PLATFORM_ATTEMPTS, PLATFORM_FAILED_SHARE
+from late_exporter.thresholds import (
+    CONSECUTIVE_FAILURES,
+    PLATFORM_ATTEMPTS,
+    PLATFORM_CONSECUTIVE_FAILURES,
+    PLATFORM_FAILED_SHARE,
+    SMALL_WORKSPACE_ATTEMPTS,
+)
 
 ALERT_LABELS = {"exporter": "late"}
 RUNBOOKS_URL = "https://github.com/late-exporter/late-exporter/blob/main/deploy/prometheus/runbooks"

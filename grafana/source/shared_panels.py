@@ -28,7 +28,11 @@ from grafana.source.queries import (
     selector,
 )
 from grafana.source.thresholds import Steps
-from late_exporter.thresholds import CONSECUTIVE_FAILURES, SUCCESS_OBJECTIVE
+from late_exporter.thresholds import (
+    CONSECUTIVE_FAILURES,
+    SMALL_WORKSPACE_ATTEMPTS,
+    SUCCESS_OBJECTIVE,
+)
 
 OBJECTIVE = f"{100 * SUCCESS_OBJECTIVE:g} %"
 UNKNOWN = ("Unknown", MUTED)
@@ -88,7 +92,7 @@ def failed_posts_stat(panel_id: int, width: int, link: str = "", **matchers: str
             "Failed posts, 24 h",
             "Posts due in the last 24 hours that failed on an account and were not published"
             " there since, with or without a log. Small: workspaces with at most"
-            f" {thresholds.SMALL_WORKSPACE_ATTEMPTS} publish attempts in 24 hours, for which"
+            f" {SMALL_WORKSPACE_ATTEMPTS} publish attempts in 24 hours, for which"
             " LatePostFailed fires. Large: the others, where shares decide. The command"
             " late-exporter posts --failed lists them.",
             width,

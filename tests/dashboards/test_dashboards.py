@@ -61,12 +61,12 @@ def test_panels_say_what_they_show(dashboard: DashboardFile) -> None:
     for panel in dashboard.panels:
         defaults = panel["fieldConfig"]["defaults"]
         assert panel["title"]
+        assert defaults["noValue"], panel["title"]
         assert re.fullmatch(r"[A-Z0-9].*[.?]", panel["description"]), panel["title"]
         if panel["type"] == "heatmap":
             assert panel["options"]["yAxis"]["unit"], panel["title"]
         else:
             assert defaults["unit"], panel["title"]
-            assert defaults["noValue"], panel["title"]
         if panel["type"] in {"timeseries", "state-timeline"}:
             assert panel["options"]["legend"]["showLegend"], panel["title"]
             for target in panel["targets"]:
