@@ -21,6 +21,7 @@ from grafana.source.queries import (
     with_username,
 )
 from grafana.source.shared_panels import (
+    NO_POSTS,
     OBJECTIVE,
     attempts_chart,
     failures_chart,
@@ -60,7 +61,7 @@ STATUS_ROW = PanelRow(
             ),
             quantile(0.95, DURATION, "1h", **FINAL_ATTEMPTS),
             unit=panels.DURATION_1,
-            no_value=("No posts", MUTED),
+            no_value=(NO_POSTS, MUTED),
         ),
         panels.stat_panel(
             PanelFrame(106, "Pending", "Logs that are pending now.", 3, 4), or_zero(sum_by(PENDING))
@@ -90,6 +91,7 @@ ATTEMPTS_ROW = PanelRow(
             colors={"10 min": "#94A3B8", "1 h": "#3B82F6"},
             threshold_lines=((None, "transparent"), (SUCCESS_OBJECTIVE, GOOD)),
             axis=panels.RATIO_AXIS,
+            no_value=NO_POSTS,
         ),
         failures_chart(301, 12, 8),
         panels.table_panel(
@@ -137,6 +139,7 @@ DURATION_ROW = PanelRow(
             Query(quantile(0.99, DURATION, "10m", **FINAL_ATTEMPTS), "p99", exemplar=True),
             unit=panels.SECONDS,
             colors=QUANTILES,
+            no_value=NO_POSTS,
         ),
         panels.line_chart(
             PanelFrame(
@@ -159,7 +162,8 @@ DURATION_ROW = PanelRow(
                 405,
                 "Published late",
                 "Share of the scheduled posts of the preceding hour that were published more"
-                " than 5 minutes after their time. Dashed line: threshold of"
+                " than 5 minutes after their time, of at least"
+                f" {thresholds.PUBLISHED_LATE_POSTS}. Dashed line: threshold of"
                 " LatePublishedLate.",
                 8,
                 8,
@@ -169,7 +173,7 @@ DURATION_ROW = PanelRow(
             colors={"late": WARNING},
             threshold_lines=((None, "transparent"), (thresholds.PUBLISHED_LATE_SHARE, WARNING)),
             axis=panels.Axis(soft_max=2 * thresholds.PUBLISHED_LATE_SHARE),
-            no_value="No scheduled posts",
+            no_value="Few scheduled posts",
         ),
     ),
 )

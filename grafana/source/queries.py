@@ -157,11 +157,14 @@ def rated_success(window: str, *by: str) -> str:
 
 
 def failed_of_attempts(window: str) -> str:
-    """Return a series whose labels ``failed`` and ``attempts`` are the numbers of a window."""
-    attempts = increase(ATTEMPTS, window)
-    failed = f"{increase(FAILED_ATTEMPTS, window)} or 0 * {attempts}"
+    """Return a series whose labels ``failed`` and ``attempts`` are the numbers of a window.
+
+    Both are "0" instead of empty, because a panel that shows names has no text for missing data.
+    """
+    attempts = or_zero(increase(ATTEMPTS, window))
+    failed = or_zero(increase(FAILED_ATTEMPTS, window))
     return (
-        f'count_values("attempts", round({attempts}) > 0)'
+        f'count_values("attempts", round({attempts}))'
         f' * on () group_left (failed) count_values("failed", round({failed}))'
     )
 

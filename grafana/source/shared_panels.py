@@ -80,7 +80,6 @@ def failed_attempts_stat(panel_id: int, width: int) -> Panel:
         ),
         Query(failed_of_attempts("1h"), "{{failed}} of {{attempts}}"),
         text_mode=BigValueTextMode.NAME,
-        no_value=(NO_POSTS, MUTED),
     )
 
 
