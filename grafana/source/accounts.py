@@ -153,7 +153,7 @@ ACCOUNTS_ROW = PanelRow(
                 "Failed posts, 24 h",
                 expr=with_username(FAILED_POSTS),
                 steps=thresholds.NOTICE_ABOVE_ZERO,
-                width=145,
+                width=160,
             ),
             Column(
                 "Last failed",

@@ -208,7 +208,7 @@ TIMELINE_ROW = PanelRow(
                 steps=thresholds.FAILURE_STREAK,
                 width=85,
             ),
-            Column("Account id", label="account_id", width=210),
+            Column("Account id", label="account_id", width=225),
             sort=("Failed posts", "In a row"),
             no_value="No failures",
         ),

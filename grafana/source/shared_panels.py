@@ -256,5 +256,5 @@ def attempt_columns(by: str) -> tuple[Column, ...]:
             width=115,
         ),
         Column("Failed, 1 h", expr=increase(FAILED_ATTEMPTS, "1h", by), width=105, empty_text="0"),
-        Column("Failed posts, 24 h", expr=failed_posts(by), width=140),
+        Column("Failed posts, 24 h", expr=failed_posts(by), width=160),
     )

@@ -17,6 +17,8 @@ MIN_CONTRAST = 4.5
 """Least contrast of text, by WCAG 2.2, level AA."""
 
 EMPTY_QUERIES: Mapping[tuple[str, int, str], str] = {
+    ("late-overview", 112, "A"): "the only workspace is large",
+    ("late-accounts", 110, "A"): "the only workspace is large",
     ("late-platform", 502, "B"): "the platform that is down has made no post pause",
     ("late-exporter", 441, "A"): "no request has failed beside a poll that succeeded",
     ("late-exporter", 441, "B"): "no row is unreadable",
@@ -89,10 +91,13 @@ def test_link_variables_are_filled_in(uid: str, panels: Mapping[int, Json]) -> N
     ("uid", "panel", "pattern"),
     [
         ("late-overview", 102, r"[5-8]\d\.\d ?%"),
+        ("late-overview", 104, r"\d+ of \d{3}"),
+        ("late-overview", 112, r"large [1-9]"),
         ("late-overview", 201, r"instagram .* Failing"),
         ("late-overview", 202, r"LateTokenExpiring warning default linkedin Acme Corp"),
         ("late-overview", 611, r"reconnect [1-9]"),
         ("late-platform", 301, r"platform_error"),
+        ("late-accounts", 103, r"to reconnect 1 disconnected 0 cannot post 0 cooling down 1"),
         ("late-accounts", 201, r"Error No Needed"),
         ("late-accounts", 701, r"Acme Corp linkedin default 3\.4 days"),
         ("late-exporter", 480, r"Newsroom Switched off 20"),
