@@ -11,7 +11,7 @@ DAY = 24 * HOUR
 
 SUCCESS_OBJECTIVE = 0.99
 FAST_BURN = 14.4
-BUDGET_FAILURES = 10
+BUDGET_FAILURES = 20
 """Multiple of the allowed failures, and failures of an hour, from which LateErrorBudgetBurningFast
 fires."""
 
@@ -19,8 +19,8 @@ PLATFORM_FAILED_SHARE = 0.5
 PLATFORM_ATTEMPTS = 20
 """Failed share, and number of attempts, above which LatePlatformFailing fires."""
 
-PLATFORM_CONSECUTIVE_FAILURES = 3
-"""Failed posts on a platform in a row from which LatePlatformFailing fires, at any volume."""
+CONSECUTIVE_FAILED_POSTS = 3
+"""Failed posts in a row, on a platform or on all, from which LateNothingPublished fires."""
 
 PLATFORM_DOWN_WORKSPACES = 3
 """Workspaces with a failing platform from which LatePlatformDown fires."""
@@ -43,7 +43,7 @@ POSTS_OVERDUE_CRITICAL_SECONDS = HOUR
 """Seconds after its time at which a post that is still scheduled is a warning, and critical."""
 
 APPROVAL_OVERDUE_SECONDS = 0
-"""Seconds after its time at which LateApprovalOverdue fires for a post that is not approved."""
+"""Seconds after its time at which a post that is not approved is a warning."""
 
 TOKEN_LEFT_WARNING_SECONDS = 7 * DAY
 """Seconds until a token expires from which LateTokenExpiring fires."""

@@ -54,8 +54,8 @@ from grafana.source.shared_panels import (
     success_stats,
 )
 from late_exporter.thresholds import (
+    CONSECUTIVE_FAILED_POSTS,
     PLATFORM_ATTEMPTS,
-    PLATFORM_CONSECUTIVE_FAILURES,
     PLATFORM_FAILED_SHARE,
     SUCCESS_OBJECTIVE,
 )
@@ -147,7 +147,7 @@ TIMELINE_ROW = PanelRow(
                 f" the same with fewer than {thresholds.SHARE_ATTEMPTS} attempts. Failing: more"
                 f" than {100 * PLATFORM_FAILED_SHARE:g} % of at least {PLATFORM_ATTEMPTS} attempts"
                 " in 30 minutes failed, or at least"
-                f" {PLATFORM_CONSECUTIVE_FAILURES} posts and nothing was published"
+                f" {CONSECUTIVE_FAILED_POSTS} posts and nothing was published"
                 " since, for which LatePlatformFailing fires. Blank: no posts.",
                 11,
                 17,

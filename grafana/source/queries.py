@@ -15,9 +15,9 @@ from grafana.source.thresholds import (
 )
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.thresholds import (
+    CONSECUTIVE_FAILED_POSTS,
     CONSECUTIVE_FAILURES,
     PLATFORM_ATTEMPTS,
-    PLATFORM_CONSECUTIVE_FAILURES,
     PLATFORM_FAILED_SHARE,
     SMALL_WORKSPACE_ATTEMPTS,
 )
@@ -189,7 +189,7 @@ def platform_states() -> str:
     failing = (
         f"{success_ratio('30m', *labels)} < {1 - PLATFORM_FAILED_SHARE:g}"
         f" and {increase(ATTEMPTS, '30m', *labels)} >= {PLATFORM_ATTEMPTS}"
-        f" or {streak} >= {PLATFORM_CONSECUTIVE_FAILURES}"
+        f" or {streak} >= {CONSECUTIVE_FAILED_POSTS}"
         f" and {increase(FAILED_ATTEMPTS, '1d', *labels)} > 0"
     )
     ratio = success_ratio("1h", "platform")

@@ -39,6 +39,9 @@ FeedT = TypeVar("FeedT", FeedHealth, StatusFeedHealth)
 PLAN_KINDS = ("inactive", "used_up", "balance", "limit", "plan")
 """Kinds of conditions of the plan, whose age is said."""
 
+PLATFORM_KINDS = ("platform", "nothing_published", "platform_attempts")
+"""Kinds of findings about platforms on which attempts fail."""
+
 ACCOUNT_LOST = ("at_risk", "reconnect", "blocked")
 """Kinds of conditions that explain why the posts of an account fail."""
 
@@ -133,7 +136,8 @@ KINDS = {
     ),
     "pending_approval": Kind(
         noun="unapproved post",
-        runbook="LateApprovalOverdue",
+        runbook="LatePostsOverdue",
+        command=OVERDUE_POSTS,
         step="Approve or reschedule it in Zernio.",
         text=f"{OVERDUE} pending approval",
         warn_after=thresholds.APPROVAL_OVERDUE_SECONDS,
@@ -152,6 +156,13 @@ KINDS = {
     ),
     "platform": Kind(
         noun="failing platform", tone="bad", runbook="LatePlatformFailing", command=FAILED_POSTS
+    ),
+    "nothing_published": Kind(
+        noun="stop of publishing",
+        tone="bad",
+        runbook="LateNothingPublished",
+        runbook_of_many="LateManyWorkspaces",
+        command=f"{FAILED_POSTS} --since 1d",
     ),
     "budget": Kind(
         noun="error budget soon used up",
@@ -474,7 +485,7 @@ def _join_platforms(
         text = f"most attempts on {short_name(platform)} fail"
         yield replace(_finding("platform_down", text), workspaces=names, workspace_count=len(names))
     for finding in findings:
-        is_of_platform = finding.kind in ("platform", "platform_attempts")
+        is_of_platform = finding.kind in PLATFORM_KINDS
         if not (is_of_platform and {*finding.platforms} <= down.keys()):
             yield finding
 
@@ -659,7 +670,7 @@ def _publishing_findings(workspace: WorkspaceHealth, now: float) -> Iterator[Fin
     oldest = now - thresholds.HOUR
     named = {each.platform for each in workspace.unhealed_failures if each.time > oldest}
     is_bad = any(each.tone == "bad" for each in found)
-    if failed == final >= thresholds.PLATFORM_CONSECUTIVE_FAILURES and not is_bad:
+    if failed == final >= thresholds.CONSECUTIVE_FAILED_POSTS and not is_bad:
         yield _nothing_published(workspace, found, now)
         return
 
@@ -682,7 +693,7 @@ def _nothing_published(workspace: WorkspaceHealth, found: Sequence[Finding], now
     names = ", ".join(map(short_name, platforms[:MAX_SUBJECTS]))
     window = verdicts.window_name(workspace.recent_since or 0.0, now).lower()
     finding = _finding(
-        "platform",
+        "nothing_published",
         f"{final:,} of {final:,} attempts on {names} failed in the {window}",
         f"all attempts on {names} fail",
     )
@@ -701,7 +712,7 @@ def _platform_findings(
         finding = _finding("platform", text, f"most attempts on {name} fail")
     elif verdicts.is_without_success(platform, now):
         text = f"the last {platform.consecutive_failures:,} posts on {name} failed"
-        finding = _finding("platform", text, f"nothing is published on {name}")
+        finding = _finding("nothing_published", text, f"nothing is published on {name}")
     elif recent.failed and recent.failed == recent.final:
         finding = _finding("platform_attempts", text, f"all attempts on {name} fail")
     else:

@@ -85,7 +85,7 @@ def platform_tone(platform: PlatformHealth, now: float) -> str:
 
 def is_without_success(platform: PlatformHealth, now: float) -> bool:
     """Return whether so many posts have failed lately, and none was published since."""
-    is_streak = platform.consecutive_failures >= thresholds.PLATFORM_CONSECUTIVE_FAILURES
+    is_streak = platform.consecutive_failures >= thresholds.CONSECUTIVE_FAILED_POSTS
     return is_streak and (platform.last_failure or 0.0) > now - thresholds.DAY
 
 

@@ -71,7 +71,7 @@ ALERTS = (
     FiringAlert("LateAccountDisconnected", "warning", 140 * MINUTE, {"platform": "facebook", "username": "Acme Corp"}),
     FiringAlert("LateAccountFailing", "warning", 90 * MINUTE, {"platform": "facebook", "username": "Acme Corp"}),
     FiringAlert("LateTokenExpiring", "warning", 6 * HOUR, {"platform": "linkedin", "username": "Acme Corp"}),
-    FiringAlert("LateApprovalOverdue", "warning", 110 * MINUTE, {}),
+    FiringAlert("LatePostsOverdue", "warning", 110 * MINUTE, {}),
 )
 
 

@@ -30,9 +30,20 @@ from late_exporter.feeds.vocabulary import POST_STATUSES
 from late_exporter.format import plural
 from late_exporter.health import Condition
 from late_exporter.model import FAILED, UNKNOWN
-from late_exporter.thresholds import DAY
+from late_exporter.thresholds import (
+    APPROVAL_OVERDUE_SECONDS,
+    DAY,
+    POST_STUCK_SECONDS,
+    POSTS_OVERDUE_SECONDS,
+)
 
-OVERDUE_SECONDS = MappingProxyType({"scheduled": 300, "publishing": 3600, "pending_approval": 300})
+OVERDUE_SECONDS = MappingProxyType(
+    {
+        "scheduled": POSTS_OVERDUE_SECONDS,
+        "publishing": POST_STUCK_SECONDS,
+        "pending_approval": APPROVAL_OVERDUE_SECONDS,
+    }
+)
 """Statuses of unfinished posts, and the seconds after which such a post is overdue."""
 
 FAILED_STATUSES = ("failed", "partial")

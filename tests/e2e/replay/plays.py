@@ -112,8 +112,8 @@ def record(profile_name: str, incident: str, days: float) -> Play:
             exporter.clock.advance(step * MINUTE)
             for failure in _failures(world, number * step - int(LEAD / MINUTE)):
                 failures.setdefault((failure.post_id, failure.platform), failure)
-    series = [SampleRow(name, labels, values) for (name, labels), values in rows.items()]
-    return Play(series, step, list(failures.values()), days)
+    sample_rows = [SampleRow(name, labels, values) for (name, labels), values in rows.items()]
+    return Play(sample_rows, step, list(failures.values()), days)
 
 
 def _failures(world: SimulatedWorld, minute: int) -> Iterator[Failure]:
