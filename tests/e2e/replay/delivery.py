@@ -36,6 +36,11 @@ class Message(NamedTuple):
     title: str
     text: str
 
+    def render(self) -> str:
+        """Return the message as Markdown."""
+        heading = f"## {self.minute} minutes after the start, in {self.channel}"
+        return f"{heading}\n\n{self.title}\n\n{self.text.strip()}\n"
+
 
 class Change(NamedTuple):
     """A change of an alert: the minute since which it fires, and that in which it was resolved."""
@@ -64,12 +69,18 @@ def shipped_config(receivers: AlertReceivers, folder: Path) -> dict[str, Any]:
     config["templates"] = [f"{DEPLOY / 'alertmanager'}/{name}" for name in config["templates"]]
     for receiver in config["receivers"]:
         own = receiver.get("webhook_configs", [])
-        receiver["webhook_configs"] = [*own, {"url": f"{receivers.url}/{receiver['name']}"}]
+        copy = {"url": f"{receivers.url}/{receiver['name']}", "send_resolved": _sends_resolved(receiver)}
+        receiver["webhook_configs"] = [*own, copy]
     return config
 
 
-def deliver(alerts: Sequence[FiringAlert], binary: str, folder: Path) -> Sequence[Message]:
-    """Return the Slack messages for alerts in virtual time.
+def _sends_resolved(receiver: Mapping[str, Any]) -> bool:
+    """Return whether a receiver is told of what is over, as those without Slack are."""
+    return all(slack["send_resolved"] for slack in receiver.get("slack_configs", []))
+
+
+def deliver(alerts: Sequence[FiringAlert], binary: str, folder: Path, step: int = 1) -> Sequence[Message]:
+    """Return the Slack messages for alerts in virtual time, which were evaluated every ``step`` minutes.
 
     Each minute whose alerts differ from the one before is delivered, and the messages about it are awaited. A real
     Alertmanager collects the changes of five minutes in one message, so it sends as many messages at most.
@@ -83,7 +94,7 @@ def deliver(alerts: Sequence[FiringAlert], binary: str, folder: Path) -> Sequenc
         options = (f"--web.external-url={EXTERNAL_URL}", "--web.route-prefix=/")
         with run_alertmanager(binary, folder, yaml.safe_dump(config), *options) as url:
             delivery = _Delivery(url, receivers, config)
-            for minute, changes in _changes(alerts):
+            for minute, changes in _changes(alerts, step):
                 delivery.send(minute, changes)
             return delivery.messages
 
@@ -97,6 +108,7 @@ class _Delivery:
         self._receivers = receivers
         self._inhibit_rules = config["inhibit_rules"]
         self._slack_counts = {each["name"]: len(each.get("slack_configs", [])) for each in config["receivers"]}
+        self._told_once = {each["name"] for each in config["receivers"] if not _sends_resolved(each)}
         self._read_count = 0
         self._firing: set[Labels] = set()
         self._muted: set[Labels] = set()
@@ -165,7 +177,10 @@ class _Delivery:
         expected_slack_count = sum(self._slack_counts[document["receiver"]] for document in self._receivers.groups)
         if len(self._receivers.slack_messages) < expected_slack_count:
             return False
-        said = self._receivers.firing_by_group()
+        said = {
+            (receiver, group): alerts & self._firing if receiver in self._told_once else alerts
+            for (receiver, group), alerts in self._receivers.firing_by_group().items()
+        }
         unspoken = muted | self._ended_muted.keys()
         if muted.union(*active.values()) != self._firing:
             return False
@@ -200,11 +215,11 @@ def _matches(matchers: Sequence[str], labels: Mapping[str, str]) -> bool:
     )
 
 
-def _changes(alerts: Sequence[FiringAlert]) -> Iterator[tuple[int, Sequence[Change]]]:
+def _changes(alerts: Sequence[FiringAlert], step: int) -> Iterator[tuple[int, Sequence[Change]]]:
     """Yield the minutes in which alerts begin or end, with these alerts."""
     firing: dict[Labels, Change] = {}
     last = max(alert.minute for alert in alerts)
-    for minute in range(min(alert.minute for alert in alerts), last + 2):
+    for minute in range(min(alert.minute for alert in alerts), last + step + 1, step):
         current = {pairs(alert.labels): alert for alert in alerts if alert.minute == minute}
         new = [Change(alert, minute, None) for labels, alert in current.items() if labels not in firing]
         ended = [change._replace(resolved=minute) for labels, change in firing.items() if labels not in current]

@@ -1,4 +1,4 @@
-"""Evaluate the shipped rules over recorded series with promtool, minute by minute."""
+"""Evaluate the shipped rules over recorded series with promtool, step by step."""
 
 from __future__ import annotations
 
@@ -6,49 +6,110 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.e2e.program import run_command
-from tests.e2e.replay.recording import LEAD_MINUTES, TOTAL_MINUTES, SampleRow
+from tests.e2e.replay.recording import SampleRow
 from tests.rules.rule_files import FILES, load_yaml, needed_groups
 
-TARGET_LABELS = {"job": "late", "instance": "exporter.example:10077"}
+INSTANCE = "exporter.example:10077"
 FAILED_CHECK = re.compile(r"alertname: (\w+), time: (\S+?),.*?got:\[(.*?)\n {12}\]", re.DOTALL)
 ALERT = re.compile(r"Labels:\{(.*)\}\n\s+Annotations:\{(.*)\}")
 PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*")')
 WEEKS_AGO = re.compile(r"(?<=scheduled\"} offset )(\d)w")
 """Schedules of past weeks, which become those of some minutes before the incident."""
 
+NOT_PLAYED = ("LateCatchUpStuck", "LateCoverageLost")
+"""Alerts that watch the exporter, whose windows of 7 and 14 days have more samples than promtool allows."""
+
+TIMEOUT = 1800
+
 
 class FiringAlert(NamedTuple):
-    """An alert that fires in a minute after the start of the incident, with rendered annotations."""
+    """An alert that fires at a minute after the start of the incident, with rendered annotations."""
 
     minute: int
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
 
 
-def evaluate(rows: Sequence[SampleRow], folder: Path, promtool: str) -> Sequence[FiringAlert]:
-    """Return the alerts that fire in each minute, from half an hour before the incident.
+class Timing(NamedTuple):
+    """Times of an evaluation, in minutes.
 
-    Promtool prints the alerts that a unit test does not expect, so the unit test expects none.
+    Args:
+        lead: Time before the incident.
+        first: Time of the first evaluation whose alerts are returned, from the start of the incident.
+        total: Time of the last evaluation, from the first scrape.
+        step: Time from one evaluation to the next, and from one recorded scrape to the next.
     """
-    groups = [group for file in FILES for group in load_yaml(_adapt(file.read_text("utf-8")))["groups"]]
+
+    lead: int
+    first: int
+    total: int
+    step: int
+
+    @property
+    def sample_seconds(self) -> int:
+        """Seconds from one sample to the next.
+
+        They hardly ever divide a window. So few samples are at the edge of one, where Prometheus 2 includes them and
+        Prometheus 3 does not. Prometheus forgets an instant value after five minutes, so steps of more than two
+        minutes have several samples.
+        """
+        return 60 * min(self.step, 2) + 1
+
+
+def evaluate(
+    rows_by_job: Mapping[str, Sequence[SampleRow]],
+    timing: Timing,
+    folder: Path,
+    promtool: str,
+    *,
+    has_past_weeks: bool = False,
+) -> Mapping[str, Sequence[FiringAlert]]:
+    """Return the alerts of each job that fire in each step.
+
+    Jobs share one run of promtool, whose time depends on the number of evaluations more than on that of series.
+    Promtool prints the alerts that a unit test does not expect, so the unit test expects none.
+
+    Args:
+        rows_by_job: Series of each job.
+        timing: Times of the evaluation.
+        folder: Folder for temporary files.
+        promtool: Path of promtool.
+        has_past_weeks: Whether the rules see real weeks. If not, they look for the schedules of past weeks in the
+            hours before the incident.
+    """
+    texts = [file.read_text("utf-8") for file in FILES]
+    if not has_past_weeks:
+        texts = [_adapt(text) for text in texts]
+    groups = [_without(group, NOT_PLAYED) for text in texts for group in load_yaml(text)["groups"]]
     alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
     rules = json.dumps({"groups": needed_groups(groups, json.dumps(alerts))})
     (folder / "rules.yml").write_text(rules, "utf-8")
+
+    used_rows = {job: [row for row in rows if row.name in rules] for job, rows in rows_by_job.items()}
+    names = sorted({rule["alert"] for rule in alerts})
     test = {
         "rule_files": ["rules.yml"],
-        "evaluation_interval": "1m",
+        "evaluation_interval": f"{timing.step}m",
         "group_eval_order": [group["name"] for group in groups],
-        "tests": [_unit_test([row for row in rows if row.name in rules], sorted({rule["alert"] for rule in alerts}))],
+        "tests": [_unit_test(used_rows, timing, names)],
     }
     (folder / "replay.yml").write_text(json.dumps(test), "utf-8")
     command = (promtool, "test", "rules", "replay.yml")
-    output = run_command(*command, check=False, cwd=folder, stderr=subprocess.STDOUT)
-    assert "FAILED:" in output, output
-    return sorted(_parse_alerts(output), key=lambda alert: (alert.minute, *alert.labels.items()))
+    output = run_command(*command, check=False, cwd=folder, stderr=subprocess.STDOUT, timeout=TIMEOUT)
+    assert "FAILED:" in output or "SUCCESS" in output, output
+    assert ", err: " not in output, output[-2000:]
+
+    firing: dict[str, list[FiringAlert]] = {job: [] for job in rows_by_job}
+    for alert in _parse_alerts(output, timing.lead):
+        firing[alert.labels["job"]].append(alert)
+    for each in firing.values():
+        each.sort(key=lambda alert: (alert.minute, *alert.labels.items()))
+    return firing
 
 
 def _adapt(rules: str) -> str:
@@ -56,40 +117,54 @@ def _adapt(rules: str) -> str:
     return WEEKS_AGO.sub(lambda match: f"{90 + 10 * int(match[1])}m", rules)
 
 
-def _unit_test(rows: Sequence[SampleRow], alert_names: Sequence[str]) -> Mapping[str, Any]:
-    up_series = {"series": _series("up", {}), "values": f"1x{2 * TOTAL_MINUTES}"}
+def _without(group: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+    """Return a group without the alerts with some names."""
+    return {**group, "rules": [rule for rule in group["rules"] if rule.get("alert") not in names]}
+
+
+def _unit_test(
+    rows_by_job: Mapping[str, Sequence[SampleRow]], timing: Timing, alert_names: Sequence[str]
+) -> Mapping[str, Any]:
+    sample_count = 60 * timing.total // timing.sample_seconds
+    series = []
+    for job, rows in rows_by_job.items():
+        target = {"job": job, "namespace": "social", "instance": INSTANCE}
+        series.append({"series": _series("up", target), "values": f"1x{sample_count}"})
+        for row in rows:
+            values = _values(row, timing, sample_count)
+            series.append({"series": _series(row.name, {**target, **dict(row.labels)}), "values": values})
     return {
-        "interval": "30s",
-        "input_series": [
-            up_series,
-            *({"series": _series(row.name, dict(row.labels)), "values": _values(row)} for row in rows),
-        ],
+        "interval": f"{timing.sample_seconds}s",
+        "input_series": series,
         "alert_rule_test": [
             {"eval_time": f"{minute}m", "alertname": name}
-            for minute in range(LEAD_MINUTES - 30, TOTAL_MINUTES)
+            for minute in range(timing.lead + timing.first, timing.total, timing.step)
             for name in alert_names
         ],
     }
 
 
 def _series(name: str, labels: Mapping[str, str]) -> str:
-    return (
-        f"{name}{{{', '.join(f'{label}={json.dumps(value)}' for label, value in {**TARGET_LABELS, **labels}.items())}}}"
-    )
+    pairs = ", ".join(f"{label}={json.dumps(value)}" for label, value in labels.items())
+    return f"{name}{{{pairs}}}"
 
 
-def _values(row: SampleRow) -> str:
-    """Return the values, each half a minute before the evaluation of its minute.
+def _values(row: SampleRow, timing: Timing, sample_count: int) -> str:
+    """Return the values of the samples, each that of the last scrape before, with equal ones together."""
+    last = len(row.values) - 1
+    step_seconds = 60 * timing.step
+    numbers = (min(last, number * timing.sample_seconds // step_seconds) for number in range(sample_count))
+    parts = []
+    for value, group in groupby(row.values[number] for number in numbers):
+        count = sum(1 for _ in group)
+        parts.append(f"_x{count}" if value is None else f"{value!r}x{count - 1}")
+    return " ".join(parts)
 
-    So none is at the edge of a window, where Prometheus 2 includes it and Prometheus 3 does not.
-    """
-    return " ".join("_ _" if value is None else f"_ {value!r}" for value in row.values[1:])
 
-
-def _parse_alerts(output: str) -> Iterator[FiringAlert]:
+def _parse_alerts(output: str, lead: int) -> Iterator[FiringAlert]:
     for _, time, alerts in FAILED_CHECK.findall(output):
         for labels, texts in ALERT.findall(alerts):
-            yield FiringAlert(_minutes(time) - LEAD_MINUTES, _parse_pairs(labels), _parse_pairs(texts))
+            yield FiringAlert(_minutes(time) - lead, _parse_pairs(labels), _parse_pairs(texts))
 
 
 def _minutes(duration: str) -> int:

@@ -6,12 +6,11 @@ play a week in seconds; ``delivery`` hands shorter plays to a real one.
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +19,14 @@ from msgspec.structs import replace
 
 from late_exporter.simulator import SimulatedWorld, simulate_world
 from late_exporter.simulator.profiles import PROFILES
-from tests.e2e.program import run_command
+from tests.e2e.replay.evaluation import FiringAlert, Timing
 from tests.e2e.replay.recording import START, Labels, SampleRow, relative_times
-from tests.rules.rule_files import FILES, load_yaml
+from tests.rules.rule_files import FILES
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.simulated_exporter import SimulatedExporter
 
 ALERTMANAGER = Path(__file__).parents[3] / "deploy" / "alertmanager" / "alertmanager.yml"
-TARGET_LABELS = {"job": "late", "namespace": "social", "instance": "exporter.example:10077"}
+RULES = "".join(file.read_text("utf-8") for file in FILES)
 SEED = 7
 
 LEAD = 26 * HOUR
@@ -36,10 +35,11 @@ LEAD = 26 * HOUR
 CALM = 6 * HOUR
 """Ordinary life after it."""
 
-FIRING = re.compile(r"time: (\S+?),\s+exp:\s*nil\s+got: (.*?)(?=\n\s+expr:|\Z)", re.DOTALL)
-SAMPLE = re.compile(r"\{([^}]*)\} ")
-PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*")')
-DURATIONS = {"d": 1440, "h": 60, "m": 1, "s": 0}
+BUSY_TIME = 20 * MINUTE
+"""How long after a new log the exporter polls in every step."""
+
+QUIET_STEPS = 6 * MINUTE
+"""Seconds between polls at other times: few enough for ten minutes to have a successful poll."""
 
 
 class Length(NamedTuple):
@@ -53,7 +53,7 @@ LENGTHS: Mapping[str, Length] = {
     "weekly": Length(days=24, step=5),
     "bakery": Length(days=6, step=2),
     "shop": Length(days=6, step=2),
-    "agency": Length(days=3, step=2),
+    "agency": Length(days=6, step=2),
     "platform": Length(days=1.6, step=2),
     "large": Length(days=1.5, step=2),
 }
@@ -66,24 +66,35 @@ class Failure(NamedTuple):
     minute: int
     post_id: str
     platform: str
+    account_id: str
+    username: str
 
 
 class Play(NamedTuple):
     """The series of a play, one value per step, and what went wrong in it."""
 
     rows: Sequence[SampleRow]
-    step: int
+    timing: Timing
     failures: Sequence[Failure]
-    days: float
+
+    @property
+    def days(self) -> float:
+        return self.timing.total / 1440
 
 
 class Message(NamedTuple):
-    """A message about alerts that began to fire, with the minute after the start of the incident."""
+    """A message about alerts that fire, with the minute after the start of the incident."""
 
     minute: int
-    alert: str
-    severity: str
-    labels: Mapping[str, str]
+    alerts: Sequence[FiringAlert]
+
+    @property
+    def name(self) -> str:
+        return self.alerts[0].labels["alertname"]
+
+    @property
+    def severity(self) -> str:
+        return self.alerts[0].labels["severity"]
 
 
 def record(profile_name: str, incident: str, days: float) -> Play:
@@ -93,89 +104,71 @@ def record(profile_name: str, incident: str, days: float) -> Play:
     if incident:
         profile = replace(profile, refused_rate=0.0, exhausted_rate=0.0, healed_rate=0.0)
     begin = START - LEAD
-    step_count = int(days * DAY / (step * MINUTE))
     world = simulate_world(SEED, begin, history=2 * HOUR, profile=profile)
     if incident:
         duration = max(CALM, days * DAY - LEAD - CALM)
         world.start_incident(incident, duration=duration, start_time=START)
 
-    rows: dict[tuple[str, Labels], list[float | None]] = {}
-    failures: dict[tuple[str, str], Failure] = {}
+    timing = Timing(lead=int(LEAD / MINUTE), first=step - int(LEAD / MINUTE), total=int(days * 1440), step=step)
+    recorder = _Recorder(world)
     with closing(SimulatedExporter(world, VirtualClock(begin))) as exporter:
-        for number in range(step_count):
-            assert exporter.poll_feeds() == ["success", "success"]
-            for series, value in relative_times(exporter.scrape(), begin).items():
-                rows.setdefault(series, [None] * number).append(value)
-            for values in rows.values():
-                if len(values) == number:
-                    values.append(None)
+        for number in range(timing.total // step + 1):
+            recorder.add(exporter, number * step - timing.lead)
             exporter.clock.advance(step * MINUTE)
-            for failure in _failures(world, number * step - int(LEAD / MINUTE)):
-                failures.setdefault((failure.post_id, failure.platform), failure)
-    sample_rows = [SampleRow(name, labels, values) for (name, labels), values in rows.items()]
-    return Play(sample_rows, step, list(failures.values()), days)
+    rows = [SampleRow(name, labels, values) for (name, labels), values in recorder.rows.items()]
+    return Play(rows, timing, list(recorder.failures.values()))
 
 
-def _failures(world: SimulatedWorld, minute: int) -> Iterator[Failure]:
-    for post in world.posts.values():
-        for account in post.failures:
-            yield Failure(minute, post.id, account.platform.name)
+class _Recorder:
+    """Records the series that rules use, and the posts that fail.
 
-
-def firing_alerts(play: Play, folder: Path, promtool: str) -> Mapping[int, Sequence[Mapping[str, str]]]:
-    """Return the labels of the alerts that fire, by the minute after the start of the incident.
-
-    Promtool prints the samples that a unit test does not expect, so the unit test expects none.
+    Polls are left out while nothing is published: the samples of such a time are those of the last scrape.
     """
-    groups = [group for file in FILES for group in load_yaml(file.read_text("utf-8"))["groups"]]
-    rules = json.dumps({"groups": groups})
-    (folder / "rules.yml").write_text(rules, "utf-8")
-    step_count = len(play.rows[0].values)
-    up_series = {"series": _series("up", {}), "values": f"1x{2 * step_count}"}
-    used_rows = [row for row in play.rows if row.name in rules]
-    test = {
-        "interval": f"{30 * play.step}s",
-        "input_series": [
-            up_series,
-            *({"series": _series(row.name, dict(row.labels)), "values": _values(row)} for row in used_rows),
-        ],
-        "promql_expr_test": [
-            {"eval_time": f"{number * play.step}m", "expr": 'ALERTS{alertstate="firing"}'}
-            for number in range(step_count)
-        ],
-    }
-    document = {
-        "rule_files": ["rules.yml"],
-        "evaluation_interval": f"{play.step}m",
-        "group_eval_order": [group["name"] for group in groups],
-        "tests": [test],
-    }
-    (folder / "play.yml").write_text(json.dumps(document), "utf-8")
-    command = (promtool, "test", "rules", "play.yml")
-    output = run_command(*command, check=False, cwd=folder, stderr=subprocess.STDOUT, timeout=1800)
-    assert "FAILED:" in output or "SUCCESS" in output, output
-    return {
-        _minutes(time) - int(LEAD / MINUTE): [_parse_pairs(labels) for labels in SAMPLE.findall(samples)]
-        for time, samples in FIRING.findall(output)
-    }
+
+    def __init__(self, world: SimulatedWorld) -> None:
+        self.rows: dict[tuple[str, Labels], list[float | None]] = {}
+        self.failures: dict[tuple[str, str], Failure] = {}
+        self._world = world
+        self._begin = world.now
+        self._step_count = 0
+        self._log_count = -1
+        self._busy_until = 0.0
+        self._next_poll = 0.0
+
+    def add(self, exporter: SimulatedExporter, minute: int) -> None:
+        """Add a step, at a minute after the start of the incident."""
+        now = exporter.clock.now
+        self._world.advance(now)
+        for post in self._world.posts.values():
+            for account in post.failures:
+                failure = Failure(minute, post.id, account.platform.name, account.id, account.username)
+                self.failures.setdefault((post.id, account.id), failure)
+        log_count = len(self._world.publishing.rows)
+        if log_count != self._log_count:
+            self._log_count = log_count
+            self._busy_until = now + BUSY_TIME
+        if now < self._busy_until or now >= self._next_poll:
+            self._next_poll = now + QUIET_STEPS
+            assert exporter.poll_feeds() == ["success", "success"]
+            self._add_scrape(exporter)
+        else:
+            for values in self.rows.values():
+                values.append(values[-1])
+        self._step_count += 1
+
+    def _add_scrape(self, exporter: SimulatedExporter) -> None:
+        for series, value in relative_times(exporter.scrape(), self._begin).items():
+            if _is_used(series[0]):
+                self.rows.setdefault(series, [None] * self._step_count).append(value)
+        for values in self.rows.values():
+            if len(values) == self._step_count:
+                values.append(None)
 
 
-def _series(name: str, labels: Mapping[str, str]) -> str:
-    pairs = {**TARGET_LABELS, **labels}
-    return f"{name}{{{', '.join(f'{label}={json.dumps(value)}' for label, value in pairs.items())}}}"
-
-
-def _values(row: SampleRow) -> str:
-    """Return the values, each half a step before an evaluation, so that none is at the edge of a window."""
-    return " ".join("_ _" if value is None else f"_ {value!r}" for value in row.values)
-
-
-def _minutes(duration: str) -> int:
-    return sum(int(number) * DURATIONS[unit] for number, unit in re.findall(r"(\d+)([dhms])", duration))
-
-
-def _parse_pairs(text: str) -> Mapping[str, str]:
-    return {name: json.loads(value) for name, value in PAIR.findall(text)}
+@cache
+def _is_used(name: str) -> bool:
+    """Return whether a rule uses the series of a name."""
+    return name in RULES
 
 
 class Notifier:
@@ -183,31 +176,33 @@ class Notifier:
 
     def __init__(self) -> None:
         self._config: dict[str, Any] = yaml.safe_load(ALERTMANAGER.read_text("utf-8"))
-        self._told: dict[tuple[str, ...], dict[frozenset[tuple[str, str]], int]] = defaultdict(dict)
+        self._told: dict[tuple[str, ...], set[frozenset[tuple[str, str]]]] = {}
         self._last: dict[tuple[str, ...], int] = {}
 
-    def messages(self, alerts: Mapping[int, Sequence[Mapping[str, str]]]) -> Iterator[Message]:
+    def messages(self, alerts: Sequence[FiringAlert]) -> Iterator[Message]:
         """Yield the messages that say that something fires, not those that it is resolved."""
-        for minute, firing in sorted(alerts.items()):
-            groups: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
-            for labels in firing:
-                if not any(self._inhibits(cause, labels) for cause in firing if cause is not labels):
+        by_minute: dict[int, list[FiringAlert]] = defaultdict(list)
+        for alert in alerts:
+            by_minute[alert.minute].append(alert)
+        for minute, firing in sorted(by_minute.items()):
+            groups: dict[tuple[str, ...], list[FiringAlert]] = defaultdict(list)
+            for alert in firing:
+                if not any(self._inhibits(cause.labels, alert.labels) for cause in firing if cause is not alert):
                     names = self._config["route"]["group_by"]
-                    groups[tuple(labels.get(name, "") for name in names)].append(labels)
+                    groups[tuple(alert.labels.get(name, "") for name in names)].append(alert)
             yield from self._notify(minute, groups)
 
-    def _notify(self, minute: int, groups: Mapping[tuple[str, ...], Sequence[Mapping[str, str]]]) -> Iterator[Message]:
-        for group in [group for group in self._told if group not in groups]:
+    def _notify(self, minute: int, groups: Mapping[tuple[str, ...], Sequence[FiringAlert]]) -> Iterator[Message]:
+        for group in self._told.keys() - groups.keys():
             del self._told[group]
         for group, members in groups.items():
-            present = {frozenset(labels.items()) for labels in members}
-            is_new = not present <= self._told[group].keys()
-            route = self._route(members[0])
-            repeat = _minutes(route["repeat_interval"])
+            present = {frozenset(alert.labels.items()) for alert in members}
+            is_new = not present <= self._told.get(group, set())
+            repeat = _minutes(self._route(members[0].labels)["repeat_interval"])
             if is_new or minute - self._last[group] >= repeat:
                 self._last[group] = minute
-                yield Message(minute, members[0]["alertname"], members[0]["severity"], members[0])
-            self._told[group] = dict.fromkeys(present, minute)
+                yield Message(minute, members)
+            self._told[group] = present
 
     def _route(self, labels: Mapping[str, str]) -> Mapping[str, str]:
         top = self._config["route"]
@@ -224,6 +219,12 @@ class Notifier:
             and all(source.get(name, "") == target.get(name, "") for name in rule["equal"])
             for rule in self._config["inhibit_rules"]
         )
+
+
+def _minutes(duration: str) -> int:
+    return sum(
+        int(number) * {"d": 1440, "h": 60, "m": 1}[unit] for number, unit in re.findall(r"(\d+)([dhm])", duration)
+    )
 
 
 def _matches(matchers: Sequence[str], labels: Mapping[str, str]) -> bool:

@@ -15,48 +15,35 @@ from typing import TypeAlias
 import pytest
 
 from tests.e2e.replay.delivery import Message, deliver
-from tests.e2e.replay.evaluation import evaluate
+from tests.e2e.replay.evaluation import Timing, evaluate
 from tests.e2e.replay.recording import INCIDENT_MINUTES, LEAD_MINUTES, TOTAL_MINUTES, SampleRow, record_incidents
 
 GOLDEN = Path(__file__).parent / "messages"
-SINGLE = ("platform-outage", "rate-limit-storm", "revoked-token", "slow-video", "late-publishing", "scheduler-stuck")
 ACCOUNTS = ("account-blocked", "account-cooldown", "approval-overdue", "webhook-failing")
 INCIDENTS = {
-    **{name: ((name,), INCIDENT_MINUTES) for name in (*SINGLE, "usage-at-limit", "suspended")},
-    "empty-schedule": (("empty-schedule",), 90),
+    "platform-outage": (("platform-outage",), INCIDENT_MINUTES),
     "accounts-and-plan": ((*ACCOUNTS, "empty-balance", "usage-near-limit"), 110),
 }
-"""Incidents that happen at once, of which none explains another, and their duration in minutes: an empty schedule and
-a failing webhook are reported after an hour."""
+"""Incidents that happen at once, of which none explains another, and their duration in minutes: a failing webhook is
+reported after an hour. ``promises.md`` has all incidents."""
 
-QUICK = ("platform-outage", "suspended", "accounts-and-plan")
-"""Those that make test replays; make thorough replays all."""
-
-
-PAGING = ("platform-outage", "rate-limit-storm", "revoked-token", "usage-at-limit", "suspended")
-"""Incidents that page; the others page nothing."""
+PAGING = ("platform-outage",)
+TIMING = Timing(lead=LEAD_MINUTES, first=-30, total=TOTAL_MINUTES, step=1)
 
 FindTool: TypeAlias = Callable[[str], str]
 
 
 def _replay(rows: Sequence[SampleRow], folder: Path, find: FindTool) -> Sequence[Message]:
     """Return the messages about series."""
-    alerts = evaluate(rows, folder, find("promtool"))
-    return deliver(alerts, find("prometheus-alertmanager"), folder)
+    alerts = evaluate({"late": rows}, TIMING, folder, find("promtool"))
+    return deliver(alerts["late"], find("prometheus-alertmanager"), folder)
 
 
 def _render(messages: Sequence[Message]) -> str:
-    return "\n".join(
-        f"## {message.minute} minutes after the start, in {message.channel}\n\n"
-        f"{message.title}\n\n{message.text.strip()}\n"
-        for message in messages
-    )
+    return "\n".join(message.render() for message in messages)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=[] if name in QUICK else [pytest.mark.thorough]) for name in INCIDENTS],
-)
+@pytest.fixture(scope="module", params=INCIDENTS)
 def incident(request: pytest.FixtureRequest) -> str:
     """Return the name of an incident."""
     name: str = request.param
