@@ -51,9 +51,9 @@ class Length(NamedTuple):
 
 LENGTHS: Mapping[str, Length] = {
     "weekly": Length(days=24, step=5),
-    "bakery": Length(days=6, step=2),
-    "shop": Length(days=6, step=2),
-    "agency": Length(days=3, step=2),
+    "bakery": Length(days=4, step=2),
+    "shop": Length(days=4, step=2),
+    "agency": Length(days=2.5, step=2),
     "platform": Length(days=1.6, step=2),
     "large": Length(days=1.5, step=2),
 }
