@@ -99,7 +99,7 @@ def _play(profile: str, incident: str, promtool: str, folder: Path, days: float)
 def test_promises(profile: str, incident: str, version: str, tmp_path: Path, require_tool: FindTool) -> None:
     """A customer of any volume is told of an incident in time, and of nothing else."""
     cell = _play(profile, incident, _promtool(version, require_tool), tmp_path, LENGTHS[profile].days)
-    print(cell.row)
+    print(cell.row)  # noqa: T201 - the result of make plays
     check_promises(cell)
 
 
