@@ -58,8 +58,12 @@ test-future: dev tools ## Run the unit tests with the clock 400 days ahead.
 thorough: PROMETHEUS_TESTS = tests/e2e/replay tests/e2e/test_replicas.py tests/e2e/test_web_config.py
 thorough: dev preview ## Run what takes long: many more examples, planted bugs, the bench, all incidents, attacks, pictures.
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) --dist worksteal -o faulthandler_timeout=7200 tests/ingest tests/adversary tests/feeds/test_page_memory.py $(ARGS)
-	$(PY) -m pytest -n 0 -s -m thorough tests/bench tests/dashboards tests/deploy tests/e2e
-	PATH="$(CURDIR)/.cache/tools3/usr/bin:$$PATH" $(PY) -m pytest -n 0 $(PROMETHEUS_TESTS)
+	$(PY) -m pytest -n 0 -s -m "thorough and not plays" tests/bench tests/dashboards tests/deploy tests/e2e
+	PATH="$(CURDIR)/.cache/tools3/usr/bin:$$PATH" $(PY) -m pytest -n 0 -m "not plays" $(PROMETHEUS_TESTS)
+
+.PHONY: plays
+plays: dev tools ## Play days of customers of all volumes with all incidents, and print who is told what.
+	$(PY) -m pytest -n 2 -rP -m plays tests/e2e/replay $(ARGS)
 
 .PHONY: versions
 versions: ## Run the unit tests with the lowest or newest versions of all dependencies (VERSIONS=newest).

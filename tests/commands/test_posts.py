@@ -116,19 +116,19 @@ async def test_overdue_posts_are_those_that_status_reports() -> None:
     held = {"status": "pending", "scheduledFor": harness.time(30 * MINUTE)}
     harness.post("held", "scheduled", -60 * MINUTE, held)
     harness.post("due", "scheduled", 10 * MINUTE)
-    harness.post("late", "scheduled", -10 * MINUTE, "pending", "published")
+    harness.post("late", "scheduled", -16 * MINUTE, "pending", "published")
     harness.post("young", "scheduled", -MINUTE)
     harness.post("unknown", "scheduled", None)
-    harness.post("stuck", "publishing", -120 * MINUTE)
+    harness.post("stuck", "publishing", -121 * MINUTE)
     harness.post("running", "publishing", -9 * MINUTE)
     harness.post("waiting", "pending_approval", -20 * MINUTE)
     harness.log(30, "failed", "p1")
 
     assert await harness.show(overdue="true") == [
         "TIME                  STATE             PLATFORM   ACCOUNT  TRY  POST     RESULT, CAPTION",
-        "2026-11-25T07:46:40Z  publishing        instagram  @acme      -  stuck    “Hello”",
+        "2026-11-25T07:45:40Z  publishing        instagram  @acme      -  stuck    “Hello”",
         "2026-11-25T09:26:40Z  pending_approval  instagram  @acme      -  waiting  “Hello”",
-        "2026-11-25T09:36:40Z  scheduled         instagram  @acme      -  late     “Hello”",
+        "2026-11-25T09:30:40Z  scheduled         instagram  @acme      -  late     “Hello”",
     ]
     assert await harness.ids() == ["stuck", "waiting", "late", "p1"]
     pending = ["unknown", "stuck", "waiting", "late", "running", "young", "due", "held"]
@@ -232,8 +232,8 @@ async def test_renewals_of_tokens_are_no_posts() -> None:
 async def test_a_post_that_is_tried_again_is_not_a_failed_one() -> None:
     """After a passing error Zernio schedules it again; its line has the error of the last attempt."""
     harness = PostsHarness()
-    harness.post("p1", "scheduled", -10 * MINUTE, "pending")
-    harness.log(9 * MINUTE, "failed", accountId=ACCOUNT, attemptNumber=2)
+    harness.post("p1", "scheduled", -20 * MINUTE, "pending")
+    harness.log(19 * MINUTE, "failed", accountId=ACCOUNT, attemptNumber=2)
     (row,) = [json.loads(line) for line in await harness.show(format="json")]
     assert (row["state"], row["attempts"], row["error_code"], row["error"]) == ("scheduled", 2, "X", "no")
 
@@ -253,7 +253,7 @@ async def test_posts_are_printed_up_to_the_limit() -> None:
 async def test_a_restricted_key() -> None:
     """Without the right to accounts their ids are shown, but nothing can be said about posts at risk."""
     harness = PostsHarness()
-    harness.post("late", "scheduled", -10 * MINUTE)
+    harness.post("late", "scheduled", -20 * MINUTE)
     harness.forbidden = "/v1/accounts"
     (line,) = await harness.show(overdue="true", format="json")
     assert (json.loads(line)["account_id"], json.loads(line)["username"]) == (ACCOUNT, "")

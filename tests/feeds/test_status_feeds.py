@@ -396,7 +396,7 @@ def test_a_long_error_of_a_failed_post_is_cut() -> None:
 
 
 def test_overdue_posts() -> None:
-    """The earliest post of a status is named if it is overdue by some minutes, or by an hour while it is published."""
+    """The earliest post of a status is named as soon as its alert counts it as overdue."""
     targets = [{"platform": "tiktok", "accountId": "a1"}, {"platform": "x", "accountId": {"_id": "a2"}}, {}, 7]
     statuses = ("scheduled", "publishing", "pending_approval")
     documents = {status: post_list(status, platforms=targets) for status in (*statuses, "draft", "failed")}
@@ -405,9 +405,10 @@ def test_overdue_posts() -> None:
     def overdue(seconds: int) -> list[Condition]:
         return report("posts", respond_by_status(**documents), NOW + seconds * 1000, accounts=known)[1]
 
-    assert overdue(300) == []
-    assert [post.kind for post in overdue(301)] == ["scheduled", "pending_approval"]
-    posts = overdue(3601)
+    assert overdue(0) == []
+    assert [post.kind for post in overdue(900)] == ["pending_approval"]
+    assert [post.kind for post in overdue(901)] == ["scheduled", "pending_approval"]
+    posts = overdue(7201)
     assert list(statuses) == [post.kind for post in posts]
     name = "p1 “text” for Frieda (tiktok), a2 (x)"
     assert Condition("scheduled", name, SECONDS, "p1") == posts[0]
@@ -417,7 +418,7 @@ def test_overdue_posts_are_counted() -> None:
     """Whether one post or the whole schedule is late is said with the earliest one."""
     late = [{"_id": f"p{number}", "scheduledFor": iso_time(NOW - 1000 * number)} for number in range(7)]
     respond = respond_by_status(scheduled={**post_list("scheduled"), "posts": late})
-    _, (condition,) = report("posts", respond, NOW + 297_000)
+    _, (condition,) = report("posts", respond, NOW + 897_000)
     assert (condition.name, condition.text) == ("p6", "the first of 3")
 
 

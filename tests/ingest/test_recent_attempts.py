@@ -187,8 +187,8 @@ def test_attempts_of_a_day_after_a_restart() -> None:
     assert attempts.per_day(platforms, NOW) == 40
 
 
-@pytest.mark.parametrize(("failed", "age", "is_failing"), [(9, 0, False), (10, 0, True), (10, 1800, False)])
+@pytest.mark.parametrize(("failed", "age", "is_failing"), [(19, 0, False), (20, 0, True), (20, 1800, False)])
 def test_a_budget_that_is_soon_used_up(failed: int, age: float, *, is_failing: bool) -> None:
-    """At least ten failures burn it, as long as they go on."""
+    """At least twenty failures burn it, as long as they go on."""
     attempts = counted(*[log(age, "failed")] * failed, *[log()] * 20)
     assert attempts.other_counts(NOW) == RecentCounts(failed, failed + 20, is_failing)

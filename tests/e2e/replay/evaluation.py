@@ -128,7 +128,7 @@ def _unit_test(
     sample_count = 60 * timing.total // timing.sample_seconds
     series = []
     for job, rows in rows_by_job.items():
-        target = {"job": job, "namespace": "social", "instance": INSTANCE}
+        target = {"job": job, "instance": INSTANCE}
         series.append({"series": _series("up", target), "values": f"1x{sample_count}"})
         for row in rows:
             values = _values(row, timing, sample_count)

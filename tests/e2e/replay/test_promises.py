@@ -1,12 +1,14 @@
 """Who is told what, and when: one table of customers by volume and incidents, played for days.
 
-``promises.md`` is the table. ``UPDATE_GOLDEN=1 make thorough`` writes it. The promises themselves do not depend on it.
+``promises.md`` is the table. ``UPDATE_GOLDEN=1 make plays ARGS="-n 0"`` writes it. The promises do not
+depend on it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -126,6 +128,7 @@ def _evaluate(plays: Mapping[str, Play], promtool: str, folder: Path) -> Mapping
 
 
 @pytest.mark.thorough
+@pytest.mark.plays
 @pytest.mark.parametrize("profile", PROFILES)
 def test_promises(profile: str, tmp_path: Path, require_tool: FindTool, subtests: pytest.Subtests) -> None:
     """A customer of any volume is told of an incident in time, and of nothing else, by Prometheus 2 and 3."""
@@ -237,7 +240,7 @@ HOURS = 9
 
 
 def _small_workspaces() -> Iterator[SampleRow]:
-    """Yield the series of workspaces with three posts a day, of which one in 33 has failed posts, at different times."""
+    """Yield the series of workspaces with three posts a day, of which one in 33 has failed posts."""
     steps = HOURS * 12 + 1
     for number in range(WORKSPACES):
         workspace = ("workspace", f"brand-{number:03}")
@@ -260,7 +263,7 @@ def test_small_workspaces_are_no_storm(tmp_path: Path, require_tool: FindTool) -
     alerts = evaluate(rows, timing, tmp_path, require_tool("promtool"), has_past_weeks=True)["late"]
     messages = list(Notifier().messages(alerts))
     minutes = [message.minute for message in messages]
-    waits = [later - earlier for earlier, later in zip(minutes, minutes[1:], strict=False)]
+    waits = [later - earlier for earlier, later in pairwise(minutes)]
     assert {message.name for message in messages} == {"LatePostFailed"}
     assert [len(message.alerts) for message in messages] == [1] * len(messages)
     assert min(waits) >= 240
