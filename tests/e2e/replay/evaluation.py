@@ -150,10 +150,13 @@ def _series(name: str, labels: Mapping[str, str]) -> str:
 
 
 def _values(row: SampleRow, timing: Timing, sample_count: int) -> str:
-    """Return the values of the samples, each that of the last scrape before, with equal ones together."""
+    """Return the values of the samples, each that of the next scrape, with equal ones together.
+
+    So an evaluation sees the scrape of its own time.
+    """
     last = len(row.values) - 1
     step_seconds = 60 * timing.step
-    numbers = (min(last, number * timing.sample_seconds // step_seconds) for number in range(sample_count))
+    numbers = (min(last, -(-number * timing.sample_seconds // step_seconds)) for number in range(sample_count))
     parts = []
     for value, group in groupby(row.values[number] for number in numbers):
         count = sum(1 for _ in group)
