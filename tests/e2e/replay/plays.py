@@ -22,15 +22,12 @@ from late_exporter.simulator.profiles import PROFILES
 from tests.e2e.replay.evaluation import FiringAlert, Timing
 from tests.e2e.replay.recording import START, Labels, SampleRow, relative_times
 from tests.rules.rule_files import FILES
-from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.clock import HOUR, MINUTE, VirtualClock
 from tests.support.simulated_exporter import SimulatedExporter
 
 ALERTMANAGER = Path(__file__).parents[3] / "deploy" / "alertmanager" / "alertmanager.yml"
 RULES = "".join(file.read_text("utf-8") for file in FILES)
 SEED = 7
-
-LEAD = 26 * HOUR
-"""Ordinary life before an incident, because some alerts wait for a day of data."""
 
 CALM = 6 * HOUR
 """Ordinary life after it."""
@@ -43,21 +40,40 @@ QUIET_STEPS = 6 * MINUTE
 
 
 class Length(NamedTuple):
-    """How long a profile is played, in days, and the minutes between two scrapes and evaluations."""
+    """How long a customer is played, in days, and the minutes between two scrapes and evaluations.
+
+    Args:
+        days: Days of the whole play.
+        step: Minutes between two scrapes and evaluations.
+        lead: Days of ordinary life before the incident. Some alerts wait for a day of data.
+    """
 
     days: float
     step: int
+    lead: float = 26 / 24
 
 
 LENGTHS: Mapping[str, Length] = {
+    # The third post that fails comes two weeks after the first.
     "weekly": Length(days=24, step=5),
     "bakery": Length(days=6, step=2),
     "shop": Length(days=6, step=2),
-    "agency": Length(days=6, step=2),
+    "agency": Length(days=2.5, step=2),
     "platform": Length(days=1.6, step=2),
+    "large": Length(days=0.4, step=2, lead=0.1),
+}
+"""What happens in incidents. A large customer is told within minutes, and the plays of many posts take longest."""
+
+ORDINARY_LENGTHS: Mapping[str, Length] = {
+    **LENGTHS,
+    "agency": Length(days=7, step=2),
+    "platform": Length(days=7, step=2),
     "large": Length(days=1.5, step=2),
 }
-"""What a large customer sees of an incident happens within hours, and its ordinary days are alike."""
+"""What happens without an incident. All days of a large customer are alike."""
+
+SHORT_LENGTH = Length(days=0.4, step=2, lead=0.1)
+"""For incidents that are noticed within hours, whatever was before."""
 
 
 class Failure(NamedTuple):
@@ -97,23 +113,25 @@ class Message(NamedTuple):
         return self.alerts[0].labels["severity"]
 
 
-def record(profile_name: str, incident: str, days: float) -> Play:
+def record(profile_name: str, incident: str, length: Length) -> Play:
     """Return the play of an incident without other failures, or of ordinary life if it is empty."""
     profile = PROFILES[profile_name]
-    step = LENGTHS[profile_name].step
+    step = length.step
+    lead = round(length.lead * 1440)
+    total = round(length.days * 1440)
     if incident:
         profile = replace(profile, refused_rate=0.0, exhausted_rate=0.0, healed_rate=0.0)
-    begin = START - LEAD
+    begin = START - lead * MINUTE
     world = simulate_world(SEED, begin, history=2 * HOUR, profile=profile)
     if incident:
-        duration = max(CALM, days * DAY - LEAD - CALM)
+        duration = max(CALM, (total - lead) * MINUTE - CALM)
         world.start_incident(incident, duration=duration, start_time=START)
 
-    timing = Timing(lead=int(LEAD / MINUTE), first=step - int(LEAD / MINUTE), total=int(days * 1440), step=step)
+    timing = Timing(lead=lead, first=step - lead, total=total, step=step)
     recorder = _Recorder(world)
     with closing(SimulatedExporter(world, VirtualClock(begin))) as exporter:
-        for number in range(timing.total // step + 1):
-            recorder.add(exporter, number * step - timing.lead)
+        for number in range(total // step + 1):
+            recorder.add(exporter, number * step - lead)
             exporter.clock.advance(step * MINUTE)
     rows = [SampleRow(name, labels, values) for (name, labels), values in recorder.rows.items()]
     return Play(rows, timing, list(recorder.failures.values()))
