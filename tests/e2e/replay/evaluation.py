@@ -24,6 +24,7 @@ WEEKS_AGO = re.compile(r"(?<=scheduled\"} offset )(\d)w")
 NOT_PLAYED = ("LateCatchUpStuck", "LateCoverageLost")
 """Alerts that watch the exporter, whose windows of 7 and 14 days have more samples than promtool allows."""
 
+MINUTES = {"w": 10_080, "d": 1440, "h": 60, "m": 1}
 TIMEOUT = 1800
 
 
@@ -167,13 +168,13 @@ def _values(row: SampleRow, timing: Timing, sample_count: int) -> str:
 def _parse_alerts(output: str, lead: int) -> Iterator[FiringAlert]:
     for _, time, alerts in FAILED_CHECK.findall(output):
         for labels, texts in ALERT.findall(alerts):
-            yield FiringAlert(_minutes(time) - lead, _parse_pairs(labels), _parse_pairs(texts))
+            yield FiringAlert(minutes_of(time) - lead, _parse_pairs(labels), _parse_pairs(texts))
 
 
-def _minutes(duration: str) -> int:
-    return sum(
-        int(number) * {"d": 1440, "h": 60, "m": 1}[unit] for number, unit in re.findall(r"(\d+)([dhm])", duration)
-    )
+def minutes_of(duration: str) -> int:
+    """Return the minutes of a duration as Prometheus writes it: ``1w``, ``6d23h55m``."""
+    parts = re.findall(r"(\d+)([wdhm])", duration)
+    return sum(int(number) * MINUTES[unit] for number, unit in parts)
 
 
 def _parse_pairs(text: str) -> Mapping[str, str]:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from late_exporter.simulator import SimulatedWorld, simulate_world
 from late_exporter.simulator.profiles import PROFILES
-from tests.e2e.replay.evaluation import FiringAlert, Timing
+from tests.e2e.replay.evaluation import FiringAlert, Timing, minutes_of
 from tests.e2e.replay.recording import START, Labels, SampleRow, relative_times
 from tests.rules.rule_files import FILES
 from tests.support.clock import HOUR, MINUTE, VirtualClock
@@ -216,7 +216,7 @@ class Notifier:
         for group, members in groups.items():
             present = {frozenset(alert.labels.items()) for alert in members}
             is_new = not present <= self._told.get(group, set())
-            repeat = _minutes(self._route(members[0].labels)["repeat_interval"])
+            repeat = minutes_of(self._route(members[0].labels)["repeat_interval"])
             if is_new or minute - self._last[group] >= repeat:
                 self._last[group] = minute
                 yield Message(minute, members)
@@ -237,12 +237,6 @@ class Notifier:
             and all(source.get(name, "") == target.get(name, "") for name in rule["equal"])
             for rule in self._config["inhibit_rules"]
         )
-
-
-def _minutes(duration: str) -> int:
-    return sum(
-        int(number) * {"d": 1440, "h": 60, "m": 1}[unit] for number, unit in re.findall(r"(\d+)([dhm])", duration)
-    )
 
 
 def _matches(matchers: Sequence[str], labels: Mapping[str, str]) -> bool:
