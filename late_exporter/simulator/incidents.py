@@ -58,7 +58,8 @@ class IncidentKind(msgspec.Struct, frozen=True):
         failure: Failure of publish attempts.
         failure_rate: Share of publish attempts that fail.
         refusal: Failure of posts, without an attempt and a log.
-        fate: What fails of the next post on its first account. Then the incident is over.
+        fate: What fails of the next post, on the first of its accounts that the incident affects.
+            Then the incident is over.
         video_slowdown: Factor by which attempts with a video take longer.
         hold: Smallest and largest number of seconds by which scheduled posts are published late;
             none if empty.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from random import Random
 from typing import TypeAlias
 
@@ -180,17 +181,19 @@ class SimulatedWorld(StaticLogs):
     ) -> None:
         """Start an incident now or at a Unix time, on its default platform or on another one.
 
-        Customers without an account on the platform have it on that of their first account.
+        Customers without an account on the platform have it on that of their first account. An
+        incident of the next post waits for that post, whatever its duration.
         """
         kind = INCIDENTS[name]
         since = max(self.now, start_time)
+        until = since + duration if kind.fate is None else inf
         platform = platform or kind.platform
         if platform not in {ANY, *(account.platform.name for account in self.accounts)}:
             platform = self.accounts[0].platform.name
         accounts = tuple(each for each in self.accounts if platform in {ANY, each.platform.name})
         if kind.scope == "account":
             accounts = tuple(filter(self.is_connected, accounts))[:1]
-        self.start(self._run_incident(Incident(kind, since, since + duration, accounts)))
+        self.start(self._run_incident(Incident(kind, since, until, accounts)))
 
     def _run_incident(self, incident: Incident) -> Process:
         if incident.since > self.now:
@@ -216,10 +219,12 @@ class SimulatedWorld(StaticLogs):
                 if fate is not None:
                     post.fates[account] = fate
         for incident in self.incidents:
-            if incident.kind.fate is not None:
-                account = next(iter(post.statuses))
-                post.fates[account] = incident.kind.fate
+            affected = [account for account in post.statuses if account in incident.accounts]
+            if incident.kind.fate is not None and affected:
+                post.fates[affected[0]] = incident.kind.fate
                 self._end_incident(incident)
+                # A further incident waits for the post after this one.
+                return
 
     def log_connection(self, account: SimulatedAccount, event: str) -> None:
         result: JsonObject = {}

@@ -106,6 +106,28 @@ def test_one_post_fails_on_one_account() -> None:
     assert failed == ["publish"]
 
 
+def test_incident_of_the_next_post_waits_for_it() -> None:
+    """The next post fails on the given platform, however long it takes until a post is due."""
+    world = simulate_world(1, NOON + HOUR, history=HOUR, profile=PROFILES["bakery"])
+    world.start_incident("one-post-fails", platform="instagram", duration=HOUR)
+    world.advance(NOON + DAY)
+    (post,) = [post for post in world.posts.values() if post.failures]
+    (account,) = post.failures
+    assert post.scheduled_for == "2026-11-24T17:00:00.000Z"
+    assert account.platform.name == "instagram"
+    assert world.incidents == ()
+
+
+def test_each_incident_of_the_next_post_hits_a_post_of_its_own() -> None:
+    """Of two incidents of the next post, the second waits for the post after the first one's."""
+    world = simulate_world(1, NOON + HOUR, history=HOUR, profile=PROFILES["bakery"])
+    world.start_incident("one-post-fails")
+    world.start_incident("healed-retry")
+    world.advance(NOON + DAY)
+    hit = [post.scheduled_for for post in world.posts.values() if post.fates]
+    assert hit == ["2026-11-24T17:00:00.000Z", "2026-11-25T08:00:00.000Z"]
+
+
 def test_failed_post_in_the_list_of_posts() -> None:
     """The API lists the post with the account on which it failed, and the error."""
     world = published_after("bakery", "one-post-fails", 1)
