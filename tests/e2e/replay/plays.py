@@ -44,7 +44,7 @@ class Length(NamedTuple):
 
     Args:
         days: Days of the whole play.
-        step: Minutes between two scrapes and evaluations.
+        step: Minutes between two scrapes and evaluations, less than the five after which a series ends.
         lead: Days of ordinary life before the incident. Some alerts wait for a day of data.
     """
 
@@ -55,7 +55,7 @@ class Length(NamedTuple):
 
 LENGTHS: Mapping[str, Length] = {
     # The third post that fails comes two weeks after the first.
-    "weekly": Length(days=24, step=5),
+    "weekly": Length(days=24, step=4),
     "bakery": Length(days=6, step=2),
     "shop": Length(days=6, step=2),
     "agency": Length(days=2.5, step=2),
