@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,14 +23,14 @@ WEEKS_AGO = re.compile(r"(?<=scheduled\"} offset )(\d)w")
 """Schedules of past weeks, which become those of some minutes before the incident."""
 
 NOT_PLAYED = ("LateCatchUpStuck", "LateCoverageLost")
-"""Alerts that watch the exporter, whose windows of 7 and 14 days have more samples than promtool allows."""
+"""Alerts on the exporter with windows of 7 and 14 days: more samples than promtool allows."""
 
 MINUTES = {"w": 10_080, "d": 1440, "h": 60, "m": 1}
 TIMEOUT = 1800
 
 
 class FiringAlert(NamedTuple):
-    """An alert that fires at a minute after the start of the incident, with rendered annotations."""
+    """An alert that fires at a minute after the start of the incident, with its texts."""
 
     minute: int
     labels: Mapping[str, str]
@@ -41,7 +42,7 @@ class Timing(NamedTuple):
 
     Args:
         lead: Time before the incident.
-        first: Time of the first evaluation whose alerts are returned, from the start of the incident.
+        first: Time of the first evaluation of interest, from the start of the incident.
         total: Time of the last evaluation, from the first scrape.
         step: Time from one evaluation to the next, and from one recorded scrape to the next.
     """
@@ -55,9 +56,9 @@ class Timing(NamedTuple):
     def sample_seconds(self) -> int:
         """Seconds from one sample to the next.
 
-        They hardly ever divide a window. So few samples are at the edge of one, where Prometheus 2 includes them and
-        Prometheus 3 does not. Prometheus forgets an instant value after five minutes, so steps of more than two
-        minutes have several samples.
+        They hardly ever divide a window. So few samples are at the edge of one, where Prometheus 2
+        includes them and Prometheus 3 does not. Prometheus forgets a value after five minutes, so
+        steps of more than two minutes have several samples.
         """
         return 60 * min(self.step, 2) + 1
 
@@ -72,16 +73,17 @@ def evaluate(
 ) -> Mapping[str, Sequence[FiringAlert]]:
     """Return the alerts of each job that fire in each step.
 
-    Jobs share one run of promtool, whose time depends on the number of evaluations more than on that of series.
-    Promtool prints the alerts that a unit test does not expect, so the unit test expects none.
+    Jobs share one run of promtool, whose time depends on the number of evaluations more than on
+    that of series. Promtool prints the alerts that a unit test does not expect, so the unit test
+    expects none.
 
     Args:
         rows_by_job: Series of each job.
         timing: Times of the evaluation.
         folder: Folder for temporary files.
         promtool: Path of promtool.
-        has_past_weeks: Whether the rules see real weeks. If not, they look for the schedules of past weeks in the
-            hours before the incident.
+        has_past_weeks: Whether the rules see real weeks. If not, they look for the schedules of
+            past weeks in the hours before the incident.
     """
     texts = [file.read_text("utf-8") for file in FILES]
     if not has_past_weeks:
@@ -101,7 +103,8 @@ def evaluate(
     }
     (folder / "replay.yml").write_text(json.dumps(test), "utf-8")
     command = (promtool, "test", "rules", "replay.yml")
-    output = run_command(*command, check=False, cwd=folder, stderr=subprocess.STDOUT, timeout=TIMEOUT)
+    options = {"cwd": folder, "stderr": subprocess.STDOUT, "timeout": TIMEOUT}
+    output = run_command(*command, check=False, **options)
     assert "FAILED:" in output or "SUCCESS" in output, output
     assert ", err: " not in output, output[-2000:]
 
@@ -133,7 +136,8 @@ def _unit_test(
         series.append({"series": _series("up", target), "values": f"1x{sample_count}"})
         for row in rows:
             values = _values(row, timing, sample_count)
-            series.append({"series": _series(row.name, {**target, **dict(row.labels)}), "values": values})
+            name = _series(row.name, {**target, **dict(row.labels)})
+            series.append({"series": name, "values": values})
     return {
         "interval": f"{timing.sample_seconds}s",
         "input_series": series,
@@ -157,7 +161,8 @@ def _values(row: SampleRow, timing: Timing, sample_count: int) -> str:
     """
     last = len(row.values) - 1
     step_seconds = 60 * timing.step
-    numbers = (min(last, -(-number * timing.sample_seconds // step_seconds)) for number in range(sample_count))
+    times = range(0, sample_count * timing.sample_seconds, timing.sample_seconds)
+    numbers = (min(last, ceil(time / step_seconds)) for time in times)
     parts = []
     for value, group in groupby(row.values[number] for number in numbers):
         count = sum(1 for _ in group)

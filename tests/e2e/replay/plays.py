@@ -1,7 +1,7 @@
-"""Play days of a customer's life: record what the exporter shows, and find out who is told what, and when.
+"""Play days of a customer: record what the exporter shows, and find out who is told what, and when.
 
-The exporter and the rules are as shipped, and time is virtual. Alertmanager is computed here, because a real one cannot
-play a week in seconds; ``delivery`` hands shorter plays to a real one.
+The exporter and the rules are as shipped, and time is virtual. Alertmanager is computed here, because
+a real one cannot play a week in seconds; ``delivery`` hands shorter plays to a real one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Length(NamedTuple):
 
     Args:
         days: Days of the whole play.
-        step: Minutes between two scrapes and evaluations, less than the five after which a series ends.
+        step: Minutes between two scrapes and evaluations, fewer than the five of a stale series.
         lead: Days of ordinary life before the incident. Some alerts wait for a day of data.
     """
 
@@ -62,7 +62,7 @@ LENGTHS: Mapping[str, Length] = {
     "platform": Length(days=1.6, step=2),
     "large": Length(days=0.4, step=2, lead=0.1),
 }
-"""What happens in incidents. A large customer is told within minutes, and the plays of many posts take longest."""
+"""Plays of incidents. A large customer is told within minutes, and many posts take long to play."""
 
 ORDINARY_LENGTHS: Mapping[str, Length] = {
     **LENGTHS,
@@ -70,14 +70,14 @@ ORDINARY_LENGTHS: Mapping[str, Length] = {
     "platform": Length(days=7, step=2),
     "large": Length(days=1.5, step=2),
 }
-"""What happens without an incident. All days of a large customer are alike."""
+"""Plays without an incident. All days of a large customer are alike."""
 
 SHORT_LENGTH = Length(days=0.4, step=2, lead=0.1)
 """For incidents that are noticed within hours, whatever was before."""
 
 
 class Failure(NamedTuple):
-    """A post that failed for good on an account, with the minute after the start of the incident."""
+    """A post that failed for good on an account, at a minute after the start of the incident."""
 
     minute: int
     post_id: str
@@ -140,7 +140,7 @@ def record(profile_name: str, incident: str, length: Length) -> Play:
 class _Recorder:
     """Records the series that rules use, and the posts that fail.
 
-    Polls are left out while nothing is published: the samples of such a time are those of the last scrape.
+    Polls are left out while nothing is published: such a time has the samples of the last scrape.
     """
 
     def __init__(self, world: SimulatedWorld) -> None:
@@ -159,7 +159,8 @@ class _Recorder:
         self._world.advance(now)
         for post in self._world.posts.values():
             for account in post.failures:
-                failure = Failure(minute, post.id, account.platform.name, account.id, account.username)
+                platform = account.platform.name
+                failure = Failure(minute, post.id, platform, account.id, account.username)
                 self.failures.setdefault((post.id, account.id), failure)
         log_count = len(self._world.publishing.rows)
         if log_count != self._log_count:
@@ -190,7 +191,7 @@ def _is_used(name: str) -> bool:
 
 
 class Notifier:
-    """Computes the messages of Alertmanager with the shipped configuration, at the steps of a play."""
+    """Computes the messages of Alertmanager with the shipped configuration, step by step."""
 
     def __init__(self) -> None:
         self._config: dict[str, Any] = yaml.safe_load(ALERTMANAGER.read_text("utf-8"))
@@ -205,12 +206,17 @@ class Notifier:
         for minute, firing in sorted(by_minute.items()):
             groups: dict[tuple[str, ...], list[FiringAlert]] = defaultdict(list)
             for alert in firing:
-                if not any(self._inhibits(cause.labels, alert.labels) for cause in firing if cause is not alert):
+                causes = [cause for cause in firing if cause is not alert]
+                if not any(self._inhibits(cause.labels, alert.labels) for cause in causes):
                     names = self._config["route"]["group_by"]
                     groups[tuple(alert.labels.get(name, "") for name in names)].append(alert)
             yield from self._notify(minute, groups)
 
-    def _notify(self, minute: int, groups: Mapping[tuple[str, ...], Sequence[FiringAlert]]) -> Iterator[Message]:
+    def _notify(
+        self,
+        minute: int,
+        groups: Mapping[tuple[str, ...], Sequence[FiringAlert]],
+    ) -> Iterator[Message]:
         for group in self._told.keys() - groups.keys():
             del self._told[group]
         for group, members in groups.items():

@@ -1,7 +1,7 @@
 """Who is told what, and when: one table of customers by volume and incidents, played for days.
 
-``promises.md`` is the table. ``UPDATE_GOLDEN=1 make plays ARGS="-n 0"`` writes it. The promises do not
-depend on it.
+``promises.md`` is the table. ``UPDATE_GOLDEN=1 make plays ARGS="-n 0"`` writes it. The promises
+do not depend on it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ PROMTOOL_3 = Path(__file__).parents[3] / ".cache" / "tools3" / "usr" / "bin" / "
 HEADER = """\
 # Who is told what, and when
 
-Each incident is played for days, in virtual time, with the rules and routes as shipped. Minutes are counted from the
-first post that failed for good, or from the start of the incident if no post has failed by then. Messages are those
-that something fires, with reminders, as Alertmanager sends them. `make plays` computes this table and compares it.
+Each incident is played for days, in virtual time, with the rules and routes as shipped. Minutes are
+counted from the first post that failed for good, or from the start of the incident if no post has
+failed by then. Messages are those that something fires, with reminders, as Alertmanager sends them.
+`make plays` computes this table and compares it.
 
 | customer | incident | first message after | alerts and their messages | messages a day |
 |---|---|---|---|---|
@@ -56,7 +57,7 @@ INCIDENTS = (
     "suspended",
     "scheduler-stuck",
 )
-"""Incidents, the first of which is ordinary life with a base rate of one percent of failed posts."""
+"""Incidents. The first is ordinary life with a base rate of one percent of failed posts."""
 
 OTHER_INCIDENTS: Mapping[str, Sequence[str]] = {
     "platform": (
@@ -79,7 +80,7 @@ SMALL = ("weekly", "bakery", "shop")
 """Customers with at most 50 publish attempts a day."""
 
 BATCHES = {"agency": 5, "platform": 5, "large": 2}
-"""How many incidents promtool plays at once, if not all of a length: it allows 10,000 samples per query."""
+"""How many incidents promtool plays at once: a query may load 10,000 samples."""
 
 MINUTES_UNTIL_TOLD = 20
 MINUTES_UNTIL_CRITICAL = 30
@@ -110,12 +111,15 @@ class Cell(NamedTuple):
             failed_before = [each.minute for each in self.play.failures if each.minute <= told_at]
             first = f"{told_at - min(failed_before, default=0)} min"
         per_day = len(self.messages) / self.play.days
-        return f"| {self.profile} | {self.incident or 'none'} | {first} | {alerts or '-'} | {per_day:.1f} |"
+        incident = self.incident or "none"
+        alerts = alerts or "-"
+        return f"| {self.profile} | {incident} | {first} | {alerts} | {per_day:.1f} |"
 
 
 def _lengths(profile: str) -> Mapping[str, Length]:
     """Return the lengths of the plays of a profile, by incident."""
-    lengths = {incident: LENGTHS[profile] if incident else ORDINARY_LENGTHS[profile] for incident in INCIDENTS}
+    lengths = dict.fromkeys(INCIDENTS, LENGTHS[profile])
+    lengths[""] = ORDINARY_LENGTHS[profile]
     return {**lengths, **dict.fromkeys(OTHER_INCIDENTS.get(profile, ()), SHORT_LENGTH)}
 
 
@@ -133,7 +137,11 @@ def _cells(profile: str, plays: Mapping[str, Play], promtool: str, folder: Path)
                 yield Cell(profile, name, plays[name], list(Notifier().messages(alerts[name])))
 
 
-def _evaluate(plays: Mapping[str, Play], promtool: str, folder: Path) -> Mapping[str, Sequence[FiringAlert]]:
+def _evaluate(
+    plays: Mapping[str, Play],
+    promtool: str,
+    folder: Path,
+) -> Mapping[str, Sequence[FiringAlert]]:
     """Return the alerts of plays of one profile, by incident."""
     rows = {name or "none": play.rows for name, play in plays.items()}
     timing = next(iter(plays.values())).timing
@@ -146,9 +154,15 @@ def _evaluate(plays: Mapping[str, Play], promtool: str, folder: Path) -> Mapping
 @pytest.mark.thorough
 @pytest.mark.plays
 @pytest.mark.parametrize("profile", PROFILES)
-def test_promises(profile: str, tmp_path: Path, require_tool: FindTool, subtests: pytest.Subtests) -> None:
-    """A customer of any volume is told of an incident in time, and of nothing else, by Prometheus 2 and 3."""
-    plays = {incident: record(profile, incident, length) for incident, length in _lengths(profile).items()}
+def test_promises(
+    profile: str,
+    tmp_path: Path,
+    require_tool: FindTool,
+    subtests: pytest.Subtests,
+) -> None:
+    """A customer of any volume is told of an incident in time, and of nothing else."""
+    lengths = _lengths(profile)
+    plays = {incident: record(profile, incident, length) for incident, length in lengths.items()}
     cells = list(_cells(profile, plays, require_tool("promtool"), tmp_path))
     for cell in cells:
         with subtests.test(incident=cell.incident):
@@ -159,7 +173,7 @@ def test_promises(profile: str, tmp_path: Path, require_tool: FindTool, subtests
         _write_rows(profile, rows)
     assert rows == _read_rows(profile)
     if not PROMTOOL_3.exists():
-        pytest.skip("Prometheus 3 is not in .cache/tools3; .ci/tools fetches it if the distribution has it")
+        pytest.skip("Prometheus 3 is not in .cache/tools3; .ci/tools fetches it if it exists")
     assert [cell.row for cell in _cells(profile, plays, str(PROMTOOL_3), tmp_path)] == rows
 
 
@@ -234,7 +248,7 @@ def _write_rows(profile: str, rows: Sequence[str]) -> None:
     ],
 )
 def test_messages_to_a_bakery(incident: str, days: float, tmp_path: Path, require_tool: FindTool) -> None:
-    """A bakery reads of its posts that failed, and of none that a retry has published, from a real Alertmanager."""
+    """A real Alertmanager tells a bakery of posts that failed, and of none that a retry heals."""
     play = record("bakery", incident, Length(days, step=2))
     alerts = _evaluate({incident: play}, require_tool("promtool"), tmp_path)[incident]
     messages = list(Notifier().messages(alerts))
@@ -256,7 +270,7 @@ HOURS = 9
 
 
 def _small_workspaces() -> Iterator[SampleRow]:
-    """Yield the series of workspaces with three posts a day, of which one in 33 has failed posts."""
+    """Yield the series of small workspaces, of which one in 33 has failed posts."""
     steps = HOURS * 12 + 1
     for number in range(WORKSPACES):
         workspace = ("workspace", f"brand-{number:03}")
@@ -273,7 +287,7 @@ def _small_workspaces() -> Iterator[SampleRow]:
 
 @pytest.mark.thorough
 def test_small_workspaces_are_no_storm(tmp_path: Path, require_tool: FindTool) -> None:
-    """A thousand small workspaces with failed posts are one message every four hours, the worst first."""
+    """A thousand small workspaces are one message every four hours, the worst first."""
     timing = Timing(lead=0, first=5, total=HOURS * 60, step=5)
     rows = {"late": list(_small_workspaces())}
     alerts = evaluate(rows, timing, tmp_path, require_tool("promtool"), has_past_weeks=True)["late"]
@@ -283,4 +297,5 @@ def test_small_workspaces_are_no_storm(tmp_path: Path, require_tool: FindTool) -
     assert {message.name for message in messages} == {"LatePostFailed"}
     assert [len(message.alerts) for message in messages] == [1] * len(messages)
     assert min(waits) >= 240
-    assert "brand-330 (7)" in messages[-1].alerts[0].annotations["description"].partition("most of them:")[2][:20]
+    description = messages[-1].alerts[0].annotations["description"]
+    assert "Workspaces with most of them: brand-330 (7) " in description
