@@ -76,6 +76,14 @@ SHORT_LENGTH = Length(days=0.4, step=2, lead=0.1)
 """For incidents that are noticed within hours, whatever was before."""
 
 
+SMALL_POSTS = 15
+ORDINARY_RATES = {"refused_rate": 0.004, "exhausted_rate": 0.001}
+"""Shares of failed posts, by account, with which one percent of the posts fails on one of its two accounts.
+
+Small customers keep those of their profile, because each of their failed posts has to be told.
+"""
+
+
 class Failure(NamedTuple):
     """A post that failed for good on an account, at a minute after the start of the incident."""
 
@@ -121,6 +129,8 @@ def record(profile_name: str, incident: str, length: Length) -> Play:
     total = round(length.days * 1440)
     if incident:
         profile = replace(profile, refused_rate=0.0, exhausted_rate=0.0, healed_rate=0.0)
+    elif profile.posts_per_day > SMALL_POSTS:
+        profile = replace(profile, **ORDINARY_RATES)
     begin = START - lead * MINUTE
     world = simulate_world(SEED, begin, history=2 * HOUR, profile=profile)
     if incident:
