@@ -62,8 +62,8 @@ thorough: dev preview ## Run what takes long: many more examples, planted bugs, 
 	PATH="$(CURDIR)/.cache/tools3/usr/bin:$$PATH" $(PY) -m pytest -n 0 -m "not plays" $(PROMETHEUS_TESTS)
 
 .PHONY: plays
-plays: dev tools ## Play days of customers of all volumes with all incidents, and print who is told what.
-	$(PY) -m pytest -n 2 -rP -m plays tests/e2e/replay $(ARGS)
+plays: dev tools ## Play days of customers of all volumes with all incidents, and compare who is told what.
+	$(PY) -m pytest -n 2 -o faulthandler_timeout=0 -m plays tests/e2e/replay $(ARGS)
 
 .PHONY: versions
 versions: ## Run the unit tests with the lowest or newest versions of all dependencies (VERSIONS=newest).
